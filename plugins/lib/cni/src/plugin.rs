@@ -1,0 +1,31 @@
+//! A plugin, and the loop around it.
+
+use crate::{AddResult, Error, Request, Version};
+
+/// One CNI plugin: its verbs over a [`Request`] that is already read, checked and version-gated.
+pub trait Plugin {
+    /// The name it is installed under, for the about text and `--version`.
+    const NAME: &'static str;
+    /// One sentence for `--help`.
+    const ABOUT: &'static str;
+    /// The spec versions it speaks, oldest first.
+    const VERSIONS: &'static [Version] = Version::ALL;
+
+    /// Creates the attachment. On an error nothing may be left behind. The result is in the newest shape;
+    /// the loop converts it to the request's version ([`AddResult::convertible_to`] must have been asked before
+    /// anything was touched).
+    fn add(&self, request: &Request) -> Result<AddResult, Error>;
+    /// Verifies the attachment.
+    fn check(&self, request: &Request) -> Result<(), Error>;
+    /// Deletes the attachment; what is gone already is no error.
+    fn del(&self, request: &Request) -> Result<(), Error>;
+    /// Deletes every attachment of the network that is not in the valid set.
+    fn gc(&self, request: &Request) -> Result<(), Error>;
+    /// Says whether ADD can be served.
+    fn status(&self, request: &Request) -> Result<(), Error>;
+}
+
+/// The whole of a plugin executable: reads the process's environment, arguments and standard input, runs the verb, prints.
+pub fn main<P: Plugin>(_plugin: P) -> std::process::ExitCode {
+    unimplemented!()
+}
