@@ -1,1 +1,15 @@
-//! .
+//! The kernel, as a plugin sees it: namespaces, links, addresses, routes, neighbours, parameters,
+//! and the pieces made of them. Knows no CNI JSON.
+#![allow(unused)]
+
+pub mod announce;
+mod error;
+mod mac;
+pub mod netlink;
+mod netns;
+mod sys;
+pub mod sysctl;
+
+pub use error::{Error, Result};
+pub use mac::{Mac, ParseMacError};
+pub use netns::{NetNs, NetNsError};

@@ -1,0 +1,113 @@
+//! What failed, on what, and what the kernel said.
+
+use std::fmt;
+use std::io;
+
+use ipnetwork::IpNetwork;
+
+/// `Result` with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Something the kernel refused, or did not do in time.
+///
+/// `{}` is one clause without the cause, which [`std::error::Error::source`] gives (so that a caller who joins
+/// the chain does not repeat it); `{:#}` is the whole sentence.
+#[derive(Debug)]
+pub enum Error {
+    /// A system call or a netlink request failed.
+    Kernel {
+        /// What was tried: `"create veth"`.
+        op: &'static str,
+        /// On what: an interface name, a route, a path.
+        object: String,
+        /// The kernel's own words (netlink extended acknowledgement), if it had any.
+        message: Option<String>,
+        /// The errno, or `InvalidData` for a malformed answer, `TimedOut` when none came.
+        source: io::Error,
+    },
+    /// The bridge port did not forward before the deadline.
+    PortState {
+        /// The port's interface.
+        link: String,
+        /// What was seen last: an operational state, or a bridge port state when the link itself was up.
+        state: String,
+    },
+    /// Another node has this address: duplicate address detection failed (RFC 4862, section 5.4.5).
+    DuplicateAddress {
+        /// The interface.
+        link: String,
+        /// The address.
+        address: IpNetwork,
+    },
+    /// The address was still tentative at the deadline.
+    TentativeAddress {
+        /// The interface.
+        link: String,
+        /// The address.
+        address: IpNetwork,
+    },
+}
+
+impl Error {
+    /// An error without a word from the kernel but its errno. `op` is a verb phrase, `object` what it was done to.
+    pub fn new(op: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Kernel { op, object: object.into(), message: None, source: source.into() }
+    }
+
+    /// The errno, if one is at the bottom of this.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Kernel { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// EEXIST: the thing is there already.
+    pub fn is_exists(&self) -> bool {
+        self.errno() == Some(libc::EEXIST)
+    }
+
+    /// ENODEV, ENOENT, ESRCH, ENXIO or EADDRNOTAVAIL: the thing (or the link it is on) is not there.
+    pub fn is_not_found(&self) -> bool {
+        const ABSENT: [i32; 5] = [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::ENXIO, libc::EADDRNOTAVAIL];
+        self.errno().is_some_and(|errno| ABSENT.contains(&errno))
+    }
+
+    /// EOPNOTSUPP or EAFNOSUPPORT: this kernel was built without it, or the device does not do it.
+    pub fn is_not_supported(&self) -> bool {
+        matches!(self.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel { op, object, message, source } => {
+                write!(f, "{op} {object}")?;
+                if let Some(message) = message {
+                    write!(f, ": {message}")?;
+                }
+                if f.alternate() { write!(f, ": {source}") } else { Ok(()) }
+            }
+            Self::PortState { link, state } => {
+                write!(f, "bridge port in error state: {state} ({link})")
+            }
+            Self::DuplicateAddress { link, address } => write!(
+                f,
+                "address {address} on {link}: duplicate address detected: another node on the link has it"
+            ),
+            Self::TentativeAddress { link, address } => {
+                write!(f, "address {address} on {link} is still tentative")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Kernel { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
