@@ -39,6 +39,36 @@ pub enum Error {
         /// The address.
         address: IpNetwork,
     },
+    /// A link of the bridge's name exists and is something else.
+    NotABridge {
+        /// The name.
+        name: String,
+    },
+    /// The container has an interface of that name already.
+    InterfaceExists {
+        /// The interface.
+        container: String,
+        /// The host veth it was to be connected to.
+        host: String,
+    },
+    /// The link that is to carry a gateway address has another one that is in use.
+    GatewayConflict {
+        /// The link.
+        link: String,
+        /// The address that was to be added.
+        wanted: IpNetwork,
+        /// The address that is there.
+        have: IpNetwork,
+        /// Who uses it: the bridge's ports.
+        ports: Vec<String>,
+    },
+    /// What a larger step failed by.
+    Within {
+        /// The step.
+        step: String,
+        /// Why it failed.
+        source: Box<Error>,
+    },
     /// The address was still tentative at the deadline.
     TentativeAddress {
         /// The interface.
@@ -54,10 +84,16 @@ impl Error {
         Self::Kernel { op, object: object.into(), message: None, source: source.into() }
     }
 
+    /// The same error as the cause of a larger step's failure.
+    pub fn within(self, step: String) -> Self {
+        Self::Within { step, source: Box::new(self) }
+    }
+
     /// The errno, if one is at the bottom of this.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Kernel { source, .. } => source.raw_os_error(),
+            Self::Within { source, .. } => source.errno(),
             _ => None,
         }
     }
@@ -96,6 +132,22 @@ impl fmt::Display for Error {
                 f,
                 "address {address} on {link}: duplicate address detected: another node on the link has it"
             ),
+            Self::NotABridge { name } => write!(f, "\"{name}\" already exists but is not a bridge"),
+            Self::InterfaceExists { container, host } => write!(
+                f,
+                "container veth name (\"{container}\") peer provided (\"{host}\") already exists"
+            ),
+            Self::GatewayConflict { link, wanted, have, ports } => {
+                write!(f, "\"{link}\" already has an IP address different from {wanted}: {have}")?;
+                match ports.as_slice() {
+                    [] => write!(f, "; remove it, or set forceAddress"),
+                    ports => write!(f, ", in use by {}; delete these, or set forceAddress", ports.join(", ")),
+                }
+            }
+            Self::Within { step, source } => {
+                f.write_str(step)?;
+                if f.alternate() { write!(f, ": {source:#}") } else { Ok(()) }
+            }
             Self::TentativeAddress { link, address } => {
                 write!(f, "address {address} on {link} is still tentative")
             }
@@ -107,6 +159,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Kernel { source, .. } => Some(source),
+            Self::Within { source, .. } => Some(source.as_ref()),
             _ => None,
         }
     }

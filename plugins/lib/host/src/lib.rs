@@ -7,9 +7,12 @@ mod error;
 mod mac;
 pub mod netlink;
 mod netns;
+mod owner;
+pub mod piece;
 mod sys;
 pub mod sysctl;
 
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netns::{NetNs, NetNsError};
+pub use owner::Owner;

@@ -1,0 +1,95 @@
+//! Who an object belongs to, and the names derived from it.
+//!
+//! Everything that a plugin makes is found again by its owner: the host veth by a name that is a hash of it, and by
+//! the label in its alias. So DEL with the same ids finds what a killed ADD left, also when the namespace is gone.
+
+/// An attachment: the owner of every object made for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The network's name.
+    pub network: String,
+    /// The container's id.
+    pub container_id: String,
+    /// The interface's name in the container.
+    pub ifname: String,
+}
+
+/// How many names are derived for one owner: the first that is free, or ours already, is used.
+const CANDIDATES: u8 = 4;
+
+/// Longest part of a label that is written out; a longer one is cut and completed by its hash.
+const PART_MAX: usize = 100;
+
+impl Owner {
+    /// The names that the host veth of this owner may have, in the order they are tried: `veth` and 8 hex digits.
+    /// All but the first are used only when two owners' hashes collide.
+    pub fn host_veth_names(&self) -> impl Iterator<Item = String> + '_ {
+        (0..CANDIDATES).map(|salt| {
+            let parts = [&self.network, "/", &self.ifname, "/", &self.container_id];
+            let hash = fnv1a(parts.iter().flat_map(|part| part.bytes()).chain([salt]));
+            format!("veth{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+        })
+    }
+
+    /// The owner as one line, for an alias or a comment: `moor/<network>/<ifname>/<container id>`. No part can hold
+    /// a slash, so two owners never share a label; at most 255 bytes (IFALIASZ, linux/if.h, less its NUL).
+    pub fn label(&self) -> String {
+        format!("{}{}/{}", Self::label_prefix(&self.network), part(&self.ifname), part(&self.container_id))
+    }
+
+    /// What the labels of all owners of one network begin with.
+    pub fn label_prefix(network: &str) -> String {
+        format!("moor/{}/", part(network))
+    }
+}
+
+/// A part of a label, bounded: the tail of a long one is replaced by a hash of the whole.
+fn part(text: &str) -> String {
+    match text.get(..PART_MAX - 17) {
+        Some(head) if text.len() > PART_MAX => format!("{head}~{:016x}", fnv1a(text.bytes())),
+        _ => text.to_owned(),
+    }
+}
+
+/// FNV-1a, 64 bits. Not for secrets: a collision costs one further candidate.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(network: &str, container_id: &str, ifname: &str) -> Owner {
+        Owner { network: network.into(), container_id: container_id.into(), ifname: ifname.into() }
+    }
+
+    #[test]
+    fn host_veth_names_are_the_same_at_every_call_and_fit_a_link_name() {
+        let names: Vec<_> = owner("net", "c1", "eth0").host_veth_names().collect();
+        assert_eq!(names, owner("net", "c1", "eth0").host_veth_names().collect::<Vec<_>>());
+        assert!(names.iter().all(|name| name.len() == 12 && name.starts_with("veth")));
+        // Names in use on running nodes: a change of the derivation would orphan them.
+        assert_eq!(names[0], "vethe49c3a4c");
+    }
+
+    #[test]
+    fn candidates_differ_and_owners_differ() {
+        let mut names: Vec<_> = owner("net", "c1", "eth0").host_veth_names().collect();
+        names.extend(owner("net", "c1", "eth1").host_veth_names());
+        names.extend(owner("net2", "c1", "eth0").host_veth_names());
+        names.sort();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_label_names_its_owner_and_is_bounded() {
+        assert_eq!(owner("net", "c1", "eth0").label(), "moor/net/eth0/c1");
+        let long = owner(&"n".repeat(300), &"c".repeat(5000), "eth0");
+        assert!(long.label().len() <= 255, "{}", long.label().len());
+        assert!(long.label().starts_with(&Owner::label_prefix(&long.network)));
+        assert_ne!(long.label(), owner(&"n".repeat(300), &"c".repeat(5001), "eth0").label());
+    }
+}

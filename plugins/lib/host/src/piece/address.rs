@@ -1,0 +1,210 @@
+//! Addresses and routes of the container's link.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnetwork::IpNetwork;
+
+use super::{Drift, Kernel, Part, Place, Undo};
+use crate::netlink::{self, LinkChange, NewAddress};
+use crate::{Error, Mac, Result, announce};
+
+/// An address of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Where the link is.
+    pub place: Place,
+    /// Its name.
+    pub link: String,
+    /// The address and its prefix length.
+    pub net: IpNetwork,
+    /// IPv6: whether duplicates are looked for before it is used.
+    pub dad: bool,
+}
+
+impl Part for Address {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(self.place, &self.link)?;
+        kernel.netlink(self.place).add_address(&NewAddress { index, net: self.net, nodad: !self.dad })
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
+        if addresses.iter().any(|address| address.net == self.net) {
+            return Ok(Vec::new());
+        }
+        let have: Vec<_> = addresses.iter().map(|address| address.net.to_string()).collect();
+        let actual = if have.is_empty() { "none".into() } else { have.join(", ") };
+        Ok(vec![Drift::new(format!("address of {}", self.link), self.net, actual)])
+    }
+}
+
+/// A link that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    /// Where the link is.
+    pub place: Place,
+    /// Its name.
+    pub link: String,
+}
+
+impl Part for Up {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(self.place, &self.link)?;
+        let change = LinkChange { up: Some(true), ..LinkChange::default() };
+        kernel.netlink(self.place).set_link(index, &change)
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let link = kernel.netlink(self.place).link_by_name(&self.link)?;
+        let down = link.is_some_and(|link| !link.up());
+        Ok(down.then(|| Drift::new(format!("state of {}", self.link), "up", "down")).into_iter().collect())
+    }
+}
+
+/// Addresses that are not tentative any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Where the link is.
+    pub place: Place,
+    /// Its name.
+    pub link: String,
+}
+
+/// Detection takes one to two seconds (RFC 4862, 5.4); the kernel's delays can double that.
+const DAD_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Part for Settled {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(self.place, &self.link)?;
+        kernel.netlink(self.place).wait_for_addresses(index, Instant::now() + DAD_DEADLINE).map(drop)
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
+        let failed = addresses.iter().filter(|address| address.dad_failed());
+        Ok(failed.map(|address| Drift::new(format!("address {}", address.net), "unique", "duplicate")).collect())
+    }
+}
+
+/// A route through a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where the link is.
+    pub place: Place,
+    /// Its name.
+    pub link: String,
+    /// The route; its link index is filled in here.
+    pub route: netlink::Route,
+    /// Whether another table than the route's will do: the plan does not name one, and a chained plugin may have
+    /// moved the link's routes into its own.
+    pub any_table: bool,
+}
+
+/// RT_TABLE_LOCAL (linux/rtnetlink.h): the kernel's own.
+const LOCAL_TABLE: u32 = 255;
+
+impl Part for Route {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(self.place, &self.link)?;
+        let route = netlink::Route { index: Some(index), ..self.route };
+        kernel.netlink(self.place).add_route(&route, false).map_err(|error| self.failed(error))
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let table = (!self.any_table).then_some(self.route.table);
+        let routes = kernel.netlink(self.place).routes(Some(link.index), table)?;
+        let mut same_dst = routes
+            .iter()
+            .filter(|route| route.dst == self.route.dst && (table.is_some() || route.table != LOCAL_TABLE))
+            .peekable();
+        let what = || format!("route {} on {}", self.route.dst, self.link);
+        if same_dst.peek().is_none() {
+            return Ok(vec![Drift::new(what(), self.text(), "missing")]);
+        }
+        let matches = |have: &&netlink::Route| {
+            have.gateway == self.route.gateway
+                && self.route.mtu.is_none_or(|mtu| have.mtu == Some(mtu))
+                && self.route.advmss.is_none_or(|advmss| have.advmss == Some(advmss))
+                && self.route.priority.is_none_or(|priority| have.priority == Some(priority))
+        };
+        let found: Vec<_> = same_dst.collect();
+        if found.iter().any(|have| matches(have)) {
+            return Ok(Vec::new());
+        }
+        let actual: Vec<_> = found.iter().map(|have| text(have)).collect();
+        Ok(vec![Drift::new(what(), self.text(), actual.join(", "))])
+    }
+}
+
+impl Route {
+    fn text(&self) -> String {
+        text(&self.route)
+    }
+
+    /// The reference's words, which people grep for.
+    fn failed(&self, error: Error) -> Error {
+        let netlink::Route { dst, gateway, priority, scope, table, .. } = &self.route;
+        let gateway = gateway.map_or_else(|| "<nil>".into(), |gateway| gateway.to_string());
+        let metric = priority.unwrap_or(0);
+        let scope = match scope {
+            0 => "universe".into(),
+            200 => "site".into(),
+            253 => "link".into(),
+            254 => "host".into(),
+            255 => "nowhere".into(),
+            other => other.to_string(),
+        };
+        error.within(format!(
+            "failed to add route '{dst} via {gateway} dev {} metric {metric} (Scope: {scope}, Table: {table})'",
+            self.link
+        ))
+    }
+}
+
+fn text(route: &netlink::Route) -> String {
+    let mut text = match route.gateway {
+        Some(gateway) => format!("via {gateway}"),
+        None => "on link".into(),
+    };
+    for (name, value) in [("metric", route.priority), ("mtu", route.mtu), ("advmss", route.advmss)] {
+        if let Some(value) = value {
+            text.push_str(&format!(" {name} {value}"));
+        }
+    }
+    text
+}
+
+/// Neighbours that do not send to an address's previous owner any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The container's link.
+    pub link: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The addresses that live there now.
+    pub addresses: Vec<IpAddr>,
+    /// The host's link in the same segment, whose own neighbour table is put right without a packet.
+    pub host_link: String,
+}
+
+impl Part for Announcement {
+    // Neighbours that miss it learn by themselves within seconds, so its failure is not the attachment's.
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(Place::Sandbox, &self.link)?;
+        if let Some(host_link) = kernel.host.link_by_name(&self.host_link)? {
+            for address in &self.addresses {
+                let _ = kernel.host.delete_neighbour(host_link.index, *address);
+            }
+        }
+        let _ = kernel.within(Place::Sandbox, || announce::announce(index, self.mac, &self.addresses))?;
+        Ok(())
+    }
+
+    fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
+        Ok(Vec::new())
+    }
+}

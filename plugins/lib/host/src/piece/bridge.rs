@@ -1,0 +1,160 @@
+//! Bridges, and the host's own links in their VLANs.
+
+use super::port::VlanSet;
+use super::{Drift, Kernel, Part, Place, Undo, sysctl};
+use crate::netlink::{Link, LinkChange, NewBridge, Veth, VethPeer};
+use crate::{Error, Mac, Result};
+
+/// A bridge; it is shared by every network that names it, and outlives the attachments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// The Ethernet address it gets when it is created here; it then no longer follows its ports.
+    pub new_mac: Mac,
+    /// Its MTU in bytes when it is created here.
+    pub new_mtu: Option<u32>,
+    /// Whether it sorts frames by VLAN when it is created here.
+    pub vlan_filtering: bool,
+    /// Whether it is in promiscuous mode.
+    pub promiscuous: bool,
+}
+
+/// The alias of a bridge that we made: nobody else has put an address on it on purpose.
+pub(super) const BRIDGE_LABEL: &str = "moor/bridge";
+
+/// Attempts at a bridge that somebody else creates or deletes at the same time.
+const ATTEMPTS: usize = 5;
+
+impl Bridge {
+    fn create(&self, kernel: &Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        kernel.host.create_bridge(&NewBridge {
+            name: &self.name,
+            mac: Some(self.new_mac),
+            mtu: self.new_mtu,
+            vlan_filtering: self.vlan_filtering,
+            up: true,
+        })?;
+        let link = kernel.link(Place::Host, &self.name)?;
+        undo.push(Undo::SharedLink(link.index));
+        kernel.host.set_link(link.index, &LinkChange { alias: Some(BRIDGE_LABEL), ..LinkChange::default() })
+    }
+
+    /// The bridge, made if need be. The one who loses a race to create it uses the winner's.
+    fn find_or_create(&self, kernel: &Kernel, undo: &mut Vec<Undo>) -> Result<Link> {
+        for _ in 0..ATTEMPTS {
+            if let Some(link) = kernel.host.link_by_name(&self.name)? {
+                return match link.kind.as_deref() {
+                    Some("bridge") => Ok(link),
+                    _ => Err(Error::NotABridge { name: self.name.clone() }),
+                };
+            }
+            match self.create(kernel, undo) {
+                Err(error) if error.is_exists() => {}
+                made => made?,
+            }
+        }
+        kernel.link(Place::Host, &self.name)
+    }
+}
+
+impl Part for Bridge {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        kernel.use_shared_links();
+        let prefix = |error: Error| error.within(format!("failed to create bridge \"{}\"", self.name));
+        let link = self.find_or_create(kernel, undo).map_err(prefix)?;
+        // A container could otherwise make itself the host's router. A host without IPv6 has no such parameter.
+        sysctl::best_effort(&format!("net/ipv6/conf/{}/accept_ra", self.name), "0");
+        let up = (!link.up()).then_some(true);
+        let promiscuous = (self.promiscuous && !link.promiscuous()).then_some(true);
+        if up.is_some() || promiscuous.is_some() {
+            let change = LinkChange { up, promiscuous, ..LinkChange::default() };
+            kernel.host.set_link(link.index, &change).map_err(prefix)?;
+        }
+        Ok(())
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.host.link_by_name(&self.name)? else {
+            return Ok(vec![Drift::new(format!("bridge {}", self.name), "present", "missing")]);
+        };
+        if link.kind.as_deref() != Some("bridge") {
+            let kind = link.kind.unwrap_or_else(|| "no virtual link".into());
+            return Ok(vec![Drift::new(format!("kind of {}", self.name), "bridge", kind)]);
+        }
+        let mut drifts = Vec::new();
+        drifts.extend(Drift::unless_equal(
+            format!("state of bridge {}", self.name),
+            "up",
+            if link.up() { "up" } else { "down" },
+        ));
+        // More promiscuity than was asked for is somebody's packet capture, not a drift.
+        if self.promiscuous && !link.promiscuous() {
+            drifts.push(Drift::new(format!("promiscuous mode of bridge {}", self.name), "on", "off"));
+        }
+        Ok(drifts)
+    }
+}
+
+/// A link of the host that is in one VLAN of a bridge, as `<bridge>.<vlan>`: one end of a veth pair whose other end is
+/// a port of the bridge. Shared like the bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanLink {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the host's link.
+    pub name: String,
+    /// Name of the end that is a port of the bridge.
+    pub port: String,
+    /// The port's VLANs.
+    pub vlans: VlanSet,
+}
+
+impl VlanLink {
+    fn create(&self, kernel: &Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let bridge = kernel.link(Place::Host, &self.bridge)?;
+        let made = kernel.host.create_veth(&Veth {
+            name: &self.name,
+            mac: Some(Mac::random()?),
+            mtu: Some(bridge.mtu),
+            master: None,
+            up: true,
+            peer: VethPeer { name: &self.port, mac: None, mtu: Some(bridge.mtu), netns: None, up: true },
+        });
+        match made {
+            Err(error) if error.is_exists() => Ok(()),
+            Err(error) => Err(error.within("failed to create vlan interface".into())),
+            Ok(()) => {
+                undo.push(Undo::SharedLink(kernel.link(Place::Host, &self.name)?.index));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Part for VlanLink {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        if kernel.host.link_by_name(&self.name)?.is_none() {
+            self.create(kernel, undo)?;
+        }
+        // Also when it was there: whoever made it may have been killed before it was a port, or had its VLAN.
+        let Some(port) = kernel.host.link_by_name(&self.port)? else {
+            return Ok(()); // Made by the reference, whose port has a name we cannot know.
+        };
+        let bridge = kernel.link(Place::Host, &self.bridge)?;
+        if port.master != Some(bridge.index) {
+            let change = LinkChange { master: Some(bridge.index), ..LinkChange::default() };
+            kernel.host.set_link(port.index, &change)?;
+        }
+        self.vlans.apply(&kernel.host, port.index)
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let what = format!("VLAN interface {}", self.name);
+        Ok(match kernel.host.link_by_name(&self.name)? {
+            None => vec![Drift::new(what, "present", "missing")],
+            Some(link) if !link.up() => vec![Drift::new(what, "up", "down")],
+            Some(_) => Vec::new(),
+        })
+    }
+}

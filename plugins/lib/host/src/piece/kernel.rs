@@ -1,0 +1,96 @@
+//! The kernel that pieces are made in: the host's namespace, and the container's.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::netlink::{Link, Netlink};
+use crate::{Error, NetNs, Result};
+
+/// Which of the two namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The plugin's own.
+    Host,
+    /// The container's.
+    Sandbox,
+}
+
+/// One rtnetlink socket in each namespace.
+pub struct Kernel {
+    pub(super) host: Netlink,
+    pub(super) sandbox: Netlink,
+    netns: NetNs,
+    /// Links that have been looked up: a plan names the same few again and again.
+    indices: Vec<(Place, String, u32)>,
+    /// Held shared from the moment a bridge is looked at; see [`Kernel::use_shared_links`].
+    pub(super) shared_links: Option<File>,
+}
+
+/// Its lock tells those who use a bridge from the one who would take it back; nothing is written to it.
+const RUN_DIR: &str = "/run/moor";
+
+impl Kernel {
+    /// Opens both; `netns` is the container's.
+    ///
+    /// # Errors
+    /// A socket could not be made, or the namespace could not be entered.
+    pub fn open(netns: NetNs) -> Result<Self> {
+        Ok(Self { host: Netlink::open()?, sandbox: Netlink::open_in(&netns)?, netns, indices: Vec::new(), shared_links: None })
+    }
+
+    /// The socket in that place.
+    pub fn netlink(&self, place: Place) -> &Netlink {
+        match place {
+            Place::Host => &self.host,
+            Place::Sandbox => &self.sandbox,
+        }
+    }
+
+    /// A link that must be there.
+    ///
+    /// # Errors
+    /// `is_not_found`, or the kernel could not be asked.
+    pub fn link(&self, place: Place, name: &str) -> Result<Link> {
+        let absent = || Error::new("find link", name, io::Error::from_raw_os_error(libc::ENODEV));
+        self.netlink(place).link_by_name(name)?.ok_or_else(absent)
+    }
+
+    /// The index of a link that must be there; asked for once.
+    pub(super) fn index(&mut self, place: Place, name: &str) -> Result<u32> {
+        let known = self.indices.iter().find(|(p, n, _)| *p == place && n == name);
+        if let Some((_, _, index)) = known {
+            return Ok(*index);
+        }
+        let index = self.link(place, name)?.index;
+        self.indices.push((place, name.into(), index));
+        Ok(index)
+    }
+
+    /// The container's namespace.
+    pub(super) fn netns(&self) -> BorrowedFd<'_> {
+        self.netns.as_fd()
+    }
+
+    /// Runs `f` in that place's namespace.
+    pub(super) fn within<T>(&self, place: Place, f: impl FnOnce() -> T) -> Result<T> {
+        match place {
+            Place::Host => Ok(f()),
+            Place::Sandbox => self.netns.enter(f),
+        }
+    }
+
+    /// From here to the end of the process, nobody takes back a link that others may use too. Where the directory
+    /// cannot be had (a read-only /run) there is no lock, and then nothing shared is ever taken back.
+    pub(super) fn use_shared_links(&mut self) {
+        if self.shared_links.is_none() {
+            let opened = std::fs::create_dir_all(RUN_DIR).and_then(|()| File::open(RUN_DIR));
+            self.shared_links = opened.ok().filter(|dir| dir.lock_shared().is_ok());
+        }
+    }
+
+    /// Whether no other process uses shared links now, nor will before this one ends.
+    pub(super) fn alone(&self) -> bool {
+        self.shared_links.as_ref().is_some_and(|dir| dir.try_lock().is_ok())
+    }
+}

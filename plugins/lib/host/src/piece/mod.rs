@@ -1,0 +1,136 @@
+//! What must exist, as data, and the engine that makes it exist, verifies it and takes it back.
+//!
+//! A plugin's plan is a list of [`Piece`]s. [`apply`] runs them in order and, at the first error, everything that was
+//! made backwards: a failed ADD leaves nothing. [`verify`] looks at the same list and names each difference. What is
+//! deleted is found by its owner, not by a plan: see [`crate::Owner`] and [`delete_veth`].
+
+mod address;
+mod bridge;
+mod gateway;
+mod kernel;
+mod port;
+mod sysctl;
+mod undo;
+mod veth;
+
+use std::fmt;
+
+use crate::Result;
+
+pub use address::{Address, Announcement, Route, Settled, Up};
+pub use bridge::{Bridge, VlanLink};
+pub use gateway::Gateways;
+pub use kernel::{Kernel, Place};
+pub use port::{Forwarding, Port, VlanSet};
+pub use sysctl::{Sysctl, Sysctls};
+use undo::Undo;
+pub use veth::{VethPair, choose_host_veth, delete_veth, delete_veths_but};
+
+/// One thing that must exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A bridge.
+    Bridge(Bridge),
+    /// A veth pair between a bridge and a container.
+    Veth(VethPair),
+    /// What the host veth is as a port of the bridge.
+    Port(Port),
+    /// The host's own link in a VLAN of the bridge.
+    VlanLink(VlanLink),
+    /// The gateway addresses on the bridge.
+    Gateways(Gateways),
+    /// Kernel parameters.
+    Sysctls(Sysctls),
+    /// An address.
+    Address(Address),
+    /// A link that is up.
+    Up(Up),
+    /// Addresses that have passed duplicate address detection.
+    Settled(Settled),
+    /// A route.
+    Route(Route),
+    /// A port that forwards.
+    Forwarding(Forwarding),
+    /// Neighbours that know where the addresses are now.
+    Announcement(Announcement),
+}
+
+/// A difference between what must exist and what does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// The object and its property: `MTU of veth1a2b3c4d`.
+    pub what: String,
+    /// As planned.
+    pub expected: String,
+    /// As found.
+    pub actual: String,
+}
+
+impl Drift {
+    fn new(what: impl Into<String>, expected: impl ToString, actual: impl ToString) -> Self {
+        Self { what: what.into(), expected: expected.to_string(), actual: actual.to_string() }
+    }
+
+    /// A drift when the two differ.
+    fn unless_equal<T: PartialEq + ToString>(what: impl Into<String>, expected: T, actual: T) -> Option<Self> {
+        (expected != actual).then(|| Self::new(what, expected, actual))
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, actual {}", self.what, self.expected, self.actual)
+    }
+}
+
+/// What every piece can do.
+trait Part {
+    /// Makes it exist; whatever is made is pushed onto `undo` at once, so that an error halfway takes it back too.
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()>;
+    /// Names the differences.
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>>;
+}
+
+impl Piece {
+    fn part(&self) -> &dyn Part {
+        match self {
+            Self::Bridge(part) => part,
+            Self::Veth(part) => part,
+            Self::Port(part) => part,
+            Self::VlanLink(part) => part,
+            Self::Gateways(part) => part,
+            Self::Sysctls(part) => part,
+            Self::Address(part) => part,
+            Self::Up(part) => part,
+            Self::Settled(part) => part,
+            Self::Route(part) => part,
+            Self::Forwarding(part) => part,
+            Self::Announcement(part) => part,
+        }
+    }
+}
+
+/// Makes all of it exist, in order.
+///
+/// # Errors
+/// The first that a piece gave; what had been made is gone again.
+pub fn apply(pieces: &[Piece], kernel: &mut Kernel) -> Result<()> {
+    let mut undo = Vec::new();
+    let applied = pieces.iter().try_for_each(|piece| piece.part().apply(kernel, &mut undo));
+    if applied.is_err() {
+        undo::run(undo, kernel);
+    }
+    applied
+}
+
+/// Every difference between the plan and the kernel.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn verify(pieces: &[Piece], kernel: &mut Kernel) -> Result<Vec<Drift>> {
+    let mut drifts = Vec::new();
+    for piece in pieces {
+        drifts.append(&mut piece.part().verify(kernel)?);
+    }
+    Ok(drifts)
+}

@@ -1,0 +1,159 @@
+//! What a link is as a port of a bridge.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::{Drift, Kernel, Part, Place, Undo};
+use crate::Result;
+use crate::netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
+
+/// Settings of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Name of the link.
+    pub link: String,
+    /// Frames may leave by the port they came in by.
+    pub hairpin: bool,
+    /// It does not talk to other isolated ports.
+    pub isolated: bool,
+    /// Its VLANs, where the bridge sorts by them.
+    pub vlans: Option<VlanSet>,
+}
+
+/// The VLANs of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanSet {
+    /// The VLAN of untagged frames.
+    pub untagged: u16,
+    /// VLANs whose frames are tagged.
+    pub tagged: BTreeSet<u16>,
+    /// Whether the VLANs that the kernel gave the port (the bridge's default, 1) stay.
+    pub keep_default: bool,
+}
+
+impl VlanSet {
+    /// Gives the port these VLANs.
+    pub(super) fn apply(&self, host: &Netlink, index: u32) -> Result<()> {
+        let wanted = self.wanted();
+        if !self.keep_default {
+            for vlans in host.port_vlans(index)? {
+                if !wanted.contains(&vlans) {
+                    host.delete_port_vlans(index, vlans)?;
+                }
+            }
+        }
+        wanted.into_iter().try_for_each(|vlans| host.add_port_vlans(index, vlans))
+    }
+
+    /// The untagged VLAN, and the tagged ones as the fewest ranges.
+    fn wanted(&self) -> Vec<PortVlans> {
+        let id = self.untagged;
+        let mut all = vec![PortVlans { first: id, last: id, pvid: true, untagged: true }];
+        for &id in self.tagged.iter().filter(|id| **id != self.untagged) {
+            match all.last_mut() {
+                Some(range) if !range.untagged && range.last + 1 == id => range.last = id,
+                _ => all.push(PortVlans { first: id, last: id, pvid: false, untagged: false }),
+            }
+        }
+        all
+    }
+
+    fn verify(&self, host: &Netlink, index: u32, link: &str) -> Result<Vec<Drift>> {
+        let actual = host.port_vlans(index)?;
+        let missing = self.wanted().into_iter().filter(|wanted| {
+            !actual.iter().any(|have| {
+                (have.pvid, have.untagged) == (wanted.pvid, wanted.untagged)
+                    && have.first <= wanted.first
+                    && wanted.last <= have.last
+            })
+        });
+        let have = actual.iter().map(text).collect::<Vec<_>>().join(", ");
+        Ok(missing
+            .map(|wanted| Drift::new(format!("VLANs of port {link}"), text(&wanted), &have))
+            .collect())
+    }
+}
+
+/// As `bridge vlan` has it: `5-7`, `100 PVID untagged`.
+fn text(vlans: &PortVlans) -> String {
+    let mut text = vlans.first.to_string();
+    if vlans.last != vlans.first {
+        text.push_str(&format!("-{}", vlans.last));
+    }
+    for (flag, name) in [(vlans.pvid, " PVID"), (vlans.untagged, " untagged")] {
+        if flag {
+            text.push_str(name);
+        }
+    }
+    text
+}
+
+impl Part for Port {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        // A new port has neither.
+        if !self.hairpin && !self.isolated && self.vlans.is_none() {
+            return Ok(());
+        }
+        let index = kernel.index(Place::Host, &self.link)?;
+        if self.hairpin || self.isolated {
+            let change = PortChange { hairpin: Some(self.hairpin), isolated: Some(self.isolated) };
+            kernel.host.set_bridge_port(index, &change)?;
+        }
+        match &self.vlans {
+            Some(vlans) => vlans.apply(&kernel.host, index),
+            None => Ok(()),
+        }
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        // A link that is missing, or no port, is the veth's drift.
+        let Some(link) = kernel.host.link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let Some(port) = link.port else { return Ok(Vec::new()) };
+        let BridgePort { hairpin, isolated, .. } = port;
+        let on_off = |on: bool| if on { "on" } else { "off" };
+        let flag = |what: &str, expected: bool, actual: bool| {
+            Drift::unless_equal(format!("{what} of port {}", self.link), on_off(expected), on_off(actual))
+        };
+        let mut drifts = Vec::new();
+        drifts.extend(flag("hairpin mode", self.hairpin, hairpin));
+        drifts.extend(flag("isolation", self.isolated, isolated));
+        if let Some(vlans) = &self.vlans {
+            drifts.append(&mut vlans.verify(&kernel.host, link.index, &self.link)?);
+        }
+        Ok(drifts)
+    }
+}
+
+/// A link of the host that carries packets: up, and its port forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Name of the link.
+    pub link: String,
+}
+
+/// Without spanning tree the kernel needs well under a millisecond; with it, its forward delay is two times this.
+const PORT_DEADLINE: Duration = Duration::from_secs(15);
+
+impl Part for Forwarding {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(Place::Host, &self.link)?;
+        kernel.host.wait_for_port_forwarding(index, Instant::now() + PORT_DEADLINE).map(drop)
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.host.link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let mut drifts = Vec::new();
+        if link.oper_state != OperState::Up {
+            drifts.push(Drift::new(
+                format!("operational state of {}", self.link),
+                OperState::Up,
+                link.oper_state,
+            ));
+        } else if let Some(port) = link.port
+            && port.state != PortState::Forwarding
+        {
+            drifts.push(Drift::new(format!("state of port {}", self.link), PortState::Forwarding, port.state));
+        }
+        Ok(drifts)
+    }
+}

@@ -1,0 +1,59 @@
+//! Kernel parameters.
+
+use super::{Drift, Kernel, Part, Place, Undo};
+use crate::{Result, sysctl};
+
+/// Parameters of one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctls {
+    /// Where.
+    pub place: Place,
+    /// What their failure is called.
+    pub purpose: &'static str,
+    /// The parameters, in the order they are set.
+    pub settings: Vec<Sysctl>,
+}
+
+/// One parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// Components separated by `/`: `net/ipv4/conf/eth0/arp_notify`.
+    pub key: String,
+    /// Its value.
+    pub value: &'static str,
+    /// Whether the attachment works only with it.
+    pub required: bool,
+}
+
+/// Sets a parameter that improves things, and that this kernel may not have.
+pub(super) fn best_effort(key: &str, value: &str) {
+    let _ = sysctl::write(key, value);
+}
+
+impl Part for Sysctls {
+    // Never taken back: those of a link go with it, and forwarding is the host's, which others have come to rely on.
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        kernel.within(self.place, || {
+            self.settings.iter().try_for_each(|setting| match setting.required {
+                true => {
+                    sysctl::write(&setting.key, setting.value).map_err(|e| e.within(self.purpose.into())).map(drop)
+                }
+                false => {
+                    best_effort(&setting.key, setting.value);
+                    Ok(())
+                }
+            })
+        })?
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let required = self.settings.iter().filter(|setting| setting.required);
+        kernel.within(self.place, || {
+            let drifts = required.filter_map(|setting| {
+                let actual = sysctl::read(&setting.key).unwrap_or_else(|error| format!("unreadable ({error:#})"));
+                Drift::unless_equal(format!("sysctl {}", setting.key), setting.value.to_owned(), actual)
+            });
+            drifts.collect()
+        })
+    }
+}

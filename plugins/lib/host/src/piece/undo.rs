@@ -1,0 +1,36 @@
+//! Taking back what a failed ADD made.
+
+use ipnetwork::IpNetwork;
+
+use super::Kernel;
+
+/// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.
+pub(super) enum Undo {
+    /// Delete a link of the host that is this attachment's alone.
+    Link(u32),
+    /// Delete a link that others may have begun to use.
+    SharedLink(u32),
+    /// Remove addresses from a link that others may have begun to use.
+    SharedAddresses(u32, Vec<IpNetwork>),
+}
+
+/// Runs them backwards. An error here has nowhere to go: the ADD's own is what must be told, and the DEL that every
+/// runtime sends after a failed ADD looks once more.
+pub(super) fn run(undo: Vec<Undo>, kernel: &Kernel) {
+    for step in undo.into_iter().rev() {
+        let _ = match step {
+            Undo::Link(index) => kernel.host.delete_link(index),
+            Undo::SharedLink(index) if unused(kernel, index) => kernel.host.delete_link(index),
+            Undo::SharedAddresses(index, nets) if unused(kernel, index) => {
+                nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
+            }
+            Undo::SharedLink(_) | Undo::SharedAddresses(..) => Ok(()),
+        };
+    }
+}
+
+/// Whether a shared link serves nobody: no other process is at work on one, and it has no ports.
+fn unused(kernel: &Kernel, index: u32) -> bool {
+    kernel.alone()
+        && kernel.host.links().is_ok_and(|links| links.iter().all(|link| link.master != Some(index)))
+}

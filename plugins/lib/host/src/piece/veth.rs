@@ -1,0 +1,168 @@
+//! A veth pair between a bridge and a container: made, found by its owner, deleted.
+
+use std::collections::HashSet;
+
+use super::{Drift, Kernel, Part, Place, Undo, sysctl};
+use crate::netlink::{Link, LinkChange, Netlink, Veth, VethPeer};
+use crate::{Error, Mac, Owner, Result};
+
+/// A veth pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VethPair {
+    /// Name of the end that is a port of the bridge; see [`choose_host_veth`].
+    pub host_name: String,
+    /// Its Ethernet address.
+    pub host_mac: Mac,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the end in the container.
+    pub container_name: String,
+    /// Its Ethernet address.
+    pub container_mac: Mac,
+    /// MTU of both ends in bytes; `None` is the kernel's default.
+    pub mtu: Option<u32>,
+    /// Whose it is: [`Owner::label`], kept as the host end's alias.
+    pub label: String,
+}
+
+impl Part for VethPair {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let bridge = kernel.index(Place::Host, &self.bridge)?;
+        let made = kernel.host.create_veth(&Veth {
+            name: &self.host_name,
+            mac: Some(self.host_mac),
+            mtu: self.mtu,
+            master: Some(bridge),
+            up: true,
+            peer: VethPeer {
+                name: &self.container_name,
+                mac: Some(self.container_mac),
+                mtu: self.mtu,
+                netns: Some(kernel.netns()),
+                up: false,
+            },
+        });
+        if let Err(error) = made {
+            let taken = error.is_exists() && kernel.sandbox.link_by_name(&self.container_name)?.is_some();
+            return Err(if taken { interface_exists(&self.container_name, &self.host_name) } else { error });
+        }
+        let index = kernel.index(Place::Host, &self.host_name)?;
+        undo.push(Undo::Link(index));
+        let change = LinkChange { alias: Some(&self.label), ..LinkChange::default() };
+        kernel.host.set_link(index, &change)?;
+        // The container is no router of the host's. A host without IPv6 has no such parameter.
+        sysctl::best_effort(&format!("net/ipv6/conf/{}/accept_ra", self.host_name), "0");
+        Ok(())
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let mut drifts = Vec::new();
+        let container = kernel.sandbox.link_by_name(&self.container_name)?;
+        match &container {
+            None => drifts.push(Drift::new(format!("interface {}", self.container_name), "present", "missing")),
+            Some(link) => drifts.extend(end_drifts(link, self.container_mac)),
+        }
+        let Some(host) = kernel.host.link_by_name(&self.host_name)? else {
+            drifts.push(Drift::new(format!("host veth {}", self.host_name), "present", "missing"));
+            return Ok(drifts);
+        };
+        drifts.extend(end_drifts(&host, self.host_mac));
+        if let Some(container) = &container {
+            let peer = container.peer_index.unwrap_or(0);
+            let what = format!("index of the veth peer of {}", self.container_name);
+            drifts.extend(Drift::unless_equal(what, host.index, peer));
+        }
+        if let Some(mtu) = self.mtu {
+            drifts.extend(Drift::unless_equal(format!("MTU of {}", self.host_name), mtu, host.mtu));
+        }
+        let master = match host.master {
+            Some(index) => kernel.host.link_by_index(index)?.map(|link| link.name),
+            None => None,
+        };
+        let master = master.unwrap_or_else(|| "none".into());
+        drifts.extend(Drift::unless_equal(format!("master of {}", self.host_name), self.bridge.clone(), master));
+        Ok(drifts)
+    }
+}
+
+fn end_drifts(link: &Link, mac: Mac) -> Vec<Drift> {
+    let mut drifts = Vec::new();
+    let kind = link.kind.clone().unwrap_or_else(|| "no virtual link".into());
+    drifts.extend(Drift::unless_equal(format!("kind of {}", link.name), "veth".to_owned(), kind));
+    let actual = link.mac.map_or_else(|| "none".into(), |mac| mac.to_string());
+    drifts.extend(Drift::unless_equal(format!("MAC address of {}", link.name), mac.to_string(), actual));
+    drifts
+}
+
+fn interface_exists(container: &str, host: &str) -> Error {
+    Error::InterfaceExists { container: container.into(), host: host.into() }
+}
+
+/// The name to give the owner's host veth. What an earlier attachment of the same owner left under one of its names is
+/// deleted: an owner has one attachment, and the caller has seen that it is not in this container.
+///
+/// # Errors
+/// The container has the interface already; every name is taken by others; the kernel could not be asked.
+pub fn choose_host_veth(kernel: &Kernel, owner: &Owner) -> Result<String> {
+    if kernel.sandbox.link_by_name(&owner.ifname)?.is_some() {
+        return Err(interface_exists(&owner.ifname, &owner.host_veth_names().next().unwrap_or_default()));
+    }
+    let label = owner.label();
+    for name in owner.host_veth_names() {
+        match kernel.host.link_by_name(&name)? {
+            None => return Ok(name),
+            Some(link) if link.alias.as_deref() == Some(&label) => {
+                delete(&kernel.host, &link)?;
+                return Ok(name);
+            }
+            Some(_) => {}
+        }
+    }
+    let names = owner.host_veth_names().collect::<Vec<_>>().join(", ");
+    Err(Error::new("find a free name for the host veth of", label, std::io::ErrorKind::AlreadyExists)
+        .within(format!("all of {names} belong to others")))
+}
+
+/// Deletes the owner's veth pair from the host's side, whatever became of the container's namespace; says whether
+/// there was one.
+///
+/// # Errors
+/// The kernel could not be asked, or refused.
+pub fn delete_veth(host: &Netlink, owner: &Owner) -> Result<bool> {
+    let label = owner.label();
+    for (candidate, name) in owner.host_veth_names().enumerate() {
+        let Some(link) = host.link_by_name(&name)? else { continue };
+        // One without a label is of an ADD that was killed before it could give it one.
+        let ours = match &link.alias {
+            Some(alias) => *alias == label,
+            None => candidate == 0,
+        };
+        if ours && link.kind.as_deref() == Some("veth") {
+            delete(host, &link)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Deletes the veth pairs of every owner on the network but the valid ones; carries on after an error.
+///
+/// # Errors
+/// The kernel could not be asked; else the last that a deletion gave.
+pub fn delete_veths_but(host: &Netlink, network: &str, valid: &[Owner]) -> Result<()> {
+    let prefix = Owner::label_prefix(network);
+    let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
+    let stale = host.links()?.into_iter().filter(|link| {
+        let label = link.alias.as_deref().filter(|alias| alias.starts_with(&prefix));
+        link.kind.as_deref() == Some("veth") && label.is_some_and(|label| !valid.contains(label))
+    });
+    stale.fold(Ok(()), |result, link| delete(host, &link).and(result))
+}
+
+/// Deletes a link; one that is gone already is deleted.
+fn delete(host: &Netlink, link: &Link) -> Result<()> {
+    match host.delete_link(link.index) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
