@@ -1,1 +1,194 @@
-//! .
+//! `bridge`: connects a container to a Linux bridge of the host by a veth pair, and makes the host its gateway.
+
+mod answer;
+mod check;
+mod config;
+mod plan;
+
+use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
+use host::netlink::Netlink;
+use host::piece::{self, Kernel, Place};
+use host::{Mac, NetNs, NetNsError, Owner};
+
+use crate::answer::Links;
+use crate::config::{Config, Mtu};
+use crate::plan::Facts;
+
+/// The plugin.
+pub struct Bridge;
+
+impl Plugin for Bridge {
+    const NAME: &'static str = "bridge";
+    const ABOUT: &'static str = "connects a container to a bridge of the host";
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        let config = Config::of(request)?;
+        if config.ipam.is_none() {
+            AddResult::default().convertible_to(request.version)?;
+        }
+        let mut kernel = Kernel::open(open_netns(request)?)?;
+        let owner = owner(request);
+        // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
+        let host_veth = piece::choose_host_veth(&kernel, &owner)?;
+        let result = match &config.ipam {
+            None => AddResult::default(),
+            Some(ipam) => request.delegate_add(ipam)?,
+        };
+        attach(request, &config, &mut kernel, &owner, host_veth, result).inspect_err(|_| {
+            if let Some(ipam) = &config.ipam {
+                // The ADD's own error is the one to tell.
+                let _ = request.delegate(ipam, Command::Del);
+            }
+        })
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        let mut kernel = Kernel::open(open_netns(request)?)?;
+        if let Some(ipam) = &config.ipam {
+            request.delegate(ipam, Command::Check)?;
+        }
+        check::check(request, &config, &mut kernel, &owner(request))
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        let ipam = config::ipam_type(request)?;
+        // The link first: an address is free when nobody can answer for it any more.
+        delete_link(request)?;
+        match ipam {
+            Some(ipam) => request.delegate(&ipam, Command::Del),
+            None => Ok(()),
+        }
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        let ipam = config::ipam_type(request)?;
+        let links = match request.valid_attachments()? {
+            ValidAttachments::Unsaid => Ok(()),
+            ValidAttachments::These(valid) => {
+                let owners: Vec<Owner> = valid
+                    .into_iter()
+                    .map(|valid| Owner {
+                        network: request.network.clone(),
+                        container_id: valid.container_id,
+                        ifname: valid.ifname,
+                    })
+                    .collect();
+                let host = Netlink::open()?;
+                piece::delete_veths_but(&host, &request.network, &owners).map_err(Error::from)
+            }
+        };
+        let leases = match ipam {
+            Some(ipam) => request.delegate(&ipam, Command::Gc),
+            None => Ok(()),
+        };
+        links.and(leases)
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        let link = Netlink::open()?.link_by_name(&config.bridge)?;
+        if let Some(link) = link
+            && link.kind.as_deref() != Some("bridge")
+        {
+            let error = host::Error::NotABridge { name: config.bridge };
+            return Err(Error::new(Code::NotAvailable, error.to_string()));
+        }
+        match &config.ipam {
+            Some(ipam) => request.delegate(ipam, Command::Status),
+            None => Ok(()),
+        }
+    }
+}
+
+fn owner(request: &Request) -> Owner {
+    Owner {
+        network: request.network.clone(),
+        container_id: request.container_id.clone(),
+        ifname: request.ifname.clone(),
+    }
+}
+
+fn open_netns(request: &Request) -> Result<NetNs, Error> {
+    NetNs::open(&request.netns).map_err(|error| {
+        let error = Error::from(error);
+        Error { msg: format!("failed to open netns {:?}: {}", request.netns, error.msg), ..error }
+    })
+}
+
+/// Everything of ADD that follows the IPAM plugin's; on an error the links are gone again, the lease is not.
+fn attach(
+    request: &Request,
+    config: &Config,
+    kernel: &mut Kernel,
+    owner: &Owner,
+    host_veth: String,
+    mut result: AddResult,
+) -> Result<AddResult, Error> {
+    if config.ipam.is_some() {
+        result = answer::complete(config, result)?;
+        result.convertible_to(request.version)?;
+    }
+    let mut links = Links {
+        bridge_mac: Mac::random()?,
+        host_veth,
+        host_mac: Mac::random()?,
+        ifname: owner.ifname.clone(),
+        container_mac: config.mac.map_or_else(Mac::random, Ok)?,
+        netns: request.netns.clone(),
+        vlan_mac: None,
+    };
+    let facts = Facts { owner, links: &links, mtu: mtu(config, kernel)?, vlan_port: vlan_port(config) };
+    let pieces = plan::plan(config, &facts, &result);
+    piece::apply(&pieces, kernel)?;
+    // These two may have been there before, with addresses of their own.
+    let mac = |name: &str| kernel.link(Place::Host, name).ok().and_then(|link| link.mac);
+    links.bridge_mac = mac(&config.bridge).unwrap_or(links.bridge_mac);
+    links.vlan_mac = config.vlan_link().and_then(|name| mac(&name));
+    Ok(answer::with_links(result, config, &links))
+}
+
+/// The MTU in bytes; `auto` is that of the link of the host's default route, and without one the kernel's default.
+fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
+    match config.mtu {
+        Mtu::Kernel => Ok(None),
+        Mtu::Bytes(mtu) => Ok(Some(mtu)),
+        Mtu::Auto => {
+            let host = kernel.netlink(Place::Host);
+            let Some(index) = host.default_route_link()? else { return Ok(None) };
+            // A default route over loopback says nothing about the network outside.
+            let link = host.link_by_index(index)?.filter(|link| link.name != "lo");
+            Ok(link.map(|link| link.mtu.min(65535)))
+        }
+    }
+}
+
+/// The port that the VLAN interface hangs on, named like a host veth, by what it belongs to.
+fn vlan_port(config: &Config) -> String {
+    let vlan = Owner {
+        network: config.bridge.clone(),
+        container_id: config.vlan.map(|vlan| vlan.to_string()).unwrap_or_default(),
+        ifname: "vlan".into(),
+    };
+    vlan.host_veth_names().next().unwrap_or_default()
+}
+
+/// Deletes the veth pair: by its owner, from the host's side; else what an ADD of the reference left in the namespace.
+fn delete_link(request: &Request) -> Result<(), Error> {
+    let host = Netlink::open()?;
+    if piece::delete_veth(&host, &owner(request))? || request.netns.is_empty() {
+        return Ok(());
+    }
+    let netns = match NetNs::open(&request.netns) {
+        Ok(netns) => netns,
+        // What is at the path now is not the container's namespace, so the link went with that.
+        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let sandbox = Netlink::open_in(&netns)?;
+    let Some(link) = sandbox.link_by_name(&request.ifname)? else { return Ok(()) };
+    match sandbox.delete_link(link.index) {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
+}

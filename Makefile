@@ -1,0 +1,68 @@
+# The menu. CI calls exactly these targets.
+
+PREFIX  ?= /opt/cni/bin
+DESTDIR ?=
+CARGO   ?= cargo
+
+# Static executables need an explicit target: otherwise the flag would also reach build scripts and proc macros.
+TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC   = RUSTFLAGS="-C target-feature=+crt-static"
+
+PLUGINS  = bridge host-local loopback
+PROGRAMS = $(PLUGINS) conformance
+
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help build install demo test test-unit conformance faults diff lint fmt tools clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+build: ## build every executable, static, into bin/
+	$(STATIC) $(CARGO) build --release --target $(TARGET) $(addprefix -p ,$(PROGRAMS))
+	@mkdir -p bin
+	@for program in $(PROGRAMS); do \
+	    cp -f $(TARGET_DIR)/$(TARGET)/release/$$program bin/.$$program.new && mv -f bin/.$$program.new bin/$$program || exit 1; \
+	done
+	@ls -l bin
+
+install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename
+	@test -x bin/bridge || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
+	@mkdir -p "$(DESTDIR)$(PREFIX)"
+	@for plugin in $(PLUGINS); do \
+	    install -m 0755 bin/$$plugin "$(DESTDIR)$(PREFIX)/.$$plugin.new" && \
+	    mv -f "$(DESTDIR)$(PREFIX)/.$$plugin.new" "$(DESTDIR)$(PREFIX)/$$plugin" || exit 1; \
+	    echo "$(DESTDIR)$(PREFIX)/$$plugin"; \
+	done
+
+demo: tools build ## see it: two containers, real packets, then nothing left
+	bin/conformance demo
+
+test: tools build test-unit conformance faults diff ## everything: unit tests, then the harness in throwaway namespaces
+
+test-unit: ## unit and kernel tests
+	$(CARGO) test --workspace
+
+conformance: ## every case of the harness against bin/
+	bin/conformance run --cni-path bin
+
+faults: ## an error and a SIGKILL at every system call that changes something
+	bin/conformance faults --cni-path bin
+
+diff: ## the same requests to ours and to the reference
+	bin/conformance diff --cni-path bin --against /usr/lib/cni
+
+lint: ## formatting and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## format
+	$(CARGO) fmt --all
+
+tools: ## what demo and test need: installed when root, else said
+	@.ci/tools
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf bin

@@ -1,0 +1,108 @@
+//! What ADD will answer: the IPAM plugin's result, completed by gateways, default routes and links. Pure.
+
+use std::net::IpAddr;
+
+use cni::{AddResult, Error, Interface, Route};
+use host::Mac;
+use ipnetwork::IpNetwork;
+
+use crate::config::Config;
+
+/// Index of the container's link in the result: behind the bridge and the host veth.
+pub const CONTAINER: usize = 2;
+
+/// The links of an attachment, as they are reported.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// MAC address of the bridge.
+    pub bridge_mac: Mac,
+    /// Name of the host veth.
+    pub host_veth: String,
+    /// Its MAC address.
+    pub host_mac: Mac,
+    /// Name of the link in the container.
+    pub ifname: String,
+    /// Its MAC address.
+    pub container_mac: Mac,
+    /// The container's namespace, as the runtime named it.
+    pub netns: String,
+    /// MAC address of the VLAN interface, when there is one.
+    pub vlan_mac: Option<Mac>,
+}
+
+/// Completes the IPAM plugin's result: an address with no gateway gets the first of its subnet when the bridge is to
+/// be the gateway, and each family gets a default route when one is asked for and none is there yet.
+pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error> {
+    if ipam.ips.is_empty() {
+        return Err(Error::internal("IPAM plugin returned missing IP config"));
+    }
+    let mut defaults: Vec<Route> = Vec::new();
+    for ip in &mut ipam.ips {
+        // The container's link is the only one that an address of ours can be on.
+        ip.interface = Some(CONTAINER);
+        if ip.gateway.is_none() && config.is_gateway {
+            ip.gateway = first_address(&ip.address);
+        }
+        if let Some(gateway) = ip.gateway
+            && gateway.is_ipv4() != ip.address.is_ipv4()
+        {
+            return Err(Error::internal(format!(
+                "IPAM plugin gave the address {} a gateway of the other family, {gateway}",
+                ip.address
+            )));
+        }
+        let (true, Some(gateway)) = (config.is_default_gateway, ip.gateway) else { continue };
+        let same_family = |route: &Route| is_default(&route.dst) && route.dst.is_ipv4() == gateway.is_ipv4();
+        // A default route without a gateway of its own is given this one below, so it counts (bridge.md 2.8).
+        if !ipam.routes.iter().any(same_family) && !defaults.iter().any(same_family) {
+            defaults.extend(default_route(gateway));
+        }
+    }
+    ipam.routes.append(&mut defaults);
+    Ok(ipam)
+}
+
+/// Puts the links at the head of the result, in the reference's order.
+pub fn with_links(mut result: AddResult, config: &Config, links: &Links) -> AddResult {
+    let link = |name: &str, mac: Mac, sandbox: Option<&str>| Interface {
+        name: name.into(),
+        mac: Some(mac.to_string()),
+        sandbox: sandbox.map(Into::into),
+        ..Interface::default()
+    };
+    result.interfaces = vec![
+        link(&config.bridge, links.bridge_mac, None),
+        link(&links.host_veth, links.host_mac, None),
+        link(&links.ifname, links.container_mac, Some(&links.netns)),
+    ];
+    if let (Some(name), Some(mac)) = (config.vlan_link(), links.vlan_mac) {
+        result.interfaces.push(link(&name, mac, None));
+    }
+    if let Some(dns) = &config.dns {
+        dns.override_dns(&mut result);
+    }
+    result
+}
+
+/// Whether a destination is the default route of its family.
+pub fn is_default(dst: &IpNetwork) -> bool {
+    dst.prefix() == 0
+}
+
+/// The first address of a subnet after the one that names it, host bits of `net` aside; `None` where there is none.
+pub fn first_address(net: &IpNetwork) -> Option<IpAddr> {
+    let next: IpAddr = match net.network() {
+        IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),
+        IpAddr::V6(ip) => std::net::Ipv6Addr::from(u128::from(ip).checked_add(1)?).into(),
+    };
+    net.contains(next).then_some(next)
+}
+
+fn default_route(gateway: IpAddr) -> Option<Route> {
+    let any: IpAddr = match gateway {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let dst = IpNetwork::new(any, 0).ok()?;
+    Some(Route { dst, gw: Some(gateway), mtu: 0, advmss: 0, priority: 0, table: None, scope: None })
+}

@@ -1,0 +1,89 @@
+//! CHECK: the plan that ADD had, made again from its result, and verified.
+
+use cni::{AddResult, Error, Interface, Request};
+use host::netlink::Netlink;
+use host::piece::{self, Kernel, Place};
+use host::{Mac, Owner};
+
+use crate::answer::Links;
+use crate::config::{Config, Mtu};
+use crate::plan::{self, Facts, mac_of};
+
+/// Verifies everything that bridge made; the error names every drift.
+pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Owner) -> Result<(), Error> {
+    let result = request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
+    let links = links(request, config, owner, &result, kernel.netlink(Place::Host))?;
+    let mtu = match config.mtu {
+        Mtu::Bytes(mtu) => Some(mtu),
+        // Nothing was asked for that could be verified: the default route's link is free to change.
+        Mtu::Kernel | Mtu::Auto => None,
+    };
+    let facts = Facts { owner, links: &links, mtu, vlan_port: crate::vlan_port(config) };
+    let drifts = piece::verify(&plan::plan(config, &facts, &result), kernel)?;
+    if drifts.is_empty() {
+        return Ok(());
+    }
+    let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+    Err(Error::internal(format!(
+        "attachment {} of container {} has drifted: {}",
+        owner.ifname,
+        owner.container_id,
+        drifts.join("; ")
+    )))
+}
+
+/// The links that the result speaks of.
+fn links(
+    request: &Request,
+    config: &Config,
+    owner: &Owner,
+    result: &AddResult,
+    host: &Netlink,
+) -> Result<Links, Error> {
+    let sandbox = |link: &Interface| link.sandbox.clone().unwrap_or_default();
+    let on_host = |link: &&Interface| sandbox(link).is_empty();
+    let find = |name: &str| result.interfaces.iter().find(|link| link.name == name);
+
+    let bridge = find(&config.bridge).filter(on_host).ok_or_else(|| {
+        Error::internal(format!("Interface name {} not found in prevResult", config.bridge))
+    })?;
+    let container =
+        result.interfaces.iter().find(|link| link.name == owner.ifname && !sandbox(link).is_empty());
+    let container = container
+        .ok_or_else(|| Error::internal(format!("Interface name {} not found in prevResult", owner.ifname)))?;
+    if sandbox(container) != request.netns {
+        return Err(Error::internal(format!(
+            "Sandbox in prevResult {} doesn't match configured netns: {}",
+            sandbox(container),
+            request.netns
+        )));
+    }
+    let vlan_link = config.vlan_link();
+    let is_ours = |link: &&Interface| owner.host_veth_names().any(|name| name == link.name);
+    // The reference draws its names. Later plugins may have added links of the host to the result: ours is a veth.
+    let is_veth = |link: &&Interface| {
+        link.name != config.bridge && Some(&link.name) != vlan_link.as_ref() && is_veth(host, &link.name)
+    };
+    let mut on_host_side = result.interfaces.iter().filter(on_host);
+    let host_veth = on_host_side.clone().find(is_ours).or_else(|| on_host_side.find(is_veth));
+    let host_veth = host_veth.ok_or_else(|| {
+        Error::internal(format!("CNI veth created for bridge {} was not found", config.bridge))
+    })?;
+    let mac = |link: &Interface| {
+        let mac: Option<Mac> = mac_of(link.mac.as_deref());
+        mac.ok_or_else(|| Error::internal(format!("prevResult gives {} no valid MAC address", link.name)))
+    };
+    Ok(Links {
+        bridge_mac: mac(bridge)?,
+        host_veth: host_veth.name.clone(),
+        host_mac: mac(host_veth)?,
+        ifname: owner.ifname.clone(),
+        container_mac: mac(container)?,
+        netns: request.netns.clone(),
+        vlan_mac: None,
+    })
+}
+
+fn is_veth(host: &Netlink, name: &str) -> bool {
+    matches!(host.link_by_name(name), Ok(Some(link)) if link.kind.as_deref() == Some("veth"))
+}

@@ -1,0 +1,373 @@
+//! The configuration of a bridge network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use cni::{Code, Error, Request};
+use host::Mac;
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+
+/// The keys as they are written. `null` and absent are the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    bridge: Option<String>,
+    is_gateway: Option<bool>,
+    is_default_gateway: Option<bool>,
+    force_address: Option<bool>,
+    ip_masq: Option<bool>,
+    mtu: Option<MtuConf>,
+    hairpin_mode: Option<bool>,
+    promisc_mode: Option<bool>,
+    vlan: Option<i64>,
+    vlan_trunk: Option<Vec<TrunkConf>>,
+    preserve_default_vlan: Option<bool>,
+    macspoofchk: Option<bool>,
+    enabledad: Option<bool>,
+    disable_container_interface: Option<bool>,
+    port_isolation: Option<bool>,
+    ipam: Option<IpamConf>,
+    dns: Option<cni::DnsConf>,
+    runtime_config: Option<MacConf>,
+    args: Option<ArgsConf>,
+}
+
+/// Just enough to delete by: nothing else in the configuration may stand in DEL's way.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DelConf {
+    ipam: Option<IpamType>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpamType {
+    r#type: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpamConf {
+    r#type: Option<String>,
+    subnet: Option<String>,
+    gateway: Option<String>,
+    ranges: Option<cni::Json>,
+}
+
+#[derive(Deserialize)]
+struct RangeConf {
+    subnet: Option<String>,
+    gateway: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MacConf {
+    mac: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ArgsConf {
+    cni: Option<MacConf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TrunkConf {
+    id: Option<i64>,
+    #[serde(rename = "minID")]
+    min_id: Option<i64>,
+    #[serde(rename = "maxID")]
+    max_id: Option<i64>,
+}
+
+enum MtuConf {
+    Bytes(i64),
+    Auto,
+}
+
+impl<'de> Deserialize<'de> for MtuConf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MtuVisitor;
+        impl Visitor<'_> for MtuVisitor {
+            type Value = MtuConf;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of bytes or \"auto\"")
+            }
+            fn visit_i64<E>(self, bytes: i64) -> Result<MtuConf, E> {
+                Ok(MtuConf::Bytes(bytes))
+            }
+            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<MtuConf, E> {
+                i64::try_from(bytes).map(MtuConf::Bytes).map_err(|_| E::custom("mtu is out of range"))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MtuConf, E> {
+                match text {
+                    "auto" => Ok(MtuConf::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(MtuVisitor)
+    }
+}
+
+/// The MTU of the veth and, when it is created, of the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mtu {
+    /// Whatever the kernel gives.
+    Kernel,
+    /// This many bytes.
+    Bytes(u32),
+    /// That of the host's default route's link.
+    Auto,
+}
+
+/// What the configuration asks for, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// The bridge gets the gateway addresses, and the host forwards.
+    pub is_gateway: bool,
+    /// The container gets a default route through the gateway, per family.
+    pub is_default_gateway: bool,
+    /// A conflicting address of the bridge is replaced.
+    pub force_address: bool,
+    /// See [`Mtu`].
+    pub mtu: Mtu,
+    /// Frames may leave by the port they came in by.
+    pub hairpin: bool,
+    /// The bridge is put into promiscuous mode.
+    pub promiscuous: bool,
+    /// The port's untagged VLAN.
+    pub vlan: Option<u16>,
+    /// The port's tagged VLANs; `Some` and empty asks for VLAN filtering alone.
+    pub trunk: Option<BTreeSet<u16>>,
+    /// The bridge's default VLAN stays on the port.
+    pub preserve_default_vlan: bool,
+    /// IPv6 duplicate address detection in the container.
+    pub dad: bool,
+    /// The container's link stays down.
+    pub leave_down: bool,
+    /// The port is isolated from other isolated ports.
+    pub isolated: bool,
+    /// The IPAM plugin; `None` is layer 2.
+    pub ipam: Option<String>,
+    /// Gateways that the ipam section itself names or implies. One of them on the bridge is never a stale address:
+    /// a range set may hold several subnets, of which this container got only one.
+    pub ipam_gateways: Vec<IpNetwork>,
+    /// Overrides the IPAM plugin's.
+    pub dns: Option<cni::DnsConf>,
+    /// The container's MAC address, when it is asked for.
+    pub mac: Option<Mac>,
+}
+
+const VLAN_IDS: RangeInclusive<i64> = 1..=4094;
+
+impl Config {
+    /// Reads and checks all of it; nothing has been touched when this fails.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let conf: Conf = request.config()?;
+        refuse_not_yet("ipMasq", conf.ip_masq)?;
+        refuse_not_yet("macspoofchk", conf.macspoofchk)?;
+
+        let ipam = conf.ipam.as_ref().and_then(|ipam| ipam.r#type.clone()).filter(|name| !name.is_empty());
+        let layer3 = ipam.is_some();
+        let is_default_gateway = conf.is_default_gateway.unwrap_or(false) && layer3;
+        let config = Self {
+            bridge: bridge_name(conf.bridge)?,
+            is_gateway: (conf.is_gateway.unwrap_or(false) && layer3) || is_default_gateway,
+            is_default_gateway,
+            force_address: conf.force_address.unwrap_or(false),
+            mtu: mtu(conf.mtu)?,
+            hairpin: conf.hairpin_mode.unwrap_or(false),
+            promiscuous: conf.promisc_mode.unwrap_or(false),
+            vlan: vlan(conf.vlan.unwrap_or(0))?,
+            trunk: conf.vlan_trunk.as_deref().map(trunk).transpose()?,
+            preserve_default_vlan: conf.preserve_default_vlan.unwrap_or(false),
+            dad: conf.enabledad.unwrap_or(false),
+            leave_down: conf.disable_container_interface.unwrap_or(false),
+            isolated: conf.port_isolation.unwrap_or(false),
+            ipam_gateways: conf.ipam.as_ref().map(ipam_gateways).unwrap_or_default(),
+            ipam,
+            dns: conf.dns,
+            mac: mac(request, conf.runtime_config, conf.args)?,
+        };
+        if config.hairpin && config.promiscuous {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "cannot set hairpin mode and promiscuous mode at the same time",
+            ));
+        }
+        if config.leave_down && layer3 {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "cannot use IPAM when DisableContainerInterface flag is set",
+            ));
+        }
+        if let Some(name) = config.vlan_link()
+            && name.len() > 15
+        {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                format!(
+                    "the VLAN interface's name {name:?} is longer than 15 bytes: shorten the bridge's name"
+                ),
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Whether the bridge must tell VLANs apart.
+    pub fn vlan_filtering(&self) -> bool {
+        self.vlan.is_some() || self.trunk.is_some()
+    }
+
+    /// The host's own link in the container's VLAN, which carries the gateway addresses in place of the bridge.
+    pub fn vlan_link(&self) -> Option<String> {
+        self.vlan.filter(|_| self.is_gateway).map(|vlan| format!("{}.{vlan}", self.bridge))
+    }
+}
+
+/// The IPAM plugin that DEL must tell, whatever else the configuration holds.
+pub fn ipam_type(request: &Request) -> Result<Option<String>, Error> {
+    let conf: DelConf = request.config()?;
+    Ok(conf.ipam.and_then(|ipam| ipam.r#type).filter(|name| !name.is_empty()))
+}
+
+/// Masquerading and the MAC filter need packet rules, which this version does not make; to ignore the keys would
+/// leave a network open that was asked to be closed, or cut off that was asked to be connected.
+fn refuse_not_yet(key: &str, value: Option<bool>) -> Result<(), Error> {
+    match value {
+        Some(true) => Err(Error::new(
+            Code::UnsupportedField,
+            format!("{key}: true is not supported by this version of bridge; leave the key out"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn bridge_name(name: Option<String>) -> Result<String, Error> {
+    let name = name.unwrap_or_else(|| "cni0".into());
+    if name.is_empty() {
+        return Err(Error::new(Code::InvalidConfig, "could not add \"\": LinkAttrs.Name cannot be empty"));
+    }
+    // The name becomes part of a path below /proc/sys, and the kernel's own rule for link names is the same.
+    let fits = name.len() <= 15 && name != "." && name != "..";
+    if !fits || name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
+        return Err(Error::new(Code::InvalidConfig, format!("invalid bridge name {:?}", shortened(&name)))
+            .details("at most 15 bytes, not \".\" or \"..\", no '/', ':' or white space"));
+    }
+    Ok(name)
+}
+
+/// What of a hostile text is fit to be shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn mtu(conf: Option<MtuConf>) -> Result<Mtu, Error> {
+    match conf {
+        None => Ok(Mtu::Kernel),
+        Some(MtuConf::Auto) => Ok(Mtu::Auto),
+        Some(MtuConf::Bytes(bytes)) if bytes <= 0 => Ok(Mtu::Kernel),
+        // 68 is the least an IPv4 link may have (RFC 791), 65535 the most a veth takes (ETH_MAX_MTU).
+        Some(MtuConf::Bytes(bytes)) => match u32::try_from(bytes) {
+            Ok(mtu @ 68..=65535) => Ok(Mtu::Bytes(mtu)),
+            _ => Err(Error::new(
+                Code::InvalidConfig,
+                format!("invalid MTU {bytes} (must be between 68 and 65535)"),
+            )),
+        },
+    }
+}
+
+fn vlan(id: i64) -> Result<Option<u16>, Error> {
+    match u16::try_from(id) {
+        Ok(0) => Ok(None),
+        Ok(vlan) if VLAN_IDS.contains(&id) => Ok(Some(vlan)),
+        _ => {
+            Err(Error::new(Code::InvalidConfig, format!("invalid VLAN ID {id} (must be between 0 and 4094)")))
+        }
+    }
+}
+
+/// The union of the items, each an `id`, a range, or both.
+fn trunk(items: &[TrunkConf]) -> Result<BTreeSet<u16>, Error> {
+    let invalid = |text: &str| Error::new(Code::InvalidConfig, text);
+    let one = |id: i64, text: &str| {
+        u16::try_from(id).ok().filter(|_| VLAN_IDS.contains(&id)).ok_or_else(|| invalid(text))
+    };
+    let mut ids = BTreeSet::new();
+    for item in items {
+        match (item.min_id, item.max_id) {
+            (Some(_), None) => {
+                return Err(invalid("minID and maxID should be configured simultaneously, maxID is missing"));
+            }
+            (None, Some(_)) => {
+                return Err(invalid("minID and maxID should be configured simultaneously, minID is missing"));
+            }
+            (Some(min), Some(max)) => {
+                let min = one(min, "incorrect trunk minID parameter")?;
+                let max = one(max, "incorrect trunk maxID parameter")?;
+                if min > max {
+                    return Err(invalid("minID is greater than maxID in trunk parameter"));
+                }
+                ids.extend(min..=max);
+            }
+            (None, None) => {}
+        }
+        if let Some(id) = item.id {
+            ids.insert(one(id, "incorrect trunk id parameter")?);
+        }
+    }
+    Ok(ids)
+}
+
+/// `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` of CNI_ARGS; an empty one is none.
+fn mac(
+    request: &Request,
+    runtime_config: Option<MacConf>,
+    args: Option<ArgsConf>,
+) -> Result<Option<Mac>, Error> {
+    let from_env = request.args(&["MAC"])?.pop().map(|(_, mac)| mac);
+    let given = [runtime_config.and_then(|c| c.mac), args.and_then(|a| a.cni).and_then(|c| c.mac), from_env];
+    let Some(text) = given.into_iter().flatten().find(|mac| !mac.is_empty()) else {
+        return Ok(None);
+    };
+    let invalid = |why: &str| {
+        Error::new(
+            Code::InvalidConfig,
+            format!("failed to make veth pair: address {}: {why}", shortened(&text)),
+        )
+    };
+    let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;
+    // The kernel refuses both, after the link's name is taken and with nothing but "Cannot assign requested address".
+    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+        return Err(invalid("a link's MAC address is neither zero nor a multicast address"));
+    }
+    Ok(Some(mac))
+}
+
+/// Gateways of the subnets of an ipam section in the form most IPAM plugins share (`subnet`, `ranges`). It is a
+/// hint only, so whatever does not parse is left out.
+fn ipam_gateways(ipam: &IpamConf) -> Vec<IpNetwork> {
+    let ranges = ipam.ranges.as_ref().and_then(|ranges| ranges.decode::<Vec<Vec<RangeConf>>>().ok());
+    let own = RangeConf { subnet: ipam.subnet.clone(), gateway: ipam.gateway.clone() };
+    let ranges = ranges.into_iter().flatten().flatten();
+    ranges
+        .chain([own])
+        .filter_map(|range| {
+            let subnet = cni::parse_cidr(&range.subnet?).ok()?;
+            let given = range.gateway.filter(|gateway| !gateway.is_empty());
+            let gateway = match given {
+                Some(gateway) => cni::parse_ip(&gateway).ok()?,
+                None => crate::answer::first_address(&subnet)?,
+            };
+            IpNetwork::new(gateway, subnet.prefix()).ok()
+        })
+        .collect()
+}

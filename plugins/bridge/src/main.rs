@@ -1,0 +1,5 @@
+//! The `bridge` executable.
+
+fn main() -> std::process::ExitCode {
+    cni::main(bridge::Bridge)
+}

@@ -1,0 +1,220 @@
+//! The plan: what must exist for an attachment. Pure: no kernel, no clock, no randomness.
+
+use std::collections::BTreeSet;
+
+use cni::AddResult;
+use host::netlink;
+use host::piece::{
+    Address, Announcement, Bridge, Forwarding, Gateways, Piece, Place, Port, Route, Settled, Sysctl, Sysctls,
+    Up, VethPair, VlanLink, VlanSet,
+};
+use host::{Mac, Owner};
+use ipnetwork::IpNetwork;
+
+use crate::answer::{CONTAINER, Links};
+use crate::config::Config;
+
+/// RT_SCOPE_LINK (linux/rtnetlink.h).
+const SCOPE_LINK: u8 = 253;
+
+/// What the plan needs and cannot know from the configuration.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Whose attachment it is.
+    pub owner: &'a Owner,
+    /// Names and MAC addresses of the links.
+    pub links: &'a Links,
+    /// MTU of the veth in bytes, `auto` resolved.
+    pub mtu: Option<u32>,
+    /// Name of the port that the VLAN interface hangs on.
+    pub vlan_port: String,
+}
+
+/// Everything that must exist, in the order in which it is made. `result` is ADD's own, as far as the IPAM plugin and
+/// [`crate::answer::complete`] made it; for CHECK it is `prevResult`.
+pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
+    let mut pieces = links(config, facts);
+    let own: Vec<IpNetwork> = result
+        .ips
+        .iter()
+        .filter(|ip| ip.interface.is_none_or(|index| index == CONTAINER))
+        .map(|ip| ip.address)
+        .collect();
+    if config.is_gateway {
+        pieces.extend(gateways(config, facts, result));
+    }
+    if !own.is_empty() {
+        pieces.push(container_sysctls(config, &facts.owner.ifname, own.iter().any(IpNetwork::is_ipv6)));
+    }
+    let link = || facts.owner.ifname.clone();
+    pieces.extend(own.iter().map(|net| {
+        Piece::Address(Address { place: Place::Sandbox, link: link(), net: *net, dad: config.dad })
+    }));
+    if config.leave_down {
+        return pieces;
+    }
+    pieces.push(Piece::Up(Up { place: Place::Sandbox, link: link() }));
+    pieces.push(Piece::Forwarding(Forwarding { link: facts.links.host_veth.clone() }));
+    if config.dad && own.iter().any(IpNetwork::is_ipv6) {
+        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link() }));
+    }
+    pieces.extend(routes(&facts.owner.ifname, result));
+    if !own.is_empty() {
+        pieces.push(Piece::Announcement(Announcement {
+            link: link(),
+            mac: facts.links.container_mac,
+            addresses: own.iter().map(IpNetwork::ip).collect(),
+            host_link: config.vlan_link().unwrap_or_else(|| config.bridge.clone()),
+        }));
+    }
+    // Last, because it is the host's and is not taken back.
+    if config.is_gateway {
+        pieces.extend(host_forwarding(result));
+    }
+    pieces
+}
+
+/// The bridge, the veth pair, and how they are connected.
+fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
+    let links = facts.links;
+    let vlans = |tagged: &BTreeSet<u16>| {
+        // With tagged VLANs alone, untagged frames belong to VLAN 1 (bridge.md 2.5).
+        let untagged = config.vlan.or((!tagged.is_empty()).then_some(1))?;
+        Some(VlanSet { untagged, tagged: tagged.clone(), keep_default: config.preserve_default_vlan })
+    };
+    let trunk = config.trunk.clone().unwrap_or_default();
+    let mut pieces = vec![
+        Piece::Bridge(Bridge {
+            name: config.bridge.clone(),
+            new_mac: links.bridge_mac,
+            new_mtu: facts.mtu,
+            vlan_filtering: config.vlan_filtering(),
+            promiscuous: config.promiscuous,
+        }),
+        Piece::Veth(VethPair {
+            host_name: links.host_veth.clone(),
+            host_mac: links.host_mac,
+            bridge: config.bridge.clone(),
+            container_name: facts.owner.ifname.clone(),
+            container_mac: links.container_mac,
+            mtu: facts.mtu,
+            label: facts.owner.label(),
+        }),
+        Piece::Port(Port {
+            link: links.host_veth.clone(),
+            hairpin: config.hairpin,
+            isolated: config.isolated,
+            vlans: vlans(&trunk),
+        }),
+    ];
+    if let (Some(name), Some(vlans)) = (config.vlan_link(), vlans(&BTreeSet::new())) {
+        pieces.push(Piece::VlanLink(VlanLink {
+            bridge: config.bridge.clone(),
+            name,
+            port: facts.vlan_port.clone(),
+            vlans,
+        }));
+    }
+    pieces
+}
+
+/// The gateway addresses, on the bridge or on the host's link in the VLAN.
+fn gateways(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
+    let mut wanted = Vec::new();
+    for ip in &result.ips {
+        let gateway = ip.gateway.and_then(|gateway| IpNetwork::new(gateway, ip.address.prefix()).ok());
+        wanted.extend(gateway.filter(|gateway| !wanted.contains(gateway)));
+    }
+    (!wanted.is_empty()).then(|| {
+        Piece::Gateways(Gateways {
+            link: config.vlan_link().unwrap_or_else(|| config.bridge.clone()),
+            wanted,
+            known: config.ipam_gateways.clone(),
+            force: config.force_address,
+            own_port: facts.links.host_veth.clone(),
+        })
+    })
+}
+
+fn container_sysctls(config: &Config, ifname: &str, ipv6: bool) -> Piece {
+    let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
+    let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
+    let mut settings = Vec::new();
+    if ipv6 {
+        // A runtime may have switched IPv6 off in the container; an address there is a wish to have it.
+        settings.push(set("ipv6/conf/lo/disable_ipv6", "0", true));
+        settings.push(set(&v6("disable_ipv6"), "0", true));
+        settings.push(set(&v6("keep_addr_on_down"), "1", true));
+    }
+    if config.dad {
+        settings.push(set(&v6("enhanced_dad"), "1", false));
+    }
+    settings.push(set(&v6("accept_dad"), if config.dad { "1" } else { "0" }, false));
+    // The kernel announces the address again whenever the link comes up.
+    settings.push(set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false));
+    Piece::Sysctls(Sysctls {
+        place: Place::Sandbox,
+        purpose: "failed to prepare the container for IPv6",
+        settings,
+    })
+}
+
+/// The routes; one without a gateway gets that of the first address of its family which has one.
+fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for route in &result.routes {
+        let first = || {
+            let family = result.ips.iter().filter(|ip| ip.address.is_ipv4() == route.dst.is_ipv4());
+            family.filter_map(|ip| ip.gateway).next()
+        };
+        let scope = route.scope.unwrap_or(0);
+        // A route of link scope has no gateway; to give it one is to be refused (bridge.md 3).
+        let gateway = route.gw.or_else(|| (scope != SCOPE_LINK).then(first).flatten());
+        let piece = Piece::Route(Route {
+            place: Place::Sandbox,
+            link: ifname.to_owned(),
+            route: netlink::Route {
+                gateway,
+                mtu: nonzero(route.mtu),
+                advmss: nonzero(route.advmss),
+                priority: nonzero(route.priority),
+                table: route.table.unwrap_or(netlink::Route::MAIN_TABLE),
+                scope,
+                ..netlink::Route::new(masked(&route.dst))
+            },
+            any_table: route.table.is_none(),
+        });
+        // Two range sets of one family may both bring the default route.
+        if !pieces.contains(&piece) {
+            pieces.push(piece);
+        }
+    }
+    pieces
+}
+
+/// The host forwards for each family that it is a gateway of.
+fn host_forwarding(result: &AddResult) -> Option<Piece> {
+    let serves =
+        |v4: bool| result.ips.iter().any(|ip| ip.gateway.is_some_and(|gateway| gateway.is_ipv4() == v4));
+    let set = |key: &str| Sysctl { key: key.into(), value: "1", required: true };
+    let mut settings = Vec::new();
+    settings.extend(serves(true).then(|| set("net/ipv4/ip_forward")));
+    settings.extend(serves(false).then(|| set("net/ipv6/conf/all/forwarding")));
+    (!settings.is_empty()).then(|| {
+        Piece::Sysctls(Sysctls { place: Place::Host, purpose: "failed to enable forwarding", settings })
+    })
+}
+
+/// The destination without its host bits, which the kernel refuses.
+fn masked(dst: &IpNetwork) -> IpNetwork {
+    IpNetwork::new(dst.network(), dst.prefix()).unwrap_or(*dst)
+}
+
+fn nonzero(value: u32) -> Option<u32> {
+    (value != 0).then_some(value)
+}
+
+/// The MAC address that a result's link has, if it is one.
+pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
+    mac.and_then(|mac| mac.parse().ok())
+}
