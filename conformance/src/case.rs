@@ -1,0 +1,67 @@
+//! A case: one promise, the clauses it comes from, and the code that tries it.
+
+use std::time::Duration;
+
+use crate::need::Need;
+use crate::room::Room;
+
+/// Why a case failed, as a person reads it. The runner adds the calls that led there.
+pub type Failure = anyhow::Error;
+
+/// One promise of the contract, tried in a room of its own.
+pub struct Case {
+    /// `group/what_is_promised`, unique.
+    pub name: &'static str,
+    /// The clauses it tries: `C-nnn` of the protocol, else `<plugin> <section>`.
+    pub clauses: &'static [&'static str],
+    /// What the machine must have; the only reasons for not running it.
+    pub needs: &'static [Need],
+    /// Tries it.
+    pub run: fn(&Room) -> Result<(), Failure>,
+}
+
+impl Case {
+    /// A case that every machine can run.
+    pub const fn new(
+        name: &'static str,
+        clauses: &'static [&'static str],
+        run: fn(&Room) -> Result<(), Failure>,
+    ) -> Self {
+        Self { name, clauses, needs: &[], run }
+    }
+
+    /// The same case, for machines that have these.
+    pub const fn needs(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The promise is kept.
+    Passed,
+    /// It is not; the report says how that was seen.
+    Failed(String),
+    /// The probe of a declared need failed, so nothing is known.
+    NotRun(String),
+}
+
+impl Verdict {
+    /// Whether the run as a whole must fail.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
+/// A case and how it ended.
+pub struct Outcome {
+    /// The case's name.
+    pub name: String,
+    /// The case's clauses.
+    pub clauses: &'static [&'static str],
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Wall time.
+    pub took: Duration,
+}

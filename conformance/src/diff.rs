@@ -1,0 +1,27 @@
+//! The difference of two states of the world, each a sorted list of lines that stand for themselves.
+
+/// What is only in one of them: `- line` was there before, `+ line` came.
+pub fn lines(before: &[String], after: &[String]) -> Vec<String> {
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
+    let came = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
+    gone.chain(came).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    fn list(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn equal_states_have_no_difference() {
+        assert!(lines(&list("a b c"), &list("a b c")).is_empty());
+    }
+
+    #[test]
+    fn what_went_and_what_came_are_told_apart() {
+        assert_eq!(lines(&list("a b"), &list("b c")), ["- a", "+ c"]);
+    }
+}

@@ -1,0 +1,75 @@
+//! iproute2 as the independent eye: what the harness sets up and sees goes through it, never through a suite's code.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// Runs `ip` with these arguments in the room's own namespace.
+pub fn run(args: &[&str]) -> Result<()> {
+    output("ip", args).map(drop)
+}
+
+/// The same in the namespace of that name.
+pub fn run_in(ns: &str, args: &[&str]) -> Result<()> {
+    run(&[&["-n", ns], args].concat())
+}
+
+/// Runs several commands, one per line, words parted by spaces.
+pub fn script(ns: Option<&str>, lines: &str) -> Result<()> {
+    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match ns {
+            Some(ns) => run_in(ns, &words)?,
+            None => run(&words)?,
+        }
+    }
+    Ok(())
+}
+
+/// The rows of `ip -j ...`; nothing to show is no rows.
+pub fn rows(ns: Option<&str>, args: &[&str]) -> Result<Vec<Value>> {
+    let ns_args = ns.map_or(vec![], |ns| vec!["-n", ns]);
+    let text = output("ip", &[&ns_args[..], &["-j"], args].concat())?;
+    if text.trim().is_empty() {
+        return Ok(vec![]);
+    }
+    match serde_json::from_str(&text).with_context(|| format!("read the output of ip -j {args:?}: {text}"))? {
+        Value::Array(rows) => {
+            Ok(rows.into_iter().filter(|row| row.as_object().is_some_and(|o| !o.is_empty())).collect())
+        }
+        other => bail!("ip -j {args:?} printed no list: {other}"),
+    }
+}
+
+/// The link of that name with its details, if there is one.
+pub fn link(ns: Option<&str>, name: &str) -> Result<Option<Value>> {
+    Ok(rows(ns, &["-d", "link", "show"])?.into_iter().find(|row| row["ifname"] == name))
+}
+
+/// The addresses on a link as `address/length`, without link-local ones.
+pub fn addresses(ns: Option<&str>, name: &str) -> Result<Vec<String>> {
+    let rows = rows(ns, &["addr", "show", "dev", name])?;
+    let list = rows.iter().filter_map(|row| row["addr_info"].as_array()).flatten();
+    Ok(list
+        .filter(|info| info["scope"] != "link")
+        .filter_map(|info| Some(format!("{}/{}", info["local"].as_str()?, info["prefixlen"])))
+        .collect())
+}
+
+/// Names of the links of a namespace.
+pub fn links(ns: Option<&str>) -> Result<Vec<String>> {
+    Ok(rows(ns, &["link", "show"])?
+        .iter()
+        .filter_map(|row| row["ifname"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Runs a program that must succeed; its standard output.
+pub fn output(program: &str, args: &[&str]) -> Result<String> {
+    let done = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let done = done.with_context(|| format!("start {program} (is it installed?)"))?;
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "{program} {}: {}", args.join(" "), stderr.trim());
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}

@@ -1,0 +1,186 @@
+//! Judges a directory of CNI plugins. Every case runs in a room of its own (user, network, mount and pid namespaces,
+//! private `/run`, `/var/lib/cni`, `/etc/cni`), and the machine's own state is compared before and after.
+
+mod case;
+mod cases;
+mod diff;
+mod golden;
+mod ip;
+mod need;
+mod report;
+mod room;
+mod runner;
+mod snapshot;
+mod socket;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Judge a directory of CNI plugins, without endangering the machine.
+#[derive(Parser)]
+#[command(name = "conformance", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the cases, each in a room of its own.
+    #[command(after_help = "Example: conformance run --cni-path /opt/cni/bin --filter bridge/")]
+    Run(RunArgs),
+    /// One job inside a room; started by the harness itself.
+    #[command(name = "__room", hide = true)]
+    Room(RoomArgs),
+}
+
+/// What every verb understands.
+#[derive(Args, Clone)]
+struct Common {
+    /// The directory of plugins to judge [default: bin/ beside the executable, else ./bin].
+    #[arg(long, value_name = "DIR")]
+    cni_path: Option<PathBuf>,
+    /// The reference plugins, for the cases that mix two suites.
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
+    reference: PathBuf,
+    /// The conflists to load [default: testdata/net.d beside the executable or in the working directory].
+    #[arg(long, value_name = "DIR")]
+    net_d: Option<PathBuf>,
+    /// How many rooms at once [default: the number of processors].
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// How long one room may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Only the cases whose name or clause holds this text.
+    #[arg(long, value_name = "SUBSTR")]
+    filter: Option<String>,
+    /// Print the names and clauses of the cases and stop.
+    #[arg(long)]
+    list: bool,
+    /// How to print the outcomes.
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    report: Report,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Report {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+struct RoomArgs {
+    #[arg(long)]
+    cni_path: PathBuf,
+    #[arg(long)]
+    reference: PathBuf,
+    #[arg(long)]
+    net_d: PathBuf,
+    /// Set for the process that is already inside the namespaces.
+    #[arg(long)]
+    inside: bool,
+    /// What to do there, see `room::job`.
+    job: String,
+}
+
+impl Common {
+    fn grounds(&self) -> Result<runner::Grounds> {
+        let beside = |leaf: &str| {
+            let exe = std::env::current_exe().ok()?;
+            exe.ancestors().skip(1).map(|dir| dir.join(leaf)).find(|dir| dir.is_dir())
+        };
+        let suite = match &self.cni_path {
+            Some(dir) => dir.clone(),
+            None => [beside("bin"), Some(PathBuf::from("bin"))]
+                .into_iter()
+                .flatten()
+                .find(|dir| dir.is_dir())
+                .context("no bin/ beside the executable or here: name the plugins with --cni-path DIR")?,
+        };
+        let net_d =
+            self.net_d.clone().or_else(|| Some("testdata/net.d".into()).filter(|d: &PathBuf| d.is_dir()));
+        let net_d = net_d.or_else(|| beside("testdata/net.d")).unwrap_or_else(|| "testdata/net.d".into());
+        let absolute = |dir: &PathBuf| dir.canonicalize().with_context(|| format!("open {}", dir.display()));
+        let suite = absolute(&suite)?;
+        for hidden in ["/run", "/var/lib/cni", "/etc/cni", "/proc", "/sys"] {
+            if suite.starts_with(hidden) {
+                bail!("{}: a room has its own {hidden}, so the plugins cannot lie there", suite.display());
+            }
+        }
+        Ok(runner::Grounds {
+            exe: std::env::current_exe().context("find the harness's own executable")?,
+            suite,
+            reference: self.reference.clone(),
+            net_d: absolute(&net_d).unwrap_or(net_d),
+            jobs: self
+                .jobs
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+                .max(1),
+            timeout: Duration::from_secs(self.timeout),
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run(args) => run(&args),
+        Verb::Room(args) => room::job::start(&args.into()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl From<RoomArgs> for room::job::Job {
+    fn from(args: RoomArgs) -> Self {
+        Self {
+            suite: args.cni_path,
+            reference: args.reference,
+            net_d: args.net_d,
+            inside: args.inside,
+            what: args.job,
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<bool> {
+    let wanted = |case: &case::Case| {
+        let filter = args.filter.as_deref().unwrap_or_default();
+        case.name.contains(filter) || case.clauses.contains(&filter)
+    };
+    let cases: Vec<_> = cases::all().into_iter().filter(wanted).collect();
+    if args.list {
+        for case in &cases {
+            println!("{}  [{}]", case.name, case.clauses.join(" "));
+        }
+        return Ok(true);
+    }
+    if cases.is_empty() {
+        bail!("no case matches {:?}", args.filter.as_deref().unwrap_or_default());
+    }
+    let grounds = args.common.grounds()?;
+    let before = snapshot::machine()?;
+    let outcomes = runner::run_cases(&grounds, &cases, matches!(args.report, Report::Text));
+    let touched = diff::lines(&before, &snapshot::machine()?);
+    match args.report {
+        Report::Text => report::text(&outcomes, &touched),
+        Report::Json => report::json(&grounds.suite, &outcomes, &touched)?,
+    }
+    Ok(touched.is_empty() && outcomes.iter().all(|outcome| !outcome.verdict.is_failure()))
+}

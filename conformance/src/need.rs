@@ -1,0 +1,57 @@
+//! What a case may need of the machine. A need is probed by a small real attempt, in a room; only a failed probe
+//! excuses a case from running.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ip;
+use crate::room::Room;
+
+/// A property of the machine that not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// CONFIG_BRIDGE_VLAN_FILTERING.
+    BridgeVlanFiltering,
+    /// The reference's plugins, in `--reference`.
+    Reference,
+    /// strace, and the right to trace one's own children.
+    Strace,
+}
+
+impl Need {
+    /// All of them.
+    pub const ALL: [Need; 3] = [Need::BridgeVlanFiltering, Need::Reference, Need::Strace];
+
+    /// Its name, in reports and in the hidden sub-command.
+    pub fn name(self) -> &'static str {
+        match self {
+            Need::BridgeVlanFiltering => "bridge VLAN filtering",
+            Need::Reference => "reference plugins",
+            Need::Strace => "strace",
+        }
+    }
+
+    /// Tries it. The error says what is missing.
+    pub fn probe(self, room: &Room) -> Result<()> {
+        match self {
+            Need::BridgeVlanFiltering => {
+                ip::run(&["link", "add", "probe0", "type", "bridge", "vlan_filtering", "1"])
+                    .context("this kernel lacks CONFIG_BRIDGE_VLAN_FILTERING")
+            }
+            Need::Reference => {
+                for plugin in ["bridge", "host-local", "loopback"] {
+                    let path = room.reference.join(plugin);
+                    ensure!(path.is_file(), "no {} (Debian: containernetworking-plugins)", path.display());
+                }
+                Ok(())
+            }
+            Need::Strace => {
+                let status = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
+                let status = status.context("no strace on the PATH")?;
+                ensure!(status.success(), "strace may not trace here: {status}");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Entering the room: namespaces, then mounts, so that nothing a plugin does can reach the machine.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{getegid, geteuid};
+
+use super::SCRATCH;
+use crate::ip;
+
+const NONE: Option<&str> = None;
+
+/// Leaves the machine's namespaces for new ones. The pid namespace begins with the next child.
+pub fn unshare_all() -> Result<()> {
+    let mut flags = CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC;
+    let (uid, gid) = (geteuid(), getegid());
+    if !uid.is_root() {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags)
+        .context("make the room's namespaces (as an ordinary user the kernel must allow user namespaces)")?;
+    if !uid.is_root() {
+        fs::write("/proc/self/setgroups", "deny").context("give up setgroups")?;
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("map the user to root")?;
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("map the group to root")?;
+    }
+    Ok(())
+}
+
+/// Furnishes the new namespaces: private mounts, empty state directories, `lo` up. Runs as the first process of the
+/// pid namespace.
+pub fn furnish() -> Result<()> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("make the mounts private")?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE).context("mount /proc of the room")?;
+    // /sys/class/net shows the namespace that mounted it. Not all kernels let a user namespace do so; few need it.
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE).ok();
+    tmpfs(Path::new("/run"))?;
+    fs::create_dir_all(SCRATCH)?;
+    fs::create_dir_all("/run/netns")?;
+    for dir in ["/var/lib/cni", "/etc/cni"] {
+        let dir = Path::new(dir);
+        if dir.is_dir() { tmpfs(dir)? } else { shadow_parent(dir)? }
+    }
+    // A suite that writes elsewhere gets EROFS and shows it. A user namespace may not be allowed to say so.
+    mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, NONE).ok();
+    std::env::set_current_dir(SCRATCH)?;
+    ip::run(&["link", "set", "lo", "up"])
+}
+
+fn tmpfs(dir: &Path) -> Result<()> {
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+        .with_context(|| format!("mount a tmpfs on {}", dir.display()))
+}
+
+/// Makes `dir` exist in the room only: its parent is covered by a tmpfs whose entries lead to the machine's own.
+fn shadow_parent(dir: &Path) -> Result<()> {
+    let parent = dir.parent().context("a state directory has a parent")?;
+    let kept = Path::new(SCRATCH).join(".machine").join(parent.strip_prefix("/")?);
+    fs::create_dir_all(&kept)?;
+    mount(Some(parent), &kept, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+        .with_context(|| format!("keep {} in view", parent.display()))?;
+    tmpfs(parent)?;
+    for entry in fs::read_dir(&kept)? {
+        let entry = entry?;
+        symlink(entry.path(), parent.join(entry.file_name()))?;
+    }
+    fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))
+}
+
+/// The command that runs this executable again with the same arguments, and `--inside`.
+pub fn again() -> Result<Command> {
+    let mut args = std::env::args_os().skip(1);
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(args.next()).arg("--inside").args(args);
+    Ok(command)
+}

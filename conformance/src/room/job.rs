@@ -1,0 +1,57 @@
+//! The hidden sub-command: what one process does in one room.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Room, enter};
+use crate::cases;
+use crate::need::Need;
+
+/// How many of the last calls a failure shows.
+const CALLS_SHOWN: usize = 6;
+
+/// One job for one room.
+pub struct Job {
+    /// The plugins that are judged.
+    pub suite: PathBuf,
+    /// The reference's plugins.
+    pub reference: PathBuf,
+    /// The conflists.
+    pub net_d: PathBuf,
+    /// Whether this process is already inside the namespaces.
+    pub inside: bool,
+    /// `case:<name>`, `need:<name>`, ...
+    pub what: String,
+}
+
+/// Enters the room and does the job: true when it held. What it has to say goes to standard error.
+pub fn start(job: &Job) -> Result<bool> {
+    if !job.inside {
+        enter::unshare_all()?;
+        let status = enter::again()?.status().context("start the room's first process")?;
+        return Ok(status.success());
+    }
+    enter::furnish()?;
+    let room = Room::new(job);
+    let (kind, name) = job.what.split_once(':').unwrap_or((&job.what, ""));
+    match kind {
+        "need" => match Need::ALL.into_iter().find(|need| need.name() == name) {
+            Some(need) => need.probe(&room).map(|()| true),
+            None => bail!("no need is called {name}"),
+        },
+        "case" => {
+            let case = cases::all().into_iter().find(|case| case.name == name);
+            let case = case.with_context(|| format!("no case is called {name}"))?;
+            Ok(shown(&room, (case.run)(&room)))
+        }
+        _ => bail!("no job is called {}", job.what),
+    }
+}
+
+/// Prints a failure with the calls that led to it.
+fn shown(room: &Room, done: Result<()>) -> bool {
+    let Err(error) = done else { return true };
+    eprintln!("{error:#}\n{}", room.last_calls(CALLS_SHOWN));
+    false
+}

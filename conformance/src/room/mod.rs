@@ -1,0 +1,108 @@
+//! The clean room: a "host" of namespaces in which one job runs, with its own `/run`, `/var/lib/cni`, `/etc/cni`.
+
+pub mod call;
+pub mod enter;
+pub mod job;
+pub mod netns;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::{diff, snapshot};
+use call::{Call, Record};
+use netns::Container;
+
+/// The place for a case's own files; not part of snapshots.
+pub const SCRATCH: &str = "/run/room";
+
+/// A room, from inside.
+pub struct Room {
+    /// The plugins that are judged.
+    pub suite: PathBuf,
+    /// The reference's plugins.
+    pub reference: PathBuf,
+    /// The conflists.
+    pub net_d: PathBuf,
+    records: Mutex<Vec<Record>>,
+}
+
+impl Room {
+    /// The room that this process is in.
+    pub fn new(job: &job::Job) -> Self {
+        Self {
+            suite: job.suite.clone(),
+            reference: job.reference.clone(),
+            net_d: job.net_d.clone(),
+            records: Mutex::new(vec![]),
+        }
+    }
+
+    /// A call of a plugin of the suite: only `CNI_COMMAND` and `CNI_PATH` are set.
+    pub fn call(&self, plugin: &str, verb: &str) -> Call<'_> {
+        Call::new(self, self.suite.join(plugin)).env("CNI_COMMAND", verb).env("CNI_PATH", &self.suite)
+    }
+
+    /// A call for a container's `eth0`.
+    pub fn attach(&self, plugin: &str, verb: &str, container: &Container) -> Call<'_> {
+        self.call(plugin, verb)
+            .env("CNI_CONTAINERID", &container.id)
+            .env("CNI_NETNS", &container.path)
+            .env("CNI_IFNAME", "eth0")
+    }
+
+    /// A path in the scratch directory.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        Path::new(SCRATCH).join(name)
+    }
+
+    /// Everything that a plugin could have left in the "host": links, addresses, routes, rules, sysctls of the host,
+    /// files. The scratch directory and the namespaces themselves are the harness's.
+    pub fn snapshot(&self) -> Result<Vec<String>> {
+        let mut lines = snapshot::network(None)?;
+        lines.extend(snapshot::neighbours(None)?);
+        lines.extend(snapshot::sysctls());
+        lines.extend(self.files());
+        Ok(lines)
+    }
+
+    /// The files of [`Room::snapshot`] alone.
+    pub fn files(&self) -> Vec<String> {
+        let mut lines = snapshot::files(&["/run", "/var/lib/cni", "/etc/cni"].map(Path::new));
+        lines.retain(|line| {
+            !line.contains(SCRATCH) && !line.contains("/run/netns") && !line.contains(" /run ")
+        });
+        lines
+    }
+
+    /// What changed since then.
+    pub fn changes_since(&self, before: &[String]) -> Result<Vec<String>> {
+        Ok(diff::lines(before, &self.snapshot()?))
+    }
+
+    /// Writes a file in the scratch directory.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.scratch(name);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(SCRATCH)))?;
+        fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+
+    pub(crate) fn remember(&self, record: Record) {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    /// The last calls, for a failure's report.
+    pub fn last_calls(&self, count: usize) -> String {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let skipped = records.len().saturating_sub(count);
+        let mut text = String::new();
+        if skipped > 0 {
+            text += &format!("  ({skipped} earlier calls)\n");
+        }
+        records.iter().skip(skipped).for_each(|record| text += &record.to_string());
+        text
+    }
+}

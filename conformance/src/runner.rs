@@ -1,0 +1,167 @@
+//! Runs jobs, each in a room of its own, several at a time, each for a bounded time.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::case::{Case, Outcome, Verdict};
+use crate::need::Need;
+
+/// What a run stands on.
+pub struct Grounds {
+    /// The harness itself.
+    pub exe: PathBuf,
+    /// The plugins that are judged.
+    pub suite: PathBuf,
+    /// The reference's plugins.
+    pub reference: PathBuf,
+    /// The conflists.
+    pub net_d: PathBuf,
+    /// Rooms at once.
+    pub jobs: usize,
+    /// The longest that one room may take.
+    pub timeout: Duration,
+}
+
+/// What a job's process left: its standard output, and why it failed if it did.
+pub struct Finished {
+    /// All it printed.
+    pub stdout: String,
+    /// Its standard error, and its exit when that was not 0.
+    pub trouble: Option<String>,
+}
+
+impl Grounds {
+    /// The command that runs a job in a room of its own.
+    pub fn command(&self, job: &str) -> Command {
+        let mut command = Command::new(&self.exe);
+        command.arg("__room").arg("--cni-path").arg(&self.suite).arg("--reference").arg(&self.reference);
+        command.arg("--net-d").arg(&self.net_d).arg("--").arg(job);
+        command
+    }
+
+    /// Runs a job to its end, or ends it with everything it started. The job's process group and pid namespace are
+    /// its own, so nothing else can be hit.
+    pub fn run(&self, job: &str) -> Result<Finished> {
+        let mut child = self
+            .command(job)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", self.exe.display()))?;
+        let group = Pid::from_raw(child.id().try_into()?);
+        let (sender, receiver) = channel();
+        // The pipes close when the last process of the room is gone, so their end is the room's end.
+        for (is_stderr, pipe) in [
+            (false, child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>)),
+            (true, child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>)),
+        ] {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let mut bytes = vec![];
+                let read = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+                drop(read);
+                let _ = sender.send((is_stderr, String::from_utf8_lossy(&bytes).into_owned()));
+            });
+        }
+        drop(sender);
+        let deadline = Instant::now() + self.timeout;
+        let (mut stdout, mut stderr, mut late) = (String::new(), String::new(), false);
+        loop {
+            match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok((true, text)) => stderr = text,
+                Ok((false, text)) => stdout = text,
+                Err(RecvTimeoutError::Timeout) if !late => {
+                    late = true;
+                    killpg(group, Signal::SIGKILL).ok();
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let status = child.wait().context("wait for the room")?;
+        let trouble = if late {
+            Some(format!("not done within {} s, so it was ended\n{stderr}", self.timeout.as_secs()))
+        } else if status.success() {
+            None
+        } else {
+            Some(format!("{stderr}({status})"))
+        };
+        Ok(Finished { stdout, trouble })
+    }
+
+    /// Runs `work` over all items, `jobs` at a time; the answers stand in the items' order.
+    pub fn parallel<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(items.len()));
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.min(items.len()) {
+                scope.spawn(|| {
+                    while let Some((index, item)) =
+                        Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?)))
+                    {
+                        let answer = work(item);
+                        done.lock().unwrap_or_else(PoisonError::into_inner).push((index, answer));
+                    }
+                });
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(index, _)| *index);
+        done.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// What this machine lacks, of the needs that are asked for.
+    pub fn lacking(&self, wanted: &[Need]) -> Vec<(Need, String)> {
+        let answers = self.parallel(wanted, |need| match self.run(&format!("need:{}", need.name())) {
+            Ok(Finished { trouble: None, .. }) => None,
+            Ok(Finished { trouble: Some(why), .. }) => Some((*need, first_line(&why))),
+            Err(error) => Some((*need, format!("{error:#}"))),
+        });
+        answers.into_iter().flatten().collect()
+    }
+}
+
+/// Runs the cases; the outcomes stand in their order. With `progress` a line per case goes to standard output.
+pub fn run_cases(grounds: &Grounds, cases: &[Case], progress: bool) -> Vec<Outcome> {
+    let wanted: Vec<Need> =
+        Need::ALL.into_iter().filter(|need| cases.iter().any(|c| c.needs.contains(need))).collect();
+    let lacking = grounds.lacking(&wanted);
+    grounds.parallel(cases, |case| {
+        let began = Instant::now();
+        let verdict = match lacking.iter().find(|(need, _)| case.needs.contains(need)) {
+            Some((need, why)) => Verdict::NotRun(format!("{}: {why}", need.name())),
+            None => judge(grounds, case),
+        };
+        let outcome =
+            Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took: began.elapsed() };
+        if progress {
+            crate::report::line(&mut std::io::stdout().lock(), &outcome).ok();
+            std::io::stdout().flush().ok();
+        }
+        outcome
+    })
+}
+
+fn judge(grounds: &Grounds, case: &Case) -> Verdict {
+    match grounds.run(&format!("case:{}", case.name)) {
+        Ok(Finished { trouble: None, .. }) => Verdict::Passed,
+        Ok(Finished { trouble: Some(report), .. }) => Verdict::Failed(report),
+        Err(error) => Verdict::Failed(format!("{error:#}")),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+}

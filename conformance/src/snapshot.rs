@@ -1,0 +1,177 @@
+//! The state of a network namespace and of the directories that plugins write to, as sorted readable lines.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::ip;
+
+/// Sysctls that plugins touch, below `net/<family>/conf/<link>/`.
+const LINK_SYSCTLS: [(&str, &[&str]); 2] = [
+    ("ipv4", &["arp_notify", "forwarding", "proxy_arp", "route_localnet", "rp_filter"]),
+    ("ipv6", &["accept_dad", "accept_ra", "disable_ipv6", "enhanced_dad", "forwarding", "keep_addr_on_down"]),
+];
+
+/// Links, addresses, routes and rules of a namespace, without what changes by itself (indices, timers, counters).
+pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
+    let mut lines = vec![];
+    for row in ip::rows(ns, &["-d", "link", "show"])? {
+        lines.push(link(&row));
+    }
+    for row in ip::rows(ns, &["addr", "show"])? {
+        for info in row["addr_info"].as_array().into_iter().flatten() {
+            lines.push(address(&row["ifname"], info));
+        }
+    }
+    for family in ["-4", "-6"] {
+        for row in ip::rows(ns, &["-N", family, "route", "show", "table", "all"])? {
+            lines.push(format!("route {family} {}", pairs(&row, &["expires", "pref", "flags", "metrics"])));
+        }
+        for row in ip::rows(ns, &["-N", family, "rule", "show"])? {
+            lines.push(format!("rule {family} {}", pairs(&row, &[])));
+        }
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// Neighbours that do not age: what a plugin or an administrator has put there.
+pub fn neighbours(ns: Option<&str>) -> Result<Vec<String>> {
+    let rows = ip::rows(ns, &["neigh", "show"])?;
+    let kept = rows.iter().filter(|row| row["state"].to_string().contains("PERMANENT"));
+    Ok(kept.map(|row| format!("neighbour {}", pairs(row, &["state"]))).collect())
+}
+
+fn link(row: &Value) -> String {
+    let mut flags: Vec<&str> =
+        row["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    flags.sort_unstable();
+    let mut text = format!(
+        "link {} mtu {} mac {} [{}]",
+        plain(&row["ifname"]),
+        row["mtu"],
+        plain(&row["address"]),
+        flags.join(" ")
+    );
+    for (label, value) in [
+        ("master", &row["master"]),
+        ("kind", &row["linkinfo"]["info_kind"]),
+        ("hairpin", &row["linkinfo"]["info_slave_data"]["hairpin"]),
+        ("isolated", &row["linkinfo"]["info_slave_data"]["isolated"]),
+        ("alias", &row["ifalias"]),
+    ] {
+        if !value.is_null() {
+            text += &format!(" {label} {}", plain(value));
+        }
+    }
+    text
+}
+
+fn address(link: &Value, info: &Value) -> String {
+    let mut text = format!("address {}/{} dev {}", plain(&info["local"]), info["prefixlen"], plain(link));
+    for key in ["scope", "broadcast", "label"] {
+        if !info[key].is_null() {
+            text += &format!(" {key} {}", plain(&info[key]));
+        }
+    }
+    text
+}
+
+/// The row's keys and values, sorted, without those that vary.
+fn pairs(row: &Value, without: &[&str]) -> String {
+    let kept = row.as_object().into_iter().flatten().filter(|(key, _)| !without.contains(&key.as_str()));
+    kept.map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(" ")
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The sysctls that plugins touch, of the calling thread's namespace.
+pub fn sysctls() -> Vec<String> {
+    let mut lines = vec![];
+    let mut note = |path: String| {
+        if let Ok(value) = fs::read_to_string(format!("/proc/sys/{path}")) {
+            lines.push(format!("sysctl {path} = {}", value.trim()));
+        }
+    };
+    note("net/ipv4/ip_forward".into());
+    for (family, names) in LINK_SYSCTLS {
+        for entry in fs::read_dir(format!("/proc/sys/net/{family}/conf")).into_iter().flatten().flatten() {
+            let link = entry.file_name().to_string_lossy().into_owned();
+            names.iter().for_each(|name| note(format!("net/{family}/conf/{link}/{name}")));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// Every file below these directories: mode, size and content (shortened), or what it is if it is no plain file.
+/// Directories are listed too, so that an empty one left behind is seen.
+pub fn files(roots: &[&Path]) -> Vec<String> {
+    let mut lines = vec![];
+    roots.iter().for_each(|root| walk(root, &mut lines));
+    lines.sort();
+    lines
+}
+
+fn walk(path: &Path, lines: &mut Vec<String>) {
+    let Ok(meta) = fs::symlink_metadata(path) else { return };
+    let mode = meta.permissions().mode() & 0o7777;
+    let name = path.display();
+    if meta.is_dir() {
+        lines.push(format!("directory {name} {mode:04o}"));
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            walk(&entry.path(), lines);
+        }
+    } else if meta.is_file() {
+        let bytes = fs::read(path).unwrap_or_default();
+        let shown: String = String::from_utf8_lossy(&bytes).escape_debug().take(300).collect();
+        lines.push(format!("file {name} {mode:04o} {} bytes \"{shown}\"", bytes.len()));
+    } else {
+        lines.push(format!("other {name}"));
+    }
+}
+
+/// The machine's own namespace and directories: what no run may change.
+pub fn machine() -> Result<Vec<String>> {
+    let mut lines = network(None)?;
+    lines.extend(sysctls());
+    let roots = ["/run/moor", "/run/netns", "/run/cni", "/var/lib/cni", "/etc/cni"];
+    lines.extend(files(&roots.map(Path::new)));
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{address, link, pairs};
+
+    #[test]
+    fn a_link_is_told_by_what_lasts() {
+        let row = json!({
+            "ifindex": 7, "ifname": "veth0", "mtu": 1500, "address": "0a:00:00:00:00:01", "flags": ["UP", "BROADCAST"],
+            "master": "br0", "linkinfo": {"info_kind": "veth", "info_slave_data": {"hairpin": true, "isolated": false}}
+        });
+        assert_eq!(
+            link(&row),
+            "link veth0 mtu 1500 mac 0a:00:00:00:00:01 [BROADCAST UP] master br0 kind veth hairpin true isolated false"
+        );
+    }
+
+    #[test]
+    fn an_address_is_told_without_its_timers() {
+        let info = json!({"family": "inet", "local": "10.0.0.1", "prefixlen": 24, "scope": "global", "valid_life_time": 5});
+        assert_eq!(address(&json!("br0"), &info), "address 10.0.0.1/24 dev br0 scope global");
+    }
+
+    #[test]
+    fn a_route_is_told_without_what_varies() {
+        let row = json!({"dst": "default", "gateway": "10.0.0.1", "expires": 3});
+        assert_eq!(pairs(&row, &["expires"]), "dst default gateway 10.0.0.1");
+    }
+}

@@ -1,0 +1,58 @@
+//! Reaching by real packets. Each function runs in the calling thread's namespace (see `Room::inside`).
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// How long one attempt to reach may take.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A port that nobody listens on: a refusal from there is an answer of the address all the same.
+const CLOSED_PORT: u16 = 9;
+
+/// Reaches an address: a TCP handshake or a reset must come back. Returns how long that took.
+pub fn reach(address: IpAddr, patience: Duration) -> Result<Duration> {
+    let began = Instant::now();
+    match TcpStream::connect_timeout(&SocketAddr::new(address, CLOSED_PORT), patience) {
+        Ok(_) => Ok(began.elapsed()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(began.elapsed()),
+        Err(error) => Err(error).with_context(|| format!("reach {address}")),
+    }
+}
+
+/// A TCP listener that sends back what one client says.
+pub fn tcp_echo(address: IpAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((address, 0)).with_context(|| format!("bind TCP to {address}"))?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+/// Serves one client of a [`tcp_echo`] listener; bounded by [`PATIENCE`] once the client is there.
+pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
+    let (mut stream, from) = listener.accept().context("accept")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut word = [0; 4];
+    stream.read_exact(&mut word).context("read from the client")?;
+    stream.write_all(&word).context("answer the client")?;
+    Ok(from.ip())
+}
+
+/// Says a word to a [`tcp_echo`] listener and hears it back.
+pub fn tcp_say(to: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connect to {to}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"moor")?;
+    let mut word = [0; 4];
+    stream.read_exact(&mut word).with_context(|| format!("hear {to} answer"))?;
+    ensure!(&word == b"moor", "{to} answered something else");
+    Ok(())
+}
+
+/// Binds UDP to an address, which a tentative IPv6 address refuses.
+pub fn bind(address: IpAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((address, 0)).with_context(|| format!("bind UDP to {address}"))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
