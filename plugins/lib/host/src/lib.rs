@@ -4,6 +4,7 @@
 
 pub mod announce;
 mod error;
+pub mod file;
 mod mac;
 pub mod netlink;
 mod netns;
