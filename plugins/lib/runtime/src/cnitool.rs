@@ -1,0 +1,97 @@
+//! What cnitool derives from its arguments, for tools that must find the same attachments.
+
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use sha2::{Digest, Sha512};
+
+/// The interface cnitool attaches when neither its flag nor `CNI_IFNAME` says another.
+pub const DEFAULT_IFNAME: &str = "eth0";
+
+/// The path of a namespace as cnitool sees it: absolute, with `.`, `..` and repeated slashes taken out by their text
+/// alone. It need not exist.
+pub fn absolute(netns: &Path) -> io::Result<PathBuf> {
+    let whole = if netns.is_absolute() { netns.to_owned() } else { std::env::current_dir()?.join(netns) };
+    let mut clean = PathBuf::from("/");
+    for part in whole.components() {
+        match part {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::Normal(name) => clean.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(clean)
+}
+
+/// `cnitool-` and the first 20 hexadecimal digits of the SHA-512 of the namespace's path. Give it the path that
+/// [`absolute`] makes: its spelling matters.
+pub fn container_id(netns: &Path) -> String {
+    let hash = Sha512::digest(netns.as_os_str().as_bytes());
+    let digits: String = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+    format!("cnitool-{digits}")
+}
+
+/// Reads `CNI_ARGS` as cnitool does, more strictly than plugins do: pairs `K=V` joined by `;`, neither part empty,
+/// one `=`. An empty text has no pairs.
+pub fn parse_args(text: &str) -> Result<Vec<(String, String)>, BadPair> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(';')
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() && !value.contains('=') => {
+                Ok((key.to_owned(), value.to_owned()))
+            }
+            _ => Err(BadPair(pair.to_owned())),
+        })
+        .collect()
+}
+
+/// This element of `CNI_ARGS` is no pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadPair(pub String);
+
+impl fmt::Display for BadPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid CNI_ARGS pair {:?}", self.0)
+    }
+}
+
+impl std::error::Error for BadPair {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// libcni_runtime.md section 7, whose example this is.
+    #[test]
+    fn the_container_id_is_derived_from_the_path_as_spelled() {
+        assert_eq!(container_id(Path::new("/var/run/netns/testing")), "cnitool-77383ca0a0715733ca6f");
+        assert_ne!(container_id(Path::new("/run/netns/testing")), "cnitool-77383ca0a0715733ca6f");
+    }
+
+    /// libcni_runtime.md section 7, row netns.
+    #[test]
+    fn a_namespace_path_is_made_absolute_by_its_text() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute(Path::new("/a//b/./../c/")).unwrap(), Path::new("/a/c"));
+        assert_eq!(absolute(Path::new("/../x")).unwrap(), Path::new("/x"));
+        assert_eq!(absolute(Path::new("x")).unwrap(), here.join("x"));
+    }
+
+    /// libcni_runtime.md section 7, row CNI_ARGS.
+    #[test]
+    fn args_are_pairs_with_both_parts() {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        assert_eq!(parse_args(""), Ok(vec![]));
+        assert_eq!(parse_args("A=1;B=2"), Ok(vec![pair("A", "1"), pair("B", "2")]));
+        for bad in ["A", "A=", "=1", "A=1=2"] {
+            assert_eq!(parse_args(bad), Err(BadPair(bad.into())));
+        }
+        assert_eq!(parse_args("A=1;").unwrap_err().to_string(), "invalid CNI_ARGS pair \"\"");
+    }
+}

@@ -1,0 +1,80 @@
+//! What a plugin reads on standard input.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{Conflist, PluginConf, json};
+
+/// The pair that names an attachment within a network; the key of GC's valid set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct AttachmentId {
+    /// `CNI_CONTAINERID`
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// `CNI_IFNAME`
+    pub ifname: String,
+}
+
+impl PluginConf {
+    /// The standard input of ADD, CHECK and DEL: the plugin's object with the list's name and version, the
+    /// previous result when there is one, and as `runtimeConfig` those of `capabilities` that the plugin declares
+    /// (C-100; the key is left out when none remains). Keys of the file are overwritten only by what is injected.
+    pub fn attachment_request(
+        &self,
+        list: &Conflist,
+        prev_result: Option<&Value>,
+        capabilities: &Map<String, Value>,
+    ) -> Vec<u8> {
+        let mut object = self.named(list);
+        if let Some(prev_result) = prev_result {
+            object.insert("prevResult".into(), prev_result.clone());
+        }
+        let declared: Map<_, _> = capabilities
+            .iter()
+            .filter(|(name, _)| self.capabilities.get(*name) == Some(&true))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if !declared.is_empty() {
+            object.insert("runtimeConfig".into(), declared.into());
+        }
+        encoded(&object)
+    }
+
+    /// The standard input of GC. `None` leaves the valid set out (the plugin may collect nothing by it); an empty
+    /// set is sent as `null`, as libcni does. The set stands under its old key as well (C-046).
+    pub fn gc_request(&self, list: &Conflist, valid: Option<&BTreeSet<AttachmentId>>) -> Vec<u8> {
+        let mut object = self.named(list);
+        if let Some(valid) = valid {
+            let entry =
+                |id: &AttachmentId| serde_json::json!({"containerID": id.container_id, "ifname": id.ifname});
+            let valid = match valid.len() {
+                0 => Value::Null,
+                _ => valid.iter().map(entry).collect(),
+            };
+            object.insert("cni.dev/attachments".into(), valid.clone());
+            object.insert("cni.dev/valid-attachments".into(), valid);
+        }
+        encoded(&object)
+    }
+
+    /// The standard input of STATUS: name and version are injected, nothing else.
+    pub fn status_request(&self, list: &Conflist) -> Vec<u8> {
+        encoded(&self.named(list))
+    }
+
+    /// The plugin's object under the list's name and version; both replace its own (C-131).
+    fn named(&self, list: &Conflist) -> Map<String, Value> {
+        let mut object = self.object.clone();
+        object.values_mut().for_each(json::through_float);
+        object.insert("name".into(), list.name.clone().into());
+        object.insert("cniVersion".into(), list.version.clone().into());
+        object
+    }
+}
+
+fn encoded(object: &Map<String, Value>) -> Vec<u8> {
+    // Writing a map with string keys into memory cannot fail; an empty request would be refused by any plugin.
+    json::encode(object).unwrap_or_default()
+}
