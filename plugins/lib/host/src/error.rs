@@ -5,8 +5,8 @@ use std::io;
 
 use ipnetwork::IpNetwork;
 
-/// `Result` with this crate's error.
-pub type Result<T> = std::result::Result<T, Error>;
+/// `Result` with this crate's error, unless another is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Something the kernel refused, or did not do in time.
 ///
@@ -133,10 +133,9 @@ impl fmt::Display for Error {
                 "address {address} on {link}: duplicate address detected: another node on the link has it"
             ),
             Self::NotABridge { name } => write!(f, "\"{name}\" already exists but is not a bridge"),
-            Self::InterfaceExists { container, host } => write!(
-                f,
-                "container veth name (\"{container}\") peer provided (\"{host}\") already exists"
-            ),
+            Self::InterfaceExists { container, host } => {
+                write!(f, "container veth name (\"{container}\") peer provided (\"{host}\") already exists")
+            }
             Self::GatewayConflict { link, wanted, have, ports } => {
                 write!(f, "\"{link}\" already has an IP address different from {wanted}: {have}")?;
                 match ports.as_slice() {

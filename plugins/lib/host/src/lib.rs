@@ -1,6 +1,5 @@
 //! The kernel, as a plugin sees it: namespaces, links, addresses, routes, neighbours, parameters,
 //! and the pieces made of them. Knows no CNI JSON.
-#![allow(unused)]
 
 pub mod announce;
 mod error;

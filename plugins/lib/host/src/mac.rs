@@ -20,22 +20,69 @@ impl Mac {
     /// # Errors
     /// `getrandom` failed.
     pub fn random() -> crate::Result<Self> {
-        unimplemented!()
+        let bytes =
+            crate::sys::random().map_err(|error| crate::Error::new("draw", "an Ethernet address", error))?;
+        Ok(Self::locally_administered(bytes))
     }
 
     /// A locally administered unicast address made of these six bytes (a hash, for an address that a restarted
     /// process would choose again).
     pub fn locally_administered(bytes: [u8; 6]) -> Self {
-        unimplemented!()
+        let [first, rest @ ..] = bytes;
+        // IEEE 802, section 8.2: bit 0 of the first byte is set for groups, bit 1 for local administration.
+        let first = first & !0b01 | 0b10;
+        let [b, c, d, e, f] = rest;
+        Self([first, b, c, d, e, f])
+    }
+
+    /// All zeroes: none.
+    pub fn is_zero(&self) -> bool {
+        self.0 == [0; 6]
+    }
+
+    /// Of a group of stations, broadcast included: no interface can have it.
+    pub fn is_multicast(&self) -> bool {
+        let [first, ..] = self.0;
+        first & 1 != 0
     }
 }
 
 impl FromStr for Mac {
     type Err = ParseMacError;
 
+    /// The three forms that Go's `net.ParseMAC` takes: `02:00:5e:10:00:01`, `02-00-5e-10-00-01`, `0200.5e10.0001`;
+    /// either case of letters, all digits.
     fn from_str(text: &str) -> Result<Self, ParseMacError> {
-        unimplemented!()
+        parse(text).map(Self).ok_or_else(|| ParseMacError(text.to_owned()))
     }
+}
+
+fn parse(text: &str) -> Option<[u8; 6]> {
+    // Where the separators stand tells the form; everything else must be a digit.
+    let (separator, group) = match (text.as_bytes().get(2)?, text.as_bytes().get(4)?) {
+        (b':', _) => (':', 2),
+        (b'-', _) => ('-', 2),
+        (_, b'.') => ('.', 4),
+        _ => return None,
+    };
+    let mut digits = [0; 12];
+    let mut rest = digits.iter_mut();
+    for part in text.split(separator) {
+        if part.len() != group {
+            return None;
+        }
+        for character in part.chars() {
+            *rest.next()? = u8::try_from(character.to_digit(16)?).ok()?;
+        }
+    }
+    if rest.next().is_some() {
+        return None;
+    }
+    let mut octets = [0; 6];
+    for (octet, pair) in octets.iter_mut().zip(digits.chunks_exact(2)) {
+        *octet = pair.iter().fold(0, |octet, digit| octet << 4 | digit);
+    }
+    Some(octets)
 }
 
 impl fmt::Display for Mac {
@@ -47,8 +94,69 @@ impl fmt::Display for Mac {
 
 impl fmt::Display for ParseMacError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "address {}: invalid MAC address", self.0)
+        write!(f, "invalid MAC address \"{}\"", self.0.escape_debug())
     }
 }
 
 impl std::error::Error for ParseMacError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read(octets: [u8; 6]) {
+            let mac = Mac(octets);
+            let text = mac.to_string();
+            prop_assert_eq!(text.parse(), Ok(mac));
+            prop_assert_eq!(text.replace(':', "-").to_uppercase().parse(), Ok(mac));
+            let dotted: Vec<_> = text.replace(':', "").as_bytes().chunks(4).map(|c| String::from_utf8_lossy(c).into_owned()).collect();
+            prop_assert_eq!(dotted.join(".").parse(), Ok(mac));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text: String) {
+            let _ = text.parse::<Mac>();
+        }
+
+        #[test]
+        fn a_drawn_address_is_local_and_of_one_station(octets: [u8; 6]) {
+            let mac = Mac::locally_administered(octets);
+            prop_assert_eq!(mac.0[0] & 0b11, 0b10);
+            prop_assert!(!mac.is_multicast() && !mac.is_zero());
+        }
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused() {
+        for text in [
+            "",
+            "02",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:01:02",
+            "02:00:5e:10:00:0g",
+            "02:00-5e:10:00:01",
+            "2:0:5e:10:0:1",
+            "02005e100001",
+            "0200.5e10",
+            "0200.5e10.00011",
+            "02:00:5e:10:00:01 ",
+            "+2:00:5e:10:00:01",
+            "02:00:5e:10:00:01\n",
+            "ü2:00:5e:10:00:01",
+            "0:00:00:00:00:000",
+            // Eight and twenty bytes are addresses for Go, but not of Ethernet.
+            "02:00:5e:10:00:00:00:01",
+        ] {
+            assert!(text.parse::<Mac>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_drawn_addresses_differ() {
+        assert_ne!(Mac::random().unwrap(), Mac::random().unwrap());
+    }
+}

@@ -2,8 +2,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
+
+use crate::{Error, sys};
 
 /// An open network namespace; it lives at least as long as this.
 #[derive(Debug)]
@@ -42,7 +48,27 @@ impl NetNs {
     /// # Errors
     /// See [`NetNsError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetNsError> {
-        unimplemented!()
+        let path = path.as_ref();
+        let io = |source: io::Error| match source.raw_os_error() {
+            // ESRCH: a process that ends between the look-up and the open.
+            Some(libc::ENOENT | libc::ESRCH) => NetNsError::Gone { path: path.to_owned() },
+            _ => NetNsError::Io { path: path.to_owned(), source },
+        };
+        let magic = statfs(path).map_err(|errno| io(errno.into()))?.filesystem_type();
+        let not_one =
+            || NetNsError::NotANetNs { path: path.to_owned(), magic: u64::try_from(magic.0).unwrap_or(0) };
+        if magic != FsType(libc::NSFS_MAGIC) && magic != PROC_SUPER_MAGIC {
+            return Err(not_one());
+        }
+        // If the path has become a FIFO or a device meanwhile, O_NONBLOCK keeps the open from waiting for it.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(io)?;
+        // The file system alone is no proof: /proc holds ordinary files, and nsfs the other kinds of namespace.
+        match sys::namespace_type(file.as_fd()) {
+            Ok(libc::CLONE_NEWNET) => Ok(Self { file }),
+            Ok(_) => Err(not_one()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Err(not_one()),
+            Err(error) => Err(io(error)),
+        }
     }
 
     /// The namespace of the calling thread.
@@ -50,7 +76,16 @@ impl NetNs {
     /// # Errors
     /// `/proc` is not mounted.
     pub fn current() -> crate::Result<Self> {
-        unimplemented!()
+        // Not /proc/self, which is the process's first thread.
+        const PATH: &str = "/proc/thread-self/ns/net";
+        File::open(PATH).map(|file| Self { file }).map_err(|error| Error::new("open", PATH, error))
+    }
+
+    /// The namespace of a socket, which is that of the thread at the time it made it.
+    pub(crate) fn of_socket(socket: BorrowedFd<'_>) -> crate::Result<Self> {
+        sys::socket_namespace(socket)
+            .map(|fd| Self { file: fd.into() })
+            .map_err(|error| Error::new("get network namespace of", "a netlink socket", error))
     }
 
     /// Whether both are one namespace.
@@ -58,7 +93,10 @@ impl NetNs {
     /// # Errors
     /// `fstat` failed.
     pub fn same_as(&self, other: &Self) -> crate::Result<bool> {
-        unimplemented!()
+        let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        identity(&self.file)
+            .and_then(|mine| Ok(mine == identity(&other.file)?))
+            .map_err(|error| Error::new("look at", "network namespace", error))
     }
 
     /// Runs `f` with this thread inside the namespace, and comes back, also when `f` panics.
@@ -67,7 +105,23 @@ impl NetNs {
     /// # Errors
     /// The namespace could not be entered; `f` was not called.
     pub fn enter<T>(&self, f: impl FnOnce() -> T) -> crate::Result<T> {
-        unimplemented!()
+        let home = Home(Self::current()?);
+        setns(self, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::new("enter", "network namespace (needs CAP_SYS_ADMIN)", errno))?;
+        let value = f();
+        drop(home);
+        Ok(value)
+    }
+}
+
+/// Brings the thread home when dropped.
+struct Home(NetNs);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+            std::process::abort();
+        }
     }
 }
 

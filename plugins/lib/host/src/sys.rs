@@ -1,1 +1,71 @@
-//! The only unsafe code in the tree.
+//! System calls that neither std nor nix nor netlink-sys offers safely: the only unsafe code in the tree.
+//! One call per block; every function here is safe to call with any arguments.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// linux/sockios.h: the network namespace of a socket.
+const SIOCGSKNS: libc::Ioctl = 0x894C;
+
+/// linux/socket.h.
+const AF_PACKET: libc::sa_family_t = 17;
+
+fn check(result: impl Into<i64>) -> io::Result<i64> {
+    let result = result.into();
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Fills six bytes from the kernel's random generator. Never blocks, not even early at boot (GRND_INSECURE,
+/// Linux 5.6): addresses need to differ, not to be secret.
+pub(crate) fn random() -> io::Result<[u8; 6]> {
+    let mut bytes = [0; 6];
+    // SAFETY: the pointer and length are those of `bytes`, which lives across the call and may hold any bytes.
+    let result = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_INSECURE) };
+    // The kernel gives requests of up to 256 bytes whole.
+    check(i64::try_from(result).unwrap_or(-1)).map(|_| bytes)
+}
+
+/// The `CLONE_NEW*` flag that tells what kind of namespace `fd` is (ioctl NS_GET_NSTYPE, linux/nsfs.h);
+/// ENOTTY when it is none.
+pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: `fd` is open for the lifetime of the borrow, and this request takes no pointer.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) };
+    check(result).map(|_| result)
+}
+
+/// The network namespace that a socket belongs to (needs CAP_NET_ADMIN there).
+pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the socket is open for the lifetime of the borrow, and this request takes no pointer.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    check(fd)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a whole link-layer frame out of the interface `index` through a packet socket (packet(7)).
+pub(crate) fn send_frame(socket: impl AsFd, index: i32, frame: &[u8]) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: AF_PACKET,
+        sll_protocol: 0,
+        sll_ifindex: index,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+    // SAFETY: the frame and the address are borrowed across the call, with their own lengths.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            length,
+        )
+    };
+    // A packet socket sends a frame whole or not at all.
+    check(i64::try_from(sent).unwrap_or(-1)).map(|_| ())
+}

@@ -1,9 +1,32 @@
 //! Addresses of links.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::Netlink;
+use super::attr::{Attrs, Malformed};
+use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use crate::Result;
+
+/// linux/rtnetlink.h, message types.
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+/// linux/if_addr.h, attributes. ADDRESS is the far end of a point-to-point link, else the same as LOCAL.
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const IFA_FLAGS: u16 = 8;
+/// linux/if_addr.h, flags.
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+/// linux/socket.h.
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
+/// Length of `struct ifaddrmsg` (linux/if_addr.h): u8 family, u8 prefix length, u8 flags, u8 scope, u32 index.
+const HEADER: usize = 8;
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,24 +53,81 @@ pub struct NewAddress {
 }
 
 impl Address {
-    /// Duplicate address detection is not done: it cannot be bound yet.
+    /// Duplicate address detection is not done (or has failed): it cannot be bound yet.
     pub fn tentative(&self) -> bool {
-        unimplemented!()
+        self.flags & IFA_F_TENTATIVE != 0
     }
 
     /// Another node has it.
     pub fn dad_failed(&self) -> bool {
-        unimplemented!()
+        self.flags & IFA_F_DADFAILED != 0
     }
+}
+
+/// The address family's number.
+pub(super) fn family(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn header(index: u32, net: IpNetwork) -> Vec<u8> {
+    [&[family(net.ip()), net.prefix(), 0, 0][..], &index.to_ne_bytes()].concat()
+}
+
+fn add_request(address: &NewAddress) -> Request {
+    let net = address.net;
+    let mut request = Request::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &header(address.index, net));
+    let attrs = &mut request.attrs;
+    attrs.ip(IFA_LOCAL, net.ip());
+    attrs.ip(IFA_ADDRESS, net.ip());
+    if net.is_ipv4() && net.prefix() < 31 {
+        attrs.ip(IFA_BROADCAST, net.broadcast());
+    }
+    if address.nodad && net.is_ipv6() {
+        attrs.u32(IFA_FLAGS, IFA_F_NODAD);
+    }
+    request
+}
+
+/// Reads the payload of an RTM_NEWADDR; `None` for a family that is not IP.
+fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
+    let short = Malformed("an address is too short");
+    let (&[family, prefix, flags, scope], rest) = payload.split_first_chunk().ok_or(short)?;
+    let index = u32::from_ne_bytes(*rest.first_chunk().ok_or(short)?);
+    if family != AF_INET && family != AF_INET6 {
+        return Ok(None);
+    }
+    let (mut flags, mut local, mut address) = (u32::from(flags), None, None);
+    for attr in Attrs::after(payload, HEADER)? {
+        let attr = attr?;
+        match attr.kind {
+            IFA_LOCAL => local = Some(attr.ip()?),
+            IFA_ADDRESS => address = Some(attr.ip()?),
+            IFA_FLAGS => flags = attr.u32()?,
+            _ => {}
+        }
+    }
+    let ip = local.or(address).ok_or(short)?;
+    let net = IpNetwork::new(ip, prefix).map_err(|_| Malformed("a prefix is too long"))?;
+    Ok(Some(Address { index, net, flags, scope }))
 }
 
 impl Netlink {
     /// The addresses of a link, or of all.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refused. A link that is not there has none.
     pub fn addresses(&self, index: Option<u32>) -> Result<Vec<Address>> {
-        unimplemented!()
+        let fixed = [&[0; 4][..], &index.unwrap_or(0).to_ne_bytes()].concat();
+        let listed = self.socket.dump(Request::new(RTM_GETADDR, 0, &fixed), |payload, addresses| {
+            // The kernel filters (Linux 5.0), but does not have to.
+            addresses
+                .extend(read(payload)?.filter(|address| index.is_none_or(|index| index == address.index)));
+            Ok(())
+        });
+        match listed {
+            Err(refusal) if refusal.is(libc::ENODEV) => Ok(Vec::new()),
+            other => other.map_err(|refusal| refusal.on("list", "addresses")),
+        }
     }
 
     /// Adds an address, scope global; IPv4 with a prefix shorter than /31 gets its broadcast address.
@@ -55,7 +135,9 @@ impl Netlink {
     /// # Errors
     /// `is_exists` when the link has the same address with the same prefix length (IPv6: with any).
     pub fn add_address(&self, address: &NewAddress) -> Result<()> {
-        unimplemented!()
+        self.change("add address", add_request(address), || {
+            format!("{} to {}", address.net, self.link_label(address.index))
+        })
     }
 
     /// Removes an address.
@@ -63,6 +145,37 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when the link does not have it, or there is no such link.
     pub fn delete_address(&self, index: u32, net: IpNetwork) -> Result<()> {
-        unimplemented!()
+        let mut request = Request::new(RTM_DELADDR, 0, &header(index, net));
+        request.attrs.ip(IFA_LOCAL, net.ip());
+        self.change("delete address", request, || format!("{net} from {}", self.link_label(index)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(mut bytes in vec(any::<u8>(), 0..100), family in 0u8..12) {
+            if let Some(first) = bytes.first_mut() {
+                *first = family;
+            }
+            let _ = read(&bytes);
+        }
+
+        /// What we ask for is what the kernel would describe, so our reader must find it in our request.
+        #[test]
+        fn what_is_asked_for_can_be_read(v6: bool, octets: [u8; 16], prefix in 0u8..=128, index: u32) {
+            let ip: IpAddr = if v6 { octets.into() } else { <[u8; 4]>::try_from(&octets[..4]).unwrap().into() };
+            let net = IpNetwork::new(ip, prefix.min(if v6 { 128 } else { 32 })).unwrap();
+            let bytes = add_request(&NewAddress { index, net, nodad: true }).finish(1).unwrap();
+            let address = read(bytes.get(16..).unwrap()).unwrap().unwrap();
+            prop_assert_eq!((address.index, address.net), (index, net));
+            prop_assert_eq!(address.flags, if v6 { IFA_F_NODAD } else { 0 });
+        }
     }
 }

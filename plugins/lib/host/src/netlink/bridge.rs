@@ -2,8 +2,21 @@
 
 use std::fmt;
 
-use super::Netlink;
+use super::attr::{Attrs, Malformed, Writer};
+use super::link::{
+    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header,
+};
+use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::{Netlink, quoted};
 use crate::{Mac, Result};
+
+/// linux/if_link.h, attributes of a bridge.
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+/// linux/if_link.h, attributes of a bridge port. MODE is the hairpin flag.
+const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 /// What a link is as a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +77,77 @@ pub struct PortChange {
     pub isolated: Option<bool>,
 }
 
+impl From<u8> for PortState {
+    fn from(state: u8) -> Self {
+        match state {
+            0 => Self::Disabled,
+            1 => Self::Listening,
+            2 => Self::Learning,
+            3 => Self::Forwarding,
+            4 => Self::Blocking,
+            other => Self::Other(other),
+        }
+    }
+}
+
 impl fmt::Display for PortState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
+        f.write_str(match self {
+            Self::Disabled => "disabled",
+            Self::Listening => "listening",
+            Self::Learning => "learning",
+            Self::Forwarding => "forwarding",
+            Self::Blocking => "blocking",
+            Self::Other(state) => return write!(f, "state {state}"),
+        })
+    }
+}
+
+impl BridgeInfo {
+    /// IFLA_INFO_DATA of a bridge. A kernel without VLAN filtering leaves the attribute out.
+    pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
+        let mut info = Self { vlan_filtering: false };
+        for attr in attrs {
+            let attr = attr?;
+            if attr.kind == IFLA_BR_VLAN_FILTERING {
+                info.vlan_filtering = attr.u8()? != 0;
+            }
+        }
+        Ok(info)
+    }
+}
+
+impl BridgePort {
+    /// IFLA_INFO_SLAVE_DATA of a bridge's port.
+    pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
+        let mut port = Self { state: PortState::Disabled, hairpin: false, isolated: false };
+        for attr in attrs {
+            let attr = attr?;
+            match attr.kind {
+                IFLA_BRPORT_STATE => port.state = attr.u8()?.into(),
+                IFLA_BRPORT_MODE => port.hairpin = attr.u8()? != 0,
+                IFLA_BRPORT_ISOLATED => port.isolated = attr.u8()? != 0,
+                _ => {}
+            }
+        }
+        Ok(port)
+    }
+}
+
+impl PortChange {
+    /// As IFLA_LINKINFO of the port.
+    fn write(&self, attrs: &mut Writer) {
+        attrs.nest(IFLA_LINKINFO, |attrs| {
+            attrs.string(IFLA_INFO_SLAVE_KIND, "bridge");
+            attrs.nest(IFLA_INFO_SLAVE_DATA, |attrs| {
+                if let Some(on) = self.hairpin {
+                    attrs.u8(IFLA_BRPORT_MODE, on.into());
+                }
+                if let Some(on) = self.isolated {
+                    attrs.u8(IFLA_BRPORT_ISOLATED, on.into());
+                }
+            });
+        });
     }
 }
 
@@ -77,7 +158,23 @@ impl Netlink {
     /// `is_exists` when the name is taken (by a bridge or by something else); `is_not_supported` when VLAN filtering
     /// was asked for and the kernel has none. Nothing was made.
     pub fn create_bridge(&self, bridge: &NewBridge<'_>) -> Result<()> {
-        unimplemented!()
+        let flags = if bridge.up { IFF_UP } else { 0 };
+        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, flags, flags));
+        let attrs = &mut request.attrs;
+        attrs.string(IFLA_IFNAME, bridge.name);
+        if let Some(mac) = bridge.mac {
+            attrs.bytes(IFLA_ADDRESS, &mac.0);
+        }
+        if let Some(mtu) = bridge.mtu {
+            attrs.u32(IFLA_MTU, mtu);
+        }
+        attrs.nest(IFLA_LINKINFO, |attrs| {
+            attrs.string(IFLA_INFO_KIND, "bridge");
+            if bridge.vlan_filtering {
+                attrs.nest(IFLA_INFO_DATA, |attrs| attrs.u8(IFLA_BR_VLAN_FILTERING, 1));
+            }
+        });
+        self.change("create bridge", request, || quoted(bridge.name))
     }
 
     /// Changes what a link is as a bridge port.
@@ -85,6 +182,9 @@ impl Netlink {
     /// # Errors
     /// What the kernel said; the link is not a port of a bridge.
     pub fn set_bridge_port(&self, index: u32, change: &PortChange) -> Result<()> {
-        unimplemented!()
+        // RTM_NEWLINK without CREATE: RTM_SETLINK acknowledges this and ignores it.
+        let mut request = Request::new(RTM_NEWLINK, 0, &header(0, index, 0, 0));
+        change.write(&mut request.attrs);
+        self.change("set bridge port", request, || self.link_label(index))
     }
 }

@@ -2,8 +2,45 @@
 
 use std::fmt;
 
-use super::{BridgeInfo, BridgePort, Netlink};
+use super::message::{Refusal, Request};
+use super::{BridgeInfo, BridgePort, Netlink, link_read, quoted};
 use crate::{Mac, Result};
+
+/// linux/rtnetlink.h, message types.
+pub(super) const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_DELLINK: u16 = 17;
+pub(super) const RTM_GETLINK: u16 = 18;
+pub(super) const RTM_SETLINK: u16 = 19;
+
+/// linux/if_link.h, attributes of a link.
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_LINK: u16 = 5;
+pub(super) const IFLA_MASTER: u16 = 10;
+pub(super) const IFLA_OPERSTATE: u16 = 16;
+pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_IFALIAS: u16 = 20;
+pub(super) const IFLA_AF_SPEC: u16 = 26;
+pub(super) const IFLA_NET_NS_FD: u16 = 28;
+pub(super) const IFLA_EXT_MASK: u16 = 29;
+pub(super) const IFLA_PROMISCUITY: u16 = 30;
+pub(super) const IFLA_LINK_NETNSID: u16 = 37;
+
+/// linux/if_link.h, attributes inside IFLA_LINKINFO.
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_INFO_SLAVE_KIND: u16 = 4;
+pub(super) const IFLA_INFO_SLAVE_DATA: u16 = 5;
+
+/// linux/rtnetlink.h: leave the counters out of the description.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+
+/// linux/if.h: the longest interface name, in bytes (IFNAMSIZ - 1).
+const NAME_MAX: usize = 15;
+/// linux/if.h.
+pub(super) const IFF_UP: u32 = 0x1;
+const IFF_PROMISC: u32 = 0x100;
 
 /// A network interface, as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,28 +118,95 @@ pub struct LinkChange<'a> {
 impl Link {
     /// Administratively up (IFF_UP).
     pub fn up(&self) -> bool {
-        self.flags & libc::IFF_UP as u32 != 0
+        self.flags & IFF_UP != 0
     }
 
     /// Somebody set the promiscuity flag (IFF_PROMISC); see also `promiscuity`.
     pub fn promiscuous(&self) -> bool {
-        self.flags & libc::IFF_PROMISC as u32 != 0
+        self.flags & IFF_PROMISC != 0
+    }
+}
+
+impl From<u8> for OperState {
+    fn from(state: u8) -> Self {
+        match state {
+            0 => Self::Unknown,
+            1 => Self::NotPresent,
+            2 => Self::Down,
+            3 => Self::LowerLayerDown,
+            4 => Self::Testing,
+            5 => Self::Dormant,
+            6 => Self::Up,
+            other => Self::Other(other),
+        }
     }
 }
 
 impl fmt::Display for OperState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::NotPresent => "not-present",
+            Self::Down => "down",
+            Self::LowerLayerDown => "lower-layer-down",
+            Self::Testing => "testing",
+            Self::Dormant => "dormant",
+            Self::Up => "up",
+            Self::Other(state) => return write!(f, "state {state}"),
+        })
     }
 }
 
+/// `struct ifinfomsg` (linux/rtnetlink.h); of `flags`, the bits in `change` count.
+pub(super) fn header(family: u8, index: u32, flags: u32, change: u32) -> Vec<u8> {
+    [&[family, 0, 0, 0][..], &index.to_ne_bytes(), &flags.to_ne_bytes(), &change.to_ne_bytes()].concat()
+}
+
+/// Flags and change mask for what is to be set or cleared.
+fn flag_bits(bits: &[(u32, Option<bool>)]) -> (u32, u32) {
+    bits.iter().fold((0, 0), |(flags, change), &(bit, wanted)| match wanted {
+        Some(true) => (flags | bit, change | bit),
+        Some(false) => (flags, change | bit),
+        None => (flags, change),
+    })
+}
+
+fn change_request(index: u32, change: &LinkChange<'_>) -> Request {
+    let (flags, mask) = flag_bits(&[(IFF_UP, change.up), (IFF_PROMISC, change.promiscuous)]);
+    let mut request = Request::new(RTM_NEWLINK, 0, &header(0, index, flags, mask));
+    let attrs = &mut request.attrs;
+    if let Some(mac) = change.mac {
+        attrs.bytes(IFLA_ADDRESS, &mac.0);
+    }
+    if let Some(mtu) = change.mtu {
+        attrs.u32(IFLA_MTU, mtu);
+    }
+    if let Some(alias) = change.alias {
+        // The kernel keeps the bytes as they come: no NUL at the end.
+        attrs.bytes(IFLA_IFALIAS, alias.as_bytes());
+    }
+    if let Some(master) = change.master {
+        attrs.u32(IFLA_MASTER, master);
+    }
+    if let Some(name) = change.name {
+        attrs.string(IFLA_IFNAME, name);
+    }
+    request
+}
+
 impl Netlink {
-    /// The link of that name; `None` if there is none.
+    /// The link of that name (or alternative name); `None` if there is none.
     ///
     /// # Errors
-    /// The kernel refused, or the name cannot be one (empty, over 15 bytes).
+    /// The kernel refused.
     pub fn link_by_name(&self, name: &str) -> Result<Option<Link>> {
-        unimplemented!()
+        // The kernel refuses to look for what cannot be there.
+        if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') {
+            return Ok(None);
+        }
+        let mut request = question(0);
+        request.attrs.string(IFLA_IFNAME, name);
+        self.find_link(request).map_err(|refusal| refusal.on("look up link", quoted(name)))
     }
 
     /// The link of that index; `None` if there is none.
@@ -110,7 +214,19 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
-        unimplemented!()
+        // Zero is no index: the kernel would ask for a name.
+        if index == 0 {
+            return Ok(None);
+        }
+        self.find_link(question(index)).map_err(|refusal| refusal.on("look up link", format!("{index}")))
+    }
+
+    fn find_link(&self, request: Request) -> Result<Option<Link>, Refusal> {
+        match self.socket.get(request, |payload| Ok(link_read::link(payload)?)) {
+            Ok(link) => Ok(Some(link)),
+            Err(refusal) if refusal.is(libc::ENODEV) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// All links.
@@ -118,15 +234,22 @@ impl Netlink {
     /// # Errors
     /// The kernel refused, or links changed during each of five attempts to list them.
     pub fn links(&self) -> Result<Vec<Link>> {
-        unimplemented!()
+        self.socket
+            .dump(question(0), |payload, links| {
+                links.push(link_read::link(payload)?);
+                Ok(())
+            })
+            .map_err(|refusal| refusal.on("list", "links"))
     }
 
     /// Changes a link, in one request.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// What the kernel said; what was refused comes after what was done, in the order of the fields
+    /// (MAC, MTU, name, alias, flags, master).
     pub fn set_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
-        unimplemented!()
+        // RTM_NEWLINK without CREATE, and never RTM_SETLINK: that acknowledges what it ignores.
+        self.change("change link", change_request(index, change), || self.link_label(index))
     }
 
     /// Deletes a link; a veth takes its peer along.
@@ -134,6 +257,13 @@ impl Netlink {
     /// # Errors
     /// What the kernel said; `is_not_found` when it is gone.
     pub fn delete_link(&self, index: u32) -> Result<()> {
-        unimplemented!()
+        let request = Request::new(RTM_DELLINK, 0, &header(0, index, 0, 0));
+        self.change("delete link", request, || self.link_label(index))
     }
+}
+
+fn question(index: u32) -> Request {
+    let mut request = Request::new(RTM_GETLINK, 0, &header(0, index, 0, 0));
+    request.attrs.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    request
 }

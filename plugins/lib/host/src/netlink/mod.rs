@@ -1,11 +1,17 @@
 //! rtnetlink, synchronous: one request, one answer, bounded in time.
 
 mod addr;
+// Shared with nf_tables and conntrack: the codec and the transport.
+pub(crate) mod attr;
 mod bridge;
 mod event;
 mod link;
+mod link_read;
+pub(crate) mod message;
 mod neigh;
 mod route;
+mod route_read;
+pub(crate) mod socket;
 mod veth;
 mod vlan;
 
@@ -17,11 +23,17 @@ pub use route::Route;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 
-use crate::{NetNs, Result};
+use message::{Refusal, Request};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use socket::Socket;
+
+use crate::{Error, NetNs, Result};
 
 /// An rtnetlink socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
 #[derive(Debug)]
-pub struct Netlink {}
+pub struct Netlink {
+    socket: Socket,
+}
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
@@ -29,7 +41,9 @@ impl Netlink {
     /// # Errors
     /// The socket could not be made.
     pub fn open() -> Result<Self> {
-        unimplemented!()
+        Socket::open(NETLINK_ROUTE)
+            .map(|socket| Self { socket })
+            .map_err(|error| Error::new("open", "a route netlink socket", error))
     }
 
     /// Opens a socket in `netns`, from where the thread is.
@@ -39,4 +53,34 @@ impl Netlink {
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         netns.enter(Self::open)?
     }
+
+    /// Asks for a change; `object` is only made when the kernel refuses.
+    fn change(&self, op: &'static str, request: Request, object: impl FnOnce() -> String) -> Result<()> {
+        self.socket.change(request).map_err(|refusal| refusal.on(op, object()))
+    }
+
+    /// A link for an error message: by its name, if it still has one.
+    fn link_label(&self, index: u32) -> String {
+        match self.link_by_index(index) {
+            Ok(Some(link)) => format!("\"{}\"", link.name.escape_debug()),
+            _ => format!("interface {index}"),
+        }
+    }
+}
+
+impl Refusal {
+    /// The error of an operation on an object.
+    pub(crate) fn on(self, op: &'static str, object: impl Into<String>) -> Error {
+        Error::Kernel { op, object: object.into(), message: self.message, source: self.source }
+    }
+
+    /// The kernel said this errno.
+    pub(crate) fn is(&self, errno: i32) -> bool {
+        self.source.raw_os_error() == Some(errno)
+    }
+}
+
+/// A name for an error message: as given, on one line.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.escape_debug())
 }

@@ -3,7 +3,16 @@
 use std::net::IpAddr;
 
 use super::Netlink;
+use super::addr::family;
+use super::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
 use crate::{Mac, Result};
+
+/// linux/rtnetlink.h, message types.
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+/// linux/neighbour.h, attributes of an entry.
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
 
 /// State of an entry that we set (linux/neighbour.h, `NUD_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +25,32 @@ pub enum NeighbourState {
     Permanent,
 }
 
+impl NeighbourState {
+    fn bits(self) -> u16 {
+        match self {
+            Self::Reachable => 0x02,
+            Self::Stale => 0x04,
+            Self::Permanent => 0x80,
+        }
+    }
+}
+
+/// `struct ndmsg` (linux/neighbour.h): u8 family, 3 bytes pad, i32 index, u16 state, u8 flags, u8 type.
+fn header(index: u32, ip: IpAddr, state: u16) -> Vec<u8> {
+    [&[family(ip), 0, 0, 0][..], &index.to_ne_bytes(), &state.to_ne_bytes(), &[0, 0]].concat()
+}
+
 impl Netlink {
     /// Sets a neighbour entry, replacing what was there.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn set_neighbour(&self, index: u32, ip: IpAddr, mac: Mac, state: NeighbourState) -> Result<()> {
-        unimplemented!()
+        let fixed = header(index, ip, state.bits());
+        let mut request = Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &fixed);
+        request.attrs.ip(NDA_DST, ip);
+        request.attrs.bytes(NDA_LLADDR, &mac.0);
+        self.change("set neighbour", request, || format!("{ip} lladdr {mac} on {}", self.link_label(index)))
     }
 
     /// Removes a neighbour entry.
@@ -30,6 +58,8 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when there is none.
     pub fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
-        unimplemented!()
+        let mut request = Request::new(RTM_DELNEIGH, 0, &header(index, ip, 0));
+        request.attrs.ip(NDA_DST, ip);
+        self.change("delete neighbour", request, || format!("{ip} on {}", self.link_label(index)))
     }
 }

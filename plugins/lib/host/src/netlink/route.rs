@@ -4,8 +4,32 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::Netlink;
+use super::addr::{AF_INET, AF_INET6, family};
+use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::{Netlink, route_read};
 use crate::Result;
+
+/// linux/rtnetlink.h, message types.
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+/// linux/rtnetlink.h, attributes of a route.
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_OIF: u16 = 4;
+pub(super) const RTA_GATEWAY: u16 = 5;
+pub(super) const RTA_PRIORITY: u16 = 6;
+pub(super) const RTA_METRICS: u16 = 8;
+pub(super) const RTA_MULTIPATH: u16 = 9;
+pub(super) const RTA_TABLE: u16 = 15;
+pub(super) const RTA_VIA: u16 = 18;
+/// linux/rtnetlink.h, attributes inside RTA_METRICS.
+pub(super) const RTAX_MTU: u16 = 2;
+pub(super) const RTAX_ADVMSS: u16 = 8;
+/// linux/rtnetlink.h, flags of a next hop.
+pub(super) const RTNH_F_ONLINK: u32 = 4;
+/// linux/rtnetlink.h.
+const RTPROT_BOOT: u8 = 3;
+const RTN_UNICAST: u8 = 1;
 
 /// A route, to be added or as read. A multipath route is read as one of these for each of its next hops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +64,91 @@ impl Route {
 
     /// A unicast route in the main table, scope universe, protocol boot, to be refined by struct update.
     pub fn new(dst: IpNetwork) -> Self {
-        unimplemented!()
+        Self {
+            dst,
+            gateway: None,
+            index: None,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: Self::MAIN_TABLE,
+            scope: 0,
+            protocol: RTPROT_BOOT,
+            kind: RTN_UNICAST,
+            onlink: false,
+        }
     }
+
+    /// To everywhere that no other route leads to.
+    pub fn is_default(&self) -> bool {
+        self.dst.prefix() == 0
+    }
+
+    fn request(&self, kind: u16, flags: u16) -> Request {
+        // Tables over 255 are said by the attribute alone.
+        let table = u8::try_from(self.table).unwrap_or(0);
+        let hop_flags = if self.onlink { RTNH_F_ONLINK } else { 0 };
+        let prefix = self.dst.prefix();
+        let fixed =
+            header(family(self.dst.ip()), prefix, [table, self.protocol, self.scope, self.kind], hop_flags);
+        let mut request = Request::new(kind, flags, &fixed);
+        let attrs = &mut request.attrs;
+        if prefix != 0 {
+            // The kernel refuses host bits.
+            attrs.ip(RTA_DST, self.dst.network());
+        }
+        attrs.u32(RTA_TABLE, self.table);
+        match self.gateway {
+            Some(gateway) if gateway.is_ipv4() == self.dst.is_ipv4() => attrs.ip(RTA_GATEWAY, gateway),
+            // A gateway of the other family (Linux 5.2): its family comes first.
+            Some(gateway) => {
+                let mut via = u16::from(family(gateway)).to_ne_bytes().to_vec();
+                match gateway {
+                    IpAddr::V4(ip) => via.extend(ip.octets()),
+                    IpAddr::V6(ip) => via.extend(ip.octets()),
+                }
+                attrs.bytes(RTA_VIA, &via);
+            }
+            None => {}
+        }
+        if let Some(index) = self.index {
+            attrs.u32(RTA_OIF, index);
+        }
+        if let Some(priority) = self.priority {
+            attrs.u32(RTA_PRIORITY, priority);
+        }
+        if self.mtu.is_some() || self.advmss.is_some() {
+            attrs.nest(RTA_METRICS, |attrs| {
+                if let Some(mtu) = self.mtu {
+                    attrs.u32(RTAX_MTU, mtu);
+                }
+                if let Some(advmss) = self.advmss {
+                    attrs.u32(RTAX_ADVMSS, advmss);
+                }
+            });
+        }
+        request
+    }
+
+    fn label(&self, netlink: &Netlink) -> String {
+        let mut label = self.dst.to_string();
+        if let Some(gateway) = self.gateway {
+            label += &format!(" via {gateway}");
+        }
+        if let Some(index) = self.index {
+            label += &format!(" dev {}", netlink.link_label(index));
+        }
+        if let Some(priority) = self.priority {
+            label += &format!(" metric {priority}");
+        }
+        label + &format!(" (scope {}, table {})", self.scope, self.table)
+    }
+}
+
+/// `struct rtmsg` (linux/rtnetlink.h): u8 family, u8 destination length, u8 source length, u8 TOS, u8 table,
+/// u8 protocol, u8 scope, u8 type, u32 flags.
+fn header(family: u8, prefix: u8, what: [u8; 4], flags: u32) -> Vec<u8> {
+    [&[family, prefix, 0, 0][..], &what, &flags.to_ne_bytes()].concat()
 }
 
 impl Netlink {
@@ -51,7 +158,8 @@ impl Netlink {
     /// # Errors
     /// `is_exists`; ENETUNREACH when the gateway is not on a link.
     pub fn add_route(&self, route: &Route, exclusive: bool) -> Result<()> {
-        unimplemented!()
+        let flags = if exclusive { NLM_F_CREATE | NLM_F_EXCL } else { NLM_F_CREATE };
+        self.change("add route", route.request(RTM_NEWROUTE, flags), || route.label(self))
     }
 
     /// Removes a route: the first that matches in what `route` says.
@@ -59,7 +167,7 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when there is none.
     pub fn delete_route(&self, route: &Route) -> Result<()> {
-        unimplemented!()
+        self.change("delete route", route.request(RTM_DELROUTE, 0), || route.label(self))
     }
 
     /// Routes of both families, of a link or all, of a table or all.
@@ -67,7 +175,9 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn routes(&self, index: Option<u32>, table: Option<u32>) -> Result<Vec<Route>> {
-        unimplemented!()
+        let mut routes = self.routes_of(AF_INET, index, table)?;
+        routes.extend(self.routes_of(AF_INET6, index, table)?);
+        Ok(routes)
     }
 
     /// Index of the link of the default route in the main table: of the lowest metric, IPv4 before IPv6.
@@ -75,6 +185,98 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn default_route_link(&self) -> Result<Option<u32>> {
-        unimplemented!()
+        for family in [AF_INET, AF_INET6] {
+            let routes = self.routes_of(family, None, Some(Route::MAIN_TABLE))?;
+            let best = routes
+                .iter()
+                .filter(|route| route.is_default() && route.kind == RTN_UNICAST && route.index.is_some())
+                .min_by_key(|route| route.priority.unwrap_or(0));
+            if let Some(route) = best {
+                return Ok(route.index);
+            }
+        }
+        Ok(None)
+    }
+
+    fn routes_of(&self, family: u8, index: Option<u32>, table: Option<u32>) -> Result<Vec<Route>> {
+        let mut request = Request::new(RTM_GETROUTE, 0, &header(family, 0, [0; 4], 0));
+        if let Some(table) = table {
+            request.attrs.u32(RTA_TABLE, table);
+        }
+        if let Some(index) = index {
+            request.attrs.u32(RTA_OIF, index);
+        }
+        let listed = self.socket.dump(request, |payload, routes| {
+            // The kernel filters (Linux 5.0), but does not have to; of a multipath route it gives all hops.
+            routes.extend(route_read::routes(family, payload)?.into_iter().filter(|route| {
+                index.is_none_or(|index| route.index == Some(index))
+                    && table.is_none_or(|table| route.table == table)
+            }));
+            Ok(())
+        });
+        match listed {
+            // No such table, or no such link: no routes.
+            Err(refusal) if refusal.is(libc::ENOENT) || refusal.is(libc::ENODEV) => Ok(Vec::new()),
+            other => other.map_err(|refusal| refusal.on("list", "routes")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_ip(v6: bool) -> impl Strategy<Value = IpAddr> {
+        any::<[u8; 16]>().prop_map(move |octets| match octets {
+            [a, b, c, d, ..] if !v6 => [a, b, c, d].into(),
+            octets => octets.into(),
+        })
+    }
+
+    fn any_route() -> impl Strategy<Value = Route> {
+        let options = (
+            any::<Option<u32>>(),
+            any::<Option<u32>>(),
+            any::<Option<u32>>(),
+            proptest::option::of(1u32..),
+            any::<bool>(),
+        );
+        (any::<bool>(), any::<bool>()).prop_flat_map(move |(v6, gateway_v6)| {
+            let gateway = proptest::option::of(any_ip(v6 || gateway_v6));
+            let numbers = (1u32.., any::<u8>(), any::<u8>(), any::<u8>());
+            (any_ip(v6), 0u8..=128, gateway, options.clone(), numbers).prop_map(
+                move |(
+                    ip,
+                    prefix,
+                    gateway,
+                    (index, mtu, advmss, priority, onlink),
+                    (table, scope, protocol, kind),
+                )| {
+                    let net = IpNetwork::new(ip, prefix.min(if v6 { 128 } else { 32 })).unwrap();
+                    let dst = IpNetwork::new(net.network(), net.prefix()).unwrap();
+                    Route { dst, gateway, index, mtu, advmss, priority, table, scope, protocol, kind, onlink }
+                },
+            )
+        })
+    }
+
+    proptest! {
+        /// What we ask for is what the kernel would describe, so our reader must find it in our request.
+        #[test]
+        fn what_is_asked_for_can_be_read(route in any_route()) {
+            let bytes = route.request(RTM_NEWROUTE, 0).finish(1).unwrap();
+            let read = route_read::routes(family(route.dst.ip()), bytes.get(16..).unwrap()).unwrap();
+            prop_assert_eq!(read, [route]);
+        }
+    }
+
+    #[test]
+    fn host_bits_of_a_destination_are_not_sent() {
+        let route = Route::new("10.1.2.3/16".parse().unwrap());
+        let bytes = route.request(RTM_NEWROUTE, 0).finish(1).unwrap();
+        let read = route_read::routes(AF_INET, bytes.get(16..).unwrap()).unwrap();
+        assert_eq!(read, [Route::new("10.1.0.0/16".parse().unwrap())]);
     }
 }

@@ -1,9 +1,18 @@
 //! A veth pair, made by one request.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::Netlink;
+use super::attr::Writer;
+use super::link::{
+    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
+    IFLA_NET_NS_FD, RTM_NEWLINK, header,
+};
+use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::{Netlink, quoted};
 use crate::{Mac, Result};
+
+/// linux/veth.h: the far end, a `struct ifinfomsg` and attributes of its own.
+const VETH_INFO_PEER: u16 = 1;
 
 /// The near end of a pair, in the socket's namespace.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +46,49 @@ pub struct VethPeer<'a> {
     pub up: bool,
 }
 
+/// What both ends have.
+fn end(attrs: &mut Writer, name: &str, mac: Option<Mac>, mtu: Option<u32>) {
+    attrs.string(IFLA_IFNAME, name);
+    if let Some(mac) = mac {
+        attrs.bytes(IFLA_ADDRESS, &mac.0);
+    }
+    if let Some(mtu) = mtu {
+        attrs.u32(IFLA_MTU, mtu);
+    }
+}
+
+fn request(veth: &Veth<'_>) -> Request {
+    let up = |up: bool| if up { IFF_UP } else { 0 };
+    let flags = up(veth.up);
+    let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, flags, flags));
+    end(&mut request.attrs, veth.name, veth.mac, veth.mtu);
+    if let Some(master) = veth.master {
+        request.attrs.u32(IFLA_MASTER, master);
+    }
+    request.attrs.nest(IFLA_LINKINFO, |attrs| {
+        attrs.string(IFLA_INFO_KIND, "veth");
+        attrs.nest(IFLA_INFO_DATA, |attrs| {
+            attrs.nest(VETH_INFO_PEER, |attrs| {
+                let flags = up(veth.peer.up);
+                attrs.raw(&header(0, 0, flags, flags));
+                end(attrs, veth.peer.name, veth.peer.mac, veth.peer.mtu);
+                if let Some(netns) = veth.peer.netns {
+                    attrs.i32(IFLA_NET_NS_FD, netns.as_raw_fd());
+                }
+            });
+        });
+    });
+    request
+}
+
 impl Netlink {
     /// Makes the pair in one request: there is no instant at which one end is in the wrong place.
     ///
     /// # Errors
     /// `is_exists` when either name is taken in its namespace; whatever else the kernel said. Nothing was made.
     pub fn create_veth(&self, veth: &Veth<'_>) -> Result<()> {
-        unimplemented!()
+        self.change("create veth", request(veth), || {
+            format!("{} with peer {}", quoted(veth.name), quoted(veth.peer.name))
+        })
     }
 }

@@ -1,7 +1,22 @@
 //! VLANs of bridge ports.
 
-use super::Netlink;
+use super::attr::{Attrs, Malformed};
+use super::link::{IFLA_AF_SPEC, IFLA_EXT_MASK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK, header};
+use super::message::Request;
+use super::{Netlink, link_read};
 use crate::Result;
+
+/// linux/socket.h.
+const AF_BRIDGE: u8 = 7;
+/// linux/rtnetlink.h: describe VLANs, as ranges.
+const RTEXT_FILTER_BRVLAN_COMPRESSED: u32 = 1 << 2;
+/// linux/if_bridge.h: `struct bridge_vlan_info`, u16 flags, u16 id.
+const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
+/// linux/if_bridge.h, flags of a VLAN.
+const PVID: u16 = 1 << 1;
+const UNTAGGED: u16 = 1 << 2;
+const RANGE_BEGIN: u16 = 1 << 3;
+const RANGE_END: u16 = 1 << 4;
 
 /// VLANs of a port that have the same flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +31,90 @@ pub struct PortVlans {
     pub untagged: bool,
 }
 
+impl PortVlans {
+    /// One VLAN.
+    pub fn one(id: u16, pvid: bool, untagged: bool) -> Self {
+        Self { first: id, last: id, pvid, untagged }
+    }
+
+    fn request(&self, kind: u16, index: u32) -> Request {
+        let mut request = Request::new(kind, 0, &header(AF_BRIDGE, index, 0, 0));
+        let flags = if self.pvid { PVID } else { 0 } | if self.untagged { UNTAGGED } else { 0 };
+        request.attrs.nest(IFLA_AF_SPEC, |attrs| {
+            let mut info = |flags: u16, id: u16| {
+                attrs.bytes(IFLA_BRIDGE_VLAN_INFO, &[flags.to_ne_bytes(), id.to_ne_bytes()].concat());
+            };
+            if self.first == self.last {
+                info(flags, self.first);
+            } else {
+                info(flags | RANGE_BEGIN, self.first);
+                info(flags | RANGE_END, self.last);
+            }
+        });
+        request
+    }
+
+    fn label(&self) -> String {
+        if self.first == self.last {
+            format!("VLAN {}", self.first)
+        } else {
+            format!("VLANs {}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// Reads the payload of an RTM_NEWLINK of the bridge family, if it is about `index`.
+fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malformed> {
+    let mut vlans = Vec::new();
+    if link_read::index(payload)? != index {
+        return Ok(vlans);
+    }
+    let mut first = None;
+    for spec in Attrs::after(payload, link_read::HEADER)? {
+        let spec = spec?;
+        if spec.kind != IFLA_AF_SPEC {
+            continue;
+        }
+        for attr in spec.nested() {
+            let attr = attr?;
+            if attr.kind != IFLA_BRIDGE_VLAN_INFO {
+                continue;
+            }
+            let Some(&[a, b, c, d]) = attr.payload.first_chunk() else {
+                return Err(Malformed("a VLAN is too short"));
+            };
+            let (flags, id) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+            if flags & RANGE_BEGIN != 0 {
+                first = Some(id);
+                continue;
+            }
+            let first = first.take().unwrap_or(id);
+            vlans.push(PortVlans {
+                first,
+                last: id,
+                pvid: flags & PVID != 0,
+                untagged: flags & UNTAGGED != 0,
+            });
+        }
+    }
+    Ok(vlans)
+}
+
 impl Netlink {
-    /// The VLANs of a port.
+    /// The VLANs of a port; none on a kernel without bridge VLAN filtering.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn port_vlans(&self, index: u32) -> Result<Vec<PortVlans>> {
-        unimplemented!()
+        // Strict checking forbids to name the link here: all ports are listed.
+        let mut request = Request::new(RTM_GETLINK, 0, &header(AF_BRIDGE, 0, 0, 0));
+        request.attrs.u32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN_COMPRESSED);
+        self.socket
+            .dump(request, |payload, vlans| {
+                vlans.extend(read(payload, index)?);
+                Ok(())
+            })
+            .map_err(|refusal| refusal.on("list", "VLANs of bridge ports"))
     }
 
     /// Adds VLANs to a port; those it has get these flags.
@@ -30,7 +122,9 @@ impl Netlink {
     /// # Errors
     /// `is_not_supported`: the kernel has no bridge VLAN filtering. Invalid ids are EINVAL.
     pub fn add_port_vlans(&self, index: u32, vlans: PortVlans) -> Result<()> {
-        unimplemented!()
+        self.change("add", vlans.request(RTM_SETLINK, index), || {
+            format!("{} to bridge port {}", vlans.label(), self.link_label(index))
+        })
     }
 
     /// Removes VLANs from a port; the flags do not matter.
@@ -38,6 +132,60 @@ impl Netlink {
     /// # Errors
     /// `is_not_supported`: the kernel has no bridge VLAN filtering.
     pub fn delete_port_vlans(&self, index: u32, vlans: PortVlans) -> Result<()> {
-        unimplemented!()
+        let vlans = PortVlans { pvid: false, untagged: false, ..vlans };
+        self.change("delete", vlans.request(RTM_DELLINK, index), || {
+            format!("{} from bridge port {}", vlans.label(), self.link_label(index))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..120)) {
+            let index = link_read::index(&bytes).unwrap_or(0);
+            let _ = read(&bytes, index);
+        }
+
+        #[test]
+        fn what_is_asked_for_can_be_read(first in 1u16..4095, more in 0u16..100, pvid: bool, untagged: bool) {
+            let vlans = PortVlans { first, last: first + more, pvid, untagged };
+            let bytes = vlans.request(RTM_SETLINK, 7).finish(1).unwrap();
+            prop_assert_eq!(read(bytes.get(16..).unwrap(), 7).unwrap(), [vlans]);
+            prop_assert_eq!(read(bytes.get(16..).unwrap(), 8).unwrap(), []);
+        }
+    }
+
+    /// The structures of linux/if_bridge.h, as `bridge vlan add dev <7> vid 100 pvid untagged` sends them.
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_pvid_is_sent_as_linux_if_bridge_h_has_it() {
+        let bytes = PortVlans::one(100, true, true).request(RTM_SETLINK, 7).finish(5).unwrap();
+        let expected = [
+            // nlmsghdr: 44 bytes, RTM_SETLINK, NLM_F_REQUEST, sequence 5.
+            &[44, 0, 0, 0, 19, 0, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0][..],
+            // ifinfomsg: AF_BRIDGE, index 7.
+            &[7, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            // IFLA_AF_SPEC | NLA_F_NESTED { IFLA_BRIDGE_VLAN_INFO { PVID | UNTAGGED, 100 } }.
+            &[12, 0, 26, 0x80, 8, 0, 2, 0, 6, 0, 100, 0],
+        ]
+        .concat();
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_range_is_sent_as_its_begin_and_its_end() {
+        let trunk = PortVlans { first: 200, last: 300, pvid: false, untagged: false };
+        let bytes = trunk.request(RTM_DELLINK, 7).finish(5).unwrap();
+        let expected = [20, 0, 26, 0x80, 8, 0, 2, 0, 8, 0, 200, 0, 8, 0, 2, 0, 16, 0, 44, 1];
+        assert_eq!(bytes.get(32..).unwrap(), expected);
+        assert_eq!(bytes.get(4..6).unwrap(), [17, 0]);
     }
 }

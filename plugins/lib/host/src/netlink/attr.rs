@@ -1,0 +1,343 @@
+//! Netlink attributes (linux/netlink.h, `struct nlattr`): one writer and one reader for all families.
+//! Neither panics, whatever it is given: the writer remembers its first fault, the reader stops at it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{fmt, io};
+
+use crate::Mac;
+
+/// linux/netlink.h: the payload is attributes.
+const NLA_F_NESTED: u16 = 1 << 15;
+/// linux/netlink.h: the bits of the type that are not flags (NLA_TYPE_MASK).
+const NLA_TYPE_MASK: u16 = 0x3fff;
+/// Length of `struct nlattr`: a u16 length (header included, padding not) and a u16 type.
+const HEADER: usize = 4;
+/// NLA_ALIGNTO.
+const ALIGN: usize = 4;
+
+/// Bytes that are not what they should be, or values that cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Appends attributes to a message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    fault: Option<Malformed>,
+}
+
+/// An attribute that was read; the flags are taken off its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attr<'a> {
+    pub(crate) kind: u16,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The attributes in a run of bytes. After a malformed one there is no next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Attrs<'a> {
+    rest: &'a [u8],
+}
+
+impl Writer {
+    /// Bytes as they are: a family's fixed header. Padded to four, as everything is.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.pad();
+    }
+
+    /// An attribute with these bytes.
+    pub(crate) fn bytes(&mut self, kind: u16, payload: &[u8]) {
+        let start = self.begin(kind);
+        self.bytes.extend_from_slice(payload);
+        self.end(start);
+    }
+
+    /// One byte.
+    pub(crate) fn u8(&mut self, kind: u16, value: u8) {
+        self.bytes(kind, &[value]);
+    }
+
+    /// Host byte order.
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_ne_bytes());
+    }
+
+    /// Host byte order.
+    pub(crate) fn i32(&mut self, kind: u16, value: i32) {
+        self.bytes(kind, &value.to_ne_bytes());
+    }
+
+    /// A string with the NUL that ends it; one inside is a fault.
+    pub(crate) fn string(&mut self, kind: u16, value: &str) {
+        if value.contains('\0') {
+            self.fail("a string holds a NUL");
+        }
+        let start = self.begin(kind);
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.push(0);
+        self.end(start);
+    }
+
+    /// Four or sixteen bytes.
+    pub(crate) fn ip(&mut self, kind: u16, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => self.bytes(kind, &ip.octets()),
+            IpAddr::V6(ip) => self.bytes(kind, &ip.octets()),
+        }
+    }
+
+    /// An attribute made of what `fill` writes.
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let start = self.begin(kind | NLA_F_NESTED);
+        fill(self);
+        self.end(start);
+    }
+
+    /// All that was written, or the first fault.
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Malformed> {
+        self.fault.map_or(Ok(self.bytes), Err)
+    }
+
+    fn begin(&mut self, kind: u16) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 2]);
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        start
+    }
+
+    fn end(&mut self, start: usize) {
+        let length = self.bytes.len() - start;
+        match (u16::try_from(length), self.bytes.get_mut(start..start + 2)) {
+            (Ok(length), Some(field)) => field.copy_from_slice(&length.to_ne_bytes()),
+            _ => self.fail("an attribute is longer than 65535 bytes"),
+        }
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+    }
+
+    fn fail(&mut self, what: &'static str) {
+        self.fault.get_or_insert(Malformed(what));
+    }
+}
+
+impl<'a> Attrs<'a> {
+    /// Reads `bytes`, which begin with an attribute.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Reads what follows a fixed header of `length` bytes.
+    pub(crate) fn after(bytes: &'a [u8], length: usize) -> Result<Self, Malformed> {
+        bytes
+            .get(length.next_multiple_of(ALIGN)..)
+            .map(Self::new)
+            .ok_or(Malformed("a message is shorter than its header"))
+    }
+}
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = Result<Attr<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Fewer bytes than a header are padding, as the kernel's own reader has it.
+        let (&length, rest) = self.rest.split_first_chunk::<2>()?;
+        let (&kind, _) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_ne_bytes(length));
+        let Some(payload) = self.rest.get(HEADER..length) else {
+            self.rest = &[];
+            return Some(Err(Malformed("an attribute's length is wrong")));
+        };
+        self.rest = self.rest.get(length.next_multiple_of(ALIGN)..).unwrap_or(&[]);
+        Some(Ok(Attr { kind: u16::from_ne_bytes(kind) & NLA_TYPE_MASK, payload }))
+    }
+}
+
+/// Numbers take the first bytes of a longer payload: a newer kernel may append to what we know.
+impl<'a> Attr<'a> {
+    fn array<const N: usize>(&self) -> Result<[u8; N], Malformed> {
+        self.payload.first_chunk().copied().ok_or(Malformed("an attribute is too short"))
+    }
+
+    pub(crate) fn u8(&self) -> Result<u8, Malformed> {
+        self.array().map(u8::from_ne_bytes)
+    }
+
+    pub(crate) fn u32(&self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    pub(crate) fn i32(&self) -> Result<i32, Malformed> {
+        self.array().map(i32::from_ne_bytes)
+    }
+
+    /// Up to the first NUL, or to the end. Interface names need not be UTF-8: what is not shows as U+FFFD.
+    pub(crate) fn string(&self) -> String {
+        let end = self.payload.iter().position(|&byte| byte == 0).unwrap_or(self.payload.len());
+        String::from_utf8_lossy(self.payload.get(..end).unwrap_or_default()).into_owned()
+    }
+
+    /// By its length, IPv4 or IPv6.
+    pub(crate) fn ip(&self) -> Result<IpAddr, Malformed> {
+        ip_from(self.payload)
+    }
+
+    /// An Ethernet address; `None` when it is of another length (tunnels, InfiniBand).
+    pub(crate) fn mac(&self) -> Option<Mac> {
+        self.payload.try_into().ok().map(Mac)
+    }
+
+    /// What is nested in it.
+    pub(crate) fn nested(&self) -> Attrs<'a> {
+        Attrs::new(self.payload)
+    }
+}
+
+/// An address of four or sixteen bytes.
+pub(crate) fn ip_from(bytes: &[u8]) -> Result<IpAddr, Malformed> {
+    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
+        Ok(Ipv4Addr::from(octets).into())
+    } else if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
+        Ok(Ipv6Addr::from(octets).into())
+    } else {
+        Err(Malformed("an address is neither 4 nor 16 bytes long"))
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed netlink message: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl From<Malformed> for io::Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(io::ErrorKind::InvalidData, malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a test writes, to be compared with what is read.
+    #[derive(Clone, Debug, PartialEq)]
+    enum Tree {
+        Leaf(u16, Vec<u8>),
+        Nest(u16, Vec<Tree>),
+    }
+
+    fn tree() -> impl Strategy<Value = Tree> {
+        let kind = 0..=NLA_TYPE_MASK;
+        let leaf = (kind.clone(), vec(any::<u8>(), 0..40)).prop_map(|(k, b)| Tree::Leaf(k, b));
+        leaf.prop_recursive(3, 24, 6, move |inner| {
+            (kind.clone(), vec(inner, 0..6)).prop_map(|(k, t)| Tree::Nest(k, t))
+        })
+    }
+
+    fn write(writer: &mut Writer, tree: &Tree) {
+        match tree {
+            Tree::Leaf(kind, bytes) => writer.bytes(*kind, bytes),
+            Tree::Nest(kind, inner) => writer.nest(*kind, |w| inner.iter().for_each(|t| write(w, t))),
+        }
+    }
+
+    fn matches(attr: Attr<'_>, tree: &Tree) -> bool {
+        match tree {
+            Tree::Leaf(kind, bytes) => attr == Attr { kind: *kind, payload: bytes },
+            Tree::Nest(kind, inner) => {
+                let read: Result<Vec<_>, _> = attr.nested().collect();
+                attr.kind == *kind
+                    && read.is_ok_and(|read| {
+                        read.len() == inner.len() && read.iter().zip(inner).all(|(&a, t)| matches(a, t))
+                    })
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(trees in vec(tree(), 0..8)) {
+            let mut writer = Writer::default();
+            trees.iter().for_each(|tree| write(&mut writer, tree));
+            let bytes = writer.finish().unwrap();
+            prop_assert_eq!(bytes.len() % ALIGN, 0);
+            let read: Vec<_> = Attrs::new(&bytes).collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(read.len(), trees.len());
+            for (attr, tree) in read.into_iter().zip(&trees) {
+                prop_assert!(matches(attr, tree));
+            }
+        }
+
+        /// Every reader on every byte string: ends, and does not panic.
+        #[test]
+        fn the_reader_never_panics(bytes in vec(any::<u8>(), 0..200)) {
+            let mut count = 0;
+            for attr in Attrs::new(&bytes).flatten() {
+                count += 1;
+                let _ = (attr.u8(), attr.u32(), attr.i32(), attr.ip(), attr.mac(), attr.string());
+                count += attr.nested().count();
+            }
+            prop_assert!(count <= 2 * bytes.len());
+        }
+
+        /// Lengths near the truth are what breaks readers: flip one byte of something well formed.
+        #[test]
+        fn a_damaged_message_is_read_without_panic(trees in vec(tree(), 1..6), at in any::<usize>(), with: u8) {
+            let mut writer = Writer::default();
+            trees.iter().for_each(|tree| write(&mut writer, tree));
+            let mut bytes = writer.finish().unwrap();
+            let at = at % bytes.len();
+            bytes[at] = with;
+            let read = Attrs::new(&bytes).flatten().map(|attr| attr.nested().count()).sum::<usize>();
+            prop_assert!(read <= bytes.len());
+        }
+    }
+
+    /// `struct nlattr`: length with header and without padding, then the type.
+    #[test]
+    fn the_bytes_are_those_of_linux_netlink_h() {
+        let mut writer = Writer::default();
+        writer.string(3, "lo");
+        writer.nest(18, |w| w.u8(1, 7));
+        let expected: &[u8] = if cfg!(target_endian = "little") {
+            &[7, 0, 3, 0, b'l', b'o', 0, 0, 12, 0, 18, 0x80, 5, 0, 1, 0, 7, 0, 0, 0]
+        } else {
+            &[0, 7, 0, 3, b'l', b'o', 0, 0, 0, 12, 0x80, 18, 0, 5, 0, 1, 7, 0, 0, 0]
+        };
+        assert_eq!(writer.finish().unwrap(), expected);
+    }
+
+    #[test]
+    fn too_long_an_attribute_is_a_fault_and_not_a_wrong_length() {
+        let mut writer = Writer::default();
+        writer.nest(1, |w| w.bytes(2, &vec![0; 65_530]));
+        assert!(writer.finish().is_err());
+    }
+
+    #[test]
+    fn a_nul_inside_a_name_is_a_fault_and_not_a_shorter_name() {
+        let mut writer = Writer::default();
+        writer.string(3, "eth0\0x");
+        assert_eq!(writer.finish(), Err(Malformed("a string holds a NUL")));
+    }
+
+    #[test]
+    fn a_wrong_length_ends_the_reading() {
+        for length in [0u16, 3, 9, u16::MAX] {
+            let mut bytes = length.to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0]);
+            let mut attrs = Attrs::new(&bytes);
+            assert!(attrs.next().unwrap().is_err(), "{length}");
+            assert!(attrs.next().is_none());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Links as the kernel describes them: `struct ifinfomsg` and its attributes.
+
+use super::attr::{Attr, Attrs, Malformed};
+use super::bridge::{BridgeInfo, BridgePort};
+use super::link::{
+    IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE,
+    IFLA_PROMISCUITY, Link, OperState,
+};
+
+/// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32 flags, u32 change.
+pub(super) const HEADER: usize = 16;
+
+/// The index in a `struct ifinfomsg`.
+pub(super) fn index(payload: &[u8]) -> Result<u32, Malformed> {
+    field(payload, 4)
+}
+
+fn field(payload: &[u8], at: usize) -> Result<u32, Malformed> {
+    let bytes = payload.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed("a link is too short"))?;
+    Ok(u32::from_ne_bytes(*bytes))
+}
+
+/// Reads the payload of an RTM_NEWLINK.
+pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
+    let mut link = Link {
+        index: index(payload)?,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        flags: field(payload, 8)?,
+        promiscuity: 0,
+        oper_state: OperState::Unknown,
+        master: None,
+        kind: None,
+        peer_index: None,
+        peer_netns_id: None,
+        alias: None,
+        port: None,
+        bridge: None,
+    };
+    for attr in Attrs::after(payload, HEADER)? {
+        let attr = attr?;
+        match attr.kind {
+            IFLA_IFNAME => link.name = attr.string(),
+            IFLA_ADDRESS => link.mac = attr.mac(),
+            IFLA_MTU => link.mtu = attr.u32()?,
+            IFLA_PROMISCUITY => link.promiscuity = attr.u32()?,
+            IFLA_OPERSTATE => link.oper_state = attr.u8()?.into(),
+            IFLA_MASTER => link.master = Some(attr.u32()?),
+            IFLA_LINK => link.peer_index = Some(attr.u32()?),
+            IFLA_LINK_NETNSID => link.peer_netns_id = Some(attr.i32()?),
+            IFLA_IFALIAS => link.alias = Some(attr.string()),
+            IFLA_LINKINFO => link_info(&attr, &mut link)?,
+            _ => {}
+        }
+    }
+    Ok(link)
+}
+
+/// IFLA_LINKINFO: the kinds tell how the data are to be read, so these are read last.
+fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
+    let (mut data, mut port_kind, mut port_data) = (None, None, None);
+    for attr in attr.nested() {
+        let attr = attr?;
+        match attr.kind {
+            IFLA_INFO_KIND => link.kind = Some(attr.string()),
+            IFLA_INFO_DATA => data = Some(attr),
+            IFLA_INFO_SLAVE_KIND => port_kind = Some(attr.string()),
+            IFLA_INFO_SLAVE_DATA => port_data = Some(attr),
+            _ => {}
+        }
+    }
+    if let (Some("bridge"), Some(data)) = (link.kind.as_deref(), data) {
+        link.bridge = Some(BridgeInfo::read(data.nested())?);
+    }
+    if let (Some("bridge"), Some(data)) = (port_kind.as_deref(), port_data) {
+        link.port = Some(BridgePort::read(data.nested())?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::attr::Writer;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..300)) {
+            let _ = link(&bytes);
+        }
+
+        /// Attributes with the right numbers and any payload, nested ones too.
+        #[test]
+        fn no_attributes_make_the_reader_panic(attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12)) {
+            let mut writer = Writer::default();
+            writer.raw(&[0; HEADER]);
+            writer.nest(IFLA_LINKINFO, |w| {
+                w.string(IFLA_INFO_KIND, "bridge");
+                w.string(IFLA_INFO_SLAVE_KIND, "bridge");
+                w.nest(IFLA_INFO_DATA, |w| attrs.iter().for_each(|(kind, bytes)| w.bytes(*kind, bytes)));
+                w.nest(IFLA_INFO_SLAVE_DATA, |w| attrs.iter().for_each(|(kind, bytes)| w.bytes(*kind, bytes)));
+            });
+            attrs.iter().for_each(|(kind, bytes)| writer.bytes(*kind, bytes));
+            let _ = link(&writer.finish().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_empty_description_is_an_error_and_not_a_link() {
+        assert!(link(&[]).is_err());
+        assert!(link(&[0; HEADER - 1]).is_err());
+    }
+}

@@ -1,0 +1,247 @@
+//! Netlink messages (linux/netlink.h, `struct nlmsghdr`).
+
+use std::io;
+
+use super::attr::{Attrs, Malformed, Writer};
+
+/// linux/netlink.h, message flags.
+pub(crate) const NLM_F_REQUEST: u16 = 0x01;
+pub(crate) const NLM_F_ACK: u16 = 0x04;
+pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_REPLACE: u16 = 0x100;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+/// Of NLMSG_ERROR only: the request's payload is not echoed.
+const NLM_F_CAPPED: u16 = 0x100;
+/// Of NLMSG_ERROR and NLMSG_DONE only: attributes follow.
+const NLM_F_ACK_TLVS: u16 = 0x200;
+
+/// linux/netlink.h, control messages.
+pub(crate) const NLMSG_NOOP: u16 = 1;
+pub(crate) const NLMSG_ERROR: u16 = 2;
+pub(crate) const NLMSG_DONE: u16 = 3;
+pub(crate) const NLMSG_OVERRUN: u16 = 4;
+
+/// linux/netlink.h: the kernel's own words.
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// Length of `struct nlmsghdr`: u32 length, u16 type, u16 flags, u32 sequence, u32 port.
+const HEADER: usize = 16;
+
+/// A request being written.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    kind: u16,
+    flags: u16,
+    /// Its attributes.
+    pub(crate) attrs: Writer,
+}
+
+/// A message that was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The messages of one datagram.
+#[derive(Clone, Debug)]
+pub(crate) struct Messages<'a> {
+    rest: &'a [u8],
+}
+
+/// The kernel's no: an errno and, if it had one, a sentence.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) source: io::Error,
+    pub(crate) message: Option<String>,
+}
+
+impl Request {
+    /// A request of type `kind`; `fixed` is the family's header (`struct ifinfomsg`, …).
+    pub(crate) fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
+        let mut attrs = Writer::default();
+        attrs.raw(&[0; HEADER]);
+        attrs.raw(fixed);
+        Self { kind, flags: flags | NLM_F_REQUEST, attrs }
+    }
+
+    /// Adds header flags.
+    pub(crate) fn flag(&mut self, flags: u16) {
+        self.flags |= flags;
+    }
+
+    /// The whole message. The port is left 0: the kernel knows the socket.
+    pub(crate) fn finish(self, sequence: u32) -> Result<Vec<u8>, Malformed> {
+        let mut bytes = self.attrs.finish()?;
+        let length = u32::try_from(bytes.len()).map_err(|_| Malformed("a message is longer than 4 GiB"))?;
+        let header = [
+            &length.to_ne_bytes()[..],
+            &self.kind.to_ne_bytes(),
+            &self.flags.to_ne_bytes(),
+            &sequence.to_ne_bytes(),
+            &[0; 4],
+        ]
+        .concat();
+        for (to, from) in bytes.iter_mut().zip(header) {
+            *to = from;
+        }
+        Ok(bytes)
+    }
+}
+
+impl<'a> Messages<'a> {
+    /// Reads a datagram.
+    pub(crate) fn new(datagram: &'a [u8]) -> Self {
+        Self { rest: datagram }
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let message = split(self.rest);
+        self.rest = message.as_ref().map_or(&[], |(_, rest)| rest);
+        Some(message.map(|(message, _)| message).ok_or(Malformed("a message's length is wrong")))
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (kind, rest) = rest.split_first_chunk()?;
+    let (flags, rest) = rest.split_first_chunk()?;
+    let (sequence, _) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_ne_bytes(*length)).ok()?;
+    let message = Message {
+        kind: u16::from_ne_bytes(*kind),
+        flags: u16::from_ne_bytes(*flags),
+        sequence: u32::from_ne_bytes(*sequence),
+        payload: bytes.get(HEADER..length)?,
+    };
+    Some((message, bytes.get(length.checked_next_multiple_of(4)?..).unwrap_or(&[])))
+}
+
+impl Message<'_> {
+    /// The outcome that an NLMSG_ERROR or an NLMSG_DONE carries: 0 is an acknowledgement.
+    pub(crate) fn outcome(&self) -> Result<(), Refusal> {
+        let Some((code, rest)) = self.payload.split_first_chunk() else {
+            // Linux sends NLMSG_DONE with a code; netlink(7) does not promise it.
+            return if self.kind == NLMSG_DONE {
+                Ok(())
+            } else {
+                Err(Malformed("an error is too short").into())
+            };
+        };
+        match i32::from_ne_bytes(*code) {
+            0 => Ok(()),
+            code => Err(Refusal {
+                source: io::Error::from_raw_os_error(code.saturating_neg()),
+                message: self.words(rest),
+            }),
+        }
+    }
+
+    /// The extended acknowledgement's text. In an NLMSG_ERROR the request's header comes first, and, unless
+    /// capped, its payload.
+    fn words(&self, rest: &[u8]) -> Option<String> {
+        if self.flags & NLM_F_ACK_TLVS == 0 {
+            return None;
+        }
+        let skip = match (self.kind, self.flags & NLM_F_CAPPED) {
+            (NLMSG_DONE, _) => 0,
+            (_, 0) => usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?,
+            _ => HEADER,
+        };
+        Attrs::new(rest.get(skip.checked_next_multiple_of(4)?..)?)
+            .flatten()
+            .find(|attr| attr.kind == NLMSGERR_ATTR_MSG)
+            .map(|attr| attr.string())
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(source: io::Error) -> Self {
+        Self { source, message: None }
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        io::Error::from(malformed).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_reader_never_panics(bytes in vec(any::<u8>(), 0..300)) {
+            for message in Messages::new(&bytes).flatten() {
+                let _ = message.outcome();
+            }
+        }
+
+        #[test]
+        fn a_refusal_of_any_bytes_is_read_without_panic(flags: u16, rest in vec(any::<u8>(), 0..100)) {
+            for kind in [NLMSG_ERROR, NLMSG_DONE] {
+                let _ = Message { kind, flags, sequence: 1, payload: &rest }.outcome();
+            }
+        }
+    }
+
+    fn error(flags: u16, kind: u16, between: &[u8]) -> Vec<u8> {
+        let mut request = Request::new(kind, 0, &(-17i32).to_ne_bytes());
+        request.flags = flags;
+        request.attrs.raw(between);
+        request.attrs.string(NLMSGERR_ATTR_MSG, "name in use");
+        request.finish(9).unwrap()
+    }
+
+    #[test]
+    fn the_kernels_words_are_found_behind_the_echoed_request() {
+        let echo = Request::new(16, 0, &[0; 24]).finish(9).unwrap();
+        let cases = [
+            error(NLM_F_ACK_TLVS, NLMSG_ERROR, &echo),
+            error(NLM_F_ACK_TLVS | NLM_F_CAPPED, NLMSG_ERROR, echo.get(..16).unwrap()),
+            error(NLM_F_ACK_TLVS, NLMSG_DONE, &[]),
+        ];
+        for bytes in cases {
+            let message = Messages::new(&bytes).next().unwrap().unwrap();
+            assert_eq!(message.sequence, 9);
+            let refusal = message.outcome().unwrap_err();
+            assert_eq!(refusal.source.raw_os_error(), Some(libc::EEXIST));
+            assert_eq!(refusal.message.as_deref(), Some("name in use"));
+        }
+    }
+
+    #[test]
+    fn without_the_flag_no_words_are_made_up() {
+        let echo = Request::new(16, 0, &[]).finish(9).unwrap();
+        let bytes = error(0, NLMSG_ERROR, &echo);
+        let refusal = Messages::new(&bytes).next().unwrap().unwrap().outcome().unwrap_err();
+        assert_eq!(refusal.message, None);
+    }
+
+    #[test]
+    fn two_messages_in_a_datagram_are_two() {
+        let one = Request::new(16, NLM_F_ACK, &[1; 5]).finish(1).unwrap();
+        let two = Request::new(17, 0, &[2; 4]).finish(2).unwrap();
+        let datagram = [one, two].concat();
+        let read: Vec<_> = Messages::new(&datagram)
+            .map(|m| m.map(|m| (m.kind, m.sequence, m.payload.len())).unwrap())
+            .collect();
+        assert_eq!(read, [(16, 1, 8), (17, 2, 4)]);
+    }
+}

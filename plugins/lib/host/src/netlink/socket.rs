@@ -1,0 +1,182 @@
+//! A netlink socket: requests answered in order, by sequence number, within a bounded time.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_sys::SocketAddr;
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::message::{
+    Message, Messages, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, Refusal, Request,
+};
+
+/// The kernel answers a request inside `send`; this is only so that nothing can hang for ever.
+const ANSWER_TIMEOUT_S: i64 = 10;
+/// How often a listing is begun again when what it lists changed meanwhile (NLM_F_DUMP_INTR).
+const DUMP_ATTEMPTS: u32 = 5;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: netlink_sys::Socket,
+    sequence: Cell<u32>,
+}
+
+impl Socket {
+    /// Opens a socket of a `NETLINK_*` protocol in the thread's network namespace, with extended
+    /// acknowledgements and strict checking (so that the kernel filters listings, and refuses what it does not know).
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let socket = netlink_sys::Socket::new(protocol)?;
+        socket.set_ext_ack(true)?;
+        socket.set_netlink_get_strict_chk(true)?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT_S))?;
+        Ok(Self { socket, sequence: Cell::new(0) })
+    }
+
+    /// Opens a socket that only listens to events; `groups` has bit n-1 for multicast group n.
+    pub(crate) fn listen(protocol: isize, groups: u32) -> io::Result<Self> {
+        let mut socket = netlink_sys::Socket::new(protocol)?;
+        socket.set_non_blocking(true)?;
+        socket.bind(&SocketAddr::new(0, groups))?;
+        Ok(Self { socket, sequence: Cell::new(0) })
+    }
+
+    /// Asks for a change, and waits until the kernel has acknowledged it.
+    pub(crate) fn change(&self, mut request: Request) -> Result<(), Refusal> {
+        request.flag(NLM_F_ACK);
+        self.exchange(request, false, |_| Ok(())).map(|_| ())
+    }
+
+    /// Asks for one thing. `read` gets the answer's payload.
+    pub(crate) fn get<T>(
+        &self,
+        request: Request,
+        mut read: impl FnMut(&[u8]) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut answer = None;
+        self.exchange(request, true, |message| {
+            answer = Some(read(message.payload));
+            Ok(())
+        })?;
+        answer.unwrap_or_else(|| Err(invalid("the kernel acknowledged a question without answering it")))
+    }
+
+    /// Lists. `read` gets every payload and picks what it wants; a listing that changed while it was read is begun again.
+    pub(crate) fn dump<T>(
+        &self,
+        mut request: Request,
+        mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Refusal>,
+    ) -> Result<Vec<T>, Refusal> {
+        request.flag(NLM_F_DUMP);
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut all = Vec::new();
+            let flags = self.exchange(request.clone(), false, |message| read(message.payload, &mut all))?;
+            if flags & NLM_F_DUMP_INTR == 0 {
+                return Ok(all);
+            }
+        }
+        Err(Refusal {
+            source: io::Error::from_raw_os_error(libc::EINTR),
+            message: Some(format!("what was listed changed during each of {DUMP_ATTEMPTS} attempts")),
+        })
+    }
+
+    /// Sends a request and reads to the end of its answer, which is the first message if a `single` one is expected;
+    /// gives the flags of all its messages together. A listing is read to its end even after a fault, else the next one on this socket would be EBUSY.
+    fn exchange(
+        &self,
+        request: Request,
+        single: bool,
+        mut each: impl FnMut(&Message<'_>) -> Result<(), Refusal>,
+    ) -> Result<u16, Refusal> {
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        self.send(&request.finish(sequence)?)?;
+
+        let mut flags = 0;
+        let mut fault = Ok(());
+        let mut buffer = Vec::new();
+        let outcome = loop {
+            if let Err(error) = self.receive(&mut buffer) {
+                break Err(unanswered(error).into());
+            }
+            let done = Messages::new(&buffer).find_map(|message| {
+                let message = match message {
+                    Ok(message) => message,
+                    Err(malformed) => return Some(Err(malformed.into())),
+                };
+                // An answer to a request that was given up earlier.
+                if message.sequence != sequence {
+                    return None;
+                }
+                flags |= message.flags;
+                match message.kind {
+                    NLMSG_ERROR | NLMSG_DONE => return Some(message.outcome()),
+                    NLMSG_NOOP => return None,
+                    NLMSG_OVERRUN => return Some(Err(invalid("data was lost"))),
+                    _ if fault.is_ok() => fault = each(&message),
+                    _ => {}
+                }
+                single.then_some(Ok(()))
+            });
+            if let Some(outcome) = done {
+                break outcome;
+            }
+        };
+        outcome.and(fault).map(|()| flags)
+    }
+
+    /// Sends to the kernel.
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        retried(|| self.socket.send(bytes, 0)).map(|_| ())
+    }
+
+    /// Receives one datagram, whole, into `buffer`, from the kernel.
+    pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            buffer.clear();
+            let length = retried(|| self.socket.recv(buffer, libc::MSG_PEEK | libc::MSG_TRUNC))?;
+            buffer.clear();
+            buffer.reserve(length);
+            let (_, from) = retried(|| self.socket.recv_from(buffer, 0))?;
+            // Port 0 is the kernel; nobody else has anything to tell us.
+            if from.port_number() == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// What SO_RCVTIMEO's EAGAIN means here.
+fn unanswered(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the kernel did not answer in {ANSWER_TIMEOUT_S} seconds"),
+        )
+    } else {
+        error
+    }
+}
+
+fn invalid(what: &'static str) -> Refusal {
+    io::Error::new(io::ErrorKind::InvalidData, what).into()
+}
