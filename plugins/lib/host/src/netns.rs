@@ -50,8 +50,10 @@ impl NetNs {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetNsError> {
         let path = path.as_ref();
         let io = |source: io::Error| match source.raw_os_error() {
-            // ESRCH: a process that ends between the look-up and the open.
-            Some(libc::ENOENT | libc::ESRCH) => NetNsError::Gone { path: path.to_owned() },
+            // ESRCH: a process that ends between the look-up and the open. The others: nothing can be at such a path.
+            Some(libc::ENOENT | libc::ESRCH | libc::ENOTDIR | libc::ENAMETOOLONG | libc::ELOOP) => {
+                NetNsError::Gone { path: path.to_owned() }
+            }
             _ => NetNsError::Io { path: path.to_owned(), source },
         };
         let magic = statfs(path).map_err(|errno| io(errno.into()))?.filesystem_type();
