@@ -31,7 +31,7 @@ pub struct Veth<'a> {
     pub peer: VethPeer<'a>,
 }
 
-/// The far end of a pair.
+/// The far end of a pair. It cannot be born up: the kernel refuses (ENOTCONN) while there is no near end yet.
 #[derive(Clone, Copy, Debug)]
 pub struct VethPeer<'a> {
     /// Its final name.
@@ -42,8 +42,6 @@ pub struct VethPeer<'a> {
     pub mtu: Option<u32>,
     /// The namespace it is born in ([`crate::NetNs`] is `AsFd`); none: the socket's own.
     pub netns: Option<BorrowedFd<'a>>,
-    /// Set up. Leave it for later when addresses come first.
-    pub up: bool,
 }
 
 /// What both ends have.
@@ -58,8 +56,7 @@ fn end(attrs: &mut Writer, name: &str, mac: Option<Mac>, mtu: Option<u32>) {
 }
 
 fn request(veth: &Veth<'_>) -> Request {
-    let up = |up: bool| if up { IFF_UP } else { 0 };
-    let flags = up(veth.up);
+    let flags = if veth.up { IFF_UP } else { 0 };
     let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, flags, flags));
     end(&mut request.attrs, veth.name, veth.mac, veth.mtu);
     if let Some(master) = veth.master {
@@ -69,8 +66,7 @@ fn request(veth: &Veth<'_>) -> Request {
         attrs.string(IFLA_INFO_KIND, "veth");
         attrs.nest(IFLA_INFO_DATA, |attrs| {
             attrs.nest(VETH_INFO_PEER, |attrs| {
-                let flags = up(veth.peer.up);
-                attrs.raw(&header(0, 0, flags, flags));
+                attrs.raw(&header(0, 0, 0, 0));
                 end(attrs, veth.peer.name, veth.peer.mac, veth.peer.mtu);
                 if let Some(netns) = veth.peer.netns {
                     attrs.i32(IFLA_NET_NS_FD, netns.as_raw_fd());
