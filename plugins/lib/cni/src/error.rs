@@ -1,5 +1,12 @@
 //! The error a plugin reports: one JSON object on standard output, exit status 1.
 
+use std::io;
+
+use nix::errno::Errno;
+
+use crate::Version;
+use crate::json::{Json, Style};
+
 /// The codes of the specification's table (CNI spec 1.1.0, section "Error").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -60,10 +67,104 @@ impl Error {
         self.details = details.into();
         self
     }
+
+    /// As it is printed. The version is there because the specification wants it, although the reference leaves
+    /// it out (C-070).
+    pub(crate) fn print(&self, version: Version) -> Vec<u8> {
+        let mut members = vec![
+            ("cniVersion".into(), Json::from(version.as_str())),
+            ("code".into(), Json::from(u64::from(self.code))),
+            ("msg".into(), Json::from(self.msg.as_str())),
+        ];
+        if !self.details.is_empty() {
+            members.push(("details".into(), Json::from(self.details.as_str())));
+        }
+        Json::Object(members).print(Style::Indented)
+    }
 }
 
 impl<E: std::error::Error + 'static> From<E> for Error {
-    fn from(_error: E) -> Self {
-        unimplemented!()
+    fn from(error: E) -> Self {
+        let mut msg = String::new();
+        let mut errno = None;
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(cause) = next {
+            errno = errno.or_else(|| errno_of(cause));
+            let text = words(cause);
+            if msg.is_empty() {
+                msg = text;
+            } else if !msg.contains(&text) {
+                msg.push_str(": ");
+                msg.push_str(&text);
+            }
+            next = cause.source();
+        }
+        let details = errno.map(|errno| format!("errno={errno:?}"));
+        Self::internal(msg).details(details.unwrap_or_default())
+    }
+}
+
+fn errno_of(cause: &(dyn std::error::Error + 'static)) -> Option<Errno> {
+    match cause.downcast_ref::<io::Error>() {
+        Some(error) => error.raw_os_error().map(Errno::from_raw),
+        None => cause.downcast_ref::<Errno>().copied(),
+    }
+}
+
+/// What a cause says. The number that std puts behind the kernel's words is left out: the details name it.
+fn words(cause: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = cause.to_string();
+    let number = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    if let Some(number) = number
+        && let Some(bare) = text.strip_suffix(&format!(" (os error {number})"))
+    {
+        text.truncate(bare.len());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Step(&'static str, Option<Box<dyn std::error::Error + Send + Sync>>);
+
+    impl fmt::Display for Step {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Step {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
+    }
+
+    /// C-071: any plain error is 999.
+    #[test]
+    fn an_error_tells_its_causes_once_and_names_the_errno() {
+        let cause =
+            || Some(Box::new(io::Error::from_raw_os_error(17)) as Box<dyn std::error::Error + Send + Sync>);
+        let error = Error::from(Step("create veth a", cause()));
+        assert_eq!(error.code, 999);
+        assert_eq!(error.msg, "create veth a: File exists");
+        assert_eq!(error.details, "errno=EEXIST");
+        let error = Error::from(Step("create veth a: File exists, sorry", cause()));
+        assert_eq!(error.msg, "create veth a: File exists, sorry");
+        let error = Error::from(Step("outer", Some(Box::new(Step("inner", None)))));
+        assert_eq!((error.msg.as_str(), error.details.as_str()), ("outer: inner", ""));
+    }
+
+    #[test]
+    fn errno_is_found_however_it_is_carried() {
+        assert_eq!(Error::from(Errno::EBUSY).details, "errno=EBUSY");
+        assert_eq!(Error::from(io::Error::from_raw_os_error(13)).details, "errno=EACCES");
+        let wrapped = io::Error::other(Step("read", Some(Box::new(io::Error::from_raw_os_error(5)))));
+        assert_eq!(Error::from(wrapped).details, "errno=EIO");
+        assert_eq!(Error::from(io::Error::other("odd")).details, "");
     }
 }

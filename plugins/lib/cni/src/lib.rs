@@ -4,14 +4,30 @@
 //! it reads, checks, delegates and prints. The contract is the CNI specification 1.1.0 and, where the reference
 //! implementation departs from it, the reference, minus its bugs.
 
+mod addr;
+mod args;
+pub mod de;
+mod delegate;
+mod dns;
+mod env;
 mod error;
+mod gate;
+mod json;
+mod netconf;
 mod plugin;
 mod request;
 mod result;
+mod serve;
+mod stdio;
+mod text;
 mod version;
 
+pub use addr::{ParseAddrError, parse_cidr, parse_ip};
+pub use dns::DnsConf;
+pub use env::Env;
 pub use error::{Code, Error};
-pub use plugin::{Plugin, main};
+pub use json::{DecodeError, Json, Style};
+pub use plugin::{Plugin, main, run};
 pub use request::{Attachment, Command, Request, ValidAttachments};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
-pub use version::Version;
+pub use version::{UnknownVersion, Version};

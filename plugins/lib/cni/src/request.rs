@@ -2,9 +2,14 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{AddResult, Error, Version};
+use crate::delegate::Delegate;
+use crate::env::{Asked, Checked, Env};
+use crate::json::{DecodeError, Json};
+use crate::netconf::NetConf;
+use crate::{AddResult, Code, Error, Version, args, gate};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,24 @@ pub enum Command {
     Gc,
     /// STATUS
     Status,
+}
+
+impl Command {
+    /// As `CNI_COMMAND` has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Check => "CHECK",
+            Self::Del => "DEL",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let all = [Self::Add, Self::Check, Self::Del, Self::Gc, Self::Status];
+        all.into_iter().find(|command| command.as_str() == name)
+    }
 }
 
 /// The pair that names an attachment within a network.
@@ -40,6 +63,7 @@ pub enum ValidAttachments {
 }
 
 /// A checked request.
+#[derive(Clone, Debug)]
 pub struct Request {
     /// What is asked.
     pub command: Command,
@@ -49,7 +73,7 @@ pub struct Request {
     pub netns: String,
     /// `CNI_IFNAME`; empty for GC and STATUS.
     pub ifname: String,
-    /// `CNI_ARGS`, as given.
+    /// `CNI_ARGS`, as given; empty for GC and STATUS.
     pub args: String,
     /// `CNI_PATH`, as given.
     pub path: String,
@@ -57,38 +81,124 @@ pub struct Request {
     pub version: Version,
     /// `name` of the configuration.
     pub network: String,
+    env: Env,
+    stdin: Vec<u8>,
+    tree: Json,
 }
 
 impl Request {
+    /// Reads a request as the main loop does for a plugin that speaks every version.
+    ///
+    /// # Errors
+    /// Whatever of the environment or the configuration breaks the protocol, with the code of the contract.
+    pub fn parse(env: &Env, stdin: impl Into<Vec<u8>>) -> Result<Self, Error> {
+        let Asked::Command(command) = env.asked() else { return Err(env.unknown_command()) };
+        let checked = env.check(command)?;
+        let conf = NetConf::parse(stdin.into())?;
+        Self::assemble(env, command, checked, conf, Version::ALL)
+    }
+
+    /// The version gate, and then there is a request.
+    pub(crate) fn assemble(
+        env: &Env,
+        command: Command,
+        checked: Checked,
+        conf: NetConf,
+        spoken: &[Version],
+    ) -> Result<Self, Error> {
+        let version = gate::pass(command, conf.version()?, spoken)?;
+        let Checked { container_id, netns, ifname, args, path } = checked;
+        let NetConf { bytes: stdin, tree, name: network } = conf;
+        let env = env.clone();
+        Ok(Self { command, container_id, netns, ifname, args, path, version, network, env, stdin, tree })
+    }
+
+    /// The configuration, byte for byte as it came in.
+    pub fn stdin(&self) -> &[u8] {
+        &self.stdin
+    }
+
     /// The configuration as a plugin's own type. Keys match without regard to case, the last duplicate wins,
     /// `null` is absent, unknown keys are ignored. Error: `failed to load netconf: ...`, code 999.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        unimplemented!()
+        self.tree.decode().map_err(|error| unloadable(&error))
     }
 
     /// `prevResult`, converted to the newest shape; `None` when absent or null.
+    ///
+    /// # Errors
+    /// `could not parse prevResult: ...`, code 999: a version of another family than the configuration's included.
     pub fn prev_result(&self) -> Result<Option<AddResult>, Error> {
-        unimplemented!()
+        let Some(tree) = self.tree.get("prevResult") else { return Ok(None) };
+        AddResult::of_previous(tree, self.version).map(Some).map_err(|error| {
+            let msg = format!("could not parse prevResult: {}", error.msg);
+            Error { msg, ..error }
+        })
     }
 
-    /// The pairs of `CNI_ARGS` whose keys are in `known`, in order. Unknown keys are an error unless
-    /// `IgnoreUnknown` is true.
-    pub fn args(&self, _known: &[&str]) -> Result<Vec<(String, String)>, Error> {
-        unimplemented!()
+    /// The pairs of `CNI_ARGS` whose keys are in `known`, in order; an empty value counts as unset. Unknown keys are
+    /// an error unless `IgnoreUnknown` is true.
+    ///
+    /// # Errors
+    /// `ARGS: ...`, code 999.
+    pub fn args(&self, known: &[&str]) -> Result<Vec<(String, String)>, Error> {
+        args::parse(&self.args, known)
     }
 
     /// The valid set of a GC request.
+    ///
+    /// # Errors
+    /// It is not an array of objects, or one of them lacks its `containerID` or `ifname`: what it was meant to keep
+    /// would be collected.
     pub fn valid_attachments(&self) -> Result<ValidAttachments, Error> {
-        unimplemented!()
+        #[derive(Deserialize)]
+        struct Wire {
+            #[serde(rename = "containerID")]
+            container_id: String,
+            ifname: String,
+        }
+        const KEY: &str = "cni.dev/valid-attachments";
+        let said = match &self.tree {
+            Json::Object(members) => members.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY)),
+            _ => false,
+        };
+        if !said {
+            return Ok(ValidAttachments::Unsaid);
+        }
+        let listed: Vec<Wire> = match self.tree.get(KEY) {
+            None => Vec::new(),
+            Some(list) => list.decode().map_err(|error| unloadable(&error.below(KEY)))?,
+        };
+        let nameless = |wire: &Wire| wire.container_id.is_empty() || wire.ifname.is_empty();
+        if let Some(index) = listed.iter().position(nameless) {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                format!("{KEY}[{index}]: containerID and ifname must not be empty"),
+            ));
+        }
+        let these = listed.into_iter();
+        Ok(ValidAttachments::These(
+            these.map(|wire| Attachment { container_id: wire.container_id, ifname: wire.ifname }).collect(),
+        ))
     }
 
     /// Runs the delegate's ADD with this very request. When it fails its DEL has been run before this returns.
-    pub fn delegate_add(&self, _plugin_type: &str) -> Result<AddResult, Error> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// The delegate's own, whole; or that it could not be found or run, or its result not be read.
+    pub fn delegate_add(&self, plugin_type: &str) -> Result<AddResult, Error> {
+        Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.add(self.version)
     }
 
     /// Runs any other command of the delegate with this very request (DEL also to take back an ADD).
-    pub fn delegate(&self, _plugin_type: &str, _command: Command) -> Result<(), Error> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// The delegate's own, whole; or that it could not be found or run.
+    pub fn delegate(&self, plugin_type: &str, command: Command) -> Result<(), Error> {
+        Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.run(command)
     }
+}
+
+fn unloadable(error: &DecodeError) -> Error {
+    Error::internal(format!("failed to load netconf: {error}"))
 }

@@ -1,5 +1,8 @@
 //! The spec versions.
 
+use std::fmt;
+use std::str::FromStr;
+
 /// A version of the CNI specification that the results of this crate can be printed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -19,6 +22,17 @@ pub enum Version {
     V1_1_0,
 }
 
+/// The versions of one shape of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// 0.1.0 and 0.2.0: one address per family, no links.
+    Two,
+    /// 0.3.0 to 0.4.0: links, and addresses that say their family.
+    Four,
+    /// 1.0.0 and 1.1.0.
+    One,
+}
+
 impl Version {
     /// All of them, oldest first.
     pub const ALL: &'static [Version] = &[
@@ -30,4 +44,54 @@ impl Version {
         Version::V1_0_0,
         Version::V1_1_0,
     ];
+
+    /// The newest.
+    pub const NEWEST: Version = Version::V1_1_0;
+
+    /// As it is written in a configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_1_0 => "0.1.0",
+            Self::V0_2_0 => "0.2.0",
+            Self::V0_3_0 => "0.3.0",
+            Self::V0_3_1 => "0.3.1",
+            Self::V0_4_0 => "0.4.0",
+            Self::V1_0_0 => "1.0.0",
+            Self::V1_1_0 => "1.1.0",
+        }
+    }
+
+    pub(crate) fn family(self) -> Family {
+        match self {
+            Self::V0_1_0 | Self::V0_2_0 => Family::Two,
+            Self::V0_3_0 | Self::V0_3_1 | Self::V0_4_0 => Family::Four,
+            Self::V1_0_0 | Self::V1_1_0 => Family::One,
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is none of the known versions. `1.0` is not `1.0.0` (C-031).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownVersion;
+
+impl fmt::Display for UnknownVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown CNI version")
+    }
+}
+
+impl std::error::Error for UnknownVersion {}
+
+impl FromStr for Version {
+    type Err = UnknownVersion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVersion> {
+        Self::ALL.iter().copied().find(|version| version.as_str() == text).ok_or(UnknownVersion)
+    }
 }

@@ -1,0 +1,188 @@
+//! A child process that is fed and listened to at once, so that neither side can block the other.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::Command;
+use crate::env::Env;
+
+/// The most bytes that a delegate may print on its standard output.
+pub(super) const MOST_OUTPUT: usize = 8 << 20;
+/// The most bytes of its standard error that are kept; what it says beyond that is dropped.
+const MOST_STDERR: usize = 64 << 10;
+/// How often a program that is just being written is tried, a second apart (C-087).
+const TRIES: u32 = 6;
+/// How often it is looked whether a child that has stopped talking has ended, in milliseconds. Only a child whose
+/// own children have inherited its output makes us come to that.
+const LOOK_EVERY: u16 = 100;
+
+/// What became of a child.
+pub(super) struct Finished {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    /// It printed more than [`MOST_OUTPUT`] and was killed.
+    pub(super) overflowed: bool,
+}
+
+impl Finished {
+    /// How it ended.
+    pub(super) fn how(&self) -> String {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "unknown status".into(),
+        }
+    }
+
+    /// C-082
+    pub(super) fn forward_stderr(&self) {
+        // A log that nobody can take is no reason to fail.
+        let _ = io::stderr().write_all(&self.stderr);
+    }
+}
+
+/// Runs the program to its end: our whole environment but another `CNI_COMMAND`, and `stdin` byte for byte (C-081).
+pub(super) fn run(program: &Path, env: &Env, command: Command, stdin: &[u8]) -> io::Result<Finished> {
+    let mut child = spawn(program, env, command)?;
+    match attend(&mut child, stdin) {
+        Ok((stdout, stderr, overflowed)) => {
+            if overflowed {
+                child.kill()?;
+            }
+            Ok(Finished { status: child.wait()?, stdout, stderr, overflowed })
+        }
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+fn spawn(program: &Path, env: &Env, command: Command) -> io::Result<Child> {
+    let mut process = std::process::Command::new(program);
+    process.envs(env.set()).env("CNI_COMMAND", command.as_str());
+    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tries = 1;
+    loop {
+        match process.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && tries < TRIES => {
+                tries += 1;
+                sleep(Duration::from_secs(1));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Feeds and listens until the child has closed its output, or has ended and there is nothing left to hear.
+/// Gives back both outputs, and whether the first was too long to hear out.
+fn attend(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
+    let mut mouth = Mouth { pipe: unblocked(child.stdin.take())?, rest: input };
+    let mut stdout = Ear::new(unblocked(child.stdout.take())?, MOST_OUTPUT);
+    let mut stderr = Ear::new(unblocked(child.stderr.take())?, MOST_STDERR);
+    let mut ended = false;
+    mouth.speak()?;
+    while mouth.pipe.is_some() || stdout.pipe.is_some() || stderr.pipe.is_some() {
+        let wait = if ended { PollTimeout::ZERO } else { PollTimeout::from(LOOK_EVERY) };
+        let ready = {
+            let waiting = [
+                mouth.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)),
+                stdout.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)),
+                stderr.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)),
+            ];
+            let mut waiting: Vec<_> = waiting.into_iter().flatten().collect();
+            poll(&mut waiting, wait)
+        };
+        match ready {
+            Ok(0) if ended => break,
+            Ok(0) => ended = child.try_wait()?.is_some(),
+            Ok(_) => {
+                mouth.speak()?;
+                stdout.listen()?;
+                stderr.listen()?;
+                if stdout.missed {
+                    break;
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((stdout.heard, stderr.heard, stdout.missed))
+}
+
+/// Our end of a pipe does not block us; the child's end is its own and stays as it is.
+fn unblocked<P: AsFd>(pipe: Option<P>) -> io::Result<Option<P>> {
+    if let Some(pipe) = &pipe {
+        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    Ok(pipe)
+}
+
+/// The child's standard input; closed when all is said, or when nobody reads it any more.
+struct Mouth<'i> {
+    pipe: Option<ChildStdin>,
+    rest: &'i [u8],
+}
+
+impl Mouth<'_> {
+    fn speak(&mut self) -> io::Result<()> {
+        while let Some(pipe) = &mut self.pipe {
+            if self.rest.is_empty() {
+                self.pipe = None;
+                break;
+            }
+            match pipe.write(self.rest) {
+                Ok(count) => self.rest = self.rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.pipe = None,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of the child's outputs.
+struct Ear<P> {
+    pipe: Option<P>,
+    heard: Vec<u8>,
+    most: usize,
+    /// There was more than `most`.
+    missed: bool,
+}
+
+impl<P: Read> Ear<P> {
+    fn new(pipe: Option<P>, most: usize) -> Self {
+        Self { pipe, heard: Vec::new(), most, missed: false }
+    }
+
+    /// Takes what is there, one bufferful: a child that never stops talking must not keep us from the others.
+    fn listen(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        let mut buffer = [0; 16 << 10];
+        match pipe.read(&mut buffer) {
+            Ok(0) => self.pipe = None,
+            Ok(count) => {
+                let room = self.most - self.heard.len();
+                self.missed |= count > room;
+                self.heard.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Other plugins, run with the caller's very request (C-080..C-089).
+
+mod child;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use self::child::Finished;
+use crate::env::Env;
+use crate::json::Json;
+use crate::text::quoted;
+use crate::{AddResult, Command, Error, Version};
+
+/// A delegate that was found.
+pub(crate) struct Delegate<'r> {
+    name: &'r str,
+    program: PathBuf,
+    env: &'r Env,
+    stdin: &'r [u8],
+}
+
+impl<'r> Delegate<'r> {
+    /// Looks for the plugin in the directories of `path` (C-080).
+    pub(crate) fn find(name: &'r str, path: &str, env: &'r Env, stdin: &'r [u8]) -> Result<Self, Error> {
+        Ok(Self { name, program: find(name, path)?, env, stdin })
+    }
+
+    /// ADD; on an error DEL has been run (C-085), whose own error would only hide the first one.
+    pub(crate) fn add(&self, version: Version) -> Result<AddResult, Error> {
+        let finished = self.start(Command::Add)?;
+        let result = self.judge(&finished).and_then(|()| {
+            AddResult::parse(&finished.stdout, version).map_err(|error| {
+                let msg = format!("failed to parse the result of plugin \"{}\": {}", self.name, error.msg);
+                Error { msg, ..error }
+            })
+        });
+        if result.is_err() {
+            let _ = self.start(Command::Del);
+        }
+        result
+    }
+
+    /// Any other command.
+    pub(crate) fn run(&self, command: Command) -> Result<(), Error> {
+        let finished = self.start(command)?;
+        self.judge(&finished)
+    }
+
+    fn start(&self, command: Command) -> Result<Finished, Error> {
+        child::run(&self.program, self.env, command, self.stdin).map_err(|error| {
+            let error = Error::from(error);
+            let msg = format!("failed to run plugin \"{}\": {}", self.program.display(), error.msg);
+            Error { msg, ..error }
+        })
+    }
+
+    fn judge(&self, finished: &Finished) -> Result<(), Error> {
+        if finished.overflowed {
+            return Err(Error::internal(format!(
+                "plugin \"{}\" printed more than {} bytes and was killed",
+                self.program.display(),
+                child::MOST_OUTPUT
+            )));
+        }
+        if !finished.status.success() {
+            return Err(complaint(finished));
+        }
+        finished.forward_stderr();
+        Ok(())
+    }
+}
+
+/// C-080
+fn find(name: &str, path: &str) -> Result<PathBuf, Error> {
+    if name.is_empty() {
+        return Err(Error::internal("no plugin name provided"));
+    }
+    if name.contains('/') {
+        return Err(Error::internal(format!("invalid plugin name: {}", quoted(name))));
+    }
+    // An empty element would mean the working directory, where nobody installs plugins.
+    let directories: Vec<_> = path.split(':').filter(|directory| !directory.is_empty()).collect();
+    if directories.is_empty() {
+        return Err(Error::internal("no paths provided"));
+    }
+    let found =
+        directories.iter().map(|directory| Path::new(directory).join(name)).find(|file| file.is_file());
+    found.ok_or_else(|| {
+        let path = quoted(&directories.join(" "));
+        Error::internal(format!("failed to find plugin \"{}\" in path [{path}]", quoted(name)))
+    })
+}
+
+/// The error object that a failed plugin prints.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Complaint {
+    code: u32,
+    msg: String,
+    details: String,
+}
+
+impl Default for Complaint {
+    fn default() -> Self {
+        Self { code: UNSAID, msg: String::new(), details: String::new() }
+    }
+}
+
+/// The code of a failure that left no readable error object.
+const UNSAID: u32 = 0;
+
+/// What a failed plugin says, whole (C-071, C-084).
+fn complaint(finished: &Finished) -> Error {
+    let unsaid = |msg| Error { code: UNSAID, msg, details: String::new() };
+    let stdout = finished.stdout.trim_ascii();
+    if stdout.is_empty() {
+        let stderr = String::from_utf8_lossy(&finished.stderr);
+        return unsaid(if stderr.is_empty() {
+            format!("netplugin failed with no error message: {}", finished.how())
+        } else {
+            format!("netplugin failed: {stderr:?}")
+        });
+    }
+    match Json::parse(stdout).and_then(|tree| tree.decode::<Complaint>()) {
+        Ok(Complaint { code, msg, details }) => Error { code, msg, details },
+        Err(error) => {
+            let stdout = quoted(&String::from_utf8_lossy(stdout));
+            unsaid(format!("netplugin failed but error parsing its diagnostic message {stdout:?}: {error}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

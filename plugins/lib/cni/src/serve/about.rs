@@ -1,0 +1,57 @@
+//! What a person sees who calls a plugin by hand.
+
+use std::ffi::OsString;
+
+use super::{AnyPlugin, Failure, Streams};
+
+const PACKAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `--version`, `--help`, and without either the about text (C-008).
+pub(super) fn answer(
+    plugin: &dyn AnyPlugin,
+    arguments: &mut dyn Iterator<Item = OsString>,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let name = plugin.name();
+    for argument in arguments {
+        let text = match argument.to_str() {
+            Some("--version" | "-V") => format!("{name} {PACKAGE_VERSION}\n"),
+            Some("--help" | "-h") => help(plugin),
+            _ => continue,
+        };
+        return streams.print(text.as_bytes()).map_err(Failure::Unsayable);
+    }
+    let versions: Vec<_> = plugin.versions().iter().map(|version| version.as_str()).collect();
+    streams.log(format_args!(
+        "CNI {name} plugin v{PACKAGE_VERSION}\nCNI protocol versions supported: {}",
+        versions.join(", ")
+    ));
+    Ok(())
+}
+
+fn help(plugin: &dyn AnyPlugin) -> String {
+    format!(
+        "{name} {PACKAGE_VERSION}: {about}
+
+A CNI plugin of the Moor suite. A container runtime runs it, with the request in the environment
+and the network configuration, one JSON object, on standard input:
+
+  CNI_COMMAND      ADD, DEL, CHECK, GC, STATUS or VERSION
+  CNI_CONTAINERID  the container's id (ADD, DEL, CHECK)
+  CNI_NETNS        path of its network namespace (ADD, CHECK; DEL if it is still there)
+  CNI_IFNAME       name of the interface in it (ADD, DEL, CHECK)
+  CNI_ARGS         further KEY=VALUE pairs, separated by ';'
+  CNI_PATH         directories with plugins, separated by ':'
+
+The answer, a result or an error, is one JSON object on standard output.
+Without CNI_COMMAND:
+
+  --help, -h       this text
+  --version, -V    name and version
+
+Moor's README lists the keys of each plugin's configuration.
+",
+        name = plugin.name(),
+        about = plugin.about(),
+    )
+}

@@ -1,0 +1,171 @@
+//! The loop: one request in, at most one document out (C-001..C-006, C-030).
+
+mod about;
+mod netns;
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+
+use crate::env::{Asked, Env};
+use crate::json::{Json, Style};
+use crate::netconf::{self, NetConf};
+use crate::{AddResult, Command, Error, Plugin, Request, Version};
+
+/// Where a run reads and writes.
+pub(crate) struct Streams<'s> {
+    pub(crate) stdin: &'s mut dyn Read,
+    pub(crate) stdout: &'s mut dyn Write,
+    pub(crate) stderr: &'s mut dyn Write,
+}
+
+/// [`Plugin`] as an object, so that the loop is compiled once however many plugins one executable holds.
+pub(crate) trait AnyPlugin {
+    fn name(&self) -> &'static str;
+    fn about(&self) -> &'static str;
+    fn versions(&self) -> &'static [Version];
+    fn add(&self, request: &Request) -> Result<AddResult, Error>;
+    /// A command that answers nothing.
+    fn run(&self, command: Command, request: &Request) -> Result<(), Error>;
+}
+
+impl<P: Plugin> AnyPlugin for P {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn about(&self) -> &'static str {
+        P::ABOUT
+    }
+
+    fn versions(&self) -> &'static [Version] {
+        P::VERSIONS
+    }
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        Plugin::add(self, request)
+    }
+
+    fn run(&self, command: Command, request: &Request) -> Result<(), Error> {
+        match command {
+            Command::Add => Plugin::add(self, request).map(|_| ()),
+            Command::Check => self.check(request),
+            Command::Del => self.del(request),
+            Command::Gc => self.gc(request),
+            Command::Status => self.status(request),
+        }
+    }
+}
+
+/// Why a run failed, and who can be told.
+enum Failure {
+    /// Standard output is untouched: the error goes there.
+    Sayable(Error),
+    /// Standard output is what failed.
+    Unsayable(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Sayable(error)
+    }
+}
+
+/// One run; gives the exit status (C-002).
+pub(crate) fn main(
+    plugin: &dyn AnyPlugin,
+    env: &Env,
+    arguments: &mut dyn Iterator<Item = OsString>,
+    streams: &mut Streams<'_>,
+) -> u8 {
+    let mut version = plugin.versions().iter().copied().max().unwrap_or(Version::NEWEST);
+    let outcome = match env.asked() {
+        Asked::Nothing => about::answer(plugin, arguments, streams),
+        Asked::Version => streams.print(&version_document(plugin)).map_err(Failure::Unsayable),
+        Asked::Command(command) => serve(plugin, env, Some(command), streams, &mut version),
+        Asked::Unknown => serve(plugin, env, None, streams, &mut version),
+    };
+    let unsayable = match outcome {
+        Ok(()) => return 0,
+        Err(Failure::Unsayable(error)) => error,
+        Err(Failure::Sayable(error)) => match streams.print(&error.print(version)) {
+            Ok(()) => return 1,
+            Err(unsayable) => {
+                streams.log(format_args!("{}: {} (code {})", plugin.name(), error.msg, error.code));
+                unsayable
+            }
+        },
+    };
+    streams.log(format_args!("{}: write to stdout: {unsayable}", plugin.name()));
+    1
+}
+
+/// Everything is looked at in the contract's order (C-030), and before the plugin sees any of it.
+/// `version` becomes that of the configuration as soon as it is known.
+fn serve(
+    plugin: &dyn AnyPlugin,
+    env: &Env,
+    command: Option<Command>,
+    streams: &mut Streams<'_>,
+    version: &mut Version,
+) -> Result<(), Failure> {
+    let checked = command.map(|command| env.check(command)).transpose()?;
+    let conf = NetConf::parse(netconf::read(streams.stdin)?)?;
+    let (Some(command), Some(checked)) = (command, checked) else {
+        return Err(env.unknown_command().into());
+    };
+    if let Ok(known) = conf.version()?.parse() {
+        *version = known;
+    }
+    let request = Request::assemble(env, command, checked, conf, plugin.versions())?;
+    if matches!(command, Command::Add | Command::Del) && !env.netns_override() {
+        netns::refuse_own(&request.netns)?;
+    }
+    match command {
+        Command::Add => add(plugin, request, streams),
+        _ => Ok(plugin.run(command, &request)?),
+    }
+}
+
+/// An attachment that the runtime cannot be told of is taken back.
+fn add(plugin: &dyn AnyPlugin, mut request: Request, streams: &mut Streams<'_>) -> Result<(), Failure> {
+    let result = plugin.add(&request)?;
+    let failure = match result.print(request.version).map_err(Failure::Sayable) {
+        Ok(text) => match streams.print(&text) {
+            Ok(()) => return Ok(()),
+            Err(error) => Failure::Unsayable(error),
+        },
+        Err(failure) => failure,
+    };
+    request.command = Command::Del;
+    if let Err(error) = plugin.run(Command::Del, &request) {
+        streams.log(format_args!("{}: take back the attachment: {}", plugin.name(), error.msg));
+    }
+    Err(failure)
+}
+
+/// C-037: always the newest version, whatever the input says.
+fn version_document(plugin: &dyn AnyPlugin) -> Vec<u8> {
+    let supported = plugin.versions().iter().map(|version| Json::from(version.as_str())).collect();
+    let members = [
+        ("cniVersion".into(), Json::from(Version::NEWEST.as_str())),
+        ("supportedVersions".into(), Json::Array(supported)),
+    ];
+    let mut text = Json::Object(members.into()).print(Style::Compact);
+    text.push(b'\n');
+    text
+}
+
+impl Streams<'_> {
+    fn print(&mut self, text: &[u8]) -> io::Result<()> {
+        self.stdout.write_all(text)?;
+        self.stdout.flush()
+    }
+
+    fn log(&mut self, line: std::fmt::Arguments<'_>) {
+        // Whoever closed stderr does not want to know.
+        let _ = writeln!(self.stderr, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

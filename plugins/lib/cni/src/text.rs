@@ -1,0 +1,38 @@
+//! Outside text inside our messages.
+
+/// The longest piece of outside text that a message repeats, in bytes.
+const LONGEST: usize = 256;
+
+/// `text` fit to be part of a message: control characters escaped, cut at [`LONGEST`].
+pub(crate) fn quoted(text: &str) -> String {
+    if text.len() <= LONGEST && !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(LONGEST + 16);
+    for (at, c) in text.char_indices() {
+        if at + c.len_utf8() > LONGEST {
+            out.push_str("...");
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_odd_text_is_cut_and_escaped() {
+        assert_eq!(quoted("a b"), "a b");
+        assert_eq!(quoted("a\nb\0"), "a\\nb\\u{0}");
+        let long = "ü".repeat(1000);
+        let cut = quoted(&long);
+        assert!(cut.ends_with("ü...") && cut.len() <= 256 + 3, "{cut}");
+    }
+}
