@@ -3,9 +3,12 @@
 
 mod case;
 mod cases;
+mod demo;
 mod diff;
+mod fake;
 mod golden;
 mod ip;
+mod leftover;
 mod need;
 mod report;
 mod room;
@@ -33,6 +36,8 @@ enum Verb {
     /// Run the cases, each in a room of its own.
     #[command(after_help = "Example: conformance run --cni-path /opt/cni/bin --filter bridge/")]
     Run(RunArgs),
+    /// Two containers on one host, attached, measured, detached, seen.
+    Demo(Common),
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]
     Room(RoomArgs),
@@ -135,6 +140,7 @@ impl Common {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run(args) => run(&args),
+        Verb::Demo(common) => demo_on(&common),
         Verb::Room(args) => room::job::start(&args.into()),
     };
     match done {
@@ -157,6 +163,19 @@ impl From<RoomArgs> for room::job::Job {
             what: args.job,
         }
     }
+}
+
+fn demo_on(common: &Common) -> Result<bool> {
+    let before = snapshot::machine()?;
+    let held = common.grounds()?.show("demo")?;
+    let touched = diff::lines(&before, &snapshot::machine()?);
+    match touched.as_slice() {
+        [] => println!(
+            "This machine's own links, addresses, routes, sysctls and files are as they were before."
+        ),
+        _ => println!("This machine's own state changed:{}", room::shown(&touched)),
+    }
+    Ok(held && touched.is_empty())
 }
 
 fn run(args: &RunArgs) -> Result<bool> {

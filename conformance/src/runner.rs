@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -99,6 +99,22 @@ impl Grounds {
             Some(format!("{stderr}({status})"))
         };
         Ok(Finished { stdout, trouble })
+    }
+
+    /// Runs a job that prints for people: its output is ours. True when it held.
+    pub fn show(&self, job: &str) -> Result<bool> {
+        let mut child =
+            self.command(job).process_group(0).stdin(Stdio::null()).spawn().context("start the room")?;
+        let group = Pid::from_raw(child.id().try_into()?);
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || drop(sender.send(child.wait())));
+        match receiver.recv_timeout(self.timeout) {
+            Ok(status) => Ok(status.context("wait for the room")?.success()),
+            Err(_) => {
+                killpg(group, Signal::SIGKILL).ok();
+                bail!("not done within {} s, so it was ended", self.timeout.as_secs())
+            }
+        }
     }
 
     /// Runs `work` over all items, `jobs` at a time; the answers stand in the items' order.

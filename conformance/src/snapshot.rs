@@ -15,20 +15,25 @@ const LINK_SYSCTLS: [(&str, &[&str]); 2] = [
     ("ipv6", &["accept_dad", "accept_ra", "disable_ipv6", "enhanced_dad", "forwarding", "keep_addr_on_down"]),
 ];
 
-/// Links, addresses, routes and rules of a namespace, without what changes by itself (indices, timers, counters).
+/// Links, addresses, routes and rules of a namespace, without what changes by itself (indices, timers, counters,
+/// what the kernel makes for link-local IPv6).
 pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     let mut lines = vec![];
     for row in ip::rows(ns, &["-d", "link", "show"])? {
         lines.push(link(&row));
     }
     for row in ip::rows(ns, &["addr", "show"])? {
-        for info in row["addr_info"].as_array().into_iter().flatten() {
+        let list = row["addr_info"].as_array().into_iter().flatten();
+        for info in list.filter(|info| info["scope"] != "link" || info["family"] != "inet6") {
             lines.push(address(&row["ifname"], info));
         }
     }
     for family in ["-4", "-6"] {
-        for row in ip::rows(ns, &["-N", family, "route", "show", "table", "all"])? {
-            lines.push(format!("route {family} {}", pairs(&row, &["expires", "pref", "flags", "metrics"])));
+        for row in ip::rows(ns, &["-N", family, "route", "show", "table", "all"])?
+            .iter()
+            .filter(|row| !by_itself(row))
+        {
+            lines.push(format!("route {family} {}", pairs(row, &["expires", "pref", "flags", "metrics"])));
         }
         for row in ip::rows(ns, &["-N", family, "rule", "show"])? {
             lines.push(format!("rule {family} {}", pairs(&row, &[])));
@@ -43,6 +48,12 @@ pub fn neighbours(ns: Option<&str>) -> Result<Vec<String>> {
     let rows = ip::rows(ns, &["neigh", "show"])?;
     let kept = rows.iter().filter(|row| row["state"].to_string().contains("PERMANENT"));
     Ok(kept.map(|row| format!("neighbour {}", pairs(row, &["state"]))).collect())
+}
+
+/// Link-local, multicast and anycast routes, which the kernel makes and unmakes in its own time.
+fn by_itself(route: &Value) -> bool {
+    let dst = route["dst"].as_str().unwrap_or_default();
+    dst.starts_with("fe80:") || dst.starts_with("ff00:") || route["type"] == "anycast" || route["type"] == "4"
 }
 
 fn link(row: &Value) -> String {

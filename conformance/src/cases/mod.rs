@@ -1,6 +1,10 @@
 //! The cases, one file per topic. A new one is a function and one line in its topic's list.
 
+mod conflists;
+mod delegation;
 mod env;
+mod loopback;
+mod protocol;
 mod stdin;
 mod versions;
 
@@ -10,7 +14,18 @@ use crate::case::Case;
 
 /// Every case, in the order they are listed and run.
 pub fn all() -> Vec<Case> {
-    [env::CASES, stdin::CASES, versions::CASES].into_iter().flat_map(cases_of).collect()
+    [
+        env::CASES,
+        stdin::CASES,
+        versions::CASES,
+        protocol::CASES,
+        delegation::CASES,
+        loopback::CASES,
+        conflists::CASES,
+    ]
+    .into_iter()
+    .flat_map(cases_of)
+    .collect()
 }
 
 fn cases_of(list: &'static [Case]) -> impl Iterator<Item = Case> {

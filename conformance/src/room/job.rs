@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use super::{Room, enter};
-use crate::cases;
 use crate::need::Need;
+use crate::{cases, demo};
 
 /// How many of the last calls a failure shows.
-const CALLS_SHOWN: usize = 6;
+const CALLS_SHOWN: usize = 3;
 
 /// One job for one room.
 pub struct Job {
@@ -40,6 +40,7 @@ pub fn start(job: &Job) -> Result<bool> {
             Some(need) => need.probe(&room).map(|()| true),
             None => bail!("no need is called {name}"),
         },
+        "demo" => demo::run(&room),
         "case" => {
             let case = cases::all().into_iter().find(|case| case.name == name);
             let case = case.with_context(|| format!("no case is called {name}"))?;

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use runtime::Conflist;
 
-use crate::{diff, snapshot};
+use crate::{diff, leftover, snapshot};
 use call::{Call, Record};
 use netns::Container;
 
@@ -53,6 +54,24 @@ impl Room {
             .env("CNI_IFNAME", "eth0")
     }
 
+    /// The spec versions that a plugin of the suite says it speaks.
+    pub fn versions_of(&self, plugin: &str) -> Result<Vec<String>> {
+        let answer = self.call(plugin, "VERSION").run()?.result()?;
+        let list = answer["supportedVersions"].as_array().context("VERSION names no versions")?;
+        Ok(list.iter().filter_map(|version| Some(version.as_str()?.to_owned())).collect())
+    }
+
+    /// The newest version, up to the list's own, that all its plugins speak.
+    pub fn newest_common(&self, list: &Conflist) -> Result<String> {
+        let mut common: Option<Vec<String>> = None;
+        for plugin in &list.plugins {
+            let spoken = self.versions_of(&plugin.plugin_type)?;
+            let common = common.get_or_insert_with(|| spoken.clone());
+            common.retain(|version| spoken.contains(version) && *version <= list.version);
+        }
+        common.and_then(|mut common| common.pop()).context("the list's plugins have no version in common")
+    }
+
     /// A path in the scratch directory.
     pub fn scratch(&self, name: &str) -> PathBuf {
         Path::new(SCRATCH).join(name)
@@ -82,6 +101,20 @@ impl Room {
         Ok(diff::lines(before, &self.snapshot()?))
     }
 
+    /// Nothing may have changed since then.
+    pub fn ensure_unchanged(&self, before: &[String], what: &str) -> Result<()> {
+        let changes = self.changes_since(before)?;
+        ensure!(changes.is_empty(), "{what}; changed: {}", shown(&changes));
+        Ok(())
+    }
+
+    /// Nothing of an attachment of bridge `br0` may be left since then; what belongs to the network may stay.
+    pub fn ensure_nothing_left(&self, before: &[String], ids: &[&str]) -> Result<()> {
+        let left = leftover::of_attachments(&self.changes_since(before)?, &["br0"], ids);
+        ensure!(left.is_empty(), "left behind: {}", shown(&left));
+        Ok(())
+    }
+
     /// Writes a file in the scratch directory.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.scratch(name);
@@ -105,4 +138,13 @@ impl Room {
         records.iter().skip(skipped).for_each(|record| text += &record.to_string());
         text
     }
+}
+
+/// Lines for a report, the first dozen.
+pub fn shown(lines: &[String]) -> String {
+    let mut text: String = lines.iter().take(12).map(|line| format!("\n    {line}")).collect();
+    if lines.len() > 12 {
+        text += &format!("\n    and {} more", lines.len() - 12);
+    }
+    text
 }

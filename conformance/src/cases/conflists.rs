@@ -1,0 +1,65 @@
+//! Every conflist in testdata/net.d, loaded and run as a runtime would (C-120 to C-122, libcni_runtime 4).
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runtime::{Attachment, Conflist, Runtime};
+
+use crate::case::Case;
+use crate::leftover;
+use crate::room::{Room, shown};
+
+pub const CASES: &[Case] =
+    &[Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122"], every_file)];
+
+/// The conflists in order, with the bridges they make.
+pub fn all(room: &Room) -> Result<Vec<(String, Conflist)>> {
+    let dir = std::fs::read_dir(&room.net_d).with_context(|| format!("list {}", room.net_d.display()))?;
+    let mut paths: Vec<_> = dir.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conflist"));
+    paths.sort();
+    let load = |path: std::path::PathBuf| {
+        let list = Conflist::from_file(&path).with_context(|| format!("load {}", path.display()))?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Ok((name.unwrap_or_default(), list))
+    };
+    paths.into_iter().map(load).collect()
+}
+
+/// A runtime over the suite.
+pub fn runtime(room: &Room) -> Runtime {
+    let mut runtime = Runtime::new(vec![room.suite.clone()], "/var/lib/cni");
+    runtime.timeout = Duration::from_secs(20);
+    runtime.forward_stderr = false;
+    runtime
+}
+
+fn every_file(room: &Room) -> Result<()> {
+    let runtime = runtime(room);
+    let lists = all(room)?;
+    ensure!(!lists.is_empty(), "no conflist in {}", room.net_d.display());
+    for (file, mut list) in lists {
+        list.version = room.newest_common(&list)?;
+        let before = room.snapshot()?;
+        let container = room.container(&format!("c-{}", list.name))?;
+        let ifname =
+            if list.plugins.iter().any(|plugin| plugin.plugin_type == "loopback") { "lo" } else { "eth0" };
+        let attachment = Attachment::new(&container.id, container.path.display().to_string(), ifname);
+        let told = |verb: &'static str| {
+            let file = file.clone();
+            move || format!("{file}: {verb}")
+        };
+        runtime.add(&list, &attachment).with_context(told("ADD"))?;
+        if list.version.as_str() >= "0.4.0" {
+            runtime.check(&list, &attachment).with_context(told("CHECK"))?;
+        }
+        runtime.status(&list).with_context(told("STATUS"))?;
+        runtime.del(&list, &attachment).with_context(told("DEL"))?;
+        runtime.del(&list, &attachment).with_context(told("DEL again"))?;
+        let bridges: Vec<_> =
+            list.plugins.iter().filter_map(|plugin| plugin.object.get("bridge")?.as_str()).collect();
+        let left = leftover::of_attachments(&room.changes_since(&before)?, &bridges, &[&container.id]);
+        ensure!(left.is_empty(), "{file}: left behind: {}", shown(&left));
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! What an attachment left behind, told apart from what belongs to its network and may stay: the bridge with its
+//! gateway addresses, forwarding, the store's directories, lock and round-robin pointers.
+
+/// The lines of a difference (see `diff::lines`) that belong to an attachment. Also what was there before and is gone
+/// counts. `bridges` are the links of the network; `ids` the container ids, which no file may speak of any more.
+pub fn of_attachments(changes: &[String], bridges: &[&str], ids: &[&str]) -> Vec<String> {
+    changes.iter().filter(|line| !may_stay(line, bridges, ids)).cloned().collect()
+}
+
+fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["+" | "-", kind, subject, ..] = words[..] else { return false };
+    match kind {
+        "link" => line.starts_with('+') && bridges.contains(&subject),
+        "address" | "route" => words.windows(2).any(|pair| pair[0] == "dev" && bridges.contains(&pair[1])),
+        "sysctl" => {
+            subject.ends_with("/forwarding")
+                || subject.ends_with("/ip_forward")
+                || bridges.iter().any(|bridge| subject.contains(&format!("/conf/{bridge}/")))
+        }
+        "directory" => true,
+        "file" => line.starts_with('-') || is_of_network(subject, line, ids),
+        _ => false,
+    }
+}
+
+fn is_of_network(path: &str, line: &str, ids: &[&str]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let is_lease = name.parse::<std::net::IpAddr>().is_ok();
+    let is_temporary = name.contains("tmp") || line.contains("/results/");
+    !is_lease && !is_temporary && !ids.iter().any(|id| line.contains(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_attachments;
+
+    fn kept(line: &str) -> bool {
+        !of_attachments(&[line.to_owned()], &["br0"], &["c1"]).is_empty()
+    }
+
+    #[test]
+    fn the_network_may_stay() {
+        for line in [
+            "+ link br0 mtu 1500 mac 0a:00:00:00:00:01 [UP] kind bridge",
+            "+ address 10.1.2.1/24 dev br0 scope global",
+            "+ route -4 dev br0 dst 10.1.2.0/24",
+            "+ sysctl net/ipv6/conf/br0/accept_ra = 0",
+            "- sysctl net/ipv4/ip_forward = 0",
+            "+ directory /var/lib/cni/networks/net 0755",
+            "+ file /var/lib/cni/networks/net/last_reserved_ip.0 0600 8 bytes \"10.1.2.2\"",
+            "+ file /var/lib/cni/networks/net/lock 0750 0 bytes \"\"",
+        ] {
+            assert!(!kept(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_attachment_may_not() {
+        for line in [
+            "+ link veth0123abcd mtu 1500 mac 0a:00:00:00:00:01 [UP] master br0 kind veth",
+            "- link br0 mtu 1500 mac 0a:00:00:00:00:01 [UP] kind bridge",
+            "+ route -4 dev veth0123abcd dst 10.1.2.0/24",
+            "+ file /var/lib/cni/networks/net/10.1.2.2 0600 8 bytes \"c1\\r\\neth0\"",
+            "+ file /var/lib/cni/networks/net/10.1.2.2 0600 0 bytes \"\"",
+            "+ file /run/moor/net/index 0600 20 bytes \"c1 eth0 10.1.2.2\"",
+            "+ file /var/lib/cni/networks/net/.tmp123 0600 0 bytes \"\"",
+            "+ file /var/lib/cni/results/net-c1-eth0 0600 8 bytes \"{}\"",
+        ] {
+            assert!(kept(line), "{line}");
+        }
+    }
+}
