@@ -47,11 +47,9 @@ impl PluginConf {
     pub fn gc_request(&self, list: &Conflist, valid: Option<&BTreeSet<AttachmentId>>) -> Vec<u8> {
         let mut object = self.named(list);
         if let Some(valid) = valid {
-            let entry =
-                |id: &AttachmentId| serde_json::json!({"containerID": id.container_id, "ifname": id.ifname});
             let valid = match valid.len() {
                 0 => Value::Null,
-                _ => valid.iter().map(entry).collect(),
+                _ => serde_json::json!(valid),
             };
             object.insert("cni.dev/attachments".into(), valid.clone());
             object.insert("cni.dev/valid-attachments".into(), valid);
