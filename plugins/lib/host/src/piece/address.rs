@@ -85,7 +85,9 @@ impl Part for Settled {
         let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
         let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
         let failed = addresses.iter().filter(|address| address.dad_failed());
-        Ok(failed.map(|address| Drift::new(format!("address {}", address.net), "unique", "duplicate")).collect())
+        Ok(failed
+            .map(|address| Drift::new(format!("address {}", address.net), "unique", "duplicate"))
+            .collect())
     }
 }
 

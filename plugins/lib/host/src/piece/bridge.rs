@@ -119,7 +119,7 @@ impl VlanLink {
             mtu: Some(bridge.mtu),
             master: None,
             up: true,
-            peer: VethPeer { name: &self.port, mac: None, mtu: Some(bridge.mtu), netns: None, up: true },
+            peer: VethPeer { name: &self.port, mac: None, mtu: Some(bridge.mtu), netns: None },
         });
         match made {
             Err(error) if error.is_exists() => Ok(()),
@@ -142,8 +142,8 @@ impl Part for VlanLink {
             return Ok(()); // Made by the reference, whose port has a name we cannot know.
         };
         let bridge = kernel.link(Place::Host, &self.bridge)?;
-        if port.master != Some(bridge.index) {
-            let change = LinkChange { master: Some(bridge.index), ..LinkChange::default() };
+        if port.master != Some(bridge.index) || !port.up() {
+            let change = LinkChange { up: Some(true), master: Some(bridge.index), ..LinkChange::default() };
             kernel.host.set_link(port.index, &change)?;
         }
         self.vlans.apply(&kernel.host, port.index)

@@ -115,7 +115,9 @@ impl Gateways {
             Some(mac) => {
                 let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
                 let pinned = kernel.host.set_link(link.index, &change);
-                pinned.map_err(|error| error.within("failed to set bridge addr: could not set bridge's mac".into()))
+                pinned.map_err(|error| {
+                    error.within("failed to set bridge addr: could not set bridge's mac".into())
+                })
             }
         }
     }

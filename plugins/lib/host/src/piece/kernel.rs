@@ -36,7 +36,13 @@ impl Kernel {
     /// # Errors
     /// A socket could not be made, or the namespace could not be entered.
     pub fn open(netns: NetNs) -> Result<Self> {
-        Ok(Self { host: Netlink::open()?, sandbox: Netlink::open_in(&netns)?, netns, indices: Vec::new(), shared_links: None })
+        Ok(Self {
+            host: Netlink::open()?,
+            sandbox: Netlink::open_in(&netns)?,
+            netns,
+            indices: Vec::new(),
+            shared_links: None,
+        })
     }
 
     /// The socket in that place.

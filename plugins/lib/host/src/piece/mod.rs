@@ -72,7 +72,11 @@ impl Drift {
     }
 
     /// A drift when the two differ.
-    fn unless_equal<T: PartialEq + ToString>(what: impl Into<String>, expected: T, actual: T) -> Option<Self> {
+    fn unless_equal<T: PartialEq + ToString>(
+        what: impl Into<String>,
+        expected: T,
+        actual: T,
+    ) -> Option<Self> {
         (expected != actual).then(|| Self::new(what, expected, actual))
     }
 }

@@ -68,9 +68,7 @@ impl VlanSet {
             })
         });
         let have = actual.iter().map(text).collect::<Vec<_>>().join(", ");
-        Ok(missing
-            .map(|wanted| Drift::new(format!("VLANs of port {link}"), text(&wanted), &have))
-            .collect())
+        Ok(missing.map(|wanted| Drift::new(format!("VLANs of port {link}"), text(&wanted), &have)).collect())
     }
 }
 
@@ -152,7 +150,11 @@ impl Part for Forwarding {
         } else if let Some(port) = link.port
             && port.state != PortState::Forwarding
         {
-            drifts.push(Drift::new(format!("state of port {}", self.link), PortState::Forwarding, port.state));
+            drifts.push(Drift::new(
+                format!("state of port {}", self.link),
+                PortState::Forwarding,
+                port.state,
+            ));
         }
         Ok(drifts)
     }

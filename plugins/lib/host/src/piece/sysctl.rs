@@ -35,9 +35,9 @@ impl Part for Sysctls {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         kernel.within(self.place, || {
             self.settings.iter().try_for_each(|setting| match setting.required {
-                true => {
-                    sysctl::write(&setting.key, setting.value).map_err(|e| e.within(self.purpose.into())).map(drop)
-                }
+                true => sysctl::write(&setting.key, setting.value)
+                    .map_err(|e| e.within(self.purpose.into()))
+                    .map(drop),
                 false => {
                     best_effort(&setting.key, setting.value);
                     Ok(())
@@ -50,7 +50,8 @@ impl Part for Sysctls {
         let required = self.settings.iter().filter(|setting| setting.required);
         kernel.within(self.place, || {
             let drifts = required.filter_map(|setting| {
-                let actual = sysctl::read(&setting.key).unwrap_or_else(|error| format!("unreadable ({error:#})"));
+                let actual =
+                    sysctl::read(&setting.key).unwrap_or_else(|error| format!("unreadable ({error:#})"));
                 Drift::unless_equal(format!("sysctl {}", setting.key), setting.value.to_owned(), actual)
             });
             drifts.collect()

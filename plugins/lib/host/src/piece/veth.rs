@@ -39,7 +39,6 @@ impl Part for VethPair {
                 mac: Some(self.container_mac),
                 mtu: self.mtu,
                 netns: Some(kernel.netns()),
-                up: false,
             },
         });
         if let Err(error) = made {
@@ -59,7 +58,9 @@ impl Part for VethPair {
         let mut drifts = Vec::new();
         let container = kernel.sandbox.link_by_name(&self.container_name)?;
         match &container {
-            None => drifts.push(Drift::new(format!("interface {}", self.container_name), "present", "missing")),
+            None => {
+                drifts.push(Drift::new(format!("interface {}", self.container_name), "present", "missing"))
+            }
             Some(link) => drifts.extend(end_drifts(link, self.container_mac)),
         }
         let Some(host) = kernel.host.link_by_name(&self.host_name)? else {
@@ -80,7 +81,11 @@ impl Part for VethPair {
             None => None,
         };
         let master = master.unwrap_or_else(|| "none".into());
-        drifts.extend(Drift::unless_equal(format!("master of {}", self.host_name), self.bridge.clone(), master));
+        drifts.extend(Drift::unless_equal(
+            format!("master of {}", self.host_name),
+            self.bridge.clone(),
+            master,
+        ));
         Ok(drifts)
     }
 }

@@ -1,0 +1,108 @@
+//! A network of a test's own, and the eyes of iproute2 to look at it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
+
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use host::NetNs;
+use nix::sched::{CloneFlags, unshare};
+use serde_json::Value;
+
+/// Tells a test that it runs inside already.
+const INSIDE: &str = "MOOR_HOST_TEST_INSIDE";
+
+/// Runs `body` as the test `name` alone in a process that has network and mount namespaces of its own (for an ordinary
+/// user, a user namespace too: that cannot be made in a process with threads). Where these cannot be had, the test fails.
+pub fn in_own_network(name: &str, body: impl FnOnce()) {
+    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
+        return body();
+    }
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "60", "unshare", "--net", "--mount"]);
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        command.arg("--map-root-user");
+    }
+    let output = command
+        .arg("--")
+        .arg(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(INSIDE, name)
+        .output()
+        .expect("timeout(1) and unshare(1) are needed for namespace tests");
+    let (said, complained) = texts(&output);
+    assert!(output.status.success(), "in namespaces of its own: {}\n{said}\n{complained}", output.status);
+    // A harness that finds no such test succeeds as well.
+    assert!(said.contains("test result: ok. 1 passed"), "{name} did not run:\n{said}\n{complained}");
+}
+
+/// A test that has a network of its own.
+#[macro_export]
+macro_rules! network_test {
+    ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            common::in_own_network(stringify!($name), || $body);
+        }
+    };
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// A second network namespace, which lives as long as the value.
+pub fn another_network() -> NetNs {
+    thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        NetNs::current().unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+/// What a command of iproute2 says in JSON, in the thread's network namespace.
+pub fn look(command: &str) -> Value {
+    let said = run(command);
+    if said.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&said).unwrap() }
+}
+
+/// Runs a command in the thread's network namespace; it must succeed.
+pub fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().expect("iproute2 is needed");
+    let (said, complained) = texts(&output);
+    assert!(output.status.success(), "{command}: {said}{complained}");
+    said
+}
+
+/// The one link of that name, as `ip` sees it in the thread's network namespace.
+pub fn ip_link(name: &str) -> Value {
+    look(&format!("ip -j -d link show dev {name}"))[0].take()
+}
+
+/// Whether `ip` sees no link of that name.
+pub fn no_link(name: &str) -> bool {
+    let links = look("ip -j link show");
+    links.as_array().unwrap().iter().all(|link| link["ifname"] != name)
+}
+
+/// Looks until it is so, for at most five seconds.
+pub fn becomes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = soon();
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+    }
+    true
+}
+
+/// A deadline that is only reached when something is wrong.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}

@@ -1,0 +1,155 @@
+//! Network namespaces: opened, told apart, entered and left (C-110, C-113).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::{another_network, ip_link, no_link, run};
+use host::netlink::Netlink;
+use host::{NetNs, NetNsError};
+use nix::sys::stat::Mode;
+
+/// C-113: where nothing is, and where nothing can be.
+#[test]
+fn a_path_that_is_gone_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    File::create(&file).unwrap();
+    let dangling = dir.path().join("dangling");
+    symlink("gone", &dangling).unwrap();
+    let circular = dir.path().join("circular");
+    symlink(&circular, &circular).unwrap();
+    let paths = [
+        dir.path().join("gone"),
+        "/proc/4194305/ns/net".into(),
+        "".into(),
+        file.join("netns"),
+        "x".repeat(300).into(),
+        dangling,
+        circular,
+    ];
+    for path in paths {
+        let error = NetNs::open(&path).unwrap_err();
+        assert!(matches!(error, NetNsError::Gone { .. }), "{path:?}: {error}");
+    }
+}
+
+/// C-113: the text, and the file system's type in hexadecimal.
+#[test]
+fn a_plain_file_is_refused_by_the_type_of_its_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    File::create(&path).unwrap();
+    let error = NetNs::open(&path).unwrap_err();
+    let stat = std::process::Command::new("stat").args(["-f", "-c", "%t"]).arg(&path).output().unwrap();
+    let magic = String::from_utf8(stat.stdout).unwrap();
+    assert_eq!(error.to_string(), format!("unknown FS magic on \"{}\": {}", path.display(), magic.trim()));
+}
+
+/// An ordinary file of procfs passes the file system check of C-113, and is still no namespace; nor is one of another kind.
+#[test]
+fn what_only_looks_like_a_namespace_is_refused() {
+    for (path, magic) in [
+        ("/proc/version", 0x9fa0),
+        ("/proc", 0x9fa0),
+        ("/proc/self/ns/mnt", 0x6e73_6673),
+        ("/proc/self/ns/uts", 0x6e73_6673),
+    ] {
+        match NetNs::open(path) {
+            Err(NetNsError::NotANetNs { magic: found, .. }) => assert_eq!(found, magic, "{path}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+}
+
+/// Opening a FIFO that nobody writes to would wait for ever.
+#[test]
+fn no_kind_of_file_blocks_the_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let link = dir.path().join("link");
+    symlink(&fifo, &link).unwrap();
+    for path in [fifo, socket, link, dir.path().to_owned(), "/dev/null".into(), "/dev/tty".into()] {
+        let error = NetNs::open(&path).unwrap_err();
+        assert!(matches!(error, NetNsError::NotANetNs { .. }), "{path:?}: {error}");
+    }
+}
+
+network_test! {
+    /// C-110: a namespace is known by device and inode, not by its path.
+    fn one_namespace_has_many_paths() {
+        let here = NetNs::current().unwrap();
+        let pod = another_network();
+        assert!(here.same_as(&NetNs::open("/proc/self/ns/net").unwrap()).unwrap());
+        assert!(!here.same_as(&pod).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let mount = dir.path().join("netns");
+        File::create(&mount).unwrap();
+        run(&format!("mount --bind /proc/self/ns/net {}", mount.display()));
+        assert!(here.same_as(&NetNs::open(&mount).unwrap()).unwrap());
+        run(&format!("umount {}", mount.display()));
+        assert!(matches!(NetNs::open(&mount), Err(NetNsError::NotANetNs { .. })));
+    }
+}
+
+network_test! {
+    fn a_thread_comes_back_from_a_namespace_also_when_it_panics() {
+        let here = NetNs::current().unwrap();
+        let pod = another_network();
+        let inside = pod.enter(|| NetNs::current().unwrap()).unwrap();
+        assert!(inside.same_as(&pod).unwrap());
+        assert!(NetNs::current().unwrap().same_as(&here).unwrap());
+        let panicked = catch_unwind(AssertUnwindSafe(|| pod.enter(|| panic!("on purpose"))));
+        assert!(panicked.is_err());
+        assert!(NetNs::current().unwrap().same_as(&here).unwrap());
+    }
+}
+
+network_test! {
+    fn a_socket_stays_in_the_namespace_it_was_opened_in() {
+        let pod = another_network();
+        pod.enter(|| run("ip link add inside type bridge")).unwrap();
+        let netlink = Netlink::open_in(&pod).unwrap();
+        assert!(netlink.link_by_name("inside").unwrap().is_some());
+        assert!(Netlink::open().unwrap().link_by_name("inside").unwrap().is_none());
+        assert!(no_link("inside"));
+        assert_eq!(pod.enter(|| ip_link("inside")).unwrap()["ifname"], "inside");
+    }
+}
+
+network_test! {
+    /// Parameters are those of the namespace that the thread is in.
+    fn a_parameter_is_written_where_the_thread_is_and_only_if_it_differs() {
+        let pod = another_network();
+        let key = "net/ipv4/ip_forward";
+        assert_eq!(host::sysctl::read(key).unwrap(), "0");
+        pod.enter(|| {
+            assert!(host::sysctl::write(key, "1").unwrap());
+            assert!(!host::sysctl::write(key, "1").unwrap());
+            assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "1\n");
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "0\n");
+        let refused = host::sysctl::write(key, "no number").unwrap_err();
+        assert_eq!(refused.errno(), Some(22), "{refused:#}");
+    }
+}
+
+network_test! {
+    /// Containers often have /proc/sys mounted read-only: what holds already needs no writing.
+    fn a_read_only_proc_sys_matters_only_when_something_must_change() {
+        run("mount --bind /proc/sys /proc/sys");
+        run("mount -o remount,bind,ro /proc/sys");
+        assert!(!host::sysctl::write("net/ipv4/ip_forward", "0").unwrap());
+        let refused = host::sysctl::write("net/ipv4/ip_forward", "1").unwrap_err();
+        assert_eq!(refused.errno(), Some(30), "{refused:#}");
+    }
+}
