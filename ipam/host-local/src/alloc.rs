@@ -1,0 +1,146 @@
+//! Giving addresses: one of each range set, all or none.
+
+use std::net::IpAddr;
+
+use cni::IpConfig;
+use host::file::Draft;
+
+use crate::error::AllocError;
+use crate::lease::Holder;
+use crate::range::{Exclude, RangeSet};
+use crate::store::{Store, claim};
+
+/// What may be given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// One address of each; the index is that of `last_reserved_ip.<i>`.
+    pub sets: Vec<RangeSet>,
+    /// Never given.
+    pub exclude: Exclude,
+    /// Seconds for which a freed address rests while another is free.
+    pub cooldown: u64,
+}
+
+/// Leases an address of each set to the holder: of a set that has some of the requested addresses the first of them,
+/// else the next free one. On an error every lease that this call made is taken back, and no other.
+pub fn allocate(
+    store: &mut Store,
+    offer: &Offer,
+    requested: &[IpAddr],
+    holder: &Holder,
+    container_id: &str,
+) -> Result<Vec<IpConfig>, AllocError> {
+    let mut taken = Vec::with_capacity(offer.sets.len());
+    let made = allocate_all(store, offer, requested, holder, container_id, &mut taken);
+    let done = match made {
+        Ok(ips) => Ok(ips),
+        Err(error) => Err(take_back(store, &taken, holder, error)),
+    };
+    store.commit();
+    done
+}
+
+fn take_back(store: &mut Store, taken: &[IpAddr], holder: &Holder, error: AllocError) -> AllocError {
+    let mut left = None;
+    for ip in taken.iter().rev() {
+        left = left.or(store.take_back(*ip, holder).err());
+    }
+    match left {
+        None => error,
+        Some(cause) => AllocError::NotTakenBack(Box::new(error), cause),
+    }
+}
+
+fn allocate_all(
+    store: &mut Store,
+    offer: &Offer,
+    requested: &[IpAddr],
+    holder: &Holder,
+    container_id: &str,
+    taken: &mut Vec<IpAddr>,
+) -> Result<Vec<IpConfig>, AllocError> {
+    let held = store.held(holder)?;
+    let mut requested = requested.to_vec();
+    let mut ips = Vec::with_capacity(offer.sets.len());
+    for (index, set) in offer.sets.iter().enumerate() {
+        let in_set = |cause: AllocError| AllocError::InSet(index, Box::new(cause));
+        if let Some(ip) = held.iter().copied().find(|ip| set.range_of(*ip).is_some()) {
+            return Err(in_set(AllocError::Duplicate { ip, container_id: container_id.to_owned() }));
+        }
+        let asked = requested.iter().position(|ip| set.range_of(*ip).is_some());
+        let ip = match asked {
+            Some(at) => take_requested(store, offer, set, requested.remove(at), holder),
+            None => take_next(store, offer, set, index, holder),
+        };
+        let ip = ip.map_err(in_set)?;
+        // From here on it is ours, whatever follows.
+        taken.push(ip);
+        store.enter(ip, holder);
+        store.set_last_reserved(index, ip).map_err(|cause| in_set(cause.into()))?;
+        let Some((address, gateway)) = set.describe(ip) else { continue };
+        ips.push(IpConfig { interface: None, address, gateway: Some(gateway) });
+    }
+    if !requested.is_empty() {
+        return Err(AllocError::Unserved(requested));
+    }
+    store.sync()?;
+    Ok(ips)
+}
+
+fn take_requested(
+    store: &Store,
+    offer: &Offer,
+    set: &RangeSet,
+    ip: IpAddr,
+    holder: &Holder,
+) -> Result<IpAddr, AllocError> {
+    if let Some(range) = set.range_of(ip)
+        && let Some(why) = range.reserved(ip)
+    {
+        return Err(AllocError::Reserved { ip, why, subnet: range.subnet });
+    }
+    if offer.exclude.contains(ip) {
+        return Err(AllocError::Excluded(ip));
+    }
+    let mut draft = store.draft(holder)?;
+    if claim(&mut draft, ip)? || (store.clear_empty(ip)? && claim(&mut draft, ip)?) {
+        return Ok(ip);
+    }
+    Err(AllocError::Taken { ip, set: set.to_string() })
+}
+
+fn take_next(
+    store: &Store,
+    offer: &Offer,
+    set: &RangeSet,
+    index: usize,
+    holder: &Holder,
+) -> Result<IpAddr, AllocError> {
+    let candidates = set.candidates(store.last_reserved(index), &offer.exclude);
+    let mut draft = store.draft(holder)?;
+    let first_of = |ips: &mut dyn Iterator<Item = IpAddr>, draft: &mut Draft<'_>| {
+        for ip in ips {
+            if claim(draft, ip)? {
+                return Ok(Some(ip));
+            }
+        }
+        Ok::<_, AllocError>(None)
+    };
+    if offer.cooldown > 0 {
+        let resting = store.resting(offer.cooldown);
+        let mut rested = candidates.clone().filter(|ip| !resting.contains(ip));
+        if let Some(ip) = first_of(&mut rested, &mut draft)? {
+            return Ok(ip);
+        }
+    }
+    // Under pressure the address that comes first in the round, which has about the longest rest behind it.
+    if let Some(ip) = first_of(&mut candidates.clone(), &mut draft)? {
+        return Ok(ip);
+    }
+    for ip in candidates {
+        if store.clear_empty(ip)? && claim(&mut draft, ip)? {
+            return Ok(ip);
+        }
+    }
+    Err(AllocError::Exhausted(set.to_string()))
+}

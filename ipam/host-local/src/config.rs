@@ -1,0 +1,305 @@
+//! The configuration as it is written: every key optional, addresses still text.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use cni::{Route, Version};
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+use crate::alloc::Offer;
+use crate::error::ConfigError;
+use crate::range::{Exclude, Range, RangeParts, RangeSet};
+use crate::store::Place;
+use crate::text::{parse_cidr, parse_ip, parse_ip_or_cidr};
+
+/// Where leases are when `dataDir` is absent.
+pub const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// Bounds on lists, so that time and memory are bounded whatever is written. Far above what networks have.
+const MAX_RANGES: usize = 1024;
+const MAX_REQUESTED: usize = 65_536;
+const MAX_EXCLUDED: usize = 4096;
+const MAX_ROUTES: usize = 65_536;
+
+/// The network configuration, as far as it is ours.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conf {
+    ipam: Option<IpamConf>,
+    runtime_config: Option<RuntimeConf>,
+    args: Option<ArgsConf>,
+}
+
+/// The `ipam` object.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpamConf {
+    ranges: Option<Sets>,
+    subnet: Option<String>,
+    range_start: Option<String>,
+    range_end: Option<String>,
+    gateway: Option<String>,
+    routes: Option<Vec<Option<RouteConf>>>,
+    data_dir: Option<String>,
+    resolv_conf: Option<String>,
+    reclaim: Option<String>,
+    exclude: Option<Vec<Option<String>>>,
+    cooldown: Option<u64>,
+}
+
+type Sets = Vec<Option<Vec<Option<RangeConf>>>>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RangeConf {
+    subnet: Option<String>,
+    range_start: Option<String>,
+    range_end: Option<String>,
+    gateway: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct RouteConf {
+    dst: Option<String>,
+    gw: Option<String>,
+    mtu: Option<u32>,
+    advmss: Option<u32>,
+    priority: Option<u32>,
+    table: Option<u32>,
+    scope: Option<u8>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RuntimeConf {
+    ips: Option<Vec<Option<String>>>,
+    ip_ranges: Option<Sets>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ArgsConf {
+    cni: Option<CniArgsConf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct CniArgsConf {
+    ips: Option<Vec<Option<String>>>,
+}
+
+/// What DEL and GC need, and nothing that can be wrong otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct PlaceConf {
+    ipam: Option<PlaceIpamConf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlaceIpamConf {
+    data_dir: Option<String>,
+    reclaim: Option<Lenient>,
+    cooldown: Option<Lenient>,
+}
+
+/// A value of which a wrong type does not matter.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Lenient {
+    Text(String),
+    Number(u64),
+    Other(serde::de::IgnoredAny),
+}
+
+/// The configuration as it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the leases are.
+    pub place: Place,
+    /// What may be given.
+    pub offer: Offer,
+    /// The requested addresses, in the order of CNI_ARGS, `args.cni`, `runtimeConfig`; each once.
+    pub requested: Vec<IpAddr>,
+    /// The result's routes.
+    pub routes: Vec<Route>,
+    /// The resolver configuration to be read into the result.
+    pub resolv_conf: Option<PathBuf>,
+}
+
+impl Conf {
+    /// Checks everything. `network` is the configuration's name, `asked` the value of `IP` in CNI_ARGS.
+    pub fn check(
+        self,
+        network: &str,
+        version: Version,
+        asked: Option<IpAddr>,
+    ) -> Result<Settings, ConfigError> {
+        let ipam = self.ipam.ok_or(ConfigError::NoIpam)?;
+        let runtime = self.runtime_config.unwrap_or_default();
+        let place = Place {
+            data_dir: data_dir(ipam.data_dir)?,
+            network: network_name(network)?,
+            reclaim: match ipam.reclaim.as_deref().map(str::trim) {
+                None | Some("" | "boot") => true,
+                Some("never") => false,
+                Some(other) => return Err(ConfigError::BadReclaim(other.to_owned())),
+            },
+            cooldown: ipam.cooldown.is_some_and(|seconds| seconds > 0),
+        };
+        let mut requested = Vec::from_iter(asked);
+        let lists = [self.args.and_then(|args| args.cni?.ips), runtime.ips];
+        for text in lists.into_iter().flatten().flatten() {
+            requested.push(request(text.as_deref().unwrap_or_default())?);
+        }
+        bounded("requested ips", requested.len(), MAX_REQUESTED)?;
+        let mut seen = std::collections::HashSet::with_capacity(requested.len());
+        requested.retain(|ip| seen.insert(*ip));
+
+        let mut sets = runtime.ip_ranges.unwrap_or_default();
+        if filled(&ipam.subnet).is_some() {
+            let (subnet, gateway) = (ipam.subnet, ipam.gateway);
+            let range =
+                RangeConf { subnet, gateway, range_start: ipam.range_start, range_end: ipam.range_end };
+            sets.push(Some(vec![Some(range)]));
+        }
+        sets.extend(ipam.ranges.unwrap_or_default());
+        Ok(Settings {
+            place,
+            offer: Offer {
+                sets: check_sets(sets, version)?,
+                exclude: exclude(ipam.exclude.unwrap_or_default())?,
+                cooldown: ipam.cooldown.unwrap_or(0),
+            },
+            requested,
+            routes: routes(ipam.routes.unwrap_or_default())?,
+            resolv_conf: filled(&ipam.resolv_conf).map(PathBuf::from),
+        })
+    }
+}
+
+impl PlaceConf {
+    /// Where the leases are, when nothing else of the configuration can be relied on.
+    pub fn check(self, network: &str) -> Result<Place, ConfigError> {
+        let ipam = self.ipam.unwrap_or_default();
+        Ok(Place {
+            data_dir: data_dir(ipam.data_dir)?,
+            network: network_name(network)?,
+            reclaim: !matches!(ipam.reclaim, Some(Lenient::Text(text)) if text == "never"),
+            cooldown: matches!(ipam.cooldown, Some(Lenient::Number(1..))),
+        })
+    }
+}
+
+/// An address of CNI_ARGS or of a list of requests; a prefix length may follow and does not count.
+pub fn request(text: &str) -> Result<IpAddr, ConfigError> {
+    if text.is_empty() {
+        return Err(ConfigError::EmptyRequest);
+    }
+    parse_ip_or_cidr(text)
+}
+
+/// `""` is absent, as `null` is.
+fn filled(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn bounded(key: &'static str, count: usize, bound: usize) -> Result<(), ConfigError> {
+    if count > bound { Err(ConfigError::TooMany(key, count, bound)) } else { Ok(()) }
+}
+
+fn data_dir(text: Option<String>) -> Result<PathBuf, ConfigError> {
+    let text = filled(&text).unwrap_or(DATA_DIR);
+    if text.contains('\0') {
+        return Err(ConfigError::BadPath("dataDir", text.to_owned()));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// The protocol library has checked the name already; a path is not built on anybody's word.
+fn network_name(name: &str) -> Result<String, ConfigError> {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+        return Err(ConfigError::BadPath("network name", name.to_owned()));
+    }
+    Ok(name.to_owned())
+}
+
+fn check_sets(sets: Sets, version: Version) -> Result<Vec<RangeSet>, ConfigError> {
+    if sets.is_empty() {
+        return Err(ConfigError::NoRanges);
+    }
+    bounded("ranges", sets.iter().map(|set| set.as_ref().map_or(1, Vec::len).max(1)).sum(), MAX_RANGES)?;
+    let mut checked = Vec::with_capacity(sets.len());
+    for (index, set) in sets.into_iter().enumerate() {
+        let ranges = set.unwrap_or_default().into_iter().map(|range| check_range(range.unwrap_or_default()));
+        let set = ranges.collect::<Result<_, _>>().and_then(RangeSet::new);
+        checked.push(set.map_err(|cause| match cause {
+            // The reference fails on this one while it decodes, before it knows of sets.
+            ConfigError::BadCidr(_) | ConfigError::BadIp(_) => cause,
+            cause => ConfigError::InSet(index, Box::new(cause)),
+        })?);
+    }
+    let v4 = checked.iter().filter(|set| set.is_ipv4()).count();
+    let old = match version {
+        Version::V0_1_0 => Some("0.1.0"),
+        Version::V0_2_0 => Some("0.2.0"),
+        _ => None,
+    };
+    if let Some(version) = old
+        && (v4 > 1 || checked.len() - v4 > 1)
+    {
+        return Err(ConfigError::OnePerFamily(version));
+    }
+    for (i, one) in checked.iter().enumerate() {
+        if let Some(j) = checked.iter().skip(i + 1).position(|other| one.overlaps(other)) {
+            return Err(ConfigError::SetsOverlap(i, i + 1 + j));
+        }
+    }
+    Ok(checked)
+}
+
+fn check_range(range: RangeConf) -> Result<Range, ConfigError> {
+    let ip = |text: &Option<String>| filled(text).map(parse_ip).transpose();
+    Range::new(RangeParts {
+        subnet: filled(&range.subnet).map(parse_cidr).transpose()?,
+        start: ip(&range.range_start)?,
+        end: ip(&range.range_end)?,
+        gateway: ip(&range.gateway)?,
+    })
+}
+
+fn exclude(list: Vec<Option<String>>) -> Result<Exclude, ConfigError> {
+    bounded("exclude", list.len(), MAX_EXCLUDED)?;
+    let parse = |text: Option<String>| {
+        let text = text.unwrap_or_default();
+        if text.contains('/') {
+            parse_cidr(&text)
+        } else {
+            parse_ip(&text).map(|ip| ip.to_canonical().into())
+        }
+    };
+    let nets: Vec<IpNetwork> = list.into_iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(Exclude::new(&nets))
+}
+
+fn routes(list: Vec<Option<RouteConf>>) -> Result<Vec<Route>, ConfigError> {
+    bounded("routes", list.len(), MAX_ROUTES)?;
+    let in_route = |index, cause| ConfigError::InRoute(index, Box::new(cause));
+    let mut routes = Vec::with_capacity(list.len());
+    for (index, route) in list.into_iter().enumerate() {
+        let route = route.unwrap_or_default();
+        let dst = filled(&route.dst).ok_or(ConfigError::RouteWithoutDst(index))?;
+        routes.push(Route {
+            dst: parse_cidr(dst).map_err(|cause| in_route(index, cause))?,
+            gw: filled(&route.gw).map(parse_ip).transpose().map_err(|cause| in_route(index, cause))?,
+            mtu: route.mtu.unwrap_or(0),
+            advmss: route.advmss.unwrap_or(0),
+            priority: route.priority.unwrap_or(0),
+            table: route.table,
+            scope: route.scope,
+        });
+    }
+    Ok(routes)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

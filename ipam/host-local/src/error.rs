@@ -1,0 +1,210 @@
+//! What can be wrong with a configuration, and with an allocation.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::range::Reserved;
+
+/// A configuration that cannot be meant. The texts of the reference are kept word for word where it has one:
+/// operators search logs for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// No `ipam` object.
+    NoIpam,
+    /// No range at all.
+    NoRanges,
+    /// A value that should be a CIDR; the text as given.
+    BadCidr(String),
+    /// A value that should be an address, or an address with a prefix length.
+    BadIp(String),
+    /// An address is wanted and there is none.
+    NoAddress,
+    /// A requested address is the empty string.
+    EmptyRequest,
+    /// A subnet with fewer than two usable addresses.
+    TooSmall(IpNetwork),
+    /// `::ffff:a.b.c.d/n`
+    MappedSubnet,
+    /// The subnet is not its network address.
+    HostBits(IpNetwork),
+    /// Gateway and subnet are of different families.
+    GatewayFamily {
+        /// The gateway.
+        gateway: IpAddr,
+        /// The subnet.
+        subnet: IpNetwork,
+    },
+    /// `rangeStart` outside the subnet, or after the end.
+    StartOutside {
+        /// `rangeStart`
+        start: IpAddr,
+        /// The subnet.
+        subnet: IpNetwork,
+    },
+    /// `rangeEnd` outside the subnet, or before the start.
+    EndOutside {
+        /// `rangeEnd`
+        end: IpAddr,
+        /// The subnet.
+        subnet: IpNetwork,
+    },
+    /// A set without ranges.
+    EmptySet,
+    /// A set with both families.
+    MixedFamilies,
+    /// Two ranges of one set, as text.
+    RangesOverlap(String, String),
+    /// Any of these, in the set of that index.
+    InSet(usize, Box<ConfigError>),
+    /// Two sets share an address.
+    SetsOverlap(usize, usize),
+    /// The result of this version has one address of a family.
+    OnePerFamily(&'static str),
+    /// A route without `dst`; its index.
+    RouteWithoutDst(usize),
+    /// Any of these, in the route of that index.
+    InRoute(usize, Box<ConfigError>),
+    /// More than the bound: key, count, bound.
+    TooMany(&'static str, usize, usize),
+    /// `reclaim` is neither `boot` nor `never`.
+    BadReclaim(String),
+    /// The network's name or `dataDir` cannot be part of a path.
+    BadPath(&'static str, String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIpam => write!(f, "IPAM config missing 'ipam' key"),
+            Self::NoRanges => write!(f, "no IP ranges specified"),
+            Self::BadCidr(text) => write!(f, "invalid CIDR address: {text}"),
+            Self::BadIp(text) => write!(f, "invalid IP address {text}"),
+            Self::NoAddress => write!(f, "IP <nil> not v4 nor v6"),
+            Self::EmptyRequest => write!(f, "cannot understand ip: {}", Self::NoAddress),
+            Self::TooSmall(subnet) => write!(f, "Network {subnet} too small to allocate from"),
+            Self::MappedSubnet => write!(f, "IPNet IP and Mask version mismatch"),
+            Self::HostBits(subnet) => write!(
+                f,
+                "Network has host bits set. For a subnet mask of length {} the network address is {}",
+                subnet.prefix(),
+                subnet.network()
+            ),
+            Self::GatewayFamily { gateway, subnet } => {
+                write!(f, "gateway {gateway} is not of the address family of subnet {subnet}")
+            }
+            Self::StartOutside { start, subnet } => write!(f, "RangeStart {start} not in network {subnet}"),
+            Self::EndOutside { end, subnet } => write!(f, "RangeEnd {end} not in network {subnet}"),
+            Self::EmptySet => write!(f, "empty range set"),
+            Self::MixedFamilies => write!(f, "mixed address families"),
+            Self::RangesOverlap(one, other) => write!(f, "subnets {one} and {other} overlap"),
+            Self::InSet(index, cause) => write!(f, "invalid range set {index}: {cause}"),
+            Self::SetsOverlap(one, other) => write!(f, "range set {one} overlaps with {other}"),
+            Self::OnePerFamily(version) => {
+                write!(f, "CNI version {version} does not support more than 1 address per family")
+            }
+            Self::RouteWithoutDst(index) => write!(f, "invalid route {index}: no dst"),
+            Self::InRoute(index, cause) => write!(f, "invalid route {index}: {cause}"),
+            Self::TooMany(key, count, bound) => {
+                write!(f, "{count} entries in {key}, at most {bound} are supported")
+            }
+            Self::BadReclaim(text) => write!(f, "invalid reclaim {text:?}: must be \"boot\" or \"never\""),
+            Self::BadPath(key, text) => write!(f, "{key} {text:?} cannot be part of a path"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    /// As the runtime will read it: code 7.
+    pub fn reply(&self) -> cni::Error {
+        cni::Error::new(cni::Code::InvalidConfig, self.to_string())
+    }
+}
+
+/// Why an address could not be allocated. `{}` is without the cause, which `source` gives.
+#[derive(Debug)]
+pub enum AllocError {
+    /// One of these, for the set of that index.
+    InSet(usize, Box<AllocError>),
+    /// Every address of the set (its text) is leased.
+    Exhausted(String),
+    /// This attachment holds an address of the set already.
+    Duplicate {
+        /// The address it holds.
+        ip: IpAddr,
+        /// The container.
+        container_id: String,
+    },
+    /// The requested address is another's.
+    Taken {
+        /// The address.
+        ip: IpAddr,
+        /// The set's text.
+        set: String,
+    },
+    /// The requested address is never given out.
+    Reserved {
+        /// The address.
+        ip: IpAddr,
+        /// Why.
+        why: Reserved,
+        /// The subnet of its range.
+        subnet: IpNetwork,
+    },
+    /// The requested address is in `exclude`.
+    Excluded(IpAddr),
+    /// These requested addresses are in no range.
+    Unserved(Vec<IpAddr>),
+    /// The store failed.
+    Store(host::Error),
+    /// The allocation failed and taking it back failed too: what the first failure was.
+    NotTakenBack(Box<AllocError>, host::Error),
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InSet(index, _) => write!(f, "failed to allocate for range {index}"),
+            Self::Exhausted(set) => write!(f, "no IP addresses available in range set: {set}"),
+            Self::Duplicate { ip, container_id } => {
+                write!(f, "{ip} has been allocated to {container_id}, duplicate allocation is not allowed")
+            }
+            Self::Taken { ip, set } => {
+                write!(f, "requested IP address {ip} is not available in range set {set}")
+            }
+            Self::Reserved { ip, why, subnet } => match why {
+                Reserved::Gateway => write!(f, "requested ip {ip} is subnet's gateway"),
+                Reserved::Network => write!(f, "requested ip {ip} is the network address of {subnet}"),
+                Reserved::Broadcast => write!(f, "requested ip {ip} is the broadcast address of {subnet}"),
+            },
+            Self::Excluded(ip) => write!(f, "requested ip {ip} is in the exclude list of the network"),
+            Self::Unserved(ips) => {
+                write!(f, "failed to allocate all requested IPs:")?;
+                ips.iter().try_for_each(|ip| write!(f, " {ip}"))
+            }
+            Self::Store(error) => write!(f, "{error}"),
+            Self::NotTakenBack(_, error) => {
+                write!(f, "a lease of the failed allocation is left ({error:#}); run DEL")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AllocError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::InSet(_, cause) | Self::NotTakenBack(cause, _) => Some(cause),
+            Self::Store(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<host::Error> for AllocError {
+    fn from(error: host::Error) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,296 @@
+//! Ranges as meant: checked, with every bound filled in, and the order in which their addresses are given out.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use crate::error::ConfigError;
+
+/// Addresses of one subnet, `start` to `end`, both included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The subnet; its prefix length goes into the result.
+    pub subnet: IpNetwork,
+    /// The first address that may be given.
+    pub start: IpAddr,
+    /// The last one.
+    pub end: IpAddr,
+    /// The gateway of the result; never given out. May lie outside the subnet.
+    pub gateway: IpAddr,
+}
+
+/// What a range may say, each part already parsed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RangeParts {
+    /// `subnet`
+    pub subnet: Option<IpNetwork>,
+    /// `rangeStart`
+    pub start: Option<IpAddr>,
+    /// `rangeEnd`
+    pub end: Option<IpAddr>,
+    /// `gateway`
+    pub gateway: Option<IpAddr>,
+}
+
+impl Range {
+    /// Checks the parts and fills in what is absent: gateway and start are the first address after the network's,
+    /// end is the last one before the broadcast address (IPv4), or the last one (IPv6).
+    pub fn new(parts: RangeParts) -> Result<Self, ConfigError> {
+        let subnet = parts.subnet.ok_or(ConfigError::NoAddress)?;
+        let too_long = match subnet {
+            IpNetwork::V4(net) => net.prefix() > 30,
+            IpNetwork::V6(net) => net.prefix() > 126,
+        };
+        if too_long {
+            return Err(ConfigError::TooSmall(subnet));
+        }
+        if subnet.ip() != subnet.ip().to_canonical() {
+            return Err(ConfigError::MappedSubnet);
+        }
+        if subnet.ip() != subnet.network() {
+            return Err(ConfigError::HostBits(subnet));
+        }
+        let v4 = subnet.is_ipv4();
+        let first = address(v4, number(subnet.network()) + 1);
+        let last = match subnet {
+            IpNetwork::V4(net) => address(v4, number(IpAddr::V4(net.broadcast())) - 1),
+            IpNetwork::V6(net) => IpAddr::V6(net.broadcast()),
+        };
+        let gateway = parts.gateway.map_or(first, |gateway| gateway.to_canonical());
+        if gateway.is_ipv4() != v4 {
+            return Err(ConfigError::GatewayFamily { gateway, subnet });
+        }
+        let end = parts.end.map(|end| end.to_canonical());
+        let start = match parts.start.map(|start| start.to_canonical()) {
+            None => first,
+            // An end before the start is told as a start outside, as the reference does.
+            Some(start) if subnet.contains(start) && start <= end.unwrap_or(last) => start,
+            Some(start) => return Err(ConfigError::StartOutside { start, subnet }),
+        };
+        let end = match end {
+            None => last,
+            Some(end) if subnet.contains(end) && end >= start => end,
+            Some(end) => return Err(ConfigError::EndOutside { end, subnet }),
+        };
+        Ok(Self { subnet, start, end, gateway })
+    }
+
+    /// Whether the address lies between start and end.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == self.start.is_ipv4() && self.start <= ip && ip <= self.end
+    }
+
+    fn overlaps(&self, other: &Range) -> bool {
+        self.start.is_ipv4() == other.start.is_ipv4() && self.start <= other.end && other.start <= self.end
+    }
+
+    /// Why this address of the range is never given out, if so.
+    pub fn reserved(&self, ip: IpAddr) -> Option<Reserved> {
+        if ip == self.gateway {
+            Some(Reserved::Gateway)
+        } else if ip == self.subnet.network() {
+            Some(Reserved::Network)
+        } else if self.subnet.is_ipv4() && ip == self.subnet.broadcast() {
+            Some(Reserved::Broadcast)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.start, self.end)
+    }
+}
+
+/// Addresses inside a range that belong to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The range's gateway.
+    Gateway,
+    /// The subnet's own address (RFC 1122, 3.2.1.3; for IPv6 the subnet-router anycast address, RFC 4291, 2.6.1).
+    Network,
+    /// The IPv4 broadcast address.
+    Broadcast,
+}
+
+/// Ranges of one family of which each attachment gets one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeSet(Vec<Range>);
+
+impl RangeSet {
+    /// Checks that there is a range, that all are of one family, and that none overlap.
+    pub fn new(ranges: Vec<Range>) -> Result<Self, ConfigError> {
+        let first = ranges.first().ok_or(ConfigError::EmptySet)?;
+        if ranges.iter().any(|range| range.start.is_ipv4() != first.start.is_ipv4()) {
+            return Err(ConfigError::MixedFamilies);
+        }
+        for (i, one) in ranges.iter().enumerate() {
+            if let Some(other) = ranges.iter().skip(i + 1).find(|other| one.overlaps(other)) {
+                return Err(ConfigError::RangesOverlap(one.to_string(), other.to_string()));
+            }
+        }
+        Ok(Self(ranges))
+    }
+
+    /// Whether it gives IPv4 addresses.
+    pub fn is_ipv4(&self) -> bool {
+        self.0.first().is_some_and(|range| range.start.is_ipv4())
+    }
+
+    /// The range that the address lies in.
+    pub fn range_of(&self, ip: IpAddr) -> Option<&Range> {
+        self.0.iter().find(|range| range.contains(ip))
+    }
+
+    /// Whether an address lies in ranges of both.
+    pub fn overlaps(&self, other: &RangeSet) -> bool {
+        self.0.iter().any(|one| other.0.iter().any(|two| one.overlaps(two)))
+    }
+
+    /// The addresses that may be given, in round-robin order: from the one after `last` to the end of its range,
+    /// through the following ranges, and round to `last` itself. From the first range's start when `last` is none
+    /// of the set's. Holes are jumped over, not stepped through: the cost is of the addresses that are tried.
+    pub fn candidates(&self, last: Option<IpAddr>, exclude: &Exclude) -> Candidates {
+        let v4 = self.is_ipv4();
+        let whole = |range: &Range| (number(range.start), number(range.end));
+        let at = last.and_then(|last| {
+            let index = self.0.iter().position(|range| range.contains(last))?;
+            Some((index, number(last)))
+        });
+        let mut spans = Vec::with_capacity(self.0.len() + 1);
+        match at {
+            None => spans.extend(self.0.iter().map(|range| (range, whole(range)))),
+            Some((index, last)) => {
+                let (before, from) = self.0.split_at(index);
+                let Some((own, after)) = from.split_first() else { return Candidates::default() };
+                let (start, end) = whole(own);
+                if last < end {
+                    spans.push((own, (last + 1, end)));
+                }
+                spans.extend(after.iter().chain(before).map(|range| (range, whole(range))));
+                spans.push((own, (start, last)));
+            }
+        }
+        let mut free = Vec::with_capacity(spans.len());
+        for (range, span) in spans {
+            let mut holes: Vec<_> = exclude.spans(v4).collect();
+            let single = |ip: IpAddr| (number(ip), number(ip));
+            if range.gateway.is_ipv4() == v4 {
+                holes.push(single(range.gateway));
+            }
+            holes.push(single(range.subnet.network()));
+            if v4 {
+                holes.push(single(range.subnet.broadcast()));
+            }
+            holes.sort_unstable();
+            cut(span, &holes, |part| free.push(part));
+        }
+        Candidates { v4, spans: free, at: 0 }
+    }
+
+    /// The gateway and prefix length that go with an address of the set.
+    pub fn describe(&self, ip: IpAddr) -> Option<(IpNetwork, IpAddr)> {
+        let range = self.range_of(ip)?;
+        Some((IpNetwork::new(ip, range.subnet.prefix()).ok()?, range.gateway))
+    }
+}
+
+impl fmt::Display for RangeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, range) in self.0.iter().enumerate() {
+            write!(f, "{}{range}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the parts of `span` that no hole covers; holes are sorted and may overlap.
+fn cut((mut from, to): Span, holes: &[Span], mut part: impl FnMut(Span)) {
+    for &(low, high) in holes {
+        if high < from {
+            continue;
+        }
+        if low > to {
+            break;
+        }
+        if low > from {
+            part((from, low - 1));
+        }
+        if high >= to {
+            return;
+        }
+        from = high + 1;
+    }
+    part((from, to));
+}
+
+/// Addresses in the order in which they are tried. See [`RangeSet::candidates`].
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    v4: bool,
+    spans: Vec<Span>,
+    at: usize,
+}
+
+impl Iterator for Candidates {
+    type Item = IpAddr;
+
+    fn next(&mut self) -> Option<IpAddr> {
+        let (from, to) = self.spans.get_mut(self.at)?;
+        let ip = address(self.v4, *from);
+        if from < to {
+            *from += 1;
+        } else {
+            self.at += 1;
+        }
+        Some(ip)
+    }
+}
+
+/// Addresses that are never given out, also not on request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exclude(Vec<(bool, Span)>);
+
+impl Exclude {
+    /// Host bits of a network do not matter.
+    pub fn new(nets: &[IpNetwork]) -> Self {
+        let span = |net: &IpNetwork| (net.is_ipv4(), (number(net.network()), number(net.broadcast())));
+        Self(nets.iter().map(span).collect())
+    }
+
+    /// Whether the address is excluded.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let n = number(ip);
+        self.spans(ip.is_ipv4()).any(|(low, high)| low <= n && n <= high)
+    }
+
+    fn spans(&self, v4: bool) -> impl Iterator<Item = Span> {
+        self.0.iter().filter(move |(of, _)| *of == v4).map(|(_, span)| *span)
+    }
+}
+
+/// First and last number, both included.
+type Span = (u128, u128);
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+/// The inverse of [`number`]. A number past the family's last is the last.
+fn address(v4: bool, n: u128) -> IpAddr {
+    if v4 {
+        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX)))
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(n))
+    }
+}
+
+#[cfg(test)]
+#[path = "range_tests.rs"]
+mod tests;

@@ -1,0 +1,434 @@
+//! The lease directory `<dataDir>/<network>/`, shared with the reference byte for byte.
+//!
+//! One file per leased address, named by it, holding container id, CR LF, interface name; `last_reserved_ip.<i>`, the
+//! last address given by range set `i`; and `lock`, whose `flock` every operation of either suite holds. We hold it
+//! over a whole operation. Only files named as addresses are leases, and only directly in the directory.
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use host::file::{self, Draft, Made, Sync};
+
+use crate::boot::{self, Roots, Verdict};
+use crate::index::{self, Index, Stamp};
+use crate::lease::{self, Holder};
+use crate::rest;
+
+const LEASE_MODE: u32 = 0o600;
+const LOCK_MODE: u32 = 0o750;
+const DIR_MODE: u32 = 0o755;
+
+/// Where a network's leases are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `dataDir`
+    pub data_dir: PathBuf,
+    /// The network's name, already checked to be one part of a path.
+    pub network: String,
+    /// Whether leases of an earlier boot are dropped.
+    pub reclaim: bool,
+    /// Whether the times of release are noted.
+    pub cooldown: bool,
+}
+
+impl Place {
+    /// The network's directory.
+    pub fn dir(&self) -> PathBuf {
+        self.data_dir.join(&self.network)
+    }
+}
+
+/// The directory, open and locked.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    handle: File,
+    _lock: File,
+    boot_id: Option<String>,
+    record: Option<PathBuf>,
+    recorded: bool,
+    index_path: PathBuf,
+    log: Option<PathBuf>,
+    owners: Owners,
+    /// Whether the directory or the index changed, so that the stamp must be renewed.
+    dirty: bool,
+    /// The first lease file that could not be read.
+    unreadable: Option<host::Error>,
+}
+
+/// Where it says who holds what.
+#[derive(Debug)]
+enum Owners {
+    /// In the index, which is complete.
+    Indexed(Index),
+    /// Here, as read from the directory just now.
+    Listed(Vec<(u64, IpAddr)>),
+}
+
+impl Store {
+    /// Opens the network's directory, creating it with its parents where it is missing, waits for its lock, and
+    /// drops the leases of an earlier boot.
+    pub fn open(roots: &Roots, place: &Place) -> Result<Self, host::Error> {
+        let dir = place.dir();
+        let handle = match file::open_dir(&dir) {
+            Err(error) if error.errno() == Some(nix::libc::ENOENT) => {
+                file::create_dir(&dir, DIR_MODE)?;
+                file::open_dir(&dir)?
+            }
+            opened => opened?,
+        };
+        let lock_path = dir.join("lock");
+        let lock = file::lock(&lock_path, LOCK_MODE)?;
+        let meta = handle.metadata().map_err(|cause| host::Error::new("read", show(&dir), cause))?;
+        // By identity, not by path: every path to this directory must lead to one index.
+        let base = {
+            use std::os::unix::fs::MetadataExt;
+            roots.run.join(format!("{:x}-{:x}", meta.dev(), meta.ino()))
+        };
+        let boot_id = roots.boot_id();
+        let boot = boot_id.as_deref().map_or(0, index::key);
+        let mut store = Self {
+            handle,
+            _lock: lock,
+            record: place.reclaim.then(|| boot::record_path(&place.data_dir, &place.network)),
+            recorded: false,
+            log: place.cooldown.then(|| base.with_extension("rested")),
+            index_path: base,
+            owners: Owners::Listed(Vec::new()),
+            dirty: false,
+            unreadable: None,
+            boot_id,
+            dir,
+        };
+        match Index::open(&store.index_path, boot, boot::mtime_nanos(&meta)) {
+            Some((index, recorded)) => {
+                store.owners = Owners::Indexed(index);
+                store.recorded = recorded;
+            }
+            None => {
+                store.reclaim(&meta, &lock_path)?;
+                store.rebuild()?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// Drops the leases of an earlier boot and records this one.
+    fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<(), host::Error> {
+        let (Some(record), Some(boot_id)) = (&self.record, &self.boot_id) else { return Ok(()) };
+        let verdict = Verdict::read(record, boot_id, meta, lock);
+        if matches!(verdict, Verdict::All | Verdict::Between(..)) {
+            for ip in self.list()? {
+                let path = self.path(ip);
+                let condemned = verdict.condemns(|| fs::symlink_metadata(&path).ok()?.modified().ok());
+                if condemned && remove_lease(&path).is_err() {
+                    // The address stays taken; with the old record kept, the next operation tries again.
+                    return Ok(());
+                }
+            }
+        }
+        // The record comes after: killed before it, the next operation finds the rest of the old leases.
+        self.recorded = verdict == Verdict::Current || boot::write_record(record, boot_id);
+        Ok(())
+    }
+
+    /// Reads every lease, clears away what killed processes left, and writes the index.
+    fn rebuild(&mut self) -> Result<(), host::Error> {
+        let mut owners = Vec::new();
+        self.unreadable = None;
+        let unreadable = self.visit(|ip, text| {
+            owners.push((index::key(text), ip));
+            Ok(())
+        })?;
+        // A store that can only be read still answers; what stays is not in the way.
+        let _ = file::sweep(&self.dir);
+        // An index that does not know a lease would say that nobody holds it.
+        self.owners = match Index::build(&self.index_path, &owners) {
+            Ok(index) if unreadable.is_none() => Owners::Indexed(index),
+            _ => Owners::Listed(owners),
+        };
+        self.unreadable = unreadable;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Calls `each` with every lease and its text (trimmed), removing empty files: a lease without an owner is what
+    /// a killed reference leaves. Gives the error of the first file that could not be read, and goes on.
+    fn visit(
+        &self,
+        mut each: impl FnMut(IpAddr, &str) -> Result<(), host::Error>,
+    ) -> Result<Option<host::Error>, host::Error> {
+        let mut unreadable = None;
+        for ip in self.list()? {
+            match self.text(ip) {
+                // If it cannot be removed, the address stays taken.
+                Ok(Some(text)) if text.is_empty() => drop(file::remove(&self.path(ip))),
+                Ok(Some(text)) => each(ip, &text)?,
+                Ok(None) => {}
+                // A directory named as an address takes the address and is nobody's.
+                Err(error) if error.errno() == Some(nix::libc::EISDIR) => {}
+                Err(error) => unreadable = unreadable.or(Some(error)),
+            }
+        }
+        Ok(unreadable)
+    }
+
+    fn list(&self) -> Result<Vec<IpAddr>, host::Error> {
+        lease::addresses_in(&self.dir)
+    }
+
+    fn path(&self, ip: IpAddr) -> PathBuf {
+        self.dir.join(ip.to_string())
+    }
+
+    fn text(&self, ip: IpAddr) -> Result<Option<String>, host::Error> {
+        lease::text(&self.dir, ip)
+    }
+
+    /// Who holds the address, as the lease file says it, for a person to read; `None` when nobody does.
+    pub fn holder_of(&self, ip: IpAddr) -> Result<Option<String>, host::Error> {
+        self.text(ip)
+    }
+
+    /// The addresses whose lease has exactly this text.
+    fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+        let key = index::key(text);
+        let hints = match &self.owners {
+            Owners::Indexed(index) => match index.get(key) {
+                Ok(ips) => ips,
+                Err(_) => {
+                    self.rebuild()?;
+                    return self.find_listed(key, text);
+                }
+            },
+            Owners::Listed(_) => return self.find_listed(key, text),
+        };
+        self.verified(hints, text)
+    }
+
+    fn find_listed(&self, key: u64, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+        let hints = match &self.owners {
+            Owners::Listed(all) => all.iter().filter(|(of, _)| *of == key).map(|(_, ip)| *ip).collect(),
+            Owners::Indexed(index) => {
+                index.get(key).map_err(|cause| host::Error::new("read", show(&self.index_path), cause))?
+            }
+        };
+        self.verified(hints, text)
+    }
+
+    fn verified(&self, hints: Vec<IpAddr>, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+        let mut found = Vec::with_capacity(hints.len());
+        for ip in hints {
+            if self.text(ip)?.is_some_and(|is| is == text) {
+                found.push(ip);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// What the holder holds, leases with the id alone included: who has one may not get another.
+    pub fn held(&mut self, holder: &Holder) -> Result<Vec<IpAddr>, host::Error> {
+        let mut ips = self.find(&holder.text)?;
+        ips.extend(self.find(&holder.legacy)?);
+        Ok(ips)
+    }
+
+    /// What the holder holds; leases with the id alone only when there is no other, since they may be those of
+    /// another interface.
+    /// With them their text.
+    fn releasable<'h>(&mut self, holder: &'h Holder) -> Result<(Vec<IpAddr>, &'h str), host::Error> {
+        let own = self.find(&holder.text)?;
+        if own.is_empty() {
+            Ok((self.find(&holder.legacy)?, &holder.legacy))
+        } else {
+            Ok((own, &holder.text))
+        }
+    }
+
+    /// The content of a lease file that is still without an address.
+    pub fn draft<'a>(&'a self, holder: &'a Holder) -> Result<Draft<'a>, host::Error> {
+        Draft::new(&self.dir, holder.text.as_bytes(), LEASE_MODE)
+    }
+
+    /// Enters a lease that a draft was linked as.
+    pub fn enter(&mut self, ip: IpAddr, holder: &Holder) {
+        self.dirty = true;
+        let key = index::key(&holder.text);
+        let failed = match &mut self.owners {
+            Owners::Indexed(index) => index.insert(key, ip).is_err(),
+            Owners::Listed(all) => {
+                all.push((key, ip));
+                false
+            }
+        };
+        if failed {
+            self.forsake_index();
+        }
+    }
+
+    /// Gives up the index for this operation; without a stamp the next one builds it anew.
+    fn forsake_index(&mut self) {
+        self.owners = Owners::Listed(Vec::new());
+        self.dirty = false;
+    }
+
+    /// Removes an empty file of this name, if it is one: an empty file is a free address.
+    pub fn clear_empty(&self, ip: IpAddr) -> Result<bool, host::Error> {
+        let path = self.path(ip);
+        if lease::is_empty_file(&path) { file::remove(&path) } else { Ok(false) }
+    }
+
+    /// The last address that the set gave.
+    pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
+        lease::last_reserved(&self.dir, set)
+    }
+
+    /// Sets the last address that the set gave.
+    pub fn set_last_reserved(&mut self, set: usize, ip: IpAddr) -> Result<(), host::Error> {
+        self.dirty = true;
+        // Lost in a power cut, it only begins the round anew.
+        file::replace_whole(
+            &lease::pointer(&self.dir, set),
+            ip.to_string().as_bytes(),
+            LEASE_MODE,
+            Sync::Later,
+        )
+    }
+
+    /// Removes a lease of which it is known whose it is.
+    fn drop_lease(&mut self, ip: IpAddr, text: &str) -> Result<(), host::Error> {
+        self.dirty = true;
+        file::remove(&self.path(ip))?;
+        let failed = match &mut self.owners {
+            Owners::Indexed(index) => index.remove(index::key(text), ip).is_err(),
+            Owners::Listed(all) => {
+                all.retain(|(_, of)| *of != ip);
+                false
+            }
+        };
+        if failed {
+            self.forsake_index();
+        }
+        Ok(())
+    }
+
+    /// Takes back a lease that this very operation made; the address does not rest, nobody had it.
+    pub fn take_back(&mut self, ip: IpAddr, holder: &Holder) -> Result<(), host::Error> {
+        self.drop_lease(ip, &holder.text)
+    }
+
+    /// Removes all leases of the holder. What was removed is gone also when a later one fails.
+    pub fn release(&mut self, holder: &Holder) -> Result<(), host::Error> {
+        let (ips, text) = self.releasable(holder)?;
+        let mut failure = None;
+        let mut gone = Vec::with_capacity(ips.len());
+        for ip in ips {
+            match self.drop_lease(ip, text) {
+                Ok(()) => gone.push(ip),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        self.rest(&gone);
+        self.commit();
+        // Nothing found, but a lease could not be read: it may be this one, and a retry may tell.
+        match (failure, gone.is_empty(), self.unreadable.take()) {
+            (Some(error), ..) | (None, true, Some(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every lease that `valid` does not know; it is asked with the container id and, unless the lease is an
+    /// old one, the interface. Goes on after errors and gives the first.
+    pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<(), host::Error> {
+        let mut stale = Vec::new();
+        let mut failure = self.visit(|ip, text| {
+            let known = match text.split_once("\r\n") {
+                Some((id, ifname)) => valid(id, Some(ifname)),
+                None => valid(text, None),
+            };
+            if !known {
+                stale.push((ip, text.to_owned()));
+            }
+            Ok(())
+        })?;
+        let mut gone = Vec::with_capacity(stale.len());
+        for (ip, text) in stale {
+            match self.drop_lease(ip, &text) {
+                Ok(()) => gone.push(ip),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        self.rest(&gone);
+        self.commit();
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn rest(&self, ips: &[IpAddr]) {
+        if let Some(log) = &self.log
+            && !ips.is_empty()
+        {
+            rest::note(log, ips);
+        }
+    }
+
+    /// The addresses that rest for `cooldown` seconds after their release.
+    pub fn resting(&self, cooldown: u64) -> std::collections::HashSet<IpAddr> {
+        self.log.as_ref().map(|log| rest::resting(log, cooldown)).unwrap_or_default()
+    }
+
+    /// Makes the names of new leases outlive a power cut.
+    pub fn sync(&self) -> Result<(), host::Error> {
+        file::sync_dir(&self.handle, &self.dir)
+    }
+
+    /// Ends the operation: the directory, the boot record and the index get one time, by which the next operation
+    /// knows that nobody came in between. Nothing here can fail the operation: without the stamp, the next one reads
+    /// the directory.
+    pub fn commit(&mut self) {
+        if !self.dirty {
+            return;
+        }
+        self.dirty = false;
+        let now = SystemTime::now();
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let Ok(dir_mtime) = i128::try_from(since_epoch.as_nanos()) else { return };
+        if file::set_modified(&self.handle, &self.dir, now).is_err() {
+            return;
+        }
+        if let (Some(record), Some(boot_id), true) = (&self.record, &self.boot_id, self.recorded) {
+            self.recorded = touch(record, now).is_ok()
+                || (boot::write_record(record, boot_id) && touch(record, now).is_ok());
+        }
+        if let Owners::Indexed(index) = &self.owners {
+            let boot = self.boot_id.as_deref().map_or(0, index::key);
+            let _ = index.stamp(Stamp { boot, dir_mtime, recorded: self.recorded });
+        }
+    }
+}
+
+fn remove_lease(path: &Path) -> Result<(), host::Error> {
+    match file::remove(path) {
+        Err(error) if error.errno() == Some(nix::libc::EISDIR) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+fn touch(path: &Path, time: SystemTime) -> nix::Result<()> {
+    use nix::sys::stat::{UtimensatFlags, utimensat};
+    use nix::sys::time::TimeSpec;
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let time = TimeSpec::from(since_epoch);
+    utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink)
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Links the draft as this address; false when it is leased.
+pub fn claim(draft: &mut Draft<'_>, ip: IpAddr) -> Result<bool, host::Error> {
+    Ok(draft.link(&ip.to_string())? == Made::Created)
+}
