@@ -4,6 +4,8 @@ mod answer;
 mod check;
 mod config;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
