@@ -1,5 +1,8 @@
 //! Telling the link that an address lives here now: gratuitous ARP (RFC 5227, section 3) and unsolicited
 //! Neighbour Advertisements (RFC 4861, section 7.2.6), so that nobody sends to the address's previous owner.
+//!
+//! These are for links that [`crate::netlink::Netlink::announce`] cannot serve: closing the packet socket (or exiting with
+//! it) waits for an RCU grace period, 10 ms, several times the cost of all else that an attachment needs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -255,36 +255,64 @@ network_test! {
     }
 }
 
+/// A pod with an address of each family on a port that forwards, whose neighbour on the bridge believes that another
+/// station has these addresses; gives the pod's socket and the index of its `eth0`.
+fn pod_with_stale_neighbour(pod: &NetNs, addresses: &[IpAddr]) -> (Netlink, u32) {
+    let index = attach(pod, "veth0");
+    let host = Netlink::open().unwrap();
+    let bridge = port("br0");
+    add(&host, bridge, "10.1.0.1/24", true);
+    add(&host, bridge, "fd00::1/64", true);
+    let netlink = Netlink::open_in(pod).unwrap();
+    let change = LinkChange { mac: Some(POD_MAC), ..LinkChange::default() };
+    netlink.set_link(index, &change).unwrap();
+    add(&netlink, index, "10.1.0.2/24", true);
+    add(&netlink, index, "fd00::2/64", true);
+    up(&netlink, index);
+    host.wait_for_port_forwarding(port("veth0"), soon()).unwrap();
+    for &ip in addresses {
+        host.set_neighbour(bridge, ip, Mac([2, 0, 0, 0, 0, 0xee]), NeighbourState::Stale).unwrap();
+    }
+    (netlink, index)
+}
+
+fn neighbour_knows(ip: IpAddr, mac: Mac) -> bool {
+    let found = look("ip -j neigh show dev br0");
+    found.as_array().unwrap().iter().any(|n| n["dst"] == ip.to_string() && n["lladdr"] == mac.to_string())
+}
+
 network_test! {
     /// A reused address must reach its new owner at once: RFC 5227, section 3; RFC 4861, section 7.2.6.
     fn an_announcement_replaces_what_a_neighbour_had_cached() {
         let pod = another_network();
-        let index = attach(&pod, "veth0");
-        let host = Netlink::open().unwrap();
-        let bridge = port("br0");
         let addresses: [IpAddr; 2] = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        add(&host, bridge, "10.1.0.1/24", true);
-        add(&host, bridge, "fd00::1/64", true);
-        let netlink = Netlink::open_in(&pod).unwrap();
-        // Down: nothing can be sent.
-        let refused = pod.enter(|| announce::announce(index, POD_MAC, &addresses)).unwrap().unwrap_err();
-        assert_eq!(refused.errno(), Some(100), "{refused:#}");
-        pod.enter(|| sysctl::write("net/ipv4/conf/eth0/arp_notify", "0")).unwrap().unwrap();
-        add(&netlink, index, "10.1.0.2/24", true);
-        add(&netlink, index, "fd00::2/64", true);
-        up(&netlink, index);
-        host.wait_for_port_forwarding(port("veth0"), soon()).unwrap();
-        for ip in addresses {
-            host.set_neighbour(bridge, ip, Mac([2, 0, 0, 0, 0, 0xee]), NeighbourState::Stale).unwrap();
-        }
+        let (netlink, index) = pod_with_stale_neighbour(&pod, &addresses);
         pod.enter(|| announce::announce(index, POD_MAC, &addresses)).unwrap().unwrap();
         for ip in addresses {
-            let replaced = || {
-                let found = look("ip -j neigh show dev br0");
-                let entries = found.as_array().unwrap();
-                entries.iter().any(|n| n["dst"] == ip.to_string() && n["lladdr"] == POD_MAC.to_string())
-            };
-            assert!(becomes_true(replaced), "{ip}: {}", look("ip -j neigh show dev br0"));
+            assert!(becomes_true(|| neighbour_knows(ip, POD_MAC)), "{ip}: {}", look("ip -j neigh show dev br0"));
         }
+        netlink.set_link(index, &LinkChange { up: Some(false), ..LinkChange::default() }).unwrap();
+        let refused = pod.enter(|| announce::announce(index, POD_MAC, &addresses)).unwrap().unwrap_err();
+        assert_eq!(refused.errno(), Some(100), "{refused:#}");
+    }
+}
+
+network_test! {
+    /// The same through the kernel's own announcements, without a packet socket.
+    fn the_kernel_announces_when_the_address_of_a_link_is_set_again() {
+        let pod = another_network();
+        let addresses: [IpAddr; 2] = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let (netlink, index) = pod_with_stale_neighbour(&pod, &addresses);
+        pod.enter(|| {
+            sysctl::write("net/ipv4/conf/eth0/arp_notify", "1").unwrap();
+            sysctl::write("net/ipv6/conf/eth0/ndisc_notify", "1").unwrap();
+        })
+        .unwrap();
+        netlink.announce(index, POD_MAC).unwrap();
+        for ip in addresses {
+            assert!(becomes_true(|| neighbour_knows(ip, POD_MAC)), "{ip}: {}", look("ip -j neigh show dev br0"));
+        }
+        let link = netlink.link_by_index(index).unwrap().unwrap();
+        assert_eq!((link.mac, link.up()), (Some(POD_MAC), true));
     }
 }

@@ -252,6 +252,19 @@ impl Netlink {
         self.change("change link", change_request(index, change), || self.link_label(index))
     }
 
+    /// Has the kernel announce every address of a link that is up, by setting the Ethernet address that it has: a
+    /// gratuitous ARP for each IPv4 address if `net/ipv4/conf/<link>/arp_notify` is 1, an unsolicited Neighbour
+    /// Advertisement for each IPv6 address if `net/ipv6/conf/<link>/ndisc_notify` is 1.
+    ///
+    /// Preferred to [`crate::announce::announce`]: closing a packet socket waits for an RCU grace period, 10 ms.
+    ///
+    /// # Errors
+    /// What the kernel said; ipvlan links cannot have their address set (`is_not_supported`).
+    pub fn announce(&self, index: u32, mac: Mac) -> Result<()> {
+        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
+        self.change("announce addresses of", change_request(index, &change), || self.link_label(index))
+    }
+
     /// Deletes a link; a veth takes its peer along.
     ///
     /// # Errors
