@@ -150,8 +150,9 @@ fn container_sysctls(config: &Config, ifname: &str, ipv6: bool) -> Piece {
         settings.push(set(&v6("enhanced_dad"), "1", false));
     }
     settings.push(set(&v6("accept_dad"), if config.dad { "1" } else { "0" }, false));
-    // The kernel announces the address again whenever the link comes up.
+    // The kernel announces the addresses when the plan says so, and again whenever the link comes up.
     settings.push(set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false));
+    settings.push(set(&v6("ndisc_notify"), "1", false));
     Piece::Sysctls(Sysctls {
         place: Place::Sandbox,
         purpose: "failed to prepare the container for IPv6",

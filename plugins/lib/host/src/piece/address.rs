@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Drift, Kernel, Part, Place, Undo};
 use crate::netlink::{self, LinkChange, NewAddress};
-use crate::{Error, Mac, Result, announce};
+use crate::{Error, Mac, Result};
 
 /// An address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +181,11 @@ fn text(route: &netlink::Route) -> String {
 }
 
 /// Neighbours that do not send to an address's previous owner any more.
+///
+/// The kernel itself announces every address of a link (gratuitous ARP; unsolicited Neighbour Advertisement, RFC 4861
+/// 7.2.6) when the link is given its Ethernet address, even the one that it has, if its `arp_notify` and
+/// `ndisc_notify` are on. A packet socket of our own would do the same, and cost 8 ms at its close, which waits for
+/// every reader in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// The container's link.
@@ -196,13 +201,13 @@ pub struct Announcement {
 impl Part for Announcement {
     // Neighbours that miss it learn by themselves within seconds, so its failure is not the attachment's.
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
-        let index = kernel.index(Place::Sandbox, &self.link)?;
-        if let Some(host_link) = kernel.host.link_by_name(&self.host_link)? {
-            for address in &self.addresses {
-                let _ = kernel.host.delete_neighbour(host_link.index, *address);
-            }
+        let host_index = kernel.index(Place::Host, &self.host_link)?;
+        for address in &self.addresses {
+            let _ = kernel.host.delete_neighbour(host_index, *address);
         }
-        let _ = kernel.within(Place::Sandbox, || announce::announce(index, self.mac, &self.addresses))?;
+        let index = kernel.index(Place::Sandbox, &self.link)?;
+        let change = LinkChange { mac: Some(self.mac), ..LinkChange::default() };
+        let _ = kernel.sandbox.set_link(index, &change);
         Ok(())
     }
 
