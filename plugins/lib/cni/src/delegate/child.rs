@@ -19,7 +19,7 @@ use crate::env::Env;
 pub(super) const MOST_OUTPUT: usize = 8 << 20;
 /// The most bytes of its standard error that are kept; what it says beyond that is dropped.
 const MOST_STDERR: usize = 64 << 10;
-/// How often a program that is just being written is tried, a second apart (C-087).
+/// How often a program that is just being written is tried, a second apart.
 const TRIES: u32 = 6;
 /// How often it is looked whether a child that has stopped talking has ended, in milliseconds. Only a child whose
 /// own children have inherited its output makes us come to that.
@@ -42,12 +42,6 @@ impl Finished {
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "unknown status".into(),
         }
-    }
-
-    /// C-082
-    pub(super) fn forward_stderr(&self) {
-        // A log that nobody can take is no reason to fail.
-        let _ = io::stderr().write_all(&self.stderr);
     }
 }
 
@@ -73,12 +67,17 @@ fn spawn(program: &Path, env: &Env, command: Command) -> io::Result<Child> {
     let mut process = std::process::Command::new(program);
     process.envs(env.set()).env("CNI_COMMAND", command.as_str());
     process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    persist(&mut process, || sleep(Duration::from_secs(1)))
+}
+
+/// Starts the process, again after each pause as long as its program is being written (C-087).
+fn persist(process: &mut std::process::Command, mut pause: impl FnMut()) -> io::Result<Child> {
     let mut tries = 1;
     loop {
         match process.spawn() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && tries < TRIES => {
                 tries += 1;
-                sleep(Duration::from_secs(1));
+                pause();
             }
             outcome => return outcome,
         }
@@ -184,5 +183,29 @@ impl<P: Read> Ear<P> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, copy};
+
+    use super::*;
+
+    /// C-087
+    #[test]
+    fn a_program_that_is_being_written_is_tried_six_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("true");
+        copy("/bin/true", &program).unwrap();
+
+        let writer = File::options().append(true).open(&program).unwrap();
+        let mut pauses = 0;
+        let error = persist(&mut std::process::Command::new(&program), || pauses += 1).unwrap_err();
+        assert_eq!((error.kind(), pauses), (ErrorKind::ExecutableFileBusy, 5));
+
+        let mut writer = Some(writer);
+        let mut child = persist(&mut std::process::Command::new(&program), || drop(writer.take())).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 }

@@ -2,6 +2,7 @@
 
 mod child;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -29,7 +30,7 @@ impl<'r> Delegate<'r> {
     /// ADD; on an error DEL has been run (C-085), whose own error would only hide the first one.
     pub(crate) fn add(&self, version: Version) -> Result<AddResult, Error> {
         let finished = self.start(Command::Add)?;
-        let result = self.judge(&finished).and_then(|()| {
+        let result = judge(&finished, self.name, &mut io::stderr()).and_then(|()| {
             AddResult::parse(&finished.stdout, version).map_err(|error| {
                 let msg = format!("failed to parse the result of plugin \"{}\": {}", self.name, error.msg);
                 Error { msg, ..error }
@@ -44,7 +45,7 @@ impl<'r> Delegate<'r> {
     /// Any other command.
     pub(crate) fn run(&self, command: Command) -> Result<(), Error> {
         let finished = self.start(command)?;
-        self.judge(&finished)
+        judge(&finished, self.name, &mut io::stderr())
     }
 
     fn start(&self, command: Command) -> Result<Finished, Error> {
@@ -54,21 +55,22 @@ impl<'r> Delegate<'r> {
             Error { msg, ..error }
         })
     }
+}
 
-    fn judge(&self, finished: &Finished) -> Result<(), Error> {
-        if finished.overflowed {
-            return Err(Error::internal(format!(
-                "plugin \"{}\" printed more than {} bytes and was killed",
-                self.program.display(),
-                child::MOST_OUTPUT
-            )));
-        }
-        if !finished.status.success() {
-            return Err(complaint(finished));
-        }
-        finished.forward_stderr();
-        Ok(())
+/// Whether a delegate has succeeded; then its log goes where ours goes (C-082).
+fn judge(finished: &Finished, name: &str, log: &mut dyn Write) -> Result<(), Error> {
+    if finished.overflowed {
+        let most = child::MOST_OUTPUT;
+        return Err(Error::internal(format!(
+            "plugin \"{name}\" printed more than {most} bytes and was killed"
+        )));
     }
+    if !finished.status.success() {
+        return Err(complaint(finished));
+    }
+    // A log that nobody takes is no reason to fail.
+    let _ = log.write_all(&finished.stderr);
+    Ok(())
 }
 
 /// C-080

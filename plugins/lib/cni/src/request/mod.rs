@@ -202,3 +202,6 @@ impl Request {
 fn unloadable(error: &DecodeError) -> Error {
     Error::internal(format!("failed to load netconf: {error}"))
 }
+
+#[cfg(test)]
+mod tests;
