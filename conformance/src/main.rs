@@ -15,6 +15,7 @@ mod room;
 mod runner;
 mod snapshot;
 mod socket;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

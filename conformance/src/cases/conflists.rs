@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist, Runtime};
 
 use crate::case::Case;
-use crate::leftover;
 use crate::room::{Room, shown};
 
 pub const CASES: &[Case] =
@@ -58,7 +57,7 @@ fn every_file(room: &Room) -> Result<()> {
         runtime.del(&list, &attachment).with_context(told("DEL again"))?;
         let bridges: Vec<_> =
             list.plugins.iter().filter_map(|plugin| plugin.object.get("bridge")?.as_str()).collect();
-        let left = leftover::of_attachments(&room.changes_since(&before)?, &bridges, &[&container.id]);
+        let left = room.left_since(&before, &bridges, &[&container.id])?;
         ensure!(left.is_empty(), "{file}: left behind: {}", shown(&left));
     }
     Ok(())

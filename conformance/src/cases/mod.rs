@@ -1,8 +1,16 @@
 //! The cases, one file per topic. A new one is a function and one line in its topic's list.
 
+mod bridge_check;
+mod bridge_del;
+mod bridge_keys;
+mod bridge_life;
+mod bridge_vlan;
 mod conflists;
 mod delegation;
 mod env;
+mod host_local;
+mod host_local_store;
+mod interop;
 mod loopback;
 mod protocol;
 mod stdin;
@@ -20,6 +28,14 @@ pub fn all() -> Vec<Case> {
         versions::CASES,
         protocol::CASES,
         delegation::CASES,
+        bridge_keys::CASES,
+        bridge_life::CASES,
+        bridge_check::CASES,
+        bridge_del::CASES,
+        bridge_vlan::CASES,
+        host_local::CASES,
+        host_local_store::CASES,
+        interop::CASES,
         loopback::CASES,
         conflists::CASES,
     ]

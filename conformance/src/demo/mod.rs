@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::room::Room;
 use crate::room::netns::{Container, OUTSIDE};
-use crate::{ip, leftover, socket};
+use crate::{ip, socket};
 use paper::Paper;
 
 /// The conflist that README shows.
@@ -121,8 +121,7 @@ pub fn run(room: &Room) -> Result<bool> {
     paper.heading("What is left");
     let bridges: Vec<&str> =
         list.plugins.iter().filter_map(|plugin| plugin.object.get("bridge")?.as_str()).collect();
-    let changes = room.changes_since(&before)?;
-    let left = leftover::of_attachments(&changes, &bridges, &["web", "db"]);
+    let left = room.left_since(&before, &bridges, &["web", "db"])?;
     let inside =
         guests.iter().map(|guest| ip::links(Some(&guest.container.id))).collect::<Result<Vec<_>>>()?.concat();
     let links: Vec<_> = inside

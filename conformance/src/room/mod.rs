@@ -8,6 +8,7 @@ pub mod netns;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runtime::Conflist;
@@ -18,6 +19,9 @@ use netns::Container;
 
 /// The place for a case's own files; not part of snapshots.
 pub const SCRATCH: &str = "/run/room";
+
+/// How long the kernel may take to dissolve a namespace that nobody holds any more.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// A room, from inside.
 pub struct Room {
@@ -110,9 +114,21 @@ impl Room {
 
     /// Nothing of an attachment of bridge `br0` may be left since then; what belongs to the network may stay.
     pub fn ensure_nothing_left(&self, before: &[String], ids: &[&str]) -> Result<()> {
-        let left = leftover::of_attachments(&self.changes_since(before)?, &["br0"], ids);
+        let left = self.left_since(before, &["br0"], ids)?;
         ensure!(left.is_empty(), "left behind: {}", shown(&left));
         Ok(())
+    }
+
+    /// What attachments have left since then. The kernel takes a dead namespace's links away in its own time, so
+    /// something that is left is looked at again until it is gone or has stayed for [`SETTLING`].
+    pub fn left_since(&self, before: &[String], bridges: &[&str], ids: &[&str]) -> Result<Vec<String>> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let left = leftover::of_attachments(&self.changes_since(before)?, bridges, ids);
+            if left.is_empty() || Instant::now() > deadline {
+                return Ok(left);
+            }
+        }
     }
 
     /// Writes a file in the scratch directory.

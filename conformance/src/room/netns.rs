@@ -85,6 +85,12 @@ impl Room {
             .with_context(|| format!("{from} cannot reach {to}"))
     }
 
+    /// Reads a sysctl of the room's host, path below /proc/sys.
+    pub fn host_sysctl(&self, path: &str) -> Result<String> {
+        let text = fs::read_to_string(format!("/proc/sys/{path}")).with_context(|| format!("read {path}"))?;
+        Ok(text.trim().to_owned())
+    }
+
     /// Reads a sysctl of a namespace, path below /proc/sys.
     pub fn sysctl(&self, ns: &str, path: &str) -> Result<String> {
         self.inside(ns, || {

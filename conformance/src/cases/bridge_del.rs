@@ -1,0 +1,194 @@
+//! bridge DEL and GC: nothing of an attachment is left, whatever is missing (bridge.md sections 9, 10; C-042, C-114).
+
+use std::fs::{self, File};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::{USUAL, bridge, with};
+use crate::case::Case;
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("bridge/del_matrix_namespace_fine", &["C-042", "C-122"], |room| matrix(room, Netns::Fine)),
+    Case::new("bridge/del_matrix_namespace_empty", &["C-042", "C-114", "R-3"], |room| {
+        matrix(room, Netns::Empty)
+    }),
+    Case::new("bridge/del_matrix_namespace_gone", &["C-042", "C-114", "R-3"], |room| {
+        matrix(room, Netns::Gone)
+    }),
+    Case::new("bridge/del_matrix_namespace_is_a_plain_file", &["C-042", "C-113", "R-3"], |room| {
+        matrix(room, Netns::File)
+    }),
+    Case::new("bridge/del_without_namespace_finds_the_living_link", &["C-114", "R-3"], living_link),
+    Case::new("bridge/del_of_the_unknown_succeeds_and_makes_nothing", &["C-042"], unknown),
+    Case::new("bridge/del_with_a_broken_rest_still_cleans", &["R-4", "host-local 1"], broken_rest),
+    Case::new("bridge/del_does_not_touch_others", &["C-042", "C-047"], others),
+    Case::new("bridge/gc_collects_what_is_not_valid", &["C-045", "C-046", "bridge 10"], gc),
+    Case::new("bridge/gc_without_the_key_collects_nothing", &["C-046", "R-6"], gc_unsaid),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Netns {
+    Fine,
+    Empty,
+    Gone,
+    File,
+}
+
+/// Every DEL of {prevResult, none} x {once, twice}, with the namespace in that state.
+fn matrix(room: &Room, netns: Netns) -> Result<()> {
+    // The network exists already, so that what stays can only be the attachment's.
+    let first = room.container("first")?;
+    room.attach("bridge", "ADD", &first).config(&bridge(USUAL)).run()?.result()?;
+    for prev in [true, false] {
+        let before = room.snapshot()?;
+        let container = room.container("c1")?;
+        let result = room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
+        if netns == Netns::Gone || netns == Netns::File {
+            room.remove(&container)?;
+        }
+        if netns == Netns::File {
+            File::create(&container.path)?;
+        }
+        let config = with(&bridge(USUAL), json!({"prevResult": if prev { result } else { json!(null) }}));
+        for time in ["once", "twice"] {
+            let call = room.attach("bridge", "DEL", &container).config(&config);
+            let call = if netns == Netns::Empty { call.env("CNI_NETNS", "") } else { call };
+            call.run()?.silent().with_context(|| format!("prevResult {prev}, {time}"))?;
+            if netns == Netns::Fine || netns == Netns::Empty {
+                let links = ip::links(Some("c1"))?;
+                ensure!(links == ["lo"], "prevResult {prev}, {time}: the container has {links:?}");
+            }
+            room.ensure_nothing_left(&before, &["c1"])
+                .with_context(|| format!("prevResult {prev}, {time}"))?;
+        }
+        match netns {
+            Netns::Fine | Netns::Empty => room.remove(&container)?,
+            Netns::File => fs::remove_file(&container.path)?,
+            Netns::Gone => {}
+        }
+    }
+    room.reach("first", "10.1.2.1")
+}
+
+fn living_link(room: &Room) -> Result<()> {
+    // The namespace lives on (somebody holds it), but the runtime has lost its path.
+    let container = room.container("c1")?;
+    room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
+    let held = File::open(&container.path)?;
+    room.remove(&container)?;
+    let before: Vec<_> = ip::links(None)?.into_iter().filter(|name| name.starts_with("veth")).collect();
+    ensure!(before.len() == 1, "{before:?}");
+    room.attach("bridge", "DEL", &container).config(&bridge(USUAL)).run()?.silent()?;
+    let after: Vec<_> = ip::links(None)?.into_iter().filter(|name| name.starts_with("veth")).collect();
+    drop(held);
+    ensure!(after.is_empty(), "the host end is still there: {after:?}");
+    Ok(())
+}
+
+fn unknown(room: &Room) -> Result<()> {
+    let before = room.snapshot()?;
+    let container = room.container("c1")?;
+    for _ in 0..2 {
+        room.attach("bridge", "DEL", &container).config(&bridge(USUAL)).run()?.silent()?;
+    }
+    room.ensure_nothing_left(&before, &["c1"])?;
+    ensure!(ip::link(None, "br0")?.is_none(), "DEL made a bridge");
+    Ok(())
+}
+
+fn broken_rest(room: &Room) -> Result<()> {
+    for (n, keys) in [
+        json!({"vlan": 5000}),
+        json!({"mtu": "large"}),
+        json!({"hairpinMode": true, "promiscMode": true}),
+        json!({"ipMasq": true}),
+        json!({"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.5/24"}]]}}),
+        json!({"runtimeConfig": {"mac": "zz"}}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = room.snapshot()?;
+        let id = format!("c{n}");
+        let container = room.container(&id)?;
+        room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
+        let call = room.attach("bridge", "DEL", &container).config(&with(&bridge(USUAL), keys.clone()));
+        call.run()?.silent().with_context(|| keys.to_string())?;
+        room.ensure_nothing_left(&before, &[&id]).with_context(|| keys.to_string())?;
+    }
+    Ok(())
+}
+
+fn others(room: &Room) -> Result<()> {
+    let (one, two) = (room.container("c1")?, room.container("c2")?);
+    for container in [&one, &two] {
+        room.attach("bridge", "ADD", container).config(&bridge(USUAL)).run()?.result()?;
+    }
+    let other = with(&bridge(USUAL), json!({"name": "other"}));
+    for (container, config) in [(&one, &other)] {
+        // The right container, another network: its lease and link are not this network's.
+        room.attach("bridge", "DEL", container).env("CNI_NETNS", "").config(config).run()?.silent()?;
+    }
+    room.attach("bridge", "DEL", &one).env("CNI_IFNAME", "eth1").config(&bridge(USUAL)).run()?.silent()?;
+    room.reach("c1", "10.1.2.3")?;
+    room.attach("bridge", "DEL", &one).config(&bridge(USUAL)).run()?.silent()?;
+    room.reach("c2", "10.1.2.1")
+}
+
+fn attach_three(room: &Room) -> Result<()> {
+    for id in ["c1", "c2", "c3"] {
+        room.attach("bridge", "ADD", &room.container(id)?).config(&bridge("1.1.0")).run()?.result()?;
+    }
+    Ok(())
+}
+
+fn leases(room: &Room) -> Vec<String> {
+    let leases = room.files().into_iter().filter(|line| line.contains("/10.1.2."));
+    leases.filter_map(|line| Some(line.split('"').nth(1)?.split("\\r").next()?.to_owned())).collect()
+}
+
+fn gc(room: &Room) -> Result<()> {
+    let before = room.snapshot()?;
+    attach_three(room)?;
+    let foreign = room.container("foreign")?;
+    let other = with(
+        &bridge("1.1.0"),
+        json!({"name": "other", "bridge": "br1", "ipam": {"type": "host-local", "subnet": "10.5.0.0/24"}}),
+    );
+    room.attach("bridge", "ADD", &foreign).config(&other).run()?.result()?;
+    // c3's namespace is gone, as after a crash of the runtime; c1 is valid; eth9 of c2 never was.
+    room.remove(&crate::room::netns::Container { id: "c3".into(), path: "/run/netns/c3".into() })?;
+    let valid = json!([{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth9"}]);
+    let config =
+        with(&bridge("1.1.0"), json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}));
+    for _ in 0..2 {
+        room.call("bridge", "GC").config(&config).run()?.silent()?;
+        ensure!(leases(room) == ["c1"], "leases of {:?}", leases(room));
+        ensure!(ip::link(Some("c2"), "eth0")?.is_none(), "c2 still has its interface");
+        room.reach("c1", "10.1.2.1")?;
+        room.reach("foreign", "10.5.0.1").or_else(|_| {
+            ensure!(
+                ip::link(Some("foreign"), "eth0")?.is_some(),
+                "another network's interface was collected"
+            );
+            Ok(())
+        })?;
+    }
+    // null is the empty set.
+    let config = with(&bridge("1.1.0"), json!({"cni.dev/valid-attachments": null}));
+    room.call("bridge", "GC").config(&config).run()?.silent()?;
+    room.attach("bridge", "DEL", &foreign).config(&other).run()?.silent()?;
+    let left = room.left_since(&before, &["br0", "br1"], &["c1", "c2", "c3", "foreign"])?;
+    ensure!(left.is_empty(), "left behind: {}", crate::room::shown(&left));
+    Ok(())
+}
+
+fn gc_unsaid(room: &Room) -> Result<()> {
+    attach_three(room)?;
+    let before = room.snapshot()?;
+    room.call("bridge", "GC").config(&bridge("1.1.0")).run()?.silent()?;
+    room.ensure_unchanged(&before, "GC collected although nobody said what is valid")
+}

@@ -1,0 +1,178 @@
+//! Two suites on one lease store: ours and the reference (host-local.md section 8, DESIGN.md rule 8).
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use super::host_local::{given, ranges};
+use super::{USUAL, host_local, with};
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::{Answer, Call};
+use crate::{diff, snapshot, store};
+
+const REFERENCE: &[Need] = &[Need::Reference];
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "interop/sixty_four_processes_of_two_suites",
+        &["host-local 7", "host-local 8.1", "issue 2"],
+        crowd,
+    )
+    .needs(REFERENCE),
+    Case::new(
+        "interop/store_equals_the_references",
+        &["host-local 3", "host-local 8.1", "host-local 8.3"],
+        equal,
+    )
+    .needs(REFERENCE),
+    Case::new("interop/each_side_sees_the_others_leases", &["host-local 8.1", "host-local 8.5"], mutual)
+        .needs(REFERENCE),
+    Case::new("interop/our_del_removes_what_the_references_add_made", &["bridge 9", "issue 2"], bridge)
+        .needs(REFERENCE),
+];
+
+fn call(room: &Room, dir: &Path, verb: &str, id: &str, config: &Value) -> Result<Answer> {
+    let call = Call::new(room, dir.join("host-local")).env("CNI_COMMAND", verb).env("CNI_PATH", dir);
+    let call = call.env("CNI_CONTAINERID", id).env("CNI_IFNAME", "eth0").env("CNI_NETNS", "/run/netns/none");
+    call.config(config).run()
+}
+
+fn crowd(room: &Room) -> Result<()> {
+    const PROCESSES: usize = 64;
+    const LEASES: usize = 1000;
+    let config = ranges(json!([[{"subnet": "10.16.0.0/20"}]]));
+    let suites = [&room.suite, &room.reference];
+    let all = |verb: &str, swap: usize| -> Result<Vec<String>> {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let work = || -> Result<Vec<String>> {
+                let mut got = vec![];
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= LEASES {
+                        return Ok(got);
+                    }
+                    let answer = call(room, suites[(n + swap) % 2], verb, &format!("c{n}"), &config)?;
+                    if verb == "ADD" { got.extend(given(&answer.result()?)) } else { answer.silent()? }
+                }
+            };
+            let threads: Vec<_> = (0..PROCESSES).map(|_| scope.spawn(work)).collect();
+            let lists =
+                threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?);
+            Ok(lists.collect::<Result<Vec<_>>>()?.concat())
+        })
+    };
+    let got = all("ADD", 0)?;
+    let different: HashSet<_> = got.iter().collect();
+    ensure!(
+        got.len() == LEASES && different.len() == LEASES,
+        "{} answers, {} different addresses",
+        got.len(),
+        different.len()
+    );
+    let leases = store::leases(store::NET)?;
+    ensure!(leases.len() == LEASES, "{} lease files", leases.len());
+    let owners: HashSet<_> = leases.iter().map(|(_, content)| content.clone()).collect();
+    ensure!(
+        (0..LEASES).all(|n| owners.contains(&store::content(&format!("c{n}"), "eth0"))),
+        "a lease names a wrong owner"
+    );
+    // Round robin in a fresh /20: the first thousand, whoever was asked.
+    let expected: HashSet<_> = (2..LEASES + 2).map(|n| format!("10.16.{}.{}", n >> 8, n & 255)).collect();
+    let names: HashSet<_> = leases.iter().map(|(address, _)| address.to_string()).collect();
+    ensure!(
+        names == expected,
+        "other addresses than the reference alone would give: {:?}",
+        names.symmetric_difference(&expected).take(9).collect::<Vec<_>>()
+    );
+    all("DEL", 1)?;
+    let left = store::leases(store::NET)?;
+    ensure!(left.is_empty(), "{} leases were not freed by the other side", left.len());
+    Ok(())
+}
+
+fn equal(room: &Room) -> Result<()> {
+    let run = |name: &str, suites: [&Path; 2]| -> Result<Vec<String>> {
+        let dir = room.scratch(name);
+        let mut config = ranges(
+            json!([[{"subnet": "10.0.0.0/28"}, {"subnet": "10.0.1.0/28"}], [{"subnet": "fd00::/120"}]]),
+        );
+        config["ipam"]["dataDir"] = dir.display().to_string().into();
+        let mut turn = suites.iter().cycle();
+        let mut next = || turn.next().copied().context("a suite");
+        for n in 0..20 {
+            call(room, next()?, "ADD", &format!("c{n}"), &config)?.result()?;
+        }
+        for n in [3, 4, 11] {
+            call(room, next()?, "DEL", &format!("c{n}"), &config)?.silent()?;
+        }
+        let asked = with(&config, json!({"runtimeConfig": {"ips": ["10.0.0.5"]}}));
+        call(room, next()?, "ADD", "asked", &asked)?.result()?;
+        for n in 30..32 {
+            call(room, next()?, "ADD", &format!("c{n}"), &config)?.result()?;
+        }
+        // Modes apart: Debian's reference writes leases as 0644, later ones as 0600 (see lease_bytes_names_and_modes).
+        let strip = |line: String| {
+            line.replace(&dir.display().to_string(), "").replace(" 0600 ", " ").replace(" 0644 ", " ")
+        };
+        Ok(snapshot::files(&[&dir.join("net")]).into_iter().map(strip).collect())
+    };
+    let reference = run("reference", [&room.reference, &room.reference])?;
+    for (name, suites) in
+        [("ours", [&*room.suite, &*room.suite]), ("mixed", [&*room.suite, &*room.reference])]
+    {
+        let found = diff::lines(&reference, &run(name, suites)?);
+        ensure!(found.is_empty(), "{name} differs from the reference alone: {found:#?}");
+    }
+    Ok(())
+}
+
+fn mutual(room: &Room) -> Result<()> {
+    let config = host_local(USUAL, "10.1.2.0/24");
+    for (n, (one, other)) in
+        [(&room.suite, &room.reference), (&room.reference, &room.suite)].into_iter().enumerate()
+    {
+        let id = format!("c{n}");
+        call(room, one, "ADD", &id, &config)?.result()?;
+        call(room, other, "CHECK", &id, &config)?.silent()?;
+        call(room, other, "ADD", &id, &config)?.error_with(999, "duplicate allocation is not allowed")?;
+        call(room, other, "DEL", &id, &config)?.silent()?;
+        call(room, one, "CHECK", &id, &config)?.error_code(999)?;
+        call(room, one, "ADD", &id, &config)?.result()?;
+        call(room, one, "DEL", &id, &config)?.silent()?;
+    }
+    Ok(())
+}
+
+fn bridge(room: &Room) -> Result<()> {
+    let config = super::bridge(USUAL);
+    let before = room.snapshot()?;
+    for (id, gone) in [("c1", false), ("c2", true)] {
+        let container = room.container(id)?;
+        let call = Call::new(room, room.reference.join("bridge"))
+            .env("CNI_COMMAND", "ADD")
+            .env("CNI_PATH", &room.reference);
+        let call =
+            call.env("CNI_CONTAINERID", id).env("CNI_IFNAME", "eth0").env("CNI_NETNS", &container.path);
+        let result = call.config(&config).run()?.result()?;
+        let config = with(&config, json!({"prevResult": result}));
+        room.attach("bridge", "CHECK", &container)
+            .config(&config)
+            .run()?
+            .silent()
+            .context("our CHECK of its attachment")?;
+        let held = std::fs::File::open(&container.path)?;
+        if gone {
+            room.remove(&container)?;
+        }
+        room.attach("bridge", "DEL", &container).config(&config).run()?.silent()?;
+        drop(held);
+        room.ensure_nothing_left(&before, &[id])?;
+    }
+    Ok(())
+}
