@@ -8,9 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// linux/sockios.h: the network namespace of a socket.
 const SIOCGSKNS: libc::Ioctl = 0x894C;
 
-/// linux/socket.h.
-const AF_PACKET: libc::sa_family_t = 17;
-
 fn check(result: impl Into<i64>) -> io::Result<i64> {
     let result = result.into();
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -41,31 +38,4 @@ pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     check(fd)?;
     // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Sends a whole link-layer frame out of the interface `index` through a packet socket (packet(7)).
-pub(crate) fn send_frame(socket: impl AsFd, index: i32, frame: &[u8]) -> io::Result<()> {
-    let address = libc::sockaddr_ll {
-        sll_family: AF_PACKET,
-        sll_protocol: 0,
-        sll_ifindex: index,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
-    // SAFETY: the frame and the address are borrowed across the call, with their own lengths.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_fd().as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            (&raw const address).cast(),
-            length,
-        )
-    };
-    // A packet socket sends a frame whole or not at all.
-    check(i64::try_from(sent).unwrap_or(-1)).map(|_| ())
 }

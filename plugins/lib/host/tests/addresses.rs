@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{another_network, becomes_true, look, run, soon};
 use host::netlink::{LinkChange, NeighbourState, Netlink, NewAddress, NewBridge, Veth, VethPeer};
-use host::{Error, Mac, NetNs, announce, sysctl};
+use host::{Error, Mac, NetNs, sysctl};
 use serde_json::Value;
 
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -251,7 +251,7 @@ network_test! {
         }
         let error = netlink.delete_neighbour(bridge, "10.1.0.9".parse().unwrap()).unwrap_err();
         assert!(error.is_not_found(), "{error:#}");
-        assert!(error.to_string().starts_with("delete neighbour 10.1.0.9 on \"br0\""), "{error:#}");
+        assert!(error.to_string().starts_with("delete neighbour 10.1.0.9 on interface"), "{error:#}");
     }
 }
 
@@ -283,22 +283,6 @@ fn neighbour_knows(ip: IpAddr, mac: Mac) -> bool {
 
 network_test! {
     /// A reused address must reach its new owner at once: RFC 5227, section 3; RFC 4861, section 7.2.6.
-    fn an_announcement_replaces_what_a_neighbour_had_cached() {
-        let pod = another_network();
-        let addresses: [IpAddr; 2] = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        let (netlink, index) = pod_with_stale_neighbour(&pod, &addresses);
-        pod.enter(|| announce::announce(index, POD_MAC, &addresses)).unwrap().unwrap();
-        for ip in addresses {
-            assert!(becomes_true(|| neighbour_knows(ip, POD_MAC)), "{ip}: {}", look("ip -j neigh show dev br0"));
-        }
-        netlink.set_link(index, &LinkChange { up: Some(false), ..LinkChange::default() }).unwrap();
-        let refused = pod.enter(|| announce::announce(index, POD_MAC, &addresses)).unwrap().unwrap_err();
-        assert_eq!(refused.errno(), Some(100), "{refused:#}");
-    }
-}
-
-network_test! {
-    /// The same through the kernel's own announcements, without a packet socket.
     fn the_kernel_announces_when_the_address_of_a_link_is_set_again() {
         let pod = another_network();
         let addresses: [IpAddr; 2] = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];

@@ -256,7 +256,7 @@ impl Netlink {
     /// gratuitous ARP for each IPv4 address if `net/ipv4/conf/<link>/arp_notify` is 1, an unsolicited Neighbour
     /// Advertisement for each IPv6 address if `net/ipv6/conf/<link>/ndisc_notify` is 1.
     ///
-    /// Preferred to [`crate::announce::announce`]: closing a packet socket waits for an RCU grace period, 10 ms.
+    /// A packet socket of our own would do the same, and wait 10 ms for an RCU grace period at its close.
     ///
     /// # Errors
     /// What the kernel said; ipvlan links cannot have their address set (`is_not_supported`).

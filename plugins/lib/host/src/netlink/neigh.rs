@@ -60,6 +60,7 @@ impl Netlink {
     pub fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
         let mut request = Request::new(RTM_DELNEIGH, 0, &header(index, ip, 0));
         request.attrs.ip(NDA_DST, ip);
-        self.change("delete neighbour", request, || format!("{ip} on {}", self.link_label(index)))
+        // Absence is what most callers want to see: its name is not worth another question to the kernel.
+        self.change("delete neighbour", request, || format!("{ip} on interface {index}"))
     }
 }

@@ -15,6 +15,9 @@ use super::message::{
 
 /// The kernel answers a request inside `send`; this is only so that nothing can hang for ever.
 const ANSWER_TIMEOUT_S: i64 = 10;
+/// The kernel fills a listing's datagrams to at most 32 KiB (netlink_dump, net/netlink/af_netlink.c); the description
+/// of one object, without what we do not ask for (virtual functions), is far shorter. So no length is asked first.
+const LONGEST_DATAGRAM: usize = 32 * 1024;
 /// How often a listing is begun again when what it lists changed meanwhile (NLM_F_DUMP_INTR).
 const DUMP_ATTEMPTS: u32 = 5;
 
@@ -31,6 +34,8 @@ impl Socket {
     pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         let socket = netlink_sys::Socket::new(protocol)?;
         socket.set_ext_ack(true)?;
+        // A refusal need not repeat the request: many of them must fit the receive buffer.
+        socket.set_cap_ack(true)?;
         socket.set_netlink_get_strict_chk(true)?;
         setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT_S))?;
         Ok(Self { socket, sequence: Cell::new(0) })
@@ -129,6 +134,13 @@ impl Socket {
         outcome.and(fault).map(|()| flags)
     }
 
+    /// The first of `count` sequence numbers that nobody else uses.
+    pub(crate) fn reserve(&self, count: u32) -> u32 {
+        let first = self.sequence.get().wrapping_add(1);
+        self.sequence.set(self.sequence.get().wrapping_add(count));
+        first
+    }
+
     /// Sends to the kernel.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         retried(|| self.socket.send(bytes, 0)).map(|_| ())
@@ -138,10 +150,11 @@ impl Socket {
     pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         loop {
             buffer.clear();
-            let length = retried(|| self.socket.recv(buffer, libc::MSG_PEEK | libc::MSG_TRUNC))?;
-            buffer.clear();
-            buffer.reserve(length);
-            let (_, from) = retried(|| self.socket.recv_from(buffer, 0))?;
+            buffer.reserve(LONGEST_DATAGRAM);
+            let (length, from) = retried(|| self.socket.recv_from(buffer, libc::MSG_TRUNC))?;
+            if length > buffer.len() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer is too long"));
+            }
             // Port 0 is the kernel; nobody else has anything to tell us.
             if from.port_number() == 0 {
                 return Ok(());

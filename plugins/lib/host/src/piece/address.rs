@@ -134,7 +134,7 @@ impl Part for Route {
                 && self.route.priority.is_none_or(|priority| have.priority == Some(priority))
         };
         let found: Vec<_> = same_dst.collect();
-        if found.iter().any(|have| matches(have)) {
+        if found.iter().any(matches) {
             return Ok(Vec::new());
         }
         let actual: Vec<_> = found.iter().map(|have| text(have)).collect();
@@ -181,11 +181,6 @@ fn text(route: &netlink::Route) -> String {
 }
 
 /// Neighbours that do not send to an address's previous owner any more.
-///
-/// The kernel itself announces every address of a link (gratuitous ARP; unsolicited Neighbour Advertisement, RFC 4861
-/// 7.2.6) when the link is given its Ethernet address, even the one that it has, if its `arp_notify` and
-/// `ndisc_notify` are on. A packet socket of our own would do the same, and cost 8 ms at its close, which waits for
-/// every reader in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// The container's link.
@@ -206,8 +201,7 @@ impl Part for Announcement {
             let _ = kernel.host.delete_neighbour(host_index, *address);
         }
         let index = kernel.index(Place::Sandbox, &self.link)?;
-        let change = LinkChange { mac: Some(self.mac), ..LinkChange::default() };
-        let _ = kernel.sandbox.set_link(index, &change);
+        let _ = kernel.sandbox.announce(index, self.mac);
         Ok(())
     }
 

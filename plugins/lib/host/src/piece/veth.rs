@@ -161,7 +161,11 @@ pub fn delete_veths_but(host: &Netlink, network: &str, valid: &[Owner]) -> Resul
         let label = link.alias.as_deref().filter(|alias| alias.starts_with(&prefix));
         link.kind.as_deref() == Some("veth") && label.is_some_and(|label| !valid.contains(label))
     });
-    stale.fold(Ok(()), |result, link| delete(host, &link).and(result))
+    let mut result = Ok(());
+    for link in stale {
+        result = delete(host, &link).and(result);
+    }
+    result
 }
 
 /// Deletes a link; one that is gone already is deleted.
