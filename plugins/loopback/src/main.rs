@@ -1,0 +1,5 @@
+//! The `loopback` executable.
+
+fn main() -> std::process::ExitCode {
+    cni::main(loopback::Loopback)
+}
