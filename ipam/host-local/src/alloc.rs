@@ -59,17 +59,17 @@ fn allocate_all(
     container_id: &str,
     taken: &mut Vec<IpAddr>,
 ) -> Result<Vec<IpConfig>, AllocError> {
+    // What cannot be served is found before anything is leased.
+    let asked = assign(offer, requested)?;
     let held = store.held(holder)?;
-    let mut requested = requested.to_vec();
     let mut ips = Vec::with_capacity(offer.sets.len());
-    for (index, set) in offer.sets.iter().enumerate() {
+    for (index, (set, asked)) in offer.sets.iter().zip(asked).enumerate() {
         let in_set = |cause: AllocError| AllocError::InSet(index, Box::new(cause));
         if let Some(ip) = held.iter().copied().find(|ip| set.range_of(*ip).is_some()) {
             return Err(in_set(AllocError::Duplicate { ip, container_id: container_id.to_owned() }));
         }
-        let asked = requested.iter().position(|ip| set.range_of(*ip).is_some());
         let ip = match asked {
-            Some(at) => take_requested(store, offer, set, requested.remove(at), holder),
+            Some(ip) => take_requested(store, offer, set, ip, holder),
             None => take_next(store, offer, set, index, holder),
         };
         let ip = ip.map_err(in_set)?;
@@ -80,11 +80,19 @@ fn allocate_all(
         let Some((address, gateway)) = set.describe(ip) else { continue };
         ips.push(IpConfig { interface: None, address, gateway: Some(gateway) });
     }
-    if !requested.is_empty() {
-        return Err(AllocError::Unserved(requested));
-    }
     store.sync()?;
     Ok(ips)
+}
+
+/// Which requested address each set is to give: the first of its own that no set before it gives.
+fn assign(offer: &Offer, requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, AllocError> {
+    let mut left = requested.to_vec();
+    let of_set = |set: &RangeSet| {
+        let at = left.iter().position(|ip| set.range_of(*ip).is_some())?;
+        Some(left.remove(at))
+    };
+    let asked = offer.sets.iter().map(of_set).collect();
+    if left.is_empty() { Ok(asked) } else { Err(AllocError::Unserved(left)) }
 }
 
 fn take_requested(

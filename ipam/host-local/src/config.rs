@@ -11,7 +11,7 @@ use crate::alloc::Offer;
 use crate::error::ConfigError;
 use crate::range::{Exclude, Range, RangeParts, RangeSet};
 use crate::store::Place;
-use crate::text::{parse_cidr, parse_ip, parse_ip_or_cidr};
+use crate::text;
 
 /// Where leases are when `dataDir` is absent.
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -147,8 +147,8 @@ impl Conf {
         };
         let mut requested = Vec::from_iter(asked);
         let lists = [self.args.and_then(|args| args.cni?.ips), runtime.ips];
-        for text in lists.into_iter().flatten().flatten() {
-            requested.push(request(text.as_deref().unwrap_or_default())?);
+        for asked in lists.into_iter().flatten().flatten() {
+            requested.push(text::request(asked.as_deref().unwrap_or_default())?);
         }
         bounded("requested ips", requested.len(), MAX_REQUESTED)?;
         let mut seen = std::collections::HashSet::with_capacity(requested.len());
@@ -189,14 +189,6 @@ impl PlaceConf {
     }
 }
 
-/// An address of CNI_ARGS or of a list of requests; a prefix length may follow and does not count.
-pub fn request(text: &str) -> Result<IpAddr, ConfigError> {
-    if text.is_empty() {
-        return Err(ConfigError::EmptyRequest);
-    }
-    parse_ip_or_cidr(text)
-}
-
 /// `""` is absent, as `null` is.
 fn filled(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
@@ -233,7 +225,7 @@ fn check_sets(sets: Sets, version: Version) -> Result<Vec<RangeSet>, ConfigError
         let set = ranges.collect::<Result<_, _>>().and_then(RangeSet::new);
         checked.push(set.map_err(|cause| match cause {
             // The reference fails on this one while it decodes, before it knows of sets.
-            ConfigError::BadCidr(_) | ConfigError::BadIp(_) => cause,
+            ConfigError::BadText(_) => cause,
             cause => ConfigError::InSet(index, Box::new(cause)),
         })?);
     }
@@ -257,9 +249,9 @@ fn check_sets(sets: Sets, version: Version) -> Result<Vec<RangeSet>, ConfigError
 }
 
 fn check_range(range: RangeConf) -> Result<Range, ConfigError> {
-    let ip = |text: &Option<String>| filled(text).map(parse_ip).transpose();
+    let ip = |text: &Option<String>| filled(text).map(cni::parse_ip).transpose();
     Range::new(RangeParts {
-        subnet: filled(&range.subnet).map(parse_cidr).transpose()?,
+        subnet: filled(&range.subnet).map(text::subnet).transpose()?,
         start: ip(&range.range_start)?,
         end: ip(&range.range_end)?,
         gateway: ip(&range.gateway)?,
@@ -268,15 +260,10 @@ fn check_range(range: RangeConf) -> Result<Range, ConfigError> {
 
 fn exclude(list: Vec<Option<String>>) -> Result<Exclude, ConfigError> {
     bounded("exclude", list.len(), MAX_EXCLUDED)?;
-    let parse = |text: Option<String>| {
-        let text = text.unwrap_or_default();
-        if text.contains('/') {
-            parse_cidr(&text)
-        } else {
-            parse_ip(&text).map(|ip| ip.to_canonical().into())
-        }
-    };
-    let nets: Vec<IpNetwork> = list.into_iter().map(parse).collect::<Result<_, _>>()?;
+    let nets: Vec<IpNetwork> = list
+        .iter()
+        .map(|text| text::excluded(text.as_deref().unwrap_or_default()))
+        .collect::<Result<_, _>>()?;
     Ok(Exclude::new(&nets))
 }
 
@@ -288,8 +275,11 @@ fn routes(list: Vec<Option<RouteConf>>) -> Result<Vec<Route>, ConfigError> {
         let route = route.unwrap_or_default();
         let dst = filled(&route.dst).ok_or(ConfigError::RouteWithoutDst(index))?;
         routes.push(Route {
-            dst: parse_cidr(dst).map_err(|cause| in_route(index, cause))?,
-            gw: filled(&route.gw).map(parse_ip).transpose().map_err(|cause| in_route(index, cause))?,
+            dst: cni::parse_cidr(dst).map_err(|cause| in_route(index, cause.into()))?,
+            gw: filled(&route.gw)
+                .map(cni::parse_ip)
+                .transpose()
+                .map_err(|cause| in_route(index, cause.into()))?,
             mtu: route.mtu.unwrap_or(0),
             advmss: route.advmss.unwrap_or(0),
             priority: route.priority.unwrap_or(0),

@@ -15,10 +15,10 @@ pub enum ConfigError {
     NoIpam,
     /// No range at all.
     NoRanges,
-    /// A value that should be a CIDR; the text as given.
-    BadCidr(String),
-    /// A value that should be an address, or an address with a prefix length.
-    BadIp(String),
+    /// A value that should be an address or a CIDR and is not.
+    BadText(cni::ParseAddrError),
+    /// A requested address that is none.
+    BadRequest(String),
     /// An address is wanted and there is none.
     NoAddress,
     /// A requested address is the empty string.
@@ -79,8 +79,8 @@ impl fmt::Display for ConfigError {
         match self {
             Self::NoIpam => write!(f, "IPAM config missing 'ipam' key"),
             Self::NoRanges => write!(f, "no IP ranges specified"),
-            Self::BadCidr(text) => write!(f, "invalid CIDR address: {text}"),
-            Self::BadIp(text) => write!(f, "invalid IP address {text}"),
+            Self::BadText(error) => write!(f, "{error}"),
+            Self::BadRequest(text) => write!(f, "invalid IP address {text}"),
             Self::NoAddress => write!(f, "IP <nil> not v4 nor v6"),
             Self::EmptyRequest => write!(f, "cannot understand ip: {}", Self::NoAddress),
             Self::TooSmall(subnet) => write!(f, "Network {subnet} too small to allocate from"),
@@ -116,6 +116,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<cni::ParseAddrError> for ConfigError {
+    fn from(error: cni::ParseAddrError) -> Self {
+        Self::BadText(error)
+    }
+}
 
 impl ConfigError {
     /// As the runtime will read it: code 7.

@@ -45,9 +45,6 @@ impl Range {
         if too_long {
             return Err(ConfigError::TooSmall(subnet));
         }
-        if subnet.ip() != subnet.ip().to_canonical() {
-            return Err(ConfigError::MappedSubnet);
-        }
         if subnet.ip() != subnet.network() {
             return Err(ConfigError::HostBits(subnet));
         }

@@ -1,4 +1,4 @@
-//! Addresses from text, as strict as the reference's parser: no leading zeros in IPv4, no zones, decimal prefixes.
+//! Addresses from text, where host-local's rules are not those of every plugin.
 
 use std::net::IpAddr;
 
@@ -6,28 +6,25 @@ use ipnetwork::IpNetwork;
 
 use crate::error::ConfigError;
 
-/// An address.
-pub fn parse_ip(text: &str) -> Result<IpAddr, ConfigError> {
-    text.parse().map_err(|_| ConfigError::BadIp(text.to_owned()))
+/// Longest part of a wrong text that is repeated in an error, in characters.
+const SHOWN: usize = 100;
+
+/// A range's subnet. An IPv4 subnet in IPv6 dress is refused, as the reference does.
+pub fn subnet(text: &str) -> Result<IpNetwork, ConfigError> {
+    let net = cni::parse_cidr(text)?;
+    if net.is_ipv4() && text.contains(':') { Err(ConfigError::MappedSubnet) } else { Ok(net) }
 }
 
-/// An address with a prefix length, host bits kept.
-pub fn parse_cidr(text: &str) -> Result<IpNetwork, ConfigError> {
-    let parsed = || {
-        let (ip, prefix) = text.split_once('/')?;
-        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        IpNetwork::new(ip.parse().ok()?, prefix.parse().ok()?).ok()
-    };
-    parsed().ok_or_else(|| ConfigError::BadCidr(text.to_owned()))
+/// A requested address, of CNI_ARGS or a list; a prefix length may follow and does not count.
+pub fn request(text: &str) -> Result<IpAddr, ConfigError> {
+    if text.is_empty() {
+        return Err(ConfigError::EmptyRequest);
+    }
+    let ip = if text.contains('/') { cni::parse_cidr(text).map(|net| net.ip()) } else { cni::parse_ip(text) };
+    ip.map_err(|_| ConfigError::BadRequest(text.chars().take(SHOWN).collect()))
 }
 
-/// An address whose prefix length, if any, does not count; canonical.
-pub fn parse_ip_or_cidr(text: &str) -> Result<IpAddr, ConfigError> {
-    let ip = match text.split_once('/') {
-        None => text.parse().ok(),
-        Some(_) => parse_cidr(text).ok().map(|net| net.ip()),
-    };
-    ip.map(|ip: IpAddr| ip.to_canonical()).ok_or_else(|| ConfigError::BadIp(text.to_owned()))
+/// An address or all addresses of a network.
+pub fn excluded(text: &str) -> Result<IpNetwork, ConfigError> {
+    if text.contains('/') { Ok(cni::parse_cidr(text)?) } else { Ok(cni::parse_ip(text)?.into()) }
 }

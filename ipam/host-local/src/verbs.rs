@@ -10,12 +10,13 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::alloc::{Offer, allocate};
 use crate::boot::Roots;
-use crate::config::{self, Conf, PlaceConf, Settings};
+use crate::config::{Conf, PlaceConf, Settings};
 use crate::error::AllocError;
 use crate::lease::{self, Holder};
 use crate::range::RangeSet;
 use crate::resolv;
 use crate::store::{Place, Store};
+use crate::text;
 
 /// The plugin.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +88,7 @@ fn asked(args: &[(String, String)]) -> Result<Option<IpAddr>, Error> {
         asked = if value.is_empty() {
             None
         } else {
-            Some(config::request(value).map_err(|cause| {
+            Some(text::request(value).map_err(|cause| {
                 Error::internal(format!("ARGS: error parsing value of pair \"IP={value}\": {cause}"))
             })?)
         };
@@ -173,7 +174,7 @@ fn status(roots: &Roots, place: &Place, offer: &Offer) -> Result<(), Error> {
     let dir = place.dir();
     writable(&dir).map_err(|(path, errno)| {
         unavailable(format!("host-local: no lease can be written to {}: {}", path.display(), errno.desc()))
-            .details(format!("{errno:?}"))
+            .details(format!("errno={errno:?}"))
     })?;
     if full_set(&dir, offer).is_none() {
         return Ok(());
