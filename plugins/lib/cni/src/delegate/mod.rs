@@ -29,8 +29,8 @@ impl<'r> Delegate<'r> {
 
     /// ADD; on an error DEL has been run (C-085), whose own error would only hide the first one.
     pub(crate) fn add(&self, version: Version) -> Result<AddResult, Error> {
-        let finished = self.start(Command::Add)?;
-        let result = judge(&finished, self.name, &mut io::stderr()).and_then(|()| {
+        let result = self.start(Command::Add).and_then(|finished| {
+            judge(&finished, self.name, &mut io::stderr())?;
             AddResult::parse(&finished.stdout, version).map_err(|error| {
                 let msg = format!("failed to parse the result of plugin \"{}\": {}", self.name, error.msg);
                 Error { msg, ..error }
