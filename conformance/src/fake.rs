@@ -30,13 +30,16 @@ impl Fake {
     /// A fake of that name. `answer` is shell text that runs after the call was written down; there `$CNI_COMMAND`
     /// and the rest of the environment can be used.
     pub fn new(room: &Room, name: &str, answer: &str) -> Result<Self> {
+        let log = room.scratch("fake/log");
+        let note = "mkdir -p {0}\nn=$(ls {0} | wc -l)\ncat > {0}/$n.stdin\nenv > {0}/$n.env";
+        Self::wrapper(room, name, &format!("{}\n{answer}", note.replace("{0}", &log.display().to_string())))
+    }
+
+    /// A plugin of that name that is just this shell text.
+    pub fn wrapper(room: &Room, name: &str, text: &str) -> Result<Self> {
         let dir = room.scratch("fake");
         fs::create_dir_all(&dir)?;
-        let log = dir.join("log");
-        let script = format!(
-            "#!/bin/sh\nmkdir -p {0}\nn=$(ls {0} | wc -l)\ncat > {0}/$n.stdin\nenv > {0}/$n.env\n{answer}\n",
-            log.display()
-        );
+        let script = format!("#!/bin/sh\n{text}\n");
         let path = dir.join(name);
         fs::write(&path, script).with_context(|| format!("write {}", path.display()))?;
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;

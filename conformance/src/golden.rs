@@ -12,6 +12,7 @@ pub fn differences(expected: &Value, actual: &Value) -> Vec<String> {
 
 fn compare(path: &str, expected: &Value, actual: &Value, found: &mut Vec<String>) {
     match (expected, actual) {
+        _ if expected == actual => {}
         (Value::String(class), _) if class.starts_with('<') && class.ends_with('>') => {
             if !is_of_class(class, actual) {
                 found.push(format!("{}: expected {class}, is {actual}", at(path)));
@@ -34,7 +35,6 @@ fn compare(path: &str, expected: &Value, actual: &Value, found: &mut Vec<String>
                 compare(&format!("{path}[{index}]"), expected, actual, found);
             }
         }
-        _ if expected == actual => {}
         _ => found.push(format!("{}: expected {expected}, is {actual}", at(path))),
     }
 }

@@ -3,9 +3,11 @@
 
 mod case;
 mod cases;
+mod compare;
 mod demo;
 mod diff;
 mod fake;
+mod faults;
 mod golden;
 mod ip;
 mod leftover;
@@ -37,6 +39,24 @@ enum Verb {
     /// Run the cases, each in a room of its own.
     #[command(after_help = "Example: conformance run --cni-path /opt/cni/bin --filter bridge/")]
     Run(RunArgs),
+    /// Ask two suites the same and print how their results differ.
+    #[command(after_help = "Example: conformance diff --against /usr/lib/cni")]
+    Diff {
+        #[command(flatten)]
+        common: Common,
+        /// The other suite.
+        #[arg(long, value_name = "DIR")]
+        against: PathBuf,
+    },
+    /// Hit every system call that changes something with a SIGKILL and with an error; then nothing may be left.
+    #[command(after_help = "Example: conformance faults --filter bridge/ADD")]
+    Faults {
+        #[command(flatten)]
+        common: Common,
+        /// Only the targets whose name holds this text: <plugin>/<verb>/itself or <plugin>/<verb>/delegate.
+        #[arg(long, value_name = "SUBSTR", default_value = "")]
+        filter: String,
+    },
     /// Two containers on one host, attached, measured, detached, seen.
     Demo(Common),
     /// One job inside a room; started by the harness itself.
@@ -141,7 +161,9 @@ impl Common {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run(args) => run(&args),
-        Verb::Demo(common) => demo_on(&common),
+        Verb::Diff { common, against } => guarded(&common, |grounds| compare::run(grounds, &against)),
+        Verb::Faults { common, filter } => guarded(&common, |grounds| faults::run(grounds, &filter)),
+        Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
         Verb::Room(args) => room::job::start(&args.into()),
     };
     match done {
@@ -166,9 +188,10 @@ impl From<RoomArgs> for room::job::Job {
     }
 }
 
-fn demo_on(common: &Common) -> Result<bool> {
+/// Does something in rooms and then shows that the machine itself has not changed.
+fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>) -> Result<bool> {
     let before = snapshot::machine()?;
-    let held = common.grounds()?.show("demo")?;
+    let held = work(&common.grounds()?)?;
     let touched = diff::lines(&before, &snapshot::machine()?);
     match touched.as_slice() {
         [] => println!(

@@ -17,6 +17,7 @@ use crate::case::{Case, Outcome, Verdict};
 use crate::need::Need;
 
 /// What a run stands on.
+#[derive(Clone)]
 pub struct Grounds {
     /// The harness itself.
     pub exe: PathBuf,

@@ -71,9 +71,7 @@ pub const CASES: &[Case] = &[
         })
     }),
     Case::new("bridge/check_names_a_changed_mtu", &["bridge 8"], |room| {
-        drift(room, json!({"mtu": 1400}), "1400", |_| {
-            ip::run_in("c1", &["link", "set", "eth0", "mtu", "1300"])
-        })
+        drift(room, json!({"mtu": 1400}), "1400", |d| ip::run(&["link", "set", d.host, "mtu", "1300"]))
     }),
     Case::new("bridge/check_names_a_missing_gateway_address", &["bridge 8"], |room| {
         drift(room, json!({}), "10.1.2.1", |_| ip::run(&["addr", "del", "10.1.2.1/24", "dev", "br0"]))

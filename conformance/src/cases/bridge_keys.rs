@@ -94,7 +94,7 @@ fn name(room: &Room) -> Result<()> {
     let container = room.container("c2")?;
     let before = room.snapshot()?;
     let call = room.attach("bridge", "ADD", &container).config(&with(&config, json!({"bridge": ""})));
-    call.run()?.error_code(999)?;
+    call.run()?.refused("")?;
     room.ensure_unchanged(&before, "an empty name made something")
 }
 
@@ -151,7 +151,7 @@ fn mtu_auto(room: &Room) -> Result<()> {
     let call = room
         .attach("bridge", "ADD", &room.container("c2")?)
         .config(&with(&bridge(USUAL), json!({"mtu": "large"})));
-    call.run()?.error_code(999)?;
+    call.run()?.refused("")?;
     Ok(())
 }
 
@@ -217,7 +217,7 @@ fn mac(room: &Room) -> Result<()> {
         room.attach("bridge", "ADD", &container)
             .config(&config)
             .run()?
-            .error_code(999)
+            .refused("")
             .with_context(|| bad.to_owned())?;
         room.ensure_nothing_left(&before, &["c4"]).with_context(|| bad.to_owned())?;
     }
@@ -238,7 +238,7 @@ fn contradictions(room: &Room) -> Result<()> {
         ),
     ] {
         let call = room.attach("bridge", "ADD", &container).config(&with(&bridge(USUAL), keys));
-        call.run()?.error_with(999, text)?;
+        call.run()?.refused(text)?;
         room.ensure_unchanged(&before, text)?;
     }
     Ok(())
@@ -265,7 +265,7 @@ fn vlan_values(room: &Room) -> Result<()> {
         (json!({"vlanTrunk": [{"id": 4095}]}), "incorrect trunk id parameter"),
     ] {
         let call = room.attach("bridge", "ADD", &container).config(&with(&layer2(USUAL), keys.clone()));
-        call.run()?.error_with(999, text).with_context(|| keys.to_string())?;
+        call.run()?.refused(text).with_context(|| keys.to_string())?;
         room.ensure_unchanged(&before, text)?;
     }
     Ok(())

@@ -195,7 +195,7 @@ fn failed_add(room: &Room) -> Result<()> {
         if let (Some(map), Some(keys)) = (config["ipam"].as_object_mut(), ipam.as_object()) {
             map.extend(keys.clone());
         }
-        room.attach("bridge", "ADD", &container).config(&config).run()?.error_code(999).context(what)?;
+        room.attach("bridge", "ADD", &container).config(&config).run()?.refused("").context(what)?;
         room.ensure_nothing_left(&before, &["c1"]).context(what)?;
         let links = ip::links(Some("c1"))?;
         ensure!(links == ["lo"], "{what}: the container has {links:?}");

@@ -1,5 +1,6 @@
 //! Every conflist in testdata/net.d, loaded and run as a runtime would (C-120 to C-122, libcni_runtime 4).
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,18 +12,23 @@ use crate::room::{Room, shown};
 pub const CASES: &[Case] =
     &[Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122"], every_file)];
 
-/// The conflists in order, with the bridges they make.
-pub fn all(room: &Room) -> Result<Vec<(String, Conflist)>> {
-    let dir = std::fs::read_dir(&room.net_d).with_context(|| format!("list {}", room.net_d.display()))?;
+/// The conflists of a directory with their file names, in order.
+pub fn load(net_d: &Path) -> Result<Vec<(String, Conflist)>> {
+    let dir = std::fs::read_dir(net_d).with_context(|| format!("list {}", net_d.display()))?;
     let mut paths: Vec<_> = dir.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "conflist"));
     paths.sort();
-    let load = |path: std::path::PathBuf| {
+    let load = |path: PathBuf| {
         let list = Conflist::from_file(&path).with_context(|| format!("load {}", path.display()))?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok((name.unwrap_or_default(), list))
     };
     paths.into_iter().map(load).collect()
+}
+
+/// The interface that a list is for: `lo` for loopback's, else `eth0`.
+pub fn ifname(list: &Conflist) -> &'static str {
+    if list.plugins.iter().any(|plugin| plugin.plugin_type == "loopback") { "lo" } else { "eth0" }
 }
 
 /// A runtime over the suite.
@@ -35,15 +41,13 @@ pub fn runtime(room: &Room) -> Runtime {
 
 fn every_file(room: &Room) -> Result<()> {
     let runtime = runtime(room);
-    let lists = all(room)?;
+    let lists = load(&room.net_d)?;
     ensure!(!lists.is_empty(), "no conflist in {}", room.net_d.display());
     for (file, mut list) in lists {
         list.version = room.newest_common(&list)?;
         let before = room.snapshot()?;
         let container = room.container(&format!("c-{}", list.name))?;
-        let ifname =
-            if list.plugins.iter().any(|plugin| plugin.plugin_type == "loopback") { "lo" } else { "eth0" };
-        let attachment = Attachment::new(&container.id, container.path.display().to_string(), ifname);
+        let attachment = Attachment::new(&container.id, container.path.display().to_string(), ifname(&list));
         let told = |verb: &'static str| {
             let file = file.clone();
             move || format!("{file}: {verb}")

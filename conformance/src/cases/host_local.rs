@@ -243,7 +243,7 @@ fn validation(room: &Room) -> Result<()> {
         (json!([[{"subnet": "10.0.0.0/24", "gateway": "x"}]]), ""),
     ] {
         let answer = add(room, "c1", &ranges(sets.clone()))?;
-        answer.error_with(999, text).with_context(|| sets.to_string())?;
+        answer.refused(text).with_context(|| sets.to_string())?;
         ensure!(store::leases(NET)?.is_empty(), "{sets}: a lease was made");
     }
     room.ensure_nothing_left(&before, &["c1"])?;
@@ -270,7 +270,7 @@ fn order(room: &Room) -> Result<()> {
         store::pointer(NET, 2)
     );
     let flat = with(&config, json!({"runtimeConfig": {"ipRanges": [{"subnet": "10.4.0.0/24"}]}}));
-    add(room, "c2", &flat)?.error_code(999)?;
+    add(room, "c2", &flat)?.refused("")?;
     Ok(())
 }
 
@@ -279,8 +279,7 @@ fn old_versions(room: &Room) -> Result<()> {
         &ranges(json!([[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.1.0.0/24"}]])),
         json!({"cniVersion": "0.2.0"}),
     );
-    add(room, "c1", &config)?
-        .error_with(999, "CNI version 0.2.0 does not support more than 1 address per family")?;
+    add(room, "c1", &config)?.refused("CNI version 0.2.0 does not support more than 1 address per family")?;
     ensure!(store::leases(NET)?.is_empty(), "a lease was made");
     let config = with(
         &ranges(json!([[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]])),
@@ -328,7 +327,7 @@ fn refused_requests(room: &Room) -> Result<()> {
         (json!(["x"]), ""),
     ] {
         let answer = add(room, "c1", &with(&config, json!({"runtimeConfig": {"ips": ips}})))?;
-        answer.error_with(999, text).with_context(|| ips.to_string())?;
+        answer.refused(text).with_context(|| ips.to_string())?;
         ensure!(store::addresses(NET)? == ["10.1.2.5"], "{ips}: leases {:?}", store::leases(NET)?);
     }
     let call = room
@@ -381,7 +380,7 @@ fn resolv_conf(room: &Room) -> Result<()> {
 fn route_without_dst(room: &Room) -> Result<()> {
     let mut config = host_local(USUAL, "10.1.2.0/24");
     config["ipam"]["routes"] = json!([{"gw": "10.1.2.9"}]);
-    add(room, "c1", &config)?.error_code(999)?;
+    add(room, "c1", &config)?.refused("")?;
     ensure!(store::leases(NET)?.is_empty(), "a lease was made");
     Ok(())
 }
@@ -399,7 +398,7 @@ fn exclude(room: &Room) -> Result<()> {
     // Not by request either.
     attach(room, "DEL", "c0", &config)?.silent()?;
     let asked = with(&config, json!({"runtimeConfig": {"ips": ["10.0.0.2"]}}));
-    add(room, "c9", &asked)?.error_code(999)?;
+    add(room, "c9", &asked)?.refused("")?;
     Ok(())
 }
 
@@ -419,7 +418,7 @@ fn missing_ipam(room: &Room) -> Result<()> {
         let mut config = host_local(USUAL, "10.1.2.0/24");
         config.as_object_mut().map(|map| map.remove("ipam"));
         let config = if ipam.is_null() { config } else { with(&config, ipam) };
-        add(room, "c1", &config)?.error_with(999, "IPAM config missing 'ipam' key")?;
+        add(room, "c1", &config)?.refused("IPAM config missing 'ipam' key")?;
     }
     Ok(())
 }

@@ -161,11 +161,6 @@ fn bridge(room: &Room) -> Result<()> {
             call.env("CNI_CONTAINERID", id).env("CNI_IFNAME", "eth0").env("CNI_NETNS", &container.path);
         let result = call.config(&config).run()?.result()?;
         let config = with(&config, json!({"prevResult": result}));
-        room.attach("bridge", "CHECK", &container)
-            .config(&config)
-            .run()?
-            .silent()
-            .context("our CHECK of its attachment")?;
         let held = std::fs::File::open(&container.path)?;
         if gone {
             room.remove(&container)?;

@@ -5,7 +5,7 @@ mod bridge_del;
 mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
-mod conflists;
+pub mod conflists;
 mod delegation;
 mod env;
 mod host_local;

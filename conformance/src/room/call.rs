@@ -253,6 +253,14 @@ impl Answer {
         Ok(error)
     }
 
+    /// It must have refused a configuration: code 7, or 999 as the reference says, and this text in the message.
+    pub fn refused(&self, text: &str) -> Result<PluginError> {
+        let error = self.error()?;
+        ensure!([7, 999].contains(&error.code), "expected code 7 or 999, got {error}");
+        ensure!(error.msg.contains(text), "expected {text:?} in the message, got {error}");
+        Ok(error)
+    }
+
     /// Standard output, which must be exactly one JSON document (C-006).
     pub fn document(&self) -> Result<Value> {
         serde_json::from_slice(&self.stdout)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Room, enter};
 use crate::need::Need;
-use crate::{cases, demo};
+use crate::{cases, compare, demo, faults};
 
 /// How many of the last calls a failure shows.
 const CALLS_SHOWN: usize = 3;
@@ -41,6 +41,9 @@ pub fn start(job: &Job) -> Result<bool> {
             None => bail!("no need is called {name}"),
         },
         "demo" => demo::run(&room),
+        "answer" => compare::answer_job(&room, name).map(|()| true),
+        "points" => faults::points_job(&room, name).map(|()| true),
+        "fault" => Ok(shown(&room, faults::trial_job(&room, name))),
         "case" => {
             let case = cases::all().into_iter().find(|case| case.name == name);
             let case = case.with_context(|| format!("no case is called {name}"))?;

@@ -56,10 +56,13 @@ impl Room {
     /// Makes the host "outside": joined to the room's host by a veth, with routes back to the containers' networks.
     pub fn outside(&self, container_networks: &[&str]) -> Result<Container> {
         let outside = self.container("outside")?;
+        // A veth whose ends have the same index in their namespaces hears of its carrier up to a second late
+        // (linkwatch_urgent_event, net/core/link_watch.c).
+        let pair = ["link", "add", "wan0", "index", "1000", "type", "veth", "peer", "name", "eth0"];
+        ip::run(&[&pair[..], &["netns", "outside"]].concat())?;
         ip::script(
             None,
-            "link add wan0 type veth peer name eth0 netns outside
-             addr add 198.51.100.1/24 dev wan0
+            "addr add 198.51.100.1/24 dev wan0
              -6 addr add 2001:db8:ff::1/64 dev wan0 nodad
              link set wan0 up",
         )?;
@@ -73,6 +76,13 @@ impl Room {
         for network in container_networks {
             let via = if network.contains(':') { "2001:db8:ff::1" } else { "198.51.100.1" };
             ip::run_in("outside", &["route", "add", network, "via", via])?;
+        }
+        // The stage is set when both can be heard: until its link is settled the kernel does not answer for it.
+        for address in OUTSIDE {
+            socket::reach(address.parse()?, socket::PATIENCE).context("set up the outside")?;
+        }
+        for address in ["198.51.100.1", "2001:db8:ff::1"] {
+            self.reach("outside", address).context("set up the outside")?;
         }
         Ok(outside)
     }

@@ -1,0 +1,75 @@
+//! The points at which a plugin can be hit: its system calls that change something.
+
+use std::collections::BTreeMap;
+
+/// What strace watches. A leading `?` lets strace skip what this architecture does not have.
+pub const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,\
+    renameat,renameat2,?rename,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,ftruncate,fallocate,fchmod,fchmodat,?chmod,fchown,\
+    utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
+
+/// One call of one system call, counted as strace's `when=` counts: per process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Point {
+    /// The system call's name.
+    pub syscall: String,
+    /// Which one of its calls, from 1.
+    pub nth: usize,
+}
+
+impl Point {
+    /// An error that this call can meet in life.
+    pub fn errno(&self) -> &'static str {
+        match self.syscall.as_str() {
+            "sendto" | "sendmsg" | "sendmmsg" => "ENOBUFS",
+            "write" | "pwrite64" | "writev" | "openat" | "open" | "creat" | "fallocate" => "ENOSPC",
+            "mkdir" | "mkdirat" | "linkat" | "link" | "symlinkat" => "ENOSPC",
+            "clone" | "clone3" | "vfork" | "fork" => "EAGAIN",
+            "setns" | "unshare" | "mount" | "fchmod" | "fchmodat" | "chmod" | "fchown" => "EPERM",
+            "flock" => "ENOLCK",
+            _ => "EIO",
+        }
+    }
+}
+
+/// The points in a log of `strace -f -o`: every watched call but those `open`s that create nothing.
+pub fn points(log: &str) -> Vec<Point> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut points = vec![];
+    for line in log.lines() {
+        let Some((pid, call)) = line.split_once(' ') else { continue };
+        let Some((syscall, rest)) = call.trim_start().split_once('(') else { continue };
+        if !syscall.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            continue; // "<... write resumed>", "+++ exited"
+        }
+        let nth = counts.entry((pid, syscall)).or_default();
+        *nth += 1;
+        let creates =
+            ["O_CREAT", "O_TMPFILE", "O_TRUNC", "O_WRONLY", "O_RDWR"].iter().any(|flag| rest.contains(flag));
+        if creates || !matches!(syscall, "open" | "openat") {
+            points.push(Point { syscall: syscall.to_owned(), nth: *nth });
+        }
+    }
+    points.sort();
+    points.dedup();
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Point, points};
+
+    #[test]
+    fn calls_are_counted_per_process_and_harmless_opens_are_counted_but_not_points() {
+        let log = "\
+12 openat(AT_FDCWD, \"/etc/x\", O_RDONLY|O_CLOEXEC) = 3
+12 openat(AT_FDCWD, \"/run/x\", O_RDWR|O_CREAT, 0600) = 3
+12 sendto(3, [[\"x\"]], 20, 0, NULL, 0) = 20
+13 sendto(3, [[\"x\"]], 20, 0, NULL, 0 <unfinished ...>
+13 <... sendto resumed>) = 20
+12 sendto(3, [[\"x\"]], 20, 0, NULL, 0) = 20
+12 +++ exited with 0 +++
+";
+        let point = |syscall: &str, nth| Point { syscall: syscall.into(), nth };
+        assert_eq!(points(log), [point("openat", 2), point("sendto", 1), point("sendto", 2)]);
+    }
+}

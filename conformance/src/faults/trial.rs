@@ -1,0 +1,212 @@
+//! One fault in one room: prepare, hit, and look what is left.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::point::{Point, WATCHED, points};
+use crate::cases::{USUAL, bridge, host_local, with};
+use crate::fake::Fake;
+use crate::ip;
+use crate::room::Room;
+use crate::room::call::{Answer, Call};
+use crate::room::netns::Container;
+
+/// Who is hit, in which verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The plugin that the runtime calls.
+    pub plugin: &'static str,
+    /// Its verb.
+    pub verb: &'static str,
+    /// Whether its IPAM delegate is hit instead of itself.
+    pub delegate: bool,
+}
+
+/// What is done to the process at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL as the call begins.
+    Kill,
+    /// The call fails.
+    Error,
+}
+
+/// A trial that was good, or that was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The verb failed (or died), and nothing was left then or after DEL.
+    Undone,
+    /// The verb succeeded in spite of it, and its success was whole.
+    Tolerated,
+    /// The point was not passed in this run.
+    NotReached,
+}
+
+/// All targets, in the order of the table.
+pub const TARGETS: [Target; 6] = [
+    Target { plugin: "bridge", verb: "ADD", delegate: false },
+    Target { plugin: "bridge", verb: "ADD", delegate: true },
+    Target { plugin: "bridge", verb: "DEL", delegate: false },
+    Target { plugin: "bridge", verb: "DEL", delegate: true },
+    Target { plugin: "host-local", verb: "ADD", delegate: false },
+    Target { plugin: "host-local", verb: "DEL", delegate: false },
+];
+
+const ID: &str = "c1";
+
+impl Target {
+    /// For jobs: `bridge/ADD/itself`.
+    pub fn name(self) -> String {
+        format!("{}/{}/{}", self.plugin, self.verb, if self.delegate { "delegate" } else { "itself" })
+    }
+
+    fn config(self) -> Value {
+        if self.plugin == "bridge" { bridge(USUAL) } else { host_local(USUAL, "10.1.2.0/24") }
+    }
+}
+
+impl Outcome {
+    /// For the report of a job.
+    pub const ALL: [(Outcome, &'static str); 3] = [
+        (Outcome::Undone, "undone"),
+        (Outcome::Tolerated, "tolerated"),
+        (Outcome::NotReached, "not reached"),
+    ];
+}
+
+/// A trial in preparation.
+struct Trial<'r> {
+    room: &'r Room,
+    target: Target,
+    container: Container,
+    config: Value,
+    log: PathBuf,
+}
+
+impl<'r> Trial<'r> {
+    fn new(room: &'r Room, target: Target) -> Result<Self> {
+        let log = room.scratch("strace");
+        Ok(Self { room, target, container: room.container(ID)?, config: target.config(), log })
+    }
+
+    fn call(&self, verb: &str) -> Call<'r> {
+        self.room.attach(self.target.plugin, verb, &self.container).config(&self.config)
+    }
+
+    /// The target's verb with its victim under strace.
+    fn hit(&self, inject: Option<String>) -> Result<Answer> {
+        let mut words: Vec<String> =
+            ["strace", "-f", "-b", "execve", "-qq", "-s", "0", "-e", WATCHED].map(str::to_owned).into();
+        words.extend(inject.into_iter().flat_map(|inject| ["-e".to_owned(), inject]));
+        words.extend(["-o".to_owned(), self.log.display().to_string()]);
+        if !self.target.delegate {
+            return self.call(self.target.verb).under(&words).run();
+        }
+        // Only the delegate's call of this very verb is watched, not the one that takes it back.
+        let real = self.room.suite.join("host-local");
+        let once = self.room.scratch("once");
+        let script = format!(
+            "if [ $CNI_COMMAND = {} ] && mkdir {}; then exec {} {real}; else exec {real}; fi",
+            self.target.verb,
+            once.display(),
+            words.join(" "),
+            real = real.display()
+        );
+        let wrapper = Fake::wrapper(self.room, "host-local", &script)?;
+        self.call(self.target.verb).path_first(&wrapper.dir).run()
+    }
+
+    /// What is left of the attachment now.
+    fn left(&self, before: &[String]) -> Result<Vec<String>> {
+        let mut left = self.room.left_since(before, &["br0"], &[ID])?;
+        let links = ip::links(Some(ID))?.into_iter().filter(|link| link != "lo");
+        left.extend(links.map(|link| format!("+ link {link} in the container")));
+        Ok(left)
+    }
+
+    fn ensure_nothing_left(&self, before: &[String], when: &str) -> Result<()> {
+        let left = self.left(before)?;
+        ensure!(left.is_empty(), "{when}, left behind: {}", crate::room::shown(&left));
+        Ok(())
+    }
+
+    /// The network must still work: attach, CHECK, detach.
+    fn works_again(&self, before: &[String]) -> Result<()> {
+        let result = self.call("ADD").run()?.result().context("ADD afterwards")?;
+        self.check(&result).context("CHECK afterwards")?;
+        self.call("DEL").run()?.silent().context("DEL afterwards")?;
+        self.ensure_nothing_left(before, "after a later ADD and DEL")
+    }
+
+    fn check(&self, result: &Value) -> Result<()> {
+        let config = with(&self.config, json!({"prevResult": result}));
+        self.room.attach(self.target.plugin, "CHECK", &self.container).config(&config).run()?.silent()
+    }
+}
+
+/// Lists the points of a target, one `syscall nth` per line.
+pub fn list(room: &Room, target: Target) -> Result<String> {
+    let trial = Trial::new(room, target)?;
+    if target.verb == "DEL" {
+        trial.call("ADD").run()?.result()?;
+    }
+    let answer = trial.hit(None)?;
+    ensure!(answer.succeeded(), "{} fails under strace without any fault: {}", target.name(), answer.stderr);
+    let log = fs::read_to_string(&trial.log).context("read strace's log")?;
+    Ok(points(&log).into_iter().map(|point| format!("{} {}\n", point.syscall, point.nth)).collect())
+}
+
+/// One trial. An error says what was left, or what else was broken.
+pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<Outcome> {
+    let trial = Trial::new(room, target)?;
+    let before = room.snapshot()?;
+    if target.verb == "DEL" {
+        trial.call("ADD").run()?.result()?;
+    }
+    let what = match fault {
+        Fault::Kill => "signal=KILL".to_owned(),
+        Fault::Error => format!("error={}", point.errno()),
+    };
+    let answer = trial.hit(Some(format!("inject={}:{what}:when={}", point.syscall, point.nth)))?;
+    let log = fs::read_to_string(&trial.log).unwrap_or_default();
+    if !log.contains("(INJECTED)") && !log.contains("killed by SIGKILL") {
+        return Ok(Outcome::NotReached);
+    }
+    let killed = fault == Fault::Kill && !target.delegate;
+    let outcome = match (target.verb, killed, answer.succeeded()) {
+        (_, true, true) => bail!("the process was killed and yet succeeded"),
+        (_, true, false) => Outcome::Undone,
+        ("ADD", false, true) => {
+            trial.check(&answer.result()?).context("ADD says that it succeeded, but CHECK does not agree")?;
+            Outcome::Tolerated
+        }
+        ("ADD", false, false) => {
+            told_as_error(&answer, point)?;
+            trial.ensure_nothing_left(&before, "after the failed ADD")?;
+            Outcome::Undone
+        }
+        (_, false, true) => {
+            trial.ensure_nothing_left(&before, "after a DEL that says it succeeded")?;
+            Outcome::Tolerated
+        }
+        (_, false, false) => {
+            told_as_error(&answer, point)?;
+            Outcome::Undone
+        }
+    };
+    trial.call("DEL").run()?.silent().context("DEL after the fault")?;
+    trial.ensure_nothing_left(&before, "after DEL")?;
+    trial.works_again(&before)?;
+    Ok(outcome)
+}
+
+/// A failure is told by an error object; only where writing itself was hit can there be none.
+fn told_as_error(answer: &Answer, point: &Point) -> Result<()> {
+    if answer.stdout.is_empty() && point.syscall.starts_with("write") {
+        return Ok(());
+    }
+    answer.error().map(drop)
+}
