@@ -28,7 +28,7 @@ impl Plugin for Bridge {
         if config.ipam.is_none() {
             AddResult::default().convertible_to(request.version)?;
         }
-        let mut kernel = Kernel::open(open_netns(request)?)?;
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
         let owner = owner(request);
         // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
@@ -46,7 +46,7 @@ impl Plugin for Bridge {
 
     fn check(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        let mut kernel = Kernel::open(open_netns(request)?)?;
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
         if let Some(ipam) = &config.ipam {
             request.delegate(ipam, Command::Check)?;
         }
@@ -109,13 +109,6 @@ fn owner(request: &Request) -> Owner {
         container_id: request.container_id.clone(),
         ifname: request.ifname.clone(),
     }
-}
-
-fn open_netns(request: &Request) -> Result<NetNs, Error> {
-    NetNs::open(&request.netns).map_err(|error| {
-        let error = Error::from(error);
-        Error { msg: format!("failed to open netns {:?}: {}", request.netns, error.msg), ..error }
-    })
 }
 
 /// Everything of ADD that follows the IPAM plugin's; on an error the links are gone again, the lease is not.

@@ -144,7 +144,7 @@ fn container_sysctls(config: &Config, ifname: &str, ipv6: bool) -> Piece {
         // A runtime may have switched IPv6 off in the container; an address there is a wish to have it.
         settings.push(set("ipv6/conf/lo/disable_ipv6", "0", true));
         settings.push(set(&v6("disable_ipv6"), "0", true));
-        settings.push(set(&v6("keep_addr_on_down"), "1", true));
+        settings.push(set(&v6("keep_addr_on_down"), "1", false));
     }
     if config.dad {
         settings.push(set(&v6("enhanced_dad"), "1", false));

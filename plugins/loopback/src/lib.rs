@@ -3,7 +3,7 @@
 
 mod answer;
 
-use cni::{AddResult, Code, Error, Plugin, Request};
+use cni::{AddResult, Error, Plugin, Request};
 use host::netlink::{Link, LinkChange, Netlink};
 use host::{NetNs, NetNsError};
 
@@ -21,7 +21,7 @@ impl Plugin for Loopback {
         if let Some(previous) = &previous {
             previous.convertible_to(request.version)?;
         }
-        let netns = open(request)?;
+        let netns = NetNs::open(&request.netns)?;
         let netlink = Netlink::open_in(&netns)?;
         let lo = link(&netlink)?;
         set_up(&netlink, &lo, true)?;
@@ -34,7 +34,7 @@ impl Plugin for Loopback {
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
-        let netns = open(request)?;
+        let netns = NetNs::open(&request.netns)?;
         if link(&Netlink::open_in(&netns)?)?.up() {
             return Ok(());
         }
@@ -68,17 +68,6 @@ impl Plugin for Loopback {
     fn status(&self, _request: &Request) -> Result<(), Error> {
         Ok(())
     }
-}
-
-fn open(request: &Request) -> Result<NetNs, Error> {
-    NetNs::open(&request.netns).map_err(|error| {
-        let code = match error {
-            NetNsError::Gone { .. } => Code::UnknownContainer,
-            _ => Code::Internal,
-        };
-        let error = Error::from(error);
-        Error::new(code, format!("failed to open netns: {}", error.msg)).details(error.details)
-    })
 }
 
 fn link(netlink: &Netlink) -> Result<Link, Error> {

@@ -136,11 +136,11 @@ impl AsFd for NetNs {
 impl fmt::Display for NetNsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone { path } => write!(f, "network namespace \"{}\" does not exist", path.display()),
+            Self::Gone { path } => write!(f, "failed to open netns {path:?}: no such file or directory"),
             Self::NotANetNs { path, magic } => {
-                write!(f, "unknown FS magic on \"{}\": {magic:x}", path.display())
+                write!(f, "failed to open netns {path:?}: unknown FS magic on {path:?}: {magic:x}")
             }
-            Self::Io { path, .. } => write!(f, "open network namespace \"{}\"", path.display()),
+            Self::Io { path, .. } => write!(f, "failed to open netns {path:?}"),
         }
     }
 }

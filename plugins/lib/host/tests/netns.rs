@@ -48,7 +48,8 @@ fn a_plain_file_is_refused_by_the_type_of_its_file_system() {
     let error = NetNs::open(&path).unwrap_err();
     let stat = std::process::Command::new("stat").args(["-f", "-c", "%t"]).arg(&path).output().unwrap();
     let magic = String::from_utf8(stat.stdout).unwrap();
-    assert_eq!(error.to_string(), format!("unknown FS magic on \"{}\": {}", path.display(), magic.trim()));
+    let expected = format!("failed to open netns {path:?}: unknown FS magic on {path:?}: {}", magic.trim());
+    assert_eq!(error.to_string(), expected);
 }
 
 /// An ordinary file of procfs passes the file system check of C-113, and is still no namespace; nor is one of another kind.

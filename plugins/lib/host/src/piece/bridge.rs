@@ -23,6 +23,14 @@ pub struct Bridge {
 /// The alias of a bridge that we made: nobody else has put an address on it on purpose.
 pub(super) const BRIDGE_LABEL: &str = "moor/bridge";
 
+/// The host asks for a container's IPv6 neighbour entry from the link-local address of its own link there. While that
+/// is tentative, up to two seconds after the first port has come up, nothing from outside reaches the container. The
+/// address is made of a MAC address that was drawn for this link, so there is no duplicate to look for. (A host
+/// without IPv6 has no such parameter.)
+fn solicit_at_once(link: &str) {
+    sysctl::best_effort(&format!("net/ipv6/conf/{link}/accept_dad"), "0");
+}
+
 /// Attempts at a bridge that somebody else creates or deletes at the same time.
 const ATTEMPTS: usize = 5;
 
@@ -37,6 +45,7 @@ impl Bridge {
         })?;
         let link = kernel.link(Place::Host, &self.name)?;
         undo.push(Undo::SharedLink(link.index));
+        solicit_at_once(&self.name);
         kernel.host.set_link(link.index, &LinkChange { alias: Some(BRIDGE_LABEL), ..LinkChange::default() })
     }
 
@@ -126,6 +135,7 @@ impl VlanLink {
             Err(error) => Err(error.within("failed to create vlan interface".into())),
             Ok(()) => {
                 undo.push(Undo::SharedLink(kernel.link(Place::Host, &self.name)?.index));
+                solicit_at_once(&self.name);
                 Ok(())
             }
         }
