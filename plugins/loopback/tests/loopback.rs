@@ -167,7 +167,7 @@ fn del_succeeds_without_a_namespace_where_add_and_check_do_not() {
     for [add, check, del] in outcomes {
         assert_eq!(del, silent());
         for (status, said) in [add, check] {
-            assert!(status == 1 && said.contains(r#""msg":"failed to open netns: "#), "{said}");
+            assert!(status == 1 && said.contains(r#""msg":"failed to open netns "#), "{said}");
         }
     }
 }
