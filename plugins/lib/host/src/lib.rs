@@ -6,6 +6,7 @@ pub mod file;
 mod mac;
 pub mod netlink;
 mod netns;
+pub mod nft;
 mod owner;
 pub mod piece;
 mod sys;

@@ -68,6 +68,11 @@ impl Writer {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
+    /// Big-endian, as netfilter has its numbers.
+    pub(crate) fn be32(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
     /// A string with the NUL that ends it; one inside is a fault.
     pub(crate) fn string(&mut self, kind: u16, value: &str) {
         if value.contains('\0') {
@@ -119,7 +124,8 @@ impl Writer {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
     }
 
-    fn fail(&mut self, what: &'static str) {
+    /// Makes the message one that cannot be sent.
+    pub(crate) fn fail(&mut self, what: &'static str) {
         self.fault.get_or_insert(Malformed(what));
     }
 }
@@ -172,6 +178,16 @@ impl<'a> Attr<'a> {
 
     pub(crate) fn i32(&self) -> Result<i32, Malformed> {
         self.array().map(i32::from_ne_bytes)
+    }
+
+    /// Big-endian, as netfilter has its numbers.
+    pub(crate) fn be32(&self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// Big-endian, as netfilter has its handles.
+    pub(crate) fn be64(&self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
     }
 
     /// Up to the first NUL, or to the end. Interface names need not be UTF-8: what is not shows as U+FFFD.

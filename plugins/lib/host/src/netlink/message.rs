@@ -23,8 +23,9 @@ pub(crate) const NLMSG_ERROR: u16 = 2;
 pub(crate) const NLMSG_DONE: u16 = 3;
 pub(crate) const NLMSG_OVERRUN: u16 = 4;
 
-/// linux/netlink.h: the kernel's own words.
+/// linux/netlink.h: the kernel's own words, and where in the request the offending attribute is.
 const NLMSGERR_ATTR_MSG: u16 = 1;
+const NLMSGERR_ATTR_OFFS: u16 = 2;
 
 /// Length of `struct nlmsghdr`: u32 length, u16 type, u16 flags, u32 sequence, u32 port.
 const HEADER: usize = 16;
@@ -148,9 +149,19 @@ impl Message<'_> {
         }
     }
 
-    /// The extended acknowledgement's text. In an NLMSG_ERROR the request's header comes first, and, unless
-    /// capped, its payload.
+    /// The extended acknowledgement's text.
     fn words(&self, rest: &[u8]) -> Option<String> {
+        self.extended(rest)?.flatten().find(|attr| attr.kind == NLMSGERR_ATTR_MSG).map(|attr| attr.string())
+    }
+
+    /// Where in the request, from its first byte, the attribute is that an NLMSG_ERROR is about, if the kernel says.
+    pub(crate) fn fault_offset(&self) -> Option<usize> {
+        let attr = self.extended(self.payload.get(4..)?)?.flatten().find(|a| a.kind == NLMSGERR_ATTR_OFFS)?;
+        usize::try_from(attr.u32().ok()?).ok()
+    }
+
+    /// What follows the code. In an NLMSG_ERROR the request's header comes first, and, unless capped, its payload.
+    fn extended<'a>(&self, rest: &'a [u8]) -> Option<Attrs<'a>> {
         if self.flags & NLM_F_ACK_TLVS == 0 {
             return None;
         }
@@ -159,10 +170,7 @@ impl Message<'_> {
             (_, 0) => usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?,
             _ => HEADER,
         };
-        Attrs::new(rest.get(skip.checked_next_multiple_of(4)?..)?)
-            .flatten()
-            .find(|attr| attr.kind == NLMSGERR_ATTR_MSG)
-            .map(|attr| attr.string())
+        rest.get(skip.checked_next_multiple_of(4)?..).map(Attrs::new)
     }
 }
 
@@ -196,7 +204,8 @@ mod tests {
         #[test]
         fn a_refusal_of_any_bytes_is_read_without_panic(flags: u16, rest in vec(any::<u8>(), 0..100)) {
             for kind in [NLMSG_ERROR, NLMSG_DONE] {
-                let _ = Message { kind, flags, sequence: 1, payload: &rest }.outcome();
+                let message = Message { kind, flags, sequence: 1, payload: &rest };
+                let _ = (message.outcome().is_ok(), message.fault_offset());
             }
         }
     }

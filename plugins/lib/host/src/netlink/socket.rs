@@ -69,6 +69,21 @@ impl Socket {
         answer.unwrap_or_else(|| Err(invalid("the kernel acknowledged a question without answering it")))
     }
 
+    /// Asks for one thing that there may be none of: what says nothing then is made to acknowledge the question.
+    pub(crate) fn get_if_any<T>(
+        &self,
+        mut request: Request,
+        mut read: impl FnMut(&[u8]) -> Result<T, Refusal>,
+    ) -> Result<Option<T>, Refusal> {
+        request.flag(NLM_F_ACK);
+        let mut answer = None;
+        self.exchange(request, false, |message| {
+            answer = Some(read(message.payload)?);
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
     /// Lists. `read` gets every payload and picks what it wants; a listing that changed while it was read is begun again.
     pub(crate) fn dump<T>(
         &self,

@@ -1,0 +1,330 @@
+//! Committing, and what is committed only if nothing changed meanwhile.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+
+use super::batch::{Batch, Part};
+use super::object::{Chain, Set, Table};
+use super::uapi::*;
+use super::{Element, Nft, value};
+use crate::netlink::attr::{Attr, Attrs, Malformed};
+use crate::netlink::message::{Messages, NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN, Refusal, Request};
+use crate::{Error, Result};
+
+/// What the send buffer holds for certain (net.core.wmem_default is 212,992 unless somebody made it smaller).
+const SEND_BUFFER: usize = 64 * 1024;
+/// The kernel's own part of the send buffer, generously.
+const SEND_OVERHEAD: usize = 4096;
+/// How often a decision is made anew because somebody else committed meanwhile.
+const ATTEMPTS: u32 = 100;
+
+/// Of `struct nlmsghdr`: where the flags and the sequence number are.
+const FLAGS: std::ops::Range<usize> = 6..8;
+const SEQUENCE: std::ops::Range<usize> = 8..12;
+const HEADER: usize = 16;
+
+/// Whether a commit failed only because what it was decided on is no longer so (ERESTART): nothing was changed.
+pub fn is_stale(error: &Error) -> bool {
+    error.errno() == Some(libc::ERESTART)
+}
+
+impl Nft {
+    /// The generation of the rules in this network namespace: another number after every commit by anybody.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP or EINVAL: the kernel is without nf_tables. EPERM: without CAP_NET_ADMIN.
+    pub fn generation(&self) -> Result<u32> {
+        let request = Request::new(SUBSYSTEM | GETGEN, 0, &[0; NFGENMSG]);
+        self.socket
+            .get(request, |payload| {
+                for attr in Attrs::after(payload, NFGENMSG)? {
+                    let attr = attr?;
+                    if attr.kind == NFTA_GEN_ID {
+                        return Ok(attr.be32()?);
+                    }
+                }
+                Err(io::Error::from(io::ErrorKind::InvalidData).into())
+            })
+            .map_err(|refusal| refusal.on("get the generation of", "nf_tables"))
+    }
+
+    /// Makes all changes, or none.
+    ///
+    /// # Errors
+    /// Names the first change that the kernel refused, and the element of it where the kernel tells.
+    pub fn commit(&self, batch: Batch) -> Result<()> {
+        self.send(batch, None)
+    }
+
+    /// Makes all changes, or none, if the generation is still this one.
+    ///
+    /// # Errors
+    /// As [`Nft::commit`]; [`is_stale`] when the generation is another.
+    pub fn commit_at(&self, batch: Batch, generation: u32) -> Result<()> {
+        self.send(batch, Some(generation))
+    }
+
+    /// Lets `decide` look and fill a batch, which is committed if nobody committed anything meanwhile; else begins
+    /// again, at most 100 times. An empty batch is not sent.
+    ///
+    /// # Errors
+    /// Those of `decide` and of [`Nft::commit`]; [`is_stale`] when every attempt came too late.
+    pub fn transact<T>(&self, mut decide: impl FnMut(&Self, &mut Batch) -> Result<T>) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            let generation = self.generation()?;
+            let mut batch = Batch::new();
+            let value = decide(self, &mut batch)?;
+            if batch.is_empty() {
+                return Ok(value);
+            }
+            match self.commit_at(batch, generation) {
+                Ok(()) => return Ok(value),
+                Err(error) if is_stale(&error) && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    // Whoever was quicker is likely not done.
+                    std::thread::yield_now();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether the kernel can delete what need not be there (Linux 6.3). It reads attributes before anything else,
+    /// so a name that is too long tells, without a transaction: one that fails waits for milliseconds.
+    pub fn has_destroy(&self) -> bool {
+        self.destroy.get().unwrap_or_else(|| {
+            let mut request =
+                Request::new(SUBSYSTEM | DESTROYSETELEM, NLM_F_ACK, &[super::Family::Inet.number(), 0, 0, 0]);
+            request.attrs.string(NFTA_SET_ELEM_LIST_TABLE, &"x".repeat(300));
+            let known = self.socket.change(request).is_err_and(|refusal| refusal.is(libc::ERANGE));
+            self.destroy.set(Some(known));
+            known
+        })
+    }
+
+    /// Has `batch` delete a table, if it is there. (With a kernel before 6.3 that is looked up now: use it in
+    /// [`Nft::transact`]. Likewise the next ones.)
+    ///
+    /// # Errors
+    /// The table could not be looked up.
+    pub fn destroy_table(&self, batch: &mut Batch, table: &Table<'_>) -> Result<()> {
+        match self.has_destroy() {
+            true => batch.table_gone(DESTROYTABLE, table),
+            false if self.table(table)?.is_some() => batch.del_table(table),
+            false => {}
+        }
+        Ok(())
+    }
+
+    /// Has `batch` delete a chain with its rules, if it is there.
+    ///
+    /// # Errors
+    /// The chain could not be looked up.
+    pub fn destroy_chain(&self, batch: &mut Batch, chain: &Chain<'_>) -> Result<()> {
+        match self.has_destroy() {
+            true => batch.chain_gone(DESTROYCHAIN, chain),
+            false if self.chain(chain)?.is_some() => batch.del_chain(chain),
+            false => {}
+        }
+        Ok(())
+    }
+
+    /// Has `batch` delete a set or map, if it is there.
+    ///
+    /// # Errors
+    /// The set could not be looked up.
+    pub fn destroy_set(&self, batch: &mut Batch, set: &Set<'_>) -> Result<()> {
+        match self.has_destroy() {
+            true => batch.set_gone(DESTROYSET, set),
+            false if self.set_is(set)?.is_some() => batch.del_set(set),
+            false => {}
+        }
+        Ok(())
+    }
+
+    /// Has `batch` delete those of the elements that are there. The set must be there.
+    ///
+    /// # Errors
+    /// An element could not be looked up.
+    pub fn destroy_elements(&self, batch: &mut Batch, set: &Set<'_>, elements: &[Element]) -> Result<()> {
+        if self.has_destroy() {
+            batch.elements(DESTROYSETELEM, 0, set, elements, "delete");
+            return Ok(());
+        }
+        for element in elements {
+            if self.element(set, element)?.is_some() {
+                batch.del_elements(set, std::slice::from_ref(element));
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_no_destroy(&self) {
+        self.destroy.set(Some(false));
+    }
+
+    fn send(&self, mut batch: Batch, generation: Option<u32>) -> Result<()> {
+        batch.check()?;
+        if batch.parts.is_empty() {
+            return Ok(());
+        }
+        let begin = self.socket.reserve(u32::try_from(batch.parts.len() + 2).unwrap_or(u32::MAX));
+        let framed = frame(&mut batch, generation, begin)
+            .map_err(|malformed| Error::new("write", "an nf_tables transaction", malformed))?;
+        let sent = self.make_room(framed.len()).and_then(|()| self.socket.send(&framed));
+        sent.map_err(|error| Error::new("send", "an nf_tables transaction", error))?;
+        self.outcome(&batch, begin)
+    }
+
+    /// A transaction is one datagram: the send buffer must hold it.
+    fn make_room(&self, length: usize) -> io::Result<()> {
+        let needed = length + SEND_OVERHEAD;
+        if needed <= SEND_BUFFER.max(self.send_buffer.get()) {
+            return Ok(());
+        }
+        setsockopt(&self.socket, sockopt::SndBufForce, &needed)
+            .or_else(|_| setsockopt(&self.socket, sockopt::SndBuf, &needed))?;
+        self.send_buffer.set(needed);
+        Ok(())
+    }
+
+    /// Reads what the kernel says. It speaks of changes in their order: of those it refuses, and of the last one, which asks for it.
+    /// Of the transaction as a whole (a stale generation, no permission) it speaks as of its beginning, perhaps without a word of the last one.
+    fn outcome(&self, batch: &Batch, begin: u32) -> Result<()> {
+        let count = u32::try_from(batch.parts.len()).unwrap_or(u32::MAX);
+        let whole = |refusal: Refusal| refusal.on("commit", "an nf_tables transaction");
+        let mut failed = None;
+        let mut buffer = Vec::new();
+        let mut overflow = false;
+        loop {
+            match self.socket.receive(&mut buffer) {
+                Ok(()) => {}
+                // More refusals than the receive buffer holds, which is told before those that it does hold.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && !overflow => {
+                    overflow = true;
+                    continue;
+                }
+                Err(error) => return Err(failed.unwrap_or_else(|| whole(error.into()))),
+            }
+            for message in Messages::new(&buffer) {
+                let message = message.map_err(|malformed| whole(malformed.into()))?;
+                let index = message.sequence.wrapping_sub(begin);
+                if !matches!(message.kind, NLMSG_ERROR | NLMSG_OVERRUN) || index > count {
+                    continue;
+                }
+                let outcome = message.outcome();
+                if index == 0 {
+                    if let Err(refusal) = outcome {
+                        return Err(failed.unwrap_or_else(|| whole(refusal)));
+                    }
+                    continue;
+                }
+                if let Err(refusal) = outcome {
+                    let at = usize::try_from(index - 1).unwrap_or(usize::MAX);
+                    failed.get_or_insert_with(|| describe(batch, at, message.fault_offset(), refusal));
+                }
+                if index == count {
+                    return failed.map_or(Ok(()), Err);
+                }
+            }
+            if overflow && let Some(failed) = failed.take() {
+                self.drain();
+                return Err(failed);
+            }
+        }
+    }
+
+    /// Throws away what was received: a full buffer would take no next answer.
+    fn drain(&self) {
+        let mut byte = [0];
+        loop {
+            match recv(self.socket.as_fd().as_raw_fd(), &mut byte, MsgFlags::MSG_DONTWAIT) {
+                Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The whole datagram: a beginning, the changes, numbered, the last of which is to be acknowledged, and an end.
+fn frame(batch: &mut Batch, generation: Option<u32>, begin: u32) -> std::result::Result<Vec<u8>, Malformed> {
+    // The resource of these two is the subsystem, big-endian.
+    let fixed = [0, 0, 0, 10];
+    let mut first = Request::new(NFNL_MSG_BATCH_BEGIN, 0, &fixed);
+    if let Some(generation) = generation {
+        first.attrs.be32(NFNL_BATCH_GENID, generation);
+    }
+    let mut bytes = first.finish(begin)?;
+    bytes.reserve(batch.bytes.len() + HEADER + NFGENMSG);
+    let offset = bytes.len();
+    bytes.extend_from_slice(&batch.bytes);
+    let mut start = offset;
+    let mut sequence = begin;
+    for part in &batch.parts {
+        sequence = sequence.wrapping_add(1);
+        let end = offset + part.end;
+        let message = bytes.get_mut(start..end).unwrap_or_default();
+        if let Some(field) = message.get_mut(SEQUENCE) {
+            field.copy_from_slice(&sequence.to_ne_bytes());
+        }
+        if end == offset + batch.bytes.len()
+            && let Some(flags) = message.get_mut(FLAGS).and_then(|flags| flags.first_chunk_mut())
+        {
+            *flags = (u16::from_ne_bytes(*flags) | NLM_F_ACK).to_ne_bytes();
+        }
+        start = end;
+    }
+    let last = Request::new(NFNL_MSG_BATCH_END, 0, &fixed).finish(sequence.wrapping_add(1))?;
+    bytes.extend_from_slice(&last);
+    Ok(bytes)
+}
+
+/// The error of the change at `index`; of elements, with the one that the kernel points at.
+fn describe(batch: &Batch, index: usize, fault: Option<usize>, refusal: Refusal) -> Error {
+    let Some(Part { end, op, object, key }) = batch.parts.get(index) else {
+        return refusal.on("commit", "an nf_tables transaction");
+    };
+    let start = index.checked_sub(1).and_then(|before| batch.parts.get(before)).map_or(0, |part| part.end);
+    let message = batch.bytes.get(start..*end).unwrap_or_default();
+    let element = key.and_then(|key| offending_key(message, fault, key));
+    match (element, *key) {
+        (Some(element), _) => refusal.on(op, format!("element {element} of {object}")),
+        (None, Some(_)) => refusal.on(op, format!("elements of {object}")),
+        (None, None) => refusal.on(op, object.clone()),
+    }
+}
+
+/// The key of the element that begins at `fault` in a message, or of the only one.
+fn offending_key(message: &[u8], fault: Option<usize>, key: &[value::Type]) -> Option<String> {
+    let list = Attrs::after(message.get(HEADER..)?, NFGENMSG)
+        .ok()?
+        .flatten()
+        .find(|attr| attr.kind == NFTA_SET_ELEM_LIST_ELEMENTS)?;
+    let mut elements = list.nested().flatten();
+    let first = elements.next()?;
+    let element = match fault {
+        None => elements.next().is_none().then_some(first)?,
+        Some(fault) => std::iter::once(first).chain(elements).find(|attr| holds(message, *attr, fault))?,
+    };
+    let key_of = |kind| -> Option<String> {
+        let data = element.nested().flatten().find(|attr| attr.kind == kind)?;
+        let bytes = data.nested().flatten().find(|attr| attr.kind == NFTA_DATA_VALUE)?.payload;
+        Some(value::show(key, bytes))
+    };
+    let first = key_of(NFTA_SET_ELEM_KEY)?;
+    Some(match key_of(NFTA_SET_ELEM_KEY_END) {
+        Some(last) if last != first => format!("{first} - {last}"),
+        _ => first,
+    })
+}
+
+/// Whether byte `offset` of a message is in this attribute of it.
+fn holds(message: &[u8], attr: Attr<'_>, offset: usize) -> bool {
+    let start = attr.payload.as_ptr().addr().wrapping_sub(message.as_ptr().addr());
+    (start.saturating_sub(4)..start + attr.payload.len()).contains(&offset)
+}

@@ -1,0 +1,297 @@
+//! Expressions as attributes (linux/netfilter/nf_tables.h), written and read.
+
+use super::expr::{Compare, Expr, Found, Nat, Reg};
+use super::field::{Ct, Field, Header, Meta};
+use super::uapi::NFT_REG_VERDICT;
+use super::value::Value;
+use super::verdict::{Datum, write_value};
+use crate::netlink::attr::{Attr, Malformed, Writer};
+
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFTA_META_SREG: u16 = 3;
+
+const NFTA_CT_DREG: u16 = 1;
+const NFTA_CT_KEY: u16 = 2;
+const NFTA_CT_DIRECTION: u16 = 3;
+const NFTA_CT_SREG: u16 = 4;
+
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+
+const NFTA_FIB_DREG: u16 = 1;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
+const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+const NFTA_FIB_F_DADDR: u32 = 2;
+
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
+const NFTA_BITWISE_OP: u16 = 6;
+
+const NFTA_LOOKUP_SET: u16 = 1;
+const NFTA_LOOKUP_SREG: u16 = 2;
+const NFTA_LOOKUP_DREG: u16 = 3;
+const NFTA_LOOKUP_FLAGS: u16 = 5;
+const NFT_LOOKUP_F_INV: u32 = 1;
+
+const NFTA_NAT_TYPE: u16 = 1;
+const NFTA_NAT_FAMILY: u16 = 2;
+const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+const NFTA_NAT_REG_ADDR_MAX: u16 = 4;
+const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+const NFTA_NAT_REG_PROTO_MAX: u16 = 6;
+const NFTA_NAT_FLAGS: u16 = 7;
+const NFT_NAT_SNAT: u32 = 0;
+const NFT_NAT_DNAT: u32 = 1;
+/// NFPROTO_IPV4, NFPROTO_IPV6.
+const IPV4: u32 = 2;
+const IPV6: u32 = 10;
+/// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel adds of itself.
+const RANGE_IMPLIED: u32 = 3;
+
+const NFTA_MASQ_FLAGS: u16 = 1;
+const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
+/// linux/netfilter/nf_nat.h.
+const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 0x10;
+
+/// More than any of the attributes above.
+const KINDS: usize = 8;
+
+/// Writes what is inside NFTA_EXPR_DATA.
+pub(super) fn write(expr: &Expr, w: &mut Writer) {
+    match expr {
+        Expr::Load { field, to } => load(*field, to.number(), w),
+        Expr::Store { field, from } => match field {
+            Field::Meta(key) => {
+                w.be32(NFTA_META_KEY, key.number());
+                w.be32(NFTA_META_SREG, from.number());
+            }
+            Field::Ct(key) => {
+                w.be32(NFTA_CT_KEY, key.number());
+                w.be32(NFTA_CT_SREG, from.number());
+            }
+            Field::Payload { .. } | Field::FibDaddrType => w.fail("only a mark can be set"),
+        },
+        Expr::Immediate { value, to } => {
+            w.be32(NFTA_IMMEDIATE_DREG, to.number());
+            write_value(w, NFTA_IMMEDIATE_DATA, value.bytes());
+        }
+        Expr::Verdict(verdict) => {
+            w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+            verdict.write(w, NFTA_IMMEDIATE_DATA);
+        }
+        Expr::Compare { from, op, value } => {
+            w.be32(NFTA_CMP_SREG, from.number());
+            w.be32(NFTA_CMP_OP, op.number());
+            write_value(w, NFTA_CMP_DATA, value.bytes());
+        }
+        Expr::Bitwise { at, mask, xor } => {
+            w.be32(NFTA_BITWISE_SREG, at.number());
+            w.be32(NFTA_BITWISE_DREG, at.number());
+            w.be32(NFTA_BITWISE_LEN, u32::try_from(mask.bytes().len()).unwrap_or(u32::MAX));
+            write_value(w, NFTA_BITWISE_MASK, mask.bytes());
+            write_value(w, NFTA_BITWISE_XOR, xor.bytes());
+        }
+        Expr::Lookup { set, from, to } => {
+            w.string(NFTA_LOOKUP_SET, set);
+            w.be32(NFTA_LOOKUP_SREG, from.number());
+            match to {
+                Found::Member => {}
+                Found::NoMember => w.be32(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV),
+                Found::Value(to) => w.be32(NFTA_LOOKUP_DREG, to.number()),
+                Found::Verdict => w.be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT),
+            }
+        }
+        Expr::Nat(nat) => {
+            w.be32(NFTA_NAT_TYPE, if nat.destination { NFT_NAT_DNAT } else { NFT_NAT_SNAT });
+            w.be32(NFTA_NAT_FAMILY, if nat.ipv6 { IPV6 } else { IPV4 });
+            let registers = [
+                (NFTA_NAT_REG_ADDR_MIN, Some(nat.addr)),
+                (NFTA_NAT_REG_ADDR_MAX, nat.addr_last),
+                (NFTA_NAT_REG_PROTO_MIN, nat.port),
+                (NFTA_NAT_REG_PROTO_MAX, nat.port_last),
+            ];
+            for (kind, reg) in registers {
+                if let Some(reg) = reg {
+                    w.be32(kind, reg.number());
+                }
+            }
+            if nat.flags != 0 {
+                w.be32(NFTA_NAT_FLAGS, nat.flags);
+            }
+        }
+        Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
+        Expr::Masquerade { fully_random: false } | Expr::Counter => {}
+        Expr::Other(_) => w.fail("an expression that is not known cannot be written"),
+    }
+}
+
+fn load(field: Field, to: u32, w: &mut Writer) {
+    match field {
+        Field::Meta(key) => {
+            w.be32(NFTA_META_KEY, key.number());
+            w.be32(NFTA_META_DREG, to);
+        }
+        Field::Ct(key) => {
+            w.be32(NFTA_CT_KEY, key.number());
+            w.be32(NFTA_CT_DREG, to);
+        }
+        Field::Payload { header, offset, length } => {
+            w.be32(NFTA_PAYLOAD_DREG, to);
+            w.be32(NFTA_PAYLOAD_BASE, header.number());
+            w.be32(NFTA_PAYLOAD_OFFSET, offset.into());
+            w.be32(NFTA_PAYLOAD_LEN, length.into());
+        }
+        Field::FibDaddrType => {
+            w.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+            w.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+            w.be32(NFTA_FIB_DREG, to);
+        }
+    }
+}
+
+/// The attributes of an expression, by their type.
+#[derive(Debug, Default)]
+pub(super) struct Known<'a>([Option<Attr<'a>>; KINDS]);
+
+impl<'a> Known<'a> {
+    pub(super) fn read(attr: Attr<'a>) -> Result<Self, Malformed> {
+        let mut known = Self::default();
+        for attr in attr.nested() {
+            let attr = attr?;
+            if let Some(place) = known.0.get_mut(usize::from(attr.kind)) {
+                *place = Some(attr);
+            }
+        }
+        Ok(known)
+    }
+
+    fn attr(&self, kind: u16) -> Option<Attr<'a>> {
+        self.0.get(usize::from(kind)).copied().flatten()
+    }
+
+    fn number(&self, kind: u16) -> Option<u32> {
+        self.attr(kind)?.be32().ok()
+    }
+
+    fn reg(&self, kind: u16) -> Option<Reg> {
+        Reg::from_number(self.number(kind)?).ok()
+    }
+
+    fn value(&self, kind: u16) -> Option<Value> {
+        Some(Value::new().raw(Datum::value(self.attr(kind)?).ok()?))
+    }
+}
+
+/// The expression, unless it is one that this library would not write.
+pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
+    Some(match name {
+        "meta" => {
+            let field = Field::Meta(Meta::from_number(a.number(NFTA_META_KEY)?)?);
+            load_or_store(field, a.reg(NFTA_META_DREG), a.reg(NFTA_META_SREG))?
+        }
+        "ct" if a.attr(NFTA_CT_DIRECTION).is_none() => {
+            let field = Field::Ct(Ct::from_number(a.number(NFTA_CT_KEY)?)?);
+            load_or_store(field, a.reg(NFTA_CT_DREG), a.reg(NFTA_CT_SREG))?
+        }
+        "payload" => {
+            let header = Header::from_number(a.number(NFTA_PAYLOAD_BASE)?)?;
+            let offset = u8::try_from(a.number(NFTA_PAYLOAD_OFFSET)?).ok()?;
+            let length = u8::try_from(a.number(NFTA_PAYLOAD_LEN)?).ok()?;
+            Expr::Load { field: Field::Payload { header, offset, length }, to: a.reg(NFTA_PAYLOAD_DREG)? }
+        }
+        "fib"
+            if a.number(NFTA_FIB_RESULT) == Some(NFT_FIB_RESULT_ADDRTYPE)
+                && a.number(NFTA_FIB_FLAGS) == Some(NFTA_FIB_F_DADDR) =>
+        {
+            Expr::Load { field: Field::FibDaddrType, to: a.reg(NFTA_FIB_DREG)? }
+        }
+        "immediate" => match Datum::read(a.attr(NFTA_IMMEDIATE_DATA)?).ok()? {
+            Datum::Verdict(verdict) => Expr::Verdict(verdict),
+            Datum::Value(bytes) => {
+                Expr::Immediate { value: Value::new().raw(bytes), to: a.reg(NFTA_IMMEDIATE_DREG)? }
+            }
+        },
+        "cmp" => Expr::Compare {
+            from: a.reg(NFTA_CMP_SREG)?,
+            op: Compare::from_number(a.number(NFTA_CMP_OP)?)?,
+            value: a.value(NFTA_CMP_DATA)?,
+        },
+        // Operation 0 is mask and xor; Linux 5.6 and later tell it.
+        "bitwise"
+            if a.number(NFTA_BITWISE_OP).unwrap_or(0) == 0
+                && a.reg(NFTA_BITWISE_SREG) == a.reg(NFTA_BITWISE_DREG) =>
+        {
+            Expr::Bitwise {
+                at: a.reg(NFTA_BITWISE_SREG)?,
+                mask: a.value(NFTA_BITWISE_MASK)?,
+                xor: a.value(NFTA_BITWISE_XOR)?,
+            }
+        }
+        "lookup" => Expr::Lookup {
+            set: a.attr(NFTA_LOOKUP_SET)?.string(),
+            from: a.reg(NFTA_LOOKUP_SREG)?,
+            to: match (a.number(NFTA_LOOKUP_DREG), a.number(NFTA_LOOKUP_FLAGS).unwrap_or(0)) {
+                (None, 0) => Found::Member,
+                (None, NFT_LOOKUP_F_INV) => Found::NoMember,
+                (Some(NFT_REG_VERDICT), 0) => Found::Verdict,
+                (Some(number), 0) => Found::Value(Reg::from_number(number).ok()?),
+                _ => return None,
+            },
+        },
+        "nat" => Expr::Nat(nat(a)?),
+        "masq" if a.attr(NFTA_MASQ_REG_PROTO_MIN).is_none() => match a.number(NFTA_MASQ_FLAGS).unwrap_or(0) {
+            0 => Expr::Masquerade { fully_random: false },
+            NF_NAT_RANGE_PROTO_RANDOM_FULLY => Expr::Masquerade { fully_random: true },
+            _ => return None,
+        },
+        "counter" => Expr::Counter,
+        _ => return None,
+    })
+}
+
+fn load_or_store(field: Field, to: Option<Reg>, from: Option<Reg>) -> Option<Expr> {
+    match (to, from) {
+        (Some(to), None) => Some(Expr::Load { field, to }),
+        (None, Some(from)) => Some(Expr::Store { field, from }),
+        _ => None,
+    }
+}
+
+fn nat(a: &Known<'_>) -> Option<Nat> {
+    let first = |kind| a.reg(kind);
+    // The kernel says the first again when there is no last.
+    let last = |kind, first: Option<Reg>| a.reg(kind).filter(|reg| Some(*reg) != first);
+    let addr = first(NFTA_NAT_REG_ADDR_MIN);
+    let port = first(NFTA_NAT_REG_PROTO_MIN);
+    Some(Nat {
+        destination: match a.number(NFTA_NAT_TYPE)? {
+            NFT_NAT_DNAT => true,
+            NFT_NAT_SNAT => false,
+            _ => return None,
+        },
+        ipv6: match a.number(NFTA_NAT_FAMILY)? {
+            IPV6 => true,
+            IPV4 => false,
+            _ => return None,
+        },
+        addr: addr?,
+        addr_last: last(NFTA_NAT_REG_ADDR_MAX, addr),
+        port,
+        port_last: last(NFTA_NAT_REG_PROTO_MAX, port),
+        flags: a.number(NFTA_NAT_FLAGS).unwrap_or(0) & !RANGE_IMPLIED,
+    })
+}

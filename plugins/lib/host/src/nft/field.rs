@@ -1,0 +1,187 @@
+//! What of a packet can be looked at.
+
+use super::value::Type;
+
+/// Something of a packet, its metadata, its connection or its route that can be loaded into a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// About the packet.
+    Meta(Meta),
+    /// About its connection.
+    Ct(Ct),
+    /// Bytes of it.
+    Payload {
+        /// Counted from where.
+        header: Header,
+        /// How many bytes from there.
+        offset: u8,
+        /// How many bytes.
+        length: u8,
+    },
+    /// The type of its destination address, as the routing tables have it (RTN_*, in host byte order): see [`LOCAL`].
+    FibDaddrType,
+}
+
+/// RTN_LOCAL (linux/rtnetlink.h): an address of this host.
+pub const LOCAL: u32 = 2;
+
+/// enum nft_meta_keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Meta {
+    /// Its EtherType (two bytes, big-endian).
+    Protocol,
+    /// Its mark.
+    Mark,
+    /// The index of the interface it came in by (host byte order).
+    Iif,
+    /// The index of the interface it goes out by (host byte order).
+    Oif,
+    /// The name of the interface it came in by (a port, in a bridge's table).
+    Iifname,
+    /// The name of the interface it goes out by.
+    Oifname,
+    /// Its address family (one byte, [`super::IPV4`] or [`super::IPV6`]).
+    Nfproto,
+    /// Its transport protocol.
+    L4proto,
+    /// The bridge that the port it came in by belongs to.
+    BridgeIifname,
+}
+
+/// enum nft_ct_keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ct {
+    /// What the packet is to its connection: bits (host byte order), see [`STATE_NEW`].
+    State,
+    /// 0: as the first packet; 1: a reply (one byte).
+    Direction,
+    /// What was done to the connection: bits (host byte order), see [`STATUS_DNAT`].
+    Status,
+    /// The connection's mark.
+    Mark,
+}
+
+/// [`Ct::State`]: part of no connection that makes sense.
+pub const STATE_INVALID: u32 = 1;
+/// [`Ct::State`]: packets were seen both ways.
+pub const STATE_ESTABLISHED: u32 = 2;
+/// [`Ct::State`]: expected by another connection.
+pub const STATE_RELATED: u32 = 4;
+/// [`Ct::State`]: the first of its connection.
+pub const STATE_NEW: u32 = 8;
+/// [`Ct::Status`]: IPS_SRC_NAT (linux/netfilter/nf_conntrack_common.h).
+pub const STATUS_SNAT: u32 = 0x10;
+/// [`Ct::Status`]: IPS_DST_NAT.
+pub const STATUS_DNAT: u32 = 0x20;
+
+/// enum nft_payload_bases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Header {
+    /// Ethernet.
+    Link,
+    /// IPv4 or IPv6.
+    Network,
+    /// TCP, UDP, …
+    Transport,
+}
+
+impl Field {
+    /// meta l4proto.
+    pub const L4PROTO: Self = Self::Meta(Meta::L4proto);
+    /// meta nfproto.
+    pub const NFPROTO: Self = Self::Meta(Meta::Nfproto);
+    /// meta mark.
+    pub const MARK: Self = Self::Meta(Meta::Mark);
+    /// iifname.
+    pub const IIFNAME: Self = Self::Meta(Meta::Iifname);
+    /// oifname.
+    pub const OIFNAME: Self = Self::Meta(Meta::Oifname);
+    /// ip saddr: only of packets that are IPv4.
+    pub const IP_SADDR: Self = Self::Payload { header: Header::Network, offset: 12, length: 4 };
+    /// ip daddr: only of packets that are IPv4.
+    pub const IP_DADDR: Self = Self::Payload { header: Header::Network, offset: 16, length: 4 };
+    /// ip6 saddr: only of packets that are IPv6.
+    pub const IP6_SADDR: Self = Self::Payload { header: Header::Network, offset: 8, length: 16 };
+    /// ip6 daddr: only of packets that are IPv6.
+    pub const IP6_DADDR: Self = Self::Payload { header: Header::Network, offset: 24, length: 16 };
+    /// th sport: of TCP, UDP and SCTP.
+    pub const SPORT: Self = Self::Payload { header: Header::Transport, offset: 0, length: 2 };
+    /// th dport: of TCP, UDP and SCTP.
+    pub const DPORT: Self = Self::Payload { header: Header::Transport, offset: 2, length: 2 };
+    /// ether saddr.
+    pub const ETHER_SADDR: Self = Self::Payload { header: Header::Link, offset: 6, length: 6 };
+
+    /// Its length in bytes.
+    pub(super) const fn length(self) -> usize {
+        match self {
+            Self::Meta(Meta::L4proto | Meta::Nfproto) | Self::Ct(Ct::Direction) => 1,
+            Self::Meta(Meta::Protocol) => 2,
+            Self::Meta(Meta::Mark | Meta::Iif | Meta::Oif)
+            | Self::Ct(Ct::State | Ct::Status | Ct::Mark)
+            | Self::FibDaddrType => 4,
+            Self::Meta(Meta::Iifname | Meta::Oifname | Meta::BridgeIifname) => 16,
+            Self::Payload { length, .. } => length as usize,
+        }
+    }
+
+    /// Whether it can be the part of a key that has this type.
+    pub(super) const fn is(self, kind: Type) -> bool {
+        self.length() == kind.length()
+    }
+}
+
+impl Meta {
+    const ALL: [(Self, u32); 9] = [
+        (Self::Protocol, 1),
+        (Self::Mark, 3),
+        (Self::Iif, 4),
+        (Self::Oif, 5),
+        (Self::Iifname, 6),
+        (Self::Oifname, 7),
+        (Self::Nfproto, 15),
+        (Self::L4proto, 16),
+        (Self::BridgeIifname, 17),
+    ];
+
+    pub(super) fn number(self) -> u32 {
+        number(&Self::ALL, self)
+    }
+
+    pub(super) fn from_number(key: u32) -> Option<Self> {
+        from_number(&Self::ALL, key)
+    }
+}
+
+impl Ct {
+    const ALL: [(Self, u32); 4] =
+        [(Self::State, 0), (Self::Direction, 1), (Self::Status, 2), (Self::Mark, 3)];
+
+    pub(super) fn number(self) -> u32 {
+        number(&Self::ALL, self)
+    }
+
+    pub(super) fn from_number(key: u32) -> Option<Self> {
+        from_number(&Self::ALL, key)
+    }
+}
+
+impl Header {
+    const ALL: [(Self, u32); 3] = [(Self::Link, 0), (Self::Network, 1), (Self::Transport, 2)];
+
+    pub(super) fn number(self) -> u32 {
+        number(&Self::ALL, self)
+    }
+
+    pub(super) fn from_number(base: u32) -> Option<Self> {
+        from_number(&Self::ALL, base)
+    }
+}
+
+/// The tables above hold every variant.
+fn number<T: Copy + PartialEq>(all: &[(T, u32)], this: T) -> u32 {
+    all.iter().find(|(one, _)| *one == this).map_or(u32::MAX, |(_, number)| *number)
+}
+
+fn from_number<T: Copy>(all: &[(T, u32)], number: u32) -> Option<T> {
+    all.iter().find(|(_, one)| *one == number).map(|(this, _)| *this)
+}

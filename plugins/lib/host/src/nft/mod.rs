@@ -1,0 +1,77 @@
+//! nf_tables over netlink (linux/netfilter/nf_tables.h): no `nft`, no `iptables`.
+//!
+//! Changes are gathered in a [`Batch`] and committed as one transaction: all or nothing. Keep one [`Nft`] for the
+//! life of the process, and let it go last: when it is dropped after deletions, the kernel waits for an RCU grace
+//! period (8 to 16 ms, measured; so long a failed batch takes too).
+//!
+//! Every commit makes a new *generation* of the network namespace's rules. [`Nft::transact`] looks, decides, and
+//! commits what it decided only if nobody committed anything in between.
+
+mod batch;
+mod commit;
+mod element;
+mod expr;
+mod expr_wire;
+mod field;
+mod object;
+mod owned;
+mod read;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod uapi;
+mod udata;
+mod value;
+mod verdict;
+
+use std::cell::Cell;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+pub use batch::Batch;
+pub use commit::is_stale;
+pub use element::{Element, Target};
+pub use expr::{Compare, Expr, Found, Nat, Reg};
+pub use field::{
+    Ct, Field, Header, LOCAL, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATUS_DNAT,
+    STATUS_SNAT,
+};
+pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
+pub use read::{ChainInfo, RuleInfo, TableInfo};
+pub use rule::{IPV4, IPV6, Rule};
+pub use udata::COMMENT_MAX;
+pub use value::{Type, Value};
+pub use verdict::Verdict;
+
+use crate::netlink::socket::Socket;
+use crate::{Error, NetNs, Result};
+
+/// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+    /// Whether the kernel has DESTROY* (Linux 6.3), once that is known.
+    destroy: Cell<Option<bool>>,
+    /// As large as the send buffer was made, in bytes; 0 is the system's default.
+    send_buffer: Cell<usize>,
+}
+
+impl Nft {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// The socket could not be made: the kernel is without netfilter netlink.
+    pub fn open() -> Result<Self> {
+        Socket::open(NETLINK_NETFILTER)
+            .map(|socket| Self { socket, destroy: Cell::new(None), send_buffer: Cell::new(0) })
+            .map_err(|error| Error::new("open", "a netfilter netlink socket", error))
+    }
+
+    /// Opens a socket in `netns`, from where the thread is.
+    ///
+    /// # Errors
+    /// The namespace could not be entered, or the socket could not be made.
+    pub fn open_in(netns: &NetNs) -> Result<Self> {
+        netns.enter(Self::open)?
+    }
+}

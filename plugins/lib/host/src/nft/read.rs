@@ -1,0 +1,334 @@
+//! Looking: tables, chains, rules, sets and their elements.
+
+use super::batch::{data_type, set_flags};
+use super::element::Element;
+use super::expr::Expr;
+use super::object::{Chain, Family, Set, Table};
+use super::uapi::*;
+use super::verdict::write_value;
+use super::{Nft, udata, value};
+use crate::Result;
+use crate::netlink::attr::{Attrs, Malformed, Writer};
+use crate::netlink::message::{Refusal, Request};
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Its family; `None` of one that this library has no name for.
+    pub family: Option<Family>,
+    /// Its name.
+    pub name: String,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// How many chains, sets and maps it has.
+    pub uses: u32,
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainInfo {
+    /// Its table's name.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// Of a base chain: its type, its hook's number (NF_INET_*), its priority and its policy (NF_ACCEPT, NF_DROP).
+    pub base: Option<(String, u32, i32, u32)>,
+    /// How many rules it has, and how many lead to it.
+    pub uses: u32,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// By which it can be deleted.
+    pub handle: u64,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// Its steps, as [`super::Rule::exprs`] of the same rule has them.
+    pub exprs: Vec<Expr>,
+}
+
+/// The name of an object and of its table, as every kind of object begins.
+fn request(kind: u16, table: &Table<'_>, fill: impl FnOnce(&mut Writer)) -> Request {
+    let mut request = Request::new(SUBSYSTEM | kind, 0, &[table.family.number(), 0, 0, 0]);
+    fill(&mut request.attrs);
+    request
+}
+
+/// ENOENT is an answer.
+fn found<T>(answer: std::result::Result<T, Refusal>) -> std::result::Result<Option<T>, Refusal> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(refusal) if refusal.is(libc::ENOENT) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The list of what is not there is empty.
+fn listed<T>(answer: std::result::Result<Vec<T>, Refusal>) -> std::result::Result<Vec<T>, Refusal> {
+    found(answer).map(Option::unwrap_or_default)
+}
+
+impl Nft {
+    /// The tables of all families.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn tables(&self) -> Result<Vec<TableInfo>> {
+        let request = Request::new(SUBSYSTEM | GETTABLE, 0, &[0; NFGENMSG]);
+        self.socket
+            .dump(request, |payload, all| {
+                all.push(read_table(payload)?);
+                Ok(())
+            })
+            .map_err(|refusal| refusal.on("list", "tables"))
+    }
+
+    /// A table, if it is there.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn table(&self, table: &Table<'_>) -> Result<Option<TableInfo>> {
+        let request = request(GETTABLE, table, |w| w.string(NFTA_TABLE_NAME, table.name));
+        found(self.socket.get(request, |payload| Ok(read_table(payload)?)))
+            .map_err(|refusal| refusal.on("get", format!("table {table}")))
+    }
+
+    /// The chains of a table; none if it is not there.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn chains(&self, table: &Table<'_>) -> Result<Vec<ChainInfo>> {
+        // The kernel can list by family only.
+        let request = request(GETCHAIN, table, |_| {});
+        listed(self.socket.dump(request, |payload, all| {
+            all.extend(Some(read_chain(payload)?).filter(|chain| chain.table == table.name));
+            Ok(())
+        }))
+        .map_err(|refusal| refusal.on("list", format!("chains of table {table}")))
+    }
+
+    /// A chain, if it is there.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn chain(&self, chain: &Chain<'_>) -> Result<Option<ChainInfo>> {
+        let request = request(GETCHAIN, &chain.table, |w| {
+            w.string(NFTA_CHAIN_TABLE, chain.table.name);
+            w.string(NFTA_CHAIN_NAME, chain.name);
+        });
+        found(self.socket.get(request, |payload| Ok(read_chain(payload)?)))
+            .map_err(|refusal| refusal.on("get", format!("chain {chain}")))
+    }
+
+    /// The rules of a chain, in order; none if it is not there.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn rules(&self, chain: &Chain<'_>) -> Result<Vec<RuleInfo>> {
+        let request = request(GETRULE, &chain.table, |w| {
+            w.string(NFTA_RULE_TABLE, chain.table.name);
+            w.string(NFTA_RULE_CHAIN, chain.name);
+        });
+        listed(self.socket.dump(request, |payload, all| {
+            all.push(read_rule(payload)?);
+            Ok(())
+        }))
+        .map_err(|refusal| refusal.on("list", format!("rules of chain {chain}")))
+    }
+
+    /// Whether the set or map is there, and then whether it is of the declared types.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_is(&self, set: &Set<'_>) -> Result<Option<bool>> {
+        let request = request(GETSET, &set.table, |w| {
+            w.string(NFTA_SET_TABLE, set.table.name);
+            w.string(NFTA_SET_NAME, set.name);
+        });
+        found(self.socket.get(request, |payload| Ok(is_of_type(set, payload)?)))
+            .map_err(|refusal| refusal.on("get", set.to_string()))
+    }
+
+    /// The elements of a set or map; none if it is not there.
+    ///
+    /// # Errors
+    /// The kernel refused; or it is of other types than declared.
+    pub fn elements(&self, set: &Set<'_>) -> Result<Vec<Element>> {
+        let request = request(GETSETELEM, &set.table, |w| {
+            w.string(NFTA_SET_ELEM_LIST_TABLE, set.table.name);
+            w.string(NFTA_SET_ELEM_LIST_SET, set.name);
+        });
+        let read = listed(self.socket.dump(request, |payload, all| Ok(read_elements(set, payload, all)?)))
+            .map_err(|refusal| refusal.on("list", format!("elements of {set}")))?;
+        Ok(if set.interval && set.key.len() == 1 {
+            Element::intervals(read)
+        } else {
+            read.into_iter().map(|(element, _)| element).collect()
+        })
+    }
+
+    /// The element with the key of `wanted`, if it is there. Of an interval set, the one that its (first) key is in,
+    /// which may be another: compare.
+    ///
+    /// # Errors
+    /// The kernel refused, or the set is of other types than declared.
+    pub fn element(&self, set: &Set<'_>, wanted: &Element) -> Result<Option<Element>> {
+        let object = || format!("element {} of {set}", wanted.show(set));
+        let Some(mut element) = self.get_element(set, wanted, 0).map_err(|r| r.on("get", object()))? else {
+            return Ok(None);
+        };
+        if set.interval && set.key.len() == 1 {
+            // Where it ends is an element of its own.
+            let end = self.get_element(set, wanted, NFT_SET_ELEM_INTERVAL_END);
+            let end = end.map_err(|r| r.on("get the end of", object()))?;
+            let last = end.map_or(Some(element.key.last_of_its_length()), |end| end.key.previous());
+            element.end = last.filter(|last| *last != element.key);
+        }
+        Ok(Some(element))
+    }
+
+    fn get_element(
+        &self,
+        set: &Set<'_>,
+        wanted: &Element,
+        flags: u32,
+    ) -> std::result::Result<Option<Element>, Refusal> {
+        let key = wanted.key.of(set.key)?;
+        let concatenated_range = set.interval && set.key.len() > 1;
+        let last = wanted.end.as_ref().map_or(Ok(key), |end| end.of(set.key))?;
+        let request = request(GETSETELEM, &set.table, |w| {
+            w.string(NFTA_SET_ELEM_LIST_TABLE, set.table.name);
+            w.string(NFTA_SET_ELEM_LIST_SET, set.name);
+            w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                w.nest(NFTA_LIST_ELEM, |w| {
+                    write_value(w, NFTA_SET_ELEM_KEY, key);
+                    if concatenated_range {
+                        write_value(w, NFTA_SET_ELEM_KEY_END, last);
+                    }
+                    if flags != 0 {
+                        w.be32(NFTA_SET_ELEM_FLAGS, flags);
+                    }
+                });
+            });
+        });
+        let mut read = Vec::new();
+        let each = |payload: &[u8]| Ok(read_elements(set, payload, &mut read)?);
+        // Of the end of an interval that has none, the kernel says nothing at all.
+        found(if flags == 0 {
+            self.socket.get(request, each)
+        } else {
+            self.socket.get_if_any(request, each).map(|_| ())
+        })?;
+        Ok(read.pop().map(|(element, _)| element))
+    }
+}
+
+fn read_table(payload: &[u8]) -> std::result::Result<TableInfo, Malformed> {
+    let family = payload.first().copied().and_then(Family::from_number);
+    let mut table = TableInfo { family, name: String::new(), comment: None, uses: 0 };
+    for attr in Attrs::after(payload, NFGENMSG)? {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_TABLE_NAME => table.name = attr.string(),
+            NFTA_TABLE_USE => table.uses = attr.be32()?,
+            NFTA_TABLE_USERDATA => table.comment = udata::read_text(attr.payload, UDATA_COMMENT),
+            _ => {}
+        }
+    }
+    Ok(table)
+}
+
+fn read_chain(payload: &[u8]) -> std::result::Result<ChainInfo, Malformed> {
+    let mut chain =
+        ChainInfo { table: String::new(), name: String::new(), comment: None, base: None, uses: 0 };
+    let mut hook = None;
+    let mut kind = String::new();
+    let mut policy = NF_ACCEPT;
+    for attr in Attrs::after(payload, NFGENMSG)? {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_CHAIN_TABLE => chain.table = attr.string(),
+            NFTA_CHAIN_NAME => chain.name = attr.string(),
+            NFTA_CHAIN_HOOK => hook = Some(attr),
+            NFTA_CHAIN_TYPE => kind = attr.string(),
+            NFTA_CHAIN_POLICY => policy = attr.be32()?,
+            NFTA_CHAIN_USE => chain.uses = attr.be32()?,
+            NFTA_CHAIN_USERDATA => chain.comment = udata::read_text(attr.payload, UDATA_COMMENT),
+            _ => {}
+        }
+    }
+    if let Some(hook) = hook {
+        let mut number = 0;
+        let mut priority = 0;
+        for attr in hook.nested() {
+            let attr = attr?;
+            match attr.kind {
+                NFTA_HOOK_HOOKNUM => number = attr.be32()?,
+                NFTA_HOOK_PRIORITY => priority = attr.be32()?.cast_signed(),
+                _ => {}
+            }
+        }
+        chain.base = Some((kind, number, priority, policy));
+    }
+    Ok(chain)
+}
+
+fn read_rule(payload: &[u8]) -> std::result::Result<RuleInfo, Malformed> {
+    let mut rule = RuleInfo { handle: 0, comment: None, exprs: Vec::new() };
+    for attr in Attrs::after(payload, NFGENMSG)? {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_RULE_HANDLE => rule.handle = attr.be64()?,
+            NFTA_RULE_USERDATA => rule.comment = udata::read_text(attr.payload, UDATA_COMMENT),
+            NFTA_RULE_EXPRESSIONS => {
+                for attr in attr.nested() {
+                    rule.exprs.push(Expr::read(attr?)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(rule)
+}
+
+fn is_of_type(set: &Set<'_>, payload: &[u8]) -> std::result::Result<bool, Malformed> {
+    let (mut flags, mut key, mut data, mut data_length) = (0, (0, 0), None, 0);
+    for attr in Attrs::after(payload, NFGENMSG)? {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_SET_FLAGS => flags = attr.be32()?,
+            NFTA_SET_KEY_TYPE => key.0 = attr.be32()?,
+            NFTA_SET_KEY_LEN => key.1 = attr.be32()?,
+            NFTA_SET_DATA_TYPE => data = Some(attr.be32()?),
+            NFTA_SET_DATA_LEN => data_length = attr.be32()?,
+            _ => {}
+        }
+    }
+    let (data_id, declared_length) = data_type(set.data).unzip();
+    Ok(flags & (NFT_SET_INTERVAL | NFT_SET_MAP) == set_flags(set) & (NFT_SET_INTERVAL | NFT_SET_MAP)
+        && key.0 == value::type_id(set.key)
+        && usize::try_from(key.1).is_ok_and(|length| length == value::length(set.key))
+        && data == data_id
+        // Of a verdict the kernel tells the length that it has inside.
+        && (data == Some(NFT_DATA_VERDICT)
+            || usize::try_from(data_length).is_ok_and(|length| length == declared_length.unwrap_or(0))))
+}
+
+fn read_elements(
+    set: &Set<'_>,
+    payload: &[u8],
+    all: &mut Vec<(Element, bool)>,
+) -> std::result::Result<(), Malformed> {
+    for attr in Attrs::after(payload, NFGENMSG)? {
+        let attr = attr?;
+        if attr.kind == NFTA_SET_ELEM_LIST_ELEMENTS {
+            for attr in attr.nested() {
+                all.push(Element::read(set, attr?)?);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! User data as nft(8) writes and shows it: runs of (u8 type, u8 length, bytes).
+
+use super::uapi::USERDATA_MAX;
+use crate::netlink::attr::Malformed;
+
+/// The longest comment, in bytes: its user data holds two bytes of header and a NUL too.
+pub const COMMENT_MAX: usize = USERDATA_MAX - 3;
+
+/// Appends a text.
+pub(super) fn text(udata: &mut Vec<u8>, kind: u8, text: &str) -> Result<(), Malformed> {
+    if text.contains('\0') {
+        return Err(Malformed("a comment holds a NUL"));
+    }
+    let length = u8::try_from(text.len() + 1).ok().filter(|_| text.len() <= COMMENT_MAX);
+    udata.extend([kind, length.ok_or(Malformed("a comment is longer than 253 bytes"))?]);
+    udata.extend_from_slice(text.as_bytes());
+    udata.push(0);
+    Ok(())
+}
+
+/// Appends a number, in host byte order as nft has it.
+pub(super) fn number(udata: &mut Vec<u8>, kind: u8, number: u32) {
+    udata.extend([kind, 4]);
+    udata.extend(number.to_ne_bytes());
+}
+
+/// The text of this type, if there is one. What is not well formed was not written by us or by nft: it has none.
+pub(super) fn read_text(mut udata: &[u8], kind: u8) -> Option<String> {
+    loop {
+        let (&[found, length], rest) = udata.split_first_chunk()?;
+        let value = rest.get(..usize::from(length))?;
+        if found == kind {
+            let text = value.strip_suffix(&[0]).unwrap_or(value);
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        udata = rest.get(usize::from(length)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The bytes that `nft` writes for `comment "own"`.
+    #[test]
+    fn a_comment_is_a_type_a_length_and_a_text_with_its_nul() {
+        let mut udata = Vec::new();
+        number(&mut udata, 6, 1);
+        text(&mut udata, 0, "own").unwrap();
+        assert_eq!(udata.get(6..), Some(&[0, 4, b'o', b'w', b'n', 0][..]));
+        assert_eq!(read_text(&udata, 0).as_deref(), Some("own"));
+        assert_eq!(read_text(&udata, 7), None);
+    }
+
+    #[test]
+    fn a_comment_that_cannot_be_said_is_a_fault() {
+        assert!(text(&mut Vec::new(), 0, "a\0b").is_err());
+        assert!(text(&mut Vec::new(), 0, &"a".repeat(254)).is_err());
+        let mut udata = Vec::new();
+        text(&mut udata, 0, &"a".repeat(COMMENT_MAX)).unwrap();
+        assert_eq!(udata.len(), USERDATA_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind: u8) {
+            let _ = read_text(&bytes, kind);
+        }
+    }
+}
