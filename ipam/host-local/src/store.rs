@@ -103,35 +103,40 @@ impl Store {
             dir,
         };
         match Index::open(&store.index_path, boot, boot::mtime_nanos(&meta)) {
-            Some((index, recorded)) => {
+            Some((index, recorded)) if recorded || store.record.is_none() => {
                 store.owners = Owners::Indexed(index);
                 store.recorded = recorded;
             }
-            None => {
-                store.reclaim(&meta, &lock_path)?;
-                store.rebuild()?;
-            }
+            // No index, or one of a time when this boot was not recorded (`reclaim` was off, or the disk full).
+            found => match (store.reclaim(&meta, &lock_path)?, found) {
+                (false, Some((index, _))) => {
+                    store.owners = Owners::Indexed(index);
+                    store.dirty = store.recorded;
+                }
+                _ => store.rebuild()?,
+            },
         }
         Ok(store)
     }
 
-    /// Drops the leases of an earlier boot and records this one.
-    fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<(), host::Error> {
-        let (Some(record), Some(boot_id)) = (&self.record, &self.boot_id) else { return Ok(()) };
+    /// Drops the leases of an earlier boot and records this one. Whether there may have been any.
+    fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<bool, host::Error> {
+        let (Some(record), Some(boot_id)) = (&self.record, &self.boot_id) else { return Ok(false) };
         let verdict = Verdict::read(record, boot_id, meta, lock);
-        if matches!(verdict, Verdict::All | Verdict::Between(..)) {
+        let rebooted = matches!(verdict, Verdict::All | Verdict::Between(..));
+        if rebooted {
             for ip in self.list()? {
                 let path = self.path(ip);
                 let condemned = verdict.condemns(|| fs::symlink_metadata(&path).ok()?.modified().ok());
                 if condemned && remove_lease(&path).is_err() {
                     // The address stays taken; with the old record kept, the next operation tries again.
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
         // The record comes after: killed before it, the next operation finds the rest of the old leases.
         self.recorded = verdict == Verdict::Current || boot::write_record(record, boot_id);
-        Ok(())
+        Ok(rebooted)
     }
 
     /// Reads every lease, clears away what killed processes left, and writes the index.

@@ -1,9 +1,10 @@
 //! The verbs of the plugin.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
+use cni::{AddResult, Attachment, Code, Error, Plugin, Request, ValidAttachments};
 use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
@@ -60,10 +61,13 @@ impl Plugin for HostLocal {
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
         let place = place(request)?;
-        collect(&self.roots, &place, |id, ifname| {
-            valid
-                .iter()
-                .any(|of| of.container_id.trim() == id && ifname.is_none_or(|ifname| of.ifname == ifname))
+        let ids: HashSet<&str> = valid.iter().map(|of| of.container_id.as_str()).collect();
+        collect(&self.roots, &place, |id, ifname| match ifname {
+            // A lease with the id alone may be any interface's.
+            None => ids.contains(id),
+            Some(ifname) => {
+                valid.contains(&Attachment { container_id: id.to_owned(), ifname: ifname.to_owned() })
+            }
         })?;
         Ok(())
     }

@@ -677,6 +677,19 @@ fn reclaim_never_changes_nothing() {
     assert!(!room.data().join(".moor").exists());
 }
 
+/// `reclaim` is switched on while leases live: this boot must be recorded at once, or the next one would adopt them.
+#[test]
+fn reclaim_that_is_switched_on_late_serves_the_next_boot() {
+    let room = Room::new();
+    let never = json!({ "subnet": "10.0.0.0/29", "reclaim": "never" });
+    room.add("c1", &never).unwrap();
+    room.add("c2", &small()).unwrap();
+    assert_eq!(room.leases().len(), 2);
+    room.boot("second");
+    room.add("c3", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.4"]);
+}
+
 /// A store that the reference kept until now: its leases are live, whatever their age.
 #[test]
 fn the_first_contact_adopts_what_is_there() {
@@ -728,6 +741,11 @@ fn a_record_that_cannot_be_replaced_condemns_no_lease_of_this_boot() {
     let room = Room::new();
     room.add("old", &small()).unwrap();
     let record = room.data().join(".moor/net.boot");
+    // A reboot takes longer than a tick of the clock that dates files.
+    let now = SystemTime::now();
+    for (path, age) in [(&room.lease("lock"), 30), (&room.lease("10.0.0.2"), 20), (&record, 10)] {
+        fs::File::open(path).unwrap().set_modified(now - Duration::from_secs(age)).unwrap();
+    }
     room.boot("second");
     // In the way of the temporary file of the record's replacement.
     fs::create_dir(record.with_file_name(format!(".moor-net.boot-{}", std::process::id()))).unwrap();
