@@ -156,8 +156,9 @@ fn release(roots: &Roots, place: &Place, holder: &Holder) -> Result<(), host::Er
     }
 }
 
+/// No such directory, and none that could ever have been.
 fn is_absent(error: &host::Error) -> bool {
-    matches!(error.errno(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR))
+    matches!(error.errno(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::ENAMETOOLONG))
 }
 
 /// GC. A network that has no directory has no leases, and gets no directory.

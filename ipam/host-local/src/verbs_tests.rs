@@ -490,6 +490,16 @@ fn del_succeeds_where_no_lease_can_be() {
 }
 
 #[test]
+fn a_network_name_that_no_directory_can_have_is_an_error_of_add_alone() {
+    let room = Room::new();
+    let mut conf = room.conf(&small());
+    conf["name"] = json!("n".repeat(300));
+    let (status, error) = room.run("ADD", "c1", "eth0", "", &conf);
+    assert_eq!((status, &error["details"]), (1, &json!("errno=ENAMETOOLONG")));
+    assert_eq!(room.run("DEL", "c1", "eth0", "", &conf), (0, Value::Null));
+}
+
+#[test]
 fn a_lease_is_lost_by_no_state_of_the_index() {
     for spoil in [
         (|path| fs::remove_file(path).unwrap()) as fn(&Path),
