@@ -255,11 +255,12 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
     if name.is_empty() {
         return Err(Error::new(Code::InvalidConfig, "could not add \"\": LinkAttrs.Name cannot be empty"));
     }
-    // The name becomes part of a path below /proc/sys, and the kernel's own rule for link names is the same.
+    // The name becomes part of a path below /proc/sys, and the kernel's own rule for link names is the same; a '%'
+    // would have it make up a name of its own (dev_alloc_name, net/core/dev.c).
     let fits = name.len() <= 15 && name != "." && name != "..";
-    if !fits || name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
+    if !fits || name.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
         return Err(Error::new(Code::InvalidConfig, format!("invalid bridge name {:?}", shortened(&name)))
-            .details("at most 15 bytes, not \".\" or \"..\", no '/', ':' or white space"));
+            .details("at most 15 bytes, not \".\" or \"..\", no '/', ':', '%' or white space"));
     }
     Ok(name)
 }

@@ -55,7 +55,8 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     }
     pieces.push(Piece::Up(Up { place: Place::Sandbox, link: link() }));
     pieces.push(Piece::Forwarding(Forwarding { link: facts.links.host_veth.clone() }));
-    if config.dad && own.iter().any(IpNetwork::is_ipv6) {
+    // Without detection too: the kernel settles the link-local address in the background.
+    if own.iter().any(IpNetwork::is_ipv6) {
         pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link() }));
     }
     pieces.extend(routes(&facts.owner.ifname, result));

@@ -119,9 +119,12 @@ impl NetNs {
 /// Brings the thread home when dropped.
 struct Home(NetNs);
 
+/// What can fail on the way home is memory, for a moment.
+const ATTEMPTS_HOME: usize = 5;
+
 impl Drop for Home {
     fn drop(&mut self) {
-        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+        if (0..ATTEMPTS_HOME).all(|_| setns(&self.0, CloneFlags::CLONE_NEWNET).is_err()) {
             std::process::abort();
         }
     }

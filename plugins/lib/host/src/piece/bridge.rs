@@ -43,9 +43,9 @@ impl Bridge {
             vlan_filtering: self.vlan_filtering,
             up: true,
         })?;
-        let link = kernel.link(Place::Host, &self.name)?;
-        undo.push(Undo::SharedLink(link.index));
+        undo.push(Undo::SharedLink(self.name.clone()));
         solicit_at_once(&self.name);
+        let link = kernel.link(Place::Host, &self.name)?;
         kernel.host.set_link(link.index, &LinkChange { alias: Some(BRIDGE_LABEL), ..LinkChange::default() })
     }
 
@@ -134,7 +134,7 @@ impl VlanLink {
             Err(error) if error.is_exists() => Ok(()),
             Err(error) => Err(error.within("failed to create vlan interface".into())),
             Ok(()) => {
-                undo.push(Undo::SharedLink(kernel.link(Place::Host, &self.name)?.index));
+                undo.push(Undo::SharedLink(self.name.clone()));
                 solicit_at_once(&self.name);
                 Ok(())
             }

@@ -3,13 +3,14 @@
 use ipnetwork::IpNetwork;
 
 use super::Kernel;
+use crate::Result;
 
 /// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.
 pub(super) enum Undo {
-    /// Delete a link of the host that is this attachment's alone.
-    Link(u32),
+    /// Delete a link of the host that is this attachment's alone. By name: it is known before the index is.
+    Link(String),
     /// Delete a link that others may have begun to use.
-    SharedLink(u32),
+    SharedLink(String),
     /// Remove addresses from a link that others may have begun to use.
     SharedAddresses(u32, Vec<IpNetwork>),
 }
@@ -19,13 +20,20 @@ pub(super) enum Undo {
 pub(super) fn run(undo: Vec<Undo>, kernel: &Kernel) {
     for step in undo.into_iter().rev() {
         let _ = match step {
-            Undo::Link(index) => kernel.host.delete_link(index),
-            Undo::SharedLink(index) if unused(kernel, index) => kernel.host.delete_link(index),
+            Undo::Link(name) => delete(kernel, &name, |_| true),
+            Undo::SharedLink(name) => delete(kernel, &name, |index| unused(kernel, index)),
             Undo::SharedAddresses(index, nets) if unused(kernel, index) => {
                 nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
             }
-            Undo::SharedLink(_) | Undo::SharedAddresses(..) => Ok(()),
+            Undo::SharedAddresses(..) => Ok(()),
         };
+    }
+}
+
+fn delete(kernel: &Kernel, name: &str, may: impl FnOnce(u32) -> bool) -> Result<()> {
+    match kernel.host.link_by_name(name)? {
+        Some(link) if may(link.index) => kernel.host.delete_link(link.index),
+        _ => Ok(()),
     }
 }
 

@@ -45,8 +45,8 @@ impl Part for VethPair {
             let taken = error.is_exists() && kernel.sandbox.link_by_name(&self.container_name)?.is_some();
             return Err(if taken { interface_exists(&self.container_name, &self.host_name) } else { error });
         }
+        undo.push(Undo::Link(self.host_name.clone()));
         let index = kernel.index(Place::Host, &self.host_name)?;
-        undo.push(Undo::Link(index));
         let change = LinkChange { alias: Some(&self.label), ..LinkChange::default() };
         kernel.host.set_link(index, &change)?;
         // The container is no router of the host's. A host without IPv6 has no such parameter.
