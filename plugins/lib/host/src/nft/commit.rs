@@ -163,8 +163,9 @@ impl Nft {
         Ok(())
     }
 
-    #[cfg(test)]
-    pub(super) fn pretend_no_destroy(&self) {
+    /// Takes the kernel for one before Linux 6.3: for tests.
+    #[doc(hidden)]
+    pub fn assume_no_destroy(&self) {
         self.destroy.set(Some(false));
     }
 

@@ -17,6 +17,7 @@ mod object;
 mod owned;
 mod read;
 mod rule;
+mod shift;
 #[cfg(test)]
 mod tests;
 mod uapi;
@@ -39,6 +40,7 @@ pub use field::{
 pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
 pub use read::{ChainInfo, RuleInfo, TableInfo};
 pub use rule::{IPV4, IPV6, Rule};
+pub use shift::{Shift, shifted};
 pub use udata::COMMENT_MAX;
 pub use value::{Type, Value};
 pub use verdict::Verdict;

@@ -11,6 +11,9 @@ use crate::Result;
 use crate::netlink::attr::{Attrs, Malformed, Writer};
 use crate::netlink::message::{Refusal, Request};
 
+/// How often elements are listed anew when some were told twice.
+const LISTINGS: u32 = 5;
+
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableInfo {
@@ -152,11 +155,28 @@ impl Nft {
             .map_err(|refusal| refusal.on("get", set.to_string()))
     }
 
-    /// The elements of a set or map; none if it is not there.
+    /// The elements of a set or map, in the order of their keys; none if it is not there.
+    ///
+    /// A hash that has just grown is resized in the background, and a listing that meets this tells elements twice
+    /// and leaves others out, without a word (NLM_F_DUMP_INTR is for changes of rules). What is told twice gives it away.
     ///
     /// # Errors
     /// The kernel refused; or it is of other types than declared.
     pub fn elements(&self, set: &Set<'_>) -> Result<Vec<Element>> {
+        let mut elements = Vec::new();
+        for _ in 0..LISTINGS {
+            elements = self.list_elements(set)?;
+            elements.sort_unstable_by_key(|element| element.key);
+            let told = elements.len();
+            elements.dedup_by_key(|element| (element.key, element.end));
+            if elements.len() == told {
+                break;
+            }
+        }
+        Ok(elements)
+    }
+
+    fn list_elements(&self, set: &Set<'_>) -> Result<Vec<Element>> {
         let request = request(GETSETELEM, &set.table, |w| {
             w.string(NFTA_SET_ELEM_LIST_TABLE, set.table.name);
             w.string(NFTA_SET_ELEM_LIST_SET, set.name);
@@ -331,4 +351,15 @@ fn read_elements(
         }
     }
     Ok(())
+}
+
+/// Every reader of messages, for tests.
+#[cfg(test)]
+pub(super) fn read_any(sets: &[Set<'_>], payload: &[u8]) {
+    let _ = (read_table(payload), read_chain(payload), read_rule(payload));
+    for set in sets {
+        let mut all = Vec::new();
+        let _ = (is_of_type(set, payload), read_elements(set, payload, &mut all));
+        Element::intervals(all);
+    }
 }

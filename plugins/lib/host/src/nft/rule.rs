@@ -18,6 +18,9 @@ pub const IPV4: u8 = 2;
 /// NFPROTO_IPV6.
 pub const IPV6: u8 = 10;
 
+/// linux/netfilter/nf_nat.h (Linux 4.18).
+const NF_NAT_RANGE_PROTO_OFFSET: u32 = 0x20;
+
 /// A rule. `Rule::new().is(Field::FibDaddrType, Value::new().mark(LOCAL)).verdict(Verdict::Jump(chain))`.
 ///
 /// What cannot be said (a value of another length than what it is compared to, a key that is not the map's) makes a
@@ -117,6 +120,21 @@ impl Rule {
     pub fn dnat_map(self, key: &[Field], map: &Set<'_>) -> Self {
         match translation(map.data) {
             Ok(nat) => self.lookup(key, map, Found::Value(nat.addr)).then(Expr::Nat(nat)),
+            Err(fault) => self.fault(fault),
+        }
+    }
+
+    /// As [`Rule::dnat_map`], of a map of ranges: the port becomes `first + port modulo (last - first + 1)`. With a
+    /// suitable first and last, one element moves a whole range of ports by any distance: see [`super::shifted`].
+    #[must_use]
+    pub fn dnat_map_modulo(self, key: &[Field], map: &Set<'_>) -> Self {
+        match translation(map.data) {
+            Ok(Nat { port_last: None, .. }) => self.fault(NO_DESTINATION),
+            // The kernel's base of the remainder is 0: nf_tables has no way to say another.
+            Ok(nat) => {
+                let nat = Nat { flags: NF_NAT_RANGE_PROTO_OFFSET, ..nat };
+                self.lookup(key, map, Found::Value(nat.addr)).then(Expr::Nat(nat))
+            }
             Err(fault) => self.fault(fault),
         }
     }
