@@ -19,7 +19,7 @@ mod snapshot;
 mod socket;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -122,21 +122,22 @@ struct RoomArgs {
 
 impl Common {
     fn grounds(&self) -> Result<runner::Grounds> {
-        let beside = |leaf: &str| {
-            let exe = std::env::current_exe().ok()?;
-            exe.ancestors().skip(1).map(|dir| dir.join(leaf)).find(|dir| dir.is_dir())
-        };
+        let exe = std::env::current_exe().context("find the harness's own executable")?;
         let suite = match &self.cni_path {
             Some(dir) => dir.clone(),
-            None => [beside("bin"), Some(PathBuf::from("bin"))]
-                .into_iter()
-                .flatten()
-                .find(|dir| dir.is_dir())
-                .context("no bin/ beside the executable or here: name the plugins with --cni-path DIR")?,
+            None => {
+                let home = exe.parent().unwrap_or(Path::new("/"));
+                let own = Some(home.to_owned()).filter(|dir| dir.ends_with("bin"));
+                let mut places = [Some(home.join("bin")), own, Some("bin".into())].into_iter().flatten();
+                let found = places.find(|dir| dir.is_dir());
+                found
+                    .context("no bin/ beside the executable or here: name the plugins with --cni-path DIR")?
+            }
         };
+        let near = |leaf: &str| exe.ancestors().skip(1).map(|dir| dir.join(leaf)).find(|dir| dir.is_dir());
         let net_d =
             self.net_d.clone().or_else(|| Some("testdata/net.d".into()).filter(|d: &PathBuf| d.is_dir()));
-        let net_d = net_d.or_else(|| beside("testdata/net.d")).unwrap_or_else(|| "testdata/net.d".into());
+        let net_d = net_d.or_else(|| near("testdata/net.d")).unwrap_or_else(|| "testdata/net.d".into());
         let absolute = |dir: &PathBuf| dir.canonicalize().with_context(|| format!("open {}", dir.display()));
         let suite = absolute(&suite)?;
         for hidden in ["/run", "/var/lib/cni", "/etc/cni", "/proc", "/sys"] {
@@ -145,7 +146,7 @@ impl Common {
             }
         }
         Ok(runner::Grounds {
-            exe: std::env::current_exe().context("find the harness's own executable")?,
+            exe,
             suite,
             reference: self.reference.clone(),
             net_d: absolute(&net_d).unwrap_or(net_d),

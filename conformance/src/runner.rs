@@ -180,5 +180,6 @@ fn judge(grounds: &Grounds, case: &Case) -> Verdict {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    line.strip_prefix("conformance: ").unwrap_or(line).to_owned()
 }

@@ -29,6 +29,7 @@ pub const CASES: &[Case] = &[
         gc_status,
     ),
     Case::new("delegation/del_failure_is_an_error_after_the_rest_is_gone", &["C-042", "C-071"], del_failure),
+    Case::new("delegation/busy_executable_is_tried_again", &["C-087"], busy),
     Case::new("delegation/check_failure_is_relayed", &["C-043", "C-071"], check_failure),
 ];
 
@@ -243,6 +244,28 @@ fn del_failure(room: &Room) -> Result<()> {
         "DEL is as much as possible: the link goes all the same"
     );
     Ok(())
+}
+
+fn busy(room: &Room) -> Result<()> {
+    let fake = Fake::new(room, "fakeipam", WELL)?;
+    let container = room.container("c1")?;
+    let path = fake.dir.join(fake.name());
+    let writer = std::fs::OpenOptions::new().append(true).open(&path)?;
+    let refused = std::process::Command::new(&path).env("CNI_COMMAND", "VERSION").status();
+    if refused.is_ok() {
+        return Ok(()); // some kernels (6.11, 6.12) let a file be run while it is written: nothing to try again
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| -> Result<()> {
+        scope.spawn(|| {
+            let call = room.attach("bridge", "ADD", &container).path_first(&fake.dir).config(&config(&fake));
+            drop(sender.send(call.run()));
+        });
+        let early = receiver.recv_timeout(std::time::Duration::from_millis(300));
+        drop(writer);
+        ensure!(early.is_err(), "ADD did not wait for the executable");
+        receiver.recv_timeout(std::time::Duration::from_secs(10))??.result().map(drop)
+    })
 }
 
 fn check_failure(room: &Room) -> Result<()> {

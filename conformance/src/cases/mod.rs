@@ -2,6 +2,7 @@
 
 mod bridge_check;
 mod bridge_del;
+mod bridge_gateway;
 mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
@@ -9,6 +10,7 @@ pub mod conflists;
 mod delegation;
 mod env;
 mod host_local;
+mod host_local_requests;
 mod host_local_store;
 mod interop;
 mod loopback;
@@ -29,11 +31,13 @@ pub fn all() -> Vec<Case> {
         protocol::CASES,
         delegation::CASES,
         bridge_keys::CASES,
+        bridge_gateway::CASES,
         bridge_life::CASES,
         bridge_check::CASES,
         bridge_del::CASES,
         bridge_vlan::CASES,
         host_local::CASES,
+        host_local_requests::CASES,
         host_local_store::CASES,
         interop::CASES,
         loopback::CASES,

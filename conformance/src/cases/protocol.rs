@@ -1,5 +1,8 @@
 //! Errors, CNI_ARGS, namespaces and prevResult (C-070, C-090 to C-122).
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -15,6 +18,7 @@ pub const CASES: &[Case] = &[
     Case::new("netns/own_namespace_is_refused_before_anything", &["C-110", "C-111"], own_namespace),
     Case::new("netns/override_disables_the_check", &["C-112"], own_namespace_override),
     Case::new("netns/no_namespace_at_the_path", &["C-113"], bad_netns),
+    Case::new("netns/of_another_process_works", &["C-113"], of_another_process),
     Case::new("prev_result/of_another_family_is_refused", &["C-120"], prev_family),
     Case::new("prev_result/sister_versions_and_no_version_pass", &["C-120", "C-121"], prev_sisters),
 ];
@@ -129,6 +133,30 @@ fn bad_netns(room: &Room) -> Result<()> {
             ensure!(error.msg.contains(&path.display().to_string()), "the message names the path: {error}");
         }
     }
+    room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn of_another_process(room: &Room) -> Result<()> {
+    let before = room.snapshot()?;
+    room.container("c1")?;
+    let mut other = Command::new("ip").args(["netns", "exec", "c1", "cat"]).stdin(Stdio::piped()).spawn()?;
+    let path = format!("/proc/{}/ns/net", other.id());
+    let attached = (|| {
+        let call = |verb| room.call("bridge", verb).env("CNI_CONTAINERID", "c1").env("CNI_IFNAME", "eth0");
+        // `ip` enters the namespace before it becomes `cat`; until then the path is the room's own and refused.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let own = std::fs::read_link("/proc/self/ns/net")?;
+        while std::fs::read_link(&path)? == own {
+            ensure!(Instant::now() < deadline, "{path} never became another namespace");
+        }
+        let result = call("ADD").env("CNI_NETNS", &path).config(&bridge(USUAL)).run()?.result()?;
+        ensure!(result["interfaces"][2]["sandbox"] == path, "{result}");
+        room.reach("c1", "10.1.2.1")?;
+        call("DEL").env("CNI_NETNS", &path).config(&bridge(USUAL)).run()?.silent()
+    })();
+    other.kill()?;
+    other.wait()?;
+    attached?;
     room.ensure_nothing_left(&before, &["c1"])
 }
 

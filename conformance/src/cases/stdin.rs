@@ -14,6 +14,7 @@ use crate::room::call::Answer;
 
 pub const CASES: &[Case] = &[
     Case::new("stdin/not_one_json_object_is_code_6", &["C-021", "C-003", "C-006"], not_an_object),
+    Case::new("stdin/that_cannot_be_read_is_code_5", &["C-023"], unreadable),
     Case::new("stdin/64_mib_are_refused_in_bounded_memory", &["C-002", "C-021"], huge),
     Case::new("stdin/deep_nesting_is_refused_without_a_crash", &["C-002", "C-021"], deep),
     Case::new("stdin/network_name_rule", &["C-022"], network_name),
@@ -24,6 +25,7 @@ pub const CASES: &[Case] = &[
     Case::new("stdin/last_duplicate_wins", &["C-027"], duplicates),
     Case::new("stdin/null_and_empty_address_mean_absent", &["C-028"], null),
     Case::new("stdin/wrong_types_are_code_999", &["C-028"], wrong_types),
+    Case::new("stdin/long_names_work_or_leave_nothing", &["C-022", "bridge 11"], long_names),
     Case::new("stdin/hostile_texts_in_keys_make_nothing", &["C-022", "bridge 1"], hostile),
 ];
 
@@ -59,6 +61,15 @@ fn not_an_object(room: &Room) -> Result<()> {
     }
     let changes = room.changes_since(&before)?;
     ensure!(changes.is_empty(), "refused input made something: {changes:#?}");
+    Ok(())
+}
+
+fn unreadable(room: &Room) -> Result<()> {
+    for plugin in PLUGINS {
+        let call = room.call(plugin, "ADD").env("CNI_CONTAINERID", "c1").env("CNI_NETNS", "/run/netns/none");
+        let call = call.env("CNI_IFNAME", "eth0").stdin_file(std::path::Path::new("/run"));
+        call.run()?.error_with(5, "error reading from stdin: ")?;
+    }
     Ok(())
 }
 
@@ -227,4 +238,27 @@ fn hostile(room: &Room) -> Result<()> {
         room.attach("host-local", "ADD", &container).config(&config).run()?.refused("")?;
     }
     room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn long_names(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    let (short, long) = ("n".repeat(200), "n".repeat(300));
+    for (network, id) in
+        [("net", long.as_str()), (&short, long.as_str()), (&long, "c1"), (&long, long.as_str())]
+    {
+        let config = with(&bridge(USUAL), json!({"name": network}));
+        let attach =
+            |verb| room.attach("bridge", verb, &container).env("CNI_CONTAINERID", id).config(&config);
+        let answer = attach("ADD").run()?;
+        if answer.succeeded() {
+            attach("DEL").run()?.silent()?;
+        } else {
+            // A network's name is a file's name for host-local: 255 bytes at most.
+            ensure!(network.len() > 255, "{} and {} bytes: {}", network.len(), id.len(), answer.error()?);
+            answer.error()?;
+        }
+        room.ensure_nothing_left(&before, &[id])?;
+    }
+    Ok(())
 }
