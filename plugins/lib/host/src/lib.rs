@@ -1,6 +1,7 @@
 //! The kernel, as a plugin sees it: namespaces, links, addresses, routes, neighbours, parameters,
 //! and the pieces made of them. Knows no CNI JSON.
 
+pub mod conntrack;
 mod error;
 pub mod file;
 mod mac;

@@ -1,5 +1,7 @@
 //! nf_tables, made over netlink and looked at with `nft -j`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::net::Ipv4Addr;

@@ -1,5 +1,7 @@
 //! Rules that packets meet: an outside, a host and a container, each a network namespace.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::fmt::Write as _;
@@ -11,6 +13,7 @@ use std::{fs, process};
 
 use common::{another_network, run};
 use host::NetNs;
+use host::conntrack::{Flows, Replies};
 use host::nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, IPV4, IPV6, Kind, LOCAL, Nft, Policy, Rule, Set,
     Table, Type, Value, Verdict, shifted,
@@ -135,6 +138,17 @@ fn serve(netns: &NetNs, listen: SocketAddr) {
     });
 }
 
+/// Answers every datagram with its own port, and tells nobody else.
+fn echo(netns: &NetNs, listen: SocketAddr) {
+    let socket = netns.enter(|| UdpSocket::bind(listen)).unwrap().unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let (_, from) = socket.recv_from(&mut [0; 1]).unwrap();
+            socket.send_to(listen.to_string().as_bytes(), from).unwrap();
+        }
+    });
+}
+
 /// Connects, and gives the answer of whoever was reached.
 fn ask(to: SocketAddr) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
@@ -183,6 +197,60 @@ network_test! {
 
         commit(&world.nft, |batch| batch.del_elements(&PORTS4, &[Element::new(tcp(8080))]));
         assert!(ask_from(&world.outside, at(HOST, 8080)).is_err(), "no longer published");
+    }
+}
+
+network_test! {
+    /// Issue 3: the flows of a mapping whose target has changed are forgotten; another one to the same container port is not.
+    fn a_flow_to_an_old_target_is_forgotten_and_an_unrelated_one_is_not() {
+        const UDP: u8 = 17;
+        let world = world();
+        let udp = |port| Value::new().proto(UDP).port(port);
+        let to = |ip: &str| Value::new().addr(addr(ip)).port(53);
+        commit(&world.nft, |batch| {
+            publishing(batch);
+            batch.add_elements(&PORTS4, &[Element::new(udp(5353)).to(to(CONTAINER)), Element::new(udp(5454)).to(to(CONTAINER))]);
+        });
+        world.container.enter(|| run("ip address add 10.9.1.3/24 dev eth0")).unwrap();
+        echo(&world.container, at(CONTAINER, 53));
+        echo(&world.container, at("10.9.1.3", 53));
+        let [moving, staying] = [5353, 5454].map(|port| {
+            let socket = world.outside.enter(|| UdpSocket::bind(at(CLIENT, 0))).unwrap().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.connect(at(HOST, port)).unwrap();
+            socket
+        });
+        let answer = |socket: &UdpSocket| {
+            let mut buffer = [0; 100];
+            socket.send(b"?").unwrap();
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        assert_eq!([answer(&moving), answer(&staying)], ["10.9.1.2:53", "10.9.1.2:53"]);
+        commit(&world.nft, |batch| {
+            batch.del_elements(&PORTS4, &[Element::new(udp(5353)), Element::new(udp(5454))]);
+            batch.add_elements(&PORTS4, &[Element::new(udp(5353)).to(to("10.9.1.3")), Element::new(udp(5454)).to(to("10.9.1.3"))]);
+        });
+        // The kernel goes on with what it knows: that is why there is something to forget.
+        assert_eq!([answer(&moving), answer(&staying)], ["10.9.1.2:53", "10.9.1.2:53"]);
+        let flows = |destination: Option<&str>, port, replies_from| Flows {
+            proto: UDP, destination: destination.map(addr), ports: (port, port), replies_from,
+        };
+        let conntrack = world.nft.conntrack();
+        let from = Replies::From(addr(CONTAINER));
+        let others = [
+            flows(Some("192.0.2.77"), 5353, from),
+            flows(None, 5353, Replies::From(addr("10.9.1.3"))),
+            flows(None, 5353, Replies::From(addr("fd00:9::2"))),
+            flows(None, 5353, Replies::NotFrom(addr(CONTAINER))),
+            flows(None, 53, from),
+            Flows { proto: 6, ..flows(None, 5353, from) },
+        ];
+        assert_eq!(conntrack.forget(&others).unwrap(), 0);
+        assert_eq!(conntrack.forget(&[flows(Some(HOST), 5353, from)]).unwrap(), 1);
+        assert_eq!([answer(&moving), answer(&staying)], ["10.9.1.3:53", "10.9.1.2:53"]);
+        assert_eq!(conntrack.forget(&[flows(None, 5454, Replies::NotFrom(addr("10.9.1.3")))]).unwrap(), 1);
+        assert_eq!([answer(&moving), answer(&staying)], ["10.9.1.3:53", "10.9.1.3:53"]);
     }
 }
 

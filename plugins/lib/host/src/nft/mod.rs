@@ -45,6 +45,7 @@ pub use udata::COMMENT_MAX;
 pub use value::{Type, Value};
 pub use verdict::Verdict;
 
+use crate::conntrack::Conntrack;
 use crate::netlink::socket::Socket;
 use crate::{Error, NetNs, Result};
 
@@ -75,5 +76,10 @@ impl Nft {
     /// The namespace could not be entered, or the socket could not be made.
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         netns.enter(Self::open)?
+    }
+
+    /// Connection tracking by the same socket. (Any netfilter socket waits for what was deleted when it is closed.)
+    pub fn conntrack(&self) -> Conntrack<'_> {
+        Conntrack::new(&self.socket)
     }
 }
