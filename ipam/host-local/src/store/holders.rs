@@ -1,0 +1,171 @@
+//! Who holds what: found through the index or the listing, entered, released, collected.
+
+use std::net::IpAddr;
+
+use host::file;
+
+use super::{Owners, Store, show};
+use crate::index;
+use crate::lease::Holder;
+use crate::rest;
+
+impl Store {
+    /// The addresses whose lease has exactly this text.
+    fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+        let key = index::key(text);
+        let hints = match &self.owners {
+            Owners::Indexed(index) => match index.get(key) {
+                Ok(ips) => ips,
+                Err(_) => {
+                    self.rebuild()?;
+                    return self.find_listed(key, text);
+                }
+            },
+            Owners::Listed(_) => return self.find_listed(key, text),
+        };
+        self.verified(hints, text)
+    }
+
+    fn find_listed(&self, key: u64, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+        let hints = match &self.owners {
+            Owners::Listed(all) => all.iter().filter(|(of, _)| *of == key).map(|(_, ip)| *ip).collect(),
+            Owners::Indexed(index) => {
+                index.get(key).map_err(|cause| host::Error::new("read", show(&self.index_path), cause))?
+            }
+        };
+        self.verified(hints, text)
+    }
+
+    fn verified(&self, hints: Vec<IpAddr>, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+        let mut found = Vec::with_capacity(hints.len());
+        for ip in hints {
+            if self.text(ip)?.is_some_and(|is| is == text) {
+                found.push(ip);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// What the holder holds, leases with the id alone included: who has one may not get another.
+    pub fn held(&mut self, holder: &Holder) -> Result<Vec<IpAddr>, host::Error> {
+        let mut ips = self.find(&holder.text)?;
+        ips.extend(self.find(&holder.legacy)?);
+        Ok(ips)
+    }
+
+    /// What the holder holds; leases with the id alone only when there is no other, since they may be those of
+    /// another interface.
+    /// With them their text.
+    fn releasable<'h>(&mut self, holder: &'h Holder) -> Result<(Vec<IpAddr>, &'h str), host::Error> {
+        let own = self.find(&holder.text)?;
+        if own.is_empty() {
+            Ok((self.find(&holder.legacy)?, &holder.legacy))
+        } else {
+            Ok((own, &holder.text))
+        }
+    }
+
+    /// Enters a lease that a draft was linked as.
+    pub fn enter(&mut self, ip: IpAddr, holder: &Holder) {
+        self.dirty = true;
+        let key = index::key(&holder.text);
+        let failed = match &mut self.owners {
+            Owners::Indexed(index) => index.insert(key, ip).is_err(),
+            Owners::Listed(all) => {
+                all.push((key, ip));
+                false
+            }
+        };
+        if failed {
+            self.forsake_index();
+        }
+    }
+
+    /// Gives up the index for this operation; without a stamp the next one builds it anew.
+    fn forsake_index(&mut self) {
+        self.owners = Owners::Listed(Vec::new());
+        self.dirty = false;
+    }
+
+    /// Removes a lease of which it is known whose it is.
+    fn drop_lease(&mut self, ip: IpAddr, text: &str) -> Result<(), host::Error> {
+        self.dirty = true;
+        file::remove(&self.path(ip))?;
+        let failed = match &mut self.owners {
+            Owners::Indexed(index) => index.remove(index::key(text), ip).is_err(),
+            Owners::Listed(all) => {
+                all.retain(|(_, of)| *of != ip);
+                false
+            }
+        };
+        if failed {
+            self.forsake_index();
+        }
+        Ok(())
+    }
+
+    /// Takes back a lease that this very operation made; the address does not rest, nobody had it.
+    pub fn take_back(&mut self, ip: IpAddr, holder: &Holder) -> Result<(), host::Error> {
+        self.drop_lease(ip, &holder.text)
+    }
+
+    /// Removes all leases of the holder. What was removed is gone also when a later one fails.
+    pub fn release(&mut self, holder: &Holder) -> Result<(), host::Error> {
+        let (ips, text) = self.releasable(holder)?;
+        let mut failure = None;
+        let mut gone = Vec::with_capacity(ips.len());
+        for ip in ips {
+            match self.drop_lease(ip, text) {
+                Ok(()) => gone.push(ip),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        self.rest(&gone);
+        self.commit();
+        // Nothing found, but a lease could not be read: it may be this one, and a retry may tell.
+        match (failure, gone.is_empty(), self.unreadable.take()) {
+            (Some(error), ..) | (None, true, Some(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every lease that `valid` does not know; it is asked with the container id and, unless the lease is an
+    /// old one, the interface. Goes on after errors and gives the first.
+    pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<(), host::Error> {
+        let mut stale = Vec::new();
+        let mut failure = self.visit(|ip, text| {
+            let known = match text.split_once("\r\n") {
+                Some((id, ifname)) => valid(id, Some(ifname)),
+                None => valid(text, None),
+            };
+            if !known {
+                stale.push((ip, text.to_owned()));
+            }
+            Ok(())
+        })?;
+        let mut gone = Vec::with_capacity(stale.len());
+        for (ip, text) in stale {
+            match self.drop_lease(ip, &text) {
+                Ok(()) => gone.push(ip),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        self.rest(&gone);
+        self.commit();
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn rest(&self, ips: &[IpAddr]) {
+        if let Some(log) = &self.log
+            && !ips.is_empty()
+        {
+            rest::note(log, ips);
+        }
+    }
+
+    /// The addresses that rest for `cooldown` seconds after their release.
+    pub fn resting(&self, cooldown: u64) -> std::collections::HashSet<IpAddr> {
+        self.log.as_ref().map(|log| rest::resting(log, cooldown)).unwrap_or_default()
+    }
+}
