@@ -10,6 +10,7 @@ mod netns;
 pub mod nft;
 mod owner;
 pub mod piece;
+pub mod rules;
 mod sys;
 pub mod sysctl;
 

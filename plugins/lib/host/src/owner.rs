@@ -37,6 +37,16 @@ impl Owner {
         format!("{}{}/{}", Self::label_prefix(&self.network), part(&self.ifname), part(&self.container_id))
     }
 
+    /// Whether a label is this attachment's, also when the network had another name when it was written: no two
+    /// attachments have the same container id and interface name.
+    pub fn is_in(&self, label: &str) -> bool {
+        label
+            .strip_prefix("moor/")
+            .and_then(|rest| rest.split_once('/'))
+            .and_then(|(_, rest)| rest.split_once('/'))
+            .is_some_and(|(ifname, id)| ifname == part(&self.ifname) && id == part(&self.container_id))
+    }
+
     /// What the labels of all owners of one network begin with.
     pub fn label_prefix(network: &str) -> String {
         format!("moor/{}/", part(network))
@@ -82,6 +92,17 @@ mod tests {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_label_is_known_again_after_the_network_was_renamed_and_by_nobody_else() {
+        let long = "c".repeat(300);
+        for id in ["c1", &long] {
+            let label = owner("net", id, "eth0").label();
+            assert!(owner("net", id, "eth0").is_in(&label) && owner("renamed", id, "eth0").is_in(&label));
+            assert!(!owner("net", id, "eth1").is_in(&label) && !owner("net", "c2", "eth0").is_in(&label));
+        }
+        assert!(!owner("net", "c1", "eth0").is_in("moor/net/c1") && !owner("", "", "").is_in("whatever"));
     }
 
     #[test]
