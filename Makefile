@@ -9,7 +9,7 @@ TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC   = RUSTFLAGS="-C target-feature=+crt-static"
 
 PLUGINS  = bridge host-local loopback
-PROGRAMS = $(PLUGINS) conformance
+PROGRAMS = $(PLUGINS) moor conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
@@ -27,12 +27,16 @@ build: ## build every executable, static, into bin/
 	done
 	@ls -l bin
 
-install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename
-	@test -x bin/bridge || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
+# With MULTICALL=1 every name is a link to the one executable that holds all plugins: less to install, and the IPAM
+# plugin runs in bridge's own process.
+install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; MULTICALL=1: one executable, linked
+	@test -x bin/moor || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
 	@mkdir -p "$(DESTDIR)$(PREFIX)"
-	@for plugin in $(PLUGINS); do \
-	    install -m 0755 bin/$$plugin "$(DESTDIR)$(PREFIX)/.$$plugin.new" && \
-	    mv -f "$(DESTDIR)$(PREFIX)/.$$plugin.new" "$(DESTDIR)$(PREFIX)/$$plugin" || exit 1; \
+	@cd "$(DESTDIR)$(PREFIX)" && bin="$(CURDIR)/bin" && \
+	if [ -n "$(MULTICALL)" ]; then install -m 0755 "$$bin/moor" .moor.new && mv -f .moor.new moor; fi && \
+	for plugin in $(PLUGINS); do \
+	    if [ -n "$(MULTICALL)" ]; then ln -f moor ".$$plugin.new"; else install -m 0755 "$$bin/$$plugin" ".$$plugin.new"; fi && \
+	    mv -fT ".$$plugin.new" "$$plugin" || exit 1; \
 	    echo "$(DESTDIR)$(PREFIX)/$$plugin"; \
 	done
 

@@ -72,6 +72,11 @@ impl Env {
         all.filter(|(_, value)| !value.is_empty())
     }
 
+    /// The same with another command.
+    pub(crate) fn with_command(&self, command: Command) -> Self {
+        Self { command: command.as_str().into(), ..self.clone() }
+    }
+
     pub(crate) fn asked(&self) -> Asked {
         match self.command.to_str() {
             Some("") => Asked::Nothing,

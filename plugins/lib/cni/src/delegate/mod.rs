@@ -3,13 +3,17 @@
 mod child;
 
 use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use serde::Deserialize;
 
 use self::child::Finished;
 use crate::env::Env;
+use crate::family::{self, Member};
 use crate::json::Json;
+use crate::serve::{self, Streams};
 use crate::text::quoted;
 use crate::{AddResult, Command, Error, Version};
 
@@ -49,12 +53,26 @@ impl<'r> Delegate<'r> {
     }
 
     fn start(&self, command: Command) -> Result<Finished, Error> {
+        if let Some(member) = family::behind(self.name, &self.program) {
+            return Ok(within(member, &self.env.with_command(command), self.stdin));
+        }
         child::run(&self.program, self.env, command, self.stdin).map_err(|error| {
             let error = Error::from(error);
             let msg = format!("failed to run plugin \"{}\": {}", self.program.display(), error.msg);
             Error { msg, ..error }
         })
     }
+}
+
+/// Runs a plugin that this very executable holds, without a process of its own: what goes in, what comes out and what
+/// becomes of an error are the same.
+fn within(member: Member, env: &Env, mut stdin: &[u8]) -> Finished {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut streams = Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
+    let code = serve::main(member.plugin(), env, &mut std::iter::empty(), &mut streams);
+    // As wait(2) has it: the exit status is the second byte.
+    let status = ExitStatus::from_raw(i32::from(code) << 8);
+    Finished { status, stdout, stderr, overflowed: false }
 }
 
 /// Whether a delegate has succeeded; then its log goes where ours goes (C-082).

@@ -1,0 +1,82 @@
+//! One executable that holds several plugins, and is the one that it is called by the name of.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use crate::env::{Asked, Env};
+use crate::serve::{self, AnyPlugin, Streams};
+use crate::stdio::{Stdin, Stdout};
+use crate::{Code, Error, Plugin, Version};
+
+/// A plugin of an executable that holds several.
+#[derive(Clone, Copy)]
+pub struct Member(&'static (dyn AnyPlugin + Sync));
+
+impl Member {
+    /// The plugin as a member.
+    pub const fn new<P: Plugin + Sync>(plugin: &'static P) -> Self {
+        Self(plugin)
+    }
+
+    pub(crate) fn plugin(self) -> &'static dyn AnyPlugin {
+        self.0
+    }
+}
+
+/// Those of this process; a delegate among them needs no process of its own.
+static MEMBERS: OnceLock<&'static [Member]> = OnceLock::new();
+
+/// The whole of such an executable. The plugin is named by what it is called as (a link or a copy of that name), else
+/// by the first argument.
+pub fn multicall(members: &'static [Member]) -> ExitCode {
+    let members = MEMBERS.get_or_init(|| members);
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    let mut arguments = arguments.peekable();
+    let by_name = Path::new(&called).file_name().and_then(|name| named(members, name));
+    let member = by_name.or_else(|| {
+        let member = named(members, arguments.peek()?)?;
+        arguments.next();
+        Some(member)
+    });
+    let mut streams = Streams { stdin: &mut Stdin, stdout: &mut Stdout, stderr: &mut std::io::stderr() };
+    let env = Env::of_process();
+    match member {
+        Some(member) => serve::main(member.plugin(), &env, &mut arguments, &mut streams).into(),
+        None => nameless(members, &env, &called, &mut streams).into(),
+    }
+}
+
+/// The member that a path leads to, if what is there is this very executable.
+pub(crate) fn behind(name: &str, program: &Path) -> Option<Member> {
+    let member = named(MEMBERS.get()?, OsStr::new(name))?;
+    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    (identity(program)? == identity(Path::new("/proc/self/exe"))?).then_some(member)
+}
+
+fn named(members: &[Member], name: &OsStr) -> Option<Member> {
+    members.iter().copied().find(|member| member.plugin().name() == name)
+}
+
+/// Called as none of the plugins: a runtime is told what is wrong, a person what there is.
+fn nameless(members: &[Member], env: &Env, called: &OsString, streams: &mut Streams<'_>) -> u8 {
+    let names: Vec<_> = members.iter().map(|member| member.plugin().name()).collect();
+    let names = names.join(", ");
+    let called = called.to_string_lossy();
+    if env.asked() != Asked::Nothing {
+        let error = Error::new(Code::InvalidConfig, format!("{called:?} is not the name of a plugin"))
+            .details(format!("link this executable to one of these names: {names}"));
+        // Where nobody listens, there is nobody else to tell.
+        let _ = streams.stdout.write_all(&error.print(Version::NEWEST));
+        return 1;
+    }
+    let text = format!(
+        "moor {}: CNI plugins in one executable: {names}\n\nLink it to the name of a plugin, or give the name as the first argument:\n  moor bridge --help\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    u8::from(streams.stdout.write_all(text.as_bytes()).is_err())
+}

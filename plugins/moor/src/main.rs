@@ -1,0 +1,14 @@
+//! `moor`: every plugin in one executable, which is the one it is called by the name of.
+
+use cni::Member;
+
+fn main() -> std::process::ExitCode {
+    // For the whole of the process's life.
+    let host_local = Box::leak(Box::default());
+    let members: Vec<Member> = vec![
+        Member::new(&bridge::Bridge),
+        Member::new::<host_local::HostLocal>(host_local),
+        Member::new(&loopback::Loopback),
+    ];
+    cni::multicall(members.leak())
+}
