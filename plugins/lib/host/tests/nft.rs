@@ -6,10 +6,9 @@ mod common;
 
 use std::net::Ipv4Addr;
 
-use common::run;
 use host::nft::{
     Base, Batch, Chain, Compare, Data, Element, Family, Field, Hook, IPV4, Kind, LOCAL, Nft, Policy, Rule,
-    STATE_NEW, STATUS_DNAT, Set, Table, Type, Value, Verdict, is_stale,
+    STATE_NEW, STATUS_DNAT, Set, Table, Type, Value, Verdict,
 };
 use serde_json::{Value as Json, json};
 
@@ -34,12 +33,17 @@ const MASQ: Set<'_> =
 const NETS: Set<'_> =
     Set { table: TABLE, name: "nets", key: &[Type::Ipv4], data: Data::None, interval: true };
 
-/// What `nft` sees, without its own version and without handles.
-fn ruleset() -> Vec<Json> {
-    let said = std::process::Command::new("nft").args(["-j", "list", "ruleset"]).output();
+/// What nft(8) says.
+fn say(arguments: &str) -> String {
+    let said = std::process::Command::new("nft").args(arguments.split(' ')).output();
     let said = said.expect("nft(8), of the package nftables, is needed to look at what was made");
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    let mut all: Json = serde_json::from_slice(&said.stdout).unwrap();
+    String::from_utf8(said.stdout).unwrap()
+}
+
+/// What `nft` sees, without its own version and without handles.
+fn ruleset() -> Vec<Json> {
+    let mut all: Json = serde_json::from_str(&say("-j list ruleset")).unwrap();
     let mut objects: Vec<Json> = all["nftables"].as_array_mut().unwrap().drain(1..).collect();
     for object in objects.iter_mut().flat_map(|object| object.as_object_mut().unwrap().values_mut()) {
         object.as_object_mut().unwrap().remove("handle");
@@ -92,7 +96,7 @@ network_test! {
         assert_eq!(named("map", "masq")["map"], "verdict");
         assert_eq!(named("map", "ranges")["flags"], json!(["interval"]));
         assert_eq!(named("set", "marks")["type"], "mark");
-        let text = run("nft list ruleset");
+        let text = say("list ruleset");
         for comment in ["containers' ports", "of a kind", "where it begins"] {
             assert!(text.contains(&format!("comment \"{comment}\"")), "{comment}: {text}");
         }
@@ -116,7 +120,7 @@ network_test! {
             batch.add_elements(&NETS, &[owned(net(1, 1)), net(2, 2), net(200, 254)]);
             batch.add_elements(&NETS, &[Element::range(Value::new().addr(Ipv4Addr::new(255, 0, 0, 0)), Value::new().addr(Ipv4Addr::BROADCAST))]);
         });
-        let text = run("nft list ruleset");
+        let text = say("list ruleset");
         for line in [
             "tcp . 80 comment \"moor/net/eth0/c1\" : 10.1.2.2 . 8080",
             "tcp . 81 : 10.1.2.3 . 81",
@@ -192,7 +196,7 @@ network_test! {
             }
             batch.add_rule(&Chain { name: "postrouting", ..PREROUTING }, &Rule::new().masquerade(true));
         });
-        let text = run("nft list ruleset");
+        let text = say("list ruleset");
         let read = nft.rules(&PREROUTING).unwrap();
         assert_eq!(read.len(), rules.len());
         for ((rule, shown), read) in rules.iter().zip(&read) {
@@ -246,190 +250,5 @@ network_test! {
             assert_eq!(nft.set_is(&set).unwrap(), Some(true), "{set}");
         }
         assert_eq!(nft.set_is(&Set { data: Data::Value(&[Type::Ipv6, Type::Port]), ..PORTS }).unwrap(), Some(false));
-    }
-}
-
-network_test! {
-    /// Rule 6 of the house: what was tried, on what object, what the kernel said; and nothing was done.
-    fn a_refused_element_is_named_and_nothing_is_changed() {
-        let nft = Nft::open().unwrap();
-        commit(&nft, |batch| {
-            tables(batch);
-            batch.add_elements(&ADDR_PORTS, &[Element::new(Value::new().addr([10, 1, 2, 3]).proto(6).port(80)).to(target(2, 80))]);
-        });
-        let before = ruleset();
-        let key = |port| Value::new().addr([10, 1, 2, 3]).proto(6).port(port);
-        let mut batch = Batch::new();
-        batch.add_chain(&PUBLISH, None, None);
-        let elements: Vec<_> = (78..90).map(|port| Element::new(key(port)).to(target(9, port))).collect();
-        batch.add_elements(&ADDR_PORTS, &elements);
-        batch.add_elements(&PORTS, &[Element::new(port(1)).to(target(9, 1))]);
-        let error = nft.commit(batch).unwrap_err();
-        assert!(error.is_exists());
-        assert_eq!(error.to_string(), "add element 10.1.2.3 . tcp . 80 of map inet moor addr-ports");
-        assert_eq!(ruleset(), before);
-
-        let mut batch = Batch::new();
-        batch.del_chain(&PUBLISH);
-        let error = nft.commit(batch).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::ENOENT));
-        assert_eq!(error.to_string(), "delete chain inet moor publish");
-
-        // What cannot be said is not sent.
-        for (element, fault) in [
-            (Element::new(Value::new().port(80)).to(target(2, 80)), "a value is not of the type of its set"),
-            (Element::new(port(80)), "an element does not lead to what its set holds"),
-            (Element::new(port(80)).to(target(2, 80)).comment("x".repeat(254)), "a comment is longer than 253 bytes"),
-            (Element::range(port(80), port(81)).to(target(2, 80)), "a range of keys is for a set of intervals"),
-        ] {
-            let mut batch = Batch::new();
-            batch.add_elements(&PORTS, &[element]);
-            let error = format!("{:#}", nft.commit(batch).unwrap_err());
-            assert!(error.starts_with("add map inet moor ports: ") && error.ends_with(fault), "{error}");
-        }
-        let mut batch = Batch::new();
-        batch.add_rule(&PREROUTING, &Rule::new().dnat_map(&[Field::DPORT], &PORTS));
-        assert!(nft.commit(batch).is_err());
-        assert_eq!(ruleset(), before);
-    }
-}
-
-network_test! {
-    fn a_transaction_with_ten_thousand_faults_is_one_error() {
-        let nft = Nft::open().unwrap();
-        let mut batch = Batch::new();
-        for _ in 0..10_000 {
-            batch.del_table(&TABLE);
-        }
-        let error = nft.commit(batch).unwrap_err();
-        assert_eq!(error.to_string(), "delete table inet moor");
-        // And the next one is not confused by what is left of it.
-        commit(&nft, tables);
-        assert!(nft.table(&TABLE).unwrap().is_some());
-    }
-}
-
-network_test! {
-    /// Trap T6: twenty thousand elements with comments are one transaction of several megabytes.
-    fn twenty_thousand_elements_are_one_transaction() {
-        let nft = Nft::open().unwrap();
-        let generation = nft.generation().unwrap();
-        let comment = "x".repeat(200);
-        let elements: Vec<_> =
-            (0..20_000).map(|port| Element::new(self::port(port)).to(target(2, port)).comment(&comment)).collect();
-        commit(&nft, |batch| {
-            tables(batch);
-            batch.add_elements(&PORTS, &elements);
-        });
-        assert_eq!(nft.generation().unwrap(), generation + 1);
-        let mut read = nft.elements(&PORTS).unwrap();
-        read.sort_by_key(|element| element.key);
-        assert_eq!(read.len(), elements.len());
-        assert!(read == elements);
-        commit(&nft, |batch| batch.flush_set(&PORTS));
-        assert_eq!(nft.elements(&PORTS).unwrap(), []);
-    }
-}
-
-fn destroy_twice(nft: &Nft) {
-    commit(nft, |batch| {
-        tables(batch);
-        batch.add_chain(&PUBLISH, None, None);
-        batch.add_elements(&PORTS, &[Element::new(port(80)).to(target(2, 80))]);
-    });
-    for _ in 0..2 {
-        nft.transact(|nft, batch| {
-            nft.destroy_elements(batch, &PORTS, &[Element::new(port(80)), Element::new(port(81))])?;
-            nft.destroy_chain(batch, &PUBLISH)?;
-            nft.destroy_set(batch, &NETS)
-        })
-        .unwrap();
-        assert_eq!(nft.elements(&PORTS).unwrap(), []);
-        assert_eq!(nft.chain(&PUBLISH).unwrap(), None);
-        assert_eq!(nft.set_is(&NETS).unwrap(), None);
-    }
-    for _ in 0..2 {
-        nft.transact(|nft, batch| nft.destroy_table(batch, &TABLE)).unwrap();
-        assert_eq!(ruleset(), [] as [Json; 0]);
-    }
-}
-
-network_test! {
-    /// What is not there can be destroyed: by the kernel (Linux 6.3) without looking, else after a look.
-    fn what_is_not_there_is_destroyed_without_an_error() {
-        let nft = Nft::open().unwrap();
-        let generation = nft.generation().unwrap();
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-        let recent = (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 3);
-        assert!(nft.has_destroy() || !recent, "{release}");
-        assert_eq!(nft.generation().unwrap(), generation, "asking changes nothing");
-        destroy_twice(&nft);
-        nft.assume_no_destroy();
-        destroy_twice(&nft);
-    }
-}
-
-network_test! {
-    /// Compare and delete: an element that belongs to somebody else meanwhile stays.
-    fn only_what_is_ours_is_deleted() {
-        let nft = Nft::open().unwrap();
-        let element = |at: u16, owner: &str| Element::new(port(at)).to(target(2, at)).comment(owner);
-        commit(&nft, |batch| {
-            tables(batch);
-            batch.add_elements(&PORTS, &[element(80, "moor/net/eth0/c1"), element(81, "moor/net/eth0/c2"), element(82, "moor/net/eth0/c1")]);
-        });
-        let wanted = [80, 81, 83].map(|at| Element::new(port(at)));
-        let ours = |comment: &str| comment == "moor/net/eth0/c1";
-        let deleted = nft.delete_elements_owned_by(&PORTS, &wanted, ours).unwrap();
-        assert_eq!(deleted, [element(80, "moor/net/eth0/c1")]);
-        let generation = nft.generation().unwrap();
-        assert_eq!(nft.delete_elements_owned_by(&PORTS, &wanted, ours).unwrap(), []);
-        assert_eq!(nft.generation().unwrap(), generation, "nothing to delete is no transaction");
-        nft.transact(|nft, batch| nft.delete_all_owned(batch, &PORTS, ours)).unwrap();
-        assert_eq!(nft.elements(&PORTS).unwrap(), [element(81, "moor/net/eth0/c2")]);
-    }
-}
-
-network_test! {
-    fn what_was_decided_on_an_older_generation_is_not_done_but_decided_anew() {
-        let nft = Nft::open().unwrap();
-        let other = Nft::open().unwrap();
-        commit(&nft, tables);
-        let generation = nft.generation().unwrap();
-        let add = |at: u16| {
-            let mut batch = Batch::new();
-            batch.add_elements(&PORTS, &[Element::new(port(at)).to(target(2, at))]);
-            batch
-        };
-        other.commit(add(1)).unwrap();
-        let error = nft.commit_at(add(2), generation).unwrap_err();
-        assert!(is_stale(&error), "{error:#}");
-        assert_eq!(nft.elements(&PORTS).unwrap().len(), 1);
-
-        let mut rounds = 0;
-        let seen = nft
-            .transact(|nft, batch| {
-                rounds += 1;
-                let seen = nft.elements(&PORTS)?.len();
-                if rounds < 3 {
-                    other.commit(add(10 + rounds))?;
-                }
-                batch.add_elements(&PORTS, &[Element::new(port(3)).to(target(2, 3))]);
-                Ok(seen)
-            })
-            .unwrap();
-        assert_eq!((rounds, seen), (3, 3));
-        // Bounded.
-        let mut rounds = 0;
-        let error = nft
-            .transact(|_, batch| {
-                rounds += 1;
-                other.commit(add(1000 + rounds))?;
-                batch.flush_set(&PORTS);
-                Ok(())
-            })
-            .unwrap_err();
-        assert!(is_stale(&error) && rounds == 100, "{rounds}: {error:#}");
     }
 }
