@@ -40,6 +40,7 @@ const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 /// net/netfilter/nf_internals.h (since Linux 5.8): the parts of a tuple that a listing is filtered by.
 const FILTER_IP_SRC: u32 = 1 << 0;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
+const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
 /// Which flows: all that is said must be so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +76,16 @@ impl<'a> Conntrack<'a> {
         Self { socket }
     }
 
-    /// Forgets the flows that any of `which` describes; gives how many there were. All of them are of one listing
-    /// for each protocol and address that replies come from. A kernel that tracks no connections has none.
+    /// Forgets the flows that any of `which` describes; gives how many there were. One listing serves all that have
+    /// the protocol and the container's address in common; [`Replies::NotFrom`] takes one for each port. A kernel that tracks no connections has none.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn forget(self, which: &[Flows]) -> Result<usize> {
-        let mut asked: Vec<(u8, Replies)> = Vec::new();
+        let mut asked = Vec::new();
         let mut forgotten = 0;
         for flows in which {
-            let question = (flows.proto, flows.replies_from);
+            let question = flows.question();
             if asked.contains(&question) {
                 continue;
             }
@@ -98,7 +99,7 @@ impl<'a> Conntrack<'a> {
         Ok(forgotten)
     }
 
-    fn list(self, (proto, replies): (u8, Replies)) -> Result<Vec<Flow>> {
+    fn list(self, (proto, replies, port): Question) -> Result<Vec<Flow>> {
         let (Replies::From(ip) | Replies::NotFrom(ip)) = replies;
         let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_GET, 0, &[family(ip), 0, 0, 0]);
         // The kernel picks what it can, so that a host with a million connections does not tell us all.
@@ -110,8 +111,17 @@ impl<'a> Conntrack<'a> {
             }
             w.nest(CTA_TUPLE_PROTO, |w| w.u8(CTA_PROTO_NUM, proto));
         });
+        if let Some(port) = port {
+            request.attrs.nest(CTA_TUPLE_ORIG, |w| {
+                w.nest(CTA_TUPLE_PROTO, |w| {
+                    w.u8(CTA_PROTO_NUM, proto);
+                    w.bytes(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+                });
+            });
+        }
+        let original_flags = if port.is_some() { FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT } else { 0 };
         request.attrs.nest(CTA_FILTER, |w| {
-            w.u32(CTA_FILTER_ORIG_FLAGS, 0);
+            w.u32(CTA_FILTER_ORIG_FLAGS, original_flags);
             w.u32(CTA_FILTER_REPLY_FLAGS, flags);
         });
         let listed = self.socket.dump(request, |payload, all| {
@@ -158,7 +168,17 @@ impl<'a> Conntrack<'a> {
     }
 }
 
+/// What a listing is filtered by: protocol, source of replies, and original destination port.
+type Question = (u8, Replies, Option<u16>);
+
 impl Flows {
+    /// The port is only told where it narrows: few flows lead to one container, many to all others.
+    fn question(&self) -> Question {
+        let (first, last) = self.ports;
+        let narrow = matches!(self.replies_from, Replies::NotFrom(_)) && first == last;
+        (self.proto, self.replies_from, narrow.then_some(first))
+    }
+
     fn hold(&self, flow: &Flow) -> bool {
         let (first, last) = self.ports;
         let replies = match self.replies_from {

@@ -252,3 +252,46 @@ network_test! {
         assert_eq!(nft.set_is(&Set { data: Data::Value(&[Type::Ipv6, Type::Port]), ..PORTS }).unwrap(), Some(false));
     }
 }
+
+network_test! {
+    /// What macspoofchk needs: on a bridge, packets of a port must have its container's Ethernet address.
+    fn a_bridge_table_knows_ports_and_ethernet_addresses() {
+        let table = Table { family: Family::Bridge, name: "moor" };
+        let chain = Chain { table, name: "spoof" };
+        let set = |name, key| Set { table, name, key, data: Data::None, interval: false };
+        let guarded = set("guarded", &[Type::Ifname]);
+        let allowed = set("allowed", &[Type::Ifname, Type::Ether]);
+        let mac = "02:00:00:00:00:01".parse().unwrap();
+        let nft = Nft::open().unwrap();
+        let port = Value::new().ifname("veth0123456789");
+        let rules = [
+            Rule::new().no_member(&[Field::IIFNAME], &guarded).verdict(Verdict::Accept),
+            Rule::new().member(&[Field::IIFNAME, Field::ETHER_SADDR], &allowed).verdict(Verdict::Accept),
+            Rule::new().is(Field::ETHER_SADDR, Value::new().mac(mac)).verdict(Verdict::Return),
+            Rule::new().is(Field::IIFNAME, port).counter().verdict(Verdict::Drop),
+        ];
+        commit(&nft, |batch| {
+            batch.add_table(&table, None);
+            batch.add_set(&guarded, None);
+            batch.add_set(&allowed, None);
+            batch.add_chain(&chain, Some(&Base { kind: Kind::Filter, priority: -300, ..NAT }), None);
+            rules.iter().for_each(|rule| batch.add_rule(&chain, rule));
+            batch.add_elements(&guarded, &[Element::new(port).comment("moor/net/eth0/c1")]);
+            batch.add_elements(&allowed, &[Element::new(port.mac(mac)).comment("moor/net/eth0/c1")]);
+        });
+        let text = say("list ruleset");
+        for line in [
+            "iifname != @guarded accept",
+            "iifname . ether saddr @allowed accept",
+            "ether saddr 02:00:00:00:00:01 return",
+            "iifname \"veth0123456789\" counter packets 0 bytes 0 drop",
+            "\"veth0123456789\" . 02:00:00:00:00:01 comment \"moor/net/eth0/c1\"",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let read: Vec<_> = nft.rules(&chain).unwrap().into_iter().map(|rule| rule.exprs).collect();
+        assert_eq!(read, rules.map(|rule| rule.exprs().to_vec()));
+        assert_eq!(nft.set_is(&allowed).unwrap(), Some(true));
+        assert_eq!(nft.elements(&allowed).unwrap()[0].show(&allowed), "veth0123456789 . 02:00:00:00:00:01");
+    }
+}
