@@ -7,7 +7,7 @@ use host::{Mac, Owner};
 
 use crate::answer::Links;
 use crate::config::{Config, Mtu};
-use crate::plan::{self, Facts, mac_of};
+use crate::plan::{self, Facts};
 
 /// Verifies everything that bridge made; the error names every drift.
 pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Owner) -> Result<(), Error> {
@@ -19,17 +19,7 @@ pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Ow
         Mtu::Kernel | Mtu::Auto => None,
     };
     let facts = Facts { owner, links: &links, mtu, vlan_port: crate::vlan_port(config) };
-    let drifts = piece::verify(&plan::plan(config, &facts, &result), kernel)?;
-    if drifts.is_empty() {
-        return Ok(());
-    }
-    let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Err(Error::internal(format!(
-        "attachment {} of container {} has drifted: {}",
-        owner.ifname,
-        owner.container_id,
-        drifts.join("; ")
-    )))
+    attach::verdict(owner, &piece::verify(&plan::plan(config, &facts, &result), kernel)?)
 }
 
 /// The links that the result speaks of.
@@ -70,7 +60,7 @@ fn links(
         Error::internal(format!("CNI veth created for bridge {} was not found", config.bridge))
     })?;
     let mac = |link: &Interface| {
-        let mac: Option<Mac> = mac_of(link.mac.as_deref());
+        let mac: Option<Mac> = attach::mac_of(link.mac.as_deref());
         mac.ok_or_else(|| Error::internal(format!("prevResult gives {} no valid MAC address", link.name)))
     };
     Ok(Links {

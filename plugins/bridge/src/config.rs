@@ -34,19 +34,6 @@ struct Conf {
     args: Option<ArgsConf>,
 }
 
-/// Just enough to delete by: nothing else in the configuration may stand in DEL's way.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct DelConf {
-    ipam: Option<IpamType>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct IpamType {
-    r#type: Option<String>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct IpamConf {
@@ -230,12 +217,6 @@ impl Config {
     pub fn vlan_link(&self) -> Option<String> {
         self.vlan.filter(|_| self.is_gateway).map(|vlan| format!("{}.{vlan}", self.bridge))
     }
-}
-
-/// The IPAM plugin that DEL must tell, whatever else the configuration holds.
-pub fn ipam_type(request: &Request) -> Result<Option<String>, Error> {
-    let conf: DelConf = request.config()?;
-    Ok(conf.ipam.and_then(|ipam| ipam.r#type).filter(|name| !name.is_empty()))
 }
 
 /// Masquerading and the MAC filter need packet rules, which this version does not make; to ignore the keys would

@@ -7,6 +7,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use attach::{ipam_type, owner};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Place};
@@ -54,7 +55,7 @@ impl Plugin for Bridge {
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        let ipam = config::ipam_type(request)?;
+        let ipam = ipam_type(request)?;
         // The link first: an address is free when nobody can answer for it any more.
         delete_link(request)?;
         match ipam {
@@ -64,7 +65,7 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
-        let ipam = config::ipam_type(request)?;
+        let ipam = ipam_type(request)?;
         let links = match request.valid_attachments()? {
             ValidAttachments::Unsaid => Ok(()),
             ValidAttachments::These(valid) => {
@@ -100,14 +101,6 @@ impl Plugin for Bridge {
             Some(ipam) => request.delegate(ipam, Command::Status),
             None => Ok(()),
         }
-    }
-}
-
-fn owner(request: &Request) -> Owner {
-    Owner {
-        network: request.network.clone(),
-        container_id: request.container_id.clone(),
-        ifname: request.ifname.clone(),
     }
 }
 

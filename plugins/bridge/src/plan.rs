@@ -3,19 +3,15 @@
 use std::collections::BTreeSet;
 
 use cni::AddResult;
-use host::netlink;
+use host::Owner;
 use host::piece::{
-    Address, Announcement, Bridge, Forwarding, Gateways, Piece, Place, Port, Route, Settled, Sysctl, Sysctls,
-    Up, VethPair, VlanLink, VlanSet,
+    Announcement, Bridge, Forwarding, Gateways, Piece, Place, Port, Settled, Sysctl, Sysctls, Up, VethPair,
+    VlanLink, VlanSet,
 };
-use host::{Mac, Owner};
 use ipnetwork::IpNetwork;
 
 use crate::answer::{CONTAINER, Links};
 use crate::config::Config;
-
-/// RT_SCOPE_LINK (linux/rtnetlink.h).
-const SCOPE_LINK: u8 = 253;
 
 /// What the plan needs and cannot know from the configuration.
 #[derive(Clone, Debug)]
@@ -43,23 +39,18 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     if config.is_gateway {
         pieces.extend(gateways(config, facts, result));
     }
-    if !own.is_empty() {
-        pieces.push(container_sysctls(config, &facts.owner.ifname, own.iter().any(IpNetwork::is_ipv6)));
-    }
-    let link = || facts.owner.ifname.clone();
-    pieces.extend(own.iter().map(|net| {
-        Piece::Address(Address { place: Place::Sandbox, link: link(), net: *net, dad: config.dad })
-    }));
+    pieces.extend(attach::addresses(&facts.owner.ifname, &own, config.dad));
     if config.leave_down {
         return pieces;
     }
+    let link = || facts.owner.ifname.clone();
     pieces.push(Piece::Up(Up { place: Place::Sandbox, link: link() }));
     pieces.push(Piece::Forwarding(Forwarding { link: facts.links.host_veth.clone() }));
     // Without detection too: the kernel settles the link-local address in the background.
     if own.iter().any(IpNetwork::is_ipv6) {
         pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link() }));
     }
-    pieces.extend(routes(&facts.owner.ifname, result));
+    pieces.extend(attach::routes(&facts.owner.ifname, result));
     if !own.is_empty() {
         pieces.push(Piece::Announcement(Announcement {
             link: link(),
@@ -137,63 +128,6 @@ fn gateways(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece>
     })
 }
 
-fn container_sysctls(config: &Config, ifname: &str, ipv6: bool) -> Piece {
-    let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
-    let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
-    let mut settings = Vec::new();
-    if ipv6 {
-        // A runtime may have switched IPv6 off in the container; an address there is a wish to have it.
-        settings.push(set("ipv6/conf/lo/disable_ipv6", "0", true));
-        settings.push(set(&v6("disable_ipv6"), "0", true));
-        settings.push(set(&v6("keep_addr_on_down"), "1", false));
-    }
-    if config.dad {
-        settings.push(set(&v6("enhanced_dad"), "1", false));
-    }
-    settings.push(set(&v6("accept_dad"), if config.dad { "1" } else { "0" }, false));
-    // The kernel announces the addresses when the plan says so, and again whenever the link comes up.
-    settings.push(set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false));
-    settings.push(set(&v6("ndisc_notify"), "1", false));
-    Piece::Sysctls(Sysctls {
-        place: Place::Sandbox,
-        purpose: "failed to prepare the container for IPv6",
-        settings,
-    })
-}
-
-/// The routes; one without a gateway gets that of the first address of its family which has one.
-fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
-    for route in &result.routes {
-        let first = || {
-            let family = result.ips.iter().filter(|ip| ip.address.is_ipv4() == route.dst.is_ipv4());
-            family.filter_map(|ip| ip.gateway).next()
-        };
-        let scope = route.scope.unwrap_or(0);
-        // A route of link scope has no gateway; to give it one is to be refused (bridge.md 3).
-        let gateway = route.gw.or_else(|| (scope != SCOPE_LINK).then(first).flatten());
-        let piece = Piece::Route(Route {
-            place: Place::Sandbox,
-            link: ifname.to_owned(),
-            route: netlink::Route {
-                gateway,
-                mtu: nonzero(route.mtu),
-                advmss: nonzero(route.advmss),
-                priority: nonzero(route.priority),
-                table: route.table.unwrap_or(netlink::Route::MAIN_TABLE),
-                scope,
-                ..netlink::Route::new(masked(&route.dst))
-            },
-            any_table: route.table.is_none(),
-        });
-        // Two range sets of one family may both bring the default route.
-        if !pieces.contains(&piece) {
-            pieces.push(piece);
-        }
-    }
-    pieces
-}
-
 /// The host forwards for each family that it is a gateway of.
 fn host_forwarding(result: &AddResult) -> Option<Piece> {
     let serves =
@@ -202,21 +136,6 @@ fn host_forwarding(result: &AddResult) -> Option<Piece> {
     let mut settings = Vec::new();
     settings.extend(serves(true).then(|| set("net/ipv4/ip_forward")));
     settings.extend(serves(false).then(|| set("net/ipv6/conf/all/forwarding")));
-    (!settings.is_empty()).then(|| {
-        Piece::Sysctls(Sysctls { place: Place::Host, purpose: "failed to enable forwarding", settings })
-    })
-}
-
-/// The destination without its host bits, which the kernel refuses.
-fn masked(dst: &IpNetwork) -> IpNetwork {
-    IpNetwork::new(dst.network(), dst.prefix()).unwrap_or(*dst)
-}
-
-fn nonzero(value: u32) -> Option<u32> {
-    (value != 0).then_some(value)
-}
-
-/// The MAC address that a result's link has, if it is one.
-pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
-    mac.and_then(|mac| mac.parse().ok())
+    let forwarding = Sysctls { place: Place::Host, purpose: "failed to enable forwarding", settings };
+    (!forwarding.settings.is_empty()).then_some(Piece::Sysctls(forwarding))
 }

@@ -1,0 +1,88 @@
+//! The container's side of an attachment, as pieces (contract/bridge.md section 3). Pure.
+
+use cni::AddResult;
+use host::netlink;
+use host::piece::{Address, Piece, Place, Route, Sysctl, Sysctls};
+use ipnetwork::IpNetwork;
+
+/// RT_SCOPE_LINK (linux/rtnetlink.h).
+const SCOPE_LINK: u8 = 253;
+
+/// The parameters of the container's link, and its addresses; nothing when there are none. `dad`: whether duplicates
+/// of IPv6 addresses are looked for.
+pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
+    if own.is_empty() {
+        return Vec::new();
+    }
+    let mut pieces = vec![sysctls(ifname, own.iter().any(IpNetwork::is_ipv6), dad)];
+    pieces.extend(own.iter().map(|net| {
+        Piece::Address(Address { place: Place::Sandbox, link: ifname.to_owned(), net: *net, dad })
+    }));
+    pieces
+}
+
+fn sysctls(ifname: &str, ipv6: bool, dad: bool) -> Piece {
+    let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
+    let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
+    let mut settings = Vec::new();
+    if ipv6 {
+        // A runtime may have switched IPv6 off in the container; an address there is a wish to have it.
+        settings.push(set("ipv6/conf/lo/disable_ipv6", "0", true));
+        settings.push(set(&v6("disable_ipv6"), "0", true));
+        settings.push(set(&v6("keep_addr_on_down"), "1", false));
+    }
+    if dad {
+        settings.push(set(&v6("enhanced_dad"), "1", false));
+    }
+    settings.push(set(&v6("accept_dad"), if dad { "1" } else { "0" }, false));
+    // The kernel announces the addresses when the plan says so, and again whenever the link comes up.
+    settings.push(set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false));
+    settings.push(set(&v6("ndisc_notify"), "1", false));
+    Piece::Sysctls(Sysctls {
+        place: Place::Sandbox,
+        purpose: "failed to prepare the container for IPv6",
+        settings,
+    })
+}
+
+/// The routes of the result; one without a gateway gets that of the first address of its family which has one.
+pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for route in &result.routes {
+        let first = || {
+            let family = result.ips.iter().filter(|ip| ip.address.is_ipv4() == route.dst.is_ipv4());
+            family.filter_map(|ip| ip.gateway).next()
+        };
+        let scope = route.scope.unwrap_or(0);
+        // A route of link scope has no gateway; to give it one is to be refused (bridge.md 3).
+        let gateway = route.gw.or_else(|| (scope != SCOPE_LINK).then(first).flatten());
+        let piece = Piece::Route(Route {
+            place: Place::Sandbox,
+            link: ifname.to_owned(),
+            route: netlink::Route {
+                gateway,
+                mtu: nonzero(route.mtu),
+                advmss: nonzero(route.advmss),
+                priority: nonzero(route.priority),
+                table: route.table.unwrap_or(netlink::Route::MAIN_TABLE),
+                scope,
+                ..netlink::Route::new(masked(&route.dst))
+            },
+            any_table: route.table.is_none(),
+        });
+        // Two range sets of one family may both bring the default route.
+        if !pieces.contains(&piece) {
+            pieces.push(piece);
+        }
+    }
+    pieces
+}
+
+/// The destination without its host bits, which the kernel refuses.
+fn masked(dst: &IpNetwork) -> IpNetwork {
+    IpNetwork::new(dst.network(), dst.prefix()).unwrap_or(*dst)
+}
+
+fn nonzero(value: u32) -> Option<u32> {
+    (value != 0).then_some(value)
+}

@@ -1,0 +1,63 @@
+//! What every plugin that puts a link into a container does there: the addresses and routes of a result as pieces,
+//! whose they are, and how a drift is told. It is where `cni`, which knows no kernel, and `host`, which knows no CNI,
+//! meet; plugins with a link in a container use it beside these two.
+
+mod container;
+
+use cni::{Error, Request};
+use host::piece::Drift;
+use host::{Mac, Owner};
+use serde::Deserialize;
+
+pub use container::{addresses, routes};
+
+/// Whose the objects are that a request is about.
+pub fn owner(request: &Request) -> Owner {
+    Owner {
+        network: request.network.clone(),
+        container_id: request.container_id.clone(),
+        ifname: request.ifname.clone(),
+    }
+}
+
+/// The IPAM plugin that DEL and GC must tell, whatever else the configuration holds: nothing else in it may stand in
+/// their way.
+///
+/// # Errors
+/// `failed to load netconf: ...` when that very key is no string.
+pub fn ipam_type(request: &Request) -> Result<Option<String>, Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Conf {
+        ipam: Option<Ipam>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Ipam {
+        r#type: Option<String>,
+    }
+    let conf: Conf = request.config()?;
+    Ok(conf.ipam.and_then(|ipam| ipam.r#type).filter(|name| !name.is_empty()))
+}
+
+/// The MAC address that a result's link has, if it is one.
+pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
+    mac.and_then(|mac| mac.parse().ok())
+}
+
+/// CHECK's verdict on an attachment.
+///
+/// # Errors
+/// Code 999, which names every drift.
+pub fn verdict(owner: &Owner, drifts: &[Drift]) -> Result<(), Error> {
+    if drifts.is_empty() {
+        return Ok(());
+    }
+    let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+    Err(Error::internal(format!(
+        "attachment {} of container {} has drifted: {}",
+        owner.ifname,
+        owner.container_id,
+        drifts.join("; ")
+    )))
+}
