@@ -10,7 +10,8 @@ const MOOR: &str = env!("CARGO_BIN_EXE_moor");
 /// VERSION of whatever is at the path.
 fn version(program: &Path, first: Option<&str>) -> Output {
     let mut command = Command::new(program);
-    command.args(first).env_clear().env("CNI_COMMAND", "VERSION").output().unwrap()
+    let output = command.args(first).env_clear().env("CNI_COMMAND", "VERSION").output();
+    output.unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
 #[test]

@@ -16,7 +16,6 @@ use host::file::{self, Draft, Made, Sync};
 use crate::boot::{self, Roots, Verdict};
 use crate::index::{self, Index, Stamp};
 use crate::lease::{self, Holder};
-use crate::rest;
 
 const LEASE_MODE: u32 = 0o600;
 const LOCK_MODE: u32 = 0o750;
