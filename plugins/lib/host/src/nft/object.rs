@@ -110,6 +110,27 @@ pub struct Base {
     pub policy: Policy,
 }
 
+impl Base {
+    /// Whether a listing ([`super::ChainInfo::base`]) tells the same.
+    pub fn is(&self, (kind, hook, priority, policy): &(String, u32, i32, u32)) -> bool {
+        (kind.as_str(), *hook, *priority, *policy)
+            == (self.kind.name(), self.hook.number(), self.priority, self.policy.number())
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hook = match self.hook {
+            Hook::Prerouting => "prerouting",
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+            Hook::Postrouting => "postrouting",
+        };
+        write!(f, "type {} hook {hook} priority {}", self.kind.name(), self.priority)
+    }
+}
+
 /// The type of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

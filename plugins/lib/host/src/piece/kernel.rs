@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::netlink::{Link, Netlink};
-use crate::{Error, NetNs, Result};
+use crate::nft::Nft;
+use crate::{Error, NetNs, Result, rules};
 
 /// Which of the two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Place {
     Sandbox,
 }
 
-/// One rtnetlink socket in each namespace.
+/// One rtnetlink socket in each namespace, and one for the host's packet rules when there are some to make.
 pub struct Kernel {
     pub(super) host: Netlink,
     pub(super) sandbox: Netlink,
@@ -25,6 +26,8 @@ pub struct Kernel {
     indices: Vec<(Place, String, u32)>,
     /// Held shared from the moment a bridge is looked at; see [`Kernel::use_shared_links`].
     pub(super) shared_links: Option<File>,
+    /// Dropped last, as late as can be: it waits for what was deleted.
+    nft: Option<Nft>,
 }
 
 /// Its lock tells those who use a bridge from the one who would take it back; nothing is written to it.
@@ -42,6 +45,7 @@ impl Kernel {
             netns,
             indices: Vec::new(),
             shared_links: None,
+            nft: None,
         })
     }
 
@@ -51,6 +55,19 @@ impl Kernel {
             Place::Host => &self.host,
             Place::Sandbox => &self.sandbox,
         }
+    }
+
+    /// The socket for the host's packet rules; opened when first asked for, so ask before anything is touched.
+    ///
+    /// # Errors
+    /// The kernel has no nf_tables, or the process may not use it.
+    pub fn nft(&mut self) -> Result<&Nft> {
+        // What is not there yet is made first, so that the borrow is the caller's.
+        let nft = match self.nft.take() {
+            Some(nft) => nft,
+            None => rules::open()?,
+        };
+        Ok(self.nft.insert(nft))
     }
 
     /// A link that must be there.

@@ -8,7 +8,9 @@ mod address;
 mod bridge;
 mod gateway;
 mod kernel;
+mod masquerade;
 mod port;
+mod spoof;
 mod sysctl;
 mod undo;
 mod veth;
@@ -21,7 +23,9 @@ pub use address::{Address, Announcement, Route, Settled, Up};
 pub use bridge::{Bridge, VlanLink};
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
+pub use masquerade::Masquerade;
 pub use port::{Forwarding, Port, VlanSet};
+pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
 use undo::Undo;
 pub use veth::{VethPair, choose_host_veth, delete_veth, delete_veths_but};
@@ -33,6 +37,10 @@ pub enum Piece {
     Bridge(Bridge),
     /// A veth pair between a bridge and a container.
     Veth(VethPair),
+    /// A port by which only one MAC address comes in.
+    MacFilter(MacFilter),
+    /// Addresses that the outside sees as the host's.
+    Masquerade(Masquerade),
     /// What the host veth is as a port of the bridge.
     Port(Port),
     /// The host's own link in a VLAN of the bridge.
@@ -67,7 +75,7 @@ pub struct Drift {
 }
 
 impl Drift {
-    fn new(what: impl Into<String>, expected: impl ToString, actual: impl ToString) -> Self {
+    pub(crate) fn new(what: impl Into<String>, expected: impl ToString, actual: impl ToString) -> Self {
         Self { what: what.into(), expected: expected.to_string(), actual: actual.to_string() }
     }
 
@@ -100,6 +108,8 @@ impl Piece {
         match self {
             Self::Bridge(part) => part,
             Self::Veth(part) => part,
+            Self::MacFilter(part) => part,
+            Self::Masquerade(part) => part,
             Self::Port(part) => part,
             Self::VlanLink(part) => part,
             Self::Gateways(part) => part,

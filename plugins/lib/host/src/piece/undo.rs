@@ -1,9 +1,11 @@
 //! Taking back what a failed ADD made.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::Kernel;
-use crate::Result;
+use crate::{Owner, Result, rules};
 
 /// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.
 pub(super) enum Undo {
@@ -13,11 +15,13 @@ pub(super) enum Undo {
     SharedLink(String),
     /// Remove addresses from a link that others may have begun to use.
     SharedAddresses(u32, Vec<IpNetwork>),
+    /// Delete the packet rules of an attachment; its addresses are these.
+    Rules(Owner, Vec<IpAddr>),
 }
 
 /// Runs them backwards. An error here has nowhere to go: the ADD's own is what must be told, and the DEL that every
 /// runtime sends after a failed ADD looks once more.
-pub(super) fn run(undo: Vec<Undo>, kernel: &Kernel) {
+pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
     for step in undo.into_iter().rev() {
         let _ = match step {
             Undo::Link(name) => delete(kernel, &name, |_| true),
@@ -26,6 +30,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &Kernel) {
                 nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
             }
             Undo::SharedAddresses(..) => Ok(()),
+            Undo::Rules(owner, addresses) => {
+                kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))
+            }
         };
     }
 }

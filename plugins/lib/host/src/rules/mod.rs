@@ -7,8 +7,18 @@
 //! Everything here is part of a transaction that somebody else commits: what is asked of the kernel is true only as
 //! long as nobody commits in between, so call it inside [`Nft::transact`].
 
-use crate::Result;
-use crate::nft::{Base, Batch, Chain, Family, Nft, Rule, Set, Table};
+mod attachment;
+mod masquerade;
+mod reference;
+mod spoof;
+
+use crate::nft::{Base, Batch, Chain, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
+use crate::piece::Drift;
+use crate::{Error, Result};
+
+pub use attachment::{delete, delete_but, delete_own};
+pub use masquerade::Masqueraded;
+pub use spoof::Guarded;
 
 /// Where everything about IP packets is.
 pub const TABLE: Table<'static> = Table { family: Family::Inet, name: "moor" };
@@ -42,6 +52,68 @@ impl Filled<'_> {
         // The kernel counts the rules of a chain and what leads to it as one number; to a base chain nothing leads.
         Ok(if self.base.is_some() { info.uses == rules } else { info.uses >= rules })
     }
+
+    /// Has `batch` make it, whatever is there of it; the table must be there.
+    pub fn write(&self, batch: &mut Batch) {
+        batch.add_chain(&self.chain, self.base.as_ref(), Some(self.comment));
+        // Of a new chain nothing; of one that was tampered with, what is left.
+        batch.flush_chain(&self.chain);
+        for rule in &self.rules {
+            batch.add_rule(&self.chain, rule);
+        }
+    }
+
+    /// What of it is not as it should be.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
+        let what = format!("chain {}", self.chain);
+        let Some(info) = nft.chain(&self.chain)? else {
+            return Ok(vec![Drift::new(what, "present", "absent")]);
+        };
+        let mut drifts = Vec::new();
+        if let Some(base) = &self.base
+            && !info.base.as_ref().is_some_and(|actual| base.is(actual))
+        {
+            drifts.push(Drift::new(format!("hook of {what}"), base.to_string(), "another".to_owned()));
+        }
+        let rules = nft.rules(&self.chain)?;
+        let same = |(wanted, actual): (&Rule, &RuleInfo)| wanted.exprs() == actual.exprs;
+        if rules.len() != self.rules.len() {
+            drifts.push(Drift::new(format!("rules of {what}"), self.rules.len(), rules.len()));
+        } else if let Some(at) = self.rules.iter().zip(&rules).position(|pair| !same(pair)) {
+            drifts.push(Drift::new(format!("rule {} of {what}", at + 1), "as made by ADD", "another"));
+        }
+        Ok(drifts)
+    }
+}
+
+/// Whether this is how a kernel without nf_tables answers: with no netfilter netlink (EPROTONOSUPPORT), without that
+/// part of it (EINVAL), or without the address family (EOPNOTSUPP, EAFNOSUPPORT).
+pub fn is_without_nf_tables(error: &Error) -> bool {
+    error.is_not_supported() || matches!(error.errno(), Some(libc::EINVAL | libc::EPROTONOSUPPORT))
+}
+
+/// Opens the socket that packet rules are made by, and makes sure that the kernel has them.
+///
+/// # Errors
+/// The kernel has no nf_tables, or the process may not use it.
+pub fn open() -> Result<Nft> {
+    let opened = Nft::open().and_then(|nft| nft.generation().map(|_| nft));
+    opened.map_err(|error| match is_without_nf_tables(&error) {
+        true => error
+            .within("packet rules need nf_tables, which this kernel is without (CONFIG_NF_TABLES)".into()),
+        false => error,
+    })
+}
+
+/// The name of the chain that a verdict leads to.
+fn led_to(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+        _ => None,
+    }
 }
 
 /// Has `batch` make a table with these sets and chains, where one of the chains is not there as it should be; says
@@ -65,14 +137,7 @@ pub fn ensure(
             for (set, comment) in sets {
                 batch.add_set(set, Some(comment));
             }
-            for Filled { chain, base, comment, rules } in chains {
-                batch.add_chain(chain, base.as_ref(), Some(comment));
-                // Of a new chain nothing; of one that was tampered with, what is left.
-                batch.flush_chain(chain);
-                for rule in rules {
-                    batch.add_rule(chain, rule);
-                }
-            }
+            chains.iter().for_each(|chain| chain.write(batch));
             return Ok(true);
         }
     }
@@ -96,12 +161,8 @@ pub fn retire(
         batch.del_table(table);
         return Ok(());
     }
-    for chain in chains {
-        batch.flush_chain(chain);
-    }
-    for set in sets {
-        batch.flush_set(set);
-    }
+    chains.iter().for_each(|chain| batch.flush_chain(chain));
+    sets.iter().for_each(|set| batch.flush_set(set));
     chains.iter().for_each(|chain| batch.del_chain(chain));
     sets.iter().for_each(|set| batch.del_set(set));
     Ok(())

@@ -1,0 +1,41 @@
+//! Addresses that the outside sees as the host's.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{Drift, Kernel, Part, Undo};
+use crate::rules::Masqueraded;
+use crate::{Owner, Result};
+
+/// The masquerade of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The container's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The subnets of its network: there it is itself.
+    pub inside: Vec<IpNetwork>,
+}
+
+impl Masquerade {
+    fn with<T>(&self, work: impl FnOnce(Masqueraded<'_>) -> T) -> T {
+        work(Masqueraded { addresses: &self.addresses, inside: &self.inside, label: &self.owner.label() })
+    }
+}
+
+impl Part for Masquerade {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let nft = kernel.nft()?;
+        // Before: an answer that gets lost does not say that nothing was made.
+        undo.push(Undo::Rules(self.owner.clone(), self.addresses.clone()));
+        self.with(|masqueraded| masqueraded.add(nft))
+            .map_err(|error| error.within("failed to set up masquerade".into()))
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let nft = kernel.nft()?;
+        self.with(|masqueraded| masqueraded.drifts(nft))
+    }
+}

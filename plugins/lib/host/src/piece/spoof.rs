@@ -1,0 +1,37 @@
+//! A port by which only one MAC address comes in.
+
+use super::{Drift, Kernel, Part, Undo};
+use crate::rules::Guarded;
+use crate::{Mac, Owner, Result};
+
+/// The MAC filter of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MacFilter {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Name of the port; the filter may be there before the port is.
+    pub port: String,
+    /// The container's MAC address.
+    pub mac: Mac,
+}
+
+impl MacFilter {
+    fn with<T>(&self, work: impl FnOnce(Guarded<'_>) -> T) -> T {
+        work(Guarded { port: &self.port, mac: self.mac, label: &self.owner.label() })
+    }
+}
+
+impl Part for MacFilter {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let nft = kernel.nft()?;
+        // Before: an answer that gets lost does not say that nothing was made.
+        undo.push(Undo::Rules(self.owner.clone(), Vec::new()));
+        self.with(|guarded| guarded.add(nft))
+            .map_err(|error| error.within("failed to setup spoof-check".into()))
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let nft = kernel.nft()?;
+        self.with(|guarded| guarded.drifts(nft))
+    }
+}

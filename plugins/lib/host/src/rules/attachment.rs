@@ -1,0 +1,80 @@
+//! Deleting what an attachment has, or what those have that are no more: by owner, whoever made it.
+
+use std::net::IpAddr;
+
+use super::{TABLE, is_without_nf_tables, masquerade, reference, spoof};
+use crate::nft::{Nft, Table, TableInfo};
+use crate::{Owner, Result};
+
+/// Deletes the masquerade and the MAC filter of an attachment, ours and those that the reference made, under
+/// whatever name the network had. What is not there is no error. `addresses`, where they are known, make it quick.
+///
+/// Gives back the socket: the longer it stays open, the less its end waits ([`crate::nft`]).
+///
+/// # Errors
+/// The kernel refused, or could not be asked.
+pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
+    with_tables(|nft, tables| {
+        delete_ours(nft, tables, addresses, &|label| owner.is_in(label))?;
+        reference::delete(nft, tables, owner, addresses)
+    })
+}
+
+/// Deletes only what we made for an attachment.
+///
+/// # Errors
+/// The kernel refused, or could not be asked.
+pub fn delete_own(nft: &Nft, owner: &Owner, addresses: &[IpAddr]) -> Result<()> {
+    delete_ours(nft, &nft.tables()?, addresses, &|label| owner.is_in(label))
+}
+
+/// As [`delete`], for all attachments of a network but these.
+///
+/// # Errors
+/// The kernel refused, or could not be asked.
+pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
+    let prefix = Owner::label_prefix(network);
+    with_tables(|nft, tables| {
+        let labels: Vec<String> = valid.iter().map(Owner::label).collect();
+        let is_stale = |label: &str| label.starts_with(&prefix) && !labels.iter().any(|valid| valid == label);
+        delete_ours(nft, tables, &[], &is_stale)?;
+        reference::delete_but(nft, tables, network, valid)
+    })
+}
+
+/// Most hosts have none of the tables that are looked into; one question tells.
+fn with_tables(work: impl FnOnce(&Nft, &[TableInfo]) -> Result<()>) -> Result<Option<Nft>> {
+    let asked = Nft::open().and_then(|nft| nft.tables().map(|tables| (nft, tables)));
+    match asked {
+        Ok((nft, tables)) => work(&nft, &tables).map(|()| Some(nft)),
+        // Then there are no rules.
+        Err(error) if is_without_nf_tables(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn delete_ours(
+    nft: &Nft,
+    tables: &[TableInfo],
+    addresses: &[IpAddr],
+    is_ours: &dyn Fn(&str) -> bool,
+) -> Result<()> {
+    let [packets, frames] = [TABLE, spoof::TABLE].map(|table| is_in(tables, &table));
+    if !packets && !frames {
+        return Ok(());
+    }
+    nft.transact(|nft, batch| {
+        if packets {
+            masquerade::delete(nft, batch, addresses, is_ours)?;
+        }
+        if frames {
+            spoof::delete(nft, batch, is_ours)?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a listing has this table.
+pub(super) fn is_in(tables: &[TableInfo], wanted: &Table<'_>) -> bool {
+    tables.iter().any(|table| table.family == Some(wanted.family) && table.name == wanted.name)
+}

@@ -1,0 +1,169 @@
+//! A publication as elements: a pure function, and its inverse for what the kernel tells.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
+use super::{Container, Mapping, Masquerade, Publication};
+use crate::nft::{Element, Set, Target, Type, Value, shifted};
+use crate::owner::fnv1a;
+
+/// From so many ports on, a run of them is a range. Ranges are for the few: a look-up of one is a search, and a change
+/// copies them all; single ports are hashed.
+const RANGE_MIN: u16 = 16;
+
+pub(super) const fn family(ip: IpAddr) -> &'static FamilySets {
+    if ip.is_ipv4() { &V4 } else { &V6 }
+}
+
+/// The elements of a publication, with the set of each; the publisher's own comes last.
+pub(super) fn of(publication: &Publication) -> Vec<(Set<'static>, Element)> {
+    let label = publication.owner.label();
+    let mut elements = Vec::new();
+    for container in &publication.containers {
+        let sets = family(container.address);
+        for mapping in merged(&container.mappings) {
+            ports(sets, container.address, &mapping, &mut elements);
+        }
+        let address = Value::new().addr(container.address);
+        match (container.masquerade, &container.link) {
+            (Masquerade::Nobody, _) | (Masquerade::Needed, None) => {}
+            (Masquerade::Everybody, _) => elements.push((sets.everyone, Element::new(address))),
+            (Masquerade::Needed, Some(link)) => {
+                let key = Value::new().ifname(link).addr(container.address);
+                elements.push((sets.hairpin, Element::new(key)));
+            }
+        }
+        if container.by_loopback() && container.masquerade == Masquerade::Needed {
+            elements.push((LOOPBACK, Element::new(address)));
+        }
+    }
+    for (_, element) in &mut elements {
+        element.comment = Some(label.clone());
+    }
+    let publisher = publisher(publication, &label, elements.len());
+    elements.push((PUBLISHERS, publisher));
+    elements
+}
+
+fn publisher(publication: &Publication, label: &str, count: usize) -> Element {
+    let of = |v4| publication.containers.iter().find(|container| container.address.is_ipv4() == v4);
+    let link = |container: Option<&Container>| container.and_then(|c| c.link.clone()).unwrap_or_default();
+    let address = |container: Option<&Container>, none: IpAddr| container.map_or(none, |c| c.address);
+    let value = Value::new()
+        .ifname(&link(of(true)))
+        .addr(address(of(true), Ipv4Addr::UNSPECIFIED.into()))
+        .ifname(&link(of(false)))
+        .addr(address(of(false), Ipv6Addr::UNSPECIFIED.into()));
+    Element::new(publisher_key(attachment(label))).to(value).comment(format!("{label} {count}"))
+}
+
+/// The key of an attachment among the publishers: a hash of what does not change when the network is renamed.
+pub(super) fn publisher_key(attachment: &str) -> Value {
+    let hash = fnv1a(attachment.bytes());
+    let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or_default();
+    Value::new().mark(half(hash >> 32)).mark(half(hash))
+}
+
+/// Of a label (or a publisher's comment), the interface and the container: `eth0/c1`.
+pub(super) fn attachment(label: &str) -> &str {
+    let label = label.split_once(' ').map_or(label, |(label, _)| label);
+    label.splitn(3, '/').nth(2).unwrap_or_default()
+}
+
+/// How many elements a publisher's comment counts.
+pub(super) fn count(comment: &str) -> Option<usize> {
+    comment.split_once(' ')?.1.parse().ok()
+}
+
+/// Runs of ports made one, where the ports that they lead to are one run too.
+fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
+    let mut sorted = mappings.to_vec();
+    sorted.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports));
+    let mut merged: Vec<Mapping> = Vec::with_capacity(sorted.len());
+    for mapping in sorted {
+        let follows = |last: &&mut Mapping| {
+            (last.proto, last.address) == (mapping.proto, mapping.address)
+                && last.ports.1.checked_add(1) == Some(mapping.ports.0)
+                && i32::from(last.target) - i32::from(last.ports.0)
+                    == i32::from(mapping.target) - i32::from(mapping.ports.0)
+        };
+        match merged.last_mut().filter(follows) {
+            Some(last) => last.ports.1 = mapping.ports.1,
+            None => merged.push(mapping),
+        }
+    }
+    merged
+}
+
+fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Vec<(Set<'static>, Element)>) {
+    let key = |port| {
+        let key = mapping.address.map_or(Value::new(), |address| Value::new().addr(address));
+        key.proto(mapping.proto).port(port)
+    };
+    let target = |port| Value::new().addr(to).port(port);
+    let (first, last) = mapping.ports;
+    if last - first + 1 < RANGE_MIN || last == u16::MAX && first == 0 {
+        let set = if mapping.address.is_some() { sets.ports_at } else { sets.ports };
+        let single = |port: u16| (set, Element::new(key(port)).to(target(mapping.target + (port - first))));
+        elements.extend((first..=last).map(single));
+        return;
+    }
+    let set = if mapping.address.is_some() { sets.ranges_at } else { sets.ranges };
+    // The configuration has made sure that the last one is a port.
+    for shift in shifted(first, last, mapping.target).unwrap_or_default() {
+        let element = Element::range(key(shift.ports.0), key(shift.ports.1));
+        elements.push((set, element.to((target(shift.to.0), target(shift.to.1)))));
+    }
+}
+
+/// What an element of one of the maps of ports says: the ports, and the container that they lead to. Where in the
+/// container is not told: it is of no use to those who ask.
+pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)> {
+    let (address, end) = (element.key.first_addr(set.key), element.end.unwrap_or(element.key));
+    let (proto, first) = tail(element.key.bytes())?;
+    let (_, last) = tail(end.bytes())?;
+    let to = match (&element.target, set.data) {
+        (Target::Value(to), crate::nft::Data::Value(types))
+        | (Target::Range(to, _), crate::nft::Data::Range(types)) => to.first_addr(types)?,
+        _ => return None,
+    };
+    Some((Mapping { proto, address, ports: (first, last), target: 0 }, to))
+}
+
+/// The protocol and the port at the end of a key: four bytes each, filled with zeros.
+fn tail(key: &[u8]) -> Option<(u8, u16)> {
+    let &[proto, _, _, _, high, low, _, _] = key.last_chunk::<8>()?;
+    Some((proto, u16::from_be_bytes([high, low])))
+}
+
+/// The keys under which a publisher's elements are, but for those of its ports.
+pub(super) fn beside_ports(publisher: &Element) -> Vec<(Set<'static>, Element)> {
+    let Target::Value(value) = publisher.target else { return Vec::new() };
+    let bytes = value.bytes();
+    let (Some(link4), Some(v4), Some(link6), Some(v6)) =
+        (bytes.get(..16), bytes.get(16..20), bytes.get(20..36), bytes.get(36..52))
+    else {
+        return Vec::new();
+    };
+    let key = |parts: &[&[u8]]| Element::new(parts.iter().fold(Value::new(), |value, part| value.raw(part)));
+    let mut keys = Vec::new();
+    for (sets, link, address) in [(&V4, link4, v4), (&V6, link6, v6)] {
+        if address.iter().any(|&byte| byte != 0) {
+            keys.extend([(sets.hairpin, key(&[link, address])), (sets.everyone, key(&[address]))]);
+            if sets.hairpin.key == [Type::Ifname, Type::Ipv4] {
+                keys.push((LOOPBACK, key(&[address])));
+            }
+        }
+    }
+    keys
+}
+
+/// The keys of the elements that these mappings have in a family, whatever they lead to.
+pub(super) fn keys(v4: bool, mappings: &[Mapping]) -> Vec<(Set<'static>, Element)> {
+    let to: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let mut elements = Vec::new();
+    for mapping in merged(mappings) {
+        ports(family(to), to, &mapping, &mut elements);
+    }
+    elements
+}

@@ -1,0 +1,53 @@
+//! Why ports could not be published.
+
+use std::fmt;
+
+/// Why ports could not be published; nothing was made.
+#[derive(Debug)]
+pub enum Error {
+    /// The kernel refused.
+    Kernel(crate::Error),
+    /// Another attachment has a port.
+    Taken {
+        /// The protocol, the address and the port that were asked for, as `nft` writes them.
+        wanted: String,
+        /// Those that are taken.
+        taken: String,
+        /// Who has it: see [`crate::Owner::label`].
+        owner: String,
+    },
+    /// There are more separate ports than [`super::ELEMENTS_MAX`].
+    TooMany(usize),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(error) => error.fmt(f),
+            Self::Taken { wanted, taken, owner } => write!(
+                f,
+                "host port {wanted} is taken: {owner} (network, interface, container) publishes {taken}"
+            ),
+            Self::TooMany(count) => write!(
+                f,
+                "{count} separate ports and ranges are too many: {} is the most for one attachment",
+                super::ELEMENTS_MAX
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Kernel(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<crate::Error> for Error {
+    fn from(error: crate::Error) -> Self {
+        Self::Kernel(error)
+    }
+}

@@ -1,0 +1,203 @@
+//! The maps, sets and chains that published ports are made of.
+//!
+//! A packet's cost is the same for one port and for ten thousand: each family has two hashes (by protocol and port,
+//! and by address too) and two interval maps for whole ranges. They are looked up for the first packet of a connection
+//! only, and only when its destination is an address of this host: what is in transit is never touched
+//! (CVE-2019-9946, CVE-2025-67499).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+use super::super::{Filled, TABLE};
+use crate::nft::{
+    Base, Chain, Ct, Data, Field, Hook, IPV4, IPV6, Kind, LOCAL, Policy, Rule, STATUS_DNAT, Set, Type, Value,
+    Verdict,
+};
+
+const TARGET4: &[Type] = &[Type::Ipv4, Type::Port];
+const TARGET6: &[Type] = &[Type::Ipv6, Type::Port];
+
+const fn map(name: &'static str, key: &'static [Type], data: Data, interval: bool) -> Set<'static> {
+    Set { table: TABLE, name, key, data, interval }
+}
+
+/// What one address family has.
+pub(super) struct FamilySets {
+    /// Ports of any address of the host.
+    pub ports: Set<'static>,
+    /// Ports of one address of the host.
+    pub ports_at: Set<'static>,
+    /// Ranges of ports, of any address.
+    pub ranges: Set<'static>,
+    /// Ranges of ports, of one address.
+    pub ranges_at: Set<'static>,
+    /// The link that leads to a container, and the container: what comes from there goes back there.
+    pub hairpin: Set<'static>,
+    /// Containers whose every client is masqueraded.
+    pub everyone: Set<'static>,
+}
+
+pub(super) const V4: FamilySets = FamilySets {
+    ports: map("ports4", &[Type::Proto, Type::Port], Data::Value(TARGET4), false),
+    ports_at: map("ports-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Value(TARGET4), false),
+    ranges: map("ranges4", &[Type::Proto, Type::Port], Data::Range(TARGET4), true),
+    ranges_at: map("ranges-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Range(TARGET4), true),
+    hairpin: map("hairpin4", &[Type::Ifname, Type::Ipv4], Data::None, false),
+    everyone: map("everyone4", &[Type::Ipv4], Data::None, false),
+};
+
+pub(super) const V6: FamilySets = FamilySets {
+    ports: map("ports6", &[Type::Proto, Type::Port], Data::Value(TARGET6), false),
+    ports_at: map("ports-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Value(TARGET6), false),
+    ranges: map("ranges6", &[Type::Proto, Type::Port], Data::Range(TARGET6), true),
+    ranges_at: map("ranges-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Range(TARGET6), true),
+    hairpin: map("hairpin6", &[Type::Ifname, Type::Ipv6], Data::None, false),
+    everyone: map("everyone6", &[Type::Ipv6], Data::None, false),
+};
+
+/// Containers that the host reaches by its own 127.0.0.0/8.
+pub(super) const LOOPBACK: Set<'static> = map("loopback4", &[Type::Ipv4], Data::None, false);
+/// Links that carry 127.0.0.0/8 for that reason. An element's comment says what `route_localnet` was before.
+pub(super) const LOCALNET: Set<'static> = map("localnet", &[Type::Ifname], Data::None, false);
+/// Who publishes: a hash of the attachment leads to its links and addresses, the comment names it and counts its
+/// elements. It tells at one look-up that a container has published nothing, which most have not.
+pub(super) const PUBLISHERS: Set<'static> = map(
+    "publishers",
+    &[Type::Mark, Type::Mark],
+    Data::Value(&[Type::Ifname, Type::Ipv4, Type::Ifname, Type::Ipv6]),
+    false,
+);
+
+/// Every set, with what it is for.
+pub(super) fn sets() -> [(Set<'static>, &'static str); 15] {
+    let mut sets = [(PUBLISHERS, "who publishes ports"); 15];
+    let family = |family: &FamilySets| {
+        [
+            (family.ports, "published ports"),
+            (family.ports_at, "published ports of one address"),
+            (family.ranges, "published ranges: the first port is that of the range plus the remainder"),
+            (family.ranges_at, "published ranges of one address"),
+            (family.hairpin, "containers, by the link that leads there"),
+            (family.everyone, "containers that see no client address"),
+        ]
+    };
+    let rest = [(LOOPBACK, "containers reached by 127.0.0.0/8"), (LOCALNET, "links with route_localnet")];
+    let all = family(&V4).into_iter().chain(family(&V6)).chain(rest);
+    sets.iter_mut().skip(1).zip(all).for_each(|(to, from)| *to = from);
+    sets
+}
+
+/// Those whose elements belong to an attachment: all but [`LOCALNET`], which belongs to links.
+pub(super) fn owned() -> impl Iterator<Item = Set<'static>> {
+    sets().into_iter().map(|(set, _)| set).filter(|set| set.name != LOCALNET.name)
+}
+
+const fn chain(name: &'static str) -> Chain<'static> {
+    Chain { table: TABLE, name }
+}
+
+const LOOKUP: Chain<'static> = chain("published");
+const MASQUERADE: Chain<'static> = chain("published-masquerade");
+
+/// After the NAT of services (-100, which iptables and kube-proxy have too): a service address is theirs.
+const AFTER_DNAT: i32 = -90;
+/// Before the masquerading of networks (100).
+const BEFORE_SNAT: i32 = 90;
+/// Before connection tracking (-200): what comes by the wire, as it came.
+const RAW: i32 = -300;
+
+/// The chains with their rules, in the order they are made in.
+pub(super) fn chains() -> Vec<Filled<'static>> {
+    let nat = |hook, priority| Some(Base { kind: Kind::Nat, hook, priority, policy: Policy::Accept });
+    let local =
+        || Rule::new().is(Field::FibDaddrType, Value::new().mark(LOCAL)).verdict(Verdict::Jump(LOOKUP.name.into()));
+    vec![
+        Filled { chain: LOOKUP, base: None, comment: "leads to containers", rules: lookup() },
+        Filled { chain: MASQUERADE, base: None, comment: "who must not see the client", rules: masquerade() },
+        Filled {
+            chain: chain("published-prerouting"),
+            base: nat(Hook::Prerouting, AFTER_DNAT),
+            comment: "what comes to an address of this host",
+            rules: vec![local()],
+        },
+        Filled {
+            chain: chain("published-output"),
+            base: nat(Hook::Output, AFTER_DNAT),
+            comment: "what this host sends to itself",
+            rules: vec![local()],
+        },
+        Filled {
+            chain: chain("published-postrouting"),
+            base: nat(Hook::Postrouting, BEFORE_SNAT),
+            comment: "connections whose destination was changed",
+            rules: vec![
+                Rule::new()
+                    .any_bit(Field::Ct(Ct::Status), STATUS_DNAT)
+                    .verdict(Verdict::Jump(MASQUERADE.name.into())),
+            ],
+        },
+        Filled {
+            chain: chain("published-guard"),
+            base: Some(Base {
+                kind: Kind::Filter,
+                hook: Hook::Prerouting,
+                priority: RAW,
+                policy: Policy::Accept,
+            }),
+            comment: "127.0.0.0/8 does not come by the wire",
+            rules: [Field::IP_DADDR, Field::IP_SADDR].map(guard).into(),
+        },
+    ]
+}
+
+fn lookup() -> Vec<Rule> {
+    let mut rules = vec![
+        // The kernel routes ::1 nowhere else: a refusal at once is better than a time-out, and clients then try 127.0.0.1.
+        Rule::new()
+            .nfproto(IPV6)
+            .is(Field::IP6_DADDR, Value::new().addr(Ipv6Addr::LOCALHOST))
+            .verdict(Verdict::Return),
+    ];
+    for (sets, family, daddr) in [(&V4, IPV4, Field::IP_DADDR), (&V6, IPV6, Field::IP6_DADDR)] {
+        let rule = || Rule::new().nfproto(family);
+        let at = [daddr, Field::L4PROTO, Field::DPORT];
+        let any = [Field::L4PROTO, Field::DPORT];
+        rules.extend([
+            rule().dnat_map(&at, &sets.ports_at),
+            rule().dnat_map_modulo(&at, &sets.ranges_at),
+            rule().dnat_map(&any, &sets.ports),
+            rule().dnat_map_modulo(&any, &sets.ranges),
+        ]);
+    }
+    rules
+}
+
+fn masquerade() -> Vec<Rule> {
+    let v4 = || Rule::new().nfproto(IPV4);
+    let v6 = || Rule::new().nfproto(IPV6);
+    vec![
+        v4().member(&[Field::IIFNAME, Field::IP_DADDR], &V4.hairpin).masquerade(false),
+        v4().network(Field::IP_SADDR, loopback(), true)
+            .member(&[Field::IP_DADDR], &LOOPBACK)
+            .masquerade(false),
+        v4().member(&[Field::IP_DADDR], &V4.everyone).masquerade(false),
+        v6().member(&[Field::IIFNAME, Field::IP6_DADDR], &V6.hairpin).masquerade(false),
+        v6().member(&[Field::IP6_DADDR], &V6.everyone).masquerade(false),
+    ]
+}
+
+/// With `route_localnet` the kernel takes from a neighbour what claims to be to or from this host's loopback
+/// (as in CVE-2020-8558): it is dropped, as it is everywhere else (RFC 1122, section 3.2.1.3).
+fn guard(addr: Field) -> Rule {
+    Rule::new()
+        .member(&[Field::IIFNAME], &LOCALNET)
+        .nfproto(IPV4)
+        .network(addr, loopback(), true)
+        .verdict(Verdict::Drop)
+}
+
+pub(super) fn loopback() -> IpNetwork {
+    // 8 is a prefix length.
+    Ipv4Network::new(Ipv4Addr::LOCALHOST, 8).map_or(IpNetwork::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)), Into::into)
+}

@@ -1,0 +1,95 @@
+//! Published ports: what a host port leads to, in the table `inet moor`.
+//!
+//! [`publish`] makes all elements of an attachment in one transaction, or none; [`withdraw`] finds them again by the
+//! attachment alone. Whoever asks for a port that another attachment has gets [`Error::Taken`], which names it.
+
+mod elements;
+mod error;
+mod flows;
+mod layout;
+mod ledger;
+mod localnet;
+mod publish;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod withdraw;
+
+use std::net::IpAddr;
+
+use crate::Owner;
+
+pub use error::Error;
+pub use publish::publish;
+pub use verify::verify;
+pub use withdraw::{Hint, withdraw, withdraw_all_but};
+
+/// The most elements that one attachment may have. (A range of ports takes one, or a few.)
+pub const ELEMENTS_MAX: usize = 8192;
+
+/// What an attachment publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its addresses: at most one of each family.
+    pub containers: Vec<Container>,
+}
+
+/// A container's address, and what leads there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The address.
+    pub address: IpAddr,
+    /// The host's link that leads to it; `None` when there is no route.
+    pub link: Option<String>,
+    /// The ports.
+    pub mappings: Vec<Mapping>,
+    /// Whose connections are masqueraded.
+    pub masquerade: Masquerade,
+}
+
+/// Ports of the host and where they lead. Those of one protocol and address do not overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mapping {
+    /// The transport protocol (IPPROTO_TCP, …).
+    pub proto: u8,
+    /// The host's address, of the container's family; `None` is any.
+    pub address: Option<IpAddr>,
+    /// Ports of the host: first and last.
+    pub ports: (u16, u16),
+    /// The container's port that the first one leads to; the others follow.
+    pub target: u16,
+}
+
+/// Whose connections to published ports get the host's address as their source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masquerade {
+    /// Nobody's.
+    Nobody,
+    /// Those that could not be answered otherwise: of the container itself, of its neighbours behind the same link,
+    /// and of the host's own 127.0.0.0/8.
+    Needed,
+    /// Everybody's.
+    Everybody,
+}
+
+impl Mapping {
+    /// Whether a connection could be of both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.proto == other.proto
+            && self.ports.0 <= other.ports.1
+            && other.ports.0 <= self.ports.1
+            && (self.address.is_none() || other.address.is_none() || self.address == other.address)
+    }
+}
+
+impl Container {
+    /// Whether the host reaches it by its own 127.0.0.0/8.
+    pub fn by_loopback(&self) -> bool {
+        let loopback = |mapping: &Mapping| mapping.address.is_none_or(|address| address.is_loopback());
+        self.address.is_ipv4()
+            && self.masquerade != Masquerade::Nobody
+            && self.mappings.iter().any(loopback)
+    }
+}

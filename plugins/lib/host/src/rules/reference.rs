@@ -1,0 +1,190 @@
+//! What the reference's plugins (containernetworking/plugins) left in nf_tables, deleted when the attachment goes:
+//! executables are swapped under running containers. It is found as they find it (contract: bridge.md 5, 6).
+//!
+//! Rules of iptables are seen where iptables makes them in nf_tables (iptables-nft); legacy tables are not looked at.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha512};
+
+use super::attachment::is_in;
+use super::led_to;
+use crate::nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table, TableInfo, Value};
+use crate::{Owner, Result};
+
+/// Its nftables back end of masquerade.
+const MASQUERADE: Table<'static> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+const MASQ_CHECKS: Chain<'static> = Chain { table: MASQUERADE, name: "masq_checks" };
+/// Its iptables back end.
+const NAT4: Table<'static> = Table { family: Family::Ip, name: "nat" };
+const NAT6: Table<'static> = Table { family: Family::Ip6, name: "nat" };
+/// Its MAC filter.
+const FRAMES: Table<'static> = Table { family: Family::Bridge, name: "nat" };
+const PORTS: Chain<'static> = Chain { table: FRAMES, name: "PREROUTING" };
+
+/// Deletes what belongs to an attachment. The container's other interfaces on the same network share a chain with
+/// it; `addresses`, where they are known, tell it apart.
+///
+/// # Errors
+/// The kernel refused, or could not be asked.
+pub(super) fn delete(nft: &Nft, tables: &[TableInfo], owner: &Owner, addresses: &[IpAddr]) -> Result<()> {
+    let here = |table: &Table<'_>| is_in(tables, table);
+    if ![MASQUERADE, NAT4, NAT6, FRAMES].iter().any(here) {
+        return Ok(());
+    }
+    let attachment = attachment_hash(owner);
+    let chain = format!("CNI-{}", hash::<24>(&[&owner.network, &owner.container_id]));
+    nft.transact(|nft, batch| {
+        if here(&MASQUERADE) {
+            let is_ours = |of: &Hashes<'_>| of.attachment == attachment;
+            delete_masquerade(nft, batch, is_ours)?;
+        }
+        for table in [NAT4, NAT6].into_iter().filter(here) {
+            delete_nat(nft, batch, table, &chain, addresses)?;
+        }
+        if here(&FRAMES) {
+            delete_mac_filter(nft, batch, owner)?;
+        }
+        Ok(())
+    })
+}
+
+/// Deletes what belongs to a network's other attachments than these. Only its nftables back end can tell.
+///
+/// # Errors
+/// The kernel refused, or could not be asked.
+pub(super) fn delete_but(nft: &Nft, tables: &[TableInfo], network: &str, valid: &[Owner]) -> Result<()> {
+    if !is_in(tables, &MASQUERADE) {
+        return Ok(());
+    }
+    let network = hash::<16>(&[network]);
+    let valid: Vec<String> = valid.iter().map(attachment_hash).collect();
+    nft.transact(|nft, batch| {
+        delete_masquerade(nft, batch, |of| {
+            of.network == network && !valid.iter().any(|valid| valid == of.attachment)
+        })
+    })
+}
+
+/// What its comments begin with: `<hash of the network>-<hash of interface and container>, net: …`.
+struct Hashes<'a> {
+    network: &'a str,
+    attachment: &'a str,
+}
+
+impl<'a> Hashes<'a> {
+    fn of(comment: &'a str) -> Option<Self> {
+        let (network, rest) = comment.split_once('-')?;
+        Some(Self { network, attachment: rest.get(..16)? })
+    }
+}
+
+fn attachment_hash(owner: &Owner) -> String {
+    hash::<16>(&[&owner.ifname, ":", &owner.container_id])
+}
+
+fn delete_masquerade(nft: &Nft, batch: &mut Batch, is_ours: impl Fn(&Hashes<'_>) -> bool) -> Result<()> {
+    for rule in nft.rules(&MASQ_CHECKS)? {
+        if rule.comment.as_deref().and_then(Hashes::of).is_some_and(|of| is_ours(&of)) {
+            batch.del_rule(&MASQ_CHECKS, rule.handle);
+        }
+    }
+    Ok(())
+}
+
+/// `POSTROUTING -s <address> -j CNI-<hash>`, and that chain when nothing leads to it any more.
+fn delete_nat(
+    nft: &Nft,
+    batch: &mut Batch,
+    table: Table<'_>,
+    name: &str,
+    addresses: &[IpAddr],
+) -> Result<()> {
+    let chain = Chain { table, name };
+    if nft.chain(&chain)?.is_none() {
+        return Ok(());
+    }
+    let postrouting = Chain { table, name: "POSTROUTING" };
+    let mut shared = false;
+    for rule in nft.rules(&postrouting)?.iter().filter(|rule| jumps_to(rule, name)) {
+        if addresses.is_empty() || addresses.iter().any(|address| compares_to(rule, *address)) {
+            batch.del_rule(&postrouting, rule.handle);
+        } else {
+            shared = true;
+        }
+    }
+    if !shared {
+        batch.del_chain(&chain);
+    }
+    Ok(())
+}
+
+fn delete_mac_filter(nft: &Nft, batch: &mut Batch, owner: &Owner) -> Result<()> {
+    let attachment = format!("{}-{}", owner.container_id, owner.ifname);
+    let comment = format!("macspoofchk-{attachment}");
+    for rule in nft.rules(&PORTS)? {
+        if rule.comment.as_deref() == Some(&comment) {
+            batch.del_rule(&PORTS, rule.handle);
+        }
+    }
+    // The first leads to the second. What is too long for a chain's name, none has.
+    for name in [format!("cni-br-iface-{attachment}"), format!("cni-br-iface-{attachment}-mac")] {
+        let chain = Chain { table: FRAMES, name: &name };
+        if name.len() < CHAIN_NAME_MAX && nft.chain(&chain)?.is_some() {
+            batch.del_chain(&chain);
+        }
+    }
+    Ok(())
+}
+
+/// NFT_CHAIN_MAXNAMELEN (linux/netfilter/nf_tables.h): with its NUL.
+const CHAIN_NAME_MAX: usize = 256;
+
+fn jumps_to(rule: &RuleInfo, chain: &str) -> bool {
+    rule.exprs.iter().any(|expr| matches!(expr, Expr::Verdict(verdict) if led_to(verdict) == Some(chain)))
+}
+
+fn compares_to(rule: &RuleInfo, address: IpAddr) -> bool {
+    let wanted = Value::new().addr(address);
+    rule.exprs.iter().any(|expr| matches!(expr, Expr::Compare { value, .. } if *value == wanted))
+}
+
+/// The first hex digits of the SHA-512 of the texts, one after the other.
+fn hash<const DIGITS: usize>(texts: &[&str]) -> String {
+    let mut hash = Sha512::new();
+    texts.iter().for_each(|text| hash.update(text));
+    let mut digits = String::new();
+    for byte in hash.finalize().iter().take(DIGITS / 2) {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors of bridge.md 5, seen of the reference's own executables.
+    #[test]
+    fn names_are_those_that_the_reference_derives() {
+        assert_eq!(hash::<24>(&["test", "1234"]), "2bbe0c48b91a7d1b8a6753a8");
+        assert_eq!(hash::<24>(&["mynet", "cid1"]), "a631aa8e1549a3b129110fd2");
+        assert_eq!(hash::<16>(&["mynet"]), "d23676b4f2d9fe04");
+        let owner = |container_id: &str| Owner {
+            network: "mynet".into(),
+            container_id: container_id.into(),
+            ifname: "eth0".into(),
+        };
+        assert_eq!(attachment_hash(&owner("cid1")), "0b65a318f52e521b");
+        assert_eq!(attachment_hash(&owner("one")), "287fc69eff0574a2");
+    }
+
+    #[test]
+    fn a_comment_tells_its_network_and_its_attachment() {
+        let of = Hashes::of("6fd94d501e58f0aa-287fc69eff0574a2, net: unit-test, if: eth0, id: one").unwrap();
+        assert_eq!((of.network, of.attachment), ("6fd94d501e58f0aa", "287fc69eff0574a2"));
+        assert!(Hashes::of("somebody's own").is_none() && Hashes::of("a-b").is_none());
+    }
+}

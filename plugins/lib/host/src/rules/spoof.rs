@@ -1,0 +1,128 @@
+//! The MAC filter: what comes in by a container's port of a bridge has the container's MAC address as its source.
+//!
+//! A frame costs one look, or two when its port is guarded, however many ports there are:
+//!
+//! ```text
+//! set ports { type ifname; elements = { "veth01234567" comment "moor/net/eth0/c1" } }
+//! set macs  { type ifname . ether_addr; elements = { "veth01234567" . 02:…:01 comment "moor/net/eth0/c1" } }
+//! chain macspoofchk { type filter hook prerouting priority dstnat; iifname @ports iifname . ether saddr != @macs drop }
+//! ```
+
+use super::{Filled, ensure, retire};
+use crate::nft::{
+    Base, Batch, Chain, Data, Element, Family, Field, Hook, Kind, Nft, Policy, Rule, Set, Table, Type, Value,
+    Verdict,
+};
+use crate::piece::Drift;
+use crate::{Mac, Result};
+
+/// Where everything about frames is.
+pub(super) const TABLE: Table<'static> = Table { family: Family::Bridge, name: "moor" };
+const CHAIN: Chain<'static> = Chain { table: TABLE, name: "macspoofchk" };
+/// Priority `dstnat` of bridges (NF_BR_PRI_NAT_DST_BRIDGED, linux/netfilter_bridge.h), as the reference has it.
+const BASE: Base =
+    Base { kind: Kind::Filter, hook: Hook::Prerouting, priority: -300, policy: Policy::Accept };
+const PORTS: Set<'static> =
+    Set { table: TABLE, name: "ports", key: &[Type::Ifname], data: Data::None, interval: false };
+const MACS: Set<'static> = Set { name: "macs", key: &[Type::Ifname, Type::Ether], ..PORTS };
+const SETS: [Set<'static>; 2] = [PORTS, MACS];
+
+/// A port, and the one MAC address that may come in by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded<'a> {
+    /// Name of the port; it need not exist yet.
+    pub port: &'a str,
+    /// The container's MAC address.
+    pub mac: Mac,
+    /// Whose it is.
+    pub label: &'a str,
+}
+
+impl Guarded<'_> {
+    /// Adds it. A port of this name that was guarded for another (and is gone, with its filter left) is now this one's.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn add(&self, nft: &Nft) -> Result<()> {
+        nft.transact(|nft, batch| {
+            ensure(
+                nft,
+                batch,
+                &TABLE,
+                &[(PORTS, "guarded ports"), (MACS, "what they may send")],
+                &[chain()],
+            )?;
+            let [port, mac] = self.elements();
+            if let Some(stale) = nft.element(&PORTS, &port)? {
+                let mut all = nft.elements(&MACS)?;
+                let of_port = format!("{} . ", self.port);
+                all.retain(|element| element.show(&MACS).starts_with(&of_port));
+                batch.del_elements(&MACS, &all);
+                batch.del_elements(&PORTS, &[stale]);
+            }
+            batch.create_elements(&PORTS, &[port]);
+            batch.create_elements(&MACS, &[mac]);
+            Ok(())
+        })
+    }
+
+    /// What of it is not as it should be.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
+        let mut drifts = chain().drifts(nft)?;
+        for (set, wanted) in SETS.iter().zip(self.elements()) {
+            let owner = |element: &Element| element.comment.clone().unwrap_or_else(|| "nobody's".into());
+            let actual = nft.element(set, &wanted)?.as_ref().map_or_else(|| "absent".into(), owner);
+            if actual != self.label {
+                let what = format!("element {} of {set}", wanted.show(set));
+                drifts.push(Drift::new(what, self.label, actual));
+            }
+        }
+        Ok(drifts)
+    }
+
+    fn elements(&self) -> [Element; 2] {
+        let port = Value::new().ifname(self.port);
+        [port, port.mac(self.mac)].map(|key| Element::new(key).comment(self.label))
+    }
+}
+
+/// Has `batch` delete what `is_ours` accepts the owner of. Only inside [`Nft::transact`].
+///
+/// # Errors
+/// The kernel could not be asked.
+pub(super) fn delete(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> bool) -> Result<()> {
+    let mut ours = Vec::new();
+    let mut stay = false;
+    for set in SETS {
+        let (mine, others): (Vec<Element>, Vec<Element>) = nft
+            .elements(&set)?
+            .into_iter()
+            .partition(|element| element.comment.as_deref().is_some_and(is_ours));
+        stay |= !others.is_empty();
+        ours.push((set, mine));
+    }
+    if ours.iter().all(|(_, mine)| mine.is_empty()) {
+        return Ok(());
+    }
+    if !stay {
+        return retire(nft, batch, &TABLE, &[CHAIN], &SETS);
+    }
+    ours.iter().for_each(|(set, mine)| batch.del_elements(set, mine));
+    Ok(())
+}
+
+fn chain() -> Filled<'static> {
+    let rule = Rule::new()
+        .member(&[Field::IIFNAME], &PORTS)
+        .no_member(&[Field::IIFNAME, Field::ETHER_SADDR], &MACS)
+        .verdict(Verdict::Drop);
+    Filled {
+        chain: CHAIN,
+        base: Some(BASE),
+        comment: "containers keep to their MAC addresses",
+        rules: vec![rule],
+    }
+}
