@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::message::{Refusal, Request};
-use super::{BridgeInfo, BridgePort, Netlink, link_read, quoted};
+use super::{BridgeInfo, BridgePort, Ipvlan, MacvlanInfo, Netlink, link_read, quoted};
 use crate::{Mac, Result};
 
 /// linux/rtnetlink.h, message types.
@@ -73,6 +73,10 @@ pub struct Link {
     pub port: Option<BridgePort>,
     /// What it is as a bridge.
     pub bridge: Option<BridgeInfo>,
+    /// What it is as a macvlan.
+    pub macvlan: Option<MacvlanInfo>,
+    /// What it is as an ipvlan.
+    pub ipvlan: Option<Ipvlan>,
 }
 
 /// RFC 2863 operational state (linux/if.h, `IF_OPER_*`).

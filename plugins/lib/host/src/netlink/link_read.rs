@@ -7,6 +7,7 @@ use super::link::{
     IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE,
     IFLA_PROMISCUITY, Link, OperState,
 };
+use super::{Ipvlan, MacvlanInfo};
 
 /// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32 flags, u32 change.
 pub(super) const HEADER: usize = 16;
@@ -38,6 +39,8 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         alias: None,
         port: None,
         bridge: None,
+        macvlan: None,
+        ipvlan: None,
     };
     for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
@@ -71,8 +74,11 @@ fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
             _ => {}
         }
     }
-    if let (Some("bridge"), Some(data)) = (link.kind.as_deref(), data) {
-        link.bridge = Some(BridgeInfo::read(data.nested())?);
+    match (link.kind.as_deref(), data) {
+        (Some("bridge"), Some(data)) => link.bridge = Some(BridgeInfo::read(data.nested())?),
+        (Some("macvlan"), Some(data)) => link.macvlan = Some(MacvlanInfo::read(data.nested())?),
+        (Some("ipvlan"), Some(data)) => link.ipvlan = Ipvlan::read(data.nested())?,
+        _ => {}
     }
     if let (Some("bridge"), Some(data)) = (port_kind.as_deref(), port_data) {
         link.port = Some(BridgePort::read(data.nested())?);
@@ -96,11 +102,14 @@ mod tests {
 
         /// Attributes with the right numbers and any payload, nested ones too.
         #[test]
-        fn no_attributes_make_the_reader_panic(attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12)) {
+        fn no_attributes_make_the_reader_panic(
+            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan")],
+            attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12),
+        ) {
             let mut writer = Writer::default();
             writer.raw(&[0; HEADER]);
             writer.nest(IFLA_LINKINFO, |w| {
-                w.string(IFLA_INFO_KIND, "bridge");
+                w.string(IFLA_INFO_KIND, kind);
                 w.string(IFLA_INFO_SLAVE_KIND, "bridge");
                 w.nest(IFLA_INFO_DATA, |w| attrs.iter().for_each(|(kind, bytes)| w.bytes(*kind, bytes)));
                 w.nest(IFLA_INFO_SLAVE_DATA, |w| attrs.iter().for_each(|(kind, bytes)| w.bytes(*kind, bytes)));

@@ -5,21 +5,28 @@ mod addr;
 pub(crate) mod attr;
 mod bridge;
 mod event;
+mod ipvlan;
 mod link;
 mod link_read;
+mod macvlan;
 pub(crate) mod message;
 mod neigh;
+mod nsid;
 mod route;
 mod route_read;
 pub(crate) mod socket;
+mod stacked;
 mod veth;
 mod vlan;
 
 pub use addr::{Address, NewAddress};
 pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
+pub use ipvlan::{Ipvlan, IpvlanFlag, IpvlanMode};
 pub use link::{Link, LinkChange, OperState};
+pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
 pub use neigh::NeighbourState;
 pub use route::Route;
+pub use stacked::Stacked;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 

@@ -1,0 +1,151 @@
+//! ipvlan links.
+
+use super::attr::{Attrs, Malformed, Writer};
+use super::{Netlink, Stacked};
+use crate::Result;
+
+/// linux/if_link.h, attributes of an ipvlan.
+const IFLA_IPVLAN_MODE: u16 = 1;
+const IFLA_IPVLAN_FLAGS: u16 = 2;
+
+/// At which layer packets are sorted (linux/if_link.h, `IPVLAN_MODE_*`). All links of a parent have one mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpvlanMode {
+    /// Frames, with ARP and neighbour discovery.
+    L2,
+    /// Packets, routed by the parent's namespace; no broadcast, no multicast.
+    L3,
+    /// The same, and the parent's namespace's netfilter hooks see them.
+    L3s,
+}
+
+/// Who may talk to whom (linux/if_link.h, `IPVLAN_F_*`). All links of a parent have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpvlanFlag {
+    /// Links on the same parent reach each other directly.
+    Bridge,
+    /// They do not.
+    Private,
+    /// Everything leaves by the parent; a switch may send it back.
+    Vepa,
+}
+
+/// What a link is as an ipvlan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipvlan {
+    /// Its mode.
+    pub mode: IpvlanMode,
+    /// Its flag.
+    pub flag: IpvlanFlag,
+}
+
+impl IpvlanMode {
+    /// All of them, by the names that `ip link` uses.
+    pub const ALL: [(&'static str, Self); 3] = [("l2", Self::L2), ("l3", Self::L3), ("l3s", Self::L3s)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
+
+    const fn number(self) -> u16 {
+        match self {
+            Self::L2 => 0,
+            Self::L3 => 1,
+            Self::L3s => 2,
+        }
+    }
+}
+
+impl IpvlanFlag {
+    /// All of them, by the names that `ip link` uses.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("bridge", Self::Bridge), ("private", Self::Private), ("vepa", Self::Vepa)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, flag)| *flag == self).map_or("", |(name, _)| name)
+    }
+
+    const fn number(self) -> u16 {
+        match self {
+            Self::Bridge => 0,
+            Self::Private => 1,
+            Self::Vepa => 2,
+        }
+    }
+}
+
+impl Ipvlan {
+    fn write(self, attrs: &mut Writer) {
+        attrs.bytes(IFLA_IPVLAN_MODE, &self.mode.number().to_ne_bytes());
+        attrs.bytes(IFLA_IPVLAN_FLAGS, &self.flag.number().to_ne_bytes());
+    }
+
+    /// IFLA_INFO_DATA of an ipvlan; `None` when its mode is of a newer kernel.
+    pub(super) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
+        let (mut mode, mut flag) = (None, Some(IpvlanFlag::Bridge));
+        for attr in attrs {
+            let attr = attr?;
+            let number = || attr.payload.first_chunk().copied().map(u16::from_ne_bytes);
+            match attr.kind {
+                IFLA_IPVLAN_MODE => {
+                    let mut modes = IpvlanMode::ALL.into_iter().map(|(_, mode)| mode);
+                    mode = modes.find(|mode| number() == Some(mode.number()));
+                }
+                IFLA_IPVLAN_FLAGS => {
+                    let mut flags = IpvlanFlag::ALL.into_iter().map(|(_, flag)| flag);
+                    flag = flags.find(|flag| number() == Some(flag.number()));
+                }
+                _ => {}
+            }
+        }
+        Ok(mode.zip(flag).map(|(mode, flag)| Self { mode, flag }))
+    }
+}
+
+impl Netlink {
+    /// Makes an ipvlan, down. An Ethernet address cannot be asked for: it has its parent's.
+    ///
+    /// # Errors
+    /// `is_exists` when the name is taken; `is_not_supported` without CONFIG_IPVLAN; EBUSY when the parent has macvlan
+    /// links or is a port of something. Nothing was made.
+    pub fn create_ipvlan(&self, link: &Stacked<'_>, ipvlan: Ipvlan) -> Result<()> {
+        let request = link.request("ipvlan", |attrs| ipvlan.write(attrs));
+        self.create_stacked("create ipvlan", link.name, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link_read;
+    use super::*;
+
+    const LINK: Stacked<'_> =
+        Stacked { name: "eth0", parent: 7, parent_netns_id: None, mac: None, mtu: None };
+
+    #[test]
+    fn what_is_asked_for_can_be_read() {
+        for (_, mode) in IpvlanMode::ALL {
+            for (_, flag) in IpvlanFlag::ALL {
+                let request = LINK.request("ipvlan", |attrs| Ipvlan { mode, flag }.write(attrs));
+                let link = link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
+                assert_eq!((link.kind.as_deref(), link.peer_index), (Some("ipvlan"), Some(7)));
+                assert_eq!(link.ipvlan, Some(Ipvlan { mode, flag }));
+            }
+        }
+    }
+
+    /// The bytes of IFLA_LINKINFO as iproute2 sends them for `type ipvlan mode l3s vepa`: two attributes of a u16.
+    #[test]
+    fn mode_and_flag_are_sixteen_bits_each() {
+        let request = LINK.request("ipvlan", |attrs| {
+            Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Vepa }.write(attrs);
+        });
+        let bytes = request.finish(1).unwrap();
+        let number = |value: u16| value.to_ne_bytes();
+        let tail =
+            [number(6), number(1), number(2), [0; 2], number(6), number(2), number(2), [0; 2]].concat();
+        assert!(bytes.ends_with(&tail), "{bytes:?}");
+    }
+}

@@ -1,0 +1,175 @@
+//! macvlan links.
+
+use super::attr::{Attrs, Malformed, Writer};
+use super::{Netlink, Stacked};
+use crate::{Mac, Result};
+
+/// linux/if_link.h, attributes of a macvlan.
+const IFLA_MACVLAN_MODE: u16 = 1;
+const IFLA_MACVLAN_MACADDR_MODE: u16 = 3;
+const IFLA_MACVLAN_MACADDR: u16 = 4;
+const IFLA_MACVLAN_MACADDR_DATA: u16 = 5;
+const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
+
+/// linux/if_link.h: the addresses given replace those that are there.
+const MACVLAN_MACADDR_SET: u32 = 3;
+
+/// Who may talk to whom (linux/if_link.h, `MACVLAN_MODE_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MacvlanMode {
+    /// Nobody on the same parent, also not by way of a switch that reflects.
+    Private,
+    /// Everything leaves by the parent; a switch may send it back.
+    Vepa,
+    /// Links on the same parent reach each other directly.
+    Bridge,
+    /// The parent is this link's alone, and takes its address.
+    Passthru,
+    /// Only frames from listed addresses are taken in.
+    Source,
+}
+
+/// What a link is as a macvlan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MacvlanInfo {
+    /// Its mode; none: of a newer kernel.
+    pub mode: Option<MacvlanMode>,
+    /// How many broadcasts the link has asked for room for (IFLA_MACVLAN_BC_QUEUE_LEN).
+    pub bc_queue_len: u32,
+    /// Mode source: whose frames are taken in.
+    pub sources: Vec<Mac>,
+}
+
+/// What only a macvlan has.
+#[derive(Clone, Copy, Debug)]
+pub struct Macvlan<'a> {
+    /// Its mode.
+    pub mode: MacvlanMode,
+    /// Room for this many broadcasts that wait for delivery; none: the kernel's default, 1000. The parent uses the
+    /// greatest of its links'.
+    pub bc_queue_len: Option<u32>,
+    /// Mode source: whose frames are taken in.
+    pub sources: &'a [Mac],
+}
+
+impl MacvlanMode {
+    /// All of them, by the names that `ip link` uses.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("private", Self::Private),
+        ("vepa", Self::Vepa),
+        ("bridge", Self::Bridge),
+        ("passthru", Self::Passthru),
+        ("source", Self::Source),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
+
+    const fn number(self) -> u32 {
+        match self {
+            Self::Private => 1,
+            Self::Vepa => 2,
+            Self::Bridge => 4,
+            Self::Passthru => 8,
+            Self::Source => 16,
+        }
+    }
+}
+
+impl Macvlan<'_> {
+    fn write(&self, attrs: &mut Writer) {
+        attrs.u32(IFLA_MACVLAN_MODE, self.mode.number());
+        if let Some(length) = self.bc_queue_len {
+            attrs.u32(IFLA_MACVLAN_BC_QUEUE_LEN, length);
+        }
+        if !self.sources.is_empty() {
+            attrs.u32(IFLA_MACVLAN_MACADDR_MODE, MACVLAN_MACADDR_SET);
+            attrs.nest(IFLA_MACVLAN_MACADDR_DATA, |attrs| {
+                self.sources.iter().for_each(|mac| attrs.bytes(IFLA_MACVLAN_MACADDR, &mac.0));
+            });
+        }
+    }
+}
+
+impl MacvlanInfo {
+    /// IFLA_INFO_DATA of a macvlan.
+    pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
+        let mut info = Self { mode: None, bc_queue_len: 0, sources: Vec::new() };
+        for attr in attrs {
+            let attr = attr?;
+            match attr.kind {
+                IFLA_MACVLAN_MODE => {
+                    let number = attr.u32()?;
+                    let mut modes = MacvlanMode::ALL.into_iter().map(|(_, mode)| mode);
+                    info.mode = modes.find(|mode| mode.number() == number);
+                }
+                IFLA_MACVLAN_BC_QUEUE_LEN => info.bc_queue_len = attr.u32()?,
+                IFLA_MACVLAN_MACADDR_DATA => {
+                    for attr in attr.nested() {
+                        info.sources.extend(attr?.mac());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(info)
+    }
+}
+
+impl Netlink {
+    /// Makes a macvlan, down.
+    ///
+    /// # Errors
+    /// `is_exists` when the name is taken; EBUSY when the parent has ipvlan links or is a port of something; EINVAL
+    /// when it is no Ethernet link, has a passthru link, or has any link and passthru is asked for, or when the MTU is
+    /// above the parent's. Nothing was made.
+    pub fn create_macvlan(&self, link: &Stacked<'_>, macvlan: &Macvlan<'_>) -> Result<()> {
+        let request = link.request("macvlan", |attrs| macvlan.write(attrs));
+        self.create_stacked("create macvlan", link.name, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link_read;
+    use super::*;
+
+    const LINK: Stacked<'_> = Stacked {
+        name: "eth0",
+        parent: 7,
+        parent_netns_id: Some(3),
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        mtu: Some(1400),
+    };
+
+    /// What we ask for is what the kernel would describe, so our reader must find it in our request.
+    fn read_back(macvlan: &Macvlan<'_>) -> crate::netlink::Link {
+        let request = LINK.request("macvlan", |attrs| macvlan.write(attrs));
+        link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_asked_for_can_be_read() {
+        let sources = [Mac([2, 0, 0, 0, 0, 8]), Mac([2, 0, 0, 0, 0, 9])];
+        for (name, mode) in MacvlanMode::ALL {
+            let link = read_back(&Macvlan { mode, bc_queue_len: Some(2000), sources: &sources });
+            assert_eq!((link.name.as_str(), link.mtu, link.mac), ("eth0", 1400, LINK.mac));
+            assert_eq!((link.peer_index, link.peer_netns_id), (Some(7), Some(3)));
+            assert_eq!(link.kind.as_deref(), Some("macvlan"));
+            let info = MacvlanInfo { mode: Some(mode), bc_queue_len: 2000, sources: sources.to_vec() };
+            assert_eq!(link.macvlan, Some(info), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_sent() {
+        let request =
+            Stacked { parent_netns_id: None, mac: None, mtu: None, ..LINK }.request("macvlan", |attrs| {
+                Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] }.write(attrs);
+            });
+        // nlmsghdr 16, ifinfomsg 16, name 12, link 8, info 4 + (kind 12 + data 4 + (mode 8)).
+        assert_eq!(request.finish(1).unwrap().len(), 16 + 16 + 12 + 8 + 4 + 12 + 4 + 8);
+    }
+}

@@ -1,0 +1,67 @@
+//! The numbers by which a namespace knows others (linux/net_namespace.h): a link's parent in another namespace is
+//! named by its index and such a number.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::Netlink;
+use super::attr::Attrs;
+use super::message::{Refusal, Request};
+use crate::Result;
+
+/// linux/rtnetlink.h, message types.
+const RTM_NEWNSID: u16 = 88;
+const RTM_GETNSID: u16 = 90;
+
+/// linux/net_namespace.h, attributes.
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+
+/// `struct rtgenmsg` (linux/rtnetlink.h), a u8 family, padded.
+const HEADER: [u8; 4] = [0; 4];
+
+/// NETNSA_NSID_NOT_ASSIGNED: as an answer, there is none; as a wish, any.
+const NONE: i32 = -1;
+
+impl Netlink {
+    /// The number by which the socket's namespace knows `other`; `None` when it has none, or `other` is its own.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn netns_id(&self, other: BorrowedFd<'_>) -> Result<Option<i32>> {
+        let mut request = Request::new(RTM_GETNSID, 0, &HEADER);
+        request.attrs.i32(NETNSA_FD, other.as_raw_fd());
+        let id = self.socket.get(request, |payload| Ok(read(payload)?));
+        id.map(|id| (id != NONE).then_some(id))
+            .map_err(|refusal| refusal.on("look up", "a namespace's number"))
+    }
+
+    /// The same, but `other` is given a number if it has none; it keeps it as long as both namespaces live.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn make_netns_id(&self, other: BorrowedFd<'_>) -> Result<i32> {
+        if let Some(id) = self.netns_id(other)? {
+            return Ok(id);
+        }
+        let mut request = Request::new(RTM_NEWNSID, 0, &HEADER);
+        request.attrs.i32(NETNSA_FD, other.as_raw_fd());
+        request.attrs.i32(NETNSA_NSID, NONE);
+        match self.socket.change(request) {
+            // Somebody else has just done it.
+            Err(refusal) if refusal.is(libc::EEXIST) => {}
+            made => made.map_err(|refusal| refusal.on("number", "a namespace"))?,
+        }
+        let unknown = || Refusal { source: std::io::ErrorKind::NotFound.into(), message: None };
+        self.netns_id(other)?.ok_or_else(|| unknown().on("look up", "the number that a namespace was given"))
+    }
+}
+
+fn read(payload: &[u8]) -> Result<i32, super::attr::Malformed> {
+    for attr in Attrs::after(payload, HEADER.len())? {
+        let attr = attr?;
+        if attr.kind == NETNSA_NSID {
+            return attr.i32();
+        }
+    }
+    Ok(NONE)
+}
