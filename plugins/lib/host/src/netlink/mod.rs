@@ -16,6 +16,7 @@ mod route;
 mod route_read;
 pub(crate) mod socket;
 mod stacked;
+mod towards;
 mod veth;
 mod vlan;
 
@@ -27,6 +28,7 @@ pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
 pub use neigh::NeighbourState;
 pub use route::Route;
 pub use stacked::Stacked;
+pub use towards::Towards;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 

@@ -205,7 +205,7 @@ impl Value {
     }
 
     /// The bytes, those of a concatenation filled to four.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         let length = usize::from(self.length);
         let length = if self.parts > 1 { length.next_multiple_of(REGISTER) } else { length };
         self.bytes.get(..length).unwrap_or_default()

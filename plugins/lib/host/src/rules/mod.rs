@@ -9,6 +9,7 @@
 
 mod attachment;
 mod masquerade;
+pub mod published;
 mod reference;
 mod spoof;
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
 use super::{Container, Mapping, Masquerade, Publication};
-use crate::nft::{Element, Set, Target, Type, Value, shifted};
+use crate::nft::{Data, Element, Set, Target, Type, Value, shifted};
 use crate::owner::fnv1a;
 
 /// From so many ports on, a run of them is a range. Ranges are for the few: a look-up of one is a search, and a change
@@ -102,7 +102,7 @@ fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Vec<(S
     };
     let target = |port| Value::new().addr(to).port(port);
     let (first, last) = mapping.ports;
-    if last - first + 1 < RANGE_MIN || last == u16::MAX && first == 0 {
+    if last.saturating_sub(first) < RANGE_MIN - 1 {
         let set = if mapping.address.is_some() { sets.ports_at } else { sets.ports };
         let single = |port: u16| (set, Element::new(key(port)).to(target(mapping.target + (port - first))));
         elements.extend((first..=last).map(single));
@@ -123,8 +123,9 @@ pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)
     let (proto, first) = tail(element.key.bytes())?;
     let (_, last) = tail(end.bytes())?;
     let to = match (&element.target, set.data) {
-        (Target::Value(to), crate::nft::Data::Value(types))
-        | (Target::Range(to, _), crate::nft::Data::Range(types)) => to.first_addr(types)?,
+        (Target::Value(to), Data::Value(types)) | (Target::Range(to, _), Data::Range(types)) => {
+            to.first_addr(types)?
+        }
         _ => return None,
     };
     Some((Mapping { proto, address, ports: (first, last), target: 0 }, to))
@@ -134,6 +135,12 @@ pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)
 fn tail(key: &[u8]) -> Option<(u8, u16)> {
     let &[proto, _, _, _, high, low, _, _] = key.last_chunk::<8>()?;
     Some((proto, u16::from_be_bytes([high, low])))
+}
+
+/// Whether a set's elements are about a container's address, whatever its ports.
+pub(super) fn is_beside_ports(set: &Set<'_>) -> bool {
+    let beside = [V4.hairpin, V4.everyone, V6.hairpin, V6.everyone, LOOPBACK];
+    beside.iter().any(|other| other.name == set.name)
 }
 
 /// The keys under which a publisher's elements are, but for those of its ports.

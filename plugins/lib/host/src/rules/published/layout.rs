@@ -110,8 +110,11 @@ const RAW: i32 = -300;
 /// The chains with their rules, in the order they are made in.
 pub(super) fn chains() -> Vec<Filled<'static>> {
     let nat = |hook, priority| Some(Base { kind: Kind::Nat, hook, priority, policy: Policy::Accept });
-    let local =
-        || Rule::new().is(Field::FibDaddrType, Value::new().mark(LOCAL)).verdict(Verdict::Jump(LOOKUP.name.into()));
+    let local = || {
+        Rule::new()
+            .is(Field::FibDaddrType, Value::new().mark(LOCAL))
+            .verdict(Verdict::Jump(LOOKUP.name.into()))
+    };
     vec![
         Filled { chain: LOOKUP, base: None, comment: "leads to containers", rules: lookup() },
         Filled { chain: MASQUERADE, base: None, comment: "who must not see the client", rules: masquerade() },
@@ -199,5 +202,6 @@ fn guard(addr: Field) -> Rule {
 
 pub(super) fn loopback() -> IpNetwork {
     // 8 is a prefix length.
-    Ipv4Network::new(Ipv4Addr::LOCALHOST, 8).map_or(IpNetwork::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)), Into::into)
+    Ipv4Network::new(Ipv4Addr::LOCALHOST, 8)
+        .map_or(IpNetwork::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)), Into::into)
 }

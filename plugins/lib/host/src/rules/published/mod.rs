@@ -88,8 +88,6 @@ impl Container {
     /// Whether the host reaches it by its own 127.0.0.0/8.
     pub fn by_loopback(&self) -> bool {
         let loopback = |mapping: &Mapping| mapping.address.is_none_or(|address| address.is_loopback());
-        self.address.is_ipv4()
-            && self.masquerade != Masquerade::Nobody
-            && self.mappings.iter().any(loopback)
+        self.address.is_ipv4() && self.masquerade != Masquerade::Nobody && self.mappings.iter().any(loopback)
     }
 }

@@ -1,0 +1,64 @@
+//! Connections that are to be forgotten because what they were led by has changed.
+
+use std::net::IpAddr;
+
+use super::elements;
+use super::{Mapping, Publication};
+use crate::Result;
+use crate::conntrack::{Flows, Replies};
+use crate::netlink::Netlink;
+use crate::nft::{Element, Nft, Set};
+
+/// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.
+const UDP: u8 = 17;
+
+/// After ports were published: UDP flows that came to them before and went elsewhere.
+pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<usize> {
+    let mut which = Vec::new();
+    for container in &publication.containers {
+        let udp = container.mappings.iter().filter(|mapping| mapping.proto == UDP);
+        which.extend(udp.map(|mapping| (*mapping, Replies::NotFrom(container.address))));
+    }
+    forget(nft, &which)
+}
+
+/// After elements are gone: flows that they led. Of UDP only, or of all protocols.
+pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: bool) -> Result<usize> {
+    let mut which = Vec::new();
+    for (set, element) in gone {
+        if let Some((mapping, to)) = elements::read(set, element)
+            && (all || mapping.proto == UDP)
+        {
+            which.push((mapping, Replies::From(to)));
+        }
+    }
+    forget(nft, &which)
+}
+
+fn forget(nft: &Nft, which: &[(Mapping, Replies)]) -> Result<usize> {
+    if which.is_empty() {
+        return Ok(0);
+    }
+    // "Any address" is any of this host's: a flow through it to another machine's port is none of ours.
+    let local: Vec<IpAddr> = match which.iter().any(|(mapping, _)| mapping.address.is_none()) {
+        true => Netlink::open()?.addresses(None)?.iter().map(|address| address.net.ip()).collect(),
+        false => Vec::new(),
+    };
+    let mut flows = Vec::new();
+    for (mapping, replies_from) in which {
+        let (Replies::From(container) | Replies::NotFrom(container)) = *replies_from;
+        let one = [mapping.address];
+        let any = local.iter().filter(|ip| ip.is_ipv4() == container.is_ipv4()).copied().map(Some);
+        let flow = |destination: Option<IpAddr>| Flows {
+            proto: mapping.proto,
+            destination,
+            ports: mapping.ports,
+            replies_from: *replies_from,
+        };
+        match mapping.address {
+            Some(_) => flows.extend(one.map(flow)),
+            None => flows.extend(any.map(flow)),
+        }
+    }
+    nft.conntrack().forget(&flows)
+}

@@ -1,0 +1,88 @@
+//! The ledger of host ports is the maps themselves: who has a port is its element's comment.
+
+use std::net::IpAddr;
+
+use super::elements::{self, attachment, family};
+use super::{Error, Mapping, Publication};
+use crate::Result;
+use crate::nft::{Element, Nft, Set};
+
+/// With more separate ports than this, all published ports are listed once instead of each being looked up.
+const LOOK_UPS: usize = 64;
+
+/// What stands in a publication's way.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// What may be taken: of the same attachment, or of one whose address the container has now, so that it is dead.
+    pub stale: Vec<(Set<'static>, Element)>,
+    /// What may not.
+    pub taken: Option<Error>,
+}
+
+/// Looks for whatever overlaps with the ports that are wanted: an address against any address too.
+pub(super) fn look(
+    nft: &Nft,
+    publication: &Publication,
+    wanted: &[(Set<'static>, Element)],
+) -> Result<Standing> {
+    let label = publication.owner.label();
+    let mut standing = Standing::default();
+    for container in &publication.containers {
+        let sets = family(container.address);
+        let mut found: Vec<(Set<'static>, Element)> = Vec::new();
+        let singles =
+            || wanted.iter().filter(|(set, _)| set.name == sets.ports.name || set.name == sets.ports_at.name);
+        // A single port of any address is found by its key; for all else that may overlap the sets are searched.
+        let few = container.mappings.iter().all(|mapping| mapping.ports.0 == mapping.ports.1)
+            && singles().count() <= LOOK_UPS;
+        if few {
+            for mapping in &container.mappings {
+                let key =
+                    elements::keys(container.address.is_ipv4(), &[Mapping { address: None, ..*mapping }]);
+                for (set, key) in key {
+                    found.extend(nft.element(&set, &key)?.map(|element| (set, element)));
+                }
+            }
+        } else {
+            found.extend(nft.elements(&sets.ports)?.into_iter().map(|element| (sets.ports, element)));
+        }
+        for set in [sets.ports_at, sets.ranges, sets.ranges_at] {
+            found.extend(nft.elements(&set)?.into_iter().map(|element| (set, element)));
+        }
+        for (set, element) in found {
+            let Some((theirs, to)) = elements::read(&set, &element) else { continue };
+            let Some(ours) = container.mappings.iter().find(|mapping| mapping.overlaps(&theirs)) else {
+                continue;
+            };
+            let owner = element.comment.clone().unwrap_or_default();
+            // The attachment's own are found by the publisher's element.
+            if attachment(&owner) == attachment(&label) {
+                continue;
+            }
+            if to == container.address {
+                standing.stale.push((set, element));
+            } else {
+                standing.taken.get_or_insert_with(|| taken(ours, container.address, &set, &element, owner));
+            }
+        }
+    }
+    Ok(standing)
+}
+
+fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, owner: String) -> Error {
+    let any = if container.is_ipv4() { "0.0.0.0" } else { "[::]" };
+    let address = ours.address.map_or(any.to_owned(), |address| match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    });
+    let proto = match ours.proto {
+        6 => "tcp",
+        17 => "udp",
+        _ => "sctp",
+    };
+    let ports = match ours.ports {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    Error::Taken { wanted: format!("{address}:{ports}/{proto}"), taken: theirs.show(set), owner }
+}

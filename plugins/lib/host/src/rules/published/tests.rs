@@ -1,0 +1,178 @@
+//! Publications as elements; no root, no kernel.
+
+use std::net::IpAddr;
+
+use super::elements;
+use super::layout::{PUBLISHERS, V4, V6};
+use super::{Container, Mapping, Masquerade, Publication};
+use crate::Owner;
+use crate::nft::{Data, Element, Set, Target};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+fn mapping(proto: u8, address: Option<&str>, ports: (u16, u16), target: u16) -> Mapping {
+    Mapping { proto, address: address.map(|address| address.parse().unwrap()), ports, target }
+}
+
+fn single(port: u16, target: u16) -> Mapping {
+    mapping(TCP, None, (port, port), target)
+}
+
+fn publication(address: &str, masquerade: Masquerade, mappings: Vec<Mapping>) -> Publication {
+    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let address: IpAddr = address.parse().unwrap();
+    Publication {
+        owner,
+        containers: vec![Container { address, link: Some("br0".into()), mappings, masquerade }],
+    }
+}
+
+fn show((set, element): &(Set<'_>, Element)) -> String {
+    let types = match set.data {
+        Data::Value(types) | Data::Range(types) => types,
+        _ => &[],
+    };
+    let target = match &element.target {
+        Target::Value(value) => value.show(types),
+        Target::Range(first, last) => format!("{} to {}", first.show(types), last.show(types)),
+        _ => "-".into(),
+    };
+    let comment = element.comment.as_deref().unwrap_or_default();
+    format!("{} {}: {target} ({comment})", set.name, element.show(set))
+}
+
+fn shown(publication: &Publication) -> Vec<String> {
+    elements::of(publication).iter().filter(|(set, _)| set.name != PUBLISHERS.name).map(show).collect()
+}
+
+/// portmap.md 5, 7.2: a port of any address, one of one address; hairpin and localhost of the container alone.
+#[test]
+fn ports_become_hashed_elements_with_their_owner() {
+    let mappings = vec![single(8080, 80), mapping(UDP, Some("192.0.2.1"), (53, 53), 53)];
+    assert_eq!(
+        shown(&publication("10.1.2.3", Masquerade::Needed, mappings)),
+        [
+            "ports4 tcp . 8080: 10.1.2.3 . 80 (moor/net/eth0/c1)",
+            "ports-at4 192.0.2.1 . udp . 53: 10.1.2.3 . 53 (moor/net/eth0/c1)",
+            "hairpin4 br0 . 10.1.2.3: - (moor/net/eth0/c1)",
+            "loopback4 10.1.2.3: - (moor/net/eth0/c1)",
+        ]
+    );
+}
+
+/// portmap.md 2, 9: `snat: false` and `masqAll`; IPv6 has no localhost.
+#[test]
+fn masquerade_is_for_nobody_for_those_who_need_it_or_for_everybody() {
+    let of = |address, masquerade| shown(&publication(address, masquerade, vec![single(80, 80)]));
+    assert_eq!(of("10.1.2.3", Masquerade::Nobody).len(), 1);
+    assert_eq!(of("10.1.2.3", Masquerade::Everybody)[1], "everyone4 10.1.2.3: - (moor/net/eth0/c1)");
+    assert_eq!(
+        of("fd00::3", Masquerade::Needed),
+        ["ports6 tcp . 80: fd00::3 . 80 (moor/net/eth0/c1)", "hairpin6 br0 . fd00::3: - (moor/net/eth0/c1)"]
+    );
+}
+
+/// NEEDS 38: the host's own loopback is opened only where a mapping can be reached by it.
+#[test]
+fn loopback_is_for_mappings_that_it_can_reach() {
+    let by = |masquerade, address| {
+        publication("10.1.2.3", masquerade, vec![mapping(TCP, address, (80, 80), 80)]).containers[0]
+            .by_loopback()
+    };
+    assert!(by(Masquerade::Needed, None) && by(Masquerade::Everybody, Some("127.0.0.1")));
+    assert!(!by(Masquerade::Needed, Some("192.0.2.1")) && !by(Masquerade::Nobody, None));
+}
+
+/// Issue 3: 20,000 ports in at most 4 elements, however they are asked for.
+#[test]
+fn adjacent_mappings_are_one_range() {
+    let adjacent: Vec<_> = (20_000..40_000).rev().map(|port| single(port, port + 7)).collect();
+    let range = vec![mapping(TCP, None, (20_000, 39_999), 20_007)];
+    let ports = |mappings| {
+        let mut shown = shown(&publication("10.1.2.3", Masquerade::Nobody, mappings));
+        shown.retain(|line| line.contains("4 tcp . "));
+        shown
+    };
+    assert_eq!(ports(adjacent.clone()), ports(range));
+    assert!(ports(adjacent).len() <= 4);
+    // A few stay single: they are hashed.
+    let few: Vec<_> = (1..=15).map(|port| single(port, port)).collect();
+    assert!(ports(few.clone()).iter().all(|line| line.starts_with("ports4")) && ports(few).len() == 15);
+    // Another distance, another run.
+    let mut two: Vec<_> = (100..200).map(|port| single(port, port)).collect();
+    two.extend((200..300).map(|port| single(port, port + 1)));
+    assert_eq!(ports(two).len(), 2);
+}
+
+/// What the kernel tells of an element is what was meant by it.
+#[test]
+fn elements_are_read_back() {
+    let mappings = vec![
+        single(8080, 80),
+        mapping(UDP, Some("192.0.2.1"), (53, 53), 54),
+        mapping(TCP, Some("192.0.2.1"), (1000, 2000), 3000),
+    ];
+    let publication = publication("10.1.2.3", Masquerade::Nobody, mappings.clone());
+    let mut read: Vec<_> = elements::of(&publication)
+        .iter()
+        .filter_map(|(set, element)| elements::read(set, element))
+        .map(|(mapping, to)| (mapping.proto, mapping.address, mapping.ports, to.to_string()))
+        .collect();
+    read.sort();
+    let mut meant: Vec<_> = mappings
+        .iter()
+        .map(|mapping| (mapping.proto, mapping.address, mapping.ports, "10.1.2.3".to_owned()))
+        .collect();
+    meant.sort();
+    assert_eq!(read, meant);
+}
+
+#[test]
+fn a_publishers_element_tells_where_the_others_are() {
+    let mut publication = publication("10.1.2.3", Masquerade::Needed, vec![single(80, 80)]);
+    let v6 = Container { address: "fd00::3".parse().unwrap(), ..publication.containers[0].clone() };
+    publication.containers.push(v6);
+    let all = elements::of(&publication);
+    let (_, publisher) = all.last().unwrap();
+    assert_eq!(elements::count(publisher.comment.as_deref().unwrap()), Some(all.len() - 1));
+    let found = elements::beside_ports(publisher);
+    let beside = all.iter().filter(|(set, _)| elements::is_beside_ports(set));
+    for (set, element) in beside {
+        assert!(
+            found.iter().any(|(other, key)| other.name == set.name && key.key == element.key),
+            "{}",
+            set.name
+        );
+    }
+}
+
+/// DESIGN.md, rule 5: what is found again does not depend on the network's name.
+#[test]
+fn an_attachment_is_the_interface_and_the_container() {
+    assert_eq!(elements::attachment("moor/net/eth0/c1"), "eth0/c1");
+    assert_eq!(elements::attachment("moor/renamed/eth0/c1 12"), "eth0/c1");
+    assert_eq!(elements::attachment("somebody's own"), "");
+    assert_ne!(elements::publisher_key("eth0/c1"), elements::publisher_key("eth1/c1"));
+}
+
+/// NEEDS 29: any address is every address, also of the one that is there already.
+#[test]
+fn an_address_overlaps_with_any_address() {
+    let any = single(80, 80);
+    let one = mapping(TCP, Some("192.0.2.1"), (1, 100), 1);
+    let other = mapping(TCP, Some("192.0.2.2"), (80, 80), 80);
+    assert!(any.overlaps(&one) && one.overlaps(&any) && any.overlaps(&other));
+    assert!(!one.overlaps(&other) && !any.overlaps(&mapping(UDP, None, (80, 80), 80)));
+    assert!(!single(80, 80).overlaps(&single(81, 80)));
+}
+
+/// Each family's names are its own, and no set is named twice.
+#[test]
+fn sets_have_names_of_their_own() {
+    let mut names: Vec<_> = super::layout::sets().iter().map(|(set, _)| set.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), super::layout::sets().len());
+    assert_ne!(V4.ports.name, V6.ports.name);
+}

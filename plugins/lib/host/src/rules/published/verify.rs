@@ -1,0 +1,59 @@
+//! CHECK: every element, chain, rule and parameter of a publication.
+
+use super::layout::{PUBLISHERS, chains};
+use super::{Publication, elements, localnet};
+use crate::nft::{Data, Element, Nft, Set, Target};
+use crate::piece::Drift;
+use crate::{Result, sysctl};
+
+/// Every difference between what a publication must be and what the kernel has.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
+    let mut drifts = Vec::new();
+    for filled in chains() {
+        drifts.append(&mut filled.drifts(nft)?);
+    }
+    for (set, element) in elements::of(publication) {
+        let found =
+            nft.element(&set, &element)?.filter(|found| found.key == element.key && found.end == element.end);
+        let what = || format!("element {} of {set}", element.show(&set));
+        match found {
+            None => drifts.push(Drift::new(what(), target(&set, &element), "absent")),
+            Some(found) if found.target != element.target => {
+                drifts.push(Drift::new(what(), target(&set, &element), target(&set, &found)));
+            }
+            Some(found) if found.comment != element.comment && set.name != PUBLISHERS.name => {
+                drifts.push(Drift::new(
+                    format!("owner of {}", what()),
+                    element.comment.clone().unwrap_or_default(),
+                    found.comment.unwrap_or_default(),
+                ))
+            }
+            Some(_) => {}
+        }
+    }
+    for container in publication.containers.iter().filter(|container| container.by_loopback()) {
+        if let Some(link) = &container.link {
+            let key = localnet::key(link);
+            let actual = sysctl::read(&key).unwrap_or_else(|error| format!("unreadable ({error:#})"));
+            if actual != "1" {
+                drifts.push(Drift::new(format!("sysctl {key}"), "1", actual));
+            }
+        }
+    }
+    Ok(drifts)
+}
+
+fn target(set: &Set<'_>, element: &Element) -> String {
+    let types = match set.data {
+        Data::Value(types) | Data::Range(types) => types,
+        _ => return "present".into(),
+    };
+    match &element.target {
+        Target::Value(value) => value.show(types),
+        Target::Range(first, last) => format!("{} - {}", first.show(types), last.show(types)),
+        _ => "present".into(),
+    }
+}

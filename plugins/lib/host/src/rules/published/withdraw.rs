@@ -1,0 +1,136 @@
+//! Taking back what an attachment published, and only that.
+
+use std::collections::HashSet;
+
+use super::elements::{self, attachment};
+use super::layout::{PUBLISHERS, chains, owned, sets};
+use super::localnet::Lowered;
+use super::{Mapping, flows};
+use crate::nft::{Batch, Chain, Element, Nft, Set};
+use crate::rules::{TABLE, retire};
+use crate::{Owner, Result};
+
+/// What may have been published: it saves a search through everybody's ports when it is right, and does no harm when
+/// it is wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Hint {
+    /// By containers with an IPv4 address.
+    pub v4: Vec<Mapping>,
+    /// By containers with an IPv6 address.
+    pub v6: Vec<Mapping>,
+}
+
+type Found = Vec<(Set<'static>, Element)>;
+
+/// Takes back what the attachment published, under whatever name its network had then; with the last one of all goes
+/// everything else. Flows of UDP to its ports are forgotten.
+///
+/// The outer error is of the rules, the inner one of the flows: the ports are free then.
+///
+/// # Errors
+/// The kernel refused.
+pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Result<usize>> {
+    let label = owner.label();
+    let attachment = attachment(&label);
+    let key = Element::new(elements::publisher_key(attachment));
+    let gone = transact(
+        nft,
+        |nft| {
+            let publisher = nft.element(&PUBLISHERS, &key)?;
+            Ok(publisher.filter(|found| attachment_of(found) == Some(attachment)).into_iter().collect())
+        },
+        hint,
+    )?;
+    Ok(flows::forget_after(nft, &gone, false))
+}
+
+/// Takes back what was published by every attachment of the network but these.
+///
+/// # Errors
+/// As [`withdraw`].
+pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Result<usize>> {
+    let prefix = Owner::label_prefix(network);
+    let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
+    let stale = |publisher: &Element| {
+        let label = publisher.comment.as_deref().and_then(|comment| comment.split_once(' '));
+        label.is_some_and(|(label, _)| label.starts_with(&prefix) && !valid.contains(label))
+    };
+    let gone = transact(
+        nft,
+        |nft| {
+            let mut publishers = nft.elements(&PUBLISHERS)?;
+            publishers.retain(stale);
+            Ok(publishers)
+        },
+        None,
+    )?;
+    Ok(flows::forget_after(nft, &gone, false))
+}
+
+fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option<&Hint>) -> Result<Found> {
+    let mut lowered = Lowered::default();
+    let done = nft.transact(|nft, batch| {
+        lowered.raise();
+        let publishers = find(nft)?;
+        if publishers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut gone = Found::new();
+        for publisher in &publishers {
+            gone.extend(elements_of(nft, publisher, hint)?);
+        }
+        if nft.elements(&PUBLISHERS)?.len() == publishers.len() {
+            lowered.lower(nft)?;
+            retire_all(nft, batch)?;
+        } else {
+            for (set, element) in &gone {
+                batch.del_elements(set, std::slice::from_ref(element));
+            }
+        }
+        Ok(gone)
+    });
+    if done.is_err() {
+        lowered.raise();
+    }
+    done
+}
+
+fn retire_all(nft: &Nft, batch: &mut Batch) -> Result<()> {
+    // Base chains first: they lead to the others.
+    let chains: Vec<Chain<'_>> = chains().iter().rev().map(|filled| filled.chain).collect();
+    let sets = sets().map(|(set, _)| set);
+    retire(nft, batch, &TABLE, &chains, &sets)
+}
+
+/// Everything of a publisher, itself last. Where what it hints at is not all that it counts, everybody's is searched.
+pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -> Result<Found> {
+    let Some(comment) = publisher.comment.as_deref() else { return Ok(Found::new()) };
+    let owner = attachment(comment);
+    let is_ours = |element: &Element| attachment_of(element) == Some(owner);
+    let mut found = Found::new();
+    if let (Some(hint), Some(count)) = (hint, elements::count(comment)) {
+        let mut keys = elements::beside_ports(publisher);
+        keys.extend(elements::keys(true, &hint.v4));
+        keys.extend(elements::keys(false, &hint.v6));
+        for (set, key) in keys {
+            let element = nft.element(&set, &key)?;
+            let same = |found: &Element| found.key == key.key && found.end == key.end && is_ours(found);
+            found.extend(element.filter(same).map(|element| (set, element)));
+        }
+        if found.len() != count {
+            found.clear();
+        }
+    }
+    if found.is_empty() {
+        for set in owned().filter(|set| set.name != PUBLISHERS.name) {
+            let elements = nft.elements(&set)?.into_iter().filter(is_ours);
+            found.extend(elements.map(|element| (set, element)));
+        }
+    }
+    found.push((PUBLISHERS, publisher.clone()));
+    Ok(found)
+}
+
+fn attachment_of(element: &Element) -> Option<&str> {
+    element.comment.as_deref().map(attachment)
+}
