@@ -50,6 +50,23 @@ pub fn neighbours(ns: Option<&str>) -> Result<Vec<String>> {
     Ok(kept.map(|row| format!("neighbour {}", pairs(row, &["state"]))).collect())
 }
 
+/// Packet rules of the calling thread's namespace, as `nft` shows them: each line after the table that it is in.
+pub fn rules() -> Result<Vec<String>> {
+    let text = ip::output("nft", &["list", "ruleset"])?;
+    let mut table = String::new();
+    let mut lines = vec![];
+    for line in text.lines() {
+        if let Some(name) = line.strip_suffix(" {").filter(|line| line.starts_with("table ")) {
+            table = name.to_owned();
+        }
+        let line = line.trim();
+        if !matches!(line, "" | "}") {
+            lines.push(format!("nft {table}: {line}"));
+        }
+    }
+    Ok(lines)
+}
+
 /// Link-local, multicast and anycast routes, which the kernel makes and unmakes in its own time.
 fn by_itself(route: &Value) -> bool {
     let dst = route["dst"].as_str().unwrap_or_default();

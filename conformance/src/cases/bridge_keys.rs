@@ -10,11 +10,6 @@ use crate::room::Room;
 use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "bridge/masquerade_and_macspoofchk_are_refused_by_name",
-        &["C-070", "bridge 5", "bridge 6"],
-        not_yet,
-    ),
     Case::new("bridge/default_name_is_cni0_and_empty_is_refused", &["bridge 1"], name),
     Case::new("bridge/a_link_that_is_no_bridge_is_refused", &["bridge 2"], no_bridge),
     Case::new("bridge/mtu_of_both_ends_and_a_new_bridge", &["bridge 1"], mtu),
@@ -45,38 +40,6 @@ pub fn link(ns: Option<&str>, name: &str) -> Result<Value> {
 /// The host end, as the result names it.
 fn host_end(result: &Value) -> Result<Value> {
     link(None, result["interfaces"][1]["name"].as_str().context("no host end in the result")?)
-}
-
-fn not_yet(room: &Room) -> Result<()> {
-    let container = room.container("c1")?;
-    let before = room.snapshot()?;
-    for key in ["ipMasq", "macspoofchk"] {
-        let mut keys = json!({});
-        keys[key] = true.into();
-        let call = room.attach("bridge", "ADD", &container).config(&with(&bridge(USUAL), keys.clone()));
-        let error = call.run()?.error_code(2)?;
-        ensure!(
-            error.msg.contains(key) && error.msg.contains("true"),
-            "the message holds key and value: {error}"
-        );
-        room.ensure_unchanged(&before, "a refused key made something")?;
-        // DEL cleans all the same: the runtime may hold a configuration that a former suite accepted.
-        room.attach("bridge", "DEL", &container)
-            .config(&with(&bridge(USUAL), keys.clone()))
-            .run()?
-            .silent()?;
-        keys[key] = false.into();
-        add(room, &container, &with(&bridge(USUAL), keys.clone()))?;
-        room.attach("bridge", "DEL", &container).config(&with(&bridge(USUAL), keys)).run()?.silent()?;
-        room.ensure_nothing_left(&before, &["c1"])?;
-        ip::run(&["link", "del", "br0"])?;
-        std::fs::remove_dir_all("/var/lib/cni/networks").ok();
-        std::fs::remove_dir_all("/run/moor").ok();
-        for path in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
-            std::fs::write(format!("/proc/sys/{path}"), "0")?;
-        }
-    }
-    Ok(())
 }
 
 fn name(room: &Room) -> Result<()> {

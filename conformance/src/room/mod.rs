@@ -86,6 +86,7 @@ impl Room {
     pub fn snapshot(&self) -> Result<Vec<String>> {
         let mut lines = snapshot::network(None)?;
         lines.extend(snapshot::neighbours(None)?);
+        lines.extend(snapshot::rules()?);
         lines.extend(snapshot::sysctls());
         lines.extend(self.files());
         Ok(lines)

@@ -18,6 +18,7 @@ struct Conf {
     is_default_gateway: Option<bool>,
     force_address: Option<bool>,
     ip_masq: Option<bool>,
+    ip_masq_backend: Option<String>,
     mtu: Option<MtuConf>,
     hairpin_mode: Option<bool>,
     promisc_mode: Option<bool>,
@@ -121,6 +122,10 @@ pub struct Config {
     pub is_gateway: bool,
     /// The container gets a default route through the gateway, per family.
     pub is_default_gateway: bool,
+    /// Outside its network the container has the host's address.
+    pub masquerade: bool,
+    /// The container's port takes no frames from other MAC addresses than its own.
+    pub mac_filter: bool,
     /// A conflicting address of the bridge is replaced.
     pub force_address: bool,
     /// See [`Mtu`].
@@ -158,9 +163,6 @@ impl Config {
     /// Reads and checks all of it; nothing has been touched when this fails.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
-        refuse_not_yet("ipMasq", conf.ip_masq)?;
-        refuse_not_yet("macspoofchk", conf.macspoofchk)?;
-
         let ipam = conf.ipam.as_ref().and_then(|ipam| ipam.r#type.clone()).filter(|name| !name.is_empty());
         let layer3 = ipam.is_some();
         let is_default_gateway = conf.is_default_gateway.unwrap_or(false) && layer3;
@@ -168,6 +170,8 @@ impl Config {
             bridge: bridge_name(conf.bridge)?,
             is_gateway: (conf.is_gateway.unwrap_or(false) && layer3) || is_default_gateway,
             is_default_gateway,
+            masquerade: layer3 && masquerade(conf.ip_masq, conf.ip_masq_backend.as_deref())?,
+            mac_filter: conf.macspoofchk.unwrap_or(false),
             force_address: conf.force_address.unwrap_or(false),
             mtu: mtu(conf.mtu)?,
             hairpin: conf.hairpin_mode.unwrap_or(false),
@@ -208,6 +212,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether there are packet rules to be made.
+    pub fn needs_rules(&self) -> bool {
+        self.masquerade || self.mac_filter
+    }
+
     /// Whether the bridge must tell VLANs apart.
     pub fn vlan_filtering(&self) -> bool {
         self.vlan.is_some() || self.trunk.is_some()
@@ -219,15 +228,20 @@ impl Config {
     }
 }
 
-/// Masquerading and the MAC filter need packet rules, which this version does not make; to ignore the keys would
-/// leave a network open that was asked to be closed, or cut off that was asked to be connected.
-fn refuse_not_yet(key: &str, value: Option<bool>) -> Result<(), Error> {
-    match value {
-        Some(true) => Err(Error::new(
+/// Whether to masquerade: by nf_tables, whatever programs are installed. Rules in iptables would need its program.
+fn masquerade(wanted: Option<bool>, backend: Option<&str>) -> Result<bool, Error> {
+    match (wanted.unwrap_or(false), backend) {
+        (true, None | Some("" | "nftables")) => Ok(true),
+        (true, Some("iptables")) => Err(Error::new(
             Code::UnsupportedField,
-            format!("{key}: true is not supported by this version of bridge; leave the key out"),
+            "ipMasqBackend \"iptables\" is not supported: leave the key out, or say \"nftables\"; it works beside \
+             the rules of iptables",
         )),
-        _ => Ok(()),
+        (true, Some(other)) => Err(Error::new(
+            Code::InvalidConfig,
+            format!("unknown ipmasq backend \"{}\"", shortened(other).escape_debug()),
+        )),
+        (false, _) => Ok(false),
     }
 }
 

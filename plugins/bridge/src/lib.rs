@@ -7,11 +7,13 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use attach::{ipam_type, owner};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Place};
-use host::{Mac, NetNs, NetNsError, Owner};
+use host::{Mac, NetNs, NetNsError, Owner, rules};
 
 use crate::answer::Links;
 use crate::config::{Config, Mtu};
@@ -30,6 +32,9 @@ impl Plugin for Bridge {
             AddResult::default().convertible_to(request.version)?;
         }
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        if config.needs_rules() {
+            kernel.nft()?;
+        }
         let owner = owner(request);
         // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
@@ -56,12 +61,16 @@ impl Plugin for Bridge {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let ipam = ipam_type(request)?;
-        // The link first: an address is free when nobody can answer for it any more.
+        // The rules' socket stays open to the end: the kernel does away with rules and link at the same time.
+        let rules = rules::delete(&owner(request), &addresses(request));
+        // The link before the lease: an address is free when nobody can answer for it any more.
         delete_link(request)?;
-        match ipam {
+        let lease = match ipam {
             Some(ipam) => request.delegate(&ipam, Command::Del),
             None => Ok(()),
-        }
+        };
+        // What could not be done must be tried again, but keeps nothing else from being done.
+        lease.and(rules.map(drop).map_err(Error::from))
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
@@ -77,8 +86,10 @@ impl Plugin for Bridge {
                         ifname: valid.ifname,
                     })
                     .collect();
+                let rules = rules::delete_but(&request.network, &owners);
                 let host = Netlink::open()?;
-                piece::delete_veths_but(&host, &request.network, &owners).map_err(Error::from)
+                let links = piece::delete_veths_but(&host, &request.network, &owners);
+                links.and(rules.map(drop)).map_err(Error::from)
             }
         };
         let leases = match ipam {
@@ -97,11 +108,22 @@ impl Plugin for Bridge {
             let error = host::Error::NotABridge { name: config.bridge };
             return Err(Error::new(Code::NotAvailable, error.to_string()));
         }
+        if config.needs_rules()
+            && let Err(error) = rules::open()
+        {
+            return Err(Error::new(Code::NotAvailable, format!("{error:#}")));
+        }
         match &config.ipam {
             Some(ipam) => request.delegate(ipam, Command::Status),
             None => Ok(()),
         }
     }
+}
+
+/// The addresses that ADD gave, as far as the runtime remembers: a hint only.
+fn addresses(request: &Request) -> Vec<IpAddr> {
+    let result = request.prev_result().ok().flatten().unwrap_or_default();
+    result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
 /// Everything of ADD that follows the IPAM plugin's; on an error the links are gone again, the lease is not.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use cni::AddResult;
 use host::Owner;
 use host::piece::{
-    Announcement, Bridge, Forwarding, Gateways, Piece, Place, Port, Settled, Sysctl, Sysctls, Up, VethPair,
-    VlanLink, VlanSet,
+    Announcement, Bridge, Forwarding, Gateways, MacFilter, Masquerade, Piece, Place, Port, Settled, Sysctl,
+    Sysctls, Up, VethPair, VlanLink, VlanSet,
 };
 use ipnetwork::IpNetwork;
 
@@ -36,8 +36,19 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
         .filter(|ip| ip.interface.is_none_or(|index| index == CONTAINER))
         .map(|ip| ip.address)
         .collect();
+    if config.mac_filter {
+        pieces.push(Piece::MacFilter(MacFilter {
+            owner: facts.owner.clone(),
+            port: facts.links.host_veth.clone(),
+            mac: facts.links.container_mac,
+        }));
+    }
     if config.is_gateway {
         pieces.extend(gateways(config, facts, result));
+    }
+    // Before the container's link is up: nothing leaves with the wrong address.
+    if config.masquerade && !own.is_empty() {
+        pieces.push(Piece::Masquerade(masquerade(config, facts.owner, &own)));
     }
     pieces.extend(attach::addresses(&facts.owner.ifname, &own, config.dad));
     if config.leave_down {
@@ -108,6 +119,16 @@ fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
         }));
     }
     pieces
+}
+
+/// Inside are all subnets that the attachment or its network is known to have, also those it got no address of.
+fn masquerade(config: &Config, owner: &Owner, own: &[IpNetwork]) -> Masquerade {
+    let subnets = own.iter().chain(&config.ipam_gateways);
+    let mut inside: Vec<IpNetwork> =
+        subnets.filter_map(|net| IpNetwork::new(net.network(), net.prefix()).ok()).collect();
+    inside.sort();
+    inside.dedup();
+    Masquerade { owner: owner.clone(), addresses: own.iter().map(IpNetwork::ip).collect(), inside }
 }
 
 /// The gateway addresses, on the bridge or on the host's link in the VLAN.

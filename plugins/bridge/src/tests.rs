@@ -186,17 +186,39 @@ fn an_address_of_another_plugins_interface_is_not_checked() {
     assert!(plan.contains("10.1.2.3") && !plan.contains("192.0.2.1"), "{plan}");
 }
 
+/// bridge.md 5, 6: filter and masquerade are there before the container's link is up, and inside are all subnets of the
+/// network, in one order whatever the order of the addresses.
 #[test]
-fn what_packet_rules_would_do_is_refused_with_code_2() {
-    for key in ["ipMasq", "macspoofchk", "IPMASQ"] {
-        let error = refusal(&format!(r#""{key}": true"#));
-        assert_eq!(error.code, 2, "{error:?}");
-        assert!(
-            error.msg.to_lowercase().contains(&key.to_lowercase()) && error.msg.contains("true"),
-            "{error:?}"
-        );
-        assert!(Config::of(&request(&format!(r#""{key}": false"#))).is_ok());
+fn masquerade_and_mac_filter_are_planned_before_the_container_can_speak() {
+    let ipam = r#""ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}, {"subnet": "10.1.3.0/24"}], [{"subnet": "fd00:1::/64"}]]}"#;
+    let plan =
+        plan_of(&format!(r#""isGateway": true, "ipMasq": true, "macspoofchk": true, {ipam}"#), dual_stack());
+    golden("masquerade", &plan);
+}
+
+/// bridge.md 1: only with IPAM.
+#[test]
+fn without_ipam_nothing_is_masqueraded() {
+    let config = config(r#""ipMasq": true, "ipMasqBackend": "iptables""#);
+    assert!(!config.masquerade && !config.needs_rules());
+}
+
+#[test]
+fn a_back_end_that_is_not_ours_is_refused_before_anything() {
+    let with = |backend: &str| format!(r#""ipMasq": true, "ipMasqBackend": {backend}, {IPAM}"#);
+    for backend in ["null", r#""""#, r#""nftables""#] {
+        assert!(config(&with(backend)).masquerade, "{backend}");
     }
+    let error = refusal(&with(r#""iptables""#));
+    assert!(
+        error.code == 2 && error.msg.contains("ipMasqBackend") && error.msg.contains("iptables"),
+        "{error:?}"
+    );
+    let error = refusal(&with(r#""x""#));
+    assert_eq!((error.code, error.msg.as_str()), (7, r#"unknown ipmasq backend "x""#));
+    assert_eq!(refusal(&with("1")).code, 999);
+    // As the reference has it: what is not used is not looked at.
+    assert!(!config(&format!(r#""ipMasqBackend": "x", {IPAM}"#)).masquerade);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! map masq4  { type ipv4_addr : verdict; elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto masq-0123456789abcdef } }
-//! chain masquerade { type nat hook postrouting priority srcnat; ip saddr vmap @masq4; ip6 saddr vmap @masq6 }
+//! chain masq { type nat hook postrouting priority srcnat; ip saddr vmap @masq4; ip6 saddr vmap @masq6 }
 //! chain masq-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …; masquerade }
 //! ```
 //!
@@ -27,7 +27,8 @@ use crate::piece::Drift;
 
 /// Priority `srcnat` (NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 const BASE: Base = Base { kind: Kind::Nat, hook: Hook::Postrouting, priority: 100, policy: Policy::Accept };
-const CHAIN: Chain<'static> = Chain { table: TABLE, name: "masquerade" };
+/// (`masquerade` is a word of nft's language, which no chain can be called by there.)
+const CHAIN: Chain<'static> = Chain { table: TABLE, name: "masq" };
 const MASQ4: Set<'static> =
     Set { table: TABLE, name: "masq4", key: &[Type::Ipv4], data: Data::Verdict, interval: false };
 const MASQ6: Set<'static> = Set { name: "masq6", key: &[Type::Ipv6], ..MASQ4 };
