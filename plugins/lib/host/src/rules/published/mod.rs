@@ -10,6 +10,7 @@ mod layout;
 mod ledger;
 mod localnet;
 mod publish;
+mod reference;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -21,6 +22,7 @@ use crate::Owner;
 
 pub use error::Error;
 pub use publish::publish;
+pub use reference::withdraw_of_reference;
 pub use verify::verify;
 pub use withdraw::{Hint, withdraw, withdraw_all_but};
 

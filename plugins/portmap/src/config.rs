@@ -1,0 +1,255 @@
+//! The configuration of published ports: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+
+use std::net::IpAddr;
+
+use cni::{Code, Error, Json, Request};
+use host::rules::published::{Hint, Mapping, Masquerade};
+use serde::Deserialize;
+
+/// The keys as they are written. `null` and absent are the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    runtime_config: Option<RuntimeConf>,
+    backend: Option<String>,
+    snat: Option<bool>,
+    masq_all: Option<bool>,
+    mark_masq_bit: Option<i64>,
+    external_set_mark_chain: Option<String>,
+    conditions_v4: Option<Vec<String>>,
+    conditions_v6: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RuntimeConf {
+    port_mappings: Option<Vec<MappingConf>>,
+}
+
+/// Just enough to delete by, and nothing that must be right.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DelConf {
+    runtime_config: Option<Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MappingConf {
+    host_port: i64,
+    host_port_end: Option<i64>,
+    container_port: i64,
+    container_port_end: Option<i64>,
+    protocol: Option<String>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
+}
+
+/// What the configuration asks for, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The ports.
+    pub wanted: Vec<Wanted>,
+    /// Whose connections are masqueraded.
+    pub masquerade: Masquerade,
+}
+
+/// Ports of the host, before it is known which addresses the container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The transport protocol (IPPROTO_TCP, …).
+    pub proto: u8,
+    /// The addresses of the host.
+    pub at: HostIp,
+    /// Ports of the host: first and last.
+    pub ports: (u16, u16),
+    /// The container's port that the first one leads to.
+    pub target: u16,
+}
+
+/// Addresses of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostIp {
+    /// All.
+    Any,
+    /// All of IPv4 (`0.0.0.0`).
+    AnyV4,
+    /// All of IPv6 (`::`).
+    AnyV6,
+    /// This one.
+    This(IpAddr),
+}
+
+/// linux/in.h
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+const IPPROTO_SCTP: u8 = 132;
+
+/// More entries than there are ports cannot be meant.
+const ENTRIES_MAX: usize = 65_535;
+
+impl Config {
+    /// Reads and checks all of it; nothing has been touched when this fails.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let conf: Conf = request.config()?;
+        let set_mark_chain = conf.external_set_mark_chain.filter(|chain| !chain.is_empty());
+        if set_mark_chain.is_some() && conf.mark_masq_bit.is_some() {
+            return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
+        }
+        // Accepted for those who have it in their files; connections are told by conntrack and not by a mark.
+        if conf.mark_masq_bit.is_some_and(|bit| !(0..=31).contains(&bit)) {
+            return Err(invalid("MasqMarkBit must be between 0 and 31"));
+        }
+        match conf.backend.as_deref() {
+            None | Some("" | "nftables") => {}
+            Some("iptables") => {
+                return Err(unsupported("backend: iptables", "leave it out: nf_tables is used"));
+            }
+            Some(other) => return Err(invalid(&format!("unrecognized backend {:?}", shortened(other)))),
+        }
+        if set_mark_chain.is_some() {
+            return Err(unsupported(
+                "externalSetMarkChain",
+                "leave it out: connections are masqueraded without marks",
+            ));
+        }
+        for (key, list) in [("conditionsV4", &conf.conditions_v4), ("conditionsV6", &conf.conditions_v6)] {
+            if list.as_ref().is_some_and(|list| !list.is_empty()) {
+                // To ignore it would open a port to those whom it is to be closed to.
+                return Err(unsupported(key, "leave it out, and restrict the port in the host's firewall"));
+            }
+        }
+        let masquerade = match (conf.snat.unwrap_or(true), conf.masq_all.unwrap_or(false)) {
+            (false, _) => Masquerade::Nobody,
+            (true, false) => Masquerade::Needed,
+            (true, true) => Masquerade::Everybody,
+        };
+        let entries = conf.runtime_config.and_then(|runtime| runtime.port_mappings).unwrap_or_default();
+        if entries.len() > ENTRIES_MAX {
+            return Err(invalid(&format!(
+                "{} port mappings are too many: at most {ENTRIES_MAX}; use hostPortEnd and containerPortEnd for ranges",
+                entries.len()
+            )));
+        }
+        let wanted = entries.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
+        let config = Self { wanted, masquerade };
+        // Contradictions are found before anything is touched, whatever families the container has.
+        config.mappings(true)?;
+        config.mappings(false)?;
+        Ok(config)
+    }
+
+    /// The mappings of one family: in order, each port once.
+    pub fn mappings(&self, v4: bool) -> Result<Vec<Mapping>, Error> {
+        let mut all: Vec<Mapping> = self.wanted.iter().filter_map(|wanted| wanted.of_family(v4)).collect();
+        all.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports, mapping.target));
+        let mut once: Vec<Mapping> = Vec::with_capacity(all.len());
+        for mapping in all {
+            let last = once.last_mut().filter(|last| {
+                (last.proto, last.address) == (mapping.proto, mapping.address) && last.overlaps(&mapping)
+            });
+            match last {
+                None => once.push(mapping),
+                Some(last) if distance(last) == distance(&mapping) => {
+                    last.ports.1 = last.ports.1.max(mapping.ports.1);
+                }
+                Some(_) => {
+                    return Err(invalid(&format!(
+                        "host port {} leads to two container ports",
+                        mapping.ports.0
+                    )));
+                }
+            }
+        }
+        Ok(once)
+    }
+}
+
+/// What DEL may find, if the configuration still says it: nothing in it may stand in DEL's way.
+pub fn hint(request: &Request) -> Option<Hint> {
+    let conf: DelConf = request.config().ok()?;
+    let runtime: RuntimeConf = conf.runtime_config?.decode().ok()?;
+    let wanted = runtime.port_mappings?.iter().map(wanted).collect::<Result<Vec<_>, _>>().ok()?;
+    let config = Config { wanted, masquerade: Masquerade::Needed };
+    Some(Hint { v4: config.mappings(true).ok()?, v6: config.mappings(false).ok()? })
+}
+
+impl Wanted {
+    /// As the mapping of a container's address of that family; `None` if it is for the other one.
+    fn of_family(&self, v4: bool) -> Option<Mapping> {
+        let address = match self.at {
+            HostIp::Any => None,
+            HostIp::AnyV4 if v4 => None,
+            HostIp::AnyV6 if !v4 => None,
+            HostIp::This(ip) if ip.is_ipv4() == v4 => Some(ip),
+            _ => return None,
+        };
+        Some(Mapping { proto: self.proto, address, ports: self.ports, target: self.target })
+    }
+}
+
+fn distance(mapping: &Mapping) -> i32 {
+    i32::from(mapping.target) - i32::from(mapping.ports.0)
+}
+
+fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
+    let first = port("host", conf.host_port)?;
+    let target = port("container", conf.container_port)?;
+    let last = conf.host_port_end.map_or(Ok(first), |end| port("host", end))?;
+    let target_last = conf.container_port_end.map_or(Ok(target), |end| port("container", end))?;
+    let count = last
+        .checked_sub(first)
+        .ok_or_else(|| invalid(&format!("hostPortEnd {last} is below hostPort {first}")))?;
+    // The end of the container's ports follows from the host's, where it is not given.
+    if conf.container_port_end.is_some() && target_last.checked_sub(target) != Some(count) {
+        return Err(invalid(&format!(
+            "host ports {first}-{last} and container ports {target}-{target_last} are not equally many"
+        )));
+    }
+    if target.checked_add(count).is_none() {
+        return Err(invalid(&format!("host ports {first}-{last} lead beyond container port 65535")));
+    }
+    let proto = match conf.protocol.as_deref().unwrap_or_default() {
+        proto if proto.is_empty() || proto.eq_ignore_ascii_case("tcp") => IPPROTO_TCP,
+        proto if proto.eq_ignore_ascii_case("udp") => IPPROTO_UDP,
+        proto if proto.eq_ignore_ascii_case("sctp") => IPPROTO_SCTP,
+        other => return Err(invalid(&format!("unknown protocol {:?}: tcp, udp or sctp", shortened(other)))),
+    };
+    let at = match conf.host_ip.as_deref().unwrap_or_default() {
+        "" => HostIp::Any,
+        text => match cni::parse_ip(text) {
+            Ok(ip) if ip.is_unspecified() && ip.is_ipv4() => HostIp::AnyV4,
+            Ok(ip) if ip.is_unspecified() => HostIp::AnyV6,
+            // A packet from ::1 leaves no host (RFC 4291, section 2.5.3), and the kernel has no route_localnet for it.
+            Ok(ip) if ip.is_ipv6() && ip.is_loopback() => {
+                return Err(invalid("hostIP ::1 cannot lead to a container; use 127.0.0.1, or leave it out"));
+            }
+            Ok(ip) => HostIp::This(ip),
+            Err(_) => return Err(invalid(&format!("invalid hostIP {:?}", shortened(text)))),
+        },
+    };
+    Ok(Wanted { proto, at, ports: (first, last), target })
+}
+
+fn port(whose: &str, number: i64) -> Result<u16, Error> {
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| invalid(&format!("Invalid {whose} port number: {number}")))
+}
+
+fn invalid(msg: &str) -> Error {
+    Error::new(Code::InvalidConfig, msg)
+}
+
+fn unsupported(key: &str, instead: &str) -> Error {
+    Error::new(
+        Code::UnsupportedField,
+        format!("{key} is not supported by this version of portmap; {instead}"),
+    )
+}
+
+/// What of a hostile text is fit to be shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

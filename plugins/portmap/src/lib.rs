@@ -1,0 +1,129 @@
+//! `portmap`: publishes ports of a container at the host's addresses, by packet rules of nf_tables. A chained plugin:
+//! it never enters the container, whose address it takes from the previous plugin's result.
+
+mod config;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
+use host::Owner;
+use host::netlink::Netlink;
+use host::nft::Nft;
+use host::rules::{self, published};
+
+use crate::config::Config;
+
+/// The plugin.
+pub struct PortMap;
+
+impl Plugin for PortMap {
+    const NAME: &'static str = "portmap";
+    const ABOUT: &'static str = "publishes ports of a container at the addresses of the host";
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        let config = Config::of(request)?;
+        let previous = request.prev_result()?.ok_or_else(|| {
+            Error::new(Code::InvalidConfig, "must be called as chained plugin")
+                .details("there is no prevResult")
+        })?;
+        previous.convertible_to(request.version)?;
+        if config.wanted.is_empty() {
+            return Ok(previous);
+        }
+        let netlink = Netlink::open()?;
+        let publication = plan::plan(&config, owner(request), &previous, &netlink)?;
+        plan::addresses_are_here(&publication, &netlink)?;
+        if publication.containers.is_empty() {
+            return Ok(previous);
+        }
+        let nft = rules::open()?;
+        log_flows(published::publish(&nft, &publication).map_err(refusal)?);
+        Ok(previous)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        let previous = request
+            .prev_result()?
+            .ok_or_else(|| Error::new(Code::InvalidConfig, "Required prevResult missing"))?;
+        if config.wanted.is_empty() {
+            return Ok(());
+        }
+        let publication = plan::plan(&config, owner(request), &previous, &Netlink::open()?)?;
+        if publication.containers.is_empty() {
+            return Ok(());
+        }
+        let drifts = published::verify(&rules::open()?, &publication)?;
+        if drifts.is_empty() {
+            return Ok(());
+        }
+        let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+        Err(Error::internal(format!(
+            "published ports of container {} ({}) have drifted: {}",
+            request.container_id,
+            request.ifname,
+            drifts.join("; ")
+        )))
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        let Some(nft) = if_there(rules::open())? else { return Ok(()) };
+        let hint = config::hint(request);
+        log_flows(published::withdraw(&nft, &owner(request), hint.as_ref())?);
+        Ok(published::withdraw_of_reference(&nft, &owner(request))?)
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
+        let Some(nft) = if_there(rules::open())? else { return Ok(()) };
+        let owners = valid.into_iter().map(|valid| Owner {
+            network: request.network.clone(),
+            container_id: valid.container_id,
+            ifname: valid.ifname,
+        });
+        let owners: Vec<Owner> = owners.collect();
+        log_flows(published::withdraw_all_but(&nft, &request.network, &owners)?);
+        Ok(())
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        Config::of(request)?;
+        rules::open().map(drop).map_err(|error| {
+            let Error { msg, details, .. } = Error::from(error);
+            Error::new(Code::NotAvailable, msg).details(details)
+        })
+    }
+}
+
+/// A kernel without nf_tables holds no rules of ours.
+fn if_there(opened: host::Result<Nft>) -> Result<Option<Nft>, Error> {
+    match opened {
+        Err(error) if rules::is_without_nf_tables(&error) => Ok(None),
+        opened => Ok(opened.map(Some)?),
+    }
+}
+
+fn owner(request: &Request) -> Owner {
+    Owner {
+        network: request.network.clone(),
+        container_id: request.container_id.clone(),
+        ifname: request.ifname.clone(),
+    }
+}
+
+fn refusal(error: published::Error) -> Error {
+    match error {
+        published::Error::Kernel(error) => error.into(),
+        published::Error::TooMany(_) => Error::new(Code::InvalidConfig, error.to_string()),
+        published::Error::Taken { .. } => Error::internal(error.to_string())
+            .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
+    }
+}
+
+/// That flows could not be forgotten is no failure of the ports (the reference's view too): it is said in the log.
+fn log_flows(forgotten: host::Result<usize>) {
+    if let Err(error) = forgotten {
+        eprintln!("portmap: UDP clients may have to begin anew: {error:#}");
+    }
+}

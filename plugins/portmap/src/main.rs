@@ -1,0 +1,5 @@
+//! The `portmap` executable.
+
+fn main() -> std::process::ExitCode {
+    cni::main(portmap::PortMap)
+}

@@ -1,0 +1,1 @@
+//! Configurations, addresses and mappings; no root, no kernel.
