@@ -14,7 +14,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff lint fmt tools clean
+.PHONY: help build install demo test test-unit conformance faults diff lint fmt tools test-vm tools-vm clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -43,13 +43,16 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; MULTIC
 demo: tools build ## see it: two containers, real packets, then nothing left
 	bin/conformance demo
 
-test: tools build test-unit conformance faults diff ## everything: unit tests, then the harness in throwaway namespaces
+test: tools tools-vm build test-unit conformance faults diff ## everything: unit tests, then the harness in throwaway namespaces
 
 test-unit: ## unit and kernel tests
 	$(CARGO) test --workspace
 
-conformance: ## every case of the harness against bin/
+conformance: ## every case of the harness against bin/; what this kernel lacks, in a virtual machine
 	bin/conformance run --cni-path bin
+
+test-vm: tools-vm build ## only the cases that not every kernel can run, in a virtual machine
+	bin/conformance run --cni-path bin --special --lane vm
 
 faults: ## an error and a SIGKILL at every system call that changes something
 	bin/conformance faults --cni-path bin
@@ -66,6 +69,9 @@ fmt: ## format
 
 tools: ## what demo and test need: installed when root, else said
 	@.ci/tools
+
+tools-vm: ## what the virtual machine needs: likewise, and a kernel in ~/.cache/moor/vm
+	@.ci/tools vm || echo "without them, the cases that this kernel cannot run are not run" >&2
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -9,6 +9,7 @@ use crate::room::Room;
 pub type Failure = anyhow::Error;
 
 /// One promise of the contract, tried in a room of its own.
+#[derive(Clone, Copy)]
 pub struct Case {
     /// `group/what_is_promised`, unique.
     pub name: &'static str,
@@ -64,4 +65,6 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Wall time.
     pub took: Duration,
+    /// Whether that was in the virtual machine.
+    pub in_vm: bool,
 }

@@ -18,7 +18,9 @@ mod runner;
 mod snapshot;
 mod socket;
 mod store;
+mod vm;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,7 +39,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the cases, each in a room of its own.
-    #[command(after_help = "Example: conformance run --cni-path /opt/cni/bin --filter bridge/")]
+    #[command(
+        after_help = "Cases declare what they need of the kernel, and the needs are probed. With --lane auto, what this kernel lacks \
+                            goes to one virtual machine for all such cases (see 'conformance vm --help'); without one it is \
+                            listed as not run. With CI=true in the environment, a case that is not run fails the run.\n\n\
+                            Example: conformance run --cni-path /opt/cni/bin --filter bridge/"
+    )]
     Run(RunArgs),
     /// Ask two suites the same and print how their results differ.
     #[command(after_help = "Example: conformance diff --against /usr/lib/cni")]
@@ -59,6 +66,20 @@ enum Verb {
     },
     /// Two containers on one host, attached, measured, detached, seen.
     Demo(Common),
+    /// Run a command as root under another kernel, in a virtual machine on this machine's own files.
+    #[command(
+        after_help = "The files are seen through a layer that is thrown away; /run is empty, there is no network but lo. Output, \
+                      standard error included, and exit status are the command's.\n\n\
+                      Example: conformance vm -- ip -d link add br0 type bridge vlan_filtering 1"
+    )]
+    Vm(vm::CommandArgs),
+    /// The cases of a run, inside the virtual machine; started by the harness itself.
+    #[command(name = "__guest", hide = true)]
+    Guest {
+        #[command(flatten)]
+        common: Common,
+        names: Vec<String>,
+    },
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]
     Room(RoomArgs),
@@ -91,6 +112,14 @@ struct RunArgs {
     /// Only the cases whose name or clause holds this text.
     #[arg(long, value_name = "SUBSTR")]
     filter: Option<String>,
+    /// Only the cases that need something which not every kernel has.
+    #[arg(long)]
+    special: bool,
+    /// Where to run them.
+    #[arg(long, value_enum, default_value_t = vm::lane::Lane::Auto)]
+    lane: vm::lane::Lane,
+    #[command(flatten)]
+    vm: vm::VmArgs,
     /// Print the names and clauses of the cases and stop.
     #[arg(long)]
     list: bool,
@@ -164,17 +193,23 @@ fn main() -> ExitCode {
         Verb::Run(args) => run(&args),
         Verb::Diff { common, against } => guarded(&common, |grounds| compare::run(grounds, &against)),
         Verb::Faults { common, filter } => guarded(&common, |grounds| faults::run(grounds, &filter)),
+        Verb::Vm(args) => return vm::command(&args).unwrap_or_else(|error| reported(&error)),
+        Verb::Guest { common, names } => {
+            common.grounds().and_then(|grounds| vm::lane::guest(&grounds, &names))
+        }
         Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
         Verb::Room(args) => room::job::start(&args.into()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("conformance: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(error) => reported(&error),
     }
+}
+
+fn reported(error: &anyhow::Error) -> ExitCode {
+    eprintln!("conformance: {error:#}");
+    ExitCode::from(2)
 }
 
 impl From<RoomArgs> for room::job::Job {
@@ -206,7 +241,8 @@ fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>)
 fn run(args: &RunArgs) -> Result<bool> {
     let wanted = |case: &case::Case| {
         let filter = args.filter.as_deref().unwrap_or_default();
-        case.name.contains(filter) || case.clauses.contains(&filter)
+        let special = case.needs.iter().any(|need| need.of_kernel());
+        (case.name.contains(filter) || case.clauses.contains(&filter)) && (special || !args.special)
     };
     let cases: Vec<_> = cases::all().into_iter().filter(wanted).collect();
     if args.list {
@@ -218,13 +254,21 @@ fn run(args: &RunArgs) -> Result<bool> {
     if cases.is_empty() {
         bail!("no case matches {:?}", args.filter.as_deref().unwrap_or_default());
     }
+    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
     let grounds = args.common.grounds()?;
     let before = snapshot::machine()?;
-    let outcomes = runner::run_cases(&grounds, &cases, matches!(args.report, Report::Text));
+    let progress = |outcome: &case::Outcome| {
+        if matches!(args.report, Report::Text) {
+            report::line(&mut std::io::stdout().lock(), outcome).ok();
+            std::io::stdout().flush().ok();
+        }
+    };
+    let outcomes = vm::lane::run(&grounds, &cases, args.lane, &args.vm, progress)?;
     let touched = diff::lines(&before, &snapshot::machine()?);
     match args.report {
-        Report::Text => report::text(&outcomes, &touched),
+        Report::Text => report::text(&outcomes, &touched, strict),
         Report::Json => report::json(&grounds.suite, &outcomes, &touched)?,
     }
-    Ok(touched.is_empty() && outcomes.iter().all(|outcome| !outcome.verdict.is_failure()))
+    let bad = |verdict: &case::Verdict| verdict.is_failure() || (strict && *verdict != case::Verdict::Passed);
+    Ok(touched.is_empty() && !outcomes.iter().any(|outcome| bad(&outcome.verdict)))
 }

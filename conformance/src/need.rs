@@ -32,6 +32,11 @@ impl Need {
         }
     }
 
+    /// Whether another kernel has it: then the virtual machine may.
+    pub fn of_kernel(self) -> bool {
+        matches!(self, Need::BridgeVlanFiltering)
+    }
+
     /// Tries it. The error says what is missing.
     pub fn probe(self, room: &Room) -> Result<()> {
         match self {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::case::{Outcome, Verdict};
 
@@ -15,7 +15,8 @@ pub fn line(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         Verdict::Failed(_) => "FAILED ",
         Verdict::NotRun(_) => "not run",
     };
-    writeln!(out, "{word} {:>7.2} s  {}", outcome.took.as_secs_f64(), outcome.name)
+    let lane = if outcome.in_vm { " (virtual machine)" } else { "" };
+    writeln!(out, "{word} {:>7.2} s  {}{lane}", outcome.took.as_secs_f64(), outcome.name)
 }
 
 /// How many passed, failed and were not run.
@@ -24,8 +25,9 @@ fn counts(outcomes: &[Outcome]) -> (usize, usize, usize) {
     (count(|v| *v == Verdict::Passed), count(Verdict::is_failure), count(|v| matches!(v, Verdict::NotRun(_))))
 }
 
-/// The failures in full, what was not run by name, and the sums. The last line is for CI to recognise.
-pub fn text(outcomes: &[Outcome], touched: &[String]) {
+/// The failures in full, what was not run by name, and the sums. The last line is for CI to recognise; `strict` counts
+/// there as failed what was not run.
+pub fn text(outcomes: &[Outcome], touched: &[String], strict: bool) {
     for outcome in outcomes {
         if let Verdict::Failed(report) = &outcome.verdict {
             println!("\n==== {} [{}]", outcome.name, outcome.clauses.join(" "));
@@ -45,26 +47,27 @@ pub fn text(outcomes: &[Outcome], touched: &[String]) {
     let (passed, failed, not_run) = counts(outcomes);
     let failed = failed + usize::from(!touched.is_empty());
     println!("{passed} passed, {failed} failed, {not_run} not run");
+    let failed = failed + if strict { not_run } else { 0 };
     println!("{passed} passed, {failed} failed");
+}
+
+/// One outcome as a JSON object.
+pub fn case(outcome: &Outcome) -> Value {
+    let (word, report) = match &outcome.verdict {
+        Verdict::Passed => ("passed", ""),
+        Verdict::Failed(report) => ("failed", report.as_str()),
+        Verdict::NotRun(why) => ("not run", why.as_str()),
+    };
+    json!({
+        "name": outcome.name, "clauses": outcome.clauses, "outcome": word, "report": report,
+        "seconds": outcome.took.as_secs_f64(), "lane": if outcome.in_vm { "vm" } else { "native" },
+    })
 }
 
 /// The same as one JSON document.
 pub fn json(suite: &Path, outcomes: &[Outcome], touched: &[String]) -> Result<()> {
     let (passed, failed, not_run) = counts(outcomes);
-    let cases: Vec<_> = outcomes
-        .iter()
-        .map(|outcome| {
-            let (word, report) = match &outcome.verdict {
-                Verdict::Passed => ("passed", ""),
-                Verdict::Failed(report) => ("failed", report.as_str()),
-                Verdict::NotRun(why) => ("not run", why.as_str()),
-            };
-            json!({
-                "name": outcome.name, "clauses": outcome.clauses, "outcome": word,
-                "report": report, "seconds": outcome.took.as_secs_f64(),
-            })
-        })
-        .collect();
+    let cases: Vec<_> = outcomes.iter().map(case).collect();
     let document = json!({
         "suite": suite, "passed": passed, "failed": failed, "notRun": not_run,
         "machineChanged": touched, "cases": cases,

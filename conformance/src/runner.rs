@@ -1,6 +1,6 @@
 //! Runs jobs, each in a room of its own, several at a time, each for a bounded time.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -150,8 +150,8 @@ impl Grounds {
     }
 }
 
-/// Runs the cases; the outcomes stand in their order. With `progress` a line per case goes to standard output.
-pub fn run_cases(grounds: &Grounds, cases: &[Case], progress: bool) -> Vec<Outcome> {
+/// Runs the cases; the outcomes stand in their order, and `each` hears of them as they come.
+pub fn run_cases(grounds: &Grounds, cases: &[Case], each: impl Fn(&Outcome) + Sync) -> Vec<Outcome> {
     let wanted: Vec<Need> =
         Need::ALL.into_iter().filter(|need| cases.iter().any(|c| c.needs.contains(need))).collect();
     let lacking = grounds.lacking(&wanted);
@@ -161,12 +161,10 @@ pub fn run_cases(grounds: &Grounds, cases: &[Case], progress: bool) -> Vec<Outco
             Some((need, why)) => Verdict::NotRun(format!("{}: {why}", need.name())),
             None => judge(grounds, case),
         };
+        let took = began.elapsed();
         let outcome =
-            Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took: began.elapsed() };
-        if progress {
-            crate::report::line(&mut std::io::stdout().lock(), &outcome).ok();
-            std::io::stdout().flush().ok();
-        }
+            Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took, in_vm: false };
+        each(&outcome);
         outcome
     })
 }

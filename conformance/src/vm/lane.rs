@@ -1,0 +1,162 @@
+//! Which cases go to the virtual machine, and how their outcomes come back: one machine for all of a run.
+
+use std::ffi::OsString;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::VmArgs;
+use crate::case::{Case, Outcome, Verdict};
+use crate::need::Need;
+use crate::runner::{self, Grounds};
+use crate::{cases, report};
+
+/// Emulated, a room takes some times as long.
+const PATIENCE: u32 = 4;
+
+/// Where cases are run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lane {
+    /// Here; in a virtual machine what this kernel lacks, if one can be had.
+    Auto,
+    /// Here.
+    Native,
+    /// In a virtual machine, all of them.
+    Vm,
+}
+
+/// Runs the cases, each in its lane; the outcomes stand in the cases' order, and `each` hears of them as they come.
+/// With [`Lane::Vm`] it is an error that there is no machine.
+pub fn run(
+    grounds: &Grounds,
+    cases: &[Case],
+    lane: Lane,
+    vm: &VmArgs,
+    each: impl Fn(&Outcome) + Sync,
+) -> Result<Vec<Outcome>> {
+    if lane == Lane::Vm {
+        vm.machine()?;
+    }
+    let lacking = match lane {
+        Lane::Native | Lane::Vm => vec![],
+        Lane::Auto => {
+            let of_kernel: Vec<Need> = Need::ALL.into_iter().filter(|need| need.of_kernel()).collect();
+            let wanted =
+                of_kernel.into_iter().filter(|need| cases.iter().any(|case| case.needs.contains(need)));
+            grounds.lacking(&wanted.collect::<Vec<_>>())
+        }
+    };
+    let goes_there =
+        |case: &&Case| lane == Lane::Vm || lacking.iter().any(|(need, _)| case.needs.contains(need));
+    let (there, here): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(goes_there);
+    let mut outcomes = runner::run_cases(grounds, &here.into_iter().copied().collect::<Vec<_>>(), &each);
+    if !there.is_empty() {
+        outcomes.extend(in_machine(grounds, &there, &lacking, vm, &each));
+    }
+    let place = |outcome: &Outcome| cases.iter().position(|case| case.name == outcome.name);
+    outcomes.sort_by_key(place);
+    Ok(outcomes)
+}
+
+fn in_machine(
+    grounds: &Grounds,
+    there: &[&Case],
+    lacking: &[(Need, String)],
+    vm: &VmArgs,
+    each: &(impl Fn(&Outcome) + Sync),
+) -> Vec<Outcome> {
+    let outcome = |case: &Case, verdict, took| {
+        let outcome =
+            Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took, in_vm: true };
+        each(&outcome);
+        outcome
+    };
+    let machine = match vm.machine() {
+        Ok(machine) => machine,
+        Err(missing) => {
+            let why = |case: &Case| {
+                let need = lacking.iter().find(|(need, _)| case.needs.contains(need));
+                need.map(|(need, why)| format!("{}: {why}; ", need.name())).unwrap_or_default()
+            };
+            let not_run = |case: &&Case| {
+                outcome(case, Verdict::NotRun(format!("{}{missing:#}", why(case))), Duration::ZERO)
+            };
+            return there.iter().map(not_run).collect();
+        }
+    };
+    let began = Instant::now();
+    let mut outcomes: Vec<Outcome> = vec![];
+    let mut stray = String::new();
+    let ended = machine.run(&command(grounds, there), |line| match read(line, there) {
+        Some((case, verdict, took)) => outcomes.push(outcome(case, verdict, took)),
+        None => stray += &format!("\n    {line}"),
+    });
+    let mut trouble = match &ended {
+        Ok(ended) => {
+            eprintln!("conformance: {}", ended.told());
+            format!(
+                "the harness in the virtual machine told nothing of this case (exit status {})",
+                ended.status
+            )
+        }
+        Err(error) => format!("{error:#}"),
+    };
+    if !stray.is_empty() {
+        trouble += &format!("\n  it said:{stray}");
+    }
+    for case in there {
+        if !outcomes.iter().any(|outcome| outcome.name == case.name) {
+            outcomes.push(outcome(case, Verdict::Failed(trouble.clone()), began.elapsed()));
+            trouble = "the virtual machine had ended, see above".into();
+        }
+    }
+    outcomes
+}
+
+/// What the machine runs: this harness, for these cases.
+fn command(grounds: &Grounds, there: &[&Case]) -> Vec<OsString> {
+    let seconds = (grounds.timeout * PATIENCE).as_secs().to_string();
+    let mut words: Vec<OsString> = vec![grounds.exe.clone().into(), "__guest".into()];
+    for (option, value) in [
+        ("--cni-path", grounds.suite.as_os_str()),
+        ("--reference", grounds.reference.as_os_str()),
+        ("--net-d", grounds.net_d.as_os_str()),
+        ("--timeout", seconds.as_ref()),
+    ] {
+        words.extend([option.into(), value.to_owned()]);
+    }
+    words.extend(there.iter().map(|case| case.name.into()));
+    words
+}
+
+/// In the machine: runs the cases of these names and tells each outcome in a line of its own, see [`read`].
+pub fn guest(grounds: &Grounds, names: &[String]) -> Result<bool> {
+    let cases: Vec<_> =
+        cases::all().into_iter().filter(|case| names.iter().any(|name| name == case.name)).collect();
+    if cases.len() != names.len() {
+        bail!("of {} cases that were asked for, {} are known", names.len(), cases.len());
+    }
+    let line = Mutex::new(());
+    let outcomes = runner::run_cases(grounds, &cases, |outcome| {
+        let _one_at_a_time = line.lock();
+        println!("{}", report::case(outcome));
+    });
+    Ok(!outcomes.iter().any(|outcome| outcome.verdict.is_failure()))
+}
+
+/// An outcome from its line. What is no such line is somebody's complaint.
+fn read<'c>(line: &str, there: &[&'c Case]) -> Option<(&'c Case, Verdict, Duration)> {
+    let told: Value = serde_json::from_str(line).ok()?;
+    let case = there.iter().find(|case| told["name"] == case.name)?;
+    let report = told["report"].as_str()?.to_owned();
+    let verdict = match told["outcome"].as_str()? {
+        "passed" => Verdict::Passed,
+        "failed" => Verdict::Failed(report),
+        "not run" => Verdict::NotRun(format!("in the virtual machine too: {report}")),
+        _ => return None,
+    };
+    Some((case, verdict, Duration::try_from_secs_f64(told["seconds"].as_f64()?).ok()?))
+}

@@ -1,0 +1,247 @@
+//! The emulator's process: started, listened to, ended.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::image::Image;
+use super::initramfs::Archive;
+
+/// The longest until the command begins. Ten seconds are usual; a busy machine may need some times that.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How many of the console's lines a failure shows.
+const CONSOLE_LINES: usize = 20;
+
+const INIT: &[u8] = include_bytes!("init");
+
+/// What a machine is made of.
+pub struct Machine {
+    emulator: PathBuf,
+    /// Ends the emulator when the harness is killed.
+    leash: PathBuf,
+    busybox: PathBuf,
+    image: Image,
+    bound: Duration,
+}
+
+/// How a command in the machine ended.
+pub struct Ended {
+    /// Its exit status.
+    pub status: u8,
+    /// The kernel's version.
+    pub kernel: String,
+    /// From the emulator's start to the command's.
+    pub boot: Duration,
+    /// In all.
+    pub took: Duration,
+}
+
+impl Ended {
+    /// In words.
+    pub fn told(&self) -> String {
+        format!(
+            "virtual machine: kernel {}, up after {:.1} s, {:.1} s in all",
+            self.kernel,
+            self.boot.as_secs_f64(),
+            self.took.as_secs_f64()
+        )
+    }
+}
+
+impl Machine {
+    /// Finds the parts. The machine will live for at most `bound`.
+    pub fn find(images: &Path, bound: Duration) -> Result<Self> {
+        ensure!(std::env::consts::ARCH == "x86_64", "its kernels are x86_64, this machine is not");
+        let busybox = program("busybox", "busybox-static")?;
+        let mut head = vec![];
+        File::open(&busybox)?.take(4096).read_to_end(&mut head).context("read busybox")?;
+        // A dynamic executable names its interpreter right after its headers.
+        let interpreted = head.windows(10).any(|bytes| bytes == b"/ld-linux-");
+        ensure!(!interpreted, "{} is not static (Debian: busybox-static)", busybox.display());
+        program("modprobe", "kmod")?;
+        Ok(Self {
+            emulator: program("qemu-system-x86_64", "qemu-system-x86")?,
+            leash: program("setpriv", "util-linux")?,
+            busybox,
+            image: Image::newest(images)?,
+            bound,
+        })
+    }
+
+    /// Boots, runs the command in the working directory as root, and gives its output, line by line as it comes.
+    ///
+    /// Error: the machine could not be started, did not boot, died, or was not done within its bound; with the
+    /// console's last lines. Whatever happens, no process is left.
+    pub fn run(&self, command: &[OsString], mut line: impl FnMut(&str)) -> Result<Ended> {
+        let began = Instant::now();
+        let desk = Desk::new()?;
+        fs::write(desk.file("initramfs"), self.initramfs(command)?).context("write the initramfs")?;
+        let mut emulator = Emulator(self.command(&desk)?.spawn().context("start qemu-system-x86_64")?);
+        let output = emulator.0.stdout.take().context("the emulator has an output")?;
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut boot = None;
+        loop {
+            let deadline = began + if boot.is_some() { self.bound } else { self.bound.min(BOOT) };
+            match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(text) if boot.is_some() => line(&text),
+                Ok(text) if text == "begun" => boot = Some(began.elapsed()),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let what = if boot.is_some() { "was not done" } else { "did not boot" };
+                    let text = format!("{what} within {} s, so it was ended", (deadline - began).as_secs());
+                    drop(emulator);
+                    bail!("the virtual machine {text}{}", desk.told());
+                }
+            }
+        }
+        drop(emulator);
+        let status = fs::read_to_string(desk.file("status")).unwrap_or_default();
+        let (Some(boot), Ok(status)) = (boot, status.trim().parse()) else {
+            bail!("the virtual machine ended before the command did{}", desk.told());
+        };
+        Ok(Ended { status, kernel: self.image.version.clone(), boot, took: began.elapsed() })
+    }
+
+    fn initramfs(&self, command: &[OsString]) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        ["bin", "dev", "proc", "sys", "modules"].map(|name| archive.directory(name));
+        archive.device("dev/console", 5, 1);
+        archive.file("init", INIT);
+        let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+        archive.file("bin/busybox", &read(&self.busybox)?);
+        for (index, path) in self.image.first_modules()?.iter().enumerate() {
+            let leaf = path.file_name().unwrap_or_default().to_string_lossy();
+            archive.file(&format!("modules/{index:02}-{leaf}"), &read(path)?);
+        }
+        let mut settings = vec![];
+        for (key, value) in [
+            ("version", self.image.version.as_ref()),
+            ("modules", self.image.modules.as_os_str()),
+            ("bound", self.bound.as_secs().to_string().as_ref()),
+        ] {
+            settings.extend([key.as_bytes(), b"=", &quoted(value.as_bytes()), b"\n"].concat());
+        }
+        archive.file("settings", &settings);
+        let here = std::env::current_dir().context("find the working directory")?;
+        let mut script =
+            [b"cd ".to_vec(), quoted(here.as_os_str().as_bytes()), b" && exec".to_vec()].concat();
+        for word in command {
+            script.push(b' ');
+            script.extend(quoted(word.as_bytes()));
+        }
+        archive.file("command", &script);
+        Ok(archive.finish())
+    }
+
+    fn command(&self, desk: &Desk) -> Result<Command> {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from).min(4).to_string();
+        let mut command = Command::new(&self.leash);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.emulator);
+        // Not KVM, also where it is there: everywhere the same, and nobody's nested virtualisation is trusted.
+        command.args(["-accel", "tcg", "-machine", "pc", "-cpu", "max", "-smp", &processors, "-m", "1024"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.arg("-kernel").arg(&self.image.kernel).args(["-initrd", "initramfs", "-append"]);
+        command.arg("console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable");
+        command.args(["-serial", "file:console"]);
+        command.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
+        command.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root", "-device", "virtio-serial-pci"]);
+        for (name, end) in
+            [("output", "stdio,id=output,signal=off"), ("status", "file,id=status,path=status")]
+        {
+            command.args(["-chardev", end, "-device", &format!("virtserialport,chardev={name},name={name}")]);
+        }
+        // Its standard input stays open as long as `Emulator` lives: at its end the output's port would close too.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(desk.file("qemu"))?);
+        command.current_dir(&desk.0).process_group(0);
+        Ok(command)
+    }
+}
+
+/// The emulator's process, ended when dropped.
+struct Emulator(Child);
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // It is our child until it has been waited for, so nobody else can have its id.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A directory for what goes to the machine and comes back, removed when dropped.
+struct Desk(PathBuf);
+
+impl Desk {
+    fn new() -> Result<Self> {
+        let template = std::env::temp_dir().join("moor-vm-XXXXXX");
+        Ok(Self(nix::unistd::mkdtemp(&template).with_context(|| format!("make {}", template.display()))?))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// What the emulator and the console said last.
+    fn told(&self) -> String {
+        let mut text = String::new();
+        for (whose, name) in [("qemu", "qemu"), ("the console", "console")] {
+            let bytes = fs::read(self.file(name)).unwrap_or_default();
+            let said = String::from_utf8_lossy(&bytes);
+            let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default();
+            if !last.is_empty() {
+                write!(text, "\n  {whose} said last:").ok();
+                for line in last {
+                    write!(text, "\n    {}", line.trim_end()).ok();
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A program of the PATH, or of the directories that an ordinary user's PATH may lack.
+fn program(name: &str, package: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs =
+        std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
+    let found = dirs.map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.ok_or_else(|| anyhow!("no {name} (Debian: {package})"))
+}
+
+/// One word for a shell.
+fn quoted(word: &[u8]) -> Vec<u8> {
+    let mut quoted = vec![b'\''];
+    for &byte in word {
+        match byte {
+            b'\'' => quoted.extend_from_slice(b"'\\''"),
+            byte => quoted.push(byte),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}

@@ -1,0 +1,61 @@
+//! A virtual machine for what this kernel lacks: a distribution's kernel with its modules, emulated (never KVM), on
+//! this machine's own files, which it sees through a layer of its own and cannot change.
+
+mod image;
+mod initramfs;
+pub mod lane;
+mod machine;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use machine::Machine;
+
+/// What has to do with the virtual machine.
+#[derive(Args, Clone)]
+pub struct VmArgs {
+    /// The unpacked kernel packages [default: moor/vm in $XDG_CACHE_HOME or ~/.cache; `make tools-vm` fills it].
+    #[arg(long, value_name = "DIR")]
+    vm_images: Option<PathBuf>,
+    /// How long the virtual machine may live, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    vm_timeout: u64,
+}
+
+/// `conformance vm`.
+#[derive(Args)]
+pub struct CommandArgs {
+    #[command(flatten)]
+    vm: VmArgs,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl VmArgs {
+    /// The machine, if it can be had. The error says what is missing and how to get it.
+    fn machine(&self) -> Result<Machine> {
+        let images = match &self.vm_images {
+            Some(dir) => dir.clone(),
+            None => image::cache()?,
+        };
+        Machine::find(&images, Duration::from_secs(self.vm_timeout))
+            .context("no virtual machine (make tools-vm)")
+    }
+}
+
+/// Runs a command in the machine; its output and its exit status are ours.
+pub fn command(args: &CommandArgs) -> Result<ExitCode> {
+    let ended = args.vm.machine()?.run(&args.command, |line| {
+        // Nobody who reads is no reason to stop.
+        writeln!(std::io::stdout(), "{line}").ok();
+    })?;
+    eprintln!("conformance: {}", ended.told());
+    Ok(ExitCode::from(ended.status))
+}
