@@ -14,7 +14,10 @@ mod host_local_requests;
 mod host_local_store;
 mod interop;
 mod loopback;
+mod macspoof;
+mod masquerade;
 mod protocol;
+mod rules_del;
 mod stdin;
 mod versions;
 
@@ -36,6 +39,9 @@ pub fn all() -> Vec<Case> {
         bridge_check::CASES,
         bridge_del::CASES,
         bridge_vlan::CASES,
+        masquerade::CASES,
+        macspoof::CASES,
+        rules_del::CASES,
         host_local::CASES,
         host_local_requests::CASES,
         host_local_store::CASES,

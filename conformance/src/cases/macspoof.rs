@@ -1,0 +1,77 @@
+//! bridge, macspoofchk: a container speaks with its own MAC address only (bridge.md section 6).
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::bridge_keys::add;
+use super::{bridge, layer2, with};
+use crate::case::Case;
+use crate::room::Room;
+use crate::{ip, snapshot, socket};
+
+pub const CASES: &[Case] = &[
+    Case::new("macspoofchk/a_frame_from_another_address_is_dropped", &["bridge 6", "issue 3"], dropped),
+    Case::new("macspoofchk/check_names_what_is_missing", &["bridge 8", "issue 3"], check),
+    Case::new("macspoofchk/rules_do_not_grow_with_ports", &["issue 3"], constant),
+];
+
+fn guarded() -> Value {
+    with(&bridge("1.1.0"), json!({"macspoofchk": true}))
+}
+
+/// Whether an answer comes within a time that is ample for one that comes at all.
+fn hears(room: &Room, from: &str, to: &str) -> Result<bool> {
+    Ok(room.inside(from, || socket::reach(to.parse()?, Duration::from_millis(400))).is_ok())
+}
+
+fn dropped(room: &Room) -> Result<()> {
+    add(room, &room.container("c1")?, &guarded())?;
+    // On the same bridge, and free to be whoever it likes.
+    add(room, &room.container("free")?, &bridge("1.1.0"))?;
+    for (id, may) in [("c1", false), ("free", true)] {
+        ensure!(hears(room, id, "10.1.2.1")?, "{id} with its own address");
+        let own = ip::link(Some(id), "eth0")?.map(|link| link["address"].clone()).unwrap_or_default();
+        let own = own.as_str().unwrap_or_default().to_owned();
+        ip::run_in(id, &["link", "set", "eth0", "address", "02:00:00:00:00:99"])?;
+        ensure!(hears(room, id, "10.1.2.1")? == may, "{id} with another address");
+        ip::run_in(id, &["link", "set", "eth0", "address", &own])?;
+        room.reach(id, "10.1.2.1")?;
+    }
+    Ok(())
+}
+
+fn check(room: &Room) -> Result<()> {
+    let config = with(&layer2("1.1.0"), json!({"macspoofchk": true}));
+    for (n, (harm, told)) in [
+        ("flush set bridge moor macs", "set bridge moor macs"),
+        ("flush set bridge moor ports", "set bridge moor ports"),
+        ("flush chain bridge moor macspoofchk", "rules of chain bridge moor macspoofchk"),
+        ("delete table bridge moor", "chain bridge moor macspoofchk: expected present, actual absent"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let container = room.container(&format!("c{n}"))?;
+        let result = add(room, &container, &config)?;
+        let checked = with(&config, json!({"prevResult": result}));
+        let check = || room.attach("bridge", "CHECK", &container).config(&checked).run();
+        check()?.silent()?;
+        super::masquerade::nft(harm)?;
+        check()?.error_with(999, told)?;
+        room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
+        ensure!(snapshot::rules()?.is_empty(), "after {harm}: {:#?}", snapshot::rules()?);
+    }
+    Ok(())
+}
+
+fn constant(room: &Room) -> Result<()> {
+    let rules =
+        || -> Result<usize> { Ok(snapshot::rules()?.iter().filter(|line| line.ends_with(" drop")).count()) };
+    for n in 0..5 {
+        add(room, &room.container(&format!("c{n}"))?, &guarded())?;
+        ensure!(rules()? == 1, "{:#?}", snapshot::rules()?);
+    }
+    Ok(())
+}
