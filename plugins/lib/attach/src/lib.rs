@@ -2,7 +2,9 @@
 //! whose they are, and how a drift is told. It is where `cni`, which knows no kernel, and `host`, which knows no CNI,
 //! meet; plugins with a link in a container use it beside these two.
 
+pub mod child;
 mod container;
+mod parent;
 
 use cni::{Error, Request};
 use host::piece::Drift;
@@ -10,6 +12,7 @@ use host::{Mac, Owner};
 use serde::Deserialize;
 
 pub use container::{addresses, routes};
+pub use parent::Parent;
 
 /// Whose the objects are that a request is about.
 pub fn owner(request: &Request) -> Owner {
@@ -48,16 +51,18 @@ pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
 /// CHECK's verdict on an attachment.
 ///
 /// # Errors
-/// Code 999, which names every drift.
+/// [`drifted`], if there is any drift.
 pub fn verdict(owner: &Owner, drifts: &[Drift]) -> Result<(), Error> {
-    if drifts.is_empty() {
-        return Ok(());
-    }
+    if drifts.is_empty() { Ok(()) } else { Err(drifted(owner, drifts)) }
+}
+
+/// The error that names every drift, code 999.
+pub fn drifted(owner: &Owner, drifts: &[Drift]) -> Error {
     let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Err(Error::internal(format!(
+    Error::internal(format!(
         "attachment {} of container {} has drifted: {}",
         owner.ifname,
         owner.container_id,
         drifts.join("; ")
-    )))
+    ))
 }

@@ -40,7 +40,9 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const NAME_MAX: usize = 15;
 /// linux/if.h.
 pub(super) const IFF_UP: u32 = 0x1;
+const IFF_LOOPBACK: u32 = 0x8;
 const IFF_PROMISC: u32 = 0x100;
+const IFF_LOWER_UP: u32 = 0x1_0000;
 
 /// A network interface, as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,16 @@ impl Link {
     /// Administratively up (IFF_UP).
     pub fn up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// A loopback link (IFF_LOOPBACK).
+    pub fn loopback(&self) -> bool {
+        self.flags & IFF_LOOPBACK != 0
+    }
+
+    /// Up, and what is below it carries packets (IFF_LOWER_UP).
+    pub fn carrier(&self) -> bool {
+        self.flags & IFF_LOWER_UP != 0
     }
 
     /// Somebody set the promiscuity flag (IFF_PROMISC); see also `promiscuity`.

@@ -6,6 +6,7 @@
 
 mod address;
 mod bridge;
+mod child;
 mod gateway;
 mod kernel;
 mod masquerade;
@@ -21,6 +22,7 @@ use crate::Result;
 
 pub use address::{Address, Announcement, Route, Settled, Up};
 pub use bridge::{Bridge, VlanLink};
+pub use child::{ChildKind, ChildLink, delete_child};
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
 pub use masquerade::Masquerade;
@@ -41,6 +43,8 @@ pub enum Piece {
     MacFilter(MacFilter),
     /// Addresses that the outside sees as the host's.
     Masquerade(Masquerade),
+    /// A macvlan or ipvlan link of a container.
+    Child(ChildLink),
     /// What the host veth is as a port of the bridge.
     Port(Port),
     /// The host's own link in a VLAN of the bridge.
@@ -108,6 +112,7 @@ impl Piece {
         match self {
             Self::Bridge(part) => part,
             Self::Veth(part) => part,
+            Self::Child(part) => part,
             Self::MacFilter(part) => part,
             Self::Masquerade(part) => part,
             Self::Port(part) => part,

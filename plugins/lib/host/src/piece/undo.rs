@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::Kernel;
+use crate::netlink::Netlink;
 use crate::{Owner, Result, rules};
 
 /// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.
 pub(super) enum Undo {
     /// Delete a link of the host that is this attachment's alone. By name: it is known before the index is.
     Link(String),
+    /// Delete a link of the container's that is this attachment's alone.
+    SandboxLink(String),
     /// Delete a link that others may have begun to use.
     SharedLink(String),
     /// Remove addresses from a link that others may have begun to use.
@@ -24,8 +27,9 @@ pub(super) enum Undo {
 pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
     for step in undo.into_iter().rev() {
         let _ = match step {
-            Undo::Link(name) => delete(kernel, &name, |_| true),
-            Undo::SharedLink(name) => delete(kernel, &name, |index| unused(kernel, index)),
+            Undo::Link(name) => delete(&kernel.host, &name, |_| true),
+            Undo::SandboxLink(name) => delete(&kernel.sandbox, &name, |_| true),
+            Undo::SharedLink(name) => delete(&kernel.host, &name, |index| unused(kernel, index)),
             Undo::SharedAddresses(index, nets) if unused(kernel, index) => {
                 nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
             }
@@ -37,9 +41,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
     }
 }
 
-fn delete(kernel: &Kernel, name: &str, may: impl FnOnce(u32) -> bool) -> Result<()> {
-    match kernel.host.link_by_name(name)? {
-        Some(link) if may(link.index) => kernel.host.delete_link(link.index),
+fn delete(netlink: &Netlink, name: &str, may: impl FnOnce(u32) -> bool) -> Result<()> {
+    match netlink.link_by_name(name)? {
+        Some(link) if may(link.index) => netlink.delete_link(link.index),
         _ => Ok(()),
     }
 }

@@ -1,0 +1,112 @@
+//! The configuration of an ipvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+
+use attach::Parent;
+use attach::child::Child;
+use cni::{AddResult, Code, Error, Request};
+use host::netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
+use host::piece::{ChildKind, Place};
+use serde::Deserialize;
+
+/// The keys as they are written. `null` and absent are the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    master: Option<String>,
+    mode: Option<String>,
+    flag: Option<String>,
+    mtu: Option<i64>,
+    link_in_container: Option<bool>,
+    enabledad: Option<bool>,
+    dns: Option<cni::DnsConf>,
+}
+
+/// What the configuration asks for, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The parent's name, if it is said.
+    pub master: Option<String>,
+    /// Where the parent is.
+    pub place: Place,
+    /// Mode and flag.
+    pub ipvlan: Ipvlan,
+    /// The MTU in bytes; 0 is the parent's.
+    pub mtu: i64,
+    /// Whether duplicates of IPv6 addresses are looked for.
+    pub dad: bool,
+    /// The IPAM plugin.
+    pub ipam: Option<String>,
+    /// In place of the IPAM plugin's.
+    pub dns: Option<cni::DnsConf>,
+}
+
+/// Where the addresses come from (ipvlan.md 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This IPAM plugin.
+    Ipam(String),
+    /// The plugins before this one.
+    Previous(Box<AddResult>),
+}
+
+impl Config {
+    /// Reads and checks all of it; nothing has been touched when this fails.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let conf: Conf = request.config()?;
+        let mode = named(&IpvlanMode::ALL, conf.mode.as_deref(), "unknown ipvlan mode")?;
+        let flag = named(&IpvlanFlag::ALL, conf.flag.as_deref(), "unknown ipvlan flag")?;
+        Ok(Self {
+            master: conf.master.filter(|name| !name.is_empty()),
+            place: if conf.link_in_container.unwrap_or(false) { Place::Sandbox } else { Place::Host },
+            ipvlan: Ipvlan { mode, flag },
+            // A negative one is ignored, as the reference has it.
+            mtu: conf.mtu.unwrap_or(0).max(0),
+            dad: conf.enabledad.unwrap_or(true),
+            ipam: attach::ipam_type(request)?,
+            dns: conf.dns,
+        })
+    }
+
+    /// The parent's name for ADD: the one that is said, else the only interface of the plugins before this one;
+    /// `None` is the link of the default route (ipvlan.md 3).
+    pub fn master(&self, previous: Option<&AddResult>) -> Result<Option<String>, Error> {
+        match (&self.master, previous) {
+            (Some(master), _) => Ok(Some(master.clone())),
+            (None, None) => Ok(None),
+            (None, Some(previous)) => match previous.interfaces.as_slice() {
+                [one] if !one.name.is_empty() => Ok(Some(one.name.clone())),
+                _ => {
+                    Err(Error::internal("chained master failure. PrevResult lacks a single named interface"))
+                }
+            },
+        }
+    }
+
+    /// Where ADD has its addresses from.
+    pub fn source(&self, previous: Option<AddResult>) -> Result<Source, Error> {
+        match (&self.ipam, previous) {
+            (Some(ipam), _) => Ok(Source::Ipam(ipam.clone())),
+            (None, Some(previous)) if !previous.ips.is_empty() => Ok(Source::Previous(Box::new(previous))),
+            (None, _) => Err(Error::internal("no plugin name provided").details(
+                "ipvlan needs addresses: from an IPAM plugin (ipam.type), or from a plugin before it",
+            )),
+        }
+    }
+
+    /// The attachment.
+    pub fn child(&self, parent: &Parent) -> Result<Child, Error> {
+        let kind = ChildKind::Ipvlan(self.ipvlan);
+        Ok(Child { kind, mac: None, mtu: parent.mtu_for(self.mtu)?, dad: self.dad })
+    }
+}
+
+/// The value of that name; the first one without a name.
+fn named<T: Copy>(all: &[(&'static str, T)], name: Option<&str>, unknown: &str) -> Result<T, Error> {
+    let name = name.unwrap_or_default();
+    let known = all.iter().find(|(known, _)| *known == name || name.is_empty());
+    known.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        let name: String = name.chars().take(64).collect();
+        Error::new(Code::InvalidConfig, format!("{unknown}: {name:?}"))
+            .details(format!("one of {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,98 @@
+//! `ipvlan`: gives a container a link on the wire of a link of the host, with that link's own MAC address.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use attach::{Parent, child};
+use cni::{AddResult, Command, Error, Plugin, Request};
+use host::NetNs;
+use host::piece::{Drift, Kernel, Place};
+
+use crate::config::{Config, Source};
+
+/// The plugin.
+pub struct Ipvlan;
+
+const DRIVER: &str = "ipvlan";
+
+impl Plugin for Ipvlan {
+    const NAME: &'static str = DRIVER;
+    const ABOUT: &'static str =
+        "gives a container addresses on a link of the host, with the same MAC address";
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        let previous = request.prev_result()?;
+        let config = Config::of(request)?;
+        let master = config.master(previous.as_ref())?;
+        let source = config.source(previous)?;
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        let parent = Parent::find(kernel.netlink(config.place), config.place, master.as_deref())?;
+        let child = config.child(&parent)?;
+        child::refuse_taken(&kernel, &request.ifname, DRIVER)?;
+        let ipam = match source {
+            Source::Previous(previous) => {
+                return child::add(request, &mut kernel, &child, &parent, *previous, config.dns.as_ref());
+            }
+            Source::Ipam(ipam) => ipam,
+        };
+        let result = request.delegate_add(&ipam)?;
+        let added = if result.ips.is_empty() {
+            Err(Error::internal("IPAM plugin returned missing IP config"))
+        } else {
+            child::add(request, &mut kernel, &child, &parent, result, config.dns.as_ref())
+        };
+        added.inspect_err(|_| {
+            // The ADD's own error is the one to tell.
+            let _ = request.delegate(&ipam, Command::Del);
+        })
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        if let Some(ipam) = &config.ipam {
+            request.delegate(ipam, Command::Check)?;
+        }
+        let previous =
+            request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
+        let master = match &config.master {
+            Some(master) => master.clone(),
+            None => master_of(&kernel, request, config.place)?,
+        };
+        let parent = Parent::find(kernel.netlink(config.place), config.place, Some(&master))?;
+        child::check(request, &mut kernel, &config.child(&parent)?, &parent, &previous)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        child::del(request, DRIVER)
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        child::gc(request)
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        match config.master.as_deref() {
+            // Behind another plugin, the master is what that one makes.
+            None if config.ipam.is_none() => Ok(()),
+            master => child::status(request, config.ipam.as_deref(), config.place, master),
+        }
+    }
+}
+
+/// The master that the container's link is on, for a configuration that does not name it: at CHECK time `prevResult`
+/// is the whole chain's and the default route may have moved, so the kernel is the one to know.
+fn master_of(kernel: &Kernel, request: &Request, place: Place) -> Result<String, Error> {
+    let missing = |what: String| {
+        let drift = Drift { what, expected: "present".into(), actual: "missing".into() };
+        attach::drifted(&attach::owner(request), &[drift])
+    };
+    let ifname = &request.ifname;
+    let link = kernel.netlink(Place::Sandbox).link_by_name(ifname)?;
+    let link = link.filter(|link| link.kind.as_deref() == Some(DRIVER));
+    let link = link.ok_or_else(|| missing(format!("ipvlan interface {ifname}")))?;
+    let master = kernel.netlink(place).link_by_index(link.peer_index.unwrap_or(0))?;
+    Ok(master.ok_or_else(|| missing(format!("master of {ifname}")))?.name)
+}

@@ -1,0 +1,5 @@
+//! The `ipvlan` executable.
+
+fn main() -> std::process::ExitCode {
+    cni::main(ipvlan::Ipvlan)
+}

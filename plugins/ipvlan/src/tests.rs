@@ -1,0 +1,130 @@
+//! Plans against golden files, and the configuration's faults; no root, no kernel.
+
+use attach::{Parent, child};
+use cni::{AddResult, Env, Interface, IpConfig, Request};
+use host::netlink::{IpvlanFlag, IpvlanMode};
+use host::piece::Place;
+use host::{Mac, Owner};
+
+use crate::config::{Config, Source};
+
+fn request(keys: &str) -> Request {
+    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", {keys}}}"#);
+    let env: Env = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/c1"),
+        ("CNI_IFNAME", "eth0"),
+        // ipvlan.md 2: never looked at.
+        ("CNI_ARGS", "MAC=02:00:00:00:00:09"),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ]
+    .into_iter()
+    .collect();
+    Request::parse(&env, stdin).unwrap()
+}
+
+fn config(keys: &str) -> Config {
+    Config::of(&request(keys)).unwrap()
+}
+
+fn parent() -> Parent {
+    let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+    Parent { name: "wan0".into(), place: Place::Host, mac, mtu: 1500, carrier: true }
+}
+
+fn addresses() -> AddResult {
+    let ip = |address: &str| IpConfig {
+        interface: Some(0),
+        address: cni::parse_cidr(address).unwrap(),
+        gateway: None,
+    };
+    AddResult { ips: vec![ip("10.1.2.3/24"), ip("fd00:1::3/64")], ..AddResult::default() }
+}
+
+/// Compares with `testdata/plans/ipvlan/<name>.txt`; `BLESS=1` in the environment writes it anew, to be reviewed.
+fn golden(name: &str, plan: &str) {
+    let path = format!("{}/../../testdata/plans/ipvlan/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, plan).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(expected, plan, "the plan differs from {path}");
+}
+
+#[test]
+fn an_l3_network_plans_the_link_and_its_addresses() {
+    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let child = config(r#""mode": "l3", "flag": "vepa", "mtu": 1400"#).child(&parent()).unwrap();
+    let result = addresses();
+    let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+    let plan = child::plan(&child, &owner, &parent(), &result, &own);
+    golden("l3", &plan.iter().map(|piece| format!("{piece:?}\n")).collect::<String>());
+}
+
+#[test]
+fn mode_and_flag_have_defaults() {
+    // ipvlan.md 2 and 12.
+    for (keys, mode, flag) in [
+        (r#""mode": """#, IpvlanMode::L2, IpvlanFlag::Bridge),
+        (r#""mode": "l2", "flag": null"#, IpvlanMode::L2, IpvlanFlag::Bridge),
+        (r#""mode": "l3", "flag": "private""#, IpvlanMode::L3, IpvlanFlag::Private),
+        (r#""mode": "l3s", "flag": "vepa""#, IpvlanMode::L3s, IpvlanFlag::Vepa),
+    ] {
+        let config = config(keys);
+        assert_eq!((config.ipvlan.mode, config.ipvlan.flag), (mode, flag), "{keys}");
+    }
+}
+
+#[test]
+fn the_master_is_named_or_the_chains_only_interface_or_the_default_routes() {
+    // ipvlan.md 3.
+    let named = |name: &str| Interface { name: name.into(), ..Interface::default() };
+    let with = |interfaces: Vec<Interface>| AddResult { interfaces, ..AddResult::default() };
+    let said = config(r#""master": "wan0""#);
+    assert_eq!(said.master(Some(&with(vec![]))).unwrap().as_deref(), Some("wan0"));
+    let unsaid = config(r#""master": """#);
+    assert_eq!(unsaid.master(None).unwrap(), None);
+    assert_eq!(unsaid.master(Some(&with(vec![named("bond0")]))).unwrap().as_deref(), Some("bond0"));
+    for interfaces in [vec![], vec![named("")], vec![named("a"), named("b")]] {
+        let error = unsaid.master(Some(&with(interfaces))).unwrap_err();
+        assert_eq!(error.msg, "chained master failure. PrevResult lacks a single named interface");
+    }
+}
+
+#[test]
+fn the_addresses_are_ipams_or_the_chains() {
+    // ipvlan.md 4.
+    let ipam = config(r#""ipam": {"type": "host-local"}"#);
+    assert_eq!(ipam.source(Some(addresses())).unwrap(), Source::Ipam("host-local".into()));
+    let chained = config(r#""ipam": {}"#);
+    assert_eq!(chained.source(Some(addresses())).unwrap(), Source::Previous(Box::new(addresses())));
+    for previous in [None, Some(AddResult::default())] {
+        assert_eq!(chained.source(previous).unwrap_err().msg, "no plugin name provided");
+    }
+}
+
+#[test]
+fn the_mtu_fits_the_master_and_a_negative_one_is_ignored() {
+    let mtu = |keys: &str| config(keys).child(&parent()).map(|child| child.mtu);
+    for (keys, bytes) in [(r#""mtu": 0"#, None), (r#""mtu": -5"#, None), (r#""mtu": 1500"#, Some(1500))] {
+        assert_eq!(mtu(keys).unwrap(), bytes, "{keys}");
+    }
+    let error = mtu(r#""mtu": 1501"#).unwrap_err();
+    assert_eq!((error.code, error.msg.as_str()), (7, "invalid MTU 1501, must be [0, master MTU(1500)]"));
+}
+
+#[test]
+fn faults_of_the_configuration_are_named() {
+    for (keys, code, text) in [
+        (r#""mode": "L2""#, 7, r#"unknown ipvlan mode: "L2""#),
+        (r#""mode": "bridge""#, 7, r#"unknown ipvlan mode: "bridge""#),
+        (r#""flag": "open""#, 7, r#"unknown ipvlan flag: "open""#),
+        (r#""master": 5"#, 999, "failed to load netconf: "),
+        (r#""mtu": "1500""#, 999, "failed to load netconf: "),
+    ] {
+        let error = Config::of(&request(keys)).unwrap_err();
+        assert_eq!(error.code, code, "{keys}: {error:?}");
+        assert!(error.msg.starts_with(text), "{keys}: {error:?}");
+    }
+}

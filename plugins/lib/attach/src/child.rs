@@ -1,0 +1,227 @@
+//! Attachments by a link stacked on a parent: what macvlan and ipvlan have in common.
+
+use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request};
+use host::netlink::Netlink;
+use host::piece::{self, ChildKind, ChildLink, Kernel, Piece, Place, Settled, Sysctl, Sysctls, Up};
+use host::{Mac, NetNs, NetNsError, Owner};
+use ipnetwork::IpNetwork;
+
+use crate::{Parent, ipam_type, mac_of, owner, verdict};
+
+/// What an attachment is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Its link.
+    pub kind: ChildKind,
+    /// The link's Ethernet address; `None`: the kernel's choice.
+    pub mac: Option<Mac>,
+    /// The link's MTU in bytes; `None`: the parent's.
+    pub mtu: Option<u32>,
+    /// Whether duplicates of IPv6 addresses are looked for.
+    pub dad: bool,
+}
+
+/// Everything that must exist, in the order in which it is made. `own` are the addresses of `result` that belong to
+/// the link. Pure.
+pub fn plan(
+    child: &Child,
+    owner: &Owner,
+    parent: &Parent,
+    result: &AddResult,
+    own: &[IpNetwork],
+) -> Vec<Piece> {
+    let ifname = &owner.ifname;
+    let mut pieces = vec![Piece::Child(ChildLink {
+        name: ifname.clone(),
+        parent: parent.name.clone(),
+        parent_place: parent.place,
+        kind: child.kind.clone(),
+        mac: child.mac,
+        mtu: child.mtu,
+        label: owner.label(),
+    })];
+    let ipv6 = own.iter().any(IpNetwork::is_ipv6);
+    pieces.extend(crate::addresses(ifname, own, child.dad));
+    if ipv6 && child.dad {
+        pieces.push(without_start_delay(ifname));
+    }
+    // Addresses first: the kernel announces those that are there as the link comes up (arp_notify, ndisc_notify), and
+    // an address that is looked for duplicates of when none was found.
+    pieces.push(Piece::Up(Up { place: Place::Sandbox, link: ifname.clone() }));
+    // Nothing can be looked for where no packet goes; the kernel does it when the parent has its carrier back.
+    if ipv6 && parent.carrier {
+        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: ifname.clone() }));
+    }
+    if !own.is_empty() {
+        pieces.extend(crate::routes(ifname, result));
+    }
+    pieces
+}
+
+/// The kernel waits up to a second before it looks for duplicates, lest machines that are switched on together all
+/// shout at once (RFC 4862, 5.4.2). Containers are not started by a light switch.
+fn without_start_delay(ifname: &str) -> Piece {
+    let key = format!("net/ipv6/conf/{ifname}/router_solicitation_delay");
+    Piece::Sysctls(Sysctls {
+        place: Place::Sandbox,
+        purpose: "failed to prepare the container for IPv6",
+        settings: vec![Sysctl { key, value: "0", required: false }],
+    })
+}
+
+/// Refuses a name that the container has already, before anybody is asked for an address.
+///
+/// # Errors
+/// There is one.
+pub fn refuse_taken(kernel: &Kernel, ifname: &str, driver: &str) -> Result<(), Error> {
+    match kernel.netlink(Place::Sandbox).link_by_name(ifname)? {
+        None => Ok(()),
+        Some(_) => Err(Error::internal(format!(
+            "failed to create {driver}: the container has an interface {ifname:?} already: file exists"
+        ))),
+    }
+}
+
+/// ADD, when everything is known: makes what the plan says. `result` is the IPAM plugin's, or empty for layer 2.
+///
+/// # Errors
+/// Whatever failed; the link is gone again, the lease is not.
+pub fn add(
+    request: &Request,
+    kernel: &mut Kernel,
+    child: &Child,
+    parent: &Parent,
+    mut result: AddResult,
+    dns: Option<&DnsConf>,
+) -> Result<AddResult, Error> {
+    let owner = owner(request);
+    // The configuration's word alone counts: the IPAM plugin's is dropped (macvlan.md 4, ipvlan.md 6).
+    result.dns = cni::Dns::default();
+    if let Some(dns) = dns {
+        dns.override_dns(&mut result);
+    }
+    for ip in &mut result.ips {
+        ip.interface = Some(0);
+        if let Some(gateway) = ip.gateway
+            && gateway.is_ipv4() != ip.address.is_ipv4()
+        {
+            let address = ip.address;
+            return Err(Error::internal(format!(
+                "the address {address} has a gateway of the other family, {gateway}"
+            )));
+        }
+    }
+    result.convertible_to(request.version)?;
+    let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
+    piece::apply(&plan(child, &owner, parent, &result, &own), kernel)?;
+    result.interfaces = vec![Interface {
+        name: owner.ifname,
+        mac: child.mac.or(parent.mac).map(|mac| mac.to_string()),
+        sandbox: Some(request.netns.clone()),
+        ..Interface::default()
+    }];
+    Ok(result)
+}
+
+/// CHECK of everything that ADD made.
+///
+/// # Errors
+/// Every drift; or `prevResult` does not speak of this attachment.
+pub fn check(
+    request: &Request,
+    kernel: &mut Kernel,
+    child: &Child,
+    parent: &Parent,
+    previous: &AddResult,
+) -> Result<(), Error> {
+    let owner = owner(request);
+    let named = |link: &&Interface| {
+        link.name == owner.ifname && link.sandbox.as_deref().is_some_and(|sandbox| !sandbox.is_empty())
+    };
+    let ours =
+        |link: &Interface| link.name == owner.ifname && link.sandbox.as_deref() == Some(&request.netns);
+    let Some(index) = previous.interfaces.iter().position(ours) else {
+        let sandbox = previous.interfaces.iter().find(named).and_then(|link| link.sandbox.as_deref());
+        return Err(Error::internal(format!(
+            "Sandbox in prevResult {} doesn't match configured netns: {}",
+            sandbox.unwrap_or("(none)"),
+            request.netns
+        )));
+    };
+    let told =
+        previous.interfaces.get(index).and_then(|link| link.mac.as_deref()).filter(|mac| !mac.is_empty());
+    let mac = mac_of(told);
+    if let (Some(told), None) = (told, mac) {
+        return Err(Error::internal(format!(
+            "prevResult gives {} no valid MAC address: {told:?}",
+            owner.ifname
+        )));
+    }
+    let own: Vec<IpNetwork> = previous
+        .ips
+        .iter()
+        .filter(|ip| ip.interface.is_none_or(|of| of == index))
+        .map(|ip| ip.address)
+        .collect();
+    let child = Child { mac, ..child.clone() };
+    verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own), kernel)?)
+}
+
+/// DEL: the link by its owner, then the lease; nothing else in the configuration is looked at.
+///
+/// # Errors
+/// The link could not be deleted, or the IPAM plugin's own.
+pub fn del(request: &Request, driver: &str) -> Result<(), Error> {
+    let ipam = ipam_type(request)?;
+    // The link first: an address is free when nobody can answer for it any more.
+    delete_link(request, driver)?;
+    match ipam {
+        Some(ipam) => request.delegate(&ipam, Command::Del),
+        None => Ok(()),
+    }
+}
+
+fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
+    if request.netns.is_empty() {
+        return Ok(());
+    }
+    let netns = match NetNs::open(&request.netns) {
+        Ok(netns) => netns,
+        // What is at the path now is not the container's namespace, so the link went with that.
+        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver)?)
+}
+
+/// GC: links live in their containers' namespaces and go with them, so there are only leases to collect.
+///
+/// # Errors
+/// The IPAM plugin's own.
+pub fn gc(request: &Request) -> Result<(), Error> {
+    match ipam_type(request)? {
+        Some(ipam) => request.delegate(&ipam, Command::Gc),
+        None => Ok(()),
+    }
+}
+
+/// STATUS: whether there is a usable parent of that name (`None` is the default route's), as far as it can be seen
+/// without a container, and what the IPAM plugin says.
+///
+/// # Errors
+/// Code 50, or the IPAM plugin's own.
+pub fn status(
+    request: &Request,
+    ipam: Option<&str>,
+    place: Place,
+    master: Option<&str>,
+) -> Result<(), Error> {
+    if place == Place::Host {
+        Parent::find(&Netlink::open()?, place, master)
+            .map_err(|error| Error { code: Code::NotAvailable as u32, ..error })?;
+    }
+    match ipam {
+        Some(ipam) => request.delegate(ipam, Command::Status),
+        None => Ok(()),
+    }
+}

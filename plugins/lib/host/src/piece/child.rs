@@ -1,0 +1,220 @@
+//! A macvlan or ipvlan link of a container, on a parent of the host's or of the container's own.
+
+use std::os::fd::AsFd;
+
+use super::{Drift, Kernel, Part, Place, Undo};
+use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Netlink, Stacked};
+use crate::{Error, Mac, NetNs, Owner, Result};
+
+/// A link that shares its parent's wire. It lives in the container's namespace and goes with it; the parent is left
+/// as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildLink {
+    /// Its name in the container.
+    pub name: String,
+    /// Name of its parent.
+    pub parent: String,
+    /// Where the parent is.
+    pub parent_place: Place,
+    /// What it is.
+    pub kind: ChildKind,
+    /// The Ethernet address to give it; `None` leaves it to the kernel: an ipvlan or a passthru macvlan has its
+    /// parent's.
+    pub mac: Option<Mac>,
+    /// MTU in bytes; `None` is the parent's.
+    pub mtu: Option<u32>,
+    /// Whose it is: [`Owner::label`], kept as its alias.
+    pub label: String,
+}
+
+/// What a [`ChildLink`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChildKind {
+    /// A macvlan: an Ethernet address of its own.
+    Macvlan {
+        /// Who may talk to whom.
+        mode: MacvlanMode,
+        /// Room for broadcasts that wait for delivery; `None` is the kernel's default.
+        bc_queue_len: Option<u32>,
+        /// Mode source: whose frames are taken in.
+        sources: Vec<Mac>,
+    },
+    /// An ipvlan: its parent's Ethernet address.
+    Ipvlan(Ipvlan),
+}
+
+impl ChildKind {
+    /// The driver's name, as [`Link::kind`] has it.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Macvlan { .. } => "macvlan",
+            Self::Ipvlan(_) => "ipvlan",
+        }
+    }
+
+    /// The names of mode and flag.
+    fn text(&self) -> String {
+        match self {
+            Self::Macvlan { mode, .. } => mode.name().into(),
+            Self::Ipvlan(Ipvlan { mode, flag }) => format!("{} {}", mode.name(), flag.name()),
+        }
+    }
+}
+
+impl Part for ChildLink {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let driver = self.kind.driver();
+        let failed = |error: Error| error.within(format!("failed to create {driver}"));
+        let parent = kernel.index(self.parent_place, &self.parent).map_err(failed)?;
+        let parent_netns_id = match self.parent_place {
+            Place::Host => Some(kernel.sandbox.make_netns_id(NetNs::current()?.as_fd()).map_err(failed)?),
+            Place::Sandbox => None,
+        };
+        let Self { mac, mtu, .. } = *self;
+        let link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu };
+        let made = match &self.kind {
+            ChildKind::Macvlan { mode, bc_queue_len, sources } => {
+                let macvlan = Macvlan { mode: *mode, bc_queue_len: *bc_queue_len, sources };
+                kernel.sandbox.create_macvlan(&link, &macvlan)
+            }
+            ChildKind::Ipvlan(ipvlan) => kernel.sandbox.create_ipvlan(&link, *ipvlan),
+        };
+        made.map_err(|error| self.refused(error))?;
+        undo.push(Undo::SandboxLink(self.name.clone()));
+        let index = kernel.index(Place::Sandbox, &self.name)?;
+        kernel.sandbox.set_link(index, &LinkChange { alias: Some(&self.label), ..LinkChange::default() })
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let mut drifts = Vec::new();
+        let parent = kernel.netlink(self.parent_place).link_by_name(&self.parent)?;
+        if parent.is_none() {
+            drifts.push(Drift::new(format!("master {}", self.parent), "present", "missing"));
+        }
+        let Some(link) = kernel.sandbox.link_by_name(&self.name)? else {
+            drifts.push(Drift::new(format!("interface {}", self.name), "present", "missing"));
+            return Ok(drifts);
+        };
+        let driver = self.kind.driver();
+        if link.kind.as_deref() != Some(driver) {
+            let kind = link.kind.as_deref().unwrap_or("no virtual link");
+            drifts.push(Drift::new(format!("kind of {}", self.name), driver, kind));
+            return Ok(drifts);
+        }
+        drifts.extend(self.kind_drifts(&link));
+        if let Some(mac) = self.mac {
+            let actual = link.mac.map_or_else(|| "none".into(), |mac| mac.to_string());
+            drifts.extend(Drift::unless_equal(
+                format!("MAC address of {}", self.name),
+                mac.to_string(),
+                actual,
+            ));
+        }
+        if let Some(mtu) = self.mtu {
+            drifts.extend(Drift::unless_equal(format!("MTU of {}", self.name), mtu, link.mtu));
+        }
+        if let Some(parent) = parent {
+            drifts.extend(self.parent_drift(kernel, &link, &parent)?);
+        }
+        Ok(drifts)
+    }
+}
+
+impl ChildLink {
+    /// What the errno of a refused creation means here.
+    fn refused(&self, error: Error) -> Error {
+        let driver = self.kind.driver();
+        let parent = &self.parent;
+        let passthru = matches!(self.kind, ChildKind::Macvlan { mode: MacvlanMode::Passthru, .. });
+        let why = match error.errno() {
+            Some(libc::EEXIST) => format!("the container has an interface {:?} already", self.name),
+            Some(libc::EBUSY) => format!(
+                "master {parent:?} cannot have {driver} links: it has links of the other kind (macvlan and ipvlan do \
+                 not share a master), or is a port of a bridge, bond or team"
+            ),
+            Some(libc::EINVAL) if passthru => format!(
+                "master {parent:?} cannot be passed through: it has a macvlan link already, and passthru takes it alone"
+            ),
+            Some(libc::EINVAL) => format!(
+                "master {parent:?} does not take the link: it has a passthru link, or is no Ethernet link, or its \
+                 MTU is below the one asked for"
+            ),
+            Some(libc::EOPNOTSUPP) => format!("this kernel has no {driver} (is its module installed?)"),
+            Some(libc::ENODEV) => format!("master {parent:?} has just gone away"),
+            _ => return error.within(format!("failed to create {driver}")),
+        };
+        error.within(format!("failed to create {driver}: {why}"))
+    }
+
+    fn kind_drifts(&self, link: &Link) -> Vec<Drift> {
+        let mut drifts = Vec::new();
+        let mut compare = |what: &str, expected: String, actual: String| {
+            drifts.extend(Drift::unless_equal(format!("{what} of {}", self.name), expected, actual));
+        };
+        match &self.kind {
+            ChildKind::Macvlan { mode, bc_queue_len, sources } => {
+                let Some(have) = &link.macvlan else { return drifts };
+                let actual = have.mode.map_or("unknown", MacvlanMode::name);
+                compare("macvlan mode", mode.name().into(), actual.into());
+                if let Some(length) = bc_queue_len {
+                    compare("broadcast queue length", length.to_string(), have.bc_queue_len.to_string());
+                }
+                compare("source addresses", list(sources), list(&have.sources));
+            }
+            ChildKind::Ipvlan(_) => {
+                let actual = link.ipvlan.map(|ipvlan| ChildKind::Ipvlan(ipvlan).text());
+                compare("ipvlan mode", self.kind.text(), actual.unwrap_or_else(|| "unknown".into()));
+            }
+        }
+        drifts
+    }
+
+    /// Whether the link is on that very parent.
+    fn parent_drift(&self, kernel: &Kernel, link: &Link, parent: &Link) -> Result<Option<Drift>> {
+        // On a parent that is such a link itself the kernel stacks on that one's parent (macvlan_common_newlink,
+        // ipvlan_link_new), which may be out of sight.
+        let real = match parent.kind.as_deref() {
+            Some(kind) if kind == self.kind.driver() => (parent.peer_index, parent.peer_netns_id),
+            _ => (Some(parent.index), None),
+        };
+        let (Some(index), None) = real else { return Ok(None) };
+        let place = match self.parent_place {
+            Place::Host => kernel.sandbox.netns_id(NetNs::current()?.as_fd())?,
+            Place::Sandbox => None,
+        };
+        if (link.peer_index, link.peer_netns_id) == (Some(index), place) {
+            return Ok(None);
+        }
+        let actual = match link.peer_index.filter(|_| link.peer_netns_id == place) {
+            Some(index) => kernel.netlink(self.parent_place).link_by_index(index)?.map(|link| link.name),
+            None => None,
+        };
+        let actual = actual.unwrap_or_else(|| "another interface".into());
+        Ok(Some(Drift::new(format!("master of {}", self.name), &self.parent, actual)))
+    }
+}
+
+/// Addresses in an order of their own.
+fn list(macs: &[Mac]) -> String {
+    let mut macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
+    macs.sort();
+    if macs.is_empty() { "none".into() } else { macs.join(" ") }
+}
+
+/// Deletes the owner's link of that driver from the container's namespace, where `sandbox` is. A link of that name
+/// that is of another kind, or that the label says is another owner's, stays.
+///
+/// # Errors
+/// The kernel could not be asked, or refused.
+pub fn delete_child(sandbox: &Netlink, owner: &Owner, driver: &str) -> Result<()> {
+    let Some(link) = sandbox.link_by_name(&owner.ifname)? else { return Ok(()) };
+    // One without a label is the reference's, or of an ADD that was killed before it could give it one.
+    let label = link.alias.as_deref().filter(|alias| alias.starts_with("moor/"));
+    if link.kind.as_deref() != Some(driver) || label.is_some_and(|label| label != owner.label()) {
+        return Ok(());
+    }
+    match sandbox.delete_link(link.index) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}

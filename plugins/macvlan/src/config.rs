@@ -1,0 +1,141 @@
+//! The configuration of a macvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+
+use attach::Parent;
+use attach::child::Child;
+use cni::{Code, Error, Request};
+use host::Mac;
+use host::netlink::MacvlanMode;
+use host::piece::{ChildKind, Place};
+use serde::Deserialize;
+
+/// The keys as they are written. `null` and absent are the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    master: Option<String>,
+    mode: Option<String>,
+    source_macs: Option<Vec<String>>,
+    mtu: Option<i64>,
+    mac: Option<String>,
+    bcqueuelen: Option<u32>,
+    link_in_container: Option<bool>,
+    enabledad: Option<bool>,
+    dns: Option<cni::DnsConf>,
+    runtime_config: Option<MacConf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MacConf {
+    mac: Option<String>,
+}
+
+/// What the configuration asks for, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The parent's name; `None` is the link of the default route.
+    pub master: Option<String>,
+    /// Where the parent is.
+    pub place: Place,
+    /// Who may talk to whom.
+    pub mode: MacvlanMode,
+    /// Mode source: whose frames are taken in.
+    pub sources: Vec<Mac>,
+    /// The MTU in bytes; 0 is the parent's.
+    pub mtu: i64,
+    /// The MAC address that is asked for.
+    pub mac: Option<Mac>,
+    /// Room for broadcasts that wait for delivery.
+    pub bc_queue_len: Option<u32>,
+    /// Whether duplicates of IPv6 addresses are looked for.
+    pub dad: bool,
+    /// The IPAM plugin; `None` is layer 2.
+    pub ipam: Option<String>,
+    /// In place of the IPAM plugin's.
+    pub dns: Option<cni::DnsConf>,
+}
+
+impl Config {
+    /// Reads and checks all of it; nothing has been touched when this fails.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let conf: Conf = request.config()?;
+        let invalid = |msg: String| Error::new(Code::InvalidConfig, msg);
+        let mode = mode(conf.mode.as_deref().unwrap_or_default())?;
+        let sources = conf.source_macs.unwrap_or_default();
+        if !sources.is_empty() && mode != MacvlanMode::Source {
+            return Err(invalid(format!("sourceMacs is for mode source, not for {}", mode.name())));
+        }
+        if sources.is_empty() && mode == MacvlanMode::Source {
+            return Err(invalid("mode source needs sourceMacs: whose frames are to be taken in".into()));
+        }
+        Ok(Self {
+            master: conf.master.filter(|name| !name.is_empty()),
+            place: if conf.link_in_container.unwrap_or(false) { Place::Sandbox } else { Place::Host },
+            mode,
+            sources: sources.iter().map(|text| mac(text)).collect::<Result<_, _>>()?,
+            mtu: conf.mtu.unwrap_or(0),
+            mac: wished_mac(request, conf.runtime_config, conf.mac)?,
+            // 0 leaves it to the kernel.
+            bc_queue_len: conf.bcqueuelen.filter(|length| *length != 0),
+            dad: conf.enabledad.unwrap_or(true),
+            ipam: attach::ipam_type(request)?,
+            dns: conf.dns,
+        })
+    }
+
+    /// The attachment. A passthru link has its parent's MAC address, whatever is asked for; else one is drawn here if
+    /// none is asked for.
+    pub fn child(&self, parent: &Parent) -> Result<Child, Error> {
+        let mac = match self.mode {
+            MacvlanMode::Passthru => None,
+            _ => Some(self.mac.map_or_else(Mac::random, Ok)?),
+        };
+        Ok(Child {
+            kind: ChildKind::Macvlan {
+                mode: self.mode,
+                bc_queue_len: self.bc_queue_len,
+                sources: self.sources.clone(),
+            },
+            mac,
+            mtu: parent.mtu_for(self.mtu)?,
+            dad: self.dad,
+        })
+    }
+}
+
+fn mode(name: &str) -> Result<MacvlanMode, Error> {
+    if name.is_empty() {
+        return Ok(MacvlanMode::Bridge);
+    }
+    let known = MacvlanMode::ALL.into_iter().find(|(known, _)| *known == name);
+    known.map(|(_, mode)| mode).ok_or_else(|| {
+        let name: String = name.chars().take(64).collect();
+        Error::new(Code::InvalidConfig, format!("unknown macvlan mode: {name:?}"))
+            .details("one of bridge, private, vepa, passthru, source")
+    })
+}
+
+/// `runtimeConfig.mac`, else `MAC` of CNI_ARGS, else `mac`; an empty one is none.
+fn wished_mac(
+    request: &Request,
+    runtime_config: Option<MacConf>,
+    configured: Option<String>,
+) -> Result<Option<Mac>, Error> {
+    // CNI_ARGS are those of an attachment; STATUS has none.
+    let from_env = request.args(&["MAC"])?.pop().map(|(_, mac)| mac);
+    let given = [runtime_config.and_then(|conf| conf.mac), from_env, configured];
+    given.into_iter().flatten().find(|mac| !mac.is_empty()).map(|text| mac(&text)).transpose()
+}
+
+fn mac(text: &str) -> Result<Mac, Error> {
+    let invalid = |why: &str| {
+        let text: String = text.chars().take(64).collect();
+        Error::new(Code::InvalidConfig, format!("invalid args {text} for MAC addr: {why}"))
+    };
+    let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;
+    // The kernel refuses both, after the lease is taken and with nothing but "Cannot assign requested address".
+    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+        return Err(invalid("a link's MAC address is neither zero nor a multicast address"));
+    }
+    Ok(mac)
+}

@@ -1,0 +1,76 @@
+//! `macvlan`: gives a container a link with a MAC address of its own on the wire of a link of the host.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use attach::{Parent, child};
+use cni::{AddResult, Command, Error, Plugin, Request};
+use host::NetNs;
+use host::piece::Kernel;
+
+use crate::config::Config;
+
+/// The plugin.
+pub struct Macvlan;
+
+const DRIVER: &str = "macvlan";
+
+impl Plugin for Macvlan {
+    const NAME: &'static str = DRIVER;
+    const ABOUT: &'static str = "gives a container a MAC address of its own on a link of the host";
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        let config = Config::of(request)?;
+        if config.ipam.is_none() {
+            AddResult::default().convertible_to(request.version)?;
+        }
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        let parent = parent(&config, &kernel)?;
+        let child = config.child(&parent)?;
+        child::refuse_taken(&kernel, &request.ifname, DRIVER)?;
+        let Some(ipam) = &config.ipam else {
+            let layer2 = AddResult::default();
+            return child::add(request, &mut kernel, &child, &parent, layer2, config.dns.as_ref());
+        };
+        let result = request.delegate_add(ipam)?;
+        let added = if result.ips.is_empty() {
+            Err(Error::internal("IPAM plugin returned missing IP config"))
+        } else {
+            child::add(request, &mut kernel, &child, &parent, result, config.dns.as_ref())
+        };
+        added.inspect_err(|_| {
+            // The ADD's own error is the one to tell.
+            let _ = request.delegate(ipam, Command::Del);
+        })
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        if let Some(ipam) = &config.ipam {
+            request.delegate(ipam, Command::Check)?;
+        }
+        let previous =
+            request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
+        let parent = parent(&config, &kernel)?;
+        child::check(request, &mut kernel, &config.child(&parent)?, &parent, &previous)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        child::del(request, DRIVER)
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        child::gc(request)
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        child::status(request, config.ipam.as_deref(), config.place, config.master.as_deref())
+    }
+}
+
+fn parent(config: &Config, kernel: &Kernel) -> Result<Parent, Error> {
+    Parent::find(kernel.netlink(config.place), config.place, config.master.as_deref())
+}

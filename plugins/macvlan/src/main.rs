@@ -1,0 +1,5 @@
+//! The `macvlan` executable.
+
+fn main() -> std::process::ExitCode {
+    cni::main(macvlan::Macvlan)
+}

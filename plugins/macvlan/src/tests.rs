@@ -1,0 +1,201 @@
+//! Plans against golden files, and the configuration's faults; no root, no kernel.
+
+use attach::{Parent, child};
+use cni::{AddResult, Env, Error, IpConfig, Request, Route};
+use host::netlink::MacvlanMode;
+use host::piece::Place;
+use host::{Mac, Owner};
+
+use crate::config::Config;
+
+fn request_with(keys: &str, args: &str) -> Request {
+    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "macvlan", {keys}}}"#);
+    let env: Env = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/c1"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_ARGS", args),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ]
+    .into_iter()
+    .collect();
+    Request::parse(&env, stdin).unwrap()
+}
+
+fn config(keys: &str) -> Config {
+    Config::of(&request_with(keys, "")).unwrap()
+}
+
+fn refusal(keys: &str) -> Error {
+    Config::of(&request_with(keys, "")).unwrap_err()
+}
+
+const PARENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+fn parent(carrier: bool) -> Parent {
+    Parent { name: "wan0".into(), place: Place::Host, mac: Some(PARENT), mtu: 1500, carrier }
+}
+
+fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
+    IpConfig {
+        interface: Some(0),
+        address: cni::parse_cidr(address).unwrap(),
+        gateway: gateway.map(|gateway| cni::parse_ip(gateway).unwrap()),
+    }
+}
+
+fn dual_stack() -> AddResult {
+    let default = Route {
+        dst: cni::parse_cidr("0.0.0.0/0").unwrap(),
+        gw: None,
+        mtu: 0,
+        advmss: 0,
+        priority: 0,
+        table: None,
+        scope: None,
+    };
+    AddResult {
+        ips: vec![ip("10.1.2.3/24", Some("10.1.2.1")), ip("fd00:1::3/64", None)],
+        routes: vec![default],
+        ..AddResult::default()
+    }
+}
+
+/// The plan, a piece a line.
+fn plan_of(keys: &str, parent: &Parent, result: &AddResult) -> String {
+    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let child = config(keys).child(parent).unwrap();
+    let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+    let plan = child::plan(&child, &owner, parent, result, &own);
+    plan.iter().map(|piece| format!("{piece:?}\n")).collect()
+}
+
+/// Compares with `testdata/plans/macvlan/<name>.txt`; `BLESS=1` in the environment writes it anew, to be reviewed.
+fn golden(name: &str, plan: &str) {
+    let path = format!("{}/../../testdata/plans/macvlan/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, plan).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(expected, plan, "the plan differs from {path}");
+}
+
+const MAC: &str = r#""mac": "02:00:00:00:00:03""#;
+
+#[test]
+fn a_dual_stack_network_plans_the_link_its_addresses_and_routes() {
+    golden("dual-stack", &plan_of(&format!(r#""mtu": 1400, {MAC}"#), &parent(true), &dual_stack()));
+}
+
+#[test]
+fn a_layer_2_network_plans_a_link_that_is_up() {
+    // macvlan.md 3.8: no addresses, no sysctls.
+    golden("layer2", &plan_of(MAC, &parent(true), &AddResult::default()));
+}
+
+#[test]
+fn a_parent_without_carrier_is_not_waited_for() {
+    // macvlan.md 5.6: still tentative without a carrier is success.
+    let plan = plan_of(MAC, &parent(false), &dual_stack());
+    assert!(plan.contains("Up(") && !plan.contains("Settled("), "{plan}");
+}
+
+#[test]
+fn duplicates_are_looked_for_unless_that_is_refused() {
+    assert!(plan_of(MAC, &parent(true), &dual_stack()).contains("dad: true"));
+    let plan = plan_of(&format!(r#""enabledad": false, {MAC}"#), &parent(true), &dual_stack());
+    assert!(!plan.contains("dad: true") && !plan.contains("router_solicitation_delay"), "{plan}");
+}
+
+#[test]
+fn the_mode_is_bridge_unless_said() {
+    for (keys, mode) in [
+        (r#""mode": """#, MacvlanMode::Bridge),
+        (r#""mode": null"#, MacvlanMode::Bridge),
+        (r#""mode": "bridge""#, MacvlanMode::Bridge),
+        (r#""mode": "private""#, MacvlanMode::Private),
+        (r#""MODE": "vepa""#, MacvlanMode::Vepa),
+        (r#""mode": "passthru""#, MacvlanMode::Passthru),
+        (r#""mode": "source", "sourceMacs": ["02:00:00:00:00:09"]"#, MacvlanMode::Source),
+    ] {
+        assert_eq!(config(keys).mode, mode, "{keys}");
+    }
+}
+
+#[test]
+fn a_passthru_link_has_its_parents_mac_address() {
+    let child = config(&format!(r#""mode": "passthru", {MAC}"#)).child(&parent(true)).unwrap();
+    assert_eq!(child.mac, None);
+}
+
+#[test]
+fn a_mac_address_is_drawn_when_none_is_asked_for() {
+    let mac = || config(r#""mode": "bridge""#).child(&parent(true)).unwrap().mac.unwrap();
+    assert_eq!(mac().0[0] & 3, 2, "locally administered, unicast");
+    assert_ne!(mac(), mac());
+}
+
+#[test]
+fn the_mac_address_comes_from_the_first_that_gives_one() {
+    // macvlan.md 2: runtimeConfig, then CNI_ARGS, then the configuration.
+    let args = "IgnoreUnknown=1;MAC=02-00-00-00-00-0B";
+    let last =
+        |keys: &str, args: &str| Config::of(&request_with(keys, args)).unwrap().mac.map(|mac| mac.0[5]);
+    let keys = r#""mac": "0200.0000.000c", "runtimeConfig": {"mac": "02:00:00:00:00:0a"}"#;
+    assert_eq!(last(keys, args), Some(0xa));
+    assert_eq!(last(r#""mac": "0200.0000.000c""#, args), Some(0xb));
+    assert_eq!(last(r#""mac": "0200.0000.000c", "runtimeConfig": {"mac": ""}"#, ""), Some(0xc));
+    assert_eq!(last(r#""mode": "bridge""#, ""), None);
+    // macvlan.md 2: keys of CNI_ARGS are case-sensitive.
+    let error = Config::of(&request_with(MAC, "mac=02:00:00:00:00:0b")).unwrap_err();
+    assert!(error.msg.contains("ARGS: unknown args"), "{error:?}");
+}
+
+#[test]
+fn the_mtu_fits_the_master() {
+    let mtu = |keys: &str| config(keys).child(&parent(true)).map(|child| child.mtu);
+    for (keys, bytes) in [
+        (r#""mtu": 0"#, None),
+        (r#""mtu": null"#, None),
+        (r#""mtu": 68"#, Some(68)),
+        (r#""mtu": 1500"#, Some(1500)),
+    ] {
+        assert_eq!(mtu(keys).unwrap(), bytes, "{keys}");
+    }
+    for bytes in ["-1", "67", "1501", "99999999999"] {
+        let error = mtu(&format!(r#""mtu": {bytes}"#)).unwrap_err();
+        assert_eq!(error.code, 7);
+        assert_eq!(error.msg, format!("invalid MTU {bytes}, must be [0, master MTU(1500)]"));
+    }
+}
+
+#[test]
+fn faults_of_the_configuration_are_named() {
+    for (keys, text) in [
+        (r#""mode": "Bridge""#, r#"unknown macvlan mode: "Bridge""#),
+        (r#""mode": "l2""#, "unknown macvlan mode"),
+        (r#""mac": "zz""#, "invalid args zz for MAC addr"),
+        (r#""mac": "01:00:5e:00:00:01""#, "multicast"),
+        (r#""mac": "00:00:00:00:00:00""#, "neither zero"),
+        (r#""runtimeConfig": {"mac": "02:00"}"#, "invalid args 02:00 for MAC addr"),
+        (r#""mode": "source""#, "mode source needs sourceMacs"),
+        (r#""sourceMacs": ["02:00:00:00:00:09"]"#, "sourceMacs is for mode source, not for bridge"),
+        (r#""mode": "source", "sourceMacs": ["x"]"#, "invalid args x for MAC addr"),
+    ] {
+        let error = refusal(keys);
+        assert_eq!(error.code, 7, "{keys}: {error:?}");
+        assert!(error.msg.contains(text), "{keys}: {error:?}");
+    }
+    for keys in [
+        r#""master": 5"#,
+        r#""mtu": "1500""#,
+        r#""mtu": 1.5"#,
+        r#""bcqueuelen": -1"#,
+        r#""linkInContainer": "yes""#,
+    ] {
+        let error = refusal(keys);
+        assert_eq!(error.code, 999, "{keys}: {error:?}");
+        assert!(error.msg.starts_with("failed to load netconf: "), "{keys}: {error:?}");
+    }
+}
