@@ -8,7 +8,9 @@ fn main() -> std::process::ExitCode {
     let members: Vec<Member> = vec![
         Member::new(&bridge::Bridge),
         Member::new::<host_local::HostLocal>(host_local),
+        Member::new(&ipvlan::Ipvlan),
         Member::new(&loopback::Loopback),
+        Member::new(&macvlan::Macvlan),
     ];
     cni::multicall(members.leak())
 }
