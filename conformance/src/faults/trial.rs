@@ -23,6 +23,8 @@ pub struct Target {
     pub verb: &'static str,
     /// Whether its IPAM delegate is hit instead of itself.
     pub delegate: bool,
+    /// Whether the configuration asks for packet rules.
+    pub rules: bool,
 }
 
 /// What is done to the process at a point.
@@ -46,25 +48,40 @@ pub enum Outcome {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 6] = [
-    Target { plugin: "bridge", verb: "ADD", delegate: false },
-    Target { plugin: "bridge", verb: "ADD", delegate: true },
-    Target { plugin: "bridge", verb: "DEL", delegate: false },
-    Target { plugin: "bridge", verb: "DEL", delegate: true },
-    Target { plugin: "host-local", verb: "ADD", delegate: false },
-    Target { plugin: "host-local", verb: "DEL", delegate: false },
+pub const TARGETS: [Target; 8] = [
+    Target::new("bridge", "ADD"),
+    Target { delegate: true, ..Target::new("bridge", "ADD") },
+    Target { rules: true, ..Target::new("bridge", "ADD") },
+    Target::new("bridge", "DEL"),
+    Target { delegate: true, ..Target::new("bridge", "DEL") },
+    Target { rules: true, ..Target::new("bridge", "DEL") },
+    Target::new("host-local", "ADD"),
+    Target::new("host-local", "DEL"),
 ];
 
 const ID: &str = "c1";
 
 impl Target {
+    const fn new(plugin: &'static str, verb: &'static str) -> Self {
+        Self { plugin, verb, delegate: false, rules: false }
+    }
+
     /// For jobs: `bridge/ADD/itself`.
     pub fn name(self) -> String {
-        format!("{}/{}/{}", self.plugin, self.verb, if self.delegate { "delegate" } else { "itself" })
+        let part = match (self.delegate, self.rules) {
+            (true, _) => "delegate",
+            (_, true) => "rules",
+            _ => "itself",
+        };
+        format!("{}/{}/{part}", self.plugin, self.verb)
     }
 
     fn config(self) -> Value {
-        if self.plugin == "bridge" { bridge(USUAL) } else { host_local(USUAL, "10.1.2.0/24") }
+        match self.plugin {
+            "bridge" if self.rules => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
+            "bridge" => bridge(USUAL),
+            _ => host_local(USUAL, "10.1.2.0/24"),
+        }
     }
 }
 
