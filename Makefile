@@ -14,7 +14,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff lint fmt tools test-vm tools-vm clean
+.PHONY: help build install demo test test-unit conformance faults diff bench lint fmt tools test-vm tools-vm clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ faults: ## an error and a SIGKILL at every system call that changes something
 
 diff: ## the same requests to ours and to the reference
 	bin/conformance diff --cni-path bin --against /usr/lib/cni
+
+bench: tools build ## what attachments cost: ours, the reference and the kernel alone, against testdata/budgets.json
+	bin/conformance bench --cni-path bin --against /usr/lib/cni $(BENCH)
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --all --check

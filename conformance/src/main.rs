@@ -1,6 +1,7 @@
 //! Judges a directory of CNI plugins. Every case runs in a room of its own (user, network, mount and pid namespaces,
 //! private `/run`, `/var/lib/cni`, `/etc/cni`), and the machine's own state is compared before and after.
 
+mod bench;
 mod case;
 mod cases;
 mod compare;
@@ -64,6 +65,9 @@ enum Verb {
         #[arg(long, value_name = "SUBSTR", default_value = "")]
         filter: String,
     },
+    /// Measure what attachments cost: ours, another suite's, and the kernel alone, in turns.
+    #[command(after_help = "Example: conformance bench --against /usr/lib/cni --filter host-local")]
+    Bench(BenchArgs),
     /// Two containers on one host, attached, measured, detached, seen.
     Demo(Common),
     /// Run a command as root under another kernel, in a virtual machine on this machine's own files.
@@ -79,6 +83,12 @@ enum Verb {
         #[command(flatten)]
         common: Common,
         names: Vec<String>,
+    },
+    /// Becomes a program that is traced; started by the benchmark itself.
+    #[command(name = "__traced", hide = true)]
+    Traced {
+        /// The program.
+        program: PathBuf,
     },
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]
@@ -123,6 +133,33 @@ struct RunArgs {
     /// Print the names and clauses of the cases and stop.
     #[arg(long)]
     list: bool,
+    /// How to print the outcomes.
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    report: Report,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The other suite.
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
+    against: PathBuf,
+    /// Only the scenarios whose name holds this text.
+    #[arg(long, value_name = "SUBSTR", default_value = "")]
+    filter: String,
+    /// How often every scenario is run by everybody, at most.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    rounds: usize,
+    /// No new round of a scenario after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
+    seconds: u64,
+    /// Also among 100 and 1,000 attachments, and among 10,000 and 60,000 leases.
+    #[arg(long)]
+    scale: bool,
+    /// Also 1, 10 and 100 at once.
+    #[arg(long)]
+    parallel: bool,
     /// How to print the outcomes.
     #[arg(long, value_enum, default_value_t = Report::Text)]
     report: Report,
@@ -197,6 +234,8 @@ fn main() -> ExitCode {
         Verb::Guest { common, names } => {
             common.grounds().and_then(|grounds| vm::lane::guest(&grounds, &names))
         }
+        Verb::Bench(args) => bench(&args),
+        Verb::Traced { program } => bench::peak::become_traced(&program),
         Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
         Verb::Room(args) => room::job::start(&args.into()),
     };
@@ -234,6 +273,26 @@ fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>)
             "This machine's own links, addresses, routes, sysctls and files are as they were before."
         ),
         _ => println!("This machine's own state changed:{}", room::shown(&touched)),
+    }
+    Ok(held && touched.is_empty())
+}
+
+fn bench(args: &BenchArgs) -> Result<bool> {
+    let options = bench::Options {
+        filter: args.filter.clone(),
+        rounds: args.rounds,
+        seconds: args.seconds,
+        scale: args.scale,
+        parallel: args.parallel,
+        json: matches!(args.report, Report::Json),
+    };
+    let grounds = args.common.grounds()?;
+    let grounds = runner::Grounds { reference: args.against.clone(), ..grounds };
+    let before = snapshot::machine()?;
+    let held = bench::run(&grounds, &options)?;
+    let touched = diff::lines(&before, &snapshot::machine()?);
+    if !touched.is_empty() {
+        eprintln!("This machine's own state changed:{}", room::shown(&touched));
     }
     Ok(held && touched.is_empty())
 }

@@ -1,5 +1,6 @@
 //! The cases, one file per topic. A new one is a function and one line in its topic's list.
 
+mod bench;
 mod bridge_check;
 mod bridge_del;
 mod bridge_gateway;
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Case> {
         interop::CASES,
         loopback::CASES,
         conflists::CASES,
+        bench::CASES,
     ]
     .into_iter()
     .flat_map(cases_of)

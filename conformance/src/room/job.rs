@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Room, enter};
 use crate::need::Need;
-use crate::{cases, compare, demo, faults};
+use crate::{bench, cases, compare, demo, faults};
 
 /// How many of the last calls a failure shows.
 const CALLS_SHOWN: usize = 3;
@@ -43,6 +43,9 @@ pub fn start(job: &Job) -> Result<bool> {
         "demo" => demo::run(&room),
         "answer" => compare::answer_job(&room, name).map(|()| true),
         "points" => faults::points_job(&room, name).map(|()| true),
+        "bench" => bench::scenario_job(&room, name).map(|()| true),
+        "bench-scale" => bench::scale_job(&room, name).map(|()| true),
+        "bench-parallel" => bench::parallel_job(&room, name).map(|()| true),
         "fault" => Ok(shown(&room, faults::trial_job(&room, name))),
         "case" => {
             let case = cases::all().into_iter().find(|case| case.name == name);

@@ -1,0 +1,181 @@
+//! Who is measured: a suite of plugins, or the kernel alone.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::scenario::{Scenario, VERBS, network};
+use super::shot::{Sample, Shot};
+use crate::cases::with;
+use crate::room::Room;
+use crate::room::netns::Container;
+
+/// The names in tables and reports.
+pub const OURS: &str = "ours";
+/// The same plugins as one executable, whose delegates are in its own process.
+pub const MOOR: &str = "moor";
+/// The suite that ours is measured against.
+pub const REFERENCE: &str = "reference";
+/// The kernel's own work.
+pub const FLOOR: &str = "floor";
+/// A process that does next to nothing.
+pub const START: &str = "process start";
+
+/// A suite in a room, with a network of its own.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// Its name.
+    pub name: &'static str,
+    /// Where its executables are.
+    pub dir: PathBuf,
+    /// Tells its network from the others'.
+    pub slot: u8,
+}
+
+/// An attachment by a contender.
+pub struct Attachment<'a> {
+    /// Whose.
+    pub contender: &'a Contender,
+    /// What of.
+    pub scenario: Scenario,
+    /// Which container.
+    pub container: &'a Container,
+    /// The interface in it.
+    pub ifname: String,
+    /// The result of ADD.
+    pub result: Option<Value>,
+}
+
+impl Contender {
+    /// The suites that a room measures: ours, `moor` when it lies beside ours, and the reference.
+    pub fn all(room: &Room) -> Result<Vec<Self>> {
+        let mut all = vec![Self { name: OURS, dir: room.suite.clone(), slot: 0 }];
+        let moor = room.suite.join("moor");
+        if moor.is_file() && identity(&moor)? != identity(&room.suite.join("loopback"))? {
+            let dir = room.scratch("moor");
+            std::fs::create_dir_all(&dir)?;
+            // moor holds what the suite has as single executables.
+            for entry in std::fs::read_dir(&room.suite)? {
+                let name = entry?.file_name();
+                let link = dir.join(&name);
+                symlink(&moor, &link).with_context(|| format!("link {}", link.display()))?;
+            }
+            all.push(Self { name: MOOR, dir, slot: 1 });
+        }
+        all.push(Self { name: REFERENCE, dir: room.reference.clone(), slot: 2 });
+        Ok(all)
+    }
+
+    /// Bytes of the executables that take part, each file once.
+    pub fn bytes(&self, scenario: Scenario) -> Result<u64> {
+        let mut files = vec![];
+        for name in scenario.executables() {
+            let file = identity(&self.dir.join(name))?;
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        Ok(files.iter().map(|(.., size)| size).sum())
+    }
+
+    /// An attachment that has not been made yet.
+    pub fn attachment<'a>(
+        &'a self,
+        scenario: Scenario,
+        container: &'a Container,
+        ifname: &str,
+    ) -> Attachment<'a> {
+        Attachment { contender: self, scenario, container, ifname: ifname.to_owned(), result: None }
+    }
+
+    /// A process that only answers VERSION.
+    pub fn start(&self) -> Shot {
+        let env = vec![("CNI_COMMAND".into(), "VERSION".into())];
+        let input = r#"{"cniVersion": "1.0.0"}"#.to_owned();
+        Shot { program: self.dir.join("loopback"), env, input, tag: "start".into() }
+    }
+}
+
+/// Device, inode and size of what a path leads to.
+pub fn identity(path: &Path) -> Result<(u64, u64, u64)> {
+    let found = path.metadata().with_context(|| format!("look at {}", path.display()))?;
+    Ok((found.dev(), found.ino(), found.len()))
+}
+
+impl Attachment<'_> {
+    /// The configurations of a verb, in the order in which the plugins are called for it.
+    fn configs(&self, verb: &str) -> Vec<Value> {
+        let mut chain = self.scenario.chain(self.contender.slot);
+        if verb == "DEL" {
+            chain.reverse();
+        }
+        chain
+    }
+
+    /// One plugin's call.
+    fn shot(&self, config: &Value, previous: Option<&Value>, verb: &str) -> Result<Shot> {
+        let plugin = config["type"].as_str().context("a configuration has a type")?;
+        let config = match previous {
+            Some(result) => with(config, serde_json::json!({"prevResult": result})),
+            None => config.clone(),
+        };
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+        let env: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), path),
+            ("CNI_COMMAND".into(), verb.into()),
+            ("CNI_PATH".into(), self.contender.dir.clone().into()),
+            ("CNI_CONTAINERID".into(), self.container.id.clone().into()),
+            ("CNI_NETNS".into(), self.container.path.clone().into()),
+            ("CNI_IFNAME".into(), self.ifname.clone().into()),
+        ];
+        let tag = format!("{}.{}.{}", network(self.contender.slot), self.container.id, self.ifname);
+        Ok(Shot { program: self.contender.dir.join(plugin), env, input: config.to_string(), tag })
+    }
+
+    /// Runs a verb over the chain; `each` runs one call. Results are passed on as a runtime does (C-041).
+    pub fn each(&mut self, verb: &str, mut each: impl FnMut(&Shot) -> Result<Option<Value>>) -> Result<()> {
+        let mut passed = if verb == "ADD" { None } else { self.result.clone() };
+        for config in self.configs(verb) {
+            let said = each(&self.shot(&config, passed.as_ref(), verb)?)
+                .with_context(|| format!("{} {verb}", self.contender.name))?;
+            if verb == "ADD" {
+                passed = said;
+            }
+        }
+        self.result = if verb == "DEL" { None } else { passed };
+        Ok(())
+    }
+
+    /// Runs a verb, timed.
+    pub fn run(&mut self, verb: &str) -> Result<Sample> {
+        let mut whole = Sample::default();
+        self.each(verb, |shot| {
+            let (sample, said) = shot.fire()?;
+            whole += sample;
+            Ok(said)
+        })?;
+        Ok(whole)
+    }
+
+    /// The single call of a verb of a chain of one, to be started by somebody else.
+    pub fn only_shot(&self, verb: &str) -> Result<Shot> {
+        let configs = self.configs(verb);
+        self.shot(configs.first().context("an empty chain")?, self.result.as_ref(), verb)
+    }
+
+    /// Every verb once, untimed: those that do not work, and why. ADD and DEL must.
+    pub fn rehearse(&mut self) -> Result<Option<String>> {
+        let [add, check, del] = VERBS;
+        if let Err(error) = self.run(add) {
+            // Whatever a broken ADD has left would be in the others' way.
+            self.run(del).ok();
+            return Err(error);
+        }
+        let trouble = self.run(check).err().map(|error| format!("{error:#}"));
+        self.run(del)?;
+        Ok(trouble)
+    }
+}

@@ -1,0 +1,120 @@
+//! What noise cannot change: system calls, child processes, peak memory, bytes. Never counted while timing.
+
+use std::ffi::OsString;
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::contender::{Attachment, Contender};
+use super::peak;
+use super::scenario::{Scenario, VERBS};
+use super::shot::Shot;
+use crate::room::Room;
+use crate::room::netns::Container;
+
+/// The counts of one verb over one chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// System calls of all its processes.
+    pub system_calls: u64,
+    /// Processes that its plugins started (programs that were executed, not threads).
+    pub child_processes: u64,
+    /// Peak resident memory of its largest process, in KiB.
+    pub peak_kib: u64,
+    /// Bytes of the executables that take part, each file once.
+    pub executable_bytes: u64,
+}
+
+/// Counts every verb of a scenario, in the order of [`VERBS`]; CHECK only when it works.
+pub fn count(
+    room: &Room,
+    contender: &Contender,
+    scenario: Scenario,
+    container: &Container,
+    checks: bool,
+) -> Result<Vec<(String, Counts)>> {
+    let mut counts: Vec<(String, Counts)> = vec![];
+    let mut attachment = contender.attachment(scenario, container, "eth0");
+    let verbs = || VERBS.into_iter().filter(|verb| checks || *verb != "CHECK");
+    for verb in verbs() {
+        let mut count = Counts { executable_bytes: contender.bytes(scenario)?, ..Counts::default() };
+        under_strace(room, &mut attachment, verb, &mut count)?;
+        counts.push((verb.to_owned(), count));
+    }
+    let traced: Vec<OsString> = vec![std::env::current_exe()?.into(), "__traced".into()];
+    for (verb, (_, count)) in verbs().zip(&mut counts) {
+        attachment.each(verb, |shot| {
+            let (succeeded, peak) = peak::of(shot.command(&traced)?)?;
+            ensure!(succeeded, "{} {verb} fails when it is traced", shot.program.display());
+            count.peak_kib = count.peak_kib.max(peak);
+            shot.printed()
+        })?;
+    }
+    Ok(counts)
+}
+
+fn under_strace(room: &Room, attachment: &mut Attachment<'_>, verb: &str, count: &mut Counts) -> Result<()> {
+    let summary = room.scratch("strace.summary");
+    let wrapper: Vec<OsString> = ["strace", "-f", "-c", "-qq", "-o"]
+        .into_iter()
+        .map(Into::into)
+        .chain([summary.clone().into()])
+        .collect();
+    attachment.each(verb, |shot: &Shot| {
+        let status = shot.command(&wrapper)?.status().context("start strace")?;
+        let answer = shot.answer(status)?;
+        let (calls, programs) = totals(&fs::read_to_string(&summary).context("read strace's summary")?)?;
+        count.system_calls += calls;
+        // The first is the plugin itself.
+        count.child_processes += programs.saturating_sub(1);
+        Ok(answer)
+    })
+}
+
+/// All calls, and the programs that were executed, in a summary of `strace -c`: a row is `% time`, seconds, usecs per
+/// call, calls, errors if there were any, name.
+fn totals(summary: &str) -> Result<(u64, u64)> {
+    let (mut calls, mut programs) = (0, 0);
+    for line in summary.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (Some(name), Some(Ok(count))) = (words.last(), words.get(3).map(|word| word.parse::<u64>()))
+        else {
+            continue;
+        };
+        if *name == "total" {
+            continue;
+        }
+        calls += count;
+        if *name == "execve" {
+            let failed =
+                if words.len() == 6 { words[4].parse::<u64>().context("errors of execve")? } else { 0 };
+            programs += count - failed;
+        }
+    }
+    ensure!(programs > 0, "strace's summary names no execve: {summary}");
+    Ok((calls, programs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::totals;
+
+    #[test]
+    fn failed_executions_are_calls_but_no_programs() {
+        let summary = "\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 50.00    0.000100          50         4         2 execve
+ 50.00    0.000100          10        10           read
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000200          14        14         2 total
+";
+        assert_eq!(totals(summary).unwrap(), (14, 2));
+    }
+
+    #[test]
+    fn an_empty_summary_is_an_error() {
+        assert!(totals("").is_err());
+    }
+}

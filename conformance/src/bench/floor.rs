@@ -1,0 +1,151 @@
+//! The floor: what the kernel's own work costs, when one process that holds everything open asks for it.
+//!
+//! The harness never looks at anything through the suite's library; here it does not look, it asks for work. Whose
+//! netlink messages these are makes no difference to what the kernel needs for them.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use host::netlink::{LinkChange, Netlink, NewAddress, NewBridge, Route, Veth, VethPeer};
+use host::{Mac, NetNs};
+use ipnetwork::IpNetwork;
+use nix::time::{ClockId, clock_gettime};
+
+use super::scenario::{CROWD, Scenario, network};
+use super::shot::Sample;
+use crate::room::netns::Container;
+use crate::store;
+
+/// Its place among the contenders' networks.
+const SLOT: u8 = 3;
+
+/// The ends of its veth pair.
+const NAME: &str = "vethfloor";
+const IFNAME: &str = "eth0";
+
+/// Interface index of `lo` (the kernel makes it first).
+const LO: u32 = 1;
+
+/// A process's open handles, and what it makes with them.
+pub struct Floor {
+    scenario: Scenario,
+    host: Netlink,
+    inside: Netlink,
+    netns: NetNs,
+    bridge: u32,
+    addresses: Option<[IpNetwork; 2]>,
+    lease: PathBuf,
+}
+
+impl Floor {
+    /// Opens everything for attachments of a container. None: the kernel's work for this scenario is not written down
+    /// here.
+    pub fn new(scenario: Scenario, container: &Container) -> Result<Option<Self>> {
+        // A masquerade or a published port is one element of a set, some microseconds for who holds the socket open:
+        // nothing beside the links. So these share the floor of what they stand on.
+        let addressed = match scenario {
+            Scenario::Loopback | Scenario::Layer2 => false,
+            Scenario::Bridge | Scenario::Masquerade | Scenario::Portmap | Scenario::Crowded => true,
+            Scenario::Macvlan => return Ok(None),
+        };
+        let bridge = if scenario == Scenario::Crowded { CROWD.to_owned() } else { network(SLOT) };
+        Self::on(scenario, container, &bridge, addressed).map(Some)
+    }
+
+    fn on(scenario: Scenario, container: &Container, bridge: &str, addressed: bool) -> Result<Self> {
+        let host = Netlink::open()?;
+        let netns = NetNs::open(&container.path)?;
+        let inside = Netlink::open_in(&netns)?;
+        let mut index = host.link_by_name(bridge)?.map(|link| link.index);
+        if index.is_none() && scenario != Scenario::Loopback {
+            let new = NewBridge {
+                name: bridge,
+                mac: Some(Mac::random()?),
+                mtu: None,
+                vlan_filtering: false,
+                up: true,
+            };
+            host.create_bridge(&new)?;
+            index = host.link_by_name(bridge)?.map(|link| link.index);
+        }
+        let address = |last: u8| IpNetwork::new(IpAddr::from([10, 100 + SLOT, 0, last]), 16);
+        let addresses = if addressed { Some([address(2)?, address(1)?]) } else { None };
+        fs::create_dir_all(store::NET)?;
+        let lease = PathBuf::from(store::NET).join("lease-of-the-floor");
+        Ok(Self { scenario, host, inside, netns, bridge: index.unwrap_or(0), addresses, lease })
+    }
+
+    /// The kernel's part of a verb, timed.
+    pub fn run(&self, verb: &str) -> Result<Sample> {
+        let before = processor_ms()?;
+        let began = Instant::now();
+        match (verb, self.scenario) {
+            ("ADD", Scenario::Loopback) => self.lo(true),
+            ("ADD", _) => self.add(),
+            ("CHECK", _) => self.check(),
+            (_, Scenario::Loopback) => self.lo(false),
+            (..) => self.del(),
+        }
+        .with_context(|| format!("floor {verb}"))?;
+        let wall_ms = began.elapsed().as_secs_f64() * 1e3;
+        Ok(Sample { wall_ms, cpu_ms: processor_ms()? - before })
+    }
+
+    fn lo(&self, up: bool) -> Result<()> {
+        Ok(self.inside.set_link(LO, &LinkChange { up: Some(up), ..LinkChange::default() })?)
+    }
+
+    fn add(&self) -> Result<()> {
+        use std::os::fd::AsFd;
+        if self.addresses.is_some() {
+            fs::write(&self.lease, store::content(NAME, IFNAME))?;
+        }
+        let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
+        let veth = Veth { name: NAME, mac: None, mtu: None, master: Some(self.bridge), up: true, peer };
+        self.host.create_veth(&veth)?;
+        let index = self.inside.link_by_name(IFNAME)?.context("the new link is gone")?.index;
+        if let Some([net, _]) = self.addresses {
+            self.inside.add_address(&NewAddress { index, net, nodad: true })?;
+        }
+        self.inside.set_link(index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+        if let Some([_, gateway]) = self.addresses {
+            let mut route = Route::new(IpNetwork::new(IpAddr::from([0; 4]), 0)?);
+            route.gateway = Some(gateway.ip());
+            route.index = Some(index);
+            self.inside.add_route(&route, true)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.scenario == Scenario::Loopback {
+            self.inside.link_by_index(LO)?.context("no lo")?;
+            return Ok(());
+        }
+        self.host.link_by_name(NAME)?.context("no host end")?;
+        let index = self.inside.link_by_name(IFNAME)?.context("no container end")?.index;
+        if self.addresses.is_some() {
+            self.inside.addresses(Some(index))?;
+            self.inside.routes(Some(index), None)?;
+            fs::read(&self.lease)?;
+        }
+        Ok(())
+    }
+
+    fn del(&self) -> Result<()> {
+        if self.addresses.is_some() {
+            fs::remove_file(&self.lease)?;
+        }
+        let index = self.host.link_by_name(NAME)?.context("the host end is gone")?.index;
+        Ok(self.host.delete_link(index)?)
+    }
+}
+
+/// Processor time of this thread, milliseconds. Of a thread that runs, getrusage only knows what the last tick saw.
+fn processor_ms() -> Result<f64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("read the thread's clock")?;
+    Ok(time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6)
+}

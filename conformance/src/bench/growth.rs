@@ -1,0 +1,110 @@
+//! `--scale`: the same attachment among many others and among many leases.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use host::netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
+use host::{Mac, NetNs};
+use serde::Serialize;
+
+use super::contender::{FLOOR, OURS};
+use super::measure::{Measured, Series, Span, measure};
+use super::scenario::{CROWD, Scenario, network};
+use super::stats::{Ratio, median};
+use crate::room::Room;
+use crate::store;
+
+/// Where it is measured: its name, live attachments, leases. The first is what the others are held against. A Linux
+/// bridge takes 1,023 ports.
+pub const POINTS: [(&str, u32, u32); 5] = [
+    ("1 attachment", 1, 1),
+    ("100 attachments", 100, 100),
+    ("1,000 attachments", 1000, 1000),
+    ("10,000 leases", 1, 10_000),
+    ("60,000 leases", 1, 60_000),
+];
+
+/// A point costs seconds to prepare; its rounds are few.
+const SPAN: Span = Span { rounds: 25, time: Duration::from_secs(20) };
+
+/// How a verb of ours has grown at a point.
+#[derive(Clone, Debug, Serialize)]
+pub struct Growth {
+    /// The point.
+    pub point: &'static str,
+    /// The verb.
+    pub verb: &'static str,
+    /// Its time less what the kernel's own work has grown by, to its time at the first point.
+    pub beyond_the_kernel: Option<Ratio>,
+}
+
+/// The job of a point's room.
+pub fn job(room: &Room, name: &str) -> Result<Measured> {
+    let (_, attachments, leases) = POINTS
+        .into_iter()
+        .find(|(known, ..)| *known == name)
+        .with_context(|| format!("no point is called {name}"))?;
+    crowd(room, attachments)?;
+    for slot in 0..3 {
+        write_leases(slot, leases)?;
+    }
+    measure(room, Scenario::Crowded, SPAN)
+}
+
+/// Attachments that nobody measures: veth pairs on the bridge, all their far ends up in one namespace.
+fn crowd(room: &Room, attachments: u32) -> Result<()> {
+    let container = room.container("crowd")?;
+    let netns = NetNs::open(&container.path)?;
+    let (host, inside) = (Netlink::open()?, Netlink::open_in(&netns)?);
+    let bridge =
+        NewBridge { name: CROWD, mac: Some(Mac::random()?), mtu: None, vlan_filtering: false, up: true };
+    host.create_bridge(&bridge)?;
+    let master = host.link_by_name(CROWD)?.map(|link| link.index);
+    for number in 1..=attachments {
+        let (name, far) = (format!("crowd.{number}"), format!("eth{number}"));
+        let peer = VethPeer { name: &far, mac: None, mtu: None, netns: Some(netns.as_fd()) };
+        host.create_veth(&Veth { name: &name, mac: None, mtu: None, master, up: true, peer })?;
+        let index = inside.link_by_name(&far)?.context("a far end is gone")?.index;
+        inside.set_link(index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+    }
+    Ok(())
+}
+
+/// The leases of a network's others, from its first free address on, as if given in turn.
+fn write_leases(slot: u8, leases: u32) -> Result<()> {
+    let dir = format!("/var/lib/cni/networks/{}", network(slot));
+    let mut last = String::new();
+    for number in 2..leases + 2 {
+        let [.., high, low] = number.to_be_bytes();
+        last = format!("10.{}.{high}.{low}", 100 + u16::from(slot));
+        store::write(&dir, &last, &store::content(&format!("other{number}"), "eth0"))?;
+    }
+    store::write(&dir, "last_reserved_ip.0", &last).map(drop)
+}
+
+/// Holds every point against the first.
+pub fn compare(points: &[(&'static str, Measured)]) -> Vec<Growth> {
+    let Some(((_, alone), others)) = points.split_first() else { return vec![] };
+    let mut growth = vec![];
+    for (point, measured) in others {
+        for verb in ["ADD", "DEL"] {
+            let beyond_the_kernel = beyond(alone, measured, verb);
+            growth.push(Growth { point, verb, beyond_the_kernel });
+        }
+    }
+    growth
+}
+
+/// The points were not measured in turns, so the noise is what the halves of the point's own run disagree by.
+fn beyond(alone: &Measured, measured: &Measured, verb: &str) -> Option<Ratio> {
+    let wall = |of: &Measured, contender: &str| of.find(contender, verb).map(Series::wall);
+    let (ours, kernel) = (wall(measured, OURS)?, wall(measured, FLOOR)?);
+    let (base, kernel_base) = (median(&wall(alone, OURS)?), median(&wall(alone, FLOOR)?));
+    let value = |ours: &[f64], kernel: &[f64]| (median(ours) - (median(kernel) - kernel_base)) / base;
+    let half = ours.len().min(kernel.len()) / 2;
+    (base > 0.0 && half > 0).then(|| Ratio {
+        value: value(&ours, &kernel),
+        noise: (value(&ours[..half], &kernel[..half]) - value(&ours[half..], &kernel[half..])).abs(),
+    })
+}

@@ -1,0 +1,214 @@
+//! One scenario in one room: everybody in turns.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::contender::{Contender, FLOOR, OURS, START};
+use super::count::{self, Counts};
+use super::floor::Floor;
+use super::scenario::{PARENT, Scenario, VERBS};
+use super::shot::Sample;
+use crate::ip;
+use crate::room::Room;
+use crate::room::netns::Container;
+
+/// What one contender's verb cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Series {
+    /// Who.
+    pub contender: String,
+    /// Which verb.
+    pub verb: String,
+    /// Every time, in the order of the rounds.
+    pub samples: Vec<Sample>,
+    /// What was counted; the floor has no processes.
+    pub counts: Option<Counts>,
+}
+
+/// A scenario's measurements.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measured {
+    /// Everybody's verbs.
+    pub series: Vec<Series>,
+    /// What could not be measured, and why.
+    pub not_run: Vec<String>,
+}
+
+/// How long a scenario is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// At most so many rounds.
+    pub rounds: usize,
+    /// No new round after this time, once [`LEAST_ROUNDS`] are done.
+    pub time: Duration,
+}
+
+/// Fewer say nothing.
+const LEAST_ROUNDS: usize = 5;
+
+impl Series {
+    fn new(contender: &str, verb: &str) -> Self {
+        Self { contender: contender.to_owned(), verb: verb.to_owned(), samples: vec![], counts: None }
+    }
+
+    /// The wall times.
+    pub fn wall(&self) -> Vec<f64> {
+        self.samples.iter().map(|sample| sample.wall_ms).collect()
+    }
+
+    /// The processor times.
+    pub fn cpu(&self) -> Vec<f64> {
+        self.samples.iter().map(|sample| sample.cpu_ms).collect()
+    }
+}
+
+impl Measured {
+    /// A contender's verb.
+    pub fn find(&self, contender: &str, verb: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.contender == contender && series.verb == verb)
+    }
+}
+
+/// A suite with its container, and the verbs of it that work.
+pub struct Runner {
+    contender: Contender,
+    container: Container,
+    checks: bool,
+}
+
+/// What stands ready before the first contender: the parent of macvlan's links.
+pub fn prepare(scenario: Scenario) -> Result<()> {
+    if scenario == Scenario::Macvlan {
+        ip::script(
+            None,
+            &format!(
+                "link add {PARENT} type veth peer name parent1
+                 link set parent1 up
+                 link set {PARENT} up"
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+/// Rehearses, counts, and measures in turns.
+pub fn measure(room: &Room, scenario: Scenario, span: Span) -> Result<Measured> {
+    prepare(scenario)?;
+    let mut measured = Measured::default();
+    let mut runners = vec![];
+    for contender in Contender::all(room)? {
+        match ready(room, scenario, contender.clone(), &mut measured) {
+            Ok(runner) => runners.push(runner),
+            Err(error) => measured.not_run.push(format!("{error:#}")),
+        }
+    }
+    let floor = Floor::new(scenario, &room.container("f")?)?;
+    let names = runners.iter().map(|runner| (runner.contender.name, runner.checks));
+    for (name, checks) in names.chain(floor.iter().map(|_| (FLOOR, true))) {
+        let verbs = VERBS.into_iter().filter(|verb| checks || *verb != "CHECK");
+        for verb in verbs {
+            if measured.find(name, verb).is_none() {
+                measured.series.push(Series::new(name, verb));
+            }
+        }
+    }
+    let start =
+        runners.iter().find(|runner| runner.contender.name == OURS).map(|ours| ours.contender.start());
+    measured.series.push(Series::new(START, "VERSION"));
+    let began = Instant::now();
+    for round in 0..span.rounds {
+        if round >= LEAST_ROUNDS && began.elapsed() > span.time {
+            break;
+        }
+        // Everybody is first in turn, and the turns go forwards and backwards: what one leaves for the kernel to do
+        // does not always fall on the same other.
+        let everybody = runners.len() + 1;
+        for turn in 0..everybody {
+            let step = if round % 2 == 0 { turn } else { everybody - 1 - turn };
+            match runners.get((round / 2 + step) % everybody) {
+                Some(runner) => one(runner, scenario, &mut measured)?,
+                None => {
+                    for verb in VERBS {
+                        if let Some(floor) = &floor {
+                            push(&mut measured, FLOOR, verb, floor.run(verb)?)?;
+                        }
+                    }
+                    if let Some(start) = &start {
+                        push(&mut measured, START, "VERSION", start.fire()?.0)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(measured)
+}
+
+/// Sees that it works, leaves one attachment that stays, so that the network stands, and counts.
+pub fn ready(
+    room: &Room,
+    scenario: Scenario,
+    contender: Contender,
+    measured: &mut Measured,
+) -> Result<Runner> {
+    let name = contender.name;
+    if let Some(lacking) = scenario.lacking(&contender.dir) {
+        anyhow::bail!("{name}: there is no {}", lacking.display());
+    }
+    let container = room.container(&format!("c{}", contender.slot))?;
+    let trouble = contender.attachment(scenario, &container, "eth0").rehearse()?;
+    if let Some(why) = &trouble {
+        measured.not_run.push(why.clone());
+    }
+    if let Some(standing) = scenario.resident() {
+        let resident = room.container(&resident(&contender))?;
+        contender.attachment(standing, &resident, "eth0").run("ADD")?;
+    }
+    let checks = trouble.is_none();
+    let counted = match crate::need::Need::Strace.probe(room) {
+        Ok(()) => count::count(room, &contender, scenario, &container, checks)?,
+        Err(why) => {
+            measured.not_run.push(format!("{name}: system calls and memory: {why:#}"));
+            vec![]
+        }
+    };
+    for (verb, counts) in counted {
+        measured.series.push(Series { counts: Some(counts), ..Series::new(name, &verb) });
+    }
+    Ok(Runner { contender, container, checks })
+}
+
+impl Runner {
+    /// Takes away what [`ready`] has left.
+    pub fn clear(self, room: &Room, scenario: Scenario) -> Result<()> {
+        if let Some(standing) = scenario.resident() {
+            let id = resident(&self.contender);
+            let container = Container { path: format!("/run/netns/{id}").into(), id };
+            self.contender.attachment(standing, &container, "eth0").run("DEL")?;
+            room.remove(&container)?;
+        }
+        room.remove(&self.container)
+    }
+}
+
+fn resident(contender: &Contender) -> String {
+    format!("r{}", contender.slot)
+}
+
+/// A whole life of an attachment.
+fn one(runner: &Runner, scenario: Scenario, measured: &mut Measured) -> Result<()> {
+    let mut attachment = runner.contender.attachment(scenario, &runner.container, "eth0");
+    for verb in VERBS.into_iter().filter(|verb| runner.checks || *verb != "CHECK") {
+        let sample = attachment.run(verb)?;
+        push(measured, runner.contender.name, verb, sample)?;
+    }
+    Ok(())
+}
+
+fn push(measured: &mut Measured, contender: &str, verb: &str, sample: Sample) -> Result<()> {
+    let series =
+        measured.series.iter_mut().find(|series| series.contender == contender && series.verb == verb);
+    series.with_context(|| format!("no series for {contender} {verb}"))?.samples.push(sample);
+    Ok(())
+}

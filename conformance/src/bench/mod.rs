@@ -1,0 +1,187 @@
+//! `conformance bench`: what attachments cost, ours and another suite's and the kernel alone, in turns in one run, held
+//! against the budgets.
+
+mod budget;
+mod contender;
+mod count;
+mod floor;
+mod growth;
+mod measure;
+pub mod peak;
+mod scenario;
+mod shot;
+mod stats;
+mod table;
+mod together;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::room::Room;
+use crate::runner::Grounds;
+use budget::{Budgets, Outcome, Verdict};
+use contender::{Contender, OURS};
+use measure::{Measured, Span};
+use scenario::Scenario;
+
+/// The longest that one room may take: a point of `--scale` makes 180,000 files first.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only the scenarios whose name holds this text.
+    pub filter: String,
+    /// At most so many rounds of each scenario.
+    pub rounds: usize,
+    /// No new round of a scenario after so many seconds.
+    pub seconds: u64,
+    /// Also among many attachments and leases.
+    pub scale: bool,
+    /// Also many at once.
+    pub parallel: bool,
+    /// One JSON document instead of the tables.
+    pub json: bool,
+}
+
+/// Measures, prints, and says whether no budget is missed by more than its noise.
+pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
+    let budgets = Budgets::read(&grounds.net_d)?;
+    let grounds = Grounds { timeout: PATIENCE, jobs: 1, ..grounds.clone() };
+    let wanted: Vec<Scenario> =
+        Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(&options.filter)).collect();
+    if wanted.is_empty() && !options.scale && !options.parallel {
+        bail!("no scenario matches {:?}", options.filter);
+    }
+    let mut verdicts = vec![];
+    let mut scenarios = vec![];
+    if !options.json {
+        table::head(&grounds.suite, &grounds.reference);
+    }
+    for scenario in wanted {
+        let name = scenario.name();
+        let job = format!("bench:{}:{}:{name}", options.rounds, options.seconds);
+        let measured: Measured = answer(&grounds, &job)?;
+        if !options.json {
+            table::scenario(name, &measured);
+        }
+        verdicts.extend(budgets.times(name, &measured));
+        verdicts.extend(budgets.counts(name, &measured));
+        scenarios.push((name, measured));
+    }
+    verdicts.extend(budgets.memory(&scenarios));
+    let mut points = vec![];
+    for (name, ..) in growth::POINTS.into_iter().filter(|_| options.scale) {
+        let measured: Measured = answer(&grounds, &format!("bench-scale:{name}"))?;
+        if !options.json {
+            table::point(name, &measured);
+        }
+        points.push((name, measured));
+    }
+    let growth = growth::compare(&points);
+    verdicts.extend(budgets.growth(&growth));
+    let mut together = vec![];
+    if options.parallel {
+        for size in together::SIZES {
+            together.extend(answer::<Vec<together::Together>>(&grounds, &format!("bench-parallel:{size}"))?);
+        }
+        verdicts.extend(budgets.together(&together));
+        if !options.json {
+            table::together(&together);
+        }
+    }
+    let mut names: Vec<&str> =
+        Scenario::ALL.iter().flat_map(|scenario| scenario.executables()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    verdicts.extend(budgets.files(&grounds.suite, &names)?);
+    if options.json {
+        let document = json!({
+            "suite": grounds.suite, "reference": grounds.reference, "machine": table::machine(),
+            "scenarios": scenarios.iter().map(table::summary).collect::<Vec<_>>(),
+            "scale": points.iter().map(table::summary).collect::<Vec<_>>(),
+            "growth": growth, "parallel": together, "budgets": verdicts,
+        });
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        table::verdicts(&verdicts);
+    }
+    Ok(held(&verdicts))
+}
+
+fn held(verdicts: &[Verdict]) -> bool {
+    verdicts.iter().all(|verdict| verdict.outcome != Outcome::Missed)
+}
+
+/// Runs a job in a room and reads what it found.
+fn answer<T: DeserializeOwned>(grounds: &Grounds, job: &str) -> Result<T> {
+    let done = grounds.run(job)?;
+    if let Some(trouble) = done.trouble {
+        bail!("{job}: {trouble}");
+    }
+    serde_json::from_str(&done.stdout).with_context(|| format!("{job} said {:?}", done.stdout))
+}
+
+fn say(found: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(found)?);
+    Ok(())
+}
+
+/// The job of a scenario's room: `rounds:seconds:name`.
+pub fn scenario_job(room: &Room, job: &str) -> Result<()> {
+    let mut parts = job.splitn(3, ':');
+    let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).context("how long?");
+    let span = Span { rounds: number()?.try_into()?, time: Duration::from_secs(number()?) };
+    let name = parts.next().unwrap_or_default();
+    let scenario = Scenario::named(name).with_context(|| format!("no scenario is called {name:?}"))?;
+    say(&measure::measure(room, scenario, span)?)
+}
+
+/// The job of a room with a crowd in it.
+pub fn scale_job(room: &Room, point: &str) -> Result<()> {
+    say(&growth::job(room, point)?)
+}
+
+/// The job of a room for many at once.
+pub fn parallel_job(room: &Room, size: &str) -> Result<()> {
+    say(&together::job(room, size)?)
+}
+
+/// The short form: only what noise cannot change, for every scenario of which the suite has the executables.
+pub fn counts_stay_within_budget(room: &Room) -> Result<()> {
+    let budgets = Budgets::read(&room.net_d)?;
+    let ours = Contender { name: OURS, dir: room.suite.clone(), slot: 0 };
+    let (mut verdicts, mut scenarios) = (vec![], vec![]);
+    for scenario in Scenario::ALL {
+        let name = scenario.name();
+        if !budgets.counts.iter().any(|budget| budget.scenario == name) {
+            continue;
+        }
+        if let Some(lacking) = scenario.lacking(&ours.dir) {
+            bail!("there are budgets for {name}, but there is no {}", lacking.display());
+        }
+        measure::prepare(scenario)?;
+        let mut measured = Measured::default();
+        let runner = measure::ready(room, scenario, ours.clone(), &mut measured)?;
+        ensure!(measured.not_run.is_empty(), "{name}: {:?}", measured.not_run);
+        // The next scenario has the same network and containers of the same names.
+        runner.clear(room, scenario)?;
+        verdicts.extend(budgets.counts(name, &measured));
+        verdicts.extend(budgets.files(&room.suite, scenario.executables())?);
+        scenarios.push((name, measured));
+    }
+    verdicts.extend(budgets.memory(&scenarios));
+    ensure!(!verdicts.is_empty(), "the file of budgets has no counts");
+    let missed: Vec<String> =
+        verdicts.iter().filter(|verdict| verdict.outcome != Outcome::Met).map(Verdict::line).collect();
+    ensure!(
+        missed.is_empty(),
+        "the budgets hold for what `make build` makes, not for debug builds:\n{}",
+        missed.join("\n")
+    );
+    Ok(())
+}

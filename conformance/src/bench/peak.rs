@@ -1,0 +1,87 @@
+//! Peak memory of the processes of a call, read from each at its end.
+//!
+//! `ru_maxrss` cannot say it: across an exec the kernel keeps the larger of the old and the new image's peak, so the
+//! child of a big process is never small. A process that is traced stops once more as it ends, and its own peak can be
+//! read then.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::libc::PTRACE_EVENT_EXIT;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// The hidden sub-command: becomes the program, to be traced by its parent. Only comes back when that fails.
+pub fn become_traced(program: &Path) -> Result<bool> {
+    ptrace::traceme().context("ask to be traced")?;
+    Err(Command::new(program).exec()).with_context(|| format!("start {}", program.display()))
+}
+
+/// Runs a command that begins with [`become_traced`] and gives back whether it exited with 0, and the peak of the
+/// resident memory of the largest of its processes, in KiB.
+///
+/// The caller must have no other child: this waits for all.
+pub fn of(mut command: Command) -> Result<(bool, u64)> {
+    let child = command.spawn().context("start a traced process")?;
+    let first = Pid::from_raw(child.id().try_into()?);
+    match waitpid(first, None)? {
+        WaitStatus::Stopped(..) => {}
+        other => bail!("a traced process did not stop at its start: {other:?}"),
+    }
+    let followed = Options::PTRACE_O_EXITKILL
+        | Options::PTRACE_O_TRACEEXIT
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE;
+    ptrace::setoptions(first, followed).context("follow a traced process")?;
+    resume(first, None)?;
+    let (mut peak, mut succeeded, mut born) = (0, None, vec![first]);
+    loop {
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::PtraceEvent(pid, _, PTRACE_EVENT_EXIT)) => {
+                peak = peak.max(high_water(pid)?);
+                resume(pid, None)?;
+            }
+            Ok(WaitStatus::PtraceEvent(pid, ..)) => resume(pid, None)?,
+            // A new process or thread stops before its first instruction; that stop is not its own.
+            Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)) if !born.contains(&pid) => {
+                born.push(pid);
+                resume(pid, None)?;
+            }
+            Ok(WaitStatus::Stopped(pid, signal)) => resume(pid, Some(signal))?,
+            Ok(WaitStatus::Exited(pid, code)) if pid == first => succeeded = Some(code == 0),
+            Ok(WaitStatus::Signaled(pid, ..)) if pid == first => succeeded = Some(false),
+            Ok(_) => {}
+            Err(Errno::ECHILD) => break,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait for traced processes"),
+        }
+    }
+    ensure!(peak > 0, "no traced process told its peak");
+    Ok((succeeded.context("the end of a traced process was not seen")?, peak))
+}
+
+fn resume(pid: Pid, signal: Option<Signal>) -> Result<()> {
+    match ptrace::cont(pid, signal) {
+        // Another thread of its process has ended it meanwhile.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).context("let a traced process go on"),
+    }
+}
+
+/// `VmHWM` of proc(5): KiB. 0 for one that has no memory of its own any more.
+fn high_water(pid: Pid) -> Result<u64> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("read a traced process's status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let Some(line) = line else { return Ok(0) };
+    let number = line.split_whitespace().next().context("VmHWM has no number")?;
+    number.parse().context("VmHWM is no number")
+}

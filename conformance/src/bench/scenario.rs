@@ -1,0 +1,132 @@
+//! What is measured: chains of plugins, each with a configuration.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cases::USUAL;
+
+/// The verbs, in the order of an attachment's life.
+pub const VERBS: [&str; 3] = ["ADD", "CHECK", "DEL"];
+
+/// A chain of plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// `lo` up and down.
+    Loopback,
+    /// A bridge without addresses.
+    Layer2,
+    /// A bridge with IPv4 addresses, gateway and default route.
+    Bridge,
+    /// The same, with masquerade.
+    Masquerade,
+    /// The same, with one published port.
+    Portmap,
+    /// macvlan with IPv4 addresses.
+    Macvlan,
+    /// [`Scenario::Bridge`] on the bridge that a crowd is on; only measured for its growth.
+    Crowded,
+}
+
+impl Scenario {
+    /// All of the table, in its order.
+    pub const ALL: [Scenario; 6] = [
+        Scenario::Loopback,
+        Scenario::Layer2,
+        Scenario::Bridge,
+        Scenario::Masquerade,
+        Scenario::Portmap,
+        Scenario::Macvlan,
+    ];
+
+    /// Its name, in tables, jobs and the file of budgets.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::Loopback => "loopback",
+            Scenario::Layer2 => "bridge",
+            Scenario::Bridge => "bridge + host-local",
+            Scenario::Masquerade => "bridge (ipMasq) + host-local",
+            Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
+            Scenario::Macvlan => "macvlan + host-local",
+            Scenario::Crowded => "crowd",
+        }
+    }
+
+    /// The scenario of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
+    }
+
+    /// Every executable that takes part.
+    pub fn executables(self) -> &'static [&'static str] {
+        match self {
+            Scenario::Loopback => &["loopback"],
+            Scenario::Layer2 => &["bridge"],
+            Scenario::Bridge | Scenario::Masquerade | Scenario::Crowded => &["bridge", "host-local"],
+            Scenario::Portmap => &["bridge", "host-local", "portmap"],
+            Scenario::Macvlan => &["macvlan", "host-local"],
+        }
+    }
+
+    /// What stays attached while it is measured, so that the network stands. Two attachments cannot publish one port.
+    pub fn resident(self) -> Option<Scenario> {
+        match self {
+            Scenario::Loopback => None,
+            Scenario::Portmap => Some(Scenario::Masquerade),
+            other => Some(other),
+        }
+    }
+
+    /// The first executable that `dir` lacks.
+    pub fn lacking(self, dir: &Path) -> Option<PathBuf> {
+        self.executables().iter().map(|name| dir.join(name)).find(|path| !path.is_file())
+    }
+
+    /// The configurations of the chain, for a network of its own: `slot` tells contenders apart.
+    pub fn chain(self, slot: u8) -> Vec<Value> {
+        let ipam = json!({"type": "host-local", "ranges": [[{"subnet": subnet(slot)}]],
+            "routes": [{"dst": "0.0.0.0/0"}]});
+        let routed = |bridge: String, masquerade: bool| json!({"type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": masquerade, "ipam": ipam});
+        let own = || network(slot);
+        let chain = match self {
+            Scenario::Loopback => vec![json!({"type": "loopback"})],
+            Scenario::Layer2 => vec![json!({"type": "bridge", "bridge": own()})],
+            Scenario::Bridge => vec![routed(own(), false)],
+            Scenario::Masquerade => vec![routed(own(), true)],
+            Scenario::Portmap => {
+                let published = json!([{"hostPort": 8000, "containerPort": 80, "protocol": "tcp"}]);
+                vec![
+                    routed(own(), true),
+                    json!({"type": "portmap", "capabilities": {"portMappings": true},
+                        "runtimeConfig": {"portMappings": published}}),
+                ]
+            }
+            Scenario::Crowded => vec![routed(CROWD.into(), false)],
+            Scenario::Macvlan => {
+                vec![json!({"type": "macvlan", "master": PARENT, "mode": "bridge", "ipam": ipam})]
+            }
+        };
+        let named = |mut config: Value| {
+            config["cniVersion"] = USUAL.into();
+            config["name"] = network(slot).into();
+            config
+        };
+        chain.into_iter().map(named).collect()
+    }
+}
+
+/// The link that macvlan's links hang on.
+pub const PARENT: &str = "parent0";
+
+/// The bridge of a crowd.
+pub const CROWD: &str = "crowd0";
+
+/// The network of a contender.
+pub fn network(slot: u8) -> String {
+    format!("bench{slot}")
+}
+
+/// Its addresses: room for 65,000 leases.
+pub fn subnet(slot: u8) -> String {
+    format!("10.{}.0.0/16", 100 + u16::from(slot))
+}

@@ -1,0 +1,154 @@
+//! The report: tables for people, the same numbers as JSON.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::budget::{Outcome, Verdict};
+use super::contender::{FLOOR, OURS, REFERENCE};
+use super::measure::{Measured, Series};
+use super::stats::{median, p99, ratio};
+use super::together::Together;
+
+/// Kernel and processors of this machine, in one line.
+pub fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!(
+        "Linux {}, {processors} processors ({}), load {}",
+        kernel.trim(),
+        model.map_or("unknown", |(_, model)| model.trim()),
+        load.split_whitespace().next().unwrap_or("unknown")
+    )
+}
+
+/// What is measured, and on what.
+pub fn head(suite: &Path, reference: &Path) {
+    println!("ours: {}    reference: {}", suite.display(), reference.display());
+    println!("{}", machine());
+    println!(
+        "Everybody in turns. ms: median (p99; of fewer than 100 the largest) of a verb, the start of its processes \
+         included.\nfloor: the kernel's own work for the links, addresses and routes (not for packet rules), by one \
+         process that holds\neverything open."
+    );
+}
+
+/// The table of a scenario.
+pub fn scenario(name: &str, measured: &Measured) {
+    println!(
+        "\n{name:<40} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>11}",
+        "wall ms",
+        "(p99)",
+        "CPU ms",
+        "of ref.",
+        "of floor",
+        "syscalls",
+        "children",
+        "peak KiB",
+        "exec. bytes"
+    );
+    let mut rows: Vec<&Series> = measured.series.iter().filter(|series| !series.samples.is_empty()).collect();
+    let verb = |series: &Series| ["ADD", "CHECK", "DEL"].iter().position(|verb| *verb == series.verb);
+    rows.sort_by_key(|series| verb(series).unwrap_or(usize::MAX));
+    for series in rows {
+        println!("{}", row(measured, series));
+    }
+    not_run(measured);
+}
+
+fn row(measured: &Measured, series: &Series) -> String {
+    let to = |base: &str| match measured.find(base, &series.verb) {
+        Some(base) if base.contender != series.contender => ratio(&series.wall(), &base.wall())
+            .map_or_else(|| "-".into(), |ratio| format!("{:.2}", ratio.value)),
+        _ => "-".into(),
+    };
+    let counted = |of: fn(&super::count::Counts) -> u64| {
+        series.counts.as_ref().map_or_else(|| "-".into(), |counts| of(counts).to_string())
+    };
+    let wall = series.wall();
+    format!(
+        "  {:<8} {:<29} {:>8.2} {:>9} {:>8.2} {:>8} {:>8} {:>8} {:>9} {:>9} {:>11}",
+        series.verb,
+        format!("{} ({} times)", series.contender, wall.len()),
+        median(&wall),
+        format!("({:.2})", p99(&wall)),
+        median(&series.cpu()),
+        to(REFERENCE),
+        to(FLOOR),
+        counted(|counts| counts.system_calls),
+        counted(|counts| counts.child_processes),
+        counted(|counts| counts.peak_kib),
+        counted(|counts| counts.executable_bytes),
+    )
+}
+
+fn not_run(measured: &Measured) {
+    for why in &measured.not_run {
+        println!("  not run: {why}");
+    }
+}
+
+/// A point of `--scale`.
+pub fn point(name: &str, measured: &Measured) {
+    scenario(&format!("bridge + host-local at {name}"), measured);
+}
+
+/// The table of `--parallel`.
+pub fn together(rows: &[Together]) {
+    println!("\n{:<40} {:>12} {:>12} {:>9}", "at once", "ADD, all, ms", "DEL, all, ms", "failures");
+    for row in rows {
+        println!(
+            "  {:<8} {:<29} {:>12.1} {:>12.1} {:>9}",
+            row.attachments,
+            row.contender,
+            median(&row.add_ms),
+            median(&row.del_ms),
+            row.failures
+        );
+        if let Some(first) = &row.first_failure {
+            println!("    the first: {first}");
+        }
+    }
+}
+
+/// The budgets.
+pub fn verdicts(verdicts: &[Verdict]) {
+    println!("\nbudgets of {OURS}");
+    for verdict in verdicts {
+        println!("  {}", verdict.line());
+    }
+    let count = |outcome: Outcome| verdicts.iter().filter(|verdict| verdict.outcome == outcome).count();
+    println!(
+        "{} met, {} missed within the noise, {} missed, {} not measured",
+        count(Outcome::Met),
+        count(Outcome::WithinNoise),
+        count(Outcome::Missed),
+        count(Outcome::NotMeasured)
+    );
+}
+
+/// A scenario's or a point's numbers.
+pub fn summary((name, measured): &(&str, Measured)) -> Value {
+    let series: Vec<Value> = measured
+        .series
+        .iter()
+        .filter(|series| !series.samples.is_empty())
+        .map(|series| {
+            let to = |base: &str| {
+                let base = measured.find(base, &series.verb)?;
+                ratio(&series.wall(), &base.wall())
+            };
+            json!({
+                "contender": series.contender, "verb": series.verb, "times": series.samples.len(),
+                "wallMs": {"median": median(&series.wall()), "p99": p99(&series.wall())},
+                "cpuMs": {"median": median(&series.cpu()), "p99": p99(&series.cpu())},
+                "toReference": to(REFERENCE), "toFloor": to(FLOOR), "counts": series.counts,
+            })
+        })
+        .collect();
+    json!({"name": name, "series": series, "notRun": measured.not_run})
+}

@@ -1,0 +1,9 @@
+//! What attachments may cost, as far as noise cannot change it; `conformance bench` measures the rest.
+
+use crate::bench::counts_stay_within_budget;
+use crate::case::Case;
+use crate::need::Need;
+
+pub const CASES: &[Case] =
+    &[Case::new("bench/counts_stay_within_budget", &["budgets"], counts_stay_within_budget)
+        .needs(&[Need::Strace])];
