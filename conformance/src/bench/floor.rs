@@ -14,7 +14,7 @@ use host::{Mac, NetNs};
 use ipnetwork::IpNetwork;
 use nix::time::{ClockId, clock_gettime};
 
-use super::scenario::{CROWD, Scenario, network};
+use super::scenario::{CROWD, Scenario, address, network};
 use super::shot::Sample;
 use crate::room::netns::Container;
 use crate::store;
@@ -71,7 +71,7 @@ impl Floor {
             host.create_bridge(&new)?;
             index = host.link_by_name(bridge)?.map(|link| link.index);
         }
-        let address = |last: u8| IpNetwork::new(IpAddr::from([10, 100 + SLOT, 0, last]), 16);
+        let address = |number: u16| IpNetwork::new(address(SLOT, number).into(), 16);
         let addresses = if addressed { Some([address(2)?, address(1)?]) } else { None };
         fs::create_dir_all(store::NET)?;
         let lease = PathBuf::from(store::NET).join("lease-of-the-floor");

@@ -1,5 +1,7 @@
 //! `--scale`: the same attachment among many others and among many leases.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -10,14 +12,14 @@ use serde::Serialize;
 
 use super::contender::{FLOOR, OURS};
 use super::measure::{Measured, Series, Span, measure};
-use super::scenario::{CROWD, Scenario, network};
+use super::scenario::{CROWD, Scenario, address, network};
 use super::stats::{Ratio, median};
 use crate::room::Room;
 use crate::store;
 
 /// Where it is measured: its name, live attachments, leases. The first is what the others are held against. A Linux
 /// bridge takes 1,023 ports.
-pub const POINTS: [(&str, u32, u32); 5] = [
+pub const POINTS: [(&str, u32, u16); 5] = [
     ("1 attachment", 1, 1),
     ("100 attachments", 100, 100),
     ("1,000 attachments", 1000, 1000),
@@ -61,6 +63,12 @@ fn crowd(room: &Room, attachments: u32) -> Result<()> {
         NewBridge { name: CROWD, mac: Some(Mac::random()?), mtu: None, vlan_filtering: false, up: true };
     host.create_bridge(&bridge)?;
     let master = host.link_by_name(CROWD)?.map(|link| link.index);
+    // A thousand links that all look for duplicates and routers on one bridge would keep this kernel busy for long.
+    let ipv6 = |on: bool| {
+        let said = set_ipv6(on);
+        said.and_then(|()| room.inside("crowd", || set_ipv6(on)))
+    };
+    ipv6(false)?;
     for number in 1..=attachments {
         let (name, far) = (format!("crowd.{number}"), format!("eth{number}"));
         let peer = VethPeer { name: &far, mac: None, mtu: None, netns: Some(netns.as_fd()) };
@@ -68,16 +76,25 @@ fn crowd(room: &Room, attachments: u32) -> Result<()> {
         let index = inside.link_by_name(&far)?.context("a far end is gone")?.index;
         inside.set_link(index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
     }
-    Ok(())
+    ipv6(true)
+}
+
+/// Whether new links have IPv6, in the calling thread's namespace.
+fn set_ipv6(on: bool) -> Result<()> {
+    const PATH: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    match fs::write(PATH, if on { "0" } else { "1" }) {
+        // A kernel without it has nothing to be switched off.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.with_context(|| format!("write {PATH}")),
+    }
 }
 
 /// The leases of a network's others, from its first free address on, as if given in turn.
-fn write_leases(slot: u8, leases: u32) -> Result<()> {
+fn write_leases(slot: u8, leases: u16) -> Result<()> {
     let dir = format!("/var/lib/cni/networks/{}", network(slot));
     let mut last = String::new();
     for number in 2..leases + 2 {
-        let [.., high, low] = number.to_be_bytes();
-        last = format!("10.{}.{high}.{low}", 100 + u16::from(slot));
+        last = address(slot, number).to_string();
         store::write(&dir, &last, &store::content(&format!("other{number}"), "eth0"))?;
     }
     store::write(&dir, "last_reserved_ip.0", &last).map(drop)

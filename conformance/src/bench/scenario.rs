@@ -1,5 +1,6 @@
 //! What is measured: chains of plugins, each with a configuration.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -84,8 +85,13 @@ impl Scenario {
 
     /// The configurations of the chain, for a network of its own: `slot` tells contenders apart.
     pub fn chain(self, slot: u8) -> Vec<Value> {
-        let ipam = json!({"type": "host-local", "ranges": [[{"subnet": subnet(slot)}]],
-            "routes": [{"dst": "0.0.0.0/0"}]});
+        // In a crowd all are on one bridge, so they share its gateway; their ranges differ.
+        let range = match self {
+            Scenario::Crowded => json!({"subnet": "10.96.0.0/12", "gateway": "10.96.0.1",
+                "rangeStart": address(slot, 2), "rangeEnd": address(slot, 65_534)}),
+            _ => json!({"subnet": format!("{}/16", address(slot, 0))}),
+        };
+        let ipam = json!({"type": "host-local", "ranges": [[range]], "routes": [{"dst": "0.0.0.0/0"}]});
         let routed = |bridge: String, masquerade: bool| json!({"type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": masquerade, "ipam": ipam});
         let own = || network(slot);
         let chain = match self {
@@ -126,7 +132,8 @@ pub fn network(slot: u8) -> String {
     format!("bench{slot}")
 }
 
-/// Its addresses: room for 65,000 leases.
-pub fn subnet(slot: u8) -> String {
-    format!("10.{}.0.0/16", 100 + u16::from(slot))
+/// An address of a contender: room for 65,000 leases.
+pub fn address(slot: u8, number: u16) -> Ipv4Addr {
+    let [high, low] = number.to_be_bytes();
+    Ipv4Addr::new(10, 100 + slot, high, low)
 }

@@ -88,7 +88,8 @@ fn row(measured: &Measured, series: &Series) -> String {
 
 fn not_run(measured: &Measured) {
     for why in &measured.not_run {
-        println!("  not run: {why}");
+        let shown: String = why.chars().take(300).collect();
+        println!("  not run: {shown}{}", if shown.len() < why.len() { "..." } else { "" });
     }
 }
 
