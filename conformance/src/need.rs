@@ -13,6 +13,8 @@ use crate::room::Room;
 pub enum Need {
     /// CONFIG_BRIDGE_VLAN_FILTERING.
     BridgeVlanFiltering,
+    /// CONFIG_IPVLAN.
+    Ipvlan,
     /// The reference's plugins, in `--reference`.
     Reference,
     /// strace, and the right to trace one's own children.
@@ -21,12 +23,13 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 3] = [Need::BridgeVlanFiltering, Need::Reference, Need::Strace];
+    pub const ALL: [Need; 4] = [Need::BridgeVlanFiltering, Need::Ipvlan, Need::Reference, Need::Strace];
 
     /// Its name, in reports and in the hidden sub-command.
     pub fn name(self) -> &'static str {
         match self {
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
+            Need::Ipvlan => "ipvlan",
             Need::Reference => "reference plugins",
             Need::Strace => "strace",
         }
@@ -34,7 +37,7 @@ impl Need {
 
     /// Whether another kernel has it: then the virtual machine may.
     pub fn of_kernel(self) -> bool {
-        matches!(self, Need::BridgeVlanFiltering)
+        matches!(self, Need::BridgeVlanFiltering | Need::Ipvlan)
     }
 
     /// Tries it. The error says what is missing.
@@ -43,6 +46,11 @@ impl Need {
             Need::BridgeVlanFiltering => {
                 ip::run(&["link", "add", "probe0", "type", "bridge", "vlan_filtering", "1"])
                     .context("this kernel lacks CONFIG_BRIDGE_VLAN_FILTERING")
+            }
+            Need::Ipvlan => {
+                ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
+                ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", "ipvlan"])
+                    .context("this kernel lacks CONFIG_IPVLAN")
             }
             Need::Reference => {
                 for plugin in ["bridge", "host-local", "loopback"] {

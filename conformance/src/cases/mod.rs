@@ -14,8 +14,12 @@ mod host_local;
 mod host_local_requests;
 mod host_local_store;
 mod interop;
+mod ipvlan;
+mod lan;
 mod loopback;
 mod macspoof;
+mod macvlan;
+mod macvlan_keys;
 mod masquerade;
 mod protocol;
 mod rules_del;
@@ -48,6 +52,9 @@ pub fn all() -> Vec<Case> {
         host_local_store::CASES,
         interop::CASES,
         loopback::CASES,
+        ipvlan::CASES,
+        macvlan::CASES,
+        macvlan_keys::CASES,
         conflists::CASES,
         bench::CASES,
     ]

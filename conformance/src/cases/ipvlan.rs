@@ -1,0 +1,288 @@
+//! ipvlan (ipvlan.md; issue 4). What makes a link needs a kernel with CONFIG_IPVLAN.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::lan::{add, addresses, check, lan, outside, reaches, refused};
+use super::{VERSIONS, with};
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::Call;
+use crate::{golden, ip, socket, store};
+
+const IPVLAN: &[Need] = &[Need::Ipvlan];
+
+pub const CASES: &[Case] = &[
+    Case::new("ipvlan/who_reaches_whom_in_l2_bridge", &["ipvlan 2"], |room| l2(room, "bridge", true))
+        .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l2_private", &["issue 4"], |room| l2(room, "private", false))
+        .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l2_vepa", &["issue 4"], |room| l2(room, "vepa", false))
+        .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3", &["ipvlan 5"], |room| l3(room, "l3")).needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3s", &["ipvlan 5"], |room| l3(room, "l3s")).needs(IPVLAN),
+    Case::new("ipvlan/the_link_and_its_result", &["ipvlan 6"], link_and_result).needs(IPVLAN),
+    Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], equal)
+        .needs(&[Need::Ipvlan, Need::Reference]),
+    Case::new("ipvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], stale_neighbour)
+        .needs(IPVLAN),
+    Case::new("ipvlan/chained_takes_master_and_addresses", &["ipvlan 3", "ipvlan 4", "ipvlan 11"], chained)
+        .needs(IPVLAN),
+    Case::new("ipvlan/check_works_without_master_and_names_drifts", &["ipvlan 8"], drifts).needs(IPVLAN),
+    Case::new("ipvlan/does_not_share_a_master_with_macvlan", &["ipvlan 12", "issue 4"], shared_master)
+        .needs(IPVLAN),
+    Case::new("ipvlan/a_failed_add_leaves_nothing", &["ipvlan 7", "C-085"], failed_add).needs(IPVLAN),
+    Case::new("ipvlan/del_never_fails_for_a_master", &["ipvlan 9", "C-042"], del_master),
+    Case::new("ipvlan/faults_are_refused_before_anything", &["ipvlan 2", "ipvlan 4", "issue 4"], faults),
+    Case::new("ipvlan/status_tells_of_the_master", &["ipvlan 10", "C-044", "issue 4"], status),
+];
+
+fn l2(room: &Room, flag: &str, siblings: bool) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("ipvlan", &json!({"mode": "l2", "flag": flag}));
+    add(room, "ipvlan", "c1", &config)?;
+    add(room, "ipvlan", "c2", &config)?;
+    let [one, two] = [addresses(0), addresses(1)];
+    for (from, to, expected) in [
+        (Some("c1"), &outside(), true),
+        (Some("outside"), &two, true),
+        (Some("c1"), &two, siblings),
+        (Some("c2"), &one, siblings),
+        (None, &one, false),
+    ] {
+        let reached = reaches(room, from, to)?;
+        ensure!(reached == expected, "flag {flag}: from {from:?} to {to:?}: {reached}, expected {expected}");
+    }
+    Ok(())
+}
+
+/// The outside routes the network to the host; in these modes there is nobody to ask for a neighbour.
+fn l3(room: &Room, mode: &str) -> Result<()> {
+    room.outside(&["10.7.0.0/24", "2001:db8:7::/64"])?;
+    let ipam = json!({
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.7.0.0/24", "rangeStart": "10.7.0.10"}],
+                   [{"subnet": "2001:db8:7::/64", "rangeStart": "2001:db8:7::10"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    });
+    let config = lan("ipvlan", &json!({"mode": mode, "ipam": ipam}));
+    add(room, "ipvlan", "c1", &config)?;
+    add(room, "ipvlan", "c2", &config)?;
+    let address = |nth: u8| [format!("10.7.0.{}", 10 + nth), format!("2001:db8:7::{:x}", 16 + nth)];
+    for (from, to) in [("c1", outside()), ("outside", address(0)), ("c1", address(1)), ("c2", address(0))] {
+        ensure!(reaches(room, Some(from), &to)?, "mode {mode}: {from} cannot reach {to:?}");
+    }
+    Ok(())
+}
+
+fn link_and_result(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let before = room.snapshot()?;
+    let config = lan("ipvlan", &json!({"mtu": 1400, "mode": "l2", "dns": {"search": ["example.org"]}}));
+    let (container, result) = add(room, "ipvlan", "c1", &config)?;
+    let link = ip::link(Some("c1"), "eth0")?.context("no eth0")?;
+    let data = &link["linkinfo"]["info_data"];
+    ensure!(link["mtu"] == 1400 && data["mode"] == "l2", "{link}");
+    let master = ip::link(None, "wan0")?.context("no wan0")?;
+    let expected = json!([{"name": "eth0", "mac": master["address"], "sandbox": container.path}]);
+    ensure!(result["interfaces"] == expected, "{result}");
+    ensure!(result["dns"] == json!({"search": ["example.org"]}), "{result}");
+    let indices = result["ips"].as_array().into_iter().flatten().map(|ip| &ip["interface"]);
+    ensure!(indices.clone().count() == 2 && indices.clone().all(|index| *index == 0), "{result}");
+    room.attach("ipvlan", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link is still there");
+    room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn equal(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    for (nth, version) in VERSIONS.iter().filter(|version| **version != "1.1.0").enumerate() {
+        let mut results = vec![];
+        for (suite, dir) in [("ours", &room.suite), ("theirs", &room.reference)] {
+            let container = room.container(&format!("{suite}{nth}"))?;
+            let mut config = lan("ipvlan", &json!({"cniVersion": version}));
+            config["ipam"]["dataDir"] = room.scratch(suite).display().to_string().into();
+            let call = |verb: &str| {
+                let call = Call::new(room, Path::new(dir).join("ipvlan")).env("CNI_COMMAND", verb);
+                let call = call.env("CNI_PATH", dir).env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0");
+                call.env("CNI_NETNS", &container.path).config(&config).run()
+            };
+            let mut result = call("ADD")?.result()?;
+            if let Some(link) = result["interfaces"].get_mut(0) {
+                link["sandbox"] = "the container".into();
+            }
+            // Left out when empty from 1.0.0 on, as later reference versions do (C-051).
+            if result["dns"] == json!({}) {
+                result.as_object_mut().map(|map| map.remove("dns"));
+            }
+            results.push(result);
+            call("DEL")?.silent()?;
+        }
+        let differences = golden::differences(&results[1], &results[0]);
+        ensure!(differences.is_empty(), "{version}: {differences:?}");
+    }
+    Ok(())
+}
+
+fn stale_neighbour(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
+    let addresses = addresses(0);
+    for address in &addresses {
+        let words =
+            ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
+        ip::run_in("outside", &words)?;
+    }
+    add(room, "ipvlan", "c1", &lan("ipvlan", &json!({})))?;
+    for address in &addresses {
+        room.inside("outside", || socket::reach(address.parse()?, Duration::from_secs(1)))
+            .with_context(|| format!("packets to {address} went to the old MAC"))?;
+    }
+    Ok(())
+}
+
+fn chained(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let previous = json!({
+        "cniVersion": super::USUAL, "interfaces": [{"name": "wan0"}],
+        "ips": [{"address": "198.51.100.77/24", "gateway": "198.51.100.2", "interface": 0}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    });
+    let config = lan("ipvlan", &json!({"master": null, "ipam": null, "prevResult": previous}));
+    let (container, result) = add(room, "ipvlan", "c1", &config)?;
+    ensure!(result["interfaces"].as_array().map(Vec::len) == Some(1), "{result}");
+    ensure!(result["interfaces"][0]["name"] == "eth0", "{result}");
+    ensure!(
+        result["ips"][0]["address"] == "198.51.100.77/24" && result["ips"][0]["interface"] == 0,
+        "{result}"
+    );
+    ensure!(ip::addresses(Some("c1"), "eth0")? == ["198.51.100.77/24"]);
+    room.inside("c1", || socket::reach("198.51.100.2".parse()?, Duration::from_secs(1)))?;
+    check(room, "ipvlan", &container, &config, &result)?.silent()?;
+    // A chain's end holds more interfaces than the one that was the master.
+    let more = with(&result, json!({"interfaces": [{"name": "a"}, {"name": "b"}]}));
+    room.attach("ipvlan", "DEL", &container)
+        .config(&with(&config, json!({"prevResult": more})))
+        .run()?
+        .silent()?;
+    ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link is still there");
+    Ok(())
+}
+
+fn drifts(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    ip::run(&["route", "add", "default", "via", "198.51.100.2"])?;
+    let config = lan("ipvlan", &json!({"master": null, "mtu": 1400}));
+    let (container, result) = add(room, "ipvlan", "c1", &config)?;
+    ip::run(&["route", "del", "default"])?;
+    check(room, "ipvlan", &container, &config, &result)?.silent()?;
+    for (change, back, text) in [
+        ("link set eth0 mtu 1300", "link set eth0 mtu 1400", "MTU of eth0: expected 1400, actual 1300"),
+        (
+            "link set eth0 type ipvlan mode l2 private",
+            "link set eth0 type ipvlan mode l2 bridge",
+            "ipvlan mode of eth0: expected l2 bridge, actual l2 private",
+        ),
+        ("route del default", "route add default via 198.51.100.2", "route 0.0.0.0/0"),
+    ] {
+        ip::script(Some("c1"), change)?;
+        let error = check(room, "ipvlan", &container, &config, &result)?.error()?;
+        ensure!(error.msg.contains(text), "{change}: expected {text:?} in {error}");
+        ip::script(Some("c1"), back)?;
+        check(room, "ipvlan", &container, &config, &result)?.silent().with_context(|| back.to_owned())?;
+    }
+    ip::script(None, "link add other0 type veth peer name other1\n link set other0 up\n link set other1 up")?;
+    let moved = with(&config, json!({"master": "other0"}));
+    let error = check(room, "ipvlan", &container, &moved, &result)?.error()?;
+    ensure!(error.msg.contains("master of eth0: expected other0, actual wan0"), "{error}");
+    ip::run_in("c1", &["link", "del", "eth0"])?;
+    let error = check(room, "ipvlan", &container, &config, &result)?.error()?;
+    ensure!(error.msg.contains("interface eth0: expected present, actual missing"), "{error}");
+    Ok(())
+}
+
+fn shared_master(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let text = "macvlan and ipvlan do not share a master";
+    let container = room.container("c1")?;
+    let (ipvlan, _) = add(room, "ipvlan", "c2", &lan("ipvlan", &json!({"enabledad": false})))?;
+    refused(room, "macvlan", &container, &lan("macvlan", &json!({})), text)?;
+    room.attach("ipvlan", "DEL", &ipvlan).config(&lan("ipvlan", &json!({}))).run()?.silent()?;
+    add(room, "macvlan", "c3", &lan("macvlan", &json!({"enabledad": false})))?;
+    refused(room, "ipvlan", &container, &lan("ipvlan", &json!({})), text)
+}
+
+fn failed_add(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let container = room.container("c1")?;
+    let ipam = json!({
+        "type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10",
+        "routes": [{"dst": "192.0.2.0/24", "gw": "203.0.113.1"}],
+    });
+    refused(room, "ipvlan", &container, &lan("ipvlan", &json!({"ipam": ipam})), "failed to add route")
+}
+
+fn del_master(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    let two = json!({"cniVersion": super::USUAL, "interfaces": [{"name": "a"}, {"name": "b"}]});
+    for keys in [
+        json!({"master": null}),
+        json!({"master": "gone0"}),
+        json!({"master": null, "prevResult": two}),
+        json!({"mode": "no such", "mtu": "x", "master": 5}),
+    ] {
+        // A lease that DEL must find, whatever else there is.
+        store::write("/var/lib/cni/networks/lan", "198.51.100.10", &store::content("c1", "eth0"))?;
+        let config = lan("ipvlan", &keys);
+        room.attach("ipvlan", "DEL", &container)
+            .config(&config)
+            .run()?
+            .silent()
+            .with_context(|| keys.to_string())?;
+        room.ensure_nothing_left(&before, &["c1"])?;
+    }
+    Ok(())
+}
+
+fn faults(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    ip::script(None, "link add down0 type veth peer name down1")?;
+    let container = room.container("c1")?;
+    let previous = |interfaces: Value, ips: Value| json!({"cniVersion": super::USUAL, "interfaces": interfaces, "ips": ips});
+    let ips = json!([{"address": "198.51.100.77/24"}]);
+    for (keys, text) in [
+        (json!({"master": "none0"}), "failed to lookup master \"none0\": Link not found"),
+        (json!({"master": null}), "no default route interface found"),
+        (json!({"master": "lo"}), "master \"lo\" is loopback"),
+        (json!({"master": "down0"}), "master \"down0\" is down"),
+        (json!({"mode": "bridge"}), "unknown ipvlan mode: \"bridge\""),
+        (json!({"flag": "x"}), "unknown ipvlan flag: \"x\""),
+        (json!({"mtu": 1501}), "invalid MTU 1501, must be [0, master MTU(1500)]"),
+        (json!({"ipam": null}), "no plugin name provided"),
+        (json!({"ipam": null, "prevResult": previous(json!([]), json!([]))}), "no plugin name provided"),
+        (
+            json!({"ipam": null, "master": null, "prevResult": previous(json!([]), ips)}),
+            "chained master failure. PrevResult lacks a single named interface",
+        ),
+    ] {
+        refused(room, "ipvlan", &container, &lan("ipvlan", &keys), text).with_context(|| keys.to_string())?;
+    }
+    Ok(())
+}
+
+fn status(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = with(&lan("ipvlan", &json!({})), json!({"cniVersion": "1.1.0"}));
+    let ask = |config: &Value| room.call("ipvlan", "STATUS").config(config).run();
+    ask(&config)?.silent()?;
+    ask(&with(&config, json!({"master": "none0"})))?.error_with(50, "none0")?;
+    ip::run(&["link", "set", "wan0", "down"])?;
+    ask(&config)?.error_with(50, "master \"wan0\" is down")?;
+    // Behind another plugin there is nothing to ask for.
+    ask(&with(&config, json!({"master": null, "ipam": null})))?.silent()
+}

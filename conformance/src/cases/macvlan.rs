@@ -1,0 +1,308 @@
+//! macvlan: who reaches whom by real packets, what a container has, and how it ends (macvlan.md; issue 4).
+
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::lan::{add, addresses, check, lan, outside, reaches, refused};
+use super::with;
+use crate::case::Case;
+use crate::room::Room;
+use crate::{ip, socket, store};
+
+pub const CASES: &[Case] = &[
+    Case::new("macvlan/who_reaches_whom_in_mode_bridge", &["macvlan 2"], |room| matrix(room, "bridge", true)),
+    Case::new("macvlan/who_reaches_whom_in_mode_private", &["macvlan 2"], |room| {
+        matrix(room, "private", false)
+    }),
+    Case::new("macvlan/who_reaches_whom_in_mode_vepa", &["macvlan 2"], |room| matrix(room, "vepa", false)),
+    Case::new("macvlan/passthru_has_the_master_alone", &["macvlan 2", "macvlan 10"], passthru),
+    Case::new("macvlan/source_takes_in_listed_addresses_only", &["issue 4"], source),
+    Case::new("macvlan/binds_and_reaches_as_the_first_act", &["macvlan 5"], first_act),
+    Case::new("macvlan/duplicate_ipv6_address_is_an_error", &["macvlan 5", "NEEDS 8"], duplicate),
+    Case::new("macvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], stale_neighbour),
+    Case::new("macvlan/del_matrix", &["C-042", "C-113", "C-114", "macvlan 8"], del_matrix),
+    Case::new("macvlan/del_works_without_master_and_with_a_broken_rest", &["macvlan 8"], del_broken),
+    Case::new("macvlan/del_does_not_touch_others", &["macvlan 8", "C-047"], del_others),
+    Case::new("macvlan/a_failed_add_leaves_nothing", &["macvlan 6", "C-085"], failed_add),
+    Case::new("macvlan/check_names_every_drift", &["macvlan 7", "C-043"], drifts),
+    Case::new("macvlan/gc_collects_leases", &["C-045", "macvlan 1"], gc),
+];
+
+/// Containers and the outside reach each other in every mode, the host and containers in none (macvlan.md 10).
+fn matrix(room: &Room, mode: &str, siblings: bool) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({"mode": mode}));
+    let (_, first) = add(room, "macvlan", "c1", &config)?;
+    add(room, "macvlan", "c2", &config)?;
+    let [one, two] = [addresses(0), addresses(1)];
+    ensure!(first["ips"][0]["address"] == format!("{}/24", one[0]), "{first}");
+    for (from, to, expected) in [
+        (Some("c1"), &outside(), true),
+        (Some("outside"), &one, true),
+        (Some("outside"), &two, true),
+        (Some("c1"), &two, siblings),
+        (Some("c2"), &one, siblings),
+        (None, &one, false),
+    ] {
+        let reached = reaches(room, from, to)?;
+        ensure!(reached == expected, "mode {mode}: from {from:?} to {to:?}: {reached}, expected {expected}");
+    }
+    let link = ip::link(Some("c1"), "eth0")?.context("no eth0")?;
+    ensure!(link["linkinfo"]["info_data"]["mode"] == mode, "{link}");
+    Ok(())
+}
+
+fn passthru(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({"mode": "passthru", "mac": "0a:00:00:00:00:05"}));
+    let (container, result) = add(room, "macvlan", "c1", &config)?;
+    let master = ip::link(None, "wan0")?.context("no wan0")?;
+    // The kernel's rule, whatever is asked for; the result says what is.
+    ensure!(result["interfaces"][0]["mac"] == master["address"], "{result} on {master}");
+    ensure!(ip::link(Some("c1"), "eth0")?.context("no eth0")?["address"] == master["address"]);
+    ensure!(reaches(room, Some("c1"), &outside())? && reaches(room, Some("outside"), &addresses(0))?);
+    let other = room.container("c2")?;
+    refused(room, "macvlan", &other, &config, "passthru takes it alone")?;
+    refused(room, "macvlan", &other, &lan("macvlan", &json!({})), "it has a passthru link")?;
+    check(room, "macvlan", &container, &config, &result)?.silent()?;
+    room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
+    let master = ip::link(None, "wan0")?.context("no wan0")?;
+    ensure!(master["promiscuity"] == 0, "the master stays promiscuous: {master}");
+    add(room, "macvlan", "c3", &config).map(drop)
+}
+
+fn source(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let gateway = ip::link(Some("outside"), "eth0")?.context("no outside")?;
+    let config = lan("macvlan", &json!({"mode": "source", "sourceMacs": [gateway["address"]]}));
+    let (container, result) = add(room, "macvlan", "c1", &config)?;
+    ensure!(reaches(room, Some("c1"), &outside())?, "the listed address is not taken in");
+    check(room, "macvlan", &container, &config, &result)?.silent()?;
+    ip::run_in("outside", &["link", "set", "eth0", "address", "0a:00:00:00:00:77"])?;
+    ensure!(!reaches(room, Some("outside"), &addresses(0))?, "an address that is not listed is taken in");
+    Ok(())
+}
+
+fn first_act(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({}));
+    for nth in 0..3 {
+        let id = format!("c{nth}");
+        add(room, "macvlan", &id, &config)?;
+        for address in addresses(nth) {
+            room.inside(&id, || socket::bind(address.parse()?))?;
+            room.inside("outside", || socket::reach(address.parse()?, Duration::from_millis(500)))
+                .with_context(|| format!("the first packet to {address}"))?;
+        }
+        let infos = ip::rows(Some(&id), &["-6", "addr", "show", "dev", "eth0"])?;
+        ensure!(!infos.iter().any(|row| row.to_string().contains("tentative")), "after ADD: {infos:?}");
+    }
+    // Without looking for duplicates there is nothing to wait for.
+    let quick = room.container("quick")?;
+    let call = room.attach("macvlan", "ADD", &quick).config(&with(&config, json!({"enabledad": false})));
+    let answer = call.run()?;
+    answer.result()?;
+    ensure!(answer.took < Duration::from_millis(500), "ADD took {:?}", answer.took);
+    for address in addresses(3) {
+        room.inside("quick", || socket::bind(address.parse()?))?;
+    }
+    Ok(())
+}
+
+fn duplicate(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let [_, taken] = addresses(0);
+    ip::run_in("outside", &["-6", "addr", "add", &format!("{taken}/64"), "dev", "eth0", "nodad"])?;
+    let container = room.container("c1")?;
+    refused(room, "macvlan", &container, &lan("macvlan", &json!({})), &format!("{taken}/64"))
+}
+
+fn stale_neighbour(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    for dad in [true, false] {
+        // The outside remembers another MAC for what the next container will have. An entry in state REACHABLE would
+        // be believed for half a minute.
+        let nth = usize::from(!dad);
+        let addresses = addresses(nth);
+        for address in &addresses {
+            let words =
+                ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
+            ip::run_in("outside", &words)?;
+        }
+        // Entries this young are not believed to have changed (net.ipv4.neigh.*.locktime, one second by default).
+        room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
+        add(room, "macvlan", &format!("c{nth}"), &lan("macvlan", &json!({"enabledad": dad})))?;
+        for address in &addresses {
+            room.inside("outside", || socket::reach(address.parse()?, Duration::from_secs(1)))
+                .with_context(|| format!("enabledad {dad}: packets to {address} went to the old MAC"))?;
+        }
+    }
+    Ok(())
+}
+
+fn del_matrix(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    // Without IPv6 there is nothing to wait for.
+    let config = with(
+        &lan("macvlan", &json!({})),
+        json!({"ipam": {"type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10"}}),
+    );
+    // The network's directory exists already, so that what stays can only be the attachment's.
+    add(room, "macvlan", "first", &config)?;
+    for state in ["fine", "unset", "gone", "plain file"] {
+        for prev in [true, false] {
+            let id = format!("{}-{prev}", state.replace(' ', "-"));
+            let before = room.snapshot()?;
+            let (container, result) = add(room, "macvlan", &id, &config)?;
+            match state {
+                "gone" => room.remove(&container)?,
+                "plain file" => {
+                    room.remove(&container)?;
+                    File::create(&container.path)?;
+                }
+                _ => {}
+            }
+            let config = with(&config, json!({"prevResult": if prev { result } else { json!(null) }}));
+            for time in ["once", "twice"] {
+                let call = room.attach("macvlan", "DEL", &container).config(&config);
+                let call = if state == "unset" { call.env("CNI_NETNS", "") } else { call };
+                call.run()?.silent().with_context(|| format!("{state}, prevResult {prev}, {time}"))?;
+                room.ensure_nothing_left(&before, &[&id])?;
+                if state == "fine" {
+                    ensure!(ip::link(Some(&id), "eth0")?.is_none(), "the link is still there");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn del_broken(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({"enabledad": false}));
+    let before = room.snapshot()?;
+    let (container, _) = add(room, "macvlan", "c1", &config)?;
+    let broken =
+        with(&config, json!({"mode": "no such", "mtu": 99999, "mac": "zz", "master": 5, "bcqueuelen": "x"}));
+    let call = room.attach("macvlan", "DEL", &container).config(&broken).env("CNI_ARGS", "x=1");
+    let answer = call.run()?;
+    answer.silent()?;
+    ensure!(ip::link(Some("c1"), "eth0")?.is_none());
+    room.ensure_nothing_left(&before, &["c1"])?;
+    // A master that vanishes takes its links along; the lease is what is left.
+    let (container, _) = add(room, "macvlan", "c2", &config)?;
+    ip::run(&["link", "del", "wan0"])?;
+    room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(store::addresses("/var/lib/cni/networks/lan")?.is_empty(), "the lease is still there");
+    Ok(())
+}
+
+fn del_others(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"});
+    let (container, _) = add(room, "macvlan", "c1", &config)?;
+    // The name is taken, so the second network's ADD fails, and runtimes send DEL after that.
+    let second = with(&config, json!({"name": "second"}));
+    refused(room, "macvlan", &container, &second, "file exists")?;
+    room.attach("macvlan", "DEL", &container).config(&second).run()?.silent()?;
+    ensure!(
+        ip::link(Some("c1"), "eth0")?.is_some(),
+        "DEL of a failed ADD deleted another network's interface"
+    );
+    room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
+    // Nor is anything deleted that is no macvlan.
+    ip::run_in("c1", &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])?;
+    room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "DEL deleted an interface that is no macvlan");
+    Ok(())
+}
+
+fn failed_add(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let container = room.container("c1")?;
+    // The route's gateway is on no link, so ADD fails when all but the routes is there.
+    let ipam = json!({
+        "type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10",
+        "routes": [{"dst": "192.0.2.0/24", "gw": "203.0.113.1"}],
+    });
+    refused(room, "macvlan", &container, &lan("macvlan", &json!({"ipam": ipam})), "failed to add route")?;
+    let ipam = json!({"type": "no-such-plugin"});
+    refused(room, "macvlan", &container, &lan("macvlan", &json!({"ipam": ipam})), "no-such-plugin")?;
+    Ok(())
+}
+
+fn drifts(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({"mtu": 1400, "bcqueuelen": 2000}));
+    let (container, result) = add(room, "macvlan", "c1", &config)?;
+    check(room, "macvlan", &container, &config, &result)?.silent()?;
+    let [v4, v6] = addresses(0);
+    // Each drift, and what brings it back.
+    let drifts: [(&str, &str, &[&str]); 6] = [
+        ("link set eth0 mtu 1300", "link set eth0 mtu 1400", &["MTU of eth0: expected 1400, actual 1300"]),
+        (
+            "link set eth0 type macvlan mode private",
+            "link set eth0 type macvlan mode bridge",
+            &["macvlan mode of eth0: expected bridge, actual private"],
+        ),
+        (
+            "link set eth0 type macvlan bcqueuelen 500",
+            "link set eth0 type macvlan bcqueuelen 2000",
+            &["broadcast queue length of eth0: expected 2000, actual 500"],
+        ),
+        ("route del default via 198.51.100.2", "route add default via 198.51.100.2", &["route 0.0.0.0/0"]),
+        ("-6 route del default", "-6 route add default via 2001:db8:ff::2 dev eth0", &["route ::/0"]),
+        (
+            "link set eth0 address 0a:00:00:00:00:01",
+            "link set eth0 address OLD",
+            &["MAC address of eth0: expected", "actual 0a:00:00:00:00:01"],
+        ),
+    ];
+    let mac = result["interfaces"][0]["mac"].as_str().context("no mac")?;
+    for (change, back, texts) in drifts {
+        ip::script(Some("c1"), change)?;
+        let error = check(room, "macvlan", &container, &config, &result)?.error()?;
+        for text in texts {
+            ensure!(error.msg.contains(text), "{change}: expected {text:?} in {error}");
+        }
+        ip::script(Some("c1"), &back.replace("OLD", mac))?;
+        check(room, "macvlan", &container, &config, &result)?.silent().with_context(|| back.to_owned())?;
+    }
+    for (address, length) in [(&v4, 24), (&v6, 64)] {
+        ip::script(Some("c1"), &format!("addr del {address}/{length} dev eth0"))?;
+        let error = check(room, "macvlan", &container, &config, &result)?.error()?;
+        ensure!(error.msg.contains(&format!("expected {address}/{length}")), "{error}");
+    }
+    // The same name on another master.
+    ip::script(None, "link add other0 type veth peer name other1\n link set other0 up\n link set other1 up")?;
+    let moved = with(&config, json!({"master": "other0"}));
+    let error = check(room, "macvlan", &container, &moved, &result)?.error()?;
+    ensure!(error.msg.contains("master of eth0: expected other0, actual wan0"), "{error}");
+    ip::run_in("c1", &["link", "del", "eth0"])?;
+    let error = check(room, "macvlan", &container, &config, &result)?.error()?;
+    ensure!(error.msg.contains("interface eth0: expected present, actual missing"), "{error}");
+    let elsewhere = with(&result, json!({"interfaces": [{"name": "eth0", "sandbox": "/run/netns/x"}]}));
+    let error = check(room, "macvlan", &container, &config, &elsewhere)?.error()?;
+    ensure!(error.msg.contains("Sandbox in prevResult /run/netns/x doesn't match"), "{error}");
+    Ok(())
+}
+
+fn gc(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = with(&lan("macvlan", &json!({"enabledad": false})), json!({"cniVersion": "1.1.0"}));
+    add(room, "macvlan", "c1", &config)?;
+    let (gone, _) = add(room, "macvlan", "c2", &config)?;
+    room.remove(&gone)?;
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]});
+    room.call("macvlan", "GC").config(&with(&config, valid)).run()?.silent()?;
+    let left: Vec<String> = store::addresses("/var/lib/cni/networks/lan")?;
+    ensure!(left == addresses(0), "leases after GC: {left:?}");
+    ensure!(reaches(room, Some("c1"), &outside())?, "GC broke a valid attachment");
+    let unsaid: Value = config;
+    room.call("macvlan", "GC").config(&unsaid).run()?.silent()?;
+    ensure!(store::addresses("/var/lib/cni/networks/lan")?.len() == 2, "GC without the key collected");
+    Ok(())
+}
