@@ -5,16 +5,19 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use host::netlink::{LinkChange, Netlink, NewAddress, NewBridge, Route, Veth, VethPeer};
+use host::netlink::{
+    LinkChange, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge, Route, Stacked, Veth, VethPeer,
+};
 use host::{Mac, NetNs};
 use ipnetwork::IpNetwork;
 use nix::time::{ClockId, clock_gettime};
 
-use super::scenario::{CROWD, Scenario, address, network};
+use super::scenario::{CROWD, PARENT, Scenario, address, network};
 use super::shot::Sample;
 use crate::room::netns::Container;
 use crate::store;
@@ -35,47 +38,42 @@ pub struct Floor {
     host: Netlink,
     inside: Netlink,
     netns: NetNs,
-    bridge: u32,
+    parent: u32,
+    host_id: Option<i32>,
     addresses: Option<[IpNetwork; 2]>,
     lease: PathBuf,
 }
 
 impl Floor {
-    /// Opens everything for attachments of a container. None: the kernel's work for this scenario is not written down
-    /// here.
-    pub fn new(scenario: Scenario, container: &Container) -> Result<Option<Self>> {
+    /// Opens everything for attachments of a container.
+    pub fn new(scenario: Scenario, container: &Container) -> Result<Self> {
         // A masquerade or a published port is one element of a set, some microseconds for who holds the socket open:
         // nothing beside the links. So these share the floor of what they stand on.
-        let addressed = match scenario {
-            Scenario::Loopback | Scenario::Layer2 => false,
-            Scenario::Bridge | Scenario::Masquerade | Scenario::Portmap | Scenario::Crowded => true,
-            Scenario::Macvlan => return Ok(None),
+        let addressed = !matches!(scenario, Scenario::Loopback | Scenario::Layer2);
+        let parent = match scenario {
+            Scenario::Crowded => CROWD.to_owned(),
+            Scenario::Macvlan => PARENT.to_owned(),
+            _ => network(SLOT),
         };
-        let bridge = if scenario == Scenario::Crowded { CROWD.to_owned() } else { network(SLOT) };
-        Self::on(scenario, container, &bridge, addressed).map(Some)
-    }
-
-    fn on(scenario: Scenario, container: &Container, bridge: &str, addressed: bool) -> Result<Self> {
         let host = Netlink::open()?;
         let netns = NetNs::open(&container.path)?;
         let inside = Netlink::open_in(&netns)?;
-        let mut index = host.link_by_name(bridge)?.map(|link| link.index);
+        let mut index = host.link_by_name(&parent)?.map(|link| link.index);
         if index.is_none() && scenario != Scenario::Loopback {
-            let new = NewBridge {
-                name: bridge,
-                mac: Some(Mac::random()?),
-                mtu: None,
-                vlan_filtering: false,
-                up: true,
-            };
+            let mac = Some(Mac::random()?);
+            let new = NewBridge { name: &parent, mac, mtu: None, vlan_filtering: false, up: true };
             host.create_bridge(&new)?;
-            index = host.link_by_name(bridge)?.map(|link| link.index);
+            index = host.link_by_name(&parent)?.map(|link| link.index);
         }
+        let host_id = match scenario {
+            Scenario::Macvlan => Some(inside.make_netns_id(NetNs::current()?.as_fd())?),
+            _ => None,
+        };
         let address = |number: u16| IpNetwork::new(address(SLOT, number).into(), 16);
         let addresses = if addressed { Some([address(2)?, address(1)?]) } else { None };
         fs::create_dir_all(store::NET)?;
         let lease = PathBuf::from(store::NET).join("lease-of-the-floor");
-        Ok(Self { scenario, host, inside, netns, bridge: index.unwrap_or(0), addresses, lease })
+        Ok(Self { scenario, host, inside, netns, parent: index.unwrap_or(0), host_id, addresses, lease })
     }
 
     /// The kernel's part of a verb, timed.
@@ -99,13 +97,24 @@ impl Floor {
     }
 
     fn add(&self) -> Result<()> {
-        use std::os::fd::AsFd;
         if self.addresses.is_some() {
             fs::write(&self.lease, store::content(NAME, IFNAME))?;
         }
-        let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
-        let veth = Veth { name: NAME, mac: None, mtu: None, master: Some(self.bridge), up: true, peer };
-        self.host.create_veth(&veth)?;
+        if self.scenario == Scenario::Macvlan {
+            let link = Stacked {
+                name: IFNAME,
+                parent: self.parent,
+                parent_netns_id: self.host_id,
+                mac: None,
+                mtu: None,
+            };
+            let kind = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
+            self.inside.create_macvlan(&link, &kind)?;
+        } else {
+            let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
+            let veth = Veth { name: NAME, mac: None, mtu: None, master: Some(self.parent), up: true, peer };
+            self.host.create_veth(&veth)?;
+        }
         let index = self.inside.link_by_name(IFNAME)?.context("the new link is gone")?.index;
         if let Some([net, _]) = self.addresses {
             self.inside.add_address(&NewAddress { index, net, nodad: true })?;
@@ -125,7 +134,9 @@ impl Floor {
             self.inside.link_by_index(LO)?.context("no lo")?;
             return Ok(());
         }
-        self.host.link_by_name(NAME)?.context("no host end")?;
+        if self.scenario != Scenario::Macvlan {
+            self.host.link_by_name(NAME)?.context("no host end")?;
+        }
         let index = self.inside.link_by_name(IFNAME)?.context("no container end")?.index;
         if self.addresses.is_some() {
             self.inside.addresses(Some(index))?;
@@ -139,8 +150,10 @@ impl Floor {
         if self.addresses.is_some() {
             fs::remove_file(&self.lease)?;
         }
-        let index = self.host.link_by_name(NAME)?.context("the host end is gone")?.index;
-        Ok(self.host.delete_link(index)?)
+        let (socket, name) =
+            if self.scenario == Scenario::Macvlan { (&self.inside, IFNAME) } else { (&self.host, NAME) };
+        let index = socket.link_by_name(name)?.context("the link is gone")?.index;
+        Ok(socket.delete_link(index)?)
     }
 }
 

@@ -106,7 +106,7 @@ pub fn measure(room: &Room, scenario: Scenario, span: Span) -> Result<Measured> 
     }
     let floor = Floor::new(scenario, &room.container("f")?)?;
     let names = runners.iter().map(|runner| (runner.contender.name, runner.checks));
-    for (name, checks) in names.chain(floor.iter().map(|_| (FLOOR, true))) {
+    for (name, checks) in names.chain([(FLOOR, true)]) {
         let verbs = VERBS.into_iter().filter(|verb| checks || *verb != "CHECK");
         for verb in verbs {
             if measured.find(name, verb).is_none() {
@@ -131,9 +131,7 @@ pub fn measure(room: &Room, scenario: Scenario, span: Span) -> Result<Measured> 
                 Some(runner) => one(runner, scenario, &mut measured)?,
                 None => {
                     for verb in VERBS {
-                        if let Some(floor) = &floor {
-                            push(&mut measured, FLOOR, verb, floor.run(verb)?)?;
-                        }
+                        push(&mut measured, FLOOR, verb, floor.run(verb)?)?;
                     }
                     if let Some(start) = &start {
                         push(&mut measured, START, "VERSION", start.fire()?.0)?;
