@@ -11,6 +11,8 @@ use crate::room::Room;
 /// A property of the machine that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// CONFIG_BRIDGE_NETFILTER: packets between two ports of a bridge pass the host's rules.
+    BrNetfilter,
     /// CONFIG_BRIDGE_VLAN_FILTERING.
     BridgeVlanFiltering,
     /// CONFIG_IPVLAN.
@@ -23,11 +25,13 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 4] = [Need::BridgeVlanFiltering, Need::Ipvlan, Need::Reference, Need::Strace];
+    pub const ALL: [Need; 5] =
+        [Need::BrNetfilter, Need::BridgeVlanFiltering, Need::Ipvlan, Need::Reference, Need::Strace];
 
     /// Its name, in reports and in the hidden sub-command.
     pub fn name(self) -> &'static str {
         match self {
+            Need::BrNetfilter => "br_netfilter",
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
             Need::Ipvlan => "ipvlan",
             Need::Reference => "reference plugins",
@@ -43,6 +47,10 @@ impl Need {
     /// Tries it. The error says what is missing.
     pub fn probe(self, room: &Room) -> Result<()> {
         match self {
+            Need::BrNetfilter => {
+                let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+                std::fs::read(path).map(drop).context("br_netfilter is not loaded")
+            }
             Need::BridgeVlanFiltering => {
                 ip::run(&["link", "add", "probe0", "type", "bridge", "vlan_filtering", "1"])
                     .context("this kernel lacks CONFIG_BRIDGE_VLAN_FILTERING")

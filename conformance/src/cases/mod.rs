@@ -21,6 +21,8 @@ mod macspoof;
 mod macvlan;
 mod macvlan_keys;
 mod masquerade;
+mod portmap;
+mod portmap_life;
 mod protocol;
 mod rules_del;
 mod stdin;
@@ -50,6 +52,8 @@ pub fn all() -> Vec<Case> {
         host_local::CASES,
         host_local_requests::CASES,
         host_local_store::CASES,
+        portmap::CASES,
+        portmap_life::CASES,
         interop::CASES,
         loopback::CASES,
         ipvlan::CASES,

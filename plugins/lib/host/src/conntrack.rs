@@ -105,7 +105,8 @@ impl<'a> Conntrack<'a> {
         // The kernel picks what it can, so that a host with a million connections does not tell us all.
         let mut flags = FILTER_PROTO_NUM;
         request.attrs.nest(CTA_TUPLE_REPLY, |w| {
-            if let Replies::From(ip) = replies {
+            // Of IPv6 the kernel compares addresses the wrong way round (ctnetlink_filter_match_tuple): we do it then.
+            if let Replies::From(ip @ IpAddr::V4(_)) = replies {
                 flags |= FILTER_IP_SRC;
                 w.nest(CTA_TUPLE_IP, |w| w.ip(if ip.is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC }, ip));
             }

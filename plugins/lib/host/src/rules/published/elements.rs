@@ -31,6 +31,7 @@ pub(super) fn of(publication: &Publication) -> Vec<(Set<'static>, Element)> {
             (Masquerade::Needed, Some(link)) => {
                 let key = Value::new().ifname(link).addr(container.address);
                 elements.push((sets.hairpin, Element::new(key)));
+                elements.push((sets.oneself, Element::new(address.addr(container.address))));
             }
         }
         if container.by_loopback() && container.masquerade == Masquerade::Needed {
@@ -139,8 +140,9 @@ fn tail(key: &[u8]) -> Option<(u8, u16)> {
 
 /// Whether a set's elements are about a container's address, whatever its ports.
 pub(super) fn is_beside_ports(set: &Set<'_>) -> bool {
-    let beside = [V4.hairpin, V4.everyone, V6.hairpin, V6.everyone, LOOPBACK];
-    beside.iter().any(|other| other.name == set.name)
+    let of = |sets: &FamilySets| [sets.hairpin, sets.oneself, sets.everyone];
+    let beside = of(&V4).into_iter().chain(of(&V6)).chain([LOOPBACK]);
+    beside.map(|other| other.name).any(|name| name == set.name)
 }
 
 /// The keys under which a publisher's elements are, but for those of its ports.
@@ -156,7 +158,11 @@ pub(super) fn beside_ports(publisher: &Element) -> Vec<(Set<'static>, Element)> 
     let mut keys = Vec::new();
     for (sets, link, address) in [(&V4, link4, v4), (&V6, link6, v6)] {
         if address.iter().any(|&byte| byte != 0) {
-            keys.extend([(sets.hairpin, key(&[link, address])), (sets.everyone, key(&[address]))]);
+            keys.extend([
+                (sets.hairpin, key(&[link, address])),
+                (sets.oneself, key(&[address, address])),
+                (sets.everyone, key(&[address])),
+            ]);
             if sets.hairpin.key == [Type::Ifname, Type::Ipv4] {
                 keys.push((LOOPBACK, key(&[address])));
             }

@@ -34,6 +34,8 @@ pub(super) struct FamilySets {
     pub ranges_at: Set<'static>,
     /// The link that leads to a container, and the container: what comes from there goes back there.
     pub hairpin: Set<'static>,
+    /// A container and itself: where bridged packets pass these hooks (br_netfilter), there is no link to tell by.
+    pub oneself: Set<'static>,
     /// Containers whose every client is masqueraded.
     pub everyone: Set<'static>,
 }
@@ -44,6 +46,7 @@ pub(super) const V4: FamilySets = FamilySets {
     ranges: map("ranges4", &[Type::Proto, Type::Port], Data::Range(TARGET4), true),
     ranges_at: map("ranges-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Range(TARGET4), true),
     hairpin: map("hairpin4", &[Type::Ifname, Type::Ipv4], Data::None, false),
+    oneself: map("oneself4", &[Type::Ipv4, Type::Ipv4], Data::None, false),
     everyone: map("everyone4", &[Type::Ipv4], Data::None, false),
 };
 
@@ -53,6 +56,7 @@ pub(super) const V6: FamilySets = FamilySets {
     ranges: map("ranges6", &[Type::Proto, Type::Port], Data::Range(TARGET6), true),
     ranges_at: map("ranges-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Range(TARGET6), true),
     hairpin: map("hairpin6", &[Type::Ifname, Type::Ipv6], Data::None, false),
+    oneself: map("oneself6", &[Type::Ipv6, Type::Ipv6], Data::None, false),
     everyone: map("everyone6", &[Type::Ipv6], Data::None, false),
 };
 
@@ -70,8 +74,8 @@ pub(super) const PUBLISHERS: Set<'static> = map(
 );
 
 /// Every set, with what it is for.
-pub(super) fn sets() -> [(Set<'static>, &'static str); 15] {
-    let mut sets = [(PUBLISHERS, "who publishes ports"); 15];
+pub(super) fn sets() -> [(Set<'static>, &'static str); 17] {
+    let mut sets = [(PUBLISHERS, "who publishes ports"); 17];
     let family = |family: &FamilySets| {
         [
             (family.ports, "published ports"),
@@ -79,6 +83,7 @@ pub(super) fn sets() -> [(Set<'static>, &'static str); 15] {
             (family.ranges, "published ranges: the first port is that of the range plus the remainder"),
             (family.ranges_at, "published ranges of one address"),
             (family.hairpin, "containers, by the link that leads there"),
+            (family.oneself, "containers, by their own address twice"),
             (family.everyone, "containers that see no client address"),
         ]
     };
@@ -181,11 +186,13 @@ fn masquerade() -> Vec<Rule> {
     let v6 = || Rule::new().nfproto(IPV6);
     vec![
         v4().member(&[Field::IIFNAME, Field::IP_DADDR], &V4.hairpin).masquerade(false),
+        v4().member(&[Field::IP_SADDR, Field::IP_DADDR], &V4.oneself).masquerade(false),
         v4().network(Field::IP_SADDR, loopback(), true)
             .member(&[Field::IP_DADDR], &LOOPBACK)
             .masquerade(false),
         v4().member(&[Field::IP_DADDR], &V4.everyone).masquerade(false),
         v6().member(&[Field::IIFNAME, Field::IP6_DADDR], &V6.hairpin).masquerade(false),
+        v6().member(&[Field::IP6_SADDR, Field::IP6_DADDR], &V6.oneself).masquerade(false),
         v6().member(&[Field::IP6_DADDR], &V6.everyone).masquerade(false),
     ]
 }

@@ -56,6 +56,7 @@ fn ports_become_hashed_elements_with_their_owner() {
             "ports4 tcp . 8080: 10.1.2.3 . 80 (moor/net/eth0/c1)",
             "ports-at4 192.0.2.1 . udp . 53: 10.1.2.3 . 53 (moor/net/eth0/c1)",
             "hairpin4 br0 . 10.1.2.3: - (moor/net/eth0/c1)",
+            "oneself4 10.1.2.3 . 10.1.2.3: - (moor/net/eth0/c1)",
             "loopback4 10.1.2.3: - (moor/net/eth0/c1)",
         ]
     );
@@ -69,7 +70,11 @@ fn masquerade_is_for_nobody_for_those_who_need_it_or_for_everybody() {
     assert_eq!(of("10.1.2.3", Masquerade::Everybody)[1], "everyone4 10.1.2.3: - (moor/net/eth0/c1)");
     assert_eq!(
         of("fd00::3", Masquerade::Needed),
-        ["ports6 tcp . 80: fd00::3 . 80 (moor/net/eth0/c1)", "hairpin6 br0 . fd00::3: - (moor/net/eth0/c1)"]
+        [
+            "ports6 tcp . 80: fd00::3 . 80 (moor/net/eth0/c1)",
+            "hairpin6 br0 . fd00::3: - (moor/net/eth0/c1)",
+            "oneself6 fd00::3 . fd00::3: - (moor/net/eth0/c1)"
+        ]
     );
 }
 

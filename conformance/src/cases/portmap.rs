@@ -1,0 +1,367 @@
+//! portmap, seen by packets (portmap.md sections 4, 5, 8, 9; NEEDS 9, 11, 19, 29, 38, 39).
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{USUAL, bridge, with};
+use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::netns::{Container, OUTSIDE};
+use crate::socket::PATIENCE;
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "portmap/a_published_port_is_reached_from_everywhere",
+        &["portmap 5", "portmap 9", "NEEDS 19", "NEEDS 39"],
+        |room| everywhere(room, false),
+    ),
+    Case::new(
+        "portmap/a_published_port_is_reached_from_everywhere_with_br_netfilter",
+        &["portmap 5", "portmap 9", "NEEDS 19"],
+        |room| everywhere(room, true),
+    )
+    .needs(&[Need::BrNetfilter]),
+    Case::new("portmap/a_specific_address_is_published_alone", &["portmap 5", "NEEDS 39"], specific),
+    Case::new("portmap/transit_is_not_touched", &["NEEDS 11", "CVE-2019-9946", "CVE-2025-67499"], transit),
+    Case::new("portmap/neighbours_do_not_reach_the_hosts_loopback", &["NEEDS 38"], loopback),
+    Case::new("portmap/snat_and_masq_all", &["portmap 2"], snat),
+    Case::new("portmap/twenty_thousand_ports_are_a_few_elements", &["NEEDS 29"], range),
+    Case::new("portmap/udp_follows_a_container_that_moves", &["portmap 8", "NEEDS 9"], udp),
+];
+
+/// The host's addresses on the side of the outside.
+pub const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
+
+/// A portmap configuration for what the previous plugin answered.
+pub fn portmap(mappings: Value, previous: &Value) -> Value {
+    json!({
+        "cniVersion": USUAL, "name": "net", "type": "portmap",
+        "runtimeConfig": {"portMappings": mappings}, "prevResult": previous,
+    })
+}
+
+/// A container behind `br0`, and the bridge's answer.
+pub fn bridged(room: &Room, id: &str) -> Result<(Container, Value)> {
+    let container = room.container(id)?;
+    let result = room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
+    Ok((container, result))
+}
+
+/// A container with published ports.
+pub fn published(room: &Room, id: &str, mappings: Value) -> Result<(Container, Value)> {
+    let (container, previous) = bridged(room, id)?;
+    let config = portmap(mappings, &previous);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    Ok((container, config))
+}
+
+/// The rules of the room, as nft tells them.
+pub fn ruleset() -> Result<Value> {
+    Ok(serde_json::from_str(&ip::output("nft", &["-j", "list", "ruleset"])?)?)
+}
+
+/// The container's address of that family in an answer.
+pub fn address(config: &Value, v6: bool) -> String {
+    let ips = config["prevResult"]["ips"].as_array().into_iter().flatten();
+    let mut texts = ips.filter_map(|ip| ip["address"].as_str()?.split_once('/').map(|(address, _)| address));
+    texts.find(|address| address.contains(':') == v6).unwrap_or_default().to_owned()
+}
+
+/// Serves on a port of every address of a namespace: who connects is told the port and who he is.
+fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
+    let listener = room.inside(ns, || {
+        TcpListener::bind(("::", port)).with_context(|| format!("listen on port {port} in {ns}"))
+    })?;
+    let name = ns.to_owned();
+    // The room's process ends with the case.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let from = stream.peer_addr().map(|from| from.ip().to_canonical().to_string());
+            let from = from.unwrap_or_default();
+            stream.write_all(format!("{name}:{port} {from}").as_bytes()).ok();
+        }
+    });
+    Ok(())
+}
+
+/// Connects from a namespace (the host's without a name): the answer of whoever was reached.
+fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<String> {
+    let at = SocketAddr::new(to.parse()?, port);
+    let say = || -> Result<String> {
+        let mut stream =
+            TcpStream::connect_timeout(&at, PATIENCE).with_context(|| format!("connect to {at}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).with_context(|| format!("hear {at}"))?;
+        Ok(answer)
+    };
+    match from {
+        Some(ns) => room.inside(ns, say),
+        None => say(),
+    }
+}
+
+fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str) -> Result<()> {
+    let who = from.unwrap_or("the host");
+    let said = ask(room, from, to, port).with_context(|| format!("from {who}"))?;
+    ensure!(said == answer, "{who} asked {to} port {port} and heard {said:?}, not {answer:?}");
+    Ok(())
+}
+
+/// With br_netfilter, packets between two ports of a bridge pass the host's rules as well, and neighbours need no
+/// masquerade; back to its own port a frame gets with `hairpinMode` only.
+fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
+    for family in ["ip", "ip6"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
+        // A host that has no such parameter has no br_netfilter.
+        if br_netfilter || Path::new(&path).exists() {
+            fs::write(&path, if br_netfilter { "1" } else { "0" })
+                .with_context(|| format!("write {path}"))?;
+        }
+    }
+    room.outside(&[])?;
+    let network = with(&bridge(USUAL), json!({"hairpinMode": br_netfilter}));
+    let container = room.container("c1")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&network).run()?.result()?;
+    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]), &previous);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    bridged(room, "sibling")?;
+    serve(room, "c1", 80)?;
+    for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {
+        let own = address(&config, index == 1);
+        // The true client, from the outside and from the host; the host's address, where the answer would not come back.
+        expect(room, Some("outside"), HOST[index], 8080, &format!("c1:80 {}", OUTSIDE[index]))?;
+        expect(room, None, HOST[index], 8080, &format!("c1:80 {}", HOST[index]))?;
+        expect(room, None, gateway, 8080, &format!("c1:80 {gateway}"))?;
+        let sibling = if br_netfilter { sibling_address(index) } else { gateway };
+        for to in [HOST[index], gateway] {
+            expect(room, Some("sibling"), to, 8080, &format!("c1:80 {sibling}"))?;
+            expect(room, Some("c1"), to, 8080, &format!("c1:80 {gateway}"))?;
+        }
+        expect(room, Some("sibling"), &own, 80, &format!("c1:80 {}", sibling_address(index)))?;
+    }
+    expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
+    expect(room, None, "127.1.2.3", 8080, "c1:80 10.1.2.1")?;
+    // The kernel cannot lead ::1 elsewhere: refused at once, so that a client goes on to 127.0.0.1.
+    let refused = TcpStream::connect_timeout(&SocketAddr::new("::1".parse()?, 8080), PATIENCE);
+    ensure!(
+        refused.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused),
+        "::1 said {refused:?}"
+    );
+    Ok(())
+}
+
+fn sibling_address(index: usize) -> &'static str {
+    ["10.1.2.3", "2001:db8:1::3"][index]
+}
+
+fn specific(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let mappings = json!([
+        {"hostPort": 8080, "containerPort": 80, "hostIP": HOST[0]},
+        {"hostPort": 8081, "containerPort": 80, "protocol": "TCP", "hostIP": "127.0.0.1"},
+        {"hostPort": 8082, "containerPort": 80, "protocol": "", "hostIP": "::"},
+        {"HostPort": 8083, "ContainerPort": 80, "Protocol": "Tcp", "HostIP": "0.0.0.0"},
+    ]);
+    published(room, "c1", mappings)?;
+    serve(room, "c1", 80)?;
+    let outside = |index: usize| format!("c1:80 {}", OUTSIDE[index]);
+    expect(room, Some("outside"), HOST[0], 8080, &outside(0))?;
+    expect(room, None, "127.0.0.1", 8081, "c1:80 10.1.2.1")?;
+    expect(room, Some("outside"), HOST[1], 8082, &outside(1))?;
+    expect(room, Some("outside"), HOST[0], 8083, &outside(0))?;
+    for (from, to, port) in [
+        (None, "127.0.0.1", 8080),
+        (None, "10.1.2.1", 8080),
+        (Some("outside"), HOST[1], 8080),
+        (Some("outside"), HOST[0], 8081),
+        (Some("outside"), HOST[0], 8082),
+        (Some("outside"), HOST[1], 8083),
+    ] {
+        ensure!(ask(room, from, to, port).is_err(), "{to} port {port} is published as well");
+    }
+    Ok(())
+}
+
+/// The container is published at the ports that another machine, behind this host as a router, serves itself.
+fn transit(room: &Room) -> Result<()> {
+    room.outside(&["10.1.2.0/24", "2001:db8:1::/64"])?;
+    let all = |port: u16| json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
+    let range = json!({"hostPort": 9000, "hostPortEnd": 9999, "containerPort": 9000});
+    published(room, "c1", json!([all(8080), all(53), range]))?;
+    let (_, machine) = bridged(room, "machine")?;
+    let machine = json!({"prevResult": machine});
+    for port in [8080, 53, 9053] {
+        serve(room, "machine", port)?;
+    }
+    serve(room, "c1", 80)?;
+    serve(room, "c1", 9053)?;
+    for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {
+        let to = address(&machine, index == 1);
+        for port in [8080, 53, 9053] {
+            expect(room, Some("outside"), &to, port, &format!("machine:{port} {}", OUTSIDE[index]))?;
+            expect(room, None, &to, port, &format!("machine:{port} {gateway}"))?;
+        }
+        // From a container to another machine outside.
+        expect(room, Some("outside"), HOST[index], 8080, &format!("c1:80 {}", OUTSIDE[index]))?;
+        expect(room, Some("outside"), HOST[index], 9053, &format!("c1:9053 {}", OUTSIDE[index]))?;
+    }
+    serve(room, "outside", 8080)?;
+    expect(room, Some("c1"), OUTSIDE[0], 8080, &format!("outside:8080 {}", "10.1.2.2"))?;
+    expect(room, None, OUTSIDE[0], 8080, &format!("outside:8080 {}", HOST[0]))
+}
+
+fn loopback(room: &Room) -> Result<()> {
+    published(room, "c1", json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]))?;
+    bridged(room, "evil")?;
+    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "1", "localhost needs route_localnet");
+    ensure!(room.host_sysctl("net/ipv4/conf/all/route_localnet")? == "0", "every link has route_localnet");
+    // A service that listens on the host's loopback only; the neighbour sends it what a neighbour must not.
+    let secret = TcpListener::bind("127.0.0.1:7000")?;
+    std::thread::spawn(move || secret.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret"))));
+    room.inside("evil", || {
+        fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1")?;
+        Ok(())
+    })?;
+    ip::script(
+        Some("evil"),
+        // Its own loopback is down, so that 127.0.0.0/8 is free to lead elsewhere.
+        "route add 127.0.0.0/8 via 10.1.2.1 dev eth0 src 10.1.2.3",
+    )?;
+    ensure!(ask(room, Some("evil"), "127.0.0.1", 7000).is_err(), "a neighbour reached the host's loopback");
+    // What the guard is worth: without it, the neighbour gets through.
+    ip::output("nft", &["flush", "chain", "inet", "moor", "published-guard"])?;
+    let said = ask(room, Some("evil"), "127.0.0.1", 7000).context("the attack itself does not work")?;
+    ensure!(said == "secret", "{said}");
+    Ok(())
+}
+
+fn snat(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let mapping = |port: u16| json!([{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]);
+    let add = |id: &str, port: u16, keys: Value| -> Result<()> {
+        let (container, previous) = bridged(room, id)?;
+        let config = with(&portmap(mapping(port), &previous), keys);
+        room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+        let check = room.attach("portmap", "CHECK", &container).config(&config).run()?;
+        check.silent()?;
+        serve(room, id, 80)
+    };
+    add("plain", 8081, json!({"snat": false, "markMasqBit": 7}))?;
+    ensure!(
+        room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0",
+        "snat: false needs no route_localnet"
+    );
+    add("all", 8082, json!({"masqAll": true}))?;
+    add("usual", 8083, json!({"backend": "nftables"}))?;
+    let gateways = ["10.1.2.1", "2001:db8:1::1"];
+    for (index, gateway) in gateways.into_iter().enumerate() {
+        let outside = |port, who: &str| expect(room, Some("outside"), HOST[index], port, who);
+        outside(8081, &format!("plain:80 {}", OUTSIDE[index]))?;
+        outside(8082, &format!("all:80 {gateway}"))?;
+        outside(8083, &format!("usual:80 {}", OUTSIDE[index]))?;
+        ensure!(ask(room, Some("plain"), HOST[index], 8081).is_err(), "snat: false has hairpin");
+    }
+    expect(room, None, "127.0.0.1", 8082, "all:80 10.1.2.1")
+}
+
+fn range(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let elements = || -> Result<usize> {
+        let rules = ruleset()?;
+        let maps = rules["nftables"].as_array().into_iter().flatten().filter_map(|row| row.get("map"));
+        let ports =
+            maps.filter(|map| ["ports", "range"].iter().any(|name| map["name"].to_string().contains(name)));
+        Ok(ports.filter_map(|map| map["elem"].as_array()).map(Vec::len).sum())
+    };
+    let v4 = json!({"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 30_000, "hostIP": "0.0.0.0"});
+    let (container, config) = published(room, "c1", json!([v4]))?;
+    let count = elements()?;
+    ensure!(count <= 4, "20,000 ports are {count} elements");
+    room.attach("portmap", "CHECK", &container).config(&config).run()?.silent()?;
+    for port in [20_000, 27_777, 39_999] {
+        serve(room, "c1", port + 10_000)?;
+        expect(room, Some("outside"), HOST[0], port, &format!("c1:{} {}", port + 10_000, OUTSIDE[0]))?;
+    }
+    for port in [19_999, 40_000] {
+        ensure!(ask(room, Some("outside"), HOST[0], port).is_err(), "port {port} is published as well");
+    }
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    // The same, port by port.
+    let each: Vec<Value> = (20_000..40_000)
+        .map(|port| json!({"hostPort": port, "containerPort": port, "protocol": "tcp"}))
+        .collect();
+    let config = with(&config, json!({"runtimeConfig": {"portMappings": each}}));
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    let count = elements()?;
+    ensure!(count <= 8, "20,000 ports of two families are {count} elements");
+    serve(room, "c1", 33_333)?;
+    expect(room, Some("outside"), HOST[1], 33_333, &format!("c1:33333 {}", OUTSIDE[1]))?;
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()
+}
+
+fn udp(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let mappings = json!([{"hostPort": 5353, "containerPort": 53, "protocol": "udp"}]);
+    let other = json!([{"hostPort": 5454, "containerPort": 53, "protocol": "udp"}]);
+    let (first, config) = published(room, "c1", mappings.clone())?;
+    let (_, staying) = published(room, "c2", other)?;
+    for (index, ids) in [["c1", "c2"], ["c1", "c2"]].into_iter().enumerate() {
+        for (id, config) in ids.into_iter().zip([&config, &staying]) {
+            answer(room, id, &address(config, index == 1))?;
+        }
+    }
+    let client = |index: usize, port: u16| -> Result<UdpSocket> {
+        room.inside("outside", || {
+            let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
+            Ok(socket)
+        })
+    };
+    let clients = [client(0, 5353)?, client(1, 5353)?];
+    let unrelated = client(0, 5454)?;
+    for socket in clients.iter().chain([&unrelated]) {
+        say(socket)?;
+    }
+    // The container goes and another one comes in its place, at other addresses; the clients keep their ports.
+    room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
+    let flows = ip::output("cat", &["/proc/net/nf_conntrack"]).unwrap_or_default();
+    ensure!(!flows.contains("dport=5353"), "DEL leaves flows to the container: {flows}");
+    let (_, moved) = published(room, "c3", mappings)?;
+    for (index, socket) in clients.iter().enumerate() {
+        let to = address(&moved, index == 1);
+        answer(room, "c3", &to)?;
+        let said = say(socket).context("the client's flow goes to where the container was")?;
+        ensure!(said == format!("c3 {to}"), "the client reached {said}");
+    }
+    ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
+    Ok(())
+}
+
+/// Answers every datagram to port 53 of an address.
+fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
+    let at: IpAddr = at.parse().with_context(|| format!("{at:?} is no address"))?;
+    let socket = room.inside(ns, || UdpSocket::bind((at, 53)).context("bind UDP port 53"))?;
+    let answer = format!("{ns} {at}");
+    std::thread::spawn(move || {
+        while let Ok((_, from)) = socket.recv_from(&mut [0; 8]) {
+            socket.send_to(answer.as_bytes(), from).ok();
+        }
+    });
+    Ok(())
+}
+
+fn say(socket: &UdpSocket) -> Result<String> {
+    let mut buffer = [0; 100];
+    socket.send(b"?")?;
+    let length = socket.recv(&mut buffer).context("no answer")?;
+    Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
+}

@@ -1,0 +1,457 @@
+//! portmap: the life of published ports (portmap.md sections 1 to 5, 7.6, 11, 12; NEEDS 2, 29).
+
+use anyhow::{Context, Result, ensure};
+use runtime::{Attachment, Conflist};
+use serde_json::{Value, json};
+
+use super::conflists::runtime;
+use super::portmap::{bridged, portmap, published, ruleset};
+use super::{USUAL, VERSIONS, with};
+use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::Call;
+
+pub const CASES: &[Case] = &[
+    Case::new("portmap/del_matrix", &["C-042", "portmap 6.5", "NEEDS 2"], del_matrix),
+    Case::new("portmap/del_of_the_last_leaves_no_rules", &["C-042", "NEEDS 2", "NEEDS 38"], last),
+    Case::new("portmap/del_with_a_broken_rest_still_cleans", &["R-4", "portmap 11"], broken_rest),
+    Case::new("portmap/a_taken_port_is_refused_and_its_owner_named", &["NEEDS 29"], taken),
+    Case::new("portmap/add_twice_replaces_and_nothing_is_doubled", &["portmap 7.4"], again),
+    Case::new("portmap/check_names_what_is_missing", &["C-043", "portmap 7.5"], check),
+    Case::new("portmap/bad_input_is_refused_and_makes_nothing", &["portmap 2", "portmap 11"], bad_input),
+    Case::new("portmap/a_failed_add_leaves_nothing_of_either_family", &["portmap 9", "portmap 11"], failed),
+    Case::new("portmap/the_result_passes_through", &["portmap 8", "C-120"], pass_through),
+    Case::new("portmap/without_mappings_nothing_is_touched", &["portmap 2"], without_mappings),
+    Case::new("portmap/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc),
+    Case::new("portmap/status", &["C-044"], status),
+    Case::new("portmap/fifty_at_once", &["C-047"], fifty),
+    Case::new("portmap/a_chain_run_by_a_runtime", &["C-100", "C-122"], chain),
+    Case::new("portmap/runs_no_program_and_commits_once", &["DESIGN 1"], no_program).needs(&[Need::Strace]),
+    Case::new("portmap/our_del_removes_what_the_references_add_made", &["portmap 12"], migration)
+        .needs(&[Need::Reference]),
+];
+
+fn one(port: u16) -> Value {
+    json!([
+        {"hostPort": port, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": port, "containerPort": 53, "protocol": "udp"},
+    ])
+}
+
+/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each.
+fn del_matrix(room: &Room) -> Result<()> {
+    // The tables are there already, so that what stays can only be the attachment's.
+    published(room, "first", one(7000))?;
+    let before = ruleset()?;
+    for case in 0..24 {
+        let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
+        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
+        let id = format!("c{case}");
+        let (container, config) = published(room, &id, one(8080))?;
+        ensure!(ruleset()? != before, "ADD made no rules");
+        let mut asked = config.clone();
+        if !prev {
+            asked["prevResult"] = Value::Null;
+        }
+        if !same {
+            asked["runtimeConfig"] = json!({});
+        }
+        if renamed {
+            asked["name"] = json!("renamed");
+        }
+        if netns == 2 {
+            room.remove(&container)?;
+        }
+        for time in ["once", "twice"] {
+            let call = room.attach("portmap", "DEL", &container).config(&asked);
+            let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
+            call.run()?.silent().with_context(told)?;
+            let after = ruleset()?;
+            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
+        }
+        let bridge = super::bridge(USUAL);
+        room.attach("bridge", "DEL", &container).config(&bridge).run()?.silent()?;
+    }
+    Ok(())
+}
+
+fn last(room: &Room) -> Result<()> {
+    // The bridge and its addresses stay.
+    bridged(room, "first")?;
+    let (before, state) = (ruleset()?, room.snapshot()?);
+    let attached = [published(room, "c1", one(8080))?, published(room, "c2", one(8081))?];
+    for (container, config) in &attached {
+        room.attach("portmap", "DEL", container).config(config).run()?.silent()?;
+        room.attach("bridge", "DEL", container).config(&super::bridge(USUAL)).run()?.silent()?;
+    }
+    let after = ruleset()?;
+    ensure!(after == before, "the rules were {before} and are {after}");
+    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");
+    room.ensure_nothing_left(&state, &["c1", "c2"])
+}
+
+fn broken_rest(room: &Room) -> Result<()> {
+    let before = ruleset()?;
+    for keys in [
+        json!({"backend": "bogus", "markMasqBit": 99}),
+        json!({"runtimeConfig": {"portMappings": "none"}}),
+        json!({"runtimeConfig": {"portMappings": [{"hostPort": -1}]}, "prevResult": {"ips": 7}}),
+        json!({"conditionsV4": ["-p"], "externalSetMarkChain": "X", "snat": "yes"}),
+    ] {
+        let (container, config) = published(room, "c1", one(8080))?;
+        let config = with(&config, keys.clone());
+        room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+        ensure!(ruleset()? == before, "with {keys} something is left");
+        room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
+        room.remove(&container)?;
+    }
+    Ok(())
+}
+
+fn taken(room: &Room) -> Result<()> {
+    const HERE: &str = "10.1.2.1";
+    let range = json!({"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000});
+    let any = json!({"hostPort": 8080, "containerPort": 80});
+    let here = json!({"hostPort": 9090, "containerPort": 80, "hostIP": HERE});
+    let (owner, config) = published(room, "owner", json!([any, here, range]))?;
+    let (other, previous) = bridged(room, "other")?;
+    let before = ruleset()?;
+    for mapping in [
+        json!({"hostPort": 8080, "containerPort": 81}),
+        json!({"hostPort": 8080, "containerPort": 80, "hostIP": HERE}),
+        json!({"hostPort": 9090, "containerPort": 80}),
+        json!({"hostPort": 9090, "containerPort": 80, "hostIP": HERE}),
+        json!({"hostPort": 3500, "containerPort": 80}),
+        json!({"hostPort": 3500, "containerPort": 80, "hostIP": HERE}),
+        json!({"hostPort": 8000, "hostPortEnd": 8999, "containerPort": 80}),
+        json!({"hostPort": 9000, "hostPortEnd": 9999, "containerPort": 80}),
+        json!({"hostPort": 2500, "hostPortEnd": 3500, "containerPort": 80}),
+    ] {
+        let config = portmap(json!([{"hostPort": 1, "containerPort": 1}, mapping]), &previous);
+        let error = room.attach("portmap", "ADD", &other).config(&config).run()?.error()?;
+        ensure!(error.msg.contains("owner") && error.msg.contains("eth0"), "the owner is not named: {error}");
+        ensure!(ruleset()? == before, "{mapping}: the refused ADD changed the rules");
+    }
+    // Another address, another protocol, a neighbouring port: these are free.
+    let free = json!([
+        {"hostPort": 9090, "containerPort": 80, "hostIP": "127.0.0.1"},
+        {"hostPort": 8080, "containerPort": 80, "protocol": "udp"},
+        {"hostPort": 4000, "containerPort": 80},
+    ]);
+    let config_of_other = portmap(free, &previous);
+    room.attach("portmap", "ADD", &other).config(&config_of_other).run()?.result()?;
+    room.attach("portmap", "DEL", &owner).config(&config).run()?.silent()?;
+    room.attach("portmap", "CHECK", &other).config(&config_of_other).run()?.silent()?;
+    // Freed, it can be had; and what a dead container had whose address this one has now is not in the way.
+    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
+    room.attach("portmap", "ADD", &other).config(&config).run()?.result()?;
+    let heir = room.container("heir")?;
+    room.attach("portmap", "ADD", &heir).config(&config).run()?.result()?;
+    room.attach("portmap", "CHECK", &heir).config(&config).run()?.silent()
+}
+
+fn again(room: &Room) -> Result<()> {
+    let (container, config) = published(room, "c1", one(8080))?;
+    let before = ruleset()?;
+    let twice = portmap(json!([one(8080)[0], one(8080)[0], one(8080)[1]]), &config["prevResult"]);
+    for config in [&config, &twice] {
+        room.attach("portmap", "ADD", &container).config(config).run()?.result()?;
+        ensure!(ruleset()? == before, "the second ADD changed the rules");
+    }
+    // With other ports, at another address, after a rename: only what is new is there.
+    let mut moved = portmap(one(9090), &config["prevResult"]);
+    moved["name"] = json!("renamed");
+    moved["prevResult"]["ips"][0]["address"] = json!("10.1.2.77/24");
+    room.attach("portmap", "ADD", &container).config(&moved).run()?.result()?;
+    let rules = ruleset()?.to_string();
+    ensure!(!rules.contains("8080") && !rules.contains("10.1.2.2\""), "the old ports are left: {rules}");
+    room.attach("portmap", "CHECK", &container).config(&moved).run()?.silent()?;
+    room.attach("portmap", "CHECK", &container).config(&config).run()?.error().map(drop)
+}
+
+fn check(room: &Room) -> Result<()> {
+    let (container, config) = published(room, "c1", one(8080))?;
+    let check = || room.attach("portmap", "CHECK", &container).config(&config).run();
+    let add = || room.attach("portmap", "ADD", &container).config(&config).run()?.result();
+    check()?.silent()?;
+    let nft = |words: &str| ip::output("nft", &words.split(' ').collect::<Vec<_>>()).map(drop);
+    for (change, named) in [
+        ("flush ruleset", "published-prerouting"),
+        ("delete element inet moor ports4 { tcp . 8080 }", "tcp . 8080"),
+        ("delete element inet moor ports6 { udp . 8080 }", "udp . 8080"),
+        ("delete element inet moor loopback4 { 10.1.2.2 }", "loopback4"),
+        ("flush set inet moor hairpin4", "hairpin4"),
+        ("flush map inet moor publishers", "publishers"),
+        ("flush chain inet moor published-output", "published-output"),
+        ("flush chain inet moor published", "published"),
+        ("add rule inet moor published-guard accept", "published-guard"),
+    ] {
+        nft(change)?;
+        let error = check()?.error().with_context(|| format!("after {change}"))?;
+        let tells = ["expected", "actual", named].iter().all(|word| error.msg.contains(word));
+        ensure!(tells, "after {change}, CHECK says {error}");
+        nft("flush ruleset")?;
+        add()?;
+        check()?.silent().with_context(|| format!("{change}, and ADD again"))?;
+    }
+    std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
+    check()?.error_with(999, "route_localnet").map(drop)
+}
+
+fn bad_input(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let before = ruleset()?;
+    let add = |mappings: Value, keys: Value| {
+        let config = with(&portmap(mappings, &previous), keys);
+        room.attach("portmap", "ADD", &container).config(&config).run()
+    };
+    let good = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
+    let bad = |keys: Value| json!([good, with(&good, keys)]);
+    for (mappings, text) in [
+        (bad(json!({"hostPort": 0})), "Invalid host port number: 0"),
+        (bad(json!({"hostPort": -1})), "Invalid host port number: -1"),
+        (bad(json!({"hostPort": 65536})), "Invalid host port number: 65536"),
+        (bad(json!({"containerPort": 0})), "Invalid container port number: 0"),
+        (bad(json!({"containerPort": 70000})), "Invalid container port number: 70000"),
+        (bad(json!({"hostPort": 9, "protocol": "icmp"})), "icmp"),
+        (bad(json!({"hostPort": 9, "hostIP": "bogus"})), "bogus"),
+        (bad(json!({"hostPort": 9, "hostIP": "192.0.2.77"})), "192.0.2.77"),
+        (bad(json!({"hostPort": 9, "hostIP": "::1"})), "::1"),
+        (bad(json!({"containerPort": 81})), "8080"),
+        (bad(json!({"hostPortEnd": 8079})), "8079"),
+        (bad(json!({"hostPort": 9, "hostPortEnd": 20, "containerPortEnd": 90})), "equally"),
+        (bad(json!({"hostPort": 1, "hostPortEnd": 65535})), "65535"),
+    ] {
+        add(mappings, json!({}))?.refused(text)?;
+    }
+    for keys in [json!({"hostPort": "80"}), json!({"hostPort": 1.5}), json!({"protocol": 6})] {
+        add(bad(keys), json!({}))?.error_code(999)?;
+    }
+    let many: Vec<Value> =
+        (0..100_000).map(|n| json!({"hostPort": 1 + n % 60_000, "containerPort": 80})).collect();
+    add(json!(many), json!({}))?.refused("too many")?;
+    let scattered: Vec<Value> =
+        (0..30_000).map(|n| json!({"hostPort": 1 + 2 * n, "containerPort": 80})).collect();
+    add(json!(scattered), json!({}))?.refused("too many")?;
+    for (keys, text) in [
+        (json!({"markMasqBit": 32}), "MasqMarkBit must be between 0 and 31"),
+        (
+            json!({"markMasqBit": 1, "externalSetMarkChain": "X"}),
+            "Cannot specify externalSetMarkChain and markMasqBit",
+        ),
+        (json!({"backend": "bogus"}), "unrecognized backend"),
+        (json!({"prevResult": null}), "must be called as chained plugin"),
+    ] {
+        add(json!([good]), keys)?.refused(text)?;
+    }
+    for keys in [
+        json!({"backend": "iptables"}),
+        json!({"externalSetMarkChain": "KUBE-MARK-MASQ"}),
+        json!({"conditionsV4": ["-s", "10.0.0.0/8"]}),
+        json!({"conditionsV6": ["ip6", "saddr", "fd00::/8"]}),
+    ] {
+        add(json!([good]), keys)?.error_code(2)?;
+    }
+    ensure!(ruleset()? == before, "a refused ADD made rules");
+    Ok(())
+}
+
+fn failed(room: &Room) -> Result<()> {
+    // IPv4 is free, IPv6 is taken.
+    let v6 = json!([{"hostPort": 8080, "containerPort": 80, "hostIP": "::"}]);
+    published(room, "owner", v6)?;
+    let (other, previous) = bridged(room, "other")?;
+    let before = ruleset()?;
+    let config = portmap(one(8080), &previous);
+    room.attach("portmap", "ADD", &other).config(&config).run()?.error_with(999, "[::]:8080/tcp")?;
+    ensure!(ruleset()? == before, "the failed ADD left rules");
+    // A container without an address of the family that is asked for by name.
+    let mut v4_only = previous.clone();
+    v4_only["ips"] = json!([previous["ips"][0]]);
+    let asked = json!([{"hostPort": 1, "containerPort": 1}, {"hostPort": 2, "containerPort": 2, "hostIP": "2001:db8:1::1"}]);
+    room.attach("portmap", "ADD", &other)
+        .config(&portmap(asked, &v4_only))
+        .run()?
+        .refused("no IPv6 address")?;
+    ensure!(ruleset()? == before, "the failed ADD left rules");
+    // Any address of a family that it has not is nothing to be done.
+    let config = portmap(json!([{"hostPort": 2, "containerPort": 2, "hostIP": "::"}]), &v4_only);
+    room.attach("portmap", "ADD", &other).config(&config).run()?.result()?;
+    ensure!(ruleset()? == before, "ports were published without an address to lead to");
+    Ok(())
+}
+
+fn pass_through(room: &Room) -> Result<()> {
+    for version in VERSIONS {
+        let container = room.container(&format!("c-{version}"))?;
+        let config = super::bridge(version);
+        let previous = room.attach("bridge", "ADD", &container).config(&config).run()?.result()?;
+        let config = with(&portmap(one(8080), &previous), json!({"cniVersion": version}));
+        let result = room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+        ensure!(result == previous, "{version}: {previous} became {result}");
+        room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    }
+    Ok(())
+}
+
+fn without_mappings(room: &Room) -> Result<()> {
+    let before = ruleset()?;
+    let (container, previous) = bridged(room, "c1")?;
+    for mappings in [json!([]), Value::Null] {
+        let config = portmap(mappings, &previous);
+        let result = room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+        ensure!(result == previous, "{previous} became {result}");
+        room.attach("portmap", "CHECK", &container).config(&config).run()?.silent()?;
+        room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    }
+    let no_ips = with(&previous, json!({"ips": []}));
+    let config = portmap(one(8080), &no_ips);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    ensure!(ruleset()? == before, "rules were made");
+    Ok(())
+}
+
+fn gc(room: &Room) -> Result<()> {
+    published(room, "c1", one(8081))?;
+    let before = ruleset()?;
+    published(room, "c2", one(8082))?;
+    published(room, "c3", json!([{"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000}]))?;
+    let valid = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    let base = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap"});
+    let all = ruleset()?;
+    room.call("portmap", "GC").config(&base).run()?.silent()?;
+    let other = with(&base, json!({"name": "other", "cni.dev/valid-attachments": []}));
+    room.call("portmap", "GC").config(&other).run()?.silent()?;
+    ensure!(ruleset()? == all, "GC collected what it was not told about");
+    let config = with(&base, json!({"cni.dev/valid-attachments": valid}));
+    room.call("portmap", "GC").config(&config).run()?.silent()?;
+    let after = ruleset()?;
+    ensure!(after == before, "after GC the rules are {after}, not {before}");
+    Ok(())
+}
+
+fn status(room: &Room) -> Result<()> {
+    let config = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap"});
+    room.call("portmap", "STATUS").config(&config).run()?.silent()
+}
+
+fn fifty(room: &Room) -> Result<()> {
+    const COUNT: u16 = 50;
+    let before = ruleset()?;
+    let attached = (0..COUNT).map(|n| bridged(room, &format!("c{n}"))).collect::<Result<Vec<_>>>()?;
+    let all = |verb: &str| -> Result<()> {
+        std::thread::scope(|scope| {
+            let started: Vec<_> = (8000..)
+                .zip(&attached)
+                .map(|(port, (container, previous))| {
+                    let config = portmap(one(port), previous);
+                    scope.spawn(move || room.attach("portmap", verb, container).config(&config).run())
+                })
+                .collect();
+            for thread in started {
+                let answer = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+                ensure!(answer.succeeded(), "{verb}: {}", String::from_utf8_lossy(&answer.stdout));
+            }
+            Ok(())
+        })
+    };
+    all("ADD")?;
+    all("CHECK")?;
+    all("DEL")?;
+    let after = ruleset()?;
+    ensure!(after == before, "left behind: {after}");
+    Ok(())
+}
+
+fn chain(room: &Room) -> Result<()> {
+    let before = ruleset()?;
+    let list =
+        Conflist::from_file(&room.net_d.join("40-portmap.conflist")).context("load 40-portmap.conflist")?;
+    let container = room.container("c1")?;
+    let mut attachment = Attachment::new(&container.id, container.path.display().to_string(), "eth0");
+    attachment.capabilities.insert("portMappings".into(), one(8080));
+    let runtime = runtime(room);
+    runtime.add(&list, &attachment).context("ADD")?;
+    ensure!(ruleset()?.to_string().contains("8080"), "the chain published nothing");
+    runtime.check(&list, &attachment).context("CHECK")?;
+    ip::output("nft", &["flush", "ruleset"])?;
+    ensure!(runtime.check(&list, &attachment).is_err(), "CHECK does not see that the rules are gone");
+    runtime.del(&list, &attachment).context("DEL")?;
+    runtime.del(&list, &attachment).context("DEL again")?;
+    ensure!(ruleset()? == before, "the chain left rules");
+    Ok(())
+}
+
+fn no_program(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let config = portmap(one(8080), &previous);
+    for verb in ["ADD", "CHECK", "DEL"] {
+        let log = room.scratch(verb);
+        let file = log.display().to_string();
+        let words = [
+            "strace",
+            "-f",
+            "-qq",
+            "-s",
+            "40",
+            "-e",
+            "trace=execve,?vfork,?fork,clone,?clone3,sendto,sendmsg",
+            "-o",
+        ];
+        let call =
+            room.attach("portmap", verb, &container).config(&config).under(&[&words[..], &[&file]].concat());
+        ensure!(call.run()?.succeeded(), "{verb} failed");
+        let log = std::fs::read_to_string(&log)?;
+        let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        ensure!(count("execve(") == 1 && count("fork(") + count("clone") == 0, "{verb} runs programs: {log}");
+        let batches = count("NFNL_MSG_BATCH_BEGIN");
+        ensure!(batches == usize::from(verb != "CHECK"), "{verb} commits {batches} times: {log}");
+    }
+    Ok(())
+}
+
+fn migration(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let (neighbour, other) = bridged(room, "c2")?;
+    let theirs = |container, config: &Value| {
+        let plugin = room.reference.join("portmap");
+        let call = Call::new(room, plugin).env("CNI_COMMAND", "ADD").env("CNI_PATH", &room.reference);
+        let container: &crate::room::netns::Container = container;
+        let call = call.env("CNI_CONTAINERID", &container.id).env("CNI_NETNS", &container.path);
+        call.env("CNI_IFNAME", "eth0").config(config).run()?.result()
+    };
+    let config = portmap(one(8080), &previous);
+    // Another container's, so that their shared chains are there.
+    theirs(&neighbour, &portmap(one(8081), &other))?;
+    let before = uncounted()?;
+    theirs(&container, &config)?;
+    ensure!(ruleset()?.to_string().contains("8080"), "the reference made nothing that nft shows");
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    let after = uncounted()?;
+    ensure!(after == before, "left of the reference's: {after}, before: {before}");
+    // Side by side.
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    room.attach("portmap", "CHECK", &container).config(&config).run()?.silent()?;
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(uncounted()? == before, "our DEL touched somebody else's rules");
+    Ok(())
+}
+
+/// The rules without their counters, which packets change.
+fn uncounted() -> Result<Value> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.remove("counter");
+                map.values_mut().for_each(strip);
+            }
+            Value::Array(list) => list.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut rules = ruleset()?;
+    strip(&mut rules);
+    Ok(rules)
+}
