@@ -8,7 +8,7 @@ CARGO   ?= cargo
 TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC   = RUSTFLAGS="-C target-feature=+crt-static"
 
-PLUGINS  = bridge host-local ipvlan loopback macvlan
+PLUGINS  = bridge host-local ipvlan loopback macvlan portmap
 PROGRAMS = $(PLUGINS) moor conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)

@@ -11,6 +11,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&ipvlan::Ipvlan),
         Member::new(&loopback::Loopback),
         Member::new(&macvlan::Macvlan),
+        Member::new(&portmap::PortMap),
     ];
     cni::multicall(members.leak())
 }

@@ -1,1 +1,207 @@
 //! Configurations, addresses and mappings; no root, no kernel.
+
+use std::net::IpAddr;
+
+use cni::{AddResult, Env, Error, Interface, IpConfig, Request};
+use host::rules::published::{Mapping, Masquerade};
+
+use crate::config::{self, Config};
+use crate::plan;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+fn request(keys: &str) -> Request {
+    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "portmap", {keys}}}"#);
+    let env: Env = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/c1"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ]
+    .into_iter()
+    .collect();
+    Request::parse(&env, stdin).unwrap()
+}
+
+fn with_mappings(mappings: &str) -> Request {
+    request(&format!(r#""runtimeConfig": {{"portMappings": {mappings}}}"#))
+}
+
+fn config(mappings: &str) -> Config {
+    Config::of(&with_mappings(mappings)).unwrap()
+}
+
+fn refusal(mappings: &str) -> Error {
+    Config::of(&with_mappings(mappings)).unwrap_err()
+}
+
+fn mapping(proto: u8, address: Option<&str>, ports: (u16, u16), target: u16) -> Mapping {
+    Mapping { proto, address: address.map(|address| address.parse().unwrap()), ports, target }
+}
+
+/// portmap.md 2: what containerd writes (`HostPort`), protocols in any case; one that is not named is TCP.
+#[test]
+fn keys_and_protocols_are_read_in_any_case() {
+    let config = config(
+        r#"[{"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP", "HostIP": ""},
+            {"hostPort": 53, "containerPort": 5353, "protocol": "udp"},
+            {"hostport": 9, "containerport": 9, "protocol": "Sctp"},
+            {"hostPort": 7, "containerPort": 7}, {"hostPort": 6, "containerPort": 6, "protocol": ""}]"#,
+    );
+    let mut expected = [
+        mapping(TCP, None, (6, 6), 6),
+        mapping(TCP, None, (7, 7), 7),
+        mapping(TCP, None, (8080, 8080), 80),
+        mapping(UDP, None, (53, 53), 5353),
+        mapping(SCTP, None, (9, 9), 9),
+    ];
+    expected.sort();
+    assert_eq!(config.mappings(true).unwrap(), expected);
+    assert_eq!(config.mappings(false).unwrap(), expected);
+}
+
+/// portmap.md 5.
+#[test]
+fn a_host_address_is_of_one_family() {
+    let config = config(
+        r#"[{"hostPort": 1, "containerPort": 1, "hostIP": "0.0.0.0"}, {"hostPort": 2, "containerPort": 2, "hostIP": "::"},
+            {"hostPort": 3, "containerPort": 3, "hostIP": "192.0.2.1"}, {"hostPort": 4, "containerPort": 4, "hostIP": "2001:db8::1"},
+            {"hostPort": 5, "containerPort": 5, "hostIP": "::ffff:192.0.2.2"}]"#,
+    );
+    let of = |v4| {
+        let mappings = config.mappings(v4).unwrap();
+        mappings.into_iter().map(|mapping| (mapping.ports.0, mapping.address)).collect::<Vec<_>>()
+    };
+    let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    assert_eq!(of(true), [(1, None), (3, ip("192.0.2.1")), (5, ip("192.0.2.2"))]);
+    assert_eq!(of(false), [(2, None), (4, ip("2001:db8::1"))]);
+}
+
+/// portmap.md 2, 11: before anything is touched, with the reference's words.
+#[test]
+fn what_is_no_port_is_refused() {
+    for (port, msg) in [
+        ("0", "Invalid host port number: 0"),
+        ("-1", "Invalid host port number: -1"),
+        ("65536", "Invalid host port number: 65536"),
+        ("9223372036854775807", "Invalid host port number: 9223372036854775807"),
+    ] {
+        let error = refusal(&format!(r#"[{{"hostPort": {port}, "containerPort": 80}}]"#));
+        assert_eq!((error.code, error.msg.as_str()), (7, msg));
+    }
+    assert_eq!(refusal(r#"[{"hostPort": 80}]"#).msg, "Invalid container port number: 0");
+    for wrong in [r#""80""#, "1.5", "true", "[80]"] {
+        assert_eq!(
+            refusal(&format!(r#"[{{"hostPort": {wrong}, "containerPort": 80}}]"#)).code,
+            999,
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn duplicates_are_one_and_contradictions_are_refused() {
+    let twice = r#"[{"hostPort": 80, "containerPort": 8080}, {"hostPort": 80, "containerPort": 8080},
+        {"hostPort": 78, "hostPortEnd": 82, "containerPort": 8078}]"#;
+    assert_eq!(config(twice).mappings(true).unwrap(), [mapping(TCP, None, (78, 82), 8078)]);
+    let error = refusal(r#"[{"hostPort": 80, "containerPort": 1}, {"hostPort": 80, "containerPort": 2}]"#);
+    assert_eq!((error.code, error.msg.as_str()), (7, "host port 80 leads to two container ports"));
+    // An address of its own is another matter.
+    let both = r#"[{"hostPort": 80, "containerPort": 1}, {"hostPort": 80, "containerPort": 2, "hostIP": "192.0.2.1"}]"#;
+    assert_eq!(config(both).mappings(true).unwrap().len(), 2);
+}
+
+#[test]
+fn ranges_are_as_long_on_both_sides() {
+    let range =
+        r#"[{"hostPort": 1000, "hostPortEnd": 1999, "containerPort": 2000, "containerPortEnd": 2999}]"#;
+    assert_eq!(config(range).mappings(true).unwrap(), [mapping(TCP, None, (1000, 1999), 2000)]);
+    for (keys, msg) in [
+        (r#""hostPort": 10, "hostPortEnd": 9, "containerPort": 1"#, "below"),
+        (r#""hostPort": 10, "hostPortEnd": 19, "containerPort": 1, "containerPortEnd": 9"#, "equally"),
+        (r#""hostPort": 10, "containerPort": 1, "containerPortEnd": 9"#, "equally"),
+        (r#""hostPort": 1, "hostPortEnd": 65535, "containerPort": 2"#, "beyond"),
+    ] {
+        let error = refusal(&format!("[{{{keys}}}]"));
+        assert!(error.code == 7 && error.msg.contains(msg), "{error:?}");
+    }
+}
+
+/// portmap.md 2: what cannot be done is refused and not left out.
+#[test]
+fn options_of_iptables_are_refused_and_marks_are_not_needed() {
+    for keys in [
+        r#""backend": "iptables""#,
+        r#""externalSetMarkChain": "KUBE-MARK-MASQ""#,
+        r#""conditionsV4": ["-s", "10.0.0.0/8"]"#,
+        r#""conditionsV6": ["ip6", "saddr"]"#,
+    ] {
+        assert_eq!(Config::of(&request(keys)).unwrap_err().code, 2, "{keys}");
+    }
+    for (keys, msg) in [
+        (r#""backend": "bogus""#, "unrecognized backend \"bogus\""),
+        (r#""markMasqBit": 32"#, "MasqMarkBit must be between 0 and 31"),
+        (
+            r#""markMasqBit": 3, "externalSetMarkChain": "X""#,
+            "Cannot specify externalSetMarkChain and markMasqBit",
+        ),
+    ] {
+        let error = Config::of(&request(keys)).unwrap_err();
+        assert_eq!((error.code, error.msg.as_str()), (7, msg));
+    }
+    let keys = r#""backend": "nftables", "markMasqBit": 0, "conditionsV4": [], "externalSetMarkChain": "", "unknown": 1"#;
+    assert_eq!(
+        Config::of(&request(keys)).unwrap(),
+        Config { wanted: vec![], masquerade: Masquerade::Needed }
+    );
+    let masquerade = |keys| Config::of(&request(keys)).unwrap().masquerade;
+    assert_eq!(masquerade(r#""snat": false, "masqAll": true"#), Masquerade::Nobody);
+    assert_eq!(masquerade(r#""masqAll": true"#), Masquerade::Everybody);
+}
+
+/// portmap.md 11: DEL does not refuse because of what ADD would refuse.
+#[test]
+fn del_takes_what_it_can_from_the_configuration() {
+    let hint = |keys: &str| config::hint(&request(keys));
+    let good =
+        r#""markMasqBit": 99, "runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 80}]}"#;
+    assert_eq!(hint(good).unwrap().v6, [mapping(TCP, None, (80, 80), 80)]);
+    for keys in [
+        r#""runtimeConfig": 7"#,
+        r#""runtimeConfig": {"portMappings": "none"}"#,
+        r#""runtimeConfig": {"portMappings": [{"hostPort": -1}]}"#,
+        r#""snat": "yes""#,
+    ] {
+        assert!(hint(keys).is_none(), "{keys}");
+    }
+}
+
+/// portmap.md 4.
+#[test]
+fn the_first_address_of_each_family_on_the_containers_interface_is_published() {
+    let link = |name: &str, sandbox: Option<&str>| Interface {
+        name: name.into(),
+        sandbox: sandbox.map(str::to_owned),
+        ..Interface::default()
+    };
+    let ip = |interface, address: &str| IpConfig {
+        interface,
+        address: cni::parse_cidr(address).unwrap(),
+        gateway: None,
+    };
+    let inside = Some("/run/netns/c1");
+    let interfaces = vec![link("br0", None), link("eth0", None), link("eth1", inside), link("eth0", inside)];
+    let of = |ips| {
+        let result = AddResult { interfaces: interfaces.clone(), ips, ..AddResult::default() };
+        plan::addresses(&result, "eth0").iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let others = [ip(Some(0), "10.0.0.1/24"), ip(Some(1), "10.0.0.2/24"), ip(Some(2), "10.0.0.3/24")];
+    assert!(of(others.to_vec()).is_empty());
+    let own = [ip(Some(3), "fd00::4/64"), ip(Some(3), "10.0.0.4/24"), ip(Some(3), "10.0.0.5/24")];
+    assert_eq!(of([&others[..], &own[..]].concat()), ["10.0.0.4", "fd00::4"]);
+    // No interface is told, or one that is not in the list.
+    assert_eq!(of(vec![ip(None, "10.0.0.6/24"), ip(Some(9), "fd00::9/64")]), ["10.0.0.6", "fd00::9"]);
+}
