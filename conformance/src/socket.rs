@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::room::Room;
 
 /// How long one attempt to reach may take.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -48,6 +50,18 @@ pub fn tcp_say(to: SocketAddr) -> Result<()> {
     stream.read_exact(&mut word).with_context(|| format!("hear {to} answer"))?;
     ensure!(&word == b"moor", "{to} answered something else");
     Ok(())
+}
+
+/// Whom a listener at `address` in the namespace `listener` takes a client in the namespace `from` for.
+pub fn seen_as(room: &Room, from: &str, listener: &str, address: &str) -> Result<String> {
+    let address: IpAddr = address.parse()?;
+    let (socket, at) = room.inside(listener, || tcp_echo(address))?;
+    std::thread::scope(|scope| {
+        let served = scope.spawn(|| serve_one(&socket));
+        room.inside(from, || tcp_say(at)).with_context(|| format!("{from} to {address}"))?;
+        let peer = served.join().map_err(|_| anyhow!("the listener panicked"))??;
+        Ok(peer.to_string())
+    })
 }
 
 /// Binds UDP to an address, which a tentative IPv6 address refuses.

@@ -1,7 +1,5 @@
 //! bridge, ipMasq: what leaves has the host's address, what stays inside keeps its own (bridge.md section 5).
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
@@ -35,22 +33,10 @@ pub fn masquerade() -> Value {
     with(&bridge("1.1.0"), json!({"ipMasq": true}))
 }
 
-/// Whom a listener at `address` in `listener` takes `from` for.
-fn seen_as(room: &Room, from: &str, listener: &str, address: &str) -> Result<String> {
-    let address: IpAddr = address.parse()?;
-    let (socket, at) = room.inside(listener, || socket::tcp_echo(address))?;
-    std::thread::scope(|scope| {
-        let served = scope.spawn(|| socket::serve_one(&socket));
-        room.inside(from, || socket::tcp_say(at)).with_context(|| format!("{from} to {address}"))?;
-        let peer = served.join().map_err(|_| anyhow!("the listener panicked"))??;
-        Ok(peer.to_string())
-    })
-}
-
 /// The outside has no route to the containers: it can answer the host only.
 fn ensure_masqueraded(room: &Room, from: &str) -> Result<()> {
     for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
-        let seen = seen_as(room, from, "outside", outside)?;
+        let seen = socket::seen_as(room, from, "outside", outside)?;
         ensure!(seen == host, "{outside} takes {from} for {seen}, not for the host");
     }
     Ok(())
@@ -63,7 +49,7 @@ fn seen_from(room: &Room) -> Result<()> {
         ensure_masqueraded(room, id)?;
     }
     for (address, sibling) in [("10.1.2.2", "10.1.2.3"), ("2001:db8:1::2", "2001:db8:1::3")] {
-        let seen = seen_as(room, "c2", "c1", address)?;
+        let seen = socket::seen_as(room, "c2", "c1", address)?;
         ensure!(seen == sibling, "c1 takes c2 for {seen}, not {sibling}");
     }
     // One goes, the other's stays.
@@ -79,7 +65,7 @@ fn two_ranges(room: &Room) -> Result<()> {
     add(room, &room.container("c1")?, &config)?;
     for source in ["10.1.2.2", "10.1.3.2"] {
         ip::run_in("c1", &["route", "replace", OUTSIDE[0], "via", "10.1.2.1", "src", source])?;
-        let seen = seen_as(room, "c1", "outside", OUTSIDE[0])?;
+        let seen = socket::seen_as(room, "c1", "outside", OUTSIDE[0])?;
         ensure!(seen == "198.51.100.1", "the outside sees {source} as {seen}");
     }
     Ok(())
@@ -93,7 +79,7 @@ fn other_subnet(room: &Room) -> Result<()> {
         let result = add(room, &room.container(id)?, &config)?;
         ensure!(result["ips"][0]["address"] == address, "{result}");
     }
-    let seen = seen_as(room, "c2", "c1", "10.1.2.2")?;
+    let seen = socket::seen_as(room, "c2", "c1", "10.1.2.2")?;
     ensure!(seen == "10.1.3.2", "c1 takes c2 for {seen}");
     Ok(())
 }
