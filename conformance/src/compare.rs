@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cases::{VERSIONS, conflists};
 use crate::golden;
+use crate::need::Need;
 use crate::room::Room;
 use crate::runner::Grounds;
 
@@ -57,7 +58,11 @@ fn reason(file: &str, version: &str, line: &str) -> Option<&'static str> {
 pub fn run(grounds: &Grounds, other: &Path) -> Result<bool> {
     ensure!(other.is_dir(), "{} is no directory", other.display());
     let suites = [grounds.clone(), Grounds { suite: other.canonicalize()?, ..grounds.clone() }];
-    let lists = conflists::load(&grounds.net_d)?;
+    let mut lists = conflists::load(&grounds.net_d)?;
+    if let [(_, why)] = grounds.lacking(&[Need::Ipvlan]).as_slice() {
+        println!("Conflists with ipvlan are not compared: {why}");
+        lists.retain(|(_, list)| !conflists::needs_ipvlan(list));
+    }
     let files = lists.iter().map(|(file, _)| file.as_str());
     let requests: Vec<_> = files.flat_map(|file| VERSIONS.map(|version| (file, version))).collect();
     let answers = grounds.parallel(&requests, |(file, version)| -> Result<[Value; 2]> {
@@ -117,6 +122,7 @@ pub fn answer_job(room: &Room, request: &str) -> Result<()> {
             return Ok(());
         }
     }
+    conflists::stage(room, &list)?;
     let container = room.container("c1")?;
     let netns = container.path.display().to_string();
     let attachment = Attachment::new(&container.id, netns, conflists::ifname(&list));

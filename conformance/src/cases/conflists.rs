@@ -7,10 +7,38 @@ use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist, Runtime};
 
 use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::netns::OUTSIDE;
 use crate::room::{Room, shown};
 
-pub const CASES: &[Case] =
-    &[Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122"], every_file)];
+pub const CASES: &[Case] = &[
+    Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {
+        every_file(room, |list| !needs_ipvlan(list))
+    }),
+    Case::new("conflists/every_file_with_ipvlan_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {
+        every_file(room, needs_ipvlan)
+    })
+    .needs(&[Need::Ipvlan]),
+];
+
+fn has(list: &Conflist, types: &[&str]) -> bool {
+    list.plugins.iter().any(|plugin| types.contains(&plugin.plugin_type.as_str()))
+}
+
+/// Whether the list runs only on a kernel with ipvlan.
+pub fn needs_ipvlan(list: &Conflist) -> bool {
+    has(list, &["ipvlan"])
+}
+
+/// What a list expects of its host: macvlan and ipvlan are on the link of the default route unless they name another.
+pub fn stage(room: &Room, list: &Conflist) -> Result<()> {
+    if !has(list, &["macvlan", "ipvlan"]) || ip::link(None, "wan0")?.is_some() {
+        return Ok(());
+    }
+    room.outside(&[])?;
+    ip::run(&["route", "add", "default", "via", OUTSIDE[0]])
+}
 
 /// The conflists of a directory with their file names, in order.
 pub fn load(net_d: &Path) -> Result<Vec<(String, Conflist)>> {
@@ -39,11 +67,12 @@ pub fn runtime(room: &Room) -> Runtime {
     runtime
 }
 
-fn every_file(room: &Room) -> Result<()> {
+fn every_file(room: &Room, wanted: fn(&Conflist) -> bool) -> Result<()> {
     let runtime = runtime(room);
     let lists = load(&room.net_d)?;
     ensure!(!lists.is_empty(), "no conflist in {}", room.net_d.display());
-    for (file, mut list) in lists {
+    for (file, mut list) in lists.into_iter().filter(|(_, list)| wanted(list)) {
+        stage(room, &list)?;
         list.version = room.newest_common(&list)?;
         let before = room.snapshot()?;
         let container = room.container(&format!("c-{}", list.name))?;

@@ -196,8 +196,7 @@ fn faults(room: &Room) -> Result<()> {
         "link add down0 type veth peer name down1
          link add br0 type bridge
          link add port0 type veth peer name port1
-         link set port0 master br0
-         link set port0 up",
+         link set port0 master br0",
     )?;
     let container = room.container("c1")?;
     for (keys, text) in [

@@ -15,7 +15,7 @@ mod host_local_requests;
 mod host_local_store;
 mod interop;
 mod ipvlan;
-mod lan;
+pub mod lan;
 mod loopback;
 mod macspoof;
 mod macvlan;

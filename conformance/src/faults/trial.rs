@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::point::{Point, WATCHED, points};
+use crate::cases::lan::lan;
 use crate::cases::{USUAL, bridge, host_local, with};
 use crate::fake::Fake;
 use crate::ip;
@@ -48,7 +49,7 @@ pub enum Outcome {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     Target::new("bridge", "ADD"),
     Target { delegate: true, ..Target::new("bridge", "ADD") },
     Target { rules: true, ..Target::new("bridge", "ADD") },
@@ -57,6 +58,9 @@ pub const TARGETS: [Target; 8] = [
     Target { rules: true, ..Target::new("bridge", "DEL") },
     Target::new("host-local", "ADD"),
     Target::new("host-local", "DEL"),
+    Target::new("macvlan", "ADD"),
+    Target { delegate: true, ..Target::new("macvlan", "ADD") },
+    Target::new("macvlan", "DEL"),
 ];
 
 const ID: &str = "c1";
@@ -80,6 +84,8 @@ impl Target {
         match self.plugin {
             "bridge" if self.rules => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
             "bridge" => bridge(USUAL),
+            // Looking for duplicates takes a second, and is the kernel's.
+            "macvlan" => lan("macvlan", &json!({"enabledad": false})),
             _ => host_local(USUAL, "10.1.2.0/24"),
         }
     }
@@ -106,6 +112,9 @@ struct Trial<'r> {
 impl<'r> Trial<'r> {
     fn new(room: &'r Room, target: Target) -> Result<Self> {
         let log = room.scratch("strace");
+        if target.plugin == "macvlan" {
+            room.outside(&[])?;
+        }
         Ok(Self { room, target, container: room.container(ID)?, config: target.config(), log })
     }
 

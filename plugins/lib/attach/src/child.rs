@@ -33,6 +33,7 @@ pub fn plan(
     let ifname = &owner.ifname;
     let mut pieces = vec![Piece::Child(ChildLink {
         name: ifname.clone(),
+        birth_name: piece::birth_name(owner),
         parent: parent.name.clone(),
         parent_place: parent.place,
         kind: child.kind.clone(),

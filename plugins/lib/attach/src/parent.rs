@@ -75,11 +75,6 @@ fn usable(netlink: &Netlink, link: &Link) -> Result<(), Error> {
             format!("master {name:?} is loopback: it has no network"),
         ));
     }
-    if !link.up() {
-        return Err(Error::internal(format!(
-            "master {name:?} is down: set it up first (ip link set {name} up)"
-        )));
-    }
     if let Some(index) = link.master
         && let Some(of) = netlink.link_by_index(index)?
         && of.kind.as_deref().is_some_and(|kind| TAKES_FRAMES.contains(&kind))
@@ -88,6 +83,11 @@ fn usable(netlink: &Netlink, link: &Link) -> Result<(), Error> {
         return Err(Error::internal(format!(
             "master {name:?} is a port of the {kind} {:?}, which takes all its frames: name {:?} as \"master\"",
             of.name, of.name
+        )));
+    }
+    if !link.up() {
+        return Err(Error::internal(format!(
+            "master {name:?} is down: set it up first (ip link set {name} up)"
         )));
     }
     Ok(())

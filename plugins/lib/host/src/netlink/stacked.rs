@@ -11,8 +11,8 @@ use crate::{Mac, Result};
 
 /// A link to make in the socket's namespace, on a parent that may be in another one.
 ///
-/// The kernel looks for the name in the namespace of the socket (before Linux 6.15, whatever namespace the link is to
-/// be born in), so it is the container's socket that asks, and a link of that name on the host is not in the way.
+/// The container's socket asks. Before Linux 6.15 the link is born in the parent's namespace all the same, and then put
+/// into the socket's within the same request, so the name must be free in both.
 #[derive(Clone, Copy, Debug)]
 pub struct Stacked<'a> {
     /// Its final name.

@@ -12,6 +12,9 @@ use crate::{Error, Mac, NetNs, Owner, Result};
 pub struct ChildLink {
     /// Its name in the container.
     pub name: String,
+    /// A name derived from its owner. Before Linux 6.15 a link is born in its parent's namespace before it is put into
+    /// the container's; where the parent's has another link called `name`, it is born under this one, and renamed.
+    pub birth_name: String,
     /// Name of its parent.
     pub parent: String,
     /// Where the parent is.
@@ -71,18 +74,24 @@ impl Part for ChildLink {
             Place::Sandbox => None,
         };
         let Self { mac, mtu, .. } = *self;
-        let link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu };
-        let made = match &self.kind {
-            ChildKind::Macvlan { mode, bc_queue_len, sources } => {
-                let macvlan = Macvlan { mode: *mode, bc_queue_len: *bc_queue_len, sources };
-                kernel.sandbox.create_macvlan(&link, &macvlan)
-            }
-            ChildKind::Ipvlan(ipvlan) => kernel.sandbox.create_ipvlan(&link, *ipvlan),
+        let mut link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu };
+        let mut made = self.create(kernel, &link);
+        let taken_elsewhere = |error: &Error| {
+            error.is_exists() && kernel.sandbox.link_by_name(&self.name).is_ok_and(|link| link.is_none())
         };
+        if made.as_ref().is_err_and(taken_elsewhere) {
+            link.name = &self.birth_name;
+            made = self.create(kernel, &link);
+        }
         made.map_err(|error| self.refused(error))?;
         undo.push(Undo::SandboxLink(self.name.clone()));
-        let index = kernel.index(Place::Sandbox, &self.name)?;
-        kernel.sandbox.set_link(index, &LinkChange { alias: Some(&self.label), ..LinkChange::default() })
+        let mut change = LinkChange { alias: Some(&self.label), ..LinkChange::default() };
+        if link.name != self.name {
+            undo.push(Undo::SandboxLink(self.birth_name.clone()));
+            change.name = Some(&self.name);
+        }
+        let born = kernel.link(Place::Sandbox, link.name)?;
+        kernel.sandbox.set_link(born.index, &change)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
@@ -121,6 +130,16 @@ impl Part for ChildLink {
 }
 
 impl ChildLink {
+    fn create(&self, kernel: &Kernel, link: &Stacked<'_>) -> Result<()> {
+        match &self.kind {
+            ChildKind::Macvlan { mode, bc_queue_len, sources } => {
+                let macvlan = Macvlan { mode: *mode, bc_queue_len: *bc_queue_len, sources };
+                kernel.sandbox.create_macvlan(link, &macvlan)
+            }
+            ChildKind::Ipvlan(ipvlan) => kernel.sandbox.create_ipvlan(link, *ipvlan),
+        }
+    }
+
     /// What the errno of a refused creation means here.
     fn refused(&self, error: Error) -> Error {
         let driver = self.kind.driver();
@@ -207,14 +226,23 @@ fn list(macs: &[Mac]) -> String {
 /// # Errors
 /// The kernel could not be asked, or refused.
 pub fn delete_child(sandbox: &Netlink, owner: &Owner, driver: &str) -> Result<()> {
-    let Some(link) = sandbox.link_by_name(&owner.ifname)? else { return Ok(()) };
-    // One without a label is the reference's, or of an ADD that was killed before it could give it one.
-    let label = link.alias.as_deref().filter(|alias| alias.starts_with("moor/"));
-    if link.kind.as_deref() != Some(driver) || label.is_some_and(|label| label != owner.label()) {
-        return Ok(());
+    // One under its birth name is of an ADD that was killed before it could rename it.
+    for name in [owner.ifname.clone(), birth_name(owner)] {
+        let Some(link) = sandbox.link_by_name(&name)? else { continue };
+        // One without a label is the reference's, or of an ADD that was killed before it could give it one.
+        let label = link.alias.as_deref().filter(|alias| alias.starts_with("moor/"));
+        if link.kind.as_deref() != Some(driver) || label.is_some_and(|label| label != owner.label()) {
+            continue;
+        }
+        match sandbox.delete_link(link.index) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
     }
-    match sandbox.delete_link(link.index) {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+/// [`ChildLink::birth_name`] of an owner's link.
+pub fn birth_name(owner: &Owner) -> String {
+    owner.host_veth_names().next().unwrap_or_default()
 }

@@ -22,7 +22,7 @@ use crate::Result;
 
 pub use address::{Address, Announcement, Route, Settled, Up};
 pub use bridge::{Bridge, VlanLink};
-pub use child::{ChildKind, ChildLink, delete_child};
+pub use child::{ChildKind, ChildLink, birth_name, delete_child};
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
 pub use masquerade::Masquerade;
