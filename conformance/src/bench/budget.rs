@@ -89,6 +89,7 @@ pub struct CountBudget {
 
 /// A budget, held against what was measured.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// What was measured.
     pub what: String,

@@ -15,6 +15,7 @@ use crate::room::netns::Container;
 
 /// The counts of one verb over one chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// System calls of all its processes.
     pub system_calls: u64,

@@ -32,6 +32,7 @@ const SPAN: Span = Span { rounds: 25, time: Duration::from_secs(20) };
 
 /// How a verb of ours has grown at a point.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Growth {
     /// The point.
     pub point: &'static str,

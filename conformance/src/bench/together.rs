@@ -20,6 +20,7 @@ const ROUNDS: usize = 5;
 
 /// What a contender needed for all of them, each time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Together {
     /// How many at once.
     pub attachments: usize,
