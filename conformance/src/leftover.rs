@@ -27,6 +27,10 @@ fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
 fn is_of_network(path: &str, line: &str, ids: &[&str]) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let is_lease = name.parse::<std::net::IpAddr>().is_ok();
+    // Its content is the kernel's boot id, hexadecimal digits among which a short container id may stand.
+    if path.ends_with(".boot") {
+        return true;
+    }
     let is_temporary = name.contains("tmp") || line.contains("/results/");
     !is_lease && !is_temporary && !ids.iter().any(|id| line.contains(id))
 }
