@@ -50,7 +50,9 @@ fn an_unknown_name_is_one_error_for_a_runtime_and_a_list_for_a_person() {
 
     let output = Command::new(MOOR).env_clear().output().unwrap();
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("bridge, host-local, ipvlan, loopback, macvlan"));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("bridge, host-local, ipvlan, loopback, macvlan")
+    );
 }
 
 /// What a delegate says is the same, whether it is a process of its own or not: here a bridge whose IPAM plugin
