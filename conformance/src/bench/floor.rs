@@ -57,6 +57,7 @@ impl Floor {
         };
         let host = Netlink::open()?;
         let netns = NetNs::open(&container.path)?;
+        netns.enter(|| host::sysctl::write("net/ipv4/conf/default/arp_notify", "1"))??;
         let inside = Netlink::open_in(&netns)?;
         let mut index = host.link_by_name(&parent)?.map(|link| link.index);
         if index.is_none() && scenario != Scenario::Loopback {
@@ -115,7 +116,8 @@ impl Floor {
             let veth = Veth { name: NAME, mac: None, mtu: None, master: Some(self.parent), up: true, peer };
             self.host.create_veth(&veth)?;
         }
-        let index = self.inside.link_by_name(IFNAME)?.context("the new link is gone")?.index;
+        let link = self.inside.link_by_name(IFNAME)?.context("the new link is gone")?;
+        let index = link.index;
         if let Some([net, _]) = self.addresses {
             self.inside.add_address(&NewAddress { index, net, nodad: true })?;
         }
@@ -125,6 +127,8 @@ impl Floor {
             route.gateway = Some(gateway.ip());
             route.index = Some(index);
             self.inside.add_route(&route, true)?;
+            // One frame, but to every port of the bridge.
+            self.inside.announce(index, link.mac.context("the new link has no Ethernet address")?)?;
         }
         Ok(())
     }

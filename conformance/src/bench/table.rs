@@ -32,8 +32,8 @@ pub fn head(suite: &Path, reference: &Path) {
     println!("{}", machine());
     println!(
         "Everybody in turns. ms: median (p99; of fewer than 100 the largest) of a verb, the start of its processes \
-         included.\nfloor: the kernel's own work for the links, addresses and routes (not for packet rules), by one \
-         process that holds\neverything open."
+         included.\nfloor: the kernel's own work for the links, addresses, routes and the announcement (not for packet \
+         rules), by one\nprocess that holds everything open."
     );
 }
 
