@@ -140,7 +140,14 @@ impl fmt::Display for Error {
                 write!(f, "\"{link}\" already has an IP address different from {wanted}: {have}")?;
                 match ports.as_slice() {
                     [] => write!(f, "; remove it, or set forceAddress"),
-                    ports => write!(f, ", in use by {}; delete these, or set forceAddress", ports.join(", ")),
+                    ports => {
+                        let (shown, more) = ports.split_at(ports.len().min(PORTS_SHOWN));
+                        write!(f, ", in use by {}", shown.join(", "))?;
+                        if !more.is_empty() {
+                            write!(f, " and {} more", more.len())?;
+                        }
+                        f.write_str("; delete these, or set forceAddress")
+                    }
                 }
             }
             Self::Within { step, source } => {
