@@ -5,6 +5,9 @@ use std::io;
 
 use ipnetwork::IpNetwork;
 
+/// Ports of a bridge that an error names; the rest are counted.
+const PORTS_SHOWN: usize = 8;
+
 /// `Result` with this crate's error, unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
