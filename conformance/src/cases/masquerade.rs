@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::bridge_keys::add;
-use super::{USUAL, bridge, with};
+use super::{bridge, with};
 use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;

@@ -368,7 +368,7 @@ fn fifty(room: &Room) -> Result<()> {
 fn chain(room: &Room) -> Result<()> {
     let before = ruleset()?;
     let list =
-        Conflist::from_file(&room.net_d.join("40-portmap.conflist")).context("load 40-portmap.conflist")?;
+        Conflist::from_file(room.net_d.join("40-portmap.conflist")).context("load 40-portmap.conflist")?;
     let container = room.container("c1")?;
     let mut attachment = Attachment::new(&container.id, container.path.display().to_string(), "eth0");
     attachment.capabilities.insert("portMappings".into(), one(8080));
