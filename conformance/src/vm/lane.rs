@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -69,8 +69,8 @@ fn in_machine(
     each: &(impl Fn(&Outcome) + Sync),
 ) -> Vec<Outcome> {
     let outcome = |case: &Case, verdict, took| {
-        let outcome =
-            Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took, in_vm: true };
+        let in_vm = !matches!(verdict, Verdict::NotRun(_));
+        let outcome = Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took, in_vm };
         each(&outcome);
         outcome
     };

@@ -122,7 +122,9 @@ impl Machine {
 
     fn initramfs(&self, command: &[OsString]) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
-        ["bin", "dev", "proc", "sys", "modules"].map(|name| archive.directory(name));
+        for name in ["bin", "dev", "proc", "sys", "modules"] {
+            archive.directory(name);
+        }
         archive.device("dev/console", 5, 1);
         archive.file("init", INIT);
         let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
@@ -244,4 +246,56 @@ fn quoted(word: &[u8]) -> Vec<u8> {
     }
     quoted.push(b'\'');
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The directory of an image, and a machine of it with that emulator and that bound.
+    fn machine(emulator: &str, bound: Duration) -> (Desk, Machine) {
+        let desk = Desk::new().unwrap();
+        fs::write(desk.file("modules.dep"), "").unwrap();
+        let image = Image { kernel: desk.file("vmlinuz"), version: "6.0".into(), modules: desk.0.clone() };
+        let emulator = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/emulators").join(emulator);
+        let leash = program("setpriv", "util-linux").unwrap();
+        (desk, Machine { emulator, leash, busybox: "/bin/true".into(), image, bound })
+    }
+
+    #[test]
+    fn output_and_exit_status_come_back() {
+        let (_desk, machine) = machine("works", Duration::from_secs(30));
+        let mut lines = vec![];
+        let ended = machine.run(&["true".into()], |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(ended.status, 7);
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_machine_that_dies_is_told_with_its_last_words() {
+        let (_desk, machine) = machine("dies", Duration::from_secs(30));
+        let mut lines = vec![];
+        let error =
+            machine.run(&["true".into()], |line| lines.push(line.to_owned())).err().unwrap().to_string();
+        assert_eq!(lines, ["one"]);
+        assert!(error.starts_with("the virtual machine ended before the command did"), "{error}");
+        assert!(error.ends_with("[   1.0] BUG: something went wrong"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_that_hangs_is_ended_and_leaves_no_process() {
+        let (desk, machine) = machine("hangs", Duration::from_secs(1));
+        let error = machine.run(&["true".into()], |_| {}).err().unwrap().to_string();
+        assert!(error.contains("was not done within 1 s"), "{error}");
+        let pid = fs::read_to_string(desk.file("pid")).unwrap();
+        assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} lives");
+    }
+
+    #[test]
+    fn a_word_is_one_word_for_the_shell() {
+        let word = "it's $HOME; \"so\"\n*";
+        let script = [b"printf %s ".to_vec(), quoted(word.as_bytes())].concat();
+        let said = Command::new("sh").arg("-c").arg(String::from_utf8(script).unwrap()).output().unwrap();
+        assert_eq!(said.stdout, word.as_bytes());
+    }
 }
