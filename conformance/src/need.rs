@@ -21,12 +21,20 @@ pub enum Need {
     Reference,
     /// strace, and the right to trace one's own children.
     Strace,
+    /// CONFIG_VLAN_8021Q.
+    VlanLinks,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 5] =
-        [Need::BrNetfilter, Need::BridgeVlanFiltering, Need::Ipvlan, Need::Reference, Need::Strace];
+    pub const ALL: [Need; 6] = [
+        Need::BrNetfilter,
+        Need::BridgeVlanFiltering,
+        Need::Ipvlan,
+        Need::Reference,
+        Need::Strace,
+        Need::VlanLinks,
+    ];
 
     /// Its name, in reports and in the hidden sub-command.
     pub fn name(self) -> &'static str {
@@ -36,12 +44,13 @@ impl Need {
             Need::Ipvlan => "ipvlan",
             Need::Reference => "reference plugins",
             Need::Strace => "strace",
+            Need::VlanLinks => "VLAN links",
         }
     }
 
     /// Whether another kernel has it: then the virtual machine may.
     pub fn of_kernel(self) -> bool {
-        matches!(self, Need::BridgeVlanFiltering | Need::Ipvlan)
+        matches!(self, Need::BridgeVlanFiltering | Need::Ipvlan | Need::VlanLinks)
     }
 
     /// Tries it. The error says what is missing.
@@ -55,6 +64,12 @@ impl Need {
                 ip::run(&["link", "add", "probe0", "type", "bridge", "vlan_filtering", "1"])
                     .context("this kernel lacks CONFIG_BRIDGE_VLAN_FILTERING")
             }
+            Need::VlanLinks => ip::script(
+                None,
+                "link add probe0 type bridge
+                 link add link probe0 name probe0.7 type vlan id 7",
+            )
+            .context("this kernel lacks CONFIG_VLAN_8021Q"),
             Need::Ipvlan => {
                 ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
                 ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", "ipvlan"])

@@ -7,6 +7,7 @@ mod bridge_gateway;
 mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
+mod bridge_vlan_frames;
 pub mod conflists;
 mod delegation;
 mod env;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Case> {
         bridge_check::CASES,
         bridge_del::CASES,
         bridge_vlan::CASES,
+        bridge_vlan_frames::CASES,
         masquerade::CASES,
         macspoof::CASES,
         rules_del::CASES,
