@@ -152,11 +152,16 @@ impl Part for VlanLink {
             return Ok(()); // Made by the reference, whose port has a name we cannot know.
         };
         let bridge = kernel.link(Place::Host, &self.bridge)?;
-        if port.master != Some(bridge.index) || !port.up() {
-            let change = LinkChange { up: Some(true), master: Some(bridge.index), ..LinkChange::default() };
+        if port.master != Some(bridge.index) {
+            let change = LinkChange { master: Some(bridge.index), ..LinkChange::default() };
             kernel.host.set_link(port.index, &change)?;
         }
-        self.vlans.apply(&kernel.host, port.index)
+        // Before it carries a frame: a new port is in the bridge's default VLAN.
+        self.vlans.apply(&kernel.host, port.index)?;
+        if port.up() {
+            return Ok(());
+        }
+        kernel.host.set_link(port.index, &LinkChange { up: Some(true), ..LinkChange::default() })
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
