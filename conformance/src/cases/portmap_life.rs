@@ -407,7 +407,8 @@ fn no_program(room: &Room) -> Result<()> {
         let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
         // By the call's name: paths may hold any of these words.
         let calls = |name: &str| {
-            let named = |line: &&str| line.split_whitespace().nth(1).is_some_and(|call| call.starts_with(name));
+            let named =
+                |line: &&str| line.split_whitespace().nth(1).is_some_and(|call| call.starts_with(name));
             log.lines().filter(named).count()
         };
         let started = calls("fork(") + calls("vfork(") + calls("clone");
