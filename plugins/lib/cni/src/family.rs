@@ -59,7 +59,9 @@ pub(crate) fn behind(name: &str, program: &Path) -> Option<Member> {
 }
 
 fn named(members: &[Member], name: &OsStr) -> Option<Member> {
-    members.iter().copied().find(|member| member.plugin().name() == name)
+    let is =
+        |plugin: &dyn AnyPlugin| plugin.name() == name || plugin.aliases().iter().any(|alias| name == *alias);
+    members.iter().copied().find(|member| is(member.plugin()))
 }
 
 /// Called as none of the plugins: a runtime is told what is wrong, a person what there is.

@@ -1,5 +1,6 @@
 //! A plugin, and the loop around it.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 
 use crate::env::Env;
@@ -15,6 +16,11 @@ pub trait Plugin {
     const ABOUT: &'static str;
     /// The spec versions it speaks, oldest first.
     const VERSIONS: &'static [Version] = Version::ALL;
+    /// Further names that it may be installed under.
+    const ALIASES: &'static [&'static str] = &[];
+    /// What it can do besides the verbs, as `name COMMAND [ARGUMENT…]` without `CNI_COMMAND`: each with one line for
+    /// `--help`.
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[];
 
     /// Creates the attachment. On an error nothing may be left behind. The result is in the newest shape;
     /// the loop converts it to the request's version ([`AddResult::convertible_to`] must have been asked before
@@ -28,6 +34,10 @@ pub trait Plugin {
     fn gc(&self, request: &Request) -> Result<(), Error>;
     /// Says whether ADD can be served.
     fn status(&self, request: &Request) -> Result<(), Error>;
+    /// Runs one of [`Self::COMMANDS`]; its error is told on standard error.
+    fn command(&self, name: &str, _arguments: &[OsString]) -> Result<(), Error> {
+        Err(Error::internal(format!("{} has no command {name:?}", Self::NAME)))
+    }
 }
 
 /// The whole of a plugin executable: reads the process's environment, arguments and standard input, runs the verb, prints.

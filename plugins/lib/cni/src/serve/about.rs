@@ -1,17 +1,18 @@
 //! What a person sees who calls a plugin by hand.
 
 use std::ffi::OsString;
+use std::io;
 
-use super::{AnyPlugin, Failure, Streams};
+use super::{AnyPlugin, Streams};
 
 const PACKAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// `--version`, `--help`, and without either the about text (C-008).
 pub(super) fn answer(
     plugin: &dyn AnyPlugin,
-    arguments: &mut dyn Iterator<Item = OsString>,
+    arguments: &[OsString],
     streams: &mut Streams<'_>,
-) -> Result<(), Failure> {
+) -> io::Result<()> {
     let name = plugin.name();
     for argument in arguments {
         let text = match argument.to_str() {
@@ -19,7 +20,7 @@ pub(super) fn answer(
             Some("--help" | "-h") => help(plugin),
             _ => continue,
         };
-        return streams.print(text.as_bytes()).map_err(Failure::Unsayable);
+        return streams.print(text.as_bytes());
     }
     let versions: Vec<_> = plugin.versions().iter().map(|version| version.as_str()).collect();
     streams.log(format_args!(
@@ -30,6 +31,8 @@ pub(super) fn answer(
 }
 
 fn help(plugin: &dyn AnyPlugin) -> String {
+    let commands = plugin.commands().iter().map(|(name, about)| format!("  {name:<16} {about}\n"));
+    let commands: String = commands.collect();
     format!(
         "{name} {PACKAGE_VERSION}: {about}
 
@@ -46,7 +49,7 @@ and the network configuration, one JSON object, on standard input:
 The answer, a result or an error, is one JSON object on standard output.
 Without CNI_COMMAND:
 
-  --help, -h       this text
+{commands}  --help, -h       this text
   --version, -V    name and version
 
 Moor's README lists the keys of each plugin's configuration.

@@ -23,6 +23,9 @@ pub(crate) trait AnyPlugin {
     fn name(&self) -> &'static str;
     fn about(&self) -> &'static str;
     fn versions(&self) -> &'static [Version];
+    fn aliases(&self) -> &'static [&'static str];
+    fn commands(&self) -> &'static [(&'static str, &'static str)];
+    fn command(&self, name: &str, arguments: &[OsString]) -> Result<(), Error>;
     fn add(&self, request: &Request) -> Result<AddResult, Error>;
     /// A command that answers nothing.
     fn run(&self, command: Command, request: &Request) -> Result<(), Error>;
@@ -39,6 +42,18 @@ impl<P: Plugin> AnyPlugin for P {
 
     fn versions(&self) -> &'static [Version] {
         P::VERSIONS
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        P::ALIASES
+    }
+
+    fn commands(&self) -> &'static [(&'static str, &'static str)] {
+        P::COMMANDS
+    }
+
+    fn command(&self, name: &str, arguments: &[OsString]) -> Result<(), Error> {
+        Plugin::command(self, name, arguments)
     }
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
@@ -79,7 +94,16 @@ pub(crate) fn main(
 ) -> u8 {
     let mut version = plugin.versions().iter().copied().max().unwrap_or(Version::NEWEST);
     let outcome = match env.asked() {
-        Asked::Nothing => about::answer(plugin, arguments, streams),
+        Asked::Nothing => match by_hand(plugin, arguments, streams) {
+            Ok(outcome) => outcome.map_err(Failure::Unsayable),
+            Err(error) => {
+                // A person, or the journal, reads this: no document.
+                let details =
+                    if error.details.is_empty() { String::new() } else { format!("\n  {}", error.details) };
+                streams.log(format_args!("{}: {}{details}", plugin.name(), error.msg));
+                return 1;
+            }
+        },
         Asked::Version => streams.print(&version_document(plugin)).map_err(Failure::Unsayable),
         Asked::Command(command) => serve(plugin, env, Some(command), streams, &mut version),
         Asked::Unknown => serve(plugin, env, None, streams, &mut version),
@@ -97,6 +121,22 @@ pub(crate) fn main(
     };
     streams.log(format_args!("{}: write to stdout: {unsayable}", plugin.name()));
     1
+}
+
+/// Without a request: one of the plugin's commands, or what it is.
+fn by_hand(
+    plugin: &dyn AnyPlugin,
+    arguments: &mut dyn Iterator<Item = OsString>,
+    streams: &mut Streams<'_>,
+) -> Result<io::Result<()>, Error> {
+    let arguments: Vec<OsString> = arguments.collect();
+    let Some((first, rest)) = arguments.split_first() else {
+        return Ok(about::answer(plugin, &arguments, streams));
+    };
+    match plugin.commands().iter().find(|(name, _)| first == name) {
+        Some((name, _)) => plugin.command(name, rest).map(Ok),
+        None => Ok(about::answer(plugin, &arguments, streams)),
+    }
 }
 
 /// Everything is looked at in the contract's order (C-030), and before the plugin sees any of it.

@@ -38,6 +38,14 @@ impl Fake {
 impl Plugin for Fake {
     const NAME: &'static str = "fake";
     const ABOUT: &'static str = "answers as it is told";
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[("repeat", "says nothing again")];
+
+    fn command(&self, name: &str, arguments: &[std::ffi::OsString]) -> Result<(), Error> {
+        match arguments {
+            [] => self.error.clone().map_or(Ok(()), Err),
+            [one, ..] => Err(Error::internal(format!("{name}: {}", one.display()))),
+        }
+    }
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         self.note("add", request).map(|()| self.result.clone())
@@ -137,6 +145,24 @@ fn without_a_command_the_about_text_goes_to_stderr() {
 }
 
 /// C-001: arguments count only for a person, who sets no command.
+#[test]
+fn a_command_of_the_plugins_own_fails_on_stderr() {
+    let said = |fake: &Fake, env: &Env, arguments: &[&str]| {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut streams =
+            super::Streams { stdin: &mut Untouchable, stdout: &mut stdout, stderr: &mut stderr };
+        let status = super::main(fake, env, &mut arguments.iter().map(Into::into), &mut streams);
+        assert!(stdout.is_empty());
+        (status, String::from_utf8(stderr).unwrap())
+    };
+    let none = env("");
+    assert_eq!(said(&Fake::new(), &none, &["repeat"]), (0, String::new()));
+    assert_eq!(said(&Fake::new(), &none, &["repeat", "x"]), (1, "fake: repeat: x\n".to_owned()));
+    let failing = Fake::failing(Error::internal("no").details("why"));
+    assert_eq!(said(&failing, &none, &["repeat"]), (1, "fake: no\n  why\n".to_owned()));
+    assert!(said(&Fake::new(), &none, &["other"]).1.starts_with("CNI fake plugin"));
+}
+
 #[test]
 fn help_and_version_are_for_people() {
     let say = |env: &Env, argument: &str| {
