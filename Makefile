@@ -6,7 +6,12 @@ CARGO   ?= cargo
 
 # Static executables need an explicit target: otherwise the flag would also reach build scripts and proc macros.
 TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
-STATIC   = RUSTFLAGS="-C target-feature=+crt-static"
+# No path of the machine that builds goes into them: the same source gives the same bytes anywhere.
+STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
+    --remap-path-prefix=$(CURDIR)=/moor --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
+
+# That of the newest tag; without one the packages' own.
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
 PLUGINS  = bridge host-local ipvlan loopback macvlan portmap
 PROGRAMS = $(PLUGINS) moor conformance

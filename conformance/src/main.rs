@@ -29,9 +29,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// The release: what the build says of its tag, else the package's own version.
+const RELEASE: &str = match option_env!("MOOR_VERSION") {
+    Some(tag) if !tag.is_empty() => tag,
+    _ => env!("CARGO_PKG_VERSION"),
+};
+
 /// Judge a directory of CNI plugins, without endangering the machine.
 #[derive(Parser)]
-#[command(name = "conformance", version, about)]
+#[command(name = "conformance", version = RELEASE, about)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use crate::env::{Asked, Env};
 use crate::serve::{self, AnyPlugin, Streams};
 use crate::stdio::{Stdin, Stdout};
-use crate::{Code, Error, Plugin, Version};
+use crate::{Code, Error, Plugin, RELEASE, Version};
 
 /// A plugin of an executable that holds several.
 #[derive(Clone, Copy)]
@@ -77,8 +77,7 @@ fn nameless(members: &[Member], env: &Env, called: &OsString, streams: &mut Stre
         return 1;
     }
     let text = format!(
-        "moor {}: CNI plugins in one executable: {names}\n\nLink it to the name of a plugin, or give the name as the first argument:\n  moor bridge --help\n",
-        env!("CARGO_PKG_VERSION")
+        "moor {RELEASE}: CNI plugins in one executable: {names}\n\nLink it to the name of a plugin, or give the name as the first argument:\n  moor bridge --help\n"
     );
     u8::from(streams.stdout.write_all(text.as_bytes()).is_err())
 }

@@ -33,3 +33,9 @@ pub use plugin::{Plugin, main, run};
 pub use request::{Attachment, Command, Request, ValidAttachments};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use version::{UnknownVersion, Version};
+
+/// The release: what the build says of its tag (`MOOR_VERSION`), else the package's own.
+pub const RELEASE: &str = match option_env!("MOOR_VERSION") {
+    Some(tag) if !tag.is_empty() => tag,
+    _ => env!("CARGO_PKG_VERSION"),
+};

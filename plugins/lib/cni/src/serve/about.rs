@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::io;
 
 use super::{AnyPlugin, Streams};
-
-const PACKAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::RELEASE;
 
 /// `--version`, `--help`, and without either the about text (C-008).
 pub(super) fn answer(
@@ -16,7 +15,7 @@ pub(super) fn answer(
     let name = plugin.name();
     for argument in arguments {
         let text = match argument.to_str() {
-            Some("--version" | "-V") => format!("{name} {PACKAGE_VERSION}\n"),
+            Some("--version" | "-V") => format!("{name} {RELEASE}\n"),
             Some("--help" | "-h") => help(plugin),
             _ => continue,
         };
@@ -24,7 +23,7 @@ pub(super) fn answer(
     }
     let versions: Vec<_> = plugin.versions().iter().map(|version| version.as_str()).collect();
     streams.log(format_args!(
-        "CNI {name} plugin v{PACKAGE_VERSION}\nCNI protocol versions supported: {}",
+        "CNI {name} plugin v{RELEASE}\nCNI protocol versions supported: {}",
         versions.join(", ")
     ));
     Ok(())
@@ -34,7 +33,7 @@ fn help(plugin: &dyn AnyPlugin) -> String {
     let commands = plugin.commands().iter().map(|(name, about)| format!("  {name:<16} {about}\n"));
     let commands: String = commands.collect();
     format!(
-        "{name} {PACKAGE_VERSION}: {about}
+        "{name} {RELEASE}: {about}
 
 A CNI plugin of the Moor suite. A container runtime runs it, with the request in the environment
 and the network configuration, one JSON object, on standard input:

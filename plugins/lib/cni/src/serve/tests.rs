@@ -174,7 +174,7 @@ fn help_and_version_are_for_people() {
         (String::from_utf8(stdout).unwrap(), stderr.len())
     };
     let none = Env::default();
-    assert_eq!(say(&none, "--version"), (format!("fake {}\n", env!("CARGO_PKG_VERSION")), 0));
+    assert_eq!(say(&none, "--version"), (format!("fake {}\n", crate::RELEASE), 0));
     let (help, _) = say(&none, "--help");
     for word in ["fake", "answers as it is told", "CNI_COMMAND", "CNI_NETNS", "STATUS", "README"] {
         assert!(help.contains(word), "{help}");
