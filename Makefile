@@ -19,13 +19,13 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff bench lint fmt tools test-vm tools-vm clean
+.PHONY: help build install demo test test-unit conformance faults diff bench lint supply reproducible fmt tools test-vm tools-vm tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-build: ## build every executable, static, into bin/
-	$(STATIC) $(CARGO) build --release --target $(TARGET) $(addprefix -p ,$(PROGRAMS))
+build: ## build every executable, static, into bin/; AUDITABLE=1: each lists the crates it is made of
+	$(STATIC) $(CARGO) $(if $(AUDITABLE),auditable )build --release --target $(TARGET) $(addprefix -p ,$(PROGRAMS))
 	@mkdir -p bin
 	@for program in $(PROGRAMS); do \
 	    cp -f $(TARGET_DIR)/$(TARGET)/release/$$program bin/.$$program.new && mv -f bin/.$$program.new bin/$$program || exit 1; \
@@ -72,6 +72,14 @@ lint: ## formatting and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+supply: tools-supply ## licences, duplicates, sources and advisories of what we build on
+	$(CARGO) deny check licenses bans sources
+	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
+	else echo "advisories: NOT RUN: their database cannot be had from here" >&2; fi
+
+reproducible: ## build the committed tree again elsewhere: the same bytes as bin/
+	.ci/reproducible
+
 fmt: ## format
 	$(CARGO) fmt --all
 
@@ -80,6 +88,9 @@ tools: ## what demo and test need: installed when root, else said
 
 tools-vm: ## what the virtual machine needs: likewise, and a kernel in ~/.cache/moor/vm
 	@.ci/tools vm || echo "without them, the cases that this kernel cannot run are not run" >&2
+
+tools-supply: ## what supply needs: cargo-deny, and cargo-auditable for AUDITABLE=1
+	@.ci/tools supply
 
 clean: ## remove what was built
 	$(CARGO) clean
