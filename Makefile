@@ -19,7 +19,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff bench lint supply reproducible fmt tools test-vm tools-vm tools-supply clean
+.PHONY: help build install demo test test-unit conformance faults diff bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -77,6 +77,9 @@ supply: tools-supply ## licences, duplicates, sources and advisories of what we 
 	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
 	else echo "advisories: NOT RUN: their database cannot be had from here" >&2; fi
 
+fuzz: tools-fuzz ## look for input that breaks a reader, SECONDS=15 for each of testdata/fuzz
+	.ci/fuzz $(SECONDS)
+
 reproducible: ## build the committed tree again elsewhere: the same bytes as bin/
 	.ci/reproducible
 
@@ -88,6 +91,9 @@ tools: ## what demo and test need: installed when root, else said
 
 tools-vm: ## what the virtual machine needs: likewise, and a kernel in ~/.cache/moor/vm
 	@.ci/tools vm || echo "without them, the cases that this kernel cannot run are not run" >&2
+
+tools-fuzz: ## what fuzz needs: a C++ compiler
+	@.ci/tools fuzz
 
 tools-supply: ## what supply needs: cargo-deny, and cargo-auditable for AUDITABLE=1
 	@.ci/tools supply

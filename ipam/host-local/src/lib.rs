@@ -17,4 +17,4 @@ mod text;
 mod verbs;
 
 pub use boot::Roots;
-pub use verbs::HostLocal;
+pub use verbs::{HostLocal, validate};

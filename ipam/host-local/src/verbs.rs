@@ -79,6 +79,14 @@ impl Plugin for HostLocal {
 }
 
 /// The whole configuration, checked.
+/// Whether the configuration of a request is one; nothing is touched.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate(request: &Request) -> Result<(), Error> {
+    settings(request).map(drop)
+}
+
 fn settings(request: &Request) -> Result<Settings, Error> {
     let conf: Conf = request.config()?;
     let asked = asked(&request.args(&["IP"])?)?;

@@ -16,7 +16,8 @@ use host::piece::{self, Kernel, Place};
 use host::{Mac, NetNs, NetNsError, Owner, rules};
 
 use crate::answer::Links;
-use crate::config::{Config, Mtu};
+pub use crate::config::Config;
+use crate::config::Mtu;
 use crate::plan::Facts;
 
 /// The plugin.

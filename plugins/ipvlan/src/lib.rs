@@ -9,7 +9,8 @@ use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
 use host::piece::{Drift, Kernel, Place};
 
-use crate::config::{Config, Source};
+pub use crate::config::Config;
+use crate::config::Source;
 
 /// The plugin.
 pub struct Ipvlan;

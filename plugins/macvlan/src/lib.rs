@@ -9,7 +9,7 @@ use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
 use host::piece::Kernel;
 
-use crate::config::Config;
+pub use crate::config::Config;
 
 /// The plugin.
 pub struct Macvlan;

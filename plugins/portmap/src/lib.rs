@@ -12,7 +12,7 @@ use host::netlink::Netlink;
 use host::nft::Nft;
 use host::rules::{self, published};
 
-use crate::config::Config;
+pub use crate::config::Config;
 
 /// The plugin.
 pub struct PortMap;

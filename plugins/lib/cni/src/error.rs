@@ -70,7 +70,7 @@ impl Error {
 
     /// As it is printed. The version is there because the specification wants it, although the reference leaves
     /// it out (C-070).
-    pub(crate) fn print(&self, version: Version) -> Vec<u8> {
+    pub fn print(&self, version: Version) -> Vec<u8> {
         let mut members = vec![
             ("cniVersion".into(), Json::from(version.as_str())),
             ("code".into(), Json::from(u64::from(self.code))),

@@ -223,6 +223,11 @@ struct Tuple {
     destination_port: u16,
 }
 
+/// The reader of messages, for the fuzzer.
+pub(crate) fn read_any(payload: &[u8]) {
+    let _ = Flow::read(payload);
+}
+
 impl Flow {
     /// `None` of a connection that has no ports.
     fn read(payload: &[u8]) -> Result<Option<Self>, Malformed> {

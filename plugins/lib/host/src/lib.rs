@@ -4,6 +4,7 @@
 pub mod conntrack;
 mod error;
 pub mod file;
+pub mod fuzz;
 mod mac;
 pub mod netlink;
 mod netns;
@@ -17,4 +18,4 @@ pub mod sysctl;
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netns::{NetNs, NetNsError};
-pub use owner::Owner;
+pub use owner::{Owner, hash};

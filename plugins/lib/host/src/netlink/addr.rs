@@ -19,8 +19,11 @@ const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_FLAGS: u16 = 8;
 /// linux/if_addr.h, flags.
+/// (IFA_F_TEMPORARY of an IPv4 address means that it is a secondary one.)
+const IFA_F_TEMPORARY: u32 = 0x01;
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
 /// linux/socket.h.
 pub(super) const AF_INET: u8 = 2;
@@ -58,6 +61,12 @@ impl Address {
         self.flags & IFA_F_TENTATIVE != 0
     }
 
+    /// Not to be relied on: temporary (RFC 8981), deprecated, or tentative.
+    pub fn passing(&self) -> bool {
+        let passing = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
+        self.flags & passing != 0 || self.net.is_ipv6() && self.flags & IFA_F_TEMPORARY != 0
+    }
+
     /// Another node has it.
     pub fn dad_failed(&self) -> bool {
         self.flags & IFA_F_DADFAILED != 0
@@ -89,7 +98,7 @@ fn add_request(address: &NewAddress) -> Request {
 }
 
 /// Reads the payload of an RTM_NEWADDR; `None` for a family that is not IP.
-fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
+pub(super) fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
     let short = Malformed("an address is too short");
     let (&[family, prefix, flags, scope], rest) = payload.split_first_chunk().ok_or(short)?;
     let index = u32::from_ne_bytes(*rest.first_chunk().ok_or(short)?);

@@ -77,6 +77,14 @@ impl Netlink {
     }
 }
 
+/// Every reader of messages, for the fuzzer.
+pub(crate) fn read_any(payload: &[u8]) {
+    let _ = (link_read::link(payload), addr::read(payload), vlan::read(payload, 1), nsid::read(payload));
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let _ = u8::try_from(family).map(|family| route_read::routes(family, payload));
+    }
+}
+
 impl Refusal {
     /// The error of an operation on an object.
     pub(crate) fn on(self, op: &'static str, object: impl Into<String>) -> Error {

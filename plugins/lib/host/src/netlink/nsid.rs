@@ -56,7 +56,7 @@ impl Netlink {
     }
 }
 
-fn read(payload: &[u8]) -> Result<i32, super::attr::Malformed> {
+pub(super) fn read(payload: &[u8]) -> Result<i32, super::attr::Malformed> {
     for attr in Attrs::after(payload, HEADER.len())? {
         let attr = attr?;
         if attr.kind == NETNSA_NSID {

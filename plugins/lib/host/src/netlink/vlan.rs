@@ -64,7 +64,7 @@ impl PortVlans {
 }
 
 /// Reads the payload of an RTM_NEWLINK of the bridge family, if it is about `index`.
-fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malformed> {
+pub(super) fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malformed> {
     let mut vlans = Vec::new();
     if link_read::index(payload)? != index {
         return Ok(vlans);

@@ -38,6 +38,7 @@ pub use field::{
     STATUS_SNAT,
 };
 pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
+pub(crate) use read::read_any;
 pub use read::{ChainInfo, RuleInfo, TableInfo};
 pub use rule::{IPV4, IPV6, Rule};
 pub use shift::{Shift, shifted};

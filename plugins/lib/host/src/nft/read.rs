@@ -353,9 +353,8 @@ fn read_elements(
     Ok(())
 }
 
-/// Every reader of messages, for tests.
-#[cfg(test)]
-pub(super) fn read_any(sets: &[Set<'_>], payload: &[u8]) {
+/// Every reader of messages, for tests and the fuzzer.
+pub(crate) fn read_any(sets: &[Set<'_>], payload: &[u8]) {
     let _ = (read_table(payload), read_chain(payload), read_rule(payload));
     for set in sets {
         let mut all = Vec::new();

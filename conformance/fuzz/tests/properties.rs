@@ -1,0 +1,64 @@
+//! The bodies on any toolchain: the inputs of the tree, the same with damage, and any bytes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/fuzz").join(name);
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", dir.display());
+    files.into_iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+fn holds(name: &str, cases: u32) {
+    let (_, body) = fuzz_bodies::ALL.iter().find(|(body, _)| *body == name).unwrap();
+    let corpus = corpus(name);
+    corpus.iter().for_each(|input| body(input));
+    let damaged = (0..corpus.len(), any::<prop::sample::Index>(), vec(any::<u8>(), 0..4), any::<bool>());
+    let damaged = damaged.prop_map(move |(which, at, with, cut)| {
+        let mut input = corpus[which].clone();
+        let at = at.index(input.len() + 1);
+        let end = if cut { input.len() } else { (at + with.len()).min(input.len()) };
+        input.splice(at..end, with);
+        input
+    });
+    let any = prop_oneof![4 => damaged, 1 => vec(any::<u8>(), 0..300)];
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(input in any)| body(&input));
+}
+
+/// C-030: whatever a runtime hands over, a plugin decodes it or says one error.
+#[test]
+fn any_request_is_decoded_or_refused() {
+    holds("request", 2000);
+}
+
+/// C-070: whatever a plugin answered, it is converted without loss or refused.
+#[test]
+fn any_result_is_converted_or_refused() {
+    holds("result", 2000);
+}
+
+/// C-130: whatever is in a configuration file, it is a list or an error.
+#[test]
+fn any_configuration_file_is_read_or_refused() {
+    holds("conflist", 2000);
+}
+
+/// Whatever is in the lease directory and beside it, addresses are given once.
+#[test]
+fn any_store_serves_or_refuses() {
+    holds("store", 150);
+}
+
+/// Whatever the kernel says.
+#[test]
+fn any_reply_of_the_kernel_is_read_or_refused() {
+    holds("netlink", 4000);
+}

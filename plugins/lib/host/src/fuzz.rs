@@ -1,0 +1,32 @@
+//! Every reader of what the kernel sends, for the fuzzer.
+
+use crate::netlink::message::Messages;
+use crate::nft::{Data, Family, Set, Table, Type};
+use crate::{conntrack, netlink, nft};
+
+const PORTS: Set<'_> = Set {
+    table: Table { family: Family::Inet, name: "moor" },
+    name: "fuzz",
+    key: &[Type::Proto, Type::Port],
+    data: Data::Value(&[Type::Ipv4, Type::Port]),
+    interval: false,
+};
+
+/// A set of each form that we read elements of.
+const SETS: [Set<'_>; 4] = [
+    PORTS,
+    Set { data: Data::Range(&[Type::Ipv4, Type::Port]), interval: true, ..PORTS },
+    Set { key: &[Type::Ipv4], data: Data::Verdict, interval: true, ..PORTS },
+    Set { key: &[Type::Ipv4], data: Data::None, interval: true, ..PORTS },
+];
+
+/// Reads a datagram as every kind of answer that we ask for: nothing in it may make a reader panic.
+pub fn replies(datagram: &[u8]) {
+    for message in Messages::new(datagram) {
+        let Ok(message) = message else { return };
+        let _ = (message.outcome(), message.fault_offset());
+        netlink::read_any(message.payload);
+        nft::read_any(&SETS, message.payload);
+        conntrack::read_any(message.payload);
+    }
+}
