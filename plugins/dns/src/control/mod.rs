@@ -1,0 +1,101 @@
+//! The control socket: what plugins ask of the responder.
+//!
+//! SOCK_SEQPACKET at [`crate::record::Place::control`]; one question and one answer per connection or several after
+//! each other, each one packet of JSON. The responder answers those of its own user and of root only (SO_PEERCRED),
+//! and closes a connection that says anything else than a question.
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::Key;
+
+/// What both sides understand. A side that hears of another number goes on as long as it understands the packet.
+pub const PROTOCOL: u32 = 1;
+/// The longest packet, in bytes.
+pub const PACKET_MAX: usize = 4096;
+
+/// A question: a packet, and in the case of [`Ask::Adopt`] two descriptors with it (SCM_RIGHTS).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub enum Ask {
+    /// Who are you?
+    Hello,
+    /// Read again what is recorded of this network, or of one attachment of it. Answered when that is in force:
+    /// sockets are bound, or closed; sockets of an attachment that is no more are closed.
+    Sync {
+        /// The network's name.
+        network: String,
+        /// The attachment; without one, all of the network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Key>,
+    },
+    /// Here are the sockets of an attachment's own namespace: one of UDP, and one of TCP that listens. They take the
+    /// place of its former ones. The attachment is recorded already; it is read again as by [`Ask::Sync`].
+    Adopt {
+        /// The network's name.
+        network: String,
+        /// The attachment.
+        key: Key,
+    },
+    /// Become this executable, sockets and all. Answered before it is done.
+    Reexec {
+        /// Its path.
+        path: String,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// [`PROTOCOL`] of the responder.
+    pub protocol: u32,
+    /// Its release ([`cni::RELEASE`]).
+    pub build: String,
+    /// Its process id, in its own PID namespace.
+    pub pid: u32,
+    /// Why what was asked for could not be done: address, protocol and cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Ask {
+    /// As a packet.
+    pub fn to_packet(&self) -> Vec<u8> {
+        packet(self)
+    }
+
+    /// Of a packet.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of_packet(packet: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(packet)
+    }
+}
+
+impl Answer {
+    /// That of this executable.
+    pub fn of_this(error: Option<String>) -> Self {
+        Self { protocol: PROTOCOL, build: cni::RELEASE.into(), pid: std::process::id(), error }
+    }
+
+    /// As a packet.
+    pub fn to_packet(&self) -> Vec<u8> {
+        packet(self)
+    }
+
+    /// Of a packet.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of_packet(packet: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(packet)
+    }
+}
+
+fn packet(message: &impl Serialize) -> Vec<u8> {
+    // Strings and numbers always print.
+    serde_json::to_vec(message).unwrap_or_default()
+}

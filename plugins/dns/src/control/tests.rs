@@ -1,0 +1,38 @@
+use super::*;
+
+fn key() -> Key {
+    Key { container: "c1".into(), ifname: "eth0".into() }
+}
+
+/// What an earlier and a later version say to each other: a change of these texts is a new protocol.
+#[test]
+fn packets_are_as_they_were() {
+    for (ask, text) in [
+        (Ask::Hello, r#"{"ask":"hello"}"#),
+        (Ask::Sync { network: "n".into(), key: None }, r#"{"ask":"sync","network":"n"}"#),
+        (
+            Ask::Sync { network: "n".into(), key: Some(key()) },
+            r#"{"ask":"sync","network":"n","key":{"container":"c1","ifname":"eth0"}}"#,
+        ),
+        (
+            Ask::Adopt { network: "n".into(), key: key() },
+            r#"{"ask":"adopt","network":"n","key":{"container":"c1","ifname":"eth0"}}"#,
+        ),
+        (Ask::Reexec { path: "/x".into() }, r#"{"ask":"reexec","path":"/x"}"#),
+    ] {
+        assert_eq!(String::from_utf8(ask.to_packet()).unwrap(), text);
+        assert_eq!(Ask::of_packet(text.as_bytes()).unwrap(), ask);
+    }
+    let answer = Answer { protocol: 1, build: "1.2.3".into(), pid: 7, error: None };
+    assert_eq!(String::from_utf8(answer.to_packet()).unwrap(), r#"{"protocol":1,"build":"1.2.3","pid":7}"#);
+    let later = r#"{"protocol":2,"build":"9","pid":7,"error":"x","more":[1]}"#;
+    assert_eq!(Answer::of_packet(later.as_bytes()).unwrap().error.as_deref(), Some("x"));
+}
+
+/// D-055
+#[test]
+fn what_is_no_question_is_an_error() {
+    for odd in ["", "{", "[]", "null", "{}", r#"{"ask":"stop"}"#, r#"{"ask":"sync"}"#, "\u{0}\u{ff}"] {
+        assert!(Ask::of_packet(odd.as_bytes()).is_err(), "{odd}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Records as files.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use host::file::{self, Draft, Made, TEMP_PREFIX};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION};
+
+/// Everything that is recorded of one network.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The network itself; absent when its record is missing or cannot be read.
+    pub network: Option<Network>,
+    /// Its attachments, in no order.
+    pub attachments: Vec<Attachment>,
+    /// Files that could not be read; they are left as they are.
+    pub faulty: Vec<Faulty>,
+}
+
+/// A file that could not be read.
+#[derive(Debug)]
+pub struct Faulty {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub error: Error,
+}
+
+/// Gives the record the name in the directory, in the place of a former one: a reader sees the old or the new.
+/// Callers hold the lock, so what is under the temporary name was left by one that was killed.
+pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> host::Result<()> {
+    let path = dir.join(name);
+    let fail = |cause| host::Error::new("write", path.display().to_string(), cause);
+    let bytes = serde_json::to_vec(record).map_err(|cause| fail(io::Error::from(cause)))?;
+    if matches!(file::read(&path, FILE_MAX), Ok(Some(old)) if old == bytes) {
+        return Ok(());
+    }
+    let mut draft = match Draft::new(dir, &bytes, 0o600) {
+        Err(error) if error.is_not_found() => {
+            file::create_dir(dir, 0o700)?;
+            Draft::new(dir, &bytes, 0o600)?
+        }
+        draft => draft?,
+    };
+    if draft.link(name)? == Made::Created {
+        return Ok(());
+    }
+    let temp = temporary(name);
+    while draft.link(&temp)? == Made::Exists {
+        file::remove(&dir.join(&temp))?;
+    }
+    fs::rename(dir.join(&temp), &path).map_err(fail)
+}
+
+fn temporary(name: &str) -> String {
+    format!("{TEMP_PREFIX}{name}")
+}
+
+/// Removes a record and what a killed [`put`] left of it; says whether there was one.
+pub(super) fn remove(dir: &Path, name: &str) -> host::Result<bool> {
+    file::remove(&dir.join(temporary(name)))?;
+    file::remove(&dir.join(name))
+}
+
+/// Removes a network's directory when it has no attachments; says whether it is gone.
+pub(super) fn remove_empty(network: &Path, attachments: &Path) -> host::Result<bool> {
+    if !remove_dir(attachments)? {
+        return Ok(false);
+    }
+    remove(network, "network.json")?;
+    remove_dir(network)
+}
+
+/// Removes a directory that is empty, but for temporary files; says whether it is gone.
+fn remove_dir(dir: &Path) -> host::Result<bool> {
+    let fail = |cause| host::Error::new("remove directory", dir.display().to_string(), cause);
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(cause) => Err(fail(cause)),
+    }
+}
+
+pub(super) fn network(path: &Path) -> Result<Option<Network>, Error> {
+    read(path)
+}
+
+pub(super) fn attachment(path: &Path) -> Result<Option<Attachment>, Error> {
+    let Some(read) = read::<Attachment>(path)? else { return Ok(None) };
+    if read.names.is_empty() || read.names.len() > NAMES_MAX {
+        return Err(Error::Malformed(format!("{} names", read.names.len())));
+    }
+    Ok(Some(read))
+}
+
+/// Looks at the version before anything else: the rest of a later one may mean anything.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    let Some(bytes) = file::read(path, FILE_MAX)? else { return Ok(None) };
+    let malformed = |error: serde_json::Error| Error::Malformed(error.to_string());
+    match serde_json::from_slice(&bytes).map_err(malformed)? {
+        Version { v: VERSION } => serde_json::from_slice(&bytes).map(Some).map_err(malformed),
+        Version { v } => Err(Error::Newer(v)),
+    }
+}
+
+pub(super) fn scan_network(dir: &Path) -> host::Result<Known> {
+    let mut known = Known::default();
+    let path = dir.join("network.json");
+    match network(&path) {
+        Ok(network) => known.network = network,
+        Err(error) => known.faulty.push(Faulty { path, error }),
+    }
+    for path in list(&dir.join("att"))? {
+        match attachment(&path) {
+            Ok(Some(attachment)) => known.attachments.push(attachment),
+            // Removed meanwhile.
+            Ok(None) => {}
+            Err(error) => known.faulty.push(Faulty { path, error }),
+        }
+    }
+    Ok(known)
+}
+
+/// The directories in a directory; none if it is not there.
+pub(super) fn subdirectories(dir: &Path) -> host::Result<Vec<PathBuf>> {
+    list(dir)
+}
+
+/// What a directory holds, but for temporary files; nothing if it is not there.
+fn list(dir: &Path) -> host::Result<Vec<PathBuf>> {
+    let fail = |cause| host::Error::new("list", dir.display().to_string(), cause);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(fail(cause)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(fail)?;
+        if !entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}

@@ -1,0 +1,75 @@
+//! What is known of networks and attachments: one small file each, there whole or not at all.
+//!
+//! ```text
+//! <root>/<network namespace>/          0700
+//!   lock                               held by a plugin that changes something; never removed
+//!   responder.lock                     held by the responder for its life
+//!   control.sock                       see [`crate::control`]
+//!   net/<network>/network.json         [`Network`]
+//!   net/<network>/att/<id>@<if>.json   [`Attachment`]
+//! ```
+//!
+//! Attachments are added, replaced and removed one by one, each by one atomic change of a directory: no file is ever
+//! read, modified and written, so none can be lost or half written. Names of containers play no part in the paths.
+
+mod attachment;
+mod file;
+mod name;
+mod network;
+mod place;
+mod prefix;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use attachment::{Attachment, Key};
+pub use file::{Faulty, Known};
+pub use name::encoded;
+pub use network::{CrossNetwork, Mode, Network};
+pub use place::Place;
+
+/// The layout of the files that this version writes and understands.
+pub const VERSION: u32 = 1;
+/// The longest file that is read, in bytes.
+pub const FILE_MAX: usize = 64 << 10;
+/// The most names of one attachment.
+pub const NAMES_MAX: usize = 64;
+/// The most attachments of one network.
+pub const ATTACHMENTS_MAX: usize = 4096;
+
+/// Why a record could not be read.
+#[derive(Debug)]
+pub enum Error {
+    /// The kernel refused.
+    Kernel(host::Error),
+    /// The file is not what it should be.
+    Malformed(String),
+    /// It was written by a later version, in a layout that this one does not know.
+    Newer(u32),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(error) => error.fmt(f),
+            Self::Malformed(why) => write!(f, "malformed: {why}"),
+            Self::Newer(v) => write!(f, "of layout {v}, and this version knows {VERSION}: upgrade it"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Kernel(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<host::Error> for Error {
+    fn from(error: host::Error) -> Self {
+        Self::Kernel(error)
+    }
+}

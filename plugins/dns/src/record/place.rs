@@ -1,0 +1,141 @@
+//! Where the records of one network namespace are.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use host::file;
+
+use super::file::{self as records, Known};
+use super::{Attachment, Error, Key, Network, encoded};
+
+/// The directory of one network namespace: the records, the locks and the control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    dir: PathBuf,
+}
+
+impl Place {
+    /// The place whose directory is `dir`.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file that the responder holds an exclusive `flock` of for its life.
+    pub fn responder_lock(&self) -> PathBuf {
+        self.dir.join("responder.lock")
+    }
+
+    /// The responder's control socket.
+    pub fn control(&self) -> PathBuf {
+        self.dir.join("control.sock")
+    }
+
+    /// The directory that holds one directory for each network.
+    pub fn networks_dir(&self) -> PathBuf {
+        self.dir.join("net")
+    }
+
+    fn network_dir(&self, network: &str) -> PathBuf {
+        self.networks_dir().join(encoded(network))
+    }
+
+    fn network_file(&self, network: &str) -> PathBuf {
+        self.network_dir(network).join("network.json")
+    }
+
+    fn attachments_dir(&self, network: &str) -> PathBuf {
+        self.network_dir(network).join("att")
+    }
+
+    /// Creates the directory where it is missing, and waits for the lock that every change is made under.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn lock(&self) -> host::Result<File> {
+        let lock = self.dir.join("lock");
+        match file::lock(&lock, 0o600) {
+            Err(error) if error.is_not_found() => {
+                file::create_dir(&self.dir, 0o700)?;
+                file::lock(&lock, 0o600)
+            }
+            done => done,
+        }
+    }
+
+    /// Writes the record of a network; one that says the same already is left alone.
+    ///
+    /// # Errors
+    /// The kernel refused; the old record is untouched.
+    pub fn put_network(&self, network: &Network) -> host::Result<()> {
+        let dir = self.network_dir(&network.name);
+        records::put(&dir, "network.json", network)
+    }
+
+    /// Writes the record of an attachment in the place of its former one.
+    ///
+    /// # Errors
+    /// The kernel refused; the old record is untouched.
+    pub fn put_attachment(&self, attachment: &Attachment) -> host::Result<()> {
+        records::put(&self.attachments_dir(&attachment.network), &attachment.key.file_name(), attachment)
+    }
+
+    /// The record of a network, if there is one.
+    ///
+    /// # Errors
+    /// There is one that cannot be read.
+    pub fn network(&self, network: &str) -> Result<Option<Network>, Error> {
+        records::network(&self.network_file(network))
+    }
+
+    /// The record of an attachment, if there is one.
+    ///
+    /// # Errors
+    /// There is one that cannot be read.
+    pub fn attachment(&self, network: &str, key: &Key) -> Result<Option<Attachment>, Error> {
+        records::attachment(&self.attachments_dir(network).join(key.file_name()))
+    }
+
+    /// Whether there is a record of an attachment, of whatever content.
+    pub fn has_attachment(&self, network: &str, key: &Key) -> bool {
+        self.attachments_dir(network).join(key.file_name()).exists()
+    }
+
+    /// Removes the record of an attachment; says whether there was one. With the network's last one goes the network.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_attachment(&self, network: &str, key: &Key) -> host::Result<bool> {
+        let removed = records::remove(&self.attachments_dir(network), &key.file_name())?;
+        self.remove_empty_network(network)?;
+        Ok(removed)
+    }
+
+    /// Removes a network that has no attachments; says whether it is gone.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_empty_network(&self, network: &str) -> host::Result<bool> {
+        records::remove_empty(&self.network_dir(network), &self.attachments_dir(network))
+    }
+
+    /// Everything that is recorded of a network.
+    ///
+    /// # Errors
+    /// The directory is there and could not be listed. Files that cannot be read are told in the answer.
+    pub fn scan_network(&self, network: &str) -> host::Result<Known> {
+        records::scan_network(&self.network_dir(network))
+    }
+
+    /// Everything that is recorded, network by network.
+    ///
+    /// # Errors
+    /// As [`Place::scan_network`].
+    pub fn scan(&self) -> host::Result<Vec<Known>> {
+        records::subdirectories(&self.networks_dir())?.iter().map(|dir| records::scan_network(dir)).collect()
+    }
+}

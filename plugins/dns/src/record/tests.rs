@@ -1,0 +1,137 @@
+use std::fs;
+
+use super::*;
+
+fn network() -> Network {
+    Network {
+        v: VERSION,
+        name: "net".into(),
+        mode: Mode::Gateway,
+        listen: vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        port: 53,
+        subnets: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        ingress: vec!["cni0".into()],
+        domain: Some("example.org".into()),
+        upstreams: None,
+        internal: false,
+        ttl: 0,
+        forward_single_label: true,
+        cross_network: CrossNetwork::First,
+    }
+}
+
+fn attachment(container: &str, ifname: &str) -> Attachment {
+    Attachment {
+        v: VERSION,
+        network: "net".into(),
+        key: Key { container: container.into(), ifname: ifname.into() },
+        names: vec!["web".into(), "www".into()],
+        ips: vec!["10.1.0.2".parse().unwrap()],
+        upstreams: None,
+        ingress: None,
+        netns: None,
+        order: 7,
+    }
+}
+
+fn place() -> (tempfile::TempDir, Place) {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::at(dir.path().join("42"));
+    (dir, place)
+}
+
+fn names_of_files(dir: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_put_is_found_again_alone_and_with_its_network() {
+    let (_dir, place) = place();
+    let _lock = place.lock().unwrap();
+    let (one, two) = (attachment("c1", "eth0"), attachment("c1", "eth1"));
+    place.put_network(&network()).unwrap();
+    place.put_attachment(&one).unwrap();
+    place.put_attachment(&two).unwrap();
+    assert_eq!(place.network("net").unwrap(), Some(network()));
+    assert_eq!(place.attachment("net", &one.key).unwrap(), Some(one.clone()));
+    assert_eq!(place.attachment("other", &one.key).unwrap(), None);
+    let [known] = &mut place.scan().unwrap()[..] else { panic!("one network") };
+    known.attachments.sort_by(|a, b| a.key.ifname.cmp(&b.key.ifname));
+    assert_eq!((&known.network, &known.attachments), (&Some(network()), &vec![one, two]));
+    assert!(known.faulty.is_empty());
+}
+
+/// d.3: ADD twice for the same key replaces; nothing else is in the directory.
+#[test]
+fn a_record_is_replaced_whole_also_over_what_a_killed_plugin_left() {
+    let (_dir, place) = place();
+    let mut record = attachment("c1", "eth0");
+    place.put_attachment(&record).unwrap();
+    let att = place.networks_dir().join("net/att");
+    fs::write(att.join(".moor-c1@eth0.json"), "half").unwrap();
+    record.names = vec!["other".into()];
+    place.put_attachment(&record).unwrap();
+    assert_eq!(place.attachment("net", &record.key).unwrap(), Some(record));
+    assert_eq!(names_of_files(&att), ["c1@eth0.json"]);
+}
+
+/// D-006, D-071: the other interface's record stays; with the last one goes the network, the locks stay.
+#[test]
+fn removal_is_by_key_and_the_last_takes_the_network_with_it() {
+    let (_dir, place) = place();
+    drop(place.lock().unwrap());
+    place.put_network(&network()).unwrap();
+    let (one, two) = (attachment("c1", "eth0"), attachment("c1", "eth1"));
+    place.put_attachment(&one).unwrap();
+    place.put_attachment(&two).unwrap();
+    fs::write(place.networks_dir().join("net/att/.moor-c1@eth1.json"), "half").unwrap();
+    assert!(place.remove_attachment("net", &one.key).unwrap());
+    assert!(!place.remove_attachment("net", &one.key).unwrap());
+    assert!(place.has_attachment("net", &two.key) && !place.has_attachment("net", &one.key));
+    assert!(place.remove_attachment("net", &two.key).unwrap());
+    assert_eq!(names_of_files(&place.networks_dir()), [""; 0]);
+    assert_eq!(names_of_files(place.dir()), ["lock", "net"]);
+    assert!(!place.remove_attachment("never", &two.key).unwrap());
+}
+
+/// D-065, D-070: a file that cannot be read is told, and left.
+#[test]
+fn what_cannot_be_read_is_told_and_left() {
+    let (_dir, place) = place();
+    place.put_network(&network()).unwrap();
+    place.put_attachment(&attachment("good", "eth0")).unwrap();
+    let att = place.networks_dir().join("net/att");
+    let newer = serde_json::to_string(&Attachment { v: 2, ..attachment("new", "eth0") }).unwrap();
+    fs::write(att.join("new@eth0.json"), newer).unwrap();
+    fs::write(att.join("bad@eth0.json"), "{").unwrap();
+    let nameless = Attachment { names: vec![], ..attachment("none", "eth0") };
+    fs::write(att.join("none@eth0.json"), serde_json::to_string(&nameless).unwrap()).unwrap();
+    fs::write(att.join("big@eth0.json"), vec![b' '; FILE_MAX + 1]).unwrap();
+    let known = place.scan_network("net").unwrap();
+    assert_eq!(known.attachments, [attachment("good", "eth0")]);
+    assert_eq!(known.faulty.len(), 4);
+    assert!(known.faulty.iter().any(|faulty| matches!(faulty.error, Error::Newer(2))));
+    assert_eq!(names_of_files(&att).len(), 5);
+    for id in ["new", "bad", "none", "big", "good"] {
+        let key = Key { container: id.into(), ifname: "eth0".into() };
+        assert!(place.remove_attachment("net", &key).unwrap(), "DEL removes by key, whatever is in the file");
+    }
+    assert_eq!(names_of_files(&place.networks_dir()), [""; 0]);
+}
+
+/// D-054: no identifier of the protocol leads out of the directory or is too long for a file.
+#[test]
+fn long_identifiers_are_hashed() {
+    let long = "n".repeat(5000);
+    assert_eq!(encoded("a.b-c_D9"), "a.b-c_D9");
+    assert_eq!(encoded(&"n".repeat(200)).len(), 200);
+    assert_eq!(encoded(&long).len(), "sha256-".len() + 64);
+    assert_ne!(encoded(&long), encoded(&"n".repeat(5001)));
+    let (_dir, place) = place();
+    let record = Attachment { network: long.clone(), ..attachment(&"c".repeat(300), "123456789012345") };
+    place.put_attachment(&record).unwrap();
+    assert_eq!(place.attachment(&long, &record.key).unwrap(), Some(record));
+}
