@@ -66,7 +66,7 @@ diff: ## the same requests to ours and to the reference
 	bin/conformance diff --cni-path bin --against /usr/lib/cni
 
 bench: tools build ## what attachments cost: ours, the reference and the kernel alone, against testdata/budgets.json
-	bin/conformance bench --cni-path bin --against /usr/lib/cni $(BENCH)
+	bin/conformance bench --cni-path bin --against /usr/lib/cni --page $(TARGET_DIR)/bench.html $(BENCH)
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --all --check

@@ -160,12 +160,15 @@ struct BenchArgs {
     /// No new round of a scenario after so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     seconds: u64,
-    /// Also among 100 and 1,000 attachments, and among 10,000 and 60,000 leases.
+    /// Also among 100, 1,000 and 4,000 attachments, and among 10,000 and 60,000 leases.
     #[arg(long)]
     scale: bool,
     /// Also 1, 10 and 100 at once.
     #[arg(long)]
     parallel: bool,
+    /// Write a page with the numbers as bars.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
     /// How to print the outcomes.
     #[arg(long, value_enum, default_value_t = Report::Text)]
     report: Report,
@@ -291,6 +294,7 @@ fn bench(args: &BenchArgs) -> Result<bool> {
         scale: args.scale,
         parallel: args.parallel,
         json: matches!(args.report, Report::Json),
+        page: args.page.clone(),
     };
     let grounds = args.common.grounds()?;
     let grounds = runner::Grounds { reference: args.against.clone(), ..grounds };

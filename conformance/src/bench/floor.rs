@@ -108,6 +108,7 @@ impl Floor {
                 parent_netns_id: self.host_id,
                 mac: None,
                 mtu: None,
+                group: 0,
             };
             let kind = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
             self.inside.create_macvlan(&link, &kind)?;

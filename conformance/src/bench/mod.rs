@@ -7,6 +7,7 @@ mod count;
 mod floor;
 mod growth;
 mod measure;
+mod page;
 pub mod peak;
 mod scenario;
 mod shot;
@@ -14,6 +15,7 @@ mod stats;
 mod table;
 mod together;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,6 +48,8 @@ pub struct Options {
     pub parallel: bool,
     /// One JSON document instead of the tables.
     pub json: bool,
+    /// Where to write a page with the numbers as bars.
+    pub page: Option<PathBuf>,
 }
 
 /// Measures, prints, and says whether no budget is missed by more than its noise.
@@ -99,13 +103,16 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     names.sort_unstable();
     names.dedup();
     verdicts.extend(budgets.files(&grounds.suite, &names)?);
+    let document = json!({
+        "suite": grounds.suite, "reference": grounds.reference, "machine": table::machine(),
+        "scenarios": scenarios.iter().map(table::summary).collect::<Vec<_>>(),
+        "scale": points.iter().map(table::summary).collect::<Vec<_>>(),
+        "growth": growth, "parallel": together, "budgets": verdicts,
+    });
+    if let Some(path) = &options.page {
+        page::write(path, &document)?;
+    }
     if options.json {
-        let document = json!({
-            "suite": grounds.suite, "reference": grounds.reference, "machine": table::machine(),
-            "scenarios": scenarios.iter().map(table::summary).collect::<Vec<_>>(),
-            "scale": points.iter().map(table::summary).collect::<Vec<_>>(),
-            "growth": growth, "parallel": together, "budgets": verdicts,
-        });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         table::verdicts(&verdicts);
