@@ -51,3 +51,13 @@ pub fn write(dir: impl AsRef<Path>, name: &str, content: &str) -> Result<PathBuf
 pub fn pointer(dir: impl AsRef<Path>, range: usize) -> Option<String> {
     fs::read_to_string(dir.as_ref().join(format!("last_reserved_ip.{range}"))).ok()
 }
+
+/// Takes a network's leases and pointers away, as if they had been lost.
+pub fn forget(dir: impl AsRef<Path>) -> Result<()> {
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", dir.as_ref().display()))
+        }
+        _ => Ok(()),
+    }
+}

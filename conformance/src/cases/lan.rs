@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::room::Room;
+use crate::room::call::{Answer, PluginError};
 use crate::room::netns::{Container, OUTSIDE};
 use crate::{ip, socket};
 
@@ -47,7 +48,7 @@ pub fn check(
     container: &Container,
     config: &Value,
     result: &Value,
-) -> Result<crate::room::call::Answer> {
+) -> Result<Answer> {
     let config = super::with(config, json!({"prevResult": result}));
     room.attach(plugin, "CHECK", container).config(&config).run()
 }
@@ -74,12 +75,24 @@ pub fn outside() -> [String; 2] {
 
 /// A refused ADD: the error has this text, and neither host, leases nor container have anything new.
 pub fn refused(room: &Room, plugin: &str, container: &Container, config: &Value, text: &str) -> Result<()> {
+    refusal(room, plugin, container, config, text).map(drop)
+}
+
+/// The same, for the error and how long it took.
+pub fn refusal(
+    room: &Room,
+    plugin: &str,
+    container: &Container,
+    config: &Value,
+    text: &str,
+) -> Result<(PluginError, Duration)> {
     let before = room.snapshot()?;
     let links = ip::links(Some(&container.id))?;
-    let error = room.attach(plugin, "ADD", container).config(config).run()?.error()?;
+    let answer = room.attach(plugin, "ADD", container).config(config).run()?;
+    let error = answer.error()?;
     ensure!(error.msg.contains(text), "expected {text:?} in the message, got {error}");
     room.ensure_nothing_left(&before, &[&container.id])?;
     let now = ip::links(Some(&container.id))?;
     ensure!(now == links, "links of the container: {links:?} before, {now:?} after {text:?}");
-    Ok(())
+    Ok((error, answer.took))
 }

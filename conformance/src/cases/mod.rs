@@ -8,6 +8,7 @@ mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
 mod bridge_vlan_frames;
+mod conflict;
 pub mod conflists;
 mod delegation;
 mod env;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Case> {
         ipvlan::CASES,
         macvlan::CASES,
         macvlan_keys::CASES,
+        conflict::CASES,
         conflists::CASES,
         bench::CASES,
     ]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use attach::conflict::Detection;
 use cni::{Code, Error, Request};
 use host::Mac;
 use ipnetwork::IpNetwork;
@@ -142,6 +143,8 @@ pub struct Config {
     pub preserve_default_vlan: bool,
     /// IPv6 duplicate address detection in the container.
     pub dad: bool,
+    /// Whether and how duplicates of all addresses are looked for.
+    pub detection: Option<Detection>,
     /// The container's link stays down.
     pub leave_down: bool,
     /// The port is isolated from other isolated ports.
@@ -180,6 +183,7 @@ impl Config {
             trunk: conf.vlan_trunk.as_deref().map(trunk).transpose()?,
             preserve_default_vlan: conf.preserve_default_vlan.unwrap_or(false),
             dad: conf.enabledad.unwrap_or(false),
+            detection: Detection::of(request)?,
             leave_down: conf.disable_container_interface.unwrap_or(false),
             isolated: conf.port_isolation.unwrap_or(false),
             ipam_gateways: conf.ipam.as_ref().map(ipam_gateways).unwrap_or_default(),
@@ -197,6 +201,12 @@ impl Config {
             return Err(Error::new(
                 Code::InvalidConfig,
                 "cannot use IPAM when DisableContainerInterface flag is set",
+            ));
+        }
+        if config.detection.is_some() && !layer3 {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "detectConflict needs ipam: there is no address to look for",
             ));
         }
         if let Some(name) = config.vlan_link()

@@ -9,7 +9,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use attach::{ipam_type, owner};
+use attach::{conflict, ipam_type, owner};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Place};
@@ -39,16 +39,11 @@ impl Plugin for Bridge {
         let owner = owner(request);
         // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
-        let result = match &config.ipam {
-            None => AddResult::default(),
-            Some(ipam) => request.delegate_add(ipam)?,
-        };
-        attach(request, &config, &mut kernel, &owner, host_veth, result).inspect_err(|_| {
-            if let Some(ipam) = &config.ipam {
-                // The ADD's own error is the one to tell.
-                let _ = request.delegate(ipam, Command::Del);
-            }
-        })
+        let mut add = |result| attach(request, &config, &mut kernel, &owner, host_veth.clone(), result);
+        match &config.ipam {
+            None => add(AddResult::default()),
+            Some(ipam) => conflict::with_lease(request, ipam, config.detection, add),
+        }
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
@@ -151,7 +146,7 @@ fn attach(
     };
     let facts = Facts { owner, links: &links, mtu: mtu(config, kernel)?, vlan_port: vlan_port(config) };
     let pieces = plan::plan(config, &facts, &result);
-    piece::apply(&pieces, kernel)?;
+    piece::apply(&pieces, kernel).map_err(conflict::told)?;
     // These two may have been there before, with addresses of their own.
     let mac = |name: &str| kernel.link(Place::Host, name).ok().and_then(|link| link.mac);
     links.bridge_mac = mac(&config.bridge).unwrap_or(links.bridge_mac);

@@ -50,15 +50,22 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     if config.masquerade && !own.is_empty() {
         pieces.push(Piece::Masquerade(masquerade(config, facts.owner, &own)));
     }
-    pieces.extend(attach::addresses(&facts.owner.ifname, &own, config.dad));
+    let ifname = &facts.owner.ifname;
+    let claimed = config.detection.filter(|_| !own.is_empty());
+    match claimed {
+        Some(detection) => pieces.extend(detection.prepared(ifname, &own)),
+        None => pieces.extend(attach::addresses(ifname, &own, config.dad)),
+    }
     if config.leave_down {
         return pieces;
     }
     let link = || facts.owner.ifname.clone();
     pieces.push(Piece::Up(Up { place: Place::Sandbox, link: link() }));
     pieces.push(Piece::Forwarding(Forwarding { link: facts.links.host_veth.clone() }));
+    if let Some(detection) = claimed {
+        pieces.extend(detection.claimed(ifname, &own, (Place::Sandbox, link())));
     // Without detection too: the kernel settles the link-local address in the background.
-    if own.iter().any(IpNetwork::is_ipv6) {
+    } else if own.iter().any(IpNetwork::is_ipv6) {
         pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link() }));
     }
     pieces.extend(attach::routes(&facts.owner.ifname, result));

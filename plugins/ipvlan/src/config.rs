@@ -2,6 +2,7 @@
 
 use attach::Parent;
 use attach::child::Child;
+use attach::conflict::Detection;
 use cni::{AddResult, Code, Error, Request};
 use host::netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
 use host::piece::{ChildKind, Place};
@@ -33,6 +34,8 @@ pub struct Config {
     pub mtu: i64,
     /// Whether duplicates of IPv6 addresses are looked for.
     pub dad: bool,
+    /// Whether and how duplicates of all addresses are looked for.
+    pub detection: Option<Detection>,
     /// The IPAM plugin.
     pub ipam: Option<String>,
     /// In place of the IPAM plugin's.
@@ -54,6 +57,14 @@ impl Config {
         let conf: Conf = request.config()?;
         let mode = named(&IpvlanMode::ALL, conf.mode.as_deref(), "unknown ipvlan mode")?;
         let flag = named(&IpvlanFlag::ALL, conf.flag.as_deref(), "unknown ipvlan flag")?;
+        let detection = Detection::of(request)?;
+        if detection.is_some() && mode != IpvlanMode::L2 {
+            let msg = format!(
+                "detectConflict is for mode l2: in {} there are no neighbours to be asked",
+                mode.name()
+            );
+            return Err(Error::new(Code::InvalidConfig, msg));
+        }
         Ok(Self {
             master: conf.master.filter(|name| !name.is_empty()),
             place: if conf.link_in_container.unwrap_or(false) { Place::Sandbox } else { Place::Host },
@@ -61,6 +72,7 @@ impl Config {
             // A negative one is ignored, as the reference has it.
             mtu: conf.mtu.unwrap_or(0).max(0),
             dad: conf.enabledad.unwrap_or(true),
+            detection,
             ipam: attach::ipam_type(request)?,
             dns: conf.dns,
         })
@@ -95,7 +107,13 @@ impl Config {
     /// The attachment.
     pub fn child(&self, parent: &Parent) -> Result<Child, Error> {
         let kind = ChildKind::Ipvlan(self.ipvlan);
-        Ok(Child { kind, mac: None, mtu: parent.mtu_for(self.mtu)?, dad: self.dad })
+        Ok(Child {
+            kind,
+            mac: None,
+            mtu: parent.mtu_for(self.mtu)?,
+            dad: self.dad,
+            detection: self.detection,
+        })
     }
 }
 

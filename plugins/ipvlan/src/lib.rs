@@ -4,7 +4,7 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use attach::{Parent, child};
+use attach::{Parent, child, conflict};
 use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
 use host::piece::{Drift, Kernel, Place};
@@ -37,15 +37,8 @@ impl Plugin for Ipvlan {
             }
             Source::Ipam(ipam) => ipam,
         };
-        let result = request.delegate_add(&ipam)?;
-        let added = if result.ips.is_empty() {
-            Err(Error::internal("IPAM plugin returned missing IP config"))
-        } else {
-            child::add(request, &mut kernel, &child, &parent, result, config.dns.as_ref())
-        };
-        added.inspect_err(|_| {
-            // The ADD's own error is the one to tell.
-            let _ = request.delegate(&ipam, Command::Del);
+        conflict::with_lease(request, &ipam, config.detection, |result| {
+            child::add_layer3(request, &mut kernel, &child, &parent, result, config.dns.as_ref())
         })
     }
 

@@ -2,6 +2,7 @@
 
 use attach::Parent;
 use attach::child::Child;
+use attach::conflict::Detection;
 use cni::{Code, Error, Request};
 use host::Mac;
 use host::netlink::MacvlanMode;
@@ -49,6 +50,8 @@ pub struct Config {
     pub bc_queue_len: Option<u32>,
     /// Whether duplicates of IPv6 addresses are looked for.
     pub dad: bool,
+    /// Whether and how duplicates of all addresses are looked for.
+    pub detection: Option<Detection>,
     /// The IPAM plugin; `None` is layer 2.
     pub ipam: Option<String>,
     /// In place of the IPAM plugin's.
@@ -68,6 +71,11 @@ impl Config {
         if sources.is_empty() && mode == MacvlanMode::Source {
             return Err(invalid("mode source needs sourceMacs: whose frames are to be taken in".into()));
         }
+        let ipam = attach::ipam_type(request)?;
+        let detection = Detection::of(request)?;
+        if detection.is_some() && ipam.is_none() {
+            return Err(invalid("detectConflict needs ipam: there is no address to look for".into()));
+        }
         Ok(Self {
             master: conf.master.filter(|name| !name.is_empty()),
             place: if conf.link_in_container.unwrap_or(false) { Place::Sandbox } else { Place::Host },
@@ -78,7 +86,8 @@ impl Config {
             // 0 leaves it to the kernel.
             bc_queue_len: conf.bcqueuelen.filter(|length| *length != 0),
             dad: conf.enabledad.unwrap_or(true),
-            ipam: attach::ipam_type(request)?,
+            detection,
+            ipam,
             dns: conf.dns,
         })
     }
@@ -99,6 +108,7 @@ impl Config {
             mac,
             mtu: parent.mtu_for(self.mtu)?,
             dad: self.dad,
+            detection: self.detection,
         })
     }
 }

@@ -2,11 +2,12 @@
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request};
 use host::netlink::Netlink;
-use host::piece::{self, ChildKind, ChildLink, Kernel, Piece, Place, Settled, Sysctl, Sysctls, Up};
+use host::piece::{self, ChildKind, ChildLink, Kernel, Piece, Place, Settled, Up};
 use host::{Mac, NetNs, NetNsError, Owner};
 use ipnetwork::IpNetwork;
 
-use crate::{Parent, ipam_type, mac_of, owner, verdict};
+use crate::conflict::{self, Detection};
+use crate::{Parent, container, ipam_type, mac_of, owner, verdict};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Child {
     pub mtu: Option<u32>,
     /// Whether duplicates of IPv6 addresses are looked for.
     pub dad: bool,
+    /// Whether and how duplicates of all addresses are looked for.
+    pub detection: Option<Detection>,
 }
 
 /// Everything that must exist, in the order in which it is made. `own` are the addresses of `result` that belong to
@@ -42,32 +45,33 @@ pub fn plan(
         label: owner.label(),
     })];
     let ipv6 = own.iter().any(IpNetwork::is_ipv6);
-    pieces.extend(crate::addresses(ifname, own, child.dad));
-    if ipv6 && child.dad {
-        pieces.push(without_start_delay(ifname));
+    let claimed = child.detection.filter(|_| parent.carrier && !own.is_empty());
+    if let Some(detection) = claimed {
+        pieces.extend(detection.prepared(ifname, own));
+    } else {
+        pieces.extend(crate::addresses(ifname, own, child.dad));
+        if ipv6 && child.dad {
+            pieces.push(container::without_start_delay(ifname));
+        }
     }
     // Addresses first: the kernel announces those that are there as the link comes up (arp_notify, ndisc_notify), and
     // an address that is looked for duplicates of when none was found.
     pieces.push(Piece::Up(Up { place: Place::Sandbox, link: ifname.clone() }));
     // Nothing can be looked for where no packet goes; the kernel does it when the parent has its carrier back.
-    if ipv6 && parent.carrier {
+    if let Some(detection) = claimed {
+        let arp = match child.kind {
+            // An ipvlan does not hear the answers.
+            ChildKind::Ipvlan(_) => (parent.place, parent.name.clone()),
+            ChildKind::Macvlan { .. } => (Place::Sandbox, ifname.clone()),
+        };
+        pieces.extend(detection.claimed(ifname, own, arp));
+    } else if ipv6 && parent.carrier {
         pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: ifname.clone() }));
     }
     if !own.is_empty() {
         pieces.extend(crate::routes(ifname, result));
     }
     pieces
-}
-
-/// The kernel waits up to a second before it looks for duplicates, lest machines that are switched on together all
-/// shout at once (RFC 4862, 5.4.2). Containers are not started by a light switch.
-fn without_start_delay(ifname: &str) -> Piece {
-    let key = format!("net/ipv6/conf/{ifname}/router_solicitation_delay");
-    Piece::Sysctls(Sysctls {
-        place: Place::Sandbox,
-        purpose: "failed to prepare the container for IPv6",
-        settings: vec![Sysctl { key, value: "0", required: false }],
-    })
 }
 
 /// Refuses a name that the container has already, before anybody is asked for an address.
@@ -114,7 +118,7 @@ pub fn add(
     }
     result.convertible_to(request.version)?;
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
-    piece::apply(&plan(child, &owner, parent, &result, &own), kernel)?;
+    piece::apply(&plan(child, &owner, parent, &result, &own), kernel).map_err(conflict::told)?;
     result.interfaces = vec![Interface {
         name: owner.ifname,
         mac: child.mac.or(parent.mac).map(|mac| mac.to_string()),
@@ -122,6 +126,24 @@ pub fn add(
         ..Interface::default()
     }];
     Ok(result)
+}
+
+/// [`add`] with what an IPAM plugin gave, which must be an address.
+///
+/// # Errors
+/// There is none, or whatever failed.
+pub fn add_layer3(
+    request: &Request,
+    kernel: &mut Kernel,
+    child: &Child,
+    parent: &Parent,
+    result: AddResult,
+    dns: Option<&DnsConf>,
+) -> Result<AddResult, Error> {
+    if result.ips.is_empty() {
+        return Err(Error::internal("IPAM plugin returned missing IP config"));
+    }
+    add(request, kernel, child, parent, result, dns)
 }
 
 /// CHECK of everything that ADD made.

@@ -14,14 +14,16 @@ pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
     if own.is_empty() {
         return Vec::new();
     }
-    let mut pieces = vec![sysctls(ifname, own.iter().any(IpNetwork::is_ipv6), dad)];
+    let mut pieces = vec![sysctls(ifname, own, dad)];
     pieces.extend(own.iter().map(|net| {
         Piece::Address(Address { place: Place::Sandbox, link: ifname.to_owned(), net: *net, dad })
     }));
     pieces
 }
 
-fn sysctls(ifname: &str, ipv6: bool, dad: bool) -> Piece {
+/// The parameters of the container's link.
+pub(crate) fn sysctls(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
+    let ipv6 = own.iter().any(IpNetwork::is_ipv6);
     let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
     let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
     let mut settings = Vec::new();
@@ -42,6 +44,17 @@ fn sysctls(ifname: &str, ipv6: bool, dad: bool) -> Piece {
         place: Place::Sandbox,
         purpose: "failed to prepare the container for IPv6",
         settings,
+    })
+}
+
+/// The kernel waits up to a second before it looks for duplicates, lest machines that are switched on together all
+/// shout at once (RFC 4862, 5.4.2). Containers are not started by a light switch.
+pub(crate) fn without_start_delay(ifname: &str) -> Piece {
+    let key = format!("net/ipv6/conf/{ifname}/router_solicitation_delay");
+    Piece::Sysctls(Sysctls {
+        place: Place::Sandbox,
+        purpose: "failed to prepare the container for IPv6",
+        settings: vec![Sysctl { key, value: "0", required: false }],
     })
 }
 

@@ -3,6 +3,7 @@
 //! meet; plugins with a link in a container use it beside these two.
 
 pub mod child;
+pub mod conflict;
 mod container;
 mod parent;
 

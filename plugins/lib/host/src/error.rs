@@ -5,6 +5,8 @@ use std::io;
 
 use ipnetwork::IpNetwork;
 
+use crate::Mac;
+
 /// Ports of a bridge that an error names; the rest are counted.
 const PORTS_SHOWN: usize = 8;
 
@@ -35,12 +37,15 @@ pub enum Error {
         /// What was seen last: an operational state, or a bridge port state when the link itself was up.
         state: String,
     },
-    /// Another node has this address: duplicate address detection failed (RFC 4862, section 5.4.5).
+    /// Another node has this address: duplicate address detection failed (RFC 4862, section 5.4.5), or it answered
+    /// (RFC 5227, section 2.1.1).
     DuplicateAddress {
         /// The interface.
         link: String,
         /// The address.
         address: IpNetwork,
+        /// The other node's Ethernet address, if it is known.
+        holder: Option<Mac>,
     },
     /// A link of the bridge's name exists and is something else.
     NotABridge {
@@ -131,10 +136,13 @@ impl fmt::Display for Error {
             Self::PortState { link, state } => {
                 write!(f, "bridge port in error state: {state} ({link})")
             }
-            Self::DuplicateAddress { link, address } => write!(
-                f,
-                "address {address} on {link}: duplicate address detected: another node on the link has it"
-            ),
+            Self::DuplicateAddress { link, address, holder } => {
+                write!(f, "address {address} on {link}: duplicate address detected: ")?;
+                match holder {
+                    Some(mac) => write!(f, "{mac} has it"),
+                    None => f.write_str("another node on the link has it"),
+                }
+            }
             Self::NotABridge { name } => write!(f, "\"{name}\" already exists but is not a bridge"),
             Self::InterfaceExists { container, host } => {
                 write!(f, "container veth name (\"{container}\") peer provided (\"{host}\") already exists")

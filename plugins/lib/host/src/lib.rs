@@ -1,6 +1,8 @@
 //! The kernel, as a plugin sees it: namespaces, links, addresses, routes, neighbours, parameters,
 //! and the pieces made of them. Knows no CNI JSON.
 
+mod advertisement;
+mod arp;
 pub mod conntrack;
 mod error;
 pub mod file;
@@ -14,6 +16,7 @@ pub mod piece;
 pub mod rules;
 mod sys;
 pub mod sysctl;
+mod wait;
 
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};

@@ -31,6 +31,28 @@ pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> io::Result<i32> {
     check(result).map(|_| result)
 }
 
+/// linux/socket.h, as `struct sockaddr_ll` wants it.
+const AF_PACKET: u16 = 17;
+
+/// Binds a packet socket to a link, from where it then hears frames of that protocol (packet(7); `protocol` is an
+/// `ETH_P_*` of linux/if_ether.h).
+pub(crate) fn bind_packet(socket: BorrowedFd<'_>, protocol: u16, index: i32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: AF_PACKET,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: index,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+    // SAFETY: the socket is open for the lifetime of the borrow, and the address is borrowed across the call, with its
+    // own length.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    check(result).map(drop)
+}
+
 /// The network namespace that a socket belongs to (needs CAP_NET_ADMIN there).
 pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the socket is open for the lifetime of the borrow, and this request takes no pointer.

@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::socket::Socket;
 use super::{Address, BridgePort, Link, Netlink, OperState, PortState};
-use crate::{Error, NetNs, Result};
+use crate::{Error, NetNs, Result, wait};
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
 const RTMGRP_LINK: u32 = 0x1;
@@ -50,7 +49,11 @@ impl Netlink {
             let addresses = self.addresses(Some(index))?;
             // A failed one is tentative too: look for it first.
             if let Some(failed) = addresses.iter().find(|address| address.dad_failed()) {
-                return Err(Error::DuplicateAddress { link: self.link_label(index), address: failed.net });
+                return Err(Error::DuplicateAddress {
+                    link: self.link_label(index),
+                    address: failed.net,
+                    holder: None,
+                });
             }
             Ok(match addresses.iter().find(|address| address.tentative()) {
                 None => Seen::Ready(addresses),
@@ -108,18 +111,8 @@ fn obstacle(link: &Link) -> Option<String> {
 
 /// Waits for an event, and takes all that have come; `false` when the deadline came first.
 fn next_event(events: &Socket, deadline: Instant) -> io::Result<bool> {
-    loop {
-        // Rounded up, so that the last round does not spin.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
-        let timeout =
-            if left.is_zero() { PollTimeout::ZERO } else { timeout.try_into().unwrap_or(PollTimeout::MAX) };
-        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) if left.is_zero() => return Ok(false),
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => break,
-            Err(errno) => return Err(errno.into()),
-        }
+    if !wait::readable(events, deadline)? {
+        return Ok(false);
     }
     let mut buffer = Vec::new();
     loop {

@@ -90,6 +90,11 @@ impl Kernel {
         Ok(index)
     }
 
+    /// Links that were made are gone again: another of the name would have another index.
+    pub(super) fn forget_links(&mut self) {
+        self.indices.clear();
+    }
+
     /// The container's namespace.
     pub(super) fn netns(&self) -> BorrowedFd<'_> {
         self.netns.as_fd()

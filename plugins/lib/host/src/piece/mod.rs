@@ -7,6 +7,7 @@
 mod address;
 mod bridge;
 mod child;
+mod claim;
 mod gateway;
 mod kernel;
 mod masquerade;
@@ -23,6 +24,7 @@ use crate::Result;
 pub use address::{Address, Announcement, Route, Settled, Up};
 pub use bridge::{Bridge, VlanLink};
 pub use child::{ChildKind, ChildLink, birth_name, delete_child};
+pub use claim::{Claim, DetectionTime};
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
 pub use masquerade::Masquerade;
@@ -55,6 +57,10 @@ pub enum Piece {
     Sysctls(Sysctls),
     /// An address.
     Address(Address),
+    /// Addresses that nobody else has.
+    Claim(Claim),
+    /// How long duplicates of IPv6 addresses are looked for.
+    DetectionTime(DetectionTime),
     /// A link that is up.
     Up(Up),
     /// Addresses that have passed duplicate address detection.
@@ -120,6 +126,8 @@ impl Piece {
             Self::Gateways(part) => part,
             Self::Sysctls(part) => part,
             Self::Address(part) => part,
+            Self::Claim(part) => part,
+            Self::DetectionTime(part) => part,
             Self::Up(part) => part,
             Self::Settled(part) => part,
             Self::Route(part) => part,
@@ -138,6 +146,7 @@ pub fn apply(pieces: &[Piece], kernel: &mut Kernel) -> Result<()> {
     let applied = pieces.iter().try_for_each(|piece| piece.part().apply(kernel, &mut undo));
     if applied.is_err() {
         undo::run(undo, kernel);
+        kernel.forget_links();
     }
     applied
 }

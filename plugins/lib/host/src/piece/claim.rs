@@ -1,0 +1,160 @@
+//! Addresses that nobody else on the link has.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use ipnetwork::IpNetwork;
+
+use super::sysctl::best_effort;
+use super::{Address, Drift, Kernel, Part, Place, Settled, Undo};
+use crate::advertisement::AdvertisementSocket;
+use crate::arp::ArpSocket;
+use crate::netlink::NewAddress;
+use crate::{Error, Result, sysctl};
+
+/// Addresses of the container's link, which is up, that are only used if nobody else is found to have them.
+///
+/// IPv4: ARP probes (RFC 5227). Its three probes and their waits take five to nine seconds; here they take `time`: one
+/// at once, one after a quarter and one after half of it, and then half of it is left to answer the last. Who sends
+/// anything from the address or probes for it too, from another Ethernet address than ours, is in the way. Then the
+/// address is announced.
+///
+/// IPv6: the kernel's duplicate address detection (RFC 4862, section 5.4), at the same time; how long that takes says
+/// [`DetectionTime`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The container's link.
+    pub link: String,
+    /// The addresses and their prefix lengths.
+    pub addresses: Vec<IpNetwork>,
+    /// The link by which ARP goes out and comes in: the container's own, but an ipvlan's parent. Answers to a probe
+    /// are for an address that the kernel cannot tell the ipvlan by, so they stay with the parent.
+    pub arp: (Place, String),
+    /// How long others have for an answer.
+    pub time: Duration,
+}
+
+/// When each probe goes out, in quarters of the time.
+const PROBES: [u32; 3] = [0, 1, 2];
+const QUARTERS: u32 = 4;
+
+/// The kernel's detection takes `time`; what it may take beyond that is only bounded so that nothing hangs.
+const DAD_SLACK: Duration = Duration::from_secs(5);
+
+impl Part for Claim {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(Place::Sandbox, &self.link)?;
+        let began = Instant::now();
+        let (v4, v6): (Vec<IpNetwork>, Vec<IpNetwork>) =
+            self.addresses.iter().partition(|address| address.is_ipv4());
+        let advertisements = match v6.is_empty() {
+            true => None,
+            // It only knows the holder's name, so the claim does not fail without it.
+            false => kernel.within(Place::Sandbox, AdvertisementSocket::open)?.ok(),
+        };
+        for net in &v6 {
+            kernel.sandbox.add_address(&NewAddress { index, net: *net, nodad: false })?;
+        }
+        let v4: Vec<(IpNetwork, Ipv4Addr)> = v4
+            .into_iter()
+            .filter_map(|net| match net.ip() {
+                IpAddr::V4(address) => Some((net, address)),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        let arp = if v4.is_empty() { None } else { Some(self.probed(kernel, &v4, began)?) };
+        if !v6.is_empty() {
+            let settled = kernel.sandbox.wait_for_addresses(index, began + self.time + DAD_SLACK);
+            settled.map_err(|error| named(error, advertisements.as_ref()))?;
+        }
+        for (net, address) in v4 {
+            kernel.sandbox.add_address(&NewAddress { index, net, nodad: true })?;
+            // Neighbours that miss it learn by themselves within seconds.
+            let _ = arp.as_ref().map(|arp| arp.announce(address));
+        }
+        Ok(())
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let place = Place::Sandbox;
+        let mut drifts = Vec::new();
+        for net in &self.addresses {
+            drifts.extend(Address { place, link: self.link.clone(), net: *net, dad: true }.verify(kernel)?);
+        }
+        drifts.extend(Settled { place, link: self.link.clone() }.verify(kernel)?);
+        Ok(drifts)
+    }
+}
+
+impl Claim {
+    /// Asks for all IPv4 addresses at once.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateAddress`] as soon as somebody has one.
+    fn probed(&self, kernel: &mut Kernel, v4: &[(IpNetwork, Ipv4Addr)], began: Instant) -> Result<ArpSocket> {
+        let (place, name) = &self.arp;
+        let failed = |error| Error::new("look for duplicate addresses on", name.clone(), error);
+        let link = kernel.link(*place, name)?;
+        let mac = link.mac.ok_or_else(|| failed(std::io::ErrorKind::Unsupported.into()))?;
+        let arp = kernel.within(*place, || ArpSocket::open(link.index, mac))?.map_err(failed)?;
+        let addresses: Vec<Ipv4Addr> = v4.iter().map(|(_, address)| *address).collect();
+        let mut ends = PROBES.iter().skip(1).copied().chain([QUARTERS]);
+        for _ in PROBES {
+            addresses.iter().try_for_each(|address| arp.probe(*address)).map_err(failed)?;
+            let deadline = began + self.time * ends.next().unwrap_or(QUARTERS) / QUARTERS;
+            let Some((found, holder)) = arp.hear_of(&addresses, deadline).map_err(failed)? else { continue };
+            let net = v4.iter().find(|(_, address)| *address == found).map(|(net, _)| *net);
+            return Err(Error::DuplicateAddress {
+                link: self.link.clone(),
+                address: net.unwrap_or_else(|| IpAddr::V4(found).into()),
+                holder: Some(holder),
+            });
+        }
+        Ok(arp)
+    }
+}
+
+/// How long the kernel waits for answers when it looks for duplicates of IPv6 addresses: the link's retransmission
+/// time (RFC 4862, section 5.1), which is set before the link comes up, and back when its addresses are settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetectionTime {
+    /// The container's link.
+    pub link: String,
+    /// The time, at least 10 ms for the kernel; `None` is that of every new link, usually a second.
+    pub time: Option<Duration>,
+}
+
+impl Part for DetectionTime {
+    // A user namespace does not see the parameter: there, detection takes its second.
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let key = |link: &str| format!("net/ipv6/neigh/{link}/retrans_time_ms");
+        kernel.within(Place::Sandbox, || {
+            let value = match self.time {
+                Some(time) => Ok(time.as_millis().to_string()),
+                None => sysctl::read(&key("default")),
+            };
+            if let Ok(value) = value {
+                best_effort(&key(&self.link), &value);
+            }
+        })
+    }
+
+    // A passing state.
+    fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
+        Ok(Vec::new())
+    }
+}
+
+/// The error with the holder of the address, if that has told who it is.
+fn named(error: Error, advertisements: Option<&AdvertisementSocket>) -> Error {
+    match error {
+        Error::DuplicateAddress { link, address, .. } => {
+            let holder = match address.ip() {
+                IpAddr::V6(ip) => advertisements.and_then(|heard| heard.holder_of(ip)),
+                IpAddr::V4(_) => None,
+            };
+            Error::DuplicateAddress { link, address, holder }
+        }
+        other => other,
+    }
+}
