@@ -1,22 +1,21 @@
 //! The configuration of an ipvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
 
-use attach::Parent;
 use attach::child::Child;
 use attach::conflict::Detection;
+use attach::{Master, Parent};
 use cni::{AddResult, Code, Error, Request};
 use host::netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
-use host::piece::{ChildKind, Place};
+use host::piece::ChildKind;
 use serde::Deserialize;
 
 /// The keys as they are written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
-    master: Option<String>,
     mode: Option<String>,
     flag: Option<String>,
     mtu: Option<i64>,
-    link_in_container: Option<bool>,
+    default_route: Option<bool>,
     enabledad: Option<bool>,
     dns: Option<cni::DnsConf>,
 }
@@ -24,16 +23,16 @@ struct Conf {
 /// What the configuration asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The parent's name, if it is said.
-    pub master: Option<String>,
-    /// Where the parent is.
-    pub place: Place,
+    /// The parent, as far as it is said.
+    pub master: Master,
     /// Mode and flag.
     pub ipvlan: Ipvlan,
     /// The MTU in bytes; 0 is the parent's.
     pub mtu: i64,
     /// Whether duplicates of IPv6 addresses are looked for.
     pub dad: bool,
+    /// Whether a family without a route gets a default route.
+    pub default_route: bool,
     /// Whether and how duplicates of all addresses are looked for.
     pub detection: Option<Detection>,
     /// The IPAM plugin.
@@ -57,6 +56,16 @@ impl Config {
         let conf: Conf = request.config()?;
         let mode = named(&IpvlanMode::ALL, conf.mode.as_deref(), "unknown ipvlan mode")?;
         let flag = named(&IpvlanFlag::ALL, conf.flag.as_deref(), "unknown ipvlan flag")?;
+        let master = Master::of(request)?;
+        if master.host_access.is_some() && flag != IpvlanFlag::Bridge {
+            let msg = format!(
+                "hostAccess needs flag bridge: with flag {} the host's link would not be reached either",
+                flag.name()
+            );
+            return Err(Error::new(Code::InvalidConfig, msg));
+        }
+        // In l2 a default route needs somebody to ask; an internal network leads nowhere.
+        let default_route = conf.default_route.unwrap_or(true) && mode != IpvlanMode::L2 && !master.internal;
         let detection = Detection::of(request)?;
         if detection.is_some() && mode != IpvlanMode::L2 {
             let msg = format!(
@@ -66,8 +75,8 @@ impl Config {
             return Err(Error::new(Code::InvalidConfig, msg));
         }
         Ok(Self {
-            master: conf.master.filter(|name| !name.is_empty()),
-            place: if conf.link_in_container.unwrap_or(false) { Place::Sandbox } else { Place::Host },
+            master,
+            default_route,
             ipvlan: Ipvlan { mode, flag },
             // A negative one is ignored, as the reference has it.
             mtu: conf.mtu.unwrap_or(0).max(0),
@@ -78,18 +87,17 @@ impl Config {
         })
     }
 
-    /// The parent's name for ADD: the one that is said, else the only interface of the plugins before this one;
-    /// `None` is the link of the default route (ipvlan.md 3).
-    pub fn master(&self, previous: Option<&AddResult>) -> Result<Option<String>, Error> {
-        match (&self.master, previous) {
-            (Some(master), _) => Ok(Some(master.clone())),
-            (None, None) => Ok(None),
-            (None, Some(previous)) => match previous.interfaces.as_slice() {
-                [one] if !one.name.is_empty() => Ok(Some(one.name.clone())),
-                _ => {
-                    Err(Error::internal("chained master failure. PrevResult lacks a single named interface"))
-                }
-            },
+    /// The parent for ADD: the one that is said, else the only interface of the plugins before this one, else the link
+    /// of the default route (ipvlan.md 3).
+    pub fn master(&self, previous: Option<&AddResult>) -> Result<Master, Error> {
+        let Some(previous) = previous.filter(|_| self.master.is_unsaid()) else {
+            return Ok(self.master.clone());
+        };
+        match previous.interfaces.as_slice() {
+            [one] if !one.name.is_empty() => {
+                Ok(Master { name: Some(one.name.clone()), ..self.master.clone() })
+            }
+            _ => Err(Error::internal("chained master failure. PrevResult lacks a single named interface")),
         }
     }
 
@@ -112,6 +120,8 @@ impl Config {
             mac: None,
             mtu: parent.mtu_for(self.mtu)?,
             dad: self.dad,
+            default_route: self.default_route,
+            host_access: self.master.host_access.clone(),
             detection: self.detection,
         })
     }

@@ -4,7 +4,7 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use attach::{Parent, child, conflict};
+use attach::{Master, Parent, child, conflict};
 use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
 use host::piece::{Drift, Kernel, Place};
@@ -28,7 +28,7 @@ impl Plugin for Ipvlan {
         let master = config.master(previous.as_ref())?;
         let source = config.source(previous)?;
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
-        let parent = Parent::find(kernel.netlink(config.place), config.place, master.as_deref())?;
+        let parent = Parent::find(kernel.netlink(master.place), &master)?;
         let child = config.child(&parent)?;
         child::refuse_taken(&kernel, &request.ifname, DRIVER)?;
         let ipam = match source {
@@ -50,11 +50,13 @@ impl Plugin for Ipvlan {
         }
         let previous =
             request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
-        let master = match &config.master {
-            Some(master) => master.clone(),
-            None => master_of(&kernel, request, config.place)?,
-        };
-        let parent = Parent::find(kernel.netlink(config.place), config.place, Some(&master))?;
+        let mut master = config.master.clone();
+        if master.is_unsaid() {
+            // It is the parent itself, so there is no VLAN to be looked for on it.
+            let name = Some(master_of(&kernel, request, master.place)?);
+            master = Master { name, vlan: None, ..master };
+        }
+        let parent = Parent::find(kernel.netlink(master.place), &master)?;
         child::check(request, &mut kernel, &config.child(&parent)?, &parent, &previous)
     }
 
@@ -68,11 +70,11 @@ impl Plugin for Ipvlan {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        match config.master.as_deref() {
-            // Behind another plugin, the master is what that one makes.
-            None if config.ipam.is_none() => Ok(()),
-            master => child::status(request, config.ipam.as_deref(), config.place, master),
+        // Behind another plugin, the master is what that one makes.
+        if config.master.is_unsaid() && config.ipam.is_none() {
+            return Ok(());
         }
+        child::status(request, config.ipam.as_deref(), &config.master)
     }
 }
 

@@ -3,7 +3,7 @@
 use attach::{Parent, child};
 use cni::{AddResult, Env, Interface, IpConfig, Request};
 use host::netlink::{IpvlanFlag, IpvlanMode};
-use host::piece::Place;
+use host::piece::{Piece, Place};
 use host::{Mac, Owner};
 
 use crate::config::{Config, Source};
@@ -30,7 +30,7 @@ fn config(keys: &str) -> Config {
 
 fn parent() -> Parent {
     let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
-    Parent { name: "wan0".into(), place: Place::Host, mac, mtu: 1500, carrier: true }
+    Parent { name: "wan0".into(), place: Place::Host, mac, mtu: 1500, carrier: true, on_demand: None }
 }
 
 fn addresses() -> AddResult {
@@ -58,8 +58,47 @@ fn an_l3_network_plans_the_link_and_its_addresses() {
     let child = config(r#""mode": "l3", "flag": "vepa", "mtu": 1400"#).child(&parent()).unwrap();
     let result = addresses();
     let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    let plan = child::plan(&child, &owner, &parent(), &result, &own);
+    let plan = child::plan(&child, &owner, &parent(), &result, &own, None);
     golden("l3", &plan.iter().map(|piece| format!("{piece:?}\n")).collect::<String>());
+}
+
+#[test]
+fn a_routed_network_without_routes_has_default_routes_on_the_link() {
+    // Issue 4: in l3 and l3s there is no neighbour to be asked for, so no gateway is needed.
+    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let defaults = |keys: &str, result: &AddResult| {
+        let child = config(keys).child(&parent()).unwrap();
+        let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+        let plan = child::plan(&child, &owner, &parent(), result, &own, None);
+        let routes = plan.into_iter().filter_map(|piece| match piece {
+            Piece::Route(route) => Some((route.route.dst.to_string(), route.route.gateway)),
+            _ => None,
+        });
+        routes.collect::<Vec<_>>()
+    };
+    let both = vec![("0.0.0.0/0".to_owned(), None), ("::/0".to_owned(), None)];
+    for (keys, expected) in [
+        (r#""mode": "l3""#, both.clone()),
+        (r#""mode": "l3s""#, both.clone()),
+        (r#""mode": "l2""#, vec![]),
+        (r#""mode": "l3", "defaultRoute": false"#, vec![]),
+        (r#""mode": "l3", "internal": true"#, vec![]),
+    ] {
+        assert_eq!(defaults(keys, &addresses()), expected, "{keys}");
+    }
+    let mut result = addresses();
+    result.routes.push(cni::Route {
+        dst: cni::parse_cidr("10.0.0.0/8").unwrap(),
+        gw: None,
+        mtu: 0,
+        advmss: 0,
+        priority: 0,
+        table: None,
+        scope: None,
+    });
+    // The family that has a route of its own has been thought of.
+    let expected = vec![("10.0.0.0/8".to_owned(), None), ("::/0".to_owned(), None)];
+    assert_eq!(defaults(r#""mode": "l3""#, &result), expected);
 }
 
 #[test]
@@ -82,10 +121,11 @@ fn the_master_is_named_or_the_chains_only_interface_or_the_default_routes() {
     let named = |name: &str| Interface { name: name.into(), ..Interface::default() };
     let with = |interfaces: Vec<Interface>| AddResult { interfaces, ..AddResult::default() };
     let said = config(r#""master": "wan0""#);
-    assert_eq!(said.master(Some(&with(vec![]))).unwrap().as_deref(), Some("wan0"));
+    let name = |config: &Config, previous: Option<AddResult>| config.master(previous.as_ref()).unwrap().name;
+    assert_eq!(name(&said, Some(with(vec![]))).as_deref(), Some("wan0"));
     let unsaid = config(r#""master": """#);
-    assert_eq!(unsaid.master(None).unwrap(), None);
-    assert_eq!(unsaid.master(Some(&with(vec![named("bond0")]))).unwrap().as_deref(), Some("bond0"));
+    assert_eq!(name(&unsaid, None), None);
+    assert_eq!(name(&unsaid, Some(with(vec![named("bond0")]))).as_deref(), Some("bond0"));
     for interfaces in [vec![], vec![named("")], vec![named("a"), named("b")]] {
         let error = unsaid.master(Some(&with(interfaces))).unwrap_err();
         assert_eq!(error.msg, "chained master failure. PrevResult lacks a single named interface");
@@ -120,6 +160,8 @@ fn faults_of_the_configuration_are_named() {
         (r#""mode": "L2""#, 7, r#"unknown ipvlan mode: "L2""#),
         (r#""mode": "bridge""#, 7, r#"unknown ipvlan mode: "bridge""#),
         (r#""flag": "open""#, 7, r#"unknown ipvlan flag: "open""#),
+        (r#""flag": "vepa", "hostAccess": true"#, 7, "hostAccess needs flag bridge"),
+        (r#""vlan": 4095"#, 7, "invalid VLAN ID 4095"),
         (r#""master": 5"#, 999, "failed to load netconf: "),
         (r#""mtu": "1500""#, 999, "failed to load netconf: "),
     ] {

@@ -1,25 +1,23 @@
 //! The configuration of a macvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
 
-use attach::Parent;
 use attach::child::Child;
 use attach::conflict::Detection;
+use attach::{Master, Parent};
 use cni::{Code, Error, Request};
 use host::Mac;
 use host::netlink::MacvlanMode;
-use host::piece::{ChildKind, Place};
+use host::piece::ChildKind;
 use serde::Deserialize;
 
 /// The keys as they are written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
-    master: Option<String>,
     mode: Option<String>,
     source_macs: Option<Vec<String>>,
     mtu: Option<i64>,
     mac: Option<String>,
     bcqueuelen: Option<u32>,
-    link_in_container: Option<bool>,
     enabledad: Option<bool>,
     dns: Option<cni::DnsConf>,
     runtime_config: Option<MacConf>,
@@ -34,10 +32,8 @@ struct MacConf {
 /// What the configuration asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The parent's name; `None` is the link of the default route.
-    pub master: Option<String>,
-    /// Where the parent is.
-    pub place: Place,
+    /// The parent.
+    pub master: Master,
     /// Who may talk to whom.
     pub mode: MacvlanMode,
     /// Mode source: whose frames are taken in.
@@ -71,14 +67,25 @@ impl Config {
         if sources.is_empty() && mode == MacvlanMode::Source {
             return Err(invalid("mode source needs sourceMacs: whose frames are to be taken in".into()));
         }
+        let master = Master::of(request)?;
         let ipam = attach::ipam_type(request)?;
         let detection = Detection::of(request)?;
+        if master.host_access.is_some() && mode != MacvlanMode::Bridge {
+            return Err(invalid(format!(
+                "hostAccess needs mode bridge: in mode {} the host's link would not be reached either",
+                mode.name()
+            )));
+        }
+        if master.host_access.is_some() && ipam.is_none() {
+            return Err(invalid(
+                "hostAccess needs ipam: the host has routes to the containers' addresses".into(),
+            ));
+        }
         if detection.is_some() && ipam.is_none() {
             return Err(invalid("detectConflict needs ipam: there is no address to look for".into()));
         }
         Ok(Self {
-            master: conf.master.filter(|name| !name.is_empty()),
-            place: if conf.link_in_container.unwrap_or(false) { Place::Sandbox } else { Place::Host },
+            master,
             mode,
             sources: sources.iter().map(|text| mac(text)).collect::<Result<_, _>>()?,
             mtu: conf.mtu.unwrap_or(0),
@@ -108,6 +115,8 @@ impl Config {
             mac,
             mtu: parent.mtu_for(self.mtu)?,
             dad: self.dad,
+            default_route: false,
+            host_access: self.master.host_access.clone(),
             detection: self.detection,
         })
     }

@@ -60,10 +60,10 @@ impl Plugin for Macvlan {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        child::status(request, config.ipam.as_deref(), config.place, config.master.as_deref())
+        child::status(request, config.ipam.as_deref(), &config.master)
     }
 }
 
 fn parent(config: &Config, kernel: &Kernel) -> Result<Parent, Error> {
-    Parent::find(kernel.netlink(config.place), config.place, config.master.as_deref())
+    Parent::find(kernel.netlink(config.master.place), &config.master)
 }

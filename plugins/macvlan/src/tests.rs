@@ -3,7 +3,7 @@
 use attach::{Parent, child};
 use cni::{AddResult, Env, Error, IpConfig, Request, Route};
 use host::netlink::MacvlanMode;
-use host::piece::Place;
+use host::piece::{HostRoute, OnDemand, OnDemandKind, Place, Shim};
 use host::{Mac, Owner};
 
 use crate::config::Config;
@@ -34,7 +34,7 @@ fn refusal(keys: &str) -> Error {
 const PARENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 fn parent(carrier: bool) -> Parent {
-    Parent { name: "wan0".into(), place: Place::Host, mac: Some(PARENT), mtu: 1500, carrier }
+    Parent { name: "wan0".into(), place: Place::Host, mac: Some(PARENT), mtu: 1500, carrier, on_demand: None }
 }
 
 fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
@@ -67,7 +67,7 @@ fn plan_of(keys: &str, parent: &Parent, result: &AddResult) -> String {
     let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
     let child = config(keys).child(parent).unwrap();
     let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    let plan = child::plan(&child, &owner, parent, result, &own);
+    let plan = child::plan(&child, &owner, parent, result, &own, None);
     plan.iter().map(|piece| format!("{piece:?}\n")).collect()
 }
 
@@ -86,6 +86,33 @@ const MAC: &str = r#""mac": "02:00:00:00:00:03""#;
 #[test]
 fn a_dual_stack_network_plans_the_link_its_addresses_and_routes() {
     golden("dual-stack", &plan_of(&format!(r#""mtu": 1400, {MAC}"#), &parent(true), &dual_stack()));
+}
+
+#[test]
+fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
+    let kind = OnDemandKind::Vlan { base: "wan0".into(), id: 10 };
+    let on_demand = Some(OnDemand { name: "wan0.10".into(), kind });
+    let parent = Parent { name: "wan0.10".into(), on_demand, ..parent(true) };
+    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let keys = format!(r#""vlan": 10, "hostAccess": true, "ipam": {{"type": "host-local"}}, {MAC}"#);
+    let child = config(&keys).child(&parent).unwrap();
+    let result = dual_stack();
+    let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+    let route =
+        |to: &str, source: &str| HostRoute { to: to.parse().unwrap(), source: source.parse().unwrap() };
+    let shim = Shim {
+        name: "moorh0".into(),
+        network: "net".into(),
+        parent: "wan0.10".into(),
+        kind: child.kind.clone(),
+        mac: Some(Mac([2, 0, 0, 0, 0, 4])),
+        link_local: Some("fe80::4".parse().unwrap()),
+        addresses: vec!["10.9.0.2".parse().unwrap()],
+        routes: vec![route("10.1.2.3", "10.9.0.2"), route("fd00:1::3", "fd00:1::1")],
+        tag: owner.tag(),
+    };
+    let plan = child::plan(&child, &owner, &parent, &result, &own, Some(shim));
+    golden("vlan-host-access", &plan.iter().map(|piece| format!("{piece:?}\n")).collect::<String>());
 }
 
 #[test]
@@ -182,6 +209,19 @@ fn faults_of_the_configuration_are_named() {
         (r#""mode": "source""#, "mode source needs sourceMacs"),
         (r#""sourceMacs": ["02:00:00:00:00:09"]"#, "sourceMacs is for mode source, not for bridge"),
         (r#""mode": "source", "sourceMacs": ["x"]"#, "invalid args x for MAC addr"),
+        (r#""vlan": 0"#, "invalid VLAN ID 0 (must be between 1 and 4094)"),
+        (r#""vlan": 4095"#, "invalid VLAN ID 4095 (must be between 1 and 4094)"),
+        (r#""vlan": 65546"#, "invalid VLAN ID 65546"),
+        (r#""vlan": 5, "linkInContainer": true"#, "a VLAN is made on links of the host"),
+        (r#""internal": true, "master": "wan0""#, "an internal network has no master"),
+        (r#""internal": true, "vlan": 5"#, "an internal network has no VLAN"),
+        (r#""internal": true, "linkInContainer": true"#, "an internal network has none"),
+        (r#""hostAccess": true"#, "hostAccess needs ipam"),
+        (r#""hostAccess": true, "mode": "private", "ipam": {"type": "x"}"#, "hostAccess needs mode bridge"),
+        (r#""hostAccess": true, "linkInContainer": true"#, "hostAccess is for a master of the host"),
+        (r#""hostAddresses": ["10.0.0.1"]"#, "hostAddresses needs hostAccess"),
+        (r#""hostAccess": true, "hostAddresses": ["10.0.0.1/24"]"#, "without a prefix length"),
+        (r#""hostAccess": true, "hostAddresses": ["0.0.0.0"]"#, "invalid address \"0.0.0.0\""),
     ] {
         let error = refusal(keys);
         assert_eq!(error.code, 7, "{keys}: {error:?}");
@@ -193,6 +233,9 @@ fn faults_of_the_configuration_are_named() {
         r#""mtu": 1.5"#,
         r#""bcqueuelen": -1"#,
         r#""linkInContainer": "yes""#,
+        r#""vlan": "x""#,
+        r#""internal": 1"#,
+        r#""hostAddresses": "10.0.0.1""#,
     ] {
         let error = refusal(keys);
         assert_eq!(error.code, 999, "{keys}: {error:?}");

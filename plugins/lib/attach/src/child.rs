@@ -1,13 +1,16 @@
 //! Attachments by a link stacked on a parent: what macvlan and ipvlan have in common.
 
-use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request};
-use host::netlink::Netlink;
-use host::piece::{self, ChildKind, ChildLink, Kernel, Piece, Place, Settled, Up};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
+use host::netlink::{self, Netlink};
+use host::piece::{self, ChildKind, ChildLink, Kernel, Piece, Place, Route, Settled, Shim, Up};
 use host::{Mac, NetNs, NetNsError, Owner};
 use ipnetwork::IpNetwork;
 
 use crate::conflict::{self, Detection};
-use crate::{Parent, container, ipam_type, mac_of, owner, verdict};
+use crate::container::{self, SCOPE_LINK};
+use crate::{Master, Parent, host_access, ipam_type, mac_of, owner, verdict};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +23,23 @@ pub struct Child {
     pub mtu: Option<u32>,
     /// Whether duplicates of IPv6 addresses are looked for.
     pub dad: bool,
+    /// Whether a family that has no route at all gets a default route on the link.
+    pub default_route: bool,
+    /// `Some`: host and container are to reach each other; the host has these addresses for it, or its own.
+    pub host_access: Option<Vec<IpAddr>>,
     /// Whether and how duplicates of all addresses are looked for.
     pub detection: Option<Detection>,
 }
 
 /// Everything that must exist, in the order in which it is made. `own` are the addresses of `result` that belong to
-/// the link. Pure.
+/// the link, `shim` is the host's link beside it. Pure.
 pub fn plan(
     child: &Child,
     owner: &Owner,
     parent: &Parent,
     result: &AddResult,
     own: &[IpNetwork],
+    shim: Option<Shim>,
 ) -> Vec<Piece> {
     let ifname = &owner.ifname;
     let mut pieces = vec![Piece::Child(ChildLink {
@@ -39,6 +47,7 @@ pub fn plan(
         birth_name: piece::birth_name(owner),
         parent: parent.name.clone(),
         parent_place: parent.place,
+        on_demand: parent.on_demand.clone(),
         kind: child.kind.clone(),
         mac: child.mac,
         mtu: child.mtu,
@@ -71,7 +80,29 @@ pub fn plan(
     if !own.is_empty() {
         pieces.extend(crate::routes(ifname, result));
     }
+    if child.default_route {
+        pieces.extend(default_routes(ifname, result, own));
+    }
+    pieces.extend(shim.into_iter().flat_map(|shim| host_access::pieces(ifname, shim, own)));
     pieces
+}
+
+/// Where there is no neighbour to be asked for, every address can be on the link. A family with a route of its own has
+/// been thought of. They do not stand in the result, which is the IPAM plugin's.
+fn default_routes(ifname: &str, result: &AddResult, own: &[IpNetwork]) -> Vec<Piece> {
+    let route = |dst: IpNetwork| {
+        let has = |ipv4: bool| result.routes.iter().any(|route| route.dst.is_ipv4() == ipv4);
+        let ours = own.iter().any(|net| net.is_ipv4() == dst.is_ipv4());
+        let scope = if dst.is_ipv4() { SCOPE_LINK } else { 0 };
+        let route = netlink::Route { scope, ..netlink::Route::new(dst) };
+        (ours && !has(dst.is_ipv4())).then(|| {
+            Piece::Route(Route { place: Place::Sandbox, link: ifname.to_owned(), route, any_table: true })
+        })
+    };
+    [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()]
+        .into_iter()
+        .filter_map(|ip| IpNetwork::new(ip, 0).ok().and_then(route))
+        .collect()
 }
 
 /// Refuses a name that the container has already, before anybody is asked for an address.
@@ -118,7 +149,8 @@ pub fn add(
     }
     result.convertible_to(request.version)?;
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
-    piece::apply(&plan(child, &owner, parent, &result, &own), kernel).map_err(conflict::told)?;
+    let shim = host_access::shim(kernel.netlink(Place::Host), child, &owner, parent, &own)?;
+    piece::apply(&plan(child, &owner, parent, &result, &own, shim), kernel).map_err(conflict::told)?;
     result.interfaces = vec![Interface {
         name: owner.ifname,
         mac: child.mac.or(parent.mac).map(|mac| mac.to_string()),
@@ -187,10 +219,12 @@ pub fn check(
         .map(|ip| ip.address)
         .collect();
     let child = Child { mac, ..child.clone() };
-    verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own), kernel)?)
+    let shim = host_access::shim(kernel.netlink(Place::Host), &child, &owner, parent, &own)?;
+    verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }
 
-/// DEL: the link by its owner, then the lease; nothing else in the configuration is looked at.
+/// DEL: the link by its owner, what the host had only for it, then the lease; nothing else in the configuration is
+/// looked at.
 ///
 /// # Errors
 /// The link could not be deleted, or the IPAM plugin's own.
@@ -198,10 +232,32 @@ pub fn del(request: &Request, driver: &str) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
     // The link first: an address is free when nobody can answer for it any more.
     delete_link(request, driver)?;
-    match ipam {
+    let shared = release_shared(request);
+    let lease = match ipam {
         Some(ipam) => request.delegate(&ipam, Command::Del),
         None => Ok(()),
+    };
+    // What could not be done must be tried again, but keeps nothing else from being done.
+    shared.and(lease)
+}
+
+fn release_shared(request: &Request) -> Result<(), Error> {
+    if !may_share(request) {
+        return Ok(());
     }
+    Ok(piece::release(&Netlink::open()?, &owner(request))?)
+}
+
+/// Whether there may be links that attachments share: some were made since the machine has started, or that is
+/// forgotten and the configuration speaks of them.
+fn may_share(request: &Request) -> bool {
+    piece::made_any()
+        || Master::of(request).is_ok_and(|master| {
+            master.vlan.is_some()
+                || master.internal
+                || master.host_access.is_some()
+                || master.name.is_some_and(|name| name.contains('.'))
+        })
 }
 
 fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
@@ -217,30 +273,42 @@ fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
     Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver)?)
 }
 
-/// GC: links live in their containers' namespaces and go with them, so there are only leases to collect.
+/// GC: links live in their containers' namespaces and go with them; what the host had only for them is left, and
+/// leases.
 ///
 /// # Errors
-/// The IPAM plugin's own.
+/// The kernel's, or the IPAM plugin's own.
 pub fn gc(request: &Request) -> Result<(), Error> {
-    match ipam_type(request)? {
+    let ipam = ipam_type(request)?;
+    let shared = match request.valid_attachments()? {
+        ValidAttachments::These(valid) if may_share(request) => {
+            let owner = |valid: cni::Attachment| Owner {
+                network: request.network.clone(),
+                container_id: valid.container_id,
+                ifname: valid.ifname,
+            };
+            let owners: Vec<Owner> = valid.into_iter().map(owner).collect();
+            let released =
+                Netlink::open().and_then(|host| piece::release_but(&host, &request.network, &owners));
+            released.map_err(Error::from)
+        }
+        _ => Ok(()),
+    };
+    let leases = match ipam {
         Some(ipam) => request.delegate(&ipam, Command::Gc),
         None => Ok(()),
-    }
+    };
+    shared.and(leases)
 }
 
-/// STATUS: whether there is a usable parent of that name (`None` is the default route's), as far as it can be seen
-/// without a container, and what the IPAM plugin says.
+/// STATUS: whether there is a usable parent, or one could be made, as far as it can be seen without a container, and
+/// what the IPAM plugin says.
 ///
 /// # Errors
 /// Code 50, or the IPAM plugin's own.
-pub fn status(
-    request: &Request,
-    ipam: Option<&str>,
-    place: Place,
-    master: Option<&str>,
-) -> Result<(), Error> {
-    if place == Place::Host {
-        Parent::find(&Netlink::open()?, place, master)
+pub fn status(request: &Request, ipam: Option<&str>, master: &Master) -> Result<(), Error> {
+    if master.place == Place::Host {
+        Parent::find(&Netlink::open()?, master)
             .map_err(|error| Error { code: Code::NotAvailable as u32, ..error })?;
     }
     match ipam {

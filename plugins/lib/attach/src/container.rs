@@ -6,7 +6,7 @@ use host::piece::{Address, Piece, Place, Route, Sysctl, Sysctls};
 use ipnetwork::IpNetwork;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
-const SCOPE_LINK: u8 = 253;
+pub(crate) const SCOPE_LINK: u8 = 253;
 
 /// The parameters of the container's link, and its addresses; nothing when there are none. `dad`: whether duplicates
 /// of IPv6 addresses are looked for.

@@ -5,6 +5,8 @@
 pub mod child;
 pub mod conflict;
 mod container;
+mod host_access;
+mod master;
 mod parent;
 
 use cni::{Error, Request};
@@ -13,6 +15,7 @@ use host::{Mac, Owner};
 use serde::Deserialize;
 
 pub use container::{addresses, routes};
+pub use master::Master;
 pub use parent::Parent;
 
 /// Whose the objects are that a request is about.

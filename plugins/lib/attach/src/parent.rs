@@ -3,7 +3,10 @@
 use cni::{Code, Error};
 use host::Mac;
 use host::netlink::{Link, Netlink};
-use host::piece::Place;
+use host::piece::{OnDemand, OnDemandKind, Place, is_ours, shared_name};
+
+use crate::Master;
+use crate::master::{VLAN_IDS, invalid_vlan};
 
 /// A link that others can be stacked on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,37 +19,134 @@ pub struct Parent {
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// Whether it carries packets now.
+    /// Whether it carries packets now, or will when it is made.
     pub carrier: bool,
+    /// What it is, if it is made with the first attachment and taken away with the last one.
+    pub on_demand: Option<OnDemand>,
 }
 
 /// Kinds of links whose ports have their frames taken away before a stacked link could see them (rx_handler).
 const TAKES_FRAMES: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
 
+/// linux/if.h: the longest interface name, in bytes (IFNAMSIZ - 1).
+const NAME_MAX: usize = 15;
+
+/// MTU of a link that nothing else determines, in bytes.
+const ETHERNET_MTU: u32 = 1500;
+
 impl Parent {
-    /// The link that the configuration calls `master`; without a name that of the default route in the main table.
-    /// `netlink` is the socket in `place`.
+    /// The parent that the configuration asks for; without a name it is the link of the default route in the main
+    /// table. Nothing is made. `netlink` is the socket in `master.place`.
     ///
     /// # Errors
-    /// There is none, or it is loopback, down, or a port of something that takes its frames; the text says what to do.
-    pub fn find(netlink: &Netlink, place: Place, name: Option<&str>) -> Result<Self, Error> {
-        let link = match name {
-            Some(name) => netlink.link_by_name(name)?.ok_or_else(|| {
-                Error::internal(format!("failed to lookup master {name:?}: Link not found"))
-            })?,
-            None => {
-                let link = match netlink.default_route_link()? {
-                    Some(index) => netlink.link_by_index(index)?,
+    /// There is none and none can be made, or it is loopback, down, or a port of something that takes its frames; the
+    /// text says what to do.
+    pub fn find(netlink: &Netlink, master: &Master) -> Result<Self, Error> {
+        if master.internal {
+            return Self::internal(netlink, &master.network);
+        }
+        let Some(name) = &master.name else {
+            let link = match netlink.default_route_link()? {
+                Some(index) => netlink.link_by_index(index)?,
+                None => None,
+            };
+            let link = link.ok_or_else(|| {
+                Error::internal("no default route interface found: name an interface as \"master\"")
+            })?;
+            return match master.vlan {
+                Some(id) => Self::vlan(netlink, &link, id, format!("{}.{id}", link.name)),
+                None => Self::existing(netlink, master.place, link),
+            };
+        };
+        match (netlink.link_by_name(name)?, master.vlan) {
+            (Some(base), Some(id)) => Self::vlan(netlink, &base, id, format!("{}.{id}", base.name)),
+            (Some(link), None) => match vlan_of(netlink, &link)? {
+                Some((base, id)) if master.place == Place::Host => Self::vlan(netlink, &base, id, link.name),
+                _ => Self::existing(netlink, master.place, link),
+            },
+            (None, id) => {
+                let named = if id.is_none() && master.place == Place::Host { named_vlan(name) } else { None };
+                let found = match named {
+                    Some((base, id)) => netlink.link_by_name(base)?.map(|base| (base, id)),
                     None => None,
                 };
-                link.ok_or_else(|| {
-                    Error::internal("no default route interface found: name an interface as \"master\"")
-                })?
+                let Some((base, id)) = found else {
+                    return Err(Error::internal(format!("failed to lookup master {name:?}: Link not found")));
+                };
+                if !VLAN_IDS.contains(&id) {
+                    return Err(Error::new(
+                        Code::InvalidConfig,
+                        format!("master {name:?}: {}", invalid_vlan(id)),
+                    ));
+                }
+                Self::vlan(netlink, &base, id, name.clone())
             }
-        };
+        }
+    }
+
+    fn existing(netlink: &Netlink, place: Place, link: Link) -> Result<Self, Error> {
         usable(netlink, &link)?;
+        Ok(Self::of(link, place, None))
+    }
+
+    /// VLAN `id` of `base`: the link of it that is there, or one called `name` that is made on demand.
+    fn vlan(netlink: &Netlink, base: &Link, id: u16, name: String) -> Result<Self, Error> {
+        let is_it = |link: &Link| {
+            link.vlan.is_some_and(|vlan| vlan.id == id && vlan.dot1q)
+                && link.peer_index == Some(base.index)
+                && link.peer_netns_id.is_none()
+        };
+        let there = netlink.links()?.into_iter().find(is_it);
+        let kind = OnDemandKind::Vlan { base: base.name.clone(), id };
+        match there {
+            Some(link) if is_ours(&link) => {
+                // Ours is set up when it is needed, which takes the link below.
+                refuse_unusable_base(base)?;
+                let on_demand = OnDemand { name: link.name.clone(), kind };
+                Ok(Self::of(link, Place::Host, Some(on_demand)))
+            }
+            Some(link) => Self::existing(netlink, Place::Host, link),
+            None => {
+                refuse_unusable_base(base)?;
+                if name.len() > NAME_MAX {
+                    let length = name.len();
+                    let msg = format!(
+                        "the VLAN interface's name {name:?} would have {length} bytes, and 15 are the most: make it under a \
+                         shorter name (ip link add link {} name NAME type vlan id {id}) and name that as \"master\"",
+                        base.name
+                    );
+                    return Err(Error::new(Code::InvalidConfig, msg));
+                }
+                // It may be the very one, made by another ADD since the links were listed.
+                if netlink.link_by_name(&name)?.is_some_and(|link| !is_it(&link)) {
+                    let msg =
+                        format!("there is an interface {name:?}, and it is not VLAN {id} of {:?}", base.name);
+                    return Err(Error::internal(msg));
+                }
+                let on_demand = Some(OnDemand { name: name.clone(), kind });
+                Ok(Self { name, on_demand, ..Self::of(base.clone(), Place::Host, None) })
+            }
+        }
+    }
+
+    /// The wire of a network's own.
+    fn internal(netlink: &Netlink, network: &str) -> Result<Self, Error> {
+        let name = shared_name('d', network);
+        // Nobody else hears of this address.
+        let mac = Mac::of_hash(host::hash(&name));
+        let kind = OnDemandKind::Internal { network: network.to_owned(), mac };
+        let on_demand = Some(OnDemand { name: name.clone(), kind });
+        Ok(match netlink.link_by_name(&name)? {
+            Some(link) => Self { carrier: true, ..Self::of(link, Place::Host, on_demand) },
+            None => {
+                Self { name, place: Place::Host, mac: Some(mac), mtu: ETHERNET_MTU, carrier: true, on_demand }
+            }
+        })
+    }
+
+    fn of(link: Link, place: Place, on_demand: Option<OnDemand>) -> Self {
         let carrier = link.carrier();
-        Ok(Self { name: link.name, place, mac: link.mac, mtu: link.mtu, carrier })
+        Self { name: link.name, place, mac: link.mac, mtu: link.mtu, carrier, on_demand }
     }
 
     /// The MTU in bytes that is asked for, if it fits this parent; 0 asks for none.
@@ -67,14 +167,26 @@ impl Parent {
     }
 }
 
+/// `<link>.<number>`, as people call VLAN links: the link and the number.
+fn named_vlan(name: &str) -> Option<(&str, u16)> {
+    let (base, id) = name.rsplit_once('.')?;
+    let plain = id.bytes().all(|byte| byte.is_ascii_digit()) && (id == "0" || !id.starts_with('0'));
+    Some((base, id.parse().ok().filter(|_| plain)?))
+}
+
+/// The link's own parent and number, if it is a VLAN link that we made.
+fn vlan_of(netlink: &Netlink, link: &Link) -> Result<Option<(Link, u16)>, Error> {
+    match (link.vlan, link.peer_index) {
+        (Some(vlan), Some(index)) if is_ours(link) => {
+            Ok(netlink.link_by_index(index)?.map(|base| (base, vlan.id)))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn usable(netlink: &Netlink, link: &Link) -> Result<(), Error> {
     let name = &link.name;
-    if link.loopback() {
-        return Err(Error::new(
-            Code::InvalidConfig,
-            format!("master {name:?} is loopback: it has no network"),
-        ));
-    }
+    refuse_loopback(link)?;
     if let Some(index) = link.master
         && let Some(of) = netlink.link_by_index(index)?
         && of.kind.as_deref().is_some_and(|kind| TAKES_FRAMES.contains(&kind))
@@ -85,10 +197,43 @@ fn usable(netlink: &Netlink, link: &Link) -> Result<(), Error> {
             of.name, of.name
         )));
     }
-    if !link.up() {
-        return Err(Error::internal(format!(
-            "master {name:?} is down: set it up first (ip link set {name} up)"
-        )));
+    refuse_down(link)
+}
+
+/// A link whose VLAN is to be the parent. That it is a bridge's port is no hindrance: the tagged frames are its VLANs'
+/// before they are the bridge's (`__netif_receive_skb_core`).
+fn refuse_unusable_base(base: &Link) -> Result<(), Error> {
+    refuse_loopback(base).and_then(|()| refuse_down(base))
+}
+
+fn refuse_loopback(link: &Link) -> Result<(), Error> {
+    if link.loopback() {
+        let msg = format!("master {:?} is loopback: it has no network", link.name);
+        return Err(Error::new(Code::InvalidConfig, msg));
     }
     Ok(())
+}
+
+fn refuse_down(link: &Link) -> Result<(), Error> {
+    let name = &link.name;
+    if link.up() {
+        return Ok(());
+    }
+    Err(Error::internal(format!("master {name:?} is down: set it up first (ip link set {name} up)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_vlan;
+
+    #[test]
+    fn a_name_with_a_number_after_the_last_dot_is_a_vlans() {
+        assert_eq!(named_vlan("eth0.10"), Some(("eth0", 10)));
+        assert_eq!(named_vlan("eth0.10.20"), Some(("eth0.10", 20)));
+        assert_eq!(named_vlan("eth0.0"), Some(("eth0", 0)));
+        assert_eq!(named_vlan("eth0.4095"), Some(("eth0", 4095)));
+        for name in ["eth0", "eth0.", "eth0.x", "eth0.+1", "eth0.010", "eth0.00", "eth0.65536", "eth0.-1"] {
+            assert_eq!(named_vlan(name), None, "{name}");
+        }
+    }
 }

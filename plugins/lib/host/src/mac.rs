@@ -35,6 +35,12 @@ impl Mac {
         Self([first, b, c, d, e, f])
     }
 
+    /// The locally administered unicast address that goes with a hash ([`crate::hash`]).
+    pub fn of_hash(hash: u64) -> Self {
+        let [_, _, bytes @ ..] = hash.to_be_bytes();
+        Self::locally_administered(bytes)
+    }
+
     /// All zeroes: none.
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 6]

@@ -47,6 +47,13 @@ impl Owner {
             .is_some_and(|(ifname, id)| ifname == part(&self.ifname) && id == part(&self.container_id))
     }
 
+    /// The owner as a number that is not 0, for where no text can be kept. Two owners may have the same one, once in
+    /// some billions of pairs.
+    pub fn tag(&self) -> u32 {
+        let hash = fnv1a(self.label().bytes());
+        u32::try_from((hash >> 32) ^ (hash & 0xffff_ffff)).unwrap_or(1).max(1)
+    }
+
     /// What the labels of all owners of one network begin with.
     pub fn label_prefix(network: &str) -> String {
         format!("moor/{}/", part(network))
@@ -54,11 +61,16 @@ impl Owner {
 }
 
 /// A part of a label, bounded: the tail of a long one is replaced by a hash of the whole.
-fn part(text: &str) -> String {
+pub(crate) fn part(text: &str) -> String {
     match text.get(..PART_MAX - 17) {
         Some(head) if text.len() > PART_MAX => format!("{head}~{:016x}", fnv1a(text.bytes())),
         _ => text.to_owned(),
     }
+}
+
+/// A number that a restarted process would make of the same text again: for derived names and addresses.
+pub fn hash(text: &str) -> u64 {
+    fnv1a(text.bytes())
 }
 
 /// FNV-1a, 64 bits. Not for secrets: a collision costs one further candidate.
@@ -103,6 +115,15 @@ mod tests {
             assert!(!owner("net", id, "eth1").is_in(&label) && !owner("net", "c2", "eth0").is_in(&label));
         }
         assert!(!owner("net", "c1", "eth0").is_in("moor/net/c1") && !owner("", "", "").is_in("whatever"));
+    }
+
+    #[test]
+    fn a_tag_tells_owners_apart_and_stays() {
+        let tags = ["c1", "c2", "c3"].map(|id| owner("net", id, "eth0").tag());
+        assert!(tags.iter().all(|tag| *tag != 0) && tags[0] != tags[1] && tags[1] != tags[2]);
+        assert_ne!(tags[0], owner("second", "c1", "eth0").tag());
+        // In the kernels of running nodes: a change of the derivation would orphan their routes.
+        assert_eq!(tags[0], 1_968_488_486);
     }
 
     #[test]

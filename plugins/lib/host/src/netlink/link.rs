@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::message::{Refusal, Request};
-use super::{BridgeInfo, BridgePort, Ipvlan, MacvlanInfo, Netlink, link_read, quoted};
+use super::{BridgeInfo, BridgePort, Ipvlan, MacvlanInfo, Netlink, VlanInfo, link_read, quoted};
 use crate::{Mac, Result};
 
 /// linux/rtnetlink.h, message types.
@@ -22,6 +22,7 @@ pub(super) const IFLA_OPERSTATE: u16 = 16;
 pub(super) const IFLA_LINKINFO: u16 = 18;
 pub(super) const IFLA_IFALIAS: u16 = 20;
 pub(super) const IFLA_AF_SPEC: u16 = 26;
+pub(super) const IFLA_GROUP: u16 = 27;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
 pub(super) const IFLA_EXT_MASK: u16 = 29;
 pub(super) const IFLA_PROMISCUITY: u16 = 30;
@@ -71,6 +72,8 @@ pub struct Link {
     pub peer_netns_id: Option<i32>,
     /// Free text (`ip link set alias`).
     pub alias: Option<String>,
+    /// The group it is in (`ip link set group`); 0 is everybody's.
+    pub group: u32,
     /// What it is as a port of a bridge.
     pub port: Option<BridgePort>,
     /// What it is as a bridge.
@@ -79,6 +82,8 @@ pub struct Link {
     pub macvlan: Option<MacvlanInfo>,
     /// What it is as an ipvlan.
     pub ipvlan: Option<Ipvlan>,
+    /// What it is as a VLAN of its parent.
+    pub vlan: Option<VlanInfo>,
 }
 
 /// RFC 2863 operational state (linux/if.h, `IF_OPER_*`).

@@ -3,11 +3,11 @@
 use super::attr::{Attr, Attrs, Malformed};
 use super::bridge::{BridgeInfo, BridgePort};
 use super::link::{
-    IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
-    IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE,
-    IFLA_PROMISCUITY, Link, OperState,
+    IFLA_ADDRESS, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
+    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Link, OperState,
 };
-use super::{Ipvlan, MacvlanInfo};
+use super::{Ipvlan, MacvlanInfo, VlanInfo};
 
 /// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32 flags, u32 change.
 pub(super) const HEADER: usize = 16;
@@ -37,10 +37,12 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         peer_index: None,
         peer_netns_id: None,
         alias: None,
+        group: 0,
         port: None,
         bridge: None,
         macvlan: None,
         ipvlan: None,
+        vlan: None,
     };
     for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
@@ -54,6 +56,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
             IFLA_LINK => link.peer_index = Some(attr.u32()?),
             IFLA_LINK_NETNSID => link.peer_netns_id = Some(attr.i32()?),
             IFLA_IFALIAS => link.alias = Some(attr.string()),
+            IFLA_GROUP => link.group = attr.u32()?,
             IFLA_LINKINFO => link_info(&attr, &mut link)?,
             _ => {}
         }
@@ -78,6 +81,7 @@ fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
         (Some("bridge"), Some(data)) => link.bridge = Some(BridgeInfo::read(data.nested())?),
         (Some("macvlan"), Some(data)) => link.macvlan = Some(MacvlanInfo::read(data.nested())?),
         (Some("ipvlan"), Some(data)) => link.ipvlan = Ipvlan::read(data.nested())?,
+        (Some("vlan"), Some(data)) => link.vlan = VlanInfo::read(data.nested())?,
         _ => {}
     }
     if let (Some("bridge"), Some(data)) = (port_kind.as_deref(), port_data) {
@@ -103,7 +107,7 @@ mod tests {
         /// Attributes with the right numbers and any payload, nested ones too.
         #[test]
         fn no_attributes_make_the_reader_panic(
-            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan")],
+            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan"), Just("vlan")],
             attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12),
         ) {
             let mut writer = Writer::default();

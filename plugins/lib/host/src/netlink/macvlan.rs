@@ -1,6 +1,7 @@
 //! macvlan links.
 
 use super::attr::{Attrs, Malformed, Writer};
+use super::link::IFLA_MASTER;
 use super::{Netlink, Stacked};
 use crate::{Mac, Result};
 
@@ -13,6 +14,9 @@ const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 
 /// linux/if_link.h: the addresses given replace those that are there.
 const MACVLAN_MACADDR_SET: u32 = 3;
+
+/// net/loopback: the first link of every namespace (LOOPBACK_IFINDEX, net/flow.h).
+const LOOPBACK_INDEX: u32 = 1;
 
 /// Who may talk to whom (linux/if_link.h, `MACVLAN_MODE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +133,42 @@ impl Netlink {
         let request = link.request("macvlan", |attrs| macvlan.write(attrs));
         self.create_stacked("create macvlan", link.name, request)
     }
+
+    /// Whether macvlan or ipvlan links are stacked on that link, in whatever namespaces these are, or it is a port of
+    /// something: whatever takes its frames. No list could tell, for the kernel shows nobody another's namespace.
+    ///
+    /// So it is asked for a link that it cannot make: a passthru macvlan, which has its parent alone, as a port of
+    /// loopback, which has no ports. The refusal says how far it came, and nothing is left, whenever the process ends.
+    ///
+    /// # Errors
+    /// The kernel could not be asked. Without macvlan in the kernel (CONFIG_MACVLAN) the answer is yes.
+    pub fn is_built_upon(&self, index: u32) -> Result<bool> {
+        match self.refusal_of_a_link_on(index)? {
+            // A macvlan is there already; or an ipvlan, or a bridge.
+            Some(libc::EINVAL | libc::EBUSY) => Ok(true),
+            // As far as to the port of loopback. A kernel without macvlan says the same, and says it of loopback too,
+            // which macvlan does not take for a parent (EINVAL).
+            Some(libc::EOPNOTSUPP) => {
+                Ok(self.refusal_of_a_link_on(LOOPBACK_INDEX)? == Some(libc::EOPNOTSUPP))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn refusal_of_a_link_on(&self, parent: u32) -> Result<Option<i32>> {
+        const NAME: &str = "moor-question";
+        let link = Stacked { name: NAME, parent, parent_netns_id: None, mac: None, mtu: None, group: 0 };
+        let passthru = Macvlan { mode: MacvlanMode::Passthru, bc_queue_len: None, sources: &[] };
+        let mut request = link.request("macvlan", |attrs| passthru.write(attrs));
+        request.attrs.u32(IFLA_MASTER, LOOPBACK_INDEX);
+        match self.socket.change(request) {
+            Ok(()) => Ok(None),
+            Err(refusal) => match refusal.source.raw_os_error() {
+                None => Err(refusal.on("ask for links on", format!("interface {parent}"))),
+                errno => Ok(errno),
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +182,7 @@ mod tests {
         parent_netns_id: Some(3),
         mac: Some(Mac([2, 0, 0, 0, 0, 1])),
         mtu: Some(1400),
+        group: 0,
     };
 
     /// What we ask for is what the kernel would describe, so our reader must find it in our request.

@@ -4,6 +4,7 @@ mod addr;
 // Shared with nf_tables and conntrack: the codec and the transport.
 pub(crate) mod attr;
 mod bridge;
+mod dummy;
 mod event;
 mod ipvlan;
 mod link;
@@ -19,6 +20,7 @@ mod stacked;
 mod towards;
 mod veth;
 mod vlan;
+mod vlan_link;
 
 pub use addr::{Address, NewAddress};
 pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
@@ -31,6 +33,7 @@ pub use stacked::Stacked;
 pub use towards::Towards;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
+pub use vlan_link::VlanInfo;
 
 use message::{Refusal, Request};
 use netlink_sys::protocols::NETLINK_ROUTE;

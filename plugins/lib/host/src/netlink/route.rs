@@ -18,6 +18,7 @@ pub(super) const RTA_DST: u16 = 1;
 pub(super) const RTA_OIF: u16 = 4;
 pub(super) const RTA_GATEWAY: u16 = 5;
 pub(super) const RTA_PRIORITY: u16 = 6;
+pub(super) const RTA_PREFSRC: u16 = 7;
 pub(super) const RTA_METRICS: u16 = 8;
 pub(super) const RTA_MULTIPATH: u16 = 9;
 pub(super) const RTA_TABLE: u16 = 15;
@@ -40,6 +41,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Index of the link it leaves by.
     pub index: Option<u32>,
+    /// The address that packets are sent from which have none yet (RTA_PREFSRC); none: the kernel's choice.
+    pub source: Option<IpAddr>,
     /// Path MTU, in bytes (RTAX_MTU).
     pub mtu: Option<u32>,
     /// Largest TCP segment to advertise, in bytes (RTAX_ADVMSS).
@@ -68,6 +71,7 @@ impl Route {
             dst,
             gateway: None,
             index: None,
+            source: None,
             mtu: None,
             advmss: None,
             priority: None,
@@ -113,6 +117,9 @@ impl Route {
         }
         if let Some(index) = self.index {
             attrs.u32(RTA_OIF, index);
+        }
+        if let Some(source) = self.source {
+            attrs.ip(RTA_PREFSRC, source);
         }
         if let Some(priority) = self.priority {
             attrs.u32(RTA_PRIORITY, priority);
@@ -245,18 +252,33 @@ mod tests {
         );
         (any::<bool>(), any::<bool>()).prop_flat_map(move |(v6, gateway_v6)| {
             let gateway = proptest::option::of(any_ip(v6 || gateway_v6));
+            let source = proptest::option::of(any_ip(v6));
             let numbers = (1u32.., any::<u8>(), any::<u8>(), any::<u8>());
-            (any_ip(v6), 0u8..=128, gateway, options.clone(), numbers).prop_map(
+            (any_ip(v6), 0u8..=128, gateway, source, options.clone(), numbers).prop_map(
                 move |(
                     ip,
                     prefix,
                     gateway,
+                    source,
                     (index, mtu, advmss, priority, onlink),
                     (table, scope, protocol, kind),
                 )| {
                     let net = IpNetwork::new(ip, prefix.min(if v6 { 128 } else { 32 })).unwrap();
                     let dst = IpNetwork::new(net.network(), net.prefix()).unwrap();
-                    Route { dst, gateway, index, mtu, advmss, priority, table, scope, protocol, kind, onlink }
+                    Route {
+                        dst,
+                        gateway,
+                        index,
+                        source,
+                        mtu,
+                        advmss,
+                        priority,
+                        table,
+                        scope,
+                        protocol,
+                        kind,
+                        onlink,
+                    }
                 },
             )
         })

@@ -7,8 +7,8 @@ use ipnetwork::IpNetwork;
 use super::addr::{AF_INET, AF_INET6};
 use super::attr::{Attr, Attrs, Malformed, ip_from};
 use super::route::{
-    RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_ADVMSS,
-    RTAX_MTU, RTNH_F_ONLINK, Route,
+    RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTA_VIA,
+    RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route,
 };
 
 /// Length of `struct rtmsg`.
@@ -46,6 +46,7 @@ pub(super) fn routes(family: u8, payload: &[u8]) -> Result<Vec<Route>, Malformed
         match attr.kind {
             RTA_DST => route.dst = network(attr.ip()?)?,
             RTA_OIF => route.index = Some(attr.u32()?),
+            RTA_PREFSRC => route.source = Some(attr.ip()?),
             RTA_PRIORITY => route.priority = Some(attr.u32()?),
             RTA_TABLE => route.table = attr.u32()?,
             RTA_METRICS => metrics(&attr, &mut route)?,

@@ -2,8 +2,8 @@
 
 use super::attr::Writer;
 use super::link::{
-    IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
-    IFLA_MTU, RTM_NEWLINK, header,
+    IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID,
+    IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header,
 };
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use super::{Netlink, quoted};
@@ -25,6 +25,8 @@ pub struct Stacked<'a> {
     pub mac: Option<Mac>,
     /// Largest packet, in bytes; none: the parent's.
     pub mtu: Option<u32>,
+    /// The group it is born in (IFLA_GROUP); 0 is everybody's.
+    pub group: u32,
 }
 
 impl Stacked<'_> {
@@ -42,6 +44,9 @@ impl Stacked<'_> {
         }
         if let Some(mtu) = self.mtu {
             attrs.u32(IFLA_MTU, mtu);
+        }
+        if self.group != 0 {
+            attrs.u32(IFLA_GROUP, self.group);
         }
         attrs.nest(IFLA_LINKINFO, |attrs| {
             attrs.string(IFLA_INFO_KIND, kind);

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Drift, Kernel, Part, Place, Undo};
+use super::{Drift, Kernel, OnDemand, Part, Place, Undo, shared};
 use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Netlink, Stacked};
 use crate::{Error, Mac, NetNs, Owner, Result};
 
@@ -19,6 +19,8 @@ pub struct ChildLink {
     pub parent: String,
     /// Where the parent is.
     pub parent_place: Place,
+    /// The parent, if it is one that is made for those who are on it.
+    pub on_demand: Option<OnDemand>,
     /// What it is.
     pub kind: ChildKind,
     /// The Ethernet address to give it; `None` leaves it to the kernel: an ipvlan or a passthru macvlan has its
@@ -68,13 +70,23 @@ impl Part for ChildLink {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let driver = self.kind.driver();
         let failed = |error: Error| error.within(format!("failed to create {driver}"));
+        // Until the link is on it, nobody may take a parent away that looks unused.
+        let _lock = match &self.on_demand {
+            Some(parent) => {
+                let lock = shared::lock().map_err(failed)?;
+                undo.push(Undo::UnusedLinks);
+                parent.ensure(kernel).map_err(failed)?;
+                Some(lock)
+            }
+            None => None,
+        };
         let parent = kernel.index(self.parent_place, &self.parent).map_err(failed)?;
         let parent_netns_id = match self.parent_place {
             Place::Host => Some(kernel.sandbox.make_netns_id(NetNs::current()?.as_fd()).map_err(failed)?),
             Place::Sandbox => None,
         };
         let Self { mac, mtu, .. } = *self;
-        let mut link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu };
+        let mut link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu, group: 0 };
         let mut made = self.create(kernel, &link);
         let taken_elsewhere = |error: &Error| {
             error.is_exists() && kernel.sandbox.link_by_name(&self.name).is_ok_and(|link| link.is_none())
@@ -124,6 +136,9 @@ impl Part for ChildLink {
         }
         if let Some(parent) = parent {
             drifts.extend(self.parent_drift(kernel, &link, &parent)?);
+            if let Some(on_demand) = &self.on_demand {
+                drifts.extend(on_demand.drifts(kernel, &parent)?);
+            }
         }
         Ok(drifts)
     }

@@ -31,7 +31,7 @@ pub struct Kernel {
 }
 
 /// Its lock tells those who use a bridge from the one who would take it back; nothing is written to it.
-const RUN_DIR: &str = "/run/moor";
+pub(super) const RUN_DIR: &str = "/run/moor";
 
 impl Kernel {
     /// Opens both; `netns` is the container's.

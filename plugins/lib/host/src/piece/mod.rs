@@ -11,7 +11,10 @@ mod claim;
 mod gateway;
 mod kernel;
 mod masquerade;
+mod on_demand;
 mod port;
+mod shared;
+mod shim;
 mod spoof;
 mod sysctl;
 mod undo;
@@ -28,7 +31,10 @@ pub use claim::{Claim, DetectionTime};
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
 pub use masquerade::Masquerade;
+pub use on_demand::{OnDemand, OnDemandKind};
 pub use port::{Forwarding, Port, VlanSet};
+pub use shared::{is_ours, made_any, release, release_but, shared_name};
+pub use shim::{HostRoute, Shim};
 pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
 use undo::Undo;
@@ -71,6 +77,8 @@ pub enum Piece {
     Forwarding(Forwarding),
     /// Neighbours that know where the addresses are now.
     Announcement(Announcement),
+    /// The host's own link beside the containers'.
+    Shim(Shim),
 }
 
 /// A difference between what must exist and what does.
@@ -133,6 +141,7 @@ impl Piece {
             Self::Route(part) => part,
             Self::Forwarding(part) => part,
             Self::Announcement(part) => part,
+            Self::Shim(part) => part,
         }
     }
 }

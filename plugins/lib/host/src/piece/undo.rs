@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::Kernel;
+use super::{Kernel, shared};
 use crate::netlink::Netlink;
 use crate::{Owner, Result, rules};
 
@@ -18,6 +18,10 @@ pub(super) enum Undo {
     SharedLink(String),
     /// Remove addresses from a link that others may have begun to use.
     SharedAddresses(u32, Vec<IpNetwork>),
+    /// Delete the links that attachments share and that nobody uses any more.
+    UnusedLinks,
+    /// Delete the host's routes to the attachment of that tag, and its shim if it was the last one's.
+    HostRoutes(u32),
     /// Delete the packet rules of an attachment; its addresses are these.
     Rules(Owner, Vec<IpAddr>),
 }
@@ -34,6 +38,8 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
                 nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
             }
             Undo::SharedAddresses(..) => Ok(()),
+            Undo::UnusedLinks => shared::sweep(&kernel.host, |_, _| false),
+            Undo::HostRoutes(tag) => shared::sweep(&kernel.host, |_, of| of == tag),
             Undo::Rules(owner, addresses) => {
                 kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))
             }

@@ -1,0 +1,113 @@
+//! Which link a network of macvlan or ipvlan is on, as its configuration says.
+
+use std::net::IpAddr;
+
+use cni::{Code, Error, Request};
+use host::piece::Place;
+use serde::Deserialize;
+
+/// The keys as they are written. `null` and absent are the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    master: Option<String>,
+    vlan: Option<i64>,
+    internal: Option<bool>,
+    link_in_container: Option<bool>,
+    host_access: Option<bool>,
+    host_addresses: Option<Vec<String>>,
+}
+
+/// The parent that is asked for, and whether the host is to be beside the containers on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// The network's name.
+    pub network: String,
+    /// The link's name, if it is said: of the parent, or of the one whose VLAN that is.
+    pub name: Option<String>,
+    /// The VLAN of that link which is the parent.
+    pub vlan: Option<u16>,
+    /// The parent is a wire of the network's own, which leads nowhere.
+    pub internal: bool,
+    /// Where the parent is.
+    pub place: Place,
+    /// `Some`: host and containers are to reach each other; the host has these addresses for it, or its own.
+    pub host_access: Option<Vec<IpAddr>>,
+}
+
+impl Master {
+    /// Reads and checks the keys.
+    ///
+    /// # Errors
+    /// Code 7 for a value that cannot be, or keys that contradict each other; 999 for one of another type.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let conf: Conf = request.config()?;
+        let invalid = |msg: String| Err(Error::new(Code::InvalidConfig, msg));
+        let internal = conf.internal.unwrap_or(false);
+        let in_container = conf.link_in_container.unwrap_or(false);
+        let host_access = conf.host_access.unwrap_or(false);
+        let addresses = conf.host_addresses.unwrap_or_default();
+        let name = conf.master.filter(|name| !name.is_empty());
+        for (these, text) in [
+            (
+                internal && name.is_some(),
+                "an internal network has no master: leave \"master\" or \"internal\" out",
+            ),
+            (
+                internal && conf.vlan.is_some(),
+                "an internal network has no VLAN: leave \"vlan\" or \"internal\" out",
+            ),
+            (internal && in_container, "linkInContainer is for a master: an internal network has none"),
+            (
+                in_container && conf.vlan.is_some(),
+                "a VLAN is made on links of the host: make it in the container first, and name it as \"master\"",
+            ),
+            (in_container && host_access, "hostAccess is for a master of the host, not of the container"),
+            (!host_access && !addresses.is_empty(), "hostAddresses needs hostAccess"),
+        ] {
+            if these {
+                return invalid(text.into());
+            }
+        }
+        let vlan = match conf.vlan {
+            None => None,
+            Some(id) => match u16::try_from(id).ok().filter(|id| VLAN_IDS.contains(id)) {
+                None => return invalid(invalid_vlan(id)),
+                id => id,
+            },
+        };
+        let addresses = addresses.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            network: request.network.clone(),
+            name,
+            vlan,
+            internal,
+            place: if in_container { Place::Sandbox } else { Place::Host },
+            host_access: host_access.then_some(addresses),
+        })
+    }
+
+    /// Whether the configuration names no link at all, so that it is the default route's, or the one of a plugin
+    /// before this one.
+    pub fn is_unsaid(&self) -> bool {
+        self.name.is_none() && !self.internal
+    }
+}
+
+/// IEEE 802.1Q, 9.6: 0 is no VLAN, 4095 is reserved.
+pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
+
+pub(crate) fn invalid_vlan(id: impl std::fmt::Display) -> String {
+    format!("invalid VLAN ID {id} (must be between 1 and 4094)")
+}
+
+fn address(text: &str) -> Result<IpAddr, Error> {
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
+    text.parse().ok().filter(usable).ok_or_else(|| {
+        let text: String = text.chars().take(64).collect();
+        let msg = format!(
+            "invalid address {text:?} in hostAddresses: expected a host's address without a prefix length"
+        );
+        Error::new(Code::InvalidConfig, msg)
+    })
+}

@@ -1,0 +1,76 @@
+//! 802.1Q links: one VLAN of another link as a link of its own.
+
+use super::attr::{Attrs, Malformed};
+use super::{Netlink, Stacked};
+use crate::Result;
+
+/// linux/if_link.h, attributes of a VLAN link.
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+
+/// linux/if_ether.h: the tag of IEEE 802.1Q (802.1ad has another).
+const ETH_P_8021Q: u16 = 0x8100;
+
+/// What a link is as a VLAN of its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanInfo {
+    /// 0 to 4095.
+    pub id: u16,
+    /// Whether the tag is that of IEEE 802.1Q.
+    pub dot1q: bool,
+}
+
+impl VlanInfo {
+    /// IFLA_INFO_DATA of a VLAN link; `None` when it does not say its number.
+    pub(super) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
+        let (mut id, mut dot1q) = (None, true);
+        for attr in attrs {
+            let attr = attr?;
+            match attr.kind {
+                IFLA_VLAN_ID => id = attr.payload.first_chunk().copied().map(u16::from_ne_bytes),
+                IFLA_VLAN_PROTOCOL => dot1q = attr.payload.starts_with(&ETH_P_8021Q.to_be_bytes()),
+                _ => {}
+            }
+        }
+        Ok(id.map(|id| Self { id, dot1q }))
+    }
+}
+
+impl Netlink {
+    /// Makes the link of 802.1Q VLAN `id` on `link.parent`, down.
+    ///
+    /// # Errors
+    /// `is_exists` when the name is taken, or the parent has a link of that VLAN; `is_not_supported` without
+    /// CONFIG_VLAN_8021Q, or when the parent cannot have VLANs; ERANGE for an `id` above 4094.
+    pub fn create_vlan(&self, link: &Stacked<'_>, id: u16) -> Result<()> {
+        let request = link.request("vlan", |attrs| attrs.bytes(IFLA_VLAN_ID, &id.to_ne_bytes()));
+        self.create_stacked("create VLAN link", link.name, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link_read;
+    use super::*;
+
+    const LINK: Stacked<'_> =
+        Stacked { name: "eth0.10", parent: 7, parent_netns_id: None, mac: None, mtu: None, group: 5 };
+
+    #[test]
+    fn what_is_asked_for_can_be_read() {
+        let request = LINK.request("vlan", |attrs| attrs.bytes(IFLA_VLAN_ID, &10u16.to_ne_bytes()));
+        let link = link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
+        assert_eq!((link.kind.as_deref(), link.peer_index, link.group), (Some("vlan"), Some(7), 5));
+        assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: true }));
+    }
+
+    #[test]
+    fn the_other_tag_is_told_apart() {
+        let request = LINK.request("vlan", |attrs| {
+            attrs.bytes(IFLA_VLAN_ID, &10u16.to_ne_bytes());
+            attrs.bytes(IFLA_VLAN_PROTOCOL, &0x88a8u16.to_be_bytes());
+        });
+        let link = link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
+        assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: false }));
+    }
+}

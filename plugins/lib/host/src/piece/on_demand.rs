@@ -1,0 +1,139 @@
+//! A parent that is made for those who are on it: a VLAN of a link of the host, or a wire that leads nowhere.
+
+use std::io;
+
+use super::shared::{GROUP, is_ours};
+use super::{Drift, Kernel, Place, sysctl};
+use crate::netlink::{Link, LinkChange, Netlink, Stacked};
+use crate::owner::part;
+use crate::{Error, Mac, Result};
+
+/// A parent that is made with the first attachment on it and taken away with the last one: see [`super::ChildLink`]
+/// and [`super::release`]. It is the host's. A link of that name which we did not make is used as it is, and stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDemand {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: OnDemandKind,
+}
+
+/// What an [`OnDemand`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnDemandKind {
+    /// An 802.1Q VLAN.
+    Vlan {
+        /// The link whose VLAN it is; it must be up.
+        base: String,
+        /// 1 to 4094.
+        id: u16,
+    },
+    /// A dummy link: what is on it reaches nothing else.
+    Internal {
+        /// The network that it is the wire of.
+        network: String,
+        /// Its Ethernet address.
+        mac: Mac,
+    },
+}
+
+impl OnDemand {
+    /// Makes it if need be, and sees to it that it is up. Under the lock of shared links.
+    pub(super) fn ensure(&self, kernel: &Kernel) -> Result<()> {
+        let host = &kernel.host;
+        let link = match host.link_by_name(&self.name)? {
+            Some(link) => link,
+            None => {
+                self.create(kernel)?;
+                kernel.link(Place::Host, &self.name)?
+            }
+        };
+        if let Some(have) = self.otherwise(host, &link)? {
+            let source = io::Error::from_raw_os_error(libc::EEXIST);
+            let message = Some(format!("it is {have}, not {}", self.text()));
+            return Err(Error::Kernel { op: "use", object: self.name.clone(), message, source });
+        }
+        if link.up() || !is_ours(&link) {
+            return Ok(());
+        }
+        // It is the containers' wire. The host takes no part in it, least of all with addresses that a router there
+        // would have it make up. (A host without IPv6 has no such parameter.)
+        sysctl::best_effort(&format!("net/ipv6/conf/{}/disable_ipv6", self.name), "1");
+        let alias = self.alias();
+        host.set_link(
+            link.index,
+            &LinkChange { up: Some(true), alias: Some(&alias), ..LinkChange::default() },
+        )
+    }
+
+    fn create(&self, kernel: &Kernel) -> Result<()> {
+        match &self.kind {
+            OnDemandKind::Vlan { base, id } => {
+                let parent = kernel.link(Place::Host, base)?.index;
+                let link = Stacked {
+                    name: &self.name,
+                    parent,
+                    parent_netns_id: None,
+                    mac: None,
+                    mtu: None,
+                    group: GROUP,
+                };
+                kernel.host.create_vlan(&link, *id)
+            }
+            OnDemandKind::Internal { mac, .. } => kernel.host.create_dummy(&self.name, *mac, GROUP),
+        }
+    }
+
+    /// Tells people what it is for.
+    fn alias(&self) -> String {
+        match &self.kind {
+            OnDemandKind::Vlan { .. } => "moor:parent".into(),
+            OnDemandKind::Internal { network, .. } => format!("moor:internal:{}", part(network)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match &self.kind {
+            OnDemandKind::Vlan { base, id } => format!("VLAN {id} of {base}"),
+            OnDemandKind::Internal { network, .. } => format!("the wire of network {network}"),
+        }
+    }
+
+    /// What the link is, if it is something else.
+    fn otherwise(&self, host: &Netlink, link: &Link) -> Result<Option<String>> {
+        let right = match &self.kind {
+            OnDemandKind::Vlan { base, id } => {
+                let vlan = link.vlan.filter(|vlan| vlan.dot1q).map(|vlan| vlan.id);
+                let of = host.link_by_index(link.peer_index.unwrap_or(0))?;
+                vlan == Some(*id) && of.is_some_and(|of| of.name == *base)
+            }
+            // One without an alias is of an ADD that was killed before it could give it one.
+            OnDemandKind::Internal { .. } => {
+                is_ours(link) && link.alias.as_ref().is_none_or(|alias| *alias == self.alias())
+            }
+        };
+        if right {
+            return Ok(None);
+        }
+        let of = host.link_by_index(link.peer_index.unwrap_or(0))?.map(|of| of.name);
+        Ok(Some(match (link.vlan, of, &link.alias) {
+            (Some(vlan), Some(of), _) => format!("VLAN {} of {of}", vlan.id),
+            (_, _, Some(alias)) => format!("{alias:?}"),
+            _ => link.kind.as_deref().map_or("a device".into(), |kind| format!("a link of kind {kind}")),
+        }))
+    }
+
+    /// The differences of the link of that name.
+    pub(super) fn drifts(&self, kernel: &Kernel, link: &Link) -> Result<Vec<Drift>> {
+        let name = &self.name;
+        let otherwise = self.otherwise(&kernel.host, link)?;
+        let mut drifts: Vec<Drift> = otherwise
+            .map(|have| Drift::new(format!("master {name}"), self.text(), have))
+            .into_iter()
+            .collect();
+        if !link.up() {
+            drifts.push(Drift::new(format!("state of {name}"), "up", "down"));
+        }
+        Ok(drifts)
+    }
+}

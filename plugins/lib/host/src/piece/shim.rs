@@ -1,0 +1,226 @@
+//! The host's own link beside the containers' on their parent: macvlan and ipvlan links do not reach the link that they
+//! are on, but they reach each other.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use super::shared::{self, GROUP, is_ours};
+use super::{ChildKind, Drift, Kernel, Part, Place, Undo, sysctl};
+use crate::netlink::{Link, LinkChange, Macvlan, Netlink, NewAddress, Route, Stacked};
+use crate::owner::part;
+use crate::{Error, Mac, Result};
+
+/// Who put a route there (rtm_protocol, linux/rtnetlink.h): a number that nobody else is known to use.
+const ROUTE_PROTOCOL: u8 = 109;
+
+/// RT_SCOPE_LINK (linux/rtnetlink.h).
+const SCOPE_LINK: u8 = 253;
+
+/// The host's link beside those of one network's containers, made with the first attachment and taken away with the
+/// last one, and the host's routes to one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shim {
+    /// Its name: [`super::shared_name`] of network and parent.
+    pub name: String,
+    /// The network's name.
+    pub network: String,
+    /// Name of the parent, a link of the host.
+    pub parent: String,
+    /// What it is.
+    pub kind: ChildKind,
+    /// A macvlan's Ethernet address.
+    pub mac: Option<Mac>,
+    /// Its link-local address, by which the containers reach the host's IPv6 addresses; `None`: they need none.
+    pub link_local: Option<Ipv6Addr>,
+    /// Addresses of the host's that are on this link alone.
+    pub addresses: Vec<IpAddr>,
+    /// The routes to the attachment.
+    pub routes: Vec<HostRoute>,
+    /// [`crate::Owner::tag`] of the attachment: the metric of its routes, by which they are found again.
+    pub tag: u32,
+}
+
+/// A route of the host's to a container's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRoute {
+    /// The container's address.
+    pub to: IpAddr,
+    /// The host's address that the container can answer to.
+    pub source: IpAddr,
+}
+
+/// The alias of a network's shims.
+pub(super) fn alias(network: &str) -> String {
+    format!("moor:shim:{}", part(network))
+}
+
+/// Whether a link of ours is a shim, not a parent.
+pub(super) fn is_one(link: &Link) -> bool {
+    matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+}
+
+/// Deletes the routes whose tags are gone, and the shim if it has none left.
+pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) -> Result<()> {
+    let mut left = false;
+    for route in routes(host, shim.index)? {
+        if !is_gone(route.priority.unwrap_or(0)) {
+            left = true;
+            continue;
+        }
+        match host.delete_route(&route) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+    }
+    if left { Ok(()) } else { shared::delete(host, shim.index) }
+}
+
+fn routes(host: &Netlink, index: u32) -> Result<Vec<Route>> {
+    let mut routes = host.routes(Some(index), Some(Route::MAIN_TABLE))?;
+    routes.retain(|route| route.protocol == ROUTE_PROTOCOL);
+    Ok(routes)
+}
+
+impl Shim {
+    fn ensure(&self, kernel: &Kernel) -> Result<Link> {
+        let host = &kernel.host;
+        let link = match host.link_by_name(&self.name)? {
+            Some(link) => link,
+            None => {
+                self.create(kernel)?;
+                kernel.link(Place::Host, &self.name)?
+            }
+        };
+        if !is_ours(&link) || link.kind.as_deref() != Some(self.kind.driver()) {
+            let source = io::Error::from_raw_os_error(libc::EEXIST);
+            let message = Some(format!("it is no {} link of ours", self.kind.driver()));
+            return Err(Error::Kernel { op: "use", object: self.name.clone(), message, source });
+        }
+        // Also what another ADD made, which may have been killed in the middle of it.
+        if !link.up() {
+            self.prepare();
+        }
+        let have = host.addresses(Some(link.index))?;
+        for net in self.nets().filter(|net| have.iter().all(|address| address.net != *net)) {
+            host.add_address(&NewAddress { index: link.index, net, nodad: true })?;
+        }
+        if !link.up() {
+            let alias = alias(&self.network);
+            let change = LinkChange { up: Some(true), alias: Some(&alias), ..LinkChange::default() };
+            host.set_link(link.index, &change)?;
+        }
+        Ok(link)
+    }
+
+    fn create(&self, kernel: &Kernel) -> Result<()> {
+        let parent = kernel.link(Place::Host, &self.parent)?.index;
+        let link = Stacked {
+            name: &self.name,
+            parent,
+            parent_netns_id: None,
+            mac: self.mac,
+            mtu: None,
+            group: GROUP,
+        };
+        match &self.kind {
+            ChildKind::Macvlan { mode, .. } => {
+                kernel.host.create_macvlan(&link, &Macvlan { mode: *mode, bc_queue_len: None, sources: &[] })
+            }
+            ChildKind::Ipvlan(ipvlan) => kernel.host.create_ipvlan(&link, *ipvlan),
+        }
+    }
+
+    /// The parameters of a link that is not up yet.
+    fn prepare(&self) {
+        let ipv6 = if self.link_local.is_some() || self.nets().any(|net| net.is_ipv6()) { "0" } else { "1" };
+        for (key, value) in [
+            // It answers for the host's addresses, but only to those whom the host would answer by it: the
+            // containers. To others on the wire the host is where it always was.
+            ("ipv4/conf/{}/arp_filter", "1"),
+            ("ipv6/conf/{}/disable_ipv6", ipv6),
+            // No addresses but ours (IN6_ADDR_GEN_MODE_NONE), and these are nobody else's.
+            ("ipv6/conf/{}/addr_gen_mode", "1"),
+            ("ipv6/conf/{}/accept_ra", "0"),
+            ("ipv6/conf/{}/accept_dad", "0"),
+        ] {
+            sysctl::best_effort(&format!("net/{}", key.replace("{}", &self.name)), value);
+        }
+    }
+
+    /// The link's addresses with their prefix lengths: the host's own lead nowhere else.
+    fn nets(&self) -> impl Iterator<Item = IpNetwork> {
+        let host = self.addresses.iter().map(|ip| IpNetwork::from(*ip));
+        let link_local = self.link_local.and_then(|ip| IpNetwork::new(ip.into(), 64).ok());
+        host.chain(link_local)
+    }
+
+    fn route(&self, index: u32, route: &HostRoute) -> Route {
+        Route {
+            index: Some(index),
+            source: Some(route.source),
+            priority: Some(self.tag),
+            scope: if route.to.is_ipv4() { SCOPE_LINK } else { 0 },
+            protocol: ROUTE_PROTOCOL,
+            ..Route::new(IpNetwork::from(route.to))
+        }
+    }
+}
+
+impl Part for Shim {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let failed = |error: Error| error.within("failed to give the host access".into());
+        // Until it has a route, nobody may take a shim away that looks unused.
+        let _lock = shared::lock().map_err(failed)?;
+        undo.push(Undo::HostRoutes(self.tag));
+        let link = self.ensure(kernel).map_err(failed)?;
+        for route in &self.routes {
+            // Whoever had the address before may have had another Ethernet address.
+            let _ = kernel.host.delete_neighbour(link.index, route.to);
+            match kernel.host.add_route(&self.route(link.index, route), true) {
+                Err(error) if !error.is_exists() => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let name = &self.name;
+        let Some(link) = kernel.host.link_by_name(name)? else {
+            return Ok(vec![Drift::new(format!("the host's interface {name}"), "present", "missing")]);
+        };
+        let mut drifts = Vec::new();
+        let parent = kernel.host.link_by_name(&self.parent)?.map(|parent| parent.index);
+        if link.kind.as_deref() != Some(self.kind.driver()) || link.peer_index != parent {
+            let expected = format!("{} on {}", self.kind.driver(), self.parent);
+            drifts.push(Drift::new(format!("the host's interface {name}"), expected, "something else"));
+        }
+        if !link.up() {
+            drifts.push(Drift::new(format!("state of {name}"), "up", "down"));
+        }
+        let have = kernel.host.addresses(Some(link.index))?;
+        let missing = self.nets().filter(|net| have.iter().all(|address| address.net != *net));
+        drifts.extend(missing.map(|net| Drift::new(format!("address of {name}"), net, "missing")));
+        let have = routes(&kernel.host, link.index)?;
+        for route in &self.routes {
+            let wanted = self.route(link.index, route);
+            let same = |have: &&Route| have.dst == wanted.dst && have.priority == wanted.priority;
+            let what = || format!("the host's route to {}", route.to);
+            match have.iter().find(same) {
+                None => drifts.push(Drift::new(what(), format!("from {}", route.source), "missing")),
+                Some(have) if have.source != wanted.source => {
+                    let actual = have.source.map_or("no address".into(), |source| source.to_string());
+                    drifts.push(Drift::new(
+                        what(),
+                        format!("from {}", route.source),
+                        format!("from {actual}"),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(drifts)
+    }
+}
