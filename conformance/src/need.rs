@@ -15,6 +15,8 @@ pub enum Need {
     BrNetfilter,
     /// CONFIG_BRIDGE_VLAN_FILTERING.
     BridgeVlanFiltering,
+    /// CONFIG_DUMMY.
+    Dummy,
     /// CONFIG_IPVLAN.
     Ipvlan,
     /// The reference's plugins, in `--reference`.
@@ -27,9 +29,10 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 6] = [
+    pub const ALL: [Need; 7] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
+        Need::Dummy,
         Need::Ipvlan,
         Need::Reference,
         Need::Strace,
@@ -41,6 +44,7 @@ impl Need {
         match self {
             Need::BrNetfilter => "br_netfilter",
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
+            Need::Dummy => "dummy links",
             Need::Ipvlan => "ipvlan",
             Need::Reference => "reference plugins",
             Need::Strace => "strace",
@@ -50,7 +54,7 @@ impl Need {
 
     /// Whether another kernel has it: then the virtual machine may.
     pub fn of_kernel(self) -> bool {
-        matches!(self, Need::BridgeVlanFiltering | Need::Ipvlan | Need::VlanLinks)
+        matches!(self, Need::BridgeVlanFiltering | Need::Dummy | Need::Ipvlan | Need::VlanLinks)
     }
 
     /// Tries it. The error says what is missing.
@@ -70,6 +74,9 @@ impl Need {
                  link add link probe0 name probe0.7 type vlan id 7",
             )
             .context("this kernel lacks CONFIG_VLAN_8021Q"),
+            Need::Dummy => {
+                ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
+            }
             Need::Ipvlan => {
                 ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
                 ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", "ipvlan"])

@@ -1,8 +1,8 @@
 //! What the cases of macvlan and ipvlan share: a wire with somebody at its far end, and who reaches whom on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::room::Room;
@@ -32,6 +32,62 @@ pub fn lan(plugin: &str, keys: &Value) -> Value {
 /// The two addresses that the nth container of [`lan`] gets.
 pub fn addresses(nth: usize) -> [String; 2] {
     [format!("198.51.100.{}", 10 + nth), format!("2001:db8:ff::{:x}", 16 + nth)]
+}
+
+/// The same on VLAN `vlan` of the keys, or 10, where [`vlan_outside`] is the gateway.
+pub fn vlan_lan(plugin: &str, keys: &Value) -> Value {
+    let vlan = keys["vlan"].as_u64().unwrap_or(10);
+    let [v4, v6] = vlan_gateway(vlan);
+    let ipam = json!({
+        "type": "host-local",
+        "ranges": [
+            [{"subnet": format!("10.10.{vlan}.0/24"), "rangeStart": format!("10.10.{vlan}.10"), "gateway": v4}],
+            [{"subnet": format!("fd00:{vlan}::/64"), "rangeStart": format!("fd00:{vlan}::10"), "gateway": v6}],
+        ],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    });
+    super::with(&lan(plugin, &json!({"ipam": ipam})), keys.clone())
+}
+
+/// The outside's addresses in a VLAN.
+pub fn vlan_gateway(vlan: u64) -> [String; 2] {
+    [format!("10.10.{vlan}.2"), format!("fd00:{vlan}::2")]
+}
+
+/// The outside with the VLANs 10 and 20 on its end of the wire.
+pub fn vlan_outside(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    for vlan in [10, 20] {
+        let [v4, v6] = vlan_gateway(vlan);
+        ip::script(
+            Some("outside"),
+            &format!(
+                "link add link eth0 name eth0.{vlan} type vlan id {vlan}
+                 addr add {v4}/24 dev eth0.{vlan}
+                 -6 addr add {v6}/64 dev eth0.{vlan} nodad
+                 link set eth0.{vlan} up"
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+/// The addresses of a result, IPv4 first, without their prefix lengths.
+pub fn addresses_of(result: &Value) -> Result<[String; 2]> {
+    let address = |nth: usize| {
+        let text = result["ips"][nth]["address"].as_str().and_then(|text| text.split_once('/'));
+        text.map(|(address, _)| address.to_owned()).with_context(|| format!("no address {nth} in {result}"))
+    };
+    Ok([address(0)?, address(1)?])
+}
+
+/// Waits until something holds that the kernel does in its own time.
+pub fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + socket::PATIENCE;
+    while !holds()? {
+        ensure!(Instant::now() < deadline, "after {:?} not yet: {what}", socket::PATIENCE);
+    }
+    Ok(())
 }
 
 /// ADD that must succeed, in a new container.

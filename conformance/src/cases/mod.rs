@@ -12,6 +12,7 @@ mod conflict;
 pub mod conflists;
 mod delegation;
 mod env;
+mod host_access;
 mod host_local;
 mod host_local_requests;
 mod host_local_store;
@@ -23,6 +24,7 @@ mod macspoof;
 mod macvlan;
 mod macvlan_keys;
 mod masquerade;
+mod parents;
 mod portmap;
 mod portmap_life;
 mod protocol;
@@ -62,6 +64,8 @@ pub fn all() -> Vec<Case> {
         ipvlan::CASES,
         macvlan::CASES,
         macvlan_keys::CASES,
+        parents::CASES,
+        host_access::CASES,
         conflict::CASES,
         conflists::CASES,
         bench::CASES,

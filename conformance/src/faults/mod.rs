@@ -1,6 +1,7 @@
 //! `conformance faults`: a SIGKILL and an error at every system call that changes something.
 
 pub mod point;
+pub mod steps;
 pub mod trial;
 
 use std::io::Write;

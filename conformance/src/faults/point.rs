@@ -1,11 +1,22 @@
 //! The points at which a plugin can be hit: its system calls that change something.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What strace watches. A leading `?` lets strace skip what this architecture does not have.
-pub const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,\
+const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,\
     renameat,renameat2,?rename,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,ftruncate,fallocate,fchmod,fchmodat,?chmod,fchown,\
     utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
+
+/// The words before a command by which strace logs its points to a file, and does what `inject` says at one of them
+/// (`strace -e inject=`). A process that the command starts is left alone once it runs another program.
+pub fn strace(log: &Path, inject: Option<String>) -> Vec<String> {
+    let mut words: Vec<String> =
+        ["strace", "-f", "-b", "execve", "-qq", "-s", "0", "-e", WATCHED].map(str::to_owned).into();
+    words.extend(inject.into_iter().flat_map(|inject| ["-e".to_owned(), inject]));
+    words.extend(["-o".to_owned(), log.display().to_string()]);
+    words
+}
 
 /// One call of one system call, counted as strace's `when=` counts: per process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

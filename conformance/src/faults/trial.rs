@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::point::{Point, WATCHED, points};
+use super::point::{Point, points, strace};
 use crate::cases::lan::lan;
 use crate::cases::{USUAL, bridge, host_local, with};
 use crate::fake::Fake;
@@ -124,10 +124,7 @@ impl<'r> Trial<'r> {
 
     /// The target's verb with its victim under strace.
     fn hit(&self, inject: Option<String>) -> Result<Answer> {
-        let mut words: Vec<String> =
-            ["strace", "-f", "-b", "execve", "-qq", "-s", "0", "-e", WATCHED].map(str::to_owned).into();
-        words.extend(inject.into_iter().flat_map(|inject| ["-e".to_owned(), inject]));
-        words.extend(["-o".to_owned(), self.log.display().to_string()]);
+        let words = strace(&self.log, inject);
         if !self.target.delegate {
             return self.call(self.target.verb).under(&words).run();
         }

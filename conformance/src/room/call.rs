@@ -267,7 +267,8 @@ impl Answer {
             .with_context(|| format!("standard output is not one JSON document: {}", self.summary()))
     }
 
-    fn summary(&self) -> String {
+    /// How it ended and what it printed, on a few lines.
+    pub fn summary(&self) -> String {
         let end = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
