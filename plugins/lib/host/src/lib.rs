@@ -13,6 +13,7 @@ mod netns;
 pub mod nft;
 mod owner;
 pub mod piece;
+pub mod process;
 pub mod rules;
 mod sys;
 pub mod sysctl;

@@ -90,6 +90,20 @@ impl NetNs {
             .map_err(|error| Error::new("get network namespace of", "a netlink socket", error))
     }
 
+    /// A name for the namespace of a socket, for what is kept beside it: nothing else on this machine has the same
+    /// until the next boot, or (before Linux 5.14) as long as the namespace lives.
+    ///
+    /// # Errors
+    /// The kernel is that old, and `/proc` is not mounted.
+    pub fn name_of_socket(socket: BorrowedFd<'_>) -> crate::Result<String> {
+        if let Ok(cookie) = sys::netns_cookie(socket) {
+            return Ok(cookie.to_string());
+        }
+        let inode = Self::current()?.file.metadata().map(|meta| meta.ino());
+        let inode = inode.map_err(|error| Error::new("look at", "network namespace", error))?;
+        Ok(format!("inode-{inode}"))
+    }
+
     /// Whether both are one namespace.
     ///
     /// # Errors

@@ -61,3 +61,39 @@ pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// The number of the network namespace that a socket belongs to, never used again until the next boot
+/// (SO_NETNS_COOKIE, Linux 5.14; ENOPROTOOPT before).
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
+    // SAFETY: the socket is open for the lifetime of the borrow; value and length point to locals that live across
+    // the call, and the length is that of the value, which may hold any bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    check(result).map(|_| cookie)
+}
+
+/// linux/close_range.h (Linux 5.11).
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+
+/// Has the next program of this process begin without the descriptors from `first` on; EINVAL before Linux 5.11.
+pub(crate) fn close_at_exec(first: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only, and closes nothing in this program.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    check(result).map(drop)
+}
+
+/// The same of one descriptor.
+pub(crate) fn close_one_at_exec(fd: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only; of one that is no descriptor, the kernel says EBADF.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    check(result).map(drop)
+}

@@ -11,6 +11,7 @@ mod attachment;
 mod masquerade;
 pub mod published;
 mod reference;
+pub mod resolver;
 mod spoof;
 
 use crate::nft::{Base, Batch, Chain, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
