@@ -2,8 +2,12 @@
 //! One call per block; every function here is safe to call with any arguments.
 #![allow(unsafe_code)]
 
+mod serving;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+pub(crate) use serving::*;
 
 /// linux/sockios.h: the network namespace of a socket.
 const SIOCGSKNS: libc::Ioctl = 0x894C;
@@ -13,10 +17,10 @@ fn check(result: impl Into<i64>) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Fills six bytes from the kernel's random generator. Never blocks, not even early at boot (GRND_INSECURE,
+/// `N` bytes (up to 256) of the kernel's random generator. Never blocks, not even early at boot (GRND_INSECURE,
 /// Linux 5.6): addresses need to differ, not to be secret.
-pub(crate) fn random() -> io::Result<[u8; 6]> {
-    let mut bytes = [0; 6];
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     // SAFETY: the pointer and length are those of `bytes`, which lives across the call and may hold any bytes.
     let result = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_INSECURE) };
     // The kernel gives requests of up to 256 bytes whole.

@@ -1,0 +1,167 @@
+//! What a server needs: datagrams by the batch, descriptors in packets, fewer capabilities.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::{io, mem, ptr};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+use super::check;
+
+/// Datagrams that one call moves at most.
+pub(crate) const BATCH: usize = 32;
+
+/// A socket address as the kernel writes it (`struct sockaddr_in`, `struct sockaddr_in6`).
+pub(crate) type RawAddress = [u32; 8];
+/// Room for the control messages of a datagram.
+pub(crate) type RawControl = [u64; 8];
+
+/// What there is about a datagram besides its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) length: usize,
+    pub(crate) truncated: bool,
+    pub(crate) control: usize,
+}
+
+/// Receives up to [`BATCH`] datagrams that are there already, each into its `size` bytes of `data`; neither std nor nix
+/// does so without allocating for each.
+pub(crate) fn receive_many(
+    socket: BorrowedFd<'_>,
+    data: &mut [u8],
+    size: usize,
+    peers: &mut [RawAddress; BATCH],
+    controls: &mut [RawControl; BATCH],
+    heads: &mut [Head; BATCH],
+) -> io::Result<usize> {
+    let mut slots = [const { mem::MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+    let mut messages = [const { mem::MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH];
+    let mut count = 0;
+    let each = data.chunks_exact_mut(size.max(1)).zip(peers).zip(controls.iter_mut());
+    for (((data, peer), control), (slot, message)) in each.zip(slots.iter_mut().zip(&mut messages)) {
+        let slot = slot.write(libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() });
+        // SAFETY: all fields are numbers and pointers, for which zeroes are values.
+        let message = unsafe { message.assume_init_mut() };
+        message.msg_hdr.msg_name = peer.as_mut_ptr().cast();
+        message.msg_hdr.msg_namelen = socklen(mem::size_of::<RawAddress>());
+        message.msg_hdr.msg_iov = slot;
+        message.msg_hdr.msg_iovlen = 1;
+        message.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        message.msg_hdr.msg_controllen = mem::size_of::<RawControl>() as _;
+        count += 1;
+    }
+    let first: *mut libc::mmsghdr = messages.as_mut_ptr().cast();
+    // SAFETY: the first `count` messages are initialised; each points at an address, a control buffer, and an iovec that
+    // points at a piece of `data`, all exclusively borrowed or owned here until after the call, with their true lengths.
+    let result =
+        unsafe { libc::recvmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT, ptr::null_mut()) };
+    let received = usize::try_from(check(result)?).unwrap_or(0);
+    for (head, message) in heads.iter_mut().zip(&messages).take(received) {
+        // SAFETY: as above, and the kernel wrote numbers and pointers.
+        let message = unsafe { message.assume_init_ref() };
+        head.length = usize::try_from(message.msg_len).unwrap_or(0).min(size);
+        head.truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        // As many bytes as the room has, or fewer; the type differs between C libraries.
+        head.control = (message.msg_hdr.msg_controllen as usize).min(mem::size_of::<RawControl>());
+    }
+    Ok(received)
+}
+
+/// Sends datagrams, up to [`BATCH`]: the nth has `lengths[n]` bytes at n times `size` of `data`, and goes to `peers[n]`.
+/// Gives how many were sent; an error is that of the first one.
+pub(crate) fn send_many(
+    socket: BorrowedFd<'_>,
+    data: &[u8],
+    size: usize,
+    lengths: &[usize],
+    peers: &[RawAddress],
+) -> io::Result<usize> {
+    let mut slots = [const { mem::MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+    let mut messages = [const { mem::MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH];
+    let mut count = 0;
+    let each = data.chunks_exact(size.max(1)).zip(lengths).zip(peers);
+    for (((data, length), peer), (slot, message)) in each.zip(slots.iter_mut().zip(&mut messages)) {
+        let length = data.len().min(*length);
+        let slot = slot.write(libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: length });
+        // SAFETY: all fields are numbers and pointers, for which zeroes are values.
+        let message = unsafe { message.assume_init_mut() };
+        message.msg_hdr.msg_name = peer.as_ptr().cast_mut().cast();
+        message.msg_hdr.msg_namelen = socklen(mem::size_of::<libc::sockaddr_in6>());
+        message.msg_hdr.msg_iov = slot;
+        message.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    let first: *mut libc::mmsghdr = messages.as_mut_ptr().cast();
+    // SAFETY: the first `count` messages are initialised; each points at an address and at an iovec that points at a
+    // piece of `data`, all alive until after the call, with lengths within theirs; the kernel only reads them.
+    let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT) };
+    Ok(usize::try_from(check(result)?).unwrap_or(0))
+}
+
+fn socklen(length: usize) -> libc::socklen_t {
+    libc::socklen_t::try_from(length).unwrap_or(0)
+}
+
+/// Reads a socket option of whatever shape; gives its length. nix has no option of variable length.
+pub(crate) fn socket_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+    value: &mut [u64],
+) -> io::Result<usize> {
+    let mut length = socklen(mem::size_of_val(value));
+    // SAFETY: the pointer and length are those of `value`, whose bytes may have any value.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length)
+    };
+    check(result).map(|_| usize::try_from(length).unwrap_or(0).min(mem::size_of_val(value)))
+}
+
+/// Takes over descriptors that the kernel has just put into this process, out of a control message (SCM_RIGHTS).
+fn adopt(numbers: &[RawFd]) -> Vec<OwnedFd> {
+    numbers
+        .iter()
+        .map(|number| {
+            // SAFETY: called with numbers of a control message alone, once: nothing else knows these descriptors.
+            unsafe { OwnedFd::from_raw_fd(*number) }
+        })
+        .collect()
+}
+
+/// Receives a packet, and the descriptors that come with it. nix gives these as bare numbers, to be owned here.
+pub(crate) fn receive_with_descriptors(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> nix::Result<(usize, bool, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 253]);
+    let mut slices = [io::IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            descriptors.append(&mut adopt(&numbers));
+        }
+    }
+    let whole = !message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+    Ok((message.bytes, whole, descriptors))
+}
+
+/// linux/capability.h: 64 bits of capabilities, in two words.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Gives up all capabilities but those of the mask, which are kept if held: permitted and effective ones, and none to
+/// inherit. Neither libc nor nix has this call.
+pub(crate) fn keep_capabilities(mask: u64) -> io::Result<()> {
+    let header = [CAPABILITY_VERSION_3, 0];
+    let mut words = [0u32; 6];
+    // SAFETY: the header is the struct of two words that this call wants, and version 3 writes two structs of three words.
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), words.as_mut_ptr()) };
+    check(result)?;
+    let [_, permitted_low, _, _, permitted_high, _] = words;
+    let low = permitted_low & u32::try_from(mask & 0xffff_ffff).unwrap_or(0);
+    let high = permitted_high & u32::try_from(mask >> 32).unwrap_or(0);
+    let words = [low, low, 0, high, high, 0];
+    // SAFETY: as above, and this call only reads.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), words.as_ptr()) };
+    check(result).map(|_| ())
+}
