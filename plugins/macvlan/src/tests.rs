@@ -109,6 +109,7 @@ fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
         link_local: Some("fe80::4".parse().unwrap()),
         addresses: vec!["10.9.0.2".parse().unwrap()],
         routes: vec![route("10.1.2.3", "10.9.0.2"), route("fd00:1::3", "fd00:1::1")],
+        neighbour: None,
         tag: owner.tag(),
     };
     let plan = child::plan(&child, &owner, &parent, &result, &own, Some(shim));

@@ -31,7 +31,8 @@ pub fn shim(
         routes.push(HostRoute { to: net.ip(), source });
     }
     let borrowed = |route: &HostRoute| route.source.is_ipv4() && !given.contains(&route.source);
-    if is_l2_ipvlan(&child.kind) && routes.iter().any(borrowed) {
+    let by_parent = is_l2_ipvlan(&child.kind) && routes.iter().any(borrowed);
+    if by_parent {
         refuse_strict_filter(&parent.name)?;
     }
     let name = shared_name('h', &format!("{}/{}", owner.network, parent.name));
@@ -46,6 +47,8 @@ pub fn shim(
         parent: parent.name.clone(),
         kind: child.kind.clone(),
         addresses: given.clone(),
+        // All links on it have its Ethernet address.
+        neighbour: parent.mac.filter(|_| by_parent),
         routes,
         tag: owner.tag(),
     }))

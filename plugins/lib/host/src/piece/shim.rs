@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::shared::{self, GROUP, is_ours};
 use super::{ChildKind, Drift, Kernel, Part, Place, Undo, sysctl};
-use crate::netlink::{Link, LinkChange, Macvlan, Netlink, NewAddress, Route, Stacked};
+use crate::netlink::{Link, LinkChange, Macvlan, NeighbourState, Netlink, NewAddress, Route, Stacked};
 use crate::owner::part;
 use crate::{Error, Mac, Result};
 
@@ -38,6 +38,9 @@ pub struct Shim {
     pub addresses: Vec<IpAddr>,
     /// The routes to the attachment.
     pub routes: Vec<HostRoute>,
+    /// The containers' Ethernet address, if the host would not hear them answer when it asks for it: what they send to
+    /// an IPv4 address of the parent's goes to the parent.
+    pub neighbour: Option<Mac>,
     /// [`crate::Owner::tag`] of the attachment: the metric of its routes, by which they are found again.
     pub tag: u32,
 }
@@ -69,6 +72,8 @@ pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) 
             left = true;
             continue;
         }
+        // First what is found by the route.
+        let _ = host.delete_neighbour(shim.index, route.dst.ip());
         match host.delete_route(&route) {
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
@@ -134,12 +139,11 @@ impl Shim {
 
     /// The parameters of a link that is not up yet.
     fn prepare(&self) {
-        let ipv6 = if self.link_local.is_some() || self.nets().any(|net| net.is_ipv6()) { "0" } else { "1" };
         for (key, value) in [
             // It answers for the host's addresses, but only to those whom the host would answer by it: the
             // containers. To others on the wire the host is where it always was.
             ("ipv4/conf/{}/arp_filter", "1"),
-            ("ipv6/conf/{}/disable_ipv6", ipv6),
+            ("ipv6/conf/{}/disable_ipv6", "0"),
             // No addresses but ours (IN6_ADDR_GEN_MODE_NONE), and these are nobody else's.
             ("ipv6/conf/{}/addr_gen_mode", "1"),
             ("ipv6/conf/{}/accept_ra", "0"),
@@ -178,6 +182,11 @@ impl Part for Shim {
         for route in &self.routes {
             // Whoever had the address before may have had another Ethernet address.
             let _ = kernel.host.delete_neighbour(link.index, route.to);
+            let unheard = route.to.is_ipv4() && !self.addresses.contains(&route.source);
+            if let Some(mac) = self.neighbour.filter(|_| unheard) {
+                let state = NeighbourState::Permanent;
+                kernel.host.set_neighbour(link.index, route.to, mac, state).map_err(failed)?;
+            }
             match kernel.host.add_route(&self.route(link.index, route), true) {
                 Err(error) if !error.is_exists() => return Err(failed(error)),
                 _ => {}
