@@ -59,9 +59,9 @@ pub fn run(grounds: &Grounds, other: &Path) -> Result<bool> {
     ensure!(other.is_dir(), "{} is no directory", other.display());
     let suites = [grounds.clone(), Grounds { suite: other.canonicalize()?, ..grounds.clone() }];
     let mut lists = conflists::load(&grounds.net_d)?;
-    if let [(_, why)] = grounds.lacking(&[Need::Ipvlan]).as_slice() {
-        println!("Conflists with ipvlan are not compared: {why}");
-        lists.retain(|(_, list)| !conflists::needs_ipvlan(list));
+    for (need, why) in grounds.lacking(&[Need::Dummy, Need::Ipvlan, Need::VlanLinks]) {
+        println!("Conflists that need {} are not compared: {why}", need.name());
+        lists.retain(|(_, list)| !conflists::needs(list).contains(&need));
     }
     let files = lists.iter().map(|(file, _)| file.as_str());
     let requests: Vec<_> = files.flat_map(|file| VERSIONS.map(|version| (file, version))).collect();

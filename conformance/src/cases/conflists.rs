@@ -14,21 +14,34 @@ use crate::room::{Room, shown};
 
 pub const CASES: &[Case] = &[
     Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {
-        every_file(room, |list| !needs_ipvlan(list))
+        every_file(room, |needs| needs.is_empty())
     }),
     Case::new("conflists/every_file_with_ipvlan_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {
-        every_file(room, needs_ipvlan)
+        every_file(room, |needs| needs == [Need::Ipvlan])
     })
     .needs(&[Need::Ipvlan]),
+    Case::new(
+        "conflists/every_file_with_a_parent_on_demand_loads_and_runs",
+        &["C-040", "C-042", "C-122"],
+        |room| every_file(room, |needs| needs == [Need::VlanLinks] || needs == [Need::Dummy]),
+    )
+    .needs(&[Need::VlanLinks, Need::Dummy]),
 ];
 
 fn has(list: &Conflist, types: &[&str]) -> bool {
     list.plugins.iter().any(|plugin| types.contains(&plugin.plugin_type.as_str()))
 }
 
-/// Whether the list runs only on a kernel with ipvlan.
-pub fn needs_ipvlan(list: &Conflist) -> bool {
-    has(list, &["ipvlan"])
+/// What the list needs of the kernel that not every kernel has.
+pub fn needs(list: &Conflist) -> Vec<Need> {
+    let key = |name: &str| list.plugins.iter().any(|plugin| plugin.object.contains_key(name));
+    let stacked = has(list, &["macvlan", "ipvlan"]);
+    let needs = [
+        (Need::Ipvlan, has(list, &["ipvlan"])),
+        (Need::VlanLinks, stacked && key("vlan")),
+        (Need::Dummy, stacked && key("internal")),
+    ];
+    needs.into_iter().filter_map(|(need, it_does)| it_does.then_some(need)).collect()
 }
 
 /// What a list expects of its host: macvlan and ipvlan are on the link of the default route unless they name another.
@@ -67,11 +80,12 @@ pub fn runtime(room: &Room) -> Runtime {
     runtime
 }
 
-fn every_file(room: &Room, wanted: fn(&Conflist) -> bool) -> Result<()> {
+fn every_file(room: &Room, wanted: fn(&[Need]) -> bool) -> Result<()> {
     let runtime = runtime(room);
     let lists = load(&room.net_d)?;
-    ensure!(!lists.is_empty(), "no conflist in {}", room.net_d.display());
-    for (file, mut list) in lists.into_iter().filter(|(_, list)| wanted(list)) {
+    let lists: Vec<_> = lists.into_iter().filter(|(_, list)| wanted(&needs(list))).collect();
+    ensure!(!lists.is_empty(), "no such conflist in {}", room.net_d.display());
+    for (file, mut list) in lists {
         stage(room, &list)?;
         list.version = room.newest_common(&list)?;
         let before = room.snapshot()?;

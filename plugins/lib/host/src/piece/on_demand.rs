@@ -44,7 +44,7 @@ impl OnDemand {
         let link = match host.link_by_name(&self.name)? {
             Some(link) => link,
             None => {
-                self.create(kernel)?;
+                self.create(kernel).map_err(|error| self.refused(error))?;
                 kernel.link(Place::Host, &self.name)?
             }
         };
@@ -81,6 +81,19 @@ impl OnDemand {
                 kernel.host.create_vlan(&link, *id)
             }
             OnDemandKind::Internal { mac, .. } => kernel.host.create_dummy(&self.name, *mac, GROUP),
+        }
+    }
+
+    /// What the errno of a refused creation means here.
+    fn refused(&self, error: Error) -> Error {
+        match &self.kind {
+            OnDemandKind::Vlan { base, .. } if error.is_not_supported() => error.within(format!(
+                "{base:?} takes no VLANs, or this kernel has none (is its module 8021q installed?)"
+            )),
+            OnDemandKind::Internal { .. } if error.is_not_supported() => {
+                error.within("this kernel has no dummy links (is its module installed?)".into())
+            }
+            _ => error,
         }
     }
 
