@@ -6,6 +6,8 @@ use cni::{Code, Error, Json, Request};
 use host::rules::published::{Hint, Mapping, Masquerade};
 use serde::Deserialize;
 
+use crate::backend::{Backend, Keys};
+
 /// The keys as they are written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -52,6 +54,8 @@ pub struct Config {
     pub wanted: Vec<Wanted>,
     /// Whose connections are masqueraded.
     pub masquerade: Masquerade,
+    /// What publishes the ports.
+    pub backend: Backend,
 }
 
 /// Ports of the host, before it is known which addresses the container has.
@@ -92,33 +96,13 @@ impl Config {
     /// Reads and checks all of it; nothing has been touched when this fails.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
-        let set_mark_chain = conf.external_set_mark_chain.filter(|chain| !chain.is_empty());
-        if set_mark_chain.is_some() && conf.mark_masq_bit.is_some() {
-            return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
-        }
-        // Accepted for those who have it in their files; connections are told by conntrack and not by a mark.
-        if conf.mark_masq_bit.is_some_and(|bit| !(0..=31).contains(&bit)) {
-            return Err(invalid("MasqMarkBit must be between 0 and 31"));
-        }
-        match conf.backend.as_deref() {
-            None | Some("" | "nftables") => {}
-            Some("iptables") => {
-                return Err(unsupported("backend: iptables", "leave it out: nf_tables is used"));
-            }
-            Some(other) => return Err(invalid(&format!("unrecognized backend {:?}", shortened(other)))),
-        }
-        if set_mark_chain.is_some() {
-            return Err(unsupported(
-                "externalSetMarkChain",
-                "leave it out: connections are masqueraded without marks",
-            ));
-        }
-        for (key, list) in [("conditionsV4", &conf.conditions_v4), ("conditionsV6", &conf.conditions_v6)] {
-            if list.as_ref().is_some_and(|list| !list.is_empty()) {
-                // To ignore it would open a port to those whom it is to be closed to.
-                return Err(unsupported(key, "leave it out, and restrict the port in the host's firewall"));
-            }
-        }
+        let backend = Backend::of(Keys {
+            backend: conf.backend,
+            mark_masq_bit: conf.mark_masq_bit,
+            external_set_mark_chain: conf.external_set_mark_chain,
+            conditions_v4: conf.conditions_v4,
+            conditions_v6: conf.conditions_v6,
+        })?;
         let masquerade = match (conf.snat.unwrap_or(true), conf.masq_all.unwrap_or(false)) {
             (false, _) => Masquerade::Nobody,
             (true, false) => Masquerade::Needed,
@@ -132,7 +116,7 @@ impl Config {
             )));
         }
         let wanted = entries.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
-        let config = Self { wanted, masquerade };
+        let config = Self { wanted, masquerade, backend };
         // Contradictions are found before anything is touched, whatever families the container has.
         config.mappings(true)?;
         config.mappings(false)?;
@@ -170,13 +154,13 @@ pub fn hint(request: &Request) -> Option<Hint> {
     let conf: DelConf = request.config().ok()?;
     let runtime: RuntimeConf = conf.runtime_config?.decode().ok()?;
     let wanted = runtime.port_mappings?.iter().map(wanted).collect::<Result<Vec<_>, _>>().ok()?;
-    let config = Config { wanted, masquerade: Masquerade::Needed };
+    let config = Config { wanted, masquerade: Masquerade::Needed, backend: Backend::NfTables };
     Some(Hint { v4: config.mappings(true).ok()?, v6: config.mappings(false).ok()? })
 }
 
 impl Wanted {
     /// As the mapping of a container's address of that family; `None` if it is for the other one.
-    fn of_family(&self, v4: bool) -> Option<Mapping> {
+    pub fn of_family(&self, v4: bool) -> Option<Mapping> {
         let address = match self.at {
             HostIp::Any => None,
             HostIp::AnyV4 if v4 => None,
@@ -238,18 +222,11 @@ fn port(whose: &str, number: i64) -> Result<u16, Error> {
         .ok_or_else(|| invalid(&format!("Invalid {whose} port number: {number}")))
 }
 
-fn invalid(msg: &str) -> Error {
+pub(crate) fn invalid(msg: &str) -> Error {
     Error::new(Code::InvalidConfig, msg)
 }
 
-fn unsupported(key: &str, instead: &str) -> Error {
-    Error::new(
-        Code::UnsupportedField,
-        format!("{key} is not supported by this version of portmap; {instead}"),
-    )
-}
-
 /// What of a hostile text is fit to be shown.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -1,7 +1,10 @@
-//! `portmap`: publishes ports of a container at the host's addresses, by packet rules of nf_tables. A chained plugin:
+//! `portmap`: publishes ports of a container at the host's addresses, by packet rules of nf_tables, or of iptables where
+//! that is asked for. A chained plugin:
 //! it never enters the container, whose address it takes from the previous plugin's result.
 
+mod backend;
 mod config;
+mod iptables;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -12,6 +15,7 @@ use host::netlink::Netlink;
 use host::nft::Nft;
 use host::rules::{self, published};
 
+use crate::backend::Backend;
 pub use crate::config::Config;
 
 /// The plugin.
@@ -32,13 +36,20 @@ impl Plugin for PortMap {
             return Ok(previous);
         }
         let netlink = Netlink::open()?;
-        let publication = plan::plan(&config, owner(request), &previous, &netlink)?;
+        let mut publication = plan::plan(&config, owner(request), &previous, &netlink)?;
         plan::addresses_are_here(&publication, &netlink)?;
         if publication.containers.is_empty() {
             return Ok(previous);
         }
         let nft = rules::open()?;
-        log_flows(published::publish(&nft, &publication).map_err(refusal)?);
+        let published = match &config.backend {
+            Backend::NfTables => published::publish(&nft, &publication),
+            Backend::Iptables(options) => {
+                let ports = iptables::ports(&config, options, &mut publication, &previous)?;
+                iptables::publish(&nft, &publication, &ports)
+            }
+        };
+        log_flows(published.map_err(refusal)?);
         Ok(previous)
     }
 
@@ -50,11 +61,18 @@ impl Plugin for PortMap {
         if config.wanted.is_empty() {
             return Ok(());
         }
-        let publication = plan::plan(&config, owner(request), &previous, &Netlink::open()?)?;
+        let mut publication = plan::plan(&config, owner(request), &previous, &Netlink::open()?)?;
         if publication.containers.is_empty() {
             return Ok(());
         }
-        let drifts = published::verify(&rules::open()?, &publication)?;
+        let nft = rules::open()?;
+        let drifts = match &config.backend {
+            Backend::NfTables => published::verify(&nft, &publication)?,
+            Backend::Iptables(options) => {
+                let ports = iptables::ports(&config, options, &mut publication, &previous)?;
+                iptables::verify(&nft, &publication, &ports)?
+            }
+        };
         if drifts.is_empty() {
             return Ok(());
         }
@@ -68,10 +86,16 @@ impl Plugin for PortMap {
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        let Some(nft) = if_there(rules::open())? else { return Ok(()) };
-        let hint = config::hint(request);
-        log_flows(published::withdraw(&nft, &owner(request), hint.as_ref())?);
-        Ok(published::withdraw_of_reference(&nft, &owner(request))?)
+        let owner = owner(request);
+        let mut chains = published::chains_of(&owner).to_vec();
+        // Both back ends: what ADD was told may be another thing than what is told now.
+        if let Some(nft) = if_there(rules::open())? {
+            let withdrawn = published::withdraw(&nft, &owner, config::hint(request).as_ref())?;
+            log_flows(withdrawn.flows);
+            chains.extend(withdrawn.chains);
+            published::withdraw_of_reference(&nft, &owner)?;
+        }
+        Ok(host::iptables::withdraw_from_old_tables(&chains)?)
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
@@ -83,13 +107,18 @@ impl Plugin for PortMap {
             ifname: valid.ifname,
         });
         let owners: Vec<Owner> = owners.collect();
-        log_flows(published::withdraw_all_but(&nft, &request.network, &owners)?);
-        Ok(())
+        let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
+        log_flows(withdrawn.flows);
+        Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains)?)
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
-        Config::of(request)?;
-        rules::open().map(drop).map_err(|error| {
+        let config = Config::of(request)?;
+        let programs = match config.backend {
+            Backend::NfTables => Ok(()),
+            Backend::Iptables(_) => host::iptables::is_installed(true, true),
+        };
+        programs.and_then(|()| rules::open()).map(drop).map_err(|error| {
             let Error { msg, details, .. } = Error::from(error);
             Error::new(Code::NotAvailable, msg).details(details)
         })

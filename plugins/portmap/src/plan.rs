@@ -6,18 +6,24 @@ use cni::{AddResult, Code, Error};
 use host::Owner;
 use host::netlink::Netlink;
 use host::rules::published::{Container, Publication};
+use ipnetwork::IpNetwork;
 
 use crate::config::{Config, HostIp};
 
 /// The container's addresses: the first of each family that is on its interface, or of which no interface is told.
 pub fn addresses(result: &AddResult, ifname: &str) -> Vec<IpAddr> {
+    networks(result, ifname).iter().map(IpNetwork::ip).collect()
+}
+
+/// The same, with the lengths of their networks.
+pub fn networks(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     let qualifies = |interface: Option<usize>| match interface.and_then(|index| result.interfaces.get(index))
     {
         None => true,
         Some(link) => link.name == ifname && link.sandbox.as_ref().is_some_and(|path| !path.is_empty()),
     };
     let first = |v4: bool| {
-        let mut ips = result.ips.iter().filter(|ip| qualifies(ip.interface)).map(|ip| ip.address.ip());
+        let mut ips = result.ips.iter().filter(|ip| qualifies(ip.interface)).map(|ip| ip.address);
         ips.find(|ip| ip.is_ipv4() == v4)
     };
     [true, false].into_iter().filter_map(first).collect()
@@ -43,7 +49,7 @@ pub fn plan(
             containers.push(Container { address, link, mappings, masquerade: config.masquerade });
         }
     }
-    Ok(Publication { owner, containers })
+    Ok(Publication { owner, containers, chain: None })
 }
 
 /// A port at an address of the host that cannot lead to the container would be silently closed.

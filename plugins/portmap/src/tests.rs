@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use cni::{AddResult, Env, Error, Interface, IpConfig, Request};
+use host::iptables::Mark;
 use host::rules::published::{Mapping, Masquerade};
 
+use crate::backend::{Backend, Options};
 use crate::config::{self, Config};
 use crate::plan;
 
@@ -130,34 +132,85 @@ fn ranges_are_as_long_on_both_sides() {
     }
 }
 
-/// portmap.md 2: what cannot be done is refused and not left out.
+fn backend(keys: &str) -> Result<Backend, Error> {
+    Config::of(&request(keys)).map(|config| config.backend)
+}
+
+/// portmap.md 3: by name, or by options that only iptables has.
 #[test]
-fn options_of_iptables_are_refused_and_marks_are_not_needed() {
-    for keys in [
-        r#""backend": "iptables""#,
-        r#""externalSetMarkChain": "KUBE-MARK-MASQ""#,
-        r#""conditionsV4": ["-s", "10.0.0.0/8"]"#,
-        r#""conditionsV6": ["ip6", "saddr"]"#,
+fn the_back_end_is_nf_tables_unless_iptables_is_asked_for() {
+    let of = |mark, v4: &[&str], v6: &[&str]| {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        Backend::Iptables(Options { mark, conditions: [words(v4), words(v6)] })
+    };
+    let chain = || Mark::Chain("KUBE-MARK-MASQ".into());
+    for (keys, expected) in [
+        (
+            r#""markMasqBit": 0, "conditionsV4": [], "externalSetMarkChain": "", "unknown": 1"#,
+            Backend::NfTables,
+        ),
+        (r#""backend": "nftables", "conditionsV4": [""]"#, Backend::NfTables),
+        (r#""backend": "iptables""#, of(Mark::Bit(13), &[], &[])),
+        (r#""backend": "iptables", "markMasqBit": 31"#, of(Mark::Bit(31), &[], &[])),
+        (r#""externalSetMarkChain": "KUBE-MARK-MASQ""#, of(chain(), &[], &[])),
+        (
+            r#""conditionsV4": ["!", "-d", "192.0.2.0/24"]"#,
+            of(Mark::Bit(13), &["!", "-d", "192.0.2.0/24"], &[]),
+        ),
+        (r#""backend": "", "conditionsV6": ["-i", "eth0"]"#, of(Mark::Bit(13), &[], &["-i", "eth0"])),
     ] {
-        assert_eq!(Config::of(&request(keys)).unwrap_err().code, 2, "{keys}");
+        assert_eq!(backend(keys).unwrap(), expected, "{keys}");
     }
-    for (keys, msg) in [
-        (r#""backend": "bogus""#, "unrecognized backend \"bogus\""),
-        (r#""markMasqBit": 32"#, "MasqMarkBit must be between 0 and 31"),
+}
+
+/// portmap.md 2, 3: what cannot be done is refused and not left out, with the reference's words.
+#[test]
+fn options_of_the_other_back_end_are_refused() {
+    const IPTABLES: &str =
+        "iptables backend was requested but configuration contains nftables-specific options";
+    const NFTABLES: &str =
+        "nftables backend was requested but configuration contains iptables-specific options";
+    for (keys, code, msg) in [
+        (r#""backend": "bogus""#, 7, "unrecognized backend \"bogus\"".to_owned()),
+        (r#""markMasqBit": 32"#, 7, "MasqMarkBit must be between 0 and 31".into()),
+        (r#""markMasqBit": -1"#, 7, "MasqMarkBit must be between 0 and 31".into()),
         (
             r#""markMasqBit": 3, "externalSetMarkChain": "X""#,
-            "Cannot specify externalSetMarkChain and markMasqBit",
+            7,
+            "Cannot specify externalSetMarkChain and markMasqBit".into(),
         ),
+        (
+            r#""backend": "nftables", "externalSetMarkChain": "X", "conditionsV4": ["ip"], "conditionsV6": ["!", "-s"]"#,
+            7,
+            format!("{NFTABLES} [externalSetMarkChain conditionsV6]"),
+        ),
+        (
+            r#""backend": "iptables", "conditionsV4": ["ip"], "conditionsV6": ["ip6"]"#,
+            7,
+            format!("{IPTABLES} [conditionsV4 conditionsV6]"),
+        ),
+        (r#""conditionsV4": ["-s"], "conditionsV6": ["ip6"]"#, 7, format!("{IPTABLES} [conditionsV6]")),
+        (
+            r#""conditionsV6": ["ip6", "saddr"]"#,
+            2,
+            "conditionsV6 in the words of nft is not supported by this version of portmap".into(),
+        ),
+        (
+            r#""conditionsV4": ["-s", "1.2.3.4\nCOMMIT"]"#,
+            7,
+            "condition \"1.2.3.4\\nCOMMIT\" is no word of a rule".into(),
+        ),
+        (r#""externalSetMarkChain": "A B""#, 7, "invalid externalSetMarkChain \"A B\"".into()),
     ] {
-        let error = Config::of(&request(keys)).unwrap_err();
-        assert_eq!((error.code, error.msg.as_str()), (7, msg));
+        let error = backend(keys).unwrap_err();
+        assert_eq!((error.code, error.msg), (code, msg), "{keys}");
     }
-    let keys = r#""backend": "nftables", "markMasqBit": 0, "conditionsV4": [], "externalSetMarkChain": "", "unknown": 1"#;
-    assert_eq!(
-        Config::of(&request(keys)).unwrap(),
-        Config { wanted: vec![], masquerade: Masquerade::Needed }
-    );
+}
+
+#[test]
+fn masquerade_is_by_need_unless_said_otherwise() {
     let masquerade = |keys| Config::of(&request(keys)).unwrap().masquerade;
+    assert_eq!(masquerade(r#""unknown": 1"#), Masquerade::Needed);
     assert_eq!(masquerade(r#""snat": false, "masqAll": true"#), Masquerade::Nobody);
     assert_eq!(masquerade(r#""masqAll": true"#), Masquerade::Everybody);
 }

@@ -1,17 +1,15 @@
 //! What the reference's plugins (containernetworking/plugins) left in nf_tables, deleted when the attachment goes:
 //! executables are swapped under running containers. It is found as they find it (contract: bridge.md 5, 6).
 //!
-//! Rules of iptables are seen where iptables makes them in nf_tables (iptables-nft); legacy tables are not looked at.
+//! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
+//! kind see [`iptables::unmasquerade_in_old_tables`].
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
-
-use sha2::{Digest, Sha512};
 
 use super::attachment::is_in;
 use super::led_to;
 use crate::nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table, TableInfo, Value};
-use crate::{Owner, Result};
+use crate::{Owner, Result, iptables};
 
 /// Its nftables back end of masquerade.
 const MASQUERADE: Table<'static> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
@@ -34,7 +32,7 @@ pub(super) fn delete(nft: &Nft, tables: &[TableInfo], owner: &Owner, addresses: 
         return Ok(());
     }
     let attachment = attachment_hash(owner);
-    let chain = format!("CNI-{}", hash::<24>(&[&owner.network, &owner.container_id]));
+    let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
     nft.transact(|nft, batch| {
         if here(&MASQUERADE) {
             let is_ours = |of: &Hashes<'_>| of.attachment == attachment;
@@ -152,13 +150,8 @@ fn compares_to(rule: &RuleInfo, address: IpAddr) -> bool {
 
 /// The first hex digits of the SHA-512 of the texts, one after the other.
 fn hash<const DIGITS: usize>(texts: &[&str]) -> String {
-    let mut hash = Sha512::new();
-    texts.iter().for_each(|text| hash.update(text));
-    let mut digits = String::new();
-    for byte in hash.finalize().iter().take(DIGITS / 2) {
-        // Writing to a string does not fail.
-        let _ = write!(digits, "{byte:02x}");
-    }
+    let mut digits = iptables::hash(texts);
+    digits.truncate(DIGITS);
     digits
 }
 
@@ -169,8 +162,6 @@ mod tests {
     /// The vectors of bridge.md 5, seen of the reference's own executables.
     #[test]
     fn names_are_those_that_the_reference_derives() {
-        assert_eq!(hash::<24>(&["test", "1234"]), "2bbe0c48b91a7d1b8a6753a8");
-        assert_eq!(hash::<24>(&["mynet", "cid1"]), "a631aa8e1549a3b129110fd2");
         assert_eq!(hash::<16>(&["mynet"]), "d23676b4f2d9fe04");
         let owner = |container_id: &str| Owner {
             network: "mynet".into(),

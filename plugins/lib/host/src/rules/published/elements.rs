@@ -19,7 +19,8 @@ pub(super) const fn family(ip: IpAddr) -> &'static FamilySets {
 pub(super) fn of(publication: &Publication) -> Vec<(Set<'static>, Element)> {
     let label = publication.owner.label();
     let mut elements = Vec::new();
-    for container in &publication.containers {
+    let by_elements = publication.containers.iter().filter(|_| publication.chain.is_none());
+    for container in by_elements {
         let sets = family(container.address);
         for mapping in merged(&container.mappings) {
             ports(sets, container.address, &mapping, &mut elements);
@@ -55,7 +56,11 @@ fn publisher(publication: &Publication, label: &str, count: usize) -> Element {
         .addr(address(of(true), Ipv4Addr::UNSPECIFIED.into()))
         .ifname(&link(of(false)))
         .addr(address(of(false), Ipv6Addr::UNSPECIFIED.into()));
-    Element::new(publisher_key(attachment(label))).to(value).comment(format!("{label} {count}"))
+    let comment = match &publication.chain {
+        None => format!("{label} {count}"),
+        Some(chain) => format!("{label} {count} {chain}"),
+    };
+    Element::new(publisher_key(attachment(label))).to(value).comment(comment)
 }
 
 /// The key of an attachment among the publishers: a hash of what does not change when the network is renamed.
@@ -73,7 +78,21 @@ pub(super) fn attachment(label: &str) -> &str {
 
 /// How many elements a publisher's comment counts.
 pub(super) fn count(comment: &str) -> Option<usize> {
-    comment.split_once(' ')?.1.parse().ok()
+    comment.split(' ').nth(1)?.parse().ok()
+}
+
+/// The chain of iptables that a publisher's comment names.
+pub(super) fn chain(comment: &str) -> Option<&str> {
+    comment.split(' ').nth(2)
+}
+
+/// The container's addresses, as a publisher's element tells them.
+pub(super) fn addresses(publisher: &Element) -> Vec<IpAddr> {
+    let Target::Value(value) = publisher.target else { return Vec::new() };
+    let bytes = value.bytes();
+    let v4 = bytes.get(16..20).and_then(|bytes| Some(IpAddr::from(*bytes.first_chunk::<4>()?)));
+    let v6 = bytes.get(36..52).and_then(|bytes| Some(IpAddr::from(*bytes.first_chunk::<16>()?)));
+    [v4, v6].into_iter().flatten().filter(|address| !address.is_unspecified()).collect()
 }
 
 /// Runs of ports made one, where the ports that they lead to are one run too.

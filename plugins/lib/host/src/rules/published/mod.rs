@@ -22,9 +22,9 @@ use crate::Owner;
 
 pub use error::Error;
 pub use publish::publish;
-pub use reference::withdraw_of_reference;
+pub use reference::{chains_of, withdraw_of_reference};
 pub use verify::verify;
-pub use withdraw::{Hint, withdraw, withdraw_all_but};
+pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 
 /// The most elements that one attachment may have. (A range of ports takes one, or a few.)
 pub const ELEMENTS_MAX: usize = 8192;
@@ -36,6 +36,9 @@ pub struct Publication {
     pub owner: Owner,
     /// Its addresses: at most one of each family.
     pub containers: Vec<Container>,
+    /// The container's chain of iptables, where its ports are published there ([`crate::iptables`]). What is kept here
+    /// then is whose it is, so that it is found again, and what `route_localnet` needs.
+    pub chain: Option<String>,
 }
 
 /// A container's address, and what leads there.

@@ -25,6 +25,7 @@ fn publication(address: &str, masquerade: Masquerade, mappings: Vec<Mapping>) ->
     Publication {
         owner,
         containers: vec![Container { address, link: Some("br0".into()), mappings, masquerade }],
+        chain: None,
     }
 }
 
@@ -159,6 +160,25 @@ fn an_attachment_is_the_interface_and_the_container() {
     assert_eq!(elements::attachment("moor/renamed/eth0/c1 12"), "eth0/c1");
     assert_eq!(elements::attachment("somebody's own"), "");
     assert_ne!(elements::publisher_key("eth0/c1"), elements::publisher_key("eth1/c1"));
+}
+
+/// portmap.md 6: the ports are in iptables then; what is kept is whose they are, and the way back to them.
+#[test]
+fn ports_of_iptables_have_a_publisher_only() {
+    let mut publication = publication("10.1.1.2", Masquerade::Needed, vec![single(80, 80)]);
+    publication.chain = Some("CNI-DN-b40d6be49a3410ab31bc2".into());
+    let all = elements::of(&publication);
+    let [(_, publisher)] = all.as_slice() else { panic!("{} elements", all.len()) };
+    let comment = publisher.comment.as_deref().unwrap();
+    assert_eq!(elements::count(comment), Some(0));
+    assert_eq!(elements::chain(comment), Some("CNI-DN-b40d6be49a3410ab31bc2"));
+    assert_eq!(elements::addresses(publisher), ["10.1.1.2".parse::<IpAddr>().unwrap()]);
+    assert!(elements::attachment(comment).ends_with("/c1"), "{comment}");
+    // With the longest of names it fits a comment (NFT_USERDATA_MAXLEN, less the length, the kind and a NUL).
+    publication.owner =
+        crate::Owner { network: "n".repeat(200), container_id: "c".repeat(200), ifname: "e".repeat(15) };
+    let (_, publisher) = elements::of(&publication).pop().unwrap();
+    assert!(publisher.comment.unwrap().len() <= 253);
 }
 
 /// NEEDS 29: any address is every address, also of the one that is there already.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::elements::{self, attachment};
 use super::layout::{PUBLISHERS, chains, owned, sets};
 use super::localnet::Lowered;
-use super::{Mapping, flows};
+use super::{Mapping, flows, reference};
 use crate::nft::{Batch, Chain, Element, Nft, Set};
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Result};
@@ -20,16 +20,38 @@ pub struct Hint {
     pub v6: Vec<Mapping>,
 }
 
+/// What is to be known of what was taken back.
+#[derive(Debug)]
+pub struct Withdrawn {
+    /// How many flows were forgotten.
+    pub flows: Result<usize>,
+    /// Chains of iptables that had the ports: they are gone, but for those in tables of the older kind
+    /// ([`crate::iptables::withdraw_from_old_tables`]).
+    pub chains: Vec<String>,
+}
+
+impl Withdrawn {
+    fn of(nft: &Nft, gone: &Found) -> Self {
+        Self { flows: flows::forget_after(nft, gone, false), chains: chains_of(gone) }
+    }
+}
+
+fn chains_of(gone: &Found) -> Vec<String> {
+    let publishers = gone.iter().filter(|(set, _)| set.name == PUBLISHERS.name);
+    let chains = publishers.filter_map(|(_, publisher)| elements::chain(publisher.comment.as_deref()?));
+    chains.map(str::to_owned).collect()
+}
+
 type Found = Vec<(Set<'static>, Element)>;
 
 /// Takes back what the attachment published, under whatever name its network had then; with the last one of all goes
 /// everything else. Flows of UDP to its ports are forgotten.
 ///
-/// The outer error is of the rules, the inner one of the flows: the ports are free then.
+/// The error is of the rules; that of the flows is in what is given back: the ports are free then.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Result<usize>> {
+pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Withdrawn> {
     let label = owner.label();
     let attachment = attachment(&label);
     let key = Element::new(elements::publisher_key(attachment));
@@ -41,14 +63,14 @@ pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Result<
         },
         hint,
     )?;
-    Ok(flows::forget_after(nft, &gone, false))
+    Ok(Withdrawn::of(nft, &gone))
 }
 
 /// Takes back what was published by every attachment of the network but these.
 ///
 /// # Errors
 /// As [`withdraw`].
-pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Result<usize>> {
+pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Withdrawn> {
     let prefix = Owner::label_prefix(network);
     let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
     let stale = |publisher: &Element| {
@@ -64,7 +86,7 @@ pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Res
         },
         None,
     )?;
-    Ok(flows::forget_after(nft, &gone, false))
+    Ok(Withdrawn::of(nft, &gone))
 }
 
 fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option<&Hint>) -> Result<Found> {
@@ -79,6 +101,7 @@ fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option
         for publisher in &publishers {
             gone.extend(elements_of(nft, publisher, hint)?);
         }
+        reference::delete_chains(nft, batch, &chains_of(&gone))?;
         if nft.elements(&PUBLISHERS)?.len() == publishers.len() {
             lowered.lower(nft)?;
             retire_all(nft, batch)?;
@@ -108,6 +131,9 @@ pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -
     let owner = attachment(comment);
     let is_ours = |element: &Element| attachment_of(element) == Some(owner);
     let mut found = Found::new();
+    if elements::chain(comment).is_some() {
+        return Ok(vec![(PUBLISHERS, publisher.clone())]);
+    }
     if let (Some(hint), Some(count)) = (hint, elements::count(comment)) {
         let mut keys = elements::beside_ports(publisher);
         keys.extend(elements::keys(true, &hint.v4));

@@ -1,0 +1,164 @@
+//! Masquerade: the reference's chain of a container (contract: bridge.md 5).
+//!
+//! A chain is shared by a container's interfaces on one network, so its rules are added one by one, and it goes with
+//! the last address that leads to it. What is inside comes before what is masqueraded, also where the container has two
+//! addresses of one family, which the reference gets wrong.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::names::{masquerade_chain, masquerade_comment};
+use super::state::State;
+use super::{Rules, add_all, delete_all, push, quoted, single, verify_all};
+use crate::piece::Drift;
+use crate::{Owner, Result};
+
+const POSTROUTING: &str = "POSTROUTING";
+
+/// The masquerade of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasqueradeChain {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The container's addresses, with the lengths of their networks: in these it is itself.
+    pub addresses: Vec<IpNetwork>,
+}
+
+impl MasqueradeChain {
+    /// Makes the rules of both families, or none.
+    ///
+    /// # Errors
+    /// A program is not there, did not end in time, or refused.
+    pub fn add(&self) -> Result<()> {
+        add_all(&self.families())
+    }
+
+    /// Takes them back.
+    ///
+    /// # Errors
+    /// As [`MasqueradeChain::add`]; both families are tried.
+    pub fn delete(&self) -> Result<()> {
+        delete_all(&self.families())
+    }
+
+    /// Every difference between these rules and the tables.
+    ///
+    /// # Errors
+    /// A program could not be asked.
+    pub fn verify(&self) -> Result<Vec<Drift>> {
+        verify_all(&self.families())
+    }
+
+    fn families(&self) -> Vec<OfFamily> {
+        let of = |v4: bool| {
+            let addresses: Vec<_> =
+                self.addresses.iter().copied().filter(|net| net.is_ipv4() == v4).collect();
+            (!addresses.is_empty()).then(|| OfFamily {
+                v4,
+                chain: masquerade_chain(&self.owner.network, &self.owner.container_id),
+                comment: quoted(&masquerade_comment(&self.owner.network, &self.owner.container_id)),
+                addresses,
+            })
+        };
+        [true, false].into_iter().filter_map(of).collect()
+    }
+}
+
+struct OfFamily {
+    v4: bool,
+    chain: String,
+    comment: String,
+    addresses: Vec<IpNetwork>,
+}
+
+impl OfFamily {
+    fn inside(&self) -> Vec<String> {
+        let Self { chain, comment, .. } = self;
+        let rule = |net: &IpNetwork| {
+            let (network, length) = (net.network(), net.prefix());
+            format!("{chain} -d {network}/{length} -m comment --comment {comment} -j ACCEPT")
+        };
+        let mut rules: Vec<String> = self.addresses.iter().map(rule).collect();
+        rules.sort();
+        rules.dedup();
+        rules
+    }
+
+    fn masquerade(&self) -> String {
+        let multicast = if self.v4 { "224.0.0.0/4" } else { "ff00::/8" };
+        format!("{} ! -d {multicast} -m comment --comment {} -j MASQUERADE", self.chain, self.comment)
+    }
+
+    fn jumps(&self) -> Vec<String> {
+        let Self { chain, comment, .. } = self;
+        let rule = |net: &IpNetwork| {
+            format!("{POSTROUTING} -s {} -m comment --comment {comment} -j {chain}", single(net.ip()))
+        };
+        self.addresses.iter().map(rule).collect()
+    }
+}
+
+impl Rules for OfFamily {
+    fn v4(&self) -> bool {
+        self.v4
+    }
+
+    fn add(&self, state: &State) -> String {
+        let mut lines = String::new();
+        if !state.has_chain(&self.chain) {
+            push(&mut lines, "-N", &self.chain);
+        }
+        let last = self.masquerade();
+        let has_last = state.has_rule(&last);
+        for rule in self.inside().into_iter().filter(|rule| !state.has_rule(rule)) {
+            match rule.split_once(' ') {
+                Some((chain, rule)) if has_last => push(&mut lines, "-I", &format!("{chain} 1 {rule}")),
+                _ => push(&mut lines, "-A", &rule),
+            }
+        }
+        if !has_last {
+            push(&mut lines, "-A", &last);
+        }
+        for rule in self.jumps().into_iter().filter(|rule| !state.has_rule(rule)) {
+            push(&mut lines, "-A", &rule);
+        }
+        lines
+    }
+
+    fn wanted(&self, _: &State) -> (Vec<String>, Vec<Drift>) {
+        let mut rules = self.inside();
+        rules.push(self.masquerade());
+        rules.append(&mut self.jumps());
+        (rules, Vec::new())
+    }
+
+    fn delete(&self, state: &State) -> String {
+        let addresses: Vec<IpAddr> = self.addresses.iter().map(IpNetwork::ip).collect();
+        delete(state, &self.chain, &addresses)
+    }
+}
+
+/// The lines that delete what leads from these addresses (from all, if none are known) to a container's chain, and the
+/// chain when nothing leads there any more.
+pub(super) fn delete(state: &State, chain: &str, addresses: &[IpAddr]) -> String {
+    let mut lines = String::new();
+    if !state.has_chain(chain) {
+        return lines;
+    }
+    let from = |rule: &str| {
+        let source = rule.split(' ').skip_while(|word| *word != "-s").nth(1).unwrap_or_default();
+        let ip = source.split('/').next().unwrap_or_default();
+        addresses.is_empty() || ip.parse().is_ok_and(|ip: IpAddr| addresses.contains(&ip))
+    };
+    let (going, staying): (Vec<&str>, Vec<&str>) =
+        state.jumps(POSTROUTING, chain).partition(|rule| from(rule));
+    for rule in going {
+        push(&mut lines, "-D", rule);
+    }
+    if staying.is_empty() {
+        push(&mut lines, "-F", chain);
+        push(&mut lines, "-X", chain);
+    }
+    lines
+}

@@ -1,0 +1,288 @@
+//! Rules of iptables, for who asks for them by name: the reference's, chain by chain and word by word, so that either
+//! suite can go on where the other one left off.
+//!
+//! It costs two child processes for each family and operation, whatever the number of rules: `iptables-save -t nat`
+//! tells what is there (all of the table, so it grows with everybody's rules), and one `iptables-restore --noflush`
+//! changes it as a whole or not at all. Between the two a lock keeps others of ours out; where another program has
+//! changed the same chains meanwhile, the second one fails as a whole, and both are done again.
+//!
+//! What is deleted is looked for over netlink (see [`crate::rules`]), since iptables is mostly made of nf_tables; only
+//! for a host that has tables of the older kind the programs are run then too.
+
+mod masquerade;
+mod names;
+mod ports;
+mod state;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::piece::Drift;
+use crate::{Error, Result, program};
+
+pub use masquerade::MasqueradeChain;
+pub(crate) use names::{SUMMARY, hash};
+pub use names::{masquerade_chain, masquerade_comment, old_ports_chain, ports_chain};
+pub use ports::{Mark, Ports};
+use state::State;
+
+/// Seconds that the program waits for others of its kind to be done with the tables.
+const WAIT: &str = "10";
+/// After so long the program itself is given up.
+const TIME: Duration = Duration::from_secs(20);
+/// How often a change is decided anew because others have changed the same.
+const ATTEMPTS: usize = 5;
+/// How many missing rules CHECK looks for one by one.
+const MISSING_MAX: usize = 8;
+/// Held from looking to changing. It is made when first needed, and nothing is written to it.
+const LOCK: &str = "/run/moor/iptables.lock";
+
+/// The programs for the tables of one family and kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tools {
+    save: &'static str,
+    restore: &'static str,
+    /// Which tables of the older kind there are.
+    names: &'static str,
+}
+
+const V4: Tools =
+    Tools { save: "iptables-save", restore: "iptables-restore", names: "/proc/net/ip_tables_names" };
+const V6: Tools =
+    Tools { save: "ip6tables-save", restore: "ip6tables-restore", names: "/proc/net/ip6_tables_names" };
+const OLD_V4: Tools = Tools { save: "iptables-legacy-save", restore: "iptables-legacy-restore", ..V4 };
+const OLD_V6: Tools = Tools { save: "ip6tables-legacy-save", restore: "ip6tables-legacy-restore", ..V6 };
+
+fn tools(v4: bool) -> Tools {
+    if v4 { V4 } else { V6 }
+}
+
+/// Rules of one family that can be made, compared and taken back.
+trait Rules {
+    /// Whether they are IPv4's; else they are IPv6's.
+    fn v4(&self) -> bool;
+    /// The lines that make them, where the table is in that state.
+    fn add(&self, state: &State) -> String;
+    /// Every rule that must be there, without `-A`, and what is there too much.
+    fn wanted(&self, state: &State) -> (Vec<String>, Vec<Drift>);
+    /// The lines that take them back.
+    fn delete(&self, state: &State) -> String;
+}
+
+/// Makes the rules of all families, or none.
+///
+/// # Errors
+/// A program is not there, did not end in time, or refused.
+fn add_all<R: Rules>(all: &[R]) -> Result<()> {
+    let _lock = lock();
+    for (made, rules) in all.iter().enumerate() {
+        let added = change(tools(rules.v4()), |state| rules.add(state));
+        if added.is_err() {
+            // What had no answer may have been done all the same. The error that led here is the one to be told.
+            for rules in all.iter().take(made + 1) {
+                let _ = change(tools(rules.v4()), |state| rules.delete(state));
+            }
+            return added;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the rules of all families back.
+///
+/// # Errors
+/// The first of the programs' errors; the others are done all the same.
+fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
+    let _lock = lock();
+    let mut done = Ok(());
+    for rules in all {
+        done = done.and(change(tools(rules.v4()), |state| rules.delete(state)));
+    }
+    done
+}
+
+/// Every difference between the rules of all families and the tables.
+///
+/// # Errors
+/// A program could not be asked.
+fn verify_all<R: Rules>(all: &[R]) -> Result<Vec<Drift>> {
+    let mut drifts = Vec::new();
+    for rules in all {
+        let tools = tools(rules.v4());
+        let state = look(tools)?;
+        let (wanted, mut extra) = rules.wanted(&state);
+        drifts.append(&mut extra);
+        // What is not there word by word may be there in other words: the program itself compares it.
+        let there = state.rules();
+        let mut unknown: Vec<&String> = wanted.iter().filter(|rule| !there.contains(rule.as_str())).collect();
+        for _ in 0..MISSING_MAX {
+            let Some(at) = first_missing(tools, &unknown)? else { break };
+            let missing = unknown.remove(at);
+            drifts.push(Drift::new(format!("{} rule {missing}", family(tools)), "present", "absent"));
+        }
+    }
+    Ok(drifts)
+}
+
+/// Which of these rules is the first that is not in the table.
+fn first_missing(tools: Tools, rules: &[&String]) -> Result<Option<usize>> {
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let checks = rules.iter().fold(String::new(), |lines, rule| lines + "-C " + rule + "\n");
+    let done = program::run(tools.restore, &["--noflush", "-w", WAIT], &table(&checks), TIME)?;
+    if done.status.success() {
+        return Ok(None);
+    }
+    // `iptables-restore: line 3 failed`; the first one is `*nat`.
+    let line = done.stderr.split("line").nth(1).and_then(|rest| {
+        let digits = rest.trim_start_matches([' ', ':']);
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()
+    });
+    match line.and_then(|line| line.checked_sub(2)).filter(|at| *at < rules.len()) {
+        Some(at) => Ok(Some(at)),
+        None => Err(refused(tools.restore, &done.stderr)),
+    }
+}
+
+/// Whether the programs for these families are there.
+///
+/// # Errors
+/// Names the first that is not.
+pub fn is_installed(v4: bool, v6: bool) -> Result<()> {
+    let needed = [v4.then_some(V4), v6.then_some(V6)];
+    for name in needed.into_iter().flatten().flat_map(|tools| [tools.save, tools.restore]) {
+        if program::find(name).is_none() {
+            return Err(Error::new("find program", name, io::Error::from(io::ErrorKind::NotFound)));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the chains of published ports out of tables of the older kind (xtables), which netlink does not show; most
+/// hosts have none, which one look into /proc tells.
+///
+/// # Errors
+/// A program could not be run, or refused.
+pub fn withdraw_from_old_tables(chains: &[String]) -> Result<()> {
+    if chains.is_empty() {
+        return Ok(());
+    }
+    in_old_tables(|state| {
+        let there = chains.iter().filter(|chain| state.has_chain(chain));
+        there.map(|chain| ports::delete(state, chain)).collect()
+    })
+}
+
+/// The same for the chain of a container that is masqueraded; `addresses`, where they are known, tell its interfaces
+/// apart.
+///
+/// # Errors
+/// A program could not be run, or refused.
+pub fn unmasquerade_in_old_tables(chain: &str, addresses: &[IpAddr]) -> Result<()> {
+    in_old_tables(|state| masquerade::delete(state, chain, addresses))
+}
+
+fn in_old_tables(lines: impl Fn(&State) -> String) -> Result<()> {
+    let mut done = Ok(());
+    for (old, new) in [(OLD_V4, V4), (OLD_V6, V6)] {
+        let names = std::fs::read_to_string(old.names).unwrap_or_default();
+        if names.lines().any(|name| name == "nat") {
+            // Hosts that know no other kind have the programs under the plain names.
+            let tools = if program::find(old.save).is_some() { old } else { new };
+            let _lock = lock();
+            done = done.and(change(tools, &lines));
+        }
+    }
+    done
+}
+
+/// Has the table changed by the lines that `decide` makes of its state; without lines nothing is done.
+fn change(tools: Tools, decide: impl Fn(&State) -> String) -> Result<()> {
+    let mut before = String::new();
+    for _ in 0..ATTEMPTS {
+        let lines = decide(&look(tools)?);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let done = program::run(tools.restore, &["--noflush", "-w", WAIT], &table(&lines), TIME)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        // Refused for what it says, and not because somebody was quicker.
+        if lines == before {
+            return Err(refused(tools.restore, &done.stderr));
+        }
+        before = lines;
+    }
+    Err(refused(tools.restore, "others change the same chains again and again"))
+}
+
+fn look(tools: Tools) -> Result<State> {
+    let done = program::run(tools.save, &["-t", "nat"], "", TIME)?;
+    match done.status.success() {
+        true => Ok(State::read(&done.stdout)),
+        false => Err(refused(tools.save, &done.stderr)),
+    }
+}
+
+fn table(lines: &str) -> String {
+    format!("*nat\n{lines}COMMIT\n")
+}
+
+/// The program's own words, without its advice.
+fn refused(program: &str, stderr: &str) -> Error {
+    let words = stderr.lines().filter(|line| !line.starts_with('#') && !line.starts_with("Try `"));
+    let words: Vec<&str> = words.map(str::trim).filter(|line| !line.is_empty()).collect();
+    Error::Kernel {
+        op: "change rules by",
+        object: program.into(),
+        message: None,
+        source: io::Error::other(words.join("; ")),
+    }
+}
+
+fn family(tools: Tools) -> &'static str {
+    if tools.save == V4.save { "iptables" } else { "ip6tables" }
+}
+
+/// Until it is dropped no other process of ours is between looking and changing; each of them is bounded in time.
+/// Where /run cannot be written there is no lock, and who comes second begins anew.
+fn lock() -> Option<File> {
+    let dir = std::path::Path::new(LOCK).parent()?;
+    std::fs::create_dir_all(dir).ok()?;
+    let file = File::options().create(true).append(true).open(LOCK).ok()?;
+    file.lock().ok()?;
+    Some(file)
+}
+
+/// One line: a command, and what it is done to.
+fn push(lines: &mut String, command: &str, rest: &str) {
+    let space = if command == ":" { "" } else { " " };
+    // Writing to a string does not fail.
+    let _ = writeln!(lines, "{command}{space}{rest}");
+}
+
+/// A word as the programs read it: in quotes, where it needs them.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:,/!=@%+[]".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut text = String::from("\"");
+    for c in word.chars() {
+        if matches!(c, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text + "\""
+}
+
+/// An address as a rule has it, with the length of one that is alone.
+fn single(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}

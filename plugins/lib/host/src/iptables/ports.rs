@@ -1,0 +1,261 @@
+//! Published ports: the reference's chains and rules (contract: portmap.md 6).
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::names::{MASQUERADE, SET_MARK, SUMMARY, ports_chain, ports_comment};
+use super::state::State;
+use super::{Rules, add_all, delete_all, push, quoted, single, verify_all};
+use crate::Result;
+use crate::piece::Drift;
+use crate::rules::published::{self, Mapping};
+
+/// Ports of one rule, at most (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h).
+const CHUNK: usize = 15;
+
+/// How what is to be masqueraded is marked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// By this bit of a packet's mark, 0 to 31.
+    Bit(u8),
+    /// By somebody else's chain, who masquerades too.
+    Chain(String),
+}
+
+/// What a container publishes in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The network's name.
+    pub network: String,
+    /// The container.
+    pub container_id: String,
+    /// Its address, and the length of its network's.
+    pub container: IpNetwork,
+    /// Its ports in this family, in order, each one port.
+    pub mappings: Vec<Mapping>,
+    /// Protocol and host port of all its mappings, also of those that are of the other family.
+    pub listed: Vec<(u8, u16)>,
+    /// Whose connections are masqueraded.
+    pub masquerade: published::Masquerade,
+    /// See [`Mark`].
+    pub mark: Mark,
+    /// Words that a packet is asked for too before it is led to the container; see [`Ports::is_word`].
+    pub conditions: Vec<String>,
+}
+
+impl Ports {
+    /// Whether a word can be a part of a rule: a line of one holds no other lines.
+    pub fn is_word(word: &str) -> bool {
+        !word.contains(char::is_control)
+    }
+
+    /// Makes the rules of a container's families, or none.
+    ///
+    /// # Errors
+    /// A program is not there, did not end in time, or refused.
+    pub fn add(all: &[Self]) -> Result<()> {
+        add_all(all).map_err(|error| error.within("unable to setup DNAT".into()))
+    }
+
+    /// Takes them back; the chains that containers share stay.
+    ///
+    /// # Errors
+    /// As [`Ports::add`]; all families are tried.
+    pub fn delete(all: &[Self]) -> Result<()> {
+        delete_all(all)
+    }
+
+    /// Every difference between these rules and the tables.
+    ///
+    /// # Errors
+    /// A program could not be asked.
+    pub fn verify(all: &[Self]) -> Result<Vec<Drift>> {
+        verify_all(all)
+    }
+
+    fn chain(&self) -> String {
+        ports_chain(&self.network, &self.container_id)
+    }
+
+    /// The chain that marks, where somebody is masqueraded.
+    fn set_mark(&self) -> Option<&str> {
+        match (&self.mark, self.masquerade) {
+            (_, published::Masquerade::Nobody) => None,
+            (Mark::Bit(_), _) => Some(SET_MARK),
+            (Mark::Chain(chain), _) => Some(chain),
+        }
+    }
+
+    /// The rules that containers share, in the order they are made in: where (in front of all others or behind), and
+    /// the rule.
+    fn shared(&self) -> Vec<(bool, String)> {
+        let mut rules = Vec::new();
+        if let (Some(_), Mark::Bit(bit)) = (self.set_mark(), &self.mark) {
+            let mark = 1_u32.checked_shl((*bit).into()).unwrap_or_default();
+            rules.extend([
+                (
+                    false,
+                    format!(
+                        "{SET_MARK} -m comment --comment \"CNI portfwd masquerade mark\" -j MARK --set-xmark \
+                         {mark:#x}/{mark:#x}"
+                    ),
+                ),
+                (false, format!("{MASQUERADE} -m mark --mark {mark:#x}/{mark:#x} -j MASQUERADE")),
+                (
+                    true,
+                    format!(
+                        "POSTROUTING -m comment --comment \"CNI portfwd requiring masquerade\" -j {MASQUERADE}"
+                    ),
+                ),
+            ]);
+        }
+        for chain in ["PREROUTING", "OUTPUT"] {
+            rules.push((false, format!("{chain} -m addrtype --dst-type LOCAL -j {SUMMARY}")));
+        }
+        rules
+    }
+
+    fn shared_chains(&self) -> impl Iterator<Item = &'static str> {
+        let marked = self.set_mark().is_some() && matches!(self.mark, Mark::Bit(_));
+        let of_mark = [SET_MARK, MASQUERADE].into_iter().filter(move |_| marked);
+        of_mark.chain([SUMMARY])
+    }
+
+    /// The rules of the container's own chain. What is given twice is there once.
+    fn own(&self) -> Vec<String> {
+        let chain = self.chain();
+        let to = self.container.ip();
+        let mut rules: Vec<String> = Vec::with_capacity(3 * self.mappings.len());
+        let mut known = HashSet::new();
+        let mut add = |rule: String| {
+            if known.insert(rule.clone()) {
+                rules.push(rule);
+            }
+        };
+        for mapping in &self.mappings {
+            let (proto, port) = (protocol(mapping.proto), mapping.ports.0);
+            let at = mapping.address.map(|address| format!(" -d {}", single(address))).unwrap_or_default();
+            let matches = format!("{at} -p {proto} -m {proto} --dport {port}");
+            if let Some(set_mark) = self.set_mark() {
+                let set_mark = quoted(set_mark);
+                if self.masquerade == published::Masquerade::Everybody {
+                    add(format!("{chain}{matches} -j {set_mark}"));
+                } else {
+                    let (network, length) = (self.container.network(), self.container.prefix());
+                    add(match length {
+                        0 => format!("{chain}{matches} -j {set_mark}"),
+                        _ => format!("{chain} -s {network}/{length}{matches} -j {set_mark}"),
+                    });
+                    if to.is_ipv4() {
+                        add(format!("{chain} -s 127.0.0.1/32{matches} -j {set_mark}"));
+                    }
+                }
+            }
+            let target = mapping.target;
+            add(match to {
+                IpAddr::V4(to) => format!("{chain}{matches} -j DNAT --to-destination {to}:{target}"),
+                IpAddr::V6(to) => format!("{chain}{matches} -j DNAT --to-destination [{to}]:{target}"),
+            });
+        }
+        rules
+    }
+
+    /// The rules that lead to it: by protocol, in the order of their names.
+    fn entries(&self) -> Vec<String> {
+        let chain = self.chain();
+        let comment = quoted(&ports_comment(&self.network, &self.container_id));
+        let conditions =
+            self.conditions.iter().fold(String::new(), |words, word| words + " " + &quoted(word));
+        let mut rules = Vec::new();
+        let mut protocols: Vec<&str> = self.listed.iter().map(|(proto, _)| protocol(*proto)).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        for proto in protocols {
+            let ports = self.listed.iter().filter(|(of, _)| protocol(*of) == proto);
+            let ports: Vec<String> = ports.map(|(_, port)| port.to_string()).collect();
+            for ports in ports.chunks(CHUNK) {
+                rules.push(format!(
+                    "{SUMMARY} -p {proto} -m comment --comment {comment} -m multiport --dports {}{conditions} -j {chain}",
+                    ports.join(",")
+                ));
+            }
+        }
+        rules
+    }
+}
+
+impl Rules for Ports {
+    fn v4(&self) -> bool {
+        self.container.is_ipv4()
+    }
+
+    fn add(&self, state: &State) -> String {
+        let chain = self.chain();
+        let mut lines = String::new();
+        // A chain that is said in this way is emptied if it is there. Those of all are only made, so that what somebody
+        // has put in just now makes this fail.
+        for shared in self.shared_chains().filter(|shared| !state.has_chain(shared)) {
+            push(&mut lines, "-N", shared);
+        }
+        push(&mut lines, ":", &format!("{chain} - [0:0]"));
+        for (first, rule) in self.shared().into_iter().filter(|(_, rule)| !state.has_rule(rule)) {
+            match (first, rule.split_once(' ')) {
+                (true, Some((chain, rule))) => push(&mut lines, "-I", &format!("{chain} 1 {rule}")),
+                _ => push(&mut lines, "-A", &rule),
+            }
+        }
+        for stale in state.jumps(SUMMARY, &chain) {
+            push(&mut lines, "-D", stale);
+        }
+        for rule in self.own().iter().chain(&self.entries()) {
+            push(&mut lines, "-A", rule);
+        }
+        lines
+    }
+
+    fn wanted(&self, state: &State) -> (Vec<String>, Vec<Drift>) {
+        let chain = self.chain();
+        let (own, entries) = (self.own(), self.entries());
+        let mut drifts = Vec::new();
+        let counts = [
+            (format!("rules of {chain}"), own.len(), state.rules_of(&chain).count()),
+            (format!("rules that lead to {chain}"), entries.len(), state.jumps(SUMMARY, &chain).count()),
+        ];
+        for (what, expected, actual) in counts {
+            if actual > expected {
+                let what = format!("{what} for {}", self.container.ip());
+                drifts.push(Drift::new(what, expected, actual));
+            }
+        }
+        let shared = self.shared().into_iter().map(|(_, rule)| rule);
+        (shared.chain(own).chain(entries).collect(), drifts)
+    }
+
+    fn delete(&self, state: &State) -> String {
+        delete(state, &self.chain())
+    }
+}
+
+/// The lines that delete a container's chain and what leads to it; none where it is not there.
+pub(super) fn delete(state: &State, chain: &str) -> String {
+    let mut lines = String::new();
+    if !state.has_chain(chain) {
+        return lines;
+    }
+    for jump in state.jumps(SUMMARY, chain) {
+        push(&mut lines, "-D", jump);
+    }
+    push(&mut lines, "-F", chain);
+    push(&mut lines, "-X", chain);
+    lines
+}
+
+fn protocol(number: u8) -> &'static str {
+    match number {
+        6 => "tcp",
+        17 => "udp",
+        _ => "sctp",
+    }
+}

@@ -1,0 +1,126 @@
+//! Which back end publishes the ports (portmap.md 2, 3): nf_tables, but where iptables is asked for by name, or by
+//! options that only iptables has.
+
+use cni::{Code, Error};
+use host::iptables::{Mark, Ports};
+
+use crate::config::{invalid, shortened};
+
+/// What publishes the ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Maps of nf_tables.
+    NfTables,
+    /// The reference's chains of iptables.
+    Iptables(Options),
+}
+
+/// What only iptables has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How what is to be masqueraded is marked.
+    pub mark: Mark,
+    /// Words of every rule that leads to the container, for IPv4 and for IPv6.
+    pub conditions: [Vec<String>; 2],
+}
+
+/// The keys that the choice depends on.
+pub struct Keys {
+    pub backend: Option<String>,
+    pub mark_masq_bit: Option<i64>,
+    pub external_set_mark_chain: Option<String>,
+    pub conditions_v4: Option<Vec<String>>,
+    pub conditions_v6: Option<Vec<String>>,
+}
+
+/// The bit of a packet's mark that says "masquerade", where none is named.
+const MARK_BIT: u8 = 13;
+/// The most bytes of a chain's name (XT_EXTENSION_MAXNAMELEN, linux/netfilter/x_tables.h, less its NUL).
+const CHAIN_MAX: usize = 28;
+
+/// Whose language a list of conditions is in: its first character tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Iptables,
+    NfTables,
+}
+
+impl Backend {
+    /// The back end that the keys ask for.
+    pub fn of(keys: Keys) -> Result<Self, Error> {
+        let chain = keys.external_set_mark_chain.filter(|chain| !chain.is_empty());
+        if chain.is_some() && keys.mark_masq_bit.is_some() {
+            return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
+        }
+        // nf_tables needs none: there, connections are told by conntrack and not by a mark.
+        let bit = match keys.mark_masq_bit.map(u8::try_from) {
+            None => MARK_BIT,
+            Some(Ok(bit @ 0..=31)) => bit,
+            Some(_) => return Err(invalid("MasqMarkBit must be between 0 and 31")),
+        };
+        let options = [
+            ("externalSetMarkChain", chain.is_some().then_some(Style::Iptables)),
+            ("conditionsV4", style(keys.conditions_v4.as_deref())),
+            ("conditionsV6", style(keys.conditions_v6.as_deref())),
+        ];
+        let of_style = |style| {
+            let keys = options.iter().filter(|(_, of)| *of == Some(style)).map(|(key, _)| *key);
+            keys.collect::<Vec<_>>()
+        };
+        let [iptables, nf_tables] = [Style::Iptables, Style::NfTables].map(of_style);
+        let by_iptables = match keys.backend.as_deref() {
+            None | Some("") => !iptables.is_empty(),
+            Some("iptables") => true,
+            Some("nftables") => false,
+            Some(other) => return Err(invalid(&format!("unrecognized backend {:?}", shortened(other)))),
+        };
+        let (chosen, other, alien) = match by_iptables {
+            true => ("iptables", "nftables", nf_tables),
+            false => ("nftables", "iptables", iptables),
+        };
+        if !alien.is_empty() {
+            return Err(invalid(&format!(
+                "{chosen} backend was requested but configuration contains {other}-specific options [{}]",
+                alien.join(" ")
+            )));
+        }
+        if by_iptables {
+            let conditions = [keys.conditions_v4, keys.conditions_v6].map(Option::unwrap_or_default);
+            return options_of(chain, bit, conditions).map(Self::Iptables);
+        }
+        match of_style(Style::NfTables).first() {
+            None => Ok(Self::NfTables),
+            // To ignore it would open a port to those whom it is to be closed to.
+            Some(key) => Err(Error::new(
+                Code::UnsupportedField,
+                format!("{key} in the words of nft is not supported by this version of portmap"),
+            )
+            .details(
+                "say it in the words of iptables (its first begins with '-' or '!'), which chooses that back end; \
+                 or leave it out, and restrict the port in the host's firewall",
+            )),
+        }
+    }
+}
+
+fn options_of(chain: Option<String>, bit: u8, conditions: [Vec<String>; 2]) -> Result<Options, Error> {
+    if let Some(word) = conditions.iter().flatten().find(|word| !Ports::is_word(word)) {
+        return Err(invalid(&format!("condition {:?} is no word of a rule", shortened(word))));
+    }
+    let mark = match chain {
+        None => Mark::Bit(bit),
+        Some(chain) => {
+            let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+            if chain.len() > CHAIN_MAX || chain.starts_with(['-', '!']) || !chain.chars().all(plain) {
+                return Err(invalid(&format!("invalid externalSetMarkChain {:?}", shortened(&chain))));
+            }
+            Mark::Chain(chain)
+        }
+    };
+    Ok(Options { mark, conditions })
+}
+
+fn style(conditions: Option<&[String]>) -> Option<Style> {
+    let first = conditions?.first()?.chars().next()?;
+    Some(if matches!(first, '-' | '!') { Style::Iptables } else { Style::NfTables })
+}
