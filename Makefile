@@ -19,7 +19,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-fuzz tools-supply clean
+.PHONY: help build install demo test test-unit conformance faults diff clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -48,7 +48,7 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; MULTIC
 demo: tools build ## see it: two containers, real packets, then nothing left
 	bin/conformance demo
 
-test: tools tools-vm build test-unit conformance faults diff ## everything: unit tests, then the harness in throwaway namespaces
+test: tools tools-vm build test-unit conformance faults diff clients ## everything: unit tests, then the harness in throwaway namespaces
 
 test-unit: ## unit and kernel tests
 	$(CARGO) test --workspace
@@ -64,6 +64,9 @@ faults: ## an error and a SIGKILL at every system call that changes something
 
 diff: ## the same requests to ours and to the reference
 	bin/conformance diff --cni-path bin --against /usr/lib/cni
+
+clients: tools tools-clients ## podman and containerd over bin/
+	bin/conformance clients --cni-path bin
 
 bench: tools build ## what attachments cost: ours, the reference and the kernel alone, against testdata/budgets.json
 	bin/conformance bench --cni-path bin --against /usr/lib/cni --page $(TARGET_DIR)/bench.html $(BENCH)
@@ -91,6 +94,9 @@ tools: ## what demo and test need: installed when root, else said
 
 tools-vm: ## what the virtual machine needs: likewise, and a kernel in ~/.cache/moor/vm
 	@.ci/tools vm || echo "without them, the cases that this kernel cannot run are not run" >&2
+
+tools-clients: ## what clients needs: podman and containerd, unpacked in ~/.cache/moor/clients
+	@.ci/tools clients || echo "without them, podman and containerd are not run" >&2
 
 tools-fuzz: ## what fuzz needs: a C++ compiler
 	@.ci/tools fuzz

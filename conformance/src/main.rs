@@ -4,6 +4,7 @@
 mod bench;
 mod case;
 mod cases;
+mod clients;
 mod compare;
 mod demo;
 mod diff;
@@ -74,6 +75,15 @@ enum Verb {
     /// Measure what attachments cost: ours, another suite's, and the kernel alone, in turns.
     #[command(after_help = "Example: conformance bench --against /usr/lib/cni --filter host-local")]
     Bench(BenchArgs),
+    /// podman and containerd, from Debian's packages, over the plugins: published ports, restarts, removal.
+    #[command(after_help = "Example: conformance clients --filter podman")]
+    Clients {
+        #[command(flatten)]
+        common: Common,
+        /// Only the clients whose name holds this text.
+        #[arg(long, value_name = "SUBSTR", default_value = "")]
+        filter: String,
+    },
     /// Two containers on one host, attached, measured, detached, seen.
     Demo(Common),
     /// Run a command as root under another kernel, in a virtual machine on this machine's own files.
@@ -245,6 +255,7 @@ fn main() -> ExitCode {
         }
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),
+        Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
         Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
         Verb::Room(args) => room::job::start(&args.into()),
     };

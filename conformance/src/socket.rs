@@ -52,6 +52,16 @@ pub fn tcp_say(to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// The whole answer of a web server to a request for its page.
+pub fn page(at: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE).with_context(|| format!("connect to {at}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").with_context(|| format!("ask {at}"))?;
+    let mut said = String::new();
+    stream.take(64 * 1024).read_to_string(&mut said).with_context(|| format!("hear {at} answer"))?;
+    Ok(said)
+}
+
 /// Whom a listener at `address` in the namespace `listener` takes a client in the namespace `from` for.
 pub fn seen_as(room: &Room, from: &str, listener: &str, address: &str) -> Result<String> {
     let address: IpAddr = address.parse()?;

@@ -1,7 +1,7 @@
 //! The main job, seen: a host, two containers attached through a conflist, an outside; who reaches whom; DEL, and the
 //! proof that nothing is left.
 
-mod paper;
+pub mod paper;
 
 use std::fmt::Display;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! A virtual machine for what this kernel lacks: a distribution's kernel with its modules, emulated (never KVM), on
 //! this machine's own files, which it sees through a layer of its own and cannot change.
 
-mod image;
+pub mod image;
 mod initramfs;
 pub mod lane;
 mod machine;
@@ -43,7 +43,7 @@ impl VmArgs {
     fn machine(&self) -> Result<Machine> {
         let images = match &self.vm_images {
             Some(dir) => dir.clone(),
-            None => image::cache()?,
+            None => image::cache("vm").context("name the images with --vm-images DIR")?,
         };
         Machine::find(&images, Duration::from_secs(self.vm_timeout))
             .context("no virtual machine (make tools-vm)")

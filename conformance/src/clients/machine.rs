@@ -1,0 +1,97 @@
+//! What a container runtime expects of its machine: its own files, a root file system to run, the plugins.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+
+use super::{CONFLIST, PAGE};
+use crate::ip;
+use crate::room::{Room, SCRATCH};
+use crate::vm::image;
+
+/// Where go-cni, containerd's library, looks for plugins.
+pub const PLUGINS: &str = "/opt/cni/bin";
+
+/// The programs that must be in the unpacked packages.
+const PROGRAMS: [&str; 5] = ["podman", "conmon", "crun", "containerd", "ctr"];
+
+/// What busybox is in the container.
+const APPLETS: [&str; 3] = ["sh", "httpd", "ip"];
+
+const NONE: Option<&str> = None;
+
+/// The unpacked packages' `usr`, as `.ci/tools clients` leaves it: they are not installed.
+pub fn packages() -> Result<PathBuf> {
+    let usr = image::cache("clients")?.join("usr");
+    for program in PROGRAMS {
+        let path = usr.join("bin").join(program);
+        ensure!(path.is_file(), "{} is missing: `make tools-clients` fetches it", path.display());
+    }
+    ensure!(Path::new("/bin/busybox").is_file(), "the package busybox-static is missing");
+    Ok(usr)
+}
+
+/// The root file system of containers.
+pub fn rootfs() -> PathBuf {
+    Path::new(SCRATCH).join("rootfs")
+}
+
+/// Lays the packages over this room's `/usr`, and makes the rest.
+pub fn furnish(room: &Room) -> Result<()> {
+    let usr = packages()?;
+    let layers = format!("lowerdir={}:/usr", usr.display());
+    mount(Some("overlay"), "/usr", Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
+        .context("lay the packages over /usr")?;
+    // No control groups: those of the machine are not the room's.
+    for dir in ["/sys/fs/cgroup", "/opt", "/tmp", "/dev/shm"] {
+        mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), NONE)
+            .with_context(|| format!("mount a tmpfs on {dir}"))?;
+    }
+    fs::create_dir_all(PLUGINS)?;
+    mount(Some(&room.suite), PLUGINS, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
+    fs::create_dir_all("/etc/cni/net.d")?;
+    fs::copy(room.net_d.join(CONFLIST), Path::new("/etc/cni/net.d").join(CONFLIST))
+        .context("copy the conflist")?;
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    let root = rootfs();
+    for dir in ["bin", "proc", "sys", "dev", "etc", "tmp", "run", "www"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox")).context("copy busybox")?;
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
+    fs::write(root.join("www/index.html"), PAGE)?;
+    room.outside(&[])?;
+    ip::run(&["route", "add", "default", "via", crate::room::netns::OUTSIDE[0]])
+}
+
+/// A program with its arguments, ended after a minute; gives what it printed.
+pub fn output(program: &str, args: &[&str]) -> Result<String> {
+    let done = Command::new("timeout")
+        .args(["-k", "5", "60", program])
+        .args(args)
+        .env("TMPDIR", "/tmp")
+        .env("HOME", SCRATCH)
+        .env("CONTAINERS_CONF", Path::new(SCRATCH).join("containers.conf"))
+        .env("CONTAINERS_STORAGE_CONF", Path::new(SCRATCH).join("storage.conf"))
+        .output()
+        .with_context(|| format!("start {program}"))?;
+    ensure!(
+        done.status.success(),
+        "{program} {}: {}: {}",
+        args.join(" "),
+        done.status,
+        String::from_utf8_lossy(&done.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+/// Whether a line of a snapshot is about something that plugins make.
+pub fn is_of_plugins(line: &str) -> bool {
+    !line.contains(" /run/") || line.contains("/run/moor")
+}

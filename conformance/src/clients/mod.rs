@@ -1,0 +1,123 @@
+//! `conformance clients`: the container runtimes that people run, from Debian's packages, over the suite's plugins, each
+//! in a room of its own.
+
+mod containerd;
+mod cri;
+mod machine;
+mod podman;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::geteuid;
+
+use crate::demo::paper::Paper;
+use crate::room::{Room, shown};
+use crate::runner::Grounds;
+use crate::{leftover, socket};
+
+/// The longest that one client's room may take.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A client: its name, and its steps.
+type Client = (&'static str, fn(&Room, &mut Steps) -> Result<()>);
+
+const CLIENTS: [Client; 2] = [("podman", podman::steps), ("containerd", containerd::steps)];
+
+/// The conflist that publishes ports, and its bridge.
+const CONFLIST: &str = "40-portmap.conflist";
+const BRIDGE: &str = "moor4";
+
+/// What the container's web server says.
+const PAGE: &str = "moored\n";
+
+/// Runs every client whose name holds `filter`: true when every step held. A client that cannot be run here is named,
+/// and is a failure where everything must run (`CI=true`).
+pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
+    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let grounds = Grounds { timeout: PATIENCE, ..grounds.clone() };
+    let (mut held, mut ran) = (true, 0);
+    for (name, _) in CLIENTS.into_iter().filter(|(name, _)| name.contains(filter)) {
+        if let Err(why) = machine::packages().and_then(|_| privileged()) {
+            println!("not run: {name}: {why:#}");
+            held &= !strict;
+        } else {
+            held &= grounds.show(&format!("client:{name}"))?;
+        }
+        ran += 1;
+    }
+    ensure!(ran > 0, "no client is called {filter:?}");
+    Ok(held)
+}
+
+fn privileged() -> Result<()> {
+    ensure!(geteuid().is_root(), "a container runtime for all users needs root");
+    Ok(())
+}
+
+/// The job of a client's room.
+pub fn job(room: &Room, name: &str) -> Result<bool> {
+    let (_, client) = CLIENTS.into_iter().find(|(known, _)| *known == name).context("no such client")?;
+    machine::furnish(room)?;
+    let mut steps = Steps(Paper::new());
+    steps.0.heading(name);
+    if let Err(error) = client(room, &mut steps) {
+        steps.0.step("go on", Duration::ZERO, Err(format!("{error:#}")));
+    }
+    Ok(steps.0.verdict())
+}
+
+/// What was tried, each with its outcome.
+struct Steps(Paper);
+
+impl Steps {
+    /// One step; what fails is shown, and the next is tried all the same.
+    fn check(&mut self, what: &str, step: impl FnOnce() -> Result<()>) {
+        let began = Instant::now();
+        let done = step();
+        self.0.step(what, began.elapsed(), done.map_err(|error| format!("{error:#}")));
+    }
+}
+
+/// The page of the web server behind `address`, asked for from a namespace or from the room's host. A server that has
+/// just been started is waited for.
+fn reads(room: &Room, from: Option<&str>, address: &str, port: u16) -> Result<()> {
+    let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
+    let deadline = Instant::now() + socket::PATIENCE;
+    loop {
+        let said = match from {
+            Some(from) => room.inside(from, || socket::page(address)),
+            None => socket::page(address),
+        };
+        match said {
+            Ok(said) if said.ends_with(PAGE) => return Ok(()),
+            Ok(said) => bail!("{address} said {said:?}"),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Nothing answers at an address any more.
+fn is_silent(address: &str, port: u16) -> Result<()> {
+    let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
+    match socket::page(address) {
+        Ok(said) => bail!("{address} still says {said:?}"),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Links, rules and leases are those of before; the runtime's own files are its own affair. It and the kernel take a
+/// dead container's things away in their own time, so what is left is looked at again for a while.
+fn nothing_left(room: &Room, before: &[String]) -> Result<()> {
+    let deadline = Instant::now() + socket::PATIENCE;
+    loop {
+        let mut left = leftover::of_attachments(&room.changes_since(before)?, &[BRIDGE], &[]);
+        left.retain(|line| machine::is_of_plugins(line));
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "left behind: {}", shown(&left));
+    }
+}

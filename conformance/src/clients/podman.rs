@@ -1,0 +1,83 @@
+//! podman with its CNI back end.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::machine::{PLUGINS, output, rootfs};
+use super::{Steps, is_silent, nothing_left, reads};
+use crate::room::{Room, SCRATCH};
+
+const NETWORK: &str = "moor-ports";
+const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
+
+pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
+    configure()?;
+    let root = rootfs().display().to_string();
+    let before = room.snapshot()?;
+    let podman = |args: &[&str]| output("podman", args);
+    let serve = |name: &str, publish: &str| {
+        let run = ["run", "-d", "--name", name, "--network", NETWORK, "-p", publish, "--rootfs", &root];
+        podman(&[&run[..], &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]].concat()).map(drop)
+    };
+    let reached = |port: u16| {
+        reads(room, None, "127.0.0.1", port)?;
+        HOST.iter().try_for_each(|host| reads(room, Some("outside"), host, port))
+    };
+    steps.check("knows the network of the conflist", || {
+        let list = podman(&["network", "ls", "--format", "{{.Name}}"])?;
+        ensure!(list.lines().any(|name| name == NETWORK), "podman knows {list:?}");
+        Ok(())
+    });
+    steps.check("run: a container with a published port", || serve("web", "8080:80"));
+    steps.check("reached by localhost and from outside, both families", || reached(8080));
+    steps.check("inspect: the address of the plugin's result", || {
+        let format = "{{(index .NetworkSettings.Networks \"moor-ports\").IPAddress}}";
+        let address = podman(&["inspect", "-f", format, "web"])?;
+        reads(room, None, &address, 80)
+    });
+    steps.check("restart: attached anew", || podman(&["restart", "-t", "0", "web"]).map(drop));
+    steps.check("reached after the restart", || reached(8080));
+    steps.check("a second container reaches the first by its published port", || {
+        serve("other", "8081:80")?;
+        let netns = podman(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "other"])?;
+        let name = netns.rsplit('/').next().context("no namespace")?;
+        HOST.iter().try_for_each(|host| reads(room, Some(name), host, 8080))
+    });
+    steps.check("rm -f of both", || podman(&["rm", "-f", "-t", "0", "web", "other"]).map(drop));
+    steps.check("the port is closed", || is_silent("127.0.0.1", 8080));
+    steps.check("nothing is left", || nothing_left(room, &before));
+    steps.check("the port is free for the next", || {
+        serve("next", "8080:80")?;
+        reached(8080)?;
+        podman(&["rm", "-f", "-t", "0", "next"]).map(drop)
+    });
+    steps.check("nothing is left again", || nothing_left(room, &before));
+    Ok(())
+}
+
+fn configure() -> Result<()> {
+    let conf = format!(
+        r#"[containers]
+cgroups = "disabled"
+default_sysctls = []
+apparmor_profile = "unconfined"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "crun"
+[network]
+network_backend = "cni"
+cni_plugin_dirs = ["{PLUGINS}"]
+network_config_dir = "/etc/cni/net.d"
+default_network = "{NETWORK}"
+"#
+    );
+    let storage = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{SCRATCH}/graph\"\nrunroot = \"{SCRATCH}/runroot\"\n"
+    );
+    for (name, text) in [("containers.conf", &conf), ("storage.conf", &storage)] {
+        fs::write(format!("{SCRATCH}/{name}"), text)?;
+    }
+    Ok(())
+}
