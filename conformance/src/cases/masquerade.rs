@@ -115,7 +115,6 @@ fn back_end(room: &Room) -> Result<()> {
         Ok(answer)
     };
     refused("x")?.refused("unknown ipmasq backend \"x\"")?;
-    refused("iptables")?.error_with(2, "ipMasqBackend")?;
     add(room, &container, &with(&masquerade(), json!({"ipMasqBackend": "nftables"})))?;
     Ok(())
 }

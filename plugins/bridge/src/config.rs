@@ -114,6 +114,17 @@ pub enum Mtu {
     Auto,
 }
 
+/// By what the outside is made to see the host's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masquerading {
+    /// It sees the container's own.
+    No,
+    /// Maps of nf_tables.
+    NfTables,
+    /// The reference's chains of iptables.
+    Iptables,
+}
+
 /// What the configuration asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -124,7 +135,7 @@ pub struct Config {
     /// The container gets a default route through the gateway, per family.
     pub is_default_gateway: bool,
     /// Outside its network the container has the host's address.
-    pub masquerade: bool,
+    pub masquerade: Masquerading,
     /// The container's port takes no frames from other MAC addresses than its own.
     pub mac_filter: bool,
     /// A conflicting address of the bridge is replaced.
@@ -173,7 +184,7 @@ impl Config {
             bridge: bridge_name(conf.bridge)?,
             is_gateway: (conf.is_gateway.unwrap_or(false) && layer3) || is_default_gateway,
             is_default_gateway,
-            masquerade: layer3 && masquerade(conf.ip_masq, conf.ip_masq_backend.as_deref())?,
+            masquerade: masquerade(layer3 && conf.ip_masq.unwrap_or(false), conf.ip_masq_backend.as_deref())?,
             mac_filter: conf.macspoofchk.unwrap_or(false),
             force_address: conf.force_address.unwrap_or(false),
             mtu: mtu(conf.mtu)?,
@@ -222,9 +233,9 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether there are packet rules to be made.
+    /// Whether there are rules of nf_tables to be made.
     pub fn needs_rules(&self) -> bool {
-        self.masquerade || self.mac_filter
+        self.masquerade == Masquerading::NfTables || self.mac_filter
     }
 
     /// Whether the bridge must tell VLANs apart.
@@ -238,20 +249,16 @@ impl Config {
     }
 }
 
-/// Whether to masquerade: by nf_tables, whatever programs are installed. Rules in iptables would need its program.
-fn masquerade(wanted: Option<bool>, backend: Option<&str>) -> Result<bool, Error> {
-    match (wanted.unwrap_or(false), backend) {
-        (true, None | Some("" | "nftables")) => Ok(true),
-        (true, Some("iptables")) => Err(Error::new(
-            Code::UnsupportedField,
-            "ipMasqBackend \"iptables\" is not supported: leave the key out, or say \"nftables\"; it works beside \
-             the rules of iptables",
-        )),
+/// By what to masquerade: by nf_tables, whatever programs are installed, unless iptables is asked for by name.
+fn masquerade(wanted: bool, backend: Option<&str>) -> Result<Masquerading, Error> {
+    match (wanted, backend) {
+        (false, _) => Ok(Masquerading::No),
+        (true, None | Some("" | "nftables")) => Ok(Masquerading::NfTables),
+        (true, Some("iptables")) => Ok(Masquerading::Iptables),
         (true, Some(other)) => Err(Error::new(
             Code::InvalidConfig,
             format!("unknown ipmasq backend \"{}\"", shortened(other).escape_debug()),
         )),
-        (false, _) => Ok(false),
     }
 }
 

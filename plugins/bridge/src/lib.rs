@@ -13,11 +13,11 @@ use attach::{conflict, ipam_type, owner};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Place};
-use host::{Mac, NetNs, NetNsError, Owner, rules};
+use host::{Mac, NetNs, NetNsError, Owner, iptables, rules};
 
 use crate::answer::Links;
 pub use crate::config::Config;
-use crate::config::Mtu;
+use crate::config::{Masquerading, Mtu};
 use crate::plan::Facts;
 
 /// The plugin.
@@ -35,6 +35,9 @@ impl Plugin for Bridge {
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
         if config.needs_rules() {
             kernel.nft()?;
+        }
+        if config.masquerade == Masquerading::Iptables {
+            iptables::is_installed()?;
         }
         let owner = owner(request);
         // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
@@ -104,10 +107,12 @@ impl Plugin for Bridge {
             let error = host::Error::NotABridge { name: config.bridge };
             return Err(Error::new(Code::NotAvailable, error.to_string()));
         }
-        if config.needs_rules()
-            && let Err(error) = rules::open()
-        {
-            return Err(Error::new(Code::NotAvailable, format!("{error:#}")));
+        let unavailable = |error| Error::new(Code::NotAvailable, format!("{error:#}"));
+        if config.needs_rules() {
+            rules::open().map_err(unavailable)?;
+        }
+        if config.masquerade == Masquerading::Iptables {
+            iptables::is_installed().map_err(unavailable)?;
         }
         match &config.ipam {
             Some(ipam) => request.delegate(ipam, Command::Status),

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use cni::AddResult;
 use host::Owner;
 use host::piece::{
-    Announcement, Bridge, Forwarding, Gateways, MacFilter, Masquerade, Piece, Place, Port, Settled, Sysctl,
-    Sysctls, Up, VethPair, VlanLink, VlanSet,
+    Announcement, Bridge, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain, Piece, Place, Port,
+    Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet,
 };
 use ipnetwork::IpNetwork;
 
 use crate::answer::{CONTAINER, Links};
-use crate::config::Config;
+use crate::config::{Config, Masquerading};
 
 /// What the plan needs and cannot know from the configuration.
 #[derive(Clone, Debug)]
@@ -47,8 +47,16 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
         pieces.extend(gateways(config, facts, result));
     }
     // Before the container's link is up: nothing leaves with the wrong address.
-    if config.masquerade && !own.is_empty() {
-        pieces.push(Piece::Masquerade(masquerade(config, facts.owner, &own)));
+    match config.masquerade {
+        _ if own.is_empty() => {}
+        Masquerading::No => {}
+        Masquerading::NfTables => {
+            pieces.push(Piece::Masquerade(masquerade(config, facts.owner, &own)));
+        }
+        Masquerading::Iptables => {
+            let owner = facts.owner.clone();
+            pieces.push(Piece::MasqueradeChain(MasqueradeChain { owner, addresses: own.clone() }));
+        }
     }
     let ifname = &facts.owner.ifname;
     let claimed = config.detection.filter(|_| !own.is_empty());

@@ -116,7 +116,7 @@ impl Plugin for PortMap {
         let config = Config::of(request)?;
         let programs = match config.backend {
             Backend::NfTables => Ok(()),
-            Backend::Iptables(_) => host::iptables::is_installed(true, true),
+            Backend::Iptables(_) => host::iptables::is_installed(),
         };
         programs.and_then(|()| rules::open()).map(drop).map_err(|error| {
             let Error { msg, details, .. } = Error::from(error);

@@ -148,13 +148,12 @@ fn first_missing(tools: Tools, rules: &[&String]) -> Result<Option<usize>> {
     }
 }
 
-/// Whether the programs for these families are there.
+/// Whether the programs are there.
 ///
 /// # Errors
 /// Names the first that is not.
-pub fn is_installed(v4: bool, v6: bool) -> Result<()> {
-    let needed = [v4.then_some(V4), v6.then_some(V6)];
-    for name in needed.into_iter().flatten().flat_map(|tools| [tools.save, tools.restore]) {
+pub fn is_installed() -> Result<()> {
+    for name in [V4, V6].into_iter().flat_map(|tools| [tools.save, tools.restore]) {
         if program::find(name).is_none() {
             return Err(Error::new("find program", name, io::Error::from(io::ErrorKind::NotFound)));
         }

@@ -11,6 +11,7 @@ mod claim;
 mod gateway;
 mod kernel;
 mod masquerade;
+mod masquerade_chain;
 mod on_demand;
 mod port;
 mod shared;
@@ -24,6 +25,7 @@ use std::fmt;
 
 use crate::Result;
 
+pub use crate::iptables::MasqueradeChain;
 pub use address::{Address, Announcement, Route, Settled, Up};
 pub use bridge::{Bridge, VlanLink};
 pub use child::{ChildKind, ChildLink, birth_name, delete_child};
@@ -51,6 +53,8 @@ pub enum Piece {
     MacFilter(MacFilter),
     /// Addresses that the outside sees as the host's.
     Masquerade(Masquerade),
+    /// The same, in chains of iptables.
+    MasqueradeChain(MasqueradeChain),
     /// A macvlan or ipvlan link of a container.
     Child(ChildLink),
     /// What the host veth is as a port of the bridge.
@@ -129,6 +133,7 @@ impl Piece {
             Self::Child(part) => part,
             Self::MacFilter(part) => part,
             Self::Masquerade(part) => part,
+            Self::MasqueradeChain(part) => part,
             Self::Port(part) => part,
             Self::VlanLink(part) => part,
             Self::Gateways(part) => part,

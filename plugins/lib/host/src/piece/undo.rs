@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::{Kernel, shared};
+use crate::iptables::MasqueradeChain;
 use crate::netlink::Netlink;
 use crate::{Owner, Result, rules};
 
@@ -24,6 +25,8 @@ pub(super) enum Undo {
     HostRoutes(u32),
     /// Delete the packet rules of an attachment; its addresses are these.
     Rules(Owner, Vec<IpAddr>),
+    /// Delete an attachment's rules of iptables.
+    MasqueradeChain(MasqueradeChain),
 }
 
 /// Runs them backwards. An error here has nowhere to go: the ADD's own is what must be told, and the DEL that every
@@ -40,6 +43,7 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::SharedAddresses(..) => Ok(()),
             Undo::UnusedLinks => shared::sweep(&kernel.host, |_, _| false),
             Undo::HostRoutes(tag) => shared::sweep(&kernel.host, |_, of| of == tag),
+            Undo::MasqueradeChain(chain) => chain.delete(),
             Undo::Rules(owner, addresses) => {
                 kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))
             }

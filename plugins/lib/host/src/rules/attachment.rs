@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{TABLE, is_without_nf_tables, masquerade, reference, spoof};
 use crate::nft::{Nft, Table, TableInfo};
-use crate::{Owner, Result};
+use crate::{Owner, Result, iptables};
 
 /// Deletes the masquerade and the MAC filter of an attachment, ours and those that the reference made, under
 /// whatever name the network had. What is not there is no error. `addresses`, where they are known, make it quick.
@@ -14,10 +14,13 @@ use crate::{Owner, Result};
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
-    with_tables(|nft, tables| {
+    let done = with_tables(|nft, tables| {
         delete_ours(nft, tables, addresses, &|label| owner.is_in(label))?;
         reference::delete(nft, tables, owner, addresses)
-    })
+    });
+    let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
+    let old = iptables::unmasquerade_in_old_tables(&chain, addresses);
+    done.and_then(|nft| old.map(|()| nft))
 }
 
 /// Deletes only what we made for an attachment.

@@ -1,0 +1,17 @@
+//! Addresses that the outside sees as the host's, by iptables.
+
+use super::{Drift, Kernel, Part, Undo};
+use crate::Result;
+use crate::iptables::MasqueradeChain;
+
+impl Part for MasqueradeChain {
+    fn apply(&self, _: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        // Before: a program that was killed may have done it all the same.
+        undo.push(Undo::MasqueradeChain(self.clone()));
+        self.add().map_err(|error| error.within("failed to set up masquerade".into()))
+    }
+
+    fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
+        MasqueradeChain::verify(self)
+    }
+}
