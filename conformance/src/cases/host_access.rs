@@ -40,6 +40,7 @@ pub const CASES: &[Case] = &[
         own_addresses(room, "ipvlan")
     })
     .needs(&[Need::VlanLinks, Need::Ipvlan]),
+    Case::new("host_access/internal_by_addresses_of_its_own", &["issue 4"], internal).needs(&[Need::Dummy]),
     Case::new("host_access/neighbours_know_the_host_where_it_was", &["issue 4"], neighbours),
     Case::new("host_access/a_reused_address_is_reached_at_once", &["issue 4", "NEEDS 16"], reused),
     Case::new("host_access/check_names_every_drift", &["issue 4", "C-043"], drifts),
@@ -163,6 +164,24 @@ fn own_addresses(room: &Room, plugin: &str) -> Result<()> {
     ensure!(reaches(room, None, &two)?, "another's DEL took the way away");
     delete(room, plugin, &second, &config)?;
     room.ensure_nothing_left(&before, &["c1", "c2"])
+}
+
+fn internal(room: &Room) -> Result<()> {
+    let before = room.snapshot()?;
+    let ipam = json!({
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.77.0.0/24", "rangeStart": "10.77.0.10"}],
+                   [{"subnet": "fd00:77::/64", "rangeStart": "fd00:77::10"}]],
+    });
+    let own = ["10.77.0.3".to_owned(), "fd00:77::3".to_owned()];
+    let keys = json!({"master": null, "internal": true, "enabledad": false, "ipam": ipam});
+    let config = lan("macvlan", &with(&keys, json!({"hostAccess": true, "hostAddresses": own})));
+    let (container, result) = add(room, "macvlan", "c1", &config)?;
+    ensure!(reaches(room, None, &addresses_of(&result)?)? && reaches(room, Some("c1"), &own)?);
+    check(room, "macvlan", &container, &config, &result)?.silent()?;
+    // The shim goes first, then what it was on.
+    delete(room, "macvlan", &container, &config)?;
+    room.ensure_nothing_left(&before, &["c1"])
 }
 
 /// The host has one more link on the wire. Whoever asks for the host's addresses must hear of the one they are on.

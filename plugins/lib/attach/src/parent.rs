@@ -96,7 +96,12 @@ impl Parent {
                 && link.peer_index == Some(base.index)
                 && link.peer_netns_id.is_none()
         };
-        let there = netlink.links()?.into_iter().find(is_it);
+        // It is called as expected, or it is looked for among all.
+        let namesake = netlink.link_by_name(&name)?;
+        let there = match namesake.clone().filter(is_it) {
+            None => netlink.links()?.into_iter().find(is_it),
+            there => there,
+        };
         let kind = OnDemandKind::Vlan { base: base.name.clone(), id };
         match there {
             Some(link) if is_ours(&link) => {
@@ -117,8 +122,7 @@ impl Parent {
                     );
                     return Err(Error::new(Code::InvalidConfig, msg));
                 }
-                // It may be the very one, made by another ADD since the links were listed.
-                if netlink.link_by_name(&name)?.is_some_and(|link| !is_it(&link)) {
+                if namesake.is_some() {
                     let msg =
                         format!("there is an interface {name:?}, and it is not VLAN {id} of {:?}", base.name);
                     return Err(Error::internal(msg));

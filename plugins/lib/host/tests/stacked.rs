@@ -1,0 +1,50 @@
+//! What is stacked on a link, also where nobody can look.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::fd::AsFd;
+
+use common::{another_network, run};
+use host::NetNs;
+use host::netlink::{Macvlan, MacvlanMode, Netlink, Stacked};
+
+network_test! {
+    fn a_link_is_built_upon_while_links_are_on_it_wherever_they_are() {
+        run("ip link add wan0 type veth peer name far0");
+        let netlink = Netlink::open().unwrap();
+        let index = netlink.link_by_name("wan0").unwrap().unwrap().index;
+        let before = netlink.links().unwrap().len();
+        assert!(!netlink.is_built_upon(index).unwrap());
+        let pod = another_network();
+        let inside = Netlink::open_in(&pod).unwrap();
+        let parent_netns_id = Some(inside.make_netns_id(NetNs::current().unwrap().as_fd()).unwrap());
+        let link = Stacked { name: "eth0", parent: index, parent_netns_id, mac: None, mtu: None, group: 7 };
+        for mode in [MacvlanMode::Bridge, MacvlanMode::Private, MacvlanMode::Passthru] {
+            inside.create_macvlan(&link, &Macvlan { mode, bc_queue_len: None, sources: &[] }).unwrap();
+            assert!(netlink.is_built_upon(index).unwrap(), "{mode:?}");
+            let made = inside.link_by_name("eth0").unwrap().unwrap();
+            assert_eq!(made.group, 7);
+            inside.delete_link(made.index).unwrap();
+            assert!(!netlink.is_built_upon(index).unwrap(), "{mode:?}");
+        }
+        // The question leaves nothing, and changes nothing.
+        assert_eq!(netlink.links().unwrap().len(), before);
+        let link = netlink.link_by_name("wan0").unwrap().unwrap();
+        assert_eq!((link.promiscuity, link.up()), (0, false));
+    }
+}
+
+network_test! {
+    fn a_port_and_a_link_that_is_gone_are_not_for_the_taking() {
+        run("ip link add wan0 type veth peer name far0");
+        run("ip link add br0 type bridge");
+        run("ip link set wan0 master br0");
+        let netlink = Netlink::open().unwrap();
+        let index = netlink.link_by_name("wan0").unwrap().unwrap().index;
+        assert!(netlink.is_built_upon(index).unwrap());
+        netlink.delete_link(index).unwrap();
+        assert!(netlink.is_built_upon(index).unwrap());
+    }
+}
