@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses, check, lan, outside, reaches, refused};
+use super::lan::{add, addresses, check, lan, refused};
 use super::{VERSIONS, with};
 use crate::case::Case;
 use crate::need::Need;
@@ -17,14 +17,6 @@ use crate::{golden, ip, socket, store};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("ipvlan/who_reaches_whom_in_l2_bridge", &["ipvlan 2"], |room| l2(room, "bridge", true))
-        .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l2_private", &["issue 4"], |room| l2(room, "private", false))
-        .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l2_vepa", &["issue 4"], |room| l2(room, "vepa", false))
-        .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3", &["ipvlan 5"], |room| l3(room, "l3")).needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3s", &["ipvlan 5"], |room| l3(room, "l3s")).needs(IPVLAN),
     Case::new("ipvlan/the_link_and_its_result", &["ipvlan 6"], link_and_result).needs(IPVLAN),
     Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], equal)
         .needs(&[Need::Ipvlan, Need::Reference]),
@@ -40,44 +32,6 @@ pub const CASES: &[Case] = &[
     Case::new("ipvlan/faults_are_refused_before_anything", &["ipvlan 2", "ipvlan 4", "issue 4"], faults),
     Case::new("ipvlan/status_tells_of_the_master", &["ipvlan 10", "C-044", "issue 4"], status),
 ];
-
-fn l2(room: &Room, flag: &str, siblings: bool) -> Result<()> {
-    room.outside(&[])?;
-    let config = lan("ipvlan", &json!({"mode": "l2", "flag": flag}));
-    add(room, "ipvlan", "c1", &config)?;
-    add(room, "ipvlan", "c2", &config)?;
-    let [one, two] = [addresses(0), addresses(1)];
-    for (from, to, expected) in [
-        (Some("c1"), &outside(), true),
-        (Some("outside"), &two, true),
-        (Some("c1"), &two, siblings),
-        (Some("c2"), &one, siblings),
-        (None, &one, false),
-    ] {
-        let reached = reaches(room, from, to)?;
-        ensure!(reached == expected, "flag {flag}: from {from:?} to {to:?}: {reached}, expected {expected}");
-    }
-    Ok(())
-}
-
-/// The outside routes the network to the host; in these modes there is nobody to ask for a neighbour.
-fn l3(room: &Room, mode: &str) -> Result<()> {
-    room.outside(&["10.7.0.0/24", "2001:db8:7::/64"])?;
-    let ipam = json!({
-        "type": "host-local",
-        "ranges": [[{"subnet": "10.7.0.0/24", "rangeStart": "10.7.0.10"}],
-                   [{"subnet": "2001:db8:7::/64", "rangeStart": "2001:db8:7::10"}]],
-        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-    });
-    let config = lan("ipvlan", &json!({"mode": mode, "ipam": ipam}));
-    add(room, "ipvlan", "c1", &config)?;
-    add(room, "ipvlan", "c2", &config)?;
-    let address = |nth: u8| [format!("10.7.0.{}", 10 + nth), format!("2001:db8:7::{:x}", 16 + nth)];
-    for (from, to) in [("c1", outside()), ("outside", address(0)), ("c1", address(1)), ("c2", address(0))] {
-        ensure!(reaches(room, Some(from), &to)?, "mode {mode}: {from} cannot reach {to:?}");
-    }
-    Ok(())
-}
 
 fn link_and_result(room: &Room) -> Result<()> {
     room.outside(&[])?;

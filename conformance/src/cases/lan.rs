@@ -11,7 +11,7 @@ use crate::room::netns::{Container, OUTSIDE};
 use crate::{ip, socket};
 
 /// Ample for a handshake on a wire of this machine's, also when the neighbour has to be asked for.
-const AMPLE: Duration = Duration::from_millis(700);
+pub const AMPLE: Duration = Duration::from_millis(700);
 
 /// A dual-stack network on the room's `wan0`, whose far end is the gateway.
 pub fn lan(plugin: &str, keys: &Value) -> Value {

@@ -13,11 +13,6 @@ use crate::room::Room;
 use crate::{ip, socket, store};
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/who_reaches_whom_in_mode_bridge", &["macvlan 2"], |room| matrix(room, "bridge", true)),
-    Case::new("macvlan/who_reaches_whom_in_mode_private", &["macvlan 2"], |room| {
-        matrix(room, "private", false)
-    }),
-    Case::new("macvlan/who_reaches_whom_in_mode_vepa", &["macvlan 2"], |room| matrix(room, "vepa", false)),
     Case::new("macvlan/passthru_has_the_master_alone", &["macvlan 2", "macvlan 10"], passthru),
     Case::new("macvlan/source_takes_in_listed_addresses_only", &["issue 4"], source),
     Case::new("macvlan/binds_and_reaches_as_the_first_act", &["macvlan 5"], first_act),
@@ -30,30 +25,6 @@ pub const CASES: &[Case] = &[
     Case::new("macvlan/check_names_every_drift", &["macvlan 7", "C-043"], drifts),
     Case::new("macvlan/gc_collects_leases", &["C-045", "macvlan 1"], gc),
 ];
-
-/// Containers and the outside reach each other in every mode, the host and containers in none (macvlan.md 10).
-fn matrix(room: &Room, mode: &str, siblings: bool) -> Result<()> {
-    room.outside(&[])?;
-    let config = lan("macvlan", &json!({"mode": mode}));
-    let (_, first) = add(room, "macvlan", "c1", &config)?;
-    add(room, "macvlan", "c2", &config)?;
-    let [one, two] = [addresses(0), addresses(1)];
-    ensure!(first["ips"][0]["address"] == format!("{}/24", one[0]), "{first}");
-    for (from, to, expected) in [
-        (Some("c1"), &outside(), true),
-        (Some("outside"), &one, true),
-        (Some("outside"), &two, true),
-        (Some("c1"), &two, siblings),
-        (Some("c2"), &one, siblings),
-        (None, &one, false),
-    ] {
-        let reached = reaches(room, from, to)?;
-        ensure!(reached == expected, "mode {mode}: from {from:?} to {to:?}: {reached}, expected {expected}");
-    }
-    let link = ip::link(Some("c1"), "eth0")?.context("no eth0")?;
-    ensure!(link["linkinfo"]["info_data"]["mode"] == mode, "{link}");
-    Ok(())
-}
 
 fn passthru(room: &Room) -> Result<()> {
     room.outside(&[])?;

@@ -24,6 +24,7 @@ mod macspoof;
 mod macvlan;
 mod macvlan_keys;
 mod masquerade;
+mod matrix;
 mod parents;
 mod portmap;
 mod portmap_life;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<Case> {
         ipvlan::CASES,
         macvlan::CASES,
         macvlan_keys::CASES,
+        matrix::CASES,
         parents::CASES,
         host_access::CASES,
         conflict::CASES,

@@ -1,0 +1,346 @@
+//! Who reaches whom on macvlan and ipvlan, by real packets in both families: the README's tables are what is expected
+//! here, so that neither can be true alone (issue 4).
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
+
+use super::lan::{add, addresses_of, lan, outside, refused, vlan_outside};
+use super::with;
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::netns::Container;
+use crate::{ip, socket};
+
+const README: &str = include_str!("../../../README.md");
+
+const IPVLAN: &[Need] = &[Need::Ipvlan];
+
+pub const CASES: &[Case] = &[
+    Case::new("macvlan/who_reaches_whom_in_bridge", &["macvlan 2", "issue 4"], |room| {
+        row(room, "macvlan", &["bridge"])
+    }),
+    Case::new("macvlan/who_reaches_whom_in_bridge_internal", &["issue 4"], |room| {
+        row(room, "macvlan", &["bridge", "internal"])
+    })
+    .needs(&[Need::Dummy]),
+    Case::new("macvlan/who_reaches_whom_in_private", &["macvlan 2", "issue 4"], |room| {
+        row(room, "macvlan", &["private"])
+    }),
+    Case::new("macvlan/who_reaches_whom_in_vepa", &["macvlan 2", "issue 4"], |room| {
+        row(room, "macvlan", &["vepa"])
+    }),
+    Case::new("macvlan/who_reaches_whom_in_passthru", &["macvlan 2", "macvlan 10", "issue 4"], |room| {
+        row(room, "macvlan", &["passthru"])
+    }),
+    Case::new("macvlan/who_reaches_whom_in_source", &["issue 4"], |room| row(room, "macvlan", &["source"])),
+    Case::new("macvlan/who_reaches_whom_over_vlans", &["issue 4"], |room| vlans(room, "macvlan"))
+        .needs(&[Need::VlanLinks]),
+    Case::new("ipvlan/who_reaches_whom_in_l2_bridge", &["ipvlan 2", "issue 4"], |room| {
+        row(room, "ipvlan", &["l2", "bridge"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l2_private", &["issue 4"], |room| {
+        row(room, "ipvlan", &["l2", "private"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l2_vepa", &["issue 4"], |room| {
+        row(room, "ipvlan", &["l2", "vepa"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3_bridge", &["ipvlan 5", "issue 4"], |room| {
+        row(room, "ipvlan", &["l3", "bridge"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3_private", &["issue 4"], |room| {
+        row(room, "ipvlan", &["l3", "private"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3_vepa", &["issue 4"], |room| {
+        row(room, "ipvlan", &["l3", "vepa"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3s_bridge", &["ipvlan 5", "issue 4"], |room| {
+        row(room, "ipvlan", &["l3s", "bridge"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3s_private", &["issue 4"], |room| {
+        row(room, "ipvlan", &["l3s", "private"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3s_vepa", &["issue 4"], |room| {
+        row(room, "ipvlan", &["l3s", "vepa"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_over_vlans", &["issue 4"], |room| vlans(room, "ipvlan"))
+        .needs(&[Need::VlanLinks, Need::Ipvlan]),
+];
+
+/// Whom a container may reach: the tables' columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Outside,
+    Sibling,
+    Host,
+    HostWithAccess,
+    OtherVlan,
+}
+
+const PEERS: [(&str, Peer); 5] = [
+    ("the network outside", Peer::Outside),
+    ("a container on the same master", Peer::Sibling),
+    ("the host", Peer::Host),
+    ("the host, with `hostAccess`", Peer::HostWithAccess),
+    ("one on another VLAN", Peer::OtherVlan),
+];
+
+/// What the tables say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Yes,
+    No,
+    /// By a switch that sends frames back the way they came.
+    Reflected,
+    /// ADD refuses the key.
+    Refused,
+    /// ADD refuses a second container.
+    Alone,
+    /// Those whose MAC address is listed.
+    Listed,
+    /// By addresses that the host is given for it.
+    Given,
+}
+
+const WORDS: [(&str, Word); 7] = [
+    ("yes", Word::Yes),
+    ("no", Word::No),
+    ("only by a switch that sends frames back (802.1Qbg)", Word::Reflected),
+    ("refused", Word::Refused),
+    ("there can be none", Word::Alone),
+    ("the listed addresses", Word::Listed),
+    ("by `hostAddresses`", Word::Given),
+];
+
+/// A row of a table: mode, then flag or `internal`, and a word for each peer.
+#[derive(Debug)]
+struct Row {
+    keys: Vec<String>,
+    words: Vec<(Peer, Word)>,
+}
+
+/// The table of a plugin: the first in its section that says who reaches whom.
+fn table(plugin: &str) -> Result<Vec<Row>> {
+    let section = README.split("\n## ").find(|section| section.starts_with(&format!("{plugin}\n")));
+    let section = section.with_context(|| format!("the README has no section {plugin}"))?;
+    let first = format!("| {} |", PEERS[0].0);
+    let mut lines =
+        section.lines().skip_while(|line| !line.starts_with("| `mode` |") || !line.contains(&first));
+    let cells = |line: &'static str| {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<String>>()
+    };
+    let header = cells(lines.next().with_context(|| format!("the README has no table for {plugin}"))?);
+    let keys = header.iter().take_while(|name| ["`mode`", "`flag`"].contains(&name.as_str())).count();
+    let named = |list: &[(&str, Peer)], name: &String| {
+        list.iter().find(|(known, _)| known == name).map(|(_, peer)| *peer)
+    };
+    let peers =
+        header.iter().skip(keys).map(|name| named(&PEERS, name).with_context(|| format!("who is {name:?}?")));
+    let peers: Vec<Peer> = peers.collect::<Result<_>>()?;
+    lines
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells = cells(line);
+            let (keys, words) = cells.split_at(keys);
+            ensure!(words.len() == peers.len(), "a row of another length: {line}");
+            let words = peers.iter().zip(words).map(|(peer, word)| {
+                let known = WORDS.iter().find(|(known, _)| known == word);
+                Ok((*peer, known.with_context(|| format!("what is {word:?}?"))?.1))
+            });
+            let keys =
+                keys.iter().flat_map(|cell| cell.split(", ")).map(|key| key.trim_matches('`').to_owned());
+            let keys = keys.collect();
+            Ok(Row { keys, words: words.collect::<Result<_>>()? })
+        })
+        .collect()
+}
+
+impl Row {
+    /// The network, on the host's `wan0`. Routed modes have a subnet of their own.
+    fn config(&self, plugin: &str, keys: Value) -> Result<Value> {
+        let mut config = lan(plugin, &json!({"mode": self.keys[0], "enabledad": false}));
+        match self.keys.get(1).map(String::as_str) {
+            Some("internal") => config = with(&config, json!({"master": null, "internal": true})),
+            Some(flag) => config["flag"] = flag.into(),
+            None => {}
+        }
+        if self.keys[0].starts_with("l3") {
+            config["ipam"] = json!({
+                "type": "host-local",
+                "ranges": [[{"subnet": "10.7.0.0/24", "rangeStart": "10.7.0.10"}],
+                           [{"subnet": "2001:db8:7::/64", "rangeStart": "2001:db8:7::10"}]],
+            });
+        }
+        if self.keys[0] == "source" {
+            let gateway = ip::link(Some("outside"), "eth0")?.context("no outside")?;
+            config["sourceMacs"] = json!([gateway["address"]]);
+        }
+        Ok(with(&config, keys))
+    }
+}
+
+fn row(room: &Room, plugin: &str, keys: &[&str]) -> Result<()> {
+    room.outside(&["10.7.0.0/24", "2001:db8:7::/64"])?;
+    let row =
+        table(plugin)?.into_iter().find(|row| row.keys == keys).context("the README has no such row")?;
+    let config = row.config(plugin, json!({}))?;
+    let (_, result) = add(room, plugin, "c1", &config)?;
+    let one = addresses_of(&result)?;
+    let host = ["198.51.100.1".to_owned(), "2001:db8:ff::1".to_owned()];
+    for (peer, word) in &row.words {
+        let ctx = || format!("{keys:?}, {peer:?}");
+        match (peer, word) {
+            (Peer::Outside, Word::Yes | Word::No) => {
+                meet(room, end("c1", &one), end("outside", &outside()), *word == Word::Yes)
+            }
+            (Peer::Outside, Word::Listed) => listed(room, plugin, &row, &one),
+            (Peer::Sibling, Word::Alone) => {
+                refused(room, plugin, &room.container("c2")?, &config, "passthru takes it alone")
+            }
+            (Peer::Sibling, word) => sibling(room, plugin, &config, &one, *word),
+            (Peer::Host, Word::Yes | Word::No) => {
+                meet(room, end("c1", &one), End { ns: None, addresses: &host }, *word == Word::Yes)
+            }
+            (Peer::HostWithAccess, word) => with_access(room, plugin, &row, &host, *word),
+            (Peer::OtherVlan, Word::No) => Ok(()), // See `vlans`.
+            (peer, word) => bail!("nobody knows how to try {peer:?}: {word:?}"),
+        }
+        .with_context(ctx)?;
+    }
+    Ok(())
+}
+
+/// One who sends and answers.
+#[derive(Clone, Copy, Debug)]
+struct End<'a> {
+    /// The namespace; `None` is the host.
+    ns: Option<&'a str>,
+    addresses: &'a [String; 2],
+}
+
+fn end<'a>(ns: &'a str, addresses: &'a [String; 2]) -> End<'a> {
+    End { ns: Some(ns), addresses }
+}
+
+/// Both ways, in both families (at the same time: what is not answered is waited for in vain): as expected.
+fn meet(room: &Room, one: End<'_>, other: End<'_>, expected: bool) -> Result<()> {
+    for (from, to) in [(one, other), (other, one)] {
+        let [v4, v6] = to.addresses;
+        let try_one = |address: &str| -> Result<()> {
+            let ip = address.parse()?;
+            let patience = if expected { socket::PATIENCE } else { super::lan::AMPLE };
+            let reach = || Ok(socket::reach(ip, patience).is_ok());
+            let reached = match from.ns {
+                Some(ns) => room.inside(ns, reach)?,
+                None => reach()?,
+            };
+            let who = from.ns.unwrap_or("the host");
+            ensure!(reached == expected, "from {who} to {address}: {reached}, expected {expected}");
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let v6 = scope.spawn(|| try_one(v6));
+            try_one(v4).and(v6.join().map_err(|_| anyhow!("the trial panicked"))?)
+        })?;
+    }
+    Ok(())
+}
+
+fn sibling(room: &Room, plugin: &str, config: &Value, one: &[String; 2], word: Word) -> Result<()> {
+    let (_, result) = add(room, plugin, "c2", config)?;
+    let two = addresses_of(&result)?;
+    meet(room, end("c1", one), end("c2", &two), word == Word::Yes)?;
+    if word == Word::Reflected {
+        ip::script(
+            Some("outside"),
+            "link add sw0 type bridge
+             link set eth0 master sw0
+             link set eth0 type bridge_slave hairpin on
+             link set sw0 up",
+        )?;
+        let met =
+            meet(room, end("c1", one), end("c2", &two), true).context("by a switch that sends frames back");
+        ip::script(Some("outside"), "link del sw0")?;
+        met?;
+    }
+    Ok(())
+}
+
+/// Mode source: the listed outside is heard, for another list it is not.
+fn listed(room: &Room, plugin: &str, row: &Row, one: &[String; 2]) -> Result<()> {
+    meet(room, end("c1", one), end("outside", &outside()), true)?;
+    let other = row.config(plugin, json!({"sourceMacs": ["0a:00:00:00:00:77"]}))?;
+    let (_, result) = add(room, plugin, "unlisted", &other)?;
+    meet(room, end("unlisted", &addresses_of(&result)?), end("outside", &outside()), false)
+}
+
+fn with_access(room: &Room, plugin: &str, row: &Row, host: &[String; 2], word: Word) -> Result<()> {
+    let given = ["198.51.100.5".to_owned(), "2001:db8:ff::5".to_owned()];
+    let mut config = row.config(plugin, json!({"hostAccess": true}))?;
+    let mut host = host;
+    if word == Word::Given {
+        config["hostAddresses"] = json!(given);
+        host = &given;
+    }
+    if word == Word::Refused {
+        return refused(room, plugin, &room.container("c3")?, &config, "hostAccess needs");
+    }
+    let (_, result) = add(room, plugin, "c3", &config)?;
+    let host = End { ns: None, addresses: host };
+    meet(room, end("c3", &addresses_of(&result)?), host, matches!(word, Word::Yes | Word::Given))
+}
+
+/// All rows: two VLANs of one master, with one subnet, so that nobody needs a router.
+fn vlans(room: &Room, plugin: &str) -> Result<()> {
+    vlan_outside(room)?;
+    // An internal network has no VLANs.
+    for row in table(plugin)?.into_iter().filter(|row| row.keys != ["bridge", "internal"]) {
+        let Some((_, word)) = row.words.iter().find(|(peer, _)| *peer == Peer::OtherVlan) else {
+            bail!("the table for {plugin} says nothing of VLANs");
+        };
+        let on = |id: &str, vlan: u16| -> Result<(Container, Value, [String; 2])> {
+            let config = row.config(plugin, json!({"vlan": vlan}))?;
+            let (container, result) = add(room, plugin, id, &config)?;
+            Ok((container, config, addresses_of(&result)?))
+        };
+        let name = row.keys.join("-");
+        let ids = [10, 20].map(|vlan| format!("{name}-{vlan}"));
+        let (first, config, one) = on(&ids[0], 10)?;
+        let (second, other, two) = on(&ids[1], 20)?;
+        meet(room, end(&ids[0], &one), end(&ids[1], &two), *word == Word::Yes)
+            .with_context(|| name.clone())?;
+        for (container, config) in [(first, config), (second, other)] {
+            room.attach(plugin, "DEL", &container).config(&config).run()?.silent()?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_readmes_tables_has_its_case() {
+        let mut tried = 0;
+        for plugin in ["macvlan", "ipvlan"] {
+            for row in table(plugin).unwrap() {
+                let name = format!("{plugin}/who_reaches_whom_in_{}", row.keys.join("_"));
+                assert!(CASES.iter().any(|case| case.name == name), "{name}");
+                tried += 1;
+            }
+            assert!(CASES.iter().any(|case| case.name == format!("{plugin}/who_reaches_whom_over_vlans")));
+        }
+        assert_eq!(CASES.len(), tried + 2, "a case without a row");
+    }
+}
