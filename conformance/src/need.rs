@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::ip;
 use crate::room::Room;
@@ -21,6 +22,8 @@ pub enum Need {
     Ipvlan,
     /// The reference's plugins, in `--reference`.
     Reference,
+    /// The right to send the kernel more at once than `net.core.wmem_max` (SO_SNDBUFFORCE): not in a user namespace.
+    SendBuffer,
     /// strace, and the right to trace one's own children.
     Strace,
     /// CONFIG_VLAN_8021Q.
@@ -29,12 +32,13 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 7] = [
+    pub const ALL: [Need; 8] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dummy,
         Need::Ipvlan,
         Need::Reference,
+        Need::SendBuffer,
         Need::Strace,
         Need::VlanLinks,
     ];
@@ -47,6 +51,7 @@ impl Need {
             Need::Dummy => "dummy links",
             Need::Ipvlan => "ipvlan",
             Need::Reference => "reference plugins",
+            Need::SendBuffer => "large send buffers",
             Need::Strace => "strace",
             Need::VlanLinks => "VLAN links",
         }
@@ -88,6 +93,11 @@ impl Need {
                     ensure!(path.is_file(), "no {} (Debian: containernetworking-plugins)", path.display());
                 }
                 Ok(())
+            }
+            Need::SendBuffer => {
+                let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
+                setsockopt(&socket, sockopt::SndBufForce, &(1 << 24))
+                    .context("a user namespace has no large send buffers")
             }
             Need::Strace => {
                 let status = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();

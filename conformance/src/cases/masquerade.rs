@@ -34,7 +34,7 @@ pub fn masquerade() -> Value {
 }
 
 /// The outside has no route to the containers: it can answer the host only.
-fn ensure_masqueraded(room: &Room, from: &str) -> Result<()> {
+pub fn ensure_masqueraded(room: &Room, from: &str) -> Result<()> {
     for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
         let seen = socket::seen_as(room, from, "outside", outside)?;
         ensure!(seen == host, "{outside} takes {from} for {seen}, not for the host");

@@ -29,6 +29,7 @@ mod parents;
 mod portmap;
 mod portmap_life;
 mod protocol;
+mod reapply;
 mod rules_del;
 mod stdin;
 mod versions;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Case> {
         host_local_store::CASES,
         portmap::CASES,
         portmap_life::CASES,
+        reapply::CASES,
         interop::CASES,
         loopback::CASES,
         ipvlan::CASES,

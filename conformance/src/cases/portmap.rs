@@ -75,7 +75,7 @@ pub fn address(config: &Value, v6: bool) -> String {
 }
 
 /// Serves on a port of every address of a namespace: who connects is told the port and who he is.
-fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
+pub fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
     let listener = room.inside(ns, || {
         TcpListener::bind(("::", port)).with_context(|| format!("listen on port {port} in {ns}"))
     })?;
@@ -108,7 +108,8 @@ fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<String> {
     }
 }
 
-fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str) -> Result<()> {
+/// Connects, and expects this answer.
+pub fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str) -> Result<()> {
     let who = from.unwrap_or("the host");
     let said = ask(room, from, to, port).with_context(|| format!("from {who}"))?;
     ensure!(said == answer, "{who} asked {to} port {port} and heard {said:?}, not {answer:?}");

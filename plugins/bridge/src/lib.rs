@@ -7,13 +7,14 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 
 use attach::{conflict, ipam_type, owner};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Place};
-use host::{Mac, NetNs, NetNsError, Owner, iptables, rules};
+use host::{Mac, NetNs, NetNsError, Owner, intent, iptables, rules};
 
 use crate::answer::Links;
 pub use crate::config::Config;
@@ -26,6 +27,10 @@ pub struct Bridge;
 impl Plugin for Bridge {
     const NAME: &'static str = "bridge";
     const ABOUT: &'static str = "connects a container to a bridge of the host";
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[(
+        "reapply",
+        "makes all packet rules of containers again, of every plugin, that somebody has flushed",
+    )];
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let config = Config::of(request)?;
@@ -118,6 +123,11 @@ impl Plugin for Bridge {
             Some(ipam) => request.delegate(ipam, Command::Status),
             None => Ok(()),
         }
+    }
+
+    fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
+        intent::reapply(&rules::open()?)?.tell(Self::NAME);
+        Ok(())
     }
 }
 

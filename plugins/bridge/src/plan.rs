@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use cni::AddResult;
 use host::Owner;
+use host::intent::By;
 use host::piece::{
     Announcement, Bridge, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain, Piece, Place, Port,
-    Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet,
+    Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet,
 };
 use ipnetwork::IpNetwork;
 
@@ -29,6 +30,18 @@ pub struct Facts<'a> {
 /// Everything that must exist, in the order in which it is made. `result` is ADD's own, as far as the IPAM plugin and
 /// [`crate::answer::complete`] made it; for CHECK it is `prevResult`.
 pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
+    let mut pieces = attachment(config, facts, result);
+    // The attachment is whole: from here on its packet rules are made anew when somebody flushes them.
+    pieces.extend(Recorded::of(By::Bridge, facts.owner, &pieces));
+    // Last, because it is the host's and is not taken back.
+    if config.is_gateway {
+        pieces.extend(host_forwarding(result));
+    }
+    pieces
+}
+
+/// What is the attachment's own.
+fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces = links(config, facts);
     let own: Vec<IpNetwork> = result
         .ips
@@ -84,10 +97,6 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
             addresses: own.iter().map(IpNetwork::ip).collect(),
             host_link: config.vlan_link().unwrap_or_else(|| config.bridge.clone()),
         }));
-    }
-    // Last, because it is the host's and is not taken back.
-    if config.is_gateway {
-        pieces.extend(host_forwarding(result));
     }
     pieces
 }

@@ -9,11 +9,13 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
+
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
-use host::Owner;
 use host::netlink::Netlink;
 use host::nft::Nft;
 use host::rules::{self, published};
+use host::{Owner, intent};
 
 use crate::backend::Backend;
 pub use crate::config::Config;
@@ -24,6 +26,10 @@ pub struct PortMap;
 impl Plugin for PortMap {
     const NAME: &'static str = "portmap";
     const ABOUT: &'static str = "publishes ports of a container at the addresses of the host";
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[(
+        "reapply",
+        "makes all packet rules of containers again, of every plugin, that somebody has flushed",
+    )];
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let config = Config::of(request)?;
@@ -122,6 +128,11 @@ impl Plugin for PortMap {
             let Error { msg, details, .. } = Error::from(error);
             Error::new(Code::NotAvailable, msg).details(details)
         })
+    }
+
+    fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
+        intent::reapply(&rules::open()?)?.tell(Self::NAME);
+        Ok(())
     }
 }
 

@@ -49,7 +49,7 @@ pub fn plan(
             containers.push(Container { address, link, mappings, masquerade: config.masquerade });
         }
     }
-    Ok(Publication { owner, containers, chain: None })
+    Ok(Publication { owner, containers, chain: None, chosen: Vec::new() })
 }
 
 /// A port at an address of the host that cannot lead to the container would be silently closed.

@@ -200,7 +200,7 @@ impl Store {
 
     /// The content of a lease file that is still without an address.
     pub fn draft<'a>(&'a self, holder: &'a Holder) -> Result<Draft<'a>, host::Error> {
-        Draft::new(&self.dir, holder.text.as_bytes(), LEASE_MODE)
+        Draft::new(&self.dir, holder.text.as_bytes(), LEASE_MODE, Sync::Now)
     }
 
     /// Removes an empty file of this name, if it is one: an empty file is a free address.

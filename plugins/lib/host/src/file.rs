@@ -44,6 +44,7 @@ pub struct Draft<'a> {
     dir: &'a Path,
     bytes: &'a [u8],
     mode: u32,
+    sync: Sync,
     body: Body,
 }
 
@@ -54,22 +55,22 @@ enum Body {
 }
 
 impl<'a> Draft<'a> {
-    /// Writes and syncs `bytes` on the filesystem of the directory `dir`; `mode` is subject to the umask.
-    pub fn new(dir: &'a Path, bytes: &'a [u8], mode: u32) -> Result<Self> {
+    /// Writes `bytes` on the filesystem of the directory `dir`; `mode` is subject to the umask.
+    pub fn new(dir: &'a Path, bytes: &'a [u8], mode: u32, sync: Sync) -> Result<Self> {
         let opened = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(mode).open(dir);
         let body = match opened {
             Ok(mut file) => {
-                write_synced(&mut file, bytes, Sync::Now)
+                write_synced(&mut file, bytes, sync)
                     .map_err(|cause| Error::new("write a new file in", show(dir), cause))?;
                 Body::Nameless(file)
             }
             // EOPNOTSUPP: the filesystem has none; EISDIR: the kernel has none (open(2), O_TMPFILE).
             Err(cause) if matches!(cause.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-                Body::Named(named(dir, bytes, mode)?)
+                Body::Named(named(dir, bytes, mode, sync)?)
             }
             Err(cause) => return Err(Error::new("create a file in", show(dir), cause)),
         };
-        Ok(Self { dir, bytes, mode, body })
+        Ok(Self { dir, bytes, mode, sync, body })
     }
 
     /// Gives the content the name `name` in the directory, unless there is such a file. A draft can be offered
@@ -80,7 +81,9 @@ impl<'a> Draft<'a> {
             let source = format!("/proc/self/fd/{}", file.as_raw_fd());
             match linkat(AT_FDCWD, source.as_str(), AT_FDCWD, &target, AtFlags::AT_SYMLINK_FOLLOW) {
                 // Without /proc a nameless file cannot be linked by an ordinary process.
-                Err(nix::Error::ENOENT) => self.body = Body::Named(named(self.dir, self.bytes, self.mode)?),
+                Err(nix::Error::ENOENT) => {
+                    self.body = Body::Named(named(self.dir, self.bytes, self.mode, self.sync)?);
+                }
                 done => return made("create", &target, done.map_err(io::Error::from)),
             }
         }
@@ -106,9 +109,9 @@ fn made(op: &'static str, target: &Path, done: io::Result<()>) -> Result<Made> {
     }
 }
 
-fn named(dir: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf> {
+fn named(dir: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<PathBuf> {
     let path = temp_path(dir, "draft");
-    write_temp(&path, bytes, mode, Sync::Now)?;
+    write_temp(&path, bytes, mode, sync)?;
     Ok(path)
 }
 
@@ -139,9 +142,9 @@ fn write_synced(file: &mut File, bytes: &[u8], sync: Sync) -> io::Result<()> {
 
 /// Creates the file `path` with this content, unless there is one: exclusive, whole or not at all. The caller syncs
 /// the directory if the name must outlive a power cut.
-pub fn create_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<Made> {
+pub fn create_whole(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<Made> {
     let (dir, name) = split(path)?;
-    Draft::new(dir, bytes, mode)?.link(name)
+    Draft::new(dir, bytes, mode, sync)?.link(name)
 }
 
 /// Puts this content in the place of whatever `path` was: a reader sees the old or the new, never a part.
@@ -270,7 +273,7 @@ mod tests {
     fn a_created_file_is_whole_has_its_mode_and_leaves_no_other_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("10.0.0.2");
-        assert_eq!(create_whole(&path, b"one", 0o600).unwrap(), Made::Created);
+        assert_eq!(create_whole(&path, b"one", 0o600, Sync::Now).unwrap(), Made::Created);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -281,7 +284,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         fs::write(&path, "theirs").unwrap();
-        assert_eq!(create_whole(&path, b"ours", 0o600).unwrap(), Made::Exists);
+        assert_eq!(create_whole(&path, b"ours", 0o600, Sync::Now).unwrap(), Made::Exists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
     }
 
@@ -289,7 +292,7 @@ mod tests {
     fn a_draft_takes_the_first_free_name() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "theirs").unwrap();
-        let mut draft = Draft::new(dir.path(), b"ours", 0o600).unwrap();
+        let mut draft = Draft::new(dir.path(), b"ours", 0o600, Sync::Now).unwrap();
         assert_eq!(draft.link("a").unwrap(), Made::Exists);
         assert_eq!(draft.link("b").unwrap(), Made::Created);
         assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"ours");
@@ -300,8 +303,8 @@ mod tests {
         // What happens on a filesystem without nameless files, and without /proc.
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "theirs").unwrap();
-        let body = Body::Named(named(dir.path(), b"ours", 0o600).unwrap());
-        let mut draft = Draft { dir: dir.path(), bytes: b"ours", mode: 0o600, body };
+        let body = Body::Named(named(dir.path(), b"ours", 0o600, Sync::Now).unwrap());
+        let mut draft = Draft { dir: dir.path(), bytes: b"ours", mode: 0o600, sync: Sync::Now, body };
         assert_eq!(draft.link("a").unwrap(), Made::Exists);
         assert_eq!(draft.link("b").unwrap(), Made::Created);
         drop(draft);
@@ -312,7 +315,7 @@ mod tests {
     #[test]
     fn a_draft_without_a_name_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Draft::new(dir.path(), b"ours", 0o600).unwrap());
+        drop(Draft::new(dir.path(), b"ours", 0o600, Sync::Now).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

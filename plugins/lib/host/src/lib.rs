@@ -8,6 +8,7 @@ pub mod datagram;
 mod error;
 pub mod file;
 pub mod fuzz;
+pub mod intent;
 pub mod iptables;
 mod mac;
 pub mod netlink;

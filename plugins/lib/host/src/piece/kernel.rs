@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::intent::Records;
 use crate::netlink::{Link, Netlink};
 use crate::nft::Nft;
 use crate::{Error, NetNs, Result, rules};
@@ -26,6 +27,8 @@ pub struct Kernel {
     indices: Vec<(Place, String, u32)>,
     /// Held shared from the moment a bridge is looked at; see [`Kernel::use_shared_links`].
     pub(super) shared_links: Option<File>,
+    /// Held from the first packet rule on.
+    records: Option<Records>,
     /// Dropped last, as late as can be: it waits for what was deleted.
     nft: Option<Nft>,
 }
@@ -45,6 +48,7 @@ impl Kernel {
             netns,
             indices: Vec::new(),
             shared_links: None,
+            records: None,
             nft: None,
         })
     }
@@ -68,6 +72,19 @@ impl Kernel {
             None => rules::open()?,
         };
         Ok(self.nft.insert(nft))
+    }
+
+    /// The records of packet rules. From here to the end of the process, nobody makes anew what is on record: call it
+    /// before a rule is made.
+    ///
+    /// # Errors
+    /// They cannot be kept: see [`Records::open`].
+    pub(super) fn records(&mut self) -> Result<&Records> {
+        let records = match self.records.take() {
+            Some(records) => records,
+            None => Records::open()?,
+        };
+        Ok(self.records.insert(records))
     }
 
     /// A link that must be there.

@@ -27,6 +27,7 @@ impl Masquerade {
 
 impl Part for Masquerade {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        kernel.records()?;
         let nft = kernel.nft()?;
         // Before: an answer that gets lost does not say that nothing was made.
         undo.push(Undo::Rules(self.owner.clone(), self.addresses.clone()));

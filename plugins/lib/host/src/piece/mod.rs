@@ -14,6 +14,7 @@ mod masquerade;
 mod masquerade_chain;
 mod on_demand;
 mod port;
+mod recorded;
 mod shared;
 mod shim;
 mod spoof;
@@ -35,6 +36,7 @@ pub use kernel::{Kernel, Place};
 pub use masquerade::Masquerade;
 pub use on_demand::{OnDemand, OnDemandKind};
 pub use port::{Forwarding, Port, VlanSet};
+pub use recorded::Recorded;
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
 pub use spoof::MacFilter;
@@ -55,6 +57,8 @@ pub enum Piece {
     Masquerade(Masquerade),
     /// The same, in chains of iptables.
     MasqueradeChain(MasqueradeChain),
+    /// What of these is on record.
+    Recorded(Recorded),
     /// A macvlan or ipvlan link of a container.
     Child(ChildLink),
     /// What the host veth is as a port of the bridge.
@@ -134,6 +138,7 @@ impl Piece {
             Self::MacFilter(part) => part,
             Self::Masquerade(part) => part,
             Self::MasqueradeChain(part) => part,
+            Self::Recorded(part) => part,
             Self::Port(part) => part,
             Self::VlanLink(part) => part,
             Self::Gateways(part) => part,

@@ -23,6 +23,7 @@ impl MacFilter {
 
 impl Part for MacFilter {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        kernel.records()?;
         let nft = kernel.nft()?;
         // Before: an answer that gets lost does not say that nothing was made.
         undo.push(Undo::Rules(self.owner.clone(), Vec::new()));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::{Kernel, shared};
+use crate::intent::By;
 use crate::iptables::MasqueradeChain;
 use crate::netlink::Netlink;
 use crate::{Owner, Result, rules};
@@ -23,6 +24,8 @@ pub(super) enum Undo {
     UnusedLinks,
     /// Delete the host's routes to the attachment of that tag, and its shim if it was the last one's.
     HostRoutes(u32),
+    /// Remove the record of an attachment's packet rules.
+    Record(By, Owner),
     /// Delete the packet rules of an attachment; its addresses are these.
     Rules(Owner, Vec<IpAddr>),
     /// Delete an attachment's rules of iptables.
@@ -44,6 +47,7 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::UnusedLinks => shared::sweep(&kernel.host, |_, _| false),
             Undo::HostRoutes(tag) => shared::sweep(&kernel.host, |_, of| of == tag),
             Undo::MasqueradeChain(chain) => chain.delete(),
+            Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove(by, &owner)),
             Undo::Rules(owner, addresses) => {
                 kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))
             }

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use super::{TABLE, is_without_nf_tables, masquerade, reference, spoof};
+use crate::intent::{self, By};
 use crate::nft::{Nft, Table, TableInfo};
 use crate::{Owner, Result, iptables};
 
-/// Deletes the masquerade and the MAC filter of an attachment, ours and those that the reference made, under
+/// Deletes the masquerade and the MAC filter of an attachment, with their record, ours and those that the reference made, under
 /// whatever name the network had. What is not there is no error. `addresses`, where they are known, make it quick.
 ///
 /// Gives back the socket: the longer it stays open, the less its end waits ([`crate::nft`]).
@@ -14,10 +15,13 @@ use crate::{Owner, Result, iptables};
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
-    let done = with_tables(|nft, tables| {
-        delete_ours(nft, tables, addresses, &|label| owner.is_in(label))?;
-        reference::delete(nft, tables, owner, addresses)
-    });
+    let delete = || {
+        with_tables(|nft, tables| {
+            delete_ours(nft, tables, addresses, &|label| owner.is_in(label))?;
+            reference::delete(nft, tables, owner, addresses)
+        })
+    };
+    let done = intent::withdraw(|records| records.remove(By::Bridge, owner), delete);
     let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
     let old = iptables::unmasquerade_in_old_tables(&chain, addresses);
     done.and_then(|nft| old.map(|()| nft))
@@ -37,12 +41,16 @@ pub fn delete_own(nft: &Nft, owner: &Owner, addresses: &[IpAddr]) -> Result<()> 
 /// The kernel refused, or could not be asked.
 pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
     let prefix = Owner::label_prefix(network);
-    with_tables(|nft, tables| {
-        let labels: Vec<String> = valid.iter().map(Owner::label).collect();
-        let is_stale = |label: &str| label.starts_with(&prefix) && !labels.iter().any(|valid| valid == label);
-        delete_ours(nft, tables, &[], &is_stale)?;
-        reference::delete_but(nft, tables, network, valid)
-    })
+    let delete = || {
+        with_tables(|nft, tables| {
+            let labels: Vec<String> = valid.iter().map(Owner::label).collect();
+            let is_stale =
+                |label: &str| label.starts_with(&prefix) && !labels.iter().any(|valid| valid == label);
+            delete_ours(nft, tables, &[], &is_stale)?;
+            reference::delete_but(nft, tables, network, valid)
+        })
+    };
+    intent::withdraw(|records| records.remove_all_but(By::Bridge, network, valid), delete)
 }
 
 /// Most hosts have none of the tables that are looked into; one question tells.

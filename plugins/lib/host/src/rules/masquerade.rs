@@ -12,11 +12,12 @@
 //! Such a chain is named by a hash of its rules and never changed. It goes with the last element that leads to it,
 //! and the maps and the table with the last such chain.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{COMMENT, Filled, TABLE, ensure, led_to, retire};
+use super::{COMMENT, Filled, Group, Restored, TABLE, ensure, led_to, restore, retire};
 use crate::Result;
 use crate::nft::{
     Base, Batch, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Target, Type,
@@ -83,6 +84,27 @@ impl Masqueraded<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Has `batch` make what is missing of all of these. Only inside [`Nft::transact`].
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn restore(all: &[Self], nft: &Nft, batch: &mut Batch, restored: &mut Restored) -> Result<()> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<_> = all.iter().map(|one| (one, one.inside_chain())).collect();
+        let mut seen = HashSet::new();
+        let mut chains: Vec<Filled<'_>> = named
+            .iter()
+            .filter(|(_, (name, _))| seen.insert(name))
+            .map(|(one, (name, comment))| one.inside(name, comment))
+            .collect();
+        chains.push(base());
+        let elements = named.iter().flat_map(|(one, (name, _))| one.elements(name)).collect();
+        let sets = MAPS.map(|map| (map, MAP_COMMENT));
+        restore(nft, batch, Group { table: TABLE, sets: &sets, chains: &chains, elements }, restored)
     }
 
     /// What of it is not as it should be.

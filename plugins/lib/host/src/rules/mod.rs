@@ -12,6 +12,7 @@ mod masquerade;
 pub mod published;
 mod reference;
 pub mod resolver;
+mod restore;
 mod spoof;
 
 use crate::nft::{Base, Batch, Chain, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 
 pub use attachment::{delete, delete_but, delete_own};
 pub use masquerade::Masqueraded;
+pub use restore::Restored;
+use restore::{Group, restore};
 pub use spoof::Guarded;
 
 /// Where everything about IP packets is.

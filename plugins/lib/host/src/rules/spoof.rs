@@ -8,7 +8,7 @@
 //! chain macspoofchk { type filter hook prerouting priority dstnat; iifname @ports iifname . ether saddr != @macs drop }
 //! ```
 
-use super::{Filled, ensure, retire};
+use super::{Filled, Group, Restored, ensure, restore, retire};
 use crate::nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, Kind, Nft, Policy, Rule, Set, Table, Type, Value,
     Verdict,
@@ -26,6 +26,7 @@ const PORTS: Set<'static> =
     Set { table: TABLE, name: "ports", key: &[Type::Ifname], data: Data::None, interval: false };
 const MACS: Set<'static> = Set { name: "macs", key: &[Type::Ifname, Type::Ether], ..PORTS };
 const SETS: [Set<'static>; 2] = [PORTS, MACS];
+const COMMENTED: [(Set<'static>, &str); 2] = [(PORTS, "guarded ports"), (MACS, "what they may send")];
 
 /// A port, and the one MAC address that may come in by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +46,7 @@ impl Guarded<'_> {
     /// The kernel refused.
     pub fn add(&self, nft: &Nft) -> Result<()> {
         nft.transact(|nft, batch| {
-            ensure(
-                nft,
-                batch,
-                &TABLE,
-                &[(PORTS, "guarded ports"), (MACS, "what they may send")],
-                &[chain()],
-            )?;
+            ensure(nft, batch, &TABLE, &COMMENTED, &[chain()])?;
             let [port, mac] = self.elements();
             if let Some(stale) = nft.element(&PORTS, &port)? {
                 let mut all = nft.elements(&MACS)?;
@@ -64,6 +59,19 @@ impl Guarded<'_> {
             batch.create_elements(&MACS, &[mac]);
             Ok(())
         })
+    }
+
+    /// Has `batch` make what is missing of all of these. Only inside [`Nft::transact`].
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn restore(all: &[Self], nft: &Nft, batch: &mut Batch, restored: &mut Restored) -> Result<()> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let elements = all.iter().flat_map(|one| SETS.into_iter().zip(one.elements())).collect();
+        let group = Group { table: TABLE, sets: &COMMENTED, chains: &[chain()], elements };
+        restore(nft, batch, group, restored)
     }
 
     /// What of it is not as it should be.

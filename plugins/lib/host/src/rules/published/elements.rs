@@ -22,7 +22,7 @@ pub(super) fn of(publication: &Publication) -> Vec<(Set<'static>, Element)> {
     let by_elements = publication.containers.iter().filter(|_| publication.chain.is_none());
     for container in by_elements {
         let sets = family(container.address);
-        for mapping in merged(&container.mappings) {
+        for mapping in container.merged() {
             ports(sets, container.address, &mapping, &mut elements);
         }
         let address = Value::new().addr(container.address);
@@ -71,7 +71,7 @@ pub(super) fn publisher_key(attachment: &str) -> Value {
 }
 
 /// Of a label (or a publisher's comment), the interface and the container: `eth0/c1`.
-pub(super) fn attachment(label: &str) -> &str {
+pub(in crate::rules) fn attachment(label: &str) -> &str {
     let label = label.split_once(' ').map_or(label, |(label, _)| label);
     label.splitn(3, '/').nth(2).unwrap_or_default()
 }
@@ -96,7 +96,7 @@ pub(super) fn addresses(publisher: &Element) -> Vec<IpAddr> {
 }
 
 /// Runs of ports made one, where the ports that they lead to are one run too.
-fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
+pub(super) fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
     let mut sorted = mappings.to_vec();
     sorted.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports));
     let mut merged: Vec<Mapping> = Vec::with_capacity(sorted.len());

@@ -13,12 +13,28 @@ pub(super) fn key(link: &str) -> String {
     format!("net/ipv4/conf/{link}/route_localnet")
 }
 
-/// Has `batch` guard a link. The parameter is set after that.
-pub(super) fn guard(nft: &Nft, batch: &mut Batch, link: &str) -> Result<()> {
-    let element = Element::new(Value::new().ifname(link));
-    if nft.element(&LOCALNET, &element)?.is_none() {
-        let was_on = sysctl::read(&key(link)).is_ok_and(|value| value == "1");
-        batch.add_elements(&LOCALNET, &[element.comment(if was_on { WAS_ON } else { WAS_OFF })]);
+/// The guard of a link, whose parameter was off before it was guarded, or on.
+pub(super) fn element(link: &str, was_off: bool) -> Element {
+    Element::new(Value::new().ifname(link)).comment(if was_off { WAS_OFF } else { WAS_ON })
+}
+
+/// Has `batch` guard a link; says whether the parameter was off before it was guarded. It is set after that.
+pub(super) fn guard(nft: &Nft, batch: &mut Batch, link: &str) -> Result<bool> {
+    if let Some(found) = nft.element(&LOCALNET, &element(link, true))? {
+        return Ok(found.comment.as_deref() == Some(WAS_OFF));
+    }
+    let was_off = sysctl::read(&key(link)).is_ok_and(|value| value != "1");
+    batch.add_elements(&LOCALNET, &[element(link, was_off)]);
+    Ok(was_off)
+}
+
+/// Turns the parameter off again on links that somebody flushed the guard of, and where it was off.
+pub(super) fn lower_unguarded(nft: &Nft, were_off: &[String]) -> Result<()> {
+    for link in were_off {
+        if nft.element(&LOCALNET, &element(link, true))?.is_none() {
+            // The link may be gone, and its parameter with it.
+            let _ = sysctl::write(&key(link), "0");
+        }
     }
     Ok(())
 }

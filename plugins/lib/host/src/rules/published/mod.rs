@@ -11,6 +11,7 @@ mod ledger;
 mod localnet;
 mod publish;
 mod reference;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -20,9 +21,11 @@ use std::net::IpAddr;
 
 use crate::Owner;
 
+pub(super) use elements::attachment;
 pub use error::Error;
 pub use publish::publish;
 pub use reference::{chains_of, withdraw_of_reference};
+pub use restore::{raise_localnet, restore};
 pub use verify::verify;
 pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 
@@ -39,6 +42,21 @@ pub struct Publication {
     /// The container's chain of iptables, where its ports are published there ([`crate::iptables`]). What is kept here
     /// then is whose it is, so that it is found again, and what `route_localnet` needs.
     pub chain: Option<String>,
+    /// Those of its ports that were chosen for it, for the record.
+    pub chosen: Vec<Chosen>,
+}
+
+/// A port of the host that was chosen because the configuration asked for any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The transport protocol.
+    pub proto: u8,
+    /// The host's address in the configuration: none, `0.0.0.0`, `::` or one of the host's.
+    pub at: Option<IpAddr>,
+    /// The container's port.
+    pub target: u16,
+    /// The host's port.
+    pub port: u16,
 }
 
 /// A container's address, and what leads there.
@@ -90,6 +108,11 @@ impl Mapping {
 }
 
 impl Container {
+    /// Its ports in order, runs of them made one where the ports that they lead to are one run too.
+    pub fn merged(&self) -> Vec<Mapping> {
+        elements::merged(&self.mappings)
+    }
+
     /// Whether the host reaches it by its own 127.0.0.0/8.
     pub fn by_loopback(&self) -> bool {
         let loopback = |mapping: &Mapping| mapping.address.is_none_or(|address| address.is_loopback());

@@ -2,13 +2,16 @@
 
 use super::elements::{self, attachment};
 use super::layout::{PUBLISHERS, chains, sets};
-use super::{ELEMENTS_MAX, Error, Publication, flows, ledger, localnet, withdraw};
+use super::withdraw::{elements_of, withdraw};
+use super::{ELEMENTS_MAX, Error, Publication, flows, ledger, localnet};
+use crate::intent::{self, By, Record, Records};
 use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::{TABLE, ensure};
 use crate::{Result, sysctl};
 
-/// Publishes, in one transaction: all of it or nothing. What the same attachment had before is replaced. Flows that
-/// would go on as before are forgotten; how many could not be is no error, and is said by the second value.
+/// Publishes, in one transaction: all of it or nothing, and puts it on record. What the same attachment had before is
+/// replaced. Flows that would go on as before are forgotten; how many could not be is no error, and is said by the
+/// second value.
 ///
 /// # Errors
 /// [`Error::Taken`] names the owner of a port; [`Error::TooMany`]; or the kernel refused. Nothing was made then.
@@ -17,38 +20,86 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
     if wanted.len() > ELEMENTS_MAX {
         return Err(Error::TooMany(wanted.len()));
     }
-    let decided = nft.transact(|nft, batch| decide(nft, batch, publication, &wanted))?;
-    let replaced = decided?;
-    let raised =
-        publication.containers.iter().filter(|container| container.by_loopback()).try_for_each(|container| {
-            match &container.link {
-                Some(link) => sysctl::write(&localnet::key(link), "1").map(drop),
-                None => Ok(()),
+    let mut mended = false;
+    let (records, replaced, localnet) = loop {
+        let records = Records::open()?;
+        let others = (!mended).then_some(&records);
+        match nft.transact(|nft, batch| decide(nft, batch, publication, &wanted, others))?? {
+            Decision::Made { replaced, localnet } => break (records, replaced, localnet),
+            Decision::Flushed => {
+                // Others' ports are theirs all the same: the ledger first.
+                drop(records);
+                intent::reapply(nft)?;
+                mended = true;
             }
-        });
-    if let Err(error) = raised {
+        }
+    };
+    if let Err(error) = raise(publication).and_then(|()| record(&records, publication, localnet)) {
         // The error that led here is the one to be told.
         let _ = withdraw(nft, &publication.owner, None);
-        return Err(error.within("unable to enable route_localnet".into()).into());
+        return Err(error.into());
     }
     let changed: Vec<_> = replaced.into_iter().filter(|gone| !wanted.contains(gone)).collect();
     Ok(flows::forget_before(nft, publication)
         .and_then(|count| Ok(count + flows::forget_after(nft, &changed, true)?)))
 }
 
-type Decision = Result<Vec<(Set<'static>, Element)>, Error>;
+fn raise(publication: &Publication) -> Result<()> {
+    for link in by_loopback(publication) {
+        sysctl::write(&localnet::key(link), "1")
+            .map_err(|error| error.within("unable to enable route_localnet".into()))?;
+    }
+    Ok(())
+}
+
+/// The links by which the host's loopback reaches the containers.
+fn by_loopback(publication: &Publication) -> impl Iterator<Item = &str> {
+    let containers = publication.containers.iter().filter(|container| container.by_loopback());
+    containers.filter_map(|container| container.link.as_deref())
+}
+
+fn record(records: &Records, publication: &Publication, localnet: Vec<String>) -> Result<()> {
+    let record = Record {
+        containers: publication.containers.clone(),
+        chain: publication.chain.clone(),
+        chosen: publication.chosen.clone(),
+        localnet,
+        ..Record::new(publication.owner.clone())
+    };
+    records.write(By::Portmap, &record)
+}
+
+/// What a publication's transaction came to.
+enum Decision {
+    /// It is made.
+    Made {
+        /// What was there before and goes.
+        replaced: Vec<(Set<'static>, Element)>,
+        /// The links whose `route_localnet` is off but for published ports.
+        localnet: Vec<String>,
+    },
+    /// There are no rules, and yet there are records of others: somebody flushed them. Nothing is made.
+    Flushed,
+}
 
 fn decide(
     nft: &Nft,
     batch: &mut Batch,
     publication: &Publication,
     wanted: &[(Set<'static>, Element)],
-) -> Result<Decision> {
+    others: Option<&Records>,
+) -> Result<Result<Decision, Error>> {
     let standing = ledger::look(nft, publication, wanted)?;
     if let Some(taken) = standing.taken {
         return Ok(Err(taken));
     }
-    ensure(nft, batch, &TABLE, &sets(), &chains())?;
+    if ensure(nft, batch, &TABLE, &sets(), &chains())?
+        && let Some(records) = others
+        && records.has_others(By::Portmap, &publication.owner)?
+    {
+        *batch = Batch::new();
+        return Ok(Ok(Decision::Flushed));
+    }
     let mut gone = standing.stale;
     gone.extend(own(nft, publication)?);
     // What is beside the ports is a container's address, which nobody alive can have as well.
@@ -70,12 +121,13 @@ fn decide(
         batch.create_elements(set, &elements);
         rest = later;
     }
-    for container in publication.containers.iter().filter(|container| container.by_loopback()) {
-        if let Some(link) = &container.link {
-            localnet::guard(nft, batch, link)?;
+    let mut localnet = Vec::new();
+    for link in by_loopback(publication) {
+        if localnet::guard(nft, batch, link)? {
+            localnet.push(link.to_owned());
         }
     }
-    Ok(Ok(gone))
+    Ok(Ok(Decision::Made { replaced: gone, localnet }))
 }
 
 /// What this attachment has from before: of an ADD that was repeated, or that died before it could answer.
@@ -83,7 +135,7 @@ fn own(nft: &Nft, publication: &Publication) -> Result<Vec<(Set<'static>, Elemen
     let label = publication.owner.label();
     let key = Element::new(elements::publisher_key(attachment(&label)));
     match nft.element(&PUBLISHERS, &key)? {
-        Some(publisher) => withdraw::elements_of(nft, &publisher, None),
+        Some(publisher) => elements_of(nft, &publisher, None),
         None => Ok(Vec::new()),
     }
 }

@@ -26,6 +26,7 @@ fn publication(address: &str, masquerade: Masquerade, mappings: Vec<Mapping>) ->
         owner,
         containers: vec![Container { address, link: Some("br0".into()), mappings, masquerade }],
         chain: None,
+        chosen: Vec::new(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Taking back what an attachment published, and only that.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use super::elements::{self, attachment};
 use super::layout::{PUBLISHERS, chains, owned, sets};
 use super::localnet::Lowered;
-use super::{Mapping, flows, reference};
+use super::{Container, Mapping, flows, localnet, reference};
+use crate::intent::{self, By};
 use crate::nft::{Batch, Chain, Element, Nft, Set};
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Result};
@@ -42,6 +44,17 @@ fn chains_of(gone: &Found) -> Vec<String> {
     chains.map(str::to_owned).collect()
 }
 
+impl Hint {
+    /// What is on record.
+    fn of(containers: &[Container]) -> Self {
+        let of = |v4| {
+            let of_family = containers.iter().filter(|container| container.address.is_ipv4() == v4);
+            of_family.flat_map(|container| container.mappings.iter().copied()).collect()
+        };
+        Self { v4: of(true), v6: of(false) }
+    }
+}
+
 type Found = Vec<(Set<'static>, Element)>;
 
 /// Takes back what the attachment published, under whatever name its network had then; with the last one of all goes
@@ -55,13 +68,27 @@ pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Withdra
     let label = owner.label();
     let attachment = attachment(&label);
     let key = Element::new(elements::publisher_key(attachment));
-    let gone = transact(
-        nft,
-        |nft| {
-            let publisher = nft.element(&PUBLISHERS, &key)?;
-            Ok(publisher.filter(|found| attachment_of(found) == Some(attachment)).into_iter().collect())
+    let find = |nft: &Nft| {
+        let publisher = nft.element(&PUBLISHERS, &key)?;
+        Ok(publisher.filter(|found| attachment_of(found) == Some(attachment)).into_iter().collect())
+    };
+    // One that cannot be read tells nothing, and goes all the same.
+    let recorded = OnceCell::new();
+    let gone = intent::withdraw(
+        |records| {
+            if let Ok(Some(record)) = records.read(By::Portmap, owner) {
+                let _ = recorded.set(record);
+            }
+            records.remove(By::Portmap, owner)
         },
-        hint,
+        || {
+            let known = recorded.get().map(|record| Hint::of(&record.containers));
+            let gone = transact(nft, find, hint.or(known.as_ref()))?;
+            if let Some(record) = recorded.get() {
+                localnet::lower_unguarded(nft, &record.localnet)?;
+            }
+            Ok(gone)
+        },
     )?;
     Ok(Withdrawn::of(nft, &gone))
 }
@@ -72,19 +99,19 @@ pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Withdra
 /// As [`withdraw`].
 pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Withdrawn> {
     let prefix = Owner::label_prefix(network);
-    let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
+    let labels: HashSet<String> = valid.iter().map(Owner::label).collect();
     let stale = |publisher: &Element| {
         let label = publisher.comment.as_deref().and_then(|comment| comment.split_once(' '));
-        label.is_some_and(|(label, _)| label.starts_with(&prefix) && !valid.contains(label))
+        label.is_some_and(|(label, _)| label.starts_with(&prefix) && !labels.contains(label))
     };
-    let gone = transact(
-        nft,
-        |nft| {
-            let mut publishers = nft.elements(&PUBLISHERS)?;
-            publishers.retain(stale);
-            Ok(publishers)
-        },
-        None,
+    let find = |nft: &Nft| {
+        let mut publishers = nft.elements(&PUBLISHERS)?;
+        publishers.retain(stale);
+        Ok(publishers)
+    };
+    let gone = intent::withdraw(
+        |records| records.remove_all_but(By::Portmap, network, valid),
+        || transact(nft, find, None),
     )?;
     Ok(Withdrawn::of(nft, &gone))
 }

@@ -1,0 +1,297 @@
+//! What the packet rules of attachments are, on record: so that they can be made again after somebody flushed them.
+//!
+//! There is one file for each attachment and plugin. ADD writes it as the last thing it makes, DEL removes it as the
+//! first: so a record is there only of an attachment whose ADD came to its end, and whose DEL has not begun, whenever
+//! either of them is killed. (The rules that a killed ADD leaves are found by their owner, which needs no record.)
+//!
+//! From the first change of its rules to that of its record, ADD and DEL hold the directory's lock shared; who makes
+//! everything anew ([`reapply`]) holds it alone. So nothing comes back that a DEL is about to delete, and nothing is
+//! missing that an ADD is about to record.
+//!
+//! The directory is in `/run`: it goes with the kernel state that it describes.
+
+mod reapply;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ipnetwork::IpNetwork;
+use sha2::{Digest, Sha512};
+
+use crate::file::{self, Made, Sync};
+use crate::rules::published::{Chosen, Container};
+use crate::{Error, Mac, Owner, Result};
+
+pub use reapply::{Reapplied, reapply};
+
+/// Where the records are.
+const DIR: &str = "/run/moor/intent";
+const DIR_MODE: u32 = 0o755;
+const MODE: u32 = 0o600;
+/// The longest record, in bytes: as many ports as one attachment may publish ([`crate::rules::published::ELEMENTS_MAX`]),
+/// of both families, each on a line of its own.
+const LONGEST: usize = 2 << 20;
+
+/// Who keeps a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The plugin that attaches: masquerade and MAC filter.
+    Bridge,
+    /// The plugin that publishes ports.
+    Portmap,
+}
+
+impl By {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Portmap => "portmap",
+        }
+    }
+}
+
+/// The packet rules of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose they are.
+    pub owner: Owner,
+    /// What it publishes.
+    pub containers: Vec<Container>,
+    /// The chain of iptables that its ports are in, if they are there: these are not made again.
+    pub chain: Option<String>,
+    /// Ports of these that were chosen for it.
+    pub chosen: Vec<Chosen>,
+    /// Links that have `route_localnet` because of published ports, and had not before.
+    pub localnet: Vec<String>,
+    /// Addresses that are masqueraded, and the subnets inside of which they are not.
+    pub masquerade: Option<(Vec<IpAddr>, Vec<IpNetwork>)>,
+    /// A port of a bridge, and the MAC address that may come in by it.
+    pub mac_filter: Option<(String, Mac)>,
+}
+
+impl Record {
+    /// Of an attachment that has no rules yet.
+    pub fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            containers: Vec::new(),
+            chain: None,
+            chosen: Vec::new(),
+            localnet: Vec::new(),
+            masquerade: None,
+            mac_filter: None,
+        }
+    }
+}
+
+/// The directory, locked for as long as this lives.
+#[derive(Debug)]
+pub struct Records {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Records {
+    /// For an ADD, which is about to make rules; the directory is made when it is missing.
+    ///
+    /// # Errors
+    /// The directory cannot be made or locked.
+    pub fn open() -> Result<Self> {
+        Self::open_at(Path::new(DIR))
+    }
+
+    /// For everybody else; `None` when nothing was ever recorded.
+    ///
+    /// # Errors
+    /// The directory cannot be opened or locked.
+    pub fn open_if_any() -> Result<Option<Self>> {
+        Self::open_if_any_at(Path::new(DIR))
+    }
+
+    fn open_at(dir: &Path) -> Result<Self> {
+        if let Some(records) = Self::open_if_any_at(dir)? {
+            return Ok(records);
+        }
+        file::create_dir(dir, DIR_MODE)?;
+        Self::lock(dir, file::open_dir(dir)?, File::lock_shared)
+    }
+
+    fn open_if_any_at(dir: &Path) -> Result<Option<Self>> {
+        match file::open_dir(dir) {
+            Ok(opened) => Self::lock(dir, opened, File::lock_shared).map(Some),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory for oneself alone, once all others are done.
+    fn open_alone_if_any() -> Result<Option<Self>> {
+        let dir = Path::new(DIR);
+        match file::open_dir(dir) {
+            Ok(opened) => Self::lock(dir, opened, File::lock).map(Some),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lock(dir: &Path, opened: File, lock: fn(&File) -> io::Result<()>) -> Result<Self> {
+        loop {
+            match lock(&opened) {
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(Error::new("lock", dir.display().to_string(), cause)),
+                Ok(()) => return Ok(Self { dir: dir.to_owned(), _lock: opened }),
+            }
+        }
+    }
+
+    /// Writes a record, whole; what the same plugin recorded of the same attachment before is replaced.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, by: By, record: &Record) -> Result<()> {
+        let path = self.path(by, &record.owner);
+        let text = text::write(record);
+        // Without a name until it is whole: a killed process leaves nothing.
+        while file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? == Made::Exists {
+            file::remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// The record of an attachment, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what no record says.
+    pub fn read(&self, by: By, owner: &Owner) -> Result<Option<Record>> {
+        read(&self.path(by, owner)).map(|found| found.map(|(record, _)| record))
+    }
+
+    /// Removes the record of an attachment, under whatever name its network had, whatever it says.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self, by: By, owner: &Owner) -> Result<()> {
+        file::remove(&self.path(by, owner)).map(drop)
+    }
+
+    /// Whether there is a record of another attachment's.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn has_others(&self, by: By, owner: &Owner) -> Result<bool> {
+        let own = self.path(by, owner);
+        Ok(self.paths()?.iter().any(|path| *path != own && is_of(path, by)))
+    }
+
+    /// Removes the records of a network's attachments but these. One that cannot be read stays, with a word in the log.
+    ///
+    /// # Errors
+    /// They cannot be listed, or one cannot be removed.
+    pub fn remove_all_but(&self, by: By, network: &str, valid: &[Owner]) -> Result<()> {
+        for path in self.paths()? {
+            let is_of = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.strip_prefix(by.name()).is_some_and(|rest| rest.starts_with('-')));
+            if !is_of {
+                continue;
+            }
+            match read(&path) {
+                Ok(Some((record, _)))
+                    if record.owner.network == network && !valid.contains(&record.owner) =>
+                {
+                    file::remove(&path)?;
+                }
+                Ok(_) => {}
+                Err(error) => eprintln!("{}: {error:#}", by.name()),
+            }
+        }
+        Ok(())
+    }
+
+    /// All records, those written last first, and what could not be read.
+    fn all(&self) -> Result<(Vec<Record>, Vec<Error>)> {
+        let mut records = Vec::new();
+        let mut unreadable = Vec::new();
+        for path in self.paths()? {
+            match read(&path) {
+                Ok(found) => records.extend(found),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        records.sort_by_key(|(_, written)| std::cmp::Reverse(*written));
+        Ok((records.into_iter().map(|(record, _)| record).collect(), unreadable))
+    }
+
+    /// The files of records, in the order of their names; not our temporary ones.
+    fn paths(&self) -> Result<Vec<PathBuf>> {
+        let fail = |cause| Error::new("list", self.dir.display().to_string(), cause);
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                paths.push(entry.path());
+            }
+        }
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Named by a hash, since a container's id may be longer than a file's name; not by the network, which may have
+    /// another name when the record is looked for.
+    fn path(&self, by: By, owner: &Owner) -> PathBuf {
+        let mut hash = Sha512::new();
+        hash.update(&owner.ifname);
+        hash.update("/");
+        hash.update(&owner.container_id);
+        let mut name = format!("{}-", by.name());
+        for byte in hash.finalize().iter().take(16) {
+            // Writing to a string does not fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        self.dir.join(name)
+    }
+}
+
+/// Whether a file's name is one of this plugin's.
+fn is_of(path: &Path, by: By) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(by.name()));
+    name.is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// Takes records away, and then what they describe, with nobody making it anew in between. The second is done whatever
+/// comes of the first, whose error is told then.
+///
+/// # Errors
+/// Those of the two.
+pub fn withdraw<T>(
+    unrecord: impl FnOnce(&Records) -> Result<()>,
+    delete: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let records = Records::open_if_any();
+    let unrecorded = match &records {
+        Ok(Some(records)) => unrecord(records),
+        _ => Ok(()),
+    };
+    let deleted = delete()?;
+    records?;
+    unrecorded?;
+    Ok(deleted)
+}
+
+/// A record and when it was written.
+fn read(path: &Path) -> Result<Option<(Record, SystemTime)>> {
+    let fail = |cause: io::Error| Error::new("read the record", path.display().to_string(), cause);
+    let Some(bytes) = file::read(path, LONGEST)? else { return Ok(None) };
+    let record =
+        text::read(&bytes).map_err(|fault| fail(io::Error::new(io::ErrorKind::InvalidData, fault)))?;
+    let written = fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).map_err(fail)?;
+    Ok(Some((record, written)))
+}

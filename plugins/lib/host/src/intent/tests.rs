@@ -1,0 +1,126 @@
+//! Records on disk, without a kernel.
+
+use std::fs;
+
+use super::{By, Record, Records, text};
+use crate::rules::published::{Chosen, Container, Mapping, Masquerade};
+use crate::{Mac, Owner};
+
+fn owner(network: &str, id: &str) -> Owner {
+    Owner { network: network.into(), container_id: id.into(), ifname: "eth0".into() }
+}
+
+fn full() -> Record {
+    let port = |ports, target| Mapping { proto: 6, address: None, ports, target };
+    let at =
+        Mapping { proto: 17, address: Some("2001:db8::1".parse().unwrap()), ports: (53, 53), target: 53 };
+    let container = |address: &str, link: Option<&str>, mappings, masquerade| Container {
+        address: address.parse().unwrap(),
+        link: link.map(str::to_owned),
+        mappings,
+        masquerade,
+    };
+    Record {
+        containers: vec![
+            container("10.1.2.3", Some("br0"), vec![port((80, 80), 8080)], Masquerade::Needed),
+            container("fd00::3", None, vec![port((1000, 1999), 2000), at], Masquerade::Everybody),
+        ],
+        chain: Some("CNI-DN-b40d6be49a3410ab31bc2".into()),
+        chosen: vec![Chosen { proto: 6, at: Some("0.0.0.0".parse().unwrap()), target: 80, port: 61234 }],
+        localnet: vec!["br0".into()],
+        masquerade: Some((
+            vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
+            vec!["10.1.2.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        )),
+        mac_filter: Some(("veth01234567".into(), Mac([2, 0, 0, 0, 0, 1]))),
+        ..Record::new(owner("net", "c1"))
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open_at(&dir.path().join("a/b")).unwrap();
+    for record in [full(), Record::new(owner("net", "c1"))] {
+        records.write(By::Portmap, &record).unwrap();
+        assert_eq!(records.read(By::Portmap, &record.owner).unwrap(), Some(record));
+    }
+    assert_eq!(records.paths().unwrap().len(), 1);
+}
+
+/// Issue 3: container ids of 300 characters; DESIGN.md, rule 5: after a rename of the network.
+#[test]
+fn a_record_is_found_by_the_attachment_however_long_its_id_and_by_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open_at(dir.path()).unwrap();
+    let long = "c".repeat(300);
+    let record = Record::new(owner("net", &long));
+    records.write(By::Bridge, &record).unwrap();
+    let read = |by, owner: &Owner| records.read(by, owner).unwrap();
+    assert_eq!(read(By::Bridge, &owner("renamed", &long)), Some(record));
+    assert_eq!(read(By::Portmap, &owner("net", &long)), None);
+    assert_eq!(read(By::Bridge, &owner("net", &"c".repeat(301))), None);
+    records.remove(By::Bridge, &owner("renamed", &long)).unwrap();
+    records.remove(By::Bridge, &owner("renamed", &long)).unwrap();
+    assert_eq!(records.paths().unwrap().len(), 0);
+}
+
+#[test]
+fn only_what_a_network_has_not_any_more_is_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open_at(dir.path()).unwrap();
+    for (by, network, id) in [
+        (By::Bridge, "net", "c1"),
+        (By::Bridge, "net", "c2"),
+        (By::Bridge, "other", "c3"),
+        (By::Portmap, "net", "c1"),
+    ] {
+        records.write(by, &Record::new(owner(network, id))).unwrap();
+    }
+    fs::write(dir.path().join("bridge-of-nobody"), "?").unwrap();
+    records.remove_all_but(By::Bridge, "net", &[owner("net", "c2")]).unwrap();
+    let (left, unreadable) = records.all().unwrap();
+    let mut left: Vec<_> = left.into_iter().map(|record| record.owner.container_id).collect();
+    left.sort();
+    assert_eq!((left, unreadable.len()), (vec!["c1".into(), "c2".into(), "c3".into()], 1));
+}
+
+#[test]
+fn a_text_that_is_no_record_is_an_error_that_says_where() {
+    let good = text::write(&full());
+    assert_eq!(text::read(good.as_bytes()), Ok(full()));
+    for (change, told) in [
+        ("", "does not begin"),
+        ("v 2\n", "does not begin"),
+        ("v 1\n", "no owner"),
+        ("v 1\nport 6 any 80-80 80\n", "line 2"),
+        ("v 1\nowner net eth0\n", "line 2"),
+        ("v 1\nowner net eth0 c1\nport 6 any 80-80 80\n", "line 3"),
+        ("v 1\nowner net eth0 c1 c2\n", "line 2"),
+        ("v 1\nowner net eth0 c1\ncontainer 10.1.2.3 br0 maybe\n", "line 3"),
+        ("v 1\nowner net eth0 c1\ncontainer 10.1.2.3 br0 needed\nport 6 any 81-80 80\n", "line 4"),
+        ("v 1\nowner net eth0 c1\ncontainer 10.1.2.3 br0 needed\nport 6 any 1-65535 80\n", "line 4"),
+        ("v 1\nowner net eth0 c1\ninside 10.1.2.0/24\n", "line 3"),
+        ("v 1\nowner net eth0 c1\nsomething else\n", "line 3"),
+    ] {
+        let error = text::read(change.as_bytes()).unwrap_err();
+        assert!(error.contains(told), "{change:?}: {error}");
+    }
+    assert!(text::read(&[0xff]).is_err());
+    // Cut anywhere, it is no other record than the one whose lines are left.
+    for end in 0..good.len() {
+        let _ = text::read(&good.as_bytes()[..end]);
+    }
+}
+
+/// The lock is what keeps a DEL and a reapply apart.
+#[test]
+fn many_change_their_own_and_nobody_while_one_makes_all_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Records::open_at(dir.path()).unwrap();
+    let second = Records::open_if_any_at(dir.path()).unwrap().unwrap();
+    let alone = fs::File::open(dir.path()).unwrap();
+    assert!(alone.try_lock().is_err());
+    drop((first, second));
+    alone.try_lock().unwrap();
+}

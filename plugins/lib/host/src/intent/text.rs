@@ -1,0 +1,147 @@
+//! A record as text, a fact a line, for people too. Words are parted by spaces, which no name of a network, an
+//! interface or a container holds:
+//!
+//! ```text
+//! v 1
+//! owner net eth0 c1
+//! container 10.1.2.3 br0 needed
+//! port 6 any 8080-8080 80
+//! chain CNI-DN-b40d6be49a3410ab31bc2
+//! chosen 6 any 80 61234
+//! localnet br0
+//! masquerade 10.1.2.3
+//! inside 10.1.2.0/24
+//! macfilter veth01234567 02:00:00:00:00:01
+//! ```
+//!
+//! A `port` is of the container before it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::str::{FromStr, SplitWhitespace};
+
+use super::Record;
+use crate::Owner;
+use crate::rules::published::{Chosen, Container, Mapping, Masquerade};
+
+/// What this version writes, and all that it reads.
+const VERSION: &str = "v 1";
+/// No address of the host in particular.
+const ANY: &str = "any";
+/// No link.
+const NONE: &str = "-";
+const MASQUERADES: [(Masquerade, &str); 3] =
+    [(Masquerade::Nobody, "nobody"), (Masquerade::Needed, "needed"), (Masquerade::Everybody, "everybody")];
+
+pub(super) fn write(record: &Record) -> String {
+    let Owner { network, ifname, container_id } = &record.owner;
+    let mut text = format!("{VERSION}\nowner {network} {ifname} {container_id}\n");
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{line}");
+    };
+    let any = |address: Option<IpAddr>| address.map_or(ANY.to_owned(), |address| address.to_string());
+    for container in &record.containers {
+        let link = container.link.as_deref().unwrap_or(NONE);
+        let known = MASQUERADES.iter().find(|(masquerade, _)| *masquerade == container.masquerade);
+        let masquerade = known.map_or(NONE, |(_, word)| word);
+        line(format_args!("container {} {link} {masquerade}", container.address));
+        for Mapping { proto, address, ports: (first, last), target } in container.merged() {
+            line(format_args!("port {proto} {} {first}-{last} {target}", any(address)));
+        }
+    }
+    if let Some(chain) = &record.chain {
+        line(format_args!("chain {chain}"));
+    }
+    for Chosen { proto, at, target, port } in &record.chosen {
+        line(format_args!("chosen {proto} {} {target} {port}", any(*at)));
+    }
+    for link in &record.localnet {
+        line(format_args!("localnet {link}"));
+    }
+    if let Some((addresses, inside)) = &record.masquerade {
+        addresses.iter().for_each(|address| line(format_args!("masquerade {address}")));
+        inside.iter().for_each(|net| line(format_args!("inside {net}")));
+    }
+    if let Some((port, mac)) = &record.mac_filter {
+        line(format_args!("macfilter {port} {mac}"));
+    }
+    text
+}
+
+/// The inverse; an error says what is wrong with the text.
+pub(super) fn read(bytes: &[u8]) -> Result<Record, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+    let mut lines = text.lines().enumerate();
+    if lines.next().is_none_or(|(_, first)| first != VERSION) {
+        return Err(format!("it does not begin with {VERSION:?}"));
+    }
+    let mut record = None;
+    for (number, line) in lines {
+        fact(line, &mut record).ok_or_else(|| format!("line {} is not understood", number + 1))?;
+    }
+    record.ok_or_else(|| "it names no owner".to_owned())
+}
+
+fn fact(line: &str, record: &mut Option<Record>) -> Option<()> {
+    let mut words = line.split_whitespace();
+    let kind = words.next()?;
+    if kind == "owner" {
+        let mut word = || words.next().map(str::to_owned);
+        let (network, ifname, container_id) = (word()?, word()?, word()?);
+        *record = Some(Record::new(Owner { network, container_id, ifname }));
+        return end(words);
+    }
+    let record = record.as_mut()?;
+    match kind {
+        "container" => {
+            let address = parse(&mut words)?;
+            let link = words.next().filter(|link| *link != NONE).map(str::to_owned);
+            let word = words.next()?;
+            let (masquerade, _) = MASQUERADES.into_iter().find(|(_, known)| *known == word)?;
+            record.containers.push(Container { address, link, mappings: Vec::new(), masquerade });
+        }
+        "port" => {
+            let proto = parse(&mut words)?;
+            let address = maybe(&mut words)?;
+            let (first, last) = words.next()?.split_once('-')?;
+            let ports = (first.parse().ok()?, last.parse().ok()?);
+            let target = parse(&mut words)?;
+            // All that is made of it counts on this.
+            i32::from(ports.1).checked_sub(i32::from(ports.0)).filter(|count| *count >= 0)?;
+            u16::checked_add(target, ports.1 - ports.0)?;
+            record.containers.last_mut()?.mappings.push(Mapping { proto, address, ports, target });
+        }
+        "chosen" => record.chosen.push(Chosen {
+            proto: parse(&mut words)?,
+            at: maybe(&mut words)?,
+            target: parse(&mut words)?,
+            port: parse(&mut words)?,
+        }),
+        "chain" => record.chain = Some(words.next()?.to_owned()),
+        "localnet" => record.localnet.push(words.next()?.to_owned()),
+        "masquerade" => {
+            record.masquerade.get_or_insert_default().0.push(parse(&mut words)?);
+        }
+        "inside" => record.masquerade.as_mut()?.1.push(parse(&mut words)?),
+        "macfilter" => record.mac_filter = Some((words.next()?.to_owned(), parse(&mut words)?)),
+        _ => return None,
+    }
+    end(words)
+}
+
+fn parse<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Option<T> {
+    words.next()?.parse().ok()
+}
+
+/// An address, or none in particular.
+fn maybe(words: &mut SplitWhitespace<'_>) -> Option<Option<IpAddr>> {
+    match words.next()? {
+        ANY => Some(None),
+        address => address.parse().ok().map(Some),
+    }
+}
+
+fn end(mut words: SplitWhitespace<'_>) -> Option<()> {
+    words.next().is_none().then_some(())
+}

@@ -1,0 +1,47 @@
+//! The record of an attachment's packet rules.
+
+use super::{Drift, Kernel, Part, Piece, Undo};
+use crate::intent::{By, Record};
+use crate::{Owner, Result};
+
+/// A record that must be there as long as the rules; see [`crate::intent`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Who keeps it.
+    pub by: By,
+    /// What it says.
+    pub record: Record,
+}
+
+impl Recorded {
+    /// The record of the packet rules among these pieces; `None` when there are none.
+    pub fn of(by: By, owner: &Owner, pieces: &[Piece]) -> Option<Piece> {
+        let mut record = Record::new(owner.clone());
+        for piece in pieces {
+            match piece {
+                Piece::Masquerade(masquerade) => {
+                    record.masquerade = Some((masquerade.addresses.clone(), masquerade.inside.clone()));
+                }
+                Piece::MacFilter(filter) => record.mac_filter = Some((filter.port.clone(), filter.mac)),
+                _ => {}
+            }
+        }
+        let has_rules = record.masquerade.is_some() || record.mac_filter.is_some();
+        has_rules.then_some(Piece::Recorded(Self { by, record }))
+    }
+}
+
+impl Part for Recorded {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        undo.push(Undo::Record(self.by, self.record.owner.clone()));
+        kernel
+            .records()?
+            .write(self.by, &self.record)
+            .map_err(|error| error.within("failed to put the packet rules on record".into()))
+    }
+
+    // An attachment is whole without it: it may be of a version that kept none.
+    fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,57 @@
+//! Publications that are on record, made again.
+
+use super::layout::{LOCALNET, chains, sets};
+use super::{Publication, elements, localnet};
+use crate::nft::{Batch, Nft};
+use crate::rules::{Group, Restored, TABLE, restore as restore_group};
+use crate::{Result, sysctl};
+
+/// Has `batch` make what is missing of all of these; `were_off` are the links that had no `route_localnet` before.
+/// Only inside [`Nft::transact`]; then [`raise_localnet`].
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn restore(
+    publications: &[Publication],
+    were_off: &[&str],
+    nft: &Nft,
+    batch: &mut Batch,
+    restored: &mut Restored,
+) -> Result<()> {
+    if publications.is_empty() {
+        return Ok(());
+    }
+    let mut wanted: Vec<_> = publications.iter().flat_map(elements::of).collect();
+    for link in links(publications) {
+        wanted.push((LOCALNET, localnet::element(link, were_off.contains(&link))));
+    }
+    let group = Group { table: TABLE, sets: &sets(), chains: &chains(), elements: wanted };
+    restore_group(nft, batch, group, restored)
+}
+
+/// Once the guard is there: lets the links of these carry 127.0.0.0/8 again. Says of how many it was off.
+///
+/// # Errors
+/// A parameter could not be set, of a link that is there.
+pub fn raise_localnet(publications: &[Publication]) -> Result<usize> {
+    let mut raised = 0;
+    for link in links(publications) {
+        match sysctl::write(&localnet::key(link), "1") {
+            Ok(changed) => raised += usize::from(changed),
+            // The link has gone, and a DEL will come.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(raised)
+}
+
+/// The links by which containers are reached from the host's loopback, each once.
+fn links(publications: &[Publication]) -> Vec<&str> {
+    let containers = publications.iter().flat_map(|publication| &publication.containers);
+    let by_loopback = containers.filter(|container| container.by_loopback());
+    let mut links: Vec<&str> = by_loopback.filter_map(|container| container.link.as_deref()).collect();
+    links.sort_unstable();
+    links.dedup();
+    links
+}
