@@ -60,8 +60,9 @@ pub(crate) fn receive_many(
         let message = unsafe { message.assume_init_ref() };
         head.length = usize::try_from(message.msg_len).unwrap_or(0).min(size);
         head.truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        // As many bytes as the room has, or fewer; the type differs between C libraries.
-        head.control = (message.msg_hdr.msg_controllen as usize).min(mem::size_of::<RawControl>());
+        #[allow(clippy::unnecessary_cast, reason = "the type differs between C libraries")]
+        let control = message.msg_hdr.msg_controllen as usize;
+        head.control = control.min(mem::size_of::<RawControl>());
     }
     Ok(received)
 }

@@ -1,0 +1,345 @@
+//! A question on its way.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use super::upstreams::Upstreams;
+use super::{Client, Source, TOTAL, TRY};
+use crate::serve::towards;
+use crate::wire::{HEADER, Query, Rcode, flag, opt, put, truncated, word};
+
+/// How often a question is sent at most: as often as [`TRY`] begins in [`TOTAL`].
+const TRIES: usize = 4;
+/// Stray datagrams that are read at once.
+const STRAYS: usize = 16;
+
+/// What a client asked, and how it is answered.
+#[derive(Debug)]
+pub struct Question {
+    /// Who wants to know.
+    pub client: Client,
+    id: u16,
+    flags: u16,
+    limit: usize,
+    edns: bool,
+    /// The message for servers but for its number: header, question, EDNS.
+    message: Vec<u8>,
+    question: usize,
+}
+
+/// An answer for a client; its bytes are in the buffer that was given.
+#[derive(Debug)]
+pub struct Reply {
+    /// Whom it is for.
+    pub client: Client,
+    /// How many bytes.
+    pub length: usize,
+}
+
+impl Question {
+    /// Keeps what is needed of a question. `limit`: the longest answer that the client takes.
+    pub fn new(client: Client, query: &Query<'_>, limit: usize) -> Self {
+        let question = query.question();
+        let mut message = Vec::with_capacity(HEADER + question.len() + 11);
+        message.resize(HEADER, 0);
+        put(&mut message, 2, query.flags() & (flag::RD | flag::CD));
+        put(&mut message, 4, 1);
+        message.extend_from_slice(question);
+        if let Some(edns) = query.edns {
+            put(&mut message, 10, 1);
+            message.extend_from_slice(&opt(Rcode::NoError, edns.dnssec));
+        }
+        let (id, flags, edns) = (query.id(), query.flags(), query.edns.is_some());
+        Self { client, id, flags, limit, edns, message, question: question.len() }
+    }
+
+    fn is_tcp(&self) -> bool {
+        matches!(self.client, Client::Connection(_))
+    }
+
+    fn asked(&self) -> &[u8] {
+        self.message.get(HEADER..HEADER + self.question).unwrap_or_default()
+    }
+
+    /// Answers that nobody answered; gives the length.
+    pub fn fail(&self, buffer: &mut [u8]) -> usize {
+        let message = if self.edns { &self.message[..] } else { &self.message[..HEADER + self.question] };
+        let Some(room) = buffer.get_mut(..message.len()) else { return 0 };
+        room.copy_from_slice(message);
+        put(room, 0, self.id);
+        put(room, 2, flag::QR | self.flags & flag::RD | flag::RA | Rcode::ServFail as u16);
+        // Of EDNS only what we say ourselves.
+        if let Some(options) = room.get_mut(HEADER + self.question..).filter(|rest| !rest.is_empty()) {
+            options.copy_from_slice(&opt(Rcode::NoError, false));
+        }
+        room.len()
+    }
+
+    /// Whether a message that came from the server answers the question that went to it under `id`, and how.
+    fn judge(&self, id: u16, message: &[u8]) -> Verdict {
+        let flags = word(message, 2).unwrap_or(0);
+        if word(message, 0) != Some(id) || flags & (flag::QR | flag::OPCODE) != flag::QR {
+            return Verdict::Stray;
+        }
+        let failed = matches!(flags & flag::RCODE, 1 | 2 | 4 | 5);
+        let asked = message.get(HEADER..HEADER + self.question);
+        match word(message, 4) {
+            Some(1) if asked.is_some_and(|asked| asked.eq_ignore_ascii_case(self.asked())) => {
+                if failed {
+                    Verdict::Failure
+                } else {
+                    Verdict::Answer
+                }
+            }
+            // Some servers do not repeat what they refuse.
+            Some(0) if failed => Verdict::Failure,
+            _ => Verdict::Stray,
+        }
+    }
+
+    /// Makes the server's answer in the buffer ours; gives its length.
+    fn pass_back(&self, buffer: &mut [u8], length: usize) -> usize {
+        let flags = word(buffer, 2).unwrap_or(0) & (flag::TC | flag::RCODE);
+        put(buffer, 0, self.id);
+        put(buffer, 2, flag::QR | flag::RA | self.flags & flag::RD | flags);
+        if let Some(asked) = buffer.get_mut(HEADER..HEADER + self.question) {
+            asked.copy_from_slice(self.asked());
+        }
+        if length > self.limit { truncated(&mut buffer[..length], self.question) } else { length }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Stray,
+    Failure,
+    Answer,
+}
+
+/// How it goes on.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// By waiting.
+    Wait,
+    /// With the next server.
+    Next,
+    /// It does not: an answer of that many bytes is in the buffer.
+    Done(usize),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) question: Question,
+    pub(super) source: Source,
+    servers: Vec<SocketAddr>,
+    /// Those that were asked, and have not said that they do not know.
+    tries: Vec<Try>,
+    /// How many were asked.
+    asked: usize,
+    began: Instant,
+    tried: Instant,
+}
+
+#[derive(Debug)]
+struct Try {
+    server: SocketAddr,
+    id: u16,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Datagram(UdpSocket),
+    /// With what is still to be written, and what was read.
+    Stream {
+        stream: TcpStream,
+        output: Vec<u8>,
+        input: Vec<u8>,
+    },
+}
+
+impl Flight {
+    pub(super) fn new(question: Question, source: Source, servers: Vec<SocketAddr>, now: Instant) -> Self {
+        Self { question, source, servers, tries: Vec::new(), asked: 0, began: now, tried: now }
+    }
+
+    /// Asks the next server that can be asked; says whether there is any to wait for. `watch` gets the socket, and
+    /// whether it is waited for until it can be written to.
+    pub(super) fn ask_next(
+        &mut self,
+        upstreams: &mut Upstreams,
+        now: Instant,
+        watch: impl Fn(BorrowedFd<'_>, bool) -> nix::Result<()>,
+    ) -> bool {
+        self.tried = now;
+        while self.may_ask() {
+            let server = self.servers[self.asked % self.servers.len()];
+            self.asked += 1;
+            match self.ask(server) {
+                Ok(attempt) => {
+                    let watched = match &attempt.socket {
+                        Socket::Datagram(socket) => watch(socket.as_fd(), false),
+                        Socket::Stream { stream, .. } => watch(stream.as_fd(), true),
+                    };
+                    if watched.is_ok() {
+                        self.tries.push(attempt);
+                        return true;
+                    }
+                }
+                Err(_) => upstreams.is_dead(server, now),
+            }
+        }
+        !self.tries.is_empty()
+    }
+
+    /// A server is asked again only when it may not have heard: one that said no has gone from the tries.
+    fn may_ask(&self) -> bool {
+        self.asked < self.servers.len() || (!self.tries.is_empty() && self.asked < TRIES)
+    }
+
+    fn ask(&mut self, server: SocketAddr) -> io::Result<Try> {
+        let id = u16::from_ne_bytes(host::random::bytes()?);
+        let socket = towards(server, self.question.is_tcp())?;
+        put(&mut self.question.message, 0, id);
+        let message = &self.question.message;
+        let socket = if self.question.is_tcp() {
+            let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
+            let output = [&length[..], message].concat();
+            Socket::Stream { stream: socket.into(), output, input: Vec::new() }
+        } else {
+            let socket = UdpSocket::from(socket);
+            socket.send(message)?;
+            Socket::Datagram(socket)
+        };
+        Ok(Try { server, id, socket })
+    }
+
+    /// When it wants to be taken care of.
+    pub(super) fn due(&self) -> Instant {
+        (self.tried + TRY).min(self.began + TOTAL)
+    }
+
+    /// Takes note that the server asked last did not answer in time; says whether it is too late for others.
+    pub(super) fn is_late(&mut self, upstreams: &mut Upstreams, now: Instant) -> bool {
+        if let Some(silent) = self.tries.last() {
+            upstreams.is_dead(silent.server, now);
+        }
+        now >= self.began + TOTAL
+    }
+
+    /// Reads what came; `written` is told when a connection has nothing more to write.
+    pub(super) fn advance(
+        &mut self,
+        upstreams: &mut Upstreams,
+        buffer: &mut [u8],
+        now: Instant,
+        written: impl Fn(BorrowedFd<'_>) -> nix::Result<()>,
+    ) -> Step {
+        let mut n = 0;
+        let mut failed = false;
+        while let Some(attempt) = self.tries.get_mut(n) {
+            let received = match &mut attempt.socket {
+                Socket::Datagram(socket) => {
+                    receive(socket, buffer, |message| self.question.judge(attempt.id, message))
+                }
+                Socket::Stream { stream, output, input } => converse(stream, output, input, buffer, &written)
+                    .map(|length| {
+                        length.map(|length| (length, self.question.judge(attempt.id, &buffer[..length])))
+                    }),
+            };
+            match received {
+                Ok(None) => n += 1,
+                Ok(Some((length, Verdict::Answer))) => {
+                    upstreams.is_alive(attempt.server);
+                    return Step::Done(self.question.pass_back(buffer, length));
+                }
+                Ok(Some(_)) => {
+                    failed = true;
+                    self.tries.remove(n);
+                }
+                Err(_) => {
+                    upstreams.is_dead(attempt.server, now);
+                    failed = true;
+                    self.tries.remove(n);
+                }
+            }
+        }
+        if failed { Step::Next } else { Step::Wait }
+    }
+
+    pub(super) fn reply(&self, length: usize) -> Reply {
+        Reply { client: self.question.client, length }
+    }
+
+    /// The answer that nobody answered.
+    pub(super) fn failed(&self, buffer: &mut [u8]) -> Reply {
+        self.reply(self.question.fail(buffer))
+    }
+}
+
+type Received = io::Result<Option<(usize, Verdict)>>;
+
+/// Reads datagrams until one is not a stray.
+fn receive(socket: &UdpSocket, buffer: &mut [u8], judge: impl Fn(&[u8]) -> Verdict) -> Received {
+    for _ in 0..STRAYS {
+        match socket.recv(buffer) {
+            Ok(length) => match judge(&buffer[..length]) {
+                Verdict::Stray => {}
+                verdict => return Ok(Some((length, verdict))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Goes on writing and reading; gives the length of the message in the buffer once it is whole.
+fn converse(
+    stream: &mut TcpStream,
+    output: &mut Vec<u8>,
+    input: &mut Vec<u8>,
+    buffer: &mut [u8],
+    written: impl Fn(BorrowedFd<'_>) -> nix::Result<()>,
+) -> io::Result<Option<usize>> {
+    while !output.is_empty() {
+        match stream.write(output) {
+            Ok(count) => drop(output.drain(..count)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if output.is_empty() {
+            written(stream.as_fd())?;
+        }
+    }
+    loop {
+        let wanted = match input.get(..2) {
+            Some(length) => 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+            None => 2,
+        };
+        if wanted > 2 && input.len() >= wanted {
+            let message = &input[2..wanted];
+            let room = buffer.get_mut(..message.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+            room.copy_from_slice(message);
+            return Ok(Some(message.len()));
+        }
+        if wanted == 2 && input.len() >= 2 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let room = (wanted - input.len()).min(buffer.len());
+        match stream.read(&mut buffer[..room]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => input.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Questions for the outside: passed on to other servers, and their answers passed back.
+//!
+//! Each goes out from a port of the kernel's choice with a number of its own, to one server after another: a server
+//! that does not answer in [`TRY`] is left to answer late while the next one is asked. Somebody always answers in the
+//! end: after [`TOTAL`] it is us, and we say that nobody did.
+
+mod flight;
+mod resolv;
+mod upstreams;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use flight::{Flight, Step};
+pub use flight::{Question, Reply};
+pub use resolv::HostServers;
+use upstreams::Upstreams;
+
+use crate::serve::{Id, Kind, Poller, Slab};
+
+/// How long one server is waited for before the next one is asked.
+pub const TRY: Duration = Duration::from_millis(1500);
+/// How long all of them are.
+pub const TOTAL: Duration = Duration::from_secs(5);
+/// Questions on their way at once.
+pub const IN_FLIGHT_MAX: usize = 1024;
+/// Those of one client.
+pub const OF_CLIENT_MAX: usize = 256;
+/// How many servers are asked at most.
+pub const SERVERS_MAX: usize = 3;
+/// How many late questions are taken care of before others are listened to again.
+const AT_ONCE: usize = 64;
+
+/// What a client is counted by: its address, and its own socket where it has one.
+pub type Source = (Option<Id>, IpAddr);
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// One that sent a datagram to that listener.
+    Datagram(Id, host::datagram::Peer),
+    /// One that has that connection.
+    Connection(Id),
+}
+
+/// All questions on their way.
+#[derive(Debug, Default)]
+pub struct Forwarder {
+    flights: Slab<Flight>,
+    of_client: HashMap<Source, usize>,
+    upstreams: Upstreams,
+    /// When the earliest question wants to be taken care of, or before.
+    due: Option<Instant>,
+}
+
+impl Forwarder {
+    /// Our own addresses: whoever is told to ask there would ask us for ever.
+    pub fn set_own(&mut self, own: Vec<SocketAddr>) {
+        self.upstreams.set_own(own);
+    }
+
+    /// Passes a question on.
+    ///
+    /// # Errors
+    /// Nobody is asked: there are too many questions on their way, or no server to ask. The client wants an answer.
+    pub fn start(
+        &mut self,
+        poller: &Poller,
+        question: Question,
+        source: Source,
+        servers: &[SocketAddr],
+        now: Instant,
+    ) -> Result<(), Question> {
+        let mine = self.of_client.get(&source).copied().unwrap_or(0);
+        if self.flights.len() >= IN_FLIGHT_MAX || mine >= OF_CLIENT_MAX {
+            return Err(question);
+        }
+        let servers = self.upstreams.in_order(servers, now);
+        if servers.is_empty() {
+            return Err(question);
+        }
+        let id = self.flights.insert(Flight::new(question, source, servers, now));
+        *self.of_client.entry(source).or_default() += 1;
+        match self.proceed(poller, id, now) {
+            None => Ok(()),
+            Some(flight) => Err(flight.question),
+        }
+    }
+
+    /// Asks the next server; gives the question back when there is none left to wait for.
+    fn proceed(&mut self, poller: &Poller, id: Id, now: Instant) -> Option<Flight> {
+        let flight = self.flights.get_mut(id)?;
+        let left = flight.ask_next(&mut self.upstreams, now, |socket, write| {
+            poller.watch(&socket, Kind::Flight, id)?;
+            if write { poller.change(&socket, Kind::Flight, id, true, true) } else { Ok(()) }
+        });
+        if left {
+            let due = flight.due();
+            self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+            return None;
+        }
+        self.take(id)
+    }
+
+    fn take(&mut self, id: Id) -> Option<Flight> {
+        let flight = self.flights.remove(id)?;
+        if let Some(count) = self.of_client.get_mut(&flight.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_client.remove(&flight.source);
+            }
+        }
+        Some(flight)
+    }
+
+    /// Something happened to the sockets of a question; gives the answer, which is written into `buffer`.
+    pub fn advance(&mut self, poller: &Poller, id: Id, buffer: &mut [u8], now: Instant) -> Option<Reply> {
+        let flight = self.flights.get_mut(id)?;
+        let step = flight.advance(&mut self.upstreams, buffer, now, |socket| {
+            poller.change(&socket, Kind::Flight, id, true, false)
+        });
+        match step {
+            Step::Wait => None,
+            Step::Done(length) => self.take(id).map(|flight| flight.reply(length)),
+            Step::Next => self.proceed(poller, id, now).map(|flight| flight.failed(buffer)),
+        }
+    }
+
+    /// When [`Forwarder::expire`] wants to be called.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes care of questions that nobody answered in time, one answer per call, until it gives none.
+    pub fn expire(&mut self, poller: &Poller, buffer: &mut [u8], now: Instant) -> Option<Reply> {
+        if self.due.is_none_or(|due| now < due) {
+            return None;
+        }
+        let late: Vec<Id> = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.due() <= now)
+            .map(|(id, _)| id)
+            .take(AT_ONCE)
+            .collect();
+        for id in late {
+            let over =
+                self.flights.get_mut(id).is_some_and(|flight| flight.is_late(&mut self.upstreams, now));
+            let failed = if over { self.take(id) } else { self.proceed(poller, id, now) };
+            if let Some(flight) = failed {
+                return Some(flight.failed(buffer));
+            }
+        }
+        self.due = self.flights.iter().map(|(_, flight)| flight.due()).min();
+        None
+    }
+
+    /// Whether no question is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.flights.len() == 0
+    }
+}

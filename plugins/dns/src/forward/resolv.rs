@@ -1,0 +1,144 @@
+//! The servers that the host asks: those of resolv.conf(5).
+
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::net::if_::if_nametoindex;
+
+use super::SERVERS_MAX;
+
+/// The port of servers in resolv.conf.
+const PORT: u16 = 53;
+/// How often the file is looked at while there are questions. It is asked for by its path, so it does not matter
+/// whether it was written again, replaced, or is a link to something that was: events of the kernel come for one
+/// directory, and a link may lead through many.
+const LOOK: Duration = Duration::from_millis(500);
+/// A file that changed so lately may change once more without another time to tell it by.
+const UNSETTLED: Duration = Duration::from_millis(100);
+/// The longest file that is read.
+const FILE_MAX: usize = 64 << 10;
+
+/// What tells one state of a file from another: device, inode, size, change of content, change of inode.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// See the module.
+#[derive(Debug)]
+pub struct HostServers {
+    path: PathBuf,
+    servers: Rc<[SocketAddr]>,
+    stamp: Option<Stamp>,
+    looked: Option<Instant>,
+}
+
+impl HostServers {
+    /// The servers of the file at `path`.
+    pub fn of_file(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), servers: Rc::new([]), stamp: None, looked: None }
+    }
+
+    /// The servers as they are now, or were half a second ago. None when there is no file: nobody is to be asked then.
+    pub fn get(&mut self, now: Instant) -> &Rc<[SocketAddr]> {
+        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK) {
+            self.looked = Some(now);
+            self.look();
+        }
+        &self.servers
+    }
+
+    fn look(&mut self) {
+        let meta = fs::metadata(&self.path).ok();
+        let stamp = meta.as_ref().map(|meta| {
+            let content = (meta.mtime(), meta.mtime_nsec());
+            (meta.dev(), meta.ino(), meta.size(), content, (meta.ctime(), meta.ctime_nsec()))
+        });
+        if stamp.is_some() && stamp == self.stamp {
+            return;
+        }
+        let settled = meta.and_then(|meta| meta.modified().ok()).is_some_and(|modified| {
+            SystemTime::now().duration_since(modified).is_ok_and(|age| age > UNSETTLED)
+        });
+        let text = host::file::read(&self.path, FILE_MAX).ok().flatten().unwrap_or_default();
+        self.servers = parse(&String::from_utf8_lossy(&text)).into();
+        self.stamp = stamp.filter(|_| settled);
+    }
+}
+
+/// The first servers of a resolv.conf; lines that are not understood are passed over.
+fn parse(text: &str) -> Vec<SocketAddr> {
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        if words.next() != Some("nameserver") {
+            return None;
+        }
+        address(words.next()?)
+    });
+    let mut unique = Vec::new();
+    for server in servers {
+        if !unique.contains(&server) {
+            unique.push(server);
+        }
+    }
+    unique.truncate(SERVERS_MAX);
+    unique
+}
+
+/// An address; one of IPv6 may have a zone, which is a link's name or index (RFC 4007, section 11).
+fn address(text: &str) -> Option<SocketAddr> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, PORT));
+    }
+    let (ip, zone) = text.split_once('%')?;
+    let scope = zone.parse().ok().or_else(|| if_nametoindex(zone).ok())?;
+    Some(SocketAddrV6::new(ip.parse::<Ipv6Addr>().ok()?, PORT, 0, scope).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D-044.
+    #[test]
+    fn zones_junk_and_more_than_three_servers_are_tolerated() {
+        let text = "# nameserver 1.1.1.1\nnameserver fe80::1%lo\nnameserver\nnameserver x\nnameserver fe80::2%none0\n\
+                    search a b\n  nameserver\t10.0.0.1  # one\nnameserver 10.0.0.1\noptions ndots:5\n\u{1}\n\
+                    nameserver ::1\nnameserver 10.0.0.3\n";
+        let servers: Vec<SocketAddr> =
+            ["[fe80::1%1]:53", "10.0.0.1:53", "[::1]:53"].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(parse(text), servers);
+    }
+
+    /// D-044.
+    #[test]
+    fn a_replaced_a_rewritten_and_a_linked_file_are_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, target, temp) =
+            (dir.path().join("resolv.conf"), dir.path().join("target"), dir.path().join("temp"));
+        let mut servers = HostServers::of_file(&path);
+        let mut now = Instant::now();
+        let mut get = |servers: &mut HostServers| {
+            now += LOOK;
+            servers.get(now).iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
+        };
+        assert!(get(&mut servers).is_empty(), "there is no file");
+        fs::write(&path, "nameserver 10.0.0.1\n").unwrap();
+        assert_eq!(get(&mut servers), ["10.0.0.1"]);
+        fs::write(&path, "nameserver 10.0.0.2\n").unwrap();
+        assert_eq!(get(&mut servers), ["10.0.0.2"], "of the same length, at nearly the same time");
+        fs::write(&temp, "nameserver 10.0.0.3\n").unwrap();
+        fs::rename(&temp, &path).unwrap();
+        assert_eq!(get(&mut servers), ["10.0.0.3"]);
+        fs::write(&target, "nameserver 10.0.0.4\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("target", &path).unwrap();
+        assert_eq!(get(&mut servers), ["10.0.0.4"]);
+        fs::write(&temp, "nameserver 10.0.0.5\n").unwrap();
+        fs::rename(&temp, &target).unwrap();
+        assert_eq!(get(&mut servers), ["10.0.0.5"], "what the link leads to was replaced");
+        fs::remove_file(&target).unwrap();
+        assert!(get(&mut servers).is_empty(), "the link leads nowhere");
+    }
+}

@@ -1,0 +1,64 @@
+//! The responder: one process, one thread, for all networks of a network namespace.
+//!
+//! It holds nothing that is not in the files, but for its sockets. While it lives it holds the lock of
+//! [`Place::responder_lock`]; it ends by itself when there has been nobody to answer for some time.
+
+mod args;
+mod connections;
+mod control;
+mod listeners;
+mod poller;
+mod reexec;
+mod responder;
+mod slab;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+
+pub(crate) use poller::{Kind, Poller};
+pub(crate) use slab::{Id, Slab};
+pub(crate) use socket::towards;
+
+use args::Args;
+use responder::Responder;
+
+#[cfg(doc)]
+use crate::record::Place;
+
+/// The responder's life: the command `serve --place DIR [--grace SECONDS] [--ready-fd N]`. It ends when there has been
+/// no attachment for the grace.
+///
+/// `--ready-fd`: a descriptor that one line is written to once questions are answered: `ok`, or why it will not be.
+///
+/// # Errors
+/// Another responder lives there, the records cannot be listed, or the kernel refused. An address that cannot be bound
+/// is no such error: it is told to who asks to have its network served.
+pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
+    let args = Args::read(arguments)?;
+    let ready = args.ready_fd.map(ready_file).transpose()?;
+    let started = Responder::start(&args).map_err(|error| format!("{error:#}"));
+    if let Some(mut ready) = ready {
+        let line = started.as_ref().map_or_else(|error| error.replace('\n', " "), |_| "ok".into());
+        // Who does not listen any more does not want to know.
+        let _ = writeln!(ready, "{line}");
+    }
+    let ended = started.and_then(|responder| responder.run().map_err(|error| format!("{error:#}")));
+    ended.map_err(cni::Error::internal)
+}
+
+/// The descriptor as a file, by way of /proc; its number is given up, so that its other end hears of the end.
+fn ready_file(number: u32) -> Result<File, cni::Error> {
+    let file = File::options()
+        .write(true)
+        .open(format!("/proc/self/fd/{number}"))
+        .map_err(|error| cni::Error::internal(format!("open --ready-fd {number}: {error}")))?;
+    if let Ok(number) = i32::try_from(number) {
+        // It was open a moment ago, and nobody here but this knows of it.
+        let _ = nix::unistd::close(number);
+    }
+    Ok(file)
+}

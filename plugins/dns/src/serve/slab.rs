@@ -1,0 +1,103 @@
+//! Things that come and go, under numbers that are not mistaken for those of their successors.
+
+/// The number of a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id {
+    index: u32,
+    /// Of 24 bits.
+    generation: u32,
+}
+
+impl Id {
+    /// As the lower 56 bits of a word.
+    pub fn word(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Of the lower 56 bits of a word.
+    pub fn of_word(word: u64) -> Self {
+        let index = u32::try_from(word & 0xffff_ffff).unwrap_or(0);
+        Self { index, generation: u32::try_from(word >> 32 & 0xff_ffff).unwrap_or(0) }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Slab<T> {
+    slots: Vec<(u32, Option<T>)>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Takes a thing in.
+    pub fn insert(&mut self, thing: T) -> Id {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.0 = (slot.0 + 1) & 0xff_ffff;
+        slot.1 = Some(thing);
+        Id { index, generation: slot.0 }
+    }
+
+    fn slot(&self, id: Id) -> Option<&(u32, Option<T>)> {
+        self.slots.get(id.index as usize).filter(|slot| slot.0 == id.generation)
+    }
+
+    /// The thing of that number.
+    pub fn get(&self, id: Id) -> Option<&T> {
+        self.slot(id)?.1.as_ref()
+    }
+
+    /// The thing of that number.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+        self.slot(id)?;
+        self.slots.get_mut(id.index as usize)?.1.as_mut()
+    }
+
+    /// Gives a thing away.
+    pub fn remove(&mut self, id: Id) -> Option<T> {
+        self.slot(id)?;
+        let thing = self.slots.get_mut(id.index as usize)?.1.take();
+        if thing.is_some() {
+            self.free.push(id.index);
+        }
+        thing
+    }
+
+    /// All things.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
+        self.slots.iter().zip(0..).filter_map(|((generation, thing), index)| {
+            thing.as_ref().map(|thing| (Id { index, generation: *generation }, thing))
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thing_that_went_is_not_its_successors() {
+        let mut slab = Slab::default();
+        let first = slab.insert('a');
+        assert_eq!(slab.remove(first), Some('a'));
+        let second = slab.insert('b');
+        assert_eq!((slab.get(first), slab.remove(first), slab.get_mut(first)), (None, None, None));
+        assert_eq!(Id::of_word(second.word()), second);
+        assert_eq!((slab.get(second), slab.len()), (Some(&'b'), 1));
+        assert_eq!(slab.iter().collect::<Vec<_>>(), [(second, &'b')]);
+    }
+}

@@ -1,0 +1,184 @@
+//! Writes an answer, within a limit.
+
+use std::net::IpAddr;
+
+use super::query::word;
+use super::{HEADER, Query, Rcode, UDP_MAX, flag, kind};
+
+/// Bytes of the OPT record.
+const OPT: usize = 11;
+/// Marks a pointer to a name that stands earlier in the message (RFC 1035, section 4.1.4).
+const POINTER: u16 = 0xc000;
+/// Where the question's name stands, and so the names that it ends with.
+const QUESTION: u16 = 12;
+
+/// An answer that grows in a buffer and never over its limit. A record that does not fit is left out, and the answer
+/// is marked as truncated.
+pub struct Answer<'b> {
+    buffer: &'b mut [u8],
+    length: usize,
+    limit: usize,
+    flags: u16,
+    opt: bool,
+    answers: u16,
+    authorities: u16,
+}
+
+impl<'b> Answer<'b> {
+    /// Begins the answer to a question: header and question, and room for EDNS if the client speaks it. `limit` is at
+    /// least 512 and at most the length of the buffer, which is what counts if not so. `recursion`: whether we would
+    /// ask others for this client.
+    pub fn new(buffer: &'b mut [u8], limit: usize, query: &Query<'_>, recursion: bool) -> Self {
+        let opt = query.edns.is_some();
+        let limit = limit.min(buffer.len()).saturating_sub(if opt { OPT } else { 0 });
+        let flags = flag::QR | query.flags() & flag::RD | if recursion { flag::RA } else { 0 };
+        let mut answer = Self { buffer, length: 0, limit, flags, opt, answers: 0, authorities: 0 };
+        answer.bytes(&query.id().to_be_bytes());
+        answer.bytes(&[0; HEADER - 2]);
+        answer.bytes(query.question());
+        answer
+    }
+
+    /// Marks the answer as of our own data.
+    pub fn authoritative(&mut self) {
+        self.flags |= flag::AA;
+    }
+
+    /// Adds an address of the name asked for.
+    pub fn address(&mut self, ttl: u32, address: IpAddr) -> bool {
+        let written = match address {
+            IpAddr::V4(ip) => self.record(QUESTION, kind::A, ttl, |answer| answer.bytes(&ip.octets())),
+            IpAddr::V6(ip) => self.record(QUESTION, kind::AAAA, ttl, |answer| answer.bytes(&ip.octets())),
+        };
+        self.answers += u16::from(written);
+        written
+    }
+
+    /// Adds the name `host.suffix` (or `host`, if that would be too long) of the address asked for.
+    pub fn pointer(&mut self, ttl: u32, host: &str, suffix: &str) -> bool {
+        // A name's bytes: its text's, the first label's length, and the root's.
+        let suffix = if host.len() + suffix.len() + 3 > 255 { "" } else { suffix };
+        let written = self.record(QUESTION, kind::PTR, ttl, |answer| {
+            host.split('.').chain(suffix.split('.')).all(|label| answer.label(label)) && answer.bytes(&[0])
+        });
+        self.answers += u16::from(written);
+        written
+    }
+
+    /// Adds the SOA record of the zone whose name the question's ends with, `offset` bytes behind the question's
+    /// beginning (RFC 2308: how long the answer's absence may be remembered), as an authority or as the answer.
+    pub fn soa(&mut self, ttl: u32, offset: usize, asked: bool) -> bool {
+        let zone = QUESTION.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
+        let written = self.record(zone, kind::SOA, ttl, |answer| {
+            // The primary server (the zone itself), and the mailbox of who is responsible.
+            answer.bytes(&(POINTER | zone).to_be_bytes())
+                && answer.label("hostmaster")
+                && answer.bytes(&(POINTER | zone).to_be_bytes())
+                // Serial, refresh, retry, expire: for secondary servers, and there are none. Minimum.
+                && [1, 3600, 600, 86400, ttl].iter().all(|field: &u32| answer.bytes(&field.to_be_bytes()))
+        });
+        if asked {
+            self.answers += u16::from(written);
+        } else {
+            self.authorities += u16::from(written);
+        }
+        written
+    }
+
+    /// Ends the answer; gives its length.
+    pub fn finish(mut self, code: Rcode) -> usize {
+        if self.opt {
+            self.limit += OPT;
+            self.bytes(&opt(code, false));
+        }
+        let flags = self.flags | code as u16 & flag::RCODE;
+        for (at, value) in
+            [(2, flags), (4, 1), (6, self.answers), (8, self.authorities), (10, u16::from(self.opt))]
+        {
+            put(self.buffer, at, value);
+        }
+        self.length
+    }
+
+    /// Writes a record, or nothing if it does not fit.
+    fn record(&mut self, owner: u16, kind: u16, ttl: u32, data: impl FnOnce(&mut Self) -> bool) -> bool {
+        let start = self.length;
+        let mut head = [0; 12];
+        head[..2].copy_from_slice(&(POINTER | owner).to_be_bytes());
+        head[2..4].copy_from_slice(&kind.to_be_bytes());
+        head[4..6].copy_from_slice(&kind::IN.to_be_bytes());
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
+        if self.bytes(&head) && data(self) {
+            put(self.buffer, start + 10, u16::try_from(self.length - start - 12).unwrap_or(0));
+            return true;
+        }
+        self.length = start;
+        self.flags |= flag::TC;
+        false
+    }
+
+    fn label(&mut self, label: &str) -> bool {
+        match u8::try_from(label.len()) {
+            Ok(0) => true,
+            Ok(length) => self.bytes(&[length]) && self.bytes(label.as_bytes()),
+            Err(_) => false,
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> bool {
+        let end = self.length + bytes.len();
+        match self.buffer.get_mut(self.length..end) {
+            Some(room) if end <= self.limit => {
+                room.copy_from_slice(bytes);
+                self.length = end;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Answers what was understood of a packet (its header, and maybe its question) with a code; gives the length.
+pub fn refusal(understood: &[u8], code: Rcode, buffer: &mut [u8]) -> usize {
+    let flags = word(understood, 2).unwrap_or(0);
+    // Only who speaks EDNS is told that its version is not ours.
+    let edns = code == Rcode::BadVers;
+    let length = understood.len() + if edns { OPT } else { 0 };
+    let Some(room) = buffer.get_mut(..length) else { return 0 };
+    room[..understood.len()].copy_from_slice(understood);
+    put(room, 2, flag::QR | flags & (flag::OPCODE | flag::RD) | code as u16 & flag::RCODE);
+    put(room, 4, u16::from(understood.len() > HEADER));
+    for at in [6, 8, 10] {
+        put(room, at, 0);
+    }
+    if edns {
+        put(room, 10, 1);
+        room[understood.len()..].copy_from_slice(&opt(code, false));
+    }
+    length
+}
+
+/// Cuts a message down to its header and question, marked as truncated; gives the length.
+pub fn truncated(message: &mut [u8], question: usize) -> usize {
+    let length = (HEADER + question).min(message.len());
+    put(message, 2, word(message, 2).unwrap_or(0) | flag::TC);
+    for at in [6, 8, 10] {
+        put(message, at, 0);
+    }
+    length
+}
+
+/// The OPT record: we take [`UDP_MAX`] bytes, speak version 0, and the code's upper bits go here.
+pub(crate) fn opt(code: Rcode, dnssec: bool) -> [u8; OPT] {
+    let [_, kind] = kind::OPT.to_be_bytes();
+    let [high, low] = u16::try_from(UDP_MAX).unwrap_or(u16::MAX).to_be_bytes();
+    let extended = u8::try_from(code as u16 >> 4).unwrap_or(0);
+    [0, 0, kind, high, low, extended, 0, if dnssec { 0x80 } else { 0 }, 0, 0, 0]
+}
+
+/// Writes a big-endian word.
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(room) = bytes.get_mut(at..at + 2) {
+        room.copy_from_slice(&value.to_be_bytes());
+    }
+}

@@ -1,0 +1,153 @@
+//! What is known, arranged to be asked: built of the records and of nothing else.
+//!
+//! One changed attachment costs its own names and addresses, however many others there are.
+
+mod asker;
+mod network;
+mod respond;
+mod reverse;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+pub use asker::Asker;
+pub use network::{Attached, Network};
+pub use respond::{Outcome, Servers, respond};
+
+use crate::record::{Attachment, Key};
+
+/// A container's networks, in the order that it was attached to them.
+type Memberships = Vec<Membership>;
+
+/// One attachment, as its container sees it.
+#[derive(Debug)]
+struct Membership {
+    order: u64,
+    slot: Slot,
+    ifname: String,
+}
+
+/// Where a network is; it keeps its place while it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(usize);
+
+/// All networks.
+#[derive(Debug, Default)]
+pub struct Zone {
+    networks: Vec<Option<Network>>,
+    slots: HashMap<String, Slot>,
+    containers: HashMap<Rc<str>, Memberships>,
+    /// Goes on with every answer, so that each begins with another address.
+    turn: Cell<usize>,
+}
+
+impl Zone {
+    /// The network of that name.
+    pub fn slot(&self, network: &str) -> Option<Slot> {
+        self.slots.get(network).copied()
+    }
+
+    /// The network at that place.
+    pub fn network(&self, slot: Slot) -> Option<&Network> {
+        self.networks.get(slot.0)?.as_ref()
+    }
+
+    /// All networks, and where they are.
+    pub fn networks(&self) -> impl Iterator<Item = (Slot, &Network)> {
+        self.networks
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, network)| network.as_ref().map(|network| (Slot(slot), network)))
+    }
+
+    /// How many attachments there are.
+    pub fn attachments(&self) -> usize {
+        self.networks().map(|(_, network)| network.len()).sum()
+    }
+
+    /// Takes over what is said of a network itself; its attachments stay.
+    pub fn put_network(&mut self, record: crate::record::Network) -> Slot {
+        if let Some(slot) = self.slot(&record.name)
+            && let Some(network) = self.networks.get_mut(slot.0).and_then(Option::as_mut)
+        {
+            network.set_record(record);
+            return slot;
+        }
+        let free = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
+        if free == self.networks.len() {
+            self.networks.push(None);
+        }
+        self.slots.insert(record.name.clone(), Slot(free));
+        self.networks[free] = Some(Network::new(record));
+        Slot(free)
+    }
+
+    /// Forgets a network with all its attachments.
+    pub fn remove_network(&mut self, name: &str) {
+        let Some(slot) = self.slots.remove(name) else { return };
+        self.networks[slot.0] = None;
+        self.containers.retain(|_, memberships| {
+            memberships.retain(|membership| membership.slot != slot);
+            !memberships.is_empty()
+        });
+    }
+
+    /// Puts an attachment of the network in the place of its former self.
+    pub fn put_attachment(&mut self, slot: Slot, record: Attachment) {
+        self.remove_attachment(slot, &record.key);
+        let Some(network) = self.networks.get_mut(slot.0).and_then(Option::as_mut) else { return };
+        let container = match self.containers.get_key_value(record.key.container.as_str()) {
+            Some((container, _)) => Rc::clone(container),
+            None => Rc::from(record.key.container.as_str()),
+        };
+        let memberships = self.containers.entry(Rc::clone(&container)).or_default();
+        let at = memberships.partition_point(|membership| membership.order <= record.order);
+        let ifname = record.key.ifname.clone();
+        memberships.insert(at, Membership { order: record.order, slot, ifname });
+        network.insert(record, container);
+    }
+
+    /// Forgets an attachment.
+    pub fn remove_attachment(&mut self, slot: Slot, key: &Key) {
+        let Some(network) = self.networks.get_mut(slot.0).and_then(Option::as_mut) else { return };
+        network.remove(key);
+        if let Some(memberships) = self.containers.get_mut(key.container.as_str()) {
+            memberships.retain(|membership| membership.slot != slot || membership.ifname != key.ifname);
+            if memberships.is_empty() {
+                self.containers.remove(key.container.as_str());
+            }
+        }
+    }
+
+    /// Who asks at an address that these networks share: the container that has the source address, or somebody on
+    /// the network that the source fits to.
+    pub fn asker(&self, shared: &[Slot], source: IpAddr) -> Option<Asker<'_>> {
+        let networks =
+            || shared.iter().filter_map(|slot| self.network(*slot).map(|network| (*slot, network)));
+        let known = networks().find_map(|(slot, network)| {
+            let attached = network.owner(source)?;
+            Some(Asker::container(self, slot, network, attached))
+        });
+        known.or_else(|| {
+            let (slot, network) =
+                networks().find(|(_, network)| network.contains(source)).or_else(|| networks().next())?;
+            Some(Asker::anybody(self, slot, network))
+        })
+    }
+
+    /// The container that asks through a socket in its own namespace.
+    pub fn asker_of(&self, slot: Slot, key: &Key) -> Option<Asker<'_>> {
+        let network = self.network(slot)?;
+        Some(Asker::container(self, slot, network, network.attached(key)?))
+    }
+
+    fn turn(&self) -> usize {
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        turn
+    }
+}

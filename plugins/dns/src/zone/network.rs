@@ -1,0 +1,195 @@
+//! One network: its names, and whose addresses are whose.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use crate::record::{self, Attachment, Key};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Network {
+    record: record::Network,
+    /// The network's name as a suffix: in lower case.
+    suffix: String,
+    upstreams: Option<Rc<[SocketAddr]>>,
+    attachments: HashMap<Key, Rc<Attached>>,
+    names: HashMap<Box<[u8]>, Addresses>,
+    owners: HashMap<IpAddr, Vec<Rc<Attached>>>,
+}
+
+/// An attachment.
+#[derive(Debug)]
+pub struct Attached {
+    pub(super) container: Rc<str>,
+    pub(super) upstreams: Option<Rc<[SocketAddr]>>,
+    names: Box<[String]>,
+    ips: Box<[IpAddr]>,
+    /// Path of its network namespace, if it has sockets there.
+    pub(crate) netns: Option<String>,
+    /// The link that leads to it alone.
+    pub(crate) ingress: Option<String>,
+}
+
+impl Attached {
+    /// Its first name.
+    pub fn primary(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+}
+
+/// The addresses of a name, each once, and how many attachments have it there.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    v4: Vec<(IpAddr, usize)>,
+    v6: Vec<(IpAddr, usize)>,
+}
+
+impl Addresses {
+    pub(super) fn of_family(&self, v4: bool) -> &[(IpAddr, usize)] {
+        if v4 { &self.v4 } else { &self.v6 }
+    }
+
+    fn of(&mut self, ip: IpAddr) -> &mut Vec<(IpAddr, usize)> {
+        if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+    }
+
+    fn insert(&mut self, ip: IpAddr) {
+        let held = self.of(ip);
+        match held.iter_mut().find(|(held, _)| *held == ip) {
+            Some((_, count)) => *count += 1,
+            None => held.push((ip, 1)),
+        }
+    }
+
+    fn remove(&mut self, ip: IpAddr) {
+        let held = self.of(ip);
+        if let Some(at) = held.iter().position(|(held, _)| *held == ip) {
+            held[at].1 -= 1;
+            if held[at].1 == 0 {
+                held.remove(at);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
+impl Network {
+    pub(super) fn new(record: record::Network) -> Self {
+        let mut network = Self {
+            suffix: String::new(),
+            upstreams: None,
+            attachments: HashMap::new(),
+            names: HashMap::new(),
+            owners: HashMap::new(),
+            record,
+        };
+        network.derive();
+        network
+    }
+
+    pub(super) fn set_record(&mut self, record: record::Network) {
+        self.record = record;
+        self.derive();
+    }
+
+    fn derive(&mut self) {
+        self.suffix = self.record.name.to_ascii_lowercase();
+        self.upstreams = self.record.upstreams.as_deref().map(Rc::from);
+    }
+
+    /// What is said of the network itself.
+    pub fn record(&self) -> &record::Network {
+        &self.record
+    }
+
+    /// How many attachments it has.
+    pub fn len(&self) -> usize {
+        self.attachments.len()
+    }
+
+    /// Whether it has no attachment.
+    pub fn is_empty(&self) -> bool {
+        self.attachments.is_empty()
+    }
+
+    /// The attachments.
+    pub fn attachments(&self) -> impl Iterator<Item = (&Key, &Attached)> {
+        self.attachments.iter().map(|(key, attached)| (key, attached.as_ref()))
+    }
+
+    /// The attachment of that key.
+    pub fn attached(&self, key: &Key) -> Option<&Attached> {
+        self.attachments.get(key).map(Rc::as_ref)
+    }
+
+    pub(super) fn insert(&mut self, record: Attachment, container: Rc<str>) {
+        let attached = Rc::new(Attached {
+            container,
+            upstreams: record.upstreams.as_deref().map(Rc::from),
+            names: record.names.into(),
+            ips: record.ips.into(),
+            netns: record.netns,
+            ingress: record.ingress,
+        });
+        for name in &attached.names {
+            let addresses = self.names.entry(name.as_bytes().into()).or_default();
+            attached.ips.iter().for_each(|ip| addresses.insert(*ip));
+        }
+        for ip in &attached.ips {
+            self.owners.entry(*ip).or_default().push(Rc::clone(&attached));
+        }
+        self.attachments.insert(record.key, attached);
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) {
+        let Some(attached) = self.attachments.remove(key) else { return };
+        for name in &attached.names {
+            if let Some(addresses) = self.names.get_mut(name.as_bytes()) {
+                attached.ips.iter().for_each(|ip| addresses.remove(*ip));
+                if addresses.is_empty() {
+                    self.names.remove(name.as_bytes());
+                }
+            }
+        }
+        for ip in &attached.ips {
+            if let Some(owners) = self.owners.get_mut(ip) {
+                owners.retain(|owner| !Rc::ptr_eq(owner, &attached));
+                if owners.is_empty() {
+                    self.owners.remove(ip);
+                }
+            }
+        }
+    }
+
+    pub(super) fn addresses(&self, name: &[u8]) -> Option<&Addresses> {
+        self.names.get(name)
+    }
+
+    /// The attachment that has the address; of several the one that came last.
+    pub fn owner(&self, ip: IpAddr) -> Option<&Attached> {
+        self.owners.get(&ip)?.last().map(Rc::as_ref)
+    }
+
+    /// Whether the address is one of the network's prefixes'.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.record.subnets.iter().any(|subnet| subnet.contains(ip))
+    }
+
+    /// The suffixes that its names answer under: the domain, and the network's own name.
+    pub(super) fn suffixes(&self) -> impl Iterator<Item = &str> {
+        self.record
+            .domain
+            .as_deref()
+            .into_iter()
+            .chain([self.suffix.as_str()])
+            .filter(|suffix| !suffix.is_empty())
+    }
+
+    pub(super) fn upstreams(&self) -> Option<&Rc<[SocketAddr]>> {
+        self.upstreams.as_ref()
+    }
+}

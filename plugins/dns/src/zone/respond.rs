@@ -1,0 +1,209 @@
+//! What is answered to whom.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::Asker;
+use super::network::Addresses;
+use super::reverse::Reverse;
+use crate::record::CrossNetwork;
+use crate::wire::{Answer, Query, Rcode, kind};
+
+/// The most networks whose addresses of one name are put together in one answer.
+const UNION_MAX: usize = 16;
+
+/// What became of a question.
+pub enum Outcome {
+    /// An answer of that many bytes.
+    Answer(usize),
+    /// These servers are to be asked.
+    Ask(Servers),
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub enum Servers {
+    /// Those that the host asks.
+    Host,
+    /// These.
+    These(Rc<[SocketAddr]>),
+}
+
+/// What a name is here.
+enum Known<'z> {
+    /// A name, with the addresses of it; ours alone, whatever record is asked for.
+    Name { addresses: [Option<&'z Addresses>; UNION_MAX], zone: usize, ttl: u32 },
+    /// The reverse name of an attachment's address.
+    Pointer { host: &'z str, suffix: &'z str, ttl: u32 },
+    /// A name without records of its own, above others.
+    Above { zone: usize, ttl: u32, top: bool },
+    /// It would be ours, and is not there.
+    Nothing { zone: usize, ttl: u32 },
+    /// Others may know.
+    Foreign,
+}
+
+/// Answers a question in at most `limit` bytes, or says whom to ask. `host_servers`: whether the host asks any.
+pub fn respond(
+    asker: &Asker<'_>,
+    query: &Query<'_>,
+    buffer: &mut [u8],
+    limit: usize,
+    host_servers: bool,
+) -> Outcome {
+    let servers = asker.servers();
+    let outside =
+        asker.may_ask_outside() && servers.as_ref().map_or(host_servers, |servers| !servers.is_empty());
+    let mut answer = Answer::new(buffer, limit, query, outside);
+    let code = match known(asker, query) {
+        Known::Name { addresses, zone, ttl } => {
+            answer.authoritative();
+            let any = write(asker, &addresses, query.kind, ttl, &mut answer);
+            if !any {
+                answer.soa(ttl, zone, false);
+            }
+            Rcode::NoError
+        }
+        Known::Pointer { host, suffix, ttl } => {
+            answer.authoritative();
+            if matches!(query.kind, kind::PTR | kind::ANY) {
+                answer.pointer(ttl, host, suffix);
+            } else {
+                answer.soa(ttl, 0, false);
+            }
+            Rcode::NoError
+        }
+        Known::Above { zone, ttl, top } => {
+            answer.authoritative();
+            answer.soa(ttl, zone, top && matches!(query.kind, kind::SOA | kind::ANY));
+            Rcode::NoError
+        }
+        Known::Nothing { zone, ttl } => {
+            answer.authoritative();
+            answer.soa(ttl, zone, false);
+            Rcode::NxDomain
+        }
+        Known::Foreign => {
+            let bare = query.name.is_single();
+            if bare && !(outside && asker.network.record().forward_single_label) {
+                // Nobody else has bare names: the root's word for it, which is the last byte of the question's name.
+                answer.authoritative();
+                answer.soa(asker.network.record().ttl, query.name.text().len() + 1, false);
+                Rcode::NxDomain
+            } else if outside {
+                return Outcome::Ask(servers.map_or(Servers::Host, Servers::These));
+            } else {
+                Rcode::Refused
+            }
+        }
+    };
+    Outcome::Answer(answer.finish(code))
+}
+
+/// Writes the addresses that the type asks for, beginning with another one each time; says whether there are any.
+fn write(
+    asker: &Asker<'_>,
+    addresses: &[Option<&Addresses>],
+    kind: u16,
+    ttl: u32,
+    answer: &mut Answer<'_>,
+) -> bool {
+    let families: &[bool] = match kind {
+        kind::A => &[true],
+        kind::AAAA => &[false],
+        kind::ANY => &[true, false],
+        _ => &[],
+    };
+    let mut any = false;
+    for v4 in families {
+        let lists = || addresses.iter().flatten().map(|addresses| addresses.of_family(*v4));
+        for (nth, list) in lists().enumerate() {
+            let first = if list.len() > 1 { asker.turn() % list.len() } else { 0 };
+            let (head, tail) = list.split_at(first);
+            for (address, _) in tail.iter().chain(head) {
+                any = true;
+                if lists().take(nth).any(|earlier| earlier.iter().any(|(held, _)| held == address)) {
+                    continue;
+                }
+                if !answer.address(ttl, *address) {
+                    return true;
+                }
+            }
+        }
+    }
+    any
+}
+
+fn known<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Known<'z> {
+    // The whole name first, in all networks; then without a suffix.
+    find(asker, query, false)
+        .or_else(|| find(asker, query, true))
+        .or_else(|| suffix(asker, query))
+        .or_else(|| reverse(asker, query))
+        .unwrap_or(Known::Foreign)
+}
+
+/// The first network that has the name, or all of them.
+fn find<'z>(asker: &Asker<'z>, query: &Query<'_>, shortened: bool) -> Option<Known<'z>> {
+    let union = asker.network.record().cross_network == CrossNetwork::Union;
+    let mut addresses = [None; UNION_MAX];
+    let mut count = 0;
+    let mut first = None;
+    for network in asker.networks() {
+        let found = if shortened {
+            network.suffixes().find_map(|suffix| {
+                let head = query.name.before(suffix.as_bytes()).filter(|head| !head.is_empty())?;
+                network.addresses(head).map(|addresses| (addresses, head.len() + 1))
+            })
+        } else {
+            network.addresses(query.name.text()).map(|addresses| (addresses, 0))
+        };
+        let Some((found, zone)) = found else { continue };
+        first.get_or_insert((zone, network.record().ttl));
+        addresses[count] = Some(found);
+        count += 1;
+        if !union || count == UNION_MAX {
+            break;
+        }
+    }
+    first.map(|(zone, ttl)| Known::Name { addresses, zone, ttl })
+}
+
+/// A name that is a network's by its suffix.
+fn suffix<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Option<Known<'z>> {
+    asker.networks().find_map(|network| {
+        let head = network.suffixes().find_map(|suffix| query.name.before(suffix.as_bytes()))?;
+        let ttl = network.record().ttl;
+        Some(match head.len() {
+            0 => Known::Above { zone: 0, ttl, top: true },
+            length => Known::Nothing { zone: length + 1, ttl },
+        })
+    })
+}
+
+/// A reverse name that is in a network's prefixes.
+fn reverse<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Option<Known<'z>> {
+    let reverse = Reverse::read(query.name.text())?;
+    asker.networks().find_map(|network| {
+        let record = network.record();
+        let attached =
+            if reverse.below || reverse.bits < full(reverse) { None } else { network.owner(reverse.address) };
+        if let Some(attached) = attached {
+            let suffix = record.domain.as_deref().unwrap_or(&record.name);
+            return Some(Known::Pointer { host: attached.primary(), suffix, ttl: record.ttl });
+        }
+        let inside = |subnet: &&ipnetwork::IpNetwork| {
+            reverse.bits >= subnet.prefix() && subnet.contains(reverse.address)
+        };
+        record.subnets.iter().find(inside)?;
+        Some(if reverse.below || reverse.bits == full(reverse) {
+            Known::Nothing { zone: 0, ttl: record.ttl }
+        } else {
+            Known::Above { zone: 0, ttl: record.ttl, top: false }
+        })
+    })
+}
+
+fn full(reverse: Reverse) -> u8 {
+    if reverse.address.is_ipv4() { 32 } else { 128 }
+}
