@@ -11,6 +11,8 @@ mod bridge_vlan_frames;
 mod conflict;
 pub mod conflists;
 mod delegation;
+mod duties;
+mod encoding;
 mod env;
 mod host_access;
 mod host_local;
@@ -26,7 +28,8 @@ mod macvlan_keys;
 mod masquerade;
 mod matrix;
 mod parents;
-mod portmap;
+pub mod portmap;
+mod portmap_iptables;
 mod portmap_life;
 mod protocol;
 mod reapply;
@@ -46,6 +49,8 @@ pub fn all() -> Vec<Case> {
         versions::CASES,
         protocol::CASES,
         delegation::CASES,
+        encoding::CASES,
+        duties::CASES,
         bridge_keys::CASES,
         bridge_gateway::CASES,
         bridge_life::CASES,
@@ -61,6 +66,7 @@ pub fn all() -> Vec<Case> {
         host_local_store::CASES,
         portmap::CASES,
         portmap_life::CASES,
+        portmap_iptables::CASES,
         reapply::CASES,
         interop::CASES,
         loopback::CASES,

@@ -1,0 +1,208 @@
+//! What a runtime owes its plugins (C-130 to C-136): Moor's runtime library over fakes that write down what they get.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use runtime::{Attachment, Conflist, Runtime};
+use serde_json::{Value, json};
+
+use super::conflists;
+use crate::case::Case;
+use crate::fake::Fake;
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("runtime/a_list_without_plugins_does_not_load", &["C-130"], no_plugins),
+    Case::new("runtime/highest_version_and_name_of_the_list_are_sent", &["C-131"], version_and_name),
+    Case::new("runtime/order_of_the_plugins", &["C-132"], order),
+    Case::new("runtime/del_after_a_failed_add_leaves_nothing", &["C-133"], failed_add),
+    Case::new("runtime/result_is_kept_until_del_has_succeeded", &["C-134"], cache),
+    Case::new("runtime/plugin_names_are_no_paths", &["C-135"], names),
+    Case::new("runtime/args_and_unknown_keys_pass_as_written", &["C-136", "C-026"], untouched),
+];
+
+/// What a well-behaved fake answers: one address on ADD, nothing else.
+const RESULT: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
+printf '{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.7/24"}]}'"#;
+
+/// A runtime over fakes of these names; all they get is in the log of the one that is returned.
+fn fakes(room: &Room, answers: &[(&str, &str)]) -> Result<(Runtime, Fake)> {
+    let mut last = None;
+    for (name, answer) in answers {
+        last = Some(Fake::new(room, name, answer)?);
+    }
+    let fake = last.context("no fake was asked for")?;
+    let mut runtime = conflists::runtime(room);
+    runtime.cni_path = vec![fake.dir.clone()];
+    Ok((runtime, fake))
+}
+
+fn list(document: &Value) -> Result<Conflist> {
+    Ok(Conflist::from_bytes(document.to_string().as_bytes())?)
+}
+
+fn attachment() -> Attachment {
+    Attachment::new("c1", "/run/netns/c1".to_owned(), "eth0")
+}
+
+/// What the fakes were asked, as `ADD first`, and with what.
+fn asked(fake: &Fake) -> Result<Vec<(String, Value)>> {
+    let calls = fake.seen()?.into_iter().map(|seen| {
+        let stdin: Value = serde_json::from_slice(&seen.stdin).context("a request is JSON")?;
+        Ok((format!("{} {}", seen.command, stdin["type"].as_str().unwrap_or_default()), stdin))
+    });
+    calls.collect()
+}
+
+fn no_plugins(room: &Room) -> Result<()> {
+    for document in [
+        json!({"cniVersion": "1.1.0", "name": "net"}),
+        json!({"cniVersion": "1.1.0", "name": "net", "plugins": []}),
+        json!({"cniVersion": "1.1.0", "name": "net", "loadOnlyInlinedPlugins": true}),
+    ] {
+        ensure!(list(&document).is_err(), "{document} loaded");
+        let path = room.write("lists/net.conflist", document.to_string())?;
+        ensure!(Conflist::from_file(&path).is_err(), "a file of {document} loaded");
+    }
+    // The side directory may hold the plugins instead.
+    let path = room.write("lists/net.conflist", r#"{"cniVersion": "1.1.0", "name": "net"}"#)?;
+    room.write("lists/net/10.conf", r#"{"type": "first"}"#)?;
+    let loaded = Conflist::from_file(&path)?;
+    ensure!(loaded.plugins.len() == 1 && loaded.plugins[0].plugin_type == "first", "{loaded:?}");
+    Ok(())
+}
+
+fn version_and_name(room: &Room) -> Result<()> {
+    for (own, more, wanted) in [
+        ("1.0.0", json!(["0.4.0", "1.1.0", "9.9.9"]), "1.1.0"),
+        ("0.4.0", json!(["0.3.1", "1.0.0"]), "1.0.0"),
+        ("1.0.0", json!(["0.3.1"]), "1.0.0"),
+    ] {
+        let (runtime, fake) = fakes(room, &[("first", "")])?;
+        fs::remove_dir_all(fake.dir.join("log")).ok();
+        let document = json!({"cniVersion": own, "cniVersions": more, "name": "net",
+                              "plugins": [{"type": "first", "name": "other", "cniVersion": "0.1.0"}]});
+        runtime.del(&list(&document)?, &attachment())?;
+        let calls = asked(&fake)?;
+        let (_, stdin) = calls.first().context("the plugin was not asked")?;
+        ensure!(stdin["cniVersion"] == wanted && stdin["name"] == "net", "{document}: {stdin}");
+    }
+    Ok(())
+}
+
+fn order(room: &Room) -> Result<()> {
+    let (runtime, fake) = fakes(room, &[("first", RESULT), ("second", RESULT)])?;
+    let document =
+        json!({"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "first"}, {"type": "second"}]});
+    let list = list(&document)?;
+    runtime.add(&list, &attachment())?;
+    runtime.check(&list, &attachment())?;
+    runtime.status(&list)?;
+    runtime.del(&list, &attachment())?;
+    runtime.gc(&list, Some(&[].into()))?;
+    let verbs: Vec<String> = asked(&fake)?.into_iter().map(|(call, _)| call).collect();
+    let wanted = ["ADD first", "ADD second", "CHECK first", "CHECK second", "STATUS first", "STATUS second"];
+    let wanted: Vec<_> =
+        wanted.into_iter().chain(["DEL second", "DEL first", "GC first", "GC second"]).collect();
+    ensure!(verbs == wanted, "asked in this order: {verbs:?}");
+
+    // All but GC stop at the first error.
+    let failing = r#"printf '{"code":142,"msg":"no"}'; exit 1"#;
+    let (runtime, fake) = fakes(room, &[("second", failing), ("first", failing)])?;
+    fs::remove_dir_all(fake.dir.join("log"))?;
+    let stopped = runtime.add(&list, &attachment()).is_err() && runtime.check(&list, &attachment()).is_err();
+    let stopped = stopped && runtime.status(&list).is_err() && runtime.del(&list, &attachment()).is_err();
+    ensure!(stopped && runtime.gc(&list, Some(&[].into())).is_err(), "a failing plugin went unnoticed");
+    let verbs: Vec<String> = asked(&fake)?.into_iter().map(|(call, _)| call).collect();
+    let wanted = ["ADD first", "CHECK first", "STATUS first", "DEL second", "GC first", "GC second"];
+    ensure!(verbs == wanted, "asked in this order: {verbs:?}");
+    Ok(())
+}
+
+fn failed_add(room: &Room) -> Result<()> {
+    let before = room.snapshot()?;
+    room.container("c1")?;
+    let fake = Fake::new(
+        room,
+        "second",
+        r#"[ "$CNI_COMMAND" = ADD ] && { printf '{"code":142,"msg":"no"}'; exit 1; }; true"#,
+    )?;
+    let mut runtime = conflists::runtime(room);
+    runtime.cni_path.push(fake.dir.clone());
+    let document = json!({"cniVersion": "1.0.0", "name": "net", "plugins": [
+        {"type": "bridge", "bridge": "br0", "isGateway": true,
+         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]}},
+        {"type": "second"}]});
+    let list = list(&document)?;
+    ensure!(runtime.add(&list, &attachment()).is_err(), "the chain's ADD succeeded");
+    ensure!(!Path::new("/var/lib/cni/results/net-c1-eth0").exists(), "a failed ADD was remembered");
+    runtime.del(&list, &attachment()).context("DEL after a failed ADD")?;
+    ensure!(fake.commands()? == ["ADD", "DEL"], "calls: {:?}", fake.commands()?);
+    room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn cache(room: &Room) -> Result<()> {
+    let (runtime, _fake) = fakes(room, &[("first", RESULT)])?;
+    let document = json!({"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "first"}]});
+    let list = list(&document)?;
+    let result = runtime.add(&list, &attachment())?;
+    let path = Path::new("/var/lib/cni/results/net-c1-eth0");
+    let mode = |path: &Path| -> Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o7777) };
+    ensure!(mode(path)? == 0o600, "the file has mode {:o}", mode(path)?);
+    let dir = Path::new("/var/lib/cni/results");
+    ensure!(mode(dir)? == 0o700, "its directory has mode {:o}", mode(dir)?);
+    let text = fs::read_to_string(path)?;
+    ensure!(text.trim_end().lines().count() == 1, "one line: {text}");
+    let kept: Value = serde_json::from_str(&text)?;
+    for (key, wanted) in [
+        ("kind", json!("cniCacheV1")),
+        ("containerId", json!("c1")),
+        ("ifName", json!("eth0")),
+        ("networkName", json!("net")),
+        ("netns", json!("/run/netns/c1")),
+        ("result", result),
+    ] {
+        ensure!(kept[key] == wanted, "{key} is {}, not {wanted}", kept[key]);
+    }
+    let encoded = room.write("config", kept["config"].as_str().context("config is a text")?)?;
+    let config = ip::output("base64", &["-d", &encoded.display().to_string()])?;
+    ensure!(config.as_bytes() == list.bytes, "the list that is kept: {config}");
+
+    Fake::new(room, "first", "exit 1")?;
+    ensure!(runtime.del(&list, &attachment()).is_err() && path.exists(), "forgotten by a DEL that failed");
+    Fake::new(room, "first", "")?;
+    runtime.del(&list, &attachment())?;
+    ensure!(!path.exists(), "kept after DEL");
+    Ok(())
+}
+
+fn names(room: &Room) -> Result<()> {
+    let (runtime, fake) = fakes(room, &[("first", "")])?;
+    fs::create_dir_all(fake.dir.join("below"))?;
+    fs::copy(fake.dir.join("first"), fake.dir.join("below/first"))?;
+    for name in ["below/first", "../fake/first", "/run/room/fake/first"] {
+        let document = json!({"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": name}]});
+        // Whether the list does not load or its plugin is not started is the runtime's choice.
+        let ran = list(&document).and_then(|list| Ok(runtime.del(&list, &attachment())?));
+        ensure!(ran.is_err(), "{name} was run");
+    }
+    ensure!(fake.commands()?.is_empty(), "calls: {:?}", fake.commands()?);
+    Ok(())
+}
+
+fn untouched(room: &Room) -> Result<()> {
+    let (runtime, fake) = fakes(room, &[("first", "")])?;
+    let plugin = json!({"type": "first", "args": {"cni": {"labels": [{"key": "a", "value": "<&>"}]}, "own": [1, null]},
+                        "nobody": {"knows": "this"}});
+    let document = json!({"cniVersion": "1.1.0", "name": "net", "plugins": [plugin]});
+    runtime.del(&list(&document)?, &attachment())?;
+    let calls = asked(&fake)?;
+    let (_, stdin) = calls.first().context("the plugin was not asked")?;
+    ensure!(stdin["args"] == plugin["args"] && stdin["nobody"] == plugin["nobody"], "it got {stdin}");
+    let own: Vec<_> = stdin.as_object().into_iter().flat_map(|map| map.keys()).collect();
+    ensure!(!own.iter().any(|key| key.starts_with("cni.dev/")), "DEL got {own:?}");
+    Ok(())
+}
