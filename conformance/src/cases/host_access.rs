@@ -4,11 +4,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::lan::{
-    add, addresses_of, check, lan, outside, reaches, refused, until, vlan_gateway, vlan_lan, vlan_outside,
+    add, addresses_of, at_once, check, lan, outside, reaches, refused, until, vlan_gateway, vlan_lan,
+    vlan_outside,
 };
 use super::with;
 use crate::case::Case;
-use crate::faults::steps;
+use crate::faults::steps::Victim;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
@@ -47,8 +48,15 @@ pub const CASES: &[Case] = &[
     Case::new("host_access/gc_takes_the_routes_of_the_dead", &["issue 4", "C-045"], dead),
     Case::new("host_access/networks_do_not_disturb_each_other", &["issue 4", "C-047"], two_networks),
     Case::new("host_access/a_failed_add_leaves_nothing", &["issue 4", "C-085"], failed_add),
-    Case::new("host_access/killed_at_any_step_nothing_is_left", &["issue 4", "C-047"], killed)
-        .needs(&[Need::Strace]),
+    Case::new("host_access/fifty_at_once_have_one_shim_and_leave_none", &["issue 4", "C-047"], fifty),
+    Case::new("host_access/killed_at_any_step_nothing_is_left", &["issue 4", "C-047"], |room| {
+        hit(room, true)
+    })
+    .needs(&[Need::Strace]),
+    Case::new("host_access/failed_at_any_step_nothing_is_left", &["issue 4", "C-085"], |room| {
+        hit(room, false)
+    })
+    .needs(&[Need::Strace]),
     Case::new("host_access/faults_are_refused_before_anything", &["issue 4"], faults),
     Case::new("host_access/strict_filtering_is_told_of", &["issue 4"], strict).needs(&[Need::Ipvlan]),
 ];
@@ -351,18 +359,40 @@ fn failed_add(room: &Room) -> Result<()> {
     Ok(())
 }
 
-fn killed(room: &Room) -> Result<()> {
+fn hit(room: &Room, kill: bool) -> Result<()> {
     room.outside(&[])?;
     let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
     let container = room.container("c1")?;
     let before = room.snapshot()?;
+    let nothing_left = || {
+        ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the container's link is left");
+        room.ensure_nothing_left(&before, &["c1"])
+    };
     for verb in ["ADD", "DEL"] {
-        let points = steps::killed_at_each(room, "macvlan", verb, &container, &config, || {
-            room.ensure_nothing_left(&before, &["c1"])
-        })?;
-        ensure!(points > 10, "only {points} steps of {verb} were tried");
+        let victim = Victim { room, plugin: "macvlan", verb, container: &container, config: &config };
+        let steps =
+            if kill { victim.killed_at_each(nothing_left) } else { victim.failed_at_each(nothing_left) }?;
+        ensure!(steps > 10, "only {steps} steps of {verb} were tried");
     }
     Ok(())
+}
+
+fn fifty(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
+    let before = room.snapshot()?;
+    let containers: Vec<Container> =
+        (0..50).map(|nth| room.container(&format!("many{nth}"))).collect::<Result<_>>()?;
+    let results = at_once(room, "ADD", &containers, &config)?;
+    ensure!(shims()?.len() == 1, "{:?}", shims()?);
+    for answer in [results.first(), results.last()].into_iter().flatten() {
+        let to = addresses_of(&answer.result()?)?;
+        ensure!(reaches(room, None, &to)?, "the host cannot reach {to:?}");
+    }
+    for answer in at_once(room, "DEL", &containers, &config)? {
+        answer.silent()?;
+    }
+    room.ensure_nothing_left(&before, &["many"])
 }
 
 fn faults(room: &Room) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::room::Room;
@@ -95,6 +95,17 @@ pub fn add(room: &Room, plugin: &str, id: &str, config: &Value) -> Result<(Conta
     let container = room.container(id)?;
     let result = room.attach(plugin, "ADD", &container).config(config).run()?.result()?;
     Ok((container, result))
+}
+
+/// A verb for all of these containers at once; the answers stand in their order.
+pub fn at_once(room: &Room, verb: &str, containers: &[Container], config: &Value) -> Result<Vec<Answer>> {
+    let plugin = config["type"].as_str().context("the configuration has no type")?;
+    let one = |container| room.attach(plugin, verb, container).config(config).run();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            containers.iter().map(|container| scope.spawn(move || one(container))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a call panicked"))).collect()
+    })
 }
 
 /// CHECK with ADD's result.

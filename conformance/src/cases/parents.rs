@@ -1,14 +1,14 @@
 //! Parents that are made on demand: a VLAN of a link of the host, and an internal network's own wire (issue 4).
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::lan::{
-    add, addresses_of, check, lan, reaches, refused, until, vlan_gateway, vlan_lan, vlan_outside,
+    add, addresses_of, at_once, check, lan, reaches, refused, until, vlan_gateway, vlan_lan, vlan_outside,
 };
 use super::with;
 use crate::case::Case;
-use crate::faults::steps;
+use crate::faults::steps::Victim;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
@@ -259,37 +259,29 @@ fn fifty(room: &Room) -> Result<()> {
     let before = room.snapshot()?;
     let containers: Vec<Container> =
         (0..50).map(|nth| room.container(&format!("c{nth}"))).collect::<Result<_>>()?;
-    let one = |verb: &str, container: &Container| {
-        let answer = room.attach("macvlan", verb, container).config(&config).run()?;
-        if verb == "ADD" { answer.result().map(drop) } else { answer.silent() }
-    };
-    let all = |verb: &'static str| -> Result<()> {
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                containers.iter().map(|container| scope.spawn(move || one(verb, container))).collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a call panicked")))
-        })
-    };
-    all("ADD")?;
+    for answer in at_once(room, "ADD", &containers, &config)? {
+        answer.result()?;
+    }
     let vlans = ip::rows(None, &["-d", "link", "show", "type", "vlan"])?;
     ensure!(vlans.len() == 1 && vlans[0]["ifname"] == PARENT, "{vlans:?}");
     for container in &containers {
         ensure!(ip::link(Some(&container.id), "eth0")?.is_some(), "no eth0 in {}", container.id);
     }
-    all("DEL")?;
+    for answer in at_once(room, "DEL", &containers, &config)? {
+        answer.silent()?;
+    }
     ensure_gone(PARENT)?;
     room.ensure_nothing_left(&before, &[])
 }
 
-fn killed(room: &Room, verb: &str) -> Result<()> {
+fn killed(room: &Room, verb: &'static str) -> Result<()> {
     vlan_outside(room)?;
     let config = json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
     let container = room.container("c1")?;
     let before = room.snapshot()?;
     let links = ip::links(None)?;
-    let steps = steps::killed_at_each(room, "macvlan", verb, &container, &config, || {
+    let victim = Victim { room, plugin: "macvlan", verb, container: &container, config: &config };
+    let steps = victim.killed_at_each(|| {
         let now = ip::links(None)?;
         ensure!(now == links, "links of the host: {links:?} before, {now:?} now");
         Ok(())

@@ -1,50 +1,100 @@
-//! A SIGKILL at every step of one verb, in one room, for a case that has its own idea of what may be left.
+//! A SIGKILL or an error at every step of one verb, in one room, for a case that has its own idea of what may be left.
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::point::{points, strace};
+use super::point::{Point, points, strace};
+use crate::cases::with;
 use crate::room::Room;
 use crate::room::call::Answer;
 use crate::room::netns::Container;
 
-/// Kills the plugin as it begins each of its system calls that change something, and sends DEL: then `nothing_left`
-/// must hold. Returns at how many steps it was hit.
-pub fn killed_at_each(
-    room: &Room,
-    plugin: &str,
-    verb: &str,
-    container: &Container,
-    config: &Value,
-    nothing_left: impl Fn() -> Result<()>,
-) -> Result<usize> {
-    let log = room.scratch("strace");
-    let call = |verb: &str| room.attach(plugin, verb, container).config(config);
-    let traced = |inject: Option<String>| -> Result<Answer> {
-        if verb != "ADD" {
-            call("ADD").run()?.result().context("ADD before")?;
+/// What is hit.
+pub struct Victim<'r> {
+    /// The room.
+    pub room: &'r Room,
+    /// The plugin.
+    pub plugin: &'static str,
+    /// Its verb: ADD or DEL.
+    pub verb: &'static str,
+    /// For this container.
+    pub container: &'r Container,
+    /// With this configuration.
+    pub config: &'r Value,
+}
+
+impl Victim<'_> {
+    /// Kills the plugin as it begins each of its system calls that change something, and sends DEL: then
+    /// `nothing_left` must hold. Returns at how many steps it was hit.
+    pub fn killed_at_each(&self, nothing_left: impl Fn() -> Result<()>) -> Result<usize> {
+        let mut hit = 0;
+        for step in self.steps(&nothing_left)? {
+            let at = format!("{} killed at {} {}", self.verb, step.syscall, step.nth);
+            let (answer, reached) = self.hit("signal=KILL", &step)?;
+            // It may be a step of a process that it started, or one that not every run has.
+            ensure!(!(answer.succeeded() && reached), "{at}, and yet it succeeded");
+            hit += usize::from(reached);
+            self.call("DEL")?.silent().with_context(|| format!("DEL after {at}"))?;
+            nothing_left().with_context(|| format!("after {at}, and DEL"))?;
         }
-        call(verb).under(&strace(&log, inject)).run()
-    };
-    let listed = traced(None)?;
-    ensure!(listed.succeeded(), "{verb} under strace: {}", listed.summary());
-    let steps = points(&fs::read_to_string(&log)?);
-    call("DEL").run()?.silent()?;
-    nothing_left().with_context(|| format!("after DEL, {verb} not hit"))?;
-    let mut hit = 0;
-    for step in &steps {
-        let at = format!("{verb} killed at {} {}", step.syscall, step.nth);
-        let answer = traced(Some(format!("inject={}:signal=KILL:when={}", step.syscall, step.nth)))?;
-        // A step of a process that it started, or one that not every run has.
-        if answer.succeeded() {
-            ensure!(!fs::read_to_string(&log)?.contains("killed by SIGKILL"), "{at}, and yet it succeeded");
-        } else {
-            hit += 1;
-        }
-        call("DEL").run()?.silent().with_context(|| format!("DEL after {at}"))?;
-        nothing_left().with_context(|| format!("after {at}, and DEL"))?;
+        Ok(hit)
     }
-    Ok(hit)
+
+    /// Has each of those calls fail. An ADD that fails must have left nothing, one that succeeds must be whole; after
+    /// a DEL that succeeds nothing may be left, and one that fails can be sent again.
+    pub fn failed_at_each(&self, nothing_left: impl Fn() -> Result<()>) -> Result<usize> {
+        let mut hit = 0;
+        for step in self.steps(&nothing_left)? {
+            let at = format!("{} failed at {} {}", self.verb, step.syscall, step.nth);
+            let (answer, reached) = self.hit(&format!("error={}", step.errno()), &step)?;
+            hit += usize::from(reached);
+            match (self.verb, answer.succeeded()) {
+                ("ADD", true) => {
+                    let config = with(self.config, json!({"prevResult": answer.result()?}));
+                    let call = self.room.attach(self.plugin, "CHECK", self.container).config(&config);
+                    call.run()?.silent().with_context(|| format!("CHECK after {at}, which was tolerated"))?;
+                }
+                ("ADD", false) | (_, true) => nothing_left().with_context(|| format!("after {at}"))?,
+                (_, false) => {}
+            }
+            self.call("DEL")?.silent().with_context(|| format!("DEL after {at}"))?;
+            nothing_left().with_context(|| format!("after {at}, and DEL"))?;
+        }
+        Ok(hit)
+    }
+
+    fn call(&self, verb: &str) -> Result<Answer> {
+        self.room.attach(self.plugin, verb, self.container).config(self.config).run()
+    }
+
+    fn traced(&self, inject: Option<String>) -> Result<Answer> {
+        if self.verb != "ADD" {
+            self.call("ADD")?.result().context("ADD before")?;
+        }
+        let words = strace(&self.room.scratch("strace"), inject);
+        self.room.attach(self.plugin, self.verb, self.container).config(self.config).under(&words).run()
+    }
+
+    /// The steps of a run that is not hit.
+    fn steps(&self, nothing_left: impl Fn() -> Result<()>) -> Result<Vec<Point>> {
+        let listed = self.traced(None)?;
+        ensure!(listed.succeeded(), "{} under strace: {}", self.verb, listed.summary());
+        let steps = points(&self.log()?);
+        self.call("DEL")?.silent()?;
+        nothing_left().with_context(|| format!("after DEL, {} not hit", self.verb))?;
+        Ok(steps)
+    }
+
+    /// What came of a run that was hit at that step, and whether it came so far.
+    fn hit(&self, how: &str, step: &Point) -> Result<(Answer, bool)> {
+        let answer = self.traced(Some(format!("inject={}:{how}:when={}", step.syscall, step.nth)))?;
+        let log = self.log()?;
+        Ok((answer, log.contains("(INJECTED)") || log.contains("killed by SIGKILL")))
+    }
+
+    fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.room.scratch("strace"))?)
+    }
 }
