@@ -108,6 +108,28 @@ pub fn at_once(room: &Room, verb: &str, containers: &[Container], config: &Value
     })
 }
 
+/// So many containers come and go, each as often as said, in no order: whoever is there must be whole.
+pub fn come_and_go(room: &Room, config: &Value, containers: usize, times: usize) -> Result<()> {
+    let plugin = config["type"].as_str().context("the configuration has no type")?;
+    let containers: Vec<Container> =
+        (0..containers).map(|nth| room.container(&format!("guest{nth}"))).collect::<Result<_>>()?;
+    let one = |container: &Container| -> Result<()> {
+        for time in 0..times {
+            let result = room.attach(plugin, "ADD", container).config(config).run()?.result()?;
+            check(room, plugin, container, config, &result)?
+                .silent()
+                .with_context(|| format!("{} was there for the {time}th time", container.id))?;
+            room.attach(plugin, "DEL", container).config(config).run()?.silent()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            containers.iter().map(|container| scope.spawn(move || one(container))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a call panicked")))
+    })
+}
+
 /// CHECK with ADD's result.
 pub fn check(
     room: &Room,

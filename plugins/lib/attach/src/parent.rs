@@ -108,7 +108,7 @@ impl Parent {
                 // Ours is set up when it is needed, which takes the link below.
                 refuse_unusable_base(base)?;
                 let on_demand = OnDemand { name: link.name.clone(), kind };
-                Ok(Self::of(link, Place::Host, Some(on_demand)))
+                Ok(Self { carrier: base.carrier(), ..Self::of(link, Place::Host, Some(on_demand)) })
             }
             Some(link) => Self::existing(netlink, Place::Host, link),
             None => {
