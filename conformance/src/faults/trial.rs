@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::point::{Point, points, strace};
 use crate::cases::lan::lan;
+use crate::cases::portmap::{bridged, portmap, published};
 use crate::cases::{USUAL, bridge, host_local, with};
 use crate::fake::Fake;
 use crate::ip;
@@ -22,10 +23,21 @@ pub struct Target {
     pub plugin: &'static str,
     /// Its verb.
     pub verb: &'static str,
-    /// Whether its IPAM delegate is hit instead of itself.
-    pub delegate: bool,
-    /// Whether the configuration asks for packet rules.
-    pub rules: bool,
+    /// On what stage, and who of those that take part.
+    pub part: Part,
+}
+
+/// What is hit, on what stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The plugin itself.
+    Itself,
+    /// Its IPAM delegate.
+    Delegate,
+    /// Itself, with packet rules in its configuration.
+    Rules,
+    /// Itself, beside another attachment of its kind: what they share is there before and must stay.
+    Beside,
 }
 
 /// What is done to the process at a point.
@@ -49,43 +61,60 @@ pub enum Outcome {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 11] = [
-    Target::new("bridge", "ADD"),
-    Target { delegate: true, ..Target::new("bridge", "ADD") },
-    Target { rules: true, ..Target::new("bridge", "ADD") },
-    Target::new("bridge", "DEL"),
-    Target { delegate: true, ..Target::new("bridge", "DEL") },
-    Target { rules: true, ..Target::new("bridge", "DEL") },
-    Target::new("host-local", "ADD"),
-    Target::new("host-local", "DEL"),
-    Target::new("macvlan", "ADD"),
-    Target { delegate: true, ..Target::new("macvlan", "ADD") },
-    Target::new("macvlan", "DEL"),
+pub const TARGETS: [Target; 15] = [
+    Target::new("bridge", "ADD", Part::Itself),
+    Target::new("bridge", "ADD", Part::Delegate),
+    Target::new("bridge", "ADD", Part::Rules),
+    Target::new("bridge", "DEL", Part::Itself),
+    Target::new("bridge", "DEL", Part::Delegate),
+    Target::new("bridge", "DEL", Part::Rules),
+    Target::new("host-local", "ADD", Part::Itself),
+    Target::new("host-local", "DEL", Part::Itself),
+    Target::new("macvlan", "ADD", Part::Itself),
+    Target::new("macvlan", "ADD", Part::Delegate),
+    Target::new("macvlan", "DEL", Part::Itself),
+    Target::new("portmap", "ADD", Part::Itself),
+    Target::new("portmap", "ADD", Part::Beside),
+    Target::new("portmap", "DEL", Part::Itself),
+    Target::new("portmap", "DEL", Part::Beside),
 ];
 
 const ID: &str = "c1";
 
 impl Target {
-    const fn new(plugin: &'static str, verb: &'static str) -> Self {
-        Self { plugin, verb, delegate: false, rules: false }
+    const fn new(plugin: &'static str, verb: &'static str, part: Part) -> Self {
+        Self { plugin, verb, part }
     }
 
     /// For jobs: `bridge/ADD/itself`.
     pub fn name(self) -> String {
-        let part = match (self.delegate, self.rules) {
-            (true, _) => "delegate",
-            (_, true) => "rules",
-            _ => "itself",
+        let part = match self.part {
+            Part::Itself => "itself",
+            Part::Delegate => "delegate",
+            Part::Rules => "rules",
+            Part::Beside => "beside",
         };
         format!("{}/{}/{part}", self.plugin, self.verb)
     }
 
     fn config(self) -> Value {
         match self.plugin {
-            "bridge" if self.rules => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
+            "bridge" if self.part == Part::Rules => {
+                with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true}))
+            }
             "bridge" => bridge(USUAL),
             // Looking for duplicates takes a second, and is the kernel's.
             "macvlan" => lan("macvlan", &json!({"enabledad": false})),
+            // Both families, every set that elements come to lie in; the previous result is known on the stage only.
+            "portmap" => portmap(
+                json!([
+                    {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+                    {"hostPort": 5353, "containerPort": 53, "protocol": "udp"},
+                    {"hostPort": 9090, "containerPort": 80, "hostIP": "10.1.2.1"},
+                    {"hostPort": 3000, "hostPortEnd": 3099, "containerPort": 3000},
+                ]),
+                &Value::Null,
+            ),
             _ => host_local(USUAL, "10.1.2.0/24"),
         }
     }
@@ -112,10 +141,23 @@ struct Trial<'r> {
 impl<'r> Trial<'r> {
     fn new(room: &'r Room, target: Target) -> Result<Self> {
         let log = room.scratch("strace");
-        if target.plugin == "macvlan" {
-            room.outside(&[])?;
-        }
-        Ok(Self { room, target, container: room.container(ID)?, config: target.config(), log })
+        let mut config = target.config();
+        let container = match target.plugin {
+            "portmap" => {
+                if target.part == Part::Beside {
+                    published(room, "neighbour", json!([{"hostPort": 7000, "containerPort": 80}]))?;
+                }
+                let (container, previous) = bridged(room, ID)?;
+                config["prevResult"] = previous;
+                container
+            }
+            "macvlan" => {
+                room.outside(&[])?;
+                room.container(ID)?
+            }
+            _ => room.container(ID)?,
+        };
+        Ok(Self { room, target, container, config, log })
     }
 
     fn call(&self, verb: &str) -> Call<'r> {
@@ -125,7 +167,7 @@ impl<'r> Trial<'r> {
     /// The target's verb with its victim under strace.
     fn hit(&self, inject: Option<String>) -> Result<Answer> {
         let words = strace(&self.log, inject);
-        if !self.target.delegate {
+        if self.target.part != Part::Delegate {
             return self.call(self.target.verb).under(&words).run();
         }
         // Only the delegate's call of this very verb is watched, not the one that takes it back.
@@ -145,6 +187,12 @@ impl<'r> Trial<'r> {
     /// What is left of the attachment now.
     fn left(&self, before: &[String]) -> Result<Vec<String>> {
         let mut left = self.room.left_since(before, &["br0"], &[ID])?;
+        if self.target.plugin == "portmap" {
+            // The bridge's parameters may change with its network, but this one is of the ports.
+            let changes = self.room.changes_since(before)?;
+            left.extend(changes.into_iter().filter(|line| line.contains("route_localnet")));
+            return Ok(left);
+        }
         let links = ip::links(Some(ID))?.into_iter().filter(|link| link != "lo");
         left.extend(links.map(|link| format!("+ link {link} in the container")));
         Ok(left)
@@ -198,7 +246,7 @@ pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<O
     if !log.contains("(INJECTED)") && !log.contains("killed by SIGKILL") {
         return Ok(Outcome::NotReached);
     }
-    let killed = fault == Fault::Kill && !target.delegate;
+    let killed = fault == Fault::Kill && target.part != Part::Delegate;
     let outcome = match (target.verb, killed, answer.succeeded()) {
         (_, true, true) => bail!("the process was killed and yet succeeded"),
         (_, true, false) => Outcome::Undone,

@@ -48,11 +48,16 @@ impl Lowered {
     pub(super) fn lower(&mut self, nft: &Nft) -> Result<()> {
         for element in nft.elements(&LOCALNET)? {
             let link = element.key.show(LOCALNET.key);
-            // The link may be gone, and its parameter with it.
-            if element.comment.as_deref() == Some(WAS_OFF)
-                && sysctl::write(&key(&link), "0").is_ok_and(|changed| changed)
-            {
-                self.0.push(link);
+            if element.comment.as_deref() != Some(WAS_OFF) {
+                continue;
+            }
+            match sysctl::write(&key(&link), "0") {
+                Ok(true) => self.0.push(link),
+                Ok(false) => {}
+                // The link may be gone, and its parameter with it.
+                Err(error) if error.is_not_found() => {}
+                // Without the guard, what stays on would let neighbours in.
+                Err(error) => return Err(error.within("unable to disable route_localnet".into())),
             }
         }
         Ok(())
