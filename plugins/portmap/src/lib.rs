@@ -100,6 +100,7 @@ impl Plugin for PortMap {
             log_flows(withdrawn.flows);
             chains.extend(withdrawn.chains);
             published::withdraw_of_reference(&nft, &owner)?;
+            nft.close_in_background();
         }
         Ok(host::iptables::withdraw_from_old_tables(&chains)?)
     }
@@ -115,6 +116,7 @@ impl Plugin for PortMap {
         let owners: Vec<Owner> = owners.collect();
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
         log_flows(withdrawn.flows);
+        nft.close_in_background();
         Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains)?)
     }
 

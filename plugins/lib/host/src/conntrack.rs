@@ -5,12 +5,12 @@
 //! forgotten when a mapping comes or goes. Which ones is told by the protocol, the original destination and where
 //! replies come from; never by a port alone, which would cut off others.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use crate::Result;
 use crate::netlink::attr::{Attr, Attrs, Malformed};
 use crate::netlink::message::{Refusal, Request};
 use crate::netlink::socket::Socket;
+use crate::{Result, sysctl};
 
 /// linux/netfilter/nfnetlink.h, NFNL_SUBSYS_CTNETLINK, in the upper byte of a message's type.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -18,6 +18,7 @@ const IPCTNL_MSG_CT_GET: u16 = 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 2;
 /// Length of `struct nfgenmsg`: u8 family, u8 version, be16 resource.
 const NFGENMSG: usize = 4;
+const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -41,6 +42,13 @@ const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 const FILTER_IP_SRC: u32 = 1 << 0;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
+
+/// How many flows the calling thread's network namespace tracks.
+const COUNT: &str = "net/netfilter/nf_conntrack_count";
+/// So many flows are told sooner than the table is walked through a second time.
+const FEW_FLOWS: usize = 1000;
+/// The most listings of one family and protocol that are better than one of all its flows.
+const LISTINGS: usize = 2;
 
 /// Which flows: all that is said must be so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,20 +84,19 @@ impl<'a> Conntrack<'a> {
         Self { socket }
     }
 
-    /// Forgets the flows that any of `which` describes; gives how many there were. One listing serves all that have
-    /// the protocol and the container's address in common; [`Replies::NotFrom`] takes one for each port. A kernel that tracks no connections has none.
+    /// Forgets the flows that any of `which` describes; gives how many there were. A kernel that tracks no connections
+    /// has none.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn forget(self, which: &[Flows]) -> Result<usize> {
-        let mut asked = Vec::new();
+        if which.is_empty() {
+            return Ok(0);
+        }
+        // A kernel may have the parameter and not show it.
+        let count = sysctl::read(COUNT).ok().and_then(|count| count.parse().ok()).unwrap_or(usize::MAX);
         let mut forgotten = 0;
-        for flows in which {
-            let question = flows.question();
-            if asked.contains(&question) {
-                continue;
-            }
-            asked.push(question);
+        for question in questions(which, count) {
             for flow in self.list(question)? {
                 if which.iter().any(|flows| flows.hold(&flow)) && self.delete(&flow)? {
                     forgotten += 1;
@@ -99,32 +106,32 @@ impl<'a> Conntrack<'a> {
         Ok(forgotten)
     }
 
-    fn list(self, (proto, replies, port): Question) -> Result<Vec<Flow>> {
-        let (Replies::From(ip) | Replies::NotFrom(ip)) = replies;
-        let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_GET, 0, &[family(ip), 0, 0, 0]);
-        // The kernel picks what it can, so that a host with a million connections does not tell us all.
-        let mut flags = FILTER_PROTO_NUM;
-        request.attrs.nest(CTA_TUPLE_REPLY, |w| {
-            // Of IPv6 the kernel compares addresses the wrong way round (ctnetlink_filter_match_tuple): we do it then.
-            if let Replies::From(ip @ IpAddr::V4(_)) = replies {
-                flags |= FILTER_IP_SRC;
-                w.nest(CTA_TUPLE_IP, |w| w.ip(if ip.is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC }, ip));
-            }
-            w.nest(CTA_TUPLE_PROTO, |w| w.u8(CTA_PROTO_NUM, proto));
-        });
-        if let Some(port) = port {
-            request.attrs.nest(CTA_TUPLE_ORIG, |w| {
-                w.nest(CTA_TUPLE_PROTO, |w| {
-                    w.u8(CTA_PROTO_NUM, proto);
-                    w.bytes(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+    fn list(self, question: Question) -> Result<Vec<Flow>> {
+        let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_GET, 0, &[question.family(), 0, 0, 0]);
+        if let Question::Some { proto, about, .. } = question {
+            // The kernel picks what it can, so that a host with a million connections does not tell us all.
+            let (mut original, mut reply) = (0, FILTER_PROTO_NUM);
+            request.attrs.nest(CTA_TUPLE_REPLY, |w| {
+                if let About::RepliesFrom(ip) = about {
+                    reply |= FILTER_IP_SRC;
+                    w.nest(CTA_TUPLE_IP, |w| w.ip(CTA_IP_V4_SRC, ip.into()));
+                }
+                w.nest(CTA_TUPLE_PROTO, |w| w.u8(CTA_PROTO_NUM, proto));
+            });
+            if let About::Port(port) = about {
+                original = FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT;
+                request.attrs.nest(CTA_TUPLE_ORIG, |w| {
+                    w.nest(CTA_TUPLE_PROTO, |w| {
+                        w.u8(CTA_PROTO_NUM, proto);
+                        w.bytes(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+                    });
                 });
+            }
+            request.attrs.nest(CTA_FILTER, |w| {
+                w.u32(CTA_FILTER_ORIG_FLAGS, original);
+                w.u32(CTA_FILTER_REPLY_FLAGS, reply);
             });
         }
-        let original_flags = if port.is_some() { FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT } else { 0 };
-        request.attrs.nest(CTA_FILTER, |w| {
-            w.u32(CTA_FILTER_ORIG_FLAGS, original_flags);
-            w.u32(CTA_FILTER_REPLY_FLAGS, flags);
-        });
         let listed = self.socket.dump(request, |payload, all| {
             all.extend(Flow::read(payload)?);
             Ok(())
@@ -169,15 +176,78 @@ impl<'a> Conntrack<'a> {
     }
 }
 
-/// What a listing is filtered by: protocol, source of replies, and original destination port.
-type Question = (u8, Replies, Option<u16>);
+/// What is listed. The kernel walks through its whole table for each listing (4 ms for 262,144 buckets, however few
+/// flows are in it), so what matters first is how few there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Every flow of both families: the kernel filters one family only.
+    Everything,
+    /// Those of a family and a protocol.
+    Some { v4: bool, proto: u8, about: About },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// This original destination port.
+    Port(u16),
+    /// Replies from a container. Of IPv6 the kernel compares addresses the wrong way round
+    /// (ctnetlink_filter_match_tuple): [`About::Any`] then.
+    RepliesFrom(Ipv4Addr),
+    /// Everything.
+    Any,
+}
+
+impl Question {
+    const fn family(self) -> u8 {
+        match self {
+            Self::Everything => AF_UNSPEC,
+            Self::Some { v4: true, .. } => AF_INET,
+            Self::Some { v4: false, .. } => AF_INET6,
+        }
+    }
+}
+
+/// As few questions as cover all of `which`, on a host with `count` flows.
+fn questions(which: &[Flows], count: usize) -> Vec<Question> {
+    match count {
+        0 => return Vec::new(),
+        1..=FEW_FLOWS => return vec![Question::Everything],
+        _ => {}
+    }
+    let mut kinds: Vec<(bool, u8)> = which.iter().map(|flows| (flows.v4(), flows.proto)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let mut questions = Vec::new();
+    for (v4, proto) in kinds {
+        let mut abouts = Vec::new();
+        for flows in which.iter().filter(|flows| (flows.v4(), flows.proto) == (v4, proto)) {
+            let about = flows.about();
+            if !abouts.contains(&about) {
+                abouts.push(about);
+            }
+        }
+        if abouts.len() > LISTINGS || abouts.contains(&About::Any) {
+            abouts = vec![About::Any];
+        }
+        questions.extend(abouts.into_iter().map(|about| Question::Some { v4, proto, about }));
+    }
+    questions
+}
 
 impl Flows {
-    /// The port is only told where it narrows: few flows lead to one container, many to all others.
-    fn question(&self) -> Question {
+    const fn v4(&self) -> bool {
+        let (Replies::From(ip) | Replies::NotFrom(ip)) = self.replies_from;
+        ip.is_ipv4()
+    }
+
+    /// What narrows most: few flows lead to one container, many to all others.
+    fn about(&self) -> About {
         let (first, last) = self.ports;
-        let narrow = matches!(self.replies_from, Replies::NotFrom(_)) && first == last;
-        (self.proto, self.replies_from, narrow.then_some(first))
+        match self.replies_from {
+            Replies::From(IpAddr::V4(ip)) => About::RepliesFrom(ip),
+            _ if first == last => About::Port(first),
+            _ => About::Any,
+        }
     }
 
     fn hold(&self, flow: &Flow) -> bool {
@@ -338,5 +408,28 @@ mod tests {
         let not_from = Flows { replies_from: Replies::NotFrom([10, 1, 1, 1].into()), ..from };
         assert!(not_from.hold(&flow(host, 53, host)));
         assert!(!not_from.hold(&flow(host, 53, [10, 1, 1, 1])));
+    }
+
+    fn flows(ip: &str, ports: (u16, u16), from: bool) -> Flows {
+        let ip: IpAddr = ip.parse().unwrap();
+        let replies_from = if from { Replies::From(ip) } else { Replies::NotFrom(ip) };
+        Flows { proto: 17, destination: None, ports, replies_from }
+    }
+
+    /// Issue 7: a listing walks through the kernel's whole table, so there are few.
+    #[test]
+    fn as_few_listings_as_cover_everything() {
+        let (v4, v6) = ("10.1.1.1", "fd00::1");
+        let both = [flows(v4, (53, 53), false), flows(v6, (53, 53), false)];
+        assert_eq!(questions(&both, 0), []);
+        assert_eq!(questions(&both, FEW_FLOWS), [Question::Everything]);
+        let some = |v4, about| Question::Some { v4, proto: 17, about };
+        let port = About::Port(53);
+        assert_eq!(questions(&both, usize::MAX), [some(false, port), some(true, port)]);
+        let ports: Vec<_> = (1..=3).map(|port| flows(v4, (port, port), false)).collect();
+        assert_eq!(questions(&ports, usize::MAX), [some(true, About::Any)]);
+        let gone: Vec<_> = (1..=3).map(|port| flows(v4, (port, port + 9), true)).collect();
+        assert_eq!(questions(&gone, usize::MAX), [some(true, About::RepliesFrom([10, 1, 1, 1].into()))]);
+        assert_eq!(questions(&[flows(v6, (1, 9), true)], usize::MAX), [some(false, About::Any)]);
     }
 }

@@ -2,11 +2,13 @@
 //! One call per block; every function here is safe to call with any arguments.
 #![allow(unsafe_code)]
 
+mod ring;
 mod serving;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub(crate) use ring::held_by_ring;
 pub(crate) use serving::*;
 
 /// linux/sockios.h: the network namespace of a socket.
@@ -91,7 +93,8 @@ const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
 /// Has the next program of this process begin without the descriptors from `first` on; EINVAL before Linux 5.11.
 pub(crate) fn close_at_exec(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers only, and closes nothing in this program.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     check(result).map(drop)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Changes are gathered in a [`Batch`] and committed as one transaction: all or nothing. Keep one [`Nft`] for the
 //! life of the process, and let it go last: when it is dropped after deletions, the kernel waits for an RCU grace
-//! period (8 to 16 ms, measured; so long a failed batch takes too).
+//! period (8 to 16 ms, measured; so long a failed batch takes too), unless by [`Nft::close_in_background`].
 //!
 //! Every commit makes a new *generation* of the network namespace's rules. [`Nft::transact`] looks, decides, and
 //! commits what it decided only if nobody committed anything in between.
@@ -26,6 +26,7 @@ mod value;
 mod verdict;
 
 use std::cell::Cell;
+use std::os::fd::AsFd;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -48,7 +49,7 @@ pub use verdict::Verdict;
 
 use crate::conntrack::Conntrack;
 use crate::netlink::socket::Socket;
-use crate::{Error, NetNs, Result};
+use crate::{Error, NetNs, Result, sys};
 
 /// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
 #[derive(Debug)]
@@ -77,6 +78,16 @@ impl Nft {
     /// The namespace could not be entered, or the socket could not be made.
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         netns.enter(Self::open)?
+    }
+
+    /// Closes the socket without waiting. Whoever closes a netfilter socket waits for the memory of what was deleted
+    /// to be free (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace period of 4 to 16 ms, after all has been
+    /// said and done. Here a worker of the kernel's does, unless the kernel lends us none: then we wait.
+    pub fn close_in_background(self) {
+        // Socket first, ring last: its end is what the worker begins with.
+        let ring = sys::held_by_ring(self.socket.as_fd());
+        drop(self);
+        drop(ring);
     }
 
     /// Connection tracking by the same socket. (Any netfilter socket waits for what was deleted when it is closed.)
