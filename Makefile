@@ -13,13 +13,13 @@ STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
 # That of the newest tag; without one the packages' own.
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
-PLUGINS  = bridge host-local ipvlan loopback macvlan portmap
+PLUGINS  = bridge dns host-local ipvlan loopback macvlan portmap
 PROGRAMS = $(PLUGINS) moor conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
+.PHONY: help build install demo test test-unit conformance faults diff stress clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -43,12 +43,13 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; MULTIC
 	    if [ -n "$(MULTICALL)" ]; then ln -f moor ".$$plugin.new"; else install -m 0755 "$$bin/$$plugin" ".$$plugin.new"; fi && \
 	    mv -fT ".$$plugin.new" "$$plugin" || exit 1; \
 	    echo "$(DESTDIR)$(PREFIX)/$$plugin"; \
-	done
+	done && \
+	ln -f dns .dnsname.new && mv -fT .dnsname.new dnsname && echo "$(DESTDIR)$(PREFIX)/dnsname"
 
 demo: tools build ## see it: two containers, real packets, then nothing left
 	bin/conformance demo
 
-test: tools tools-vm build test-unit conformance faults diff clients ## everything: unit tests, then the harness in throwaway namespaces
+test: tools tools-vm build test-unit conformance faults diff stress clients ## everything: unit tests, then the harness in throwaway namespaces
 
 test-unit: ## unit and kernel tests
 	$(CARGO) test --workspace
@@ -64,6 +65,9 @@ faults: ## an error and a SIGKILL at every system call that changes something
 
 diff: ## the same requests to ours and to the reference
 	bin/conformance diff --cni-path bin --against /usr/lib/cni
+
+stress: ## many at once by two suites on one store, some killed on the way; SEEDS=4
+	bin/conformance stress --cni-path bin --seeds $(or $(SEEDS),4)
 
 clients: tools tools-clients ## podman and containerd over bin/
 	bin/conformance clients --cni-path bin

@@ -8,6 +8,7 @@ mod clients;
 mod compare;
 mod demo;
 mod diff;
+mod dns_client;
 mod fake;
 mod faults;
 mod golden;
@@ -20,6 +21,7 @@ mod runner;
 mod snapshot;
 mod socket;
 mod store;
+mod stress;
 mod vm;
 
 use std::io::Write;
@@ -83,6 +85,18 @@ enum Verb {
         /// Only the clients whose name holds this text.
         #[arg(long, value_name = "SUBSTR", default_value = "")]
         filter: String,
+    },
+    /// Many attachments at once by two suites on one store, some killed on the way; what is done comes from a seed.
+    #[command(after_help = "Example: conformance stress --seed 17 --seeds 1")]
+    Stress {
+        #[command(flatten)]
+        common: Common,
+        /// The first seed.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// How many seeds.
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        seeds: u64,
     },
     /// Two containers on one host, attached, measured, detached, seen.
     Demo(Common),
@@ -256,6 +270,9 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
+        Verb::Stress { common, seed, seeds } => {
+            guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds }))
+        }
         Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
         Verb::Room(args) => room::job::start(&args.into()),
     };

@@ -1,0 +1,242 @@
+//! `conformance stress`: many attachments at once on one network and one lease store, by two suites, some of them killed
+//! on the way. What is done comes from a seed: the same seed does the same again.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::room::call::{Answer, Call};
+use crate::room::netns::Container;
+use crate::room::{Room, shown};
+use crate::runner::Grounds;
+
+/// Containers, of which up to [`AT_ONCE`] have something done to them at once. The ranges hold a few more.
+const CONTAINERS: usize = 24;
+const AT_ONCE: u64 = 10;
+/// Rounds of one seed.
+const ROUNDS: usize = 30;
+
+const BRIDGE: &str = "br0";
+
+/// Which seeds, and with whom.
+pub struct Options {
+    /// The first seed.
+    pub seed: u64,
+    /// How many seeds, each in a room of its own.
+    pub seeds: u64,
+}
+
+/// Runs the seeds: true when all held.
+pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
+    let mut held = true;
+    for seed in options.seed..options.seed.saturating_add(options.seeds) {
+        let began = Instant::now();
+        let done = grounds.run(&format!("stress:{seed}"))?;
+        let took = began.elapsed().as_secs_f64();
+        match done.trouble {
+            None => println!("seed {seed}: {} ({took:.1} s)", done.stdout.trim()),
+            Some(trouble) => {
+                held = false;
+                println!("seed {seed}: FAILED\n{trouble}\nagain: conformance stress --seed {seed} --seeds 1");
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// The job of a seed's room; says on standard output what was done.
+pub fn job(room: &Room, seed: &str) -> Result<()> {
+    let mut rng = Rng(seed.parse().context("a seed is a number")?);
+    let before = room.snapshot()?;
+    let mut suites = vec![room.suite.clone()];
+    // With a second suite on the same bridge and store, as while a node is migrated.
+    suites.extend(Some(room.reference.clone()).filter(|dir| dir.join("bridge").is_file()));
+    let mut stage = Stage { room, suites, members: vec![], done: HashMap::new() };
+    for number in 0..CONTAINERS {
+        let container = room.container(&format!("s{number}"))?;
+        stage.members.push(Member { container, state: State::Absent });
+    }
+    for round in 0..ROUNDS {
+        stage.round(&mut rng).with_context(|| format!("round {round}"))?;
+    }
+    for member in 0..CONTAINERS {
+        stage.call(member, &Act { verb: "DEL", suite: 0, kill: None })?.silent().context("the last DEL")?;
+    }
+    let left = room.left_since(&before, &[BRIDGE], &[])?;
+    ensure!(left.is_empty(), "left behind: {}", shown(&left));
+    let mut done: Vec<_> = stage.done.into_iter().map(|(what, times)| format!("{times} {what}")).collect();
+    done.sort();
+    println!("{}", done.join(", "));
+    Ok(())
+}
+
+/// What is known of a container.
+enum State {
+    /// Not attached.
+    Absent,
+    /// Attached, by that suite with that result.
+    Attached(usize, Value),
+    /// A call was killed: only DEL is allowed (C-053).
+    Unknown,
+}
+
+struct Member {
+    container: Container,
+    state: State,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+struct Act {
+    verb: &'static str,
+    suite: usize,
+    /// After how many microseconds it is killed.
+    kill: Option<u64>,
+}
+
+struct Stage<'r> {
+    room: &'r Room,
+    suites: Vec<PathBuf>,
+    members: Vec<Member>,
+    done: HashMap<String, usize>,
+}
+
+impl Stage<'_> {
+    /// Some containers, each with an act that its state allows, all at once; then nothing may be wrong.
+    fn round(&mut self, rng: &mut Rng) -> Result<()> {
+        let mut acts: Vec<(usize, Act)> = vec![];
+        for _ in 0..=rng.below(AT_ONCE) {
+            let member = usize::try_from(rng.below(CONTAINERS as u64))?;
+            // Only one call for a container at a time (C-053).
+            if acts.iter().all(|(other, _)| *other != member) {
+                acts.push((member, self.choose(member, rng)?));
+            }
+        }
+        let stage = &*self;
+        let answers = std::thread::scope(|scope| {
+            let calls: Vec<_> =
+                acts.iter().map(|(member, act)| scope.spawn(move || stage.call(*member, act))).collect();
+            let joined =
+                calls.into_iter().map(|call| call.join().map_err(|_| anyhow!("a thread panicked"))?);
+            joined.collect::<Result<Vec<Answer>>>()
+        })?;
+        settle()?;
+        for ((member, act), answer) in acts.iter().zip(answers) {
+            let who = if act.suite == 0 { "ours" } else { "other's" };
+            *self
+                .done
+                .entry(format!("{} {who}{}", act.verb, if act.kill.is_some() { " killed" } else { "" }))
+                .or_default() += 1;
+            self.note(*member, act, &answer)
+                .with_context(|| format!("{act:?} of {}", self.members[*member].container.id))?;
+        }
+        self.nobody_shares_an_address()
+    }
+
+    fn choose(&self, member: usize, rng: &mut Rng) -> Result<Act> {
+        let any = usize::try_from(rng.below(self.suites.len() as u64))?;
+        // Most calls are over after this, some are not.
+        let kill = (rng.below(4) == 0).then(|| 200 + rng.below(6000));
+        Ok(match &self.members[member].state {
+            State::Absent if rng.below(8) == 0 => Act { verb: "DEL", suite: any, kill: None },
+            State::Absent => Act { verb: "ADD", suite: any, kill },
+            State::Attached(by, _) if rng.below(3) == 0 => Act { verb: "CHECK", suite: *by, kill: None },
+            State::Attached(..) => Act { verb: "DEL", suite: any, kill },
+            // What ours left half-made, ours finds.
+            State::Unknown => Act { verb: "DEL", suite: 0, kill: None },
+        })
+    }
+
+    fn call(&self, member: usize, act: &Act) -> Result<Answer> {
+        let (member, dir) = (&self.members[member], &self.suites[act.suite]);
+        let mut config = json!({
+            "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": BRIDGE, "isDefaultGateway": true,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/27"}], [{"subnet": "2001:db8:1::/64"}]]},
+        });
+        if let (State::Attached(_, result), true) = (&member.state, act.verb != "ADD") {
+            config["prevResult"] = result.clone();
+        }
+        let mut call = Call::new(self.room, dir.join("bridge"))
+            .env("CNI_COMMAND", act.verb)
+            .env("CNI_PATH", dir)
+            .env("CNI_CONTAINERID", &member.container.id)
+            .env("CNI_NETNS", &member.container.path)
+            .env("CNI_IFNAME", "eth0")
+            .config(&config);
+        if let Some(after) = act.kill {
+            let seconds = format!("0.{after:06}");
+            call = call.under(&["timeout", "-s", "KILL", &seconds]);
+        }
+        call.run()
+    }
+
+    /// What the answer makes of the container's state; an error is what must not be.
+    fn note(&mut self, member: usize, act: &Act, answer: &Answer) -> Result<()> {
+        let member = &mut self.members[member];
+        // Whatever it had printed by then: a runtime does not read the answer of a call that it has killed.
+        let killed = act.kill.is_some() && matches!(answer.status.code(), None | Some(137));
+        match act.verb {
+            _ if killed => member.state = State::Unknown,
+            "ADD" => member.state = State::Attached(act.suite, answer.result()?),
+            "DEL" => {
+                answer.silent()?;
+                member.state = State::Absent;
+            }
+            _ => answer.silent()?,
+        }
+        Ok(())
+    }
+
+    fn nobody_shares_an_address(&self) -> Result<()> {
+        let mut owners: HashMap<String, &str> = HashMap::new();
+        for member in &self.members {
+            let State::Attached(_, result) = &member.state else { continue };
+            for ip in result["ips"].as_array().context("a result without addresses")? {
+                let address = ip["address"].as_str().context("an address that is no text")?.to_owned();
+                if let Some(other) = owners.insert(address.clone(), &member.container.id) {
+                    bail!("{address} was given to {other} and to {}", member.container.id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until no plugin runs any more: the IPAM plugin of one that was killed goes on to its end.
+fn settle() -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut running = vec![];
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            // One that has ended and that nobody has asked for yet has no command line.
+            let runs = fs::read(entry.path().join("cmdline")).is_ok_and(|line| !line.is_empty());
+            if runs && matches!(name.trim(), "bridge" | "host-local" | "moor") {
+                running.push(name.trim().to_owned());
+            }
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "still running: {running:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
+struct Rng(u64);
+
+impl Rng {
+    /// A number from 0 to `end - 1`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end.max(1)
+    }
+}
