@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::faults::steps::Victim;
 use crate::room::Room;
 use crate::room::call::{Answer, PluginError};
 use crate::room::netns::{Container, OUTSIDE};
@@ -108,26 +109,31 @@ pub fn at_once(room: &Room, verb: &str, containers: &[Container], config: &Value
     })
 }
 
-/// So many containers come and go, each as often as said, in no order: whoever is there must be whole.
-pub fn come_and_go(room: &Room, config: &Value, containers: usize, times: usize) -> Result<()> {
+/// One container goes while another comes, with the plugin held up at each of its netlink messages in turn: whatever
+/// is theirs in common, whoever stays has it, and in the end it is gone.
+pub fn one_goes_one_comes(room: &Room, config: &Value, nothing_left: impl Fn() -> Result<()>) -> Result<()> {
     let plugin = config["type"].as_str().context("the configuration has no type")?;
-    let containers: Vec<Container> =
-        (0..containers).map(|nth| room.container(&format!("guest{nth}"))).collect::<Result<_>>()?;
-    let one = |container: &Container| -> Result<()> {
-        for time in 0..times {
-            let result = room.attach(plugin, "ADD", container).config(config).run()?.result()?;
-            check(room, plugin, container, config, &result)?
-                .silent()
-                .with_context(|| format!("{} was there for the {time}th time", container.id))?;
-            room.attach(plugin, "DEL", container).config(config).run()?.silent()?;
-        }
-        Ok(())
+    let (hindered, other) = (room.container("hindered")?, room.container("other")?);
+    let run = |verb: &str, container: &Container| room.attach(plugin, verb, container).config(config).run();
+    let whole = |container: &Container, result: &Value| {
+        check(room, plugin, container, config, result)?.silent()?;
+        run("DEL", container)?.silent()?;
+        nothing_left()
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            containers.iter().map(|container| scope.spawn(move || one(container))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a call panicked")))
-    })
+    let victim = |verb| Victim { room, plugin, verb, container: &hindered, config };
+    victim("DEL").held_up_at_each(
+        || run("ADD", &hindered)?.result(),
+        || run("ADD", &other)?.result(),
+        |gone, came| {
+            gone.silent()?;
+            whole(&other, &came)
+        },
+    )?;
+    victim("ADD").held_up_at_each(
+        || run("ADD", &other)?.result(),
+        || run("DEL", &other)?.silent(),
+        |came, ()| whole(&hindered, &came.result()?),
+    )
 }
 
 /// CHECK with ADD's result.

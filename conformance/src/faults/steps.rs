@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::point::{Point, points, strace};
@@ -11,14 +11,17 @@ use crate::room::Room;
 use crate::room::call::Answer;
 use crate::room::netns::Container;
 
+/// How long a plugin is held up, in microseconds: long enough for another one's whole run.
+const HOLD_UP: u32 = 100_000;
+
 /// What is hit.
 pub struct Victim<'r> {
     /// The room.
     pub room: &'r Room,
     /// The plugin.
-    pub plugin: &'static str,
+    pub plugin: &'r str,
     /// Its verb: ADD or DEL.
-    pub verb: &'static str,
+    pub verb: &'r str,
     /// For this container.
     pub container: &'r Container,
     /// With this configuration.
@@ -65,6 +68,34 @@ impl Victim<'_> {
         Ok(hit)
     }
 
+    /// Holds the plugin up as it begins each of its netlink messages, while `meanwhile` runs. `before` prepares each
+    /// run, `after` hears what came of it and of `meanwhile`.
+    pub fn held_up_at_each<B, M: Send>(
+        &self,
+        before: impl Fn() -> Result<B>,
+        meanwhile: impl Fn() -> Result<M> + Sync,
+        after: impl Fn(Answer, M) -> Result<()>,
+    ) -> Result<()> {
+        before()?;
+        let one_by_one = self.under_strace(None)?;
+        let steps = points(&self.log()?);
+        after(one_by_one, meanwhile()?).context("one after the other")?;
+        let messages: Vec<_> = steps.iter().filter(|step| step.syscall.starts_with("send")).collect();
+        ensure!(messages.len() > 5, "only {} messages of {}", messages.len(), self.verb);
+        for step in messages {
+            before()?;
+            let delay = format!("inject={}:delay_enter={HOLD_UP}:when={}", step.syscall, step.nth);
+            let (answer, came) = std::thread::scope(|scope| {
+                let other = scope.spawn(&meanwhile);
+                let answer = self.under_strace(Some(delay));
+                (answer, other.join().unwrap_or_else(|_| bail!("the other call panicked")))
+            });
+            after(answer?, came?)
+                .with_context(|| format!("{} held up at {} {}", self.verb, step.syscall, step.nth))?;
+        }
+        Ok(())
+    }
+
     fn call(&self, verb: &str) -> Result<Answer> {
         self.room.attach(self.plugin, verb, self.container).config(self.config).run()
     }
@@ -73,6 +104,10 @@ impl Victim<'_> {
         if self.verb != "ADD" {
             self.call("ADD")?.result().context("ADD before")?;
         }
+        self.under_strace(inject)
+    }
+
+    fn under_strace(&self, inject: Option<String>) -> Result<Answer> {
         let words = strace(&self.room.scratch("strace"), inject);
         self.room.attach(self.plugin, self.verb, self.container).config(self.config).under(&words).run()
     }
