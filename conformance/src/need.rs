@@ -20,6 +20,10 @@ pub enum Need {
     Dummy,
     /// CONFIG_IPVLAN.
     Ipvlan,
+    /// The programs iptables-save and iptables-restore, and what they need of the kernel.
+    Iptables,
+    /// The same for tables of the older kind (iptables-legacy).
+    IptablesLegacy,
     /// The reference's plugins, in `--reference`.
     Reference,
     /// The right to send the kernel more at once than `net.core.wmem_max` (SO_SNDBUFFORCE): not in a user namespace.
@@ -32,11 +36,13 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 8] = [
+    pub const ALL: [Need; 10] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dummy,
         Need::Ipvlan,
+        Need::Iptables,
+        Need::IptablesLegacy,
         Need::Reference,
         Need::SendBuffer,
         Need::Strace,
@@ -50,6 +56,8 @@ impl Need {
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
             Need::Dummy => "dummy links",
             Need::Ipvlan => "ipvlan",
+            Need::Iptables => "iptables",
+            Need::IptablesLegacy => "iptables-legacy",
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
             Need::Strace => "strace",
@@ -87,6 +95,8 @@ impl Need {
                 ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", "ipvlan"])
                     .context("this kernel lacks CONFIG_IPVLAN")
             }
+            Need::Iptables => nat_table("iptables", "ip6tables"),
+            Need::IptablesLegacy => nat_table("iptables-legacy", "ip6tables-legacy"),
             Need::Reference => {
                 for plugin in ["bridge", "host-local", "loopback"] {
                     let path = room.reference.join(plugin);
@@ -107,4 +117,14 @@ impl Need {
             }
         }
     }
+}
+
+/// Makes a chain in each family's table by the programs that cases use.
+fn nat_table(v4: &str, v6: &str) -> Result<()> {
+    for program in [v4, v6] {
+        ip::output(program, &["-t", "nat", "-N", "PROBE"])
+            .with_context(|| format!("{program} does not work"))?;
+        ip::output(&format!("{program}-save"), &["-t", "nat"])?;
+    }
+    Ok(())
 }

@@ -92,7 +92,7 @@ pub fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
 }
 
 /// Connects from a namespace (the host's without a name): the answer of whoever was reached.
-fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<String> {
+pub fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<String> {
     let at = SocketAddr::new(to.parse()?, port);
     let say = || -> Result<String> {
         let mut stream =
@@ -348,7 +348,7 @@ fn udp(room: &Room) -> Result<()> {
 }
 
 /// Answers every datagram to port 53 of an address.
-fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
+pub fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
     let at: IpAddr = at.parse().with_context(|| format!("{at:?} is no address"))?;
     let socket = room.inside(ns, || UdpSocket::bind((at, 53)).context("bind UDP port 53"))?;
     let answer = format!("{ns} {at}");
@@ -360,7 +360,8 @@ fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
     Ok(())
 }
 
-fn say(socket: &UdpSocket) -> Result<String> {
+/// Asks, and waits for the answer.
+pub fn say(socket: &UdpSocket) -> Result<String> {
     let mut buffer = [0; 100];
     socket.send(b"?")?;
     let length = socket.recv(&mut buffer).context("no answer")?;

@@ -440,7 +440,7 @@ fn migration(room: &Room) -> Result<()> {
 }
 
 /// The rules without their counters, which packets change.
-fn uncounted() -> Result<Value> {
+pub fn uncounted() -> Result<Value> {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(map) => {

@@ -1,0 +1,601 @@
+//! portmap, `backend: iptables`: the reference's rules, byte for byte, and the same life as with nf_tables
+//! (portmap.md sections 2, 3, 6, 8, 12).
+
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::symlink;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::portmap::{HOST, address, answer, ask, bridged, expect, portmap, say, serve};
+use super::portmap_life::uncounted;
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::Call;
+use crate::room::netns::{Container, OUTSIDE};
+use crate::socket::PATIENCE;
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "portmap_iptables/rules_are_the_references_byte_for_byte",
+        &["portmap 6.1", "portmap 6.2"],
+        matrix,
+    )
+    .needs(&[Need::Iptables, Need::Reference]),
+    Case::new(
+        "portmap_iptables/each_suite_takes_over_from_the_other",
+        &["portmap 6.4", "portmap 6.5", "portmap 12"],
+        takeover,
+    )
+    .needs(&[Need::Iptables, Need::Reference]),
+    Case::new("portmap_iptables/older_chains_go_too", &["portmap 6.5", "portmap 12"], older)
+        .needs(&[Need::Iptables]),
+    Case::new(
+        "portmap_iptables/del_matrix_after_a_flip_of_the_back_end",
+        &["C-042", "portmap 3", "portmap 6.5"],
+        del_matrix,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/add_twice_replaces_and_nothing_is_doubled", &["portmap 6.3"], again)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/check_names_each_rule_that_is_missing", &["C-043", "portmap 6.4"], check)
+        .needs(&[Need::Iptables]),
+    Case::new(
+        "portmap_iptables/a_failed_family_leaves_nothing_of_the_other",
+        &["portmap 6.2", "portmap 9"],
+        failed,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new(
+        "portmap_iptables/options_of_the_other_back_end_are_refused",
+        &["portmap 2", "portmap 3"],
+        refused,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new(
+        "portmap_iptables/a_published_port_is_reached_from_everywhere",
+        &["portmap 6.2", "portmap 8"],
+        everywhere,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/conditions_are_their_owners_alone", &["portmap 6.2"], conditions)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/flows_of_udp_are_forgotten", &["portmap 8", "NEEDS 9"], udp)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/two_programs_per_family_and_none_for_del", &["DESIGN 1"], programs)
+        .needs(&[Need::Iptables, Need::Strace]),
+    Case::new("portmap_iptables/twenty_at_once", &["C-047", "NEEDS 6"], twenty).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/tables_of_the_older_kind_are_cleaned", &["portmap 6.5"], old_tables)
+        .needs(&[Need::Iptables, Need::IptablesLegacy]),
+];
+
+/// The rules of both families, as the programs tell them, without their date.
+pub fn saved() -> Result<String> {
+    let mut text = String::new();
+    for program in ["iptables-save", "ip6tables-save"] {
+        let said = ip::output(program, &["-t", "nat"])?;
+        said.lines().filter(|line| !line.starts_with('#')).for_each(|line| text += &format!("{line}\n"));
+    }
+    Ok(text)
+}
+
+fn flush() -> Result<()> {
+    ip::output("nft", &["flush", "ruleset"]).map(drop)
+}
+
+/// One of the reference's plugins, for `eth0` of a container.
+pub fn reference<'r>(room: &'r Room, plugin: &str, verb: &str, container: &Container) -> Call<'r> {
+    let call = Call::new(room, room.reference.join(plugin)).env("CNI_COMMAND", verb);
+    let call = call.env("CNI_PATH", &room.reference).env("CNI_CONTAINERID", &container.id);
+    call.env("CNI_NETNS", &container.path).env("CNI_IFNAME", "eth0").env("TMPDIR", crate::room::SCRATCH)
+}
+
+fn iptables(mappings: Value, previous: &Value) -> Value {
+    with(&portmap(mappings, previous), json!({"backend": "iptables"}))
+}
+
+fn published(room: &Room, id: &str, mappings: Value, keys: Value) -> Result<(Container, Value)> {
+    let (container, previous) = bridged(room, id)?;
+    let config = with(&iptables(mappings, &previous), keys);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    Ok((container, config))
+}
+
+fn one(port: u16) -> Value {
+    json!([
+        {"hostPort": port, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": port, "containerPort": 53, "protocol": "udp"},
+    ])
+}
+
+fn of_family(previous: &Value, v6: bool) -> Value {
+    let ips = previous["ips"].as_array().into_iter().flatten();
+    let ips: Vec<&Value> =
+        ips.filter(|ip| ip["address"].as_str().is_some_and(|text| text.contains(':') == v6)).collect();
+    with(previous, json!({"ips": ips}))
+}
+
+fn matrix(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let many = |count: u16, proto: &str| -> Vec<Value> {
+        let one = |n| json!({"hostPort": 8000 + n, "containerPort": 80 + n, "protocol": proto});
+        (0..count).map(one).collect()
+    };
+    let tcp = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
+    let mixed = json!([
+        {"hostPort": 53, "containerPort": 53, "protocol": "udp"}, tcp,
+        {"hostPort": 36412, "containerPort": 36412, "protocol": "sctp"},
+        {"hostPort": 54, "containerPort": 53, "protocol": "udp"},
+    ]);
+    let addressed = json!([
+        {"hostPort": 1, "containerPort": 1, "protocol": "tcp", "hostIP": "10.1.2.1"},
+        {"hostPort": 2, "containerPort": 2, "protocol": "tcp", "hostIP": "2001:db8:1::1"},
+        {"hostPort": 3, "containerPort": 3, "protocol": "tcp", "hostIP": "0.0.0.0"},
+        {"hostPort": 4, "containerPort": 4, "protocol": "udp", "hostIP": "::"},
+        {"hostPort": 5, "containerPort": 5, "protocol": "tcp", "hostIP": "127.0.0.1"},
+    ]);
+    let none = || json!({});
+    for (mappings, keys) in [
+        (json!([tcp]), none()),
+        (json!([tcp, tcp]), none()),
+        (mixed.clone(), none()),
+        (addressed.clone(), none()),
+        (json!(many(15, "tcp")), none()),
+        (json!(many(16, "udp")), none()),
+        (json!([many(31, "tcp"), many(2, "sctp")].concat()), none()),
+        (mixed.clone(), json!({"snat": false})),
+        (mixed.clone(), json!({"masqAll": true})),
+        (mixed.clone(), json!({"markMasqBit": 0})),
+        (mixed.clone(), json!({"markMasqBit": 31})),
+        (mixed.clone(), json!({"externalSetMarkChain": "KUBE-MARK-MASQ"})),
+        (
+            mixed.clone(),
+            json!({"conditionsV4": ["!", "-s", "192.0.2.0/24", "-i", "br0"], "conditionsV6": ["!", "-d", "2001:db8:9::/64"]}),
+        ),
+        (mixed, json!({"conditionsV4": ["-m", "comment", "--comment", "a \"b\" c\\d"]})),
+        (json!([tcp]), json!({"name": "n".repeat(200)})),
+        (json!([tcp]), json!({"name": "n".repeat(230)})),
+    ] {
+        for previous in [previous.clone(), of_family(&previous, false), of_family(&previous, true)] {
+            let config = with(&iptables(mappings.clone(), &previous), keys.clone());
+            let told = || format!("{mappings} with {keys} at {}", previous["ips"]);
+            // An address of a family that the container has not is refused by us, and skipped by the reference.
+            if mappings == addressed && previous["ips"].as_array().is_some_and(|ips| ips.len() < 2) {
+                continue;
+            }
+            let prepare = || -> Result<()> {
+                flush()?;
+                for program in ["iptables", "ip6tables"] {
+                    // Whose mark it is, and rules that were there first.
+                    ip::output(program, &["-t", "nat", "-N", "KUBE-MARK-MASQ"])?;
+                    ip::output(program, &["-t", "nat", "-A", "POSTROUTING", "-p", "icmp", "-j", "ACCEPT"])?;
+                }
+                Ok(())
+            };
+            prepare()?;
+            reference(room, "portmap", "ADD", &container)
+                .config(&config)
+                .run()?
+                .result()
+                .with_context(told)?;
+            let theirs = saved()?;
+            ensure!(theirs.contains("--to-destination"), "the reference made no rules: {}", told());
+            prepare()?;
+            room.attach("portmap", "ADD", &container).config(&config).run()?.result().with_context(told)?;
+            let ours = saved()?;
+            ensure!(ours == theirs, "{}: ours are\n{ours}\ntheirs are\n{theirs}", told());
+            room.attach("portmap", "CHECK", &container).config(&config).run()?.silent().with_context(told)?;
+        }
+    }
+    Ok(())
+}
+
+fn takeover(room: &Room) -> Result<()> {
+    let mappings = || {
+        json!([
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+            {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "10.1.2.1"},
+        ])
+    };
+    let (first, other) = bridged(room, "first")?;
+    let neighbour = iptables(one(7000), &other);
+    reference(room, "portmap", "ADD", &first).config(&neighbour).run()?.result()?;
+    let (container, previous) = bridged(room, "c1")?;
+    let before = saved()?;
+    // Its CHECK (of 1.1.0) asks ip6tables for the rules of IPv4, also of its own: it gets no ip6tables to ask.
+    let bin = room.scratch("bin");
+    std::fs::create_dir_all(&bin)?;
+    symlink(ip::output("sh", &["-c", "command -v iptables"])?.trim(), bin.join("iptables"))?;
+    for previous in [previous.clone(), of_family(&previous, false)] {
+        let config =
+            with(&iptables(mappings(), &previous), json!({"conditionsV4": ["!", "-s", "192.0.2.0/24"]}));
+        let ours = |verb| room.attach("portmap", verb, &container).config(&config).run();
+        let theirs = |verb| reference(room, "portmap", verb, &container).config(&config).run();
+        ours("ADD")?.result()?;
+        let check = reference(room, "portmap", "CHECK", &container).config(&config).env("PATH", &bin);
+        check.run()?.silent().context("the reference's CHECK of ours")?;
+        theirs("DEL")?.silent().context("the reference's DEL of ours")?;
+        ensure!(saved()? == before, "the reference's DEL left of ours: {}", saved()?);
+        // What it knows nothing of goes with our own.
+        ours("DEL")?.silent()?;
+        theirs("ADD")?.result()?;
+        ensure!(saved()? != before, "the reference's ADD made nothing");
+        ours("DEL")?.silent()?;
+        ensure!(saved()? == before, "our DEL left of the reference's: {}", saved()?);
+        // Both for one container: an ADD of ours after an ADD of theirs doubles nothing.
+        theirs("ADD")?.result()?;
+        let made = saved()?;
+        ours("ADD")?.result()?;
+        ensure!(saved()? == made, "our ADD after the reference's made {}, not {made}", saved()?);
+        theirs("ADD")?.result()?;
+        ensure!(saved()? == made, "the reference's ADD after ours made {}, not {made}", saved()?);
+        ours("CHECK")?.silent()?;
+        ours("DEL")?.silent()?;
+        ensure!(saved()? == before, "our DEL left {}", saved()?);
+    }
+    // Side by side with what the neighbour has from the reference: it is whole to the end.
+    room.attach("portmap", "CHECK", &first).config(&neighbour).run()?.error()?;
+    room.attach("portmap", "DEL", &first).config(&neighbour).run()?.silent()?;
+    ensure!(!saved()?.contains("CNI-DN-"), "left: {}", saved()?);
+    Ok(())
+}
+
+fn older(room: &Room) -> Result<()> {
+    const CHAIN: &str = "CNI-SN-b40d6be49a3410ab31bc2";
+    for program in ["iptables", "ip6tables"] {
+        for words in [
+            &["-N", CHAIN][..],
+            &["-A", CHAIN, "-p", "tcp", "--dport", "80", "-j", "MASQUERADE"],
+            &["-N", "CNI-HOSTPORT-DNAT"],
+            &["-A", "CNI-HOSTPORT-DNAT", "-p", "tcp", "-j", CHAIN],
+        ] {
+            ip::output(program, &[&["-t", "nat"], words].concat())?;
+        }
+    }
+    let config = json!({"cniVersion": USUAL, "name": "n", "type": "portmap"});
+    let container = Container { id: "id1".into(), path: "/run/netns/gone".into() };
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(!saved()?.contains("CNI-SN-"), "left: {}", saved()?);
+    Ok(())
+}
+
+/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each, and
+/// the configuration no longer says iptables.
+fn del_matrix(room: &Room) -> Result<()> {
+    let (_, first) = published(room, "first", one(7000), json!({}))?;
+    ensure!(first["backend"] == "iptables", "the back end is another one");
+    let before = uncounted()?;
+    for case in 0..24 {
+        let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
+        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
+        let (container, config) = published(room, &format!("c{case}"), one(8080), json!({}))?;
+        ensure!(saved()?.contains("8080"), "ADD made no rules");
+        let mut asked = with(&config, json!({"backend": if case % 2 == 0 { "nftables" } else { "bogus" }}));
+        if !prev {
+            asked["prevResult"] = Value::Null;
+        }
+        if !same {
+            asked["runtimeConfig"] = json!({});
+        }
+        if renamed {
+            asked["name"] = json!("renamed");
+        }
+        if netns == 2 {
+            room.remove(&container)?;
+        }
+        for time in ["once", "twice"] {
+            let call = room.attach("portmap", "DEL", &container).config(&asked);
+            let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
+            call.run()?.silent().with_context(told)?;
+            let after = uncounted()?;
+            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
+        }
+        room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
+    }
+    Ok(())
+}
+
+fn again(room: &Room) -> Result<()> {
+    let (container, config) = published(room, "c1", one(8080), json!({}))?;
+    let before = saved()?;
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    ensure!(saved()? == before, "the second ADD changed the rules: {}", saved()?);
+    let mut moved = with(&config, json!({"runtimeConfig": {"portMappings": one(9090)}}));
+    moved["prevResult"]["ips"][0]["address"] = json!("10.1.2.77/24");
+    room.attach("portmap", "ADD", &container).config(&moved).run()?.result()?;
+    let after = saved()?;
+    ensure!(!after.contains("8080") && !after.contains("10.1.2.2:"), "the old ports are left: {after}");
+    room.attach("portmap", "CHECK", &container).config(&moved).run()?.silent()?;
+    room.attach("portmap", "CHECK", &container).config(&config).run()?.error()?;
+    // By the other back end: what CHECK compares with is what the configuration says.
+    let flipped = with(&moved, json!({"backend": "nftables"}));
+    room.attach("portmap", "CHECK", &container).config(&flipped).run()?.error().map(drop)
+}
+
+fn check(room: &Room) -> Result<()> {
+    let keys =
+        json!({"conditionsV4": ["!", "-s", "192.0.2.0/24"], "conditionsV6": ["!", "-s", "2001:db8:9::/64"]});
+    let (container, config) = published(room, "c1", one(8080), keys)?;
+    let check = || room.attach("portmap", "CHECK", &container).config(&config).run();
+    check()?.silent()?;
+    let rules: Vec<(&str, String)> = ["iptables", "ip6tables"]
+        .into_iter()
+        .map(|program| Ok((program, ip::output(program, &["-t", "nat", "-S"])?)))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flat_map(|(program, said)| {
+            let rules = said.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned);
+            rules.map(move |rule| (program, rule)).collect::<Vec<_>>()
+        })
+        .collect();
+    ensure!(rules.len() == 2 * 5 + 4 + 3 * 2 + 2 * 2, "{} rules: {rules:?}", rules.len());
+    for (program, rule) in rules {
+        let lines = format!("*nat\n-D {}\nCOMMIT\n", rule.trim_start_matches("-A "));
+        let path = room.write("lines", lines)?.display().to_string();
+        ip::output(&format!("{program}-restore"), &["--noflush", &path])?;
+        let error = check()?.error().with_context(|| format!("without {rule}"))?;
+        let chain = rule.split(' ').nth(1).unwrap_or_default();
+        let target = rule.rsplit(" -j ").next().unwrap_or_default();
+        let tells = ["expected present", "actual absent", chain, target, program];
+        ensure!(tells.iter().all(|word| error.msg.contains(word)), "without {rule}, CHECK says {error}");
+        room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+        check()?.silent().with_context(|| format!("{rule}, and ADD again"))?;
+    }
+    let chain = config_chain()?;
+    ip::output("iptables", &["-t", "nat", "-I", &chain, "-j", "ACCEPT"])?;
+    check()?.error_with(999, &format!("rules of {chain}"))?;
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
+    check()?.error_with(999, "route_localnet").map(drop)
+}
+
+/// The one container's chain.
+fn config_chain() -> Result<String> {
+    let saved = saved()?;
+    let line = saved.lines().find(|line| line.starts_with(":CNI-DN-")).context("no container has a chain")?;
+    Ok(line.trim_start_matches(':').split(' ').next().unwrap_or_default().to_owned())
+}
+
+fn failed(room: &Room) -> Result<()> {
+    // The chains that are shared are there, so that what stays could only be the container's.
+    published(room, "first", one(7000), json!({}))?;
+    let (container, previous) = bridged(room, "c1")?;
+    let before = uncounted()?;
+    let nonsense = with(&iptables(one(8080), &previous), json!({"conditionsV6": ["-m", "no-such-match"]}));
+    let error = room.attach("portmap", "ADD", &container).config(&nonsense).run()?.error_code(999)?;
+    let all = format!("{} {}", error.msg, error.details);
+    ensure!(all.contains("ip6tables") && all.contains("no-such-match"), "the error does not tell: {error}");
+    ensure!(uncounted()? == before, "the failed ADD left {}", uncounted()?);
+    // Nothing is read as a further line.
+    let lines = json!({"conditionsV4": ["-s", "10.0.0.0/8\n-F CNI-HOSTPORT-DNAT"]});
+    let config = with(&iptables(one(8080), &previous), lines);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.refused("no word of a rule")?;
+    ensure!(uncounted()? == before, "the refused ADD made {}", uncounted()?);
+    // Another attachment has the port by the other back end: its owner is named.
+    let (owner, theirs) = bridged(room, "owner")?;
+    room.attach("portmap", "ADD", &owner).config(&portmap(one(8080), &theirs)).run()?.result()?;
+    let before = uncounted()?;
+    let config = iptables(one(8080), &previous);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.error_with(999, "owner")?;
+    ensure!(uncounted()? == before, "the failed ADD left {}", uncounted()?);
+    // No programs: an error that names what is missing, and nothing is made.
+    let config = iptables(one(8081), &previous);
+    let call = room.attach("portmap", "ADD", &container).config(&config);
+    let wrapper = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /usr/sbin && exec \"$0\""];
+    let error = call.under(&wrapper).run()?.error_code(999)?;
+    ensure!(error.to_string().contains("iptables-save"), "{error}");
+    ensure!(uncounted()? == before, "the failed ADD left {}", uncounted()?);
+    Ok(())
+}
+
+fn refused(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let before = uncounted()?;
+    let add = |keys: Value| {
+        let config = with(&portmap(one(8080), &previous), keys);
+        room.attach("portmap", "ADD", &container).config(&config).run()
+    };
+    add(json!({"backend": "nftables", "externalSetMarkChain": "X", "conditionsV4": ["-s", "10.0.0.0/8"]}))?.refused(
+        "nftables backend was requested but configuration contains iptables-specific options [externalSetMarkChain conditionsV4]",
+    )?;
+    add(json!({"backend": "iptables", "conditionsV6": ["ip6", "saddr", "fd00::/8"]}))?.refused(
+        "iptables backend was requested but configuration contains nftables-specific options [conditionsV6]",
+    )?;
+    add(json!({"backend": "x"}))?.refused("unrecognized backend \"x\"")?;
+    let range = json!([{"hostPort": 1000, "hostPortEnd": 1999, "containerPort": 1000}]);
+    let config = iptables(range, &previous);
+    room.attach("portmap", "ADD", &container).config(&config).run()?.error_code(2)?;
+    let bad = json!([one(8080)[0], {"hostPort": 65536, "containerPort": 80, "protocol": "tcp"}]);
+    let config = iptables(bad, &previous);
+    room.attach("portmap", "ADD", &container)
+        .config(&config)
+        .run()?
+        .refused("Invalid host port number: 65536")?;
+    ensure!(uncounted()? == before, "a refused ADD made rules");
+    Ok(())
+}
+
+/// The reference's rules masquerade whoever is of the container's network.
+fn everywhere(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    for family in ["ip", "ip6"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
+        // With br_netfilter, a frame gets back to its own port with `hairpinMode` only.
+        if std::path::Path::new(&path).exists() {
+            std::fs::write(&path, "0").with_context(|| format!("write {path}"))?;
+        }
+    }
+    let (container, config) = published(room, "c1", one(8080), json!({}))?;
+    bridged(room, "sibling")?;
+    serve(room, "c1", 80)?;
+    for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {
+        expect(room, Some("outside"), HOST[index], 8080, &format!("c1:80 {}", OUTSIDE[index]))?;
+        expect(room, None, HOST[index], 8080, &format!("c1:80 {}", HOST[index]))?;
+        for who in ["sibling", "c1"] {
+            expect(room, Some(who), HOST[index], 8080, &format!("c1:80 {gateway}"))?;
+        }
+    }
+    expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
+    let guard = ip::output("nft", &["list", "chain", "inet", "moor", "published-guard"])?;
+    ensure!(guard.contains("drop"), "127.0.0.0/8 is open to neighbours: {guard}");
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(ask(room, Some("outside"), HOST[0], 8080).is_err(), "the port is still published");
+    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");
+    Ok(())
+}
+
+fn conditions(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let elsewhere = json!({"conditionsV4": ["!", "-s", OUTSIDE[0]], "conditionsV6": ["!", "-s", OUTSIDE[1]]});
+    published(room, "c1", one(8081), elsewhere)?;
+    published(room, "c2", one(8082), json!({}))?;
+    for (id, port) in [("c1", 8081), ("c2", 8082)] {
+        serve(room, id, 80)?;
+        expect(room, None, HOST[0], port, &format!("{id}:80 {}", HOST[0]))?;
+    }
+    for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
+        ensure!(ask(room, Some("outside"), host, 8081).is_err(), "the condition does not hold");
+        expect(room, Some("outside"), host, 8082, &format!("c2:80 {outside}"))?;
+    }
+    Ok(())
+}
+
+fn udp(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let (first, config) = published(room, "c1", one(5353), json!({}))?;
+    let (_, staying) = published(room, "c2", one(5454), json!({}))?;
+    let client = |index: usize, port: u16| -> Result<UdpSocket> {
+        room.inside("outside", || {
+            let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
+            Ok(socket)
+        })
+    };
+    let clients = [client(0, 5353)?, client(1, 5353)?];
+    let unrelated = client(0, 5454)?;
+    for (index, socket) in clients.iter().enumerate() {
+        answer(room, "c1", &address(&config, index == 1))?;
+        say(socket)?;
+    }
+    answer(room, "c2", &address(&staying, false))?;
+    say(&unrelated)?;
+    room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
+    let (_, moved) = published(room, "c3", one(5353), json!({}))?;
+    for (index, socket) in clients.iter().enumerate() {
+        let to = address(&moved, index == 1);
+        answer(room, "c3", &to)?;
+        let said = say(socket).context("the client's flow goes to where the container was")?;
+        ensure!(said == format!("c3 {to}"), "the client reached {said}");
+    }
+    ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
+    Ok(())
+}
+
+fn gc(room: &Room) -> Result<()> {
+    published(room, "c1", one(8081), json!({}))?;
+    let before = uncounted()?;
+    published(room, "c2", one(8082), json!({}))?;
+    let base = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap"});
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]});
+    let all = uncounted()?;
+    let other = with(&with(&base, valid.clone()), json!({"name": "other"}));
+    room.call("portmap", "GC").config(&other).run()?.silent()?;
+    ensure!(uncounted()? == all, "GC collected what it was not told about");
+    room.call("portmap", "GC").config(&with(&base, valid)).run()?.silent()?;
+    ensure!(uncounted()? == before, "after GC the rules are {}, not {before}", uncounted()?);
+    Ok(())
+}
+
+fn programs(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let config = iptables(one(8080), &previous);
+    // Rules that are told in the program's own words need no second look.
+    for (verb, most) in [("ADD", 4), ("CHECK", 2), ("DEL", 0)] {
+        let log = room.scratch(verb);
+        let file = log.display().to_string();
+        let words = ["strace", "-f", "-qq", "-s", "200", "-e", "trace=execve", "-o", &file];
+        let call = room.attach("portmap", verb, &container).config(&config).under(&words);
+        ensure!(call.run()?.succeeded(), "{verb} failed");
+        let log = std::fs::read_to_string(&log)?;
+        let started: Vec<&str> = log.lines().filter(|line| line.contains("execve(")).skip(1).collect();
+        ensure!(started.len() <= most, "{verb} runs {} programs: {log}", started.len());
+        ensure!(started.iter().all(|line| line.contains("tables-")), "{verb} runs other programs: {log}");
+    }
+    Ok(())
+}
+
+fn twenty(room: &Room) -> Result<()> {
+    const COUNT: u16 = 20;
+    let attached = (0..COUNT).map(|n| bridged(room, &format!("c{n}"))).collect::<Result<Vec<_>>>()?;
+    let all = |verb: &str| -> Result<()> {
+        std::thread::scope(|scope| {
+            let started: Vec<_> = (8000..)
+                .zip(&attached)
+                .map(|(port, (container, previous))| {
+                    let config = iptables(one(port), previous);
+                    scope.spawn(move || room.attach("portmap", verb, container).config(&config).run())
+                })
+                .collect();
+            for thread in started {
+                let answer = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+                ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
+            }
+            Ok(())
+        })
+    };
+    all("ADD")?;
+    let saved_then = saved()?;
+    let mut lines: Vec<&str> = saved_then.lines().filter(|line| line.starts_with("-A ")).collect();
+    let count = lines.len();
+    lines.sort_unstable();
+    // Both families have some in common, and no rule is there more often than in each.
+    let twice = |rule: &&&[&str]| rule.len() > 2;
+    let doubled: Vec<_> = lines.chunk_by(|a, b| a == b).filter(|rule| twice(&rule)).collect();
+    ensure!(doubled.is_empty(), "of {count} rules there are more than two: {doubled:?}");
+    all("CHECK")?;
+    all("DEL")?;
+    ensure!(!saved()?.contains("CNI-DN-"), "left behind: {}", saved()?);
+    let rest = ip::output("nft", &["list", "tables"])?;
+    ensure!(!rest.contains("inet moor"), "left behind: {rest}");
+    Ok(())
+}
+
+/// A host whose programs are of the older kind when ADD comes, and of the newer when DEL does.
+fn old_tables(room: &Room) -> Result<()> {
+    let bin = room.scratch("bin");
+    std::fs::create_dir_all(&bin)?;
+    for program in ["iptables", "ip6tables"] {
+        for what in ["save", "restore"] {
+            let path = ip::output("sh", &["-c", &format!("command -v {program}-legacy-{what}")])?;
+            symlink(path.trim(), bin.join(format!("{program}-{what}")))?;
+        }
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let (container, previous) = bridged(room, "c1")?;
+    let config = iptables(one(8080), &previous);
+    let old = || -> Result<String> {
+        let [v4, v6] =
+            ["iptables-legacy-save", "ip6tables-legacy-save"].map(|name| ip::output(name, &["-t", "nat"]));
+        Ok(v4? + &v6?)
+    };
+    for del in
+        [&config, &with(&config, json!({"backend": "nftables", "runtimeConfig": {}, "name": "renamed"}))]
+    {
+        for verb in ["ADD", "ADD", "CHECK"] {
+            let call = room.attach("portmap", verb, &container).config(&config).env("PATH", &path);
+            ensure!(call.run()?.succeeded(), "{verb} failed");
+        }
+        let made = old()?;
+        ensure!(made.matches("--to-destination").count() == 4, "ADD made {made}");
+        ensure!(!saved()?.contains("CNI-DN-"), "ADD used the newer kind");
+        room.attach("portmap", "DEL", &container).config(del).run()?.silent()?;
+        ensure!(!old()?.contains("CNI-DN-"), "left: {}", old()?);
+    }
+    Ok(())
+}
