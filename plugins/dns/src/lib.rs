@@ -3,5 +3,62 @@
 //! Two halves share one executable and the files of [`record`]. The plugin writes one file for each attachment and
 //! has the responder know of it ([`control`]) before ADD answers. The responder holds nothing that is not in the files.
 
+mod config;
+mod container;
 pub mod control;
+mod facts;
+mod forward;
+mod launch;
+mod names;
+mod place;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod probe;
 pub mod record;
+mod responder;
+pub mod serve;
+mod verbs;
+pub mod wire;
+pub mod zone;
+
+use std::ffi::OsString;
+
+use cni::{AddResult, Error, Plugin, Request};
+
+/// The plugin.
+pub struct Dns;
+
+impl Plugin for Dns {
+    const NAME: &'static str = "dns";
+    const ABOUT: &'static str = "containers find each other by name";
+    /// What was configured for that plugin works as it is.
+    const ALIASES: &'static [&'static str] = &["dnsname"];
+    const COMMANDS: &'static [(&'static str, &'static str)] =
+        &[("serve", "answers questions, until no container needs it any more; ADD starts it")];
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        verbs::add(request)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        verbs::check(request)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        verbs::del(request)
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        verbs::gc(request)
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        verbs::status(request)
+    }
+
+    fn command(&self, _name: &str, arguments: &[OsString]) -> Result<(), Error> {
+        launch::leave_session();
+        serve::main(arguments)
+    }
+}

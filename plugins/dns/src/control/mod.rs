@@ -4,6 +4,7 @@
 //! each other, each one packet of JSON. The responder answers those of its own user and of root only (SO_PEERCRED),
 //! and closes a connection that says anything else than a question.
 
+pub mod client;
 #[cfg(test)]
 mod tests;
 

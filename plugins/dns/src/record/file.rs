@@ -1,10 +1,11 @@
 //! Records as files.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use host::file::{self, Draft, Made, TEMP_PREFIX};
+use host::file::{self, Draft, Made, Sync, TEMP_PREFIX};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -39,10 +40,10 @@ pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> host::Res
     if matches!(file::read(&path, FILE_MAX), Ok(Some(old)) if old == bytes) {
         return Ok(());
     }
-    let mut draft = match Draft::new(dir, &bytes, 0o600) {
+    let mut draft = match Draft::new(dir, &bytes, 0o600, Sync::Later) {
         Err(error) if error.is_not_found() => {
             file::create_dir(dir, 0o700)?;
-            Draft::new(dir, &bytes, 0o600)?
+            Draft::new(dir, &bytes, 0o600, Sync::Later)?
         }
         draft => draft?,
     };
@@ -66,24 +67,45 @@ pub(super) fn remove(dir: &Path, name: &str) -> host::Result<bool> {
     file::remove(&dir.join(name))
 }
 
-/// Removes a network's directory when it has no attachments; says whether it is gone.
-pub(super) fn remove_empty(network: &Path, attachments: &Path) -> host::Result<bool> {
-    if !remove_dir(attachments)? {
-        return Ok(false);
+/// Removes all records but those of these names, and all temporary files; says how many records there were.
+pub(super) fn remove_all_but(dir: &Path, valid: &HashSet<String>) -> host::Result<usize> {
+    let mut removed = 0;
+    for path in list(dir)? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !valid.contains(name) && file::remove(&path)? {
+            removed += 1;
+        }
     }
+    Ok(removed)
+}
+
+/// Whether a directory of records has none, or is not there.
+pub(super) fn is_empty(dir: &Path) -> host::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(!entries.any(|entry| entry.is_ok_and(|entry| is_record(&entry)))),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(cause) => Err(host::Error::new("list", dir.display().to_string(), cause)),
+    }
+}
+
+/// Removes a network's directory, which has no attachments.
+pub(super) fn remove_network(network: &Path, attachments: &Path) -> host::Result<()> {
+    remove_dir(attachments)?;
     remove(network, "network.json")?;
     remove_dir(network)
 }
 
-/// Removes a directory that is empty, but for temporary files; says whether it is gone.
-fn remove_dir(dir: &Path) -> host::Result<bool> {
-    let fail = |cause| host::Error::new("remove directory", dir.display().to_string(), cause);
+/// Removes a directory that holds temporary files at most.
+fn remove_dir(dir: &Path) -> host::Result<()> {
     match fs::remove_dir(dir) {
-        Ok(()) => Ok(true),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
-        Err(cause) => Err(fail(cause)),
+        Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            file::sweep(dir)?;
+            fs::remove_dir(dir)
+        }
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
+    .map_err(|cause| host::Error::new("remove directory", dir.display().to_string(), cause))
 }
 
 pub(super) fn network(path: &Path) -> Result<Option<Network>, Error> {
@@ -130,13 +152,8 @@ pub(super) fn scan_network(dir: &Path) -> host::Result<Known> {
     Ok(known)
 }
 
-/// The directories in a directory; none if it is not there.
-pub(super) fn subdirectories(dir: &Path) -> host::Result<Vec<PathBuf>> {
-    list(dir)
-}
-
 /// What a directory holds, but for temporary files; nothing if it is not there.
-fn list(dir: &Path) -> host::Result<Vec<PathBuf>> {
+pub(super) fn list(dir: &Path) -> host::Result<Vec<PathBuf>> {
     let fail = |cause| host::Error::new("list", dir.display().to_string(), cause);
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -146,9 +163,13 @@ fn list(dir: &Path) -> host::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in entries {
         let entry = entry.map_err(fail)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+        if is_record(&entry) {
             paths.push(entry.path());
         }
     }
     Ok(paths)
+}
+
+fn is_record(entry: &fs::DirEntry) -> bool {
+    !entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
 }

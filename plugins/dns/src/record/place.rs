@@ -1,5 +1,6 @@
 //! Where the records of one network namespace are.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -105,22 +106,54 @@ impl Place {
         self.attachments_dir(network).join(key.file_name()).exists()
     }
 
-    /// Removes the record of an attachment; says whether there was one. With the network's last one goes the network.
+    /// Removes the record of an attachment; says whether there was one.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn remove_attachment(&self, network: &str, key: &Key) -> host::Result<bool> {
-        let removed = records::remove(&self.attachments_dir(network), &key.file_name())?;
-        self.remove_empty_network(network)?;
-        Ok(removed)
+        records::remove(&self.attachments_dir(network), &key.file_name())
     }
 
-    /// Removes a network that has no attachments; says whether it is gone.
+    /// Removes the records of all attachments of a network but these, readable or not; says how many there were.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn remove_empty_network(&self, network: &str) -> host::Result<bool> {
-        records::remove_empty(&self.network_dir(network), &self.attachments_dir(network))
+    pub fn remove_all_but(&self, network: &str, valid: &[Key]) -> host::Result<usize> {
+        let valid: HashSet<String> = valid.iter().map(Key::file_name).collect();
+        records::remove_all_but(&self.attachments_dir(network), &valid)
+    }
+
+    /// Whether a network has no attachments.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn is_empty(&self, network: &str) -> host::Result<bool> {
+        records::is_empty(&self.attachments_dir(network))
+    }
+
+    /// Removes what is recorded of a network that has no attachments.
+    ///
+    /// # Errors
+    /// The kernel refused, or it has one.
+    pub fn remove_network(&self, network: &str) -> host::Result<()> {
+        records::remove_network(&self.network_dir(network), &self.attachments_dir(network))
+    }
+
+    /// The records of all networks, without those that cannot be read.
+    ///
+    /// # Errors
+    /// The directory is there and could not be listed.
+    pub fn networks(&self) -> host::Result<Vec<Network>> {
+        let dirs = records::list(&self.networks_dir())?;
+        Ok(dirs.iter().filter_map(|dir| records::network(&dir.join("network.json")).ok().flatten()).collect())
+    }
+
+    /// How many attachments a network has.
+    ///
+    /// # Errors
+    /// The directory is there and could not be listed.
+    pub fn count(&self, network: &str) -> host::Result<usize> {
+        records::list(&self.attachments_dir(network)).map(|all| all.len())
     }
 
     /// Everything that is recorded of a network.
@@ -136,6 +169,6 @@ impl Place {
     /// # Errors
     /// As [`Place::scan_network`].
     pub fn scan(&self) -> host::Result<Vec<Known>> {
-        records::subdirectories(&self.networks_dir())?.iter().map(|dir| records::scan_network(dir)).collect()
+        records::list(&self.networks_dir())?.iter().map(|dir| records::scan_network(dir)).collect()
     }
 }

@@ -91,9 +91,14 @@ fn removal_is_by_key_and_the_last_takes_the_network_with_it() {
     assert!(place.remove_attachment("net", &one.key).unwrap());
     assert!(!place.remove_attachment("net", &one.key).unwrap());
     assert!(place.has_attachment("net", &two.key) && !place.has_attachment("net", &one.key));
+    assert!(!place.is_empty("net").unwrap() && place.remove_network("net").is_err());
     assert!(place.remove_attachment("net", &two.key).unwrap());
+    assert!(place.is_empty("net").unwrap());
+    fs::write(place.networks_dir().join("net/.moor-network.json"), "half").unwrap();
+    place.remove_network("net").unwrap();
     assert_eq!(names_of_files(&place.networks_dir()), [""; 0]);
     assert_eq!(names_of_files(place.dir()), ["lock", "net"]);
+    place.remove_network("never").unwrap();
     assert!(!place.remove_attachment("never", &two.key).unwrap());
 }
 
@@ -119,7 +124,7 @@ fn what_cannot_be_read_is_told_and_left() {
         let key = Key { container: id.into(), ifname: "eth0".into() };
         assert!(place.remove_attachment("net", &key).unwrap(), "DEL removes by key, whatever is in the file");
     }
-    assert_eq!(names_of_files(&place.networks_dir()), [""; 0]);
+    assert!(place.is_empty("net").unwrap());
 }
 
 /// D-054: no identifier of the protocol leads out of the directory or is too long for a file.
@@ -134,4 +139,17 @@ fn long_identifiers_are_hashed() {
     let record = Attachment { network: long.clone(), ..attachment(&"c".repeat(300), "123456789012345") };
     place.put_attachment(&record).unwrap();
     assert_eq!(place.attachment(&long, &record.key).unwrap(), Some(record));
+}
+
+/// D-067: by the names of the files, so that what cannot be read goes as well.
+#[test]
+fn all_but_the_valid_ones_are_removed_readable_or_not() {
+    let (_dir, place) = place();
+    let (good, stale) = (attachment("c1", "eth0"), attachment("c2", "eth0"));
+    place.put_attachment(&good).unwrap();
+    place.put_attachment(&stale).unwrap();
+    fs::write(place.networks_dir().join("net/att/bad@eth0.json"), "{").unwrap();
+    assert_eq!(place.remove_all_but("net", std::slice::from_ref(&good.key)).unwrap(), 2);
+    assert_eq!(place.scan_network("net").unwrap().attachments, [good]);
+    assert_eq!(place.remove_all_but("never", &[]).unwrap(), 0);
 }

@@ -112,20 +112,22 @@ impl Resolver<'_> {
     }
 }
 
-/// Takes back what [`Resolver::add`] made for a network that has no containers any more, but not at the addresses
-/// `of_others` that other networks' containers ask as well.
+/// Takes back what [`Resolver::add`] made for a network that has no containers any more, by its name and its addresses,
+/// but not at those `of_others` that other networks' containers ask as well.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
-pub fn remove(nft: &Nft, network: &str, of_others: &[IpAddr]) -> Result<()> {
+pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAddr]) -> Result<()> {
     let label = label(network);
     nft.transact(|nft, batch| {
         let mut stay = false;
         let mut ours = Vec::new();
         for set in MAPS {
             for element in nft.elements(&set)? {
-                let shared = element.key.first_addr(set.key).is_some_and(|ip| of_others.contains(&ip));
-                if element.comment.as_deref() == Some(&label) && !shared {
+                let at = element.key.first_addr(set.key);
+                let is_in = |list: &[IpAddr]| at.is_some_and(|ip| list.contains(&ip));
+                // The comment is that of the first network that asked there.
+                if (element.comment.as_deref() == Some(&label) || is_in(addresses)) && !is_in(of_others) {
                     ours.push((set, element));
                 } else {
                     stay = true;

@@ -1,0 +1,293 @@
+//! The configuration: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use cni::{Code, Error, Json, Request};
+use serde::Deserialize;
+
+use crate::names::{self, Invalid};
+use crate::record::{CrossNetwork, Mode, NAMES_MAX};
+
+/// The keys as they are written. `null` and absent are the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    domain_name: Option<String>,
+    mode: Option<String>,
+    port: Option<i64>,
+    ttl: Option<i64>,
+    internal: Option<bool>,
+    upstreams: Option<Vec<String>>,
+    forward_single_label: Option<bool>,
+    cross_network: Option<String>,
+    short_id: Option<bool>,
+    invalid_names: Option<String>,
+    keep_nameservers: Option<bool>,
+    optional: Option<bool>,
+    state_dir: Option<String>,
+    runtime_config: RuntimeConf,
+    args: ArgsConf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RuntimeConf {
+    aliases: Option<Json>,
+    dns: Option<RuntimeDns>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RuntimeDns {
+    servers: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ArgsConf {
+    cni: ArgsCni,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ArgsCni {
+    names: Option<Vec<String>>,
+}
+
+/// Just enough to delete by, and nothing that must be right.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DelConf {
+    state_dir: Option<Json>,
+}
+
+/// What the configuration asks for, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// In lower case, each once, the primary one first; never empty.
+    pub names: Vec<String>,
+    /// The domain that names answer under as well.
+    pub domain: Option<String>,
+    /// Where containers ask; by what the host has when it is not said.
+    pub mode: Option<Mode>,
+    /// The responder's port in mode [`Mode::Gateway`]; containers ask port 53.
+    pub port: u16,
+    /// Seconds that answers may be kept.
+    pub ttl: u32,
+    /// Nothing is asked of the outside.
+    pub internal: bool,
+    /// The network's servers for what is asked of the outside.
+    pub upstreams: Option<Vec<SocketAddr>>,
+    /// This container's own.
+    pub own_upstreams: Option<Vec<SocketAddr>>,
+    /// Whether a bare name that is not known is asked of the outside.
+    pub forward_single_label: bool,
+    /// What a container on several networks learns of them.
+    pub cross_network: CrossNetwork,
+    /// Whether the previous result's name servers stay, after ours.
+    pub keep_nameservers: bool,
+    /// Whether an attachment that cannot be served passes unchanged.
+    pub optional: bool,
+    /// Where the records are, if not at the usual place.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Bytes of all names that a runtime gives.
+const LIST_MAX: usize = 16 << 10;
+/// RFC 2181, section 8, allows more; an address that may change is not to be kept for longer.
+const TTL_MAX: u32 = 3600;
+/// glibc asks no more of resolv.conf (MAXNS, resolv.h).
+const UPSTREAMS_MAX: usize = 3;
+/// Of the path: with the rest, it must fit into an address of a socket (108 bytes, sys/un.h).
+const STATE_DIR_MAX: usize = 70;
+const DNS_PORT: u16 = 53;
+
+impl Config {
+    /// Reads and checks all of it; nothing has been touched when this fails.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let conf: Conf = request.config()?;
+        let domain = match conf.domain_name.as_deref().unwrap_or_default() {
+            "" => None,
+            text => Some(names::domain(text).map_err(|why| {
+                invalid(format!("invalid domainName {:?}: {}", shortened(text), why.why()))
+            })?),
+        };
+        let mode = match conf.mode.as_deref().unwrap_or_default() {
+            "" | "auto" => None,
+            "gateway" => Some(Mode::Gateway),
+            "netns" => Some(Mode::Netns),
+            other => return Err(one_of("mode", other, "auto, gateway or netns")),
+        };
+        let cross_network = match conf.cross_network.as_deref().unwrap_or_default() {
+            "" | "first" => CrossNetwork::First,
+            "union" => CrossNetwork::Union,
+            "none" => CrossNetwork::None,
+            other => return Err(one_of("crossNetwork", other, "first, union or none")),
+        };
+        let skip = match conf.invalid_names.as_deref().unwrap_or_default() {
+            "" | "error" => false,
+            "skip" => true,
+            other => return Err(one_of("invalidNames", other, "error or skip")),
+        };
+        let port = in_range("port", conf.port.unwrap_or(DNS_PORT.into()), 1, u16::MAX)?;
+        let ttl = in_range("ttl", conf.ttl.unwrap_or(0), 0, TTL_MAX)?;
+        let own_upstreams = conf.runtime_config.dns.and_then(|dns| dns.servers).unwrap_or_default();
+        let upstreams = conf.upstreams.unwrap_or_default();
+        let sources = Sources {
+            pod_name: pod_name(&request.args),
+            aliases: aliases(conf.runtime_config.aliases.as_ref(), &request.network)?,
+            names: conf.args.cni.names.unwrap_or_default(),
+            short_id: names::short_id(&request.container_id),
+            with_short_id: conf.short_id.unwrap_or(true),
+        };
+        Ok(Self {
+            names: sources.names(domain.as_deref(), skip)?,
+            domain,
+            mode,
+            port,
+            ttl,
+            internal: conf.internal.unwrap_or(false),
+            upstreams: servers("upstreams", &upstreams)?,
+            own_upstreams: servers("runtimeConfig.dns.servers", &own_upstreams)?,
+            forward_single_label: conf.forward_single_label.unwrap_or(true),
+            cross_network,
+            keep_nameservers: conf.keep_nameservers.unwrap_or(true),
+            optional: conf.optional.unwrap_or(false),
+            state_dir: conf.state_dir.as_deref().filter(|dir| !dir.is_empty()).map(state_dir).transpose()?,
+        })
+    }
+}
+
+/// `stateDir`, if the configuration still says a usable one: nothing else in it may stand in DEL's way.
+pub fn state_dir_for_del(request: &Request) -> Option<PathBuf> {
+    let conf: DelConf = request.config().ok()?;
+    state_dir(conf.state_dir?.as_str()?).ok()
+}
+
+fn state_dir(text: &str) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(text);
+    if !path.is_absolute() || text.contains('\0') {
+        return Err(invalid(format!("invalid stateDir {:?}: an absolute path is needed", shortened(text))));
+    }
+    if text.len() > STATE_DIR_MAX {
+        return Err(invalid(format!("stateDir is {} bytes long: at most {STATE_DIR_MAX}", text.len())));
+    }
+    Ok(path)
+}
+
+/// Where names come from, in the order in which they count.
+struct Sources {
+    pod_name: Option<String>,
+    aliases: Vec<String>,
+    names: Vec<String>,
+    short_id: String,
+    with_short_id: bool,
+}
+
+impl Sources {
+    fn names(self, domain: Option<&str>, skip: bool) -> Result<Vec<String>, Error> {
+        let mut all = Vec::new();
+        let told = [
+            ("K8S_POD_NAME", self.pod_name.into_iter().collect()),
+            ("runtimeConfig.aliases", self.aliases),
+            ("args.cni.names", self.names),
+        ];
+        for (source, list) in told {
+            if list.iter().map(String::len).sum::<usize>() > LIST_MAX {
+                return Err(invalid(format!("{source}: more than {LIST_MAX} bytes of names")));
+            }
+            for text in list {
+                match names::checked(&text, domain) {
+                    Ok(name) => all.push(name),
+                    Err(why) if skip => skipped(source, &text, &why),
+                    Err(why) => {
+                        return Err(invalid(format!(
+                            "{source}: {:?} is no name of a container: {}",
+                            shortened(&text),
+                            why.why()
+                        ))
+                        .details("set invalidNames: \"skip\" to go without it"));
+                    }
+                }
+            }
+        }
+        if self.with_short_id || all.is_empty() {
+            all.push(self.short_id);
+        }
+        names::each_once(all)
+            .map_err(|_| invalid(format!("a container has at most {NAMES_MAX} names, and this has more")))
+    }
+}
+
+fn skipped(source: &str, text: &str, why: &Invalid) {
+    eprintln!("dns: {source}: {:?} is left out: {}", shortened(text), why.why());
+}
+
+/// Other keys are none of ours, well formed or not: `CNI_ARGS` is for all plugins of a list.
+fn pod_name(args: &str) -> Option<String> {
+    let pairs = args.split(';').filter_map(|pair| pair.split_once('='));
+    let last = pairs.rev().find(|(key, _)| *key == "K8S_POD_NAME");
+    last.map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty())
+}
+
+/// As the conventions have it, a list; as the runtimes of dnsname have it, a list for each network.
+fn aliases(value: Option<&Json>, network: &str) -> Result<Vec<String>, Error> {
+    let wrong = |error: cni::DecodeError| {
+        Error::internal(format!("failed to load netconf: runtimeConfig.aliases: {error}"))
+    };
+    match value {
+        None => Ok(Vec::new()),
+        Some(map @ Json::Object(_)) => {
+            let mut of_networks: BTreeMap<String, Option<Vec<String>>> = map.decode().map_err(wrong)?;
+            Ok(of_networks.remove(network).flatten().unwrap_or_default())
+        }
+        Some(list) => list.decode().map_err(wrong),
+    }
+}
+
+fn servers(key: &str, list: &[String]) -> Result<Option<Vec<SocketAddr>>, Error> {
+    if list.len() > UPSTREAMS_MAX {
+        return Err(invalid(format!("{key}: at most {UPSTREAMS_MAX} servers, and these are {}", list.len())));
+    }
+    let read = |text: &String| {
+        let address = cni::parse_ip(text).map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)).ok();
+        let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_unspecified() && !at.ip().is_multicast();
+        address.or_else(|| text.parse().ok()).filter(usable).ok_or_else(|| {
+            let shown = shortened(text);
+            invalid(format!("{key}: {shown:?} is no server: an address, or address:port ([v6]:port)"))
+        })
+    };
+    let servers = list.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(servers).filter(|servers| !servers.is_empty()))
+}
+
+fn in_range<T: TryFrom<i64> + Into<u32> + Copy>(
+    key: &str,
+    value: i64,
+    least: u32,
+    most: T,
+) -> Result<T, Error> {
+    let fits = value >= i64::from(least) && value <= i64::from(most.into());
+    T::try_from(value)
+        .ok()
+        .filter(|_| fits)
+        .ok_or_else(|| invalid(format!("invalid {key} {value}: {least} to {}", most.into())))
+}
+
+fn one_of(key: &str, value: &str, these: &str) -> Error {
+    invalid(format!("invalid {key} {:?}: {these}", shortened(value)))
+}
+
+fn invalid(msg: impl Into<String>) -> Error {
+    Error::new(Code::InvalidConfig, msg)
+}
+
+/// What of a hostile text is fit to be shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

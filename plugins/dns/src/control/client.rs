@@ -1,0 +1,100 @@
+//! The plugin's side of the control socket.
+
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+use std::{error, fmt};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
+    setsockopt, socket as new_socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use super::{Answer, Ask, PACKET_MAX};
+
+/// How long the responder may take. It answers within a millisecond; a runtime gives up on us after some ten seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Error {
+    /// There is no responder: no socket, or nobody listens at it.
+    Absent,
+    /// It went away before it answered.
+    Gone,
+    /// It did not answer in time.
+    Silent,
+    /// What it answered is no answer.
+    Malformed(serde_json::Error),
+    /// The kernel refused.
+    Kernel(host::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("there is no responder"),
+            Self::Gone => f.write_str("the responder went away before it answered"),
+            Self::Silent => write!(f, "the responder did not answer within {} s", PATIENCE.as_secs()),
+            Self::Malformed(_) => f.write_str("what the responder answered cannot be read"),
+            Self::Kernel(error) => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Malformed(error) => Some(error),
+            Self::Kernel(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// A socket for a responder, not connected yet.
+///
+/// # Errors
+/// The kernel refused.
+pub fn socket() -> host::Result<OwnedFd> {
+    let fail = |errno| host::Error::new("open", "a control socket", errno);
+    let socket =
+        new_socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(fail)?;
+    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(fail)?;
+    setsockopt(&socket, sockopt::SendTimeout, &patience).map_err(fail)?;
+    Ok(socket)
+}
+
+/// Asks the responder that listens at `path`, and hands it these descriptors.
+///
+/// # Errors
+/// See [`Error`]; what the responder itself refused is in the answer.
+pub fn ask(socket: &OwnedFd, path: &Path, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+    let fail = |errno: Errno| match errno {
+        Errno::ENOENT | Errno::ECONNREFUSED => Error::Absent,
+        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Error::Gone,
+        Errno::EAGAIN => Error::Silent,
+        errno => Error::Kernel(host::Error::new("ask the responder at", path.display().to_string(), errno)),
+    };
+    let address = UnixAddr::new(path).map_err(fail)?;
+    connect(socket.as_raw_fd(), &address).map_err(fail)?;
+    let handed: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&handed)];
+    let packet = ask.to_packet();
+    let control = if handed.is_empty() { &[][..] } else { &rights };
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], control, MsgFlags::MSG_NOSIGNAL, None)
+        .map_err(fail)?;
+    let mut answer = [0; PACKET_MAX];
+    let length = loop {
+        match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => return Err(Error::Gone),
+            done => break done.map_err(fail)?,
+        }
+    };
+    Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed)
+}

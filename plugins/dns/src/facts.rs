@@ -1,0 +1,71 @@
+//! What the host has of a container's network.
+
+use cni::{AddResult, Error};
+use host::netlink::{Link, Netlink};
+
+use crate::plan::{self, Arrival, Facts};
+
+/// Looks at the host, as little as will do.
+///
+/// # Errors
+/// The kernel refused, or the result contradicts itself.
+pub fn look(result: &AddResult) -> Result<Facts, Error> {
+    let containers = plan::addresses(result)?;
+    let gateways = plan::gateways(result);
+    let Some(name) = plan::host_link(result).or((!gateways.is_empty()).then_some("")) else {
+        return Ok(Facts::default());
+    };
+    let netlink = Netlink::open()?;
+    let mut facts = Facts::default();
+    let mut elsewhere = false;
+    for gateway in gateways {
+        if netlink.towards(gateway)?.is_some_and(|towards| towards.local) {
+            facts.addresses.push(gateway);
+        } else {
+            elsewhere = true;
+        }
+    }
+    let link = if facts.addresses.is_empty() || elsewhere { netlink.link_by_name(name)? } else { None };
+    if let Some(link) = &link {
+        of_link(result, link, &netlink, &mut facts)?;
+    }
+    if facts.addresses.is_empty() {
+        return Ok(facts);
+    }
+    let towards = match containers.first() {
+        Some(container) => netlink.towards(container.ip())?.filter(|towards| !towards.local),
+        None => None,
+    };
+    let arrival = match (towards, link) {
+        (Some(towards), Some(link)) if link.index == towards.index => Some(link),
+        (Some(towards), _) => netlink.link_by_index(towards.index)?,
+        (None, link) => link,
+    };
+    // A veth that leads to a container leads to no other; what leads to many is a bridge or stands on one.
+    facts.arrival =
+        arrival.map(|link| Arrival { own: link.kind.as_deref() == Some("veth"), link: link.name });
+    Ok(facts)
+}
+
+/// An address that is still tentative has no route; and a bridge may have addresses that are nobody's gateway.
+fn of_link(result: &AddResult, link: &Link, netlink: &Netlink, facts: &mut Facts) -> Result<(), Error> {
+    let gateways = plan::gateways(result);
+    let addresses = netlink.addresses(Some(link.index))?;
+    let have = |ip: &std::net::IpAddr| addresses.iter().any(|address| address.net.ip() == *ip);
+    let found: Vec<_> = gateways.into_iter().filter(|ip| have(ip) && !facts.addresses.contains(ip)).collect();
+    facts.addresses.extend(found);
+    if facts.addresses.is_empty() && link.kind.as_deref() == Some("bridge") {
+        let near = |ip| result.ips.iter().any(|container| container.address.contains(ip));
+        let own = addresses.iter().map(|address| address.net.ip());
+        facts.addresses.extend(own.filter(|ip| !plan::is_link_local(*ip) && near(*ip)));
+    }
+    Ok(())
+}
+
+/// Whether an address is this host's own.
+///
+/// # Errors
+/// The kernel refused.
+pub fn is_here(ip: std::net::IpAddr) -> host::Result<bool> {
+    Ok(Netlink::open()?.towards(ip)?.is_some_and(|towards| towards.local))
+}

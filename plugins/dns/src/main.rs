@@ -1,0 +1,5 @@
+//! The `dns` executable.
+
+fn main() -> std::process::ExitCode {
+    cni::main(dns::Dns)
+}

@@ -1,0 +1,202 @@
+//! What must be recorded, from the configuration and the previous plugin's result.
+
+use std::net::IpAddr;
+
+use cni::{AddResult, Code, Error, Request};
+use ipnetwork::IpNetwork;
+
+use crate::config::Config;
+use crate::record::{Attachment, Key, Mode, Network, VERSION};
+
+/// The link by which a container's questions arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its name.
+    pub link: String,
+    /// It is this container's alone.
+    pub own: bool,
+}
+
+/// What the host has of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Addresses of this host that the container reaches.
+    pub addresses: Vec<IpAddr>,
+    /// How it reaches them.
+    pub arrival: Option<Arrival>,
+}
+
+/// What must be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The network.
+    pub network: Network,
+    /// The attachment; its order is not decided here.
+    pub attachment: Attachment,
+}
+
+/// The container's addresses of a result, with their prefixes: those on interfaces in the container, and those of which
+/// no interface is told.
+///
+/// # Errors
+/// There are none, or the result contradicts itself.
+pub fn addresses(result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
+    let mut addresses = Vec::new();
+    for ip in &result.ips {
+        let of_container = match ip.interface {
+            None => true,
+            Some(index) => {
+                let link = result.interfaces.get(index).ok_or_else(|| {
+                    invalid(format!(
+                        "prevResult: address {} is on interface {index}, and there are {}",
+                        ip.address,
+                        result.interfaces.len()
+                    ))
+                })?;
+                link.sandbox.as_ref().is_some_and(|path| !path.is_empty())
+            }
+        };
+        if of_container {
+            addresses.push(ip.address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(invalid("prevResult has no address of the container: there is nothing to name"));
+    }
+    Ok(addresses)
+}
+
+/// Gateways of a result that may be addresses of this host. Link-local ones are not: a resolver's configuration would
+/// have to say on which link.
+pub fn gateways(result: &AddResult) -> Vec<IpAddr> {
+    let mut gateways: Vec<IpAddr> = Vec::new();
+    // macvlan and ipvlan tell no link of the host: the gateway may be the host's own address, and still it is not
+    // reached, since a parent does not talk to its children.
+    let all_inside =
+        result.interfaces.iter().all(|link| link.sandbox.as_ref().is_some_and(|path| !path.is_empty()));
+    if all_inside && !result.interfaces.is_empty() {
+        return gateways;
+    }
+    for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
+        if !is_link_local(gateway) && !gateways.contains(&gateway) {
+            gateways.push(gateway);
+        }
+    }
+    gateways
+}
+
+/// The first link of the host in a result.
+pub fn host_link(result: &AddResult) -> Option<&str> {
+    let on_host = |link: &&cni::Interface| link.sandbox.as_ref().is_none_or(String::is_empty);
+    result.interfaces.iter().find(on_host).map(|link| link.name.as_str())
+}
+
+/// Whether an address is good only on the link that it came by.
+pub fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// What must be recorded of an attachment.
+///
+/// # Errors
+/// The result names no container, or the wanted mode is not possible.
+pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Facts) -> Result<Plan, Error> {
+    let addresses = addresses(result)?;
+    let mode = match config.mode {
+        Some(Mode::Gateway) if facts.addresses.is_empty() => {
+            return Err(invalid("mode gateway: this host has no address that the container could ask")
+                .details("prevResult's gateways are not addresses of this host; leave mode out, or set it to netns"));
+        }
+        Some(mode) => mode,
+        None if facts.addresses.is_empty() => Mode::Netns,
+        None => Mode::Gateway,
+    };
+    let gateway = mode == Mode::Gateway;
+    let mut subnets: Vec<IpNetwork> = Vec::new();
+    for address in &addresses {
+        // A prefix length of a prefix is one.
+        let subnet = IpNetwork::new(address.network(), address.prefix()).unwrap_or(*address);
+        if !subnets.contains(&subnet) {
+            subnets.push(subnet);
+        }
+    }
+    let arrival = facts.arrival.as_ref().filter(|_| gateway);
+    let link = |own: bool| arrival.filter(|arrival| arrival.own == own).map(|arrival| arrival.link.clone());
+    let network = Network {
+        v: VERSION,
+        name: request.network.clone(),
+        mode,
+        listen: if gateway { facts.addresses.clone() } else { Vec::new() },
+        port: config.port,
+        subnets,
+        ingress: link(false).into_iter().collect(),
+        domain: config.domain.clone(),
+        upstreams: config.upstreams.clone(),
+        internal: config.internal,
+        ttl: config.ttl,
+        forward_single_label: config.forward_single_label,
+        cross_network: config.cross_network,
+    };
+    let attachment = Attachment {
+        v: VERSION,
+        network: request.network.clone(),
+        key: key(request),
+        names: config.names.clone(),
+        ips: addresses.iter().map(IpNetwork::ip).collect(),
+        upstreams: config.own_upstreams.clone(),
+        ingress: link(true),
+        netns: (!gateway).then(|| request.netns.clone()),
+        order: 0,
+    };
+    Ok(Plan { network, attachment })
+}
+
+/// What the request's attachment is found by.
+pub fn key(request: &Request) -> Key {
+    Key { container: request.container_id.clone(), ifname: request.ifname.clone() }
+}
+
+impl Plan {
+    /// The network as it is to be recorded where `former` is recorded: with what other attachments of it need, as far
+    /// as it still `is_here`.
+    pub fn joined(&self, former: Option<&Network>, is_here: impl Fn(IpAddr) -> bool) -> Network {
+        let mut network = self.network.clone();
+        let Some(former) = former.filter(|former| former.mode == network.mode) else { return network };
+        join(&mut network.listen, former.listen.iter().filter(|ip| is_here(**ip)));
+        join(&mut network.subnets, &former.subnets);
+        join(&mut network.ingress, &former.ingress);
+        network
+    }
+}
+
+/// Those that are there keep their order, so that a record that says the same is the same.
+fn join<'a, T: Clone + PartialEq + 'a>(ours: &mut Vec<T>, former: impl IntoIterator<Item = &'a T>) {
+    let mut all: Vec<T> = former.into_iter().cloned().collect();
+    for one in ours.drain(..) {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    *ours = all;
+}
+
+/// The result with the responder's addresses.
+pub fn answered(config: &Config, mut result: AddResult, servers: &[IpAddr]) -> AddResult {
+    let ours: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let former = std::mem::take(&mut result.dns.nameservers);
+    let former = former.into_iter().filter(|server| config.keep_nameservers && !ours.contains(server));
+    result.dns.nameservers = ours.iter().cloned().chain(former).collect();
+    if let Some(domain) = &config.domain
+        && !result.dns.search.iter().any(|known| known.eq_ignore_ascii_case(domain))
+    {
+        result.dns.search.push(domain.clone());
+    }
+    result
+}
+
+fn invalid(msg: impl Into<String>) -> Error {
+    Error::new(Code::InvalidConfig, msg)
+}

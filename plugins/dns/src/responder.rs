@@ -1,0 +1,118 @@
+//! The responder, as the verbs see it: there when it is needed.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use cni::Error;
+
+use crate::control::client::{self, Error as Silence};
+use crate::control::{Answer, Ask};
+use crate::record::{Key, Place};
+use crate::{container, launch};
+
+/// How often it is asked again after it went away: one that has just ended of idleness is followed by a new one.
+const ATTEMPTS: usize = 3;
+
+/// The responder of a place.
+pub struct Responder<'a> {
+    place: &'a Place,
+    /// Not connected yet.
+    socket: Option<OwnedFd>,
+    /// The attachment that the request is about: see [`container::restore`].
+    key: Key,
+}
+
+impl<'a> Responder<'a> {
+    /// That of a place; `socket` is one of [`client::socket`], and `key` what the request is about.
+    pub fn new(place: &'a Place, socket: OwnedFd, key: Key) -> Self {
+        Self { place, socket: Some(socket), key }
+    }
+
+    /// Asks, and starts one that can answer if there is none. Callers hold the place's lock.
+    ///
+    /// # Errors
+    /// There is none and none could be started, it does not answer, or it cannot do what is asked.
+    pub fn ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            match self.try_ask(ask, handed) {
+                Ok(answer) => return accepted(&answer),
+                Err(Silence::Absent | Silence::Gone) => {
+                    launch::start(self.place)?;
+                    let own = self.key.clone();
+                    container::restore(self.place, self, &own);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::internal(format!(
+            "the responder of {} ends as soon as it is asked",
+            self.place.dir().display()
+        )))
+    }
+
+    /// Asks if there is one; says whether there was.
+    ///
+    /// # Errors
+    /// It does not answer, or it cannot do what is asked.
+    pub fn ask_if_there(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<bool, Error> {
+        match self.try_ask(ask, handed) {
+            Ok(answer) => accepted(&answer).map(|()| true),
+            Err(Silence::Absent | Silence::Gone) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One question, and one more to a responder of an older release: that it become this one.
+    fn try_ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Silence> {
+        let answer = self.exchange(ask, handed)?;
+        if is_newer(cni::RELEASE, &answer.build)
+            && let Some(path) = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned))
+        {
+            // It goes on as it is, if it cannot.
+            let _ = self.exchange(&Ask::Reexec { path }, &[]);
+        }
+        Ok(answer)
+    }
+
+    fn exchange(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Silence> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => client::socket().map_err(Silence::Kernel)?,
+        };
+        client::ask(&socket, &self.place.control(), ask, handed)
+    }
+}
+
+fn accepted(answer: &Answer) -> Result<(), Error> {
+    match &answer.error {
+        None => Ok(()),
+        Some(error) => Err(Error::internal(error.as_str())),
+    }
+}
+
+/// Whether a release is later than another: `1.2.10` than `1.2.9`, and `1.2.3-4-gabcdef0` than `1.2.3-3-g…`.
+fn is_newer(release: &str, than: &str) -> bool {
+    let order = |release: &str| -> Vec<u64> {
+        let (release, _commit) = release.split_once("-g").unwrap_or((release, ""));
+        release.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
+    };
+    order(release) > order(than)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D-070: an older plugin does not put its responder in the place of a newer one.
+    #[test]
+    fn releases_have_an_order() {
+        for (newer, older) in [
+            ("1.2.10", "1.2.9"),
+            ("2.0.0", "1.9.9"),
+            ("0.1.0-4-gabc", "0.1.0"),
+            ("0.1.0-10-gabc", "0.1.0-9-gdef"),
+        ] {
+            assert!(is_newer(newer, older) && !is_newer(older, newer), "{newer} {older}");
+        }
+        assert!(!is_newer("0.1.0", "0.1.0") && !is_newer("odd", "0.1.0"));
+    }
+}

@@ -1,0 +1,132 @@
+//! ADD: the container is found by its names when this returns.
+
+use std::net::IpAddr;
+
+use cni::{AddResult, Code, Error, Request};
+use host::NetNs;
+use nix::time::{ClockId, clock_gettime};
+
+use super::del::withdraw;
+use super::keep_the_way;
+use crate::config::Config;
+use crate::container::Sockets;
+use crate::control::Ask;
+use crate::plan::{self, Plan};
+use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
+use crate::responder::Responder;
+use crate::{facts, place};
+
+/// Registers the container, and tells it where to ask.
+///
+/// # Errors
+/// Nothing is left then.
+pub fn add(request: &Request) -> Result<AddResult, Error> {
+    let config = Config::of(request)?;
+    let previous = request.prev_result()?.ok_or_else(|| {
+        Error::new(Code::InvalidConfig, "must be called as chained plugin").details("there is no prevResult")
+    })?;
+    previous.convertible_to(request.version)?;
+    match attach(&config, request, &previous) {
+        Ok(servers) => Ok(plan::answered(&config, previous, &servers)),
+        Err(error) if config.optional => {
+            eprintln!("dns: container {} goes without names (optional): {}", request.container_id, error.msg);
+            Ok(previous)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the addresses that the container asks.
+fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Vec<IpAddr>, Error> {
+    let plan = plan::plan(config, request, previous, &facts::look(previous)?)?;
+    let netns = match plan.network.mode {
+        Mode::Gateway => None,
+        Mode::Netns => Some(NetNs::open(&request.netns)?),
+    };
+    let (place, socket) = place::here(config.state_dir.as_deref())?;
+    let mut responder = Responder::new(&place, socket, plan.attachment.key.clone());
+    let _lock = place.lock()?;
+    names_are_free(&plan, &place)?;
+    // A record that cannot be read is replaced.
+    let former = place.attachment(&request.network, &plan.attachment.key).ok().flatten();
+    if former.is_none() && place.count(&request.network)? >= ATTACHMENTS_MAX {
+        return Err(Error::internal(format!(
+            "network {} has {ATTACHMENTS_MAX} named attachments: there is no room for another",
+            request.network
+        )));
+    }
+    let attachment = Attachment { order: now()?, ..plan.attachment.clone() };
+    register(&plan, &attachment, netns.as_ref(), &place, &mut responder).inspect_err(|_| {
+        let undone = match former.filter(|former| former.netns.is_none()) {
+            Some(former) => place.put_attachment(&former).map_err(Error::from).and_then(|()| {
+                let ask = Ask::Sync { network: request.network.clone(), key: Some(former.key) };
+                responder.ask_if_there(&ask, &[]).map(drop)
+            }),
+            None => withdraw(&place, &mut responder, request, false).map(drop),
+        };
+        // The error that led here is the one to be told.
+        if let Err(error) = undone {
+            eprintln!("dns: take back the names of container {}: {}", request.container_id, error.msg);
+        }
+    })
+}
+
+fn register(
+    plan: &Plan,
+    attachment: &Attachment,
+    netns: Option<&NetNs>,
+    place: &Place,
+    responder: &mut Responder<'_>,
+) -> Result<Vec<IpAddr>, Error> {
+    let former = place.network(&plan.network.name).ok().flatten();
+    let network = plan.joined(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
+    place.put_network(&network)?;
+    let _nft = keep_the_way(&network)?;
+    match netns {
+        None => {
+            place.put_attachment(attachment)?;
+            let ask = Ask::Sync { network: network.name, key: Some(attachment.key.clone()) };
+            responder.ask(&ask, &[])?;
+            Ok(plan.network.listen.clone())
+        }
+        Some(netns) => {
+            let sockets = Sockets::open(netns, attachment)?;
+            place.put_attachment(attachment)?;
+            sockets.hand_over(attachment, |ask, fds| responder.ask(ask, fds))?;
+            Ok(vec![sockets.address.into()])
+        }
+    }
+}
+
+/// A name inside of another network's domain would be answered for by that one.
+fn names_are_free(plan: &Plan, place: &Place) -> Result<(), Error> {
+    let names = || plan.attachment.names.iter().filter(|name| name.contains('.'));
+    if names().next().is_none() {
+        return Ok(());
+    }
+    for other in place.networks()? {
+        let Some(domain) = other.domain.filter(|domain| plan.network.domain.as_ref() != Some(domain)) else {
+            continue;
+        };
+        let inside = |name: &&String| {
+            name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        if other.name != plan.network.name
+            && let Some(name) = names().find(inside)
+        {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                format!("name {name} is in the domain {domain} of network {}", other.name),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// CLOCK_BOOTTIME in nanoseconds: it goes on while the machine sleeps, and never back.
+fn now() -> Result<u64, Error> {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_err(|errno| host::Error::new("read", "the clock since boot", errno))?;
+    let seconds = u64::try_from(now.tv_sec()).unwrap_or_default();
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec()).unwrap_or_default()))
+}

@@ -1,0 +1,126 @@
+//! CHECK: what ADD made is there, and answers. What can be mended without the container is mended.
+
+use std::net::IpAddr;
+
+use cni::{AddResult, Code, Error, Request};
+use host::NetNs;
+
+use super::keep_the_way;
+use crate::config::Config;
+use crate::container::Sockets;
+use crate::control::Ask;
+use crate::plan::{self, Plan};
+use crate::record::{Attachment, Mode, Network, Place};
+use crate::responder::Responder;
+use crate::{facts, place, probe};
+
+/// Verifies the records, and asks the responder for the container's own name.
+///
+/// # Errors
+/// Every difference is named, as it should be and as it is.
+pub fn check(request: &Request) -> Result<(), Error> {
+    let config = Config::of(request)?;
+    let previous = request
+        .prev_result()?
+        .ok_or_else(|| Error::new(Code::InvalidConfig, "Required prevResult missing"))?;
+    let (place, socket) = place::here(config.state_dir.as_deref())?;
+    if config.optional && !place.has_attachment(&request.network, &plan::key(request)) {
+        return Ok(());
+    }
+    let plan = plan::plan(&config, request, &previous, &facts::look(&previous)?)?;
+    let mut responder = Responder::new(&place, socket, plan.attachment.key.clone());
+    let _lock = place.lock()?;
+    let network = recorded(&plan, &place)?;
+    let _nft = keep_the_way(&network)?;
+    let ask = Ask::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
+    responder.ask(&ask, &[])?;
+    match network.mode {
+        Mode::Gateway => plan.network.listen.iter().try_for_each(|server| asked(*server, &plan)),
+        Mode::Netns => inside(request, &plan, &previous, &mut responder),
+    }
+}
+
+/// The container's own namespace: sockets that a responder lost when it was killed are opened anew.
+fn inside(
+    request: &Request,
+    plan: &Plan,
+    previous: &AddResult,
+    responder: &mut Responder<'_>,
+) -> Result<(), Error> {
+    let netns = NetNs::open(&request.netns)?;
+    let told = previous.dns.nameservers.iter().filter_map(|server| cni::parse_ip(server).ok());
+    let servers: Vec<IpAddr> = told.filter(IpAddr::is_loopback).collect();
+    let all = || netns.enter(|| servers.iter().try_for_each(|server| asked(*server, plan)))?;
+    if !servers.is_empty() && all().is_ok() {
+        return Ok(());
+    }
+    let sockets = Sockets::open(&netns, &plan.attachment)?;
+    sockets.hand_over(&plan.attachment, |ask, fds| responder.ask(ask, fds))?;
+    netns.enter(|| asked(sockets.address.into(), plan))?
+}
+
+/// Asks one server for the primary name: each address of the container must be among the answers.
+fn asked(server: IpAddr, plan: &Plan) -> Result<(), Error> {
+    let Attachment { names, ips, .. } = &plan.attachment;
+    let Some(name) = names.first() else { return Ok(()) };
+    for v4 in [true, false] {
+        let wanted: Vec<IpAddr> = ips.iter().copied().filter(|ip| ip.is_ipv4() == v4).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let told = probe::addresses(server, name, v4).map_err(|error| {
+            Error::internal(format!("ask {server} for {name}: {error}")).details(
+                "the responder is in force: something else drops or answers what is sent to port 53 there",
+            )
+        })?;
+        if let Some(ip) = wanted.iter().find(|ip| !told.contains(ip)) {
+            return Err(Error::internal(format!(
+                "{server} does not say that {name} is {ip}: it says {told:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The records, if they say what the plan does.
+fn recorded(plan: &Plan, place: &Place) -> Result<Network, Error> {
+    let unreadable = |error| Error::internal(format!("a record of network {}: {error}", plan.network.name));
+    let mut drifts = Vec::new();
+    match place.attachment(&plan.network.name, &plan.attachment.key).map_err(unreadable)? {
+        None => drifts.push("the container is not recorded".to_owned()),
+        Some(found) => drifts_of_attachment(&plan.attachment, &found, &mut drifts),
+    }
+    let network = place.network(&plan.network.name).map_err(unreadable)?;
+    match &network {
+        None => drifts.push("the network is not recorded".to_owned()),
+        Some(found) => {
+            let wanted = &plan.network;
+            differ("mode", &wanted.mode, &found.mode, &mut drifts);
+            for ip in wanted.listen.iter().filter(|ip| !found.listen.contains(ip)) {
+                drifts.push(format!("address {ip} of the responder is not recorded"));
+            }
+        }
+    }
+    match network {
+        Some(network) if drifts.is_empty() => Ok(network),
+        _ => Err(Error::internal(format!(
+            "names of container {} ({}) have drifted: {}",
+            plan.attachment.key.container,
+            plan.attachment.key.ifname,
+            drifts.join("; ")
+        ))),
+    }
+}
+
+fn drifts_of_attachment(wanted: &Attachment, found: &Attachment, drifts: &mut Vec<String>) {
+    differ("names", &wanted.names, &found.names, drifts);
+    differ("addresses", &wanted.ips, &found.ips, drifts);
+    differ("upstreams", &wanted.upstreams, &found.upstreams, drifts);
+    differ("link", &wanted.ingress, &found.ingress, drifts);
+}
+
+fn differ<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, found: &T, drifts: &mut Vec<String>) {
+    if wanted != found {
+        drifts.push(format!("{what}: expected {wanted:?}, actual {found:?}"));
+    }
+}

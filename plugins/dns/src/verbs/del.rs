@@ -1,0 +1,79 @@
+//! DEL: by key, whatever else there is.
+
+use cni::{Error, Request};
+use host::Owner;
+use host::nft::Nft;
+
+use super::retire_network;
+use crate::control::Ask;
+use crate::record::{Mode, Place};
+use crate::responder::Responder;
+use crate::{config, container, place, plan};
+
+/// Forgets the container. What is gone already is no error.
+///
+/// # Errors
+/// Something could not be done now, and a retry could.
+pub fn del(request: &Request) -> Result<(), Error> {
+    let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
+    if !place.dir().exists() {
+        return Ok(());
+    }
+    let mut responder = Responder::new(&place, socket, plan::key(request));
+    let _lock = place.lock()?;
+    // To the end: what was deleted is waited for there.
+    let _nft = withdraw(&place, &mut responder, request, true)?;
+    Ok(())
+}
+
+/// Takes back all that ADD made; `revive`s a responder that others of the network need.
+pub(super) fn withdraw(
+    place: &Place,
+    responder: &mut Responder<'_>,
+    request: &Request,
+    revive: bool,
+) -> Result<[Option<Nft>; 2], Error> {
+    let (network, key) = (&request.network, plan::key(request));
+    let record = place.attachment(network, &key);
+    if let Err(error) = &record {
+        eprintln!("dns: the record of container {} is removed unread: {error}", key.container);
+    }
+    // Whether there are rules in the container is not known of what cannot be read, or was removed by a killed DEL.
+    let netns = match &record {
+        Ok(Some(attachment)) => attachment.netns.clone(),
+        _ => Some(request.netns.clone()).filter(|path| !path.is_empty() && in_containers(place, network)),
+    };
+    place.remove_attachment(network, &key)?;
+    let last = place.is_empty(network)?;
+    let rules = if last { retire_network(place, network)? } else { None };
+    let ask = Ask::Sync { network: network.clone(), key: Some(key) };
+    // A responder that is not there answers for nobody.
+    if !responder.ask_if_there(&ask, &[])? && !last && revive {
+        log(responder.ask(&ask, &[]));
+    }
+    let inside = match netns {
+        Some(path) => container::clear(&path, &owner(request))?,
+        None => None,
+    };
+    Ok([rules, inside])
+}
+
+/// Whether containers of the network may have rules of their own.
+fn in_containers(place: &Place, network: &str) -> bool {
+    !matches!(place.network(network), Ok(Some(network)) if network.mode == Mode::Gateway)
+}
+
+fn owner(request: &Request) -> Owner {
+    Owner {
+        network: request.network.clone(),
+        container_id: request.container_id.clone(),
+        ifname: request.ifname.clone(),
+    }
+}
+
+/// The container is forgotten; that others are not served as they should be is no failure of that.
+pub(super) fn log(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        eprintln!("dns: {}", error.msg);
+    }
+}

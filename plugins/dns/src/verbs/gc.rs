@@ -1,0 +1,34 @@
+//! GC: forgets what is not valid any more, of this network only.
+
+use cni::{Error, Request, ValidAttachments};
+
+use super::del::log;
+use super::retire_network;
+use crate::control::Ask;
+use crate::record::Key;
+use crate::responder::Responder;
+use crate::{config, place, plan};
+
+/// Forgets every attachment of the network but the valid ones.
+///
+/// # Errors
+/// Something could not be done now, and a retry could.
+pub fn gc(request: &Request) -> Result<(), Error> {
+    let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
+    let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
+    if !place.dir().exists() {
+        return Ok(());
+    }
+    let valid: Vec<Key> =
+        valid.into_iter().map(|valid| Key { container: valid.container_id, ifname: valid.ifname }).collect();
+    let mut responder = Responder::new(&place, socket, plan::key(request));
+    let _lock = place.lock()?;
+    place.remove_all_but(&request.network, &valid)?;
+    let last = place.is_empty(&request.network)?;
+    let _nft = if last { retire_network(&place, &request.network)? } else { None };
+    let ask = Ask::Sync { network: request.network.clone(), key: None };
+    if !responder.ask_if_there(&ask, &[])? && !last {
+        log(responder.ask(&ask, &[]));
+    }
+    Ok(())
+}

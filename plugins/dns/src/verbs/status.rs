@@ -1,0 +1,50 @@
+//! STATUS: whether ADD could be served.
+
+use std::io;
+use std::net::UdpSocket;
+
+use cni::{Code, Error, Request};
+
+use crate::config::Config;
+use crate::control::Ask;
+use crate::record;
+use crate::responder::Responder;
+use crate::{place, plan};
+
+/// An address of every host that nobody else listens at: what is asked there is the permission, not the port.
+const LOOPBACK: &str = "127.0.0.11";
+
+/// Whether ADD could be served: records can be written, the port may be used, and the network's responder, if it has
+/// attachments, is in force.
+///
+/// # Errors
+/// Code 50: not; code 51: not, and attached containers are not served as they should be either.
+pub fn status(request: &Request) -> Result<(), Error> {
+    let config = Config::of(request)?;
+    let (place, socket) = place::here(config.state_dir.as_deref())?;
+    let _lock = place.lock().map_err(|error| as_code(Code::NotAvailable, error.into()))?;
+    if let Err(error) = UdpSocket::bind((LOOPBACK, config.port))
+        && error.kind() == io::ErrorKind::PermissionDenied
+    {
+        let error = host::Error::new("listen at port", config.port.to_string(), error);
+        return Err(as_code(Code::NotAvailable, error.into()));
+    }
+    let known = place.scan_network(&request.network)?;
+    if let Some(newer) = known.faulty.iter().find(|faulty| matches!(faulty.error, record::Error::Newer(_))) {
+        return Err(Error::new(
+            Code::LimitedConnectivity,
+            format!("record {} is {}", newer.path.display(), newer.error),
+        ));
+    }
+    if known.attachments.is_empty() {
+        return Ok(());
+    }
+    let mut responder = Responder::new(&place, socket, plan::key(request));
+    responder
+        .ask(&Ask::Sync { network: request.network.clone(), key: None }, &[])
+        .map_err(|error| as_code(Code::LimitedConnectivity, error))
+}
+
+fn as_code(code: Code, error: Error) -> Error {
+    Error::new(code, error.msg).details(error.details)
+}
