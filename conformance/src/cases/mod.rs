@@ -30,6 +30,7 @@ mod matrix;
 mod parents;
 pub mod portmap;
 mod portmap_iptables;
+mod portmap_free_port;
 mod portmap_life;
 mod protocol;
 mod reapply;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Case> {
         host_local_store::CASES,
         portmap::CASES,
         portmap_life::CASES,
+        portmap_free_port::CASES,
         portmap_iptables::CASES,
         reapply::CASES,
         interop::CASES,

@@ -210,7 +210,7 @@ fn bad_input(room: &Room) -> Result<()> {
     let good = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
     let bad = |keys: Value| json!([good, with(&good, keys)]);
     for (mappings, text) in [
-        (bad(json!({"hostPort": 0})), "Invalid host port number: 0"),
+        (bad(json!({"hostPort": null})), "Invalid host port number: 0"),
         (bad(json!({"hostPort": -1})), "Invalid host port number: -1"),
         (bad(json!({"hostPort": 65536})), "Invalid host port number: 65536"),
         (bad(json!({"containerPort": 0})), "Invalid container port number: 0"),

@@ -1,6 +1,6 @@
 //! The configuration of published ports: as it is written ([`Conf`]), and as it is meant ([`Config`]).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{Code, Error, Json, Request};
 use host::rules::published::{Hint, Mapping, Masquerade};
@@ -38,7 +38,7 @@ struct DelConf {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct MappingConf {
-    host_port: i64,
+    host_port: Option<i64>,
     host_port_end: Option<i64>,
     container_port: i64,
     container_port_end: Option<i64>,
@@ -65,7 +65,7 @@ pub struct Wanted {
     pub proto: u8,
     /// The addresses of the host.
     pub at: HostIp,
-    /// Ports of the host: first and last.
+    /// Ports of the host: first and last. Twice 0 is any that is free.
     pub ports: (u16, u16),
     /// The container's port that the first one leads to.
     pub target: u16,
@@ -91,6 +91,18 @@ const IPPROTO_SCTP: u8 = 132;
 
 /// More entries than there are ports cannot be meant.
 const ENTRIES_MAX: usize = 65_535;
+
+impl HostIp {
+    /// As it stands in the configuration; `None` when it is left out.
+    pub fn written(self) -> Option<IpAddr> {
+        match self {
+            Self::Any => None,
+            Self::AnyV4 => Some(Ipv4Addr::UNSPECIFIED.into()),
+            Self::AnyV6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+            Self::This(ip) => Some(ip),
+        }
+    }
+}
 
 impl Config {
     /// Reads and checks all of it; nothing has been touched when this fails.
@@ -123,9 +135,10 @@ impl Config {
         Ok(config)
     }
 
-    /// The mappings of one family: in order, each port once.
+    /// The mappings of one family: in order, each port once; without those of a port that is yet to be chosen.
     pub fn mappings(&self, v4: bool) -> Result<Vec<Mapping>, Error> {
-        let mut all: Vec<Mapping> = self.wanted.iter().filter_map(|wanted| wanted.of_family(v4)).collect();
+        let known = self.wanted.iter().filter(|wanted| !wanted.is_free());
+        let mut all: Vec<Mapping> = known.filter_map(|wanted| wanted.of_family(v4)).collect();
         all.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports, mapping.target));
         let mut once: Vec<Mapping> = Vec::with_capacity(all.len());
         for mapping in all {
@@ -154,11 +167,20 @@ pub fn hint(request: &Request) -> Option<Hint> {
     let conf: DelConf = request.config().ok()?;
     let runtime: RuntimeConf = conf.runtime_config?.decode().ok()?;
     let wanted = runtime.port_mappings?.iter().map(wanted).collect::<Result<Vec<_>, _>>().ok()?;
+    // What was chosen is on record.
+    if wanted.iter().any(Wanted::is_free) {
+        return None;
+    }
     let config = Config { wanted, masquerade: Masquerade::Needed, backend: Backend::NfTables };
     Some(Hint { v4: config.mappings(true).ok()?, v6: config.mappings(false).ok()? })
 }
 
 impl Wanted {
+    /// Whether any free port is wanted.
+    pub fn is_free(&self) -> bool {
+        self.ports.0 == 0
+    }
+
     /// As the mapping of a container's address of that family; `None` if it is for the other one.
     pub fn of_family(&self, v4: bool) -> Option<Mapping> {
         let address = match self.at {
@@ -177,7 +199,15 @@ fn distance(mapping: &Mapping) -> i32 {
 }
 
 fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
-    let first = port("host", conf.host_port)?;
+    let first = match conf.host_port {
+        Some(0) if conf.host_port_end.is_some() || conf.container_port_end.is_some() => {
+            return Err(invalid(
+                "hostPort 0 is one free port, and no range: leave hostPortEnd and containerPortEnd out",
+            ));
+        }
+        Some(0) => 0,
+        number => port("host", number.unwrap_or_default())?,
+    };
     let target = port("container", conf.container_port)?;
     let last = conf.host_port_end.map_or(Ok(first), |end| port("host", end))?;
     let target_last = conf.container_port_end.map_or(Ok(target), |end| port("container", end))?;

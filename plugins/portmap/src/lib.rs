@@ -4,6 +4,7 @@
 
 mod backend;
 mod config;
+mod free;
 mod iptables;
 mod plan;
 #[cfg(test)]
@@ -42,20 +43,38 @@ impl Plugin for PortMap {
             return Ok(previous);
         }
         let netlink = Netlink::open()?;
-        let mut publication = plan::plan(&config, owner(request), &previous, &netlink)?;
-        plan::addresses_are_here(&publication, &netlink)?;
-        if publication.containers.is_empty() {
-            return Ok(previous);
-        }
-        let nft = rules::open()?;
-        let published = match &config.backend {
-            Backend::NfTables => published::publish(&nft, &publication),
-            Backend::Iptables(options) => {
-                let ports = iptables::ports(&config, options, &mut publication, &previous)?;
-                iptables::publish(&nft, &publication, &ports)
+        let owner = owner(request);
+        let mut socket = None;
+        for attempt in 1..=free::ATTEMPTS {
+            // A repeated ADD keeps what it chose; what somebody else has taken is chosen anew.
+            let (settled, chosen) = match free::recorded(&config, &owner) {
+                Ok(recorded) if attempt == 1 => recorded,
+                _ => free::chosen(&config, &owner, nft(&mut socket)?)?,
+            };
+            let mut publication = plan::plan(&settled, owner.clone(), &previous, &netlink)?;
+            plan::addresses_are_here(&publication, &netlink)?;
+            if publication.containers.is_empty() {
+                break;
             }
-        };
-        log_flows(published.map_err(refusal)?);
+            publication.chosen = chosen;
+            let nft = nft(&mut socket)?;
+            let published = match &settled.backend {
+                Backend::NfTables => published::publish(nft, &publication),
+                Backend::Iptables(options) => {
+                    let ports = iptables::ports(&settled, options, &mut publication, &previous)?;
+                    iptables::publish(nft, &publication, &ports)
+                }
+            };
+            let is_last = publication.chosen.is_empty() || attempt == free::ATTEMPTS;
+            match published {
+                Err(published::Error::Taken { .. }) if !is_last => {}
+                published => {
+                    log_flows(published.map_err(refusal)?);
+                    free::log(&owner, &publication.chosen);
+                    break;
+                }
+            }
+        }
         Ok(previous)
     }
 
@@ -67,7 +86,9 @@ impl Plugin for PortMap {
         if config.wanted.is_empty() {
             return Ok(());
         }
-        let mut publication = plan::plan(&config, owner(request), &previous, &Netlink::open()?)?;
+        let owner = owner(request);
+        let (config, _) = free::recorded(&config, &owner)?;
+        let mut publication = plan::plan(&config, owner, &previous, &Netlink::open()?)?;
         if publication.containers.is_empty() {
             return Ok(());
         }
@@ -138,6 +159,15 @@ impl Plugin for PortMap {
     }
 }
 
+/// The socket for packet rules, opened when first asked for.
+fn nft(socket: &mut Option<Nft>) -> Result<&Nft, Error> {
+    let nft = match socket.take() {
+        Some(nft) => nft,
+        None => rules::open()?,
+    };
+    Ok(socket.insert(nft))
+}
+
 /// A kernel without nf_tables holds no rules of ours.
 fn if_there(opened: host::Result<Nft>) -> Result<Option<Nft>, Error> {
     match opened {
@@ -157,6 +187,7 @@ fn owner(request: &Request) -> Owner {
 fn refusal(error: published::Error) -> Error {
     match error {
         published::Error::Kernel(error) => error.into(),
+        published::Error::NoneFree(_) => Error::internal(error.to_string()),
         published::Error::TooMany(_) => Error::new(Code::InvalidConfig, error.to_string()),
         published::Error::Taken { .. } => Error::internal(error.to_string())
             .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),

@@ -86,7 +86,7 @@ fn a_host_address_is_of_one_family() {
 #[test]
 fn what_is_no_port_is_refused() {
     for (port, msg) in [
-        ("0", "Invalid host port number: 0"),
+        ("null", "Invalid host port number: 0"),
         ("-1", "Invalid host port number: -1"),
         ("65536", "Invalid host port number: 65536"),
         ("9223372036854775807", "Invalid host port number: 9223372036854775807"),
@@ -102,6 +102,21 @@ fn what_is_no_port_is_refused() {
             "{wrong}"
         );
     }
+}
+
+/// Issue 3: any free port is asked for by name, is one port, and is no mapping before it is chosen.
+#[test]
+fn a_free_port_is_none_yet() {
+    let config = config(
+        r#"[{"hostPort": 0, "containerPort": 80}, {"hostPort": 0, "containerPort": 80, "protocol": "udp"},
+            {"hostPort": 9, "containerPort": 9}]"#,
+    );
+    assert_eq!(config.wanted.iter().filter(|wanted| wanted.is_free()).count(), 2);
+    assert_eq!(config.mappings(true).unwrap(), [mapping(TCP, None, (9, 9), 9)]);
+    let range = refusal(r#"[{"hostPort": 0, "hostPortEnd": 9, "containerPort": 80}]"#);
+    assert!(range.code == 7 && range.msg.contains("no range"), "{range:?}");
+    let asked = with_mappings(r#"[{"hostPort": 0, "containerPort": 80}]"#);
+    assert!(config::hint(&asked).is_none(), "DEL is to look at the record");
 }
 
 #[test]

@@ -217,7 +217,10 @@ impl Records {
     }
 
     /// All records, those written last first, and what could not be read.
-    fn all(&self) -> Result<(Vec<Record>, Vec<Error>)> {
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn all(&self) -> Result<(Vec<Record>, Vec<Error>)> {
         let mut records = Vec::new();
         let mut unreadable = Vec::new();
         for path in self.paths()? {

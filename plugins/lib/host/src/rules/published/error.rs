@@ -16,6 +16,8 @@ pub enum Error {
         /// Who has it: see [`crate::Owner::label`].
         owner: String,
     },
+    /// No port is left that could be chosen, of this protocol.
+    NoneFree(u8),
     /// There are more separate ports than [`super::ELEMENTS_MAX`].
     TooMany(usize),
 }
@@ -27,6 +29,13 @@ impl fmt::Display for Error {
             Self::Taken { wanted, taken, owner } => write!(
                 f,
                 "host port {wanted} is taken: {owner} (network, interface, container) publishes {taken}"
+            ),
+            Self::NoneFree(proto) => write!(
+                f,
+                "hostPort 0: no {} port from {} to {} is free: all are published, or programs of this host have them",
+                crate::nft::Value::new().proto(*proto).show(&[crate::nft::Type::Proto]),
+                super::free::RANGE.0,
+                super::free::RANGE.1,
             ),
             Self::TooMany(count) => write!(
                 f,

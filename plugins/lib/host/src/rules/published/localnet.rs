@@ -32,8 +32,13 @@ pub(super) fn guard(nft: &Nft, batch: &mut Batch, link: &str) -> Result<bool> {
 pub(super) fn lower_unguarded(nft: &Nft, were_off: &[String]) -> Result<()> {
     for link in were_off {
         if nft.element(&LOCALNET, &element(link, true))?.is_none() {
-            // The link may be gone, and its parameter with it.
-            let _ = sysctl::write(&key(link), "0");
+            match sysctl::write(&key(link), "0") {
+                // The link may be gone, and its parameter with it.
+                Err(error) if !error.is_not_found() => {
+                    return Err(error.within("unable to disable route_localnet".into()));
+                }
+                _ => {}
+            }
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 mod elements;
 mod error;
 mod flows;
+mod free;
 mod layout;
 mod ledger;
 mod localnet;
@@ -23,6 +24,7 @@ use crate::Owner;
 
 pub(super) use elements::attachment;
 pub use error::Error;
+pub use free::choose;
 pub use publish::publish;
 pub use reference::{chains_of, withdraw_of_reference};
 pub use restore::{raise_localnet, restore};

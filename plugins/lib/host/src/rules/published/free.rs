@@ -1,0 +1,140 @@
+//! Choosing host ports that nobody has.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, setsockopt,
+    socket, sockopt::Ipv6V6Only,
+};
+
+use super::elements::{self, attachment, chain};
+use super::layout::{PUBLISHERS, V4, V6};
+use super::{Error, Mapping};
+use crate::intent::Records;
+use crate::nft::Nft;
+use crate::owner::fnv1a;
+use crate::{Owner, Result, sysctl};
+
+/// The ports that are nobody's by name (RFC 6335, section 6).
+pub(super) const RANGE: (u16, u16) = (49_152, 65_535);
+/// Where the kernel takes the ports from that programs leave to it: two numbers.
+const LOCAL_RANGE: &str = "net/ipv4/ip_local_port_range";
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// Chooses a port for each of these protocols: one that no attachment publishes, that is not to be avoided, and that a
+/// program of this host could have in both families, which is tried. Those come first that the kernel gives to no
+/// program by itself: there nobody gets into the way later either.
+///
+/// Somebody may be quicker, so the ledger has the last word ([`Error::Taken`]): choose again then.
+///
+/// # Errors
+/// [`Error::NoneFree`], or the kernel could not be asked.
+pub fn choose(nft: &Nft, owner: &Owner, protos: &[u8], avoid: &[Mapping]) -> Result<Vec<u16>, Error> {
+    let mut theirs = published(nft, owner)?;
+    theirs.extend_from_slice(avoid);
+    let mut candidates = candidates(owner).into_iter();
+    let mut chosen = Vec::new();
+    for &proto in protos {
+        let is_published = |port: u16| {
+            let of = |mapping: &Mapping| {
+                mapping.proto == proto && (mapping.ports.0..=mapping.ports.1).contains(&port)
+            };
+            theirs.iter().any(of)
+        };
+        let free = candidates.find_map(|port| match is_published(port) {
+            true => None,
+            false => is_free(proto, port).map(|free| free.then_some(port)).transpose(),
+        });
+        chosen.push(free.ok_or(Error::NoneFree(proto))??);
+    }
+    Ok(chosen)
+}
+
+/// All of the range, each once; where to begin differs between attachments, so that few want the same.
+fn candidates(owner: &Owner) -> Vec<u16> {
+    let text = sysctl::read(LOCAL_RANGE).unwrap_or_default();
+    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
+    let local = numbers.next().zip(numbers.next());
+    let is_local = |port: &u16| local.is_some_and(|(first, last)| (first..=last).contains(port));
+    let (mut later, mut first): (Vec<u16>, Vec<u16>) = (RANGE.0..=RANGE.1).partition(is_local);
+    let hash = usize::try_from(fnv1a(owner.label().bytes()) >> 32).unwrap_or_default();
+    for ports in [&mut first, &mut later] {
+        let begin = hash.checked_rem(ports.len()).unwrap_or_default();
+        ports.rotate_left(begin);
+    }
+    first.append(&mut later);
+    first
+}
+
+/// The ports of all other attachments.
+fn published(nft: &Nft, owner: &Owner) -> Result<Vec<Mapping>> {
+    let label = owner.label();
+    let is_other =
+        |comment: Option<&str>| comment.is_some_and(|comment| attachment(comment) != attachment(&label));
+    let mut all = Vec::new();
+    for set in
+        [&V4, &V6].into_iter().flat_map(|sets| [sets.ports, sets.ports_at, sets.ranges, sets.ranges_at])
+    {
+        for element in nft.elements(&set)? {
+            if is_other(element.comment.as_deref()) {
+                all.extend(elements::read(&set, &element).map(|(mapping, _)| mapping));
+            }
+        }
+    }
+    // Those in iptables are on record only.
+    let publishers = nft.elements(&PUBLISHERS)?;
+    if publishers.iter().any(|publisher| publisher.comment.as_deref().and_then(chain).is_some())
+        && let Some(records) = Records::open_if_any()?
+    {
+        let (records, _) = records.all()?;
+        let others = records.into_iter().filter(|record| record.chain.is_some() && record.owner != *owner);
+        all.extend(others.flat_map(|record| record.containers).flat_map(|container| container.mappings));
+    }
+    Ok(all)
+}
+
+/// Whether a program of this host could have the port, in both families: so no socket has it at any address. One
+/// socket of IPv6 that is of IPv4 too tells of both. It is closed again at once; nobody could connect to it.
+fn is_free(proto: u8, port: u16) -> Result<bool> {
+    let (kind, protocol) = match proto {
+        TCP => (SockType::Stream, SockProtocol::Tcp),
+        UDP => (SockType::Datagram, SockProtocol::Udp),
+        // Without the directory there is no SCTP here, and a socket of it would have the kernel load it.
+        _ if !Path::new("/proc/net/sctp").exists() => return Ok(true),
+        _ => (SockType::Stream, SockProtocol::Sctp),
+    };
+    let v6 = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0));
+    let v4 = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+    let outcome = match try_to_bind(AddressFamily::Inet6, kind, protocol, &v6) {
+        // A host without IPv6.
+        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
+            try_to_bind(AddressFamily::Inet, kind, protocol, &v4)
+        }
+        outcome => outcome,
+    };
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(Errno::EADDRINUSE) => Ok(false),
+        Err(errno) => Err(crate::Error::new("try host port", port.to_string(), io::Error::from(errno))),
+    }
+}
+
+fn try_to_bind(
+    family: AddressFamily,
+    kind: SockType,
+    protocol: SockProtocol,
+    address: &dyn SockaddrLike,
+) -> nix::Result<()> {
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol)?;
+    if family == AddressFamily::Inet6 {
+        setsockopt(&socket, Ipv6V6Only, &false)?;
+    }
+    // Without SO_REUSEADDR, whatever is bound to the port is in the way.
+    bind(socket.as_raw_fd(), address)
+}
