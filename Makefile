@@ -1,6 +1,7 @@
 # The menu. CI calls exactly these targets.
 
 PREFIX  ?= /opt/cni/bin
+UNITDIR ?= /etc/systemd/system
 DESTDIR ?=
 CARGO   ?= cargo
 
@@ -19,7 +20,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-unit conformance faults diff stress clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
+.PHONY: help build install install-units demo test test-unit conformance faults diff stress clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -45,6 +46,11 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; MULTIC
 	    echo "$(DESTDIR)$(PREFIX)/$$plugin"; \
 	done && \
 	ln -f dns .dnsname.new && mv -fT .dnsname.new dnsname && echo "$(DESTDIR)$(PREFIX)/dnsname"
+
+install-units: ## install the systemd unit that rebuilds packet rules after a firewall's restart, into $(DESTDIR)$(UNITDIR)
+	@mkdir -p "$(DESTDIR)$(UNITDIR)"
+	@sed 's|/opt/cni/bin|$(PREFIX)|' plugins/portmap/systemd/moor-reapply@.service > "$(DESTDIR)$(UNITDIR)/moor-reapply@.service"
+	@echo "$(DESTDIR)$(UNITDIR)/moor-reapply@.service"
 
 demo: tools build ## see it: two containers, real packets, then nothing left
 	bin/conformance demo
