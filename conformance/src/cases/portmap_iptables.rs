@@ -149,7 +149,6 @@ fn matrix(room: &Room) -> Result<()> {
         (json!(many(16, "udp")), none()),
         (json!([many(31, "tcp"), many(2, "sctp")].concat()), none()),
         (mixed.clone(), json!({"snat": false})),
-        (mixed.clone(), json!({"masqAll": true})),
         (mixed.clone(), json!({"markMasqBit": 0})),
         (mixed.clone(), json!({"markMasqBit": 31})),
         (mixed.clone(), json!({"externalSetMarkChain": "KUBE-MARK-MASQ"})),
@@ -207,7 +206,8 @@ fn takeover(room: &Room) -> Result<()> {
     reference(room, "portmap", "ADD", &first).config(&neighbour).run()?.result()?;
     let (container, previous) = bridged(room, "c1")?;
     let before = saved()?;
-    // Its CHECK (of 1.1.0) asks ip6tables for the rules of IPv4, also of its own: it gets no ip6tables to ask.
+    // Its CHECK (of 1.1.0) asks each program for the rules of both families, also of its own: it is asked about IPv4
+    // alone, and gets no ip6tables to ask.
     let bin = room.scratch("bin");
     std::fs::create_dir_all(&bin)?;
     symlink(ip::output("sh", &["-c", "command -v iptables"])?.trim(), bin.join("iptables"))?;
@@ -217,8 +217,10 @@ fn takeover(room: &Room) -> Result<()> {
         let ours = |verb| room.attach("portmap", verb, &container).config(&config).run();
         let theirs = |verb| reference(room, "portmap", verb, &container).config(&config).run();
         ours("ADD")?.result()?;
-        let check = reference(room, "portmap", "CHECK", &container).config(&config).env("PATH", &bin);
-        check.run()?.silent().context("the reference's CHECK of ours")?;
+        if previous["ips"].as_array().is_some_and(|ips| ips.len() == 1) {
+            let check = reference(room, "portmap", "CHECK", &container).config(&config).env("PATH", &bin);
+            check.run()?.silent().context("the reference's CHECK of ours")?;
+        }
         theirs("DEL")?.silent().context("the reference's DEL of ours")?;
         ensure!(saved()? == before, "the reference's DEL left of ours: {}", saved()?);
         // What it knows nothing of goes with our own.

@@ -14,6 +14,7 @@ mod names;
 mod ports;
 mod state;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
@@ -170,10 +171,8 @@ pub fn withdraw_from_old_tables(chains: &[String]) -> Result<()> {
     if chains.is_empty() {
         return Ok(());
     }
-    in_old_tables(|state| {
-        let there = chains.iter().filter(|chain| state.has_chain(chain));
-        there.map(|chain| ports::delete(state, chain)).collect()
-    })
+    let chains: BTreeSet<&String> = chains.iter().collect();
+    in_old_tables(|state| chains.iter().map(|chain| ports::delete(state, chain)).collect())
 }
 
 /// The same for the chain of a container that is masqueraded; `addresses`, where they are known, tell its interfaces

@@ -259,3 +259,93 @@ fn protocol(number: u8) -> &'static str {
         _ => "sctp",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(container: &str) -> Ports {
+        let mapping = |proto, port, target| Mapping { proto, address: None, ports: (port, port), target };
+        Ports {
+            network: "n".into(),
+            container_id: "id1".into(),
+            container: container.parse().unwrap(),
+            mappings: vec![mapping(6, 8080, 80)],
+            listed: vec![(17, 53), (6, 8080)],
+            masquerade: published::Masquerade::Needed,
+            mark: Mark::Bit(13),
+            conditions: vec!["!".into(), "--comment".into(), "a \"b\" \\".into()],
+        }
+    }
+
+    /// portmap.md 6.2: the example's end state, on a host where nothing of it is there.
+    #[test]
+    fn the_first_add_makes_what_the_reference_makes() {
+        let lines = ports("10.8.0.5/24").add(&State::default());
+        let chain = "CNI-DN-b40d6be49a3410ab31bc2";
+        let entry = "-m comment --comment \"dnat name: \\\"n\\\" id: \\\"id1\\\"\" -m multiport --dports";
+        let conditions = "! --comment \"a \\\"b\\\" \\\\\"";
+        let expected = format!(
+            "-N CNI-HOSTPORT-SETMARK\n-N CNI-HOSTPORT-MASQ\n-N CNI-HOSTPORT-DNAT\n:{chain} - [0:0]\n\
+             -A CNI-HOSTPORT-SETMARK -m comment --comment \"CNI portfwd masquerade mark\" -j MARK --set-xmark 0x2000/0x2000\n\
+             -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
+             -I POSTROUTING 1 -m comment --comment \"CNI portfwd requiring masquerade\" -j CNI-HOSTPORT-MASQ\n\
+             -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+             -A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+             -A {chain} -s 10.8.0.0/24 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK\n\
+             -A {chain} -s 127.0.0.1/32 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK\n\
+             -A {chain} -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.8.0.5:80\n\
+             -A CNI-HOSTPORT-DNAT -p tcp {entry} 8080 {conditions} -j {chain}\n\
+             -A CNI-HOSTPORT-DNAT -p udp {entry} 53 {conditions} -j {chain}\n"
+        );
+        assert_eq!(lines, expected);
+    }
+
+    /// portmap.md 6.2: IPv6 has no localhost rule, masqAll no source, an external chain nothing of ours.
+    #[test]
+    fn masquerade_is_marked_for_whom_it_is_meant() {
+        let own = |ports: &Ports| ports.own().join("; ").replace("CNI-DN-b40d6be49a3410ab31bc2 ", "");
+        let v6 = ports("fd00::5/64");
+        let to = "-p tcp -m tcp --dport 8080 -j DNAT --to-destination";
+        assert_eq!(
+            own(&v6),
+            format!("-s fd00::/64 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK; {to} [fd00::5]:80")
+        );
+        let all = Ports { masquerade: published::Masquerade::Everybody, ..ports("10.8.0.5/24") };
+        let marked = "-p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK";
+        assert_eq!(own(&all), format!("{marked}; {to} 10.8.0.5:80"));
+        let nobody = Ports { masquerade: published::Masquerade::Nobody, ..ports("10.8.0.5/24") };
+        assert_eq!(own(&nobody), format!("{to} 10.8.0.5:80"));
+        assert_eq!((nobody.shared().len(), nobody.shared_chains().count()), (2, 1));
+        let external = Ports { mark: Mark::Chain("KUBE-MARK-MASQ".into()), ..ports("10.8.0.5/24") };
+        assert!(own(&external).starts_with("-s 10.8.0.0/24 -p tcp -m tcp --dport 8080 -j KUBE-MARK-MASQ; "));
+        assert_eq!((external.shared().len(), external.shared_chains().count()), (2, 1));
+    }
+
+    /// portmap.md 6.2, 6.3: what is there is not made again, but the container's own is.
+    #[test]
+    fn a_second_add_replaces_the_containers_own_alone() {
+        let ports = ports("10.8.0.5/24");
+        let first =
+            ports.add(&State::default()).replace("-N ", ":").replace("-I POSTROUTING 1 ", "-A POSTROUTING ");
+        let lines = ports.add(&State::read(&first));
+        let commands: Vec<&str> = lines.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(commands, [":CNI-DN-b40d6be49a3410ab31bc2", "-D", "-D", "-A", "-A", "-A", "-A", "-A"]);
+        let (wanted, drifts) = ports.wanted(&State::read(&first));
+        assert!(wanted.len() == 10 && drifts.is_empty(), "{wanted:?} {drifts:?}");
+        let deleted = ports.delete(&State::read(&first));
+        assert_eq!(deleted.lines().filter(|line| line.starts_with("-D ")).count(), 2);
+        assert!(deleted.ends_with("-F CNI-DN-b40d6be49a3410ab31bc2\n-X CNI-DN-b40d6be49a3410ab31bc2\n"));
+        assert_eq!(ports.delete(&State::default()), "");
+    }
+
+    /// portmap.md 6.2: fifteen ports a rule, in the order they are given in.
+    #[test]
+    fn ports_are_listed_by_fifteen() {
+        let listed = (1..=31).rev().map(|port| (6, port)).collect();
+        let entries = Ports { listed, ..ports("10.8.0.5/24") }.entries();
+        assert_eq!(entries.len(), 3);
+        assert!(entries[0].contains("--dports 31,30,29,28,27,26,25,24,23,22,21,20,19,18,17 "));
+        assert!(entries[2].contains("--dports 1 "));
+    }
+}
