@@ -17,6 +17,8 @@ pub struct Case {
     pub clauses: &'static [&'static str],
     /// What the machine must have; the only reasons for not running it.
     pub needs: &'static [Need],
+    /// Whether it needs the machine to itself: it measures, or fills it.
+    pub alone: bool,
     /// Tries it.
     pub run: fn(&Room) -> Result<(), Failure>,
 }
@@ -28,12 +30,17 @@ impl Case {
         clauses: &'static [&'static str],
         run: fn(&Room) -> Result<(), Failure>,
     ) -> Self {
-        Self { name, clauses, needs: &[], run }
+        Self { name, clauses, needs: &[], alone: false, run }
     }
 
     /// The same case, for machines that have these.
     pub const fn needs(self, needs: &'static [Need]) -> Self {
         Self { needs, ..self }
+    }
+
+    /// The same case, with no other beside it.
+    pub const fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 

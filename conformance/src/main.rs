@@ -1,11 +1,13 @@
 //! Judges a directory of CNI plugins. Every case runs in a room of its own (user, network, mount and pid namespaces,
 //! private `/run`, `/var/lib/cni`, `/etc/cni`), and the machine's own state is compared before and after.
 
+mod baseline;
 mod bench;
 mod case;
 mod cases;
 mod clients;
 mod compare;
+mod coverage;
 mod demo;
 mod diff;
 mod dns_client;
@@ -13,18 +15,19 @@ mod fake;
 mod faults;
 mod golden;
 mod ip;
+mod judge;
 mod leftover;
 mod need;
 mod report;
 mod room;
 mod runner;
+mod seeded;
 mod snapshot;
 mod socket;
 mod store;
 mod stress;
 mod vm;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,9 +56,37 @@ enum Verb {
         after_help = "Cases declare what they need of the kernel, and the needs are probed. With --lane auto, what this kernel lacks \
                             goes to one virtual machine for all such cases (see 'conformance vm --help'); without one it is \
                             listed as not run. With CI=true in the environment, a case that is not run fails the run.\n\n\
-                            Example: conformance run --cni-path /opt/cni/bin --filter bridge/"
+                            A suite that is known for its deviations fails only for others: see --baseline and testdata/baseline.\n\n\
+                            Examples:\n  conformance run --cni-path /opt/cni/bin --filter bridge/\n  \
+                            conformance run --report text --report junit=report.xml --report json=report.json\n  \
+                            conformance run --cni-path /usr/lib/cni --lane native --baseline none"
     )]
-    Run(RunArgs),
+    Run(judge::RunArgs),
+    /// Which clauses have a case, and which of those have passed in a run.
+    #[command(after_help = "The exit status is 1 when a clause of the protocol has no case, or one of its cases has failed in \
+                            the run that is given.\n\n\
+                            Examples:\n  conformance coverage --all\n  \
+                            conformance run --report json=run.json; conformance coverage --run run.json")]
+    Coverage {
+        /// The JSON report of a run.
+        #[arg(long, value_name = "FILE")]
+        run: Option<PathBuf>,
+        /// Every clause with its cases, not only those without one.
+        #[arg(long)]
+        all: bool,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Report::Text)]
+        report: Report,
+    },
+    /// Plugins with one defect each, made from sound ones: the case that must catch it has to.
+    #[command(after_help = "Example: conformance seeded --filter leak")]
+    Seeded {
+        #[command(flatten)]
+        common: Common,
+        /// Only the defects whose name holds this text.
+        #[arg(long, value_name = "SUBSTR", default_value = "")]
+        filter: String,
+    },
     /// Ask two suites the same and print how their results differ.
     #[command(after_help = "Example: conformance diff --against /usr/lib/cni")]
     Diff {
@@ -99,6 +130,7 @@ enum Verb {
         seeds: u64,
     },
     /// Two containers on one host, attached, measured, detached, seen.
+    #[command(after_help = "Example: conformance demo --cni-path /opt/cni/bin")]
     Demo(Common),
     /// Run a command as root under another kernel, in a virtual machine on this machine's own files.
     #[command(
@@ -143,29 +175,6 @@ struct Common {
     /// How long one room may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
-}
-
-#[derive(Args)]
-struct RunArgs {
-    #[command(flatten)]
-    common: Common,
-    /// Only the cases whose name or clause holds this text.
-    #[arg(long, value_name = "SUBSTR")]
-    filter: Option<String>,
-    /// Only the cases that need something which not every kernel has.
-    #[arg(long)]
-    special: bool,
-    /// Where to run them.
-    #[arg(long, value_enum, default_value_t = vm::lane::Lane::Auto)]
-    lane: vm::lane::Lane,
-    #[command(flatten)]
-    vm: vm::VmArgs,
-    /// Print the names and clauses of the cases and stop.
-    #[arg(long)]
-    list: bool,
-    /// How to print the outcomes.
-    #[arg(long, value_enum, default_value_t = Report::Text)]
-    report: Report,
 }
 
 #[derive(Args)]
@@ -259,8 +268,15 @@ impl Common {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = seeded::wrapper::play() {
+        return code;
+    }
     let done = match Cli::parse().verb {
-        Verb::Run(args) => run(&args),
+        Verb::Run(args) => judge::run(&args),
+        Verb::Coverage { run, all, report } => {
+            coverage::run(&cases::all(), run.as_deref(), all, matches!(report, Report::Json))
+        }
+        Verb::Seeded { common, filter } => guarded(&common, |grounds| seeded::run(grounds, &filter)),
         Verb::Diff { common, against } => guarded(&common, |grounds| compare::run(grounds, &against)),
         Verb::Faults { common, filter } => guarded(&common, |grounds| faults::run(grounds, &filter)),
         Verb::Vm(args) => return vm::command(&args).unwrap_or_else(|error| reported(&error)),
@@ -333,39 +349,4 @@ fn bench(args: &BenchArgs) -> Result<bool> {
         eprintln!("This machine's own state changed:{}", room::shown(&touched));
     }
     Ok(held && touched.is_empty())
-}
-
-fn run(args: &RunArgs) -> Result<bool> {
-    let wanted = |case: &case::Case| {
-        let filter = args.filter.as_deref().unwrap_or_default();
-        let special = case.needs.iter().any(|need| need.of_kernel());
-        (case.name.contains(filter) || case.clauses.contains(&filter)) && (special || !args.special)
-    };
-    let cases: Vec<_> = cases::all().into_iter().filter(wanted).collect();
-    if args.list {
-        for case in &cases {
-            println!("{}  [{}]", case.name, case.clauses.join(" "));
-        }
-        return Ok(true);
-    }
-    if cases.is_empty() {
-        bail!("no case matches {:?}", args.filter.as_deref().unwrap_or_default());
-    }
-    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
-    let grounds = args.common.grounds()?;
-    let before = snapshot::machine()?;
-    let progress = |outcome: &case::Outcome| {
-        if matches!(args.report, Report::Text) {
-            report::line(&mut std::io::stdout().lock(), outcome).ok();
-            std::io::stdout().flush().ok();
-        }
-    };
-    let outcomes = vm::lane::run(&grounds, &cases, args.lane, &args.vm, progress)?;
-    let touched = diff::lines(&before, &snapshot::machine()?);
-    match args.report {
-        Report::Text => report::text(&outcomes, &touched, strict),
-        Report::Json => report::json(&grounds.suite, &outcomes, &touched)?,
-    }
-    let bad = |verdict: &case::Verdict| verdict.is_failure() || (strict && *verdict != case::Verdict::Passed);
-    Ok(touched.is_empty() && !outcomes.iter().any(|outcome| bad(&outcome.verdict)))
 }

@@ -1,54 +1,169 @@
 //! The outcomes, for people and for programs.
 
-use std::io::{self, Write};
-use std::path::Path;
+mod forms;
 
-use anyhow::Result;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::baseline::{Baseline, Standing};
 use crate::case::{Outcome, Verdict};
 
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people: a line per case, failures in full, the sums.
+    Text,
+    /// One JSON document.
+    Json,
+    /// As JUnit writes it, which CI systems read.
+    Junit,
+    /// The Test Anything Protocol, version 14.
+    Tap,
+    /// A page for a job's summary.
+    Markdown,
+}
+
+/// A report that is asked for: its form, and the file that it goes to instead of standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The form.
+    pub form: Form,
+    /// The file.
+    pub file: Option<PathBuf>,
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (form, file) = match text.split_once('=') {
+            Some((form, file)) => (form, Some(PathBuf::from(file))),
+            None => (text, None),
+        };
+        let form = match form {
+            "text" => Form::Text,
+            "json" => Form::Json,
+            "junit" => Form::Junit,
+            "tap" => Form::Tap,
+            "markdown" => Form::Markdown,
+            _ => {
+                return Err("text, json, junit, tap or markdown, each with =FILE if it is to go there".into());
+            }
+        };
+        Ok(Self { form, file })
+    }
+}
+
+/// A run that is over.
+pub struct Run<'r> {
+    /// The suite that was judged.
+    pub suite: &'r Path,
+    /// The outcomes, in the order of the cases.
+    pub outcomes: &'r [Outcome],
+    /// What has changed on the machine itself.
+    pub touched: &'r [String],
+    /// Whether a case that was not run counts as failed.
+    pub strict: bool,
+    /// What the suite is known for.
+    pub baseline: Option<&'r Baseline>,
+}
+
+/// The sums of a run.
+#[derive(Default)]
+pub struct Sums {
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that failed, also those that are known.
+    pub failed: usize,
+    /// Cases that were not run.
+    pub not_run: usize,
+    /// Of the failed ones, those that are known.
+    pub known: usize,
+    /// Of the passed ones, those that the baseline says fail.
+    pub fixed: usize,
+}
+
+impl Run<'_> {
+    /// What an outcome means beside the baseline. Without one, a failure is new.
+    pub fn standing(&self, outcome: &Outcome) -> Standing<'_> {
+        match self.baseline {
+            Some(baseline) => baseline.standing(outcome),
+            None if outcome.verdict.is_failure() => Standing::New,
+            None => Standing::Fine,
+        }
+    }
+
+    /// The sums.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for outcome in self.outcomes {
+            match outcome.verdict {
+                Verdict::Passed => sums.passed += 1,
+                Verdict::Failed(_) => sums.failed += 1,
+                Verdict::NotRun(_) => sums.not_run += 1,
+            }
+            match self.standing(outcome) {
+                Standing::Known(_) => sums.known += 1,
+                Standing::Fixed => sums.fixed += 1,
+                Standing::New | Standing::Fine => {}
+            }
+        }
+        sums
+    }
+
+    /// Whether everything is as it should be: no failure that is not known, none fixed that the baseline still lists,
+    /// the machine as it was.
+    pub fn held(&self) -> bool {
+        let sums = self.sums();
+        sums.failed == sums.known
+            && sums.fixed == 0
+            && self.touched.is_empty()
+            && !(self.strict && sums.not_run > 0)
+    }
+
+    /// Writes a report where it is wanted.
+    pub fn write(&self, wanted: &Wanted) -> Result<()> {
+        let text = match wanted.form {
+            Form::Text => forms::text(self),
+            Form::Json => format!("{}\n", serde_json::to_string_pretty(&forms::json(self))?),
+            Form::Junit => forms::junit(self),
+            Form::Tap => forms::tap(self),
+            Form::Markdown => forms::markdown(self),
+        };
+        match &wanted.file {
+            Some(path) => fs::write(path, text).with_context(|| format!("write {}", path.display())),
+            None => io::stdout().lock().write_all(text.as_bytes()).context("write the report"),
+        }
+    }
+}
+
+/// What is asked for, or text on standard output. Only one can go there.
+pub fn wanted(asked: &[Wanted]) -> Result<Vec<Wanted>> {
+    if asked.is_empty() {
+        return Ok(vec![Wanted { form: Form::Text, file: None }]);
+    }
+    if asked.iter().filter(|wanted| wanted.file.is_none()).count() > 1 {
+        bail!("two reports for standard output: give all but one a file, as in --report junit=report.xml");
+    }
+    Ok(asked.to_vec())
+}
+
 /// One line for one case.
-pub fn line(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
-    let word = match outcome.verdict {
-        Verdict::Passed => "passed ",
-        Verdict::Failed(_) => "FAILED ",
-        Verdict::NotRun(_) => "not run",
+pub fn line(outcome: &Outcome, standing: Standing) -> String {
+    let word = match (&outcome.verdict, standing) {
+        (_, Standing::Known(_)) => "known  ",
+        (_, Standing::Fixed) => "FIXED  ",
+        (Verdict::Passed, _) => "passed ",
+        (Verdict::Failed(_), _) => "FAILED ",
+        (Verdict::NotRun(_), _) => "not run",
     };
     let lane = if outcome.in_vm { " (virtual machine)" } else { "" };
-    writeln!(out, "{word} {:>7.2} s  {}{lane}", outcome.took.as_secs_f64(), outcome.name)
-}
-
-/// How many passed, failed and were not run.
-fn counts(outcomes: &[Outcome]) -> (usize, usize, usize) {
-    let count = |wanted: fn(&Verdict) -> bool| outcomes.iter().filter(|o| wanted(&o.verdict)).count();
-    (count(|v| *v == Verdict::Passed), count(Verdict::is_failure), count(|v| matches!(v, Verdict::NotRun(_))))
-}
-
-/// The failures in full, what was not run by name, and the sums. The last line is for CI to recognise; `strict` counts
-/// there as failed what was not run.
-pub fn text(outcomes: &[Outcome], touched: &[String], strict: bool) {
-    for outcome in outcomes {
-        if let Verdict::Failed(report) = &outcome.verdict {
-            println!("\n==== {} [{}]", outcome.name, outcome.clauses.join(" "));
-            println!("{}", report.trim_end());
-        }
-    }
-    println!();
-    for outcome in outcomes {
-        if let Verdict::NotRun(why) = &outcome.verdict {
-            println!("not run: {} ({why})", outcome.name);
-        }
-    }
-    if !touched.is_empty() {
-        println!("the machine's own state changed during the run:");
-        touched.iter().for_each(|line| println!("  {line}"));
-    }
-    let (passed, failed, not_run) = counts(outcomes);
-    let failed = failed + usize::from(!touched.is_empty());
-    println!("{passed} passed, {failed} failed, {not_run} not run");
-    let failed = failed + if strict { not_run } else { 0 };
-    println!("{passed} passed, {failed} failed");
+    format!("{word} {:>7.2} s  {}{lane}", outcome.took.as_secs_f64(), outcome.name)
 }
 
 /// One outcome as a JSON object.
@@ -62,16 +177,4 @@ pub fn case(outcome: &Outcome) -> Value {
         "name": outcome.name, "clauses": outcome.clauses, "outcome": word, "report": report,
         "seconds": outcome.took.as_secs_f64(), "lane": if outcome.in_vm { "vm" } else { "native" },
     })
-}
-
-/// The same as one JSON document.
-pub fn json(suite: &Path, outcomes: &[Outcome], touched: &[String]) -> Result<()> {
-    let (passed, failed, not_run) = counts(outcomes);
-    let cases: Vec<_> = outcomes.iter().map(case).collect();
-    let document = json!({
-        "suite": suite, "passed": passed, "failed": failed, "notRun": not_run,
-        "machineChanged": touched, "cases": cases,
-    });
-    println!("{}", serde_json::to_string_pretty(&document)?);
-    Ok(())
 }

@@ -150,12 +150,13 @@ impl Grounds {
     }
 }
 
-/// Runs the cases; the outcomes stand in their order, and `each` hears of them as they come.
+/// Runs the cases, those that need the machine to themselves after the others; the outcomes stand in their order, and
+/// `each` hears of them as they come.
 pub fn run_cases(grounds: &Grounds, cases: &[Case], each: impl Fn(&Outcome) + Sync) -> Vec<Outcome> {
     let wanted: Vec<Need> =
         Need::ALL.into_iter().filter(|need| cases.iter().any(|c| c.needs.contains(need))).collect();
     let lacking = grounds.lacking(&wanted);
-    grounds.parallel(cases, |case| {
+    let run = |case: &&Case| {
         let began = Instant::now();
         let verdict = match lacking.iter().find(|(need, _)| case.needs.contains(need)) {
             Some((need, why)) => Verdict::NotRun(format!("{}: {why}", need.name())),
@@ -166,7 +167,12 @@ pub fn run_cases(grounds: &Grounds, cases: &[Case], each: impl Fn(&Outcome) + Sy
             Outcome { name: case.name.to_owned(), clauses: case.clauses, verdict, took, in_vm: false };
         each(&outcome);
         outcome
-    })
+    };
+    let (alone, beside): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.alone);
+    let mut outcomes = grounds.parallel(&beside, run);
+    outcomes.extend(alone.iter().map(run));
+    outcomes.sort_by_key(|outcome| cases.iter().position(|case| case.name == outcome.name));
+    outcomes
 }
 
 fn judge(grounds: &Grounds, case: &Case) -> Verdict {

@@ -23,7 +23,8 @@ pub const CASES: &[Case] = &[
         first_packet,
     ),
     Case::new("bridge/binds_to_its_ipv6_address_at_once", &["bridge 3"], bind_at_once),
-    Case::new("bridge/stale_neighbour_is_corrected_within_a_second", &["bridge 2.9"], stale_neighbour),
+    Case::new("bridge/stale_neighbour_is_corrected_within_a_second", &["bridge 2.9"], stale_neighbour)
+        .alone(),
     Case::new("bridge/fifty_first_adds_at_once", &["C-047", "bridge 11"], fifty),
     Case::new("bridge/several_interfaces_of_one_container", &["C-047"], several_interfaces),
     Case::new("bridge/existing_interface_is_refused_and_kept", &["C-040", "bridge 2.4"], existing_interface),

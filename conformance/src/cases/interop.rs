@@ -23,7 +23,8 @@ pub const CASES: &[Case] = &[
         &["host-local 7", "host-local 8.1", "issue 2"],
         crowd,
     )
-    .needs(REFERENCE),
+    .needs(REFERENCE)
+    .alone(),
     Case::new(
         "interop/store_equals_the_references",
         &["host-local 3", "host-local 8.1", "host-local 8.3"],

@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use super::SCRATCH;
+use super::elsewhere::Elsewhere;
 use crate::ip;
 
 const NONE: Option<&str> = None;
@@ -36,8 +37,9 @@ pub fn unshare_all() -> Result<()> {
 }
 
 /// Furnishes the new namespaces: private mounts, empty state directories, `lo` up. Runs as the first process of the
-/// pid namespace.
-pub fn furnish() -> Result<()> {
+/// pid namespace. What is written outside of those directories lands in a layer that is looked at if `watched`, and is
+/// refused where there is none.
+pub fn furnish(watched: bool) -> Result<Elsewhere> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("make the mounts private")?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE).context("mount /proc of the room")?;
     // /sys/class/net shows the namespace that mounted it. Not all kernels let a user namespace do so; few need it.
@@ -45,14 +47,19 @@ pub fn furnish() -> Result<()> {
     tmpfs(Path::new("/run"))?;
     fs::create_dir_all(SCRATCH)?;
     fs::create_dir_all("/run/netns")?;
+    let elsewhere = if watched { Elsewhere::cover()? } else { Elsewhere::default() };
     for dir in ["/var/lib/cni", "/etc/cni"] {
         let dir = Path::new(dir);
+        if elsewhere.covers(dir) {
+            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
         if dir.is_dir() { tmpfs(dir)? } else { shadow_parent(dir)? }
     }
     // A suite that writes elsewhere gets EROFS and shows it. A user namespace may not be allowed to say so.
     mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, NONE).ok();
     std::env::set_current_dir(SCRATCH)?;
-    ip::run(&["link", "set", "lo", "up"])
+    ip::run(&["link", "set", "lo", "up"])?;
+    Ok(elsewhere.begun())
 }
 
 fn tmpfs(dir: &Path) -> Result<()> {

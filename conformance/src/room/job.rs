@@ -32,7 +32,7 @@ pub fn start(job: &Job) -> Result<bool> {
         let status = enter::again()?.status().context("start the room's first process")?;
         return Ok(status.success());
     }
-    enter::furnish()?;
+    let elsewhere = enter::furnish(job.what.starts_with("case:"))?;
     let room = Room::new(job);
     let (kind, name) = job.what.split_once(':').unwrap_or((&job.what, ""));
     match kind {
@@ -40,6 +40,7 @@ pub fn start(job: &Job) -> Result<bool> {
             Some(need) => need.probe(&room).map(|()| true),
             None => bail!("no need is called {name}"),
         },
+        "about" => about(&room).map(|()| true),
         "demo" => demo::run(&room),
         "stress" => Ok(shown(&room, stress::job(&room, name))),
         "client" => clients::job(&room, name),
@@ -52,10 +53,17 @@ pub fn start(job: &Job) -> Result<bool> {
         "case" => {
             let case = cases::all().into_iter().find(|case| case.name == name);
             let case = case.with_context(|| format!("no case is called {name}"))?;
-            Ok(shown(&room, (case.run)(&room)))
+            let done = (case.run)(&room);
+            Ok(shown(&room, done.and_then(|()| elsewhere.ensure_untouched())))
         }
         _ => bail!("no job is called {}", job.what),
     }
+}
+
+/// What the suite's bridge says of itself.
+fn about(room: &Room) -> Result<()> {
+    print!("{}", room.call("bridge", "").run()?.stderr);
+    Ok(())
 }
 
 /// Prints a failure with the calls that led to it.

@@ -1,0 +1,125 @@
+//! The deviations that a suite is known for: a list in `testdata/baseline`, chosen by what the suite says of itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::case::{Outcome, Verdict};
+use crate::runner::Grounds;
+
+/// The lists that the harness brings along: name, text.
+const OWN: [(&str, &str); 1] =
+    [("reference-1.1.1", include_str!("../../testdata/baseline/reference-1.1.1.txt"))];
+
+/// The cases that a suite is known to fail, and why.
+pub struct Baseline {
+    /// What the list is called in reports.
+    pub name: String,
+    about: Vec<String>,
+    known: BTreeMap<String, String>,
+}
+
+/// What a run's outcome means beside the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'b> {
+    /// As it should be, or not run: nothing to say.
+    Fine,
+    /// Failed, and that is known, for this reason.
+    Known(&'b str),
+    /// Failed, and nobody knew.
+    New,
+    /// Passed, and the list says otherwise.
+    Fixed,
+}
+
+impl Baseline {
+    /// The list to hold a run against: the file that is named, none for `none`, else the one of ours that was made
+    /// for a suite which says the same of itself.
+    pub fn choose(asked: Option<&Path>, grounds: &Grounds) -> Result<Option<Self>> {
+        match asked {
+            Some(path) if path.as_os_str() == "none" => Ok(None),
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+                Self::read(&path.display().to_string(), &text).map(Some)
+            }
+            None => {
+                // In a room: nobody knows yet what this suite does when it is started.
+                let said = grounds.run("about:")?.stdout;
+                let said: Vec<&str> = said.lines().collect();
+                for (name, text) in OWN {
+                    let own = Self::read(name, text)?;
+                    if !own.about.is_empty() && own.about == said {
+                        return Ok(Some(own));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// `about:` lines are what the suite's bridge says without a command; `#` begins a comment; all else is the name
+    /// of a case and the reason.
+    fn read(name: &str, text: &str) -> Result<Self> {
+        let mut baseline = Self { name: name.to_owned(), about: vec![], known: BTreeMap::new() };
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if let Some(said) = line.strip_prefix("about: ") {
+                baseline.about.push(said.to_owned());
+                continue;
+            }
+            let (case, reason) = line.split_once(' ').unwrap_or((line, ""));
+            ensure!(!reason.trim().is_empty(), "{name}: {case} is known for no reason");
+            let earlier = baseline.known.insert(case.to_owned(), reason.trim().to_owned());
+            ensure!(earlier.is_none(), "{name}: {case} stands twice");
+        }
+        Ok(baseline)
+    }
+
+    /// What an outcome means beside this list.
+    pub fn standing(&self, outcome: &Outcome) -> Standing<'_> {
+        match (&outcome.verdict, self.known.get(&outcome.name)) {
+            (Verdict::Failed(_), Some(reason)) => Standing::Known(reason),
+            (Verdict::Failed(_), None) => Standing::New,
+            (Verdict::Passed, Some(_)) => Standing::Fixed,
+            _ => Standing::Fine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Baseline, OWN, Standing};
+    use crate::case::{Outcome, Verdict};
+    use crate::cases;
+
+    #[test]
+    fn a_list_names_only_cases_that_there_are() {
+        for (name, text) in OWN {
+            let baseline = Baseline::read(name, text).unwrap();
+            let known = cases::all();
+            for case in baseline.known.keys() {
+                assert!(known.iter().any(|other| other.name == case), "{name}: {case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_is_known_or_new_and_a_pass_of_a_known_one_is_fixed() {
+        let baseline = Baseline::read("x", "about: a\nabout: b\n# why\na/b it is so\n").unwrap();
+        assert_eq!(baseline.about, ["a", "b"]);
+        let outcome = |name: &str, verdict| Outcome {
+            name: name.to_owned(),
+            clauses: &[],
+            verdict,
+            took: std::time::Duration::ZERO,
+            in_vm: false,
+        };
+        let failed = || Verdict::Failed(String::new());
+        assert_eq!(baseline.standing(&outcome("a/b", failed())), Standing::Known("it is so"));
+        assert_eq!(baseline.standing(&outcome("a/c", failed())), Standing::New);
+        assert_eq!(baseline.standing(&outcome("a/b", Verdict::Passed)), Standing::Fixed);
+        assert_eq!(baseline.standing(&outcome("a/b", Verdict::NotRun(String::new()))), Standing::Fine);
+        assert!(Baseline::read("x", "a/b\n").is_err());
+    }
+}

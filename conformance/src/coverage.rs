@@ -1,0 +1,159 @@
+//! Which clauses have a case, and which of those have passed: the lists in `testdata/clauses` against the cases and,
+//! when one is given, the JSON report of a run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::case::Case;
+
+/// The pages: name, text. A line is an id, a space and the promise; ` <- ` precedes the cases that try it where these
+/// do not name the id themselves.
+const PAGES: [(&str, &str); 9] = [
+    ("spec", include_str!("../../testdata/clauses/spec.txt")),
+    ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
+    ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
+    ("host-local", include_str!("../../testdata/clauses/host-local.txt")),
+    ("loopback", include_str!("../../testdata/clauses/loopback.txt")),
+    ("macvlan", include_str!("../../testdata/clauses/macvlan.txt")),
+    ("ipvlan", include_str!("../../testdata/clauses/ipvlan.txt")),
+    ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
+    ("dns", include_str!("../../testdata/clauses/dns.txt")),
+];
+
+/// The page that must be covered as a whole.
+const PROTOCOL: &str = "spec";
+
+/// One clause, and the cases that try it.
+struct Clause<'t> {
+    page: &'static str,
+    id: &'t str,
+    text: &'t str,
+    cases: Vec<&'static str>,
+}
+
+/// What a run said of each case: `passed`, `failed`, `not run`.
+type Told = BTreeMap<String, String>;
+
+/// Prints the coverage; `report` is the JSON report of a run. True when every clause of the protocol has a case and
+/// none of them has failed in that run.
+pub fn run(cases: &[Case], report: Option<&Path>, all: bool, as_json: bool) -> Result<bool> {
+    let clauses = clauses(cases)?;
+    let told = report.map(told).transpose()?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&document(&clauses, told.as_ref()))?);
+    } else {
+        print(&clauses, told.as_ref(), all);
+    }
+    let missed = |clause: &Clause| clause.cases.is_empty() || state(clause, told.as_ref()) == Some("failed");
+    Ok(!clauses.iter().any(|clause| clause.page == PROTOCOL && missed(clause)))
+}
+
+fn clauses(cases: &[Case]) -> Result<Vec<Clause<'static>>> {
+    let mut clauses: Vec<Clause> = vec![];
+    for (page, text) in PAGES {
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (id, rest) =
+                line.split_once(' ').with_context(|| format!("{page}: no promise in {line:?}"))?;
+            let (text, named) = rest.split_once(" <- ").unwrap_or((rest, ""));
+            ensure!(!clauses.iter().any(|clause| clause.id == id), "{page}: {id} stands twice");
+            let mut tried: Vec<&str> =
+                cases.iter().filter(|case| case.clauses.contains(&id)).map(|case| case.name).collect();
+            for name in named.split_whitespace() {
+                let Some(case) = cases.iter().find(|case| case.name == name) else {
+                    bail!("{page}: {id} names {name}, and there is no such case");
+                };
+                if !tried.contains(&case.name) {
+                    tried.push(case.name);
+                }
+            }
+            clauses.push(Clause { page, id, text, cases: tried });
+        }
+    }
+    Ok(clauses)
+}
+
+fn told(report: &Path) -> Result<Told> {
+    let text = fs::read(report).with_context(|| format!("read {}", report.display()))?;
+    let document: Value =
+        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON report", report.display()))?;
+    let cases = document["cases"].as_array();
+    let cases =
+        cases.with_context(|| format!("{} has no cases: it is no report of a run", report.display()))?;
+    let text = |case: &Value, key: &str| case[key].as_str().unwrap_or_default().to_owned();
+    Ok(cases.iter().map(|case| (text(case, "name"), text(case, "outcome"))).collect())
+}
+
+/// What the run says of a clause: one failure fails it, and all must have been run for it to have passed.
+fn state(clause: &Clause, told: Option<&Told>) -> Option<&'static str> {
+    let told = told?;
+    let outcomes: Vec<_> = clause.cases.iter().map(|name| told.get(*name).map(String::as_str)).collect();
+    if outcomes.contains(&Some("failed")) {
+        return Some("failed");
+    }
+    let all = !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == Some("passed"));
+    Some(if all { "passed" } else { "not run" })
+}
+
+fn print(clauses: &[Clause], told: Option<&Told>, all: bool) {
+    for (page, _) in PAGES {
+        let of_page: Vec<_> = clauses.iter().filter(|clause| clause.page == page).collect();
+        let tried = of_page.iter().filter(|clause| !clause.cases.is_empty()).count();
+        let percent = (tried * 100).checked_div(of_page.len()).unwrap_or(100);
+        let mut line =
+            format!("{page:<11} {tried:>3} of {:>3} clauses have a case, {percent:>3} %", of_page.len());
+        if told.is_some() {
+            let count = |wanted| of_page.iter().filter(|clause| state(clause, told) == Some(wanted)).count();
+            line += &format!("; {} passed, {} failed", count("passed"), count("failed"));
+        }
+        println!("{line}");
+    }
+    for clause in clauses {
+        let cases = if clause.cases.is_empty() { "NO CASE".to_owned() } else { clause.cases.join(" ") };
+        match state(clause, told) {
+            Some("failed") => println!("failed   {} {} ({cases})", clause.id, clause.text),
+            _ if clause.cases.is_empty() => println!("no case  {} {}", clause.id, clause.text),
+            state if all => {
+                println!("{:<8} {} {} ({cases})", state.unwrap_or("tried"), clause.id, clause.text)
+            }
+            _ => {}
+        }
+    }
+}
+
+fn document(clauses: &[Clause], told: Option<&Told>) -> Value {
+    let shown = |clause: &Clause| {
+        json!({"page": clause.page, "id": clause.id, "text": clause.text, "cases": clause.cases,
+               "outcome": state(clause, told)})
+    };
+    json!({"clauses": clauses.iter().map(shown).collect::<Vec<_>>()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PROTOCOL, clauses};
+    use crate::cases;
+
+    #[test]
+    fn every_clause_of_the_protocol_has_a_case() {
+        let bare: Vec<_> =
+            clauses(&cases::all()).unwrap().into_iter().filter(|clause| clause.cases.is_empty()).collect();
+        let bare: Vec<_> =
+            bare.iter().filter(|clause| clause.page == PROTOCOL).map(|clause| clause.id).collect();
+        assert!(bare.is_empty(), "{bare:?}");
+    }
+
+    #[test]
+    fn a_case_names_no_clause_of_the_protocol_that_is_not_written_down() {
+        let cases = cases::all();
+        let known = clauses(&cases).unwrap();
+        for case in &cases {
+            for id in case.clauses.iter().filter(|id| id.starts_with("C-") || id.starts_with("D-")) {
+                assert!(known.iter().any(|clause| clause.id == *id), "{} names {id}", case.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The defects: each makes one sound plugin break one promise, and names the case that must see it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::wrapper::{Call, Reply};
+use crate::store::NET;
+
+/// One way to be wrong.
+pub struct Defect {
+    /// What is wrong, as a name.
+    pub name: &'static str,
+    /// The plugin that has it.
+    pub plugin: &'static str,
+    /// The case that must catch it.
+    pub case: &'static str,
+    /// Does what the plugin would do, but for the defect.
+    pub act: fn(&Call) -> Reply,
+}
+
+const fn defect(
+    name: &'static str,
+    plugin: &'static str,
+    case: &'static str,
+    act: fn(&Call) -> Reply,
+) -> Defect {
+    Defect { name, plugin, case, act }
+}
+
+/// All of them.
+pub const ALL: &[Defect] = &[
+    // How it ends and what it prints.
+    defect("prints_on_del", "bridge", "bridge/del_matrix_namespace_fine", |call| {
+        call.after(call.verb == "DEL", |reply| reply.stdout = b"{}".to_vec())
+    }),
+    defect("returns_0_on_error", "host-local", "errors/one_object_on_stdout_and_exit_1", |call| {
+        call.after(true, |reply| reply.code = 0)
+    }),
+    defect("fails_without_a_word", "bridge", "errors/one_object_on_stdout_and_exit_1", |call| {
+        call.after_failure(|reply| reply.stdout.clear())
+    }),
+    defect("tells_errors_on_stderr_only", "host-local", "stdin/network_name_rule", |call| {
+        call.after_failure(|reply| reply.stderr.append(&mut reply.stdout))
+    }),
+    defect("one_code_for_everything", "bridge", "stdin/not_one_json_object_is_code_6", |call| {
+        call.after_failure(|reply| reply.edit(|error| error["code"] = json!(100)))
+    }),
+    defect("garbage_after_the_result", "host-local", "versions/host_local_results", |call| {
+        call.after(call.verb == "ADD", |reply| reply.stdout.extend(b"\ndone"))
+    }),
+    defect(
+        "final_newline",
+        "bridge",
+        "versions/results_are_indented_by_four_without_final_newline",
+        |call| call.after(call.verb == "ADD", |reply| reply.stdout.push(b'\n')),
+    ),
+    // What it takes in.
+    defect(
+        "stdin_before_environment",
+        "bridge",
+        "env/environment_is_checked_before_stdin",
+        |call| match call.config() {
+            None if call.verb != "VERSION" => Reply::error(6, "no JSON"),
+            _ => call.sound(),
+        },
+    ),
+    defect("unknown_commands_succeed", "loopback", "env/unknown_command", |call| {
+        let known = ["", "ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"].contains(&call.verb.as_str());
+        if known { call.sound() } else { Reply::nothing() }
+    }),
+    defect("keys_match_by_case", "bridge", "stdin/keys_match_without_regard_to_case", |call| {
+        call.with(|config| {
+            if let Some(keys) = config.as_object_mut() {
+                keys.retain(|key, _| !key.chars().all(char::is_uppercase));
+            }
+        })
+    }),
+    defect("version_lies", "bridge", "versions/version_prints_one_line_and_reads_nothing", |call| {
+        call.after(call.verb == "VERSION", |reply| {
+            reply.stdout = b"{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"1.1.0\"]}\n".to_vec();
+        })
+    }),
+    defect("cni_path_ignored", "bridge", "delegation/plugin_lookup_along_cni_path", |call| {
+        call.with_env("CNI_PATH", &call.real.to_string_lossy())
+    }),
+    defect("own_namespace_taken", "bridge", "netns/own_namespace_is_refused_before_anything", |call| {
+        call.with_env("CNI_NETNS_OVERRIDE", "1")
+    }),
+    // What it answers.
+    defect("version_conversion_forgotten", "bridge", "versions/bridge_results", |call| {
+        call.with(|config| config["cniVersion"] = json!("1.0.0"))
+    }),
+    defect("drops_an_address", "bridge", "versions/bridge_results", |call| {
+        call.after(call.verb == "ADD", |reply| {
+            reply.edit(|result| drop(result["ips"].as_array_mut().and_then(Vec::pop)));
+        })
+    }),
+    defect("wrong_gateway", "host-local", "versions/host_local_results", |call| {
+        call.after(call.verb == "ADD", |reply| {
+            reply.edit(|result| {
+                if let Some(gateway) = result.pointer_mut("/ips/0/gateway") {
+                    *gateway = json!("10.1.2.254");
+                }
+            });
+        })
+    }),
+    defect("changes_the_previous_result", "loopback", "loopback/prev_result_is_passed_through", |call| {
+        call.with(|config| {
+            if let Some(addresses) = config.pointer_mut("/prevResult/ips") {
+                *addresses = json!([]);
+            }
+        })
+    }),
+    // What it makes.
+    defect("mtu_ignored", "bridge", "bridge/mtu_of_both_ends_and_a_new_bridge", |call| call.without("mtu")),
+    defect("hairpin_off", "bridge", "bridge/port_flags", |call| call.without("hairpinMode")),
+    defect("mac_ignored", "bridge", "bridge/mac_precedence_and_syntax", |call| call.without("runtimeConfig")),
+    defect(
+        "masquerade_forgotten",
+        "bridge",
+        "masquerade/rules_do_not_grow_with_containers_and_name_their_owner",
+        |call| call.without("ipMasq"),
+    ),
+    defect("gives_an_address_twice", "host-local", "host_local/another_ifname_has_its_own_address", |call| {
+        call.after(call.verb == "ADD", |_| drop(crate::store::forget(NET)))
+    }),
+    defect(
+        "add_twice_moves_on",
+        "host-local",
+        "host_local/same_owner_twice_fails_and_keeps_the_first",
+        |call| {
+            let reply = call.sound();
+            if call.verb != "ADD" || reply.code == 0 {
+                return reply;
+            }
+            call.with_env("CNI_COMMAND", "DEL");
+            call.sound()
+        },
+    ),
+    defect(
+        "writes_outside",
+        "bridge",
+        "versions/results_are_indented_by_four_without_final_newline",
+        |call| match fs::write("/etc/written-by-a-defect", "") {
+            Err(error) if call.verb == "ADD" => Reply::error(999, &format!("write the notes: {error}")),
+            _ => call.sound(),
+        },
+    ),
+    // What it leaves, and what it does not see.
+    defect("leaks_a_veth", "bridge", "bridge/del_matrix_namespace_fine", |call| {
+        call.after(call.verb == "DEL", |_| {
+            let pair = ["link", "add", "leak0", "type", "veth", "peer", "name", "leak1"];
+            drop(Command::new("ip").args(pair).status());
+        })
+    }),
+    defect("failed_add_leaves_the_lease", "bridge", "bridge/failed_add_leaves_nothing", |call| {
+        call.after_failure(|_| {
+            drop(crate::store::write(NET, "10.1.2.99", &crate::store::content("c1", "eth0")))
+        })
+    }),
+    defect("del_needs_the_namespace", "bridge", "bridge/del_matrix_namespace_gone", |call| {
+        let gone = std::env::var_os("CNI_NETNS").is_some_and(|path| !Path::new(&path).exists());
+        if call.verb == "DEL" && gone { Reply::error(999, "no such namespace") } else { call.sound() }
+    }),
+    defect("check_always_passes", "bridge", "bridge/check_names_a_missing_container_address", |call| {
+        if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("status_always_passes", "host-local", "host_local/status", |call| {
+        if call.verb == "STATUS" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("gc_ignored", "host-local", "host_local/gc", |call| {
+        if call.verb == "GC" { Reply::nothing() } else { call.sound() }
+    }),
+    defect(
+        "gc_without_the_key_collects_all",
+        "bridge",
+        "bridge/gc_without_the_key_collects_nothing",
+        |call| {
+            call.with(|config| {
+                if call.verb == "GC" && config.get(VALID).is_none() {
+                    config[VALID] = Value::Null;
+                }
+            })
+        },
+    ),
+];
+
+const VALID: &str = "cni.dev/valid-attachments";

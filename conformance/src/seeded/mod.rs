@@ -1,0 +1,78 @@
+//! The suite tests itself: plugins with one defect each, and the case that must catch it.
+
+mod defect;
+pub mod wrapper;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cases;
+use crate::runner::{Finished, Grounds};
+use defect::Defect;
+
+/// A directory of one's own that goes when it is dropped.
+struct Workshop(PathBuf);
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Runs each defect's case with and without the defect. True when every one is caught, and by the defect alone.
+pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
+    let defects: Vec<&Defect> = defect::ALL.iter().filter(|defect| defect.name.contains(filter)).collect();
+    if defects.is_empty() {
+        bail!("no defect matches {filter:?}");
+    }
+    let known = cases::all();
+    for defect in &defects {
+        ensure!(known.iter().any(|case| case.name == defect.case), "no case is called {}", defect.case);
+    }
+    let workshop = Workshop(std::env::temp_dir().join(format!("conformance-seeded-{}", std::process::id())));
+    let mut sound: Vec<&str> = defects.iter().map(|defect| defect.case).collect();
+    sound.sort_unstable();
+    sound.dedup();
+    let broken: Vec<(&str, String)> = grounds
+        .parallel(&sound, |case| Ok((*case, trouble(grounds, case)?)))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .filter_map(|(case, trouble)| Some((case, trouble?)))
+        .collect();
+    let caught = grounds.parallel(&defects, |defect| {
+        let dir = workshop.0.join(defect.name);
+        wrapper::suite(&dir, &grounds.suite, &grounds.exe, defect)
+            .with_context(|| format!("lay out {}", dir.display()))?;
+        trouble(&Grounds { suite: dir, ..grounds.clone() }, defect.case)
+    });
+    let mut count = 0;
+    for (defect, caught) in defects.iter().zip(caught) {
+        let label = format!("{} in {}", defect.name, defect.plugin);
+        if let Some((_, why)) = broken.iter().find(|(case, _)| *case == defect.case) {
+            println!("UNPROVED {label}: {} fails without the defect too: {why}", defect.case);
+            continue;
+        }
+        match caught? {
+            Some(why) => {
+                count += 1;
+                println!("caught   {label}, by {}: {why}", defect.case);
+            }
+            None => println!("MISSED   {label}: {} passes with the defect", defect.case),
+        }
+    }
+    println!("{count} of {} seeded defects are caught", defects.len());
+    Ok(count == defects.len())
+}
+
+/// Why the case fails, on one line.
+fn trouble(grounds: &Grounds, case: &str) -> Result<Option<String>> {
+    let Finished { trouble, .. } = grounds.run(&format!("case:{case}"))?;
+    let brief = |text: String| -> String {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.join(" ").chars().take(120).collect()
+    };
+    Ok(trouble.map(brief))
+}

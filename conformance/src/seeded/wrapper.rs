@@ -1,0 +1,167 @@
+//! The harness under the name of a plugin: does what the sound plugin does, but for one defect.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use serde_json::{Value, json};
+
+use super::defect;
+
+/// The file beside the link that says which defect, and where the sound plugins are. The environment cannot: cases
+/// give their own to every call.
+pub const MARK: &str = ".defect";
+
+/// A call of the defective plugin.
+pub struct Call {
+    /// `CNI_COMMAND`.
+    pub verb: String,
+    /// The directory of the sound plugins.
+    pub real: PathBuf,
+    plugin: String,
+    stdin: Vec<u8>,
+}
+
+/// What the plugin says in the end.
+pub struct Reply {
+    /// Its exit status.
+    pub code: u8,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// If this process was started under the name of a defective plugin: plays it.
+pub fn play() -> Option<ExitCode> {
+    let own = PathBuf::from(std::env::args_os().next()?);
+    let mark = fs::read_to_string(own.parent()?.join(MARK)).ok()?;
+    let (name, real) = mark.split_once('\n')?;
+    let defect = defect::ALL.iter().find(|defect| defect.name == name)?;
+    let mut stdin = vec![];
+    // VERSION and the text about the plugin come without reading; a sound plugin is not to wait for its caller here.
+    let verb = std::env::var("CNI_COMMAND").unwrap_or_default();
+    if !matches!(verb.as_str(), "" | "VERSION") {
+        std::io::stdin().read_to_end(&mut stdin).ok();
+    }
+    let plugin = own.file_name()?.to_string_lossy().into_owned();
+    let call = Call { verb, real: real.trim().into(), plugin, stdin };
+    let reply = (defect.act)(&call);
+    std::io::stdout().write_all(&reply.stdout).ok();
+    std::io::stderr().write_all(&reply.stderr).ok();
+    Some(ExitCode::from(reply.code))
+}
+
+impl Call {
+    /// What the sound plugin says.
+    pub fn sound(&self) -> Reply {
+        self.ask(&self.stdin, None)
+    }
+
+    /// The same with another variable.
+    pub fn with_env(&self, key: &str, value: &str) -> Reply {
+        self.ask(&self.stdin, Some((key, value)))
+    }
+
+    /// The same with another configuration.
+    pub fn with(&self, edit: impl FnOnce(&mut Value)) -> Reply {
+        match self.config() {
+            Some(mut config) => {
+                edit(&mut config);
+                self.ask(config.to_string().as_bytes(), None)
+            }
+            None => self.sound(),
+        }
+    }
+
+    /// The same without a key of the configuration.
+    pub fn without(&self, key: &str) -> Reply {
+        self.with(|config| drop(config.as_object_mut().and_then(|keys| keys.remove(key))))
+    }
+
+    /// What the sound plugin says, changed if `when`.
+    pub fn after(&self, when: bool, change: impl FnOnce(&mut Reply)) -> Reply {
+        let mut reply = self.sound();
+        if when {
+            change(&mut reply);
+        }
+        reply
+    }
+
+    /// What the sound plugin says, changed if it has failed.
+    pub fn after_failure(&self, change: impl FnOnce(&mut Reply)) -> Reply {
+        let mut reply = self.sound();
+        if reply.code != 0 {
+            change(&mut reply);
+        }
+        reply
+    }
+
+    /// The configuration, when it is a JSON object.
+    pub fn config(&self) -> Option<Value> {
+        serde_json::from_slice(&self.stdin).ok().filter(Value::is_object)
+    }
+
+    fn ask(&self, stdin: &[u8], variable: Option<(&str, &str)>) -> Reply {
+        let program = self.real.join(&self.plugin);
+        let started = Command::new(&program)
+            .envs(variable.map(|(key, value)| (OsStr::new(key), OsStr::new(value))))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let answered = started.and_then(|mut child| {
+            if let Some(mut pipe) = child.stdin.take() {
+                // A plugin that answers without reading closes its end.
+                pipe.write_all(stdin).ok();
+            }
+            child.wait_with_output()
+        });
+        match answered {
+            Ok(done) => {
+                let code = done.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2);
+                Reply { code, stdout: done.stdout, stderr: done.stderr }
+            }
+            Err(error) => Reply::error(999, &format!("run the sound {}: {error}", program.display())),
+        }
+    }
+}
+
+impl Reply {
+    /// Success without a word.
+    pub fn nothing() -> Self {
+        Self { code: 0, stdout: vec![], stderr: vec![] }
+    }
+
+    /// An error as plugins tell it.
+    pub fn error(code: u64, msg: &str) -> Self {
+        let document = json!({"code": code, "msg": msg}).to_string();
+        Self { code: 1, stdout: document.into_bytes(), stderr: vec![] }
+    }
+
+    /// Changes the document that is printed, if there is one. Indented as before, so that only the change is seen.
+    pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        let Ok(mut document) = serde_json::from_slice::<Value>(&self.stdout) else { return };
+        edit(&mut document);
+        let mut text = vec![];
+        let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut writer = serde_json::Serializer::with_formatter(&mut text, layout);
+        if serde::Serialize::serialize(&document, &mut writer).is_ok() {
+            self.stdout = text;
+        }
+    }
+}
+
+/// Makes a directory of plugins of which one has the defect: links to the sound ones, and one to the harness.
+pub fn suite(dir: &Path, sound: &Path, exe: &Path, defect: &defect::Defect) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join(MARK), format!("{}\n{}", defect.name, sound.display()))?;
+    for entry in fs::read_dir(sound)? {
+        let entry = entry?;
+        let target = if entry.file_name() == defect.plugin { exe.to_owned() } else { entry.path() };
+        std::os::unix::fs::symlink(target, dir.join(entry.file_name()))?;
+    }
+    Ok(())
+}
