@@ -26,6 +26,7 @@ mod macspoof;
 mod macvlan;
 mod macvlan_keys;
 mod masquerade;
+mod masquerade_iptables;
 mod matrix;
 mod parents;
 pub mod portmap;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Case> {
         bridge_vlan::CASES,
         bridge_vlan_frames::CASES,
         masquerade::CASES,
+        masquerade_iptables::CASES,
         macspoof::CASES,
         rules_del::CASES,
         host_local::CASES,
