@@ -20,7 +20,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-units demo test test-unit conformance faults diff stress clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
+.PHONY: help build install install-units demo test test-unit conformance seeded coverage faults diff stress clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -55,13 +55,19 @@ install-units: ## install the systemd unit that rebuilds packet rules after a fi
 demo: tools build ## see it: two containers, real packets, then nothing left
 	bin/conformance demo
 
-test: tools tools-vm build test-unit conformance faults diff stress clients ## everything: unit tests, then the harness in throwaway namespaces
+test: tools tools-vm build test-unit conformance seeded faults diff stress clients ## everything: unit tests, then the harness in throwaway namespaces
 
 test-unit: ## unit and kernel tests
 	$(CARGO) test --workspace
 
 conformance: ## every case of the harness against bin/; what this kernel lacks, in a virtual machine
 	bin/conformance run --cni-path bin
+
+seeded: ## the harness tests itself: plugins with one defect each, and the case that must catch it
+	bin/conformance seeded --cni-path bin
+
+coverage: ## which clauses have a case
+	bin/conformance coverage
 
 test-vm: tools-vm build ## only the cases that not every kernel can run, in a virtual machine
 	bin/conformance run --cni-path bin --special --lane vm
