@@ -34,7 +34,7 @@ mod portmap_iptables;
 mod portmap_free_port;
 mod portmap_life;
 mod protocol;
-mod reapply;
+pub mod reapply;
 mod rules_del;
 mod stdin;
 mod versions;

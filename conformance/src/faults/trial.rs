@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::point::{Point, points, strace};
 use crate::cases::lan::lan;
 use crate::cases::portmap::{bridged, portmap, published};
+use crate::cases::reapply::reapply;
 use crate::cases::{USUAL, bridge, host_local, with};
 use crate::fake::Fake;
 use crate::ip;
@@ -269,6 +270,10 @@ pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<O
         }
     };
     trial.call("DEL").run()?.silent().context("DEL after the fault")?;
+    if target.part == Part::Rules || target.plugin == "portmap" {
+        // What did not come to its end, or was deleted, is not made again.
+        reapply(room, target.plugin)?;
+    }
     trial.ensure_nothing_left(&before, "after DEL")?;
     trial.works_again(&before)?;
     Ok(outcome)
