@@ -20,6 +20,7 @@ pub const ALL: &[Body] = &[
     ("conflist", conflist),
     ("store", store),
     ("netlink", netlink),
+    ("dns", dns::wire::fuzz::query),
 ];
 
 /// What the kernel sends is read without a panic, whatever it is: rtnetlink, nf_tables, conntrack.

@@ -62,3 +62,9 @@ fn any_store_serves_or_refuses() {
 fn any_reply_of_the_kernel_is_read_or_refused() {
     holds("netlink", 4000);
 }
+
+/// D-028, D-029: whatever a client sends, the answer is a bounded response to it, or there is none.
+#[test]
+fn any_packet_is_answered_within_its_limit_or_dropped() {
+    holds("dns", 20_000);
+}
