@@ -30,6 +30,7 @@ mod masquerade_iptables;
 mod matrix;
 mod parents;
 pub mod portmap;
+mod portmap_chain;
 mod portmap_iptables;
 mod portmap_free_port;
 mod portmap_life;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Case> {
         host_local_requests::CASES,
         host_local_store::CASES,
         portmap::CASES,
+        portmap_chain::CASES,
         portmap_life::CASES,
         portmap_free_port::CASES,
         portmap_iptables::CASES,
