@@ -54,7 +54,7 @@ fn any_configuration_file_is_read_or_refused() {
 /// Whatever is in the lease directory and beside it, addresses are given once.
 #[test]
 fn any_store_serves_or_refuses() {
-    holds("store", 150);
+    holds("store", 100);
 }
 
 /// Whatever the kernel says.
@@ -66,5 +66,5 @@ fn any_reply_of_the_kernel_is_read_or_refused() {
 /// D-028, D-029: whatever a client sends, the answer is a bounded response to it, or there is none.
 #[test]
 fn any_packet_is_answered_within_its_limit_or_dropped() {
-    holds("dns", 20_000);
+    holds("dns", 5_000);
 }
