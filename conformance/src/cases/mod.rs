@@ -15,6 +15,7 @@ mod duties;
 mod encoding;
 mod env;
 mod host_access;
+mod host_access_life;
 mod host_local;
 mod host_local_requests;
 mod host_local_store;
@@ -82,6 +83,7 @@ pub fn all() -> Vec<Case> {
         matrix::CASES,
         parents::CASES,
         host_access::CASES,
+        host_access_life::CASES,
         conflict::CASES,
         conflists::CASES,
         bench::CASES,

@@ -339,9 +339,8 @@ fn faults(room: &Room) -> Result<()> {
     room.outside(&[])?;
     ip::script(
         None,
-        "link add abcdefghijklmno type veth peer name port1
+        "link add abcdefghijklmno type bridge
          link set abcdefghijklmno up
-         link set port1 up
          link add down0 type veth peer name down1",
     )?;
     let container = room.container("c1")?;
