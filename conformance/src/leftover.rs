@@ -20,6 +20,8 @@ fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
         }
         "directory" => true,
         "file" => line.starts_with('-') || is_of_network(subject, line, ids),
+        // The responder of names stays for a while: the next container needs no new one.
+        "other" => subject.ends_with("/control.sock"),
         _ => false,
     }
 }
@@ -54,6 +56,7 @@ mod tests {
             "+ directory /var/lib/cni/networks/net 0755",
             "+ file /var/lib/cni/networks/net/last_reserved_ip.0 0600 8 bytes \"10.1.2.2\"",
             "+ file /var/lib/cni/networks/net/lock 0750 0 bytes \"\"",
+            "+ other /run/moor/dns/4026/control.sock",
         ] {
             assert!(!kept(line), "{line}");
         }

@@ -11,6 +11,8 @@ mod bridge_vlan_frames;
 mod conflict;
 pub mod conflists;
 mod delegation;
+mod dns;
+pub mod dns_stage;
 mod duties;
 mod encoding;
 mod env;
@@ -72,6 +74,7 @@ pub fn all() -> Vec<Case> {
         portmap::CASES,
         portmap_chain::CASES,
         portmap_life::CASES,
+        dns::CASES,
         portmap_free_port::CASES,
         portmap_iptables::CASES,
         reapply::CASES,

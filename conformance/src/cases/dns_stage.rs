@@ -1,0 +1,219 @@
+//! What cases about names stand on: containers behind a bridge with names, questions from anywhere, and a server of
+//! the outside that remembers what it was asked.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{USUAL, with};
+use crate::dns_client::{Question, Reply, kind};
+use crate::room::Room;
+use crate::room::call::{Answer, Call};
+use crate::room::netns::Container;
+
+/// Where containers of [`super::bridge`] ask.
+pub const GATEWAYS: [&str; 2] = ["10.1.2.1", "2001:db8:1::1"];
+/// Where containers without a gateway on the host ask.
+pub const INSIDE: &str = "127.0.0.11";
+
+/// A dns configuration behind what another plugin answered.
+pub fn dns(previous: &Value, keys: Value) -> Value {
+    let config = json!({"cniVersion": USUAL, "name": "net", "type": "dns", "prevResult": previous});
+    with(&config, keys)
+}
+
+/// A call of dns for a container that is called so.
+pub fn call<'r>(room: &'r Room, verb: &str, container: &Container, name: &str, config: &Value) -> Call<'r> {
+    let call = room.attach("dns", verb, container).config(config);
+    if name.is_empty() { call } else { call.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAME={name}")) }
+}
+
+/// A container with a name.
+pub struct Named {
+    /// The container.
+    pub container: Container,
+    /// The name that it was given.
+    pub name: String,
+    /// The dns configuration that it was attached with.
+    pub config: Value,
+    /// What dns answered.
+    pub result: Value,
+}
+
+impl Named {
+    /// A container behind `br0`, called so.
+    pub fn add(room: &Room, id: &str, name: &str, keys: Value) -> Result<Self> {
+        Self::behind(room, id, name, &super::bridge(USUAL), keys)
+    }
+
+    /// A container of another bridge's network; dns is for the same network.
+    pub fn behind(room: &Room, id: &str, name: &str, bridge: &Value, keys: Value) -> Result<Self> {
+        let container = room.container(id)?;
+        let previous = room.attach("bridge", "ADD", &container).config(bridge).run()?.result()?;
+        let config = dns(&previous, with(&json!({"name": bridge["name"]}), keys));
+        let result = call(room, "ADD", &container, name, &config).run()?.result()?;
+        Ok(Self { container, name: name.to_owned(), config, result })
+    }
+
+    /// Another verb for it.
+    pub fn verb(&self, room: &Room, verb: &str) -> Result<Answer> {
+        call(room, verb, &self.container, &self.name, &self.config).run()
+    }
+
+    /// DEL of dns, which must succeed.
+    pub fn del(&self, room: &Room) -> Result<()> {
+        self.verb(room, "DEL")?.silent()
+    }
+
+    /// Its address of that family.
+    pub fn address(&self, v6: bool) -> String {
+        super::portmap::address(&self.config, v6)
+    }
+}
+
+/// Asks a server (its port 53) from a namespace, or from the host.
+pub fn ask(room: &Room, from: Option<&str>, server: &str, question: &Question) -> Result<Reply> {
+    asked(room, from, server, question, false)
+}
+
+/// The same over TCP.
+pub fn ask_tcp(room: &Room, from: Option<&str>, server: &str, question: &Question) -> Result<Reply> {
+    asked(room, from, server, question, true)
+}
+
+fn asked(room: &Room, from: Option<&str>, server: &str, question: &Question, tcp: bool) -> Result<Reply> {
+    let server = SocketAddr::new(server.parse()?, 53);
+    let say = || if tcp { question.tcp(server) } else { question.udp(server) };
+    match from {
+        Some(ns) => room.inside(ns, say),
+        None => say(),
+    }
+}
+
+/// The IPv4 addresses of a name, in order of their text; none for a name that there is not.
+pub fn resolve(room: &Room, from: Option<&str>, server: &str, name: &str) -> Result<Vec<String>> {
+    let reply = ask(room, from, server, &Question::new(name, kind::A))?;
+    let mut texts: Vec<String> = reply.texts().into_iter().map(str::to_owned).collect();
+    texts.sort();
+    Ok(texts)
+}
+
+/// A name must lead to exactly these addresses.
+pub fn expect(room: &Room, from: Option<&str>, server: &str, name: &str, addresses: &[&str]) -> Result<()> {
+    let who = from.unwrap_or("the host");
+    let told =
+        resolve(room, from, server, name).with_context(|| format!("{who} asks {server} for {name}"))?;
+    ensure!(told == addresses, "{who} asked {server} for {name} and heard {told:?}, not {addresses:?}");
+    Ok(())
+}
+
+/// The directories of responders: one for each network namespace that had one.
+pub fn places() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/run/moor/dns").into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The process of the responder at a place, as long as it lives.
+pub fn responder(place: &Path) -> Option<u32> {
+    let socket = place.join("responder.lock");
+    let pid: u32 = fs::read_to_string(socket).ok()?.split_whitespace().next()?.parse().ok()?;
+    // `pid (name) state …`: one that has ended is there as a zombie until the room's first process is told of it.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    (stat.contains("(moor-dns)") && !stat.contains(") Z")).then_some(pid)
+}
+
+/// The one responder of the room.
+pub fn the_responder() -> Result<u32> {
+    let places = places();
+    ensure!(places.len() == 1, "there are {} places: {places:?}", places.len());
+    responder(&places[0]).context("there is no responder")
+}
+
+/// Waits until something is so, for a bounded time.
+pub fn until(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while !is_so() {
+        ensure!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Files of records: one for each attachment.
+pub fn records() -> Vec<PathBuf> {
+    let mut records = vec![];
+    for place in places() {
+        for network in fs::read_dir(place.join("net")).into_iter().flatten().flatten() {
+            let files = fs::read_dir(network.path().join("att")).into_iter().flatten().flatten();
+            records.extend(files.map(|entry| entry.path()));
+        }
+    }
+    records.sort();
+    records
+}
+
+/// A server that knows one address for everything, and remembers what it was asked. It ends with the room.
+pub struct Upstream {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Upstream {
+    /// Begins to serve at port 53 of an address, in a namespace or on the host.
+    pub fn start(room: &Room, ns: Option<&str>, address: &str, answer: &str) -> Result<Self> {
+        let at = SocketAddr::new(address.parse()?, 53);
+        let open = || UdpSocket::bind(at).with_context(|| format!("serve at {at}"));
+        let socket = match ns {
+            Some(ns) => room.inside(ns, open)?,
+            None => open()?,
+        };
+        let answer: IpAddr = answer.parse()?;
+        let asked = Arc::new(Mutex::new(vec![]));
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            let mut bytes = vec![0; 4096];
+            while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+                let question = bytes.get(..length).unwrap_or_default();
+                let (name, reply) = answered(question, answer);
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+                drop(socket.send_to(&reply, from));
+            }
+        });
+        Ok(Self { asked })
+    }
+
+    /// The names that it was asked for until now.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The name of a question, and the question with one record of an address behind it.
+fn answered(question: &[u8], address: IpAddr) -> (String, Vec<u8>) {
+    let mut labels = vec![];
+    let mut at = 12;
+    while let Some(&length) = question.get(at).filter(|length| **length > 0) {
+        let end = at + 1 + usize::from(length);
+        labels.push(String::from_utf8_lossy(question.get(at + 1..end).unwrap_or_default()).into_owned());
+        at = end;
+    }
+    let mut reply = question.get(..at + 5).unwrap_or_default().to_vec();
+    if let Some(header) = reply.get_mut(2..12) {
+        header.copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    }
+    let data = match address {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let kind = if address.is_ipv4() { kind::A } else { kind::AAAA };
+    reply.extend([0xc0, 12]);
+    reply.extend(kind.to_be_bytes());
+    reply.extend([0, 1, 0, 0, 0, 60, 0]);
+    reply.push(data.len() as u8);
+    reply.extend(data);
+    (labels.join("."), reply)
+}

@@ -1,0 +1,241 @@
+//! Questions to a name server and what it answers, byte by byte (RFC 1035, RFC 6891): what cases look at is not read by
+//! the code that they judge. Each function runs in the calling thread's namespace (see `Room::inside`).
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Types of records.
+pub mod kind {
+    pub const A: u16 = 1;
+    pub const SOA: u16 = 6;
+    pub const PTR: u16 = 12;
+    pub const AAAA: u16 = 28;
+    pub const OPT: u16 = 41;
+}
+
+/// Response codes.
+pub mod rcode {
+    pub const NOERROR: u8 = 0;
+    pub const NXDOMAIN: u8 = 3;
+}
+
+/// How long an answer may take.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A question.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Text, as a person writes it; a dot at its end changes nothing.
+    pub name: String,
+    /// The type of records that are wanted.
+    pub kind: u16,
+    /// The size that EDNS announces; without, there is no OPT record.
+    pub edns: Option<u16>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// The second word of its header.
+    pub flags: u16,
+    /// The question that it repeats: the name as it was spelled.
+    pub question: String,
+    /// Records that answer.
+    pub answers: Vec<Record>,
+    /// Records of who knows.
+    pub authority: Vec<Record>,
+}
+
+/// A record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Whose.
+    pub name: String,
+    /// Its type.
+    pub kind: u16,
+    /// Seconds that it may be kept.
+    pub ttl: u32,
+    /// An address, or a name.
+    pub text: String,
+}
+
+impl Question {
+    /// A question without EDNS.
+    pub fn new(name: &str, kind: u16) -> Self {
+        Self { name: name.to_owned(), kind, edns: None }
+    }
+
+    /// The question who has an address.
+    pub fn reverse(address: &str) -> Result<Self> {
+        let name = match address.parse()? {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+            }
+            IpAddr::V6(ip) => {
+                let nibbles = ip.octets().into_iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
+                let digits: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
+                format!("{}.ip6.arpa", digits.join("."))
+            }
+        };
+        Ok(Self::new(&name, kind::PTR))
+    }
+
+    /// As a message.
+    pub fn message(&self, id: u16) -> Result<Vec<u8>> {
+        let mut bytes = id.to_be_bytes().to_vec();
+        // Recursion is desired, as stub resolvers have it.
+        bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(self.edns.is_some())]);
+        for label in self.name.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
+            bytes.push(u8::try_from(label.len()).context("a label is too long to ask for")?);
+            bytes.extend(label.bytes());
+        }
+        bytes.push(0);
+        bytes.extend(self.kind.to_be_bytes());
+        bytes.extend([0, 1]);
+        if let Some(size) = self.edns {
+            bytes.push(0);
+            bytes.extend(kind::OPT.to_be_bytes());
+            bytes.extend(size.to_be_bytes());
+            bytes.extend([0; 6]);
+        }
+        Ok(bytes)
+    }
+
+    /// Asks over UDP.
+    pub fn udp(&self, server: SocketAddr) -> Result<Reply> {
+        let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(server).with_context(|| format!("connect to {server}"))?;
+        socket.send(&self.message(ID)?)?;
+        let mut bytes = vec![0; 65536];
+        let length = socket.recv(&mut bytes).with_context(|| format!("{server} about {}", self.name))?;
+        bytes.truncate(length);
+        Reply::read(bytes)
+    }
+
+    /// Asks over TCP.
+    pub fn tcp(&self, server: SocketAddr) -> Result<Reply> {
+        let mut stream =
+            TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("connect to {server}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let message = self.message(ID)?;
+        let mut framed = u16::try_from(message.len())?.to_be_bytes().to_vec();
+        framed.extend(message);
+        stream.write_all(&framed)?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).with_context(|| format!("{server} about {} over TCP", self.name))?;
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut bytes)?;
+        Reply::read(bytes)
+    }
+}
+
+const ID: u16 = 0x4d6f;
+
+impl Reply {
+    /// Reads an answer to a question of ours.
+    pub fn read(bytes: Vec<u8>) -> Result<Self> {
+        let mut at = Cursor { bytes: &bytes, at: 0 };
+        let (id, flags) = (at.word()?, at.word()?);
+        ensure!(id == ID && flags & 0x8000 != 0, "no answer to the question: id {id:#x}, flags {flags:#x}");
+        let counts = [at.word()?, at.word()?, at.word()?, at.word()?];
+        ensure!(counts[0] == 1, "the answer repeats {} questions", counts[0]);
+        let question = at.name()?;
+        at.take(4)?;
+        let mut sections = [vec![], vec![], vec![]];
+        for (section, count) in sections.iter_mut().zip(&counts[1..]) {
+            for _ in 0..*count {
+                section.push(at.record()?);
+            }
+        }
+        ensure!(at.at == bytes.len(), "{} bytes behind the answer", bytes.len() - at.at);
+        let [answers, authority, _] = sections;
+        Ok(Self { bytes, flags, question, answers, authority })
+    }
+
+    /// The response code.
+    pub fn rcode(&self) -> u8 {
+        (self.flags & 15) as u8
+    }
+
+    /// Whether the answer is of the server's own data.
+    pub fn is_authoritative(&self) -> bool {
+        self.flags & 0x400 != 0
+    }
+
+    /// Whether it did not fit.
+    pub fn is_truncated(&self) -> bool {
+        self.flags & 0x200 != 0
+    }
+
+    /// What the answering records say, in their order.
+    pub fn texts(&self) -> Vec<&str> {
+        self.answers.iter().map(|record| record.text.as_str()).collect()
+    }
+}
+
+struct Cursor<'b> {
+    bytes: &'b [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn take(&mut self, length: usize) -> Result<&[u8]> {
+        let taken = self.bytes.get(self.at..self.at + length).context("the answer ends too early")?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn word(&mut self) -> Result<u16> {
+        let bytes = self.take(2)?;
+        Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn name(&mut self) -> Result<String> {
+        let mut labels = vec![];
+        let mut back = None;
+        // More labels and pointers than a name can have.
+        for _ in 0..256 {
+            let length = self.take(1)?[0];
+            match length {
+                0 => {
+                    self.at = back.unwrap_or(self.at);
+                    return Ok(labels.join("."));
+                }
+                _ if length & 0xc0 == 0xc0 => {
+                    let low = self.take(1)?[0];
+                    back = back.or(Some(self.at));
+                    self.at = usize::from(u16::from_be_bytes([length & 0x3f, low]));
+                }
+                _ => labels.push(String::from_utf8_lossy(self.take(length.into())?).into_owned()),
+            }
+        }
+        bail!("a name has no end")
+    }
+
+    fn record(&mut self) -> Result<Record> {
+        let name = self.name()?;
+        let (kind, _class) = (self.word()?, self.word()?);
+        let ttl = u32::from(self.word()?) << 16 | u32::from(self.word()?);
+        let length = usize::from(self.word()?);
+        let end = self.at + length;
+        let text = match kind {
+            kind::A => IpAddr::from(<[u8; 4]>::try_from(self.take(length)?)?).to_string(),
+            kind::AAAA => IpAddr::from(<[u8; 16]>::try_from(self.take(length)?)?).to_string(),
+            kind::PTR => self.name()?,
+            _ => {
+                self.take(length)?;
+                String::new()
+            }
+        };
+        ensure!(self.at == end, "a record of type {kind} is not as long as it says");
+        Ok(Record { name, kind, ttl, text })
+    }
+}
