@@ -69,6 +69,16 @@ impl Control {
         poller.watch(&self.socket, Kind::Control, Id::of_word(0))
     }
 
+    /// Takes connections in, or leaves them where they are.
+    pub(super) fn listen(&self, poller: &Poller, on: bool) -> nix::Result<()> {
+        poller.change(&self.socket, Kind::Control, Id::of_word(0), on, false)
+    }
+
+    /// Those that are connected.
+    pub(super) fn plugins(&self) -> Vec<Id> {
+        self.plugins.iter().map(|(id, _)| id).collect()
+    }
+
     /// The socket that connections come in at.
     pub(super) fn socket(&self) -> &UnixListener {
         &self.socket

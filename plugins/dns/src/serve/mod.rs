@@ -12,8 +12,6 @@ mod reexec;
 mod responder;
 mod slab;
 mod socket;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -56,7 +54,8 @@ fn ready_file(number: u32) -> Result<File, cni::Error> {
         .write(true)
         .open(format!("/proc/self/fd/{number}"))
         .map_err(|error| cni::Error::internal(format!("open --ready-fd {number}: {error}")))?;
-    if let Ok(number) = i32::try_from(number) {
+    // The standard ones are not to be taken by sockets.
+    if let Some(number) = i32::try_from(number).ok().filter(|number| *number > 2) {
         // It was open a moment ago, and nobody here but this knows of it.
         let _ = nix::unistd::close(number);
     }

@@ -216,13 +216,16 @@ impl Responder {
                     self.deliver(&reply, now);
                 }
             }
-            Kind::Control => self.control.accept(&self.poller, now),
-            Kind::Plugin => {
-                while let Some((ask, descriptors)) = self.control.receive(event.id, now) {
-                    let error = self.obey(ask, descriptors, now).err();
-                    self.control.answer(event.id, &Answer::of_this(error));
-                }
-            }
+            Kind::Control if self.leaving.is_none() => self.control.accept(&self.poller, now),
+            Kind::Control => {}
+            Kind::Plugin => self.plugin(event.id, now),
+        }
+    }
+
+    fn plugin(&mut self, id: Id, now: Instant) {
+        while let Some((ask, descriptors)) = self.control.receive(id, now) {
+            let error = self.obey(ask, descriptors, now).err();
+            self.control.answer(id, &Answer::of_this(error));
         }
     }
 
@@ -437,8 +440,11 @@ impl Responder {
         }
     }
 
-    /// Listens to new questions, or leaves them where they are.
+    /// Listens to new questions and plugins, or leaves them where they are.
     fn listen(&self, on: bool) {
+        if let Err(errno) = self.control.listen(&self.poller, on) {
+            complain(&"watch the control socket", &errno);
+        }
         for (id, listener) in self.listeners.all.iter() {
             for result in [
                 self.poller.change(&listener.udp, Kind::Datagram, id, on, false),
@@ -455,6 +461,11 @@ impl Responder {
     fn leave(&mut self, now: Instant) {
         let busy = !(self.forwarder.is_idle() && self.connections.is_idle());
         let Some((path, _)) = self.leaving.take_if(|(_, latest)| !busy || now >= *latest) else { return };
+        // What they have said is answered; who says more finds the connection closed, and asks the successor.
+        self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
+        if self.leaving.take().is_some() {
+            complain(&"become another executable", &"asked for twice; the first is done");
+        }
         let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
         let error =
             reexec::become_it(&path, &self.args, &self.lock, self.control.socket(), listeners, &self.zone);

@@ -3,7 +3,10 @@
 use super::{HEADER, Name, Rcode, UDP_MAX, UDP_PLAIN, flag, kind};
 
 /// What a packet turned out to be.
-#[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack, and nothing is allocated for it")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, on the stack, and nothing is allocated for it"
+)]
 pub enum Received<'a> {
     /// Not to be answered: no message, or a response. Whoever answers responses can be made to talk to its like for ever.
     Noise,

@@ -1,1 +1,381 @@
+//! Who is answered what.
 
+use std::net::IpAddr;
+
+use super::*;
+use crate::record::{self, CrossNetwork, Mode};
+use crate::wire::{Answer, HEADER, Query, Rcode, Received, TCP_MAX, UDP_PLAIN, flag, kind, read, word};
+
+fn network(name: &str, subnets: &[&str]) -> record::Network {
+    record::Network {
+        v: record::VERSION,
+        name: name.into(),
+        mode: Mode::Gateway,
+        listen: Vec::new(),
+        port: 53,
+        subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
+        ingress: Vec::new(),
+        domain: Some("foo.io".into()),
+        upstreams: None,
+        internal: false,
+        ttl: 0,
+        forward_single_label: true,
+        cross_network: CrossNetwork::First,
+    }
+}
+
+fn attachment(
+    network: &str,
+    container: &str,
+    names: &[&str],
+    ips: &[&str],
+    order: u64,
+) -> record::Attachment {
+    record::Attachment {
+        v: record::VERSION,
+        network: network.into(),
+        key: Key { container: container.into(), ifname: "eth0".into() },
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        upstreams: None,
+        ingress: None,
+        netns: None,
+        order,
+    }
+}
+
+fn zone(networks: Vec<record::Network>, attachments: Vec<record::Attachment>) -> Zone {
+    let mut zone = Zone::default();
+    for network in networks {
+        zone.put_network(network);
+    }
+    for record in attachments {
+        let slot = zone.slot(&record.network).unwrap();
+        zone.put_attachment(slot, record);
+    }
+    zone
+}
+
+/// One network with two families, and two containers behind one alias.
+fn plain() -> Zone {
+    zone(
+        vec![network("n1", &["10.0.0.0/16", "fd00::/64"])],
+        vec![
+            attachment("n1", "a", &["web", "www"], &["10.0.0.2", "fd00::2"], 1),
+            attachment("n1", "b", &["db", "www"], &["10.0.0.3"], 2),
+        ],
+    )
+}
+
+fn question(name: &str, kind: u16) -> Vec<u8> {
+    let mut packet = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        packet.push(u8::try_from(label.len()).unwrap());
+        packet.extend_from_slice(label.as_bytes());
+    }
+    packet.push(0);
+    packet.extend_from_slice(&kind.to_be_bytes());
+    packet.extend_from_slice(&kind::IN.to_be_bytes());
+    packet
+}
+
+fn query(packet: &[u8]) -> Query<'_> {
+    match read(packet) {
+        Received::Query(query) => query,
+        _ => panic!("not a question"),
+    }
+}
+
+/// What came of a question: `None` when others are to be asked; else the code, whether it is our own word, the
+/// answers' data, the number of authorities.
+#[derive(Debug, PartialEq, Eq)]
+struct Got {
+    code: u16,
+    own: bool,
+    data: Vec<String>,
+    authorities: u16,
+}
+
+fn ask(zone: &Zone, at: &str, source: &str, name: &str, kind: u16) -> Option<Got> {
+    let slot = zone.slot(at).unwrap();
+    let asker = zone.asker(&[slot], source.parse().unwrap()).unwrap();
+    let packet = question(name, kind);
+    let mut buffer = [0; 1232];
+    match respond(&asker, &query(&packet), &mut buffer, UDP_PLAIN, true) {
+        Outcome::Ask(_) => None,
+        Outcome::Answer(length) => Some(got(&buffer[..length], packet.len())),
+    }
+}
+
+/// Reads what [`Answer`] writes.
+fn got(message: &[u8], mut at: usize) -> Got {
+    let flags = word(message, 2).unwrap();
+    let mut data = Vec::new();
+    for _ in 0..word(message, 6).unwrap() {
+        let length = usize::from(word(message, at + 10).unwrap());
+        let bytes = &message[at + 12..at + 12 + length];
+        data.push(match word(message, at + 2).unwrap() {
+            kind::A => IpAddr::from(<[u8; 4]>::try_from(bytes).unwrap()).to_string(),
+            kind::AAAA => IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap()).to_string(),
+            kind::PTR => String::from_utf8_lossy(crate::wire::Name::read(bytes).unwrap().0.text()).into(),
+            other => other.to_string(),
+        });
+        at += 12 + length;
+    }
+    Got {
+        code: flags & flag::RCODE,
+        own: flags & flag::AA != 0,
+        data,
+        authorities: word(message, 8).unwrap(),
+    }
+}
+
+fn found(data: &[&str]) -> Option<Got> {
+    Some(Got {
+        code: 0,
+        own: true,
+        data: data.iter().map(|text| (*text).to_owned()).collect(),
+        authorities: 0,
+    })
+}
+
+fn nothing() -> Option<Got> {
+    Some(Got { code: 0, own: true, data: Vec::new(), authorities: 1 })
+}
+
+fn no_such_name() -> Option<Got> {
+    Some(Got { code: Rcode::NxDomain as u16, ..nothing().unwrap() })
+}
+
+/// D-020, D-023.
+#[test]
+fn a_name_answers_alone_with_the_domain_and_with_the_network_in_any_case() {
+    let zone = plain();
+    for name in ["web", "WEB", "web.foo.io", "Web.Foo.IO", "web.n1", "wEb.N1"] {
+        assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), found(&["10.0.0.2"]), "{name}");
+        assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::AAAA), found(&["fd00::2"]), "{name}");
+    }
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "db", kind::AAAA), nothing());
+}
+
+/// D-021.
+#[test]
+fn a_known_name_is_ours_whatever_is_asked_for() {
+    let zone = plain();
+    for kind in [15, 16, 33, 65, kind::SOA, kind::PTR] {
+        assert_eq!(ask(&zone, "n1", "10.0.0.3", "web", kind), nothing(), "{kind}");
+    }
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "web", kind::ANY), found(&["10.0.0.2", "fd00::2"]));
+}
+
+/// D-022.
+#[test]
+fn what_is_ours_by_its_suffix_and_unknown_is_not_asked_of_others() {
+    let zone = plain();
+    for name in ["none.foo.io", "none.n1", "web.web.n1"] {
+        assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), no_such_name(), "{name}");
+    }
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "foo.io", kind::A), nothing());
+    for name in ["none", "example.org", "xfoo.io", "web.n2", ""] {
+        assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), None, "{name}");
+    }
+}
+
+/// A dot within a label is none between labels.
+#[test]
+fn a_label_with_a_dot_in_it_is_no_name_of_ours() {
+    let zone = plain();
+    let mut packet = question("web-foo.io", kind::A);
+    packet[HEADER + 4] = b'.';
+    let asker = zone.asker(&[zone.slot("n1").unwrap()], "10.0.0.3".parse().unwrap()).unwrap();
+    let mut buffer = [0; 512];
+    assert!(matches!(respond(&asker, &query(&packet), &mut buffer, 512, true), Outcome::Ask(_)));
+}
+
+/// D-003, D-030.
+#[test]
+fn an_alias_of_several_gives_all_addresses_once_and_begins_with_another_each_time() {
+    let mut zone = plain();
+    let slot = zone.slot("n1").unwrap();
+    zone.put_attachment(slot, attachment("n1", "c", &["third", "www"], &["10.0.0.3"], 3));
+    let mut first = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let mut data = ask(&zone, "n1", "10.0.0.3", "www", kind::A).unwrap().data;
+        first.insert(data[0].clone());
+        data.sort();
+        assert_eq!(data, ["10.0.0.2", "10.0.0.3"]);
+    }
+    assert_eq!(first.len(), 2);
+}
+
+/// D-004, D-005, D-006.
+#[test]
+fn an_attachment_that_goes_or_is_replaced_takes_only_its_own_along() {
+    let mut zone = plain();
+    let slot = zone.slot("n1").unwrap();
+    zone.put_attachment(slot, attachment("n1", "c", &["web"], &["10.0.0.9"], 3));
+    let mut second = attachment("n1", "c", &["web"], &["10.0.0.8"], 4);
+    second.key.ifname = "eth1".into();
+    zone.put_attachment(slot, second);
+    zone.put_attachment(slot, attachment("n1", "c", &["web"], &["10.0.0.7"], 3));
+    let web = |zone: &Zone| {
+        let mut data = ask(zone, "n1", "10.0.0.3", "web", kind::A).unwrap().data;
+        data.sort();
+        data
+    };
+    assert_eq!(web(&zone), ["10.0.0.2", "10.0.0.7", "10.0.0.8"]);
+    zone.remove_attachment(slot, &Key { container: "c".into(), ifname: "eth0".into() });
+    assert_eq!(web(&zone), ["10.0.0.2", "10.0.0.8"]);
+    zone.remove_attachment(slot, &Key { container: "a".into(), ifname: "eth0".into() });
+    assert_eq!(web(&zone), ["10.0.0.8"]);
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "2.0.0.10.in-addr.arpa", kind::PTR), no_such_name());
+    assert_eq!(zone.attachments(), 2);
+    zone.remove_network("n1");
+    assert_eq!((zone.attachments(), zone.slot("n1")), (0, None));
+    assert!(zone.containers.is_empty(), "nothing is kept of what is gone");
+}
+
+/// D-024.
+#[test]
+fn reverse_names_in_the_prefixes_are_ours_and_lead_back() {
+    let zone = plain();
+    let ptr = |name: &str| ask(&zone, "n1", "10.0.0.3", name, kind::PTR);
+    assert_eq!(ptr("2.0.0.10.in-addr.arpa"), found(&["web.foo.io"]));
+    let v6 = format!("2.{}0.0.d.f.ip6.arpa", "0.".repeat(27));
+    assert_eq!(ptr(&v6), found(&["web.foo.io"]));
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "web.foo.io", kind::A), found(&["10.0.0.2"]));
+    assert_eq!(ptr("9.0.0.10.in-addr.arpa"), no_such_name());
+    assert_eq!(ptr("1.2.0.0.10.in-addr.arpa"), no_such_name());
+    assert_eq!(ptr("0.0.10.in-addr.arpa"), nothing());
+    for name in
+        ["10.in-addr.arpa", "1.2.1.10.in-addr.arpa", "256.0.0.10.in-addr.arpa", "02.0.0.10.in-addr.arpa"]
+    {
+        assert_eq!(ptr(name), None, "{name}");
+    }
+}
+
+/// Two networks; `both` is on them, in this order.
+fn two() -> Zone {
+    let mut other = network("n2", &["10.2.0.0/16"]);
+    other.domain = None;
+    zone(
+        vec![network("n1", &["10.0.0.0/16"]), other],
+        vec![
+            attachment("n1", "both", &["both"], &["10.0.0.2"], 1),
+            attachment("n2", "both", &["both"], &["10.2.0.2"], 2),
+            attachment("n1", "one", &["one", "same"], &["10.0.0.3"], 3),
+            attachment("n2", "two", &["two", "same"], &["10.2.0.3"], 4),
+        ],
+    )
+}
+
+/// D-025, D-026.
+#[test]
+fn a_container_sees_its_networks_and_the_first_that_has_the_name_answers_alone() {
+    let zone = two();
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "two", kind::A), found(&["10.2.0.3"]));
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "two.n2", kind::A), found(&["10.2.0.3"]));
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "same", kind::A), found(&["10.0.0.3"]));
+    assert_eq!(
+        ask(&zone, "n2", "10.2.0.2", "same", kind::A),
+        found(&["10.2.0.3"]),
+        "the one that is asked is first"
+    );
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "same.n2", kind::A), found(&["10.2.0.3"]));
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "two", kind::A), None, "on n1 alone");
+    assert_eq!(ask(&zone, "n1", "10.0.0.77", "two", kind::A), None, "not registered");
+    assert_eq!(ask(&zone, "n1", "10.0.0.77", "one", kind::A), found(&["10.0.0.3"]));
+}
+
+#[test]
+fn what_is_known_of_other_networks_can_be_all_or_nothing() {
+    let mut zone = two();
+    let mut record = network("n1", &["10.0.0.0/16"]);
+    record.cross_network = CrossNetwork::Union;
+    zone.put_network(record.clone());
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "same", kind::A), found(&["10.0.0.3", "10.2.0.3"]));
+    record.cross_network = CrossNetwork::None;
+    zone.put_network(record);
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "same", kind::A), found(&["10.0.0.3"]));
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "two", kind::A), None);
+}
+
+/// D-045; d.5: so that stub resolvers try their next server.
+#[test]
+fn an_internal_network_asks_nobody() {
+    let mut zone = plain();
+    let mut record = network("n1", &["10.0.0.0/16"]);
+    record.internal = true;
+    record.upstreams = Some(vec!["192.0.2.1:53".parse().unwrap()]);
+    zone.put_network(record);
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "none", kind::A), no_such_name());
+    let refused = Got { code: Rcode::Refused as u16, own: false, data: Vec::new(), authorities: 0 };
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "example.org", kind::A), Some(refused));
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "web", kind::A), found(&["10.0.0.2"]));
+}
+
+#[test]
+fn bare_names_stay_here_if_so_configured() {
+    let mut zone = plain();
+    let mut record = network("n1", &["10.0.0.0/16"]);
+    record.forward_single_label = false;
+    zone.put_network(record);
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "none", kind::A), no_such_name());
+    assert_eq!(ask(&zone, "n1", "10.0.0.3", "example.org", kind::A), None);
+}
+
+/// d.6: the container's servers, or the network's, or the host's.
+#[test]
+fn the_nearest_servers_are_asked() {
+    let mut zone = plain();
+    let slot = zone.slot("n1").unwrap();
+    let servers = |zone: &Zone| {
+        let asker = zone.asker(&[slot], "10.0.0.3".parse().unwrap()).unwrap();
+        asker.servers().map(|servers| servers[0].to_string())
+    };
+    assert_eq!(servers(&zone), None);
+    let mut record = network("n1", &["10.0.0.0/16"]);
+    record.upstreams = Some(vec!["192.0.2.1:53".parse().unwrap()]);
+    zone.put_network(record);
+    assert_eq!(servers(&zone).as_deref(), Some("192.0.2.1:53"));
+    let mut own = attachment("n1", "b", &["db"], &["10.0.0.3"], 2);
+    own.upstreams = Some(vec!["192.0.2.2:53".parse().unwrap()]);
+    zone.put_attachment(slot, own);
+    assert_eq!(servers(&zone).as_deref(), Some("192.0.2.2:53"));
+}
+
+/// D-027.
+#[test]
+fn sixty_addresses_are_cut_to_512_bytes_and_whole_over_tcp_as_are_a_thousand() {
+    for count in [60, 1000] {
+        let many = (0..count).map(|n| {
+            let ip = format!("10.0.{}.{}", n / 200, n % 200 + 1);
+            attachment("n1", &format!("c{n}"), &["many"], &[&ip], n)
+        });
+        let zone = zone(vec![network("n1", &["10.0.0.0/16"])], many.collect());
+        let asker = zone.asker(&[zone.slot("n1").unwrap()], "10.0.0.1".parse().unwrap()).unwrap();
+        let packet = question("many", kind::A);
+        let mut buffer = vec![0; TCP_MAX];
+        let mut ask = |limit| match respond(&asker, &query(&packet), &mut buffer, limit, true) {
+            Outcome::Answer(length) => {
+                let cut = word(&buffer, 2).unwrap() & flag::TC != 0;
+                (length, cut, got(&buffer[..length], packet.len()).data)
+            }
+            Outcome::Ask(_) => panic!("a known name is asked of others"),
+        };
+        let (length, cut, data) = ask(UDP_PLAIN);
+        assert!(length <= UDP_PLAIN && length > UDP_PLAIN - 16 && cut && data.len() == 30);
+        let (_, cut, mut data) = ask(TCP_MAX);
+        data.sort();
+        data.dedup();
+        assert!(!cut && data.len() == usize::try_from(count).unwrap());
+    }
+}
+
+#[test]
+fn an_answer_never_goes_over_a_small_buffer() {
+    let packet = question("a", kind::A);
+    let mut buffer = [0; 40];
+    let mut answer = Answer::new(&mut buffer, 512, &query(&packet), false);
+    assert!(!answer.address(0, "10.0.0.1".parse().unwrap()) || answer.finish(Rcode::NoError) <= 40);
+}
