@@ -1,33 +1,26 @@
 //! ipvlan (ipvlan.md; issue 4). What makes a link needs a kernel with CONFIG_IPVLAN.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses, check, lan, refused};
-use super::{VERSIONS, with};
+use super::lan::{add, check, lan, refused};
+use super::with;
 use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::call::Call;
-use crate::{golden, ip, socket, store};
+use crate::{ip, socket, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
     Case::new("ipvlan/the_link_and_its_result", &["ipvlan 6"], link_and_result).needs(IPVLAN),
-    Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], equal)
-        .needs(&[Need::Ipvlan, Need::Reference]),
-    Case::new("ipvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], stale_neighbour)
-        .needs(IPVLAN),
     Case::new("ipvlan/chained_takes_master_and_addresses", &["ipvlan 3", "ipvlan 4", "ipvlan 11"], chained)
         .needs(IPVLAN),
     Case::new("ipvlan/check_works_without_master_and_names_drifts", &["ipvlan 8"], drifts).needs(IPVLAN),
     Case::new("ipvlan/does_not_share_a_master_with_macvlan", &["ipvlan 12", "issue 4"], shared_master)
         .needs(IPVLAN),
-    Case::new("ipvlan/a_failed_add_leaves_nothing", &["ipvlan 7", "C-085"], failed_add).needs(IPVLAN),
     Case::new("ipvlan/del_never_fails_for_a_master", &["ipvlan 9", "C-042"], del_master),
     Case::new("ipvlan/faults_are_refused_before_anything", &["ipvlan 2", "ipvlan 4", "issue 4"], faults),
     Case::new("ipvlan/status_tells_of_the_master", &["ipvlan 10", "C-044", "issue 4"], status),
@@ -50,53 +43,6 @@ fn link_and_result(room: &Room) -> Result<()> {
     room.attach("ipvlan", "DEL", &container).config(&config).run()?.silent()?;
     ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link is still there");
     room.ensure_nothing_left(&before, &["c1"])
-}
-
-fn equal(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    for (nth, version) in VERSIONS.iter().filter(|version| **version != "1.1.0").enumerate() {
-        let mut results = vec![];
-        for (suite, dir) in [("ours", &room.suite), ("theirs", &room.reference)] {
-            let container = room.container(&format!("{suite}{nth}"))?;
-            let mut config = lan("ipvlan", &json!({"cniVersion": version}));
-            config["ipam"]["dataDir"] = room.scratch(suite).display().to_string().into();
-            let call = |verb: &str| {
-                let call = Call::new(room, Path::new(dir).join("ipvlan")).env("CNI_COMMAND", verb);
-                let call = call.env("CNI_PATH", dir).env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0");
-                call.env("CNI_NETNS", &container.path).config(&config).run()
-            };
-            let mut result = call("ADD")?.result()?;
-            if let Some(link) = result["interfaces"].get_mut(0) {
-                link["sandbox"] = "the container".into();
-            }
-            // Left out when empty from 1.0.0 on, as later reference versions do (C-051).
-            if result["dns"] == json!({}) {
-                result.as_object_mut().map(|map| map.remove("dns"));
-            }
-            results.push(result);
-            call("DEL")?.silent()?;
-        }
-        let differences = golden::differences(&results[1], &results[0]);
-        ensure!(differences.is_empty(), "{version}: {differences:?}");
-    }
-    Ok(())
-}
-
-fn stale_neighbour(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
-    let addresses = addresses(0);
-    for address in &addresses {
-        let words =
-            ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
-        ip::run_in("outside", &words)?;
-    }
-    add(room, "ipvlan", "c1", &lan("ipvlan", &json!({})))?;
-    for address in &addresses {
-        room.inside("outside", || socket::reach(address.parse()?, Duration::from_secs(1)))
-            .with_context(|| format!("packets to {address} went to the old MAC"))?;
-    }
-    Ok(())
 }
 
 fn chained(room: &Room) -> Result<()> {
@@ -168,16 +114,6 @@ fn shared_master(room: &Room) -> Result<()> {
     room.attach("ipvlan", "DEL", &ipvlan).config(&lan("ipvlan", &json!({}))).run()?.silent()?;
     add(room, "macvlan", "c3", &lan("macvlan", &json!({"enabledad": false})))?;
     refused(room, "ipvlan", &container, &lan("ipvlan", &json!({})), text)
-}
-
-fn failed_add(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    let container = room.container("c1")?;
-    let ipam = json!({
-        "type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10",
-        "routes": [{"dst": "192.0.2.0/24", "gw": "203.0.113.1"}],
-    });
-    refused(room, "ipvlan", &container, &lan("ipvlan", &json!({"ipam": ipam})), "failed to add route")
 }
 
 fn del_master(room: &Room) -> Result<()> {

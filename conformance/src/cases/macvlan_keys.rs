@@ -1,22 +1,18 @@
 //! macvlan: what each key does, results, and what is refused before anything is touched (macvlan.md 2 to 4, 9).
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::lan::{add, addresses, check, lan, outside, reaches, refused};
-use super::{VERSIONS, with};
+use super::with;
 use crate::case::Case;
+use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
-use crate::{golden, ip};
 
 pub const CASES: &[Case] = &[
     Case::new("macvlan/the_link_and_its_result", &["macvlan 3", "macvlan 4"], link_and_result),
-    Case::new("macvlan/result_equals_the_references", &["macvlan 4", "C-050"], equal)
-        .needs(&[Need::Reference]),
     Case::new("macvlan/our_del_removes_the_references_link", &["macvlan 8"], mixed).needs(&[Need::Reference]),
     Case::new("macvlan/a_name_of_the_hosts_is_not_in_the_way", &["macvlan 3.4"], host_name),
     Case::new("macvlan/default_master_is_the_default_routes", &["macvlan 2"], default_master),
@@ -58,36 +54,6 @@ fn link_and_result(room: &Room) -> Result<()> {
     // Nothing on the host but the lease.
     room.attach("macvlan", "DEL", &container).config(&lan("macvlan", &keys)).run()?.silent()?;
     room.ensure_nothing_left(&before, &["c1"])
-}
-
-fn equal(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    for (nth, version) in VERSIONS.iter().filter(|version| **version != "1.1.0").enumerate() {
-        let mut results = vec![];
-        for (suite, dir) in [("ours", &room.suite), ("theirs", &room.reference)] {
-            let container = room.container(&format!("{suite}{nth}"))?;
-            let mut config = lan("macvlan", &json!({"cniVersion": version, "mac": "0a:00:00:00:00:05"}));
-            config["ipam"]["dataDir"] = room.scratch(suite).display().to_string().into();
-            let call = |verb: &str| {
-                let call = Call::new(room, Path::new(dir).join("macvlan")).env("CNI_COMMAND", verb);
-                let call = call.env("CNI_PATH", dir).env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0");
-                call.env("CNI_NETNS", &container.path).config(&config).run()
-            };
-            let mut result = call("ADD")?.result()?;
-            if let Some(link) = result["interfaces"].get_mut(0) {
-                link["sandbox"] = "the container".into();
-            }
-            // Left out when empty from 1.0.0 on, as later reference versions do (C-051).
-            if result["dns"] == json!({}) {
-                result.as_object_mut().map(|map| map.remove("dns"));
-            }
-            results.push(result);
-            call("DEL")?.silent()?;
-        }
-        let differences = golden::differences(&results[1], &results[0]);
-        ensure!(differences.is_empty(), "{version}: {differences:?}");
-    }
-    Ok(())
 }
 
 fn mixed(room: &Room) -> Result<()> {

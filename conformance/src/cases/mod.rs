@@ -40,6 +40,7 @@ mod portmap_life;
 mod protocol;
 pub mod reapply;
 mod rules_del;
+mod stacked;
 mod stdin;
 mod versions;
 
@@ -84,6 +85,7 @@ pub fn all() -> Vec<Case> {
         macvlan::CASES,
         macvlan_keys::CASES,
         matrix::CASES,
+        stacked::CASES,
         parents::CASES,
         host_access::CASES,
         host_access_life::CASES,

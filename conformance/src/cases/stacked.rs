@@ -1,0 +1,212 @@
+//! What macvlan and ipvlan promise alike; each is tried for both (macvlan.md, ipvlan.md; issue 4).
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::lan::{add, addresses, check, lan, refused};
+use super::{VERSIONS, with};
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::Call;
+use crate::{golden, ip, socket, store};
+
+const IPVLAN: &[Need] = &[Need::Ipvlan];
+
+pub const CASES: &[Case] = &[
+    Case::new("macvlan/result_equals_the_references", &["macvlan 4", "C-050"], |room| equal(room, "macvlan"))
+        .needs(&[Need::Reference]),
+    Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], |room| equal(room, "ipvlan"))
+        .needs(&[Need::Ipvlan, Need::Reference]),
+    Case::new("macvlan/duplicate_ipv6_address_is_an_error", &["macvlan 5", "NEEDS 8"], |room| {
+        duplicate(room, "macvlan")
+    }),
+    Case::new("ipvlan/duplicate_ipv6_address_is_an_error", &["ipvlan 5", "NEEDS 8"], |room| {
+        duplicate(room, "ipvlan")
+    })
+    .needs(IPVLAN),
+    Case::new("macvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], |room| {
+        stale_neighbour(room, "macvlan")
+    }),
+    Case::new("ipvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], |room| {
+        stale_neighbour(room, "ipvlan")
+    })
+    .needs(IPVLAN),
+    Case::new("macvlan/del_matrix", &["C-042", "C-113", "C-114", "macvlan 8"], |room| {
+        del_matrix(room, "macvlan")
+    }),
+    Case::new("macvlan/a_master_that_vanishes_before_del", &["macvlan 8", "issue 4"], |room| {
+        vanishing(room, "macvlan")
+    }),
+    Case::new("ipvlan/a_master_that_vanishes_before_del", &["ipvlan 9", "issue 4"], |room| {
+        vanishing(room, "ipvlan")
+    })
+    .needs(IPVLAN),
+    Case::new("macvlan/a_failed_add_leaves_nothing", &["macvlan 6", "C-085"], |room| {
+        failed_add(room, "macvlan")
+    }),
+    Case::new("ipvlan/a_failed_add_leaves_nothing", &["ipvlan 7", "C-085"], |room| {
+        failed_add(room, "ipvlan")
+    })
+    .needs(IPVLAN),
+    Case::new("macvlan/a_port_and_a_stacked_master_are_told_apart", &["macvlan 10", "issue 4"], |room| {
+        other_masters(room, "macvlan")
+    }),
+];
+
+fn equal(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    for (nth, version) in VERSIONS.iter().filter(|version| **version != "1.1.0").enumerate() {
+        let mut results = vec![];
+        for (suite, dir) in [("ours", &room.suite), ("theirs", &room.reference)] {
+            let container = room.container(&format!("{suite}{nth}"))?;
+            let mut config = lan(plugin, &json!({"cniVersion": version, "mac": "0a:00:00:00:00:05"}));
+            config["ipam"]["dataDir"] = room.scratch(suite).display().to_string().into();
+            let call = |verb: &str| {
+                let call = Call::new(room, Path::new(dir).join(plugin)).env("CNI_COMMAND", verb);
+                let call = call.env("CNI_PATH", dir).env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0");
+                call.env("CNI_NETNS", &container.path).config(&config).run()
+            };
+            let mut result = call("ADD")?.result()?;
+            if let Some(link) = result["interfaces"].get_mut(0) {
+                link["sandbox"] = "the container".into();
+            }
+            // Left out when empty from 1.0.0 on, as later reference versions do (C-051).
+            if result["dns"] == json!({}) {
+                result.as_object_mut().map(|map| map.remove("dns"));
+            }
+            results.push(result);
+            call("DEL")?.silent()?;
+        }
+        let differences = golden::differences(&results[1], &results[0]);
+        ensure!(differences.is_empty(), "{version}: {differences:?}");
+    }
+    Ok(())
+}
+
+fn stale_neighbour(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    for dad in [true, false] {
+        // The outside remembers another MAC for what the next container will have. An entry in state REACHABLE would
+        // be believed for half a minute.
+        let nth = usize::from(!dad);
+        let addresses = addresses(nth);
+        for address in &addresses {
+            let words =
+                ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
+            ip::run_in("outside", &words)?;
+        }
+        // Entries this young are not believed to have changed (net.ipv4.neigh.*.locktime, one second by default).
+        room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
+        add(room, plugin, &format!("c{nth}"), &lan(plugin, &json!({"enabledad": dad})))?;
+        for address in &addresses {
+            room.inside("outside", || socket::reach(address.parse()?, Duration::from_secs(1)))
+                .with_context(|| format!("enabledad {dad}: packets to {address} went to the old MAC"))?;
+        }
+    }
+    Ok(())
+}
+
+fn del_matrix(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    // Without IPv6 there is nothing to wait for.
+    let config = with(
+        &lan(plugin, &json!({})),
+        json!({"ipam": {"type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10"}}),
+    );
+    // The network's directory exists already, so that what stays can only be the attachment's.
+    add(room, plugin, "first", &config)?;
+    for state in ["fine", "unset", "gone", "plain file"] {
+        for prev in [true, false] {
+            let id = format!("{}-{prev}", state.replace(' ', "-"));
+            let before = room.snapshot()?;
+            let (container, result) = add(room, plugin, &id, &config)?;
+            match state {
+                "gone" => room.remove(&container)?,
+                "plain file" => {
+                    room.remove(&container)?;
+                    File::create(&container.path)?;
+                }
+                _ => {}
+            }
+            let config = with(&config, json!({"prevResult": if prev { result } else { json!(null) }}));
+            for time in ["once", "twice"] {
+                let call = room.attach(plugin, "DEL", &container).config(&config);
+                let call = if state == "unset" { call.env("CNI_NETNS", "") } else { call };
+                call.run()?.silent().with_context(|| format!("{state}, prevResult {prev}, {time}"))?;
+                room.ensure_nothing_left(&before, &[&id])?;
+                if state == "fine" {
+                    ensure!(ip::link(Some(&id), "eth0")?.is_none(), "the link is still there");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed_add(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    let container = room.container("c1")?;
+    // The route's gateway is on no link, so ADD fails when all but the routes is there.
+    let ipam = json!({
+        "type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10",
+        "routes": [{"dst": "192.0.2.0/24", "gw": "203.0.113.1"}],
+    });
+    refused(room, plugin, &container, &lan(plugin, &json!({"ipam": ipam})), "failed to add route")?;
+    let ipam = json!({"type": "no-such-plugin"});
+    refused(room, plugin, &container, &lan(plugin, &json!({"ipam": ipam})), "no-such-plugin")?;
+    Ok(())
+}
+
+fn duplicate(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    let [_, taken] = addresses(0);
+    ip::run_in("outside", &["-6", "addr", "add", &format!("{taken}/64"), "dev", "eth0", "nodad"])?;
+    let container = room.container("c1")?;
+    refused(room, plugin, &container, &lan(plugin, &json!({})), &format!("{taken}/64"))
+}
+
+/// Between CHECK and DEL: it takes its links along; the lease is what is left.
+fn vanishing(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan(plugin, &json!({"enabledad": false}));
+    let (container, result) = add(room, plugin, "c1", &config)?;
+    check(room, plugin, &container, &config, &result)?.silent()?;
+    ip::run(&["link", "del", "wan0"])?;
+    let error = check(room, plugin, &container, &config, &result)?.error()?;
+    ensure!(error.msg.contains("wan0"), "{error}");
+    for time in ["once", "twice"] {
+        room.attach(plugin, "DEL", &container).config(&config).run()?.silent().context(time)?;
+    }
+    ensure!(store::addresses("/var/lib/cni/networks/lan")?.is_empty(), "the lease is still there");
+    Ok(())
+}
+
+/// Masters of the wrong kind: a port of a bridge; one that is a macvlan itself.
+fn other_masters(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    ip::script(
+        None,
+        "link add br0 type bridge
+         link add port0 type veth peer name port1
+         link set port0 master br0
+         link set port0 up
+         link add link wan0 name stacked0 type macvlan mode bridge
+         link set stacked0 up",
+    )?;
+    let container = room.container("c1")?;
+    let on = |master: &str| lan(plugin, &json!({"master": master, "enabledad": false}));
+    refused(room, plugin, &container, &on("port0"), "master \"port0\" is a port of the bridge \"br0\"")?;
+    // The kernel puts it on the macvlan's own master, where passthru is not alone.
+    let passthru = with(&on("stacked0"), json!({"mode": "passthru"}));
+    refused(room, plugin, &container, &passthru, "passthru takes it alone")?;
+    let result = room.attach(plugin, "ADD", &container).config(&on("stacked0")).run()?.result()?;
+    check(room, plugin, &container, &on("stacked0"), &result)?.silent()?;
+    room.attach(plugin, "DEL", &container).config(&on("stacked0")).run()?.silent()?;
+    ensure!(ip::links(Some("c1"))? == ["lo"], "{:?}", ip::links(Some("c1"))?);
+    Ok(())
+}
