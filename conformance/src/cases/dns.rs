@@ -40,6 +40,7 @@ pub const CASES: &[Case] = &[
     Case::new("dns/the_responder_has_nothing_of_its_callers", &["D-053", "dns d.2"], nothing_inherited),
     Case::new("dns/del_matrix", &["D-065", "C-042"], del_matrix),
     Case::new("dns/check_names_every_drift", &["D-066", "C-043"], drifts),
+    Case::new("dns/check_tells_that_the_hosts_firewall_drops", &["D-066", "dns d.7"], firewall),
     Case::new("dns/gc_collects_what_is_not_valid", &["D-067", "C-045"], gc),
     Case::new("dns/a_taken_port_is_told_and_nothing_is_left", &["D-068"], taken),
     Case::new("dns/status", &["C-044", "dns d.10"], status),
@@ -509,6 +510,20 @@ fn drifts(room: &Room) -> Result<()> {
     named.verb(room, "CHECK")?.error_with(999, GATEWAYS[0])?;
     drop(taken);
     named.verb(room, "CHECK")?.silent()
+}
+
+/// The plugin changes nobody else's chains: it says that containers get no answer.
+fn firewall(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    named.verb(room, "CHECK")?.silent()?;
+    let drop = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }; \
+        add rule inet fw input iif lo accept; add rule inet fw input icmpv6 type 133-137 accept";
+    ip::output("nft", &[drop])?;
+    let error = named.verb(room, "CHECK")?.error_with(999, GATEWAYS[0])?;
+    ensure!(error.details.contains("firewall"), "{error}");
+    ip::output("nft", &["add rule inet fw input iifname br0 th dport 53 accept"])?;
+    named.verb(room, "CHECK")?.silent()?;
+    named.del(room)
 }
 
 fn gc(room: &Room) -> Result<()> {

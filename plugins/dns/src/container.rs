@@ -64,7 +64,7 @@ impl Sockets {
     /// # Errors
     /// The kernel refused, or the responder.
     pub fn hand_over<T>(
-        &self,
+        self,
         attachment: &Attachment,
         ask: impl FnOnce(&Ask, &[BorrowedFd<'_>]) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -73,12 +73,14 @@ impl Sockets {
         };
         let ports = [port(self.udp.local_addr())?, port(self.tcp.local_addr())?];
         Inside { label: &self.label, address: self.address, ports }.add(&self.nft)?;
+        // It may have replaced rules of before.
+        self.nft.close_in_background();
         let adopt = Ask::Adopt { network: attachment.network.clone(), key: attachment.key.clone() };
         ask(&adopt, &[self.udp.as_fd(), self.tcp.as_fd()])
     }
 }
 
-/// Takes the rules back; gives the socket that they were taken back by, whose end is to be late.
+/// Takes the rules back; gives the socket that they were taken back by, whose end takes time.
 ///
 /// # Errors
 /// The kernel refused. A namespace that is gone has no rules.

@@ -54,10 +54,14 @@ fn ready_file(number: u32) -> Result<File, cni::Error> {
         .write(true)
         .open(format!("/proc/self/fd/{number}"))
         .map_err(|error| cni::Error::internal(format!("open --ready-fd {number}: {error}")))?;
-    // The standard ones are not to be taken by sockets.
-    if let Some(number) = i32::try_from(number).ok().filter(|number| *number > 2) {
-        // It was open a moment ago, and nobody here but this knows of it.
-        let _ = nix::unistd::close(number);
-    }
+    let nowhere = || File::options().write(true).open("/dev/null");
+    // It was open a moment ago, and nobody here but this knows of it.
+    let _ = match i32::try_from(number) {
+        // The standard ones are not to be taken by sockets.
+        Ok(1) => nowhere().map(|nowhere| nix::unistd::dup2_stdout(nowhere).is_ok()),
+        Ok(2) => nowhere().map(|nowhere| nix::unistd::dup2_stderr(nowhere).is_ok()),
+        Ok(number) if number > 2 => Ok(nix::unistd::close(number).is_ok()),
+        _ => Ok(false),
+    };
     Ok(file)
 }

@@ -92,8 +92,9 @@ fn register(
         Some(netns) => {
             let sockets = Sockets::open(netns, attachment)?;
             place.put_attachment(attachment)?;
+            let address = sockets.address.into();
             sockets.hand_over(attachment, |ask, fds| responder.ask(ask, fds))?;
-            Ok(vec![sockets.address.into()])
+            Ok(vec![address])
         }
     }
 }

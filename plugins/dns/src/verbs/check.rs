@@ -35,7 +35,9 @@ pub fn check(request: &Request) -> Result<(), Error> {
     let ask = Ask::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
     responder.ask(&ask, &[])?;
     match network.mode {
-        Mode::Gateway => plan.network.listen.iter().try_for_each(|server| asked(*server, &plan)),
+        // From where the container asks: the host's firewall lets the host itself through.
+        Mode::Gateway => NetNs::open(&request.netns)?
+            .enter(|| plan.network.listen.iter().try_for_each(|server| asked(*server, &plan)))?,
         Mode::Netns => inside(request, &plan, &previous, &mut responder),
     }
 }
@@ -55,8 +57,9 @@ fn inside(
         return Ok(());
     }
     let sockets = Sockets::open(&netns, &plan.attachment)?;
+    let address = sockets.address.into();
     sockets.hand_over(&plan.attachment, |ask, fds| responder.ask(ask, fds))?;
-    netns.enter(|| asked(sockets.address.into(), plan))?
+    netns.enter(|| asked(address, plan))?
 }
 
 /// Asks one server for the primary name: each address of the container must be among the answers.
@@ -69,8 +72,8 @@ fn asked(server: IpAddr, plan: &Plan) -> Result<(), Error> {
             continue;
         }
         let told = probe::addresses(server, name, v4).map_err(|error| {
-            Error::internal(format!("ask {server} for {name}: {error}")).details(
-                "the responder is in force: something else drops or answers what is sent to port 53 there",
+            Error::internal(format!("the container asks {server} for {name}: {error}")).details(
+                "the responder is in force: the host's firewall must let UDP and TCP in to port 53 there",
             )
         })?;
         if let Some(ip) = wanted.iter().find(|ip| !told.contains(ip)) {

@@ -21,8 +21,8 @@ pub fn del(request: &Request) -> Result<(), Error> {
     }
     let mut responder = Responder::new(&place, socket, plan::key(request));
     let _lock = place.lock()?;
-    // To the end: what was deleted is waited for there.
-    let _nft = withdraw(&place, &mut responder, request, true)?;
+    let rules = withdraw(&place, &mut responder, request, true)?;
+    rules.into_iter().flatten().for_each(Nft::close_in_background);
     Ok(())
 }
 

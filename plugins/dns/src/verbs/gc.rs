@@ -25,10 +25,13 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     let _lock = place.lock()?;
     place.remove_all_but(&request.network, &valid)?;
     let last = place.is_empty(&request.network)?;
-    let _nft = if last { retire_network(&place, &request.network)? } else { None };
+    let rules = if last { retire_network(&place, &request.network)? } else { None };
     let ask = Ask::Sync { network: request.network.clone(), key: None };
     if !responder.ask_if_there(&ask, &[])? && !last {
         log(responder.ask(&ask, &[]));
+    }
+    if let Some(rules) = rules {
+        rules.close_in_background();
     }
     Ok(())
 }

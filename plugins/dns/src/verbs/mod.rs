@@ -38,8 +38,8 @@ fn keep_the_way(network: &Network) -> Result<Option<Nft>, Error> {
 /// Where containers ask.
 const DNS_PORT: u16 = 53;
 
-/// Takes back everything that a network without attachments has. Gives the socket of the rules back: its end is to be
-/// late ([`host::nft`]).
+/// Takes back everything that a network without attachments has. Gives the socket of the rules back: its end takes
+/// time ([`Nft::close_in_background`]).
 fn retire_network(place: &Place, name: &str) -> Result<Option<Nft>, Error> {
     let nft = match rules::open() {
         Err(error) if is_without_nf_tables(&error) => None,
