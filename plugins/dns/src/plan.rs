@@ -165,7 +165,8 @@ impl Plan {
     pub fn joined(&self, former: Option<&Network>, is_here: impl Fn(IpAddr) -> bool) -> Network {
         let mut network = self.network.clone();
         let Some(former) = former.filter(|former| former.mode == network.mode) else { return network };
-        join(&mut network.listen, former.listen.iter().filter(|ip| is_here(**ip)));
+        let ours = network.listen.clone();
+        join(&mut network.listen, former.listen.iter().filter(|ip| ours.contains(ip) || is_here(**ip)));
         join(&mut network.subnets, &former.subnets);
         join(&mut network.ingress, &former.ingress);
         network
