@@ -17,7 +17,7 @@ fn version(program: &Path, first: Option<&str>) -> Output {
 #[test]
 fn a_link_and_a_copy_are_the_plugin_of_their_name() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["bridge", "host-local", "ipvlan", "loopback", "macvlan"] {
+    for name in ["bridge", "dns", "host-local", "ipvlan", "loopback", "macvlan"] {
         let at = |kind: &str| {
             let at = dir.path().join(kind);
             fs::create_dir_all(&at).unwrap();
@@ -51,7 +51,8 @@ fn an_unknown_name_is_one_error_for_a_runtime_and_a_list_for_a_person() {
     let output = Command::new(MOOR).env_clear().output().unwrap();
     assert!(output.status.success());
     assert!(
-        String::from_utf8_lossy(&output.stdout).contains("bridge, host-local, ipvlan, loopback, macvlan")
+        String::from_utf8_lossy(&output.stdout)
+            .contains("bridge, dns, host-local, ipvlan, loopback, macvlan")
     );
 }
 
