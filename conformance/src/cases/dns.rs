@@ -673,7 +673,7 @@ fn namespace_ends(room: &Room) -> Result<()> {
     // The parent counts its children's lower addresses only as long as they live.
     let address = super::portmap::address(&config, false);
     let answers =
-        || room.inside("outside", || Ok(crate::socket::reach(address.parse()?, Duration::from_millis(200))?));
+        || room.inside("outside", || crate::socket::reach(address.parse()?, Duration::from_millis(200)));
     room.reach("outside", &address)?;
     call(room, "DEL", &container, "", &config).run()?.silent()?;
     room.remove(&container)?;

@@ -213,7 +213,7 @@ fn answered(question: &[u8], address: IpAddr) -> (String, Vec<u8>) {
     reply.extend([0xc0, 12]);
     reply.extend(kind.to_be_bytes());
     reply.extend([0, 1, 0, 0, 0, 60, 0]);
-    reply.push(data.len() as u8);
+    reply.push(if address.is_ipv4() { 4 } else { 16 });
     reply.extend(data);
     (labels.join("."), reply)
 }
