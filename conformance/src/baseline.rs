@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_known_or_new_and_a_pass_of_a_known_one_is_fixed() {
-        let baseline = Baseline::read("x", "about: a\nabout: b\n# why\na/b it is so\na/r sometimes it is so\n").unwrap();
+        let baseline =
+            Baseline::read("x", "about: a\nabout: b\n# why\na/b it is so\na/r sometimes it is so\n").unwrap();
         assert_eq!(baseline.about, ["a", "b"]);
         let outcome = |name: &str, verdict| Outcome {
             name: name.to_owned(),

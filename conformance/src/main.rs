@@ -63,10 +63,12 @@ enum Verb {
     )]
     Run(judge::RunArgs),
     /// Which clauses have a case, and which of those have passed in a run.
-    #[command(after_help = "The exit status is 1 when a clause of the protocol has no case, or one of its cases has failed in \
+    #[command(
+        after_help = "The exit status is 1 when a clause of the protocol has no case, or one of its cases has failed in \
                             the run that is given.\n\n\
                             Examples:\n  conformance coverage --all\n  \
-                            conformance run --report json=run.json; conformance coverage --run run.json")]
+                            conformance run --report json=run.json; conformance coverage --run run.json"
+    )]
     Coverage {
         /// The JSON report of a run.
         #[arg(long, value_name = "FILE")]

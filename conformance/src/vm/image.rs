@@ -24,10 +24,7 @@ pub struct Image {
 pub fn cache(kind: &str) -> Result<PathBuf> {
     let named = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
-    Ok(cache
-        .context("neither XDG_CACHE_HOME nor HOME is set")?
-        .join("moor")
-        .join(kind))
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("moor").join(kind))
 }
 
 impl Image {
