@@ -9,6 +9,7 @@ CARGO   ?= cargo
 TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
 # No path of the machine that builds goes into them: the same source gives the same bytes anywhere.
 STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
+    -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all \
     --remap-path-prefix=$(CURDIR)=/moor --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 
 # That of the newest tag; without one the packages' own.
