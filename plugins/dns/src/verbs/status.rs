@@ -1,7 +1,7 @@
 //! STATUS: whether ADD could be served.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use cni::{Code, Error, Request};
 
@@ -12,7 +12,8 @@ use crate::responder::Responder;
 use crate::{place, plan};
 
 /// An address of every host that nobody else listens at: what is asked there is the permission, not the port.
-const LOOPBACK: &str = "127.0.0.11";
+/// Not as a text: what reads one looks up names as well, and brings a resolver with it.
+const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// Whether ADD could be served: records can be written, the port may be used, and the network's responder, if it has
 /// attachments, is in force.
