@@ -117,7 +117,7 @@ pub fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str
 }
 
 /// With br_netfilter, packets between two ports of a bridge pass the host's rules as well, and neighbours need no
-/// masquerade; back to its own port a frame gets with `hairpinMode` only.
+/// masquerade.
 fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
     for family in ["ip", "ip6"] {
         let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
@@ -128,11 +128,10 @@ fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
         }
     }
     room.outside(&[])?;
-    let network = with(&bridge(USUAL), json!({"hairpinMode": br_netfilter}));
-    let container = room.container("c1")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&network).run()?.result()?;
-    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]), &previous);
-    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    let mappings = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+    let (container, config) = published(room, "c1", mappings)?;
+    let bridge_config = with(&bridge(USUAL), json!({"prevResult": config["prevResult"]}));
+    room.attach("bridge", "CHECK", &container).config(&bridge_config).run()?.silent()?;
     bridged(room, "sibling")?;
     serve(room, "c1", 80)?;
     for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {

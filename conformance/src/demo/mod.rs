@@ -2,6 +2,7 @@
 //! proof that nothing is left.
 
 pub mod paper;
+mod services;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use crate::room::Room;
 use crate::room::netns::{Container, OUTSIDE};
 use crate::{ip, socket};
 use paper::Paper;
+use services::Shops;
 
 /// The conflist that README shows.
 const CONFLIST: &str = "10-moor.conflist";
@@ -126,10 +128,14 @@ pub fn run(room: &Room) -> Result<bool> {
         }
     }
 
+    let shops = Shops::open(room, &mut paper, &runtime)?;
+    shops.ports(room, &mut paper)?;
+    shops.names(room, &mut paper)?;
+    shops.close(room, &mut paper, &runtime);
+
     paper.heading("What is left");
-    let bridges: Vec<&str> =
-        list.plugins.iter().filter_map(|plugin| plugin.object.get("bridge")?.as_str()).collect();
-    let left = room.left_since(&before, &bridges, &["web", "db"])?;
+    let bridges = [bridge_of(&list), shops.bridge()].concat();
+    let left = room.left_since(&before, &bridges, &["web", "db", "shop-1", "shop-2"])?;
     let inside =
         guests.iter().map(|guest| ip::links(Some(&guest.container.id))).collect::<Result<Vec<_>>>()?.concat();
     let links: Vec<_> = inside
@@ -146,6 +152,11 @@ pub fn run(room: &Room) -> Result<bool> {
             .line(&format!("of the network stays, for the next container: {bridge} {}", addresses.join(" ")));
     }
     Ok(paper.verdict())
+}
+
+/// The bridges that a list's plugins name.
+fn bridge_of(list: &Conflist) -> Vec<&str> {
+    list.plugins.iter().filter_map(|plugin| plugin.object.get("bridge")?.as_str()).collect()
 }
 
 fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {

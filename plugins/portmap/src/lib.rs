@@ -5,6 +5,7 @@
 mod backend;
 mod config;
 mod free;
+mod hairpin;
 mod iptables;
 mod plan;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::nft::Nft;
+use host::rules::published::Masquerade;
 use host::rules::{self, published};
 use host::{Owner, intent};
 
@@ -70,6 +72,9 @@ impl Plugin for PortMap {
                 Err(published::Error::Taken { .. }) if !is_last => {}
                 published => {
                     log_flows(published.map_err(refusal)?);
+                    if settled.masquerade != Masquerade::Nobody {
+                        hairpin::allow(&previous, &netlink)?;
+                    }
                     free::log(&owner, &publication.chosen);
                     break;
                 }

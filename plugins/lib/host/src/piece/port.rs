@@ -113,7 +113,8 @@ impl Part for Port {
             Drift::unless_equal(format!("{what} of port {}", self.link), on_off(expected), on_off(actual))
         };
         let mut drifts = Vec::new();
-        drifts.extend(flag("hairpin mode", self.hairpin, hairpin));
+        // Others turn it on for their own ends, such as a published port that the container itself asks for.
+        drifts.extend(flag("hairpin mode", true, hairpin).filter(|_| self.hairpin));
         drifts.extend(flag("isolation", self.isolated, isolated));
         if let Some(vlans) = &self.vlans {
             drifts.append(&mut vlans.verify(&kernel.host, link.index, &self.link)?);
