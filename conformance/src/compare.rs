@@ -63,6 +63,14 @@ pub fn run(grounds: &Grounds, other: &Path) -> Result<bool> {
         println!("Conflists that need {} are not compared: {why}", need.name());
         lists.retain(|(_, list)| !conflists::needs(list).contains(&need));
     }
+    lists.retain(|(file, list)| {
+        let mut types = list.plugins.iter().map(|plugin| &plugin.plugin_type);
+        let Some((suite, plugin)) = types.find_map(|plugin| Some((lacks(&suites, plugin)?, plugin))) else {
+            return true;
+        };
+        println!("{file} is not compared: {} has no {plugin}", suite.display());
+        false
+    });
     let files = lists.iter().map(|(file, _)| file.as_str());
     let requests: Vec<_> = files.flat_map(|file| VERSIONS.map(|version| (file, version))).collect();
     let answers = grounds.parallel(&requests, |(file, version)| -> Result<[Value; 2]> {
@@ -100,6 +108,11 @@ pub fn run(grounds: &Grounds, other: &Path) -> Result<bool> {
     }
     println!("{compared} compared, {as_known} differ as known, {differ} differ otherwise");
     Ok(differ == 0)
+}
+
+/// The suite that has no such plugin.
+fn lacks<'s>(suites: &'s [Grounds], plugin: &str) -> Option<&'s Path> {
+    suites.iter().map(|grounds| grounds.suite.as_path()).find(|suite| !suite.join(plugin).is_file())
 }
 
 fn ask(grounds: &Grounds, file: &str, version: &str) -> Result<Value> {

@@ -46,16 +46,20 @@ pub fn furnish(room: &Room) -> Result<()> {
     let layers = format!("lowerdir={}:/usr", usr.display());
     mount(Some("overlay"), "/usr", Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
         .context("lay the packages over /usr")?;
+    // Both may be in a directory that is about to be covered.
+    let suite = Path::new(SCRATCH).join("suite");
+    fs::create_dir_all(&suite)?;
+    mount(Some(&room.suite), &suite, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
+    let conflist = fs::read(room.net_d.join(CONFLIST)).context("read the conflist")?;
     // No control groups: those of the machine are not the room's.
     for dir in ["/sys/fs/cgroup", "/opt", "/tmp", "/dev/shm"] {
         mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), NONE)
             .with_context(|| format!("mount a tmpfs on {dir}"))?;
     }
     fs::create_dir_all(PLUGINS)?;
-    mount(Some(&room.suite), PLUGINS, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
+    mount(Some(&suite), PLUGINS, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
     fs::create_dir_all("/etc/cni/net.d")?;
-    fs::copy(room.net_d.join(CONFLIST), Path::new("/etc/cni/net.d").join(CONFLIST))
-        .context("copy the conflist")?;
+    fs::write(Path::new("/etc/cni/net.d").join(CONFLIST), conflist).context("write the conflist")?;
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     let root = rootfs();
     for dir in ["bin", "proc", "sys", "dev", "etc", "tmp", "run", "www"] {
