@@ -6,8 +6,8 @@ use cni::{AddResult, Code, Error, Request};
 use host::NetNs;
 use nix::time::{ClockId, clock_gettime};
 
+use super::Way;
 use super::del::withdraw;
-use super::keep_the_way;
 use crate::config::Config;
 use crate::container::Sockets;
 use crate::control::Ask;
@@ -81,7 +81,10 @@ fn register(
     let former = place.network(&plan.network.name).ok().flatten();
     let network = plan.joined(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
     place.put_network(&network)?;
-    let _nft = keep_the_way(&network)?;
+    let way = Way::keep(&network)?;
+    if let Some(error) = &way.closed {
+        eprintln!("dns: network {}: {error:#}", network.name);
+    }
     match netns {
         None => {
             place.put_attachment(attachment)?;

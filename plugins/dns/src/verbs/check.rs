@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use cni::{AddResult, Code, Error, Request};
 use host::NetNs;
 
-use super::keep_the_way;
+use super::Way;
 use crate::config::Config;
 use crate::container::Sockets;
 use crate::control::Ask;
@@ -31,13 +31,17 @@ pub fn check(request: &Request) -> Result<(), Error> {
     let mut responder = Responder::new(&place, socket, plan.attachment.key.clone());
     let _lock = place.lock()?;
     let network = recorded(&plan, &place)?;
-    let _nft = keep_the_way(&network)?;
+    let way = Way::keep(&network)?;
     let ask = Ask::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
     responder.ask(&ask, &[])?;
     match network.mode {
         // From where the container asks: the host's firewall lets the host itself through.
         Mode::Gateway => NetNs::open(&request.netns)?
-            .enter(|| plan.network.listen.iter().try_for_each(|server| asked(*server, &plan)))?,
+            .enter(|| plan.network.listen.iter().try_for_each(|server| asked(*server, &plan)))?
+            .map_err(|error| match &way.closed {
+                Some(closed) => error.details(format!("{closed:#}")),
+                None => error,
+            }),
         Mode::Netns => inside(request, &plan, &previous, &mut responder),
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use cni::Error;
 use host::nft::Nft;
-use host::rules::resolver::{self, Resolver};
+use host::rules::resolver::{self, Permit, Resolver};
 use host::rules::{self, is_without_nf_tables};
 
 pub use add::add;
@@ -21,18 +21,43 @@ pub use status::status;
 
 use crate::record::{Mode, Network, Place};
 
-/// Keeps the way to a network's resolver free. A kernel without nf_tables has nothing that could be in the way, unless
-/// the resolver has another port.
-fn keep_the_way(network: &Network) -> Result<Option<Nft>, Error> {
-    if network.mode != Mode::Gateway {
-        return Ok(None);
+/// The way from a network's containers to its resolver.
+#[derive(Default)]
+struct Way {
+    /// By which it was made. The later it ends, the less its end waits ([`host::nft`]).
+    _rules: Option<Nft>,
+    /// Why the host's firewall may be in it. That is another's to decide, and so no error of ours: whether questions
+    /// get through, CHECK finds out.
+    closed: Option<host::Error>,
+}
+
+impl Way {
+    /// Keeps the way free. A kernel without nf_tables has nothing that could lead elsewhere, unless the resolver has
+    /// another port.
+    fn keep(network: &Network) -> Result<Self, Error> {
+        if network.mode != Mode::Gateway {
+            return Ok(Self::default());
+        }
+        let nft = match rules::open() {
+            Err(error) if is_without_nf_tables(&error) && network.port == DNS_PORT => None,
+            opened => Some(opened?),
+        };
+        if let Some(nft) = &nft {
+            Resolver { network: &network.name, addresses: &network.listen, port: network.port }.add(nft)?;
+        }
+        let closed = permit(network).add(nft.as_ref()).err();
+        Ok(Self { _rules: nft, closed })
     }
-    let nft = match rules::open() {
-        Err(error) if is_without_nf_tables(&error) && network.port == DNS_PORT => return Ok(None),
-        opened => opened?,
-    };
-    Resolver { network: &network.name, addresses: &network.listen, port: network.port }.add(&nft)?;
-    Ok(Some(nft))
+}
+
+fn permit(network: &Network) -> Permit<'_> {
+    Permit {
+        network: &network.name,
+        addresses: &network.listen,
+        port: network.port,
+        links: &network.ingress,
+        subnets: &network.subnets,
+    }
 }
 
 /// Where containers ask.
@@ -53,6 +78,7 @@ fn retire_network(place: &Place, name: &str) -> Result<Option<Nft>, Error> {
         };
         resolver::remove(nft, name, &listen(true), &listen(false))?;
     }
+    resolver::remove_from_old_tables(name)?;
     place.remove_network(name)?;
     Ok(nft)
 }

@@ -4,10 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use cni::{Code, Error, Request};
+use host::rules;
 
+use super::permit;
 use crate::config::Config;
 use crate::control::Ask;
-use crate::record;
+use crate::record::{self, Mode, Network};
 use crate::responder::Responder;
 use crate::{place, plan};
 
@@ -43,7 +45,21 @@ pub fn status(request: &Request) -> Result<(), Error> {
     let mut responder = Responder::new(&place, socket, plan::key(request));
     responder
         .ask(&Ask::Sync { network: request.network.clone(), key: None }, &[])
-        .map_err(|error| as_code(Code::LimitedConnectivity, error))
+        .map_err(|error| as_code(Code::LimitedConnectivity, error))?;
+    match known.network.filter(|network| network.mode == Mode::Gateway) {
+        Some(network) => is_let_in(&network),
+        None => Ok(()),
+    }
+}
+
+/// Whether the host's firewall lets questions in, as far as its own rules tell.
+fn is_let_in(network: &Network) -> Result<(), Error> {
+    let Ok(nft) = rules::open() else { return Ok(()) };
+    match permit(network).drifts(&nft)?.first() {
+        None => Ok(()),
+        Some(drift) => Err(Error::new(Code::LimitedConnectivity, drift.to_string())
+            .details("the next ADD or CHECK of the network gives the permission, if the firewall lets it")),
+    }
 }
 
 fn as_code(code: Code, error: Error) -> Error {

@@ -11,6 +11,7 @@
 
 mod masquerade;
 mod names;
+mod permit;
 mod ports;
 mod state;
 
@@ -27,6 +28,8 @@ use crate::{Error, Result, program};
 pub use masquerade::MasqueradeChain;
 pub(crate) use names::{SUMMARY, hash};
 pub use names::{masquerade_chain, masquerade_comment, old_ports_chain, ports_chain};
+pub use permit::let_in_no_more;
+pub(crate) use permit::{INPUT, let_in};
 pub use ports::{Mark, Ports};
 use state::State;
 
@@ -44,16 +47,26 @@ const LOCK: &str = "/run/moor/iptables.lock";
 /// The programs for the tables of one family and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tools {
+    table: &'static str,
     save: &'static str,
     restore: &'static str,
     /// Which tables of the older kind there are.
     names: &'static str,
 }
 
-const V4: Tools =
-    Tools { save: "iptables-save", restore: "iptables-restore", names: "/proc/net/ip_tables_names" };
-const V6: Tools =
-    Tools { save: "ip6tables-save", restore: "ip6tables-restore", names: "/proc/net/ip6_tables_names" };
+const NAT: &str = "nat";
+const V4: Tools = Tools {
+    table: NAT,
+    save: "iptables-save",
+    restore: "iptables-restore",
+    names: "/proc/net/ip_tables_names",
+};
+const V6: Tools = Tools {
+    table: NAT,
+    save: "ip6tables-save",
+    restore: "ip6tables-restore",
+    names: "/proc/net/ip6_tables_names",
+};
 const OLD_V4: Tools = Tools { save: "iptables-legacy-save", restore: "iptables-legacy-restore", ..V4 };
 const OLD_V6: Tools = Tools { save: "ip6tables-legacy-save", restore: "ip6tables-legacy-restore", ..V6 };
 
@@ -134,7 +147,7 @@ fn first_missing(tools: Tools, rules: &[&String]) -> Result<Option<usize>> {
         return Ok(None);
     }
     let checks = rules.iter().fold(String::new(), |lines, rule| lines + "-C " + rule + "\n");
-    let done = program::run(tools.restore, &["--noflush", "-w", WAIT], &table(&checks), TIME)?;
+    let done = program::run(tools.restore, &["--noflush", "-w", WAIT], &table(tools, &checks), TIME)?;
     if done.status.success() {
         return Ok(None);
     }
@@ -172,7 +185,7 @@ pub fn withdraw_from_old_tables(chains: &[String]) -> Result<()> {
         return Ok(());
     }
     let chains: BTreeSet<&String> = chains.iter().collect();
-    in_old_tables(|state| chains.iter().map(|chain| ports::delete(state, chain)).collect())
+    in_old_tables(NAT, |_, state| chains.iter().map(|chain| ports::delete(state, chain)).collect())
 }
 
 /// The same for the chain of a container that is masqueraded; `addresses`, where they are known, tell its interfaces
@@ -181,18 +194,19 @@ pub fn withdraw_from_old_tables(chains: &[String]) -> Result<()> {
 /// # Errors
 /// A program could not be run, or refused.
 pub fn unmasquerade_in_old_tables(chain: &str, addresses: &[IpAddr]) -> Result<()> {
-    in_old_tables(|state| masquerade::delete(state, chain, addresses))
+    in_old_tables(NAT, |_, state| masquerade::delete(state, chain, addresses))
 }
 
-fn in_old_tables(lines: impl Fn(&State) -> String) -> Result<()> {
+/// `lines` is told whether the table is IPv4's.
+fn in_old_tables(table: &'static str, lines: impl Fn(bool, &State) -> String) -> Result<()> {
     let mut done = Ok(());
-    for (old, new) in [(OLD_V4, V4), (OLD_V6, V6)] {
+    for (v4, old, new) in [(true, OLD_V4, V4), (false, OLD_V6, V6)] {
         let names = std::fs::read_to_string(old.names).unwrap_or_default();
-        if names.lines().any(|name| name == "nat") {
+        if names.lines().any(|name| name == table) {
             // Hosts that know no other kind have the programs under the plain names.
             let tools = if program::find(old.save).is_some() { old } else { new };
             let _lock = lock();
-            done = done.and(change(tools, &lines));
+            done = done.and(change(Tools { table, ..tools }, |state| lines(v4, state)));
         }
     }
     done
@@ -206,7 +220,7 @@ fn change(tools: Tools, decide: impl Fn(&State) -> String) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
-        let done = program::run(tools.restore, &["--noflush", "-w", WAIT], &table(&lines), TIME)?;
+        let done = program::run(tools.restore, &["--noflush", "-w", WAIT], &table(tools, &lines), TIME)?;
         if done.status.success() {
             return Ok(());
         }
@@ -220,15 +234,15 @@ fn change(tools: Tools, decide: impl Fn(&State) -> String) -> Result<()> {
 }
 
 fn look(tools: Tools) -> Result<State> {
-    let done = program::run(tools.save, &["-t", "nat"], "", TIME)?;
+    let done = program::run(tools.save, &["-t", tools.table], "", TIME)?;
     match done.status.success() {
         true => Ok(State::read(&done.stdout)),
         false => Err(refused(tools.save, &done.stderr)),
     }
 }
 
-fn table(lines: &str) -> String {
-    format!("*nat\n{lines}COMMIT\n")
+fn table(tools: Tools, lines: &str) -> String {
+    format!("*{}\n{lines}COMMIT\n", tools.table)
 }
 
 /// The program's own words, without its advice.
@@ -281,6 +295,6 @@ fn quoted(word: &str) -> String {
 }
 
 /// An address as a rule has it, with the length of one that is alone.
-fn single(address: IpAddr) -> String {
+pub(crate) fn single(address: IpAddr) -> String {
     format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }

@@ -1,11 +1,12 @@
 //! What a table holds, as `iptables-save` tells it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The chains and rules of a table. Rules are told as the program writes them, which it reads again.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    chains: HashSet<String>,
+    /// With the policies of those that have one.
+    chains: HashMap<String, String>,
     /// `-A CHAIN …`, in order.
     rules: Vec<String>,
 }
@@ -14,8 +15,9 @@ impl State {
     pub(super) fn read(text: &str) -> Self {
         let mut state = Self::default();
         for line in text.lines().map(str::trim_end) {
-            if let Some(chain) = line.strip_prefix(':').and_then(|line| line.split(' ').next()) {
-                state.chains.insert(chain.to_owned());
+            if let Some(chain) = line.strip_prefix(':') {
+                let mut words = chain.split(' ').map(str::to_owned);
+                state.chains.insert(words.next().unwrap_or_default(), words.next().unwrap_or_default());
             } else if line.starts_with("-A ") {
                 state.rules.push(line.to_owned());
             }
@@ -24,7 +26,12 @@ impl State {
     }
 
     pub(super) fn has_chain(&self, chain: &str) -> bool {
-        self.chains.contains(chain)
+        self.chains.contains_key(chain)
+    }
+
+    /// The policy of a chain that is the kernel's own; of another `-`.
+    pub(super) fn policy(&self, chain: &str) -> Option<&str> {
+        self.chains.get(chain).map(String::as_str)
     }
 
     pub(super) fn has_rule(&self, rule: &str) -> bool {

@@ -107,7 +107,8 @@ pub enum Expr {
     },
     /// Counts packets and bytes.
     Counter,
-    /// One that the kernel has and this library does not know, by its name (and one that it knows, used in a way it does not).
+    /// One that the kernel has and this library does not know, by its name (and one that it knows, used in a way it
+    /// does not); a target of xtables is `target` and its name.
     Other(String),
 }
 

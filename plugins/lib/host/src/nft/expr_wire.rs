@@ -62,6 +62,8 @@ const IPV6: u32 = 10;
 /// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel adds of itself.
 const RANGE_IMPLIED: u32 = 3;
 
+const NFTA_TARGET_NAME: u16 = 1;
+
 const NFTA_MASQ_FLAGS: u16 = 1;
 const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
 /// linux/netfilter/nf_nat.h.
@@ -259,6 +261,8 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             _ => return None,
         },
         "counter" => Expr::Counter,
+        // One of xtables: what it does, its own name says.
+        "target" => Expr::Other(format!("target {}", a.attr(NFTA_TARGET_NAME)?.string())),
         _ => return None,
     })
 }

@@ -3,7 +3,7 @@
 use super::batch::{data_type, set_flags};
 use super::element::Element;
 use super::expr::Expr;
-use super::object::{Chain, Family, Set, Table};
+use super::object::{Chain, Family, Hook, Kind, Policy, Set, Table};
 use super::uapi::*;
 use super::verdict::write_value;
 use super::{Nft, udata, value};
@@ -30,6 +30,8 @@ pub struct TableInfo {
 /// A chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainInfo {
+    /// Its table's family; `None` of one that this library has no name for.
+    pub family: Option<Family>,
     /// Its table's name.
     pub table: String,
     /// Its name.
@@ -40,6 +42,19 @@ pub struct ChainInfo {
     pub base: Option<(String, u32, i32, u32)>,
     /// How many rules it has, and how many lead to it.
     pub uses: u32,
+}
+
+impl ChainInfo {
+    /// Whether it is a base chain that filters at this hook.
+    pub fn is_filter(&self, hook: Hook) -> bool {
+        let base = self.base.as_ref();
+        base.is_some_and(|(kind, at, ..)| kind == Kind::Filter.name() && *at == hook.number())
+    }
+
+    /// Whether it is a base chain whose policy is to drop.
+    pub fn drops(&self) -> bool {
+        self.base.as_ref().is_some_and(|(.., policy)| *policy == Policy::Drop.number())
+    }
 }
 
 /// A rule.
@@ -111,6 +126,20 @@ impl Nft {
             Ok(())
         }))
         .map_err(|refusal| refusal.on("list", format!("chains of table {table}")))
+    }
+
+    /// The base chains of all tables.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn base_chains(&self) -> Result<Vec<ChainInfo>> {
+        let request = Request::new(SUBSYSTEM | GETCHAIN, 0, &[0; NFGENMSG]);
+        self.socket
+            .dump(request, |payload, all| {
+                all.extend(Some(read_chain(payload)?).filter(|chain| chain.base.is_some()));
+                Ok(())
+            })
+            .map_err(|refusal| refusal.on("list", "base chains"))
     }
 
     /// A chain, if it is there.
@@ -262,8 +291,9 @@ fn read_table(payload: &[u8]) -> std::result::Result<TableInfo, Malformed> {
 }
 
 fn read_chain(payload: &[u8]) -> std::result::Result<ChainInfo, Malformed> {
+    let family = payload.first().copied().and_then(Family::from_number);
     let mut chain =
-        ChainInfo { table: String::new(), name: String::new(), comment: None, base: None, uses: 0 };
+        ChainInfo { family, table: String::new(), name: String::new(), comment: None, base: None, uses: 0 };
     let mut hook = None;
     let mut kind = String::new();
     let mut policy = NF_ACCEPT;

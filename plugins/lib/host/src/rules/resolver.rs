@@ -12,18 +12,21 @@
 //! ```
 
 mod inside;
+mod permit;
 
 use std::net::IpAddr;
 
 use super::{Filled, TABLE, ensure, retire};
-use crate::Result;
 use crate::nft::{
     Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Type, Value,
 };
 use crate::owner::part;
 use crate::piece::Drift;
+use crate::{Result, iptables};
 
 pub use inside::{Inside, remove_inside, taken_inside};
+pub use permit::Permit;
+pub(crate) use permit::{Step, end};
 
 const KEY4: &[Type] = &[Type::Ipv4, Type::Proto, Type::Port];
 const KEY6: &[Type] = &[Type::Ipv6, Type::Proto, Type::Port];
@@ -112,14 +115,15 @@ impl Resolver<'_> {
     }
 }
 
-/// Takes back what [`Resolver::add`] made for a network that has no containers any more, by its name and its addresses,
-/// but not at those `of_others` that other networks' containers ask as well.
+/// Takes back what [`Resolver::add`] and [`Permit::add`] made for a network that has no containers any more, by its name
+/// and its addresses, but not at those addresses `of_others` that other networks' containers ask as well.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAddr]) -> Result<()> {
     let label = label(network);
     nft.transact(|nft, batch| {
+        permit::delete(nft, batch, &label)?;
         let mut stay = false;
         let mut ours = Vec::new();
         for set in MAPS {
@@ -147,6 +151,14 @@ pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAdd
         }
         Ok(())
     })
+}
+
+/// Takes back what [`Permit::add`] made in tables of the older kind.
+///
+/// # Errors
+/// A program could not be run, or refused.
+pub fn remove_from_old_tables(network: &str) -> Result<()> {
+    iptables::let_in_no_more(&label(network))
 }
 
 /// A network's elements have no attachment in their owner: they are there for all of it.

@@ -1,0 +1,112 @@
+//! What is let in through tables of the older kind (xtables): see [`crate::rules::resolver::Permit`], which does the
+//! same in those of nf_tables.
+
+use super::state::State;
+use super::{in_old_tables, push};
+use crate::Result;
+use crate::rules::resolver::{Step, end};
+
+/// The chain that sees what is for this host.
+pub(crate) const INPUT: &str = "INPUT";
+const FILTER: &str = "filter";
+
+/// Has the rules that are `wanted` of IPv4 (`true`) and of IPv6, without `-A`, at the head of [`INPUT`], where that
+/// refuses what it does not know. Their comment is the label, and these are all that have it.
+///
+/// # Errors
+/// A program could not be run, or refused.
+pub(crate) fn let_in(wanted: &dyn Fn(bool) -> Vec<String>, label: &str) -> Result<()> {
+    in_old_tables(FILTER, |v4, state| match is_closed(state) {
+        true => lines(state, &wanted(v4), label),
+        false => String::new(),
+    })
+}
+
+/// Takes all rules of that label back.
+///
+/// # Errors
+/// A program could not be run, or refused.
+pub fn let_in_no_more(label: &str) -> Result<()> {
+    in_old_tables(FILTER, |_, state| lines(state, &[], label))
+}
+
+fn lines(state: &State, wanted: &[String], label: &str) -> String {
+    let mark = format!(" --comment \"{label}\" ");
+    let ours: Vec<&str> = state.rules_of(INPUT).filter(|rule| rule.contains(&mark)).collect();
+    let mut lines = String::new();
+    if ours.len() == wanted.len() && wanted.iter().all(|rule| ours.contains(&rule.as_str())) {
+        return lines;
+    }
+    for rule in ours {
+        push(&mut lines, "-D", rule);
+    }
+    for rule in wanted.iter().rev() {
+        push(&mut lines, "-I", rule);
+    }
+    lines
+}
+
+fn is_closed(state: &State) -> bool {
+    let steps = |chain: &str| Ok(state.rules_of(chain).filter_map(step).collect());
+    let end = end(INPUT, &steps).ok().flatten();
+    end.unwrap_or(state.policy(INPUT) == Some("DROP"))
+}
+
+/// What a rule without a condition does.
+fn step(rule: &str) -> Option<Step> {
+    let (_chain, rest) = rule.split_once(' ')?;
+    let (how, target) = rest.split_once(' ')?;
+    match (how, target.split(' ').next()?) {
+        ("-j", "ACCEPT") => Some(Step::Accept),
+        ("-j", "DROP" | "REJECT") => Some(Step::Refuse),
+        ("-j", "RETURN") => Some(Step::Return),
+        // Other targets are chains, or go on: there is no chain of that name then, and no step of it.
+        ("-j", other) => Some(Step::Jump(other.to_owned())),
+        ("-g", chain) => Some(Step::Goto(chain.to_owned())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(names: &[&str]) -> Vec<String> {
+        names
+            .iter()
+            .map(|link| {
+                format!("INPUT -i {link} -p udp -m udp --dport 53 -m comment --comment \"moor/n\" -j ACCEPT")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_table_is_closed_by_its_policy_or_by_what_refuses_everything() {
+        for (closed, text) in [
+            (false, ":INPUT ACCEPT [0:0]\n"),
+            (true, ":INPUT DROP [7:420]\n"),
+            (false, ":INPUT DROP [0:0]\n-A INPUT -i lo -j DROP\n-A INPUT -j ACCEPT\n"),
+            (true, ":INPUT ACCEPT [0:0]\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\n"),
+            (false, ":INPUT ACCEPT [0:0]\n-A INPUT -j LOG --log-prefix x\n-A INPUT -s 10.0.0.1/32 -j DROP\n"),
+            (true, ":INPUT ACCEPT [0:0]\n:X - [0:0]\n-A INPUT -j X\n-A X -p tcp -j ACCEPT\n-A X -j DROP\n"),
+        ] {
+            assert_eq!(is_closed(&State::read(text)), closed, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_made_and_all_of_the_label_goes() {
+        let wanted = rules(&["br0"]);
+        let fresh = State::read(":INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n");
+        assert_eq!(lines(&fresh, &wanted, "moor/n"), format!("-I {}\n", wanted[0]));
+        let there = State::read(&format!(":INPUT DROP [0:0]\n-A {}\n", wanted[0]));
+        assert_eq!(lines(&there, &wanted, "moor/n"), "");
+        assert_eq!(lines(&there, &[], "moor/n"), format!("-D {}\n", wanted[0]));
+        assert_eq!(lines(&there, &[], "moor/other"), "");
+        let more = rules(&["br0", "br1"]);
+        assert_eq!(
+            lines(&there, &more, "moor/n"),
+            format!("-D {}\n-I {}\n-I {}\n", wanted[0], more[1], more[0])
+        );
+    }
+}

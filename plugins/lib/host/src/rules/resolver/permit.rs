@@ -1,0 +1,381 @@
+//! The permission to ask, where somebody else's firewall refuses what it does not know.
+//!
+//! Every base chain of a hook is run, and one that drops has the last word: an accept in a chain of ours would change
+//! nothing. So the permission goes into their chain, at its head, and only where that chain is closed: its policy is to
+//! drop, or it ends with a rule that refuses everything. A rule of theirs that refuses something by name means it, and
+//! stays in force.
+//!
+//! ```text
+//! iifname "br0" ip daddr 10.1.2.1 udp dport 53 counter accept comment "moor/net"
+//! ```
+//!
+//! The rules are such as iptables makes, whose tables are tables of nf_tables on most hosts: it shows them as its own.
+//! For tables of the older kind see [`crate::iptables`].
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{PROTOCOLS, label};
+use crate::nft::{
+    Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
+    Value, Verdict,
+};
+use crate::piece::Drift;
+use crate::rules::TABLE;
+use crate::{Result, iptables};
+
+/// linux/in6.h
+const ICMPV6: u8 = 58;
+/// Who has an address, and who says so (RFC 4861, section 4.3 and 4.4): without these nobody is reached by IPv6 at all.
+const NEIGHBOURS: [u8; 2] = [135, 136];
+const ICMPV6_TYPE: Field = Field::Payload { header: Header::Transport, offset: 0, length: 1 };
+/// How many chains are followed from one to the next.
+const DEPTH: usize = 8;
+
+/// What a network's containers may send to this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit<'a> {
+    /// The network's name.
+    pub network: &'a str,
+    /// Addresses of this host that its containers ask.
+    pub addresses: &'a [IpAddr],
+    /// The port that the resolver has there: what leads port 53 there has done so before.
+    pub port: u16,
+    /// Links that they ask by, if all of them share these; else they are known by their prefixes.
+    pub links: &'a [String],
+    /// Their prefixes.
+    pub subnets: &'a [IpNetwork],
+}
+
+/// One of its rules.
+#[derive(Clone, Copy, Debug)]
+struct Allowed<'a> {
+    from: From<'a>,
+    v4: bool,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum From<'a> {
+    Link(&'a str),
+    Subnet(IpNetwork),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// Questions by this protocol to this address.
+    Questions(IpAddr, u8, u16),
+    /// This type of ICMPv6.
+    Neighbours(u8),
+}
+
+impl Permit<'_> {
+    /// Gives the permission wherever it is needed and is not whole. Nothing is committed when it is so already. `nft`:
+    /// `None` where the kernel is without nf_tables.
+    ///
+    /// # Errors
+    /// The kernel refused: some firewalls keep their tables to themselves (NFT_TABLE_F_OWNER).
+    pub fn add(&self, nft: Option<&Nft>) -> Result<()> {
+        let label = label(self.network);
+        let lines = |v4| {
+            let allowed = self.allowed().filter(|allowed| allowed.v4 == v4);
+            allowed.map(|allowed| allowed.line(&label)).collect()
+        };
+        nft.map_or(Ok(()), |nft| self.add_here(nft, &label))
+            .and_then(|()| iptables::let_in(&lines, &label))
+            .map_err(|error| error.within("failed to let questions in through the host's firewall".into()))
+    }
+
+    fn add_here(&self, nft: &Nft, label: &str) -> Result<()> {
+        nft.transact(|nft, batch| {
+            for (chain, family) in closed(nft)? {
+                let chain = chain.name(family);
+                let wanted = self.rules(family, label);
+                let ours = ours(nft, &chain, label)?;
+                if !is_whole(&ours, &wanted) {
+                    ours.iter().for_each(|rule| batch.del_rule(&chain, rule.handle));
+                    wanted.iter().rev().for_each(|rule| batch.insert_rule(&chain, rule));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Where it is needed and not whole. Tables of the older kind are not looked at: that takes child processes.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
+        let label = label(self.network);
+        let mut drifts = Vec::new();
+        for (chain, family) in closed(nft)? {
+            let chain = chain.name(family);
+            if !is_whole(&ours(nft, &chain, &label)?, &self.rules(family, &label)) {
+                let what = format!("permission to ask the resolver in chain {chain}, which is closed");
+                drifts.push(Drift::new(what, "present", "absent"));
+            }
+        }
+        Ok(drifts)
+    }
+
+    fn rules(&self, family: Family, label: &str) -> Vec<Rule> {
+        let fits = |allowed: &Allowed<'_>| match family {
+            Family::Ip => allowed.v4,
+            Family::Ip6 => !allowed.v4,
+            _ => true,
+        };
+        self.allowed().filter(fits).map(|allowed| allowed.rule(family, label)).collect()
+    }
+
+    fn allowed(&self) -> impl Iterator<Item = Allowed<'_>> {
+        let links = self.links.iter().map(|link| From::Link(link));
+        let subnets = self.subnets.iter().filter(|_| self.links.is_empty());
+        let sources = move || links.clone().chain(subnets.clone().map(|subnet| From::Subnet(*subnet)));
+        let questions = self.addresses.iter().flat_map(|ip| PROTOCOLS.map(|proto| (*ip, proto)));
+        let questions = questions.map(|(ip, proto)| (ip.is_ipv4(), What::Questions(ip, proto, self.port)));
+        let v6 = self.addresses.iter().any(IpAddr::is_ipv6);
+        let neighbours =
+            NEIGHBOURS.into_iter().filter(move |_| v6).map(|kind| (false, What::Neighbours(kind)));
+        questions.chain(neighbours).flat_map(move |(v4, what)| {
+            let fitting = sources().filter(move |from| from.is_of(v4));
+            fitting.map(move |from| Allowed { from, v4, what })
+        })
+    }
+}
+
+impl From<'_> {
+    fn is_of(self, v4: bool) -> bool {
+        match self {
+            Self::Link(_) => true,
+            Self::Subnet(subnet) => subnet.is_ipv4() == v4,
+        }
+    }
+}
+
+impl Allowed<'_> {
+    fn rule(&self, family: Family, label: &str) -> Rule {
+        let rule = match (family, self.v4) {
+            (Family::Inet, true) => Rule::new().nfproto(IPV4),
+            (Family::Inet, false) => Rule::new().nfproto(IPV6),
+            _ => Rule::new(),
+        };
+        let (saddr, daddr) =
+            if self.v4 { (Field::IP_SADDR, Field::IP_DADDR) } else { (Field::IP6_SADDR, Field::IP6_DADDR) };
+        let rule = match self.from {
+            From::Link(link) => rule.is(Field::IIFNAME, Value::new().ifname(link)),
+            From::Subnet(subnet) => rule.network(saddr, subnet, true),
+        };
+        let rule = match self.what {
+            What::Questions(ip, proto, port) => rule
+                .is(daddr, Value::new().addr(ip))
+                .is(Field::L4PROTO, Value::new().raw(&[proto]))
+                .is(Field::DPORT, Value::new().raw(&port.to_be_bytes())),
+            What::Neighbours(kind) => rule
+                .is(Field::L4PROTO, Value::new().raw(&[ICMPV6]))
+                .is(ICMPV6_TYPE, Value::new().raw(&[kind])),
+        };
+        rule.counter().verdict(Verdict::Accept).comment(label)
+    }
+
+    /// The same as `iptables-save` tells it, without `-A`.
+    fn line(&self, label: &str) -> String {
+        let (source, link) = match self.from {
+            From::Link(link) => (String::new(), format!(" -i {link}")),
+            From::Subnet(subnet) => (format!(" -s {}/{}", subnet.network(), subnet.prefix()), String::new()),
+        };
+        let (destination, what) = match self.what {
+            What::Questions(ip, proto, port) => {
+                let proto = if proto == PROTOCOLS[0] { "udp" } else { "tcp" };
+                (format!(" -d {}", iptables::single(ip)), format!("-p {proto} -m {proto} --dport {port}"))
+            }
+            What::Neighbours(kind) => (String::new(), format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind}")),
+        };
+        format!(
+            "{}{source}{destination}{link} {what} -m comment --comment \"{label}\" -j ACCEPT",
+            iptables::INPUT
+        )
+    }
+}
+
+/// Takes back what [`Permit::add`] made for a network, as a part of another transaction.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub(super) fn delete(nft: &Nft, batch: &mut Batch, label: &str) -> Result<()> {
+    for (chain, family) in foreign(nft)? {
+        let chain = chain.name(family);
+        ours(nft, &chain, label)?.iter().for_each(|rule| batch.del_rule(&chain, rule.handle));
+    }
+    Ok(())
+}
+
+impl ChainInfo {
+    fn name(&self, family: Family) -> Chain<'_> {
+        Chain { table: Table { family, name: &self.table }, name: &self.name }
+    }
+}
+
+fn ours(nft: &Nft, chain: &Chain<'_>, label: &str) -> Result<Vec<RuleInfo>> {
+    let mut rules = nft.rules(chain)?;
+    rules.retain(|rule| rule.comment.as_deref() == Some(label));
+    Ok(rules)
+}
+
+fn is_whole(ours: &[RuleInfo], wanted: &[Rule]) -> bool {
+    ours.len() == wanted.len()
+        && wanted.iter().all(|wanted| ours.iter().any(|rule| rule.exprs == wanted.exprs()))
+}
+
+/// Others' chains that see what is for this host.
+fn foreign(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
+    let chains = nft.base_chains()?.into_iter().filter_map(|chain| {
+        let family = chain.family.filter(|family| *family != Family::Bridge)?;
+        let ours = family == TABLE.family && chain.table == TABLE.name;
+        (!ours && chain.is_filter(Hook::Input)).then_some((chain, family))
+    });
+    Ok(chains.collect())
+}
+
+/// Those of them that refuse what they do not know.
+fn closed(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
+    let mut closed = Vec::new();
+    for (chain, family) in foreign(nft)? {
+        let steps = |name: &str| {
+            let chain = Chain { name, ..chain.name(family) };
+            let rules = nft.rules(&chain)?;
+            Ok(rules.iter().filter_map(|rule| step(&rule.exprs)).collect())
+        };
+        if end(&chain.name, &steps)?.unwrap_or(chain.drops()) {
+            closed.push((chain, family));
+        }
+    }
+    Ok(closed)
+}
+
+/// What a rule does with every packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has passed.
+    Accept,
+    /// It is refused.
+    Refuse,
+    /// It goes to that chain, and may come back.
+    Jump(String),
+    /// It goes to that chain, and comes back to where this one would.
+    Goto(String),
+    /// It goes back.
+    Return,
+}
+
+/// Whether a chain refuses (`Some(true)`) or lets pass (`Some(false)`) every packet that gets to its end; `None` when it
+/// goes back from there. `steps`: what a chain's rules without a condition do.
+///
+/// # Errors
+/// Those of `steps`.
+pub(crate) fn end(chain: &str, steps: &dyn Fn(&str) -> Result<Vec<Step>>) -> Result<Option<bool>> {
+    follow(chain, DEPTH, steps)
+}
+
+fn follow(chain: &str, depth: usize, steps: &dyn Fn(&str) -> Result<Vec<Step>>) -> Result<Option<bool>> {
+    let Some(depth) = depth.checked_sub(1) else { return Ok(None) };
+    for step in steps(chain)? {
+        match step {
+            Step::Accept => return Ok(Some(false)),
+            Step::Refuse => return Ok(Some(true)),
+            Step::Return => return Ok(None),
+            Step::Goto(next) => return follow(&next, depth, steps),
+            Step::Jump(next) => {
+                let decided = follow(&next, depth, steps)?;
+                if decided.is_some() {
+                    return Ok(decided);
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn step(exprs: &[Expr]) -> Option<Step> {
+    let counts = |expr: &&Expr| match expr {
+        Expr::Counter => true,
+        Expr::Other(name) => name == "log",
+        _ => false,
+    };
+    let mut rest = exprs.iter().skip_while(counts);
+    let last = rest.next().filter(|_| rest.next().is_none())?;
+    Some(match last {
+        Expr::Verdict(Verdict::Accept) => Step::Accept,
+        Expr::Verdict(Verdict::Drop) => Step::Refuse,
+        Expr::Verdict(Verdict::Return) => Step::Return,
+        Expr::Verdict(Verdict::Jump(chain)) => Step::Jump(chain.clone()),
+        Expr::Verdict(Verdict::Goto(chain)) => Step::Goto(chain.clone()),
+        Expr::Other(name) if name == "reject" || name == "target REJECT" => Step::Refuse,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(addresses: &[&str], links: &[&str], subnets: &[&str]) -> Vec<String> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let links: Vec<String> = links.iter().map(|&link| link.into()).collect();
+        let subnets: Vec<IpNetwork> = subnets.iter().map(|net| net.parse().unwrap()).collect();
+        let permit =
+            Permit { network: "net", addresses: &addresses, port: 5353, links: &links, subnets: &subnets };
+        permit.allowed().map(|allowed| allowed.line("moor/net")).collect()
+    }
+
+    /// D-057: both protocols, both families, to the port that is really asked; neighbours, where there is IPv6.
+    #[test]
+    fn as_much_is_permitted_as_questions_need() {
+        let end = "-m comment --comment \"moor/net\" -j ACCEPT";
+        assert_eq!(
+            lines(&["10.1.2.1", "fd00::1"], &["br0"], &["10.1.2.0/24", "fd00::/64"]),
+            [
+                format!("INPUT -d 10.1.2.1/32 -i br0 -p udp -m udp --dport 5353 {end}"),
+                format!("INPUT -d 10.1.2.1/32 -i br0 -p tcp -m tcp --dport 5353 {end}"),
+                format!("INPUT -d fd00::1/128 -i br0 -p udp -m udp --dport 5353 {end}"),
+                format!("INPUT -d fd00::1/128 -i br0 -p tcp -m tcp --dport 5353 {end}"),
+                format!("INPUT -i br0 -p ipv6-icmp -m icmp6 --icmpv6-type 135 {end}"),
+                format!("INPUT -i br0 -p ipv6-icmp -m icmp6 --icmpv6-type 136 {end}"),
+            ]
+        );
+        assert_eq!(
+            lines(&["10.1.2.1"], &[], &["10.1.2.0/24", "fd00::/64"]),
+            ["udp", "tcp"].map(|proto| {
+                format!("INPUT -s 10.1.2.0/24 -d 10.1.2.1/32 -p {proto} -m {proto} --dport 5353 {end}")
+            })
+        );
+    }
+
+    #[test]
+    fn a_chain_is_closed_by_what_becomes_of_everything() {
+        let ends = |rules: &[(&str, Step)]| {
+            end("INPUT", &|chain| {
+                Ok(rules.iter().filter(|(of, _)| *of == chain).map(|(_, step)| step.clone()).collect())
+            })
+            .unwrap()
+        };
+        assert_eq!(ends(&[]), None);
+        assert_eq!(ends(&[("INPUT", Step::Refuse)]), Some(true));
+        assert_eq!(ends(&[("INPUT", Step::Accept), ("INPUT", Step::Refuse)]), Some(false));
+        let jump = ("INPUT", Step::Jump("more".into()));
+        assert_eq!(ends(&[jump.clone(), ("more", Step::Refuse)]), Some(true));
+        assert_eq!(ends(&[jump.clone(), ("more", Step::Return), ("INPUT", Step::Refuse)]), Some(true));
+        assert_eq!(ends(&[("INPUT", Step::Goto("more".into())), ("INPUT", Step::Refuse)]), None);
+        // What the kernel would refuse to have, a table of the older kind may be said to.
+        assert_eq!(ends(&[("INPUT", Step::Jump("INPUT".into()))]), None);
+    }
+
+    #[test]
+    fn only_rules_without_a_condition_count() {
+        let drop = Expr::Verdict(Verdict::Drop);
+        assert_eq!(step(&[Expr::Counter, drop.clone()]), Some(Step::Refuse));
+        assert_eq!(step(&[Expr::Counter, Expr::Other("target REJECT".into())]), Some(Step::Refuse));
+        assert_eq!(step(&[Expr::Other("target LOG".into())]), None);
+        assert_eq!(step(&[Expr::Other("limit".into()), drop]), None);
+    }
+}
