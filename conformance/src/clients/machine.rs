@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-use super::{CONFLIST, PAGE};
+use super::{CONFLISTS, PAGE};
 use crate::ip;
 use crate::room::{Room, SCRATCH};
 use crate::vm::image;
@@ -20,7 +20,7 @@ pub const PLUGINS: &str = "/opt/cni/bin";
 const PROGRAMS: [&str; 5] = ["podman", "conmon", "crun", "containerd", "ctr"];
 
 /// What busybox is in the container.
-const APPLETS: [&str; 3] = ["sh", "httpd", "ip"];
+const APPLETS: [&str; 4] = ["sh", "httpd", "ip", "nslookup"];
 
 const NONE: Option<&str> = None;
 
@@ -50,7 +50,7 @@ pub fn furnish(room: &Room) -> Result<()> {
     let suite = Path::new(SCRATCH).join("suite");
     fs::create_dir_all(&suite)?;
     mount(Some(&room.suite), &suite, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
-    let conflist = fs::read(room.net_d.join(CONFLIST)).context("read the conflist")?;
+    let conflists = CONFLISTS.map(|file| (file, fs::read(room.net_d.join(file))));
     // No control groups: those of the machine are not the room's.
     for dir in ["/sys/fs/cgroup", "/opt", "/tmp", "/dev/shm"] {
         mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), NONE)
@@ -59,7 +59,10 @@ pub fn furnish(room: &Room) -> Result<()> {
     fs::create_dir_all(PLUGINS)?;
     mount(Some(&suite), PLUGINS, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
     fs::create_dir_all("/etc/cni/net.d")?;
-    fs::write(Path::new("/etc/cni/net.d").join(CONFLIST), conflist).context("write the conflist")?;
+    for (file, conflist) in conflists {
+        let to = Path::new("/etc/cni/net.d").join(file);
+        fs::write(&to, conflist?).with_context(|| format!("write {}", to.display()))?;
+    }
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     let root = rootfs();
     for dir in ["bin", "proc", "sys", "dev", "etc", "tmp", "run", "www"] {

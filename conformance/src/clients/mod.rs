@@ -25,9 +25,9 @@ type Client = (&'static str, fn(&Room, &mut Steps) -> Result<()>);
 
 const CLIENTS: [Client; 2] = [("podman", podman::steps), ("containerd", containerd::steps)];
 
-/// The conflist that publishes ports, and its bridge.
-const CONFLIST: &str = "40-portmap.conflist";
-const BRIDGE: &str = "moor4";
+/// The conflist that publishes ports, and the one with names; their bridges.
+const CONFLISTS: [&str; 2] = ["40-portmap.conflist", "70-dns.conflist"];
+const BRIDGES: [&str; 2] = ["moor4", "moor7"];
 
 /// What the container's web server says.
 const PAGE: &str = "moored\n";
@@ -113,7 +113,7 @@ fn is_silent(address: &str, port: u16) -> Result<()> {
 fn nothing_left(room: &Room, before: &[String]) -> Result<()> {
     let deadline = Instant::now() + socket::PATIENCE;
     loop {
-        let mut left = leftover::of_attachments(&room.changes_since(before)?, &[BRIDGE], &[]);
+        let mut left = leftover::of_attachments(&room.changes_since(before)?, &BRIDGES, &[]);
         left.retain(|line| machine::is_of_plugins(line));
         if left.is_empty() {
             return Ok(());

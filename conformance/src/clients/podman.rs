@@ -1,6 +1,7 @@
 //! podman with its CNI back end.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,6 +10,7 @@ use super::{Steps, is_silent, nothing_left, reads};
 use crate::room::{Room, SCRATCH};
 
 const NETWORK: &str = "moor-ports";
+const NAMES: &str = "moor-names";
 const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
 
 pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
@@ -53,7 +55,46 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         podman(&["rm", "-f", "-t", "0", "next"]).map(drop)
     });
     steps.check("nothing is left again", || nothing_left(room, &before));
+    // The reference has no plugin for names.
+    if Path::new(PLUGINS).join("dns").is_file() {
+        names(room, steps, &root, &before);
+    }
     Ok(())
+}
+
+/// Containers find each other as they do in a network of Docker's.
+fn names(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
+    let podman = |args: &[&str]| output("podman", args);
+    let run = |name: &str| {
+        let run =
+            ["run", "-d", "--name", name, "--network", NAMES, "--network-alias", "shop", "--rootfs", root];
+        podman(&[&run[..], &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]].concat()).map(drop)
+    };
+    let address = |name: &str| {
+        podman(&["inspect", "-f", "{{(index .NetworkSettings.Networks \"moor-names\").IPAddress}}", name])
+    };
+    let ask = |name: &str| podman(&["exec", "shop-2", "/bin/nslookup", "-type=a", name]);
+    steps.check("names: two containers of one alias", || run("shop-1").and_then(|()| run("shop-2")));
+    steps.check("the name of the other leads to it", || {
+        let (said, address) = (ask("shop-1")?, address("shop-1")?);
+        ensure!(said.contains(&address), "nslookup said {said:?}, not {address}");
+        Ok(())
+    });
+    steps.check("the alias leads to both", || {
+        let said = ask("shop")?;
+        for name in ["shop-1", "shop-2"] {
+            ensure!(said.contains(&address(name)?), "nslookup said {said:?}, without {name}");
+        }
+        Ok(())
+    });
+    steps.check("a name is gone with its container", || {
+        let gone = address("shop-1")?;
+        podman(&["rm", "-f", "-t", "0", "shop-1"])?;
+        let said = ask("shop")?;
+        ensure!(!said.contains(&gone), "nslookup said {said:?}, with {gone}");
+        podman(&["rm", "-f", "-t", "0", "shop-2"]).map(drop)
+    });
+    steps.check("nothing is left of those with names", || nothing_left(room, before));
 }
 
 fn configure() -> Result<()> {
