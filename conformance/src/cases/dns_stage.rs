@@ -134,6 +134,13 @@ pub fn the_responder() -> Result<u32> {
     responder(&places[0]).context("there is no responder")
 }
 
+/// Ends the one responder with SIGKILL, and waits until it is gone.
+pub fn kill_responder() -> Result<()> {
+    let pid = nix::unistd::Pid::from_raw(the_responder()?.try_into()?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+    until(Duration::from_secs(2), "a killed responder is gone", || the_responder().is_err())
+}
+
 /// Waits until something is so, for a bounded time.
 pub fn until(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + patience;

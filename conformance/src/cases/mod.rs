@@ -11,8 +11,14 @@ mod bridge_vlan_frames;
 mod conflict;
 pub mod conflists;
 mod delegation;
-mod dns;
+mod dns_answers;
+mod dns_forward;
+mod dns_host;
+mod dns_inside;
+mod dns_life;
+mod dns_names;
 pub mod dns_stage;
+mod dns_verbs;
 mod duties;
 mod encoding;
 mod env;
@@ -75,7 +81,13 @@ pub fn all() -> Vec<Case> {
         portmap::CASES,
         portmap_chain::CASES,
         portmap_life::CASES,
-        dns::CASES,
+        dns_names::CASES,
+        dns_answers::CASES,
+        dns_forward::CASES,
+        dns_host::CASES,
+        dns_life::CASES,
+        dns_verbs::CASES,
+        dns_inside::CASES,
         portmap_free_port::CASES,
         portmap_iptables::CASES,
         reapply::CASES,

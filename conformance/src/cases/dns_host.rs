@@ -1,0 +1,95 @@
+//! dns: what else is on the host: firewalls, published ports, other servers, systemd (dns.md d.4, d.7).
+
+use std::fs;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::dns_stage::{GATEWAYS, Named, Upstream, ask_tcp, call, dns, expect, records};
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::dns_client::{Question, kind};
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/a_published_port_53_diverts_no_question", &["D-056", "dns d.7"], published),
+    Case::new("dns/check_tells_that_the_hosts_firewall_drops", &["D-066", "dns d.7"], firewall),
+    Case::new("dns/a_taken_port_is_told_and_nothing_is_left", &["D-068"], taken),
+    Case::new("dns/systemd_that_does_not_answer_is_in_nobodys_way", &["D-072", "dns d.2"], no_systemd),
+];
+
+fn published(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let (thief, config) = super::portmap::published(
+        room,
+        "thief",
+        json!([{"hostPort": 53, "containerPort": 53, "protocol": "udp"}, {"hostPort": 53, "containerPort": 53, "protocol": "tcp"}]),
+    )?;
+    let _server =
+        Upstream::start(room, Some("thief"), &super::portmap::address(&config, false), "203.0.113.66")?;
+    for from in [Some("c1"), Some("thief"), None] {
+        expect(room, from, GATEWAYS[0], "web", &[&named.address(false)])?;
+        let reply = ask_tcp(room, from, GATEWAYS[1], &Question::new("web", kind::A))?;
+        ensure!(reply.texts() == [&named.address(false)], "{reply:?}");
+    }
+    room.attach("portmap", "DEL", &thief).config(&config).run()?.silent()?;
+    named.del(room)?;
+    let left = ip::output("nft", &["list", "ruleset"])?;
+    ensure!(!left.contains("resolvers"), "left behind: {left}");
+    Ok(())
+}
+
+/// The plugin changes nobody else's chains: it says that containers get no answer.
+fn firewall(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    named.verb(room, "CHECK")?.silent()?;
+    let drop = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }; \
+        add rule inet fw input iif lo accept; add rule inet fw input icmpv6 type 133-137 accept";
+    ip::output("nft", &[drop])?;
+    let error = named.verb(room, "CHECK")?.error_with(999, GATEWAYS[0])?;
+    ensure!(error.details.contains("firewall"), "{error}");
+    ip::output("nft", &["add rule inet fw input iifname br0 th dport 53 accept"])?;
+    named.verb(room, "CHECK")?.silent()?;
+    named.del(room)
+}
+
+fn taken(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let rules = ip::output("nft", &["list", "ruleset"])?;
+    let udp = UdpSocket::bind("0.0.0.0:53")?;
+    let config = dns(&previous, json!({}));
+    let add = || call(room, "ADD", &container, "web", &config).run();
+    let began = Instant::now();
+    let error = add()?.error()?;
+    ensure!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    let said = error.msg.to_lowercase();
+    for word in [GATEWAYS[0], "udp", "in use"] {
+        ensure!(said.contains(word), "{word:?} is not in {error}");
+    }
+    drop(udp);
+    let tcp = std::net::TcpListener::bind("[::]:53")?;
+    let said = add()?.error()?.msg.to_lowercase();
+    ensure!(said.contains("tcp") && said.contains("in use"), "{said}");
+    ensure!(
+        records().is_empty() && ip::output("nft", &["list", "ruleset"])? == rules,
+        "left behind: {:?}",
+        records()
+    );
+    // The way out: another port, which containers need not know of.
+    let other = with(&config, json!({"port": 5353}));
+    call(room, "ADD", &container, "web", &other).run()?.result()?;
+    expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])?;
+    drop(tcp);
+    Ok(())
+}
+
+/// What looks as if systemd managed this machine, and nobody is there.
+fn no_systemd(room: &Room) -> Result<()> {
+    fs::create_dir_all("/run/systemd/system")?;
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    expect(room, Some("c1"), GATEWAYS[0], "web", &[&named.address(false)])
+}
