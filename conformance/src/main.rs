@@ -207,6 +207,8 @@ struct BenchArgs {
     /// How to print the outcomes.
     #[arg(long, value_enum, default_value_t = Report::Text)]
     report: Report,
+    #[command(flatten)]
+    vm: vm::VmArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -341,6 +343,7 @@ fn bench(args: &BenchArgs) -> Result<bool> {
         parallel: args.parallel,
         json: matches!(args.report, Report::Json),
         page: args.page.clone(),
+        vm: args.vm.clone(),
     };
     let grounds = args.common.grounds()?;
     let grounds = runner::Grounds { reference: args.against.clone(), ..grounds };

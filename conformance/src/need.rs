@@ -20,6 +20,8 @@ pub enum Need {
     Dummy,
     /// CONFIG_IPVLAN.
     Ipvlan,
+    /// CONFIG_MACVLAN.
+    Macvlan,
     /// The programs iptables-save and iptables-restore, and what they need of the kernel.
     Iptables,
     /// The same for tables of the older kind (iptables-legacy).
@@ -36,11 +38,12 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 10] = [
+    pub const ALL: [Need; 11] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dummy,
         Need::Ipvlan,
+        Need::Macvlan,
         Need::Iptables,
         Need::IptablesLegacy,
         Need::Reference,
@@ -56,6 +59,7 @@ impl Need {
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
             Need::Dummy => "dummy links",
             Need::Ipvlan => "ipvlan",
+            Need::Macvlan => "macvlan",
             Need::Iptables => "iptables",
             Need::IptablesLegacy => "iptables-legacy",
             Need::Reference => "reference plugins",
@@ -67,7 +71,10 @@ impl Need {
 
     /// Whether another kernel has it: then the virtual machine may.
     pub fn of_kernel(self) -> bool {
-        matches!(self, Need::BridgeVlanFiltering | Need::Dummy | Need::Ipvlan | Need::VlanLinks)
+        matches!(
+            self,
+            Need::BridgeVlanFiltering | Need::Dummy | Need::Ipvlan | Need::Macvlan | Need::VlanLinks
+        )
     }
 
     /// Tries it. The error says what is missing.
@@ -90,11 +97,8 @@ impl Need {
             Need::Dummy => {
                 ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
             }
-            Need::Ipvlan => {
-                ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
-                ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", "ipvlan"])
-                    .context("this kernel lacks CONFIG_IPVLAN")
-            }
+            Need::Ipvlan => on_a_parent("ipvlan").context("this kernel lacks CONFIG_IPVLAN"),
+            Need::Macvlan => on_a_parent("macvlan").context("this kernel lacks CONFIG_MACVLAN"),
             Need::Iptables => nat_table("iptables", "ip6tables"),
             Need::IptablesLegacy => nat_table("iptables-legacy", "ip6tables-legacy"),
             Need::Reference => {
@@ -117,6 +121,12 @@ impl Need {
             }
         }
     }
+}
+
+/// Makes a link of that kind on another.
+fn on_a_parent(kind: &str) -> Result<()> {
+    ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
+    ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", kind])
 }
 
 /// Makes a chain in each family's table by the programs that cases use.

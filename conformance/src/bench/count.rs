@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::contender::{Attachment, Contender};
-use super::peak;
-use super::scenario::{Scenario, VERBS};
+use super::scenario::{Scenario, VERBS, names};
 use super::shot::Shot;
+use super::{peak, responder};
 use crate::room::Room;
 use crate::room::netns::Container;
 
@@ -51,6 +51,9 @@ pub fn count(
             count.peak_kib = count.peak_kib.max(peak);
             shot.printed()
         })?;
+        if let Some(peak) = responder::peak_kib(&names(contender.slot))? {
+            count.peak_kib = count.peak_kib.max(peak);
+        }
     }
     Ok(counts)
 }

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use host::netlink::{
-    LinkChange, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge, Route, Stacked, Veth, VethPeer,
+    Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge, Route,
+    Stacked, Veth, VethPeer,
 };
 use host::{Mac, NetNs};
 use ipnetwork::IpNetwork;
@@ -52,7 +53,7 @@ impl Floor {
         let addressed = !matches!(scenario, Scenario::Loopback | Scenario::Layer2);
         let parent = match scenario {
             Scenario::Crowded => CROWD.to_owned(),
-            Scenario::Macvlan => PARENT.to_owned(),
+            _ if scenario.has_parent() => PARENT.to_owned(),
             _ => network(SLOT),
         };
         let host = Netlink::open()?;
@@ -66,10 +67,8 @@ impl Floor {
             host.create_bridge(&new)?;
             index = host.link_by_name(&parent)?.map(|link| link.index);
         }
-        let host_id = match scenario {
-            Scenario::Macvlan => Some(inside.make_netns_id(NetNs::current()?.as_fd())?),
-            _ => None,
-        };
+        let parents = || NetNs::current().map(|current| inside.make_netns_id(current.as_fd()));
+        let host_id = scenario.has_parent().then(parents).transpose()?.transpose()?;
         let address = |number: u16| IpNetwork::new(address(SLOT, number).into(), 16);
         let addresses = if addressed { Some([address(2)?, address(1)?]) } else { None };
         fs::create_dir_all(store::NET)?;
@@ -101,21 +100,28 @@ impl Floor {
         if self.addresses.is_some() {
             fs::write(&self.lease, store::content(NAME, IFNAME))?;
         }
-        if self.scenario == Scenario::Macvlan {
-            let link = Stacked {
-                name: IFNAME,
-                parent: self.parent,
-                parent_netns_id: self.host_id,
-                mac: None,
-                mtu: None,
-                group: 0,
-            };
-            let kind = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
-            self.inside.create_macvlan(&link, &kind)?;
-        } else {
-            let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
-            let veth = Veth { name: NAME, mac: None, mtu: None, master: Some(self.parent), up: true, peer };
-            self.host.create_veth(&veth)?;
+        let stacked = Stacked {
+            name: IFNAME,
+            parent: self.parent,
+            parent_netns_id: self.host_id,
+            mac: None,
+            mtu: None,
+            group: 0,
+        };
+        match self.scenario {
+            Scenario::Macvlan => {
+                let kind = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
+                self.inside.create_macvlan(&stacked, &kind)?;
+            }
+            Scenario::Ipvlan => {
+                let kind = Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Bridge };
+                self.inside.create_ipvlan(&stacked, kind)?;
+            }
+            _ => {
+                let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
+                let master = Some(self.parent);
+                self.host.create_veth(&Veth { name: NAME, mac: None, mtu: None, master, up: true, peer })?;
+            }
         }
         let link = self.inside.link_by_name(IFNAME)?.context("the new link is gone")?;
         let index = link.index;
@@ -128,8 +134,10 @@ impl Floor {
             route.gateway = Some(gateway.ip());
             route.index = Some(index);
             self.inside.add_route(&route, true)?;
-            // One frame, but to every port of the bridge.
-            self.inside.announce(index, link.mac.context("the new link has no Ethernet address")?)?;
+            // One frame, but to every port of the bridge. A link of ipvlan announces itself as it comes up.
+            if self.scenario != Scenario::Ipvlan {
+                self.inside.announce(index, link.mac.context("the new link has no Ethernet address")?)?;
+            }
         }
         Ok(())
     }
@@ -139,7 +147,7 @@ impl Floor {
             self.inside.link_by_index(LO)?.context("no lo")?;
             return Ok(());
         }
-        if self.scenario != Scenario::Macvlan {
+        if !self.scenario.has_parent() {
             self.host.link_by_name(NAME)?.context("no host end")?;
         }
         let index = self.inside.link_by_name(IFNAME)?.context("no container end")?.index;
@@ -156,7 +164,7 @@ impl Floor {
             fs::remove_file(&self.lease)?;
         }
         let (socket, name) =
-            if self.scenario == Scenario::Macvlan { (&self.inside, IFNAME) } else { (&self.host, NAME) };
+            if self.scenario.has_parent() { (&self.inside, IFNAME) } else { (&self.host, NAME) };
         let index = socket.link_by_name(name)?.context("the link is gone")?.index;
         Ok(socket.delete_link(index)?)
     }

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::contender::{Contender, FLOOR, OURS, START};
 use super::count::{self, Counts};
 use super::floor::Floor;
-use super::scenario::{PARENT, Scenario, VERBS};
+use super::responder;
+use super::scenario::{PARENT, Scenario, VERBS, names};
 use super::shot::Sample;
 use crate::ip;
+use crate::need::Need;
 use crate::room::Room;
 use crate::room::netns::Container;
 
@@ -78,9 +80,9 @@ pub struct Runner {
     checks: bool,
 }
 
-/// What stands ready before the first contender: the parent of macvlan's links.
+/// What stands ready before the first contender: the parent of links that need one.
 pub fn prepare(scenario: Scenario) -> Result<()> {
-    if scenario == Scenario::Macvlan {
+    if scenario.has_parent() {
         ip::script(
             None,
             &format!(
@@ -164,7 +166,11 @@ pub fn ready(
         contender.attachment(standing, &resident, "eth0").run("ADD")?;
     }
     let checks = trouble.is_none();
-    let counted = match crate::need::Need::Strace.probe(room) {
+    let countable = match scenario {
+        Scenario::DnsCold => Err(anyhow!("the responder goes on")),
+        _ => Need::Strace.probe(room),
+    };
+    let counted = match countable {
         Ok(()) => count::count(room, &contender, scenario, &container, checks)?,
         Err(why) => {
             measured.not_run.push(format!("{name}: system calls and memory: {why:#}"));
@@ -196,6 +202,9 @@ fn resident(contender: &Contender) -> String {
 
 /// A whole life of an attachment.
 fn one(runner: &Runner, scenario: Scenario, measured: &mut Measured) -> Result<()> {
+    if scenario == Scenario::DnsCold {
+        responder::end(&names(runner.contender.slot))?;
+    }
     let mut attachment = runner.contender.attachment(scenario, &runner.container, "eth0");
     for verb in VERBS.into_iter().filter(|verb| runner.checks || *verb != "CHECK") {
         let sample = attachment.run(verb)?;

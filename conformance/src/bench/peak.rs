@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::libc::PTRACE_EVENT_EXIT;
+use nix::libc::{PTRACE_EVENT_EXEC, PTRACE_EVENT_EXIT};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -26,7 +26,7 @@ pub fn become_traced(program: &Path) -> Result<bool> {
 /// Runs a command that begins with [`become_traced`] and gives back whether it exited with 0, and the peak of the
 /// resident memory of the largest of its processes, in KiB.
 ///
-/// The caller must have no other child: this waits for all.
+/// Other children of the caller may end meanwhile: they are not waited for again.
 pub fn of(mut command: Command) -> Result<(bool, u64)> {
     let child = command.spawn().context("start a traced process")?;
     let first = Pid::from_raw(child.id().try_into()?);
@@ -43,21 +43,44 @@ pub fn of(mut command: Command) -> Result<(bool, u64)> {
     ptrace::setoptions(first, followed).context("follow a traced process")?;
     resume(first, None)?;
     let (mut peak, mut succeeded, mut born) = (0, None, vec![first]);
-    loop {
+    let mut living = born.clone();
+    while !living.is_empty() {
         match waitpid(None, Some(WaitPidFlag::__WALL)) {
             Ok(WaitStatus::PtraceEvent(pid, _, PTRACE_EVENT_EXIT)) => {
                 peak = peak.max(high_water(pid)?);
                 resume(pid, None)?;
             }
-            Ok(WaitStatus::PtraceEvent(pid, ..)) => resume(pid, None)?,
+            Ok(WaitStatus::PtraceEvent(pid, _, PTRACE_EVENT_EXEC)) => resume(pid, None)?,
+            // A process or thread is born, and known before its parent can end.
+            Ok(WaitStatus::PtraceEvent(pid, ..)) => {
+                let child = Pid::from_raw(ptrace::getevent(pid).context("ask for a child's id")?.try_into()?);
+                // It may have been heard of by its first stop.
+                if !born.contains(&child) {
+                    living.push(child);
+                }
+                resume(pid, None)?;
+            }
             // A new process or thread stops before its first instruction; that stop is not its own.
             Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)) if !born.contains(&pid) => {
                 born.push(pid);
+                if !living.contains(&pid) {
+                    living.push(pid);
+                }
                 resume(pid, None)?;
             }
             Ok(WaitStatus::Stopped(pid, signal)) => resume(pid, Some(signal))?,
-            Ok(WaitStatus::Exited(pid, code)) if pid == first => succeeded = Some(code == 0),
-            Ok(WaitStatus::Signaled(pid, ..)) if pid == first => succeeded = Some(false),
+            Ok(WaitStatus::Exited(pid, code)) => {
+                living.retain(|other| *other != pid);
+                if pid == first {
+                    succeeded = Some(code == 0);
+                }
+            }
+            Ok(WaitStatus::Signaled(pid, ..)) => {
+                living.retain(|other| *other != pid);
+                if pid == first {
+                    succeeded = Some(false);
+                }
+            }
             Ok(_) => {}
             Err(Errno::ECHILD) => break,
             Err(Errno::EINTR) => {}
@@ -77,7 +100,7 @@ fn resume(pid: Pid, signal: Option<Signal>) -> Result<()> {
 }
 
 /// `VmHWM` of proc(5): KiB. 0 for one that has no memory of its own any more.
-fn high_water(pid: Pid) -> Result<u64> {
+pub fn high_water(pid: Pid) -> Result<u64> {
     let status =
         fs::read_to_string(format!("/proc/{pid}/status")).context("read a traced process's status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cases::USUAL;
+use crate::need::Need;
 
 /// The verbs, in the order of an attachment's life.
 pub const VERBS: [&str; 3] = ["ADD", "CHECK", "DEL"];
@@ -23,21 +24,30 @@ pub enum Scenario {
     Masquerade,
     /// The same, with one published port.
     Portmap,
+    /// [`Scenario::Bridge`] with names, while the responder runs.
+    Dns,
+    /// The same as the first of its host: the responder is started. Nothing is counted: what ADD has started goes on.
+    DnsCold,
     /// macvlan with IPv4 addresses.
     Macvlan,
+    /// ipvlan with IPv4 addresses.
+    Ipvlan,
     /// [`Scenario::Bridge`] on the bridge that a crowd is on; only measured for its growth.
     Crowded,
 }
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 6] = [
+    pub const ALL: [Scenario; 9] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
         Scenario::Masquerade,
         Scenario::Portmap,
+        Scenario::Dns,
+        Scenario::DnsCold,
         Scenario::Macvlan,
+        Scenario::Ipvlan,
     ];
 
     /// Its name, in tables, jobs and the file of budgets.
@@ -48,7 +58,10 @@ impl Scenario {
             Scenario::Bridge => "bridge + host-local",
             Scenario::Masquerade => "bridge (ipMasq) + host-local",
             Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
+            Scenario::Dns => "bridge + host-local + dns",
+            Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Macvlan => "macvlan + host-local",
+            Scenario::Ipvlan => "ipvlan + host-local",
             Scenario::Crowded => "crowd",
         }
     }
@@ -65,8 +78,24 @@ impl Scenario {
             Scenario::Layer2 => &["bridge"],
             Scenario::Bridge | Scenario::Masquerade | Scenario::Crowded => &["bridge", "host-local"],
             Scenario::Portmap => &["bridge", "host-local", "portmap"],
+            Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Macvlan => &["macvlan", "host-local"],
+            Scenario::Ipvlan => &["ipvlan", "host-local"],
         }
+    }
+
+    /// What it needs of the kernel.
+    pub fn need(self) -> Option<Need> {
+        match self {
+            Scenario::Macvlan => Some(Need::Macvlan),
+            Scenario::Ipvlan => Some(Need::Ipvlan),
+            _ => None,
+        }
+    }
+
+    /// Whether its links hang on [`PARENT`], and no bridge is there.
+    pub fn has_parent(self) -> bool {
+        matches!(self, Scenario::Macvlan | Scenario::Ipvlan)
     }
 
     /// What stays attached while it is measured, so that the network stands. Two attachments cannot publish one port.
@@ -74,6 +103,7 @@ impl Scenario {
         match self {
             Scenario::Loopback => None,
             Scenario::Portmap => Some(Scenario::Masquerade),
+            Scenario::DnsCold => Some(Scenario::Bridge),
             other => Some(other),
         }
     }
@@ -108,9 +138,13 @@ impl Scenario {
                 ]
             }
             Scenario::Crowded => vec![routed(CROWD.into(), false)],
+            Scenario::Dns | Scenario::DnsCold => {
+                vec![routed(own(), false), json!({"type": "dns", "internal": true, "stateDir": names(slot)})]
+            }
             Scenario::Macvlan => {
                 vec![json!({"type": "macvlan", "master": PARENT, "mode": "bridge", "ipam": ipam})]
             }
+            Scenario::Ipvlan => vec![json!({"type": "ipvlan", "master": PARENT, "ipam": ipam})],
         };
         let named = |mut config: Value| {
             config["cniVersion"] = USUAL.into();
@@ -121,7 +155,12 @@ impl Scenario {
     }
 }
 
-/// The link that macvlan's links hang on.
+/// Where a contender's names are: of its own, or its rival's responder would answer.
+pub fn names(slot: u8) -> PathBuf {
+    PathBuf::from(format!("/run/names-of-{}", network(slot)))
+}
+
+/// The link that those of macvlan and ipvlan hang on.
 pub const PARENT: &str = "parent0";
 
 /// The bridge of a crowd.

@@ -1,9 +1,12 @@
 //! What attachments may cost, as far as noise cannot change it; `conformance bench` measures the rest.
 
-use crate::bench::counts_stay_within_budget;
+use crate::bench::{counts_of_ipvlan_stay_within_budget, counts_stay_within_budget};
 use crate::case::Case;
 use crate::need::Need;
 
-pub const CASES: &[Case] =
-    &[Case::new("bench/counts_stay_within_budget", &["budgets"], counts_stay_within_budget)
-        .needs(&[Need::Strace])];
+pub const CASES: &[Case] = &[
+    Case::new("bench/counts_stay_within_budget", &["budgets"], counts_stay_within_budget)
+        .needs(&[Need::Strace]),
+    Case::new("bench/counts_of_ipvlan_stay_within_budget", &["budgets"], counts_of_ipvlan_stay_within_budget)
+        .needs(&[Need::Strace, Need::Ipvlan]),
+];

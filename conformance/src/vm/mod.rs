@@ -18,7 +18,7 @@ use clap::Args;
 use machine::Machine;
 
 /// What has to do with the virtual machine.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Debug)]
 pub struct VmArgs {
     /// The unpacked kernel packages [default: moor/vm in $XDG_CACHE_HOME or ~/.cache; `make tools-vm` fills it].
     #[arg(long, value_name = "DIR")]
@@ -40,7 +40,7 @@ pub struct CommandArgs {
 
 impl VmArgs {
     /// The machine, if it can be had. The error says what is missing and how to get it.
-    fn machine(&self) -> Result<Machine> {
+    pub fn machine(&self) -> Result<Machine> {
         let images = match &self.vm_images {
             Some(dir) => dir.clone(),
             None => image::cache("vm").context("name the images with --vm-images DIR")?,
