@@ -1,4 +1,4 @@
-//! Mode [`Mode::Netns`]: sockets in the container's own namespace, on an address of its loopback, and the rules that
+//! Mode [`crate::record::Mode::Netns`]: sockets in the container's own namespace, on an address of its loopback, and the rules that
 //! lead port 53 there. The responder has the sockets; it keeps the namespace alive by them, so they end with the
 //! attachment.
 
@@ -12,8 +12,7 @@ use host::rules::resolver::{self, Inside};
 use host::{NetNs, NetNsError, Owner};
 
 use crate::control::Ask;
-use crate::record::{Attachment, Key, Mode, Place};
-use crate::responder::Responder;
+use crate::record::Key;
 
 /// The first address that is asked, and how many there are: a container on several networks asks one for each.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -34,8 +33,8 @@ impl Sockets {
     ///
     /// # Errors
     /// The namespace could not be entered, or the kernel refused.
-    pub fn open(netns: &NetNs, attachment: &Attachment) -> Result<Self, Error> {
-        let label = label(attachment);
+    pub fn open(netns: &NetNs, network: &str, key: &Key) -> Result<Self, Error> {
+        let label = owner(network, key).label();
         netns.enter(|| Self::open_here(label))?
     }
 
@@ -59,15 +58,27 @@ impl Sockets {
         Ok(Self { udp, tcp, nft, label, address })
     }
 
-    /// Leads the container there, and hands the sockets over by `ask`. The attachment is recorded already.
+    /// Hands the sockets over by `ask`, and leads the container there. The attachment is recorded already: a responder
+    /// that is only started by this opens sockets of its own for it first, which these take the place of.
     ///
     /// # Errors
-    /// The kernel refused, or the responder.
-    pub fn hand_over<T>(
+    /// The responder refused, or the kernel.
+    pub fn hand_over(
         self,
-        attachment: &Attachment,
-        ask: impl FnOnce(&Ask, &[BorrowedFd<'_>]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        network: &str,
+        key: &Key,
+        ask: impl FnOnce(&Ask, &[BorrowedFd<'_>]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let adopt = Ask::Adopt { network: network.to_owned(), key: key.clone() };
+        ask(&adopt, &[self.udp.as_fd(), self.tcp.as_fd()])?;
+        self.lead().map(drop)
+    }
+
+    /// Leads the container to the sockets, and gives them.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn lead(self) -> Result<(UdpSocket, TcpListener), Error> {
         let port = |address: std::io::Result<std::net::SocketAddr>| {
             address.map(|address| address.port()).map_err(|error| host::Error::new("name", "a socket", error))
         };
@@ -75,8 +86,7 @@ impl Sockets {
         Inside { label: &self.label, address: self.address, ports }.add(&self.nft)?;
         // It may have replaced rules of before.
         self.nft.close_in_background();
-        let adopt = Ask::Adopt { network: attachment.network.clone(), key: attachment.key.clone() };
-        ask(&adopt, &[self.udp.as_fd(), self.tcp.as_fd()])
+        Ok((self.udp, self.tcp))
     }
 }
 
@@ -97,35 +107,7 @@ pub fn clear(netns: &str, owner: &Owner) -> Result<Option<Nft>, Error> {
     }
 }
 
-/// Gives a responder that was started anew the sockets of every container that it knows nothing but the record of,
-/// except that of the caller, who has sockets for it. What is in the way of one is said in the log: the next CHECK of
-/// that one tells it to the runtime.
-pub fn restore(place: &Place, responder: &mut Responder<'_>, except: &Key) {
-    let networks = place.networks().unwrap_or_default();
-    for network in networks.iter().filter(|network| network.mode == Mode::Netns) {
-        let known = place.scan_network(&network.name).unwrap_or_default();
-        for attachment in known.attachments.into_iter().filter(|attachment| attachment.key != *except) {
-            let Some(netns) = attachment.netns.as_deref().and_then(|path| NetNs::open(path).ok()) else {
-                continue;
-            };
-            let restored = Sockets::open(&netns, &attachment).and_then(|sockets| {
-                sockets.hand_over(&attachment, |ask, fds| responder.ask_if_there(ask, fds))
-            });
-            if let Err(error) = restored {
-                eprintln!("dns: container {} has no resolver: {}", attachment.key.container, error.msg);
-            }
-        }
-    }
-}
-
-fn label(attachment: &Attachment) -> String {
-    owner(attachment).label()
-}
-
-fn owner(attachment: &Attachment) -> Owner {
-    Owner {
-        network: attachment.network.clone(),
-        container_id: attachment.key.container.clone(),
-        ifname: attachment.key.ifname.clone(),
-    }
+/// Whose the rules of an attachment are.
+pub fn owner(network: &str, key: &Key) -> Owner {
+    Owner { network: network.to_owned(), container_id: key.container.clone(), ifname: key.ifname.clone() }
 }

@@ -1,14 +1,16 @@
 //! Starting the responder: ready before this returns, and nothing of the caller's about it.
 //!
 //! It begins as this executable again, with standard output as the pipe that it says it is ready by, no other
-//! descriptor, an empty environment, and a session of its own. Where systemd manages the machine it begins in a scope,
-//! or the end of the unit that attached the first container would be its end as well.
+//! descriptor, an empty environment, and a session of its own. Where systemd manages the machine it begins as a service
+//! of its own, which systemd starts again when it was killed, or as a scope, where the caller's namespaces are not
+//! systemd's: or the end of the unit that attached the first container would be its end as well.
 
+use std::fs;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use cni::Error;
@@ -19,10 +21,17 @@ use crate::record::Place;
 
 /// How long a responder may take to be ready. It takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long systemd may take to make a scope before we do without.
+/// How long systemd may take before we do without.
 const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(2);
 /// What a responder says when it is ready. Anything else is its error.
 pub const READY: &str = "ok";
+/// What it is as a service. One that was killed is started again; one that told an error, which is status 1, would only
+/// tell it again. It waits for no other unit to be up, and at a shutdown it ends with the last processes, as containers
+/// may be among them.
+const SERVICE: [&str; 4] =
+    ["Type=notify", "Restart=on-failure", "RestartPreventExitStatus=1", "DefaultDependencies=no"];
+/// Has it say so at the pipe.
+const READY_BY_STDOUT: [&str; 2] = ["--ready-fd", "1"];
 /// The longest error of it, in bytes.
 const SAID_MAX: u64 = 4096;
 /// sd_booted(3).
@@ -40,19 +49,26 @@ pub fn start(place: &Place) -> Result<(), Error> {
     if Path::new(SYSTEMD).is_dir()
         && let Some(systemd_run) = SYSTEMD_RUN.into_iter().find(|path| Path::new(path).exists())
     {
+        let service = is_system_root() && is_with_init();
+        let mut command = by_systemd(systemd_run, place, service)?;
         // A machine whose systemd does not answer has a responder all the same.
-        match run(&mut in_scope(systemd_run, place)?, PATIENCE_WITH_SYSTEMD) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(said)) if !said.is_empty() => return Err(refused(&said)),
-            Ok(Err(_)) | Err(_) => {}
+        match run(&mut command, PATIENCE_WITH_SYSTEMD) {
+            Ok(Outcome::Ready) => return Ok(()),
+            Ok(Outcome::Said(why)) => return Err(refused(&why)),
+            // It is ready when systemd-run has nothing more to do.
+            Ok(Outcome::Ended(status)) if service && status.success() => return Ok(()),
+            Ok(Outcome::Ended(_)) | Err(_) => {}
         }
     }
     let mut command = Command::new("/proc/self/exe");
     // Of an executable that holds several plugins, the name tells which.
-    command.arg0("dns").args(arguments(place));
+    command.arg0("dns").args(arguments(place)).args(READY_BY_STDOUT);
     let started = run(&mut command, PATIENCE);
-    let said = started.map_err(|error| Error::from(host::Error::new("start", "the responder", error)))?;
-    said.map_err(|said| refused(if said.is_empty() { "it ended without a word" } else { &said }))
+    match started.map_err(|error| host::Error::new("start", "the responder", error))? {
+        Outcome::Ready => Ok(()),
+        Outcome::Said(why) => Err(refused(&why)),
+        Outcome::Ended(status) => Err(refused(&format!("it ended without a word ({status})"))),
+    }
 }
 
 fn refused(said: &str) -> Error {
@@ -60,19 +76,31 @@ fn refused(said: &str) -> Error {
 }
 
 fn arguments(place: &Place) -> Vec<std::ffi::OsString> {
-    let mut arguments =
-        vec!["serve".into(), "--place".into(), place.dir().into(), "--ready-fd".into(), "1".into()];
+    let mut arguments = vec!["serve".into(), "--place".into(), place.dir().into()];
     if let Some(grace) = std::env::var_os(GRACE) {
         arguments.extend(["--grace".into(), grace]);
     }
     arguments
 }
 
-/// A scope and not a service: it is in the namespaces of the caller, as the plugin is.
-fn in_scope(systemd_run: &str, place: &Place) -> Result<Command, Error> {
+/// Whether this process is where systemd's services begin: in its network, and with its files.
+fn is_with_init() -> bool {
+    ["net", "mnt"].iter().all(|kind| {
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+        of("1").is_some_and(|init| of("self") == Some(init))
+    })
+}
+
+/// As a service it says when it is ready by sd_notify(3). A scope is in the namespaces of the caller.
+fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command, Error> {
     let program: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(systemd_run);
-    command.args(["--scope", "--quiet", "--collect", "--description=Moor: names of containers"]);
+    command.args(["--quiet", "--collect", "--description=Moor: names of containers"]);
+    if service {
+        command.args(SERVICE.map(|property| format!("--property={property}")));
+    } else {
+        command.arg("--scope");
+    }
     if !is_system_root() {
         command.arg("--user");
         for name in ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"] {
@@ -84,11 +112,24 @@ fn in_scope(systemd_run: &str, place: &Place) -> Result<Command, Error> {
         command.arg("dns");
     }
     command.args(arguments(place));
+    if !service {
+        command.args(READY_BY_STDOUT);
+    }
     Ok(command)
 }
 
-/// Runs it until it says that it is ready (`Ok`), or why not (the inner error; empty when it ended without a word).
-fn run(command: &mut Command, patience: Duration) -> io::Result<Result<(), String>> {
+/// What became of a program that was started.
+enum Outcome {
+    /// It said that it is ready.
+    Ready,
+    /// It said why not.
+    Said(String),
+    /// It ended without a word.
+    Ended(ExitStatus),
+}
+
+/// Runs it until it says that it is ready, or why not, or ends.
+fn run(command: &mut Command, patience: Duration) -> io::Result<Outcome> {
     let (reader, writer) = io::pipe()?;
     let kept: Vec<_> =
         command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
@@ -98,10 +139,13 @@ fn run(command: &mut Command, patience: Duration) -> io::Result<Result<(), Strin
     // It holds the other end of the pipe.
     command.stdout(Stdio::null());
     let said = listen(reader, patience);
-    if !matches!(&said, Ok(said) if said == READY) {
-        end(&mut child);
+    if matches!(&said, Ok(said) if said == READY) {
+        return Ok(Outcome::Ready);
     }
-    said.map(|said| if said == READY { Ok(()) } else { Err(said) })
+    // Of no use, or at its end: then its status is its own already.
+    child.kill()?;
+    let status = child.wait()?;
+    said.map(|said| if said.is_empty() { Outcome::Ended(status) } else { Outcome::Said(said) })
 }
 
 /// What comes through the pipe until a line or the pipe ends.
@@ -130,16 +174,10 @@ fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
     }
 }
 
-/// It is of no use: it ends now.
-fn end(child: &mut Child) {
-    // One that has ended already is not there to be killed.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// The first thing that a started responder does: it leaves the caller's session and terminal, and is seen by a name
-/// (it was started as `/proc/self/exe`).
+/// The first thing that a started responder does: it leaves the caller's session and terminal, heeds the signals that
+/// its caller ignored, and is seen by a name (it was started as `/proc/self/exe`).
 pub fn leave_session() {
+    host::process::heed_signals();
     // It fails for who leads a group of processes already: then there is none to leave.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(c"moor-dns");

@@ -6,8 +6,8 @@ use cni::Error;
 
 use crate::control::client::{self, Error as Silence};
 use crate::control::{Answer, Ask};
-use crate::record::{Key, Place};
-use crate::{container, launch};
+use crate::launch;
+use crate::record::Place;
 
 /// How often it is asked again after it went away: one that has just ended of idleness is followed by a new one.
 const ATTEMPTS: usize = 3;
@@ -17,14 +17,12 @@ pub struct Responder<'a> {
     place: &'a Place,
     /// Not connected yet.
     socket: Option<OwnedFd>,
-    /// The attachment that the request is about: see [`container::restore`].
-    key: Key,
 }
 
 impl<'a> Responder<'a> {
-    /// That of a place; `socket` is one of [`client::socket`], and `key` what the request is about.
-    pub fn new(place: &'a Place, socket: OwnedFd, key: Key) -> Self {
-        Self { place, socket: Some(socket), key }
+    /// That of a place; `socket` is one of [`client::socket`].
+    pub fn new(place: &'a Place, socket: OwnedFd) -> Self {
+        Self { place, socket: Some(socket) }
     }
 
     /// Asks, and starts one that can answer if there is none. Callers hold the place's lock.
@@ -32,17 +30,19 @@ impl<'a> Responder<'a> {
     /// # Errors
     /// There is none and none could be started, it does not answer, or it cannot do what is asked.
     pub fn ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let mut started = Ok(());
         for _ in 0..ATTEMPTS {
             match self.try_ask(ask, handed) {
                 Ok(answer) => return accepted(&answer),
                 Err(Silence::Absent | Silence::Gone) => {
-                    launch::start(self.place)?;
-                    let own = self.key.clone();
-                    container::restore(self.place, self, &own);
+                    // Where it could not be started, systemd may have been quicker: it is asked once more.
+                    started?;
+                    started = launch::start(self.place);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+        started?;
         Err(Error::internal(format!(
             "the responder of {} ends as soon as it is asked",
             self.place.dir().display()

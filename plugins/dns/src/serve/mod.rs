@@ -16,6 +16,9 @@ mod socket;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 pub(crate) use poller::{Kind, Poller};
 pub(crate) use slab::{Id, Slab};
@@ -39,6 +42,9 @@ pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
     let args = Args::read(arguments)?;
     let ready = args.ready_fd.map(ready_file).transpose()?;
     let started = Responder::start(&args).map_err(|error| format!("{error:#}"));
+    if started.is_ok() {
+        tell_manager();
+    }
     if let Some(mut ready) = ready {
         let line = started.as_ref().map_or_else(|error| error.replace('\n', " "), |_| "ok".into());
         // Who does not listen any more does not want to know.
@@ -46,6 +52,16 @@ pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
     }
     let ended = started.and_then(|responder| responder.run().map_err(|error| format!("{error:#}")));
     ended.map_err(cni::Error::internal)
+}
+
+/// Tells systemd, where it started this, that questions are answered (sd_notify(3)).
+fn tell_manager() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    // Who does not listen does not want to know.
+    let _ = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.send_to_addr(b"READY=1", &SocketAddr::from_abstract_name(name)?),
+        None => socket.send_to(b"READY=1", path),
+    });
 }
 
 /// The descriptor as a file, by way of /proc; its number is given up, so that its other end hears of the end.

@@ -1,28 +1,28 @@
 //! The responder: what happens, and what is done about it.
 
-use std::fs::{File, TryLockError};
+mod plugins;
+mod questions;
+
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use host::NetNs;
-use host::datagram::{BATCH, Inbox, Outbox};
+use host::datagram::{Inbox, Outbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::Args;
-use super::connections::{Connections, Handled};
+use super::connections::Connections;
 use super::control::Control;
 use super::listeners::{Listener, Listeners, Origin};
 use super::poller::{Event, Kind, Poller};
-use super::reexec::{self, Legacy};
-use super::slab::Id;
-use crate::control::{Answer, Ask};
-use crate::forward::{Client, Forwarder, HostServers, Question, Reply};
-use crate::record::{Key, Place};
-use crate::wire::{HEADER, QUERY_MAX, Rcode, Received, TCP_MAX, UDP_MAX, read, refusal};
-use crate::zone::{Asker, Outcome, Servers, Zone, respond};
+use super::reexec::Legacy;
+use crate::container::Sockets;
+use crate::forward::{Forwarder, HostServers};
+use crate::record::{Key, Mode, Place};
+use crate::wire::{QUERY_MAX, TCP_MAX, UDP_MAX};
+use crate::zone::{Slot, Zone};
 
 /// Where the host's servers are told.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -109,6 +109,7 @@ impl Responder {
         };
         responder.load()?;
         responder.inherit(legacy).map_err(|errno| fail("go on with the sockets of", errno.into()))?;
+        responder.reopen();
         responder.follow(now);
         host::privilege::keep(host::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("give up privileges at", cause))?;
@@ -129,6 +130,44 @@ impl Responder {
             }
         }
         Ok(())
+    }
+
+    /// Opens sockets anew in the namespaces of containers that have none: those of a responder that was killed went
+    /// with it. What is in the way of one is told in the log, and to the runtime by the next CHECK of that one.
+    fn reopen(&mut self) {
+        let has = |slot: Slot, key: &Key| {
+            self.listeners.all.iter().any(|(_, held)| held.origin.container() == Some((slot, key)))
+        };
+        let mut opened = Vec::new();
+        for (slot, network) in
+            self.zone.networks().filter(|(_, network)| network.record().mode == Mode::Netns)
+        {
+            for (key, attached) in network.attachments().filter(|(key, _)| !has(slot, key)) {
+                // One that has gone without a word is no error, and has no use for sockets.
+                let Some(netns) = attached.netns.as_ref().and_then(|path| NetNs::open(path).ok()) else {
+                    continue;
+                };
+                let name = &network.record().name;
+                match Sockets::open(&netns, name, key).and_then(Sockets::lead) {
+                    Ok((udp, tcp)) => {
+                        opened.push(Listener { udp, tcp, origin: Origin::Container(slot, key.clone()) })
+                    }
+                    Err(error) => complain(&format_args!("sockets of {}", key.container), &error.msg),
+                }
+            }
+        }
+        for listener in opened {
+            if let Err(error) = self.take_in(listener) {
+                complain(&"sockets of a container", &error);
+            }
+        }
+    }
+
+    /// Goes on with a container's sockets, in the place of its former ones.
+    fn take_in(&mut self, listener: Listener) -> io::Result<()> {
+        listener.udp.set_nonblocking(true)?;
+        listener.tcp.set_nonblocking(true)?;
+        Ok(self.listeners.adopt(&self.poller, listener)?)
     }
 
     /// Reads all records.
@@ -222,209 +261,6 @@ impl Responder {
         }
     }
 
-    fn plugin(&mut self, id: Id, now: Instant) {
-        while let Some((ask, descriptors)) = self.control.receive(id, now) {
-            let error = self.obey(ask, descriptors, now).err();
-            self.control.answer(id, &Answer::of_this(error));
-        }
-    }
-
-    fn datagrams(&mut self, id: Id, now: Instant) {
-        let Some((listener, links)) = self.listeners.split(id) else { return };
-        let container = listener.origin.container().map(|_| id);
-        for _ in 0..BATCHES {
-            let count = match self.inbox.receive(&listener.udp) {
-                Ok(count) => count,
-                // What went wrong with an answer before is told here; the next call goes on.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => continue,
-                Err(_) => return,
-            };
-            let host_servers = !self.host_servers.get(now).is_empty();
-            for datagram in self.inbox.iter() {
-                let Some(source) = datagram.peer.ip() else { continue };
-                let Some(asker) = listener.origin.admit(links, &self.zone, datagram.link, source) else {
-                    continue;
-                };
-                let room = self.outbox.room();
-                let length = match read(datagram.bytes) {
-                    Received::Noise => continue,
-                    Received::Refused(code, understood) => refusal(understood, code, room),
-                    Received::Query(_) if datagram.truncated => {
-                        refusal(&datagram.bytes[..HEADER], Rcode::FormErr, room)
-                    }
-                    Received::Query(query) => {
-                        let limit = query.udp_limit();
-                        match respond(&asker, &query, room, limit, host_servers) {
-                            Outcome::Answer(length) => length,
-                            Outcome::Ask(servers) => {
-                                let client = Client::Datagram(id, datagram.peer);
-                                let question = Question::new(client, &query, limit);
-                                let servers = match &servers {
-                                    Servers::Host => self.host_servers.get(now),
-                                    Servers::These(servers) => servers,
-                                };
-                                let source = (container, source);
-                                match self.forwarder.start(&self.poller, question, source, servers, now) {
-                                    Ok(()) => continue,
-                                    Err(question) => question.fail(room),
-                                }
-                            }
-                        }
-                    }
-                };
-                self.outbox.push(length, datagram.peer);
-            }
-            self.outbox.send(&listener.udp);
-            if count < BATCH {
-                return;
-            }
-        }
-    }
-
-    fn accept(&mut self, id: Id, now: Instant) {
-        for _ in 0..ACCEPTS {
-            let Some((listener, links)) = self.listeners.split(id) else { return };
-            let (stream, peer) = match listener.tcp.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // A client that has gone already, or no descriptor left: what waits is told again.
-                Err(_) => return,
-            };
-            let link = host::datagram::link_of_connection(&stream, peer.is_ipv4()).ok().flatten();
-            let container = listener.origin.container().map(|_| id);
-            if listener.origin.admit(links, &self.zone, link, peer.ip()).is_some() {
-                self.connections.accept(&self.poller, stream, (container, peer.ip()), id, now);
-            }
-        }
-    }
-
-    fn connection(&mut self, id: Id, now: Instant) {
-        let Self { connections, poller, listeners, zone, scratch, forwarder, host_servers, .. } = self;
-        connections.advance(poller, id, now, |connection, packet, done| {
-            let asker: Option<Asker<'_>> =
-                listeners.all.get(connection.listener).and_then(|listener| match &listener.origin {
-                    Origin::Gateway(_, shared) => zone.asker(shared, connection.source.1),
-                    Origin::Container(slot, key) => zone.asker_of(*slot, key),
-                });
-            let (Some(asker), received) = (asker, read(packet)) else { return done(Handled::Noise) };
-            let length = match received {
-                Received::Noise => return done(Handled::Noise),
-                Received::Refused(code, understood) => refusal(understood, code, scratch),
-                Received::Query(query) => {
-                    let host = !host_servers.get(now).is_empty();
-                    match respond(&asker, &query, scratch, TCP_MAX, host) {
-                        Outcome::Answer(length) => length,
-                        Outcome::Ask(servers) => {
-                            let question = Question::new(Client::Connection(id), &query, TCP_MAX);
-                            let servers = match &servers {
-                                Servers::Host => host_servers.get(now),
-                                Servers::These(servers) => servers,
-                            };
-                            match forwarder.start(poller, question, connection.source, servers, now) {
-                                Ok(()) => return done(Handled::Pending),
-                                Err(question) => question.fail(scratch),
-                            }
-                        }
-                    }
-                }
-            };
-            done(Handled::Answer(&scratch[..length]));
-        });
-    }
-
-    /// Passes an answer of other servers on.
-    fn deliver(&mut self, reply: &Reply, now: Instant) {
-        let Some(answer) = self.scratch.get(..reply.length) else { return };
-        match reply.client {
-            Client::Datagram(listener, peer) => {
-                if let (Some(listener), Some(address)) = (self.listeners.all.get(listener), peer.address()) {
-                    // Lost on the way, if it cannot be sent.
-                    let _ = listener.udp.send_to(answer, address);
-                }
-            }
-            Client::Connection(id) => self.connections.answer(&self.poller, id, answer, now),
-        }
-    }
-
-    fn obey(&mut self, ask: Ask, descriptors: Vec<OwnedFd>, now: Instant) -> Result<(), String> {
-        match ask {
-            Ask::Hello => Ok(()),
-            Ask::Sync { network, key } => self.sync(&network, key.as_ref(), now),
-            Ask::Adopt { network, key } => {
-                self.sync(&network, Some(&key), now)?;
-                self.adopt(&network, key, descriptors)
-            }
-            Ask::Reexec { path } => {
-                let path = PathBuf::from(path);
-                nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK)
-                    .map_err(|errno| format!("become {}: {errno}", path.display()))?;
-                self.leaving = Some((path, now + DRAIN));
-                self.listen(false);
-                Ok(())
-            }
-        }
-    }
-
-    /// Reads again what is recorded, and makes the sockets follow.
-    fn sync(&mut self, network: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
-        let read = self.read_again(network, key);
-        let failed = self.follow(now);
-        read?;
-        match failed.into_iter().find(|(failed, _)| failed == network) {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    fn read_again(&mut self, name: &str, key: Option<&Key>) -> Result<(), String> {
-        let told = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
-        let Some(key) = key else {
-            let known = self.place.scan_network(name).map_err(|error| told(&error))?;
-            self.zone.remove_network(name);
-            if let Some(network) = known.network {
-                let slot = self.zone.put_network(network);
-                known.attachments.into_iter().for_each(|record| self.zone.put_attachment(slot, record));
-            }
-            return match known.faulty.first() {
-                Some(faulty) => Err(format!("{}: {:#}", faulty.path.display(), faulty.error)),
-                None => Ok(()),
-            };
-        };
-        let Some(network) = self.place.network(name).map_err(|error| told(&error))? else {
-            self.zone.remove_network(name);
-            return Ok(());
-        };
-        let slot = match self.zone.slot(name) {
-            // One that is new may have more attachments than this one.
-            None => return self.read_again(name, None),
-            Some(_) => self.zone.put_network(network),
-        };
-        match self.place.attachment(name, key).map_err(|error| told(&error))? {
-            Some(record) => self.zone.put_attachment(slot, record),
-            None => self.zone.remove_attachment(slot, key),
-        }
-        Ok(())
-    }
-
-    /// Goes on with the sockets of a container.
-    fn adopt(&mut self, network: &str, key: Key, descriptors: Vec<OwnedFd>) -> Result<(), String> {
-        let of = || format!("take the sockets of {} in network {network}", key.container);
-        let slot = self.zone.slot(network).ok_or_else(|| format!("{}: there is no such network", of()))?;
-        if self.zone.network(slot).is_none_or(|network| network.attached(&key).is_none()) {
-            return Err(format!("{}: the attachment is not recorded", of()));
-        }
-        let Ok([udp, tcp]) = <[OwnedFd; 2]>::try_from(descriptors) else {
-            return Err(format!("{}: one of UDP and one of TCP are wanted", of()));
-        };
-        let (udp, tcp) = (std::net::UdpSocket::from(udp), std::net::TcpListener::from(tcp));
-        udp.set_nonblocking(true)
-            .and_then(|()| tcp.set_nonblocking(true))
-            .map_err(|error| format!("{}: {error}", of()))?;
-        let told = of();
-        let listener = Listener { udp, tcp, origin: Origin::Container(slot, key) };
-        self.listeners.adopt(&self.poller, listener).map_err(|errno| format!("{told}: {errno}"))
-    }
-
     /// Tries again what could not be bound; closes the sockets of containers that have gone without a word, which
     /// would keep their namespaces.
     fn look_around(&mut self, now: Instant) {
@@ -440,43 +276,10 @@ impl Responder {
         }
     }
 
-    /// Listens to new questions and plugins, or leaves them where they are.
-    fn listen(&self, on: bool) {
-        if let Err(errno) = self.control.listen(&self.poller, on) {
-            complain(&"watch the control socket", &errno);
-        }
-        for (id, listener) in self.listeners.all.iter() {
-            for result in [
-                self.poller.change(&listener.udp, Kind::Datagram, id, on, false),
-                self.poller.change(&listener.tcp, Kind::Accept, id, on, false),
-            ] {
-                if let Err(errno) = result {
-                    complain(&"watch a socket", &errno);
-                }
-            }
-        }
-    }
-
-    /// Becomes another executable, once no question is on its way or it has been waited for long enough.
-    fn leave(&mut self, now: Instant) {
-        let busy = !(self.forwarder.is_idle() && self.connections.is_idle());
-        let Some((path, _)) = self.leaving.take_if(|(_, latest)| !busy || now >= *latest) else { return };
-        // What they have said is answered; who says more finds the connection closed, and asks the successor.
-        self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
-        if self.leaving.take().is_some() {
-            complain(&"become another executable", &"asked for twice; the first is done");
-        }
-        let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
-        let error =
-            reexec::become_it(&path, &self.args, &self.lock, self.control.socket(), listeners, &self.zone);
-        complain(&format_args!("become {}", path.display()), &error);
-        self.listen(true);
-    }
-
     /// Whether it is over: no plugin is at work, and there is still no record. The control socket goes then.
     fn may_end(&mut self, now: Instant) -> host::Result<bool> {
         self.empty_since = Some(now);
-        let Some(_lock) = try_lock(&self.place.dir().join("lock"))? else {
+        let Some(_lock) = host::file::try_lock(&self.place.dir().join("lock"), 0o600)? else {
             // A plugin is at work; it will say when it has something for us.
             return Ok(false);
         };
@@ -493,28 +296,10 @@ impl Responder {
     }
 }
 
-/// Locks the file, creating it when it is missing; `None` when somebody else has it.
-fn try_lock(path: &Path) -> host::Result<Option<File>> {
-    let fail = |cause| host::Error::new("lock", path.display().to_string(), cause);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(cause)) => Err(fail(cause)),
-    }
-}
-
 fn take_lock(place: &Place) -> host::Result<File> {
     host::file::create_dir(place.dir(), 0o700)?;
     let path = place.responder_lock();
-    try_lock(&path)?.ok_or_else(|| {
+    host::file::try_lock(&path, 0o600)?.ok_or_else(|| {
         let cause = io::Error::new(io::ErrorKind::WouldBlock, "another responder lives");
         host::Error::new("lock", path.display().to_string(), cause)
     })

@@ -44,7 +44,7 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
         Mode::Netns => Some(NetNs::open(&request.netns)?),
     };
     let (place, socket) = place::here(config.state_dir.as_deref())?;
-    let mut responder = Responder::new(&place, socket, plan.attachment.key.clone());
+    let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
     names_are_free(&plan, &place)?;
     // A record that cannot be read is replaced.
@@ -93,10 +93,10 @@ fn register(
             Ok(plan.network.listen.clone())
         }
         Some(netns) => {
-            let sockets = Sockets::open(netns, attachment)?;
+            let sockets = Sockets::open(netns, &attachment.network, &attachment.key)?;
             place.put_attachment(attachment)?;
             let address = sockets.address.into();
-            sockets.hand_over(attachment, |ask, fds| responder.ask(ask, fds))?;
+            sockets.hand_over(&attachment.network, &attachment.key, |ask, fds| responder.ask(ask, fds))?;
             Ok(vec![address])
         }
     }

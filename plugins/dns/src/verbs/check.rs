@@ -28,7 +28,7 @@ pub fn check(request: &Request) -> Result<(), Error> {
         return Ok(());
     }
     let plan = plan::plan(&config, request, &previous, &facts::look(&previous)?)?;
-    let mut responder = Responder::new(&place, socket, plan.attachment.key.clone());
+    let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
     let network = recorded(&plan, &place)?;
     let way = Way::keep(&network)?;
@@ -60,9 +60,9 @@ fn inside(
     if !servers.is_empty() && all().is_ok() {
         return Ok(());
     }
-    let sockets = Sockets::open(&netns, &plan.attachment)?;
+    let sockets = Sockets::open(&netns, &request.network, &plan.attachment.key)?;
     let address = sockets.address.into();
-    sockets.hand_over(&plan.attachment, |ask, fds| responder.ask(ask, fds))?;
+    sockets.hand_over(&request.network, &plan.attachment.key, |ask, fds| responder.ask(ask, fds))?;
     netns.enter(|| asked(address, plan))?
 }
 

@@ -1,7 +1,6 @@
 //! DEL: by key, whatever else there is.
 
 use cni::{Error, Request};
-use host::Owner;
 use host::nft::Nft;
 
 use super::retire_network;
@@ -19,7 +18,7 @@ pub fn del(request: &Request) -> Result<(), Error> {
     if !place.dir().exists() {
         return Ok(());
     }
-    let mut responder = Responder::new(&place, socket, plan::key(request));
+    let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
     let rules = withdraw(&place, &mut responder, request, true)?;
     rules.into_iter().flatten().for_each(Nft::close_in_background);
@@ -52,7 +51,7 @@ pub(super) fn withdraw(
         log(responder.ask(&ask, &[]));
     }
     let inside = match netns {
-        Some(path) => container::clear(&path, &owner(request))?,
+        Some(path) => container::clear(&path, &container::owner(network, &plan::key(request)))?,
         None => None,
     };
     Ok([rules, inside])
@@ -61,14 +60,6 @@ pub(super) fn withdraw(
 /// Whether containers of the network may have rules of their own.
 fn in_containers(place: &Place, network: &str) -> bool {
     !matches!(place.network(network), Ok(Some(network)) if network.mode == Mode::Gateway)
-}
-
-fn owner(request: &Request) -> Owner {
-    Owner {
-        network: request.network.clone(),
-        container_id: request.container_id.clone(),
-        ifname: request.ifname.clone(),
-    }
 }
 
 /// The container is forgotten; that others are not served as they should be is no failure of that.

@@ -7,7 +7,7 @@ use super::retire_network;
 use crate::control::Ask;
 use crate::record::Key;
 use crate::responder::Responder;
-use crate::{config, place, plan};
+use crate::{config, place};
 
 /// Forgets every attachment of the network but the valid ones.
 ///
@@ -21,7 +21,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     }
     let valid: Vec<Key> =
         valid.into_iter().map(|valid| Key { container: valid.container_id, ifname: valid.ifname }).collect();
-    let mut responder = Responder::new(&place, socket, plan::key(request));
+    let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
     place.remove_all_but(&request.network, &valid)?;
     let last = place.is_empty(&request.network)?;

@@ -9,9 +9,9 @@ use host::rules;
 use super::permit;
 use crate::config::Config;
 use crate::control::Ask;
+use crate::place;
 use crate::record::{self, Mode, Network};
 use crate::responder::Responder;
-use crate::{place, plan};
 
 /// An address of every host that nobody else listens at: what is asked there is the permission, not the port.
 /// Not as a text: what reads one looks up names as well, and brings a resolver with it.
@@ -42,7 +42,7 @@ pub fn status(request: &Request) -> Result<(), Error> {
     if known.attachments.is_empty() {
         return Ok(());
     }
-    let mut responder = Responder::new(&place, socket, plan::key(request));
+    let mut responder = Responder::new(&place, socket);
     responder
         .ask(&Ask::Sync { network: request.network.clone(), key: None }, &[])
         .map_err(|error| as_code(Code::LimitedConnectivity, error))?;

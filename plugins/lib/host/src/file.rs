@@ -5,14 +5,14 @@
 //! with [`TEMP_PREFIX`] takes their place; whoever holds the directory's lock clears away what a killed process
 //! left of these with [`sweep`].
 
-use std::fs::{self, File, FileTimes, OpenOptions};
+use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::linkat;
 
 use crate::{Error, Result};
@@ -202,13 +202,7 @@ pub fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
 /// the process. A filesystem that cannot lock is an error: to go on unlocked would be to give one thing twice.
 pub fn lock(path: &Path, mode: u32) -> Result<File> {
     // std insists on write access to create; the kernel and the reference do not.
-    let file = nix::fcntl::open(
-        path,
-        nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::from_bits_truncate(mode),
-    )
-    .map(File::from)
-    .map_err(|cause| Error::new("open the lock", show(path), cause))?;
+    let file = open_lock(path, mode, OFlag::O_RDONLY)?;
     loop {
         match file.lock() {
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
@@ -216,6 +210,23 @@ pub fn lock(path: &Path, mode: u32) -> Result<File> {
         }
     }
     Ok(file)
+}
+
+/// As [`lock`], but does not wait: `None` when somebody else has it. The file may be written to.
+pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>> {
+    let file = open_lock(path, mode, OFlag::O_RDWR)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(Error::new("lock", show(path), cause)),
+    }
+}
+
+fn open_lock(path: &Path, mode: u32, access: OFlag) -> Result<File> {
+    let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, nix::sys::stat::Mode::from_bits_truncate(mode))
+        .map(File::from)
+        .map_err(|cause| Error::new("open the lock", show(path), cause))
 }
 
 /// Opens a directory, to sync it or to read and set its times.

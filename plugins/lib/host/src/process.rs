@@ -5,6 +5,8 @@ use std::io;
 
 use crate::{Error, Result, sys};
 
+/// signal(7): the last of the standard ones.
+const LAST_SIGNAL: i32 = 31;
 /// Descriptors that every program has.
 const STDERR: u32 = 2;
 
@@ -19,6 +21,12 @@ pub fn keep_descriptors() -> Result<()> {
         done => done,
     }
     .map_err(|error| Error::new("keep", "descriptors from programs that are started", error))
+}
+
+/// Has signals do again what they do by default, where the caller of this program ignored them (as nohup(1) and many
+/// a daemon do), but for SIGPIPE, which no program of ours wants.
+pub fn heed_signals() {
+    (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).for_each(sys::heed_signal);
 }
 
 fn one_by_one() -> io::Result<()> {

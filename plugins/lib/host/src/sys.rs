@@ -71,20 +71,20 @@ pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// The number of the network namespace that a socket belongs to, never used again until the next boot
 /// (SO_NETNS_COOKIE, Linux 5.14; ENOPROTOOPT before).
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
-    // SAFETY: the socket is open for the lifetime of the borrow; value and length point to locals that live across
-    // the call, and the length is that of the value, which may hold any bytes.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    check(result).map(|_| cookie)
+    let mut cookie = [0];
+    socket_option(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie).map(|_| cookie[0])
+}
+
+/// Gives the signal its default action, if it is ignored: what a program ignores, those that it starts ignore too.
+pub(crate) fn heed_signal(signal: i32) {
+    // SAFETY: zeroes are values of the struct's fields (numbers, a set of bits, an optional pointer).
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: asks only, and writes a whole struct to a local that lives across the call.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: installs no function of this program.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// linux/close_range.h (Linux 5.11).

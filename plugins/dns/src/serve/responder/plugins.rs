@@ -1,0 +1,129 @@
+//! What plugins ask for.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::{DRAIN, Responder, complain};
+use crate::control::{Answer, Ask};
+use crate::record::Key;
+use crate::serve::listeners::{Listener, Origin};
+use crate::serve::poller::Kind;
+use crate::serve::{Id, reexec};
+
+impl Responder {
+    pub(super) fn plugin(&mut self, id: Id, now: Instant) {
+        while let Some((ask, descriptors)) = self.control.receive(id, now) {
+            let error = self.obey(ask, descriptors, now).err();
+            self.control.answer(id, &Answer::of_this(error));
+        }
+    }
+
+    fn obey(&mut self, ask: Ask, descriptors: Vec<OwnedFd>, now: Instant) -> Result<(), String> {
+        match ask {
+            Ask::Hello => Ok(()),
+            Ask::Sync { network, key } => self.sync(&network, key.as_ref(), now),
+            Ask::Adopt { network, key } => {
+                self.sync(&network, Some(&key), now)?;
+                self.adopt(&network, key, descriptors)
+            }
+            Ask::Reexec { path } => {
+                let path = PathBuf::from(path);
+                nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK)
+                    .map_err(|errno| format!("become {}: {errno}", path.display()))?;
+                self.leaving = Some((path, now + DRAIN));
+                self.listen(false);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads again what is recorded, and makes the sockets follow.
+    fn sync(&mut self, network: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
+        let read = self.read_again(network, key);
+        let failed = self.follow(now);
+        read?;
+        match failed.into_iter().find(|(failed, _)| failed == network) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn read_again(&mut self, name: &str, key: Option<&Key>) -> Result<(), String> {
+        let told = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
+        let Some(key) = key else {
+            let known = self.place.scan_network(name).map_err(|error| told(&error))?;
+            self.zone.remove_network(name);
+            if let Some(network) = known.network {
+                let slot = self.zone.put_network(network);
+                known.attachments.into_iter().for_each(|record| self.zone.put_attachment(slot, record));
+            }
+            return match known.faulty.first() {
+                Some(faulty) => Err(format!("{}: {:#}", faulty.path.display(), faulty.error)),
+                None => Ok(()),
+            };
+        };
+        let Some(network) = self.place.network(name).map_err(|error| told(&error))? else {
+            self.zone.remove_network(name);
+            return Ok(());
+        };
+        let slot = match self.zone.slot(name) {
+            // One that is new may have more attachments than this one.
+            None => return self.read_again(name, None),
+            Some(_) => self.zone.put_network(network),
+        };
+        match self.place.attachment(name, key).map_err(|error| told(&error))? {
+            Some(record) => self.zone.put_attachment(slot, record),
+            None => self.zone.remove_attachment(slot, key),
+        }
+        Ok(())
+    }
+
+    /// Goes on with the sockets of a container.
+    fn adopt(&mut self, network: &str, key: Key, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let of = || format!("take the sockets of {} in network {network}", key.container);
+        let slot = self.zone.slot(network).ok_or_else(|| format!("{}: there is no such network", of()))?;
+        if self.zone.network(slot).is_none_or(|network| network.attached(&key).is_none()) {
+            return Err(format!("{}: the attachment is not recorded", of()));
+        }
+        let Ok([udp, tcp]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+            return Err(format!("{}: one of UDP and one of TCP are wanted", of()));
+        };
+        let told = of();
+        let listener = Listener { udp: udp.into(), tcp: tcp.into(), origin: Origin::Container(slot, key) };
+        self.take_in(listener).map_err(|error| format!("{told}: {error}"))
+    }
+
+    /// Listens to new questions and plugins, or leaves them where they are.
+    pub(super) fn listen(&self, on: bool) {
+        if let Err(errno) = self.control.listen(&self.poller, on) {
+            complain(&"watch the control socket", &errno);
+        }
+        for (id, listener) in self.listeners.all.iter() {
+            for result in [
+                self.poller.change(&listener.udp, Kind::Datagram, id, on, false),
+                self.poller.change(&listener.tcp, Kind::Accept, id, on, false),
+            ] {
+                if let Err(errno) = result {
+                    complain(&"watch a socket", &errno);
+                }
+            }
+        }
+    }
+
+    /// Becomes another executable, once no question is on its way or it has been waited for long enough.
+    pub(super) fn leave(&mut self, now: Instant) {
+        let busy = !(self.forwarder.is_idle() && self.connections.is_idle());
+        let Some((path, _)) = self.leaving.take_if(|(_, latest)| !busy || now >= *latest) else { return };
+        // What they have said is answered; who says more finds the connection closed, and asks the successor.
+        self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
+        if self.leaving.take().is_some() {
+            complain(&"become another executable", &"asked for twice; the first is done");
+        }
+        let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
+        let error =
+            reexec::become_it(&path, &self.args, &self.lock, self.control.socket(), listeners, &self.zone);
+        complain(&format_args!("become {}", path.display()), &error);
+        self.listen(true);
+    }
+}

@@ -1,0 +1,156 @@
+//! What is asked of the outside, and what becomes of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::*;
+
+/// D-040, D-041: who does not answer, or does not know, is not the last to be asked.
+#[test]
+fn another_server_is_asked_when_one_is_silent_or_fails() {
+    in_own_network("another_server_is_asked_when_one_is_silent_or_fails", || {
+        let (silent, _) = server("127.0.2.1:53", |_| Vec::new());
+        let (failing, _) = server("127.0.2.2:53", |question| vec![answered(question, 2)]);
+        let (good, count) = server("127.0.2.3:53", |question| vec![answered(question, 0)]);
+        let responder = Responder::start(&network(&[failing, good]));
+        assert_eq!(ask("example.org"), (0, 1));
+        responder.place.put_network(&network(&[silent, good])).unwrap();
+        assert_eq!(responder.sync("c1"), None);
+        let began = Instant::now();
+        assert_eq!(ask("example.org"), (0, 1));
+        assert!(began.elapsed() >= Duration::from_secs(1), "it was waited for the first one");
+        let before = count.load(Ordering::SeqCst);
+        assert_eq!(ask("example.com"), (0, 1));
+        assert_eq!(count.load(Ordering::SeqCst), before + 1);
+        assert!(began.elapsed() < Duration::from_secs(4), "it is remembered who was silent");
+    });
+}
+
+/// D-040: never silence.
+#[test]
+fn when_nobody_answers_that_is_the_answer() {
+    in_own_network("when_nobody_answers_that_is_the_answer", || {
+        let (silent, count) = server("127.0.2.1:53", |_| Vec::new());
+        let _responder = Responder::start(&network(&[silent, "127.0.2.9:53".parse().unwrap()]));
+        assert_eq!(ask("example.org"), (2, 0));
+        assert!(count.load(Ordering::SeqCst) >= 1);
+    });
+}
+
+/// D-042, D-031: the number, the question and the sender must be right; NXDOMAIN is final (D-041).
+#[test]
+fn forged_answers_are_ignored() {
+    in_own_network("forged_answers_are_ignored", || {
+        let (second, others) = server("127.0.2.2:53", |question| vec![answered(question, 0)]);
+        let (first, _) = server("127.0.2.1:53", move |question| {
+            let mut wrong_id = answered(question.clone(), 0);
+            wrong_id[0] ^= 0xff;
+            let mut wrong_question = answered(question.clone(), 0);
+            wrong_question[13] ^= 0x03;
+            let no_answer = question.clone();
+            vec![wrong_id, wrong_question, no_answer, vec![0; 3], answered(question, 3)]
+        });
+        let _responder = Responder::start(&network(&[first, second]));
+        let client = client();
+        client.send(&question(9, "Example.ORG")).unwrap();
+        let mut buffer = [0; 512];
+        let length = client.recv(&mut buffer).unwrap();
+        assert_eq!(outcome(&buffer[..length]), (3, 0));
+        assert_eq!(
+            buffer[12..],
+            question(9, "Example.ORG")[12..].iter().copied().chain([0; 512]).take(500).collect::<Vec<_>>()
+        );
+        assert_eq!(buffer[2] & 4, 0, "not our own word");
+        assert_eq!(buffer[3] & 0x20, 0, "nobody verified it for us");
+        assert_eq!(others.load(Ordering::SeqCst), 0);
+    });
+}
+
+/// D-043.
+#[test]
+fn our_own_address_is_not_asked() {
+    in_own_network("our_own_address_is_not_asked", || {
+        let _responder = Responder::start(&network(&[GATEWAY.parse().unwrap()]));
+        let began = Instant::now();
+        assert_eq!(ask("example.org"), (2, 0));
+        assert!(began.elapsed() < Duration::from_secs(1), "nobody was waited for");
+    });
+}
+
+/// D-046: TC is passed on, and over TCP the server is asked over TCP.
+#[test]
+fn what_is_truncated_outside_is_had_over_tcp() {
+    in_own_network("what_is_truncated_outside_is_had_over_tcp", || {
+        let (outside, _) = server("127.0.2.1:53", |mut question| {
+            question[2] |= 0x82;
+            vec![question]
+        });
+        let listener = std::net::TcpListener::bind("127.0.2.1:53").unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let question = over_tcp(&mut stream);
+                let frame = framed(&answered(question, 0));
+                // In two pieces.
+                stream.write_all(&frame[..7]).unwrap();
+                stream.write_all(&frame[7..]).unwrap();
+            }
+        });
+        let _responder = Responder::start(&network(&[outside]));
+        let udp = client();
+        udp.send(&question(7, "example.org")).unwrap();
+        let mut buffer = [0; 512];
+        udp.recv(&mut buffer).unwrap();
+        assert_eq!((buffer[2] & 2, outcome(&buffer)), (2, (0, 0)));
+        let mut stream = TcpStream::connect(GATEWAY).unwrap();
+        let all = [
+            framed(&question(1, "example.org")),
+            framed(&question(2, "web")),
+            framed(&question(3, "example.com")),
+        ];
+        stream.write_all(&all.concat()).unwrap();
+        let mut ids: Vec<_> = (0..3)
+            .map(|_| {
+                let answer = over_tcp(&mut stream);
+                assert_eq!(outcome(&answer), (0, 1));
+                answer[1]
+            })
+            .collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [1, 2, 3]);
+    });
+}
+
+/// D-047: what is asked of a black hole is in nobody's way, and not more than 256 of one client.
+#[test]
+fn questions_that_nobody_answers_do_not_keep_local_ones_waiting() {
+    in_own_network("questions_that_nobody_answers_do_not_keep_local_ones_waiting", || {
+        let (silent, count) = server("127.0.2.1:53", |_| Vec::new());
+        let responder = Responder::start(&network(&[silent]));
+        let flood = client();
+        flood.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut refused = 0;
+        let mut buffer = [0; 512];
+        for n in 0..1500u16 {
+            flood.send(&question(n, "example.org")).unwrap();
+            // The first 256 are on their way; each of the others is answered at once.
+            if n >= 256 {
+                flood.recv(&mut buffer).unwrap();
+                refused += usize::from(outcome(&buffer) == (2, 0));
+            }
+        }
+        assert_eq!(refused, 1500 - 256);
+        assert_eq!(ask("web"), (0, 1));
+        let open = fs::read_dir(format!("/proc/{}/fd", responder.child.id())).unwrap().count();
+        assert!(open < 300, "{open} descriptors");
+        assert!(count.load(Ordering::SeqCst) <= 2 * 256);
+    });
+}

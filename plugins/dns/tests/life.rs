@@ -1,0 +1,205 @@
+//! The life of a responder: its records, its executable, its privileges and its end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use dns::control::Ask;
+use dns::record::{Attachment, Mode, Network, Place};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use common::*;
+
+/// D-053.
+#[test]
+fn of_the_capabilities_only_that_for_port_53_is_left() {
+    in_own_network("of_the_capabilities_only_that_for_port_53_is_left", || {
+        let responder = Responder::start(&network(&[]));
+        let status = fs::read_to_string(format!("/proc/{}/status", responder.child.id())).unwrap();
+        for line in [
+            "CapPrm:\t0000000000000400",
+            "CapEff:\t0000000000000400",
+            "CapInh:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.contains(line), "{line}\n{status}");
+        }
+    });
+}
+
+/// D-055.
+#[test]
+fn what_is_no_question_on_the_control_socket_ends_the_connection_alone() {
+    in_own_network("what_is_no_question_on_the_control_socket_ends_the_connection_alone", || {
+        let responder = Responder::start(&network(&[]));
+        for junk in [b"junk".to_vec(), b"{}".to_vec(), vec![b' '; 5000], br#"{"ask":"what"}"#.to_vec()] {
+            let mut control = responder.control();
+            control.send(&junk);
+            assert_eq!(control.receive(), None);
+        }
+        let mut control = responder.control();
+        for _ in 0..3 {
+            assert_eq!(control.ask(&Ask::Hello).unwrap().pid, responder.child.id());
+        }
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(responder.place.control()).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+    });
+}
+
+/// D-001, D-065, D-068: `sync` answers when it is so.
+#[test]
+fn what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not() {
+    in_own_network("what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not", || {
+        let responder = Responder::start(&network(&[]));
+        for round in 0..50 {
+            let container = format!("r{round}");
+            responder.place.put_attachment(&attachment(&container, "new", "10.0.0.9")).unwrap();
+            assert_eq!(responder.sync(&container), None);
+            assert_eq!(ask("new.foo.io"), (0, 1));
+            assert!(responder.place.remove_attachment("n1", &key(&container)).unwrap());
+            assert_eq!(responder.sync(&container), None);
+            assert_eq!(ask("new.foo.io"), (3, 0));
+        }
+        // With the last attachment goes the network, and its sockets with it.
+        responder.place.remove_attachment("n1", &key("c1")).unwrap();
+        assert_eq!(responder.sync("c1"), None);
+        let taken = UdpSocket::bind(GATEWAY).unwrap();
+        responder.place.put_network(&network(&[])).unwrap();
+        responder.place.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
+        let error = responder.sync("c1").expect("the port is taken");
+        for part in [GATEWAY, "UDP", "in use"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        drop(taken);
+        assert_eq!(responder.sync("c1"), None);
+        assert_eq!(ask("web"), (0, 1));
+    });
+}
+
+/// D-069, D-070: not one question is lost while the records change and while the executable does.
+#[test]
+fn no_question_is_lost_by_reloads_and_by_a_new_executable() {
+    in_own_network("no_question_is_lost_by_reloads_and_by_a_new_executable", || {
+        let (outside, _) = server("127.0.2.1:53", |question| vec![answered(question, 0)]);
+        let responder = Responder::start(&network(&[outside]));
+        let over = Arc::new(AtomicBool::new(false));
+        let (begun, started) = mpsc::channel();
+        let askers: Vec<_> = ["web", "example.org"]
+            .map(|name| {
+                let (over, begun) = (Arc::clone(&over), begun.clone());
+                thread::spawn(move || {
+                    let mut asked = 0;
+                    while !over.load(Ordering::SeqCst) {
+                        assert_eq!(ask(name), (0, 1));
+                        asked += 1;
+                        let _ = begun.send(());
+                    }
+                    asked
+                })
+            })
+            .into();
+        started.recv().unwrap();
+        for round in 0..40 {
+            responder.place.put_attachment(&attachment(&format!("r{round}"), "new", "10.0.0.9")).unwrap();
+            responder.control().ask(&Ask::Sync { network: "n1".into(), key: None }).unwrap();
+        }
+        let pid = responder.child.id();
+        for _ in 0..5 {
+            let path = env!("CARGO_BIN_EXE_dns").to_owned();
+            assert_eq!(responder.control().ask(&Ask::Reexec { path }).unwrap().error, None);
+            // The successor answers on the same socket, under the same number.
+            assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, pid);
+        }
+        assert!(responder.control().ask(&Ask::Reexec { path: "/none".into() }).unwrap().error.is_some());
+        over.store(true, Ordering::SeqCst);
+        for asker in askers {
+            assert!(asker.join().unwrap() > 0);
+        }
+        let second = spawn(&responder.place, "60").1;
+        assert!(second.contains("another responder lives"), "the lock was held all the time: {second}");
+    });
+}
+
+/// D-061, D-071: a killed one leaves nothing in the way; one that nobody needs ends, and says so by its socket.
+#[test]
+fn the_lock_is_the_life_and_nobody_to_answer_for_is_its_end() {
+    in_own_network("the_lock_is_the_life_and_nobody_to_answer_for_is_its_end", || {
+        let mut responder = Responder::start(&network(&[]));
+        responder.child.kill().unwrap();
+        responder.child.wait().unwrap();
+        assert!(responder.place.control().exists());
+        let (child, line) = spawn(&responder.place, "0");
+        responder.child = child;
+        assert_eq!(line, "ok");
+        assert_eq!(ask("web"), (0, 1));
+        let held = responder.place.lock().unwrap();
+        responder.place.remove_attachment("n1", &key("c1")).unwrap();
+        assert_eq!(responder.sync("c1"), None, "while a plugin is at work it stays");
+        drop(held);
+        assert!(responder.child.wait().unwrap().success());
+        assert!(!responder.place.control().exists());
+        assert!(responder.place.responder_lock().exists());
+    });
+}
+
+/// d.2: an operator's kill, or the node's shutdown, ends it at once, whatever its caller ignored; nothing is lost by it.
+#[test]
+fn a_signal_to_end_is_heeded_although_the_caller_ignored_it() {
+    in_own_network("a_signal_to_end_is_heeded_although_the_caller_ignored_it", || {
+        let mut responder = Responder::start(&network(&[]));
+        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+            responder.child.kill().unwrap();
+            responder.child.wait().unwrap();
+            let ignoring = ["-c", "trap '' TERM HUP INT; exec \"$@\"", "sh"];
+            let mut command = Command::new("sh");
+            command.args(ignoring).arg(env!("CARGO_BIN_EXE_dns"));
+            let (child, line) = serve(command, &responder.place, "60");
+            responder.child = child;
+            assert_eq!((line.as_str(), ask("web")), ("ok", (0, 1)));
+            let pid = Pid::from_raw(responder.child.id().cast_signed());
+            kill(pid, signal).unwrap();
+            let status = responder.child.wait().unwrap();
+            assert_eq!(status.signal(), Some(signal as i32));
+        }
+    });
+}
+
+/// D-061, d.4: also one that systemd started again, which no plugin has sockets for.
+#[test]
+fn one_that_is_started_anew_has_sockets_in_its_containers_again() {
+    in_own_network("one_that_is_started_anew_has_sockets_in_its_containers_again", || {
+        let run = |words: &str| {
+            let mut words = words.split(' ');
+            assert!(Command::new(words.next().unwrap()).args(words).status().unwrap().success());
+        };
+        run("mount -t tmpfs none /run");
+        run("ip netns add c9");
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::at(dir.path());
+        place.put_network(&Network { mode: Mode::Netns, listen: Vec::new(), ..network(&[]) }).unwrap();
+        let gone =
+            Attachment { netns: Some("/run/netns/gone".into()), ..attachment("c8", "old", "10.0.0.8") };
+        let there = Attachment { netns: Some("/run/netns/c9".into()), ..attachment("c9", "web", "10.0.0.9") };
+        place.put_attachment(&gone).unwrap();
+        place.put_attachment(&there).unwrap();
+        let inside = host::NetNs::open("/run/netns/c9").unwrap();
+        for _ in 0..2 {
+            let (mut child, line) = spawn(&place, "60");
+            let answered = inside.enter(|| ask_at("127.0.0.11:53", "web")).unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!((line.as_str(), answered), ("ok", (0, 1)));
+        }
+    });
+}
