@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::point::{Point, points, strace};
+use crate::cases::dns_stage::{self, Named};
 use crate::cases::lan::lan;
 use crate::cases::portmap::{bridged, portmap, published};
 use crate::cases::reapply::reapply;
@@ -39,6 +40,8 @@ pub enum Part {
     Rules,
     /// Itself, beside another attachment of its kind: what they share is there before and must stay.
     Beside,
+    /// Itself, where something of it is in the container's namespace.
+    Inside,
 }
 
 /// What is done to the process at a point.
@@ -62,13 +65,19 @@ pub enum Outcome {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 21] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
     Target::new("bridge", "DEL", Part::Itself),
     Target::new("bridge", "DEL", Part::Delegate),
     Target::new("bridge", "DEL", Part::Rules),
+    Target::new("dns", "ADD", Part::Itself),
+    Target::new("dns", "ADD", Part::Beside),
+    Target::new("dns", "ADD", Part::Inside),
+    Target::new("dns", "DEL", Part::Itself),
+    Target::new("dns", "DEL", Part::Beside),
+    Target::new("dns", "DEL", Part::Inside),
     Target::new("host-local", "ADD", Part::Itself),
     Target::new("host-local", "DEL", Part::Itself),
     Target::new("macvlan", "ADD", Part::Itself),
@@ -94,6 +103,7 @@ impl Target {
             Part::Delegate => "delegate",
             Part::Rules => "rules",
             Part::Beside => "beside",
+            Part::Inside => "inside",
         };
         format!("{}/{}/{part}", self.plugin, self.verb)
     }
@@ -104,6 +114,8 @@ impl Target {
                 with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true}))
             }
             "bridge" => bridge(USUAL),
+            "dns" if self.part == Part::Inside => dns_stage::dns(&Value::Null, json!({"mode": "netns"})),
+            "dns" => dns_stage::dns(&Value::Null, json!({})),
             // Looking for duplicates takes a second, and is the kernel's.
             "macvlan" => lan("macvlan", &json!({"enabledad": false})),
             // Both families, every set that elements come to lie in; the previous result is known on the stage only.
@@ -144,6 +156,14 @@ impl<'r> Trial<'r> {
         let log = room.scratch("strace");
         let mut config = target.config();
         let container = match target.plugin {
+            "dns" => {
+                if target.part == Part::Beside {
+                    Named::add(room, "neighbour", "db", json!({}))?;
+                }
+                let (container, previous) = bridged(room, ID)?;
+                config["prevResult"] = previous;
+                container
+            }
             "portmap" => {
                 if target.part == Part::Beside {
                     published(room, "neighbour", json!([{"hostPort": 7000, "containerPort": 80}]))?;
@@ -162,6 +182,9 @@ impl<'r> Trial<'r> {
     }
 
     fn call(&self, verb: &str) -> Call<'r> {
+        if self.target.plugin == "dns" {
+            return dns_stage::call(self.room, verb, &self.container, "web", &self.config);
+        }
         self.room.attach(self.target.plugin, verb, &self.container).config(&self.config)
     }
 
@@ -194,6 +217,15 @@ impl<'r> Trial<'r> {
             left.extend(changes.into_iter().filter(|line| line.contains("route_localnet")));
             return Ok(left);
         }
+        if self.target.plugin == "dns" {
+            // With the last container goes all that is recorded of its network.
+            let changes = self.room.changes_since(before)?;
+            let is_record = |line: &&String| line.contains("/run/moor/dns/") && line.contains(".json");
+            left.extend(changes.into_iter().filter(|line| is_record(&line)));
+            let inside = self.room.inside(ID, || ip::output("nft", &["list", "ruleset"]))?;
+            left.extend(inside.lines().map(|line| format!("+ rule in the container: {line}")));
+            return Ok(left);
+        }
         let links = ip::links(Some(ID))?.into_iter().filter(|link| link != "lo");
         left.extend(links.map(|link| format!("+ link {link} in the container")));
         Ok(left)
@@ -215,7 +247,7 @@ impl<'r> Trial<'r> {
 
     fn check(&self, result: &Value) -> Result<()> {
         let config = with(&self.config, json!({"prevResult": result}));
-        self.room.attach(self.target.plugin, "CHECK", &self.container).config(&config).run()?.silent()
+        self.call("CHECK").config(&config).run()?.silent()
     }
 }
 
