@@ -164,8 +164,13 @@ fn attach(
     piece::apply(&pieces, kernel).map_err(conflict::told)?;
     // These two may have been there before, with addresses of their own.
     let mac = |name: &str| kernel.link(Place::Host, name).ok().and_then(|link| link.mac);
-    links.bridge_mac = mac(&config.bridge).unwrap_or(links.bridge_mac);
-    links.vlan_mac = config.vlan_link().and_then(|name| mac(&name));
+    let bridge_mac = mac(&config.bridge);
+    let vlan_mac = config.vlan_link().and_then(|name| mac(&name));
+    if let Some(announcement) = plan::announcement(config, &facts, &result) {
+        piece::apply(&[announcement], kernel)?;
+    }
+    links.bridge_mac = bridge_mac.unwrap_or(links.bridge_mac);
+    links.vlan_mac = vlan_mac;
     Ok(answer::with_links(result, config, &links))
 }
 

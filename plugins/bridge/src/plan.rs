@@ -27,7 +27,7 @@ pub struct Facts<'a> {
     pub vlan_port: String,
 }
 
-/// Everything that must exist, in the order in which it is made. `result` is ADD's own, as far as the IPAM plugin and
+/// Everything that must exist, in the order in which it is made; then follows [`announcement`]. `result` is ADD's own, as far as the IPAM plugin and
 /// [`crate::answer::complete`] made it; for CHECK it is `prevResult`.
 pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces = attachment(config, facts, result);
@@ -43,12 +43,7 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
 /// What is the attachment's own.
 fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces = links(config, facts);
-    let own: Vec<IpNetwork> = result
-        .ips
-        .iter()
-        .filter(|ip| ip.interface.is_none_or(|index| index == CONTAINER))
-        .map(|ip| ip.address)
-        .collect();
+    let own = own(result);
     if config.mac_filter {
         pieces.push(Piece::MacFilter(MacFilter {
             owner: facts.owner.clone(),
@@ -90,15 +85,27 @@ fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> 
         pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link() }));
     }
     pieces.extend(attach::routes(&facts.owner.ifname, result));
-    if !own.is_empty() {
-        pieces.push(Piece::Announcement(Announcement {
-            link: link(),
+    pieces
+}
+
+/// The addresses of the container.
+fn own(result: &AddResult) -> Vec<IpNetwork> {
+    let own = result.ips.iter().filter(|ip| ip.interface.is_none_or(|index| index == CONTAINER));
+    own.map(|ip| ip.address).collect()
+}
+
+/// What neighbours are told when the rest of the plan is done. It is a piece of its own because nothing may come after
+/// it: on a bridge with a thousand ports, its frames keep the kernel busy for milliseconds.
+pub fn announcement(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
+    let own = own(result);
+    (!own.is_empty() && !config.leave_down).then(|| {
+        Piece::Announcement(Announcement {
+            link: facts.owner.ifname.clone(),
             mac: facts.links.container_mac,
             addresses: own.iter().map(IpNetwork::ip).collect(),
             host_link: config.vlan_link().unwrap_or_else(|| config.bridge.clone()),
-        }));
-    }
-    pieces
+        })
+    })
 }
 
 /// The bridge, the veth pair, and how they are connected.

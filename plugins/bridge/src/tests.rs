@@ -77,7 +77,9 @@ fn plan_of(keys: &str, ipam: AddResult) -> String {
         _ => None,
     };
     let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: "veth00000002".into() };
-    plan::plan(&config, &facts, &result).iter().map(|piece| format!("{piece:?}\n")).collect()
+    let pieces = plan::plan(&config, &facts, &result);
+    let announcement = plan::announcement(&config, &facts, &result);
+    pieces.iter().chain(&announcement).map(|piece| format!("{piece:?}\n")).collect()
 }
 
 /// Compares with `testdata/plans/bridge/<name>.txt`; `BLESS=1` in the environment writes it anew, to be reviewed.
@@ -182,7 +184,8 @@ fn an_address_of_another_plugins_interface_is_not_checked() {
         vlan_mac: None,
     };
     let facts = Facts { owner: &owner, links: &links, mtu: None, vlan_port: String::new() };
-    let plan = format!("{:?}", plan::plan(&config, &facts, &result));
+    let announcement = plan::announcement(&config, &facts, &result);
+    let plan = format!("{:?} {announcement:?}", plan::plan(&config, &facts, &result));
     assert!(plan.contains("10.1.2.3") && !plan.contains("192.0.2.1"), "{plan}");
 }
 

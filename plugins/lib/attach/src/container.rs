@@ -26,20 +26,21 @@ pub(crate) fn sysctls(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
     let ipv6 = own.iter().any(IpNetwork::is_ipv6);
     let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
     let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
-    let mut settings = Vec::new();
+    // The kernel announces the addresses when the plan says so, and again whenever the link comes up.
+    let mut settings = vec![set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false)];
+    // Without IPv6 addresses of ours, what the kernel does about IPv6 there is its own affair. Not to wait with the
+    // link-local address would be to shout about it now, in the middle of ADD, four times and to every neighbour.
     if ipv6 {
         // A runtime may have switched IPv6 off in the container; an address there is a wish to have it.
         settings.push(set("ipv6/conf/lo/disable_ipv6", "0", true));
         settings.push(set(&v6("disable_ipv6"), "0", true));
         settings.push(set(&v6("keep_addr_on_down"), "1", false));
+        if dad {
+            settings.push(set(&v6("enhanced_dad"), "1", false));
+        }
+        settings.push(set(&v6("accept_dad"), if dad { "1" } else { "0" }, false));
+        settings.push(set(&v6("ndisc_notify"), "1", false));
     }
-    if dad {
-        settings.push(set(&v6("enhanced_dad"), "1", false));
-    }
-    settings.push(set(&v6("accept_dad"), if dad { "1" } else { "0" }, false));
-    // The kernel announces the addresses when the plan says so, and again whenever the link comes up.
-    settings.push(set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false));
-    settings.push(set(&v6("ndisc_notify"), "1", false));
     Piece::Sysctls(Sysctls {
         place: Place::Sandbox,
         purpose: "failed to prepare the container for IPv6",

@@ -7,13 +7,18 @@ use std::time::Instant;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
+use super::link::RTM_NEWLINK;
+use super::message::{Message, Messages};
 use super::socket::Socket;
-use super::{Address, BridgePort, Link, Netlink, OperState, PortState};
+use super::{Address, BridgePort, Link, Netlink, OperState, PortState, link_read};
 use crate::{Error, NetNs, Result, wait};
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
 const RTMGRP_LINK: u32 = 0x1;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+
+/// linux/socket.h: the description is of the link itself, not of what it is to a bridge.
+const AF_UNSPEC: u8 = 0;
 
 /// What one look has shown.
 enum Seen<T> {
@@ -23,20 +28,43 @@ enum Seen<T> {
     NotYet(Error),
 }
 
+/// What an event says of what is waited for.
+enum Heard<T> {
+    /// It is about something else.
+    Nothing,
+    /// It is about that, but does not say enough.
+    Something,
+    /// It says how it is.
+    Seen(Seen<T>),
+}
+
 impl Netlink {
     /// Waits until the link is up and, if it is a bridge port, forwards; gives it as it then is.
     ///
     /// # Errors
     /// [`Error::PortState`] at the deadline; `is_not_found` when the link goes away.
     pub fn wait_for_port_forwarding(&self, index: u32, deadline: Instant) -> Result<Link> {
-        self.wait(RTMGRP_LINK, deadline, || {
+        let judge = |link: Link| match obstacle(&link) {
+            None => Seen::Ready(link),
+            Some(state) => Seen::NotYet(Error::PortState { link: link.name, state }),
+        };
+        let look = || {
             let link = self.link_by_index(index)?.ok_or_else(|| {
                 Error::new("wait for bridge port", format!("interface {index}"), Errno::ENODEV)
             })?;
-            Ok(match obstacle(&link) {
-                None => Seen::Ready(link),
-                Some(state) => Seen::NotYet(Error::PortState { link: link.name, state }),
-            })
+            Ok(judge(link))
+        };
+        // The event describes the link as it then is. To ask again is to wait for the lock that the kernel still holds
+        // for what comes after: on a bridge with a thousand ports, milliseconds.
+        self.wait(RTMGRP_LINK, deadline, look, |event| match link_read::index(event.payload) {
+            Ok(about) if about == index => match event.payload.first() {
+                Some(&AF_UNSPEC) if event.kind == RTM_NEWLINK => {
+                    link_read::link(event.payload).map_or(Heard::Something, |link| Heard::Seen(judge(link)))
+                }
+                // The bridge tells of its ports in words of its own; and a link may go away.
+                _ => Heard::Something,
+            },
+            _ => Heard::Nothing,
         })
     }
 
@@ -45,7 +73,7 @@ impl Netlink {
     /// # Errors
     /// [`Error::DuplicateAddress`] as soon as one has failed; [`Error::TentativeAddress`] at the deadline.
     pub fn wait_for_addresses(&self, index: u32, deadline: Instant) -> Result<Vec<Address>> {
-        self.wait(RTMGRP_IPV6_IFADDR, deadline, || {
+        let look = || {
             let addresses = self.addresses(Some(index))?;
             // A failed one is tentative too: look for it first.
             if let Some(failed) = addresses.iter().find(|address| address.dad_failed()) {
@@ -62,26 +90,37 @@ impl Netlink {
                     address: address.net,
                 }),
             })
-        })
+        };
+        self.wait(RTMGRP_IPV6_IFADDR, deadline, look, |_| Heard::Something)
     }
 
-    /// Looks; if that does not do, subscribes, looks again (something may have happened in between), and then after
-    /// every event of `group`.
-    fn wait<T>(&self, group: u32, deadline: Instant, mut look: impl FnMut() -> Result<Seen<T>>) -> Result<T> {
+    /// Looks; if that does not do, subscribes, looks again (something may have happened in between), and then listens
+    /// to the events of `group`: what `hear` makes of the last one, or another look.
+    fn wait<T>(
+        &self,
+        group: u32,
+        deadline: Instant,
+        look: impl Fn() -> Result<Seen<T>>,
+        hear: impl Fn(&Message<'_>) -> Heard<T>,
+    ) -> Result<T> {
         if let Seen::Ready(value) = look()? {
             return Ok(value);
         }
         let events = self.listen(group)?;
+        let mut seen = look()?;
         loop {
-            let pending = match look()? {
+            let pending = match seen {
                 Seen::Ready(value) => return Ok(value),
                 Seen::NotYet(error) => error,
             };
-            if !next_event(&events, deadline)
-                .map_err(|error| Error::new("wait for", "a kernel event", error))?
-            {
+            if !wait::readable(&events, deadline).map_err(unheard)? {
                 return Err(pending);
             }
+            seen = match heard(&events, &hear).map_err(unheard)? {
+                Heard::Nothing => Seen::NotYet(pending),
+                Heard::Something => look()?,
+                Heard::Seen(seen) => seen,
+            };
         }
     }
 
@@ -109,18 +148,27 @@ fn obstacle(link: &Link) -> Option<String> {
     }
 }
 
-/// Waits for an event, and takes all that have come; `false` when the deadline came first.
-fn next_event(events: &Socket, deadline: Instant) -> io::Result<bool> {
-    if !wait::readable(events, deadline)? {
-        return Ok(false);
-    }
+fn unheard(error: io::Error) -> Error {
+    Error::new("wait for", "a kernel event", error)
+}
+
+/// Takes all events that have come, and says what the last one that says something says.
+fn heard<T>(events: &Socket, hear: impl Fn(&Message<'_>) -> Heard<T>) -> io::Result<Heard<T>> {
+    let mut last = Heard::Nothing;
     let mut buffer = Vec::new();
     loop {
         match events.receive(&mut buffer) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Ok(()) => {
+                for message in Messages::new(&buffer) {
+                    match message.map_or(Heard::Something, |message| hear(&message)) {
+                        Heard::Nothing => {}
+                        more => last = more,
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(last),
             // Events were lost: all the more reason to look.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => last = Heard::Something,
             Err(error) => return Err(error),
         }
     }
