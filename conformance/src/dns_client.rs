@@ -19,7 +19,11 @@ pub mod kind {
 /// Response codes.
 pub mod rcode {
     pub const NOERROR: u8 = 0;
+    pub const FORMERR: u8 = 1;
+    pub const SERVFAIL: u8 = 2;
     pub const NXDOMAIN: u8 = 3;
+    pub const NOTIMP: u8 = 4;
+    pub const REFUSED: u8 = 5;
 }
 
 /// How long an answer may take.
@@ -60,7 +64,7 @@ pub struct Record {
     pub kind: u16,
     /// Seconds that it may be kept.
     pub ttl: u32,
-    /// An address, or a name.
+    /// An address, or a name; of a SOA record, how many seconds a no may be kept.
     pub text: String,
 }
 
@@ -109,35 +113,70 @@ impl Question {
 
     /// Asks over UDP.
     pub fn udp(&self, server: SocketAddr) -> Result<Reply> {
-        let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.connect(server).with_context(|| format!("connect to {server}"))?;
+        self.udp_within(server, PATIENCE)
+    }
+
+    /// Asks over UDP, and waits so long.
+    pub fn udp_within(&self, server: SocketAddr, patience: Duration) -> Result<Reply> {
+        let socket = client(server)?;
+        socket.set_read_timeout(Some(patience))?;
         socket.send(&self.message(ID)?)?;
-        let mut bytes = vec![0; 65536];
-        let length = socket.recv(&mut bytes).with_context(|| format!("{server} about {}", self.name))?;
-        bytes.truncate(length);
-        Reply::read(bytes)
+        let about = || format!("{server} about {}", self.name);
+        Reply::read(heard(&socket).with_context(about)?).with_context(about)
     }
 
     /// Asks over TCP.
     pub fn tcp(&self, server: SocketAddr) -> Result<Reply> {
-        let mut stream =
-            TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("connect to {server}"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let message = self.message(ID)?;
-        let mut framed = u16::try_from(message.len())?.to_be_bytes().to_vec();
-        framed.extend(message);
-        stream.write_all(&framed)?;
-        let mut length = [0; 2];
-        stream.read_exact(&mut length).with_context(|| format!("{server} about {} over TCP", self.name))?;
-        let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
-        stream.read_exact(&mut bytes)?;
-        Reply::read(bytes)
+        let mut stream = connect(server)?;
+        stream.write_all(&framed(&self.message(ID)?)?)?;
+        let about = || format!("{server} about {} over TCP", self.name);
+        Reply::read(frame(&mut stream).with_context(about)?).with_context(about)
     }
 }
 
-const ID: u16 = 0x4d6f;
+/// A socket that talks to a server, and waits for its answers.
+pub fn client(server: SocketAddr) -> Result<UdpSocket> {
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(server).with_context(|| format!("connect to {server}"))?;
+    Ok(socket)
+}
+
+/// The next datagram.
+pub fn heard(socket: &UdpSocket) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; 65536];
+    let length = socket.recv(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// A connection to a server.
+pub fn connect(server: SocketAddr) -> Result<TcpStream> {
+    let stream =
+        TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("connect to {server}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// A message as it goes over TCP.
+pub fn framed(message: &[u8]) -> Result<Vec<u8>> {
+    let mut framed = u16::try_from(message.len())?.to_be_bytes().to_vec();
+    framed.extend(message);
+    Ok(framed)
+}
+
+/// The next message of a connection.
+pub fn frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The number of questions that are asked one by one.
+pub const ID: u16 = 0x4d6f;
 
 impl Reply {
     /// Reads an answer to a question of ours.
@@ -173,6 +212,11 @@ impl Reply {
     /// Whether it did not fit.
     pub fn is_truncated(&self) -> bool {
         self.flags & 0x200 != 0
+    }
+
+    /// Whether the server asks others for who asks.
+    pub fn offers_recursion(&self) -> bool {
+        self.flags & 0x80 != 0
     }
 
     /// What the answering records say, in their order.
@@ -230,6 +274,12 @@ impl Cursor<'_> {
             kind::A => IpAddr::from(<[u8; 4]>::try_from(self.take(length)?)?).to_string(),
             kind::AAAA => IpAddr::from(<[u8; 16]>::try_from(self.take(length)?)?).to_string(),
             kind::PTR => self.name()?,
+            kind::SOA => {
+                let (_server, _mailbox) = (self.name()?, self.name()?);
+                // Serial, refresh, retry, expire, minimum.
+                let last = self.take(20)?.last_chunk::<4>().copied().unwrap_or_default();
+                u32::from_be_bytes(last).to_string()
+            }
             _ => {
                 self.take(length)?;
                 String::new()

@@ -50,7 +50,7 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
 
 /// The job of a seed's room; says on standard output what was done.
 pub fn job(room: &Room, seed: &str) -> Result<()> {
-    let mut rng = Rng(seed.parse().context("a seed is a number")?);
+    let mut rng = Rng::new(seed.parse().context("a seed is a number")?);
     let before = room.snapshot()?;
     let mut suites = vec![room.suite.clone()];
     // With a second suite on the same bridge and store, as while a node is migrated.
@@ -228,11 +228,26 @@ fn settle() -> Result<()> {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
-struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
+    /// Begins at a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// One of so many places; 0 of none.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or_default()
+    }
+
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        self.below(256).to_le_bytes()[0]
+    }
+
     /// A number from 0 to `end - 1`.
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

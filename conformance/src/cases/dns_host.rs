@@ -7,15 +7,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_stage::{GATEWAYS, Named, Upstream, ask_tcp, call, dns, expect, records};
+use super::dns_stage::{GATEWAYS, Named, Upstream, ask, ask_tcp, call, dns, expect, records};
 use super::{USUAL, with};
 use crate::case::Case;
 use crate::dns_client::{Question, kind};
 use crate::ip;
+use crate::need::Need;
 use crate::room::Room;
+use crate::socket;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_published_port_53_diverts_no_question", &["D-056", "dns d.7"], published),
+    Case::new("dns/a_closed_firewall_is_opened_for_questions", &["D-057", "dns d.7"], closed_nft),
+    Case::new("dns/a_closed_iptables_is_opened_for_questions", &["D-057", "dns d.7"], closed_iptables)
+        .needs(&[Need::Iptables]),
+    Case::new(
+        "dns/a_closed_older_iptables_is_opened_for_questions",
+        &["D-057", "dns d.7"],
+        closed_iptables_legacy,
+    )
+    .needs(&[Need::IptablesLegacy]),
     Case::new("dns/check_tells_that_the_hosts_firewall_drops", &["D-066", "dns d.7"], firewall),
     Case::new("dns/a_taken_port_is_told_and_nothing_is_left", &["D-068"], taken),
     Case::new("dns/systemd_that_does_not_answer_is_in_nobodys_way", &["D-072", "dns d.2"], no_systemd),
@@ -42,18 +53,75 @@ fn published(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The plugin changes nobody else's chains: it says that containers get no answer.
+/// What is dropped by name stays dropped: that is somebody's will, and CHECK tells.
 fn firewall(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
     named.verb(room, "CHECK")?.silent()?;
-    let drop = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }; \
-        add rule inet fw input iif lo accept; add rule inet fw input icmpv6 type 133-137 accept";
+    let drop = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy accept; }; \
+        add rule inet fw input iifname br0 th dport 53 drop";
     ip::output("nft", &[drop])?;
     let error = named.verb(room, "CHECK")?.error_with(999, GATEWAYS[0])?;
     ensure!(error.details.contains("firewall"), "{error}");
-    ip::output("nft", &["add rule inet fw input iifname br0 th dport 53 accept"])?;
+    ip::output("nft", &["flush chain inet fw input"])?;
     named.verb(room, "CHECK")?.silent()?;
     named.del(room)
+}
+
+fn closed_nft(room: &Room) -> Result<()> {
+    let close = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }; \
+        add rule inet fw input iif lo accept";
+    ip::output("nft", &[close])?;
+    let rules = || ip::output("nft", &["list", "ruleset"]);
+    opened(room, rules)
+}
+
+fn closed_iptables(room: &Room) -> Result<()> {
+    closed_by(room, ["iptables", "ip6tables"])
+}
+
+fn closed_iptables_legacy(room: &Room) -> Result<()> {
+    closed_by(room, ["iptables-legacy", "ip6tables-legacy"])
+}
+
+fn closed_by(room: &Room, programs: [&str; 2]) -> Result<()> {
+    for program in programs {
+        ip::output(program, &["-A", "INPUT", "-i", "lo", "-j", "ACCEPT"])?;
+        ip::output(program, &["-P", "INPUT", "DROP"])?;
+    }
+    let rules = || -> Result<String> {
+        let mut all = String::new();
+        for program in programs {
+            all += &ip::output(program, &["-S"])?;
+        }
+        Ok(all)
+    };
+    opened(room, rules)
+}
+
+/// A closed firewall lets the network's containers ask from ADD on, and nobody after the last DEL.
+fn opened(room: &Room, rules: impl Fn() -> Result<String>) -> Result<()> {
+    let before = rules()?;
+    let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
+    for from in ["c1", "c2"] {
+        for (server, kind, v6) in [(GATEWAYS[0], kind::A, false), (GATEWAYS[1], kind::AAAA, true)] {
+            let question = Question::new("web", kind);
+            for reply in
+                [ask(room, Some(from), server, &question)?, ask_tcp(room, Some(from), server, &question)?]
+            {
+                ensure!(reply.texts() == [&one.address(v6)], "{from} at {server}: {reply:?}");
+            }
+        }
+        // And for nothing else.
+        let other = || socket::reach(GATEWAYS[0].parse()?, Duration::from_millis(200));
+        ensure!(room.inside(from, other).is_err(), "{from} gets at other ports");
+    }
+    one.verb(room, "CHECK")?.silent()?;
+    one.del(room)?;
+    expect(room, Some("c2"), GATEWAYS[0], "db", &[&two.address(false)])?;
+    two.del(room)?;
+    let after = rules()?;
+    ensure!(after == before, "the firewall was\n{before}\nand is\n{after}");
+    Ok(())
 }
 
 fn taken(room: &Room) -> Result<()> {

@@ -2,7 +2,8 @@
 //! the outside that remembers what it was asked.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{USUAL, with};
-use crate::dns_client::{Question, Reply, kind};
+use crate::dns_client::{ID, Question, Reply, client, connect, frame, framed, heard, kind, rcode};
+use crate::ip;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
 use crate::room::netns::Container;
@@ -20,6 +22,17 @@ use crate::room::netns::Container;
 pub const GATEWAYS: [&str; 2] = ["10.1.2.1", "2001:db8:1::1"];
 /// Where containers without a gateway on the host ask.
 pub const INSIDE: &str = "127.0.0.11";
+
+/// Where containers of [`other_bridge`] ask.
+pub const OTHER_GATEWAY: &str = "10.9.0.1";
+
+/// Another network, whose bridge is `br1`.
+pub fn other_bridge() -> Value {
+    json!({
+        "cniVersion": USUAL, "name": "other", "type": "bridge", "bridge": "br1", "isGateway": true,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/24"}]]},
+    })
+}
 
 /// A dns configuration behind what another plugin answered.
 pub fn dns(previous: &Value, keys: Value) -> Value {
@@ -37,6 +50,8 @@ pub fn call<'r>(room: &'r Room, verb: &str, container: &Container, name: &str, c
 pub struct Named {
     /// The container.
     pub container: Container,
+    /// The link by which it is on the network.
+    pub ifname: &'static str,
     /// The name that it was given.
     pub name: String,
     /// The dns configuration that it was attached with.
@@ -53,16 +68,29 @@ impl Named {
 
     /// A container of another bridge's network; dns is for the same network.
     pub fn behind(room: &Room, id: &str, name: &str, bridge: &Value, keys: Value) -> Result<Self> {
-        let container = room.container(id)?;
-        let previous = room.attach("bridge", "ADD", &container).config(bridge).run()?.result()?;
+        Self::of(room, room.container(id)?, "eth0", name, bridge, keys)
+    }
+
+    /// The same for a container that there is, and a link of that name.
+    pub fn of(
+        room: &Room,
+        container: Container,
+        ifname: &'static str,
+        name: &str,
+        bridge: &Value,
+        keys: Value,
+    ) -> Result<Self> {
+        let attach = room.attach("bridge", "ADD", &container).env("CNI_IFNAME", ifname);
+        let previous = attach.config(bridge).run()?.result()?;
         let config = dns(&previous, with(&json!({"name": bridge["name"]}), keys));
-        let result = call(room, "ADD", &container, name, &config).run()?.result()?;
-        Ok(Self { container, name: name.to_owned(), config, result })
+        let result =
+            call(room, "ADD", &container, name, &config).env("CNI_IFNAME", ifname).run()?.result()?;
+        Ok(Self { container, ifname, name: name.to_owned(), config, result })
     }
 
     /// Another verb for it.
     pub fn verb(&self, room: &Room, verb: &str) -> Result<Answer> {
-        call(room, verb, &self.container, &self.name, &self.config).run()
+        call(room, verb, &self.container, &self.name, &self.config).env("CNI_IFNAME", self.ifname).run()
     }
 
     /// DEL of dns, which must succeed.
@@ -93,6 +121,57 @@ fn asked(room: &Room, from: Option<&str>, server: &str, question: &Question, tcp
         Some(ns) => room.inside(ns, say),
         None => say(),
     }
+}
+
+/// Sends a datagram that must not be answered, and a question behind it whose answer must come first and alone.
+pub fn unheard(room: &Room, from: Option<&str>, server: &str, packet: &[u8]) -> Result<()> {
+    let server = SocketAddr::new(server.parse()?, 53);
+    let say = || -> Result<()> {
+        let socket = client(server)?;
+        socket.send(packet)?;
+        socket.send(&Question::new("web", kind::A).message(ID)?)?;
+        Reply::read(heard(&socket)?).map(drop)
+    };
+    match from {
+        Some(ns) => room.inside(ns, say),
+        None => say(),
+    }
+}
+
+/// Sends a datagram; the answer, as it is.
+pub fn say(room: &Room, from: &str, server: &str, packet: &[u8]) -> Result<Vec<u8>> {
+    let server = SocketAddr::new(server.parse()?, 53);
+    room.inside(from, || {
+        let socket = client(server)?;
+        socket.send(packet)?;
+        heard(&socket).with_context(|| format!("{server} about {packet:02x?}"))
+    })
+}
+
+/// Nobody may be answered there, over UDP and over TCP, while the host is.
+pub fn nobody_answers(room: &Room, from: &str, server: &str) -> Result<()> {
+    let at = SocketAddr::new(server.parse()?, 53);
+    let question = Question::new("web", kind::A);
+    let message = question.message(ID)?;
+    let (socket, stream) = room.inside(from, || {
+        let socket = client(at)?;
+        socket.send(&message)?;
+        // A connection may be taken and then closed.
+        let stream = connect(at).ok().filter(|stream| {
+            let mut stream: &std::net::TcpStream = stream;
+            framed(&message).is_ok_and(|framed| stream.write_all(&framed).is_ok())
+        });
+        Ok((socket, stream))
+    })?;
+    // The host asks the same sockets later, so what could be answered before has been.
+    ask(room, None, server, &question)?;
+    ask_tcp(room, None, server, &question)?;
+    socket.set_nonblocking(true)?;
+    ensure!(heard(&socket).is_err(), "{from} asked {server} and was answered");
+    if let Some(mut stream) = stream {
+        ensure!(frame(&mut stream).is_err(), "{from} asked {server} over TCP and was answered");
+    }
+    Ok(())
 }
 
 /// The IPv4 addresses of a name, in order of their text; none for a name that there is not.
@@ -164,33 +243,76 @@ pub fn records() -> Vec<PathBuf> {
     records
 }
 
-/// A server that knows one address for everything, and remembers what it was asked. It ends with the room.
+/// Where servers of the outside are: addresses of the namespace of [`outside`].
+pub const UPSTREAMS: [&str; 3] = ["198.51.100.2", "198.51.100.3", "198.51.100.4"];
+
+/// The outside, with an address for each of [`UPSTREAMS`].
+pub fn outside(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    for address in &UPSTREAMS[1..] {
+        ip::run_in("outside", &["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+    }
+    Ok(())
+}
+
+/// A server that remembers what it was asked. It ends with the room.
 pub struct Upstream {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Upstream {
-    /// Begins to serve at port 53 of an address, in a namespace or on the host.
+    /// Begins to serve at port 53 of an address, in a namespace or on the host: it knows one address for everything.
     pub fn start(room: &Room, ns: Option<&str>, address: &str, answer: &str) -> Result<Self> {
+        let answer: IpAddr = answer.parse()?;
+        Self::that(room, ns, address, move |question, _| vec![answered(question, answer)])
+    }
+
+    /// Begins to serve there; `answer` says what a question, and who asked, is answered with.
+    pub fn that(
+        room: &Room,
+        ns: Option<&str>,
+        address: &str,
+        answer: impl Fn(&[u8], SocketAddr) -> Vec<Vec<u8>> + Send + 'static,
+    ) -> Result<Self> {
         let at = SocketAddr::new(address.parse()?, 53);
         let open = || UdpSocket::bind(at).with_context(|| format!("serve at {at}"));
         let socket = match ns {
             Some(ns) => room.inside(ns, open)?,
             None => open()?,
         };
-        let answer: IpAddr = answer.parse()?;
         let asked = Arc::new(Mutex::new(vec![]));
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
             let mut bytes = vec![0; 4096];
             while let Ok((length, from)) = socket.recv_from(&mut bytes) {
                 let question = bytes.get(..length).unwrap_or_default();
-                let (name, reply) = answered(question, answer);
-                log.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-                drop(socket.send_to(&reply, from));
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(name_of(question));
+                for reply in answer(question, from) {
+                    drop(socket.send_to(&reply, from));
+                }
             }
         });
         Ok(Self { asked })
+    }
+
+    /// Begins to serve over TCP at port 53 of an address of the outside: it knows one address for everything.
+    pub fn over_tcp(room: &Room, address: &str, answer: &str) -> Result<()> {
+        let (at, answer): (SocketAddr, IpAddr) = (SocketAddr::new(address.parse()?, 53), answer.parse()?);
+        let open = || TcpListener::bind(at).with_context(|| format!("serve at {at} over TCP"));
+        let listener = room.inside("outside", open)?;
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    while let Ok(question) = frame(&mut stream) {
+                        let reply = framed(&answered(&question, answer)).unwrap_or_default();
+                        if stream.write_all(&reply).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Ok(())
     }
 
     /// The names that it was asked for until now.
@@ -199,18 +321,11 @@ impl Upstream {
     }
 }
 
-/// The name of a question, and the question with one record of an address behind it.
-fn answered(question: &[u8], address: IpAddr) -> (String, Vec<u8>) {
-    let mut labels = vec![];
-    let mut at = 12;
-    while let Some(&length) = question.get(at).filter(|length| **length > 0) {
-        let end = at + 1 + usize::from(length);
-        labels.push(String::from_utf8_lossy(question.get(at + 1..end).unwrap_or_default()).into_owned());
-        at = end;
-    }
-    let mut reply = question.get(..at + 5).unwrap_or_default().to_vec();
-    if let Some(header) = reply.get_mut(2..12) {
-        header.copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+/// The question with one record of an address behind it.
+pub fn answered(question: &[u8], address: IpAddr) -> Vec<u8> {
+    let mut reply = failed(question, rcode::NOERROR);
+    if let Some(count) = reply.get_mut(7) {
+        *count = 1;
     }
     let data = match address {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -222,5 +337,35 @@ fn answered(question: &[u8], address: IpAddr) -> (String, Vec<u8>) {
     reply.extend([0, 1, 0, 0, 0, 60, 0]);
     reply.push(if address.is_ipv4() { 4 } else { 16 });
     reply.extend(data);
-    (labels.join("."), reply)
+    reply
+}
+
+/// An answer without records.
+pub fn failed(question: &[u8], code: u8) -> Vec<u8> {
+    let mut reply = question.get(..end_of_name(question) + 5).unwrap_or_default().to_vec();
+    if let Some(header) = reply.get_mut(2..12) {
+        header.copy_from_slice(&[0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0]);
+    }
+    reply
+}
+
+/// Where the byte is that ends the name of a question.
+fn end_of_name(question: &[u8]) -> usize {
+    let mut at = 12;
+    while let Some(&length) = question.get(at).filter(|length| **length > 0) {
+        at += 1 + usize::from(length);
+    }
+    at
+}
+
+fn name_of(question: &[u8]) -> String {
+    let mut labels = question.get(13..end_of_name(question)).unwrap_or_default().to_vec();
+    let mut next = question.get(12).map_or(0, |length| usize::from(*length));
+    // The lengths of the labels behind the first stand where the dots are written.
+    while let Some(length) = labels.get_mut(next) {
+        let step = usize::from(*length);
+        *length = b'.';
+        next += 1 + step;
+    }
+    String::from_utf8_lossy(&labels).into_owned()
 }

@@ -6,7 +6,9 @@ use std::net::UdpSocket;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dns_stage::{GATEWAYS, Named, call, expect, kill_responder, records, resolve};
+use super::dns_stage::{
+    GATEWAYS, Named, OTHER_GATEWAY, call, expect, kill_responder, other_bridge, records, resolve,
+};
 use super::{USUAL, with};
 use crate::case::Case;
 use crate::ip;
@@ -87,11 +89,7 @@ fn drifts(room: &Room) -> Result<()> {
 fn gc(room: &Room) -> Result<()> {
     let keep = Named::add(room, "keep", "keep", json!({}))?;
     let stale = Named::add(room, "stale", "stale", json!({}))?;
-    let other_bridge = with(
-        &super::bridge(USUAL),
-        json!({"name": "other", "bridge": "br1", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/24"}]]}}),
-    );
-    let other = Named::behind(room, "other", "other", &other_bridge, json!({}))?;
+    let other = Named::behind(room, "other", "other", &other_bridge(), json!({}))?;
     let valid = json!([{"containerID": "keep", "ifname": "eth0"}]);
     let keys = json!({
         "cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": valid, "cni.dev/attachments": valid,
@@ -103,12 +101,12 @@ fn gc(room: &Room) -> Result<()> {
     ensure!(records().len() == 2, "{:?}", records());
     expect(room, Some("keep"), GATEWAYS[0], "keep", &[&keep.address(false)])?;
     ensure!(resolve(room, Some("keep"), GATEWAYS[0], "stale.net")?.is_empty(), "stale is there");
-    expect(room, Some("other"), "10.9.0.1", "other", &[&other.address(false)])?;
+    expect(room, Some("other"), OTHER_GATEWAY, "other", &[&other.address(false)])?;
     stale.del(room)?;
     run(json!({"cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": []}))?.silent()?;
     ensure!(records().len() == 1, "{:?}", records());
     let rules = ip::output("nft", &["list", "ruleset"])?;
-    ensure!(!rules.contains(GATEWAYS[0]) && rules.contains("10.9.0.1"), "{rules}");
+    ensure!(!rules.contains(GATEWAYS[0]) && rules.contains(OTHER_GATEWAY), "{rules}");
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod dns_host;
 mod dns_inside;
 mod dns_life;
 mod dns_names;
+mod dns_scope;
 pub mod dns_stage;
 mod dns_verbs;
 mod duties;
@@ -83,6 +84,7 @@ pub fn all() -> Vec<Case> {
         portmap_life::CASES,
         dns_names::CASES,
         dns_answers::CASES,
+        dns_scope::CASES,
         dns_forward::CASES,
         dns_host::CASES,
         dns_life::CASES,

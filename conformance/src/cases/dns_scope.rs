@@ -1,0 +1,100 @@
+//! dns: who may know what (dns.md d.5, d.9).
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::dns_stage::{
+    GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, outside, resolve,
+};
+use super::{USUAL, bridge};
+use crate::case::Case;
+use crate::dns_client::{Question, kind, rcode};
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/a_container_on_two_networks_knows_both", &["D-025"], two_networks),
+    Case::new("dns/a_stranger_on_a_bridge_knows_that_network", &["D-026"], stranger),
+    Case::new("dns/the_network_outside_gets_no_answer", &["D-050"], from_outside),
+    Case::new("dns/another_networks_gateway_says_nothing", &["D-051"], other_gateway),
+];
+
+/// Nobody is asked of the outside: what is not known here is not known.
+const INTERNAL: fn() -> serde_json::Value = || json!({"internal": true});
+
+fn two_networks(room: &Room) -> Result<()> {
+    let shared = |alias: &str| json!({"internal": true, "runtimeConfig": {"aliases": ["shared", alias]}});
+    let one = Named::add(room, "one", "web", shared("a"))?;
+    let two = Named::behind(room, "two", "db", &other_bridge(), shared("b"))?;
+    let first = Named::add(room, "both", "both", INTERNAL())?;
+    let second = Named::of(room, first.container.clone(), "eth1", "both", &other_bridge(), INTERNAL())?;
+    let [one, two] = [one.address(false), two.address(false)];
+    for (server, own, shared) in [(GATEWAYS[0], &first, &one), (OTHER_GATEWAY, &second, &two)] {
+        for (name, address) in [
+            ("web", &one),
+            ("a.net", &one),
+            ("db", &two),
+            ("b.other", &two),
+            ("shared", shared),
+            ("both", &own.address(false)),
+        ] {
+            expect(room, Some("both"), server, name, &[address])?;
+        }
+    }
+    // Whoever is on one of them only does not learn of the other.
+    for (from, server, hidden) in
+        [("one", GATEWAYS[0], ["db", "b.other"]), ("two", OTHER_GATEWAY, ["web", "a.net"])]
+    {
+        for name in hidden {
+            let reply = ask(room, Some(from), server, &Question::new(name, kind::A))?;
+            ensure!(
+                reply.rcode() != rcode::NOERROR && reply.answers.is_empty(),
+                "{from} learns of {name}: {reply:?}"
+            );
+        }
+    }
+    expect(room, Some("one"), GATEWAYS[0], "shared", &[&one])?;
+    second.del(room)?;
+    ensure!(resolve(room, Some("both"), GATEWAYS[0], "db")?.is_empty(), "it is not on the network any more");
+    expect(room, Some("both"), GATEWAYS[0], "web", &[&one])
+}
+
+fn stranger(room: &Room) -> Result<()> {
+    let web = Named::add(room, "one", "web", INTERNAL())?;
+    let _db = Named::behind(room, "two", "db", &other_bridge(), INTERNAL())?;
+    // Of the network, and nobody told the responder.
+    let stranger = room.container("stranger")?;
+    room.attach("bridge", "ADD", &stranger).config(&bridge(USUAL)).run()?.result()?;
+    expect(room, Some("stranger"), GATEWAYS[0], "web", &[&web.address(false)])?;
+    for name in ["db", "db.other"] {
+        ensure!(resolve(room, Some("stranger"), GATEWAYS[0], name)?.is_empty(), "it learns of {name}");
+    }
+    Ok(())
+}
+
+fn from_outside(room: &Room) -> Result<()> {
+    outside(room)?;
+    ip::script(
+        Some("outside"),
+        "route add 10.1.2.0/24 via 198.51.100.1
+         -6 route add 2001:db8:1::/64 via 2001:db8:ff::1",
+    )?;
+    let web = Named::add(room, "c1", "web", json!({}))?;
+    for server in GATEWAYS {
+        // It gets there: the host answers for the address.
+        room.reach("outside", server)?;
+        nobody_answers(room, "outside", server)?;
+        expect(room, None, server, "web", &[&web.address(false)])?;
+    }
+    Ok(())
+}
+
+fn other_gateway(room: &Room) -> Result<()> {
+    let web = Named::add(room, "one", "web", INTERNAL())?;
+    let db = Named::behind(room, "two", "db", &other_bridge(), INTERNAL())?;
+    ip::run_in("two", &["route", "add", "10.1.2.0/24", "via", OTHER_GATEWAY])?;
+    room.reach("two", GATEWAYS[0])?;
+    nobody_answers(room, "two", GATEWAYS[0])?;
+    expect(room, Some("two"), OTHER_GATEWAY, "db", &[&db.address(false)])?;
+    expect(room, Some("one"), GATEWAYS[0], "web", &[&web.address(false)])
+}
