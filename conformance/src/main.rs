@@ -11,6 +11,7 @@ mod coverage;
 mod demo;
 mod diff;
 mod dns_client;
+mod dns_load;
 mod fake;
 mod faults;
 mod golden;
@@ -154,6 +155,12 @@ enum Verb {
         /// The program.
         program: PathBuf,
     },
+    /// Says something to a responder of names, as another user; started by a case.
+    #[command(name = "__knock", hide = true)]
+    Knock {
+        /// Its control socket.
+        socket: PathBuf,
+    },
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]
     Room(RoomArgs),
@@ -289,6 +296,7 @@ fn main() -> ExitCode {
         }
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),
+        Verb::Knock { socket } => cases::dns_control::knocked(&socket),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
         Verb::Stress { common, seed, seeds } => {
             guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds }))

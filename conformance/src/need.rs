@@ -1,6 +1,7 @@
 //! What a case may need of the machine. A need is probed by a small real attempt, in a room; only a failed probe
 //! excuses a case from running.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::ip;
 use crate::room::Room;
+
+/// A user who owns nothing (kernel.overflowuid).
+pub const NOBODY: u32 = 65534;
 
 /// A property of the machine that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Need {
     Iptables,
     /// The same for tables of the older kind (iptables-legacy).
     IptablesLegacy,
+    /// Users besides root: a user namespace of an ordinary user has one user.
+    OtherUsers,
     /// The reference's plugins, in `--reference`.
     Reference,
     /// The right to send the kernel more at once than `net.core.wmem_max` (SO_SNDBUFFORCE): not in a user namespace.
@@ -38,7 +44,7 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 11] = [
+    pub const ALL: [Need; 12] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dummy,
@@ -46,6 +52,7 @@ impl Need {
         Need::Macvlan,
         Need::Iptables,
         Need::IptablesLegacy,
+        Need::OtherUsers,
         Need::Reference,
         Need::SendBuffer,
         Need::Strace,
@@ -62,6 +69,7 @@ impl Need {
             Need::Macvlan => "macvlan",
             Need::Iptables => "iptables",
             Need::IptablesLegacy => "iptables-legacy",
+            Need::OtherUsers => "other users",
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
             Need::Strace => "strace",
@@ -101,6 +109,12 @@ impl Need {
             Need::Macvlan => on_a_parent("macvlan").context("this kernel lacks CONFIG_MACVLAN"),
             Need::Iptables => nat_table("iptables", "ip6tables"),
             Need::IptablesLegacy => nat_table("iptables-legacy", "ip6tables-legacy"),
+            Need::OtherUsers => {
+                let status = Command::new("/bin/true").uid(NOBODY).gid(NOBODY).status();
+                let status = status.context("no process of another user can be started")?;
+                ensure!(status.success(), "as another user: {status}");
+                Ok(())
+            }
             Need::Reference => {
                 for plugin in ["bridge", "host-local", "loopback"] {
                     let path = room.reference.join(plugin);

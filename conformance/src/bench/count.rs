@@ -78,7 +78,7 @@ fn under_strace(room: &Room, attachment: &mut Attachment<'_>, verb: &str, count:
 
 /// All calls, and the programs that were executed, in a summary of `strace -c`: a row is `% time`, seconds, usecs per
 /// call, calls, errors if there were any, name.
-fn totals(summary: &str) -> Result<(u64, u64)> {
+pub fn totals(summary: &str) -> Result<(u64, u64)> {
     let (mut calls, mut programs) = (0, 0);
     for line in summary.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -3,7 +3,7 @@
 
 mod budget;
 mod contender;
-mod count;
+pub mod count;
 mod floor;
 mod growth;
 mod measure;

@@ -7,17 +7,24 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::dns_stage::{
-    GATEWAYS, Named, call, dns, expect, kill_responder, places, records, resolve, the_responder, until,
+    GATEWAYS, Named, OTHER_GATEWAY, ask_tcp, call, dns, expect, kill_responder, other_bridge, places,
+    records, resolve, responder, the_responder, until,
 };
 use super::{USUAL, with};
 use crate::case::Case;
+use crate::dns_client::{Question, kind};
+use crate::faults::steps::Victim;
 use crate::ip;
+use crate::need::Need;
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/two_hundred_of_the_only_container", &["D-060"], churn),
     Case::new("dns/four_at_a_time", &["D-060", "C-047"], parallel),
     Case::new("dns/a_killed_responder_is_revived", &["D-061"], revived),
+    Case::new("dns/a_plugin_killed_at_any_step_is_mended", &["D-062"], killed_plugin).needs(&[Need::Strace]),
+    Case::new("dns/a_bridge_made_anew_is_served_without_an_add", &["D-063"], bridge_anew),
+    Case::new("dns/another_namespace_has_a_responder_of_its_own", &["D-064"], other_host),
     Case::new("dns/the_responder_has_nothing_of_its_callers", &["D-053", "dns d.2"], nothing_inherited),
     Case::new("dns/an_idle_responder_ends", &["D-071"], idle),
     Case::new("dns/a_full_disk_fails_cleanly", &["D-075"], full),
@@ -107,6 +114,16 @@ fn nothing_inherited(room: &Room) -> Result<()> {
             || *target == place.join("responder.lock").display().to_string()
     };
     ensure!(open.iter().all(own), "{open:?}");
+    // CAP_NET_BIND_SERVICE (linux/capability.h) and nothing else, and no way to more.
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    for line in [
+        "CapPrm:\t0000000000000400",
+        "CapEff:\t0000000000000400",
+        "CapInh:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        ensure!(status.lines().any(|have| have == line), "{line:?} is not in {status}");
+    }
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     ensure!(environment.is_empty(), "{}", String::from_utf8_lossy(&environment));
     // Fields 5 and 6 behind the name: the group of processes and the session are its own.
@@ -134,6 +151,117 @@ fn idle(room: &Room) -> Result<()> {
     ensure!(place.join("lock").exists() && place.join("responder.lock").exists(), "the locks are gone");
     call("ADD")?.result()?;
     expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])
+}
+
+/// After a kill at any step of ADD and DEL the next DEL, ADD or GC makes all whole; others' names stay.
+fn killed_plugin(room: &Room) -> Result<()> {
+    let first = Named::add(room, "first", "first", json!({}))?;
+    let second = Named::add(room, "second", "second", json!({}))?;
+    second.del(room)?;
+    let files = || -> Vec<String> {
+        let mut files = vec![];
+        for place in places() {
+            for network in fs::read_dir(place.join("net")).into_iter().flatten().flatten() {
+                for dir in [network.path(), network.path().join("att")] {
+                    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+                    files.extend(entries.map(|entry| entry.path().display().to_string()));
+                }
+            }
+        }
+        files.sort();
+        files
+    };
+    let rules = || ip::output("nft", &["list", "ruleset"]);
+    let before = (files(), rules()?);
+    let nothing_left = || -> Result<()> {
+        expect(room, Some("first"), GATEWAYS[0], "first", &[&first.address(false)])?;
+        ensure!(resolve(room, Some("first"), GATEWAYS[0], "second.net")?.is_empty(), "second is there");
+        let after = (files(), rules()?);
+        ensure!(after == before, "left behind: {after:?}, and it was {before:?}");
+        Ok(())
+    };
+    let valid = json!([{"containerID": "first", "ifname": "eth0"}]);
+    let gc = with(
+        &first.config,
+        json!({"cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": valid}),
+    );
+    let mends: [&dyn Fn() -> Result<()>; 3] = [
+        &|| second.del(room),
+        &|| {
+            second.verb(room, "ADD")?.result()?;
+            expect(room, Some("second"), GATEWAYS[0], "second", &[&second.address(false)])?;
+            second.verb(room, "CHECK")?.silent()
+        },
+        &|| {
+            room.call("dns", "GC").config(&gc).run()?.silent()?;
+            nothing_left().context("after GC")
+        },
+    ];
+    for verb in ["ADD", "DEL"] {
+        let victim =
+            Victim { room, plugin: "dns", verb, container: &second.container, config: &second.config };
+        for mend in mends {
+            let hit = victim.killed_and_mended(mend, nothing_left)?;
+            ensure!(hit > 2, "{verb} was killed at {hit} steps only");
+        }
+    }
+    Ok(())
+}
+
+fn bridge_anew(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let other = Named::behind(room, "c2", "db", &other_bridge(), json!({}))?;
+    let pid = the_responder()?;
+    let port = named.config["prevResult"]["interfaces"][1]["name"].as_str().context("no port")?;
+    ip::run(&["link", "del", "br0"])?;
+    expect(room, Some("c2"), OTHER_GATEWAY, "db", &[&other.address(false)])?;
+    ip::script(
+        None,
+        &format!(
+            "link add br0 type bridge
+             addr add {}/24 dev br0
+             -6 addr add {}/64 dev br0 nodad
+             link set br0 up
+             link set {port} master br0 up",
+            GATEWAYS[0], GATEWAYS[1]
+        ),
+    )?;
+    // Until the container has forgotten the old bridge's MAC address.
+    ip::run_in("c1", &["neigh", "flush", "all"])?;
+    room.reach("c1", GATEWAYS[0])?;
+    for server in GATEWAYS {
+        expect(room, Some("c1"), server, "web", &[&named.address(false)])?;
+        let reply = ask_tcp(room, Some("c1"), server, &Question::new("web", kind::A))?;
+        ensure!(reply.texts() == [&named.address(false)], "{reply:?}");
+    }
+    expect(room, Some("c2"), OTHER_GATEWAY, "db", &[&other.address(false)])?;
+    ensure!(the_responder()? == pid, "it is another responder");
+    Ok(())
+}
+
+fn other_host(room: &Room) -> Result<()> {
+    let here = Named::add(room, "c1", "web", json!({}))?;
+    let pid = the_responder()?;
+    room.container("host2")?;
+    ip::run_in("host2", &["link", "set", "lo", "up"])?;
+    let there = room.inside("host2", || Named::add(room, "c2", "db", json!({})))?;
+    ensure!(places().len() == 2 && records().len() == 2, "{:?} {:?}", places(), records());
+    let alive: Vec<u32> = places().iter().filter_map(|place| responder(place)).collect();
+    ensure!(alive.len() == 2 && alive.contains(&pid), "{pid} was there, and now {alive:?}");
+    let both = || -> Result<()> {
+        expect(room, Some("c1"), GATEWAYS[0], "web", &[&here.address(false)])?;
+        ensure!(resolve(room, Some("c1"), GATEWAYS[0], "db.net")?.is_empty(), "c1 learns of db");
+        Ok(())
+    };
+    both()?;
+    for from in ["c2", "host2"] {
+        expect(room, Some(from), GATEWAYS[0], "db", &[&there.address(false)])?;
+        ensure!(resolve(room, Some(from), GATEWAYS[0], "web.net")?.is_empty(), "{from} learns of web");
+    }
+    room.inside("host2", || there.verb(room, "CHECK")?.silent())?;
+    room.inside("host2", || there.del(room))?;
+    both()?;
+    here.verb(room, "CHECK")?.silent()
 }
 
 fn full(room: &Room) -> Result<()> {

@@ -4,11 +4,17 @@
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, recv, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
 
 use super::{USUAL, with};
@@ -218,6 +224,29 @@ pub fn kill_responder() -> Result<()> {
     let pid = nix::unistd::Pid::from_raw(the_responder()?.try_into()?);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
     until(Duration::from_secs(2), "a killed responder is gone", || the_responder().is_err())
+}
+
+/// Says something at the control socket of the one place, and gives the answer; nothing when it is closed instead.
+pub fn control(said: &str) -> Result<String> {
+    let place = places().into_iter().next().context("there is no place")?;
+    control_at(&place.join("control.sock"), said.as_bytes())
+}
+
+/// The same at that socket.
+pub fn control_at(path: &Path, said: &[u8]) -> Result<String> {
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let patience = TimeVal::seconds(5);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
+        .with_context(|| format!("connect to {}", path.display()))?;
+    send(socket.as_raw_fd(), said, MsgFlags::MSG_NOSIGNAL)?;
+    let mut answer = [0; 4096];
+    match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+        // Closed with what was said unread, or after it.
+        Ok(0) | Err(Errno::ECONNRESET | Errno::EPIPE) => Ok(String::new()),
+        Ok(length) => Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned()),
+        Err(errno) => Err(errno).context("no answer at the control socket"),
+    }
 }
 
 /// Waits until something is so, for a bounded time.

@@ -12,10 +12,12 @@ mod conflict;
 pub mod conflists;
 mod delegation;
 mod dns_answers;
+pub mod dns_control;
 mod dns_forward;
 mod dns_host;
 mod dns_inside;
 mod dns_life;
+mod dns_load;
 mod dns_names;
 mod dns_scope;
 pub mod dns_stage;
@@ -90,6 +92,8 @@ pub fn all() -> Vec<Case> {
         dns_life::CASES,
         dns_verbs::CASES,
         dns_inside::CASES,
+        dns_control::CASES,
+        dns_load::CASES,
         portmap_free_port::CASES,
         portmap_iptables::CASES,
         reapply::CASES,

@@ -32,6 +32,15 @@ impl Victim<'_> {
     /// Kills the plugin as it begins each of its system calls that change something, and sends DEL: then
     /// `nothing_left` must hold. Returns at how many steps it was hit.
     pub fn killed_at_each(&self, nothing_left: impl Fn() -> Result<()>) -> Result<usize> {
+        self.killed_and_mended(|| Ok(()), nothing_left)
+    }
+
+    /// The same, with something else before DEL that must succeed.
+    pub fn killed_and_mended(
+        &self,
+        mend: impl Fn() -> Result<()>,
+        nothing_left: impl Fn() -> Result<()>,
+    ) -> Result<usize> {
         let mut hit = 0;
         for step in self.steps(&nothing_left)? {
             let at = format!("{} killed at {} {}", self.verb, step.syscall, step.nth);
@@ -39,6 +48,7 @@ impl Victim<'_> {
             // It may be a step of a process that it started, or one that not every run has.
             ensure!(!(answer.succeeded() && reached), "{at}, and yet it succeeded");
             hit += usize::from(reached);
+            mend().with_context(|| format!("after {at}"))?;
             self.call("DEL")?.silent().with_context(|| format!("DEL after {at}"))?;
             nothing_left().with_context(|| format!("after {at}, and DEL"))?;
         }

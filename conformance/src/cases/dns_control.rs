@@ -1,0 +1,78 @@
+//! dns: who may tell the responder what (dns.md d.2, d.9).
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::dns_stage::{GATEWAYS, Named, control, control_at, expect, places, the_responder};
+use crate::case::Case;
+use crate::need::{NOBODY, Need};
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/what_is_no_question_at_the_control_socket_is_ignored", &["D-055"], malformed),
+    Case::new("dns/another_user_says_nothing_at_the_control_socket", &["D-055"], other_user)
+        .needs(&[Need::OtherUsers]),
+];
+
+const HELLO: &str = r#"{"ask":"hello"}"#;
+
+fn malformed(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let pid = the_responder()?;
+    let oversized = format!("{HELLO}{}", " ".repeat(5000));
+    for junk in ["junk", "{}", "[]", r#"{"ask":"what"}"#, r#"{"ask":"sync"}"#, "\0", &oversized] {
+        let answer = control(junk)?;
+        ensure!(answer.is_empty(), "{} bytes were answered: {answer}", junk.len());
+        let answer: Value = serde_json::from_str(&control(HELLO)?)?;
+        ensure!(answer["pid"] == json!(pid), "{answer}");
+    }
+    // What is a question, and about nothing that there is.
+    for odd in [
+        r#"{"ask":"sync","network":"../../etc"}"#,
+        r#"{"ask":"adopt","network":"net","key":{"container":"x","ifname":"y"}}"#,
+    ] {
+        control(odd)?;
+    }
+    expect(room, Some("c1"), GATEWAYS[0], "web", &[&named.address(false)])?;
+    ensure!(the_responder()? == pid, "it is another responder");
+    Ok(())
+}
+
+fn other_user(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let place = places().into_iter().next().context("there is no place")?;
+    let socket = place.join("control.sock");
+    let mode = |path: &Path| Ok::<u32, anyhow::Error>(fs::metadata(path)?.permissions().mode() & 0o777);
+    ensure!(mode(&place)? == 0o700 && mode(&socket)? == 0o600, "{:o} {:o}", mode(&place)?, mode(&socket)?);
+    ensure!(knock(&socket)?.contains("Permission denied"), "{}", knock(&socket)?);
+    // Should the modes ever be open, the responder itself looks who it is.
+    let mut dir = Some(place.as_path());
+    while let Some(open) = dir.filter(|dir| dir.starts_with("/run/moor")) {
+        fs::set_permissions(open, Permissions::from_mode(0o755))?;
+        dir = open.parent();
+    }
+    fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
+    let answer = knock(&socket)?;
+    ensure!(answer == "[]", "another user was answered: {answer}");
+    ensure!(control(HELLO)?.contains("pid"), "its own user is not answered");
+    expect(room, Some("c1"), GATEWAYS[0], "web", &[&named.address(false)])
+}
+
+/// What another user hears at that socket, in brackets, or why nothing.
+fn knock(socket: &Path) -> Result<String> {
+    let mut command = Command::new("/proc/self/exe");
+    let done = command.arg("__knock").arg(socket).uid(NOBODY).gid(NOBODY).output().context("knock")?;
+    Ok(String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).trim().to_owned())
+}
+
+/// The hidden sub-command: says hello there.
+pub fn knocked(socket: &Path) -> Result<bool> {
+    println!("[{}]", control_at(socket, HELLO.as_bytes())?);
+    Ok(true)
+}

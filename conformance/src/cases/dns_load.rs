@@ -1,0 +1,289 @@
+//! dns: under load, and what it costs where noise cannot change it (dns.md d.6, d.11; times are `conformance dns`'s).
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::dns_stage::{
+    GATEWAYS, Named, ask, call, control, expect, kill_responder, places, records, resolve, the_responder,
+    until,
+};
+use super::with;
+use crate::bench::count;
+use crate::case::Case;
+use crate::dns_client::{ID, Question, client, connect, frame, framed, heard, kind};
+use crate::dns_load::{Load, come_and_go, names};
+use crate::need::Need;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/half_and_idle_connections_cost_little", &["D-052"], connections).alone(),
+    Case::new("dns/containers_come_and_go_under_load", &["D-069"], come_and_go_under_load).alone(),
+    Case::new("dns/a_killed_responder_is_revived_under_load", &["D-061"], killed_under_load).alone(),
+    Case::new("dns/another_executable_takes_over_under_load", &["D-070"], reexec).alone(),
+    Case::new("dns/many_questions_cost_few_system_calls", &["D-080"], system_calls).needs(&[Need::Strace]),
+    Case::new("dns/an_add_costs_no_more_among_thousands_of_names", &["D-081"], among_thousands)
+        .needs(&[Need::Strace]),
+    Case::new("dns/a_thousand_names_take_four_megabytes", &["D-082"], memory),
+    Case::new("dns/an_add_starts_no_program_when_a_responder_runs", &["D-083"], programs)
+        .needs(&[Need::Strace]),
+];
+
+/// Nanoseconds of processor time that a process has had (Documentation/scheduler/sched-stats.rst).
+fn spent(pid: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    Ok(Duration::from_nanos(first.with_context(|| text.clone())?))
+}
+
+/// CVE-2024-8418 and CVE-2026-35406 of another resolver: one that says nothing blocked all others, and half a frame
+/// and the end took a whole processor.
+fn connections(room: &Room) -> Result<()> {
+    let _named = Named::add(room, "c1", "web", json!({}))?;
+    let other = Named::add(room, "c2", "db", json!({}))?;
+    let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
+    let mut kept = room.inside("c1", || {
+        let mut kept: Vec<TcpStream> = vec![];
+        for half in [&[][..], &[0], &[0, 30], &[0, 30, 1, 2, 3]] {
+            let mut closing = connect(at)?;
+            closing.write_all(half)?;
+            closing.shutdown(std::net::Shutdown::Write)?;
+            ensure!(matches!(closing.read(&mut [0; 9]), Ok(0)), "open behind the end of {half:?}");
+            let mut waiting = connect(at)?;
+            waiting.write_all(half)?;
+            kept.push(waiting);
+        }
+        for _ in 0..300 {
+            kept.push(connect(at)?);
+        }
+        Ok(kept)
+    })?;
+    let pid = the_responder()?;
+    let (before, began) = (spent(pid)?, Instant::now());
+    room.inside("c2", || {
+        let mut stream = connect(at)?;
+        stream.write_all(&framed(&Question::new("db", kind::A).message(ID)?)?)?;
+        ensure!(frame(&mut stream)?.ends_with(&other.address(false).parse::<std::net::Ipv4Addr>()?.octets()));
+        Ok(())
+    })?;
+    expect(room, Some("c1"), GATEWAYS[0], "db", &[&other.address(false)])?;
+    // All that the responder took are closed in the end; it has nothing to do until then.
+    for stream in &mut kept {
+        stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+        let end = stream.read(&mut [0; 9]);
+        let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        ensure!(end.as_ref().map_or_else(reset, |count| *count == 0), "{end:?}");
+    }
+    let (spent, lasted) = (spent(pid)? - before, began.elapsed());
+    ensure!(spent * 20 < lasted, "{spent:?} of {lasted:?} were spent on idle connections");
+    Ok(())
+}
+
+/// Each ADD and each DEL is a reload.
+fn come_and_go_under_load(room: &Room) -> Result<()> {
+    let (_stay, names) = names(room, 4, 40)?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
+    let went = come_and_go(room, &names, 2, Duration::from_secs(4), Duration::from_secs(8))?;
+    let tally = load.end()?;
+    tally.ensure_perfect(2000)?;
+    ensure!(went >= 40, "only {went} containers came and went: {tally}");
+    Ok(())
+}
+
+fn killed_under_load(room: &Room) -> Result<()> {
+    let (stay, names) = names(room, 8, 0)?;
+    for verb in ["CHECK", "ADD"] {
+        let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
+        until(Duration::from_secs(2), "half a second", {
+            let began = Instant::now();
+            move || began.elapsed() > Duration::from_millis(500)
+        })?;
+        kill_responder()?;
+        let answer = stay[1].verb(room, verb)?;
+        ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
+        // What was asked meanwhile is lost; from now on nothing is.
+        let healed = Load::start(room, "r2", GATEWAYS[0], names.clone(), 2000)?;
+        for named in &stay {
+            expect(room, Some("r3"), GATEWAYS[0], &named.name, &[&named.address(false)])?;
+        }
+        until(Duration::from_secs(2), "half a second", {
+            let began = Instant::now();
+            move || began.elapsed() > Duration::from_millis(500)
+        })?;
+        let tally = load.end()?;
+        ensure!(tally.wrong == 0, "{tally}: {:?}", tally.told);
+        healed.end()?.ensure_perfect(0).with_context(|| format!("after {verb}"))?;
+    }
+    Ok(())
+}
+
+fn reexec(room: &Room) -> Result<()> {
+    let (stay, names) = names(room, 4, 0)?;
+    let pid = the_responder()?;
+    // A record of a later version lies there meanwhile.
+    let record = records().into_iter().find(|path| path.ends_with("r3@eth0.json")).context("no record")?;
+    let mut later: Value = serde_json::from_slice(&fs::read(&record)?)?;
+    (later["v"], later["container"], later["names"]) = (json!(99), json!("later"), json!(["later"]));
+    let path = record.with_file_name("later@eth0.json");
+    fs::write(&path, later.to_string())?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
+    let exe = room.scratch("another");
+    fs::copy(room.suite.join("dns"), &exe)?;
+    let began = Instant::now();
+    let mut round = 0;
+    while round < 5 || began.elapsed() < Duration::from_secs(1) {
+        round += 1;
+        let answer = control(&json!({"ask": "reexec", "path": exe}).to_string())?;
+        ensure!(!answer.is_empty() && !answer.contains("error"), "round {round}: {answer}");
+        // The successor answers at the same socket, and is the same process.
+        let answer: Value = serde_json::from_str(&control(r#"{"ask":"hello"}"#)?)?;
+        ensure!(answer["pid"] == json!(pid), "round {round}: {answer}");
+    }
+    until(Duration::from_secs(2), "it is the other executable", || {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|link| link == exe)
+    })?;
+    load.end()?.ensure_perfect(2000)?;
+    for named in &stay {
+        expect(room, Some("r1"), GATEWAYS[0], &named.name, &[&named.address(false)])?;
+    }
+    ensure!(resolve(room, Some("r1"), GATEWAYS[0], "later.net")?.is_empty(), "it is not understood");
+    ensure!(fs::read(&path)? == later.to_string().as_bytes(), "the later record was changed");
+    let none = control(&json!({"ask": "reexec", "path": "/none"}).to_string())?;
+    ensure!(none.contains("error") && the_responder()? == pid, "{none}");
+    Ok(())
+}
+
+/// Questions that lie in the socket's buffer at once.
+const WAITING: u16 = 128;
+
+/// Many are taken and answered by one call each, however short of time it is.
+fn system_calls(room: &Room) -> Result<()> {
+    let _named = Named::add(room, "c1", "web", json!({}))?;
+    let pid = the_responder()?;
+    let process = Pid::from_raw(pid.try_into()?);
+    let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
+    let socket = room.inside("c1", || client(at))?;
+    kill(process, Signal::SIGSTOP)?;
+    for id in 0..WAITING {
+        socket.send(&Question::new("web", kind::A).message(id)?)?;
+    }
+    let log = room.scratch("strace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-p", &pid.to_string(), "-o", &log.display().to_string()])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start strace")?;
+    let attached = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    };
+    until(Duration::from_secs(5), "strace is attached", attached)?;
+    kill(process, Signal::SIGCONT)?;
+    for _ in 0..WAITING {
+        heard(&socket)?;
+    }
+    kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
+    strace.wait()?;
+    let log = fs::read_to_string(&log)?;
+    let calls = log.lines().filter(|line| line.contains('(') && !line.contains("---")).count();
+    ensure!(calls <= usize::from(WAITING) / 4, "{calls} calls for {WAITING} questions:\n{log}");
+    Ok(())
+}
+
+/// Writes the records of as many attachments, two names each, beside that of a container; the responder begins anew.
+fn with_records(room: &Room, named: &Named, count: usize) -> Result<()> {
+    let record = records().into_iter().next().context("no record")?;
+    let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
+    for n in 0..count {
+        let id = format!("many{n}");
+        let own = with(
+            &whole,
+            json!({
+                "container": id, "names": [format!("a{n}"), format!("b{n}")],
+                "ips": [format!("10.2.{}.{}", n / 200, n % 200 + 1)], "order": n,
+            }),
+        );
+        fs::write(record.with_file_name(format!("{id}@eth0.json")), own.to_string())?;
+    }
+    kill_responder()?;
+    named.verb(room, "CHECK")?.silent()
+}
+
+/// What the plugin and its responder do for an ADD, in system calls.
+fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
+    let (own, theirs) = (room.scratch("strace.plugin"), room.scratch("strace.responder"));
+    let pid = the_responder()?;
+    let mut strace = Command::new("strace")
+        .args(["-c", "-qq", "-p", &pid.to_string(), "-o", &theirs.display().to_string()])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start strace")?;
+    let attached = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    };
+    until(Duration::from_secs(5), "strace is attached", attached)?;
+    let words = ["strace", "-f", "-c", "-qq", "-o", &own.display().to_string()].map(str::to_owned);
+    call(room, "ADD", &named.container, &named.name, &named.config).under(&words).run()?.result()?;
+    kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
+    strace.wait()?;
+    let (calls, programs) = count::totals(&fs::read_to_string(&own)?)?;
+    ensure!(programs == 1, "the plugin started {} programs", programs - 1);
+    let summary = fs::read_to_string(&theirs)?;
+    let rows = summary.lines().filter(|line| !line.contains("total"));
+    let responder = rows.filter_map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok()).sum();
+    Ok((calls, responder))
+}
+
+fn among_thousands(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let alone = calls_of_add(room, &named)?;
+    with_records(room, &named, 2500)?;
+    let new = with(&named.config, json!({"runtimeConfig": {"aliases": ["new"]}}));
+    let among = calls_of_add(room, &Named { config: new, ..named })?;
+    // One among thousands is written and read alone. To count the files of a directory is a call per some hundred.
+    ensure!(
+        among.0 <= alone.0 + 20 && among.1 <= alone.1 + 5,
+        "calls: {alone:?} alone, {among:?} among 5,000 names"
+    );
+    expect(room, Some("c1"), GATEWAYS[0], "new", &["10.1.2.2"])?;
+    expect(room, Some("c1"), GATEWAYS[0], "b2499", &["10.2.12.100"])
+}
+
+/// Resident memory of the responder, in KiB.
+fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).context(status)
+}
+
+fn memory(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    for (names, most) in [(1_000, 4 << 10), (8_000, 12 << 10)] {
+        with_records(room, &named, names / 2)?;
+        for n in [0, names / 2 - 1] {
+            let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new(&format!("a{n}"), kind::A))?;
+            ensure!(reply.answers.len() == 1, "{reply:?}");
+        }
+        let held = resident(the_responder()?)?;
+        ensure!(held <= most, "{names} names take {held} KiB, and {most} were promised");
+    }
+    Ok(())
+}
+
+/// A child process is what an ADD can least afford: the first one starts a responder, and no other does.
+fn programs(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let pid = the_responder()?;
+    let (calls, _) = calls_of_add(room, &named)?;
+    ensure!(calls <= 200, "{calls} system calls");
+    ensure!(the_responder()? == pid && places().len() == 1, "it is another responder");
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Questions at a steady rate about names that come and go, each answer held against what was so while it was asked.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::json;
+
+use crate::cases::dns_stage::Named;
+use crate::dns_client::{Question, client, kind, rcode};
+use crate::room::Room;
+
+/// When a question counts as lost: resolvers ask again after five seconds, impatient ones after two.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Numbers of questions, one for each that may be on its way.
+const NUMBERS: usize = 1 << 16;
+/// How many faults are told in words.
+const TOLD: usize = 8;
+/// How many of the containers that come and go are there at once, for each who attaches them.
+const AT_ONCE: usize = 8;
+
+/// A name, and whether it is there. Who attaches its container says so before and after.
+pub struct Known {
+    question: String,
+    address: AtomicU32,
+    /// A count of changes: of 4 the rest 0 is absent, 2 is there, and odd ones are on the way.
+    state: AtomicU64,
+}
+
+impl Known {
+    /// A name that is not there yet.
+    pub fn absent(question: &str) -> Self {
+        Self { question: question.to_owned(), address: AtomicU32::new(0), state: AtomicU64::new(0) }
+    }
+
+    /// It is about to come, or to go.
+    pub fn changes(&self) {
+        self.state.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has come: ADD has answered.
+    pub fn is_there(&self, address: &str) -> Result<()> {
+        let address: Ipv4Addr = address.parse()?;
+        self.address.store(address.into(), Ordering::SeqCst);
+        self.changes();
+        Ok(())
+    }
+
+    /// What must be answered, if nothing changed since the question.
+    fn verdict(&self, asked_in: u64, reply: &[u8]) -> Result<(), String> {
+        let code = reply.get(3).map_or(15, |flags| flags & 15);
+        let has_answers = reply.get(7).is_some_and(|count| *count > 0);
+        let address = self.address.load(Ordering::SeqCst);
+        let state = self.state.load(Ordering::SeqCst);
+        let (now, known) = (state == asked_in, state % 4);
+        let fine = match (code, now.then_some(known)) {
+            (rcode::NOERROR, Some(2)) => has_answers && reply.ends_with(&address.to_be_bytes()),
+            (rcode::NXDOMAIN, Some(0)) => !has_answers,
+            (rcode::NOERROR | rcode::NXDOMAIN, None | Some(1 | 3)) => true,
+            _ => false,
+        };
+        let what = match known {
+            0 => "absent",
+            2 => "there",
+            _ => "changing",
+        };
+        if fine { Ok(()) } else { Err(format!("{} is {what}: code {code}, {reply:02x?}", self.question)) }
+    }
+}
+
+/// A question on its way.
+struct Slot {
+    /// Nanoseconds since the load began; 0 when there is no question of that number.
+    sent: AtomicU64,
+    name: AtomicUsize,
+    state: AtomicU64,
+}
+
+struct Shared {
+    socket: UdpSocket,
+    began: Instant,
+    names: Arc<Vec<Known>>,
+    slots: Vec<Slot>,
+    over: AtomicBool,
+    /// Everything has been asked.
+    asked: AtomicBool,
+}
+
+/// What came of a load.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Questions that were sent.
+    pub asked: u64,
+    /// Questions that nobody answered in [`PATIENCE`].
+    pub lost: u64,
+    /// Answers that were not true, SERVFAIL among them, and the first of them in words.
+    pub wrong: u64,
+    /// Those words.
+    pub told: Vec<String>,
+    /// The longest that an answer took.
+    pub slowest: Duration,
+    /// How long the load lasted.
+    pub lasted: Duration,
+}
+
+impl Tally {
+    /// Every question must have had a true answer, and so many must have been asked per second.
+    pub fn ensure_perfect(&self, rate: u64) -> Result<()> {
+        ensure!(self.lost == 0 && self.wrong == 0, "{self}:\n  {}", self.told.join("\n  "));
+        let wanted = rate * self.lasted.as_secs();
+        ensure!(self.asked * 10 >= wanted * 8, "only {self}: the machine is too busy for {rate} a second");
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.lasted.as_secs_f64();
+        let slowest = self.slowest.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "{} questions in {seconds:.1} s, {} unanswered, {} answered wrongly, the slowest in {slowest:.1} ms",
+            self.asked, self.lost, self.wrong
+        )
+    }
+}
+
+/// A load that is running.
+pub struct Load {
+    shared: Arc<Shared>,
+    asker: JoinHandle<Tally>,
+    listener: JoinHandle<Tally>,
+}
+
+impl Load {
+    /// Begins to ask a server (its port 53), from a namespace, for these names in turns.
+    pub fn start(room: &Room, from: &str, server: &str, names: Arc<Vec<Known>>, rate: u64) -> Result<Self> {
+        let server = SocketAddr::new(server.parse()?, 53);
+        let socket = room.inside(from, || client(server))?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let free = || Slot { sent: AtomicU64::new(0), name: AtomicUsize::new(0), state: AtomicU64::new(0) };
+        let messages: Vec<Vec<u8>> = names
+            .iter()
+            .map(|name| Question::new(&name.question, kind::A).message(0))
+            .collect::<Result<_>>()?;
+        let shared = Arc::new(Shared {
+            socket,
+            began: Instant::now(),
+            names,
+            slots: std::iter::repeat_with(free).take(NUMBERS).collect(),
+            over: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+        });
+        let (mine, theirs) = (Arc::clone(&shared), Arc::clone(&shared));
+        let asker = std::thread::spawn(move || mine.ask(messages, rate));
+        let listener = std::thread::spawn(move || theirs.listen());
+        Ok(Self { shared, asker, listener })
+    }
+
+    /// Ends it, and waits for the last answers.
+    pub fn end(self) -> Result<Tally> {
+        self.shared.over.store(true, Ordering::SeqCst);
+        let asked = self.asker.join().map_err(|_| anyhow!("who asks panicked"))?;
+        self.shared.asked.store(true, Ordering::SeqCst);
+        let heard = self.listener.join().map_err(|_| anyhow!("who listens panicked"))?;
+        Ok(Tally { asked: asked.asked, lost: asked.lost + heard.lost, lasted: asked.lasted, ..heard })
+    }
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn ask(&self, mut messages: Vec<Vec<u8>>, rate: u64) -> Tally {
+        let mut tally = Tally::default();
+        while !self.over.load(Ordering::SeqCst) {
+            let due = Duration::from_nanos(tally.asked * 1_000_000_000 / rate.max(1));
+            // That is the rate; nobody is waited for.
+            std::thread::sleep(due.saturating_sub(self.began.elapsed()));
+            let name = usize::try_from(tally.asked).unwrap_or_default() % messages.len().max(1);
+            let number = usize::try_from(tally.asked).unwrap_or_default() % NUMBERS;
+            let (Some(message), Some(known)) = (messages.get_mut(name), self.names.get(name)) else { break };
+            let slot = &self.slots[number];
+            slot.name.store(name, Ordering::SeqCst);
+            slot.state.store(known.state.load(Ordering::SeqCst), Ordering::SeqCst);
+            // The one of that number before was never answered.
+            tally.lost += u64::from(slot.sent.swap(self.now(), Ordering::SeqCst) != 0);
+            message[..2].copy_from_slice(&u16::try_from(number).unwrap_or_default().to_be_bytes());
+            // A port that nobody has is told by the next call; the question is lost, and counted in the end.
+            if self.socket.send(message).is_err() {
+                drop(self.socket.send(message));
+            }
+            tally.asked += 1;
+        }
+        tally.lasted = self.began.elapsed();
+        tally
+    }
+
+    fn listen(&self) -> Tally {
+        let mut tally = Tally::default();
+        let mut bytes = [0; 4096];
+        let mut last = None;
+        loop {
+            if let Ok(length) = self.socket.recv(&mut bytes) {
+                self.heard(bytes.get(..length).unwrap_or_default(), &mut tally);
+            }
+            if self.asked.load(Ordering::SeqCst) {
+                let waiting = || self.slots.iter().any(|slot| slot.sent.load(Ordering::SeqCst) != 0);
+                let since = *last.get_or_insert_with(Instant::now);
+                if since.elapsed() > PATIENCE || !waiting() {
+                    break;
+                }
+            }
+        }
+        let left = self.slots.iter().filter(|slot| slot.sent.load(Ordering::SeqCst) != 0).count();
+        tally.lost += left as u64;
+        tally
+    }
+
+    fn heard(&self, reply: &[u8], tally: &mut Tally) {
+        let number = reply.first_chunk().map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
+        let slot = &self.slots[number];
+        let sent = slot.sent.swap(0, Ordering::SeqCst);
+        // Answered already: a resolver does not listen any more.
+        if sent == 0 {
+            return;
+        }
+        let took = Duration::from_nanos(self.now().saturating_sub(sent));
+        tally.slowest = tally.slowest.max(took);
+        tally.lost += u64::from(took > PATIENCE);
+        let Some(known) = self.names.get(slot.name.load(Ordering::SeqCst)) else { return };
+        if let Err(told) = known.verdict(slot.state.load(Ordering::SeqCst), reply) {
+            tally.wrong += 1;
+            if tally.told.len() < TOLD {
+                tally.told.push(told);
+            }
+        }
+    }
+}
+
+/// Containers `r<n>` that stay, and names of others `g<n>` that come and go: for [`come_and_go`].
+pub fn names(room: &Room, stay: usize, go: usize) -> Result<(Vec<Named>, Arc<Vec<Known>>)> {
+    let mut stayed = vec![];
+    let mut names = vec![];
+    for n in 0..stay {
+        let named = Named::add(room, &format!("r{n}"), &format!("r{n}"), json!({"internal": true}))?;
+        let known = Known::absent(&format!("r{n}.net"));
+        known.changes();
+        known.is_there(&named.address(false))?;
+        stayed.push(named);
+        names.push(known);
+    }
+    names.extend((0..go).map(|n| Known::absent(&format!("g{n}.net"))));
+    Ok((stayed, Arc::new(names)))
+}
+
+/// Attaches and detaches the containers that come and go, one after the other and `workers` at a time, until each was
+/// there and `until` has passed, but no longer than `at_most`. Gives how many came and went.
+pub fn come_and_go(
+    room: &Room,
+    names: &[Known],
+    workers: usize,
+    until: Duration,
+    at_most: Duration,
+) -> Result<usize> {
+    let began = Instant::now();
+    let going: Vec<(usize, &Known)> =
+        names.iter().enumerate().filter(|(_, known)| known.question.starts_with('g')).collect();
+    let work = |worker: usize| -> Result<usize> {
+        let own: Vec<_> = going.iter().filter(|(n, _)| n % workers == worker).collect();
+        let mut here: VecDeque<(Named, &Known)> = VecDeque::new();
+        let (mut count, mut round) = (0, 0);
+        let go = |(named, known): (Named, &Known)| -> Result<()> {
+            known.changes();
+            named.del(room)?;
+            known.changes();
+            let bridge = crate::cases::bridge(crate::cases::USUAL);
+            room.attach("bridge", "DEL", &named.container).config(&bridge).run()?.silent()?;
+            room.remove(&named.container)
+        };
+        while began.elapsed() < at_most && (round == 0 || began.elapsed() < until) {
+            for (_, known) in &own {
+                if began.elapsed() >= at_most {
+                    break;
+                }
+                let name = known.question.trim_end_matches(".net");
+                known.changes();
+                let named = Named::add(room, name, name, json!({"internal": true}))?;
+                known.is_there(&named.address(false))?;
+                here.push_back((named, known));
+                if here.len() > AT_ONCE.min(own.len() / 2) {
+                    here.pop_front().map_or(Ok(()), go)?;
+                    count += 1;
+                }
+            }
+            round += 1;
+        }
+        count += here.len();
+        here.into_iter().try_for_each(go)?;
+        Ok(count)
+    };
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
+        let mut sum = 0;
+        for worker in started {
+            sum += worker.join().map_err(|_| anyhow!("a worker panicked"))?.context("come and go")?;
+        }
+        Ok(sum)
+    })
+}
