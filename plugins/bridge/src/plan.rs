@@ -82,7 +82,7 @@ fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> 
         pieces.extend(detection.claimed(ifname, &own, (Place::Sandbox, link())));
     // Without detection too: the kernel settles the link-local address in the background.
     } else if own.iter().any(IpNetwork::is_ipv6) {
-        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link() }));
+        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link(), dad: config.dad }));
     }
     pieces.extend(attach::routes(&facts.owner.ifname, result));
     pieces

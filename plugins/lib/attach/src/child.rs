@@ -75,7 +75,7 @@ pub fn plan(
         };
         pieces.extend(detection.claimed(ifname, own, arp));
     } else if ipv6 && parent.carrier {
-        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: ifname.clone() }));
+        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: ifname.clone(), dad: child.dad }));
     }
     if !own.is_empty() {
         pieces.extend(crate::routes(ifname, result));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{another_network, becomes_true, look, run, soon};
 use host::netlink::{LinkChange, NeighbourState, Netlink, NewAddress, NewBridge, Veth, VethPeer};
+use host::piece::{self, Kernel, Piece, Place, Settled};
 use host::{Error, Mac, NetNs, sysctl};
 use serde_json::Value;
 
@@ -150,6 +151,22 @@ network_test! {
         assert!(matches!(&error, Error::TentativeAddress { link, .. } if link == "\"eth0\""), "{error}");
         let waited = start.elapsed();
         assert!((Duration::from_millis(100)..Duration::from_secs(2)).contains(&waited), "{waited:?}");
+    }
+}
+
+network_test! {
+    /// Where many namespaces come and go, the kernel settles link-local addresses seconds later.
+    fn an_address_that_the_kernel_is_slow_to_settle_fails_nothing_unless_duplicates_are_looked_for() {
+        let pod = another_network();
+        let index = attach(&pod, "veth0");
+        // The link is down: for the kernel there is nothing to do yet.
+        add(&Netlink::open_in(&pod).unwrap(), index, "fe80::2/64", false);
+        let mut kernel = Kernel::open(pod).unwrap();
+        let settled = |dad| Piece::Settled(Settled { place: Place::Sandbox, link: "eth0".into(), dad });
+        let start = Instant::now();
+        piece::apply(&[settled(false)], &mut kernel).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(piece::apply(&[settled(true)], &mut kernel).is_err());
     }
 }
 

@@ -70,15 +70,24 @@ pub struct Settled {
     pub place: Place,
     /// Its name.
     pub link: String,
+    /// Whether duplicates are looked for. Else only the link-local address can be tentative, which the kernel settles by
+    /// itself, in its own time.
+    pub dad: bool,
 }
 
 /// Detection takes one to two seconds (RFC 4862, 5.4); the kernel's delays can double that.
 const DAD_DEADLINE: Duration = Duration::from_secs(5);
+/// What is less than a millisecond's work stands behind that of all other namespaces: seconds, where many come and go.
+const KERNEL_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Part for Settled {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
-        kernel.netlink(self.place).wait_for_addresses(index, Instant::now() + DAD_DEADLINE).map(drop)
+        let patience = if self.dad { DAD_DEADLINE } else { KERNEL_PATIENCE };
+        match kernel.netlink(self.place).wait_for_addresses(index, Instant::now() + patience) {
+            Err(Error::TentativeAddress { .. }) if !self.dad => Ok(()),
+            waited => waited.map(drop),
+        }
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {

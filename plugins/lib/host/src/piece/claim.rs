@@ -81,7 +81,7 @@ impl Part for Claim {
         for net in &self.addresses {
             drifts.extend(Address { place, link: self.link.clone(), net: *net, dad: true }.verify(kernel)?);
         }
-        drifts.extend(Settled { place, link: self.link.clone() }.verify(kernel)?);
+        drifts.extend(Settled { place, link: self.link.clone(), dad: true }.verify(kernel)?);
         Ok(drifts)
     }
 }
