@@ -9,6 +9,7 @@ pub mod control;
 mod facts;
 mod forward;
 mod launch;
+mod map;
 mod names;
 mod place;
 mod plan;

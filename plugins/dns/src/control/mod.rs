@@ -18,8 +18,7 @@ pub const PROTOCOL: u32 = 1;
 pub const PACKET_MAX: usize = 4096;
 
 /// A question: a packet, and in the case of [`Ask::Adopt`] two descriptors with it (SCM_RIGHTS).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// Who are you?
     Hello,
@@ -29,7 +28,6 @@ pub enum Ask {
         /// The network's name.
         network: String,
         /// The attachment; without one, all of the network.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Key>,
     },
     /// Here are the sockets of an attachment's own namespace: one of UDP, and one of TCP that listens. They take the
@@ -45,6 +43,19 @@ pub enum Ask {
         /// Its path.
         path: String,
     },
+}
+
+/// A question as it is written: which, and of what. (serde can tell an enum's variants apart by itself, by means that take
+/// 20 KB of an executable.)
+#[derive(Serialize, Deserialize)]
+struct Written {
+    ask: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Key>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
 }
 
 /// An answer.
@@ -64,15 +75,26 @@ pub struct Answer {
 impl Ask {
     /// As a packet.
     pub fn to_packet(&self) -> Vec<u8> {
-        packet(self)
+        let (ask, network, key, path) = match self {
+            Self::Hello => ("hello", None, None, None),
+            Self::Sync { network, key } => ("sync", Some(network), key.as_ref(), None),
+            Self::Adopt { network, key } => ("adopt", Some(network), Some(key), None),
+            Self::Reexec { path } => ("reexec", None, None, Some(path)),
+        };
+        let text = |text: Option<&String>| text.cloned();
+        packet(&Written { ask: ask.to_owned(), network: text(network), key: key.cloned(), path: text(path) })
     }
 
-    /// Of a packet.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn of_packet(packet: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(packet)
+    /// Of a packet; `None` when it is none.
+    pub fn of_packet(packet: &[u8]) -> Option<Self> {
+        let Written { ask, network, key, path } = serde_json::from_slice(packet).ok()?;
+        Some(match ask.as_str() {
+            "hello" => Self::Hello,
+            "sync" => Self::Sync { network: network?, key },
+            "adopt" => Self::Adopt { network: network?, key: key? },
+            "reexec" => Self::Reexec { path: path? },
+            _ => return None,
+        })
     }
 }
 

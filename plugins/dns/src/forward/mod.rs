@@ -8,7 +8,6 @@ mod flight;
 mod resolv;
 mod upstreams;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ pub use flight::{Question, Reply};
 pub use resolv::HostServers;
 use upstreams::Upstreams;
 
+use crate::map::Map;
 use crate::serve::{Id, Kind, Poller, Slab};
 
 /// How long one server is waited for before the next one is asked.
@@ -48,7 +48,7 @@ pub enum Client {
 #[derive(Debug, Default)]
 pub struct Forwarder {
     flights: Slab<Flight>,
-    of_client: HashMap<Source, usize>,
+    of_client: Map<Source, usize>,
     upstreams: Upstreams,
     /// When the earliest question wants to be taken care of, or before.
     due: Option<Instant>,

@@ -24,28 +24,60 @@ impl Key {
 
 /// An attachment: its names and where they lead to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Attachment {
     /// [`super::VERSION`]
     pub v: u32,
     /// The network's name.
     pub network: String,
     /// What it is found by.
-    #[serde(flatten)]
     pub key: Key,
     /// In lower case, each once, the primary one first; never empty.
     pub names: Vec<String>,
     /// The container's addresses on this network.
     pub ips: Vec<IpAddr>,
     /// Servers for what this container asks of the outside; the network's when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstreams: Option<Vec<SocketAddr>>,
     /// The link of the host that leads to this container alone (ptp): its questions arrive by it, besides by the
     /// links of [`super::Network::ingress`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<String>,
     /// Path of the container's network namespace, in mode [`super::Mode::Netns`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
     /// When it was attached, in nanoseconds of CLOCK_BOOTTIME: of a container's networks the earlier come first.
     pub order: u64,
+}
+
+/// As it stands in the file: the key's parts beside the others. (serde can flatten by itself, by means that take 20 KB of
+/// an executable.)
+#[derive(Serialize, Deserialize)]
+struct Written {
+    v: u32,
+    network: String,
+    container: String,
+    ifname: String,
+    names: Vec<String>,
+    ips: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upstreams: Option<Vec<SocketAddr>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ingress: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
+    order: u64,
+}
+
+impl From<Written> for Attachment {
+    fn from(written: Written) -> Self {
+        let Written { v, network, container, ifname, names, ips, upstreams, ingress, netns, order } = written;
+        let key = Key { container, ifname };
+        Self { v, network, key, names, ips, upstreams, ingress, netns, order }
+    }
+}
+
+impl From<Attachment> for Written {
+    fn from(attachment: Attachment) -> Self {
+        let Attachment { v, network, key, names, ips, upstreams, ingress, netns, order } = attachment;
+        let Key { container, ifname } = key;
+        Self { v, network, container, ifname, names, ips, upstreams, ingress, netns, order }
+    }
 }

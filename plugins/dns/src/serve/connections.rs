@@ -3,7 +3,6 @@
 //! Nobody is waited for: what a client has not sent or not taken stays where it is, and the connection is closed when
 //! that goes on for too long.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::poller::{Kind, Poller};
 use super::slab::{Id, Slab};
 use crate::forward::Source;
+use crate::map::Map;
 use crate::wire::{HEADER, QUERY_MAX};
 
 /// Connections at once.
@@ -51,7 +51,7 @@ pub struct Connection {
 #[derive(Debug, Default)]
 pub struct Connections {
     all: Slab<Connection>,
-    of_client: HashMap<Source, usize>,
+    of_client: Map<Source, usize>,
     due: Option<Instant>,
 }
 

@@ -117,8 +117,8 @@ impl Control {
             }
             received => received.ok().filter(|packet| packet.whole && packet.length > 0),
         };
-        let asked = packet
-            .and_then(|packet| Some((Ask::of_packet(&buffer[..packet.length]).ok()?, packet.descriptors)));
+        let asked =
+            packet.and_then(|packet| Some((Ask::of_packet(&buffer[..packet.length])?, packet.descriptors)));
         match asked {
             Some(asked) => {
                 plugin.moved = now;

@@ -1,6 +1,5 @@
 //! Where questions come in: the gateways' addresses, and sockets in containers' namespaces.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use nix::net::if_::if_indextoname;
@@ -8,8 +7,9 @@ use nix::net::if_::if_indextoname;
 use super::poller::{Kind, Poller};
 use super::slab::{Id, Slab};
 use super::socket::{self, Unbound};
+use crate::map::Map;
 use crate::record::{Key, Mode};
-use crate::zone::{Asker, Network, Slot, Zone};
+use crate::zone::{Asker, Attached, Network, Slot, Zone};
 
 /// linux/netdevice.h: the loopback link's index, in every namespace.
 const LOOPBACK: u32 = 1;
@@ -47,7 +47,7 @@ pub struct Listeners {
 /// Names of links, as they were when they were asked for.
 #[derive(Debug, Default)]
 pub struct Links {
-    names: HashMap<u32, String>,
+    names: Map<u32, String>,
 }
 
 impl Links {
@@ -82,8 +82,8 @@ impl Origin {
             Self::Container(slot, key) => zone.asker_of(*slot, key),
             Self::Gateway(_, shared) => {
                 let link = link?;
-                let fits = |network: &Network| {
-                    let owner = network.owner(source);
+                let asker = zone.asker(shared, source)?;
+                let mut fits = |network: &Network, owner: Option<&Attached>| {
                     let record = network.record();
                     (owner.is_some() || record.subnets.is_empty() || network.contains(source))
                         && links.is_one_of(link, |name| {
@@ -91,8 +91,12 @@ impl Origin {
                                 || owner.is_some_and(|owner| owner.ingress.as_deref() == Some(name))
                         })
                 };
-                let near = link == LOOPBACK || shared.iter().filter_map(|slot| zone.network(*slot)).any(fits);
-                if near { zone.asker(shared, source) } else { None }
+                let near = link == LOOPBACK
+                    || fits(asker.network(), asker.attached())
+                    // It may be near another network that has its gateway here.
+                    || shared.len() > 1
+                        && shared.iter().filter_map(|slot| zone.network(*slot)).any(|network| fits(network, network.owner(source)));
+                near.then_some(asker)
             }
         }
     }
@@ -163,7 +167,7 @@ impl Listeners {
     pub fn follow(&mut self, poller: &Poller, zone: &Zone) -> Vec<(Slot, String)> {
         // Links may have got other names.
         self.links.names.clear();
-        let mut wanted: HashMap<SocketAddr, Vec<Slot>> = HashMap::new();
+        let mut wanted: Map<SocketAddr, Vec<Slot>> = Map::default();
         for (slot, network) in zone.networks() {
             let record = network.record();
             if record.mode == Mode::Gateway && !network.is_empty() {
@@ -178,7 +182,7 @@ impl Listeners {
                 zone.network(*slot).is_none_or(|network| network.attached(key).is_none())
             }
         });
-        let have: HashMap<SocketAddr, Id> = self
+        let have: Map<SocketAddr, Id> = self
             .all
             .iter()
             .filter_map(|(id, listener)| match listener.origin {

@@ -12,7 +12,7 @@ pub struct Asker<'z> {
     zone: &'z Zone,
     slot: Slot,
     /// The network that was asked.
-    pub(super) network: &'z Network,
+    network: &'z Network,
     others: &'z [Membership],
     attached: Option<&'z Attached>,
 }
@@ -31,6 +31,16 @@ impl<'z> Asker<'z> {
             }
         };
         Self { zone, slot, network, others, attached: Some(attached) }
+    }
+
+    /// The network that was asked.
+    pub fn network(&self) -> &'z Network {
+        self.network
+    }
+
+    /// The container's attachment there; `None` if none is known.
+    pub fn attached(&self) -> Option<&'z Attached> {
+        self.attached
     }
 
     pub(super) fn anybody(zone: &'z Zone, slot: Slot, network: &'z Network) -> Self {

@@ -10,7 +10,6 @@ mod reverse;
 mod tests;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -18,6 +17,7 @@ pub use asker::Asker;
 pub use network::{Attached, Network};
 pub use respond::{Outcome, Servers, respond};
 
+use crate::map::Map;
 use crate::record::{Attachment, Key};
 
 /// A container's networks, in the order that it was attached to them.
@@ -39,8 +39,8 @@ pub struct Slot(usize);
 #[derive(Debug, Default)]
 pub struct Zone {
     networks: Vec<Option<Network>>,
-    slots: HashMap<String, Slot>,
-    containers: HashMap<Rc<str>, Memberships>,
+    slots: Map<String, Slot>,
+    containers: Map<Rc<str>, Memberships>,
     /// Goes on with every answer, so that each begins with another address.
     turn: Cell<usize>,
 }

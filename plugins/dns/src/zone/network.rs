@@ -1,9 +1,9 @@
 //! One network: its names, and whose addresses are whose.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use crate::map::Map;
 use crate::record::{self, Attachment, Key};
 
 /// See the module.
@@ -13,9 +13,9 @@ pub struct Network {
     /// The network's name as a suffix: in lower case.
     suffix: String,
     upstreams: Option<Rc<[SocketAddr]>>,
-    attachments: HashMap<Key, Rc<Attached>>,
-    names: HashMap<Box<[u8]>, Addresses>,
-    owners: HashMap<IpAddr, Vec<Rc<Attached>>>,
+    attachments: Map<Key, Rc<Attached>>,
+    names: Map<Box<[u8]>, Addresses>,
+    owners: Map<IpAddr, Vec<Rc<Attached>>>,
 }
 
 /// An attachment.
@@ -82,9 +82,9 @@ impl Network {
         let mut network = Self {
             suffix: String::new(),
             upstreams: None,
-            attachments: HashMap::new(),
-            names: HashMap::new(),
-            owners: HashMap::new(),
+            attachments: Map::default(),
+            names: Map::default(),
+            owners: Map::default(),
             record,
         };
         network.derive();

@@ -85,10 +85,10 @@ pub fn respond(
         }
         Known::Foreign => {
             let bare = query.name.is_single();
-            if bare && !(outside && asker.network.record().forward_single_label) {
+            if bare && !(outside && asker.network().record().forward_single_label) {
                 // Nobody else has bare names: the root's word for it, which is the last byte of the question's name.
                 answer.authoritative();
-                answer.soa(asker.network.record().ttl, query.name.text().len() + 1, false);
+                answer.soa(asker.network().record().ttl, query.name.text().len() + 1, false);
                 Rcode::NxDomain
             } else if outside {
                 return Outcome::Ask(servers.map_or(Servers::Host, Servers::These));
@@ -145,7 +145,7 @@ fn known<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Known<'z> {
 
 /// The first network that has the name, or all of them.
 fn find<'z>(asker: &Asker<'z>, query: &Query<'_>, shortened: bool) -> Option<Known<'z>> {
-    let union = asker.network.record().cross_network == CrossNetwork::Union;
+    let union = asker.network().record().cross_network == CrossNetwork::Union;
     let mut addresses = [None; UNION_MAX];
     let mut count = 0;
     let mut first = None;

@@ -1,10 +1,15 @@
 //! Many datagrams with one system call, and nothing allocated for them.
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 
-use crate::sys::{self, Head, RawAddress, RawControl};
+use crate::sys::{self, Head, RawAddress, RawControl, Train};
+
+/// A control message begins with its length, a word of the machine, its level and its type, padded to such a word.
+const WORD: usize = size_of::<usize>();
+const HEAD: usize = (WORD + 8).next_multiple_of(WORD);
 
 /// How many datagrams one call moves at most.
 pub const BATCH: usize = sys::BATCH;
@@ -120,9 +125,6 @@ pub(crate) fn link(control: &[u64], length: usize) -> Option<u32> {
         to.copy_from_slice(&from.to_ne_bytes());
     }
     let mut rest = bytes.get(..length)?;
-    // A length of the machine's word, level and type, padded to such a word.
-    const WORD: usize = size_of::<usize>();
-    const HEAD: usize = (WORD + 8).next_multiple_of(WORD);
     while rest.len() >= HEAD {
         let whole = usize::from_ne_bytes(rest[..WORD].try_into().ok()?);
         let level = i32::from_ne_bytes(rest[WORD..WORD + 4].try_into().ok()?);
@@ -158,6 +160,10 @@ pub fn link_of_connection(socket: &impl AsFd, v4: bool) -> io::Result<Option<u32
 }
 
 /// Datagrams that are to go.
+///
+/// Those to one address go through the kernel as one (udp(7), UDP_SEGMENT): a resolver library asks for both families at
+/// once, from one port, and who asks for many others asks for more than two. It is the way through the kernel that an answer
+/// costs most of. All of such a train but the last have one length, so the longer ones come first.
 #[derive(Debug)]
 pub struct Outbox {
     data: Box<[u8]>,
@@ -165,13 +171,15 @@ pub struct Outbox {
     peers: [RawAddress; BATCH],
     lengths: [usize; BATCH],
     count: usize,
+    /// Whether the kernel takes several as one.
+    together: bool,
 }
 
 impl Outbox {
     /// Room for [`BATCH`] datagrams of `size` bytes.
     pub fn new(size: usize) -> Self {
         let data = vec![0; size * BATCH].into();
-        Self { data, size, peers: [[0; 8]; BATCH], lengths: [0; BATCH], count: 0 }
+        Self { data, size, peers: [[0; 8]; BATCH], lengths: [0; BATCH], count: 0, together: true }
     }
 
     /// Room for the next datagram; empty when there are [`BATCH`].
@@ -188,20 +196,81 @@ impl Outbox {
         }
     }
 
-    /// Sends them all; one that the kernel refuses is passed over, as if it had been lost on the way.
+    /// Sends them all; what the kernel refuses is passed over, as if it had been lost on the way.
     pub fn send(&mut self, socket: &impl AsFd) {
-        let mut done = 0;
-        while done < self.count {
-            let data = &self.data[done * self.size..];
-            let (lengths, peers) = (&self.lengths[done..self.count], &self.peers[done..self.count]);
-            done += match sys::send_many(socket.as_fd(), data, self.size, lengths, peers) {
-                Ok(sent) => sent.max(1),
+        let mut order: [usize; BATCH] = std::array::from_fn(|n| n);
+        let mut rest = order.get_mut(..self.count).unwrap_or_default();
+        rest.sort_unstable_by_key(|n| (self.peers[*n], Reverse(self.lengths[*n])));
+        let mut trains = [Train { count: 0, control: [0; 8], control_length: 0 }; BATCH];
+        while !rest.is_empty() {
+            let made = self.couple(rest, &mut trains);
+            let trains = trains.get(..made).unwrap_or_default();
+            let sent = sys::send_many(
+                socket.as_fd(),
+                &self.data,
+                self.size,
+                rest,
+                &self.lengths,
+                &self.peers,
+                trains,
+            );
+            let first = trains.first().map_or(rest.len(), |train| train.count);
+            let gone = match sent {
+                Ok(sent) => trains.iter().take(sent.max(1)).map(|train| train.count).sum(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                Err(_) => 1,
+                // An old kernel, a link that carries less at once, or one that checksums nothing.
+                Err(error) if first > 1 && is_about_trains(&error) => {
+                    self.together = false;
+                    0
+                }
+                Err(_) => first,
             };
+            rest = rest.get_mut(gone..).unwrap_or_default();
         }
         self.count = 0;
     }
+
+    /// Puts datagrams that may go as one together; gives how many trains that makes.
+    fn couple(&self, order: &[usize], trains: &mut [Train; BATCH]) -> usize {
+        let mut made = 0;
+        let mut rest = order;
+        while let (Some(first), Some(train)) = (rest.first(), trains.get_mut(made)) {
+            let (peer, length) = (self.peers[*first], self.lengths[*first]);
+            let mut count = 1;
+            // A shorter one ends it; one of no bytes has no place in one.
+            while self.together
+                && self.lengths[rest[count - 1]] == length
+                && rest.get(count).is_some_and(|next| self.peers[*next] == peer && self.lengths[*next] > 0)
+            {
+                count += 1;
+            }
+            let (control, control_length) = if count > 1 { segments_of(length) } else { ([0; 8], 0) };
+            *train = Train { count, control, control_length };
+            rest = rest.get(count..).unwrap_or_default();
+            made += 1;
+        }
+        made
+    }
+}
+
+fn is_about_trains(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    matches!(errno, Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
+}
+
+/// The control message UDP_SEGMENT (uapi/linux/udp.h): every so many bytes begin a datagram.
+fn segments_of(length: usize) -> (RawControl, usize) {
+    let mut bytes = [0; size_of::<RawControl>()];
+    let length = u16::try_from(length).unwrap_or(u16::MAX);
+    bytes[..WORD].copy_from_slice(&(HEAD + size_of::<u16>()).to_ne_bytes());
+    bytes[WORD..WORD + 4].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
+    bytes[WORD + 4..WORD + 8].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
+    bytes[HEAD..HEAD + 2].copy_from_slice(&length.to_ne_bytes());
+    let mut control = [0; 8];
+    for (to, from) in control.iter_mut().zip(bytes.chunks_exact(8)) {
+        *to = u64::from_ne_bytes(from.try_into().unwrap_or_default());
+    }
+    (control, (HEAD + size_of::<u16>()).next_multiple_of(WORD))
 }
 
 #[cfg(test)]
@@ -241,9 +310,66 @@ mod tests {
         }
         assert_eq!(seen, (0..40).map(|n: usize| n.min(16)).collect::<Vec<_>>());
         let mut buffer = [0; 64];
-        for n in 0..40usize {
-            assert_eq!(client.recv(&mut buffer).unwrap(), n.min(16));
+        let mut lengths: Vec<usize> = (0..40).map(|_| client.recv(&mut buffer).unwrap()).collect();
+        // Those to one address may come in another order.
+        lengths.sort_unstable();
+        assert_eq!(lengths, seen);
+    }
+
+    /// Whatever goes together, each is a datagram of its own to its own address, whole.
+    #[test]
+    fn what_goes_as_one_arrives_one_by_one() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for together in [true, false] {
+            let clients = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+            let mut outbox = Outbox { together, ..Outbox::new(64) };
+            let mut wanted: [Vec<Vec<u8>>; 3] = [const { Vec::new() }; 3];
+            for n in 0..u8::try_from(BATCH).unwrap() {
+                let client = usize::from(n) % 3;
+                let bytes = vec![n; [20, 20, 40, 1, 20, 40, 0][usize::from(n) % 7]];
+                outbox.room()[..bytes.len()].copy_from_slice(&bytes);
+                let mut address = [0; 8];
+                let SocketAddr::V4(to) = clients[client].local_addr().unwrap() else { panic!("it is IPv4") };
+                let [high, low] = to.port().to_be_bytes();
+                let [f, g] = u16::try_from(libc::AF_INET).unwrap().to_ne_bytes();
+                address[0] = u32::from_ne_bytes([f, g, high, low]);
+                address[1] = u32::from_ne_bytes(to.ip().octets());
+                outbox.push(bytes.len(), Peer(address));
+                wanted[client].push(bytes);
+            }
+            outbox.send(&server);
+            assert_eq!((outbox.count, outbox.together), (0, together));
+            for (client, mut wanted) in clients.iter().zip(wanted) {
+                client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+                let mut buffer = [0; 128];
+                let mut come: Vec<Vec<u8>> = wanted
+                    .iter()
+                    .map(|_| {
+                        let length = client.recv(&mut buffer).unwrap();
+                        buffer[..length].to_vec()
+                    })
+                    .collect();
+                come.sort_unstable();
+                wanted.sort_unstable();
+                assert_eq!(come, wanted);
+            }
         }
+    }
+
+    #[test]
+    fn a_train_is_of_one_length_but_for_its_end() {
+        let mut outbox = Outbox::new(64);
+        for length in [10, 30, 30, 20, 20, 10, 0] {
+            outbox.push(length, Peer([1; 8]));
+        }
+        outbox.push(30, Peer([2; 8]));
+        let mut order: Vec<usize> = (0..8).collect();
+        order.sort_unstable_by_key(|n| (outbox.peers[*n], Reverse(outbox.lengths[*n])));
+        let mut trains = [Train { count: 0, control: [0; 8], control_length: 0 }; BATCH];
+        let made = outbox.couple(&order, &mut trains);
+        let counts: Vec<usize> = trains[..made].iter().map(|train| train.count).collect();
+        // 30 30 20, 20 10, 10, 0, and another's 30.
+        assert_eq!(counts, [3, 2, 1, 1, 1]);
     }
 
     #[test]

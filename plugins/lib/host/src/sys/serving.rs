@@ -67,33 +67,61 @@ pub(crate) fn receive_many(
     Ok(received)
 }
 
-/// Sends datagrams, up to [`BATCH`]: the nth has `lengths[n]` bytes at n times `size` of `data`, and goes to `peers[n]`.
-/// Gives how many were sent; an error is that of the first one.
+/// Datagrams to one address that take the way through the kernel as one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Train {
+    /// How many; at least one.
+    pub(crate) count: usize,
+    /// The control message that says where one ends and the next begins, and its bytes: none for one alone.
+    pub(crate) control: RawControl,
+    pub(crate) control_length: usize,
+}
+
+/// Sends datagrams, up to [`BATCH`]. `order` names them in the order that `trains` count them in: the one of number n is at
+/// n times `size` of `data`, has `lengths[n]` bytes, and goes to `peers[n]`, which is one and the same for all of a train.
+/// Gives how many trains were sent; an error is that of the first one.
 pub(crate) fn send_many(
     socket: BorrowedFd<'_>,
     data: &[u8],
     size: usize,
-    lengths: &[usize],
-    peers: &[RawAddress],
+    order: &[usize],
+    lengths: &[usize; BATCH],
+    peers: &[RawAddress; BATCH],
+    trains: &[Train],
 ) -> io::Result<usize> {
     let mut slots = [const { mem::MaybeUninit::<libc::iovec>::uninit() }; BATCH];
     let mut messages = [const { mem::MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH];
+    let (mut rest_of_slots, mut rest_of_order) = (&mut slots[..], order);
     let mut count = 0;
-    let each = data.chunks_exact(size.max(1)).zip(lengths).zip(peers);
-    for (((data, length), peer), (slot, message)) in each.zip(slots.iter_mut().zip(&mut messages)) {
-        let length = data.len().min(*length);
-        let slot = slot.write(libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: length });
+    for (train, message) in trains.iter().zip(&mut messages) {
+        if rest_of_order.len() < train.count || rest_of_slots.len() < train.count {
+            break;
+        }
+        let (mine, others) = rest_of_order.split_at(train.count);
+        let (room, further) = rest_of_slots.split_at_mut(train.count);
+        (rest_of_order, rest_of_slots) = (others, further);
+        for (n, slot) in mine.iter().zip(&mut *room) {
+            let held = data.get(n * size..).unwrap_or_default();
+            let bytes = held.get(..lengths.get(*n).copied().unwrap_or(0)).unwrap_or_default();
+            slot.write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+        }
+        let peer = mine.first().and_then(|n| peers.get(*n)).unwrap_or(&peers[0]);
         // SAFETY: all fields are numbers and pointers, for which zeroes are values.
         let message = unsafe { message.assume_init_mut() };
         message.msg_hdr.msg_name = peer.as_ptr().cast_mut().cast();
         message.msg_hdr.msg_namelen = socklen(mem::size_of::<libc::sockaddr_in6>());
-        message.msg_hdr.msg_iov = slot;
-        message.msg_hdr.msg_iovlen = 1;
+        message.msg_hdr.msg_iov = room.as_mut_ptr().cast();
+        message.msg_hdr.msg_iovlen = train.count as _;
+        if train.control_length > 0 {
+            message.msg_hdr.msg_control = train.control.as_ptr().cast_mut().cast();
+            message.msg_hdr.msg_controllen = train.control_length.min(mem::size_of::<RawControl>()) as _;
+        }
         count += 1;
     }
     let first: *mut libc::mmsghdr = messages.as_mut_ptr().cast();
-    // SAFETY: the first `count` messages are initialised; each points at an address and at an iovec that points at a
-    // piece of `data`, all alive until after the call, with lengths within theirs; the kernel only reads them.
+    // SAFETY: the first `count` messages are initialised; each points at an address, at as many initialised iovecs as it
+    // says, which point at pieces of `data`, and maybe at a control message; all are alive until after the call, with
+    // lengths within theirs, and the kernel only reads them.
     let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT) };
     Ok(usize::try_from(check(result)?).unwrap_or(0))
 }
