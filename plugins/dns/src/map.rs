@@ -1,6 +1,6 @@
 //! Maps of what is looked up for every question.
 //!
-//! The hash is one multiplication for every eight bytes, begun with a secret of this process: who may choose names or
+//! The hash is one multiplication for every eight bytes and one at the end, begun with a secret of this process: who may choose names or
 //! addresses does not know which of them meet, and learns no more of it than the time of an answer tells. What std hashes
 //! by withstands more, at four times the cost.
 
@@ -65,7 +65,10 @@ impl Hasher for Mixed {
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        // What the last word moved by one step, one multiplication moves by equal steps.
+        let mut last = Mixed(self.0);
+        last.mix(self.0 >> 32);
+        last.0
     }
 }
 
