@@ -90,15 +90,19 @@ fn bind_at_once(room: &Room) -> Result<()> {
         room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
         let address = format!("2001:db8:1::{n}").parse()?;
         room.inside(&container.id, || socket::bind(address))?;
-        let infos = ip::rows(Some(&container.id), &["-6", "addr", "show", "dev", "eth0"])?;
-        let tentative = infos.iter().any(|row| row.to_string().contains("tentative"));
-        ensure!(!tentative, "an address is tentative after ADD: {infos:?}");
+        ensure_settled(Some(&container.id), "eth0")?;
     }
     // The gateway's address too: the container's first packet needs it.
-    let infos = ip::rows(None, &["-6", "addr", "show", "dev", "br0"])?;
+    ensure_settled(None, "br0")?;
+    Ok(())
+}
+
+/// Every address that was asked for can be used. (The link-local one is the kernel's, in its own time.)
+fn ensure_settled(ns: Option<&str>, link: &str) -> Result<()> {
+    let infos = ip::rows(ns, &["-6", "addr", "show", "dev", link])?;
     let global = infos.iter().filter_map(|row| row["addr_info"].as_array()).flatten();
     let tentative = global.filter(|info| info["scope"] == "global").any(|info| info["tentative"] == true);
-    ensure!(!tentative, "the gateway's address is tentative: {infos:?}");
+    ensure!(!tentative, "an address of {link} is tentative after ADD: {infos:?}");
     Ok(())
 }
 
