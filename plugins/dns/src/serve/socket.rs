@@ -56,7 +56,9 @@ fn open_at(address: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
         // Connections that are over for us and linger in the kernel are not in the way.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     } else {
-        setsockopt(&socket, sockopt::RcvBuf, &QUEUE)?;
+        // More than the system allows anybody, as long as we may; a machine that is busy keeps questions waiting.
+        setsockopt(&socket, sockopt::RcvBufForce, &QUEUE)
+            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &QUEUE))?;
     }
     bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(address))?;
     if kind == SockType::Stream {

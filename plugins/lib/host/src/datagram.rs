@@ -200,7 +200,7 @@ impl Outbox {
     pub fn send(&mut self, socket: &impl AsFd) {
         let mut order: [usize; BATCH] = std::array::from_fn(|n| n);
         let mut rest = order.get_mut(..self.count).unwrap_or_default();
-        rest.sort_unstable_by_key(|n| (self.peers[*n], Reverse(self.lengths[*n])));
+        rest.sort_unstable_by_key(|n| (self.peers[*n], Reverse(self.lengths[*n]), *n));
         let mut trains = [Train { count: 0, control: [0; 8], control_length: 0 }; BATCH];
         while !rest.is_empty() {
             let made = self.couple(rest, &mut trains);
@@ -364,7 +364,7 @@ mod tests {
         }
         outbox.push(30, Peer([2; 8]));
         let mut order: Vec<usize> = (0..8).collect();
-        order.sort_unstable_by_key(|n| (outbox.peers[*n], Reverse(outbox.lengths[*n])));
+        order.sort_unstable_by_key(|n| (outbox.peers[*n], Reverse(outbox.lengths[*n]), *n));
         let mut trains = [Train { count: 0, control: [0; 8], control_length: 0 }; BATCH];
         let made = outbox.couple(&order, &mut trains);
         let counts: Vec<usize> = trains[..made].iter().map(|train| train.count).collect();
