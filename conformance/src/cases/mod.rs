@@ -43,6 +43,7 @@ mod matrix;
 mod parents;
 pub mod portmap;
 mod portmap_chain;
+mod portmap_conditions;
 mod portmap_free_port;
 mod portmap_iptables;
 mod portmap_life;
@@ -83,6 +84,7 @@ pub fn all() -> Vec<Case> {
         host_local_store::CASES,
         portmap::CASES,
         portmap_chain::CASES,
+        portmap_conditions::CASES,
         portmap_life::CASES,
         dns_names::CASES,
         dns_answers::CASES,

@@ -81,7 +81,7 @@ pub fn reapply(room: &Room, plugin: &str) -> Result<String> {
 }
 
 /// The rules as nft shows them, in an order that does not depend on who came first.
-fn rules() -> Result<Vec<String>> {
+pub fn rules() -> Result<Vec<String>> {
     let mut rules = snapshot::rules()?;
     // A set's elements are on lines of their own, with commas between them.
     rules

@@ -3,14 +3,15 @@
 
 use cni::{Code, Error};
 use host::iptables::{Mark, Ports};
+use host::rules::published::{Conditions, Fault};
 
 use crate::config::{invalid, shortened};
 
 /// What publishes the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Maps of nf_tables.
-    NfTables,
+    /// Maps of nf_tables, where these are so: conditions for IPv4, and for IPv6.
+    NfTables([Conditions; 2]),
     /// The reference's chains of iptables.
     Iptables(Options),
 }
@@ -88,18 +89,24 @@ impl Backend {
             let conditions = [keys.conditions_v4, keys.conditions_v6].map(Option::unwrap_or_default);
             return options_of(chain, bit, conditions).map(Self::Iptables);
         }
-        match of_style(Style::NfTables).first() {
-            None => Ok(Self::NfTables),
-            // To ignore it would open a port to those whom it is to be closed to.
-            Some(key) => Err(Error::new(
-                Code::UnsupportedField,
-                format!("{key} in the words of nft is not supported by this version of portmap"),
-            )
-            .details(
-                "say it in the words of iptables (its first begins with '-' or '!'), which chooses that back end; \
-                 or leave it out, and restrict the port in the host's firewall",
-            )),
-        }
+        let [v4, v6] = [keys.conditions_v4, keys.conditions_v6].map(Option::unwrap_or_default);
+        Ok(Self::NfTables([
+            Conditions::read(&v4, true).map_err(|fault| not_understood("conditionsV4", &fault))?,
+            Conditions::read(&v6, false).map_err(|fault| not_understood("conditionsV6", &fault))?,
+        ]))
+    }
+}
+
+/// To ignore a condition would open a port to those whom it is to be closed to.
+fn not_understood(key: &str, fault: &Fault) -> Error {
+    let msg = format!("{key}: {fault}");
+    match fault {
+        Fault::Invalid(..) => invalid(&msg),
+        Fault::Unknown(_) => Error::new(Code::UnsupportedField, msg).details(
+            "known are: ip and ip6 (saddr, daddr), tcp, udp, sctp (sport, dport), iifname, oifname, meta l4proto, \
+             meta mark, ct mark, ct state, with ==, !=, <, >, ranges, prefixes and sets { a, b }; for others say it in \
+             the words of iptables (the first begins with '-' or '!'), which chooses that back end",
+        ),
     }
 }
 

@@ -171,7 +171,8 @@ pub fn hint(request: &Request) -> Option<Hint> {
     if wanted.iter().any(Wanted::is_free) {
         return None;
     }
-    let config = Config { wanted, masquerade: Masquerade::Needed, backend: Backend::NfTables };
+    let config =
+        Config { wanted, masquerade: Masquerade::Needed, backend: Backend::NfTables(Default::default()) };
     Some(Hint { v4: config.mappings(true).ok()?, v6: config.mappings(false).ok()? })
 }
 

@@ -61,7 +61,7 @@ impl Plugin for PortMap {
             publication.chosen = chosen;
             let nft = nft(&mut socket)?;
             let published = match &settled.backend {
-                Backend::NfTables => published::publish(nft, &publication),
+                Backend::NfTables(_) => published::publish(nft, &publication),
                 Backend::Iptables(options) => {
                     let ports = iptables::ports(&settled, options, &mut publication, &previous)?;
                     iptables::publish(nft, &publication, &ports)
@@ -99,7 +99,7 @@ impl Plugin for PortMap {
         }
         let nft = rules::open()?;
         let drifts = match &config.backend {
-            Backend::NfTables => published::verify(&nft, &publication)?,
+            Backend::NfTables(_) => published::verify(&nft, &publication)?,
             Backend::Iptables(options) => {
                 let ports = iptables::ports(&config, options, &mut publication, &previous)?;
                 iptables::verify(&nft, &publication, &ports)?
@@ -149,7 +149,7 @@ impl Plugin for PortMap {
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
         let programs = match config.backend {
-            Backend::NfTables => Ok(()),
+            Backend::NfTables(_) => Ok(()),
             Backend::Iptables(_) => host::iptables::is_installed(),
         };
         programs.and_then(|()| rules::open()).map(drop).map_err(|error| {

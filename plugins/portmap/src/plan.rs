@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use cni::{AddResult, Code, Error};
 use host::Owner;
 use host::netlink::Netlink;
-use host::rules::published::{Container, Publication};
+use host::rules::published::{Conditions, Container, Publication};
 use ipnetwork::IpNetwork;
 
+use crate::backend::Backend;
 use crate::config::{Config, HostIp};
 
 /// The container's addresses: the first of each family that is on its interface, or of which no interface is told.
@@ -46,7 +47,11 @@ pub fn plan(
         let mappings = config.mappings(address.is_ipv4())?;
         if !mappings.is_empty() {
             let link = link_towards(address, netlink)?;
-            containers.push(Container { address, link, mappings, masquerade: config.masquerade });
+            let conditions = match &config.backend {
+                Backend::NfTables([v4, v6]) => if address.is_ipv4() { v4 } else { v6 }.clone(),
+                Backend::Iptables(_) => Conditions::default(),
+            };
+            containers.push(Container { address, link, mappings, masquerade: config.masquerade, conditions });
         }
     }
     Ok(Publication { owner, containers, chain: None, chosen: Vec::new() })

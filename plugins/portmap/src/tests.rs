@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cni::{AddResult, Env, Error, Interface, IpConfig, Request};
 use host::iptables::Mark;
-use host::rules::published::{Mapping, Masquerade};
+use host::rules::published::{Conditions, Mapping, Masquerade};
 
 use crate::backend::{Backend, Options};
 use crate::config::{self, Config};
@@ -158,13 +158,20 @@ fn the_back_end_is_nf_tables_unless_iptables_is_asked_for() {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         Backend::Iptables(Options { mark, conditions: [words(v4), words(v6)] })
     };
+    fn nf_tables<const N: usize>(v4: [&str; N], v6: [&str; N]) -> Backend {
+        Backend::NfTables([Conditions::read(&v4, true).unwrap(), Conditions::read(&v6, false).unwrap()])
+    }
     let chain = || Mark::Chain("KUBE-MARK-MASQ".into());
     for (keys, expected) in [
         (
             r#""markMasqBit": 0, "conditionsV4": [], "externalSetMarkChain": "", "unknown": 1"#,
-            Backend::NfTables,
+            nf_tables([], []),
         ),
-        (r#""backend": "nftables", "conditionsV4": [""]"#, Backend::NfTables),
+        (r#""backend": "nftables", "conditionsV4": [""]"#, nf_tables([], [])),
+        (
+            r#""conditionsV4": ["ip", "saddr", "10.0.0.0/8"], "conditionsV6": ["ip6 saddr != fd00::/8"]"#,
+            nf_tables(["ip saddr 10.0.0.0/8"], ["ip6 saddr != fd00::/8"]),
+        ),
         (r#""backend": "iptables""#, of(Mark::Bit(13), &[], &[])),
         (r#""backend": "iptables", "markMasqBit": 31"#, of(Mark::Bit(31), &[], &[])),
         (r#""externalSetMarkChain": "KUBE-MARK-MASQ""#, of(chain(), &[], &[])),
@@ -206,9 +213,14 @@ fn options_of_the_other_back_end_are_refused() {
         ),
         (r#""conditionsV4": ["-s"], "conditionsV6": ["ip6"]"#, 7, format!("{IPTABLES} [conditionsV6]")),
         (
-            r#""conditionsV6": ["ip6", "saddr"]"#,
+            r#""conditionsV6": ["ip6", "saddr", "fd00::/8", "limit"]"#,
             2,
-            "conditionsV6 in the words of nft is not supported by this version of portmap".into(),
+            "conditionsV6: \"limit\" is not known here".into(),
+        ),
+        (
+            r#""conditionsV4": ["ip", "saddr", "fd00::/8"]"#,
+            7,
+            "conditionsV4: \"fd00::/8\": it is no IPv4 address".into(),
         ),
         (
             r#""conditionsV4": ["-s", "1.2.3.4\nCOMMIT"]"#,

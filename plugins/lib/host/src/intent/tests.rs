@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{By, Record, Records, text};
-use crate::rules::published::{Chosen, Container, Mapping, Masquerade};
+use crate::rules::published::{Chosen, Conditions, Container, Mapping, Masquerade};
 use crate::{Mac, Owner};
 
 fn owner(network: &str, id: &str) -> Owner {
@@ -19,10 +19,16 @@ fn full() -> Record {
         link: link.map(str::to_owned),
         mappings,
         masquerade,
+        conditions: Conditions::default(),
     };
+    let conditions =
+        Conditions::read(&["ip saddr != { 10.0.0.0/8, 192.0.2.1 } iifname \"eth*\""], true).unwrap();
     Record {
         containers: vec![
-            container("10.1.2.3", Some("br0"), vec![port((80, 80), 8080)], Masquerade::Needed),
+            Container {
+                conditions,
+                ..container("10.1.2.3", Some("br0"), vec![port((80, 80), 8080)], Masquerade::Needed)
+            },
             container("fd00::3", None, vec![port((1000, 1999), 2000), at], Masquerade::Everybody),
         ],
         chain: Some("CNI-DN-b40d6be49a3410ab31bc2".into()),

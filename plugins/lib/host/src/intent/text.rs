@@ -6,6 +6,7 @@
 //! owner net eth0 c1
 //! container 10.1.2.3 br0 needed
 //! port 6 any 8080-8080 80
+//! if ip saddr 10.0.0.0/8
 //! chain CNI-DN-b40d6be49a3410ab31bc2
 //! chosen 6 any 80 61234
 //! localnet br0
@@ -14,7 +15,7 @@
 //! macfilter veth01234567 02:00:00:00:00:01
 //! ```
 //!
-//! A `port` is of the container before it.
+//! A `port` is of the container before it, and so is an `if`: its conditions.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use std::str::{FromStr, SplitWhitespace};
 
 use super::Record;
 use crate::Owner;
-use crate::rules::published::{Chosen, Container, Mapping, Masquerade};
+use crate::rules::published::{Chosen, Conditions, Container, Mapping, Masquerade};
 
 /// What this version writes, and all that it reads.
 const VERSION: &str = "v 1";
@@ -48,6 +49,9 @@ pub(super) fn write(record: &Record) -> String {
         line(format_args!("container {} {link} {masquerade}", container.address));
         for Mapping { proto, address, ports: (first, last), target } in container.merged() {
             line(format_args!("port {proto} {} {first}-{last} {target}", any(address)));
+        }
+        if !container.conditions.is_empty() {
+            line(format_args!("if {}", container.conditions));
         }
     }
     if let Some(chain) = &record.chain {
@@ -99,7 +103,18 @@ fn fact(line: &str, record: &mut Option<Record>) -> Option<()> {
             let link = words.next().filter(|link| *link != NONE).map(str::to_owned);
             let word = words.next()?;
             let (masquerade, _) = MASQUERADES.into_iter().find(|(_, known)| *known == word)?;
-            record.containers.push(Container { address, link, mappings: Vec::new(), masquerade });
+            record.containers.push(Container {
+                address,
+                link,
+                mappings: Vec::new(),
+                masquerade,
+                conditions: Conditions::default(),
+            });
+        }
+        "if" => {
+            let container = record.containers.last_mut()?;
+            let words: Vec<&str> = words.by_ref().collect();
+            container.conditions = Conditions::read(&words, container.address.is_ipv4()).ok()?;
         }
         "port" => {
             let proto = parse(&mut words)?;

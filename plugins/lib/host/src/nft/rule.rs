@@ -89,11 +89,25 @@ impl Rule {
     /// Only packets where one of these bits of a field in host byte order (a mark, a state, a status) is set.
     #[must_use]
     pub fn any_bit(self, field: Field, bits: u32) -> Self {
-        let zero = Value::new().mark(0);
+        self.bits(field, bits, Compare::NotEqual, 0)
+    }
+
+    /// Only packets where the bits `mask` of a field in host byte order compare so to this.
+    #[must_use]
+    pub fn bits(self, field: Field, mask: u32, op: Compare, value: u32) -> Self {
         self.check(field.length() == REGISTER, "bits are of a field of four bytes")
             .load(field)
-            .masked(Value::new().mark(bits), zero)
-            .compared(Compare::NotEqual, zero)
+            .masked(Value::new().mark(mask), Value::new().mark(0))
+            .compared(op, Value::new().mark(value))
+    }
+
+    /// Only packets where a field's first bytes are these.
+    #[must_use]
+    pub fn begins(self, field: Field, value: Value) -> Self {
+        let fits = (1..=field.length()).contains(&value.bytes().len());
+        self.check(fits, "a field is shorter than what it is to begin with")
+            .load(field)
+            .compared(Compare::Equal, value)
     }
 
     /// Only packets whose key is in the set (or, of an interval map, leads anywhere).

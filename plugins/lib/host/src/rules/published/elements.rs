@@ -3,20 +3,25 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
-use super::{Container, Mapping, Masquerade, Publication};
-use crate::nft::{Data, Element, Set, Target, Type, Value, shifted};
+use super::{Container, Mapping, Masquerade, Publication, guard};
+use crate::nft::{Data, Element, Set, Target, Type, Value, Verdict, shifted};
 use crate::owner::fnv1a;
 
 /// From so many ports on, a run of them is a range. Ranges are for the few: a look-up of one is a search, and a change
 /// copies them all; single ports are hashed.
 const RANGE_MIN: u16 = 16;
+/// What a publisher's comment says where it would name a chain of iptables: that there are conditions.
+const CONDITIONAL: &str = "conditional";
+
+/// Elements, each with its set.
+pub(super) type Found = Vec<(Set<'static>, Element)>;
 
 pub(super) const fn family(ip: IpAddr) -> &'static FamilySets {
     if ip.is_ipv4() { &V4 } else { &V6 }
 }
 
 /// The elements of a publication, with the set of each; the publisher's own comes last.
-pub(super) fn of(publication: &Publication) -> Vec<(Set<'static>, Element)> {
+pub(super) fn of(publication: &Publication) -> Found {
     let label = publication.owner.label();
     let mut elements = Vec::new();
     let by_elements = publication.containers.iter().filter(|_| publication.chain.is_none());
@@ -39,15 +44,43 @@ pub(super) fn of(publication: &Publication) -> Vec<(Set<'static>, Element)> {
             elements.push((LOOPBACK, Element::new(address)));
         }
     }
+    let count = elements.len();
+    for container in &publication.containers {
+        if let Some(guard) = guard::name_of(publication, container) {
+            guarded(container, &guard, &mut elements);
+        }
+    }
+    let is_conditional = elements.len() > count;
     for (_, element) in &mut elements {
         element.comment = Some(label.clone());
     }
-    let publisher = publisher(publication, &label, elements.len());
+    let publisher = publisher(publication, &label, count, is_conditional);
     elements.push((PUBLISHERS, publisher));
     elements
 }
 
-fn publisher(publication: &Publication, label: &str, count: usize) -> Element {
+/// Where a container's ports lead to first.
+fn guarded(container: &Container, guard: &str, elements: &mut Found) {
+    let sets = family(container.address);
+    // Runs of ports are one whatever they lead to.
+    let ports = container.mappings.iter().map(|mapping| Mapping { target: mapping.ports.0, ..*mapping });
+    for mapping in merged(&ports.collect::<Vec<_>>()) {
+        let set = if mapping.address.is_some() { sets.guarded_at } else { sets.guarded };
+        let (first, last) = mapping.ports;
+        let ports = match first == last {
+            true => Element::new(key(&mapping, first)),
+            false => Element::range(key(&mapping, first), key(&mapping, last)),
+        };
+        elements.push((set, ports.to(Verdict::Jump(guard.to_owned()))));
+    }
+}
+
+fn key(mapping: &Mapping, port: u16) -> Value {
+    let key = mapping.address.map_or(Value::new(), |address| Value::new().addr(address));
+    key.proto(mapping.proto).port(port)
+}
+
+fn publisher(publication: &Publication, label: &str, count: usize, is_conditional: bool) -> Element {
     let of = |v4| publication.containers.iter().find(|container| container.address.is_ipv4() == v4);
     let link = |container: Option<&Container>| container.and_then(|c| c.link.clone()).unwrap_or_default();
     let address = |container: Option<&Container>, none: IpAddr| container.map_or(none, |c| c.address);
@@ -57,6 +90,7 @@ fn publisher(publication: &Publication, label: &str, count: usize) -> Element {
         .ifname(&link(of(false)))
         .addr(address(of(false), Ipv6Addr::UNSPECIFIED.into()));
     let comment = match &publication.chain {
+        None if is_conditional => format!("{label} {count} {CONDITIONAL}"),
         None => format!("{label} {count}"),
         Some(chain) => format!("{label} {count} {chain}"),
     };
@@ -76,14 +110,19 @@ pub(in crate::rules) fn attachment(label: &str) -> &str {
     label.splitn(3, '/').nth(2).unwrap_or_default()
 }
 
-/// How many elements a publisher's comment counts.
+/// How many elements a publisher's comment counts: without those that lead to conditions, and its own.
 pub(super) fn count(comment: &str) -> Option<usize> {
     comment.split(' ').nth(1)?.parse().ok()
 }
 
 /// The chain of iptables that a publisher's comment names.
 pub(super) fn chain(comment: &str) -> Option<&str> {
-    comment.split(' ').nth(2)
+    comment.split(' ').nth(2).filter(|word| *word != CONDITIONAL)
+}
+
+/// Whether a publisher's comment tells of conditions.
+pub(super) fn is_conditional(comment: &str) -> bool {
+    comment.split(' ').nth(2) == Some(CONDITIONAL)
 }
 
 /// The container's addresses, as a publisher's element tells them.
@@ -115,11 +154,8 @@ pub(super) fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
     merged
 }
 
-fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Vec<(Set<'static>, Element)>) {
-    let key = |port| {
-        let key = mapping.address.map_or(Value::new(), |address| Value::new().addr(address));
-        key.proto(mapping.proto).port(port)
-    };
+fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Found) {
+    let key = |port| key(mapping, port);
     let target = |port| Value::new().addr(to).port(port);
     let (first, last) = mapping.ports;
     if last.saturating_sub(first) < RANGE_MIN - 1 {
@@ -165,7 +201,7 @@ pub(super) fn is_beside_ports(set: &Set<'_>) -> bool {
 }
 
 /// The keys under which a publisher's elements are, but for those of its ports.
-pub(super) fn beside_ports(publisher: &Element) -> Vec<(Set<'static>, Element)> {
+pub(super) fn beside_ports(publisher: &Element) -> Found {
     let Target::Value(value) = publisher.target else { return Vec::new() };
     let bytes = value.bytes();
     let (Some(link4), Some(v4), Some(link6), Some(v6)) =
@@ -191,7 +227,7 @@ pub(super) fn beside_ports(publisher: &Element) -> Vec<(Set<'static>, Element)> 
 }
 
 /// The keys of the elements that these mappings have in a family, whatever they lead to.
-pub(super) fn keys(v4: bool, mappings: &[Mapping]) -> Vec<(Set<'static>, Element)> {
+pub(super) fn keys(v4: bool, mappings: &[Mapping]) -> Found {
     let to: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut elements = Vec::new();
     for mapping in merged(mappings) {

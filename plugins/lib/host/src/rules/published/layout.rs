@@ -3,7 +3,8 @@
 //! A packet's cost is the same for one port and for ten thousand: each family has two hashes (by protocol and port,
 //! and by address too) and two interval maps for whole ranges. They are looked up for the first packet of a connection
 //! only, and only when its destination is an address of this host: what is in transit is never touched
-//! (CVE-2019-9946, CVE-2025-67499).
+//! (CVE-2019-9946, CVE-2025-67499). Two more interval maps, mostly empty, lead to the chains of those who have conditions
+//! ([`super::guard`]); only packets to their ports come there.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -32,6 +33,10 @@ pub(super) struct FamilySets {
     pub ranges: Set<'static>,
     /// Ranges of ports, of one address.
     pub ranges_at: Set<'static>,
+    /// Ports whose container has conditions, and the chain of these (see [`super::guard`]).
+    pub guarded: Set<'static>,
+    /// The same at one address of the host.
+    pub guarded_at: Set<'static>,
     /// The link that leads to a container, and the container: what comes from there goes back there.
     pub hairpin: Set<'static>,
     /// A container and itself: where bridged packets pass these hooks (br_netfilter), there is no link to tell by.
@@ -45,6 +50,8 @@ pub(super) const V4: FamilySets = FamilySets {
     ports_at: map("ports-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Value(TARGET4), false),
     ranges: map("ranges4", &[Type::Proto, Type::Port], Data::Range(TARGET4), true),
     ranges_at: map("ranges-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Range(TARGET4), true),
+    guarded: map("conditional4", &[Type::Proto, Type::Port], Data::Verdict, true),
+    guarded_at: map("conditional-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Verdict, true),
     hairpin: map("hairpin4", &[Type::Ifname, Type::Ipv4], Data::None, false),
     oneself: map("oneself4", &[Type::Ipv4, Type::Ipv4], Data::None, false),
     everyone: map("everyone4", &[Type::Ipv4], Data::None, false),
@@ -55,6 +62,8 @@ pub(super) const V6: FamilySets = FamilySets {
     ports_at: map("ports-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Value(TARGET6), false),
     ranges: map("ranges6", &[Type::Proto, Type::Port], Data::Range(TARGET6), true),
     ranges_at: map("ranges-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Range(TARGET6), true),
+    guarded: map("conditional6", &[Type::Proto, Type::Port], Data::Verdict, true),
+    guarded_at: map("conditional-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Verdict, true),
     hairpin: map("hairpin6", &[Type::Ifname, Type::Ipv6], Data::None, false),
     oneself: map("oneself6", &[Type::Ipv6, Type::Ipv6], Data::None, false),
     everyone: map("everyone6", &[Type::Ipv6], Data::None, false),
@@ -74,14 +83,16 @@ pub(super) const PUBLISHERS: Set<'static> = map(
 );
 
 /// Every set, with what it is for.
-pub(super) fn sets() -> [(Set<'static>, &'static str); 17] {
-    let mut sets = [(PUBLISHERS, "who publishes ports"); 17];
+pub(super) fn sets() -> [(Set<'static>, &'static str); 21] {
+    let mut sets = [(PUBLISHERS, "who publishes ports"); 21];
     let family = |family: &FamilySets| {
         [
             (family.ports, "published ports"),
             (family.ports_at, "published ports of one address"),
             (family.ranges, "published ranges: the first port is that of the range plus the remainder"),
             (family.ranges_at, "published ranges of one address"),
+            (family.guarded, "published under conditions"),
+            (family.guarded_at, "published at one address under conditions"),
             (family.hairpin, "containers, by the link that leads there"),
             (family.oneself, "containers, by their own address twice"),
             (family.everyone, "containers that see no client address"),
@@ -172,6 +183,8 @@ fn lookup() -> Vec<Rule> {
         let at = [daddr, Field::L4PROTO, Field::DPORT];
         let any = [Field::L4PROTO, Field::DPORT];
         rules.extend([
+            rule().verdict_map(&at, &sets.guarded_at),
+            rule().verdict_map(&any, &sets.guarded),
             rule().dnat_map(&at, &sets.ports_at),
             rule().dnat_map_modulo(&at, &sets.ranges_at),
             rule().dnat_map(&any, &sets.ports),

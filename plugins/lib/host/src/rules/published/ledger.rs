@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::elements::{self, attachment, family};
+use super::elements::{self, Found, attachment, family};
+use super::layout::PUBLISHERS;
+use super::withdraw::elements_of;
 use super::{Error, Mapping, Publication};
 use crate::Result;
 use crate::nft::{Element, Nft, Set};
@@ -14,7 +16,7 @@ const LOOK_UPS: usize = 64;
 #[derive(Default)]
 pub(super) struct Standing {
     /// What may be taken: of the same attachment, or of one whose address the container has now, so that it is dead.
-    pub stale: Vec<(Set<'static>, Element)>,
+    pub stale: Found,
     /// What may not.
     pub taken: Option<Error>,
 }
@@ -29,7 +31,7 @@ pub(super) fn look(
     let mut standing = Standing::default();
     for container in &publication.containers {
         let sets = family(container.address);
-        let mut found: Vec<(Set<'static>, Element)> = Vec::new();
+        let mut found = Found::new();
         let singles =
             || wanted.iter().filter(|(set, _)| set.name == sets.ports.name || set.name == sets.ports_at.name);
         // A single port of any address is found by its key; for all else that may overlap the sets are searched.
@@ -66,7 +68,32 @@ pub(super) fn look(
             }
         }
     }
+    with_conditions(nft, &mut standing.stale)?;
     Ok(standing)
+}
+
+/// Of the dead who had conditions everything is taken: what is left of them would be published to all, and what leads
+/// to their conditions would keep them up for the heir.
+fn with_conditions(nft: &Nft, stale: &mut Found) -> Result<()> {
+    let mut dead: Vec<&str> =
+        stale.iter().filter_map(|(_, element)| Some(attachment(element.comment.as_deref()?))).collect();
+    dead.sort_unstable();
+    dead.dedup();
+    let mut publishers = Vec::new();
+    for attachment in dead {
+        publishers.extend(nft.element(&PUBLISHERS, &Element::new(elements::publisher_key(attachment)))?);
+    }
+    for publisher in publishers {
+        let comment = publisher.comment.as_deref().unwrap_or_default();
+        if elements::is_conditional(comment) {
+            let of = attachment(comment);
+            stale.retain(|(_, element)| {
+                element.comment.as_deref().is_none_or(|comment| attachment(comment) != of)
+            });
+            stale.append(&mut elements_of(nft, &publisher, None)?);
+        }
+    }
+    Ok(())
 }
 
 fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, owner: String) -> Error {

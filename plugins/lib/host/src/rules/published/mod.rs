@@ -3,10 +3,12 @@
 //! [`publish`] makes all elements of an attachment in one transaction, or none; [`withdraw`] finds them again by the
 //! attachment alone. Whoever asks for a port that another attachment has gets [`Error::Taken`], which names it.
 
+mod conditions;
 mod elements;
 mod error;
 mod flows;
 mod free;
+mod guard;
 mod layout;
 mod ledger;
 mod localnet;
@@ -22,6 +24,7 @@ use std::net::IpAddr;
 
 use crate::Owner;
 
+pub use conditions::{Conditions, Fault};
 pub(super) use elements::attachment;
 pub use error::Error;
 pub use free::choose;
@@ -72,6 +75,8 @@ pub struct Container {
     pub mappings: Vec<Mapping>,
     /// Whose connections are masqueraded.
     pub masquerade: Masquerade,
+    /// What must be so of a connection; none where the ports are in iptables.
+    pub conditions: Conditions,
 }
 
 /// Ports of the host and where they lead. Those of one protocol and address do not overlap.

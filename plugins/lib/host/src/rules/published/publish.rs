@@ -1,6 +1,7 @@
 //! Making what an attachment publishes.
 
-use super::elements::{self, attachment};
+use super::elements::{self, Found, attachment};
+use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
 use super::withdraw::{elements_of, withdraw};
 use super::{ELEMENTS_MAX, Error, Publication, flows, ledger, localnet};
@@ -17,6 +18,7 @@ use crate::{Result, sysctl};
 /// [`Error::Taken`] names the owner of a port; [`Error::TooMany`]; or the kernel refused. Nothing was made then.
 pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Error> {
     let wanted = elements::of(publication);
+    let guards = guard::of(publication);
     if wanted.len() > ELEMENTS_MAX {
         return Err(Error::TooMany(wanted.len()));
     }
@@ -24,7 +26,7 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
     let (records, replaced, localnet) = loop {
         let records = Records::open()?;
         let others = (!mended).then_some(&records);
-        match nft.transact(|nft, batch| decide(nft, batch, publication, &wanted, others))?? {
+        match nft.transact(|nft, batch| decide(nft, batch, publication, &wanted, &guards, others))?? {
             Decision::Made { replaced, localnet } => break (records, replaced, localnet),
             Decision::Flushed => {
                 // Others' ports are theirs all the same: the ledger first.
@@ -39,9 +41,17 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
         let _ = withdraw(nft, &publication.owner, None);
         return Err(error.into());
     }
-    let changed: Vec<_> = replaced.into_iter().filter(|gone| !wanted.contains(gone)).collect();
-    Ok(flows::forget_before(nft, publication)
-        .and_then(|count| Ok(count + flows::forget_after(nft, &changed, true)?)))
+    let (same, changed): (Found, Found) = replaced.into_iter().partition(|gone| wanted.contains(gone));
+    let forget = || {
+        let mut count = flows::forget_before(nft, publication)?;
+        count += flows::forget_after(nft, &changed, true)?;
+        // Clients of UDP that are kept out from now on.
+        if !guards.is_empty() {
+            count += flows::forget_after(nft, &same, false)?;
+        }
+        Ok(count)
+    };
+    Ok(forget())
 }
 
 fn raise(publication: &Publication) -> Result<()> {
@@ -74,7 +84,7 @@ enum Decision {
     /// It is made.
     Made {
         /// What was there before and goes.
-        replaced: Vec<(Set<'static>, Element)>,
+        replaced: Found,
         /// The links whose `route_localnet` is off but for published ports.
         localnet: Vec<String>,
     },
@@ -87,6 +97,7 @@ fn decide(
     batch: &mut Batch,
     publication: &Publication,
     wanted: &[(Set<'static>, Element)],
+    guards: &[Guard],
     others: Option<&Records>,
 ) -> Result<Result<Decision, Error>> {
     let standing = ledger::look(nft, publication, wanted)?;
@@ -110,8 +121,16 @@ fn decide(
             gone.push((*set, found));
         }
     }
+    let mut stale = guard::there(nft, &gone)?;
+    stale.retain(|name| !guards.iter().any(|guard| guard.filled().chain.name == *name));
     for (set, element) in &gone {
         batch.del_elements(set, std::slice::from_ref(element));
+    }
+    guard::delete(batch, stale.iter());
+    for filled in guards.iter().map(Guard::filled) {
+        if !filled.drifts(nft)?.is_empty() {
+            filled.write(batch);
+        }
     }
     let mut rest = wanted;
     while let Some((set, _)) = rest.first() {
@@ -131,11 +150,11 @@ fn decide(
 }
 
 /// What this attachment has from before: of an ADD that was repeated, or that died before it could answer.
-fn own(nft: &Nft, publication: &Publication) -> Result<Vec<(Set<'static>, Element)>> {
+fn own(nft: &Nft, publication: &Publication) -> Result<Found> {
     let label = publication.owner.label();
     let key = Element::new(elements::publisher_key(attachment(&label)));
     match nft.element(&PUBLISHERS, &key)? {
         Some(publisher) => elements_of(nft, &publisher, None),
-        None => Ok(Vec::new()),
+        None => Ok(Found::new()),
     }
 }

@@ -1,7 +1,7 @@
 //! Publications that are on record, made again.
 
 use super::layout::{LOCALNET, chains, sets};
-use super::{Publication, elements, localnet};
+use super::{Publication, elements, guard, localnet};
 use crate::nft::{Batch, Nft};
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 use crate::{Result, sysctl};
@@ -25,7 +25,10 @@ pub fn restore(
     for link in links(publications) {
         wanted.push((LOCALNET, localnet::element(link, were_off.contains(&link))));
     }
-    let group = Group { table: TABLE, sets: &sets(), chains: &chains(), elements: wanted };
+    let guards: Vec<_> = publications.iter().flat_map(guard::of).collect();
+    let mut chains = chains();
+    chains.extend(guards.iter().map(guard::Guard::filled));
+    let group = Group { table: TABLE, sets: &sets(), chains: &chains, elements: wanted };
     restore_group(nft, batch, group, restored)
 }
 

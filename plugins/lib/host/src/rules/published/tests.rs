@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::elements;
 use super::layout::{PUBLISHERS, V4, V6};
-use super::{Container, Mapping, Masquerade, Publication};
+use super::{Conditions, Container, Mapping, Masquerade, Publication};
 use crate::Owner;
-use crate::nft::{Data, Element, Set, Target};
+use crate::nft::{Data, Element, Set, Target, Verdict};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -24,7 +24,13 @@ fn publication(address: &str, masquerade: Masquerade, mappings: Vec<Mapping>) ->
     let address: IpAddr = address.parse().unwrap();
     Publication {
         owner,
-        containers: vec![Container { address, link: Some("br0".into()), mappings, masquerade }],
+        containers: vec![Container {
+            address,
+            link: Some("br0".into()),
+            mappings,
+            masquerade,
+            conditions: Conditions::default(),
+        }],
         chain: None,
         chosen: Vec::new(),
     }
@@ -180,6 +186,42 @@ fn ports_of_iptables_have_a_publisher_only() {
         crate::Owner { network: "n".repeat(200), container_id: "c".repeat(200), ifname: "e".repeat(15) };
     let (_, publisher) = elements::of(&publication).pop().unwrap();
     assert!(publisher.comment.unwrap().len() <= 253);
+}
+
+/// portmap.md 7.3, done otherwise: conditions are of their owner's ports alone. Ports that are not one run for where they
+/// lead are one for their condition; the publisher counts what is found by the ports.
+#[test]
+fn ports_under_conditions_lead_to_the_owners_chain_first() {
+    let mappings = vec![single(80, 8080), single(81, 9090), mapping(UDP, Some("192.0.2.1"), (53, 53), 53)];
+    let mut publication = publication("10.1.2.3", Masquerade::Nobody, mappings);
+    let without = elements::of(&publication);
+    assert!(super::guard::of(&publication).is_empty());
+    publication.containers[0].conditions = Conditions::read(&["ip saddr 10.0.0.0/8"], true).unwrap();
+    let with = elements::of(&publication);
+    let guarded: Vec<_> =
+        shown(&publication).into_iter().filter(|line| line.starts_with("conditional")).collect();
+    assert_eq!(
+        guarded,
+        [
+            "conditional4 tcp . 80 - tcp . 81: - (moor/net/eth0/c1)",
+            "conditional-at4 192.0.2.1 . udp . 53: - (moor/net/eth0/c1)"
+        ]
+    );
+    assert_eq!(with.len(), without.len() + 2);
+    let comment = |all: &[(Set<'_>, Element)]| all.last().and_then(|(_, last)| last.comment.clone()).unwrap();
+    assert_eq!(elements::count(&comment(&with)), elements::count(&comment(&without)));
+    assert!(elements::is_conditional(&comment(&with)) && !elements::is_conditional(&comment(&without)));
+    assert_eq!(elements::chain(&comment(&with)), None);
+    let [guard] = &super::guard::of(&publication)[..] else { panic!("one chain, of the one family") };
+    let name = guard.filled().chain.name.to_owned();
+    assert!(with.iter().any(|(_, element)| element.target == Target::Verdict(Verdict::Jump(name.clone()))));
+    // With the longest of names it fits a comment.
+    publication.owner =
+        crate::Owner { network: "n".repeat(200), container_id: "c".repeat(200), ifname: "e".repeat(15) };
+    assert!(comment(&elements::of(&publication)).len() <= 253);
+    // Those of iptables are in its rules.
+    publication.chain = Some("CNI-DN-b40d6be49a3410ab31bc2".into());
+    assert!(super::guard::of(&publication).is_empty() && elements::of(&publication).len() == 1);
 }
 
 /// NEEDS 29: any address is every address, also of the one that is there already.

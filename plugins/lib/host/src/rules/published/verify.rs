@@ -1,7 +1,7 @@
 //! CHECK: every element, chain, rule and parameter of a publication.
 
 use super::layout::{PUBLISHERS, chains};
-use super::{Publication, elements, localnet};
+use super::{Publication, elements, guard, localnet};
 use crate::nft::{Data, Element, Nft, Set, Target};
 use crate::piece::Drift;
 use crate::{Result, sysctl};
@@ -12,7 +12,8 @@ use crate::{Result, sysctl};
 /// The kernel could not be asked.
 pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
-    for filled in chains() {
+    let guards = guard::of(publication);
+    for filled in chains().into_iter().chain(guards.iter().map(guard::Guard::filled)) {
         drifts.append(&mut filled.drifts(nft)?);
     }
     for (set, element) in elements::of(publication) {
@@ -49,9 +50,10 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
 fn target(set: &Set<'_>, element: &Element) -> String {
     let types = match set.data {
         Data::Value(types) | Data::Range(types) => types,
-        _ => return "present".into(),
+        _ => &[],
     };
     match &element.target {
+        Target::Verdict(verdict) => verdict.to_string(),
         Target::Value(value) => value.show(types),
         Target::Range(first, last) => format!("{} - {}", first.show(types), last.show(types)),
         _ => "present".into(),

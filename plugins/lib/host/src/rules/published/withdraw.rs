@@ -3,12 +3,13 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use super::elements::{self, attachment};
-use super::layout::{PUBLISHERS, chains, owned, sets};
+use super::elements::{self, Found, attachment};
+use super::guard;
+use super::layout::{PUBLISHERS, V4, V6, chains, owned, sets};
 use super::localnet::Lowered;
 use super::{Container, Mapping, flows, localnet, reference};
 use crate::intent::{self, By};
-use crate::nft::{Batch, Chain, Element, Nft, Set};
+use crate::nft::{Batch, Chain, Element, Nft};
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Result};
 
@@ -54,8 +55,6 @@ impl Hint {
         Self { v4: of(true), v6: of(false) }
     }
 }
-
-type Found = Vec<(Set<'static>, Element)>;
 
 /// Takes back what the attachment published, under whatever name its network had then; with the last one of all goes
 /// everything else. Flows of UDP to its ports are forgotten.
@@ -131,11 +130,13 @@ fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option
         reference::delete_chains(nft, batch, &chains_of(&gone))?;
         if nft.elements(&PUBLISHERS)?.len() == publishers.len() {
             lowered.lower(nft)?;
-            retire_all(nft, batch)?;
+            retire_all(nft, batch, &guard::there(nft, &gone)?)?;
         } else {
+            let guards = guard::there(nft, &gone)?;
             for (set, element) in &gone {
                 batch.del_elements(set, std::slice::from_ref(element));
             }
+            guard::delete(batch, guards.iter());
         }
         Ok(gone)
     });
@@ -145,9 +146,10 @@ fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option
     done
 }
 
-fn retire_all(nft: &Nft, batch: &mut Batch) -> Result<()> {
+fn retire_all(nft: &Nft, batch: &mut Batch, guards: &[String]) -> Result<()> {
     // Base chains first: they lead to the others.
-    let chains: Vec<Chain<'_>> = chains().iter().rev().map(|filled| filled.chain).collect();
+    let mut chains: Vec<Chain<'_>> = chains().iter().rev().map(|filled| filled.chain).collect();
+    chains.extend(guards.iter().map(|name| guard::chain(name)));
     let sets = sets().map(|(set, _)| set);
     retire(nft, batch, &TABLE, &chains, &sets)
 }
@@ -176,6 +178,11 @@ pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -
     }
     if found.is_empty() {
         for set in owned().filter(|set| set.name != PUBLISHERS.name) {
+            let elements = nft.elements(&set)?.into_iter().filter(is_ours);
+            found.extend(elements.map(|element| (set, element)));
+        }
+    } else if elements::is_conditional(comment) {
+        for set in [&V4, &V6].into_iter().flat_map(|sets| [sets.guarded, sets.guarded_at]) {
             let elements = nft.elements(&set)?.into_iter().filter(is_ours);
             found.extend(elements.map(|element| (set, element)));
         }

@@ -1,0 +1,140 @@
+//! Under what conditions a container's ports are published, in the words of `nft` (contract: portmap.md 2, 7.3).
+//!
+//! The words are read here, not by `nft`: what this reader does not know is an error before anything is touched.
+//! They become rules of a chain of the container's own (see [`super::guard`]), so that they are nobody else's.
+
+mod read;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::fmt;
+
+use ipnetwork::IpNetwork;
+
+use crate::nft::{Compare, Field, IPV4, IPV6, Rule, Value, Verdict};
+
+/// What must be so of a packet that comes to a published port; without any, nothing must. Two are the same when their
+/// words are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    text: String,
+    terms: Vec<Term>,
+}
+
+/// Why conditions cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A word that this reader does not know; `nft` may.
+    Unknown(String),
+    /// Something that cannot be meant: what is wrong, and the word.
+    Invalid(&'static str, String),
+}
+
+/// One thing that must be so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Term {
+    /// The transport protocol that the packet must be of, whatever is said of the field.
+    proto: Option<u8>,
+    field: Field,
+    /// None of the tests may match; else one of them must.
+    negated: bool,
+    tests: Vec<Test>,
+}
+
+/// What a field is compared to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Test {
+    /// A whole value.
+    Is(Compare, Value),
+    /// The first bytes of a name.
+    Begins(Value),
+    /// From the one to the other.
+    Between(Value, Value),
+    /// Addresses.
+    Network(IpNetwork),
+    /// Bits of a mark: those to look at, and what they are.
+    Bits(u32, u32),
+    /// Bits of a state, any of them.
+    Any(u32),
+}
+
+impl Conditions {
+    /// Reads the words of a rule, of one family; they may be one string or many, as `nft` has them on its command line.
+    ///
+    /// # Errors
+    /// Names the word that is not known, or that is wrong.
+    pub fn read<T: AsRef<str>>(words: &[T], v4: bool) -> Result<Self, Fault> {
+        read::conditions(words, v4)
+    }
+
+    /// Whether nothing must be so.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// The rules of a chain that goes back where the conditions are so, and where they are not has the packet pass all
+    /// that is behind the jump to it.
+    pub(super) fn rules(&self, v4: bool) -> Vec<Rule> {
+        let family = || Rule::new().nfproto(if v4 { IPV4 } else { IPV6 });
+        let mut rules = Vec::new();
+        for term in self.terms.iter().filter(|term| term.negated) {
+            let rule = |test: &Test| test.put(term.of_proto(family()), term.field).verdict(Verdict::Accept);
+            rules.extend(term.tests.iter().map(rule));
+        }
+        let mut wanted = vec![family()];
+        for term in &self.terms {
+            let begun = wanted.into_iter().map(|rule| term.of_proto(rule));
+            wanted = match term.negated {
+                true => begun.collect(),
+                false => begun
+                    .flat_map(|rule| term.tests.iter().map(move |test| test.put(rule.clone(), term.field)))
+                    .collect(),
+            };
+        }
+        rules.extend(wanted.into_iter().map(|rule| rule.verdict(Verdict::Return)));
+        rules.push(Rule::new().verdict(Verdict::Accept));
+        rules
+    }
+}
+
+impl Term {
+    fn of_proto(&self, rule: Rule) -> Rule {
+        match self.proto {
+            Some(proto) => rule.is(Field::L4PROTO, Value::new().proto(proto)),
+            None => rule,
+        }
+    }
+}
+
+impl Test {
+    fn put(&self, rule: Rule, field: Field) -> Rule {
+        match *self {
+            Self::Is(op, value) => rule.compare(field, op, value),
+            Self::Begins(value) => rule.begins(field, value),
+            Self::Between(first, last) => {
+                rule.compare(field, Compare::GreaterOrEqual, first).compare(field, Compare::LessOrEqual, last)
+            }
+            Self::Network(network) => rule.network(field, network, true),
+            Self::Bits(mask, value) => rule.bits(field, mask, Compare::Equal, value),
+            Self::Any(bits) => rule.bits(field, bits, Compare::NotEqual, 0),
+        }
+    }
+}
+
+impl fmt::Display for Conditions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word) => write!(f, "{word:?} is not known here"),
+            Self::Invalid(what, word) => write!(f, "{word:?}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

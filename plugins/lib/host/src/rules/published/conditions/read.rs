@@ -1,0 +1,300 @@
+//! The reader of conditions: what is known of `nft`'s language, as one table of fields and one of values.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::tokens::{tokens, told};
+use super::{Conditions, Fault, Term, Test};
+use crate::nft::{
+    Compare, Ct, Field, Header, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, Value,
+};
+
+/// More rules than these conditions would be too many for a packet.
+const RULES_MAX: usize = 512;
+/// The longest name of an interface (IFNAMSIZ, less its NUL).
+const NAME_MAX: usize = 15;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+const STATES: [(&str, u32); 4] = [
+    ("new", STATE_NEW),
+    ("established", STATE_ESTABLISHED),
+    ("related", STATE_RELATED),
+    ("invalid", STATE_INVALID),
+];
+const PROTOCOLS: [(&str, u8); 6] =
+    [("tcp", TCP), ("udp", UDP), ("sctp", SCTP), ("icmp", 1), ("icmpv6", 58), ("ipv6-icmp", 58)];
+
+/// What values of a field look like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of the family that the conditions are for.
+    Address,
+    Port,
+    Proto,
+    Name,
+    Mark,
+    State,
+}
+
+pub(super) fn conditions<T: AsRef<str>>(words: &[T], v4: bool) -> Result<Conditions, Fault> {
+    let tokens = tokens(words)?;
+    let mut reader = Reader { tokens: &tokens, v4 };
+    let mut terms: Vec<Term> = Vec::new();
+    while !reader.tokens.is_empty() {
+        let begin = reader.tokens;
+        let term = reader.term()?;
+        let contradicts =
+            |other: &Term| term.proto.is_some() && other.proto.is_some_and(|of| Some(of) != term.proto);
+        if terms.iter().any(contradicts) {
+            let word = begin.first().map(String::as_str).unwrap_or_default();
+            return Err(Fault::Invalid("no packet is of two protocols", told(word)));
+        }
+        terms.push(term);
+    }
+    let count =
+        |negated| terms.iter().filter(move |term| term.negated == negated).map(|term| term.tests.len());
+    let rules = count(false).try_fold(1_usize, usize::checked_mul);
+    match rules.and_then(|rules| count(true).try_fold(rules, usize::checked_add)) {
+        Some(..=RULES_MAX) => Ok(Conditions { text: tokens.join(" "), terms }),
+        _ => Err(Fault::Invalid("the sets make more than 512 rules", told(&tokens.join(" ")))),
+    }
+}
+
+struct Reader<'a> {
+    tokens: &'a [String],
+    v4: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> &'a str {
+        self.tokens.first().map(String::as_str).unwrap_or_default()
+    }
+
+    fn next(&mut self) -> Result<&'a str, Fault> {
+        let (first, rest) = self
+            .tokens
+            .split_first()
+            .ok_or_else(|| Fault::Invalid("something must follow", "the last word".into()))?;
+        self.tokens = rest;
+        Ok(first)
+    }
+
+    /// Takes the next word if it is one of these.
+    fn take(&mut self, words: &[&str]) -> bool {
+        let is_it = !self.tokens.is_empty() && words.contains(&self.peek());
+        if is_it {
+            self.tokens = self.tokens.get(1..).unwrap_or_default();
+        }
+        is_it
+    }
+
+    fn term(&mut self) -> Result<Term, Fault> {
+        let (proto, field, kind) = self.field()?;
+        let mask = match kind {
+            Kind::Mark if self.take(&["&", "and"]) => Some(number(self.next()?)?),
+            _ => None,
+        };
+        let sign = self.peek();
+        let ops: [(&[&str], Compare); 6] = [
+            (&["==", "eq"], Compare::Equal),
+            (&["!=", "ne"], Compare::NotEqual),
+            (&["<", "lt"], Compare::Less),
+            (&["<=", "le"], Compare::LessOrEqual),
+            (&[">", "gt"], Compare::Greater),
+            (&[">=", "ge"], Compare::GreaterOrEqual),
+        ];
+        let op = ops.into_iter().find(|(words, _)| self.take(words)).map(|(_, op)| op);
+        let mut tests = Vec::new();
+        if self.take(&["{"]) {
+            loop {
+                tests.push(self.value(kind, mask)?);
+                if self.take(&["}"]) {
+                    break;
+                }
+                if !self.take(&[","]) {
+                    return Err(Fault::Invalid("a comma or } must come before it", told(self.peek())));
+                }
+            }
+        } else {
+            tests.push(self.value(kind, mask)?);
+        }
+        if kind == Kind::State && op.is_none() {
+            let bits = |test: &Test| match test {
+                Test::Any(bits) => *bits,
+                _ => 0,
+            };
+            let mut all = tests.iter().map(bits).fold(0, |all, bits| all | bits);
+            while self.take(&[","]) {
+                all |= named(self.next()?, &STATES)?;
+            }
+            tests = vec![Test::Any(all)];
+        } else if self.peek() == "," {
+            // `nft` takes it for one value, which no packet has.
+            return Err(Fault::Invalid("a list after a sign is written { new, related }", ",".into()));
+        }
+        let negated = match op {
+            None | Some(Compare::Equal) => false,
+            Some(Compare::NotEqual) => true,
+            Some(op) => match tests[..] {
+                [Test::Is(Compare::Equal, value)] if matches!(kind, Kind::Address | Kind::Port) => {
+                    tests = vec![Test::Is(op, value)];
+                    false
+                }
+                _ => return Err(Fault::Invalid("only one address or port can be less or more", told(sign))),
+            },
+        };
+        Ok(Term { proto, field, negated, tests })
+    }
+
+    /// A field, and what it says of the transport protocol.
+    fn field(&mut self) -> Result<(Option<u8>, Field, Kind), Fault> {
+        let word = self.next()?;
+        if matches!((word, self.v4), ("ip", false) | ("ip6", true)) {
+            let what = if self.v4 { "no IPv4 packet has it" } else { "no IPv6 packet has it" };
+            return Err(Fault::Invalid(what, word.into()));
+        }
+        let word = if word == "meta" { self.next()? } else { word };
+        let meta = |meta, kind| Ok((None, Field::Meta(meta), kind));
+        let ports = |proto| move |field| (proto, field, Kind::Port);
+        let of_protocol = match word {
+            "mark" => return meta(Meta::Mark, Kind::Mark),
+            "l4proto" => return meta(Meta::L4proto, Kind::Proto),
+            // By its name, since the index of an interface may be another one when the rules are made again.
+            "iif" | "iifname" => return meta(Meta::Iifname, Kind::Name),
+            "oif" | "oifname" => return meta(Meta::Oifname, Kind::Name),
+            "tcp" => ports(Some(TCP)),
+            "udp" => ports(Some(UDP)),
+            "sctp" => ports(Some(SCTP)),
+            "th" => ports(None),
+            "ip" | "ip6" | "ct" => return self.field_of(word),
+            other => return Err(Fault::Unknown(told(other))),
+        };
+        match self.next()? {
+            "sport" => Ok(of_protocol(Field::SPORT)),
+            "dport" => Ok(of_protocol(Field::DPORT)),
+            other => Err(Fault::Unknown(told(other))),
+        }
+    }
+
+    fn field_of(&mut self, whole: &str) -> Result<(Option<u8>, Field, Kind), Fault> {
+        let header = |offset| Field::Payload { header: Header::Network, offset, length: 1 };
+        let (field, kind) = match (whole, self.next()?) {
+            ("ip", "saddr") => (Field::IP_SADDR, Kind::Address),
+            ("ip", "daddr") => (Field::IP_DADDR, Kind::Address),
+            ("ip", "protocol") => (header(9), Kind::Proto),
+            ("ip6", "saddr") => (Field::IP6_SADDR, Kind::Address),
+            ("ip6", "daddr") => (Field::IP6_DADDR, Kind::Address),
+            ("ip6", "nexthdr") => (header(6), Kind::Proto),
+            ("ct", "mark") => (Field::Ct(Ct::Mark), Kind::Mark),
+            ("ct", "state") => (Field::Ct(Ct::State), Kind::State),
+            (_, other) => return Err(Fault::Unknown(told(other))),
+        };
+        Ok((None, field, kind))
+    }
+
+    fn value(&mut self, kind: Kind, mask: Option<u32>) -> Result<Test, Fault> {
+        let word = self.next()?;
+        if word.starts_with(['@', '$']) {
+            // A set of somebody else's table, or a variable of a file of `nft`'s.
+            return Err(Fault::Unknown(told(word)));
+        }
+        match kind {
+            Kind::Address => self.address(word),
+            Kind::Port => {
+                let port = |word: &str| match word.parse() {
+                    Ok(port) => Ok(Value::new().port(port)),
+                    Err(_) => Err(Fault::Invalid("it is no port number", told(word))),
+                };
+                self.one_or_range(word, port)
+            }
+            Kind::Proto => {
+                let known = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, proto)| *proto);
+                let proto = known.or_else(|| word.parse().ok());
+                let proto = proto.ok_or_else(|| Fault::Invalid("it is no protocol", told(word)))?;
+                Ok(equal(Value::new().proto(proto)))
+            }
+            Kind::Name => name(word),
+            Kind::Mark => Ok(match (mask, number(word)?) {
+                (None, mark) => equal(Value::new().mark(mark)),
+                (Some(mask), mark) => Test::Bits(mask, mark),
+            }),
+            Kind::State => named(word, &STATES).map(Test::Any),
+        }
+    }
+
+    fn address(&mut self, word: &str) -> Result<Test, Fault> {
+        let v4 = self.v4;
+        let wrong = |word: &str| {
+            Fault::Invalid(if v4 { "it is no IPv4 address" } else { "it is no IPv6 address" }, told(word))
+        };
+        if word.contains('/') {
+            let network: IpNetwork = word.parse().map_err(|_| wrong(word))?;
+            return match network.is_ipv4() == v4 {
+                true => Ok(Test::Network(network)),
+                false => Err(wrong(word)),
+            };
+        }
+        self.one_or_range(word, |word| match word.parse::<IpAddr>() {
+            Ok(ip) if ip.is_ipv4() == v4 => Ok(Value::new().addr(ip)),
+            _ => Err(wrong(word)),
+        })
+    }
+
+    /// `1`, `1-9`, `1 - 9`.
+    fn one_or_range(
+        &mut self,
+        word: &str,
+        value: impl Fn(&str) -> Result<Value, Fault>,
+    ) -> Result<Test, Fault> {
+        let ends = match word.split_once('-') {
+            Some(ends) => Some(ends),
+            None if self.take(&["-"]) => Some((word, self.next()?)),
+            None => None,
+        };
+        let Some((first, last)) = ends else { return value(word).map(equal) };
+        match (value(first)?, value(last)?) {
+            (first, last) if first <= last => Ok(Test::Between(first, last)),
+            _ => Err(Fault::Invalid("the range ends before it begins", told(word))),
+        }
+    }
+}
+
+fn equal(value: Value) -> Test {
+    Test::Is(Compare::Equal, value)
+}
+
+fn name(word: &str) -> Result<Test, Fault> {
+    let (name, is_whole) = match word.strip_suffix('*') {
+        Some(head) => (head, false),
+        None => (word, true),
+    };
+    if name.is_empty() || name.len() > NAME_MAX || name.contains(['*', '/', ':']) || is_sign(word) {
+        return Err(Fault::Invalid("no interface has such a name", told(word)));
+    }
+    Ok(match is_whole {
+        true => equal(Value::new().ifname(name)),
+        false => Test::Begins(Value::new().raw(name.as_bytes())),
+    })
+}
+
+fn is_sign(word: &str) -> bool {
+    word.starts_with(['{', '}', ',', '&', '!', '=', '<', '>'])
+}
+
+/// A mark.
+fn number(word: &str) -> Result<u32, Fault> {
+    let number = match word.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => word.parse(),
+    };
+    number.map_err(|_| Fault::Invalid("it is no mark", told(word)))
+}
+
+fn named(word: &str, known: &[(&str, u32)]) -> Result<u32, Fault> {
+    let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+    found.ok_or_else(|| Fault::Unknown(told(word)))
+}

@@ -1,0 +1,149 @@
+//! Words as rules; no root, no kernel. (What `nft` shows of them, and what they do with packets, is tried by the
+//! conformance cases.)
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::nft::Expr;
+
+fn read(words: &str, v4: bool) -> Result<Conditions, Fault> {
+    Conditions::read(&[words], v4)
+}
+
+/// Each rule as the constants that it compares with, and its verdict.
+fn shown(words: &str, v4: bool) -> Vec<String> {
+    let rules = read(words, v4).unwrap().rules(v4);
+    let step = |expr: &Expr| match expr {
+        Expr::Compare { op, value, .. } => Some(format!("{op:?} {:02x?}", value.bytes())),
+        Expr::Bitwise { mask, .. } => Some(format!("& {:02x?}", mask.bytes())),
+        Expr::Verdict(verdict) => Some(verdict.to_string()),
+        _ => None,
+    };
+    // The first comparison is that of the family.
+    let rule = |rule: &Rule| {
+        let steps: Vec<String> = rule.exprs().iter().filter_map(step).collect();
+        let from = usize::from(steps.len() > 1);
+        steps[from..].join(", ").replace("Equal ", "").replace("0x", "")
+    };
+    rules.iter().map(rule).collect()
+}
+
+/// portmap.md 7.1: all words must be so, of a set one; otherwise the packet goes on without us.
+#[test]
+fn every_condition_must_be_so_and_of_a_set_one() {
+    assert_eq!(
+        shown("ip saddr 10.0.0.0/8", true),
+        ["& [ff, 00, 00, 00], [0a, 00, 00, 00], return", "accept"]
+    );
+    assert_eq!(shown("ip saddr 192.0.2.1", true), ["[c0, 00, 02, 01], return", "accept"]);
+    assert_eq!(
+        shown("ip saddr { 192.0.2.1, 192.0.2.9 } tcp sport { 1-2, 7 }", true),
+        [
+            "[c0, 00, 02, 01], [06], GreaterOr[00, 01], LessOr[00, 02], return",
+            "[c0, 00, 02, 01], [06], [00, 07], return",
+            "[c0, 00, 02, 09], [06], GreaterOr[00, 01], LessOr[00, 02], return",
+            "[c0, 00, 02, 09], [06], [00, 07], return",
+            "accept"
+        ]
+    );
+    assert_eq!(shown("tcp dport < 1024", true), ["[06], Less [04, 00], return", "accept"]);
+    assert_eq!(shown("ct state new,related", false).len(), 2);
+}
+
+/// What is not to be so ends it first; what is said of the protocol beside it must be so all the same.
+#[test]
+fn none_of_what_is_negated_may_be_so() {
+    assert_eq!(
+        shown("tcp dport != { 80, 90-99 } ip saddr 192.0.2.1", true),
+        [
+            "[06], [00, 50], accept",
+            "[06], GreaterOr[00, 5a], LessOr[00, 63], accept",
+            "[06], [c0, 00, 02, 01], return",
+            "accept"
+        ]
+    );
+    assert_eq!(shown("ct state != new", true).len(), 3);
+}
+
+/// portmap.md 6.2, 7.3: a list item may be a word or many; signs need no spaces; names may be in quotes.
+#[test]
+fn words_are_parted_as_nft_parts_them() {
+    let of = |words: &[&str]| Conditions::read(words, true).unwrap();
+    let one = of(&["ip saddr!={10.0.0.0/8,192.0.2.1-192.0.2.9} iifname \"eth*\""]);
+    let many =
+        of(&["ip", "saddr", "!=", "{", "10.0.0.0/8,", "192.0.2.1", "-", "192.0.2.9", "}", "iifname", "eth*"]);
+    assert_eq!(one.terms, many.terms);
+    // What is written on record is read again.
+    for conditions in [one, many] {
+        assert_eq!(read(&conditions.to_string(), true), Ok(conditions));
+    }
+    assert_eq!(of(&["meta mark and 0xff == 16"]).terms, of(&["mark&255 0x10"]).terms);
+    assert!(of(&[""]).is_empty() && Conditions::read::<&str>(&[], true).unwrap().is_empty());
+}
+
+/// Issue 3: one clear error that names the word.
+#[test]
+fn what_is_not_known_and_what_cannot_be_is_told_apart() {
+    for (words, word) in [
+        ("limit rate 5/second", "limit"),
+        ("ip saddr 10.0.0.1 accept", "accept"),
+        ("ip frag-off 7", "frag-off"),
+        ("ip saddr @mine", "@mine"),
+        ("ct state untracked", "untracked"),
+        ("meta skuid 0", "skuid"),
+        ("iifname \"a b\"", "a b"),
+        ("ip saddr 10.0.0.1 ; flush", ";"),
+        ("ip saddr 10.0.0.1\0", "\0"),
+    ] {
+        match read(words, true) {
+            Err(Fault::Unknown(told)) => assert!(told.starts_with(word), "{words}: {told}"),
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+    for words in [
+        "ip",
+        "ip saddr",
+        "ip saddr {",
+        "ip saddr { }",
+        "ip saddr { 10.0.0.1",
+        "ip saddr { 10.0.0.1 10.0.0.2 }",
+        "ip6 saddr fd00::1",
+        "ip saddr fd00::1",
+        "ip saddr 10.0.0.300",
+        "ip saddr 10.0.0.9-10.0.0.1",
+        "ip saddr < 10.0.0.0/8",
+        "tcp dport http",
+        "tcp dport 65536",
+        "tcp dport 80 udp sport 53",
+        "meta mark < 9",
+        "iifname \"sixteen-letters-\"",
+        "iifname *",
+        "ct state != new,related",
+        "iifname \"eth0",
+    ] {
+        assert!(matches!(read(words, true), Err(Fault::Invalid(..))), "{words}: {:?}", read(words, true));
+    }
+    let large: String = (0..23).map(|n| format!("{}{n}", if n > 0 { ", " } else { "" })).collect();
+    assert!(read(&format!("tcp dport {{ {large} }} tcp sport {{ {large} }}"), true).is_err());
+}
+
+proptest! {
+    /// Whatever is written: it is read or refused; what is read is read again from the record, and makes no rule that
+    /// could not be sent.
+    #[test]
+    fn any_words_are_read_without_panic(words in proptest::collection::vec(
+        prop_oneof![
+            Just("ip".to_owned()), Just("ip6".into()), Just("saddr".into()), Just("tcp".into()), Just("dport".into()),
+            Just("{".into()), Just("}".into()), Just(",".into()), Just("!=".into()), Just("<".into()), Just("iifname".into()),
+            Just("10.0.0.0/8".into()), Just("fd00::/8".into()), Just("80".into()), Just("1-9".into()), Just("-".into()),
+            Just("ct".into()), Just("state".into()), Just("new".into()), Just("mark".into()), Just("&".into()), ".{0,6}",
+        ], 0..9), v4: bool)
+    {
+        if let Ok(conditions) = Conditions::read(&words, v4) {
+            let text = conditions.to_string();
+            prop_assert!(!text.contains('\n'));
+            prop_assert_eq!(conditions.rules(v4).is_empty(), false);
+            prop_assert_eq!(read(&text, v4), Ok(conditions));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The words of a rule, parted as `nft` parts them.
+
+use super::Fault;
+
+/// How much of a word is told in an error.
+const TOLD: usize = 64;
+
+/// Words and signs, in order. What is in quotes is a word too; one that holds a sign or a space is none that any
+/// condition here has.
+pub(super) fn tokens<T: AsRef<str>>(words: &[T]) -> Result<Vec<String>, Fault> {
+    let mut tokens = Vec::new();
+    for word in words {
+        let mut rest = word.as_ref().trim_start();
+        while let Some(first) = rest.chars().next() {
+            let length = match first {
+                '"' => {
+                    let inside = rest.get(1..).and_then(|inside| inside.split_once('"'));
+                    let (name, after) =
+                        inside.ok_or_else(|| Fault::Invalid("a quotation mark is alone", told(rest)))?;
+                    if name.is_empty() || !name.chars().all(is_plain) {
+                        return Err(Fault::Unknown(told(name)));
+                    }
+                    tokens.push(name.to_owned());
+                    rest = after.trim_start();
+                    continue;
+                }
+                '{' | '}' | ',' | '&' => 1,
+                '!' | '=' | '<' | '>' => {
+                    1 + usize::from(rest.get(1..).is_some_and(|rest| rest.starts_with('=')))
+                }
+                _ => rest.find(|c| !is_plain(c)).unwrap_or(rest.len()),
+            };
+            // What is neither a word nor a sign: a control character, or one of those that other statements begin with.
+            let (token, after) = rest
+                .split_at_checked(length)
+                .filter(|(token, _)| !token.is_empty())
+                .ok_or_else(|| Fault::Unknown(told(rest)))?;
+            tokens.push(token.to_owned());
+            rest = after.trim_start();
+        }
+    }
+    Ok(tokens)
+}
+
+/// Whether a character is one of words.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | '*' | '@' | '+' | '$' | '~' | '%')
+}
+
+/// What of a hostile word is fit to be shown.
+pub(super) fn told(word: &str) -> String {
+    word.chars().take(TOLD).collect()
+}
