@@ -193,7 +193,7 @@ struct BenchArgs {
     /// The other suite.
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
     against: PathBuf,
-    /// Only the scenarios whose name holds this text.
+    /// Only the scenarios, and points of --scale, whose name holds this text.
     #[arg(long, value_name = "SUBSTR", default_value = "")]
     filter: String,
     /// How often every scenario is run by everybody, at most.
@@ -202,12 +202,15 @@ struct BenchArgs {
     /// No new round of a scenario after so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     seconds: u64,
-    /// Also among 100, 1,000 and 4,000 attachments, and among 10,000 and 60,000 leases.
+    /// Also among up to 4,000 attachments, 60,000 leases and 10,000 published ports.
     #[arg(long)]
     scale: bool,
     /// Also 1, 10 and 100 at once.
     #[arg(long)]
     parallel: bool,
+    /// Also connections through the last of 10,000 published ports, and out through masquerade.
+    #[arg(long)]
+    data_path: bool,
     /// Write a page with the numbers as bars.
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
@@ -349,6 +352,7 @@ fn bench(args: &BenchArgs) -> Result<bool> {
         seconds: args.seconds,
         scale: args.scale,
         parallel: args.parallel,
+        data_path: args.data_path,
         json: matches!(args.report, Report::Json),
         page: args.page.clone(),
         vm: args.vm.clone(),

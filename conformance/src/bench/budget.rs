@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contender::{FLOOR, MOOR, OURS, REFERENCE, START, identity};
 use super::count::Counts;
+use super::data_path::{Costs, DataPath, MANY, Rules};
 use super::growth::Growth;
 use super::measure::Measured;
 use super::stats::{Ratio, ratio};
@@ -29,6 +30,8 @@ pub struct Budgets {
     pub growth: f64,
     /// So many ADDs at once, their time to the reference's.
     pub together: TogetherBudget,
+    /// Connections through the rules.
+    pub data_path: DataPathBudget,
     /// Peak resident memory of any process, KiB.
     pub peak_kib: u64,
     /// Of one plugin's own executable.
@@ -73,6 +76,18 @@ enum To {
 pub struct TogetherBudget {
     attachments: usize,
     at_most: f64,
+}
+
+/// A budget for connections: times, to others'.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DataPathBudget {
+    /// Through the last of many ports of ours, to through one.
+    last_to_one: f64,
+    /// The same, to through one port of the reference's rules.
+    last_to_reference: f64,
+    /// Out through masquerade, to through that of the reference's rules.
+    masquerade_to_reference: f64,
 }
 
 /// A budget for counts.
@@ -191,6 +206,35 @@ impl Budgets {
                 Verdict::ratio(what, point.beyond_the_kernel, self.growth)
             })
             .collect()
+    }
+
+    /// The budgets for connections.
+    pub fn data_path(&self, paths: &[DataPath]) -> Vec<Verdict> {
+        let budget = &self.data_path;
+        let of = |rules: Rules| paths.iter().find(|path| path.rules == rules);
+        let (Some(one), Some(last)) = (of(Rules::Ours(1)), of(Rules::Ours(MANY))) else { return vec![] };
+        let mut verdicts = vec![];
+        let mut judge = |what: String, ours: Option<&Costs>, base: Option<&Costs>, at_most: f64| {
+            let both = ours.zip(base);
+            for (part, of) in [
+                ("connection", (|costs| &costs.connection) as fn(&Costs) -> &Vec<f64>),
+                ("echo", |costs| &costs.echo),
+            ] {
+                let value = both.and_then(|(ours, base)| ratio(of(ours), of(base)));
+                verdicts.push(Verdict::ratio(format!("{what}: {part}"), value, at_most));
+            }
+        };
+        let what = |base: &str| format!("through the last of {MANY} ports, to {base}");
+        judge(what("one of ours"), Some(&last.inward), Some(&one.inward), budget.last_to_one);
+        for rules in [Rules::Iptables(1), Rules::Nftables(1)] {
+            let base = of(rules);
+            let inward = base.map(|base| &base.inward);
+            judge(what(&rules.name()), Some(&last.inward), inward, budget.last_to_reference);
+            let outward = base.and_then(|base| base.outward.as_ref());
+            let what = format!("out through masquerade, to {}", rules.name());
+            judge(what, one.outward.as_ref(), outward, budget.masquerade_to_reference);
+        }
+        verdicts
     }
 
     /// The budget for many at once.

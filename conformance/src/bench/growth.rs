@@ -1,4 +1,4 @@
-//! `--scale`: the same attachment among many others and among many leases.
+//! `--scale`: the same attachment among many others, many leases, many published ports.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,25 +10,91 @@ use host::netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
 use host::{Mac, NetNs};
 use serde::Serialize;
 
-use super::contender::{FLOOR, OURS};
+use super::contender::{Contender, FLOOR, OURS, REFERENCE};
 use super::measure::{Measured, Series, Span, measure};
+use super::ports;
 use super::scenario::{CROWD, Scenario, address, network};
 use super::stats::{Ratio, median};
 use crate::room::Room;
 use crate::store;
 
-/// Where it is measured: its name, live attachments, leases. The first is what the others are held against.
-pub const POINTS: [(&str, u32, u16); 6] = [
-    ("1 attachment", 1, 1),
-    ("100 attachments", 100, 100),
-    ("1,000 attachments", 1000, 1000),
-    ("4,000 attachments", 4000, 4000),
-    ("10,000 leases", 1, 10_000),
-    ("60,000 leases", 1, 60_000),
+/// Where it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Its name.
+    pub name: &'static str,
+    scenario: Scenario,
+    /// Live attachments; the measured ones' bridge has a thousand of them.
+    attachments: u32,
+    /// Leases.
+    leases: u16,
+    /// Published ports.
+    ports: u16,
+    /// Whom.
+    who: Who,
+}
+
+/// Whom a point measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Everybody, in turns.
+    All,
+    /// Ours, and the kernel alone: the reference's rules would be in their way.
+    Ours,
+    /// The reference, a few times: its operations may take seconds.
+    Reference,
+}
+
+/// The points; the first of a scenario is what its others are held against.
+pub const POINTS: [Point; 11] = [
+    crowded("1 attachment", 1, 1),
+    crowded("100 attachments", 100, 100),
+    crowded("1,000 attachments", 1000, 1000),
+    crowded("4,000 attachments", 4000, 4000),
+    crowded("10,000 leases", 1, 10_000),
+    crowded("60,000 leases", 1, 60_000),
+    published("1 published port", 0, Who::All),
+    published("1,000 published ports", 1000, Who::Ours),
+    published("10,000 published ports", 10_000, Who::Ours),
+    published("1,000 published ports, the reference", 1000, Who::Reference),
+    published("10,000 published ports, the reference", 10_000, Who::Reference),
 ];
 
+const fn crowded(name: &'static str, attachments: u32, leases: u16) -> Point {
+    Point { name, scenario: Scenario::Crowded, attachments, leases, ports: 0, who: Who::All }
+}
+
+/// The measured one comes after so many.
+const fn published(name: &'static str, ports: u16, who: Who) -> Point {
+    Point { name, scenario: Scenario::Portmap, attachments: 0, leases: 1, ports, who }
+}
+
+impl Point {
+    /// The point of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        POINTS.into_iter().find(|point| point.name == name)
+    }
+
+    /// Whether others are held against it.
+    pub fn is_base(self) -> bool {
+        POINTS.iter().find(|point| point.scenario == self.scenario) == Some(&self)
+    }
+
+    /// What is measured there.
+    pub fn title(self) -> String {
+        format!("{} at {}", if self.ports_matter() { "+ portmap" } else { "bridge + host-local" }, self.name)
+    }
+
+    fn ports_matter(self) -> bool {
+        self.scenario == Scenario::Portmap
+    }
+}
+
 /// A point costs seconds to prepare; its rounds are few.
-const SPAN: Span = Span { rounds: 25, time: Duration::from_secs(20) };
+const SPAN: Span = Span { rounds: 25, time: Duration::from_secs(20), least: 5, counted: false };
+
+/// One operation of the reference among 10,000 ports takes seconds.
+const FEW: Span = Span { rounds: 5, time: Duration::from_secs(20), least: 1, counted: false };
 
 /// How a verb of ours has grown at a point.
 #[derive(Clone, Debug, Serialize)]
@@ -44,15 +110,34 @@ pub struct Growth {
 
 /// The job of a point's room.
 pub fn job(room: &Room, name: &str) -> Result<Measured> {
-    let (_, attachments, leases) = POINTS
-        .into_iter()
-        .find(|(known, ..)| *known == name)
-        .with_context(|| format!("no point is called {name}"))?;
-    crowd(room, attachments)?;
-    for slot in 0..3 {
-        write_leases(slot, leases)?;
+    let point = Point::named(name).with_context(|| format!("no point is called {name}"))?;
+    if point.attachments > 0 {
+        crowd(room, point.attachments)?;
     }
-    measure(room, Scenario::Crowded, SPAN)
+    for slot in 0..3 {
+        write_leases(slot, point.leases)?;
+    }
+    let all = Contender::all(room)?.into_iter();
+    let contenders: Vec<Contender> = all
+        .filter(|contender| match point.who {
+            Who::All => true,
+            Who::Ours => contender.name != REFERENCE,
+            Who::Reference => contender.name == REFERENCE,
+        })
+        .collect();
+    if point.ports > 0 {
+        let first = contenders.first().context("there is nobody to publish ports")?;
+        match point.who {
+            Who::Reference => {
+                let subnet = format!("{}/16", address(first.slot, 0));
+                ports::load_iptables(&ports::others(first.slot, point.ports), &subnet)?;
+            }
+            // The table is the host's: `moor` finds what the single executables have made.
+            _ => ports::publish(first, point.ports)?,
+        }
+    }
+    let span = if point.who == Who::Reference { FEW } else { SPAN };
+    measure(room, point.scenario, contenders, span)
 }
 
 /// So many are on one bridge: Linux gives it 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h), and those that are
@@ -111,14 +196,17 @@ fn write_leases(slot: u8, leases: u16) -> Result<()> {
     store::write(&dir, "last_reserved_ip.0", &last).map(drop)
 }
 
-/// Holds every point against the first.
-pub fn compare(points: &[(&'static str, Measured)]) -> Vec<Growth> {
-    let Some(((_, alone), others)) = points.split_first() else { return vec![] };
+/// Holds every point against the first of its scenario.
+pub fn compare(points: &[(Point, Measured)]) -> Vec<Growth> {
     let mut growth = vec![];
-    for (point, measured) in others {
+    for (point, measured) in
+        points.iter().filter(|(point, _)| !point.is_base() && point.who != Who::Reference)
+    {
+        let of_scenario = |(base, _): &&(Point, Measured)| base.is_base() && base.scenario == point.scenario;
+        let Some((_, alone)) = points.iter().find(of_scenario) else { continue };
         for verb in ["ADD", "DEL"] {
             let beyond_the_kernel = beyond(alone, measured, verb);
-            growth.push(Growth { point, verb, beyond_the_kernel });
+            growth.push(Growth { point: point.name, verb, beyond_the_kernel });
         }
     }
     growth

@@ -43,12 +43,13 @@ pub struct Measured {
 pub struct Span {
     /// At most so many rounds.
     pub rounds: usize,
-    /// No new round after this time, once [`LEAST_ROUNDS`] are done.
+    /// No new round after this time, once `least` are done.
     pub time: Duration,
+    /// Fewer say nothing.
+    pub least: usize,
+    /// Whether system calls and memory are counted as well.
+    pub counted: bool,
 }
-
-/// Fewer say nothing.
-const LEAST_ROUNDS: usize = 5;
 
 impl Series {
     fn new(contender: &str, verb: &str) -> Self {
@@ -96,12 +97,12 @@ pub fn prepare(scenario: Scenario) -> Result<()> {
 }
 
 /// Rehearses, counts, and measures in turns.
-pub fn measure(room: &Room, scenario: Scenario, span: Span) -> Result<Measured> {
+pub fn measure(room: &Room, scenario: Scenario, contenders: Vec<Contender>, span: Span) -> Result<Measured> {
     prepare(scenario)?;
     let mut measured = Measured::default();
     let mut runners = vec![];
-    for contender in Contender::all(room)? {
-        match ready(room, scenario, contender.clone(), &mut measured) {
+    for contender in contenders {
+        match ready(room, scenario, contender, span.counted, &mut measured) {
             Ok(runner) => runners.push(runner),
             Err(error) => measured.not_run.push(format!("{error:#}")),
         }
@@ -121,7 +122,7 @@ pub fn measure(room: &Room, scenario: Scenario, span: Span) -> Result<Measured> 
     measured.series.push(Series::new(START, "VERSION"));
     let began = Instant::now();
     for round in 0..span.rounds {
-        if round >= LEAST_ROUNDS && began.elapsed() > span.time {
+        if round >= span.least && began.elapsed() > span.time {
             break;
         }
         // Everybody is first in turn, and the turns go forwards and backwards: what one leaves for the kernel to do
@@ -150,6 +151,7 @@ pub fn ready(
     room: &Room,
     scenario: Scenario,
     contender: Contender,
+    counted: bool,
     measured: &mut Measured,
 ) -> Result<Runner> {
     let name = contender.name;
@@ -171,6 +173,7 @@ pub fn ready(
         _ => Need::Strace.probe(room),
     };
     let counted = match countable {
+        _ if !counted => vec![],
         Ok(()) => count::count(room, &contender, scenario, &container, checks)?,
         Err(why) => {
             measured.not_run.push(format!("{name}: system calls and memory: {why:#}"));

@@ -4,11 +4,13 @@
 mod budget;
 mod contender;
 pub mod count;
+mod data_path;
 mod floor;
 mod growth;
 mod measure;
 mod page;
 pub mod peak;
+mod ports;
 mod responder;
 mod scenario;
 mod shot;
@@ -35,7 +37,7 @@ use measure::{Measured, Span};
 use scenario::Scenario;
 
 /// The longest that one room may take: a point of `--scale` makes 180,000 files first.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -46,10 +48,12 @@ pub struct Options {
     pub rounds: usize,
     /// No new round of a scenario after so many seconds.
     pub seconds: u64,
-    /// Also among many attachments and leases.
+    /// Also among many attachments, leases and ports.
     pub scale: bool,
     /// Also many at once.
     pub parallel: bool,
+    /// Also connections through the rules.
+    pub data_path: bool,
     /// One JSON document instead of the tables.
     pub json: bool,
     /// Where to write a page with the numbers as bars.
@@ -64,7 +68,7 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let grounds = Grounds { timeout: PATIENCE, jobs: 1, ..grounds.clone() };
     let wanted: Vec<Scenario> =
         Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(&options.filter)).collect();
-    if wanted.is_empty() && !options.scale && !options.parallel {
+    if wanted.is_empty() && !options.scale && !options.parallel && !options.data_path {
         bail!("no scenario matches {:?}", options.filter);
     }
     let mut verdicts = vec![];
@@ -89,12 +93,15 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     }
     verdicts.extend(budgets.memory(&scenarios));
     let mut points = vec![];
-    for (name, ..) in growth::POINTS.into_iter().filter(|_| options.scale) {
-        let measured: Measured = answer(&grounds, &format!("bench-scale:{name}"))?;
-        if !options.json {
-            table::point(name, &measured);
+    for point in growth::POINTS.into_iter().filter(|_| options.scale) {
+        if !point.is_base() && !point.title().contains(&options.filter) {
+            continue;
         }
-        points.push((name, measured));
+        let measured: Measured = answer(&grounds, &format!("bench-scale:{}", point.name))?;
+        if !options.json {
+            table::scenario(&point.title(), &measured);
+        }
+        points.push((point, measured));
     }
     let growth = growth::compare(&points);
     verdicts.extend(budgets.growth(&growth));
@@ -108,6 +115,14 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
             table::together(&together);
         }
     }
+    let mut paths: Vec<data_path::DataPath> = vec![];
+    if options.data_path {
+        paths = answer(&grounds, "bench-path:")?;
+        verdicts.extend(budgets.data_path(&paths));
+        if !options.json {
+            table::paths(&paths);
+        }
+    }
     let mut names: Vec<&str> =
         Scenario::ALL.iter().flat_map(|scenario| scenario.executables()).copied().collect();
     names.sort_unstable();
@@ -115,9 +130,9 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     verdicts.extend(budgets.files(&grounds.suite, &names)?);
     let document = json!({
         "suite": grounds.suite, "reference": grounds.reference, "machine": table::machine(),
-        "scenarios": scenarios.iter().map(table::summary).collect::<Vec<_>>(),
-        "scale": points.iter().map(table::summary).collect::<Vec<_>>(),
-        "growth": growth, "parallel": together, "budgets": verdicts,
+        "scenarios": scenarios.iter().map(|(name, measured)| table::summary(name, measured)).collect::<Vec<_>>(),
+        "scale": points.iter().map(|(point, measured)| table::summary(&point.title(), measured)).collect::<Vec<_>>(),
+        "growth": growth, "parallel": together, "dataPath": paths, "budgets": verdicts,
     });
     if let Some(path) = &options.page {
         page::write(path, &document)?;
@@ -173,15 +188,21 @@ fn say(found: &impl Serialize) -> Result<()> {
 pub fn scenario_job(room: &Room, job: &str) -> Result<()> {
     let mut parts = job.splitn(3, ':');
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).context("how long?");
-    let span = Span { rounds: number()?.try_into()?, time: Duration::from_secs(number()?) };
+    let (rounds, time) = (number()?.try_into()?, Duration::from_secs(number()?));
+    let span = Span { rounds, time, least: 5, counted: true };
     let name = parts.next().unwrap_or_default();
     let scenario = Scenario::named(name).with_context(|| format!("no scenario is called {name:?}"))?;
-    say(&measure::measure(room, scenario, span)?)
+    say(&measure::measure(room, scenario, Contender::all(room)?, span)?)
 }
 
 /// The job of a room with a crowd in it.
 pub fn scale_job(room: &Room, point: &str) -> Result<()> {
     say(&growth::job(room, point)?)
+}
+
+/// The job of a room for connections.
+pub fn path_job(room: &Room) -> Result<()> {
+    say(&data_path::job(room)?)
 }
 
 /// The job of a room for many at once.
@@ -213,7 +234,7 @@ fn counts_of(room: &Room, wanted: impl Fn(Scenario) -> bool) -> Result<()> {
         }
         measure::prepare(scenario)?;
         let mut measured = Measured::default();
-        let runner = measure::ready(room, scenario, ours.clone(), &mut measured)?;
+        let runner = measure::ready(room, scenario, ours.clone(), true, &mut measured)?;
         ensure!(measured.not_run.is_empty(), "{name}: {:?}", measured.not_run);
         // The next scenario has the same network and containers of the same names.
         runner.clear(room, scenario)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::ports::MEASURED;
 use crate::cases::USUAL;
 use crate::need::Need;
 
@@ -130,7 +131,8 @@ impl Scenario {
             Scenario::Bridge => vec![routed(own(), false)],
             Scenario::Masquerade => vec![routed(own(), true)],
             Scenario::Portmap => {
-                let published = json!([{"hostPort": 8000, "containerPort": 80, "protocol": "tcp"}]);
+                let (host_port, port) = MEASURED;
+                let published = json!([{"hostPort": host_port, "containerPort": port, "protocol": "tcp"}]);
                 vec![
                     routed(own(), true),
                     json!({"type": "portmap", "capabilities": {"portMappings": true},

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::budget::{Outcome, Verdict};
 use super::contender::{FLOOR, OURS, REFERENCE};
+use super::data_path::{Costs, DataPath, Rules};
 use super::measure::{Measured, Series};
 use super::stats::{median, p99, ratio};
 use super::together::Together;
@@ -93,11 +94,6 @@ fn not_run(measured: &Measured) {
     }
 }
 
-/// A point of `--scale`.
-pub fn point(name: &str, measured: &Measured) {
-    scenario(&format!("bridge + host-local at {name}"), measured);
-}
-
 /// The table of `--parallel`.
 pub fn together(rows: &[Together]) {
     println!("\n{:<40} {:>12} {:>12} {:>9}", "at once", "ADD, all, ms", "DEL, all, ms", "failures");
@@ -112,6 +108,32 @@ pub fn together(rows: &[Together]) {
         );
         if let Some(first) = &row.first_failure {
             println!("    the first: {first}");
+        }
+    }
+}
+
+/// The table of `--data-path`.
+pub fn paths(rows: &[DataPath]) {
+    let Some(base) = rows.iter().find(|row| row.rules == Rules::None) else { return };
+    println!(
+        "\n{:<48} {:>12} {:>9} {:>12} {:>9}",
+        "data path: TCP, one client", "connect./s", "of none", "echo us", "of none"
+    );
+    let print = |direction: &str, name: String, costs: &Costs, base: &Costs| {
+        let (connection, echo) = (median(&costs.connection), median(&costs.echo));
+        println!(
+            "  {direction:<4}{name:<42} {:>12.0} {:>9.2} {echo:>12.1} {:>9.2}",
+            1e6 / connection,
+            median(&base.connection) / connection,
+            echo / median(&base.echo),
+        );
+    };
+    for row in rows {
+        print("in", row.rules.name(), &row.inward, &base.inward);
+    }
+    for row in rows {
+        if let (Some(costs), Some(base)) = (&row.outward, &base.outward) {
+            print("out", row.rules.name(), costs, base);
         }
     }
 }
@@ -133,7 +155,7 @@ pub fn verdicts(verdicts: &[Verdict]) {
 }
 
 /// A scenario's or a point's numbers.
-pub fn summary((name, measured): &(&str, Measured)) -> Value {
+pub fn summary(name: &str, measured: &Measured) -> Value {
     let series: Vec<Value> = measured
         .series
         .iter()

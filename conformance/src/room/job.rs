@@ -48,6 +48,7 @@ pub fn start(job: &Job) -> Result<bool> {
         "points" => faults::points_job(&room, name).map(|()| true),
         "bench" => bench::scenario_job(&room, name).map(|()| true),
         "bench-scale" => bench::scale_job(&room, name).map(|()| true),
+        "bench-path" => bench::path_job(&room).map(|()| true),
         "bench-parallel" => bench::parallel_job(&room, name).map(|()| true),
         "fault" => Ok(shown(&room, faults::trial_job(&room, name))),
         "case" => {
