@@ -24,6 +24,16 @@ pub fn reach(address: IpAddr, patience: Duration) -> Result<Duration> {
     }
 }
 
+/// The same, tried anew until there is an answer or the deadline has come.
+pub fn reach_by(address: IpAddr, deadline: Instant) -> Result<Duration> {
+    loop {
+        match reach(address, PATIENCE) {
+            Err(_) if Instant::now() < deadline => {}
+            done => return done,
+        }
+    }
+}
+
 /// A TCP listener that sends back what one client says.
 pub fn tcp_echo(address: IpAddr) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((address, 0)).with_context(|| format!("bind TCP to {address}"))?;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -22,6 +23,9 @@ pub struct Container {
 
 /// The IPv4 and IPv6 address of the host outside.
 pub const OUTSIDE: [&str; 2] = ["198.51.100.2", "2001:db8:ff::2"];
+
+/// How long the stage may take to be set.
+const STAGE_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Room {
     /// Makes a container: an empty namespace, bound at /run/netns/<id>.
@@ -77,12 +81,15 @@ impl Room {
             let via = if network.contains(':') { "2001:db8:ff::1" } else { "198.51.100.1" };
             ip::run_in("outside", &["route", "add", network, "via", via])?;
         }
-        // The stage is set when both can be heard: until its link is settled the kernel does not answer for it.
+        // The stage is set when both can be heard: until its link is settled the kernel does not answer for it, and on a
+        // busy machine that takes it seconds.
+        let deadline = Instant::now() + STAGE_PATIENCE;
         for address in OUTSIDE {
-            socket::reach(address.parse()?, socket::PATIENCE).context("set up the outside")?;
+            socket::reach_by(address.parse()?, deadline).context("set up the outside")?;
         }
         for address in ["198.51.100.1", "2001:db8:ff::1"] {
-            self.reach("outside", address).context("set up the outside")?;
+            let reach = || socket::reach_by(address.parse()?, deadline);
+            self.inside("outside", reach).context("set up the outside")?;
         }
         Ok(outside)
     }
