@@ -22,7 +22,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-units demo test test-unit conformance seeded coverage faults diff stress clients bench lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-fuzz tools-supply clean
+.PHONY: help build install install-units demo test test-unit conformance seeded coverage faults diff stress clients bench bench-dns lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-dns tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -89,6 +89,9 @@ clients: tools tools-clients ## podman and containerd over bin/
 bench: tools build ## what attachments cost: ours, the reference and the kernel alone, against testdata/budgets.json
 	bin/conformance bench --cni-path bin --against /usr/lib/cni --page $(TARGET_DIR)/bench.html $(BENCH)
 
+bench-dns: tools tools-dns build ## names: questions against dnsmasq and aardvark-dns, coming and going against dnsname, under load
+	bin/conformance dns --cni-path bin $(BENCH)
+
 lint: ## formatting and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -115,6 +118,9 @@ tools-vm: ## what the virtual machine needs: likewise, and a kernel in ~/.cache/
 
 tools-clients: ## what clients needs: podman and containerd, unpacked in ~/.cache/moor/clients
 	@.ci/tools clients || echo "without them, podman and containerd are not run" >&2
+
+tools-dns: ## what bench-dns needs: dnsperf and dnsmasq; aardvark-dns and dnsname, unpacked in ~/.cache/moor/dns
+	@.ci/tools dns
 
 tools-fuzz: ## what fuzz needs: a C++ compiler
 	@.ci/tools fuzz

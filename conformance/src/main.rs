@@ -10,6 +10,7 @@ mod compare;
 mod coverage;
 mod demo;
 mod diff;
+mod dns_bench;
 mod dns_client;
 mod dns_load;
 mod fake;
@@ -111,6 +112,15 @@ enum Verb {
     /// Measure what attachments cost: ours, another suite's, and the kernel alone, in turns.
     #[command(after_help = "Example: conformance bench --against /usr/lib/cni --filter host-local")]
     Bench(BenchArgs),
+    /// Names, beside dnsmasq, aardvark-dns and dnsname from Debian's packages, in turns; some minutes.
+    #[command(after_help = "The parts are churn, load and speed.\n\nExample: conformance dns --filter speed")]
+    Dns {
+        #[command(flatten)]
+        common: Common,
+        /// Only the parts whose name holds this text.
+        #[arg(long, value_name = "SUBSTR", default_value = "")]
+        filter: String,
+    },
     /// podman and containerd, from Debian's packages, over the plugins: published ports, restarts, removal.
     #[command(after_help = "Example: conformance clients --filter podman")]
     Clients {
@@ -299,6 +309,7 @@ fn main() -> ExitCode {
         }
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),
+        Verb::Dns { common, filter } => guarded(&common, |grounds| dns_bench::run(grounds, &filter)),
         Verb::Knock { socket } => cases::dns_control::knocked(&socket),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
         Verb::Stress { common, seed, seeds } => {

@@ -14,7 +14,7 @@ mod ports;
 mod responder;
 mod scenario;
 mod shot;
-mod stats;
+pub mod stats;
 mod table;
 mod together;
 

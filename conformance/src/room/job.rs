@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Room, enter};
 use crate::need::Need;
-use crate::{bench, cases, clients, compare, demo, faults, stress};
+use crate::{bench, cases, clients, compare, demo, dns_bench, faults, stress};
 
 /// How many of the last calls a failure shows.
 const CALLS_SHOWN: usize = 3;
@@ -43,6 +43,7 @@ pub fn start(job: &Job) -> Result<bool> {
         "about" => about(&room).map(|()| true),
         "demo" => demo::run(&room),
         "stress" => Ok(shown(&room, stress::job(&room, name))),
+        "dns" => dns_bench::job(&room, name),
         "client" => clients::job(&room, name),
         "answer" => compare::answer_job(&room, name).map(|()| true),
         "points" => faults::points_job(&room, name).map(|()| true),

@@ -1,0 +1,64 @@
+//! A steady load while containers come and go, and while the responder is killed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::verdict;
+use crate::cases::dns_stage::{GATEWAYS, expect, kill_responder, until};
+use crate::dns_load::{Load, come_and_go, names};
+use crate::room::Room;
+
+/// Questions a second.
+const RATE: u64 = 5_000;
+/// How long, and how many containers meanwhile.
+const LASTS: Duration = Duration::from_secs(30);
+const GOING: usize = 500;
+/// Containers that stay.
+const STAYING: usize = 8;
+/// The longest that those that go may take.
+const AT_MOST: Duration = Duration::from_secs(240);
+/// How often the responder is killed.
+const KILLS: usize = 10;
+
+/// True when no question was lost or answered wrongly, but those that were asked while there was nobody.
+pub fn run(room: &Room) -> Result<bool> {
+    let (stay, names) = names(room, STAYING, GOING)?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), RATE)?;
+    let went = come_and_go(room, &names, 2, LASTS, AT_MOST)?;
+    let tally = load.end()?;
+    println!("  {went} containers came and went: {tally}");
+    tally.told.iter().for_each(|told| println!("    {told}"));
+    let perfect = tally.lost == 0 && tally.wrong == 0 && went >= GOING;
+    let mut kept = verdict("every question was answered, and truly", perfect);
+    let mut slowest = Duration::ZERO;
+    let (mut lost, mut healed) = (0, 0);
+    for round in 0..KILLS {
+        let verb = ["CHECK", "ADD"][round % 2];
+        let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), RATE)?;
+        let began = Instant::now();
+        until(Duration::from_secs(2), "a tenth of a second", || {
+            began.elapsed() > Duration::from_millis(100)
+        })?;
+        kill_responder()?;
+        let began = Instant::now();
+        let answer = stay[1].verb(room, verb)?;
+        ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
+        slowest = slowest.max(began.elapsed());
+        // From now on nothing is lost.
+        let after = Load::start(room, "r2", GATEWAYS[0], names.clone(), RATE)?;
+        for named in &stay {
+            expect(room, Some("r3"), GATEWAYS[0], &named.name, &[&named.address(false)])
+                .with_context(|| format!("after {verb}"))?;
+        }
+        let began = Instant::now();
+        until(Duration::from_secs(2), "half a second", || began.elapsed() > Duration::from_millis(500))?;
+        let (during, after) = (load.end()?, after.end()?);
+        lost += during.lost;
+        healed += usize::from(during.wrong == 0 && after.lost == 0 && after.wrong == 0);
+    }
+    let ms = slowest.as_secs_f64() * 1e3;
+    println!("  killed {KILLS} times: CHECK or ADD took {ms:.1} ms at most; {lost} questions fell between");
+    kept &= verdict("the next CHECK or ADD healed it, with every record", healed == KILLS);
+    Ok(kept)
+}

@@ -1,0 +1,122 @@
+//! The servers that answer the same questions: ours, dnsmasq with dnsname's settings, aardvark-dns.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cases::dns_stage::{ask, until};
+use crate::dns_client::{Question, kind};
+use crate::room::Room;
+use crate::vm::image;
+
+/// A server that runs.
+pub struct Rival {
+    /// What it is called.
+    pub name: &'static str,
+    /// Where it is asked.
+    pub address: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// A name and its address.
+pub type Host = (String, String);
+
+/// A file of the packages that `.ci/tools dns` has unpacked.
+pub fn unpacked(path: &str) -> Result<PathBuf> {
+    let path = image::cache("dns")?.join(path);
+    ensure!(path.is_file(), "{} is missing: `make tools-dns` fetches it", path.display());
+    Ok(path)
+}
+
+/// Starts dnsmasq at that address, as dnsname does (dns.md a.4).
+pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<(Rival, Child)> {
+    let mut text = String::new();
+    for (name, ip) in hosts {
+        writeln!(text, "{ip}\t{name}")?;
+    }
+    let hosts_file = room.write(&format!("dnsmasq.{tag}"), text)?;
+    let child = Command::new("dnsmasq")
+        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file", "--no-hosts"])
+        .args([
+            "--no-resolv",
+            "--strict-order",
+            "--expand-hosts",
+            "--domain=moor.test",
+            "--local=/moor.test/",
+        ])
+        .args(["--log-facility=/dev/null", "--bind-interfaces", "--except-interface=lo"])
+        .arg(format!("--addn-hosts={}", hosts_file.display()))
+        .arg(format!("--listen-address={address}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start dnsmasq")?;
+    let rival = Rival { name: "dnsmasq", address: address.to_owned(), pid: child.id() };
+    ready(room, &rival, &hosts[0])?;
+    Ok((rival, child))
+}
+
+/// Starts aardvark-dns at that address; who asks must be one of the hosts (dns.md e).
+pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<Rival> {
+    let dir = room.scratch(&format!("aardvark.{tag}"));
+    fs::create_dir_all(&dir)?;
+    let mut text = format!("{address}\n");
+    for (n, (name, ip)) in hosts.iter().enumerate() {
+        writeln!(text, "id{n} {ip}  {name}")?;
+    }
+    fs::write(dir.join("net"), text)?;
+    let program = unpacked("usr/lib/podman/aardvark-dns")?;
+    Command::new(&program)
+        .arg("--config")
+        .arg(&dir)
+        .args(["--port", "53", "run"])
+        .env("RUST_LOG", "error")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start aardvark-dns")?;
+    let pid_file = dir.join("aardvark.pid");
+    let pid = || fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
+    until(Duration::from_secs(5), "aardvark-dns tells its process", || pid().is_some())?;
+    let pid = pid().context("no process")?;
+    let rival = Rival { name: "aardvark-dns", address: address.to_owned(), pid };
+    ready(room, &rival, &hosts[0])?;
+    Ok(rival)
+}
+
+/// Waits until it answers, and answers truly.
+pub fn ready(room: &Room, rival: &Rival, (name, ip): &Host) -> Result<()> {
+    let question = Question::new(name, kind::A);
+    let mut said = String::new();
+    let answers = || {
+        let reply = ask(room, Some("c1"), &rival.address, &question);
+        said = format!("{reply:?}");
+        reply.is_ok_and(|reply| reply.texts() == [ip])
+    };
+    until(Duration::from_secs(10), &format!("{} answers", rival.name), answers).with_context(|| said.clone())
+}
+
+impl Rival {
+    /// Processor time until now, user and system (proc_pid_stat(5), fields 14 and 15, in hundredths of a second).
+    pub fn spent(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|word| word.parse::<u64>().ok());
+        let (Some(user), Some(system)) = (ticks(11), ticks(12)) else { anyhow::bail!("odd: {stat}") };
+        Ok(Duration::from_millis((user + system) * 10))
+    }
+
+    /// Resident memory, in KiB.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).context(status)
+    }
+}
