@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
+use dns::record::Network;
 
 /// D-040, D-041: who does not answer, or does not know, is not the last to be asked.
 #[test]
@@ -82,6 +83,17 @@ fn our_own_address_is_not_asked() {
         let began = Instant::now();
         assert_eq!(ask("example.org"), (2, 0));
         assert!(began.elapsed() < Duration::from_secs(1), "nobody was waited for");
+    });
+}
+
+/// D-043: whatever port the responder has, port 53 of its address leads to it.
+#[test]
+fn port_53_of_our_own_address_is_not_asked() {
+    in_own_network("port_53_of_our_own_address_is_not_asked", || {
+        let (own, count) = server("127.0.1.1:53", |question| vec![answered(question, 0)]);
+        let _responder = Responder::start(&Network { port: 5353, ..network(&[own]) });
+        assert_eq!(ask_at("127.0.1.1:5353", "example.org"), (2, 0));
+        assert_eq!(count.load(Ordering::SeqCst), 0);
     });
 }
 

@@ -11,6 +11,8 @@ use crate::map::Map;
 use crate::record::{Key, Mode};
 use crate::zone::{Asker, Attached, Network, Slot, Zone};
 
+/// Where containers ask.
+const DNS_PORT: u16 = 53;
 /// linux/netdevice.h: the loopback link's index, in every namespace.
 const LOOPBACK: u32 = 1;
 /// How many links' names are kept.
@@ -116,13 +118,14 @@ impl Listeners {
         self.all.get(id).map(|listener| (listener, &mut self.links))
     }
 
-    /// Our own addresses.
+    /// Our own addresses. Whatever port is really ours, what is asked at port 53 there comes to us: containers are led so,
+    /// and the host is.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let own = self.all.iter().filter_map(|(_, listener)| match listener.origin {
             Origin::Gateway(address, _) => Some(address),
             Origin::Container(..) => None,
         });
-        own.collect()
+        own.flat_map(|address| [address, SocketAddr::new(address.ip(), DNS_PORT)]).collect()
     }
 
     /// Takes a pair of sockets in.

@@ -1,13 +1,14 @@
 //! GC: forgets what is not valid any more, of this network only.
 
 use cni::{Error, Request, ValidAttachments};
+use host::nft::Nft;
 
 use super::del::log;
 use super::retire_network;
 use crate::control::Ask;
 use crate::record::Key;
 use crate::responder::Responder;
-use crate::{config, place};
+use crate::{config, container, place};
 
 /// Forgets every attachment of the network but the valid ones.
 ///
@@ -23,6 +24,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
         valid.into_iter().map(|valid| Key { container: valid.container_id, ifname: valid.ifname }).collect();
     let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
+    let known = place.scan_network(&request.network)?;
     place.remove_all_but(&request.network, &valid)?;
     let last = place.is_empty(&request.network)?;
     let rules = if last { retire_network(&place, &request.network)? } else { None };
@@ -30,8 +32,14 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     if !responder.ask_if_there(&ask, &[])? && !last {
         log(responder.ask(&ask, &[]));
     }
-    if let Some(rules) = rules {
-        rules.close_in_background();
+    // A namespace may be there still whose container is not valid any more.
+    let gone = known.attachments.into_iter().filter(|attachment| !valid.contains(&attachment.key));
+    for (path, key) in gone.filter_map(|attachment| Some((attachment.netns?, attachment.key))) {
+        match container::clear(&path, &container::owner(&request.network, &key)) {
+            Ok(inside) => inside.into_iter().for_each(Nft::close_in_background),
+            Err(error) => log(Err(error)),
+        }
     }
+    rules.into_iter().for_each(Nft::close_in_background);
     Ok(())
 }
