@@ -224,3 +224,33 @@ fn beyond(alone: &Measured, measured: &Measured, verb: &str) -> Option<Ratio> {
         noise: (value(&ours[..half], &kernel[..half]) - value(&ours[half..], &kernel[half..])).abs(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::shot::Sample;
+    use super::*;
+
+    #[test]
+    fn every_point_is_held_against_one_of_its_scenario() {
+        let bases: Vec<Point> = POINTS.into_iter().filter(|point| point.is_base()).collect();
+        for point in POINTS {
+            let own = bases.iter().filter(|base| base.scenario == point.scenario);
+            assert_eq!(own.count(), 1, "{}", point.name);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_grew_by_is_not_ours() {
+        let measured = |ours: f64, kernel: f64| {
+            let series = |contender: &str, wall_ms: f64| Series {
+                contender: contender.into(),
+                verb: "ADD".into(),
+                samples: vec![Sample { wall_ms, cpu_ms: 0.0 }; 4],
+                counts: None,
+            };
+            Measured { series: vec![series(OURS, ours), series(FLOOR, kernel)], not_run: vec![] }
+        };
+        let grown = beyond(&measured(3.0, 1.0), &measured(8.0, 5.0), "ADD").unwrap();
+        assert!((grown.value - 4.0 / 3.0).abs() < 1e-9 && grown.noise < 1e-9, "{grown:?}");
+    }
+}

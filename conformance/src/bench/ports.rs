@@ -159,3 +159,23 @@ pub fn fed(program: &str, args: &[&str], text: &str) -> Result<()> {
     ensure!(status.success(), "{program} took no rules: {status}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_ports_are_as_many_elements() {
+        let ports: Vec<u16> = host_ports(10_000).collect();
+        assert!(ports.windows(2).all(|pair| pair[1] > pair[0] + 1));
+        assert!(ports.len() == 10_000 && !ports.contains(&MEASURED.0));
+    }
+
+    #[test]
+    fn every_container_has_an_address_of_its_own() {
+        let mut addresses: Vec<Ipv4Addr> =
+            others(0, 10_000).into_iter().map(|mapping| mapping.address).collect();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 10_000);
+    }
+}
