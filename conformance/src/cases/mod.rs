@@ -44,8 +44,11 @@ mod parents;
 pub mod portmap;
 mod portmap_chain;
 mod portmap_conditions;
+mod portmap_del;
 mod portmap_free_port;
 mod portmap_iptables;
+mod portmap_iptables_life;
+mod portmap_iptables_packets;
 mod portmap_life;
 mod protocol;
 pub mod reapply;
@@ -86,6 +89,7 @@ pub fn all() -> Vec<Case> {
         portmap_chain::CASES,
         portmap_conditions::CASES,
         portmap_life::CASES,
+        portmap_del::CASES,
         dns_names::CASES,
         dns_answers::CASES,
         dns_scope::CASES,
@@ -98,6 +102,8 @@ pub fn all() -> Vec<Case> {
         dns_load::CASES,
         portmap_free_port::CASES,
         portmap_iptables::CASES,
+        portmap_iptables_life::CASES,
+        portmap_iptables_packets::CASES,
         reapply::CASES,
         interop::CASES,
         loopback::CASES,

@@ -1,22 +1,19 @@
-//! portmap, `backend: iptables`: the reference's rules, byte for byte, and the same life as with nf_tables
-//! (portmap.md sections 2, 3, 6, 8, 12).
+//! portmap, `backend: iptables`: the reference's rules, byte for byte (portmap.md sections 2, 3, 6, 12).
 
-use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::symlink;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{HOST, address, answer, ask, bridged, expect, portmap, say, serve};
-use super::portmap_life::uncounted;
+use super::portmap::{bridged, portmap};
+use super::portmap_del::uncounted;
 use super::{USUAL, with};
 use crate::case::Case;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
-use crate::room::netns::{Container, OUTSIDE};
-use crate::socket::PATIENCE;
+use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new(
@@ -33,12 +30,6 @@ pub const CASES: &[Case] = &[
     .needs(&[Need::Iptables, Need::Reference]),
     Case::new("portmap_iptables/older_chains_go_too", &["portmap 6.5", "portmap 12"], older)
         .needs(&[Need::Iptables]),
-    Case::new(
-        "portmap_iptables/del_matrix_after_a_flip_of_the_back_end",
-        &["C-042", "portmap 3", "portmap 6.5"],
-        del_matrix,
-    )
-    .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/add_twice_replaces_and_nothing_is_doubled", &["portmap 6.3"], again)
         .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/check_names_each_rule_that_is_missing", &["C-043", "portmap 6.4"], check)
@@ -55,23 +46,8 @@ pub const CASES: &[Case] = &[
         refused,
     )
     .needs(&[Need::Iptables]),
-    Case::new(
-        "portmap_iptables/a_published_port_is_reached_from_everywhere",
-        &["portmap 6.2", "portmap 8"],
-        everywhere,
-    )
-    .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/conditions_are_their_owners_alone", &["portmap 6.2"], conditions)
-        .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/flows_of_udp_are_forgotten", &["portmap 8", "NEEDS 9"], udp)
-        .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
-        .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/two_programs_per_family_and_none_for_del", &["DESIGN 1"], programs)
         .needs(&[Need::Iptables, Need::Strace]),
-    Case::new("portmap_iptables/twenty_at_once", &["C-047", "NEEDS 6"], twenty).needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/tables_of_the_older_kind_are_cleaned", &["portmap 6.5"], old_tables)
-        .needs(&[Need::Iptables, Need::IptablesLegacy]),
 ];
 
 /// The rules of both families, as the programs tell them, without their date.
@@ -95,18 +71,18 @@ pub fn reference<'r>(room: &'r Room, plugin: &str, verb: &str, container: &Conta
     call.env("CNI_NETNS", &container.path).env("CNI_IFNAME", "eth0").env("TMPDIR", crate::room::SCRATCH)
 }
 
-fn iptables(mappings: Value, previous: &Value) -> Value {
+pub fn iptables(mappings: Value, previous: &Value) -> Value {
     with(&portmap(mappings, previous), json!({"backend": "iptables"}))
 }
 
-fn published(room: &Room, id: &str, mappings: Value, keys: Value) -> Result<(Container, Value)> {
+pub fn published(room: &Room, id: &str, mappings: Value, keys: Value) -> Result<(Container, Value)> {
     let (container, previous) = bridged(room, id)?;
     let config = with(&iptables(mappings, &previous), keys);
     room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
     Ok((container, config))
 }
 
-fn one(port: u16) -> Value {
+pub fn one(port: u16) -> Value {
     json!([
         {"hostPort": port, "containerPort": 80, "protocol": "tcp"},
         {"hostPort": port, "containerPort": 53, "protocol": "udp"},
@@ -266,42 +242,6 @@ fn older(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each, and
-/// the configuration no longer says iptables.
-fn del_matrix(room: &Room) -> Result<()> {
-    let (_, first) = published(room, "first", one(7000), json!({}))?;
-    ensure!(first["backend"] == "iptables", "the back end is another one");
-    let before = uncounted()?;
-    for case in 0..24 {
-        let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
-        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
-        let (container, config) = published(room, &format!("c{case}"), one(8080), json!({}))?;
-        ensure!(saved()?.contains("8080"), "ADD made no rules");
-        let mut asked = with(&config, json!({"backend": if case % 2 == 0 { "nftables" } else { "bogus" }}));
-        if !prev {
-            asked["prevResult"] = Value::Null;
-        }
-        if !same {
-            asked["runtimeConfig"] = json!({});
-        }
-        if renamed {
-            asked["name"] = json!("renamed");
-        }
-        if netns == 2 {
-            room.remove(&container)?;
-        }
-        for time in ["once", "twice"] {
-            let call = room.attach("portmap", "DEL", &container).config(&asked);
-            let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
-            call.run()?.silent().with_context(told)?;
-            let after = uncounted()?;
-            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
-        }
-        room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
-    }
-    Ok(())
-}
-
 fn again(room: &Room) -> Result<()> {
     let (container, config) = published(room, "c1", one(8080), json!({}))?;
     let before = saved()?;
@@ -409,9 +349,6 @@ fn refused(room: &Room) -> Result<()> {
         "iptables backend was requested but configuration contains nftables-specific options [conditionsV6]",
     )?;
     add(json!({"backend": "x"}))?.refused("unrecognized backend \"x\"")?;
-    let range = json!([{"hostPort": 1000, "hostPortEnd": 1999, "containerPort": 1000}]);
-    let config = iptables(range, &previous);
-    room.attach("portmap", "ADD", &container).config(&config).run()?.error_code(2)?;
     let bad = json!([one(8080)[0], {"hostPort": 65536, "containerPort": 80, "protocol": "tcp"}]);
     let config = iptables(bad, &previous);
     room.attach("portmap", "ADD", &container)
@@ -419,98 +356,6 @@ fn refused(room: &Room) -> Result<()> {
         .run()?
         .refused("Invalid host port number: 65536")?;
     ensure!(uncounted()? == before, "a refused ADD made rules");
-    Ok(())
-}
-
-/// The reference's rules masquerade whoever is of the container's network.
-fn everywhere(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    for family in ["ip", "ip6"] {
-        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
-        // With br_netfilter, a frame gets back to its own port with `hairpinMode` only.
-        if std::path::Path::new(&path).exists() {
-            std::fs::write(&path, "0").with_context(|| format!("write {path}"))?;
-        }
-    }
-    let (container, config) = published(room, "c1", one(8080), json!({}))?;
-    bridged(room, "sibling")?;
-    serve(room, "c1", 80)?;
-    for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {
-        expect(room, Some("outside"), HOST[index], 8080, &format!("c1:80 {}", OUTSIDE[index]))?;
-        expect(room, None, HOST[index], 8080, &format!("c1:80 {}", HOST[index]))?;
-        for who in ["sibling", "c1"] {
-            expect(room, Some(who), HOST[index], 8080, &format!("c1:80 {gateway}"))?;
-        }
-    }
-    expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
-    let guard = ip::output("nft", &["list", "chain", "inet", "moor", "published-guard"])?;
-    ensure!(guard.contains("drop"), "127.0.0.0/8 is open to neighbours: {guard}");
-    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
-    ensure!(ask(room, Some("outside"), HOST[0], 8080).is_err(), "the port is still published");
-    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");
-    Ok(())
-}
-
-fn conditions(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    let elsewhere = json!({"conditionsV4": ["!", "-s", OUTSIDE[0]], "conditionsV6": ["!", "-s", OUTSIDE[1]]});
-    published(room, "c1", one(8081), elsewhere)?;
-    published(room, "c2", one(8082), json!({}))?;
-    for (id, port) in [("c1", 8081), ("c2", 8082)] {
-        serve(room, id, 80)?;
-        expect(room, None, HOST[0], port, &format!("{id}:80 {}", HOST[0]))?;
-    }
-    for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
-        ensure!(ask(room, Some("outside"), host, 8081).is_err(), "the condition does not hold");
-        expect(room, Some("outside"), host, 8082, &format!("c2:80 {outside}"))?;
-    }
-    Ok(())
-}
-
-fn udp(room: &Room) -> Result<()> {
-    room.outside(&[])?;
-    let (first, config) = published(room, "c1", one(5353), json!({}))?;
-    let (_, staying) = published(room, "c2", one(5454), json!({}))?;
-    let client = |index: usize, port: u16| -> Result<UdpSocket> {
-        room.inside("outside", || {
-            let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
-            Ok(socket)
-        })
-    };
-    let clients = [client(0, 5353)?, client(1, 5353)?];
-    let unrelated = client(0, 5454)?;
-    for (index, socket) in clients.iter().enumerate() {
-        answer(room, "c1", &address(&config, index == 1))?;
-        say(socket)?;
-    }
-    answer(room, "c2", &address(&staying, false))?;
-    say(&unrelated)?;
-    room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
-    let (_, moved) = published(room, "c3", one(5353), json!({}))?;
-    for (index, socket) in clients.iter().enumerate() {
-        let to = address(&moved, index == 1);
-        answer(room, "c3", &to)?;
-        let said = say(socket).context("the client's flow goes to where the container was")?;
-        ensure!(said == format!("c3 {to}"), "the client reached {said}");
-    }
-    ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
-    Ok(())
-}
-
-fn gc(room: &Room) -> Result<()> {
-    published(room, "c1", one(8081), json!({}))?;
-    let before = uncounted()?;
-    published(room, "c2", one(8082), json!({}))?;
-    let base = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap"});
-    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]});
-    let all = uncounted()?;
-    let other = with(&with(&base, valid.clone()), json!({"name": "other"}));
-    room.call("portmap", "GC").config(&other).run()?.silent()?;
-    ensure!(uncounted()? == all, "GC collected what it was not told about");
-    room.call("portmap", "GC").config(&with(&base, valid)).run()?.silent()?;
-    ensure!(uncounted()? == before, "after GC the rules are {}, not {before}", uncounted()?);
     Ok(())
 }
 
@@ -528,76 +373,6 @@ fn programs(room: &Room) -> Result<()> {
         let started: Vec<&str> = log.lines().filter(|line| line.contains("execve(")).skip(1).collect();
         ensure!(started.len() <= most, "{verb} runs {} programs: {log}", started.len());
         ensure!(started.iter().all(|line| line.contains("tables-")), "{verb} runs other programs: {log}");
-    }
-    Ok(())
-}
-
-fn twenty(room: &Room) -> Result<()> {
-    const COUNT: u16 = 20;
-    let attached = (0..COUNT).map(|n| bridged(room, &format!("c{n}"))).collect::<Result<Vec<_>>>()?;
-    let all = |verb: &str| -> Result<()> {
-        std::thread::scope(|scope| {
-            let started: Vec<_> = (8000..)
-                .zip(&attached)
-                .map(|(port, (container, previous))| {
-                    let config = iptables(one(port), previous);
-                    scope.spawn(move || room.attach("portmap", verb, container).config(&config).run())
-                })
-                .collect();
-            for thread in started {
-                let answer = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-                ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
-            }
-            Ok(())
-        })
-    };
-    all("ADD")?;
-    let saved_then = saved()?;
-    let mut lines: Vec<&str> = saved_then.lines().filter(|line| line.starts_with("-A ")).collect();
-    let count = lines.len();
-    lines.sort_unstable();
-    // Both families have some in common, and no rule is there more often than in each.
-    let twice = |rule: &&&[&str]| rule.len() > 2;
-    let doubled: Vec<_> = lines.chunk_by(|a, b| a == b).filter(|rule| twice(&rule)).collect();
-    ensure!(doubled.is_empty(), "of {count} rules there are more than two: {doubled:?}");
-    all("CHECK")?;
-    all("DEL")?;
-    ensure!(!saved()?.contains("CNI-DN-"), "left behind: {}", saved()?);
-    let rest = ip::output("nft", &["list", "tables"])?;
-    ensure!(!rest.contains("inet moor"), "left behind: {rest}");
-    Ok(())
-}
-
-/// A host whose programs are of the older kind when ADD comes, and of the newer when DEL does.
-fn old_tables(room: &Room) -> Result<()> {
-    let bin = room.scratch("bin");
-    std::fs::create_dir_all(&bin)?;
-    for program in ["iptables", "ip6tables"] {
-        for what in ["save", "restore"] {
-            let path = ip::output("sh", &["-c", &format!("command -v {program}-legacy-{what}")])?;
-            symlink(path.trim(), bin.join(format!("{program}-{what}")))?;
-        }
-    }
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    let (container, previous) = bridged(room, "c1")?;
-    let config = iptables(one(8080), &previous);
-    let old = || -> Result<String> {
-        let [v4, v6] =
-            ["iptables-legacy-save", "ip6tables-legacy-save"].map(|name| ip::output(name, &["-t", "nat"]));
-        Ok(v4? + &v6?)
-    };
-    for del in
-        [&config, &with(&config, json!({"backend": "nftables", "runtimeConfig": {}, "name": "renamed"}))]
-    {
-        for verb in ["ADD", "ADD", "CHECK"] {
-            let call = room.attach("portmap", verb, &container).config(&config).env("PATH", &path);
-            ensure!(call.run()?.succeeded(), "{verb} failed");
-        }
-        let made = old()?;
-        ensure!(made.matches("--to-destination").count() == 4, "ADD made {made}");
-        ensure!(!saved()?.contains("CNI-DN-"), "ADD used the newer kind");
-        room.attach("portmap", "DEL", &container).config(del).run()?.silent()?;
-        ensure!(!old()?.contains("CNI-DN-"), "left: {}", old()?);
     }
     Ok(())
 }

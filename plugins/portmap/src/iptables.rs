@@ -1,6 +1,6 @@
 //! What must exist in iptables, from the configuration and the previous plugin's result.
 
-use cni::{AddResult, Code, Error};
+use cni::{AddResult, Error};
 use host::iptables::{Ports, ports_chain};
 use host::nft::Nft;
 use host::piece::Drift;
@@ -18,19 +18,13 @@ const PORTS_MAX: usize = published::ELEMENTS_MAX;
 /// has it, a family without a port of its own is no exception.
 ///
 /// # Errors
-/// There are ranges, which the reference knows nothing of, or too many ports.
+/// There are too many ports.
 pub fn ports(
     config: &Config,
     options: &Options,
     publication: &mut Publication,
     result: &AddResult,
 ) -> Result<Vec<Ports>, Error> {
-    if config.wanted.iter().any(|wanted| wanted.ports.0 != wanted.ports.1) {
-        return Err(Error::new(
-            Code::UnsupportedField,
-            "hostPortEnd is not supported with the iptables back end: name each port, or use nftables",
-        ));
-    }
     if config.wanted.len() > PORTS_MAX {
         return Err(invalid(&published::Error::TooMany(config.wanted.len()).to_string()));
     }
@@ -44,7 +38,7 @@ pub fn ports(
             container_id: owner.container_id.clone(),
             container,
             mappings: config.wanted.iter().filter_map(|wanted| wanted.of_family(v4)).collect(),
-            listed: config.wanted.iter().map(|wanted| (wanted.proto, wanted.ports.0)).collect(),
+            listed: config.wanted.iter().map(|wanted| (wanted.proto, wanted.ports)).collect(),
             masquerade: config.masquerade,
             mark: options.mark.clone(),
             conditions: if v4 { conditions_v4 } else { conditions_v6 }.clone(),
@@ -62,6 +56,7 @@ pub fn publish(
     publication: &Publication,
     ports: &[Ports],
 ) -> Result<host::Result<usize>, published::Error> {
+    published::ensure_free(nft, publication)?;
     Ports::add(ports)?;
     published::publish(nft, publication).inspect_err(|_| {
         // The error that led here is the one to be told.

@@ -33,10 +33,10 @@ pub struct Ports {
     pub container_id: String,
     /// Its address, and the length of its network's.
     pub container: IpNetwork,
-    /// Its ports in this family, in order, each one port.
+    /// Its ports in this family, in order.
     pub mappings: Vec<Mapping>,
-    /// Protocol and host port of all its mappings, also of those that are of the other family.
-    pub listed: Vec<(u8, u16)>,
+    /// Protocol and host ports of all its mappings, also of those that are of the other family.
+    pub listed: Vec<(u8, (u16, u16))>,
     /// Whose connections are masqueraded.
     pub masquerade: published::Masquerade,
     /// See [`Mark`].
@@ -135,7 +135,7 @@ impl Ports {
             }
         };
         for mapping in &self.mappings {
-            let (proto, port) = (protocol(mapping.proto), mapping.ports.0);
+            let (proto, port) = (protocol(mapping.proto), range(mapping.ports));
             let at = mapping.address.map(|address| format!(" -d {}", single(address))).unwrap_or_default();
             let matches = format!("{at} -p {proto} -m {proto} --dport {port}");
             if let Some(set_mark) = self.set_mark() {
@@ -153,10 +153,13 @@ impl Ports {
                     }
                 }
             }
-            let target = mapping.target;
+            let target = target(mapping);
             add(match to {
-                IpAddr::V4(to) => format!("{chain}{matches} -j DNAT --to-destination {to}:{target}"),
-                IpAddr::V6(to) => format!("{chain}{matches} -j DNAT --to-destination [{to}]:{target}"),
+                IpAddr::V4(to) => format!("{chain}{matches} -j DNAT --to-destination {to}{target}"),
+                IpAddr::V6(to) if target.is_empty() => {
+                    format!("{chain}{matches} -j DNAT --to-destination {to}")
+                }
+                IpAddr::V6(to) => format!("{chain}{matches} -j DNAT --to-destination [{to}]{target}"),
             });
         }
         rules
@@ -174,11 +177,22 @@ impl Ports {
         protocols.dedup();
         for proto in protocols {
             let ports = self.listed.iter().filter(|(of, _)| protocol(*of) == proto);
-            let ports: Vec<String> = ports.map(|(_, port)| port.to_string()).collect();
-            for ports in ports.chunks(CHUNK) {
+            let ports: Vec<(u16, u16)> = ports.map(|(_, ports)| *ports).collect();
+            let mut rest = ports.as_slice();
+            while !rest.is_empty() {
+                // A range takes the room of two.
+                let mut room = CHUNK;
+                let fits = |ports: &&(u16, u16)| {
+                    let left = room.checked_sub(if ports.0 == ports.1 { 1 } else { 2 });
+                    room = left.unwrap_or_default();
+                    left.is_some()
+                };
+                let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+                rest = later;
+                let now: Vec<String> = now.iter().map(|ports| range(*ports)).collect();
                 rules.push(format!(
                     "{SUMMARY} -p {proto} -m comment --comment {comment} -m multiport --dports {}{conditions} -j {chain}",
-                    ports.join(",")
+                    now.join(",")
                 ));
             }
         }
@@ -252,6 +266,22 @@ pub(super) fn delete(state: &State, chain: &str) -> String {
     lines
 }
 
+/// `80`, or `80:90`.
+fn range((first, last): (u16, u16)) -> String {
+    if first == last { first.to_string() } else { format!("{first}:{last}") }
+}
+
+/// What follows the address: the port, none where ports stay as they are, or the range that they are moved to, and from
+/// where (iptables 1.6.2, Linux 4.18).
+fn target(mapping: &Mapping) -> String {
+    let Mapping { ports: (first, last), target, .. } = *mapping;
+    match last - first {
+        0 => format!(":{target}"),
+        _ if first == target => String::new(),
+        count => format!(":{target}-{}/{first}", target + count),
+    }
+}
+
 fn protocol(number: u8) -> &'static str {
     match number {
         6 => "tcp",
@@ -271,7 +301,7 @@ mod tests {
             container_id: "id1".into(),
             container: container.parse().unwrap(),
             mappings: vec![mapping(6, 8080, 80)],
-            listed: vec![(17, 53), (6, 8080)],
+            listed: vec![(17, (53, 53)), (6, (8080, 8080))],
             masquerade: published::Masquerade::Needed,
             mark: Mark::Bit(13),
             conditions: vec!["!".into(), "--comment".into(), "a \"b\" \\".into()],
@@ -342,10 +372,32 @@ mod tests {
     /// portmap.md 6.2: fifteen ports a rule, in the order they are given in.
     #[test]
     fn ports_are_listed_by_fifteen() {
-        let listed = (1..=31).rev().map(|port| (6, port)).collect();
+        let listed = (1..=31).rev().map(|port| (6, (port, port))).collect();
         let entries = Ports { listed, ..ports("10.8.0.5/24") }.entries();
         assert_eq!(entries.len(), 3);
         assert!(entries[0].contains("--dports 31,30,29,28,27,26,25,24,23,22,21,20,19,18,17 "));
         assert!(entries[2].contains("--dports 1 "));
+    }
+    /// What the reference knows nothing of: ranges, moved as a whole, each the room of two ports in a rule.
+    #[test]
+    fn ranges_are_moved_as_a_whole() {
+        let mapping = |ports, target| Mapping { proto: 6, address: None, ports, target };
+        let mappings = vec![mapping((3000, 3999), 3000), mapping((5000, 5009), 6000)];
+        let nobody = published::Masquerade::Nobody;
+        let of = |container| {
+            Ports { mappings: mappings.clone(), masquerade: nobody, ..ports(container) }.own().join("; ")
+        };
+        let v4 = of("10.8.0.5/24");
+        assert!(v4.contains("--dport 3000:3999 -j DNAT --to-destination 10.8.0.5;"), "{v4}");
+        assert!(v4.ends_with("--dport 5000:5009 -j DNAT --to-destination 10.8.0.5:6000-6009/5000"), "{v4}");
+        let v6 = of("fd00::5/64");
+        assert!(v6.contains("--to-destination fd00::5;") && v6.ends_with("[fd00::5]:6000-6009/5000"), "{v6}");
+        let listed = (1..=8).map(|port| (6, (1000 * port, 1000 * port + 9))).chain([(6, (80, 80))]).collect();
+        let entries = Ports { listed, ..ports("10.8.0.5/24") }.entries();
+        assert_eq!(entries.len(), 2);
+        assert!(
+            entries[0].contains(",7000:7009 ") && entries[1].contains("--dports 8000:8009,80 "),
+            "{entries:?}"
+        );
     }
 }

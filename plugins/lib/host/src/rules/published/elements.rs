@@ -44,6 +44,9 @@ pub(super) fn of(publication: &Publication) -> Found {
             elements.push((LOOPBACK, Element::new(address)));
         }
     }
+    for container in publication.containers.iter().filter(|_| publication.chain.is_some()) {
+        elsewhere(container, &mut elements);
+    }
     let count = elements.len();
     for container in &publication.containers {
         if let Some(guard) = guard::name_of(publication, container) {
@@ -62,16 +65,36 @@ pub(super) fn of(publication: &Publication) -> Found {
 /// Where a container's ports lead to first.
 fn guarded(container: &Container, guard: &str, elements: &mut Found) {
     let sets = family(container.address);
-    // Runs of ports are one whatever they lead to.
-    let ports = container.mappings.iter().map(|mapping| Mapping { target: mapping.ports.0, ..*mapping });
-    for mapping in merged(&ports.collect::<Vec<_>>()) {
+    for mapping in runs(container) {
         let set = if mapping.address.is_some() { sets.guarded_at } else { sets.guarded };
-        let (first, last) = mapping.ports;
-        let ports = match first == last {
-            true => Element::new(key(&mapping, first)),
-            false => Element::range(key(&mapping, first), key(&mapping, last)),
-        };
+        let ports = run(&mapping, |port| key(&mapping, port));
         elements.push((set, ports.to(Verdict::Jump(guard.to_owned()))));
+    }
+}
+
+/// What iptables leads to a container.
+fn elsewhere(container: &Container, elements: &mut Found) {
+    let sets = family(container.address);
+    let none: IpAddr = match container.address.is_ipv4() {
+        true => Ipv4Addr::UNSPECIFIED.into(),
+        false => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    for mapping in runs(container) {
+        let key = |port| Value::new().addr(mapping.address.unwrap_or(none)).proto(mapping.proto).port(port);
+        elements.push((sets.elsewhere, run(&mapping, key).to(Value::new().addr(container.address))));
+    }
+}
+
+/// A container's ports, runs of them made one whatever they lead to.
+fn runs(container: &Container) -> Vec<Mapping> {
+    let ports = container.mappings.iter().map(|mapping| Mapping { target: mapping.ports.0, ..*mapping });
+    merged(&ports.collect::<Vec<_>>())
+}
+
+fn run(mapping: &Mapping, key: impl Fn(u16) -> Value) -> Element {
+    match mapping.ports {
+        (first, last) if first == last => Element::new(key(first)),
+        (first, last) => Element::range(key(first), key(last)),
     }
 }
 
@@ -125,15 +148,6 @@ pub(super) fn is_conditional(comment: &str) -> bool {
     comment.split(' ').nth(2) == Some(CONDITIONAL)
 }
 
-/// The container's addresses, as a publisher's element tells them.
-pub(super) fn addresses(publisher: &Element) -> Vec<IpAddr> {
-    let Target::Value(value) = publisher.target else { return Vec::new() };
-    let bytes = value.bytes();
-    let v4 = bytes.get(16..20).and_then(|bytes| Some(IpAddr::from(*bytes.first_chunk::<4>()?)));
-    let v6 = bytes.get(36..52).and_then(|bytes| Some(IpAddr::from(*bytes.first_chunk::<16>()?)));
-    [v4, v6].into_iter().flatten().filter(|address| !address.is_unspecified()).collect()
-}
-
 /// Runs of ports made one, where the ports that they lead to are one run too.
 pub(super) fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
     let mut sorted = mappings.to_vec();
@@ -175,7 +189,9 @@ fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Found)
 /// What an element of one of the maps of ports says: the ports, and the container that they lead to. Where in the
 /// container is not told: it is of no use to those who ask.
 pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)> {
-    let (address, end) = (element.key.first_addr(set.key), element.end.unwrap_or(element.key));
+    // All zeros is none in particular.
+    let address = element.key.first_addr(set.key).filter(|address| !address.is_unspecified());
+    let end = element.end.unwrap_or(element.key);
     let (proto, first) = tail(element.key.bytes())?;
     let (_, last) = tail(end.bytes())?;
     let to = match (&element.target, set.data) {

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use super::elements;
-use super::layout::PUBLISHERS;
 use super::{Mapping, Publication};
 use crate::Result;
 use crate::conntrack::{Flows, Replies};
@@ -31,11 +30,6 @@ pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: boo
             && (all || mapping.proto == UDP)
         {
             which.push((mapping, Replies::From(to)));
-        }
-        if set.name == PUBLISHERS.name && element.comment.as_deref().and_then(elements::chain).is_some() {
-            // Its ports are in iptables: all that came to an address of the host and was led to the container.
-            let any = Mapping { proto: UDP, address: None, ports: (1, u16::MAX), target: 0 };
-            which.extend(elements::addresses(element).into_iter().map(|to| (any, Replies::From(to))));
         }
     }
     forget(nft, &which)

@@ -11,10 +11,9 @@ use nix::sys::socket::{
     socket, sockopt::Ipv6V6Only,
 };
 
-use super::elements::{self, attachment, chain};
-use super::layout::{PUBLISHERS, V4, V6};
+use super::elements::{self, attachment};
+use super::layout::{V4, V6};
 use super::{Error, Mapping};
-use crate::intent::Records;
 use crate::nft::Nft;
 use crate::owner::fnv1a;
 use crate::{Owner, Result, sysctl};
@@ -78,23 +77,15 @@ fn published(nft: &Nft, owner: &Owner) -> Result<Vec<Mapping>> {
     let is_other =
         |comment: Option<&str>| comment.is_some_and(|comment| attachment(comment) != attachment(&label));
     let mut all = Vec::new();
-    for set in
-        [&V4, &V6].into_iter().flat_map(|sets| [sets.ports, sets.ports_at, sets.ranges, sets.ranges_at])
+    for set in [&V4, &V6]
+        .into_iter()
+        .flat_map(|sets| [sets.ports, sets.ports_at, sets.ranges, sets.ranges_at, sets.elsewhere])
     {
         for element in nft.elements(&set)? {
             if is_other(element.comment.as_deref()) {
                 all.extend(elements::read(&set, &element).map(|(mapping, _)| mapping));
             }
         }
-    }
-    // Those in iptables are on record only.
-    let publishers = nft.elements(&PUBLISHERS)?;
-    if publishers.iter().any(|publisher| publisher.comment.as_deref().and_then(chain).is_some())
-        && let Some(records) = Records::open_if_any()?
-    {
-        let (records, _) = records.all()?;
-        let others = records.into_iter().filter(|record| record.chain.is_some() && record.owner != *owner);
-        all.extend(others.flat_map(|record| record.containers).flat_map(|container| container.mappings));
     }
     Ok(all)
 }

@@ -37,6 +37,8 @@ pub(super) struct FamilySets {
     pub guarded: Set<'static>,
     /// The same at one address of the host.
     pub guarded_at: Set<'static>,
+    /// Ports that iptables leads to a container, at an address or at none in particular (all zeros): for the ledger.
+    pub elsewhere: Set<'static>,
     /// The link that leads to a container, and the container: what comes from there goes back there.
     pub hairpin: Set<'static>,
     /// A container and itself: where bridged packets pass these hooks (br_netfilter), there is no link to tell by.
@@ -52,6 +54,7 @@ pub(super) const V4: FamilySets = FamilySets {
     ranges_at: map("ranges-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Range(TARGET4), true),
     guarded: map("conditional4", &[Type::Proto, Type::Port], Data::Verdict, true),
     guarded_at: map("conditional-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Verdict, true),
+    elsewhere: map("iptables4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Value(&[Type::Ipv4]), true),
     hairpin: map("hairpin4", &[Type::Ifname, Type::Ipv4], Data::None, false),
     oneself: map("oneself4", &[Type::Ipv4, Type::Ipv4], Data::None, false),
     everyone: map("everyone4", &[Type::Ipv4], Data::None, false),
@@ -64,6 +67,7 @@ pub(super) const V6: FamilySets = FamilySets {
     ranges_at: map("ranges-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Range(TARGET6), true),
     guarded: map("conditional6", &[Type::Proto, Type::Port], Data::Verdict, true),
     guarded_at: map("conditional-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Verdict, true),
+    elsewhere: map("iptables6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Value(&[Type::Ipv6]), true),
     hairpin: map("hairpin6", &[Type::Ifname, Type::Ipv6], Data::None, false),
     oneself: map("oneself6", &[Type::Ipv6, Type::Ipv6], Data::None, false),
     everyone: map("everyone6", &[Type::Ipv6], Data::None, false),
@@ -83,8 +87,8 @@ pub(super) const PUBLISHERS: Set<'static> = map(
 );
 
 /// Every set, with what it is for.
-pub(super) fn sets() -> [(Set<'static>, &'static str); 21] {
-    let mut sets = [(PUBLISHERS, "who publishes ports"); 21];
+pub(super) fn sets() -> [(Set<'static>, &'static str); 23] {
+    let mut sets = [(PUBLISHERS, "who publishes ports"); 23];
     let family = |family: &FamilySets| {
         [
             (family.ports, "published ports"),
@@ -93,6 +97,7 @@ pub(super) fn sets() -> [(Set<'static>, &'static str); 21] {
             (family.ranges_at, "published ranges of one address"),
             (family.guarded, "published under conditions"),
             (family.guarded_at, "published at one address under conditions"),
+            (family.elsewhere, "published by iptables: no packet is looked up here"),
             (family.hairpin, "containers, by the link that leads there"),
             (family.oneself, "containers, by their own address twice"),
             (family.everyone, "containers that see no client address"),

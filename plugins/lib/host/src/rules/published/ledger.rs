@@ -48,7 +48,7 @@ pub(super) fn look(
         } else {
             found.extend(nft.elements(&sets.ports)?.into_iter().map(|element| (sets.ports, element)));
         }
-        for set in [sets.ports_at, sets.ranges, sets.ranges_at] {
+        for set in [sets.ports_at, sets.ranges, sets.ranges_at, sets.elsewhere] {
             found.extend(nft.elements(&set)?.into_iter().map(|element| (set, element)));
         }
         for (set, element) in found {
@@ -68,28 +68,23 @@ pub(super) fn look(
             }
         }
     }
-    with_conditions(nft, &mut standing.stale)?;
+    complete(nft, &mut standing.stale)?;
     Ok(standing)
 }
 
-/// Of the dead who had conditions everything is taken: what is left of them would be published to all, and what leads
-/// to their conditions would keep them up for the heir.
-fn with_conditions(nft: &Nft, stale: &mut Found) -> Result<()> {
-    let mut dead: Vec<&str> =
-        stale.iter().filter_map(|(_, element)| Some(attachment(element.comment.as_deref()?))).collect();
+/// Of the dead whose ports lead to conditions, or are in iptables, everything is taken: what is left of the ones would be
+/// open to all, and of the others would lead there still.
+fn complete(nft: &Nft, stale: &mut Found) -> Result<()> {
+    let comments = stale.iter().filter_map(|(_, element)| Some(attachment(element.comment.as_deref()?)));
+    let mut dead: Vec<String> = comments.map(str::to_owned).collect();
     dead.sort_unstable();
     dead.dedup();
-    let mut publishers = Vec::new();
-    for attachment in dead {
-        publishers.extend(nft.element(&PUBLISHERS, &Element::new(elements::publisher_key(attachment)))?);
-    }
-    for publisher in publishers {
+    for of in dead {
+        let publisher = nft.element(&PUBLISHERS, &Element::new(elements::publisher_key(&of)))?;
+        let Some(publisher) = publisher else { continue };
         let comment = publisher.comment.as_deref().unwrap_or_default();
-        if elements::is_conditional(comment) {
-            let of = attachment(comment);
-            stale.retain(|(_, element)| {
-                element.comment.as_deref().is_none_or(|comment| attachment(comment) != of)
-            });
+        if elements::is_conditional(comment) || elements::chain(comment).is_some() {
+            stale.retain(|(_, element)| element.comment.as_deref().map(attachment) != Some(&of));
             stale.append(&mut elements_of(nft, &publisher, None)?);
         }
     }

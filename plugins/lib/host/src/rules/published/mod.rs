@@ -28,7 +28,7 @@ pub use conditions::{Conditions, Fault};
 pub(super) use elements::attachment;
 pub use error::Error;
 pub use free::choose;
-pub use publish::publish;
+pub use publish::{ensure_free, publish};
 pub use reference::{chains_of, withdraw_of_reference};
 pub use restore::{raise_localnet, restore};
 pub use verify::verify;

@@ -3,8 +3,8 @@
 use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
-use super::withdraw::{elements_of, withdraw};
-use super::{ELEMENTS_MAX, Error, Publication, flows, ledger, localnet};
+use super::withdraw::{chains_of, elements_of, withdraw};
+use super::{ELEMENTS_MAX, Error, Publication, flows, ledger, localnet, reference};
 use crate::intent::{self, By, Record, Records};
 use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::{TABLE, ensure};
@@ -52,6 +52,17 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
         Ok(count)
     };
     Ok(forget())
+}
+
+/// Whether the ports can be had, before something is made for them that [`publish`] would have to be told of.
+///
+/// # Errors
+/// As [`publish`].
+pub fn ensure_free(nft: &Nft, publication: &Publication) -> Result<(), Error> {
+    match ledger::look(nft, publication, &elements::of(publication))?.taken {
+        Some(taken) => Err(taken),
+        None => Ok(()),
+    }
 }
 
 fn raise(publication: &Publication) -> Result<()> {
@@ -121,6 +132,10 @@ fn decide(
             gone.push((*set, found));
         }
     }
+    // Of the dead, and of this one when its ports were in iptables and are no more.
+    let mut chains_of_gone = chains_of(&gone);
+    chains_of_gone.retain(|chain| publication.chain.as_ref() != Some(chain));
+    reference::delete_chains(nft, batch, &chains_of_gone)?;
     let mut stale = guard::there(nft, &gone)?;
     stale.retain(|name| !guards.iter().any(|guard| guard.filled().chain.name == *name));
     for (set, element) in &gone {

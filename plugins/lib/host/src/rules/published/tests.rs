@@ -169,17 +169,18 @@ fn an_attachment_is_the_interface_and_the_container() {
     assert_ne!(elements::publisher_key("eth0/c1"), elements::publisher_key("eth1/c1"));
 }
 
-/// portmap.md 6: the ports are in iptables then; what is kept is whose they are, and the way back to them.
+/// portmap.md 6, NEEDS 29: the ports are in iptables then; what is kept is whose they are, and the way back to them.
 #[test]
-fn ports_of_iptables_have_a_publisher_only() {
+fn ports_of_iptables_are_in_the_ledger_only() {
     let mut publication = publication("10.1.1.2", Masquerade::Needed, vec![single(80, 80)]);
     publication.chain = Some("CNI-DN-b40d6be49a3410ab31bc2".into());
     let all = elements::of(&publication);
-    let [(_, publisher)] = all.as_slice() else { panic!("{} elements", all.len()) };
+    assert_eq!(shown(&publication), ["iptables4 0.0.0.0 . tcp . 80: 10.1.1.2 (moor/net/eth0/c1)"]);
+    let [(set, held), (_, publisher)] = all.as_slice() else { panic!("{} elements", all.len()) };
+    let (read, to) = elements::read(set, held).unwrap();
+    assert_eq!((read, to), (mapping(TCP, None, (80, 80), 0), "10.1.1.2".parse().unwrap()));
     let comment = publisher.comment.as_deref().unwrap();
-    assert_eq!(elements::count(comment), Some(0));
     assert_eq!(elements::chain(comment), Some("CNI-DN-b40d6be49a3410ab31bc2"));
-    assert_eq!(elements::addresses(publisher), ["10.1.1.2".parse::<IpAddr>().unwrap()]);
     assert!(elements::attachment(comment).ends_with("/c1"), "{comment}");
     // With the longest of names it fits a comment (NFT_USERDATA_MAXLEN, less the length, the kind and a NUL).
     publication.owner =
@@ -221,7 +222,7 @@ fn ports_under_conditions_lead_to_the_owners_chain_first() {
     assert!(comment(&elements::of(&publication)).len() <= 253);
     // Those of iptables are in its rules.
     publication.chain = Some("CNI-DN-b40d6be49a3410ab31bc2".into());
-    assert!(super::guard::of(&publication).is_empty() && elements::of(&publication).len() == 1);
+    assert!(super::guard::of(&publication).is_empty() && elements::of(&publication).len() == 3);
 }
 
 /// NEEDS 29: any address is every address, also of the one that is there already.

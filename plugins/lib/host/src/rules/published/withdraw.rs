@@ -9,7 +9,7 @@ use super::layout::{PUBLISHERS, V4, V6, chains, owned, sets};
 use super::localnet::Lowered;
 use super::{Container, Mapping, flows, localnet, reference};
 use crate::intent::{self, By};
-use crate::nft::{Batch, Chain, Element, Nft};
+use crate::nft::{Batch, Chain, Element, Nft, Set};
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Result};
 
@@ -39,7 +39,7 @@ impl Withdrawn {
     }
 }
 
-fn chains_of(gone: &Found) -> Vec<String> {
+pub(super) fn chains_of(gone: &Found) -> Vec<String> {
     let publishers = gone.iter().filter(|(set, _)| set.name == PUBLISHERS.name);
     let chains = publishers.filter_map(|(_, publisher)| elements::chain(publisher.comment.as_deref()?));
     chains.map(str::to_owned).collect()
@@ -160,8 +160,16 @@ pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -
     let owner = attachment(comment);
     let is_ours = |element: &Element| attachment_of(element) == Some(owner);
     let mut found = Found::new();
+    let of_owner = |set: Set<'static>| -> Result<Found> {
+        let elements = nft.elements(&set)?.into_iter().filter(is_ours);
+        Ok(elements.map(|element| (set, element)).collect())
+    };
     if elements::chain(comment).is_some() {
-        return Ok(vec![(PUBLISHERS, publisher.clone())]);
+        for set in [V4.elsewhere, V6.elsewhere] {
+            found.append(&mut of_owner(set)?);
+        }
+        found.push((PUBLISHERS, publisher.clone()));
+        return Ok(found);
     }
     if let (Some(hint), Some(count)) = (hint, elements::count(comment)) {
         let mut keys = elements::beside_ports(publisher);
@@ -178,13 +186,11 @@ pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -
     }
     if found.is_empty() {
         for set in owned().filter(|set| set.name != PUBLISHERS.name) {
-            let elements = nft.elements(&set)?.into_iter().filter(is_ours);
-            found.extend(elements.map(|element| (set, element)));
+            found.append(&mut of_owner(set)?);
         }
     } else if elements::is_conditional(comment) {
-        for set in [&V4, &V6].into_iter().flat_map(|sets| [sets.guarded, sets.guarded_at]) {
-            let elements = nft.elements(&set)?.into_iter().filter(is_ours);
-            found.extend(elements.map(|element| (set, element)));
+        for set in [V4.guarded, V4.guarded_at, V6.guarded, V6.guarded_at] {
+            found.append(&mut of_owner(set)?);
         }
     }
     found.push((PUBLISHERS, publisher.clone()));

@@ -1,0 +1,155 @@
+//! portmap: the end of published ports, by DEL and GC, ours and the reference's (portmap.md sections 6.5, 7.6, 11, 12;
+//! NEEDS 2, 38).
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::portmap::{bridged, portmap, published, ruleset};
+use super::portmap_life::one;
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::Call;
+
+pub const CASES: &[Case] = &[
+    Case::new("portmap/del_matrix", &["C-042", "portmap 6.5", "NEEDS 2"], del_matrix),
+    Case::new("portmap/del_of_the_last_leaves_no_rules", &["C-042", "NEEDS 2", "NEEDS 38"], last),
+    Case::new("portmap/del_with_a_broken_rest_still_cleans", &["R-4", "portmap 11"], broken_rest),
+    Case::new("portmap/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc),
+    Case::new("portmap/our_del_removes_what_the_references_add_made", &["portmap 12"], migration)
+        .needs(&[Need::Reference]),
+];
+
+/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each.
+fn del_matrix(room: &Room) -> Result<()> {
+    // The tables are there already, so that what stays can only be the attachment's.
+    published(room, "first", one(7000))?;
+    let before = ruleset()?;
+    for case in 0..24 {
+        let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
+        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
+        let id = format!("c{case}");
+        let (container, config) = published(room, &id, one(8080))?;
+        ensure!(ruleset()? != before, "ADD made no rules");
+        let mut asked = config.clone();
+        if !prev {
+            asked["prevResult"] = Value::Null;
+        }
+        if !same {
+            asked["runtimeConfig"] = json!({});
+        }
+        if renamed {
+            asked["name"] = json!("renamed");
+        }
+        if netns == 2 {
+            room.remove(&container)?;
+        }
+        for time in ["once", "twice"] {
+            let call = room.attach("portmap", "DEL", &container).config(&asked);
+            let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
+            call.run()?.silent().with_context(told)?;
+            let after = ruleset()?;
+            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
+        }
+        let bridge = super::bridge(USUAL);
+        room.attach("bridge", "DEL", &container).config(&bridge).run()?.silent()?;
+    }
+    Ok(())
+}
+
+fn last(room: &Room) -> Result<()> {
+    // The bridge and its addresses stay.
+    bridged(room, "first")?;
+    let (before, state) = (ruleset()?, room.snapshot()?);
+    let attached = [published(room, "c1", one(8080))?, published(room, "c2", one(8081))?];
+    for (container, config) in &attached {
+        room.attach("portmap", "DEL", container).config(config).run()?.silent()?;
+        room.attach("bridge", "DEL", container).config(&super::bridge(USUAL)).run()?.silent()?;
+    }
+    let after = ruleset()?;
+    ensure!(after == before, "the rules were {before} and are {after}");
+    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");
+    room.ensure_nothing_left(&state, &["c1", "c2"])
+}
+
+fn broken_rest(room: &Room) -> Result<()> {
+    let before = ruleset()?;
+    for keys in [
+        json!({"backend": "bogus", "markMasqBit": 99}),
+        json!({"runtimeConfig": {"portMappings": "none"}}),
+        json!({"runtimeConfig": {"portMappings": [{"hostPort": -1}]}, "prevResult": {"ips": 7}}),
+        json!({"conditionsV4": ["-p"], "externalSetMarkChain": "X", "snat": "yes"}),
+    ] {
+        let (container, config) = published(room, "c1", one(8080))?;
+        let config = with(&config, keys.clone());
+        room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+        ensure!(ruleset()? == before, "with {keys} something is left");
+        room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
+        room.remove(&container)?;
+    }
+    Ok(())
+}
+
+fn gc(room: &Room) -> Result<()> {
+    published(room, "c1", one(8081))?;
+    let before = ruleset()?;
+    published(room, "c2", one(8082))?;
+    published(room, "c3", json!([{"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000}]))?;
+    let valid = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    let base = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap"});
+    let all = ruleset()?;
+    room.call("portmap", "GC").config(&base).run()?.silent()?;
+    let other = with(&base, json!({"name": "other", "cni.dev/valid-attachments": []}));
+    room.call("portmap", "GC").config(&other).run()?.silent()?;
+    ensure!(ruleset()? == all, "GC collected what it was not told about");
+    let config = with(&base, json!({"cni.dev/valid-attachments": valid}));
+    room.call("portmap", "GC").config(&config).run()?.silent()?;
+    let after = ruleset()?;
+    ensure!(after == before, "after GC the rules are {after}, not {before}");
+    Ok(())
+}
+
+fn migration(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let (neighbour, other) = bridged(room, "c2")?;
+    let theirs = |container, config: &Value| {
+        let plugin = room.reference.join("portmap");
+        let call = Call::new(room, plugin).env("CNI_COMMAND", "ADD").env("CNI_PATH", &room.reference);
+        let container: &crate::room::netns::Container = container;
+        let call = call.env("CNI_CONTAINERID", &container.id).env("CNI_NETNS", &container.path);
+        call.env("CNI_IFNAME", "eth0").config(config).run()?.result()
+    };
+    let config = portmap(one(8080), &previous);
+    // Another container's, so that their shared chains are there.
+    theirs(&neighbour, &portmap(one(8081), &other))?;
+    let before = uncounted()?;
+    theirs(&container, &config)?;
+    ensure!(ruleset()?.to_string().contains("8080"), "the reference made nothing that nft shows");
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    let after = uncounted()?;
+    ensure!(after == before, "left of the reference's: {after}, before: {before}");
+    // Side by side.
+    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+    room.attach("portmap", "CHECK", &container).config(&config).run()?.silent()?;
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(uncounted()? == before, "our DEL touched somebody else's rules");
+    Ok(())
+}
+
+/// The rules without their counters, which packets change.
+pub fn uncounted() -> Result<Value> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.remove("counter");
+                map.values_mut().for_each(strip);
+            }
+            Value::Array(list) => list.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut rules = ruleset()?;
+    strip(&mut rules);
+    Ok(rules)
+}

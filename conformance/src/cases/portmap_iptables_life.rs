@@ -1,0 +1,203 @@
+//! portmap, `backend: iptables`: the same life as with nf_tables (portmap.md sections 3, 6.5, 11; NEEDS 29).
+
+use std::os::unix::fs::symlink;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::portmap::{bridged, portmap};
+use super::portmap_del::uncounted;
+use super::portmap_iptables::{iptables, one, published, saved};
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "portmap_iptables/del_matrix_after_a_flip_of_the_back_end",
+        &["C-042", "portmap 3", "portmap 6.5"],
+        del_matrix,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/twenty_at_once", &["C-047", "NEEDS 6"], twenty).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/a_taken_port_is_refused_and_its_owner_named", &["NEEDS 29"], taken)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/tables_of_the_older_kind_are_cleaned", &["portmap 6.5"], old_tables)
+        .needs(&[Need::Iptables, Need::IptablesLegacy]),
+];
+
+/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each, and
+/// the configuration no longer says iptables.
+fn del_matrix(room: &Room) -> Result<()> {
+    let (_, first) = published(room, "first", one(7000), json!({}))?;
+    ensure!(first["backend"] == "iptables", "the back end is another one");
+    let before = uncounted()?;
+    for case in 0..24 {
+        let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
+        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
+        let (container, config) = published(room, &format!("c{case}"), one(8080), json!({}))?;
+        ensure!(saved()?.contains("8080"), "ADD made no rules");
+        let mut asked = with(&config, json!({"backend": if case % 2 == 0 { "nftables" } else { "bogus" }}));
+        if !prev {
+            asked["prevResult"] = Value::Null;
+        }
+        if !same {
+            asked["runtimeConfig"] = json!({});
+        }
+        if renamed {
+            asked["name"] = json!("renamed");
+        }
+        if netns == 2 {
+            room.remove(&container)?;
+        }
+        for time in ["once", "twice"] {
+            let call = room.attach("portmap", "DEL", &container).config(&asked);
+            let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
+            call.run()?.silent().with_context(told)?;
+            let after = uncounted()?;
+            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
+        }
+        room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
+    }
+    Ok(())
+}
+
+fn gc(room: &Room) -> Result<()> {
+    published(room, "c1", one(8081), json!({}))?;
+    let before = uncounted()?;
+    published(room, "c2", one(8082), json!({}))?;
+    let base = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap"});
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]});
+    let all = uncounted()?;
+    let other = with(&with(&base, valid.clone()), json!({"name": "other"}));
+    room.call("portmap", "GC").config(&other).run()?.silent()?;
+    ensure!(uncounted()? == all, "GC collected what it was not told about");
+    room.call("portmap", "GC").config(&with(&base, valid)).run()?.silent()?;
+    ensure!(uncounted()? == before, "after GC the rules are {}, not {before}", uncounted()?);
+    Ok(())
+}
+
+fn twenty(room: &Room) -> Result<()> {
+    const COUNT: u16 = 20;
+    let attached = (0..COUNT).map(|n| bridged(room, &format!("c{n}"))).collect::<Result<Vec<_>>>()?;
+    let all = |verb: &str| -> Result<()> {
+        std::thread::scope(|scope| {
+            let started: Vec<_> = (8000..)
+                .zip(&attached)
+                .map(|(port, (container, previous))| {
+                    let config = iptables(one(port), previous);
+                    scope.spawn(move || room.attach("portmap", verb, container).config(&config).run())
+                })
+                .collect();
+            for thread in started {
+                let answer = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+                ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
+            }
+            Ok(())
+        })
+    };
+    all("ADD")?;
+    let saved_then = saved()?;
+    let mut lines: Vec<&str> = saved_then.lines().filter(|line| line.starts_with("-A ")).collect();
+    let count = lines.len();
+    lines.sort_unstable();
+    // Both families have some in common, and no rule is there more often than in each.
+    let twice = |rule: &&&[&str]| rule.len() > 2;
+    let doubled: Vec<_> = lines.chunk_by(|a, b| a == b).filter(|rule| twice(&rule)).collect();
+    ensure!(doubled.is_empty(), "of {count} rules there are more than two: {doubled:?}");
+    all("CHECK")?;
+    all("DEL")?;
+    ensure!(!saved()?.contains("CNI-DN-"), "left behind: {}", saved()?);
+    let rest = ip::output("nft", &["list", "tables"])?;
+    ensure!(!rest.contains("inet moor"), "left behind: {rest}");
+    Ok(())
+}
+
+/// Each back end's ports are taken for the other one too, and for itself.
+fn taken(room: &Room) -> Result<()> {
+    let range = json!({"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000});
+    let here = json!({"hostPort": 9090, "containerPort": 80, "hostIP": "10.1.2.1"});
+    let any = json!({"hostPort": 8080, "containerPort": 80});
+    for theirs in ["iptables", "nftables"] {
+        let id = format!("owner-{theirs}");
+        let (owner, config) = published(room, &id, json!([any, here, range]), json!({"backend": theirs}))?;
+        let (other, previous) = bridged(room, &format!("other-{theirs}"))?;
+        let before = uncounted()?;
+        for ours in ["iptables", "nftables"] {
+            let config = |mappings: Value| with(&portmap(mappings, &previous), json!({"backend": ours}));
+            for mapping in [
+                json!({"hostPort": 8080, "containerPort": 81}),
+                json!({"hostPort": 8080, "containerPort": 80, "hostIP": "10.1.2.1"}),
+                json!({"hostPort": 9090, "containerPort": 80}),
+                json!({"hostPort": 9090, "containerPort": 80, "hostIP": "10.1.2.1"}),
+                json!({"hostPort": 3500, "containerPort": 80}),
+                json!({"hostPort": 2500, "hostPortEnd": 3500, "containerPort": 80}),
+            ] {
+                let config = config(json!([{"hostPort": 1, "containerPort": 1}, mapping]));
+                let told = || format!("{theirs} has it, {ours} asks for {mapping}");
+                let answer = room.attach("portmap", "ADD", &other).config(&config).run()?;
+                answer.error_with(999, &id).with_context(told)?;
+                ensure!(uncounted()? == before, "{}: the refused ADD changed the rules", told());
+            }
+            // Another protocol, a neighbouring port, another address: these are free.
+            let free = config(json!([
+                {"hostPort": 8080, "containerPort": 80, "protocol": "udp"},
+                {"hostPort": 4000, "containerPort": 80},
+                {"hostPort": 9090, "containerPort": 80, "hostIP": "127.0.0.1"},
+            ]));
+            for verb in ["ADD", "CHECK", "DEL"] {
+                let answer = room.attach("portmap", verb, &other).config(&free).run()?;
+                ensure!(answer.succeeded(), "{theirs} beside {ours}: {verb}: {}", answer.summary());
+            }
+        }
+        // Freed, it can be had by either; and the second back end of one container replaces the first.
+        room.attach("portmap", "DEL", &owner).config(&config).run()?.silent()?;
+        for ours in [theirs, "iptables", "nftables", "iptables"] {
+            let config = with(&portmap(json!([any]), &previous), json!({"backend": ours}));
+            room.attach("portmap", "ADD", &other).config(&config).run()?.result().context(ours)?;
+            room.attach("portmap", "CHECK", &other).config(&config).run()?.silent().context(ours)?;
+            ensure!(saved()?.contains("CNI-DN-") == (ours == "iptables"), "after {ours}: {}", saved()?);
+        }
+        room.attach("portmap", "DEL", &other).config(&portmap(json!([any]), &previous)).run()?.silent()?;
+        ensure!(!saved()?.contains("CNI-DN-"), "left: {}", saved()?);
+    }
+    Ok(())
+}
+
+/// A host whose programs are of the older kind when ADD comes, and of the newer when DEL does.
+fn old_tables(room: &Room) -> Result<()> {
+    let bin = room.scratch("bin");
+    std::fs::create_dir_all(&bin)?;
+    for program in ["iptables", "ip6tables"] {
+        for what in ["save", "restore"] {
+            let path = ip::output("sh", &["-c", &format!("command -v {program}-legacy-{what}")])?;
+            symlink(path.trim(), bin.join(format!("{program}-{what}")))?;
+        }
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let (container, previous) = bridged(room, "c1")?;
+    let config = iptables(one(8080), &previous);
+    let old = || -> Result<String> {
+        let [v4, v6] =
+            ["iptables-legacy-save", "ip6tables-legacy-save"].map(|name| ip::output(name, &["-t", "nat"]));
+        Ok(v4? + &v6?)
+    };
+    for del in
+        [&config, &with(&config, json!({"backend": "nftables", "runtimeConfig": {}, "name": "renamed"}))]
+    {
+        for verb in ["ADD", "ADD", "CHECK"] {
+            let call = room.attach("portmap", verb, &container).config(&config).env("PATH", &path);
+            ensure!(call.run()?.succeeded(), "{verb} failed");
+        }
+        let made = old()?;
+        ensure!(made.matches("--to-destination").count() == 4, "ADD made {made}");
+        ensure!(!saved()?.contains("CNI-DN-"), "ADD used the newer kind");
+        room.attach("portmap", "DEL", &container).config(del).run()?.silent()?;
+        ensure!(!old()?.contains("CNI-DN-"), "left: {}", old()?);
+    }
+    Ok(())
+}

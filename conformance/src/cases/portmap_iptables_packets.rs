@@ -1,0 +1,131 @@
+//! portmap, `backend: iptables`, seen by packets (portmap.md sections 6.2, 8; NEEDS 9, 29).
+
+use std::net::{IpAddr, UdpSocket};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
+use super::portmap_iptables::{one, published};
+use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::netns::OUTSIDE;
+use crate::socket::PATIENCE;
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "portmap_iptables/a_published_port_is_reached_from_everywhere",
+        &["portmap 6.2", "portmap 8"],
+        everywhere,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/conditions_are_their_owners_alone", &["portmap 6.2"], conditions)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/flows_of_udp_are_forgotten", &["portmap 8", "NEEDS 9"], udp)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/ranges_are_moved_as_a_whole", &["NEEDS 29"], ranges).needs(&[Need::Iptables]),
+];
+
+/// The reference's rules masquerade whoever is of the container's network.
+fn everywhere(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    for family in ["ip", "ip6"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
+        // With br_netfilter, a frame gets back to its own port with `hairpinMode` only.
+        if std::path::Path::new(&path).exists() {
+            std::fs::write(&path, "0").with_context(|| format!("write {path}"))?;
+        }
+    }
+    let (container, config) = published(room, "c1", one(8080), json!({}))?;
+    bridged(room, "sibling")?;
+    serve(room, "c1", 80)?;
+    for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {
+        expect(room, Some("outside"), HOST[index], 8080, &format!("c1:80 {}", OUTSIDE[index]))?;
+        expect(room, None, HOST[index], 8080, &format!("c1:80 {}", HOST[index]))?;
+        for who in ["sibling", "c1"] {
+            expect(room, Some(who), HOST[index], 8080, &format!("c1:80 {gateway}"))?;
+        }
+    }
+    expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
+    let guard = ip::output("nft", &["list", "chain", "inet", "moor", "published-guard"])?;
+    ensure!(guard.contains("drop"), "127.0.0.0/8 is open to neighbours: {guard}");
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(ask(room, Some("outside"), HOST[0], 8080).is_err(), "the port is still published");
+    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");
+    Ok(())
+}
+
+fn conditions(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let elsewhere = json!({"conditionsV4": ["!", "-s", OUTSIDE[0]], "conditionsV6": ["!", "-s", OUTSIDE[1]]});
+    published(room, "c1", one(8081), elsewhere)?;
+    published(room, "c2", one(8082), json!({}))?;
+    for (id, port) in [("c1", 8081), ("c2", 8082)] {
+        serve(room, id, 80)?;
+        expect(room, None, HOST[0], port, &format!("{id}:80 {}", HOST[0]))?;
+    }
+    for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
+        ensure!(ask(room, Some("outside"), host, 8081).is_err(), "the condition does not hold");
+        expect(room, Some("outside"), host, 8082, &format!("c2:80 {outside}"))?;
+    }
+    Ok(())
+}
+
+fn udp(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let (first, config) = published(room, "c1", one(5353), json!({}))?;
+    let (_, staying) = published(room, "c2", one(5454), json!({}))?;
+    let client = |index: usize, port: u16| -> Result<UdpSocket> {
+        room.inside("outside", || {
+            let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
+            Ok(socket)
+        })
+    };
+    let clients = [client(0, 5353)?, client(1, 5353)?];
+    let unrelated = client(0, 5454)?;
+    for (index, socket) in clients.iter().enumerate() {
+        answer(room, "c1", &address(&config, index == 1))?;
+        say(socket)?;
+    }
+    answer(room, "c2", &address(&staying, false))?;
+    say(&unrelated)?;
+    room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
+    let (_, moved) = published(room, "c3", one(5353), json!({}))?;
+    for (index, socket) in clients.iter().enumerate() {
+        let to = address(&moved, index == 1);
+        answer(room, "c3", &to)?;
+        let said = say(socket).context("the client's flow goes to where the container was")?;
+        ensure!(said == format!("c3 {to}"), "the client reached {said}");
+    }
+    ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
+    Ok(())
+}
+
+fn ranges(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let mappings = json!([
+        {"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000},
+        {"hostPort": 5000, "hostPortEnd": 5999, "containerPort": 7000},
+        {"hostPort": 8080, "containerPort": 80},
+    ]);
+    let (container, config) = published(room, "c1", mappings, json!({}))?;
+    room.attach("portmap", "CHECK", &container).config(&config).run()?.silent()?;
+    for (port, target) in
+        [(3000, 3000), (3500, 3500), (3999, 3999), (5000, 7000), (5777, 7777), (5999, 7999), (8080, 80)]
+    {
+        serve(room, "c1", target)?;
+        for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
+            expect(room, Some("outside"), host, port, &format!("c1:{target} {outside}"))?;
+        }
+    }
+    for port in [2999, 4000, 4999, 6000] {
+        ensure!(ask(room, Some("outside"), HOST[0], port).is_err(), "port {port} is published as well");
+    }
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(ask(room, Some("outside"), HOST[0], 3500).is_err(), "the range is still published");
+    Ok(())
+}
