@@ -1,6 +1,6 @@
 //! What a runtime owes its plugins (C-130 to C-136): Moor's runtime library over fakes that write down what they get.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::{Value, json};
 
-use super::conflists;
+use super::{PLUGINS, USUAL, conflists, smallest, with};
 use crate::case::Case;
 use crate::fake::Fake;
 use crate::ip;
@@ -22,6 +22,8 @@ pub const CASES: &[Case] = &[
     Case::new("runtime/result_is_kept_until_del_has_succeeded", &["C-134"], cache),
     Case::new("runtime/plugin_names_are_no_paths", &["C-135"], names),
     Case::new("runtime/args_and_unknown_keys_pass_as_written", &["C-136", "C-026"], untouched),
+    Case::new("runtime/version_needs_no_privilege_and_status_no_lock", &["R-7"], cheap),
+    Case::new("runtime/loopback_and_eth0_at_once_in_one_namespace", &["R-8"], both_at_once),
 ];
 
 /// What a well-behaved fake answers: one address on ADD, nothing else.
@@ -204,5 +206,62 @@ fn untouched(room: &Room) -> Result<()> {
     ensure!(stdin["args"] == plugin["args"] && stdin["nobody"] == plugin["nobody"], "it got {stdin}");
     let own: Vec<_> = stdin.as_object().into_iter().flat_map(|map| map.keys()).collect();
     ensure!(!own.iter().any(|key| key.starts_with("cni.dev/")), "DEL got {own:?}");
+    Ok(())
+}
+
+/// What is asked before every pod, and while others work: without a capability, and while somebody holds the store.
+fn cheap(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let before = room.snapshot()?;
+    let nothing = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
+    for plugin in PLUGINS.into_iter().chain(["macvlan", "ipvlan", "portmap"]) {
+        let answer = room.call(plugin, "VERSION").stdin(r#"{"cniVersion":"1.0.0"}"#).under(&nothing).run()?;
+        let versions = answer.result().with_context(|| format!("{plugin} without capabilities"))?;
+        ensure!(versions["supportedVersions"].is_array(), "{plugin}: {versions}");
+    }
+    room.ensure_unchanged(&before, "after VERSION")?;
+    let container = room.container("c1")?;
+    room.attach("bridge", "ADD", &container).config(&smallest("bridge", "1.1.0")).run()?.result()?;
+    let held = File::options().write(true).open("/var/lib/cni/networks/net/lock")?;
+    held.lock().context("take the store's lock")?;
+    let before = room.snapshot()?;
+    let macvlan = with(&smallest("macvlan", "1.1.0"), json!({"master": "wan0"}));
+    for config in PLUGINS.map(|plugin| smallest(plugin, "1.1.0")).iter().chain([&macvlan]) {
+        let plugin = config["type"].as_str().unwrap_or_default();
+        let answer = room.call(plugin, "STATUS").config(config).run().with_context(|| plugin.to_owned())?;
+        answer.silent().with_context(|| format!("{plugin} while the store is locked"))?;
+    }
+    room.ensure_unchanged(&before, "after STATUS")
+}
+
+/// containerd adds both at the same time.
+fn both_at_once(room: &Room) -> Result<()> {
+    let before = room.snapshot()?;
+    let (lo, eth0) = (smallest("loopback", USUAL), smallest("bridge", USUAL));
+    for round in 0..10 {
+        let container = room.container(&format!("c{round}"))?;
+        let loopback = |verb: &str, config: &Value| {
+            room.attach("loopback", verb, &container).env("CNI_IFNAME", "lo").config(config).run()
+        };
+        let bridge =
+            |verb: &str, config: &Value| room.attach("bridge", verb, &container).config(config).run();
+        let both = |verb: &str, lo: &Value, eth0: &Value| -> Result<_> {
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| loopback(verb, lo));
+                let one = bridge(verb, eth0)?;
+                Ok((other.join().unwrap_or_else(|_| anyhow::bail!("a call panicked"))?, one))
+            })
+        };
+        let (one, other) = both("ADD", &lo, &eth0)?;
+        let prev = |config: &Value, result: Value| with(config, json!({"prevResult": result}));
+        let (kept_lo, kept_eth0) = (prev(&lo, one.result()?), prev(&eth0, other.result()?));
+        let (one, other) = both("CHECK", &kept_lo, &kept_eth0)?;
+        one.silent().and(other.silent()).with_context(|| format!("CHECK, round {round}"))?;
+        room.reach(&container.id, "127.0.0.1").and(room.reach(&container.id, "10.1.2.1"))?;
+        let (one, other) = both("DEL", &kept_lo, &kept_eth0)?;
+        one.silent().and(other.silent()).with_context(|| format!("DEL, round {round}"))?;
+        ensure!(ip::links(Some(&container.id))? == ["lo"], "eth0 is still there in round {round}");
+        room.ensure_nothing_left(&before, &[&container.id])?;
+    }
     Ok(())
 }
