@@ -31,7 +31,16 @@ pub struct Machine {
     leash: PathBuf,
     busybox: PathBuf,
     image: Image,
-    bound: Duration,
+    bounds: Bounds,
+}
+
+/// How long a machine is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From one line of the command's to the next: what hangs is ended, however much there is to do.
+    pub silence: Duration,
+    /// In all.
+    pub total: Duration,
 }
 
 /// How a command in the machine ended.
@@ -59,8 +68,8 @@ impl Ended {
 }
 
 impl Machine {
-    /// Finds the parts. The machine will live for at most `bound`.
-    pub fn find(images: &Path, bound: Duration) -> Result<Self> {
+    /// Finds the parts of a machine that will live within these bounds.
+    pub fn find(images: &Path, bounds: Bounds) -> Result<Self> {
         ensure!(std::env::consts::ARCH == "x86_64", "its kernels are x86_64, this machine is not");
         let busybox = program("busybox", "busybox-static")?;
         let mut head = vec![];
@@ -74,14 +83,14 @@ impl Machine {
             leash: program("setpriv", "util-linux")?,
             busybox,
             image: Image::newest(images)?,
-            bound,
+            bounds,
         })
     }
 
     /// Boots, runs the command in the working directory as root, and gives its output, line by line as it comes.
     ///
-    /// Error: the machine could not be started, did not boot, died, or was not done within its bound; with the
-    /// console's last lines. Whatever happens, no process is left.
+    /// Error: the machine could not be started, did not boot, died, or went beyond its bounds; with the console's last
+    /// lines. Whatever happens, no process is left.
     pub fn run(&self, command: &[OsString], mut line: impl FnMut(&str)) -> Result<Ended> {
         let began = Instant::now();
         let desk = Desk::new()?;
@@ -96,19 +105,32 @@ impl Machine {
                 }
             }
         });
-        let mut boot = None;
+        let end = began + self.bounds.total;
+        let (mut boot, mut heard) = (None, began);
         loop {
-            let deadline = began + if boot.is_some() { self.bound } else { self.bound.min(BOOT) };
+            let patience = if boot.is_some() { self.bounds.silence } else { BOOT };
+            let deadline = end.min(heard + patience);
             match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(text) if boot.is_some() => line(&text),
-                Ok(text) if text == "begun" => boot = Some(began.elapsed()),
+                Ok(text) if boot.is_some() => {
+                    line(&text);
+                    heard = Instant::now();
+                }
+                Ok(text) if text == "begun" => {
+                    heard = Instant::now();
+                    boot = Some(began.elapsed());
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    let what = if boot.is_some() { "was not done" } else { "did not boot" };
-                    let text = format!("{what} within {} s, so it was ended", (deadline - began).as_secs());
+                    let what = match boot {
+                        _ if deadline == end => {
+                            format!("was not done within {} s", self.bounds.total.as_secs())
+                        }
+                        None => format!("did not boot within {} s", BOOT.as_secs()),
+                        Some(_) => format!("said nothing for {} s", self.bounds.silence.as_secs()),
+                    };
                     drop(emulator);
-                    bail!("the virtual machine {text}{}", desk.told());
+                    bail!("the virtual machine {what}, so it was ended{}", desk.told());
                 }
             }
         }
@@ -137,7 +159,7 @@ impl Machine {
         for (key, value) in [
             ("version", self.image.version.as_ref()),
             ("modules", self.image.modules.as_os_str()),
-            ("bound", self.bound.as_secs().to_string().as_ref()),
+            ("bound", self.bounds.total.as_secs().to_string().as_ref()),
         ] {
             settings.extend([key.as_bytes(), b"=", &quoted(value.as_bytes()), b"\n"].concat());
         }
@@ -252,19 +274,23 @@ fn quoted(word: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The directory of an image, and a machine of it with that emulator and that bound.
-    fn machine(emulator: &str, bound: Duration) -> (Desk, Machine) {
+    /// Ample for what does not hang.
+    const AMPLE: Duration = Duration::from_secs(30);
+
+    /// The directory of an image, and a machine of it with that emulator and these bounds.
+    fn machine(emulator: &str, silence: Duration, total: Duration) -> (Desk, Machine) {
         let desk = Desk::new().unwrap();
         fs::write(desk.file("modules.dep"), "").unwrap();
         let image = Image { kernel: desk.file("vmlinuz"), version: "6.0".into(), modules: desk.0.clone() };
         let emulator = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/emulators").join(emulator);
         let leash = program("setpriv", "util-linux").unwrap();
-        (desk, Machine { emulator, leash, busybox: "/bin/true".into(), image, bound })
+        let bounds = Bounds { silence, total };
+        (desk, Machine { emulator, leash, busybox: "/bin/true".into(), image, bounds })
     }
 
     #[test]
     fn output_and_exit_status_come_back() {
-        let (_desk, machine) = machine("works", Duration::from_secs(30));
+        let (_desk, machine) = machine("works", AMPLE, AMPLE);
         let mut lines = vec![];
         let ended = machine.run(&["true".into()], |line| lines.push(line.to_owned())).unwrap();
         assert_eq!(ended.status, 7);
@@ -273,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_dies_is_told_with_its_last_words() {
-        let (_desk, machine) = machine("dies", Duration::from_secs(30));
+        let (_desk, machine) = machine("dies", AMPLE, AMPLE);
         let mut lines = vec![];
         let error =
             machine.run(&["true".into()], |line| lines.push(line.to_owned())).err().unwrap().to_string();
@@ -284,11 +310,16 @@ mod tests {
 
     #[test]
     fn a_machine_that_hangs_is_ended_and_leaves_no_process() {
-        let (desk, machine) = machine("hangs", Duration::from_secs(1));
-        let error = machine.run(&["true".into()], |_| {}).err().unwrap().to_string();
-        assert!(error.contains("was not done within 1 s"), "{error}");
-        let pid = fs::read_to_string(desk.file("pid")).unwrap();
-        assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} lives");
+        let second = Duration::from_secs(1);
+        for (silence, total, said) in
+            [(AMPLE, second, "was not done within 1 s"), (second, AMPLE, "said nothing for 1 s")]
+        {
+            let (desk, machine) = machine("hangs", silence, total);
+            let error = machine.run(&["true".into()], |_| {}).err().unwrap().to_string();
+            assert!(error.contains(said), "{error}");
+            let pid = fs::read_to_string(desk.file("pid")).unwrap();
+            assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} lives");
+        }
     }
 
     #[test]

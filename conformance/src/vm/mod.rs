@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use machine::Machine;
+use machine::{Bounds, Machine};
 
 /// What has to do with the virtual machine.
 #[derive(Args, Clone, Debug)]
@@ -24,8 +24,11 @@ pub struct VmArgs {
     #[arg(long, value_name = "DIR")]
     vm_images: Option<PathBuf>,
     /// How long the virtual machine may live, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     vm_timeout: u64,
+    /// How long it may say nothing (no outcome of a case, no line of a command), in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    vm_silence: u64,
 }
 
 /// `conformance vm`.
@@ -45,8 +48,11 @@ impl VmArgs {
             Some(dir) => dir.clone(),
             None => image::cache("vm").context("name the images with --vm-images DIR")?,
         };
-        Machine::find(&images, Duration::from_secs(self.vm_timeout))
-            .context("no virtual machine (make tools-vm)")
+        let bounds = Bounds {
+            silence: Duration::from_secs(self.vm_silence),
+            total: Duration::from_secs(self.vm_timeout),
+        };
+        Machine::find(&images, bounds).context("no virtual machine (make tools-vm)")
     }
 }
 
