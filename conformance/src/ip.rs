@@ -1,8 +1,9 @@
 //! iproute2 as the independent eye: what the harness sets up and sees goes through it, never through a suite's code.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 /// Runs `ip` with these arguments in the room's own namespace.
@@ -35,11 +36,25 @@ pub fn rows(ns: Option<&str>, args: &[&str]) -> Result<Vec<Value>> {
         return Ok(vec![]);
     }
     match serde_json::from_str(&text).with_context(|| format!("read the output of ip -j {args:?}: {text}"))? {
-        Value::Array(rows) => {
-            Ok(rows.into_iter().filter(|row| row.as_object().is_some_and(|o| !o.is_empty())).collect())
-        }
+        Value::Array(rows) => Ok(filled(rows)),
         other => bail!("ip -j {args:?} printed no list: {other}"),
     }
+}
+
+/// The rows of several `ip -j ...` with the same options, by one process: starting one is what a look costs.
+pub fn several<const N: usize>(
+    ns: Option<&str>,
+    options: &[&str],
+    commands: [&str; N],
+) -> Result<[Vec<Value>; N]> {
+    let ns_args = ns.map_or(vec![], |ns| vec!["-n", ns]);
+    let args = [&ns_args[..], options, &["-j", "-batch", "-"]].concat();
+    let text = fed("ip", &args, &commands.map(|command| format!("{command}\n")).concat())?;
+    let lists = serde_json::Deserializer::from_str(&text).into_iter::<Vec<Value>>();
+    let lists = lists.collect::<serde_json::Result<Vec<_>>>();
+    let lists = lists.with_context(|| format!("read the output of ip {commands:?}: {text}"))?;
+    let lists: [_; N] = lists.try_into().map_err(|_| anyhow!("ip {commands:?} printed {text}"))?;
+    Ok(lists.map(filled))
 }
 
 /// The link of that name with its details, if there is one.
@@ -65,10 +80,26 @@ pub fn links(ns: Option<&str>) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Without the empty objects that stand for what a filter left out.
+fn filled(rows: Vec<Value>) -> Vec<Value> {
+    rows.into_iter().filter(|row| row.as_object().is_some_and(|o| !o.is_empty())).collect()
+}
+
 /// Runs a program that must succeed; its standard output.
 pub fn output(program: &str, args: &[&str]) -> Result<String> {
-    let done = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let done = done.with_context(|| format!("start {program} (is it installed?)"))?;
+    fed(program, args, "")
+}
+
+/// The same with a standard input, of less than a pipe holds.
+fn fed(program: &str, args: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("start {program} (is it installed?)"))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // Who does not read it has no need of it.
+        pipe.write_all(input.as_bytes()).ok();
+    }
+    let done = child.wait_with_output().with_context(|| format!("wait for {program}"))?;
     let stderr = String::from_utf8_lossy(&done.stderr);
     ensure!(done.status.success(), "{program} {}: {}", args.join(" "), stderr.trim());
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())

@@ -101,13 +101,25 @@ enum Verb {
         against: PathBuf,
     },
     /// Hit every system call that changes something with a SIGKILL and with an error; then nothing may be left.
-    #[command(after_help = "Example: conformance faults --filter bridge/ADD")]
+    #[command(
+        after_help = "For what this kernel lacks (ipvlan, VLAN links), the targets that make most (host-access) go to a \
+                      virtual machine, where they are hit at their messages to the kernel; with --lane vm all targets \
+                      go there and are hit at everything, which takes long. With CI=true a target that cannot be run \
+                      is a failure.\n\n\
+                      Examples:\n  conformance faults --filter bridge/ADD\n  \
+                      conformance faults --lane vm --filter ipvlan/"
+    )]
     Faults {
         #[command(flatten)]
         common: Common,
-        /// Only the targets whose name holds this text: <plugin>/<verb>/itself or <plugin>/<verb>/delegate.
+        /// Only the targets whose name holds this text: <plugin>/<verb>/itself, <plugin>/<verb>/delegate and the like.
         #[arg(long, value_name = "SUBSTR", default_value = "")]
         filter: String,
+        /// Where to run them.
+        #[arg(long, value_enum, default_value_t = vm::lane::Lane::Auto)]
+        lane: vm::lane::Lane,
+        #[command(flatten)]
+        vm: vm::VmArgs,
     },
     /// Measure what attachments cost: ours, another suite's, and the kernel alone, in turns.
     #[command(after_help = "Example: conformance bench --against /usr/lib/cni --filter host-local")]
@@ -152,11 +164,12 @@ enum Verb {
                       Example: conformance vm -- ip -d link add br0 type bridge vlan_filtering 1"
     )]
     Vm(vm::CommandArgs),
-    /// The cases of a run, inside the virtual machine; started by the harness itself.
+    /// What is for the virtual machine, inside it; started by the harness itself.
     #[command(name = "__guest", hide = true)]
     Guest {
         #[command(flatten)]
         common: Common,
+        work: Work,
         names: Vec<String>,
     },
     /// Becomes a program that is traced; started by the benchmark itself.
@@ -174,6 +187,17 @@ enum Verb {
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]
     Room(RoomArgs),
+}
+
+/// What the virtual machine is for.
+#[derive(Clone, Copy, ValueEnum)]
+enum Work {
+    /// Cases of a run.
+    Cases,
+    /// Faults at every system call that changes something.
+    Faults,
+    /// Faults at messages.
+    Messages,
 }
 
 /// What every verb understands.
@@ -302,11 +326,15 @@ fn main() -> ExitCode {
         }
         Verb::Seeded { common, filter } => guarded(&common, |grounds| seeded::run(grounds, &filter)),
         Verb::Diff { common, against } => guarded(&common, |grounds| compare::run(grounds, &against)),
-        Verb::Faults { common, filter } => guarded(&common, |grounds| faults::run(grounds, &filter)),
+        Verb::Faults { common, filter, lane, vm } => guarded(&common, |grounds| {
+            faults::run(grounds, &faults::Options { filter: &filter, lane, vm: &vm, strict: judge::strict() })
+        }),
         Verb::Vm(args) => return vm::command(&args).unwrap_or_else(|error| reported(&error)),
-        Verb::Guest { common, names } => {
-            common.grounds().and_then(|grounds| vm::lane::guest(&grounds, &names))
-        }
+        Verb::Guest { common, work, names } => common.grounds().and_then(|grounds| match work {
+            Work::Cases => vm::lane::guest(&grounds, &names),
+            Work::Faults => faults::guest(&grounds, &names, faults::Extent::All),
+            Work::Messages => faults::guest(&grounds, &names, faults::Extent::Messages),
+        }),
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),
         Verb::Dns { common, filter } => guarded(&common, |grounds| dns_bench::run(grounds, &filter)),

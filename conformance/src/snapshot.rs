@@ -15,39 +15,29 @@ const LINK_SYSCTLS: [(&str, &[&str]); 2] = [
     ("ipv6", &["accept_dad", "accept_ra", "disable_ipv6", "enhanced_dad", "forwarding", "keep_addr_on_down"]),
 ];
 
-/// Links, addresses, routes and rules of a namespace, without what changes by itself (indices, timers, counters,
-/// what the kernel makes for link-local IPv6).
+/// Links, addresses, routes, rules and lasting neighbours of a namespace, without what changes by itself (indices, timers,
+/// counters, what the kernel makes for link-local IPv6, neighbours that age).
 pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     let mut lines = vec![];
-    for row in ip::rows(ns, &["-d", "link", "show"])? {
-        lines.push(link(&row));
-    }
-    for row in ip::rows(ns, &["addr", "show"])? {
+    let [links, neighbours] = ip::several(ns, &["-d"], ["addr show", "neigh show"])?;
+    for row in &links {
+        lines.push(link(row));
         let list = row["addr_info"].as_array().into_iter().flatten();
         for info in list.filter(|info| info["scope"] != "link" || info["family"] != "inet6") {
             lines.push(address(&row["ifname"], info));
         }
     }
+    let lasting = neighbours.iter().filter(|row| row["state"].to_string().contains("PERMANENT"));
+    lines.extend(lasting.map(|row| format!("neighbour {}", pairs(row, &["state"]))));
     for family in ["-4", "-6"] {
-        for row in ip::rows(ns, &["-N", family, "route", "show", "table", "all"])?
-            .iter()
-            .filter(|row| !by_itself(row))
-        {
+        let [routes, rules] = ip::several(ns, &["-N", family], ["route show table all", "rule show"])?;
+        for row in routes.iter().filter(|row| !by_itself(row)) {
             lines.push(format!("route {family} {}", pairs(row, &["expires", "pref", "flags", "metrics"])));
         }
-        for row in ip::rows(ns, &["-N", family, "rule", "show"])? {
-            lines.push(format!("rule {family} {}", pairs(&row, &[])));
-        }
+        lines.extend(rules.iter().map(|row| format!("rule {family} {}", pairs(row, &[]))));
     }
     lines.sort();
     Ok(lines)
-}
-
-/// Neighbours that do not age: what a plugin or an administrator has put there.
-pub fn neighbours(ns: Option<&str>) -> Result<Vec<String>> {
-    let rows = ip::rows(ns, &["neigh", "show"])?;
-    let kept = rows.iter().filter(|row| row["state"].to_string().contains("PERMANENT"));
-    Ok(kept.map(|row| format!("neighbour {}", pairs(row, &["state"]))).collect())
 }
 
 /// Packet rules of the calling thread's namespace, as `nft` shows them: each line after the table that it is in.

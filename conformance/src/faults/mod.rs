@@ -1,18 +1,42 @@
 //! `conformance faults`: a SIGKILL and an error at every system call that changes something.
 
+mod lane;
 pub mod point;
 pub mod steps;
-pub mod trial;
+mod table;
+mod target;
+mod trial;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::room::Room;
 use crate::runner::{Finished, Grounds};
+use crate::vm::VmArgs;
+use crate::vm::lane::Lane;
+pub use lane::guest;
+pub use point::Extent;
 use point::Point;
-use trial::{Fault, Outcome, TARGETS, Target};
+use target::TARGETS;
+use target::Target;
+use trial::{Fault, Outcome};
+
+/// How many trials one room has where trials share one: few enough to be done in time, also when emulated.
+const SHARED: usize = 12;
+
+/// What is asked for.
+pub struct Options<'o> {
+    /// Only the targets whose name holds this.
+    pub filter: &'o str,
+    /// Where.
+    pub lane: Lane,
+    /// The virtual machine.
+    pub vm: &'o VmArgs,
+    /// Whether a target that is not tried is a failure.
+    pub strict: bool,
+}
 
 /// One trial and how it ended; the error is the report.
 struct Row {
@@ -22,41 +46,88 @@ struct Row {
     outcome: Result<Outcome, String>,
 }
 
+/// Trials for one room.
+pub struct Hits {
+    target: Target,
+    fault: Fault,
+    extent: Extent,
+    points: Vec<Point>,
+}
+
+impl Hits {
+    /// As a job: `fault:<target>:<fault>:<extent>:<syscall> <nth>,<syscall> <nth>...`.
+    fn job(&self) -> String {
+        let points: Vec<_> =
+            self.points.iter().map(|point| format!("{} {}", point.syscall, point.nth)).collect();
+        let (target, extent) = (self.target.name(), self.extent.name());
+        format!("fault:{target}:{:?}:{extent}:{}", self.fault, points.join(","))
+    }
+
+    /// From what follows `fault:`.
+    fn read(job: &str) -> Result<Self> {
+        let [target, fault, extent, points] =
+            job.split(':').collect::<Vec<_>>().try_into().map_err(|_| anyhow!("{job:?} is no job"))?;
+        Ok(Self {
+            target: Target::named(target)?,
+            fault: Fault::named(fault).with_context(|| format!("no fault is called {fault}"))?,
+            extent: Extent::named(extent).with_context(|| format!("no extent is called {extent}"))?,
+            points: points.split(',').map(parse).collect::<Result<_>>()?,
+        })
+    }
+}
+
 /// Runs every trial, prints the table and the failures: true when nothing was left anywhere.
-pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
-    let mut rows = vec![];
-    for target in TARGETS.into_iter().filter(|target| target.name().contains(filter)) {
-        let listed = grounds.run(&format!("points:{}", target.name()))?;
-        if let Some(trouble) = listed.trouble {
-            bail!("list the system calls of {}: {trouble}", target.name());
-        }
-        let points = listed.stdout.lines().map(parse).collect::<Result<Vec<_>>>()?;
-        rows.extend(points.into_iter().flat_map(|point| {
-            [Fault::Kill, Fault::Error].map(|fault| Row {
-                target,
+pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
+    let targets: Vec<_> =
+        TARGETS.into_iter().filter(|target| target.name().contains(options.filter)).collect();
+    if targets.is_empty() {
+        bail!("no target matches {:?}", options.filter);
+    }
+    let findings = lane::run(grounds, &targets, options)?;
+    Ok(table::print(&findings) && (findings.not_run.is_empty() || !options.strict))
+}
+
+/// The trials of these targets, here; `each` hears of them as they end.
+fn trials(
+    grounds: &Grounds,
+    targets: &[Target],
+    extent: Extent,
+    each: impl Fn(&Row) + Sync,
+) -> Result<Vec<Row>> {
+    let points = grounds.parallel(targets, |target| points_of(grounds, *target, extent));
+    let mut jobs = vec![];
+    for (target, points) in targets.iter().zip(points) {
+        let points = points?;
+        for fault in [Fault::Kill, Fault::Error] {
+            let together = if target.shares_a_room() { SHARED } else { 1 };
+            jobs.extend(points.chunks(together).map(|chunk| Hits {
+                target: *target,
                 fault,
-                point: point.clone(),
-                outcome: Ok(Outcome::NotReached),
-            })
-        }));
+                extent,
+                points: chunk.to_vec(),
+            }));
+        }
     }
-    if rows.is_empty() {
-        bail!("no target matches {filter:?}");
-    }
+    let total: usize = jobs.iter().map(|hits| hits.points.len()).sum();
     let done = AtomicUsize::new(0);
-    let outcomes = grounds.parallel(&rows, |row| {
-        let outcome = one(grounds, row);
+    let tell = |row: &Row| {
         let count = done.fetch_add(1, Ordering::Relaxed) + 1;
-        if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            eprint!("\r{count} of {}", rows.len());
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{count} of {total}");
             std::io::stderr().flush().ok();
         }
-        outcome
-    });
-    for (row, outcome) in rows.iter_mut().zip(outcomes) {
-        row.outcome = outcome;
+        each(row);
+    };
+    let rows = grounds.parallel(&jobs, |hits| in_rooms(grounds, hits, &tell));
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn points_of(grounds: &Grounds, target: Target, extent: Extent) -> Result<Vec<Point>> {
+    let listed = grounds.run(&format!("points:{}:{}", target.name(), extent.name()))?;
+    if let Some(trouble) = listed.trouble {
+        bail!("list the system calls of {}: {trouble}", target.name());
     }
-    Ok(print(&rows))
+    listed.stdout.lines().map(parse).collect()
 }
 
 fn parse(line: &str) -> Result<Point> {
@@ -64,82 +135,43 @@ fn parse(line: &str) -> Result<Point> {
     Ok(Point { syscall: syscall.to_owned(), nth: nth.parse()? })
 }
 
-fn one(grounds: &Grounds, row: &Row) -> Result<Outcome, String> {
-    let job = format!("fault:{}:{:?}:{} {}", row.target.name(), row.fault, row.point.syscall, row.point.nth);
-    match grounds.run(&job) {
-        Ok(Finished { trouble: None, stdout }) => {
-            let named = Outcome::ALL.into_iter().find(|(_, name)| *name == stdout.trim());
-            named.map(|(outcome, _)| outcome).ok_or_else(|| format!("the trial said {stdout:?}"))
+/// These trials one after the other in one room; a failed one spoils it, so the rest goes to another.
+fn in_rooms(grounds: &Grounds, hits: &Hits, tell: &(impl Fn(&Row) + Sync)) -> Vec<Row> {
+    let mut rows = vec![];
+    while let Some(rest) = hits.points.get(rows.len()..).filter(|rest| !rest.is_empty()) {
+        let (mut outcomes, trouble) = in_room(grounds, &Hits { points: rest.to_vec(), ..*hits });
+        if outcomes.len() < rest.len() {
+            outcomes.push(Err(trouble.unwrap_or_else(|| "the room told nothing of it".into())));
         }
-        Ok(Finished { trouble: Some(report), .. }) => Err(report),
-        Err(error) => Err(format!("{error:#}")),
+        for (point, outcome) in rest.iter().zip(outcomes) {
+            rows.push(Row { target: hits.target, fault: hits.fault, point: point.clone(), outcome });
+            rows.last().into_iter().for_each(tell);
+        }
+    }
+    rows
+}
+
+/// What one room told of its trials in turn, and why it ended before the last if it did.
+fn in_room(grounds: &Grounds, hits: &Hits) -> (Vec<Result<Outcome, String>>, Option<String>) {
+    match grounds.run(&hits.job()) {
+        Ok(Finished { trouble, stdout }) => {
+            let told =
+                stdout.lines().map(|line| Outcome::named(line).ok_or_else(|| format!("it said {line:?}")));
+            (told.take(hits.points.len()).collect(), trouble)
+        }
+        Err(error) => (vec![], Some(format!("{error:#}"))),
     }
 }
 
-/// The job of one room: `target:Fault:syscall nth`. Prints the outcome.
+/// The job of one room. Prints each outcome.
 pub fn trial_job(room: &Room, job: &str) -> Result<()> {
-    let mut parts = job.split(':');
-    let target = find(parts.next().unwrap_or_default())?;
-    let fault = if parts.next() == Some("Kill") { Fault::Kill } else { Fault::Error };
-    let point = parse(parts.next().unwrap_or_default())?;
-    let outcome = trial::run(room, target, fault, &point)?;
-    let name = Outcome::ALL.into_iter().find(|(known, _)| *known == outcome);
-    println!("{}", name.map_or("", |(_, name)| name));
+    trial::run(room, &Hits::read(job)?, |outcome| println!("{}", outcome.name()))
+}
+
+/// The job that lists a target's points: `target:extent`.
+pub fn points_job(room: &Room, job: &str) -> Result<()> {
+    let (target, extent) = job.split_once(':').context("a target and an extent")?;
+    let extent = Extent::named(extent).context("no such extent")?;
+    print!("{}", trial::list(room, Target::named(target)?, extent)?);
     Ok(())
-}
-
-/// The job that lists a target's points.
-pub fn points_job(room: &Room, target: &str) -> Result<()> {
-    print!("{}", trial::list(room, find(target)?)?);
-    Ok(())
-}
-
-fn find(name: &str) -> Result<Target> {
-    TARGETS
-        .into_iter()
-        .find(|target| target.name() == name)
-        .with_context(|| format!("no target is called {name}"))
-}
-
-fn print(rows: &[Row]) -> bool {
-    eprintln!();
-    let bad: Vec<_> = rows.iter().filter_map(|row| Some((row, row.outcome.as_ref().err()?))).collect();
-    for (row, report) in &bad {
-        println!("==== {} {:?} at {} {}", row.target.name(), row.fault, row.point.syscall, row.point.nth);
-        println!("{}\n", report.trim_end());
-    }
-    println!(
-        "{:<24}{:>7} | {:>7}{:>8} | {:>7}{:>10}{:>8} | {:>11}",
-        "", "points", "killed", "failed", "undone", "tolerated", "failed", "not reached"
-    );
-    for target in TARGETS {
-        let of = |fault: Fault, wanted: fn(&Result<Outcome, String>) -> bool| {
-            rows.iter()
-                .filter(|row| row.target == target && row.fault == fault && wanted(&row.outcome))
-                .count()
-        };
-        let points = of(Fault::Kill, |_| true);
-        if points == 0 {
-            continue;
-        }
-        let not_reached = |outcome: &Result<Outcome, String>| *outcome == Ok(Outcome::NotReached);
-        println!(
-            "{:<24}{points:>7} | {:>7}{:>8} | {:>7}{:>10}{:>8} | {:>11}",
-            target.name(),
-            of(Fault::Kill, |outcome| matches!(outcome, Ok(Outcome::Undone | Outcome::Tolerated))),
-            of(Fault::Kill, Result::is_err),
-            of(Fault::Error, |outcome| *outcome == Ok(Outcome::Undone)),
-            of(Fault::Error, |outcome| *outcome == Ok(Outcome::Tolerated)),
-            of(Fault::Error, Result::is_err),
-            of(Fault::Kill, not_reached) + of(Fault::Error, not_reached),
-        );
-    }
-    let not_reached = rows.iter().filter(|row| row.outcome == Ok(Outcome::NotReached)).count();
-    println!(
-        "{} injections, {} left something behind or broke something, {not_reached} points not reached",
-        rows.len(),
-        bad.len()
-    );
-    println!("{} passed, {} failed", rows.len() - bad.len() - not_reached, bad.len());
-    bad.is_empty()
 }

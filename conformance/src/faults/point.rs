@@ -8,11 +8,47 @@ const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,opena
     renameat,renameat2,?rename,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,ftruncate,fallocate,fchmod,fchmodat,?chmod,fchown,\
     utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
 
+/// Of these, what sends messages.
+const MESSAGES: &str = "trace=sendto,sendmsg,sendmmsg";
+
+/// At which of its system calls a plugin is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// At each that changes something.
+    All,
+    /// At its messages to the kernel.
+    Messages,
+}
+
+impl Extent {
+    /// Its name, in jobs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Messages => "messages",
+        }
+    }
+
+    /// The extent of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::All, Self::Messages].into_iter().find(|known| known.name() == name)
+    }
+}
+
 /// The words before a command by which strace logs its points to a file, and does what `inject` says at one of them
 /// (`strace -e inject=`). A process that the command starts is left alone once it runs another program.
-pub fn strace(log: &Path, inject: Option<String>) -> Vec<String> {
-    let mut words: Vec<String> =
-        ["strace", "-f", "-b", "execve", "-qq", "-s", "0", "-e", WATCHED].map(str::to_owned).into();
+///
+/// For errors of messages the process is stopped at nothing else: stops are what costs most when it is emulated. A
+/// program that it starts is hit too then, if it sends any. Signals are lost that way (strace 6.1), so they go the long one.
+pub fn strace(log: &Path, extent: Extent, inject: Option<String>) -> Vec<String> {
+    let signals = inject.as_ref().is_some_and(|inject| inject.contains(":signal="));
+    let which: &[&str] = match extent {
+        Extent::All => &["-b", "execve", "-e", WATCHED],
+        Extent::Messages if signals => &["-b", "execve", "-e", MESSAGES],
+        Extent::Messages => &["--seccomp-bpf", "-e", MESSAGES],
+    };
+    let words = [&["strace", "-f", "-qq", "-s", "0"], which].concat();
+    let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
     words.extend(inject.into_iter().flat_map(|inject| ["-e".to_owned(), inject]));
     words.extend(["-o".to_owned(), log.display().to_string()]);
     words
@@ -28,6 +64,11 @@ pub struct Point {
 }
 
 impl Point {
+    /// Whether it is a message, to the kernel or to another process.
+    pub fn is_message(&self) -> bool {
+        self.syscall.starts_with("send")
+    }
+
     /// An error that this call can meet in life.
     pub fn errno(&self) -> &'static str {
         match self.syscall.as_str() {

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::point::{Point, points, strace};
+use super::point::{Extent, Point, points, strace};
 use crate::cases::with;
 use crate::room::Room;
 use crate::room::call::Answer;
@@ -90,7 +90,7 @@ impl Victim<'_> {
         let one_by_one = self.under_strace(None)?;
         let steps = points(&self.log()?);
         after(one_by_one, meanwhile()?).context("one after the other")?;
-        let messages: Vec<_> = steps.iter().filter(|step| step.syscall.starts_with("send")).collect();
+        let messages: Vec<_> = steps.iter().filter(|step| step.is_message()).collect();
         ensure!(messages.len() > 5, "only {} messages of {}", messages.len(), self.verb);
         for step in messages {
             before()?;
@@ -118,7 +118,7 @@ impl Victim<'_> {
     }
 
     fn under_strace(&self, inject: Option<String>) -> Result<Answer> {
-        let words = strace(&self.room.scratch("strace"), inject);
+        let words = strace(&self.room.scratch("strace"), Extent::All, inject);
         self.room.attach(self.plugin, self.verb, self.container).config(self.config).under(&words).run()
     }
 

@@ -4,45 +4,23 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::point::{Point, points, strace};
+use super::Hits;
+use super::point::{Extent, Point, points, strace};
+use super::target::{Part, Target};
 use crate::cases::dns_stage::{self, Named};
-use crate::cases::lan::lan;
-use crate::cases::portmap::{bridged, portmap, published};
+use crate::cases::lan::vlan_outside;
+use crate::cases::portmap::{bridged, published};
 use crate::cases::reapply::reapply;
-use crate::cases::{USUAL, bridge, host_local, with};
+use crate::cases::with;
 use crate::fake::Fake;
 use crate::ip;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
 use crate::room::netns::Container;
-
-/// Who is hit, in which verb.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The plugin that the runtime calls.
-    pub plugin: &'static str,
-    /// Its verb.
-    pub verb: &'static str,
-    /// On what stage, and who of those that take part.
-    pub part: Part,
-}
-
-/// What is hit, on what stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The plugin itself.
-    Itself,
-    /// Its IPAM delegate.
-    Delegate,
-    /// Itself, with packet rules in its configuration.
-    Rules,
-    /// Itself, beside another attachment of its kind: what they share is there before and must stay.
-    Beside,
-    /// Itself, where something of it is in the container's namespace.
-    Inside,
-}
 
 /// What is done to the process at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,82 +42,29 @@ pub enum Outcome {
     NotReached,
 }
 
-/// All targets, in the order of the table.
-pub const TARGETS: [Target; 21] = [
-    Target::new("bridge", "ADD", Part::Itself),
-    Target::new("bridge", "ADD", Part::Delegate),
-    Target::new("bridge", "ADD", Part::Rules),
-    Target::new("bridge", "DEL", Part::Itself),
-    Target::new("bridge", "DEL", Part::Delegate),
-    Target::new("bridge", "DEL", Part::Rules),
-    Target::new("dns", "ADD", Part::Itself),
-    Target::new("dns", "ADD", Part::Beside),
-    Target::new("dns", "ADD", Part::Inside),
-    Target::new("dns", "DEL", Part::Itself),
-    Target::new("dns", "DEL", Part::Beside),
-    Target::new("dns", "DEL", Part::Inside),
-    Target::new("host-local", "ADD", Part::Itself),
-    Target::new("host-local", "DEL", Part::Itself),
-    Target::new("macvlan", "ADD", Part::Itself),
-    Target::new("macvlan", "ADD", Part::Delegate),
-    Target::new("macvlan", "DEL", Part::Itself),
-    Target::new("portmap", "ADD", Part::Itself),
-    Target::new("portmap", "ADD", Part::Beside),
-    Target::new("portmap", "DEL", Part::Itself),
-    Target::new("portmap", "DEL", Part::Beside),
-];
-
 const ID: &str = "c1";
 
-impl Target {
-    const fn new(plugin: &'static str, verb: &'static str, part: Part) -> Self {
-        Self { plugin, verb, part }
-    }
-
-    /// For jobs: `bridge/ADD/itself`.
-    pub fn name(self) -> String {
-        let part = match self.part {
-            Part::Itself => "itself",
-            Part::Delegate => "delegate",
-            Part::Rules => "rules",
-            Part::Beside => "beside",
-            Part::Inside => "inside",
-        };
-        format!("{}/{}/{part}", self.plugin, self.verb)
-    }
-
-    fn config(self) -> Value {
-        match self.plugin {
-            "bridge" if self.part == Part::Rules => {
-                with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true}))
-            }
-            "bridge" => bridge(USUAL),
-            "dns" if self.part == Part::Inside => dns_stage::dns(&Value::Null, json!({"mode": "netns"})),
-            "dns" => dns_stage::dns(&Value::Null, json!({})),
-            // Looking for duplicates takes a second, and is the kernel's.
-            "macvlan" => lan("macvlan", &json!({"enabledad": false})),
-            // Both families, every set that elements come to lie in; the previous result is known on the stage only.
-            "portmap" => portmap(
-                json!([
-                    {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
-                    {"hostPort": 5353, "containerPort": 53, "protocol": "udp"},
-                    {"hostPort": 9090, "containerPort": 80, "hostIP": "10.1.2.1"},
-                    {"hostPort": 3000, "hostPortEnd": 3099, "containerPort": 3000},
-                ]),
-                &Value::Null,
-            ),
-            _ => host_local(USUAL, "10.1.2.0/24"),
-        }
+impl Fault {
+    /// The fault that is written so (`{:?}`).
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Kill, Self::Error].into_iter().find(|fault| format!("{fault:?}") == name)
     }
 }
 
 impl Outcome {
     /// For the report of a job.
-    pub const ALL: [(Outcome, &'static str); 3] = [
-        (Outcome::Undone, "undone"),
-        (Outcome::Tolerated, "tolerated"),
-        (Outcome::NotReached, "not reached"),
-    ];
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Undone => "undone",
+            Self::Tolerated => "tolerated",
+            Self::NotReached => "not reached",
+        }
+    }
+
+    /// The outcome of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Undone, Self::Tolerated, Self::NotReached].into_iter().find(|known| known.name() == name)
+    }
 }
 
 /// A trial in preparation.
@@ -172,8 +97,12 @@ impl<'r> Trial<'r> {
                 config["prevResult"] = previous;
                 container
             }
-            "macvlan" => {
-                room.outside(&[])?;
+            "macvlan" | "ipvlan" => {
+                if matches!(target.part, Part::Vlan | Part::Access) {
+                    vlan_outside(room)?
+                } else {
+                    drop(room.outside(&[])?)
+                }
                 room.container(ID)?
             }
             _ => room.container(ID)?,
@@ -189,8 +118,8 @@ impl<'r> Trial<'r> {
     }
 
     /// The target's verb with its victim under strace.
-    fn hit(&self, inject: Option<String>) -> Result<Answer> {
-        let words = strace(&self.log, inject);
+    fn hit(&self, extent: Extent, inject: Option<String>) -> Result<Answer> {
+        let words = strace(&self.log, extent, inject);
         if self.target.part != Part::Delegate {
             return self.call(self.target.verb).under(&words).run();
         }
@@ -226,14 +155,28 @@ impl<'r> Trial<'r> {
             left.extend(inside.lines().map(|line| format!("+ rule in the container: {line}")));
             return Ok(left);
         }
-        let links = ip::links(Some(ID))?.into_iter().filter(|link| link != "lo");
-        left.extend(links.map(|link| format!("+ link {link} in the container")));
+        let links = self.room.inside(ID, || Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        let names = links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        left.extend(names.filter(|name| *name != "lo").map(|name| format!("+ link {name} in the container")));
         Ok(left)
     }
 
     fn ensure_nothing_left(&self, before: &[String], when: &str) -> Result<()> {
         let left = self.left(before)?;
         ensure!(left.is_empty(), "{when}, left behind: {}", crate::room::shown(&left));
+        Ok(())
+    }
+
+    /// Takes away what the network keeps on disk when its last container has gone: the next trial meets the host as the
+    /// first one did.
+    fn forget(&self) -> Result<()> {
+        for dir in ["/run/moor", "/var/lib/cni/networks"] {
+            if let Err(error) = fs::remove_dir_all(dir)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(error).with_context(|| format!("remove {dir}"));
+            }
+        }
         Ok(())
     }
 
@@ -251,22 +194,43 @@ impl<'r> Trial<'r> {
     }
 }
 
+/// Keeps this process and what it starts on the processor that it is on. strace and whom it traces wait for each other
+/// at every call; from one emulated processor to another that takes five times as long.
+fn stay_on_one_processor() -> Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &here).context("stay on one processor")
+}
+
 /// Lists the points of a target, one `syscall nth` per line.
-pub fn list(room: &Room, target: Target) -> Result<String> {
+pub fn list(room: &Room, target: Target, extent: Extent) -> Result<String> {
+    stay_on_one_processor()?;
     let trial = Trial::new(room, target)?;
     if target.verb == "DEL" {
         trial.call("ADD").run()?.result()?;
     }
-    let answer = trial.hit(None)?;
+    let answer = trial.hit(extent, None)?;
     ensure!(answer.succeeded(), "{} fails under strace without any fault: {}", target.name(), answer.stderr);
     let log = fs::read_to_string(&trial.log).context("read strace's log")?;
     Ok(points(&log).into_iter().map(|point| format!("{} {}\n", point.syscall, point.nth)).collect())
 }
 
-/// One trial. An error says what was left, or what else was broken.
-pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<Outcome> {
-    let trial = Trial::new(room, target)?;
+/// One trial after the other; `tell` hears of each. An error says what was left, or what else was broken.
+pub fn run(room: &Room, hits: &Hits, tell: impl Fn(Outcome)) -> Result<()> {
+    stay_on_one_processor()?;
+    let trial = Trial::new(room, hits.target)?;
     let before = room.snapshot()?;
+    for point in &hits.points {
+        tell(one(&trial, &before, hits, point)?);
+        if hits.target.shares_a_room() {
+            trial.forget()?;
+        }
+    }
+    Ok(())
+}
+
+fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Result<Outcome> {
+    let (target, fault) = (hits.target, hits.fault);
     if target.verb == "DEL" {
         trial.call("ADD").run()?.result()?;
     }
@@ -274,9 +238,11 @@ pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<O
         Fault::Kill => "signal=KILL".to_owned(),
         Fault::Error => format!("error={}", point.errno()),
     };
-    let answer = trial.hit(Some(format!("inject={}:{what}:when={}", point.syscall, point.nth)))?;
+    let inject = format!("inject={}:{what}:when={}", point.syscall, point.nth);
+    let answer = trial.hit(hits.extent, Some(inject))?;
     let log = fs::read_to_string(&trial.log).unwrap_or_default();
     if !log.contains("(INJECTED)") && !log.contains("killed by SIGKILL") {
+        trial.call("DEL").run()?;
         return Ok(Outcome::NotReached);
     }
     let killed = fault == Fault::Kill && target.part != Part::Delegate;
@@ -289,11 +255,11 @@ pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<O
         }
         ("ADD", false, false) => {
             told_as_error(&answer, point)?;
-            trial.ensure_nothing_left(&before, "after the failed ADD")?;
+            trial.ensure_nothing_left(before, "after the failed ADD")?;
             Outcome::Undone
         }
         (_, false, true) => {
-            trial.ensure_nothing_left(&before, "after a DEL that says it succeeded")?;
+            trial.ensure_nothing_left(before, "after a DEL that says it succeeded")?;
             Outcome::Tolerated
         }
         (_, false, false) => {
@@ -304,10 +270,10 @@ pub fn run(room: &Room, target: Target, fault: Fault, point: &Point) -> Result<O
     trial.call("DEL").run()?.silent().context("DEL after the fault")?;
     if target.part == Part::Rules || target.plugin == "portmap" {
         // What did not come to its end, or was deleted, is not made again.
-        reapply(room, target.plugin)?;
+        reapply(trial.room, target.plugin)?;
     }
-    trial.ensure_nothing_left(&before, "after DEL")?;
-    trial.works_again(&before)?;
+    trial.ensure_nothing_left(before, "after DEL")?;
+    trial.works_again(before)?;
     Ok(outcome)
 }
 

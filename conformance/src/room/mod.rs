@@ -82,11 +82,10 @@ impl Room {
         Path::new(SCRATCH).join(name)
     }
 
-    /// Everything that a plugin could have left in the "host": links, addresses, routes, rules, sysctls of the host,
-    /// files. The scratch directory and the namespaces themselves are the harness's.
+    /// Everything that a plugin could have left in the "host": links, addresses, routes, neighbours, rules, sysctls of the
+    /// host, files. The scratch directory and the namespaces themselves are the harness's.
     pub fn snapshot(&self) -> Result<Vec<String>> {
         let mut lines = snapshot::network(None)?;
-        lines.extend(snapshot::neighbours(None)?);
         lines.extend(snapshot::rules()?);
         lines.extend(snapshot::sysctls());
         lines.extend(self.files());

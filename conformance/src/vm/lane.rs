@@ -90,7 +90,8 @@ fn in_machine(
     let began = Instant::now();
     let mut outcomes: Vec<Outcome> = vec![];
     let mut stray = String::new();
-    let ended = machine.run(&command(grounds, there), |line| match read(line, there) {
+    let names: Vec<String> = there.iter().map(|case| case.name.to_owned()).collect();
+    let ended = machine.run(&harness(grounds, "cases", &names), |line| match read(line, there) {
         Some((case, verdict, took)) => outcomes.push(outcome(case, verdict, took)),
         None => stray += &format!("\n    {line}"),
     });
@@ -116,8 +117,8 @@ fn in_machine(
     outcomes
 }
 
-/// What the machine runs: this harness, for these cases.
-fn command(grounds: &Grounds, there: &[&Case]) -> Vec<OsString> {
+/// What a machine runs: this harness, for that work on these names (see `__guest` in main.rs).
+pub fn harness(grounds: &Grounds, work: &str, names: &[String]) -> Vec<OsString> {
     let seconds = (grounds.timeout * PATIENCE).as_secs().to_string();
     let mut words: Vec<OsString> = vec![grounds.exe.clone().into(), "__guest".into()];
     for (option, value) in [
@@ -128,7 +129,8 @@ fn command(grounds: &Grounds, there: &[&Case]) -> Vec<OsString> {
     ] {
         words.extend([option.into(), value.to_owned()]);
     }
-    words.extend(there.iter().map(|case| case.name.into()));
+    words.push(work.into());
+    words.extend(names.iter().map(Into::into));
     words
 }
 

@@ -1,0 +1,160 @@
+//! Who is hit, in which verb, on what stage.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::cases::dns_stage;
+use crate::cases::lan::{lan, vlan_lan};
+use crate::cases::portmap::portmap;
+use crate::cases::{USUAL, bridge, host_local, with};
+use crate::need::Need;
+
+/// Who is hit, in which verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The plugin that the runtime calls.
+    pub plugin: &'static str,
+    /// Its verb.
+    pub verb: &'static str,
+    /// On what stage, and who of those that take part.
+    pub part: Part,
+}
+
+/// What is hit, on what stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The plugin itself.
+    Itself,
+    /// Its IPAM delegate.
+    Delegate,
+    /// Itself, with packet rules in its configuration.
+    Rules,
+    /// Itself, beside another attachment of its kind: what they share is there before and must stay.
+    Beside,
+    /// Itself, where something of it is in the container's namespace.
+    Inside,
+    /// Itself, in a mode that routes.
+    Routed,
+    /// Itself, on a VLAN that is made on demand.
+    Vlan,
+    /// Itself, with `hostAccess`, on such a VLAN: all that can be made at once.
+    Access,
+}
+
+/// All targets, in the order of the table.
+pub const TARGETS: [Target; 31] = [
+    Target::new("bridge", "ADD", Part::Itself),
+    Target::new("bridge", "ADD", Part::Delegate),
+    Target::new("bridge", "ADD", Part::Rules),
+    Target::new("bridge", "DEL", Part::Itself),
+    Target::new("bridge", "DEL", Part::Delegate),
+    Target::new("bridge", "DEL", Part::Rules),
+    Target::new("dns", "ADD", Part::Itself),
+    Target::new("dns", "ADD", Part::Beside),
+    Target::new("dns", "ADD", Part::Inside),
+    Target::new("dns", "DEL", Part::Itself),
+    Target::new("dns", "DEL", Part::Beside),
+    Target::new("dns", "DEL", Part::Inside),
+    Target::new("host-local", "ADD", Part::Itself),
+    Target::new("host-local", "DEL", Part::Itself),
+    Target::new("macvlan", "ADD", Part::Itself),
+    Target::new("macvlan", "ADD", Part::Delegate),
+    Target::new("macvlan", "ADD", Part::Vlan),
+    Target::new("macvlan", "DEL", Part::Itself),
+    Target::new("macvlan", "DEL", Part::Vlan),
+    Target::new("ipvlan", "ADD", Part::Itself),
+    Target::new("ipvlan", "ADD", Part::Routed),
+    Target::new("ipvlan", "ADD", Part::Vlan),
+    Target::new("ipvlan", "ADD", Part::Access),
+    Target::new("ipvlan", "DEL", Part::Itself),
+    Target::new("ipvlan", "DEL", Part::Routed),
+    Target::new("ipvlan", "DEL", Part::Vlan),
+    Target::new("ipvlan", "DEL", Part::Access),
+    Target::new("portmap", "ADD", Part::Itself),
+    Target::new("portmap", "ADD", Part::Beside),
+    Target::new("portmap", "DEL", Part::Itself),
+    Target::new("portmap", "DEL", Part::Beside),
+];
+
+impl Target {
+    const fn new(plugin: &'static str, verb: &'static str, part: Part) -> Self {
+        Self { plugin, verb, part }
+    }
+
+    /// For jobs: `bridge/ADD/itself`.
+    pub fn name(self) -> String {
+        let part = match self.part {
+            Part::Itself => "itself",
+            Part::Delegate => "delegate",
+            Part::Rules => "rules",
+            Part::Beside => "beside",
+            Part::Inside => "inside",
+            Part::Routed => "routed",
+            Part::Vlan => "vlan",
+            Part::Access => "host-access",
+        };
+        format!("{}/{}/{part}", self.plugin, self.verb)
+    }
+
+    /// The target of that name.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = TARGETS.into_iter().find(|target| target.name() == name);
+        found.with_context(|| format!("no target is called {name}"))
+    }
+
+    /// What the kernel must have.
+    pub fn needs(self) -> &'static [Need] {
+        match (self.plugin, self.part) {
+            ("ipvlan", Part::Vlan | Part::Access) => &[Need::Ipvlan, Need::VlanLinks],
+            ("ipvlan", _) => &[Need::Ipvlan],
+            (_, Part::Vlan) => &[Need::VlanLinks],
+            _ => &[],
+        }
+    }
+
+    /// Whether it is tried in the virtual machine also when nobody asks for that lane: of those that this kernel lacks
+    /// something for, the ones that make most.
+    pub fn is_representative(self) -> bool {
+        self.part == Part::Access
+    }
+
+    /// Whether the room can be made as it was at first, so that one has many trials.
+    pub fn shares_a_room(self) -> bool {
+        matches!(self.plugin, "macvlan" | "ipvlan") && self.part != Part::Delegate
+    }
+
+    /// The configuration.
+    pub fn config(self) -> Value {
+        // Looking for duplicates takes a second, and is the kernel's.
+        let quick = |keys| with(&json!({"enabledad": false}), keys);
+        match (self.plugin, self.part) {
+            ("bridge", Part::Rules) => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
+            ("bridge", _) => bridge(USUAL),
+            ("dns", Part::Inside) => dns_stage::dns(&Value::Null, json!({"mode": "netns"})),
+            ("dns", _) => dns_stage::dns(&Value::Null, json!({})),
+            ("macvlan" | "ipvlan", Part::Vlan) => vlan_lan(self.plugin, &quick(json!({"vlan": 10}))),
+            ("macvlan" | "ipvlan", Part::Access) => {
+                let own =
+                    json!({"vlan": 10, "hostAccess": true, "hostAddresses": ["10.10.10.3", "fd00:10::3"]});
+                vlan_lan(self.plugin, &quick(own))
+            }
+            // Without routes: there are default routes that lead out of the link.
+            ("ipvlan", Part::Routed) => {
+                let ranges = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "2001:db8:7::/64"}]]);
+                lan("ipvlan", &quick(json!({"mode": "l3", "ipam": {"type": "host-local", "ranges": ranges}})))
+            }
+            ("macvlan" | "ipvlan", _) => lan(self.plugin, &quick(json!({}))),
+            // Both families, every set that elements come to lie in; the previous result is known on the stage only.
+            ("portmap", _) => portmap(
+                json!([
+                    {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+                    {"hostPort": 5353, "containerPort": 53, "protocol": "udp"},
+                    {"hostPort": 9090, "containerPort": 80, "hostIP": "10.1.2.1"},
+                    {"hostPort": 3000, "hostPortEnd": 3099, "containerPort": 3000},
+                ]),
+                &Value::Null,
+            ),
+            _ => host_local(USUAL, "10.1.2.0/24"),
+        }
+    }
+}
