@@ -164,7 +164,10 @@ impl Netlink {
         match self.socket.change(request) {
             Ok(()) => Ok(None),
             Err(refusal) => match refusal.source.raw_os_error() {
-                None => Err(refusal.on("ask for links on", format!("interface {parent}"))),
+                // Nothing was said of links: it had no memory for the question.
+                None | Some(libc::ENOBUFS | libc::ENOMEM) => {
+                    Err(refusal.on("ask for links on", format!("interface {parent}")))
+                }
                 errno => Ok(errno),
             },
         }
