@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::link::RTM_NEWLINK;
 use super::message::{Message, Messages};
 use super::socket::Socket;
-use super::{Address, BridgePort, Link, Netlink, OperState, PortState, link_read};
+use super::{BridgePort, Link, Netlink, OperState, PortState, link_read};
 use crate::{Error, NetNs, Result, wait};
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
@@ -20,47 +20,37 @@ const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 /// linux/socket.h: the description is of the link itself, not of what it is to a bridge.
 const AF_UNSPEC: u8 = 0;
 
-/// What one look has shown.
-enum Seen<T> {
-    /// What was waited for.
-    Ready(T),
-    /// Not yet; the error to give if it stays so.
-    NotYet(Error),
-}
+/// What is in the way of what is waited for, as the error to give if it stays so; none: it is there.
+type Obstacle = Option<Error>;
 
 /// What an event says of what is waited for.
-enum Heard<T> {
+enum Heard {
     /// It is about something else.
     Nothing,
     /// It is about that, but does not say enough.
     Something,
     /// It says how it is.
-    Seen(Seen<T>),
+    Seen(Obstacle),
 }
 
 impl Netlink {
-    /// Waits until the link is up and, if it is a bridge port, forwards; gives it as it then is.
+    /// Waits until the link is up and, if it is a bridge port, forwards.
     ///
     /// # Errors
     /// [`Error::PortState`] at the deadline; `is_not_found` when the link goes away.
-    pub fn wait_for_port_forwarding(&self, index: u32, deadline: Instant) -> Result<Link> {
-        let judge = |link: Link| match obstacle(&link) {
-            None => Seen::Ready(link),
-            Some(state) => Seen::NotYet(Error::PortState { link: link.name, state }),
-        };
+    pub fn wait_for_port_forwarding(&self, index: u32, deadline: Instant) -> Result<()> {
         let look = || {
             let link = self.link_by_index(index)?.ok_or_else(|| {
                 Error::new("wait for bridge port", format!("interface {index}"), Errno::ENODEV)
             })?;
-            Ok(judge(link))
+            Ok(obstacle(link))
         };
         // The event describes the link as it then is. To ask again is to wait for the lock that the kernel still holds
         // for what comes after: on a bridge with a thousand ports, milliseconds.
-        self.wait(RTMGRP_LINK, deadline, look, |event| match link_read::index(event.payload) {
+        self.wait(RTMGRP_LINK, deadline, &look, &|event| match link_read::index(event.payload) {
             Ok(about) if about == index => match event.payload.first() {
-                Some(&AF_UNSPEC) if event.kind == RTM_NEWLINK => {
-                    link_read::link(event.payload).map_or(Heard::Something, |link| Heard::Seen(judge(link)))
-                }
+                Some(&AF_UNSPEC) if event.kind == RTM_NEWLINK => link_read::link(event.payload)
+                    .map_or(Heard::Something, |link| Heard::Seen(obstacle(link))),
                 // The bridge tells of its ports in words of its own; and a link may go away.
                 _ => Heard::Something,
             },
@@ -68,11 +58,11 @@ impl Netlink {
         })
     }
 
-    /// Waits until no address of the link is tentative; gives them.
+    /// Waits until no address of the link is tentative.
     ///
     /// # Errors
     /// [`Error::DuplicateAddress`] as soon as one has failed; [`Error::TentativeAddress`] at the deadline.
-    pub fn wait_for_addresses(&self, index: u32, deadline: Instant) -> Result<Vec<Address>> {
+    pub fn wait_for_addresses(&self, index: u32, deadline: Instant) -> Result<()> {
         let look = || {
             let addresses = self.addresses(Some(index))?;
             // A failed one is tentative too: look for it first.
@@ -83,45 +73,40 @@ impl Netlink {
                     holder: None,
                 });
             }
-            Ok(match addresses.iter().find(|address| address.tentative()) {
-                None => Seen::Ready(addresses),
-                Some(address) => Seen::NotYet(Error::TentativeAddress {
-                    link: self.link_label(index),
-                    address: address.net,
-                }),
-            })
+            let tentative = addresses.iter().find(|address| address.tentative());
+            Ok(tentative.map(|address| Error::TentativeAddress {
+                link: self.link_label(index),
+                address: address.net,
+            }))
         };
-        self.wait(RTMGRP_IPV6_IFADDR, deadline, look, |_| Heard::Something)
+        self.wait(RTMGRP_IPV6_IFADDR, deadline, &look, &|_| Heard::Something)
     }
 
     /// Looks; if that does not do, subscribes, looks again (something may have happened in between), and then listens
     /// to the events of `group`: what `hear` makes of the last one, or another look.
-    fn wait<T>(
+    fn wait(
         &self,
         group: u32,
         deadline: Instant,
-        look: impl Fn() -> Result<Seen<T>>,
-        hear: impl Fn(&Message<'_>) -> Heard<T>,
-    ) -> Result<T> {
-        if let Seen::Ready(value) = look()? {
-            return Ok(value);
+        look: &dyn Fn() -> Result<Obstacle>,
+        hear: &dyn Fn(&Message<'_>) -> Heard,
+    ) -> Result<()> {
+        if look()?.is_none() {
+            return Ok(());
         }
         let events = self.listen(group)?;
         let mut seen = look()?;
-        loop {
-            let pending = match seen {
-                Seen::Ready(value) => return Ok(value),
-                Seen::NotYet(error) => error,
-            };
+        while let Some(pending) = seen {
             if !wait::readable(&events, deadline).map_err(unheard)? {
                 return Err(pending);
             }
-            seen = match heard(&events, &hear).map_err(unheard)? {
-                Heard::Nothing => Seen::NotYet(pending),
+            seen = match heard(&events, hear).map_err(unheard)? {
+                Heard::Nothing => Some(pending),
                 Heard::Something => look()?,
                 Heard::Seen(seen) => seen,
             };
         }
+        Ok(())
     }
 
     /// An event socket in the namespace of this one, which need not be the thread's.
@@ -135,17 +120,18 @@ impl Netlink {
 }
 
 /// What keeps a link from carrying packets.
-fn obstacle(link: &Link) -> Option<String> {
-    match (link.oper_state, link.port) {
-        _ if !link.up() => Some(OperState::Down.to_string()),
+fn obstacle(link: Link) -> Obstacle {
+    let state = match (link.oper_state, link.port) {
+        _ if !link.up() => OperState::Down.to_string(),
         // Drivers that do not say are taken at their flag's word.
         (
             OperState::Up | OperState::Unknown,
             None | Some(BridgePort { state: PortState::Forwarding, .. }),
-        ) => None,
-        (OperState::Up | OperState::Unknown, Some(port)) => Some(port.state.to_string()),
-        (state, _) => Some(state.to_string()),
-    }
+        ) => return None,
+        (OperState::Up | OperState::Unknown, Some(port)) => port.state.to_string(),
+        (state, _) => state.to_string(),
+    };
+    Some(Error::PortState { link: link.name, state })
 }
 
 fn unheard(error: io::Error) -> Error {
@@ -153,7 +139,7 @@ fn unheard(error: io::Error) -> Error {
 }
 
 /// Takes all events that have come, and says what the last one that says something says.
-fn heard<T>(events: &Socket, hear: impl Fn(&Message<'_>) -> Heard<T>) -> io::Result<Heard<T>> {
+fn heard(events: &Socket, hear: &dyn Fn(&Message<'_>) -> Heard) -> io::Result<Heard> {
     let mut last = Heard::Nothing;
     let mut buffer = Vec::new();
     loop {

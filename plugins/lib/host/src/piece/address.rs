@@ -86,7 +86,7 @@ impl Part for Settled {
         let patience = if self.dad { DAD_DEADLINE } else { KERNEL_PATIENCE };
         match kernel.netlink(self.place).wait_for_addresses(index, Instant::now() + patience) {
             Err(Error::TentativeAddress { .. }) if !self.dad => Ok(()),
-            waited => waited.map(drop),
+            waited => waited,
         }
     }
 

@@ -136,7 +136,7 @@ const PORT_DEADLINE: Duration = Duration::from_secs(15);
 impl Part for Forwarding {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(Place::Host, &self.link)?;
-        kernel.host.wait_for_port_forwarding(index, Instant::now() + PORT_DEADLINE).map(drop)
+        kernel.host.wait_for_port_forwarding(index, Instant::now() + PORT_DEADLINE)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
