@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -134,10 +134,11 @@ impl Machine {
                 }
             }
         }
-        drop(emulator);
+        let how = emulator.end();
         let status = fs::read_to_string(desk.file("status")).unwrap_or_default();
         let (Some(boot), Ok(status)) = (boot, status.trim().parse()) else {
-            bail!("the virtual machine ended before the command did{}", desk.told());
+            let how = how.map_or_else(String::new, |how| format!(" ({how})"));
+            bail!("the virtual machine ended before the command did{how}{}", desk.told());
         };
         Ok(Ended { status, kernel: self.image.version.clone(), boot, took: began.elapsed() })
     }
@@ -202,11 +203,18 @@ impl Machine {
 /// The emulator's process, ended when dropped.
 struct Emulator(Child);
 
-impl Drop for Emulator {
-    fn drop(&mut self) {
+impl Emulator {
+    /// Ends it if need be. Once its output is closed it is on its way out, and the status is its own.
+    fn end(&mut self) -> Option<ExitStatus> {
         // It is our child until it has been waited for, so nobody else can have its id.
         self.0.kill().ok();
-        self.0.wait().ok();
+        self.0.wait().ok()
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -304,7 +312,7 @@ mod tests {
         let error =
             machine.run(&["true".into()], |line| lines.push(line.to_owned())).err().unwrap().to_string();
         assert_eq!(lines, ["one"]);
-        assert!(error.starts_with("the virtual machine ended before the command did"), "{error}");
+        assert!(error.starts_with("the virtual machine ended before the command did (signal: 9"), "{error}");
         assert!(error.ends_with("[   1.0] BUG: something went wrong"), "{error}");
     }
 
