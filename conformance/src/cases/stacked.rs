@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lan::{add, addresses, check, lan, refused};
 use super::{VERSIONS, with};
@@ -18,10 +18,21 @@ use crate::{golden, ip, socket, store};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/result_equals_the_references", &["macvlan 4", "C-050"], |room| equal(room, "macvlan"))
-        .needs(&[Need::Reference]),
-    Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], |room| equal(room, "ipvlan"))
-        .needs(&[Need::Ipvlan, Need::Reference]),
+    Case::new("macvlan/result_equals_the_references", &["macvlan 4", "C-050"], |room| {
+        equal(room, "macvlan", &json!({}))
+    })
+    .needs(&[Need::Reference]),
+    Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], |room| {
+        equal(room, "ipvlan", &json!({}))
+    })
+    .needs(&[Need::Ipvlan, Need::Reference]),
+    Case::new("ipvlan/result_in_l3_equals_the_references", &["ipvlan 6", "C-050"], |room| {
+        // Its release takes no route without a gateway in these modes.
+        let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]]});
+        let dns = json!({"nameservers": ["10.7.0.1"], "search": ["example.org"]});
+        equal(room, "ipvlan", &json!({"mode": "l3", "mtu": 1400, "ipam": ipam, "dns": dns}))
+    })
+    .needs(&[Need::Ipvlan, Need::Reference]),
     Case::new("macvlan/duplicate_ipv6_address_is_an_error", &["macvlan 5", "NEEDS 8"], |room| {
         duplicate(room, "macvlan")
     }),
@@ -37,8 +48,25 @@ pub const CASES: &[Case] = &[
     })
     .needs(IPVLAN),
     Case::new("macvlan/del_matrix", &["C-042", "C-113", "C-114", "macvlan 8"], |room| {
-        del_matrix(room, "macvlan")
+        del_matrix(room, "macvlan", &["fine", "unset", "gone", "plain file"])
     }),
+    // Emulated, the whole takes too long for one case.
+    Case::new("ipvlan/del_matrix_namespace_fine", &["C-042", "ipvlan 9"], |room| {
+        del_matrix(room, "ipvlan", &["fine"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/del_matrix_namespace_unset", &["C-042", "C-114", "ipvlan 9"], |room| {
+        del_matrix(room, "ipvlan", &["unset"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/del_matrix_namespace_gone", &["C-042", "C-114", "ipvlan 9"], |room| {
+        del_matrix(room, "ipvlan", &["gone"])
+    })
+    .needs(IPVLAN),
+    Case::new("ipvlan/del_matrix_namespace_is_a_plain_file", &["C-042", "C-113", "ipvlan 9"], |room| {
+        del_matrix(room, "ipvlan", &["plain file"])
+    })
+    .needs(IPVLAN),
     Case::new("macvlan/a_master_that_vanishes_before_del", &["macvlan 8", "issue 4"], |room| {
         vanishing(room, "macvlan")
     }),
@@ -58,13 +86,15 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-fn equal(room: &Room, plugin: &str) -> Result<()> {
+/// In every version that the reference speaks, with these keys beside those of [`lan`].
+fn equal(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
     room.outside(&[])?;
     for (nth, version) in VERSIONS.iter().filter(|version| **version != "1.1.0").enumerate() {
         let mut results = vec![];
         for (suite, dir) in [("ours", &room.suite), ("theirs", &room.reference)] {
             let container = room.container(&format!("{suite}{nth}"))?;
-            let mut config = lan(plugin, &json!({"cniVersion": version, "mac": "0a:00:00:00:00:05"}));
+            let own = json!({"cniVersion": version, "mac": "0a:00:00:00:00:05"});
+            let mut config = lan(plugin, &with(keys, own));
             config["ipam"]["dataDir"] = room.scratch(suite).display().to_string().into();
             let call = |verb: &str| {
                 let call = Call::new(room, Path::new(dir).join(plugin)).env("CNI_COMMAND", verb);
@@ -111,7 +141,8 @@ fn stale_neighbour(room: &Room, plugin: &str) -> Result<()> {
     Ok(())
 }
 
-fn del_matrix(room: &Room, plugin: &str) -> Result<()> {
+/// What may have become of the container's namespace when DEL comes, with the result of ADD and without, twice.
+fn del_matrix(room: &Room, plugin: &str, states: &[&str]) -> Result<()> {
     room.outside(&[])?;
     // Without IPv6 there is nothing to wait for.
     let config = with(
@@ -120,12 +151,12 @@ fn del_matrix(room: &Room, plugin: &str) -> Result<()> {
     );
     // The network's directory exists already, so that what stays can only be the attachment's.
     add(room, plugin, "first", &config)?;
-    for state in ["fine", "unset", "gone", "plain file"] {
+    for state in states {
         for prev in [true, false] {
             let id = format!("{}-{prev}", state.replace(' ', "-"));
             let before = room.snapshot()?;
             let (container, result) = add(room, plugin, &id, &config)?;
-            match state {
+            match *state {
                 "gone" => room.remove(&container)?,
                 "plain file" => {
                     room.remove(&container)?;
@@ -136,10 +167,10 @@ fn del_matrix(room: &Room, plugin: &str) -> Result<()> {
             let config = with(&config, json!({"prevResult": if prev { result } else { json!(null) }}));
             for time in ["once", "twice"] {
                 let call = room.attach(plugin, "DEL", &container).config(&config);
-                let call = if state == "unset" { call.env("CNI_NETNS", "") } else { call };
+                let call = if *state == "unset" { call.env("CNI_NETNS", "") } else { call };
                 call.run()?.silent().with_context(|| format!("{state}, prevResult {prev}, {time}"))?;
                 room.ensure_nothing_left(&before, &[&id])?;
-                if state == "fine" {
+                if *state == "fine" {
                     ensure!(ip::link(Some(&id), "eth0")?.is_none(), "the link is still there");
                 }
             }
