@@ -88,6 +88,15 @@ pub(super) fn is_empty(dir: &Path) -> host::Result<bool> {
     }
 }
 
+/// How many records a directory has; none if it is not there.
+pub(super) fn count(dir: &Path) -> host::Result<usize> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.filter(|entry| entry.as_ref().is_ok_and(is_record)).count()),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(cause) => Err(host::Error::new("list", dir.display().to_string(), cause)),
+    }
+}
+
 /// Removes a network's directory, which has no attachments.
 pub(super) fn remove_network(network: &Path, attachments: &Path) -> host::Result<()> {
     remove_dir(attachments)?;

@@ -153,7 +153,7 @@ impl Place {
     /// # Errors
     /// The directory is there and could not be listed.
     pub fn count(&self, network: &str) -> host::Result<usize> {
-        records::list(&self.attachments_dir(network)).map(|all| all.len())
+        records::count(&self.attachments_dir(network))
     }
 
     /// Everything that is recorded of a network.

@@ -27,19 +27,16 @@ const PACKET_MAX: usize = 128 << 10;
 /// Bytes that may wait in the pair, if the kernel allows.
 const QUEUE: usize = 8 << 20;
 
-/// What descriptors are, in the order that they come in.
+/// A container whose sockets are left.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Item {
-    /// The lock, held.
-    Lock,
-    /// The control socket.
-    Control,
-    /// Sockets of an address of the host: UDP and TCP.
-    Gateway,
-    /// Sockets of a container: UDP and TCP.
-    Container { network: String, key: Key },
+struct Container {
+    network: String,
+    key: Key,
 }
+
+/// What the descriptors of a packet are, two by two (UDP and TCP): those of a container, or of an address of the host.
+/// Before the first of them all come the lock, held, and the control socket.
+type Items = Vec<Option<Container>>;
 
 /// What a former image leaves to this one.
 #[derive(Debug, Default)]
@@ -64,17 +61,17 @@ impl Legacy {
             if packet.length == 0 {
                 break;
             }
-            let items: Vec<Item> = serde_json::from_slice(&buffer[..packet.length])?;
+            let items: Items = serde_json::from_slice(&buffer[..packet.length])?;
             let mut descriptors = packet.descriptors.into_iter();
             let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof));
+            if legacy.lock.is_none() {
+                (legacy.lock, legacy.control) = (Some(next()?), Some(next()?));
+            }
             for item in items {
+                let (udp, tcp) = (next()?.into(), next()?.into());
                 match item {
-                    Item::Lock => legacy.lock = Some(next()?),
-                    Item::Control => legacy.control = Some(next()?),
-                    Item::Gateway => legacy.gateways.push((next()?.into(), next()?.into())),
-                    Item::Container { network, key } => {
-                        legacy.containers.push((network, key, next()?.into(), next()?.into()));
-                    }
+                    None => legacy.gateways.push((udp, tcp)),
+                    Some(Container { network, key }) => legacy.containers.push((network, key, udp, tcp)),
                 }
             }
         }
@@ -97,14 +94,14 @@ pub(super) fn become_it<'a>(
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         // It may be given less; a packet that does not fit is an error below.
         let _ = setsockopt(&write, sockopt::SndBuf, &QUEUE);
-        let mut items = vec![Item::Lock, Item::Control];
+        let mut items = Items::new();
         let mut numbers: Vec<RawFd> = vec![lock.as_fd().as_raw_fd(), control.as_fd().as_raw_fd()];
         for listener in listeners {
             items.push(match &listener.origin {
-                Origin::Gateway(..) => Item::Gateway,
+                Origin::Gateway(..) => None,
                 Origin::Container(slot, key) => match zone.network(*slot) {
                     Some(network) => {
-                        Item::Container { network: network.record().name.clone(), key: key.clone() }
+                        Some(Container { network: network.record().name.clone(), key: key.clone() })
                     }
                     None => continue,
                 },
@@ -116,7 +113,7 @@ pub(super) fn become_it<'a>(
                 numbers.clear();
             }
         }
-        if !items.is_empty() {
+        if !numbers.is_empty() {
             leave(&write, &items, &numbers)?;
         }
         nix::unistd::dup2_stdin(read)?;
@@ -131,7 +128,7 @@ pub(super) fn become_it<'a>(
     command.exec()
 }
 
-fn leave(socket: &OwnedFd, items: &[Item], numbers: &[RawFd]) -> io::Result<()> {
+fn leave(socket: &OwnedFd, items: &Items, numbers: &[RawFd]) -> io::Result<()> {
     let bytes = serde_json::to_vec(items)?;
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let rights = [ControlMessage::ScmRights(numbers)];
