@@ -5,12 +5,13 @@
 //! of its own, which systemd starts again when it was killed, or as a scope, where the caller's namespaces are not
 //! systemd's: or the end of the unit that attached the first container would be its end as well.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cni::Error;
@@ -23,13 +24,19 @@ use crate::record::Place;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long systemd may take before we do without.
 const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(2);
+/// What a responder is seen as (comm, proc(5)).
+pub const NAME: &CStr = c"moor-dns";
 /// What a responder says when it is ready. Anything else is its error.
 pub const READY: &str = "ok";
 /// What it is as a service. One that was killed is started again; one that told an error, which is status 1, would only
 /// tell it again. It waits for no other unit to be up, and at a shutdown it ends with the last processes, as containers
 /// may be among them.
-const SERVICE: [&str; 4] =
-    ["Type=notify", "Restart=on-failure", "RestartPreventExitStatus=1", "DefaultDependencies=no"];
+const SERVICE: [&str; 4] = [
+    "--property=Type=notify",
+    "--property=Restart=on-failure",
+    "--property=RestartPreventExitStatus=1",
+    "--property=DefaultDependencies=no",
+];
 /// Has it say so at the pipe.
 const READY_BY_STDOUT: [&str; 2] = ["--ready-fd", "1"];
 /// The longest error of it, in bytes.
@@ -56,8 +63,8 @@ pub fn start(place: &Place) -> Result<(), Error> {
             Ok(Outcome::Ready) => return Ok(()),
             Ok(Outcome::Said(why)) => return Err(refused(&why)),
             // It is ready when systemd-run has nothing more to do.
-            Ok(Outcome::Ended(status)) if service && status.success() => return Ok(()),
-            Ok(Outcome::Ended(_)) | Err(_) => {}
+            Ok(Outcome::Ended { well: true }) if service => return Ok(()),
+            Ok(Outcome::Ended { .. }) | Err(_) => {}
         }
     }
     let mut command = Command::new("/proc/self/exe");
@@ -67,7 +74,7 @@ pub fn start(place: &Place) -> Result<(), Error> {
     match started.map_err(|error| host::Error::new("start", "the responder", error))? {
         Outcome::Ready => Ok(()),
         Outcome::Said(why) => Err(refused(&why)),
-        Outcome::Ended(status) => Err(refused(&format!("it ended without a word ({status})"))),
+        Outcome::Ended { .. } => Err(refused("it ended without a word")),
     }
 }
 
@@ -97,7 +104,7 @@ fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command
     let mut command = Command::new(systemd_run);
     command.args(["--quiet", "--collect", "--description=Moor: names of containers"]);
     if service {
-        command.args(SERVICE.map(|property| format!("--property={property}")));
+        command.args(SERVICE);
     } else {
         command.arg("--scope");
     }
@@ -124,8 +131,8 @@ enum Outcome {
     Ready,
     /// It said why not.
     Said(String),
-    /// It ended without a word.
-    Ended(ExitStatus),
+    /// It ended without a word; `well`: with status 0.
+    Ended { well: bool },
 }
 
 /// Runs it until it says that it is ready, or why not, or ends.
@@ -144,8 +151,8 @@ fn run(command: &mut Command, patience: Duration) -> io::Result<Outcome> {
     }
     // Of no use, or at its end: then its status is its own already.
     child.kill()?;
-    let status = child.wait()?;
-    said.map(|said| if said.is_empty() { Outcome::Ended(status) } else { Outcome::Said(said) })
+    let well = child.wait()?.success();
+    said.map(|said| if said.is_empty() { Outcome::Ended { well } } else { Outcome::Said(said) })
 }
 
 /// What comes through the pipe until a line or the pipe ends.
@@ -180,5 +187,5 @@ pub fn leave_session() {
     host::process::heed_signals();
     // It fails for who leads a group of processes already: then there is none to leave.
     let _ = nix::unistd::setsid();
-    let _ = nix::sys::prctl::set_name(c"moor-dns");
+    let _ = nix::sys::prctl::set_name(NAME);
 }

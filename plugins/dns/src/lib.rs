@@ -18,6 +18,7 @@ mod plan_tests;
 mod probe;
 pub mod record;
 mod responder;
+mod rival;
 pub mod serve;
 mod verbs;
 pub mod wire;

@@ -14,7 +14,7 @@ use crate::control::Ask;
 use crate::plan::{self, Plan};
 use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
 use crate::responder::Responder;
-use crate::{facts, place};
+use crate::{facts, place, rival};
 
 /// Registers the container, and tells it where to ask.
 ///
@@ -89,7 +89,14 @@ fn register(
         None => {
             place.put_attachment(attachment)?;
             let ask = Ask::Sync { network: network.name, key: Some(attachment.key.clone()) };
-            responder.ask(&ask, &[])?;
+            responder.ask(&ask, &[]).map_err(|error| {
+                match rival::holder(&plan.network.listen, plan.network.port) {
+                    Some(holder) => {
+                        error.details(format!("port {} there is that of {holder}", plan.network.port))
+                    }
+                    None => error,
+                }
+            })?;
             Ok(plan.network.listen.clone())
         }
         Some(netns) => {
