@@ -19,6 +19,14 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Iptables]),
     Case::new("masquerade_iptables/two_interfaces_share_a_chain", &["bridge 5"], two_interfaces)
         .needs(&[Need::Iptables]),
+    Case::new(
+        "masquerade_iptables/del_finds_them_after_a_rename_and_with_nothing_told",
+        &["C-042", "NEEDS 2"],
+        renamed,
+    )
+    .needs(&[Need::Iptables]),
+    Case::new("masquerade_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
+        .needs(&[Need::Iptables]),
     Case::new("masquerade_iptables/a_failed_add_leaves_nothing", &["bridge 3"], failed)
         .needs(&[Need::Iptables]),
 ];
@@ -148,4 +156,65 @@ fn failed(room: &Room) -> Result<()> {
     room.attach("bridge", "ADD", &container).config(&config).run()?.error_code(999)?;
     ensure!(!saved()?.contains("CNI-"), "left: {}", saved()?);
     room.ensure_nothing_left(&before, &["c1"])
+}
+
+/// {last of all, beside another interface of the container} x {prevResult, none} x {same network, renamed}, twice each.
+fn renamed(room: &Room) -> Result<()> {
+    for case in 0..8 {
+        let (prev, renamed, beside) = (case % 2 == 0, case / 2 % 2 == 1, case / 4 == 1);
+        let told = || format!("beside {beside}, prevResult {prev}, renamed {renamed}");
+        // The lease of a renamed network stays: another container has another address.
+        let container = room.container(&format!("c{case}"))?;
+        let add = |ifname: &str| {
+            let call = room.attach("bridge", "ADD", &container).env("CNI_IFNAME", ifname);
+            call.config(&config()).run()?.result()
+        };
+        if beside {
+            add("eth1")?;
+        }
+        let before = saved()?;
+        let made = add("eth0")?;
+        ensure!(jumps(&saved()?).len() == jumps(&before).len() + 2, "ADD made {}", saved()?);
+        let mut asked = with(&config(), if prev { json!({"prevResult": made}) } else { json!({}) });
+        if renamed {
+            asked["name"] = json!("renamed");
+        }
+        // Of an attachment that is gone and of which nothing is told, a second one would take what the name leads to.
+        for _ in 0..if beside && !prev && !renamed { 1 } else { 2 } {
+            room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;
+            ensure!(jumps(&saved()?) == jumps(&before), "{}: the rules are {}", told(), saved()?);
+        }
+        ensure!(beside || !saved()?.contains("CNI-"), "{}: left: {}", told(), saved()?);
+    }
+    Ok(())
+}
+
+fn jumps(saved: &str) -> Vec<&str> {
+    saved.lines().filter(|line| line.starts_with("-A POSTROUTING")).collect()
+}
+
+fn gc(room: &Room) -> Result<()> {
+    let add = |id: &str| -> Result<()> {
+        let container = room.container(id)?;
+        room.attach("bridge", "ADD", &container).config(&config()).run()?.result().map(drop)
+    };
+    add("c1")?;
+    let before = saved()?;
+    add("c2")?;
+    let all = saved()?;
+    let valid = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    let of = |name: &str, valid: Value| {
+        let config =
+            with(&config(), json!({"cniVersion": "1.1.0", "name": name, "cni.dev/valid-attachments": valid}));
+        room.call("bridge", "GC").config(&config).run()?.silent()
+    };
+    of("other", json!([]))?;
+    ensure!(saved()? == all, "GC of another network collected {}", saved()?);
+    of("net", valid)?;
+    ensure!(saved()? == before, "after GC the rules are {}, not {before}", saved()?);
+    of("net", json!([]))?;
+    ensure!(!saved()?.contains("CNI-"), "left: {}", saved()?);
+    let records = std::fs::read_dir("/run/moor/intent")?.count();
+    ensure!(records == 0, "{records} records are left");
+    Ok(())
 }

@@ -46,6 +46,9 @@ pub enum By {
     Bridge,
     /// The plugin that publishes ports.
     Portmap,
+    /// Who masquerades by iptables. It is no intent, since [`reapply`] makes no rules of iptables; but their chain is named
+    /// after the network, which may have another name when they are to go.
+    Iptables,
 }
 
 impl By {
@@ -53,6 +56,7 @@ impl By {
         match self {
             Self::Bridge => "bridge",
             Self::Portmap => "portmap",
+            Self::Iptables => "iptables",
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct Record {
     pub localnet: Vec<String>,
     /// Addresses that are masqueraded, and the subnets inside of which they are not.
     pub masquerade: Option<(Vec<IpAddr>, Vec<IpNetwork>)>,
+    /// The chain of iptables by which it is masqueraded, and the addresses that lead to it.
+    pub masquerade_chain: Option<(String, Vec<IpAddr>)>,
     /// A port of a bridge, and the MAC address that may come in by it.
     pub mac_filter: Option<(String, Mac)>,
 }
@@ -86,6 +92,7 @@ impl Record {
             chosen: Vec::new(),
             localnet: Vec::new(),
             masquerade: None,
+            masquerade_chain: None,
             mac_filter: None,
         }
     }
@@ -195,25 +202,30 @@ impl Records {
     /// # Errors
     /// They cannot be listed, or one cannot be removed.
     pub fn remove_all_but(&self, by: By, network: &str, valid: &[Owner]) -> Result<()> {
-        for path in self.paths()? {
-            let is_of = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.strip_prefix(by.name()).is_some_and(|rest| rest.starts_with('-')));
-            if !is_of {
-                continue;
-            }
-            match read(&path) {
+        for record in self.all_but(by, network, valid)? {
+            self.remove(by, &record.owner)?;
+        }
+        Ok(())
+    }
+
+    /// The records of a network's attachments but these; of those that cannot be read there is a word in the log.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn all_but(&self, by: By, network: &str, valid: &[Owner]) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for path in self.paths()?.iter().filter(|path| is_of(path, by)) {
+            match read(path) {
                 Ok(Some((record, _)))
                     if record.owner.network == network && !valid.contains(&record.owner) =>
                 {
-                    file::remove(&path)?;
+                    records.push(record);
                 }
                 Ok(_) => {}
                 Err(error) => eprintln!("{}: {error:#}", by.name()),
             }
         }
-        Ok(())
+        Ok(records)
     }
 
     /// All records, those written last first, and what could not be read.

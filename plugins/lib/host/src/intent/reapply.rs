@@ -65,6 +65,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
     // Until this ends nobody adds or deletes an attachment's rules.
     let Some(records) = Records::open_alone_if_any()? else { return Ok(Reapplied::default()) };
     let (mut all, unreadable) = records.all()?;
+    all.retain(|record| record.masquerade_chain.is_none());
     let recorded = all.len();
     if all.is_empty() {
         return Ok(Reapplied { unreadable, ..Reapplied::default() });

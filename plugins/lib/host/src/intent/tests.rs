@@ -38,6 +38,7 @@ fn full() -> Record {
             vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
             vec!["10.1.2.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         )),
+        masquerade_chain: Some(("CNI-a631aa8e1549a3b129110fd2".into(), vec!["10.1.2.3".parse().unwrap()])),
         mac_filter: Some(("veth01234567".into(), Mac([2, 0, 0, 0, 0, 1]))),
         ..Record::new(owner("net", "c1"))
     }

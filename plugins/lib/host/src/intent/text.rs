@@ -12,6 +12,7 @@
 //! localnet br0
 //! masquerade 10.1.2.3
 //! inside 10.1.2.0/24
+//! masqchain CNI-a631aa8e1549a3b129110fd2 10.1.2.3
 //! macfilter veth01234567 02:00:00:00:00:01
 //! ```
 //!
@@ -66,6 +67,10 @@ pub(super) fn write(record: &Record) -> String {
     if let Some((addresses, inside)) = &record.masquerade {
         addresses.iter().for_each(|address| line(format_args!("masquerade {address}")));
         inside.iter().for_each(|net| line(format_args!("inside {net}")));
+    }
+    if let Some((chain, addresses)) = &record.masquerade_chain {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        line(format_args!("masqchain {chain} {}", addresses.join(" ")));
     }
     if let Some((port, mac)) = &record.mac_filter {
         line(format_args!("macfilter {port} {mac}"));
@@ -139,6 +144,11 @@ fn fact(line: &str, record: &mut Option<Record>) -> Option<()> {
             record.masquerade.get_or_insert_default().0.push(parse(&mut words)?);
         }
         "inside" => record.masquerade.as_mut()?.1.push(parse(&mut words)?),
+        "masqchain" => {
+            let chain = words.next()?.to_owned();
+            let addresses = words.by_ref().map(str::parse).collect::<Result<_, _>>().ok()?;
+            record.masquerade_chain = Some((chain, addresses));
+        }
         "macfilter" => record.mac_filter = Some((words.next()?.to_owned(), parse(&mut words)?)),
         _ => return None,
     }

@@ -50,6 +50,12 @@ impl MasqueradeChain {
         verify_all(&self.families())
     }
 
+    /// Its chain, and the addresses that lead there.
+    pub(crate) fn known(&self) -> (String, Vec<IpAddr>) {
+        let chain = masquerade_chain(&self.owner.network, &self.owner.container_id);
+        (chain, self.addresses.iter().map(IpNetwork::ip).collect())
+    }
+
     fn families(&self) -> Vec<OfFamily> {
         let of = |v4: bool| {
             let addresses: Vec<_> =

@@ -188,13 +188,15 @@ pub fn withdraw_from_old_tables(chains: &[String]) -> Result<()> {
     in_old_tables(NAT, |_, state| chains.iter().map(|chain| ports::delete(state, chain)).collect())
 }
 
-/// The same for the chain of a container that is masqueraded; `addresses`, where they are known, tell its interfaces
-/// apart.
+/// The same for the chains of containers that are masqueraded, with addresses that lead there: where they are known, they
+/// tell a container's interfaces apart.
 ///
 /// # Errors
 /// A program could not be run, or refused.
-pub fn unmasquerade_in_old_tables(chain: &str, addresses: &[IpAddr]) -> Result<()> {
-    in_old_tables(NAT, |_, state| masquerade::delete(state, chain, addresses))
+pub fn unmasquerade_in_old_tables(chains: &[(String, Vec<IpAddr>)]) -> Result<()> {
+    let lines =
+        |state: &State| chains.iter().map(|(chain, of)| masquerade::delete(state, chain, of)).collect();
+    in_old_tables(NAT, |_, state| lines(state))
 }
 
 /// `lines` is told whether the table is IPv4's.

@@ -2,13 +2,19 @@
 
 use super::{Drift, Kernel, Part, Undo};
 use crate::Result;
+use crate::intent::{By, Record};
 use crate::iptables::MasqueradeChain;
 
 impl Part for MasqueradeChain {
-    fn apply(&self, _: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let record = Record { masquerade_chain: Some(self.known()), ..Record::new(self.owner.clone()) };
         // Before: a program that was killed may have done it all the same.
         undo.push(Undo::MasqueradeChain(self.clone()));
-        self.add().map_err(|error| error.within("failed to set up masquerade".into()))
+        let records = kernel.records()?;
+        records
+            .write(By::Iptables, &record)
+            .and_then(|()| self.add())
+            .map_err(|error| error.within("failed to set up masquerade".into()))
     }
 
     fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {

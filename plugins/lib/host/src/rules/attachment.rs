@@ -1,9 +1,10 @@
 //! Deleting what an attachment has, or what those have that are no more: by owner, whoever made it.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use super::{TABLE, is_without_nf_tables, masquerade, reference, spoof};
-use crate::intent::{self, By};
+use crate::intent::{self, By, Record, Records};
 use crate::nft::{Nft, Table, TableInfo};
 use crate::{Owner, Result, iptables};
 
@@ -15,16 +16,39 @@ use crate::{Owner, Result, iptables};
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
+    let on_record = OnceCell::new();
+    let unrecord = |records: &Records| {
+        // One that cannot be read tells nothing.
+        if let Ok(Some(record)) = records.read(By::Iptables, owner) {
+            let _ = on_record.set(record);
+        }
+        records.remove(By::Bridge, owner)
+    };
+    let chains = || {
+        let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
+        let recorded = on_record.get().and_then(|record: &Record| record.masquerade_chain.clone());
+        match recorded {
+            // Without addresses, those of the container's other interfaces would be meant too.
+            Some(recorded) if recorded.0 == chain && addresses.is_empty() => vec![recorded],
+            recorded => recorded.into_iter().chain([(chain, addresses.to_vec())]).collect::<Vec<_>>(),
+        }
+    };
     let delete = || {
         with_tables(|nft, tables| {
             delete_ours(nft, tables, addresses, &|label| owner.is_in(label))?;
-            reference::delete(nft, tables, owner, addresses)
+            reference::delete(nft, tables, owner, &chains())
         })
     };
-    let done = intent::withdraw(|records| records.remove(By::Bridge, owner), delete);
-    let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
-    let old = iptables::unmasquerade_in_old_tables(&chain, addresses);
-    done.and_then(|nft| old.map(|()| nft))
+    let done = intent::withdraw(unrecord, delete);
+    let old = iptables::unmasquerade_in_old_tables(&chains());
+    let nft = done.and_then(|nft| old.map(|()| nft))?;
+    // Last: until the chain is gone, it is to be found.
+    if on_record.get().is_some()
+        && let Some(records) = Records::open_if_any()?
+    {
+        records.remove(By::Iptables, owner)?;
+    }
+    Ok(nft)
 }
 
 /// Deletes only what we made for an attachment.
@@ -41,16 +65,32 @@ pub fn delete_own(nft: &Nft, owner: &Owner, addresses: &[IpAddr]) -> Result<()> 
 /// The kernel refused, or could not be asked.
 pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
     let prefix = Owner::label_prefix(network);
+    let stale = match Records::open_if_any()? {
+        Some(records) => records.all_but(By::Iptables, network, valid)?,
+        None => Vec::new(),
+    };
+    let chains: Vec<_> = stale.iter().filter_map(|record| record.masquerade_chain.clone()).collect();
     let delete = || {
         with_tables(|nft, tables| {
             let labels: Vec<String> = valid.iter().map(Owner::label).collect();
             let is_stale =
                 |label: &str| label.starts_with(&prefix) && !labels.iter().any(|valid| valid == label);
             delete_ours(nft, tables, &[], &is_stale)?;
-            reference::delete_but(nft, tables, network, valid)
+            reference::delete_but(nft, tables, network, valid, &chains)
         })
     };
-    intent::withdraw(|records| records.remove_all_but(By::Bridge, network, valid), delete)
+    let done = intent::withdraw(|records| records.remove_all_but(By::Bridge, network, valid), delete);
+    let old = match chains.is_empty() {
+        true => Ok(()),
+        false => iptables::unmasquerade_in_old_tables(&chains),
+    };
+    let nft = done.and_then(|nft| old.map(|()| nft))?;
+    if !stale.is_empty()
+        && let Some(records) = Records::open_if_any()?
+    {
+        records.remove_all_but(By::Iptables, network, valid)?;
+    }
+    Ok(nft)
 }
 
 /// Most hosts have none of the tables that are looked into; one question tells.

@@ -4,6 +4,7 @@
 //! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
 //! kind see [`iptables::unmasquerade_in_old_tables`].
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::attachment::is_in;
@@ -21,25 +22,29 @@ const NAT6: Table<'static> = Table { family: Family::Ip6, name: "nat" };
 const FRAMES: Table<'static> = Table { family: Family::Bridge, name: "nat" };
 const PORTS: Chain<'static> = Chain { table: FRAMES, name: "PREROUTING" };
 
-/// Deletes what belongs to an attachment. The container's other interfaces on the same network share a chain with
-/// it; `addresses`, where they are known, tell it apart.
+/// Deletes what belongs to an attachment, and its chains of iptables. The container's other interfaces on the same network
+/// share a chain with it; the addresses that lead there, where they are known, tell it apart.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
-pub(super) fn delete(nft: &Nft, tables: &[TableInfo], owner: &Owner, addresses: &[IpAddr]) -> Result<()> {
+pub(super) fn delete(
+    nft: &Nft,
+    tables: &[TableInfo],
+    owner: &Owner,
+    chains: &[(String, Vec<IpAddr>)],
+) -> Result<()> {
     let here = |table: &Table<'_>| is_in(tables, table);
     if ![MASQUERADE, NAT4, NAT6, FRAMES].iter().any(here) {
         return Ok(());
     }
     let attachment = attachment_hash(owner);
-    let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
     nft.transact(|nft, batch| {
         if here(&MASQUERADE) {
             let is_ours = |of: &Hashes<'_>| of.attachment == attachment;
             delete_masquerade(nft, batch, is_ours)?;
         }
         for table in [NAT4, NAT6].into_iter().filter(here) {
-            delete_nat(nft, batch, table, &chain, addresses)?;
+            delete_nat(nft, batch, table, chains)?;
         }
         if here(&FRAMES) {
             delete_mac_filter(nft, batch, owner)?;
@@ -48,20 +53,31 @@ pub(super) fn delete(nft: &Nft, tables: &[TableInfo], owner: &Owner, addresses: 
     })
 }
 
-/// Deletes what belongs to a network's other attachments than these. Only its nftables back end can tell.
+/// Deletes what belongs to a network's other attachments than these, as its nftables back end tells, and these chains of
+/// iptables.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
-pub(super) fn delete_but(nft: &Nft, tables: &[TableInfo], network: &str, valid: &[Owner]) -> Result<()> {
-    if !is_in(tables, &MASQUERADE) {
+pub(super) fn delete_but(
+    nft: &Nft,
+    tables: &[TableInfo],
+    network: &str,
+    valid: &[Owner],
+    chains: &[(String, Vec<IpAddr>)],
+) -> Result<()> {
+    let here = |table: &Table<'_>| is_in(tables, table);
+    if ![MASQUERADE, NAT4, NAT6].iter().any(here) {
         return Ok(());
     }
     let network = hash::<16>(&[network]);
     let valid: Vec<String> = valid.iter().map(attachment_hash).collect();
     nft.transact(|nft, batch| {
-        delete_masquerade(nft, batch, |of| {
-            of.network == network && !valid.iter().any(|valid| valid == of.attachment)
-        })
+        if here(&MASQUERADE) {
+            delete_masquerade(nft, batch, |of| {
+                of.network == network && !valid.iter().any(|valid| valid == of.attachment)
+            })?;
+        }
+        [NAT4, NAT6].into_iter().filter(here).try_for_each(|table| delete_nat(nft, batch, table, chains))
     })
 }
 
@@ -91,29 +107,36 @@ fn delete_masquerade(nft: &Nft, batch: &mut Batch, is_ours: impl Fn(&Hashes<'_>)
     Ok(())
 }
 
-/// `POSTROUTING -s <address> -j CNI-<hash>`, and that chain when nothing leads to it any more.
+/// `POSTROUTING -s <address> -j CNI-<hash>`, and those chains that nothing leads to any more. One chain may be named more
+/// than once, with different addresses.
 fn delete_nat(
     nft: &Nft,
     batch: &mut Batch,
     table: Table<'_>,
-    name: &str,
-    addresses: &[IpAddr],
+    chains: &[(String, Vec<IpAddr>)],
 ) -> Result<()> {
-    let chain = Chain { table, name };
-    if nft.chain(&chain)?.is_none() {
-        return Ok(());
-    }
     let postrouting = Chain { table, name: "POSTROUTING" };
-    let mut shared = false;
-    for rule in nft.rules(&postrouting)?.iter().filter(|rule| jumps_to(rule, name)) {
-        if addresses.is_empty() || addresses.iter().any(|address| compares_to(rule, *address)) {
-            batch.del_rule(&postrouting, rule.handle);
-        } else {
-            shared = true;
+    let names: BTreeSet<&String> = chains.iter().map(|(name, _)| name).collect();
+    for name in names {
+        let chain = Chain { table, name };
+        if nft.chain(&chain)?.is_none() {
+            continue;
         }
-    }
-    if !shared {
-        batch.del_chain(&chain);
+        let of = |rule: &RuleInfo| {
+            let mut addresses =
+                chains.iter().filter(|(other, _)| other == name).map(|(_, addresses)| addresses);
+            addresses.any(|of| of.is_empty() || of.iter().any(|address| compares_to(rule, *address)))
+        };
+        let mut shared = false;
+        for rule in nft.rules(&postrouting)?.iter().filter(|rule| jumps_to(rule, name)) {
+            match of(rule) {
+                true => batch.del_rule(&postrouting, rule.handle),
+                false => shared = true,
+            }
+        }
+        if !shared {
+            batch.del_chain(&chain);
+        }
     }
     Ok(())
 }
