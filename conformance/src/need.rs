@@ -28,7 +28,7 @@ pub enum Need {
     Macvlan,
     /// The programs iptables-save and iptables-restore, and what they need of the kernel.
     Iptables,
-    /// The same for tables of the older kind (iptables-legacy).
+    /// The same for tables of the older kind (iptables-legacy), and the right to see which there are.
     IptablesLegacy,
     /// Users besides root: a user namespace of an ordinary user has one user.
     OtherUsers,
@@ -108,7 +108,12 @@ impl Need {
             Need::Ipvlan => on_a_parent("ipvlan").context("this kernel lacks CONFIG_IPVLAN"),
             Need::Macvlan => on_a_parent("macvlan").context("this kernel lacks CONFIG_MACVLAN"),
             Need::Iptables => nat_table("iptables", "ip6tables"),
-            Need::IptablesLegacy => nat_table("iptables-legacy", "ip6tables-legacy"),
+            Need::IptablesLegacy => {
+                nat_table("iptables-legacy", "ip6tables-legacy")?;
+                // Without it nobody can tell that there are such tables.
+                let names = std::fs::read("/proc/net/ip_tables_names");
+                names.map(drop).context("a user namespace does not show which older tables there are")
+            }
             Need::OtherUsers => {
                 let status = Command::new("/bin/true").uid(NOBODY).gid(NOBODY).status();
                 let status = status.context("no process of another user can be started")?;
