@@ -180,8 +180,10 @@ network_test! {
                 "ip6 daddr != ff00::/8 return"),
             (Rule::new().any_bit(Field::Ct(host::nft::Ct::State), STATE_NEW)
                 .any_bit(Field::Ct(host::nft::Ct::Status), STATUS_DNAT)
-                .is(Field::Ct(host::nft::Ct::Direction), Value::new().raw(&[0])).set_mark(Field::MARK, 0x2000, 0x2000),
-                "ct state new ct status dnat ct direction original meta mark set meta mark | 0x00002000"),
+                .is(Field::Ct(host::nft::Ct::Direction), Value::new().raw(&[0])),
+                "ct state new ct status dnat ct direction original"),
+            (Rule::new().bits(Field::MARK, 0xff, Compare::Equal, 0x10).begins(Field::OIFNAME, Value::new().raw(b"eth")),
+                "meta mark & 0x000000ff == 0x00000010 oifname \"eth*\""),
             (Rule::new().is(Field::IIFNAME, Value::new().ifname("veth0")).compare(Field::SPORT, Compare::Less, Value::new().port(1024))
                 .dnat([10, 1, 2, 3].into(), Some(80)), "dnat ip to 10.1.2.3:80"),
         ];

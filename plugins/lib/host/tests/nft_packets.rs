@@ -326,7 +326,7 @@ network_test! {
             batch.add_set(&MASQ4, None);
             batch.add_chain(&POSTROUTING, Some(&Base { hook: Hook::Postrouting, priority: 100, ..NAT }), None);
             batch.add_rule(&POSTROUTING, &Rule::new().nfproto(IPV4).verdict_map(&[Field::IP_SADDR], &MASQ4));
-            batch.create_chain(&attachment, None, Some(OWNER));
+            batch.add_chain(&attachment, None, Some(OWNER));
             for network in ["10.9.0.0/16", "224.0.0.0/4"] {
                 let inside = Rule::new().nfproto(IPV4).network(Field::IP_DADDR, network.parse().unwrap(), true);
                 batch.add_rule(&attachment, &inside.verdict(Verdict::Return));
@@ -338,11 +338,10 @@ network_test! {
         assert_eq!(seen(&outside), HOST);
         assert_eq!(seen(&inside), CONTAINER);
         // What leads to a chain must go before it, in the same transaction.
-        world.nft.transact(|nft, batch| {
-            let gone = nft.delete_owned(batch, &MASQ4, std::slice::from_ref(&element), |comment| comment == OWNER)?;
-            assert_eq!(gone.len(), 1);
-            nft.destroy_chain(batch, &attachment)
-        }).unwrap();
+        commit(&world.nft, |batch| {
+            batch.del_elements(&MASQ4, std::slice::from_ref(&element));
+            batch.del_chain(&attachment);
+        });
         assert_eq!(seen(&outside), CONTAINER, "after");
     }
 }

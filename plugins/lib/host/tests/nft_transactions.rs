@@ -145,66 +145,6 @@ network_test! {
     }
 }
 
-fn destroy_twice(nft: &Nft) {
-    commit(nft, |batch| {
-        tables(batch);
-        batch.add_chain(&PUBLISH, None, None);
-        batch.add_elements(&PORTS, &[Element::new(port(80)).to(target(2, 80))]);
-    });
-    for _ in 0..2 {
-        nft.transact(|nft, batch| {
-            nft.destroy_elements(batch, &PORTS, &[Element::new(port(80)), Element::new(port(81))])?;
-            nft.destroy_chain(batch, &PUBLISH)?;
-            nft.destroy_set(batch, &NETS)
-        })
-        .unwrap();
-        assert_eq!(nft.elements(&PORTS).unwrap(), []);
-        assert_eq!(nft.chain(&PUBLISH).unwrap(), None);
-        assert_eq!(nft.set_is(&NETS).unwrap(), None);
-    }
-    for _ in 0..2 {
-        nft.transact(|nft, batch| nft.destroy_table(batch, &TABLE)).unwrap();
-        assert_eq!(ruleset(), [] as [Json; 0]);
-    }
-}
-
-network_test! {
-    /// What is not there can be destroyed: by the kernel (Linux 6.3) without looking, else after a look.
-    fn what_is_not_there_is_destroyed_without_an_error() {
-        let nft = Nft::open().unwrap();
-        let generation = nft.generation().unwrap();
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-        let recent = (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 3);
-        assert!(nft.has_destroy() || !recent, "{release}");
-        assert_eq!(nft.generation().unwrap(), generation, "asking changes nothing");
-        destroy_twice(&nft);
-        nft.assume_no_destroy();
-        destroy_twice(&nft);
-    }
-}
-
-network_test! {
-    /// Compare and delete: an element that belongs to somebody else meanwhile stays.
-    fn only_what_is_ours_is_deleted() {
-        let nft = Nft::open().unwrap();
-        let element = |at: u16, owner: &str| Element::new(port(at)).to(target(2, at)).comment(owner);
-        commit(&nft, |batch| {
-            tables(batch);
-            batch.add_elements(&PORTS, &[element(80, "moor/net/eth0/c1"), element(81, "moor/net/eth0/c2"), element(82, "moor/net/eth0/c1")]);
-        });
-        let wanted = [80, 81, 83].map(|at| Element::new(port(at)));
-        let ours = |comment: &str| comment == "moor/net/eth0/c1";
-        let deleted = nft.delete_elements_owned_by(&PORTS, &wanted, ours).unwrap();
-        assert_eq!(deleted, [element(80, "moor/net/eth0/c1")]);
-        let generation = nft.generation().unwrap();
-        assert_eq!(nft.delete_elements_owned_by(&PORTS, &wanted, ours).unwrap(), []);
-        assert_eq!(nft.generation().unwrap(), generation, "nothing to delete is no transaction");
-        nft.transact(|nft, batch| nft.delete_all_owned(batch, &PORTS, ours)).unwrap();
-        assert_eq!(nft.elements(&PORTS).unwrap(), [element(81, "moor/net/eth0/c2")]);
-    }
-}
-
 network_test! {
     fn what_was_decided_on_an_older_generation_is_not_done_but_decided_anew() {
         let nft = Nft::open().unwrap();
@@ -266,9 +206,12 @@ network_test! {
                         Ok(())
                     })
                     .unwrap_or_else(|error| panic!("{error:#}"));
-                    let ours = format!("moor/net/eth0/c{at}");
-                    let gone = nft.delete_elements_owned_by(&PORTS, std::slice::from_ref(&element), |comment| comment == ours);
-                    assert_eq!(gone.unwrap_or_else(|error| panic!("{error:#}")), [element]);
+                    nft.transact(|nft, batch| {
+                        assert_eq!(nft.element(&PORTS, &element)?.as_ref(), Some(&element));
+                        batch.del_elements(&PORTS, std::slice::from_ref(&element));
+                        Ok(())
+                    })
+                    .unwrap_or_else(|error| panic!("{error:#}"));
                     rounds
                 })
             })
@@ -300,7 +243,6 @@ network_test! {
         // The one that a port is in is found, and is not the one that was asked for.
         let found = nft.element(&RANGES, &range(120, 130)).unwrap();
         assert_eq!(found, Some(range(100, 200)));
-        assert_eq!(nft.delete_elements_owned_by(&RANGES, &[range(120, 130)], |_| true).unwrap(), []);
         // Of an element that is there already the comment stays: whose it is does not change silently.
         let element = |owner: &str| Element::new(port(80)).to(target(2, 80)).comment(owner);
         commit(&nft, |batch| batch.add_elements(&PORTS, &[element("first")]));

@@ -58,34 +58,14 @@ impl Batch {
 
     /// Deletes a table with all that is in it.
     pub fn del_table(&mut self, table: &Table<'_>) {
-        self.table_gone(DELTABLE, table);
-    }
-
-    pub(super) fn table_gone(&mut self, kind: u16, table: &Table<'_>) {
-        self.push(kind, 0, table, "delete", named("table", table), |w| {
+        self.push(DELTABLE, 0, table, "delete", named("table", table), |w| {
             w.string(NFTA_TABLE_NAME, table.name);
         });
     }
 
     /// Adds a chain; one that is there stays as it is, but must have the same base (EEXIST otherwise).
     pub fn add_chain(&mut self, chain: &Chain<'_>, base: Option<&Base>, comment: Option<&str>) {
-        self.chain(chain, base, comment, NLM_F_CREATE, "add");
-    }
-
-    /// Adds a chain that must not be there (EEXIST).
-    pub fn create_chain(&mut self, chain: &Chain<'_>, base: Option<&Base>, comment: Option<&str>) {
-        self.chain(chain, base, comment, NLM_F_CREATE | NLM_F_EXCL, "create");
-    }
-
-    fn chain(
-        &mut self,
-        chain: &Chain<'_>,
-        base: Option<&Base>,
-        comment: Option<&str>,
-        flags: u16,
-        op: &'static str,
-    ) {
-        self.push(NEWCHAIN, flags, &chain.table, op, named("chain", chain), |w| {
+        self.push(NEWCHAIN, NLM_F_CREATE, &chain.table, "add", named("chain", chain), |w| {
             w.string(NFTA_CHAIN_TABLE, chain.table.name);
             w.string(NFTA_CHAIN_NAME, chain.name);
             if let Some(base) = base {
@@ -102,11 +82,7 @@ impl Batch {
 
     /// Deletes a chain with its rules; nothing may lead to it any more (EBUSY).
     pub fn del_chain(&mut self, chain: &Chain<'_>) {
-        self.chain_gone(DELCHAIN, chain);
-    }
-
-    pub(super) fn chain_gone(&mut self, kind: u16, chain: &Chain<'_>) {
-        self.push(kind, 0, &chain.table, "delete", named("chain", chain), |w| {
+        self.push(DELCHAIN, 0, &chain.table, "delete", named("chain", chain), |w| {
             w.string(NFTA_CHAIN_TABLE, chain.table.name);
             w.string(NFTA_CHAIN_NAME, chain.name);
         });
@@ -178,11 +154,7 @@ impl Batch {
 
     /// Deletes a set or map with its elements; no rule may look it up any more (EBUSY).
     pub fn del_set(&mut self, set: &Set<'_>) {
-        self.set_gone(DELSET, set);
-    }
-
-    pub(super) fn set_gone(&mut self, kind: u16, set: &Set<'_>) {
-        self.push(kind, 0, &set.table, "delete", set.to_string(), |w| {
+        self.push(DELSET, 0, &set.table, "delete", set.to_string(), |w| {
             w.string(NFTA_SET_TABLE, set.table.name);
             w.string(NFTA_SET_NAME, set.name);
         });
@@ -212,14 +184,7 @@ impl Batch {
         self.elements(DELSETELEM, 0, set, elements, "delete");
     }
 
-    pub(super) fn elements(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        set: &Set<'_>,
-        elements: &[Element],
-        op: &'static str,
-    ) {
+    fn elements(&mut self, kind: u16, flags: u16, set: &Set<'_>, elements: &[Element], op: &'static str) {
         let mut rest = elements;
         while !rest.is_empty() {
             let mut bytes = 0;

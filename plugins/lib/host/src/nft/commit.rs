@@ -7,9 +7,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 
 use super::batch::{Batch, Part};
-use super::object::{Chain, Set, Table};
 use super::uapi::*;
-use super::{Element, Nft, value};
+use super::{Nft, value};
 use crate::netlink::attr::{Attr, Attrs, Malformed};
 use crate::netlink::message::{Messages, NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN, Refusal, Request};
 use crate::{Error, Result};
@@ -91,82 +90,6 @@ impl Nft {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Whether the kernel can delete what need not be there (Linux 6.3). It reads attributes before anything else,
-    /// so a name that is too long tells, without a transaction: one that fails waits for milliseconds.
-    pub fn has_destroy(&self) -> bool {
-        self.destroy.get().unwrap_or_else(|| {
-            let mut request =
-                Request::new(SUBSYSTEM | DESTROYSETELEM, NLM_F_ACK, &[super::Family::Inet.number(), 0, 0, 0]);
-            request.attrs.string(NFTA_SET_ELEM_LIST_TABLE, &"x".repeat(300));
-            let known = self.socket.change(request).is_err_and(|refusal| refusal.is(libc::ERANGE));
-            self.destroy.set(Some(known));
-            known
-        })
-    }
-
-    /// Has `batch` delete a table, if it is there. (With a kernel before 6.3 that is looked up now: use it in
-    /// [`Nft::transact`]. Likewise the next ones.)
-    ///
-    /// # Errors
-    /// The table could not be looked up.
-    pub fn destroy_table(&self, batch: &mut Batch, table: &Table<'_>) -> Result<()> {
-        match self.has_destroy() {
-            true => batch.table_gone(DESTROYTABLE, table),
-            false if self.table(table)?.is_some() => batch.del_table(table),
-            false => {}
-        }
-        Ok(())
-    }
-
-    /// Has `batch` delete a chain with its rules, if it is there.
-    ///
-    /// # Errors
-    /// The chain could not be looked up.
-    pub fn destroy_chain(&self, batch: &mut Batch, chain: &Chain<'_>) -> Result<()> {
-        match self.has_destroy() {
-            true => batch.chain_gone(DESTROYCHAIN, chain),
-            false if self.chain(chain)?.is_some() => batch.del_chain(chain),
-            false => {}
-        }
-        Ok(())
-    }
-
-    /// Has `batch` delete a set or map, if it is there.
-    ///
-    /// # Errors
-    /// The set could not be looked up.
-    pub fn destroy_set(&self, batch: &mut Batch, set: &Set<'_>) -> Result<()> {
-        match self.has_destroy() {
-            true => batch.set_gone(DESTROYSET, set),
-            false if self.set_is(set)?.is_some() => batch.del_set(set),
-            false => {}
-        }
-        Ok(())
-    }
-
-    /// Has `batch` delete those of the elements that are there. The set must be there.
-    ///
-    /// # Errors
-    /// An element could not be looked up.
-    pub fn destroy_elements(&self, batch: &mut Batch, set: &Set<'_>, elements: &[Element]) -> Result<()> {
-        if self.has_destroy() {
-            batch.elements(DESTROYSETELEM, 0, set, elements, "delete");
-            return Ok(());
-        }
-        for element in elements {
-            if self.element(set, element)?.is_some() {
-                batch.del_elements(set, std::slice::from_ref(element));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the kernel for one before Linux 6.3: for tests.
-    #[doc(hidden)]
-    pub fn assume_no_destroy(&self) {
-        self.destroy.set(Some(false));
     }
 
     fn send(&self, mut batch: Batch, generation: Option<u32>) -> Result<()> {

@@ -69,11 +69,6 @@ impl Element {
         text
     }
 
-    /// Whether both are under one key.
-    pub(super) fn same_key(&self, other: &Self) -> bool {
-        self.key == other.key && self.end.unwrap_or(self.key) == other.end.unwrap_or(other.key)
-    }
-
     /// No fewer bytes than [`Element::write`] makes of it.
     pub(super) fn size_bound(&self) -> usize {
         let target = match &self.target {

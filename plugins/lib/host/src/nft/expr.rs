@@ -55,13 +55,6 @@ pub enum Expr {
         /// Where to.
         to: Reg,
     },
-    /// Gives the packet (`Field::Meta`) or its connection (`Field::Ct`) a mark.
-    Store {
-        /// Which.
-        field: Field,
-        /// From where.
-        from: Reg,
-    },
     /// Puts a constant into registers.
     Immediate {
         /// The constant.
@@ -188,7 +181,7 @@ impl Expr {
 
     fn name(&self) -> &str {
         match self {
-            Self::Load { field, .. } | Self::Store { field, .. } => match field {
+            Self::Load { field, .. } => match field {
                 Field::Meta(_) => "meta",
                 Field::Ct(_) => "ct",
                 Field::Payload { .. } => "payload",

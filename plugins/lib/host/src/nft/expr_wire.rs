@@ -9,12 +9,10 @@ use crate::netlink::attr::{Attr, Malformed, Writer};
 
 const NFTA_META_DREG: u16 = 1;
 const NFTA_META_KEY: u16 = 2;
-const NFTA_META_SREG: u16 = 3;
 
 const NFTA_CT_DREG: u16 = 1;
 const NFTA_CT_KEY: u16 = 2;
 const NFTA_CT_DIRECTION: u16 = 3;
-const NFTA_CT_SREG: u16 = 4;
 
 const NFTA_PAYLOAD_DREG: u16 = 1;
 const NFTA_PAYLOAD_BASE: u16 = 2;
@@ -76,17 +74,6 @@ const KINDS: usize = 8;
 pub(super) fn write(expr: &Expr, w: &mut Writer) {
     match expr {
         Expr::Load { field, to } => load(*field, to.number(), w),
-        Expr::Store { field, from } => match field {
-            Field::Meta(key) => {
-                w.be32(NFTA_META_KEY, key.number());
-                w.be32(NFTA_META_SREG, from.number());
-            }
-            Field::Ct(key) => {
-                w.be32(NFTA_CT_KEY, key.number());
-                w.be32(NFTA_CT_SREG, from.number());
-            }
-            Field::Payload { .. } | Field::FibDaddrType => w.fail("only a mark can be set"),
-        },
         Expr::Immediate { value, to } => {
             w.be32(NFTA_IMMEDIATE_DREG, to.number());
             write_value(w, NFTA_IMMEDIATE_DATA, value.bytes());
@@ -203,11 +190,11 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
     Some(match name {
         "meta" => {
             let field = Field::Meta(Meta::from_number(a.number(NFTA_META_KEY)?)?);
-            load_or_store(field, a.reg(NFTA_META_DREG), a.reg(NFTA_META_SREG))?
+            Expr::Load { field, to: a.reg(NFTA_META_DREG)? }
         }
         "ct" if a.attr(NFTA_CT_DIRECTION).is_none() => {
             let field = Field::Ct(Ct::from_number(a.number(NFTA_CT_KEY)?)?);
-            load_or_store(field, a.reg(NFTA_CT_DREG), a.reg(NFTA_CT_SREG))?
+            Expr::Load { field, to: a.reg(NFTA_CT_DREG)? }
         }
         "payload" => {
             let header = Header::from_number(a.number(NFTA_PAYLOAD_BASE)?)?;
@@ -265,14 +252,6 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
         "target" => Expr::Other(format!("target {}", a.attr(NFTA_TARGET_NAME)?.string())),
         _ => return None,
     })
-}
-
-fn load_or_store(field: Field, to: Option<Reg>, from: Option<Reg>) -> Option<Expr> {
-    match (to, from) {
-        (Some(to), None) => Some(Expr::Load { field, to }),
-        (None, Some(from)) => Some(Expr::Store { field, from }),
-        _ => None,
-    }
 }
 
 fn nat(a: &Known<'_>) -> Option<Nat> {

@@ -14,7 +14,6 @@ mod expr;
 mod expr_wire;
 mod field;
 mod object;
-mod owned;
 mod read;
 mod rule;
 mod shift;
@@ -55,8 +54,6 @@ use crate::{Error, NetNs, Result, sys};
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
-    /// Whether the kernel has DESTROY* (Linux 6.3), once that is known.
-    destroy: Cell<Option<bool>>,
     /// As large as the send buffer was made, in bytes; 0 is the system's default.
     send_buffer: Cell<usize>,
 }
@@ -68,7 +65,7 @@ impl Nft {
     /// The socket could not be made: the kernel is without netfilter netlink.
     pub fn open() -> Result<Self> {
         Socket::open(NETLINK_NETFILTER)
-            .map(|socket| Self { socket, destroy: Cell::new(None), send_buffer: Cell::new(0) })
+            .map(|socket| Self { socket, send_buffer: Cell::new(0) })
             .map_err(|error| Error::new("open", "a netfilter netlink socket", error))
     }
 

@@ -55,12 +55,6 @@ impl Rule {
         self.compare(field, Compare::Equal, value)
     }
 
-    /// Only packets where it is not this.
-    #[must_use]
-    pub fn is_not(self, field: Field, value: Value) -> Self {
-        self.compare(field, Compare::NotEqual, value)
-    }
-
     /// Only packets where it compares so to this.
     #[must_use]
     pub fn compare(self, field: Field, op: Compare, value: Value) -> Self {
@@ -178,14 +172,6 @@ impl Rule {
     #[must_use]
     pub fn masquerade(self, fully_random: bool) -> Self {
         self.then(Expr::Masquerade { fully_random })
-    }
-
-    /// Sets the bits `mask` of the packet's mark (or the connection's) to those of `mark`.
-    #[must_use]
-    pub fn set_mark(self, field: Field, mark: u32, mask: u32) -> Self {
-        self.load(field)
-            .masked(Value::new().mark(!mask), Value::new().mark(mark & mask))
-            .then(Expr::Store { field, from: Reg::FIRST })
     }
 
     /// Counts.

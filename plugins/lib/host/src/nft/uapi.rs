@@ -27,10 +27,6 @@ pub(super) const NEWSETELEM: u16 = 12;
 pub(super) const GETSETELEM: u16 = 13;
 pub(super) const DELSETELEM: u16 = 14;
 pub(super) const GETGEN: u16 = 16;
-pub(super) const DESTROYTABLE: u16 = 26;
-pub(super) const DESTROYCHAIN: u16 = 27;
-pub(super) const DESTROYSET: u16 = 29;
-pub(super) const DESTROYSETELEM: u16 = 30;
 
 pub(super) const NFTA_LIST_ELEM: u16 = 1;
 
