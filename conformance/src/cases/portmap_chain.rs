@@ -31,7 +31,8 @@ pub const CASES: &[Case] = &[
         &["portmap 8", "NEEDS 9"],
         ten_hertz,
     ),
-    Case::new("portmap_chain/two_hundred_at_once_beside_20000_foreign_rules", &["C-047", "NEEDS 6"], crowd),
+    Case::new("portmap_chain/two_hundred_at_once_beside_20000_foreign_rules", &["C-047", "NEEDS 6"], crowd)
+        .needs(&[Need::SendBuffer]),
     Case::new("portmap_chain/a_container_id_of_300_characters", &["C-060", "portmap 11"], long_id),
 ];
 
