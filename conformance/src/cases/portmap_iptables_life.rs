@@ -10,6 +10,7 @@ use super::portmap_del::uncounted;
 use super::portmap_iptables::{iptables, one, published, saved};
 use super::{USUAL, with};
 use crate::case::Case;
+use crate::faults::steps::Victim;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
@@ -24,6 +25,14 @@ pub const CASES: &[Case] = &[
     Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
         .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/twenty_at_once", &["C-047", "NEEDS 6"], twenty).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/killed_at_any_step_nothing_is_left", &["C-047", "issue 3"], |room| {
+        hit(room, true)
+    })
+    .needs(&[Need::Iptables, Need::Strace]),
+    Case::new("portmap_iptables/failed_at_any_step_nothing_is_left", &["C-085", "issue 3"], |room| {
+        hit(room, false)
+    })
+    .needs(&[Need::Iptables, Need::Strace]),
     Case::new("portmap_iptables/a_taken_port_is_refused_and_its_owner_named", &["NEEDS 29"], taken)
         .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/tables_of_the_older_kind_are_cleaned", &["portmap 6.5"], old_tables)
@@ -198,6 +207,27 @@ fn old_tables(room: &Room) -> Result<()> {
         ensure!(!saved()?.contains("CNI-DN-"), "ADD used the newer kind");
         room.attach("portmap", "DEL", &container).config(del).run()?.silent()?;
         ensure!(!old()?.contains("CNI-DN-"), "left: {}", old()?);
+    }
+    Ok(())
+}
+
+/// The plugin's own steps; the programs that it runs are whole or not by themselves (one COMMIT).
+fn hit(room: &Room, kill: bool) -> Result<()> {
+    // The chains that are shared are there, so that what stays could only be the container's.
+    published(room, "first", one(7000), json!({}))?;
+    let (container, config) = published(room, "c1", one(8080), json!({}))?;
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    let before = uncounted()?;
+    let nothing_left = || {
+        let after = uncounted()?;
+        ensure!(after == before, "the rules were {before} and are {after}");
+        Ok(())
+    };
+    for verb in ["ADD", "DEL"] {
+        let victim = Victim { room, plugin: "portmap", verb, container: &container, config: &config };
+        let steps =
+            if kill { victim.killed_at_each(nothing_left) } else { victim.failed_at_each(nothing_left) }?;
+        ensure!(steps > 5, "only {steps} steps of {verb} were tried");
     }
     Ok(())
 }

@@ -59,6 +59,10 @@ impl Plugin for PortMap {
                 break;
             }
             publication.chosen = chosen;
+            // Before the ports: where it fails, nothing is published.
+            if settled.masquerade != Masquerade::Nobody {
+                hairpin::allow(&previous, &netlink)?;
+            }
             let nft = nft(&mut socket)?;
             let published = match &settled.backend {
                 Backend::NfTables(_) => published::publish(nft, &publication),
@@ -72,9 +76,6 @@ impl Plugin for PortMap {
                 Err(published::Error::Taken { .. }) if !is_last => {}
                 published => {
                     log_flows(published.map_err(refusal)?);
-                    if settled.masquerade != Masquerade::Nobody {
-                        hairpin::allow(&previous, &netlink)?;
-                    }
                     free::log(&owner, &publication.chosen);
                     break;
                 }
