@@ -52,6 +52,7 @@ mod portmap_iptables_packets;
 mod portmap_life;
 mod protocol;
 pub mod reapply;
+mod rules_absent;
 mod rules_del;
 mod stacked;
 mod stdin;
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Case> {
         masquerade::CASES,
         masquerade_iptables::CASES,
         macspoof::CASES,
+        rules_absent::CASES,
         rules_del::CASES,
         host_local::CASES,
         host_local_requests::CASES,

@@ -59,11 +59,11 @@ impl Plugin for PortMap {
                 break;
             }
             publication.chosen = chosen;
+            let nft = nft(&mut socket)?;
             // Before the ports: where it fails, nothing is published.
             if settled.masquerade != Masquerade::Nobody {
                 hairpin::allow(&previous, &netlink)?;
             }
-            let nft = nft(&mut socket)?;
             let published = match &settled.backend {
                 Backend::NfTables(_) => published::publish(nft, &publication),
                 Backend::Iptables(options) => {

@@ -1,0 +1,68 @@
+//! A kernel without nf_tables, whose answer to the question for a netfilter socket is EPROTONOSUPPORT (issue 3, bad
+//! input): packet rules are refused in words, and what needs none works.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::portmap::{portmap, ruleset};
+use super::{USUAL, bridge, with};
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::{Answer, Call};
+
+pub const CASES: &[Case] =
+    &[Case::new("rules/a_kernel_without_nf_tables_is_told_of", &["issue 3", "C-044"], told)
+        .needs(&[Need::Strace])];
+
+const WORDS: &str = "packet rules need nf_tables, which this kernel is without";
+
+/// The call, on such a kernel: the plugin's own netfilter socket is refused, whichever of its sockets that is.
+fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
+    let log = room.scratch("sockets");
+    let under = |rest: &[&str]| {
+        let words =
+            ["strace", "-qq", "-o", &log.display().to_string(), "-e", "trace=socket"].map(str::to_owned);
+        let rest = rest.iter().map(|word| (*word).to_owned());
+        call().under(&words.into_iter().chain(rest).collect::<Vec<_>>()).run()
+    };
+    // No other answer than this kernel's tells which socket it is: it is refused one after the other.
+    for nth in 1..8 {
+        let answer = under(&["-e", &format!("inject=socket:error=EPROTONOSUPPORT:when={nth}")])?;
+        let sockets = fs::read_to_string(&log).context("read what sockets were asked for")?;
+        let refused = sockets.lines().find(|line| line.contains("(INJECTED)"));
+        if refused
+            .with_context(|| format!("no netfilter socket among: {sockets}"))?
+            .contains("NETLINK_NETFILTER")
+        {
+            return Ok(answer);
+        }
+    }
+    anyhow::bail!("the plugin asks for no netfilter socket")
+}
+
+fn told(room: &Room) -> Result<()> {
+    let plain = with(&bridge(USUAL), json!({"isDefaultGateway": true}));
+    let masquerade = with(&plain, json!({"ipMasq": true}));
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    let on = |plugin: &'static str, verb: &'static str, config: &Value| {
+        without(room, &|| room.attach(plugin, verb, &container).config(config))
+    };
+    let newer = |config: &Value| with(config, json!({"cniVersion": "1.1.0"}));
+    on("bridge", "ADD", &masquerade)?.error_with(999, WORDS)?;
+    ensure!(room.left_since(&before, &["br0"], &["c1"])?.is_empty(), "bridge's ADD has left something");
+    on("bridge", "STATUS", &newer(&masquerade))?.error_with(50, WORDS)?;
+    let previous = room.attach("bridge", "ADD", &container).config(&plain).run()?.result()?;
+    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
+    let (rules, before) = (ruleset()?, room.snapshot()?);
+    on("portmap", "ADD", &config)?.error_with(999, WORDS)?;
+    ensure!(ruleset()? == rules, "portmap's ADD has left rules");
+    room.ensure_unchanged(&before, "portmap's ADD")?;
+    on("portmap", "STATUS", &newer(&config))?.error_with(50, WORDS)?;
+    // There is nothing to take back.
+    on("portmap", "DEL", &config)?.silent()?;
+    on("bridge", "DEL", &plain)?.silent()
+}
