@@ -4,7 +4,18 @@
 /// The lines of a difference (see `diff::lines`) that belong to an attachment. Also what was there before and is gone
 /// counts. `bridges` are the links of the network; `ids` the container ids, which no file may speak of any more.
 pub fn of_attachments(changes: &[String], bridges: &[&str], ids: &[&str]) -> Vec<String> {
-    changes.iter().filter(|line| !may_stay(line, bridges, ids)).cloned().collect()
+    let stays = |line: &String| may_stay(line, bridges, ids) || is_hairpin_alone(line, changes);
+    changes.iter().filter(|line| !stays(line)).cloned().collect()
+}
+
+/// A published port has had hairpin mode turned on for its container's port of the bridge: it goes with the link.
+fn is_hairpin_alone(line: &str, changes: &[String]) -> bool {
+    let [off, on] = [" hairpin false ", " hairpin true "];
+    let other = match line.strip_prefix("- link ") {
+        Some(link) => format!("+ link {}", link.replace(off, on)),
+        None => line.replacen("+ ", "- ", 1).replace(on, off),
+    };
+    line.contains(" hairpin ") && other.get(1..) != line.get(1..) && changes.contains(&other)
 }
 
 fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
@@ -60,6 +71,18 @@ mod tests {
         ] {
             assert!(!kept(line), "{line}");
         }
+    }
+
+    /// Nothing else of the link may be another, and hairpin mode may not be lost.
+    #[test]
+    fn hairpin_mode_goes_with_the_link() {
+        let line = |sign, on, mtu| {
+            format!("{sign} link veth0 mtu {mtu} master br0 kind veth hairpin {on} isolated false")
+        };
+        let left = |changes: [String; 2]| of_attachments(&changes, &["br0"], &["c1"]).len();
+        assert_eq!(left([line("-", false, 1500), line("+", true, 1500)]), 0);
+        assert_eq!(left([line("-", false, 1500), line("+", true, 1400)]), 2);
+        assert_eq!(left([line("-", true, 1500), line("+", false, 1500)]), 2);
     }
 
     #[test]
