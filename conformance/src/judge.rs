@@ -9,8 +9,9 @@ use clap::Args;
 
 use crate::baseline::{Baseline, Standing};
 use crate::case::{Case, Outcome, Verdict};
+use crate::cli::Common;
 use crate::report::{self, Form, Run, Wanted};
-use crate::{Common, cases, diff, snapshot, vm};
+use crate::{cases, diff, snapshot, vm};
 
 /// What `run` is asked.
 #[derive(Args)]
