@@ -7,6 +7,7 @@ mod args;
 mod connections;
 mod control;
 mod listeners;
+mod pace;
 mod poller;
 mod reexec;
 mod responder;

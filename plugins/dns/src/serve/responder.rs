@@ -16,6 +16,7 @@ use super::args::Args;
 use super::connections::Connections;
 use super::control::Control;
 use super::listeners::{Listener, Listeners, Origin};
+use super::pace::Pace;
 use super::poller::{Event, Kind, Poller};
 use super::reexec::Legacy;
 use crate::container::Sockets;
@@ -50,6 +51,9 @@ pub(super) struct Responder {
     host_servers: HostServers,
     inbox: Inbox,
     outbox: Outbox,
+    /// Questions that came as datagrams in this round.
+    questions: usize,
+    pace: Pace,
     /// Room for one answer of any length.
     scratch: Box<[u8]>,
     /// Some address could not be bound.
@@ -101,6 +105,8 @@ impl Responder {
             host_servers: HostServers::of_file(RESOLV_CONF),
             inbox: Inbox::new(QUERY_MAX),
             outbox: Outbox::new(UDP_MAX),
+            questions: 0,
+            pace: Pace::new(now),
             scratch: vec![0; TCP_MAX].into(),
             unbound: false,
             empty_since: None,
@@ -208,6 +214,7 @@ impl Responder {
                 .wait(deadline, |event| events.push(event))
                 .map_err(|errno| host::Error::new("wait for questions at", self.shown(), errno))?;
             let now = Instant::now();
+            self.questions = 0;
             events.drain(..).for_each(|event| self.handle(event, now));
             self.connections.expire(now);
             while let Some(reply) = self.forwarder.expire(&self.poller, &mut self.scratch, now) {
@@ -221,6 +228,9 @@ impl Responder {
             }
             if self.empty_since.is_some_and(|since| now >= since + self.args.grace) && self.may_end(now)? {
                 return Ok(());
+            }
+            if let Some(pause) = self.pace.pause(self.questions, now) {
+                std::thread::sleep(pause);
             }
         }
     }

@@ -24,6 +24,7 @@ impl Responder {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => continue,
                 Err(_) => return,
             };
+            self.questions += count;
             let host_servers = !self.host_servers.get(now).is_empty();
             for datagram in self.inbox.iter() {
                 let Some(source) = datagram.peer.ip() else { continue };
