@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::dns_stage::{
-    GATEWAYS, Named, OTHER_GATEWAY, ask_tcp, call, dns, expect, kill_responder, other_bridge, places,
+    GATEWAYS, Named, OTHER_GATEWAY, ask, ask_tcp, call, dns, expect, kill_responder, other_bridge, places,
     records, resolve, responder, the_responder, until,
 };
 use super::{USUAL, with};
 use crate::case::Case;
-use crate::dns_client::{Question, kind};
+use crate::dns_client::{Question, kind, rcode};
 use crate::faults::steps::Victim;
 use crate::ip;
 use crate::need::Need;
@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
     Case::new("dns/another_namespace_has_a_responder_of_its_own", &["D-064"], other_host),
     Case::new("dns/the_responder_has_nothing_of_its_callers", &["D-053", "dns d.2"], nothing_inherited),
     Case::new("dns/an_idle_responder_ends", &["D-071"], idle),
+    Case::new("dns/what_is_removed_by_hand_is_forgotten", &["dns d.3", "D-066"], by_hand),
     Case::new("dns/a_full_disk_fails_cleanly", &["D-075"], full),
 ];
 
@@ -151,6 +152,39 @@ fn idle(room: &Room) -> Result<()> {
     ensure!(place.join("lock").exists() && place.join("responder.lock").exists(), "the locks are gone");
     call("ADD")?.result()?;
     expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])
+}
+
+/// No plugin says a word of it.
+fn by_hand(room: &Room) -> Result<()> {
+    let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
+    let other = Named::behind(room, "c3", "far", &other_bridge(), json!({}))?;
+    let pid = the_responder()?;
+    let net = places().remove(0).join("net/net");
+    let soon = |what: &str, is_so: &dyn Fn() -> bool| until(Duration::from_secs(2), what, is_so);
+    let code = |name: &str| {
+        ask(room, Some("c2"), GATEWAYS[0], &Question::new(name, kind::A)).map(|reply| reply.rcode()).ok()
+    };
+    let aside = net.join("att/c1@eth0.json.aside");
+    fs::rename(net.join("att/c1@eth0.json"), &aside)?;
+    soon("a name whose record was moved aside is unknown", &|| code("web.net") == Some(rcode::NXDOMAIN))?;
+    expect(room, Some("c1"), GATEWAYS[0], "db", &[&two.address(false)])?;
+    fs::rename(&aside, net.join("att/c1@eth0.json"))?;
+    soon("one whose record was moved back is known", &|| code("web.net") == Some(rcode::NOERROR))?;
+    one.verb(room, "CHECK")?.silent()?;
+    fs::remove_file(net.join("att/c1@eth0.json"))?;
+    soon("one whose record was removed is unknown", &|| code("web.net") == Some(rcode::NXDOMAIN))?;
+    one.verb(room, "CHECK")?.error_with(999, "not recorded")?;
+    one.del(room)?;
+    fs::remove_dir_all(&net)?;
+    soon("nobody is answered for a network that was removed", &|| code("db").is_none())?;
+    expect(room, Some("c3"), OTHER_GATEWAY, "far", &[&other.address(false)])?;
+    two.verb(room, "CHECK")?.error_with(999, "not recorded")?;
+    one.verb(room, "ADD")?.result()?;
+    expect(room, Some("c2"), GATEWAYS[0], "web", &[&one.address(false)])?;
+    ensure!(the_responder()? == pid, "it is another responder");
+    [&one, &two, &other].into_iter().try_for_each(|named| named.del(room))?;
+    ensure!(records().is_empty(), "left behind: {:?}", records());
+    Ok(())
 }
 
 /// After a kill at any step of ADD and DEL the next DEL, ADD or GC makes all whole; others' names stay.

@@ -87,6 +87,45 @@ fn what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not() {
     });
 }
 
+/// d.3: an administrator's changes are in force without a plugin's word, also in a responder that became another
+/// executable; the sockets follow them.
+#[test]
+fn what_is_changed_by_hand_is_noticed() {
+    in_own_network("what_is_changed_by_hand_is_noticed", || {
+        let responder = Responder::start(&network(&[]));
+        let (place, dir) = (&responder.place, responder.place.network_dir("n1"));
+        let file = |container: &str| place.attachments_dir("n1").join(key(container).file_name());
+        let aside = file("c2").with_extension("aside");
+        for round in 0..2 {
+            place.put_attachment(&attachment("c2", "db", "10.0.0.3")).unwrap();
+            soon("a record appears", || ask("db") == (0, 1));
+            fs::rename(file("c2"), &aside).unwrap();
+            soon("it is moved aside", || ask("db.foo.io") == (3, 0));
+            fs::rename(&aside, file("c2")).unwrap();
+            soon("it is moved back", || ask("db") == (0, 1));
+            fs::remove_file(file("c2")).unwrap();
+            soon("it is removed", || ask("db.foo.io") == (3, 0));
+            assert_eq!(ask("web"), (0, 1), "others stay");
+            let said = fs::read_to_string(file("c1")).unwrap();
+            fs::write(file("c1"), said.replace("\"web\"", "\"new\"")).unwrap();
+            soon("a record is written again", || ask("new") == (0, 1));
+            fs::write(file("c1"), &said).unwrap();
+            soon("as it was", || ask("web") == (0, 1));
+            fs::remove_dir_all(&dir).unwrap();
+            soon("with the network go its sockets", || !is_heard());
+            place.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
+            place.put_network(&network(&[])).unwrap();
+            soon("and come back", is_heard);
+            assert_eq!(ask("web"), (0, 1), "round {round}");
+            let path = env!("CARGO_BIN_EXE_dns").to_owned();
+            assert_eq!(responder.control().ask(&Ask::Reexec { path }).unwrap().error, None);
+            assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, responder.child.id());
+        }
+        fs::remove_dir_all(place.dir()).unwrap();
+        soon("nobody keeps the port when everything was removed", || !is_heard());
+    });
+}
+
 /// D-069, D-070: not one question is lost while the records change and while the executable does.
 #[test]
 fn no_question_is_lost_by_reloads_and_by_a_new_executable() {

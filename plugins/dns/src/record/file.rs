@@ -9,7 +9,10 @@ use host::file::{self, Draft, Made, Sync, TEMP_PREFIX};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION};
+use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION, encoded};
+
+/// The file, in a network's directory, of the network itself.
+pub const NETWORK_FILE: &str = "network.json";
 
 /// Everything that is recorded of one network.
 #[derive(Debug, Default)]
@@ -100,7 +103,7 @@ pub(super) fn count(dir: &Path) -> host::Result<usize> {
 /// Removes a network's directory, which has no attachments.
 pub(super) fn remove_network(network: &Path, attachments: &Path) -> host::Result<()> {
     remove_dir(attachments)?;
-    remove(network, "network.json")?;
+    remove(network, NETWORK_FILE)?;
     remove_dir(network)
 }
 
@@ -117,16 +120,28 @@ fn remove_dir(dir: &Path) -> host::Result<()> {
     .map_err(|cause| host::Error::new("remove directory", dir.display().to_string(), cause))
 }
 
-pub(super) fn network(path: &Path) -> Result<Option<Network>, Error> {
-    read(path)
+/// The record of the network whose directory that is.
+pub(super) fn network(dir: &Path) -> Result<Option<Network>, Error> {
+    let Some(read) = read::<Network>(&dir.join(NETWORK_FILE))? else { return Ok(None) };
+    placed(dir, &encoded(&read.name))?;
+    Ok(Some(read))
 }
 
 pub(super) fn attachment(path: &Path) -> Result<Option<Attachment>, Error> {
     let Some(read) = read::<Attachment>(path)? else { return Ok(None) };
+    placed(path, &read.key.file_name())?;
     if read.names.is_empty() || read.names.len() > NAMES_MAX {
         return Err(Error::Malformed(format!("{} names", read.names.len())));
     }
     Ok(Some(read))
+}
+
+/// What was copied or moved aside under another name is not what DEL would find.
+fn placed(path: &Path, name: &str) -> Result<(), Error> {
+    if path.file_name().is_some_and(|own| own == name) {
+        return Ok(());
+    }
+    Err(Error::Malformed(format!("it belongs under the name {name}")))
 }
 
 /// Looks at the version before anything else: the rest of a later one may mean anything.
@@ -145,10 +160,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 
 pub(super) fn scan_network(dir: &Path) -> host::Result<Known> {
     let mut known = Known::default();
-    let path = dir.join("network.json");
-    match network(&path) {
+    match network(dir) {
         Ok(network) => known.network = network,
-        Err(error) => known.faulty.push(Faulty { path, error }),
+        Err(error) => known.faulty.push(Faulty { path: dir.join(NETWORK_FILE), error }),
     }
     for path in list(&dir.join("att"))? {
         match attachment(&path) {

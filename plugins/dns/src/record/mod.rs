@@ -24,7 +24,7 @@ mod tests;
 use std::fmt;
 
 pub use attachment::{Attachment, Key};
-pub use file::{Faulty, Known};
+pub use file::{Faulty, Known, NETWORK_FILE};
 pub use name::encoded;
 pub use network::{CrossNetwork, Mode, Network};
 pub use place::Place;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PLAIN_MAX: usize = 200;
 
 /// A network's name or a container's id as a file's name. The protocol allows `[A-Za-z0-9][A-Za-z0-9_.-]*` of any
-/// length, which leads out of no directory; a long one is replaced by its hash.
+/// length, which leads out of no directory; a long one is replaced by its hash. The name that this gives stays as it is.
 pub fn encoded(identifier: &str) -> String {
     if identifier.len() <= PLAIN_MAX {
         return identifier.to_owned();

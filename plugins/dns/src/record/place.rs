@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use host::file;
 
-use super::file::{self as records, Known};
+use super::file::{self as records, Known, NETWORK_FILE};
 use super::{Attachment, Error, Key, Network, encoded};
 
 /// The directory of one network namespace: the records, the locks and the control socket.
@@ -41,15 +41,13 @@ impl Place {
         self.dir.join("net")
     }
 
-    fn network_dir(&self, network: &str) -> PathBuf {
+    /// The directory of one network.
+    pub fn network_dir(&self, network: &str) -> PathBuf {
         self.networks_dir().join(encoded(network))
     }
 
-    fn network_file(&self, network: &str) -> PathBuf {
-        self.network_dir(network).join("network.json")
-    }
-
-    fn attachments_dir(&self, network: &str) -> PathBuf {
+    /// The directory that holds one file for each of its attachments.
+    pub fn attachments_dir(&self, network: &str) -> PathBuf {
         self.network_dir(network).join("att")
     }
 
@@ -74,7 +72,7 @@ impl Place {
     /// The kernel refused; the old record is untouched.
     pub fn put_network(&self, network: &Network) -> host::Result<()> {
         let dir = self.network_dir(&network.name);
-        records::put(&dir, "network.json", network)
+        records::put(&dir, NETWORK_FILE, network)
     }
 
     /// Writes the record of an attachment in the place of its former one.
@@ -90,7 +88,7 @@ impl Place {
     /// # Errors
     /// There is one that cannot be read.
     pub fn network(&self, network: &str) -> Result<Option<Network>, Error> {
-        records::network(&self.network_file(network))
+        records::network(&self.network_dir(network))
     }
 
     /// The record of an attachment, if there is one.
@@ -145,7 +143,17 @@ impl Place {
     /// The directory is there and could not be listed.
     pub fn networks(&self) -> host::Result<Vec<Network>> {
         let dirs = records::list(&self.networks_dir())?;
-        Ok(dirs.iter().filter_map(|dir| records::network(&dir.join("network.json")).ok().flatten()).collect())
+        Ok(dirs.iter().filter_map(|dir| records::network(dir).ok().flatten()).collect())
+    }
+
+    /// The names of the networks' directories.
+    ///
+    /// # Errors
+    /// The directory that holds them is there and could not be listed.
+    pub fn directories(&self) -> host::Result<Vec<String>> {
+        let dirs = records::list(&self.networks_dir())?;
+        let names = dirs.into_iter().filter_map(|dir| dir.file_name()?.to_str().map(str::to_owned));
+        Ok(names.collect())
     }
 
     /// How many attachments a network has.

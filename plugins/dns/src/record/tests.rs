@@ -127,6 +127,25 @@ fn what_cannot_be_read_is_told_and_left() {
     assert!(place.is_empty("net").unwrap());
 }
 
+/// d.3: DEL goes by the file's name, so what lies under another one is not served.
+#[test]
+fn a_copy_under_another_name_is_told_and_is_nobodys_record() {
+    let (_dir, place) = place();
+    place.put_network(&network()).unwrap();
+    let record = attachment("c1", "eth0");
+    place.put_attachment(&record).unwrap();
+    let file = place.attachments_dir("net").join(record.key.file_name());
+    fs::copy(&file, file.with_extension("bak")).unwrap();
+    fs::copy(&file, file.with_file_name("c2@eth0.json")).unwrap();
+    let known = place.scan_network("net").unwrap();
+    assert_eq!((known.attachments.as_slice(), known.faulty.len()), (&[record.clone()][..], 2));
+    let other = Key { container: "c2".into(), ..record.key };
+    assert!(matches!(place.attachment("net", &other), Err(Error::Malformed(_))));
+    fs::rename(place.network_dir("net"), place.network_dir("aside")).unwrap();
+    assert_eq!(place.networks().unwrap(), []);
+    assert!(place.scan().unwrap().iter().all(|known| known.network.is_none()));
+}
+
 /// D-054: no identifier of the protocol leads out of the directory or is too long for a file.
 #[test]
 fn long_identifiers_are_hashed() {
@@ -135,6 +154,7 @@ fn long_identifiers_are_hashed() {
     assert_eq!(encoded(&"n".repeat(200)).len(), 200);
     assert_eq!(encoded(&long).len(), "sha256-".len() + 64);
     assert_ne!(encoded(&long), encoded(&"n".repeat(5001)));
+    assert_eq!(encoded(&encoded(&long)), encoded(&long));
     let (_dir, place) = place();
     let record = Attachment { network: long.clone(), ..attachment(&"c".repeat(300), "123456789012345") };
     place.put_attachment(&record).unwrap();

@@ -13,6 +13,7 @@ mod reexec;
 mod responder;
 mod slab;
 mod socket;
+mod watch;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -26,10 +26,19 @@ pub enum Kind {
     Control,
     /// A plugin's connection.
     Plugin,
+    /// Changes of the records.
+    Records,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Datagram, Kind::Accept, Kind::Connection, Kind::Flight, Kind::Control, Kind::Plugin];
+const KINDS: [Kind; 7] = [
+    Kind::Datagram,
+    Kind::Accept,
+    Kind::Connection,
+    Kind::Flight,
+    Kind::Control,
+    Kind::Plugin,
+    Kind::Records,
+];
 
 /// Something happened to a socket; what, is found out by trying.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 mod plugins;
 mod questions;
+mod records;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,6 +20,7 @@ use super::listeners::{Listener, Listeners, Origin};
 use super::pace::Pace;
 use super::poller::{Event, Kind, Poller};
 use super::reexec::Legacy;
+use super::watch::Watch;
 use crate::container::Sockets;
 use crate::forward::{Forwarder, HostServers};
 use crate::record::{Key, Mode, Place};
@@ -44,6 +46,7 @@ pub(super) struct Responder {
     lock: File,
     poller: Poller,
     control: Control,
+    watch: Watch,
     zone: Zone,
     listeners: Listeners,
     connections: Connections,
@@ -96,6 +99,7 @@ impl Responder {
             args: args.clone(),
             place,
             lock,
+            watch: Watch::start(&poller),
             poller,
             control,
             zone: Zone::default(),
@@ -176,19 +180,6 @@ impl Responder {
         Ok(self.listeners.adopt(&self.poller, listener)?)
     }
 
-    /// Reads all records.
-    fn load(&mut self) -> host::Result<()> {
-        self.zone = Zone::default();
-        for known in self.place.scan()? {
-            known.faulty.iter().for_each(|faulty| complain(&faulty.path.display(), &faulty.error));
-            if let Some(network) = known.network {
-                let slot = self.zone.put_network(network);
-                known.attachments.into_iter().for_each(|record| self.zone.put_attachment(slot, record));
-            }
-        }
-        Ok(())
-    }
-
     /// Makes the sockets follow the records; gives what failed, with the network's name.
     fn follow(&mut self, now: Instant) -> Vec<(String, String)> {
         let failed = self.listeners.follow(&self.poller, &self.zone);
@@ -223,6 +214,9 @@ impl Responder {
             if now >= self.round {
                 self.look_around(now);
             }
+            if self.watch.due().is_some_and(|due| now >= due) {
+                self.catch_up(now);
+            }
             if self.leaving.is_some() {
                 self.leave(now);
             }
@@ -245,6 +239,7 @@ impl Responder {
         [
             self.connections.due(),
             self.forwarder.due(),
+            self.watch.due(),
             look.then_some(self.round),
             self.empty_since.map(|since| since + self.args.grace),
             self.leaving.as_ref().map(|(_, latest)| *latest),
@@ -268,6 +263,7 @@ impl Responder {
             Kind::Control if self.leaving.is_none() => self.control.accept(&self.poller, now),
             Kind::Control => {}
             Kind::Plugin => self.plugin(event.id, now),
+            Kind::Records => self.watch.take(now),
         }
     }
 
@@ -324,7 +320,7 @@ fn raise_descriptors() {
 }
 
 /// Tells the journal, or whoever reads the error output. Never of names that were asked for.
-fn complain(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
+pub(super) fn complain(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
     // Nobody to tell.
     let _ = writeln!(io::stderr(), "dns: {what}: {error:#}");
 }

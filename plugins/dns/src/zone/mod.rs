@@ -10,6 +10,7 @@ mod reverse;
 mod tests;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -64,6 +65,11 @@ impl Zone {
             .filter_map(|(slot, network)| network.as_ref().map(|network| (Slot(slot), network)))
     }
 
+    /// The names of all networks.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.slots.keys()
+    }
+
     /// How many attachments there are.
     pub fn attachments(&self) -> usize {
         self.networks().map(|(_, network)| network.len()).sum()
@@ -84,6 +90,19 @@ impl Zone {
         self.slots.insert(record.name.clone(), Slot(free));
         self.networks[free] = Some(Network::new(record));
         Slot(free)
+    }
+
+    /// Takes over everything that is said of a network: an attachment that is not among these is forgotten.
+    pub fn put_whole(&mut self, record: crate::record::Network, mut attachments: Vec<Attachment>) {
+        let slot = self.put_network(record);
+        let keys: HashSet<&Key> = attachments.iter().map(|record| &record.key).collect();
+        let held = self.network(slot).into_iter().flat_map(Network::attachments);
+        let gone: Vec<Key> =
+            held.filter(|(key, _)| !keys.contains(key)).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.remove_attachment(slot, key));
+        // As they came: of two that have one address, the later is its owner.
+        attachments.sort_by_key(|record| record.order);
+        attachments.into_iter().for_each(|record| self.put_attachment(slot, record));
     }
 
     /// Forgets a network with all its attachments.

@@ -379,3 +379,26 @@ fn an_answer_never_goes_over_a_small_buffer() {
     let mut answer = Answer::new(&mut buffer, 512, &query(&packet), false);
     assert!(!answer.address(0, "10.0.0.1".parse().unwrap()) || answer.finish(Rcode::NoError) <= 40);
 }
+
+/// d.3: what is read again takes the place of what was held; a network's place among the others, by which its sockets
+/// know it, stays.
+#[test]
+fn a_network_that_is_read_again_keeps_its_place_and_what_is_still_recorded() {
+    let mut zone = Zone::default();
+    zone.put_whole(network("n1", &[]), vec![attachment("n1", "c1", &["web"], &["10.0.0.2"], 1)]);
+    let n2 = || network("n2", &["10.0.0.0/8"]);
+    let later = attachment("n2", "c3", &["web", "db"], &["10.0.0.2"], 3);
+    zone.put_whole(n2(), vec![later.clone(), attachment("n2", "c2", &["old"], &["10.0.0.2"], 2)]);
+    let slot = zone.slot("n2").unwrap();
+    let owner = |zone: &Zone| {
+        zone.network(slot).unwrap().owner("10.0.0.2".parse().unwrap()).unwrap().primary().to_owned()
+    };
+    assert_eq!(owner(&zone), "web", "the one that came last, in whatever order they are read");
+    zone.remove_network("n1");
+    zone.put_whole(n2(), vec![attachment("n2", "c4", &["new"], &["10.0.0.4"], 4), later.clone()]);
+    assert_eq!(zone.slot("n2"), Some(slot));
+    let held = zone.network(slot).unwrap();
+    let mut keys: Vec<&str> = held.attachments().map(|(key, _)| key.container.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!((keys, owner(&zone).as_str(), zone.attachments()), (vec!["c3", "c4"], "web", 2));
+}

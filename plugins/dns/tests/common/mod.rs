@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use dns::control::{Answer, Ask};
@@ -158,6 +158,15 @@ impl Control {
     }
 }
 
+/// Waits until something is so, for less time than an administrator would.
+pub fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within two seconds: {what}");
+        thread::yield_now();
+    }
+}
+
 pub const A: u16 = 1;
 
 pub fn question(id: u16, name: &str) -> Vec<u8> {
@@ -198,6 +207,14 @@ pub fn ask_at(server: &str, name: &str) -> (u8, u8) {
     let length = client.recv(&mut buffer).expect("an answer");
     assert_eq!(buffer[..2], [0, 7]);
     outcome(&buffer[..length])
+}
+
+/// Whether anybody answers. The kernel tells at once when nobody listens, but not of what waited in a socket that was
+/// closed.
+pub fn is_heard() -> bool {
+    let client = client();
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    client.send(&question(7, "web")).is_ok() && client.recv(&mut [0; 512]).is_ok()
 }
 
 pub fn over_tcp(stream: &mut TcpStream) -> Vec<u8> {

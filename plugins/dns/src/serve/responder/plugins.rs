@@ -40,43 +40,13 @@ impl Responder {
 
     /// Reads again what is recorded, and makes the sockets follow.
     fn sync(&mut self, network: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
-        let read = self.read_again(network, key);
+        let read = self.read_again(network, key, now);
         let failed = self.follow(now);
         read?;
         match failed.into_iter().find(|(failed, _)| failed == network) {
             Some((_, error)) => Err(error),
             None => Ok(()),
         }
-    }
-
-    fn read_again(&mut self, name: &str, key: Option<&Key>) -> Result<(), String> {
-        let told = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
-        let Some(key) = key else {
-            let known = self.place.scan_network(name).map_err(|error| told(&error))?;
-            self.zone.remove_network(name);
-            if let Some(network) = known.network {
-                let slot = self.zone.put_network(network);
-                known.attachments.into_iter().for_each(|record| self.zone.put_attachment(slot, record));
-            }
-            return match known.faulty.first() {
-                Some(faulty) => Err(format!("{}: {:#}", faulty.path.display(), faulty.error)),
-                None => Ok(()),
-            };
-        };
-        let Some(network) = self.place.network(name).map_err(|error| told(&error))? else {
-            self.zone.remove_network(name);
-            return Ok(());
-        };
-        let slot = match self.zone.slot(name) {
-            // One that is new may have more attachments than this one.
-            None => return self.read_again(name, None),
-            Some(_) => self.zone.put_network(network),
-        };
-        match self.place.attachment(name, key).map_err(|error| told(&error))? {
-            Some(record) => self.zone.put_attachment(slot, record),
-            None => self.zone.remove_attachment(slot, key),
-        }
-        Ok(())
     }
 
     /// Goes on with the sockets of a container.

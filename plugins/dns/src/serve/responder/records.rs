@@ -1,0 +1,98 @@
+//! Reading what is recorded.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::{Responder, complain};
+use crate::record::{Faulty, Key, NETWORK_FILE, encoded};
+use crate::serve::watch::Untold;
+
+impl Responder {
+    /// Reads all records.
+    pub(super) fn load(&mut self) -> host::Result<()> {
+        self.watch.all(&self.place);
+        let known = self.place.scan()?;
+        let networks = || known.iter().filter_map(|known| known.network.as_ref());
+        let there: HashSet<&String> = networks().map(|network| &network.name).collect();
+        let gone: Vec<String> = self.zone.names().filter(|name| !there.contains(name)).cloned().collect();
+        gone.iter().for_each(|name| self.zone.remove_network(name));
+        for known in known {
+            complain_of(&known.faulty);
+            if let Some(network) = known.network {
+                self.zone.put_whole(network, known.attachments);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all records of a network; gives those that cannot be read.
+    fn read_network(&mut self, name: &str) -> host::Result<Vec<Faulty>> {
+        self.watch.network(&self.place, name);
+        let known = self.place.scan_network(name)?;
+        match known.network {
+            Some(network) => self.zone.put_whole(network, known.attachments),
+            None => self.zone.remove_network(name),
+        }
+        Ok(known.faulty)
+    }
+
+    /// Reads again what a plugin says has changed: a network, or one attachment of it.
+    pub(super) fn read_again(&mut self, name: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
+        let told = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
+        let all = self.watch.told(name, key, now);
+        let Some((slot, key)) = self.zone.slot(name).zip(key).filter(|_| all) else {
+            // One that is new may have more attachments than this one.
+            let faulty = self.read_network(name).map_err(|error| told(&error))?;
+            complain_of(&faulty);
+            let concerns = |faulty: &&Faulty| {
+                key.is_none_or(|key| {
+                    faulty.path.ends_with(NETWORK_FILE) || faulty.path.ends_with(key.file_name())
+                })
+            };
+            return match faulty.iter().find(concerns) {
+                Some(faulty) => Err(format!("{}: {:#}", faulty.path.display(), faulty.error)),
+                None => Ok(()),
+            };
+        };
+        let Some(network) = self.place.network(name).map_err(|error| told(&error))? else {
+            self.zone.remove_network(name);
+            return Ok(());
+        };
+        self.zone.put_network(network);
+        match self.place.attachment(name, key).map_err(|error| told(&error))? {
+            Some(record) => self.zone.put_attachment(slot, record),
+            None => self.zone.remove_attachment(slot, key),
+        }
+        Ok(())
+    }
+
+    /// Reads again what has changed without a plugin's word (d.3).
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        match self.watch.untold() {
+            Untold::Everything => {
+                if let Err(error) = self.load() {
+                    complain(&"read the records", &error);
+                }
+            }
+            Untold::Networks(dirs) => {
+                for dir in dirs {
+                    // One that is not known is read by the directory's name.
+                    let name = self.zone.names().find(|name| encoded(name) == dir).cloned();
+                    let name = name.unwrap_or(dir);
+                    match self.read_network(&name) {
+                        Ok(faulty) => complain_of(&faulty),
+                        Err(error) => complain(&format_args!("read the records of network {name}"), &error),
+                    }
+                }
+            }
+        }
+        for (network, error) in self.follow(now) {
+            complain(&format_args!("network {network}"), &error);
+        }
+    }
+}
+
+/// Tells of records that cannot be read.
+fn complain_of(faulty: &[Faulty]) {
+    faulty.iter().for_each(|faulty| complain(&faulty.path.display(), &faulty.error));
+}

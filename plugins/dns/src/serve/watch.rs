@@ -1,0 +1,194 @@
+//! Changes of the records that no plugin tells of: by hand, or by a plugin that was killed.
+//!
+//! A plugin tells what it changed right after it did, so most of what is seen here is told before it is [`SETTLE`] old,
+//! and costs nothing more. The rest is read again then. That needs no lock: a change that is made while records are read
+//! is seen as one more, and who reads a record before its plugin tells of it is only early.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use host::file::TEMP_PREFIX;
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+
+use super::poller::{Kind, Poller};
+use super::responder::complain;
+use super::slab::Id;
+use crate::map::Map;
+use crate::record::{Key, NETWORK_FILE, Place, encoded};
+
+/// How long a plugin may take to tell of a change; also the least time between two readings of what none told of.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How many buffers of changes are taken in at once.
+const BUFFERS: usize = 64;
+/// linux/inotify.h: nothing of files without a name, such as a draft of a record. (nix has no name for it.)
+const IN_EXCL_UNLINK: AddWatchFlags = AddWatchFlags::from_bits_retain(0x0400_0000);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// None where the kernel refused: then only what plugins tell is known.
+    inotify: Option<Inotify>,
+    spots: Map<WatchDescriptor, Spot>,
+    /// What has changed and was not told yet: a network's directory, and the file there.
+    changed: Vec<(String, OsString)>,
+    /// Anything may have changed.
+    lost: bool,
+    /// When the first of that was seen.
+    since: Option<Instant>,
+    /// It has been told that something is not watched.
+    complained: bool,
+}
+
+/// A directory that is watched.
+#[derive(Debug, PartialEq, Eq)]
+enum Spot {
+    /// That of all networks.
+    Networks,
+    /// That of one network.
+    Network(String),
+    /// That of its attachments.
+    Attachments(String),
+}
+
+/// What is to be read again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// All records.
+    Everything,
+    /// Those of the networks whose directories have these names.
+    Networks(Vec<String>),
+}
+
+impl Watch {
+    /// One that watches nothing yet.
+    pub(super) fn start(poller: &Poller) -> Self {
+        let mut watch = Self::default();
+        let open = || {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            poller.watch(&inotify, Kind::Records, Id::of_word(0)).map(|()| inotify)
+        };
+        match open() {
+            Ok(inotify) => watch.inotify = Some(inotify),
+            Err(errno) => watch.complain(errno),
+        }
+        watch
+    }
+
+    fn complain(&mut self, errno: Errno) {
+        if !self.complained {
+            self.complained = true;
+            complain(&"records that are changed by hand may be noticed late: watch them", &errno.desc());
+        }
+    }
+
+    /// Watches all networks from now on: to be called before they are read.
+    pub(super) fn all(&mut self, place: &Place) {
+        self.put(&place.networks_dir(), Spot::Networks);
+        // What cannot be listed cannot be read either, and that is told.
+        for network in place.directories().unwrap_or_default() {
+            self.network(place, &network);
+        }
+    }
+
+    /// Watches a network from now on: to be called before it is read. What is not there is not watched.
+    pub(super) fn network(&mut self, place: &Place, network: &str) {
+        let dir = encoded(network);
+        self.put(&place.networks_dir(), Spot::Networks);
+        self.put(&place.network_dir(network), Spot::Network(dir.clone()));
+        self.put(&place.attachments_dir(network), Spot::Attachments(dir));
+    }
+
+    fn put(&mut self, path: &Path, spot: Spot) {
+        let Some(inotify) = &self.inotify else { return };
+        let changes = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_ONLYDIR
+            | IN_EXCL_UNLINK;
+        let added = inotify.add_watch(path, changes);
+        let former = self.spots.iter().find(|(_, held)| **held == spot).map(|(number, _)| *number);
+        if let Some(former) = former.filter(|former| added != Ok(*former)) {
+            // It has another name now, or none.
+            self.spots.remove(&former);
+            let _ = inotify.rm_watch(former);
+        }
+        match added {
+            Ok(number) => drop(self.spots.insert(number, spot)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => self.complain(errno),
+        }
+    }
+
+    /// Takes in what has happened.
+    pub(super) fn take(&mut self, now: Instant) {
+        for _ in 0..BUFFERS {
+            let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) else { break };
+            events.into_iter().for_each(|event| self.note(event));
+        }
+        if self.lost || !self.changed.is_empty() {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    fn note(&mut self, InotifyEvent { wd, mask, name, .. }: InotifyEvent) {
+        if mask.contains(AddWatchFlags::IN_IGNORED) {
+            self.spots.remove(&wd);
+            return;
+        }
+        let name = name.unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+            return;
+        }
+        match self.spots.get(&wd) {
+            _ if mask.intersects(AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_UNMOUNT) => {
+                self.lost = true
+            }
+            // It was moved away itself.
+            Some(Spot::Networks) if name.is_empty() => self.lost = true,
+            Some(Spot::Networks) => {
+                // No directory of ours has another kind of name.
+                self.changed.extend(name.into_string().ok().map(|dir| (dir, OsString::new())));
+            }
+            Some(Spot::Network(dir) | Spot::Attachments(dir)) => self.changed.push((dir.clone(), name)),
+            None => {}
+        }
+    }
+
+    /// A plugin tells of a network, or of one attachment of it. Says whether that is all that has changed there.
+    pub(super) fn told(&mut self, network: &str, key: Option<&Key>, now: Instant) -> bool {
+        self.take(now);
+        let (dir, file) = (encoded(network), key.map(Key::file_name));
+        let told = [Some(OsStr::new(NETWORK_FILE)), file.as_deref().map(OsStr::new)];
+        let mut all = true;
+        self.changed.retain(|(changed, name)| {
+            let here = *changed == dir;
+            all &= !here || told.contains(&Some(name));
+            !here
+        });
+        if self.changed.is_empty() && !self.lost {
+            self.since = None;
+        }
+        all
+    }
+
+    /// When [`Watch::untold`] wants to be asked.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.since.map(|since| since + SETTLE)
+    }
+
+    /// What has changed without a word.
+    pub(super) fn untold(&mut self) -> Untold {
+        self.since = None;
+        let mut dirs: Vec<String> = self.changed.drain(..).map(|(dir, _)| dir).collect();
+        if std::mem::take(&mut self.lost) {
+            return Untold::Everything;
+        }
+        dirs.sort_unstable();
+        dirs.dedup();
+        Untold::Networks(dirs)
+    }
+}
