@@ -96,7 +96,9 @@ pub enum Verb {
     #[command(after_help = "Example: conformance bench --against /usr/lib/cni --filter host-local")]
     Bench(BenchArgs),
     /// Names, beside dnsmasq, aardvark-dns and dnsname from Debian's packages, in turns; some minutes.
-    #[command(after_help = "The parts are churn, load and speed.\n\nExample: conformance dns --filter speed")]
+    #[command(
+        after_help = "The parts are churn, load, names and speed.\n\nExample: conformance dns --filter speed"
+    )]
     Dns {
         #[command(flatten)]
         common: Common,

@@ -198,7 +198,7 @@ fn system_calls(room: &Room) -> Result<()> {
 }
 
 /// Writes the records of as many attachments, three names each, beside that of a container; the responder begins anew.
-fn with_records(room: &Room, named: &Named, count: usize) -> Result<()> {
+pub fn with_records(room: &Room, named: &Named, count: usize) -> Result<()> {
     let record = records().into_iter().next().context("no record")?;
     let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
     for n in 0..count {

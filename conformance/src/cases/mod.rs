@@ -17,7 +17,7 @@ mod dns_forward;
 mod dns_host;
 mod dns_inside;
 mod dns_life;
-mod dns_load;
+pub mod dns_load;
 mod dns_names;
 mod dns_scope;
 pub mod dns_stage;

@@ -2,7 +2,9 @@
 //! fails, and what is lost under load. Each part in a room of its own.
 
 mod churn;
+mod dnsperf;
 mod load;
+mod names;
 mod rival;
 mod speed;
 
@@ -19,9 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A part: its name, what it is about, and what it does.
 type Part = (&'static str, &'static str, fn(&Room) -> Result<bool>);
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     ("churn", "the only container comes and goes, and four at once (D-060)", churn::run),
     ("load", "5,000 questions a second while 500 containers come and go (D-061, D-069)", load::run),
+    ("names", "how soon one among 5,000 is answered, and how fast all of them are (D-081)", names::run),
     (
         "speed",
         "questions a second, processor time, memory, and what an ADD takes (D-080, D-082, D-083)",

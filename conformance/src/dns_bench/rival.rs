@@ -33,13 +33,20 @@ pub fn unpacked(path: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The file that a dnsmasq reads its hosts of, and again when it hears SIGHUP.
+pub fn hosts_path(room: &Room, tag: &str) -> PathBuf {
+    room.scratch(&format!("dnsmasq.{tag}"))
+}
+
+/// What is in it.
+pub fn hosts_text(hosts: &[Host]) -> String {
+    hosts.iter().map(|(name, ip)| format!("{ip}\t{name}\n")).collect()
+}
+
 /// Starts dnsmasq at that address, as dnsname does (dns.md a.4).
 pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<(Rival, Child)> {
-    let mut text = String::new();
-    for (name, ip) in hosts {
-        writeln!(text, "{ip}\t{name}")?;
-    }
-    let hosts_file = room.write(&format!("dnsmasq.{tag}"), text)?;
+    let path = hosts_path(room, tag);
+    fs::write(&path, hosts_text(hosts))?;
     let child = Command::new("dnsmasq")
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file", "--no-hosts"])
         .args([
@@ -50,7 +57,7 @@ pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<
             "--local=/moor.test/",
         ])
         .args(["--log-facility=/dev/null", "--bind-interfaces", "--except-interface=lo"])
-        .arg(format!("--addn-hosts={}", hosts_file.display()))
+        .arg(format!("--addn-hosts={}", path.display()))
         .arg(format!("--listen-address={address}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

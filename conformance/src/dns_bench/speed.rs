@@ -1,13 +1,12 @@
-//! dnsperf against each server in turns, and what an ADD takes.
+//! Questions to each server in turns, and what an ADD takes.
 
 use std::fmt::Write;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::json;
 
 use super::rival::{self, Host, Rival};
-use super::verdict;
+use super::{dnsperf, verdict};
 use crate::bench::stats::{median, ratio};
 use crate::cases::dns_stage::{GATEWAYS, Named, call, kill_responder, the_responder};
 use crate::cases::with;
@@ -84,7 +83,7 @@ fn questions(room: &Room, client: &Named, size: usize) -> Result<bool> {
     for _ in 0..TURNS {
         for (rival, measured) in rivals.iter().zip(&mut all) {
             let before = rival.spent()?;
-            let (answered, per_second) = dnsperf(room, &rival.address, &questions.display().to_string())?;
+            let (answered, per_second) = dnsperf::run(room, &rival.address, &questions, SECONDS)?;
             let spent = rival.spent()?.saturating_sub(before);
             measured.per_second.push(per_second);
             measured.micros.push(spent.as_secs_f64() * 1e6 / answered.max(1.0));
@@ -95,27 +94,6 @@ fn questions(room: &Room, client: &Named, size: usize) -> Result<bool> {
     child.wait().ok();
     ip::output("kill", &[&rivals[2].pid.to_string()])?;
     Ok(table(&format!("{size} names"), &rivals, &all))
-}
-
-/// Asks in the container's namespace for some seconds: how many answers there were, and how many a second. Each must
-/// be an answer.
-fn dnsperf(room: &Room, server: &str, questions: &str) -> Result<(f64, f64)> {
-    let output = room.inside("c1", || {
-        let seconds = SECONDS.to_string();
-        let mut command = Command::new("dnsperf");
-        command.args(["-s", server, "-d", questions, "-l", &seconds, "-c", "4", "-q", "64", "-T", "1"]);
-        command.stdin(Stdio::null()).output().context("start dnsperf")
-    })?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let after = |label: &str| -> Result<f64> {
-        let rest = text.lines().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_default();
-        let word = rest.split_whitespace().next().and_then(|word| word.parse().ok());
-        word.with_context(|| format!("dnsperf does not tell {label}: {text}"))
-    };
-    let (sent, completed) = (after("Queries sent:")?, after("Queries completed:")?);
-    ensure!(text.contains("NOERROR") && text.contains("(100.00%)"), "{server}: {text}");
-    ensure!(completed >= sent * 0.999, "{server} lost questions: {text}");
-    Ok((completed, after("Queries per second:")?))
 }
 
 fn table(title: &str, rivals: &[Rival; 3], all: &[Measured; 3]) -> bool {

@@ -1,0 +1,150 @@
+//! Five thousand names: how soon a new one is answered, and whether the others are answered as fast as a hundred are.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::rival::{self, Host};
+use super::{dnsperf, verdict};
+use crate::bench::stats::{median, ratio};
+use crate::cases::dns_load::with_records;
+use crate::cases::dns_stage::{GATEWAYS, Named, call, control, records};
+use crate::cases::with;
+use crate::dns_client::{ID, Question, Reply, client, heard, kind};
+use crate::ip;
+use crate::room::Room;
+
+/// Few names and many, at three a container.
+const CONTAINERS: [usize; 2] = [34, 1_667];
+/// Turns of each, and how long each is asked for, in seconds.
+const TURNS: usize = 12;
+const SECONDS: u64 = 1;
+/// The budget: questions a second among many as a ratio to those among few.
+const SPEED: f64 = 0.9;
+/// New names of each kind.
+const NEW: usize = 30;
+/// How long a new name may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Where dnsmasq is asked.
+const DNSMASQ: &str = "10.1.2.250";
+
+/// True when every promise was kept.
+pub fn run(room: &Room) -> Result<bool> {
+    let named = Named::add(room, "c1", "web", json!({"shortId": false, "internal": true}))?;
+    let [few, many] = asked_in_turns(room, &named)?;
+    let held = ratio(&many, &few).context("nothing was answered")?;
+    println!("  {:<44}{:>10.0}", "questions a second, 100 names", median(&few));
+    println!("  {:<44}{:>10.0}", "questions a second, 5,000 names", median(&many));
+    let fast = verdict(
+        &format!("at least {SPEED} of that of 100 names: {:.2} (noise {:.2})", held.value, held.noise),
+        held.value + held.noise >= SPEED,
+    );
+    Ok(new_names(room, &named)? && fast)
+}
+
+/// Questions a second among few names and among many.
+fn asked_in_turns(room: &Room, named: &Named) -> Result<[Vec<f64>; 2]> {
+    // As many lines for both: what reads them costs the same.
+    let lines = CONTAINERS[1];
+    let questions = CONTAINERS.map(|containers| {
+        (0..lines).fold(String::new(), |mut text, line| {
+            let n = line % containers;
+            // Writing to a string does not fail.
+            let _ = write!(text, "a{n} A\nb{n} A\nc{n} A\n");
+            text
+        })
+    });
+    let mut measured = [vec![], vec![]];
+    for _ in 0..TURNS {
+        for ((containers, questions), measured) in CONTAINERS.iter().zip(&questions).zip(&mut measured) {
+            records().iter().filter(|path| !path.ends_with("c1@eth0.json")).try_for_each(fs::remove_file)?;
+            with_records(room, named, *containers)?;
+            let questions = room.write("questions", questions)?;
+            let (_, per_second) = dnsperf::run(room, GATEWAYS[0], &questions, SECONDS)?;
+            measured.push(per_second);
+        }
+    }
+    Ok(measured)
+}
+
+/// How long after a change a new name is answered, among many: behind an ADD, behind a record that was written and told,
+/// and behind a file of hosts that dnsmasq was told to read again; in turns.
+fn new_names(room: &Room, named: &Named) -> Result<bool> {
+    let own = named.address(false);
+    let mut hosts: Vec<Host> = vec![("web".to_owned(), own.clone())];
+    for n in 0..CONTAINERS[1] {
+        let address = format!("10.2.{}.{}", n / 200, n % 200 + 1);
+        hosts.extend(["a", "b", "c"].map(|letter| (format!("{letter}{n}"), address.clone())));
+    }
+    ip::run(&["addr", "add", &format!("{DNSMASQ}/24"), "dev", "br0"])?;
+    let (dnsmasq, mut child) = rival::dnsmasq(room, DNSMASQ, "names", &hosts)?;
+    let record = records().into_iter().find(|path| path.ends_with("c1@eth0.json")).context("no record")?;
+    let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
+    let to = |server: &str| -> Result<UdpSocket> {
+        let server = SocketAddr::new(server.parse()?, 53);
+        room.inside("c1", || client(server))
+    };
+    let (ours, theirs) = (to(GATEWAYS[0])?, to(DNSMASQ)?);
+    let [mut added, mut told, mut reloaded] = [vec![], vec![], vec![]];
+    let mut at_once = 0;
+    for n in 0..NEW {
+        let aliases = json!({"runtimeConfig": {"aliases": [format!("add{n}")]}});
+        call(room, "ADD", &named.container, &named.name, &with(&named.config, aliases)).run()?.result()?;
+        let (took, asked) = answered(&ours, &format!("add{n}"), &own, Instant::now())?;
+        added.push(took);
+        at_once += usize::from(asked == 1);
+
+        let address = format!("10.2.99.{}", n + 1);
+        let next = json!({"container": "new", "names": [format!("new{n}")], "ips": [address], "order": n});
+        let draft = room.write("record", with(&whole, next).to_string())?;
+        let sync = json!({"ask": "sync", "network": "net", "key": {"container": "new", "ifname": "eth0"}});
+        let begin = Instant::now();
+        fs::rename(&draft, record.with_file_name("new@eth0.json"))?;
+        let answer = control(&sync.to_string())?;
+        ensure!(!answer.is_empty() && !answer.contains("error"), "{answer}");
+        told.push(answered(&ours, &format!("new{n}"), &address, begin)?.0);
+
+        hosts.push((format!("new{n}"), address.clone()));
+        let draft = room.write("hosts", rival::hosts_text(&hosts))?;
+        let begin = Instant::now();
+        fs::rename(&draft, rival::hosts_path(room, "names"))?;
+        kill(Pid::from_raw(dnsmasq.pid.try_into()?), Signal::SIGHUP)?;
+        reloaded.push(answered(&theirs, &format!("new{n}"), &address, begin)?.0);
+    }
+    child.kill().ok();
+    child.wait().ok();
+    for (what, took) in [
+        ("ms from the end of ADD to the answer", &added),
+        ("ms from a record's rename, told, to the answer", &told),
+        ("ms of dnsmasq: from a rename and SIGHUP", &reloaded),
+    ] {
+        println!("  {what:<48}{:>6.2}", median(took));
+    }
+    let (ours, theirs) = (median(&told), median(&reloaded));
+    Ok([
+        verdict(&format!("the first question after ADD is answered: {at_once} of {NEW}"), at_once == NEW),
+        verdict(&format!("as soon as with dnsmasq: {ours:.2} ms to {theirs:.2}"), ours <= theirs),
+    ]
+    .into_iter()
+    .all(|kept| kept))
+}
+
+/// Asks until a name leads to the address: the milliseconds since `begin`, and how often it was asked for.
+fn answered(socket: &UdpSocket, name: &str, address: &str, begin: Instant) -> Result<(f64, usize)> {
+    let question = Question::new(name, kind::A).message(ID)?;
+    let mut asked = 0;
+    loop {
+        ensure!(begin.elapsed() < PATIENCE, "{name} is not answered within {} s", PATIENCE.as_secs());
+        asked += 1;
+        socket.send(&question)?;
+        if Reply::read(heard(socket)?)?.texts() == [address] {
+            return Ok((begin.elapsed().as_secs_f64() * 1e3, asked));
+        }
+    }
+}
