@@ -164,7 +164,7 @@ impl Records {
     /// The file cannot be written.
     pub fn write(&self, by: By, record: &Record) -> Result<()> {
         let path = self.path(by, &record.owner);
-        let text = text::write(record);
+        let text = text::write(record, now());
         // Without a name until it is whole: a killed process leaves nothing.
         while file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? == Made::Exists {
             file::remove(&path)?;
@@ -301,12 +301,18 @@ pub fn withdraw<T>(
     Ok(deleted)
 }
 
+/// In ns since the epoch.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A record and when it was written.
-fn read(path: &Path) -> Result<Option<(Record, SystemTime)>> {
-    let fail = |cause: io::Error| Error::new("read the record", path.display().to_string(), cause);
+fn read(path: &Path) -> Result<Option<(Record, u64)>> {
     let Some(bytes) = file::read(path, LONGEST)? else { return Ok(None) };
-    let record =
-        text::read(&bytes).map_err(|fault| fail(io::Error::new(io::ErrorKind::InvalidData, fault)))?;
-    let written = fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).map_err(fail)?;
-    Ok(Some((record, written)))
+    let fail = |fault| {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, fault);
+        Error::new("read the record", path.display().to_string(), cause)
+    };
+    text::read(&bytes).map(Some).map_err(fail)
 }

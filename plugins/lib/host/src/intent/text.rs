@@ -4,6 +4,7 @@
 //! ```text
 //! v 1
 //! owner net eth0 c1
+//! written 1795260000123456789
 //! container 10.1.2.3 br0 needed
 //! port 6 any 8080-8080 80
 //! if ip saddr 10.0.0.0/8
@@ -16,7 +17,8 @@
 //! macfilter veth01234567 02:00:00:00:00:01
 //! ```
 //!
-//! A `port` is of the container before it, and so is an `if`: its conditions.
+//! `written` is in ns since the epoch, of this host's clock: who comes last has an address that several claim, and the time of
+//! a file is as coarse as the kernel's tick. A `port` is of the container before it, and so is an `if`: its conditions.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -35,9 +37,10 @@ const NONE: &str = "-";
 const MASQUERADES: [(Masquerade, &str); 3] =
     [(Masquerade::Nobody, "nobody"), (Masquerade::Needed, "needed"), (Masquerade::Everybody, "everybody")];
 
-pub(super) fn write(record: &Record) -> String {
+/// `written` is when, in ns since the epoch.
+pub(super) fn write(record: &Record, written: u64) -> String {
     let Owner { network, ifname, container_id } = &record.owner;
-    let mut text = format!("{VERSION}\nowner {network} {ifname} {container_id}\n");
+    let mut text = format!("{VERSION}\nowner {network} {ifname} {container_id}\nwritten {written}\n");
     let mut line = |line: std::fmt::Arguments<'_>| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{line}");
@@ -78,21 +81,23 @@ pub(super) fn write(record: &Record) -> String {
     text
 }
 
-/// The inverse; an error says what is wrong with the text.
-pub(super) fn read(bytes: &[u8]) -> Result<Record, String> {
+/// The inverse, and when it was written (0 if it does not say); an error says what is wrong with the text.
+pub(super) fn read(bytes: &[u8]) -> Result<(Record, u64), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, first)| first != VERSION) {
         return Err(format!("it does not begin with {VERSION:?}"));
     }
     let mut record = None;
+    let mut written = 0;
     for (number, line) in lines {
-        fact(line, &mut record).ok_or_else(|| format!("line {} is not understood", number + 1))?;
+        fact(line, &mut record, &mut written)
+            .ok_or_else(|| format!("line {} is not understood", number + 1))?;
     }
-    record.ok_or_else(|| "it names no owner".to_owned())
+    record.map(|record| (record, written)).ok_or_else(|| "it names no owner".to_owned())
 }
 
-fn fact(line: &str, record: &mut Option<Record>) -> Option<()> {
+fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()> {
     let mut words = line.split_whitespace();
     let kind = words.next()?;
     if kind == "owner" {
@@ -103,6 +108,7 @@ fn fact(line: &str, record: &mut Option<Record>) -> Option<()> {
     }
     let record = record.as_mut()?;
     match kind {
+        "written" => *written = parse(&mut words)?,
         "container" => {
             let address = parse(&mut words)?;
             let link = words.next().filter(|link| *link != NONE).map(str::to_owned);
