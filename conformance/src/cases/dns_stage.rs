@@ -239,7 +239,11 @@ pub fn control_at(path: &Path, said: &[u8]) -> Result<String> {
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
     nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
         .with_context(|| format!("connect to {}", path.display()))?;
-    send(socket.as_raw_fd(), said, MsgFlags::MSG_NOSIGNAL)?;
+    match send(socket.as_raw_fd(), said, MsgFlags::MSG_NOSIGNAL) {
+        // Closed before anything was said.
+        Err(Errno::EPIPE) => return Ok(String::new()),
+        done => done?,
+    };
     let mut answer = [0; 4096];
     match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
         // Closed with what was said unread, or after it.
