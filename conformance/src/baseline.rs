@@ -37,6 +37,11 @@ pub enum Standing<'b> {
     Fixed,
 }
 
+/// What the suite's bridge says of itself. In a room: nobody knows yet what a suite does when it is started.
+pub fn about(grounds: &Grounds) -> Result<Vec<String>> {
+    Ok(grounds.run("about:")?.stdout.lines().map(str::to_owned).collect())
+}
+
 impl Baseline {
     /// The list to hold a run against: the file that is named, none for `none`, else the one of ours that was made
     /// for a suite which says the same of itself.
@@ -48,9 +53,7 @@ impl Baseline {
                 Self::read(&path.display().to_string(), &text).map(Some)
             }
             None => {
-                // In a room: nobody knows yet what this suite does when it is started.
-                let said = grounds.run("about:")?.stdout;
-                let said: Vec<&str> = said.lines().collect();
+                let said = about(grounds)?;
                 for (name, text) in OWN {
                     let own = Self::read(name, text)?;
                     if !own.about.is_empty() && own.about == said {

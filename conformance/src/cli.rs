@@ -62,14 +62,35 @@ pub enum Verb {
         #[arg(long, value_name = "SUBSTR", default_value = "")]
         filter: String,
     },
-    /// Ask two suites the same and print how their results differ.
-    #[command(after_help = "Example: conformance diff --against /usr/lib/cni")]
+    /// Ask two suites the same and print how their answers and what they leave differ.
+    #[command(
+        after_help = "Every conflist in every version: ADD, DEL, and an ADD with a value that cannot be; after each, what was said \
+                      and the links, addresses, routes, rules, neighbours, sysctls, packet rules and files, of the host and \
+                      in the container. Names and MAC addresses that are others in every run stand as whose they are.\n\n\
+                      What is meant is summed up in the end, with the number that stands in the lines above: see \
+                      testdata/diff. The exit status is 1 when something else differs.\n\n\
+                      What this kernel lacks goes to a virtual machine, in the newest versions; with --lane vm all goes \
+                      there. With CI=true a conflist that cannot be compared for want of one is a failure.\n\n\
+                      Examples:\n  conformance diff --against /usr/lib/cni\n  \
+                      conformance diff --against /usr/lib/cni --filter macvlan --full"
+    )]
     Diff {
         #[command(flatten)]
         common: Common,
         /// The other suite.
         #[arg(long, value_name = "DIR")]
         against: PathBuf,
+        /// Only the conflists whose name holds this text.
+        #[arg(long, value_name = "SUBSTR", default_value = "")]
+        filter: String,
+        /// Every known difference, not only examples.
+        #[arg(long)]
+        full: bool,
+        /// Where to ask.
+        #[arg(long, value_enum, default_value_t = vm::lane::Lane::Auto)]
+        lane: vm::lane::Lane,
+        #[command(flatten)]
+        vm: vm::VmArgs,
     },
     /// Hit every system call that changes something with a SIGKILL and with an error; then nothing may be left.
     #[command(
@@ -171,6 +192,8 @@ pub enum Work {
     Faults,
     /// Faults at messages.
     Messages,
+    /// Requests to two suites.
+    Diff,
 }
 
 /// What every verb understands.

@@ -48,7 +48,12 @@ fn main() -> ExitCode {
             coverage::run(&cases::all(), run.as_deref(), all, matches!(report, Report::Json))
         }
         Verb::Seeded { common, filter } => guarded(&common, |grounds| seeded::run(grounds, &filter)),
-        Verb::Diff { common, against } => guarded(&common, |grounds| compare::run(grounds, &against)),
+        Verb::Diff { common, against, filter, full, lane, vm } => guarded(&common, |grounds| {
+            let strict = judge::strict();
+            let options =
+                compare::Options { against: &against, filter: &filter, lane, vm: &vm, full, strict };
+            compare::run(grounds, &options)
+        }),
         Verb::Faults { common, filter, lane, vm } => guarded(&common, |grounds| {
             faults::run(grounds, &faults::Options { filter: &filter, lane, vm: &vm, strict: judge::strict() })
         }),
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
             Work::Cases => vm::lane::guest(&grounds, &names),
             Work::Faults => faults::guest(&grounds, &names, faults::Extent::All),
             Work::Messages => faults::guest(&grounds, &names, faults::Extent::Messages),
+            Work::Diff => compare::guest(&grounds, &names),
         }),
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),

@@ -12,7 +12,47 @@ use crate::ip;
 /// Sysctls that plugins touch, below `net/<family>/conf/<link>/`.
 const LINK_SYSCTLS: [(&str, &[&str]); 2] = [
     ("ipv4", &["arp_notify", "forwarding", "proxy_arp", "route_localnet", "rp_filter"]),
-    ("ipv6", &["accept_dad", "accept_ra", "disable_ipv6", "enhanced_dad", "forwarding", "keep_addr_on_down"]),
+    (
+        "ipv6",
+        &[
+            "accept_dad",
+            "accept_ra",
+            "disable_ipv6",
+            "enhanced_dad",
+            "forwarding",
+            "keep_addr_on_down",
+            "ndisc_notify",
+        ],
+    ),
+];
+
+/// What of a link's kind is told, where the kind has it: what is set, not what is measured.
+const OF_KIND: [&str; 9] = [
+    "mode",
+    "id",
+    "protocol",
+    "bcqueuelen",
+    "vlan_filtering",
+    "vlan_default_pvid",
+    "stp_state",
+    "ageing_time",
+    "mcast_snooping",
+];
+
+/// What can be on for a bridge's port, beside those that are told when they are off too.
+const OF_PORT: [&str; 12] = [
+    "guard",
+    "root_block",
+    "fastleave",
+    "learning",
+    "flood",
+    "mcast_flood",
+    "bcast_flood",
+    "mcast_to_unicast",
+    "neigh_suppress",
+    "proxy_arp",
+    "vlan_tunnel",
+    "locked",
 ];
 
 /// Links, addresses, routes, rules and lasting neighbours of a namespace, without what changes by itself (indices, timers,
@@ -80,10 +120,23 @@ fn link(row: &Value) -> String {
         ("hairpin", &row["linkinfo"]["info_slave_data"]["hairpin"]),
         ("isolated", &row["linkinfo"]["info_slave_data"]["isolated"]),
         ("alias", &row["ifalias"]),
+        ("group", &row["group"]),
+        ("txqlen", &row["txqlen"]),
+        // A veth's other end is no lower link.
+        ("on", if row["linkinfo"]["info_kind"] == "veth" { &Value::Null } else { &row["link"] }),
     ] {
         if !value.is_null() {
             text += &format!(" {label} {}", plain(value));
         }
+    }
+    let kind = OF_KIND.iter().map(|name| (name, &row["linkinfo"]["info_data"][name]));
+    for (name, value) in kind.filter(|(_, value)| !value.is_null()) {
+        text += &format!(" {name} {}", plain(value));
+    }
+    let port = &row["linkinfo"]["info_slave_data"];
+    let on: Vec<_> = OF_PORT.into_iter().filter(|name| port[name] == true).collect();
+    if !port.is_null() {
+        text += &format!(" port {}", on.join(","));
     }
     text
 }
@@ -173,11 +226,13 @@ mod tests {
     fn a_link_is_told_by_what_lasts() {
         let row = json!({
             "ifindex": 7, "ifname": "veth0", "mtu": 1500, "address": "0a:00:00:00:00:01", "flags": ["UP", "BROADCAST"],
-            "master": "br0", "linkinfo": {"info_kind": "veth", "info_slave_data": {"hairpin": true, "isolated": false}}
+            "master": "br0", "linkinfo": {"info_kind": "veth", "info_slave_data": {
+                "hairpin": true, "isolated": false, "learning": true, "flood": true, "locked": false, "cost": 2
+            }, "info_data": {"mode": "l2", "gc_timer": 1.5}}
         });
         assert_eq!(
             link(&row),
-            "link veth0 mtu 1500 mac 0a:00:00:00:00:01 [BROADCAST UP] master br0 kind veth hairpin true isolated false"
+            "link veth0 mtu 1500 mac 0a:00:00:00:00:01 [BROADCAST UP] master br0 kind veth hairpin true isolated false mode l2 port learning,flood"
         );
     }
 

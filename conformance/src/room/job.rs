@@ -45,7 +45,7 @@ pub fn start(job: &Job) -> Result<bool> {
         "stress" => Ok(shown(&room, stress::job(&room, name))),
         "dns" => dns_bench::job(&room, name),
         "client" => clients::job(&room, name),
-        "answer" => compare::answer_job(&room, name).map(|()| true),
+        "answer" => compare::job(&room, name).map(|()| true),
         "points" => faults::points_job(&room, name).map(|()| true),
         "bench" => bench::scenario_job(&room, name).map(|()| true),
         "bench-scale" => bench::scale_job(&room, name).map(|()| true),

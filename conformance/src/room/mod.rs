@@ -92,6 +92,13 @@ impl Room {
         Ok(lines)
     }
 
+    /// The same of a container's namespace, without files.
+    pub fn snapshot_in(&self, container: &Container) -> Result<Vec<String>> {
+        let mut lines = snapshot::network(Some(&container.id))?;
+        lines.extend(self.inside(&container.id, || Ok([snapshot::rules()?, snapshot::sysctls()].concat()))?);
+        Ok(lines)
+    }
+
     /// The files of [`Room::snapshot`] alone.
     pub fn files(&self) -> Vec<String> {
         let mut lines = snapshot::files(&["/run", "/var/lib/cni", "/etc/cni"].map(Path::new));

@@ -15,7 +15,7 @@ pub struct Defect {
     pub name: &'static str,
     /// The plugin that has it.
     pub plugin: &'static str,
-    /// The case that must catch it.
+    /// The case that must catch it, or the comparison with the sound suite: `diff/<conflist>`.
     pub case: &'static str,
     /// Does what the plugin would do, but for the defect.
     pub act: fn(&Call) -> Reply,
@@ -186,6 +186,23 @@ pub const ALL: &[Defect] = &[
             })
         },
     ),
+    // What only the comparison with a sound suite sees.
+    defect("another_mtu", "bridge", "diff/20-layer2.conflist", |call| {
+        call.with(|config| {
+            if let Some(mtu) = config.get_mut("mtu").filter(|mtu| mtu.is_number()) {
+                *mtu = json!(1350);
+            }
+        })
+    }),
+    defect("leaves_a_sysctl", "bridge", "diff/10-moor.conflist", |call| {
+        call.after(call.verb == "DEL", |_| drop(fs::write("/proc/sys/net/ipv4/conf/all/arp_notify", "1")))
+    }),
+    defect("leaves_a_file", "host-local", "diff/30-two-ranges.conflist", |call| {
+        call.after(call.verb == "DEL", |_| drop(fs::write("/run/left-by-a-defect", "")))
+    }),
+    defect("another_code", "bridge", "diff/20-layer2.conflist", |call| {
+        call.after_failure(|reply| reply.edit(|error| error["code"] = json!(1)))
+    }),
 ];
 
 const VALID: &str = "cni.dev/valid-attachments";

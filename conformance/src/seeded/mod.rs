@@ -4,13 +4,16 @@ mod defect;
 pub mod wrapper;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cases;
-use crate::runner::{Finished, Grounds};
+use crate::runner::Grounds;
+use crate::{cases, compare};
 use defect::Defect;
+
+/// How what is no case but a comparison of two suites begins.
+const DIFF: &str = "diff/";
 
 /// A directory of one's own that goes when it is dropped.
 struct Workshop(PathBuf);
@@ -29,14 +32,15 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     }
     let known = cases::all();
     for defect in &defects {
-        ensure!(known.iter().any(|case| case.name == defect.case), "no case is called {}", defect.case);
+        let is_there = defect.case.starts_with(DIFF) || known.iter().any(|case| case.name == defect.case);
+        ensure!(is_there, "no case is called {}", defect.case);
     }
     let workshop = Workshop(std::env::temp_dir().join(format!("conformance-seeded-{}", std::process::id())));
     let mut sound: Vec<&str> = defects.iter().map(|defect| defect.case).collect();
     sound.sort_unstable();
     sound.dedup();
     let broken: Vec<(&str, String)> = grounds
-        .parallel(&sound, |case| Ok((*case, trouble(grounds, case)?)))
+        .parallel(&sound, |case| Ok((*case, trouble(grounds, &grounds.suite, case)?)))
         .into_iter()
         .collect::<Result<Vec<_>>>()?
         .into_iter()
@@ -46,7 +50,7 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
         let dir = workshop.0.join(defect.name);
         wrapper::suite(&dir, &grounds.suite, &grounds.exe, defect)
             .with_context(|| format!("lay out {}", dir.display()))?;
-        trouble(&Grounds { suite: dir, ..grounds.clone() }, defect.case)
+        trouble(grounds, &dir, defect.case)
     });
     let mut count = 0;
     for (defect, caught) in defects.iter().zip(caught) {
@@ -67,9 +71,13 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     Ok(count == defects.len())
 }
 
-/// Why the case fails, on one line.
-fn trouble(grounds: &Grounds, case: &str) -> Result<Option<String>> {
-    let Finished { trouble, .. } = grounds.run(&format!("case:{case}"))?;
+/// Why the suite fails the case, on one line. `diff/<conflist>` is the comparison of it with the sound one.
+fn trouble(grounds: &Grounds, suite: &Path, case: &str) -> Result<Option<String>> {
+    let suite = Grounds { suite: suite.to_owned(), ..grounds.clone() };
+    let trouble = match case.strip_prefix(DIFF) {
+        Some(file) => compare::first(&Grounds { reference: grounds.suite.clone(), ..suite }, file)?,
+        None => suite.run(&format!("case:{case}"))?.trouble,
+    };
     let brief = |text: String| -> String {
         let words: Vec<&str> = text.split_whitespace().collect();
         words.join(" ").chars().take(120).collect()

@@ -1,0 +1,157 @@
+//! What one suite makes of one request, in a room of its own: ADD, DEL and an ADD that is wrong, and after each of them
+//! all there is to see.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use runtime::{Attachment, Conflist, Error};
+use serde_json::{Map, Value, json};
+
+use super::Request;
+use super::mask::Mask;
+use crate::cases::conflists;
+use crate::ip;
+use crate::room::Room;
+use crate::room::netns::Container;
+
+/// How long the kernel may take to find out that nobody else has an IPv6 address.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// What runtimes keep themselves; ours has written it, not the suite.
+const OF_THE_RUNTIME: &str = " /var/lib/cni/results";
+
+/// The job of one room. Prints what there was to see after each moment (see [`super::MOMENTS`]) as lists of lines, or
+/// `null` when a plugin of the list does not speak the version.
+pub fn job(room: &Room, request: &str) -> Result<()> {
+    let request = Request::read(request)?;
+    let mut list = Conflist::from_file(room.net_d.join(&request.file)).context("load the conflist")?;
+    list.version = request.version;
+    for plugin in &list.plugins {
+        if !room.versions_of(&plugin.plugin_type)?.contains(&list.version) {
+            println!("null");
+            return Ok(());
+        }
+    }
+    println!("{}", json!(moments(room, &list)?));
+    Ok(())
+}
+
+fn moments(room: &Room, list: &Conflist) -> Result<Vec<Vec<String>>> {
+    conflists::stage(room, list)?;
+    let container = room.container("c1")?;
+    let runtime = conflists::runtime(room);
+    let attachment = Attachment {
+        capabilities: capabilities(),
+        ..Attachment::new(&container.id, container.path.display().to_string(), conflists::ifname(list))
+    };
+    let mut mask = Mask::default();
+    let mut seen = |said: Vec<String>| -> Result<Vec<String>> {
+        settle(&container)?;
+        let mut lines = said;
+        lines.extend(room.snapshot()?.into_iter().map(|line| format!("host {line}")));
+        lines.extend(room.snapshot_in(&container)?.into_iter().map(|line| format!("container {line}")));
+        lines.retain(|line| !line.contains(OF_THE_RUNTIME));
+        Ok(mask.masked(&lines))
+    };
+    let mut moments = vec![seen(told(runtime.add(list, &attachment)))?];
+    moments.push(seen(told(runtime.del(list, &attachment).map(|()| json!({}))))?);
+    if let Some(wrong) = wrong(list) {
+        moments.push(seen(told(runtime.add(&wrong, &attachment)))?);
+    }
+    Ok(moments)
+}
+
+/// What the runtime offers to plugins that declare it.
+fn capabilities() -> Map<String, Value> {
+    let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+    Map::from_iter([("portMappings".to_owned(), ports), ("aliases".to_owned(), json!({"moor": ["one"]}))])
+}
+
+/// The list with a value that cannot be, if it has a key for that: a range that does not begin at its network, else an
+/// MTU that is no number.
+fn wrong(list: &Conflist) -> Option<Conflist> {
+    let mut list = list.clone();
+    let keys = &mut list.plugins.first_mut()?.object;
+    let (key, value) = match (keys.get("ipam"), keys.get("mtu")) {
+        (Some(_), _) => ("ipam", json!({"type": "host-local", "ranges": [[{"subnet": "10.1.2.3/24"}]]})),
+        (None, Some(_)) => ("mtu", json!("wide")),
+        (None, None) => return None,
+    };
+    keys.insert(key.to_owned(), value);
+    Some(list)
+}
+
+/// What was said, a line for each value. Of an error the code, and that it has a message: the words may be others.
+fn told(answer: std::result::Result<Value, Error>) -> Vec<String> {
+    let mut lines = vec![];
+    match answer {
+        Ok(result) => values("result ", &result, &mut lines),
+        Err(error) => {
+            let (code, worded) =
+                error.failure().map_or((0, false), |failure| (failure.code, !failure.msg.is_empty()));
+            lines.push(format!("error code = {code}"));
+            lines.push(format!("error message = {}", if worded { "told" } else { "missing" }));
+        }
+    }
+    lines
+}
+
+fn values(path: &str, value: &Value, lines: &mut Vec<String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(key, value)| values(&format!("{path}.{key}"), value, lines));
+        }
+        Value::Array(list) if !list.is_empty() => {
+            for (index, value) in list.iter().enumerate() {
+                values(&format!("{path}[{index}]"), value, lines);
+            }
+        }
+        leaf => lines.push(format!("{path} = {leaf}")),
+    }
+}
+
+/// Waits until IPv6 addresses are usable: with that come their routes. What has not settled in time is seen as it is.
+fn settle(container: &Container) -> Result<()> {
+    let deadline = Instant::now() + SETTLING;
+    while !(settled(None)? && settled(Some(&container.id))?) && Instant::now() < deadline {}
+    Ok(())
+}
+
+fn settled(ns: Option<&str>) -> Result<bool> {
+    let rows = ip::rows(ns, &["-6", "addr", "show", "tentative"])?;
+    Ok(rows.iter().all(|row| {
+        // Without a carrier nobody asks whether others have the address.
+        let asks = row["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "LOWER_UP"));
+        let mut addresses = row["addr_info"].as_array().into_iter().flatten();
+        !asks || !addresses.any(|info| info["tentative"] == true && info["scope"] != "link")
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::Conflist;
+    use serde_json::json;
+
+    use super::{told, wrong};
+
+    #[test]
+    fn a_result_is_told_value_by_value() {
+        let result = json!({"ips": [{"address": "10.0.0.2/24", "interface": 0}], "dns": {}});
+        assert_eq!(
+            told(Ok(result)),
+            ["result .dns = {}", "result .ips[0].address = \"10.0.0.2/24\"", "result .ips[0].interface = 0",]
+        );
+    }
+
+    #[test]
+    fn a_wrong_list_is_wrong_in_a_value_that_it_has() {
+        let list = |plugin| {
+            let text = json!({"cniVersion": "1.0.0", "name": "net", "plugins": [plugin]}).to_string();
+            Conflist::from_bytes(text.as_bytes()).unwrap()
+        };
+        let layer2 = wrong(&list(json!({"type": "bridge", "mtu": 1400}))).unwrap();
+        assert_eq!(layer2.plugins[0].object["mtu"], "wide");
+        assert!(wrong(&list(json!({"type": "bridge", "ipam": {}}))).is_some());
+        assert!(wrong(&list(json!({"type": "loopback"}))).is_none());
+    }
+}

@@ -1,0 +1,124 @@
+//! Where suites are asked: here, or in a virtual machine what this kernel lacks.
+
+use std::sync::Mutex;
+
+use anyhow::Result;
+use runtime::Conflist;
+
+use super::{Compared, Options, Request, Row, compared};
+use crate::cases::{VERSIONS, conflists};
+use crate::need::Need;
+use crate::runner::Grounds;
+use crate::vm::VmArgs;
+use crate::vm::lane::{Lane, harness};
+
+/// How many versions, the newest ones, go to the virtual machine when nobody asks for that lane: emulated, one takes ten
+/// times as long, and what is left hardly depends on it.
+const NEWEST: usize = 2;
+
+/// What came of all conflists.
+#[derive(Default)]
+pub struct Findings {
+    /// The requests, in the order of the conflists and versions.
+    pub rows: Vec<Row>,
+    /// The conflists that were not compared, and why.
+    pub not_run: Vec<(String, String)>,
+    /// The conflists whose older versions wait for somebody to ask for the virtual machine.
+    pub newest_only: Vec<String>,
+}
+
+/// Compares these conflists, each in its lane: in every version, but for what goes to the virtual machine by itself. With [`Lane::Vm`] it is an error that there is no
+/// machine.
+pub fn run(grounds: &Grounds, lists: &[(String, Conflist)], options: &Options) -> Result<Findings> {
+    let lacking = match options.lane {
+        Lane::Vm => vec![],
+        Lane::Auto | Lane::Native => {
+            let wanted = |need: &Need| lists.iter().any(|(_, list)| conflists::needs(list).contains(need));
+            grounds.lacking(&Need::ALL.into_iter().filter(wanted).collect::<Vec<_>>())
+        }
+    };
+    let missing = |list: &Conflist| {
+        let needs = conflists::needs(list);
+        lacking
+            .iter()
+            .find(|(need, _)| needs.contains(need))
+            .map(|(need, why)| format!("{}: {why}", need.name()))
+    };
+    let (there, here): (Vec<_>, Vec<_>) =
+        lists.iter().partition(|(_, list)| options.lane == Lane::Vm || missing(list).is_some());
+    let asked = requests(&here, &VERSIONS);
+    let row = |request: &Request| Row { request: request.clone(), compared: compared(grounds, request) };
+    let mut findings = Findings { rows: grounds.parallel(&asked, row), ..Findings::default() };
+    if there.is_empty() {
+        return Ok(findings);
+    }
+    let why = |list: &Conflist| missing(list).unwrap_or_default();
+    match options.vm.machine() {
+        _ if options.lane == Lane::Native => {
+            findings.not_run = there.iter().map(|(file, list)| (file.clone(), why(list))).collect();
+        }
+        Err(missing) if options.lane == Lane::Vm => return Err(missing),
+        Err(missing) => {
+            let not_run =
+                |(file, list): &&(String, Conflist)| (file.clone(), format!("{}; {missing:#}", why(list)));
+            findings.not_run = there.iter().map(not_run).collect();
+        }
+        Ok(_) if options.lane == Lane::Vm => {
+            findings.rows.extend(in_machine(grounds, options.vm, &requests(&there, &VERSIONS))?);
+        }
+        Ok(_) => {
+            let newest = &VERSIONS[VERSIONS.len().saturating_sub(NEWEST)..];
+            findings.rows.extend(in_machine(grounds, options.vm, &requests(&there, newest))?);
+            findings.newest_only = there.iter().map(|(file, _)| file.clone()).collect();
+        }
+    }
+    findings.rows.sort_by_key(|row| lists.iter().position(|(file, _)| *file == row.request.file));
+    Ok(findings)
+}
+
+fn requests(lists: &[&(String, Conflist)], versions: &[&str]) -> Vec<Request> {
+    let request =
+        |file: &str, version: &&str| Request { file: file.to_owned(), version: (*version).to_owned() };
+    lists.iter().flat_map(|(file, _)| versions.iter().map(move |version| request(file, version))).collect()
+}
+
+fn in_machine(grounds: &Grounds, vm: &VmArgs, asked: &[Request]) -> Result<Vec<Row>> {
+    let names: Vec<String> = asked.iter().map(Request::name).collect();
+    let mut told: Vec<Row> = vec![];
+    let mut stray = String::new();
+    let ended =
+        vm.machine()?.run(&harness(grounds, "diff", &names), |line| match serde_json::from_str(line) {
+            Ok(row) => told.push(row),
+            Err(_) => stray += &format!("\n    {line}"),
+        });
+    let mut trouble = match ended {
+        Ok(ended) => {
+            eprintln!("conformance: {}", ended.told());
+            format!("the harness in the virtual machine told nothing of it (exit status {})", ended.status)
+        }
+        Err(error) => format!("{error:#}"),
+    };
+    if !stray.is_empty() {
+        trouble += &format!("\n  it said:{stray}");
+    }
+    let row = |request: &Request| match told.iter().find(|row| row.request == *request) {
+        Some(row) => row.clone(),
+        None => Row { request: request.clone(), compared: Compared::Trouble(trouble.clone()) },
+    };
+    Ok(asked.iter().map(row).collect())
+}
+
+/// In the machine: compares these requests and tells what came of each in a line of its own.
+pub fn guest(grounds: &Grounds, names: &[String]) -> Result<bool> {
+    let asked = names.iter().map(|name| Request::read(name)).collect::<Result<Vec<_>>>()?;
+    let line = Mutex::new(());
+    let told = grounds.parallel(&asked, |request| -> Result<()> {
+        let row = Row { request: request.clone(), compared: compared(grounds, request) };
+        let text = serde_json::to_string(&row)?;
+        let _one_at_a_time = line.lock();
+        println!("{text}");
+        Ok(())
+    });
+    told.into_iter().collect::<Result<Vec<()>>>()?;
+    Ok(true)
+}

@@ -1,0 +1,164 @@
+//! `conformance diff`: the same requests to two suites, and how their answers and what they leave differ.
+
+mod attempt;
+mod known;
+mod lane;
+mod mask;
+mod state;
+mod table;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::cases::{VERSIONS, conflists};
+use crate::runner::Grounds;
+use crate::vm::VmArgs;
+use crate::vm::lane::Lane;
+pub use attempt::job;
+use known::Known;
+pub use lane::guest;
+
+/// After what one looks: an ADD, its DEL, and an ADD with a value that cannot be.
+const MOMENTS: [&str; 3] = ["ADD", "DEL", "wrong"];
+
+/// What is asked for.
+pub struct Options<'o> {
+    /// The other suite.
+    pub against: &'o Path,
+    /// Only the conflists whose name holds this.
+    pub filter: &'o str,
+    /// Where.
+    pub lane: Lane,
+    /// The virtual machine.
+    pub vm: &'o VmArgs,
+    /// Whether known differences are printed each.
+    pub full: bool,
+    /// Whether a conflist that needs the virtual machine and was not compared is a failure.
+    pub strict: bool,
+}
+
+/// A conflist in a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Request {
+    file: String,
+    version: String,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Difference {
+    /// After which of the [`MOMENTS`].
+    moment: String,
+    text: String,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Compared {
+    /// Not both suites speak the version.
+    NotSpoken,
+    /// The differences; none when all is equal.
+    Differences(Vec<Difference>),
+    /// It could not be found out.
+    Trouble(String),
+}
+
+/// A request and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Row {
+    request: Request,
+    compared: Compared,
+}
+
+impl Request {
+    /// For jobs: `<file> <version>`.
+    fn name(&self) -> String {
+        format!("{} {}", self.file, self.version)
+    }
+
+    fn read(name: &str) -> Result<Self> {
+        let (file, version) = name.split_once(' ').with_context(|| format!("{name:?} is no request"))?;
+        Ok(Self { file: file.to_owned(), version: version.to_owned() })
+    }
+}
+
+/// Runs every conflist in every version through both suites, each in a room of its own, and prints the differences:
+/// true when there are none but the known ones.
+pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
+    let other = options.against;
+    ensure!(other.is_dir(), "{} is no directory", other.display());
+    let grounds = Grounds { reference: other.canonicalize()?, ..grounds.clone() };
+    let mut lists = conflists::load(&grounds.net_d)?;
+    lists.retain(|(file, _)| file.contains(options.filter));
+    if lists.is_empty() {
+        bail!("no conflist matches {:?}", options.filter);
+    }
+    lists.retain(|(file, list)| {
+        let mut types = list.plugins.iter().map(|plugin| &plugin.plugin_type);
+        let Some((suite, plugin)) = types.find_map(|plugin| Some((lacks(&grounds, plugin)?, plugin))) else {
+            return true;
+        };
+        println!("{file} is not compared: {} has no {plugin}", suite.display());
+        false
+    });
+    let known = Known::of(&Grounds { suite: grounds.reference.clone(), ..grounds.clone() })?;
+    let findings = lane::run(&grounds, &lists, options)?;
+    println!("{} against {}: results, errors and what they leave", grounds.suite.display(), other.display());
+    let held = table::print(&findings.rows, &known, options.full);
+    for (file, why) in &findings.not_run {
+        println!("{file} is not compared: {why}");
+    }
+    if !findings.newest_only.is_empty() {
+        println!("Left to --lane vm: the older versions of {}", findings.newest_only.join(", "));
+    }
+    Ok(held && (findings.not_run.is_empty() || !options.strict))
+}
+
+/// The first difference of a suite from `grounds.reference` in a conflist, in the newest version.
+pub fn first(grounds: &Grounds, file: &str) -> Result<Option<String>> {
+    let version = VERSIONS.last().copied().unwrap_or_default().to_owned();
+    match compared(grounds, &Request { file: file.to_owned(), version }) {
+        Compared::Differences(found) => Ok(found
+            .first()
+            .map(|difference| format!("after {}: {}", table::words(&difference.moment), difference.text))),
+        Compared::NotSpoken => bail!("{file}: not both suites speak it"),
+        Compared::Trouble(trouble) => bail!(trouble),
+    }
+}
+
+/// The suite that has no such plugin.
+fn lacks<'s>(grounds: &'s Grounds, plugin: &str) -> Option<&'s Path> {
+    [&*grounds.suite, &*grounds.reference].into_iter().find(|suite| !suite.join(plugin).is_file())
+}
+
+/// Asks both suites here.
+fn compared(grounds: &Grounds, request: &Request) -> Compared {
+    let theirs = Grounds { suite: grounds.reference.clone(), ..grounds.clone() };
+    let asked = ask(&theirs, request).and_then(|theirs| Ok(theirs.zip(ask(grounds, request)?)));
+    let (theirs, ours) = match asked {
+        Ok(Some(both)) => both,
+        Ok(None) => return Compared::NotSpoken,
+        Err(error) => return Compared::Trouble(format!("{error:#}")),
+    };
+    let mut differences = vec![];
+    for ((moment, ours), theirs) in MOMENTS.iter().zip(&ours).zip(&theirs) {
+        let found = state::differences(ours, theirs).into_iter();
+        differences.extend(found.map(|text| Difference { moment: (*moment).to_owned(), text }));
+        // What comes of something that only one has done cannot be compared.
+        if state::failure(ours).is_some() != state::failure(theirs).is_some() {
+            break;
+        }
+    }
+    Compared::Differences(differences)
+}
+
+/// What one suite makes of it: what there was to see after each of the [`MOMENTS`].
+fn ask(grounds: &Grounds, request: &Request) -> Result<Option<Vec<Vec<String>>>> {
+    let done = grounds.run(&format!("answer:{}", request.name()))?;
+    if let Some(trouble) = done.trouble {
+        bail!("ask the suite in {}: {trouble}", grounds.suite.display());
+    }
+    serde_json::from_str(&done.stdout).context("read the answer")
+}

@@ -1,0 +1,225 @@
+//! The outcome in words: a line for each conflist and version, below it what is not known, and in the end what is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::known::Known;
+use super::{Compared, Difference, MOMENTS, Request, Row, state};
+
+/// So many known differences stand below their reason; of more, so many examples.
+const EXAMPLES: usize = 3;
+
+/// The longest example, in characters.
+const LONGEST: usize = 160;
+
+/// A difference of a conflist, and where it was seen.
+#[derive(Default)]
+struct Seen {
+    moments: BTreeSet<usize>,
+    versions: BTreeSet<String>,
+}
+
+/// Prints all; every known difference if `full`. True when there are no others, and all could be found out.
+pub fn print(rows: &[Row], known: &Known, full: bool) -> bool {
+    let (text, held) = told(rows, known, full);
+    print!("{text}");
+    held
+}
+
+fn told(rows: &[Row], known: &Known, full: bool) -> (String, bool) {
+    let mut text = String::new();
+    let (mut compared, mut as_known, mut differ, mut untold) = (0, 0, 0, 0);
+    for rows in rows.chunk_by(|one, other| one.request.file == other.request.file) {
+        let mut new = BTreeMap::<&str, Seen>::new();
+        for Row { request, compared: outcome } in rows {
+            let word = match outcome {
+                Compared::NotSpoken => "not compared: not both suites speak it".to_owned(),
+                Compared::Trouble(trouble) => {
+                    untold += 1;
+                    format!("NOT FOUND OUT: {trouble}")
+                }
+                Compared::Differences(differences) => {
+                    compared += 1;
+                    let mut reasons = BTreeSet::new();
+                    let mut unknown = 0;
+                    for difference in differences {
+                        match known.reason(request, &difference.moment, &difference.text) {
+                            Some(reason) => drop(reasons.insert(reason)),
+                            None => {
+                                unknown += 1;
+                                let seen = new.entry(&difference.text).or_default();
+                                seen.moments.extend(place(difference));
+                                seen.versions.insert(request.version.clone());
+                            }
+                        }
+                    }
+                    as_known += usize::from(unknown == 0 && !reasons.is_empty());
+                    differ += usize::from(unknown > 0);
+                    verdict(unknown, &reasons)
+                }
+            };
+            writeln!(text, "{:<26}{:<7} {word}", request.file, request.version).ok();
+        }
+        let versions = rows.iter().filter(|row| matches!(row.compared, Compared::Differences(_))).count();
+        unknown(&new, versions, &mut text);
+    }
+    reasons(rows, known, full, &mut text);
+    let untold_too = if untold > 0 { format!(", {untold} could not be found out") } else { String::new() };
+    writeln!(text, "{compared} compared, {as_known} differ as known, {differ} differ otherwise{untold_too}")
+        .ok();
+    (text, differ == 0 && untold == 0)
+}
+
+fn place(difference: &Difference) -> Option<usize> {
+    MOMENTS.iter().position(|moment| *moment == difference.moment)
+}
+
+fn verdict(unknown: usize, reasons: &BTreeSet<usize>) -> String {
+    let numbers: Vec<_> = reasons.iter().map(|reason| (reason + 1).to_string()).collect();
+    match (unknown, numbers.is_empty()) {
+        (0, true) => "equal".to_owned(),
+        (0, false) => format!("differs as known: {}", numbers.join(" ")),
+        (_, true) => format!("DIFFERS: {unknown} new"),
+        (_, false) => format!("DIFFERS: {unknown} new; as known: {}", numbers.join(" ")),
+    }
+}
+
+/// What is not known, in full: by what it is, after what, and in which versions.
+fn unknown(new: &BTreeMap<&str, Seen>, versions: usize, text: &mut String) {
+    let mut groups = BTreeMap::<(&str, String), Vec<&str>>::new();
+    for (difference, seen) in new {
+        let moments: Vec<_> =
+            seen.moments.iter().filter_map(|at| MOMENTS.get(*at)).map(|moment| words(moment)).collect();
+        let listed: Vec<_> = seen.versions.iter().map(String::as_str).collect();
+        let versions = match listed.len() == versions {
+            true => "every version".to_owned(),
+            false => listed.join(", "),
+        };
+        let heading = format!("after {}, in {versions}", moments.join(" and "));
+        groups.entry((state::group(difference), heading)).or_default().push(difference);
+    }
+    for ((group, heading), differences) in groups {
+        writeln!(text, "    {group} {heading}").ok();
+        for difference in differences {
+            writeln!(text, "        {difference}").ok();
+        }
+    }
+}
+
+/// One of the [`MOMENTS`], for people.
+pub fn words(moment: &str) -> &'static str {
+    match moment {
+        "ADD" => "ADD",
+        "DEL" => "DEL",
+        _ => "a wrong ADD",
+    }
+}
+
+/// The reasons that were given, with what they were given for; and places of the list that nothing was seen of.
+fn reasons(rows: &[Row], known: &Known, full: bool, text: &mut String) {
+    let mut found: Vec<(&Request, &str, &str)> = vec![];
+    let mut asked = vec![];
+    for row in rows {
+        if let Compared::Differences(differences) = &row.compared {
+            asked.push(&row.request);
+            found.extend(differences.iter().map(|one| (&row.request, &*one.moment, &*one.text)));
+        }
+    }
+    let mut given = BTreeMap::<usize, BTreeSet<&str>>::new();
+    for (request, moment, difference) in &found {
+        if let Some(reason) = known.reason(request, moment, difference) {
+            given.entry(reason).or_default().insert(difference);
+        }
+    }
+    if !given.is_empty() {
+        writeln!(text, "Known differences:").ok();
+    }
+    for (reason, differences) in given {
+        let why = known.reasons.get(reason).map_or("", |reason| &reason.text);
+        writeln!(text, "{:>4}  {why}", reason + 1).ok();
+        let mut groups = BTreeMap::<&str, usize>::new();
+        differences.iter().for_each(|difference| *groups.entry(state::group(difference)).or_default() += 1);
+        let counts: Vec<_> = groups.iter().map(|(group, count)| format!("{group} {count}")).collect();
+        let all = full || differences.len() <= EXAMPLES;
+        let such_as = if all { "" } else { ", such as" };
+        writeln!(text, "      {}{such_as}", counts.join(", ")).ok();
+        // Sorted, what is ours and what is theirs lie apart: examples are from both ends and from between.
+        let last = differences.len().saturating_sub(1);
+        let example = |at: usize| all || at == 0 || at == last || at == last / 2;
+        for (_, difference) in differences.iter().enumerate().filter(|(at, _)| example(*at)) {
+            let shown: String = difference.chars().take(if full { usize::MAX } else { LONGEST }).collect();
+            let cut = if shown.len() < difference.len() { "..." } else { "" };
+            writeln!(text, "        {shown}{cut}").ok();
+        }
+    }
+    let idle = known.idle(&asked, &found);
+    if !idle.is_empty() {
+        writeln!(text, "Known, and not seen:").ok();
+        for place in idle {
+            writeln!(text, "      {place}").ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(version: &str, found: &[(&str, &str)]) -> Row {
+        let differences =
+            found.iter().map(|(moment, text)| Difference { moment: (*moment).into(), text: (*text).into() });
+        Row {
+            request: Request { file: "10-a.conflist".into(), version: version.into() },
+            compared: Compared::Differences(differences.collect()),
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_told_once_with_its_moments_and_versions() {
+        let mtu = "container link eth0: mtu 1500, theirs 1450";
+        let rows = [
+            row("0.4.0", &[("ADD", mtu), ("DEL", mtu), ("ADD", "result .dns: {}, theirs none")]),
+            row("1.0.0", &[("ADD", mtu), ("DEL", mtu)]),
+        ];
+        let (text, held) = told(&rows, &Known::default(), false);
+        assert!(!held);
+        assert_eq!(
+            text,
+            "10-a.conflist             0.4.0   DIFFERS: 3 new\n\
+             10-a.conflist             1.0.0   DIFFERS: 2 new\n    \
+             links after ADD and DEL, in every version\n        \
+             container link eth0: mtu 1500, theirs 1450\n    \
+             result after ADD, in 0.4.0\n        \
+             result .dns: {}, theirs none\n\
+             2 compared, 0 differ as known, 2 differ otherwise\n"
+        );
+    }
+
+    #[test]
+    fn what_is_known_is_summed_up_in_the_end() {
+        let rules: Vec<_> = (1..=4).map(|n| format!("host nft table ip nat: only theirs: {n}")).collect();
+        let found: Vec<_> = rules.iter().map(|rule| ("ADD", rule.as_str())).collect();
+        let list = "it is so\n    * * ADD host nft table ip nat: only theirs: *\n    * * DEL host link *\n";
+        let (text, held) =
+            told(&[row("1.0.0", &found), row("1.1.0", &[])], &Known::read("x", list).unwrap(), false);
+        assert!(held);
+        assert_eq!(
+            text,
+            "10-a.conflist             1.0.0   differs as known: 1\n\
+             10-a.conflist             1.1.0   equal\n\
+             Known differences:\n   1  it is so\n      packet rules 4, such as\n        \
+             host nft table ip nat: only theirs: 1\n        \
+             host nft table ip nat: only theirs: 2\n        \
+             host nft table ip nat: only theirs: 4\n\
+             Known, and not seen:\n      * * DEL host link *\n\
+             2 compared, 1 differ as known, 0 differ otherwise\n"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_found_out_is_no_success() {
+        let mut untold = row("1.0.0", &[]);
+        untold.compared = Compared::Trouble("it died".into());
+        assert!(!told(&[untold], &Known::default(), false).1);
+    }
+}
