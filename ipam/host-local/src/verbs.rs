@@ -234,5 +234,4 @@ fn full_set<'a>(dir: &Path, offer: &'a Offer) -> Option<&'a RangeSet> {
 }
 
 #[cfg(test)]
-#[path = "verbs_tests.rs"]
 mod tests;

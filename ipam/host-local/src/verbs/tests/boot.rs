@@ -1,0 +1,126 @@
+//! Leases of an earlier boot.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+/// A node that is not ready gets no ADD; so STATUS itself must find that the leases are of an earlier boot.
+#[test]
+fn status_after_a_reboot_is_not_deceived_by_old_leases() {
+    let room = Room::new();
+    for id in 0..5 {
+        room.add(&format!("c{id}"), &small()).unwrap();
+    }
+    room.boot("second");
+    assert_eq!(room.run("STATUS", "", "", "", &room.conf(&small())).0, 0);
+}
+
+/// NEEDS row 1.
+#[test]
+fn a_reboot_frees_the_range_and_a_late_del_frees_nothing_of_the_new_owner() {
+    let room = Room::new();
+    for id in 0..5 {
+        room.add(&format!("old{id}"), &small()).unwrap();
+    }
+    assert_eq!(room.add("new", &small()).unwrap_err(), EXHAUSTED);
+    room.boot("second");
+    assert_eq!(room.add("new0", &small()).unwrap(), ["10.0.0.2"]);
+    assert_eq!(room.leases(), ["10.0.0.2"]);
+    room.del("old0", &small());
+    assert_eq!(room.leases(), ["10.0.0.2"]);
+    assert_eq!(room.add("new1", &small()).unwrap(), ["10.0.0.3"]);
+    assert_eq!(room.leases(), ["10.0.0.2", "10.0.0.3"], "one reboot reclaims once");
+}
+
+#[test]
+fn reclaim_never_changes_nothing() {
+    let room = Room::new();
+    let never = json!({ "subnet": "10.0.0.0/29", "reclaim": "never" });
+    for id in 0..5 {
+        room.add(&format!("old{id}"), &never).unwrap();
+    }
+    let before = room.files();
+    room.boot("second");
+    assert_eq!(room.add("new", &never).unwrap_err(), EXHAUSTED);
+    assert_eq!(room.files(), before);
+    assert!(!room.data().join(".moor").exists());
+}
+
+/// `reclaim` is switched on while leases live: this boot must be recorded at once, or the next one would adopt them.
+#[test]
+fn reclaim_that_is_switched_on_late_serves_the_next_boot() {
+    let room = Room::new();
+    let never = json!({ "subnet": "10.0.0.0/29", "reclaim": "never" });
+    room.add("c1", &never).unwrap();
+    room.add("c2", &small()).unwrap();
+    assert_eq!(room.leases().len(), 2);
+    room.boot("second");
+    room.add("c3", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.4"]);
+}
+
+/// A store that the reference kept until now: its leases are live, whatever their age.
+#[test]
+fn the_first_contact_adopts_what_is_there() {
+    let room = Room::new();
+    fs::create_dir_all(room.dir()).unwrap();
+    fs::write(room.lease("10.0.0.2"), "theirs\r\neth0").unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(room.lease("10.0.0.2")).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.3"]);
+    room.boot("second");
+    room.add("c2", &small()).unwrap();
+    assert_eq!(room.leases().len(), 1, "the next boot drops both");
+}
+
+/// Both suites on one node: the reference leases after the reboot, before our first operation.
+#[test]
+fn a_lease_that_the_reference_made_in_this_boot_survives() {
+    let room = Room::new();
+    room.add("old", &small()).unwrap();
+    room.boot("second");
+    let now = SystemTime::now();
+    for (ip, id, age) in [("10.0.0.4", "theirs", 0), ("10.0.0.5", "dead", 40 * 365 * 24 * 3600)] {
+        fs::write(room.lease(ip), format!("{id}\r\neth0")).unwrap();
+        let file = fs::File::options().write(true).open(room.lease(ip)).unwrap();
+        file.set_modified(now - Duration::from_secs(age)).unwrap();
+    }
+    // The store is older than all its leases; else their times are not believed.
+    let born = now - Duration::from_secs(41 * 365 * 24 * 3600);
+    fs::File::open(room.lease("lock")).unwrap().set_modified(born).unwrap();
+    assert_eq!(room.add("new", &small()).unwrap(), ["10.0.0.3"]);
+    assert_eq!(room.leases(), ["10.0.0.3", "10.0.0.4"]);
+}
+
+#[test]
+fn times_of_a_wrong_clock_drop_nothing_of_the_reference() {
+    let room = Room::new();
+    room.add("old", &small()).unwrap();
+    room.boot("second");
+    fs::write(room.lease("10.0.0.4"), "theirs\r\neth0").unwrap();
+    // Made while the clock said 1970; the lock file tells that the store is younger than that.
+    fs::File::open(room.lease("10.0.0.4")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    room.add("new", &small()).unwrap();
+    assert!(room.lease("10.0.0.4").exists());
+}
+
+/// A record of the old boot that cannot be replaced must not condemn the leases of this one.
+#[test]
+fn a_record_that_cannot_be_replaced_condemns_no_lease_of_this_boot() {
+    let room = Room::new();
+    room.add("old", &small()).unwrap();
+    let record = room.data().join(".moor/net.boot");
+    // A reboot takes longer than a tick of the clock that dates files.
+    let now = SystemTime::now();
+    for (path, age) in [(&room.lease("lock"), 30), (&room.lease("10.0.0.2"), 20), (&record, 10)] {
+        fs::File::open(path).unwrap().set_modified(now - Duration::from_secs(age)).unwrap();
+    }
+    room.boot("second");
+    // In the way of the temporary file of the record's replacement.
+    fs::create_dir(record.with_file_name(format!(".moor-net.boot-{}", std::process::id()))).unwrap();
+    assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.3"]);
+    assert_eq!(fs::read_to_string(&record).unwrap(), "first");
+    fs::remove_dir_all(&room.plugin.roots.run).unwrap();
+    assert_eq!(room.add("c2", &small()).unwrap(), ["10.0.0.4"]);
+    assert_eq!(room.leases(), ["10.0.0.3", "10.0.0.4"]);
+}

@@ -1,0 +1,58 @@
+//! The index of leases: a cache, whatever becomes of it.
+
+use super::*;
+
+#[test]
+fn a_lease_is_lost_by_no_state_of_the_index() {
+    for spoil in [
+        (|path| fs::remove_file(path).unwrap()) as fn(&Path),
+        |path| fs::write(path, "garbage").unwrap(),
+        |path| fs::write(path, [0xff; 100_000]).unwrap(),
+        |path| fs::write(path, &fs::read(path).unwrap()[..64]).unwrap(),
+        |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+    ] {
+        let room = Room::new();
+        room.add("c1", &small()).unwrap();
+        room.add("c2", &small()).unwrap();
+        assert!(room.index_in_force());
+        spoil(&room.index_path());
+        assert!(room.add("c1", &small()).unwrap_err().contains("duplicate allocation is not allowed"));
+        spoil_again(&room, spoil);
+        room.del("c1", &small());
+        assert_eq!(room.leases(), ["10.0.0.3"]);
+    }
+
+    fn spoil_again(room: &Room, spoil: fn(&Path)) {
+        if room.index_path().is_file() {
+            spoil(&room.index_path());
+        }
+    }
+}
+
+#[test]
+fn no_index_at_all_is_no_failure() {
+    let room = Room::new();
+    fs::write(&room.plugin.roots.run, "not a directory").unwrap();
+    let ipam = json!({ "subnet": "10.0.0.0/29", "cooldown": 60 });
+    room.add("c1", &ipam).unwrap();
+    assert!(room.add("c1", &ipam).is_err());
+    room.del("c1", &ipam);
+    assert!(room.leases().is_empty());
+}
+
+/// What the index is for: with it in force, an ADD finds no other's lease worth reading.
+#[test]
+fn a_change_by_the_reference_takes_the_index_out_of_force() {
+    let room = Room::new();
+    room.add("c1", &small()).unwrap();
+    assert!(room.index_in_force());
+    fs::write(room.lease("10.0.0.6"), "theirs\r\neth0").unwrap();
+    assert!(!room.index_in_force());
+    assert!(room.add("theirs", &small()).unwrap_err().contains("10.0.0.6 has been allocated"));
+    assert!(room.index_in_force());
+    fs::remove_file(room.lease("10.0.0.2")).unwrap();
+    assert_eq!(room.request("c1", &small(), json!(["10.0.0.2"])).unwrap(), ["10.0.0.2"]);
+}

@@ -1,0 +1,144 @@
+//! Lease files, our own and those of others, and DEL.
+
+use super::*;
+
+/// Section 7: what a reference that was killed between create and write leaves.
+#[test]
+fn an_empty_lease_file_is_a_free_address() {
+    let room = Room::new();
+    fs::create_dir_all(room.dir()).unwrap();
+    fs::write(room.lease("10.0.0.2"), "").unwrap();
+    assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.2"]);
+    // Emptied in place, which the directory's time does not tell.
+    for id in 2..6 {
+        room.add(&format!("c{id}"), &small()).unwrap();
+    }
+    fs::write(room.lease("10.0.0.4"), "").unwrap();
+    assert!(room.index_in_force());
+    assert_eq!(room.add("c9", &small()).unwrap(), ["10.0.0.4"]);
+    fs::write(room.lease("10.0.0.5"), "").unwrap();
+    assert_eq!(room.request("c8", &small(), json!(["10.0.0.5"])).unwrap(), ["10.0.0.5"]);
+}
+
+/// Section 8, rule 4.
+#[test]
+fn foreign_things_named_as_addresses_are_taken() {
+    let room = Room::new();
+    fs::create_dir_all(room.lease("10.0.0.2")).unwrap();
+    fs::write(room.lease("10.0.0.3"), "somebody").unwrap();
+    std::os::unix::fs::symlink("/nonexistent", room.lease("10.0.0.4")).unwrap();
+    assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.5"]);
+    room.del("c1", &small());
+}
+
+/// Section 8, rule 2: leases with the id alone, of references before 0.7.
+#[test]
+fn legacy_leases_count_and_are_freed_when_there_is_no_other() {
+    let room = Room::new();
+    fs::create_dir_all(room.dir()).unwrap();
+    fs::write(room.lease("10.0.0.2"), "c1\n").unwrap();
+    let error = room.add("c1", &small()).unwrap_err();
+    assert!(error.contains("10.0.0.2 has been allocated to c1"), "{error}");
+    let (status, _) = room.run("CHECK", "c1", "eth0", "", &room.conf(&small()));
+    assert_eq!(status, 0);
+    fs::write(room.lease("10.0.0.3"), "c1\r\neth0").unwrap();
+    room.del("c1", &small());
+    assert_eq!(room.leases(), ["10.0.0.2"], "the exact one alone");
+    room.del("c1", &small());
+    assert!(room.leases().is_empty());
+}
+
+/// Section 3: only CR LF matches. Section 7: an id that is an address, and other networks below this one.
+#[test]
+fn del_takes_nothing_but_the_owners_lease_files() {
+    let room = Room::new();
+    room.add("keep", &small()).unwrap();
+    fs::write(room.lease("10.0.0.5"), "c1\neth0").unwrap();
+    fs::write(room.lease("last_reserved_ip.7"), "10.0.0.9").unwrap();
+    fs::create_dir(room.lease("nested")).unwrap();
+    fs::write(room.dir().join("nested/10.0.0.6"), "c1\r\neth0").unwrap();
+    fs::write(room.lease("note"), "c1\r\neth0").unwrap();
+    fs::write(room.lease("010.0.0.1"), "c1\r\neth0").unwrap();
+    fs::write(room.lease("::FFFF"), "c1\r\neth0").unwrap();
+    for id in ["c1", "10.0.0.9"] {
+        room.del(id, &small());
+    }
+    for name in
+        ["10.0.0.2", "10.0.0.5", "last_reserved_ip.7", "nested/10.0.0.6", "note", "010.0.0.1", "::FFFF"]
+    {
+        assert!(room.lease(name).exists(), "{name}");
+    }
+}
+
+/// C-042, section 8 rule 5.
+#[test]
+fn del_of_what_never_was_succeeds_and_makes_the_directory() {
+    let room = Room::new();
+    room.del("c1", &small());
+    room.del("c1", &small());
+    assert_eq!(room.files().into_keys().collect::<Vec<_>>(), ["lock"]);
+}
+
+/// Section 1, REC.
+#[test]
+fn del_frees_the_lease_although_the_rest_of_the_configuration_is_wrong() {
+    for broken in [
+        json!({ "subnet": "10.0.0.1/29" }),
+        json!({ "ranges": "x" }),
+        json!({}),
+        json!({ "subnet": "10.0.0.0/29", "routes": [{}] }),
+    ] {
+        let room = Room::new();
+        room.add("c1", &small()).unwrap();
+        room.del("c1", &broken);
+        assert!(room.leases().is_empty(), "{broken}");
+    }
+    let room = Room::new();
+    room.add("c1", &small()).unwrap();
+    let (status, _) = room.run("DEL", "c1", "eth0", "IP=nonsense;x", &room.conf(&small()));
+    assert_eq!((status, room.leases().len()), (0, 0));
+}
+
+#[test]
+fn del_succeeds_where_no_lease_can_be() {
+    let room = Room::new();
+    fs::write(room.data(), "a file").unwrap();
+    room.del("c1", &small());
+    let (status, error) = room.run("ADD", "c1", "eth0", "", &room.conf(&small()));
+    assert_eq!(
+        (status, &error["code"], &error["details"]),
+        (1, &json!(999), &json!("errno=ENOTDIR")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_network_name_that_no_directory_can_have_is_an_error_of_add_alone() {
+    let room = Room::new();
+    let mut conf = room.conf(&small());
+    conf["name"] = json!("n".repeat(300));
+    let (status, error) = room.run("ADD", "c1", "eth0", "", &conf);
+    assert_eq!((status, &error["details"]), (1, &json!("errno=ENAMETOOLONG")));
+    assert_eq!(room.run("DEL", "c1", "eth0", "", &conf), (0, Value::Null));
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept() {
+    let room = Room::new();
+    room.add("c1", &small()).unwrap();
+    fs::write(room.lease(".moor-draft-1"), "c2\r\neth0").unwrap();
+    fs::write(room.lease(".moor-last_reserved_ip.0-1"), "").unwrap();
+    room.del("c2", &small());
+    assert_eq!(room.files().into_keys().collect::<Vec<_>>(), ["10.0.0.2", "last_reserved_ip.0", "lock"]);
+}
+
+#[test]
+fn ids_of_any_length_are_leased_and_freed() {
+    let room = Room::new();
+    let long = "a".repeat(100_000);
+    room.add(&long, &small()).unwrap();
+    assert!(room.add(&long, &small()).is_err());
+    fs::remove_dir_all(&room.plugin.roots.run).unwrap();
+    room.del(&long, &small());
+    assert!(room.leases().is_empty());
+}
