@@ -6,76 +6,20 @@ mod common;
 
 use std::net::Ipv4Addr;
 
+use common::nft::*;
+use common::run;
 use host::nft::{
-    Base, Batch, Chain, Compare, Data, Element, Family, Field, Hook, IPV4, Kind, LOCAL, Nft, Policy, Rule,
+    Base, Chain, Compare, Data, Element, Family, Field, Hook, IPV4, Kind, LOCAL, Nft, Policy, Rule,
     STATE_NEW, STATUS_DNAT, Set, Table, Type, Value, Verdict,
 };
 use serde_json::{Value as Json, json};
 
-const TABLE: Table<'_> = Table { family: Family::Inet, name: "moor" };
-const PREROUTING: Chain<'_> = Chain { table: TABLE, name: "prerouting" };
-const PUBLISH: Chain<'_> = Chain { table: TABLE, name: "publish" };
 const NAT: Base = Base { kind: Kind::Nat, hook: Hook::Prerouting, priority: -90, policy: Policy::Accept };
-const PORTS: Set<'_> = Set {
-    table: TABLE,
-    name: "ports",
-    key: &[Type::Proto, Type::Port],
-    data: Data::Value(&[Type::Ipv4, Type::Port]),
-    interval: false,
-};
-const ADDR_PORTS: Set<'_> = Set { name: "addr-ports", key: &[Type::Ipv4, Type::Proto, Type::Port], ..PORTS };
-const RANGES: Set<'_> =
-    Set { name: "ranges", data: Data::Range(&[Type::Ipv4, Type::Port]), interval: true, ..PORTS };
-const RANGES6: Set<'_> =
-    Set { name: "ranges6", data: Data::Range(&[Type::Ipv6, Type::Port]), interval: true, ..PORTS };
-const MASQ: Set<'_> =
-    Set { table: TABLE, name: "masq", key: &[Type::Ipv4], data: Data::Verdict, interval: false };
-const NETS: Set<'_> =
-    Set { table: TABLE, name: "nets", key: &[Type::Ipv4], data: Data::None, interval: true };
-
-/// What nft(8) says.
-fn say(arguments: &str) -> String {
-    let said = std::process::Command::new("nft").args(arguments.split(' ')).output();
-    let said = said.expect("nft(8), of the package nftables, is needed to look at what was made");
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    String::from_utf8(said.stdout).unwrap()
-}
-
-/// What `nft` sees, without its own version and without handles.
-fn ruleset() -> Vec<Json> {
-    let mut all: Json = serde_json::from_str(&say("-j list ruleset")).unwrap();
-    let mut objects: Vec<Json> = all["nftables"].as_array_mut().unwrap().drain(1..).collect();
-    for object in objects.iter_mut().flat_map(|object| object.as_object_mut().unwrap().values_mut()) {
-        object.as_object_mut().unwrap().remove("handle");
-    }
-    objects
-}
 
 fn named(kind: &str, name: &str) -> Json {
     let objects = ruleset();
     let found = objects.iter().filter_map(|object| object.get(kind)).find(|object| object["name"] == name);
     found.cloned().unwrap_or_else(|| panic!("nft sees no {kind} {name}: {objects:#?}"))
-}
-
-fn port(port: u16) -> Value {
-    Value::new().proto(6).port(port)
-}
-
-fn target(last: u8, port: u16) -> Value {
-    Value::new().addr(Ipv4Addr::new(10, 1, 2, last)).port(port)
-}
-
-fn commit(nft: &Nft, fill: impl FnOnce(&mut Batch)) {
-    let mut batch = Batch::new();
-    fill(&mut batch);
-    nft.commit(batch).unwrap_or_else(|error| panic!("{error:#}"));
-}
-
-fn tables(batch: &mut Batch) {
-    batch.add_table(&TABLE, Some("containers' ports"));
-    for set in [PORTS, ADDR_PORTS, RANGES, RANGES6, MASQ, NETS] {
-        batch.add_set(&set, None);
-    }
 }
 
 network_test! {
@@ -96,7 +40,7 @@ network_test! {
         assert_eq!(named("map", "masq")["map"], "verdict");
         assert_eq!(named("map", "ranges")["flags"], json!(["interval"]));
         assert_eq!(named("set", "marks")["type"], "mark");
-        let text = say("list ruleset");
+        let text = run("nft list ruleset");
         for comment in ["containers' ports", "of a kind", "where it begins"] {
             assert!(text.contains(&format!("comment \"{comment}\"")), "{comment}: {text}");
         }
@@ -120,7 +64,7 @@ network_test! {
             batch.add_elements(&NETS, &[owned(net(1, 1)), net(2, 2), net(200, 254)]);
             batch.add_elements(&NETS, &[Element::range(Value::new().addr(Ipv4Addr::new(255, 0, 0, 0)), Value::new().addr(Ipv4Addr::BROADCAST))]);
         });
-        let text = say("list ruleset");
+        let text = run("nft list ruleset");
         for line in [
             "tcp . 80 comment \"moor/net/eth0/c1\" : 10.1.2.2 . 8080",
             "tcp . 81 : 10.1.2.3 . 81",
@@ -198,7 +142,7 @@ network_test! {
             }
             batch.add_rule(&Chain { name: "postrouting", ..PREROUTING }, &Rule::new().masquerade(true));
         });
-        let text = say("list ruleset");
+        let text = run("nft list ruleset");
         let read = nft.rules(&PREROUTING).unwrap();
         assert_eq!(read.len(), rules.len());
         for ((rule, shown), read) in rules.iter().zip(&read) {
@@ -281,7 +225,7 @@ network_test! {
             batch.add_elements(&guarded, &[Element::new(port).comment("moor/net/eth0/c1")]);
             batch.add_elements(&allowed, &[Element::new(port.mac(mac)).comment("moor/net/eth0/c1")]);
         });
-        let text = say("list ruleset");
+        let text = run("nft list ruleset");
         for line in [
             "iifname != @guarded accept",
             "iifname . ether saddr @allowed accept",

@@ -4,64 +4,8 @@
 
 mod common;
 
-use std::net::Ipv4Addr;
-
-use host::nft::{Batch, Chain, Data, Element, Family, Field, Nft, Rule, Set, Table, Type, Value, is_stale};
-use serde_json::Value as Json;
-
-const TABLE: Table<'_> = Table { family: Family::Inet, name: "moor" };
-const PREROUTING: Chain<'_> = Chain { table: TABLE, name: "prerouting" };
-const PUBLISH: Chain<'_> = Chain { table: TABLE, name: "publish" };
-const PORTS: Set<'_> = Set {
-    table: TABLE,
-    name: "ports",
-    key: &[Type::Proto, Type::Port],
-    data: Data::Value(&[Type::Ipv4, Type::Port]),
-    interval: false,
-};
-const ADDR_PORTS: Set<'_> = Set { name: "addr-ports", key: &[Type::Ipv4, Type::Proto, Type::Port], ..PORTS };
-const RANGES: Set<'_> =
-    Set { name: "ranges", data: Data::Range(&[Type::Ipv4, Type::Port]), interval: true, ..PORTS };
-const RANGES6: Set<'_> =
-    Set { name: "ranges6", data: Data::Range(&[Type::Ipv6, Type::Port]), interval: true, ..PORTS };
-const MASQ: Set<'_> =
-    Set { table: TABLE, name: "masq", key: &[Type::Ipv4], data: Data::Verdict, interval: false };
-const NETS: Set<'_> =
-    Set { table: TABLE, name: "nets", key: &[Type::Ipv4], data: Data::None, interval: true };
-
-/// What `nft` sees, without its own version and without handles.
-fn ruleset() -> Vec<Json> {
-    let said = std::process::Command::new("nft").args(["-j", "list", "ruleset"]).output();
-    let said = said.expect("nft(8), of the package nftables, is needed to look at what was made");
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    let mut all: Json = serde_json::from_slice(&said.stdout).unwrap();
-    let mut objects: Vec<Json> = all["nftables"].as_array_mut().unwrap().drain(1..).collect();
-    for object in objects.iter_mut().flat_map(|object| object.as_object_mut().unwrap().values_mut()) {
-        object.as_object_mut().unwrap().remove("handle");
-    }
-    objects
-}
-
-fn port(port: u16) -> Value {
-    Value::new().proto(6).port(port)
-}
-
-fn target(last: u8, port: u16) -> Value {
-    Value::new().addr(Ipv4Addr::new(10, 1, 2, last)).port(port)
-}
-
-fn commit(nft: &Nft, fill: impl FnOnce(&mut Batch)) {
-    let mut batch = Batch::new();
-    fill(&mut batch);
-    nft.commit(batch).unwrap_or_else(|error| panic!("{error:#}"));
-}
-
-fn tables(batch: &mut Batch) {
-    batch.add_table(&TABLE, Some("containers' ports"));
-    for set in [PORTS, ADDR_PORTS, RANGES, RANGES6, MASQ, NETS] {
-        batch.add_set(&set, None);
-    }
-}
+use common::nft::*;
+use host::nft::{Batch, Element, Field, Nft, Rule, Value, is_stale};
 
 network_test! {
     /// Rule 6 of the house: what was tried, on what object, what the kernel said; and nothing was done.

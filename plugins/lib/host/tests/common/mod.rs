@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
 
+pub mod nft;
+
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -74,7 +76,9 @@ pub fn look(command: &str) -> Value {
 /// Runs a command in the thread's network namespace; it must succeed.
 pub fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().expect("iproute2 is needed");
+    let program = words.next().unwrap();
+    let output = Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} is needed: {error}"));
     let (said, complained) = texts(&output);
     assert!(output.status.success(), "{command}: {said}{complained}");
     said
