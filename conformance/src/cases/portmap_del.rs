@@ -11,6 +11,7 @@ use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
+use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/del_matrix", &["C-042", "portmap 6.5", "NEEDS 2"], del_matrix),
@@ -21,18 +22,27 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Reference]),
 ];
 
-/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each.
 fn del_matrix(room: &Room) -> Result<()> {
+    del_matrix_of(room, ruleset, |id, port| published(room, id, one(port)), |_, config| config)
+}
+
+/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each:
+/// `rules` are then as they were before `publish`. `asked` is what becomes of the configuration besides.
+pub fn del_matrix_of(
+    room: &Room,
+    rules: fn() -> Result<Value>,
+    publish: impl Fn(&str, u16) -> Result<(Container, Value)>,
+    asked: impl Fn(usize, Value) -> Value,
+) -> Result<()> {
     // The tables are there already, so that what stays can only be the attachment's.
-    published(room, "first", one(7000))?;
-    let before = ruleset()?;
+    publish("first", 7000)?;
+    let before = rules()?;
     for case in 0..24 {
         let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
         let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
-        let id = format!("c{case}");
-        let (container, config) = published(room, &id, one(8080))?;
-        ensure!(ruleset()? != before, "ADD made no rules");
-        let mut asked = config.clone();
+        let (container, config) = publish(&format!("c{case}"), 8080)?;
+        ensure!(rules()? != before, "ADD made no rules");
+        let mut asked = asked(case, config);
         if !prev {
             asked["prevResult"] = Value::Null;
         }
@@ -49,7 +59,7 @@ fn del_matrix(room: &Room) -> Result<()> {
             let call = room.attach("portmap", "DEL", &container).config(&asked);
             let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
             call.run()?.silent().with_context(told)?;
-            let after = ruleset()?;
+            let after = rules()?;
             ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
         }
         let bridge = super::bridge(USUAL);

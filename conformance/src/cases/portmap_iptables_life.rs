@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::portmap::{bridged, portmap};
-use super::portmap_del::uncounted;
+use super::portmap_del::{del_matrix_of, uncounted};
 use super::portmap_iptables::{iptables, one, published, saved};
-use super::{USUAL, with};
+use super::with;
 use crate::case::Case;
 use crate::faults::steps::Victim;
 use crate::ip;
@@ -39,40 +39,16 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Iptables, Need::IptablesLegacy]),
 ];
 
-/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each, and
-/// the configuration no longer says iptables.
+/// The configuration no longer says iptables.
 fn del_matrix(room: &Room) -> Result<()> {
-    let (_, first) = published(room, "first", one(7000), json!({}))?;
-    ensure!(first["backend"] == "iptables", "the back end is another one");
-    let before = uncounted()?;
-    for case in 0..24 {
-        let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
-        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
-        let (container, config) = published(room, &format!("c{case}"), one(8080), json!({}))?;
-        ensure!(saved()?.contains("8080"), "ADD made no rules");
-        let mut asked = with(&config, json!({"backend": if case % 2 == 0 { "nftables" } else { "bogus" }}));
-        if !prev {
-            asked["prevResult"] = Value::Null;
-        }
-        if !same {
-            asked["runtimeConfig"] = json!({});
-        }
-        if renamed {
-            asked["name"] = json!("renamed");
-        }
-        if netns == 2 {
-            room.remove(&container)?;
-        }
-        for time in ["once", "twice"] {
-            let call = room.attach("portmap", "DEL", &container).config(&asked);
-            let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
-            call.run()?.silent().with_context(told)?;
-            let after = uncounted()?;
-            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
-        }
-        room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
-    }
-    Ok(())
+    let publish = |id: &str, port| {
+        let (container, config) = published(room, id, one(port), json!({}))?;
+        ensure!(config["backend"] == "iptables", "the back end is another one");
+        ensure!(saved()?.contains(&port.to_string()), "ADD made no rules of iptables");
+        Ok((container, config))
+    };
+    let other = |case| json!({"backend": if case % 2 == 0 { "nftables" } else { "bogus" }});
+    del_matrix_of(room, uncounted, publish, |case, config| with(&config, other(case)))
 }
 
 fn gc(room: &Room) -> Result<()> {
