@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dns_stage::{
-    GATEWAYS, Named, Upstream, ask, ask_tcp, call, dns, expect, outside, say, the_responder, unheard,
-};
+use super::dns_outside::{Upstream, outside};
+use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, say, the_responder, unheard};
 use super::with;
 use crate::case::Case;
 use crate::dns_client::{ID, Question, client, heard, kind, rcode};

@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::dns_stage::{
-    GATEWAYS, Named, UPSTREAMS, Upstream, answered, ask, ask_tcp, expect, failed, outside, resolve,
-    the_responder, until,
-};
+use super::dns_outside::{UPSTREAMS, Upstream, answered, failed, outside};
+use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, the_responder, until};
 use crate::case::Case;
 use crate::dns_client::{ID, Question, Reply, connect, frame, framed, heard, kind, rcode};
 use crate::ip;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_stage::{GATEWAYS, Named, Upstream, ask, ask_tcp, call, dns, expect, records};
+use super::dns_outside::Upstream;
+use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
 use super::{USUAL, with};
 use crate::case::Case;
 use crate::dns_client::{Question, kind};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_stage::{INSIDE, Upstream, ask_tcp, call, dns, expect, kill_responder, resolve, until};
+use super::dns_outside::Upstream;
+use super::dns_stage::{INSIDE, ask_tcp, call, dns, expect, kill_responder, resolve, until};
 use super::with;
 use crate::case::Case;
 use crate::dns_client::{Question, kind};

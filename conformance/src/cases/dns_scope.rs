@@ -3,9 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_stage::{
-    GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, outside, resolve,
-};
+use super::dns_outside::outside;
+use super::dns_stage::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, resolve};
 use super::{USUAL, bridge};
 use crate::case::Case;
 use crate::dns_client::{Question, kind, rcode};

@@ -19,6 +19,7 @@ mod dns_inside;
 mod dns_life;
 pub mod dns_load;
 mod dns_names;
+pub mod dns_outside;
 mod dns_scope;
 pub mod dns_stage;
 mod dns_verbs;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::paper::Paper;
 use super::{HOST, timed, told};
-use crate::cases::dns_stage::{Upstream, ask, resolve};
+use crate::cases::dns_outside::Upstream;
+use crate::cases::dns_stage::{ask, resolve};
 use crate::cases::portmap;
 use crate::dns_client::{Question, kind};
 use crate::room::Room;
