@@ -46,14 +46,15 @@ fn moments(room: &Room, list: &Conflist) -> Result<Vec<Vec<String>>> {
     };
     let mut mask = Mask::default();
     let mut seen = |said: Vec<String>| -> Result<Vec<String>> {
-        settle(&container)?;
         let mut lines = said;
         lines.extend(room.snapshot()?.into_iter().map(|line| format!("host {line}")));
         lines.extend(room.snapshot_in(&container)?.into_iter().map(|line| format!("container {line}")));
         lines.retain(|line| !line.contains(OF_THE_RUNTIME));
         Ok(mask.masked(&lines))
     };
-    let mut moments = vec![seen(told(runtime.add(list, &attachment)))?];
+    let added = told(runtime.add(list, &attachment));
+    settle(&container)?;
+    let mut moments = vec![seen(added)?];
     moments.push(seen(told(runtime.del(list, &attachment).map(|()| json!({}))))?);
     if let Some(wrong) = wrong(list) {
         moments.push(seen(told(runtime.add(&wrong, &attachment)))?);

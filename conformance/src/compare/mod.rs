@@ -107,6 +107,9 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let findings = lane::run(&grounds, &lists, options)?;
     println!("{} against {}: results, errors and what they leave", grounds.suite.display(), other.display());
     let held = table::print(&findings.rows, &known, options.full);
+    if options.filter.is_empty() {
+        table::print_idle(&findings.rows, &known);
+    }
     for (file, why) in &findings.not_run {
         println!("{file} is not compared: {why}");
     }

@@ -115,16 +115,29 @@ pub fn words(moment: &str) -> &'static str {
     }
 }
 
-/// The reasons that were given, with what they were given for; and places of the list that nothing was seen of.
-fn reasons(rows: &[Row], known: &Known, full: bool, text: &mut String) {
-    let mut found: Vec<(&Request, &str, &str)> = vec![];
-    let mut asked = vec![];
+/// The places of the list that nothing was seen of, though what they speak of was asked for.
+pub fn print_idle(rows: &[Row], known: &Known) {
+    let asked = rows.iter().filter(|row| matches!(row.compared, Compared::Differences(_)));
+    let idle = known.idle(&asked.map(|row| &row.request).collect::<Vec<_>>(), &found(rows));
+    if !idle.is_empty() {
+        println!("Known, and not seen:");
+    }
+    idle.iter().for_each(|place| println!("      {place}"));
+}
+
+fn found(rows: &[Row]) -> Vec<(&Request, &str, &str)> {
+    let mut all = vec![];
     for row in rows {
-        if let Compared::Differences(differences) = &row.compared {
-            asked.push(&row.request);
-            found.extend(differences.iter().map(|one| (&row.request, &*one.moment, &*one.text)));
+        if let Compared::Differences(found) = &row.compared {
+            all.extend(found.iter().map(|one| (&row.request, one.moment.as_str(), one.text.as_str())));
         }
     }
+    all
+}
+
+/// The reasons that were given, with what they were given for.
+fn reasons(rows: &[Row], known: &Known, full: bool, text: &mut String) {
+    let found = found(rows);
     let mut given = BTreeMap::<usize, BTreeSet<&str>>::new();
     for (request, moment, difference) in &found {
         if let Some(reason) = known.reason(request, moment, difference) {
@@ -150,13 +163,6 @@ fn reasons(rows: &[Row], known: &Known, full: bool, text: &mut String) {
             let shown: String = difference.chars().take(if full { usize::MAX } else { LONGEST }).collect();
             let cut = if shown.len() < difference.len() { "..." } else { "" };
             writeln!(text, "        {shown}{cut}").ok();
-        }
-    }
-    let idle = known.idle(&asked, &found);
-    if !idle.is_empty() {
-        writeln!(text, "Known, and not seen:").ok();
-        for place in idle {
-            writeln!(text, "      {place}").ok();
         }
     }
 }
@@ -211,7 +217,6 @@ mod tests {
              host nft table ip nat: only theirs: 1\n        \
              host nft table ip nat: only theirs: 2\n        \
              host nft table ip nat: only theirs: 4\n\
-             Known, and not seen:\n      * * DEL host link *\n\
              2 compared, 1 differ as known, 0 differ otherwise\n"
         );
     }
