@@ -14,7 +14,7 @@ use crate::ip;
 use crate::room::Room;
 use crate::room::netns::Container;
 
-/// How long the kernel may take to find out that nobody else has an IPv6 address.
+/// How long the kernel may take to hear of carriers, and to find out that nobody else has an IPv6 address.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// What runtimes keep themselves; ours has written it, not the suite.
@@ -111,7 +111,8 @@ fn values(path: &str, value: &Value, lines: &mut Vec<String>) {
     }
 }
 
-/// Waits until IPv6 addresses are usable: with that come their routes. What has not settled in time is seen as it is.
+/// Waits for what the kernel does in its own time, of which a plugin may wait for less: a bridge hears of its port's
+/// carrier, and IPv6 addresses become usable and get their routes. What has not settled in time is seen as it is.
 fn settle(container: &Container) -> Result<()> {
     let deadline = Instant::now() + SETTLING;
     while !(settled(None)? && settled(Some(&container.id))?) && Instant::now() < deadline {}
@@ -119,13 +120,21 @@ fn settle(container: &Container) -> Result<()> {
 }
 
 fn settled(ns: Option<&str>) -> Result<bool> {
-    let rows = ip::rows(ns, &["-6", "addr", "show", "tentative"])?;
-    Ok(rows.iter().all(|row| {
-        // Without a carrier nobody asks whether others have the address.
-        let asks = row["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "LOWER_UP"));
-        let mut addresses = row["addr_info"].as_array().into_iter().flatten();
-        !asks || !addresses.any(|info| info["tentative"] == true && info["scope"] != "link")
-    }))
+    let looks = ["link show", "addr show", "route show table local"];
+    let [links, addresses, routes] = ip::several(ns, &["-6"], looks)?;
+    let carrier =
+        |row: &Value| row["flags"].as_array().is_some_and(|flags| flags.iter().any(|f| f == "LOWER_UP"));
+    let master_waits = |port: &Value| {
+        carrier(port) && links.iter().any(|link| link["ifname"] == port["master"] && !carrier(link))
+    };
+    // Without a carrier nobody asks whether others have an address.
+    let usable = |link: &Value| {
+        let mut list = link["addr_info"].as_array().into_iter().flatten();
+        let routed = |info: &Value| routes.iter().any(|route| route["dst"] == info["local"]);
+        let done = |info: &Value| info["scope"] == "link" || info["tentative"] != true && routed(info);
+        !carrier(link) || list.all(done)
+    };
+    Ok(!links.iter().any(master_waits) && addresses.iter().all(usable))
 }
 
 #[cfg(test)]
