@@ -27,8 +27,8 @@ pub struct Findings {
     pub newest_only: Vec<String>,
 }
 
-/// Compares these conflists, each in its lane: in every version, but for what goes to the virtual machine by itself. With [`Lane::Vm`] it is an error that there is no
-/// machine.
+/// Compares these conflists, each in its lane: in every version, but for what goes to the virtual machine by itself.
+/// With [`Lane::Vm`] it is an error that there is no machine.
 pub fn run(grounds: &Grounds, lists: &[(String, Conflist)], options: &Options) -> Result<Findings> {
     let lacking = match options.lane {
         Lane::Vm => vec![],
