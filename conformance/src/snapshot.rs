@@ -200,10 +200,24 @@ fn walk(path: &Path, lines: &mut Vec<String>) {
         }
     } else if meta.is_file() {
         let bytes = fs::read(path).unwrap_or_default();
-        let shown: String = String::from_utf8_lossy(&bytes).escape_debug().take(300).collect();
-        lines.push(format!("file {name} {mode:04o} {} bytes \"{shown}\"", bytes.len()));
+        lines.push(format!("file {name} {mode:04o} {} bytes {}", bytes.len(), content(&bytes)));
     } else {
         lines.push(format!("other {name}"));
+    }
+}
+
+/// The beginning of a file: a text in quotes, or what is readable of anything else. Escapes for that would be digits among
+/// which a short container id may stand.
+fn content(bytes: &[u8]) -> String {
+    const SHOWN: usize = 300;
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !bytes.contains(&0) => {
+            format!("\"{}\"", text.escape_debug().take(SHOWN).collect::<String>())
+        }
+        _ => {
+            let readable = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' };
+            format!("binary {}", bytes.iter().take(SHOWN).map(readable).collect::<String>())
+        }
     }
 }
 
@@ -220,7 +234,16 @@ pub fn machine() -> Result<Vec<String>> {
 mod tests {
     use serde_json::json;
 
-    use super::{address, link, pairs};
+    use super::{address, content, link, pairs};
+
+    /// An index of leases whose bytes happen to be written with the digits of `c1`.
+    #[test]
+    fn no_container_id_comes_out_of_bytes_that_are_no_text() {
+        assert_eq!(content(b"c1\r\neth0"), "\"c1\\r\\neth0\"");
+        let index = content("1xilroom\u{ec1a}\u{1}\0\0c2".as_bytes());
+        assert_eq!(index, "binary 1xilroom......c2");
+        assert_eq!(content(&[0xff, b'x']), "binary .x");
+    }
 
     #[test]
     fn a_link_is_told_by_what_lasts() {
