@@ -70,13 +70,9 @@ impl Known {
 
     /// Why a difference is meant, if it is: the reason's place in the list, from 0.
     pub fn reason(&self, request: &Request, moment: &str, difference: &str) -> Option<usize> {
-        self.reasons.iter().position(|reason| {
-            reason.places.iter().any(|place| {
-                place.is_of(request)
-                    && place.moments.split(',').any(|list| fits(list, moment))
-                    && fits(&place.difference, difference)
-            })
-        })
+        self.reasons
+            .iter()
+            .position(|reason| reason.places.iter().any(|place| place.holds(request, moment, difference)))
     }
 
     /// The places that speak of what was asked for, and fit nothing that was found (request, moment, difference).
@@ -84,9 +80,7 @@ impl Known {
         let mut idle = vec![];
         for place in self.reasons.iter().flat_map(|reason| &reason.places) {
             let seen = |(request, moment, difference): &(&Request, &str, &str)| {
-                place.is_of(request)
-                    && place.moments.split(',').any(|list| fits(list, moment))
-                    && fits(&place.difference, difference)
+                place.holds(request, moment, difference)
             };
             if asked.iter().any(|request| place.is_of(request)) && !found.iter().any(seen) {
                 idle.push(format!(
@@ -107,6 +101,12 @@ impl Place {
         let known = |moment: &str| moment == "*" || MOMENTS.contains(&moment);
         ensure!(place.moments.split(',').all(known), "the moments are {MOMENTS:?}");
         Ok(place)
+    }
+
+    fn holds(&self, request: &Request, moment: &str, difference: &str) -> bool {
+        self.is_of(request)
+            && self.moments.split(',').any(|list| fits(list, moment))
+            && fits(&self.difference, difference)
     }
 
     fn is_of(&self, request: &Request) -> bool {

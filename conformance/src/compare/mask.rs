@@ -56,12 +56,12 @@ fn is_nobodys(mac: &str) -> bool {
     matches!(mac, "00:00:00:00:00:00" | "ff:ff:ff:ff:ff:ff")
 }
 
-/// A port of a socket that asked for any: `11:38507`, after an address (net.ipv4.ip_local_port_range). A time: digits
-/// by the dozen.
+/// A port of a socket that asked for any: `11:38507`, after an address (net.ipv4.ip_local_port_range). A time: eleven digits
+/// or more.
 fn chosen_by_the_kernel(word: &str) -> Option<String> {
     let (before, number) =
         word.rsplit_once(':').map_or(("", word), |(before, _)| word.split_at(before.len() + 1));
-    if number.len() >= 12 && number.bytes().all(|byte| byte.is_ascii_digit()) {
+    if number.len() >= 11 && number.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(format!("{before}<time>"));
     }
     let is_port = before.len() > 1 && number.parse().is_ok_and(|port: u16| port >= 32768);

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error, Request};
 use host::NetNs;
-use nix::time::{ClockId, clock_gettime};
 
 use super::Way;
 use super::del::withdraw;
@@ -55,7 +54,7 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
             request.network
         )));
     }
-    let attachment = Attachment { order: now()?, ..plan.attachment.clone() };
+    let attachment = Attachment { order: host::clock::since_boot()?, ..plan.attachment.clone() };
     register(&plan, &attachment, netns.as_ref(), &place, &mut responder).inspect_err(|_| {
         let undone = match former.filter(|former| former.netns.is_none()) {
             Some(former) => place.put_attachment(&former).map_err(Error::from).and_then(|()| {
@@ -132,12 +131,4 @@ fn names_are_free(plan: &Plan, place: &Place) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// CLOCK_BOOTTIME in nanoseconds: it goes on while the machine sleeps, and never back.
-fn now() -> Result<u64, Error> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_err(|errno| host::Error::new("read", "the clock since boot", errno))?;
-    let seconds = u64::try_from(now.tv_sec()).unwrap_or_default();
-    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec()).unwrap_or_default()))
 }

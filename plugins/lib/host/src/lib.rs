@@ -3,6 +3,7 @@
 
 mod advertisement;
 mod arp;
+pub mod clock;
 pub mod conntrack;
 pub mod datagram;
 mod error;

@@ -20,14 +20,13 @@ use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha512};
 
 use crate::file::{self, Made, Sync};
 use crate::rules::published::{Chosen, Container};
-use crate::{Error, Mac, Owner, Result};
+use crate::{Error, Mac, Owner, Result, clock};
 
 pub use reapply::{Reapplied, reapply};
 
@@ -164,7 +163,7 @@ impl Records {
     /// The file cannot be written.
     pub fn write(&self, by: By, record: &Record) -> Result<()> {
         let path = self.path(by, &record.owner);
-        let text = text::write(record, now());
+        let text = text::write(record, clock::since_boot()?);
         // Without a name until it is whole: a killed process leaves nothing.
         while file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? == Made::Exists {
             file::remove(&path)?;
@@ -299,12 +298,6 @@ pub fn withdraw<T>(
     records?;
     unrecorded?;
     Ok(deleted)
-}
-
-/// In ns since the epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A record and when it was written.

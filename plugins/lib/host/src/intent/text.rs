@@ -4,7 +4,7 @@
 //! ```text
 //! v 1
 //! owner net eth0 c1
-//! written 1795260000123456789
+//! written 40123456789012
 //! container 10.1.2.3 br0 needed
 //! port 6 any 8080-8080 80
 //! if ip saddr 10.0.0.0/8
@@ -17,8 +17,8 @@
 //! macfilter veth01234567 02:00:00:00:00:01
 //! ```
 //!
-//! `written` is in ns since the epoch, of this host's clock: who comes last has an address that several claim, and the time of
-//! a file is as coarse as the kernel's tick. A `port` is of the container before it, and so is an `if`: its conditions.
+//! `written` is in ns since the boot: who comes last has an address that several claim, and the time of a file is as coarse
+//! as the kernel's tick. A `port` is of the container before it, and so is an `if`: its conditions.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ const NONE: &str = "-";
 const MASQUERADES: [(Masquerade, &str); 3] =
     [(Masquerade::Nobody, "nobody"), (Masquerade::Needed, "needed"), (Masquerade::Everybody, "everybody")];
 
-/// `written` is when, in ns since the epoch.
+/// `written` is when ([`crate::clock`]).
 pub(super) fn write(record: &Record, written: u64) -> String {
     let Owner { network, ifname, container_id } = &record.owner;
     let mut text = format!("{VERSION}\nowner {network} {ifname} {container_id}\nwritten {written}\n");
