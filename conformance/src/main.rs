@@ -16,6 +16,7 @@ mod dns_client;
 mod dns_load;
 mod fake;
 mod faults;
+mod frame;
 mod golden;
 mod ip;
 mod judge;

@@ -26,6 +26,7 @@ mod dns_verbs;
 mod duties;
 mod encoding;
 mod env;
+mod harness_company;
 mod host_access;
 mod host_access_life;
 mod host_local;
@@ -120,6 +121,7 @@ pub fn all() -> Vec<Case> {
         host_access_life::CASES,
         conflict::CASES,
         conflists::CASES,
+        harness_company::CASES,
         bench::CASES,
     ]
     .into_iter()

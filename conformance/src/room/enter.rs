@@ -55,11 +55,25 @@ pub fn furnish(watched: bool) -> Result<Elsewhere> {
         }
         if dir.is_dir() { tmpfs(dir)? } else { shadow_parent(dir)? }
     }
+    own_machine_id(&elsewhere)?;
     // A suite that writes elsewhere gets EROFS and shows it. A user namespace may not be allowed to say so.
     mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, NONE).ok();
     std::env::set_current_dir(SCRATCH)?;
     ip::run(&["link", "set", "lo", "up"])?;
     Ok(elsewhere.begun())
+}
+
+/// Not every machine that runs the harness has an id; every room has this one.
+fn own_machine_id(elsewhere: &Elsewhere) -> Result<()> {
+    let (target, own) = (Path::new("/etc/machine-id"), Path::new(SCRATCH).join(".machine-id"));
+    fs::write(&own, "6d6f6f72000000000000000000000001\n").context("write the room's machine id")?;
+    if elsewhere.covers(target) && !target.exists() {
+        fs::write(target, "").context("make /etc/machine-id")?;
+    }
+    if target.exists() {
+        mount(Some(&own), target, NONE, MsFlags::MS_BIND, NONE).context("cover /etc/machine-id")?;
+    }
+    Ok(())
 }
 
 fn tmpfs(dir: &Path) -> Result<()> {

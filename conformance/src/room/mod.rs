@@ -1,6 +1,7 @@
 //! The clean room: a "host" of namespaces in which one job runs, with its own `/run`, `/var/lib/cni`, `/etc/cni`.
 
 pub mod call;
+pub mod company;
 pub mod elsewhere;
 pub mod enter;
 pub mod job;

@@ -4,13 +4,13 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
+use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::{Mac, sys, wait};
+use crate::{Mac, frame, wait};
 
 /// linux/if_ether.h.
 const ETH_P_ARP: u16 = 0x0806;
@@ -42,11 +42,7 @@ pub(crate) struct ArpSocket {
 impl ArpSocket {
     /// Opens it for the link `index` of the network namespace that the calling thread is in.
     pub(crate) fn open(index: u32, mac: Mac) -> io::Result<Self> {
-        let index = i32::try_from(index).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // Without a protocol it hears nothing until it is bound to its link.
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-        sys::bind_packet(socket.as_fd(), ETH_P_ARP, index)?;
-        Ok(Self { socket, mac })
+        Ok(Self { socket: frame::open(index, ETH_P_ARP)?, mac })
     }
 
     /// Asks everybody for an address, without saying that it is ours (RFC 5227, section 1.1: ARP probe).

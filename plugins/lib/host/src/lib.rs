@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod datagram;
 mod error;
 pub mod file;
+pub mod frame;
 pub mod fuzz;
 pub mod intent;
 pub mod iptables;

@@ -1,0 +1,76 @@
+//! The harness' own company: what a case may ask of a room holds. A suite takes no part in these.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::{frame, ip};
+
+pub const CASES: &[Case] = &[
+    Case::new("harness/a_user_without_rights_has_none", &["harness"], user).needs(&[Need::OtherUsers]),
+    Case::new("harness/raw_frames_are_heard_at_the_far_end", &["harness"], frames),
+    Case::new("harness/namespaces_come_and_go_until_told", &["harness"], busy),
+    Case::new("harness/a_room_can_become_another_machine", &["harness"], machine),
+];
+
+fn user(room: &Room) -> Result<()> {
+    let own = room.write("root/closed", "")?;
+    let locked = room.lock_as_user(&own)?.context("the user cannot lock a file that he may read")?;
+    ensure!(!room.lock_is_free(&own)?, "the user's lock does not hold");
+    drop(locked);
+    ensure!(room.lock_is_free(&own)?, "the user's lock does not end with him");
+    let locked = room.lock_as_root(&own)?.context("root cannot lock its file")?;
+    ensure!(!room.lock_is_free(&own)?, "root's lock does not hold");
+    drop(locked);
+    std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    ensure!(room.lock_as_user(&own)?.is_none(), "the user locks a file that he may not read");
+    let dir = room.users_directory()?;
+    let done = room.as_user("/usr/bin/touch").arg(dir.join("his")).status()?;
+    ensure!(done.success(), "the user cannot write to his directory: {done}");
+    let done = room.as_user("/bin/cat").arg(&own).output()?;
+    ensure!(!done.status.success(), "the user reads a file of root's");
+    Ok(())
+}
+
+fn frames(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let (near, far) = (room.wire(None, "wan0")?, room.wire(Some("outside"), "eth0")?);
+    let source = [2, 0, 0, 0, 0, 0x99];
+    let ends = [("198.51.100.9".parse()?, 7), ("198.51.100.1".parse()?, 9)];
+    for sent in [
+        frame::lldp(0x0e, source),
+        frame::arp(source, "198.51.100.9".parse()?),
+        frame::router_advertisement(source, "2001:db8:bad::".parse()?, 1800),
+        frame::tcp(near.mac, source, ends, frame::RST),
+        frame::tcp(near.mac, source, ends, frame::SYN | frame::ACK),
+    ] {
+        far.send(&sent)?;
+        let heard = near.hear(Duration::from_secs(2), |heard| heard.starts_with(&sent))?;
+        heard.with_context(|| format!("a frame to {:02x?} is not heard", &sent[..6]))?;
+    }
+    Ok(())
+}
+
+fn busy(room: &Room) -> Result<()> {
+    let busy = room.busy_rtnl(2);
+    std::thread::sleep(Duration::from_millis(300));
+    ensure!(busy.made() > 2, "in 300 ms {} namespaces were made", busy.made());
+    ip::run(&["link", "show", "lo"])
+}
+
+fn machine(room: &Room) -> Result<()> {
+    let ids = || -> Result<[String; 2]> {
+        Ok([
+            std::fs::read_to_string("/etc/machine-id")?,
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?,
+        ])
+    };
+    let before = ids()?;
+    room.become_machine(2)?;
+    let after = ids()?;
+    ensure!(before[0] != after[0] && before[1] != after[1], "before {before:?}, after {after:?}");
+    Ok(())
+}

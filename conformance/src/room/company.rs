@@ -1,0 +1,144 @@
+//! Who else is on the host: a local user without rights, namespaces that come and go, another machine.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::{Room, SCRATCH};
+use crate::need::NOBODY;
+
+/// How long another process may take to get a lock that is free.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest that anything here goes on, whatever becomes of the case.
+const AT_MOST: Duration = Duration::from_secs(300);
+
+/// A process beside the case, with all that it has started; they end with this.
+pub struct Beside(pub Child);
+
+impl Beside {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let started = command.process_group(0).stdin(Stdio::null()).spawn();
+        started.map(Self).with_context(|| format!("start {command:?}"))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Ok(group) = i32::try_from(self.0.id()) {
+            killpg(Pid::from_raw(group), Signal::SIGKILL).ok();
+        }
+        self.0.wait().ok();
+    }
+}
+
+/// Namespaces that come and go until this ends.
+pub struct Busy {
+    over: Arc<AtomicBool>,
+    made: Arc<AtomicUsize>,
+}
+
+impl Busy {
+    /// How many have been made.
+    pub fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Room {
+    /// A program that is run by a local user who owns nothing and may nothing (see [`crate::need::Need::OtherUsers`]).
+    pub fn as_user(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        command
+    }
+
+    /// A directory of that user's own.
+    pub fn users_directory(&self) -> Result<PathBuf> {
+        let dir = Path::new(SCRATCH).join("user");
+        fs::create_dir_all(&dir)?;
+        std::os::unix::fs::chown(&dir, Some(NOBODY), Some(NOBODY)).context("give the user a directory")?;
+        Ok(dir)
+    }
+
+    /// That user locks a file or directory (flock(2)) and keeps it locked. `None`: he may not even open it.
+    pub fn lock_as_user(&self, path: &Path) -> Result<Option<Beside>> {
+        self.lock(self.as_user("/usr/bin/flock"), path)
+    }
+
+    /// Root locks it, as another program would.
+    pub fn lock_as_root(&self, path: &Path) -> Result<Option<Beside>> {
+        self.lock(Command::new("/usr/bin/flock"), path)
+    }
+
+    /// Whether root could lock it now.
+    pub fn lock_is_free(&self, path: &Path) -> Result<bool> {
+        let done = Command::new("/usr/bin/flock").arg("-n").arg(path).arg("true").status();
+        Ok(done.context("start flock (util-linux)")?.success())
+    }
+
+    fn lock(&self, mut flock: Command, path: &Path) -> Result<Option<Beside>> {
+        let seconds = AT_MOST.as_secs().to_string();
+        flock.arg(path).args(["sh", "-c", "echo locked; exec sleep $0", &seconds]);
+        let mut locker = Beside::start(flock.stdout(Stdio::piped()).stderr(Stdio::null()))?;
+        let said = locker.0.stdout.take().context("flock has an output")?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut line);
+            let _ = sender.send(read.is_ok() && line.starts_with("locked"));
+        });
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(true) => Ok(Some(locker)),
+            Ok(false) => Ok(None),
+            Err(_) => bail!("{} is locked by somebody else", path.display()),
+        }
+    }
+
+    /// Keeps the kernel's lock of network configuration (RTNL) busy: `threads` threads make network namespaces and
+    /// let them go, as fast as they can.
+    pub fn busy_rtnl(&self, threads: usize) -> Busy {
+        let busy = Busy { over: Arc::default(), made: Arc::default() };
+        let deadline = Instant::now() + AT_MOST;
+        for _ in 0..threads {
+            let (over, made) = (busy.over.clone(), busy.made.clone());
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) && Instant::now() < deadline {
+                    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                        break;
+                    }
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        busy
+    }
+
+    /// From here on this is another machine: one that has booted anew and has another id.
+    pub fn become_machine(&self, number: u32) -> Result<()> {
+        let id = self.write("machine-id", format!("{number:032x}\n"))?;
+        let boot = self.write("boot_id", format!("00000000-0000-4000-8000-{number:012x}\n"))?;
+        for (file, target) in [(id, "/etc/machine-id"), (boot, "/proc/sys/kernel/random/boot_id")] {
+            mount(Some(&file), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .with_context(|| format!("cover {target}"))?;
+        }
+        Ok(())
+    }
+}
