@@ -11,7 +11,7 @@ mod parent;
 
 use cni::{Error, Request};
 use host::piece::Drift;
-use host::{Mac, Owner};
+use host::{Mac, Owner, Removal};
 use serde::Deserialize;
 
 pub use container::{addresses, routes};
@@ -25,6 +25,14 @@ pub fn owner(request: &Request) -> Owner {
         container_id: request.container_id.clone(),
         ifname: request.ifname.clone(),
     }
+}
+
+/// What the DEL of a request's attachment may take. A result that cannot be read is not remembered.
+pub fn removal(request: &Request) -> Removal {
+    let result = request.prev_result().ok().flatten().unwrap_or_default();
+    let on_host =
+        result.interfaces.into_iter().filter(|link| link.sandbox.as_deref().unwrap_or("").is_empty());
+    Removal::new(owner(request), &request.netns, on_host.map(|link| link.name).collect())
 }
 
 /// The IPAM plugin that DEL and GC must tell, whatever else the configuration holds: nothing else in it may stand in

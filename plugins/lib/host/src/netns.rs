@@ -73,6 +73,22 @@ impl NetNs {
         }
     }
 
+    /// The namespace at `path`; `None` when the path is empty, or leads to no namespace any more. What a container had
+    /// in its namespace went with that, and what is at the path now is not the container's.
+    ///
+    /// # Errors
+    /// [`NetNsError::Io`].
+    pub fn open_if_there(path: &str) -> Result<Option<Self>, NetNsError> {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        match Self::open(path) {
+            Ok(netns) => Ok(Some(netns)),
+            Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The namespace of the calling thread.
     ///
     /// # Errors
