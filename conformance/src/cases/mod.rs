@@ -35,6 +35,7 @@ mod host_local_store;
 mod interop;
 mod ipvlan;
 pub mod lan;
+mod link_first;
 mod loopback;
 mod macspoof;
 mod macvlan;
@@ -72,6 +73,7 @@ pub fn all() -> Vec<Case> {
         versions::CASES,
         protocol::CASES,
         delegation::CASES,
+        link_first::CASES,
         encoding::CASES,
         duties::CASES,
         bridge_keys::CASES,

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use attach::{conflict, ipam_type, owner};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
-use host::piece::{self, Kernel, Place};
+use host::piece::{self, Kernel, Making, Place};
 use host::{Mac, NetNs, NetNsError, Owner, intent, iptables, rules};
 
 use crate::answer::Links;
@@ -47,10 +47,22 @@ impl Plugin for Bridge {
         let owner = owner(request);
         // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
-        let mut add = |result| attach(request, &config, &mut kernel, &owner, host_veth.clone(), result);
+        let links = Links {
+            bridge_mac: Mac::random()?,
+            host_veth,
+            host_mac: Mac::random()?,
+            ifname: owner.ifname.clone(),
+            container_mac: config.mac.map_or_else(Mac::random, Ok)?,
+            netns: request.netns.clone(),
+            vlan_mac: None,
+        };
+        let mtu = mtu(&config, &kernel)?;
+        let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: vlan_port(&config) };
+        let first = plan::links(&config, &facts);
+        let finish = |making: &mut Making<'_>, result| finish(request, &config, &facts, making, result);
         match &config.ipam {
-            None => add(AddResult::default()),
-            Some(ipam) => conflict::with_lease(request, ipam, config.detection, add),
+            None => conflict::without_lease(&mut kernel, &first, AddResult::default(), finish),
+            Some(ipam) => conflict::with_lease(request, ipam, config.detection, &mut kernel, &first, finish),
         }
     }
 
@@ -137,40 +149,27 @@ fn addresses(request: &Request) -> Vec<IpAddr> {
     result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
-/// Everything of ADD that follows the IPAM plugin's; on an error the links are gone again, the lease is not.
-fn attach(
+/// Everything of ADD that follows the IPAM plugin's.
+fn finish(
     request: &Request,
     config: &Config,
-    kernel: &mut Kernel,
-    owner: &Owner,
-    host_veth: String,
+    facts: &Facts<'_>,
+    making: &mut Making<'_>,
     mut result: AddResult,
 ) -> Result<AddResult, Error> {
     if config.ipam.is_some() {
         result = answer::complete(config, result)?;
         result.convertible_to(request.version)?;
     }
-    let mut links = Links {
-        bridge_mac: Mac::random()?,
-        host_veth,
-        host_mac: Mac::random()?,
-        ifname: owner.ifname.clone(),
-        container_mac: config.mac.map_or_else(Mac::random, Ok)?,
-        netns: request.netns.clone(),
-        vlan_mac: None,
-    };
-    let facts = Facts { owner, links: &links, mtu: mtu(config, kernel)?, vlan_port: vlan_port(config) };
-    let pieces = plan::plan(config, &facts, &result);
-    piece::apply(&pieces, kernel).map_err(conflict::told)?;
+    making.add(&plan::rest(config, facts, &result)).map_err(conflict::told)?;
     // These two may have been there before, with addresses of their own.
-    let mac = |name: &str| kernel.link(Place::Host, name).ok().and_then(|link| link.mac);
-    let bridge_mac = mac(&config.bridge);
+    let mac = |name: &str| making.kernel().link(Place::Host, name).ok().and_then(|link| link.mac);
+    let bridge_mac = mac(&config.bridge).unwrap_or(facts.links.bridge_mac);
     let vlan_mac = config.vlan_link().and_then(|name| mac(&name));
-    if let Some(announcement) = plan::announcement(config, &facts, &result) {
-        piece::apply(&[announcement], kernel)?;
+    if let Some(announcement) = plan::announcement(config, facts, &result) {
+        making.add(&[announcement])?;
     }
-    links.bridge_mac = bridge_mac.unwrap_or(links.bridge_mac);
-    links.vlan_mac = vlan_mac;
+    let links = Links { bridge_mac, vlan_mac, ..facts.links.clone() };
     Ok(answer::with_links(result, config, &links))
 }
 

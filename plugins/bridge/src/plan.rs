@@ -27,12 +27,21 @@ pub struct Facts<'a> {
     pub vlan_port: String,
 }
 
-/// Everything that must exist, in the order in which it is made; then follows [`announcement`]. `result` is ADD's own, as far as the IPAM plugin and
-/// [`crate::answer::complete`] made it; for CHECK it is `prevResult`.
+/// Everything that must exist, in the order in which it is made: [`links`], then [`rest`]; [`announcement`] follows.
+/// For CHECK, `result` is `prevResult`.
 pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
+    let mut pieces = links(config, facts);
+    pieces.extend(rest(config, facts, result));
+    pieces
+}
+
+/// What follows the container's link when its addresses are known. `result` is ADD's own, as far as the IPAM plugin and
+/// [`crate::answer::complete`] made it.
+pub fn rest(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces = attachment(config, facts, result);
+    let filter = filter(config, facts);
     // The attachment is whole: from here on its packet rules are made anew when somebody flushes them.
-    pieces.extend(Recorded::of(By::Bridge, facts.owner, &pieces));
+    pieces.extend(Recorded::of(By::Bridge, facts.owner, filter.iter().chain(&pieces)));
     // Last, because it is the host's and is not taken back.
     if config.is_gateway {
         pieces.extend(host_forwarding(result));
@@ -40,17 +49,10 @@ pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     pieces
 }
 
-/// What is the attachment's own.
+/// What is the attachment's own, but for [`links`].
 fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
-    let mut pieces = links(config, facts);
+    let mut pieces: Vec<Piece> = vlan_link(config, facts).into_iter().collect();
     let own = own(result);
-    if config.mac_filter {
-        pieces.push(Piece::MacFilter(MacFilter {
-            owner: facts.owner.clone(),
-            port: facts.links.host_veth.clone(),
-            mac: facts.links.container_mac,
-        }));
-    }
     if config.is_gateway {
         pieces.extend(gateways(config, facts, result));
     }
@@ -108,14 +110,10 @@ pub fn announcement(config: &Config, facts: &Facts, result: &AddResult) -> Optio
     })
 }
 
-/// The bridge, the veth pair, and how they are connected.
-fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
+/// What is there before an IPAM plugin is asked: the bridge, the veth pair, how they are connected, and what may come in
+/// by the new port. An IPAM plugin may set the container's link up.
+pub fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
     let links = facts.links;
-    let vlans = |tagged: &BTreeSet<u16>| {
-        // With tagged VLANs alone, untagged frames belong to VLAN 1 (bridge.md 2.5).
-        let untagged = config.vlan.or((!tagged.is_empty()).then_some(1))?;
-        Some(VlanSet { untagged, tagged: tagged.clone(), keep_default: config.preserve_default_vlan })
-    };
     let trunk = config.trunk.clone().unwrap_or_default();
     let mut pieces = vec![
         Piece::Bridge(Bridge {
@@ -138,18 +136,34 @@ fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
             link: links.host_veth.clone(),
             hairpin: config.hairpin,
             isolated: config.isolated,
-            vlans: vlans(&trunk),
+            vlans: vlans(config, &trunk),
         }),
     ];
-    if let (Some(name), Some(vlans)) = (config.vlan_link(), vlans(&BTreeSet::new())) {
-        pieces.push(Piece::VlanLink(VlanLink {
-            bridge: config.bridge.clone(),
-            name,
-            port: facts.vlan_port.clone(),
-            vlans,
-        }));
-    }
+    pieces.extend(filter(config, facts));
     pieces
+}
+
+/// The VLANs of a port that has these tagged ones; with tagged VLANs alone, untagged frames belong to VLAN 1.
+fn vlans(config: &Config, tagged: &BTreeSet<u16>) -> Option<VlanSet> {
+    let untagged = config.vlan.or((!tagged.is_empty()).then_some(1))?;
+    Some(VlanSet { untagged, tagged: tagged.clone(), keep_default: config.preserve_default_vlan })
+}
+
+fn filter(config: &Config, facts: &Facts) -> Option<Piece> {
+    config.mac_filter.then(|| {
+        Piece::MacFilter(MacFilter {
+            owner: facts.owner.clone(),
+            port: facts.links.host_veth.clone(),
+            mac: facts.links.container_mac,
+        })
+    })
+}
+
+/// The host's own link in the container's VLAN.
+fn vlan_link(config: &Config, facts: &Facts) -> Option<Piece> {
+    let (name, vlans) = (config.vlan_link()?, vlans(config, &BTreeSet::new())?);
+    let port = facts.vlan_port.clone();
+    Some(Piece::VlanLink(VlanLink { bridge: config.bridge.clone(), name, port, vlans }))
 }
 
 /// Inside are all subnets that the attachment or its network is known to have, also those it got no address of.

@@ -1,6 +1,6 @@
 //! The configuration of an ipvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
 
-use attach::child::Child;
+use attach::child::{Addresses, Child};
 use attach::conflict::Detection;
 use attach::{Master, Parent};
 use cni::{AddResult, Code, Error, Request};
@@ -39,15 +39,6 @@ pub struct Config {
     pub ipam: Option<String>,
     /// In place of the IPAM plugin's.
     pub dns: Option<cni::DnsConf>,
-}
-
-/// Where the addresses come from (ipvlan.md 4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// This IPAM plugin.
-    Ipam(String),
-    /// The plugins before this one.
-    Previous(Box<AddResult>),
 }
 
 impl Config {
@@ -101,11 +92,11 @@ impl Config {
         }
     }
 
-    /// Where ADD has its addresses from.
-    pub fn source(&self, previous: Option<AddResult>) -> Result<Source, Error> {
+    /// Where ADD has its addresses from: the IPAM plugin, else the plugins before this one.
+    pub fn addresses(&self, previous: Option<AddResult>) -> Result<Addresses, Error> {
         match (&self.ipam, previous) {
-            (Some(ipam), _) => Ok(Source::Ipam(ipam.clone())),
-            (None, Some(previous)) if !previous.ips.is_empty() => Ok(Source::Previous(Box::new(previous))),
+            (Some(ipam), _) => Ok(Addresses::Ipam(ipam.clone())),
+            (None, Some(previous)) if !previous.ips.is_empty() => Ok(Addresses::Known(Box::new(previous))),
             (None, _) => Err(Error::internal("no plugin name provided").details(
                 "ipvlan needs addresses: from an IPAM plugin (ipam.type), or from a plugin before it",
             )),

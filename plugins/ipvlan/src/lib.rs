@@ -4,13 +4,12 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use attach::{Master, Parent, child, conflict};
+use attach::{Master, Parent, child};
 use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
 use host::piece::{Drift, Kernel, Place};
 
 pub use crate::config::Config;
-use crate::config::Source;
 
 /// The plugin.
 pub struct Ipvlan;
@@ -26,20 +25,12 @@ impl Plugin for Ipvlan {
         let previous = request.prev_result()?;
         let config = Config::of(request)?;
         let master = config.master(previous.as_ref())?;
-        let source = config.source(previous)?;
+        let addresses = config.addresses(previous)?;
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
         let parent = Parent::find(kernel.netlink(master.place), &master)?;
         let child = config.child(&parent)?;
         child::refuse_taken(&kernel, &request.ifname, DRIVER)?;
-        let ipam = match source {
-            Source::Previous(previous) => {
-                return child::add(request, &mut kernel, &child, &parent, *previous, config.dns.as_ref());
-            }
-            Source::Ipam(ipam) => ipam,
-        };
-        conflict::with_lease(request, &ipam, config.detection, |result| {
-            child::add_layer3(request, &mut kernel, &child, &parent, result, config.dns.as_ref())
-        })
+        child::add(request, &mut kernel, &child, &parent, addresses, config.dns.as_ref())
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {

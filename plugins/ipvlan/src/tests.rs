@@ -6,7 +6,8 @@ use host::netlink::{IpvlanFlag, IpvlanMode};
 use host::piece::{Piece, Place};
 use host::{Mac, Owner};
 
-use crate::config::{Config, Source};
+use crate::config::Config;
+use attach::child::Addresses;
 
 fn request(keys: &str) -> Request {
     let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", {keys}}}"#);
@@ -136,11 +137,11 @@ fn the_master_is_named_or_the_chains_only_interface_or_the_default_routes() {
 fn the_addresses_are_ipams_or_the_chains() {
     // ipvlan.md 4.
     let ipam = config(r#""ipam": {"type": "host-local"}"#);
-    assert_eq!(ipam.source(Some(addresses())).unwrap(), Source::Ipam("host-local".into()));
+    assert_eq!(ipam.addresses(Some(addresses())).unwrap(), Addresses::Ipam("host-local".into()));
     let chained = config(r#""ipam": {}"#);
-    assert_eq!(chained.source(Some(addresses())).unwrap(), Source::Previous(Box::new(addresses())));
+    assert_eq!(chained.addresses(Some(addresses())).unwrap(), Addresses::Known(Box::new(addresses())));
     for previous in [None, Some(AddResult::default())] {
-        assert_eq!(chained.source(previous).unwrap_err().msg, "no plugin name provided");
+        assert_eq!(chained.addresses(previous).unwrap_err().msg, "no plugin name provided");
     }
 }
 

@@ -4,7 +4,8 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use attach::{Parent, child, conflict};
+use attach::Parent;
+use attach::child::{self, Addresses};
 use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
 use host::piece::Kernel;
@@ -29,13 +30,11 @@ impl Plugin for Macvlan {
         let parent = parent(&config, &kernel)?;
         let child = config.child(&parent)?;
         child::refuse_taken(&kernel, &request.ifname, DRIVER)?;
-        let Some(ipam) = &config.ipam else {
-            let layer2 = AddResult::default();
-            return child::add(request, &mut kernel, &child, &parent, layer2, config.dns.as_ref());
+        let addresses = match &config.ipam {
+            Some(ipam) => Addresses::Ipam(ipam.clone()),
+            None => Addresses::Known(Box::default()),
         };
-        conflict::with_lease(request, ipam, config.detection, |result| {
-            child::add_layer3(request, &mut kernel, &child, &parent, result, config.dns.as_ref())
-        })
+        child::add(request, &mut kernel, &child, &parent, addresses, config.dns.as_ref())
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
 use host::netlink::{self, Netlink};
-use host::piece::{self, ChildKind, ChildLink, Kernel, Piece, Place, Route, Settled, Shim, Up};
+use host::piece::{self, ChildKind, ChildLink, Kernel, Making, Piece, Place, Route, Settled, Shim, Up};
 use host::{Mac, NetNs, NetNsError, Owner};
 use ipnetwork::IpNetwork;
 
@@ -31,8 +31,7 @@ pub struct Child {
     pub detection: Option<Detection>,
 }
 
-/// Everything that must exist, in the order in which it is made. `own` are the addresses of `result` that belong to
-/// the link, `shim` is the host's link beside it. Pure.
+/// Everything that must exist, in the order in which it is made: [`link`], then [`rest`]. Pure.
 pub fn plan(
     child: &Child,
     owner: &Owner,
@@ -41,9 +40,15 @@ pub fn plan(
     own: &[IpNetwork],
     shim: Option<Shim>,
 ) -> Vec<Piece> {
-    let ifname = &owner.ifname;
-    let mut pieces = vec![Piece::Child(ChildLink {
-        name: ifname.clone(),
+    let mut pieces = vec![link(child, owner, parent)];
+    pieces.extend(rest(child, owner, parent, result, own, shim));
+    pieces
+}
+
+/// The container's link, which is there before an IPAM plugin is asked.
+fn link(child: &Child, owner: &Owner, parent: &Parent) -> Piece {
+    Piece::Child(ChildLink {
+        name: owner.ifname.clone(),
         birth_name: piece::birth_name(owner),
         parent: parent.name.clone(),
         parent_place: parent.place,
@@ -52,7 +57,21 @@ pub fn plan(
         mac: child.mac,
         mtu: child.mtu,
         label: owner.label(),
-    })];
+    })
+}
+
+/// What follows the link when its addresses are known. `own` are the addresses of `result` that belong to it, `shim` is
+/// the host's link beside it.
+fn rest(
+    child: &Child,
+    owner: &Owner,
+    parent: &Parent,
+    result: &AddResult,
+    own: &[IpNetwork],
+    shim: Option<Shim>,
+) -> Vec<Piece> {
+    let ifname = &owner.ifname;
+    let mut pieces = Vec::new();
     let ipv6 = own.iter().any(IpNetwork::is_ipv6);
     let claimed = child.detection.filter(|_| parent.carrier && !own.is_empty());
     if let Some(detection) = claimed {
@@ -118,19 +137,48 @@ pub fn refuse_taken(kernel: &Kernel, ifname: &str, driver: &str) -> Result<(), E
     }
 }
 
-/// ADD, when everything is known: makes what the plan says. `result` is the IPAM plugin's, or empty for layer 2.
+/// Where the addresses of an attachment come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// This IPAM plugin, which must return at least one.
+    Ipam(String),
+    /// They are known, or there are none (layer 2).
+    Known(Box<AddResult>),
+}
+
+/// ADD: makes the link, asks for addresses where they come from an IPAM plugin, and makes the rest.
 ///
 /// # Errors
-/// Whatever failed; the link is gone again, the lease is not.
+/// Whatever failed; link and lease are gone again.
 pub fn add(
     request: &Request,
     kernel: &mut Kernel,
     child: &Child,
     parent: &Parent,
-    mut result: AddResult,
+    addresses: Addresses,
     dns: Option<&DnsConf>,
 ) -> Result<AddResult, Error> {
-    let owner = owner(request);
+    let links = [link(child, &owner(request), parent)];
+    let answer = |result| answer(request, result, dns);
+    match addresses {
+        Addresses::Ipam(ipam) => {
+            conflict::with_lease(request, &ipam, child.detection, kernel, &links, |making, result| {
+                if result.ips.is_empty() {
+                    return Err(Error::internal("IPAM plugin returned missing IP config"));
+                }
+                finish(request, making, child, parent, answer(result)?)
+            })
+        }
+        Addresses::Known(result) => {
+            conflict::without_lease(kernel, &links, answer(*result)?, |making, result| {
+                finish(request, making, child, parent, result)
+            })
+        }
+    }
+}
+
+/// The result as ADD will print it, but for its links.
+fn answer(request: &Request, mut result: AddResult, dns: Option<&DnsConf>) -> Result<AddResult, Error> {
     // The configuration's word alone counts: the IPAM plugin's is dropped (macvlan.md 4, ipvlan.md 6).
     result.dns = cni::Dns::default();
     if let Some(dns) = dns {
@@ -148,9 +196,21 @@ pub fn add(
         }
     }
     result.convertible_to(request.version)?;
+    Ok(result)
+}
+
+/// Makes what follows the link.
+fn finish(
+    request: &Request,
+    making: &mut Making<'_>,
+    child: &Child,
+    parent: &Parent,
+    mut result: AddResult,
+) -> Result<AddResult, Error> {
+    let owner = owner(request);
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
-    let shim = host_access::shim(kernel.netlink(Place::Host), child, &owner, parent, &own)?;
-    piece::apply(&plan(child, &owner, parent, &result, &own, shim), kernel).map_err(conflict::told)?;
+    let shim = host_access::shim(making.kernel().netlink(Place::Host), child, &owner, parent, &own)?;
+    making.add(&rest(child, &owner, parent, &result, &own, shim)).map_err(conflict::told)?;
     result.interfaces = vec![Interface {
         name: owner.ifname,
         mac: child.mac.or(parent.mac).map(|mac| mac.to_string()),
@@ -158,24 +218,6 @@ pub fn add(
         ..Interface::default()
     }];
     Ok(result)
-}
-
-/// [`add`] with what an IPAM plugin gave, which must be an address.
-///
-/// # Errors
-/// There is none, or whatever failed.
-pub fn add_layer3(
-    request: &Request,
-    kernel: &mut Kernel,
-    child: &Child,
-    parent: &Parent,
-    result: AddResult,
-    dns: Option<&DnsConf>,
-) -> Result<AddResult, Error> {
-    if result.ips.is_empty() {
-        return Err(Error::internal("IPAM plugin returned missing IP config"));
-    }
-    add(request, kernel, child, parent, result, dns)
 }
 
 /// CHECK of everything that ADD made.

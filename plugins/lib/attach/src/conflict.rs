@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cni::{AddResult, Code, Command, Error, Request};
-use host::piece::{Claim, DetectionTime, Piece, Place};
+use host::piece::{Claim, DetectionTime, Kernel, Making, Piece, Place};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
@@ -90,21 +90,25 @@ pub fn told(error: host::Error) -> Error {
     if passes { Error { code: Code::TryAgainLater as u32, ..told } } else { told }
 }
 
-/// ADD with what the IPAM plugin gives: `add` makes the attachment. When somebody else has an address, the lease is
-/// given back and another one asked for, as often as `detection` says; IPAM plugins that go round their range give
-/// another address then. One that gives the same again is not asked a third time.
+/// ADD with the addresses of an IPAM plugin. `links` are made first, since the plugin may look for the container's link,
+/// or use it as DHCP does; then it is asked, and `finish` makes the rest. When somebody else has an address, everything is
+/// taken back and another lease asked for, as often as `detection` allows; IPAM plugins that go round their range return
+/// another address then. One that returns the same again is not asked a third time.
 ///
 /// # Errors
-/// The IPAM plugin's or that of `add`, the last one; the lease is released.
+/// The IPAM plugin's or that of a piece, the last one; links and lease are gone again.
 pub fn with_lease(
     request: &Request,
     ipam: &str,
     detection: Option<Detection>,
-    mut add: impl FnMut(AddResult) -> Result<AddResult, Error>,
+    kernel: &mut Kernel,
+    links: &[Piece],
+    finish: impl Fn(&mut Making<'_>, AddResult) -> Result<AddResult, Error>,
 ) -> Result<AddResult, Error> {
     let mut attempts = detection.map_or(1, |detection| detection.attempts);
     let mut last: Option<(Vec<IpAddr>, Error)> = None;
     loop {
+        let mut making = Making::begin(kernel, links).map_err(told)?;
         let (result, before) = match (request.delegate_add(ipam), last.take()) {
             (Ok(result), before) => (result, before),
             // No other address is to be had, which matters less than why one is wanted.
@@ -115,16 +119,37 @@ pub fn with_lease(
         attempts = if again.is_some() { 0 } else { attempts - 1 };
         let error = match again {
             Some((_, error)) => error,
-            None => match add(result) {
-                Ok(result) => return Ok(result),
+            None => match finish(&mut making, result) {
+                Ok(result) => {
+                    making.keep();
+                    return Ok(result);
+                }
                 Err(error) => error,
             },
         };
-        // The ADD's own error is the one to tell.
+        // The link before the lease: an address is free when nobody can answer for it any more.
+        drop(making);
+        // The ADD's own error is the one to report.
         let _ = request.delegate(ipam, Command::Del);
         if attempts == 0 || error.code != Code::TryAgainLater as u32 {
             return Err(error);
         }
         last = Some((own, error));
     }
+}
+
+/// ADD with addresses that are known already, or with none.
+///
+/// # Errors
+/// That of a piece; nothing is left.
+pub fn without_lease(
+    kernel: &mut Kernel,
+    links: &[Piece],
+    result: AddResult,
+    finish: impl Fn(&mut Making<'_>, AddResult) -> Result<AddResult, Error>,
+) -> Result<AddResult, Error> {
+    let mut making = Making::begin(kernel, links).map_err(told)?;
+    let result = finish(&mut making, result)?;
+    making.keep();
+    Ok(result)
 }

@@ -1,7 +1,7 @@
 //! What must exist, as data, and the engine that makes it exist, verifies it and takes it back.
 //!
-//! A plugin's plan is a list of [`Piece`]s. [`apply`] runs them in order and, at the first error, everything that was
-//! made backwards: a failed ADD leaves nothing. [`verify`] looks at the same list and names each difference. What is
+//! A plugin's plan is a list of [`Piece`]s. [`Making`] makes them in order, in one go or in several, and takes all of them
+//! back unless it is kept: a failed ADD leaves nothing. [`verify`] looks at the same list and names each difference. What is
 //! deleted is found by its owner, not by a plan: see [`crate::Owner`] and [`delete_veth`].
 
 mod address;
@@ -10,6 +10,7 @@ mod child;
 mod claim;
 mod gateway;
 mod kernel;
+mod making;
 mod masquerade;
 mod masquerade_chain;
 mod on_demand;
@@ -33,6 +34,7 @@ pub use child::{ChildKind, ChildLink, birth_name, delete_child};
 pub use claim::{Claim, DetectionTime};
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
+pub use making::Making;
 pub use masquerade::Masquerade;
 pub use on_demand::{OnDemand, OnDemandKind};
 pub use port::{Forwarding, Port, VlanSet};
@@ -159,15 +161,9 @@ impl Piece {
 /// Makes all of it exist, in order.
 ///
 /// # Errors
-/// The first that a piece gave; what had been made is gone again.
+/// The first that a piece returns; what had been made is gone again.
 pub fn apply(pieces: &[Piece], kernel: &mut Kernel) -> Result<()> {
-    let mut undo = Vec::new();
-    let applied = pieces.iter().try_for_each(|piece| piece.part().apply(kernel, &mut undo));
-    if applied.is_err() {
-        undo::run(undo, kernel);
-        kernel.forget_links();
-    }
-    applied
+    Making::begin(kernel, pieces).map(Making::keep)
 }
 
 /// Every difference between the plan and the kernel.

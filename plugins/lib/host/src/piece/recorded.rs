@@ -15,7 +15,7 @@ pub struct Recorded {
 
 impl Recorded {
     /// The record of the packet rules among these pieces; `None` when there are none.
-    pub fn of(by: By, owner: &Owner, pieces: &[Piece]) -> Option<Piece> {
+    pub fn of<'p>(by: By, owner: &Owner, pieces: impl IntoIterator<Item = &'p Piece>) -> Option<Piece> {
         let mut record = Record::new(owner.clone());
         for piece in pieces {
             match piece {

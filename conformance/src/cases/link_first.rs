@@ -1,0 +1,124 @@
+//! The order of ADD: the container's link is there when an IPAM plugin is asked, and goes when that refuses.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::lan::lan;
+use super::{USUAL, bridge, with};
+use crate::case::Case;
+use crate::fake::Fake;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+
+const IPVLAN: &[Need] = &[Need::Ipvlan];
+const MACVLAN: &[Need] = &[Need::Macvlan];
+
+pub const CASES: &[Case] = &[
+    Case::new("bridge/ipam_plugin_finds_and_uses_the_link", &["bridge 2.7"], |room| found(room, "bridge")),
+    Case::new("macvlan/ipam_plugin_finds_and_uses_the_link", &["macvlan 3.7"], |room| found(room, "macvlan"))
+        .needs(MACVLAN),
+    Case::new("ipvlan/ipam_plugin_finds_and_uses_the_link", &["ipvlan 5.6"], |room| found(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("bridge/ipam_refusal_takes_the_link_back", &["bridge 2.7"], |room| refused(room, "bridge")),
+    Case::new("macvlan/ipam_refusal_takes_the_link_back", &["macvlan 6"], |room| refused(room, "macvlan"))
+        .needs(MACVLAN),
+    Case::new("ipvlan/ipam_refusal_takes_the_link_back", &["ipvlan 7"], |room| refused(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("bridge/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["bridge 2.7"], |room| {
+        killed(room, "bridge")
+    }),
+    Case::new("macvlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["macvlan 6"], |room| {
+        killed(room, "macvlan")
+    })
+    .needs(MACVLAN),
+    Case::new("ipvlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["ipvlan 7"], |room| {
+        killed(room, "ipvlan")
+    })
+    .needs(IPVLAN),
+    Case::new("bridge/spoof_filter_is_there_before_the_ipam_plugin", &["bridge 2.6"], filtered),
+];
+
+/// What a DHCP client does first; a refusal as the reference's words it.
+const LOOK: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
+if ! ip -n "$CNI_CONTAINERID" link set "$CNI_IFNAME" up; then
+    printf '{"code": 999, "msg": "error looking up \\"eth0\\": Link not found"}'
+    exit 1
+fi
+"#;
+
+const ANSWER: &str =
+    r#"printf '{"cniVersion":"1.0.0","ips":[{"address":"198.51.100.7/24","gateway":"198.51.100.2"}]}'"#;
+
+fn asking(room: &Room, plugin: &str, then: &str) -> Result<(Fake, Value)> {
+    if plugin != "bridge" && ip::link(None, "wan0")?.is_none() {
+        room.outside(&[])?;
+    }
+    let fake = Fake::new(room, "fakeipam", &format!("{LOOK}{then}"))?;
+    let config = if plugin == "bridge" { bridge(USUAL) } else { lan(plugin, &json!({})) };
+    let config = with(&config, json!({"isDefaultGateway": false, "ipam": {"type": fake.name()}}));
+    Ok((fake, config))
+}
+
+fn found(room: &Room, plugin: &str) -> Result<()> {
+    let (fake, config) = asking(room, plugin, ANSWER)?;
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    let call = room.attach(plugin, "ADD", &container).path_first(&fake.dir).config(&config);
+    let result = call.run()?.result()?;
+    ensure!(ip::addresses(Some("c1"), "eth0")? == ["198.51.100.7/24"], "{result}");
+    let call = room.attach(plugin, "CHECK", &container).path_first(&fake.dir);
+    call.config(&with(&config, json!({"prevResult": result}))).run()?.silent()?;
+    room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
+    ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link stays");
+    room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn refused(room: &Room, plugin: &str) -> Result<()> {
+    let container = room.container("c1")?;
+    let endings = [
+        (r#"printf '{"code": 11, "msg": "no address"}'; exit 1"#, "no address"),
+        ("kill -9 $$", "netplugin failed"),
+        (r#"printf '{"cniVersion": "1.0.0", "ips": []}'"#, "missing IP config"),
+    ];
+    for (then, text) in endings {
+        std::fs::remove_dir_all(room.scratch("fake")).ok();
+        let (fake, config) = asking(room, plugin, then)?;
+        let before = room.snapshot()?;
+        let call = room.attach(plugin, "ADD", &container).path_first(&fake.dir).config(&config);
+        let error = call.run()?.error().with_context(|| then.to_owned())?;
+        ensure!(error.msg.contains(text), "{then}: {error}");
+        ensure!(fake.commands()? == ["ADD", "DEL"], "{then}: {:?}", fake.commands()?);
+        ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "{then}: the link stays");
+        room.ensure_nothing_left(&before, &["c1"])?;
+    }
+    Ok(())
+}
+
+fn killed(room: &Room, plugin: &str) -> Result<()> {
+    let (fake, config) = asking(room, plugin, "kill -9 $PPID")?;
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    let call = room.attach(plugin, "ADD", &container).path_first(&fake.dir).config(&config);
+    ensure!(!call.run()?.succeeded(), "ADD outlived its death");
+    ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "the link was not there when ADD was killed");
+    room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
+    ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link stays");
+    ensure!(fake.commands()? == ["ADD", "DEL"], "{:?}", fake.commands()?);
+    room.ensure_nothing_left(&before, &["c1"])
+}
+
+/// A container that runs already can send as soon as the IPAM plugin has set its link up.
+fn filtered(room: &Room) -> Result<()> {
+    let rules = room.scratch("rules");
+    let (fake, config) =
+        asking(room, "bridge", &format!("nft list ruleset > {}\n{ANSWER}", rules.display()))?;
+    let container = room.container("c1")?;
+    let config = with(&config, json!({"macspoofchk": true}));
+    let call = room.attach("bridge", "ADD", &container).path_first(&fake.dir).config(&config);
+    let result = call.run()?.result()?;
+    let host = result["interfaces"][1]["name"].as_str().context("no host veth")?;
+    let rules = std::fs::read_to_string(rules)?;
+    ensure!(rules.contains(host), "no filter of {host} while the IPAM plugin is asked: {rules}");
+    Ok(())
+}
