@@ -214,7 +214,7 @@ fn gc(room: &Room) -> Result<()> {
     ensure!(saved()? == before, "after GC the rules are {}, not {before}", saved()?);
     of("net", json!([]))?;
     ensure!(!saved()?.contains("CNI-"), "left: {}", saved()?);
-    let records = std::fs::read_dir("/run/moor/intent")?.count();
-    ensure!(records == 0, "{records} records are left");
+    let records = super::reapply::records()?;
+    ensure!(records.is_empty(), "left: {records:?}");
     Ok(())
 }

@@ -97,9 +97,11 @@ fn same_rules(before: &[String], when: &str) -> Result<()> {
     Ok(())
 }
 
-fn records() -> Result<Vec<String>> {
+/// The names of all records; a lock is none.
+pub(super) fn records() -> Result<Vec<String>> {
     let entries = fs::read_dir(RECORDS).context("list the records")?;
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    Ok(names.collect::<Result<Vec<_>>>()?.into_iter().filter(|name| !name.starts_with('.')).collect())
 }
 
 fn rebuilt(room: &Room) -> Result<()> {

@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime};
 
 use host::file::{self, Sync};
 
+/// How many directories of [`Roots::run`] are private.
+pub const RUN_DEPTH: usize = 2;
+
 /// The kernel's own files, and where state of this boot goes. Tests put others in their place.
 #[derive(Clone, Debug)]
 pub struct Roots {
@@ -106,7 +109,7 @@ impl Verdict {
 
 /// Writes the record: this boot, this time. Whether it is there; without it nothing is reclaimed at the next boot.
 pub fn write_record(record: &Path, boot_id: &str) -> bool {
-    let dir_made = record.parent().is_some_and(|dir| file::create_dir(dir, 0o755).is_ok());
+    let dir_made = record.parent().is_some_and(|dir| file::make_private_dir(dir, 1).is_ok());
     dir_made && file::replace_whole(record, boot_id.as_bytes(), 0o600, Sync::Now).is_ok()
 }
 

@@ -29,9 +29,9 @@ impl Store {
     fn find_listed(&self, key: u64, text: &str) -> Result<Vec<IpAddr>, host::Error> {
         let hints = match &self.owners {
             Owners::Listed(all) => all.iter().filter(|(of, _)| *of == key).map(|(_, ip)| *ip).collect(),
-            Owners::Indexed(index) => {
-                index.get(key).map_err(|cause| host::Error::new("read", show(&self.index_path), cause))?
-            }
+            Owners::Indexed(index) => index
+                .get(key)
+                .map_err(|cause| host::Error::new("read the index of", show(&self.dir), cause))?,
         };
         self.verified(hints, text)
     }

@@ -8,6 +8,7 @@ mod holders;
 
 use std::fs::{self, File};
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +51,8 @@ pub struct Store {
     boot_id: Option<String>,
     record: Option<PathBuf>,
     recorded: bool,
-    index_path: PathBuf,
+    /// Where the index is; without a directory that is closed to others there is none.
+    index_path: Option<PathBuf>,
     log: Option<PathBuf>,
     owners: Owners,
     /// Whether the directory or the index changed, so that the stamp must be renewed.
@@ -84,10 +86,7 @@ impl Store {
         let lock = file::lock(&lock_path, LOCK_MODE)?;
         let meta = handle.metadata().map_err(|cause| host::Error::new("read", show(&dir), cause))?;
         // By identity, not by path: every path to this directory must lead to one index.
-        let base = {
-            use std::os::unix::fs::MetadataExt;
-            roots.run.join(format!("{:x}-{:x}", meta.dev(), meta.ino()))
-        };
+        let base = run_dir(roots).map(|run| run.join(format!("{:x}-{:x}", meta.dev(), meta.ino())));
         let boot_id = roots.boot_id();
         let boot = boot_id.as_deref().map_or(0, index::key);
         let mut store = Self {
@@ -95,7 +94,7 @@ impl Store {
             _lock: lock,
             record: place.reclaim.then(|| boot::record_path(&place.data_dir, &place.network)),
             recorded: false,
-            log: place.cooldown.then(|| base.with_extension("rested")),
+            log: base.as_ref().filter(|_| place.cooldown).map(|base| base.with_extension("rested")),
             index_path: base,
             owners: Owners::Listed(Vec::new()),
             dirty: false,
@@ -103,7 +102,8 @@ impl Store {
             boot_id,
             dir,
         };
-        match Index::open(&store.index_path, boot, boot::mtime_nanos(&meta)) {
+        let index = store.index_path.as_ref();
+        match index.and_then(|path| Index::open(path, boot, boot::mtime_nanos(&meta))) {
             Some((index, recorded)) if recorded || store.record.is_none() => {
                 store.owners = Owners::Indexed(index);
                 store.recorded = recorded;
@@ -151,8 +151,9 @@ impl Store {
         // A store that can only be read still answers; what stays is not in the way.
         let _ = file::sweep(&self.dir);
         // An index that does not know a lease would say that nobody holds it.
-        self.owners = match Index::build(&self.index_path, &owners) {
-            Ok(index) if unreadable.is_none() => Owners::Indexed(index),
+        let index = self.index_path.as_ref().map(|path| Index::build(path, &owners));
+        self.owners = match index {
+            Some(Ok(index)) if unreadable.is_none() => Owners::Indexed(index),
             _ => Owners::Listed(owners),
         };
         self.unreadable = unreadable;
@@ -254,6 +255,14 @@ impl Store {
             let _ = index.stamp(Stamp { boot, dir_mtime, recorded: self.recorded });
         }
     }
+}
+
+/// The directory of what dies with this boot. Without it every operation reads all leases.
+fn run_dir(roots: &Roots) -> Option<&Path> {
+    let made = file::make_private_dir(&roots.run, boot::RUN_DEPTH);
+    made.inspect_err(|error| eprintln!("host-local: no index of leases: {error:#}"))
+        .ok()
+        .map(|()| &*roots.run)
 }
 
 fn remove_lease(path: &Path) -> Result<(), host::Error> {

@@ -37,8 +37,9 @@ pub enum Code {
     Internal = 999,
 }
 
-/// What went wrong, as the runtime will read it. Any `std::error::Error` becomes one with code 999 by `?`:
-/// its chain of causes is joined with ": ", and the name of the errno found in the chain goes into the details.
+/// What went wrong, as the runtime will read it. Any `std::error::Error` becomes one with code 999 by `?` (11 when the
+/// errno in it is EAGAIN): its chain of causes is joined with ": ", and the name of the errno found in the chain goes
+/// into the details.
 ///
 /// Does not implement `std::error::Error` itself, so that the blanket conversion can exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +100,9 @@ impl<E: std::error::Error + 'static> From<E> for Error {
             }
             next = cause.source();
         }
+        let code = if errno == Some(Errno::EAGAIN) { Code::TryAgainLater } else { Code::Internal };
         let details = errno.map(|errno| format!("errno={errno:?}"));
-        Self::internal(msg).details(details.unwrap_or_default())
+        Self::new(code, msg).details(details.unwrap_or_default())
     }
 }
 
@@ -166,5 +168,12 @@ mod tests {
         let wrapped = io::Error::other(Step("read", Some(Box::new(io::Error::from_raw_os_error(5)))));
         assert_eq!(Error::from(wrapped).details, "errno=EIO");
         assert_eq!(Error::from(io::Error::other("odd")).details, "");
+    }
+
+    #[test]
+    fn what_may_be_had_later_has_the_code_for_it() {
+        let busy = || io::Error::from_raw_os_error(11);
+        assert_eq!(Error::from(busy()).code, 11);
+        assert_eq!(Error::from(io::Error::other(Step("lock x", Some(Box::new(busy()))))).code, 11);
     }
 }

@@ -5,17 +5,23 @@
 //! with [`TEMP_PREFIX`] takes their place; whoever holds the directory's lock clears away what a killed process
 //! left of these with [`sweep`].
 
-use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
+mod lock;
+mod private;
+
+use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
 use crate::{Error, Result};
+
+pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, try_lock};
+pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 
 /// How the names of our temporary files begin. Not an address, not a link name, and hidden from `ls`.
 pub const TEMP_PREFIX: &str = ".moor-";
@@ -198,37 +204,6 @@ pub fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Opens the lock file, creating it with `mode`, and waits for its exclusive `flock`; the lock ends with the file or
-/// the process. A filesystem that cannot lock is an error: to go on unlocked would be to give one thing twice.
-pub fn lock(path: &Path, mode: u32) -> Result<File> {
-    // std insists on write access to create; the kernel and the reference do not.
-    let file = open_lock(path, mode, OFlag::O_RDONLY)?;
-    loop {
-        match file.lock() {
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            done => break done.map_err(|cause| Error::new("lock", show(path), cause))?,
-        }
-    }
-    Ok(file)
-}
-
-/// As [`lock`], but does not wait: `None` when somebody else has it. The file may be written to.
-pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>> {
-    let file = open_lock(path, mode, OFlag::O_RDWR)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(cause)) => Err(Error::new("lock", show(path), cause)),
-    }
-}
-
-fn open_lock(path: &Path, mode: u32, access: OFlag) -> Result<File> {
-    let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, nix::sys::stat::Mode::from_bits_truncate(mode))
-        .map(File::from)
-        .map_err(|cause| Error::new("open the lock", show(path), cause))
-}
-
 /// Opens a directory, to sync it or to read and set its times.
 pub fn open_dir(path: &Path) -> Result<File> {
     OpenOptions::new()
@@ -361,18 +336,6 @@ mod tests {
             assert_eq!(read(&path, 5000).unwrap().map(|bytes| bytes.len()), Some(size));
         }
         assert!(read(&path, 4999).is_err());
-    }
-
-    #[test]
-    fn the_lock_is_the_one_that_flock_takes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let held = lock(&path, 0o750).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o750, 0o750);
-        let other = File::open(&path).unwrap();
-        assert!(matches!(other.try_lock(), Err(fs::TryLockError::WouldBlock)));
-        drop(held);
-        other.try_lock().unwrap();
     }
 
     #[test]

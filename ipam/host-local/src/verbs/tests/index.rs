@@ -35,7 +35,7 @@ fn a_lease_is_lost_by_no_state_of_the_index() {
 #[test]
 fn no_index_at_all_is_no_failure() {
     let room = Room::new();
-    fs::write(&room.plugin.roots.run, "not a directory").unwrap();
+    fs::write(room.plugin.roots.run.parent().unwrap(), "not a directory").unwrap();
     let ipam = json!({ "subnet": "10.0.0.0/29", "cooldown": 60 });
     room.add("c1", &ipam).unwrap();
     assert!(room.add("c1", &ipam).is_err());

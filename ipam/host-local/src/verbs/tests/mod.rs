@@ -25,7 +25,7 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let roots = Roots { run: home.path().join("run"), boot_id: home.path().join("boot_id") };
+        let roots = Roots { run: home.path().join("run/host-local"), boot_id: home.path().join("boot_id") };
         let room = Self { plugin: HostLocal { roots }, home };
         room.boot("first");
         room

@@ -4,7 +4,7 @@
 //! first: so a record is there only of an attachment whose ADD came to its end, and whose DEL has not begun, whenever
 //! either of them is killed. (The rules that a killed ADD leaves are found by their owner, which needs no record.)
 //!
-//! From the first change of its rules to that of its record, ADD and DEL hold the directory's lock shared; who makes
+//! From the first change of its rules to that of its record, ADD and DEL hold the records' lock shared; who makes
 //! everything anew ([`reapply`]) holds it alone. So nothing comes back that a DEL is about to delete, and nothing is
 //! missing that an ADD is about to record.
 //!
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha512};
 
-use crate::file::{self, Made, Sync};
+use crate::file::{self, Hold, Made, Sync};
 use crate::rules::published::{Chosen, Container};
 use crate::{Error, Mac, Owner, Result, clock};
 
@@ -32,7 +32,11 @@ pub use reapply::{Reapplied, reapply};
 
 /// Where the records are.
 const DIR: &str = "/run/moor/intent";
-const DIR_MODE: u32 = 0o755;
+/// How many directories of this path are private.
+const DEPTH: usize = 2;
+/// In the directory; nothing is written to it. (Not the directory itself: one that was open to other users once may be
+/// held by one of them for ever.)
+const LOCK: &str = ".lock";
 const MODE: u32 = 0o600;
 /// The longest record, in bytes: as many ports as one attachment may publish ([`crate::rules::published::ELEMENTS_MAX`]),
 /// of both families, each on a line of its own.
@@ -122,39 +126,29 @@ impl Records {
     }
 
     fn open_at(dir: &Path) -> Result<Self> {
-        if let Some(records) = Self::open_if_any_at(dir)? {
-            return Ok(records);
-        }
-        file::create_dir(dir, DIR_MODE)?;
-        Self::lock(dir, file::open_dir(dir)?, File::lock_shared)
+        file::make_private_dir(dir, DEPTH)?;
+        Self::lock(dir, Hold::Shared)
     }
 
     fn open_if_any_at(dir: &Path) -> Result<Option<Self>> {
-        match file::open_dir(dir) {
-            Ok(opened) => Self::lock(dir, opened, File::lock_shared).map(Some),
-            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Self::lock_if_any(dir, Hold::Shared)
     }
 
     /// The directory for oneself alone, once all others are done.
     fn open_alone_if_any() -> Result<Option<Self>> {
-        let dir = Path::new(DIR);
-        match file::open_dir(dir) {
-            Ok(opened) => Self::lock(dir, opened, File::lock).map(Some),
-            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(error),
+        Self::lock_if_any(Path::new(DIR), Hold::Alone)
+    }
+
+    fn lock_if_any(dir: &Path, hold: Hold) -> Result<Option<Self>> {
+        match file::has_private_dir(dir, DEPTH)? {
+            true => Self::lock(dir, hold).map(Some),
+            false => Ok(None),
         }
     }
 
-    fn lock(dir: &Path, opened: File, lock: fn(&File) -> io::Result<()>) -> Result<Self> {
-        loop {
-            match lock(&opened) {
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(Error::new("lock", dir.display().to_string(), cause)),
-                Ok(()) => return Ok(Self { dir: dir.to_owned(), _lock: opened }),
-            }
-        }
+    fn lock(dir: &Path, hold: Hold) -> Result<Self> {
+        let lock = file::lock_as(&dir.join(LOCK), MODE, hold)?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
     /// Writes a record, whole; what the same plugin recorded of the same attachment before is replaced.

@@ -59,7 +59,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn a_record_is_found_by_the_attachment_however_long_its_id_and_by_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
-    let records = Records::open_at(dir.path()).unwrap();
+    let records = Records::open_at(&dir.path().join("moor/intent")).unwrap();
     let long = "c".repeat(300);
     let record = Record::new(owner("net", &long));
     records.write(By::Bridge, &record).unwrap();
@@ -75,7 +75,7 @@ fn a_record_is_found_by_the_attachment_however_long_its_id_and_by_nobody_else() 
 #[test]
 fn only_what_a_network_has_not_any_more_is_collected() {
     let dir = tempfile::tempdir().unwrap();
-    let records = Records::open_at(dir.path()).unwrap();
+    let records = Records::open_at(&dir.path().join("moor/intent")).unwrap();
     for (by, network, id) in [
         (By::Bridge, "net", "c1"),
         (By::Bridge, "net", "c2"),
@@ -84,7 +84,7 @@ fn only_what_a_network_has_not_any_more_is_collected() {
     ] {
         records.write(by, &Record::new(owner(network, id))).unwrap();
     }
-    fs::write(dir.path().join("bridge-of-nobody"), "?").unwrap();
+    fs::write(dir.path().join("moor/intent/bridge-of-nobody"), "?").unwrap();
     records.remove_all_but(By::Bridge, "net", &[owner("net", "c2")]).unwrap();
     let (left, unreadable) = records.all().unwrap();
     let mut left: Vec<_> = left.into_iter().map(|record| record.owner.container_id).collect();
@@ -96,7 +96,7 @@ fn only_what_a_network_has_not_any_more_is_collected() {
 #[test]
 fn records_of_one_moment_are_in_the_order_they_were_written_in() {
     let dir = tempfile::tempdir().unwrap();
-    let records = Records::open_at(dir.path()).unwrap();
+    let records = Records::open_at(&dir.path().join("moor/intent")).unwrap();
     let ids: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
     ids.iter().for_each(|id| records.write(By::Bridge, &Record::new(owner("net", id))).unwrap());
     let (all, _) = records.all().unwrap();
@@ -136,9 +136,9 @@ fn a_text_that_is_no_record_is_an_error_that_says_where() {
 #[test]
 fn many_change_their_own_and_nobody_while_one_makes_all_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Records::open_at(dir.path()).unwrap();
-    let second = Records::open_if_any_at(dir.path()).unwrap().unwrap();
-    let alone = fs::File::open(dir.path()).unwrap();
+    let first = Records::open_at(&dir.path().join("moor/intent")).unwrap();
+    let second = Records::open_if_any_at(&dir.path().join("moor/intent")).unwrap().unwrap();
+    let alone = fs::File::open(dir.path().join("moor/intent/.lock")).unwrap();
     assert!(alone.try_lock().is_err());
     drop((first, second));
     alone.try_lock().unwrap();

@@ -20,10 +20,11 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::piece::Drift;
-use crate::{Error, Result, program};
+use crate::{Error, Result, file, program};
 
 pub use masquerade::MasqueradeChain;
 pub(crate) use names::{SUMMARY, hash};
@@ -91,7 +92,7 @@ trait Rules {
 /// # Errors
 /// A program is not there, did not end in time, or refused.
 fn add_all<R: Rules>(all: &[R]) -> Result<()> {
-    let _lock = lock();
+    let _lock = lock()?;
     for (made, rules) in all.iter().enumerate() {
         let added = change(tools(rules.v4()), |state| rules.add(state));
         if added.is_err() {
@@ -110,7 +111,7 @@ fn add_all<R: Rules>(all: &[R]) -> Result<()> {
 /// # Errors
 /// The first of the programs' errors; the others are done all the same.
 fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
-    let _lock = lock();
+    let _lock = lock()?;
     let mut done = Ok(());
     for rules in all {
         done = done.and(change(tools(rules.v4()), |state| rules.delete(state)));
@@ -207,8 +208,8 @@ fn in_old_tables(table: &'static str, lines: impl Fn(bool, &State) -> String) ->
         if names.lines().any(|name| name == table) {
             // Hosts that know no other kind have the programs under the plain names.
             let tools = if program::find(old.save).is_some() { old } else { new };
-            let _lock = lock();
-            done = done.and(change(Tools { table, ..tools }, |state| lines(v4, state)));
+            let changed = lock().and_then(|_lock| change(Tools { table, ..tools }, |state| lines(v4, state)));
+            done = done.and(changed);
         }
     }
     done
@@ -265,12 +266,13 @@ fn family(tools: Tools) -> &'static str {
 
 /// Until it is dropped no other process of ours is between looking and changing; each of them is bounded in time.
 /// Where /run cannot be written there is no lock, and who comes second begins anew.
-fn lock() -> Option<File> {
-    let dir = std::path::Path::new(LOCK).parent()?;
-    std::fs::create_dir_all(dir).ok()?;
-    let file = File::options().create(true).append(true).open(LOCK).ok()?;
-    file.lock().ok()?;
-    Some(file)
+fn lock() -> Result<Option<File>> {
+    let locked =
+        file::make_private_dir(Path::new(file::RUN_DIR), 1).and_then(|()| file::lock(Path::new(LOCK), 0o600));
+    match locked {
+        Err(error) if error.errno() == Some(libc::EAGAIN) => Err(error),
+        locked => Ok(locked.ok()),
+    }
 }
 
 /// One line: a command, and what it is done to.

@@ -69,7 +69,7 @@ impl Bridge {
 
 impl Part for Bridge {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
-        kernel.use_shared_links();
+        kernel.use_shared_links()?;
         let prefix = |error: Error| error.within(format!("failed to create bridge \"{}\"", self.name));
         let link = self.find_or_create(kernel, undo).map_err(prefix)?;
         // A container could otherwise make itself the host's router. A host without IPv6 has no such parameter.

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
+use crate::file::{self, Hold};
 use crate::intent::Records;
 use crate::netlink::{Link, Netlink};
 use crate::nft::Nft;
@@ -33,8 +35,8 @@ pub struct Kernel {
     nft: Option<Nft>,
 }
 
-/// Its lock tells those who use a bridge from the one who would take it back; nothing is written to it.
-pub(super) const RUN_DIR: &str = "/run/moor";
+/// Tells those who use a bridge from the one who would take it back; nothing is written to it.
+const BRIDGES_LOCK: &str = "/run/moor/bridges.lock";
 
 impl Kernel {
     /// Opens both; `netns` is the container's.
@@ -127,15 +129,23 @@ impl Kernel {
 
     /// From here to the end of the process, nobody takes back a link that others may use too. Where the directory
     /// cannot be had (a read-only /run) there is no lock, and then nothing shared is ever taken back.
-    pub(super) fn use_shared_links(&mut self) {
+    ///
+    /// # Errors
+    /// Somebody who takes a link back does not come to an end.
+    pub(super) fn use_shared_links(&mut self) -> Result<()> {
         if self.shared_links.is_none() {
-            let opened = std::fs::create_dir_all(RUN_DIR).and_then(|()| File::open(RUN_DIR));
-            self.shared_links = opened.ok().filter(|dir| dir.lock_shared().is_ok());
+            let locked = file::make_private_dir(Path::new(file::RUN_DIR), 1)
+                .and_then(|()| file::lock_as(Path::new(BRIDGES_LOCK), 0o600, Hold::Shared));
+            self.shared_links = match locked {
+                Err(error) if error.errno() == Some(libc::EAGAIN) => return Err(error),
+                locked => locked.ok(),
+            };
         }
+        Ok(())
     }
 
     /// Whether no other process uses shared links now, nor will before this one ends.
     pub(super) fn alone(&self) -> bool {
-        self.shared_links.as_ref().is_some_and(|dir| dir.try_lock().is_ok())
+        self.shared_links.as_ref().is_some_and(|lock| lock.try_lock().is_ok())
     }
 }

@@ -9,7 +9,6 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::kernel::RUN_DIR;
 use super::shim;
 use crate::netlink::{Link, Netlink};
 use crate::owner::fnv1a;
@@ -40,9 +39,9 @@ pub fn shared_name(letter: char, what: &str) -> String {
     format!("moor{letter}{:010x}", fnv1a(what.bytes()) & 0xff_ffff_ffff)
 }
 
-/// Waits until nobody makes or deletes shared links; nobody will before this is dropped.
+/// Waits, with a bound, until nobody makes or deletes shared links; nobody will before this is dropped.
 pub(super) fn lock() -> Result<File> {
-    file::create_dir(Path::new(RUN_DIR), 0o755)?;
+    file::make_private_dir(Path::new(file::RUN_DIR), 1)?;
     file::lock(Path::new(LOCK), 0o600)
 }
 

@@ -1,0 +1,237 @@
+//! `flock`, never waited for without a bound: whoever holds a lock may be stopped, or stuck in the kernel. The error
+//! names the holder, so that a person can end it.
+
+use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::{major, minor};
+
+use super::show;
+use crate::{Error, Result};
+
+/// How long a lock is waited for. Holders need milliseconds; a hundred of them one after the other, each syncing a slow
+/// disk, need seconds. Runtimes give up after two minutes and more, and a verb may need several locks.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The first pause between two attempts, which doubles up to the last one: `flock` itself knows no bound.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const LAST_PAUSE: Duration = Duration::from_millis(10);
+/// Holders that an error names.
+const HOLDERS_SHOWN: usize = 3;
+/// More than any list of locks, in bytes.
+const LOCKS_MAX: usize = 4 << 20;
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Beside others that hold it so.
+    Shared,
+    /// Alone.
+    Alone,
+}
+
+/// Opens the lock file, creating it with `mode`, and waits for its exclusive `flock`; the lock ends with the file or
+/// the process. A filesystem that cannot lock is an error: to go on unlocked would be to give one thing twice.
+///
+/// # Errors
+/// It cannot be opened, or is held for longer than [`PATIENCE`]: EAGAIN, with the holder's name.
+pub fn lock(path: &Path, mode: u32) -> Result<File> {
+    lock_as(path, mode, Hold::Alone)
+}
+
+/// As [`lock`], held as `hold` asks.
+///
+/// # Errors
+/// As for [`lock`].
+pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
+    // std insists on write access to create; the kernel and the reference do not.
+    let file = open_lock(path, mode, OFlag::O_RDONLY)?;
+    lock_bounded(&file, path, hold, PATIENCE)?;
+    Ok(file)
+}
+
+/// Waits for the `flock` of an open file, at most for `patience`; `path` is its name, for errors.
+///
+/// # Errors
+/// The filesystem cannot lock, or somebody holds the lock all the while: EAGAIN, with the holder's name.
+pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) -> Result<()> {
+    let mut deadline = None;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let tried = match hold {
+            Hold::Shared => file.try_lock_shared(),
+            Hold::Alone => file.try_lock(),
+        };
+        match tried {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(cause)) => return Err(Error::new("lock", show(path), cause)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let now = Instant::now();
+        if now >= *deadline.get_or_insert(now + patience) {
+            return Err(still_held(file, path, patience));
+        }
+        sleep(pause);
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// As [`lock`], but does not wait: `None` when somebody else has it. The file may be written to.
+///
+/// # Errors
+/// It cannot be opened, or the filesystem cannot lock.
+pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>> {
+    let file = open_lock(path, mode, OFlag::O_RDWR)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(Error::new("lock", show(path), cause)),
+    }
+}
+
+fn open_lock(path: &Path, mode: u32, access: OFlag) -> Result<File> {
+    let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, nix::sys::stat::Mode::from_bits_truncate(mode))
+        .map(File::from)
+        .map_err(|cause| Error::new("open the lock", show(path), cause))
+}
+
+fn still_held(file: &File, path: &Path, patience: Duration) -> Error {
+    let holders = holders(file).unwrap_or_default();
+    Error::Kernel {
+        op: "lock",
+        object: show(path),
+        message: Some(format!("still held after {} s by {}", patience.as_secs_f32(), named(&holders))),
+        source: io::Error::from_raw_os_error(libc::EAGAIN),
+    }
+}
+
+/// The processes that hold a `flock` of the file, as this process's pid namespace numbers them; 0 for one that has no
+/// number in it. `None` when the kernel's list cannot be read.
+fn holders(file: &File) -> Option<Vec<u32>> {
+    let meta = file.metadata().ok()?;
+    let bytes = super::read(Path::new("/proc/locks"), LOCKS_MAX).ok()??;
+    let list = String::from_utf8_lossy(&bytes);
+    let exact = listed(&list, |device, inode| {
+        device == format!("{:02x}:{:02x}", major(meta.dev()), minor(meta.dev())) && inode == meta.ino()
+    });
+    // Some filesystems show a file under another device number than the one they lock it by (btrfs, overlayfs).
+    Some(if exact.is_empty() { listed(&list, |_, inode| inode == meta.ino()) } else { exact })
+}
+
+/// The pids of `/proc/locks` that hold a `flock` (`7: FLOCK  ADVISORY  WRITE 1234 00:1a:77 0 EOF`); those that wait for
+/// one have an arrow in the second column.
+fn listed(list: &str, is_it: impl Fn(&str, u64) -> bool) -> Vec<u32> {
+    let pid = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        (words.next()? == "FLOCK").then_some(())?;
+        let pid = words.nth(2)?.parse().ok()?;
+        let (device, inode) = words.next()?.rsplit_once(':')?;
+        is_it(device, inode.parse().ok()?).then_some(pid)
+    };
+    list.lines().filter_map(pid).collect()
+}
+
+fn named(holders: &[u32]) -> String {
+    let mut text = String::new();
+    for (n, pid) in holders.iter().take(HOLDERS_SHOWN).enumerate() {
+        text.push_str(if n == 0 { "" } else { ", " });
+        text.push_str(&process(*pid));
+    }
+    match holders.len().checked_sub(HOLDERS_SHOWN) {
+        // The list leaves out who is in another pid namespace, or shows a 0, as the kernel's version has it.
+        None if holders.is_empty() => return process(0),
+        Some(more) if more > 0 => {
+            // Writing to a string does not fail.
+            let _ = write!(text, " and {more} more");
+        }
+        _ => {}
+    }
+    text
+}
+
+/// A process for a person to find: its pid, its name, and whether it is stopped.
+fn process(pid: u32) -> String {
+    if pid == 0 {
+        return "a process that is not visible here (of another pid namespace, or ended)".into();
+    }
+    let read = |name: &str| {
+        let bytes = super::read(Path::new(&format!("/proc/{pid}/{name}")), 4096).ok()??;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let Some(name) = read("comm") else { return format!("process {pid}") };
+    let name = name.trim_end().escape_debug();
+    // The state stands behind the name, which may itself hold parentheses (proc(5)).
+    let state = read("stat").and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    match state {
+        Some('T' | 't') => format!("process {pid} ({name}), which is stopped: continue it or end it"),
+        _ => format!("process {pid} ({name})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(30);
+
+    #[test]
+    fn the_lock_is_the_one_that_flock_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock(&path, 0o750).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o750, 0o750);
+        let other = File::open(&path).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        other.try_lock().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_stays_held_is_an_error_that_names_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let _held = lock(&path, 0o600).unwrap();
+        let other = File::open(&path).unwrap();
+        for hold in [Hold::Alone, Hold::Shared] {
+            let error = lock_bounded(&other, &path, hold, SHORT).unwrap_err();
+            assert_eq!(error.errno(), Some(libc::EAGAIN));
+            let pid = format!("process {} (", std::process::id());
+            assert!(format!("{error:#}").contains(&pid), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_lock_is_had_once_its_holder_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock_as(&path, 0o600, Hold::Shared).unwrap();
+        let letting_go = std::thread::spawn(move || {
+            sleep(SHORT);
+            drop(held);
+        });
+        let _both = lock_as(&path, 0o600, Hold::Shared).unwrap();
+        drop(_both);
+        lock(&path, 0o600).unwrap();
+        letting_go.join().unwrap();
+    }
+
+    #[test]
+    fn holders_are_read_and_waiters_are_not() {
+        let list = "1: FLOCK  ADVISORY  WRITE 12 00:1a:77 0 EOF\n1: -> FLOCK  ADVISORY  READ 13 00:1a:77 0 EOF\n\
+                    2: POSIX  ADVISORY  WRITE 14 00:1a:77 0 EOF\n3: FLOCK  ADVISORY  READ 0 00:1a:77 0 EOF\n\
+                    4: FLOCK  ADVISORY  READ 15 08:01:77 0 EOF\nrubbish\n";
+        assert_eq!(listed(list, |device, inode| device == "00:1a" && inode == 77), [12, 0]);
+        assert!(named(&[]).contains("not visible here"));
+        assert!(named(&[0, 0, 0, 0, 0]).ends_with("and 2 more"));
+    }
+}
