@@ -4,6 +4,7 @@ PREFIX  ?= /opt/cni/bin
 UNITDIR ?= /etc/systemd/system
 DESTDIR ?=
 MULTICALL ?= 1
+LINKS   ?= 0
 CARGO   ?= cargo
 
 # Static executables need an explicit target: otherwise the flag would also reach build scripts and proc macros.
@@ -35,19 +36,21 @@ build: ## build every executable, static, into bin/; AUDITABLE=1: each lists the
 	done
 	@ls -l bin
 
-# Every name is a link to the one executable that holds all plugins: a quarter of the bytes to install, and the IPAM
-# plugin runs in bridge's own process.
-install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; MULTICALL=0: an executable for each
+# Every name is a copy of the one executable that holds all plugins, so that the IPAM plugin runs in bridge's own process.
+# Copies, not links: an installer that writes another network's `loopback` over ours would write to all names of that file.
+install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: an executable for each
 	@test -x bin/moor || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
 	@mkdir -p "$(DESTDIR)$(PREFIX)"
 	@cd "$(DESTDIR)$(PREFIX)" && bin="$(CURDIR)/bin" && \
-	if [ "$(MULTICALL)" = 1 ]; then install -m 0755 "$$bin/moor" .moor.new && mv -f .moor.new moor; fi && \
-	for plugin in $(PLUGINS); do \
-	    if [ "$(MULTICALL)" = 1 ]; then ln -f moor ".$$plugin.new"; else install -m 0755 "$$bin/$$plugin" ".$$plugin.new"; fi && \
-	    mv -fT ".$$plugin.new" "$$plugin" || exit 1; \
-	    echo "$(DESTDIR)$(PREFIX)/$$plugin"; \
-	done && \
-	ln -f dns .dnsname.new && mv -fT .dnsname.new dnsname && echo "$(DESTDIR)$(PREFIX)/dnsname"
+	put() { \
+	    if [ "$(MULTICALL)" != 1 ]; then install -m 0755 "$$bin/$$1" ".$$2.new"; \
+	    elif [ "$(LINKS)" = 1 ] && [ "$$2" != moor ]; then ln -f moor ".$$2.new"; \
+	    else install -m 0755 "$$bin/moor" ".$$2.new"; fi && \
+	    mv -fT ".$$2.new" "$$2" && echo "$(DESTDIR)$(PREFIX)/$$2"; \
+	} && \
+	if [ "$(MULTICALL)" = 1 ]; then put moor moor; fi && \
+	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
+	put dns dnsname
 
 install-units: ## install the systemd unit that rebuilds packet rules after a firewall's restart, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"

@@ -10,6 +10,7 @@ mod bridge_vlan;
 mod bridge_vlan_frames;
 mod conflict;
 pub mod conflists;
+mod delegate_replaced;
 mod delegation;
 mod dns_answers;
 pub mod dns_control;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Case> {
         protocol::CASES,
         delegation::CASES,
         link_first::CASES,
+        delegate_replaced::CASES,
         encoding::CASES,
         duties::CASES,
         bridge_keys::CASES,

@@ -86,6 +86,12 @@ pub const ALL: &[Defect] = &[
     defect("cni_path_ignored", "bridge", "delegation/plugin_lookup_along_cni_path", |call| {
         call.with_env("CNI_PATH", &call.real.to_string_lossy())
     }),
+    defect(
+        "own_delegate_run_for_anothers",
+        "bridge",
+        "delegation/anothers_plugin_of_the_same_name_is_run",
+        |call| call.with_env("CNI_PATH", &call.real.to_string_lossy()),
+    ),
     defect("own_namespace_taken", "bridge", "netns/own_namespace_is_refused_before_anything", |call| {
         call.with_env("CNI_NETNS_OVERRIDE", "1")
     }),

@@ -1,4 +1,5 @@
 //! One executable in the place of many.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -56,29 +57,69 @@ fn an_unknown_name_is_one_error_for_a_runtime_and_a_list_for_a_person() {
     );
 }
 
-/// What a delegate says is the same, whether it is a process of its own or not: here a bridge whose IPAM plugin
-/// refuses the configuration before anything is touched.
+/// A bridge whose IPAM plugin refuses the configuration before anything is touched; exit status and output.
+fn refused(programs: &Path) -> (Option<i32>, String) {
+    let conf = r#"{"cniVersion":"1.1.0","name":"net","type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/31"}}"#;
+    let config = programs.join("conf");
+    fs::write(&config, conf).unwrap();
+    let mut command = Command::new(programs.join("bridge"));
+    command.env_clear().env("CNI_COMMAND", "STATUS").env("CNI_PATH", programs);
+    let output = command.stdin(fs::File::open(config).unwrap()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// A directory with this executable as the bridge.
+fn programs(dir: &tempfile::TempDir, name: &str) -> std::path::PathBuf {
+    let programs = dir.path().join(name);
+    fs::create_dir(&programs).unwrap();
+    fs::copy(MOOR, programs.join("bridge")).unwrap();
+    programs
+}
+
+/// What a delegate says is the same, whether it is a process of its own or not.
 #[test]
 fn a_delegate_in_process_fails_as_one_of_its_own_does() {
     let dir = tempfile::tempdir().unwrap();
-    let conf = r#"{"cniVersion":"1.1.0","name":"net","type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/31"}}"#;
-    let status = |programs: &Path| {
-        let config = programs.join("conf");
-        fs::write(&config, conf).unwrap();
-        let mut command = Command::new(programs.join("bridge"));
-        command.env_clear().env("CNI_COMMAND", "STATUS").env("CNI_PATH", programs);
-        let output = command.stdin(fs::File::open(config).unwrap()).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-    for at in [&one, &two] {
-        fs::create_dir(at).unwrap();
-        fs::copy(MOOR, at.join("bridge")).unwrap();
-    }
-    // One file under two names is called in-process; a copy is another file, and a process.
-    fs::hard_link(one.join("bridge"), one.join("host-local")).unwrap();
-    fs::copy(MOOR, two.join("host-local")).unwrap();
-    let in_process = status(&one);
-    assert_eq!(in_process, status(&two));
-    assert!(in_process.0 == Some(1) && in_process.1.contains("too small to allocate from"), "{in_process:?}");
+    let (linked, copied, longer) =
+        (programs(&dir, "linked"), programs(&dir, "copied"), programs(&dir, "longer"));
+    fs::hard_link(linked.join("bridge"), linked.join("host-local")).unwrap();
+    fs::copy(MOOR, copied.join("host-local")).unwrap();
+    // The same program, and yet another file: a process.
+    let bytes = [fs::read(MOOR).unwrap(), b"more".to_vec()].concat();
+    fs::copy(MOOR, longer.join("host-local")).unwrap();
+    fs::write(longer.join("host-local"), bytes).unwrap();
+    let said = refused(&linked);
+    assert_eq!(said, refused(&copied));
+    assert_eq!(said, refused(&longer));
+    assert!(said.0 == Some(1) && said.1.contains("too small to allocate from"), "{said:?}");
+}
+
+/// A copy of this executable with all but its head blank: as a process it can answer nothing.
+fn blank(programs: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(MOOR).unwrap();
+    bytes[4096..].fill(0);
+    change(&mut bytes);
+    let at = programs.join("host-local");
+    fs::copy(MOOR, &at).unwrap();
+    fs::write(at, bytes).unwrap();
+}
+
+#[test]
+fn a_copy_of_this_build_needs_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = programs(&dir, "programs");
+    blank(&programs, |_| {});
+    assert!(refused(&programs).1.contains("too small to allocate from"));
+}
+
+#[test]
+fn another_build_is_run_and_never_replaced_by_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = programs(&dir, "programs");
+    blank(&programs, |bytes| {
+        let id = bytes.windows(8).position(|bytes| bytes == b"\x03\0\0\0GNU\0").unwrap();
+        bytes[id + 8] ^= 1;
+    });
+    let said = refused(&programs);
+    assert!(said.0 == Some(1) && !said.1.contains("too small to allocate from"), "{said:?}");
 }

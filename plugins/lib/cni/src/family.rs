@@ -1,12 +1,11 @@
 //! One executable that holds several plugins, and is the one that it is called by the name of.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use crate::build;
 use crate::env::{Asked, Env};
 use crate::serve::{self, AnyPlugin, Streams};
 use crate::stdio::{Stdin, Stdout};
@@ -51,11 +50,10 @@ pub fn multicall(members: &'static [Member]) -> ExitCode {
     }
 }
 
-/// The member that a path leads to, if what is there is this very executable.
+/// The member that a path leads to, if what is there is this very executable or a copy of it.
 pub(crate) fn behind(name: &str, program: &Path) -> Option<Member> {
     let member = named(MEMBERS.get()?, OsStr::new(name))?;
-    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    (identity(program)? == identity(Path::new("/proc/self/exe"))?).then_some(member)
+    build::is_same(program, Path::new("/proc/self/exe")).unwrap_or(false).then_some(member)
 }
 
 fn named(members: &[Member], name: &OsStr) -> Option<Member> {

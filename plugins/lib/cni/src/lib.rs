@@ -6,6 +6,7 @@
 
 mod addr;
 mod args;
+mod build;
 pub mod de;
 mod delegate;
 mod dns;

@@ -1,0 +1,60 @@
+//! Delegation when somebody else's plugin lies under a name that the suite has too (C-080): other networks' installers
+//! write their own `loopback`, `host-local` and `portmap` into the same directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{USUAL, bridge};
+use crate::case::Case;
+use crate::fake::Fake;
+use crate::room::Room;
+use crate::room::call::Answer;
+use crate::room::netns::Container;
+
+pub const CASES: &[Case] = &[
+    Case::new("delegation/anothers_plugin_of_the_same_name_is_run", &["C-080"], replaced),
+    Case::new("delegation/a_copy_of_the_delegate_does_as_well", &["C-080"], copy),
+];
+
+/// An address that host-local would not give first.
+const ANSWER: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
+printf '{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.207/24","gateway":"10.1.2.1"}]}'"#;
+
+/// A directory with a copy of the suite's host-local in it.
+fn copied(room: &Room) -> Result<PathBuf> {
+    let dir = room.scratch("copies");
+    fs::create_dir_all(&dir)?;
+    fs::copy(room.suite.join("host-local"), dir.join("host-local")).context("copy host-local")?;
+    Ok(dir)
+}
+
+fn call(room: &Room, verb: &str, container: &Container, cni_path: &Path) -> Result<Answer> {
+    room.attach("bridge", verb, container).env("CNI_PATH", cni_path).config(&bridge(USUAL)).run()
+}
+
+fn replaced(room: &Room) -> Result<()> {
+    let dir = copied(room)?;
+    let fake = Fake::new(room, "host-local", ANSWER)?;
+    let container = room.container("c1")?;
+    // As `cp -f` does it: into the file that is there.
+    fs::write(dir.join("host-local"), fs::read(fake.dir.join("host-local"))?)?;
+    let result = call(room, "ADD", &container, &dir)?.result()?;
+    ensure!(
+        result["ips"][0]["address"] == "10.1.2.207/24",
+        "the address is not that of the plugin in CNI_PATH: {result}"
+    );
+    call(room, "DEL", &container, &dir)?.silent()?;
+    ensure!(fake.commands()? == ["ADD", "DEL"], "it was called for {:?}", fake.commands()?);
+    Ok(())
+}
+
+fn copy(room: &Room) -> Result<()> {
+    let dir = copied(room)?;
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    call(room, "ADD", &container, &dir)?.result()?;
+    call(room, "DEL", &container, &dir)?.silent()?;
+    room.ensure_nothing_left(&before, &["c1"])
+}

@@ -1,0 +1,65 @@
+//! `make install`: what lies on a node then, and what other installers can do to it.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+const MOOR: &str = env!("CARGO_BIN_EXE_moor");
+const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
+const NAMES: [&str; 9] =
+    ["bridge", "dns", "dnsname", "host-local", "ipvlan", "loopback", "macvlan", "moor", "portmap"];
+
+/// Installs this executable below a directory of its own; gives where the plugins are.
+fn installed(home: &Path, options: &[&str]) -> std::path::PathBuf {
+    let bin = home.join("bin");
+    if !bin.exists() {
+        fs::create_dir(&bin).unwrap();
+        fs::copy(MOOR, bin.join("moor")).unwrap();
+    }
+    let mut make = Command::new("make");
+    // Options of a make that runs this test are not for that one.
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+    make.arg("-C").arg(home).args(["-f", MAKEFILE, "install", "PREFIX=/plugins"]);
+    let output = make.arg(format!("DESTDIR={}", home.display())).args(options).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    home.join("plugins")
+}
+
+fn about(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").env_clear().output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn another_networks_loopback_replaces_loopback_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let plugins = installed(home.path(), &[]);
+    let others = home.path().join("loopback");
+    fs::write(&others, "#!/bin/sh\necho another\n").unwrap();
+    let copied = Command::new("cp").arg("-f").arg(&others).arg(&plugins).status().unwrap();
+    assert!(copied.success());
+    for name in NAMES {
+        let said = about(&plugins.join(name));
+        match name {
+            "loopback" => assert_eq!(said, "another\n"),
+            "dnsname" => assert!(said.starts_with("dns"), "{said}"),
+            _ => assert!(said.starts_with(name), "{name}: {said}"),
+        }
+    }
+}
+
+#[test]
+fn links_are_made_where_they_are_asked_for_and_undone_by_the_next_install() {
+    let home = tempfile::tempdir().unwrap();
+    let links = |plugins: &Path| fs::metadata(plugins.join("bridge")).unwrap().nlink();
+    let plugins = installed(home.path(), &["LINKS=1"]);
+    assert_eq!(links(&plugins), NAMES.len() as u64);
+    assert_eq!(links(&installed(home.path(), &[])), 1);
+    let files = NAMES.map(|name| fs::metadata(plugins.join(name)).unwrap().ino());
+    let mut different = files.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), NAMES.len(), "{files:?}");
+}
