@@ -50,6 +50,7 @@ mod portmap_chain;
 mod portmap_conditions;
 mod portmap_del;
 mod portmap_free_port;
+mod portmap_hosts;
 mod portmap_iptables;
 mod portmap_iptables_life;
 mod portmap_iptables_packets;
@@ -57,6 +58,7 @@ mod portmap_life;
 mod protocol;
 pub mod reapply;
 mod rules_absent;
+mod rules_busy;
 mod rules_del;
 mod stacked;
 mod stdin;
@@ -90,6 +92,7 @@ pub fn all() -> Vec<Case> {
         macspoof::CASES,
         rules_absent::CASES,
         rules_del::CASES,
+        rules_busy::CASES,
         host_local::CASES,
         host_local_requests::CASES,
         host_local_store::CASES,
@@ -109,6 +112,7 @@ pub fn all() -> Vec<Case> {
         dns_control::CASES,
         dns_load::CASES,
         portmap_free_port::CASES,
+        portmap_hosts::CASES,
         portmap_iptables::CASES,
         portmap_iptables_life::CASES,
         portmap_iptables_packets::CASES,

@@ -152,7 +152,7 @@ fn bad_input(room: &Room) -> Result<()> {
         (json!({"hostPort": null, "containerPort": 80}), "Invalid host port number: 0"),
         (json!({"hostPort": 0, "hostPortEnd": 70, "containerPort": 80}), "no range"),
         (json!({"hostPort": 0, "containerPort": 80, "containerPortEnd": 90}), "no range"),
-        (json!({"hostPort": 0, "containerPort": 80, "hostIP": "192.0.2.77"}), "192.0.2.77"),
+        (json!({"hostPort": 0, "containerPort": 80, "hostIP": "255.255.255.255"}), "255.255.255.255"),
         (json!({"hostPort": 0, "containerPort": 0}), "Invalid container port number: 0"),
     ] {
         let config = portmap(json!([mapping]), &previous);

@@ -140,7 +140,7 @@ fn bad_input(room: &Room) -> Result<()> {
         (bad(json!({"containerPort": 70000})), "Invalid container port number: 70000"),
         (bad(json!({"hostPort": 9, "protocol": "icmp"})), "icmp"),
         (bad(json!({"hostPort": 9, "hostIP": "bogus"})), "bogus"),
-        (bad(json!({"hostPort": 9, "hostIP": "192.0.2.77"})), "192.0.2.77"),
+        (bad(json!({"hostPort": 9, "hostIP": "224.0.0.1"})), "224.0.0.1"),
         (bad(json!({"hostPort": 9, "hostIP": "::1"})), "::1"),
         (bad(json!({"containerPort": 81})), "8080"),
         (bad(json!({"hostPortEnd": 8079})), "8079"),

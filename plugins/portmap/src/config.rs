@@ -239,6 +239,9 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
             Ok(ip) if ip.is_ipv6() && ip.is_loopback() => {
                 return Err(invalid("hostIP ::1 cannot lead to a container; use 127.0.0.1, or leave it out"));
             }
+            Ok(ip) if ip.is_multicast() || ip == IpAddr::from(Ipv4Addr::BROADCAST) => {
+                return Err(invalid(&format!("hostIP {ip} is no address that a host can have")));
+            }
             Ok(ip) => HostIp::This(ip),
             Err(_) => return Err(invalid(&format!("invalid hostIP {:?}", shortened(text)))),
         },

@@ -12,6 +12,7 @@ mod plan;
 mod tests;
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
@@ -54,9 +55,11 @@ impl Plugin for PortMap {
                 _ => free::chosen(&config, &owner, nft(&mut socket)?)?,
             };
             let mut publication = plan::plan(&settled, owner.clone(), &previous, &netlink)?;
-            plan::addresses_are_here(&publication, &netlink)?;
             if publication.containers.is_empty() {
                 break;
+            }
+            if attempt == 1 {
+                log_absent(&plan::absent_addresses(&publication, &netlink)?);
             }
             publication.chosen = chosen;
             let nft = nft(&mut socket)?;
@@ -197,6 +200,15 @@ fn refusal(error: published::Error) -> Error {
         published::Error::TooMany(_) => Error::new(Code::InvalidConfig, error.to_string()),
         published::Error::Taken { .. } => Error::internal(error.to_string())
             .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
+    }
+}
+
+/// An address that comes later (VRRP, a cloud's floating address) is published all the same.
+fn log_absent(addresses: &[IpAddr]) {
+    for ip in addresses {
+        eprintln!(
+            "portmap: hostIP {ip} is not an address of this host: its ports are published as soon as it is"
+        );
     }
 }
 

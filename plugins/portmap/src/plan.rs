@@ -74,26 +74,22 @@ pub fn families_fit(config: &Config, addresses: &[IpAddr]) -> Result<(), Error> 
     Ok(())
 }
 
-/// Every address that ports are published at must be the host's own: no packet to another one is ever looked up.
+/// Addresses that ports are published at and that this host does not have: the rules are looked up once it has them.
 ///
 /// # Errors
-/// It is not, or the kernel could not be asked.
-pub fn addresses_are_here(publication: &Publication, netlink: &Netlink) -> Result<(), Error> {
+/// The kernel could not be asked.
+pub fn absent_addresses(publication: &Publication, netlink: &Netlink) -> Result<Vec<IpAddr>, Error> {
     let mappings = publication.containers.iter().flat_map(|container| &container.mappings);
     let mut asked: Vec<IpAddr> = mappings.filter_map(|mapping| mapping.address).collect();
     asked.sort_unstable();
     asked.dedup();
+    let mut absent = Vec::new();
     for ip in asked {
         if !netlink.towards(ip)?.is_some_and(|towards| towards.local) {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!(
-                    "hostIP {ip} is not an address of this host: no packet to it could be led to the container"
-                ),
-            ));
+            absent.push(ip);
         }
     }
-    Ok(())
+    Ok(absent)
 }
 
 fn link_towards(address: IpAddr, netlink: &Netlink) -> Result<Option<String>, Error> {

@@ -2,10 +2,47 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::random;
+
+/// How long something is tried again because somebody else was quicker.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Attempts that follow each other at once: most collisions are with one change of somebody else.
+const AT_ONCE: u32 = 8;
+/// The longest pause before a later attempt. Its length is random, so that two that collide do not stay in step.
+const PAUSE_MAX_US: u64 = 1000;
+
+/// Attempts at something that somebody else's changes spoil, for at most [`PATIENCE`].
+pub(crate) struct Attempts {
+    deadline: Instant,
+    /// How many were spoiled.
+    pub(crate) failed: u32,
+}
+
+impl Attempts {
+    pub(crate) fn new() -> Self {
+        Self { deadline: Instant::now() + PATIENCE, failed: 0 }
+    }
+
+    /// Counts one that was spoiled, and pauses; `false` when the time is over.
+    pub(crate) fn again(&mut self) -> bool {
+        self.failed += 1;
+        if Instant::now() >= self.deadline {
+            return false;
+        }
+        if self.failed < AT_ONCE {
+            std::thread::yield_now();
+        } else {
+            let random = random::bytes().map_or(0, u16::from_ne_bytes);
+            std::thread::sleep(Duration::from_micros(u64::from(random) % PAUSE_MAX_US));
+        }
+        true
+    }
+}
 
 /// Waits until there is something to read; `false` when the deadline came first.
 pub(crate) fn readable(fd: &impl AsFd, deadline: Instant) -> io::Result<bool> {

@@ -163,17 +163,20 @@ fn first_missing(tools: Tools, rules: &[&String]) -> Result<Option<usize>> {
     }
 }
 
-/// Whether the programs are there.
+/// Whether the programs of one family at least are there. Those of a family that no rule is made in are not missed;
+/// where one is, its absence is that change's error.
 ///
 /// # Errors
-/// Names the first that is not.
+/// Names the first of IPv4's that is not.
 pub fn is_installed() -> Result<()> {
-    for name in [V4, V6].into_iter().flat_map(|tools| [tools.save, tools.restore]) {
-        if program::find(name).is_none() {
-            return Err(Error::new("find program", name, io::Error::from(io::ErrorKind::NotFound)));
+    let missing =
+        |tools: Tools| [tools.save, tools.restore].into_iter().find(|name| program::find(name).is_none());
+    match (missing(V4), missing(V6)) {
+        (Some(name), Some(_)) => {
+            Err(Error::new("find program", name, io::Error::from(io::ErrorKind::NotFound)))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Takes the chains of published ports out of tables of the older kind (xtables), which netlink does not show; most

@@ -253,7 +253,7 @@ impl Netlink {
     /// All links.
     ///
     /// # Errors
-    /// The kernel refused, or links changed during each of five attempts to list them.
+    /// The kernel refused, or links changed whenever they were listed, for ten seconds.
     pub fn links(&self) -> Result<Vec<Link>> {
         self.socket
             .dump(question(0), |payload, links| {

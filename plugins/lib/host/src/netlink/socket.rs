@@ -12,14 +12,13 @@ use super::message::{
     Message, Messages, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
     NLMSG_OVERRUN, Refusal, Request,
 };
+use crate::wait::{Attempts, PATIENCE};
 
 /// The kernel answers a request inside `send`; this is only so that nothing can hang for ever.
 const ANSWER_TIMEOUT_S: i64 = 10;
 /// The kernel fills a listing's datagrams to at most 32 KiB (netlink_dump, net/netlink/af_netlink.c); the description
 /// of one object, without what we do not ask for (virtual functions), is far shorter. So no length is asked first.
 const LONGEST_DATAGRAM: usize = 32 * 1024;
-/// How often a listing is begun again when what it lists changed meanwhile (NLM_F_DUMP_INTR).
-const DUMP_ATTEMPTS: u32 = 5;
 
 /// See the module.
 #[derive(Debug)]
@@ -84,24 +83,32 @@ impl Socket {
         Ok(answer)
     }
 
-    /// Lists. `read` gets every payload and picks what it wants; a listing that changed while it was read is begun again.
+    /// Lists. `read` gets every payload and picks what it wants; a listing that changed while it was read
+    /// (NLM_F_DUMP_INTR) is begun again, for at most ten seconds.
     pub(crate) fn dump<T>(
         &self,
         mut request: Request,
         mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Refusal>,
     ) -> Result<Vec<T>, Refusal> {
         request.flag(NLM_F_DUMP);
-        for _ in 0..DUMP_ATTEMPTS {
+        let mut attempts = Attempts::new();
+        loop {
             let mut all = Vec::new();
             let flags = self.exchange(request.clone(), false, |message| read(message.payload, &mut all))?;
             if flags & NLM_F_DUMP_INTR == 0 {
                 return Ok(all);
             }
+            if !attempts.again() {
+                return Err(Refusal {
+                    source: io::Error::from_raw_os_error(libc::EINTR),
+                    message: Some(format!(
+                        "what was listed changed during each of {} attempts in {} s",
+                        attempts.failed,
+                        PATIENCE.as_secs()
+                    )),
+                });
+            }
         }
-        Err(Refusal {
-            source: io::Error::from_raw_os_error(libc::EINTR),
-            message: Some(format!("what was listed changed during each of {DUMP_ATTEMPTS} attempts")),
-        })
     }
 
     /// Sends a request and reads to the end of its answer, which is the first message if a `single` one is expected;

@@ -11,15 +11,13 @@ use super::uapi::*;
 use super::{Nft, value};
 use crate::netlink::attr::{Attr, Attrs, Malformed};
 use crate::netlink::message::{Messages, NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN, Refusal, Request};
+use crate::wait::{Attempts, PATIENCE};
 use crate::{Error, Result};
 
 /// What the send buffer holds for certain (net.core.wmem_default is 212,992 unless somebody made it smaller).
 const SEND_BUFFER: usize = 64 * 1024;
 /// The kernel's own part of the send buffer, generously.
 const SEND_OVERHEAD: usize = 4096;
-/// How often a decision is made anew because somebody else committed meanwhile.
-const ATTEMPTS: u32 = 100;
-
 /// Of `struct nlmsghdr`: where the flags and the sequence number are.
 const FLAGS: std::ops::Range<usize> = 6..8;
 const SEQUENCE: std::ops::Range<usize> = 8..12;
@@ -67,29 +65,31 @@ impl Nft {
     }
 
     /// Lets `decide` look and fill a batch, which is committed if nobody committed anything meanwhile; else begins
-    /// again, at most 100 times. An empty batch is not sent.
+    /// again, for at most ten seconds. An empty batch is not sent.
     ///
     /// # Errors
     /// Those of `decide` and of [`Nft::commit`]; [`is_stale`] when every attempt came too late.
     pub fn transact<T>(&self, mut decide: impl FnMut(&Self, &mut Batch) -> Result<T>) -> Result<T> {
-        let mut attempt = 1;
+        let mut attempts = Attempts::new();
         loop {
-            let generation = self.generation()?;
-            let mut batch = Batch::new();
-            let value = decide(self, &mut batch)?;
-            if batch.is_empty() {
-                return Ok(value);
+            match self.attempt(&mut decide) {
+                Err(error) if is_overtaken(&error) => {}
+                done => return done,
             }
-            match self.commit_at(batch, generation) {
-                Ok(()) => return Ok(value),
-                Err(error) if is_stale(&error) && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    // Whoever was quicker is likely not done.
-                    std::thread::yield_now();
-                }
-                Err(error) => return Err(error),
+            if !attempts.again() {
+                return Err(overtaken(attempts.failed));
             }
         }
+    }
+
+    fn attempt<T>(&self, decide: &mut impl FnMut(&Self, &mut Batch) -> Result<T>) -> Result<T> {
+        let generation = self.generation()?;
+        let mut batch = Batch::new();
+        let value = decide(self, &mut batch)?;
+        if !batch.is_empty() {
+            self.commit_at(batch, generation)?;
+        }
+        Ok(value)
     }
 
     fn send(&self, mut batch: Batch, generation: Option<u32>) -> Result<()> {
@@ -173,6 +173,22 @@ impl Nft {
             }
         }
     }
+}
+
+/// Whether somebody else's commit came in between, or into a listing.
+fn is_overtaken(error: &Error) -> bool {
+    is_stale(error) || error.errno() == Some(libc::EINTR)
+}
+
+/// The kernel does not say who committed; those who listen to it are told.
+fn overtaken(attempts: u32) -> Error {
+    let message = format!(
+        "another process changed packet rules during each of {attempts} attempts in {} s: `nft monitor` names it; \
+         stop it or have it pause, and try again",
+        PATIENCE.as_secs()
+    );
+    let source = io::Error::from_raw_os_error(libc::ERESTART);
+    Error::Kernel { op: "commit", object: "an nf_tables transaction".into(), message: Some(message), source }
 }
 
 /// The whole datagram: a beginning, the changes, numbered, the last of which is to be acknowledged, and an end.

@@ -1,0 +1,126 @@
+//! Packet rules beside somebody who commits to nf_tables all the time.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
+use serde_json::{Value, json};
+
+use super::masquerade::masquerade;
+use super::portmap::portmap;
+use super::portmap_life::one;
+use super::with;
+use crate::case::Case;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[Case::new(
+    "rules/verbs_get_through_beside_one_who_commits_all_the_time",
+    &["BR-R9", "PM-R9"],
+    beside_commits,
+)
+.alone()];
+
+/// Those who make and delete a table as fast as the kernel lets them.
+pub struct Noise {
+    go_on: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<u32>>>,
+}
+
+impl Noise {
+    pub fn begin(count: usize) -> Self {
+        let go_on = Arc::new(AtomicBool::new(true));
+        let commit = |asked: &AtomicBool| -> Result<u32> {
+            let socket = socket(
+                AddressFamily::Netlink,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::NetlinkNetFilter,
+            )?;
+            let batch = batch();
+            let mut commits = 0;
+            while asked.load(Ordering::Relaxed) {
+                send(socket.as_raw_fd(), &batch, MsgFlags::empty())?;
+                commits += 1;
+            }
+            Ok(commits)
+        };
+        let threads = (0..count).map(|_| {
+            let asked = go_on.clone();
+            std::thread::spawn(move || commit(&asked))
+        });
+        Self { threads: threads.collect(), go_on }
+    }
+
+    /// Ends it; how many commits there were.
+    pub fn end(mut self) -> Result<u32> {
+        self.go_on.store(false, Ordering::Relaxed);
+        let mut commits = 0;
+        for thread in self.threads.drain(..) {
+            commits += thread.join().map_err(|_| anyhow!("a thread that commits panicked"))??;
+        }
+        Ok(commits)
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        self.go_on.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A transaction that makes table `ip noise` and deletes it (linux/netfilter/nfnetlink.h, nf_tables.h).
+fn batch() -> Vec<u8> {
+    const BEGIN: u16 = 16;
+    const END: u16 = 17;
+    const NEWTABLE: u16 = 10 << 8;
+    const DELTABLE: u16 = NEWTABLE | 2;
+    const REQUEST: u16 = 1;
+    const CREATE: u16 = 0x400;
+    const IPV4: u8 = 2;
+    // The header of nfnetlink; in those that begin and end it is the subsystem that is named, big-endian.
+    let whole: &[u8] = &[0, 0, 0, 10];
+    // NFTA_TABLE_NAME
+    let name: &[u8] = b"\x0a\x00\x01\x00noise\x00\x00\x00";
+    let table = [&[IPV4, 0, 0, 0], name].concat();
+    let messages: [(u16, u16, &[u8]); 4] = [
+        (BEGIN, REQUEST, whole),
+        (NEWTABLE, REQUEST | CREATE, &table),
+        (DELTABLE, REQUEST, &table),
+        (END, REQUEST, whole),
+    ];
+    let mut bytes = Vec::new();
+    for (kind, flags, payload) in messages {
+        let length = u32::try_from(16 + payload.len()).unwrap_or_default();
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(payload);
+    }
+    bytes
+}
+
+fn beside_commits(room: &Room) -> Result<()> {
+    let network = with(&masquerade(), json!({"macspoofchk": true}));
+    let noise = Noise::begin(6);
+    for round in 0..12 {
+        let container = room.container(&format!("c{round}"))?;
+        let call = |plugin: &str, verb: &str, config: &Value| {
+            room.attach(plugin, verb, &container).config(config).run()
+        };
+        let told = || format!("round {round}");
+        let previous = call("bridge", "ADD", &network)?.result().with_context(told)?;
+        let ports = portmap(one(8080), &previous);
+        call("portmap", "ADD", &ports)?.result().with_context(told)?;
+        call("portmap", "DEL", &ports)?.silent().with_context(told)?;
+        call("bridge", "DEL", &with(&network, json!({"prevResult": previous})))?
+            .silent()
+            .with_context(told)?;
+    }
+    let commits = noise.end()?;
+    ensure!(commits > 1000, "somebody committed {commits} times only");
+    Ok(())
+}
