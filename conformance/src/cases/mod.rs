@@ -37,6 +37,7 @@ mod interop;
 mod ipvlan;
 pub mod lan;
 mod link_first;
+mod links_bridge;
 mod loopback;
 mod macspoof;
 mod macvlan;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Case> {
         bridge_life::CASES,
         bridge_check::CASES,
         bridge_del::CASES,
+        links_bridge::CASES,
         bridge_vlan::CASES,
         bridge_vlan_frames::CASES,
         masquerade::CASES,

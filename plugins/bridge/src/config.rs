@@ -173,6 +173,8 @@ pub struct Config {
 
 const VLAN_IDS: RangeInclusive<i64> = 1..=4094;
 
+const DEFAULT_BRIDGE: &str = "cni0";
+
 impl Config {
     /// Reads and checks all of it; nothing has been touched when this fails.
     pub fn of(request: &Request) -> Result<Self, Error> {
@@ -262,8 +264,19 @@ fn masquerade(wanted: bool, backend: Option<&str>) -> Result<Masquerading, Error
     }
 }
 
+/// The name of the bridge for a DEL: whatever is wrong with the configuration does not stop it.
+pub(crate) fn bridge_to_leave(request: &Request) -> String {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Only {
+        bridge: Option<String>,
+    }
+    let name = request.config::<Only>().ok().and_then(|only| only.bridge);
+    name.unwrap_or_else(|| DEFAULT_BRIDGE.into())
+}
+
 fn bridge_name(name: Option<String>) -> Result<String, Error> {
-    let name = name.unwrap_or_else(|| "cni0".into());
+    let name = name.unwrap_or_else(|| DEFAULT_BRIDGE.into());
     if name.is_empty() {
         return Err(Error::new(Code::InvalidConfig, "could not add \"\": LinkAttrs.Name cannot be empty"));
     }

@@ -10,11 +10,11 @@ mod tests;
 use std::ffi::OsString;
 use std::net::IpAddr;
 
-use attach::{conflict, ipam_type, owner};
+use attach::{conflict, ipam_type, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Making, Place};
-use host::{Mac, NetNs, NetNsError, Owner, intent, iptables, rules};
+use host::{Mac, NetNs, Owner, intent, iptables, rules};
 
 use crate::answer::Links;
 pub use crate::config::Config;
@@ -198,22 +198,19 @@ fn vlan_port(config: &Config) -> String {
     vlan.host_veth_names().next().unwrap_or_default()
 }
 
-/// Deletes the veth pair: by its owner, from the host's side; else what an ADD of the reference left in the namespace.
+/// Deletes the veth pair: by its owner, from the host's side; else the one of an ADD of the reference, which is found in
+/// the container.
 fn delete_link(request: &Request) -> Result<(), Error> {
     let host = Netlink::open()?;
-    if piece::delete_veth(&host, &owner(request))? || request.netns.is_empty() {
+    let removal = removal(request);
+    if piece::delete_veth(&host, &removal)? {
         return Ok(());
     }
-    let netns = match NetNs::open(&request.netns) {
-        Ok(netns) => netns,
-        // What is at the path now is not the container's namespace, so the link went with that.
-        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let sandbox = Netlink::open_in(&netns)?;
-    let Some(link) = sandbox.link_by_name(&request.ifname)? else { return Ok(()) };
-    match sandbox.delete_link(link.index) {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(()),
+    match NetNs::open_if_there(&request.netns)? {
+        Some(netns) => {
+            let bridge = config::bridge_to_leave(request);
+            Ok(piece::delete_container_veth(&host, &netns, &removal, &bridge)?)
+        }
+        None => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
 use host::netlink::{self, Netlink};
 use host::piece::{self, ChildKind, ChildLink, Kernel, Making, Piece, Place, Route, Settled, Shim, Up};
-use host::{Mac, NetNs, NetNsError, Owner};
+use host::{Mac, NetNs, Owner};
 use ipnetwork::IpNetwork;
 
 use crate::conflict::{self, Detection};
@@ -303,16 +303,10 @@ fn may_share(request: &Request) -> bool {
 }
 
 fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
-    if request.netns.is_empty() {
-        return Ok(());
+    match NetNs::open_if_there(&request.netns)? {
+        Some(netns) => Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver)?),
+        None => Ok(()),
     }
-    let netns = match NetNs::open(&request.netns) {
-        Ok(netns) => netns,
-        // What is at the path now is not the container's namespace, so the link went with that.
-        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver)?)
 }
 
 /// GC: links live in their containers' namespaces and go with them; what the host had only for them is left, and

@@ -22,6 +22,7 @@ mod spoof;
 mod sysctl;
 mod undo;
 mod veth;
+mod veth_removal;
 
 use std::fmt;
 
@@ -44,7 +45,8 @@ pub use shim::{HostRoute, Shim};
 pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
 use undo::Undo;
-pub use veth::{VethPair, choose_host_veth, delete_veth, delete_veths_but};
+pub use veth::{VethPair, choose_host_veth};
+pub use veth_removal::{delete_container_veth, delete_veth, delete_veths_but};
 
 /// One thing that must exist.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,4 @@
-//! A veth pair between a bridge and a container: made, found by its owner, deleted.
-
-use std::collections::HashSet;
+//! A veth pair between a bridge and a container.
 
 use super::{Drift, Kernel, Part, Place, Undo, sysctl};
 use crate::netlink::{Link, LinkChange, Netlink, Veth, VethPeer};
@@ -128,48 +126,8 @@ pub fn choose_host_veth(kernel: &Kernel, owner: &Owner) -> Result<String> {
         .within(format!("all of {names} belong to others")))
 }
 
-/// Deletes the owner's veth pair from the host's side, whatever became of the container's namespace; says whether
-/// there was one.
-///
-/// # Errors
-/// The kernel could not be asked, or refused.
-pub fn delete_veth(host: &Netlink, owner: &Owner) -> Result<bool> {
-    let label = owner.label();
-    for (candidate, name) in owner.host_veth_names().enumerate() {
-        let Some(link) = host.link_by_name(&name)? else { continue };
-        // One without a label is of an ADD that was killed before it could give it one.
-        let ours = match &link.alias {
-            Some(alias) => *alias == label,
-            None => candidate == 0,
-        };
-        if ours && link.kind.as_deref() == Some("veth") {
-            delete(host, &link)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Deletes the veth pairs of every owner on the network but the valid ones; carries on after an error.
-///
-/// # Errors
-/// The kernel could not be asked; else the last that a deletion gave.
-pub fn delete_veths_but(host: &Netlink, network: &str, valid: &[Owner]) -> Result<()> {
-    let prefix = Owner::label_prefix(network);
-    let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
-    let stale = host.links()?.into_iter().filter(|link| {
-        let label = link.alias.as_deref().filter(|alias| alias.starts_with(&prefix));
-        link.kind.as_deref() == Some("veth") && label.is_some_and(|label| !valid.contains(label))
-    });
-    let mut result = Ok(());
-    for link in stale {
-        result = delete(host, &link).and(result);
-    }
-    result
-}
-
 /// Deletes a link; one that is gone already is deleted.
-fn delete(host: &Netlink, link: &Link) -> Result<()> {
+pub(super) fn delete(host: &Netlink, link: &Link) -> Result<()> {
     match host.delete_link(link.index) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),

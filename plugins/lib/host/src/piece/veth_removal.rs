@@ -1,0 +1,94 @@
+//! The veth pairs that a DEL or a GC deletes.
+//!
+//! The host's end carries the owner's label, which no container can change. A pair without our label is only deleted
+//! when everything shows that it is this attachment's: its kind, its peer, and the bridge that this is a port of. The
+//! reference's plugin makes such pairs.
+
+use std::collections::HashSet;
+
+use super::veth::delete;
+use crate::netlink::{Link, Netlink};
+use crate::removal::{is_in_this_namespace, is_pair};
+use crate::{NetNs, Owner, Removal, Result};
+
+/// Deletes the attachment's veth pair by the host's end, whatever became of the container's namespace: the one with its
+/// label, else the one that the runtime remembers, with the label that it had before its network was renamed. Returns
+/// whether there was one.
+///
+/// # Errors
+/// The kernel could not be asked, or refused.
+pub fn delete_veth(host: &Netlink, removal: &Removal) -> Result<bool> {
+    let label = removal.owner().label();
+    for (candidate, name) in removal.owner().host_veth_names().enumerate() {
+        let Some(link) = host.link_by_name(&name)? else { continue };
+        // One without a label is of an ADD that was killed before it could give it one.
+        let ours = match &link.alias {
+            Some(alias) => *alias == label,
+            None => candidate == 0,
+        };
+        if ours && is_veth(&link) {
+            return delete(host, &link).map(|()| true);
+        }
+    }
+    for name in removal.remembered() {
+        let Some(link) = host.link_by_name(name)? else { continue };
+        if is_veth(&link) && link.alias.as_deref().is_some_and(|alias| removal.owner().is_in(alias)) {
+            return delete(host, &link).map(|()| true);
+        }
+    }
+    Ok(false)
+}
+
+/// Deletes the pair that has an end in the container under the attachment's interface name, if it is provably the
+/// attachment's. Anything else of that name stays: another network's interface, whose presence made this attachment's
+/// ADD fail, or that of another container, which has been given the path of the namespace since. `bridge` is the name
+/// of the configured bridge.
+///
+/// # Errors
+/// The kernel could not be asked, or refused.
+pub fn delete_container_veth(host: &Netlink, netns: &NetNs, removal: &Removal, bridge: &str) -> Result<()> {
+    let sandbox = Netlink::open_in(netns)?;
+    let Some(link) = sandbox.link_by_name(&removal.owner().ifname)? else { return Ok(()) };
+    let peer = host.link_by_index(link.peer_index.unwrap_or(0))?.filter(|peer| is_pair(peer, &link));
+    match peer {
+        Some(peer) if is_in_this_namespace(&sandbox, &link)? && is_ours(host, &peer, removal, bridge)? => {
+            delete(host, &peer)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_ours(host: &Netlink, peer: &Link, removal: &Removal, bridge: &str) -> Result<bool> {
+    let remembered = removal.remembered().contains(&peer.name);
+    if let Some(alias) = &peer.alias {
+        let owner = removal.owner();
+        return Ok(*alias == owner.label() || remembered && owner.is_in(alias));
+    }
+    // Other plugins make pairs as well, but no ports of bridges; and two networks may have a bridge each.
+    if peer.port.is_none() || !removal.remembered().is_empty() {
+        return Ok(peer.port.is_some() && remembered);
+    }
+    Ok(host.link_by_name(bridge)?.is_some_and(|bridge| peer.master == Some(bridge.index)))
+}
+
+fn is_veth(link: &Link) -> bool {
+    link.kind.as_deref() == Some("veth")
+}
+
+/// Deletes the veth pairs of every owner on the network but the valid ones; carries on after an error.
+///
+/// # Errors
+/// The kernel could not be asked; else the last that a deletion gave.
+pub fn delete_veths_but(host: &Netlink, network: &str, valid: &[Owner]) -> Result<()> {
+    let prefix = Owner::label_prefix(network);
+    let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
+    let stale = host.links()?.into_iter().filter(|link| {
+        let label = link.alias.as_deref().filter(|alias| alias.starts_with(&prefix));
+        is_veth(link) && label.is_some_and(|label| !valid.contains(label))
+    });
+    let mut result = Ok(());
+    for link in stale {
+        result = delete(host, &link).and(result);
+    }
+    result
+}
