@@ -61,6 +61,7 @@ pub mod reapply;
 mod rules_absent;
 mod rules_busy;
 mod rules_del;
+mod saved_rules;
 mod stacked;
 mod stdin;
 mod versions;
@@ -119,6 +120,7 @@ pub fn all() -> Vec<Case> {
         portmap_iptables_life::CASES,
         portmap_iptables_packets::CASES,
         reapply::CASES,
+        saved_rules::CASES,
         interop::CASES,
         loopback::CASES,
         ipvlan::CASES,

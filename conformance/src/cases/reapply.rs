@@ -135,7 +135,7 @@ fn second(room: &Room) -> Result<()> {
     let said = reapply(room, "portmap").context("with nothing on record")?;
     ensure!(said.contains("0 records"), "{said:?}");
     let one = Attached::new(room, "c1", 8080)?;
-    let range = json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 30_000}]);
+    let range = json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 20_000}]);
     published(room, "c2", range)?;
     // With handles: what was made anew would have another one.
     let handles = || crate::ip::output("nft", &["-a", "list", "ruleset"]);
@@ -162,12 +162,12 @@ fn second(room: &Room) -> Result<()> {
 
 fn partial(room: &Room) -> Result<()> {
     let one = Attached::new(room, "c1", 8080)?;
-    let range = json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 30_000}]);
+    let range = json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 20_000}]);
     let (two, config) = published(room, "c2", range)?;
     let before = rules()?;
     for change in [
         "delete element inet moor ports4 { tcp . 8080 }",
-        "flush map inet moor ranges6",
+        "flush map inet moor port-ranges6",
         "flush map inet moor publishers",
         "flush set inet moor localnet",
         "flush chain inet moor published-guard",

@@ -12,7 +12,7 @@ use crate::plan;
 
 /// The most rules that lead to the container's chain of one family have: as many ports as there are elements, at most,
 /// where nf_tables has them.
-const PORTS_MAX: usize = published::ELEMENTS_MAX;
+const PORTS_MAX: usize = published::RUNS_MAX;
 
 /// The rules of each family that the container has an address of, and their chain for the publication. As the reference
 /// has it, a family without a port of its own is no exception.

@@ -24,6 +24,9 @@ use host::{Owner, intent};
 use crate::backend::Backend;
 pub use crate::config::Config;
 
+/// The most differences that an error of CHECK names: a range may be thousands.
+const DRIFTS_MAX: usize = 20;
+
 /// The plugin.
 pub struct PortMap;
 
@@ -112,12 +115,15 @@ impl Plugin for PortMap {
         if drifts.is_empty() {
             return Ok(());
         }
-        let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+        let mut told: Vec<String> = drifts.iter().take(DRIFTS_MAX).map(ToString::to_string).collect();
+        if drifts.len() > DRIFTS_MAX {
+            told.push(format!("and {} more", drifts.len() - DRIFTS_MAX));
+        }
         Err(Error::internal(format!(
             "published ports of container {} ({}) have drifted: {}",
             request.container_id,
             request.ifname,
-            drifts.join("; ")
+            told.join("; ")
         )))
     }
 
@@ -197,7 +203,7 @@ fn refusal(error: published::Error) -> Error {
     match error {
         published::Error::Kernel(error) => error.into(),
         published::Error::NoneFree(_) => Error::internal(error.to_string()),
-        published::Error::TooMany(_) => Error::new(Code::InvalidConfig, error.to_string()),
+        published::Error::TooMany(_) | published::Error::TooManyMoved(_) => Error::new(Code::InvalidConfig, error.to_string()),
         published::Error::Taken { .. } => Error::internal(error.to_string())
             .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
     }

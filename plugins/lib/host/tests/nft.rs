@@ -114,8 +114,6 @@ network_test! {
             (ip(Rule::new()).dnat_map(&[Field::IP_DADDR, Field::L4PROTO, Field::DPORT], &ADDR_PORTS).comment("mine"),
                 "dnat ip to ip daddr . meta l4proto . th dport map @addr-ports comment \"mine\""),
             (ip(Rule::new()).dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS), "dnat ip to meta l4proto . th dport map @ports"),
-            (ip(Rule::new()).dnat_map(&[Field::L4PROTO, Field::DPORT], &RANGES), "map @ranges"),
-            (Rule::new().dnat_map(&[Field::L4PROTO, Field::DPORT], &RANGES6), "map @ranges6"),
             (ip(Rule::new()).verdict_map(&[Field::IP_SADDR], &MASQ), "ip saddr vmap @masq"),
             (ip(Rule::new()).no_member(&[Field::IP_DADDR], &NETS).counter().verdict(Verdict::Drop),
                 "ip daddr != @nets counter packets 0 bytes 0 drop"),

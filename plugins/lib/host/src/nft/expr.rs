@@ -82,6 +82,13 @@ pub enum Expr {
         /// Bits to turn over then.
         xor: Value,
     },
+    /// Puts the bytes of each number of a register into network order, or back. This library does not write it.
+    Byteorder {
+        /// How long each number is, in bytes.
+        size: u32,
+        /// How long all are: with less than one, nothing happens.
+        length: u32,
+    },
     /// Looks a key up; does not match when it is not there.
     Lookup {
         /// The set or map.
@@ -106,7 +113,7 @@ pub enum Expr {
 }
 
 /// How a register is compared to a constant, as big-endian numbers (enum nft_cmp_ops).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Compare {
     /// The same.
     Equal,
@@ -190,6 +197,7 @@ impl Expr {
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Compare { .. } => "cmp",
             Self::Bitwise { .. } => "bitwise",
+            Self::Byteorder { .. } => "byteorder",
             Self::Lookup { .. } => "lookup",
             Self::Nat(_) => "nat",
             Self::Masquerade { .. } => "masq",

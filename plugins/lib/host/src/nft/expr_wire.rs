@@ -39,6 +39,9 @@ const NFTA_BITWISE_MASK: u16 = 4;
 const NFTA_BITWISE_XOR: u16 = 5;
 const NFTA_BITWISE_OP: u16 = 6;
 
+const NFTA_BYTEORDER_LEN: u16 = 4;
+const NFTA_BYTEORDER_SIZE: u16 = 5;
+
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
 const NFTA_LOOKUP_DREG: u16 = 3;
@@ -124,7 +127,9 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
         }
         Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
         Expr::Masquerade { fully_random: false } | Expr::Counter => {}
-        Expr::Other(_) => w.fail("an expression that is not known cannot be written"),
+        Expr::Other(_) | Expr::Byteorder { .. } => {
+            w.fail("an expression that is not known cannot be written");
+        }
     }
 }
 
@@ -229,6 +234,9 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
                 mask: a.value(NFTA_BITWISE_MASK)?,
                 xor: a.value(NFTA_BITWISE_XOR)?,
             }
+        }
+        "byteorder" => {
+            Expr::Byteorder { size: a.number(NFTA_BYTEORDER_SIZE)?, length: a.number(NFTA_BYTEORDER_LEN)? }
         }
         "lookup" => Expr::Lookup {
             set: a.attr(NFTA_LOOKUP_SET)?.string(),

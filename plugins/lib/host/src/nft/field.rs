@@ -3,7 +3,7 @@
 use super::value::Type;
 
 /// Something of a packet, its metadata, its connection or its route that can be loaded into a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
     /// About the packet.
     Meta(Meta),
@@ -26,7 +26,7 @@ pub enum Field {
 pub const LOCAL: u32 = 2;
 
 /// enum nft_meta_keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Meta {
     /// Its EtherType (two bytes, big-endian).
     Protocol,
@@ -49,7 +49,7 @@ pub enum Meta {
 }
 
 /// enum nft_ct_keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ct {
     /// What the packet is to its connection: bits (host byte order), see [`STATE_NEW`].
     State,
@@ -75,7 +75,7 @@ pub const STATUS_SNAT: u32 = 0x10;
 pub const STATUS_DNAT: u32 = 0x20;
 
 /// enum nft_payload_bases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Header {
     /// Ethernet.
     Link,

@@ -16,7 +16,7 @@ mod field;
 mod object;
 mod read;
 mod rule;
-mod shift;
+mod same;
 #[cfg(test)]
 mod tests;
 mod uapi;
@@ -41,7 +41,7 @@ pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
 pub(crate) use read::read_any;
 pub use read::{ChainInfo, RuleInfo, TableInfo};
 pub use rule::{IPV4, IPV6, Rule};
-pub use shift::{Shift, shifted};
+pub use same::same;
 pub use udata::COMMENT_MAX;
 pub use value::{Type, Value};
 pub use verdict::Verdict;

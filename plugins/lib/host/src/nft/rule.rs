@@ -1,6 +1,6 @@
 //! Rules, built step by step. The builder hands out the registers: each step loads what it looks at, and looks at it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
@@ -17,9 +17,6 @@ use crate::netlink::attr::{Malformed, Writer};
 pub const IPV4: u8 = 2;
 /// NFPROTO_IPV6.
 pub const IPV6: u8 = 10;
-
-/// linux/netfilter/nf_nat.h (Linux 4.18).
-const NF_NAT_RANGE_PROTO_OFFSET: u32 = 0x20;
 
 /// A rule. `Rule::new().is(Field::FibDaddrType, Value::new().mark(LOCAL)).verdict(Verdict::Jump(chain))`.
 ///
@@ -62,22 +59,27 @@ impl Rule {
         self.check(fits, "a value is not as long as what it is compared to").load(field).compared(op, value)
     }
 
-    /// Only packets whose address `field` is (or is not) in `network/length`.
+    /// Only packets whose address `field` is (or is not) in `network/length`. As nft writes it: only the bytes that the
+    /// prefix has bits of are loaded, and a mask is for the last of them.
     #[must_use]
     pub fn network(self, field: Field, network: IpNetwork, inside: bool) -> Self {
         let op = if inside { Compare::Equal } else { Compare::NotEqual };
-        let first = Value::new().addr(network.network());
-        let mask = Value::new().addr(network.mask());
-        let zero = match network {
-            IpNetwork::V4(_) => Value::new().addr(Ipv4Addr::UNSPECIFIED),
-            IpNetwork::V6(_) => Value::new().addr(Ipv6Addr::UNSPECIFIED),
+        let whole = Value::new().addr(network.network());
+        let fits = whole.bytes().len() == field.length();
+        let rule = self.check(fits, "a network is of another family than what is compared to it");
+        let Field::Payload { header, offset, .. } = field else {
+            return rule.fault(Malformed("an address is a part of a header"));
         };
-        let fits = first.bytes().len() == field.length();
-        let rule = self.check(fits, "a network is of another family than what is compared to it").load(field);
-        if network.prefix() == if network.is_ipv4() { 32 } else { 128 } {
-            return rule.compared(op, first);
+        let length = network.prefix().div_ceil(8).max(1);
+        let part =
+            |value: Value| Value::new().raw(value.bytes().get(..usize::from(length)).unwrap_or_default());
+        let rule = rule.load(Field::Payload { header, offset, length });
+        if network.prefix() == 8 * length {
+            return rule.compared(op, part(whole));
         }
-        rule.masked(mask, zero).compared(op, first)
+        let mask = Value::new().addr(network.mask());
+        let zero = Value::new().raw(&[0; 16]);
+        rule.masked(part(mask), part(zero)).compared(op, part(whole))
     }
 
     /// Only packets where one of these bits of a field in host byte order (a mark, a state, a status) is set.
@@ -122,27 +124,12 @@ impl Rule {
         self.check(map.data == Data::Verdict, "the map holds no verdicts").lookup(key, map, Found::Verdict)
     }
 
-    /// Gives the connection the destination that the map says of the key: an address, an address and a port, or a
-    /// range of them. Packets without one go on to the next rule.
+    /// Gives the connection the destination that the map has for the key: an address, or an address and a port. Packets
+    /// without one go on to the next rule.
     #[must_use]
     pub fn dnat_map(self, key: &[Field], map: &Set<'_>) -> Self {
         match translation(map.data) {
             Ok(nat) => self.lookup(key, map, Found::Value(nat.addr)).then(Expr::Nat(nat)),
-            Err(fault) => self.fault(fault),
-        }
-    }
-
-    /// As [`Rule::dnat_map`], of a map of ranges: the port becomes `first + port modulo (last - first + 1)`. With a
-    /// suitable first and last, one element moves a whole range of ports by any distance: see [`super::shifted`].
-    #[must_use]
-    pub fn dnat_map_modulo(self, key: &[Field], map: &Set<'_>) -> Self {
-        match translation(map.data) {
-            Ok(Nat { port_last: None, .. }) => self.fault(NO_DESTINATION),
-            // The kernel's base of the remainder is 0: nf_tables has no way to say another.
-            Ok(nat) => {
-                let nat = Nat { flags: NF_NAT_RANGE_PROTO_OFFSET, ..nat };
-                self.lookup(key, map, Found::Value(nat.addr)).then(Expr::Nat(nat))
-            }
             Err(fault) => self.fault(fault),
         }
     }
@@ -260,15 +247,6 @@ impl Rule {
 fn translation(data: Data) -> Result<Nat, Malformed> {
     match data {
         Data::Value(types) => destination(types),
-        Data::Range(types) => {
-            let nat = destination(types)?;
-            let half: usize = types.iter().map(|part| part.length().div_ceil(REGISTER)).sum();
-            let port_last = match nat.port {
-                Some(_) => Some(Reg::new(2 * half - 1)?),
-                None => None,
-            };
-            Ok(Nat { addr_last: Some(Reg::new(half)?), port_last, ..nat })
-        }
         _ => Err(NO_DESTINATION),
     }
 }

@@ -173,7 +173,7 @@ fn a_rule_that_cannot_be_said_is_refused() {
         Rule::new().is(Field::DPORT, Value::new().mark(80)),
         Rule::new().verdict_map(&[Field::IP_SADDR], &PORTS),
         Rule::new().dnat_map(&[Field::L4PROTO, Field::DPORT], &Set { data: Data::Verdict, ..PORTS }),
-        Rule::new().dnat_map_modulo(&[Field::L4PROTO, Field::DPORT], &PORTS),
+        Rule::new().dnat_map(&[Field::L4PROTO, Field::DPORT], &RANGES),
         Rule::new().member(&[Field::DPORT, Field::L4PROTO], &PORTS),
         Rule::new().network(Field::IP6_DADDR, "10.0.0.0/8".parse().unwrap(), true),
         Rule::new().any_bit(Field::DPORT, 1),
@@ -211,7 +211,7 @@ proptest! {
         let rule = Rule::new()
             .nfproto(IPV4)
             .network(Field::IP_DADDR, "10.0.0.0/8".parse().unwrap(), true)
-            .dnat_map(&[Field::L4PROTO, Field::DPORT], &RANGES)
+            .dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS)
             .masquerade(true)
             .verdict(Verdict::Goto("x".to_owned()));
         let mut writer = Writer::default();
@@ -236,7 +236,7 @@ proptest! {
             .bits(Field::Ct(Ct::Mark), mask, Compare::NotEqual, mark)
             .network(Field::IP6_SADDR, "fd00::/64".parse().unwrap(), inside)
             .no_member(&[Field::L4PROTO, Field::DPORT], &PORTS)
-            .dnat_map_modulo(&[Field::L4PROTO, Field::DPORT], &RANGES)
+            .dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS)
             .dnat([10, 1, 2, 3].into(), Some(port))
             .counter()
             .masquerade(inside)

@@ -15,7 +15,7 @@ pub mod resolver;
 mod restore;
 mod spoof;
 
-use crate::nft::{Base, Batch, Chain, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
+use crate::nft::{self, Base, Batch, Chain, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use crate::piece::Drift;
 use crate::{Error, Result};
 
@@ -84,7 +84,7 @@ impl Filled<'_> {
             drifts.push(Drift::new(format!("hook of {what}"), base.to_string(), "another".to_owned()));
         }
         let rules = nft.rules(&self.chain)?;
-        let same = |(wanted, actual): (&Rule, &RuleInfo)| wanted.exprs() == actual.exprs;
+        let same = |(wanted, actual): (&Rule, &RuleInfo)| nft::same(wanted.exprs(), &actual.exprs);
         if rules.len() != self.rules.len() {
             drifts.push(Drift::new(format!("rules of {what}"), self.rules.len(), rules.len()));
         } else if let Some(at) = self.rules.iter().zip(&rules).position(|pair| !same(pair)) {

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
 use super::{Container, Mapping, Masquerade, Publication, guard};
-use crate::nft::{Data, Element, Set, Target, Type, Value, Verdict, shifted};
+use crate::nft::{Batch, Data, Element, Set, Target, Type, Value, Verdict};
 use crate::owner::fnv1a;
 
-/// From so many ports on, a run of them is a range. Ranges are for the few: a look-up of one is a search, and a change
+/// From so many ports on, a run of them that keep their numbers is a range. Ranges are for the few: a look-up of one is a search, and a change
 /// copies them all; single ports are hashed.
 const RANGE_MIN: u16 = 16;
 /// What a publisher's comment says where it would name a chain of iptables: that there are conditions.
@@ -172,18 +172,15 @@ fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Found)
     let key = |port| key(mapping, port);
     let target = |port| Value::new().addr(to).port(port);
     let (first, last) = mapping.ports;
-    if last.saturating_sub(first) < RANGE_MIN - 1 {
+    if mapping.target != first || last.saturating_sub(first) < RANGE_MIN - 1 {
         let set = if mapping.address.is_some() { sets.ports_at } else { sets.ports };
         let single = |port: u16| (set, Element::new(key(port)).to(target(mapping.target + (port - first))));
+        // The configuration has made sure that the last target is a port.
         elements.extend((first..=last).map(single));
         return;
     }
     let set = if mapping.address.is_some() { sets.ranges_at } else { sets.ranges };
-    // The configuration has made sure that the last one is a port.
-    for shift in shifted(first, last, mapping.target).unwrap_or_default() {
-        let element = Element::range(key(shift.ports.0), key(shift.ports.1));
-        elements.push((set, element.to((target(shift.to.0), target(shift.to.1)))));
-    }
+    elements.push((set, Element::range(key(first), key(last)).to(Value::new().addr(to))));
 }
 
 /// What an element of one of the maps of ports says: the ports, and the container that they lead to. Where in the
@@ -250,4 +247,21 @@ pub(super) fn keys(v4: bool, mappings: &[Mapping]) -> Found {
         ports(family(to), to, &mapping, &mut elements);
     }
     elements
+}
+
+/// The elements of each set, as far as they stand together.
+pub(super) fn by_set(
+    found: &[(Set<'static>, Element)],
+) -> impl Iterator<Item = (Set<'static>, Vec<Element>)> {
+    found.chunk_by(|(a, _), (b, _)| a.name == b.name).filter_map(|of_set| {
+        let (set, _) = of_set.first()?;
+        Some((*set, of_set.iter().map(|(_, element)| element.clone()).collect()))
+    })
+}
+
+/// Has `batch` delete these.
+pub(super) fn delete(batch: &mut Batch, gone: &[(Set<'static>, Element)]) {
+    for (set, elements) in by_set(gone) {
+        batch.del_elements(&set, &elements);
+    }
 }

@@ -18,8 +18,10 @@ pub enum Error {
     },
     /// No port is left that could be chosen, of this protocol.
     NoneFree(u8),
-    /// There are more separate ports than [`super::ELEMENTS_MAX`].
+    /// There are more separate ports and ranges than [`super::RUNS_MAX`].
     TooMany(usize),
+    /// There are more elements than [`super::ELEMENTS_MAX`].
+    TooManyMoved(usize),
 }
 
 impl fmt::Display for Error {
@@ -40,6 +42,12 @@ impl fmt::Display for Error {
             Self::TooMany(count) => write!(
                 f,
                 "{count} separate ports and ranges are too many: {} is the most for one attachment",
+                super::RUNS_MAX
+            ),
+            Self::TooManyMoved(count) => write!(
+                f,
+                "{count} elements are too many: {} is the most for one attachment; a range whose container ports are \
+                 the host ports takes one element, any other one for each port",
                 super::ELEMENTS_MAX
             ),
         }

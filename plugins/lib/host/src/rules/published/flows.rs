@@ -1,5 +1,6 @@
 //! Connections that are to be forgotten because what they were led by has changed.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::elements;
@@ -24,14 +25,21 @@ pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<usiz
 
 /// After elements are gone: flows that they led. Of UDP only, or of all protocols.
 pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: bool) -> Result<usize> {
-    let mut which = Vec::new();
+    let mut of_container: BTreeMap<IpAddr, Vec<Mapping>> = BTreeMap::new();
     for (set, element) in gone {
         if let Some((mapping, to)) = elements::read(set, element)
             && (all || mapping.proto == UDP)
         {
-            which.push((mapping, Replies::From(to)));
+            // Where in the container they led does not matter, so that neighbours become one.
+            of_container.entry(to).or_default().push(Mapping { target: mapping.ports.0, ..mapping });
         }
     }
+    let which: Vec<_> = of_container
+        .iter()
+        .flat_map(|(to, mappings)| {
+            elements::merged(mappings).into_iter().map(|mapping| (mapping, Replies::From(*to)))
+        })
+        .collect();
     forget(nft, &which)
 }
 

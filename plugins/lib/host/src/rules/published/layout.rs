@@ -1,7 +1,8 @@
 //! The maps, sets and chains that published ports are made of.
 //!
 //! A packet's cost is the same for one port and for ten thousand: each family has two hashes (by protocol and port,
-//! and by address too) and two interval maps for whole ranges. They are looked up for the first packet of a connection
+//! and by address too) and two interval maps for ranges that keep their port numbers. (nft's language cannot move a
+//! range by a distance, so a moved port is an element of its own: a saved ruleset must load again.) They are looked up for the first packet of a connection
 //! only, and only when its destination is an address of this host: what is in transit is never touched
 //! (CVE-2019-9946, CVE-2025-67499). Two more interval maps, mostly empty, lead to the chains of those who have conditions
 //! ([`super::guard`]); only packets to their ports come there.
@@ -11,6 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::super::{Filled, TABLE};
+use super::retired;
 use crate::nft::{
     Base, Chain, Ct, Data, Field, Hook, IPV4, IPV6, Kind, LOCAL, Policy, Rule, STATUS_DNAT, Set, Type, Value,
     Verdict,
@@ -29,9 +31,9 @@ pub(super) struct FamilySets {
     pub ports: Set<'static>,
     /// Ports of one address of the host.
     pub ports_at: Set<'static>,
-    /// Ranges of ports, of any address.
+    /// Ranges of ports that keep their numbers, of any address.
     pub ranges: Set<'static>,
-    /// Ranges of ports, of one address.
+    /// The same, of one address.
     pub ranges_at: Set<'static>,
     /// Ports whose container has conditions, and the chain of these (see [`super::guard`]).
     pub guarded: Set<'static>,
@@ -50,8 +52,13 @@ pub(super) struct FamilySets {
 pub(super) const V4: FamilySets = FamilySets {
     ports: map("ports4", &[Type::Proto, Type::Port], Data::Value(TARGET4), false),
     ports_at: map("ports-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Value(TARGET4), false),
-    ranges: map("ranges4", &[Type::Proto, Type::Port], Data::Range(TARGET4), true),
-    ranges_at: map("ranges-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Range(TARGET4), true),
+    ranges: map("port-ranges4", &[Type::Proto, Type::Port], Data::Value(&[Type::Ipv4]), true),
+    ranges_at: map(
+        "port-ranges-at4",
+        &[Type::Ipv4, Type::Proto, Type::Port],
+        Data::Value(&[Type::Ipv4]),
+        true,
+    ),
     guarded: map("conditional4", &[Type::Proto, Type::Port], Data::Verdict, true),
     guarded_at: map("conditional-at4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Verdict, true),
     elsewhere: map("iptables4", &[Type::Ipv4, Type::Proto, Type::Port], Data::Value(&[Type::Ipv4]), true),
@@ -63,8 +70,13 @@ pub(super) const V4: FamilySets = FamilySets {
 pub(super) const V6: FamilySets = FamilySets {
     ports: map("ports6", &[Type::Proto, Type::Port], Data::Value(TARGET6), false),
     ports_at: map("ports-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Value(TARGET6), false),
-    ranges: map("ranges6", &[Type::Proto, Type::Port], Data::Range(TARGET6), true),
-    ranges_at: map("ranges-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Range(TARGET6), true),
+    ranges: map("port-ranges6", &[Type::Proto, Type::Port], Data::Value(&[Type::Ipv6]), true),
+    ranges_at: map(
+        "port-ranges-at6",
+        &[Type::Ipv6, Type::Proto, Type::Port],
+        Data::Value(&[Type::Ipv6]),
+        true,
+    ),
     guarded: map("conditional6", &[Type::Proto, Type::Port], Data::Verdict, true),
     guarded_at: map("conditional-at6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Verdict, true),
     elsewhere: map("iptables6", &[Type::Ipv6, Type::Proto, Type::Port], Data::Value(&[Type::Ipv6]), true),
@@ -93,8 +105,8 @@ pub(super) fn sets() -> [(Set<'static>, &'static str); 23] {
         [
             (family.ports, "published ports"),
             (family.ports_at, "published ports of one address"),
-            (family.ranges, "published ranges: the first port is that of the range plus the remainder"),
-            (family.ranges_at, "published ranges of one address"),
+            (family.ranges, "published ranges that keep their port numbers"),
+            (family.ranges_at, "published ranges of one address that keep their port numbers"),
             (family.guarded, "published under conditions"),
             (family.guarded_at, "published at one address under conditions"),
             (family.elsewhere, "published by iptables: no packet is looked up here"),
@@ -111,7 +123,7 @@ pub(super) fn sets() -> [(Set<'static>, &'static str); 23] {
 
 /// Those whose elements belong to an attachment: all but [`LOCALNET`], which belongs to links.
 pub(super) fn owned() -> impl Iterator<Item = Set<'static>> {
-    sets().into_iter().map(|(set, _)| set).filter(|set| set.name != LOCALNET.name)
+    sets().into_iter().map(|(set, _)| set).filter(|set| set.name != LOCALNET.name).chain(retired::SETS)
 }
 
 const fn chain(name: &'static str) -> Chain<'static> {
@@ -149,7 +161,15 @@ pub(super) fn chains() -> Vec<Filled<'static>> {
             chain: chain("published-output"),
             base: nat(Hook::Output, AFTER_DNAT),
             comment: "what this host sends to itself",
-            rules: vec![local()],
+            // The kernel routes ::1 nowhere else: a refusal at once is better than a time-out, and clients then try
+            // 127.0.0.1.
+            rules: vec![
+                Rule::new()
+                    .nfproto(IPV6)
+                    .is(Field::IP6_DADDR, Value::new().addr(Ipv6Addr::LOCALHOST))
+                    .verdict(Verdict::Return),
+                local(),
+            ],
         },
         Filled {
             chain: chain("published-postrouting"),
@@ -176,13 +196,7 @@ pub(super) fn chains() -> Vec<Filled<'static>> {
 }
 
 fn lookup() -> Vec<Rule> {
-    let mut rules = vec![
-        // The kernel routes ::1 nowhere else: a refusal at once is better than a time-out, and clients then try 127.0.0.1.
-        Rule::new()
-            .nfproto(IPV6)
-            .is(Field::IP6_DADDR, Value::new().addr(Ipv6Addr::LOCALHOST))
-            .verdict(Verdict::Return),
-    ];
+    let mut rules = Vec::new();
     for (sets, family, daddr) in [(&V4, IPV4, Field::IP_DADDR), (&V6, IPV6, Field::IP6_DADDR)] {
         let rule = || Rule::new().nfproto(family);
         let at = [daddr, Field::L4PROTO, Field::DPORT];
@@ -191,9 +205,9 @@ fn lookup() -> Vec<Rule> {
             rule().verdict_map(&at, &sets.guarded_at),
             rule().verdict_map(&any, &sets.guarded),
             rule().dnat_map(&at, &sets.ports_at),
-            rule().dnat_map_modulo(&at, &sets.ranges_at),
+            rule().dnat_map(&at, &sets.ranges_at),
             rule().dnat_map(&any, &sets.ports),
-            rule().dnat_map_modulo(&any, &sets.ranges),
+            rule().dnat_map(&any, &sets.ranges),
         ]);
     }
     rules

@@ -15,6 +15,7 @@ mod localnet;
 mod publish;
 mod reference;
 mod restore;
+mod retired;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -34,8 +35,10 @@ pub use restore::{raise_localnet, restore};
 pub use verify::verify;
 pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 
-/// The most elements that one attachment may have. (A range of ports takes one, or a few.)
-pub const ELEMENTS_MAX: usize = 8192;
+/// The most separate ports and ranges that one attachment may have.
+pub const RUNS_MAX: usize = 8192;
+/// The most elements that one attachment may have: a range that keeps its port numbers takes one, a moved port one each.
+pub const ELEMENTS_MAX: usize = 65_536;
 
 /// What an attachment publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! Making what an attachment publishes.
 
+use std::collections::BTreeMap;
+
 use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
 use super::withdraw::{chains_of, elements_of, withdraw};
-use super::{ELEMENTS_MAX, Error, Publication, flows, ledger, localnet, reference};
+use super::{ELEMENTS_MAX, Error, Publication, RUNS_MAX, flows, ledger, localnet, reference, retired};
 use crate::intent::{self, By, Record, Records};
 use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::{TABLE, ensure};
@@ -19,8 +21,9 @@ use crate::{Result, sysctl};
 pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Error> {
     let wanted = elements::of(publication);
     let guards = guard::of(publication);
-    if wanted.len() > ELEMENTS_MAX {
-        return Err(Error::TooMany(wanted.len()));
+    let runs = publication.containers.iter().map(|container| container.merged().len()).sum();
+    if runs > RUNS_MAX || wanted.len() > ELEMENTS_MAX {
+        return Err(if runs > RUNS_MAX { Error::TooMany(runs) } else { Error::TooManyMoved(wanted.len()) });
     }
     let mut mended = false;
     let (records, replaced, localnet) = loop {
@@ -41,7 +44,11 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
         let _ = withdraw(nft, &publication.owner, None);
         return Err(error.into());
     }
-    let (same, changed): (Found, Found) = replaced.into_iter().partition(|gone| wanted.contains(gone));
+    let wanted: BTreeMap<_, _> =
+        wanted.iter().map(|(set, element)| ((set.name, element.key), element)).collect();
+    let (same, changed): (Found, Found) = replaced
+        .into_iter()
+        .partition(|(set, gone)| wanted.get(&(set.name, gone.key)).is_some_and(|kept| *kept == gone));
     let forget = || {
         let mut count = flows::forget_before(nft, publication)?;
         count += flows::forget_after(nft, &changed, true)?;
@@ -115,7 +122,8 @@ fn decide(
     if let Some(taken) = standing.taken {
         return Ok(Err(taken));
     }
-    if ensure(nft, batch, &TABLE, &sets(), &chains())?
+    let is_new = ensure(nft, batch, &TABLE, &sets(), &chains())?;
+    if is_new
         && let Some(records) = others
         && records.has_others(By::Portmap, &publication.owner)?
     {
@@ -138,22 +146,18 @@ fn decide(
     reference::delete_chains(nft, batch, &chains_of_gone)?;
     let mut stale = guard::there(nft, &gone)?;
     stale.retain(|name| !guards.iter().any(|guard| guard.filled().chain.name == *name));
-    for (set, element) in &gone {
-        batch.del_elements(set, std::slice::from_ref(element));
-    }
+    elements::delete(batch, &gone);
     guard::delete(batch, stale.iter());
+    if is_new {
+        retired::delete(nft, batch)?;
+    }
     for filled in guards.iter().map(Guard::filled) {
         if !filled.drifts(nft)?.is_empty() {
             filled.write(batch);
         }
     }
-    let mut rest = wanted;
-    while let Some((set, _)) = rest.first() {
-        let run = rest.iter().take_while(|(other, _)| other.name == set.name).count();
-        let (now, later) = rest.split_at(run);
-        let elements: Vec<Element> = now.iter().map(|(_, element)| element.clone()).collect();
-        batch.create_elements(set, &elements);
-        rest = later;
+    for (set, elements) in elements::by_set(wanted) {
+        batch.create_elements(&set, &elements);
     }
     let mut localnet = Vec::new();
     for link in by_loopback(publication) {

@@ -1,7 +1,7 @@
 //! Publications that are on record, made again.
 
 use super::layout::{LOCALNET, chains, sets};
-use super::{Publication, elements, guard, localnet};
+use super::{Publication, elements, guard, localnet, retired};
 use crate::nft::{Batch, Nft};
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 use crate::{Result, sysctl};
@@ -29,7 +29,8 @@ pub fn restore(
     let mut chains = chains();
     chains.extend(guards.iter().map(guard::Guard::filled));
     let group = Group { table: TABLE, sets: &sets(), chains: &chains, elements: wanted };
-    restore_group(nft, batch, group, restored)
+    restore_group(nft, batch, group, restored)?;
+    if batch.is_empty() { Ok(()) } else { retired::delete(nft, batch) }
 }
 
 /// Once the guard is there: lets the links of these carry 127.0.0.0/8 again. Says of how many it was off.

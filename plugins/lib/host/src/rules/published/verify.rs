@@ -1,6 +1,9 @@
 //! CHECK: every element, chain, rule and parameter of a publication.
 
+use std::collections::BTreeMap;
+
 use super::layout::{PUBLISHERS, chains};
+use super::withdraw::LOOK_UPS;
 use super::{Publication, elements, guard, localnet};
 use crate::nft::{Data, Element, Nft, Set, Target};
 use crate::piece::Drift;
@@ -16,9 +19,8 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     for filled in chains().into_iter().chain(guards.iter().map(guard::Guard::filled)) {
         drifts.append(&mut filled.drifts(nft)?);
     }
-    for (set, element) in elements::of(publication) {
-        let found =
-            nft.element(&set, &element)?.filter(|found| found.key == element.key && found.end == element.end);
+    for (set, element, found) in look_up(nft, elements::of(publication))? {
+        let found = found.filter(|found| found.key == element.key && found.end == element.end);
         let what = || format!("element {} of {set}", element.show(&set));
         match found {
             None => drifts.push(Drift::new(what(), target(&set, &element), "absent")),
@@ -45,6 +47,25 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
         }
     }
     Ok(drifts)
+}
+
+/// Each element, and what the kernel has in its place.
+fn look_up(nft: &Nft, wanted: elements::Found) -> Result<Vec<(Set<'static>, Element, Option<Element>)>> {
+    let mut all = Vec::with_capacity(wanted.len());
+    for of_set in wanted.chunk_by(|(a, _), (b, _)| a.name == b.name) {
+        let mut listed = BTreeMap::new();
+        if let Some((set, _)) = of_set.first().filter(|_| of_set.len() > LOOK_UPS) {
+            listed.extend(nft.elements(set)?.into_iter().map(|element| (element.key, element)));
+        }
+        for (set, element) in of_set {
+            let found = match of_set.len() > LOOK_UPS {
+                true => listed.remove(&element.key),
+                false => nft.element(set, element)?,
+            };
+            all.push((*set, element.clone(), found));
+        }
+    }
+    Ok(all)
 }
 
 fn target(set: &Set<'_>, element: &Element) -> String {

@@ -5,13 +5,16 @@ use std::collections::HashSet;
 
 use super::elements::{self, Found, attachment};
 use super::guard;
-use super::layout::{PUBLISHERS, V4, V6, chains, owned, sets};
+use super::layout::{PUBLISHERS, V4, V6, chains, owned};
 use super::localnet::Lowered;
-use super::{Container, Mapping, flows, localnet, reference};
+use super::{Container, Mapping, flows, localnet, reference, retired};
 use crate::intent::{self, By};
 use crate::nft::{Batch, Chain, Element, Nft, Set};
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Result};
+
+/// With more elements than this, everybody's are listed instead of each being looked up.
+pub(super) const LOOK_UPS: usize = 1024;
 
 /// What may have been published: it saves a search through everybody's ports when it is right, and does no harm when
 /// it is wrong.
@@ -133,9 +136,7 @@ fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option
             retire_all(nft, batch, &guard::there(nft, &gone)?)?;
         } else {
             let guards = guard::there(nft, &gone)?;
-            for (set, element) in &gone {
-                batch.del_elements(set, std::slice::from_ref(element));
-            }
+            elements::delete(batch, &gone);
             guard::delete(batch, guards.iter());
         }
         Ok(gone)
@@ -150,8 +151,7 @@ fn retire_all(nft: &Nft, batch: &mut Batch, guards: &[String]) -> Result<()> {
     // Base chains first: they lead to the others.
     let mut chains: Vec<Chain<'_>> = chains().iter().rev().map(|filled| filled.chain).collect();
     chains.extend(guards.iter().map(|name| guard::chain(name)));
-    let sets = sets().map(|(set, _)| set);
-    retire(nft, batch, &TABLE, &chains, &sets)
+    retire(nft, batch, &TABLE, &chains, &retired::sets_there(nft)?)
 }
 
 /// Everything of a publisher, itself last. Where what it hints at is not all that it counts, everybody's is searched.
@@ -171,7 +171,8 @@ pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -
         found.push((PUBLISHERS, publisher.clone()));
         return Ok(found);
     }
-    if let (Some(hint), Some(count)) = (hint, elements::count(comment)) {
+    let few = elements::count(comment).filter(|count| *count <= LOOK_UPS);
+    if let (Some(hint), Some(count)) = (hint, few) {
         let mut keys = elements::beside_ports(publisher);
         keys.extend(elements::keys(true, &hint.v4));
         keys.extend(elements::keys(false, &hint.v6));

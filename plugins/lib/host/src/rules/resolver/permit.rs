@@ -19,7 +19,7 @@ use ipnetwork::IpNetwork;
 use super::{PROTOCOLS, label};
 use crate::nft::{
     Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
-    Value, Verdict,
+    Value, Verdict, same,
 };
 use crate::piece::Drift;
 use crate::rules::TABLE;
@@ -155,16 +155,16 @@ impl From<'_> {
 
 impl Allowed<'_> {
     fn rule(&self, family: Family, label: &str) -> Rule {
-        let rule = match (family, self.v4) {
-            (Family::Inet, true) => Rule::new().nfproto(IPV4),
-            (Family::Inet, false) => Rule::new().nfproto(IPV6),
-            _ => Rule::new(),
+        let of_family = |rule: Rule| match (family, self.v4) {
+            (Family::Inet, true) => rule.nfproto(IPV4),
+            (Family::Inet, false) => rule.nfproto(IPV6),
+            _ => rule,
         };
         let (saddr, daddr) =
             if self.v4 { (Field::IP_SADDR, Field::IP_DADDR) } else { (Field::IP6_SADDR, Field::IP6_DADDR) };
         let rule = match self.from {
-            From::Link(link) => rule.is(Field::IIFNAME, Value::new().ifname(link)),
-            From::Subnet(subnet) => rule.network(saddr, subnet, true),
+            From::Link(link) => of_family(Rule::new().is(Field::IIFNAME, Value::new().ifname(link))),
+            From::Subnet(subnet) => of_family(Rule::new()).network(saddr, subnet, true),
         };
         let rule = match self.what {
             What::Questions(ip, proto, port) => rule
@@ -224,7 +224,7 @@ fn ours(nft: &Nft, chain: &Chain<'_>, label: &str) -> Result<Vec<RuleInfo>> {
 
 fn is_whole(ours: &[RuleInfo], wanted: &[Rule]) -> bool {
     ours.len() == wanted.len()
-        && wanted.iter().all(|wanted| ours.iter().any(|rule| rule.exprs == wanted.exprs()))
+        && wanted.iter().all(|wanted| ours.iter().any(|rule| same(&rule.exprs, wanted.exprs())))
 }
 
 /// Others' chains that see what is for this host.

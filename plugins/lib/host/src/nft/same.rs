@@ -1,0 +1,168 @@
+//! Whether two rules mean the same. nft and this library have several ways to write one: `ip daddr 10.0.0.0/8` is a load
+//! of four bytes, a mask and a comparison, or a load of one byte and a comparison; tests that follow one another may
+//! stand in any order; two of neighbouring fields may be one of both.
+
+use super::expr::{Compare, Expr, Reg};
+use super::field::{Field, Header};
+use super::value::Value;
+
+/// Whether they mean the same, whoever wrote them.
+pub fn same(one: &[Expr], other: &[Expr]) -> bool {
+    one == other || meaning(one) == meaning(other)
+}
+
+/// What a rule does, in order.
+#[derive(Debug, PartialEq, Eq)]
+enum Step<'a> {
+    /// Tests that follow one another, in an order of their own.
+    Tests(Vec<Test>),
+    /// The rest, as it stands.
+    Other(&'a Expr),
+}
+
+/// What must be so of a packet.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Test {
+    /// The packet's bits under a mask are these; one step for each byte, so that it does not matter how many are loaded
+    /// together.
+    Byte { header: Header, offset: usize, mask: u8, value: u8 },
+    /// Any other comparison of a field: the mask (all ones without one), how, and to what.
+    Field { field: Field, mask: Vec<u8>, op: Compare, value: Vec<u8> },
+}
+
+/// Runs of tests in one order, and what is between them.
+fn meaning(exprs: &[Expr]) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
+    let mut run = Vec::new();
+    let mut rest = exprs;
+    while let Some((first, after)) = rest.split_first() {
+        if let Some(left) = test(rest, &mut run) {
+            rest = left;
+            continue;
+        }
+        rest = after;
+        if !is_idle(first) {
+            steps.extend(tests(&mut run));
+            steps.push(Step::Other(first));
+        }
+    }
+    steps.extend(tests(&mut run));
+    steps
+}
+
+fn tests(run: &mut Vec<Test>) -> Option<Step<'static>> {
+    run.sort_unstable();
+    run.dedup();
+    (!run.is_empty()).then(|| Step::Tests(std::mem::take(run)))
+}
+
+/// nft puts the first part of a key of intervals into network order although it is one byte, which changes nothing.
+fn is_idle(expr: &Expr) -> bool {
+    matches!(expr, Expr::Byteorder { size, length } if length < size)
+}
+
+/// Reads a load and what it is compared to; gives back what follows.
+fn test<'a>(exprs: &'a [Expr], run: &mut Vec<Test>) -> Option<&'a [Expr]> {
+    let [Expr::Load { field, to }, rest @ ..] = exprs else { return None };
+    let (mask, mut rest) = match rest {
+        [Expr::Bitwise { at, mask, xor }, rest @ ..] if at == to && is_zero(xor) => {
+            (mask.bytes().to_vec(), rest)
+        }
+        rest => (vec![0xff; field.length()], rest),
+    };
+    let mut tests = Vec::new();
+    while let [Expr::Compare { from, op, value }, after @ ..] = rest
+        && from == to
+    {
+        tests.push((*op, value.bytes().to_vec()));
+        rest = after;
+    }
+    if tests.is_empty() || uses(rest, *to) {
+        return None;
+    }
+    for (op, value) in tests {
+        match (op, *field) {
+            (Compare::Equal, Field::Payload { header, offset, .. }) => {
+                let bytes = mask.iter().zip(value).enumerate().filter(|(_, (mask, _))| **mask != 0);
+                run.extend(bytes.map(|(at, (mask, value))| Test::Byte {
+                    header,
+                    offset: usize::from(offset) + at,
+                    mask: *mask,
+                    value,
+                }));
+            }
+            _ => run.push(trimmed(*field, mask.clone(), op, value)),
+        }
+    }
+    Some(rest)
+}
+
+/// Without the bytes at the end that the mask leaves out of an equation.
+fn trimmed(mut field: Field, mut mask: Vec<u8>, op: Compare, mut value: Vec<u8>) -> Test {
+    if let Field::Payload { header, offset, .. } = field
+        && op == Compare::NotEqual
+    {
+        let length = mask.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        mask.truncate(length);
+        value.truncate(length);
+        field = Field::Payload { header, offset, length: u8::try_from(length).unwrap_or(u8::MAX) };
+    }
+    Test::Field { field, mask, op, value }
+}
+
+/// Whether a register is used before it is loaded anew: then it is no test that stands by itself.
+fn uses(exprs: &[Expr], reg: Reg) -> bool {
+    matches!(exprs.first(), Some(Expr::Lookup { from, .. } | Expr::Bitwise { at: from, .. }) if *from == reg)
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.bytes().iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{IPV4, Meta, Rule, Verdict};
+    use super::*;
+
+    fn masked(network: &str) -> Vec<Expr> {
+        let net: ipnetwork::IpNetwork = network.parse().unwrap();
+        vec![
+            Expr::Load { field: Field::IP_DADDR, to: Reg::FIRST },
+            Expr::Bitwise { at: Reg::FIRST, mask: Value::new().addr(net.mask()), xor: Value::new().mark(0) },
+            Expr::Compare { from: Reg::FIRST, op: Compare::Equal, value: Value::new().addr(net.network()) },
+        ]
+    }
+
+    #[test]
+    fn a_prefix_is_the_same_however_many_bytes_are_loaded() {
+        for network in ["10.0.0.0/8", "10.1.2.0/24", "10.1.2.128/25", "224.0.0.0/4", "10.1.2.3/32"] {
+            let rule = Rule::new().network(Field::IP_DADDR, network.parse().unwrap(), true);
+            assert!(same(rule.exprs(), &masked(network)), "{network}");
+            assert!(!same(rule.exprs(), &masked("10.1.3.0/24")), "{network}");
+        }
+    }
+
+    #[test]
+    fn tests_stand_in_any_order_but_not_around_what_is_done() {
+        let name = Value::new().ifname("br0");
+        let one = Rule::new().nfproto(IPV4).is(Field::IIFNAME, name);
+        let other = Rule::new().is(Field::IIFNAME, name).nfproto(IPV4);
+        assert!(same(one.exprs(), other.exprs()));
+        let counted = |rule: Rule| rule.verdict(Verdict::Drop);
+        assert!(same(counted(one.clone()).exprs(), counted(other).exprs()));
+        let before = Rule::new().nfproto(IPV4).counter().is(Field::IIFNAME, name);
+        let after = Rule::new().is(Field::IIFNAME, name).counter().nfproto(IPV4);
+        assert!(!same(before.exprs(), after.exprs()));
+        let mark = Rule::new().is(Field::Meta(Meta::Mark), Value::new().mark(1));
+        assert!(!same(one.exprs(), mark.exprs()));
+    }
+
+    #[test]
+    fn neighbouring_fields_may_be_loaded_together() {
+        let both = Value::new().raw(&[0, 1, 0, 2]);
+        let field = Field::Payload { header: Header::Transport, offset: 0, length: 4 };
+        let merged = Rule::new().is(field, both);
+        let ports = Rule::new().is(Field::SPORT, Value::new().port(1)).is(Field::DPORT, Value::new().port(2));
+        assert!(same(merged.exprs(), ports.exprs()));
+    }
+}
