@@ -23,7 +23,7 @@ PROGRAMS = $(PLUGINS) moor conformance
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-units demo test test-unit conformance seeded coverage faults diff stress clients bench bench-dns lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-dns tools-fuzz tools-supply clean
+.PHONY: help build install install-units demo test test-unit conformance worlds seeded coverage faults diff stress clients bench bench-dns lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-dns tools-fuzz tools-supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -62,11 +62,16 @@ demo: tools build ## see it: two containers, real packets, then nothing left
 
 test: tools tools-vm build test-unit conformance seeded faults diff stress clients ## everything: unit tests, then the harness in throwaway namespaces
 
-test-unit: ## unit and kernel tests
-	$(CARGO) test --workspace
+test-unit: ## unit and kernel tests, which leave nothing on this machine
+	$(CARGO) run -q -p conformance -- untouched -- $(CARGO) test --workspace
 
 conformance: ## every case of the harness against bin/; what this kernel lacks, in a virtual machine
 	bin/conformance run --cni-path bin
+
+worlds: ## the cases on busy, hostile and odd hosts, FILTER=portmap/
+	@held=0; for world in busy hostile odd; do \
+	    echo "== $$world"; bin/conformance run --cni-path bin --world $$world --filter "$(FILTER)" || held=1; \
+	done; exit $$held
 
 seeded: ## the harness tests itself: plugins with one defect each, and the case that must catch it
 	bin/conformance seeded --cni-path bin

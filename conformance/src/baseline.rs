@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::case::{Outcome, Verdict};
 use crate::runner::Grounds;
+use crate::world::World;
 
 /// The lists that the harness brings along: name, text.
 const OWN: [(&str, &str); 1] =
@@ -65,6 +66,16 @@ impl Baseline {
         }
     }
 
+    /// What cannot hold in a world, beside what the suite is known for anyway.
+    pub fn of_world(world: World, known: Option<Self>) -> Result<Self> {
+        let mut list = Self::read(&format!("the world {}", world.name()), world.exceptions())?;
+        if let Some(known) = known {
+            list.name = format!("{} in {}", known.name, list.name);
+            list.known.extend(known.known);
+        }
+        Ok(list)
+    }
+
     /// `about:` lines are what the suite's bridge says without a command; `#` begins a comment; all else is the name
     /// of a case and the reason. A reason that begins with `sometimes` is a race's: passing does not fix it.
     fn read(name: &str, text: &str) -> Result<Self> {
@@ -95,9 +106,12 @@ impl Baseline {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::{Baseline, OWN, Standing};
     use crate::case::{Outcome, Verdict};
     use crate::cases;
+    use crate::world::World;
 
     #[test]
     fn a_list_names_only_cases_that_there_are() {
@@ -106,6 +120,12 @@ mod tests {
             let known = cases::all();
             for case in baseline.known.keys() {
                 assert!(known.iter().any(|other| other.name == case), "{name}: {case}");
+            }
+        }
+        for world in World::value_variants() {
+            let known = cases::all();
+            for case in Baseline::of_world(*world, None).unwrap().known.keys() {
+                assert!(known.iter().any(|other| other.name == case), "{}: {case}", world.name());
             }
         }
     }

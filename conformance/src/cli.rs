@@ -1,11 +1,13 @@
 //! What the harness is asked: its command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::world::World;
 use crate::{judge, room, runner, vm};
 
 /// The release: what the build says of its tag, else the package's own version.
@@ -30,9 +32,13 @@ pub enum Verb {
                             goes to one virtual machine for all such cases (see 'conformance vm --help'); without one it is \
                             listed as not run. With CI=true in the environment, a case that is not run fails the run.\n\n\
                             A suite that is known for its deviations fails only for others: see --baseline and testdata/baseline.\n\n\
+                            A world is a kind of host: busy (namespaces come and go, load), hostile (a local user's locks, umask 0, \
+                            frames that nobody asked for), odd (an administrator's bridges, addresses, rules, sysctls). What cannot \
+                            hold there is in testdata/worlds.\n\n\
                             Examples:\n  conformance run --cni-path /opt/cni/bin --filter bridge/\n  \
                             conformance run --report text --report junit=report.xml --report json=report.json\n  \
-                            conformance run --cni-path /usr/lib/cni --lane native --baseline none"
+                            conformance run --cni-path /usr/lib/cni --lane native --baseline none\n  \
+                            conformance run --world busy --filter portmap"
     )]
     Run(judge::RunArgs),
     /// Which clauses have a case, and which of those have passed in a run.
@@ -158,11 +164,21 @@ pub enum Verb {
                       Example: conformance vm -- ip -d link add br0 type bridge vlan_filtering 1"
     )]
     Vm(vm::CommandArgs),
+    /// Run a command, and show that this machine's links, addresses, routes, rules, sysctls and the plugins' directories are
+    /// as they were before.
+    #[command(after_help = "Example: conformance untouched -- cargo test --workspace")]
+    Untouched {
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// What is for the virtual machine, inside it; started by the harness itself.
     #[command(name = "__guest", hide = true)]
     Guest {
         #[command(flatten)]
         common: Common,
+        #[arg(long)]
+        world: Option<World>,
         work: Work,
         names: Vec<String>,
     },
@@ -268,11 +284,19 @@ pub struct RoomArgs {
     /// Set for the process that is already inside the namespaces.
     #[arg(long)]
     inside: bool,
+    /// The world that the room is.
+    #[arg(long)]
+    world: Option<World>,
     /// What to do there, see `room::job`.
     job: String,
 }
 
 impl Common {
+    /// The same, with rooms that are such a world.
+    pub fn grounds_in(&self, world: Option<World>) -> Result<runner::Grounds> {
+        Ok(runner::Grounds { world, ..self.grounds()? })
+    }
+
     /// Where the verb does its work.
     ///
     /// # Errors
@@ -311,6 +335,7 @@ impl Common {
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
                 .max(1),
             timeout: Duration::from_secs(self.timeout),
+            world: None,
         })
     }
 }
@@ -322,6 +347,7 @@ impl From<RoomArgs> for room::job::Job {
             reference: args.reference,
             net_d: args.net_d,
             inside: args.inside,
+            world: args.world,
             what: args.job,
         }
     }

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::ip;
-use crate::room::Room;
+use crate::room::{Room, netns};
 
 /// An Ethernet address.
 pub type MacBytes = [u8; 6];
@@ -54,6 +54,15 @@ impl Room {
 }
 
 impl Wire {
+    /// The link of that name in a namespace, for sending alone and without asking `ip`.
+    pub fn from_within(ns: &str, link: &str) -> Result<Self> {
+        let open = || {
+            let index = nix::net::if_::if_nametoindex(link)?;
+            Ok(host::frame::open(index, 0)?)
+        };
+        Ok(Self { socket: netns::inside(ns, open)?, mac: [0; 6] })
+    }
+
     /// Sends one frame as it is, whatever source it names.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).context("send a frame")?;

@@ -11,6 +11,7 @@ use crate::baseline::{Baseline, Standing};
 use crate::case::{Case, Outcome, Verdict};
 use crate::cli::Common;
 use crate::report::{self, Form, Run, Wanted};
+use crate::world::World;
 use crate::{cases, diff, snapshot, vm};
 
 /// What `run` is asked.
@@ -29,6 +30,9 @@ pub struct RunArgs {
     lane: vm::lane::Lane,
     #[command(flatten)]
     vm: vm::VmArgs,
+    /// Run them inside a world.
+    #[arg(long, value_enum)]
+    world: Option<World>,
     /// Print the names and clauses of the cases and stop.
     #[arg(long)]
     list: bool,
@@ -56,9 +60,13 @@ pub fn run(args: &RunArgs) -> Result<bool> {
     }
     let reports = report::wanted(&args.report)?;
     let lines = reports.contains(&Wanted { form: Form::Text, file: None });
-    let grounds = args.common.grounds()?;
+    let grounds = args.common.grounds_in(args.world)?;
     let before = snapshot::machine()?;
     let baseline = Baseline::choose(args.baseline.as_deref(), &grounds)?;
+    let baseline = match args.world {
+        Some(world) => Some(Baseline::of_world(world, baseline)?),
+        None => baseline,
+    };
     let progress = Progress::new(cases.len(), lines);
     let tell = |outcome: &Outcome| {
         let standing = baseline.as_ref().map_or(Standing::Fine, |baseline| baseline.standing(outcome));

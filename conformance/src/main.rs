@@ -30,7 +30,9 @@ mod snapshot;
 mod socket;
 mod store;
 mod stress;
+mod untouched;
 mod vm;
+mod world;
 
 use std::process::ExitCode;
 
@@ -58,13 +60,16 @@ fn main() -> ExitCode {
         Verb::Faults { common, filter, lane, vm } => guarded(&common, |grounds| {
             faults::run(grounds, &faults::Options { filter: &filter, lane, vm: &vm, strict: judge::strict() })
         }),
+        Verb::Untouched { command } => untouched::run(&command),
         Verb::Vm(args) => return vm::command(&args).unwrap_or_else(|error| reported(&error)),
-        Verb::Guest { common, work, names } => common.grounds().and_then(|grounds| match work {
-            Work::Cases => vm::lane::guest(&grounds, &names),
-            Work::Faults => faults::guest(&grounds, &names, faults::Extent::All),
-            Work::Messages => faults::guest(&grounds, &names, faults::Extent::Messages),
-            Work::Diff => compare::guest(&grounds, &names),
-        }),
+        Verb::Guest { common, world, work, names } => {
+            common.grounds_in(world).and_then(|grounds| match work {
+                Work::Cases => vm::lane::guest(&grounds, &names),
+                Work::Faults => faults::guest(&grounds, &names, faults::Extent::All),
+                Work::Messages => faults::guest(&grounds, &names, faults::Extent::Messages),
+                Work::Diff => compare::guest(&grounds, &names),
+            })
+        }
         Verb::Bench(args) => bench(&args),
         Verb::Traced { program } => bench::peak::become_traced(&program),
         Verb::Dns { common, filter } => guarded(&common, |grounds| dns_bench::run(grounds, &filter)),

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use crate::case::{Case, Outcome, Verdict};
 use crate::need::Need;
+use crate::world::World;
 
 /// What a run stands on.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct Grounds {
     pub jobs: usize,
     /// The longest that one room may take.
     pub timeout: Duration,
+    /// The world that rooms of cases are, if they are not empty.
+    pub world: Option<World>,
 }
 
 /// What a job's process left: its standard output, and why it failed if it did.
@@ -46,7 +49,11 @@ impl Grounds {
     pub fn command(&self, job: &str) -> Command {
         let mut command = Command::new(&self.exe);
         command.arg("__room").arg("--cni-path").arg(&self.suite).arg("--reference").arg(&self.reference);
-        command.arg("--net-d").arg(&self.net_d).arg("--").arg(job);
+        command.arg("--net-d").arg(&self.net_d);
+        if let Some(world) = self.world {
+            command.args(["--world", world.name()]);
+        }
+        command.arg("--").arg(job);
         command
     }
 

@@ -1,12 +1,14 @@
 //! The harness' own company: what a case may ask of a room holds. A suite takes no part in these.
 
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
+use crate::world::World;
 use crate::{frame, ip};
 
 pub const CASES: &[Case] = &[
@@ -14,6 +16,9 @@ pub const CASES: &[Case] = &[
     Case::new("harness/raw_frames_are_heard_at_the_far_end", &["harness"], frames),
     Case::new("harness/namespaces_come_and_go_until_told", &["harness"], busy),
     Case::new("harness/a_room_can_become_another_machine", &["harness"], machine),
+    Case::new("harness/the_hostile_world_locks_what_is_open", &["harness"], hostile)
+        .needs(&[Need::OtherUsers]),
+    Case::new("harness/the_odd_world_sees_what_an_administrator_loses", &["harness"], odd),
 ];
 
 fn user(room: &Room) -> Result<()> {
@@ -25,7 +30,7 @@ fn user(room: &Room) -> Result<()> {
     let locked = room.lock_as_root(&own)?.context("root cannot lock its file")?;
     ensure!(!room.lock_is_free(&own)?, "root's lock does not hold");
     drop(locked);
-    std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::fs::set_permissions(&own, PermissionsExt::from_mode(0o600))?;
     ensure!(room.lock_as_user(&own)?.is_none(), "the user locks a file that he may not read");
     let dir = room.users_directory()?;
     let done = room.as_user("/usr/bin/touch").arg(dir.join("his")).status()?;
@@ -72,5 +77,33 @@ fn machine(room: &Room) -> Result<()> {
     room.become_machine(2)?;
     let after = ids()?;
     ensure!(before[0] != after[0] && before[1] != after[1], "before {before:?}, after {after:?}");
+    Ok(())
+}
+
+fn hostile(room: &Room) -> Result<()> {
+    let _world = World::Hostile.enter(room)?;
+    let (open, closed) = ("/run/moor/open", "/run/moor/closed");
+    std::fs::create_dir_all("/run/moor")?;
+    for (path, mode) in [(open, 0o644), (closed, 0o600)] {
+        std::fs::write(path, "")?;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
+    }
+    std::fs::set_permissions("/run/moor", PermissionsExt::from_mode(0o755))?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while room.lock_is_free(open.as_ref())? {
+        ensure!(Instant::now() < deadline, "{open} is not locked within 5 s");
+    }
+    ensure!(room.lock_is_free(closed.as_ref())?, "{closed} is locked, and must not be");
+    let made = room.write("made", "")?;
+    let mode = std::fs::metadata(made)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o666, "with umask 0 a file has mode {mode:o}");
+    Ok(())
+}
+
+fn odd(room: &Room) -> Result<()> {
+    let world = World::Odd.enter(room)?;
+    world.ensure_untouched()?;
+    ip::run(&["addr", "del", "172.31.254.1/24", "dev", "zadmin"])?;
+    ensure!(world.ensure_untouched().is_err(), "a lost address is not seen");
     Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Room, enter};
 use crate::need::Need;
+use crate::world::World;
 use crate::{bench, cases, clients, compare, demo, dns_bench, faults, stress};
 
 /// How many of the last calls a failure shows.
@@ -21,6 +22,8 @@ pub struct Job {
     pub net_d: PathBuf,
     /// Whether this process is already inside the namespaces.
     pub inside: bool,
+    /// The world that the room is, for a case.
+    pub world: Option<World>,
     /// `case:<name>`, `need:<name>`, ...
     pub what: String,
 }
@@ -55,8 +58,10 @@ pub fn start(job: &Job) -> Result<bool> {
         "case" => {
             let case = cases::all().into_iter().find(|case| case.name == name);
             let case = case.with_context(|| format!("no case is called {name}"))?;
-            let done = (case.run)(&room);
-            Ok(shown(&room, done.and_then(|()| elsewhere.ensure_untouched())))
+            let world = job.world.map(|world| world.enter(&room)).transpose()?;
+            let done = (case.run)(&room).and_then(|()| elsewhere.ensure_untouched());
+            let done = done.and_then(|()| world.map_or(Ok(()), |world| world.ensure_untouched()));
+            Ok(shown(&room, done))
         }
         _ => bail!("no job is called {}", job.what),
     }

@@ -50,11 +50,7 @@ impl Room {
 
     /// Runs a closure in the namespace of that name, on a thread that ends there.
     pub fn inside<R: Send>(&self, ns: &str, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-        let file = File::open(format!("/run/netns/{ns}")).with_context(|| format!("open namespace {ns}"))?;
-        in_thread(move || {
-            setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter namespace {ns}"))?;
-            work()
-        })?
+        inside(ns, work)
     }
 
     /// Makes the host "outside": joined to the room's host by a veth, with routes back to the containers' networks.
@@ -64,6 +60,8 @@ impl Room {
         // (linkwatch_urgent_event, net/core/link_watch.c).
         let pair = ["link", "add", "wan0", "index", "1000", "type", "veth", "peer", "name", "eth0"];
         ip::run(&[&pair[..], &["netns", "outside"]].concat())?;
+        // An administrator may have said otherwise for new links.
+        fs::write("/proc/sys/net/ipv6/conf/wan0/disable_ipv6", "0").context("give wan0 IPv6")?;
         ip::script(
             None,
             "addr add 198.51.100.1/24 dev wan0
@@ -116,6 +114,22 @@ impl Room {
             Ok(text.trim().to_owned())
         })
     }
+}
+
+/// The containers that there are, by name; the outside is none.
+pub fn containers() -> Vec<String> {
+    let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "outside").collect()
+}
+
+/// See [`Room::inside`].
+pub fn inside<R: Send>(ns: &str, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    let file = File::open(format!("/run/netns/{ns}")).with_context(|| format!("open namespace {ns}"))?;
+    in_thread(move || {
+        setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter namespace {ns}"))?;
+        work()
+    })?
 }
 
 /// Runs a closure on a thread of its own; its namespace ends with it.

@@ -129,6 +129,9 @@ pub fn harness(grounds: &Grounds, work: &str, names: &[String]) -> Vec<OsString>
     ] {
         words.extend([option.into(), value.to_owned()]);
     }
+    if let Some(world) = grounds.world {
+        words.extend(["--world".into(), world.name().into()]);
+    }
     words.push(work.into());
     words.extend(names.iter().map(Into::into));
     words

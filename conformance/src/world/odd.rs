@@ -1,0 +1,104 @@
+//! A host with an administrator: bridges, addresses, rules and sysctls of his own, none of which is the suite's.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ip;
+use crate::snapshot;
+
+/// Sysctls that distributions and hardening guides set.
+const SYSCTLS: [(&str, &str); 6] = [
+    ("net/ipv6/conf/all/accept_dad", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv4/conf/all/rp_filter", "1"),
+    ("net/ipv4/conf/default/rp_filter", "1"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/all/log_martians", "1"),
+];
+
+/// Links and what is on them. A bridge with spanning tree, as NetworkManager makes it, has a port and an address; `admin1`
+/// is idle; both are in no group, and their names sort before and after the suite's.
+const LINKS: &str = "link add admin0 type bridge stp_state 1 forward_delay 400
+     link add zadmin type bridge
+     link add adminport type veth peer name adminpeer
+     link set adminport master admin0
+     addr add 172.31.255.1/24 dev admin0
+     addr add 172.31.254.1/24 dev zadmin
+     link set adminport up
+     link set adminpeer up
+     link set admin0 up
+     link set zadmin up
+     route add 203.0.113.0/24 via 172.31.255.2
+     rule add pref 20000 from 172.31.255.0/24 lookup 200
+     route add default via 172.31.255.2 table 200";
+
+/// A firewall that accepts what it knows nothing of, by tables before and after the usual priorities.
+const RULES: &str = r#"
+table inet administrator {
+    set admins { type ipv4_addr; flags interval; elements = { 172.31.255.0/24 } }
+    chain input { type filter hook input priority -10; policy accept; ip saddr @admins counter accept comment "ours"; }
+    chain forward { type filter hook forward priority 10; policy accept; ct state invalid counter; }
+    chain prerouting { type nat hook prerouting priority dstnat; policy accept; ip daddr 172.31.255.9 tcp dport 1 dnat ip to 172.31.255.2; }
+    chain postrouting { type nat hook postrouting priority srcnat; policy accept; ip saddr 172.31.255.0/24 oifname "wan0" masquerade; }
+}
+table bridge administrator {
+    chain forward { type filter hook forward priority 0; policy accept; }
+}
+"#;
+
+/// How what is his is called in a snapshot.
+const HIS: [&str; 4] = ["admin", "172.31.25", "203.0.113.", "disable_ipv6"];
+
+/// What he has; looked at again in the end.
+pub struct Administrator {
+    before: Vec<String>,
+}
+
+pub fn enter() -> Result<Administrator> {
+    ip::script(None, LINKS)?;
+    nft(RULES)?;
+    for (path, value) in SYSCTLS {
+        fs::write(format!("/proc/sys/{path}"), value).with_context(|| format!("set {path}"))?;
+    }
+    Ok(Administrator { before: his()? })
+}
+
+fn nft(rules: &str) -> Result<()> {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("start nft")?;
+    nft.stdin.take().context("nft has an input")?.write_all(rules.as_bytes())?;
+    let status = nft.wait()?;
+    ensure!(status.success(), "nft refused the administrator's rules: {status}");
+    Ok(())
+}
+
+/// What there is of his, but for forwarding, which ADD turns on for the whole host. Carriers come and go in the kernel's own
+/// time, and counters count.
+fn his() -> Result<Vec<String>> {
+    let mut lines = snapshot::network(None)?;
+    lines.extend(snapshot::rules()?.into_iter().filter(|line| line.starts_with("nft table")));
+    lines.extend(snapshot::sysctls().into_iter().filter(|line| !line.contains("/forwarding")));
+    lines.retain(|line| HIS.iter().any(|his| line.contains(his)));
+    for line in &mut lines {
+        if let (true, Some((head, _))) = (line.contains("counter"), line.split_once(" packets")) {
+            *line = head.to_owned();
+        }
+        *line = line.replace("LOWER_UP ", "").replace("NO-CARRIER ", "");
+    }
+    Ok(lines)
+}
+
+impl Administrator {
+    /// Nothing of his may be gone or changed. Rules that the case itself has flushed as a whole do not count.
+    pub fn ensure_untouched(&self) -> Result<()> {
+        let now = his()?;
+        let flushed = !now.iter().any(|line| line.starts_with("nft"));
+        let lost =
+            self.before.iter().filter(|line| !(now.contains(line) || flushed && line.starts_with("nft")));
+        let lost: Vec<String> = lost.cloned().collect();
+        ensure!(lost.is_empty(), "the administrator has lost:{}", crate::room::shown(&lost));
+        Ok(())
+    }
+}
