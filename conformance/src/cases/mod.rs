@@ -12,6 +12,7 @@ mod conflict;
 pub mod conflists;
 mod delegate_replaced;
 mod delegation;
+mod dns_alive;
 mod dns_answers;
 pub mod dns_control;
 mod dns_forward;
@@ -106,6 +107,7 @@ pub fn all() -> Vec<Case> {
         portmap_del::CASES,
         dns_names::CASES,
         dns_answers::CASES,
+        dns_alive::CASES,
         dns_scope::CASES,
         dns_forward::CASES,
         dns_host::CASES,

@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 
 use cni::Error;
 use host::netlink::{LinkChange, Netlink};
@@ -12,7 +13,7 @@ use host::rules::resolver::{self, Inside};
 use host::{NetNs, NetNsError, Owner};
 
 use crate::control::Ask;
-use crate::record::Key;
+use crate::record::{Key, Namespace};
 
 /// The first address that is asked, and how many there are: a container on several networks asks one for each.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -26,6 +27,32 @@ pub struct Sockets {
     label: String,
     /// What the container asks.
     pub address: Ipv4Addr,
+    /// Where they are.
+    pub namespace: Namespace,
+}
+
+/// The namespace at the path, unless it is gone or another has its place: a process id, and so the path
+/// `/proc/<pid>/ns/net`, is used again.
+///
+/// # Errors
+/// The kernel refused.
+pub fn namespace(path: &str, recorded: Option<Namespace>) -> Result<Option<NetNs>, Error> {
+    let netns = match NetNs::open(path) {
+        Ok(netns) => netns,
+        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(recorded) = recorded else { return Ok(Some(netns)) };
+    let now = Namespace { inode: netns.inode()?, cookie: recorded.cookie };
+    if now != recorded || recorded.cookie.is_some() && netns.enter(cookie_here)? != recorded.cookie {
+        return Ok(None);
+    }
+    Ok(Some(netns))
+}
+
+/// The number of the namespace that this thread is in. Any socket tells, and this one touches nothing there.
+fn cookie_here() -> Option<u64> {
+    UnixDatagram::unbound().ok().and_then(|socket| NetNs::cookie_of_socket(socket.as_fd()))
 }
 
 impl Sockets {
@@ -34,11 +61,11 @@ impl Sockets {
     /// # Errors
     /// The namespace could not be entered, or the kernel refused.
     pub fn open(netns: &NetNs, network: &str, key: &Key) -> Result<Self, Error> {
-        let label = owner(network, key).label();
-        netns.enter(|| Self::open_here(label))?
+        let (label, inode) = (owner(network, key).label(), netns.inode()?);
+        netns.enter(|| Self::open_here(label, inode))?
     }
 
-    fn open_here(label: String) -> Result<Self, Error> {
+    fn open_here(label: String, inode: u64) -> Result<Self, Error> {
         let netlink = Netlink::open()?;
         if let Some(lo) = netlink.link_by_name("lo")?.filter(|lo| !lo.up()) {
             netlink.set_link(lo.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
@@ -55,7 +82,8 @@ impl Sockets {
         let fail = |error| host::Error::new("listen in the container at", address.to_string(), error);
         let udp = UdpSocket::bind((address, 0)).map_err(fail)?;
         let tcp = TcpListener::bind((address, 0)).map_err(fail)?;
-        Ok(Self { udp, tcp, nft, label, address })
+        let namespace = Namespace { inode, cookie: NetNs::cookie_of_socket(udp.as_fd()) };
+        Ok(Self { udp, tcp, nft, label, address, namespace })
     }
 
     /// Hands the sockets over by `ask`, and leads the container there. The attachment is recorded already: a responder
@@ -94,12 +122,8 @@ impl Sockets {
 ///
 /// # Errors
 /// The kernel refused. A namespace that is gone has no rules.
-pub fn clear(netns: &str, owner: &Owner) -> Result<Option<Nft>, Error> {
-    let netns = match NetNs::open(netns) {
-        Ok(netns) => netns,
-        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+pub fn clear(path: &str, recorded: Option<Namespace>, owner: &Owner) -> Result<Option<Nft>, Error> {
+    let Some(netns) = namespace(path, recorded)? else { return Ok(None) };
     let nft = Nft::open_in(&netns)?;
     match resolver::remove_inside(&nft, &owner.label()) {
         Err(error) if !host::rules::is_without_nf_tables(&error) => Err(error.into()),

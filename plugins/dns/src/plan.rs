@@ -150,6 +150,7 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
         ingress: link(true),
         netns: (!gateway).then(|| request.netns.clone()),
         order: 0,
+        namespace: None,
     };
     Ok(Plan { network, attachment })
 }

@@ -2,36 +2,89 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::wire::{HEADER, UDP_PLAIN, flag, kind};
 
-/// How long a server of this very host may take. It takes some 50 microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the first question waits for its answer before it is asked again, and the later ones. A server of this very
+/// host takes some 50 microseconds; on a fresh bridge, or under load, a datagram is lost now and then.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(250);
+/// The least time that any server gets, however late it is asked.
+const LEAST: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
 /// Any number will do: the socket is connected, so nobody else answers.
 const ID: [u8; 2] = [0x6d, 0x6f];
 const IN: u16 = 1;
 
-/// The addresses of one family that the server at `server`, port 53, tells of a name.
+/// The addresses of one family that the server at `server`, port 53, tells of a name. It is asked again and again until
+/// `until`.
 ///
 /// # Errors
 /// There was no answer in time, or none that can be read, or one that is an error.
-pub fn addresses(server: IpAddr, name: &str, v4: bool) -> io::Result<Vec<IpAddr>> {
+pub fn addresses(server: IpAddr, name: &str, v4: bool, until: Instant) -> io::Result<Vec<IpAddr>> {
     let any: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect((server, DNS_PORT))?;
     let wanted = if v4 { kind::A } else { kind::AAAA };
-    socket.send(&question(name, wanted))?;
+    let question = question(name, wanted);
+    let until = until.max(Instant::now() + LEAST);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let again = Instant::now() + pause;
+        let asked = socket.connect((server, DNS_PORT)).and_then(|()| socket.send(&question));
+        let heard = match asked.and_then(|_| hear(&socket, again)) {
+            Err(error) if is_passing(&error) => {
+                thread::sleep(again.saturating_duration_since(Instant::now()));
+                Err(error)
+            }
+            Err(error) => return Err(error),
+            Ok(Some(answer)) => {
+                return read(&answer, wanted)
+                    .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it answers with an error"));
+            }
+            Ok(None) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if Instant::now() >= until {
+            return heard;
+        }
+        pause = PAUSE;
+    }
+}
+
+/// Whether the way there may be a moment away only: an address or a neighbour that the kernel is about to know.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// The answer to our question, if it comes before `until`.
+fn hear(socket: &UdpSocket, until: Instant) -> io::Result<Option<Vec<u8>>> {
     let mut answer = [0; UDP_PLAIN];
-    let length = match socket.recv(&mut answer) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
-        received => received?,
-    };
-    let answer = answer.get(..length).unwrap_or_default();
-    read(answer, wanted).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it answers with an error"))
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.recv(&mut answer) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(length) if answer.get(..length).is_some_and(|answer| answer.starts_with(&ID)) => {
+                return Ok(answer.get(..length).map(<[u8]>::to_vec));
+            }
+            Ok(_) => {}
+        }
+    }
 }
 
 fn question(name: &str, wanted: u16) -> Vec<u8> {

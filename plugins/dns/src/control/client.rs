@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{error, fmt};
 
 use nix::errno::Errno;
@@ -13,10 +13,13 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+use super::process::Process;
 use super::{Answer, Ask, PACKET_MAX};
 
 /// How long the responder may take. It answers within a millisecond; a runtime gives up on us after some ten seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile: one that is stopped will not answer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -25,8 +28,8 @@ pub enum Error {
     Absent,
     /// It went away before it answered.
     Gone,
-    /// It did not answer in time.
-    Silent,
+    /// It did not answer in time; which process it is, as far as it can be seen.
+    Silent(Option<Process>),
     /// What it answered is no answer.
     Malformed(serde_json::Error),
     /// The kernel refused.
@@ -38,7 +41,16 @@ impl fmt::Display for Error {
         match self {
             Self::Absent => f.write_str("there is no responder"),
             Self::Gone => f.write_str("the responder went away before it answered"),
-            Self::Silent => write!(f, "the responder did not answer within {} s", PATIENCE.as_secs()),
+            Self::Silent(Some(process)) if process.is_stopped() => {
+                write!(f, "the responder ({process}) does not answer: have it go on (kill -CONT), or end it")
+            }
+            Self::Silent(process) => {
+                f.write_str("the responder")?;
+                if let Some(process) = process {
+                    write!(f, " ({process})")?;
+                }
+                write!(f, " did not answer within {} s", PATIENCE.as_secs())
+            }
             Self::Malformed(_) => f.write_str("what the responder answered cannot be read"),
             Self::Kernel(error) => error.fmt(f),
         }
@@ -63,7 +75,7 @@ pub fn socket() -> host::Result<OwnedFd> {
     let fail = |errno| host::Error::new("open", "a control socket", errno);
     let socket =
         new_socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(fail)?;
-    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    let patience = TimeVal::new(LOOK.as_secs().cast_signed(), 0);
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(fail)?;
     setsockopt(&socket, sockopt::SendTimeout, &patience).map_err(fail)?;
     Ok(socket)
@@ -77,24 +89,43 @@ pub fn ask(socket: &OwnedFd, path: &Path, ask: &Ask, handed: &[BorrowedFd<'_>]) 
     let fail = |errno: Errno| match errno {
         Errno::ENOENT | Errno::ECONNREFUSED => Error::Absent,
         Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Error::Gone,
-        Errno::EAGAIN => Error::Silent,
+        Errno::EAGAIN => Error::Silent(Process::responder(path)),
         errno => Error::Kernel(host::Error::new("ask the responder at", path.display().to_string(), errno)),
     };
     let address = UnixAddr::new(path).map_err(fail)?;
-    connect(socket.as_raw_fd(), &address).map_err(fail)?;
+    let patience = Patience { path, until: Instant::now() + PATIENCE };
+    patience.with(|| connect(socket.as_raw_fd(), &address)).map_err(fail)?;
     let handed: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&handed)];
     let packet = ask.to_packet();
     let control = if handed.is_empty() { &[][..] } else { &rights };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], control, MsgFlags::MSG_NOSIGNAL, None)
-        .map_err(fail)?;
+    let slices = [IoSlice::new(&packet)];
+    let send = || sendmsg::<()>(socket.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None);
+    patience.with(send).map_err(fail)?;
     let mut answer = [0; PACKET_MAX];
-    let length = loop {
-        match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
-            Err(Errno::EINTR) => {}
-            Ok(0) => return Err(Error::Gone),
-            done => break done.map_err(fail)?,
+    match patience.with(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())).map_err(fail)? {
+        0 => Err(Error::Gone),
+        length => Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed),
+    }
+}
+
+/// Waiting for the responder that listens at `path`, which ends early if that is stopped.
+struct Patience<'a> {
+    path: &'a Path,
+    until: Instant,
+}
+
+impl Patience<'_> {
+    /// Calls again what came back without success after [`LOOK`].
+    fn with<T>(&self, mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+        loop {
+            match call() {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN)
+                    if Instant::now() < self.until
+                        && !Process::responder(self.path).is_some_and(|process| process.is_stopped()) => {}
+                done => return done,
+            }
         }
-    };
-    Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed)
+    }
 }

@@ -5,6 +5,7 @@
 //! and closes a connection that says anything else than a question.
 
 pub mod client;
+pub mod process;
 #[cfg(test)]
 mod tests;
 

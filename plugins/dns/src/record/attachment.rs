@@ -62,22 +62,39 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ingress: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What was at that path at ADD. A record of an earlier release has none.
+    pub namespace: Option<Namespace>,
     netns: Option<String>,
     order: u64,
 }
 
 impl From<Written> for Attachment {
     fn from(written: Written) -> Self {
-        let Written { v, network, container, ifname, names, ips, upstreams, ingress, netns, order } = written;
+        let Written {
+            v,
+            network,
+            container,
+            ifname,
+            names,
+            ips,
+            upstreams,
+            ingress,
+            netns,
+            namespace,
+            order,
+        } = written;
         let key = Key { container, ifname };
-        Self { v, network, key, names, ips, upstreams, ingress, netns, order }
+        Self { v, network, key, names, ips, upstreams, ingress, netns, namespace, order }
     }
 }
 
 impl From<Attachment> for Written {
     fn from(attachment: Attachment) -> Self {
-        let Attachment { v, network, key, names, ips, upstreams, ingress, netns, order } = attachment;
+        let Attachment { v, network, key, names, ips, upstreams, ingress, netns, namespace, order } =
+            attachment;
         let Key { container, ifname } = key;
-        Self { v, network, container, ifname, names, ips, upstreams, ingress, netns, order }
+        Self { v, network, container, ifname, names, ips, upstreams, ingress, netns, namespace, order }
     }
 }
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<Namespace>,

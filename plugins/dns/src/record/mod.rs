@@ -27,7 +27,7 @@ pub use attachment::{Attachment, Key};
 pub use file::{Faulty, Known, NETWORK_FILE};
 pub use name::encoded;
 pub use network::{CrossNetwork, Mode, Network};
-pub use place::Place;
+pub use place::{Place, RESPONDER_LOCK};
 
 /// The layout of the files that this version writes and understands.
 pub const VERSION: u32 = 1;

@@ -28,7 +28,7 @@ impl Place {
 
     /// The file that the responder holds an exclusive `flock` of for its life.
     pub fn responder_lock(&self) -> PathBuf {
-        self.dir.join("responder.lock")
+        self.dir.join(RESPONDER_LOCK)
     }
 
     /// The responder's control socket.

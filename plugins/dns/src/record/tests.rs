@@ -31,6 +31,7 @@ fn attachment(container: &str, ifname: &str) -> Attachment {
         ingress: None,
         netns: None,
         order: 7,
+        namespace: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use nix::net::if_::if_indextoname;
 
 use super::poller::{Kind, Poller};
+use super::presence::Presence;
 use super::slab::{Id, Slab};
 use super::socket::{self, Unbound};
 use crate::map::Map;
@@ -36,6 +37,8 @@ pub struct Listener {
     pub tcp: TcpListener,
     /// Whose questions come in.
     pub origin: Origin,
+    /// Where a container's namespace is looked for.
+    pub presence: Presence,
 }
 
 /// All of them.
@@ -152,14 +155,14 @@ impl Listeners {
     /// # Errors
     /// The kernel refused to watch them.
     pub fn adopt(&mut self, poller: &Poller, listener: Listener) -> nix::Result<()> {
-        self.close(|origin| *origin == listener.origin);
+        self.close(|held| held.origin == listener.origin);
         self.insert(poller, listener).map(|_| ())
     }
 
     /// Closes those sockets.
-    pub fn close(&mut self, which: impl Fn(&Origin) -> bool) {
+    pub fn close(&mut self, which: impl Fn(&Listener) -> bool) {
         let gone: Vec<Id> =
-            self.all.iter().filter(|(_, listener)| which(&listener.origin)).map(|(id, _)| id).collect();
+            self.all.iter().filter(|(_, listener)| which(listener)).map(|(id, _)| id).collect();
         for id in gone {
             self.all.remove(id);
         }
@@ -179,7 +182,7 @@ impl Listeners {
                 }
             }
         }
-        self.close(|origin| match origin {
+        self.close(|held| match &held.origin {
             Origin::Gateway(address, _) => !wanted.contains_key(address),
             Origin::Container(slot, key) => {
                 zone.network(*slot).is_none_or(|network| network.attached(key).is_none())
@@ -206,7 +209,8 @@ impl Listeners {
 
     fn open(&mut self, poller: &Poller, address: SocketAddr, slots: Vec<Slot>) -> Result<(), String> {
         let (udp, tcp) = socket::listen_at(address).map_err(|error: Unbound| error.to_string())?;
-        let listener = Listener { udp, tcp, origin: Origin::Gateway(address, slots) };
+        let listener =
+            Listener { udp, tcp, origin: Origin::Gateway(address, slots), presence: Presence::default() };
         self.insert(poller, listener).map(|_| ()).map_err(|errno| format!("watch {address}: {errno}"))
     }
 }

@@ -9,6 +9,7 @@ mod control;
 mod listeners;
 mod pace;
 mod poller;
+mod presence;
 mod reexec;
 mod responder;
 mod slab;

@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use host::NetNs;
 use host::datagram::{Inbox, Outbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -19,9 +18,10 @@ use super::control::Control;
 use super::listeners::{Listener, Listeners, Origin};
 use super::pace::Pace;
 use super::poller::{Event, Kind, Poller};
+use super::presence::Presence;
 use super::reexec::Legacy;
 use super::watch::Watch;
-use crate::container::Sockets;
+use crate::container::{self, Sockets};
 use crate::forward::{Forwarder, HostServers};
 use crate::record::{Key, Mode, Place};
 use crate::wire::{QUERY_MAX, TCP_MAX, UDP_MAX};
@@ -130,16 +130,24 @@ impl Responder {
         for (udp, tcp) in legacy.gateways {
             if let Ok(address) = udp.local_addr() {
                 let origin = Origin::Gateway(address, Vec::new());
-                self.listeners.insert(&self.poller, Listener { udp, tcp, origin })?;
+                let presence = Presence::default();
+                self.listeners.insert(&self.poller, Listener { udp, tcp, origin, presence })?;
             }
         }
         for (network, key, udp, tcp) in legacy.containers {
             if let Some(slot) = self.zone.slot(&network) {
+                let presence = self.presence(slot, &key);
                 let origin = Origin::Container(slot, key);
-                self.listeners.insert(&self.poller, Listener { udp, tcp, origin })?;
+                self.listeners.insert(&self.poller, Listener { udp, tcp, origin, presence })?;
             }
         }
         Ok(())
+    }
+
+    /// Where the namespace of an attachment with sockets of its own is looked for.
+    pub(super) fn presence(&self, slot: Slot, key: &Key) -> Presence {
+        let attached = self.zone.network(slot).and_then(|network| network.attached(key));
+        attached.map(Presence::of).unwrap_or_default()
     }
 
     /// Opens sockets anew in the namespaces of containers that have none: those of a responder that was killed went
@@ -153,14 +161,18 @@ impl Responder {
             self.zone.networks().filter(|(_, network)| network.record().mode == Mode::Netns)
         {
             for (key, attached) in network.attachments().filter(|(key, _)| !has(slot, key)) {
-                // One that has gone without a word is no error, and has no use for sockets.
-                let Some(netns) = attached.netns.as_ref().and_then(|path| NetNs::open(path).ok()) else {
-                    continue;
-                };
+                let Some(path) = &attached.netns else { continue };
                 let name = &network.record().name;
-                match Sockets::open(&netns, name, key).and_then(Sockets::lead) {
-                    Ok((udp, tcp)) => {
-                        opened.push(Listener { udp, tcp, origin: Origin::Container(slot, key.clone()) })
+                let sockets = container::namespace(path, attached.namespace).and_then(|netns| {
+                    // One that has gone without a word is no error, and has no use for sockets.
+                    let Some(netns) = netns else { return Ok(None) };
+                    Sockets::open(&netns, name, key).and_then(Sockets::lead).map(Some)
+                });
+                match sockets {
+                    Ok(None) => {}
+                    Ok(Some((udp, tcp))) => {
+                        let origin = Origin::Container(slot, key.clone());
+                        opened.push(Listener { udp, tcp, origin, presence: Presence::of(attached) });
                     }
                     Err(error) => complain(&format_args!("sockets of {}", key.container), &error.msg),
                 }
@@ -271,12 +283,7 @@ impl Responder {
     /// would keep their namespaces.
     fn look_around(&mut self, now: Instant) {
         self.round = now + ROUND;
-        let Self { zone, listeners, .. } = self;
-        listeners.close(|origin| {
-            let path =
-                origin.container().and_then(|(slot, key)| zone.network(slot)?.attached(key)?.netns.as_ref());
-            path.is_some_and(|path| NetNs::open(path).is_err())
-        });
+        self.listeners.close(|listener| listener.presence.is_over());
         if self.unbound {
             self.follow(now);
         }

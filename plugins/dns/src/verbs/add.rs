@@ -78,7 +78,7 @@ fn register(
     responder: &mut Responder<'_>,
 ) -> Result<Vec<IpAddr>, Error> {
     let former = place.network(&plan.network.name).ok().flatten();
-    let network = plan.joined(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
+    let mut network = plan.joined(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
     place.put_network(&network)?;
     let way = Way::keep(&network)?;
     if let Some(error) = &way.closed {
@@ -100,10 +100,12 @@ fn register(
         }
         Some(netns) => {
             let sockets = Sockets::open(netns, &attachment.network, &attachment.key)?;
-            place.put_attachment(attachment)?;
+            let namespace = Some(sockets.namespace);
+            place.put_attachment(&Attachment { namespace, ..attachment.clone() })?;
             let address = sockets.address.into();
             sockets.hand_over(&attachment.network, &attachment.key, |ask, fds| responder.ask(ask, fds))?;
             Ok(vec![address])
+                None => error,
         }
     }
 }

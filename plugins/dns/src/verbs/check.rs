@@ -1,6 +1,7 @@
 //! CHECK: what ADD made is there, and answers. What can be mended without the container is mended.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use cni::{AddResult, Code, Error, Request};
 use host::NetNs;
@@ -37,12 +38,17 @@ pub fn check(request: &Request) -> Result<(), Error> {
     match network.mode {
         // From where the container asks: the host's firewall lets the host itself through.
         Mode::Gateway => NetNs::open(&request.netns)?
-            .enter(|| plan.network.listen.iter().try_for_each(|server| asked(*server, &plan)))?
+            .enter(|| {
+                let until = Instant::now() + PATIENCE;
+                plan.network.listen.iter().try_for_each(|server| asked(*server, &plan, until))
+            })?
             .map_err(|error| match &way.closed {
                 Some(closed) => error.details(format!("{closed:#}")),
                 None => error,
             }),
-        Mode::Netns => inside(request, &plan, &previous, &mut responder),
+    // A container that does not let answers in keeps nobody else waiting.
+    drop(lock);
+        Mode::Netns => inside(request, &plan, &attachment, &previous, &place, &mut responder),
     }
 }
 
@@ -53,21 +59,31 @@ fn inside(
     previous: &AddResult,
     responder: &mut Responder<'_>,
 ) -> Result<(), Error> {
-    let netns = NetNs::open(&request.netns)?;
+    let Some(netns) = container::namespace(&request.netns, found.namespace)? else {
+        return Err(Error::internal(format!(
+            "names of container {} ({}) have drifted: {} is not the network namespace that ADD found there",
+            found.key.container, found.key.ifname, request.netns
+        )));
+    };
     let told = previous.dns.nameservers.iter().filter_map(|server| cni::parse_ip(server).ok());
     let servers: Vec<IpAddr> = told.filter(IpAddr::is_loopback).collect();
-    let all = || netns.enter(|| servers.iter().try_for_each(|server| asked(*server, plan)))?;
+    let until = Instant::now() + PATIENCE_INSIDE;
+    let all = || netns.enter(|| servers.iter().try_for_each(|server| asked(*server, plan, until)))?;
     if !servers.is_empty() && all().is_ok() {
+    found: &Attachment,
         return Ok(());
+    place: &Place,
     }
     let sockets = Sockets::open(&netns, &request.network, &plan.attachment.key)?;
     let address = sockets.address.into();
     sockets.hand_over(&request.network, &plan.attachment.key, |ask, fds| responder.ask(ask, fds))?;
-    netns.enter(|| asked(address, plan))?
+    drop(lock);
+    netns.enter(|| asked(address, plan, Instant::now() + PATIENCE))?
 }
 
 /// Asks one server for the primary name: each address of the container must be among the answers.
-fn asked(server: IpAddr, plan: &Plan) -> Result<(), Error> {
+fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
+    let lock = place.lock()?;
     let Attachment { names, ips, .. } = &plan.attachment;
     let Some(name) = names.first() else { return Ok(()) };
     for v4 in [true, false] {
@@ -75,7 +91,7 @@ fn asked(server: IpAddr, plan: &Plan) -> Result<(), Error> {
         if wanted.is_empty() {
             continue;
         }
-        let told = probe::addresses(server, name, v4).map_err(|error| {
+        let told = probe::addresses(server, name, v4, until).map_err(|error| {
             Error::internal(format!("the container asks {server} for {name}: {error}")).details(
                 "the responder is in force: the host's firewall must let UDP and TCP in to port 53 there",
             )
@@ -90,12 +106,13 @@ fn asked(server: IpAddr, plan: &Plan) -> Result<(), Error> {
 }
 
 /// The records, if they say what the plan does.
-fn recorded(plan: &Plan, place: &Place) -> Result<Network, Error> {
+fn recorded(plan: &Plan, place: &Place) -> Result<(Network, Attachment), Error> {
     let unreadable = |error| Error::internal(format!("a record of network {}: {error}", plan.network.name));
     let mut drifts = Vec::new();
-    match place.attachment(&plan.network.name, &plan.attachment.key).map_err(unreadable)? {
+    let attachment = place.attachment(&plan.network.name, &plan.attachment.key).map_err(unreadable)?;
+    match &attachment {
         None => drifts.push("the container is not recorded".to_owned()),
-        Some(found) => drifts_of_attachment(&plan.attachment, &found, &mut drifts),
+        Some(found) => drifts_of_attachment(&plan.attachment, found, &mut drifts),
     }
     let network = place.network(&plan.network.name).map_err(unreadable)?;
     match &network {
@@ -108,8 +125,8 @@ fn recorded(plan: &Plan, place: &Place) -> Result<Network, Error> {
             }
         }
     }
-    match network {
-        Some(network) if drifts.is_empty() => Ok(network),
+    match network.zip(attachment) {
+        Some(recorded) if drifts.is_empty() => Ok(recorded),
         _ => Err(Error::internal(format!(
             "names of container {} ({}) have drifted: {}",
             plan.attachment.key.container,

@@ -39,19 +39,20 @@ pub(super) fn withdraw(
     }
     // Whether there are rules in the container is not known of what cannot be read, or was removed by a killed DEL.
     let netns = match &record {
-        Ok(Some(attachment)) => attachment.netns.clone(),
-        _ => Some(request.netns.clone()).filter(|path| !path.is_empty() && in_containers(place, network)),
+        Ok(Some(attachment)) => attachment.netns.clone().map(|path| (path, attachment.namespace)),
+        _ => Some((request.netns.clone(), None))
+            .filter(|(path, _)| !path.is_empty() && in_containers(place, network)),
     };
     place.remove_attachment(network, &key)?;
     let last = place.is_empty(network)?;
     let rules = if last { retire_network(place, network)? } else { None };
     let ask = Ask::Sync { network: network.clone(), key: Some(key) };
     // A responder that is not there answers for nobody.
-    if !responder.ask_if_there(&ask, &[])? && !last && revive {
-        log(responder.ask(&ask, &[]));
-    }
+    notify(responder, &ask, !last && revive);
     let inside = match netns {
-        Some(path) => container::clear(&path, &container::owner(network, &plan::key(request)))?,
+        Some((path, recorded)) => {
+            container::clear(&path, recorded, &container::owner(network, &plan::key(request)))?
+        }
         None => None,
     };
     Ok([rules, inside])
@@ -64,6 +65,17 @@ fn in_containers(place: &Place, network: &str) -> bool {
 
 /// The container is forgotten; that others are not served as they should be is no failure of that.
 pub(super) fn log(outcome: Result<(), Error>) {
+/// Has the responder read what was removed; `revive`s one that others need. It answers for a container that is not
+/// recorded any more only until it has read that, and it reads by itself (inotify) as soon as it can: one that is
+/// stopped, or cannot serve others, is no failure of DEL.
+pub(super) fn notify(responder: &mut Responder<'_>, ask: &Ask, revive: bool) {
+    match responder.ask_if_there(ask, &[]) {
+        Ok(false) if revive => log(responder.ask(ask, &[])),
+        Ok(_) => {}
+        Err(error) => log(Err(error)),
+    }
+}
+
     if let Err(error) = outcome {
         eprintln!("dns: {}", error.msg);
     }

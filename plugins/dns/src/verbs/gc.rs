@@ -3,7 +3,7 @@
 use cni::{Error, Request, ValidAttachments};
 use host::nft::Nft;
 
-use super::del::log;
+use super::del::{log, notify};
 use super::retire_network;
 use crate::control::Ask;
 use crate::record::Key;
@@ -29,13 +29,13 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     let last = place.is_empty(&request.network)?;
     let rules = if last { retire_network(&place, &request.network)? } else { None };
     let ask = Ask::Sync { network: request.network.clone(), key: None };
-    if !responder.ask_if_there(&ask, &[])? && !last {
-        log(responder.ask(&ask, &[]));
-    }
+    notify(&mut responder, &ask, !last);
     // A namespace may be there still whose container is not valid any more.
     let gone = known.attachments.into_iter().filter(|attachment| !valid.contains(&attachment.key));
-    for (path, key) in gone.filter_map(|attachment| Some((attachment.netns?, attachment.key))) {
-        match container::clear(&path, &container::owner(&request.network, &key)) {
+    for (path, recorded, key) in
+        gone.filter_map(|attachment| Some((attachment.netns?, attachment.namespace, attachment.key)))
+    {
+        match container::clear(&path, recorded, &container::owner(&request.network, &key)) {
             Ok(inside) => inside.into_iter().for_each(Nft::close_in_background),
             Err(error) => log(Err(error)),
         }

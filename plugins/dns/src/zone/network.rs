@@ -27,6 +27,8 @@ pub struct Attached {
     ips: Box<[IpAddr]>,
     /// Path of its network namespace, if it has sockets there.
     pub(crate) netns: Option<String>,
+    /// What was there at ADD.
+    pub(crate) namespace: Option<record::Namespace>,
     /// The link that leads to it alone.
     pub(crate) ingress: Option<String>,
 }
@@ -133,6 +135,7 @@ impl Network {
             names: record.names.into(),
             ips: record.ips.into(),
             netns: record.netns,
+            namespace: record.namespace,
             ingress: record.ingress,
         });
         for name in &attached.names {

@@ -43,6 +43,7 @@ fn attachment(
         ingress: None,
         netns: None,
         order,
+        namespace: None,
     }
 }
 

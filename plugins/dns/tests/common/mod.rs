@@ -88,6 +88,7 @@ pub fn attachment(container: &str, name: &str, ip: &str) -> Attachment {
         ingress: None,
         netns: None,
         order: 1,
+        namespace: None,
     }
 }
 

@@ -115,9 +115,21 @@ impl NetNs {
         if let Ok(cookie) = sys::netns_cookie(socket) {
             return Ok(cookie.to_string());
         }
-        let inode = Self::current()?.file.metadata().map(|meta| meta.ino());
-        let inode = inode.map_err(|error| Error::new("look at", "network namespace", error))?;
-        Ok(format!("inode-{inode}"))
+        Ok(format!("inode-{}", Self::current()?.inode()?))
+    }
+
+    /// The inode of the namespace. Another one may have it once this one is gone; see [`Self::cookie_of_socket`].
+    ///
+    /// # Errors
+    /// `fstat` failed.
+    pub fn inode(&self) -> crate::Result<u64> {
+        let inode = self.file.metadata().map(|meta| meta.ino());
+        inode.map_err(|error| Error::new("look at", "network namespace", error))
+    }
+
+    /// The number of a socket's namespace, which no other gets before the next boot; `None` before Linux 5.14.
+    pub fn cookie_of_socket(socket: BorrowedFd<'_>) -> Option<u64> {
+        sys::netns_cookie(socket).ok()
     }
 
     /// Whether both are one namespace.

@@ -60,7 +60,9 @@ impl Responder {
             return Err(format!("{}: one of UDP and one of TCP are wanted", of()));
         };
         let told = of();
-        let listener = Listener { udp: udp.into(), tcp: tcp.into(), origin: Origin::Container(slot, key) };
+        let presence = self.presence(slot, &key);
+        let origin = Origin::Container(slot, key);
+        let listener = Listener { udp: udp.into(), tcp: tcp.into(), origin, presence };
         self.take_in(listener).map_err(|error| format!("{told}: {error}"))
     }
 

@@ -1,0 +1,224 @@
+//! dns: nobody waits for ever, and nothing is taken for gone that is not (dns.md d.2, d.4).
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::dns_stage::{
+    GATEWAYS, INSIDE, Named, call, dns, expect, kill_responder, records, resolve, the_responder, until,
+};
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::ip;
+use crate::room::Room;
+use crate::room::call::Answer;
+use crate::room::netns::Container;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/a_namespace_named_by_its_process_is_served_while_it_lives", &["D-076"], by_process),
+    Case::new("dns/another_namespace_at_the_path_is_not_entered", &["D-076"], another_at_the_path),
+    Case::new("dns/a_stopped_responder_stops_no_del", &["D-077"], stopped_del).alone(),
+    Case::new("dns/a_stopped_responder_is_named", &["D-077"], stopped).alone(),
+    Case::new("dns/check_passes_when_packets_are_lost", &["D-078"], lossy),
+    Case::new("dns/check_opens_a_flushed_firewall_again", &["D-057", "D-066"], flushed),
+];
+
+/// A process in a container's namespace, which ends with this.
+struct Inhabitant(Child);
+
+impl Inhabitant {
+    fn of(container: &Container) -> Result<Self> {
+        let child = Command::new("nsenter")
+            .arg(format!("--net={}", container.path.display()))
+            .args(["sleep", "600"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("start a process in the container")?;
+        let inhabitant = Self(child);
+        let at = inhabitant.namespace();
+        let inside = || fs::read_link(&at).ok() == inode(container);
+        until(Duration::from_secs(5), "the process is in the container", inside)?;
+        Ok(inhabitant)
+    }
+
+    fn namespace(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+}
+
+impl Drop for Inhabitant {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// What a link to a container's namespace reads as.
+fn inode(container: &Container) -> Option<std::path::PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(&container.path).ok().map(|meta| format!("net:[{}]", meta.ino()).into())
+}
+
+/// A container on a macvlan, attached by the path that `path` makes of its usual one.
+fn on_lan(
+    room: &Room,
+    id: &str,
+    path: impl FnOnce(&Container) -> Result<String>,
+) -> Result<(Container, Value)> {
+    let mut container = room.container(id)?;
+    container.path = path(&container)?.into();
+    let lan = super::lan::lan("macvlan", &json!({}));
+    let previous = room.attach("macvlan", "ADD", &container).config(&lan).run()?.result()?;
+    Ok((container, dns(&previous, json!({"name": "lan"}))))
+}
+
+/// As runtimes without a directory of namespaces have it. The responder may not open that path.
+fn by_process(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let mut process = None;
+    let (container, config) =
+        on_lan(room, "c1", |container| Ok(process.insert(Inhabitant::of(container)?).namespace()))?;
+    call(room, "ADD", &container, "web", &config).run()?.result()?;
+    let address = super::portmap::address(&config, false);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        expect(room, Some("c1"), INSIDE, "web", &[&address])?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    call(room, "CHECK", &container, "web", &config).run()?.silent()?;
+    // What ends without a DEL is not kept by the responder's sockets.
+    drop(process.take());
+    let unanswered = || resolve(room, Some("c1"), INSIDE, "web").is_err();
+    until(Duration::from_secs(3), "the sockets of a process that has ended are closed", unanswered)
+}
+
+/// Paths are used again, those of processes above all.
+fn another_at_the_path(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let at = |container: &Container| Ok(container.path.display().to_string());
+    let (first, config) = on_lan(room, "c1", at)?;
+    call(room, "ADD", &first, "web", &config).run()?.result()?;
+    kill_responder()?;
+    room.remove(&first)?;
+    let second = room.container("c1")?;
+    let untouched = |after: &str| -> Result<()> {
+        let rules = room.inside("c1", || ip::output("nft", &["list", "ruleset"]))?;
+        let links = room.inside("c1", || ip::output("ip", &["-o", "link", "show", "lo"]))?;
+        ensure!(rules.trim().is_empty() && !links.contains("UP"), "after {after}: {links}{rules}");
+        Ok(())
+    };
+    // Another container's ADD starts a responder, which opens the sockets of all anew.
+    let (other, theirs) = on_lan(room, "c2", at)?;
+    call(room, "ADD", &other, "db", &theirs).run()?.result()?;
+    untouched("another's ADD")?;
+    call(room, "CHECK", &second, "web", &config).run()?.error_with(999, "not the network namespace")?;
+    untouched("CHECK")?;
+    call(room, "DEL", &second, "web", &config).run()?.silent()?;
+    untouched("DEL")?;
+    ensure!(records().len() == 1, "{:?}", records());
+    Ok(())
+}
+
+/// The responder, stopped as by a debugger or an administrator; it goes on when this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn now() -> Result<Self> {
+        let pid = Pid::from_raw(the_responder()?.try_into()?);
+        kill(pid, Signal::SIGSTOP)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGCONT).ok();
+    }
+}
+
+/// A call, which must not take longer than a runtime waits.
+fn within(what: &str, patience: Duration, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
+    let began = Instant::now();
+    let answer = run()?;
+    ensure!(began.elapsed() < patience, "{what} took {:?}: {}", began.elapsed(), answer.summary());
+    Ok(answer)
+}
+
+fn stopped_del(room: &Room) -> Result<()> {
+    let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
+    let three = Named::add(room, "c3", "x", json!({}))?;
+    let stopped = Stopped::now()?;
+    for (what, named) in [("DEL", &one), ("its retry", &one), ("another's DEL", &two)] {
+        within(what, Duration::from_secs(4), || named.verb(room, "DEL"))?.silent().context(what)?;
+    }
+    ensure!(records().len() == 1, "{:?}", records());
+    let keys = json!({"cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": [
+        {"containerID": "c3", "ifname": "eth0"}]});
+    let gc = || room.call("dns", "GC").config(&with(&one.config, keys)).run();
+    within("GC", Duration::from_secs(4), gc)?.silent()?;
+    drop(stopped);
+    let forgotten = || resolve(room, Some("c3"), GATEWAYS[0], "web.net").is_ok_and(|told| told.is_empty());
+    until(Duration::from_secs(2), "it goes on, and has forgotten who has gone", forgotten)?;
+    expect(room, Some("c3"), GATEWAYS[0], "x", &[&three.address(false)])
+}
+
+fn stopped(room: &Room) -> Result<()> {
+    let one = Named::add(room, "c1", "web", json!({}))?;
+    let container = room.container("c2")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let config = dns(&previous, json!({}));
+    let before = records();
+    let stopped = Stopped::now()?;
+    let pid = stopped.0.to_string();
+    let status = with(&one.config, json!({"cniVersion": "1.1.0", "prevResult": null}));
+    let calls: [(&str, u64, &dyn Fn() -> Result<Answer>); 3] = [
+        ("ADD", 999, &|| call(room, "ADD", &container, "db", &config).run()),
+        ("CHECK", 999, &|| one.verb(room, "CHECK")),
+        ("STATUS", 51, &|| room.call("dns", "STATUS").config(&status).run()),
+    ];
+    for (verb, code, run) in calls {
+        let error = within(verb, Duration::from_secs(4), run)?.error_code(code).context(verb)?;
+        ensure!(error.msg.contains(&pid) && error.msg.contains("stopped"), "{verb}: {error}");
+    }
+    ensure!(records() == before, "a failed ADD left {:?}", records());
+    drop(stopped);
+    call(room, "ADD", &container, "db", &config).run()?.result()?;
+    expect(room, Some("c1"), GATEWAYS[0], "db", &[&super::portmap::address(&config, false)])?;
+    one.verb(room, "CHECK")?.silent()
+}
+
+/// Two of three answers are lost on their way; a busy host loses some.
+fn lossy(room: &Room) -> Result<()> {
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    let lose = "add table inet lossy; \
+        add chain inet lossy in { type filter hook input priority 0; policy accept; }; \
+        add rule inet lossy in udp sport 53 numgen inc mod 3 < 2 drop";
+    room.inside("c1", || ip::output("nft", &[lose]))?;
+    for _ in 0..3 {
+        named.verb(room, "CHECK")?.silent()?;
+    }
+    named.del(room)
+}
+
+/// The permission that ADD gave goes with a reload of the firewall, and comes back.
+fn flushed(room: &Room) -> Result<()> {
+    let closed = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }; \
+        add rule inet fw input iif lo accept";
+    ip::output("nft", &[closed])?;
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    for _ in 0..2 {
+        ip::output("nft", &["flush ruleset"])?;
+        ip::output("nft", &[closed])?;
+        named.verb(room, "CHECK")?.silent()?;
+        for server in GATEWAYS {
+            expect(room, Some("c1"), server, "web", &[&named.address(false)])?;
+        }
+    }
+    named.del(room)
+}
