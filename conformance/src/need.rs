@@ -20,6 +20,8 @@ pub enum Need {
     BrNetfilter,
     /// CONFIG_BRIDGE_VLAN_FILTERING.
     BridgeVlanFiltering,
+    /// Debian's dnsname (`make tools-dns`), and dnsmasq.
+    Dnsname,
     /// CONFIG_DUMMY.
     Dummy,
     /// CONFIG_IPVLAN.
@@ -44,9 +46,10 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 12] = [
+    pub const ALL: [Need; 13] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
+        Need::Dnsname,
         Need::Dummy,
         Need::Ipvlan,
         Need::Macvlan,
@@ -64,6 +67,7 @@ impl Need {
         match self {
             Need::BrNetfilter => "br_netfilter",
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
+            Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
             Need::Ipvlan => "ipvlan",
             Need::Macvlan => "macvlan",
@@ -102,6 +106,10 @@ impl Need {
                  link add link probe0 name probe0.7 type vlan id 7",
             )
             .context("this kernel lacks CONFIG_VLAN_8021Q"),
+            Need::Dnsname => {
+                crate::dns_bench::unpacked("usr/lib/cni/dnsname")?;
+                ip::output("dnsmasq", &["--version"]).map(drop).context("dnsmasq is missing")
+            }
             Need::Dummy => {
                 ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
             }

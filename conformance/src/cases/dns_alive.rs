@@ -25,6 +25,7 @@ pub const CASES: &[Case] = &[
     Case::new("dns/a_stopped_responder_stops_no_del", &["D-077"], stopped_del).alone(),
     Case::new("dns/a_stopped_responder_is_named", &["D-077"], stopped).alone(),
     Case::new("dns/check_passes_when_packets_are_lost", &["D-078"], lossy),
+    Case::new("dns/records_that_are_removed_as_a_whole_come_back", &["D-079"], removed),
     Case::new("dns/check_opens_a_flushed_firewall_again", &["D-057", "D-066"], flushed),
 ];
 
@@ -221,4 +222,26 @@ fn flushed(room: &Room) -> Result<()> {
         }
     }
     named.del(room)
+}
+
+/// README: /run/moor may be deleted at any time.
+fn removed(room: &Room) -> Result<()> {
+    let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
+    let before = records();
+    for (nth, dir) in ["/run/moor/dns", "/run/moor"].into_iter().enumerate() {
+        fs::remove_dir_all(dir)?;
+        until(Duration::from_secs(2), "the records are there again", || records() == before)?;
+        until(Duration::from_secs(2), "the responder is where plugins look", || the_responder().is_ok())?;
+        expect(room, Some("c1"), GATEWAYS[0], "db", &[&two.address(false)])?;
+        one.verb(room, "CHECK")?.silent()?;
+        let id = format!("new{nth}");
+        let new = Named::add(room, &id, &id, json!({}))?;
+        expect(room, Some("c1"), GATEWAYS[0], &id, &[&new.address(false)])?;
+        new.del(room)?;
+    }
+    [&one, &two].into_iter().try_for_each(|named| named.del(room))?;
+    ensure!(records().is_empty(), "left behind: {:?}", records());
+    fs::remove_dir_all("/run/moor")?;
+    let one = Named::add(room, "c3", "web", json!({}))?;
+    expect(room, Some("c3"), GATEWAYS[0], "web", &[&one.address(false)])
 }

@@ -24,6 +24,7 @@ mod dns_names;
 pub mod dns_outside;
 mod dns_scope;
 pub mod dns_stage;
+mod dns_takeover;
 mod dns_verbs;
 mod duties;
 mod encoding;
@@ -116,6 +117,7 @@ pub fn all() -> Vec<Case> {
         dns_inside::CASES,
         dns_control::CASES,
         dns_load::CASES,
+        dns_takeover::CASES,
         portmap_free_port::CASES,
         portmap_hosts::CASES,
         portmap_iptables::CASES,

@@ -226,7 +226,7 @@ fn skipped(source: &str, text: &str, why: &Invalid) {
 }
 
 /// Other keys are none of ours, well formed or not: `CNI_ARGS` is for all plugins of a list.
-fn pod_name(args: &str) -> Option<String> {
+pub fn pod_name(args: &str) -> Option<String> {
     let pairs = args.split(';').filter_map(|pair| pair.split_once('='));
     let last = pairs.rev().find(|(key, _)| *key == "K8S_POD_NAME");
     last.map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty())

@@ -6,6 +6,7 @@
 mod config;
 mod container;
 pub mod control;
+mod dnsname;
 mod facts;
 mod forward;
 mod launch;

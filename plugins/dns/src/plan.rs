@@ -139,6 +139,7 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
         ttl: config.ttl,
         forward_single_label: config.forward_single_label,
         cross_network: config.cross_network,
+        from_dnsname: false,
     };
     let attachment = Attachment {
         v: VERSION,
@@ -149,8 +150,8 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
         upstreams: config.own_upstreams.clone(),
         ingress: link(true),
         netns: (!gateway).then(|| request.netns.clone()),
-        order: 0,
         namespace: None,
+        order: 0,
     };
     Ok(Plan { network, attachment })
 }
@@ -170,6 +171,7 @@ impl Plan {
         join(&mut network.listen, former.listen.iter().filter(|ip| ours.contains(ip) || is_here(**ip)));
         join(&mut network.subnets, &former.subnets);
         join(&mut network.ingress, &former.ingress);
+        network.from_dnsname = former.from_dnsname;
         network
     }
 }

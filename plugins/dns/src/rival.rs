@@ -1,7 +1,7 @@
 //! Who has a port that the responder wants, as far as /proc tells.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{fmt, fs};
 
 use crate::launch;
 
@@ -10,9 +10,23 @@ const TABLES: [&str; 4] = ["/proc/net/udp", "/proc/net/udp6", "/proc/net/tcp", "
 /// net/tcp_states.h: a socket of TCP that listens; one of UDP that is bound and not connected.
 const WAITING: [&str; 2] = ["0A", "07"];
 
+/// A process that has the port.
+#[derive(Debug)]
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.name, self.pid)
+    }
+}
+
 /// The process that has the port at one of the addresses, or at all of this host's: `dnsmasq (process 123)`. `None` where
 /// there is none, or another user's that cannot be seen.
-pub fn holder(addresses: &[IpAddr], port: u16) -> Option<String> {
+pub fn holder(addresses: &[IpAddr], port: u16) -> Option<Holder> {
     let mut inodes = Vec::new();
     for table in TABLES.iter().filter_map(|table| fs::read_to_string(table).ok()) {
         let held = table.lines().filter_map(|line| socket(line, addresses, port));
@@ -23,7 +37,7 @@ pub fn holder(addresses: &[IpAddr], port: u16) -> Option<String> {
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().into_string().ok()).find_map(|pid| {
-        pid.parse::<u32>().ok()?;
+        let pid = pid.parse().ok()?;
         let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
         open.find(|fd| {
             fs::read_link(fd.path())
@@ -32,7 +46,7 @@ pub fn holder(addresses: &[IpAddr], port: u16) -> Option<String> {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let name = name.trim_end();
         // The responder may have other addresses of its network.
-        (name.as_bytes() != launch::NAME.to_bytes()).then(|| format!("{name} (process {pid})"))
+        (name.as_bytes() != launch::NAME.to_bytes()).then(|| Holder { pid, name: name.to_owned() })
     })
 }
 
@@ -74,11 +88,11 @@ mod tests {
             for port in [udp.local_addr().unwrap().port(), tcp.local_addr().unwrap().port()] {
                 let wanted = [udp.local_addr().unwrap().ip()];
                 let holder = holder(&wanted, port).unwrap();
-                assert!(holder.contains(&format!("(process {ours})")), "{holder}");
+                assert!(holder.to_string().contains(&format!("(process {ours})")), "{holder}");
             }
             let port = tcp.local_addr().unwrap().port();
             drop((udp, tcp));
-            assert_eq!(holder(&["192.0.2.1".parse().unwrap()], port), None);
+            assert!(holder(&["192.0.2.1".parse().unwrap()], port).is_none());
         }
     }
 

@@ -22,6 +22,25 @@ impl Key {
     }
 }
 
+/// The key of what dnsname registered for an address, which it kept no container's id of. No attachment of a container
+/// has such a one: no id begins with `=`.
+pub fn of_dnsname(ip: IpAddr) -> Key {
+    Key { container: format!("{OF_DNSNAME}{ip}"), ifname: "dnsname".to_owned() }
+}
+
+/// How the names of their files begin.
+pub const OF_DNSNAME: &str = "=";
+
+/// Which network namespace it is, whatever its path leads to by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its inode, which another namespace may get once it is gone.
+    pub inode: u64,
+    /// Its cookie, which no other gets before the next boot (Linux 5.14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
+}
+
 /// An attachment: its names and where they lead to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
@@ -43,6 +62,8 @@ pub struct Attachment {
     pub ingress: Option<String>,
     /// Path of the container's network namespace, in mode [`super::Mode::Netns`].
     pub netns: Option<String>,
+    /// What was at that path at ADD. A record of an earlier release has none.
+    pub namespace: Option<Namespace>,
     /// When it was attached, in nanoseconds of CLOCK_BOOTTIME: of a container's networks the earlier come first.
     pub order: u64,
 }
@@ -62,9 +83,9 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ingress: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    /// What was at that path at ADD. A record of an earlier release has none.
-    pub namespace: Option<Namespace>,
     netns: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<Namespace>,
     order: u64,
 }
 
@@ -96,5 +117,3 @@ impl From<Attachment> for Written {
         Self { v, network, container, ifname, names, ips, upstreams, ingress, netns, namespace, order }
     }
 }
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    namespace: Option<Namespace>,

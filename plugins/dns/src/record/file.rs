@@ -1,6 +1,5 @@
 //! Records as files.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,12 +69,12 @@ pub(super) fn remove(dir: &Path, name: &str) -> host::Result<bool> {
     file::remove(&dir.join(name))
 }
 
-/// Removes all records but those of these names, and all temporary files; says how many records there were.
-pub(super) fn remove_all_but(dir: &Path, valid: &HashSet<String>) -> host::Result<usize> {
+/// Removes all records but those whose names stay, and all temporary files; says how many records there were.
+pub(super) fn remove_all_but(dir: &Path, stays: impl Fn(&str) -> bool) -> host::Result<usize> {
     let mut removed = 0;
     for path in list(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !valid.contains(name) && file::remove(&path)? {
+        if !stays(name) && file::remove(&path)? {
             removed += 1;
         }
     }

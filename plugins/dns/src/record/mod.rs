@@ -6,7 +6,7 @@
 //!   responder.lock                     held by the responder for its life
 //!   control.sock                       see [`crate::control`]
 //!   net/<network>/network.json         [`Network`]
-//!   net/<network>/att/<id>@<if>.json   [`Attachment`]
+//!   net/<network>/att/<id>@<if>.json   [`Attachment`]; `=<ip>@dnsname.json` of what was [`of_dnsname`]
 //! ```
 //!
 //! Attachments are added, replaced and removed one by one, each by one atomic change of a directory: no file is ever
@@ -23,7 +23,7 @@ mod tests;
 
 use std::fmt;
 
-pub use attachment::{Attachment, Key};
+pub use attachment::{Attachment, Key, Namespace, OF_DNSNAME, of_dnsname};
 pub use file::{Faulty, Known, NETWORK_FILE};
 pub use name::encoded;
 pub use network::{CrossNetwork, Mode, Network};

@@ -61,4 +61,7 @@ pub struct Network {
     pub forward_single_label: bool,
     /// What a container on several networks learns of them.
     pub cross_network: CrossNetwork,
+    /// Some of its names were dnsname's: see [`super::of_dnsname`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_dnsname: bool,
 }

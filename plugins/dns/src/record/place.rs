@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use host::file;
 
 use super::file::{self as records, Known, NETWORK_FILE};
-use super::{Attachment, Error, Key, Network, encoded};
+use super::{Attachment, Error, Key, Network, OF_DNSNAME, encoded};
+
+/// The file that a responder holds the lock of, and writes its process id into.
+pub const RESPONDER_LOCK: &str = "responder.lock";
 
 /// The directory of one network namespace: the records, the locks and the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,13 +115,15 @@ impl Place {
         records::remove(&self.attachments_dir(network), &key.file_name())
     }
 
-    /// Removes the records of all attachments of a network but these, readable or not; says how many there were.
+    /// Removes the records of all attachments of a network but these, readable or not; says how many there were. What
+    /// was dnsname's has no container's id to be valid by, and stays until its DEL.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn remove_all_but(&self, network: &str, valid: &[Key]) -> host::Result<usize> {
         let valid: HashSet<String> = valid.iter().map(Key::file_name).collect();
-        records::remove_all_but(&self.attachments_dir(network), &valid)
+        let stays = |name: &str| valid.contains(name) || name.starts_with(OF_DNSNAME);
+        records::remove_all_but(&self.attachments_dir(network), stays)
     }
 
     /// Whether a network has no attachments.

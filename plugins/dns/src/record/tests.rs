@@ -17,6 +17,7 @@ fn network() -> Network {
         ttl: 0,
         forward_single_label: true,
         cross_network: CrossNetwork::First,
+        from_dnsname: false,
     }
 }
 
@@ -30,8 +31,8 @@ fn attachment(container: &str, ifname: &str) -> Attachment {
         upstreams: None,
         ingress: None,
         netns: None,
-        order: 7,
         namespace: None,
+        order: 7,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::control::Ask;
 use crate::plan::{self, Plan};
 use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
 use crate::responder::Responder;
-use crate::{facts, place, rival};
+use crate::{dnsname, facts, place, rival};
 
 /// Registers the container, and tells it where to ask.
 ///
@@ -80,6 +80,12 @@ fn register(
     let former = place.network(&plan.network.name).ok().flatten();
     let mut network = plan.joined(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
     place.put_network(&network)?;
+    if former.is_none()
+        && netns.is_none()
+        && let Some(taken) = dnsname::take_over(plan, place, &network)?
+    {
+        network = taken;
+    }
     let way = Way::keep(&network)?;
     if let Some(error) = &way.closed {
         eprintln!("dns: network {}: {error:#}", network.name);
@@ -87,14 +93,18 @@ fn register(
     match netns {
         None => {
             place.put_attachment(attachment)?;
-            let ask = Ask::Sync { network: network.name, key: Some(attachment.key.clone()) };
-            responder.ask(&ask, &[]).map_err(|error| {
-                match rival::holder(&plan.network.listen, plan.network.port) {
-                    Some(holder) => {
-                        error.details(format!("port {} there is that of {holder}", plan.network.port))
-                    }
-                    None => error,
+            dnsname::replaced(place, &network, &attachment.ips)?;
+            let ask = Ask::Sync { network: network.name.clone(), key: Some(attachment.key.clone()) };
+            let served = match responder.ask(&ask, &[]) {
+                // A dnsmasq that was started after our first ADD.
+                Err(_) if dnsname::take_over(plan, place, &network)?.is_some() => responder.ask(&ask, &[]),
+                done => done,
+            };
+            served.map_err(|error| match rival::holder(&plan.network.listen, plan.network.port) {
+                Some(holder) => {
+                    error.details(format!("port {} there is that of {holder}", plan.network.port))
                 }
+                None => error,
             })?;
             Ok(plan.network.listen.clone())
         }
@@ -105,7 +115,6 @@ fn register(
             let address = sockets.address.into();
             sockets.hand_over(&attachment.network, &attachment.key, |ask, fds| responder.ask(ask, fds))?;
             Ok(vec![address])
-                None => error,
         }
     }
 }

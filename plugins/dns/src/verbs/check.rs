@@ -13,7 +13,12 @@ use crate::control::Ask;
 use crate::plan::{self, Plan};
 use crate::record::{Attachment, Mode, Network, Place};
 use crate::responder::Responder;
-use crate::{facts, place, probe};
+use crate::{container, dnsname, facts, place, probe};
+
+/// How long all of a container's questions may take: a datagram that is lost is no drift.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same of sockets in the container itself, before they are opened anew: nothing is lost on a loopback.
+const PATIENCE_INSIDE: Duration = Duration::from_secs(1);
 
 /// Verifies the records, and asks the responder for the container's own name.
 ///
@@ -30,11 +35,16 @@ pub fn check(request: &Request) -> Result<(), Error> {
     }
     let plan = plan::plan(&config, request, &previous, &facts::look(&previous)?)?;
     let mut responder = Responder::new(&place, socket);
-    let _lock = place.lock()?;
-    let network = recorded(&plan, &place)?;
+    let lock = place.lock()?;
+    let (network, attachment) = match recorded(&plan, &place) {
+        Err(_) if dnsname::serves(&place, &plan.attachment, &mut responder)? => return Ok(()),
+        recorded => recorded?,
+    };
     let way = Way::keep(&network)?;
     let ask = Ask::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
     responder.ask(&ask, &[])?;
+    // A container that does not let answers in keeps nobody else waiting.
+    drop(lock);
     match network.mode {
         // From where the container asks: the host's firewall lets the host itself through.
         Mode::Gateway => NetNs::open(&request.netns)?
@@ -46,8 +56,6 @@ pub fn check(request: &Request) -> Result<(), Error> {
                 Some(closed) => error.details(format!("{closed:#}")),
                 None => error,
             }),
-    // A container that does not let answers in keeps nobody else waiting.
-    drop(lock);
         Mode::Netns => inside(request, &plan, &attachment, &previous, &place, &mut responder),
     }
 }
@@ -56,7 +64,9 @@ pub fn check(request: &Request) -> Result<(), Error> {
 fn inside(
     request: &Request,
     plan: &Plan,
+    found: &Attachment,
     previous: &AddResult,
+    place: &Place,
     responder: &mut Responder<'_>,
 ) -> Result<(), Error> {
     let Some(netns) = container::namespace(&request.netns, found.namespace)? else {
@@ -70,10 +80,9 @@ fn inside(
     let until = Instant::now() + PATIENCE_INSIDE;
     let all = || netns.enter(|| servers.iter().try_for_each(|server| asked(*server, plan, until)))?;
     if !servers.is_empty() && all().is_ok() {
-    found: &Attachment,
         return Ok(());
-    place: &Place,
     }
+    let lock = place.lock()?;
     let sockets = Sockets::open(&netns, &request.network, &plan.attachment.key)?;
     let address = sockets.address.into();
     sockets.hand_over(&request.network, &plan.attachment.key, |ask, fds| responder.ask(ask, fds))?;
@@ -83,7 +92,6 @@ fn inside(
 
 /// Asks one server for the primary name: each address of the container must be among the answers.
 fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
-    let lock = place.lock()?;
     let Attachment { names, ips, .. } = &plan.attachment;
     let Some(name) = names.first() else { return Ok(()) };
     for v4 in [true, false] {

@@ -7,7 +7,7 @@ use super::retire_network;
 use crate::control::Ask;
 use crate::record::{Mode, Place};
 use crate::responder::Responder;
-use crate::{config, container, place, plan};
+use crate::{config, container, dnsname, place, plan};
 
 /// Forgets the container. What is gone already is no error.
 ///
@@ -16,7 +16,7 @@ use crate::{config, container, place, plan};
 pub fn del(request: &Request) -> Result<(), Error> {
     let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
     if !place.dir().exists() {
-        return Ok(());
+        return dnsname::forget(&place, request);
     }
     let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
@@ -43,7 +43,9 @@ pub(super) fn withdraw(
         _ => Some((request.netns.clone(), None))
             .filter(|(path, _)| !path.is_empty() && in_containers(place, network)),
     };
-    place.remove_attachment(network, &key)?;
+    if !place.remove_attachment(network, &key)? {
+        dnsname::forget(place, request)?;
+    }
     let last = place.is_empty(network)?;
     let rules = if last { retire_network(place, network)? } else { None };
     let ask = Ask::Sync { network: network.clone(), key: Some(key) };
@@ -63,8 +65,6 @@ fn in_containers(place: &Place, network: &str) -> bool {
     !matches!(place.network(network), Ok(Some(network)) if network.mode == Mode::Gateway)
 }
 
-/// The container is forgotten; that others are not served as they should be is no failure of that.
-pub(super) fn log(outcome: Result<(), Error>) {
 /// Has the responder read what was removed; `revive`s one that others need. It answers for a container that is not
 /// recorded any more only until it has read that, and it reads by itself (inotify) as soon as it can: one that is
 /// stopped, or cannot serve others, is no failure of DEL.
@@ -76,6 +76,8 @@ pub(super) fn notify(responder: &mut Responder<'_>, ask: &Ask, revive: bool) {
     }
 }
 
+/// The container is forgotten; that others are not served as they should be is no failure of that.
+pub(super) fn log(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         eprintln!("dns: {}", error.msg);
     }

@@ -70,6 +70,7 @@ pub fn network(upstreams: &[SocketAddr]) -> Network {
         ttl: 0,
         forward_single_label: true,
         cross_network: CrossNetwork::First,
+        from_dnsname: false,
     }
 }
 
@@ -87,8 +88,8 @@ pub fn attachment(container: &str, name: &str, ip: &str) -> Attachment {
         upstreams: None,
         ingress: None,
         netns: None,
-        order: 1,
         namespace: None,
+        order: 1,
     }
 }
 

@@ -2,12 +2,14 @@
 //! One call per block; every function here is safe to call with any arguments.
 #![allow(unsafe_code)]
 
+mod pidfd;
 mod ring;
 mod serving;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub(crate) use pidfd::{pidfd_open, pidfd_send_signal};
 pub(crate) use ring::held_by_ring;
 pub(crate) use serving::*;
 

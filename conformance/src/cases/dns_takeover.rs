@@ -1,0 +1,164 @@
+//! dns in the place of dnsname: its dnsmasq, its files, its containers (dns.md a).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::dns_stage::{GATEWAYS, ask, call, expect, kill_responder, records, resolve, the_responder, until};
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::dns_bench::unpacked;
+use crate::dns_client::{Question, kind};
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::call::{Answer, Call};
+use crate::room::netns::Container;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/names_of_dnsname_are_taken_over", &["D-090", "dns a.5"], taken_over)
+        .needs(&[Need::Dnsname]),
+    Case::new("dns/dnsname_ends_with_its_last_container", &["D-090", "dns a.8"], last)
+        .needs(&[Need::Dnsname]),
+    Case::new("dns/only_dnsnames_own_dnsmasq_is_ended", &["D-090", "dns a.9"], others)
+        .needs(&[Need::Dnsname]),
+];
+
+/// A container that dnsname registered.
+struct Registered {
+    container: Container,
+    name: &'static str,
+    config: Value,
+}
+
+impl Registered {
+    fn add(room: &Room, id: &str, name: &'static str) -> Result<Self> {
+        let container = room.container(id)?;
+        let previous =
+            room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+        let config = json!({
+            "cniVersion": USUAL, "name": "net", "type": "dnsname", "domainName": "foobar.io",
+            "capabilities": {"aliases": true}, "runtimeConfig": {"aliases": {"net": ["alias-of-".to_owned() + name]}},
+        });
+        let registered = Self { container, name, config: with(&config, json!({"prevResult": previous})) };
+        registered.by(room, unpacked("usr/lib/cni/dnsname")?, "ADD")?.result().context("dnsname")?;
+        Ok(registered)
+    }
+
+    fn by(&self, room: &Room, program: PathBuf, verb: &str) -> Result<Answer> {
+        let call = Call::new(room, program).config(&self.config).env("CNI_PATH", &room.suite);
+        let call = call.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", &self.container.id);
+        let call = call.env("CNI_IFNAME", "eth0").env("CNI_NETNS", &self.container.path);
+        call.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAME={}", self.name)).run()
+    }
+
+    /// Under the name that its configuration has.
+    fn ours(&self, room: &Room, verb: &str) -> Result<Answer> {
+        let program = room.scratch("dnsname");
+        if !program.exists() {
+            std::os::unix::fs::symlink(room.suite.join("dns"), &program)?;
+        }
+        self.by(room, program, verb)
+    }
+
+    fn address(&self, v6: bool) -> String {
+        super::portmap::address(&self.config, v6)
+    }
+}
+
+const DIR: &str = "/run/containers/cni/dnsname/net";
+
+/// The dnsmasq of dnsname, as long as it runs.
+fn dnsmasq() -> Option<u32> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(DIR)
+    })
+}
+
+fn taken_over(room: &Room) -> Result<()> {
+    let web = Registered::add(room, "c1", "web")?;
+    let db = Registered::add(room, "c2", "db")?;
+    dnsmasq().context("dnsname started no dnsmasq")?;
+    // What it registered is right, before and after: a runtime that looks at all of its pods finds no fault.
+    web.ours(room, "CHECK")?.silent()?;
+    let container = room.container("c3")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let config = with(&web.config, json!({"prevResult": previous, "runtimeConfig": null, "type": "dns"}));
+    call(room, "ADD", &container, "new", &config).run()?.result()?;
+    ensure!(dnsmasq().is_none() && !Path::new(DIR).exists(), "dnsname is there still");
+    let all = || -> Result<()> {
+        for server in GATEWAYS {
+            for name in ["web", "web.foobar.io", "alias-of-web", "WEB"] {
+                expect(room, Some("c2"), server, name, &[&web.address(false)])?;
+            }
+            expect(room, Some("c1"), server, "db", &[&db.address(false)])?;
+            expect(room, Some("c1"), server, "new", &[&super::portmap::address(&config, false)])?;
+        }
+        let reply = ask(room, Some("c3"), GATEWAYS[1], &Question::new("web", kind::AAAA))?;
+        ensure!(reply.texts() == [&web.address(true)], "{reply:?}");
+        Ok(())
+    };
+    all()?;
+    web.ours(room, "CHECK")?.silent()?;
+    kill_responder()?;
+    db.ours(room, "CHECK")?.silent()?;
+    all().context("by a new responder")?;
+    let valid = json!({"cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": [
+        {"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth0"},
+        {"containerID": "c3", "ifname": "eth0"}]});
+    room.call("dns", "GC").config(&with(&config, valid)).run()?.silent()?;
+    all().context("after GC")?;
+    // Its own next ADD takes the place of what it was.
+    db.ours(room, "ADD")?.result()?;
+    all().context("after an ADD of one")?;
+    for gone in [&db, &web] {
+        gone.ours(room, "DEL")?.silent()?;
+        let there = resolve(room, Some("c3"), GATEWAYS[0], &format!("{}.foobar.io", gone.name))?;
+        ensure!(there.is_empty(), "{} is there after its DEL", gone.name);
+        gone.ours(room, "DEL")?.silent()?;
+    }
+    ensure!(records().len() == 1, "{:?}", records());
+    call(room, "DEL", &container, "new", &config).run()?.silent()?;
+    ensure!(records().is_empty(), "{:?}", records());
+    Ok(())
+}
+
+/// Executables are exchanged, and no container comes any more.
+fn last(room: &Room) -> Result<()> {
+    let web = Registered::add(room, "c1", "web")?;
+    let db = Registered::add(room, "c2", "db")?;
+    let pid = dnsmasq().context("dnsname started no dnsmasq")?;
+    db.ours(room, "DEL")?.silent()?;
+    ensure!(dnsmasq() == Some(pid), "it ended, and web needs it");
+    let is = |name: &str| resolve(room, Some("c1"), GATEWAYS[0], &format!("{name}.foobar.io"));
+    until(Duration::from_secs(2), "dnsmasq forgets db", || is("db").is_ok_and(|told| told.is_empty()))?;
+    ensure!(is("web")? == [web.address(false)], "web went too");
+    web.ours(room, "DEL")?.silent()?;
+    ensure!(dnsmasq().is_none() && !Path::new(DIR).exists(), "dnsname outlives its last container");
+    ensure!(the_responder().is_err(), "a responder was started to say goodbye");
+    Ok(())
+}
+
+/// A pid file may lead anywhere; a dnsmasq of somebody else's may have the port.
+fn others(room: &Room) -> Result<()> {
+    let web = Registered::add(room, "c1", "web")?;
+    let pid = dnsmasq().context("dnsname started no dnsmasq")?;
+    // It is known by the port, though its pid file leads to another process.
+    let mut bystander = std::process::Command::new("sleep").arg("600").spawn()?;
+    fs::write(Path::new(DIR).join("pidfile"), format!("{}\n", bystander.id()))?;
+    let added = web.ours(room, "ADD")?;
+    let alive = bystander.try_wait()?.is_none();
+    bystander.kill().ok();
+    bystander.wait().ok();
+    ensure!(alive, "a process that is no dnsmasq was ended");
+    added.result()?;
+    ensure!(dnsmasq().is_none(), "process {pid} is there still");
+    expect(room, Some("c1"), GATEWAYS[0], "web", &[&web.address(false)])?;
+    web.ours(room, "DEL")?.silent()?;
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! The directory of one network, as dnsname lays it out.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cni::Error;
+use host::file::{self, Sync};
+use host::process::Process;
+use nix::sys::signal::Signal;
+
+use crate::place::is_system_root;
+
+/// Of the directory for state that is gone with a boot.
+const OF_DNSNAME: &str = "containers/cni/dnsname";
+const CONF: &str = "dnsmasq.conf";
+const HOSTS: &str = "addnhosts";
+const PID: &str = "pidfile";
+const LOCK: &str = "lock";
+/// A file of addresses and names: some hundred bytes for each container.
+const HOSTS_MAX: usize = 4 << 20;
+const PID_MAX: usize = 64;
+/// How long another plugin may have the directory's lock. It takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a dnsmasq may take to end when it is asked to, and when it is not asked.
+const ASKED: Duration = Duration::from_secs(1);
+const FORCED: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub(super) struct Left {
+    dir: PathBuf,
+}
+
+/// A line of the hosts file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) ip: IpAddr,
+    pub(super) names: Vec<String>,
+}
+
+impl Left {
+    /// That of the network, if dnsname has one: where it would be for this user, and writable by nobody else.
+    pub(super) fn of(network: &str) -> Option<Self> {
+        let roots = [
+            is_system_root().then(|| PathBuf::from("/run")),
+            // dnsname goes by the variable for root as well.
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
+        ];
+        let dirs = roots.into_iter().flatten().map(|root| root.join(OF_DNSNAME).join(network));
+        dirs.filter(|dir| is_own(dir)).map(|dir| Self { dir }).next()
+    }
+
+    /// Waits for the lock that dnsname takes.
+    pub(super) fn lock(&self) -> Result<File, Error> {
+        let path = self.dir.join(LOCK);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(lock) = file::try_lock(&path, 0o600)? {
+                return Ok(lock);
+            }
+            if Instant::now() >= until {
+                let cause =
+                    io::Error::new(io::ErrorKind::TimedOut, "another process has had it all the while");
+                return Err(host::Error::new("lock", path.display().to_string(), cause).into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What it serves.
+    pub(super) fn hosts(&self) -> Result<Vec<Host>, Error> {
+        Ok(self.lines()?.iter().filter_map(|line| host(line)).collect())
+    }
+
+    fn lines(&self) -> Result<Vec<String>, Error> {
+        let bytes = file::read(&self.dir.join(HOSTS), HOSTS_MAX)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+    }
+
+    /// Takes these out of what it serves; with the last one its dnsmasq goes, as dnsname has it.
+    pub(super) fn forget(&self, gone: impl Fn(&Host) -> bool) -> Result<(), Error> {
+        let lines = self.lines()?;
+        let stays = |line: &&String| !host(line).is_some_and(|host| gone(&host));
+        let rest: Vec<&String> = lines.iter().filter(stays).collect();
+        if rest.len() == lines.len() {
+            return Ok(());
+        }
+        if !rest.iter().any(|line| host(line).is_some()) {
+            self.end(|| None)?;
+            return self.remove();
+        }
+        let text: String = rest.into_iter().flat_map(|line| [line, "\n"]).collect();
+        file::replace_whole(&self.dir.join(HOSTS), text.as_bytes(), 0o644, Sync::Later)?;
+        match self.dnsmasq(None)? {
+            Some(dnsmasq) => Ok(dnsmasq.signal(Signal::SIGHUP)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its dnsmasq runs.
+    pub(super) fn runs(&self) -> Result<bool, Error> {
+        Ok(self.dnsmasq(None)?.is_some())
+    }
+
+    /// Ends its dnsmasq, which `otherwise` may be where it left no pid file; gives its number.
+    pub(super) fn end(&self, otherwise: impl FnOnce() -> Option<u32>) -> Result<Option<u32>, Error> {
+        let dnsmasq = match self.dnsmasq(None)? {
+            None => self.dnsmasq(otherwise())?,
+            found => found,
+        };
+        let Some(dnsmasq) = dnsmasq else { return Ok(None) };
+        for (signal, patience) in [(Signal::SIGTERM, ASKED), (Signal::SIGKILL, FORCED)] {
+            dnsmasq.signal(signal)?;
+            if dnsmasq.has_ended(Instant::now() + patience)? {
+                return Ok(Some(dnsmasq.pid()));
+            }
+        }
+        Err(Error::internal(format!(
+            "dnsmasq (process {}) of dnsname does not end: its port is wanted",
+            dnsmasq.pid()
+        )))
+    }
+
+    /// Its dnsmasq: the process of its pid file, or `pid`, if it is a dnsmasq that was started with this very
+    /// configuration, and serves this network namespace. No other process is ever signalled.
+    fn dnsmasq(&self, pid: Option<u32>) -> Result<Option<Process>, Error> {
+        let recorded = || -> Option<u32> {
+            let bytes = file::read(&self.dir.join(PID), PID_MAX).ok().flatten()?;
+            String::from_utf8_lossy(&bytes).trim().parse().ok()
+        };
+        let Some(pid) = pid.or_else(recorded) else { return Ok(None) };
+        // What is looked at from here on is the process that would be signalled.
+        let process = Process::open(pid)?;
+        Ok(process.filter(|process| self.is_it(process.pid())))
+    }
+
+    fn is_it(&self, pid: u32) -> bool {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let namespace = |of: &Path| fs::read_link(of.join("ns/net")).ok();
+        let here = namespace(Path::new("/proc/thread-self"));
+        let Ok(line) = fs::read(proc.join("cmdline")) else { return false };
+        let mut words = line.split(|byte| *byte == 0);
+        let program = words.next().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
+        let conf = self.dir.join(CONF);
+        let conf = conf.as_os_str().as_encoded_bytes();
+        let mut named = words.map(|word| word.strip_prefix(b"--conf-file=").unwrap_or(word));
+        program == Some(b"dnsmasq")
+            && named.any(|word| word == conf)
+            && here.is_some()
+            && namespace(&proc) == here
+    }
+
+    /// Removes the directory: what it said is recorded elsewhere, or is over.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        for name in [CONF, HOSTS, PID, LOCK] {
+            file::remove(&self.dir.join(name))?;
+        }
+        match fs::remove_dir(&self.dir) {
+            // Somebody keeps something else there.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) =>
+            {
+                Ok(())
+            }
+            done => done.map_err(|error| {
+                host::Error::new("remove directory", self.dir.display().to_string(), error).into()
+            }),
+        }
+    }
+}
+
+/// Whether it is a directory that nobody but this user may change.
+fn is_own(dir: &Path) -> bool {
+    let own = |meta: fs::Metadata| {
+        meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0
+    };
+    fs::symlink_metadata(dir).is_ok_and(own)
+}
+
+fn host(line: &str) -> Option<Host> {
+    let mut words = line.split_ascii_whitespace();
+    let ip = words.next()?.parse().ok()?;
+    Some(Host { ip, names: words.map(str::to_owned).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_an_address_and_names() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            host("10.88.0.2\tweb\twww api"),
+            Some(Host { ip: [10, 88, 0, 2].into(), names: names(&["web", "www", "api"]) })
+        );
+        assert_eq!(host("fd00::2\t"), Some(Host { ip: "fd00::2".parse().unwrap(), names: vec![] }));
+        assert_eq!(host("# WARNING"), None);
+        assert_eq!(host(""), None);
+    }
+
+    /// A pid file that is wrong, by a crash or by somebody's will, leads to nobody.
+    #[test]
+    fn no_other_process_is_taken_for_a_dnsmasq() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = Left { dir: dir.path().to_owned() };
+        fs::write(dir.path().join(PID), std::process::id().to_string()).unwrap();
+        assert!(left.dnsmasq(None).unwrap().is_none());
+        assert_eq!(left.end(|| Some(std::process::id())).unwrap(), None);
+        fs::write(dir.path().join(HOSTS), "10.0.0.2\tweb\n10.0.0.3\tdb\n").unwrap();
+        left.forget(|host| host.names == ["web"]).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(HOSTS)).unwrap(), "10.0.0.3\tdb\n");
+        left.forget(|host| host.names == ["db"]).unwrap();
+        assert!(!dir.path().exists());
+        fs::create_dir(dir.path()).unwrap();
+    }
+}

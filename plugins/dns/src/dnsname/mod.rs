@@ -1,0 +1,145 @@
+//! What the plugin `dnsname` left on this host, and how it becomes ours: a dnsmasq for each network, which has the port
+//! that the responder needs, and the names of its containers in a hosts file. They have been running all the while and
+//! are to be found by these names until their own next ADD or DEL.
+
+mod left;
+
+use std::net::IpAddr;
+
+use cni::{Error, Request};
+
+use crate::control::Ask;
+use crate::plan::{self, Plan};
+use crate::record::{Attachment, Network, Place, VERSION, of_dnsname};
+use crate::responder::Responder;
+use crate::{config, names, rival};
+use left::{Host, Left};
+
+/// Ends the network's dnsmasq and records its names as ours, if it was dnsname's; gives the network's new record then.
+/// Callers hold the place's lock.
+///
+/// # Errors
+/// Its dnsmasq does not end, or the kernel refused. What is recorded by then stays: it is so.
+pub fn take_over(plan: &Plan, place: &Place, network: &Network) -> Result<Option<Network>, Error> {
+    let Some(left) = Left::of(&network.name) else { return Ok(None) };
+    let _lock = left.lock()?;
+    let network = Network { from_dnsname: true, ..network.clone() };
+    place.put_network(&network)?;
+    for host in left.hosts()? {
+        if !plan.attachment.ips.contains(&host.ip)
+            && let Some(record) = record_of(host, &network.name)
+        {
+            place.put_attachment(&record)?;
+        }
+    }
+    // One that lost its pid file is known by the port.
+    let holder = || rival::holder(&plan.network.listen, plan.network.port).map(|holder| holder.pid);
+    let ended = left.end(holder)?;
+    left.remove()?;
+    if let Some(pid) = ended {
+        eprintln!(
+            "dns: network {}: took over the names of dnsname, and ended its dnsmasq ({pid})",
+            network.name
+        );
+    }
+    Ok(Some(network))
+}
+
+/// The names of a line, as far as they are names: dnsname took anything.
+fn record_of(host: Host, network: &str) -> Option<Attachment> {
+    let valid = host.names.iter().filter_map(|name| names::checked(name, None).ok());
+    let mut names: Vec<String> = Vec::new();
+    for name in valid.take(crate::record::NAMES_MAX) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then(|| Attachment {
+        v: VERSION,
+        network: network.to_owned(),
+        key: of_dnsname(host.ip),
+        names,
+        ips: vec![host.ip],
+        upstreams: None,
+        ingress: None,
+        netns: None,
+        namespace: None,
+        // Whoever is attached from now on came later.
+        order: 0,
+    })
+}
+
+/// A container has records of its own now: dnsname's are over.
+///
+/// # Errors
+/// The kernel refused.
+pub fn replaced(place: &Place, network: &Network, ips: &[IpAddr]) -> Result<(), Error> {
+    if network.from_dnsname {
+        for ip in ips {
+            place.remove_attachment(&network.name, &of_dnsname(*ip))?;
+        }
+    }
+    Ok(())
+}
+
+/// DEL of a container without a record of ours: what dnsname knows of it is forgotten, whether that became ours or not.
+///
+/// # Errors
+/// The kernel refused.
+pub fn forget(place: &Place, request: &Request) -> Result<(), Error> {
+    let gone = Gone::of(request);
+    let network = &request.network;
+    if matches!(place.network(network), Ok(Some(record)) if record.from_dnsname) {
+        for record in place.scan_network(network)?.attachments {
+            let is_of_dnsname = record.ips.iter().any(|ip| record.key == of_dnsname(*ip));
+            if is_of_dnsname && gone.is(record.ips.first().copied(), record.names.first()) {
+                place.remove_attachment(network, &record.key)?;
+            }
+        }
+    }
+    match Left::of(network) {
+        None => Ok(()),
+        Some(left) => {
+            let _lock = left.lock()?;
+            left.forget(|host| gone.is(Some(host.ip), host.names.first()))
+        }
+    }
+}
+
+/// What a DEL is about: addresses, where there is a result of before, and otherwise a name, as dnsname itself had it.
+struct Gone {
+    ips: Vec<IpAddr>,
+    name: Option<String>,
+}
+
+impl Gone {
+    fn of(request: &Request) -> Self {
+        let previous = request.prev_result().ok().flatten();
+        let ips = previous.and_then(|result| plan::addresses(&result).ok()).unwrap_or_default();
+        Self { ips: ips.iter().map(|net| net.ip()).collect(), name: config::pod_name(&request.args) }
+    }
+
+    fn is(&self, ip: Option<IpAddr>, name: Option<&String>) -> bool {
+        if self.ips.is_empty() {
+            return name.zip(self.name.as_ref()).is_some_and(|(is, was)| is.eq_ignore_ascii_case(was));
+        }
+        ip.is_some_and(|ip| self.ips.contains(&ip))
+    }
+}
+
+/// Whether a container without a record of ours is found by what dnsname registered: then nothing has drifted.
+///
+/// # Errors
+/// It is to be served by the responder, and that cannot.
+pub fn serves(place: &Place, attachment: &Attachment, responder: &mut Responder<'_>) -> Result<bool, Error> {
+    let network = &attachment.network;
+    let ours = |ip: &IpAddr| place.has_attachment(network, &of_dnsname(*ip));
+    if attachment.ips.iter().all(ours) {
+        responder.ask(&Ask::Sync { network: network.clone(), key: None }, &[])?;
+        return Ok(true);
+    }
+    let Some(left) = Left::of(network) else { return Ok(false) };
+    let hosts = left.hosts()?;
+    let known = |ip: &IpAddr| hosts.iter().any(|host| host.ip == *ip);
+    Ok(attachment.ips.iter().all(known) && left.runs()?)
+}
