@@ -3,6 +3,7 @@
 mod plugins;
 mod questions;
 mod records;
+mod restore;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -35,6 +36,8 @@ const BATCHES: usize = 8;
 const ACCEPTS: usize = 64;
 /// How often addresses that could not be bound are tried again, and containers' namespaces are looked at.
 const ROUND: Duration = Duration::from_secs(1);
+/// How long somebody who removes the records as a whole may take to remove what is above them.
+const REMOVAL: Duration = Duration::from_millis(200);
 /// How long questions that are on their way keep a successor waiting.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -66,6 +69,8 @@ pub(super) struct Responder {
     round: Instant,
     /// What it is about to become, and when at the latest.
     leaving: Option<(PathBuf, Instant)>,
+    /// The records were removed as a whole; when they are written again.
+    restore: Option<Instant>,
 }
 
 impl Responder {
@@ -81,12 +86,7 @@ impl Responder {
             Some(lock) => File::from(lock),
             None => take_lock(&place)?,
         };
-        let about = format!("{} {}\n", std::process::id(), cni::RELEASE);
-        // For people only.
-        let _ = lock
-            .set_len(0)
-            .and_then(|()| io::Seek::rewind(&mut lock))
-            .and_then(|()| lock.write_all(about.as_bytes()));
+        write_about(&mut lock);
         raise_descriptors();
         let control = match legacy.control.take() {
             Some(socket) => Control::of_socket(socket),
@@ -116,6 +116,7 @@ impl Responder {
             empty_since: None,
             round: now + ROUND,
             leaving: None,
+            restore: None,
         };
         responder.load()?;
         responder.inherit(legacy).map_err(|errno| fail("go on with the sockets of", errno.into()))?;
@@ -226,8 +227,11 @@ impl Responder {
             if now >= self.round {
                 self.look_around(now);
             }
-            if self.watch.due().is_some_and(|due| now >= due) {
+            if self.restore.is_none() && self.watch.due().is_some_and(|due| now >= due) {
                 self.catch_up(now);
+            }
+            if self.restore.is_some_and(|due| now >= due) && self.restore(now)? {
+                return Ok(());
             }
             if self.leaving.is_some() {
                 self.leave(now);
@@ -251,10 +255,11 @@ impl Responder {
         [
             self.connections.due(),
             self.forwarder.due(),
-            self.watch.due(),
+            self.watch.due().filter(|_| self.restore.is_none()),
             look.then_some(self.round),
             self.empty_since.map(|since| since + self.args.grace),
             self.leaving.as_ref().map(|(_, latest)| *latest),
+            self.restore,
         ]
         .into_iter()
         .flatten()
@@ -275,7 +280,12 @@ impl Responder {
             Kind::Control if self.leaving.is_none() => self.control.accept(&self.poller, now),
             Kind::Control => {}
             Kind::Plugin => self.plugin(event.id, now),
-            Kind::Records => self.watch.take(now),
+            Kind::Records => {
+                self.watch.take(now);
+                if self.watch.was_removed() {
+                    self.restore = Some(now + REMOVAL);
+                }
+            }
         }
     }
 
@@ -307,6 +317,14 @@ impl Responder {
         host::file::remove(&self.place.control())?;
         Ok(true)
     }
+}
+
+/// Who it is, for people, and for plugins that wait for it in vain.
+fn write_about(lock: &mut File) {
+    let about = format!("{} {}\n", std::process::id(), cni::RELEASE);
+    // It answers without, too.
+    let _ =
+        lock.set_len(0).and_then(|()| io::Seek::rewind(lock)).and_then(|()| lock.write_all(about.as_bytes()));
 }
 
 fn take_lock(place: &Place) -> host::Result<File> {

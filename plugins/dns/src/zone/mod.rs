@@ -75,6 +75,19 @@ impl Zone {
         self.networks().map(|(_, network)| network.len()).sum()
     }
 
+    /// The records of a network's attachments, as they were read.
+    pub fn records(&self, slot: Slot) -> impl Iterator<Item = Attachment> {
+        let network = self.network(slot);
+        let attachments = network.into_iter().flat_map(|network| {
+            network.attachments().map(|(key, attached)| (&network.record().name, key, attached))
+        });
+        attachments.map(move |(name, key, attached)| {
+            let memberships = self.containers.get(key.container.as_str()).into_iter().flatten();
+            let mut own = memberships.filter(|own| own.slot == slot && own.ifname == key.ifname);
+            attached.record(name, key, own.next().map_or(0, |own| own.order))
+        })
+    }
+
     /// Takes over what is said of a network itself; its attachments stay.
     pub fn put_network(&mut self, record: crate::record::Network) -> Slot {
         if let Some(slot) = self.slot(&record.name)

@@ -38,6 +38,22 @@ impl Attached {
     pub fn primary(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
+
+    /// The record that it was read from.
+    pub(super) fn record(&self, network: &str, key: &Key, order: u64) -> Attachment {
+        Attachment {
+            v: record::VERSION,
+            network: network.to_owned(),
+            key: key.clone(),
+            names: self.names.to_vec(),
+            ips: self.ips.to_vec(),
+            upstreams: self.upstreams.as_deref().map(<[SocketAddr]>::to_vec),
+            ingress: self.ingress.clone(),
+            netns: self.netns.clone(),
+            namespace: self.namespace,
+            order,
+        }
+    }
 }
 
 /// The addresses of a name, each once, and how many attachments have it there.

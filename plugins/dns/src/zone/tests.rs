@@ -23,6 +23,7 @@ fn network(name: &str, subnets: &[&str]) -> record::Network {
         ttl: 0,
         forward_single_label: true,
         cross_network: CrossNetwork::First,
+        from_dnsname: false,
     }
 }
 
@@ -42,8 +43,8 @@ fn attachment(
         upstreams: None,
         ingress: None,
         netns: None,
-        order,
         namespace: None,
+        order,
     }
 }
 
