@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::names::NAMES;
 use super::wrapper::{Call, Reply};
 use crate::store::NET;
 
@@ -21,7 +22,7 @@ pub struct Defect {
     pub act: fn(&Call) -> Reply,
 }
 
-const fn defect(
+pub(super) const fn defect(
     name: &'static str,
     plugin: &'static str,
     case: &'static str,
@@ -31,7 +32,12 @@ const fn defect(
 }
 
 /// All of them.
-pub const ALL: &[Defect] = &[
+pub fn all() -> impl Iterator<Item = &'static Defect> {
+    ALL.iter().chain(NAMES)
+}
+
+/// Those that stand here.
+const ALL: &[Defect] = &[
     // How it ends and what it prints.
     defect("prints_on_del", "bridge", "bridge/del_matrix_namespace_fine", |call| {
         call.after(call.verb == "DEL", |reply| reply.stdout = b"{}".to_vec())

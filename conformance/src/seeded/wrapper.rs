@@ -39,7 +39,7 @@ pub fn play() -> Option<ExitCode> {
     let own = PathBuf::from(std::env::args_os().next()?);
     let mark = fs::read_to_string(own.parent()?.join(MARK)).ok()?;
     let (name, real) = mark.split_once('\n')?;
-    let defect = defect::ALL.iter().find(|defect| defect.name == name)?;
+    let defect = defect::all().find(|defect| defect.name == name)?;
     let mut stdin = vec![];
     // VERSION and the text about the plugin come without reading; a sound plugin is not to wait for its caller here.
     let verb = std::env::var("CNI_COMMAND").unwrap_or_default();

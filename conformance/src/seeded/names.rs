@@ -1,0 +1,90 @@
+//! Defects of dns.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::defect::{Defect, defect};
+use super::wrapper::{Call, Reply};
+
+/// All of them.
+pub const NAMES: &[Defect] = &[
+    defect(
+        "takes_what_may_not_be_opened_for_gone",
+        "dns",
+        "dns/a_namespace_named_by_its_process_is_served_while_it_lives",
+        |call| {
+            call.after(call.verb == "ADD" && namespace().starts_with("/proc/"), |_| {
+                records().iter().for_each(|path| drop(fs::remove_file(path)));
+            })
+        },
+    ),
+    defect(
+        "enters_whatever_is_at_the_path",
+        "dns",
+        "dns/another_namespace_at_the_path_is_not_entered",
+        |call| {
+            call.after(call.verb == "DEL", |_| {
+                let inside = format!("--net={}", namespace());
+                drop(Command::new("nsenter").args([&inside, "ip", "link", "set", "lo", "up"]).status());
+            })
+        },
+    ),
+    defect("needs_the_responder_for_del", "dns", "dns/a_stopped_responder_stops_no_del", |call| {
+        call.after(call.verb == "DEL" && is_stopped(), |reply| *reply = Reply::error(999, "no answer"))
+    }),
+    defect("names_no_process", "dns", "dns/a_stopped_responder_is_named", |call| {
+        call.after_failure(|reply| reply.edit(|error| error["msg"] = "no answer".into()))
+    }),
+    defect("asks_once", "dns", "dns/check_passes_when_packets_are_lost", |call| {
+        let inside = format!("--net={}", namespace());
+        let lossy =
+            || Command::new("nsenter").args([&inside, "nft", "list", "table", "inet", "lossy"]).output();
+        let lost = call.verb == "CHECK" && lossy().is_ok_and(|listed| listed.status.success());
+        call.after(lost, |reply| *reply = Reply::error(999, "timed out"))
+    }),
+    defect("ends_whom_a_pid_file_names", "dns", "dns/only_dnsnames_own_dnsmasq_is_ended", |call| {
+        if call.verb == "ADD"
+            && let Ok(pid) = fs::read_to_string("/run/containers/cni/dnsname/net/pidfile")
+        {
+            drop(Command::new("kill").args(["-9", pid.trim()]).status());
+        }
+        call.sound()
+    }),
+    defect("leaves_dnsnames_dnsmasq", "dns", "dns/dnsname_ends_with_its_last_container", |call| {
+        if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("forgets_what_dnsname_knew", "dns", "dns/names_of_dnsname_are_taken_over", |call| {
+        call.after(call.verb == "ADD", |_| {
+            let of_dnsname = |path: &PathBuf| path.to_string_lossy().contains("/att/=");
+            records().into_iter().filter(of_dnsname).for_each(|path| drop(fs::remove_file(path)));
+        })
+    }),
+];
+
+fn namespace() -> String {
+    std::env::var("CNI_NETNS").unwrap_or_default()
+}
+
+fn listed(dir: PathBuf) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn places() -> Vec<PathBuf> {
+    listed("/run/moor/dns".into())
+}
+
+/// The records of attachments.
+fn records() -> Vec<PathBuf> {
+    let networks = places().into_iter().flat_map(|place| listed(place.join("net")));
+    networks.flat_map(|network| listed(network.join("att"))).collect()
+}
+
+/// Whether a responder is stopped.
+fn is_stopped() -> bool {
+    places().into_iter().any(|place| {
+        let about = fs::read_to_string(place.join("responder.lock")).unwrap_or_default();
+        let pid = about.split_whitespace().next().unwrap_or_default();
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
+    })
+}
