@@ -15,6 +15,7 @@ use super::dns_stage::{
 use super::{USUAL, with};
 use crate::case::Case;
 use crate::ip;
+use crate::need::{NOBODY, Need};
 use crate::room::Room;
 use crate::room::call::Answer;
 use crate::room::netns::Container;
@@ -26,6 +27,9 @@ pub const CASES: &[Case] = &[
     Case::new("dns/a_stopped_responder_is_named", &["D-077"], stopped).alone(),
     Case::new("dns/check_passes_when_packets_are_lost", &["D-078"], lossy),
     Case::new("dns/records_that_are_removed_as_a_whole_come_back", &["D-079"], removed),
+    Case::new("dns/records_of_another_user_are_not_believed", &["dns d.3"], foreign)
+        .needs(&[Need::OtherUsers]),
+    Case::new("dns/nobody_else_can_take_its_locks", &["dns d.3"], private),
     Case::new("dns/check_opens_a_flushed_firewall_again", &["D-057", "D-066"], flushed),
 ];
 
@@ -143,6 +147,9 @@ impl Drop for Stopped {
     }
 }
 
+/// What calls a plugin.
+type Run<'a> = &'a dyn Fn() -> Result<Answer>;
+
 /// A call, which must not take longer than a runtime waits.
 fn within(what: &str, patience: Duration, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
     let began = Instant::now();
@@ -178,7 +185,7 @@ fn stopped(room: &Room) -> Result<()> {
     let stopped = Stopped::now()?;
     let pid = stopped.0.to_string();
     let status = with(&one.config, json!({"cniVersion": "1.1.0", "prevResult": null}));
-    let calls: [(&str, u64, &dyn Fn() -> Result<Answer>); 3] = [
+    let calls: [(&str, u64, Run<'_>); 3] = [
         ("ADD", 999, &|| call(room, "ADD", &container, "db", &config).run()),
         ("CHECK", 999, &|| one.verb(room, "CHECK")),
         ("STATUS", 51, &|| room.call("dns", "STATUS").config(&status).run()),
@@ -244,4 +251,40 @@ fn removed(room: &Room) -> Result<()> {
     fs::remove_dir_all("/run/moor")?;
     let one = Named::add(room, "c3", "web", json!({}))?;
     expect(room, Some("c3"), GATEWAYS[0], "web", &[&one.address(false)])
+}
+
+/// A directory that somebody else made first is theirs to change at any time.
+fn foreign(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let config = dns(&previous, json!({}));
+    fs::create_dir_all("/run/moor/dns")?;
+    std::os::unix::fs::chown("/run/moor/dns", Some(NOBODY), Some(NOBODY))?;
+    let error = call(room, "ADD", &container, "web", &config).run()?.error()?;
+    ensure!(error.to_string().contains("/run/moor/dns"), "{error}");
+    std::os::unix::fs::chown("/run/moor/dns", Some(0), Some(0))?;
+    call(room, "ADD", &container, "web", &config).run()?.result()?;
+    expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])
+}
+
+/// Whatever the umask is, and whatever an older release left.
+fn private(room: &Room) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let named = Named::add(room, "c1", "web", json!({}))?;
+    for place in super::dns_stage::places() {
+        fs::set_permissions(&place, PermissionsExt::from_mode(0o755))?;
+    }
+    let masked = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
+    call(room, "ADD", &named.container, "web", &named.config).under(&masked).run()?.result()?;
+    let mut left = vec![std::path::PathBuf::from("/run/moor/dns")];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path)?;
+        let mode = meta.permissions().mode() & 0o7777;
+        ensure!(mode & 0o077 == 0, "{} has mode {mode:04o}", path.display());
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
+        }
+    }
+    named.verb(room, "CHECK")?.silent()?;
+    expect(room, Some("c1"), GATEWAYS[0], "web", &[&named.address(false)])
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::defect::{Defect, defect};
-use super::wrapper::{Call, Reply};
+use super::wrapper::Reply;
 
 /// All of them.
 pub const NAMES: &[Defect] = &[

@@ -122,7 +122,11 @@ fn what_is_changed_by_hand_is_noticed() {
             assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, responder.child.id());
         }
         fs::remove_dir_all(place.dir()).unwrap();
-        soon("nobody keeps the port when everything was removed", || !is_heard());
+        soon("what is removed as a whole is written again", || {
+            matches!(place.attachment("n1", &key("c1")), Ok(Some(_))) && place.control().exists()
+        });
+        assert_eq!(ask("web"), (0, 1));
+        assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, responder.child.id());
     });
 }
 

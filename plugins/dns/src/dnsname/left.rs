@@ -5,7 +5,6 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use cni::Error;
@@ -24,8 +23,6 @@ const LOCK: &str = "lock";
 /// A file of addresses and names: some hundred bytes for each container.
 const HOSTS_MAX: usize = 4 << 20;
 const PID_MAX: usize = 64;
-/// How long another plugin may have the directory's lock. It takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a dnsmasq may take to end when it is asked to, and when it is not asked.
 const ASKED: Duration = Duration::from_secs(1);
 const FORCED: Duration = Duration::from_secs(2);
@@ -56,19 +53,7 @@ impl Left {
 
     /// Waits for the lock that dnsname takes.
     pub(super) fn lock(&self) -> Result<File, Error> {
-        let path = self.dir.join(LOCK);
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(lock) = file::try_lock(&path, 0o600)? {
-                return Ok(lock);
-            }
-            if Instant::now() >= until {
-                let cause =
-                    io::Error::new(io::ErrorKind::TimedOut, "another process has had it all the while");
-                return Err(host::Error::new("lock", path.display().to_string(), cause).into());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        Ok(file::lock(&self.dir.join(LOCK), 0o600)?)
     }
 
     /// What it serves.

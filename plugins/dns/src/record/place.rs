@@ -59,14 +59,19 @@ impl Place {
     /// # Errors
     /// The kernel refused.
     pub fn lock(&self) -> host::Result<File> {
-        let lock = self.dir.join("lock");
-        match file::lock(&lock, 0o600) {
-            Err(error) if error.is_not_found() => {
-                file::create_dir(&self.dir, 0o700)?;
-                file::lock(&lock, 0o600)
-            }
-            done => done,
-        }
+        self.make_private()?;
+        file::lock(&self.dir.join("lock"), 0o600)
+    }
+
+    /// Creates the directory where it is missing; nobody else may enter it, and what others may have written is not
+    /// believed.
+    ///
+    /// # Errors
+    /// It is another user's, or the kernel refused.
+    pub fn make_private(&self) -> host::Result<()> {
+        // Those above it as far as they are ours: an administrator's `stateDir` stays as it is.
+        let below = self.dir.strip_prefix(file::RUN_DIR).map_or(0, |rest| rest.components().count());
+        file::make_private_dir(&self.dir, below + 1)
     }
 
     /// Writes the record of a network; one that says the same already is left alone.

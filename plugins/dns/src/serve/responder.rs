@@ -328,7 +328,7 @@ fn write_about(lock: &mut File) {
 }
 
 fn take_lock(place: &Place) -> host::Result<File> {
-    host::file::create_dir(place.dir(), 0o700)?;
+    place.make_private()?;
     let path = place.responder_lock();
     host::file::try_lock(&path, 0o600)?.ok_or_else(|| {
         let cause = io::Error::new(io::ErrorKind::WouldBlock, "another responder lives");

@@ -16,7 +16,7 @@ impl Responder {
         if self.zone.attachments() == 0 {
             return Ok(true);
         }
-        host::file::create_dir(self.place.dir(), 0o700)?;
+        self.place.make_private()?;
         let Some(_lock) = host::file::try_lock(&self.place.dir().join("lock"), 0o600)? else {
             self.restore = Some(now + AGAIN);
             return Ok(false);
