@@ -20,7 +20,8 @@ pub fn allow(result: &AddResult, netlink: &Netlink) -> Result<(), Error> {
     for interface in result.interfaces.iter().filter(|interface| on_the_host(&interface.sandbox)) {
         let Some(link) = netlink.link_by_name(&interface.name)? else { continue };
         if link.port.is_some_and(|port| !port.hairpin) {
-            netlink.set_bridge_port(link.index, &PortChange { hairpin: Some(true), isolated: None })?;
+            netlink
+                .set_bridge_port(link.index, &PortChange { hairpin: Some(true), ..PortChange::default() })?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// An Ethernet (EUI-48) address.
@@ -39,6 +40,13 @@ impl Mac {
     pub fn of_hash(hash: u64) -> Self {
         let [_, _, bytes @ ..] = hash.to_be_bytes();
         Self::locally_administered(bytes)
+    }
+
+    /// The link-local IPv6 address that belongs to this one (RFC 4291, appendix A).
+    pub fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let half = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(half))
     }
 
     /// All zeroes: none.

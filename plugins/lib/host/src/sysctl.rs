@@ -40,6 +40,16 @@ pub fn write(key: &str, value: &str) -> Result<bool> {
         .map_err(|error| Error::new("write sysctl", format!("{}={value}", key.escape_debug()), error))
 }
 
+/// Writes `value` without looking at what is there: for parameters of a link that has just been made.
+///
+/// # Errors
+/// As for [`write`].
+pub fn set(key: &str, value: &str) -> Result<()> {
+    path(key)
+        .and_then(|path| File::options().write(true).open(path)?.write_all(value.as_bytes()))
+        .map_err(|error| Error::new("write sysctl", format!("{}={value}", key.escape_debug()), error))
+}
+
 fn read_at(path: PathBuf) -> io::Result<String> {
     let mut value = fs::read_to_string(path)?;
     value.truncate(value.trim_end_matches('\n').len());

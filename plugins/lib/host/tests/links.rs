@@ -175,18 +175,18 @@ network_test! {
         netlink.create_veth(&Veth { master: Some(master), ..asked }).unwrap();
         let index = netlink.link_by_name("veth0").unwrap().unwrap().index;
         for (hairpin, isolated) in [(true, false), (true, true), (false, false), (false, true)] {
-            let change = PortChange { hairpin: Some(hairpin), isolated: Some(isolated) };
+            let change = PortChange { hairpin: Some(hairpin), isolated: Some(isolated), ..PortChange::default() };
             netlink.set_bridge_port(index, &change).unwrap();
             let seen = ip_link("veth0")["linkinfo"]["info_slave_data"].take();
             assert_eq!((&seen["hairpin"], &seen["isolated"]), (&hairpin.into(), &isolated.into()));
             let port = netlink.link_by_index(index).unwrap().unwrap().port.unwrap();
             assert_eq!((port.hairpin, port.isolated), (hairpin, isolated));
         }
-        netlink.set_bridge_port(index, &PortChange { hairpin: Some(true), isolated: None }).unwrap();
+        netlink.set_bridge_port(index, &PortChange { hairpin: Some(true), ..PortChange::default() }).unwrap();
         let port = netlink.link_by_index(index).unwrap().unwrap().port.unwrap();
         assert_eq!((port.hairpin, port.isolated), (true, true));
         // Not a port.
-        assert!(netlink.set_bridge_port(master, &PortChange { hairpin: Some(true), isolated: None }).is_err());
+        assert!(netlink.set_bridge_port(master, &PortChange { hairpin: Some(true), ..PortChange::default() }).is_err());
     }
 }
 

@@ -13,9 +13,14 @@ use crate::{Mac, Result};
 
 /// linux/if_link.h, attributes of a bridge.
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
+/// `struct br_boolopt_multi` (linux/if_bridge.h): u32 values, u32 mask of those that count.
+const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
+/// linux/if_bridge.h, BR_BOOLOPT_NO_LL_LEARN as a bit of it.
+const NO_LINK_LOCAL_LEARN: u32 = 1;
 /// linux/if_link.h, attributes of a bridge port. MODE is the hairpin flag.
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 /// What a link is as a bridge.
@@ -23,6 +28,9 @@ const IFLA_BRPORT_ISOLATED: u16 = 33;
 pub struct BridgeInfo {
     /// Frames are sorted by VLAN (IFLA_BR_VLAN_FILTERING).
     pub vlan_filtering: bool,
+    /// Nothing is learned from frames to link-local groups (BR_BOOLOPT_NO_LL_LEARN), which pass no bridge and so none
+    /// of its packet filters.
+    pub no_link_local_learn: bool,
 }
 
 /// What a link is as a port of a bridge.
@@ -34,6 +42,8 @@ pub struct BridgePort {
     pub hairpin: bool,
     /// Talks only to ports that are not isolated (IFLA_BRPORT_ISOLATED).
     pub isolated: bool,
+    /// The bridge learns who is behind it from their frames (IFLA_BRPORT_LEARNING).
+    pub learning: bool,
 }
 
 /// Spanning tree state of a port (linux/if_bridge.h, `BR_STATE_*`).
@@ -75,6 +85,8 @@ pub struct PortChange {
     pub hairpin: Option<bool>,
     /// Talks only to ports that are not isolated.
     pub isolated: Option<bool>,
+    /// The bridge learns who is behind it.
+    pub learning: Option<bool>,
 }
 
 impl From<u8> for PortState {
@@ -104,13 +116,18 @@ impl fmt::Display for PortState {
 }
 
 impl BridgeInfo {
-    /// IFLA_INFO_DATA of a bridge. A kernel without VLAN filtering leaves the attribute out.
+    /// IFLA_INFO_DATA of a bridge. A kernel leaves out what it does not have.
     pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
-        let mut info = Self { vlan_filtering: false };
+        let mut info = Self { vlan_filtering: false, no_link_local_learn: false };
         for attr in attrs {
             let attr = attr?;
-            if attr.kind == IFLA_BR_VLAN_FILTERING {
-                info.vlan_filtering = attr.u8()? != 0;
+            match attr.kind {
+                IFLA_BR_VLAN_FILTERING => info.vlan_filtering = attr.u8()? != 0,
+                IFLA_BR_MULTI_BOOLOPT => {
+                    let values = attr.payload.first_chunk().copied().map(u32::from_ne_bytes);
+                    info.no_link_local_learn = values.unwrap_or(0) & NO_LINK_LOCAL_LEARN != 0;
+                }
+                _ => {}
             }
         }
         Ok(info)
@@ -120,12 +137,13 @@ impl BridgeInfo {
 impl BridgePort {
     /// IFLA_INFO_SLAVE_DATA of a bridge's port.
     pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
-        let mut port = Self { state: PortState::Disabled, hairpin: false, isolated: false };
+        let mut port = Self { state: PortState::Disabled, hairpin: false, isolated: false, learning: true };
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
                 IFLA_BRPORT_STATE => port.state = attr.u8()?.into(),
                 IFLA_BRPORT_MODE => port.hairpin = attr.u8()? != 0,
+                IFLA_BRPORT_LEARNING => port.learning = attr.u8()? != 0,
                 IFLA_BRPORT_ISOLATED => port.isolated = attr.u8()? != 0,
                 _ => {}
             }
@@ -142,6 +160,9 @@ impl PortChange {
             attrs.nest(IFLA_INFO_SLAVE_DATA, |attrs| {
                 if let Some(on) = self.hairpin {
                     attrs.u8(IFLA_BRPORT_MODE, on.into());
+                }
+                if let Some(on) = self.learning {
+                    attrs.u8(IFLA_BRPORT_LEARNING, on.into());
                 }
                 if let Some(on) = self.isolated {
                     attrs.u8(IFLA_BRPORT_ISOLATED, on.into());
@@ -170,9 +191,13 @@ impl Netlink {
         }
         attrs.nest(IFLA_LINKINFO, |attrs| {
             attrs.string(IFLA_INFO_KIND, "bridge");
-            if bridge.vlan_filtering {
-                attrs.nest(IFLA_INFO_DATA, |attrs| attrs.u8(IFLA_BR_VLAN_FILTERING, 1));
-            }
+            attrs.nest(IFLA_INFO_DATA, |attrs| {
+                if bridge.vlan_filtering {
+                    attrs.u8(IFLA_BR_VLAN_FILTERING, 1);
+                }
+                let only = NO_LINK_LOCAL_LEARN.to_ne_bytes();
+                attrs.bytes(IFLA_BR_MULTI_BOOLOPT, &[only, only].concat());
+            });
         });
         self.change("create bridge", request, || quoted(bridge.name))
     }

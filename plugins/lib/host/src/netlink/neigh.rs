@@ -13,6 +13,13 @@ const RTM_DELNEIGH: u16 = 29;
 /// linux/neighbour.h, attributes of an entry.
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+/// linux/socket.h: the entry is of a bridge.
+const AF_BRIDGE: u8 = 7;
+/// linux/neighbour.h, state and flags of a bridge's entry: it does not age; it is the master's; another port does not
+/// take it over.
+const NUD_NOARP: u16 = 0x40;
+const NTF_MASTER: u8 = 0x04;
+const NTF_STICKY: u8 = 0x40;
 
 /// State of an entry that we set (linux/neighbour.h, `NUD_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +58,19 @@ impl Netlink {
         request.attrs.ip(NDA_DST, ip);
         request.attrs.bytes(NDA_LLADDR, &mac.0);
         self.change("set neighbour", request, || format!("{ip} lladdr {mac} on {}", self.link_label(index)))
+    }
+
+    /// Makes it known to the bridge of a port, for good and in all VLANs of that port, that a MAC address is behind it.
+    ///
+    /// # Errors
+    /// What the kernel said; the link is no port of a bridge.
+    pub fn set_forwarding_entry(&self, port: u32, mac: Mac) -> Result<()> {
+        let [low, high] = NUD_NOARP.to_ne_bytes();
+        let fixed =
+            [&[AF_BRIDGE, 0, 0, 0][..], &port.to_ne_bytes(), &[low, high, NTF_MASTER | NTF_STICKY, 0]];
+        let mut request = Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &fixed.concat());
+        request.attrs.bytes(NDA_LLADDR, &mac.0);
+        self.change("set bridge entry", request, || format!("{mac} on {}", self.link_label(port)))
     }
 
     /// Removes a neighbour entry.

@@ -28,7 +28,7 @@ pub(super) const BRIDGE_LABEL: &str = "moor/bridge";
 /// address is made of a MAC address that was drawn for this link, so there is no duplicate to look for. (A host
 /// without IPv6 has no such parameter.)
 fn solicit_at_once(link: &str) {
-    sysctl::best_effort(&format!("net/ipv6/conf/{link}/accept_dad"), "0");
+    let _ = crate::sysctl::set(&format!("net/ipv6/conf/{link}/accept_dad"), "0");
 }
 
 /// Attempts at a bridge that somebody else creates or deletes at the same time.
@@ -41,12 +41,14 @@ impl Bridge {
             mac: Some(self.new_mac),
             mtu: self.new_mtu,
             vlan_filtering: self.vlan_filtering,
-            up: true,
+            up: false,
         })?;
         undo.push(Undo::SharedLink(self.name.clone()));
         solicit_at_once(&self.name);
+        sysctl::refuse_routers(&self.name);
         let link = kernel.link(Place::Host, &self.name)?;
-        kernel.host.set_link(link.index, &LinkChange { alias: Some(BRIDGE_LABEL), ..LinkChange::default() })
+        let change = LinkChange { alias: Some(BRIDGE_LABEL), up: Some(true), ..LinkChange::default() };
+        kernel.host.set_link(link.index, &change)
     }
 
     /// The bridge, made if need be. The one who loses a race to create it uses the winner's.
@@ -72,8 +74,8 @@ impl Part for Bridge {
         kernel.use_shared_links()?;
         let prefix = |error: Error| error.within(format!("failed to create bridge \"{}\"", self.name));
         let link = self.find_or_create(kernel, undo).map_err(prefix)?;
-        // A container could otherwise make itself the host's router. A host without IPv6 has no such parameter.
-        sysctl::best_effort(&format!("net/ipv6/conf/{}/accept_ra", self.name), "0");
+        kernel.remember_bridge(&link);
+        // What an administrator made is left as it is: the host may have its own default route by that bridge.
         let up = (!link.up()).then_some(true);
         let promiscuous = (self.promiscuous && !link.promiscuous()).then_some(true);
         if up.is_some() || promiscuous.is_some() {
@@ -127,7 +129,7 @@ impl VlanLink {
             mac: Some(Mac::random()?),
             mtu: Some(bridge.mtu),
             master: None,
-            up: true,
+            up: false,
             peer: VethPeer { name: &self.port, mac: None, mtu: Some(bridge.mtu), netns: None },
         });
         match made {
@@ -144,8 +146,10 @@ impl VlanLink {
 
 impl Part for VlanLink {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
-        if kernel.host.link_by_name(&self.name)?.is_none() {
-            self.create(kernel, undo)?;
+        let mut up = false;
+        match kernel.host.link_by_name(&self.name)? {
+            Some(link) => up = link.up(),
+            None => self.create(kernel, undo)?,
         }
         // Also when it was there: whoever made it may have been killed before it was a port, or had its VLAN.
         let Some(port) = kernel.host.link_by_name(&self.port)? else {
@@ -158,10 +162,14 @@ impl Part for VlanLink {
         }
         // Before it carries a frame: a new port is in the bridge's default VLAN.
         self.vlans.apply(&kernel.host, port.index)?;
-        if port.up() {
-            return Ok(());
+        for (name, up) in [(&self.name, up), (&self.port, port.up())] {
+            if !up {
+                sysctl::refuse_routers(name);
+                let index = kernel.index(Place::Host, name)?;
+                kernel.host.set_link(index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+            }
         }
-        kernel.host.set_link(port.index, &LinkChange { up: Some(true), ..LinkChange::default() })
+        Ok(())
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {

@@ -1,11 +1,17 @@
 //! The gateway addresses of a bridge: shared, and fought over by those who find others there.
 
 use ipnetwork::IpNetwork;
+use nix::errno::Errno;
 
 use super::bridge::BRIDGE_LABEL;
 use super::{Drift, Kernel, Part, Place, Undo};
 use crate::netlink::{Address, Link, LinkChange, NewAddress};
-use crate::{Error, Result};
+use crate::{Error, Result, sysctl};
+
+/// RT_SCOPE_LINK (linux/rtnetlink.h).
+const SCOPE_LINK: u8 = 253;
+/// RFC 4291, section 2.5.6, in bits.
+const LINK_LOCAL_PREFIX: u8 = 64;
 
 /// The gateway addresses of one attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +83,7 @@ impl Part for Gateways {
             for other in have.extract_if(.., |other| self.in_the_way(wanted, &other.net)) {
                 self.make_way(kernel, &link, wanted, &other)?;
             }
-            match kernel.host.add_address(&NewAddress { index: link.index, net: *wanted, nodad: true }) {
+            match add(kernel, &link, *wanted) {
                 Ok(()) => added.push(*wanted),
                 Err(error) if error.is_exists() => {} // Another first ADD was quicker.
                 Err(error) => {
@@ -90,7 +96,7 @@ impl Part for Gateways {
             undo.push(Undo::SharedAddresses(link.index, added));
             self.pin_mac(kernel)?;
         }
-        Ok(())
+        self.add_link_local(kernel, &link, &have)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
@@ -103,7 +109,46 @@ impl Part for Gateways {
     }
 }
 
+/// Whether we made the link: a bridge, or the host's link in a VLAN of one.
+fn is_ours(link: &Link) -> bool {
+    link.alias.as_deref() == Some(BRIDGE_LABEL) || link.kind.as_deref() == Some("veth")
+}
+
+/// Adds an address without looking for duplicates. Where the host has IPv6 off for new links, it is turned on for one
+/// that we made, as for the container's.
+fn add(kernel: &Kernel, link: &Link, net: IpNetwork) -> Result<()> {
+    let new = NewAddress { index: link.index, net, nodad: true };
+    match kernel.host.add_address(&new) {
+        Err(error) if net.is_ipv6() && error.errno() == Some(libc::EACCES) => {
+            let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
+            if !is_ours(link) {
+                return Err(error.within(format!("IPv6 is off on {}: set {key} to 0", link.name)));
+            }
+            sysctl::write(&key, "0")?;
+            kernel.host.add_address(&new)
+        }
+        added => added,
+    }
+}
+
 impl Gateways {
+    /// The host asks for its IPv6 neighbours from the link-local address of the link. The kernel makes that when the
+    /// link has its carrier, and may look for duplicates for seconds (`net.ipv6.conf.all.accept_dad`). So a link that
+    /// we made gets it now; the MAC address that it is made of was drawn for this link, and nobody else has it.
+    fn add_link_local(&self, kernel: &Kernel, link: &Link, have: &[Address]) -> Result<()> {
+        let needed = self.wanted.iter().any(IpNetwork::is_ipv6) && is_ours(link);
+        let Some(mac) = link.mac.filter(|_| needed) else { return Ok(()) };
+        if have.iter().any(|address| address.net.is_ipv6() && address.scope == SCOPE_LINK) {
+            return Ok(());
+        }
+        let net = IpNetwork::new(mac.link_local().into(), LINK_LOCAL_PREFIX)
+            .map_err(|_| Error::new("make a link-local address of", mac.to_string(), Errno::EINVAL))?;
+        match add(kernel, link, net) {
+            Err(error) if !error.is_exists() => Err(error.within("failed to set bridge addr".into())),
+            _ => Ok(()),
+        }
+    }
+
     /// A bridge whose address others have in their neighbour tables must not change its MAC address with its ports.
     /// One that we made is pinned from birth; any other by being given the address that it has. Read anew, because
     /// the attachment's own port may just have changed it.

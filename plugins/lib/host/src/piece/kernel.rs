@@ -27,6 +27,8 @@ pub struct Kernel {
     netns: NetNs,
     /// Links that have been looked up: a plan names the same few again and again.
     indices: Vec<(Place, String, u32)>,
+    /// The bridge that has been looked at last, and whether it learns from frames to link-local groups.
+    bridge: Option<(String, bool)>,
     /// Held shared from the moment a bridge is looked at; see [`Kernel::use_shared_links`].
     pub(super) shared_links: Option<File>,
     /// Held from the first packet rule on.
@@ -49,6 +51,7 @@ impl Kernel {
             sandbox: Netlink::open_in(&netns)?,
             netns,
             indices: Vec::new(),
+            bridge: None,
             shared_links: None,
             records: None,
             nft: None,
@@ -109,9 +112,24 @@ impl Kernel {
         Ok(index)
     }
 
+    /// Remembers a bridge that has just been looked at, for those who ask for its index or its nature.
+    pub(super) fn remember_bridge(&mut self, link: &Link) {
+        self.indices.push((Place::Host, link.name.clone(), link.index));
+        self.bridge = Some((link.name.clone(), learns_from_link_local(link)));
+    }
+
+    /// Whether a bridge learns from frames to link-local groups.
+    pub(super) fn learns_from_link_local(&self, name: &str) -> Result<bool> {
+        match &self.bridge {
+            Some((known, learns)) if known == name => Ok(*learns),
+            _ => Ok(self.host.link_by_name(name)?.is_some_and(|link| learns_from_link_local(&link))),
+        }
+    }
+
     /// Links that were made are gone again: another of the name would have another index.
     pub(super) fn forget_links(&mut self) {
         self.indices.clear();
+        self.bridge = None;
     }
 
     /// The container's namespace.
@@ -148,4 +166,8 @@ impl Kernel {
     pub(super) fn alone(&self) -> bool {
         self.shared_links.as_ref().is_some_and(|lock| lock.try_lock().is_ok())
     }
+}
+
+fn learns_from_link_local(link: &Link) -> bool {
+    link.bridge.is_some_and(|bridge| !bridge.no_link_local_learn)
 }

@@ -59,6 +59,8 @@ impl OnDemand {
         // It is the containers' wire. The host takes no part in it, least of all with addresses that a router there
         // would have it make up. (A host without IPv6 has no such parameter.)
         sysctl::best_effort(&format!("net/ipv6/conf/{}/disable_ipv6", self.name), "1");
+        // Also if somebody turns IPv6 on for all links again.
+        sysctl::refuse_routers(&self.name);
         let alias = self.alias();
         host.set_link(
             link.index,

@@ -94,7 +94,11 @@ impl Part for Port {
         }
         let index = kernel.index(Place::Host, &self.link)?;
         if self.hairpin || self.isolated {
-            let change = PortChange { hairpin: Some(self.hairpin), isolated: Some(self.isolated) };
+            let change = PortChange {
+                hairpin: Some(self.hairpin),
+                isolated: Some(self.isolated),
+                ..PortChange::default()
+            };
             kernel.host.set_bridge_port(index, &change)?;
         }
         match &self.vlans {

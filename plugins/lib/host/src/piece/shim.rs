@@ -146,11 +146,11 @@ impl Shim {
             ("ipv6/conf/{}/disable_ipv6", "0"),
             // No addresses but ours (IN6_ADDR_GEN_MODE_NONE), and these are nobody else's.
             ("ipv6/conf/{}/addr_gen_mode", "1"),
-            ("ipv6/conf/{}/accept_ra", "0"),
             ("ipv6/conf/{}/accept_dad", "0"),
         ] {
             sysctl::best_effort(&format!("net/{}", key.replace("{}", &self.name)), value);
         }
+        sysctl::refuse_routers(&self.name);
     }
 
     /// The link's addresses with their prefix lengths: the host's own lead nowhere else.

@@ -1,6 +1,6 @@
 //! Kernel parameters.
 
-use super::{Drift, Kernel, Part, Place, Undo};
+use super::{Drift, Kernel, Part, Place, Undo, advertised};
 use crate::{Result, sysctl};
 
 /// Parameters of one place.
@@ -30,14 +30,35 @@ pub(super) fn best_effort(key: &str, value: &str) {
     let _ = sysctl::write(key, value);
 }
 
+/// What lets a neighbour on a link change the host's routes: a router advertisement gives it a default route and an
+/// address, a redirect a way by the neighbour.
+const ROUTES_BY_NEIGHBOURS: [&str; 3] =
+    ["ipv6/conf/{}/accept_ra", "ipv6/conf/{}/accept_redirects", "ipv4/conf/{}/accept_redirects"];
+
+/// Keeps containers from changing the host's routes by a link that was made for them. Call it before the link is up:
+/// a container that runs already may send as soon as it is. (A host without IPv6 has no such parameters.)
+pub(super) fn refuse_routers(link: &str) {
+    for key in ROUTES_BY_NEIGHBOURS {
+        let _ = sysctl::set(&format!("net/{}", key.replace("{}", link)), "0");
+    }
+}
+
 impl Part for Sysctls {
     // Never taken back: those of a link go with it, and forwarding is the host's, which others have come to rely on.
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         kernel.within(self.place, || {
             self.settings.iter().try_for_each(|setting| match setting.required {
-                true => sysctl::write(&setting.key, setting.value)
-                    .map_err(|e| e.within(self.purpose.into()))
-                    .map(drop),
+                true => {
+                    if setting.key == advertised::FORWARDING {
+                        if sysctl::read(&setting.key).is_ok_and(|now| now == setting.value) {
+                            return Ok(());
+                        }
+                        advertised::keep(&kernel.host).map_err(|e| e.within(self.purpose.into()))?;
+                    }
+                    sysctl::write(&setting.key, setting.value)
+                        .map_err(|e| e.within(self.purpose.into()))
+                        .map(drop)
+                }
                 false => {
                     best_effort(&setting.key, setting.value);
                     Ok(())

@@ -31,7 +31,7 @@ impl Part for VethPair {
             mac: Some(self.host_mac),
             mtu: self.mtu,
             master: Some(bridge),
-            up: true,
+            up: false,
             peer: VethPeer {
                 name: &self.container_name,
                 mac: Some(self.container_mac),
@@ -45,11 +45,10 @@ impl Part for VethPair {
         }
         undo.push(Undo::Link(self.host_name.clone()));
         let index = kernel.index(Place::Host, &self.host_name)?;
-        let change = LinkChange { alias: Some(&self.label), ..LinkChange::default() };
-        kernel.host.set_link(index, &change)?;
-        // The container is no router of the host's. A host without IPv6 has no such parameter.
-        sysctl::best_effort(&format!("net/ipv6/conf/{}/accept_ra", self.host_name), "0");
-        Ok(())
+        // A port takes in some frames past its bridge: those to addresses that are for the link alone.
+        sysctl::refuse_routers(&self.host_name);
+        let change = LinkChange { alias: Some(&self.label), up: Some(true), ..LinkChange::default() };
+        kernel.host.set_link(index, &change)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {

@@ -1,0 +1,31 @@
+//! What the host has learned from routers: it is not lost when the host begins to forward.
+
+use std::collections::BTreeSet;
+
+use super::sysctl::best_effort;
+use crate::netlink::Netlink;
+use crate::{Result, sysctl};
+
+/// The host's forwarding of IPv6: with it, the kernel takes the host for a router, which listens to no other.
+pub(super) const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+
+/// Lets the links by which the host has learned routes or addresses from router advertisements go on listening to them
+/// (`accept_ra` 2) when the host begins to forward. Without, the kernel drops the default routes at once, and the
+/// addresses when they expire. Links that do not listen, or that have learned nothing, stay as they are.
+///
+/// # Errors
+/// The kernel could not be asked. A parameter that cannot be set is as it would have been.
+pub(super) fn keep(host: &Netlink) -> Result<()> {
+    let mut learned: BTreeSet<u32> = host.advertised_routes()?.into_iter().collect();
+    let addresses = host.addresses(None)?.into_iter();
+    learned.extend(addresses.filter(|address| address.advertised()).map(|address| address.index));
+    for index in learned {
+        let Some(link) = host.link_by_index(index)? else { continue };
+        let key = |name: &str| format!("net/ipv6/conf/{}/{name}", link.name);
+        let is = |name: &str, value: &str| sysctl::read(&key(name)).is_ok_and(|now| now == value);
+        if is("accept_ra", "1") && is("forwarding", "0") {
+            best_effort(&key("accept_ra"), "2");
+        }
+    }
+    Ok(())
+}

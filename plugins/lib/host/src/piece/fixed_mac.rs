@@ -1,0 +1,42 @@
+//! A port of a bridge that learns nothing from it.
+
+use super::{Drift, Kernel, Part, Place, Undo};
+use crate::netlink::PortChange;
+use crate::{Mac, Result};
+
+/// Frames to link-local groups (01:80:c2:00:00:0x: LLDP and the like) end at the port, before any packet filter of the
+/// bridge; and yet the bridge learns from their source. One that is forged takes the traffic of its owner. So behind a
+/// port whose MAC address is checked, that address alone is known to be, as a lasting entry.
+///
+/// A bridge that learns nothing from such frames, as those that we make, needs none of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedMac {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the port.
+    pub port: String,
+    /// The container's MAC address.
+    pub mac: Mac,
+}
+
+impl Part for FixedMac {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        if !kernel.learns_from_link_local(&self.bridge)? {
+            return Ok(());
+        }
+        let failed = |error: crate::Error| error.within("failed to setup spoof-check".into());
+        let index = kernel.index(Place::Host, &self.port)?;
+        kernel.host.set_forwarding_entry(index, self.mac).map_err(failed)?;
+        let change = PortChange { learning: Some(false), ..PortChange::default() };
+        kernel.host.set_bridge_port(index, &change).map_err(failed)
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        // A link that is missing, or no port, is the veth's drift.
+        let port = kernel.host.link_by_name(&self.port)?.and_then(|link| link.port);
+        if !port.is_some_and(|port| port.learning) || !kernel.learns_from_link_local(&self.bridge)? {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Drift::new(format!("learning of port {}", self.port), "off", "on")])
+    }
+}
