@@ -1,13 +1,14 @@
 //! The plan: what must exist for an attachment. Pure: no kernel, no clock, no randomness.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use cni::AddResult;
 use host::Owner;
 use host::intent::By;
 use host::piece::{
-    Announcement, Bridge, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain, Piece, Place, Port,
-    Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet,
+    Announcement, Bridge, FixedMac, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain, Piece,
+    Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet,
 };
 use ipnetwork::IpNetwork;
 
@@ -46,6 +47,7 @@ pub fn rest(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     if config.is_gateway {
         pieces.extend(host_forwarding(result));
     }
+    pieces.extend(settled(config, facts, result));
     pieces
 }
 
@@ -82,9 +84,8 @@ fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> 
     pieces.push(Piece::Forwarding(Forwarding { link: facts.links.host_veth.clone() }));
     if let Some(detection) = claimed {
         pieces.extend(detection.claimed(ifname, &own, (Place::Sandbox, link())));
-    // Without detection too: the kernel settles the link-local address in the background.
-    } else if own.iter().any(IpNetwork::is_ipv6) {
-        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: link(), dad: config.dad }));
+    } else if config.dad && own.iter().any(IpNetwork::is_ipv6) {
+        pieces.push(attach::settled(&facts.owner.ifname, &own, true));
     }
     pieces.extend(attach::routes(&facts.owner.ifname, result));
     pieces
@@ -139,7 +140,14 @@ pub fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
             vlans: vlans(config, &trunk),
         }),
     ];
-    pieces.extend(filter(config, facts));
+    if let Some(filter) = filter(config, facts) {
+        pieces.push(filter);
+        pieces.push(Piece::FixedMac(FixedMac {
+            bridge: config.bridge.clone(),
+            port: links.host_veth.clone(),
+            mac: links.container_mac,
+        }));
+    }
     pieces
 }
 
@@ -192,6 +200,27 @@ fn gateways(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece>
             own_port: facts.links.host_veth.clone(),
         })
     })
+}
+
+/// Both sides of IPv6, when the kernel has had its time: a gateway that is not usable yet does not answer, and the host
+/// forwards nothing to its neighbours.
+fn settled(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
+    let own = own(result);
+    let mut pieces = Vec::new();
+    if config.leave_down || own.iter().all(IpNetwork::is_ipv4) {
+        return pieces;
+    }
+    // What duplicates are looked for of has been waited for.
+    if !config.dad && config.detection.is_none() {
+        pieces.push(attach::settled(&facts.owner.ifname, &own, false));
+    }
+    let gateways = result.ips.iter().filter_map(|ip| ip.gateway).filter(|_| config.is_gateway);
+    let addresses: Vec<_> = gateways.filter(IpAddr::is_ipv6).collect();
+    if !addresses.is_empty() {
+        let link = config.vlan_link().unwrap_or_else(|| config.bridge.clone());
+        pieces.push(Piece::Settled(Settled { place: Place::Host, link, addresses, dad: false }));
+    }
+    pieces
 }
 
 /// The host forwards for each family that it is a gateway of.

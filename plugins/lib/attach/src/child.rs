@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
 use host::netlink::{self, Netlink};
-use host::piece::{self, ChildKind, ChildLink, Kernel, Making, Piece, Place, Route, Settled, Shim, Up};
+use host::piece::{self, ChildKind, ChildLink, Kernel, Making, Piece, Place, Route, Shim, Up};
 use host::{Mac, NetNs, Owner};
 use ipnetwork::IpNetwork;
 
@@ -93,8 +93,8 @@ fn rest(
             ChildKind::Macvlan { .. } => (Place::Sandbox, ifname.clone()),
         };
         pieces.extend(detection.claimed(ifname, own, arp));
-    } else if ipv6 && parent.carrier {
-        pieces.push(Piece::Settled(Settled { place: Place::Sandbox, link: ifname.clone(), dad: child.dad }));
+    } else if ipv6 && parent.carrier && child.dad {
+        pieces.push(crate::settled(ifname, own, true));
     }
     if !own.is_empty() {
         pieces.extend(crate::routes(ifname, result));
@@ -103,6 +103,10 @@ fn rest(
         pieces.extend(default_routes(ifname, result, own));
     }
     pieces.extend(shim.into_iter().flat_map(|shim| host_access::pieces(ifname, shim, own)));
+    // Last: meanwhile the kernel has had its time.
+    if claimed.is_none() && ipv6 && parent.carrier && !child.dad {
+        pieces.push(crate::settled(ifname, own, false));
+    }
     pieces
 }
 

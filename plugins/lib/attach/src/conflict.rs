@@ -82,10 +82,10 @@ impl Detection {
     }
 }
 
-/// The error of a failed attachment. That somebody else has an address passes, so the runtime may try again: the IPAM
-/// plugin may then have another.
+/// The error of a failed attachment. Two pass, so the runtime may try again: that somebody else has an address, since
+/// the IPAM plugin may then have another; that the kernel has not finished to look for duplicates.
 pub fn told(error: host::Error) -> Error {
-    let passes = matches!(error, host::Error::DuplicateAddress { .. });
+    let passes = matches!(error, host::Error::DuplicateAddress { .. } | host::Error::TentativeAddress { .. });
     let told = Error::from(error);
     if passes { Error { code: Code::TryAgainLater as u32, ..told } } else { told }
 }

@@ -2,7 +2,7 @@
 
 use cni::AddResult;
 use host::netlink;
-use host::piece::{Address, Piece, Place, Route, Sysctl, Sysctls};
+use host::piece::{Address, Piece, Place, Route, Settled, Sysctl, Sysctls};
 use ipnetwork::IpNetwork;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
@@ -19,6 +19,12 @@ pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
         Piece::Address(Address { place: Place::Sandbox, link: ifname.to_owned(), net: *net, dad })
     }));
     pieces
+}
+
+/// The container's IPv6 addresses, when they can be used.
+pub fn settled(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
+    let addresses = own.iter().filter(|net| net.is_ipv6()).map(IpNetwork::ip).collect();
+    Piece::Settled(Settled { place: Place::Sandbox, link: ifname.to_owned(), addresses, dad })
 }
 
 /// The parameters of the container's link.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use cni::{Code, Error};
 use host::netlink::{self, IpvlanMode, Netlink};
-use host::piece::{ChildKind, HostRoute, Piece, Place, Route, Shim, shared_name};
+use host::piece::{ChildKind, HostRoute, Piece, Place, Route, Settled, Shim, shared_name};
 use host::{Mac, Owner, sysctl};
 use ipnetwork::IpNetwork;
 
@@ -76,7 +76,17 @@ pub fn pieces(ifname: &str, shim: Shim, own: &[IpNetwork]) -> Vec<Piece> {
             pieces.push(piece);
         }
     }
+    let addresses: Vec<IpAddr> = shim.addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+    let addresses: Vec<IpAddr> = addresses.into_iter().chain(shim.link_local.map(IpAddr::from)).collect();
+    let link = shim.name.clone();
+    let ipv6 = own.iter().any(IpNetwork::is_ipv6) && !addresses.is_empty();
     pieces.push(Piece::Shim(shim));
+    pieces.extend(ipv6.then_some(Piece::Settled(Settled {
+        place: Place::Host,
+        link,
+        addresses,
+        dad: false,
+    })));
     pieces
 }
 

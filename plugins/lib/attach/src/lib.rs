@@ -14,7 +14,7 @@ use host::piece::Drift;
 use host::{Mac, Owner, Removal};
 use serde::Deserialize;
 
-pub use container::{addresses, routes};
+pub use container::{addresses, routes, settled};
 pub use master::Master;
 pub use parent::Parent;
 

@@ -25,6 +25,7 @@ const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_PERMANENT: u32 = 0x80;
 /// linux/socket.h.
 pub(super) const AF_INET: u8 = 2;
 pub(super) const AF_INET6: u8 = 10;
@@ -65,6 +66,11 @@ impl Address {
     pub fn passing(&self) -> bool {
         let passing = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
         self.flags & passing != 0 || self.net.is_ipv6() && self.flags & IFA_F_TEMPORARY != 0
+    }
+
+    /// It is a global IPv6 address that expires: made of a router's prefix, or given for a time.
+    pub fn advertised(&self) -> bool {
+        self.net.is_ipv6() && self.scope == 0 && self.flags & IFA_F_PERMANENT == 0
     }
 
     /// Another node has it.

@@ -1,21 +1,30 @@
 //! Waiting for the kernel: by its events, never by sleeping, and never past a deadline.
 
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use ipnetwork::IpNetwork;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
+use super::addr::{self, AF_INET6};
 use super::link::RTM_NEWLINK;
 use super::message::{Message, Messages};
+use super::route::{RTM_DELROUTE, RTM_NEWROUTE};
 use super::socket::Socket;
-use super::{BridgePort, Link, Netlink, OperState, PortState, link_read};
+use super::{Address, BridgePort, Link, Netlink, OperState, PortState, link_read, route_read};
 use crate::{Error, NetNs, Result, wait};
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
 const RTMGRP_LINK: u32 = 0x1;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+/// RTNLGRP_IPV6_ROUTE (11).
+const RTMGRP_IPV6_ROUTE: u32 = 0x400;
+
+/// RFC 4291, section 2.5.6: how all link-local addresses begin.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::from_bits(0xfe80 << 112);
 
 /// linux/socket.h: the description is of the link itself, not of what it is to a bridge.
 const AF_UNSPEC: u8 = 0;
@@ -58,14 +67,31 @@ impl Netlink {
         })
     }
 
-    /// Waits until no address of the link is tentative.
+    /// Waits until these IPv6 addresses of the link can be used, and its `link_local` one if that is asked for and the
+    /// link is to have one.
     ///
     /// # Errors
     /// [`Error::DuplicateAddress`] as soon as one has failed; [`Error::TentativeAddress`] at the deadline.
-    pub fn wait_for_addresses(&self, index: u32, deadline: Instant) -> Result<()> {
+    pub fn wait_for_addresses(
+        &self,
+        index: u32,
+        wanted: &[IpAddr],
+        link_local: bool,
+        deadline: Instant,
+    ) -> Result<()> {
+        let lacks = |usable: &[IpAddr]| wanted.iter().find(|ip| !usable.contains(ip)).copied();
+        let is_whole = |usable: &[IpAddr]| !link_local || usable.iter().any(is_link_local);
+        let usable = self.usable_addresses(index)?;
+        if lacks(&usable).is_none() && is_whole(&usable) {
+            return Ok(());
+        }
         let look = || {
+            let usable = self.usable_addresses(index)?;
+            let missing = lacks(&usable);
+            if missing.is_none() && is_whole(&usable) {
+                return Ok(None);
+            }
             let addresses = self.addresses(Some(index))?;
-            // A failed one is tentative too: look for it first.
             if let Some(failed) = addresses.iter().find(|address| address.dad_failed()) {
                 return Err(Error::DuplicateAddress {
                     link: self.link_label(index),
@@ -73,13 +99,43 @@ impl Netlink {
                     holder: None,
                 });
             }
-            let tentative = addresses.iter().find(|address| address.tentative());
-            Ok(tentative.map(|address| Error::TentativeAddress {
-                link: self.link_label(index),
-                address: address.net,
-            }))
+            let found = match missing {
+                Some(ip) => Some(addresses.iter().find(|a| a.net.ip() == ip).map_or(ip.into(), |a| a.net)),
+                None => self.missing_link_local(index, &addresses)?,
+            };
+            Ok(found.map(|address| Error::TentativeAddress { link: self.link_label(index), address }))
         };
-        self.wait(RTMGRP_IPV6_IFADDR, deadline, &look, &|_| Heard::Something)
+        self.listen_until(
+            RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE,
+            deadline,
+            &look,
+            &|event| match event.kind {
+                RTM_NEWROUTE | RTM_DELROUTE => match route_read::routes(AF_INET6, event.payload) {
+                    Ok(routes)
+                        if !routes.iter().any(|route| route.is_local() && route.index == Some(index)) =>
+                    {
+                        Heard::Nothing
+                    }
+                    _ => Heard::Something,
+                },
+                // A route says that an address can be used, an address that it never will.
+                _ => match addr::read(event.payload) {
+                    Ok(Some(address)) if address.index != index || !address.dad_failed() => Heard::Nothing,
+                    _ => Heard::Something,
+                },
+            },
+        )
+    }
+
+    /// The link-local address that is not usable yet, or the prefix of one that is yet to come. None where the kernel
+    /// was told to make none.
+    fn missing_link_local(&self, index: u32, addresses: &[Address]) -> Result<Option<IpNetwork>> {
+        if let Some(address) = addresses.iter().find(|address| is_link_local(&address.net.ip())) {
+            return Ok(Some(address.net));
+        }
+        let link = self.link_by_index(index)?;
+        let comes = link.is_some_and(|link| link.up() && link.makes_link_local);
+        Ok(comes.then(|| IpAddr::V6(LINK_LOCAL).into()))
     }
 
     /// Looks; if that does not do, subscribes, looks again (something may have happened in between), and then listens
@@ -94,6 +150,17 @@ impl Netlink {
         if look()?.is_none() {
             return Ok(());
         }
+        self.listen_until(group, deadline, look, hear)
+    }
+
+    /// The same for what has been looked for already.
+    fn listen_until(
+        &self,
+        group: u32,
+        deadline: Instant,
+        look: &dyn Fn() -> Result<Obstacle>,
+        hear: &dyn Fn(&Message<'_>) -> Heard,
+    ) -> Result<()> {
         let events = self.listen(group)?;
         let mut seen = look()?;
         while let Some(pending) = seen {
@@ -117,6 +184,10 @@ impl Netlink {
         let namespace = NetNs::of_socket(self.socket.as_fd())?;
         if namespace.same_as(&NetNs::current()?)? { open() } else { namespace.enter(open)? }
     }
+}
+
+fn is_link_local(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 /// What keeps a link from carrying packets.

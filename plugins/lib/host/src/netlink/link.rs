@@ -74,6 +74,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// The group it is in (`ip link set group`); 0 is everybody's.
     pub group: u32,
+    /// The kernel makes a link-local IPv6 address for it when it is up (IFLA_INET6_ADDR_GEN_MODE).
+    pub makes_link_local: bool,
     /// What it is as a port of a bridge.
     pub port: Option<BridgePort>,
     /// What it is as a bridge.

@@ -1,14 +1,18 @@
 //! Links as the kernel describes them: `struct ifinfomsg` and its attributes.
 
+use super::addr::AF_INET6;
 use super::attr::{Attr, Attrs, Malformed};
 use super::bridge::{BridgeInfo, BridgePort};
 use super::link::{
-    IFLA_ADDRESS, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Link, OperState,
 };
 use super::{Ipvlan, MacvlanInfo, VlanInfo};
 
+/// linux/if_link.h, in IFLA_AF_SPEC's nest of IPv6, and a value of it.
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32 flags, u32 change.
 pub(super) const HEADER: usize = 16;
 
@@ -38,6 +42,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         peer_netns_id: None,
         alias: None,
         group: 0,
+        makes_link_local: false,
         port: None,
         bridge: None,
         macvlan: None,
@@ -58,10 +63,29 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
             IFLA_IFALIAS => link.alias = Some(attr.string()),
             IFLA_GROUP => link.group = attr.u32()?,
             IFLA_LINKINFO => link_info(&attr, &mut link)?,
+            IFLA_AF_SPEC => link.makes_link_local = makes_link_local(&attr)?,
             _ => {}
         }
     }
     Ok(link)
+}
+
+/// IFLA_AF_SPEC: a nest for each family; without one of IPv6 the link has none.
+fn makes_link_local(attr: &Attr<'_>) -> Result<bool, Malformed> {
+    for family in attr.nested() {
+        let family = family?;
+        if family.kind != u16::from(AF_INET6) {
+            continue;
+        }
+        for attr in family.nested() {
+            let attr = attr?;
+            if attr.kind == IFLA_INET6_ADDR_GEN_MODE {
+                return Ok(attr.u8()? != IN6_ADDR_GEN_MODE_NONE);
+            }
+        }
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// IFLA_LINKINFO: the kinds tell how the data are to be read, so these are read last.

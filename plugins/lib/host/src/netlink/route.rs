@@ -10,8 +10,8 @@ use super::{Netlink, route_read};
 use crate::Result;
 
 /// linux/rtnetlink.h, message types.
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
+pub(super) const RTM_NEWROUTE: u16 = 24;
+pub(super) const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 /// linux/rtnetlink.h, attributes of a route.
 pub(super) const RTA_DST: u16 = 1;
@@ -28,8 +28,13 @@ pub(super) const RTAX_MTU: u16 = 2;
 pub(super) const RTAX_ADVMSS: u16 = 8;
 /// linux/rtnetlink.h, flags of a next hop.
 pub(super) const RTNH_F_ONLINK: u32 = 4;
-/// linux/rtnetlink.h.
+/// linux/rtnetlink.h, who made a route: the administrator; a router, by its advertisements.
 const RTPROT_BOOT: u8 = 3;
+const RTPROT_RA: u8 = 9;
+/// linux/rtnetlink.h.
+const RTN_LOCAL: u8 = 2;
+/// linux/rtnetlink.h: the kernel's own table, of the host's addresses.
+const LOCAL_TABLE: u32 = 255;
 const RTN_UNICAST: u8 = 1;
 
 /// A route, to be added or as read. A multipath route is read as one of these for each of its next hops.
@@ -86,6 +91,11 @@ impl Route {
     /// To everywhere that no other route leads to.
     pub fn is_default(&self) -> bool {
         self.dst.prefix() == 0
+    }
+
+    /// To an address of this host's.
+    pub fn is_local(&self) -> bool {
+        self.kind == RTN_LOCAL
     }
 
     fn request(&self, kind: u16, flags: u16) -> Request {
@@ -205,8 +215,41 @@ impl Netlink {
         Ok(None)
     }
 
+    /// Indices of the links by which routers have given this host IPv6 routes; one for each route.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn advertised_routes(&self) -> Result<Vec<u32>> {
+        let routes = self.listed(AF_INET6, [0, RTPROT_RA, 0, 0], None, None)?;
+        Ok(routes
+            .into_iter()
+            .filter(|route| route.protocol == RTPROT_RA)
+            .filter_map(|route| route.index)
+            .collect())
+    }
+
+    /// The IPv6 addresses of a link for which the kernel takes packets in now.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn usable_addresses(&self, index: u32) -> Result<Vec<IpAddr>> {
+        let routes = self.routes_of(AF_INET6, Some(index), Some(LOCAL_TABLE))?;
+        Ok(routes.into_iter().filter(Route::is_local).map(|route| route.dst.ip()).collect())
+    }
+
     fn routes_of(&self, family: u8, index: Option<u32>, table: Option<u32>) -> Result<Vec<Route>> {
-        let mut request = Request::new(RTM_GETROUTE, 0, &header(family, 0, [0; 4], 0));
+        self.listed(family, [0; 4], index, table)
+    }
+
+    /// `what` is as for [`header`]: what is not 0 the kernel may look for.
+    fn listed(
+        &self,
+        family: u8,
+        what: [u8; 4],
+        index: Option<u32>,
+        table: Option<u32>,
+    ) -> Result<Vec<Route>> {
+        let mut request = Request::new(RTM_GETROUTE, 0, &header(family, 0, what, 0));
         if let Some(table) = table {
             request.attrs.u32(RTA_TABLE, table);
         }

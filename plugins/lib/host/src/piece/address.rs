@@ -1,7 +1,6 @@
 //! Addresses and routes of the container's link.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
@@ -60,43 +59,6 @@ impl Part for Up {
         let link = kernel.netlink(self.place).link_by_name(&self.link)?;
         let down = link.is_some_and(|link| !link.up());
         Ok(down.then(|| Drift::new(format!("state of {}", self.link), "up", "down")).into_iter().collect())
-    }
-}
-
-/// Addresses that are not tentative any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Where the link is.
-    pub place: Place,
-    /// Its name.
-    pub link: String,
-    /// Whether duplicates are looked for. Else only the link-local address can be tentative, which the kernel settles by
-    /// itself, in its own time.
-    pub dad: bool,
-}
-
-/// Detection takes one to two seconds (RFC 4862, 5.4); the kernel's delays can double that.
-const DAD_DEADLINE: Duration = Duration::from_secs(5);
-/// What is less than a millisecond's work stands behind that of all other namespaces: seconds, where many come and go.
-const KERNEL_PATIENCE: Duration = Duration::from_millis(200);
-
-impl Part for Settled {
-    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
-        let index = kernel.index(self.place, &self.link)?;
-        let patience = if self.dad { DAD_DEADLINE } else { KERNEL_PATIENCE };
-        match kernel.netlink(self.place).wait_for_addresses(index, Instant::now() + patience) {
-            Err(Error::TentativeAddress { .. }) if !self.dad => Ok(()),
-            waited => waited,
-        }
-    }
-
-    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
-        let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
-        let failed = addresses.iter().filter(|address| address.dad_failed());
-        Ok(failed
-            .map(|address| Drift::new(format!("address {}", address.net), "unique", "duplicate"))
-            .collect())
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
+use super::settled::{DAD_DEADLINE, Settled};
 use super::sysctl::best_effort;
-use super::{Address, Drift, Kernel, Part, Place, Settled, Undo};
+use super::{Address, Drift, Kernel, Part, Place, Undo};
 use crate::advertisement::AdvertisementSocket;
 use crate::arp::ArpSocket;
 use crate::netlink::NewAddress;
@@ -38,9 +39,6 @@ pub struct Claim {
 const PROBES: [u32; 3] = [0, 1, 2];
 const QUARTERS: u32 = 4;
 
-/// The kernel's detection takes `time`; what it may take beyond that is only bounded so that nothing hangs.
-const DAD_SLACK: Duration = Duration::from_secs(5);
-
 impl Part for Claim {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(Place::Sandbox, &self.link)?;
@@ -64,7 +62,9 @@ impl Part for Claim {
             .collect();
         let arp = if v4.is_empty() { None } else { Some(self.probed(kernel, &v4, began)?) };
         if !v6.is_empty() {
-            let settled = kernel.sandbox.wait_for_addresses(index, began + self.time + DAD_SLACK);
+            let wanted: Vec<IpAddr> = v6.iter().map(IpNetwork::ip).collect();
+            let settled =
+                kernel.sandbox.wait_for_addresses(index, &wanted, true, began + self.time + DAD_DEADLINE);
             settled.map_err(|error| named(error, advertisements.as_ref()))?;
         }
         for (net, address) in v4 {
@@ -81,7 +81,8 @@ impl Part for Claim {
         for net in &self.addresses {
             drifts.extend(Address { place, link: self.link.clone(), net: *net, dad: true }.verify(kernel)?);
         }
-        drifts.extend(Settled { place, link: self.link.clone(), dad: true }.verify(kernel)?);
+        let settled = Settled { place, link: self.link.clone(), addresses: Vec::new(), dad: true };
+        drifts.extend(settled.verify(kernel)?);
         Ok(drifts)
     }
 }

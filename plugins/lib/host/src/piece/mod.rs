@@ -5,9 +5,11 @@
 //! deleted is found by its owner, not by a plan: see [`crate::Owner`] and [`delete_veth`].
 
 mod address;
+mod advertised;
 mod bridge;
 mod child;
 mod claim;
+mod fixed_mac;
 mod gateway;
 mod kernel;
 mod making;
@@ -16,6 +18,7 @@ mod masquerade_chain;
 mod on_demand;
 mod port;
 mod recorded;
+mod settled;
 mod shared;
 mod shim;
 mod spoof;
@@ -29,10 +32,11 @@ use std::fmt;
 use crate::Result;
 
 pub use crate::iptables::MasqueradeChain;
-pub use address::{Address, Announcement, Route, Settled, Up};
+pub use address::{Address, Announcement, Route, Up};
 pub use bridge::{Bridge, VlanLink};
 pub use child::{ChildKind, ChildLink, birth_name, delete_child};
 pub use claim::{Claim, DetectionTime};
+pub use fixed_mac::FixedMac;
 pub use gateway::Gateways;
 pub use kernel::{Kernel, Place};
 pub use making::Making;
@@ -40,6 +44,7 @@ pub use masquerade::Masquerade;
 pub use on_demand::{OnDemand, OnDemandKind};
 pub use port::{Forwarding, Port, VlanSet};
 pub use recorded::Recorded;
+pub use settled::Settled;
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
 pub use spoof::MacFilter;
@@ -57,6 +62,8 @@ pub enum Piece {
     Veth(VethPair),
     /// A port by which only one MAC address comes in.
     MacFilter(MacFilter),
+    /// A port that the bridge learns nothing from.
+    FixedMac(FixedMac),
     /// Addresses that the outside sees as the host's.
     Masquerade(Masquerade),
     /// The same, in chains of iptables.
@@ -140,6 +147,7 @@ impl Piece {
             Self::Veth(part) => part,
             Self::Child(part) => part,
             Self::MacFilter(part) => part,
+            Self::FixedMac(part) => part,
             Self::Masquerade(part) => part,
             Self::MasqueradeChain(part) => part,
             Self::Recorded(part) => part,

@@ -1,0 +1,79 @@
+//! IPv6 addresses that can be used.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Drift, Kernel, Part, Place, Undo};
+use crate::{Error, Result};
+
+/// IPv6 addresses by which packets go out and come in now.
+///
+/// Also an address that no duplicates are looked for is only half there when it has been added: the kernel joins its
+/// solicited-node group and adds its route, without which it answers nobody, from a work queue, behind the work of all
+/// other namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Where the link is.
+    pub place: Place,
+    /// Its name.
+    pub link: String,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether duplicates are looked for.
+    pub dad: bool,
+}
+
+/// Detection takes one to two seconds (RFC 4862, section 5.4). On a host where many namespaces come and go, the kernel's
+/// work queue adds up to ten.
+pub(super) const DAD_DEADLINE: Duration = Duration::from_secs(30);
+/// Without detection it is that work queue alone: less than a millisecond's work, if nobody is before it.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The container's link-local address is the kernel's affair, and only nearly always there as soon as the others.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Part for Settled {
+    fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
+        let index = kernel.index(self.place, &self.link)?;
+        let netlink = kernel.netlink(self.place);
+        let wait = |link_local, patience| {
+            netlink.wait_for_addresses(index, &self.addresses, link_local, Instant::now() + patience)
+        };
+        let host = self.place == Place::Host;
+        match wait(
+            true,
+            if self.dad {
+                DAD_DEADLINE
+            } else if host {
+                DEADLINE
+            } else {
+                PATIENCE
+            },
+        ) {
+            Err(Error::TentativeAddress { .. }) if !self.dad && !host => {}
+            waited => return self.tolerated(waited),
+        }
+        self.tolerated(wait(false, DEADLINE))
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
+        let failed = addresses.iter().filter(|address| address.dad_failed());
+        Ok(failed
+            .map(|address| Drift::new(format!("address {}", address.net), "unique", "duplicate"))
+            .collect())
+    }
+}
+
+impl Settled {
+    /// Without detection the kernel is only slow: the address will be there, so the attachment does not fail.
+    fn tolerated(&self, waited: Result<()>) -> Result<()> {
+        match waited {
+            Err(error @ Error::TentativeAddress { .. }) if !self.dad => {
+                eprintln!("{error} after {} s: IPv6 works when the kernel gets to it", DEADLINE.as_secs());
+                Ok(())
+            }
+            waited => waited,
+        }
+    }
+}
