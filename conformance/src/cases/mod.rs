@@ -48,6 +48,7 @@ mod masquerade;
 mod masquerade_iptables;
 mod matrix;
 mod parents;
+mod poisoned;
 pub mod portmap;
 mod portmap_chain;
 mod portmap_conditions;
@@ -60,10 +61,12 @@ mod portmap_iptables_packets;
 mod portmap_life;
 mod protocol;
 pub mod reapply;
+mod routers;
 mod rules_absent;
 mod rules_busy;
 mod rules_del;
 mod saved_rules;
+mod settled;
 mod stacked;
 mod stdin;
 mod versions;
@@ -135,6 +138,9 @@ pub fn all() -> Vec<Case> {
         parents::CASES,
         host_access::CASES,
         host_access_life::CASES,
+        settled::CASES,
+        routers::CASES,
+        poisoned::CASES,
         conflict::CASES,
         conflists::CASES,
         harness_company::CASES,

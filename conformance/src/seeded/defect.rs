@@ -204,6 +204,38 @@ const ALL: &[Defect] = &[
             drop(Command::new("iptables-nft").args(["-t", "nat", "-N", "masquerade"]).status());
         })
     }),
+    // What it does to the host's own network, and lets a container do.
+    defect(
+        "returns_before_ipv6_is_usable",
+        "bridge",
+        "settled/bridge_ipv6_works_at_once_where_all_links_look_for_duplicates",
+        |call| after_add(call, "-6 addr flush dev br0 scope link;-6 addr add fe80::99/64 dev br0", None),
+    ),
+    defect("takes_the_hosts_router", "bridge", "routers/the_hosts_own_default_route_stays", |call| {
+        after_add(call, "-6 route flush proto ra", None)
+    }),
+    defect(
+        "changes_an_administrators_bridge",
+        "bridge",
+        "routers/an_administrators_bridge_keeps_its_router",
+        |call| after_add(call, "", Some(("ipv6/conf/br0/accept_ra", "0"))),
+    ),
+    defect("takes_a_container_for_a_router", "bridge", "routers/a_container_on_a_bridge_is_none", |call| {
+        after_add(call, "", Some(("ipv6/conf/br0/accept_ra", "2")))
+    }),
+    defect(
+        "learns_from_link_local_frames",
+        "bridge",
+        "macspoofchk/a_link_local_frame_takes_no_neighbours_traffic",
+        |call| {
+            let reply = after_add(call, "link set br0 type bridge no_linklocal_learn 0", None);
+            let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
+            let port = result["interfaces"][1]["name"].as_str().unwrap_or_default();
+            let words = ["link", "set", port, "type", "bridge_slave", "learning", "on"];
+            drop(Command::new("ip").args(words).status());
+            reply
+        },
+    ),
     // What only the comparison with a sound suite sees.
     defect("another_mtu", "bridge", "diff/20-layer2.conflist", |call| {
         call.with(|config| {
@@ -222,5 +254,17 @@ const ALL: &[Defect] = &[
         call.after_failure(|reply| reply.edit(|error| error["code"] = json!(1)))
     }),
 ];
+
+/// What an `ip` command and a parameter below `net` do after a successful ADD.
+fn after_add(call: &Call, command: &str, parameter: Option<(&str, &str)>) -> Reply {
+    call.after(call.verb == "ADD", |_| {
+        if let Some((key, value)) = parameter {
+            drop(fs::write(format!("/proc/sys/net/{key}"), value));
+        }
+        for line in command.split(';').filter(|line| !line.is_empty()) {
+            drop(Command::new("ip").args(line.split_whitespace()).status());
+        }
+    })
+}
 
 const VALID: &str = "cni.dev/valid-attachments";
