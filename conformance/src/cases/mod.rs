@@ -8,6 +8,7 @@ mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
 mod bridge_vlan_frames;
+mod condition_words;
 mod conflict;
 pub mod conflists;
 mod delegate_replaced;
@@ -107,6 +108,7 @@ pub fn all() -> Vec<Case> {
         portmap::CASES,
         portmap_chain::CASES,
         portmap_conditions::CASES,
+        condition_words::CASES,
         portmap_life::CASES,
         portmap_del::CASES,
         dns_names::CASES,

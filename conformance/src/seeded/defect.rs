@@ -198,6 +198,18 @@ const ALL: &[Defect] = &[
             })
         },
     ),
+    defect(
+        "octal_is_taken_for_decimal",
+        "portmap",
+        "condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused",
+        |call| {
+            call.with(|config| {
+                if config.pointer("/conditionsV4/0") == Some(&json!("tcp dport 010")) {
+                    config["conditionsV4"] = json!(["tcp dport 10"]);
+                }
+            })
+        },
+    ),
     defect("saved_rules_do_not_load", "portmap", "saved_rules/every_feature_loads_again_and_works", |call| {
         call.after(call.verb == "ADD", |_| {
             // iptables takes the name for a chain; nft's language has it as a word.

@@ -59,27 +59,27 @@ impl Rule {
         self.check(fits, "a value is not as long as what it is compared to").load(field).compared(op, value)
     }
 
-    /// Only packets whose address `field` is (or is not) in `network/length`. As nft writes it: only the bytes that the
-    /// prefix has bits of are loaded, and a mask is for the last of them.
+    /// Only packets whose address `field` is (or is not) in `network/length`. As nft writes it: of a prefix of whole bytes
+    /// only these are loaded, and any other is a mask of the whole address.
     #[must_use]
     pub fn network(self, field: Field, network: IpNetwork, inside: bool) -> Self {
         let op = if inside { Compare::Equal } else { Compare::NotEqual };
-        let whole = Value::new().addr(network.network());
-        let fits = whole.bytes().len() == field.length();
+        let first = Value::new().addr(network.network());
+        let fits = first.bytes().len() == field.length();
         let rule = self.check(fits, "a network is of another family than what is compared to it");
-        let Field::Payload { header, offset, .. } = field else {
-            return rule.fault(Malformed("an address is a part of a header"));
-        };
-        let length = network.prefix().div_ceil(8).max(1);
-        let part =
-            |value: Value| Value::new().raw(value.bytes().get(..usize::from(length)).unwrap_or_default());
-        let rule = rule.load(Field::Payload { header, offset, length });
-        if network.prefix() == 8 * length {
-            return rule.compared(op, part(whole));
+        let length = network.prefix() / 8;
+        if let Field::Payload { header, offset, .. } = field
+            && length > 0
+            && network.prefix().is_multiple_of(8)
+        {
+            let bytes = first.bytes().get(..usize::from(length)).unwrap_or_default();
+            return rule
+                .load(Field::Payload { header, offset, length })
+                .compared(op, Value::new().raw(bytes));
         }
         let mask = Value::new().addr(network.mask());
-        let zero = Value::new().raw(&[0; 16]);
-        rule.masked(part(mask), part(zero)).compared(op, part(whole))
+        let zero = Value::new().raw([0; 16].get(..mask.bytes().len()).unwrap_or_default());
+        rule.load(field).masked(mask, zero).compared(op, first)
     }
 
     /// Only packets where one of these bits of a field in host byte order (a mark, a state, a status) is set.

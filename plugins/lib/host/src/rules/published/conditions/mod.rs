@@ -12,7 +12,7 @@ use std::fmt;
 
 use ipnetwork::IpNetwork;
 
-use crate::nft::{Compare, Field, IPV4, IPV6, Rule, Value, Verdict};
+use crate::nft::{Compare, Field, Header, IPV4, IPV6, Rule, Value, Verdict};
 
 /// What must be so of a packet that comes to a published port; without any, nothing must. Two are the same when their
 /// words are.
@@ -73,9 +73,9 @@ impl Conditions {
         self.terms.is_empty()
     }
 
-    /// The rules of a chain that goes back where the conditions are so, and where they are not has the packet pass all
+    /// The rules of a chain of `inet` that goes back where the conditions are so, and where they are not has the packet pass all
     /// that is behind the jump to it.
-    pub(super) fn rules(&self, v4: bool) -> Vec<Rule> {
+    pub fn rules(&self, v4: bool) -> Vec<Rule> {
         let family = || Rule::new().nfproto(if v4 { IPV4 } else { IPV6 });
         let mut rules = Vec::new();
         for term in self.terms.iter().filter(|term| term.negated) {
@@ -99,6 +99,20 @@ impl Conditions {
 }
 
 impl Term {
+    /// The one transport protocol that a packet can be of, where this is so.
+    fn only_proto(&self) -> Option<u8> {
+        let tested = match &self.tests[..] {
+            [Test::Is(Compare::Equal, value)] if self.is_of_proto() && !self.negated => value.bytes().first(),
+            _ => None,
+        };
+        self.proto.or(tested.copied())
+    }
+
+    fn is_of_proto(&self) -> bool {
+        self.field == Field::L4PROTO
+            || matches!(self.field, Field::Payload { header: Header::Network, length: 1, .. })
+    }
+
     fn of_proto(&self, rule: Rule) -> Rule {
         match self.proto {
             Some(proto) => rule.is(Field::L4PROTO, Value::new().proto(proto)),

@@ -1,6 +1,7 @@
 //! The reader of conditions: what is known of `nft`'s language, as one table of fields and one of values.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 
@@ -36,6 +37,8 @@ enum Kind {
     Port,
     Proto,
     Name,
+    /// A name that nft makes an index of.
+    Interface,
     Mark,
     State,
 }
@@ -48,7 +51,7 @@ pub(super) fn conditions<T: AsRef<str>>(words: &[T], v4: bool) -> Result<Conditi
         let begin = reader.tokens;
         let term = reader.term()?;
         let contradicts =
-            |other: &Term| term.proto.is_some() && other.proto.is_some_and(|of| Some(of) != term.proto);
+            |other: &Term| term.only_proto().zip(other.only_proto()).is_some_and(|(one, two)| one != two);
         if terms.iter().any(contradicts) {
             let word = begin.first().map(String::as_str).unwrap_or_default();
             return Err(Fault::Invalid("no packet is of two protocols", told(word)));
@@ -109,7 +112,8 @@ impl<'a> Reader<'a> {
         ];
         let op = ops.into_iter().find(|(words, _)| self.take(words)).map(|(_, op)| op);
         let mut tests = Vec::new();
-        if self.take(&["{"]) {
+        let is_set = self.take(&["{"]);
+        if is_set {
             loop {
                 tests.push(self.value(kind, mask)?);
                 if self.take(&["}"]) {
@@ -128,11 +132,12 @@ impl<'a> Reader<'a> {
                 _ => 0,
             };
             let mut all = tests.iter().map(bits).fold(0, |all, bits| all | bits);
-            while self.take(&[","]) {
+            while !is_set && self.take(&[","]) {
                 all |= named(self.next()?, &STATES)?;
             }
             tests = vec![Test::Any(all)];
-        } else if self.peek() == "," {
+        }
+        if self.peek() == "," {
             // `nft` takes it for one value, which no packet has.
             return Err(Fault::Invalid("a list after a sign is written { new, related }", ",".into()));
         }
@@ -157,15 +162,16 @@ impl<'a> Reader<'a> {
             let what = if self.v4 { "no IPv4 packet has it" } else { "no IPv6 packet has it" };
             return Err(Fault::Invalid(what, word.into()));
         }
-        let word = if word == "meta" { self.next()? } else { word };
-        let meta = |meta, kind| Ok((None, Field::Meta(meta), kind));
+        if word == "meta" {
+            let word = self.next()?;
+            return meta(word).ok_or_else(|| Fault::Unknown(format!("meta {}", told(word))));
+        }
+        // The protocol has no name without `meta`.
+        if let Some(field) = meta(word).filter(|(.., kind)| *kind != Kind::Proto) {
+            return Ok(field);
+        }
         let ports = |proto| move |field| (proto, field, Kind::Port);
         let of_protocol = match word {
-            "mark" => return meta(Meta::Mark, Kind::Mark),
-            "l4proto" => return meta(Meta::L4proto, Kind::Proto),
-            // By its name, since the index of an interface may be another one when the rules are made again.
-            "iif" | "iifname" => return meta(Meta::Iifname, Kind::Name),
-            "oif" | "oifname" => return meta(Meta::Oifname, Kind::Name),
             "tcp" => ports(Some(TCP)),
             "udp" => ports(Some(UDP)),
             "sctp" => ports(Some(SCTP)),
@@ -205,19 +211,27 @@ impl<'a> Reader<'a> {
         match kind {
             Kind::Address => self.address(word),
             Kind::Port => {
-                let port = |word: &str| match word.parse() {
-                    Ok(port) => Ok(Value::new().port(port)),
-                    Err(_) => Err(Fault::Invalid("it is no port number", told(word))),
+                let port = |word: &str| match decimal(word) {
+                    Some(port) => Ok(Value::new().port(port)),
+                    None => Err(Fault::Invalid("it is no port number", told(word))),
                 };
                 self.one_or_range(word, port)
             }
             Kind::Proto => {
                 let known = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, proto)| *proto);
-                let proto = known.or_else(|| word.parse().ok());
+                let proto = known.or_else(|| decimal(word));
                 let proto = proto.ok_or_else(|| Fault::Invalid("it is no protocol", told(word)))?;
                 Ok(equal(Value::new().proto(proto)))
             }
             Kind::Name => name(word),
+            Kind::Interface => match name(word)? {
+                Test::Begins(_) => Err(Fault::Invalid("only iifname and oifname have a pattern", told(word))),
+                // nft takes a number for an index.
+                _ if word.starts_with(|c: char| c.is_ascii_digit()) => {
+                    Err(Fault::Invalid("an interface is named here, not numbered", told(word)))
+                }
+                test => Ok(test),
+            },
             Kind::Mark => Ok(match (mask, number(word)?) {
                 (None, mark) => equal(Value::new().mark(mark)),
                 (Some(mask), mark) => Test::Bits(mask, mark),
@@ -232,11 +246,11 @@ impl<'a> Reader<'a> {
             Fault::Invalid(if v4 { "it is no IPv4 address" } else { "it is no IPv6 address" }, told(word))
         };
         if word.contains('/') {
-            let network: IpNetwork = word.parse().map_err(|_| wrong(word))?;
-            return match network.is_ipv4() == v4 {
-                true => Ok(Test::Network(network)),
-                false => Err(wrong(word)),
-            };
+            // As nft has it: a length, no mask.
+            let parts =
+                word.split_once('/').and_then(|(ip, length)| Some((ip.parse().ok()?, decimal(length)?)));
+            let network = parts.and_then(|(ip, length)| IpNetwork::new(ip, length).ok());
+            return network.filter(|net| net.is_ipv4() == v4).map(Test::Network).ok_or_else(|| wrong(word));
         }
         self.one_or_range(word, |word| match word.parse::<IpAddr>() {
             Ok(ip) if ip.is_ipv4() == v4 => Ok(Value::new().addr(ip)),
@@ -261,6 +275,27 @@ impl<'a> Reader<'a> {
             _ => Err(Fault::Invalid("the range ends before it begins", told(word))),
         }
     }
+}
+
+/// What nft has after `meta`.
+fn meta(word: &str) -> Option<(Option<u8>, Field, Kind)> {
+    let (meta, kind) = match word {
+        "mark" => (Meta::Mark, Kind::Mark),
+        "l4proto" => (Meta::L4proto, Kind::Proto),
+        // By its name, since the index of an interface may be another one when the rules are made again.
+        "iif" => (Meta::Iifname, Kind::Interface),
+        "oif" => (Meta::Oifname, Kind::Interface),
+        "iifname" => (Meta::Iifname, Kind::Name),
+        "oifname" => (Meta::Oifname, Kind::Name),
+        _ => return None,
+    };
+    Some((None, Field::Meta(meta), kind))
+}
+
+/// A decimal number. With a zero before it, nft takes it for an octal one.
+fn decimal<T: FromStr>(word: &str) -> Option<T> {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
+    word.parse().ok().filter(|_| is_plain)
 }
 
 fn equal(value: Value) -> Test {
@@ -288,10 +323,10 @@ fn is_sign(word: &str) -> bool {
 /// A mark.
 fn number(word: &str) -> Result<u32, Fault> {
     let number = match word.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => word.parse(),
+        Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
+        _ => decimal(word),
     };
-    number.map_err(|_| Fault::Invalid("it is no mark", told(word)))
+    number.ok_or_else(|| Fault::Invalid("it is no mark", told(word)))
 }
 
 fn named(word: &str, known: &[(&str, u32)]) -> Result<u32, Fault> {

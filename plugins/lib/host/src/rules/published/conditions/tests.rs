@@ -32,7 +32,10 @@ fn shown(words: &str, v4: bool) -> Vec<String> {
 #[test]
 fn every_condition_must_be_so_and_of_a_set_one() {
     assert_eq!(shown("ip saddr 10.0.0.0/8", true), ["[0a], return", "accept"]);
-    assert_eq!(shown("ip saddr 10.0.0.0/9", true), ["& [ff, 80], [0a, 00], return", "accept"]);
+    assert_eq!(
+        shown("ip saddr 10.0.0.0/9", true),
+        ["& [ff, 80, 00, 00], [0a, 00, 00, 00], return", "accept"]
+    );
     assert_eq!(shown("ip saddr 192.0.2.1", true), ["[c0, 00, 02, 01], return", "accept"]);
     assert_eq!(
         shown("ip saddr { 192.0.2.1, 192.0.2.9 } tcp sport { 1-2, 7 }", true),
@@ -88,7 +91,10 @@ fn what_is_not_known_and_what_cannot_be_is_told_apart() {
         ("ip frag-off 7", "frag-off"),
         ("ip saddr @mine", "@mine"),
         ("ct state untracked", "untracked"),
-        ("meta skuid 0", "skuid"),
+        ("meta skuid 0", "meta skuid"),
+        ("meta tcp dport 80", "meta tcp"),
+        ("meta ip protocol 6", "meta ip"),
+        ("l4proto tcp", "l4proto"),
         ("iifname \"a b\"", "a b"),
         ("ip saddr 10.0.0.1 ; flush", ";"),
         ("ip saddr 10.0.0.1\0", "\0"),
@@ -112,6 +118,22 @@ fn what_is_not_known_and_what_cannot_be_is_told_apart() {
         "ip saddr < 10.0.0.0/8",
         "tcp dport http",
         "tcp dport 65536",
+        "tcp dport 010",
+        "tcp dport +80",
+        "tcp dport 1-+9",
+        "meta l4proto 06",
+        "meta mark 010",
+        "meta mark 0x+1",
+        "ip saddr 10.0.0.0/255.0.0.0",
+        "ip saddr 10.0.0.0/08",
+        "ip saddr 10.0.0.0/+8",
+        "ip saddr 10.0.0.0/33",
+        "ip saddr 010.0.0.1",
+        "iif \"wa*\"",
+        "oif wa*",
+        "iif 3",
+        "meta l4proto udp tcp dport 80",
+        "ct state { new } , related",
         "tcp dport 80 udp sport 53",
         "meta mark < 9",
         "iifname \"sixteen-letters-\"",

@@ -1,0 +1,95 @@
+//! portmap, conditions in the words of nft: what has another meaning there is refused by its word, and what is accepted
+//! is what nft makes of the same words (portmap.md sections 3, 7.3).
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::masquerade::nft;
+use super::portmap::{bridged, portmap};
+use super::with;
+use crate::case::Case;
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused",
+        &["portmap 2", "portmap 3"],
+        refused,
+    ),
+    Case::new("condition_words/what_is_accepted_is_what_nft_makes_of_it", &["portmap 7.1"], equal),
+];
+
+/// Words for IPv4, for IPv6, and the word that the error names.
+const REFUSED: [(&str, &str, &str); 16] = [
+    ("tcp dport 010", "", "010"),
+    ("tcp dport +80", "", "+80"),
+    ("tcp dport 1-+9", "", "+9"),
+    ("meta l4proto 06", "", "06"),
+    ("meta mark 010", "", "010"),
+    ("meta mark & 010 8", "", "010"),
+    ("meta tcp dport 80", "", "meta tcp"),
+    ("l4proto tcp", "", "l4proto"),
+    ("ip saddr 10.0.0.0/255.0.0.0", "", "255.0.0.0"),
+    ("ip saddr 10.0.0.0/08", "", "/08"),
+    ("iif \"wa*\"", "", "wa*"),
+    ("oif { lo, wa* }", "", "wa*"),
+    ("iif 1", "", "1"),
+    ("meta l4proto udp tcp dport 80", "", "tcp"),
+    // It would test a byte of an address.
+    ("", "meta ip protocol 6", "meta ip"),
+    ("", "ip6 saddr fd00::/+8", "/+8"),
+];
+
+const ACCEPTED: [(&str, &str); 10] = [
+    ("ipv4", "ip saddr 10.0.0.5/9"),
+    ("ipv4", "ip saddr 0.0.0.0/0 ip daddr 10.1.2.0 - 10.1.2.9"),
+    ("ipv4", "tcp dport 80-80 iifname wa*"),
+    ("ipv4", "th sport ge 1024 meta l4proto 17"),
+    ("ipv4", "meta mark and 0x0f 9 ct mark 7"),
+    ("ipv4", "oifname \"80\" ip protocol icmp"),
+    ("ipv4", "ct state new,related,established"),
+    ("ipv6", "ip6 saddr FD00::1/33 sctp dport < 9"),
+    ("ipv6", "ip6 nexthdr ipv6-icmp ip6 daddr ::ffff:1.2.3.4"),
+    ("ipv6", "udp sport 5 udp dport 6"),
+];
+
+fn refused(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    let before = crate::snapshot::rules()?;
+    for (v4, v6, word) in REFUSED {
+        let words = json!({"conditionsV4": [v4], "conditionsV6": [v6]});
+        let config = with(&portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous), words);
+        let error = room.attach("portmap", "ADD", &container).config(&config).run()?.error()?;
+        ensure!(matches!(error.code, 2 | 7), "{v4}{v6}: code {}", error.code);
+        ensure!(error.msg.contains(word), "{v4}{v6}: no word of {word:?}: {error}");
+        ensure!(crate::snapshot::rules()? == before, "{v4}{v6}: it is refused, and rules are left");
+    }
+    Ok(())
+}
+
+/// The rules of a chain as `nft` prints them.
+fn listed(chain: &str) -> Result<Vec<String>> {
+    let text = ip::output("nft", &["list", "chain", "inet", chain])?;
+    let rules = text.lines().map(str::trim).filter(|line| line.ends_with(" return"));
+    Ok(rules.map(str::to_owned).collect())
+}
+
+fn equal(room: &Room) -> Result<()> {
+    let (container, previous) = bridged(room, "c1")?;
+    for (family, words) in ACCEPTED {
+        let key = if family == "ipv4" { "conditionsV4" } else { "conditionsV6" };
+        let mut config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
+        config[key] = json!([words]);
+        room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
+        let all = ip::output("nft", &["list", "chains", "inet"])?;
+        let chain = all.split_whitespace().find(|word| word.starts_with("published-if"));
+        let ours = listed(&format!("moor {}", chain.unwrap_or("published-if")))?;
+        nft("add table inet check; add chain inet check theirs; flush chain inet check theirs")?;
+        nft(&format!("add rule inet check theirs meta nfproto {family} {words} return"))?;
+        let theirs = listed("check theirs")?;
+        ensure!(ours == theirs && ours.len() == 1, "{words}: {ours:?}, of nft {theirs:?}");
+        room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    }
+    Ok(())
+}
