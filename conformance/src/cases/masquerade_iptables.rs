@@ -179,6 +179,14 @@ fn renamed(room: &Room) -> Result<()> {
         if renamed {
             asked["name"] = json!("renamed");
         }
+        // A renamed network's stay while their attachment is alive, and the runtime remembers nothing of it.
+        if renamed && !prev {
+            let all = saved()?;
+            room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;
+            ensure!(jumps(&saved()?) == jumps(&all), "{}: a living attachment's rules are gone", told());
+            let veth = made["interfaces"][1]["name"].as_str().context("no host veth")?;
+            ip::run(&["link", "del", veth]).ok();
+        }
         // Of an attachment that is gone and of which nothing is told, a second one would take what the name leads to.
         for _ in 0..if beside && !prev && !renamed { 1 } else { 2 } {
             room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;

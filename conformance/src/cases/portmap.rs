@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -60,6 +61,22 @@ pub fn published(room: &Room, id: &str, mappings: Value) -> Result<(Container, V
     let config = portmap(mappings, &previous);
     room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
     Ok((container, config))
+}
+
+/// A container that dies without DEL, and another one that has its addresses then.
+pub fn heir_of(room: &Room, dead: &Container, config: &Value) -> Result<(Container, Value)> {
+    room.remove(dead)?;
+    let veth = config["prevResult"]["interfaces"][1]["name"].as_str().context("no host veth")?;
+    let deadline = Instant::now() + PATIENCE;
+    while ip::link(None, veth)?.is_some() {
+        ensure!(Instant::now() < deadline, "{veth} stays though its container is gone");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The next address is the first again.
+    fs::remove_dir_all("/var/lib/cni/networks")?;
+    let (heir, previous) = bridged(room, "heir")?;
+    ensure!(previous["ips"] == config["prevResult"]["ips"], "the heir has other addresses: {previous}");
+    Ok((heir, previous))
 }
 
 /// The rules of the room, as nft tells them.

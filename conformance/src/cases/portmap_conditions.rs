@@ -6,7 +6,9 @@ use std::net::{IpAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{HOST, address, answer, ask, bridged, expect, portmap, published, ruleset, say, serve};
+use super::portmap::{
+    HOST, address, answer, ask, bridged, expect, heir_of, portmap, published, ruleset, say, serve,
+};
 use super::reapply::{reapply, rules};
 use super::{USUAL, with};
 use crate::case::Case;
@@ -207,7 +209,8 @@ fn refused(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// {the last of all, beside others} x {same mappings, none} x {same network, renamed}, twice each.
+/// {the last of all, beside others} x {same mappings, none} x {same network, renamed}, twice each. A renamed network's
+/// stay as long as their attachment is alive.
 fn del(room: &Room) -> Result<()> {
     for beside in [false, true] {
         if beside {
@@ -228,6 +231,12 @@ fn del(room: &Room) -> Result<()> {
             if renamed {
                 asked["name"] = json!("renamed");
             }
+            if renamed {
+                let made = ruleset()?;
+                room.attach("portmap", "DEL", &container).config(&asked).run()?.silent()?;
+                ensure!(ruleset()? == made, "a living attachment's are gone: {}", ruleset()?);
+                gone(room, &container)?;
+            }
             for _ in 0..2 {
                 room.attach("portmap", "DEL", &container).config(&asked).run()?.silent()?;
                 let after = ruleset()?;
@@ -240,6 +249,11 @@ fn del(room: &Room) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Its link is, with its namespace.
+fn gone(room: &Room, container: &Container) -> Result<()> {
+    room.attach("bridge", "DEL", container).config(&super::bridge(USUAL)).run()?.silent()
 }
 
 fn mended(room: &Room) -> Result<()> {
@@ -325,14 +339,14 @@ fn again(room: &Room) -> Result<()> {
 fn heir(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let range = json!({"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000});
-    let (_, dead) = add(room, "dead", json!([one(8080)[0], range]), not_outside())?;
-    let heir = room.container("heir")?;
-    let config = portmap(json!([one(8080)[0]]), &dead["prevResult"]);
+    let (dead, config) = add(room, "dead", json!([one(8080)[0], range]), not_outside())?;
+    let (heir, previous) = heir_of(room, &dead, &config)?;
+    let config = portmap(json!([one(8080)[0]]), &previous);
     room.attach("portmap", "ADD", &heir).config(&config).run()?.result()?;
     room.attach("portmap", "CHECK", &heir).config(&config).run()?.silent()?;
-    serve(room, "dead", 80)?;
+    serve(room, "heir", 80)?;
     for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
-        expect(room, Some("outside"), host, 8080, &format!("dead:80 {outside}"))?;
+        expect(room, Some("outside"), host, 8080, &format!("heir:80 {outside}"))?;
     }
     let rules = ruleset()?.to_string();
     ensure!(

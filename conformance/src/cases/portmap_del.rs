@@ -55,6 +55,16 @@ pub fn del_matrix_of(
         if netns == 2 {
             room.remove(&container)?;
         }
+        // A renamed network's stay while their attachment is alive, and the runtime remembers nothing of it.
+        if renamed && !prev && netns != 2 {
+            let made = rules()?;
+            room.attach("portmap", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;
+            ensure!(rules()? == made, "{}: a living attachment's rules are gone", told());
+        }
+        if renamed && !prev {
+            let bridge = super::bridge(USUAL);
+            room.attach("bridge", "DEL", &container).config(&bridge).run()?.silent()?;
+        }
         for time in ["once", "twice"] {
             let call = room.attach("portmap", "DEL", &container).config(&asked);
             let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };

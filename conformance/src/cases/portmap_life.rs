@@ -5,7 +5,7 @@ use runtime::{Attachment, Conflist};
 use serde_json::{Value, json};
 
 use super::conflists::runtime;
-use super::portmap::{bridged, portmap, published, ruleset};
+use super::portmap::{bridged, heir_of, portmap, published, ruleset};
 use super::{VERSIONS, with};
 use crate::case::Case;
 use crate::ip;
@@ -68,9 +68,10 @@ fn taken(room: &Room) -> Result<()> {
     room.attach("portmap", "DEL", &owner).config(&config).run()?.silent()?;
     room.attach("portmap", "CHECK", &other).config(&config_of_other).run()?.silent()?;
     // Freed, it can be had; and what a dead container had whose address this one has now is not in the way.
+    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &config["prevResult"]);
+    room.attach("portmap", "ADD", &owner).config(&config).run()?.result()?;
+    let (heir, previous) = heir_of(room, &owner, &config)?;
     let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
-    room.attach("portmap", "ADD", &other).config(&config).run()?.result()?;
-    let heir = room.container("heir")?;
     room.attach("portmap", "ADD", &heir).config(&config).run()?.result()?;
     room.attach("portmap", "CHECK", &heir).config(&config).run()?.silent()
 }

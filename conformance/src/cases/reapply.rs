@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::masquerade::{ensure_masqueraded, masquerade, nft};
-use super::portmap::{HOST, bridged, expect, portmap, published, ruleset, serve};
+use super::portmap::{HOST, bridged, expect, heir_of, portmap, published, ruleset, serve};
 use super::with;
 use crate::case::Case;
 use crate::need::Need;
@@ -266,9 +266,9 @@ fn unfinished(room: &Room) -> Result<()> {
 /// A container died without DEL, and another one got its address and one of its ports.
 fn heir(room: &Room) -> Result<()> {
     let two = json!([{"hostPort": 8080, "containerPort": 80}, {"hostPort": 8081, "containerPort": 80}]);
-    let (_, config) = published(room, "dead", two)?;
-    let heir = room.container("heir")?;
-    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &config["prevResult"]);
+    let (dead, config) = published(room, "dead", two)?;
+    let (heir, previous) = heir_of(room, &dead, &config)?;
+    let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
     room.attach("portmap", "ADD", &heir).config(&config).run()?.result()?;
     nft("flush ruleset")?;
     reapply(room, "portmap")?;

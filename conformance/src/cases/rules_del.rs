@@ -59,10 +59,20 @@ fn matrix(room: &Room) -> Result<()> {
             }
             let mut config = config();
             if prev {
-                config["prevResult"] = result;
+                config["prevResult"] = result.clone();
             }
             if renamed {
                 config["name"] = "renamed".into();
+            }
+            // A renamed network's stay while their attachment is alive, and the runtime remembers nothing of it.
+            if renamed && !prev && netns != "gone" {
+                let made = snapshot::rules()?;
+                room.attach("bridge", "DEL", &container).config(&config).run()?.silent()?;
+                ensure!(snapshot::rules()? == made, "{what}: a living attachment's rules are gone");
+            }
+            if renamed && !prev {
+                let veth = result["interfaces"][1]["name"].as_str().context("no host veth")?.to_owned();
+                ip::run(&["link", "del", &veth]).ok();
             }
             for time in ["once", "twice"] {
                 let call = room.attach("bridge", "DEL", &container).config(&config);

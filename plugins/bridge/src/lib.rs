@@ -78,7 +78,7 @@ impl Plugin for Bridge {
     fn del(&self, request: &Request) -> Result<(), Error> {
         let ipam = ipam_type(request)?;
         // The rules' socket stays open to the end: the kernel does away with rules and link at the same time.
-        let rules = rules::delete(&owner(request), &addresses(request));
+        let rules = rules::delete(&removal(request), &addresses(request));
         // The link before the lease: an address is free when nobody can answer for it any more.
         delete_link(request)?;
         let lease = match ipam {

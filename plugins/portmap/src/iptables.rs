@@ -1,7 +1,7 @@
 //! What must exist in iptables, from the configuration and the previous plugin's result.
 
 use cni::{AddResult, Error};
-use host::iptables::{Ports, ports_chain};
+use host::iptables::Ports;
 use host::nft::Nft;
 use host::piece::Drift;
 use host::rules::published::{self, Publication};
@@ -18,8 +18,9 @@ const PORTS_MAX: usize = published::RUNS_MAX;
 /// has it, a family without a port of its own is no exception.
 ///
 /// # Errors
-/// There are too many ports.
+/// There are too many ports, or the kernel could not be asked.
 pub fn ports(
+    nft: &Nft,
     config: &Config,
     options: &Options,
     publication: &mut Publication,
@@ -29,11 +30,12 @@ pub fn ports(
         return Err(invalid(&published::Error::TooMany(config.wanted.len()).to_string()));
     }
     let owner = &publication.owner;
-    publication.chain = Some(ports_chain(&owner.network, &owner.container_id));
+    let chain = published::chain_of(nft, owner)?;
     let of_family = |container: ipnetwork::IpNetwork| {
         let v4 = container.is_ipv4();
         let [conditions_v4, conditions_v6] = &options.conditions;
         Ports {
+            chain: chain.clone(),
             network: owner.network.clone(),
             container_id: owner.container_id.clone(),
             container,
@@ -44,7 +46,9 @@ pub fn ports(
             conditions: if v4 { conditions_v4 } else { conditions_v6 }.clone(),
         }
     };
-    Ok(plan::networks(result, &owner.ifname).into_iter().map(of_family).collect())
+    let ports = plan::networks(result, &owner.ifname).into_iter().map(of_family).collect();
+    publication.chain = Some(chain);
+    Ok(ports)
 }
 
 /// Publishes: all families or none, and nothing without the record of whose it is.

@@ -14,6 +14,7 @@ mod tests;
 use std::ffi::OsString;
 use std::net::IpAddr;
 
+use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::nft::Nft;
@@ -65,6 +66,7 @@ impl Plugin for PortMap {
                 log_absent(&plan::absent_addresses(&publication, &netlink)?);
             }
             publication.chosen = chosen;
+            publication.netns = intent::Namespace::at(&request.netns);
             let nft = nft(&mut socket)?;
             // Before the ports: where it fails, nothing is published.
             if settled.masquerade != Masquerade::Nobody {
@@ -73,7 +75,7 @@ impl Plugin for PortMap {
             let published = match &settled.backend {
                 Backend::NfTables(_) => published::publish(nft, &publication),
                 Backend::Iptables(options) => {
-                    let ports = iptables::ports(&settled, options, &mut publication, &previous)?;
+                    let ports = iptables::ports(nft, &settled, options, &mut publication, &previous)?;
                     iptables::publish(nft, &publication, &ports)
                 }
             };
@@ -108,7 +110,7 @@ impl Plugin for PortMap {
         let drifts = match &config.backend {
             Backend::NfTables(_) => published::verify(&nft, &publication)?,
             Backend::Iptables(options) => {
-                let ports = iptables::ports(&config, options, &mut publication, &previous)?;
+                let ports = iptables::ports(&nft, &config, options, &mut publication, &previous)?;
                 iptables::verify(&nft, &publication, &ports)?
             }
         };
@@ -128,17 +130,21 @@ impl Plugin for PortMap {
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        let owner = owner(request);
-        let mut chains = published::chains_of(&owner).to_vec();
+        let removal = attach::removal(request);
+        let owner = removal.owner();
+        let mut chains = published::chains_of(owner).to_vec();
         // Both back ends: what ADD was told may be another thing than what is told now.
-        if let Some(nft) = if_there(rules::open())? {
-            let withdrawn = published::withdraw(&nft, &owner, config::hint(request).as_ref())?;
-            log_flows(withdrawn.flows);
-            chains.extend(withdrawn.chains);
-            published::withdraw_of_reference(&nft, &owner)?;
-            nft.close_in_background();
-        }
-        Ok(host::iptables::withdraw_from_old_tables(&chains)?)
+        let Some(nft) = if_there(rules::open())? else {
+            return Ok(host::iptables::withdraw_from_old_tables(&chains, &|_| Ok(false))?);
+        };
+        let withdrawn = published::withdraw(&nft, &removal, config::hint(request).as_ref())?;
+        log_flows(withdrawn.flows);
+        chains.extend(withdrawn.chains);
+        published::withdraw_of_reference(&nft, owner)?;
+        let is_in_use = |chain: &str| published::is_in_use(&nft, owner, chain);
+        host::iptables::withdraw_from_old_tables(&chains, &is_in_use)?;
+        nft.close_in_background();
+        Ok(())
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
@@ -153,7 +159,7 @@ impl Plugin for PortMap {
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
         log_flows(withdrawn.flows);
         nft.close_in_background();
-        Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains)?)
+        Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains, &|_| Ok(false))?)
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
@@ -191,19 +197,12 @@ fn if_there(opened: host::Result<Nft>) -> Result<Option<Nft>, Error> {
     }
 }
 
-fn owner(request: &Request) -> Owner {
-    Owner {
-        network: request.network.clone(),
-        container_id: request.container_id.clone(),
-        ifname: request.ifname.clone(),
-    }
-}
-
 fn refusal(error: published::Error) -> Error {
     match error {
         published::Error::Kernel(error) => error.into(),
         published::Error::NoneFree(_) => Error::internal(error.to_string()),
         published::Error::TooMany(_) | published::Error::TooManyMoved(_) => Error::new(Code::InvalidConfig, error.to_string()),
+        published::Error::AddressInUse { .. } => Error::internal(error.to_string()),
         published::Error::Taken { .. } => Error::internal(error.to_string())
             .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
     }

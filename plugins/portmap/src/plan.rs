@@ -54,7 +54,7 @@ pub fn plan(
             containers.push(Container { address, link, mappings, masquerade: config.masquerade, conditions });
         }
     }
-    Ok(Publication { owner, containers, chain: None, chosen: Vec::new() })
+    Ok(Publication { owner, containers, chain: None, chosen: Vec::new(), netns: None })
 }
 
 /// A port at an address of the host that cannot lead to the container would be silently closed.

@@ -47,6 +47,13 @@ pub enum Error {
         /// The other node's Ethernet address, if it is known.
         holder: Option<Mac>,
     },
+    /// Another container, which is alive, is masqueraded by this address.
+    AddressInUse {
+        /// The address.
+        address: String,
+        /// Who has it: see [`crate::Owner::label`].
+        owner: String,
+    },
     /// A link of the bridge's name exists and is something else.
     NotABridge {
         /// The name.
@@ -143,6 +150,11 @@ impl fmt::Display for Error {
                     None => f.write_str("another node on the link has it"),
                 }
             }
+            Self::AddressInUse { address, owner } => write!(
+                f,
+                "address {address} is that of {owner} (network, interface, container), which is alive: \
+                 give the networks subnets that do not overlap"
+            ),
             Self::NotABridge { name } => write!(f, "\"{name}\" already exists but is not a bridge"),
             Self::InterfaceExists { container, host } => {
                 write!(f, "container veth name (\"{container}\") peer provided (\"{host}\") already exists")

@@ -37,6 +37,16 @@ impl Owner {
         format!("{}{}/{}", Self::label_prefix(&self.network), part(&self.ifname), part(&self.container_id))
     }
 
+    /// The owner that a label names; `None` where a part of it was cut.
+    pub fn of_label(label: &str) -> Option<Self> {
+        let mut parts = label.strip_prefix("moor/")?.splitn(3, '/').map(str::to_owned);
+        let (network, ifname, container_id) = (parts.next()?, parts.next()?, parts.next()?);
+        let owner = Self { network, container_id, ifname };
+        // A part that was cut reads like a whole one of that length.
+        let is_cut = |part: &String| part.len() == PART_MAX && part.contains('~');
+        (!is_cut(&owner.network) && !is_cut(&owner.ifname) && !is_cut(&owner.container_id)).then_some(owner)
+    }
+
     /// Whether a label is this attachment's, also when the network had another name when it was written: no two
     /// attachments have the same container id and interface name.
     pub fn is_in(&self, label: &str) -> bool {
@@ -115,6 +125,15 @@ mod tests {
             assert!(!owner("net", id, "eth1").is_in(&label) && !owner("net", "c2", "eth0").is_in(&label));
         }
         assert!(!owner("net", "c1", "eth0").is_in("moor/net/c1") && !owner("", "", "").is_in("whatever"));
+    }
+
+    #[test]
+    fn a_label_gives_its_owner_back_unless_it_was_cut() {
+        let whole = owner("net", "c1", "eth0");
+        assert_eq!(Owner::of_label(&whole.label()), Some(whole));
+        assert_eq!(Owner::of_label(&owner("net", &"c".repeat(101), "eth0").label()), None);
+        assert_eq!(Owner::of_label("moor/net/eth0"), None);
+        assert_eq!(Owner::of_label("somebody"), None);
     }
 
     #[test]

@@ -15,10 +15,12 @@ mod reapply;
 mod tests;
 mod text;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
@@ -26,7 +28,7 @@ use sha2::{Digest, Sha512};
 
 use crate::file::{self, Hold, Made, Sync};
 use crate::rules::published::{Chosen, Container};
-use crate::{Error, Mac, Owner, Result, clock};
+use crate::{Error, Mac, Owner, Removal, Result, clock};
 
 pub use reapply::{Reapplied, reapply};
 
@@ -83,6 +85,8 @@ pub struct Record {
     pub masquerade_chain: Option<(String, Vec<IpAddr>)>,
     /// A port of a bridge, and the MAC address that may come in by it.
     pub mac_filter: Option<(String, Mac)>,
+    /// The container's network namespace, where no link of the host shows whether the attachment is alive.
+    pub netns: Option<Namespace>,
 }
 
 impl Record {
@@ -97,7 +101,29 @@ impl Record {
             masquerade: None,
             masquerade_chain: None,
             mac_filter: None,
+            netns: None,
         }
+    }
+}
+
+/// A container's network namespace, as a path and the inode that was found there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    path: String,
+    inode: u64,
+}
+
+impl Namespace {
+    /// What is at the path; `None` when there is nothing, or the path has no place in a record.
+    pub fn at(path: &str) -> Option<Self> {
+        let is_word = !path.is_empty() && !path.contains(char::is_whitespace);
+        let inode = fs::metadata(path).ok().filter(|_| is_word)?.ino();
+        Some(Self { path: path.to_owned(), inode })
+    }
+
+    /// Whether it is at its path still.
+    pub fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
     }
 }
 
@@ -173,12 +199,31 @@ impl Records {
         read(&self.path(by, owner)).map(|found| found.map(|(record, _)| record))
     }
 
-    /// Removes the record of an attachment, under whatever name its network had, whatever it says.
+    /// Removes the record of an attachment that is gone, and returns it; that of another network's attachment of the
+    /// same interface stays while that is alive. One that cannot be read makes nothing anew, and goes too.
+    ///
+    /// # Errors
+    /// It cannot be removed; or it is not known whether the other attachment is alive, and then it stays.
+    pub fn take(&self, by: By, removal: &Removal) -> Result<Option<Record>> {
+        let record = self.read(by, removal.owner()).unwrap_or_default();
+        if let Some(record) = &record
+            && !removal.takes(&record.owner.label())?
+        {
+            return Ok(None);
+        }
+        file::remove(&self.path(by, removal.owner()))?;
+        Ok(record)
+    }
+
+    /// Removes the record that an ADD has written which is being taken back.
     ///
     /// # Errors
     /// It cannot be removed.
-    pub fn remove(&self, by: By, owner: &Owner) -> Result<()> {
-        file::remove(&self.path(by, owner)).map(drop)
+    pub fn remove_own(&self, by: By, owner: &Owner) -> Result<()> {
+        match self.read(by, owner) {
+            Ok(Some(record)) if record.owner != *owner => Ok(()),
+            _ => file::remove(&self.path(by, owner)).map(drop),
+        }
     }
 
     /// Whether there is a record of another attachment's.
@@ -190,22 +235,11 @@ impl Records {
         Ok(self.paths()?.iter().any(|path| *path != own && is_of(path, by)))
     }
 
-    /// Removes the records of a network's attachments but these. One that cannot be read stays, with a word in the log.
-    ///
-    /// # Errors
-    /// They cannot be listed, or one cannot be removed.
-    pub fn remove_all_but(&self, by: By, network: &str, valid: &[Owner]) -> Result<()> {
-        for record in self.all_but(by, network, valid)? {
-            self.remove(by, &record.owner)?;
-        }
-        Ok(())
-    }
-
     /// The records of a network's attachments but these; of those that cannot be read there is a word in the log.
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn all_but(&self, by: By, network: &str, valid: &[Owner]) -> Result<Vec<Record>> {
+    pub fn all_but(&self, by: By, network: &str, valid: &HashSet<Owner>) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         for path in self.paths()?.iter().filter(|path| is_of(path, by)) {
             match read(path) {
@@ -253,7 +287,8 @@ impl Records {
     }
 
     /// Named by a hash, since a container's id may be longer than a file's name; not by the network, which may have
-    /// another name when the record is looked for.
+    /// another name when the record is looked for. (A namespace has one interface of a name, so two networks' records of
+    /// one interface are never both of living attachments.)
     fn path(&self, by: By, owner: &Owner) -> PathBuf {
         let mut hash = Sha512::new();
         hash.update(&owner.ifname);
@@ -292,6 +327,27 @@ pub fn withdraw<T>(
     records?;
     unrecorded?;
     Ok(deleted)
+}
+
+/// How many records are removed while the directory is locked.
+const AT_ONCE: usize = 512;
+
+/// Removes the records of a network's attachments but these, and lets others go on in between. One that cannot be read
+/// stays, with a line in the log.
+///
+/// # Errors
+/// They cannot be listed, or one cannot be removed.
+pub fn remove_all_but(by: By, network: &str, valid: &HashSet<Owner>) -> Result<()> {
+    let stale = match Records::open_if_any()? {
+        Some(records) => records.all_but(by, network, valid)?,
+        None => return Ok(()),
+    };
+    for some in stale.chunks(AT_ONCE) {
+        if let Some(records) = Records::open_if_any()? {
+            some.iter().try_for_each(|record| records.remove_own(by, &record.owner))?;
+        }
+    }
+    Ok(())
 }
 
 /// A record and when it was written.

@@ -96,6 +96,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
             containers: record.containers.clone(),
             chain: record.chain.clone(),
             chosen: Vec::new(),
+            netns: None,
         })
         .collect();
     let localnet: Vec<&str> = all.iter().flat_map(|record| &record.localnet).map(String::as_str).collect();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{By, Record, Records, text};
+use super::{By, Namespace, Record, Records, text};
 use crate::rules::published::{Chosen, Conditions, Container, Mapping, Masquerade};
 use crate::{Mac, Owner};
 
@@ -40,6 +40,7 @@ fn full() -> Record {
         )),
         masquerade_chain: Some(("CNI-a631aa8e1549a3b129110fd2".into(), vec!["10.1.2.3".parse().unwrap()])),
         mac_filter: Some(("veth01234567".into(), Mac([2, 0, 0, 0, 0, 1]))),
+        netns: Namespace::at("/proc/self/ns/net"),
         ..Record::new(owner("net", "c1"))
     }
 }
@@ -67,8 +68,11 @@ fn a_record_is_found_by_the_attachment_however_long_its_id_and_by_nobody_else() 
     assert_eq!(read(By::Bridge, &owner("renamed", &long)), Some(record));
     assert_eq!(read(By::Portmap, &owner("net", &long)), None);
     assert_eq!(read(By::Bridge, &owner("net", &"c".repeat(301))), None);
-    records.remove(By::Bridge, &owner("renamed", &long)).unwrap();
-    records.remove(By::Bridge, &owner("renamed", &long)).unwrap();
+    // Another network's that takes its own back; and that which it is.
+    records.remove_own(By::Bridge, &owner("renamed", &long)).unwrap();
+    assert_eq!(records.paths().unwrap().len(), 1);
+    records.remove_own(By::Bridge, &owner("net", &long)).unwrap();
+    records.remove_own(By::Bridge, &owner("net", &long)).unwrap();
     assert_eq!(records.paths().unwrap().len(), 0);
 }
 
@@ -85,7 +89,9 @@ fn only_what_a_network_has_not_any_more_is_collected() {
         records.write(by, &Record::new(owner(network, id))).unwrap();
     }
     fs::write(dir.path().join("moor/intent/bridge-of-nobody"), "?").unwrap();
-    records.remove_all_but(By::Bridge, "net", &[owner("net", "c2")]).unwrap();
+    for record in records.all_but(By::Bridge, "net", &[owner("net", "c2")].into()).unwrap() {
+        records.remove_own(By::Bridge, &record.owner).unwrap();
+    }
     let (left, unreadable) = records.all().unwrap();
     let mut left: Vec<_> = left.into_iter().map(|record| record.owner.container_id).collect();
     left.sort();

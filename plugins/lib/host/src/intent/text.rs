@@ -15,6 +15,7 @@
 //! inside 10.1.2.0/24
 //! masqchain CNI-a631aa8e1549a3b129110fd2 10.1.2.3
 //! macfilter veth01234567 02:00:00:00:00:01
+//! netns 4026532567 /run/netns/c1
 //! ```
 //!
 //! `written` is in ns since the boot: who comes last has an address that several claim, and the time of a file is as coarse
@@ -24,7 +25,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::str::{FromStr, SplitWhitespace};
 
-use super::Record;
+use super::{Namespace, Record};
 use crate::Owner;
 use crate::rules::published::{Chosen, Conditions, Container, Mapping, Masquerade};
 
@@ -77,6 +78,9 @@ pub(super) fn write(record: &Record, written: u64) -> String {
     }
     if let Some((port, mac)) = &record.mac_filter {
         line(format_args!("macfilter {port} {mac}"));
+    }
+    if let Some(Namespace { path, inode }) = &record.netns {
+        line(format_args!("netns {inode} {path}"));
     }
     text
 }
@@ -156,6 +160,10 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
             record.masquerade_chain = Some((chain, addresses));
         }
         "macfilter" => record.mac_filter = Some((words.next()?.to_owned(), parse(&mut words)?)),
+        "netns" => {
+            let inode = parse(&mut words)?;
+            record.netns = Some(Namespace { path: words.next()?.to_owned(), inode });
+        }
         _ => return None,
     }
     end(words)

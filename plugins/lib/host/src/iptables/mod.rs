@@ -183,13 +183,22 @@ pub fn is_installed() -> Result<()> {
 /// hosts have none, which one look into /proc tells.
 ///
 /// # Errors
-/// A program could not be run, or refused.
-pub fn withdraw_from_old_tables(chains: &[String]) -> Result<()> {
+/// A program could not be run, or refused; or it is not known whether a chain is in use.
+pub fn withdraw_from_old_tables(chains: &[String], is_in_use: &dyn Fn(&str) -> Result<bool>) -> Result<()> {
     if chains.is_empty() {
         return Ok(());
     }
-    let chains: BTreeSet<&String> = chains.iter().collect();
-    in_old_tables(NAT, |_, state| chains.iter().map(|chain| ports::delete(state, chain)).collect())
+    let tables = old_tables(NAT);
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut unused = BTreeSet::new();
+    for chain in chains {
+        if !is_in_use(chain)? {
+            unused.insert(chain);
+        }
+    }
+    in_tables(&tables, |_, state| unused.iter().map(|chain| ports::delete(state, chain)).collect())
 }
 
 /// The same for the chains of containers that are masqueraded, with addresses that lead there: where they are known, they
@@ -205,15 +214,28 @@ pub fn unmasquerade_in_old_tables(chains: &[(String, Vec<IpAddr>)]) -> Result<()
 
 /// `lines` is told whether the table is IPv4's.
 fn in_old_tables(table: &'static str, lines: impl Fn(bool, &State) -> String) -> Result<()> {
-    let mut done = Ok(());
+    in_tables(&old_tables(table), lines)
+}
+
+/// The programs for the tables of that name that are of the older kind, with whether they are IPv4's.
+fn old_tables(table: &'static str) -> Vec<(bool, Tools)> {
+    let mut tables = Vec::new();
     for (v4, old, new) in [(true, OLD_V4, V4), (false, OLD_V6, V6)] {
         let names = std::fs::read_to_string(old.names).unwrap_or_default();
         if names.lines().any(|name| name == table) {
             // Hosts that know no other kind have the programs under the plain names.
             let tools = if program::find(old.save).is_some() { old } else { new };
-            let changed = lock().and_then(|_lock| change(Tools { table, ..tools }, |state| lines(v4, state)));
-            done = done.and(changed);
+            tables.push((v4, Tools { table, ..tools }));
         }
+    }
+    tables
+}
+
+fn in_tables(tables: &[(bool, Tools)], lines: impl Fn(bool, &State) -> String) -> Result<()> {
+    let mut done = Ok(());
+    for &(v4, tools) in tables {
+        let changed = lock().and_then(|_lock| change(tools, |state| lines(v4, state)));
+        done = done.and(changed);
     }
     done
 }

@@ -4,7 +4,7 @@ mod text;
 
 use ipnetwork::IpNetwork;
 
-use super::names::{SUMMARY, ports_chain};
+use super::names::SUMMARY;
 use super::state::State;
 use super::{Rules, add_all, delete_all, push, verify_all};
 use crate::Result;
@@ -23,6 +23,8 @@ pub enum Mark {
 /// What a container publishes in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
+    /// Its chain.
+    pub chain: String,
     /// The network's name.
     pub network: String,
     /// The container.
@@ -70,10 +72,6 @@ impl Ports {
     pub fn verify(all: &[Self]) -> Result<Vec<Drift>> {
         verify_all(all)
     }
-
-    fn chain(&self) -> String {
-        ports_chain(&self.network, &self.container_id)
-    }
 }
 
 impl Rules for Ports {
@@ -82,7 +80,7 @@ impl Rules for Ports {
     }
 
     fn add(&self, state: &State) -> String {
-        let chain = self.chain();
+        let chain = &self.chain;
         let mut lines = String::new();
         // A chain that is said in this way is emptied if it is there. Those of all are only made, so that what somebody
         // has put in just now makes this fail.
@@ -96,7 +94,7 @@ impl Rules for Ports {
                 _ => push(&mut lines, "-A", &rule),
             }
         }
-        for stale in state.jumps(SUMMARY, &chain) {
+        for stale in state.jumps(SUMMARY, chain) {
             push(&mut lines, "-D", stale);
         }
         for rule in self.own().iter().chain(&self.entries()) {
@@ -106,12 +104,12 @@ impl Rules for Ports {
     }
 
     fn wanted(&self, state: &State) -> (Vec<String>, Vec<Drift>) {
-        let chain = self.chain();
+        let chain = &self.chain;
         let (own, entries) = (self.own(), self.entries());
         let mut drifts = Vec::new();
         let counts = [
-            (format!("rules of {chain}"), own.len(), state.rules_of(&chain).count()),
-            (format!("rules that lead to {chain}"), entries.len(), state.jumps(SUMMARY, &chain).count()),
+            (format!("rules of {chain}"), own.len(), state.rules_of(chain).count()),
+            (format!("rules that lead to {chain}"), entries.len(), state.jumps(SUMMARY, chain).count()),
         ];
         for (what, expected, actual) in counts {
             if actual > expected {
@@ -124,7 +122,7 @@ impl Rules for Ports {
     }
 
     fn delete(&self, state: &State) -> String {
-        delete(state, &self.chain())
+        delete(state, &self.chain)
     }
 }
 
@@ -144,12 +142,14 @@ pub(super) fn delete(state: &State, chain: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::ports_chain;
     use super::*;
 
     /// Two ports of a container, one of them of the other family.
     pub(super) fn ports(container: &str) -> Ports {
         let mapping = |proto, port, target| Mapping { proto, address: None, ports: (port, port), target };
         Ports {
+            chain: ports_chain("n", "id1"),
             network: "n".into(),
             container_id: "id1".into(),
             container: container.parse().unwrap(),

@@ -47,9 +47,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::UnusedLinks => shared::sweep(&kernel.host, |_, _| false),
             Undo::HostRoutes(tag) => shared::sweep(&kernel.host, |_, of| of == tag),
             Undo::MasqueradeChain(chain) => chain.delete().and_then(|()| {
-                kernel.records().and_then(|records| records.remove(By::Iptables, &chain.owner))
+                kernel.records().and_then(|records| records.remove_own(By::Iptables, &chain.owner))
             }),
-            Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove(by, &owner)),
+            Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove_own(by, &owner)),
             Undo::Rules(owner, addresses) => {
                 kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))
             }

@@ -1,28 +1,33 @@
 //! Deleting what an attachment has, or what those have that are no more: by owner, whoever made it.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use super::{TABLE, is_without_nf_tables, masquerade, reference, spoof};
+use super::{Left, TABLE, is_without_nf_tables, masquerade, reference, spoof};
 use crate::intent::{self, By, Record, Records};
 use crate::nft::{Nft, Table, TableInfo};
-use crate::{Owner, Result, iptables};
+use crate::{Owner, Removal, Result, iptables};
 
-/// Deletes the masquerade and the MAC filter of an attachment, with their record, ours and those that the reference made, under
-/// whatever name the network had. What is not there is no error. `addresses`, where they are known, make it quick.
+/// Deletes the masquerade and the MAC filter of an attachment, with their record, ours and those that the reference
+/// made; also what another network's name is on, if the removal takes that. What is not there is no error. `addresses`,
+/// where they are known, make it quick.
 ///
 /// Gives back the socket: the longer it stays open, the less its end waits ([`crate::nft`]).
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
-pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
+pub fn delete(removal: &Removal, addresses: &[IpAddr]) -> Result<Option<Nft>> {
+    let owner = removal.owner();
     let on_record = OnceCell::new();
     let unrecord = |records: &Records| {
         // One that cannot be read tells nothing.
-        if let Ok(Some(record)) = records.read(By::Iptables, owner) {
+        if let Ok(Some(record)) = records.read(By::Iptables, owner)
+            && removal.takes(&record.owner.label())?
+        {
             let _ = on_record.set(record);
         }
-        records.remove(By::Bridge, owner)
+        records.take(By::Bridge, removal).map(drop)
     };
     let chains = || {
         let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
@@ -35,8 +40,8 @@ pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
     };
     let delete = || {
         with_tables(|nft, tables| {
-            delete_ours(nft, tables, addresses, &|label| owner.is_in(label))?;
-            reference::delete(nft, tables, owner, &chains())
+            delete_ours(nft, tables, addresses, &|label| removal.takes(label)).map(drop)?;
+            reference::delete(nft, tables, removal, &chains())
         })
     };
     let done = intent::withdraw(unrecord, delete);
@@ -46,7 +51,7 @@ pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
     if on_record.get().is_some()
         && let Some(records) = Records::open_if_any()?
     {
-        records.remove(By::Iptables, owner)?;
+        records.take(By::Iptables, removal)?;
     }
     Ok(nft)
 }
@@ -56,39 +61,38 @@ pub fn delete(owner: &Owner, addresses: &[IpAddr]) -> Result<Option<Nft>> {
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn delete_own(nft: &Nft, owner: &Owner, addresses: &[IpAddr]) -> Result<()> {
-    delete_ours(nft, &nft.tables()?, addresses, &|label| owner.is_in(label))
+    let label = owner.label();
+    delete_ours(nft, &nft.tables()?, addresses, &|other| Ok(other == label)).map(drop)
 }
 
-/// As [`delete`], for all attachments of a network but these.
+/// As [`delete`], for all attachments of a network but these. It takes many transactions where there is much to delete,
+/// so that it also gets through beside others who commit, and holds nobody up.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
     let prefix = Owner::label_prefix(network);
+    let labels: HashSet<String> = valid.iter().map(Owner::label).collect();
+    let owners: HashSet<Owner> = valid.iter().cloned().collect();
+    // First: from here on nothing makes the rules anew.
+    intent::remove_all_but(By::Bridge, network, &owners)?;
     let stale = match Records::open_if_any()? {
-        Some(records) => records.all_but(By::Iptables, network, valid)?,
+        Some(records) => records.all_but(By::Iptables, network, &owners)?,
         None => Vec::new(),
     };
     let chains: Vec<_> = stale.iter().filter_map(|record| record.masquerade_chain.clone()).collect();
-    let delete = || {
-        with_tables(|nft, tables| {
-            let labels: Vec<String> = valid.iter().map(Owner::label).collect();
-            let is_stale =
-                |label: &str| label.starts_with(&prefix) && !labels.iter().any(|valid| valid == label);
-            delete_ours(nft, tables, &[], &is_stale)?;
-            reference::delete_but(nft, tables, network, valid, &chains)
-        })
-    };
-    let done = intent::withdraw(|records| records.remove_all_but(By::Bridge, network, valid), delete);
+    let done = with_tables(|nft, tables| {
+        let is_stale = |label: &str| Ok(label.starts_with(&prefix) && !labels.contains(label));
+        while delete_ours(nft, tables, &[], &is_stale)? == Left::Some {}
+        reference::delete_but(nft, tables, network, valid, &chains)
+    });
     let old = match chains.is_empty() {
         true => Ok(()),
         false => iptables::unmasquerade_in_old_tables(&chains),
     };
     let nft = done.and_then(|nft| old.map(|()| nft))?;
-    if !stale.is_empty()
-        && let Some(records) = Records::open_if_any()?
-    {
-        records.remove_all_but(By::Iptables, network, valid)?;
+    if !stale.is_empty() {
+        intent::remove_all_but(By::Iptables, network, &owners)?;
     }
     Ok(nft)
 }
@@ -108,20 +112,21 @@ fn delete_ours(
     nft: &Nft,
     tables: &[TableInfo],
     addresses: &[IpAddr],
-    is_ours: &dyn Fn(&str) -> bool,
-) -> Result<()> {
+    is_ours: &dyn Fn(&str) -> Result<bool>,
+) -> Result<Left> {
     let [packets, frames] = [TABLE, spoof::TABLE].map(|table| is_in(tables, &table));
     if !packets && !frames {
-        return Ok(());
+        return Ok(Left::Nothing);
     }
     nft.transact(|nft, batch| {
+        let mut left = Left::Nothing;
         if packets {
-            masquerade::delete(nft, batch, addresses, is_ours)?;
+            left = left.max(masquerade::delete(nft, batch, addresses, is_ours)?);
         }
         if frames {
-            spoof::delete(nft, batch, is_ours)?;
+            left = left.max(spoof::delete(nft, batch, is_ours)?);
         }
-        Ok(())
+        Ok(left)
     })
 }
 

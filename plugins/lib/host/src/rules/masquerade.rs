@@ -17,14 +17,19 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{COMMENT, Filled, Group, Restored, TABLE, ensure, led_to, restore, retire};
-use crate::Result;
+use super::alive::Attachments;
+use super::published::container;
+use super::restore::owner;
+use super::{
+    COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
+};
 use crate::nft::{
     Base, Batch, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Target, Type,
     Value, Verdict,
 };
 use crate::owner::fnv1a;
 use crate::piece::Drift;
+use crate::{Error, Result};
 
 /// Priority `srcnat` (NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 const BASE: Base = Base { kind: Kind::Nat, hook: Hook::Postrouting, priority: 100, policy: Policy::Accept };
@@ -50,10 +55,10 @@ pub struct Masqueraded<'a> {
 }
 
 impl Masqueraded<'_> {
-    /// Adds it. An address that was another's is now this one's: whoever gives out addresses knows best.
+    /// Adds it. An address that was another's is now this one's, unless that one is alive.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// [`Error::AddressInUse`]; or the kernel refused.
     pub fn add(&self, nft: &Nft) -> Result<()> {
         let (name, comment) = self.inside_chain();
         let inside = self.inside(&name, &comment);
@@ -78,12 +83,26 @@ impl Masqueraded<'_> {
             }
             for (map, element) in self.elements(&name) {
                 if let Some(stale) = nft.element(&map, &element)? {
+                    self.ensure_dead(&map, &stale)?;
                     batch.del_elements(&map, &[stale]);
                 }
                 batch.create_elements(&map, &[element]);
             }
             Ok(())
         })
+    }
+
+    /// Another container's element may be replaced only if that is gone.
+    fn ensure_dead(&self, map: &Set<'_>, element: &Element) -> Result<()> {
+        match owner(element) {
+            Some(owner)
+                if container(owner) != container(self.label)
+                    && Attachments::default().is_alive(owner)? == Some(true) =>
+            {
+                Err(Error::AddressInUse { address: element.key.show(map.key), owner: owner.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Has `batch` make what is missing of all of these. Only inside [`Nft::transact`].
@@ -176,7 +195,8 @@ impl Masqueraded<'_> {
     }
 }
 
-/// Has `batch` delete what `is_ours` accepts the owner of; `addresses`, where they are known, save a look at all.
+/// Has `batch` delete what `is_ours` accepts the owner of, or as much of it as one transaction takes; `addresses`, where
+/// they are known, save a look at all.
 /// Only inside [`Nft::transact`].
 ///
 /// # Errors
@@ -185,9 +205,10 @@ pub(super) fn delete(
     nft: &Nft,
     batch: &mut Batch,
     addresses: &[IpAddr],
-    is_ours: &dyn Fn(&str) -> bool,
-) -> Result<()> {
-    let ours = owned(nft, addresses, is_ours)?;
+    is_ours: &dyn Fn(&str) -> Result<bool>,
+) -> Result<Left> {
+    let mut ours = owned(nft, addresses, is_ours)?;
+    let left = limit(&mut ours);
     let mut chains: Vec<&str> = ours
         .iter()
         .filter_map(|(_, element)| match &element.target {
@@ -213,36 +234,42 @@ pub(super) fn delete(
         if !nft.chains(&TABLE)?.iter().any(|chain| is_staying(&chain.name)) {
             let mut all = vec![CHAIN];
             all.append(&mut going);
-            return retire(nft, batch, &TABLE, &all, &MAPS);
+            retire(nft, batch, &TABLE, &all, &MAPS)?;
+            return Ok(left);
         }
     }
     for (map, element) in &ours {
         batch.del_elements(map, std::slice::from_ref(element));
     }
     going.iter().for_each(|chain| batch.del_chain(chain));
-    Ok(())
+    Ok(left)
 }
 
 /// The elements whose owner `is_ours` accepts. When each of the addresses has one, these are all: they came together.
 fn owned(
     nft: &Nft,
     addresses: &[IpAddr],
-    is_ours: &dyn Fn(&str) -> bool,
+    is_ours: &dyn Fn(&str) -> Result<bool>,
 ) -> Result<Vec<(Set<'static>, Element)>> {
-    let is_mine = |element: &Element| element.comment.as_deref().is_some_and(is_ours);
     let mut ours = Vec::new();
     for address in addresses {
         let map = map_of(address);
-        let found = nft.element(&map, &Element::new(Value::new().addr(*address)))?;
-        ours.extend(found.filter(is_mine).map(|element| (map, element)));
+        if let Some(element) = nft.element(&map, &Element::new(Value::new().addr(*address)))?
+            && is_owned(&element, is_ours)?
+        {
+            ours.push((map, element));
+        }
     }
     if !addresses.is_empty() && ours.len() == addresses.len() {
         return Ok(ours);
     }
     ours.clear();
     for map in MAPS {
-        let all = nft.elements(&map)?;
-        ours.extend(all.into_iter().filter(is_mine).map(|element| (map, element)));
+        for element in nft.elements(&map)? {
+            if is_owned(&element, is_ours)? {
+                ours.push((map, element));
+            }
+        }
     }
     Ok(ours)
 }

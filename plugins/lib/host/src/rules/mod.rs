@@ -7,6 +7,7 @@
 //! Everything here is part of a transaction that somebody else commits: what is asked of the kernel is true only as
 //! long as nobody commits in between, so call it inside [`Nft::transact`].
 
+mod alive;
 mod attachment;
 mod masquerade;
 pub mod published;
@@ -15,7 +16,7 @@ pub mod resolver;
 mod restore;
 mod spoof;
 
-use crate::nft::{self, Base, Batch, Chain, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
+use crate::nft::{self, Base, Batch, Chain, Element, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use crate::piece::Drift;
 use crate::{Error, Result};
 
@@ -111,6 +112,28 @@ pub fn open() -> Result<Nft> {
             .within("packet rules need nf_tables, which this kernel is without (CONFIG_NF_TABLES)".into()),
         false => error,
     })
+}
+
+/// The most owners' elements that one transaction deletes: it is decided and committed in a few milliseconds.
+const OWNERS_AT_ONCE: usize = 512;
+
+/// What a deletion in several transactions has left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Nothing,
+    Some,
+}
+
+/// Keeps what one transaction deletes.
+fn limit<T>(elements: &mut Vec<T>) -> Left {
+    let left = if elements.len() > OWNERS_AT_ONCE { Left::Some } else { Left::Nothing };
+    elements.truncate(OWNERS_AT_ONCE);
+    left
+}
+
+/// Whether an element's comment is an owner that `is_ours` accepts.
+fn is_owned(element: &Element, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<bool> {
+    element.comment.as_deref().map_or(Ok(false), is_ours)
 }
 
 /// The name of the chain that a verdict leads to.

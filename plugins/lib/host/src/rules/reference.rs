@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::attachment::is_in;
 use super::led_to;
 use crate::nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table, TableInfo, Value};
-use crate::{Owner, Result, iptables};
+use crate::{Owner, Removal, Result, iptables};
 
 /// Its nftables back end of masquerade.
 const MASQUERADE: Table<'static> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
@@ -30,27 +30,42 @@ const PORTS: Chain<'static> = Chain { table: FRAMES, name: "PREROUTING" };
 pub(super) fn delete(
     nft: &Nft,
     tables: &[TableInfo],
-    owner: &Owner,
+    removal: &Removal,
     chains: &[(String, Vec<IpAddr>)],
 ) -> Result<()> {
     let here = |table: &Table<'_>| is_in(tables, table);
     if ![MASQUERADE, NAT4, NAT6, FRAMES].iter().any(here) {
         return Ok(());
     }
+    let owner = removal.owner();
     let attachment = attachment_hash(owner);
+    let network = hash::<16>(&[&owner.network]);
     nft.transact(|nft, batch| {
         if here(&MASQUERADE) {
-            let is_ours = |of: &Hashes<'_>| of.attachment == attachment;
-            delete_masquerade(nft, batch, is_ours)?;
+            let mut takes_others = Ok(false);
+            delete_masquerade(nft, batch, |of| {
+                of.attachment == attachment
+                    && (of.network == network || {
+                        takes_others = takes_nameless(removal);
+                        matches!(takes_others, Ok(true))
+                    })
+            })?;
+            takes_others?;
         }
         for table in [NAT4, NAT6].into_iter().filter(here) {
             delete_nat(nft, batch, table, chains)?;
         }
         if here(&FRAMES) {
-            delete_mac_filter(nft, batch, owner)?;
+            delete_mac_filter(nft, batch, removal)?;
         }
         Ok(())
     })
+}
+
+/// Whether a removal takes what bears the container and the interface, but no network's name that we know: it does,
+/// unless the container has an interface of unknown origin there, which may be another network's.
+fn takes_nameless(removal: &Removal) -> Result<bool> {
+    removal.takes(&Owner { network: String::new(), ..removal.owner().clone() }.label())
 }
 
 /// Deletes what belongs to a network's other attachments than these, as its nftables back end tells, and these chains of
@@ -98,7 +113,11 @@ fn attachment_hash(owner: &Owner) -> String {
     hash::<16>(&[&owner.ifname, ":", &owner.container_id])
 }
 
-fn delete_masquerade(nft: &Nft, batch: &mut Batch, is_ours: impl Fn(&Hashes<'_>) -> bool) -> Result<()> {
+fn delete_masquerade(
+    nft: &Nft,
+    batch: &mut Batch,
+    mut is_ours: impl FnMut(&Hashes<'_>) -> bool,
+) -> Result<()> {
     for rule in nft.rules(&MASQ_CHECKS)? {
         if rule.comment.as_deref().and_then(Hashes::of).is_some_and(|of| is_ours(&of)) {
             batch.del_rule(&MASQ_CHECKS, rule.handle);
@@ -141,13 +160,17 @@ fn delete_nat(
     Ok(())
 }
 
-fn delete_mac_filter(nft: &Nft, batch: &mut Batch, owner: &Owner) -> Result<()> {
+fn delete_mac_filter(nft: &Nft, batch: &mut Batch, removal: &Removal) -> Result<()> {
+    let owner = removal.owner();
     let attachment = format!("{}-{}", owner.container_id, owner.ifname);
     let comment = format!("macspoofchk-{attachment}");
-    for rule in nft.rules(&PORTS)? {
-        if rule.comment.as_deref() == Some(&comment) {
-            batch.del_rule(&PORTS, rule.handle);
-        }
+    let mut rules = nft.rules(&PORTS)?;
+    rules.retain(|rule| rule.comment.as_deref() == Some(&comment));
+    if !rules.is_empty() && !takes_nameless(removal)? {
+        return Ok(());
+    }
+    for rule in rules {
+        batch.del_rule(&PORTS, rule.handle);
     }
     // The first leads to the second. What is too long for a chain's name, none has.
     for name in [format!("cni-br-iface-{attachment}"), format!("cni-br-iface-{attachment}-mac")] {

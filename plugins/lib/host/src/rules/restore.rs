@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::published::attachment;
+use super::published::{attachment, container};
 use super::{COMMENT, Filled};
 use crate::Result;
 use crate::nft::{Batch, Element, Nft, Set, Table, Value};
@@ -103,11 +103,16 @@ fn changes_of(
             .collect();
         let others: Vec<&Known> = in_the_way.iter().filter_map(|key| known.get(key)).collect();
         if let [one] = others[..]
-            && one.element == *wanted
+            && is_same(&one.element, wanted)
         {
             continue;
         }
         let ours = owner(wanted).unwrap_or_default();
+        // Ports of one container: one of its attachments is enough.
+        let is_shared = |of: &str| attachment(of) != attachment(ours) && container(of) == container(ours);
+        if others.iter().filter_map(|other| owner(&other.element)).any(is_shared) {
+            continue;
+        }
         let foreign = others.iter().find(|other| {
             other.new || owner(&other.element).is_some_and(|of| attachment(of) != attachment(ours))
         });
@@ -123,8 +128,16 @@ fn changes_of(
     Ok((gone, new))
 }
 
+/// Whether an element is as it should be. What a comment says after the label may differ: how many ports an attachment
+/// has depends on what others of its container have.
+fn is_same(there: &Element, wanted: &Element) -> bool {
+    (there.key, there.end) == (wanted.key, wanted.end)
+        && there.target == wanted.target
+        && (there.comment == wanted.comment || owner(wanted).is_some() && owner(there) == owner(wanted))
+}
+
 /// The attachment that an element belongs to, if it is one's.
-fn owner(element: &Element) -> Option<&str> {
+pub(super) fn owner(element: &Element) -> Option<&str> {
     let comment = element.comment.as_deref()?;
     // Some comments go on after the label.
     let label = comment.split(' ').next()?;

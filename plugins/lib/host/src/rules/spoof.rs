@@ -8,7 +8,7 @@
 //! chain macspoofchk { type filter hook prerouting priority dstnat; iifname @ports iifname . ether saddr != @macs drop }
 //! ```
 
-use super::{Filled, Group, Restored, ensure, restore, retire};
+use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
 use crate::nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, Kind, Nft, Policy, Rule, Set, Table, Type, Value,
     Verdict,
@@ -97,29 +97,34 @@ impl Guarded<'_> {
     }
 }
 
-/// Has `batch` delete what `is_ours` accepts the owner of. Only inside [`Nft::transact`].
+/// Has `batch` delete what `is_ours` accepts the owner of, or as much of it as one transaction takes. Only inside [`Nft::transact`].
 ///
 /// # Errors
 /// The kernel could not be asked.
-pub(super) fn delete(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> bool) -> Result<()> {
+pub(super) fn delete(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<Left> {
     let mut ours = Vec::new();
     let mut stay = false;
+    let mut left = Left::Nothing;
     for set in SETS {
-        let (mine, others): (Vec<Element>, Vec<Element>) = nft
-            .elements(&set)?
-            .into_iter()
-            .partition(|element| element.comment.as_deref().is_some_and(is_ours));
-        stay |= !others.is_empty();
+        let mut mine = Vec::new();
+        for element in nft.elements(&set)? {
+            match is_owned(&element, is_ours)? {
+                true => mine.push(element),
+                false => stay = true,
+            }
+        }
+        left = left.max(limit(&mut mine));
         ours.push((set, mine));
     }
     if ours.iter().all(|(_, mine)| mine.is_empty()) {
-        return Ok(());
+        return Ok(Left::Nothing);
     }
-    if !stay {
-        return retire(nft, batch, &TABLE, &[CHAIN], &SETS);
+    if !stay && left == Left::Nothing {
+        retire(nft, batch, &TABLE, &[CHAIN], &SETS)?;
+    } else {
+        ours.iter().for_each(|(set, mine)| batch.del_elements(set, mine));
     }
-    ours.iter().for_each(|(set, mine)| batch.del_elements(set, mine));
-    Ok(())
+    Ok(left)
 }
 
 fn chain() -> Filled<'static> {

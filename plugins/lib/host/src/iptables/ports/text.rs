@@ -58,7 +58,7 @@ impl Ports {
 
     /// The rules of the container's own chain. What is given twice is there once.
     pub(super) fn own(&self) -> Vec<String> {
-        let chain = self.chain();
+        let chain = &self.chain;
         let to = self.container.ip();
         let mut rules: Vec<String> = Vec::with_capacity(3 * self.mappings.len());
         let mut known = HashSet::new();
@@ -100,7 +100,7 @@ impl Ports {
 
     /// The rules that lead to it: by protocol, in the order of their names.
     pub(super) fn entries(&self) -> Vec<String> {
-        let chain = self.chain();
+        let chain = &self.chain;
         let comment = quoted(&ports_comment(&self.network, &self.container_id));
         let conditions =
             self.conditions.iter().fold(String::new(), |words, word| words + " " + &quoted(word));

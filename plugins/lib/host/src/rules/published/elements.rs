@@ -75,10 +75,7 @@ fn guarded(container: &Container, guard: &str, elements: &mut Found) {
 /// What iptables leads to a container.
 fn elsewhere(container: &Container, elements: &mut Found) {
     let sets = family(container.address);
-    let none: IpAddr = match container.address.is_ipv4() {
-        true => Ipv4Addr::UNSPECIFIED.into(),
-        false => Ipv6Addr::UNSPECIFIED.into(),
-    };
+    let none = unspecified(container.address.is_ipv4());
     for mapping in runs(container) {
         let key = |port| Value::new().addr(mapping.address.unwrap_or(none)).proto(mapping.proto).port(port);
         elements.push((sets.elsewhere, run(&mapping, key).to(Value::new().addr(container.address))));
@@ -131,6 +128,11 @@ pub(super) fn publisher_key(attachment: &str) -> Value {
 pub(in crate::rules) fn attachment(label: &str) -> &str {
     let label = label.split_once(' ').map_or(label, |(label, _)| label);
     label.splitn(3, '/').nth(2).unwrap_or_default()
+}
+
+/// Of a label (or a publisher's comment), the container.
+pub(in crate::rules) fn container(label: &str) -> &str {
+    attachment(label).split_once('/').map_or("", |(_, container)| container)
 }
 
 /// How many elements a publisher's comment counts: without those that lead to conditions, and its own.
@@ -213,6 +215,21 @@ pub(super) fn is_beside_ports(set: &Set<'_>) -> bool {
     beside.map(|other| other.name).any(|name| name == set.name)
 }
 
+/// Whether a set's elements lead to conditions.
+pub(super) fn is_of_conditions(set: &Set<'_>) -> bool {
+    [V4.guarded, V4.guarded_at, V6.guarded, V6.guarded_at].iter().any(|other| other.name == set.name)
+}
+
+/// Whether a set's elements are about ports.
+pub(super) fn is_of_ports(set: &Set<'_>) -> bool {
+    !is_beside_ports(set) && set.name != PUBLISHERS.name
+}
+
+/// No address in particular, of a family.
+pub(super) fn unspecified(v4: bool) -> IpAddr {
+    if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
 /// The keys under which a publisher's elements are, but for those of its ports.
 pub(super) fn beside_ports(publisher: &Element) -> Found {
     let Target::Value(value) = publisher.target else { return Vec::new() };
@@ -241,7 +258,7 @@ pub(super) fn beside_ports(publisher: &Element) -> Found {
 
 /// The keys of the elements that these mappings have in a family, whatever they lead to.
 pub(super) fn keys(v4: bool, mappings: &[Mapping]) -> Found {
-    let to: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let to = unspecified(v4);
     let mut elements = Vec::new();
     for mapping in merged(mappings) {
         ports(family(to), to, &mapping, &mut elements);

@@ -16,6 +16,13 @@ pub enum Error {
         /// Who has it: see [`crate::Owner::label`].
         owner: String,
     },
+    /// Another container, which is alive, has the container's address too.
+    AddressInUse {
+        /// The address, as it stands in a set.
+        address: String,
+        /// Who has it: see [`crate::Owner::label`].
+        owner: String,
+    },
     /// No port is left that could be chosen, of this protocol.
     NoneFree(u8),
     /// There are more separate ports and ranges than [`super::RUNS_MAX`].
@@ -31,6 +38,11 @@ impl fmt::Display for Error {
             Self::Taken { wanted, taken, owner } => write!(
                 f,
                 "host port {wanted} is taken: {owner} (network, interface, container) publishes {taken}"
+            ),
+            Self::AddressInUse { address, owner } => write!(
+                f,
+                "the address of {owner} (network, interface, container), which is alive, is this container's too \
+                 ({address}): give the networks subnets that do not overlap"
             ),
             Self::NoneFree(proto) => write!(
                 f,

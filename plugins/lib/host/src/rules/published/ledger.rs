@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use super::elements::{self, Found, attachment, family};
 use super::layout::PUBLISHERS;
+use super::shared::{Held, is_same_container};
 use super::withdraw::elements_of;
 use super::{Error, Mapping, Publication};
-use crate::Result;
 use crate::nft::{Element, Nft, Set};
+use crate::rules::alive::Attachments;
+use crate::{Owner, Result};
 
 /// With more separate ports than this, all published ports are listed once instead of each being looked up.
 const LOOK_UPS: usize = 64;
@@ -15,8 +17,10 @@ const LOOK_UPS: usize = 64;
 /// What stands in a publication's way.
 #[derive(Default)]
 pub(super) struct Standing {
-    /// What may be taken: of the same attachment, or of one whose address the container has now, so that it is dead.
+    /// What may be taken: of attachments that are dead.
     pub stale: Found,
+    /// What other attachments of the same container have: it need not be made twice.
+    pub shared: Held,
     /// What may not.
     pub taken: Option<Error>,
 }
@@ -28,6 +32,8 @@ pub(super) fn look(
     wanted: &[(Set<'static>, Element)],
 ) -> Result<Standing> {
     let label = publication.owner.label();
+    let network = Owner::label_prefix(&publication.owner.network);
+    let attachments = Attachments::default();
     let mut standing = Standing::default();
     for container in &publication.containers {
         let sets = family(container.address);
@@ -61,8 +67,15 @@ pub(super) fn look(
             if attachment(&owner) == attachment(&label) {
                 continue;
             }
-            if to == container.address {
+            let is_dead = match attachments.is_alive(&owner)? {
+                Some(is_alive) => !is_alive,
+                // Within one network an address is one container's alone.
+                None => to == container.address && owner.starts_with(&network),
+            };
+            if is_dead {
                 standing.stale.push((set, element));
+            } else if is_same_container(&owner, &label) {
+                standing.shared.push((container.address.is_ipv4(), theirs));
             } else {
                 standing.taken.get_or_insert_with(|| taken(ours, container.address, &set, &element, owner));
             }

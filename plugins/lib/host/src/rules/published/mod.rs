@@ -16,6 +16,7 @@ mod publish;
 mod reference;
 mod restore;
 mod retired;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -24,13 +25,14 @@ mod withdraw;
 use std::net::IpAddr;
 
 use crate::Owner;
+use crate::intent::Namespace;
 
 pub use conditions::{Conditions, Fault};
-pub(super) use elements::attachment;
+pub(super) use elements::{attachment, container};
 pub use error::Error;
 pub use free::choose;
 pub use publish::{ensure_free, publish};
-pub use reference::{chains_of, withdraw_of_reference};
+pub use reference::{chain_of, chains_of, is_in_use, withdraw_of_reference};
 pub use restore::{raise_localnet, restore};
 pub use verify::verify;
 pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
@@ -52,6 +54,8 @@ pub struct Publication {
     pub chain: Option<String>,
     /// Those of its ports that were chosen for it, for the record.
     pub chosen: Vec<Chosen>,
+    /// The container's network namespace, for the record.
+    pub netns: Option<Namespace>,
 }
 
 /// A port of the host that was chosen because the configuration asked for any.

@@ -6,11 +6,15 @@ use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
 use super::withdraw::{chains_of, elements_of, withdraw};
-use super::{ELEMENTS_MAX, Error, Publication, RUNS_MAX, flows, ledger, localnet, reference, retired};
+use super::{
+    ELEMENTS_MAX, Error, Publication, RUNS_MAX, flows, ledger, localnet, reference, retired, shared,
+};
 use crate::intent::{self, By, Record, Records};
 use crate::nft::{Batch, Element, Nft, Set};
+use crate::rules::alive::Attachments;
+use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};
-use crate::{Result, sysctl};
+use crate::{Removal, Result, sysctl};
 
 /// Publishes, in one transaction: all of it or nothing, and puts it on record. What the same attachment had before is
 /// replaced. Flows that would go on as before are forgotten; how many could not be is no error, and is said by the
@@ -41,7 +45,7 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
     };
     if let Err(error) = raise(publication).and_then(|()| record(&records, publication, localnet)) {
         // The error that led here is the one to be told.
-        let _ = withdraw(nft, &publication.owner, None);
+        let _ = withdraw(nft, &Removal::new(publication.owner.clone(), "", Vec::new()), None);
         return Err(error.into());
     }
     let wanted: BTreeMap<_, _> =
@@ -92,6 +96,7 @@ fn record(records: &Records, publication: &Publication, localnet: Vec<String>) -
         chain: publication.chain.clone(),
         chosen: publication.chosen.clone(),
         localnet,
+        netns: publication.netns.clone(),
         ..Record::new(publication.owner.clone())
     };
     records.write(By::Portmap, &record)
@@ -122,6 +127,9 @@ fn decide(
     if let Some(taken) = standing.taken {
         return Ok(Err(taken));
     }
+    let rest =
+        (!standing.shared.is_empty()).then(|| elements::of(&shared::without(publication, &standing.shared)));
+    let wanted = rest.as_deref().unwrap_or(wanted);
     let is_new = ensure(nft, batch, &TABLE, &sets(), &chains())?;
     if is_new
         && let Some(records) = others
@@ -132,11 +140,19 @@ fn decide(
     }
     let mut gone = standing.stale;
     gone.extend(own(nft, publication)?);
-    // What is beside the ports is a container's address, which nobody alive can have as well.
+    // What is beside the ports is a container's address.
+    let attachments = Attachments::default();
     for (set, element) in wanted.iter().filter(|(set, _)| elements::is_beside_ports(set)) {
         if let Some(found) = nft.element(set, element)?
             && !gone.iter().any(|(other, gone)| other.name == set.name && gone.key == found.key)
         {
+            if let Some(owner) = owner(&found)
+                && !shared::is_same_container(owner, &publication.owner.label())
+                && attachments.is_alive(owner)? == Some(true)
+            {
+                let address = element.show(set);
+                return Ok(Err(Error::AddressInUse { address, owner: owner.to_owned() }));
+            }
             gone.push((*set, found));
         }
     }

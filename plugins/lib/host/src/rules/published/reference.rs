@@ -6,8 +6,10 @@
 //! The chains and tables that containers share stay: an older plugin may still use them.
 
 use super::super::led_to;
+use super::elements::{self, attachment};
+use super::layout::PUBLISHERS;
 use crate::iptables::{SUMMARY, old_ports_chain, ports_chain};
-use crate::nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table};
+use crate::nft::{Batch, Chain, Element, Expr, Family, Nft, RuleInfo, Table};
 use crate::{Owner, Result};
 
 /// Its nftables back end, whose rules' comments are the container's id.
@@ -35,7 +37,54 @@ pub fn withdraw_of_reference(nft: &Nft, owner: &Owner) -> Result<()> {
                 }
             }
         }
-        nat.iter().try_for_each(|table| delete_nat(nft, batch, *table, &chains_of(owner)))
+        nat.iter().try_for_each(|table| delete_nat(nft, batch, *table, &unused(nft, &nat, owner)?))
+    })
+}
+
+/// Those of a container's chains of iptables that are there and that no other interface of it publishes by.
+fn unused(nft: &Nft, tables: &[Table<'_>], owner: &Owner) -> Result<Vec<String>> {
+    let mut unused = Vec::new();
+    for name in chains_of(owner) {
+        let mut is_there = false;
+        for &table in tables {
+            is_there |= nft.chain(&Chain { table, name: &name })?.is_some();
+        }
+        if is_there && !is_in_use(nft, owner, &name)? {
+            unused.push(name);
+        }
+    }
+    Ok(unused)
+}
+
+/// Whether another attachment publishes by a chain of iptables.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn is_in_use(nft: &Nft, owner: &Owner, chain: &str) -> Result<bool> {
+    let label = owner.label();
+    let publishers = nft.elements(&PUBLISHERS)?;
+    let mut comments = publishers.iter().filter_map(|publisher| publisher.comment.as_deref());
+    Ok(comments.any(|of| elements::chain(of) == Some(chain) && attachment(of) != attachment(&label)))
+}
+
+/// The chain of iptables that an attachment publishes by: the reference's of network and container, or one of its own
+/// where another interface of the container on that network has it.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn chain_of(nft: &Nft, owner: &Owner) -> Result<String> {
+    let label = owner.label();
+    let own = nft.element(&PUBLISHERS, &Element::new(elements::publisher_key(attachment(&label))))?;
+    if let Some(comment) = own.and_then(|own| own.comment)
+        && comment.split(' ').next() == Some(&label)
+        && let Some(chain) = elements::chain(&comment)
+    {
+        return Ok(chain.to_owned());
+    }
+    let chain = ports_chain(&owner.network, &owner.container_id);
+    Ok(match is_in_use(nft, owner, &chain)? {
+        true => ports_chain(&owner.network, &format!("{}/{}", owner.container_id, owner.ifname)),
+        false => chain,
     })
 }
 

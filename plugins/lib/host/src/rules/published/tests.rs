@@ -33,6 +33,7 @@ fn publication(address: &str, masquerade: Masquerade, mappings: Vec<Mapping>) ->
         }],
         chain: None,
         chosen: Vec::new(),
+        netns: None,
     }
 }
 

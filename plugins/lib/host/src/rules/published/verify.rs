@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::elements::Found;
 use super::layout::{PUBLISHERS, chains};
 use super::withdraw::LOOK_UPS;
-use super::{Publication, elements, guard, localnet};
+use super::{Publication, elements, guard, ledger, localnet, shared};
 use crate::nft::{Data, Element, Nft, Set, Target};
 use crate::piece::Drift;
 use crate::{Result, sysctl};
@@ -19,24 +20,16 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     for filled in chains().into_iter().chain(guards.iter().map(guard::Guard::filled)) {
         drifts.append(&mut filled.drifts(nft)?);
     }
-    for (set, element, found) in look_up(nft, elements::of(publication))? {
-        let found = found.filter(|found| found.key == element.key && found.end == element.end);
-        let what = || format!("element {} of {set}", element.show(&set));
-        match found {
-            None => drifts.push(Drift::new(what(), target(&set, &element), "absent")),
-            Some(found) if found.target != element.target => {
-                drifts.push(Drift::new(what(), target(&set, &element), target(&set, &found)));
-            }
-            Some(found) if found.comment != element.comment && set.name != PUBLISHERS.name => {
-                drifts.push(Drift::new(
-                    format!("owner of {}", what()),
-                    element.comment.clone().unwrap_or_default(),
-                    found.comment.unwrap_or_default(),
-                ))
-            }
-            Some(_) => {}
+    let wanted = elements::of(publication);
+    let mut missing = differences(nft, &wanted)?;
+    if !missing.is_empty() {
+        // Others of the container's attachments may have its ports.
+        let standing = ledger::look(nft, publication, &wanted)?;
+        if !standing.shared.is_empty() {
+            missing = differences(nft, &elements::of(&shared::without(publication, &standing.shared)))?;
         }
     }
+    drifts.append(&mut missing);
     for container in publication.containers.iter().filter(|container| container.by_loopback()) {
         if let Some(link) = &container.link {
             let key = localnet::key(link);
@@ -49,8 +42,34 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     Ok(drifts)
 }
 
+fn differences(nft: &Nft, wanted: &Found) -> Result<Vec<Drift>> {
+    let mut drifts = Vec::new();
+    for (set, element, found) in look_up(nft, wanted)? {
+        let found = found.filter(|found| found.key == element.key && found.end == element.end);
+        let what = || format!("element {} of {set}", element.show(set));
+        match found {
+            None => drifts.push(Drift::new(what(), target(set, element), "absent")),
+            Some(found) if found.target != element.target => {
+                drifts.push(Drift::new(what(), target(set, element), target(set, &found)));
+            }
+            Some(found) if found.comment != element.comment && set.name != PUBLISHERS.name => {
+                drifts.push(Drift::new(
+                    format!("owner of {}", what()),
+                    element.comment.clone().unwrap_or_default(),
+                    found.comment.unwrap_or_default(),
+                ))
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(drifts)
+}
+
 /// Each element, and what the kernel has in its place.
-fn look_up(nft: &Nft, wanted: elements::Found) -> Result<Vec<(Set<'static>, Element, Option<Element>)>> {
+fn look_up<'a>(
+    nft: &Nft,
+    wanted: &'a Found,
+) -> Result<Vec<(&'a Set<'static>, &'a Element, Option<Element>)>> {
     let mut all = Vec::with_capacity(wanted.len());
     for of_set in wanted.chunk_by(|(a, _), (b, _)| a.name == b.name) {
         let mut listed = BTreeMap::new();
@@ -62,7 +81,7 @@ fn look_up(nft: &Nft, wanted: elements::Found) -> Result<Vec<(Set<'static>, Elem
                 true => listed.remove(&element.key),
                 false => nft.element(set, element)?,
             };
-            all.push((*set, element.clone(), found));
+            all.push((set, element, found));
         }
     }
     Ok(all)

@@ -1,17 +1,21 @@
 //! Taking back what an attachment published, and only that.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::elements::{self, Found, attachment};
 use super::guard;
 use super::layout::{PUBLISHERS, V4, V6, chains, owned};
 use super::localnet::Lowered;
-use super::{Container, Mapping, flows, localnet, reference, retired};
-use crate::intent::{self, By};
-use crate::nft::{Batch, Chain, Element, Nft, Set};
+use super::{Container, Mapping, flows, localnet, reference, retired, shared};
+use crate::intent::{self, By, Records};
+use crate::nft::{Batch, Chain, Element, Nft, Set, Value};
+use crate::rules::restore::owner;
 use crate::rules::{TABLE, retire};
-use crate::{Owner, Result};
+use crate::{Owner, Removal, Result};
+
+/// The most publishers that one transaction takes back: it is decided and committed in a few milliseconds.
+const AT_ONCE: usize = 128;
 
 /// With more elements than this, everybody's are listed instead of each being looked up.
 pub(super) const LOOK_UPS: usize = 1024;
@@ -59,33 +63,38 @@ impl Hint {
     }
 }
 
-/// Takes back what the attachment published, under whatever name its network had then; with the last one of all goes
-/// everything else. Flows of UDP to its ports are forgotten.
+/// Takes back what the attachment published; also what another network's attachment of the same interface published, if
+/// the removal takes that. What other attachments of the container publish too leads to them from then on; with the last
+/// publisher of all goes everything else. Flows of UDP to its ports are forgotten.
 ///
 /// The error is of the rules; that of the flows is in what is given back: the ports are free then.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Withdrawn> {
-    let label = owner.label();
+pub fn withdraw(nft: &Nft, removal: &Removal, hint: Option<&Hint>) -> Result<Withdrawn> {
+    let label = removal.owner().label();
     let attachment = attachment(&label);
     let key = Element::new(elements::publisher_key(attachment));
     let find = |nft: &Nft| {
-        let publisher = nft.element(&PUBLISHERS, &key)?;
-        Ok(publisher.filter(|found| attachment_of(found) == Some(attachment)).into_iter().collect())
+        let found = nft.element(&PUBLISHERS, &key)?.filter(|found| attachment_of(found) == Some(attachment));
+        match found {
+            Some(found) if removal.takes(owner(&found).unwrap_or_default())? => Ok(vec![found]),
+            _ => Ok(Vec::new()),
+        }
     };
     // One that cannot be read tells nothing, and goes all the same.
     let recorded = OnceCell::new();
     let gone = intent::withdraw(
         |records| {
-            if let Ok(Some(record)) = records.read(By::Portmap, owner) {
+            if let Some(record) = records.take(By::Portmap, removal)? {
                 let _ = recorded.set(record);
             }
-            records.remove(By::Portmap, owner)
+            Ok(())
         },
         || {
             let known = recorded.get().map(|record| Hint::of(&record.containers));
-            let gone = transact(nft, find, hint.or(known.as_ref()))?;
+            let elements = |publisher: &Element| elements_of(nft, publisher, hint.or(known.as_ref()));
+            let gone = transact(nft, find, elements)?;
             if let Some(record) = recorded.get() {
                 localnet::lower_unguarded(nft, &record.localnet)?;
             }
@@ -95,30 +104,73 @@ pub fn withdraw(nft: &Nft, owner: &Owner, hint: Option<&Hint>) -> Result<Withdra
     Ok(Withdrawn::of(nft, &gone))
 }
 
-/// Takes back what was published by every attachment of the network but these.
+/// Takes back what was published by every attachment of the network but these, in as many transactions as keep each of
+/// them short: so it also gets through beside others who commit, and holds nobody up.
 ///
 /// # Errors
 /// As [`withdraw`].
 pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Withdrawn> {
     let prefix = Owner::label_prefix(network);
     let labels: HashSet<String> = valid.iter().map(Owner::label).collect();
-    let stale = |publisher: &Element| {
-        let label = publisher.comment.as_deref().and_then(|comment| comment.split_once(' '));
-        label.is_some_and(|(label, _)| label.starts_with(&prefix) && !labels.contains(label))
-    };
-    let find = |nft: &Nft| {
-        let mut publishers = nft.elements(&PUBLISHERS)?;
-        publishers.retain(stale);
-        Ok(publishers)
-    };
-    let gone = intent::withdraw(
-        |records| records.remove_all_but(By::Portmap, network, valid),
-        || transact(nft, find, None),
-    )?;
-    Ok(Withdrawn::of(nft, &gone))
+    // First: from here on nothing makes them anew.
+    intent::remove_all_but(By::Portmap, network, &valid.iter().cloned().collect())?;
+    let mut stale = nft.elements(&PUBLISHERS)?;
+    stale.retain(|publisher| {
+        owner(publisher).is_some_and(|label| label.starts_with(&prefix) && !labels.contains(label))
+    });
+    let mut all_gone = Found::new();
+    if stale.is_empty() {
+        return Ok(Withdrawn::of(nft, &all_gone));
+    }
+    let of_owners = by_owner(nft, &stale)?;
+    for some in stale.chunks(AT_ONCE) {
+        // One that has changed since then is another ADD's.
+        let find = |nft: &Nft| {
+            let mut still = Vec::new();
+            for publisher in some {
+                still.extend(nft.element(&PUBLISHERS, publisher)?.filter(|found| found == publisher));
+            }
+            Ok(still)
+        };
+        let records = Records::open_if_any()?;
+        all_gone.append(&mut transact(nft, find, |publisher| known_of(nft, publisher, &of_owners))?);
+        drop(records);
+    }
+    Ok(Withdrawn::of(nft, &all_gone))
 }
 
-fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option<&Hint>) -> Result<Found> {
+/// The elements of these publishers, listed once for all of them.
+fn by_owner(nft: &Nft, publishers: &[Element]) -> Result<HashMap<String, Found>> {
+    let labels = publishers.iter().filter_map(attachment_of);
+    let mut of_owners: HashMap<String, Found> = labels.map(|of| (of.to_owned(), Found::new())).collect();
+    for set in owned().filter(|set| set.name != PUBLISHERS.name) {
+        for element in nft.elements(&set)? {
+            if let Some(found) = attachment_of(&element).and_then(|of| of_owners.get_mut(of)) {
+                found.push((set, element));
+            }
+        }
+    }
+    Ok(of_owners)
+}
+
+/// What is still there of what was listed, and the publisher itself last.
+fn known_of(nft: &Nft, publisher: &Element, listed: &HashMap<String, Found>) -> Result<Found> {
+    let mut found = Found::new();
+    let of_owner = attachment_of(publisher).and_then(|of| listed.get(of));
+    for (set, element) in of_owner.into_iter().flatten() {
+        if nft.element(set, element)?.as_ref() == Some(element) {
+            found.push((*set, element.clone()));
+        }
+    }
+    found.push((PUBLISHERS, publisher.clone()));
+    Ok(found)
+}
+
+fn transact(
+    nft: &Nft,
+    find: impl Fn(&Nft) -> Result<Vec<Element>>,
+    elements_of: impl Fn(&Element) -> Result<Found>,
+) -> Result<Found> {
     let mut lowered = Lowered::default();
     let done = nft.transact(|nft, batch| {
         lowered.raise();
@@ -128,16 +180,20 @@ fn transact(nft: &Nft, find: impl Fn(&Nft) -> Result<Vec<Element>>, hint: Option
         }
         let mut gone = Found::new();
         for publisher in &publishers {
-            gone.extend(elements_of(nft, publisher, hint)?);
+            gone.extend(elements_of(publisher)?);
         }
         reference::delete_chains(nft, batch, &chains_of(&gone))?;
-        if nft.elements(&PUBLISHERS)?.len() == publishers.len() {
+        let going: HashSet<Value> = publishers.iter().map(|publisher| publisher.key).collect();
+        let mut rest = nft.elements(&PUBLISHERS)?;
+        rest.retain(|publisher| !going.contains(&publisher.key));
+        let guards = guard::there(nft, &gone)?;
+        if rest.is_empty() {
             lowered.lower(nft)?;
-            retire_all(nft, batch, &guard::there(nft, &gone)?)?;
+            retire_all(nft, batch, &guards)?;
         } else {
-            let guards = guard::there(nft, &gone)?;
             elements::delete(batch, &gone);
             guard::delete(batch, guards.iter());
+            shared::hand_over(nft, batch, &gone, &rest)?;
         }
         Ok(gone)
     });
@@ -157,8 +213,8 @@ fn retire_all(nft: &Nft, batch: &mut Batch, guards: &[String]) -> Result<()> {
 /// Everything of a publisher, itself last. Where what it hints at is not all that it counts, everybody's is searched.
 pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -> Result<Found> {
     let Some(comment) = publisher.comment.as_deref() else { return Ok(Found::new()) };
-    let owner = attachment(comment);
-    let is_ours = |element: &Element| attachment_of(element) == Some(owner);
+    let attachment = attachment(comment);
+    let is_ours = |element: &Element| attachment_of(element) == Some(attachment);
     let mut found = Found::new();
     let of_owner = |set: Set<'static>| -> Result<Found> {
         let elements = nft.elements(&set)?.into_iter().filter(is_ours);

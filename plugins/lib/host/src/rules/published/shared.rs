@@ -1,0 +1,139 @@
+//! Ports that several attachments of one container publish. A runtime gives a container's ports to the ADD of each of
+//! its networks: the first attachment has them, the others stand by, and when the first goes the next one takes over.
+
+use std::collections::BTreeMap;
+
+use super::elements::{self, Found, container, family};
+use super::layout::PUBLISHERS;
+use super::{Mapping, Publication};
+use crate::Result;
+use crate::intent::Records;
+use crate::nft::{Batch, Element, Nft, Set};
+use crate::rules::restore::owner;
+
+/// Ports of a family: IPv4's if `v4`.
+pub(super) type Held = Vec<(bool, Mapping)>;
+
+/// The publication without ports that other attachments of the container have.
+pub(super) fn without(publication: &Publication, held: &[(bool, Mapping)]) -> Publication {
+    let mut rest = publication.clone();
+    for container in &mut rest.containers {
+        let v4 = container.address.is_ipv4();
+        for (_, taken) in held.iter().filter(|(of, _)| *of == v4) {
+            container.mappings = container.mappings.iter().flat_map(|mapping| cut(mapping, taken)).collect();
+        }
+    }
+    rest
+}
+
+/// What is left of a mapping: the ports before those that are taken, and those after them. (At an address and at any
+/// are in different maps: both can be there.)
+fn cut(mapping: &Mapping, taken: &Mapping) -> Vec<Mapping> {
+    if mapping.proto != taken.proto || mapping.address != taken.address || !mapping.overlaps(taken) {
+        return vec![*mapping];
+    }
+    let (first, last) = mapping.ports;
+    let mut left = Vec::new();
+    if first < taken.ports.0 {
+        left.push(Mapping { ports: (first, taken.ports.0 - 1), ..*mapping });
+    }
+    if last > taken.ports.1 {
+        let begin = taken.ports.1 + 1;
+        left.push(Mapping { ports: (begin, last), target: mapping.target + (begin - first), ..*mapping });
+    }
+    left
+}
+
+/// Whether two labels (or comments that begin with them) are of one container.
+pub(super) fn is_same_container(one: &str, other: &str) -> bool {
+    container(one) == container(other)
+}
+
+/// Has `batch` give what goes to other attachments of the same containers that want it by their records. `rest` are the
+/// publishers that stay.
+pub(super) fn hand_over(nft: &Nft, batch: &mut Batch, gone: &Found, rest: &[Element]) -> Result<()> {
+    let going =
+        |label: &str| gone.iter().filter_map(|(_, e)| owner(e)).any(|of| is_same_container(of, label));
+    let heirs: Vec<&Element> = rest.iter().filter(|publisher| owner(publisher).is_some_and(going)).collect();
+    if heirs.is_empty() {
+        return Ok(());
+    }
+    let Some(records) = Records::open_if_any()? else { return Ok(()) };
+    let (mut records, _) = records.all()?;
+    // Who came first takes over.
+    records.reverse();
+    let mut held = BTreeMap::new();
+    for record in records.into_iter().filter(|record| !record.containers.is_empty()) {
+        let label = record.owner.label();
+        let Some(publisher) = heirs.iter().find(|publisher| owner(publisher) == Some(&label)) else {
+            continue;
+        };
+        let publication = Publication {
+            owner: record.owner,
+            containers: record.containers,
+            chain: record.chain,
+            chosen: Vec::new(),
+            netns: None,
+        };
+        let of_container = container(&label).to_owned();
+        if !held.contains_key(&of_container) {
+            held.insert(of_container.clone(), holdings(nft, &label, gone)?);
+        }
+        let Some(held) = held.get_mut(&of_container) else { continue };
+        let taken = without(&publication, held);
+        held.extend(mappings(&taken));
+        take_over(batch, publisher, elements::of(&taken));
+    }
+    Ok(())
+}
+
+fn mappings(publication: &Publication) -> Held {
+    let containers = publication.containers.iter();
+    let of = |container: &super::Container| {
+        let v4 = container.address.is_ipv4();
+        container.mappings.iter().map(|mapping| (v4, *mapping)).collect::<Vec<_>>()
+    };
+    containers.flat_map(of).collect()
+}
+
+/// The ports that attachments of a container have, but for those that go.
+fn holdings(nft: &Nft, label: &str, gone: &Found) -> Result<Held> {
+    let mut held = Held::new();
+    for v4 in [true, false] {
+        let sets = family(elements::unspecified(v4));
+        for set in [sets.ports, sets.ports_at, sets.ranges, sets.ranges_at, sets.elsewhere] {
+            let stays = |element: &Element| {
+                !gone.iter().any(|(of, gone)| of.name == set.name && gone.key == element.key)
+            };
+            let of_container =
+                |element: &Element| owner(element).is_some_and(|of| is_same_container(of, label));
+            for element in
+                nft.elements(&set)?.iter().filter(|element| of_container(element) && stays(element))
+            {
+                held.extend(elements::read(&set, element).map(|(mapping, _)| (v4, mapping)));
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Has `batch` make the ports of an attachment, whose other elements are there.
+fn take_over(batch: &mut Batch, publisher: &Element, all: Found) {
+    let ports: Vec<(Set<'static>, Element)> =
+        all.into_iter().filter(|(set, _)| elements::is_of_ports(set)).collect();
+    let counted = ports.iter().filter(|(set, _)| !elements::is_of_conditions(set)).count();
+    if ports.is_empty() {
+        return;
+    }
+    for (set, element) in &ports {
+        batch.create_elements(set, std::slice::from_ref(element));
+    }
+    let comment = publisher.comment.as_deref().unwrap_or_default();
+    let before = elements::count(comment).unwrap_or_default();
+    let mut words: Vec<String> = comment.split(' ').map(str::to_owned).collect();
+    if let Some(count) = words.get_mut(1) {
+        *count = (before + counted).to_string();
+    }
+    batch.del_elements(&PUBLISHERS, std::slice::from_ref(publisher));
+    batch.create_elements(&PUBLISHERS, &[publisher.clone().comment(words.join(" "))]);
+}
