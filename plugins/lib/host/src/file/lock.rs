@@ -6,6 +6,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,12 @@ use nix::sys::stat::{major, minor};
 use super::show;
 use crate::{Error, Result};
 
-/// How long a lock is waited for. Holders need milliseconds; a hundred of them one after the other, each syncing a slow
-/// disk, need seconds. Runtimes give up after two minutes and more, and a verb may need several locks.
+/// How long a process waits for locks, all of them together. Holders need milliseconds; a hundred of them one after the
+/// other, each syncing a slow disk, need seconds. Runtimes give up after two minutes and more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What of it is gone, in milliseconds.
+static WAITED: AtomicU64 = AtomicU64::new(0);
 
 /// The first pause between two attempts, which doubles up to the last one: `flock` itself knows no bound.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
@@ -52,7 +56,8 @@ pub fn lock(path: &Path, mode: u32) -> Result<File> {
 pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
     // std insists on write access to create; the kernel and the reference do not.
     let file = open_lock(path, mode, OFlag::O_RDONLY)?;
-    lock_bounded(&file, path, hold, PATIENCE)?;
+    let left = PATIENCE.saturating_sub(Duration::from_millis(WAITED.load(Ordering::Relaxed)));
+    lock_bounded(&file, path, hold, left)?;
     Ok(file)
 }
 
@@ -61,25 +66,26 @@ pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
 /// # Errors
 /// The filesystem cannot lock, or somebody holds the lock all the while: EAGAIN, with the holder's name.
 pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) -> Result<()> {
-    let mut deadline = None;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let tried = match hold {
-            Hold::Shared => file.try_lock_shared(),
-            Hold::Alone => file.try_lock(),
-        };
-        match tried {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::Error(cause)) => return Err(Error::new("lock", show(path), cause)),
-            Err(TryLockError::WouldBlock) => {}
+    let attempt = || match hold {
+        Hold::Shared => file.try_lock_shared(),
+        Hold::Alone => file.try_lock(),
+    };
+    let mut tried = attempt();
+    if matches!(tried, Err(TryLockError::WouldBlock)) {
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        while matches!(tried, Err(TryLockError::WouldBlock)) && began.elapsed() < patience {
+            sleep(pause);
+            pause = (pause * 2).min(LAST_PAUSE);
+            tried = attempt();
         }
-        let now = Instant::now();
-        if now >= *deadline.get_or_insert(now + patience) {
-            return Err(still_held(file, path, patience));
-        }
-        sleep(pause);
-        pause = (pause * 2).min(LAST_PAUSE);
+        let waited = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        WAITED.fetch_add(waited, Ordering::Relaxed);
     }
+    tried.map_err(|error| match error {
+        TryLockError::WouldBlock => still_held(file, path, patience),
+        TryLockError::Error(cause) => Error::new("lock", show(path), cause),
+    })
 }
 
 /// As [`lock`], but does not wait: `None` when somebody else has it. The file may be written to.
@@ -107,7 +113,7 @@ fn still_held(file: &File, path: &Path, patience: Duration) -> Error {
     Error::Kernel {
         op: "lock",
         object: show(path),
-        message: Some(format!("still held after {} s by {}", patience.as_secs_f32(), named(&holders))),
+        message: Some(format!("still held after {:.1} s by {}", patience.as_secs_f32(), named(&holders))),
         source: io::Error::from_raw_os_error(libc::EAGAIN),
     }
 }
