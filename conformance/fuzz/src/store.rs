@@ -14,9 +14,15 @@ pub fn store(bytes: &[u8]) {
     let Ok(home) = TempDir::new() else { return };
     let home = home.path();
     let network = home.join("net");
-    let roots = Roots { run: home.join("run"), boot_id: home.join("boot_id") };
+    let roots = Roots {
+        run: home.join("run/host-local"),
+        boot_id: home.join("boot_id"),
+        machine_id: home.join("machine-id"),
+    };
     let made = [&network, &home.join(".moor"), &roots.run].iter().all(|dir| fs::create_dir_all(dir).is_ok());
-    if !made || fs::write(&roots.boot_id, "0a1b2c3d-0000-4000-8000-000000000000\n").is_err() {
+    let written = fs::write(&roots.boot_id, "0a1b2c3d-0000-4000-8000-000000000000\n")
+        .and_then(|()| fs::write(&roots.machine_id, "0123456789abcdef0123456789abcdef\n"));
+    if !made || written.is_err() {
         return;
     }
     let plugin = HostLocal { roots: roots.clone() };

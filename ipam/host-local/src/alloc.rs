@@ -62,6 +62,7 @@ fn allocate_all(
     // What cannot be served is found before anything is leased.
     let asked = assign(offer, requested)?;
     let held = store.held(holder)?;
+    store.record_boot();
     let mut ips = Vec::with_capacity(offer.sets.len());
     for (index, (set, asked)) in offer.sets.iter().zip(asked).enumerate() {
         let in_set = |cause: AllocError| AllocError::InSet(index, Box::new(cause));

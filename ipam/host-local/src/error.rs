@@ -42,11 +42,24 @@ pub enum ConfigError {
         start: IpAddr,
         /// The subnet.
         subnet: IpNetwork,
+        /// What is wrong with it, when it is in the subnet.
+        why: Option<Misplaced>,
     },
     /// `rangeEnd` outside the subnet, or before the start.
     EndOutside {
         /// `rangeEnd`
         end: IpAddr,
+        /// The subnet.
+        subnet: IpNetwork,
+        /// What is wrong with it, when it is in the subnet.
+        why: Option<Misplaced>,
+    },
+    /// A range of one address, which is never given out.
+    NothingToGive {
+        /// The address.
+        ip: IpAddr,
+        /// Why.
+        why: Reserved,
         /// The subnet.
         subnet: IpNetwork,
     },
@@ -74,6 +87,32 @@ pub enum ConfigError {
     BadPath(&'static str, String),
 }
 
+/// What is wrong with the bound of a range that is in its subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misplaced {
+    /// It is an address that is never given out.
+    Reserved(Reserved),
+    /// The start is after this end.
+    AfterEnd(IpAddr),
+    /// The end is before this start.
+    BeforeStart(IpAddr),
+}
+
+impl fmt::Display for Misplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserved(why) => write!(f, "it is the subnet's {why}, which is never given out"),
+            Self::AfterEnd(end) => write!(f, "it is after the range's end {end}"),
+            Self::BeforeStart(start) => write!(f, "it is before the range's start {start}"),
+        }
+    }
+}
+
+/// A colon and the reason, if there is one.
+fn because(why: &Option<Misplaced>) -> String {
+    why.map_or_else(String::new, |why| format!(": {why}"))
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,8 +133,20 @@ impl fmt::Display for ConfigError {
             Self::GatewayFamily { gateway, subnet } => {
                 write!(f, "gateway {gateway} is not of the address family of subnet {subnet}")
             }
-            Self::StartOutside { start, subnet } => write!(f, "RangeStart {start} not in network {subnet}"),
-            Self::EndOutside { end, subnet } => write!(f, "RangeEnd {end} not in network {subnet}"),
+            // The reference takes this one, and then gives out nothing.
+            Self::StartOutside { start, subnet, why: Some(Misplaced::Reserved(why)) } => {
+                write!(f, "RangeStart {start} is the {why} of {subnet}, which is never given out")
+            }
+            Self::StartOutside { start, subnet, why } => {
+                write!(f, "RangeStart {start} not in network {subnet}{}", because(why))
+            }
+            Self::EndOutside { end, subnet, why } => {
+                write!(f, "RangeEnd {end} not in network {subnet}{}", because(why))
+            }
+            Self::NothingToGive { ip, why, subnet } => write!(
+                f,
+                "the range has no address to give: {ip} is the {why} of {subnet}, which is never given out"
+            ),
             Self::EmptySet => write!(f, "empty range set"),
             Self::MixedFamilies => write!(f, "mixed address families"),
             Self::RangesOverlap(one, other) => write!(f, "subnets {one} and {other} overlap"),
@@ -181,11 +232,10 @@ impl fmt::Display for AllocError {
             Self::Taken { ip, set } => {
                 write!(f, "requested IP address {ip} is not available in range set {set}")
             }
-            Self::Reserved { ip, why, subnet } => match why {
-                Reserved::Gateway => write!(f, "requested ip {ip} is subnet's gateway"),
-                Reserved::Network => write!(f, "requested ip {ip} is the network address of {subnet}"),
-                Reserved::Broadcast => write!(f, "requested ip {ip} is the broadcast address of {subnet}"),
-            },
+            Self::Reserved { ip, why: Reserved::Gateway, .. } => {
+                write!(f, "requested ip {ip} is subnet's gateway")
+            }
+            Self::Reserved { ip, why, subnet } => write!(f, "requested ip {ip} is the {why} of {subnet}"),
             Self::Excluded(ip) => write!(f, "requested ip {ip} is in the exclude list of the network"),
             Self::Unserved(ips) => {
                 write!(f, "failed to allocate all requested IPs:")?;

@@ -129,6 +129,11 @@ impl Index {
         self.file.write_all_at(&header, 0)
     }
 
+    /// Whether nobody holds anything.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// The addresses that the key may hold.
     pub fn get(&self, key: u64) -> io::Result<Vec<IpAddr>> {
         let (_, cluster) = self.cluster(key)?;

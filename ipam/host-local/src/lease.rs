@@ -49,14 +49,19 @@ pub fn last_reserved(dir: &Path, set: usize) -> Option<IpAddr> {
     }
 }
 
-/// Whether the holder has a lease that DEL would have to remove, seen without a lock.
+/// Whether the holder has a lease that DEL would have to remove, as the files have it; no lock is needed. A file that
+/// cannot be read may be that lease.
 pub fn holds_unlocked(dir: &Path, holder: &Holder) -> Result<bool, host::Error> {
+    let mut unreadable = None;
     for ip in addresses_in(dir)? {
-        if text(dir, ip)?.is_some_and(|text| text == holder.text || text == holder.legacy) {
-            return Ok(true);
+        match text(dir, ip) {
+            Ok(Some(text)) if text == holder.text || text == holder.legacy => return Ok(true),
+            // A directory named as an address takes the address and is nobody's.
+            Err(error) if error.errno() != Some(nix::libc::EISDIR) => unreadable = Some(error),
+            _ => {}
         }
     }
-    Ok(false)
+    unreadable.map_or(Ok(false), Err)
 }
 
 /// The addresses that a network directory has leases of, in no order.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Misplaced};
 
 /// Addresses of one subnet, `start` to `end`, both included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,18 +59,31 @@ impl Range {
             return Err(ConfigError::GatewayFamily { gateway, subnet });
         }
         let end = parts.end.map(|end| end.to_canonical());
+        let misplaced = |bound, order| {
+            let why = reserved(subnet, bound).map_or(order, Misplaced::Reserved);
+            subnet.contains(bound).then_some(why)
+        };
         let start = match parts.start.map(|start| start.to_canonical()) {
             None => first,
             // An end before the start is told as a start outside, as the reference does.
             Some(start) if subnet.contains(start) && start <= end.unwrap_or(last) => start,
-            Some(start) => return Err(ConfigError::StartOutside { start, subnet }),
+            Some(start) => {
+                let why = misplaced(start, Misplaced::AfterEnd(end.unwrap_or(last)));
+                return Err(ConfigError::StartOutside { start, subnet, why });
+            }
         };
         let end = match end {
             None => last,
             Some(end) if subnet.contains(end) && end >= start => end,
-            Some(end) => return Err(ConfigError::EndOutside { end, subnet }),
+            Some(end) => {
+                let why = misplaced(end, Misplaced::BeforeStart(start));
+                return Err(ConfigError::EndOutside { end, subnet, why });
+            }
         };
-        Ok(Self { subnet, start, end, gateway })
+        match reserved(subnet, start) {
+            Some(why) if start == end => Err(ConfigError::NothingToGive { ip: start, why, subnet }),
+            _ => Ok(Self { subnet, start, end, gateway }),
+        }
     }
 
     /// Whether the address lies between start and end.
@@ -84,15 +97,18 @@ impl Range {
 
     /// Why this address of the range is never given out, if so.
     pub fn reserved(&self, ip: IpAddr) -> Option<Reserved> {
-        if ip == self.gateway {
-            Some(Reserved::Gateway)
-        } else if ip == self.subnet.network() {
-            Some(Reserved::Network)
-        } else if self.subnet.is_ipv4() && ip == self.subnet.broadcast() {
-            Some(Reserved::Broadcast)
-        } else {
-            None
-        }
+        if ip == self.gateway { Some(Reserved::Gateway) } else { reserved(self.subnet, ip) }
+    }
+}
+
+/// Why this address of the subnet is nobody's, if so.
+fn reserved(subnet: IpNetwork, ip: IpAddr) -> Option<Reserved> {
+    if ip == subnet.network() {
+        Some(Reserved::Network)
+    } else if subnet.is_ipv4() && ip == subnet.broadcast() {
+        Some(Reserved::Broadcast)
+    } else {
+        None
     }
 }
 
@@ -111,6 +127,16 @@ pub enum Reserved {
     Network,
     /// The IPv4 broadcast address.
     Broadcast,
+}
+
+impl fmt::Display for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gateway => "gateway",
+            Self::Network => "network address",
+            Self::Broadcast => "broadcast address",
+        })
+    }
 }
 
 /// Ranges of one family of which each attachment gets one address.

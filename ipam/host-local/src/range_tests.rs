@@ -37,10 +37,28 @@ fn a_wrong_range_is_refused_in_the_references_words() {
             "Network has host bits set. For a subnet mask of length 24 the network address is 10.0.0.0",
         ),
         (range("10.0.0.0/24", "10.0.1.1", "", ""), "RangeStart 10.0.1.1 not in network 10.0.0.0/24"),
-        (range("10.0.0.0/24", "10.0.0.9", "10.0.0.8", ""), "RangeStart 10.0.0.9 not in network 10.0.0.0/24"),
+        (
+            range("10.0.0.0/24", "10.0.0.9", "10.0.0.8", ""),
+            "RangeStart 10.0.0.9 not in network 10.0.0.0/24: it is after the range's end 10.0.0.8",
+        ),
         (range("10.0.0.0/24", "fd00::1", "", ""), "RangeStart fd00::1 not in network 10.0.0.0/24"),
         (range("10.0.0.0/24", "", "10.0.1.1", ""), "RangeEnd 10.0.1.1 not in network 10.0.0.0/24"),
-        (range("10.0.0.0/24", "", "10.0.0.0", ""), "RangeEnd 10.0.0.0 not in network 10.0.0.0/24"),
+        (
+            range("10.0.0.0/24", "", "10.0.0.0", ""),
+            "RangeEnd 10.0.0.0 not in network 10.0.0.0/24: it is the subnet's network address, which is never given out",
+        ),
+        (
+            range("10.0.0.0/24", "10.0.0.255", "", ""),
+            "RangeStart 10.0.0.255 is the broadcast address of 10.0.0.0/24, which is never given out",
+        ),
+        (
+            range("10.0.0.0/24", "10.0.0.255", "10.0.0.255", ""),
+            "the range has no address to give: 10.0.0.255 is the broadcast address of 10.0.0.0/24, which is never given out",
+        ),
+        (
+            range("10.0.0.0/24", "10.0.0.0", "10.0.0.0", ""),
+            "the range has no address to give: 10.0.0.0 is the network address of 10.0.0.0/24, which is never given out",
+        ),
         (
             range("10.0.0.0/24", "", "", "fd00::1"),
             "gateway fd00::1 is not of the address family of subnet 10.0.0.0/24",

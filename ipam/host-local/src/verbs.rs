@@ -78,7 +78,6 @@ impl Plugin for HostLocal {
     }
 }
 
-/// The whole configuration, checked.
 /// Whether the configuration of a request is one; nothing is touched.
 ///
 /// # Errors
@@ -87,6 +86,7 @@ pub fn validate(request: &Request) -> Result<(), Error> {
     settings(request).map(drop)
 }
 
+/// The whole configuration, checked.
 fn settings(request: &Request) -> Result<Settings, Error> {
     let conf: Conf = request.config()?;
     let asked = asked(&request.args(&["IP"])?)?;
@@ -127,7 +127,10 @@ fn check(
 ) -> Result<(), Error> {
     let holder = Holder::new(container_id, ifname);
     let mut store = Store::open(roots, &settings.place)?;
-    let held = store.held(&holder)?;
+    let mut held = store.held(&holder)?;
+    if held.is_empty() && store.look_again(&holder)? {
+        held = store.held(&holder)?;
+    }
     store.commit();
     if held.is_empty() {
         return Err(Error::internal(format!(
@@ -140,6 +143,7 @@ fn check(
             continue;
         }
         let actual = match store.holder_of(*ip)? {
+            Some(text) if [&holder.text, &holder.legacy].contains(&&text) => continue,
             Some(text) => format!("leased to {}", text.replace("\r\n", " ")),
             None => "not leased".to_owned(),
         };
@@ -177,7 +181,14 @@ fn collect(
 ) -> Result<(), host::Error> {
     match host::file::open_dir(&place.dir()) {
         Err(error) if is_absent(&error) => Ok(()),
-        _ => Store::open(roots, place)?.collect(valid),
+        _ => {
+            let mut store = Store::open(roots, place)?;
+            if let Some(others) = store.shared_with() {
+                eprintln!("host-local: GC collects no leases: {others}, whose containers it is not given");
+                return Ok(());
+            }
+            store.collect(valid)
+        }
     }
 }
 

@@ -6,24 +6,37 @@ use host::file;
 
 use super::{Owners, Store, show};
 use crate::index;
-use crate::lease::Holder;
+use crate::lease::{self, Holder};
 use crate::rest;
 
 impl Store {
     /// The addresses whose lease has exactly this text.
     fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, host::Error> {
         let key = index::key(text);
-        let hints = match &self.owners {
-            Owners::Indexed(index) => match index.get(key) {
-                Ok(ips) => ips,
-                Err(_) => {
-                    self.rebuild()?;
-                    return self.find_listed(key, text);
-                }
-            },
-            Owners::Listed(_) => return self.find_listed(key, text),
-        };
-        self.verified(hints, text)
+        if let Owners::Indexed(index) = &self.owners
+            && let Ok(hints) = index.get(key)
+        {
+            let named = hints.len();
+            let found = self.verified(hints, text)?;
+            if found.len() == named {
+                return Ok(found);
+            }
+        }
+        // The index failed, or a lease was rewritten in place, of which the directory's time knows nothing.
+        if !matches!(self.owners, Owners::Listed(_)) {
+            self.rebuild()?;
+        }
+        self.find_listed(key, text)
+    }
+
+    /// Whether there is a lease of the holder that [`Store::held`] does not name, since it was rewritten in place; from
+    /// here on it does. All leases are read: this is for who would be told that there is none.
+    pub fn look_again(&mut self, holder: &Holder) -> Result<bool, host::Error> {
+        let known = matches!(self.owners, Owners::Listed(_)) || !lease::holds_unlocked(&self.dir, holder)?;
+        if !known {
+            self.rebuild()?;
+        }
+        Ok(!known)
     }
 
     fn find_listed(&self, key: u64, text: &str) -> Result<Vec<IpAddr>, host::Error> {
@@ -32,6 +45,7 @@ impl Store {
             Owners::Indexed(index) => index
                 .get(key)
                 .map_err(|cause| host::Error::new("read the index of", show(&self.dir), cause))?,
+            Owners::Unknown => Vec::new(),
         };
         self.verified(hints, text)
     }
@@ -76,6 +90,7 @@ impl Store {
                 all.push((key, ip));
                 false
             }
+            Owners::Unknown => false,
         };
         if failed {
             self.forsake_index();
@@ -84,7 +99,7 @@ impl Store {
 
     /// Gives up the index for this operation; without a stamp the next one builds it anew.
     fn forsake_index(&mut self) {
-        self.owners = Owners::Listed(Vec::new());
+        self.owners = Owners::Unknown;
         self.dirty = false;
     }
 
@@ -98,6 +113,7 @@ impl Store {
                 all.retain(|(_, of)| *of != ip);
                 false
             }
+            Owners::Unknown => false,
         };
         if failed {
             self.forsake_index();
@@ -112,7 +128,11 @@ impl Store {
 
     /// Removes all leases of the holder. What was removed is gone also when a later one fails.
     pub fn release(&mut self, holder: &Holder) -> Result<(), host::Error> {
-        let (ips, text) = self.releasable(holder)?;
+        let mut releasable = self.releasable(holder)?;
+        if releasable.0.is_empty() && self.look_again(holder)? {
+            releasable = self.releasable(holder)?;
+        }
+        let (ips, text) = releasable;
         let mut failure = None;
         let mut gone = Vec::with_capacity(ips.len());
         for ip in ips {

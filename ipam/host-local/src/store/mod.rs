@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use host::file::{self, Draft, Made, Sync};
 
-use crate::boot::{self, Roots, Verdict};
+use crate::boot::{self, Record, Roots, Verdict};
 use crate::index::{self, Index, Stamp};
 use crate::lease::{self, Holder};
 
@@ -49,8 +49,13 @@ pub struct Store {
     handle: File,
     _lock: File,
     boot_id: Option<String>,
+    /// Where the boot record is, unless leases of an earlier boot are kept.
     record: Option<PathBuf>,
+    /// Whether it holds this boot.
     recorded: bool,
+    /// Whether an earlier boot's lease could not be removed, for which the record stays as it is.
+    kept_lease: bool,
+    roots: Roots,
     /// Where the index is; without a directory that is closed to others there is none.
     index_path: Option<PathBuf>,
     log: Option<PathBuf>,
@@ -68,6 +73,18 @@ enum Owners {
     Indexed(Index),
     /// Here, as read from the directory just now.
     Listed(Vec<(u64, IpAddr)>),
+    /// Only in the directory: the index failed.
+    Unknown,
+}
+
+impl Owners {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Indexed(index) => index.is_empty(),
+            Self::Listed(all) => all.is_empty(),
+            Self::Unknown => false,
+        }
+    }
 }
 
 impl Store {
@@ -94,6 +111,8 @@ impl Store {
             _lock: lock,
             record: place.reclaim.then(|| boot::record_path(&place.data_dir, &place.network)),
             recorded: false,
+            kept_lease: false,
+            roots: roots.clone(),
             log: base.as_ref().filter(|_| place.cooldown).map(|base| base.with_extension("rested")),
             index_path: base,
             owners: Owners::Listed(Vec::new()),
@@ -104,26 +123,51 @@ impl Store {
         };
         let index = store.index_path.as_ref();
         match index.and_then(|path| Index::open(path, boot, boot::mtime_nanos(&meta))) {
-            Some((index, recorded)) if recorded || store.record.is_none() => {
+            // Without a lease there is nothing to reclaim, and no record.
+            Some((index, recorded)) if recorded || store.record.is_none() || index.is_empty() => {
                 store.owners = Owners::Indexed(index);
                 store.recorded = recorded;
             }
             // No index, or one of a time when this boot was not recorded (`reclaim` was off, or the disk full).
-            found => match (store.reclaim(&meta, &lock_path)?, found) {
-                (false, Some((index, _))) => {
-                    store.owners = Owners::Indexed(index);
-                    store.dirty = store.recorded;
+            found => {
+                match (store.reclaim(&meta, &lock_path)?, found) {
+                    (false, Some((index, _))) => store.owners = Owners::Indexed(index),
+                    _ => store.rebuild()?,
                 }
-                _ => store.rebuild()?,
-            },
+                // It comes after: killed before it, the next operation finds the rest of the old leases.
+                if !store.owners.is_empty() {
+                    store.record_boot();
+                }
+            }
         }
         Ok(store)
     }
 
-    /// Drops the leases of an earlier boot and records this one. Whether there may have been any.
+    fn read_record(&self) -> Option<Record> {
+        Some(Record::read(self.record.clone()?, &self.roots, self.boot_id.as_deref()?))
+    }
+
+    /// The other machines that lease addresses here, for a person to read; `None` when there are none, as far as is
+    /// known.
+    pub fn shared_with(&self) -> Option<String> {
+        self.read_record()?.others()
+    }
+
+    /// Records this boot, before there is a lease that the next one is to reclaim.
+    pub fn record_boot(&mut self) {
+        if !self.recorded
+            && !self.kept_lease
+            && let Some(record) = self.read_record()
+        {
+            self.recorded = record.write();
+            self.dirty |= self.recorded;
+        }
+    }
+
+    /// Drops the leases of an earlier boot. Whether there may have been any.
     fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<bool, host::Error> {
-        let (Some(record), Some(boot_id)) = (&self.record, &self.boot_id) else { return Ok(false) };
-        let verdict = Verdict::read(record, boot_id, meta, lock);
+        let Some(record) = self.read_record() else { return Ok(false) };
+        let verdict = record.verdict(meta, lock);
         let rebooted = matches!(verdict, Verdict::All | Verdict::Between(..));
         if rebooted {
             for ip in self.list()? {
@@ -131,12 +175,12 @@ impl Store {
                 let condemned = verdict.condemns(|| fs::symlink_metadata(&path).ok()?.modified().ok());
                 if condemned && remove_lease(&path).is_err() {
                     // The address stays taken; with the old record kept, the next operation tries again.
+                    self.kept_lease = true;
                     return Ok(true);
                 }
             }
         }
-        // The record comes after: killed before it, the next operation finds the rest of the old leases.
-        self.recorded = verdict == Verdict::Current || boot::write_record(record, boot_id);
+        self.recorded = record.is_written();
         Ok(rebooted)
     }
 
@@ -246,9 +290,12 @@ impl Store {
         if file::set_modified(&self.handle, &self.dir, now).is_err() {
             return;
         }
-        if let (Some(record), Some(boot_id), true) = (&self.record, &self.boot_id, self.recorded) {
-            self.recorded = touch(record, now).is_ok()
-                || (boot::write_record(record, boot_id) && touch(record, now).is_ok());
+        if let (Some(record), true) = (&self.record, self.recorded) {
+            // The record of no leases would be in the way of nothing, and stay when the network is gone.
+            self.recorded = match self.owners.is_empty() && self.unreadable.is_none() {
+                true => file::remove(record).is_err(),
+                false => touch(record, now).is_ok(),
+            };
         }
         if let Owners::Indexed(index) = &self.owners {
             let boot = self.boot_id.as_deref().map_or(0, index::key);

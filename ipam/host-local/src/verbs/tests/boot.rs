@@ -119,8 +119,107 @@ fn a_record_that_cannot_be_replaced_condemns_no_lease_of_this_boot() {
     // In the way of the temporary file of the record's replacement.
     fs::create_dir(record.with_file_name(format!(".moor-net.boot-{}", std::process::id()))).unwrap();
     assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.3"]);
-    assert_eq!(fs::read_to_string(&record).unwrap(), "first");
+    assert_eq!(fs::read_to_string(&record).unwrap(), format!("{} first\n", "1".repeat(32)));
     fs::remove_dir_all(&room.plugin.roots.run).unwrap();
     assert_eq!(room.add("c2", &small()).unwrap(), ["10.0.0.4"]);
     assert_eq!(room.leases(), ["10.0.0.3", "10.0.0.4"]);
+}
+
+/// A lease does not name its machine.
+#[test]
+fn machines_that_share_a_directory_free_nothing_of_each_other() {
+    let room = Room::new();
+    room.add("a", &small()).unwrap();
+    let become_machine = |id: &str, boot: &str| {
+        room.machine(&id.repeat(32));
+        room.boot(boot);
+        fs::remove_dir_all(&room.plugin.roots.run).unwrap();
+    };
+    become_machine("2", "second");
+    room.add("b", &small()).unwrap();
+    become_machine("1", "third");
+    room.add("c", &small()).unwrap();
+    become_machine("2", "fourth");
+    assert_eq!(room.run("GC", "", "", "", &gc(&room, json!([]))).0, 0);
+    assert_eq!(room.leases(), ["10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    let record = fs::read_to_string(room.data().join(".moor/net.boot")).unwrap();
+    assert_eq!(record, format!("{} fourth\n{} third\n", "2".repeat(32), "1".repeat(32)));
+    for id in ["a", "b", "c"] {
+        room.del(id, &small());
+    }
+    // Nobody has a lease: from here on it may be one machine's alone.
+    room.add("d", &small()).unwrap();
+    room.boot("fifth");
+    room.add("e", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.6"]);
+}
+
+fn gc(room: &Room, valid: Value) -> Value {
+    let mut conf = room.conf(&small());
+    conf["cni.dev/valid-attachments"] = valid;
+    conf
+}
+
+#[test]
+fn without_a_machine_id_nothing_is_reclaimed() {
+    for id in ["", "uninitialized"] {
+        let room = Room::new();
+        room.machine(id);
+        room.add("a", &small()).unwrap();
+        room.boot("second");
+        room.add("b", &small()).unwrap();
+        // Nor by a machine that has one.
+        room.machine(&"2".repeat(32));
+        room.boot("third");
+        room.add("c", &small()).unwrap();
+        room.boot("fourth");
+        room.add("d", &small()).unwrap();
+        assert_eq!(room.leases().len(), 4, "machine-id {id:?}");
+    }
+}
+
+/// As older versions wrote it: the boot alone.
+#[test]
+fn a_record_without_a_machine_is_believed_of_this_boot_only() {
+    let room = Room::new();
+    room.add("a", &small()).unwrap();
+    let record = room.data().join(".moor/net.boot");
+    let old_record = |boot: &str| {
+        fs::write(&record, boot).unwrap();
+        fs::remove_dir_all(&room.plugin.roots.run).unwrap();
+    };
+    old_record("first");
+    room.add("b", &small()).unwrap();
+    room.boot("second");
+    room.add("c", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.4"], "it was this machine's");
+    old_record("another");
+    room.add("d", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.4", "10.0.0.5"], "it may have been any machine's");
+    room.boot("third");
+    room.add("e", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.6"]);
+}
+
+#[test]
+fn the_record_goes_with_the_last_lease() {
+    let room = Room::new();
+    let record = room.data().join(".moor/net.boot");
+    room.del("nobody", &small());
+    assert!(!record.exists());
+    room.add("a", &small()).unwrap();
+    room.add("b", &small()).unwrap();
+    room.del("a", &small());
+    assert!(record.exists());
+    room.del("b", &small());
+    assert!(!record.exists());
+    room.add("c", &small()).unwrap();
+    assert!(record.exists());
+    assert_eq!(room.run("GC", "", "", "", &gc(&room, json!([]))).0, 0);
+    assert!(!record.exists() && room.leases().is_empty());
+    // And the next one is recorded again.
+    room.add("d", &small()).unwrap();
+    room.boot("second");
+    room.add("e", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.6"]);
 }

@@ -56,3 +56,28 @@ fn a_change_by_the_reference_takes_the_index_out_of_force() {
     fs::remove_file(room.lease("10.0.0.2")).unwrap();
     assert_eq!(room.request("c1", &small(), json!(["10.0.0.2"])).unwrap(), ["10.0.0.2"]);
 }
+
+/// The directory's time does not move, so the index stays in force.
+#[test]
+fn a_lease_that_was_rewritten_in_place_is_its_new_holders() {
+    let room = Room::new();
+    room.add("c1", &small()).unwrap();
+    room.add("c2", &small()).unwrap();
+    fs::write(room.lease("10.0.0.2"), "c3\r\neth0").unwrap();
+    assert!(room.index_in_force());
+    let prev = json!({ "cniVersion": "1.1.0", "ips": [{ "address": "10.0.0.2/29" }] });
+    let check = |id: &str| {
+        let mut conf = room.conf(&small());
+        conf["prevResult"] = prev.clone();
+        room.run("CHECK", id, "eth0", "", &conf).0
+    };
+    assert_eq!((check("c3"), check("c1")), (0, 1));
+    room.del("c1", &small());
+    assert_eq!(room.leases(), ["10.0.0.2", "10.0.0.3"]);
+    fs::write(room.lease("10.0.0.3"), "c4\r\neth0").unwrap();
+    room.del("c4", &small());
+    room.del("c2", &small());
+    assert_eq!(room.leases(), ["10.0.0.2"]);
+    room.del("c3", &small());
+    assert!(room.leases().is_empty());
+}

@@ -25,14 +25,23 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let roots = Roots { run: home.path().join("run/host-local"), boot_id: home.path().join("boot_id") };
+        let roots = Roots {
+            run: home.path().join("run/host-local"),
+            boot_id: home.path().join("boot_id"),
+            machine_id: home.path().join("machine-id"),
+        };
         let room = Self { plugin: HostLocal { roots }, home };
         room.boot("first");
+        room.machine(&"1".repeat(32));
         room
     }
 
     fn boot(&self, id: &str) {
         fs::write(&self.plugin.roots.boot_id, format!("{id}\n")).unwrap();
+    }
+
+    fn machine(&self, id: &str) {
+        fs::write(&self.plugin.roots.machine_id, format!("{id}\n")).unwrap();
     }
 
     fn data(&self) -> PathBuf {
