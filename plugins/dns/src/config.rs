@@ -235,7 +235,8 @@ pub fn pod_name(args: &str) -> Option<String> {
 /// As the conventions have it, a list; as the runtimes of dnsname have it, a list for each network.
 fn aliases(value: Option<&Json>, network: &str) -> Result<Vec<String>, Error> {
     let wrong = |error: cni::DecodeError| {
-        Error::internal(format!("failed to load netconf: runtimeConfig.aliases: {error}"))
+        let error = error.below("aliases").below("runtimeConfig");
+        Error::internal(format!("failed to load netconf: {error}"))
     };
     match value {
         None => Ok(Vec::new()),

@@ -25,7 +25,7 @@ impl DecodeError {
     }
 
     /// The same error, seen from the object that holds `key`.
-    pub(crate) fn below(mut self, key: &str) -> Self {
+    pub fn below(mut self, key: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{}{dot}{}", quoted(key), self.path);
         self

@@ -45,6 +45,14 @@ fn prev_result_is_read_by_the_configurations_version() {
         let error = read("1.1.0", odd).unwrap_err();
         assert!(error.code == 999 && error.msg.starts_with("could not parse prevResult: "), "{}", error.msg);
     }
+    for (odd, path) in [
+        ("5", "prevResult: "),
+        (r#"{"cniVersion":1}"#, "prevResult.cniVersion: "),
+        (r#"{"ips":[{"address":7}]}"#, "prevResult.ips[0].address: "),
+    ] {
+        let error = read("1.1.0", odd).unwrap_err();
+        assert!(error.msg.contains(path), "{}", error.msg);
+    }
 }
 
 /// C-046

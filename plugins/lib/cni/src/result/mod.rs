@@ -114,13 +114,14 @@ impl AddResult {
     /// Not JSON, `unsupported CNI result version`, or a value of the wrong type.
     pub fn parse(text: &[u8], fallback: Version) -> Result<Self, Error> {
         let tree = Json::parse(text)?;
-        let version = read::version(&tree, fallback)?;
-        read::result(&tree, version)
+        let version = read::version(&tree, fallback, None)?;
+        Ok(read::result(&tree, version)?)
     }
 
     /// Reads a `prevResult`: it must be of the family of the configuration's version (C-120).
     pub(crate) fn of_previous(tree: &Json, version: Version) -> Result<Self, Error> {
-        let own = read::version(tree, version)?;
+        const KEY: &str = "prevResult";
+        let own = read::version(tree, version, Some(KEY))?;
         if own.family() != version.family() {
             let family: Vec<_> = Version::ALL.iter().filter(|v| v.family() == version.family()).collect();
             let family: Vec<_> = family.iter().map(|v| v.as_str()).collect();
@@ -129,7 +130,7 @@ impl AddResult {
                 family.join(" ")
             )));
         }
-        read::result(tree, own)
+        read::result(tree, own).map_err(|error| error.below(KEY).into())
     }
 }
 

@@ -87,19 +87,18 @@ struct LaterDns {
     options: Vec<String>,
 }
 
-/// The version that a result says it has.
-pub(super) fn version(tree: &Json, fallback: Version) -> Result<Version, Error> {
+/// The version that a result says it has; `within` is the key that it stands under, for errors.
+pub(super) fn version(tree: &Json, fallback: Version, within: Option<&str>) -> Result<Version, Error> {
+    let wrong = |error: DecodeError| Err(within.into_iter().fold(error, DecodeError::below).into());
     let text = match (tree, tree.get("cniVersion")) {
         (Json::Object(_), None) => "",
         (Json::Object(_), Some(Json::String(text))) => text,
         (Json::Object(_), Some(other)) => {
             let found = other.kind();
-            return Err(DecodeError::new(format!("expected a string, found {found}"))
-                .below("cniVersion")
-                .into());
+            return wrong(DecodeError::new(format!("expected a string, found {found}")).below("cniVersion"));
         }
         (other, _) => {
-            return Err(DecodeError::new(format!("expected an object, found {}", other.kind())).into());
+            return wrong(DecodeError::new(format!("expected an object, found {}", other.kind())));
         }
     };
     if text.is_empty() {
@@ -108,7 +107,7 @@ pub(super) fn version(tree: &Json, fallback: Version) -> Result<Version, Error> 
     text.parse().map_err(|_| Error::internal(format!("unsupported CNI result version \"{}\"", quoted(text))))
 }
 
-pub(super) fn result(tree: &Json, version: Version) -> Result<AddResult, Error> {
+pub(super) fn result(tree: &Json, version: Version) -> Result<AddResult, DecodeError> {
     Ok(match version.family() {
         Family::Two => two(tree.decode()?)?,
         Family::Four => {
