@@ -35,6 +35,7 @@ mod host_access;
 mod host_access_life;
 mod host_local;
 mod host_local_requests;
+mod host_local_shared;
 mod host_local_store;
 mod interop;
 mod ipvlan;
@@ -60,6 +61,7 @@ mod portmap_iptables;
 mod portmap_iptables_life;
 mod portmap_iptables_packets;
 mod portmap_life;
+mod private;
 mod protocol;
 pub mod reapply;
 mod routers;
@@ -70,6 +72,7 @@ mod saved_rules;
 mod settled;
 mod stacked;
 mod stdin;
+mod types;
 mod versions;
 
 use serde_json::{Value, json};
@@ -81,6 +84,7 @@ pub fn all() -> Vec<Case> {
     [
         env::CASES,
         stdin::CASES,
+        types::CASES,
         versions::CASES,
         protocol::CASES,
         delegation::CASES,
@@ -105,6 +109,7 @@ pub fn all() -> Vec<Case> {
         host_local::CASES,
         host_local_requests::CASES,
         host_local_store::CASES,
+        host_local_shared::CASES,
         portmap::CASES,
         portmap_chain::CASES,
         portmap_conditions::CASES,
@@ -130,6 +135,7 @@ pub fn all() -> Vec<Case> {
         portmap_iptables_packets::CASES,
         reapply::CASES,
         saved_rules::CASES,
+        private::CASES,
         interop::CASES,
         loopback::CASES,
         ipvlan::CASES,

@@ -69,7 +69,7 @@ impl Attached {
     }
 }
 
-fn call<'r>(room: &'r Room, plugin: &str) -> Call<'r> {
+pub(super) fn call<'r>(room: &'r Room, plugin: &str) -> Call<'r> {
     Call::new(room, room.suite.join(plugin)).argv(&["reapply"])
 }
 

@@ -1,0 +1,294 @@
+//! A value of another JSON type is refused alike for every key of every plugin: one code, and the path to the key (C-028).
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{USUAL, host_local, with};
+use crate::case::Case;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("stdin/wrong_types_name_the_key_in_every_plugin", &["C-028"], every_key),
+    Case::new("stdin/wrong_types_in_a_previous_result_name_the_key", &["C-028", "C-120"], previous_result),
+    Case::new("stdin/wrong_types_of_the_protocols_own_keys_name_the_key", &["C-021", "C-024"], own_keys),
+];
+
+/// What a key holds when it is right.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    Integer,
+    Bool,
+    Object,
+    List,
+}
+
+use Kind::{Bool, Integer, List, Object, Text};
+
+/// A value of each kind, and a number that is no integer.
+fn values() -> [(Option<Kind>, Value); 6] {
+    [
+        (Some(Text), json!("5")),
+        (Some(Integer), json!(5)),
+        (None, json!(1.5)),
+        (Some(Bool), json!(true)),
+        (Some(Object), json!({"k": 5})),
+        (Some(List), json!([5])),
+    ]
+}
+
+/// Keys of every plugin with a link in a container.
+const LINK: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.type", Text),
+    ("dns", Object),
+    ("dns.domain", Text),
+    ("dns.nameservers", List),
+    ("dns.nameservers[0]", Text),
+    ("dns.search", List),
+    ("dns.options", List),
+    ("mtu", Integer),
+    ("enabledad", Bool),
+    ("detectConflict", Object),
+    ("detectConflict.timeoutMs", Integer),
+    ("detectConflict.attempts", Integer),
+];
+/// Keys of every plugin whose link is on another link.
+const CHILD: &[(&str, Kind)] = &[
+    ("master", Text),
+    ("mode", Text),
+    ("vlan", Integer),
+    ("internal", Bool),
+    ("linkInContainer", Bool),
+    ("hostAccess", Bool),
+    ("hostAddresses", List),
+    ("hostAddresses[0]", Text),
+];
+const BRIDGE: &[(&str, Kind)] = &[
+    ("bridge", Text),
+    ("isGateway", Bool),
+    ("isDefaultGateway", Bool),
+    ("forceAddress", Bool),
+    ("ipMasq", Bool),
+    ("ipMasqBackend", Text),
+    ("hairpinMode", Bool),
+    ("promiscMode", Bool),
+    ("vlan", Integer),
+    ("vlanTrunk", List),
+    ("vlanTrunk[0]", Object),
+    ("vlanTrunk[0].id", Integer),
+    ("vlanTrunk[0].minID", Integer),
+    ("vlanTrunk[0].maxID", Integer),
+    ("preserveDefaultVlan", Bool),
+    ("macspoofchk", Bool),
+    ("disableContainerInterface", Bool),
+    ("portIsolation", Bool),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.mac", Text),
+    ("args", Object),
+    ("args.cni", Object),
+    ("args.cni.mac", Text),
+];
+const MACVLAN: &[(&str, Kind)] = &[
+    ("mac", Text),
+    ("bcqueuelen", Integer),
+    ("sourceMacs", List),
+    ("sourceMacs[0]", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.mac", Text),
+];
+const IPVLAN: &[(&str, Kind)] = &[("flag", Text), ("defaultRoute", Bool)];
+const HOST_LOCAL: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.subnet", Text),
+    ("ipam.rangeStart", Text),
+    ("ipam.rangeEnd", Text),
+    ("ipam.gateway", Text),
+    ("ipam.ranges", List),
+    ("ipam.ranges[0]", List),
+    ("ipam.ranges[0][0]", Object),
+    ("ipam.ranges[0][0].subnet", Text),
+    ("ipam.ranges[0][0].rangeStart", Text),
+    ("ipam.ranges[0][0].rangeEnd", Text),
+    ("ipam.ranges[0][0].gateway", Text),
+    ("ipam.routes", List),
+    ("ipam.routes[0]", Object),
+    ("ipam.routes[0].dst", Text),
+    ("ipam.routes[0].gw", Text),
+    ("ipam.routes[0].mtu", Integer),
+    ("ipam.routes[0].advmss", Integer),
+    ("ipam.routes[0].priority", Integer),
+    ("ipam.routes[0].table", Integer),
+    ("ipam.routes[0].scope", Integer),
+    ("ipam.dataDir", Text),
+    ("ipam.resolvConf", Text),
+    ("ipam.reclaim", Text),
+    ("ipam.exclude", List),
+    ("ipam.exclude[0]", Text),
+    ("ipam.cooldown", Integer),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.ips", List),
+    ("runtimeConfig.ips[0]", Text),
+    ("runtimeConfig.ipRanges", List),
+    ("runtimeConfig.ipRanges[0]", List),
+    ("runtimeConfig.ipRanges[0][0]", Object),
+    ("runtimeConfig.ipRanges[0][0].subnet", Text),
+    ("args", Object),
+    ("args.cni", Object),
+    ("args.cni.ips", List),
+    ("args.cni.ips[0]", Text),
+];
+const PORTMAP: &[(&str, Kind)] = &[
+    ("backend", Text),
+    ("snat", Bool),
+    ("masqAll", Bool),
+    ("markMasqBit", Integer),
+    ("externalSetMarkChain", Text),
+    ("conditionsV4", List),
+    ("conditionsV4[0]", Text),
+    ("conditionsV6", List),
+    ("conditionsV6[0]", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.portMappings", List),
+    ("runtimeConfig.portMappings[0]", Object),
+    ("runtimeConfig.portMappings[0].hostPort", Integer),
+    ("runtimeConfig.portMappings[0].hostPortEnd", Integer),
+    ("runtimeConfig.portMappings[0].containerPort", Integer),
+    ("runtimeConfig.portMappings[0].containerPortEnd", Integer),
+    ("runtimeConfig.portMappings[0].protocol", Text),
+    ("runtimeConfig.portMappings[0].hostIP", Text),
+];
+const DNS: &[(&str, Kind)] = &[
+    ("domainName", Text),
+    ("mode", Text),
+    ("port", Integer),
+    ("ttl", Integer),
+    ("internal", Bool),
+    ("upstreams", List),
+    ("upstreams[0]", Text),
+    ("forwardSingleLabel", Bool),
+    ("crossNetwork", Text),
+    ("shortId", Bool),
+    ("invalidNames", Text),
+    ("keepNameservers", Bool),
+    ("optional", Bool),
+    ("stateDir", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.aliases.net", List),
+    ("runtimeConfig.aliases.net[0]", Text),
+    ("runtimeConfig.dns", Object),
+    ("runtimeConfig.dns.servers", List),
+    ("runtimeConfig.dns.servers[0]", Text),
+    ("args", Object),
+    ("args.cni", Object),
+    ("args.cni.names", List),
+    ("args.cni.names[0]", Text),
+];
+const PREVIOUS: &[(&str, Kind)] = &[
+    ("prevResult", Object),
+    ("prevResult.cniVersion", Text),
+    ("prevResult.interfaces", List),
+    ("prevResult.interfaces[0]", Object),
+    ("prevResult.interfaces[0].name", Text),
+    ("prevResult.interfaces[0].mac", Text),
+    ("prevResult.interfaces[0].mtu", Integer),
+    ("prevResult.interfaces[0].sandbox", Text),
+    ("prevResult.ips", List),
+    ("prevResult.ips[0]", Object),
+    ("prevResult.ips[0].interface", Integer),
+    ("prevResult.ips[0].address", Text),
+    ("prevResult.ips[0].gateway", Text),
+    ("prevResult.routes", List),
+    ("prevResult.routes[0]", Object),
+    ("prevResult.routes[0].dst", Text),
+    ("prevResult.routes[0].gw", Text),
+    ("prevResult.dns", Object),
+    ("prevResult.dns.nameservers", List),
+    ("prevResult.dns.nameservers[0]", Text),
+];
+
+fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
+    match plugin {
+        "bridge" => [LINK, BRIDGE].concat(),
+        "macvlan" => [LINK, CHILD, MACVLAN].concat(),
+        "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
+        "host-local" => HOST_LOCAL.to_vec(),
+        "portmap" => PORTMAP.to_vec(),
+        _ => DNS.to_vec(),
+    }
+}
+
+const PLUGINS: [&str; 6] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns"];
+
+/// A configuration that is right.
+fn sound(plugin: &str) -> Value {
+    let previous = json!({
+        "cniVersion": USUAL, "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/c1"}],
+        "ips": [{"interface": 0, "address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
+        "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": []},
+    });
+    let sound = with(&host_local(USUAL, "10.1.2.0/24"), json!({"type": plugin}));
+    match plugin {
+        "macvlan" | "ipvlan" => with(&sound, json!({"master": "lan0"})),
+        "portmap" => {
+            let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
+            with(&sound, json!({"runtimeConfig": ports, "prevResult": previous, "ipam": null}))
+        }
+        "dns" => with(&sound, json!({"prevResult": previous, "ipam": null})),
+        _ => sound,
+    }
+}
+
+/// Sets the value at a path like `ipam.ranges[0][0].subnet`, making what leads there.
+fn set(document: &mut Value, path: &str, value: Value) {
+    let pieces = path.replace('[', ".[");
+    let place = pieces.split('.').fold(document, |place, piece| match piece.strip_prefix('[') {
+        Some(index) => {
+            let index: usize = index.trim_end_matches(']').parse().unwrap_or(0);
+            if !place.is_array() {
+                *place = json!([]);
+            }
+            if let Some(items) = place.as_array_mut() {
+                items.resize(items.len().max(index + 1), Value::Null);
+            }
+            &mut place[index]
+        }
+        None => {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            &mut place[piece]
+        }
+    });
+    *place = value;
+}
+
+/// Every key with every value of another kind is refused with that code and its path.
+fn ensure_refused(room: &Room, plugin: &str, keys: &[(&str, Kind)], code: u64) -> Result<()> {
+    let container = room.container(plugin)?;
+    let before = room.snapshot()?;
+    for (path, kind) in keys {
+        for (_, value) in values().into_iter().filter(|(of, _)| *of != Some(*kind)) {
+            let mut config = sound(plugin);
+            set(&mut config, path, value.clone());
+            let answer = room.attach(plugin, "ADD", &container).config(&config).run()?;
+            let error = answer.error_code(code).with_context(|| format!("{plugin}: {path} is {value}"))?;
+            ensure!(error.msg.contains(&format!("{path}: ")), "{plugin}: {path} is {value}: {error}");
+        }
+    }
+    room.ensure_unchanged(&before, &format!("{plugin} made something of what it refused"))
+}
+
+fn every_key(room: &Room) -> Result<()> {
+    PLUGINS.iter().try_for_each(|plugin| ensure_refused(room, plugin, &keys(plugin), 999))
+}
+
+fn previous_result(room: &Room) -> Result<()> {
+    ["portmap", "dns"].iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
+}
+
+/// Of these the protocol itself has a code: they are read before the plugin is known to speak the version.
+fn own_keys(room: &Room) -> Result<()> {
+    let keys = [("name", Text), ("cniVersion", Text)];
+    PLUGINS.iter().chain(&["loopback"]).try_for_each(|plugin| ensure_refused(room, plugin, &keys, 6))
+}
