@@ -38,6 +38,11 @@ impl Case {
         Self { needs, ..self }
     }
 
+    /// Whether it needs root of the machine, not of a user namespace: then its room does not confine a hostile plugin.
+    pub fn needs_the_machines_root(&self) -> bool {
+        self.needs.iter().any(|need| need.is_the_machines())
+    }
+
     /// The same case, with no other beside it.
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }

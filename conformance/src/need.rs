@@ -89,6 +89,11 @@ impl Need {
         )
     }
 
+    /// Whether only root of the machine has it, and no user namespace.
+    pub fn is_the_machines(self) -> bool {
+        matches!(self, Need::SendBuffer | Need::IptablesLegacy)
+    }
+
     /// Tries it. The error says what is missing.
     pub fn probe(self, room: &Room) -> Result<()> {
         match self {

@@ -235,8 +235,8 @@ fn internal(room: &Room) -> Result<()> {
     let upstream = Upstream::start(room, Some("outside"), UPSTREAMS[0], ANSWERS[0])?;
     fs::write("/etc/resolv.conf", format!("nameserver {}\n", UPSTREAMS[0]))?;
     let outgoing = || -> Result<u64> {
-        let text = fs::read_to_string("/sys/class/net/wan0/statistics/tx_packets")?;
-        text.trim().parse().context("tx_packets")
+        let rows = ip::rows(None, &["-s", "link", "show", "dev", "wan0"])?;
+        rows.first().and_then(|row| row["stats64"]["tx"]["packets"].as_u64()).context("tx packets")
     };
     for (nth, keys) in [json!({}), json!({"upstreams": [UPSTREAMS[0]]})].into_iter().enumerate() {
         let id = format!("c{nth}");

@@ -31,6 +31,7 @@ mod duties;
 mod encoding;
 mod env;
 mod harness_company;
+mod harness_confined;
 mod host_access;
 mod host_access_life;
 mod host_local;
@@ -74,6 +75,7 @@ mod stacked;
 mod stdin;
 mod types;
 mod versions;
+mod worlds;
 
 use serde_json::{Value, json};
 
@@ -151,7 +153,9 @@ pub fn all() -> Vec<Case> {
         poisoned::CASES,
         conflict::CASES,
         conflists::CASES,
+        worlds::CASES,
         harness_company::CASES,
+        harness_confined::CASES,
         bench::CASES,
     ]
     .into_iter()

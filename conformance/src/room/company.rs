@@ -96,7 +96,8 @@ impl Room {
 
     fn lock(&self, mut flock: Command, path: &Path) -> Result<Option<Beside>> {
         let seconds = AT_MOST.as_secs().to_string();
-        flock.arg(path).args(["sh", "-c", "echo locked; exec sleep $0", &seconds]);
+        // With -o flock alone has the lock, so that it ends with the one process that is waited for.
+        flock.arg("-o").arg(path).args(["sh", "-c", "echo locked; exec sleep $0", &seconds]);
         let mut locker = Beside::start(flock.stdout(Stdio::piped()).stderr(Stdio::null()))?;
         let said = locker.0.stdout.take().context("flock has an output")?;
         let (sender, receiver) = std::sync::mpsc::channel();

@@ -11,17 +11,19 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use super::SCRATCH;
+use super::confine;
 use super::elsewhere::Elsewhere;
 use crate::ip;
 
 const NONE: Option<&str> = None;
 
-/// Leaves the machine's namespaces for new ones. The pid namespace begins with the next child.
-pub fn unshare_all() -> Result<()> {
-    let mut flags = CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC;
+/// Leaves the machine's namespaces for new ones. The pid namespace begins with the next child. The others of a confined
+/// room come with its user namespace, in [`furnish`].
+pub fn unshare_all(confined: bool) -> Result<()> {
+    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+    if !confined {
+        flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
     let (uid, gid) = (geteuid(), getegid());
     if !uid.is_root() {
         flags |= CloneFlags::CLONE_NEWUSER;
@@ -38,12 +40,17 @@ pub fn unshare_all() -> Result<()> {
 
 /// Furnishes the new namespaces: private mounts, empty state directories, `lo` up. Runs as the first process of the
 /// pid namespace. What is written outside of those directories lands in a layer that is looked at if `watched`, and is
-/// refused where there is none.
-pub fn furnish(watched: bool) -> Result<Elsewhere> {
+/// refused where there is none. A `confined` room can change nothing else of the machine either.
+pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("make the mounts private")?;
+    if confined {
+        confine::make_machine_read_only()?;
+    }
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE).context("mount /proc of the room")?;
-    // /sys/class/net shows the namespace that mounted it. Not all kernels let a user namespace do so; few need it.
-    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE).ok();
+    if !confined {
+        // /sys/class/net shows the namespace that mounted it. Not all kernels let a user namespace do so; few need it.
+        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE).ok();
+    }
     tmpfs(Path::new("/run"))?;
     fs::create_dir_all(SCRATCH)?;
     fs::create_dir_all("/run/netns")?;
@@ -58,6 +65,11 @@ pub fn furnish(watched: bool) -> Result<Elsewhere> {
     own_machine_id(&elsewhere)?;
     // A suite that writes elsewhere gets EROFS and shows it. A user namespace may not be allowed to say so.
     mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, NONE).ok();
+    if confined {
+        confine::own_devices()?;
+        confine::lock_proc()?;
+        confine::enter_user_namespace()?;
+    }
     std::env::set_current_dir(SCRATCH)?;
     ip::run(&["link", "set", "lo", "up"])?;
     Ok(elsewhere.begun())

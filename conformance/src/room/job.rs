@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Room, enter};
+use super::{Room, confine, enter};
 use crate::need::Need;
 use crate::world::World;
 use crate::{bench, cases, clients, compare, demo, dns_bench, faults, stress};
@@ -30,12 +30,15 @@ pub struct Job {
 
 /// Enters the room and does the job: true when it held. What it has to say goes to standard error.
 pub fn start(job: &Job) -> Result<bool> {
+    let case = job.what.strip_prefix("case:");
+    let case = case.and_then(|name| cases::all().into_iter().find(|case| case.name == name));
+    let confined = case.is_some_and(|case| !case.needs_the_machines_root()) && confine::is_possible();
     if !job.inside {
-        enter::unshare_all()?;
+        enter::unshare_all(confined)?;
         let status = enter::again()?.status().context("start the room's first process")?;
         return Ok(status.success());
     }
-    let elsewhere = enter::furnish(job.what.starts_with("case:"))?;
+    let elsewhere = enter::furnish(job.what.starts_with("case:"), confined)?;
     let room = Room::new(job);
     let (kind, name) = job.what.split_once(':').unwrap_or((&job.what, ""));
     match kind {
@@ -56,7 +59,6 @@ pub fn start(job: &Job) -> Result<bool> {
         "bench-parallel" => bench::parallel_job(&room, name).map(|()| true),
         "fault" => Ok(shown(&room, faults::trial_job(&room, name))),
         "case" => {
-            let case = cases::all().into_iter().find(|case| case.name == name);
             let case = case.with_context(|| format!("no case is called {name}"))?;
             let world = job.world.map(|world| world.enter(&room)).transpose()?;
             let done = (case.run)(&room).and_then(|()| elsewhere.ensure_untouched());

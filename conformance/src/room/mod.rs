@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod company;
+pub mod confine;
 pub mod elsewhere;
 pub mod enter;
 pub mod job;

@@ -27,8 +27,7 @@ while :; do
   find /run/moor /run/xtables.lock /var/lib/cni -readable 2>/dev/null | while read -r path; do
     mark=$(echo "$path" | tr / _)
     [ -e "$mark" ] && continue
-    : > "$mark"
-    flock -n "$path" sleep 300 2>/dev/null &
+    flock -n "$path" sh -c ': > "$0"; exec sleep 300' "$mark" 2>/dev/null &
   done
   sleep 0.02
 done"#;

@@ -1,0 +1,46 @@
+//! A sample of each world in every run: an attachment comes, works and goes. The whole is `conformance run --world`.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{bridge, with};
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::world::World;
+use crate::{ip, socket};
+
+pub const CASES: &[Case] = &[
+    Case::new("worlds/busy_an_attachment_comes_and_goes", &["C-040", "C-042"], |room| {
+        life(room, World::Busy, &bridge("1.1.0"))
+    }),
+    Case::new("worlds/hostile_an_attachment_comes_and_goes", &["C-040", "C-042"], |room| {
+        life(room, World::Hostile, &with(&bridge("1.1.0"), json!({"ipMasq": true})))
+    })
+    .needs(&[Need::OtherUsers]),
+    Case::new("worlds/odd_an_administrators_things_stay", &["C-040", "C-042"], |room| {
+        let ipam = json!({"type": "host-local", "subnet": "10.1.2.0/24"});
+        let keys = json!({"ipMasq": true, "macspoofchk": true, "ipam": ipam});
+        life(room, World::Odd, &with(&bridge("1.1.0"), keys))
+    }),
+];
+
+/// How often it comes and goes: the second time finds what the first has left.
+const TIMES: usize = 3;
+
+fn life(room: &Room, world: World, config: &Value) -> Result<()> {
+    let world = world.enter(room)?;
+    for nth in 0..TIMES {
+        let id = format!("c{nth}");
+        let container = room.container(&id)?;
+        let result = room.attach("bridge", "ADD", &container).config(config).run()?.result()?;
+        // Both directions, since the answer has to find its way back.
+        room.inside(&id, || socket::reach("10.1.2.1".parse()?, socket::PATIENCE)).context("the gateway")?;
+        let checked = with(config, json!({"prevResult": result}));
+        room.attach("bridge", "CHECK", &container).config(&checked).run()?.silent()?;
+        room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
+        ensure!(ip::link(Some(&id), "eth0")?.is_none(), "eth0 of {id} has stayed");
+        room.remove(&container)?;
+    }
+    world.ensure_untouched()
+}
