@@ -133,7 +133,7 @@ pub enum Verb {
         #[arg(long, value_name = "SUBSTR", default_value = "")]
         filter: String,
     },
-    /// podman and containerd, from Debian's packages, over the plugins: published ports, restarts, removal.
+    /// podman and containerd from Debian's packages, and what CRI-O does, over the plugins: ports, restarts, removal.
     #[command(after_help = "Example: conformance clients --filter podman")]
     Clients {
         #[command(flatten)]

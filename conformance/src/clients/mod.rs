@@ -1,8 +1,9 @@
-//! `conformance clients`: the container runtimes that people run, from Debian's packages, over the suite's plugins, each
-//! in a room of its own.
+//! `conformance clients`: the container runtimes that people run, over the suite's plugins, each in a room of its own:
+//! podman and containerd from Debian's packages, and what CRI-O does.
 
 mod containerd;
 mod cri;
+mod crio;
 mod machine;
 mod podman;
 
@@ -20,10 +21,19 @@ use crate::{leftover, socket};
 /// The longest that one client's room may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A client: its name, and its steps.
-type Client = (&'static str, fn(&Room, &mut Steps) -> Result<()>);
+/// A client.
+struct Client {
+    name: &'static str,
+    /// Whether it comes from packages; else the harness does what it does.
+    packaged: bool,
+    steps: fn(&Room, &mut Steps) -> Result<()>,
+}
 
-const CLIENTS: [Client; 2] = [("podman", podman::steps), ("containerd", containerd::steps)];
+const CLIENTS: [Client; 3] = [
+    Client { name: "podman", packaged: true, steps: podman::steps },
+    Client { name: "containerd", packaged: true, steps: containerd::steps },
+    Client { name: "cri-o", packaged: false, steps: crio::steps },
+];
 
 /// The conflist that publishes ports, and the one with names; their bridges.
 const CONFLISTS: [&str; 2] = ["40-portmap.conflist", "70-dns.conflist"];
@@ -38,8 +48,9 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
     let grounds = Grounds { timeout: PATIENCE, ..grounds.clone() };
     let (mut held, mut ran) = (true, 0);
-    for (name, _) in CLIENTS.into_iter().filter(|(name, _)| name.contains(filter)) {
-        if let Err(why) = machine::packages().and_then(|_| privileged()) {
+    for client in CLIENTS.into_iter().filter(|client| client.name.contains(filter)) {
+        let name = client.name;
+        if let Err(why) = client.can_run() {
             println!("not run: {name}: {why:#}");
             held &= !strict;
         } else {
@@ -51,18 +62,25 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     Ok(held)
 }
 
-fn privileged() -> Result<()> {
-    ensure!(geteuid().is_root(), "a container runtime for all users needs root");
-    Ok(())
+impl Client {
+    fn can_run(&self) -> Result<()> {
+        if self.packaged {
+            machine::packages()?;
+            ensure!(geteuid().is_root(), "a container runtime for all users needs root");
+        }
+        Ok(())
+    }
 }
 
 /// The job of a client's room.
 pub fn job(room: &Room, name: &str) -> Result<bool> {
-    let (_, client) = CLIENTS.into_iter().find(|(known, _)| *known == name).context("no such client")?;
-    machine::furnish(room)?;
+    let client = CLIENTS.into_iter().find(|client| client.name == name).context("no such client")?;
+    if client.packaged {
+        machine::furnish(room)?;
+    }
     let mut steps = Steps(Paper::new());
     steps.0.heading(name);
-    if let Err(error) = client(room, &mut steps) {
+    if let Err(error) = (client.steps)(room, &mut steps) {
         steps.0.step("go on", Duration::ZERO, Err(format!("{error:#}")));
     }
     Ok(steps.0.verdict())
