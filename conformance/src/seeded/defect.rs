@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::company::COMPANY;
 use super::names::NAMES;
 use super::wrapper::{Call, Reply};
 use crate::store::NET;
@@ -33,7 +34,7 @@ pub(super) const fn defect(
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    ALL.iter().chain(NAMES)
+    ALL.iter().chain(COMPANY).chain(NAMES)
 }
 
 /// Those that stand here.
@@ -246,26 +247,6 @@ const ALL: &[Defect] = &[
             let words = ["link", "set", port, "type", "bridge_slave", "learning", "on"];
             drop(Command::new("ip").args(words).status());
             reply
-    // What shows on a host that is somebody's.
-    defect("takes_an_administrators_address", "bridge", "worlds/odd_an_administrators_things_stay", |call| {
-        call.after(call.verb == "DEL", |_| {
-            drop(Command::new("ip").args(["addr", "flush", "dev", "zadmin"]).status());
-        })
-    }),
-    defect(
-        "lock_that_every_user_can_take",
-        "bridge",
-        "worlds/hostile_an_attachment_comes_and_goes",
-        |call| {
-            let lock = Path::new("/run/moor/open");
-            drop(fs::create_dir_all("/run/moor").and_then(|()| fs::write(lock, "")));
-            // Long enough for whoever waits for such a chance.
-            std::thread::sleep(std::time::Duration::from_millis(500));
-            let locked = Command::new("flock").args(["-w", "2", "/run/moor/open", "true"]).status();
-            match locked.is_ok_and(|status| status.success()) {
-                true => call.sound(),
-                false => Reply::error(999, "the lock cannot be had"),
-            }
         },
     ),
     // What only the comparison with a sound suite sees.

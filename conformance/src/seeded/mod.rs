@@ -1,5 +1,6 @@
 //! The suite tests itself: plugins with one defect each, and the case that must catch it.
 
+mod company;
 mod defect;
 mod names;
 pub mod wrapper;
