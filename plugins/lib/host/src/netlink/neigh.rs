@@ -4,15 +4,18 @@ use std::net::IpAddr;
 
 use super::Netlink;
 use super::addr::family;
+use super::attr::Malformed;
 use super::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
 use crate::{Mac, Result};
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
 /// linux/neighbour.h, attributes of an entry.
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_IFINDEX: u16 = 8;
 /// linux/socket.h: the entry is of a bridge.
 const AF_BRIDGE: u8 = 7;
 /// linux/neighbour.h, state and flags of a bridge's entry: it does not age; it is the master's; another port does not
@@ -40,6 +43,13 @@ impl NeighbourState {
             Self::Permanent => 0x80,
         }
     }
+}
+
+/// Index and state of a description.
+fn read(payload: &[u8]) -> Result<(u32, u16), Malformed> {
+    let index = payload.get(4..).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_ne_bytes(*bytes));
+    let state = payload.get(8..).and_then(<[u8]>::first_chunk).map(|bytes| u16::from_ne_bytes(*bytes));
+    index.zip(state).ok_or(Malformed("a neighbour is too short"))
 }
 
 /// `struct ndmsg` (linux/neighbour.h): u8 family, 3 bytes pad, i32 index, u16 state, u8 flags, u8 type.
@@ -71,6 +81,25 @@ impl Netlink {
         let mut request = Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &fixed.concat());
         request.attrs.bytes(NDA_LLADDR, &mac.0);
         self.change("set bridge entry", request, || format!("{mac} on {}", self.link_label(port)))
+    }
+
+    /// Whether a link has neighbour entries that somebody set for good.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn has_permanent_neighbours(&self, index: u32) -> Result<bool> {
+        let mut request = Request::new(RTM_GETNEIGH, 0, &[0; 12]);
+        request.attrs.u32(NDA_IFINDEX, index);
+        let listed = self.socket.dump(request, |payload, found| {
+            let (of, state) = read(payload)?;
+            // The kernel filters, but does not have to.
+            if of == index && state & NeighbourState::Permanent.bits() != 0 {
+                found.push(state);
+            }
+            Ok(())
+        });
+        let found = listed.map_err(|refusal| refusal.on("list", "neighbours"))?;
+        Ok(!found.is_empty())
     }
 
     /// Removes a neighbour entry.

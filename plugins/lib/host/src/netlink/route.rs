@@ -69,6 +69,10 @@ pub struct Route {
 impl Route {
     /// The main table.
     pub const MAIN_TABLE: u32 = 254;
+    /// A protocol: the kernel made it of an address, or of what it is (RTPROT_KERNEL).
+    pub const BY_KERNEL: u8 = 2;
+    /// A protocol: the kernel learned it from a router advertisement (RTPROT_RA).
+    pub const BY_ADVERTISEMENT: u8 = 9;
 
     /// A unicast route in the main table, scope universe, protocol boot, to be refined by struct update.
     pub fn new(dst: IpNetwork) -> Self {

@@ -8,6 +8,15 @@ use crate::netlink::{Link, LinkChange, Netlink, Stacked};
 use crate::owner::part;
 use crate::{Error, Mac, Result};
 
+/// The alias of a VLAN.
+pub(super) const VLAN_ALIAS: &str = "moor:parent";
+
+/// What the aliases of wires that lead nowhere begin with.
+pub(super) const INTERNAL_ALIAS: &str = "moor:internal:";
+
+/// In the names of these ([`super::shared_name`]).
+pub(super) const INTERNAL_LETTER: char = 'd';
+
 /// A parent that is made with the first attachment on it and taken away with the last one: see [`super::ChildLink`]
 /// and [`super::release`]. It is the host's. A link of that name which we did not make is used as it is, and stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +87,7 @@ impl OnDemand {
                     parent_netns_id: None,
                     mac: None,
                     mtu: None,
+                    index: 0,
                     group: GROUP,
                 };
                 kernel.host.create_vlan(&link, *id)
@@ -102,8 +112,8 @@ impl OnDemand {
     /// Tells people what it is for.
     fn alias(&self) -> String {
         match &self.kind {
-            OnDemandKind::Vlan { .. } => "moor:parent".into(),
-            OnDemandKind::Internal { network, .. } => format!("moor:internal:{}", part(network)),
+            OnDemandKind::Vlan { .. } => VLAN_ALIAS.into(),
+            OnDemandKind::Internal { network, .. } => format!("{INTERNAL_ALIAS}{}", part(network)),
         }
     }
 

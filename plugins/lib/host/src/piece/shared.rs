@@ -9,8 +9,9 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::on_demand::{INTERNAL_ALIAS, INTERNAL_LETTER, VLAN_ALIAS};
 use super::shim;
-use crate::netlink::{Link, Netlink};
+use crate::netlink::{Link, Netlink, Route};
 use crate::owner::fnv1a;
 use crate::{Owner, Result, file};
 
@@ -23,9 +24,26 @@ const LOCK: &str = "/run/moor/shared-links.lock";
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
 
-/// Whether we made that link, to be shared by attachments.
+/// Whether we made that link, to be shared by attachments. The group alone does not show it, since anybody may use that
+/// number: the link also has the alias and the name that we give. One without an alias is of an ADD that was killed before
+/// it could give it one, and is not up yet.
 pub fn is_ours(link: &Link) -> bool {
+    let labelled = |alias: &str| match &link.alias {
+        Some(have) => have.starts_with(alias),
+        None => !link.up(),
+    };
     link.group == GROUP
+        && match link.kind.as_deref() {
+            Some("vlan") => labelled(VLAN_ALIAS) && (link.alias.is_some() || is_named_by_its_id(link)),
+            Some("dummy") => labelled(INTERNAL_ALIAS) && is_shared_name(&link.name, INTERNAL_LETTER),
+            Some("macvlan" | "ipvlan") => labelled(shim::ALIAS) && is_shared_name(&link.name, shim::LETTER),
+            _ => false,
+        }
+}
+
+/// A VLAN's name is its parent's and its id, or what people call it.
+fn is_named_by_its_id(link: &Link) -> bool {
+    link.vlan.is_some_and(|vlan| link.name.ends_with(&format!(".{}", vlan.id)))
 }
 
 /// Whether there may be shared links that we made: whether, as far as is remembered, any was made since the machine
@@ -37,6 +55,12 @@ pub fn made_any() -> bool {
 /// A link name of 15 bytes: `moor`, a letter that tells the use, and a hash of what it is for.
 pub fn shared_name(letter: char, what: &str) -> String {
     format!("moor{letter}{:010x}", fnv1a(what.bytes()) & 0xff_ffff_ffff)
+}
+
+/// Whether [`shared_name`] may have made that name.
+fn is_shared_name(name: &str, letter: char) -> bool {
+    let hash = name.strip_prefix("moor").and_then(|rest| rest.strip_prefix(letter));
+    hash.is_some_and(|hash| hash.len() == 10 && hash.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// Waits, with a bound, until nobody makes or deletes shared links; nobody will before this is dropped.
@@ -87,20 +111,43 @@ pub(super) fn sweep(host: &Netlink, is_gone: impl Fn(&Link, u32) -> bool) -> Res
 
 fn delete_unused(host: &Netlink, parent: &Link) -> Result<()> {
     let index = parent.index;
-    if parent.master.is_some() || host.is_built_upon(index)? {
-        return Ok(());
-    }
-    // Somebody may have come to use it as what it is, a link of the host.
     let on_it = |link: &Link| link.peer_index == Some(index) && link.peer_netns_id.is_none();
-    if host.links()?.iter().any(on_it)
-        || host.addresses(Some(index))?.iter().any(|address| address.scope != SCOPE_LINK)
-    {
+    if parent.master.is_none() && (host.is_built_upon(index)? || host.links()?.iter().any(on_it)) {
         return Ok(());
     }
-    delete(host, index)
+    let use_of_it = if parent.master.is_some() {
+        Some("is a port of another link")
+    } else if host.addresses(Some(index))?.iter().any(|address| address.scope != SCOPE_LINK) {
+        Some("has an address")
+    } else if host.has_permanent_neighbours(index)? {
+        Some("has a permanent neighbour")
+    } else {
+        others_use(host, parent)?
+    };
+    delete_unless(use_of_it, host, parent)
 }
 
-pub(super) fn delete(host: &Netlink, index: u32) -> Result<()> {
+/// What somebody has come to use a link of ours for as what it is, a link of the host: routes and traffic control.
+pub(super) fn others_use(host: &Netlink, link: &Link) -> Result<Option<&'static str>> {
+    let own = [Route::BY_KERNEL, shim::ROUTE_PROTOCOL];
+    if host.routes(Some(link.index), None)?.iter().any(|route| !own.contains(&route.protocol)) {
+        return Ok(Some("has a route that is not ours"));
+    }
+    Ok(host.has_qdisc(link.index)?.then_some("has a queueing discipline"))
+}
+
+/// Deletes a link that no container needs any more, or reports on standard error why it stays.
+pub(super) fn delete_unless(use_of_it: Option<&str>, host: &Netlink, link: &Link) -> Result<()> {
+    match use_of_it {
+        None => delete(host, link.index),
+        Some(why) => {
+            eprintln!("link {} stays, though no container needs it any more: it {why}", link.name);
+            Ok(())
+        }
+    }
+}
+
+fn delete(host: &Netlink, index: u32) -> Result<()> {
     match host.delete_link(index) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),

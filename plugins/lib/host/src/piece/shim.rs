@@ -13,7 +13,7 @@ use crate::owner::part;
 use crate::{Error, Mac, Result};
 
 /// Who put a route there (rtm_protocol, linux/rtnetlink.h): a number that nobody else is known to use.
-const ROUTE_PROTOCOL: u8 = 109;
+pub(super) const ROUTE_PROTOCOL: u8 = 109;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
@@ -54,9 +54,15 @@ pub struct HostRoute {
     pub source: IpAddr,
 }
 
+/// What the aliases of shims begin with.
+pub(super) const ALIAS: &str = "moor:shim:";
+
+/// In the names of shims ([`super::shared_name`]).
+pub(super) const LETTER: char = 'h';
+
 /// The alias of a network's shims.
 pub(super) fn alias(network: &str) -> String {
-    format!("moor:shim:{}", part(network))
+    format!("{ALIAS}{}", part(network))
 }
 
 /// Whether a link of ours is a shim, not a parent.
@@ -79,7 +85,10 @@ pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) 
             _ => {}
         }
     }
-    if left { Ok(()) } else { shared::delete(host, shim.index) }
+    if left {
+        return Ok(());
+    }
+    shared::delete_unless(shared::others_use(host, shim)?, host, shim)
 }
 
 fn routes(host: &Netlink, index: u32) -> Result<Vec<Route>> {
@@ -127,6 +136,7 @@ impl Shim {
             parent_netns_id: None,
             mac: self.mac,
             mtu: None,
+            index: 0,
             group: GROUP,
         };
         match &self.kind {

@@ -1,0 +1,139 @@
+//! Links that attachments share: what an administrator made, or has come to use, stays.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::host_access::{delete, shims};
+use super::lan::{add, lan, vlan_lan, vlan_outside};
+use crate::case::Case;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::netns::Container;
+
+pub const CASES: &[Case] = &[
+    Case::new("parents/links_of_others_in_the_group_stay", &["MV-L2"], |room| {
+        in_the_group(
+            room,
+            "link add people0 type bridge
+             link add people1 type veth peer name people2
+             link add link wan0 name people3 type macvlan mode bridge
+             link add link wan0 name moorh0000000000 type macvlan mode bridge",
+        )
+    }),
+    Case::new("parents/a_dummy_of_others_in_the_group_stays", &["MV-L2"], |room| {
+        in_the_group(
+            room,
+            "link add people0 type dummy
+             link add moord0000000000 type dummy
+             link add link wan0 name wan0.77 type vlan id 77",
+        )
+    })
+    .needs(&[Need::Dummy, Need::VlanLinks]),
+    Case::new("host_access/a_link_that_an_administrator_uses_stays", &["MV-L2"], used_shim),
+    Case::new("parents/a_vlan_that_an_administrator_configured_stays", &["MV-L2"], used_vlan)
+        .needs(&[Need::VlanLinks]),
+];
+
+/// The number of our group of links.
+const GROUP: &str = "1836019570";
+
+/// The number is nobody's property.
+fn in_the_group(room: &Room, script: &str) -> Result<()> {
+    room.outside(&[])?;
+    ip::script(None, script)?;
+    let people: Vec<String> =
+        ip::links(None)?.into_iter().filter(|name| name != "lo" && name != "wan0").collect();
+    for name in &people {
+        ip::run(&["link", "set", name, "group", GROUP])?;
+        if name.starts_with("moor") || name.starts_with("wan0.") {
+            ip::run(&["link", "set", name, "up"])?;
+        }
+    }
+    let config = lan("macvlan", &json!({"hostAccess": true}));
+    let (container, _) = add(room, "macvlan", "c1", &config)?;
+    delete(room, "macvlan", &container, &config)?;
+    let gc = super::with(&config, json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}));
+    room.call("macvlan", "GC").config(&gc).run()?.silent()?;
+    let left = ip::links(None)?;
+    let gone: Vec<_> = people.iter().filter(|name| !left.contains(name)).collect();
+    ensure!(gone.is_empty(), "{gone:?} are gone");
+    Ok(())
+}
+
+/// The last DEL leaves a link that is in use, and reports it; once it is not, the next takes it.
+fn stays_while_used(
+    room: &Room,
+    container: &Container,
+    config: &Value,
+    link: &str,
+    used: (&str, &[&str], &[&str]),
+) -> Result<()> {
+    let (program, begin, end) = used;
+    ip::output(program, begin)?;
+    let answer = room.attach("macvlan", "DEL", container).config(config).run()?;
+    answer.silent()?;
+    ensure!(ip::link(None, link)?.is_some(), "{link} is gone in spite of {begin:?}");
+    let words = &answer.stderr;
+    ensure!(words.contains(link), "{begin:?}: standard error does not report it: {words:?}");
+    ip::output(program, end)?;
+    delete(room, "macvlan", container, config)?;
+    ensure!(ip::link(None, link)?.is_none(), "{link} stays without {begin:?}");
+    Ok(())
+}
+
+fn used_shim(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = lan("macvlan", &json!({"hostAccess": true}));
+    for n in 0..2 {
+        let (container, _) = add(room, "macvlan", &format!("c{n}"), &config)?;
+        let shim = shims()?.pop().context("no link of the host's")?;
+        let used: (&str, &[&str], &[&str]) = match n {
+            0 => (
+                "ip",
+                &["route", "add", "203.0.113.0/24", "dev", &shim],
+                &["route", "del", "203.0.113.0/24", "dev", &shim],
+            ),
+            _ => (
+                "tc",
+                &["qdisc", "add", "dev", &shim, "root", "handle", "7:", "pfifo"],
+                &["qdisc", "del", "dev", &shim, "root"],
+            ),
+        };
+        stays_while_used(room, &container, &config, &shim, used)?;
+    }
+    Ok(())
+}
+
+fn used_vlan(room: &Room) -> Result<()> {
+    const VLAN: &str = "wan0.10";
+    vlan_outside(room)?;
+    let config = vlan_lan("macvlan", &json!({"vlan": 10, "enabledad": false}));
+    let uses: [(&str, &[&str], &[&str]); 4] = [
+        (
+            "ip",
+            &["route", "add", "203.0.113.0/24", "dev", VLAN],
+            &["route", "del", "203.0.113.0/24", "dev", VLAN],
+        ),
+        (
+            "tc",
+            &["qdisc", "add", "dev", VLAN, "root", "handle", "7:", "pfifo"],
+            &["qdisc", "del", "dev", VLAN, "root"],
+        ),
+        (
+            "ip",
+            &["neigh", "add", "203.0.113.9", "lladdr", "02:00:00:00:00:09", "dev", VLAN],
+            &["neigh", "del", "203.0.113.9", "dev", VLAN],
+        ),
+        (
+            "ip",
+            &["addr", "add", "203.0.113.1/24", "dev", VLAN],
+            &["addr", "del", "203.0.113.1/24", "dev", VLAN],
+        ),
+    ];
+    for (n, used) in uses.into_iter().enumerate() {
+        let (container, _) = add(room, "macvlan", &format!("c{n}"), &config)?;
+        stays_while_used(room, &container, &config, VLAN, used)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Queueing disciplines: only whether somebody has set one.
+
+use super::Netlink;
+use super::attr::Malformed;
+use super::message::Request;
+use crate::Result;
+
+/// linux/rtnetlink.h, message type.
+const RTM_GETQDISC: u16 = 38;
+
+/// `struct tcmsg` (linux/rtnetlink.h): u8 family, 3 bytes pad, i32 index, u32 handle, u32 parent, u32 info.
+const HEADER: usize = 20;
+
+/// Index and handle of a description.
+fn read(payload: &[u8]) -> Result<(u32, u32), Malformed> {
+    let field = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    field(4).zip(field(8)).ok_or(Malformed("a queueing discipline is too short"))
+}
+
+impl Netlink {
+    /// Whether the link has a queueing discipline that the kernel did not choose itself: those have no handle.
+    ///
+    /// # Errors
+    /// The kernel refused. One without traffic control has none.
+    pub fn has_qdisc(&self, index: u32) -> Result<bool> {
+        let listed = self.socket.dump(Request::new(RTM_GETQDISC, 0, &[0; HEADER]), |payload, found| {
+            let (of, handle) = read(payload)?;
+            if of == index && handle != 0 {
+                found.push(handle);
+            }
+            Ok(())
+        });
+        match listed {
+            Err(refusal) if refusal.is(libc::EOPNOTSUPP) => Ok(false),
+            listed => listed
+                .map(|found| !found.is_empty())
+                .map_err(|refusal| refusal.on("list", "queueing disciplines")),
+        }
+    }
+}
