@@ -106,6 +106,7 @@ impl Floor {
             parent_netns_id: self.host_id,
             mac: None,
             mtu: None,
+            index: 0,
             group: 0,
         };
         match self.scenario {

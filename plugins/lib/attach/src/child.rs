@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
 use host::netlink::{self, Netlink};
-use host::piece::{self, ChildKind, ChildLink, Kernel, Making, Piece, Place, Route, Shim, Up};
+use host::piece::{
+    self, ChildKind, ChildLink, Kernel, Making, Piece, Place, RememberedLink, Route, Shim, Up,
+};
 use host::{Mac, NetNs, Owner};
 use ipnetwork::IpNetwork;
 
@@ -57,6 +59,7 @@ fn link(child: &Child, owner: &Owner, parent: &Parent) -> Piece {
         mac: child.mac,
         mtu: child.mtu,
         label: owner.label(),
+        index: owner.link_index(),
     })
 }
 
@@ -308,8 +311,25 @@ fn may_share(request: &Request) -> bool {
 
 fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
     match NetNs::open_if_there(&request.netns)? {
-        Some(netns) => Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver)?),
+        Some(netns) => {
+            let remembered = remembered(request, driver);
+            Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver, &remembered)?)
+        }
         None => Ok(()),
+    }
+}
+
+/// What the runtime's result has of the attachment's link. All links on one ipvlan parent have its Ethernet address.
+fn remembered(request: &Request, driver: &str) -> RememberedLink {
+    let result = request.prev_result().ok().flatten().unwrap_or_default();
+    let is_it =
+        |link: &Interface| link.name == request.ifname && link.sandbox.as_deref() == Some(&request.netns);
+    let Some(index) = result.interfaces.iter().position(is_it) else { return RememberedLink::default() };
+    let mac = result.interfaces.get(index).and_then(|link| mac_of(link.mac.as_deref()));
+    let own = result.ips.iter().filter(|ip| ip.interface == Some(index));
+    RememberedLink {
+        mac: mac.filter(|_| driver == "macvlan"),
+        addresses: own.map(|ip| ip.address.ip()).collect(),
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Owner {
 /// How many names are derived for one owner: the first that is free, or ours already, is used.
 const CANDIDATES: u8 = 4;
 
+/// The indices from here on are our links': the kernel numbers links from 1 on, and takes positive numbers alone.
+const OWNED_INDICES: u32 = 1 << 30;
+
 /// Longest part of a label that is written out; a longer one is cut and completed by its hash.
 const PART_MAX: usize = 100;
 
@@ -57,11 +60,27 @@ impl Owner {
             .is_some_and(|(ifname, id)| ifname == part(&self.ifname) && id == part(&self.container_id))
     }
 
+    /// Whether a label is of an attachment of the same container.
+    pub fn has_same_container(&self, label: &str) -> bool {
+        label.rsplit_once('/').is_some_and(|(_, id)| id == part(&self.container_id))
+    }
+
     /// The owner as a number that is not 0, for where no text can be kept. Two owners may have the same one, once in
     /// some billions of pairs.
     pub fn tag(&self) -> u32 {
         let hash = fnv1a(self.label().bytes());
         u32::try_from((hash >> 32) ^ (hash & 0xffff_ffff)).unwrap_or(1).max(1)
+    }
+
+    /// The index of the owner's stacked link in its container's namespace. A container may rename its link and change its
+    /// alias, but nobody can change a link's index.
+    pub fn link_index(&self) -> u32 {
+        OWNED_INDICES | self.tag() & (OWNED_INDICES - 1)
+    }
+
+    /// Whether a link's index is some owner's [`Owner::link_index`].
+    pub fn has_link_index(index: u32) -> bool {
+        index & OWNED_INDICES != 0
     }
 
     /// What the labels of all owners of one network begin with.
@@ -143,6 +162,17 @@ mod tests {
         assert_ne!(tags[0], owner("second", "c1", "eth0").tag());
         // In the kernels of running nodes: a change of the derivation would orphan their routes.
         assert_eq!(tags[0], 1_968_488_486);
+    }
+
+    #[test]
+    fn a_link_index_is_a_positive_number_of_its_owners() {
+        for id in 0..1000 {
+            let index = owner("net", &format!("c{id}"), "eth0").link_index();
+            assert!(Owner::has_link_index(index) && i32::try_from(index).is_ok_and(|index| index > 0));
+        }
+        assert!(!Owner::has_link_index(1_000_000));
+        // In the kernels of running nodes: a change of the derivation would orphan their links.
+        assert_eq!(owner("net", "c1", "eth0").link_index(), 1_968_488_486);
     }
 
     #[test]

@@ -20,7 +20,7 @@ network_test! {
         let pod = another_network();
         let inside = Netlink::open_in(&pod).unwrap();
         let parent_netns_id = Some(inside.make_netns_id(NetNs::current().unwrap().as_fd()).unwrap());
-        let link = Stacked { name: "eth0", parent: index, parent_netns_id, mac: None, mtu: None, group: 7 };
+        let link = Stacked { name: "eth0", parent: index, parent_netns_id, mac: None, mtu: None, index: 0, group: 7 };
         for mode in [MacvlanMode::Bridge, MacvlanMode::Private, MacvlanMode::Passthru] {
             inside.create_macvlan(&link, &Macvlan { mode, bc_queue_len: None, sources: &[] }).unwrap();
             assert!(netlink.is_built_upon(index).unwrap(), "{mode:?}");

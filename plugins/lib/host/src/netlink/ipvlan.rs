@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     const LINK: Stacked<'_> =
-        Stacked { name: "eth0", parent: 7, parent_netns_id: None, mac: None, mtu: None, group: 0 };
+        Stacked { name: "eth0", parent: 7, parent_netns_id: None, mac: None, mtu: None, index: 0, group: 0 };
 
     #[test]
     fn what_is_asked_for_can_be_read() {

@@ -157,7 +157,8 @@ impl Netlink {
 
     fn refusal_of_a_link_on(&self, parent: u32) -> Result<Option<i32>> {
         const NAME: &str = "moor-question";
-        let link = Stacked { name: NAME, parent, parent_netns_id: None, mac: None, mtu: None, group: 0 };
+        let link =
+            Stacked { name: NAME, parent, parent_netns_id: None, mac: None, mtu: None, index: 0, group: 0 };
         let passthru = Macvlan { mode: MacvlanMode::Passthru, bc_queue_len: None, sources: &[] };
         let mut request = link.request("macvlan", |attrs| passthru.write(attrs));
         request.attrs.u32(IFLA_MASTER, LOOPBACK_INDEX);
@@ -185,6 +186,7 @@ mod tests {
         parent_netns_id: Some(3),
         mac: Some(Mac([2, 0, 0, 0, 0, 1])),
         mtu: Some(1400),
+        index: 0,
         group: 0,
     };
 

@@ -25,6 +25,8 @@ pub struct Stacked<'a> {
     pub mac: Option<Mac>,
     /// Largest packet, in bytes; none: the parent's.
     pub mtu: Option<u32>,
+    /// Its index; 0: the kernel's choice.
+    pub index: u32,
     /// The group it is born in (IFLA_GROUP); 0 is everybody's.
     pub group: u32,
 }
@@ -32,7 +34,7 @@ pub struct Stacked<'a> {
 impl Stacked<'_> {
     /// The request; `data` writes what only this kind has.
     pub(super) fn request(&self, kind: &str, data: impl FnOnce(&mut Writer)) -> Request {
-        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0, 0));
+        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, self.index, 0, 0));
         let attrs = &mut request.attrs;
         attrs.string(IFLA_IFNAME, self.name);
         attrs.u32(IFLA_LINK, self.parent);

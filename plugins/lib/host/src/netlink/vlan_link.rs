@@ -53,8 +53,15 @@ mod tests {
     use super::super::link_read;
     use super::*;
 
-    const LINK: Stacked<'_> =
-        Stacked { name: "eth0.10", parent: 7, parent_netns_id: None, mac: None, mtu: None, group: 5 };
+    const LINK: Stacked<'_> = Stacked {
+        name: "eth0.10",
+        parent: 7,
+        parent_netns_id: None,
+        mac: None,
+        mtu: None,
+        index: 0,
+        group: 5,
+    };
 
     #[test]
     fn what_is_asked_for_can_be_read() {

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::{Drift, Kernel, OnDemand, Part, Place, Undo, shared};
-use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Netlink, Stacked};
+use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Stacked};
 use crate::{Error, Mac, NetNs, Owner, Result};
 
 /// A link that shares its parent's wire. It lives in the container's namespace and goes with it; the parent is left
@@ -30,6 +30,8 @@ pub struct ChildLink {
     pub mtu: Option<u32>,
     /// Whose it is: [`Owner::label`], kept as its alias.
     pub label: String,
+    /// [`Owner::link_index`]: what the container cannot change of it.
+    pub index: u32,
 }
 
 /// What a [`ChildLink`] is.
@@ -85,9 +87,14 @@ impl Part for ChildLink {
             Place::Host => Some(kernel.sandbox.make_netns_id(NetNs::current()?.as_fd()).map_err(failed)?),
             Place::Sandbox => None,
         };
-        let Self { mac, mtu, .. } = *self;
-        let mut link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu, group: 0 };
+        let Self { mac, mtu, index, .. } = *self;
+        let mut link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu, index, group: 0 };
         let mut made = self.create(kernel, &link);
+        // Another link may have the index. EBUSY has other causes too, which the second attempt meets again.
+        if made.as_ref().is_err_and(|error| error.errno() == Some(libc::EBUSY)) {
+            link.index = 0;
+            made = self.create(kernel, &link);
+        }
         let taken_elsewhere = |error: &Error| {
             error.is_exists() && kernel.sandbox.link_by_name(&self.name).is_ok_and(|link| link.is_none())
         };
@@ -233,28 +240,6 @@ fn list(macs: &[Mac]) -> String {
     let mut macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
     macs.sort();
     if macs.is_empty() { "none".into() } else { macs.join(" ") }
-}
-
-/// Deletes the owner's link of that driver from the container's namespace, where `sandbox` is. A link of that name
-/// that is of another kind, or that the label says is another owner's, stays.
-///
-/// # Errors
-/// The kernel could not be asked, or refused.
-pub fn delete_child(sandbox: &Netlink, owner: &Owner, driver: &str) -> Result<()> {
-    // One under its birth name is of an ADD that was killed before it could rename it.
-    for name in [owner.ifname.clone(), birth_name(owner)] {
-        let Some(link) = sandbox.link_by_name(&name)? else { continue };
-        // One without a label is the reference's, or of an ADD that was killed before it could give it one.
-        let label = link.alias.as_deref().filter(|alias| alias.starts_with("moor/"));
-        if link.kind.as_deref() != Some(driver) || label.is_some_and(|label| label != owner.label()) {
-            continue;
-        }
-        match sandbox.delete_link(link.index) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// [`ChildLink::birth_name`] of an owner's link.

@@ -1,0 +1,151 @@
+//! macvlan and ipvlan DEL: the container cannot hide its link, and nothing of another attachment's goes.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::lan::{add, lan};
+use super::with;
+use crate::case::Case;
+use crate::need::Need;
+use crate::room::Room;
+use crate::room::netns::Container;
+use crate::{ip, store};
+
+pub const CASES: &[Case] = &[
+    Case::new("macvlan/del_takes_a_link_that_the_container_disguised", &["MV-L1"], |room| {
+        disguised(room, "macvlan")
+    })
+    .needs(&[Need::Macvlan]),
+    Case::new("ipvlan/del_takes_a_link_that_the_container_disguised", &["IV-L1"], |room| {
+        disguised(room, "ipvlan")
+    })
+    .needs(&[Need::Ipvlan]),
+    Case::new("macvlan/del_takes_the_references_disguised_link_as_remembered", &["MV-L1"], remembered)
+        .needs(&[Need::Macvlan]),
+    Case::new("macvlan/del_keeps_other_attachments_of_the_container", &["MV-L1"], others)
+        .needs(&[Need::Macvlan]),
+    Case::new("macvlan/late_del_keeps_the_new_containers_link", &["MV-L1"], late).needs(&[Need::Macvlan]),
+];
+
+fn config(plugin: &str) -> Value {
+    lan(plugin, &json!({"enabledad": false}))
+}
+
+fn layer2(name: &str) -> Value {
+    json!({"cniVersion": super::USUAL, "name": name, "type": "macvlan", "master": "wan0"})
+}
+
+fn del(room: &Room, container: &Container, config: &Value) -> Result<()> {
+    let plugin = config["type"].as_str().context("no type")?;
+    room.attach(plugin, "DEL", container).config(config).run()?.silent()
+}
+
+/// The container's links but loopback, and what the kernel makes by itself.
+fn links(id: &str) -> Result<Vec<String>> {
+    let mut links = ip::links(Some(id))?;
+    links.retain(|name| name != "lo");
+    Ok(links)
+}
+
+fn disguised(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    let config = config(plugin);
+    for (n, script) in [
+        "link set eth0 down
+         link set eth0 name hidden",
+        "link set eth0 alias moor/other/eth1/c9",
+        "link set eth0 down
+         link set eth0 name eth1 alias moor/other/eth1/ID",
+        "link set eth0 down
+         link set eth0 name hidden alias mine
+         link add eth0 type bridge",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (container, _) = add(room, plugin, &format!("c{n}"), &config)?;
+        ip::script(Some(&container.id), &script.replace("ID", &container.id))?;
+        del(room, &container, &config)?;
+        let left = links(&container.id)?;
+        ensure!(left.is_empty() || left == ["eth0"] && n == 3, "{script}: {left:?} is left");
+        ensure!(store::leases("/var/lib/cni/networks/lan")?.is_empty(), "{script}: the lease is left");
+        del(room, &container, &config)?;
+    }
+    Ok(())
+}
+
+/// Links that bear no mark but their name, as the reference makes them: what the runtime remembers is proof.
+fn remembered(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = config("macvlan");
+    for (n, (by, script)) in [
+        ("its MAC address", "link set eth0 name hidden"),
+        ("its MAC address", "link set eth0 alias moor/other/eth0/ID"),
+        (
+            "its IP address",
+            "link set eth0 name hidden alias moor/other/eth1/ID
+             link set hidden address 02:00:00:00:00:77
+             addr add 198.51.100.44/24 dev hidden",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("c{n}");
+        let container = room.container(&id)?;
+        ip::run(&["link", "add", "link", "wan0", "name", "temp0", "type", "macvlan", "mode", "bridge"])?;
+        ip::script(None, &format!("link set temp0 address 02:00:00:00:00:44 netns {id} name eth0"))?;
+        ip::script(Some(&id), &script.replace("ID", &id))?;
+        let previous = json!({
+            "cniVersion": super::USUAL,
+            "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:44", "sandbox": container.path}],
+            "ips": [{"address": "198.51.100.44/24", "interface": 0}],
+        });
+        del(room, &container, &with(&config, json!({"prevResult": previous})))?;
+        let left = links(&id)?;
+        ensure!(left.is_empty(), "known by {by}: {left:?} is left");
+    }
+    Ok(())
+}
+
+fn others(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let (one, two) = (layer2("one"), layer2("two"));
+    let (container, _) = add(room, "macvlan", "c1", &one)?;
+    let second = room.attach("macvlan", "ADD", &container).env("CNI_IFNAME", "net1").config(&two).run()?;
+    let result = second.result()?;
+    // A refused ADD's DEL, under the first interface's name.
+    room.attach("macvlan", "ADD", &container).config(&two).run()?.error_code(999)?;
+    del(room, &container, &two)?;
+    ensure!(links("c1")? == ["eth0", "net1"], "{:?}", links("c1")?);
+    // The container has given its second link the name and the alias of the first.
+    ip::script(
+        Some("c1"),
+        "link set eth0 down
+         link set net1 down
+         link set eth0 name tmp
+         link set net1 name eth0 alias moor/one/eth0/c1
+         link set tmp name net1 alias moor/two/net1/c1",
+    )?;
+    let second_mac = ip::link(Some("c1"), "eth0")?.context("no link")?["address"].clone();
+    ensure!(second_mac == result["interfaces"][0]["mac"], "{second_mac} is not that of {result}");
+    del(room, &container, &one)?;
+    let left = ip::link(Some("c1"), "eth0")?.context("the second network's link is gone")?;
+    ensure!(left["address"] == second_mac && links("c1")? == ["eth0"], "{:?}", links("c1")?);
+    Ok(())
+}
+
+fn late(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = config("macvlan");
+    let (dead, result) = add(room, "macvlan", "c1", &config)?;
+    room.remove(&dead)?;
+    let alive = Container { id: "c2".into(), ..room.container("c1")? };
+    room.attach("macvlan", "ADD", &alive).config(&config).run()?.result()?;
+    ip::run_in("c1", &["link", "set", "eth0", "alias", "moor/lan/eth0/c1"])?;
+    for config in [with(&config, json!({"prevResult": result})), config] {
+        del(room, &dead, &config)?;
+        ensure!(links("c1")? == ["eth0"], "the new container's link is gone");
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The macvlan or ipvlan links that a DEL deletes from the container's namespace.
+//!
+//! A container may rename its link, and give it any alias and Ethernet address. It cannot change the link's index, which
+//! ADD made of the owner ([`Owner::link_index`]); so that proves whose a link is. A link with an index of the kernel's
+//! choice is of the reference's ADD, or of one that found the index taken: its name, alias, Ethernet address and IP
+//! addresses are looked at, and each may show that it is ours. Its alias alone does not show that it is another's.
+
+use std::net::IpAddr;
+
+use super::birth_name;
+use crate::netlink::{Link, Netlink};
+use crate::{Mac, Owner, Result};
+
+/// What the runtime remembers of the attachment's link.
+#[derive(Clone, Debug, Default)]
+pub struct RememberedLink {
+    /// Its Ethernet address, if it has one of its own.
+    pub mac: Option<Mac>,
+    /// Its IP addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Deletes the owner's links of that driver from the container's namespace, where `sandbox` is, whatever they are called
+/// there. Links of other kinds and other owners stay.
+///
+/// # Errors
+/// The kernel could not be asked, or refused: then a link may still answer for the attachment's addresses.
+pub fn delete_child(
+    sandbox: &Netlink,
+    owner: &Owner,
+    driver: &str,
+    remembered: &RememberedLink,
+) -> Result<()> {
+    let links = sandbox.links()?;
+    for link in links.iter().filter(|link| link.kind.as_deref() == Some(driver)) {
+        if !is_ours(sandbox, link, owner, remembered)? {
+            continue;
+        }
+        match sandbox.delete_link(link.index) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(sandbox: &Netlink, link: &Link, owner: &Owner, remembered: &RememberedLink) -> Result<bool> {
+    if Owner::has_link_index(link.index) {
+        return Ok(link.index == owner.link_index());
+    }
+    let label = link.alias.as_deref().filter(|alias| alias.starts_with("moor/"));
+    match label {
+        Some(label) if label == owner.label() => return Ok(true),
+        // One under its birth name is of an ADD that was killed before it could rename it.
+        None if link.name == owner.ifname || link.name == birth_name(owner) => return Ok(true),
+        _ => {}
+    }
+    if remembered.mac.is_some() && link.mac == remembered.mac {
+        return Ok(true);
+    }
+    if remembered.addresses.is_empty() {
+        return Ok(false);
+    }
+    let has = |ip: IpAddr| remembered.addresses.contains(&ip);
+    Ok(sandbox.addresses(Some(link.index))?.iter().any(|address| has(address.net.ip())))
+}
