@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     Case::new("loopback/prev_result_is_passed_through", &["others 1", "C-041"], prev_result),
 ];
 
-fn is_up(ns: &str) -> Result<bool> {
+pub fn is_up(ns: &str) -> Result<bool> {
     Ok(ip::link(Some(ns), "lo")?
         .is_some_and(|link| link["flags"].as_array().is_some_and(|flags| flags.contains(&json!("UP")))))
 }

@@ -1,11 +1,16 @@
 //! The loopback plugin: the container's `lo` is up, and its addresses are told. It has no keys of its own, and works
 //! on `lo` whatever `CNI_IFNAME` says.
+//!
+//! The attachment that brings `lo` up leaves its label there, as the alias, and only its DEL takes `lo` down: the
+//! namespace may have another network's attachment too, or its path may have been given to another container since. `lo`
+//! without a label was brought up by somebody else, and goes down with its namespace.
 
 mod answer;
 
+use attach::owner;
 use cni::{AddResult, Error, Plugin, Request};
+use host::NetNs;
 use host::netlink::{Link, LinkChange, Netlink};
-use host::{NetNs, NetNsError};
 
 const LO: &str = "lo";
 
@@ -24,11 +29,13 @@ impl Plugin for Loopback {
         let netns = NetNs::open(&request.netns)?;
         let netlink = Netlink::open_in(&netns)?;
         let lo = link(&netlink)?;
-        set_up(&netlink, &lo, true)?;
+        let label = owner(request).label();
+        let alias = is_to_be_labelled(&lo, request).then_some(label.as_str());
+        change(&netlink, &lo, true, alias)?;
         let outcome = answer(&netlink, &lo, request);
-        if outcome.is_err() && !lo.up() {
+        if outcome.is_err() {
             // The error that led here is the one to be told.
-            let _ = set_up(&netlink, &lo, false);
+            let _ = change(&netlink, &lo, lo.up(), alias.map(|_| lo.alias.as_deref().unwrap_or_default()));
         }
         outcome.map(|own| previous.unwrap_or(own))
     }
@@ -43,19 +50,14 @@ impl Plugin for Loopback {
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        if request.netns.is_empty() {
-            return Ok(());
-        }
-        let netns = match NetNs::open(&request.netns) {
-            Ok(netns) => netns,
-            // The interface went with its namespace; what lies at the path now is not ours.
-            Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        // The interface went with its namespace; what is at the path now is not ours.
+        let Some(netns) = NetNs::open_if_there(&request.netns)? else { return Ok(()) };
         let netlink = Netlink::open_in(&netns)?;
         match netlink.link_by_name(LO)? {
-            Some(lo) => set_up(&netlink, &lo, false),
-            None => Ok(()),
+            Some(lo) if lo.alias.as_deref() == Some(&owner(request).label()) => {
+                change(&netlink, &lo, false, Some(""))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -75,8 +77,18 @@ fn link(netlink: &Netlink) -> Result<Link, Error> {
 }
 
 /// Also when it is so already: the kernel makes nothing of it.
-fn set_up(netlink: &Netlink, lo: &Link, up: bool) -> Result<(), Error> {
-    Ok(netlink.set_link(lo.index, &LinkChange { up: Some(up), ..LinkChange::default() })?)
+fn change(netlink: &Netlink, lo: &Link, up: bool, alias: Option<&str>) -> Result<(), Error> {
+    Ok(netlink.set_link(lo.index, &LinkChange { up: Some(up), alias, ..LinkChange::default() })?)
+}
+
+/// Whether this attachment brings it up, or the namespace was another container's, whose attachment did. Somebody else's
+/// alias stays.
+fn is_to_be_labelled(lo: &Link, request: &Request) -> bool {
+    match &lo.alias {
+        None => !lo.up(),
+        Some(alias) if alias.starts_with("moor/") => !lo.up() || !owner(request).has_same_container(alias),
+        Some(_) => false,
+    }
 }
 
 fn answer(netlink: &Netlink, lo: &Link, request: &Request) -> Result<AddResult, Error> {

@@ -1,0 +1,84 @@
+//! loopback DEL: `lo` goes down with the attachment that brought it up, and with no other.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::loopback::is_up;
+use super::{USUAL, smallest, with};
+use crate::case::Case;
+use crate::ip;
+use crate::room::Room;
+use crate::room::netns::Container;
+
+pub const CASES: &[Case] = &[
+    Case::new("loopback/late_del_keeps_the_new_containers_lo", &["LO-L1"], late),
+    Case::new("loopback/del_of_another_network_keeps_lo", &["LO-L1"], other_network),
+    Case::new("loopback/del_keeps_lo_that_somebody_else_brought_up", &["LO-L1"], brought_up_by_others),
+    Case::new("loopback/failed_add_leaves_lo_and_its_label", &["LO-L1", "C-065"], failed_add),
+];
+
+fn late(room: &Room) -> Result<()> {
+    let config = smallest("loopback", USUAL);
+    let dead = room.container("c1")?;
+    room.attach("loopback", "ADD", &dead).config(&config).run()?.result()?;
+    // The same namespace first, which the runtime has given to another container; then a new one.
+    for again in [false, true] {
+        if again {
+            room.remove(&dead)?;
+            room.container("c1")?;
+        }
+        let alive = Container { id: format!("new-{again}"), ..dead.clone() };
+        room.attach("loopback", "ADD", &alive).config(&config).run()?.result()?;
+        room.attach("loopback", "DEL", &dead).config(&config).run()?.silent()?;
+        ensure!(is_up("c1")?, "same namespace {}: the new container's lo is down", !again);
+        room.attach("loopback", "DEL", &alive).config(&config).run()?.silent()?;
+        ensure!(!is_up("c1")?, "its own DEL leaves lo up");
+    }
+    Ok(())
+}
+
+fn other_network(room: &Room) -> Result<()> {
+    let config = smallest("loopback", USUAL);
+    let other = with(&config, json!({"name": "other"}));
+    let container = room.container("c1")?;
+    room.attach("loopback", "ADD", &container).config(&config).run()?.result()?;
+    for add in [false, true] {
+        if add {
+            room.attach("loopback", "ADD", &container).config(&other).run()?.result()?;
+        }
+        room.attach("loopback", "DEL", &container).config(&other).run()?.silent()?;
+        room.attach("loopback", "DEL", &container)
+            .env("CNI_IFNAME", "eth9")
+            .config(&config)
+            .run()?
+            .silent()?;
+        ensure!(is_up("c1")?, "another attachment's DEL takes lo down");
+    }
+    room.attach("loopback", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(!is_up("c1")?, "its own DEL leaves lo up");
+    Ok(())
+}
+
+fn brought_up_by_others(room: &Room) -> Result<()> {
+    let config = smallest("loopback", USUAL);
+    let container = room.container("c1")?;
+    ip::run_in("c1", &["link", "set", "lo", "up"])?;
+    for verb in ["DEL", "ADD", "DEL"] {
+        room.attach("loopback", verb, &container).config(&config).run()?;
+        ensure!(is_up("c1")?, "{verb} takes lo down, which the runtime brought up");
+    }
+    Ok(())
+}
+
+fn failed_add(room: &Room) -> Result<()> {
+    let config = smallest("loopback", USUAL);
+    let container = room.container("c1")?;
+    ip::run_in("c1", &["addr", "add", "10.9.9.9/32", "dev", "lo"])?;
+    for (up, alias) in [(false, "mine"), (true, "moor/net/eth0/another")] {
+        ip::run_in("c1", &["link", "set", "lo", if up { "up" } else { "down" }, "alias", alias])?;
+        room.attach("loopback", "ADD", &container).config(&config).run()?.error_code(999)?;
+        let lo = ip::link(Some("c1"), "lo")?.context("no lo")?;
+        ensure!(is_up("c1")? == up && lo["ifalias"] == alias, "was up: {up}, labelled {alias}: {lo}");
+    }
+    Ok(())
+}
