@@ -43,7 +43,11 @@ mod ipvlan;
 pub mod lan;
 mod link_first;
 mod links_bridge;
-mod loopback;
+mod links_child;
+mod links_host_bridge;
+mod links_loopback;
+mod links_shared;
+pub mod loopback;
 mod macspoof;
 mod macvlan;
 mod macvlan_keys;
@@ -100,6 +104,10 @@ pub fn all() -> Vec<Case> {
         bridge_check::CASES,
         bridge_del::CASES,
         links_bridge::CASES,
+        links_child::CASES,
+        links_host_bridge::CASES,
+        links_loopback::CASES,
+        links_shared::CASES,
         bridge_vlan::CASES,
         bridge_vlan_frames::CASES,
         masquerade::CASES,

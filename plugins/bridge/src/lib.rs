@@ -33,7 +33,7 @@ impl Plugin for Bridge {
     )];
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
-        let config = Config::of(request)?;
+        let mut config = Config::of(request)?;
         if config.ipam.is_none() {
             AddResult::default().convertible_to(request.version)?;
         }
@@ -44,13 +44,17 @@ impl Plugin for Bridge {
         if config.masquerade == Masquerading::Iptables {
             iptables::is_installed()?;
         }
+        // It may be an alternative one, which neither the result nor a parameter's path can have.
+        if let Some(name) = kernel.bridge_name(&config.bridge)? {
+            config.bridge = name;
+        }
         let owner = owner(request);
         // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
         let links = Links {
             bridge_mac: Mac::random()?,
             host_veth,
-            host_mac: Mac::random()?,
+            host_mac: Mac::random()?.of_port(),
             ifname: owner.ifname.clone(),
             container_mac: config.mac.map_or_else(Mac::random, Ok)?,
             netns: request.netns.clone(),
@@ -67,8 +71,11 @@ impl Plugin for Bridge {
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
-        let config = Config::of(request)?;
+        let mut config = Config::of(request)?;
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        if let Some(link) = kernel.netlink(Place::Host).link_by_name(&config.bridge)? {
+            config.bridge = link.name;
+        }
         if let Some(ipam) = &config.ipam {
             request.delegate(ipam, Command::Check)?;
         }

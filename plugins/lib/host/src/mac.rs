@@ -36,6 +36,16 @@ impl Mac {
         Self([first, b, c, d, e, f])
     }
 
+    /// The same address as that of a port of a bridge: it begins with fe. A bridge without a MAC address of its own takes
+    /// the lowest of its ports' (br_stp_recalculate_bridge_id, net/bridge/br_stp_if.c), which this never is beside a
+    /// port of another kind.
+    #[must_use]
+    pub fn of_port(self) -> Self {
+        let [_, rest @ ..] = self.0;
+        let [b, c, d, e, f] = rest;
+        Self([0xfe, b, c, d, e, f])
+    }
+
     /// The locally administered unicast address that goes with a hash ([`crate::hash`]).
     pub fn of_hash(hash: u64) -> Self {
         let [_, _, bytes @ ..] = hash.to_be_bytes();

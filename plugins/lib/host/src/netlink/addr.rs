@@ -18,6 +18,9 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_FLAGS: u16 = 8;
+const IFA_PROTO: u16 = 11;
+/// Who added an address (IFA_PROTO, since Linux 5.18): the number that our routes have too.
+const OUR_PROTOCOL: u8 = 109;
 /// linux/if_addr.h, flags.
 /// (IFA_F_TEMPORARY of an IPv4 address means that it is a secondary one.)
 const IFA_F_TEMPORARY: u32 = 0x01;
@@ -43,6 +46,8 @@ pub struct Address {
     pub flags: u32,
     /// `RT_SCOPE_*` of linux/rtnetlink.h: 0 global, 253 link, 254 host.
     pub scope: u8,
+    /// [`Netlink::add_marked_address`] added it. A kernel before Linux 5.18 does not remember.
+    pub marked: bool,
 }
 
 /// An address to add.
@@ -111,19 +116,20 @@ pub(super) fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
     if family != AF_INET && family != AF_INET6 {
         return Ok(None);
     }
-    let (mut flags, mut local, mut address) = (u32::from(flags), None, None);
+    let (mut flags, mut local, mut address, mut marked) = (u32::from(flags), None, None, false);
     for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
         match attr.kind {
             IFA_LOCAL => local = Some(attr.ip()?),
             IFA_ADDRESS => address = Some(attr.ip()?),
             IFA_FLAGS => flags = attr.u32()?,
+            IFA_PROTO => marked = attr.u8()? == OUR_PROTOCOL,
             _ => {}
         }
     }
     let ip = local.or(address).ok_or(short)?;
     let net = IpNetwork::new(ip, prefix).map_err(|_| Malformed("a prefix is too long"))?;
-    Ok(Some(Address { index, net, flags, scope }))
+    Ok(Some(Address { index, net, flags, scope, marked }))
 }
 
 impl Netlink {
@@ -151,6 +157,18 @@ impl Netlink {
     /// `is_exists` when the link has the same address with the same prefix length (IPv6: with any).
     pub fn add_address(&self, address: &NewAddress) -> Result<()> {
         self.change("add address", add_request(address), || {
+            format!("{} to {}", address.net, self.link_label(address.index))
+        })
+    }
+
+    /// The same, with a mark by which it is known as ours: nobody else added it.
+    ///
+    /// # Errors
+    /// Those of [`Netlink::add_address`].
+    pub fn add_marked_address(&self, address: &NewAddress) -> Result<()> {
+        let mut request = add_request(address);
+        request.attrs.bytes(IFA_PROTO, &[OUR_PROTOCOL]);
+        self.change("add address", request, || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
     }

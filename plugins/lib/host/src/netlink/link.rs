@@ -27,6 +27,7 @@ pub(super) const IFLA_NET_NS_FD: u16 = 28;
 pub(super) const IFLA_EXT_MASK: u16 = 29;
 pub(super) const IFLA_PROMISCUITY: u16 = 30;
 pub(super) const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_ALT_IFNAME: u16 = 53;
 
 /// linux/if_link.h, attributes inside IFLA_LINKINFO.
 pub(super) const IFLA_INFO_KIND: u16 = 1;
@@ -39,6 +40,8 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
 /// linux/if.h: the longest interface name, in bytes (IFNAMSIZ - 1).
 const NAME_MAX: usize = 15;
+/// linux/if.h: the longest alternative name, in bytes (ALTIFNAMSIZ - 1).
+const ALTERNATIVE_NAME_MAX: usize = 127;
 /// linux/if.h.
 pub(super) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
@@ -224,11 +227,13 @@ impl Netlink {
     /// The kernel refused.
     pub fn link_by_name(&self, name: &str) -> Result<Option<Link>> {
         // The kernel refuses to look for what cannot be there.
-        if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') {
+        if name.is_empty() || name.len() > ALTERNATIVE_NAME_MAX || name.contains('\0') {
             return Ok(None);
         }
         let mut request = question(0);
-        request.attrs.string(IFLA_IFNAME, name);
+        // Only the second takes the longer ones; the first takes either.
+        let attribute = if name.len() > NAME_MAX { IFLA_ALT_IFNAME } else { IFLA_IFNAME };
+        request.attrs.string(attribute, name);
         self.find_link(request).map_err(|refusal| refusal.on("look up link", quoted(name)))
     }
 

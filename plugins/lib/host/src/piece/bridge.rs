@@ -52,9 +52,9 @@ impl Bridge {
     }
 
     /// The bridge, made if need be. The one who loses a race to create it uses the winner's.
-    fn find_or_create(&self, kernel: &Kernel, undo: &mut Vec<Undo>) -> Result<Link> {
+    fn find_or_create(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<Link> {
         for _ in 0..ATTEMPTS {
-            if let Some(link) = kernel.host.link_by_name(&self.name)? {
+            if let Some(link) = kernel.find_bridge(&self.name)? {
                 return match link.kind.as_deref() {
                     Some("bridge") => Ok(link),
                     _ => Err(Error::NotABridge { name: self.name.clone() }),
@@ -76,6 +76,9 @@ impl Part for Bridge {
         let link = self.find_or_create(kernel, undo).map_err(prefix)?;
         kernel.remember_bridge(&link);
         // What an administrator made is left as it is: the host may have its own default route by that bridge.
+        if link.alias.as_deref() != Some(BRIDGE_LABEL) {
+            kernel.found_mac = link.mac;
+        }
         let up = (!link.up()).then_some(true);
         let promiscuous = (self.promiscuous && !link.promiscuous()).then_some(true);
         if up.is_some() || promiscuous.is_some() {
@@ -130,7 +133,12 @@ impl VlanLink {
             mtu: Some(bridge.mtu),
             master: None,
             up: false,
-            peer: VethPeer { name: &self.port, mac: None, mtu: Some(bridge.mtu), netns: None },
+            peer: VethPeer {
+                name: &self.port,
+                mac: Some(Mac::random()?.of_port()),
+                mtu: Some(bridge.mtu),
+                netns: None,
+            },
         });
         match made {
             Err(error) if error.is_exists() => Ok(()),

@@ -54,8 +54,9 @@ impl Gateways {
                 .filter(|port| port.master == Some(link.index) && port.name != self.own_port)
                 .map(|port| port.name)
                 .collect();
-            // An address on a bridge that we made and nobody uses is left over from an earlier configuration.
-            if link.alias.as_deref() != Some(BRIDGE_LABEL) || !ports.is_empty() {
+            // One of ours, on a bridge of ours that nobody uses, is left over from an earlier configuration. Any other
+            // is somebody's, who put it there on purpose.
+            if link.alias.as_deref() != Some(BRIDGE_LABEL) || !have.marked || !ports.is_empty() {
                 return Err(Error::GatewayConflict {
                     link: self.link.clone(),
                     wanted: *wanted,
@@ -74,6 +75,7 @@ impl Gateways {
 impl Part for Gateways {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let link = kernel.link(Place::Host, &self.link)?;
+        Self::keep_mac(kernel, &link)?;
         let mut have = kernel.host.addresses(Some(link.index))?;
         let mut added = Vec::new();
         for wanted in &self.wanted {
@@ -94,7 +96,6 @@ impl Part for Gateways {
         }
         if !added.is_empty() {
             undo.push(Undo::SharedAddresses(link.index, added));
-            self.pin_mac(kernel)?;
         }
         self.add_link_local(kernel, &link, &have)
     }
@@ -118,14 +119,14 @@ fn is_ours(link: &Link) -> bool {
 /// that we made, as for the container's.
 fn add(kernel: &Kernel, link: &Link, net: IpNetwork) -> Result<()> {
     let new = NewAddress { index: link.index, net, nodad: true };
-    match kernel.host.add_address(&new) {
+    match kernel.host.add_marked_address(&new) {
         Err(error) if net.is_ipv6() && error.errno() == Some(libc::EACCES) => {
             let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
             if !is_ours(link) {
                 return Err(error.within(format!("IPv6 is off on {}: set {key} to 0", link.name)));
             }
             sysctl::write(&key, "0")?;
-            kernel.host.add_address(&new)
+            kernel.host.add_marked_address(&new)
         }
         added => added,
     }
@@ -149,21 +150,21 @@ impl Gateways {
         }
     }
 
-    /// A bridge whose address others have in their neighbour tables must not change its MAC address with its ports.
-    /// One that we made is pinned from birth; any other by being given the address that it has. Read anew, because
-    /// the attachment's own port may just have changed it.
-    fn pin_mac(&self, kernel: &Kernel) -> Result<()> {
-        let link = kernel.link(Place::Host, &self.link)?;
-        let is_bridge = link.bridge.is_some() && link.alias.as_deref() != Some(BRIDGE_LABEL);
-        match link.mac.filter(|mac| is_bridge && mac.0 != [0; 6]) {
-            None => Ok(()),
-            Some(mac) => {
-                let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
-                let pinned = kernel.host.set_link(link.index, &change);
-                pinned.map_err(|error| {
-                    error.within("failed to set bridge addr: could not set bridge's mac".into())
-                })
-            }
+    /// A bridge that others have in their neighbour tables must keep its MAC address as ports come and go. One that we
+    /// made has its own from birth. Any other follows its ports unless its owner pinned it, and our port sorts after
+    /// theirs ([`crate::Mac::of_port`]). So only a bridge without other ports has changed: it is given back what it had,
+    /// or keeps what it has now if it had none.
+    fn keep_mac(kernel: &Kernel, link: &Link) -> Result<()> {
+        if link.bridge.is_none() || link.alias.as_deref() == Some(BRIDGE_LABEL) {
+            return Ok(());
         }
+        let Some(before) = kernel.found_mac.filter(|before| link.mac.is_some_and(|mac| mac != *before))
+        else {
+            return Ok(());
+        };
+        let mac = if before.is_zero() { link.mac } else { Some(before) };
+        let change = LinkChange { mac, ..LinkChange::default() };
+        let pinned = kernel.host.set_link(link.index, &change);
+        pinned.map_err(|error| error.within("failed to set bridge addr: could not set bridge's mac".into()))
     }
 }

@@ -9,7 +9,7 @@ use crate::file::{self, Hold};
 use crate::intent::Records;
 use crate::netlink::{Link, Netlink};
 use crate::nft::Nft;
-use crate::{Error, NetNs, Result, rules};
+use crate::{Error, Mac, NetNs, Result, rules};
 
 /// Which of the two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub struct Kernel {
     indices: Vec<(Place, String, u32)>,
     /// The bridge that has been looked at last, and whether it learns from frames to link-local groups.
     bridge: Option<(String, bool)>,
+    /// A bridge that has just been looked up, for the piece that needs it next.
+    found_bridge: Option<Link>,
+    /// The MAC address of a bridge that is not ours, before the attachment's port was added.
+    pub(super) found_mac: Option<Mac>,
     /// Held shared from the moment a bridge is looked at; see [`Kernel::use_shared_links`].
     pub(super) shared_links: Option<File>,
     /// Held from the first packet rule on.
@@ -52,6 +56,8 @@ impl Kernel {
             netns,
             indices: Vec::new(),
             bridge: None,
+            found_bridge: None,
+            found_mac: None,
             shared_links: None,
             records: None,
             nft: None,
@@ -123,6 +129,25 @@ impl Kernel {
         match &self.bridge {
             Some((known, learns)) if known == name => Ok(*learns),
             _ => Ok(self.host.link_by_name(name)?.is_some_and(|link| learns_from_link_local(&link))),
+        }
+    }
+
+    /// The real name of a bridge that may be given by an alternative one; `None` when there is no such link. It is not
+    /// looked up again when it is used: nobody takes it back from here on.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn bridge_name(&mut self, name: &str) -> Result<Option<String>> {
+        self.use_shared_links()?;
+        self.found_bridge = self.host.link_by_name(name)?;
+        Ok(self.found_bridge.as_ref().map(|link| link.name.clone()))
+    }
+
+    /// A bridge, as far as there is one: the one that was looked up last, or what the kernel has.
+    pub(super) fn find_bridge(&mut self, name: &str) -> Result<Option<Link>> {
+        match self.found_bridge.take().filter(|link| link.name == name) {
+            None => self.host.link_by_name(name),
+            found => Ok(found),
         }
     }
 
