@@ -73,6 +73,7 @@ mod routers;
 mod rules_absent;
 mod rules_busy;
 mod rules_del;
+mod rules_owner;
 mod saved_rules;
 mod settled;
 mod stacked;
@@ -115,6 +116,7 @@ pub fn all() -> Vec<Case> {
         macspoof::CASES,
         rules_absent::CASES,
         rules_del::CASES,
+        rules_owner::CASES,
         rules_busy::CASES,
         host_local::CASES,
         host_local_requests::CASES,

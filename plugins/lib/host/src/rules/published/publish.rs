@@ -127,8 +127,7 @@ fn decide(
     if let Some(taken) = standing.taken {
         return Ok(Err(taken));
     }
-    let rest =
-        (!standing.shared.is_empty()).then(|| elements::of(&shared::without(publication, &standing.shared)));
+    let rest = (!standing.shared.is_empty()).then(|| shared::elements_without(publication, &standing.shared));
     let wanted = rest.as_deref().unwrap_or(wanted);
     let is_new = ensure(nft, batch, &TABLE, &sets(), &chains())?;
     if is_new

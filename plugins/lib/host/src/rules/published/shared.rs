@@ -26,6 +26,30 @@ pub(super) fn without(publication: &Publication, held: &[(bool, Mapping)]) -> Pu
     rest
 }
 
+/// The elements of a publication, without those of ports that other attachments of the container have.
+pub(super) fn elements_without(publication: &Publication, held: &[(bool, Mapping)]) -> Found {
+    let is_of_ports = |(set, _): &(Set<'static>, Element)| elements::is_of_ports(set);
+    let mut all = elements::of(&without(publication, held));
+    all.retain(is_of_ports);
+    all.extend(elements::of(publication).into_iter().filter(|element| !is_of_ports(element)));
+    let count = all.iter().filter(|(set, _)| !elements::is_of_conditions(set)).count();
+    if let Some((_, publisher)) = all.last_mut() {
+        // Itself is not counted.
+        *publisher = with_count(publisher, |_| count - 1);
+    }
+    all
+}
+
+/// A publisher that counts other elements.
+fn with_count(publisher: &Element, count: impl Fn(usize) -> usize) -> Element {
+    let comment = publisher.comment.as_deref().unwrap_or_default();
+    let mut words: Vec<String> = comment.split(' ').map(str::to_owned).collect();
+    if let Some(word) = words.get_mut(1) {
+        *word = count(elements::count(comment).unwrap_or_default()).to_string();
+    }
+    publisher.clone().comment(words.join(" "))
+}
+
 /// What is left of a mapping: the ports before those that are taken, and those after them. (At an address and at any
 /// are in different maps: both can be there.)
 fn cut(mapping: &Mapping, taken: &Mapping) -> Vec<Mapping> {
@@ -128,12 +152,7 @@ fn take_over(batch: &mut Batch, publisher: &Element, all: Found) {
     for (set, element) in &ports {
         batch.create_elements(set, std::slice::from_ref(element));
     }
-    let comment = publisher.comment.as_deref().unwrap_or_default();
-    let before = elements::count(comment).unwrap_or_default();
-    let mut words: Vec<String> = comment.split(' ').map(str::to_owned).collect();
-    if let Some(count) = words.get_mut(1) {
-        *count = (before + counted).to_string();
-    }
+    let changed = with_count(publisher, |before| before + counted);
     batch.del_elements(&PUBLISHERS, std::slice::from_ref(publisher));
-    batch.create_elements(&PUBLISHERS, &[publisher.clone().comment(words.join(" "))]);
+    batch.create_elements(&PUBLISHERS, &[changed]);
 }
