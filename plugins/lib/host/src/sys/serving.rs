@@ -3,8 +3,6 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, mem, ptr};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-
 use super::check;
 
 /// Datagrams that one call moves at most.
@@ -156,23 +154,61 @@ fn adopt(numbers: &[RawFd]) -> Vec<OwnedFd> {
         .collect()
 }
 
-/// Receives a packet, and the descriptors that come with it. nix gives these as bare numbers, to be owned here.
+/// Descriptors of one packet (net/scm.h, SCM_MAX_FD).
+const DESCRIPTORS_MAX: usize = 253;
+
+/// Receives a packet, and the descriptors that come with it. nix gives none of these where some did not fit, though they
+/// are open already.
 pub(crate) fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
-) -> nix::Result<(usize, bool, Vec<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([RawFd; 253]);
-    let mut slices = [io::IoSliceMut::new(bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
-    let mut descriptors = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            descriptors.append(&mut adopt(&numbers));
+) -> io::Result<(usize, bool, Vec<OwnedFd>)> {
+    receive_with_room(socket, bytes, DESCRIPTORS_MAX)
+}
+
+/// The same with room for so many descriptors.
+fn receive_with_room(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    most: usize,
+) -> io::Result<(usize, bool, Vec<OwnedFd>)> {
+    let most = u32::try_from(most * mem::size_of::<RawFd>()).unwrap_or(0);
+    // SAFETY: computes with numbers only.
+    let space = usize::try_from(unsafe { libc::CMSG_SPACE(most) }).unwrap_or(0);
+    // Of words, as control messages are aligned.
+    let mut control = vec![0u64; space.div_ceil(mem::size_of::<u64>())];
+    let mut slice = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: zeroes are values of all its fields: numbers, and pointers that are not followed.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut slice, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space);
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    // SAFETY: the message leads to buffers of the lengths that it has, all of which live across the call.
+    let length = check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) } as i64)?;
+    let filled = message.msg_controllen.min(space);
+    let whole = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
+    let control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).take(filled).collect();
+    Ok((usize::try_from(length).unwrap_or(0), whole, adopt(&numbers(&control))))
+}
+
+/// The descriptors in control messages (cmsg(3)): each a length with the header, a level, a type, and data; the next one
+/// begins at a multiple of a word.
+fn numbers(mut control: &[u8]) -> Vec<RawFd> {
+    const HEADER: usize = 16;
+    let mut all = Vec::new();
+    while let Some((length, rest)) = control.split_first_chunk() {
+        let length = usize::from_ne_bytes(*length);
+        let (Some(data), Some((level, rest))) = (control.get(HEADER..length), rest.split_first_chunk())
+        else {
+            break;
+        };
+        let Some((kind, _)) = rest.split_first_chunk() else { break };
+        if (i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind)) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            all.extend(data.as_chunks().0.iter().map(|number| RawFd::from_ne_bytes(*number)));
         }
+        control = control.get(length.next_multiple_of(mem::size_of::<usize>())..).unwrap_or_default();
     }
-    let whole = !message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-    Ok((message.bytes, whole, descriptors))
+    all
 }
 
 /// linux/capability.h: 64 bits of capabilities, in two words.
@@ -193,4 +229,49 @@ pub(crate) fn keep_capabilities(mask: u64) -> io::Result<()> {
     // SAFETY: as above, and this call only reads.
     let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), words.as_ptr()) };
     check(result).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::IoSlice;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    };
+
+    use super::*;
+
+    /// Descriptors of this file that are open in this process.
+    fn open_of(inode: u64) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter(|entry| std::fs::metadata(entry.path()).is_ok_and(|meta| meta.ino() == inode)).count()
+    }
+
+    #[test]
+    fn descriptors_are_owned_though_not_all_of_them_fit() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (here, there) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let inode = file.metadata().unwrap().ino();
+        let other = file.try_clone().unwrap();
+        // Room for one is room for two, as control messages are aligned.
+        for (room, whole) in [(1, false), (3, true), (253, true)] {
+            let fds = [file.as_raw_fd(), other.as_raw_fd(), file.as_raw_fd()];
+            let rights = [ControlMessage::ScmRights(&fds)];
+            sendmsg::<()>(here.as_raw_fd(), &[IoSlice::new(b"ab")], &rights, MsgFlags::empty(), None)
+                .unwrap();
+            let mut bytes = [0; 8];
+            let (length, was_whole, received) = receive_with_room(there.as_fd(), &mut bytes, room).unwrap();
+            assert_eq!((length, was_whole), (2, whole), "room for {room}");
+            assert_eq!(received.len(), if whole { 3 } else { 2 });
+            let files: Vec<File> = received.into_iter().map(File::from).collect();
+            assert!(files.iter().all(|file| file.metadata().unwrap().ino() == inode));
+            drop(files);
+            assert_eq!(open_of(inode), 2, "room for {room}: some stayed open");
+        }
+        assert!(receive_with_descriptors(there.as_fd(), &mut [0; 8]).is_err(), "there is no more");
+    }
 }
