@@ -226,13 +226,13 @@ fn junk(room: &Room) -> Result<()> {
 
 fn ttl(room: &Room) -> Result<()> {
     for ttl in [None, Some(7), Some(3600)] {
-        let keys = ttl.map_or(json!({}), |ttl| json!({"ttl": ttl}));
+        let keys = json!({"domainName": "example.org", "ttl": ttl});
         let named = Named::add(room, &format!("c{}", ttl.unwrap_or(0)), "web", keys)?;
         let wanted = ttl.unwrap_or(0);
         let from = Some(named.container.id.as_str());
         let reply = ask(room, from, GATEWAYS[0], &Question::new("web", kind::A))?;
         ensure!(reply.answers[0].ttl == wanted, "{ttl:?}: {reply:?}");
-        for (name, kind) in [("web", 16), ("nosuch.net", kind::A)] {
+        for (name, kind) in [("web", 16), ("nosuch.example.org", kind::A)] {
             let reply = ask(room, from, GATEWAYS[0], &Question::new(name, kind))?;
             let [soa] = &reply.authority[..] else { anyhow::bail!("{ttl:?}: {reply:?}") };
             ensure!((soa.ttl, &soa.text) == (wanted, &wanted.to_string()), "{ttl:?}: {soa:?}");
@@ -249,7 +249,7 @@ fn ttl(room: &Room) -> Result<()> {
 fn flags(room: &Room) -> Result<()> {
     outside(room)?;
     let _upstream = Upstream::start(room, Some("outside"), "198.51.100.2", "203.0.113.9")?;
-    let names = ["web", "nosuch.net", "www.moor.test"];
+    let names = ["web", "nosuch.example.org", "www.moor.test"];
     let ask_all = |from: &str| -> Result<Vec<(bool, bool)>> {
         names
             .into_iter()
@@ -261,11 +261,12 @@ fn flags(room: &Room) -> Result<()> {
             })
             .collect()
     };
-    let open = Named::add(room, "c1", "web", json!({"upstreams": ["198.51.100.2"]}))?;
+    let open =
+        Named::add(room, "c1", "web", json!({"domainName": "example.org", "upstreams": ["198.51.100.2"]}))?;
     let told = ask_all("c1")?;
     ensure!(told == [(true, true), (true, true), (false, true)], "authoritative and recursive: {told:?}");
     open.del(room)?;
-    let closed = Named::add(room, "c2", "web", json!({"internal": true}))?;
+    let closed = Named::add(room, "c2", "web", json!({"domainName": "example.org", "internal": true}))?;
     let told = ask_all("c2")?;
     ensure!(told == [(true, false), (true, false), (false, false)], "of an internal network: {told:?}");
     closed.del(room)

@@ -30,7 +30,10 @@ fn inside(room: &Room) -> Result<()> {
     for (id, name) in NAMES.into_iter().zip(["web", "db"]) {
         let lan = super::lan::lan("macvlan", &json!({}));
         let (container, previous) = super::lan::add(room, "macvlan", id, &lan)?;
-        let config = dns(&previous, json!({"name": "lan", "upstreams": ["198.51.100.2"]}));
+        let config = dns(
+            &previous,
+            json!({"name": "lan", "domainName": "example.org", "upstreams": ["198.51.100.2"]}),
+        );
         let result = call(room, "ADD", &container, name, &config).run()?.result()?;
         ensure!(result["dns"]["nameservers"] == json!([INSIDE]), "{}", result["dns"]);
         addresses.push(super::portmap::address(&config, false));
@@ -58,7 +61,7 @@ fn inside(room: &Room) -> Result<()> {
     check(1)?.silent()?;
     all_answer()?;
     call(room, "DEL", &configs[0].0, "", &configs[0].1).run()?.silent()?;
-    ensure!(resolve(room, Some("c2"), INSIDE, "web.lan")?.is_empty(), "web is there");
+    ensure!(resolve(room, Some("c2"), INSIDE, "web.example.org")?.is_empty(), "web is there");
     let rules = room.inside("c1", || ip::output("nft", &["list", "ruleset"]))?;
     ensure!(rules.trim().is_empty(), "left in the container: {rules}");
     Ok(())

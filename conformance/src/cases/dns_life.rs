@@ -156,7 +156,8 @@ fn idle(room: &Room) -> Result<()> {
 
 /// No plugin says a word of it.
 fn by_hand(room: &Room) -> Result<()> {
-    let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
+    let keys = || json!({"domainName": "example.org"});
+    let [one, two] = [Named::add(room, "c1", "web", keys())?, Named::add(room, "c2", "db", keys())?];
     let other = Named::behind(room, "c3", "far", &other_bridge(), json!({}))?;
     let pid = the_responder()?;
     let net = places().remove(0).join("net/net");
@@ -166,13 +167,15 @@ fn by_hand(room: &Room) -> Result<()> {
     };
     let aside = net.join("att/c1@eth0.json.aside");
     fs::rename(net.join("att/c1@eth0.json"), &aside)?;
-    soon("a name whose record was moved aside is unknown", &|| code("web.net") == Some(rcode::NXDOMAIN))?;
+    soon("a name whose record was moved aside is unknown", &|| {
+        code("web.example.org") == Some(rcode::NXDOMAIN)
+    })?;
     expect(room, Some("c1"), GATEWAYS[0], "db", &[&two.address(false)])?;
     fs::rename(&aside, net.join("att/c1@eth0.json"))?;
-    soon("one whose record was moved back is known", &|| code("web.net") == Some(rcode::NOERROR))?;
+    soon("one whose record was moved back is known", &|| code("web.example.org") == Some(rcode::NOERROR))?;
     one.verb(room, "CHECK")?.silent()?;
     fs::remove_file(net.join("att/c1@eth0.json"))?;
-    soon("one whose record was removed is unknown", &|| code("web.net") == Some(rcode::NXDOMAIN))?;
+    soon("one whose record was removed is unknown", &|| code("web.example.org") == Some(rcode::NXDOMAIN))?;
     one.verb(room, "CHECK")?.error_with(999, "not recorded")?;
     one.del(room)?;
     fs::remove_dir_all(&net)?;

@@ -24,6 +24,9 @@ struct Conf {
     cross_network: Option<String>,
     short_id: Option<bool>,
     invalid_names: Option<String>,
+    dotted_names: Option<String>,
+    #[serde(rename = "type")]
+    plugin: Option<String>,
     keep_nameservers: Option<bool>,
     optional: Option<bool>,
     state_dir: Option<String>,
@@ -127,9 +130,16 @@ impl Config {
             other => return Err(one_of("crossNetwork", other, "first, union or none")),
         };
         let skip = match conf.invalid_names.as_deref().unwrap_or_default() {
-            "" | "error" => false,
+            // Containers that dnsname took are not to stop: it had any text for a name.
+            "" => conf.plugin.as_deref() == Some("dnsname"),
+            "error" => false,
             "skip" => true,
             other => return Err(one_of("invalidNames", other, "error or skip")),
+        };
+        let dotted = match conf.dotted_names.as_deref().unwrap_or_default() {
+            "" | "allow" => true,
+            "refuse" => false,
+            other => return Err(one_of("dottedNames", other, "allow or refuse")),
         };
         let port = in_range("port", conf.port.unwrap_or(DNS_PORT.into()), 1, u16::MAX)?;
         let ttl = in_range("ttl", conf.ttl.unwrap_or(0), 0, TTL_MAX)?;
@@ -143,7 +153,7 @@ impl Config {
             with_short_id: conf.short_id.unwrap_or(true),
         };
         Ok(Self {
-            names: sources.names(domain.as_deref(), skip)?,
+            names: sources.names(domain.as_deref(), &request.network, skip, dotted)?,
             domain,
             mode,
             port,
@@ -187,7 +197,19 @@ struct Sources {
 }
 
 impl Sources {
-    fn names(self, domain: Option<&str>, skip: bool) -> Result<Vec<String>, Error> {
+    fn names(
+        self,
+        domain: Option<&str>,
+        network: &str,
+        skip: bool,
+        dotted: bool,
+    ) -> Result<Vec<String>, Error> {
+        let checked = |text: &str| match names::checked(text, domain)? {
+            name if !dotted && names::is_of_outside(&name, domain, network) => {
+                Err(Invalid::Reserved("it has dots, and dottedNames is \"refuse\""))
+            }
+            name => Ok(name),
+        };
         let mut all = Vec::new();
         let told = [
             ("K8S_POD_NAME", self.pod_name.into_iter().collect()),
@@ -199,7 +221,7 @@ impl Sources {
                 return Err(invalid(format!("{source}: more than {LIST_MAX} bytes of names")));
             }
             for text in list {
-                match names::checked(&text, domain) {
+                match checked(&text) {
                     Ok(name) => all.push(name),
                     Err(why) if skip => skipped(source, &text, &why),
                     Err(why) => {

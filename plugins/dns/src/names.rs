@@ -34,7 +34,8 @@ impl Invalid {
 /// # Errors
 /// It is no name.
 pub fn checked(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
-    let name = grammatical(text)?;
+    // A dot at its end makes no other name of it.
+    let name = grammatical(text.strip_suffix('.').unwrap_or(text))?;
     if name.len() + suffix.map_or(0, |suffix| suffix.len() + 1) > NAME_MAX {
         return Err(Invalid::Form("with its domain it is longer than 253 bytes"));
     }
@@ -45,6 +46,12 @@ pub fn checked(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
         return Err(Invalid::Reserved("it is an address"));
     }
     Ok(name)
+}
+
+/// Whether the name is below somebody else's, as far as we know: it has dots, and is in neither of our suffixes.
+pub fn is_of_outside(name: &str, domain: Option<&str>, network: &str) -> bool {
+    let below = |suffix: &str| name.strip_suffix(suffix).is_some_and(|head| head.ends_with('.'));
+    name.contains('.') && !domain.is_some_and(below) && !below(&network.to_ascii_lowercase())
 }
 
 /// A domain in lower case, without the dot at its end.
@@ -139,6 +146,7 @@ mod tests {
             ("proj_db_1", "proj_db_1"),
             ("_srv", "_srv"),
             ("example.org", "example.org"),
+            ("Web.", "web"),
             ("xn--bcher-kva", "xn--bcher-kva"),
             ("1a", "1a"),
             ("0123456789ab", "0123456789ab"),
@@ -161,7 +169,7 @@ mod tests {
         for text in [
             "",
             ".",
-            "a.",
+            "a..",
             ".a",
             "a..b",
             "-a",
@@ -204,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_the_outside_has_dots_and_none_of_our_suffixes() {
+        for (name, outside) in [
+            ("web", false),
+            ("registry-1.docker.io", true),
+            ("web.foo.io", false),
+            ("foo.io", true),
+            ("web.net", false),
+            ("web.xnet", true),
+        ] {
+            assert_eq!(is_of_outside(name, Some("foo.io"), "Net"), outside, "{name}");
+        }
+    }
+
+    #[test]
     fn names_are_taken_once() {
         let names = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         assert_eq!(each_once(names(&["a", "b", "a"])).unwrap(), names(&["a", "b"]));
@@ -217,7 +239,8 @@ mod tests {
         #[test]
         fn a_name_is_a_text_of_the_grammar(text in "\\PC{0,80}") {
             if let Ok(name) = checked(&text, None) {
-                prop_assert_eq!(&name, &text.to_ascii_lowercase());
+                let same = text.to_ascii_lowercase();
+                prop_assert_eq!(&name, same.strip_suffix('.').unwrap_or(&same));
                 prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
             }
         }

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use cni::{AddResult, Code, Error, Request};
 use host::NetNs;
 
-use super::Way;
 use super::del::withdraw;
+use super::{Way, of_outside};
 use crate::config::Config;
 use crate::container::Sockets;
 use crate::control::Ask;
 use crate::plan::{self, Plan};
 use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
 use crate::responder::Responder;
-use crate::{dnsname, facts, place, rival};
+use crate::{dnsname, facts, names, place, rival};
 
 /// Registers the container, and tells it where to ask.
 ///
@@ -26,7 +26,16 @@ pub fn add(request: &Request) -> Result<AddResult, Error> {
     })?;
     previous.convertible_to(request.version)?;
     match attach(&config, request, &previous) {
-        Ok(servers) => Ok(plan::answered(&config, previous, &servers)),
+        Ok(servers) => {
+            for name in config
+                .names
+                .iter()
+                .filter(|name| names::is_of_outside(name, config.domain.as_deref(), &request.network))
+            {
+                eprintln!("dns: {}", of_outside(&request.container_id, name, &request.network));
+            }
+            Ok(plan::answered(&config, previous, &servers))
+        }
         Err(error) if config.optional => {
             eprintln!("dns: container {} goes without names (optional): {}", request.container_id, error.msg);
             Ok(previous)

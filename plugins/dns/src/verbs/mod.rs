@@ -60,6 +60,14 @@ fn permit(network: &Network) -> Permit<'_> {
     }
 }
 
+/// Whoever started the container chose the name, and everybody on the network gets that answer.
+fn of_outside(container: &str, name: &str, network: &str) -> String {
+    format!(
+        "container {container} is called {name}: network {network} does not reach another host of that name \
+         (dottedNames: \"refuse\" allows no such names)"
+    )
+}
+
 /// Where containers ask.
 const DNS_PORT: u16 = 53;
 

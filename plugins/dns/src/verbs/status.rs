@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, UdpSocket};
 use cni::{Code, Error, Request};
 use host::rules;
 
-use super::permit;
+use super::{of_outside, permit};
 use crate::config::Config;
 use crate::control::Ask;
-use crate::place;
 use crate::record::{self, Mode, Network};
 use crate::responder::Responder;
+use crate::{names, place};
 
 /// An address of every host that nobody else listens at: what is asked there is the permission, not the port.
 /// Not as a text: what reads one looks up names as well, and brings a resolver with it.
@@ -41,6 +41,14 @@ pub fn status(request: &Request) -> Result<(), Error> {
     }
     if known.attachments.is_empty() {
         return Ok(());
+    }
+    let domain = known.network.as_ref().and_then(|network| network.domain.as_deref());
+    for attachment in &known.attachments {
+        for name in &attachment.names {
+            if names::is_of_outside(name, domain, &request.network) {
+                eprintln!("dns: {}", of_outside(&attachment.key.container, name, &request.network));
+            }
+        }
     }
     let mut responder = Responder::new(&place, socket);
     responder

@@ -1,11 +1,12 @@
 //! What is answered to whom.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use super::Asker;
 use super::network::Addresses;
 use super::reverse::Reverse;
+use super::special::{Special, special};
 use crate::record::CrossNetwork;
 use crate::wire::{Answer, Query, Rcode, kind};
 
@@ -35,6 +36,8 @@ enum Known<'z> {
     Name { addresses: [Option<&'z Addresses>; UNION_MAX], zone: usize, ttl: u32 },
     /// The reverse name of an attachment's address.
     Pointer { host: &'z str, suffix: &'z str, ttl: u32 },
+    /// The asker itself, by a name that everybody has for it.
+    Localhost { zone: usize, ttl: u32 },
     /// A name without records of its own, above others.
     Above { zone: usize, ttl: u32, top: bool },
     /// It would be ours, and is not there.
@@ -55,7 +58,7 @@ pub fn respond(
     let outside =
         asker.may_ask_outside() && servers.as_ref().map_or(host_servers, |servers| !servers.is_empty());
     let mut answer = Answer::new(buffer, limit, query, outside);
-    let code = match known(asker, query) {
+    let code = match known(asker, query, outside) {
         Known::Name { addresses, zone, ttl } => {
             answer.authoritative();
             let any = write(asker, &addresses, query.kind, ttl, &mut answer);
@@ -70,6 +73,17 @@ pub fn respond(
                 answer.pointer(ttl, host, suffix);
             } else {
                 answer.soa(ttl, 0, false);
+            }
+            Rcode::NoError
+        }
+        Known::Localhost { zone, ttl } => {
+            answer.authoritative();
+            let [v4, v6] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            let has = |kind| query.kind == kind || query.kind == kind::ANY;
+            let written =
+                [has(kind::A) && answer.address(ttl, v4), has(kind::AAAA) && answer.address(ttl, v6)];
+            if written == [false; 2] {
+                answer.soa(ttl, zone, false);
             }
             Rcode::NoError
         }
@@ -134,13 +148,26 @@ fn write(
     any
 }
 
-fn known<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Known<'z> {
+/// What a name is here; `outside`: there is somebody else who may be asked.
+fn known<'z>(asker: &Asker<'z>, query: &Query<'_>, outside: bool) -> Known<'z> {
     // The whole name first, in all networks; then without a suffix.
     find(asker, query, false)
         .or_else(|| find(asker, query, true))
-        .or_else(|| suffix(asker, query))
+        .or_else(|| suffix(asker, query, outside))
         .or_else(|| reverse(asker, query))
+        .or_else(|| everywhere(asker, query))
         .unwrap_or(Known::Foreign)
+}
+
+/// A name that means the same everywhere.
+fn everywhere<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Option<Known<'z>> {
+    let ttl = asker.network().record().ttl;
+    Some(match special(&query.name)? {
+        Special::Localhost { zone } => Known::Localhost { zone, ttl },
+        Special::LocalhostsAddress => Known::Pointer { host: "localhost", suffix: "", ttl },
+        Special::Above => Known::Above { zone: 0, ttl, top: false },
+        Special::Nothing { zone } => Known::Nothing { zone, ttl },
+    })
 }
 
 /// The first network that has the name, or all of them.
@@ -169,10 +196,13 @@ fn find<'z>(asker: &Asker<'z>, query: &Query<'_>, shortened: bool) -> Option<Kno
     first.map(|(zone, ttl)| Known::Name { addresses, zone, ttl })
 }
 
-/// A name that is a network's by its suffix.
-fn suffix<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Option<Known<'z>> {
+/// A name that is a network's by its domain. Nobody gave us what is below a network's bare name: it may be called `app`,
+/// as others' domains are. What we do not have there is asked of the outside, if anybody may be.
+fn suffix<'z>(asker: &Asker<'z>, query: &Query<'_>, outside: bool) -> Option<Known<'z>> {
     asker.networks().find_map(|network| {
-        let head = network.suffixes().find_map(|suffix| query.name.before(suffix.as_bytes()))?;
+        let domain = network.record().domain.as_deref();
+        let mut suffixes = network.suffixes().filter(|suffix| !outside || Some(*suffix) == domain);
+        let head = suffixes.find_map(|suffix| query.name.before(suffix.as_bytes()))?;
         let ttl = network.record().ttl;
         Some(match head.len() {
             0 => Known::Above { zone: 0, ttl, top: true },

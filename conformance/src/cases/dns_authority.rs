@@ -1,0 +1,140 @@
+//! dns: which names are ours to answer, and which are the outside's (dns.md d.5).
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::dns_outside::{UPSTREAMS, Upstream, answered, failed, outside};
+use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
+use super::{USUAL, with};
+use crate::case::Case;
+use crate::dns_client::{Question, kind, rcode};
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/a_network_may_be_called_as_a_domain_of_the_outside", &["D-022"], called_app),
+    Case::new("dns/a_name_with_dots_is_told_of_and_may_be_refused", &["D-107"], dotted),
+    Case::new("dns/a_server_without_edns_is_asked_again", &["D-104"], without_edns),
+    Case::new("dns/special_names_are_answered_here", &["D-105"], special),
+    Case::new("dns/names_that_dnsname_took_stop_no_container", &["D-106"], lenient),
+];
+
+const ANSWER: &str = "203.0.113.1";
+
+fn called_app(room: &Room) -> Result<()> {
+    outside(room)?;
+    let upstream = Upstream::start(room, Some("outside"), UPSTREAMS[0], ANSWER)?;
+    let bridge = with(&super::bridge(USUAL), json!({"name": "app"}));
+    let keys = json!({"upstreams": [UPSTREAMS[0]], "domainName": "example.org"});
+    let named = Named::behind(room, "c1", "web", &bridge, keys)?;
+    for name in ["web", "web.app", "web.example.org"] {
+        expect(room, Some("c1"), GATEWAYS[0], name, &[&named.address(false)])?;
+    }
+    let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("www.some.app", kind::A))?;
+    ensure!(reply.texts() == [ANSWER] && !reply.is_authoritative(), "{reply:?}");
+    ensure!(upstream.asked() == ["www.some.app"], "{:?}", upstream.asked());
+    let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("no.example.org", kind::A))?;
+    ensure!(reply.rcode() == rcode::NXDOMAIN && reply.is_authoritative(), "{reply:?}");
+    ensure!(upstream.asked().len() == 1, "{:?}", upstream.asked());
+    Ok(())
+}
+
+fn dotted(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let aliases = json!({"runtimeConfig": {"aliases": ["registry-1.docker.io", "web.foobar.io", "www.net"]},
+        "domainName": "foobar.io"});
+    let config = dns(&previous, aliases);
+    let refusing = with(&config, json!({"dottedNames": "refuse"}));
+    call(room, "ADD", &container, "web", &refusing).run()?.error_with(7, "registry-1.docker.io")?;
+    ensure!(records().is_empty(), "left behind: {:?}", records());
+    call(room, "ADD", &container, "web", &with(&config, json!({"dottedNames": "x"}))).run()?.error_code(7)?;
+    let tells = |stderr: &str| -> Result<()> {
+        ensure!(stderr.contains("registry-1.docker.io") && stderr.contains("c1"), "{stderr:?}");
+        ensure!(!stderr.contains("web.foobar.io") && !stderr.contains("www.net"), "{stderr:?}");
+        Ok(())
+    };
+    let answer = call(room, "ADD", &container, "web", &config).run()?;
+    answer.result()?;
+    tells(&answer.stderr)?;
+    expect(room, Some("c1"), GATEWAYS[0], "registry-1.docker.io", &["10.1.2.2"])?;
+    let status = with(&config, json!({"cniVersion": "1.1.0", "prevResult": null}));
+    let answer = room.call("dns", "STATUS").config(&status).run()?;
+    ensure!(answer.succeeded(), "{}", answer.summary());
+    tells(&answer.stderr)
+}
+
+/// A server of before 1999 says so in one of two ways, with or without the question.
+fn without_edns(room: &Room) -> Result<()> {
+    outside(room)?;
+    for (nth, code) in [rcode::FORMERR, rcode::NOTIMP].into_iter().enumerate() {
+        let at = UPSTREAMS[nth];
+        let address = ANSWER.parse()?;
+        let old = Upstream::that(room, Some("outside"), at, move |question, _| {
+            if question.get(11) == Some(&0) {
+                return vec![answered(question, address)];
+            }
+            let mut reply = failed(question, code);
+            if code == rcode::FORMERR {
+                reply.truncate(12);
+                reply[5] = 0;
+            }
+            vec![reply]
+        })?;
+        let id = format!("c{nth}");
+        let named = Named::add(room, &id, "web", json!({"upstreams": [at]}))?;
+        let question = Question { edns: Some(1232), ..Question::new("www.moor.test", kind::A) };
+        let reply = ask(room, Some(&id), GATEWAYS[0], &question)?;
+        ensure!(reply.texts() == [ANSWER], "code {code}: {reply:?}");
+        ensure!(old.asked().len() == 2, "{:?}", old.asked());
+        named.del(room)?;
+    }
+    Ok(())
+}
+
+fn special(room: &Room) -> Result<()> {
+    outside(room)?;
+    let upstream = Upstream::start(room, Some("outside"), UPSTREAMS[0], ANSWER)?;
+    let _named = Named::add(room, "c1", "web", json!({"upstreams": [UPSTREAMS[0]]}))?;
+    for name in ["localhost", "any.localhost"] {
+        for (kind, address) in [(kind::A, "127.0.0.1"), (kind::AAAA, "::1")] {
+            let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new(name, kind))?;
+            ensure!(reply.texts() == [address], "{name}: {reply:?}");
+        }
+    }
+    for address in ["127.0.0.1", "::1"] {
+        let reply = ask_tcp(room, Some("c1"), GATEWAYS[0], &Question::reverse(address)?)?;
+        ensure!(reply.texts() == ["localhost"], "{address}: {reply:?}");
+    }
+    for name in ["invalid", "no.such.invalid", "abcdef.onion"] {
+        let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new(name, kind::A))?;
+        ensure!(reply.rcode() == rcode::NXDOMAIN, "{name}: {reply:?}");
+    }
+    for address in ["127.0.0.9", "0.0.0.1", "169.254.1.1", "fe80::1"] {
+        let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::reverse(address)?)?;
+        ensure!(reply.rcode() == rcode::NXDOMAIN, "{address}: {reply:?}");
+    }
+    ensure!(upstream.asked().is_empty(), "the outside was asked for {:?}", upstream.asked());
+    Ok(())
+}
+
+fn lenient(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let keys = json!({"type": "dnsname", "runtimeConfig": {"aliases": {"net": ["123", "trail-", "WWW.Site.", "www.site"]}}});
+    let config = dns(&previous, keys);
+    let answer = call(room, "ADD", &container, "-web-", &config).run()?;
+    answer.result()?;
+    for left_out in ["123", "trail-", "-web-"] {
+        ensure!(answer.stderr.contains(left_out), "{left_out} goes without a word: {:?}", answer.stderr);
+    }
+    for name in ["www.site", "c1"] {
+        expect(room, Some("c1"), GATEWAYS[0], name, &["10.1.2.2"])?;
+    }
+    let strict = with(&config, json!({"invalidNames": "error"}));
+    call(room, "ADD", &container, "web", &strict).run()?.error_with(7, "123").context("as it is asked")?;
+    // Under our own type it is an error as before; a dot at the end is no fault.
+    let own = with(&config, json!({"type": "dns", "runtimeConfig": {"aliases": ["site.", "site"]}}));
+    call(room, "ADD", &container, "web", &own).run()?.result()?;
+    expect(room, Some("c1"), GATEWAYS[0], "site", &["10.1.2.2"])?;
+    call(room, "ADD", &container, "123", &own).run()?.error_code(7).map(drop)
+}
