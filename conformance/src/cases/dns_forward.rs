@@ -48,11 +48,9 @@ fn unknown(room: &Room) -> Result<()> {
         let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("web", kind))?;
         ensure!(reply.rcode() == rcode::NOERROR, "type {kind} of a name that there is: {reply:?}");
     }
-    for name in ["nosuch.example.org", "nosuch.net"] {
-        let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new(name, kind::A))?;
-        ensure!(reply.rcode() == rcode::NXDOMAIN, "{name}: {reply:?}");
-        ensure!(reply.authority.iter().any(|record| record.kind == kind::SOA), "{name}: {reply:?}");
-    }
+    let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("nosuch.example.org", kind::A))?;
+    ensure!(reply.rcode() == rcode::NXDOMAIN, "{reply:?}");
+    ensure!(reply.authority.iter().any(|record| record.kind == kind::SOA), "{reply:?}");
     for unused in ["10.1.2.200", "2001:db8:1::200"] {
         let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::reverse(unused)?)?;
         ensure!(reply.rcode() == rcode::NXDOMAIN, "{unused}: {reply:?}");
@@ -83,9 +81,15 @@ fn silent(room: &Room) -> Result<()> {
     let (reply, took) = ask("c1")?;
     ensure!(reply.texts() == [ANSWERS[1]] && took < Duration::from_secs(2), "{took:?}: {reply:?}");
     ensure!(first.asked().len() == 1, "{:?}", first.asked());
-    // It is remembered who was silent.
-    let (reply, _) = ask("c1")?;
-    ensure!(reply.texts() == [ANSWERS[1]] && first.asked().len() == 1, "{:?}", first.asked());
+    // It is remembered who is silent, and one time-out is not that.
+    for _ in 0..2 {
+        let (reply, took) = ask("c1")?;
+        ensure!(reply.texts() == [ANSWERS[1]] && took < Duration::from_secs(2), "{took:?}: {reply:?}");
+    }
+    ensure!(first.asked().len() == 3, "{:?}", first.asked());
+    let (reply, took) = ask("c1")?;
+    ensure!(reply.texts() == [ANSWERS[1]] && first.asked().len() == 3, "{:?}", first.asked());
+    ensure!(took < Duration::from_secs(1), "{took:?}");
     named.del(room)?;
     // Nobody there, nobody at home, and one that says nothing.
     let nobody = json!({"upstreams": ["198.51.100.77", "203.0.113.53", UPSTREAMS[2]]});
@@ -305,8 +309,8 @@ fn over_tcp(room: &Room) -> Result<()> {
     })
 }
 
-/// Questions that may be on their way to other servers at once, and those of one client.
-const IN_FLIGHT: [usize; 2] = [1024, 256];
+/// Questions that may be on their way to other servers at once, of all addresses together that no container has.
+const OF_STRANGERS: usize = 32;
 
 fn black_hole(room: &Room) -> Result<()> {
     outside(room)?;
@@ -354,7 +358,7 @@ fn black_hole(room: &Room) -> Result<()> {
         }
         Ok((refused, quickest))
     })?;
-    let [all, _of_client] = IN_FLIGHT;
+    let all = OF_STRANGERS;
     ensure!(refused == 1500 - all, "{refused} of 1500 were answered at once, not {}", 1500 - all);
     ensure!(quickest < Duration::from_millis(5), "a local name took {quickest:?} at best");
     let open = fs::read_dir(format!("/proc/{}/fd", the_responder()?))?.count();

@@ -15,9 +15,11 @@ mod delegate_replaced;
 mod delegation;
 mod dns_alive;
 mod dns_answers;
+mod dns_authority;
 pub mod dns_control;
 mod dns_forward;
 mod dns_host;
+mod dns_hostile;
 mod dns_inside;
 mod dns_life;
 pub mod dns_load;
@@ -140,6 +142,8 @@ pub fn all() -> Vec<Case> {
         dns_control::CASES,
         dns_load::CASES,
         dns_takeover::CASES,
+        dns_authority::CASES,
+        dns_hostile::CASES,
         portmap_free_port::CASES,
         portmap_hosts::CASES,
         portmap_iptables::CASES,

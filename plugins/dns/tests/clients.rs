@@ -60,7 +60,7 @@ fn clients_that_say_half_or_nothing_are_in_nobodys_way() {
             // Closed with bytes unread may be told as a reset.
             assert!(matches!(stream.read(&mut [0; 9]), Ok(0) | Err(_)));
         }
-        // More than one client may have, from an address that is then refused, and others are not.
+        // More than one client may have: its own make room, and others are served.
         kept.extend((0..300).map(|_| TcpStream::connect(GATEWAY).unwrap()));
         let before = spent();
         assert_eq!(ask("web"), (0, 1));

@@ -25,13 +25,17 @@ fn another_server_is_asked_when_one_is_silent_or_fails() {
         assert_eq!(ask("example.org"), (0, 1));
         responder.place.put_network(&network(&[silent, good])).unwrap();
         assert_eq!(responder.sync("c1"), None);
+        // One time-out is not death; three are.
+        for _ in 0..3 {
+            let began = Instant::now();
+            assert_eq!(ask("example.org"), (0, 1));
+            assert!(began.elapsed() >= Duration::from_secs(1), "it was waited for the first one");
+        }
         let began = Instant::now();
-        assert_eq!(ask("example.org"), (0, 1));
-        assert!(began.elapsed() >= Duration::from_secs(1), "it was waited for the first one");
         let before = count.load(Ordering::SeqCst);
         assert_eq!(ask("example.com"), (0, 1));
         assert_eq!(count.load(Ordering::SeqCst), before + 1);
-        assert!(began.elapsed() < Duration::from_secs(4), "it is remembered who was silent");
+        assert!(began.elapsed() < Duration::from_secs(1), "it is remembered who was silent");
     });
 }
 

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::upstreams::Upstreams;
-use super::{Client, Source, TOTAL, TRY};
+use super::{Client, TOTAL, TRY};
 use crate::serve::towards;
 use crate::wire::{HEADER, Query, Rcode, flag, opt, put, truncated, word};
+use crate::zone::Payer;
 
 /// How often a question is sent at most: as often as [`TRY`] begins in [`TOTAL`].
 const TRIES: usize = 4;
@@ -63,6 +64,14 @@ impl Question {
         self.message.get(HEADER..HEADER + self.question).unwrap_or_default()
     }
 
+    /// The message for a server, under that number; with or without EDNS.
+    fn message(&mut self, id: u16, edns: bool) -> &[u8] {
+        let end = if edns { self.message.len() } else { HEADER + self.question };
+        put(&mut self.message, 0, id);
+        put(&mut self.message, 10, u16::from(edns));
+        self.message.get(..end).unwrap_or_default()
+    }
+
     /// Answers that nobody answered; gives the length.
     pub fn fail(&self, buffer: &mut [u8]) -> usize {
         let message = if self.edns { &self.message[..] } else { &self.message[..HEADER + self.question] };
@@ -70,6 +79,7 @@ impl Question {
         room.copy_from_slice(message);
         put(room, 0, self.id);
         put(room, 2, flag::QR | self.flags & flag::RD | flag::RA | Rcode::ServFail as u16);
+        put(room, 10, u16::from(self.edns));
         // Of EDNS only what we say ourselves.
         if let Some(options) = room.get_mut(HEADER + self.question..).filter(|rest| !rest.is_empty()) {
             options.copy_from_slice(&opt(Rcode::NoError, false));
@@ -83,18 +93,21 @@ impl Question {
         if word(message, 0) != Some(id) || flags & (flag::QR | flag::OPCODE) != flag::QR {
             return Verdict::Stray;
         }
-        let failed = matches!(flags & flag::RCODE, 1 | 2 | 4 | 5);
+        let code = flags & flag::RCODE;
+        let odd = code == Rcode::FormErr as u16 || code == Rcode::NotImp as u16;
+        let failed = odd || matches!(code, 2 | 5);
+        let failure = if odd { Verdict::NotUnderstood } else { Verdict::Failure };
         let asked = message.get(HEADER..HEADER + self.question);
         match word(message, 4) {
             Some(1) if asked.is_some_and(|asked| asked.eq_ignore_ascii_case(self.asked())) => {
                 if failed {
-                    Verdict::Failure
+                    failure
                 } else {
                     Verdict::Answer
                 }
             }
             // Some servers do not repeat what they refuse.
-            Some(0) if failed => Verdict::Failure,
+            Some(0) if failed => failure,
             _ => Verdict::Stray,
         }
     }
@@ -115,6 +128,8 @@ impl Question {
 enum Verdict {
     Stray,
     Failure,
+    /// It says that it does not understand the question.
+    NotUnderstood,
     Answer,
 }
 
@@ -133,8 +148,10 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) question: Question,
-    pub(super) source: Source,
+    pub(super) payer: Payer,
     servers: Vec<SocketAddr>,
+    /// Those that do not understand EDNS (RFC 6891, section 7): to be asked without.
+    plain: Vec<SocketAddr>,
     /// Those that were asked, and have not said that they do not know.
     tries: Vec<Try>,
     /// How many were asked.
@@ -147,6 +164,7 @@ pub(super) struct Flight {
 struct Try {
     server: SocketAddr,
     id: u16,
+    edns: bool,
     socket: Socket,
 }
 
@@ -162,8 +180,18 @@ enum Socket {
 }
 
 impl Flight {
-    pub(super) fn new(question: Question, source: Source, servers: Vec<SocketAddr>, now: Instant) -> Self {
-        Self { question, source, servers, tries: Vec::new(), asked: 0, began: now, tried: now }
+    pub(super) fn new(question: Question, payer: Payer, servers: Vec<SocketAddr>, now: Instant) -> Self {
+        let (plain, tries) = (Vec::new(), Vec::new());
+        Self { question, payer, servers, plain, tries, asked: 0, began: now, tried: now }
+    }
+
+    /// Bytes of answers that are held until they are whole.
+    pub(super) fn bytes(&self) -> usize {
+        let held = |attempt: &Try| match &attempt.socket {
+            Socket::Datagram(_) => 0,
+            Socket::Stream { input, .. } => input.capacity(),
+        };
+        self.tries.iter().map(held).sum()
     }
 
     /// Asks the next server that can be asked; says whether there is any to wait for. `watch` gets the socket, and
@@ -175,10 +203,8 @@ impl Flight {
         watch: impl Fn(BorrowedFd<'_>, bool) -> nix::Result<()>,
     ) -> bool {
         self.tried = now;
-        while self.may_ask() {
-            let server = self.servers[self.asked % self.servers.len()];
-            self.asked += 1;
-            match self.ask(server) {
+        while let Some((server, edns)) = self.next_server() {
+            match self.ask(server, edns) {
                 Ok(attempt) => {
                     let watched = match &attempt.socket {
                         Socket::Datagram(socket) => watch(socket.as_fd(), false),
@@ -189,7 +215,9 @@ impl Flight {
                         return true;
                     }
                 }
-                Err(_) => upstreams.is_dead(server, now),
+                // What we lack says nothing of the server.
+                Err(error) if is_our_lack(&error) => {}
+                Err(_) => upstreams.is_dead(self.payer.network(), server, now),
             }
         }
         !self.tries.is_empty()
@@ -200,12 +228,24 @@ impl Flight {
         self.asked < self.servers.len() || (!self.tries.is_empty() && self.asked < TRIES)
     }
 
-    fn ask(&mut self, server: SocketAddr) -> io::Result<Try> {
+    /// Whom to ask next, and whether with EDNS if the client had it.
+    fn next_server(&mut self) -> Option<(SocketAddr, bool)> {
+        if let Some(server) = self.plain.pop() {
+            return Some((server, false));
+        }
+        self.may_ask().then(|| {
+            self.asked += 1;
+            (self.servers[(self.asked - 1) % self.servers.len()], true)
+        })
+    }
+
+    fn ask(&mut self, server: SocketAddr, edns: bool) -> io::Result<Try> {
         let id = u16::from_ne_bytes(host::random::bytes()?);
         let socket = towards(server, self.question.is_tcp())?;
-        put(&mut self.question.message, 0, id);
-        let message = &self.question.message;
-        let socket = if self.question.is_tcp() {
+        let edns = edns && self.question.edns;
+        let tcp = self.question.is_tcp();
+        let message = self.question.message(id, edns);
+        let socket = if tcp {
             let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
             let output = [&length[..], message].concat();
             Socket::Stream { stream: socket.into(), output, input: Vec::new() }
@@ -214,7 +254,7 @@ impl Flight {
             socket.send(message)?;
             Socket::Datagram(socket)
         };
-        Ok(Try { server, id, socket })
+        Ok(Try { server, id, edns, socket })
     }
 
     /// When it wants to be taken care of.
@@ -225,7 +265,7 @@ impl Flight {
     /// Takes note that the server asked last did not answer in time; says whether it is too late for others.
     pub(super) fn is_late(&mut self, upstreams: &mut Upstreams, now: Instant) -> bool {
         if let Some(silent) = self.tries.last() {
-            upstreams.is_dead(silent.server, now);
+            upstreams.is_silent(self.payer.network(), silent.server, now);
         }
         now >= self.began + TOTAL
     }
@@ -238,6 +278,7 @@ impl Flight {
         now: Instant,
         written: impl Fn(BorrowedFd<'_>) -> nix::Result<()>,
     ) -> Step {
+        let network = self.payer.network();
         let mut n = 0;
         let mut failed = false;
         while let Some(attempt) = self.tries.get_mut(n) {
@@ -253,15 +294,20 @@ impl Flight {
             match received {
                 Ok(None) => n += 1,
                 Ok(Some((length, Verdict::Answer))) => {
-                    upstreams.is_alive(attempt.server);
+                    upstreams.is_alive(network, attempt.server);
                     return Step::Done(self.question.pass_back(buffer, length));
                 }
-                Ok(Some(_)) => {
+                Ok(Some((_, verdict))) => {
+                    // It is there, whatever it says.
+                    upstreams.is_alive(network, attempt.server);
+                    if verdict == Verdict::NotUnderstood && attempt.edns {
+                        self.plain.push(attempt.server);
+                    }
                     failed = true;
                     self.tries.remove(n);
                 }
                 Err(_) => {
-                    upstreams.is_dead(attempt.server, now);
+                    upstreams.is_dead(network, attempt.server, now);
                     failed = true;
                     self.tries.remove(n);
                 }
@@ -278,6 +324,14 @@ impl Flight {
     pub(super) fn failed(&self, buffer: &mut [u8]) -> Reply {
         self.reply(self.question.fail(buffer))
     }
+}
+
+/// Whether there was no room here: for descriptors, for memory, for the number of a port.
+fn is_our_lack(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let lacks =
+        [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EAGAIN, Errno::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|errno| lacks.contains(&Errno::from_raw(errno)))
 }
 
 type Received = io::Result<Option<(usize, Verdict)>>;

@@ -4,36 +4,33 @@
 //! that does not answer in [`TRY`] is left to answer late while the next one is asked. Somebody always answers in the
 //! end: after [`TOTAL`] it is us, and we say that nobody did.
 
+mod budget;
 mod flight;
 mod resolv;
 mod upstreams;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use budget::Budget;
 use flight::{Flight, Step};
 pub use flight::{Question, Reply};
 pub use resolv::HostServers;
 use upstreams::Upstreams;
 
-use crate::map::Map;
 use crate::serve::{Id, Kind, Poller, Slab};
+use crate::zone::Payer;
 
 /// How long one server is waited for before the next one is asked.
 pub const TRY: Duration = Duration::from_millis(1500);
 /// How long all of them are.
 pub const TOTAL: Duration = Duration::from_secs(5);
-/// Questions on their way at once.
-pub const IN_FLIGHT_MAX: usize = 1024;
-/// Those of one client.
-pub const OF_CLIENT_MAX: usize = 256;
+/// Bytes of answers that are on their way to us, of all questions. A whole one is 64 KiB at most.
+const BYTES_MAX: usize = 12 << 20;
 /// How many servers are asked at most.
 pub const SERVERS_MAX: usize = 3;
 /// How many late questions are taken care of before others are listened to again.
 const AT_ONCE: usize = 64;
-
-/// What a client is counted by: its address, and its own socket where it has one.
-pub type Source = (Option<Id>, IpAddr);
 
 /// Whom an answer is for.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +45,9 @@ pub enum Client {
 #[derive(Debug, Default)]
 pub struct Forwarder {
     flights: Slab<Flight>,
-    of_client: Map<Source, usize>,
+    budget: Budget,
+    /// Bytes that the questions hold of answers.
+    bytes: usize,
     upstreams: Upstreams,
     /// When the earliest question wants to be taken care of, or before.
     due: Option<Instant>,
@@ -60,6 +59,11 @@ impl Forwarder {
         self.upstreams.set_own(own);
     }
 
+    /// Keeps to what so many descriptors allow.
+    pub fn limit(&mut self, descriptors: u64) {
+        self.budget.limit(descriptors);
+    }
+
     /// Passes a question on.
     ///
     /// # Errors
@@ -68,20 +72,19 @@ impl Forwarder {
         &mut self,
         poller: &Poller,
         question: Question,
-        source: Source,
+        payer: Payer,
         servers: &[SocketAddr],
         now: Instant,
     ) -> Result<(), Question> {
-        let mine = self.of_client.get(&source).copied().unwrap_or(0);
-        if self.flights.len() >= IN_FLIGHT_MAX || mine >= OF_CLIENT_MAX {
+        if !self.budget.allows(&payer) {
             return Err(question);
         }
-        let servers = self.upstreams.in_order(servers, now);
+        let servers = self.upstreams.in_order(payer.network(), servers, now);
         if servers.is_empty() {
             return Err(question);
         }
-        let id = self.flights.insert(Flight::new(question, source, servers, now));
-        *self.of_client.entry(source).or_default() += 1;
+        self.budget.take(&payer);
+        let id = self.flights.insert(Flight::new(question, payer, servers, now));
         match self.proceed(poller, id, now) {
             None => Ok(()),
             Some(flight) => Err(flight.question),
@@ -105,22 +108,21 @@ impl Forwarder {
 
     fn take(&mut self, id: Id) -> Option<Flight> {
         let flight = self.flights.remove(id)?;
-        if let Some(count) = self.of_client.get_mut(&flight.source) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_client.remove(&flight.source);
-            }
-        }
+        self.budget.give(&flight.payer);
+        self.bytes -= flight.bytes();
         Some(flight)
     }
 
     /// Something happened to the sockets of a question; gives the answer, which is written into `buffer`.
     pub fn advance(&mut self, poller: &Poller, id: Id, buffer: &mut [u8], now: Instant) -> Option<Reply> {
         let flight = self.flights.get_mut(id)?;
+        let before = flight.bytes();
         let step = flight.advance(&mut self.upstreams, buffer, now, |socket| {
             poller.change(&socket, Kind::Flight, id, true, false)
         });
+        self.bytes = self.bytes + flight.bytes() - before;
         match step {
+            Step::Wait if self.bytes > BYTES_MAX => self.take(id).map(|flight| flight.failed(buffer)),
             Step::Wait => None,
             Step::Done(length) => self.take(id).map(|flight| flight.reply(length)),
             Step::Next => self.proceed(poller, id, now).map(|flight| flight.failed(buffer)),

@@ -1,20 +1,38 @@
-//! Which servers are asked, and in what order.
+//! Which servers are asked, and in what order. What one network learns of its servers is nothing to another: they may ask
+//! the same servers for other names, by other ways.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::SERVERS_MAX;
+use crate::map::Map;
+use crate::zone::Slot;
 
-/// How long a server that did not answer is asked last.
+/// How long a server that does not answer is asked last.
 const DEAD: Duration = Duration::from_secs(10);
+/// How many questions it must leave without an answer, one after the other: some names take their time.
+const SILENT: u32 = 3;
 /// How many of these are remembered.
-const DEAD_MAX: usize = 64;
+const TROUBLED_MAX: usize = 1024;
+
+/// A server of a network.
+type Server = (Slot, SocketAddr);
+
+/// What is the matter with a server.
+#[derive(Debug)]
+struct Trouble {
+    /// Questions that it left without an answer, since it answered one.
+    silent: u32,
+    /// Until when that is remembered; and how long it is asked last, if it is dead.
+    until: Instant,
+    dead: bool,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     own: Vec<SocketAddr>,
-    dead: Vec<(SocketAddr, Instant)>,
+    troubled: Map<Server, Trouble>,
 }
 
 impl Upstreams {
@@ -23,25 +41,56 @@ impl Upstreams {
     }
 
     /// The first servers that are not ourselves; those that did not answer lately at the end.
-    pub(super) fn in_order(&mut self, servers: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
-        self.dead.retain(|(_, until)| *until > now);
+    pub(super) fn in_order(
+        &mut self,
+        network: Slot,
+        servers: &[SocketAddr],
+        now: Instant,
+    ) -> Vec<SocketAddr> {
         let mut order: Vec<SocketAddr> =
             servers.iter().filter(|server| !self.own.contains(server)).take(SERVERS_MAX).copied().collect();
-        // Stable: the order is kept among those that are alike.
-        order.sort_by_key(|server| self.dead.iter().any(|(dead, _)| dead == server));
+        if !self.troubled.is_empty() {
+            let dead = |server: &SocketAddr| {
+                let trouble = self.troubled.get(&(network, *server));
+                trouble.is_some_and(|trouble| trouble.dead && trouble.until > now)
+            };
+            // Stable: the order is kept among those that are alike.
+            order.sort_by_key(dead);
+        }
         order
     }
 
-    pub(super) fn is_dead(&mut self, server: SocketAddr, now: Instant) {
-        self.is_alive(server);
-        if self.dead.len() == DEAD_MAX {
-            self.dead.remove(0);
-        }
-        self.dead.push((server, now + DEAD));
+    /// It left a question without an answer.
+    pub(super) fn is_silent(&mut self, network: Slot, server: SocketAddr, now: Instant) {
+        self.note(network, server, 1, now);
     }
 
-    pub(super) fn is_alive(&mut self, server: SocketAddr) {
-        self.dead.retain(|(dead, _)| *dead != server);
+    /// Nobody is there, as the kernel or another host says.
+    pub(super) fn is_dead(&mut self, network: Slot, server: SocketAddr, now: Instant) {
+        self.note(network, server, SILENT, now);
+    }
+
+    fn note(&mut self, network: Slot, server: SocketAddr, silent: u32, now: Instant) {
+        let key = (network, server);
+        if self.troubled.len() >= TROUBLED_MAX && !self.troubled.contains_key(&key) {
+            self.troubled.retain(|_, trouble| trouble.until > now);
+            if self.troubled.len() >= TROUBLED_MAX {
+                return;
+            }
+        }
+        let trouble = self.troubled.entry(key).or_insert(Trouble { silent: 0, until: now, dead: false });
+        if trouble.until <= now {
+            trouble.silent = 0;
+        }
+        trouble.silent = trouble.silent.saturating_add(silent);
+        trouble.dead = trouble.silent >= SILENT;
+        trouble.until = now + DEAD;
+    }
+
+    pub(super) fn is_alive(&mut self, network: Slot, server: SocketAddr) {
+        if !self.troubled.is_empty() {
+            self.troubled.remove(&(network, server));
+        }
     }
 }
 
@@ -53,26 +102,50 @@ mod tests {
         ["10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53", "10.0.0.4:53"].map(|text| text.parse().unwrap()).into()
     }
 
+    fn networks() -> [Slot; 2] {
+        let zone = crate::zone::tests::two_networks();
+        [zone.slot("one").unwrap(), zone.slot("two").unwrap()]
+    }
+
     /// D-043.
     #[test]
     fn our_own_addresses_are_not_asked_and_of_the_others_the_first_three() {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
-        assert_eq!(upstreams.in_order(&servers, now), servers[..3]);
+        let [one, _] = networks();
+        assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
         upstreams.set_own(servers[..1].to_vec());
-        assert_eq!(upstreams.in_order(&servers, now), servers[1..]);
+        assert_eq!(upstreams.in_order(one, &servers, now), servers[1..]);
         upstreams.set_own(servers.clone());
-        assert!(upstreams.in_order(&servers, now).is_empty());
+        assert!(upstreams.in_order(one, &servers, now).is_empty());
     }
 
     #[test]
-    fn a_server_that_did_not_answer_is_asked_last_for_ten_seconds() {
+    fn a_server_that_does_not_answer_is_asked_last_for_ten_seconds() {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
-        upstreams.is_dead(servers[0], now);
+        let [one, two] = networks();
         let order = [servers[1], servers[2], servers[0]];
-        assert_eq!(upstreams.in_order(&servers, now + Duration::from_secs(9)), order);
-        assert_eq!(upstreams.in_order(&servers, now + Duration::from_secs(10)), servers[..3]);
-        upstreams.is_dead(servers[0], now);
-        upstreams.is_alive(servers[0]);
-        assert_eq!(upstreams.in_order(&servers, now), servers[..3]);
+        for silent in 1..=SILENT {
+            assert_eq!(upstreams.in_order(one, &servers, now), servers[..3], "{silent}");
+            upstreams.is_silent(one, servers[0], now);
+        }
+        assert_eq!(upstreams.in_order(one, &servers, now + Duration::from_secs(9)), order);
+        assert_eq!(upstreams.in_order(one, &servers, now + Duration::from_secs(10)), servers[..3]);
+        assert_eq!(upstreams.in_order(two, &servers, now), servers[..3], "another network");
+        upstreams.is_alive(one, servers[0]);
+        assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
+        upstreams.is_dead(one, servers[0], now);
+        assert_eq!(upstreams.in_order(one, &servers, now), order);
+    }
+
+    #[test]
+    fn one_slow_name_among_others_is_no_death() {
+        let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
+        let [one, _] = networks();
+        for _ in 0..10 {
+            upstreams.is_silent(one, servers[0], now);
+            upstreams.is_silent(one, servers[0], now);
+            upstreams.is_alive(one, servers[0]);
+        }
+        assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
     }
 }

@@ -4,25 +4,34 @@
 //! that goes on for too long.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::poller::{Kind, Poller};
 use super::slab::{Id, Slab};
-use crate::forward::Source;
 use crate::map::Map;
 use crate::wire::{HEADER, QUERY_MAX};
+use crate::zone::Payer;
 
 /// Connections at once.
 const MAX: usize = 256;
-/// Those of one client.
-const OF_CLIENT_MAX: usize = 32;
+/// Those of one container, of the host at one network's address, and of all together that have no record and ask there.
+const OF_ONE_MAX: usize = 32;
+/// Those of one network.
+const OF_NETWORK_MAX: usize = 128;
 /// How long a connection may stand still.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long a question may take to come.
 const REQUEST: Duration = Duration::from_secs(10);
 /// Bytes of answers that may wait for a client before its next questions are read.
 const OUTPUT_MAX: usize = 128 << 10;
+/// Bytes of answers that a connection may have waiting: what comes from other servers comes unasked. One that takes none
+/// of it is closed.
+const OUTPUT_HARD_MAX: usize = 256 << 10;
+/// Bytes of answers that wait for all clients together: the one that has most makes room.
+const BYTES_MAX: usize = 16 << 20;
+/// Bytes that a connection may keep for its next answers.
+const KEPT: usize = 4 << 10;
 /// Questions of one connection that may be on their way to other servers.
 const PENDING_MAX: usize = 64;
 /// Bytes of a frame's length.
@@ -32,8 +41,10 @@ const PREFIX: usize = 2;
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// Whose it is.
-    pub source: Source,
+    /// Where it comes from.
+    pub peer: IpAddr,
+    /// Whom it is counted by.
+    pub payer: Payer,
     /// Where it came in.
     pub listener: Id,
     input: Vec<u8>,
@@ -51,7 +62,7 @@ pub struct Connection {
 #[derive(Debug, Default)]
 pub struct Connections {
     all: Slab<Connection>,
-    of_client: Map<Source, usize>,
+    of_payer: Map<Payer, usize>,
     due: Option<Instant>,
 }
 
@@ -110,11 +121,15 @@ impl Connection {
                     self.output.drain(..count);
                     self.moved = now;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.output.shrink_to(self.output.len());
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.output.shrink_to(KEPT);
         Ok(())
     }
 
@@ -138,22 +153,35 @@ pub enum Handled<'a> {
 }
 
 impl Connections {
-    /// Takes a connection in, or closes it when there are too many of the client's. When there are too many of all,
-    /// the one that has stood still for the longest time makes room.
-    pub fn accept(&mut self, poller: &Poller, stream: TcpStream, source: Source, listener: Id, now: Instant) {
-        if self.of_client.get(&source).is_some_and(|count| *count >= OF_CLIENT_MAX)
-            || stream.set_nonblocking(true).is_err()
-        {
+    /// Takes a connection in. When there are too many of whom it is counted by, of its network or of all, the one among
+    /// these that has stood still for the longest time makes room.
+    pub fn accept(
+        &mut self,
+        poller: &Poller,
+        stream: TcpStream,
+        peer: IpAddr,
+        payer: Payer,
+        listener: Id,
+        now: Instant,
+    ) {
+        if stream.set_nonblocking(true).is_err() {
             return;
         }
-        if self.all.len() >= MAX
-            && let Some((stillest, _)) = self.all.iter().min_by_key(|(_, connection)| connection.moved)
-        {
-            self.close(stillest);
+        let network = payer.network();
+        let of_network = self.of_payer.iter().filter(|(payer, _)| payer.network() == network);
+        let of_network: usize = of_network.map(|(_, count)| count).sum();
+        if self.of_payer.get(&payer).is_some_and(|count| *count >= OF_ONE_MAX) {
+            self.make_room(|held| held.payer == payer);
+        } else if of_network >= OF_NETWORK_MAX {
+            self.make_room(|held| held.payer.network() == network);
+        } else if self.all.len() >= MAX {
+            self.make_room(|_| true);
         }
+        *self.of_payer.entry(payer.clone()).or_default() += 1;
         let connection = Connection {
             stream,
-            source,
+            peer,
+            payer,
             listener,
             input: Vec::new(),
             output: Vec::new(),
@@ -165,20 +193,39 @@ impl Connections {
         };
         let due = connection.deadline();
         let id = self.all.insert(connection);
-        *self.of_client.entry(source).or_default() += 1;
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         if self.all.get(id).is_some_and(|held| poller.watch(&held.stream, Kind::Connection, id).is_err()) {
             self.close(id);
         }
     }
 
+    /// Closes the one of these that has stood still for the longest time.
+    fn make_room(&mut self, these: impl Fn(&Connection) -> bool) {
+        let these = self.all.iter().filter(|(_, held)| these(held));
+        if let Some((stillest, _)) = these.min_by_key(|(_, held)| held.moved) {
+            self.close(stillest);
+        }
+    }
+
     fn close(&mut self, id: Id) {
         let Some(connection) = self.all.remove(id) else { return };
-        if let Some(count) = self.of_client.get_mut(&connection.source) {
+        if let Some(count) = self.of_payer.get_mut(&connection.payer) {
             *count -= 1;
             if *count == 0 {
-                self.of_client.remove(&connection.source);
+                self.of_payer.remove(&connection.payer);
             }
+        }
+    }
+
+    /// Closes those that have most waiting for them, until all together have no more than they may.
+    fn keep_to_bytes(&mut self) {
+        let bytes = |connections: &Self| -> usize {
+            connections.all.iter().map(|(_, held)| held.output.capacity()).sum()
+        };
+        while bytes(self) > BYTES_MAX {
+            let most = self.all.iter().max_by_key(|(_, held)| held.output.capacity());
+            let Some((most, _)) = most else { return };
+            self.close(most);
         }
     }
 
@@ -257,13 +304,16 @@ impl Connections {
         let Some(connection) = self.all.get_mut(id) else { return };
         let over = connection.ended && connection.output.is_empty() && connection.pending == 0;
         // A connection that has ended is readable for ever: it is not watched for that, or it would keep us busy.
-        let watch = (!connection.ended && connection.has_room(), !connection.output.is_empty());
+        let waiting = connection.output.len();
+        let watch = (!connection.ended && connection.has_room(), waiting > 0);
         let watched = broken
             || watch == connection.watched
             || poller.change(&connection.stream, Kind::Connection, id, watch.0, watch.1).is_ok();
         connection.watched = watch;
-        if broken || over || !watched {
+        if broken || over || !watched || waiting > OUTPUT_HARD_MAX {
             self.close(id);
+        } else if waiting > 0 {
+            self.keep_to_bytes();
         }
     }
 

@@ -14,6 +14,7 @@ use nix::sys::socket::{
 
 use super::poller::{Kind, Poller};
 use super::slab::{Id, Slab};
+use super::socket::is_the_callers;
 use crate::control::{Answer, Ask, PACKET_MAX};
 
 /// Connections at once; more than a plugin of every container would need.
@@ -84,10 +85,14 @@ impl Control {
         &self.socket
     }
 
-    /// Takes connections in that have come: of our own user and of root (D-055).
-    pub(super) fn accept(&mut self, poller: &Poller, now: Instant) {
+    /// Takes connections in that have come: of our own user and of root (D-055). Says whether there was room for all.
+    pub(super) fn accept(&mut self, poller: &Poller, now: Instant) -> bool {
         for _ in 0..BACKLOG {
-            let Ok((stream, _)) = self.socket.accept() else { return };
+            let stream = match self.socket.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if is_the_callers(&error) => continue,
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            };
             let socket = OwnedFd::from(stream);
             let trusted = getsockopt(&socket, sockopt::PeerCredentials)
                 .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
@@ -105,6 +110,7 @@ impl Control {
                 self.plugins.remove(id);
             }
         }
+        true
     }
 
     /// The next question of a plugin. What is none ends the connection.

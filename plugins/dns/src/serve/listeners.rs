@@ -75,16 +75,17 @@ impl Links {
 }
 
 impl Origin {
-    /// Who asks from that address, having come by that link; `None` if it is not to be answered at all.
+    /// Who asks from that address, having come by that link, and whether that is this host itself; `None` if it is not to
+    /// be answered at all.
     pub fn admit<'z>(
         &self,
         links: &mut Links,
         zone: &'z Zone,
         link: Option<u32>,
         source: IpAddr,
-    ) -> Option<Asker<'z>> {
+    ) -> Option<(Asker<'z>, bool)> {
         match self {
-            Self::Container(slot, key) => zone.asker_of(*slot, key),
+            Self::Container(slot, key) => zone.asker_of(*slot, key).map(|asker| (asker, false)),
             Self::Gateway(_, shared) => {
                 let link = link?;
                 let asker = zone.asker(shared, source)?;
@@ -101,7 +102,7 @@ impl Origin {
                     // It may be near another network that has its gateway here.
                     || shared.len() > 1
                         && shared.iter().filter_map(|slot| zone.network(*slot)).any(|network| fits(network, network.owner(source)));
-                near.then_some(asker)
+                near.then_some((asker, link == LOOPBACK))
             }
         }
     }

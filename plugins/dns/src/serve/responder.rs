@@ -21,6 +21,7 @@ use super::pace::Pace;
 use super::poller::{Event, Kind, Poller};
 use super::presence::Presence;
 use super::reexec::Legacy;
+use super::slab::Id;
 use super::watch::Watch;
 use crate::container::{self, Sockets};
 use crate::forward::{Forwarder, HostServers};
@@ -69,6 +70,9 @@ pub(super) struct Responder {
     round: Instant,
     /// What it is about to become, and when at the latest.
     leaving: Option<(PathBuf, Instant)>,
+    /// Listeners that had no descriptor for a connection, and until when they are not watched for more.
+    turned_away: Vec<Id>,
+    turned_away_until: Option<Instant>,
     /// The records were removed as a whole; when they are written again.
     restore: Option<Instant>,
 }
@@ -87,7 +91,7 @@ impl Responder {
             None => take_lock(&place)?,
         };
         write_about(&mut lock);
-        raise_descriptors();
+        let descriptors = raise_descriptors();
         let control = match legacy.control.take() {
             Some(socket) => Control::of_socket(socket),
             None => Control::open(&place.control())?,
@@ -116,8 +120,11 @@ impl Responder {
             empty_since: None,
             round: now + ROUND,
             leaving: None,
+            turned_away: Vec::new(),
+            turned_away_until: None,
             restore: None,
         };
+        responder.forwarder.limit(descriptors);
         responder.load()?;
         responder.inherit(legacy).map_err(|errno| fail("go on with the sockets of", errno.into()))?;
         responder.reopen();
@@ -233,6 +240,9 @@ impl Responder {
             if self.restore.is_some_and(|due| now >= due) && self.restore(now)? {
                 return Ok(());
             }
+            if self.turned_away_until.is_some_and(|until| now >= until) {
+                self.turn_back();
+            }
             if self.leaving.is_some() {
                 self.leave(now);
             }
@@ -260,6 +270,7 @@ impl Responder {
             self.empty_since.map(|since| since + self.args.grace),
             self.leaving.as_ref().map(|(_, latest)| *latest),
             self.restore,
+            self.turned_away_until,
         ]
         .into_iter()
         .flatten()
@@ -277,7 +288,12 @@ impl Responder {
                     self.deliver(&reply, now);
                 }
             }
-            Kind::Control if self.leaving.is_none() => self.control.accept(&self.poller, now),
+            Kind::Control if self.leaving.is_none() => {
+                if !self.control.accept(&self.poller, now) && self.control.listen(&self.poller, false).is_ok()
+                {
+                    self.turned_away_until = Some(now + questions::TURNED_AWAY);
+                }
+            }
             Kind::Control => {}
             Kind::Plugin => self.plugin(event.id, now),
             Kind::Records => {
@@ -336,12 +352,11 @@ fn take_lock(place: &Place) -> host::Result<File> {
     })
 }
 
-/// As many descriptors as are allowed: each question on its way has some.
-fn raise_descriptors() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // What there is must do.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
+/// As many descriptors as are allowed: each question on its way has some. Gives how many.
+fn raise_descriptors() -> u64 {
+    let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    // What there is must do.
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_or(now, |()| most)
 }
 
 /// Tells the journal, or whoever reads the error output. Never of names that were asked for.

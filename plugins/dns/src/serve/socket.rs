@@ -89,3 +89,8 @@ pub fn towards(address: SocketAddr, tcp: bool) -> io::Result<OwnedFd> {
         Err(errno) => Err(errno.into()),
     }
 }
+
+/// Whether a connection failed that was about to be taken in, and others may not (accept(2)).
+pub fn is_the_callers(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+}

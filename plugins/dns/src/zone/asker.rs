@@ -33,6 +33,11 @@ impl<'z> Asker<'z> {
         Self { zone, slot, network, others, attached: Some(attached) }
     }
 
+    /// Where the network is that was asked.
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
     /// The network that was asked.
     pub fn network(&self) -> &'z Network {
         self.network

@@ -4,10 +4,12 @@
 
 mod asker;
 mod network;
+mod payer;
 mod respond;
 mod reverse;
+mod special;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -16,6 +18,7 @@ use std::rc::Rc;
 
 pub use asker::Asker;
 pub use network::{Attached, Network};
+pub use payer::Payer;
 pub use respond::{Outcome, Servers, respond};
 
 use crate::map::Map;

@@ -60,6 +60,11 @@ fn zone(networks: Vec<record::Network>, attachments: Vec<record::Attachment>) ->
     zone
 }
 
+/// Two networks without containers.
+pub(crate) fn two_networks() -> Zone {
+    zone(vec![network("one", &[]), network("two", &[])], Vec::new())
+}
+
 /// One network with two families, and two containers behind one alias.
 fn plain() -> Zone {
     zone(
@@ -174,14 +179,60 @@ fn a_known_name_is_ours_whatever_is_asked_for() {
 
 /// D-022.
 #[test]
-fn what_is_ours_by_its_suffix_and_unknown_is_not_asked_of_others() {
+fn what_is_unknown_in_the_domain_is_not_asked_of_others() {
     let zone = plain();
-    for name in ["none.foo.io", "none.n1", "web.web.n1"] {
+    for name in ["none.foo.io", "web.web.foo.io"] {
         assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), no_such_name(), "{name}");
     }
     assert_eq!(ask(&zone, "n1", "10.0.0.3", "foo.io", kind::A), nothing());
-    for name in ["none", "example.org", "xfoo.io", "web.n2", ""] {
+    for name in ["none", "example.org", "xfoo.io", "web.n2", "", "n1", "none.n1", "web.web.n1"] {
         assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), None, "{name}");
+    }
+}
+
+/// D-022: where nobody may be asked, all that ends with the network's name is ours.
+#[test]
+fn below_an_internal_networks_name_there_is_what_we_have() {
+    let mut internal = network("n1", &["10.0.0.0/16"]);
+    internal.internal = true;
+    let zone = zone(vec![internal], vec![attachment("n1", "a", &["web"], &["10.0.0.2"], 1)]);
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "web.n1", kind::A), found(&["10.0.0.2"]));
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "none.n1", kind::A), no_such_name());
+    assert_eq!(ask(&zone, "n1", "10.0.0.2", "n1", kind::A), nothing());
+}
+
+/// D-105
+#[test]
+fn names_that_mean_the_same_everywhere_are_asked_of_nobody() {
+    let zone = plain();
+    let ask = |name: &str, kind| ask(&zone, "n1", "10.0.0.3", name, kind);
+    for name in ["localhost", "a.LocalHost"] {
+        assert_eq!(ask(name, kind::A), found(&["127.0.0.1"]), "{name}");
+        assert_eq!(ask(name, kind::AAAA), found(&["::1"]), "{name}");
+        assert_eq!(ask(name, 15), nothing(), "{name}");
+    }
+    let v6 = |last: char| format!("{last}.{}ip6.arpa", "0.".repeat(31));
+    for name in ["1.0.0.127.in-addr.arpa", &v6('1')] {
+        assert_eq!(ask(name, kind::PTR), found(&["localhost"]), "{name}");
+    }
+    for name in [
+        "invalid",
+        "x.invalid",
+        "abc.onion",
+        "2.0.0.127.in-addr.arpa",
+        "1.2.3.0.in-addr.arpa",
+        "255.255.255.255.in-addr.arpa",
+        "1.1.254.169.in-addr.arpa",
+        "x.1.0.0.127.in-addr.arpa",
+        &v6('0'),
+    ] {
+        assert_eq!(ask(name, kind::PTR), no_such_name(), "{name}");
+    }
+    assert_eq!(ask("127.in-addr.arpa", kind::PTR), nothing());
+    for name in
+        ["xlocalhost", "localhost.org", "www.test", "1.1.168.192.in-addr.arpa", "1.0.128.in-addr.arpa"]
+    {
+        assert_eq!(ask(name, kind::PTR), None, "{name}");
     }
 }
 

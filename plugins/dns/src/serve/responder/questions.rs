@@ -1,22 +1,25 @@
 //! Questions of clients, and their answers.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use host::datagram::BATCH;
 
-use super::{ACCEPTS, BATCHES, Responder};
+use super::{ACCEPTS, BATCHES, Responder, complain};
 use crate::forward::{Client, Question, Reply};
-use crate::serve::Id;
 use crate::serve::connections::Handled;
 use crate::serve::listeners::Origin;
+use crate::serve::socket::is_the_callers;
+use crate::serve::{Id, Kind};
 use crate::wire::{HEADER, Rcode, Received, TCP_MAX, read, refusal};
-use crate::zone::{Asker, Outcome, Servers, respond};
+use crate::zone::{Asker, Outcome, Payer, Servers, respond};
+
+/// How long connections wait in the kernel when there is no descriptor for them.
+pub(super) const TURNED_AWAY: Duration = Duration::from_millis(100);
 
 impl Responder {
     pub(super) fn datagrams(&mut self, id: Id, now: Instant) {
         let Some((listener, links)) = self.listeners.split(id) else { return };
-        let container = listener.origin.container().map(|_| id);
         for _ in 0..BATCHES {
             let count = match self.inbox.receive(&listener.udp) {
                 Ok(count) => count,
@@ -28,7 +31,8 @@ impl Responder {
             let host_servers = !self.host_servers.get(now).is_empty();
             for datagram in self.inbox.iter() {
                 let Some(source) = datagram.peer.ip() else { continue };
-                let Some(asker) = listener.origin.admit(links, &self.zone, datagram.link, source) else {
+                let Some((asker, host)) = listener.origin.admit(links, &self.zone, datagram.link, source)
+                else {
                     continue;
                 };
                 let room = self.outbox.room();
@@ -49,8 +53,8 @@ impl Responder {
                                     Servers::Host => self.host_servers.get(now),
                                     Servers::These(servers) => servers,
                                 };
-                                let source = (container, source);
-                                match self.forwarder.start(&self.poller, question, source, servers, now) {
+                                let payer = Payer::of(&asker, host);
+                                match self.forwarder.start(&self.poller, question, payer, servers, now) {
                                     Ok(()) => continue,
                                     Err(question) => question.fail(room),
                                 }
@@ -73,13 +77,41 @@ impl Responder {
             let (stream, peer) = match listener.tcp.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // A client that has gone already, or no descriptor left: what waits is told again.
-                Err(_) => return,
+                Err(error) if is_the_callers(&error) => continue,
+                // No descriptor or no memory is left: what waits would be told of again and again.
+                Err(_) => return self.turn_away(id, now),
             };
             let link = host::datagram::link_of_connection(&stream, peer.is_ipv4()).ok().flatten();
-            let container = listener.origin.container().map(|_| id);
-            if listener.origin.admit(links, &self.zone, link, peer.ip()).is_some() {
-                self.connections.accept(&self.poller, stream, (container, peer.ip()), id, now);
+            if let Some((asker, host)) = listener.origin.admit(links, &self.zone, link, peer.ip()) {
+                let payer = Payer::of(&asker, host);
+                self.connections.accept(&self.poller, stream, peer.ip(), payer, id, now);
+            }
+        }
+    }
+
+    /// Does not listen to connections there for a moment.
+    fn turn_away(&mut self, id: Id, now: Instant) {
+        if let Some(listener) = self.listeners.all.get(id)
+            && self.poller.change(&listener.tcp, Kind::Accept, id, false, false).is_ok()
+        {
+            self.turned_away.push(id);
+            self.turned_away_until = Some(now + TURNED_AWAY);
+        }
+    }
+
+    /// Listens to connections again.
+    pub(super) fn turn_back(&mut self) {
+        self.turned_away_until = None;
+        if self.leaving.is_none()
+            && let Err(errno) = self.control.listen(&self.poller, true)
+        {
+            complain(&"watch the control socket", &errno);
+        }
+        for id in std::mem::take(&mut self.turned_away) {
+            if let Some(listener) = self.listeners.all.get(id)
+                && let Err(errno) = self.poller.change(&listener.tcp, Kind::Accept, id, true, false)
+            {
+                complain(&"watch a socket", &errno);
             }
         }
     }
@@ -89,7 +121,7 @@ impl Responder {
         connections.advance(poller, id, now, |connection, packet, done| {
             let asker: Option<Asker<'_>> =
                 listeners.all.get(connection.listener).and_then(|listener| match &listener.origin {
-                    Origin::Gateway(_, shared) => zone.asker(shared, connection.source.1),
+                    Origin::Gateway(_, shared) => zone.asker(shared, connection.peer),
                     Origin::Container(slot, key) => zone.asker_of(*slot, key),
                 });
             let (Some(asker), received) = (asker, read(packet)) else { return done(Handled::Noise) };
@@ -106,7 +138,8 @@ impl Responder {
                                 Servers::Host => host_servers.get(now),
                                 Servers::These(servers) => servers,
                             };
-                            match forwarder.start(poller, question, connection.source, servers, now) {
+                            let payer = connection.payer.clone();
+                            match forwarder.start(poller, question, payer, servers, now) {
                                 Ok(()) => return done(Handled::Pending),
                                 Err(question) => question.fail(scratch),
                             }

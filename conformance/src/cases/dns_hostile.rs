@@ -1,0 +1,221 @@
+//! dns among hostile neighbours: what one container can use up, and for whom (dns.md d.6, d.9).
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::dns_outside::{UPSTREAMS, Upstream, answered, failed, outside};
+use super::dns_stage::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, the_responder};
+use crate::case::Case;
+use crate::dns_client::{ID, Question, connect, frame, framed, kind, rcode};
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] = &[
+    Case::new("dns/a_flood_costs_nobody_else_an_answer", &["D-100", "D-047"], flood).alone(),
+    Case::new("dns/a_slow_name_changes_no_networks_servers", &["D-101"], slow_name).alone(),
+    Case::new("dns/clients_that_do_not_read_take_little_memory", &["D-102"], memory).alone(),
+    Case::new("dns/without_descriptors_it_waits_and_does_not_spin", &["D-103"], descriptors).alone(),
+];
+
+const WWW: &str = "www.moor.test";
+const ANSWERS: [&str; 2] = ["203.0.113.1", "203.0.113.2"];
+
+/// A server that knows one address for one name, and says nothing to all other questions.
+fn choosy(room: &Room, at: &str, answer: &str) -> Result<Upstream> {
+    let answer = answer.parse()?;
+    Upstream::that(room, Some("outside"), at, move |question, _| {
+        let knows = question.windows(3).any(|part| part == b"www");
+        if knows { vec![answered(question, answer)] } else { vec![] }
+    })
+}
+
+/// Addresses that a container gives itself.
+fn more_addresses(id: &str, count: u32) -> Result<Vec<String>> {
+    let addresses: Vec<String> = (0..count).map(|n| format!("10.1.2.{}", 100 + n)).collect();
+    for address in &addresses {
+        ip::run_in(id, &["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+    }
+    Ok(addresses)
+}
+
+/// From six addresses, as many names that nobody answers as there is room for, again and again.
+fn flood(room: &Room) -> Result<()> {
+    outside(room)?;
+    let _server = choosy(room, UPSTREAMS[0], ANSWERS[0])?;
+    let keys = || json!({"upstreams": [UPSTREAMS[0]]});
+    let _hostile = Named::add(room, "c1", "web", keys())?;
+    let _neighbour = Named::add(room, "c2", "db", keys())?;
+    let other = Named::behind(room, "c3", "far", &other_bridge(), keys())?;
+    let addresses = more_addresses("c1", 6)?;
+    let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
+    let sockets: Vec<UdpSocket> = room.inside("c1", || {
+        addresses
+            .iter()
+            .map(|address| {
+                let socket = UdpSocket::bind((address.as_str(), 0))?;
+                socket.connect(at)?;
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            })
+            .collect()
+    })?;
+    let mut sent = 0u32;
+    let mut flood = |count: u32| -> Result<()> {
+        for _ in 0..count {
+            sent += 1;
+            let id = u16::try_from(sent % 60_000)?;
+            let message = Question::new(&format!("n{sent}.moor.test"), kind::A).message(id)?;
+            for socket in &sockets {
+                // A full buffer is as full as it can be.
+                drop(socket.send(&message));
+                while socket.recv(&mut [0; 512]).is_ok() {}
+            }
+        }
+        Ok(())
+    };
+    flood(250)?;
+    let mut lost = [0; 2];
+    for n in 0..1000 {
+        flood(1)?;
+        let (from, server, nth) = if n % 4 == 3 { ("c2", GATEWAYS[0], 1) } else { ("c3", OTHER_GATEWAY, 0) };
+        let name = if n % 2 == 0 && nth == 0 { "far" } else { WWW };
+        let wanted = if name == WWW { ANSWERS[0].to_owned() } else { other.address(false) };
+        let reply = ask(room, Some(from), server, &Question::new(name, kind::A));
+        lost[nth] += usize::from(!reply.is_ok_and(|reply| reply.texts() == [&wanted]));
+    }
+    ensure!(lost == [0, 0], "lost {} of 750 of another network, {} of 250 of a neighbour", lost[0], lost[1]);
+    Ok(())
+}
+
+fn slow_name(room: &Room) -> Result<()> {
+    outside(room)?;
+    let _first = choosy(room, UPSTREAMS[0], ANSWERS[0])?;
+    let _second = Upstream::start(room, Some("outside"), UPSTREAMS[1], ANSWERS[1])?;
+    let keys = || json!({"upstreams": &UPSTREAMS[..2]});
+    let _one = Named::add(room, "c1", "web", keys())?;
+    let _two = Named::behind(room, "c2", "db", &other_bridge(), keys())?;
+    let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
+    let slow = |name: &str| {
+        room.inside("c1", || Question::new(name, kind::A).udp_within(at, Duration::from_secs(8)))
+    };
+    let reply = slow("slow.moor.test")?;
+    ensure!(reply.texts() == [ANSWERS[1]], "{reply:?}");
+    expect(room, Some("c1"), GATEWAYS[0], WWW, &[ANSWERS[0]]).context("one time-out is not death")?;
+    for n in 0..4 {
+        slow(&format!("slow{n}.moor.test"))?;
+    }
+    expect(room, Some("c2"), OTHER_GATEWAY, WWW, &[ANSWERS[0]]).context("another network")
+}
+
+/// Answers as long as they can be.
+fn long_answers(room: &Room) -> Result<()> {
+    let at = SocketAddr::new(UPSTREAMS[0].parse()?, 53);
+    let listener = room.inside("outside", || TcpListener::bind(at).context("serve over TCP"))?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                while let Ok(question) = frame(&mut stream) {
+                    let mut reply = failed(&question, rcode::NOERROR);
+                    reply.resize(65_000, 0);
+                    let Ok(framed) = framed(&reply) else { break };
+                    if stream.write_all(&framed).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// The most memory that a process has had, in KiB.
+fn peak(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).context(status)
+}
+
+/// Containers of two networks ask as much as they can by as many connections as they can, and read nothing.
+fn memory(room: &Room) -> Result<()> {
+    outside(room)?;
+    long_answers(room)?;
+    let keys = || json!({"upstreams": [UPSTREAMS[0]]});
+    let other = other_bridge();
+    let mut kept: Vec<TcpStream> = vec![];
+    let mut all = vec![];
+    for n in 0..8 {
+        let id = format!("c{n}");
+        let (network, server) =
+            if n < 4 { (super::bridge(super::USUAL), GATEWAYS[0]) } else { (other.clone(), OTHER_GATEWAY) };
+        all.push(Named::behind(room, &id, &id, &network, keys())?);
+        let at = SocketAddr::new(server.parse()?, 53);
+        room.inside(&id, || {
+            for connection in 0..32 {
+                let mut stream = connect(at)?;
+                let mut asked = vec![];
+                for question in 0..64u16 {
+                    let name = format!("n{connection}-{question}.moor.test");
+                    asked.extend(framed(&Question::new(&name, kind::A).message(question)?)?);
+                }
+                // Whom it closes has had enough.
+                drop(stream.write_all(&asked));
+                kept.push(stream);
+            }
+            Ok(())
+        })?;
+    }
+    let pid = the_responder()?;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(6) {
+        std::thread::sleep(Duration::from_millis(200));
+        expect(room, Some("c0"), GATEWAYS[0], "c1", &[&all[1].address(false)])?;
+    }
+    let most = peak(pid)?;
+    ensure!(most <= 64 << 10, "it took {most} KiB");
+    drop(kept);
+    ensure!(the_responder()? == pid, "it is another responder");
+    Ok(())
+}
+
+/// Nanoseconds of processor time.
+fn spent(pid: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    Ok(Duration::from_nanos(first.with_context(|| text.clone())?))
+}
+
+fn descriptors(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    let bridge = super::bridge(super::USUAL);
+    let previous = room.attach("bridge", "ADD", &container).config(&bridge).run()?.result()?;
+    let config = super::dns_stage::dns(&previous, json!({}));
+    // The responder has what its first caller has.
+    let few = ["prlimit", "--nofile=30:30"];
+    super::dns_stage::call(room, "ADD", &container, "web", &config).under(&few).run()?.result()?;
+    let address = super::portmap::address(&config, false);
+    let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
+    let kept: Vec<TcpStream> = room.inside("c1", || (0..40).map(|_| connect(at)).collect())?;
+    let pid = the_responder()?;
+    let (before, began) = (spent(pid)?, Instant::now());
+    while began.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(100));
+        expect(room, Some("c1"), GATEWAYS[0], "web", &[&address])?;
+    }
+    let (spent, lasted) = (spent(pid)? - before, began.elapsed());
+    ensure!(spent * 20 < lasted, "{spent:?} of {lasted:?} were spent on connections that wait");
+    drop(kept);
+    let by_tcp = || -> Result<()> {
+        room.inside("c1", || {
+            let mut stream = connect(at)?;
+            stream.write_all(&framed(&Question::new("web", kind::A).message(ID)?)?)?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            frame(&mut stream).map(drop)
+        })
+    };
+    super::dns_stage::until(Duration::from_secs(5), "connections are taken in again", || by_tcp().is_ok())
+}
