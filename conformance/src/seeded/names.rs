@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::json;
+
 use super::defect::{Defect, defect};
 use super::wrapper::Reply;
 
@@ -58,6 +60,40 @@ pub const NAMES: &[Defect] = &[
         call.after(call.verb == "ADD", |_| {
             let of_dnsname = |path: &PathBuf| path.to_string_lossy().contains("/att/=");
             records().into_iter().filter(of_dnsname).for_each(|path| drop(fs::remove_file(path)));
+        })
+    }),
+    // Where a wrapper of the plugin cannot be the responder, it configures one that breaks the promise.
+    defect("all_networks_ask_the_same_server", "dns", "dns/a_flood_costs_nobody_else_an_answer", |call| {
+        call.with(|config| config["upstreams"] = json!(["198.51.100.77"]))
+    }),
+    defect("orders_servers_for_everybody", "dns", "dns/a_slow_name_changes_no_networks_servers", |call| {
+        call.with(|config| {
+            if let Some(servers) = config["upstreams"].as_array_mut() {
+                servers.reverse();
+            }
+        })
+    }),
+    defect(
+        "owns_what_is_below_a_network",
+        "dns",
+        "dns/a_network_may_be_called_as_a_domain_of_the_outside",
+        |call| call.with(|config| config["internal"] = json!(true)),
+    ),
+    defect("says_nothing_of_dots", "dns", "dns/a_name_with_dots_is_told_of_and_may_be_refused", |call| {
+        call.after(true, |reply| reply.stderr.clear())
+    }),
+    defect("dnsname_is_as_strict", "dns", "dns/names_that_dnsname_took_stop_no_container", |call| {
+        call.with(|config| config["type"] = json!("dns"))
+    }),
+    defect("believes_another_users_files", "dns", "dns/records_of_another_user_are_not_believed", |call| {
+        drop(std::os::unix::fs::chown("/run/moor/dns", Some(0), Some(0)));
+        call.sound()
+    }),
+    defect("leaves_its_locks_open", "dns", "dns/nobody_else_can_take_its_locks", |call| {
+        call.after(call.verb == "ADD", |_| {
+            for place in places() {
+                drop(fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o755)));
+            }
         })
     }),
 ];
