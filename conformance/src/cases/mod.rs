@@ -9,6 +9,7 @@ mod bridge_life;
 mod bridge_vlan;
 mod bridge_vlan_frames;
 mod condition_words;
+mod comforts;
 mod conflict;
 pub mod conflists;
 mod delegate_replaced;
@@ -165,6 +166,7 @@ pub fn all() -> Vec<Case> {
         settled::CASES,
         routers::CASES,
         poisoned::CASES,
+        comforts::CASES,
         conflict::CASES,
         conflists::CASES,
         worlds::CASES,

@@ -31,7 +31,15 @@ fn config(keys: &str) -> Config {
 
 fn parent() -> Parent {
     let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
-    Parent { name: "wan0".into(), place: Place::Host, mac, mtu: 1500, carrier: true, on_demand: None }
+    Parent {
+        name: "wan0".into(),
+        place: Place::Host,
+        mac,
+        mtu: 1500,
+        carrier: true,
+        down: None,
+        on_demand: None,
+    }
 }
 
 fn addresses() -> AddResult {

@@ -34,7 +34,15 @@ fn refusal(keys: &str) -> Error {
 const PARENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 fn parent(carrier: bool) -> Parent {
-    Parent { name: "wan0".into(), place: Place::Host, mac: Some(PARENT), mtu: 1500, carrier, on_demand: None }
+    Parent {
+        name: "wan0".into(),
+        place: Place::Host,
+        mac: Some(PARENT),
+        mtu: 1500,
+        carrier,
+        down: None,
+        on_demand: None,
+    }
 }
 
 fn ip(address: &str, gateway: Option<&str>) -> IpConfig {

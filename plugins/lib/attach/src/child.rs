@@ -167,6 +167,7 @@ pub fn add(
 ) -> Result<AddResult, Error> {
     let links = [link(child, &owner(request), parent)];
     let answer = |result| answer(request, result, dns);
+    report_sleeping(child, parent);
     match addresses {
         Addresses::Ipam(ipam) => {
             conflict::with_lease(request, &ipam, child.detection, kernel, &links, |making, result| {
@@ -181,6 +182,13 @@ pub fn add(
                 finish(request, making, child, parent, result)
             })
         }
+    }
+}
+
+/// A master that is down is no reason to fail: the attachment works as soon as it is up.
+fn report_sleeping(child: &Child, parent: &Parent) {
+    if let Some(why) = parent.sleeping() {
+        host::notice(format_args!("{}: {why}", child.kind.driver()));
     }
 }
 
@@ -268,6 +276,7 @@ pub fn check(
         .map(|ip| ip.address)
         .collect();
     let child = Child { mac, ..child.clone() };
+    report_sleeping(&child, parent);
     let shim = host_access::shim(kernel.netlink(Place::Host), &child, &owner, parent, &own)?;
     verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }
@@ -368,8 +377,11 @@ pub fn gc(request: &Request) -> Result<(), Error> {
 /// Code 50, or the IPAM plugin's own.
 pub fn status(request: &Request, ipam: Option<&str>, master: &Master) -> Result<(), Error> {
     if master.place == Place::Host {
-        Parent::find(&Netlink::open()?, master)
+        let parent = Parent::find(&Netlink::open()?, master)
             .map_err(|error| Error { code: Code::NotAvailable as u32, ..error })?;
+        if let Some(why) = parent.sleeping() {
+            return Err(Error::new(Code::NotAvailable, why));
+        }
     }
     match ipam {
         Some(ipam) => request.delegate(ipam, Command::Status),

@@ -21,6 +21,8 @@ pub struct Parent {
     pub mtu: u32,
     /// Whether it carries packets now, or will when it is made.
     pub carrier: bool,
+    /// The link that nobody has set up yet: the parent, or the one whose VLAN it is. No packet passes until then.
+    pub down: Option<String>,
     /// What it is, if it is made with the first attachment and taken away with the last one.
     pub on_demand: Option<OnDemand>,
 }
@@ -39,8 +41,8 @@ impl Parent {
     /// table. Nothing is made. `netlink` is the socket in `master.place`.
     ///
     /// # Errors
-    /// There is none and none can be made, or it is loopback, down, or a port of something that takes its frames; the
-    /// text says what to do.
+    /// There is none and none can be made, or it is loopback, or a port of something that takes its frames; the text
+    /// says what to do.
     pub fn find(netlink: &Netlink, master: &Master) -> Result<Self, Error> {
         if master.internal {
             return Self::internal(netlink, &master.network);
@@ -105,14 +107,17 @@ impl Parent {
         let kind = OnDemandKind::Vlan { base: base.name.clone(), id };
         match there {
             Some(link) if is_ours(&link) => {
-                // Ours is set up when it is needed, which takes the link below.
-                refuse_unusable_base(base)?;
+                refuse_loopback(base)?;
                 let on_demand = OnDemand { name: link.name.clone(), kind };
-                Ok(Self { carrier: base.carrier(), ..Self::of(link, Place::Host, Some(on_demand)) })
+                // Ours is set up when it is needed, or by the kernel with the link below.
+                let (carrier, down) = (base.carrier(), down(base));
+                Ok(Self { carrier, down, ..Self::of(link, Place::Host, Some(on_demand)) })
             }
             Some(link) => Self::existing(netlink, Place::Host, link),
             None => {
-                refuse_unusable_base(base)?;
+                // That it is a bridge's port is no hindrance: the tagged frames are its VLANs' before they are the
+                // bridge's (`__netif_receive_skb_core`).
+                refuse_loopback(base)?;
                 if name.len() > NAME_MAX {
                     let length = name.len();
                     let msg = format!(
@@ -141,16 +146,23 @@ impl Parent {
         let kind = OnDemandKind::Internal { network: network.to_owned(), mac };
         let on_demand = Some(OnDemand { name: name.clone(), kind });
         Ok(match netlink.link_by_name(&name)? {
-            Some(link) => Self { carrier: true, ..Self::of(link, Place::Host, on_demand) },
+            Some(link) => Self { carrier: true, down: None, ..Self::of(link, Place::Host, on_demand) },
             None => {
-                Self { name, place: Place::Host, mac: Some(mac), mtu: ETHERNET_MTU, carrier: true, on_demand }
+                let (place, mac, mtu) = (Place::Host, Some(mac), ETHERNET_MTU);
+                Self { name, place, mac, mtu, carrier: true, down: None, on_demand }
             }
         })
     }
 
     fn of(link: Link, place: Place, on_demand: Option<OnDemand>) -> Self {
-        let carrier = link.carrier();
-        Self { name: link.name, place, mac: link.mac, mtu: link.mtu, carrier, on_demand }
+        let (carrier, down) = (link.carrier(), down(&link));
+        Self { name: link.name, place, mac: link.mac, mtu: link.mtu, carrier, down, on_demand }
+    }
+
+    /// Why no packet passes although nothing is wrong with the attachment, and what to do.
+    pub(crate) fn sleeping(&self) -> Option<String> {
+        let down = self.down.as_ref()?;
+        Some(format!("master {down:?} is down: no packet passes until it is up (ip link set {down} up)"))
     }
 
     /// The MTU in bytes that is asked for, if it fits this parent; 0 asks for none.
@@ -201,13 +213,7 @@ fn usable(netlink: &Netlink, link: &Link) -> Result<(), Error> {
             of.name, of.name
         )));
     }
-    refuse_down(link)
-}
-
-/// A link whose VLAN is to be the parent. That it is a bridge's port is no hindrance: the tagged frames are its VLANs'
-/// before they are the bridge's (`__netif_receive_skb_core`).
-fn refuse_unusable_base(base: &Link) -> Result<(), Error> {
-    refuse_loopback(base).and_then(|()| refuse_down(base))
+    Ok(())
 }
 
 fn refuse_loopback(link: &Link) -> Result<(), Error> {
@@ -218,12 +224,8 @@ fn refuse_loopback(link: &Link) -> Result<(), Error> {
     Ok(())
 }
 
-fn refuse_down(link: &Link) -> Result<(), Error> {
-    let name = &link.name;
-    if link.up() {
-        return Ok(());
-    }
-    Err(Error::internal(format!("master {name:?} is down: set it up first (ip link set {name} up)")))
+fn down(link: &Link) -> Option<String> {
+    (!link.up()).then(|| link.name.clone())
 }
 
 #[cfg(test)]

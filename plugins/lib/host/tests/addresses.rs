@@ -185,7 +185,7 @@ network_test! {
         let netlink = Netlink::open_in(&two).unwrap();
         up(&netlink, second);
         netlink.wait_for_addresses(second, &[], true, soon()).unwrap();
-        Netlink::open().unwrap().wait_for_port_forwarding(port("veth1"), soon()).unwrap();
+        Netlink::open().unwrap().wait_for_port(port("veth1"), soon()).unwrap();
         add(&netlink, second, "fd00::2/64", false);
         let error = netlink.wait_for_addresses(second, &["fd00::2".parse().unwrap()], true, soon()).unwrap_err();
         assert!(
@@ -205,7 +205,7 @@ network_test! {
         let index = attach(&pod, "veth0");
         let host = Netlink::open().unwrap();
         let deadline = Instant::now() + Duration::from_millis(100);
-        let error = host.wait_for_port_forwarding(port("veth0"), deadline).unwrap_err();
+        let error = host.wait_for_port(port("veth0"), deadline).unwrap_err();
         // Text of the contract (bridge.md, section 2, step 14). Which of the two states it is depends on the kernel.
         let text = error.to_string();
         let states = ["down", "lower-layer-down"].map(|state| format!("bridge port in error state: {state} (veth0)"));
@@ -216,7 +216,7 @@ network_test! {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let host = host;
-                pod.enter(|| host.wait_for_port_forwarding(host.link_by_name("veth0").unwrap().unwrap().index, soon()))
+                pod.enter(|| host.wait_for_port(host.link_by_name("veth0").unwrap().unwrap().index, soon()))
                     .unwrap()
             });
             up(&Netlink::open_in(&pod).unwrap(), index);
@@ -237,7 +237,7 @@ network_test! {
         let error = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let host = host;
-                host.wait_for_port_forwarding(index, Instant::now() + Duration::from_secs(20))
+                host.wait_for_port(index, Instant::now() + Duration::from_secs(20))
             });
             // Deleted from its far end, at whatever stage the waiter is.
             let netlink = Netlink::open_in(&pod).unwrap();
@@ -288,7 +288,7 @@ fn pod_with_stale_neighbour(pod: &NetNs, addresses: &[IpAddr]) -> (Netlink, u32)
     add(&netlink, index, "10.1.0.2/24", true);
     add(&netlink, index, "fd00::2/64", true);
     up(&netlink, index);
-    host.wait_for_port_forwarding(port("veth0"), soon()).unwrap();
+    host.wait_for_port(port("veth0"), soon()).unwrap();
     for &ip in addresses {
         host.set_neighbour(bridge, ip, Mac([2, 0, 0, 0, 0, 0xee]), NeighbourState::Stale).unwrap();
     }

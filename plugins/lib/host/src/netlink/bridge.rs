@@ -89,6 +89,13 @@ pub struct PortChange {
     pub learning: Option<bool>,
 }
 
+impl PortState {
+    /// Whether spanning tree keeps the port from forwarding. Without it, a port that is not disabled forwards.
+    pub(crate) fn is_spanning_trees(self) -> bool {
+        matches!(self, Self::Listening | Self::Learning | Self::Blocking)
+    }
+}
+
 impl From<u8> for PortState {
     fn from(state: u8) -> Self {
         match state {

@@ -1,5 +1,6 @@
 //! Waiting for the kernel: by its events, never by sleeping, and never past a deadline.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -14,7 +15,7 @@ use super::link::RTM_NEWLINK;
 use super::message::{Message, Messages};
 use super::route::{RTM_DELROUTE, RTM_NEWROUTE};
 use super::socket::Socket;
-use super::{Address, BridgePort, Link, Netlink, OperState, PortState, link_read, route_read};
+use super::{Address, Link, Netlink, OperState, PortState, link_read, route_read};
 use crate::{Error, NetNs, Result, wait};
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
@@ -43,11 +44,17 @@ enum Heard {
 }
 
 impl Netlink {
-    /// Waits until the link is up and, if it is a bridge port, forwards.
+    /// Waits until the link is up and, if it is a bridge port, forwards. Spanning tree, which takes its time on purpose,
+    /// is not waited for: it returns the state in which that holds the port.
     ///
     /// # Errors
     /// [`Error::PortState`] at the deadline; `is_not_found` when the link goes away.
-    pub fn wait_for_port_forwarding(&self, index: u32, deadline: Instant) -> Result<()> {
+    pub fn wait_for_port(&self, index: u32, deadline: Instant) -> Result<Option<PortState>> {
+        let held = Cell::new(None);
+        let obstacle = |link: Link| {
+            held.set(link.port.map(|port| port.state).filter(|state| state.is_spanning_trees()));
+            obstacle(link)
+        };
         let look = || {
             let link = self.link_by_index(index)?.ok_or_else(|| {
                 Error::new("wait for bridge port", format!("interface {index}"), Errno::ENODEV)
@@ -64,7 +71,8 @@ impl Netlink {
                 _ => Heard::Something,
             },
             _ => Heard::Nothing,
-        })
+        })?;
+        Ok(held.get())
     }
 
     /// Waits until these IPv6 addresses of the link can be used, and its `link_local` one if that is asked for and the
@@ -195,10 +203,11 @@ fn obstacle(link: Link) -> Obstacle {
     let state = match (link.oper_state, link.port) {
         _ if !link.up() => OperState::Down.to_string(),
         // Drivers that do not say are taken at their flag's word.
-        (
-            OperState::Up | OperState::Unknown,
-            None | Some(BridgePort { state: PortState::Forwarding, .. }),
-        ) => return None,
+        (OperState::Up | OperState::Unknown, port)
+            if port.is_none_or(|port| port.state != PortState::Disabled) =>
+        {
+            return None;
+        }
         (OperState::Up | OperState::Unknown, Some(port)) => port.state.to_string(),
         (state, _) => state.to_string(),
     };

@@ -32,7 +32,7 @@ pub struct OnDemand {
 pub enum OnDemandKind {
     /// An 802.1Q VLAN.
     Vlan {
-        /// The link whose VLAN it is; it must be up.
+        /// The link whose VLAN it is.
         base: String,
         /// 1 to 4094.
         id: u16,
@@ -71,10 +71,13 @@ impl OnDemand {
         // Also if somebody turns IPv6 on for all links again.
         sysctl::refuse_routers(&self.name);
         let alias = self.alias();
-        host.set_link(
-            link.index,
-            &LinkChange { up: Some(true), alias: Some(&alias), ..LinkChange::default() },
-        )
+        let change = LinkChange { alias: Some(&alias), ..LinkChange::default() };
+        let raised = host.set_link(link.index, &LinkChange { up: Some(true), ..change });
+        match raised {
+            // The kernel sets a VLAN up with the link below it (vlan_device_event).
+            Err(error) if error.errno() == Some(libc::ENETDOWN) => host.set_link(link.index, &change),
+            done => done,
+        }
     }
 
     fn create(&self, kernel: &Kernel) -> Result<()> {
@@ -148,6 +151,14 @@ impl OnDemand {
         }))
     }
 
+    /// Whether the link below it, if there is one, is up.
+    fn can_be_up(&self, host: &Netlink) -> Result<bool> {
+        match &self.kind {
+            OnDemandKind::Vlan { base, .. } => Ok(host.link_by_name(base)?.is_none_or(|base| base.up())),
+            OnDemandKind::Internal { .. } => Ok(true),
+        }
+    }
+
     /// The differences of the link of that name.
     pub(super) fn drifts(&self, kernel: &Kernel, link: &Link) -> Result<Vec<Drift>> {
         let name = &self.name;
@@ -156,7 +167,7 @@ impl OnDemand {
             .map(|have| Drift::new(format!("master {name}"), self.text(), have))
             .into_iter()
             .collect();
-        if !link.up() {
+        if !link.up() && self.can_be_up(&kernel.host)? {
             drifts.push(Drift::new(format!("state of {name}"), "up", "down"));
         }
         Ok(drifts)

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Drift, Kernel, Part, Place, Undo};
-use crate::Result;
 use crate::netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
+use crate::{Result, notice};
 
 /// Settings of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,20 +127,23 @@ impl Part for Port {
     }
 }
 
-/// A link of the host that carries packets: up, and its port forwards.
+/// A link of the host that carries packets: up, and its port forwards, or will when spanning tree lets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarding {
     /// Name of the link.
     pub link: String,
 }
 
-/// Without spanning tree the kernel needs well under a millisecond; with it, its forward delay is two times this.
+/// The kernel needs well under a millisecond.
 const PORT_DEADLINE: Duration = Duration::from_secs(15);
 
 impl Part for Forwarding {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(Place::Host, &self.link)?;
-        kernel.host.wait_for_port_forwarding(index, Instant::now() + PORT_DEADLINE)
+        if let Some(state) = kernel.host.wait_for_port(index, Instant::now() + PORT_DEADLINE)? {
+            self.report(state);
+        }
+        Ok(())
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
@@ -155,6 +158,10 @@ impl Part for Forwarding {
         } else if let Some(port) = link.port
             && port.state != PortState::Forwarding
         {
+            if matches!(port.state, PortState::Listening | PortState::Learning) {
+                self.report(port.state);
+                return Ok(drifts);
+            }
             drifts.push(Drift::new(
                 format!("state of port {}", self.link),
                 PortState::Forwarding,
@@ -162,5 +169,15 @@ impl Part for Forwarding {
             ));
         }
         Ok(drifts)
+    }
+}
+
+impl Forwarding {
+    fn report(&self, state: PortState) {
+        notice(format_args!(
+            "bridge port {} is {state}: the bridge's spanning tree passes no packets until its forward delay is over, \
+             nor finds duplicate addresses (ip link set BRIDGE type bridge stp_state 0)",
+            self.link
+        ));
     }
 }
