@@ -1,5 +1,6 @@
 //! The cases, one file per topic. A new one is a function and one line in its topic's list.
 
+mod availability;
 mod bench;
 mod bridge_check;
 mod bridge_del;
@@ -167,6 +168,7 @@ pub fn all() -> Vec<Case> {
         routers::CASES,
         poisoned::CASES,
         comforts::CASES,
+        availability::CASES,
         conflict::CASES,
         conflists::CASES,
         worlds::CASES,

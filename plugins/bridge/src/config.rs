@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use attach::conflict::Detection;
 use cni::{Code, Error, Request};
 use host::Mac;
+use host::piece::Feature;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
@@ -238,6 +239,14 @@ impl Config {
     /// Whether there are rules of nf_tables to be made.
     pub fn needs_rules(&self) -> bool {
         self.masquerade == Masquerading::NfTables || self.mac_filter
+    }
+
+    /// What it takes of the kernel.
+    pub fn features(&self) -> &'static [Feature] {
+        const ALL: [Feature; 3] =
+            [Feature::Links("bridge"), Feature::Links("veth"), Feature::BridgeVlanFiltering];
+        let [plain @ .., _] = &ALL;
+        if self.vlan_filtering() { &ALL } else { plain }
     }
 
     /// Whether the bridge must tell VLANs apart.

@@ -61,6 +61,7 @@ impl Plugin for Bridge {
             vlan_mac: None,
         };
         let mtu = mtu(&config, &kernel)?;
+        attach::mtu::refuse_for_config(request, mtu)?;
         let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: vlan_port(&config) };
         let first = plan::links(&config, &facts);
         let finish = |making: &mut Making<'_>, result| finish(request, &config, &facts, making, result);
@@ -124,7 +125,9 @@ impl Plugin for Bridge {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        let link = Netlink::open()?.link_by_name(&config.bridge)?;
+        let host = Netlink::open()?;
+        attach::require(&host, config.features())?;
+        let link = host.link_by_name(&config.bridge)?;
         if let Some(link) = link
             && link.kind.as_deref() != Some("bridge")
         {
@@ -168,6 +171,7 @@ fn finish(
         result = answer::complete(config, result)?;
         result.convertible_to(request.version)?;
     }
+    attach::mtu::refuse_for(facts.mtu, result.ips.iter().map(|ip| &ip.address))?;
     making.add(&plan::rest(config, facts, &result)).map_err(conflict::told)?;
     // These two may have been there before, with addresses of their own.
     let mac = |name: &str| making.kernel().link(Place::Host, name).ok().and_then(|link| link.mac);

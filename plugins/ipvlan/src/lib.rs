@@ -7,7 +7,8 @@ mod tests;
 use attach::{Master, Parent, child};
 use cni::{AddResult, Command, Error, Plugin, Request};
 use host::NetNs;
-use host::piece::{Drift, Kernel, Place};
+use host::netlink::Netlink;
+use host::piece::{Drift, Feature, Kernel, Place};
 
 pub use crate::config::Config;
 
@@ -63,9 +64,9 @@ impl Plugin for Ipvlan {
         let config = Config::of(request)?;
         // Behind another plugin, the master is what that one makes.
         if config.master.is_unsaid() && config.ipam.is_none() {
-            return Ok(());
+            return attach::require(&Netlink::open()?, &[Feature::Links(DRIVER)]);
         }
-        child::status(request, config.ipam.as_deref(), &config.master)
+        child::status(request, DRIVER, config.ipam.as_deref(), &config.master)
     }
 }
 

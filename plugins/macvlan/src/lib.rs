@@ -59,7 +59,7 @@ impl Plugin for Macvlan {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        child::status(request, config.ipam.as_deref(), &config.master)
+        child::status(request, DRIVER, config.ipam.as_deref(), &config.master)
     }
 }
 

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
 use host::netlink::{self, Netlink};
 use host::piece::{
-    self, ChildKind, ChildLink, Kernel, Making, Piece, Place, RememberedLink, Route, Shim, Up,
+    self, ChildKind, ChildLink, Feature, Kernel, Making, Piece, Place, RememberedLink, Route, Shim, Up,
 };
 use host::{Mac, NetNs, Owner};
 use ipnetwork::IpNetwork;
 
 use crate::conflict::{self, Detection};
 use crate::container::{self, SCOPE_LINK};
-use crate::{Master, Parent, host_access, ipam_type, mac_of, owner, verdict};
+use crate::{Master, Parent, host_access, ipam_type, mac_of, mtu, owner, require, verdict};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +170,7 @@ pub fn add(
     report_sleeping(child, parent);
     match addresses {
         Addresses::Ipam(ipam) => {
+            mtu::refuse_for_config(request, Some(child.mtu.unwrap_or(parent.mtu)))?;
             conflict::with_lease(request, &ipam, child.detection, kernel, &links, |making, result| {
                 if result.ips.is_empty() {
                     return Err(Error::internal("IPAM plugin returned missing IP config"));
@@ -224,6 +225,7 @@ fn finish(
 ) -> Result<AddResult, Error> {
     let owner = owner(request);
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
+    mtu::refuse_for(Some(child.mtu.unwrap_or(parent.mtu)), &own)?;
     let shim = host_access::shim(making.kernel().netlink(Place::Host), child, &owner, parent, &own)?;
     making.add(&rest(child, &owner, parent, &result, &own, shim)).map_err(conflict::told)?;
     result.interfaces = vec![Interface {
@@ -370,17 +372,27 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     shared.and(leases)
 }
 
-/// STATUS: whether there is a usable parent, or one could be made, as far as it can be seen without a container, and
-/// what the IPAM plugin says.
+/// STATUS: whether the kernel has such links, whether there is a usable parent or one could be made, as far as it can be
+/// seen without a container, and what the IPAM plugin says.
 ///
 /// # Errors
 /// Code 50, or the IPAM plugin's own.
-pub fn status(request: &Request, ipam: Option<&str>, master: &Master) -> Result<(), Error> {
+pub fn status(
+    request: &Request,
+    driver: &'static str,
+    ipam: Option<&str>,
+    master: &Master,
+) -> Result<(), Error> {
+    let host = Netlink::open()?;
+    require(&host, &[Feature::Links(driver)])?;
     if master.place == Place::Host {
-        let parent = Parent::find(&Netlink::open()?, master)
+        let parent = Parent::find(&host, master)
             .map_err(|error| Error { code: Code::NotAvailable as u32, ..error })?;
         if let Some(why) = parent.sleeping() {
             return Err(Error::new(Code::NotAvailable, why));
+        }
+        if let Some(on_demand) = &parent.on_demand {
+            require(&host, &[on_demand.feature()])?;
         }
     }
     match ipam {

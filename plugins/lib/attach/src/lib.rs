@@ -7,10 +7,12 @@ pub mod conflict;
 mod container;
 mod host_access;
 mod master;
+pub mod mtu;
 mod parent;
 
-use cni::{Error, Request};
-use host::piece::Drift;
+use cni::{Code, Error, Request};
+use host::netlink::Netlink;
+use host::piece::{Drift, Feature};
 use host::{Mac, Owner, Removal};
 use serde::Deserialize;
 
@@ -77,4 +79,15 @@ pub fn drifted(owner: &Owner, drifts: &[Drift]) -> Error {
         owner.container_id,
         drifts.join("; ")
     ))
+}
+
+/// STATUS: whether the kernel has what the configuration needs of it.
+///
+/// # Errors
+/// Code 50 for the first of these features that is missing, with ADD's own words.
+pub fn require(host: &Netlink, features: &[Feature]) -> Result<(), Error> {
+    host::piece::require(host, features).map_err(|error| {
+        let code = if error.is_not_supported() { Code::NotAvailable } else { Code::Internal };
+        Error { code: code as u32, ..Error::from(error) }
+    })
 }

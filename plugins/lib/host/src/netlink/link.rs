@@ -26,6 +26,7 @@ pub(super) const IFLA_GROUP: u16 = 27;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
 pub(super) const IFLA_EXT_MASK: u16 = 29;
 pub(super) const IFLA_PROMISCUITY: u16 = 30;
+pub(super) const IFLA_NUM_TX_QUEUES: u16 = 31;
 pub(super) const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_ALT_IFNAME: u16 = 53;
 

@@ -13,6 +13,7 @@ mod macvlan;
 pub(crate) mod message;
 mod neigh;
 mod nsid;
+mod probe;
 mod qdisc;
 mod route;
 mod route_read;

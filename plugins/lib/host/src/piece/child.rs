@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Drift, Kernel, OnDemand, Part, Place, Undo, shared};
+use super::{Drift, Feature, Kernel, OnDemand, Part, Place, Undo, shared};
 use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Stacked};
 use crate::{Error, Mac, NetNs, Owner, Result};
 
@@ -180,7 +180,7 @@ impl ChildLink {
                 "master {parent:?} does not take the link: it has a passthru link, or is no Ethernet link, or its \
                  MTU is below the one asked for"
             ),
-            Some(libc::EOPNOTSUPP) => format!("this kernel has no {driver} (is its module installed?)"),
+            Some(libc::EOPNOTSUPP) => Feature::Links(driver).missing(),
             Some(libc::ENODEV) => format!("master {parent:?} has just gone away"),
             _ => return error.within(format!("failed to create {driver}")),
         };

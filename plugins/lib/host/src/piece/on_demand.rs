@@ -3,7 +3,7 @@
 use std::io;
 
 use super::shared::{GROUP, is_ours};
-use super::{Drift, Kernel, Place, sysctl};
+use super::{Drift, Feature, Kernel, Place, sysctl};
 use crate::netlink::{Link, LinkChange, Netlink, Stacked};
 use crate::owner::part;
 use crate::{Error, Mac, Result};
@@ -99,14 +99,23 @@ impl OnDemand {
         }
     }
 
+    /// What making it takes.
+    pub fn feature(&self) -> Feature {
+        match self.kind {
+            OnDemandKind::Vlan { .. } => Feature::Links("vlan"),
+            OnDemandKind::Internal { .. } => Feature::Links("dummy"),
+        }
+    }
+
     /// What the errno of a refused creation means here.
     fn refused(&self, error: Error) -> Error {
         match &self.kind {
-            OnDemandKind::Vlan { base, .. } if error.is_not_supported() => error.within(format!(
-                "{base:?} takes no VLANs, or this kernel has none (is its module 8021q installed?)"
-            )),
+            OnDemandKind::Vlan { base, .. } if error.is_not_supported() => {
+                let missing = self.feature().missing();
+                error.within(format!("{base:?} takes no VLANs, or {missing}"))
+            }
             OnDemandKind::Internal { .. } if error.is_not_supported() => {
-                error.within("this kernel has no dummy links (is its module installed?)".into())
+                error.within(self.feature().missing())
             }
             _ => error,
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Drift, Kernel, Part, Place, Undo};
+use super::{Drift, Feature, Kernel, Part, Place, Undo};
 use crate::netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
-use crate::{Result, notice};
+use crate::{Error, Result, notice};
 
 /// Settings of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,10 @@ impl VlanSet {
     }
 }
 
+fn unfiltered(error: Error) -> Error {
+    if error.is_not_supported() { error.within(Feature::BridgeVlanFiltering.missing()) } else { error }
+}
+
 /// As `bridge vlan` has it: `5-7`, `100 PVID untagged`.
 fn text(vlans: &PortVlans) -> String {
     let mut text = vlans.first.to_string();
@@ -102,7 +106,7 @@ impl Part for Port {
             kernel.host.set_bridge_port(index, &change)?;
         }
         match &self.vlans {
-            Some(vlans) => vlans.apply(&kernel.host, index),
+            Some(vlans) => vlans.apply(&kernel.host, index).map_err(unfiltered),
             None => Ok(()),
         }
     }

@@ -1,0 +1,96 @@
+//! What cannot be is refused before anybody is asked: STATUS for a kernel that lacks something, an MTU too small for IPv6.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::lan::lan;
+use super::{USUAL, bridge, with};
+use crate::case::Case;
+use crate::fake::Fake;
+use crate::ip;
+use crate::need::Need;
+use crate::room::Room;
+
+const IPVLAN: &[Need] = &[Need::Ipvlan];
+const MACVLAN: &[Need] = &[Need::Macvlan];
+
+pub const CASES: &[Case] = &[
+    Case::new("bridge/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
+        status(room, &[bridge(USUAL), with(&bridge(USUAL), json!({"vlan": 100}))])
+    }),
+    Case::new("macvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
+        let internal = json!({"internal": true, "master": null});
+        let keys = [json!({}), json!({"vlan": 10}), json!({"master": "wan0.10"}), internal];
+        status(room, &keys.map(|keys| lan("macvlan", &keys)))
+    }),
+    Case::new("ipvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
+        status(room, &[lan("ipvlan", &json!({}))])
+    }),
+    Case::new("bridge/mtu_too_small_for_ipv6_is_refused", &["bridge 1"], |room| mtu(room, "bridge")),
+    Case::new("macvlan/mtu_too_small_for_ipv6_is_refused", &["macvlan 2"], |room| mtu(room, "macvlan"))
+        .needs(MACVLAN),
+    Case::new("ipvlan/mtu_too_small_for_ipv6_is_refused", &["ipvlan 2"], |room| mtu(room, "ipvlan"))
+        .needs(IPVLAN),
+];
+
+/// ADD is the judge: STATUS succeeds where it does, and reports the same part of the kernel where that is missing.
+fn status(room: &Room, configs: &[Value]) -> Result<()> {
+    room.outside(&[])?;
+    let container = room.container("c1")?;
+    for config in configs {
+        let config = with(config, json!({"cniVersion": "1.1.0"}));
+        let plugin = config["type"].as_str().context("no type")?;
+        let links = ip::links(None)?;
+        let answer = room.call(plugin, "STATUS").config(&config).run()?;
+        ensure!(ip::links(None)? == links, "{config}: STATUS made a link");
+        let added = room.attach(plugin, "ADD", &container).config(&config).run()?;
+        room.attach(plugin, "DEL", &container).config(&config).run()?.silent()?;
+        if added.succeeded() {
+            answer.silent().with_context(|| config.to_string())?;
+            continue;
+        }
+        let error = added.error()?;
+        let missing = error.msg.split("this kernel").nth(1).and_then(|text| text.split('(').next());
+        let missing = missing.with_context(|| format!("{config}: {error}"))?;
+        answer.error_with(50, missing.trim()).with_context(|| config.to_string())?;
+    }
+    Ok(())
+}
+
+const RANGES: &str = "2001:db8:ff::/64";
+const ANSWER: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
+printf '{"cniVersion":"1.0.0","ips":[{"address":"198.51.100.7/24"},{"address":"2001:db8:ff::7/64"}]}'"#;
+
+fn mtu(room: &Room, plugin: &str) -> Result<()> {
+    room.outside(&[])?;
+    let container = room.container("c1")?;
+    let before = room.snapshot()?;
+    let network = if plugin == "bridge" { bridge(USUAL) } else { lan(plugin, &json!({})) };
+    let fake = Fake::new(room, "fakeipam", ANSWER)?;
+    let add = |mtu: u32, ipam: &Value| {
+        let keys = json!({"isDefaultGateway": false, "enabledad": false, "mtu": mtu, "ipam": ipam});
+        room.attach(plugin, "ADD", &container).path_first(&fake.dir).config(&with(&network, keys)).run()
+    };
+    // Where the configuration shows it, nobody is asked.
+    for ipam in [
+        json!({"type": "fakeipam", "ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": RANGES}]]}),
+        json!({"type": "fakeipam", "subnet": RANGES}),
+        json!({"type": "fakeipam", "addresses": [{"address": "2001:db8:ff::7/64"}]}),
+    ] {
+        add(1279, &ipam)?.error_with(7, "IPv6 needs at least 1280").with_context(|| ipam.to_string())?;
+        ensure!(fake.commands()?.is_empty(), "{ipam}: {:?}", fake.commands()?);
+        room.ensure_nothing_left(&before, &["c1"])?;
+    }
+    // Where only the result does, everything is taken back.
+    let plain = json!({"type": "fakeipam"});
+    add(1279, &plain)?.error_with(7, "IPv6 needs at least 1280")?;
+    ensure!(fake.commands()? == ["ADD", "DEL"], "{:?}", fake.commands()?);
+    ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link stays");
+    room.ensure_nothing_left(&before, &["c1"])?;
+    add(1280, &plain)?.result()?;
+    let config = with(&network, json!({"ipam": plain}));
+    room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
+    // IPv4 has no such bound.
+    let v4 = json!({"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]});
+    add(576, &v4)?.result().map(drop)
+}

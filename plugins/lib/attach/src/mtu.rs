@@ -1,0 +1,88 @@
+//! IPv6 needs larger packets than IPv4: with less, the kernel gives a link no IPv6 address.
+
+use cni::{Code, Error, Json, Request};
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+/// RFC 8200, section 5 (linux/ipv6.h: IPV6_MIN_MTU), in bytes.
+const IPV6_MIN_MTU: u32 = 1280;
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conf {
+    ipam: Option<Ipam>,
+    runtime_config: Option<RuntimeConfig>,
+}
+
+/// The form that most IPAM plugins share. It is a hint: what does not parse is the IPAM plugin's affair.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ipam {
+    subnet: Option<Json>,
+    ranges: Option<Json>,
+    addresses: Option<Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RuntimeConfig {
+    ip_ranges: Option<Json>,
+    ips: Option<Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Range {
+    subnet: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Address {
+    address: String,
+}
+
+/// Refuses an MTU that is too small for an IPv6 network of the ipam section, before anybody is asked for an address.
+///
+/// # Errors
+/// Code 7.
+pub fn refuse_for_config(request: &Request, mtu: Option<u32>) -> Result<(), Error> {
+    if mtu.is_none_or(|mtu| mtu >= IPV6_MIN_MTU) {
+        return Ok(());
+    }
+    refuse_for(mtu, &networks(request.config()?))
+}
+
+/// Refuses an MTU that is too small for one of the addresses.
+///
+/// # Errors
+/// Code 7.
+pub fn refuse_for<'n>(
+    mtu: Option<u32>,
+    networks: impl IntoIterator<Item = &'n IpNetwork>,
+) -> Result<(), Error> {
+    let Some(mtu) = mtu.filter(|mtu| *mtu < IPV6_MIN_MTU) else { return Ok(()) };
+    match networks.into_iter().find(|network| network.is_ipv6()) {
+        None => Ok(()),
+        Some(network) => Err(Error::new(
+            Code::InvalidConfig,
+            format!("invalid MTU {mtu}: IPv6 needs at least {IPV6_MIN_MTU}, and the network has {network}"),
+        )),
+    }
+}
+
+fn networks(conf: Conf) -> Vec<IpNetwork> {
+    let Conf { ipam, runtime_config } = conf;
+    let ipam = ipam.unwrap_or_default();
+    let runtime_config = runtime_config.unwrap_or_default();
+    let mut texts: Vec<String> = Vec::new();
+    texts.extend(ipam.subnet.and_then(|subnet| subnet.decode().ok()));
+    for ranges in [ipam.ranges, runtime_config.ip_ranges].into_iter().flatten() {
+        let ranges = ranges.decode::<Vec<Vec<Range>>>().unwrap_or_default();
+        texts.extend(ranges.into_iter().flatten().map(|range| range.subnet));
+    }
+    let addresses = ipam.addresses.and_then(|addresses| addresses.decode::<Vec<Address>>().ok());
+    texts.extend(addresses.into_iter().flatten().map(|address| address.address));
+    texts.extend(runtime_config.ips.and_then(|ips| ips.decode::<Vec<String>>().ok()).into_iter().flatten());
+    texts.iter().filter_map(|text| cni::parse_cidr(text).ok()).collect()
+}

@@ -1,0 +1,51 @@
+//! What this kernel can do, found out by requests that make nothing.
+
+use super::Netlink;
+use super::link::{IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, RTM_NEWLINK, header};
+use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::{Error, Result};
+
+/// linux/rtnetlink.h: the VLANs of bridges, with a `struct br_vlan_msg` (linux/if_bridge.h).
+const RTM_GETVLAN: u16 = 114;
+/// linux/socket.h.
+const AF_BRIDGE: u8 = 7;
+/// An index that no link has.
+const NO_LINK: i32 = i32::MAX;
+
+impl Netlink {
+    /// Whether the kernel has links of `kind`. Like making one, it has the kernel load the kind's module.
+    ///
+    /// Only after the kind is found does the kernel look at the number of queues (rtnl_create_link), and only after that
+    /// at the name (register_netdevice). Both are impossible here, so nothing is made.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn has_link_kind(&self, kind: &str) -> Result<bool> {
+        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0, 0));
+        request.attrs.string(IFLA_IFNAME, "/");
+        request.attrs.u32(IFLA_NUM_TX_QUEUES, 0);
+        request.attrs.nest(IFLA_LINKINFO, |attrs| attrs.string(IFLA_INFO_KIND, kind));
+        supported(self.change("probe for links of kind", request, || kind.to_owned()))
+    }
+
+    /// Whether bridges sort frames by VLAN (CONFIG_BRIDGE_VLAN_FILTERING); the kernel must have bridges.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn has_bridge_vlan_filtering(&self) -> Result<bool> {
+        let mut message = vec![AF_BRIDGE, 0, 0, 0];
+        message.extend(NO_LINK.to_ne_bytes());
+        let listed = self.socket.dump(Request::new(RTM_GETVLAN, 0, &message), |_, _: &mut Vec<()>| Ok(()));
+        supported(listed.map(drop).map_err(|refusal| refusal.on("probe for", "VLANs of bridges")))
+    }
+}
+
+/// EOPNOTSUPP comes before every other refusal of what has been asked for.
+fn supported(outcome: Result<()>) -> Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => Ok(false),
+        Err(Error::Kernel { source, .. }) if source.raw_os_error().is_some() => Ok(true),
+        Err(error) => Err(error),
+    }
+}

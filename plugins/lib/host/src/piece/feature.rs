@@ -1,0 +1,46 @@
+//! What attachments need of the kernel that not every kernel has.
+
+use std::io;
+
+use crate::netlink::Netlink;
+use crate::{Error, Result};
+
+/// A part of the kernel that can be left out when it is built, or not be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Links of this kind, by its driver's name.
+    Links(&'static str),
+    /// VLANs of bridge ports.
+    BridgeVlanFiltering,
+}
+
+impl Feature {
+    /// What is missing, and what to look for.
+    pub(super) fn missing(self) -> String {
+        match self {
+            Self::Links("vlan") => "this kernel has no VLAN links (is its module 8021q installed?)".into(),
+            Self::Links(kind) => format!("this kernel has no {kind} links (is its module installed?)"),
+            Self::BridgeVlanFiltering => {
+                "this kernel's bridges have no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)".into()
+            }
+        }
+    }
+}
+
+/// Asks the kernel for each of these; nothing is made.
+///
+/// # Errors
+/// `is_not_supported` for the first that is missing, or the kernel could not be asked.
+pub fn require(host: &Netlink, features: &[Feature]) -> Result<()> {
+    for feature in features {
+        let there = match feature {
+            Feature::Links(kind) => host.has_link_kind(kind)?,
+            Feature::BridgeVlanFiltering => host.has_bridge_vlan_filtering()?,
+        };
+        if !there {
+            let source = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+            return Err(Error::new("probe", "the kernel", source).within(feature.missing()));
+        }
+    }
+    Ok(())
+}
