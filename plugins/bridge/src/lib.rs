@@ -10,7 +10,7 @@ mod tests;
 use std::ffi::OsString;
 use std::net::IpAddr;
 
-use attach::{conflict, ipam_type, owner, removal};
+use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Making, Place};
@@ -38,6 +38,8 @@ impl Plugin for Bridge {
             AddResult::default().convertible_to(request.version)?;
         }
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        let mtu = mtu(&config, &kernel)?;
+        attach::mtu::refuse_for_config(request, mtu)?;
         if config.needs_rules() {
             kernel.nft()?;
         }
@@ -60,8 +62,6 @@ impl Plugin for Bridge {
             netns: request.netns.clone(),
             vlan_mac: None,
         };
-        let mtu = mtu(&config, &kernel)?;
-        attach::mtu::refuse_for_config(request, mtu)?;
         let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: vlan_port(&config) };
         let first = plan::links(&config, &facts);
         let finish = |making: &mut Making<'_>, result| finish(request, &config, &facts, making, result);
@@ -87,12 +87,7 @@ impl Plugin for Bridge {
         let ipam = ipam_type(request)?;
         // The rules' socket stays open to the end: the kernel does away with rules and link at the same time.
         let rules = rules::delete(&removal(request), &addresses(request));
-        // The link before the lease: an address is free when nobody can answer for it any more.
-        delete_link(request)?;
-        let lease = match ipam {
-            Some(ipam) => request.delegate(&ipam, Command::Del),
-            None => Ok(()),
-        };
+        let lease = lease::release(request, ipam.as_deref(), || delete_link(request));
         // What could not be done must be tried again, but keeps nothing else from being done.
         lease.and(rules.map(drop).map_err(Error::from))
     }

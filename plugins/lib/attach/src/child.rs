@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 
 use crate::conflict::{self, Detection};
 use crate::container::{self, SCOPE_LINK};
-use crate::{Master, Parent, host_access, ipam_type, mac_of, mtu, owner, require, verdict};
+use crate::{Master, Parent, host_access, ipam_type, lease, mac_of, mtu, owner, require, verdict};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,20 +283,19 @@ pub fn check(
     verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }
 
-/// DEL: the link by its owner, what the host had only for it, then the lease; nothing else in the configuration is
-/// looked at.
+/// DEL: the link by its owner, what the host had only for it, and the lease; nothing else in the configuration is looked
+/// at.
 ///
 /// # Errors
 /// The link could not be deleted, or the IPAM plugin's own.
 pub fn del(request: &Request, driver: &str) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
-    // The link first: an address is free when nobody can answer for it any more.
-    delete_link(request, driver)?;
-    let shared = release_shared(request);
-    let lease = match ipam {
-        Some(ipam) => request.delegate(&ipam, Command::Del),
-        None => Ok(()),
-    };
+    let mut shared = Ok(());
+    let lease = lease::release(request, ipam.as_deref(), || {
+        delete_link(request, driver)?;
+        shared = release_shared(request);
+        Ok(())
+    });
     // What could not be done must be tried again, but keeps nothing else from being done.
     shared.and(lease)
 }

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cni::{AddResult, Code, Command, Error, Request};
+use cni::{AddResult, Code, Error, Request};
 use host::piece::{Claim, DetectionTime, Kernel, Making, Piece, Place};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use crate::container;
+use crate::{container, lease};
 
 /// The keys as they are written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
@@ -127,10 +127,11 @@ pub fn with_lease(
                 Err(error) => error,
             },
         };
-        // The link before the lease: an address is free when nobody can answer for it any more.
-        drop(making);
         // The ADD's own error is the one to report.
-        let _ = request.delegate(ipam, Command::Del);
+        let _ = lease::release(request, Some(ipam), || {
+            drop(making);
+            Ok(())
+        });
         if attempts == 0 || error.code != Code::TryAgainLater as u32 {
             return Err(error);
         }

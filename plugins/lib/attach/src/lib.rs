@@ -6,6 +6,7 @@ pub mod child;
 pub mod conflict;
 mod container;
 mod host_access;
+pub mod lease;
 mod master;
 pub mod mtu;
 mod parent;

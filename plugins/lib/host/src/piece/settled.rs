@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Drift, Kernel, Part, Place, Undo};
-use crate::{Error, Result};
+use crate::{Error, Result, notice};
 
 /// IPv6 addresses by which packets go out and come in now.
 ///
@@ -38,21 +38,18 @@ impl Part for Settled {
         let wait = |link_local, patience| {
             netlink.wait_for_addresses(index, &self.addresses, link_local, Instant::now() + patience)
         };
-        let host = self.place == Place::Host;
-        match wait(
-            true,
-            if self.dad {
-                DAD_DEADLINE
-            } else if host {
-                DEADLINE
-            } else {
-                PATIENCE
-            },
-        ) {
-            Err(Error::TentativeAddress { .. }) if !self.dad && !host => {}
-            waited => return self.tolerated(waited),
+        if self.dad {
+            return wait(true, DAD_DEADLINE);
         }
-        self.tolerated(wait(false, DEADLINE))
+        match wait(true, PATIENCE) {
+            Err(Error::TentativeAddress { .. }) => {}
+            waited => return waited,
+        }
+        // Where no packet passes (the bridge's spanning tree holds the port) there is nothing to wait for.
+        if !kernel.link(self.place, &self.link)?.carrier() {
+            return Ok(());
+        }
+        self.tolerated(wait(self.place == Place::Host, DEADLINE))
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
@@ -69,8 +66,9 @@ impl Settled {
     /// Without detection the kernel is only slow: the address will be there, so the attachment does not fail.
     fn tolerated(&self, waited: Result<()>) -> Result<()> {
         match waited {
-            Err(error @ Error::TentativeAddress { .. }) if !self.dad => {
-                eprintln!("{error} after {} s: IPv6 works when the kernel gets to it", DEADLINE.as_secs());
+            Err(error @ Error::TentativeAddress { .. }) => {
+                let seconds = DEADLINE.as_secs();
+                notice(format_args!("{error} after {seconds} s: IPv6 works when the kernel gets to it"));
                 Ok(())
             }
             waited => waited,
