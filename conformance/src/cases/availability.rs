@@ -1,6 +1,8 @@
-//! What cannot be is refused before anybody is asked: STATUS for a kernel that lacks something, an MTU too small for IPv6.
+//! What cannot be is refused before anybody is asked: STATUS for a kernel that lacks something, an MTU too small for
+//! IPv6. And what is ready to use can be used beside others.
 
 use anyhow::{Context, Result, ensure};
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::lan::lan;
@@ -26,6 +28,7 @@ pub const CASES: &[Case] = &[
     Case::new("ipvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
         status(room, &[lan("ipvlan", &json!({}))])
     }),
+    Case::new("conflists/ready_made_networks_suit_other_tools", &["bridge 1"], suitable),
     Case::new("bridge/mtu_too_small_for_ipv6_is_refused", &["bridge 1"], |room| mtu(room, "bridge")),
     Case::new("macvlan/mtu_too_small_for_ipv6_is_refused", &["macvlan 2"], |room| mtu(room, "macvlan"))
         .needs(MACVLAN),
@@ -93,4 +96,31 @@ fn mtu(room: &Room, plugin: &str) -> Result<()> {
     // IPv4 has no such bound.
     let v4 = json!({"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]});
     add(576, &v4)?.result().map(drop)
+}
+
+/// The subnets that podman, Docker and Kubernetes take when nobody says otherwise.
+const DEFAULTS: [&str; 5] =
+    ["10.88.0.0/16", "172.17.0.0/16", "10.96.0.0/12", "10.244.0.0/16", "10.85.0.0/16"];
+
+/// podman takes a bridge without `isGateway` for an internal network.
+fn suitable(room: &Room) -> Result<()> {
+    let defaults: Vec<IpNetwork> = DEFAULTS.iter().map(|net| net.parse()).collect::<Result<_, _>>()?;
+    for (file, list) in super::conflists::load(&room.net_d)? {
+        for plugin in &list.plugins {
+            let key = |name: &str| plugin.object.get(name).and_then(Value::as_bool).unwrap_or(false);
+            ensure!(
+                !key("isDefaultGateway") || key("isGateway"),
+                "{file}: isDefaultGateway without isGateway"
+            );
+            let ranges = plugin.object.get("ipam").map(|ipam| ipam["ranges"].clone()).unwrap_or_default();
+            let sets = ranges.as_array().into_iter().flatten();
+            for range in sets.filter_map(Value::as_array).flatten() {
+                let subnet: IpNetwork = range["subnet"].as_str().context("no subnet")?.parse()?;
+                let taken =
+                    defaults.iter().find(|net| net.contains(subnet.ip()) || subnet.contains(net.ip()));
+                ensure!(taken.is_none(), "{file}: {subnet} is another tool's default: {taken:?}");
+            }
+        }
+    }
+    Ok(())
 }

@@ -39,12 +39,19 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/spoof_filter_is_there_before_the_ipam_plugin", &["bridge 2.6"], filtered),
 ];
 
-/// What a DHCP client does first; a refusal as the reference's words it.
-const LOOK: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
-if ! ip -n "$CNI_CONTAINERID" link set "$CNI_IFNAME" up; then
-    printf '{"code": 999, "msg": "error looking up \\"eth0\\": Link not found"}'
-    exit 1
-fi
+/// What a DHCP client does first, with a refusal as the reference's words it; and it sends its release by the link.
+const LOOK: &str = r#"case "$CNI_COMMAND" in
+ADD)
+    if ! ip -n "$CNI_CONTAINERID" link set "$CNI_IFNAME" up; then
+        printf '{"code": 999, "msg": "error looking up \\"eth0\\": Link not found"}'
+        exit 1
+    fi ;;
+DEL)
+    ip -n "$CNI_CONTAINERID" link show "$CNI_IFNAME" > /dev/null || touch "$0.missed"
+    exit 0 ;;
+*)
+    exit 0 ;;
+esac
 "#;
 
 const ANSWER: &str =
@@ -60,6 +67,13 @@ fn asking(room: &Room, plugin: &str, then: &str) -> Result<(Fake, Value)> {
     Ok((fake, config))
 }
 
+/// Every DEL of the IPAM plugin found the link.
+fn ensure_del_had_the_link(fake: &Fake) -> Result<()> {
+    let missed = fake.dir.join(format!("{}.missed", fake.name()));
+    ensure!(!missed.exists(), "the IPAM plugin's DEL did not find the link");
+    Ok(())
+}
+
 fn found(room: &Room, plugin: &str) -> Result<()> {
     let (fake, config) = asking(room, plugin, ANSWER)?;
     let container = room.container("c1")?;
@@ -71,6 +85,7 @@ fn found(room: &Room, plugin: &str) -> Result<()> {
     call.config(&with(&config, json!({"prevResult": result}))).run()?.silent()?;
     room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
     ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link stays");
+    ensure_del_had_the_link(&fake)?;
     room.ensure_nothing_left(&before, &["c1"])
 }
 
@@ -90,6 +105,7 @@ fn refused(room: &Room, plugin: &str) -> Result<()> {
         ensure!(error.msg.contains(text), "{then}: {error}");
         ensure!(fake.commands()? == ["ADD", "DEL"], "{then}: {:?}", fake.commands()?);
         ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "{then}: the link stays");
+        ensure_del_had_the_link(&fake)?;
         room.ensure_nothing_left(&before, &["c1"])?;
     }
     Ok(())
@@ -105,6 +121,7 @@ fn killed(room: &Room, plugin: &str) -> Result<()> {
     room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
     ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link stays");
     ensure!(fake.commands()? == ["ADD", "DEL"], "{:?}", fake.commands()?);
+    ensure_del_had_the_link(&fake)?;
     room.ensure_nothing_left(&before, &["c1"])
 }
 

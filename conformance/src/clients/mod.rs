@@ -1,9 +1,10 @@
 //! `conformance clients`: the container runtimes that people run, over the suite's plugins, each in a room of its own:
-//! podman and containerd from Debian's packages, and what CRI-O does.
+//! podman, containerd and the reference's dhcp from Debian's packages, and what CRI-O does.
 
 mod containerd;
 mod cri;
 mod crio;
+mod dhcp;
 mod machine;
 mod podman;
 
@@ -24,15 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A client.
 struct Client {
     name: &'static str,
-    /// Whether it comes from packages; else the harness does what it does.
-    packaged: bool,
+    /// What it takes of the machine.
+    ready: fn(&Grounds) -> Result<()>,
+    furnish: fn(&Room) -> Result<()>,
     steps: fn(&Room, &mut Steps) -> Result<()>,
 }
 
-const CLIENTS: [Client; 3] = [
-    Client { name: "podman", packaged: true, steps: podman::steps },
-    Client { name: "containerd", packaged: true, steps: containerd::steps },
-    Client { name: "cri-o", packaged: false, steps: crio::steps },
+const CLIENTS: [Client; 4] = [
+    Client::packaged("podman", podman::steps),
+    Client::packaged("containerd", containerd::steps),
+    Client { name: "cri-o", ready: |_| Ok(()), furnish: |_| Ok(()), steps: crio::steps },
+    Client { name: "dhcp", ready: dhcp::ready, furnish: |_| Ok(()), steps: dhcp::steps },
 ];
 
 /// The conflist that publishes ports, and the one with names; their bridges.
@@ -50,7 +53,7 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     let (mut held, mut ran) = (true, 0);
     for client in CLIENTS.into_iter().filter(|client| client.name.contains(filter)) {
         let name = client.name;
-        if let Err(why) = client.can_run() {
+        if let Err(why) = (client.ready)(&grounds) {
             println!("not run: {name}: {why:#}");
             held &= !strict;
         } else {
@@ -63,21 +66,21 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
 }
 
 impl Client {
-    fn can_run(&self) -> Result<()> {
-        if self.packaged {
-            machine::packages()?;
-            ensure!(geteuid().is_root(), "a container runtime for all users needs root");
-        }
-        Ok(())
+    /// A container runtime from the unpacked packages.
+    const fn packaged(name: &'static str, steps: fn(&Room, &mut Steps) -> Result<()>) -> Self {
+        Self { name, ready: |_| machine::packages().and_then(|_| privileged()), furnish: machine::furnish, steps }
     }
+}
+
+fn privileged() -> Result<()> {
+    ensure!(geteuid().is_root(), "a service for all users needs root");
+    Ok(())
 }
 
 /// The job of a client's room.
 pub fn job(room: &Room, name: &str) -> Result<bool> {
     let client = CLIENTS.into_iter().find(|client| client.name == name).context("no such client")?;
-    if client.packaged {
-        machine::furnish(room)?;
-    }
+    (client.furnish)(room)?;
     let mut steps = Steps(Paper::new());
     steps.0.heading(name);
     if let Err(error) = (client.steps)(room, &mut steps) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::company::COMPANY;
 use super::names::NAMES;
+use super::order::ORDER;
 use super::wrapper::{Call, Reply};
 use crate::store::NET;
 
@@ -34,7 +35,7 @@ pub(super) const fn defect(
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    ALL.iter().chain(COMPANY).chain(NAMES)
+    ALL.iter().chain(COMPANY).chain(NAMES).chain(ORDER)
 }
 
 /// Those that stand here.

@@ -3,6 +3,7 @@
 mod company;
 mod defect;
 mod names;
+mod order;
 pub mod wrapper;
 
 use std::fs;
