@@ -68,7 +68,12 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
 impl Client {
     /// A container runtime from the unpacked packages.
     const fn packaged(name: &'static str, steps: fn(&Room, &mut Steps) -> Result<()>) -> Self {
-        Self { name, ready: |_| machine::packages().and_then(|_| privileged()), furnish: machine::furnish, steps }
+        Self {
+            name,
+            ready: |_| machine::packages().and_then(|_| privileged()),
+            furnish: machine::furnish,
+            steps,
+        }
     }
 }
 

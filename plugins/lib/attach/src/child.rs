@@ -167,7 +167,7 @@ pub fn add(
 ) -> Result<AddResult, Error> {
     let links = [link(child, &owner(request), parent)];
     let answer = |result| answer(request, result, dns);
-    report_sleeping(child, parent);
+    parent.report_sleeping(child.kind.driver());
     match addresses {
         Addresses::Ipam(ipam) => {
             mtu::refuse_for_config(request, Some(child.mtu.unwrap_or(parent.mtu)))?;
@@ -183,13 +183,6 @@ pub fn add(
                 finish(request, making, child, parent, result)
             })
         }
-    }
-}
-
-/// A master that is down is no reason to fail: the attachment works as soon as it is up.
-fn report_sleeping(child: &Child, parent: &Parent) {
-    if let Some(why) = parent.sleeping() {
-        host::notice(format_args!("{}: {why}", child.kind.driver()));
     }
 }
 
@@ -278,7 +271,7 @@ pub fn check(
         .map(|ip| ip.address)
         .collect();
     let child = Child { mac, ..child.clone() };
-    report_sleeping(&child, parent);
+    parent.report_sleeping(child.kind.driver());
     let shim = host_access::shim(kernel.netlink(Place::Host), &child, &owner, parent, &own)?;
     verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }

@@ -165,6 +165,13 @@ impl Parent {
         Some(format!("master {down:?} is down: no packet passes until it is up (ip link set {down} up)"))
     }
 
+    /// A master that is down is no reason to fail: the attachment works as soon as it is up.
+    pub(crate) fn report_sleeping(&self, driver: &str) {
+        if let Some(why) = self.sleeping() {
+            host::notice(format_args!("{driver}: {why}"));
+        }
+    }
+
     /// The MTU in bytes that is asked for, if it fits this parent; 0 asks for none.
     ///
     /// # Errors
