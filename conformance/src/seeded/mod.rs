@@ -2,6 +2,7 @@
 
 mod company;
 mod defect;
+mod links;
 mod names;
 mod order;
 pub mod wrapper;

@@ -1,0 +1,86 @@
+//! Defects about whose a link is: plugins that delete or change what is another's.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::defect::{Defect, defect};
+use super::wrapper::{Call, Reply};
+use crate::ip;
+
+/// All of them.
+pub const LINKS: &[Defect] = &[
+    defect("deletes_whatever_has_the_name", "bridge", "bridge/del_keeps_another_networks_link", |call| {
+        after_del(call, &["link", "del", &ifname()])
+    }),
+    defect(
+        "deletes_the_new_containers_link",
+        "bridge",
+        "bridge/late_del_keeps_the_new_containers_link",
+        |call| after_del(call, &["link", "del", &ifname()]),
+    ),
+    defect(
+        "takes_lo_down_for_anybody",
+        "loopback",
+        "loopback/late_del_keeps_the_new_containers_lo",
+        |call| after_del(call, &["link", "set", "lo", "down"]),
+    ),
+    defect(
+        "believes_the_containers_alias",
+        "macvlan",
+        "macvlan/del_takes_a_link_that_the_container_disguised",
+        |call| if call.verb == "DEL" && is_disguised() { Reply::nothing() } else { call.sound() },
+    ),
+    defect("deletes_by_group_alone", "macvlan", "parents/links_of_others_in_the_group_stay", |call| {
+        call.after(call.verb == "DEL", |_| {
+            drop(Command::new("ip").args(["link", "del", "group", "1836019570"]).status());
+        })
+    }),
+    defect("pins_another_bridge", "bridge", "bridge/a_bridge_of_others_keeps_its_mac_address", |call| {
+        call.after(call.verb == "ADD", |reply| {
+            let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
+            let text = |at: &str| result.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (bridge, mac) = (text("/interfaces/0/name"), text("/interfaces/1/mac"));
+            drop(Command::new("ip").args(["link", "set", &bridge, "address", &mac]).status());
+        })
+    }),
+    defect(
+        "takes_an_idle_bridges_address",
+        "bridge",
+        "bridge/an_administrators_address_on_an_idle_bridge_stays",
+        |call| {
+            if call.verb == "ADD" {
+                drop(Command::new("ip").args(["addr", "del", "10.7.7.1/24", "dev", "br0"]).status());
+            }
+            call.sound()
+        },
+    ),
+];
+
+fn ifname() -> String {
+    std::env::var("CNI_IFNAME").unwrap_or_default()
+}
+
+/// The name by which `ip` knows the container's namespace.
+fn namespace() -> Option<String> {
+    let path = std::env::var_os("CNI_NETNS")?;
+    Some(Path::new(&path).file_name()?.to_string_lossy().into_owned())
+}
+
+/// What an `ip` command does in the container after a DEL.
+fn after_del(call: &Call, words: &[&str]) -> Reply {
+    call.after(call.verb == "DEL", |_| {
+        if let Some(namespace) = namespace() {
+            drop(Command::new("ip").args(["-n", &namespace]).args(words).status());
+        }
+    })
+}
+
+/// Whether the container's link has another name than the runtime asked for, or somebody else's alias.
+fn is_disguised() -> bool {
+    let link = namespace().and_then(|namespace| ip::link(Some(&namespace), &ifname()).ok()?);
+    let id = std::env::var("CNI_CONTAINERID").unwrap_or_default();
+    let alias = link.as_ref().and_then(|link| link["ifalias"].as_str());
+    alias.is_none_or(|alias| !alias.ends_with(&format!("/{}/{id}", ifname())))
+}
