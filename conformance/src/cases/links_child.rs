@@ -24,6 +24,8 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Macvlan]),
     Case::new("macvlan/del_keeps_other_attachments_of_the_container", &["MV-L1"], others)
         .needs(&[Need::Macvlan]),
+    Case::new("macvlan/del_takes_the_link_of_a_renamed_network_as_remembered", &["MV-L1"], renamed)
+        .needs(&[Need::Macvlan]),
     Case::new("macvlan/late_del_keeps_the_new_containers_link", &["MV-L1"], late).needs(&[Need::Macvlan]),
 ];
 
@@ -132,6 +134,18 @@ fn others(room: &Room) -> Result<()> {
     del(room, &container, &one)?;
     let left = ip::link(Some("c1"), "eth0")?.context("the second network's link is gone")?;
     ensure!(left["address"] == second_mac && links("c1")? == ["eth0"], "{:?}", links("c1")?);
+    Ok(())
+}
+
+fn renamed(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let config = config("macvlan");
+    let (container, result) = add(room, "macvlan", "c1", &config)?;
+    let renamed = with(&config, json!({"name": "renamed"}));
+    del(room, &container, &renamed)?;
+    ensure!(links("c1")? == ["eth0"], "it cannot be told from another network's living link");
+    del(room, &container, &with(&renamed, json!({"prevResult": result})))?;
+    ensure!(links("c1")?.is_empty(), "the runtime remembers it, and it is still there");
     Ok(())
 }
 

@@ -168,7 +168,10 @@ impl ChildLink {
         let parent = &self.parent;
         let passthru = matches!(self.kind, ChildKind::Macvlan { mode: MacvlanMode::Passthru, .. });
         let why = match error.errno() {
-            Some(libc::EEXIST) => format!("the container has an interface {:?} already", self.name),
+            Some(libc::EEXIST) => format!(
+                "the container has an interface {:?} already, or has given this attachment's another name",
+                self.name
+            ),
             Some(libc::EBUSY) => format!(
                 "master {parent:?} cannot have {driver} links: it has links of the other kind (macvlan and ipvlan do \
                  not share a master), or is a port of a bridge, bond or team"

@@ -45,15 +45,21 @@ pub fn delete_child(
 }
 
 fn is_ours(sandbox: &Netlink, link: &Link, owner: &Owner, remembered: &RememberedLink) -> Result<bool> {
-    if Owner::has_link_index(link.index) {
-        return Ok(link.index == owner.link_index());
-    }
     let label = link.alias.as_deref().filter(|alias| alias.starts_with("moor/"));
-    match label {
-        Some(label) if label == owner.label() => return Ok(true),
+    if link.index == owner.link_index() {
+        return Ok(true);
+    }
+    if Owner::has_link_index(link.index) {
+        // Another owner's; it may be that the network has been renamed, if the runtime remembers this very link.
+        if !label.is_some_and(|label| owner.is_in(label)) {
+            return Ok(false);
+        }
+    } else if match label {
+        Some(label) => label == owner.label(),
         // One under its birth name is of an ADD that was killed before it could rename it.
-        None if link.name == owner.ifname || link.name == birth_name(owner) => return Ok(true),
-        _ => {}
+        None => link.name == owner.ifname || link.name == birth_name(owner),
+    } {
+        return Ok(true);
     }
     if remembered.mac.is_some() && link.mac == remembered.mac {
         return Ok(true);
