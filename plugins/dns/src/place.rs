@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use cni::Error;
 use host::NetNs;
@@ -38,8 +39,11 @@ fn root() -> PathBuf {
 
 /// Whether this is root, and of the initial user namespace.
 pub fn is_system_root() -> bool {
-    // user_namespaces(7): the initial one maps all ids to themselves. A kernel without them has no such file.
-    let initial = fs::read_to_string("/proc/self/uid_map")
-        .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-    initial && nix::unistd::geteuid().is_root()
+    static IS: OnceLock<bool> = OnceLock::new();
+    *IS.get_or_init(|| {
+        // user_namespaces(7): the initial one maps all ids to themselves. A kernel without them has no such file.
+        let initial = fs::read_to_string("/proc/self/uid_map")
+            .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+        initial && nix::unistd::geteuid().is_root()
+    })
 }
