@@ -80,8 +80,19 @@ pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Packet rules of the calling thread's namespace, as `nft` shows them: each line after the table that it is in.
+/// Packet rules of the calling thread's namespace, as `nft` shows them: each line after the table that it is in. Without
+/// those of a world's administrator, which the world looks after itself.
 pub fn rules() -> Result<Vec<String>> {
+    let mut lines = all_rules()?;
+    lines.retain(|line| !line.split_once(':').is_some_and(|(table, _)| table.ends_with(ADMINISTRATOR)));
+    Ok(lines)
+}
+
+/// How the tables of a world's administrator are called.
+const ADMINISTRATOR: &str = " administrator";
+
+/// All packet rules, the administrator's too.
+pub fn all_rules() -> Result<Vec<String>> {
     let text = ip::output("nft", &["list", "ruleset"])?;
     let mut table = String::new();
     let mut lines = vec![];

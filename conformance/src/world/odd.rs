@@ -78,14 +78,16 @@ fn nft(rules: &str) -> Result<()> {
 /// time, and counters count.
 fn his() -> Result<Vec<String>> {
     let mut lines = snapshot::network(None)?;
-    lines.extend(snapshot::rules()?.into_iter().filter(|line| line.starts_with("nft table")));
+    lines.extend(snapshot::all_rules()?);
     lines.extend(snapshot::sysctls().into_iter().filter(|line| !line.contains("/forwarding")));
     lines.retain(|line| HIS.iter().any(|his| line.contains(his)));
     for line in &mut lines {
         if let (true, Some((head, _))) = (line.contains("counter"), line.split_once(" packets")) {
             *line = head.to_owned();
         }
+        // A change of the spanning tree's topology shortens the ageing for a while.
         *line = line.replace("LOWER_UP ", "").replace("NO-CARRIER ", "");
+        *line = line.split(" ageing_time").next().unwrap_or_default().to_owned();
     }
     Ok(lines)
 }
