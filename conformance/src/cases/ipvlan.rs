@@ -23,7 +23,7 @@ pub const CASES: &[Case] = &[
         .needs(IPVLAN),
     Case::new("ipvlan/del_never_fails_for_a_master", &["ipvlan 9", "C-042"], del_master),
     Case::new("ipvlan/faults_are_refused_before_anything", &["ipvlan 2", "ipvlan 4", "issue 4"], faults),
-    Case::new("ipvlan/status_tells_of_the_master", &["ipvlan 10", "C-044", "issue 4"], status),
+    Case::new("ipvlan/status_tells_of_the_master", &["ipvlan 10", "C-044", "issue 4"], status).needs(IPVLAN),
 ];
 
 fn link_and_result(room: &Room) -> Result<()> {
