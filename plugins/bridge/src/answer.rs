@@ -58,6 +58,16 @@ pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error
             defaults.extend(default_route(gateway));
         }
     }
+    for ipv4 in [true, false] {
+        let mut family = ipam.ips.iter().filter(|ip| ip.address.is_ipv4() == ipv4).peekable();
+        let Some(first) = family.peek().map(|ip| ip.address) else { continue };
+        if config.is_gateway && family.all(|ip| ip.gateway.is_none()) {
+            return Err(Error::internal(format!(
+                "isGateway: the IPAM plugin gave {first}, a subnet of one address, without a gateway: give it one \
+                 in ipam"
+            )));
+        }
+    }
     ipam.routes.append(&mut defaults);
     Ok(ipam)
 }

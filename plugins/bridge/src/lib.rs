@@ -108,6 +108,7 @@ impl Plugin for Bridge {
                 let rules = rules::delete_but(&request.network, &owners);
                 let host = Netlink::open()?;
                 let links = piece::delete_veths_but(&host, &request.network, &owners);
+                let links = links.and(piece::delete_dead_host_routes(&host));
                 links.and(rules.map(drop)).map_err(Error::from)
             }
         };
@@ -143,8 +144,9 @@ impl Plugin for Bridge {
     }
 
     fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
+        let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
         intent::reapply(&rules::open()?)?.tell(Self::NAME);
-        Ok(())
+        Ok(routes.map(drop)?)
     }
 }
 
@@ -204,18 +206,24 @@ fn vlan_port(config: &Config) -> String {
     vlan.host_veth_names().next().unwrap_or_default()
 }
 
-/// Deletes the veth pair: by its owner, from the host's side; else the one of an ADD of the reference, which is found in
-/// the container.
+/// Deletes the veth pair, and the host's routes to it.
 fn delete_link(request: &Request) -> Result<(), Error> {
     let host = Netlink::open()?;
+    delete_veth(request, &host)?;
+    Ok(piece::delete_host_routes(&host, &owner(request))?)
+}
+
+/// Deletes the veth pair: by its owner, from the host's side; else the one of an ADD of the reference, which is found in
+/// the container.
+fn delete_veth(request: &Request, host: &Netlink) -> Result<(), Error> {
     let removal = removal(request);
-    if piece::delete_veth(&host, &removal)? {
+    if piece::delete_veth(host, &removal)? {
         return Ok(());
     }
     match NetNs::open_if_there(&request.netns)? {
         Some(netns) => {
             let bridge = config::bridge_to_leave(request);
-            Ok(piece::delete_container_veth(&host, &netns, &removal, &bridge)?)
+            Ok(piece::delete_container_veth(host, &netns, &removal, &bridge)?)
         }
         None => Ok(()),
     }

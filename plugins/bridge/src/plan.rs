@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use cni::AddResult;
+use cni::{AddResult, IpConfig};
 use host::Owner;
 use host::intent::By;
 use host::piece::{
     Announcement, Bridge, FixedMac, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain, Piece,
-    Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet,
+    Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet, WayBack,
 };
 use ipnetwork::IpNetwork;
 
@@ -57,6 +57,7 @@ fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> 
     let own = own(result);
     if config.is_gateway {
         pieces.extend(gateways(config, facts, result));
+        pieces.extend(way_back(config, facts, result));
     }
     // Before the container's link is up: nothing leaves with the wrong address.
     match config.masquerade {
@@ -188,7 +189,7 @@ fn masquerade(config: &Config, owner: &Owner, own: &[IpNetwork]) -> Masquerade {
 fn gateways(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
     let mut wanted = Vec::new();
     for ip in &result.ips {
-        let gateway = ip.gateway.and_then(|gateway| IpNetwork::new(gateway, ip.address.prefix()).ok());
+        let gateway = ip.gateway.and_then(|gateway| IpNetwork::new(gateway, prefix_of(ip, gateway)).ok());
         wanted.extend(gateway.filter(|gateway| !wanted.contains(gateway)));
     }
     (!wanted.is_empty()).then(|| {
@@ -200,6 +201,31 @@ fn gateways(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece>
             own_port: facts.links.host_veth.clone(),
         })
     })
+}
+
+/// The prefix length of a gateway's address: its subnet's, or none where it is outside of the container's subnet and its
+/// neighbours are not known.
+fn prefix_of(ip: &IpConfig, gateway: IpAddr) -> u8 {
+    match gateway {
+        _ if ip.address.contains(gateway) => ip.address.prefix(),
+        IpAddr::V6(gateway) if gateway.is_unicast_link_local() => 64,
+        IpAddr::V6(_) => 128,
+        IpAddr::V4(_) => 32,
+    }
+}
+
+/// The host's routes to addresses whose gateways are outside of their subnets. A link-local gateway is no address to
+/// speak from to a global one.
+fn way_back(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
+    let outside = |ip: &IpConfig| {
+        let gateway = ip.gateway.filter(|gateway| !ip.address.contains(*gateway))?;
+        let local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        Some((ip.address.ip(), Some(gateway).filter(|_| !local)))
+    };
+    let routes: Vec<_> = result.ips.iter().filter_map(outside).collect();
+    let link = config.vlan_link().unwrap_or_else(|| config.bridge.clone());
+    let tag = facts.owner.tag();
+    (!routes.is_empty()).then_some(Piece::WayBack(WayBack { link, routes, tag }))
 }
 
 /// Both sides of IPv6, when the kernel has had its time: a gateway that is not usable yet does not answer, and the host

@@ -98,7 +98,7 @@ fn a_dual_stack_network_plans_the_link_its_addresses_and_routes() {
 
 #[test]
 fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
-    let kind = OnDemandKind::Vlan { base: "wan0".into(), id: 10 };
+    let kind = OnDemandKind::Vlan { base: "wan0".into(), id: 10, mtu: 1500 };
     let on_demand = Some(OnDemand { name: "wan0.10".into(), kind });
     let parent = Parent { name: "wan0.10".into(), on_demand, ..parent(true) };
     let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };

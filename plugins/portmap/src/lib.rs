@@ -20,7 +20,7 @@ use host::netlink::Netlink;
 use host::nft::Nft;
 use host::rules::published::Masquerade;
 use host::rules::{self, published};
-use host::{Owner, intent};
+use host::{Owner, intent, piece};
 
 use crate::backend::Backend;
 pub use crate::config::Config;
@@ -175,8 +175,9 @@ impl Plugin for PortMap {
     }
 
     fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
+        let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
         intent::reapply(&rules::open()?)?.tell(Self::NAME);
-        Ok(())
+        Ok(routes.map(drop)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The container's side of an attachment, as pieces (contract/bridge.md section 3). Pure.
 
+use std::net::IpAddr;
+
 use cni::AddResult;
 use host::netlink;
 use host::piece::{Address, Piece, Place, Route, Settled, Sysctl, Sysctls};
@@ -67,7 +69,7 @@ pub(crate) fn without_start_delay(ifname: &str) -> Piece {
 
 /// The routes of the result; one without a gateway gets that of the first address of its family which has one.
 pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<Piece> = outside_gateways(ifname, result);
     for route in &result.routes {
         let first = || {
             let family = result.ips.iter().filter(|ip| ip.address.is_ipv4() == route.dst.is_ipv4());
@@ -91,6 +93,29 @@ pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
             any_table: route.table.is_none(),
         });
         // Two range sets of one family may both bring the default route.
+        if !pieces.contains(&piece) {
+            pieces.push(piece);
+        }
+    }
+    pieces
+}
+
+/// Routes to the gateways that are outside of the link's subnets: without, the kernel takes no route by them.
+fn outside_gateways(ifname: &str, result: &AddResult) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
+        let on_link = |dst: &IpNetwork| dst.prefix() > 0 && dst.contains(gateway);
+        let local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if local
+            || result.ips.iter().any(|ip| on_link(&ip.address))
+            || result.routes.iter().any(|route| route.gw.is_none() && on_link(&route.dst))
+        {
+            continue;
+        }
+        let scope = if gateway.is_ipv4() { SCOPE_LINK } else { 0 };
+        let route = netlink::Route { scope, ..netlink::Route::new(IpNetwork::from(gateway)) };
+        let link = ifname.to_owned();
+        let piece = Piece::Route(Route { place: Place::Sandbox, link, route, any_table: true });
         if !pieces.contains(&piece) {
             pieces.push(piece);
         }

@@ -104,14 +104,14 @@ impl Parent {
             None => netlink.links()?.into_iter().find(is_it),
             there => there,
         };
-        let kind = OnDemandKind::Vlan { base: base.name.clone(), id };
+        let kind = OnDemandKind::Vlan { base: base.name.clone(), id, mtu: base.mtu };
         match there {
             Some(link) if is_ours(&link) => {
                 refuse_loopback(base)?;
                 let on_demand = OnDemand { name: link.name.clone(), kind };
                 // Ours is set up when it is needed, or by the kernel with the link below.
                 let (carrier, down) = (base.carrier(), down(base));
-                Ok(Self { carrier, down, ..Self::of(link, Place::Host, Some(on_demand)) })
+                Ok(Self { carrier, down, mtu: base.mtu, ..Self::of(link, Place::Host, Some(on_demand)) })
             }
             Some(link) => Self::existing(netlink, Place::Host, link),
             None => {

@@ -68,8 +68,7 @@ impl Owner {
     /// The owner as a number that is not 0, for where no text can be kept. Two owners may have the same one, once in
     /// some billions of pairs.
     pub fn tag(&self) -> u32 {
-        let hash = fnv1a(self.label().bytes());
-        u32::try_from((hash >> 32) ^ (hash & 0xffff_ffff)).unwrap_or(1).max(1)
+        tag_of_label(&self.label())
     }
 
     /// The index of the owner's stacked link in its container's namespace. A container may rename its link and change its
@@ -87,6 +86,12 @@ impl Owner {
     pub fn label_prefix(network: &str) -> String {
         format!("moor/{}/", part(network))
     }
+}
+
+/// [`Owner::tag`] of the owner with that label.
+pub(crate) fn tag_of_label(label: &str) -> u32 {
+    let hash = fnv1a(label.bytes());
+    u32::try_from((hash >> 32) ^ (hash & 0xffff_ffff)).unwrap_or(1).max(1)
 }
 
 /// A part of a label, bounded: the tail of a long one is replaced by a hash of the whole.

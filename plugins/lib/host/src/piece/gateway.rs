@@ -37,6 +37,8 @@ impl Gateways {
         }
         match (wanted, have) {
             (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
+            // Every link has link-local addresses, in one subnet.
+            (_, IpNetwork::V6(have)) if have.ip().is_unicast_link_local() => false,
             (IpNetwork::V6(wanted), IpNetwork::V6(have)) => {
                 wanted.contains(have.network()) || have.contains(wanted.network())
             }

@@ -13,6 +13,7 @@ mod claim;
 mod feature;
 mod fixed_mac;
 mod gateway;
+mod host_routes;
 mod kernel;
 mod making;
 mod masquerade;
@@ -28,6 +29,7 @@ mod sysctl;
 mod undo;
 mod veth;
 mod veth_removal;
+mod way_back;
 
 use std::fmt;
 
@@ -42,6 +44,7 @@ pub use claim::{Claim, DetectionTime};
 pub use feature::{Feature, require};
 pub use fixed_mac::FixedMac;
 pub use gateway::Gateways;
+pub use host_routes::{delete_dead_host_routes, delete_host_routes, restore_host_routes};
 pub use kernel::{Kernel, Place};
 pub use making::Making;
 pub use masquerade::Masquerade;
@@ -56,6 +59,7 @@ pub use sysctl::{Sysctl, Sysctls};
 use undo::Undo;
 pub use veth::{VethPair, choose_host_veth};
 pub use veth_removal::{delete_container_veth, delete_veth, delete_veths_but};
+pub use way_back::WayBack;
 
 /// One thing that must exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub enum Piece {
     VlanLink(VlanLink),
     /// The gateway addresses on the bridge.
     Gateways(Gateways),
+    /// The host's routes to a container that is outside of its gateways' subnets.
+    WayBack(WayBack),
     /// Kernel parameters.
     Sysctls(Sysctls),
     /// An address.
@@ -158,6 +164,7 @@ impl Piece {
             Self::Port(part) => part,
             Self::VlanLink(part) => part,
             Self::Gateways(part) => part,
+            Self::WayBack(part) => part,
             Self::Sysctls(part) => part,
             Self::Address(part) => part,
             Self::Claim(part) => part,

@@ -36,6 +36,8 @@ pub enum OnDemandKind {
         base: String,
         /// 1 to 4094.
         id: u16,
+        /// That link's MTU in bytes, which a VLAN that we made has too.
+        mtu: u32,
     },
     /// A dummy link: what is on it reaches nothing else.
     Internal {
@@ -62,6 +64,7 @@ impl OnDemand {
             let message = Some(format!("it is {have}, not {}", self.text()));
             return Err(Error::Kernel { op: "use", object: self.name.clone(), message, source });
         }
+        self.follow_mtu(host, &link)?;
         if link.up() || !is_ours(&link) {
             return Ok(());
         }
@@ -80,9 +83,19 @@ impl OnDemand {
         }
     }
 
+    /// The kernel makes a VLAN's MTU smaller with that of the link below, but not larger again.
+    fn follow_mtu(&self, host: &Netlink, link: &Link) -> Result<()> {
+        match self.kind {
+            OnDemandKind::Vlan { mtu, .. } if is_ours(link) && link.mtu != mtu => {
+                host.set_link(link.index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn create(&self, kernel: &Kernel) -> Result<()> {
         match &self.kind {
-            OnDemandKind::Vlan { base, id } => {
+            OnDemandKind::Vlan { base, id, .. } => {
                 let parent = kernel.link(Place::Host, base)?.index;
                 let link = Stacked {
                     name: &self.name,
@@ -131,7 +144,7 @@ impl OnDemand {
 
     fn text(&self) -> String {
         match &self.kind {
-            OnDemandKind::Vlan { base, id } => format!("VLAN {id} of {base}"),
+            OnDemandKind::Vlan { base, id, .. } => format!("VLAN {id} of {base}"),
             OnDemandKind::Internal { network, .. } => format!("the wire of network {network}"),
         }
     }
@@ -139,7 +152,7 @@ impl OnDemand {
     /// What the link is, if it is something else.
     fn otherwise(&self, host: &Netlink, link: &Link) -> Result<Option<String>> {
         let right = match &self.kind {
-            OnDemandKind::Vlan { base, id } => {
+            OnDemandKind::Vlan { base, id, .. } => {
                 let vlan = link.vlan.filter(|vlan| vlan.dot1q).map(|vlan| vlan.id);
                 let of = host.link_by_index(link.peer_index.unwrap_or(0))?;
                 vlan == Some(*id) && of.is_some_and(|of| of.name == *base)
@@ -172,10 +185,14 @@ impl OnDemand {
     pub(super) fn drifts(&self, kernel: &Kernel, link: &Link) -> Result<Vec<Drift>> {
         let name = &self.name;
         let otherwise = self.otherwise(&kernel.host, link)?;
+        let is_it = otherwise.is_none();
         let mut drifts: Vec<Drift> = otherwise
             .map(|have| Drift::new(format!("master {name}"), self.text(), have))
             .into_iter()
             .collect();
+        if is_it && self.follow_mtu(&kernel.host, link).is_err() {
+            drifts.push(Drift::new(format!("MTU of {name}"), "that of its master", link.mtu));
+        }
         if !link.up() && self.can_be_up(&kernel.host)? {
             drifts.push(Drift::new(format!("state of {name}"), "up", "down"));
         }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::on_demand::{INTERNAL_ALIAS, INTERNAL_LETTER, VLAN_ALIAS};
-use super::shim;
+use super::{host_routes, shim};
 use crate::netlink::{Link, Netlink, Route};
 use crate::owner::fnv1a;
 use crate::{Owner, Result, file};
@@ -44,6 +44,11 @@ pub fn is_ours(link: &Link) -> bool {
 /// A VLAN's name is its parent's and its id, or what people call it.
 fn is_named_by_its_id(link: &Link) -> bool {
     link.vlan.is_some_and(|vlan| link.name.ends_with(&format!(".{}", vlan.id)))
+}
+
+/// Whether a link is ours, and the host's own beside containers'.
+pub(super) fn is_shim(link: &Link) -> bool {
+    is_ours(link) && shim::is_one(link)
 }
 
 /// Whether there may be shared links that we made: whether, as far as is remembered, any was made since the machine
@@ -129,7 +134,7 @@ fn delete_unused(host: &Netlink, parent: &Link) -> Result<()> {
 
 /// What somebody has come to use a link of ours for as what it is, a link of the host: routes and traffic control.
 pub(super) fn others_use(host: &Netlink, link: &Link) -> Result<Option<&'static str>> {
-    let own = [Route::BY_KERNEL, shim::ROUTE_PROTOCOL];
+    let own = [Route::BY_KERNEL, host_routes::PROTOCOL];
     if host.routes(Some(link.index), None)?.iter().any(|route| !own.contains(&route.protocol)) {
         return Ok(Some("has a route that is not ours"));
     }

@@ -6,14 +6,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use super::host_routes;
 use super::shared::{self, GROUP, is_ours};
 use super::{ChildKind, Drift, Kernel, Part, Place, Undo, sysctl};
 use crate::netlink::{Link, LinkChange, Macvlan, NeighbourState, Netlink, NewAddress, Route, Stacked};
 use crate::owner::part;
 use crate::{Error, Mac, Result};
-
-/// Who put a route there (rtm_protocol, linux/rtnetlink.h): a number that nobody else is known to use.
-pub(super) const ROUTE_PROTOCOL: u8 = 109;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
@@ -73,7 +71,7 @@ pub(super) fn is_one(link: &Link) -> bool {
 /// Deletes the routes whose tags are gone, and the shim if it has none left.
 pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) -> Result<()> {
     let mut left = false;
-    for route in routes(host, shim.index)? {
+    for route in host_routes::list(host, shim.index)? {
         if !is_gone(route.priority.unwrap_or(0)) {
             left = true;
             continue;
@@ -89,12 +87,6 @@ pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) 
         return Ok(());
     }
     shared::delete_unless(shared::others_use(host, shim)?, host, shim)
-}
-
-fn routes(host: &Netlink, index: u32) -> Result<Vec<Route>> {
-    let mut routes = host.routes(Some(index), Some(Route::MAIN_TABLE))?;
-    routes.retain(|route| route.protocol == ROUTE_PROTOCOL);
-    Ok(routes)
 }
 
 impl Shim {
@@ -118,6 +110,9 @@ impl Shim {
         }
         let have = host.addresses(Some(link.index))?;
         for net in self.nets().filter(|net| have.iter().all(|address| address.net != *net)) {
+            if self.addresses.contains(&net.ip()) {
+                self.report_taken(host, &link, &net)?;
+            }
             host.add_address(&NewAddress { index: link.index, net, nodad: true })?;
         }
         if !link.up() {
@@ -170,13 +165,60 @@ impl Shim {
         host.chain(link_local)
     }
 
+    /// The differences of the routes that cannot be put right. A route goes with the host's address that it names, and
+    /// does not come back with that: this is the host's doing, so it is mended and reported, not a drift.
+    fn routes_drifts(&self, kernel: &Kernel, link: &Link) -> Result<Vec<Drift>> {
+        let lost = |have: &[Route]| -> Vec<&HostRoute> {
+            let there = |wanted: Route| {
+                have.iter().any(|have| {
+                    (have.dst, have.priority, have.source) == (wanted.dst, wanted.priority, wanted.source)
+                        && host_routes::leads(have)
+                })
+            };
+            self.routes.iter().filter(|route| !there(self.route(link.index, route))).collect()
+        };
+        let missing = lost(&host_routes::list(&kernel.host, link.index)?);
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _lock = shared::lock()?;
+        for route in &missing {
+            if host_routes::add(&kernel.host, &self.route(link.index, route)).is_ok() {
+                eprintln!("the host's route to {} was missing: made again", route.to);
+            }
+        }
+        let missing = lost(&host_routes::list(&kernel.host, link.index)?);
+        let drift = |route: &HostRoute| {
+            let what = format!("the host's route to {}", route.to);
+            Drift::new(what, format!("from {}", route.source), "missing")
+        };
+        Ok(missing.into_iter().map(drift).collect())
+    }
+
+    /// Reports who else of the host's links has an address that this one is about to get: which of them a container
+    /// reaches by it is then left to chance.
+    fn report_taken(&self, host: &Netlink, link: &Link, net: &IpNetwork) -> Result<()> {
+        for other in host.addresses(None)?.iter().filter(|other| other.net.ip() == net.ip()) {
+            let name = host.link_by_index(other.index)?.map(|link| link.name);
+            eprintln!(
+                "hostAccess of network {}: the host's address {} is on {} too, not on {} alone: give each network \
+                 its own by \"hostAddresses\"",
+                self.network,
+                net.ip(),
+                name.unwrap_or_default(),
+                link.name
+            );
+        }
+        Ok(())
+    }
+
     fn route(&self, index: u32, route: &HostRoute) -> Route {
         Route {
             index: Some(index),
             source: Some(route.source),
             priority: Some(self.tag),
             scope: if route.to.is_ipv4() { SCOPE_LINK } else { 0 },
-            protocol: ROUTE_PROTOCOL,
+            protocol: host_routes::PROTOCOL,
             ..Route::new(IpNetwork::from(route.to))
         }
     }
@@ -189,6 +231,8 @@ impl Part for Shim {
         let _lock = shared::lock().map_err(failed)?;
         undo.push(Undo::HostRoutes(self.tag));
         let link = self.ensure(kernel).map_err(failed)?;
+        // Others may have lost theirs.
+        host_routes::restore(&kernel.host, &link).map_err(failed)?;
         for route in &self.routes {
             // Whoever had the address before may have had another Ethernet address.
             let _ = kernel.host.delete_neighbour(link.index, route.to);
@@ -197,10 +241,7 @@ impl Part for Shim {
                 let state = NeighbourState::Permanent;
                 kernel.host.set_neighbour(link.index, route.to, mac, state).map_err(failed)?;
             }
-            match kernel.host.add_route(&self.route(link.index, route), true) {
-                Err(error) if !error.is_exists() => return Err(failed(error)),
-                _ => {}
-            }
+            host_routes::add(&kernel.host, &self.route(link.index, route)).map_err(failed)?;
         }
         Ok(())
     }
@@ -222,24 +263,7 @@ impl Part for Shim {
         let have = kernel.host.addresses(Some(link.index))?;
         let missing = self.nets().filter(|net| have.iter().all(|address| address.net != *net));
         drifts.extend(missing.map(|net| Drift::new(format!("address of {name}"), net, "missing")));
-        let have = routes(&kernel.host, link.index)?;
-        for route in &self.routes {
-            let wanted = self.route(link.index, route);
-            let same = |have: &&Route| have.dst == wanted.dst && have.priority == wanted.priority;
-            let what = || format!("the host's route to {}", route.to);
-            match have.iter().find(same) {
-                None => drifts.push(Drift::new(what(), format!("from {}", route.source), "missing")),
-                Some(have) if have.source != wanted.source => {
-                    let actual = have.source.map_or("no address".into(), |source| source.to_string());
-                    drifts.push(Drift::new(
-                        what(),
-                        format!("from {}", route.source),
-                        format!("from {actual}"),
-                    ));
-                }
-                Some(_) => {}
-            }
-        }
+        drifts.append(&mut self.routes_drifts(kernel, &link)?);
         Ok(drifts)
     }
 }

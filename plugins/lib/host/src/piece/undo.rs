@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{Kernel, shared};
+use super::{Kernel, host_routes, shared};
 use crate::intent::By;
 use crate::iptables::MasqueradeChain;
 use crate::netlink::Netlink;
@@ -24,6 +24,8 @@ pub(super) enum Undo {
     UnusedLinks,
     /// Delete the host's routes to the attachment of that tag, and its shim if it was the last one's.
     HostRoutes(u32),
+    /// Delete the host's routes to the attachment of that tag by the link of its gateways.
+    WayBack(u32),
     /// Remove the record of an attachment's packet rules.
     Record(By, Owner),
     /// Delete the packet rules of an attachment; its addresses are these.
@@ -46,6 +48,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::SharedAddresses(..) => Ok(()),
             Undo::UnusedLinks => shared::sweep(&kernel.host, |_, _| false),
             Undo::HostRoutes(tag) => shared::sweep(&kernel.host, |_, of| of == tag),
+            Undo::WayBack(tag) => {
+                shared::lock().and_then(|_lock| host_routes::delete_tagged(&kernel.host, tag))
+            }
             Undo::MasqueradeChain(chain) => chain.delete().and_then(|()| {
                 kernel.records().and_then(|records| records.remove_own(By::Iptables, &chain.owner))
             }),

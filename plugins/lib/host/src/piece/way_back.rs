@@ -1,0 +1,76 @@
+//! The host's way back to a container whose gateway is outside of its subnet.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{Drift, Kernel, Part, Place, Undo, host_routes, shared};
+use crate::netlink::{Netlink, Route};
+use crate::{Error, Result};
+
+/// RT_SCOPE_LINK (linux/rtnetlink.h).
+const SCOPE_LINK: u8 = 253;
+
+/// Routes of the host's to a container by the link that carries its gateways: no subnet of theirs leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    /// The bridge, or the host's link in a VLAN of it.
+    pub link: String,
+    /// The container's addresses, each with the gateway that the host speaks to it from; `None`: the kernel's choice.
+    pub routes: Vec<(IpAddr, Option<IpAddr>)>,
+    /// [`crate::Owner::tag`] of the attachment: the metric of its routes, by which they are found again.
+    pub tag: u32,
+}
+
+impl WayBack {
+    fn wanted(&self, index: u32) -> impl Iterator<Item = Route> + '_ {
+        self.routes.iter().map(move |(to, source)| Route {
+            index: Some(index),
+            source: *source,
+            priority: Some(self.tag),
+            scope: if to.is_ipv4() { SCOPE_LINK } else { 0 },
+            protocol: host_routes::PROTOCOL,
+            ..Route::new(IpNetwork::from(*to))
+        })
+    }
+
+    fn missing(&self, host: &Netlink, index: u32) -> Result<Vec<Route>> {
+        let have = host_routes::list(host, index)?;
+        let there = |wanted: &Route| {
+            have.iter().any(|have| {
+                (have.dst, have.priority) == (wanted.dst, wanted.priority) && host_routes::leads(have)
+            })
+        };
+        Ok(self.wanted(index).filter(|wanted| !there(wanted)).collect())
+    }
+}
+
+impl Part for WayBack {
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let failed = |error: Error| error.within("failed to add the host's route to the container".into());
+        let index = kernel.index(Place::Host, &self.link)?;
+        let _lock = shared::lock().map_err(failed)?;
+        undo.push(Undo::WayBack(self.tag));
+        self.wanted(index).try_for_each(|route| host_routes::add(&kernel.host, &route)).map_err(failed)
+    }
+
+    // A route goes with the host's address that it names, and does not come back with that: this is the host's doing,
+    // so it is mended and reported, not a drift.
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let Some(link) = kernel.host.link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let missing = self.missing(&kernel.host, link.index)?;
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _lock = shared::lock()?;
+        for route in &missing {
+            if host_routes::add(&kernel.host, route).is_ok() {
+                eprintln!("the host's route to {} was missing: made again", route.dst.ip());
+            }
+        }
+        let missing = self.missing(&kernel.host, link.index)?;
+        let drift =
+            |route: &Route| Drift::new(format!("the host's route to {}", route.dst), "present", "missing");
+        Ok(missing.iter().map(drift).collect())
+    }
+}
