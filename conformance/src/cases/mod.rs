@@ -38,6 +38,7 @@ mod harness_company;
 mod harness_confined;
 mod host_access;
 mod host_access_life;
+mod host_access_routes;
 mod host_local;
 mod host_local_requests;
 mod host_local_shared;
@@ -58,6 +59,7 @@ mod macvlan_keys;
 mod masquerade;
 mod masquerade_iptables;
 mod matrix;
+mod outside_gateway;
 mod parents;
 mod poisoned;
 pub mod portmap;
@@ -164,11 +166,13 @@ pub fn all() -> Vec<Case> {
         parents::CASES,
         host_access::CASES,
         host_access_life::CASES,
+        host_access_routes::CASES,
         settled::CASES,
         routers::CASES,
         poisoned::CASES,
         comforts::CASES,
         availability::CASES,
+        outside_gateway::CASES,
         conflict::CASES,
         conflists::CASES,
         worlds::CASES,

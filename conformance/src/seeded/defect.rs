@@ -251,6 +251,15 @@ const ALL: &[Defect] = &[
             reply
         },
     ),
+    defect(
+        "has_no_way_back",
+        "bridge",
+        "bridge/gateways_outside_of_the_subnet_lead_there_and_back",
+        |call| after_add(call, "route flush proto 109 table main;-6 route flush proto 109 table main", None),
+    ),
+    defect("leaves_lost_routes", "macvlan", "host_access/check_makes_lost_routes_again", |call| {
+        if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
+    }),
     // What only the comparison with a sound suite sees.
     defect("another_mtu", "bridge", "diff/20-layer2.conflist", |call| {
         call.with(|config| {
