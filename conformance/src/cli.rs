@@ -292,9 +292,11 @@ pub struct RoomArgs {
 }
 
 impl Common {
-    /// The same, with rooms that are such a world.
+    /// The same, with rooms that are such a world, in which everything takes longer.
     pub fn grounds_in(&self, world: Option<World>) -> Result<runner::Grounds> {
-        Ok(runner::Grounds { world, ..self.grounds()? })
+        let grounds = self.grounds()?;
+        let timeout = if world.is_some() { grounds.timeout * 3 } else { grounds.timeout };
+        Ok(runner::Grounds { world, timeout, ..grounds })
     }
 
     /// Where the verb does its work.

@@ -207,10 +207,14 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         Crio::start(room, &[web, shop, both]).map(drop)
     });
     steps.check("the pod stays reached", || reached(room, web));
-    steps.check("the firewall is flushed, and it starts again: every pod keeps its address", || {
-        ip::output("nft", &["flush", "ruleset"])?;
-        Crio::start(room, &[web, shop, both]).map(drop)
-    });
+    steps.check(
+        "the firewall is flushed and reapplied, and it starts again: pods keep their addresses",
+        || {
+            ip::output("nft", &["flush", "ruleset"])?;
+            ip::output(&room.suite.join("portmap").display().to_string(), &["reapply"])?;
+            Crio::start(room, &[web, shop, both]).map(drop)
+        },
+    );
     steps.check("the pod is reached once more", || reached(room, web));
     steps.check("a pod has died while it was away: GC at the start collects it", || {
         room.remove(&shop.container)?;
