@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::company::COMPANY;
+use super::files::FILES;
 use super::links::LINKS;
 use super::names::NAMES;
 use super::order::ORDER;
@@ -36,7 +37,7 @@ pub(super) const fn defect(
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    ALL.iter().chain(COMPANY).chain(LINKS).chain(NAMES).chain(ORDER)
+    ALL.iter().chain(COMPANY).chain(FILES).chain(LINKS).chain(NAMES).chain(ORDER)
 }
 
 /// Those that stand here.

@@ -2,6 +2,7 @@
 
 mod company;
 mod defect;
+mod files;
 mod links;
 mod names;
 mod order;

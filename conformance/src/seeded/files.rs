@@ -1,0 +1,127 @@
+//! Defects of what plugins keep in files: who may open it, who waits for it, whose it is.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use super::defect::{Defect, defect};
+use super::wrapper::Reply;
+use crate::store::NET;
+
+const RECORD: &str = "/var/lib/cni/networks/.moor/net.boot";
+
+/// All of them.
+pub const FILES: &[Defect] = &[
+    defect("lets_everybody_into_its_directory", "portmap", "private/no_other_user_can_hold_a_lock", |call| {
+        call.after(call.verb == "ADD", |_| open("/run/moor", 0o755))
+    }),
+    defect(
+        "makes_a_lock_by_the_umask",
+        "portmap",
+        "private/whatever_the_umask_nobody_else_can_open_a_file",
+        |call| call.after(call.verb == "ADD", |_| open("/run/moor/intent/.lock", 0o644)),
+    ),
+    defect(
+        "waits_for_a_lock_without_a_bound",
+        "host-local",
+        "private/a_holder_in_another_pid_namespace_is_no_riddle",
+        |call| {
+            if call.verb == "DEL" {
+                drop(File::open(format!("{NET}/lock")).and_then(|lock| lock.lock()));
+            }
+            call.sound()
+        },
+    ),
+    defect(
+        "names_no_holder",
+        "host-local",
+        "private/a_stopped_plugin_is_named_to_those_who_need_its_lock",
+        |call| call.after_failure(|reply| reply.edit(|error| error["msg"] = json!("the store is busy"))),
+    ),
+    defect(
+        "frees_another_machines_leases",
+        "host-local",
+        "host_local/machines_that_share_a_store_free_nothing_of_each_other",
+        |call| {
+            let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+            let foreign = fs::read_to_string(RECORD).is_ok_and(|text| !text.contains(machine.trim()));
+            if call.verb == "ADD" && foreign {
+                drop(fs::write(RECORD, format!("{} an-earlier-boot\n", machine.trim())));
+            }
+            call.sound()
+        },
+    ),
+    defect(
+        "collects_another_machines_leases",
+        "host-local",
+        "host_local/gc_of_one_machine_keeps_another_machines_leases",
+        |call| {
+            if call.verb == "GC" {
+                drop(fs::remove_file(RECORD));
+            }
+            call.sound()
+        },
+    ),
+    defect(
+        "keeps_a_boot_record_for_ever",
+        "host-local",
+        "host_local/the_boot_record_goes_with_the_last_lease",
+        |call| {
+            let record = fs::read(RECORD);
+            call.after(call.verb == "DEL", |_| drop(record.and_then(|bytes| fs::write(RECORD, bytes))))
+        },
+    ),
+    defect(
+        "leaves_a_rewritten_lease",
+        "host-local",
+        "host_local/a_lease_rewritten_in_place_is_released",
+        |call| match call.verb.as_str() {
+            "ADD" => call.after(true, |reply| {
+                let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
+                let given = result["ips"][0]["address"].as_str().unwrap_or_default();
+                drop(fs::write(memory(), given.split('/').next().unwrap_or_default()));
+            }),
+            "DEL" if is_rewritten() => Reply::nothing(),
+            _ => call.sound(),
+        },
+    ),
+    defect(
+        "hides_a_wrong_bound",
+        "host-local",
+        "host_local/a_bound_that_is_nobodys_address_is_named",
+        |call| {
+            call.after_failure(|reply| reply.edit(|error| error["msg"] = json!("RangeStart not in network")))
+        },
+    ),
+    defect("names_half_a_path", "portmap", "stdin/wrong_types_in_a_previous_result_name_the_key", |call| {
+        call.after_failure(|reply| {
+            reply.edit(|error| {
+                let text = error["msg"].as_str().unwrap_or_default().replace("prevResult.", "");
+                error["msg"] = json!(text);
+            });
+        })
+    }),
+    defect("has_two_codes_for_types", "macvlan", "stdin/wrong_types_name_the_key_in_every_plugin", |call| {
+        call.after_failure(|reply| reply.edit(|error| error["code"] = json!(7)))
+    }),
+];
+
+fn open(path: &str, mode: u32) {
+    drop(fs::set_permissions(path, Permissions::from_mode(mode)));
+}
+
+fn container() -> String {
+    std::env::var("CNI_CONTAINERID").unwrap_or_default()
+}
+
+/// Which address the container got, as the defective plugin remembers it.
+fn memory() -> String {
+    format!("/run/seeded-{}", container())
+}
+
+/// Whether the lease of that address is not the container's.
+fn is_rewritten() -> bool {
+    let text = |address: String| fs::read_to_string(format!("{NET}/{address}"));
+    !fs::read_to_string(memory()).and_then(text).is_ok_and(|text| text.starts_with(&container()))
+}
