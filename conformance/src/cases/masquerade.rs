@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::bridge_keys::add;
+use super::reapply::{self, forget_records};
 use super::{bridge, with};
 use crate::case::Case;
 use crate::need::Need;
@@ -157,6 +158,12 @@ fn check(room: &Room) -> Result<()> {
         for harm in harms {
             nft(&fill(harm))?;
         }
+        reapply::mended(&check()?, &fill(told))?;
+        ensure!(check()?.stderr.is_empty(), "it is not mended");
+        for harm in harms {
+            nft(&fill(harm))?;
+        }
+        forget_records()?;
         check()?.error_with(999, &fill(told))?;
         room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
         if n > 0 {

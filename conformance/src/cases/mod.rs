@@ -34,6 +34,7 @@ mod dns_verbs;
 mod duties;
 mod encoding;
 mod env;
+mod going_back;
 mod harness_company;
 mod harness_confined;
 mod host_access;
@@ -156,6 +157,7 @@ pub fn all() -> Vec<Case> {
         reapply::CASES,
         saved_rules::CASES,
         private::CASES,
+        going_back::CASES,
         interop::CASES,
         loopback::CASES,
         ipvlan::CASES,

@@ -272,10 +272,7 @@ fn mended(room: &Room) -> Result<()> {
     ] {
         let before = rules()?;
         ip::output("nft", &change.split(' ').collect::<Vec<_>>())?;
-        let error = check()?.error().with_context(|| format!("after {change}"))?;
-        ensure!(error.msg.contains(named), "after {change}, CHECK says {error}");
-        reapply(room, "portmap")?;
-        check()?.silent().with_context(|| format!("{change}, and reapply"))?;
+        super::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
         let said = reapply(room, "portmap")?;
         ensure!(said.contains("everything is there"), "a second one says {said}");
         let changes = crate::diff::lines(&before, &rules()?);

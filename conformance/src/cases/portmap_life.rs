@@ -113,6 +113,10 @@ fn check(room: &Room) -> Result<()> {
         ("add rule inet moor published-guard accept", "published-guard"),
     ] {
         nft(change)?;
+        super::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
+        ensure!(check()?.stderr.is_empty(), "after {change}: it is not mended");
+        nft(change)?;
+        super::reapply::forget_records()?;
         let error = check()?.error().with_context(|| format!("after {change}"))?;
         let tells = ["expected", "actual", named].iter().all(|word| error.msg.contains(word));
         ensure!(tells, "after {change}, CHECK says {error}");
@@ -121,7 +125,9 @@ fn check(room: &Room) -> Result<()> {
         check()?.silent().with_context(|| format!("{change}, and ADD again"))?;
     }
     std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
-    check()?.error_with(999, "route_localnet").map(drop)
+    super::reapply::mended(&check()?, "route_localnet")?;
+    ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "1", "it stays off");
+    Ok(())
 }
 
 fn bad_input(room: &Room) -> Result<()> {

@@ -1,9 +1,10 @@
 //! CHECK: the plan that ADD had, made again from its result, and verified.
 
 use cni::{AddResult, Error, Interface, Request};
+use host::intent::By;
 use host::netlink::Netlink;
-use host::piece::{self, Kernel, Place};
-use host::{Mac, Owner};
+use host::piece::{self, Drift, Kernel, Piece, Place};
+use host::{Mac, Owner, intent};
 
 use crate::answer::Links;
 use crate::config::{Config, Mtu};
@@ -19,7 +20,45 @@ pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Ow
         Mtu::Kernel | Mtu::Auto => None,
     };
     let facts = Facts { owner, links: &links, mtu, vlan_port: crate::vlan_port(config) };
-    attach::verdict(owner, &piece::verify(&plan::plan(config, &facts, &result), kernel)?)
+    attach::verdict(owner, &drifts(&plan::plan(config, &facts, &result), kernel, owner)?)
+}
+
+/// What is not as ADD made it, and is the attachment's. Packet rules that are on record are made again: a runtime that
+/// checks its containers when it starts is not to take their addresses because somebody restarted a firewall. What is
+/// the host's is reported only.
+fn drifts(plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drift>, Error> {
+    let is_of_host =
+        |piece: &&Piece| matches!(piece, Piece::Sysctls(sysctls) if sysctls.place == Place::Host);
+    let is_rule = |piece: &&Piece| matches!(piece, Piece::Masquerade(_) | Piece::MacFilter(_));
+    let is_fixed = |piece: &&Piece| matches!(piece, Piece::FixedMac(_));
+    let of = |is: &dyn Fn(&&Piece) -> bool| plan.iter().filter(is).cloned().collect::<Vec<_>>();
+    let rest = of(&|piece| !is_of_host(piece) && !is_rule(piece) && !is_fixed(piece));
+    let mut drifts = piece::verify(&rest, kernel)?;
+    // A port of the reference's, or of a bridge that was changed since.
+    let fixed = of(&is_fixed);
+    let unfixed = piece::verify(&fixed, kernel)?;
+    if !unfixed.is_empty() {
+        piece::apply(&fixed, kernel)?;
+        report(owner, &unfixed, "made again");
+    }
+    let rules = of(&is_rule);
+    let mut of_rules = piece::verify(&rules, kernel)?;
+    if !of_rules.is_empty()
+        && let Some(mended) = intent::mend(kernel.nft()?, By::Bridge, owner)?
+    {
+        report(owner, &of_rules, "made again");
+        mended.tell("bridge");
+        of_rules = piece::verify(&rules, kernel)?;
+    }
+    drifts.append(&mut of_rules);
+    report(owner, &piece::verify(&of(&is_of_host), kernel)?, "it is the host's, and stays as it is");
+    Ok(drifts)
+}
+
+fn report(owner: &Owner, drifts: &[Drift], what: &str) {
+    for drift in drifts {
+        eprintln!("bridge: CHECK of {} of container {}: {drift}: {what}", owner.ifname, owner.container_id);
+    }
 }
 
 /// The links that the result speaks of.

@@ -35,7 +35,7 @@ pub struct Keys {
 }
 
 /// The bit of a packet's mark that says "masquerade", where none is named.
-const MARK_BIT: u8 = 13;
+pub const MARK_BIT: u8 = 13;
 /// The most bytes of a chain's name (XT_EXTENSION_MAXNAMELEN, linux/netfilter/x_tables.h, less its NUL).
 const CHAIN_MAX: usize = 28;
 

@@ -3,6 +3,7 @@
 //! it never enters the container, whose address it takes from the previous plugin's result.
 
 mod backend;
+mod check;
 mod config;
 mod free;
 mod hairpin;
@@ -106,14 +107,7 @@ impl Plugin for PortMap {
         if publication.containers.is_empty() {
             return Ok(());
         }
-        let nft = rules::open()?;
-        let drifts = match &config.backend {
-            Backend::NfTables(_) => published::verify(&nft, &publication)?,
-            Backend::Iptables(options) => {
-                let ports = iptables::ports(&nft, &config, options, &mut publication, &previous)?;
-                iptables::verify(&nft, &publication, &ports)?
-            }
-        };
+        let drifts = check::drifts(&config, &mut publication, &previous)?;
         if drifts.is_empty() {
             return Ok(());
         }

@@ -30,7 +30,7 @@ use crate::file::{self, Hold, Made, Sync};
 use crate::rules::published::{Chosen, Container};
 use crate::{Error, Mac, Owner, Removal, Result, clock};
 
-pub use reapply::{Reapplied, reapply};
+pub use reapply::{Reapplied, mend, reapply};
 
 /// Where the records are.
 const DIR: &str = "/run/moor/intent";

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{Record, Records};
+use super::{By, Record, Records};
 use crate::nft::Nft;
 use crate::rules::published::{self, Publication};
 use crate::rules::{Guarded, Masqueraded, Restored};
-use crate::{Error, Result};
+use crate::{Error, Owner, Result};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -111,6 +111,19 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
     let elsewhere = all.iter().zip(labels).filter(|(record, _)| record.chain.is_some());
     let elsewhere = elsewhere.map(|(_, label)| label).collect();
     Ok(Reapplied { recorded, restored, localnet, unreadable, elsewhere })
+}
+
+/// Makes again what is on record, as [`reapply`], if an attachment's own rules are: those that a CHECK misses. `None`
+/// without a record that can be read: what was never made, or not by us, is not ours to make.
+///
+/// # Errors
+/// As [`reapply`].
+pub fn mend(nft: &Nft, by: By, owner: &Owner) -> Result<Option<Reapplied>> {
+    let on_record = match Records::open_if_any()? {
+        Some(records) => matches!(records.read(by, owner), Ok(Some(_))),
+        None => false,
+    };
+    if on_record { reapply(nft).map(Some) } else { Ok(None) }
 }
 
 /// Who has an address now is the one that wrote his record last: of one that had it before, and whose DEL has not

@@ -2,7 +2,7 @@
 //! of four bytes, a mask and a comparison, or a load of one byte and a comparison; tests that follow one another may
 //! stand in any order; two of neighbouring fields may be one of both.
 
-use super::expr::{Compare, Expr, Reg};
+use super::expr::{Compare, Expr, Nat, Reg};
 use super::field::{Field, Header};
 use super::value::Value;
 
@@ -16,6 +16,8 @@ pub fn same(one: &[Expr], other: &[Expr]) -> bool {
 enum Step<'a> {
     /// Tests that follow one another, in an order of their own.
     Tests(Vec<Test>),
+    /// A translation, with the constants that it takes from registers; which registers does not matter.
+    Translation(Nat, Vec<&'a Value>),
     /// The rest, as it stands.
     Other(&'a Expr),
 }
@@ -40,6 +42,12 @@ fn meaning(exprs: &[Expr]) -> Vec<Step<'_>> {
             rest = left;
             continue;
         }
+        if let Some((step, left)) = translation(rest) {
+            steps.extend(tests(&mut run));
+            steps.push(step);
+            rest = left;
+            continue;
+        }
         rest = after;
         if !is_idle(first) {
             steps.extend(tests(&mut run));
@@ -54,6 +62,32 @@ fn tests(run: &mut Vec<Test>) -> Option<Step<'static>> {
     run.sort_unstable();
     run.dedup();
     (!run.is_empty()).then(|| Step::Tests(std::mem::take(run)))
+}
+
+/// Reads constants and the translation to them; gives back what follows.
+fn translation(exprs: &[Expr]) -> Option<(Step<'_>, &[Expr])> {
+    let constants = exprs.iter().take_while(|expr| matches!(expr, Expr::Immediate { .. })).count();
+    let (constants, [Expr::Nat(nat), rest @ ..]) = exprs.split_at(constants) else { return None };
+    let registers = [Some(nat.addr), nat.addr_last, nat.port, nat.port_last];
+    let values: Option<Vec<&Value>> = registers
+        .into_iter()
+        .flatten()
+        .map(|reg| {
+            constants.iter().find_map(|expr| match expr {
+                Expr::Immediate { value, to } if *to == reg => Some(value),
+                _ => None,
+            })
+        })
+        .collect();
+    let anywhere = |reg: Option<Reg>| reg.map(|_| Reg::FIRST);
+    let nat = Nat {
+        addr: Reg::FIRST,
+        addr_last: anywhere(nat.addr_last),
+        port: anywhere(nat.port),
+        port_last: anywhere(nat.port_last),
+        ..*nat
+    };
+    Some((Step::Translation(nat, values?), rest))
 }
 
 /// nft puts the first part of a key of intervals into network order although it is one byte, which changes nothing.

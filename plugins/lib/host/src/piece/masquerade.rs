@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::{Drift, Kernel, Part, Undo};
-use crate::rules::Masqueraded;
+use crate::rules::{Masqueraded, reference};
 use crate::{Owner, Result};
 
 /// The masquerade of an attachment.
@@ -37,6 +37,9 @@ impl Part for Masquerade {
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
         let nft = kernel.nft()?;
-        self.with(|masqueraded| masqueraded.drifts(nft))
+        let drifts = self.with(|masqueraded| masqueraded.drifts(nft))?;
+        let networks = || reference::networks(&self.addresses, &self.inside);
+        let is_made = !drifts.is_empty() && reference::masquerades(nft, &self.owner, &networks())?;
+        Ok(if is_made { Vec::new() } else { drifts })
     }
 }

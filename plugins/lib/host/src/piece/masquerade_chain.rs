@@ -4,6 +4,7 @@ use super::{Drift, Kernel, Part, Undo};
 use crate::Result;
 use crate::intent::{By, Record};
 use crate::iptables::MasqueradeChain;
+use crate::rules::reference;
 
 impl Part for MasqueradeChain {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
@@ -17,7 +18,10 @@ impl Part for MasqueradeChain {
             .map_err(|error| error.within("failed to set up masquerade".into()))
     }
 
-    fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
-        MasqueradeChain::verify(self)
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let drifts = MasqueradeChain::verify(self)?;
+        let is_made =
+            !drifts.is_empty() && reference::masquerades(kernel.nft()?, &self.owner, &self.addresses)?;
+        Ok(if is_made { Vec::new() } else { drifts })
     }
 }

@@ -1,7 +1,7 @@
 //! A port by which only one MAC address comes in.
 
 use super::{Drift, Kernel, Part, Undo};
-use crate::rules::Guarded;
+use crate::rules::{Guarded, reference};
 use crate::{Mac, Owner, Result};
 
 /// The MAC filter of an attachment.
@@ -33,6 +33,8 @@ impl Part for MacFilter {
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
         let nft = kernel.nft()?;
-        self.with(|guarded| guarded.drifts(nft))
+        let drifts = self.with(|guarded| guarded.drifts(nft))?;
+        let is_made = !drifts.is_empty() && reference::guards(nft, &self.owner, &self.port, self.mac)?;
+        Ok(if is_made { Vec::new() } else { drifts })
     }
 }

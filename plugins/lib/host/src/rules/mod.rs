@@ -11,7 +11,7 @@ mod alive;
 mod attachment;
 mod masquerade;
 pub mod published;
-mod reference;
+pub(crate) mod reference;
 pub mod resolver;
 mod restore;
 mod spoof;

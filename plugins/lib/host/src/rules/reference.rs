@@ -4,6 +4,8 @@
 //! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
 //! kind see [`iptables::unmasquerade_in_old_tables`].
 
+mod made;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -11,6 +13,8 @@ use super::attachment::is_in;
 use super::led_to;
 use crate::nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table, TableInfo, Value};
 use crate::{Owner, Removal, Result, iptables};
+
+pub use made::{guards, masquerades, networks};
 
 /// Its nftables back end of masquerade.
 const MASQUERADE: Table<'static> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
