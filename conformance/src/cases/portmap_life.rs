@@ -280,6 +280,11 @@ fn chain(room: &Room) -> Result<()> {
     ensure!(ruleset()?.to_string().contains("8080"), "the chain published nothing");
     runtime.check(&list, &attachment).context("CHECK")?;
     ip::output("nft", &["flush", "ruleset"])?;
+    // What is on record is made again; without a record it is gone.
+    runtime.check(&list, &attachment).context("CHECK after a flush")?;
+    ensure!(ruleset()?.to_string().contains("8080"), "CHECK does not make the rules again");
+    ip::output("nft", &["flush", "ruleset"])?;
+    super::reapply::forget_records()?;
     ensure!(runtime.check(&list, &attachment).is_err(), "CHECK does not see that the rules are gone");
     runtime.del(&list, &attachment).context("DEL")?;
     runtime.del(&list, &attachment).context("DEL again")?;
