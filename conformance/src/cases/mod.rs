@@ -58,6 +58,7 @@ mod macspoof;
 mod macvlan;
 mod macvlan_keys;
 mod masquerade;
+mod masquerade_invalid;
 mod masquerade_iptables;
 mod matrix;
 mod outside_gateway;
@@ -119,6 +120,7 @@ pub fn all() -> Vec<Case> {
         bridge_vlan::CASES,
         bridge_vlan_frames::CASES,
         masquerade::CASES,
+        masquerade_invalid::CASES,
         masquerade_iptables::CASES,
         macspoof::CASES,
         rules_absent::CASES,

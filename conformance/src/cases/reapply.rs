@@ -359,7 +359,7 @@ fn many(room: &Room) -> Result<()> {
     for n in [1, COUNT / 2, COUNT - 1] {
         let label = format!("\"moor/net/eth0/c{n}\"");
         let count = rules.matches(&label).count();
-        ensure!(count == 11, "{count} elements of {label}");
+        ensure!(count == 13, "{count} elements of {label}");
     }
     ensure!(reapply(room, "bridge")?.contains("everything is there"), "a second one finds something to do");
     Ok(())

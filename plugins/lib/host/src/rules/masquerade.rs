@@ -9,8 +9,18 @@
 //! chain masq-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …; masquerade }
 //! ```
 //!
-//! Such a chain is named by a hash of its rules and never changed. It goes with the last element that leads to it,
-//! and the maps and the table with the last such chain.
+//! NAT does not see a packet that belongs to no connection (a late RST, a SYN+ACK out of nowhere), which would leave with
+//! the container's address. So such packets are dropped where they would be masqueraded, by a second map:
+//!
+//! ```text
+//! map leave4 { type ipv4_addr : verdict; elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto leave-0123456789abcdef } }
+//! chain leave { type filter hook forward priority filter; ct state invalid ip saddr vmap @leave4; … }
+//! chain leave-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …; drop }
+//! ```
+//!
+//! A chain with an inside is named by a hash of it and never changed. It goes with the last element that leads to it,
+//! and the maps and the table with the last such chain. (Attachments of earlier versions have no element in the second
+//! map, until their rules are made again.)
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -24,8 +34,8 @@ use super::{
     COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
 };
 use crate::nft::{
-    Base, Batch, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Target, Type,
-    Value, Verdict,
+    Base, Batch, Chain, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, STATE_INVALID,
+    Set, Target, Type, Value, Verdict,
 };
 use crate::owner::fnv1a;
 use crate::piece::Drift;
@@ -38,10 +48,16 @@ const CHAIN: Chain<'static> = Chain { table: TABLE, name: "masq" };
 const MASQ4: Set<'static> =
     Set { table: TABLE, name: "masq4", key: &[Type::Ipv4], data: Data::Verdict, interval: false };
 const MASQ6: Set<'static> = Set { name: "masq6", key: &[Type::Ipv6], ..MASQ4 };
-const MAPS: [Set<'static>; 2] = [MASQ4, MASQ6];
+const LEAVE4: Set<'static> = Set { name: "leave4", ..MASQ4 };
+const LEAVE6: Set<'static> = Set { name: "leave6", ..MASQ6 };
+const MAPS: [Set<'static>; 4] = [MASQ4, MASQ6, LEAVE4, LEAVE6];
+const LEAVE: Chain<'static> = Chain { table: TABLE, name: "leave" };
+/// Priority `filter` (NF_IP_PRI_FILTER, linux/netfilter_ipv4.h).
+const LEAVE_BASE: Base =
+    Base { kind: Kind::Filter, hook: Hook::Forward, priority: 0, policy: Policy::Accept };
 const MAP_COMMENT: &str = "containers whose packets to the outside get the host's address";
-/// What the names of the chains begin with that know an inside.
-const INSIDE_PREFIX: &str = "masq-";
+/// What the names of the chains begin with that know an inside: those that masquerade, and those that drop.
+const INSIDE_PREFIXES: [&str; 2] = ["masq-", "leave-"];
 
 /// What of one attachment is masqueraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,11 +76,12 @@ impl Masqueraded<'_> {
     /// # Errors
     /// [`Error::AddressInUse`]; or the kernel refused.
     pub fn add(&self, nft: &Nft) -> Result<()> {
-        let (name, comment) = self.inside_chain();
-        let inside = self.inside(&name, &comment);
-        if base().is_there(nft)? && inside.is_there(nft)? {
+        let inside = self.inside();
+        let [masquerade, drop] = inside.filled();
+        // All are made together, so one of each kind tells.
+        if base().is_there(nft)? && drop.is_there(nft)? {
             let mut batch = Batch::new();
-            for (map, element) in self.elements(&name) {
+            for (map, element) in self.elements(&inside) {
                 batch.create_elements(&map, &[element]);
             }
             match nft.commit(batch) {
@@ -75,13 +92,13 @@ impl Masqueraded<'_> {
         }
         nft.transact(|nft, batch| {
             let maps = MAPS.map(|map| (map, MAP_COMMENT));
-            if ensure(nft, batch, &TABLE, &maps, &[base()])? {
+            if ensure(nft, batch, &TABLE, &maps, &[base(), leave()])? {
                 // A table that somebody flushed has lost these rules too.
-                inside.write(batch);
+                [&masquerade, &drop].iter().for_each(|chain| chain.write(batch));
             } else {
-                ensure(nft, batch, &TABLE, &[], std::slice::from_ref(&inside))?;
+                ensure(nft, batch, &TABLE, &[], &[masquerade.clone(), drop.clone()])?;
             }
-            for (map, element) in self.elements(&name) {
+            for (map, element) in self.elements(&inside) {
                 if let Some(stale) = nft.element(&map, &element)? {
                     self.ensure_dead(&map, &stale)?;
                     batch.del_elements(&map, &[stale]);
@@ -113,15 +130,12 @@ impl Masqueraded<'_> {
         if all.is_empty() {
             return Ok(());
         }
-        let named: Vec<_> = all.iter().map(|one| (one, one.inside_chain())).collect();
+        let insides: Vec<Inside> = all.iter().map(Self::inside).collect();
         let mut seen = HashSet::new();
-        let mut chains: Vec<Filled<'_>> = named
-            .iter()
-            .filter(|(_, (name, _))| seen.insert(name))
-            .map(|(one, (name, comment))| one.inside(name, comment))
-            .collect();
-        chains.push(base());
-        let elements = named.iter().flat_map(|(one, (name, _))| one.elements(name)).collect();
+        let distinct = insides.iter().filter(|inside| seen.insert(&inside.names));
+        let mut chains: Vec<Filled<'_>> = distinct.flat_map(Inside::filled).collect();
+        chains.extend([base(), leave()]);
+        let elements = all.iter().zip(&insides).flat_map(|(one, inside)| one.elements(inside)).collect();
         let sets = MAPS.map(|map| (map, MAP_COMMENT));
         restore(nft, batch, Group { table: TABLE, sets: &sets, chains: &chains, elements }, restored)
     }
@@ -131,10 +145,12 @@ impl Masqueraded<'_> {
     /// # Errors
     /// The kernel could not be asked.
     pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
-        let (name, comment) = self.inside_chain();
+        let inside = self.inside();
+        let [masquerade, drop] = inside.filled();
         let mut drifts = base().drifts(nft)?;
-        drifts.append(&mut self.inside(&name, &comment).drifts(nft)?);
-        for (map, wanted) in self.elements(&name) {
+        drifts.append(&mut masquerade.drifts(nft)?);
+        let mut drops = false;
+        for (map, wanted) in self.elements(&inside) {
             let what = format!("element {} of {map}", wanted.show(&map));
             let text = |element: &Element| match (&element.target, &element.comment) {
                 (Target::Verdict(verdict), Some(owner)) => format!("{verdict} for {owner}"),
@@ -142,33 +158,41 @@ impl Masqueraded<'_> {
                 _ => String::new(),
             };
             match nft.element(&map, &wanted)? {
-                Some(found) if found == wanted => {}
+                Some(found) if found == wanted => drops |= is_of_drops(&map),
+                // An earlier version made none.
+                None if is_of_drops(&map) => {}
                 found => {
                     let actual = found.as_ref().map_or_else(|| "absent".to_owned(), text);
                     drifts.push(Drift::new(what, text(&wanted), actual));
                 }
             }
         }
+        if drops {
+            drifts.append(&mut leave().drifts(nft)?);
+            drifts.append(&mut drop.drifts(nft)?);
+        }
         Ok(drifts)
     }
 
     /// Its elements, and the maps they are in.
-    fn elements(&self, inside: &str) -> Vec<(Set<'static>, Element)> {
-        let element = |address: &IpAddr| {
-            let target = Verdict::Goto(inside.to_owned());
-            (map_of(address), Element::new(Value::new().addr(*address)).to(target).comment(self.label))
+    fn elements(&self, inside: &Inside) -> Vec<(Set<'static>, Element)> {
+        let elements = |address: &IpAddr| {
+            let lead = |(map, name): (Set<'static>, &String)| {
+                let target = Verdict::Goto(name.clone());
+                (map, Element::new(Value::new().addr(*address)).to(target).comment(self.label))
+            };
+            maps_of(address).into_iter().zip(&inside.names).map(lead).collect::<Vec<_>>()
         };
-        self.addresses.iter().map(element).collect()
+        self.addresses.iter().flat_map(elements).collect()
     }
 
-    /// The name and the comment of the chain that knows what is inside.
-    fn inside_chain(&self) -> (String, String) {
-        let nets: Vec<String> = self.nets().iter().map(ToString::to_string).collect();
-        let text = nets.join(" ");
-        let name = format!("{INSIDE_PREFIX}{:016x}", fnv1a(text.bytes()));
+    fn inside(&self) -> Inside {
+        let nets = self.nets();
+        let text = nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let names = INSIDE_PREFIXES.map(|prefix| format!("{prefix}{:016x}", fnv1a(text.bytes())));
         // Many subnets are too long for a comment; the rules tell them all.
         let comment = if text.len() < 200 { format!("inside: {text}") } else { COMMENT.to_owned() };
-        (name, comment)
+        Inside { names, comment, nets }
     }
 
     /// What is inside, in an order that does not depend on that of the addresses.
@@ -179,19 +203,33 @@ impl Masqueraded<'_> {
         nets.dedup();
         nets
     }
+}
 
-    fn inside<'a>(&self, name: &'a str, comment: &'a str) -> Filled<'a> {
+/// The chains that know what is inside.
+struct Inside {
+    /// Of the chain that masquerades, and of the one that drops.
+    names: [String; 2],
+    comment: String,
+    nets: Vec<IpNetwork>,
+}
+
+impl Inside {
+    fn filled(&self) -> [Filled<'_>; 2] {
         let multicast = [("224.0.0.0/4"), ("ff00::/8")].into_iter().filter_map(|net| net.parse().ok());
-        let mut rules: Vec<Rule> = multicast
-            .chain(self.nets())
+        let stays: Vec<Rule> = multicast
+            .chain(self.nets.iter().copied())
             .map(|net: IpNetwork| {
                 let (family, field) =
                     if net.is_ipv4() { (IPV4, Field::IP_DADDR) } else { (IPV6, Field::IP6_DADDR) };
                 Rule::new().nfproto(family).network(field, net, true).verdict(Verdict::Return)
             })
             .collect();
-        rules.push(Rule::new().masquerade(false));
-        Filled { chain: Chain { table: TABLE, name }, base: None, comment, rules }
+        let [masquerade, drop] = &self.names;
+        let chain = |name, last| {
+            let chain = Chain { table: TABLE, name };
+            Filled { chain, base: None, comment: &self.comment, rules: [&stays[..], &[last]].concat() }
+        };
+        [chain(masquerade, Rule::new().masquerade(false)), chain(drop, Rule::new().verdict(Verdict::Drop))]
     }
 }
 
@@ -229,12 +267,20 @@ pub(super) fn delete(
         }
     }
     if !going.is_empty() {
-        let is_staying =
-            |name: &str| name.starts_with(INSIDE_PREFIX) && !going.iter().any(|c| c.name == name);
-        if !nft.chains(&TABLE)?.iter().any(|chain| is_staying(&chain.name)) {
+        let is_staying = |name: &str| {
+            INSIDE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                && !going.iter().any(|chain| chain.name == name)
+        };
+        let there = nft.chains(&TABLE)?;
+        if !there.iter().any(|chain| is_staying(&chain.name)) {
             let mut all = vec![CHAIN];
+            let mut maps = vec![MASQ4, MASQ6];
+            if there.iter().any(|chain| chain.name == LEAVE.name) {
+                all.push(LEAVE);
+                maps.extend([LEAVE4, LEAVE6]);
+            }
             all.append(&mut going);
-            retire(nft, batch, &TABLE, &all, &MAPS)?;
+            retire(nft, batch, &TABLE, &all, &maps)?;
             return Ok(left);
         }
     }
@@ -245,7 +291,7 @@ pub(super) fn delete(
     Ok(left)
 }
 
-/// The elements whose owner `is_ours` accepts. When each of the addresses has one, these are all: they came together.
+/// The elements whose owner `is_ours` accepts. When each of the addresses has its two, these are all: they came together.
 fn owned(
     nft: &Nft,
     addresses: &[IpAddr],
@@ -253,14 +299,15 @@ fn owned(
 ) -> Result<Vec<(Set<'static>, Element)>> {
     let mut ours = Vec::new();
     for address in addresses {
-        let map = map_of(address);
-        if let Some(element) = nft.element(&map, &Element::new(Value::new().addr(*address)))?
-            && is_owned(&element, is_ours)?
-        {
-            ours.push((map, element));
+        for map in maps_of(address) {
+            if let Some(element) = nft.element(&map, &Element::new(Value::new().addr(*address)))?
+                && is_owned(&element, is_ours)?
+            {
+                ours.push((map, element));
+            }
         }
     }
-    if !addresses.is_empty() && ours.len() == addresses.len() {
+    if !addresses.is_empty() && ours.len() == addresses.len() * 2 {
         return Ok(ours);
     }
     ours.clear();
@@ -274,8 +321,23 @@ fn owned(
     Ok(ours)
 }
 
-fn map_of(address: &IpAddr) -> Set<'static> {
-    if address.is_ipv4() { MASQ4 } else { MASQ6 }
+/// The map of those that are masqueraded, and that of those whose packets without a connection are dropped.
+fn maps_of(address: &IpAddr) -> [Set<'static>; 2] {
+    if address.is_ipv4() { [MASQ4, LEAVE4] } else { [MASQ6, LEAVE6] }
+}
+
+fn is_of_drops(map: &Set<'_>) -> bool {
+    map.name == LEAVE4.name || map.name == LEAVE6.name
+}
+
+fn leave() -> Filled<'static> {
+    let invalid = || Rule::new().any_bit(Field::Ct(Ct::State), STATE_INVALID);
+    let rules = vec![
+        invalid().nfproto(IPV4).verdict_map(&[Field::IP_SADDR], &LEAVE4),
+        invalid().nfproto(IPV6).verdict_map(&[Field::IP6_SADDR], &LEAVE6),
+    ];
+    let comment = "packets of no connection, which NAT does not see";
+    Filled { chain: LEAVE, base: Some(LEAVE_BASE), comment, rules }
 }
 
 fn base() -> Filled<'static> {

@@ -1,0 +1,93 @@
+//! bridge, ipMasq: packets that belong to no connection, which NAT does not see.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::bridge_keys::add;
+use super::masquerade::{ensure_masqueraded, masquerade};
+use crate::case::Case;
+use crate::frame::{self, ACK, RST, SYN};
+use crate::ip;
+use crate::room::Room;
+use crate::room::netns::OUTSIDE;
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "masquerade/no_packet_of_no_connection_leaves_with_the_containers_address",
+        &["BR-R12"],
+        outside,
+    ),
+    Case::new("masquerade/packets_of_no_connection_pass_inside", &["BR-R12"], inside),
+];
+
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Out of nowhere.
+const FLAGS: [u8; 3] = [RST, SYN | ACK, RST | ACK];
+
+/// Whether a frame holds a packet from that address, by a port.
+fn is_from(bytes: &[u8], source: IpAddr, port: u16) -> bool {
+    let (at, octets) = match source {
+        IpAddr::V4(address) => (14 + 12, address.octets().to_vec()),
+        IpAddr::V6(address) => (14 + 8, address.octets().to_vec()),
+    };
+    let ports = if source.is_ipv4() { 14 + 20 } else { 14 + 40 };
+    bytes.get(at..at + octets.len()) == Some(&octets)
+        && bytes.get(ports + 2..ports + 4) == Some(&port.to_be_bytes())
+}
+
+fn mac_of(ns: Option<&str>, link: &str) -> Result<frame::MacBytes> {
+    let row = ip::link(ns, link)?.with_context(|| format!("no link {link}"))?;
+    frame::mac(row["address"].as_str().unwrap_or_default())
+}
+
+fn outside(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let result = add(room, &room.container("c1")?, &masquerade())?;
+    // The ways are known.
+    ensure_masqueraded(room, "c1")?;
+    let (wire, heard) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("outside"), "eth0")?);
+    let gateway = mac_of(None, "br0")?;
+    let ips = result["ips"].as_array().context("no addresses")?;
+    for (ip, (outside, host)) in ips.iter().zip(OUTSIDE.iter().zip(["198.51.100.1", "2001:db8:ff::1"])) {
+        let text = ip["address"].as_str().and_then(|text| text.split('/').next()).unwrap_or_default();
+        let (source, target, host): (IpAddr, IpAddr, IpAddr) =
+            (text.parse()?, outside.parse()?, host.parse()?);
+        for (port, flags) in (7000..).zip(FLAGS) {
+            wire.send(&frame::tcp(gateway, wire.mac, [(source, 1234), (target, port)], flags))?;
+        }
+        // What begins a connection follows, and is the host's.
+        wire.send(&frame::tcp(gateway, wire.mac, [(source, 1235), (target, 7999)], SYN))?;
+        let leaked = std::cell::Cell::new(None);
+        let seen = heard.hear(PATIENCE * 4, |bytes| {
+            if let Some((port, flags)) = (7000..).zip(FLAGS).find(|(port, _)| is_from(bytes, source, *port)) {
+                leaked.set(Some((port, flags)));
+            }
+            is_from(bytes, host, 7999)
+        })?;
+        ensure!(seen.is_some(), "the outside does not hear a connection of {source} begin");
+        ensure!(leaked.get().is_none(), "{source} leaves as itself: flags {:#x?}", leaked.get());
+    }
+    Ok(())
+}
+
+/// From one subnet of the network to another the way back may be another one, which the host does not see.
+fn inside(room: &Room) -> Result<()> {
+    let mut config = masquerade();
+    config["ipam"]["ranges"] = json!([[{"subnet": "10.1.2.0/30"}, {"subnet": "10.1.3.0/24"}]]);
+    for id in ["c1", "c2"] {
+        add(room, &room.container(id)?, &config)?;
+    }
+    room.reach("c1", "10.1.3.2")?;
+    let (wire, heard) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("c2"), "eth0")?);
+    let gateway = mac_of(None, "br0")?;
+    let (source, target): (IpAddr, IpAddr) = ("10.1.2.2".parse()?, "10.1.3.2".parse()?);
+    for (port, flags) in (7000..).zip(FLAGS) {
+        wire.send(&frame::tcp(gateway, wire.mac, [(source, 1234), (target, port)], flags))?;
+        let seen = heard.hear(PATIENCE * 4, |bytes| is_from(bytes, source, port))?;
+        ensure!(seen.is_some(), "a packet with flags {flags:#x} does not pass inside");
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! Defects of packet rules: of their owners, and of what they keep in.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::defect::{Defect, defect};
+
+/// All of them.
+pub const RULES: &[Defect] = &[
+    defect(
+        "withdraws_another_networks_rules",
+        "portmap",
+        "rules/del_after_a_refused_add_keeps_the_living_networks_rules",
+        |call| match call.verb.as_str() {
+            "DEL" => call.with(|config| config["name"] = json!("neta")),
+            _ => call.sound(),
+        },
+    ),
+    defect(
+        "takes_a_living_containers_port",
+        "portmap",
+        "rules/two_networks_with_one_subnet_take_nothing_from_each_other",
+        |call| {
+            call.after_failure(|reply| {
+                let result = call.config().map(|config| config["prevResult"].to_string());
+                reply.code = 0;
+                reply.stdout = result.unwrap_or_default().into_bytes();
+            })
+        },
+    ),
+    defect(
+        "refuses_a_containers_own_port",
+        "portmap",
+        "portmap/a_container_has_its_ports_on_each_of_its_networks",
+        |call| {
+            let is_second = std::env::var("CNI_IFNAME").is_ok_and(|name| name == "eth1");
+            call.after(call.verb == "ADD" && is_second, |reply| {
+                reply.code = 1;
+                reply.stdout = json!({"code": 999, "msg": "host port 8080 is taken"}).to_string().into_bytes();
+            })
+        },
+    ),
+    defect(
+        "lets_invalid_packets_leave",
+        "bridge",
+        "masquerade/no_packet_of_no_connection_leaves_with_the_containers_address",
+        |call| {
+            call.after(call.verb == "ADD", |_| {
+                drop(Command::new("nft").args(["flush", "chain", "inet", "moor", "leave"]).status());
+            })
+        },
+    ),
+];
