@@ -11,6 +11,7 @@ use super::files::FILES;
 use super::links::LINKS;
 use super::names::NAMES;
 use super::order::ORDER;
+use super::rules::RULES;
 use super::wrapper::{Call, Reply};
 use crate::store::NET;
 
@@ -37,7 +38,7 @@ pub(super) const fn defect(
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    ALL.iter().chain(COMPANY).chain(FILES).chain(LINKS).chain(NAMES).chain(ORDER)
+    ALL.iter().chain(COMPANY).chain(FILES).chain(LINKS).chain(NAMES).chain(RULES).chain(ORDER)
 }
 
 /// Those that stand here.

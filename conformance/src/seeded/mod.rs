@@ -6,6 +6,7 @@ mod files;
 mod links;
 mod names;
 mod order;
+mod rules;
 pub mod wrapper;
 
 use std::fs;

@@ -37,7 +37,8 @@ pub const RULES: &[Defect] = &[
             let is_second = std::env::var("CNI_IFNAME").is_ok_and(|name| name == "eth1");
             call.after(call.verb == "ADD" && is_second, |reply| {
                 reply.code = 1;
-                reply.stdout = json!({"code": 999, "msg": "host port 8080 is taken"}).to_string().into_bytes();
+                reply.stdout =
+                    json!({"code": 999, "msg": "host port 8080 is taken"}).to_string().into_bytes();
             })
         },
     ),
