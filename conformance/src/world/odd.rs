@@ -19,8 +19,9 @@ const SYSCTLS: [(&str, &str); 6] = [
     ("net/ipv4/conf/all/log_martians", "1"),
 ];
 
-/// Links and what is on them. A bridge with spanning tree, as NetworkManager makes it, has a port and an address; `admin1`
-/// is idle; both are in no group, and their names sort before and after the suite's.
+/// Links and what is on them. A bridge with spanning tree, as NetworkManager makes it, has a port and an address; `zadmin`
+/// is idle; both are in no group, and their names sort before and after the suite's. The port's other end stays down, so
+/// that no carrier comes in the middle of a case.
 const LINKS: &str = "link add admin0 type bridge stp_state 1 forward_delay 400
      link add zadmin type bridge
      link add adminport type veth peer name adminpeer
@@ -28,10 +29,9 @@ const LINKS: &str = "link add admin0 type bridge stp_state 1 forward_delay 400
      addr add 172.31.255.1/24 dev admin0
      addr add 172.31.254.1/24 dev zadmin
      link set adminport up
-     link set adminpeer up
      link set admin0 up
      link set zadmin up
-     route add 203.0.113.0/24 via 172.31.255.2
+     route add 172.30.0.0/16 via 172.31.255.2
      rule add pref 20000 from 172.31.255.0/24 lookup 200
      route add default via 172.31.255.2 table 200";
 
@@ -50,7 +50,7 @@ table bridge administrator {
 "#;
 
 /// How what is his is called in a snapshot.
-const HIS: [&str; 4] = ["admin", "172.31.25", "203.0.113.", "disable_ipv6"];
+const HIS: [&str; 4] = ["admin", "172.31.25", "172.30.", "disable_ipv6"];
 
 /// What he has; looked at again in the end.
 pub struct Administrator {
