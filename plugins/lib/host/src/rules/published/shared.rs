@@ -1,7 +1,7 @@
 //! Ports that several attachments of one container publish. A runtime gives a container's ports to the ADD of each of
 //! its networks: the first attachment has them, the others stand by, and when the first goes the next one takes over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::elements::{self, Found, container, family};
 use super::layout::PUBLISHERS;
@@ -76,9 +76,12 @@ pub(super) fn is_same_container(one: &str, other: &str) -> bool {
 /// Has `batch` give what goes to other attachments of the same containers that want it by their records. `rest` are the
 /// publishers that stay.
 pub(super) fn hand_over(nft: &Nft, batch: &mut Batch, gone: &Found, rest: &[Element]) -> Result<()> {
-    let going =
-        |label: &str| gone.iter().filter_map(|(_, e)| owner(e)).any(|of| is_same_container(of, label));
-    let heirs: Vec<&Element> = rest.iter().filter(|publisher| owner(publisher).is_some_and(going)).collect();
+    let publishers = gone.iter().filter(|(set, _)| set.name == PUBLISHERS.name);
+    let going: HashSet<&str> =
+        publishers.filter_map(|(_, publisher)| owner(publisher)).map(container).collect();
+    let is_heir =
+        |publisher: &&Element| owner(publisher).is_some_and(|label| going.contains(container(label)));
+    let heirs: Vec<&Element> = rest.iter().filter(is_heir).collect();
     if heirs.is_empty() {
         return Ok(());
     }
