@@ -35,10 +35,13 @@ pub struct PortMap;
 impl Plugin for PortMap {
     const NAME: &'static str = "portmap";
     const ABOUT: &'static str = "publishes ports of a container at the addresses of the host";
-    const COMMANDS: &'static [(&'static str, &'static str)] = &[(
-        "reapply",
-        "makes all packet rules of containers again, of every plugin, that somebody has flushed",
-    )];
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[
+        ("reapply", "makes all packet rules of containers again, of every plugin, that somebody has flushed"),
+        (
+            "release",
+            "[NETWORK]: takes all packet rules and records of containers away, before another suite takes over",
+        ),
+    ];
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let config = Config::of(request)?;
@@ -168,10 +171,20 @@ impl Plugin for PortMap {
         })
     }
 
-    fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
-        let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
-        intent::reapply(&rules::open()?)?.tell(Self::NAME);
-        Ok(routes.map(drop)?)
+    fn command(&self, name: &str, arguments: &[OsString]) -> Result<(), Error> {
+        match (name, arguments) {
+            ("release", []) => rules::release(&rules::open()?, None)?.tell(Self::NAME),
+            ("release", [network]) => {
+                rules::release(&rules::open()?, Some(&network.to_string_lossy()))?.tell(Self::NAME);
+            }
+            ("release", _) => return Err(Error::internal("release takes one network's name, or none")),
+            _ => {
+                let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
+                intent::reapply(&rules::open()?)?.tell(Self::NAME);
+                routes?;
+            }
+        }
+        Ok(())
     }
 }
 

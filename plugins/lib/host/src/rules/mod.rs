@@ -12,6 +12,7 @@ mod attachment;
 mod masquerade;
 pub mod published;
 pub(crate) mod reference;
+mod release;
 pub mod resolver;
 mod restore;
 mod spoof;
@@ -22,6 +23,7 @@ use crate::{Error, Result};
 
 pub use attachment::{delete, delete_but, delete_own};
 pub use masquerade::Masqueraded;
+pub use release::{Released, release};
 pub use restore::Restored;
 use restore::{Group, restore};
 pub use spoof::Guarded;
