@@ -38,9 +38,10 @@ const CLIENTS: [Client; 4] = [
     Client { name: "dhcp", ready: dhcp::ready, furnish: |_| Ok(()), steps: dhcp::steps },
 ];
 
-/// The conflist that publishes ports, and the one with names; their bridges.
+/// The conflist that publishes ports, and the one with names.
 const CONFLISTS: [&str; 2] = ["40-portmap.conflist", "70-dns.conflist"];
-const BRIDGES: [&str; 2] = ["moor4", "moor7"];
+/// The bridges of these, and of podman's second network.
+const BRIDGES: [&str; 3] = ["moor4", "moor7", podman::SECOND_BRIDGE];
 
 /// What the container's web server says.
 const PAGE: &str = "moored\n";

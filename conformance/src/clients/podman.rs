@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::machine::{PLUGINS, output, rootfs};
 use super::{Steps, is_silent, nothing_left, reads};
@@ -11,6 +11,8 @@ use crate::room::{Room, SCRATCH};
 
 const NETWORK: &str = "moor-ports";
 const NAMES: &str = "moor-names";
+const SECOND: &str = "moor-second";
+pub const SECOND_BRIDGE: &str = "moor9";
 const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
 
 pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
@@ -55,11 +57,55 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         podman(&["rm", "-f", "-t", "0", "next"]).map(drop)
     });
     steps.check("nothing is left again", || nothing_left(room, &before));
+    two_networks(room, steps, &root, &before);
     // The reference has no plugin for names.
     if Path::new(PLUGINS).join("dns").is_file() {
         names(room, steps, &root, &before);
     }
     Ok(())
+}
+
+/// A second network that publishes ports: podman gives a container's ports to each of its networks.
+fn second_network() -> Result<()> {
+    let first = fs::read_to_string("/etc/cni/net.d/40-portmap.conflist")?;
+    let second = first.replace(NETWORK, SECOND).replace("moor4", SECOND_BRIDGE);
+    let second = second.replace("10.91.0.0", "10.92.0.0").replace("fd00:91::", "fd00:92::");
+    ensure!(second.matches("92").count() == 2, "the conflist has other subnets than 10.91 and fd00:91");
+    fs::write("/etc/cni/net.d/41-second.conflist", second).context("write the second network")
+}
+
+/// One container on two networks: its port answers while it is on either of them.
+fn two_networks(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
+    let podman = |args: &[&str]| output("podman", args);
+    let both = format!("{NETWORK},{SECOND}");
+    let run = |name: &str, networks: &str| {
+        let run = ["run", "-d", "--name", name, "--network", networks, "-p", "8082:80", "--rootfs", root];
+        podman(&[&run[..], &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]].concat())
+    };
+    let reached = || {
+        reads(room, None, "127.0.0.1", 8082)?;
+        HOST.iter().try_for_each(|host| reads(room, Some("outside"), host, 8082))
+    };
+    steps.check("one container on two networks with a published port", || {
+        second_network()?;
+        run("both", &both).map(drop)
+    });
+    steps.check("its port is reached, both families", reached);
+    steps.check("another container is refused the port", || match run("late", SECOND) {
+        Ok(_) => bail!("podman published a port twice"),
+        Err(_) => podman(&["rm", "-f", "-t", "0", "late"]).map(drop),
+    });
+    for network in [NETWORK, SECOND] {
+        steps.check(&format!("network disconnect {network}: reached by the other"), || {
+            podman(&["network", "disconnect", network, "both"])?;
+            reached()?;
+            podman(&["network", "connect", network, "both"])?;
+            reached()
+        });
+    }
+    steps.check("rm -f of it", || podman(&["rm", "-f", "-t", "0", "both"]).map(drop));
+    steps.check("its port is closed", || is_silent("127.0.0.1", 8082));
+    steps.check("nothing is left of both networks", || nothing_left(room, before));
 }
 
 /// Containers find each other as they do in a network of Docker's.
