@@ -34,6 +34,8 @@ pub enum Need {
     IptablesLegacy,
     /// Users besides root: a user namespace of an ordinary user has one user.
     OtherUsers,
+    /// A pid namespace with its own `/proc`, which a room that locks `/proc` cannot mount.
+    PidNamespace,
     /// The reference's plugins, in `--reference`.
     Reference,
     /// The right to send the kernel more at once than `net.core.wmem_max` (SO_SNDBUFFORCE): not in a user namespace.
@@ -46,7 +48,7 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 13] = [
+    pub const ALL: [Need; 14] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dnsname,
@@ -56,6 +58,7 @@ impl Need {
         Need::Iptables,
         Need::IptablesLegacy,
         Need::OtherUsers,
+        Need::PidNamespace,
         Need::Reference,
         Need::SendBuffer,
         Need::Strace,
@@ -74,6 +77,7 @@ impl Need {
             Need::Iptables => "iptables",
             Need::IptablesLegacy => "iptables-legacy",
             Need::OtherUsers => "other users",
+            Need::PidNamespace => "pid namespace",
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
             Need::Strace => "strace",
@@ -91,7 +95,7 @@ impl Need {
 
     /// Whether only root of the machine has it, and no user namespace.
     pub fn is_the_machines(self) -> bool {
-        matches!(self, Need::SendBuffer | Need::IptablesLegacy)
+        matches!(self, Need::SendBuffer | Need::IptablesLegacy | Need::PidNamespace)
     }
 
     /// Tries it. The error says what is missing.
@@ -133,6 +137,9 @@ impl Need {
                 ensure!(status.success(), "as another user: {status}");
                 Ok(())
             }
+            Need::PidNamespace => ip::output("unshare", &["--pid", "--fork", "--mount-proc", "true"])
+                .map(drop)
+                .context("no pid namespace with its own /proc"),
             Need::Reference => {
                 for plugin in ["bridge", "host-local", "loopback"] {
                     let path = room.reference.join(plugin);

@@ -1,4 +1,4 @@
-//! bridge DEL: only what is provably the attachment's goes (bridge.md section 9).
+//! bridge DEL: only what is provably the attachment's goes.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/del_keeps_another_networks_link", &["BR-L1"], refused_add),
     Case::new("bridge/late_del_keeps_the_new_containers_link", &["BR-L1"], late),
     Case::new("bridge/del_keeps_what_other_plugins_made", &["BR-L1"], other_makers),
+    Case::new("bridge/del_takes_what_a_killed_add_of_the_reference_left", &["BR-L1"], half_made),
     Case::new("bridge/del_keeps_a_link_of_the_reference_on_another_bridge", &["BR-L1"], references)
         .needs(&[Need::Reference]),
     Case::new("bridge/del_takes_the_link_of_a_renamed_network_as_remembered", &["BR-L1"], renamed),
@@ -69,6 +70,20 @@ fn late(room: &Room) -> Result<()> {
         ensure!(has_link("c1", "eth0")?, "the new container's link is gone");
         room.reach("c1", "10.1.2.1")?;
     }
+    Ok(())
+}
+
+/// A pair that is not connected yet, under a name as the reference draws them.
+fn half_made(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    ip::run(&["link", "add", "veth12ab34cd", "type", "veth", "peer", "name", "eth0", "netns", "c1"])?;
+    ip::run(&["link", "set", "veth12ab34cd", "up"])?;
+    ip::run(&["address", "add", "10.9.9.1/32", "dev", "veth12ab34cd"])?;
+    del(room, &container, &bridge(USUAL))?;
+    ensure!(has_link("c1", "eth0")?, "a pair with an address is gone");
+    ip::run(&["address", "del", "10.9.9.1/32", "dev", "veth12ab34cd"])?;
+    del(room, &container, &bridge(USUAL))?;
+    ensure!(!has_link("c1", "eth0")?, "the pair of the killed ADD is still there");
     Ok(())
 }
 

@@ -64,7 +64,10 @@ fn chosen(room: &Room) -> Result<()> {
         ruleset()?
     );
     nft("flush ruleset")?;
-    check()?.error_with(999, &format!("tcp . {}", ports[0]))?;
+    let mended = check()?;
+    ensure!(mended.status.success(), "CHECK after a flush: {}", mended.stderr);
+    check()?.silent()?;
+    nft("flush ruleset")?;
     reapply(room, "portmap")?;
     check()?.silent()?;
     expect(room, Some("outside"), HOST[0], ports[0], &format!("c1:80 {}", OUTSIDE[0]))?;

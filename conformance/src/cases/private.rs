@@ -43,7 +43,8 @@ pub const CASES: &[Case] = &[
     Case::new("private/a_holder_of_an_inner_lock_is_named_and_a_retry_succeeds", &["DESIGN 10"], inner_locks),
     Case::new("private/a_holder_of_the_lock_of_iptables_is_named", &["DESIGN 10"], iptables_lock)
         .needs(&[Need::Iptables]),
-    Case::new("private/a_holder_in_another_pid_namespace_is_no_riddle", &["DESIGN 10"], elsewhere),
+    Case::new("private/a_holder_in_another_pid_namespace_is_reported", &["DESIGN 10"], elsewhere)
+        .needs(&[Need::PidNamespace]),
 ];
 
 /// What the plugins keep for as long as the kernel runs, and beside the leases.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, killpg};
@@ -122,10 +123,15 @@ impl Room {
             let (over, made) = (busy.over.clone(), busy.made.clone());
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) && Instant::now() < deadline {
-                    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
-                        break;
-                    }
-                    made.fetch_add(1, Ordering::Relaxed);
+                    match unshare(CloneFlags::CLONE_NEWNET) {
+                        Ok(()) => made.fetch_add(1, Ordering::Relaxed),
+                        // As many as may be are there, most of them still being taken down.
+                        Err(Errno::ENOSPC) => {
+                            std::thread::sleep(Duration::from_millis(10));
+                            continue;
+                        }
+                        Err(_) => break,
+                    };
                 }
             });
         }

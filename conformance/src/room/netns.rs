@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -27,13 +28,25 @@ pub const OUTSIDE: [&str; 2] = ["198.51.100.2", "2001:db8:ff::2"];
 /// How long the stage may take to be set.
 const STAGE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Moves this thread into a new network namespace. Those that have ended count until the kernel has taken them down, so a
+/// room where many come and go waits for a place (ENOSPC, user_namespaces(7)).
+fn new_namespace() -> Result<()> {
+    let deadline = Instant::now() + STAGE_PATIENCE;
+    loop {
+        match unshare(CloneFlags::CLONE_NEWNET) {
+            Err(Errno::ENOSPC) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            done => return done.context("make a network namespace"),
+        }
+    }
+}
+
 impl Room {
     /// Makes a container: an empty namespace, bound at /run/netns/<id>.
     pub fn container(&self, id: &str) -> Result<Container> {
         let path = PathBuf::from("/run/netns").join(id);
         File::create(&path).with_context(|| format!("create {}", path.display()))?;
         let made = || -> Result<()> {
-            unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+            new_namespace()?;
             let own = Some("/proc/thread-self/ns/net");
             mount(own, &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("bind it")?;
             Ok(())

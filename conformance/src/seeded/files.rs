@@ -25,7 +25,7 @@ pub const FILES: &[Defect] = &[
     defect(
         "waits_for_a_lock_without_a_bound",
         "host-local",
-        "private/a_holder_in_another_pid_namespace_is_no_riddle",
+        "private/a_holder_in_another_pid_namespace_is_reported",
         |call| {
             if call.verb == "DEL" {
                 drop(File::open(format!("{NET}/lock")).and_then(|lock| lock.lock()));

@@ -42,6 +42,8 @@ const TIME: Duration = Duration::from_secs(20);
 const ATTEMPTS: usize = 5;
 /// How many missing rules CHECK looks for one by one.
 const MISSING_MAX: usize = 8;
+/// More than any list of the names of tables, in bytes.
+const NAMES_MAX: usize = 4096;
 /// Held from looking to changing. It is made when first needed, and nothing is written to it.
 const LOCK: &str = "/run/moor/iptables.lock";
 
@@ -221,8 +223,8 @@ fn in_old_tables(table: &'static str, lines: impl Fn(bool, &State) -> String) ->
 fn old_tables(table: &'static str) -> Vec<(bool, Tools)> {
     let mut tables = Vec::new();
     for (v4, old, new) in [(true, OLD_V4, V4), (false, OLD_V6, V6)] {
-        let names = std::fs::read_to_string(old.names).unwrap_or_default();
-        if names.lines().any(|name| name == table) {
+        let names = file::read(Path::new(old.names), NAMES_MAX).ok().flatten().unwrap_or_default();
+        if names.split(|byte| *byte == b'\n').any(|name| name == table.as_bytes()) {
             // Hosts that know no other kind have the programs under the plain names.
             let tools = if program::find(old.save).is_some() { old } else { new };
             tables.push((v4, Tools { table, ..tools }));

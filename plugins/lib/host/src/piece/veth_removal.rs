@@ -11,6 +11,9 @@ use crate::netlink::{Link, Netlink};
 use crate::removal::{is_in_this_namespace, is_pair};
 use crate::{NetNs, Owner, Removal, Result};
 
+/// RT_SCOPE_UNIVERSE (linux/rtnetlink.h): not the scope of link-local addresses.
+const SCOPE_UNIVERSE: u8 = 0;
+
 /// Deletes the attachment's veth pair by the host's end, whatever became of the container's namespace: the one with its
 /// label, else the one that the runtime remembers, with the label that it had before its network was renamed. Returns
 /// whether there was one.
@@ -51,7 +54,11 @@ pub fn delete_container_veth(host: &Netlink, netns: &NetNs, removal: &Removal, b
     let Some(link) = sandbox.link_by_name(&removal.owner().ifname)? else { return Ok(()) };
     let peer = host.link_by_index(link.peer_index.unwrap_or(0))?.filter(|peer| is_pair(peer, &link));
     match peer {
-        Some(peer) if is_in_this_namespace(&sandbox, &link)? && is_ours(host, &peer, removal, bridge)? => {
+        Some(peer)
+            if is_in_this_namespace(&sandbox, &link)?
+                && (is_ours(host, &peer, removal, bridge)?
+                    || is_unfinished(host, &peer, &sandbox, &link)?) =>
+        {
             delete(host, &peer)
         }
         _ => Ok(()),
@@ -69,6 +76,26 @@ fn is_ours(host: &Netlink, peer: &Link, removal: &Removal, bridge: &str) -> Resu
         return Ok(peer.port.is_some() && remembered);
     }
     Ok(host.link_by_name(bridge)?.is_some_and(|bridge| peer.master == Some(bridge.index)))
+}
+
+/// Whether a pair was left by an ADD of the reference that was killed before it had connected it: a name as it draws them,
+/// nobody's label, no bridge, and no address at either end. A pair that another plugin has finished has one of them.
+fn is_unfinished(host: &Netlink, peer: &Link, sandbox: &Netlink, link: &Link) -> Result<bool> {
+    if peer.alias.is_some() || peer.master.is_some() || !is_drawn(&peer.name) {
+        return Ok(false);
+    }
+    for (netlink, end) in [(host, peer), (sandbox, link)] {
+        if netlink.addresses(Some(end.index))?.iter().any(|address| address.scope == SCOPE_UNIVERSE) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a name is `veth` and 8 hex digits.
+fn is_drawn(name: &str) -> bool {
+    name.strip_prefix("veth")
+        .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn is_veth(link: &Link) -> bool {
