@@ -69,8 +69,8 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
 fn second_network() -> Result<()> {
     let first = fs::read_to_string("/etc/cni/net.d/40-portmap.conflist")?;
     let second = first.replace(NETWORK, SECOND).replace("moor4", SECOND_BRIDGE);
-    let second = second.replace("10.91.0.0", "10.92.0.0").replace("fd00:91::", "fd00:92::");
-    ensure!(second.matches("92").count() == 2, "the conflist has other subnets than 10.91 and fd00:91");
+    let second = second.replace("10.91.0.0", "10.95.0.0").replace("fd00:91::", "fd00:95::");
+    ensure!(second.matches("95").count() == 2, "the conflist has other subnets than 10.91 and fd00:91");
     fs::write("/etc/cni/net.d/41-second.conflist", second).context("write the second network")
 }
 
