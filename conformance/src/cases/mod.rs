@@ -69,6 +69,7 @@ mod portmap_chain;
 mod portmap_conditions;
 mod portmap_del;
 mod portmap_free_port;
+mod portmap_gc;
 mod portmap_hosts;
 mod portmap_iptables;
 mod portmap_iptables_life;
@@ -152,6 +153,7 @@ pub fn all() -> Vec<Case> {
         dns_authority::CASES,
         dns_hostile::CASES,
         portmap_free_port::CASES,
+        portmap_gc::CASES,
         portmap_hosts::CASES,
         portmap_iptables::CASES,
         portmap_iptables_life::CASES,

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::bridge_keys::add;
+use super::dns_stage::{Named, expect};
 use super::lan::{self, addresses_of, until};
 use super::portmap::{ask, portmap, serve};
 use super::{USUAL, bridge, with};
@@ -25,6 +26,7 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/an_outside_gateway_without_a_default_route_is_reached", &["BR-V3"], only_gateway),
     Case::new("bridge/gc_deletes_routes_to_the_dead", &["BR-V3"], dead),
     Case::new("portmap/a_container_with_an_outside_gateway_is_reached", &["BR-V3"], published),
+    Case::new("dns/a_gateway_outside_of_the_subnet_answers", &["BR-V3"], named),
     Case::new("macvlan/a_gateway_outside_of_the_subnet_is_used", &["MV-V1"], |room| {
         on_the_lan(room, "macvlan")
     })
@@ -156,6 +158,17 @@ fn published(room: &Room) -> Result<()> {
         ensure!(said.starts_with("c1:80"), "{address} answered {said:?}");
     }
     Ok(())
+}
+
+fn named(room: &Room) -> Result<()> {
+    let config = outside_of_subnet("10.9.9.1", "2001:db8:9::1");
+    let web = Named::behind(room, "c1", "web", &config, json!({}))?;
+    let client = Named::behind(room, "c2", "client", &config, json!({}))?;
+    for gateway in ["10.9.9.1", "2001:db8:9::1"] {
+        expect(room, Some("c2"), gateway, "web", &[&web.address(false)])?;
+    }
+    web.verb(room, "CHECK")?.silent()?;
+    [web, client].iter().try_for_each(|named| named.del(room))
 }
 
 fn on_the_lan(room: &Room, plugin: &str) -> Result<()> {

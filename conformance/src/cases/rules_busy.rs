@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
@@ -23,16 +24,26 @@ pub const CASES: &[Case] = &[Case::new(
 )
 .alone()];
 
-/// Those who make and delete a table as fast as the kernel lets them.
+/// Those who make and delete a table all the time.
 pub struct Noise {
     go_on: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<u32>>>,
 }
 
 impl Noise {
+    /// So many, as fast as the kernel lets them.
     pub fn begin(count: usize) -> Self {
+        Self::paced(count, Duration::ZERO)
+    }
+
+    /// One, who pauses between his changes.
+    pub fn every(pause: Duration) -> Self {
+        Self::paced(1, pause)
+    }
+
+    fn paced(count: usize, pause: Duration) -> Self {
         let go_on = Arc::new(AtomicBool::new(true));
-        let commit = |asked: &AtomicBool| -> Result<u32> {
+        let commit = move |asked: &AtomicBool| -> Result<u32> {
             let socket = socket(
                 AddressFamily::Netlink,
                 SockType::Raw,
@@ -44,6 +55,7 @@ impl Noise {
             while asked.load(Ordering::Relaxed) {
                 send(socket.as_raw_fd(), &batch, MsgFlags::empty())?;
                 commits += 1;
+                std::thread::sleep(pause);
             }
             Ok(commits)
         };

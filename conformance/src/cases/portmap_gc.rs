@@ -1,0 +1,46 @@
+//! GC of many published ports: it gets through beside others, and holds nobody up.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::USUAL;
+use super::portmap::portmap;
+use super::portmap_life::one;
+use super::rules_busy::Noise;
+use crate::case::Case;
+use crate::ip;
+use crate::room::Room;
+
+pub const CASES: &[Case] =
+    &[Case::new("portmap/gc_of_many_gets_through_beside_regular_rule_changes", &["PM-R2"], beside_changes)
+        .alone()];
+
+/// Attachments whose runtime has forgotten them.
+const STALE: u16 = 500;
+/// Shorter than one look at everything takes, longer than one transaction of a bounded size.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(60);
+
+/// The result of a plugin before portmap, of a container with an address of its own.
+fn previous(number: u16) -> Value {
+    let address = format!("10.1.{}.{}/16", 100 + number / 200, 2 + number % 200);
+    json!({"cniVersion": USUAL, "ips": [{"address": address}]})
+}
+
+fn beside_changes(room: &Room) -> Result<()> {
+    let container = room.container("c1")?;
+    for number in 0..STALE {
+        let call = room.call("portmap", "ADD").env("CNI_CONTAINERID", format!("stale{number}"));
+        let call = call.env("CNI_IFNAME", "eth0").env("CNI_NETNS", &container.path);
+        call.config(&portmap(one(10_000 + number), &previous(number))).run()?.result()?;
+    }
+    let noise = Noise::every(BETWEEN_CHANGES);
+    let config =
+        json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap", "cni.dev/valid-attachments": []});
+    room.call("portmap", "GC").config(&config).run()?.silent()?;
+    noise.end()?;
+    let rules = ip::output("nft", &["list", "ruleset"])?;
+    ensure!(!rules.contains("stale"), "GC left rules: {rules}");
+    Ok(())
+}
