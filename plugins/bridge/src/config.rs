@@ -1,7 +1,8 @@
 //! The configuration of a bridge network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
 
+mod vlans;
+
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 
 use attach::conflict::Detection;
 use cni::{Code, Error, Request};
@@ -10,6 +11,8 @@ use host::piece::Feature;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
+
+use vlans::{TrunkConf, trunk, vlan};
 
 /// The keys as they are written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
@@ -62,16 +65,6 @@ struct MacConf {
 #[serde(default)]
 struct ArgsConf {
     cni: Option<MacConf>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct TrunkConf {
-    id: Option<i64>,
-    #[serde(rename = "minID")]
-    min_id: Option<i64>,
-    #[serde(rename = "maxID")]
-    max_id: Option<i64>,
 }
 
 enum MtuConf {
@@ -171,8 +164,6 @@ pub struct Config {
     /// The container's MAC address, when it is asked for.
     pub mac: Option<Mac>,
 }
-
-const VLAN_IDS: RangeInclusive<i64> = 1..=4094;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 
@@ -318,48 +309,6 @@ fn mtu(conf: Option<MtuConf>) -> Result<Mtu, Error> {
             )),
         },
     }
-}
-
-fn vlan(id: i64) -> Result<Option<u16>, Error> {
-    match u16::try_from(id) {
-        Ok(0) => Ok(None),
-        Ok(vlan) if VLAN_IDS.contains(&id) => Ok(Some(vlan)),
-        _ => {
-            Err(Error::new(Code::InvalidConfig, format!("invalid VLAN ID {id} (must be between 0 and 4094)")))
-        }
-    }
-}
-
-/// The union of the items, each an `id`, a range, or both.
-fn trunk(items: &[TrunkConf]) -> Result<BTreeSet<u16>, Error> {
-    let invalid = |text: &str| Error::new(Code::InvalidConfig, text);
-    let one = |id: i64, text: &str| {
-        u16::try_from(id).ok().filter(|_| VLAN_IDS.contains(&id)).ok_or_else(|| invalid(text))
-    };
-    let mut ids = BTreeSet::new();
-    for item in items {
-        match (item.min_id, item.max_id) {
-            (Some(_), None) => {
-                return Err(invalid("minID and maxID should be configured simultaneously, maxID is missing"));
-            }
-            (None, Some(_)) => {
-                return Err(invalid("minID and maxID should be configured simultaneously, minID is missing"));
-            }
-            (Some(min), Some(max)) => {
-                let min = one(min, "incorrect trunk minID parameter")?;
-                let max = one(max, "incorrect trunk maxID parameter")?;
-                if min > max {
-                    return Err(invalid("minID is greater than maxID in trunk parameter"));
-                }
-                ids.extend(min..=max);
-            }
-            (None, None) => {}
-        }
-        if let Some(id) = item.id {
-            ids.insert(one(id, "incorrect trunk id parameter")?);
-        }
-    }
-    Ok(ids)
 }
 
 /// `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` of CNI_ARGS; an empty one is none.
