@@ -63,6 +63,19 @@ impl Drop for Busy {
     }
 }
 
+/// A machine that may have fewer network namespaces than this is small, as the virtual machine is: it takes them down so
+/// slowly that those that were let go would fill its quota, and nobody else could make one.
+const QUOTA_OF_A_SMALL_MACHINE: usize = 16_384;
+/// Between two namespaces there, when the first hundred are made.
+const WHEN_SMALL: Duration = Duration::from_millis(200);
+
+/// How many network namespaces the machine may have, whatever this user namespace's own limit says: half of its threads
+/// (fork_init, kernel/fork.c).
+fn namespaces_max() -> usize {
+    let text = fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
+    text.trim().parse::<usize>().unwrap_or(0) / 2
+}
+
 impl Room {
     /// A program that is run by a local user who owns nothing and may nothing (see [`crate::need::Need::OtherUsers`]).
     pub fn as_user(&self, program: impl AsRef<Path>) -> Command {
@@ -115,23 +128,20 @@ impl Room {
     }
 
     /// Keeps the kernel's lock of network configuration (RTNL) busy: `threads` threads make network namespaces and
-    /// let them go, as fast as they can.
+    /// let them go, as fast as they can; on a small machine fewer.
     pub fn busy_rtnl(&self, threads: usize) -> Busy {
         let busy = Busy { over: Arc::default(), made: Arc::default() };
         let deadline = Instant::now() + AT_MOST;
+        let at_full_speed = if namespaces_max() < QUOTA_OF_A_SMALL_MACHINE { 100 } else { usize::MAX };
         for _ in 0..threads {
             let (over, made) = (busy.over.clone(), busy.made.clone());
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) && Instant::now() < deadline {
                     match unshare(CloneFlags::CLONE_NEWNET) {
-                        Ok(()) => made.fetch_add(1, Ordering::Relaxed),
-                        // As many as may be are there, most of them still being taken down.
-                        Err(Errno::ENOSPC) => {
-                            std::thread::sleep(Duration::from_millis(10));
-                            continue;
-                        }
+                        Ok(()) if made.fetch_add(1, Ordering::Relaxed) < at_full_speed => {}
+                        Ok(()) | Err(Errno::ENOSPC) => std::thread::sleep(WHEN_SMALL),
                         Err(_) => break,
-                    };
+                    }
                 }
             });
         }
