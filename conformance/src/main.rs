@@ -22,6 +22,7 @@ mod ip;
 mod judge;
 mod leftover;
 mod need;
+mod processor;
 mod report;
 mod room;
 mod runner;

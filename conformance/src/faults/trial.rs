@@ -4,8 +4,6 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::Hits;
@@ -17,10 +15,10 @@ use crate::cases::portmap::{bridged, published};
 use crate::cases::reapply::reapply;
 use crate::cases::with;
 use crate::fake::Fake;
-use crate::ip;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
 use crate::room::netns::Container;
+use crate::{ip, processor};
 
 /// What is done to the process at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,17 +192,9 @@ impl<'r> Trial<'r> {
     }
 }
 
-/// Keeps this process and what it starts on the processor that it is on. strace and whom it traces wait for each other
-/// at every call; from one emulated processor to another that takes five times as long.
-fn stay_on_one_processor() -> Result<()> {
-    let mut here = CpuSet::new();
-    here.set(sched_getcpu()?)?;
-    sched_setaffinity(Pid::from_raw(0), &here).context("stay on one processor")
-}
-
 /// Lists the points of a target, one `syscall nth` per line.
 pub fn list(room: &Room, target: Target, extent: Extent) -> Result<String> {
-    stay_on_one_processor()?;
+    processor::stay_on_one()?;
     let trial = Trial::new(room, target)?;
     if target.verb == "DEL" {
         trial.call("ADD").run()?.result()?;
@@ -217,7 +207,7 @@ pub fn list(room: &Room, target: Target, extent: Extent) -> Result<String> {
 
 /// One trial after the other; `tell` hears of each. An error says what was left, or what else was broken.
 pub fn run(room: &Room, hits: &Hits, tell: impl Fn(Outcome)) -> Result<()> {
-    stay_on_one_processor()?;
+    processor::stay_on_one()?;
     let trial = Trial::new(room, hits.target)?;
     let before = room.snapshot()?;
     for point in &hits.points {
