@@ -56,11 +56,13 @@ impl Room {
 impl Wire {
     /// The link of that name in a namespace, for sending alone and without asking `ip`.
     pub fn from_within(ns: &str, link: &str) -> Result<Self> {
-        let open = || {
-            let index = nix::net::if_::if_nametoindex(link)?;
-            Ok(host::frame::open(index, 0)?)
-        };
-        Ok(Self { socket: netns::inside(ns, open)?, mac: [0; 6] })
+        netns::inside(ns, || Self::here(link))
+    }
+
+    /// The same in the calling thread's namespace.
+    pub fn here(link: &str) -> Result<Self> {
+        let index = nix::net::if_::if_nametoindex(link)?;
+        Ok(Self { socket: host::frame::open(index, 0)?, mac: [0; 6] })
     }
 
     /// Sends one frame as it is, whatever source it names.

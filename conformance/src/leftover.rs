@@ -40,12 +40,19 @@ fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
 fn is_of_network(path: &str, line: &str, ids: &[&str]) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let is_lease = name.parse::<std::net::IpAddr>().is_ok();
-    // Its content is the kernel's boot id, hexadecimal digits among which a short container id may stand.
-    if path.ends_with(".boot") {
+    // Hexadecimal digits among which a short container id may stand: of the kernel's boot id, and of the device and inode
+    // that an index of leases is of. Of its owners an index holds hashes alone.
+    if path.ends_with(".boot") || is_index(path) {
         return true;
     }
     let is_temporary = name.contains("tmp") || line.contains("/results/");
     !is_lease && !is_temporary && !ids.iter().any(|id| line.contains(id))
+}
+
+fn is_index(path: &str) -> bool {
+    path.strip_prefix("/run/moor/host-local/").is_some_and(|name| {
+        name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') && name.contains('-')
+    })
 }
 
 #[cfg(test)]
@@ -67,6 +74,7 @@ mod tests {
             "+ directory /var/lib/cni/networks/net 0755",
             "+ file /var/lib/cni/networks/net/last_reserved_ip.0 0600 8 bytes \"10.1.2.2\"",
             "+ file /var/lib/cni/networks/net/lock 0750 0 bytes \"\"",
+            "+ file /run/moor/host-local/c1-3 0600 4096 bytes binary MOORLIDX.c1",
             "+ other /run/moor/dns/4026/control.sock",
         ] {
             assert!(!kept(line), "{line}");
@@ -93,6 +101,8 @@ mod tests {
             "+ route -4 dev veth0123abcd dst 10.1.2.0/24",
             "+ file /var/lib/cni/networks/net/10.1.2.2 0600 8 bytes \"c1\\r\\neth0\"",
             "+ file /var/lib/cni/networks/net/10.1.2.2 0600 0 bytes \"\"",
+            "+ file /run/moor/host-local/c1-3.tmp 0600 0 bytes \"\"",
+            "+ file /run/moor/host-local/41-3.rested 0600 8 bytes \"c1\"",
             "+ file /run/moor/net/index 0600 20 bytes \"c1 eth0 10.1.2.2\"",
             "+ file /var/lib/cni/networks/net/.tmp123 0600 0 bytes \"\"",
             "+ file /var/lib/cni/results/net-c1-eth0 0600 8 bytes \"{}\"",

@@ -9,6 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::ip;
 use crate::room::Room;
+use crate::room::company::clocks_ahead;
 
 /// A user who owns nothing (kernel.overflowuid).
 pub const NOBODY: u32 = 65534;
@@ -42,13 +43,15 @@ pub enum Need {
     SendBuffer,
     /// strace, and the right to trace one's own children.
     Strace,
+    /// CONFIG_TIME_NS: clocks of one's own.
+    TimeNamespace,
     /// CONFIG_VLAN_8021Q.
     VlanLinks,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 14] = [
+    pub const ALL: [Need; 15] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dnsname,
@@ -62,6 +65,7 @@ impl Need {
         Need::Reference,
         Need::SendBuffer,
         Need::Strace,
+        Need::TimeNamespace,
         Need::VlanLinks,
     ];
 
@@ -81,6 +85,7 @@ impl Need {
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
             Need::Strace => "strace",
+            Need::TimeNamespace => "time namespace",
             Need::VlanLinks => "VLAN links",
         }
     }
@@ -157,6 +162,12 @@ impl Need {
                 let status = status.context("no strace on the PATH")?;
                 ensure!(status.success(), "strace may not trace here: {status}");
                 Ok(())
+            }
+            Need::TimeNamespace => {
+                let words = clocks_ahead(1);
+                let words: Vec<&str> = words.iter().map(String::as_str).chain(["true"]).collect();
+                let (program, args) = words.split_first().context("a program has a name")?;
+                ip::output(program, args).map(drop).context("no clocks of one's own (CONFIG_TIME_NS)")
             }
         }
     }

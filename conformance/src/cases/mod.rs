@@ -88,6 +88,7 @@ mod settled;
 mod stacked;
 mod stdin;
 mod types;
+mod unruly;
 mod versions;
 mod worlds;
 
@@ -181,6 +182,7 @@ pub fn all() -> Vec<Case> {
         outside_gateway::CASES,
         conflict::CASES,
         conflists::CASES,
+        unruly::CASES,
         worlds::CASES,
         harness_company::CASES,
         harness_confined::CASES,

@@ -12,6 +12,7 @@ use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
+use crate::world::router::UPLINK;
 use crate::{frame, ip, socket};
 
 pub const CASES: &[Case] = &[
@@ -53,10 +54,11 @@ fn set(key: &str, value: &str) -> Result<()> {
     fs::write(format!("/proc/sys/net/{key}"), value).with_context(|| format!("set {key}"))
 }
 
-/// Routes and addresses of the host's that come of an advertisement.
+/// Routes and addresses of the host's that come of an advertisement, but for those from a world's own router.
 fn learned() -> Result<Vec<String>> {
     let routes = ip::rows(None, &["-6", "route", "show", "table", "all"])?;
-    let routes = routes.into_iter().filter(|row| row["protocol"] == "ra").map(|row| row.to_string());
+    let routes = routes.into_iter().filter(|row| row["protocol"] == "ra" && row["dev"] != UPLINK);
+    let routes = routes.map(|row| row.to_string());
     let addresses = ip::rows(None, &["-6", "addr", "show"])?;
     let addresses = addresses.into_iter().filter(|row| row.to_string().contains("2001:db8:bad:"));
     Ok(routes.chain(addresses.map(|row| row.to_string())).collect())
@@ -123,7 +125,7 @@ fn own_route(room: &Room) -> Result<()> {
         ensure!(room.host_sysctl(&key)? == "1", "{link} has learned nothing, and {key} was changed");
     }
     // And it is renewed.
-    ip::run(&["-6", "route", "flush", "proto", "ra"])?;
+    ip::run(&["-6", "route", "flush", "proto", "ra", "dev", "wan0"])?;
     until("the router's next advertisement is heard", || {
         advertise(room)?;
         has_default("wan0")

@@ -1,8 +1,6 @@
 //! Packet rules that are saved with `nft list ruleset` and loaded again, as distributions do at shutdown and boot; and
 //! rules of an earlier layout, under which executables are replaced.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -26,21 +24,6 @@ pub const CASES: &[Case] = &[
 
 fn listing() -> Result<String> {
     ip::output("nft", &["list", "ruleset"])
-}
-
-/// Loads what `nft list ruleset` prints; it must print the same again.
-fn save_and_load(room: &Room) -> Result<()> {
-    let file = room.scratch("ruleset.nft");
-    let saved = listing()?;
-    fs::write(&file, format!("flush ruleset\n{saved}"))?;
-    ip::output("nft", &["-f", &file.display().to_string()]).context("load the saved rules")?;
-    let loaded = listing()?;
-    let changes = crate::diff::lines(
-        &saved.lines().map(str::to_owned).collect::<Vec<_>>(),
-        &loaded.lines().map(str::to_owned).collect::<Vec<_>>(),
-    );
-    ensure!(changes.is_empty(), "the loaded rules are others: {}", crate::room::shown(&changes));
-    Ok(())
 }
 
 /// A container with every rule of bridge and portmap.
@@ -90,7 +73,7 @@ fn every_feature(room: &Room) -> Result<()> {
     let one = Attached::new(room, "c1", mappings, json!({}))?;
     let other = json!([{"hostPort": 8090, "containerPort": 80, "protocol": "tcp"}]);
     let everybody = Attached::new(room, "c2", other, json!({"masqAll": true}))?;
-    save_and_load(room)?;
+    room.save_and_load_rules()?;
     one.verb(room, "CHECK")?;
     everybody.verb(room, "CHECK")?;
     for port in [80, 3500] {
@@ -112,7 +95,7 @@ fn every_feature(room: &Room) -> Result<()> {
     )?;
     serve(room, "c3", 8150)?;
     expect(room, Some("outside"), HOST[0], 8150, &format!("c3:8150 {}", OUTSIDE[0]))?;
-    save_and_load(room)?;
+    room.save_and_load_rules()?;
     for attached in [&one, &third, &everybody] {
         attached.verb(room, "CHECK")?;
     }
@@ -137,7 +120,7 @@ fn conditions(room: &Room) -> Result<()> {
         {"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000, "hostIP": "10.1.2.1"},
     ]);
     let attached = Attached::new(room, "c1", mappings, words)?;
-    save_and_load(room)?;
+    room.save_and_load_rules()?;
     attached.verb(room, "CHECK")?;
     attached.verb(room, "DEL")?;
     nothing_left()
@@ -147,7 +130,7 @@ fn permits(room: &Room) -> Result<()> {
     nft("add table inet fw; add chain inet fw in { type filter hook input priority 0; policy drop; }; \
          add table ip old; add chain ip old in { type filter hook input priority 0; policy drop; }")?;
     let named = super::dns_stage::Named::add(room, "c1", "web", json!({}))?;
-    save_and_load(room)?;
+    room.save_and_load_rules()?;
     let check = named.verb(room, "CHECK")?;
     check.silent()?;
     ensure!(listing()?.matches("moor/net").count() > 6, "the permits are gone: {}", listing()?);
@@ -161,7 +144,7 @@ fn moved_range(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let mappings = json!([{"hostPort": 20_000, "hostPortEnd": 20_999, "containerPort": 30_000}]);
     let attached = Attached::new(room, "c1", mappings, json!({}))?;
-    save_and_load(room)?;
+    room.save_and_load_rules()?;
     attached.verb(room, "CHECK")?;
     for port in [20_000, 20_555, 20_999] {
         serve(room, "c1", port + 10_000)?;
@@ -180,7 +163,7 @@ fn inside(room: &Room) -> Result<()> {
     let previous = room.attach("bridge", "ADD", &container).config(&with(&config, subnet)).run()?.result()?;
     let config = super::dns_stage::dns(&previous, json!({"mode": "netns"}));
     super::dns_stage::call(room, "ADD", &container, "web", &config).run()?.result()?;
-    room.inside("c1", || save_and_load(room))?;
+    room.inside("c1", || room.save_and_load_rules())?;
     super::dns_stage::call(room, "CHECK", &container, "web", &config).run()?.silent()?;
     super::dns_stage::call(room, "DEL", &container, "web", &config).run()?.silent()
 }

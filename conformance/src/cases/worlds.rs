@@ -23,6 +23,9 @@ pub const CASES: &[Case] = &[
         let keys = json!({"ipMasq": true, "macspoofchk": true, "ipam": ipam});
         life(room, World::Odd, &with(&bridge("1.1.0"), keys))
     }),
+    Case::new("worlds/odd_the_route_that_was_learned_stays", &["C-040", "BR-V2"], |room| {
+        life(room, World::Odd, &bridge("1.1.0"))
+    }),
 ];
 
 /// How often it comes and goes: the second time finds what the first has left.

@@ -1,4 +1,5 @@
-//! Who else is on the host: a local user without rights, namespaces that come and go, another machine.
+//! Who else is on the host: a local user without rights, namespaces that come and go, an administrator who reboots, another
+//! machine.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -17,6 +18,7 @@ use nix::unistd::Pid;
 
 use super::{Room, SCRATCH};
 use crate::need::NOBODY;
+use crate::{diff, ip};
 
 /// How long another process may take to get a lock that is free.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,6 +76,14 @@ const WHEN_SMALL: Duration = Duration::from_millis(200);
 fn namespaces_max() -> usize {
     let text = fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
     text.trim().parse::<usize>().unwrap_or(0) / 2
+}
+
+/// The words before a program (unshare(1)) whose clocks are that many seconds ahead of the machine's: those that count from
+/// the boot, and so what `/proc/uptime` shows it. There is one time of day for all.
+pub fn clocks_ahead(seconds: u64) -> Vec<String> {
+    let seconds = seconds.to_string();
+    let words = ["unshare", "--time", "--fork", "--boottime", &seconds, "--monotonic", &seconds];
+    words.map(str::to_owned).to_vec()
 }
 
 impl Room {
@@ -146,6 +156,19 @@ impl Room {
             });
         }
         busy
+    }
+
+    /// Saves the packet rules of the calling thread's namespace and loads them again, as distributions do at shutdown and
+    /// boot. What is loaded must read as what was saved.
+    pub fn save_and_load_rules(&self) -> Result<()> {
+        let listing = || ip::output("nft", &["list", "ruleset"]);
+        let saved = listing()?;
+        let file = self.write("ruleset.nft", format!("flush ruleset\n{saved}"))?;
+        ip::output("nft", &["-f", &file.display().to_string()]).context("load the saved rules")?;
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let changes = diff::lines(&lines(&saved), &lines(&listing()?));
+        ensure!(changes.is_empty(), "the loaded rules are others: {}", super::shown(&changes));
+        Ok(())
     }
 
     /// From here on this is another machine: one that has booted anew and has another id.

@@ -7,6 +7,7 @@ pub mod elsewhere;
 pub mod enter;
 pub mod job;
 pub mod netns;
+pub mod unruly;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runtime::Conflist;
 
+use crate::world::router::UPLINK;
 use crate::{diff, leftover, snapshot};
 use call::{Call, Record};
 use netns::Container;
@@ -85,11 +87,13 @@ impl Room {
     }
 
     /// Everything that a plugin could have left in the "host": links, addresses, routes, neighbours, rules, sysctls of the
-    /// host, files. The scratch directory and the namespaces themselves are the harness's.
+    /// host, files. The scratch directory and the namespaces themselves are the harness's, and the sysctls of the link by
+    /// which a world's host has learned its route are the world's to look after.
     pub fn snapshot(&self) -> Result<Vec<String>> {
         let mut lines = snapshot::network(None)?;
         lines.extend(snapshot::rules()?);
-        lines.extend(snapshot::sysctls());
+        let uplink = format!("/conf/{UPLINK}/");
+        lines.extend(snapshot::sysctls().into_iter().filter(|line| !line.contains(&uplink)));
         lines.extend(self.files());
         Ok(lines)
     }

@@ -145,6 +145,14 @@ pub fn inside<R: Send>(ns: &str, work: impl FnOnce() -> Result<R> + Send) -> Res
     })?
 }
 
+/// Runs a closure in a new namespace, which lasts as long as something that the closure gives back holds it.
+pub fn in_new<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    in_thread(|| {
+        new_namespace()?;
+        work()
+    })?
+}
+
 /// Runs a closure on a thread of its own; its namespace ends with it.
 fn in_thread<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
     std::thread::scope(|scope| scope.spawn(work).join())

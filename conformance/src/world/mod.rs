@@ -5,6 +5,7 @@
 mod busy;
 mod hostile;
 mod odd;
+pub mod router;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -18,7 +19,7 @@ pub enum World {
     Busy,
     /// A local user locks what he can open, the umask is 0, and containers send what they like.
     Hostile,
-    /// An administrator has addresses, bridges, rules and sysctls of his own.
+    /// An administrator has addresses, bridges, rules and sysctls of his own, and the host its route from a router.
     Odd,
 }
 
@@ -46,7 +47,7 @@ impl World {
         let made = match self {
             Self::Busy => busy::enter(room).map(Inhabited::Busy),
             Self::Hostile => hostile::enter(room).map(Inhabited::Hostile),
-            Self::Odd => odd::enter().map(Inhabited::Odd),
+            Self::Odd => odd::enter(room).map(Inhabited::Odd),
         };
         made.with_context(|| format!("make the world {}", self.name()))
     }

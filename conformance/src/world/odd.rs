@@ -1,4 +1,5 @@
-//! A host with an administrator: bridges, addresses, rules and sysctls of his own, none of which is the suite's.
+//! A host with an administrator: bridges, addresses, rules and sysctls of his own, none of which is the suite's; and a route
+//! that the host has from a router's advertisements.
 
 use std::fs;
 use std::io::Write;
@@ -6,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::router::{Router, UPLINK};
 use crate::ip;
+use crate::room::Room;
 use crate::snapshot;
 
 /// Sysctls that distributions and hardening guides set.
@@ -55,15 +58,19 @@ const HIS: [&str; 4] = ["admin", "172.31.25", "172.30.", "disable_ipv6"];
 /// What he has; looked at again in the end.
 pub struct Administrator {
     before: Vec<String>,
+    router: Router,
 }
 
-pub fn enter() -> Result<Administrator> {
+pub fn enter(room: &Room) -> Result<Administrator> {
     ip::script(None, LINKS)?;
     nft(RULES)?;
+    // As at the last shutdown and boot.
+    room.save_and_load_rules()?;
     for (path, value) in SYSCTLS {
         fs::write(format!("/proc/sys/{path}"), value).with_context(|| format!("set {path}"))?;
     }
-    Ok(Administrator { before: his()? })
+    let router = Router::connect()?;
+    Ok(Administrator { before: his()?, router })
 }
 
 fn nft(rules: &str) -> Result<()> {
@@ -74,12 +81,14 @@ fn nft(rules: &str) -> Result<()> {
     Ok(())
 }
 
-/// What there is of his, but for forwarding, which ADD turns on for the whole host. Carriers come and go in the kernel's own
-/// time, and counters count.
+/// What there is of his, but for forwarding, which ADD turns on for the whole host, and for what keeps the router's route
+/// then. Carriers come and go in the kernel's own time, and counters count.
 fn his() -> Result<Vec<String>> {
+    let listens = format!("/{UPLINK}/accept_ra ");
     let mut lines = snapshot::network(None)?;
     lines.extend(snapshot::all_rules()?);
-    lines.extend(snapshot::sysctls().into_iter().filter(|line| !line.contains("/forwarding")));
+    let sysctls = snapshot::sysctls().into_iter();
+    lines.extend(sysctls.filter(|line| !line.contains("/forwarding") && !line.contains(&listens)));
     lines.retain(|line| HIS.iter().any(|his| line.contains(his)));
     for line in &mut lines {
         if let (true, Some((head, _))) = (line.contains("counter"), line.split_once(" packets")) {
@@ -101,6 +110,6 @@ impl Administrator {
             self.before.iter().filter(|line| !(now.contains(line) || flushed && line.starts_with("nft")));
         let lost: Vec<String> = lost.cloned().collect();
         ensure!(lost.is_empty(), "the administrator has lost:{}", crate::room::shown(&lost));
-        Ok(())
+        self.router.ensure_heard()
     }
 }

@@ -1,0 +1,37 @@
+//! What a container with NET_ADMIN does to its own links: other names and labels, and more addresses than anybody expects.
+
+use anyhow::{Context, Result};
+
+use super::Room;
+use crate::ip;
+
+/// Two prefixes that no case gives to containers; a crowd's addresses are numbered in them.
+const CROWD: [&str; 2] = ["10.200", "2001:db8:c0::"];
+
+/// As much as one byte of an IPv4 address counts, so that a number is two of them.
+const PER_BYTE: usize = 250;
+
+impl Room {
+    /// The container calls its link otherwise and labels it so. It is down for a moment, as older kernels ask for, and the
+    /// kernel takes its IPv6 addresses and its routes away.
+    pub fn disguise(&self, container: &str, link: &str, name: &str, label: &str) -> Result<()> {
+        ip::run_in(container, &["link", "set", link, "down"])?;
+        ip::run_in(container, &["link", "set", link, "name", name])?;
+        ip::run_in(container, &["link", "set", name, "alias", label])?;
+        ip::run_in(container, &["link", "set", name, "up"])
+    }
+
+    /// The container gives its link that many addresses of each family.
+    pub fn crowd(&self, container: &str, link: &str, count: usize) -> Result<()> {
+        let [v4, v6] = CROWD;
+        let lines = (0..count).map(|nth| {
+            let (high, low) = (nth / PER_BYTE, nth % PER_BYTE + 1);
+            format!(
+                "addr add {v4}.{high}.{low}/32 dev {link}\naddr add {v6}{high:x}:{low:x}/128 dev {link} nodad\n"
+            )
+        });
+        let batch = self.write("crowd", lines.collect::<String>())?;
+        ip::run_in(container, &["-batch", &batch.display().to_string()])
+            .with_context(|| format!("crowd {link} of {container}"))
+    }
+}

@@ -1,0 +1,87 @@
+//! A router at the far end of one of the administrator's links: from its advertisements the host has its IPv6 default
+//! route and an address, as a machine without static addresses has them. When a host begins to forward, the kernel drops
+//! what was learned so and listens no more, unless somebody keeps it from that (`accept_ra`, ip-sysctl.rst).
+
+use std::fs;
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::frame::{self, MacBytes, Wire};
+use crate::ip;
+use crate::room::netns;
+
+/// The host's end. Its name is among those of the administrator's.
+pub const UPLINK: &str = "adminup";
+
+const MAC: MacBytes = [0x02, 0, 0, 0, 0xad, 0x01];
+const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xad, 0, 0, 0, 0, 0);
+
+/// How long what is advertised lasts, in seconds: longer than any room.
+const LIFETIME: u16 = 1800;
+
+/// How long the host may take to act on an advertisement, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Holds its namespace, with the router's end of the link, by a socket.
+pub struct Router {
+    wire: Wire,
+}
+
+impl Router {
+    /// Connects the room's host to a new router, and returns when the host has learned from it.
+    pub fn connect() -> Result<Self> {
+        let router = Self { wire: wire()? };
+        fs::write(format!("/proc/sys/net/ipv6/conf/{UPLINK}/disable_ipv6"), "0")
+            .context("give the uplink IPv6, which is off for new links")?;
+        ip::run(&["link", "set", UPLINK, "up"])?;
+        router.advertise_until_learned()?;
+        Ok(router)
+    }
+
+    /// The route is still there; and when it is not, as in the end it is not unless it is renewed, the router's next
+    /// advertisement makes it again.
+    pub fn ensure_heard(&self) -> Result<()> {
+        ensure!(has_route()?, "the host has lost the default route that it had learned by {UPLINK}");
+        ip::run(&["-6", "route", "flush", "proto", "ra", "dev", UPLINK])?;
+        self.advertise_until_learned()
+    }
+
+    fn advertise_until_learned(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.wire.send(&frame::router_advertisement(MAC, PREFIX, LIFETIME))?;
+            std::thread::sleep(PAUSE);
+            if has_route()? {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the host does not listen to its router on {UPLINK}");
+        }
+    }
+}
+
+/// Makes the router's namespace and the link, and opens the router's end.
+fn wire() -> Result<Wire> {
+    let [a, b, c, d, e, f] = MAC;
+    let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    let rooms = std::process::id();
+    netns::in_new(|| {
+        ip::script(
+            None,
+            &format!(
+                "link add eth0 address {mac} type veth peer name {UPLINK} netns {rooms}
+                 link set lo up
+                 link set eth0 up"
+            ),
+        )?;
+        Wire::here("eth0")
+    })
+    .context("make the administrator's router")
+}
+
+fn has_route() -> Result<bool> {
+    let routes = ip::rows(None, &["-6", "route", "show", "default", "dev", UPLINK])?;
+    Ok(routes.iter().any(|row| row["protocol"] == "ra"))
+}
