@@ -95,7 +95,11 @@ fn wanted(args: &RunArgs) -> Vec<Case> {
     let filter = args.filter.as_deref().unwrap_or_default();
     let special = |case: &Case| case.needs.iter().any(|need| need.of_kernel());
     let named = |case: &Case| case.name.contains(filter) || case.clauses.contains(&filter);
-    cases::all().into_iter().filter(|case| named(case) && (special(case) || !args.special)).collect()
+    // What a world is tried with is no ordinary case, and has its own.
+    let ordinary = |case: &Case| !["harness/", "worlds/"].iter().any(|group| case.name.starts_with(group));
+    let fits = |case: &Case| args.world.is_none() || ordinary(case);
+    let all = cases::all().into_iter();
+    all.filter(|case| named(case) && fits(case) && (special(case) || !args.special)).collect()
 }
 
 /// What is said while it runs: a line per case for a text report, and on a terminal one line that stays.

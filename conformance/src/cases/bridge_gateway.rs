@@ -8,6 +8,7 @@ use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
 use crate::ip;
 use crate::room::Room;
+use crate::room::netns::allow_ipv6;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/gateway_modes", &["bridge 1", "bridge 2.8", "bridge 2.11"], gateway_modes),
@@ -61,6 +62,7 @@ fn default_route_once(room: &Room) -> Result<()> {
 
 fn force_address(room: &Room) -> Result<()> {
     ip::script(None, "link add br0 type bridge\n link set br0 up\n addr add 10.7.7.1/24 dev br0")?;
+    allow_ipv6(&["br0"])?;
     // A port in use, so that the address is somebody's and not a stale one.
     ip::script(
         None,
@@ -110,6 +112,7 @@ fn zero_mac(room: &Room) -> Result<()> {
          link set gone0 master br0 up
          link del gone0",
     )?;
+    allow_ipv6(&["br0"])?;
     add(room, &room.container("c1")?, &bridge(USUAL))?;
     room.reach("c1", "10.1.2.1")
 }

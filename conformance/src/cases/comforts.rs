@@ -11,7 +11,7 @@ use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Answer;
-use crate::room::netns::Container;
+use crate::room::netns::{Container, allow_ipv6};
 use crate::{ip, store};
 
 pub const CASES: &[Case] = &[
@@ -56,6 +56,7 @@ fn checks(room: &Room, container: &Container, config: &Value, result: &Value) ->
 fn spanning_tree(room: &Room) -> Result<()> {
     // As NetworkManager makes bridges, but for the delay, which is 15 seconds there.
     ip::script(None, "link add br0 type bridge stp_state 1 forward_delay 200\n link set br0 up")?;
+    allow_ipv6(&["br0"])?;
     let container = room.container("c1")?;
     let config = bridge(USUAL);
     let (result, added) = add(room, &container, &config)?;

@@ -17,6 +17,7 @@ use crate::faults::steps::Victim;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
+use crate::room::netns::allow_ipv6;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/two_hundred_of_the_only_container", &["D-060"], churn),
@@ -252,11 +253,12 @@ fn bridge_anew(room: &Room) -> Result<()> {
     let port = named.config["prevResult"]["interfaces"][1]["name"].as_str().context("no port")?;
     ip::run(&["link", "del", "br0"])?;
     expect(room, Some("c2"), OTHER_GATEWAY, "db", &[&other.address(false)])?;
+    ip::script(None, "link add br0 type bridge")?;
+    allow_ipv6(&["br0"])?;
     ip::script(
         None,
         &format!(
-            "link add br0 type bridge
-             addr add {}/24 dev br0
+            "addr add {}/24 dev br0
              -6 addr add {}/64 dev br0 nodad
              link set br0 up
              link set {port} master br0 up",

@@ -8,6 +8,7 @@ use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
 use crate::ip;
 use crate::room::Room;
+use crate::room::netns::allow_ipv6;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/a_bridge_of_others_keeps_its_mac_address", &["BR-L2"], keeps_mac),
@@ -36,6 +37,7 @@ fn keeps_mac(room: &Room) -> Result<()> {
          link set lan1 up
          addr add 10.7.7.1/24 dev br1",
     )?;
+    allow_ipv6(&["br0", "br1"])?;
     let one = bridge(USUAL);
     let ipam = json!({"type": "host-local", "subnet": "10.7.7.0/24"});
     let two = with(&bridge(USUAL), json!({"name": "two", "bridge": "br1", "ipam": ipam}));
@@ -62,6 +64,7 @@ fn follows_uplink(room: &Room) -> Result<()> {
          link set lan0 address f2:ff:ff:ff:ff:fe master br0 up
          link set lan1 up",
     )?;
+    allow_ipv6(&["br0"])?;
     add(room, &room.container("c1")?, &bridge(USUAL))?;
     // Its owner exchanges the uplink.
     ip::run(&["link", "set", "lan0", "address", "02:00:00:00:00:05"])?;
@@ -74,6 +77,7 @@ fn address(room: &Room) -> Result<()> {
     let first = room.container("c1")?;
     add(room, &first, &layer2(USUAL))?;
     room.attach("bridge", "DEL", &first).config(&layer2(USUAL)).run()?.silent()?;
+    allow_ipv6(&["br0"])?;
     ip::script(None, "addr add 10.7.7.1/24 dev br0\n -6 addr add 2001:db8:1::99/64 dev br0 nodad")?;
     let container = room.container("c2")?;
     let call = room.attach("bridge", "ADD", &container).config(&bridge(USUAL));
@@ -92,10 +96,11 @@ fn address(room: &Room) -> Result<()> {
 fn router(room: &Room) -> Result<()> {
     for (name, learned) in [("br0", true), ("br1", false)] {
         ip::script(None, &format!("link add {name} type bridge\n link set {name} up"))?;
+        allow_ipv6(&[name])?;
         let parameter = format!("/proc/sys/net/ipv6/conf/{name}/accept_ra");
         std::fs::write(&parameter, "2")?;
         if learned {
-            ip::script(None, &format!("-6 route add default via fe80::1 dev {name} proto ra"))?;
+            ip::script(None, &format!("-6 route add default via fe80::1 dev {name} proto ra metric 99"))?;
         }
         let config = with(&layer2(USUAL), json!({"bridge": name, "name": name}));
         add(room, &room.container(name)?, &config)?;
@@ -112,6 +117,7 @@ fn alternative_name(room: &Room) -> Result<()> {
          link set real0 up
          link property add dev real0 altname other0",
     )?;
+    allow_ipv6(&["real0"])?;
     let config = with(&bridge(USUAL), json!({"bridge": "other0"}));
     let container = room.container("c1")?;
     let result = add(room, &container, &config)?;

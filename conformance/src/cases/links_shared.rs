@@ -42,8 +42,8 @@ const GROUP: &str = "1836019570";
 fn in_the_group(room: &Room, script: &str) -> Result<()> {
     room.outside(&[])?;
     ip::script(None, script)?;
-    let people: Vec<String> =
-        ip::links(None)?.into_iter().filter(|name| name != "lo" && name != "wan0").collect();
+    let made = |name: &String| ["people", "moor", "wan0."].iter().any(|start| name.starts_with(start));
+    let people: Vec<String> = ip::links(None)?.into_iter().filter(made).collect();
     for name in &people {
         ip::run(&["link", "set", name, "group", GROUP])?;
         if name.starts_with("moor") || name.starts_with("wan0.") {

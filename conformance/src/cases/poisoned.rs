@@ -10,6 +10,7 @@ use super::{USUAL, bridge, with};
 use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
+use crate::room::netns::allow_ipv6;
 use crate::{frame, ip, socket};
 
 pub const CASES: &[Case] = &[
@@ -18,10 +19,12 @@ pub const CASES: &[Case] = &[
     }),
     Case::new("macspoofchk/nor_on_an_administrators_bridge", &["BR-K13"], |room| {
         ip::script(None, "link add br0 type bridge\n link set br0 up")?;
+        allow_ipv6(&["br0"])?;
         takes_nothing(room, false)
     }),
     Case::new("macspoofchk/nor_in_a_vlan_of_an_administrators_bridge", &["BR-K13"], |room| {
         ip::script(None, "link add br0 type bridge vlan_filtering 1\n link set br0 up")?;
+        allow_ipv6(&["br0"])?;
         takes_nothing(room, true)
     })
     .needs(&[Need::BridgeVlanFiltering]),

@@ -269,7 +269,6 @@ fn fifty(room: &Room) -> Result<()> {
 }
 
 fn chain(room: &Room) -> Result<()> {
-    let before = ruleset()?;
     let list =
         Conflist::from_file(room.net_d.join("40-portmap.conflist")).context("load 40-portmap.conflist")?;
     let container = room.container("c1")?;
@@ -284,6 +283,7 @@ fn chain(room: &Room) -> Result<()> {
     runtime.check(&list, &attachment).context("CHECK after a flush")?;
     ensure!(ruleset()?.to_string().contains("8080"), "CHECK does not make the rules again");
     ip::output("nft", &["flush", "ruleset"])?;
+    let before = ruleset()?;
     super::reapply::forget_records()?;
     ensure!(runtime.check(&list, &attachment).is_err(), "CHECK does not see that the rules are gone");
     runtime.del(&list, &attachment).context("DEL")?;

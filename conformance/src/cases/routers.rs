@@ -12,6 +12,7 @@ use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
 use crate::need::Need;
 use crate::room::Room;
+use crate::room::netns::allow_ipv6;
 use crate::world::router::UPLINK;
 use crate::{frame, ip, socket};
 
@@ -140,6 +141,7 @@ fn others_bridge(room: &Room) -> Result<()> {
          link set br0 up
          link set wan0 master br0",
     )?;
+    allow_ipv6(&["br0"])?;
     until("the host has its router's route", || {
         advertise(room)?;
         has_default("br0")

@@ -73,8 +73,7 @@ impl Room {
         // (linkwatch_urgent_event, net/core/link_watch.c).
         let pair = ["link", "add", "wan0", "index", "1000", "type", "veth", "peer", "name", "eth0"];
         ip::run(&[&pair[..], &["netns", "outside"]].concat())?;
-        // An administrator may have said otherwise for new links.
-        fs::write("/proc/sys/net/ipv6/conf/wan0/disable_ipv6", "0").context("give wan0 IPv6")?;
+        allow_ipv6(&["wan0"])?;
         ip::script(
             None,
             "addr add 198.51.100.1/24 dev wan0
@@ -127,6 +126,14 @@ impl Room {
             Ok(text.trim().to_owned())
         })
     }
+}
+
+/// Turns IPv6 on for links of the room's host: for new links it may be off.
+pub fn allow_ipv6(links: &[&str]) -> Result<()> {
+    links.iter().try_for_each(|link| {
+        fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "0")
+            .with_context(|| format!("give {link} IPv6"))
+    })
 }
 
 /// The containers that there are, by name; the outside is none.

@@ -34,8 +34,12 @@ impl Router {
     /// Connects the room's host to a new router, and returns when the host has learned from it.
     pub fn connect() -> Result<Self> {
         let router = Self { wire: wire()? };
-        fs::write(format!("/proc/sys/net/ipv6/conf/{UPLINK}/disable_ipv6"), "0")
-            .context("give the uplink IPv6, which is off for new links")?;
+        netns::allow_ipv6(&[UPLINK])?;
+        // Else the kernel looks for duplicates of what it has learned, and its lists change in the middle of a case.
+        for name in ["dad_transmits", "router_solicitation_delay"] {
+            fs::write(format!("/proc/sys/net/ipv6/conf/{UPLINK}/{name}"), "0")
+                .with_context(|| format!("set {name} of {UPLINK}"))?;
+        }
         ip::run(&["link", "set", UPLINK, "up"])?;
         router.advertise_until_learned()?;
         Ok(router)
@@ -45,6 +49,7 @@ impl Router {
     /// advertisement makes it again.
     pub fn ensure_heard(&self) -> Result<()> {
         ensure!(has_route()?, "the host has lost the default route that it had learned by {UPLINK}");
+        open_firewall()?;
         ip::run(&["-6", "route", "flush", "proto", "ra", "dev", UPLINK])?;
         self.advertise_until_learned()
     }
@@ -54,12 +59,22 @@ impl Router {
         loop {
             self.wire.send(&frame::router_advertisement(MAC, PREFIX, LIFETIME))?;
             std::thread::sleep(PAUSE);
-            if has_route()? {
+            if has_route()? && has_address()? {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "the host does not listen to its router on {UPLINK}");
         }
     }
+}
+
+/// The case is over, and a firewall that it has made lets no advertisement in.
+fn open_firewall() -> Result<()> {
+    ip::output("nft", &["flush", "ruleset"])?;
+    if fs::read_to_string("/proc/net/ip6_tables_names").is_ok_and(|tables| !tables.is_empty()) {
+        ip::output("ip6tables-legacy", &["-P", "INPUT", "ACCEPT"])?;
+        ip::output("ip6tables-legacy", &["-F", "INPUT"])?;
+    }
+    Ok(())
 }
 
 /// Makes the router's namespace and the link, and opens the router's end.
@@ -79,6 +94,13 @@ fn wire() -> Result<Wire> {
         Wire::here("eth0")
     })
     .context("make the administrator's router")
+}
+
+/// And none that could turn out to be somebody else's.
+fn has_address() -> Result<bool> {
+    let rows = ip::rows(None, &["-6", "addr", "show", "dev", UPLINK])?;
+    let all: Vec<_> = rows.iter().filter_map(|row| row["addr_info"].as_array()).flatten().collect();
+    Ok(all.iter().any(|info| info["scope"] == "global") && all.iter().all(|info| info["tentative"] != true))
 }
 
 fn has_route() -> Result<bool> {
