@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{lan, until, vlan_lan, vlan_outside};
+use super::host_access::{delete, shims};
+use super::lan::{add, lan, until, vlan_lan, vlan_outside};
 use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
 use crate::need::Need;
@@ -41,6 +42,19 @@ pub const CASES: &[Case] = &[
         hostile(room, "macvlan", &lan("macvlan", &json!({"master": null, "internal": true})), &[])
     })
     .needs(&[Need::Macvlan, Need::Dummy]),
+    Case::new("routers/a_link_that_would_listen_to_one_is_not_set_up", &["BR-V2"], |room| {
+        unprotected(room, "bridge", &bridge(USUAL), "br0")
+    })
+    .needs(&[Need::Strace]),
+    Case::new("routers/a_shim_that_would_listen_to_one_is_not_set_up", &["MV-R7"], |room| {
+        room.outside(&[])?;
+        let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
+        let (container, _) = add(room, "macvlan", "c0", &config)?;
+        let shim = shims()?.pop().context("no shim")?;
+        delete(room, "macvlan", &container, &config)?;
+        unprotected(room, "macvlan", &config, &shim)
+    })
+    .needs(&[Need::Macvlan, Need::Strace]),
     Case::new("routers/the_hosts_own_default_route_stays", &["BR-V2"], own_route),
     Case::new("routers/an_administrators_bridge_keeps_its_router", &["BR-V2"], others_bridge),
     Case::new("routers/ipv6_off_for_new_links_is_on_for_ours", &["BR-V2"], off_by_default),
@@ -96,6 +110,18 @@ fn hostile(room: &Room, plugin: &str, config: &Value, shared: &[&str]) -> Result
     std::thread::sleep(GRACE);
     ensure!(learned()?.is_empty(), "the host has learned {:?}", learned()?);
     Ok(())
+}
+
+/// The kernel refuses the parameter that keeps advertisements out of `link`.
+fn unprotected(room: &Room, plugin: &str, config: &Value, link: &str) -> Result<()> {
+    let (container, before) = (room.container("c1")?, room.snapshot()?);
+    let path = format!("/proc/sys/net/ipv6/conf/{link}/accept_ra");
+    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", "inject=openat:error=EACCES"];
+    let call = room.attach(plugin, "ADD", &container).config(config).under(&words);
+    let error = call.run()?.error()?;
+    ensure!(error.to_string().contains("accept_ra"), "{error}");
+    room.ensure_nothing_left(&before, &["c1"])?;
+    room.attach(plugin, "ADD", &container).config(config).run()?.result().map(drop)
 }
 
 /// The outside is the host's router.

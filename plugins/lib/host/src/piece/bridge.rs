@@ -45,7 +45,7 @@ impl Bridge {
         })?;
         undo.push(Undo::SharedLink(self.name.clone()));
         solicit_at_once(&self.name);
-        sysctl::refuse_routers(&self.name);
+        sysctl::refuse_routers(&self.name)?;
         let link = kernel.link(Place::Host, &self.name)?;
         let change = LinkChange { alias: Some(BRIDGE_LABEL), up: Some(true), ..LinkChange::default() };
         kernel.host.set_link(link.index, &change)
@@ -172,7 +172,7 @@ impl Part for VlanLink {
         self.vlans.apply(&kernel.host, port.index)?;
         for (name, up) in [(&self.name, up), (&self.port, port.up())] {
             if !up {
-                sysctl::refuse_routers(name);
+                sysctl::refuse_routers(name)?;
                 let index = kernel.index(Place::Host, name)?;
                 kernel.host.set_link(index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
             }

@@ -72,7 +72,7 @@ impl OnDemand {
         // would have it make up. (A host without IPv6 has no such parameter.)
         sysctl::best_effort(&format!("net/ipv6/conf/{}/disable_ipv6", self.name), "1");
         // Also if somebody turns IPv6 on for all links again.
-        sysctl::refuse_routers(&self.name);
+        sysctl::refuse_routers(&self.name)?;
         let alias = self.alias();
         let change = LinkChange { alias: Some(&alias), ..LinkChange::default() };
         let raised = host.set_link(link.index, &LinkChange { up: Some(true), ..change });

@@ -106,7 +106,7 @@ impl Shim {
         }
         // Also what another ADD made, which may have been killed in the middle of it.
         if !link.up() {
-            self.prepare();
+            self.prepare()?;
         }
         let have = host.addresses(Some(link.index))?;
         for net in self.nets().filter(|net| have.iter().all(|address| address.net != *net)) {
@@ -143,7 +143,7 @@ impl Shim {
     }
 
     /// The parameters of a link that is not up yet.
-    fn prepare(&self) {
+    fn prepare(&self) -> Result<()> {
         for (key, value) in [
             // It answers for the host's addresses, but only to those whom the host would answer by it: the
             // containers. To others on the wire the host is where it always was.
@@ -155,7 +155,7 @@ impl Shim {
         ] {
             sysctl::best_effort(&format!("net/{}", key.replace("{}", &self.name)), value);
         }
-        sysctl::refuse_routers(&self.name);
+        sysctl::refuse_routers(&self.name)
     }
 
     /// The link's addresses with their prefix lengths: the host's own lead nowhere else.

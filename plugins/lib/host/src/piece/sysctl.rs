@@ -1,5 +1,7 @@
 //! Kernel parameters.
 
+use nix::libc;
+
 use super::{Drift, Kernel, Part, Place, Undo, advertised};
 use crate::{Result, sysctl};
 
@@ -36,11 +38,21 @@ const ROUTES_BY_NEIGHBOURS: [&str; 3] =
     ["ipv6/conf/{}/accept_ra", "ipv6/conf/{}/accept_redirects", "ipv4/conf/{}/accept_redirects"];
 
 /// Keeps containers from changing the host's routes by a link that was made for them. Call it before the link is up:
-/// a container that runs already may send as soon as it is. (A host without IPv6 has no such parameters.)
-pub(super) fn refuse_routers(link: &str) {
+/// a container that runs already may send as soon as it is.
+///
+/// # Errors
+/// A parameter cannot be set, and the link must not be up without it. (A host without IPv6 has none, and where `/proc/sys`
+/// is read-only its owner answers for what it holds.)
+pub(super) fn refuse_routers(link: &str) -> Result<()> {
     for key in ROUTES_BY_NEIGHBOURS {
-        let _ = sysctl::set(&format!("net/{}", key.replace("{}", link)), "0");
+        match sysctl::set(&format!("net/{}", key.replace("{}", link)), "0") {
+            Err(error) if error.is_not_found() || error.errno() == Some(libc::EROFS) => {}
+            done => {
+                done.map_err(|error| error.within(format!("keep routers among containers off {link}")))?
+            }
+        }
     }
+    Ok(())
 }
 
 impl Part for Sysctls {

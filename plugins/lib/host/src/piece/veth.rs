@@ -46,7 +46,7 @@ impl Part for VethPair {
         undo.push(Undo::Link(self.host_name.clone()));
         let index = kernel.index(Place::Host, &self.host_name)?;
         // A port takes in some frames past its bridge: those to addresses that are for the link alone.
-        sysctl::refuse_routers(&self.host_name);
+        sysctl::refuse_routers(&self.host_name)?;
         let change = LinkChange { alias: Some(&self.label), up: Some(true), ..LinkChange::default() };
         kernel.host.set_link(index, &change)
     }
