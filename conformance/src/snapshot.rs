@@ -115,8 +115,9 @@ fn by_itself(route: &Value) -> bool {
 }
 
 fn link(row: &Value) -> String {
-    let mut flags: Vec<&str> =
-        row["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let flags = row["flags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    // The kernel notices in its own time; LOWER_UP says so at once.
+    let mut flags: Vec<&str> = flags.filter(|flag| *flag != "NO-CARRIER").collect();
     flags.sort_unstable();
     let mut text = format!(
         "link {} mtu {} mac {} [{}]",

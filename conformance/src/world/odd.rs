@@ -94,8 +94,8 @@ fn his() -> Result<Vec<String>> {
         if let (true, Some((head, _))) = (line.contains("counter"), line.split_once(" packets")) {
             *line = head.to_owned();
         }
+        *line = line.replace("LOWER_UP ", "");
         // A change of the spanning tree's topology shortens the ageing for a while.
-        *line = line.replace("LOWER_UP ", "").replace("NO-CARRIER ", "");
         *line = line.split(" ageing_time").next().unwrap_or_default().to_owned();
     }
     Ok(lines)

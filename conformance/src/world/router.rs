@@ -21,8 +21,9 @@ const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xad, 0, 0, 0, 0, 0);
 /// How long what is advertised lasts, in seconds: longer than any room.
 const LIFETIME: u16 = 1800;
 
-/// How long the host may take to act on an advertisement, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the host may take to act on an advertisement: the kernel settles addresses in a queue behind its RTNL lock,
+/// which a busy machine keeps for seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds its namespace, with the router's end of the link, by a socket.
