@@ -37,6 +37,18 @@ pub const COMPANY: &[Defect] = &[
         |call| call.after(call.verb == "ADD", |_| drop(fs::write(format!("/proc/sys/{LISTENS}"), "1"))),
     ),
     defect(
+        "link_that_listens_to_routers_is_set_up_all_the_same",
+        "bridge",
+        "routers/a_link_that_would_listen_to_one_is_not_set_up",
+        |call| {
+            call.after_failure(|reply| {
+                if String::from_utf8_lossy(&reply.stdout).contains("accept_ra") {
+                    *reply = Reply::nothing();
+                }
+            })
+        },
+    ),
+    defect(
         "host_loses_what_it_had_learned",
         "bridge",
         "worlds/odd_the_route_that_was_learned_stays",
