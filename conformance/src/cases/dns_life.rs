@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::dns_stage::{
-    GATEWAYS, Named, OTHER_GATEWAY, ask, ask_tcp, call, dns, expect, kill_responder, other_bridge, places,
-    records, resolve, responder, the_responder, until,
+    GATEWAYS, Named, OTHER_GATEWAY, ask, ask_tcp, call, control, dns, expect, kill_responder, other_bridge,
+    places, records, resolve, responder, the_responder, until,
 };
 use super::{USUAL, with};
 use crate::case::Case;
@@ -113,15 +113,19 @@ fn nothing_inherited(room: &Room) -> Result<()> {
     let place = places().remove(0);
     let own = |target: &String| {
         ["socket:", "anon_inode:", "/dev/null"].iter().any(|kind| target.starts_with(kind))
-            || *target == place.join("responder.lock").display().to_string()
+            || ["lock", "responder.lock"].iter().any(|name| *target == place.join(name).display().to_string())
     };
     ensure!(open.iter().all(own), "{open:?}");
-    // CAP_NET_BIND_SERVICE (linux/capability.h) and nothing else, and no way to more.
+    // CAP_NET_BIND_SERVICE (linux/capability.h) and nothing else, no way to more, and nothing that root may.
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     for line in [
         "CapPrm:\t0000000000000400",
         "CapEff:\t0000000000000400",
-        "CapInh:\t0000000000000000",
+        "CapInh:\t0000000000000400",
+        "CapAmb:\t0000000000000400",
+        "Uid:\t61053\t61053\t61053\t61053",
+        "Gid:\t61053\t61053\t61053\t61053",
+        "Groups:\t ",
         "NoNewPrivs:\t1",
     ] {
         ensure!(status.lines().any(|have| have == line), "{line:?} is not in {status}");
@@ -132,7 +136,7 @@ fn nothing_inherited(room: &Room) -> Result<()> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     ensure!(
-        fields[3] == pid.to_string() && fs::read_link(format!("/proc/{pid}/cwd"))?.as_os_str() == "/",
+        fields[3] == pid.to_string() && fs::read_link(format!("/proc/{pid}/cwd"))? == place.join("net"),
         "{stat}"
     );
     named.del(room)
@@ -149,7 +153,7 @@ fn idle(room: &Room) -> Result<()> {
     the_responder().context("it ended at once")?;
     until(Duration::from_secs(10), "the idle responder ends", || the_responder().is_err())?;
     let place = places().remove(0);
-    until(Duration::from_secs(1), "its socket goes", || !place.join("control.sock").exists())?;
+    ensure!(control(r#"{"ask":"hello"}"#).is_err(), "somebody answers at the socket");
     ensure!(place.join("lock").exists() && place.join("responder.lock").exists(), "the locks are gone");
     call("ADD")?.result()?;
     expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])

@@ -19,6 +19,7 @@ mod plan_tests;
 mod probe;
 pub mod record;
 mod responder;
+pub mod restore;
 mod rival;
 pub mod serve;
 mod verbs;

@@ -1,6 +1,6 @@
 //! The responder, as the verbs see it: there when it is needed.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cni::Error;
 
@@ -8,6 +8,7 @@ use crate::control::client::{self, Error as Silence};
 use crate::control::{Answer, Ask};
 use crate::launch;
 use crate::record::Place;
+use crate::restore;
 
 /// How often it is asked again after it went away: one that has just ended of idleness is followed by a new one.
 const ATTEMPTS: usize = 3;
@@ -33,8 +34,17 @@ impl<'a> Responder<'a> {
         let mut started = Ok(());
         for _ in 0..ATTEMPTS {
             match self.try_ask(ask, handed) {
+                Ok(answer) if answer.detached => {
+                    let socket = self.connected()?;
+                    restore::settle(self.place, &socket)?;
+                }
                 Ok(answer) => return accepted(&answer),
                 Err(Silence::Absent | Silence::Gone) => {
+                    // One that was looked for in vain where plugins look.
+                    if let Some(socket) = client::at_rear(self.place) {
+                        restore::settle(self.place, &socket)?;
+                        continue;
+                    }
                     // Where it could not be started, systemd may have been quicker: it is asked once more.
                     started?;
                     started = launch::start(self.place);
@@ -68,9 +78,17 @@ impl<'a> Responder<'a> {
             && let Some(path) = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned))
         {
             // It goes on as it is, if it cannot.
-            let _ = self.exchange(&Ask::Reexec { path }, &[]);
+            if let Ok(own) = std::fs::File::open("/proc/self/exe") {
+                let _ = self.exchange(&Ask::Reexec { path }, &[own.as_fd()]);
+            }
         }
         Ok(answer)
+    }
+
+    fn connected(&self) -> Result<OwnedFd, Error> {
+        let socket = client::socket()?;
+        client::connect_to(&socket, &self.place.control())?;
+        Ok(socket)
     }
 
     fn exchange(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Silence> {

@@ -1,20 +1,22 @@
 //! The plugin's side of the control socket.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{error, fmt};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
-    setsockopt, socket as new_socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv,
+    sendmsg, setsockopt, socket as new_socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
 use super::process::Process;
 use super::{Answer, Ask, PACKET_MAX};
+use crate::record::{Place, RESPONDER};
 
 /// How long the responder may take. It answers within a millisecond; a runtime gives up on us after some ten seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -86,27 +88,86 @@ pub fn socket() -> host::Result<OwnedFd> {
 /// # Errors
 /// See [`Error`]; what the responder itself refused is in the answer.
 pub fn ask(socket: &OwnedFd, path: &Path, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
-    let fail = |errno: Errno| match errno {
-        Errno::ENOENT | Errno::ECONNREFUSED => Error::Absent,
-        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Error::Gone,
-        Errno::EAGAIN => Error::Silent(Process::responder(path)),
-        errno => Error::Kernel(host::Error::new("ask the responder at", path.display().to_string(), errno)),
-    };
-    let address = UnixAddr::new(path).map_err(fail)?;
+    connect_to(socket, path)?;
     let patience = Patience { path, until: Instant::now() + PATIENCE };
-    patience.with(|| connect(socket.as_raw_fd(), &address)).map_err(fail)?;
-    let handed: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&handed)];
-    let packet = ask.to_packet();
-    let control = if handed.is_empty() { &[][..] } else { &rights };
-    let slices = [IoSlice::new(&packet)];
-    let send = || sendmsg::<()>(socket.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None);
-    patience.with(send).map_err(fail)?;
+    let fail = |errno| failed(path, errno);
+    patience.with(|| send(socket, ask, handed)).map_err(fail)?;
     let mut answer = [0; PACKET_MAX];
     match patience.with(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())).map_err(fail)? {
         0 => Err(Error::Gone),
         length => Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed),
     }
+}
+
+/// Connects to the responder that listens at `path`.
+///
+/// # Errors
+/// See [`Error`].
+pub fn connect_to(socket: &OwnedFd, path: &Path) -> Result<(), Error> {
+    let fail = |errno| failed(path, errno);
+    let address = UnixAddr::new(path).map_err(fail)?;
+    let patience = Patience { path, until: Instant::now() + PATIENCE };
+    patience.with(|| connect(socket.as_raw_fd(), &address)).map_err(fail)
+}
+
+fn failed(path: &Path, errno: Errno) -> Error {
+    match errno {
+        Errno::ENOENT | Errno::ECONNREFUSED => Error::Absent,
+        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Error::Gone,
+        Errno::EAGAIN => Error::Silent(Process::responder(path)),
+        errno => Error::Kernel(host::Error::new("ask the responder at", path.display().to_string(), errno)),
+    }
+}
+
+/// A connection to the responder of a place that was removed under it, if there is one: it is our own user or that of a
+/// responder which root started. Never waits.
+#[must_use]
+pub fn at_rear(place: &Place) -> Option<OwnedFd> {
+    let own = |uid| uid == 0 || uid == RESPONDER || uid == nix::unistd::geteuid().as_raw();
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = new_socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).ok()?;
+    connect(socket.as_raw_fd(), &super::rear(place).ok()?).ok()?;
+    let peer = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
+    own(peer.uid()).then_some(socket)
+}
+
+/// Asks the responder at the other end of a connection, and hands it these descriptors.
+///
+/// # Errors
+/// See [`Error`]; what the responder itself refused is in the answer.
+pub fn ask_connected(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+    let until = Instant::now() + PATIENCE;
+    let kernel = |errno| Error::Kernel(host::Error::new("ask", "the responder", errno));
+    send(socket, ask, handed).map_err(kernel)?;
+    let mut answer = [0; PACKET_MAX];
+    loop {
+        let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        let left = until.saturating_duration_since(Instant::now());
+        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+            Ok(0) => return Err(Error::Silent(None)),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(kernel(errno)),
+            Ok(_) => {}
+        }
+        match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(errno) => return Err(kernel(errno)),
+            Ok(0) => return Err(Error::Gone),
+            Ok(length) => {
+                return Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed);
+            }
+        }
+    }
+}
+
+/// Sends a question as one packet.
+fn send(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let handed: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&handed)];
+    let control = if handed.is_empty() { &[][..] } else { &rights };
+    let packet = ask.to_packet();
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], control, MsgFlags::MSG_NOSIGNAL, None)
+        .map(drop)
 }
 
 /// Waiting for the responder that listens at `path`, which ends early if that is stopped.

@@ -5,13 +5,15 @@
 //! and closes a connection that says anything else than a question.
 
 pub mod client;
+mod listen;
 pub mod process;
 #[cfg(test)]
 mod tests;
 
+pub use listen::{at_path, at_rear, rear};
 use serde::{Deserialize, Serialize};
 
-use crate::record::Key;
+use crate::record::{Attachment, Key, Network};
 
 /// What both sides understand. A side that hears of another number goes on as long as it understands the packet.
 pub const PROTOCOL: u32 = 1;
@@ -39,11 +41,18 @@ pub enum Ask {
         /// The attachment.
         key: Key,
     },
-    /// Become this executable, sockets and all. Answered before it is done.
+    /// Become this executable, sockets and all: the one that a descriptor with the packet is of, which the path of needs
+    /// not be open to the responder; without one, that at the path. Answered before it is done.
     Reexec {
         /// Its path.
         path: String,
     },
+    /// Write all records into the file that comes with the packet, an [`Entry`] a line. Asked at [`rear`], after the
+    /// records were removed as a whole.
+    Records,
+    /// Go on in the place whose descriptors come with the packet: the directory of the records and the plugins' lock, and
+    /// of a place that was made anew the responder's lock, held, and the control socket.
+    Settle,
 }
 
 /// A question as it is written: which, and of what. (serde can tell an enum's variants apart by itself, by means that take
@@ -71,6 +80,20 @@ pub struct Answer {
     /// Why what was asked for could not be done: address, protocol and cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The records that it read are not there any more: [`Ask::Settle`] first. Nothing was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
+}
+
+/// A record as [`Ask::Records`] has it: of a network, or of an attachment.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// A network, which comes before its attachments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// An attachment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
 }
 
 impl Ask {
@@ -81,6 +104,8 @@ impl Ask {
             Self::Sync { network, key } => ("sync", Some(network), key.as_ref(), None),
             Self::Adopt { network, key } => ("adopt", Some(network), Some(key), None),
             Self::Reexec { path } => ("reexec", None, None, Some(path)),
+            Self::Records => ("records", None, None, None),
+            Self::Settle => ("settle", None, None, None),
         };
         let text = |text: Option<&String>| text.cloned();
         packet(&Written { ask: ask.to_owned(), network: text(network), key: key.cloned(), path: text(path) })
@@ -94,6 +119,8 @@ impl Ask {
             "sync" => Self::Sync { network: network?, key },
             "adopt" => Self::Adopt { network: network?, key: key? },
             "reexec" => Self::Reexec { path: path? },
+            "records" => Self::Records,
+            "settle" => Self::Settle,
             _ => return None,
         })
     }
@@ -102,7 +129,19 @@ impl Ask {
 impl Answer {
     /// That of this executable.
     pub fn of_this(error: Option<String>) -> Self {
-        Self { protocol: PROTOCOL, build: cni::RELEASE.into(), pid: std::process::id(), error }
+        Self {
+            protocol: PROTOCOL,
+            build: cni::RELEASE.into(),
+            pid: std::process::id(),
+            error,
+            detached: false,
+        }
+    }
+
+    /// That there are no records to go by.
+    pub fn detached() -> Self {
+        let why = "the records were removed, and are not written again yet".to_owned();
+        Self { detached: true, ..Self::of_this(Some(why)) }
     }
 
     /// As a packet.

@@ -19,11 +19,13 @@ fn packets_are_as_they_were() {
             r#"{"ask":"adopt","network":"n","key":{"container":"c1","ifname":"eth0"}}"#,
         ),
         (Ask::Reexec { path: "/x".into() }, r#"{"ask":"reexec","path":"/x"}"#),
+        (Ask::Records, r#"{"ask":"records"}"#),
+        (Ask::Settle, r#"{"ask":"settle"}"#),
     ] {
         assert_eq!(String::from_utf8(ask.to_packet()).unwrap(), text);
         assert_eq!(Ask::of_packet(text.as_bytes()).unwrap(), ask);
     }
-    let answer = Answer { protocol: 1, build: "1.2.3".into(), pid: 7, error: None };
+    let answer = Answer { protocol: 1, build: "1.2.3".into(), pid: 7, error: None, detached: false };
     assert_eq!(String::from_utf8(answer.to_packet()).unwrap(), r#"{"protocol":1,"build":"1.2.3","pid":7}"#);
     let later = r#"{"protocol":2,"build":"9","pid":7,"error":"x","more":[1]}"#;
     assert_eq!(Answer::of_packet(later.as_bytes()).unwrap().error.as_deref(), Some("x"));

@@ -13,6 +13,10 @@ use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION, encoded};
 /// The file, in a network's directory, of the network itself.
 pub const NETWORK_FILE: &str = "network.json";
 
+/// The modes of records and their directories: the responder reads them by its group, in a directory that is root's alone.
+pub(super) const FILE_MODE: u32 = 0o640;
+pub(super) const DIR_MODE: u32 = 0o750;
+
 /// Everything that is recorded of one network.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -42,10 +46,10 @@ pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> host::Res
     if matches!(file::read(&path, FILE_MAX), Ok(Some(old)) if old == bytes) {
         return Ok(());
     }
-    let mut draft = match Draft::new(dir, &bytes, 0o600, Sync::Later) {
+    let mut draft = match Draft::new(dir, &bytes, FILE_MODE, Sync::Later) {
         Err(error) if error.is_not_found() => {
-            file::create_dir(dir, 0o700)?;
-            Draft::new(dir, &bytes, 0o600, Sync::Later)?
+            file::create_dir(dir, DIR_MODE)?;
+            Draft::new(dir, &bytes, FILE_MODE, Sync::Later)?
         }
         draft => draft?,
     };

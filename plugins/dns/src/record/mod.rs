@@ -5,6 +5,7 @@
 //!   lock                               held by a plugin that changes something; never removed
 //!   responder.lock                     held by the responder for its life
 //!   control.sock                       see [`crate::control`]
+//!   net/                             02750, of the responder's group ([`RESPONDER`]); its files are 0640
 //!   net/<network>/network.json         [`Network`]
 //!   net/<network>/att/<id>@<if>.json   [`Attachment`]; `=<ip>@dnsname.json` of what was [`of_dnsname`]
 //! ```
@@ -12,6 +13,7 @@
 //! Attachments are added, replaced and removed one by one, each by one atomic change of a directory: no file is ever
 //! read, modified and written, so none can be lost or half written. Names of containers play no part in the paths.
 
+mod access;
 mod attachment;
 mod file;
 mod name;
@@ -23,6 +25,7 @@ mod tests;
 
 use std::fmt;
 
+pub use access::RESPONDER;
 pub use attachment::{Attachment, Key, Namespace, OF_DNSNAME, of_dnsname};
 pub use file::{Faulty, Known, NETWORK_FILE};
 pub use name::encoded;

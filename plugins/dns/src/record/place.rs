@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use host::file;
+use nix::sys::stat::{Mode, umask};
 
 use super::file::{self as records, Known, NETWORK_FILE};
 use super::{Attachment, Error, Key, Network, OF_DNSNAME, encoded};
@@ -12,16 +13,33 @@ use super::{Attachment, Error, Key, Network, OF_DNSNAME, encoded};
 /// The file that a responder holds the lock of, and writes its process id into.
 pub const RESPONDER_LOCK: &str = "responder.lock";
 
+/// The directory of the records, in that of the place.
+const NETWORKS: &str = "net";
+/// The same while it is being written again as a whole.
+const DRAFT: &str = "net.new";
+
 /// The directory of one network namespace: the records, the locks and the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     dir: PathBuf,
+    networks: PathBuf,
 }
 
 impl Place {
     /// The place whose directory is `dir`.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        let dir = dir.into();
+        Self { networks: dir.join(NETWORKS), dir }
+    }
+
+    /// The same place for a process whose working directory is [`Place::networks_dir`], and that may not enter those above.
+    pub fn from_within(self) -> Self {
+        Self { networks: ".".into(), ..self }
+    }
+
+    /// The same place with records of another name, which nobody reads.
+    pub fn drafted(&self) -> Self {
+        Self { networks: self.dir.join(DRAFT), ..self.clone() }
     }
 
     /// The directory.
@@ -41,7 +59,17 @@ impl Place {
 
     /// The directory that holds one directory for each network.
     pub fn networks_dir(&self) -> PathBuf {
-        self.dir.join("net")
+        self.networks.clone()
+    }
+
+    /// A path of a record as anybody else would find it.
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        self.dir.join(NETWORKS).join(path.strip_prefix(".").unwrap_or(path))
+    }
+
+    /// The file that every plugin holds an exclusive `flock` of while it changes something.
+    pub fn plugins_lock(&self) -> PathBuf {
+        self.dir.join("lock")
     }
 
     /// The directory of one network.
@@ -60,7 +88,9 @@ impl Place {
     /// The kernel refused.
     pub fn lock(&self) -> host::Result<File> {
         self.make_private()?;
-        file::lock(&self.dir.join("lock"), 0o600)
+        // Of this process alone: what it makes is the responder's to read, and nobody else's.
+        umask(Mode::from_bits_truncate(0o027));
+        file::lock(&self.plugins_lock(), 0o600)
     }
 
     /// Creates the directory where it is missing; nobody else may enter it, and what others may have written is not

@@ -1,34 +1,32 @@
 //! The control socket's end at the responder; see [`crate::control`].
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, send, socket,
-    sockopt,
-};
+use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
 
 use super::poller::{Kind, Poller};
 use super::slab::{Id, Slab};
 use super::socket::is_the_callers;
-use crate::control::{Answer, Ask, PACKET_MAX};
+use crate::control::{Answer, Ask, PACKET_MAX, at_rear};
+use crate::record::Place;
 
 /// Connections at once; more than a plugin of every container would need.
 const MAX: usize = 256;
 /// How long a connection may stand still.
 const IDLE: Duration = Duration::from_secs(30);
-/// Connections that may wait in the kernel.
-const BACKLOG: i32 = 128;
+/// How many connections are accepted before others are listened to.
+const ACCEPTS: usize = 128;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Control {
     /// Of SOCK_SEQPACKET, which std knows no name for: it accepts all the same.
     socket: UnixListener,
+    /// At [`crate::control::rear`], unless somebody has that name.
+    rear: Option<UnixListener>,
     plugins: Slab<Plugin>,
 }
 
@@ -42,27 +40,23 @@ struct Plugin {
 pub(super) type Asked = (Ask, Vec<OwnedFd>);
 
 impl Control {
-    /// Opens the socket at `path`, in the place of one that a dead responder left.
-    pub(super) fn open(path: &Path) -> host::Result<Self> {
-        let fail = |cause: io::Error| host::Error::new("listen at", path.display().to_string(), cause);
-        host::file::remove(path)?;
-        let open = || -> nix::Result<OwnedFd> {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-            bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|errno| fail(errno.into()))?;
-        // The directory keeps others out; nobody can connect before it listens.
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(fail)?;
-        let backlog = Backlog::new(BACKLOG).map_err(|errno| fail(errno.into()))?;
-        listen(&socket, backlog).map_err(|errno| fail(errno.into()))?;
-        Ok(Self::of_socket(socket))
-    }
-
     /// Goes on with a socket that is open.
     pub(super) fn of_socket(socket: OwnedFd) -> Self {
-        Self { socket: socket.into(), plugins: Slab::default() }
+        Self { socket: socket.into(), rear: None, plugins: Slab::default() }
+    }
+
+    /// Has plugins find this responder though its place is removed.
+    pub(super) fn open_rear(&mut self, place: &Place, poller: &Poller) -> io::Result<()> {
+        let rear = UnixListener::from(at_rear(place)?);
+        poller.watch(&rear, Kind::Control, Id::of_word(0))?;
+        self.rear = Some(rear);
+        Ok(())
+    }
+
+    /// Listens at another socket from now on; those that are connected stay.
+    pub(super) fn replace(&mut self, socket: OwnedFd, poller: &Poller) -> nix::Result<()> {
+        self.socket = socket.into();
+        self.watch(poller)
     }
 
     /// Watches for connections.
@@ -72,7 +66,9 @@ impl Control {
 
     /// Takes connections in, or leaves them where they are.
     pub(super) fn listen(&self, poller: &Poller, on: bool) -> nix::Result<()> {
-        poller.change(&self.socket, Kind::Control, Id::of_word(0), on, false)
+        std::iter::once(&self.socket)
+            .chain(&self.rear)
+            .try_for_each(|socket| poller.change(socket, Kind::Control, Id::of_word(0), on, false))
     }
 
     /// Those that are connected.
@@ -87,11 +83,20 @@ impl Control {
 
     /// Takes connections in that have come: of our own user and of root (D-055). Says whether there was room for all.
     pub(super) fn accept(&mut self, poller: &Poller, now: Instant) -> bool {
-        for _ in 0..BACKLOG {
-            let stream = match self.socket.accept() {
+        let mut sockets = std::iter::once(&self.socket).chain(&self.rear);
+        let Some(mut socket) = sockets.next() else { return true };
+        for _ in 0..ACCEPTS {
+            let stream = match socket.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if is_the_callers(&error) => continue,
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match sockets.next() {
+                    Some(next) => {
+                        socket = next;
+                        continue;
+                    }
+                    None => return true,
+                },
+                Err(_) => return false,
             };
             let socket = OwnedFd::from(stream);
             let trusted = getsockopt(&socket, sockopt::PeerCredentials)

@@ -3,12 +3,11 @@
 //! The descriptors go through a socket pair whose reading end is the successor's standard input: nothing else
 //! survives the exec, and nothing has to be told apart by numbers.
 
+use std::ffi::CString;
 use std::io::{self, IoSlice};
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair, sockopt,
@@ -35,13 +34,14 @@ struct Container {
 }
 
 /// What the descriptors of a packet are, two by two (UDP and TCP): those of a container, or of an address of the host.
-/// Before the first of them all come the lock, held, and the control socket.
+/// Before the first of them all come the lock, held, that of the plugins, and the control socket.
 type Items = Vec<Option<Container>>;
 
 /// What a former image leaves to this one.
 #[derive(Debug, Default)]
 pub(super) struct Legacy {
     pub(super) lock: Option<OwnedFd>,
+    pub(super) plugins_lock: Option<OwnedFd>,
     pub(super) control: Option<OwnedFd>,
     pub(super) gateways: Vec<(UdpSocket, TcpListener)>,
     pub(super) containers: Vec<(String, Key, UdpSocket, TcpListener)>,
@@ -65,7 +65,9 @@ impl Legacy {
             let mut descriptors = packet.descriptors.into_iter();
             let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof));
             if legacy.lock.is_none() {
-                (legacy.lock, legacy.control) = (Some(next()?), Some(next()?));
+                legacy.lock = Some(next()?);
+                legacy.plugins_lock = Some(next()?);
+                legacy.control = Some(next()?);
             }
             for item in items {
                 let (udp, tcp) = (next()?.into(), next()?.into());
@@ -80,12 +82,21 @@ impl Legacy {
     }
 }
 
-/// Becomes the executable at `path`; comes back only if that failed.
+/// What stays with the process besides its listeners.
+pub(super) struct Kept<'a> {
+    /// Its own lock, held.
+    pub(super) lock: BorrowedFd<'a>,
+    /// The plugins'.
+    pub(super) plugins_lock: BorrowedFd<'a>,
+    /// The control socket.
+    pub(super) control: BorrowedFd<'a>,
+}
+
+/// Becomes the executable; comes back only if that failed.
 pub(super) fn become_it<'a>(
-    path: &Path,
+    executable: &OwnedFd,
     args: &Args,
-    lock: &impl AsFd,
-    control: &impl AsFd,
+    kept: &Kept<'_>,
     listeners: impl Iterator<Item = &'a Listener>,
     zone: &Zone,
 ) -> io::Error {
@@ -95,7 +106,8 @@ pub(super) fn become_it<'a>(
         // It may be given less; a packet that does not fit is an error below.
         let _ = setsockopt(&write, sockopt::SndBuf, &QUEUE);
         let mut items = Items::new();
-        let mut numbers: Vec<RawFd> = vec![lock.as_fd().as_raw_fd(), control.as_fd().as_raw_fd()];
+        let mut numbers: Vec<RawFd> =
+            [kept.lock, kept.plugins_lock, kept.control].map(|kept| kept.as_raw_fd()).into();
         for listener in listeners {
             items.push(match &listener.origin {
                 Origin::Gateway(..) => None,
@@ -122,10 +134,15 @@ pub(super) fn become_it<'a>(
     if let Err(error) = left() {
         return error;
     }
-    let mut command = Command::new(path);
-    command.arg0("dns").arg("serve").arg("--place").arg(&args.place).arg("--inherit");
-    command.arg("--grace").arg(args.grace.as_secs().to_string());
-    command.exec()
+    let grace = args.grace.as_secs().to_string();
+    let words = ["dns", "serve", "--inherit", "--grace", &grace, "--place"].map(str::as_bytes);
+    let words = words.into_iter().chain([args.place.as_os_str().as_bytes()]).map(CString::new);
+    let words: Vec<CString> = words.flatten().collect();
+    // By its descriptor: directories above it may be closed to this user.
+    match nix::unistd::fexecve(executable, &words, &[] as &[CString]) {
+        Ok(never) => match never {},
+        Err(errno) => errno.into(),
+    }
 }
 
 fn leave(socket: &OwnedFd, items: &Items, numbers: &[RawFd]) -> io::Result<()> {

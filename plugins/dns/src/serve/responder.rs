@@ -7,6 +7,7 @@ mod restore;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,10 @@ use super::reexec::Legacy;
 use super::slab::Id;
 use super::watch::Watch;
 use crate::container::{self, Sockets};
+use crate::control::at_path;
 use crate::forward::{Forwarder, HostServers};
-use crate::record::{Key, Mode, Place};
+use crate::place::is_system_root;
+use crate::record::{Key, Mode, Place, RESPONDER};
 use crate::wire::{QUERY_MAX, TCP_MAX, UDP_MAX};
 use crate::zone::{Slot, Zone};
 
@@ -37,8 +40,6 @@ const BATCHES: usize = 8;
 const ACCEPTS: usize = 64;
 /// How often addresses that could not be bound are tried again, and containers' namespaces are looked at.
 const ROUND: Duration = Duration::from_secs(1);
-/// How long somebody who removes the records as a whole may take to remove what is above them.
-const REMOVAL: Duration = Duration::from_millis(200);
 /// How long questions that are on their way keep a successor waiting.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -48,6 +49,8 @@ pub(super) struct Responder {
     args: Args,
     place: Place,
     lock: File,
+    /// Held while nobody may change the records.
+    plugins_lock: File,
     poller: Poller,
     control: Control,
     watch: Watch,
@@ -69,12 +72,10 @@ pub(super) struct Responder {
     empty_since: Option<Instant>,
     round: Instant,
     /// What it is about to become, and when at the latest.
-    leaving: Option<(PathBuf, Instant)>,
+    leaving: Option<(OwnedFd, PathBuf, Instant)>,
     /// Listeners that had no descriptor for a connection, and until when they are not watched for more.
     turned_away: Vec<Id>,
     turned_away_until: Option<Instant>,
-    /// The records were removed as a whole; when they are written again.
-    restore: Option<Instant>,
 }
 
 impl Responder {
@@ -92,17 +93,34 @@ impl Responder {
         };
         write_about(&mut lock);
         let descriptors = raise_descriptors();
-        let control = match legacy.control.take() {
-            Some(socket) => Control::of_socket(socket),
-            None => Control::open(&place.control())?,
+        let mut control = Control::of_socket(match legacy.control.take() {
+            Some(socket) => socket,
+            None => at_path(&place.control())?,
+        });
+        let plugins_lock = match legacy.plugins_lock.take() {
+            Some(lock) => lock.into(),
+            None => host::file::open_lock(&place.plugins_lock())?,
         };
+        let unprivileged = !args.inherit && is_system_root();
+        if !args.inherit {
+            if unprivileged {
+                place.admit()?;
+            }
+            enter(&place)?;
+        }
+        // The directories above may be closed to it from here on.
+        let place = place.from_within();
         let poller = Poller::new().map_err(|errno| fail("wait for questions at", errno.into()))?;
         control.watch(&poller).map_err(|errno| fail("wait for plugins at", errno.into()))?;
+        if let Err(error) = control.open_rear(&place, &poller) {
+            complain(&"records that are removed as a whole are not written again", &error);
+        }
         let now = Instant::now();
         let mut responder = Self {
             args: args.clone(),
             place,
             lock,
+            plugins_lock,
             watch: Watch::start(&poller),
             poller,
             control,
@@ -122,13 +140,15 @@ impl Responder {
             leaving: None,
             turned_away: Vec::new(),
             turned_away_until: None,
-            restore: None,
         };
         responder.forwarder.limit(descriptors);
         responder.load()?;
         responder.inherit(legacy).map_err(|errno| fail("go on with the sockets of", errno.into()))?;
         responder.reopen();
         responder.follow(now);
+        if unprivileged {
+            host::privilege::become_user(RESPONDER).map_err(|cause| fail("leave the user root at", cause))?;
+        }
         host::privilege::keep(host::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("give up privileges at", cause))?;
         Ok(responder)
@@ -234,11 +254,8 @@ impl Responder {
             if now >= self.round {
                 self.look_around(now);
             }
-            if self.restore.is_none() && self.watch.due().is_some_and(|due| now >= due) {
+            if self.watch.due().is_some_and(|due| now >= due) {
                 self.catch_up(now);
-            }
-            if self.restore.is_some_and(|due| now >= due) && self.restore(now)? {
-                return Ok(());
             }
             if self.turned_away_until.is_some_and(|until| now >= until) {
                 self.turn_back();
@@ -265,11 +282,10 @@ impl Responder {
         [
             self.connections.due(),
             self.forwarder.due(),
-            self.watch.due().filter(|_| self.restore.is_none()),
+            self.watch.due(),
             look.then_some(self.round),
             self.empty_since.map(|since| since + self.args.grace),
-            self.leaving.as_ref().map(|(_, latest)| *latest),
-            self.restore,
+            self.leaving.as_ref().map(|(_, _, latest)| *latest),
             self.turned_away_until,
         ]
         .into_iter()
@@ -296,12 +312,7 @@ impl Responder {
             }
             Kind::Control => {}
             Kind::Plugin => self.plugin(event.id, now),
-            Kind::Records => {
-                self.watch.take(now);
-                if self.watch.was_removed() {
-                    self.restore = Some(now + REMOVAL);
-                }
-            }
+            Kind::Records => self.watch.take(now),
         }
     }
 
@@ -315,13 +326,26 @@ impl Responder {
         }
     }
 
-    /// Whether it is over: no plugin is at work, and there is still no record. The control socket goes then.
+    /// Whether it is over: no plugin is at work, and there is still no record.
     fn may_end(&mut self, now: Instant) -> host::Result<bool> {
         self.empty_since = Some(now);
-        let Some(_lock) = host::file::try_lock(&self.place.dir().join("lock"), 0o600)? else {
+        if self.is_detached() {
+            return Ok(true);
+        }
+        if self.plugins_lock.try_lock().is_err() {
             // A plugin is at work; it will say when it has something for us.
             return Ok(false);
-        };
+        }
+        let over = self.is_over(now);
+        if !matches!(over, Ok(true)) {
+            let _ = self.plugins_lock.unlock();
+        }
+        over
+    }
+
+    /// The same while no plugin changes anything. Nobody listens at the control socket then; its name stays where this user
+    /// may not remove it.
+    fn is_over(&mut self, now: Instant) -> host::Result<bool> {
         if self.control.is_in_use(now) {
             return Ok(false);
         }
@@ -330,7 +354,7 @@ impl Responder {
             self.follow(now);
             return Ok(false);
         }
-        host::file::remove(&self.place.control())?;
+        let _ = host::file::remove(&self.place.control());
         Ok(true)
     }
 }
@@ -341,6 +365,14 @@ fn write_about(lock: &mut File) {
     // It answers without, too.
     let _ =
         lock.set_len(0).and_then(|()| io::Seek::rewind(lock)).and_then(|()| lock.write_all(about.as_bytes()));
+}
+
+/// Makes the directory of the records this process's own: it may be closed to it by its path soon.
+fn enter(place: &Place) -> host::Result<()> {
+    let dir = place.networks_dir();
+    host::file::create_dir(&dir, 0o750)?;
+    std::env::set_current_dir(&dir)
+        .map_err(|cause| host::Error::new("enter", dir.display().to_string(), cause))
 }
 
 fn take_lock(place: &Place) -> host::Result<File> {

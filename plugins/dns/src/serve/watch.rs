@@ -35,10 +35,6 @@ pub(super) struct Watch {
     changed: Vec<(String, OsString)>,
     /// Anything may have changed.
     lost: bool,
-    /// The name of the place's directory.
-    own: OsString,
-    /// The place's directory has been removed.
-    removed: bool,
     /// When the first of that was seen.
     since: Option<Instant>,
     /// It has been told that something is not watched.
@@ -48,8 +44,6 @@ pub(super) struct Watch {
 /// A directory that is watched.
 #[derive(Debug, PartialEq, Eq)]
 enum Spot {
-    /// That of all places: how the removal of this one's directory is seen, which has files open in it.
-    Places,
     /// That of all networks.
     Networks,
     /// That of one network.
@@ -91,10 +85,6 @@ impl Watch {
 
     /// Watches all networks from now on: to be called before they are read.
     pub(super) fn all(&mut self, place: &Place) {
-        if let (Some(places), Some(own)) = (place.dir().parent(), place.dir().file_name()) {
-            self.own = own.to_owned();
-            self.put(places, Spot::Places);
-        }
         self.put(&place.networks_dir(), Spot::Networks);
         // What cannot be listed cannot be read either, and that is told.
         for network in place.directories().unwrap_or_default() {
@@ -112,17 +102,14 @@ impl Watch {
 
     fn put(&mut self, path: &Path, spot: Spot) {
         let Some(inotify) = &self.inotify else { return };
-        let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_ONLYDIR;
-        let changes = match spot {
-            Spot::Places => gone,
-            _ => {
-                gone | AddWatchFlags::IN_CREATE
-                    | AddWatchFlags::IN_CLOSE_WRITE
-                    | AddWatchFlags::IN_MOVED_TO
-                    | AddWatchFlags::IN_MOVE_SELF
-                    | IN_EXCL_UNLINK
-            }
-        };
+        let changes = AddWatchFlags::IN_ONLYDIR
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVE_SELF
+            | IN_EXCL_UNLINK;
         let added = inotify.add_watch(path, changes);
         let former = self.spots.iter().find(|(_, held)| **held == spot).map(|(number, _)| *number);
         if let Some(former) = former.filter(|former| added != Ok(*former)) {
@@ -161,7 +148,6 @@ impl Watch {
             _ if mask.intersects(AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_UNMOUNT) => {
                 self.lost = true
             }
-            Some(Spot::Places) => self.removed |= name == self.own,
             // It was moved away itself.
             Some(Spot::Networks) if name.is_empty() => self.lost = true,
             Some(Spot::Networks) => {
@@ -171,11 +157,6 @@ impl Watch {
             Some(Spot::Network(dir) | Spot::Attachments(dir)) => self.changed.push((dir.clone(), name)),
             None => {}
         }
-    }
-
-    /// Whether the place's directory has been removed since this was asked last.
-    pub(super) fn was_removed(&mut self) -> bool {
-        std::mem::take(&mut self.removed)
     }
 
     /// A plugin tells of a network, or of one attachment of it. Says whether that is all that has changed there.

@@ -13,7 +13,7 @@ use crate::control::Ask;
 use crate::plan::{self, Plan};
 use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
 use crate::responder::Responder;
-use crate::{dnsname, facts, names, place, rival};
+use crate::{dnsname, facts, names, place, restore, rival};
 
 /// Registers the container, and tells it where to ask.
 ///
@@ -54,6 +54,7 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
     let (place, socket) = place::here(config.state_dir.as_deref())?;
     let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
+    restore::restore(&place)?;
     names_are_free(&plan, &place)?;
     // A record that cannot be read is replaced.
     let former = place.attachment(&request.network, &plan.attachment.key).ok().flatten();

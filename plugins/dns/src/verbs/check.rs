@@ -13,7 +13,7 @@ use crate::control::Ask;
 use crate::plan::{self, Plan};
 use crate::record::{Attachment, Mode, Network, Place};
 use crate::responder::Responder;
-use crate::{container, dnsname, facts, place, probe};
+use crate::{container, dnsname, facts, place, probe, restore};
 
 /// How long all of a container's questions may take: a datagram that is lost is no drift.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ pub fn check(request: &Request) -> Result<(), Error> {
     let plan = plan::plan(&config, request, &previous, &facts::look(&previous)?)?;
     let mut responder = Responder::new(&place, socket);
     let lock = place.lock()?;
+    restore::restore(&place)?;
     let (network, attachment) = match recorded(&plan, &place) {
         Err(_) if dnsname::serves(&place, &plan.attachment, &mut responder)? => return Ok(()),
         recorded => recorded?,

@@ -7,7 +7,7 @@ use super::retire_network;
 use crate::control::Ask;
 use crate::record::{Mode, Place};
 use crate::responder::Responder;
-use crate::{config, container, dnsname, place, plan};
+use crate::{config, container, dnsname, place, plan, restore};
 
 /// Forgets the container. What is gone already is no error.
 ///
@@ -15,11 +15,12 @@ use crate::{config, container, dnsname, place, plan};
 /// Something could not be done now, and a retry could.
 pub fn del(request: &Request) -> Result<(), Error> {
     let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
-    if !place.dir().exists() {
+    if !place.dir().exists() && !restore::is_due(&place) {
         return dnsname::forget(&place, request);
     }
     let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
+    restore::restore(&place)?;
     let rules = withdraw(&place, &mut responder, request, true)?;
     rules.into_iter().flatten().for_each(Nft::close_in_background);
     Ok(())

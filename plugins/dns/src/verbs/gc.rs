@@ -8,7 +8,7 @@ use super::retire_network;
 use crate::control::Ask;
 use crate::record::Key;
 use crate::responder::Responder;
-use crate::{config, container, place};
+use crate::{config, container, place, restore};
 
 /// Forgets every attachment of the network but the valid ones.
 ///
@@ -17,13 +17,14 @@ use crate::{config, container, place};
 pub fn gc(request: &Request) -> Result<(), Error> {
     let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
     let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
-    if !place.dir().exists() {
+    if !place.dir().exists() && !restore::is_due(&place) {
         return Ok(());
     }
     let valid: Vec<Key> =
         valid.into_iter().map(|valid| Key { container: valid.container_id, ifname: valid.ifname }).collect();
     let mut responder = Responder::new(&place, socket);
     let _lock = place.lock()?;
+    restore::restore(&place)?;
     let known = place.scan_network(&request.network)?;
     place.remove_all_but(&request.network, &valid)?;
     let last = place.is_empty(&request.network)?;

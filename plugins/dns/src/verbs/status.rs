@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::control::Ask;
 use crate::record::{self, Mode, Network};
 use crate::responder::Responder;
-use crate::{names, place};
+use crate::{names, place, restore};
 
 /// An address of every host that nobody else listens at: what is asked there is the permission, not the port.
 /// Not as a text: what reads one looks up names as well, and brings a resolver with it.
@@ -26,6 +26,7 @@ pub fn status(request: &Request) -> Result<(), Error> {
     let config = Config::of(request)?;
     let (place, socket) = place::here(config.state_dir.as_deref())?;
     let _lock = place.lock().map_err(|error| as_code(Code::NotAvailable, error.into()))?;
+    restore::restore(&place).map_err(|error| as_code(Code::LimitedConnectivity, error))?;
     if let Err(error) = UdpSocket::bind((LOOPBACK, config.port))
         && error.kind() == io::ErrorKind::PermissionDenied
     {

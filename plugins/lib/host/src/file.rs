@@ -20,7 +20,7 @@ use nix::unistd::linkat;
 
 use crate::{Error, Result};
 
-pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, try_lock};
+pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, open_lock, try_lock};
 pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 
 /// How the names of our temporary files begin. Not an address, not a link name, and hidden from `ls`.

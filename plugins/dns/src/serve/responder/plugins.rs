@@ -1,27 +1,37 @@
 //! What plugins ask for.
 
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use nix::unistd::{AccessFlags, access};
 
 use super::{DRAIN, Responder, complain};
 use crate::control::{Answer, Ask};
 use crate::record::Key;
 use crate::serve::listeners::{Listener, Origin};
 use crate::serve::poller::Kind;
+use crate::serve::reexec::Kept;
 use crate::serve::{Id, reexec};
 
 impl Responder {
     pub(super) fn plugin(&mut self, id: Id, now: Instant) {
         while let Some((ask, descriptors)) = self.control.receive(id, now) {
-            let error = self.obey(ask, descriptors, now).err();
-            self.control.answer(id, &Answer::of_this(error));
+            let reads = matches!(ask, Ask::Sync { .. } | Ask::Adopt { .. });
+            let answer = match self.is_detached() && reads {
+                true => Answer::detached(),
+                false => Answer::of_this(self.obey(ask, descriptors, now).err()),
+            };
+            self.control.answer(id, &answer);
         }
     }
 
     fn obey(&mut self, ask: Ask, descriptors: Vec<OwnedFd>, now: Instant) -> Result<(), String> {
         match ask {
             Ask::Hello => Ok(()),
+            Ask::Records => self.list(descriptors).map_err(|error| format!("list the records: {error}")),
+            Ask::Settle => self.settle(descriptors, now),
             Ask::Sync { network, key } => self.sync(&network, key.as_ref(), now),
             Ask::Adopt { network, key } => {
                 self.sync(&network, Some(&key), now)?;
@@ -29,9 +39,9 @@ impl Responder {
             }
             Ask::Reexec { path } => {
                 let path = PathBuf::from(path);
-                nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK)
+                let executable = executable(&path, descriptors)
                     .map_err(|errno| format!("become {}: {errno}", path.display()))?;
-                self.leaving = Some((path, now + DRAIN));
+                self.leaving = Some((executable, path, now + DRAIN));
                 self.listen(false);
                 Ok(())
             }
@@ -86,16 +96,40 @@ impl Responder {
     /// Becomes another executable, once no question is on its way or it has been waited for long enough.
     pub(super) fn leave(&mut self, now: Instant) {
         let busy = !(self.forwarder.is_idle() && self.connections.is_idle());
-        let Some((path, _)) = self.leaving.take_if(|(_, latest)| !busy || now >= *latest) else { return };
+        let Some((executable, path, _)) = self.leaving.take_if(|(_, _, latest)| !busy || now >= *latest)
+        else {
+            return;
+        };
         // What they have said is answered; who says more finds the connection closed, and asks the successor.
         self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
         if self.leaving.take().is_some() {
             complain(&"become another executable", &"asked for twice; the first is done");
         }
         let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
-        let error =
-            reexec::become_it(&path, &self.args, &self.lock, self.control.socket(), listeners, &self.zone);
+        let kept = Kept {
+            lock: self.lock.as_fd(),
+            plugins_lock: self.plugins_lock.as_fd(),
+            control: self.control.socket().as_fd(),
+        };
+        let error = reexec::become_it(&executable, &self.args, &kept, listeners, &self.zone);
         complain(&format_args!("become {}", path.display()), &error);
         self.listen(true);
+    }
+}
+
+/// What a plugin asks this to become: by the descriptor that came with its question, or by its path.
+fn executable(path: &Path, descriptors: Vec<OwnedFd>) -> std::io::Result<OwnedFd> {
+    match descriptors.into_iter().next() {
+        Some(executable) => {
+            access(
+                format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&executable)).as_str(),
+                AccessFlags::X_OK,
+            )?;
+            Ok(executable)
+        }
+        None => {
+            access(path, AccessFlags::X_OK)?;
+            Ok(File::open(path)?.into())
+        }
     }
 }

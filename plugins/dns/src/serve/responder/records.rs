@@ -17,7 +17,7 @@ impl Responder {
         let gone: Vec<String> = self.zone.names().filter(|name| !there.contains(name)).cloned().collect();
         gone.iter().for_each(|name| self.zone.remove_network(name));
         for known in known {
-            complain_of(&known.faulty);
+            self.complain_of(&known.faulty);
             if let Some(network) = known.network {
                 self.zone.put_whole(network, known.attachments);
             }
@@ -43,14 +43,16 @@ impl Responder {
         let Some((slot, key)) = self.zone.slot(name).zip(key).filter(|_| all) else {
             // One that is new may have more attachments than this one.
             let faulty = self.read_network(name).map_err(|error| told(&error))?;
-            complain_of(&faulty);
+            self.complain_of(&faulty);
             let concerns = |faulty: &&Faulty| {
                 key.is_none_or(|key| {
                     faulty.path.ends_with(NETWORK_FILE) || faulty.path.ends_with(key.file_name())
                 })
             };
             return match faulty.iter().find(concerns) {
-                Some(faulty) => Err(format!("{}: {:#}", faulty.path.display(), faulty.error)),
+                Some(faulty) => {
+                    Err(format!("{}: {:#}", self.place.shown(&faulty.path).display(), faulty.error))
+                }
                 None => Ok(()),
             };
         };
@@ -68,7 +70,15 @@ impl Responder {
 
     /// Reads again what has changed without a plugin's word (d.3).
     pub(super) fn catch_up(&mut self, now: Instant) {
-        match self.watch.untold() {
+        let untold = self.watch.untold();
+        if self.is_detached() {
+            complain(
+                &self.place.dir().display(),
+                &"was removed: the next call of a plugin writes its records again",
+            );
+            return;
+        }
+        match untold {
             Untold::Everything => {
                 if let Err(error) = self.load() {
                     complain(&"read the records", &error);
@@ -80,7 +90,7 @@ impl Responder {
                     let name = self.zone.names().find(|name| encoded(name) == dir).cloned();
                     let name = name.unwrap_or(dir);
                     match self.read_network(&name) {
-                        Ok(faulty) => complain_of(&faulty),
+                        Ok(faulty) => self.complain_of(&faulty),
                         Err(error) => complain(&format_args!("read the records of network {name}"), &error),
                     }
                 }
@@ -90,9 +100,11 @@ impl Responder {
             complain(&format_args!("network {network}"), &error);
         }
     }
-}
 
-/// Tells of records that cannot be read.
-fn complain_of(faulty: &[Faulty]) {
-    faulty.iter().for_each(|faulty| complain(&faulty.path.display(), &faulty.error));
+    /// Tells of records that cannot be read.
+    fn complain_of(&self, faulty: &[Faulty]) {
+        for Faulty { path, error } in faulty {
+            complain(&self.place.shown(path).display(), error);
+        }
+    }
 }

@@ -1,56 +1,58 @@
-//! Records that were removed as a whole, with their directory, while containers run: written again, from memory.
+//! Records that were removed as a whole, with their directory, while containers run: this one answers on from memory, and
+//! the next plugin writes them again.
 
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use super::{Responder, complain, write_about};
-use crate::serve::control::Control;
-
-/// How soon it is tried again while a plugin is at work there.
-const AGAIN: Duration = Duration::from_millis(50);
+use crate::control::Entry;
 
 impl Responder {
-    /// Writes the records again, and listens to plugins where they look for it. Says whether this responder is over:
-    /// there is nobody to answer for, or another one was started meanwhile, and answers by these records from now on.
-    pub(super) fn restore(&mut self, now: Instant) -> host::Result<bool> {
-        self.restore = None;
-        if self.zone.attachments() == 0 {
-            return Ok(true);
-        }
-        self.place.make_private()?;
-        let Some(_lock) = host::file::try_lock(&self.place.dir().join("lock"), 0o600)? else {
-            self.restore = Some(now + AGAIN);
-            return Ok(false);
-        };
-        let lock = host::file::try_lock(&self.place.responder_lock(), 0o600)?;
-        self.write_records()?;
-        let Some(mut lock) = lock else { return Ok(true) };
-        write_about(&mut lock);
-        self.lock = lock;
-        self.control = Control::open(&self.place.control())?;
-        self.control.watch(&self.poller).map_err(|errno| {
-            host::Error::new("wait for plugins at", self.place.control().display().to_string(), errno)
-        })?;
-        complain(&self.place.dir().display(), &"was removed: its records are written again");
-        self.load()?;
-        for (network, error) in self.follow(now) {
-            complain(&format_args!("network {network}"), &error);
-        }
-        Ok(false)
+    /// Whether the directory of the records, which is this process's working directory, is there no more.
+    pub(super) fn is_detached(&self) -> bool {
+        // Of a directory that was removed nothing links to it (rmdir(2)).
+        nix::sys::stat::stat(".").is_ok_and(|meta| meta.st_nlink == 0)
     }
 
-    /// What a plugin has written there by now is newer.
-    fn write_records(&self) -> host::Result<()> {
-        let Self { zone, place, .. } = self;
-        for (slot, network) in zone.networks().filter(|(_, network)| !network.is_empty()) {
-            let name = &network.record().name;
-            if matches!(place.network(name), Ok(None)) {
-                place.put_network(network.record())?;
+    /// Writes all records into a plugin's file.
+    pub(super) fn list(&self, descriptors: Vec<OwnedFd>) -> std::io::Result<()> {
+        let [file] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        let mut list = BufWriter::new(File::from(file));
+        let mut write = |entry: &Entry| -> std::io::Result<()> {
+            serde_json::to_writer(&mut list, entry)?;
+            list.write_all(b"\n")
+        };
+        for (slot, network) in self.zone.networks().filter(|(_, network)| !network.is_empty()) {
+            write(&Entry { network: Some(network.record().clone()), attachment: None })?;
+            for attachment in self.zone.records(slot) {
+                write(&Entry { network: None, attachment: Some(attachment) })?;
             }
-            for record in zone.records(slot) {
-                if !place.has_attachment(name, &record.key) {
-                    place.put_attachment(&record)?;
-                }
-            }
+        }
+        list.flush()
+    }
+
+    /// Goes on in a directory of records that a plugin has opened, and where that is in a place made anew, holds its lock and
+    /// listens at its socket.
+    pub(super) fn settle(&mut self, descriptors: Vec<OwnedFd>, now: Instant) -> Result<(), String> {
+        let place = self.shown();
+        let told = |what: &str, error: &dyn std::fmt::Display| format!("{what} of {place}: {error}");
+        let mut descriptors = descriptors.into_iter();
+        let (Some(dir), Some(plugins_lock)) = (descriptors.next(), descriptors.next()) else {
+            return Err(told("go on with the records", &"descriptors are missing"));
+        };
+        nix::unistd::fchdir(&dir).map_err(|errno| told("go on with the records", &errno))?;
+        self.plugins_lock = plugins_lock.into();
+        if let (Some(lock), Some(control)) = (descriptors.next(), descriptors.next()) {
+            let mut lock = File::from(lock);
+            write_about(&mut lock);
+            self.control.replace(control, &self.poller).map_err(|errno| told("listen to plugins", &errno))?;
+            self.lock = lock;
+        }
+        self.load().map_err(|error| format!("{error:#}"))?;
+        for (network, error) in self.follow(now) {
+            complain(&format_args!("network {network}"), &error);
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ pub fn lock(path: &Path, mode: u32) -> Result<File> {
 /// As for [`lock`].
 pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
     // std insists on write access to create; the kernel and the reference do not.
-    let file = open_lock(path, mode, OFlag::O_RDONLY)?;
+    let file = opened(path, mode, OFlag::O_RDONLY)?;
     let left = PATIENCE.saturating_sub(Duration::from_millis(WAITED.load(Ordering::Relaxed)));
     lock_bounded(&file, path, hold, left)?;
     Ok(file)
@@ -93,7 +93,7 @@ pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) ->
 /// # Errors
 /// It cannot be opened, or the filesystem cannot lock.
 pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>> {
-    let file = open_lock(path, mode, OFlag::O_RDWR)?;
+    let file = opened(path, mode, OFlag::O_RDWR)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -101,7 +101,15 @@ pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>> {
     }
 }
 
-fn open_lock(path: &Path, mode: u32, access: OFlag) -> Result<File> {
+/// Opens a lock file without taking the lock, creating it for the owner alone.
+///
+/// # Errors
+/// The kernel refused.
+pub fn open_lock(path: &Path) -> Result<File> {
+    opened(path, 0o600, OFlag::O_RDONLY)
+}
+
+fn opened(path: &Path, mode: u32, access: OFlag) -> Result<File> {
     let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, nix::sys::stat::Mode::from_bits_truncate(mode))
         .map(File::from)

@@ -214,8 +214,8 @@ fn numbers(mut control: &[u8]) -> Vec<RawFd> {
 /// linux/capability.h: 64 bits of capabilities, in two words.
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
-/// Gives up all capabilities but those of the mask, which are kept if held: permitted and effective ones, and none to
-/// inherit. Neither libc nor nix has this call.
+/// Gives up all capabilities but those of the mask, which are kept if held: permitted, effective and inheritable ones. Neither
+/// libc nor nix has this call.
 pub(crate) fn keep_capabilities(mask: u64) -> io::Result<()> {
     let header = [CAPABILITY_VERSION_3, 0];
     let mut words = [0u32; 6];
@@ -225,10 +225,18 @@ pub(crate) fn keep_capabilities(mask: u64) -> io::Result<()> {
     let [_, permitted_low, _, _, permitted_high, _] = words;
     let low = permitted_low & u32::try_from(mask & 0xffff_ffff).unwrap_or(0);
     let high = permitted_high & u32::try_from(mask >> 32).unwrap_or(0);
-    let words = [low, low, 0, high, high, 0];
+    let words = [low, low, low, high, high, high];
     // SAFETY: as above, and this call only reads.
     let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), words.as_ptr()) };
     check(result).map(|_| ())
+}
+
+/// Has a capability that is permitted and inheritable outlive the execution of another program by a user other than root
+/// (capabilities(7), ambient set). EPERM: it is not held.
+pub(crate) fn keep_over_exec(capability: u32) -> io::Result<()> {
+    let (raise, capability) = (libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(capability));
+    // SAFETY: this option reads numbers only; the last two have to be zero.
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0) }).map(|_| ())
 }
 
 #[cfg(test)]
