@@ -127,6 +127,7 @@ fn nothing_inherited(room: &Room) -> Result<()> {
         "Gid:\t61053\t61053\t61053\t61053",
         "Groups:\t ",
         "NoNewPrivs:\t1",
+        "Seccomp:\t2",
     ] {
         ensure!(status.lines().any(|have| have == line), "{line:?} is not in {status}");
     }

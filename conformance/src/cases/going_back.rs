@@ -183,7 +183,7 @@ fn release(room: &Room) -> Result<()> {
     let left = ip::output("nft", &["list", "ruleset"])?;
     ensure!(!left.contains("moor/net/") && left.contains("moor/other/"), "of one network: {left}");
     reference(room, "portmap", "DEL", &container, &published)?.silent()?;
-    // Releases before 1.2 take it for an error that a chain of iptables is not there, once link and lease are gone.
+    // Debian's 1.1.1 takes it for an error that a chain of iptables is not there, once link and lease are gone.
     let del = reference(room, "bridge", "DEL", &container, &attached)?;
     let is_known = |answer: &Answer| answer.error().is_ok_and(|error| error.msg.contains("does not exist"));
     ensure!(del.silent().is_ok() || is_known(&del), "{}", del.summary());

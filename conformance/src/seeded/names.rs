@@ -85,6 +85,16 @@ pub const NAMES: &[Defect] = &[
     defect("dnsname_is_as_strict", "dns", "dns/names_that_dnsname_took_stop_no_container", |call| {
         call.with(|config| config["type"] = json!("dns"))
     }),
+    defect(
+        "leaves_removed_records_removed",
+        "dns",
+        "dns/records_that_are_removed_as_a_whole_come_back",
+        |call| {
+            call.after(call.verb == "CHECK", |_| {
+                places().into_iter().for_each(|place| drop(fs::remove_dir_all(place.join("net"))));
+            })
+        },
+    ),
     defect("believes_another_users_files", "dns", "dns/records_of_another_user_are_not_believed", |call| {
         drop(std::os::unix::fs::chown("/run/moor/dns", Some(0), Some(0)));
         call.sound()

@@ -4,6 +4,7 @@
 //! [`Place::responder_lock`]; it ends by itself when there has been nobody to answer for some time.
 
 mod args;
+mod confine;
 mod connections;
 mod control;
 mod listeners;

@@ -15,6 +15,7 @@ use host::datagram::{Inbox, Outbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::Args;
+use super::confine;
 use super::connections::Connections;
 use super::control::Control;
 use super::listeners::{Listener, Listeners, Origin};
@@ -151,6 +152,12 @@ impl Responder {
         }
         host::privilege::keep(host::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("give up privileges at", cause))?;
+        // A kernel without one of these has names all the same.
+        for confined in [confine::write_nowhere(), confine::call_only_what_is_needed()] {
+            if let Err(error) = confined {
+                complain(&"the kernel confines the responder less than it could", &error);
+            }
+        }
         Ok(responder)
     }
 
