@@ -59,8 +59,13 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
         if length == 0 {
             return host::file::create_dir(&place.networks_dir(), 0o750).map_err(Error::from);
         }
-        let entry: Entry = serde_json::from_slice(&line)
-            .map_err(|error| Error::internal(format!("read a record of the responder's: {error}")))?;
+        let entry: Entry = match serde_json::from_slice(&line) {
+            Ok(entry) => entry,
+            Err(error) => {
+                eprintln!("dns: a record of the responder's cannot be read, and is left out: {error}");
+                continue;
+            }
+        };
         if let Some(network) = &entry.network {
             place.put_network(network)?;
         }

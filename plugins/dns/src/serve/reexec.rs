@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair, sockopt,
 };
+use nix::sys::stat::{SFlag, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::args::Args;
@@ -66,8 +67,13 @@ impl Legacy {
             let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof));
             if legacy.lock.is_none() {
                 legacy.lock = Some(next()?);
-                legacy.plugins_lock = Some(next()?);
-                legacy.control = Some(next()?);
+                let second = next()?;
+                // An image of before the responder was a user of its own opens the plugins' lock when it needs it.
+                if is_socket(&second)? {
+                    legacy.control = Some(second);
+                } else {
+                    (legacy.plugins_lock, legacy.control) = (Some(second), Some(next()?));
+                }
             }
             for item in items {
                 let (udp, tcp) = (next()?.into(), next()?.into());
@@ -80,6 +86,11 @@ impl Legacy {
         nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         Ok(legacy)
     }
+}
+
+fn is_socket(descriptor: &OwnedFd) -> io::Result<bool> {
+    let kind = SFlag::from_bits_truncate(fstat(descriptor)?.st_mode) & SFlag::S_IFMT;
+    Ok(kind == SFlag::S_IFSOCK)
 }
 
 /// What stays with the process besides its listeners.

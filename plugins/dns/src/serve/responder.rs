@@ -98,17 +98,19 @@ impl Responder {
             Some(socket) => socket,
             None => at_path(&place.control())?,
         });
-        let plugins_lock = match legacy.plugins_lock.take() {
-            Some(lock) => lock.into(),
-            None => host::file::open_lock(&place.plugins_lock())?,
-        };
-        let unprivileged = !args.inherit && is_system_root();
-        if !args.inherit {
-            if unprivileged {
-                place.admit()?;
-            }
-            enter(&place)?;
+        // A former image of root's has given up what it would take to leave that user.
+        let root = !args.inherit && is_system_root();
+        if root {
+            place.admit()?;
         }
+        let plugins_lock = match legacy.plugins_lock.take() {
+            // A former image is in the directory of the records already.
+            Some(lock) => lock.into(),
+            None => {
+                enter(&place)?;
+                host::file::open_lock(&place.plugins_lock())?
+            }
+        };
         // The directories above may be closed to it from here on.
         let place = place.from_within();
         let poller = Poller::new().map_err(|errno| fail("wait for questions at", errno.into()))?;
@@ -147,7 +149,7 @@ impl Responder {
         responder.inherit(legacy).map_err(|errno| fail("go on with the sockets of", errno.into()))?;
         responder.reopen();
         responder.follow(now);
-        if unprivileged {
+        if root {
             host::privilege::become_user(RESPONDER).map_err(|cause| fail("leave the user root at", cause))?;
         }
         host::privilege::keep(host::privilege::NET_BIND_SERVICE)
