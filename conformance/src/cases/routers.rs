@@ -12,9 +12,8 @@ use super::lan::{add, lan, until, vlan_lan, vlan_outside};
 use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
 use crate::need::Need;
-use crate::room::Room;
 use crate::room::netns::allow_ipv6;
-use crate::world::router::UPLINK;
+use crate::room::{Room, UPLINK};
 use crate::{frame, ip, socket};
 
 pub const CASES: &[Case] = &[

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runtime::Conflist;
 
-use crate::world::router::UPLINK;
 use crate::{diff, leftover, snapshot};
 use call::{Call, Record};
 use netns::Container;
@@ -38,6 +37,9 @@ pub struct Room {
     pub net_d: PathBuf,
     records: Mutex<Vec<Record>>,
 }
+
+/// The link by which the host of a world has learned its route. Its name is among those of the administrator's.
+pub const UPLINK: &str = "adminup";
 
 impl Room {
     /// The room that this process is in.

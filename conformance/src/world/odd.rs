@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::router::{Router, UPLINK};
+use super::router::Router;
 use crate::ip;
-use crate::room::Room;
+use crate::room::{Room, UPLINK};
 use crate::snapshot;
 
 /// Sysctls that distributions and hardening guides set.

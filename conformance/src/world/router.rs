@@ -10,10 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::frame::{self, MacBytes, Wire};
 use crate::ip;
-use crate::room::netns;
-
-/// The host's end. Its name is among those of the administrator's.
-pub const UPLINK: &str = "adminup";
+use crate::room::{UPLINK, netns};
 
 const MAC: MacBytes = [0x02, 0, 0, 0, 0xad, 0x01];
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xad, 0, 0, 0, 0, 0);

@@ -128,7 +128,15 @@ pub fn at_rear(place: &Place) -> Option<OwnedFd> {
     let socket = new_socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).ok()?;
     connect(socket.as_raw_fd(), &super::rear(place).ok()?).ok()?;
     let peer = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
-    own(peer.uid()).then_some(socket)
+    (own(peer.uid()) && has_our_files(peer.pid())).then_some(socket)
+}
+
+/// Whether a process sees the files that this one or the first process does. A container on the host's network may be any
+/// user, and does not.
+fn has_our_files(pid: i32) -> bool {
+    let files = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let its = files(&pid.to_string());
+    its.is_some() && (its == files("self") || its == files("1"))
 }
 
 /// Asks the responder at the other end of a connection, and hands it these descriptors.

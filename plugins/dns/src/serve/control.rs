@@ -33,6 +33,8 @@ pub(super) struct Control {
 #[derive(Debug)]
 struct Plugin {
     socket: OwnedFd,
+    /// It came by the rear, which a container on the host's network can find as well.
+    rear: bool,
     moved: Instant,
 }
 
@@ -85,13 +87,14 @@ impl Control {
     pub(super) fn accept(&mut self, poller: &Poller, now: Instant) -> bool {
         let mut sockets = std::iter::once(&self.socket).chain(&self.rear);
         let Some(mut socket) = sockets.next() else { return true };
+        let mut rear = false;
         for _ in 0..ACCEPTS {
             let stream = match socket.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if is_the_callers(&error) => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match sockets.next() {
                     Some(next) => {
-                        socket = next;
+                        (socket, rear) = (next, true);
                         continue;
                     }
                     None => return true,
@@ -109,7 +112,7 @@ impl Control {
             {
                 self.plugins.remove(stillest);
             }
-            let id = self.plugins.insert(Plugin { socket, moved: now });
+            let id = self.plugins.insert(Plugin { socket, rear, moved: now });
             if self.plugins.get(id).is_some_and(|held| poller.watch(&held.socket, Kind::Plugin, id).is_err())
             {
                 self.plugins.remove(id);
@@ -130,6 +133,7 @@ impl Control {
         };
         let asked =
             packet.and_then(|packet| Some((Ask::of_packet(&buffer[..packet.length])?, packet.descriptors)));
+        let asked = asked.filter(|(ask, _)| !plugin.rear || matches!(ask, Ask::Records | Ask::Settle));
         match asked {
             Some(asked) => {
                 plugin.moved = now;

@@ -49,6 +49,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(super) struct Responder {
     args: Args,
     place: Place,
+    /// The filesystem and the owner of the records' directory.
+    origin: (u64, u32),
     lock: File,
     /// Held while nobody may change the records.
     plugins_lock: File,
@@ -111,6 +113,8 @@ impl Responder {
                 host::file::open_lock(&place.plugins_lock())?
             }
         };
+        let meta = nix::sys::stat::stat(".").map_err(|errno| fail("look at the records of", errno.into()))?;
+        let origin = (meta.st_dev, meta.st_uid);
         // The directories above may be closed to it from here on.
         let place = place.from_within();
         let poller = Poller::new().map_err(|errno| fail("wait for questions at", errno.into()))?;
@@ -122,6 +126,7 @@ impl Responder {
         let mut responder = Self {
             args: args.clone(),
             place,
+            origin,
             lock,
             plugins_lock,
             watch: Watch::start(&poller),

@@ -16,9 +16,20 @@ impl Responder {
         nix::sys::stat::stat(".").is_ok_and(|meta| meta.st_nlink == 0)
     }
 
+    /// Whether a file or a directory is the user's who started this, and on the filesystem that the place was on. Whoever has
+    /// none of that filesystem's files is no plugin of this place.
+    fn is_of_the_place(&self, descriptor: &OwnedFd) -> std::io::Result<()> {
+        let meta = nix::sys::stat::fstat(descriptor)?;
+        match (meta.st_dev, meta.st_uid) == self.origin {
+            true => Ok(()),
+            false => Err(std::io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
     /// Writes all records into a plugin's file.
     pub(super) fn list(&self, descriptors: Vec<OwnedFd>) -> std::io::Result<()> {
         let [file] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        self.is_of_the_place(&file)?;
         let mut list = BufWriter::new(File::from(file));
         let mut write = |entry: &Entry| -> std::io::Result<()> {
             serde_json::to_writer(&mut list, entry)?;
@@ -42,6 +53,7 @@ impl Responder {
         let (Some(dir), Some(plugins_lock)) = (descriptors.next(), descriptors.next()) else {
             return Err(told("go on with the records", &"descriptors are missing"));
         };
+        self.is_of_the_place(&dir).map_err(|error| told("go on with the records", &error))?;
         nix::unistd::fchdir(&dir).map_err(|errno| told("go on with the records", &errno))?;
         self.plugins_lock = plugins_lock.into();
         if let (Some(lock), Some(control)) = (descriptors.next(), descriptors.next()) {
