@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cases::dns_strangers::Stranger;
 use crate::world::World;
 use crate::{judge, room, runner, vm};
 
@@ -193,6 +194,14 @@ pub enum Verb {
     Knock {
         /// Its control socket.
         socket: PathBuf,
+    },
+    /// Root of a container on the host's network; started by a case.
+    #[command(name = "__stranger", hide = true)]
+    Stranger {
+        /// What it does.
+        stranger: Stranger,
+        /// The abstract name of a responder of names.
+        name: String,
     },
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]

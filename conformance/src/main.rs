@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Traced { program } => bench::peak::become_traced(&program),
         Verb::Dns { common, filter } => guarded(&common, |grounds| dns_bench::run(grounds, &filter)),
         Verb::Knock { socket } => cases::dns_control::knocked(&socket),
+        Verb::Stranger { stranger, name } => cases::dns_strangers::act(stranger, &name),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
         Verb::Stress { common, seed, seeds } => {
             guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds }))

@@ -29,6 +29,7 @@ mod dns_names;
 pub mod dns_outside;
 mod dns_scope;
 pub mod dns_stage;
+pub mod dns_strangers;
 mod dns_takeover;
 mod dns_verbs;
 mod duties;
@@ -150,6 +151,7 @@ pub fn all() -> Vec<Case> {
         dns_inside::CASES,
         dns_control::CASES,
         dns_load::CASES,
+        dns_strangers::CASES,
         dns_takeover::CASES,
         dns_authority::CASES,
         dns_hostile::CASES,

@@ -1,13 +1,17 @@
 //! Defects of dns.
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::Command;
 
+use anyhow::Context;
+use nix::sys::socket::{UnixAddr, connect};
 use serde_json::json;
 
 use super::defect::{Defect, defect};
 use super::wrapper::Reply;
+use crate::cases::dns_strangers;
 
 /// All of them.
 pub const NAMES: &[Defect] = &[
@@ -95,6 +99,17 @@ pub const NAMES: &[Defect] = &[
             })
         },
     ),
+    defect(
+        "hands_its_records_to_whoever_listens",
+        "dns",
+        "dns/a_container_on_the_hosts_network_is_no_plugin_and_no_responder",
+        |call| {
+            if call.verb == "ADD" {
+                drop(hand_over());
+            }
+            call.sound()
+        },
+    ),
     defect("believes_another_users_files", "dns", "dns/records_of_another_user_are_not_believed", |call| {
         drop(std::os::unix::fs::chown("/run/moor/dns", Some(0), Some(0)));
         call.sound()
@@ -107,6 +122,15 @@ pub const NAMES: &[Defect] = &[
         })
     }),
 ];
+
+/// Gives a directory of the host's to whoever has the responder's abstract name.
+fn hand_over() -> anyhow::Result<()> {
+    let name = dns_strangers::responders_name().context("nobody listens")?;
+    let socket = dns_strangers::open()?;
+    connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
+    let dir = fs::File::open("/run")?;
+    Ok(dns_strangers::send(&socket, br#"{"ask":"settle"}"#, &[dir.as_fd()])?)
+}
 
 fn namespace() -> String {
     std::env::var("CNI_NETNS").unwrap_or_default()
