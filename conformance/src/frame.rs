@@ -44,7 +44,7 @@ impl Room {
         let row = ip::link(ns, link)?.with_context(|| format!("no link {link} in {ns:?}"))?;
         let index = row["ifindex"].as_u64().context("a link has an index")?;
         let mac = mac(row["address"].as_str().unwrap_or_default())?;
-        let open = || Ok(host::frame::open(u32::try_from(index)?, host::frame::EVERY_PROTOCOL)?);
+        let open = || Ok(sys::frame::open(u32::try_from(index)?, sys::frame::EVERY_PROTOCOL)?);
         let socket = match ns {
             Some(ns) => self.inside(ns, open),
             None => open(),
@@ -62,7 +62,7 @@ impl Wire {
     /// The same in the calling thread's namespace.
     pub fn here(link: &str) -> Result<Self> {
         let index = nix::net::if_::if_nametoindex(link)?;
-        Ok(Self { socket: host::frame::open(index, 0)?, mac: [0; 6] })
+        Ok(Self { socket: sys::frame::open(index, 0)?, mac: [0; 6] })
     }
 
     /// Sends one frame as it is, whatever source it names.

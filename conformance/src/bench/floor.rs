@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use host::Mac;
 use host::netlink::{
     Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge, Route,
     Stacked, Veth, VethPeer,
 };
-use host::{Mac, NetNs};
 use ipnetwork::IpNetwork;
 use nix::time::{ClockId, clock_gettime};
+use sys::NetNs;
 
 use super::scenario::{CROWD, PARENT, Scenario, address, network};
 use super::shot::Sample;
@@ -58,7 +59,7 @@ impl Floor {
         };
         let host = Netlink::open()?;
         let netns = NetNs::open(&container.path)?;
-        netns.enter(|| host::sysctl::write("net/ipv4/conf/default/arp_notify", "1"))??;
+        netns.enter(|| sys::sysctl::write("net/ipv4/conf/default/arp_notify", "1"))??;
         let inside = Netlink::open_in(&netns)?;
         let mut index = host.link_by_name(&parent)?.map(|link| link.index);
         if index.is_none() && scenario != Scenario::Loopback {

@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use host::Mac;
 use host::netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
-use host::{Mac, NetNs};
 use serde::Serialize;
+use sys::NetNs;
 
 use super::contender::{Contender, FLOOR, OURS, REFERENCE};
 use super::measure::{Measured, Series, Span, measure};

@@ -147,7 +147,7 @@ fn packet(socket: &OwnedFd) -> Result<Option<Packet>> {
         return Ok(None);
     }
     let mut buffer = [0; 4096];
-    match host::passing::receive(socket, &mut buffer) {
+    match sys::passing::receive(socket, &mut buffer) {
         Ok(received) if received.length > 0 => Ok(Some(Packet {
             bytes: buffer.get(..received.length).unwrap_or_default().to_vec(),
             descriptors: received.descriptors.len(),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni::IpConfig;
-use host::file::Draft;
+use sys::file::Draft;
 
 use crate::error::AllocError;
 use crate::lease::Holder;

@@ -26,7 +26,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use host::file::{self, Sync};
+use sys::file::{self, Sync};
 
 /// How many directories of [`Roots::run`] are private.
 pub const RUN_DEPTH: usize = 2;

@@ -216,9 +216,9 @@ pub enum AllocError {
     /// These requested addresses are in no range.
     Unserved(Vec<IpAddr>),
     /// The store failed.
-    Store(host::Error),
+    Store(sys::Error),
     /// The allocation failed and taking it back failed too: what the first failure was.
-    NotTakenBack(Box<AllocError>, host::Error),
+    NotTakenBack(Box<AllocError>, sys::Error),
 }
 
 impl fmt::Display for AllocError {
@@ -259,8 +259,8 @@ impl std::error::Error for AllocError {
     }
 }
 
-impl From<host::Error> for AllocError {
-    fn from(error: host::Error) -> Self {
+impl From<sys::Error> for AllocError {
+    fn from(error: sys::Error) -> Self {
         Self::Store(error)
     }
 }

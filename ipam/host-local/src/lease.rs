@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use host::file;
+use sys::file;
 
 /// Above any container id that fits an environment variable (MAX_ARG_STRLEN, linux/binfmts.h), in bytes.
 const LEASE_LIMIT: usize = 192 * 1024;
@@ -28,7 +28,7 @@ impl Holder {
 }
 
 /// A lease's text, trimmed as the reference does.
-pub fn text(dir: &Path, ip: IpAddr) -> Result<Option<String>, host::Error> {
+pub fn text(dir: &Path, ip: IpAddr) -> Result<Option<String>, sys::Error> {
     let bytes = file::read(&dir.join(ip.to_string()), LEASE_LIMIT)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
@@ -51,7 +51,7 @@ pub fn last_reserved(dir: &Path, set: usize) -> Option<IpAddr> {
 
 /// Whether the holder has a lease that DEL would have to remove, as the files have it; no lock is needed. A file that
 /// cannot be read may be that lease.
-pub fn holds_unlocked(dir: &Path, holder: &Holder) -> Result<bool, host::Error> {
+pub fn holds_unlocked(dir: &Path, holder: &Holder) -> Result<bool, sys::Error> {
     let mut unreadable = None;
     for ip in addresses_in(dir)? {
         match text(dir, ip) {
@@ -65,8 +65,8 @@ pub fn holds_unlocked(dir: &Path, holder: &Holder) -> Result<bool, host::Error> 
 }
 
 /// The addresses that a network directory has leases of, in no order.
-pub fn addresses_in(dir: &Path) -> Result<Vec<IpAddr>, host::Error> {
-    let fail = |cause: io::Error| host::Error::new("list", dir.display().to_string(), cause);
+pub fn addresses_in(dir: &Path) -> Result<Vec<IpAddr>, sys::Error> {
+    let fail = |cause: io::Error| sys::Error::new("list", dir.display().to_string(), cause);
     let mut ips = Vec::new();
     for entry in fs::read_dir(dir).map_err(fail)? {
         let name = entry.map_err(fail)?.file_name();

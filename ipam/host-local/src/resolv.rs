@@ -9,7 +9,7 @@ const LIMIT: usize = 64 * 1024;
 
 /// Reads and parses the file. Unlike most files of this crate, a missing one is an error: it was asked for by name.
 pub fn read(path: &Path) -> Result<Dns, cni::Error> {
-    match host::file::read(path, LIMIT)? {
+    match sys::file::read(path, LIMIT)? {
         Some(bytes) => Ok(parse(&String::from_utf8_lossy(&bytes))),
         None => Err(cni::Error::internal(format!("open {}: no such file or directory", path.display()))),
     }
@@ -60,6 +60,6 @@ mod tests {
         std::fs::write(&path, "nameserver 192.0.2.1\n".repeat(10)).unwrap();
         assert_eq!(read(&path).unwrap().nameservers.len(), 10);
         std::fs::write(&path, vec![b'#'; LIMIT + 1]).unwrap();
-        assert!(host::file::read(&path, LIMIT).is_err());
+        assert!(sys::file::read(&path, LIMIT).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use host::file::{self, Sync};
+use sys::file::{self, Sync};
 
 use crate::boot;
 

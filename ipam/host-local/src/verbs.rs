@@ -155,7 +155,7 @@ fn check(
 }
 
 /// DEL. Where there is no directory, and none can be made, nothing is leased.
-fn release(roots: &Roots, place: &Place, holder: &Holder) -> Result<(), host::Error> {
+fn release(roots: &Roots, place: &Place, holder: &Holder) -> Result<(), sys::Error> {
     let error = match Store::open(roots, place) {
         Ok(mut store) => return store.release(holder),
         Err(error) => error,
@@ -169,7 +169,7 @@ fn release(roots: &Roots, place: &Place, holder: &Holder) -> Result<(), host::Er
 }
 
 /// No such directory, and none that could ever have been.
-fn is_absent(error: &host::Error) -> bool {
+fn is_absent(error: &sys::Error) -> bool {
     matches!(error.errno(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::ENAMETOOLONG))
 }
 
@@ -178,8 +178,8 @@ fn collect(
     roots: &Roots,
     place: &Place,
     valid: impl Fn(&str, Option<&str>) -> bool,
-) -> Result<(), host::Error> {
-    match host::file::open_dir(&place.dir()) {
+) -> Result<(), sys::Error> {
+    match sys::file::open_dir(&place.dir()) {
         Err(error) if is_absent(&error) => Ok(()),
         _ => {
             let mut store = Store::open(roots, place)?;

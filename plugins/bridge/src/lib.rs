@@ -14,7 +14,8 @@ use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::netlink::Netlink;
 use host::piece::{self, Kernel, Making, Place};
-use host::{Mac, NetNs, Owner, intent, iptables, rules};
+use host::{Conflict, Mac, Owner, intent, iptables, rules};
+use sys::NetNs;
 
 use crate::answer::Links;
 pub use crate::config::Config;
@@ -127,7 +128,7 @@ impl Plugin for Bridge {
         if let Some(link) = link
             && link.kind.as_deref() != Some("bridge")
         {
-            let error = host::Error::NotABridge { name: config.bridge };
+            let error = Conflict::NotABridge { name: config.bridge };
             return Err(Error::new(Code::NotAvailable, error.to_string()));
         }
         let unavailable = |error| Error::new(Code::NotAvailable, format!("{error:#}"));

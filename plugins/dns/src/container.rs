@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 
 use cni::Error;
+use host::Owner;
 use host::netlink::{LinkChange, Netlink};
 use host::nft::Nft;
 use host::rules::resolver::{self, Inside};
-use host::{NetNs, NetNsError, Owner};
+use sys::{NetNs, NetNsError};
 
 use crate::control::Ask;
 use crate::record::{Key, Namespace};
@@ -79,7 +80,7 @@ impl Sockets {
                 "the container has {ADDRESSES} networks with a resolver: no address is free"
             ))
         })?;
-        let fail = |error| host::Error::new("listen in the container at", address.to_string(), error);
+        let fail = |error| sys::Error::new("listen in the container at", address.to_string(), error);
         let udp = UdpSocket::bind((address, 0)).map_err(fail)?;
         let tcp = TcpListener::bind((address, 0)).map_err(fail)?;
         let namespace = Namespace { inode, cookie: NetNs::cookie_of_socket(udp.as_fd()) };
@@ -108,7 +109,7 @@ impl Sockets {
     /// The kernel refused.
     pub fn lead(self) -> Result<(UdpSocket, TcpListener), Error> {
         let port = |address: std::io::Result<std::net::SocketAddr>| {
-            address.map(|address| address.port()).map_err(|error| host::Error::new("name", "a socket", error))
+            address.map(|address| address.port()).map_err(|error| sys::Error::new("name", "a socket", error))
         };
         let ports = [port(self.udp.local_addr())?, port(self.tcp.local_addr())?];
         Inside { label: &self.label, address: self.address, ports }.add(&self.nft)?;

@@ -66,6 +66,6 @@ fn of_link(result: &AddResult, link: &Link, netlink: &Netlink, facts: &mut Facts
 ///
 /// # Errors
 /// The kernel refused.
-pub fn is_here(ip: std::net::IpAddr) -> host::Result<bool> {
+pub fn is_here(ip: std::net::IpAddr) -> sys::Result<bool> {
     Ok(Netlink::open()?.towards(ip)?.is_some_and(|towards| towards.local))
 }

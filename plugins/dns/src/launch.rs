@@ -52,7 +52,7 @@ const GRACE: &str = "MOOR_DNS_GRACE";
 /// # Errors
 /// It could not be started, or said why it cannot serve.
 pub fn start(place: &Place) -> Result<(), Error> {
-    host::process::keep_descriptors()?;
+    sys::process::keep_descriptors()?;
     if Path::new(SYSTEMD).is_dir()
         && let Some(systemd_run) = SYSTEMD_RUN.into_iter().find(|path| Path::new(path).exists())
     {
@@ -71,7 +71,7 @@ pub fn start(place: &Place) -> Result<(), Error> {
     // Of an executable that holds several plugins, the name tells which.
     command.arg0("dns").args(arguments(place)).args(READY_BY_STDOUT);
     let started = run(&mut command, PATIENCE);
-    match started.map_err(|error| host::Error::new("start", "the responder", error))? {
+    match started.map_err(|error| sys::Error::new("start", "the responder", error))? {
         Outcome::Ready => Ok(()),
         Outcome::Said(why) => Err(refused(&why)),
         Outcome::Ended { .. } => Err(refused("it ended without a word")),
@@ -184,7 +184,7 @@ fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
 /// The first thing that a started responder does: it leaves the caller's session and terminal, heeds the signals that
 /// its caller ignored, and is seen by a name (it was started as `/proc/self/exe`).
 pub fn leave_session() {
-    host::process::heed_signals();
+    sys::process::heed_signals();
     // It fails for who leads a group of processes already: then there is none to leave.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(NAME);

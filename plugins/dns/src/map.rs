@@ -22,7 +22,7 @@ impl Default for Secret {
     fn default() -> Self {
         static SECRET: OnceLock<u64> = OnceLock::new();
         // Without a generator there is a secret less, and a map all the same.
-        Self(*SECRET.get_or_init(|| host::random::bytes().map_or(MULTIPLIER, u64::from_ne_bytes)))
+        Self(*SECRET.get_or_init(|| sys::random::bytes().map_or(MULTIPLIER, u64::from_ne_bytes)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cni::Error;
-use host::NetNs;
+use sys::NetNs;
 
 use crate::control::client;
 use crate::record::Place;

@@ -57,7 +57,7 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
         line.clear();
         let length = (&mut lines).take(FILE_MAX as u64).read_until(b'\n', &mut line)?;
         if length == 0 {
-            return host::file::create_dir(&place.networks_dir(), 0o750).map_err(Error::from);
+            return sys::file::create_dir(&place.networks_dir(), 0o750).map_err(Error::from);
         }
         let entry: Entry = match serde_json::from_slice(&line) {
             Ok(entry) => entry,
@@ -81,10 +81,10 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
 /// It does not answer, or the kernel refused.
 pub fn settle(place: &Place, responder: &OwnedFd) -> Result<(), Error> {
     admit(place)?;
-    let dir = host::file::open_dir(&place.networks_dir())?;
-    let plugins_lock = host::file::open_lock(&place.plugins_lock())?;
+    let dir = sys::file::open_dir(&place.networks_dir())?;
+    let plugins_lock = sys::file::open_lock(&place.plugins_lock())?;
     // One that holds it listens at the socket beside it.
-    let own = match host::file::try_lock(&place.responder_lock(), 0o600)? {
+    let own = match sys::file::try_lock(&place.responder_lock(), 0o600)? {
         Some(lock) => Some((OwnedFd::from(lock), control::at_path(&place.control())?)),
         None => None,
     };

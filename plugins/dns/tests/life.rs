@@ -247,7 +247,7 @@ fn one_that_is_started_anew_has_sockets_in_its_containers_again() {
         let there = Attachment { netns: Some("/run/netns/c9".into()), ..attachment("c9", "web", "10.0.0.9") };
         place.put_attachment(&gone).unwrap();
         place.put_attachment(&there).unwrap();
-        let inside = host::NetNs::open("/run/netns/c9").unwrap();
+        let inside = sys::NetNs::open("/run/netns/c9").unwrap();
         for _ in 0..2 {
             let (mut child, line) = spawn(&place, "60");
             let answered = inside.enter(|| ask_at("127.0.0.11:53", "web")).unwrap();

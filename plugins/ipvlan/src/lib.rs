@@ -6,9 +6,9 @@ mod tests;
 
 use attach::{Master, Parent, child};
 use cni::{AddResult, Command, Error, Plugin, Request};
-use host::NetNs;
 use host::netlink::Netlink;
 use host::piece::{Drift, Feature, Kernel, Place};
+use sys::NetNs;
 
 pub use crate::config::Config;
 

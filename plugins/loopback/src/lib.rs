@@ -9,8 +9,8 @@ mod answer;
 
 use attach::owner;
 use cni::{AddResult, Error, Plugin, Request};
-use host::NetNs;
 use host::netlink::{Link, LinkChange, Netlink};
+use sys::NetNs;
 
 const LO: &str = "lo";
 

@@ -9,10 +9,10 @@ use std::process::Command;
 use std::{env, fs, thread};
 
 use cni::{Env, Json, Style, run};
-use host::NetNs;
 use host::netlink::{Netlink, NewAddress};
 use loopback::Loopback;
 use nix::sched::{CloneFlags, unshare};
+use sys::NetNs;
 
 /// Tells a test that it runs inside already.
 const INSIDE: &str = "MOOR_LOOPBACK_TEST_INSIDE";

@@ -7,8 +7,8 @@ mod tests;
 use attach::Parent;
 use attach::child::{self, Addresses};
 use cni::{AddResult, Command, Error, Plugin, Request};
-use host::NetNs;
 use host::piece::Kernel;
+use sys::NetNs;
 
 pub use crate::config::Config;
 

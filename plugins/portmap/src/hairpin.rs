@@ -3,7 +3,7 @@
 
 use cni::{AddResult, Error};
 use host::netlink::{Netlink, PortChange};
-use host::sysctl;
+use sys::sysctl;
 
 /// Has the container's port of its bridge send frames back, if this host needs it. Whoever deletes the link undoes it.
 ///

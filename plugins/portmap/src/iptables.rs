@@ -59,7 +59,7 @@ pub fn publish(
     nft: &Nft,
     publication: &Publication,
     ports: &[Ports],
-) -> Result<host::Result<usize>, published::Error> {
+) -> Result<sys::Result<usize>, published::Error> {
     published::ensure_free(nft, publication)?;
     Ports::add(ports)?;
     published::publish(nft, publication).inspect_err(|_| {
@@ -72,7 +72,7 @@ pub fn publish(
 ///
 /// # Errors
 /// The kernel or a program could not be asked.
-pub fn verify(nft: &Nft, publication: &Publication, ports: &[Ports]) -> host::Result<Vec<Drift>> {
+pub fn verify(nft: &Nft, publication: &Publication, ports: &[Ports]) -> sys::Result<Vec<Drift>> {
     let mut drifts = Ports::verify(ports)?;
     drifts.append(&mut published::verify(nft, publication)?);
     Ok(drifts)

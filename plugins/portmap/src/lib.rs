@@ -198,7 +198,7 @@ fn nft(socket: &mut Option<Nft>) -> Result<&Nft, Error> {
 }
 
 /// A kernel without nf_tables holds no rules of ours.
-fn if_there(opened: host::Result<Nft>) -> Result<Option<Nft>, Error> {
+fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
     match opened {
         Err(error) if rules::is_without_nf_tables(&error) => Ok(None),
         opened => Ok(opened.map(Some)?),
@@ -226,7 +226,7 @@ fn log_absent(addresses: &[IpAddr]) {
 }
 
 /// That flows could not be forgotten is no failure of the ports (the reference's view too): it is said in the log.
-fn log_flows(forgotten: host::Result<usize>) {
+fn log_flows(forgotten: sys::Result<usize>) {
     if let Err(error) = forgotten {
         eprintln!("portmap: UDP clients may have to begin anew: {error:#}");
     }

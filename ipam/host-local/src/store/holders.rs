@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use host::file;
+use sys::file;
 
 use super::{Owners, Store, show};
 use crate::index;
@@ -11,7 +11,7 @@ use crate::rest;
 
 impl Store {
     /// The addresses whose lease has exactly this text.
-    fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+    fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, sys::Error> {
         let key = index::key(text);
         if let Owners::Indexed(index) = &self.owners
             && let Ok(hints) = index.get(key)
@@ -31,7 +31,7 @@ impl Store {
 
     /// Whether there is a lease of the holder that [`Store::held`] does not name, since it was rewritten in place; from
     /// here on it does. All leases are read: this is for who would be told that there is none.
-    pub fn look_again(&mut self, holder: &Holder) -> Result<bool, host::Error> {
+    pub fn look_again(&mut self, holder: &Holder) -> Result<bool, sys::Error> {
         let known = matches!(self.owners, Owners::Listed(_)) || !lease::holds_unlocked(&self.dir, holder)?;
         if !known {
             self.rebuild()?;
@@ -39,18 +39,18 @@ impl Store {
         Ok(!known)
     }
 
-    fn find_listed(&self, key: u64, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+    fn find_listed(&self, key: u64, text: &str) -> Result<Vec<IpAddr>, sys::Error> {
         let hints = match &self.owners {
             Owners::Listed(all) => all.iter().filter(|(of, _)| *of == key).map(|(_, ip)| *ip).collect(),
             Owners::Indexed(index) => index
                 .get(key)
-                .map_err(|cause| host::Error::new("read the index of", show(&self.dir), cause))?,
+                .map_err(|cause| sys::Error::new("read the index of", show(&self.dir), cause))?,
             Owners::Unknown => Vec::new(),
         };
         self.verified(hints, text)
     }
 
-    fn verified(&self, hints: Vec<IpAddr>, text: &str) -> Result<Vec<IpAddr>, host::Error> {
+    fn verified(&self, hints: Vec<IpAddr>, text: &str) -> Result<Vec<IpAddr>, sys::Error> {
         let mut found = Vec::with_capacity(hints.len());
         for ip in hints {
             if self.text(ip)?.is_some_and(|is| is == text) {
@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// What the holder holds, leases with the id alone included: who has one may not get another.
-    pub fn held(&mut self, holder: &Holder) -> Result<Vec<IpAddr>, host::Error> {
+    pub fn held(&mut self, holder: &Holder) -> Result<Vec<IpAddr>, sys::Error> {
         let mut ips = self.find(&holder.text)?;
         ips.extend(self.find(&holder.legacy)?);
         Ok(ips)
@@ -71,7 +71,7 @@ impl Store {
     /// What the holder holds; leases with the id alone only when there is no other, since they may be those of
     /// another interface.
     /// With them their text.
-    fn releasable<'h>(&mut self, holder: &'h Holder) -> Result<(Vec<IpAddr>, &'h str), host::Error> {
+    fn releasable<'h>(&mut self, holder: &'h Holder) -> Result<(Vec<IpAddr>, &'h str), sys::Error> {
         let own = self.find(&holder.text)?;
         if own.is_empty() {
             Ok((self.find(&holder.legacy)?, &holder.legacy))
@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Removes a lease of which it is known whose it is.
-    fn drop_lease(&mut self, ip: IpAddr, text: &str) -> Result<(), host::Error> {
+    fn drop_lease(&mut self, ip: IpAddr, text: &str) -> Result<(), sys::Error> {
         self.dirty = true;
         file::remove(&self.path(ip))?;
         let failed = match &mut self.owners {
@@ -122,12 +122,12 @@ impl Store {
     }
 
     /// Takes back a lease that this very operation made; the address does not rest, nobody had it.
-    pub fn take_back(&mut self, ip: IpAddr, holder: &Holder) -> Result<(), host::Error> {
+    pub fn take_back(&mut self, ip: IpAddr, holder: &Holder) -> Result<(), sys::Error> {
         self.drop_lease(ip, &holder.text)
     }
 
     /// Removes all leases of the holder. What was removed is gone also when a later one fails.
-    pub fn release(&mut self, holder: &Holder) -> Result<(), host::Error> {
+    pub fn release(&mut self, holder: &Holder) -> Result<(), sys::Error> {
         let mut releasable = self.releasable(holder)?;
         if releasable.0.is_empty() && self.look_again(holder)? {
             releasable = self.releasable(holder)?;
@@ -152,7 +152,7 @@ impl Store {
 
     /// Removes every lease that `valid` does not know; it is asked with the container id and, unless the lease is an
     /// old one, the interface. Goes on after errors and gives the first.
-    pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<(), host::Error> {
+    pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<(), sys::Error> {
         let mut stale = Vec::new();
         let mut failure = self.visit(|ip, text| {
             let known = match text.split_once("\r\n") {

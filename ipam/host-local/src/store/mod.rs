@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use host::file::{self, Draft, Made, Sync};
+use sys::file::{self, Draft, Made, Sync};
 
 use crate::boot::{self, Record, Roots, Verdict};
 use crate::index::{self, Index, Stamp};
@@ -63,7 +63,7 @@ pub struct Store {
     /// Whether the directory or the index changed, so that the stamp must be renewed.
     dirty: bool,
     /// The first lease file that could not be read.
-    unreadable: Option<host::Error>,
+    unreadable: Option<sys::Error>,
 }
 
 /// Where it says who holds what.
@@ -90,7 +90,7 @@ impl Owners {
 impl Store {
     /// Opens the network's directory, creating it with its parents where it is missing, waits for its lock, and
     /// drops the leases of an earlier boot.
-    pub fn open(roots: &Roots, place: &Place) -> Result<Self, host::Error> {
+    pub fn open(roots: &Roots, place: &Place) -> Result<Self, sys::Error> {
         let dir = place.dir();
         let handle = match file::open_dir(&dir) {
             Err(error) if error.errno() == Some(nix::libc::ENOENT) => {
@@ -101,7 +101,7 @@ impl Store {
         };
         let lock_path = dir.join("lock");
         let lock = file::lock(&lock_path, LOCK_MODE)?;
-        let meta = handle.metadata().map_err(|cause| host::Error::new("read", show(&dir), cause))?;
+        let meta = handle.metadata().map_err(|cause| sys::Error::new("read", show(&dir), cause))?;
         // By identity, not by path: every path to this directory must lead to one index.
         let base = run_dir(roots).map(|run| run.join(format!("{:x}-{:x}", meta.dev(), meta.ino())));
         let boot_id = roots.boot_id();
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Drops the leases of an earlier boot. Whether there may have been any.
-    fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<bool, host::Error> {
+    fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<bool, sys::Error> {
         let Some(record) = self.read_record() else { return Ok(false) };
         let verdict = record.verdict(meta, lock);
         let rebooted = matches!(verdict, Verdict::All | Verdict::Between(..));
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// Reads every lease, clears away what killed processes left, and writes the index.
-    fn rebuild(&mut self) -> Result<(), host::Error> {
+    fn rebuild(&mut self) -> Result<(), sys::Error> {
         let mut owners = Vec::new();
         self.unreadable = None;
         let unreadable = self.visit(|ip, text| {
@@ -209,8 +209,8 @@ impl Store {
     /// a killed reference leaves. Gives the error of the first file that could not be read, and goes on.
     fn visit(
         &self,
-        mut each: impl FnMut(IpAddr, &str) -> Result<(), host::Error>,
-    ) -> Result<Option<host::Error>, host::Error> {
+        mut each: impl FnMut(IpAddr, &str) -> Result<(), sys::Error>,
+    ) -> Result<Option<sys::Error>, sys::Error> {
         let mut unreadable = None;
         for ip in self.list()? {
             match self.text(ip) {
@@ -226,7 +226,7 @@ impl Store {
         Ok(unreadable)
     }
 
-    fn list(&self) -> Result<Vec<IpAddr>, host::Error> {
+    fn list(&self) -> Result<Vec<IpAddr>, sys::Error> {
         lease::addresses_in(&self.dir)
     }
 
@@ -234,22 +234,22 @@ impl Store {
         self.dir.join(ip.to_string())
     }
 
-    fn text(&self, ip: IpAddr) -> Result<Option<String>, host::Error> {
+    fn text(&self, ip: IpAddr) -> Result<Option<String>, sys::Error> {
         lease::text(&self.dir, ip)
     }
 
     /// Who holds the address, as the lease file says it, for a person to read; `None` when nobody does.
-    pub fn holder_of(&self, ip: IpAddr) -> Result<Option<String>, host::Error> {
+    pub fn holder_of(&self, ip: IpAddr) -> Result<Option<String>, sys::Error> {
         self.text(ip)
     }
 
     /// The content of a lease file that is still without an address.
-    pub fn draft<'a>(&'a self, holder: &'a Holder) -> Result<Draft<'a>, host::Error> {
+    pub fn draft<'a>(&'a self, holder: &'a Holder) -> Result<Draft<'a>, sys::Error> {
         Draft::new(&self.dir, holder.text.as_bytes(), LEASE_MODE, Sync::Now)
     }
 
     /// Removes an empty file of this name, if it is one: an empty file is a free address.
-    pub fn clear_empty(&self, ip: IpAddr) -> Result<bool, host::Error> {
+    pub fn clear_empty(&self, ip: IpAddr) -> Result<bool, sys::Error> {
         let path = self.path(ip);
         if lease::is_empty_file(&path) { file::remove(&path) } else { Ok(false) }
     }
@@ -260,7 +260,7 @@ impl Store {
     }
 
     /// Sets the last address that the set gave.
-    pub fn set_last_reserved(&mut self, set: usize, ip: IpAddr) -> Result<(), host::Error> {
+    pub fn set_last_reserved(&mut self, set: usize, ip: IpAddr) -> Result<(), sys::Error> {
         self.dirty = true;
         // Lost in a power cut, it only begins the round anew.
         file::replace_whole(
@@ -272,7 +272,7 @@ impl Store {
     }
 
     /// Makes the names of new leases outlive a power cut.
-    pub fn sync(&self) -> Result<(), host::Error> {
+    pub fn sync(&self) -> Result<(), sys::Error> {
         file::sync_dir(&self.handle, &self.dir)
     }
 
@@ -312,7 +312,7 @@ fn run_dir(roots: &Roots) -> Option<&Path> {
         .map(|()| &*roots.run)
 }
 
-fn remove_lease(path: &Path) -> Result<(), host::Error> {
+fn remove_lease(path: &Path) -> Result<(), sys::Error> {
     match file::remove(path) {
         Err(error) if error.errno() == Some(nix::libc::EISDIR) => Ok(()),
         done => done.map(drop),
@@ -332,6 +332,6 @@ fn show(path: &Path) -> String {
 }
 
 /// Links the draft as this address; false when it is leased.
-pub fn claim(draft: &mut Draft<'_>, ip: IpAddr) -> Result<bool, host::Error> {
+pub fn claim(draft: &mut Draft<'_>, ip: IpAddr) -> Result<bool, sys::Error> {
     Ok(draft.link(&ip.to_string())? == Made::Created)
 }

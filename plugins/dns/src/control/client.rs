@@ -35,7 +35,7 @@ pub enum Error {
     /// What it answered is no answer.
     Malformed(serde_json::Error),
     /// The kernel refused.
-    Kernel(host::Error),
+    Kernel(sys::Error),
 }
 
 impl fmt::Display for Error {
@@ -73,8 +73,8 @@ impl error::Error for Error {
 ///
 /// # Errors
 /// The kernel refused.
-pub fn socket() -> host::Result<OwnedFd> {
-    let fail = |errno| host::Error::new("open", "a control socket", errno);
+pub fn socket() -> sys::Result<OwnedFd> {
+    let fail = |errno| sys::Error::new("open", "a control socket", errno);
     let socket =
         new_socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(fail)?;
     let patience = TimeVal::new(LOOK.as_secs().cast_signed(), 0);
@@ -115,7 +115,7 @@ fn failed(path: &Path, errno: Errno) -> Error {
         Errno::ENOENT | Errno::ECONNREFUSED => Error::Absent,
         Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Error::Gone,
         Errno::EAGAIN => Error::Silent(Process::responder(path)),
-        errno => Error::Kernel(host::Error::new("ask the responder at", path.display().to_string(), errno)),
+        errno => Error::Kernel(sys::Error::new("ask the responder at", path.display().to_string(), errno)),
     }
 }
 
@@ -145,7 +145,7 @@ fn has_our_files(pid: i32) -> bool {
 /// See [`Error`]; what the responder itself refused is in the answer.
 pub fn ask_connected(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
     let until = Instant::now() + PATIENCE;
-    let kernel = |errno| Error::Kernel(host::Error::new("ask", "the responder", errno));
+    let kernel = |errno| Error::Kernel(sys::Error::new("ask", "the responder", errno));
     send(socket, ask, handed).map_err(kernel)?;
     let mut answer = [0; PACKET_MAX];
     loop {

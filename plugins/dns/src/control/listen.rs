@@ -17,9 +17,9 @@ const BACKLOG: i32 = 128;
 ///
 /// # Errors
 /// The kernel refused.
-pub fn at_path(path: &Path) -> host::Result<OwnedFd> {
-    let fail = |cause: io::Error| host::Error::new("listen at", path.display().to_string(), cause);
-    host::file::remove(path)?;
+pub fn at_path(path: &Path) -> sys::Result<OwnedFd> {
+    let fail = |cause: io::Error| sys::Error::new("listen at", path.display().to_string(), cause);
+    sys::file::remove(path)?;
     let socket = bound(&UnixAddr::new(path).map_err(|errno| fail(errno.into()))?).map_err(fail)?;
     // The directory keeps others out; nobody can connect before it listens.
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(fail)?;
@@ -55,7 +55,7 @@ fn listening(socket: OwnedFd) -> io::Result<OwnedFd> {
 pub fn rear(place: &Place) -> io::Result<UnixAddr> {
     let dirs = place.dir().ancestors().skip(1);
     let device = dirs
-        .filter(|dir| !dir.starts_with(host::file::RUN_DIR))
+        .filter(|dir| !dir.starts_with(sys::file::RUN_DIR))
         .find_map(|dir| Some(fs::metadata(dir).ok()?.dev()));
     let device = device.ok_or(io::ErrorKind::NotFound)?;
     let name = format!("moor-dns {device:x} {}", place.dir().display());

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cni::Error;
-use host::file::{self, Sync};
-use host::process::Process;
 use nix::sys::signal::Signal;
+use sys::file::{self, Sync};
+use sys::process::Process;
 
 use crate::place::is_system_root;
 
@@ -152,7 +152,7 @@ impl Left {
                 Ok(())
             }
             done => done.map_err(|error| {
-                host::Error::new("remove directory", self.dir.display().to_string(), error).into()
+                sys::Error::new("remove directory", self.dir.display().to_string(), error).into()
             }),
         }
     }

@@ -240,7 +240,7 @@ impl Flight {
     }
 
     fn ask(&mut self, server: SocketAddr, edns: bool) -> io::Result<Try> {
-        let id = u16::from_ne_bytes(host::random::bytes()?);
+        let id = u16::from_ne_bytes(sys::random::bytes()?);
         let socket = towards(server, self.question.is_tcp())?;
         let edns = edns && self.question.edns;
         let tcp = self.question.is_tcp();

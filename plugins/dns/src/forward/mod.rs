@@ -36,7 +36,7 @@ const AT_ONCE: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     /// One that sent a datagram to that listener.
-    Datagram(Id, host::datagram::Peer),
+    Datagram(Id, sys::datagram::Peer),
     /// One that has that connection.
     Connection(Id),
 }

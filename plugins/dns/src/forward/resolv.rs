@@ -61,7 +61,7 @@ impl HostServers {
         let settled = meta.and_then(|meta| meta.modified().ok()).is_some_and(|modified| {
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > UNSETTLED)
         });
-        let text = host::file::read(&self.path, FILE_MAX).ok().flatten().unwrap_or_default();
+        let text = sys::file::read(&self.path, FILE_MAX).ok().flatten().unwrap_or_default();
         self.servers = parse(&String::from_utf8_lossy(&text)).into();
         self.stamp = stamp.filter(|_| settled);
     }

@@ -24,11 +24,11 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn admit(&self) -> host::Result<()> {
+    pub fn admit(&self) -> sys::Result<()> {
         let dir = self.networks_dir();
-        host::file::create_dir(&dir, DIR_MODE)?;
+        sys::file::create_dir(&dir, DIR_MODE)?;
         admit(&dir, DEPTH)
-            .map_err(|cause| host::Error::new("let the responder read", dir.display().to_string(), cause))
+            .map_err(|cause| sys::Error::new("let the responder read", dir.display().to_string(), cause))
     }
 }
 

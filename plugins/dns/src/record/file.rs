@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use host::file::{self, Draft, Made, Sync, TEMP_PREFIX};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sys::file::{self, Draft, Made, Sync, TEMP_PREFIX};
 
 use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION, encoded};
 
@@ -39,9 +39,9 @@ pub struct Faulty {
 
 /// Gives the record the name in the directory, in the place of a former one: a reader sees the old or the new.
 /// Callers hold the lock, so what is under the temporary name was left by one that was killed.
-pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> host::Result<()> {
+pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> sys::Result<()> {
     let path = dir.join(name);
-    let fail = |cause| host::Error::new("write", path.display().to_string(), cause);
+    let fail = |cause| sys::Error::new("write", path.display().to_string(), cause);
     let bytes = serde_json::to_vec(record).map_err(|cause| fail(io::Error::from(cause)))?;
     if matches!(file::read(&path, FILE_MAX), Ok(Some(old)) if old == bytes) {
         return Ok(());
@@ -68,13 +68,13 @@ fn temporary(name: &str) -> String {
 }
 
 /// Removes a record and what a killed [`put`] left of it; says whether there was one.
-pub(super) fn remove(dir: &Path, name: &str) -> host::Result<bool> {
+pub(super) fn remove(dir: &Path, name: &str) -> sys::Result<bool> {
     file::remove(&dir.join(temporary(name)))?;
     file::remove(&dir.join(name))
 }
 
 /// Removes all records but those whose names stay, and all temporary files; says how many records there were.
-pub(super) fn remove_all_but(dir: &Path, stays: impl Fn(&str) -> bool) -> host::Result<usize> {
+pub(super) fn remove_all_but(dir: &Path, stays: impl Fn(&str) -> bool) -> sys::Result<usize> {
     let mut removed = 0;
     for path in list(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -86,32 +86,32 @@ pub(super) fn remove_all_but(dir: &Path, stays: impl Fn(&str) -> bool) -> host::
 }
 
 /// Whether a directory of records has none, or is not there.
-pub(super) fn is_empty(dir: &Path) -> host::Result<bool> {
+pub(super) fn is_empty(dir: &Path) -> sys::Result<bool> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(!entries.any(|entry| entry.is_ok_and(|entry| is_record(&entry)))),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(cause) => Err(host::Error::new("list", dir.display().to_string(), cause)),
+        Err(cause) => Err(sys::Error::new("list", dir.display().to_string(), cause)),
     }
 }
 
 /// How many records a directory has; none if it is not there.
-pub(super) fn count(dir: &Path) -> host::Result<usize> {
+pub(super) fn count(dir: &Path) -> sys::Result<usize> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(entries.filter(|entry| entry.as_ref().is_ok_and(is_record)).count()),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(cause) => Err(host::Error::new("list", dir.display().to_string(), cause)),
+        Err(cause) => Err(sys::Error::new("list", dir.display().to_string(), cause)),
     }
 }
 
 /// Removes a network's directory, which has no attachments.
-pub(super) fn remove_network(network: &Path, attachments: &Path) -> host::Result<()> {
+pub(super) fn remove_network(network: &Path, attachments: &Path) -> sys::Result<()> {
     remove_dir(attachments)?;
     remove(network, NETWORK_FILE)?;
     remove_dir(network)
 }
 
 /// Removes a directory that holds temporary files at most.
-fn remove_dir(dir: &Path) -> host::Result<()> {
+fn remove_dir(dir: &Path) -> sys::Result<()> {
     match fs::remove_dir(dir) {
         Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => {
             file::sweep(dir)?;
@@ -120,7 +120,7 @@ fn remove_dir(dir: &Path) -> host::Result<()> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
-    .map_err(|cause| host::Error::new("remove directory", dir.display().to_string(), cause))
+    .map_err(|cause| sys::Error::new("remove directory", dir.display().to_string(), cause))
 }
 
 /// The record of the network whose directory that is.
@@ -161,7 +161,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     }
 }
 
-pub(super) fn scan_network(dir: &Path) -> host::Result<Known> {
+pub(super) fn scan_network(dir: &Path) -> sys::Result<Known> {
     let mut known = Known::default();
     match network(dir) {
         Ok(network) => known.network = network,
@@ -179,8 +179,8 @@ pub(super) fn scan_network(dir: &Path) -> host::Result<Known> {
 }
 
 /// What a directory holds, but for temporary files; nothing if it is not there.
-pub(super) fn list(dir: &Path) -> host::Result<Vec<PathBuf>> {
-    let fail = |cause| host::Error::new("list", dir.display().to_string(), cause);
+pub(super) fn list(dir: &Path) -> sys::Result<Vec<PathBuf>> {
+    let fail = |cause| sys::Error::new("list", dir.display().to_string(), cause);
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

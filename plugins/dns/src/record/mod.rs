@@ -45,7 +45,7 @@ pub const ATTACHMENTS_MAX: usize = 4096;
 #[derive(Debug)]
 pub enum Error {
     /// The kernel refused.
-    Kernel(host::Error),
+    Kernel(sys::Error),
     /// The file is not what it should be.
     Malformed(String),
     /// It was written by a later version, in a layout that this one does not know.
@@ -71,8 +71,8 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<host::Error> for Error {
-    fn from(error: host::Error) -> Self {
+impl From<sys::Error> for Error {
+    fn from(error: sys::Error) -> Self {
         Self::Kernel(error)
     }
 }

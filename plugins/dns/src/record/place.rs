@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use host::file;
 use nix::sys::stat::{Mode, umask};
+use sys::file;
 
 use super::file::{self as records, Known, NETWORK_FILE};
 use super::{Attachment, Error, Key, Network, OF_DNSNAME, encoded};
@@ -86,7 +86,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn lock(&self) -> host::Result<File> {
+    pub fn lock(&self) -> sys::Result<File> {
         self.make_private()?;
         // Of this process alone: what it makes is the responder's to read, and nobody else's.
         umask(Mode::from_bits_truncate(0o027));
@@ -98,7 +98,7 @@ impl Place {
     ///
     /// # Errors
     /// It is another user's, or the kernel refused.
-    pub fn make_private(&self) -> host::Result<()> {
+    pub fn make_private(&self) -> sys::Result<()> {
         // Those above it as far as they are ours: an administrator's `stateDir` stays as it is.
         let below = self.dir.strip_prefix(file::RUN_DIR).map_or(0, |rest| rest.components().count());
         file::make_private_dir(&self.dir, below + 1)
@@ -108,7 +108,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused; the old record is untouched.
-    pub fn put_network(&self, network: &Network) -> host::Result<()> {
+    pub fn put_network(&self, network: &Network) -> sys::Result<()> {
         let dir = self.network_dir(&network.name);
         records::put(&dir, NETWORK_FILE, network)
     }
@@ -117,7 +117,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused; the old record is untouched.
-    pub fn put_attachment(&self, attachment: &Attachment) -> host::Result<()> {
+    pub fn put_attachment(&self, attachment: &Attachment) -> sys::Result<()> {
         records::put(&self.attachments_dir(&attachment.network), &attachment.key.file_name(), attachment)
     }
 
@@ -146,7 +146,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn remove_attachment(&self, network: &str, key: &Key) -> host::Result<bool> {
+    pub fn remove_attachment(&self, network: &str, key: &Key) -> sys::Result<bool> {
         records::remove(&self.attachments_dir(network), &key.file_name())
     }
 
@@ -155,7 +155,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn remove_all_but(&self, network: &str, valid: &[Key]) -> host::Result<usize> {
+    pub fn remove_all_but(&self, network: &str, valid: &[Key]) -> sys::Result<usize> {
         let valid: HashSet<String> = valid.iter().map(Key::file_name).collect();
         let stays = |name: &str| valid.contains(name) || name.starts_with(OF_DNSNAME);
         records::remove_all_but(&self.attachments_dir(network), stays)
@@ -165,7 +165,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn is_empty(&self, network: &str) -> host::Result<bool> {
+    pub fn is_empty(&self, network: &str) -> sys::Result<bool> {
         records::is_empty(&self.attachments_dir(network))
     }
 
@@ -173,7 +173,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel refused, or it has one.
-    pub fn remove_network(&self, network: &str) -> host::Result<()> {
+    pub fn remove_network(&self, network: &str) -> sys::Result<()> {
         records::remove_network(&self.network_dir(network), &self.attachments_dir(network))
     }
 
@@ -181,7 +181,7 @@ impl Place {
     ///
     /// # Errors
     /// The directory is there and could not be listed.
-    pub fn networks(&self) -> host::Result<Vec<Network>> {
+    pub fn networks(&self) -> sys::Result<Vec<Network>> {
         let dirs = records::list(&self.networks_dir())?;
         Ok(dirs.iter().filter_map(|dir| records::network(dir).ok().flatten()).collect())
     }
@@ -190,7 +190,7 @@ impl Place {
     ///
     /// # Errors
     /// The directory that holds them is there and could not be listed.
-    pub fn directories(&self) -> host::Result<Vec<String>> {
+    pub fn directories(&self) -> sys::Result<Vec<String>> {
         let dirs = records::list(&self.networks_dir())?;
         let names = dirs.into_iter().filter_map(|dir| dir.file_name()?.to_str().map(str::to_owned));
         Ok(names.collect())
@@ -200,7 +200,7 @@ impl Place {
     ///
     /// # Errors
     /// The directory is there and could not be listed.
-    pub fn count(&self, network: &str) -> host::Result<usize> {
+    pub fn count(&self, network: &str) -> sys::Result<usize> {
         records::count(&self.attachments_dir(network))
     }
 
@@ -208,7 +208,7 @@ impl Place {
     ///
     /// # Errors
     /// The directory is there and could not be listed. Files that cannot be read are told in the answer.
-    pub fn scan_network(&self, network: &str) -> host::Result<Known> {
+    pub fn scan_network(&self, network: &str) -> sys::Result<Known> {
         records::scan_network(&self.network_dir(network))
     }
 
@@ -216,7 +216,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::scan_network`].
-    pub fn scan(&self) -> host::Result<Vec<Known>> {
+    pub fn scan(&self) -> sys::Result<Vec<Known>> {
         records::list(&self.networks_dir())?.iter().map(|dir| records::scan_network(dir)).collect()
     }
 }

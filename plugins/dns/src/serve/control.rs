@@ -125,7 +125,7 @@ impl Control {
     pub(super) fn receive(&mut self, id: Id, now: Instant) -> Option<Asked> {
         let plugin = self.plugins.get_mut(id)?;
         let mut buffer = [0; PACKET_MAX];
-        let packet = match host::passing::receive(&plugin.socket, &mut buffer) {
+        let packet = match sys::passing::receive(&plugin.socket, &mut buffer) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return None;
             }

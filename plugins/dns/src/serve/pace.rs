@@ -1,7 +1,7 @@
 //! Whether questions come so fast that it pays to let some gather.
 //!
 //! One that is answered alone costs the most: a wake-up, and the whole way through the kernel for one answer, which is
-//! nine tenths of it all. Those that come together are taken, and answers to one address go, as one ([`host::datagram`]).
+//! nine tenths of it all. Those that come together are taken, and answers to one address go, as one ([`sys::datagram`]).
 //! But whoever is faster than those who ask finds just one each time. Network cards moderate their interrupts for that
 //! reason.
 

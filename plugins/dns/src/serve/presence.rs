@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use host::{NetNs, NetNsError};
+use sys::{NetNs, NetNsError};
 
 use crate::record::Namespace;
 use crate::zone::Attached;

@@ -58,7 +58,7 @@ impl Legacy {
         let mut buffer = vec![0; PACKET_MAX];
         let mut legacy = Self::default();
         loop {
-            let packet = host::passing::receive(&stdin.as_fd(), &mut buffer)?;
+            let packet = sys::passing::receive(&stdin.as_fd(), &mut buffer)?;
             if packet.length == 0 {
                 break;
             }

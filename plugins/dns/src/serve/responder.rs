@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use host::datagram::{Inbox, Outbox};
+use sys::datagram::{Inbox, Outbox};
 
 use super::args::Args;
 use super::connections::Connections;
@@ -106,13 +106,13 @@ impl Responder {
     }
 
     /// Answers until there has been nobody to answer for the grace.
-    pub(super) fn run(mut self) -> host::Result<()> {
+    pub(super) fn run(mut self) -> sys::Result<()> {
         let mut events = Vec::new();
         loop {
             let deadline = self.deadline();
             self.poller
                 .wait(deadline, |event| events.push(event))
-                .map_err(|errno| host::Error::new("wait for questions at", self.shown(), errno))?;
+                .map_err(|errno| sys::Error::new("wait for questions at", self.shown(), errno))?;
             let now = Instant::now();
             self.questions = 0;
             events.drain(..).for_each(|event| self.handle(event, now));
@@ -196,7 +196,7 @@ impl Responder {
     }
 
     /// Whether it is over: no plugin is at work, and there is still no record.
-    fn may_end(&mut self, now: Instant) -> host::Result<bool> {
+    fn may_end(&mut self, now: Instant) -> sys::Result<bool> {
         self.empty_since = Some(now);
         if self.is_detached() {
             return Ok(true);
@@ -214,7 +214,7 @@ impl Responder {
 
     /// The same while no plugin changes anything. Nobody listens at the control socket then; its name stays where this user
     /// may not remove it.
-    fn is_over(&mut self, now: Instant) -> host::Result<bool> {
+    fn is_over(&mut self, now: Instant) -> sys::Result<bool> {
         if self.control.is_in_use(now) {
             return Ok(false);
         }
@@ -223,7 +223,7 @@ impl Responder {
             self.follow(now);
             return Ok(false);
         }
-        let _ = host::file::remove(&self.place.control());
+        let _ = sys::file::remove(&self.place.control());
         Ok(true)
     }
 }

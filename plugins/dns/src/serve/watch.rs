@@ -8,9 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use host::file::TEMP_PREFIX;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use sys::file::TEMP_PREFIX;
 
 use super::poller::{Kind, Poller};
 use super::responder::complain;

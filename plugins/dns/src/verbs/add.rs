@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error, Request};
-use host::NetNs;
+use sys::NetNs;
 
 use super::del::withdraw;
 use super::{Way, of_outside};
@@ -64,7 +64,7 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
             request.network
         )));
     }
-    let attachment = Attachment { order: host::clock::since_boot()?, ..plan.attachment.clone() };
+    let attachment = Attachment { order: sys::clock::since_boot()?, ..plan.attachment.clone() };
     register(&plan, &attachment, netns.as_ref(), &place, &mut responder).inspect_err(|_| {
         let undone = match former.filter(|former| former.netns.is_none()) {
             Some(former) => place.put_attachment(&former).map_err(Error::from).and_then(|()| {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cni::{AddResult, Code, Error, Request};
-use host::NetNs;
+use sys::NetNs;
 
 use super::Way;
 use crate::config::Config;

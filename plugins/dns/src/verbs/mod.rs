@@ -28,7 +28,7 @@ struct Way {
     _rules: Option<Nft>,
     /// Why the host's firewall may be in it. That is another's to decide, and so no error of ours: whether questions
     /// get through, CHECK finds out.
-    closed: Option<host::Error>,
+    closed: Option<sys::Error>,
 }
 
 impl Way {

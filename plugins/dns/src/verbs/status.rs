@@ -30,7 +30,7 @@ pub fn status(request: &Request) -> Result<(), Error> {
     if let Err(error) = UdpSocket::bind((LOOPBACK, config.port))
         && error.kind() == io::ErrorKind::PermissionDenied
     {
-        let error = host::Error::new("listen at port", config.port.to_string(), error);
+        let error = sys::Error::new("listen at port", config.port.to_string(), error);
         return Err(as_code(Code::NotAvailable, error.into()));
     }
     let known = place.scan_network(&request.network)?;

@@ -7,8 +7,9 @@ use host::netlink::{self, Netlink};
 use host::piece::{
     self, ChildKind, ChildLink, Feature, Kernel, Making, Piece, Place, RememberedLink, Route, Shim, Up,
 };
-use host::{Mac, NetNs, Owner};
+use host::{Mac, Owner};
 use ipnetwork::IpNetwork;
+use sys::NetNs;
 
 use crate::conflict::{self, Detection};
 use crate::container::{self, SCOPE_LINK};

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cni::{AddResult, Code, Error, Request};
+use host::NotReady;
 use host::piece::{Claim, DetectionTime, Kernel, Making, Piece, Place};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -84,8 +85,9 @@ impl Detection {
 
 /// The error of a failed attachment. Two pass, so the runtime may try again: that somebody else has an address, since
 /// the IPAM plugin may then have another; that the kernel has not finished to look for duplicates.
-pub fn told(error: host::Error) -> Error {
-    let passes = matches!(error, host::Error::DuplicateAddress { .. } | host::Error::TentativeAddress { .. });
+pub fn told(error: sys::Error) -> Error {
+    let passes =
+        matches!(error.reason(), Some(NotReady::DuplicateAddress { .. } | NotReady::TentativeAddress { .. }));
     let told = Error::from(error);
     if passes { Error { code: Code::TryAgainLater as u32, ..told } } else { told }
 }

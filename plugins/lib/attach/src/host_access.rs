@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use cni::{Code, Error};
 use host::netlink::{self, IpvlanMode, Netlink};
 use host::piece::{ChildKind, HostRoute, Piece, Place, Route, Settled, Shim, shared_name};
-use host::{Mac, Owner, sysctl};
+use host::{Mac, Owner};
 use ipnetwork::IpNetwork;
+use sys::sysctl;
 
 use crate::Parent;
 use crate::child::Child;

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
+use sys::{frame, wait};
 
-use crate::{Mac, frame, wait};
+use crate::Mac;
 
 /// linux/if_ether.h.
 const ETH_P_ARP: u16 = 0x0806;

@@ -9,6 +9,8 @@ mod flow;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use sys::{Result, sysctl};
+
 pub(crate) use flow::read_any;
 use flow::{
     CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
@@ -17,7 +19,6 @@ use flow::{
 
 use crate::netlink::message::{Refusal, Request};
 use crate::netlink::socket::Socket;
-use crate::{Result, sysctl};
 
 /// linux/netfilter/nfnetlink.h, NFNL_SUBSYS_CTNETLINK, in the upper byte of a message's type.
 const SUBSYSTEM: u16 = 1 << 8;

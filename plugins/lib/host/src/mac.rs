@@ -20,9 +20,9 @@ impl Mac {
     ///
     /// # Errors
     /// `getrandom` failed.
-    pub fn random() -> crate::Result<Self> {
+    pub fn random() -> sys::Result<Self> {
         let bytes =
-            crate::sys::random().map_err(|error| crate::Error::new("draw", "an Ethernet address", error))?;
+            sys::random::bytes().map_err(|error| sys::Error::new("draw", "an Ethernet address", error))?;
         Ok(Self::locally_administered(bytes))
     }
 

@@ -9,8 +9,10 @@
 use std::cell::OnceCell;
 use std::os::fd::AsFd;
 
+use sys::{Error, NetNs, NetNsError, Result};
+
+use crate::Owner;
 use crate::netlink::{Link, Netlink};
-use crate::{Error, NetNs, NetNsError, Owner, Result};
 
 /// The removal of one attachment.
 #[derive(Debug)]

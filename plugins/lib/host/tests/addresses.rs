@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use common::{another_network, becomes_true, look, run, soon};
 use host::netlink::{LinkChange, NeighbourState, Netlink, NewAddress, NewBridge, Veth, VethPeer};
 use host::piece::{self, Kernel, Piece, Place, Settled};
-use host::{Error, Mac, NetNs, sysctl};
+use host::{Mac, NotReady};
 use serde_json::Value;
+use sys::{NetNs, sysctl};
 
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -151,7 +152,7 @@ network_test! {
         let error = netlink
             .wait_for_addresses(index, &["fd00::2".parse().unwrap()], true, start + Duration::from_millis(100))
             .unwrap_err();
-        assert!(matches!(&error, Error::TentativeAddress { link, .. } if link == "\"eth0\""), "{error}");
+        assert!(matches!(error.reason(), Some(NotReady::TentativeAddress { link, .. }) if link == "\"eth0\""), "{error}");
         let waited = start.elapsed();
         assert!((Duration::from_millis(100)..Duration::from_secs(2)).contains(&waited), "{waited:?}");
     }
@@ -189,7 +190,7 @@ network_test! {
         add(&netlink, second, "fd00::2/64", false);
         let error = netlink.wait_for_addresses(second, &["fd00::2".parse().unwrap()], true, soon()).unwrap_err();
         assert!(
-            matches!(&error, Error::DuplicateAddress { address, .. } if address.to_string() == "fd00::2/64"),
+            matches!(error.reason(), Some(NotReady::DuplicateAddress { address, .. }) if address.to_string() == "fd00::2/64"),
             "{error}"
         );
     }

@@ -11,8 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::{another_network, ip_link, no_link, run};
 use host::netlink::Netlink;
-use host::{NetNs, NetNsError};
 use nix::sys::stat::Mode;
+use sys::{NetNs, NetNsError};
 
 /// C-113: where nothing is, and where nothing can be.
 #[test]
@@ -131,15 +131,15 @@ network_test! {
     fn a_parameter_is_written_where_the_thread_is_and_only_if_it_differs() {
         let pod = another_network();
         let key = "net/ipv4/ip_forward";
-        assert_eq!(host::sysctl::read(key).unwrap(), "0");
+        assert_eq!(sys::sysctl::read(key).unwrap(), "0");
         pod.enter(|| {
-            assert!(host::sysctl::write(key, "1").unwrap());
-            assert!(!host::sysctl::write(key, "1").unwrap());
+            assert!(sys::sysctl::write(key, "1").unwrap());
+            assert!(!sys::sysctl::write(key, "1").unwrap());
             assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "1\n");
         })
         .unwrap();
         assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "0\n");
-        let refused = host::sysctl::write(key, "no number").unwrap_err();
+        let refused = sys::sysctl::write(key, "no number").unwrap_err();
         assert_eq!(refused.errno(), Some(22), "{refused:#}");
     }
 }
@@ -149,8 +149,8 @@ network_test! {
     fn a_read_only_proc_sys_matters_only_when_something_must_change() {
         run("mount --bind /proc/sys /proc/sys");
         run("mount -o remount,bind,ro /proc/sys");
-        assert!(!host::sysctl::write("net/ipv4/ip_forward", "0").unwrap());
-        let refused = host::sysctl::write("net/ipv4/ip_forward", "1").unwrap_err();
+        assert!(!sys::sysctl::write("net/ipv4/ip_forward", "0").unwrap());
+        let refused = sys::sysctl::write("net/ipv4/ip_forward", "1").unwrap_err();
         assert_eq!(refused.errno(), Some(30), "{refused:#}");
     }
 }

@@ -12,12 +12,12 @@ use std::time::Duration;
 use std::{fs, process};
 
 use common::{another_network, run};
-use host::NetNs;
 use host::conntrack::{Flows, Replies};
 use host::nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, IPV4, IPV6, Kind, LOCAL, Nft, Policy, Rule, Set,
     Table, Type, Value, Verdict,
 };
+use sys::NetNs;
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "moor" };
 const PUBLISH: Chain<'_> = Chain { table: TABLE, name: "publish" };

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use common::{another_network, run};
 use host::netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
-use host::{NetNs, Owner, Removal};
+use host::{Owner, Removal};
+use sys::NetNs;
 
 fn owner(network: &str, container_id: &str) -> Owner {
     Owner { network: network.into(), container_id: container_id.into(), ifname: "eth0".into() }

@@ -149,7 +149,7 @@ network_test! {
     /// A container without IPv6: the listing must not give IPv4 twice, nor fail.
     fn a_namespace_without_ipv6_has_its_ipv4_routes_once() {
         for kind in ["all", "default"] {
-            host::sysctl::write(&format!("net/ipv6/conf/{kind}/disable_ipv6"), "1").unwrap();
+            sys::sysctl::write(&format!("net/ipv6/conf/{kind}/disable_ipv6"), "1").unwrap();
         }
         let netlink = Netlink::open().unwrap();
         netlink.create_bridge(&NewBridge { name: "br0", mac: None, mtu: None, vlan_filtering: false, up: true }).unwrap();

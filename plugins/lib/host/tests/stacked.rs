@@ -7,8 +7,8 @@ mod common;
 use std::os::fd::AsFd;
 
 use common::{another_network, run};
-use host::NetNs;
 use host::netlink::{Macvlan, MacvlanMode, Netlink, Stacked};
+use sys::NetNs;
 
 network_test! {
     fn a_link_is_built_upon_while_links_are_on_it_wherever_they_are() {

@@ -9,7 +9,7 @@ use crate::serve::watch::Untold;
 
 impl Responder {
     /// Reads all records.
-    pub(super) fn load(&mut self) -> host::Result<()> {
+    pub(super) fn load(&mut self) -> sys::Result<()> {
         self.watch.all(&self.place);
         let known = self.place.scan()?;
         let networks = || known.iter().filter_map(|known| known.network.as_ref());
@@ -26,7 +26,7 @@ impl Responder {
     }
 
     /// Reads all records of a network; gives those that cannot be read.
-    fn read_network(&mut self, name: &str) -> host::Result<Vec<Faulty>> {
+    fn read_network(&mut self, name: &str) -> sys::Result<Vec<Faulty>> {
         self.watch.network(&self.place, name);
         let known = self.place.scan_network(name)?;
         match known.network {

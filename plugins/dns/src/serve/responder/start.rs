@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
-use host::datagram::{Inbox, Outbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sys::datagram::{Inbox, Outbox};
 
 use super::{RESOLV_CONF, ROUND, Responder, complain, write_about};
 use crate::container::{self, Sockets};
@@ -28,9 +28,9 @@ use crate::zone::{Slot, Zone};
 
 impl Responder {
     /// Takes the lock, reads the records, opens the sockets, and gives up what is not needed any more.
-    pub(in crate::serve) fn start(args: &Args) -> host::Result<Self> {
+    pub(in crate::serve) fn start(args: &Args) -> sys::Result<Self> {
         let place = Place::at(&args.place);
-        let fail = |op, cause: io::Error| host::Error::new(op, args.place.display().to_string(), cause);
+        let fail = |op, cause: io::Error| sys::Error::new(op, args.place.display().to_string(), cause);
         let mut legacy = Legacy::default();
         if args.inherit {
             legacy = Legacy::take().map_err(|cause| fail("take over the sockets of", cause))?;
@@ -55,7 +55,7 @@ impl Responder {
             Some(lock) => lock.into(),
             None => {
                 enter(&place)?;
-                host::file::open_lock(&place.plugins_lock())?
+                sys::file::open_lock(&place.plugins_lock())?
             }
         };
         let meta = nix::sys::stat::stat(".").map_err(|errno| fail("look at the records of", errno.into()))?;
@@ -100,9 +100,9 @@ impl Responder {
         responder.reopen();
         responder.follow(now);
         if root {
-            host::privilege::become_user(RESPONDER).map_err(|cause| fail("leave the user root at", cause))?;
+            sys::privilege::become_user(RESPONDER).map_err(|cause| fail("leave the user root at", cause))?;
         }
-        host::privilege::keep(host::privilege::NET_BIND_SERVICE)
+        sys::privilege::keep(sys::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("give up privileges at", cause))?;
         // A kernel without one of these has names all the same.
         for confined in [confine::write_nowhere(), confine::call_only_what_is_needed()] {
@@ -168,19 +168,19 @@ impl Responder {
 }
 
 /// Makes the directory of the records this process's own: it may be closed to it by its path soon.
-fn enter(place: &Place) -> host::Result<()> {
+fn enter(place: &Place) -> sys::Result<()> {
     let dir = place.networks_dir();
-    host::file::create_dir(&dir, 0o750)?;
+    sys::file::create_dir(&dir, 0o750)?;
     std::env::set_current_dir(&dir)
-        .map_err(|cause| host::Error::new("enter", dir.display().to_string(), cause))
+        .map_err(|cause| sys::Error::new("enter", dir.display().to_string(), cause))
 }
 
-fn take_lock(place: &Place) -> host::Result<File> {
+fn take_lock(place: &Place) -> sys::Result<File> {
     place.make_private()?;
     let path = place.responder_lock();
-    host::file::try_lock(&path, 0o600)?.ok_or_else(|| {
+    sys::file::try_lock(&path, 0o600)?.ok_or_else(|| {
         let cause = io::Error::new(io::ErrorKind::WouldBlock, "another responder lives");
-        host::Error::new("lock", path.display().to_string(), cause)
+        sys::Error::new("lock", path.display().to_string(), cause)
     })
 }
 

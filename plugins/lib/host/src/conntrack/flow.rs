@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::Result;
+use sys::Result;
+
 use crate::netlink::attr::{Attr, Attrs, Malformed};
 
 /// Length of `struct nfgenmsg`: u8 family, u8 version, be16 resource.

@@ -25,10 +25,11 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha512};
+use sys::file::{self, Hold, Made, Sync};
+use sys::{Error, Result, clock};
 
-use crate::file::{self, Hold, Made, Sync};
 use crate::rules::published::{Chosen, Container};
-use crate::{Error, Mac, Owner, Removal, Result, clock};
+use crate::{Mac, Owner, Removal};
 
 pub use reapply::{Reapplied, mend, reapply};
 

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use sys::{Error, Result};
+
 use super::{By, Record, Records};
+use crate::Owner;
 use crate::nft::Nft;
 use crate::rules::published::{self, Publication};
 use crate::rules::{Guarded, Masqueraded, Restored};
-use crate::{Error, Owner, Result};
 
 /// What came of it.
 #[derive(Debug, Default)]

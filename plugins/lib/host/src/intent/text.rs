@@ -38,7 +38,7 @@ const NONE: &str = "-";
 const MASQUERADES: [(Masquerade, &str); 3] =
     [(Masquerade::Nobody, "nobody"), (Masquerade::Needed, "needed"), (Masquerade::Everybody, "everybody")];
 
-/// `written` is when ([`crate::clock`]).
+/// `written` is when ([`sys::clock`]).
 pub(super) fn write(record: &Record, written: u64) -> String {
     let Owner { network, ifname, container_id } = &record.owner;
     let mut text = format!("{VERSION}\nowner {network} {ifname} {container_id}\nwritten {written}\n");

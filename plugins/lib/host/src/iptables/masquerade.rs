@@ -7,12 +7,13 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::names::{masquerade_chain, masquerade_comment};
 use super::state::State;
 use super::{Rules, add_all, delete_all, push, quoted, single, verify_all};
+use crate::Owner;
 use crate::piece::Drift;
-use crate::{Owner, Result};
 
 const POSTROUTING: &str = "POSTROUTING";
 

@@ -23,8 +23,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use sys::{Error, Result, file, program};
+
 use crate::piece::Drift;
-use crate::{Error, Result, file, program};
 
 pub use masquerade::MasqueradeChain;
 pub(crate) use names::{SUMMARY, hash};

@@ -1,9 +1,10 @@
 //! What is let in through tables of the older kind (xtables): see [`crate::rules::resolver::Permit`], which does the
 //! same in those of nf_tables.
 
+use sys::Result;
+
 use super::state::State;
 use super::{in_old_tables, push};
-use crate::Result;
 use crate::rules::resolver::{Step, end};
 
 /// The chain that sees what is for this host.

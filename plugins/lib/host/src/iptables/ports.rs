@@ -3,11 +3,11 @@
 mod text;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::names::SUMMARY;
 use super::state::State;
 use super::{Rules, add_all, delete_all, push, verify_all};
-use crate::Result;
 use crate::piece::Drift;
 use crate::rules::published::{self, Mapping};
 

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::Netlink;
 use super::attr::{Attrs, Malformed};
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use crate::Result;
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWADDR: u16 = 20;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sys::Result;
+
 use super::attr::{Attrs, Malformed, Writer};
 use super::link::{
     IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
@@ -9,7 +11,7 @@ use super::link::{
 };
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use super::{Netlink, quoted};
-use crate::{Mac, Result};
+use crate::Mac;
 
 /// linux/if_link.h, attributes of a bridge.
 const IFLA_BR_VLAN_FILTERING: u16 = 7;

@@ -1,11 +1,13 @@
 //! dummy links: a wire with nobody at its other end.
 
+use sys::Result;
+
 use super::link::{
     IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, header,
 };
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use super::{Netlink, quoted};
-use crate::{Mac, Result};
+use crate::Mac;
 
 impl Netlink {
     /// Makes a dummy link, down, born in `group` (IFLA_GROUP).

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
+use sys::{Error, NetNs, Result, wait};
 
 use super::addr::{self, AF_INET6};
 use super::link::RTM_NEWLINK;
@@ -16,7 +17,7 @@ use super::message::{Message, Messages};
 use super::route::{RTM_DELROUTE, RTM_NEWROUTE};
 use super::socket::Socket;
 use super::{Address, Link, Netlink, OperState, PortState, link_read, route_read};
-use crate::{Error, NetNs, Result, wait};
+use crate::NotReady;
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
 const RTMGRP_LINK: u32 = 0x1;
@@ -31,7 +32,7 @@ const LINK_LOCAL: Ipv6Addr = Ipv6Addr::from_bits(0xfe80 << 112);
 const AF_UNSPEC: u8 = 0;
 
 /// What is in the way of what is waited for, as the error to give if it stays so; none: it is there.
-type Obstacle = Option<Error>;
+type Obstacle = Option<NotReady>;
 
 /// What an event says of what is waited for.
 enum Heard {
@@ -48,7 +49,7 @@ impl Netlink {
     /// is not waited for: it returns the state in which that holds the port.
     ///
     /// # Errors
-    /// [`Error::PortState`] at the deadline; `is_not_found` when the link goes away.
+    /// [`NotReady::PortState`] at the deadline; `is_not_found` when the link goes away.
     pub fn wait_for_port(&self, index: u32, deadline: Instant) -> Result<Option<PortState>> {
         let held = Cell::new(None);
         let obstacle = |link: Link| {
@@ -79,7 +80,7 @@ impl Netlink {
     /// link is to have one.
     ///
     /// # Errors
-    /// [`Error::DuplicateAddress`] as soon as one has failed; [`Error::TentativeAddress`] at the deadline.
+    /// [`NotReady::DuplicateAddress`] as soon as one has failed; [`NotReady::TentativeAddress`] at the deadline.
     pub fn wait_for_addresses(
         &self,
         index: u32,
@@ -101,17 +102,18 @@ impl Netlink {
             }
             let addresses = self.addresses(Some(index))?;
             if let Some(failed) = addresses.iter().find(|address| address.dad_failed()) {
-                return Err(Error::DuplicateAddress {
+                return Err(NotReady::DuplicateAddress {
                     link: self.link_label(index),
                     address: failed.net,
                     holder: None,
-                });
+                }
+                .into());
             }
             let found = match missing {
                 Some(ip) => Some(addresses.iter().find(|a| a.net.ip() == ip).map_or(ip.into(), |a| a.net)),
                 None => self.missing_link_local(index, &addresses)?,
             };
-            Ok(found.map(|address| Error::TentativeAddress { link: self.link_label(index), address }))
+            Ok(found.map(|address| NotReady::TentativeAddress { link: self.link_label(index), address }))
         };
         self.listen_until(
             RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE,
@@ -173,7 +175,7 @@ impl Netlink {
         let mut seen = look()?;
         while let Some(pending) = seen {
             if !wait::readable(&events, deadline).map_err(unheard)? {
-                return Err(pending);
+                return Err(pending.into());
             }
             seen = match heard(&events, hear).map_err(unheard)? {
                 Heard::Nothing => Some(pending),
@@ -211,7 +213,7 @@ fn obstacle(link: Link) -> Obstacle {
         (OperState::Up | OperState::Unknown, Some(port)) => port.state.to_string(),
         (state, _) => state.to_string(),
     };
-    Some(Error::PortState { link: link.name, state })
+    Some(NotReady::PortState { link: link.name, state })
 }
 
 fn unheard(error: io::Error) -> Error {

@@ -1,8 +1,9 @@
 //! ipvlan links.
 
+use sys::Result;
+
 use super::attr::{Attrs, Malformed, Writer};
 use super::{Netlink, Stacked};
-use crate::Result;
 
 /// linux/if_link.h, attributes of an ipvlan.
 const IFLA_IPVLAN_MODE: u16 = 1;

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use sys::Result;
+
 use super::message::{Refusal, Request};
 use super::{BridgeInfo, BridgePort, Ipvlan, MacvlanInfo, Netlink, VlanInfo, link_read, quoted};
-use crate::{Mac, Result};
+use crate::Mac;
 
 /// linux/rtnetlink.h, message types.
 pub(super) const RTM_NEWLINK: u16 = 16;

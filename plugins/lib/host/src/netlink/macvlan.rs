@@ -1,9 +1,11 @@
 //! macvlan links.
 
+use sys::Result;
+
 use super::attr::{Attrs, Malformed, Writer};
 use super::link::IFLA_MASTER;
 use super::{Netlink, Stacked};
-use crate::{Mac, Result};
+use crate::Mac;
 
 /// linux/if_link.h, attributes of a macvlan.
 const IFLA_MACVLAN_MODE: u16 = 1;

@@ -40,8 +40,7 @@ pub use vlan_link::VlanInfo;
 use message::{Refusal, Request};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use socket::Socket;
-
-use crate::{Error, NetNs, Result};
+use sys::{Error, NetNs, Result};
 
 /// An rtnetlink socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
 #[derive(Debug)]

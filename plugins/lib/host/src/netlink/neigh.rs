@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
+use sys::Result;
+
 use super::Netlink;
 use super::addr::family;
 use super::attr::Malformed;
 use super::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
-use crate::{Mac, Result};
+use crate::Mac;
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWNEIGH: u16 = 28;

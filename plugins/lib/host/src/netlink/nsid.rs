@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use sys::Result;
+
 use super::Netlink;
 use super::attr::Attrs;
 use super::message::{Refusal, Request};
-use crate::Result;
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWNSID: u16 = 88;

@@ -1,9 +1,10 @@
 //! What this kernel can do, found out by requests that make nothing.
 
+use sys::{Error, Result};
+
 use super::Netlink;
 use super::link::{IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, RTM_NEWLINK, header};
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use crate::{Error, Result};
 
 /// linux/rtnetlink.h: the VLANs of bridges, with a `struct br_vlan_msg` (linux/if_bridge.h).
 const RTM_GETVLAN: u16 = 114;

@@ -1,9 +1,10 @@
 //! Queueing disciplines: only whether somebody has set one.
 
+use sys::Result;
+
 use super::Netlink;
 use super::attr::Malformed;
 use super::message::Request;
-use crate::Result;
 
 /// linux/rtnetlink.h, message type.
 const RTM_GETQDISC: u16 = 38;

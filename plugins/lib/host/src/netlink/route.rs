@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::addr::{AF_INET, AF_INET6, family};
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use super::{Netlink, route_read};
-use crate::Result;
 
 /// linux/rtnetlink.h, message types.
 pub(super) const RTM_NEWROUTE: u16 = 24;

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::SocketAddr;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
+use sys::wait::{Attempts, PATIENCE};
 
 use super::message::{
     Message, Messages, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
     NLMSG_OVERRUN, Refusal, Request,
 };
-use crate::wait::{Attempts, PATIENCE};
 
 /// The kernel answers a request inside `send`; this is only so that nothing can hang for ever.
 const ANSWER_TIMEOUT_S: i64 = 10;
@@ -91,7 +91,7 @@ impl Socket {
         mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Refusal>,
     ) -> Result<Vec<T>, Refusal> {
         request.flag(NLM_F_DUMP);
-        let mut attempts = Attempts::new();
+        let mut attempts = Attempts::begin();
         loop {
             let mut all = Vec::new();
             let flags = self.exchange(request.clone(), false, |message| read(message.payload, &mut all))?;

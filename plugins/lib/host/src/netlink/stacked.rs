@@ -1,5 +1,7 @@
 //! A link that is stacked on another one, its parent: what macvlan and ipvlan have in common.
 
+use sys::Result;
+
 use super::attr::Writer;
 use super::link::{
     IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID,
@@ -7,7 +9,7 @@ use super::link::{
 };
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use super::{Netlink, quoted};
-use crate::{Mac, Result};
+use crate::Mac;
 
 /// A link to make in the socket's namespace, on a parent that may be in another one.
 ///

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use sys::Result;
+
 use super::Netlink;
 use super::addr::family;
 use super::attr::Attrs;
 use super::message::Request;
 use super::route::{RTA_DST, RTA_OIF};
-use crate::Result;
 
 /// linux/rtnetlink.h.
 const RTM_GETROUTE: u16 = 26;

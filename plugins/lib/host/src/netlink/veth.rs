@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use sys::Result;
+
 use super::attr::Writer;
 use super::link::{
     IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
@@ -9,7 +11,7 @@ use super::link::{
 };
 use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use super::{Netlink, quoted};
-use crate::{Mac, Result};
+use crate::Mac;
 
 /// linux/veth.h: the far end, a `struct ifinfomsg` and attributes of its own.
 const VETH_INFO_PEER: u16 = 1;
@@ -40,7 +42,7 @@ pub struct VethPeer<'a> {
     pub mac: Option<Mac>,
     /// Largest packet, in bytes; none: 1500.
     pub mtu: Option<u32>,
-    /// The namespace it is born in ([`crate::NetNs`] is `AsFd`); none: the socket's own.
+    /// The namespace it is born in ([`sys::NetNs`] is `AsFd`); none: the socket's own.
     pub netns: Option<BorrowedFd<'a>>,
 }
 

@@ -1,10 +1,11 @@
 //! VLANs of bridge ports.
 
+use sys::Result;
+
 use super::attr::{Attrs, Malformed};
 use super::link::{IFLA_AF_SPEC, IFLA_EXT_MASK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK, header};
 use super::message::Request;
 use super::{Netlink, link_read};
-use crate::Result;
 
 /// linux/socket.h.
 const AF_BRIDGE: u8 = 7;

@@ -1,8 +1,9 @@
 //! 802.1Q links: one VLAN of another link as a link of its own.
 
+use sys::Result;
+
 use super::attr::{Attrs, Malformed};
 use super::{Netlink, Stacked};
-use crate::Result;
 
 /// linux/if_link.h, attributes of a VLAN link.
 const IFLA_VLAN_ID: u16 = 1;

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use sys::wait::{Attempts, PATIENCE};
+use sys::{Error, Result};
 
 use super::batch::{Batch, Part};
 use super::uapi::*;
 use super::{Nft, value};
 use crate::netlink::attr::{Attr, Attrs, Malformed};
 use crate::netlink::message::{Messages, NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN, Refusal, Request};
-use crate::wait::{Attempts, PATIENCE};
-use crate::{Error, Result};
 
 /// What the send buffer holds for certain (net.core.wmem_default is 212,992 unless somebody made it smaller).
 const SEND_BUFFER: usize = 64 * 1024;
@@ -70,7 +70,7 @@ impl Nft {
     /// # Errors
     /// Those of `decide` and of [`Nft::commit`]; [`is_stale`] when every attempt came too late.
     pub fn transact<T>(&self, mut decide: impl FnMut(&Self, &mut Batch) -> Result<T>) -> Result<T> {
-        let mut attempts = Attempts::new();
+        let mut attempts = Attempts::begin();
         loop {
             match self.attempt(&mut decide) {
                 Err(error) if is_overtaken(&error) => {}

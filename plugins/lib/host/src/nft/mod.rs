@@ -25,9 +25,9 @@ mod value;
 mod verdict;
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use sys::{Error, NetNs, Result};
 
 pub use batch::Batch;
 pub use commit::is_stale;
@@ -48,7 +48,6 @@ pub use verdict::Verdict;
 
 use crate::conntrack::Conntrack;
 use crate::netlink::socket::Socket;
-use crate::{Error, NetNs, Result, sys};
 
 /// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
 #[derive(Debug)]
@@ -81,10 +80,7 @@ impl Nft {
     /// to be free (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace period of 4 to 16 ms, after all has been
     /// said and done. Here a worker of the kernel's does, unless the kernel lends us none: then we wait.
     pub fn close_in_background(self) {
-        // Socket first, ring last: its end is what the worker begins with.
-        let ring = sys::held_by_ring(self.socket.as_fd());
-        drop(self);
-        drop(ring);
+        sys::close_in_background(self.socket);
     }
 
     /// Connection tracking by the same socket. (Any netfilter socket waits for what was deleted when it is closed.)

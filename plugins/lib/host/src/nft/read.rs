@@ -1,5 +1,7 @@
 //! Looking: tables, chains, rules, sets and their elements.
 
+use sys::Result;
+
 use super::batch::{data_type, set_flags};
 use super::element::Element;
 use super::expr::Expr;
@@ -7,7 +9,6 @@ use super::object::{Chain, Family, Hook, Kind, Policy, Set, Table};
 use super::uapi::*;
 use super::verdict::write_value;
 use super::{Nft, udata, value};
-use crate::Result;
 use crate::netlink::attr::{Attrs, Malformed, Writer};
 use crate::netlink::message::{Refusal, Request};
 

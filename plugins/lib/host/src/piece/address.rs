@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::{Error, Result};
 
 use super::{Drift, Kernel, Part, Place, Undo};
+use crate::Mac;
 use crate::netlink::{self, LinkChange, NewAddress};
-use crate::{Error, Mac, Result};
 
 /// An address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Bridges, and the host's own links in their VLANs.
 
+use sys::{Error, Result};
+
 use super::port::VlanSet;
 use super::{Drift, Kernel, Part, Place, Undo, sysctl};
 use crate::netlink::{Link, LinkChange, NewBridge, Veth, VethPeer};
-use crate::{Error, Mac, Result};
+use crate::{Conflict, Mac};
 
 /// A bridge; it is shared by every network that names it, and outlives the attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub(super) const BRIDGE_LABEL: &str = "moor/bridge";
 /// address is made of a MAC address that was drawn for this link, so there is no duplicate to look for. (A host
 /// without IPv6 has no such parameter.)
 fn solicit_at_once(link: &str) {
-    let _ = crate::sysctl::set(&format!("net/ipv6/conf/{link}/accept_dad"), "0");
+    let _ = sys::sysctl::set(&format!("net/ipv6/conf/{link}/accept_dad"), "0");
 }
 
 /// Attempts at a bridge that somebody else creates or deletes at the same time.
@@ -57,7 +59,7 @@ impl Bridge {
             if let Some(link) = kernel.find_bridge(&self.name)? {
                 return match link.kind.as_deref() {
                     Some("bridge") => Ok(link),
-                    _ => Err(Error::NotABridge { name: self.name.clone() }),
+                    _ => Err(Conflict::NotABridge { name: self.name.clone() }.into()),
                 };
             }
             match self.create(kernel, undo) {

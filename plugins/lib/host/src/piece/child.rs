@@ -2,9 +2,11 @@
 
 use std::os::fd::AsFd;
 
+use sys::{Error, NetNs, Result};
+
 use super::{Drift, Feature, Kernel, OnDemand, Part, Place, Undo, shared};
 use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Stacked};
-use crate::{Error, Mac, NetNs, Owner, Result};
+use crate::{Mac, Owner};
 
 /// A link that shares its parent's wire. It lives in the container's namespace and goes with it; the parent is left
 /// as it is.

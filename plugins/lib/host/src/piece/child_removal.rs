@@ -7,9 +7,11 @@
 
 use std::net::IpAddr;
 
+use sys::Result;
+
 use super::birth_name;
 use crate::netlink::{Link, Netlink};
-use crate::{Mac, Owner, Result};
+use crate::{Mac, Owner};
 
 /// What the runtime remembers of the attachment's link.
 #[derive(Clone, Debug, Default)]

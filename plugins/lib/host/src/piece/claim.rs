@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
+use sys::{Error, Result, sysctl};
 
 use super::settled::{DAD_DEADLINE, Settled};
 use super::sysctl::best_effort;
 use super::{Address, Drift, Kernel, Part, Place, Undo};
+use crate::NotReady;
 use crate::advertisement::AdvertisementSocket;
 use crate::arp::ArpSocket;
 use crate::netlink::NewAddress;
-use crate::{Error, Result, sysctl};
 
 /// Addresses of the container's link, which is up, that are only used if nobody else is found to have them.
 ///
@@ -91,7 +92,7 @@ impl Claim {
     /// Asks for all IPv4 addresses at once.
     ///
     /// # Errors
-    /// [`Error::DuplicateAddress`] as soon as somebody has one.
+    /// [`NotReady::DuplicateAddress`] as soon as somebody has one.
     fn probed(&self, kernel: &mut Kernel, v4: &[(IpNetwork, Ipv4Addr)], began: Instant) -> Result<ArpSocket> {
         let (place, name) = &self.arp;
         let failed = |error| Error::new("look for duplicate addresses on", name.clone(), error);
@@ -105,11 +106,12 @@ impl Claim {
             let deadline = began + self.time * ends.next().unwrap_or(QUARTERS) / QUARTERS;
             let Some((found, holder)) = arp.hear_of(&addresses, deadline).map_err(failed)? else { continue };
             let net = v4.iter().find(|(_, address)| *address == found).map(|(net, _)| *net);
-            return Err(Error::DuplicateAddress {
+            return Err(NotReady::DuplicateAddress {
                 link: self.link.clone(),
                 address: net.unwrap_or_else(|| IpAddr::V4(found).into()),
                 holder: Some(holder),
-            });
+            }
+            .into());
         }
         Ok(arp)
     }
@@ -148,14 +150,10 @@ impl Part for DetectionTime {
 
 /// The error with the holder of the address, if that has told who it is.
 fn named(error: Error, advertisements: Option<&AdvertisementSocket>) -> Error {
-    match error {
-        Error::DuplicateAddress { link, address, .. } => {
-            let holder = match address.ip() {
-                IpAddr::V6(ip) => advertisements.and_then(|heard| heard.holder_of(ip)),
-                IpAddr::V4(_) => None,
-            };
-            Error::DuplicateAddress { link, address, holder }
-        }
-        other => other,
-    }
+    let Some(NotReady::DuplicateAddress { link, address, .. }) = error.reason() else { return error };
+    let holder = match address.ip() {
+        IpAddr::V6(ip) => advertisements.and_then(|heard| heard.holder_of(ip)),
+        IpAddr::V4(_) => None,
+    };
+    NotReady::DuplicateAddress { link: link.clone(), address: *address, holder }.into()
 }

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use sys::{Error, Result};
+
 use crate::netlink::Netlink;
-use crate::{Error, Result};
 
 /// A part of the kernel that can be left out when it is built, or not be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

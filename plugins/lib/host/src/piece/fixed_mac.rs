@@ -1,8 +1,10 @@
 //! A port of a bridge that learns nothing from it.
 
+use sys::Result;
+
 use super::{Drift, Kernel, Part, Place, Undo};
+use crate::Mac;
 use crate::netlink::PortChange;
-use crate::{Mac, Result};
 
 /// Frames to link-local groups (01:80:c2:00:00:0x: LLDP and the like) end at the port, before any packet filter of the
 /// bridge; and yet the bridge learns from their source. One that is forged takes the traffic of its owner. So behind a
@@ -24,7 +26,7 @@ impl Part for FixedMac {
         if !kernel.learns_from_link_local(&self.bridge)? {
             return Ok(());
         }
-        let failed = |error: crate::Error| error.within("failed to setup spoof-check".into());
+        let failed = |error: sys::Error| error.within("failed to setup spoof-check".into());
         let index = kernel.index(Place::Host, &self.port)?;
         kernel.host.set_forwarding_entry(index, self.mac).map_err(failed)?;
         let change = PortChange { learning: Some(false), ..PortChange::default() };

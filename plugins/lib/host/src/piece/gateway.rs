@@ -2,11 +2,12 @@
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
+use sys::{Error, Result, sysctl};
 
 use super::bridge::BRIDGE_LABEL;
 use super::{Drift, Kernel, Part, Place, Undo};
+use crate::Conflict;
 use crate::netlink::{Address, Link, LinkChange, NewAddress};
-use crate::{Error, Result, sysctl};
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
@@ -59,12 +60,13 @@ impl Gateways {
             // One of ours, on a bridge of ours that nobody uses, is left over from an earlier configuration. Any other
             // is somebody's, who put it there on purpose.
             if link.alias.as_deref() != Some(BRIDGE_LABEL) || !have.marked || !ports.is_empty() {
-                return Err(Error::GatewayConflict {
+                return Err(Conflict::Gateway {
                     link: self.link.clone(),
                     wanted: *wanted,
                     have: have.net,
                     ports,
-                });
+                }
+                .into());
             }
         }
         match kernel.host.delete_address(link.index, have.net) {

@@ -5,11 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use crate::file::{self, Hold};
+use sys::file::{self, Hold};
+use sys::{Error, NetNs, Result};
+
 use crate::intent::Records;
 use crate::netlink::{Link, Netlink};
 use crate::nft::Nft;
-use crate::{Error, Mac, NetNs, Result, rules};
+use crate::{Mac, rules};
 
 /// Which of the two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Pieces in the making, and how all of them are taken back.
 
+use sys::Result;
+
 use super::undo::{self, Undo};
 use super::{Kernel, Piece};
-use crate::Result;
 
 /// What has been made of a plan so far. Unless it is kept, dropping it takes everything back, the last piece first: a
 /// failed ADD leaves nothing.

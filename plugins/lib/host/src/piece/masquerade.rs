@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::{Drift, Kernel, Part, Undo};
+use crate::Owner;
 use crate::rules::{Masqueraded, reference};
-use crate::{Owner, Result};
 
 /// The masquerade of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]

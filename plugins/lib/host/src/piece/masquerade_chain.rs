@@ -1,7 +1,8 @@
 //! Addresses that the outside sees as the host's, by iptables.
 
+use sys::Result;
+
 use super::{Drift, Kernel, Part, Undo};
-use crate::Result;
 use crate::intent::{By, Record};
 use crate::iptables::MasqueradeChain;
 use crate::rules::reference;

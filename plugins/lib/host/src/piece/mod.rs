@@ -33,7 +33,7 @@ mod way_back;
 
 use std::fmt;
 
-use crate::Result;
+use sys::Result;
 
 pub use crate::iptables::MasqueradeChain;
 pub use address::{Address, Announcement, Route, Up};

@@ -2,11 +2,13 @@
 
 use std::io;
 
+use sys::{Error, Result};
+
 use super::shared::{GROUP, is_ours};
 use super::{Drift, Feature, Kernel, Place, sysctl};
+use crate::Mac;
 use crate::netlink::{Link, LinkChange, Netlink, Stacked};
 use crate::owner::part;
-use crate::{Error, Mac, Result};
 
 /// The alias of a VLAN.
 pub(super) const VLAN_ALIAS: &str = "moor:parent";

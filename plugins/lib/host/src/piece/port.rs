@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use sys::{Error, Result};
+
 use super::{Drift, Feature, Kernel, Part, Place, Undo};
 use crate::netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
-use crate::{Error, Result, notice};
+use crate::notice;
 
 /// Settings of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! The record of an attachment's packet rules.
 
+use sys::Result;
+
 use super::{Drift, Kernel, Part, Piece, Undo};
+use crate::Owner;
 use crate::intent::{By, Record};
-use crate::{Owner, Result};
 
 /// A record that must be there as long as the rules; see [`crate::intent`].
 #[derive(Clone, Debug, PartialEq, Eq)]

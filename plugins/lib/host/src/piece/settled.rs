@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use sys::{Error, Result};
+
 use super::{Drift, Kernel, Part, Place, Undo};
-use crate::{Error, Result, notice};
+use crate::{NotReady, notice};
 
 /// IPv6 addresses by which packets go out and come in now.
 ///
@@ -42,7 +44,7 @@ impl Part for Settled {
             return wait(true, DAD_DEADLINE);
         }
         match wait(true, PATIENCE) {
-            Err(Error::TentativeAddress { .. }) => {}
+            Err(error) if is_tentative(&error) => {}
             waited => return waited,
         }
         // Where no packet passes (the bridge's spanning tree holds the port) there is nothing to wait for.
@@ -66,7 +68,7 @@ impl Settled {
     /// Without detection the kernel is only slow: the address will be there, so the attachment does not fail.
     fn tolerated(&self, waited: Result<()>) -> Result<()> {
         match waited {
-            Err(error @ Error::TentativeAddress { .. }) => {
+            Err(error) if is_tentative(&error) => {
                 let seconds = DEADLINE.as_secs();
                 notice(format_args!("{error} after {seconds} s: IPv6 works when the kernel gets to it"));
                 Ok(())
@@ -74,4 +76,8 @@ impl Settled {
             waited => waited,
         }
     }
+}
+
+fn is_tentative(error: &Error) -> bool {
+    matches!(error.reason(), Some(NotReady::TentativeAddress { .. }))
 }

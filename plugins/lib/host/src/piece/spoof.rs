@@ -1,8 +1,10 @@
 //! A port by which only one MAC address comes in.
 
+use sys::Result;
+
 use super::{Drift, Kernel, Part, Undo};
 use crate::rules::{Guarded, reference};
-use crate::{Mac, Owner, Result};
+use crate::{Mac, Owner};
 
 /// The MAC filter of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Kernel parameters.
 
 use nix::libc;
+use sys::{Result, sysctl};
 
 use super::{Drift, Kernel, Part, Place, Undo, advertised};
-use crate::{Result, sysctl};
 
 /// Parameters of one place.
 #[derive(Clone, Debug, PartialEq, Eq)]

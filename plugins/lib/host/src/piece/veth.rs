@@ -1,8 +1,10 @@
 //! A veth pair between a bridge and a container.
 
+use sys::{Error, Result};
+
 use super::{Drift, Kernel, Part, Place, Undo, sysctl};
 use crate::netlink::{Link, LinkChange, Netlink, Veth, VethPeer};
-use crate::{Error, Mac, Owner, Result};
+use crate::{Conflict, Mac, Owner};
 
 /// A veth pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ fn end_drifts(link: &Link, mac: Mac) -> Vec<Drift> {
 }
 
 fn interface_exists(container: &str, host: &str) -> Error {
-    Error::InterfaceExists { container: container.into(), host: host.into() }
+    Conflict::InterfaceExists { container: container.into(), host: host.into() }.into()
 }
 
 /// The name to give the owner's host veth. What an earlier attachment of the same owner left under one of its names is

@@ -6,10 +6,12 @@
 
 use std::collections::HashSet;
 
+use sys::{NetNs, Result};
+
 use super::veth::delete;
 use crate::netlink::{Link, Netlink};
 use crate::removal::{is_in_this_namespace, is_pair};
-use crate::{NetNs, Owner, Removal, Result};
+use crate::{Owner, Removal};
 
 /// RT_SCOPE_UNIVERSE (linux/rtnetlink.h): not the scope of link-local addresses.
 const SCOPE_UNIVERSE: u8 = 0;

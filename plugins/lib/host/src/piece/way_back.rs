@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::{Error, Result};
 
 use super::{Drift, Kernel, Part, Place, Undo, host_routes, shared};
 use crate::netlink::{Netlink, Route};
-use crate::{Error, Result};
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;

@@ -4,9 +4,11 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
+use sys::Result;
+
+use crate::Owner;
 use crate::intent::{By, Records};
 use crate::netlink::Netlink;
-use crate::{Owner, Result};
 
 /// What is known of attachments. The kernel is asked once, and only when it matters.
 #[derive(Default)]

@@ -26,6 +26,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::alive::Attachments;
 use super::published::container;
@@ -33,13 +34,13 @@ use super::restore::owner;
 use super::{
     COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
 };
+use crate::Conflict;
 use crate::nft::{
     Base, Batch, Chain, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, STATE_INVALID,
     Set, Target, Type, Value, Verdict,
 };
 use crate::owner::fnv1a;
 use crate::piece::Drift;
-use crate::{Error, Result};
 
 /// Priority `srcnat` (NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 const BASE: Base = Base { kind: Kind::Nat, hook: Hook::Postrouting, priority: 100, policy: Policy::Accept };
@@ -74,7 +75,7 @@ impl Masqueraded<'_> {
     /// Adds it. An address that was another's is now this one's, unless that one is alive.
     ///
     /// # Errors
-    /// [`Error::AddressInUse`]; or the kernel refused.
+    /// [`Conflict::AddressInUse`]; or the kernel refused.
     pub fn add(&self, nft: &Nft) -> Result<()> {
         let inside = self.inside();
         let [masquerade, drop] = inside.filled();
@@ -116,7 +117,8 @@ impl Masqueraded<'_> {
                 if container(owner) != container(self.label)
                     && Attachments::default().is_alive(owner)? == Some(true) =>
             {
-                Err(Error::AddressInUse { address: element.key.show(map.key), owner: owner.to_owned() })
+                Err(Conflict::AddressInUse { address: element.key.show(map.key), owner: owner.to_owned() }
+                    .into())
             }
             _ => Ok(()),
         }

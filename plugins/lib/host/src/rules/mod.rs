@@ -17,9 +17,10 @@ pub mod resolver;
 mod restore;
 mod spoof;
 
+use sys::{Error, Result};
+
 use crate::nft::{self, Base, Batch, Chain, Element, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use crate::piece::Drift;
-use crate::{Error, Result};
 
 pub use attachment::{delete, delete_but, delete_own};
 pub use masquerade::Masqueraded;

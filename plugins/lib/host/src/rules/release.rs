@@ -3,10 +3,12 @@
 
 use std::fmt;
 
+use sys::{Error, Result};
+
 use super::{delete, published};
 use crate::intent::{Record, Records};
 use crate::nft::Nft;
-use crate::{Error, Owner, Removal, Result, iptables};
+use crate::{Owner, Removal, iptables};
 
 /// What came of it.
 #[derive(Debug, Default)]

@@ -16,13 +16,15 @@ mod permit;
 
 use std::net::IpAddr;
 
+use sys::Result;
+
 use super::{Filled, TABLE, ensure, retire};
+use crate::iptables;
 use crate::nft::{
     Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Type, Value,
 };
 use crate::owner::part;
 use crate::piece::Drift;
-use crate::{Result, iptables};
 
 pub use inside::{Inside, remove_inside, taken_inside};
 pub use permit::Permit;

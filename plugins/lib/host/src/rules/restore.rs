@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sys::Result;
+
 use super::published::{attachment, container};
 use super::{COMMENT, Filled};
-use crate::Result;
 use crate::nft::{Batch, Element, Nft, Set, Table, Value};
 
 /// What must be there of a table. Each chain leads to earlier ones only.

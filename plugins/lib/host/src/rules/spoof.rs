@@ -8,13 +8,15 @@
 //! chain macspoofchk { type filter hook prerouting priority dstnat; iifname @ports iifname . ether saddr != @macs drop }
 //! ```
 
+use sys::Result;
+
 use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
+use crate::Mac;
 use crate::nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, Kind, Nft, Policy, Rule, Set, Table, Type, Value,
     Verdict,
 };
 use crate::piece::Drift;
-use crate::{Mac, Result};
 
 /// Where everything about frames is.
 pub(super) const TABLE: Table<'static> = Table { family: Family::Bridge, name: "moor" };

@@ -9,9 +9,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use host::NetNs;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
+use sys::NetNs;
 
 /// Tells a test that it runs inside already.
 const INSIDE: &str = "MOOR_HOST_TEST_INSIDE";

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug)]
 pub enum Error {
     /// The kernel refused.
-    Kernel(crate::Error),
+    Kernel(sys::Error),
     /// Another attachment has a port.
     Taken {
         /// The protocol, the address and the port that were asked for, as `nft` writes them.
@@ -75,8 +75,8 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<crate::Error> for Error {
-    fn from(error: crate::Error) -> Self {
+impl From<sys::Error> for Error {
+    fn from(error: sys::Error) -> Self {
         Self::Kernel(error)
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use sys::Result;
+
 use super::elements;
 use super::{Mapping, Publication};
-use crate::Result;
 use crate::conntrack::{Flows, Replies};
 use crate::netlink::Netlink;
 use crate::nft::{Element, Nft, Set};

@@ -10,13 +10,14 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, setsockopt,
     socket, sockopt::Ipv6V6Only,
 };
+use sys::{Result, sysctl};
 
 use super::elements::{self, attachment};
 use super::layout::{V4, V6};
 use super::{Error, Mapping};
+use crate::Owner;
 use crate::nft::Nft;
 use crate::owner::fnv1a;
-use crate::{Owner, Result, sysctl};
 
 /// The ports that are nobody's by name (RFC 6335, section 6).
 pub(super) const RANGE: (u16, u16) = (49_152, 65_535);
@@ -112,7 +113,7 @@ fn is_free(proto: u8, port: u16) -> Result<bool> {
     match outcome {
         Ok(()) => Ok(true),
         Err(Errno::EADDRINUSE) => Ok(false),
-        Err(errno) => Err(crate::Error::new("try host port", port.to_string(), io::Error::from(errno))),
+        Err(errno) => Err(sys::Error::new("try host port", port.to_string(), io::Error::from(errno))),
     }
 }
 

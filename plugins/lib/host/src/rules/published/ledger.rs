@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 
+use sys::Result;
+
 use super::elements::{self, Found, attachment, family};
 use super::layout::PUBLISHERS;
 use super::shared::{Held, is_same_container};
 use super::withdraw::elements_of;
 use super::{Error, Mapping, Publication};
+use crate::Owner;
 use crate::nft::{Element, Nft, Set};
 use crate::rules::alive::Attachments;
-use crate::{Owner, Result};
 
 /// With more separate ports than this, all published ports are listed once instead of each being looked up.
 const LOOK_UPS: usize = 64;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sys::{Result, sysctl};
+
 use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
@@ -9,12 +11,12 @@ use super::withdraw::{chains_of, elements_of, withdraw};
 use super::{
     ELEMENTS_MAX, Error, Publication, RUNS_MAX, flows, ledger, localnet, reference, retired, shared,
 };
+use crate::Removal;
 use crate::intent::{self, By, Record, Records};
 use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::alive::Attachments;
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};
-use crate::{Removal, Result, sysctl};
 
 /// Publishes, in one transaction: all of it or nothing, and puts it on record. What the same attachment had before is
 /// replaced. Flows that would go on as before are forgotten; how many could not be is no error, and is said by the

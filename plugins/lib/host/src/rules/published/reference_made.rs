@@ -1,8 +1,9 @@
 //! Ports that the reference's portmap published in its nftables back end, as CHECK looks at them: they are right,
 //! whoever made them.
 
+use sys::Result;
+
 use super::{Container, Mapping, Publication};
-use crate::Result;
 use crate::nft::{Chain, Family, Field, Nft, Rule, RuleInfo, Table, Value, same};
 
 /// Its ports of either kind.

@@ -2,8 +2,9 @@
 //! Executables are replaced under running containers: whatever makes the chains anew deletes these, and what is still in
 //! them is found and deleted with its owner.
 
+use sys::Result;
+
 use super::layout::{V4, V6, sets};
-use crate::Result;
 use crate::nft::{Batch, Data, Nft, Set, Type};
 
 const RANGES4: Set<'static> =

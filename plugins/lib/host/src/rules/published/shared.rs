@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use sys::Result;
+
 use super::elements::{self, Found, container, family};
 use super::layout::PUBLISHERS;
 use super::{Mapping, Publication};
-use crate::Result;
 use crate::intent::Records;
 use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::restore::owner;

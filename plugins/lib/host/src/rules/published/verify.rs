@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use sys::{Result, sysctl};
+
 use super::elements::Found;
 use super::layout::{PUBLISHERS, chains};
 use super::withdraw::LOOK_UPS;
 use super::{Publication, elements, guard, ledger, localnet, shared};
 use crate::nft::{Data, Element, Nft, Set, Target};
 use crate::piece::Drift;
-use crate::{Result, sysctl};
 
 /// Every difference between what a publication must be and what the kernel has.
 ///

@@ -3,6 +3,8 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
+use sys::Result;
+
 use super::elements::{self, Found, attachment};
 use super::guard;
 use super::layout::{PUBLISHERS, V4, V6, chains, owned};
@@ -12,7 +14,7 @@ use crate::intent::{self, By, Records};
 use crate::nft::{Batch, Chain, Element, Nft, Set, Value};
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, retire};
-use crate::{Owner, Removal, Result};
+use crate::{Owner, Removal};
 
 /// The most publishers that one transaction takes back: it is decided and committed in a few milliseconds.
 const AT_ONCE: usize = 128;

@@ -8,8 +8,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use sys::Result;
+
 use super::{BEFORE_DNAT, PORT, PROTOCOLS};
-use crate::Result;
 use crate::nft::{
     Base, Batch, Chain, Expr, Family, Field, Hook, Kind, Nft, Policy, Rule, Table, Type, Value,
 };

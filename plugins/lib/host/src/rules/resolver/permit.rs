@@ -15,15 +15,16 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use sys::Result;
 
 use super::{PROTOCOLS, label};
+use crate::iptables;
 use crate::nft::{
     Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
     Value, Verdict, same,
 };
 use crate::piece::Drift;
 use crate::rules::TABLE;
-use crate::{Result, iptables};
 
 /// linux/in6.h
 const ICMPV6: u8 = 58;

@@ -10,26 +10,27 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::random;
 
 /// How long something is tried again because somebody else was quicker.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Attempts that follow each other at once: most collisions are with one change of somebody else.
 const AT_ONCE: u32 = 8;
 /// The longest pause before a later attempt. Its length is random, so that two that collide do not stay in step.
 const PAUSE_MAX_US: u64 = 1000;
 
 /// Attempts at something that somebody else's changes spoil, for at most [`PATIENCE`].
-pub(crate) struct Attempts {
+pub struct Attempts {
     deadline: Instant,
     /// How many were spoiled.
-    pub(crate) failed: u32,
+    pub failed: u32,
 }
 
 impl Attempts {
-    pub(crate) fn new() -> Self {
+    /// Begins the time for them.
+    pub fn begin() -> Self {
         Self { deadline: Instant::now() + PATIENCE, failed: 0 }
     }
 
     /// Counts one that was spoiled, and pauses; `false` when the time is over.
-    pub(crate) fn again(&mut self) -> bool {
+    pub fn again(&mut self) -> bool {
         self.failed += 1;
         if Instant::now() >= self.deadline {
             return false;
@@ -45,7 +46,7 @@ impl Attempts {
 }
 
 /// Waits until there is something to read; `false` when the deadline came first.
-pub(crate) fn readable(fd: &impl AsFd, deadline: Instant) -> io::Result<bool> {
+pub fn readable(fd: &impl AsFd, deadline: Instant) -> io::Result<bool> {
     loop {
         // Rounded up, so that the last round does not spin.
         let left = deadline.saturating_duration_since(Instant::now());

@@ -23,14 +23,17 @@ const LOOK_EVERY: u16 = 5;
 const SYSTEM_DIRS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
 /// What became of a program.
-pub(crate) struct Finished {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
 }
 
 /// The program's file: as the PATH has it, or in one of the directories that such programs are in.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(SYSTEM_DIRS.map(PathBuf::from));
     // A relative directory would be looked for wherever the runtime happens to be.
@@ -41,7 +44,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// It is not there, could not be started, or did not end in time.
-pub(crate) fn run(name: &str, args: &[&str], input: &str, time: Duration) -> Result<Finished> {
+pub fn run(name: &str, args: &[&str], input: &str, time: Duration) -> Result<Finished> {
     let failed = |error: io::Error| Error::new("run", name, error);
     let program = find(name).ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
     finish(&program, args, input, Instant::now() + time).map_err(failed)

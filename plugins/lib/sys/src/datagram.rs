@@ -5,14 +5,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 
-use crate::sys::{self, Head, RawAddress, RawControl, Train};
+use crate::calls::{self, Head, RawAddress, RawControl, Train};
 
 /// A control message begins with its length, a word of the machine, its level and its type, padded to such a word.
 const WORD: usize = size_of::<usize>();
 const HEAD: usize = (WORD + 8).next_multiple_of(WORD);
 
 /// How many datagrams one call moves at most.
-pub const BATCH: usize = sys::BATCH;
+pub const BATCH: usize = calls::BATCH;
 
 /// Datagrams that have come.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Inbox {
     /// `WouldBlock` when there is none; an error that belongs to an earlier datagram sent.
     pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         self.count = 0;
-        self.count = sys::receive_many(
+        self.count = calls::receive_many(
             socket.as_fd(),
             &mut self.data,
             self.size,
@@ -150,11 +150,11 @@ pub fn link_of_connection(socket: &impl AsFd, v4: bool) -> io::Result<Option<u32
     const IP_PKTOPTIONS: i32 = 9;
     let mut value = [0; 8];
     if v4 {
-        let length = sys::socket_option(socket.as_fd(), libc::IPPROTO_IP, IP_PKTOPTIONS, &mut value)?;
+        let length = calls::socket_option(socket.as_fd(), libc::IPPROTO_IP, IP_PKTOPTIONS, &mut value)?;
         return Ok(link(&value, length));
     }
     // The link that the connection came by is the one its multicasts would leave by (net/ipv6/tcp_ipv6.c).
-    sys::socket_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &mut value[..1])?;
+    calls::socket_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &mut value[..1])?;
     let bytes = value[0].to_ne_bytes();
     Ok(Some(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])))
 }
@@ -205,7 +205,7 @@ impl Outbox {
         while !rest.is_empty() {
             let made = self.couple(rest, &mut trains);
             let trains = trains.get(..made).unwrap_or_default();
-            let sent = sys::send_many(
+            let sent = calls::send_many(
                 socket.as_fd(),
                 &self.data,
                 self.size,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::{Error, Result, sys, wait};
+use crate::{Error, Result, calls, wait};
 
 /// signal(7): the last of the standard ones.
 const LAST_SIGNAL: i32 = 31;
@@ -20,7 +20,7 @@ const STDERR: u32 = 2;
 /// # Errors
 /// The kernel is older than Linux 5.11, and `/proc` is not mounted.
 pub fn keep_descriptors() -> Result<()> {
-    match sys::close_at_exec(STDERR + 1) {
+    match calls::close_at_exec(STDERR + 1) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => one_by_one(),
         done => done,
     }
@@ -41,7 +41,7 @@ impl Process {
     /// The kernel refused, or is older than Linux 5.3.
     pub fn open(pid: u32) -> Result<Option<Self>> {
         let number = i32::try_from(pid).unwrap_or(0);
-        match sys::pidfd_open(number) {
+        match calls::pidfd_open(number) {
             Ok(pidfd) => Ok(Some(Self { pidfd, pid })),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => Ok(None),
             Err(error) => Err(Error::new("open", format!("process {pid}"), error)),
@@ -58,7 +58,7 @@ impl Process {
     /// # Errors
     /// The kernel refused.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        match sys::pidfd_send_signal(self.pidfd.as_fd(), signal as i32) {
+        match calls::pidfd_send_signal(self.pidfd.as_fd(), signal as i32) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
                 Err(Error::new("signal", format!("process {}", self.pid), error))
             }
@@ -79,7 +79,7 @@ impl Process {
 /// Has signals do again what they do by default, where the caller of this program ignored them (as nohup(1) and many
 /// a daemon do), but for SIGPIPE, which no program of ours wants.
 pub fn heed_signals() {
-    (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).for_each(sys::heed_signal);
+    (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).for_each(calls::heed_signal);
 }
 
 fn one_by_one() -> io::Result<()> {
@@ -87,7 +87,7 @@ fn one_by_one() -> io::Result<()> {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         if let Some(fd) = number.filter(|fd| i64::from(*fd) > i64::from(STDERR)) {
             // The listing's own is in the list.
-            let _ = sys::close_one_at_exec(fd);
+            let _ = calls::close_one_at_exec(fd);
         }
     }
     Ok(())

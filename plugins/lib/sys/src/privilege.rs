@@ -5,7 +5,7 @@ use std::io;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use crate::sys;
+use crate::calls;
 
 /// linux/capability.h: ports below 1024 may be bound.
 pub const NET_BIND_SERVICE: u32 = 10;
@@ -17,8 +17,8 @@ pub const NET_BIND_SERVICE: u32 = 10;
 /// The kernel refused.
 pub fn keep(capability: u32) -> io::Result<()> {
     prctl::set_no_new_privs()?;
-    sys::keep_capabilities(1 << capability)?;
-    match sys::keep_over_exec(capability) {
+    calls::keep_capabilities(1 << capability)?;
+    match calls::keep_over_exec(capability) {
         // It was not held before.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
         done => done,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use crate::sys;
+use crate::calls;
 
 /// `ETH_P_ALL` of linux/if_ether.h: frames of every protocol, also those that leave.
 pub const EVERY_PROTOCOL: u16 = 3;
@@ -19,6 +19,6 @@ pub fn open(index: u32, protocol: u16) -> io::Result<OwnedFd> {
     let index = i32::try_from(index).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // Without a protocol it hears nothing until it is bound to its link.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    sys::bind_packet(socket.as_fd(), protocol, index)?;
+    calls::bind_packet(socket.as_fd(), protocol, index)?;
     Ok(socket)
 }

@@ -9,7 +9,7 @@ use std::{fmt, io};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
 
-use crate::{Error, sys};
+use crate::{Error, calls};
 
 /// An open network namespace; it lives at least as long as this.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl NetNs {
         // If the path has become a FIFO or a device meanwhile, O_NONBLOCK keeps the open from waiting for it.
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(io)?;
         // The file system alone is no proof: /proc holds ordinary files, and nsfs the other kinds of namespace.
-        match sys::namespace_type(file.as_fd()) {
+        match calls::namespace_type(file.as_fd()) {
             Ok(libc::CLONE_NEWNET) => Ok(Self { file }),
             Ok(_) => Err(not_one()),
             Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Err(not_one()),
@@ -100,8 +100,8 @@ impl NetNs {
     }
 
     /// The namespace of a socket, which is that of the thread at the time it made it.
-    pub(crate) fn of_socket(socket: BorrowedFd<'_>) -> crate::Result<Self> {
-        sys::socket_namespace(socket)
+    pub fn of_socket(socket: BorrowedFd<'_>) -> crate::Result<Self> {
+        calls::socket_namespace(socket)
             .map(|fd| Self { file: fd.into() })
             .map_err(|error| Error::new("get network namespace of", "a netlink socket", error))
     }
@@ -112,7 +112,7 @@ impl NetNs {
     /// # Errors
     /// The kernel is that old, and `/proc` is not mounted.
     pub fn name_of_socket(socket: BorrowedFd<'_>) -> crate::Result<String> {
-        if let Ok(cookie) = sys::netns_cookie(socket) {
+        if let Ok(cookie) = calls::netns_cookie(socket) {
             return Ok(cookie.to_string());
         }
         Ok(format!("inode-{}", Self::current()?.inode()?))
@@ -129,7 +129,7 @@ impl NetNs {
 
     /// The number of a socket's namespace, which no other gets before the next boot; `None` before Linux 5.14.
     pub fn cookie_of_socket(socket: BorrowedFd<'_>) -> Option<u64> {
-        sys::netns_cookie(socket).ok()
+        calls::netns_cookie(socket).ok()
     }
 
     /// Whether both are one namespace.

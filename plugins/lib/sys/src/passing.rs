@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::sys;
+use crate::calls;
 
 /// A packet, as far as it was received.
 #[derive(Debug)]
@@ -21,6 +21,6 @@ pub struct Packet {
 /// # Errors
 /// `WouldBlock` when there is none.
 pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Packet> {
-    let (length, whole, descriptors) = sys::receive_with_descriptors(socket.as_fd(), buffer)?;
+    let (length, whole, descriptors) = calls::receive_with_descriptors(socket.as_fd(), buffer)?;
     Ok(Packet { length, whole, descriptors })
 }

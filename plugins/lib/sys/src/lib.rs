@@ -1,0 +1,24 @@
+//! What plugins need of the operating system: files, locks and private directories, processes and programs, privileges,
+//! sockets and the datagrams and descriptors that they carry, clocks, random bytes, kernel parameters, and network
+//! namespaces. All unsafe code of the tree is in its module `calls`, behind functions that are safe with any arguments.
+//! It knows no netlink, no packet filter and no CNI: a caller names what it wants of Linux, not what it is for.
+
+mod background;
+mod calls;
+pub mod clock;
+pub mod datagram;
+mod error;
+pub mod file;
+pub mod frame;
+mod netns;
+pub mod passing;
+pub mod privilege;
+pub mod process;
+pub mod program;
+pub mod random;
+pub mod sysctl;
+pub mod wait;
+
+pub use background::close_in_background;
+pub use error::{Error, Result};
+pub use netns::{NetNs, NetNsError};
