@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use host::Mac;
-use host::netlink::{
+use ipnetwork::IpNetwork;
+use netlink::Mac;
+use netlink::{
     Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge, Route,
     Stacked, Veth, VethPeer,
 };
-use ipnetwork::IpNetwork;
 use nix::time::{ClockId, clock_gettime};
 use sys::NetNs;
 

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use host::Mac;
-use host::netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
+use netlink::Mac;
+use netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
 use serde::Serialize;
 use sys::NetNs;
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use cni::{AddResult, Error, Interface, Route};
-use host::Mac;
 use ipnetwork::IpNetwork;
+use netlink::Mac;
 
 use crate::config::Config;
 

@@ -2,9 +2,10 @@
 
 use cni::{AddResult, Error, Interface, Request};
 use host::intent::By;
-use host::netlink::Netlink;
 use host::piece::{self, Drift, Kernel, Piece, Place};
-use host::{Mac, Owner, intent};
+use host::{Owner, intent};
+use netlink::Mac;
+use netlink::Netlink;
 
 use crate::answer::Links;
 use crate::config::{Config, Mtu};

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use attach::conflict::Detection;
 use cni::{Code, Error, Request};
-use host::Mac;
 use host::piece::Feature;
 use ipnetwork::IpNetwork;
+use netlink::Mac;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 

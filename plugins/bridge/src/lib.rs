@@ -12,9 +12,10 @@ use std::net::IpAddr;
 
 use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
-use host::netlink::Netlink;
 use host::piece::{self, Kernel, Making, Place};
-use host::{Conflict, Mac, Owner, intent, iptables, rules};
+use host::{Conflict, Owner, intent, iptables, rules};
+use netlink::Mac;
+use netlink::Netlink;
 use sys::NetNs;
 
 use crate::answer::Links;

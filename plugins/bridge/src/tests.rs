@@ -1,7 +1,8 @@
 //! Plans against golden files, and the configuration's faults; no root, no kernel.
 
 use cni::{AddResult, Env, Error, IpConfig, Request, Route};
-use host::{Mac, Owner};
+use host::Owner;
+use netlink::Mac;
 
 use crate::answer::{self, Links};
 use crate::config::{Config, Masquerading, Mtu};

@@ -1,7 +1,7 @@
 //! What the host has of a container's network.
 
 use cni::{AddResult, Error};
-use host::netlink::{Link, Netlink};
+use netlink::{Link, Netlink};
 
 use crate::plan::{self, Arrival, Facts};
 

@@ -4,8 +4,8 @@ use attach::child::{Addresses, Child};
 use attach::conflict::Detection;
 use attach::{Master, Parent};
 use cni::{AddResult, Code, Error, Request};
-use host::netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
 use host::piece::ChildKind;
+use netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
 use serde::Deserialize;
 
 /// The keys as they are written. `null` and absent are the same.

@@ -6,8 +6,8 @@ mod tests;
 
 use attach::{Master, Parent, child};
 use cni::{AddResult, Command, Error, Plugin, Request};
-use host::netlink::Netlink;
 use host::piece::{Drift, Feature, Kernel, Place};
+use netlink::Netlink;
 use sys::NetNs;
 
 pub use crate::config::Config;

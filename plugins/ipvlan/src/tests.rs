@@ -2,9 +2,10 @@
 
 use attach::{Parent, child};
 use cni::{AddResult, Env, Interface, IpConfig, Request};
-use host::netlink::{IpvlanFlag, IpvlanMode};
+use host::Owner;
 use host::piece::{Piece, Place};
-use host::{Mac, Owner};
+use netlink::Mac;
+use netlink::{IpvlanFlag, IpvlanMode};
 
 use crate::config::Config;
 use attach::child::Addresses;

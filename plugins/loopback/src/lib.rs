@@ -9,7 +9,7 @@ mod answer;
 
 use attach::owner;
 use cni::{AddResult, Error, Plugin, Request};
-use host::netlink::{Link, LinkChange, Netlink};
+use netlink::{Link, LinkChange, Netlink};
 use sys::NetNs;
 
 const LO: &str = "lo";

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::{env, fs, thread};
 
 use cni::{Env, Json, Style, run};
-use host::netlink::{Netlink, NewAddress};
 use loopback::Loopback;
+use netlink::{Netlink, NewAddress};
 use nix::sched::{CloneFlags, unshare};
 use sys::NetNs;
 

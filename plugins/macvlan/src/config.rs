@@ -4,9 +4,9 @@ use attach::child::Child;
 use attach::conflict::Detection;
 use attach::{Master, Parent};
 use cni::{Code, Error, Request};
-use host::Mac;
-use host::netlink::MacvlanMode;
 use host::piece::ChildKind;
+use netlink::Mac;
+use netlink::MacvlanMode;
 use serde::Deserialize;
 
 /// The keys as they are written. `null` and absent are the same.

@@ -2,9 +2,10 @@
 
 use attach::{Parent, child};
 use cni::{AddResult, Env, Error, IpConfig, Request, Route};
-use host::netlink::MacvlanMode;
+use host::Owner;
 use host::piece::{HostRoute, OnDemand, OnDemandKind, Place, Shim};
-use host::{Mac, Owner};
+use netlink::Mac;
+use netlink::MacvlanMode;
 
 use crate::config::Config;
 

@@ -2,7 +2,7 @@
 //! the frame is still the bridge's, and sends it on from there: it must leave by the port that it came in by.
 
 use cni::{AddResult, Error};
-use host::netlink::{Netlink, PortChange};
+use netlink::{Netlink, PortChange};
 use sys::sysctl;
 
 /// Has the container's port of its bridge send frames back, if this host needs it. Whoever deletes the link undoes it.

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error};
 use host::Owner;
-use host::netlink::Netlink;
 use host::rules::published::{Conditions, Container, Publication};
 use ipnetwork::IpNetwork;
+use netlink::Netlink;
 
 use crate::backend::Backend;
 use crate::config::{Config, HostIp};

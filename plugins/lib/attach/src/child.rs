@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
-use host::netlink::{self, Netlink};
+use host::Owner;
 use host::piece::{
     self, ChildKind, ChildLink, Feature, Kernel, Making, Piece, Place, RememberedLink, Route, Shim, Up,
 };
-use host::{Mac, Owner};
 use ipnetwork::IpNetwork;
+use netlink::Mac;
+use netlink::Netlink;
 use sys::NetNs;
 
 use crate::conflict::{self, Detection};

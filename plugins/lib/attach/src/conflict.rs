@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cni::{AddResult, Code, Error, Request};
-use host::NotReady;
 use host::piece::{Claim, DetectionTime, Kernel, Making, Piece, Place};
 use ipnetwork::IpNetwork;
+use netlink::NotReady;
 use serde::Deserialize;
 
 use crate::{container, lease};

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use cni::AddResult;
-use host::netlink;
 use host::piece::{Address, Piece, Place, Route, Settled, Sysctl, Sysctls};
 use ipnetwork::IpNetwork;
 

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use cni::{Code, Error};
-use host::netlink::{self, IpvlanMode, Netlink};
+use host::Owner;
 use host::piece::{ChildKind, HostRoute, Piece, Place, Route, Settled, Shim, shared_name};
-use host::{Mac, Owner};
 use ipnetwork::IpNetwork;
+use netlink::Mac;
+use netlink::{IpvlanMode, Netlink};
 use sys::sysctl;
 
 use crate::Parent;

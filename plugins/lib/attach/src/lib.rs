@@ -12,9 +12,10 @@ pub mod mtu;
 mod parent;
 
 use cni::{Code, Error, Request};
-use host::netlink::Netlink;
 use host::piece::{Drift, Feature};
-use host::{Mac, Owner, Removal};
+use host::{Owner, Removal};
+use netlink::Mac;
+use netlink::Netlink;
 use serde::Deserialize;
 
 pub use container::{addresses, routes, settled};

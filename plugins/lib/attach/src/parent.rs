@@ -1,9 +1,9 @@
 //! The parent of a macvlan or ipvlan link, looked at before anything is touched.
 
 use cni::{Code, Error};
-use host::Mac;
-use host::netlink::{Link, Netlink};
 use host::piece::{OnDemand, OnDemandKind, Place, is_ours, shared_name};
+use netlink::Mac;
+use netlink::{Link, Netlink};
 
 use crate::Master;
 use crate::master::{VLAN_IDS, invalid_vlan};

@@ -5,10 +5,9 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use netlink::Mac;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
-
-use crate::Mac;
 
 /// ICMPv6 type of an advertisement (RFC 4861, section 4.4).
 const ADVERTISEMENT: u8 = 136;

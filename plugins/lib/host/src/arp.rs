@@ -7,11 +7,10 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 
+use netlink::Mac;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use sys::{frame, wait};
-
-use crate::Mac;
 
 /// linux/if_ether.h.
 const ETH_P_ARP: u16 = 0x0806;

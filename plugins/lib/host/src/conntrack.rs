@@ -9,6 +9,8 @@ mod flow;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use netlink::message::{Refusal, Request};
+use netlink::socket::Socket;
 use sys::{Result, sysctl};
 
 pub(crate) use flow::read_any;
@@ -16,9 +18,6 @@ use flow::{
     CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE, Flow,
 };
-
-use crate::netlink::message::{Refusal, Request};
-use crate::netlink::socket::Socket;
 
 /// linux/netfilter/nfnetlink.h, NFNL_SUBSYS_CTNETLINK, in the upper byte of a message's type.
 const SUBSYSTEM: u16 = 1 << 8;

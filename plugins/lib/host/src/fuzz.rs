@@ -1,8 +1,9 @@
 //! Every reader of what the kernel sends, for the fuzzer.
 
-use crate::netlink::message::Messages;
+use netlink::message::Messages;
+
 use crate::nft::{Data, Family, Set, Table, Type};
-use crate::{conntrack, netlink, nft};
+use crate::{conntrack, nft};
 
 const PORTS: Set<'_> = Set {
     table: Table { family: Family::Inet, name: "moor" },

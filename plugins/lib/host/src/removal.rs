@@ -9,10 +9,10 @@
 use std::cell::OnceCell;
 use std::os::fd::AsFd;
 
+use netlink::{Link, Netlink};
 use sys::{Error, NetNs, NetNsError, Result};
 
 use crate::Owner;
-use crate::netlink::{Link, Netlink};
 
 /// The removal of one attachment.
 #[derive(Debug)]

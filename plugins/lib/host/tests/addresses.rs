@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use common::{another_network, becomes_true, look, run, soon};
-use host::netlink::{LinkChange, NeighbourState, Netlink, NewAddress, NewBridge, Veth, VethPeer};
 use host::piece::{self, Kernel, Piece, Place, Settled};
-use host::{Mac, NotReady};
+use netlink::{LinkChange, NeighbourState, Netlink, NewAddress, NewBridge, Veth, VethPeer};
+use netlink::{Mac, NotReady};
 use serde_json::Value;
 use sys::{NetNs, sysctl};
 

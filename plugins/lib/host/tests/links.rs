@@ -7,8 +7,8 @@ mod common;
 use std::os::fd::AsFd;
 
 use common::{another_network, ip_link, look, no_link, run};
-use host::Mac;
-use host::netlink::{LinkChange, Netlink, NewBridge, PortChange, Veth, VethPeer};
+use netlink::Mac;
+use netlink::{LinkChange, Netlink, NewBridge, PortChange, Veth, VethPeer};
 use sys::NetNs;
 
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);

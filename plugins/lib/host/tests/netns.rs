@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::{another_network, ip_link, no_link, run};
-use host::netlink::Netlink;
+use netlink::Netlink;
 use nix::sys::stat::Mode;
 use sys::{NetNs, NetNsError};
 

@@ -7,8 +7,8 @@ mod common;
 use std::os::fd::{AsFd, AsRawFd};
 
 use common::{another_network, run};
-use host::netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
 use host::{Owner, Removal};
+use netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
 use sys::NetNs;
 
 fn owner(network: &str, container_id: &str) -> Owner {

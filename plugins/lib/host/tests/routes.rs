@@ -5,7 +5,7 @@
 mod common;
 
 use common::{look, run};
-use host::netlink::{LinkChange, Netlink, NewAddress, NewBridge, Route};
+use netlink::{LinkChange, Netlink, NewAddress, NewBridge, Route};
 use serde_json::Value;
 
 /// A link that is up and has addresses of both families; gives its index.

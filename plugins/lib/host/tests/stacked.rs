@@ -7,7 +7,7 @@ mod common;
 use std::os::fd::AsFd;
 
 use common::{another_network, run};
-use host::netlink::{Macvlan, MacvlanMode, Netlink, Stacked};
+use netlink::{Macvlan, MacvlanMode, Netlink, Stacked};
 use sys::NetNs;
 
 network_test! {

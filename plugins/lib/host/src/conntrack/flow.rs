@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
+use netlink::attr::{Attr, Attrs, Malformed};
 use sys::Result;
-
-use crate::netlink::attr::{Attr, Attrs, Malformed};
 
 /// Length of `struct nfgenmsg`: u8 family, u8 version, be16 resource.
 const NFGENMSG: usize = 4;

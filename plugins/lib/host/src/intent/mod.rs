@@ -24,12 +24,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
+use netlink::Mac;
 use sha2::{Digest, Sha512};
 use sys::file::{self, Hold, Made, Sync};
 use sys::{Error, Result, clock};
 
 use crate::rules::published::{Chosen, Container};
-use crate::{Mac, Owner, Removal};
+use crate::{Owner, Removal};
 
 pub use reapply::{Reapplied, mend, reapply};
 

@@ -1,5 +1,7 @@
 //! A transaction: changes that the kernel makes together, or not at all.
 
+use netlink::attr::{Malformed, Writer};
+use netlink::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use sys::{Error, Result};
 
 use super::element::Element;
@@ -7,8 +9,6 @@ use super::object::{Base, Chain, Data, Set, Table};
 use super::rule::Rule;
 use super::uapi::*;
 use super::{udata, value};
-use crate::netlink::attr::{Malformed, Writer};
-use crate::netlink::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
 /// linux/netlink.h: of NEWRULE, at the end of the chain and not at its head.
 const NLM_F_APPEND: u16 = 0x800;

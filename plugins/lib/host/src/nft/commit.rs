@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use netlink::attr::{Attr, Attrs, Malformed};
+use netlink::message::{Messages, NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN, Refusal, Request};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use sys::wait::{Attempts, PATIENCE};
@@ -11,8 +13,6 @@ use sys::{Error, Result};
 use super::batch::{Batch, Part};
 use super::uapi::*;
 use super::{Nft, value};
-use crate::netlink::attr::{Attr, Attrs, Malformed};
-use crate::netlink::message::{Messages, NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN, Refusal, Request};
 
 /// What the send buffer holds for certain (net.core.wmem_default is 212,992 unless somebody made it smaller).
 const SEND_BUFFER: usize = 64 * 1024;

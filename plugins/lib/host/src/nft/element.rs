@@ -1,5 +1,7 @@
 //! Elements of sets and maps.
 
+use netlink::attr::{Attr, Malformed, Writer};
+
 use super::object::{Data, Set};
 use super::uapi::{
     NFT_SET_ELEM_INTERVAL_END, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
@@ -8,7 +10,6 @@ use super::uapi::{
 use super::udata;
 use super::value::{self, Value};
 use super::verdict::{Datum, Verdict, write_value};
-use crate::netlink::attr::{Attr, Malformed, Writer};
 
 /// An element.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,11 +1,12 @@
 //! Expressions: what rules consist of.
 
+use netlink::attr::{Attr, Malformed, Writer};
+
 use super::expr_wire as wire;
 use super::field::Field;
 use super::uapi::{NFT_REG32_00, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM};
 use super::value::Value;
 use super::verdict::Verdict;
-use crate::netlink::attr::{Attr, Malformed, Writer};
 
 /// A register of four bytes; longer values take as many of them in a row. [`super::Rule`] hands them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

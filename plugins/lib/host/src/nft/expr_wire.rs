@@ -1,11 +1,12 @@
 //! Expressions as attributes (linux/netfilter/nf_tables.h), written and read.
 
+use netlink::attr::{Attr, Malformed, Writer};
+
 use super::expr::{Compare, Expr, Found, Nat, Reg};
 use super::field::{Ct, Field, Header, Meta};
 use super::uapi::NFT_REG_VERDICT;
 use super::value::Value;
 use super::verdict::{Datum, write_value};
-use crate::netlink::attr::{Attr, Malformed, Writer};
 
 const NFTA_META_DREG: u16 = 1;
 const NFTA_META_KEY: u16 = 2;

@@ -26,6 +26,7 @@ mod verdict;
 
 use std::cell::Cell;
 
+use netlink::socket::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use sys::{Error, NetNs, Result};
 
@@ -47,7 +48,6 @@ pub use value::{Type, Value};
 pub use verdict::Verdict;
 
 use crate::conntrack::Conntrack;
-use crate::netlink::socket::Socket;
 
 /// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Looking: tables, chains, rules, sets and their elements.
 
+use netlink::attr::{Attrs, Malformed, Writer};
+use netlink::message::{Refusal, Request};
 use sys::Result;
 
 use super::batch::{data_type, set_flags};
@@ -9,8 +11,6 @@ use super::object::{Chain, Family, Hook, Kind, Policy, Set, Table};
 use super::uapi::*;
 use super::verdict::write_value;
 use super::{Nft, udata, value};
-use crate::netlink::attr::{Attrs, Malformed, Writer};
-use crate::netlink::message::{Refusal, Request};
 
 /// How often elements are listed anew when some were told twice.
 const LISTINGS: u32 = 5;

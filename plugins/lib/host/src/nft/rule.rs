@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink::attr::{Malformed, Writer};
 
 use super::expr::{Compare, Expr, Found, Nat, Reg};
 use super::field::Field;
@@ -11,7 +12,6 @@ use super::uapi::{NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA, UDATA_COMMENT};
 use super::udata;
 use super::value::{REGISTER, Type, Value};
 use super::verdict::Verdict;
-use crate::netlink::attr::{Malformed, Writer};
 
 /// NFPROTO_IPV4, of [`super::Meta::Nfproto`].
 pub const IPV4: u8 = 2;

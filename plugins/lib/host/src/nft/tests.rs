@@ -1,10 +1,11 @@
 //! Bytes, by hand from linux/netfilter/nf_tables.h and as `nft --debug=mnl` shows its own; and readers on any bytes.
 
+use netlink::attr::{Attr, Attrs, Writer};
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::netlink::attr::{Attr, Attrs, Writer};
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "t" };
 const PORTS: Set<'_> = Set {

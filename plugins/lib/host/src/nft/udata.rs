@@ -1,7 +1,8 @@
 //! User data as nft(8) writes and shows it: runs of (u8 type, u8 length, bytes).
 
+use netlink::attr::Malformed;
+
 use super::uapi::USERDATA_MAX;
-use crate::netlink::attr::Malformed;
 
 /// The longest comment, in bytes: its user data holds two bytes of header and a NUL too.
 pub const COMMENT_MAX: usize = USERDATA_MAX - 3;

@@ -3,9 +3,10 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netlink::Mac;
+use netlink::attr::Malformed;
+
 use super::uapi::{BYTEORDER_BIG, BYTEORDER_HOST, BYTEORDER_NONE};
-use crate::Mac;
-use crate::netlink::attr::Malformed;
 
 /// NFT_DATA_VALUE_MAXLEN: all registers together.
 const MAX: usize = 64;

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use netlink::attr::{Attr, Malformed, Writer};
+
 use super::uapi::{
     NF_ACCEPT, NF_DROP, NFT_GOTO, NFT_JUMP, NFT_RETURN, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
     NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
-use crate::netlink::attr::{Attr, Malformed, Writer};
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

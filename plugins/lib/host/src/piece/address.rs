@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink::Mac;
+use netlink::{LinkChange, NewAddress};
 use sys::{Error, Result};
 
 use super::{Drift, Kernel, Part, Place, Undo};
-use crate::Mac;
-use crate::netlink::{self, LinkChange, NewAddress};
 
 /// An address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]

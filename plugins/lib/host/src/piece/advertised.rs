@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use netlink::Netlink;
 use sys::{Result, sysctl};
 
 use super::sysctl::best_effort;
-use crate::netlink::Netlink;
 
 /// The host's forwarding of IPv6: with it, the kernel takes the host for a router, which listens to no other.
 pub(super) const FORWARDING: &str = "net/ipv6/conf/all/forwarding";

@@ -1,11 +1,12 @@
 //! Bridges, and the host's own links in their VLANs.
 
+use netlink::Mac;
+use netlink::{Link, LinkChange, NewBridge, Veth, VethPeer};
 use sys::{Error, Result};
 
 use super::port::VlanSet;
 use super::{Drift, Kernel, Part, Place, Undo, sysctl};
-use crate::netlink::{Link, LinkChange, NewBridge, Veth, VethPeer};
-use crate::{Conflict, Mac};
+use crate::Conflict;
 
 /// A bridge; it is shared by every network that names it, and outlives the attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]

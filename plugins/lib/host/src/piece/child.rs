@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 
+use netlink::Mac;
+use netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Stacked};
 use sys::{Error, NetNs, Result};
 
 use super::{Drift, Feature, Kernel, OnDemand, Part, Place, Undo, shared};
-use crate::netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Stacked};
-use crate::{Mac, Owner};
+use crate::Owner;
 
 /// A link that shares its parent's wire. It lives in the container's namespace and goes with it; the parent is left
 /// as it is.

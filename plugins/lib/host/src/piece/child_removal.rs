@@ -7,11 +7,12 @@
 
 use std::net::IpAddr;
 
+use netlink::Mac;
+use netlink::{Link, Netlink};
 use sys::Result;
 
 use super::birth_name;
-use crate::netlink::{Link, Netlink};
-use crate::{Mac, Owner};
+use crate::Owner;
 
 /// What the runtime remembers of the attachment's link.
 #[derive(Clone, Debug, Default)]

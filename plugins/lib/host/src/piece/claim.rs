@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
+use netlink::NewAddress;
+use netlink::NotReady;
 use sys::{Error, Result, sysctl};
 
 use super::settled::{DAD_DEADLINE, Settled};
 use super::sysctl::best_effort;
 use super::{Address, Drift, Kernel, Part, Place, Undo};
-use crate::NotReady;
 use crate::advertisement::AdvertisementSocket;
 use crate::arp::ArpSocket;
-use crate::netlink::NewAddress;
 
 /// Addresses of the container's link, which is up, that are only used if nobody else is found to have them.
 ///

@@ -2,9 +2,8 @@
 
 use std::io;
 
+use netlink::Netlink;
 use sys::{Error, Result};
-
-use crate::netlink::Netlink;
 
 /// A part of the kernel that can be left out when it is built, or not be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! The gateway addresses of a bridge: shared, and fought over by those who find others there.
 
 use ipnetwork::IpNetwork;
+use netlink::{Address, Link, LinkChange, NewAddress};
 use nix::errno::Errno;
 use sys::{Error, Result, sysctl};
 
 use super::bridge::BRIDGE_LABEL;
 use super::{Drift, Kernel, Part, Place, Undo};
 use crate::Conflict;
-use crate::netlink::{Address, Link, LinkChange, NewAddress};
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
@@ -156,7 +156,7 @@ impl Gateways {
 
     /// A bridge that others have in their neighbour tables must keep its MAC address as ports come and go. One that we
     /// made has its own from birth. Any other follows its ports unless its owner pinned it, and our port sorts after
-    /// theirs ([`crate::Mac::of_port`]). So only a bridge without other ports has changed: it is given back what it had,
+    /// theirs ([`netlink::Mac::of_port`]). So only a bridge without other ports has changed: it is given back what it had,
     /// or keeps what it has now if it had none.
     fn keep_mac(kernel: &Kernel, link: &Link) -> Result<()> {
         if link.bridge.is_none() || link.alias.as_deref() == Some(BRIDGE_LABEL) {

@@ -8,11 +8,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink::{Link, Netlink, Route};
 use sys::Result;
 
 use super::shared;
 use crate::Owner;
-use crate::netlink::{Link, Netlink, Route};
 
 /// Who put a route there (rtm_protocol, linux/rtnetlink.h): a number that nobody else is known to use.
 pub(super) const PROTOCOL: u8 = 109;

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use netlink::Mac;
+use netlink::{Link, Netlink};
 use sys::file::{self, Hold};
 use sys::{Error, NetNs, Result};
 
 use crate::intent::Records;
-use crate::netlink::{Link, Netlink};
 use crate::nft::Nft;
-use crate::{Mac, rules};
+use crate::rules;
 
 /// Which of the two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

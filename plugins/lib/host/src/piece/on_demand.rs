@@ -2,12 +2,12 @@
 
 use std::io;
 
+use netlink::Mac;
+use netlink::{Link, LinkChange, Netlink, Stacked};
 use sys::{Error, Result};
 
 use super::shared::{GROUP, is_ours};
 use super::{Drift, Feature, Kernel, Place, sysctl};
-use crate::Mac;
-use crate::netlink::{Link, LinkChange, Netlink, Stacked};
 use crate::owner::part;
 
 /// The alias of a VLAN.

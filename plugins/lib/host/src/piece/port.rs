@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
 use sys::{Error, Result};
 
 use super::{Drift, Feature, Kernel, Part, Place, Undo};
-use crate::netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
 use crate::notice;
 
 /// Settings of a port.

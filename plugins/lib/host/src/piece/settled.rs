@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use netlink::NotReady;
 use sys::{Error, Result};
 
 use super::{Drift, Kernel, Part, Place, Undo};
-use crate::{NotReady, notice};
+use crate::notice;
 
 /// IPv6 addresses by which packets go out and come in now.
 ///

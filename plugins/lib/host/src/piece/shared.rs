@@ -9,12 +9,12 @@
 use std::fs::File;
 use std::path::Path;
 
+use netlink::{Link, Netlink, Route};
 use sys::{Result, file};
 
 use super::on_demand::{INTERNAL_ALIAS, INTERNAL_LETTER, VLAN_ALIAS};
 use super::{host_routes, shim};
 use crate::Owner;
-use crate::netlink::{Link, Netlink, Route};
 use crate::owner::fnv1a;
 
 /// The group of links (IFLA_GROUP) that is ours: "moor". A link is born in its group, and only then gets an alias.

@@ -5,13 +5,13 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use netlink::Mac;
+use netlink::{Link, LinkChange, Macvlan, NeighbourState, Netlink, NewAddress, Route, Stacked};
 use sys::{Error, Result};
 
 use super::host_routes;
 use super::shared::{self, GROUP, is_ours};
 use super::{ChildKind, Drift, Kernel, Part, Place, Undo, sysctl};
-use crate::Mac;
-use crate::netlink::{Link, LinkChange, Macvlan, NeighbourState, Netlink, NewAddress, Route, Stacked};
 use crate::owner::part;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).

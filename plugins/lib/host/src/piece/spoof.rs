@@ -1,10 +1,11 @@
 //! A port by which only one MAC address comes in.
 
+use netlink::Mac;
 use sys::Result;
 
 use super::{Drift, Kernel, Part, Undo};
+use crate::Owner;
 use crate::rules::{Guarded, reference};
-use crate::{Mac, Owner};
 
 /// The MAC filter of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink::Netlink;
 use sys::Result;
 
 use super::{Kernel, host_routes, shared};
 use crate::intent::By;
 use crate::iptables::MasqueradeChain;
-use crate::netlink::Netlink;
 use crate::{Owner, rules};
 
 /// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.

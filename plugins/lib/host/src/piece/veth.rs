@@ -1,10 +1,11 @@
 //! A veth pair between a bridge and a container.
 
+use netlink::Mac;
+use netlink::{Link, LinkChange, Netlink, Veth, VethPeer};
 use sys::{Error, Result};
 
 use super::{Drift, Kernel, Part, Place, Undo, sysctl};
-use crate::netlink::{Link, LinkChange, Netlink, Veth, VethPeer};
-use crate::{Conflict, Mac, Owner};
+use crate::{Conflict, Owner};
 
 /// A veth pair.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 
 use std::collections::HashSet;
 
+use netlink::{Link, Netlink};
 use sys::{NetNs, Result};
 
 use super::veth::delete;
-use crate::netlink::{Link, Netlink};
 use crate::removal::{is_in_this_namespace, is_pair};
 use crate::{Owner, Removal};
 

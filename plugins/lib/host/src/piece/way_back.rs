@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink::{Netlink, Route};
 use sys::{Error, Result};
 
 use super::{Drift, Kernel, Part, Place, Undo, host_routes, shared};
-use crate::netlink::{Netlink, Route};
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;

@@ -4,11 +4,11 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
+use netlink::Netlink;
 use sys::Result;
 
 use crate::Owner;
 use crate::intent::{By, Records};
-use crate::netlink::Netlink;
 
 /// What is known of attachments. The kernel is asked once, and only when it matters.
 #[derive(Default)]

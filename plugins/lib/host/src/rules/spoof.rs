@@ -8,10 +8,10 @@
 //! chain macspoofchk { type filter hook prerouting priority dstnat; iifname @ports iifname . ether saddr != @macs drop }
 //! ```
 
+use netlink::Mac;
 use sys::Result;
 
 use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
-use crate::Mac;
 use crate::nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, Kind, Nft, Policy, Rule, Set, Table, Type, Value,
     Verdict,

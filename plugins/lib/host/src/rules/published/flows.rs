@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use netlink::Netlink;
 use sys::Result;
 
 use super::elements;
 use super::{Mapping, Publication};
 use crate::conntrack::{Flows, Replies};
-use crate::netlink::Netlink;
 use crate::nft::{Element, Nft, Set};
 
 /// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.

@@ -17,64 +17,69 @@ const ALIGN: usize = 4;
 
 /// Bytes that are not what they should be, or values that cannot be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) &'static str);
+pub struct Malformed(
+    /// What is wrong.
+    pub &'static str,
+);
 
 /// Appends attributes to a message.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Writer {
+pub struct Writer {
     bytes: Vec<u8>,
     fault: Option<Malformed>,
 }
 
 /// An attribute that was read; the flags are taken off its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Attr<'a> {
-    pub(crate) kind: u16,
-    pub(crate) payload: &'a [u8],
+pub struct Attr<'a> {
+    /// Its type.
+    pub kind: u16,
+    /// Its content, without padding.
+    pub payload: &'a [u8],
 }
 
 /// The attributes in a run of bytes. After a malformed one there is no next one.
 #[derive(Clone, Debug)]
-pub(crate) struct Attrs<'a> {
+pub struct Attrs<'a> {
     rest: &'a [u8],
 }
 
 impl Writer {
     /// Bytes as they are: a family's fixed header. Padded to four, as everything is.
-    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+    pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.pad();
     }
 
     /// An attribute with these bytes.
-    pub(crate) fn bytes(&mut self, kind: u16, payload: &[u8]) {
+    pub fn bytes(&mut self, kind: u16, payload: &[u8]) {
         let start = self.begin(kind);
         self.bytes.extend_from_slice(payload);
         self.end(start);
     }
 
     /// One byte.
-    pub(crate) fn u8(&mut self, kind: u16, value: u8) {
+    pub fn u8(&mut self, kind: u16, value: u8) {
         self.bytes(kind, &[value]);
     }
 
     /// Host byte order.
-    pub(crate) fn u32(&mut self, kind: u16, value: u32) {
+    pub fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
     /// Host byte order.
-    pub(crate) fn i32(&mut self, kind: u16, value: i32) {
+    pub fn i32(&mut self, kind: u16, value: i32) {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
     /// Big-endian, as netfilter has its numbers.
-    pub(crate) fn be32(&mut self, kind: u16, value: u32) {
+    pub fn be32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
     /// A string with the NUL that ends it; one inside is a fault.
-    pub(crate) fn string(&mut self, kind: u16, value: &str) {
+    pub fn string(&mut self, kind: u16, value: &str) {
         if value.contains('\0') {
             self.fail("a string holds a NUL");
         }
@@ -85,7 +90,7 @@ impl Writer {
     }
 
     /// Four or sixteen bytes.
-    pub(crate) fn ip(&mut self, kind: u16, ip: IpAddr) {
+    pub fn ip(&mut self, kind: u16, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.bytes(kind, &ip.octets()),
             IpAddr::V6(ip) => self.bytes(kind, &ip.octets()),
@@ -93,14 +98,17 @@ impl Writer {
     }
 
     /// An attribute made of what `fill` writes.
-    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.begin(kind | NLA_F_NESTED);
         fill(self);
         self.end(start);
     }
 
-    /// All that was written, or the first fault.
-    pub(crate) fn finish(self) -> Result<Vec<u8>, Malformed> {
+    /// All that was written.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn finish(self) -> Result<Vec<u8>, Malformed> {
         self.fault.map_or(Ok(self.bytes), Err)
     }
 
@@ -125,19 +133,22 @@ impl Writer {
     }
 
     /// Makes the message one that cannot be sent.
-    pub(crate) fn fail(&mut self, what: &'static str) {
+    pub fn fail(&mut self, what: &'static str) {
         self.fault.get_or_insert(Malformed(what));
     }
 }
 
 impl<'a> Attrs<'a> {
     /// Reads `bytes`, which begin with an attribute.
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// Reads what follows a fixed header of `length` bytes.
-    pub(crate) fn after(bytes: &'a [u8], length: usize) -> Result<Self, Malformed> {
+    ///
+    /// # Errors
+    /// There are fewer bytes than that.
+    pub fn after(bytes: &'a [u8], length: usize) -> Result<Self, Malformed> {
         bytes
             .get(length.next_multiple_of(ALIGN)..)
             .map(Self::new)
@@ -168,52 +179,76 @@ impl<'a> Attr<'a> {
         self.payload.first_chunk().copied().ok_or(Malformed("an attribute is too short"))
     }
 
-    pub(crate) fn u8(&self) -> Result<u8, Malformed> {
+    /// One byte.
+    ///
+    /// # Errors
+    /// The payload is too short.
+    pub fn u8(&self) -> Result<u8, Malformed> {
         self.array().map(u8::from_ne_bytes)
     }
 
-    pub(crate) fn u32(&self) -> Result<u32, Malformed> {
+    /// Four bytes.
+    ///
+    /// # Errors
+    /// The payload is too short.
+    pub fn u32(&self) -> Result<u32, Malformed> {
         self.array().map(u32::from_ne_bytes)
     }
 
-    pub(crate) fn i32(&self) -> Result<i32, Malformed> {
+    /// Four bytes, with a sign.
+    ///
+    /// # Errors
+    /// The payload is too short.
+    pub fn i32(&self) -> Result<i32, Malformed> {
         self.array().map(i32::from_ne_bytes)
     }
 
     /// Big-endian, as netfilter has its numbers.
-    pub(crate) fn be32(&self) -> Result<u32, Malformed> {
+    ///
+    /// # Errors
+    /// The payload is too short.
+    pub fn be32(&self) -> Result<u32, Malformed> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// Big-endian, as netfilter has its handles.
-    pub(crate) fn be64(&self) -> Result<u64, Malformed> {
+    ///
+    /// # Errors
+    /// The payload is too short.
+    pub fn be64(&self) -> Result<u64, Malformed> {
         self.array().map(u64::from_be_bytes)
     }
 
     /// Up to the first NUL, or to the end. Interface names need not be UTF-8: what is not shows as U+FFFD.
-    pub(crate) fn string(&self) -> String {
+    pub fn string(&self) -> String {
         let end = self.payload.iter().position(|&byte| byte == 0).unwrap_or(self.payload.len());
         String::from_utf8_lossy(self.payload.get(..end).unwrap_or_default()).into_owned()
     }
 
     /// By its length, IPv4 or IPv6.
-    pub(crate) fn ip(&self) -> Result<IpAddr, Malformed> {
+    ///
+    /// # Errors
+    /// The payload has another length.
+    pub fn ip(&self) -> Result<IpAddr, Malformed> {
         ip_from(self.payload)
     }
 
     /// An Ethernet address; `None` when it is of another length (tunnels, InfiniBand).
-    pub(crate) fn mac(&self) -> Option<Mac> {
+    pub fn mac(&self) -> Option<Mac> {
         self.payload.try_into().ok().map(Mac)
     }
 
     /// What is nested in it.
-    pub(crate) fn nested(&self) -> Attrs<'a> {
+    pub fn nested(&self) -> Attrs<'a> {
         Attrs::new(self.payload)
     }
 }
 
 /// An address of four or sixteen bytes.
-pub(crate) fn ip_from(bytes: &[u8]) -> Result<IpAddr, Malformed> {
+///
+/// # Errors
+/// The length is another.
+pub fn ip_from(bytes: &[u8]) -> Result<IpAddr, Malformed> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         Ok(Ipv4Addr::from(octets).into())
     } else if let Ok(octets) = <[u8; 16]>::try_from(bytes) {

@@ -93,7 +93,7 @@ pub struct PortChange {
 
 impl PortState {
     /// Whether spanning tree keeps the port from forwarding. Without it, a port that is not disabled forwards.
-    pub(crate) fn is_spanning_trees(self) -> bool {
+    pub fn is_spanning_trees(self) -> bool {
         matches!(self, Self::Listening | Self::Learning | Self::Blocking)
     }
 }

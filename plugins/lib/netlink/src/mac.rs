@@ -46,7 +46,7 @@ impl Mac {
         Self([0xfe, b, c, d, e, f])
     }
 
-    /// The locally administered unicast address that goes with a hash ([`crate::hash`]).
+    /// The locally administered unicast address that goes with a hash.
     pub fn of_hash(hash: u64) -> Self {
         let [_, _, bytes @ ..] = hash.to_be_bytes();
         Self::locally_administered(bytes)

@@ -1,23 +1,26 @@
-//! rtnetlink, synchronous: one request, one answer, bounded in time.
+//! Netlink, synchronous: one request, one answer, bounded in time. It knows messages, attributes and sockets for every
+//! family, and the requests and replies of rtnetlink: links, addresses, routes, neighbours, and waiting for their events.
+//! It knows no packet filter, no owner and no plan: what a link is for is its caller's affair.
 
 mod addr;
-// Shared with nf_tables and conntrack: the codec and the transport.
-pub(crate) mod attr;
+pub mod attr;
 mod bridge;
 mod dummy;
 mod event;
 mod ipvlan;
 mod link;
 mod link_read;
+mod mac;
 mod macvlan;
-pub(crate) mod message;
+pub mod message;
 mod neigh;
+mod not_ready;
 mod nsid;
 mod probe;
 mod qdisc;
 mod route;
 mod route_read;
-pub(crate) mod socket;
+pub mod socket;
 mod stacked;
 mod towards;
 mod veth;
@@ -28,8 +31,10 @@ pub use addr::{Address, NewAddress};
 pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
 pub use ipvlan::{Ipvlan, IpvlanFlag, IpvlanMode};
 pub use link::{Link, LinkChange, OperState};
+pub use mac::{Mac, ParseMacError};
 pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
 pub use neigh::NeighbourState;
+pub use not_ready::NotReady;
 pub use route::Route;
 pub use stacked::Stacked;
 pub use towards::Towards;
@@ -37,7 +42,7 @@ pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 pub use vlan_link::VlanInfo;
 
-use message::{Refusal, Request};
+use message::Request;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use socket::Socket;
 use sys::{Error, NetNs, Result};
@@ -82,22 +87,10 @@ impl Netlink {
 }
 
 /// Every reader of messages, for the fuzzer.
-pub(crate) fn read_any(payload: &[u8]) {
+pub fn read_any(payload: &[u8]) {
     let _ = (link_read::link(payload), addr::read(payload), vlan::read(payload, 1), nsid::read(payload));
     for family in [libc::AF_INET, libc::AF_INET6] {
         let _ = u8::try_from(family).map(|family| route_read::routes(family, payload));
-    }
-}
-
-impl Refusal {
-    /// The error of an operation on an object.
-    pub(crate) fn on(self, op: &'static str, object: impl Into<String>) -> Error {
-        Error::Kernel { op, object: object.into(), message: self.message, source: self.source }
-    }
-
-    /// The kernel said this errno.
-    pub(crate) fn is(&self, errno: i32) -> bool {
-        self.source.raw_os_error() == Some(errno)
     }
 }
 

@@ -20,9 +20,9 @@ const ANSWER_TIMEOUT_S: i64 = 10;
 /// of one object, without what we do not ask for (virtual functions), is far shorter. So no length is asked first.
 const LONGEST_DATAGRAM: usize = 32 * 1024;
 
-/// See the module.
+/// A netlink socket of any family.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     socket: netlink_sys::Socket,
     sequence: Cell<u32>,
 }
@@ -30,7 +30,10 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket of a `NETLINK_*` protocol in the thread's network namespace, with extended
     /// acknowledgements and strict checking (so that the kernel filters listings, and refuses what it does not know).
-    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The kernel has no such protocol, or no descriptor is left.
+    pub fn open(protocol: isize) -> io::Result<Self> {
         let socket = netlink_sys::Socket::new(protocol)?;
         socket.set_ext_ack(true)?;
         // A refusal need not repeat the request: many of them must fit the receive buffer.
@@ -41,7 +44,10 @@ impl Socket {
     }
 
     /// Opens a socket that only listens to events; `groups` has bit n-1 for multicast group n.
-    pub(crate) fn listen(protocol: isize, groups: u32) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The kernel has no such protocol, or no descriptor is left.
+    pub fn listen(protocol: isize, groups: u32) -> io::Result<Self> {
         let mut socket = netlink_sys::Socket::new(protocol)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, groups))?;
@@ -49,13 +55,19 @@ impl Socket {
     }
 
     /// Asks for a change, and waits until the kernel has acknowledged it.
-    pub(crate) fn change(&self, mut request: Request) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// The kernel refused, or did not answer in time.
+    pub fn change(&self, mut request: Request) -> Result<(), Refusal> {
         request.flag(NLM_F_ACK);
         self.exchange(request, false, |_| Ok(())).map(|_| ())
     }
 
     /// Asks for one thing. `read` gets the answer's payload.
-    pub(crate) fn get<T>(
+    ///
+    /// # Errors
+    /// The kernel refused, or did not answer in time, or `read` failed.
+    pub fn get<T>(
         &self,
         request: Request,
         mut read: impl FnMut(&[u8]) -> Result<T, Refusal>,
@@ -69,7 +81,10 @@ impl Socket {
     }
 
     /// Asks for one thing that there may be none of: what says nothing then is made to acknowledge the question.
-    pub(crate) fn get_if_any<T>(
+    ///
+    /// # Errors
+    /// The kernel refused, or did not answer in time, or `read` failed.
+    pub fn get_if_any<T>(
         &self,
         mut request: Request,
         mut read: impl FnMut(&[u8]) -> Result<T, Refusal>,
@@ -85,7 +100,10 @@ impl Socket {
 
     /// Lists. `read` gets every payload and picks what it wants; a listing that changed while it was read
     /// (NLM_F_DUMP_INTR) is begun again, for at most ten seconds.
-    pub(crate) fn dump<T>(
+    ///
+    /// # Errors
+    /// The kernel refused, or did not answer in time, or `read` failed, or the listing changed all the time.
+    pub fn dump<T>(
         &self,
         mut request: Request,
         mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Refusal>,
@@ -157,19 +175,25 @@ impl Socket {
     }
 
     /// The first of `count` sequence numbers that nobody else uses.
-    pub(crate) fn reserve(&self, count: u32) -> u32 {
+    pub fn reserve(&self, count: u32) -> u32 {
         let first = self.sequence.get().wrapping_add(1);
         self.sequence.set(self.sequence.get().wrapping_add(count));
         first
     }
 
     /// Sends to the kernel.
-    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The kernel does not take it.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         retried(|| self.socket.send(bytes, 0)).map(|_| ())
     }
 
     /// Receives one datagram, whole, into `buffer`, from the kernel.
-    pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Nothing came in time (or is there, of a socket that listens), or it is too long.
+    pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         loop {
             buffer.clear();
             buffer.reserve(LONGEST_DATAGRAM);

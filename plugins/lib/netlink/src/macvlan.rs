@@ -193,7 +193,7 @@ mod tests {
     };
 
     /// What we ask for is what the kernel would describe, so our reader must find it in our request.
-    fn read_back(macvlan: &Macvlan<'_>) -> crate::netlink::Link {
+    fn read_back(macvlan: &Macvlan<'_>) -> crate::Link {
         let request = LINK.request("macvlan", |attrs| macvlan.write(attrs));
         link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap()
     }

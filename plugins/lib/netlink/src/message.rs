@@ -2,26 +2,37 @@
 
 use std::io;
 
+use sys::Error;
+
 use super::attr::{Attrs, Malformed, Writer};
 
-/// linux/netlink.h, message flags.
-pub(crate) const NLM_F_REQUEST: u16 = 0x01;
-pub(crate) const NLM_F_ACK: u16 = 0x04;
-pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
-pub(crate) const NLM_F_DUMP: u16 = 0x300;
-pub(crate) const NLM_F_REPLACE: u16 = 0x100;
-pub(crate) const NLM_F_EXCL: u16 = 0x200;
-pub(crate) const NLM_F_CREATE: u16 = 0x400;
+/// linux/netlink.h, message flags: it is a request.
+pub const NLM_F_REQUEST: u16 = 0x01;
+/// The kernel acknowledges it.
+pub const NLM_F_ACK: u16 = 0x04;
+/// Of an answer: what was listed changed meanwhile.
+pub const NLM_F_DUMP_INTR: u16 = 0x10;
+/// The answer is a listing.
+pub const NLM_F_DUMP: u16 = 0x300;
+/// It takes the place of what is there.
+pub const NLM_F_REPLACE: u16 = 0x100;
+/// It fails if the thing is there.
+pub const NLM_F_EXCL: u16 = 0x200;
+/// It makes the thing if it is not there.
+pub const NLM_F_CREATE: u16 = 0x400;
 /// Of NLMSG_ERROR only: the request's payload is not echoed.
 const NLM_F_CAPPED: u16 = 0x100;
 /// Of NLMSG_ERROR and NLMSG_DONE only: attributes follow.
 const NLM_F_ACK_TLVS: u16 = 0x200;
 
-/// linux/netlink.h, control messages.
-pub(crate) const NLMSG_NOOP: u16 = 1;
-pub(crate) const NLMSG_ERROR: u16 = 2;
-pub(crate) const NLMSG_DONE: u16 = 3;
-pub(crate) const NLMSG_OVERRUN: u16 = 4;
+/// linux/netlink.h, control messages: to be ignored.
+pub const NLMSG_NOOP: u16 = 1;
+/// An error, or with code 0 an acknowledgement.
+pub const NLMSG_ERROR: u16 = 2;
+/// The end of a listing.
+pub const NLMSG_DONE: u16 = 3;
+/// Data was lost.
+pub const NLMSG_OVERRUN: u16 = 4;
 
 /// linux/netlink.h: the kernel's own words, and where in the request the offending attribute is.
 const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -32,38 +43,44 @@ const HEADER: usize = 16;
 
 /// A request being written.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub struct Request {
     kind: u16,
     flags: u16,
     /// Its attributes.
-    pub(crate) attrs: Writer,
+    pub attrs: Writer,
 }
 
 /// A message that was read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) sequence: u32,
-    pub(crate) payload: &'a [u8],
+pub struct Message<'a> {
+    /// Its type (`nlmsg_type`).
+    pub kind: u16,
+    /// Its flags (`NLM_F_*`).
+    pub flags: u16,
+    /// The number of the request that it answers.
+    pub sequence: u32,
+    /// What follows the header.
+    pub payload: &'a [u8],
 }
 
 /// The messages of one datagram.
 #[derive(Clone, Debug)]
-pub(crate) struct Messages<'a> {
+pub struct Messages<'a> {
     rest: &'a [u8],
 }
 
 /// The kernel's no: an errno and, if it had one, a sentence.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) source: io::Error,
-    pub(crate) message: Option<String>,
+pub struct Refusal {
+    /// The errno, or `InvalidData` for a malformed answer.
+    pub source: io::Error,
+    /// The extended acknowledgement.
+    pub message: Option<String>,
 }
 
 impl Request {
     /// A request of type `kind`; `fixed` is the family's header (`struct ifinfomsg`, …).
-    pub(crate) fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
+    pub fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
         let mut attrs = Writer::default();
         attrs.raw(&[0; HEADER]);
         attrs.raw(fixed);
@@ -71,12 +88,15 @@ impl Request {
     }
 
     /// Adds header flags.
-    pub(crate) fn flag(&mut self, flags: u16) {
+    pub fn flag(&mut self, flags: u16) {
         self.flags |= flags;
     }
 
     /// The whole message. The port is left 0: the kernel knows the socket.
-    pub(crate) fn finish(self, sequence: u32) -> Result<Vec<u8>, Malformed> {
+    ///
+    /// # Errors
+    /// Something in it could not be written.
+    pub fn finish(self, sequence: u32) -> Result<Vec<u8>, Malformed> {
         let mut bytes = self.attrs.finish()?;
         let length = u32::try_from(bytes.len()).map_err(|_| Malformed("a message is longer than 4 GiB"))?;
         let header = [
@@ -94,9 +114,21 @@ impl Request {
     }
 }
 
+impl Refusal {
+    /// The error of an operation on an object.
+    pub fn on(self, op: &'static str, object: impl Into<String>) -> Error {
+        Error::Kernel { op, object: object.into(), message: self.message, source: self.source }
+    }
+
+    /// The kernel said this errno.
+    pub fn is(&self, errno: i32) -> bool {
+        self.source.raw_os_error() == Some(errno)
+    }
+}
+
 impl<'a> Messages<'a> {
     /// Reads a datagram.
-    pub(crate) fn new(datagram: &'a [u8]) -> Self {
+    pub fn new(datagram: &'a [u8]) -> Self {
         Self { rest: datagram }
     }
 }
@@ -131,7 +163,10 @@ fn split(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
 
 impl Message<'_> {
     /// The outcome that an NLMSG_ERROR or an NLMSG_DONE carries: 0 is an acknowledgement.
-    pub(crate) fn outcome(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// That of the kernel, or the message is too short.
+    pub fn outcome(&self) -> Result<(), Refusal> {
         let Some((code, rest)) = self.payload.split_first_chunk() else {
             // Linux sends NLMSG_DONE with a code; netlink(7) does not promise it.
             return if self.kind == NLMSG_DONE {
@@ -155,7 +190,7 @@ impl Message<'_> {
     }
 
     /// Where in the request, from its first byte, the attribute is that an NLMSG_ERROR is about, if the kernel says.
-    pub(crate) fn fault_offset(&self) -> Option<usize> {
+    pub fn fault_offset(&self) -> Option<usize> {
         let attr = self.extended(self.payload.get(4..)?)?.flatten().find(|a| a.kind == NLMSGERR_ATTR_OFFS)?;
         usize::try_from(attr.u32().ok()?).ok()
     }
