@@ -7,6 +7,15 @@ pub fn lines(before: &[String], after: &[String]) -> Vec<String> {
     gone.chain(came).collect()
 }
 
+/// Lines for a report, the first dozen.
+pub fn shown(lines: &[String]) -> String {
+    let mut text: String = lines.iter().take(12).map(|line| format!("\n    {line}")).collect();
+    if lines.len() > 12 {
+        text += &format!("\n    and {} more", lines.len() - 12);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::lines;

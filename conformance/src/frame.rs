@@ -9,8 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::ip;
-use crate::room::{Room, netns};
+use crate::{ip, namespace};
 
 /// An Ethernet address.
 pub type MacBytes = [u8; 6];
@@ -38,25 +37,23 @@ pub struct Wire {
     pub mac: MacBytes,
 }
 
-impl Room {
+impl Wire {
     /// The link of that name in a namespace, or in the room's host.
-    pub fn wire(&self, ns: Option<&str>, link: &str) -> Result<Wire> {
+    pub fn open(ns: Option<&str>, link: &str) -> Result<Self> {
         let row = ip::link(ns, link)?.with_context(|| format!("no link {link} in {ns:?}"))?;
         let index = row["ifindex"].as_u64().context("a link has an index")?;
         let mac = mac(row["address"].as_str().unwrap_or_default())?;
         let open = || Ok(sys::frame::open(u32::try_from(index)?, sys::frame::EVERY_PROTOCOL)?);
         let socket = match ns {
-            Some(ns) => self.inside(ns, open),
+            Some(ns) => namespace::inside(ns, open),
             None => open(),
         };
-        Ok(Wire { socket: socket.with_context(|| format!("open a packet socket on {link}"))?, mac })
+        Ok(Self { socket: socket.with_context(|| format!("open a packet socket on {link}"))?, mac })
     }
-}
 
-impl Wire {
     /// The link of that name in a namespace, for sending alone and without asking `ip`.
     pub fn from_within(ns: &str, link: &str) -> Result<Self> {
-        netns::inside(ns, || Self::here(link))
+        namespace::inside(ns, || Self::here(link))
     }
 
     /// The same in the calling thread's namespace.

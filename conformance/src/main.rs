@@ -3,17 +3,18 @@
 
 mod baseline;
 mod bench;
+mod cache;
 mod case;
 mod cases;
 mod cli;
 mod clients;
 mod compare;
+mod config;
 mod coverage;
 mod demo;
 mod diff;
 mod dns_bench;
 mod dns_client;
-mod dns_load;
 mod fake;
 mod faults;
 mod frame;
@@ -21,15 +22,19 @@ mod golden;
 mod ip;
 mod judge;
 mod leftover;
+mod namespace;
 mod need;
 mod processor;
 mod report;
+mod rng;
 mod room;
 mod runner;
 mod seeded;
 mod snapshot;
 mod socket;
+mod stage;
 mod store;
+mod strace;
 mod stress;
 mod untouched;
 mod vm;
@@ -66,8 +71,8 @@ fn main() -> ExitCode {
         Verb::Guest { common, world, work, names } => {
             common.grounds_in(world).and_then(|grounds| match work {
                 Work::Cases => vm::lane::guest(&grounds, &names),
-                Work::Faults => faults::guest(&grounds, &names, faults::Extent::All),
-                Work::Messages => faults::guest(&grounds, &names, faults::Extent::Messages),
+                Work::Faults => faults::guest(&grounds, &names, strace::point::Extent::All),
+                Work::Messages => faults::guest(&grounds, &names, strace::point::Extent::Messages),
                 Work::Diff => compare::guest(&grounds, &names),
             })
         }
@@ -104,7 +109,7 @@ fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>)
         [] => println!(
             "This machine's own links, addresses, routes, sysctls and files are as they were before."
         ),
-        _ => println!("This machine's own state changed:{}", room::shown(&touched)),
+        _ => println!("This machine's own state changed:{}", diff::shown(&touched)),
     }
     Ok(held && touched.is_empty())
 }
@@ -127,7 +132,7 @@ fn bench(args: &BenchArgs) -> Result<bool> {
     let held = bench::run(&grounds, &options)?;
     let touched = diff::lines(&before, &snapshot::machine()?);
     if !touched.is_empty() {
-        eprintln!("This machine's own state changed:{}", room::shown(&touched));
+        eprintln!("This machine's own state changed:{}", diff::shown(&touched));
     }
     Ok(held && touched.is_empty())
 }

@@ -1,7 +1,6 @@
-//! Namespaces in the room: containers, and an "outside".
+//! Network namespaces by name: containers, and work that is done inside one. And clocks of one's own.
 
 use std::fs::{self, File};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,6 @@ use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-
-use super::Room;
-use crate::{ip, socket};
 
 /// A container: a namespace with a name, which is its id too.
 #[derive(Clone, Debug)]
@@ -22,27 +18,9 @@ pub struct Container {
     pub path: PathBuf,
 }
 
-/// The IPv4 and IPv6 address of the host outside.
-pub const OUTSIDE: [&str; 2] = ["198.51.100.2", "2001:db8:ff::2"];
-
-/// How long the stage may take to be set.
-const STAGE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Moves this thread into a new network namespace. Those that have ended count until the kernel has taken them down, so a
-/// room where many come and go waits for a place (ENOSPC, user_namespaces(7)).
-fn new_namespace() -> Result<()> {
-    let deadline = Instant::now() + STAGE_PATIENCE;
-    loop {
-        match unshare(CloneFlags::CLONE_NEWNET) {
-            Err(Errno::ENOSPC) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-            done => return done.context("make a network namespace"),
-        }
-    }
-}
-
-impl Room {
-    /// Makes a container: an empty namespace, bound at /run/netns/<id>.
-    pub fn container(&self, id: &str) -> Result<Container> {
+impl Container {
+    /// Makes an empty namespace, bound at /run/netns/<id>.
+    pub fn new(id: &str) -> Result<Self> {
         let path = PathBuf::from("/run/netns").join(id);
         File::create(&path).with_context(|| format!("create {}", path.display()))?;
         let made = || -> Result<()> {
@@ -52,79 +30,31 @@ impl Room {
             Ok(())
         };
         in_thread(made)??;
-        Ok(Container { id: id.to_owned(), path })
+        Ok(Self { id: id.to_owned(), path })
     }
 
-    /// Takes a container's namespace away, as a runtime does: the file goes too.
-    pub fn remove(&self, container: &Container) -> Result<()> {
-        umount2(&container.path, MntFlags::MNT_DETACH).context("unbind the namespace")?;
-        fs::remove_file(&container.path).context("remove its file")
+    /// Takes the namespace away, as a runtime does: the file goes too.
+    pub fn remove(&self) -> Result<()> {
+        umount2(&self.path, MntFlags::MNT_DETACH).context("unbind the namespace")?;
+        fs::remove_file(&self.path).context("remove its file")
     }
+}
 
-    /// Runs a closure in the namespace of that name, on a thread that ends there.
-    pub fn inside<R: Send>(&self, ns: &str, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-        inside(ns, work)
-    }
+/// The IPv4 and IPv6 address of the host outside.
+pub const OUTSIDE: [&str; 2] = ["198.51.100.2", "2001:db8:ff::2"];
 
-    /// Makes the host "outside": joined to the room's host by a veth, with routes back to the containers' networks.
-    pub fn outside(&self, container_networks: &[&str]) -> Result<Container> {
-        let outside = self.container("outside")?;
-        // A veth whose ends have the same index in their namespaces hears of its carrier up to a second late
-        // (linkwatch_urgent_event, net/core/link_watch.c).
-        let pair = ["link", "add", "wan0", "index", "1000", "type", "veth", "peer", "name", "eth0"];
-        ip::run(&[&pair[..], &["netns", "outside"]].concat())?;
-        allow_ipv6(&["wan0"])?;
-        ip::script(
-            None,
-            "addr add 198.51.100.1/24 dev wan0
-             -6 addr add 2001:db8:ff::1/64 dev wan0 nodad
-             link set wan0 up",
-        )?;
-        ip::script(
-            Some("outside"),
-            "link set lo up
-             addr add 198.51.100.2/24 dev eth0
-             -6 addr add 2001:db8:ff::2/64 dev eth0 nodad
-             link set eth0 up",
-        )?;
-        for network in container_networks {
-            let via = if network.contains(':') { "2001:db8:ff::1" } else { "198.51.100.1" };
-            ip::run_in("outside", &["route", "add", network, "via", via])?;
+/// How long a new namespace may have to wait for a place.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Moves this thread into a new network namespace. Those that have ended count until the kernel has taken them down, so a
+/// room where many come and go waits for a place (ENOSPC, user_namespaces(7)).
+fn new_namespace() -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match unshare(CloneFlags::CLONE_NEWNET) {
+            Err(Errno::ENOSPC) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            done => return done.context("make a network namespace"),
         }
-        // The stage is set when both can be heard: until its link is settled the kernel does not answer for it, and on a
-        // busy machine that takes it seconds.
-        let deadline = Instant::now() + STAGE_PATIENCE;
-        for address in OUTSIDE {
-            socket::reach_by(address.parse()?, deadline).context("set up the outside")?;
-        }
-        for address in ["198.51.100.1", "2001:db8:ff::1"] {
-            let reach = || socket::reach_by(address.parse()?, deadline);
-            self.inside("outside", reach).context("set up the outside")?;
-        }
-        Ok(outside)
-    }
-
-    /// Reaches an address from a namespace by real packets.
-    pub fn reach(&self, from: &str, to: &str) -> Result<()> {
-        let address: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;
-        self.inside(from, || socket::reach(address, socket::PATIENCE))
-            .map(drop)
-            .with_context(|| format!("{from} cannot reach {to}"))
-    }
-
-    /// Reads a sysctl of the room's host, path below /proc/sys.
-    pub fn host_sysctl(&self, path: &str) -> Result<String> {
-        let text = fs::read_to_string(format!("/proc/sys/{path}")).with_context(|| format!("read {path}"))?;
-        Ok(text.trim().to_owned())
-    }
-
-    /// Reads a sysctl of a namespace, path below /proc/sys.
-    pub fn sysctl(&self, ns: &str, path: &str) -> Result<String> {
-        self.inside(ns, || {
-            let text =
-                fs::read_to_string(format!("/proc/sys/{path}")).with_context(|| format!("read {path}"))?;
-            Ok(text.trim().to_owned())
-        })
     }
 }
 
@@ -143,7 +73,7 @@ pub fn containers() -> Vec<String> {
     names.filter(|name| name != "outside").collect()
 }
 
-/// See [`Room::inside`].
+/// Runs a closure in the namespace of that name, on a thread that ends there.
 pub fn inside<R: Send>(ns: &str, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
     let file = File::open(format!("/run/netns/{ns}")).with_context(|| format!("open namespace {ns}"))?;
     in_thread(move || {
@@ -164,4 +94,12 @@ pub fn in_new<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
 fn in_thread<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
     std::thread::scope(|scope| scope.spawn(work).join())
         .map_err(|_| anyhow!("the namespace's thread panicked"))
+}
+
+/// The words before a program (unshare(1)) whose clocks are that many seconds ahead of the machine's: those that count from
+/// the boot, and so what `/proc/uptime` shows it. There is one time of day for all.
+pub fn clocks_ahead(seconds: u64) -> Vec<String> {
+    let seconds = seconds.to_string();
+    let words = ["unshare", "--time", "--fork", "--boottime", &seconds, "--monotonic", &seconds];
+    words.map(str::to_owned).to_vec()
 }

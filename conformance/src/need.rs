@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::ip;
+use crate::namespace::clocks_ahead;
 use crate::room::Room;
-use crate::room::company::clocks_ahead;
 
 /// A user who owns nothing (kernel.overflowuid).
 pub const NOBODY: u32 = 65534;
@@ -121,7 +121,7 @@ impl Need {
             )
             .context("this kernel lacks CONFIG_VLAN_8021Q"),
             Need::Dnsname => {
-                crate::dns_bench::unpacked("usr/lib/cni/dnsname")?;
+                crate::cache::unpacked("usr/lib/cni/dnsname")?;
                 ip::output("dnsmasq", &["--version"]).map(drop).context("dnsmasq is missing")
             }
             Need::Dummy => {

@@ -1,4 +1,4 @@
-//! Reaching by real packets. Each function runs in the calling thread's namespace (see `Room::inside`).
+//! Reaching by real packets. Each function runs in the calling thread's namespace (see [`inside`]).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::room::Room;
+use crate::namespace::inside;
 
 /// How long one attempt to reach may take.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -73,12 +73,12 @@ pub fn page(at: SocketAddr) -> Result<String> {
 }
 
 /// Whom a listener at `address` in the namespace `listener` takes a client in the namespace `from` for.
-pub fn seen_as(room: &Room, from: &str, listener: &str, address: &str) -> Result<String> {
+pub fn seen_as(from: &str, listener: &str, address: &str) -> Result<String> {
     let address: IpAddr = address.parse()?;
-    let (socket, at) = room.inside(listener, || tcp_echo(address))?;
+    let (socket, at) = inside(listener, || tcp_echo(address))?;
     std::thread::scope(|scope| {
         let served = scope.spawn(|| serve_one(&socket));
-        room.inside(from, || tcp_say(at)).with_context(|| format!("{from} to {address}"))?;
+        inside(from, || tcp_say(at)).with_context(|| format!("{from} to {address}"))?;
         let peer = served.join().map_err(|_| anyhow!("the listener panicked"))??;
         Ok(peer.to_string())
     })

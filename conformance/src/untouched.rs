@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{diff, room, snapshot};
+use crate::{diff, snapshot};
 
 /// Runs it with this process's own standard streams. True when it succeeded and has changed nothing.
 pub fn run(command: &[OsString]) -> Result<bool> {
@@ -15,7 +15,7 @@ pub fn run(command: &[OsString]) -> Result<bool> {
     let status = status.with_context(|| format!("start {}", program.display()))?;
     let touched = diff::lines(&before, &snapshot::machine()?);
     if !touched.is_empty() {
-        eprintln!("{} has changed this machine:{}", program.display(), room::shown(&touched));
+        eprintln!("{} has changed this machine:{}", program.display(), diff::shown(&touched));
     }
     Ok(status.success() && touched.is_empty())
 }

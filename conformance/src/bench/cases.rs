@@ -1,6 +1,6 @@
 //! What attachments may cost, as far as noise cannot change it; `conformance bench` measures the rest.
 
-use crate::bench::{counts_of_ipvlan_stay_within_budget, counts_stay_within_budget};
+use super::{counts_of_ipvlan_stay_within_budget, counts_stay_within_budget};
 use crate::case::Case;
 use crate::need::Need;
 

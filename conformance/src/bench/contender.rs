@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::scenario::{Scenario, VERBS, network};
 use super::shot::{Sample, Shot};
-use crate::cases::with;
+use crate::config::with;
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
 
 /// The names in tables and reports.
 pub const OURS: &str = "ours";

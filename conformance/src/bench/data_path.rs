@@ -17,8 +17,8 @@ use super::contender::{Contender, OURS};
 use super::ports::{self, MEASURED, Mapping};
 use super::scenario::{Scenario, address};
 use super::stats::median;
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
 use crate::{ip, processor, store};
 
 /// Rounds, and connections of each in one.

@@ -21,7 +21,7 @@ use sys::NetNs;
 
 use super::scenario::{CROWD, PARENT, Scenario, address, network};
 use super::shot::Sample;
-use crate::room::netns::Container;
+use crate::namespace::Container;
 use crate::store;
 
 /// Its place among the contenders' networks.

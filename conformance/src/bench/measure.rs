@@ -12,9 +12,9 @@ use super::responder;
 use super::scenario::{PARENT, Scenario, VERBS, names};
 use super::shot::Sample;
 use crate::ip;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::Container;
 
 /// What one contender's verb cost.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //! against the budgets.
 
 mod budget;
+mod cases;
 mod contender;
 pub mod count;
 mod data_path;
@@ -32,6 +33,7 @@ use crate::room::Room;
 use crate::runner::Grounds;
 use crate::vm::VmArgs;
 use budget::{Budgets, Outcome, Verdict};
+pub use cases::CASES;
 use contender::{Contender, OURS};
 use measure::{Measured, Span};
 use scenario::Scenario;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::contender::Contender;
 use super::scenario::{address, network};
 use super::shot::Shot;
-use crate::cases::USUAL;
+use crate::config::USUAL;
 
 /// The first host port; the next is two further, so that no two make a range.
 const FIRST: u16 = 10_000;

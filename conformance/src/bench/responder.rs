@@ -11,7 +11,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::peak;
-use crate::cases::dns_stage::{responder, until};
+use crate::stage::dns::{responder, until};
 
 /// How long a killed one may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::ports::MEASURED;
-use crate::cases::USUAL;
+use crate::config::USUAL;
 use crate::need::Need;
 
 /// The verbs, in the order of an attachment's life.

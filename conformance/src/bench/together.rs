@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::contender::Contender;
 use super::scenario::Scenario;
 use super::shot::Shot;
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
 
 /// How many at once.
 pub const SIZES: [usize; 3] = [1, 10, 100];

@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::Answer;
-use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/check_needs_prev_result", &["C-043", "bridge 8"], needs_prev),

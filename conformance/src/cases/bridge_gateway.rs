@@ -4,11 +4,11 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::bridge_keys::{add, link};
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
 use crate::ip;
+use crate::namespace::allow_ipv6;
 use crate::room::Room;
-use crate::room::netns::allow_ipv6;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/gateway_modes", &["bridge 1", "bridge 2.8", "bridge 2.11"], gateway_modes),

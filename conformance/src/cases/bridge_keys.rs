@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/default_name_is_cni0_and_empty_is_refused", &["bridge 1"], name),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
+use crate::namespace::OUTSIDE;
 use crate::room::Room;
-use crate::room::netns::OUTSIDE;
 use crate::{golden, ip, socket};
 
 pub const CASES: &[Case] = &[
@@ -245,7 +245,7 @@ fn derived_name(room: &Room) -> Result<()> {
     };
     let first = name("c1", "eth0", "net")?;
     ensure!(golden::is_veth(&first), "{first}");
-    room.remove(&crate::room::netns::Container {
+    room.remove(&crate::namespace::Container {
         id: "c1-eth0-net".into(),
         path: "/run/netns/c1-eth0-net".into(),
     })?;

@@ -3,11 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
+use crate::diff::shown;
 use crate::ip;
 use crate::need::Need;
-use crate::room::{Room, shown};
+use crate::room::Room;
 
 const VLAN: &[Need] = &[Need::BridgeVlanFiltering];
 

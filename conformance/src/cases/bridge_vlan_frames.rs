@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::bridge_vlan::add;
-use super::{USUAL, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, layer2, with};
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;

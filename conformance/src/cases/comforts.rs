@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{check, lan, outside, reaches, until, vlan_gateway, vlan_lan, vlan_outside};
-use super::{USUAL, bridge};
 use crate::case::Case;
+use crate::config::{USUAL, bridge};
+use crate::namespace::{Container, allow_ipv6};
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Answer;
-use crate::room::netns::{Container, allow_ipv6};
+use crate::stage::lan::{check, lan, outside, reaches, until, vlan_gateway, vlan_lan, vlan_outside};
 use crate::{ip, store};
 
 pub const CASES: &[Case] = &[

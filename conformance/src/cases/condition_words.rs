@@ -5,11 +5,11 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::masquerade::nft;
-use super::portmap::{bridged, portmap};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::ip;
 use crate::room::Room;
+use crate::stage::portmap::{bridged, portmap};
 
 pub const CASES: &[Case] = &[
     Case::new(

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses, check, lan, outside, reaches, refusal, refused};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refusal, refused};
 use crate::{ip, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
@@ -64,7 +64,8 @@ fn rogue(room: &Room, plugin: &str) -> Result<()> {
 }
 
 fn rogue_on_bridge(room: &Room) -> Result<()> {
-    let config = with(&super::bridge(super::USUAL), json!({"detectConflict": {"timeoutMs": TIME}}));
+    let config =
+        with(&crate::config::bridge(crate::config::USUAL), json!({"detectConflict": {"timeoutMs": TIME}}));
     let (_, first) = add(room, "bridge", "rogue", &config)?;
     let ips = first["ips"].as_array().context("no ips")?;
     let taken: Vec<_> = ips.iter().filter_map(|ip| ip["address"].as_str()).collect();

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{USUAL, bridge};
 use crate::case::Case;
+use crate::config::{USUAL, bridge};
 use crate::fake::Fake;
+use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::Answer;
-use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new("delegation/anothers_plugin_of_the_same_name_is_run", &["C-080"], replaced),

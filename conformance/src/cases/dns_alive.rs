@@ -9,17 +9,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::dns_stage::{
-    GATEWAYS, INSIDE, Named, RESPONDER, call, dns, expect, kill_responder, records, resolve, the_responder,
-    until,
-};
-use super::{USUAL, with};
 use crate::case::Case;
+use crate::config::{USUAL, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::need::{NOBODY, Need};
 use crate::room::Room;
 use crate::room::call::Answer;
-use crate::room::netns::Container;
+use crate::stage::dns::{
+    GATEWAYS, INSIDE, Named, RESPONDER, call, dns, expect, kill_responder, records, resolve, the_responder,
+    until,
+};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_namespace_named_by_its_process_is_served_while_it_lives", &["D-076"], by_process),
@@ -79,7 +79,7 @@ fn on_lan(
 ) -> Result<(Container, Value)> {
     let mut container = room.container(id)?;
     container.path = path(&container)?.into();
-    let lan = super::lan::lan("macvlan", &json!({}));
+    let lan = crate::stage::lan::lan("macvlan", &json!({}));
     let previous = room.attach("macvlan", "ADD", &container).config(&lan).run()?.result()?;
     Ok((container, dns(&previous, json!({"name": "lan"}))))
 }
@@ -91,7 +91,7 @@ fn by_process(room: &Room) -> Result<()> {
     let (container, config) =
         on_lan(room, "c1", |container| Ok(process.insert(Inhabitant::of(container)?).namespace()))?;
     call(room, "ADD", &container, "web", &config).run()?.result()?;
-    let address = super::portmap::address(&config, false);
+    let address = crate::stage::portmap::address(&config, false);
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(2500) {
         expect(room, Some("c1"), INSIDE, "web", &[&address])?;
@@ -180,7 +180,8 @@ fn stopped_del(room: &Room) -> Result<()> {
 fn stopped(room: &Room) -> Result<()> {
     let one = Named::add(room, "c1", "web", json!({}))?;
     let container = room.container("c2")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, json!({}));
     let before = records();
     let stopped = Stopped::now()?;
@@ -198,7 +199,7 @@ fn stopped(room: &Room) -> Result<()> {
     ensure!(records() == before, "a failed ADD left {:?}", records());
     drop(stopped);
     call(room, "ADD", &container, "db", &config).run()?.result()?;
-    expect(room, Some("c1"), GATEWAYS[0], "db", &[&super::portmap::address(&config, false)])?;
+    expect(room, Some("c1"), GATEWAYS[0], "db", &[&crate::stage::portmap::address(&config, false)])?;
     one.verb(room, "CHECK")?.silent()
 }
 
@@ -261,7 +262,8 @@ fn removed(room: &Room) -> Result<()> {
 /// A directory that somebody else made first is theirs to change at any time.
 fn foreign(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, json!({}));
     fs::create_dir_all("/run/moor/dns")?;
     std::os::unix::fs::chown("/run/moor/dns", Some(NOBODY), Some(NOBODY))?;
@@ -276,7 +278,7 @@ fn foreign(room: &Room) -> Result<()> {
 fn private(room: &Room) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let named = Named::add(room, "c1", "web", json!({}))?;
-    for place in super::dns_stage::places() {
+    for place in crate::stage::dns::places() {
         fs::set_permissions(&place, PermissionsExt::from_mode(0o755))?;
     }
     let masked = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dns_outside::{Upstream, outside};
-use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, say, the_responder, unheard};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::dns_client::{ID, Question, client, heard, kind, rcode};
+use crate::rng::Rng;
 use crate::room::Room;
-use crate::stress::Rng;
+use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, say, the_responder, unheard};
+use crate::stage::upstream::{Upstream, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_name_has_its_forms", &["D-020", "D-023", "D-024"], forms),

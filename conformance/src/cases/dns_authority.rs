@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::dns_outside::{UPSTREAMS, Upstream, answered, failed, outside};
-use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
-use super::{USUAL, with};
 use crate::case::Case;
+use crate::config::{USUAL, with};
 use crate::dns_client::{Question, kind, rcode};
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
+use crate::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_network_may_be_called_as_a_domain_of_the_outside", &["D-022"], called_app),
@@ -23,7 +23,7 @@ const ANSWER: &str = "203.0.113.1";
 fn called_app(room: &Room) -> Result<()> {
     outside(room)?;
     let upstream = Upstream::start(room, Some("outside"), UPSTREAMS[0], ANSWER)?;
-    let bridge = with(&super::bridge(USUAL), json!({"name": "app"}));
+    let bridge = with(&crate::config::bridge(USUAL), json!({"name": "app"}));
     let keys = json!({"upstreams": [UPSTREAMS[0]], "domainName": "example.org"});
     let named = Named::behind(room, "c1", "web", &bridge, keys)?;
     for name in ["web", "web.app", "web.example.org"] {
@@ -40,7 +40,8 @@ fn called_app(room: &Room) -> Result<()> {
 
 fn dotted(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let aliases = json!({"runtimeConfig": {"aliases": ["registry-1.docker.io", "web.foobar.io", "www.net"]},
         "domainName": "foobar.io"});
     let config = dns(&previous, aliases);
@@ -119,7 +120,8 @@ fn special(room: &Room) -> Result<()> {
 
 fn lenient(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let keys = json!({"type": "dnsname", "runtimeConfig": {"aliases": {"net": ["123", "trail-", "WWW.Site.", "www.site"]}}});
     let config = dns(&previous, keys);
     let answer = call(room, "ADD", &container, "-web-", &config).run()?;

@@ -9,10 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dns_stage::{GATEWAYS, Named, control, control_at, expect, places, the_responder};
 use crate::case::Case;
 use crate::need::{NOBODY, Need};
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, control, control_at, expect, places, the_responder};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/what_is_no_question_at_the_control_socket_is_ignored", &["D-055"], malformed),

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::dns_outside::{UPSTREAMS, Upstream, answered, failed, outside};
-use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, the_responder, until};
 use crate::case::Case;
 use crate::dns_client::{ID, Question, Reply, connect, frame, framed, heard, kind, rcode};
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, the_responder, until};
+use crate::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/unknown_names_go_to_the_outside", &["D-021", "D-022", "D-024", "dns d.6"], unknown),
@@ -244,7 +244,7 @@ fn internal(room: &Room) -> Result<()> {
     };
     for (nth, keys) in [json!({}), json!({"upstreams": [UPSTREAMS[0]]})].into_iter().enumerate() {
         let id = format!("c{nth}");
-        let named = Named::add(room, &id, "web", super::with(&keys, json!({"internal": true})))?;
+        let named = Named::add(room, &id, "web", crate::config::with(&keys, json!({"internal": true})))?;
         let before = outgoing()?;
         for (name, code) in
             [(WWW, rcode::REFUSED), ("nosuch", rcode::NXDOMAIN), ("nosuch.net", rcode::NXDOMAIN)]

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_outside::Upstream;
-use super::dns_stage::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
-use super::{USUAL, with};
 use crate::case::Case;
+use crate::config::{USUAL, with};
 use crate::dns_client::{Question, kind};
-use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
-use crate::socket;
+use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
+use crate::stage::upstream::Upstream;
+use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_published_port_53_diverts_no_question", &["D-056", "dns d.7"], published),
@@ -35,13 +34,17 @@ pub const CASES: &[Case] = &[
 
 fn published(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
-    let (thief, config) = super::portmap::published(
+    let (thief, config) = crate::stage::portmap::published(
         room,
         "thief",
         json!([{"hostPort": 53, "containerPort": 53, "protocol": "udp"}, {"hostPort": 53, "containerPort": 53, "protocol": "tcp"}]),
     )?;
-    let _server =
-        Upstream::start(room, Some("thief"), &super::portmap::address(&config, false), "203.0.113.66")?;
+    let _server = Upstream::start(
+        room,
+        Some("thief"),
+        &crate::stage::portmap::address(&config, false),
+        "203.0.113.66",
+    )?;
     for from in [Some("c1"), Some("thief"), None] {
         expect(room, from, GATEWAYS[0], "web", &[&named.address(false)])?;
         let reply = ask_tcp(room, from, GATEWAYS[1], &Question::new("web", kind::A))?;
@@ -127,7 +130,8 @@ fn opened(room: &Room, rules: impl Fn() -> Result<String>) -> Result<()> {
 
 fn taken(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let rules = ip::output("nft", &["list", "ruleset"])?;
     let udp = UdpSocket::bind("0.0.0.0:53")?;
     let config = dns(&previous, json!({}));

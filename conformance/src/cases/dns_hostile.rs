@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::dns_outside::{UPSTREAMS, Upstream, answered, failed, outside};
-use super::dns_stage::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, the_responder};
 use crate::case::Case;
 use crate::dns_client::{ID, Question, connect, frame, framed, kind, rcode};
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, the_responder};
+use crate::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_flood_costs_nobody_else_an_answer", &["D-100", "D-047"], flood).alone(),
@@ -150,8 +150,11 @@ fn memory(room: &Room) -> Result<()> {
     let mut all = vec![];
     for n in 0..8 {
         let id = format!("c{n}");
-        let (network, server) =
-            if n < 4 { (super::bridge(super::USUAL), GATEWAYS[0]) } else { (other.clone(), OTHER_GATEWAY) };
+        let (network, server) = if n < 4 {
+            (crate::config::bridge(crate::config::USUAL), GATEWAYS[0])
+        } else {
+            (other.clone(), OTHER_GATEWAY)
+        };
         all.push(Named::behind(room, &id, &id, &network, keys())?);
         let at = SocketAddr::new(server.parse()?, 53);
         room.inside(&id, || {
@@ -191,13 +194,13 @@ fn spent(pid: u32) -> Result<Duration> {
 
 fn descriptors(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let bridge = super::bridge(super::USUAL);
+    let bridge = crate::config::bridge(crate::config::USUAL);
     let previous = room.attach("bridge", "ADD", &container).config(&bridge).run()?.result()?;
-    let config = super::dns_stage::dns(&previous, json!({}));
+    let config = crate::stage::dns::dns(&previous, json!({}));
     // The responder has what its first caller has.
     let few = ["prlimit", "--nofile=30:30"];
-    super::dns_stage::call(room, "ADD", &container, "web", &config).under(&few).run()?.result()?;
-    let address = super::portmap::address(&config, false);
+    crate::stage::dns::call(room, "ADD", &container, "web", &config).under(&few).run()?.result()?;
+    let address = crate::stage::portmap::address(&config, false);
     let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
     let kept: Vec<TcpStream> = room.inside("c1", || (0..40).map(|_| connect(at)).collect())?;
     let pid = the_responder()?;
@@ -217,5 +220,5 @@ fn descriptors(room: &Room) -> Result<()> {
             frame(&mut stream).map(drop)
         })
     };
-    super::dns_stage::until(Duration::from_secs(5), "connections are taken in again", || by_tcp().is_ok())
+    crate::stage::dns::until(Duration::from_secs(5), "connections are taken in again", || by_tcp().is_ok())
 }

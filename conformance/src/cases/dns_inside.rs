@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_outside::Upstream;
-use super::dns_stage::{INSIDE, ask_tcp, call, dns, expect, kill_responder, resolve, until};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::dns_client::{Question, kind};
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{INSIDE, ask_tcp, call, dns, expect, kill_responder, resolve, until};
+use crate::stage::upstream::Upstream;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/without_a_gateway_containers_ask_inside", &["D-073", "dns d.4"], inside),
@@ -28,15 +28,15 @@ fn inside(room: &Room) -> Result<()> {
     let mut addresses = vec![];
     let mut configs = vec![];
     for (id, name) in NAMES.into_iter().zip(["web", "db"]) {
-        let lan = super::lan::lan("macvlan", &json!({}));
-        let (container, previous) = super::lan::add(room, "macvlan", id, &lan)?;
+        let lan = crate::stage::lan::lan("macvlan", &json!({}));
+        let (container, previous) = crate::stage::lan::add(room, "macvlan", id, &lan)?;
         let config = dns(
             &previous,
             json!({"name": "lan", "domainName": "example.org", "upstreams": ["198.51.100.2"]}),
         );
         let result = call(room, "ADD", &container, name, &config).run()?.result()?;
         ensure!(result["dns"]["nameservers"] == json!([INSIDE]), "{}", result["dns"]);
-        addresses.push(super::portmap::address(&config, false));
+        addresses.push(crate::stage::portmap::address(&config, false));
         configs.push((container, with(&config, json!({"prevResult": result}))));
     }
     let all_answer = || -> Result<()> {
@@ -68,13 +68,13 @@ fn inside(room: &Room) -> Result<()> {
 }
 
 fn namespace_ends(room: &Room) -> Result<()> {
-    let lan = super::lan::lan("macvlan", &json!({}));
+    let lan = crate::stage::lan::lan("macvlan", &json!({}));
     room.outside(&[])?;
-    let (container, previous) = super::lan::add(room, "macvlan", "c1", &lan)?;
+    let (container, previous) = crate::stage::lan::add(room, "macvlan", "c1", &lan)?;
     let config = dns(&previous, json!({"name": "lan"}));
     call(room, "ADD", &container, "web", &config).run()?.result()?;
     // The parent counts its children's lower addresses only as long as they live.
-    let address = super::portmap::address(&config, false);
+    let address = crate::stage::portmap::address(&config, false);
     let answers =
         || room.inside("outside", || crate::socket::reach(address.parse()?, Duration::from_millis(200)));
     room.reach("outside", &address)?;

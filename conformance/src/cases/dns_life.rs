@@ -6,18 +6,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::dns_stage::{
+use crate::case::Case;
+use crate::config::{USUAL, with};
+use crate::dns_client::{Question, kind, rcode};
+use crate::ip;
+use crate::namespace::allow_ipv6;
+use crate::need::Need;
+use crate::room::Room;
+use crate::stage::dns::{
     GATEWAYS, Named, OTHER_GATEWAY, ask, ask_tcp, call, control, dns, expect, kill_responder, other_bridge,
     places, records, resolve, responder, the_responder, until,
 };
-use super::{USUAL, with};
-use crate::case::Case;
-use crate::dns_client::{Question, kind, rcode};
-use crate::faults::steps::Victim;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::netns::allow_ipv6;
+use crate::strace::victim::Victim;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/two_hundred_of_the_only_container", &["D-060"], churn),
@@ -145,7 +145,8 @@ fn nothing_inherited(room: &Room) -> Result<()> {
 
 fn idle(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, json!({}));
     let call = |verb: &str| call(room, verb, &container, "web", &config).env("MOOR_DNS_GRACE", "1").run();
     call("ADD")?.result()?;
@@ -321,7 +322,8 @@ fn full(room: &Room) -> Result<()> {
     // As much as there is room for.
     drop(fs::write(&filled, vec![0; 128 << 10]));
     let container = room.container("c2")?;
-    let previous = room.attach("bridge", "ADD", &container).config(&super::bridge(USUAL)).run()?.result()?;
+    let previous =
+        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, keys);
     let error = call(room, "ADD", &container, "db", &config).run()?.error()?;
     ensure!(error.msg.contains("No space") || error.details.contains("ENOSPC"), "{error}");

@@ -11,17 +11,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::dns_stage::{
-    GATEWAYS, Named, ask, call, control, expect, kill_responder, places, records, resolve, the_responder,
-    until,
-};
-use super::with;
-use crate::bench::count;
 use crate::case::Case;
+use crate::config::with;
 use crate::dns_client::{ID, Question, client, connect, frame, framed, heard, kind};
-use crate::dns_load::{Load, come_and_go, names};
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::dns::{
+    GATEWAYS, Named, ask, call, control, expect, kill_responder, places, records, resolve, the_responder,
+    until, with_records,
+};
+use crate::stage::load::{Load, come_and_go, names};
+use crate::strace::summary;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/half_and_idle_connections_cost_little", &["D-052"], connections).alone(),
@@ -197,26 +197,6 @@ fn system_calls(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Writes the records of as many attachments, three names each, beside that of a container; the responder begins anew.
-pub fn with_records(room: &Room, named: &Named, count: usize) -> Result<()> {
-    let record = records().into_iter().next().context("no record")?;
-    let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
-    for n in 0..count {
-        let id = format!("many{n}");
-        let names = ["a", "b", "c"].map(|letter| format!("{letter}{n}"));
-        let own = with(
-            &whole,
-            json!({
-                "container": id, "names": names,
-                "ips": [format!("10.2.{}.{}", n / 200, n % 200 + 1)], "order": n,
-            }),
-        );
-        fs::write(record.with_file_name(format!("{id}@eth0.json")), own.to_string())?;
-    }
-    kill_responder()?;
-    named.verb(room, "CHECK")?.silent()
-}
-
 /// What the plugin and its responder do for an ADD, in system calls.
 fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     let (own, theirs) = (room.scratch("strace.plugin"), room.scratch("strace.responder"));
@@ -235,7 +215,7 @@ fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     call(room, "ADD", &named.container, &named.name, &named.config).under(&words).run()?.result()?;
     kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
     strace.wait()?;
-    let (calls, programs) = count::totals(&fs::read_to_string(&own)?)?;
+    let (calls, programs) = summary::totals(&fs::read_to_string(&own)?)?;
     ensure!(programs == 1, "the plugin started {} programs", programs - 1);
     let summary = fs::read_to_string(&theirs)?;
     let rows = summary.lines().filter(|line| !line.contains("total"));

@@ -3,13 +3,13 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::dns_outside::outside;
-use super::dns_stage::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, resolve};
-use super::{USUAL, bridge};
 use crate::case::Case;
+use crate::config::{USUAL, bridge};
 use crate::dns_client::{Question, kind, rcode};
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, resolve};
+use crate::stage::upstream::outside;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_container_on_two_networks_knows_both", &["D-025"], two_networks),

@@ -17,9 +17,9 @@ use nix::sys::socket::{
 };
 use serde_json::{Value, json};
 
-use super::dns_stage::{GATEWAYS, Named, expect, kill_responder, the_responder, until};
 use crate::case::Case;
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, expect, kill_responder, the_responder, until};
 
 pub const CASES: &[Case] =
     &[Case::new("dns/a_container_on_the_hosts_network_is_no_plugin_and_no_responder", &["D-055"], strangers)];

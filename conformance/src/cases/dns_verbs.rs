@@ -6,13 +6,13 @@ use std::net::UdpSocket;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dns_stage::{
-    GATEWAYS, Named, OTHER_GATEWAY, call, expect, kill_responder, other_bridge, records, resolve,
-};
-use super::{USUAL, with};
 use crate::case::Case;
+use crate::config::{USUAL, with};
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{
+    GATEWAYS, Named, OTHER_GATEWAY, call, expect, kill_responder, other_bridge, records, resolve,
+};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/del_matrix", &["D-065", "C-042"], del_matrix),
@@ -53,7 +53,7 @@ fn del_matrix(room: &Room) -> Result<()> {
         }
         expect(room, None, GATEWAYS[0], "first", &[&first.address(false)]).with_context(told)?;
         ensure!(resolve(room, None, GATEWAYS[0], "web.net")?.is_empty(), "{}: the name is there", told());
-        let bridge = super::bridge(USUAL);
+        let bridge = crate::config::bridge(USUAL);
         room.attach("bridge", "DEL", &named.container).config(&bridge).run()?.silent()?;
     }
     Ok(())

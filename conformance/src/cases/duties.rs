@@ -8,11 +8,12 @@ use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::{Value, json};
 
-use super::{PLUGINS, USUAL, conflists, smallest, with};
 use crate::case::Case;
+use crate::config::{PLUGINS, USUAL, smallest, with};
 use crate::fake::Fake;
 use crate::ip;
 use crate::room::Room;
+use crate::stage::conflists;
 
 pub const CASES: &[Case] = &[
     Case::new("runtime/a_list_without_plugins_does_not_load", &["C-130"], no_plugins),

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{USUAL, VERSIONS, bridge, host_local, layer2, smallest, with};
 use crate::case::Case;
+use crate::config::{USUAL, VERSIONS, bridge, host_local, layer2, smallest, with};
 use crate::fake::Fake;
 use crate::room::Room;
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::{PLUGINS, USUAL, smallest};
 use crate::case::Case;
+use crate::config::{PLUGINS, USUAL, smallest};
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::masquerade::{masquerade, nft};
-use super::portmap::{HOST, address, portmap};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
-use crate::room::netns::Container;
+use crate::stage::portmap::{HOST, address, portmap};
 use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[
@@ -101,7 +101,7 @@ fn attached(room: &Room) -> Result<()> {
     room.attach("portmap", "DEL", &container).config(&published).run()?.silent()?;
     room.attach("bridge", "DEL", &container).config(&attached).run()?.silent()?;
     let changes = crate::diff::lines(&before, &uncounted()?);
-    ensure!(changes.is_empty(), "DEL leaves {}", crate::room::shown(&changes));
+    ensure!(changes.is_empty(), "DEL leaves {}", crate::diff::shown(&changes));
     Ok(())
 }
 

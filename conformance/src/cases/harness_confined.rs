@@ -4,8 +4,8 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::fake::Fake;
 use crate::room::Room;
 

@@ -3,15 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{
-    add, addresses_of, check, lan, outside, reaches, refused, vlan_gateway, vlan_lan, vlan_outside,
-};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::ip;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::Container;
+use crate::stage::lan::{
+    add, addresses_of, check, lan, outside, reaches, refused, vlan_gateway, vlan_lan, vlan_outside,
+};
 
 pub const CASES: &[Case] = &[
     Case::new(

@@ -4,14 +4,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::host_access::{delete, shims};
-use super::lan::{add, addresses_of, at_once, check, lan, one_goes_one_comes, reaches, refused, until};
-use super::with;
 use crate::case::Case;
-use crate::faults::steps::Victim;
+use crate::config::with;
 use crate::ip;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::Container;
+use crate::stage::lan::{
+    add, addresses_of, at_once, check, lan, one_goes_one_comes, reaches, refused, until,
+};
+use crate::strace::victim::Victim;
 
 pub const CASES: &[Case] = &[
     Case::new("host_access/check_names_every_drift", &["issue 4", "C-043"], drifts),

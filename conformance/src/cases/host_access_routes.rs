@@ -4,12 +4,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::host_access::{delete, shims};
-use super::lan::{add, addresses_of, check, lan, reaches, vlan_lan, vlan_outside};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::lan::{add, addresses_of, check, lan, reaches, vlan_lan, vlan_outside};
 
 pub const CASES: &[Case] = &[
     Case::new("host_access/add_makes_lost_routes_again", &["MV-R6"], |room| lost(room, By::Add)),

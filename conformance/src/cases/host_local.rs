@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, host_local, with};
 use crate::case::Case;
+use crate::config::{USUAL, host_local, with};
 use crate::room::Room;
 use crate::room::call::Answer;
 use crate::store::{self, NET};

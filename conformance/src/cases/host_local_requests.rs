@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::host_local::{add, given, ranges};
-use super::{USUAL, host_local, with};
 use crate::case::Case;
+use crate::config::{USUAL, host_local, with};
 use crate::room::Room;
 use crate::store::{self, NET};
 

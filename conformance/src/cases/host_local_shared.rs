@@ -10,8 +10,8 @@ use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 use super::host_local::{add, attach, given, ranges};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::room::Room;
 use crate::store::{self, NET};
 

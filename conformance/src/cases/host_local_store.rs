@@ -10,8 +10,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use super::host_local::{add, attach, given, ranges};
-use super::{USUAL, host_local, with};
 use crate::case::Case;
+use crate::config::{USUAL, host_local, with};
 use crate::need::Need;
 use crate::room::Room;
 use crate::store::{self, NET};

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::host_local::{given, ranges};
-use super::{USUAL, host_local, with};
 use crate::case::Case;
+use crate::config::{USUAL, host_local, with};
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
@@ -151,7 +151,7 @@ fn mutual(room: &Room) -> Result<()> {
 }
 
 fn bridge(room: &Room) -> Result<()> {
-    let config = super::bridge(USUAL);
+    let config = crate::config::bridge(USUAL);
     let before = room.snapshot()?;
     for (id, gone) in [("c1", false), ("c2", true)] {
         let container = room.container(id)?;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, check, lan, refused};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::lan::{add, check, lan, refused};
 use crate::{ip, socket, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
@@ -48,7 +48,7 @@ fn link_and_result(room: &Room) -> Result<()> {
 fn chained(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let previous = json!({
-        "cniVersion": super::USUAL, "interfaces": [{"name": "wan0"}],
+        "cniVersion": crate::config::USUAL, "interfaces": [{"name": "wan0"}],
         "ips": [{"address": "198.51.100.77/24", "gateway": "198.51.100.2", "interface": 0}],
         "routes": [{"dst": "0.0.0.0/0"}],
     });
@@ -119,7 +119,7 @@ fn shared_master(room: &Room) -> Result<()> {
 fn del_master(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let before = room.snapshot()?;
-    let two = json!({"cniVersion": super::USUAL, "interfaces": [{"name": "a"}, {"name": "b"}]});
+    let two = json!({"cniVersion": crate::config::USUAL, "interfaces": [{"name": "a"}, {"name": "b"}]});
     for keys in [
         json!({"master": null}),
         json!({"master": "gone0"}),
@@ -142,7 +142,7 @@ fn del_master(room: &Room) -> Result<()> {
 fn faults(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let container = room.container("c1")?;
-    let previous = |interfaces: Value, ips: Value| json!({"cniVersion": super::USUAL, "interfaces": interfaces, "ips": ips});
+    let previous = |interfaces: Value, ips: Value| json!({"cniVersion": crate::config::USUAL, "interfaces": interfaces, "ips": ips});
     let ips = json!([{"address": "198.51.100.77/24"}]);
     for (keys, text) in [
         (json!({"master": "none0"}), "failed to lookup master \"none0\": Link not found"),

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::lan;
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::fake::Fake;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::lan::lan;
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];

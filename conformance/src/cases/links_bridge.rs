@@ -3,13 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
-use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/del_keeps_another_networks_link", &["BR-L1"], refused_add),

@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, lan};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::Container;
+use crate::stage::lan::{add, lan};
 use crate::{ip, store};
 
 pub const CASES: &[Case] = &[
@@ -34,7 +34,7 @@ fn config(plugin: &str) -> Value {
 }
 
 fn layer2(name: &str) -> Value {
-    json!({"cniVersion": super::USUAL, "name": name, "type": "macvlan", "master": "wan0"})
+    json!({"cniVersion": crate::config::USUAL, "name": name, "type": "macvlan", "master": "wan0"})
 }
 
 fn del(room: &Room, container: &Container, config: &Value) -> Result<()> {
@@ -99,7 +99,7 @@ fn remembered(room: &Room) -> Result<()> {
         ip::script(None, &format!("link set temp0 address 02:00:00:00:00:44 netns {id} name eth0"))?;
         ip::script(Some(&id), &script.replace("ID", &id))?;
         let previous = json!({
-            "cniVersion": super::USUAL,
+            "cniVersion": crate::config::USUAL,
             "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:44", "sandbox": container.path}],
             "ips": [{"address": "198.51.100.44/24", "interface": 0}],
         });

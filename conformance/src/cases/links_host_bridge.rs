@@ -4,11 +4,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::bridge_keys::add;
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
 use crate::ip;
+use crate::namespace::allow_ipv6;
 use crate::room::Room;
-use crate::room::netns::allow_ipv6;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/a_bridge_of_others_keeps_its_mac_address", &["BR-L2"], keeps_mac),

@@ -4,11 +4,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::loopback::is_up;
-use super::{USUAL, smallest, with};
 use crate::case::Case;
+use crate::config::{USUAL, smallest, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
 
 pub const CASES: &[Case] = &[
     Case::new("loopback/late_del_keeps_the_new_containers_lo", &["LO-L1"], late),

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{USUAL, VERSIONS, smallest, with};
 use crate::case::Case;
+use crate::config::{USUAL, VERSIONS, smallest, with};
 use crate::golden::differences;
 use crate::ip;
 use crate::room::Room;

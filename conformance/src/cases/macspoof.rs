@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::bridge_keys::add;
-use super::{bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{bridge, layer2, with};
 use crate::room::Room;
 use crate::{ip, snapshot, socket};
 
@@ -59,10 +59,10 @@ fn check(room: &Room) -> Result<()> {
         let check = || room.attach("bridge", "CHECK", &container).config(&checked).run();
         check()?.silent()?;
         super::masquerade::nft(harm)?;
-        super::reapply::mended(&check()?, told)?;
+        crate::stage::reapply::mended(&check()?, told)?;
         ensure!(check()?.stderr.is_empty(), "it is not mended");
         super::masquerade::nft(harm)?;
-        super::reapply::forget_records()?;
+        crate::stage::reapply::forget_records()?;
         check()?.error_with(999, told)?;
         room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
         ensure!(snapshot::rules()?.is_empty(), "after {harm}: {:#?}", snapshot::rules()?);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses, check, lan, outside, reaches, refused};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::room::Room;
+use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 use crate::{ip, socket, store};
 
 pub const CASES: &[Case] = &[
@@ -95,7 +95,8 @@ fn del_broken(room: &Room) -> Result<()> {
 
 fn del_others(room: &Room) -> Result<()> {
     room.outside(&[])?;
-    let config = json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"});
+    let config =
+        json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"});
     let (container, _) = add(room, "macvlan", "c1", &config)?;
     // The name is taken, so the second network's ADD fails, and runtimes send DEL after that.
     let second = with(&config, json!({"name": "second"}));

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses, check, lan, outside, reaches, refused};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
+use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 
 pub const CASES: &[Case] = &[
     Case::new("macvlan/the_link_and_its_result", &["macvlan 3", "macvlan 4"], link_and_result),
@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
 ];
 
 fn layer2_config() -> Value {
-    json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"})
+    json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"})
 }
 
 fn eth0(ns: &str) -> Result<Value> {

@@ -4,12 +4,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::bridge_keys::add;
-use super::reapply::{self, forget_records};
-use super::{bridge, with};
 use crate::case::Case;
+use crate::config::{bridge, with};
+use crate::namespace::{Container, OUTSIDE};
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
+use crate::stage::reapply::{self, forget_records};
 use crate::{ip, snapshot, socket};
 
 pub const CASES: &[Case] = &[
@@ -35,9 +35,9 @@ pub fn masquerade() -> Value {
 }
 
 /// The outside has no route to the containers: it can answer the host only.
-pub fn ensure_masqueraded(room: &Room, from: &str) -> Result<()> {
+pub fn ensure_masqueraded(from: &str) -> Result<()> {
     for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
-        let seen = socket::seen_as(room, from, "outside", outside)?;
+        let seen = socket::seen_as(from, "outside", outside)?;
         ensure!(seen == host, "{outside} takes {from} for {seen}, not for the host");
     }
     Ok(())
@@ -47,16 +47,16 @@ fn seen_from(room: &Room) -> Result<()> {
     room.outside(&[])?;
     for id in ["c1", "c2"] {
         add(room, &room.container(id)?, &masquerade())?;
-        ensure_masqueraded(room, id)?;
+        ensure_masqueraded(id)?;
     }
     for (address, sibling) in [("10.1.2.2", "10.1.2.3"), ("2001:db8:1::2", "2001:db8:1::3")] {
-        let seen = socket::seen_as(room, "c2", "c1", address)?;
+        let seen = socket::seen_as("c2", "c1", address)?;
         ensure!(seen == sibling, "c1 takes c2 for {seen}, not {sibling}");
     }
     // One goes, the other's stays.
     let one = Container { id: "c1".into(), path: "/run/netns/c1".into() };
     room.attach("bridge", "DEL", &one).config(&masquerade()).run()?.silent()?;
-    ensure_masqueraded(room, "c2")
+    ensure_masqueraded("c2")
 }
 
 fn two_ranges(room: &Room) -> Result<()> {
@@ -66,7 +66,7 @@ fn two_ranges(room: &Room) -> Result<()> {
     add(room, &room.container("c1")?, &config)?;
     for source in ["10.1.2.2", "10.1.3.2"] {
         ip::run_in("c1", &["route", "replace", OUTSIDE[0], "via", "10.1.2.1", "src", source])?;
-        let seen = socket::seen_as(room, "c1", "outside", OUTSIDE[0])?;
+        let seen = socket::seen_as("c1", "outside", OUTSIDE[0])?;
         ensure!(seen == "198.51.100.1", "the outside sees {source} as {seen}");
     }
     Ok(())
@@ -80,7 +80,7 @@ fn other_subnet(room: &Room) -> Result<()> {
         let result = add(room, &room.container(id)?, &config)?;
         ensure!(result["ips"][0]["address"] == address, "{result}");
     }
-    let seen = socket::seen_as(room, "c2", "c1", "10.1.2.2")?;
+    let seen = socket::seen_as("c2", "c1", "10.1.2.2")?;
     ensure!(seen == "10.1.3.2", "c1 takes c2 for {seen}");
     Ok(())
 }
@@ -189,7 +189,7 @@ fn mended(room: &Room) -> Result<()> {
         nft(harm)?;
         let next = format!("after{n}");
         add(room, &room.container(&next)?, &masquerade())?;
-        ensure_masqueraded(room, &next).with_context(|| harm.to_owned())?;
+        ensure_masqueraded(&next).with_context(|| harm.to_owned())?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use super::masquerade::{ensure_masqueraded, masquerade};
 use crate::case::Case;
 use crate::frame::{self, ACK, RST, SYN};
 use crate::ip;
+use crate::namespace::OUTSIDE;
 use crate::room::Room;
-use crate::room::netns::OUTSIDE;
 
 pub const CASES: &[Case] = &[
     Case::new(
@@ -47,7 +47,7 @@ fn outside(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let result = add(room, &room.container("c1")?, &masquerade())?;
     // The ways are known.
-    ensure_masqueraded(room, "c1")?;
+    ensure_masqueraded("c1")?;
     let (wire, heard) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("outside"), "eth0")?);
     let gateway = mac_of(None, "br0")?;
     let ips = result["ips"].as_array().context("no addresses")?;

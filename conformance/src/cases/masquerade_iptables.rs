@@ -4,11 +4,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::portmap_iptables::{reference, saved};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
+use crate::namespace::{Container, OUTSIDE};
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
 use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[
@@ -75,12 +75,12 @@ fn seen(room: &Room) -> Result<()> {
         let container = room.container(id)?;
         room.attach("bridge", "ADD", &container).config(&config()).run()?.result()?;
         for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
-            let seen = socket::seen_as(room, id, "outside", outside)?;
+            let seen = socket::seen_as(id, "outside", outside)?;
             ensure!(seen == host, "{outside} takes {id} for {seen}, not for the host");
         }
     }
     for (address, sibling) in [("10.1.2.2", "10.1.2.3"), ("2001:db8:1::2", "2001:db8:1::3")] {
-        let seen = socket::seen_as(room, "c2", "c1", address)?;
+        let seen = socket::seen_as("c2", "c1", address)?;
         ensure!(seen == sibling, "c1 takes c2 for {seen}, not {sibling}");
     }
     Ok(())
@@ -222,7 +222,7 @@ fn gc(room: &Room) -> Result<()> {
     ensure!(saved()? == before, "after GC the rules are {}, not {before}", saved()?);
     of("net", json!([]))?;
     ensure!(!saved()?.contains("CNI-"), "left: {}", saved()?);
-    let records = super::reapply::records()?;
+    let records = crate::stage::reapply::records()?;
     ensure!(records.is_empty(), "left: {records:?}");
     Ok(())
 }

@@ -4,12 +4,12 @@
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses_of, lan, outside, refused, vlan_outside};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::Container;
+use crate::stage::lan::{add, addresses_of, lan, outside, refused, vlan_outside};
 use crate::{ip, socket};
 
 const README: &str = include_str!("../../../README.md");
@@ -238,7 +238,7 @@ fn meet(room: &Room, one: End<'_>, other: End<'_>, expected: bool) -> Result<()>
         let [v4, v6] = to.addresses;
         let try_one = |address: &str| -> Result<()> {
             let ip = address.parse()?;
-            let patience = if expected { socket::PATIENCE } else { super::lan::AMPLE };
+            let patience = if expected { socket::PATIENCE } else { crate::stage::lan::AMPLE };
             let reach = || Ok(socket::reach(ip, patience).is_ok());
             let reached = match from.ns {
                 Some(ns) => room.inside(ns, reach)?,

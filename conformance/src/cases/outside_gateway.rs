@@ -4,16 +4,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::bridge_keys::add;
-use super::dns_stage::{Named, expect};
-use super::lan::{self, addresses_of, until};
-use super::portmap::{ask, portmap, serve};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::fake::Fake;
 use crate::ip;
+use crate::namespace::OUTSIDE;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::OUTSIDE;
+use crate::stage::dns::{Named, expect};
+use crate::stage::lan::{self, addresses_of, until};
+use crate::stage::portmap::{ask, portmap, serve};
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/gateways_outside_of_the_subnet_lead_there_and_back", &["BR-V3"], |room| {

@@ -3,17 +3,17 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{
+use crate::case::Case;
+use crate::config::with;
+use crate::ip;
+use crate::namespace::Container;
+use crate::need::Need;
+use crate::room::Room;
+use crate::stage::lan::{
     add, addresses_of, at_once, check, lan, one_goes_one_comes, reaches, refused, until, vlan_gateway,
     vlan_lan, vlan_outside,
 };
-use super::with;
-use crate::case::Case;
-use crate::faults::steps::Victim;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::netns::Container;
+use crate::strace::victim::Victim;
 
 const VLAN: &[Need] = &[Need::VlanLinks];
 const IPVLAN: &[Need] = &[Need::VlanLinks, Need::Ipvlan];
@@ -39,7 +39,8 @@ pub const CASES: &[Case] = &[
     Case::new("parents/fifty_at_once_have_one_vlan_and_leave_none", &["issue 4", "C-046"], fifty).needs(VLAN),
     Case::new("parents/the_last_goes_as_the_next_comes", &["issue 4", "C-047"], |room| {
         vlan_outside(room)?;
-        let config = json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
+        let config =
+            json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
         one_goes_one_comes(room, &config, || ensure_gone(PARENT))
     })
     .needs(&[Need::VlanLinks, Need::Strace]),
@@ -109,7 +110,7 @@ fn first_and_last(room: &Room, plugin: &str) -> Result<()> {
 fn shared(room: &Room) -> Result<()> {
     vlan_outside(room)?;
     let layer2 = |name: &str, keys: Value| {
-        let config = json!({"cniVersion": super::USUAL, "name": name, "type": "macvlan"});
+        let config = json!({"cniVersion": crate::config::USUAL, "name": name, "type": "macvlan"});
         with(&config, keys)
     };
     let one = layer2("one", json!({"master": PARENT}));
@@ -258,7 +259,8 @@ fn drifts(room: &Room) -> Result<()> {
 
 fn fifty(room: &Room) -> Result<()> {
     vlan_outside(room)?;
-    let config = json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
+    let config =
+        json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
     let before = room.snapshot()?;
     let containers: Vec<Container> =
         (0..50).map(|nth| room.container(&format!("c{nth}"))).collect::<Result<_>>()?;
@@ -279,7 +281,8 @@ fn fifty(room: &Room) -> Result<()> {
 
 fn killed(room: &Room, verb: &'static str) -> Result<()> {
     vlan_outside(room)?;
-    let config = json!({"cniVersion": super::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
+    let config =
+        json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
     let container = room.container("c1")?;
     let before = room.snapshot()?;
     let links = ip::links(None)?;

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::bridge_keys::add;
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
+use crate::namespace::allow_ipv6;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::allow_ipv6;
 use crate::{frame, ip, socket};
 
 pub const CASES: &[Case] = &[

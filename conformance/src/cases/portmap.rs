@@ -1,21 +1,23 @@
 //! portmap, seen by packets (portmap.md sections 4, 5, 8, 9; NEEDS 9, 11, 19, 29, 38, 39).
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::ip;
+use crate::namespace::OUTSIDE;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
 use crate::socket::PATIENCE;
+use crate::stage::portmap::{
+    HOST, address, answer, ask, bridged, expect, portmap, published, ruleset, say, serve,
+};
 
 pub const CASES: &[Case] = &[
     Case::new(
@@ -36,102 +38,6 @@ pub const CASES: &[Case] = &[
     Case::new("portmap/twenty_thousand_ports_are_a_few_elements", &["NEEDS 29"], range),
     Case::new("portmap/udp_follows_a_container_that_moves", &["portmap 8", "NEEDS 9"], udp),
 ];
-
-/// The host's addresses on the side of the outside.
-pub const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
-
-/// A portmap configuration for what the previous plugin answered.
-pub fn portmap(mappings: Value, previous: &Value) -> Value {
-    json!({
-        "cniVersion": USUAL, "name": "net", "type": "portmap",
-        "runtimeConfig": {"portMappings": mappings}, "prevResult": previous,
-    })
-}
-
-/// A container behind `br0`, and the bridge's answer.
-pub fn bridged(room: &Room, id: &str) -> Result<(Container, Value)> {
-    let container = room.container(id)?;
-    let result = room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
-    Ok((container, result))
-}
-
-/// A container with published ports.
-pub fn published(room: &Room, id: &str, mappings: Value) -> Result<(Container, Value)> {
-    let (container, previous) = bridged(room, id)?;
-    let config = portmap(mappings, &previous);
-    room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
-    Ok((container, config))
-}
-
-/// A container that dies without DEL, and another one that has its addresses then.
-pub fn heir_of(room: &Room, dead: &Container, config: &Value) -> Result<(Container, Value)> {
-    room.remove(dead)?;
-    let veth = config["prevResult"]["interfaces"][1]["name"].as_str().context("no host veth")?;
-    let deadline = Instant::now() + PATIENCE;
-    while ip::link(None, veth)?.is_some() {
-        ensure!(Instant::now() < deadline, "{veth} stays though its container is gone");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    // The next address is the first again.
-    fs::remove_dir_all("/var/lib/cni/networks")?;
-    let (heir, previous) = bridged(room, "heir")?;
-    ensure!(previous["ips"] == config["prevResult"]["ips"], "the heir has other addresses: {previous}");
-    Ok((heir, previous))
-}
-
-/// The rules of the room, as nft tells them.
-pub fn ruleset() -> Result<Value> {
-    Ok(serde_json::from_str(&ip::output("nft", &["-j", "list", "ruleset"])?)?)
-}
-
-/// The container's address of that family in an answer.
-pub fn address(config: &Value, v6: bool) -> String {
-    let ips = config["prevResult"]["ips"].as_array().into_iter().flatten();
-    let mut texts = ips.filter_map(|ip| ip["address"].as_str()?.split_once('/').map(|(address, _)| address));
-    texts.find(|address| address.contains(':') == v6).unwrap_or_default().to_owned()
-}
-
-/// Serves on a port of every address of a namespace: who connects is told the port and who he is.
-pub fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
-    let listener = room.inside(ns, || {
-        TcpListener::bind(("::", port)).with_context(|| format!("listen on port {port} in {ns}"))
-    })?;
-    let name = ns.to_owned();
-    // The room's process ends with the case.
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let from = stream.peer_addr().map(|from| from.ip().to_canonical().to_string());
-            let from = from.unwrap_or_default();
-            stream.write_all(format!("{name}:{port} {from}").as_bytes()).ok();
-        }
-    });
-    Ok(())
-}
-
-/// Connects from a namespace (the host's without a name): the answer of whoever was reached.
-pub fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<String> {
-    let at = SocketAddr::new(to.parse()?, port);
-    let say = || -> Result<String> {
-        let mut stream =
-            TcpStream::connect_timeout(&at, PATIENCE).with_context(|| format!("connect to {at}"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).with_context(|| format!("hear {at}"))?;
-        Ok(answer)
-    };
-    match from {
-        Some(ns) => room.inside(ns, say),
-        None => say(),
-    }
-}
-
-/// Connects, and expects this answer.
-pub fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str) -> Result<()> {
-    let who = from.unwrap_or("the host");
-    let said = ask(room, from, to, port).with_context(|| format!("from {who}"))?;
-    ensure!(said == answer, "{who} asked {to} port {port} and heard {said:?}, not {answer:?}");
-    Ok(())
-}
 
 /// With br_netfilter, packets between two ports of a bridge pass the host's rules as well, and neighbours need no
 /// masquerade.
@@ -365,25 +271,4 @@ fn udp(room: &Room) -> Result<()> {
     }
     ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())
-}
-
-/// Answers every datagram to port 53 of an address.
-pub fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
-    let at: IpAddr = at.parse().with_context(|| format!("{at:?} is no address"))?;
-    let socket = room.inside(ns, || UdpSocket::bind((at, 53)).context("bind UDP port 53"))?;
-    let answer = format!("{ns} {at}");
-    std::thread::spawn(move || {
-        while let Ok((_, from)) = socket.recv_from(&mut [0; 8]) {
-            socket.send_to(answer.as_bytes(), from).ok();
-        }
-    });
-    Ok(())
-}
-
-/// Asks, and waits for the answer.
-pub fn say(socket: &UdpSocket) -> Result<String> {
-    let mut buffer = [0; 100];
-    socket.send(b"?")?;
-    let length = socket.recv(&mut buffer).context("no answer")?;
-    Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
 }

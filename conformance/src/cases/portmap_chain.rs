@@ -12,14 +12,14 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use super::portmap::{HOST, address, answer, bridged, expect, portmap, published, ruleset, serve};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::ip;
+use crate::namespace::{Container, OUTSIDE};
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
-use crate::room::netns::{Container, OUTSIDE};
+use crate::stage::portmap::{HOST, address, answer, bridged, expect, portmap, published, ruleset, serve};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_chain/runs_the_delegate_only_and_commits_twice_at_most", &["DESIGN 1"], no_program)

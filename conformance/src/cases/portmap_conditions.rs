@@ -6,16 +6,16 @@ use std::net::{IpAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{
+use crate::case::Case;
+use crate::config::{USUAL, with};
+use crate::ip;
+use crate::namespace::{Container, OUTSIDE};
+use crate::room::Room;
+use crate::socket::PATIENCE;
+use crate::stage::portmap::{
     HOST, address, answer, ask, bridged, expect, heir_of, portmap, published, ruleset, say, serve,
 };
-use super::reapply::{reapply, rules};
-use super::{USUAL, with};
-use crate::case::Case;
-use crate::ip;
-use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
-use crate::socket::PATIENCE;
+use crate::stage::reapply::{reapply, rules};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_conditions/they_are_their_owners_alone", &["portmap 7.1", "portmap 7.3"], owners),
@@ -245,7 +245,7 @@ fn del(room: &Room) -> Result<()> {
                     "beside {beside}, same {same}, renamed {renamed}: the rules were {before} and are {after}"
                 );
             }
-            room.attach("bridge", "DEL", &container).config(&super::bridge(USUAL)).run()?.silent()?;
+            room.attach("bridge", "DEL", &container).config(&crate::config::bridge(USUAL)).run()?.silent()?;
         }
     }
     Ok(())
@@ -253,7 +253,7 @@ fn del(room: &Room) -> Result<()> {
 
 /// Its link is, with its namespace.
 fn gone(room: &Room, container: &Container) -> Result<()> {
-    room.attach("bridge", "DEL", container).config(&super::bridge(USUAL)).run()?.silent()
+    room.attach("bridge", "DEL", container).config(&crate::config::bridge(USUAL)).run()?.silent()
 }
 
 fn mended(room: &Room) -> Result<()> {
@@ -272,11 +272,11 @@ fn mended(room: &Room) -> Result<()> {
     ] {
         let before = rules()?;
         ip::output("nft", &change.split(' ').collect::<Vec<_>>())?;
-        super::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
+        crate::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
         let said = reapply(room, "portmap")?;
         ensure!(said.contains("everything is there"), "a second one says {said}");
         let changes = crate::diff::lines(&before, &rules()?);
-        ensure!(changes.is_empty(), "{change}, and reapply: {}", crate::room::shown(&changes));
+        ensure!(changes.is_empty(), "{change}, and reapply: {}", crate::diff::shown(&changes));
         for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
             closed(room, Some("outside"), host, 8080).context(outside)?;
             expect(room, None, host, 8080, &format!("c1:80 {host}"))?;

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::masquerade::nft;
-use super::portmap::{HOST, bridged, expect, portmap, published, ruleset, serve};
-use super::reapply::reapply;
 use crate::case::Case;
+use crate::namespace::{Container, OUTSIDE};
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
+use crate::stage::portmap::{HOST, bridged, expect, portmap, published, ruleset, serve};
+use crate::stage::reapply::reapply;
 
 pub const CASES: &[Case] = &[
     Case::new("free_port/one_is_chosen_told_and_kept", &["issue 3"], chosen),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::USUAL;
-use super::portmap::portmap;
 use super::portmap_life::one;
 use super::rules_busy::Noise;
 use crate::case::Case;
+use crate::config::USUAL;
 use crate::ip;
 use crate::room::Room;
+use crate::stage::portmap::portmap;
 
 pub const CASES: &[Case] =
     &[Case::new("portmap/gc_of_many_gets_through_beside_regular_rule_changes", &["PM-R2"], beside_changes)

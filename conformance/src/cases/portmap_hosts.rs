@@ -7,14 +7,14 @@ use anyhow::{Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use super::portmap::{bridged, expect, portmap, serve};
 use super::portmap_iptables::saved;
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::ip;
+use crate::namespace::OUTSIDE;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::OUTSIDE;
+use crate::stage::portmap::{bridged, expect, portmap, serve};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/add_succeeds_before_the_host_has_the_address", &["PM-R7"], |room| {

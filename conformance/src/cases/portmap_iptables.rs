@@ -5,15 +5,15 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{bridged, portmap};
 use super::portmap_del::uncounted;
-use super::{USUAL, with};
 use crate::case::Case;
+use crate::config::{USUAL, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
-use crate::room::netns::Container;
+use crate::stage::portmap::{bridged, portmap};
 
 pub const CASES: &[Case] = &[
     Case::new(
@@ -293,7 +293,7 @@ fn check(room: &Room) -> Result<()> {
     check()?.error_with(999, &format!("rules of {chain}"))?;
     room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
     std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
-    super::reapply::mended(&check()?, "route_localnet")
+    crate::stage::reapply::mended(&check()?, "route_localnet")
 }
 
 /// The one container's chain.

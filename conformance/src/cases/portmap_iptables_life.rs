@@ -5,15 +5,15 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{bridged, portmap};
 use super::portmap_del::{del_matrix_of, uncounted};
 use super::portmap_iptables::{iptables, one, published, saved};
-use super::with;
 use crate::case::Case;
-use crate::faults::steps::Victim;
+use crate::config::with;
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::portmap::{bridged, portmap};
+use crate::strace::victim::Victim;
 
 pub const CASES: &[Case] = &[
     Case::new(

@@ -5,14 +5,14 @@ use std::net::{IpAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
 use super::portmap_iptables::{one, published};
 use crate::case::Case;
 use crate::ip;
+use crate::namespace::OUTSIDE;
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::OUTSIDE;
 use crate::socket::PATIENCE;
+use crate::stage::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
 
 pub const CASES: &[Case] = &[
     Case::new(

@@ -4,13 +4,13 @@ use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist};
 use serde_json::{Value, json};
 
-use super::conflists::runtime;
-use super::portmap::{bridged, heir_of, portmap, published, ruleset};
-use super::{VERSIONS, with};
 use crate::case::Case;
+use crate::config::{VERSIONS, with};
 use crate::ip;
 use crate::need::Need;
 use crate::room::Room;
+use crate::stage::conflists::runtime;
+use crate::stage::portmap::{bridged, heir_of, portmap, published, ruleset};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/a_taken_port_is_refused_and_its_owner_named", &["NEEDS 29"], taken),
@@ -113,10 +113,10 @@ fn check(room: &Room) -> Result<()> {
         ("add rule inet moor published-guard accept", "published-guard"),
     ] {
         nft(change)?;
-        super::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
+        crate::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
         ensure!(check()?.stderr.is_empty(), "after {change}: it is not mended");
         nft(change)?;
-        super::reapply::forget_records()?;
+        crate::stage::reapply::forget_records()?;
         let error = check()?.error().with_context(|| format!("after {change}"))?;
         let tells = ["expected", "actual", named].iter().all(|word| error.msg.contains(word));
         ensure!(tells, "after {change}, CHECK says {error}");
@@ -125,7 +125,7 @@ fn check(room: &Room) -> Result<()> {
         check()?.silent().with_context(|| format!("{change}, and ADD again"))?;
     }
     std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
-    super::reapply::mended(&check()?, "route_localnet")?;
+    crate::stage::reapply::mended(&check()?, "route_localnet")?;
     ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "1", "it stays off");
     Ok(())
 }
@@ -208,7 +208,7 @@ fn failed(room: &Room) -> Result<()> {
 fn pass_through(room: &Room) -> Result<()> {
     for version in VERSIONS {
         let container = room.container(&format!("c-{version}"))?;
-        let config = super::bridge(version);
+        let config = crate::config::bridge(version);
         let previous = room.attach("bridge", "ADD", &container).config(&config).run()?.result()?;
         let config = with(&portmap(one(8080), &previous), json!({"cniVersion": version}));
         let result = room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
@@ -284,7 +284,7 @@ fn chain(room: &Room) -> Result<()> {
     ensure!(ruleset()?.to_string().contains("8080"), "CHECK does not make the rules again");
     ip::output("nft", &["flush", "ruleset"])?;
     let before = ruleset()?;
-    super::reapply::forget_records()?;
+    crate::stage::reapply::forget_records()?;
     ensure!(runtime.check(&list, &attachment).is_err(), "CHECK does not see that the rules are gone");
     runtime.del(&list, &attachment).context("DEL")?;
     runtime.del(&list, &attachment).context("DEL again")?;

@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use super::host_local::{add, attach};
 use super::masquerade::{masquerade, nft};
-use super::portmap::portmap;
-use super::reapply::reapply;
-use super::{USUAL, host_local, with};
 use crate::case::Case;
+use crate::config::{USUAL, host_local, with};
+use crate::namespace::Container;
 use crate::need::{NOBODY, Need};
 use crate::room::Room;
 use crate::room::call::Answer;
 use crate::room::company::Beside;
-use crate::room::netns::Container;
+use crate::stage::portmap::portmap;
+use crate::stage::reapply::reapply;
 use crate::store::{self, NET};
 
 pub const CASES: &[Case] = &[
@@ -191,7 +191,7 @@ fn planted(room: &Room) -> Result<()> {
         if of_user {
             chown(records, Some(NOBODY), Some(NOBODY))?;
         }
-        let answer = super::reapply::call(room, "portmap").run()?;
+        let answer = crate::stage::reapply::call(room, "portmap").run()?;
         let rules = crate::ip::output("nft", &["list", "ruleset"])?;
         ensure!(!rules.contains("6666"), "another user's record has published a port: {rules}");
         if answer.succeeded() {

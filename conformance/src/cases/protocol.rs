@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{PLUGINS, USUAL, bridge, host_local, layer2, smallest, with};
 use crate::case::Case;
+use crate::config::{PLUGINS, USUAL, bridge, host_local, layer2, smallest, with};
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[

@@ -6,14 +6,14 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::masquerade::{ensure_masqueraded, masquerade, nft};
-use super::portmap::{HOST, bridged, expect, heir_of, portmap, published, ruleset, serve};
-use super::with;
 use crate::case::Case;
+use crate::config::with;
+use crate::namespace::{Container, OUTSIDE};
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::room::netns::{Container, OUTSIDE};
-use crate::snapshot;
+use crate::room::call::Answer;
+use crate::stage::portmap::{HOST, bridged, expect, heir_of, portmap, published, ruleset, serve};
+use crate::stage::reapply::{RECORDS, call, reapply, records, rules};
 
 pub const CASES: &[Case] = &[
     Case::new("reapply/a_flushed_firewall_is_rebuilt_and_works_again", &["NEEDS 3", "issue 3"], rebuilt),
@@ -33,8 +33,6 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::SendBuffer, Need::Strace]),
     Case::new("reapply/beside_adds_and_dels_nothing_is_left_or_lost", &["C-047", "issue 3"], crowd),
 ];
-
-const RECORDS: &str = "/run/moor/intent";
 
 /// A container with a port, masquerade and a MAC filter.
 struct Attached {
@@ -69,55 +67,10 @@ impl Attached {
     }
 }
 
-pub(super) fn call<'r>(room: &'r Room, plugin: &str) -> Call<'r> {
-    Call::new(room, room.suite.join(plugin)).argv(&["reapply"])
-}
-
-/// What it said.
-pub fn reapply(room: &Room, plugin: &str) -> Result<String> {
-    let answer = call(room, plugin).run()?;
-    answer.silent().context("reapply")?;
-    Ok(answer.stderr)
-}
-
-/// A CHECK that found this, made it again, and passed.
-pub fn mended(answer: &Answer, what: &str) -> Result<()> {
-    answer.silent().context("CHECK of what is on record")?;
-    let is_told = answer.stderr.contains(what) && answer.stderr.contains("made again");
-    ensure!(is_told, "CHECK made {what} again without a word: {:?}", answer.stderr);
-    Ok(())
-}
-
-/// Removes the records: what is gone then stays gone.
-pub fn forget_records() -> Result<()> {
-    for name in records()? {
-        fs::remove_file(format!("{RECORDS}/{name}"))?;
-    }
-    Ok(())
-}
-
-/// The rules as nft shows them, in an order that does not depend on who came first.
-pub fn rules() -> Result<Vec<String>> {
-    let mut rules = snapshot::rules()?;
-    // A set's elements are on lines of their own, with commas between them.
-    rules
-        .iter_mut()
-        .for_each(|line| *line = line.trim_end_matches([',', ' ', '}']).replace("elements = { ", ""));
-    rules.sort();
-    Ok(rules)
-}
-
 fn same_rules(before: &[String], when: &str) -> Result<()> {
     let changes = crate::diff::lines(before, &rules()?);
-    ensure!(changes.is_empty(), "{when} the rules are others: {}", crate::room::shown(&changes));
+    ensure!(changes.is_empty(), "{when} the rules are others: {}", crate::diff::shown(&changes));
     Ok(())
-}
-
-/// The names of all records; a lock is none.
-pub(super) fn records() -> Result<Vec<String>> {
-    let entries = fs::read_dir(RECORDS).context("list the records")?;
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    Ok(names.collect::<Result<Vec<_>>>()?.into_iter().filter(|name| !name.starts_with('.')).collect())
 }
 
 fn rebuilt(room: &Room) -> Result<()> {
@@ -135,7 +88,7 @@ fn rebuilt(room: &Room) -> Result<()> {
             expect(room, Some("outside"), host, 8080, &format!("c1:80 {client}"))?;
         }
         expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
-        ensure_masqueraded(room, "c1")?;
+        ensure_masqueraded("c1")?;
     }
     // What was known of route_localnet before the flush is known still.
     one.del(room)?;

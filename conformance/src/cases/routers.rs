@@ -8,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::host_access::{delete, shims};
-use super::lan::{add, lan, until, vlan_lan, vlan_outside};
-use super::{USUAL, bridge, layer2, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, layer2, with};
+use crate::namespace::allow_ipv6;
 use crate::need::Need;
-use crate::room::netns::allow_ipv6;
 use crate::room::{Room, UPLINK};
+use crate::stage::lan::{add, lan, until, vlan_lan, vlan_outside};
 use crate::{frame, ip, socket};
 
 pub const CASES: &[Case] = &[

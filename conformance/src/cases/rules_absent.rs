@@ -6,12 +6,12 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{portmap, ruleset};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
+use crate::stage::portmap::{portmap, ruleset};
 
 pub const CASES: &[Case] =
     &[Case::new("rules/a_kernel_without_nf_tables_is_told_of", &["issue 3", "C-044"], told)

@@ -11,11 +11,11 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 use serde_json::{Value, json};
 
 use super::masquerade::masquerade;
-use super::portmap::portmap;
 use super::portmap_life::one;
-use super::with;
 use crate::case::Case;
+use crate::config::with;
 use crate::room::Room;
+use crate::stage::portmap::portmap;
 
 pub const CASES: &[Case] = &[Case::new(
     "rules/verbs_get_through_beside_one_who_commits_all_the_time",

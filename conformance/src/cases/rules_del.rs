@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::bridge_keys::add;
 use super::masquerade::masquerade;
-use super::with;
 use crate::case::Case;
+use crate::config::with;
+use crate::namespace::Container;
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
-use crate::room::netns::Container;
 use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[

@@ -5,14 +5,13 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::portmap::{HOST, expect, portmap, serve};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
-use crate::ip;
+use crate::config::{USUAL, bridge, with};
+use crate::namespace::{Container, OUTSIDE};
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
-use crate::snapshot;
+use crate::stage::portmap::{HOST, expect, portmap, serve};
+use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[
     Case::new("rules/del_after_a_refused_add_keeps_the_living_networks_rules", &["BR-R10"], |room| {

@@ -5,11 +5,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::masquerade::{ensure_masqueraded, masquerade, nft};
-use super::portmap::{HOST, address, expect, portmap, serve};
-use super::{USUAL, with};
 use crate::case::Case;
+use crate::config::{USUAL, with};
+use crate::namespace::{Container, OUTSIDE};
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
+use crate::stage::portmap::{HOST, address, expect, portmap, serve};
 use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[
@@ -56,7 +56,7 @@ impl Attached {
 
 fn nothing_left() -> Result<()> {
     let left = snapshot::rules()?;
-    ensure!(left.is_empty(), "DEL leaves {}", crate::room::shown(&left));
+    ensure!(left.is_empty(), "DEL leaves {}", crate::diff::shown(&left));
     Ok(())
 }
 
@@ -85,7 +85,7 @@ fn every_feature(room: &Room) -> Result<()> {
     }
     expect(room, Some("outside"), HOST[0], 8081, &format!("c1:80 {}", OUTSIDE[0]))?;
     expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
-    ensure_masqueraded(room, "c1")?;
+    ensure_masqueraded("c1")?;
     // On what was loaded, everything goes on.
     let third = Attached::new(
         room,
@@ -129,7 +129,7 @@ fn conditions(room: &Room) -> Result<()> {
 fn permits(room: &Room) -> Result<()> {
     nft("add table inet fw; add chain inet fw in { type filter hook input priority 0; policy drop; }; \
          add table ip old; add chain ip old in { type filter hook input priority 0; policy drop; }")?;
-    let named = super::dns_stage::Named::add(room, "c1", "web", json!({}))?;
+    let named = crate::stage::dns::Named::add(room, "c1", "web", json!({}))?;
     room.save_and_load_rules()?;
     let check = named.verb(room, "CHECK")?;
     check.silent()?;
@@ -157,15 +157,15 @@ fn moved_range(room: &Room) -> Result<()> {
 }
 
 fn inside(room: &Room) -> Result<()> {
-    let config = super::layer2(USUAL);
+    let config = crate::config::layer2(USUAL);
     let container = room.container("c1")?;
     let subnet = json!({"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]}});
     let previous = room.attach("bridge", "ADD", &container).config(&with(&config, subnet)).run()?.result()?;
-    let config = super::dns_stage::dns(&previous, json!({"mode": "netns"}));
-    super::dns_stage::call(room, "ADD", &container, "web", &config).run()?.result()?;
+    let config = crate::stage::dns::dns(&previous, json!({"mode": "netns"}));
+    crate::stage::dns::call(room, "ADD", &container, "web", &config).run()?.result()?;
     room.inside("c1", || room.save_and_load_rules())?;
-    super::dns_stage::call(room, "CHECK", &container, "web", &config).run()?.silent()?;
-    super::dns_stage::call(room, "DEL", &container, "web", &config).run()?.silent()
+    crate::stage::dns::call(room, "CHECK", &container, "web", &config).run()?.silent()?;
+    crate::stage::dns::call(room, "DEL", &container, "web", &config).run()?.silent()
 }
 
 /// Turns the rules into those that executables of an earlier time made; nft has no words for the rules that looked the

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{addresses_of, lan, vlan_outside};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
+use crate::namespace::{Container, OUTSIDE};
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::company::Busy;
-use crate::room::netns::{Container, OUTSIDE};
+use crate::stage::lan::{addresses_of, lan, vlan_outside};
 use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::lan::{add, addresses, check, lan, refused};
-use super::{VERSIONS, with};
 use crate::case::Case;
+use crate::config::{VERSIONS, with};
 use crate::need::Need;
 use crate::room::Room;
 use crate::room::call::Call;
+use crate::stage::lan::{add, addresses, check, lan, refused};
 use crate::{golden, ip, socket, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use super::{PLUGINS, USUAL, bridge, host_local, smallest, with};
 use crate::case::Case;
+use crate::config::{PLUGINS, USUAL, bridge, host_local, smallest, with};
 use crate::room::Room;
 use crate::room::call::Answer;
 

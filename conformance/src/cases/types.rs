@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{USUAL, host_local, with};
 use crate::case::Case;
+use crate::config::{USUAL, host_local, with};
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[

@@ -6,16 +6,15 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dns_stage::{call, dns, expect};
-use super::lan::addresses_of;
-use super::portmap::{ask, portmap, serve};
-use super::{USUAL, bridge, with};
 use crate::case::Case;
+use crate::config::{USUAL, bridge, with};
 use crate::ip;
+use crate::namespace::{Container, clocks_ahead};
 use crate::need::Need;
 use crate::room::Room;
-use crate::room::company::clocks_ahead;
-use crate::room::netns::Container;
+use crate::stage::dns::{call, dns, expect};
+use crate::stage::lan::addresses_of;
+use crate::stage::portmap::{ask, portmap, serve};
 
 pub const CASES: &[Case] = &[
     Case::new("harness/a_container_disguises_and_crowds_its_link", &["harness"], disguised),

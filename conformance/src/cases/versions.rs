@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{PLUGINS, VERSIONS, bridge, host_local, layer2, smallest, with};
 use crate::case::Case;
+use crate::config::{PLUGINS, VERSIONS, bridge, host_local, layer2, smallest, with};
 use crate::golden::differences;
 use crate::room::Room;
 

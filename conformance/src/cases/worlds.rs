@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{bridge, with};
 use crate::case::Case;
+use crate::config::{bridge, with};
 use crate::need::Need;
 use crate::room::Room;
 use crate::world::World;

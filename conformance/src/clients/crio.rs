@@ -10,8 +10,8 @@ use runtime::{Attachment, AttachmentId, Conflist, Runtime};
 use serde_json::{Value, json};
 
 use super::{CONFLISTS, Steps, nothing_left};
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
 use crate::{ip, socket};
 
 /// Between two looks at STATUS, and how long it looks.
@@ -179,7 +179,7 @@ fn reached(room: &Room, pod: &Pod) -> Result<()> {
 
 pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     room.outside(&[])?;
-    ip::run(&["route", "add", "default", "via", crate::room::netns::OUTSIDE[0]])?;
+    ip::run(&["route", "add", "default", "via", crate::namespace::OUTSIDE[0]])?;
     let before = room.snapshot()?;
     let mut started = None;
     steps.check("starts without pods: VERSION, STATUS until ready, GC", || {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::Steps;
-use crate::room::netns::OUTSIDE;
+use crate::namespace::OUTSIDE;
 use crate::room::{Room, SCRATCH};
 use crate::runner::Grounds;
 use crate::{ip, socket};
@@ -81,7 +81,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         Ok(())
     });
     steps.check("CHECK", || {
-        let config = crate::cases::with(&config, json!({"prevResult": result}));
+        let config = crate::config::with(&config, json!({"prevResult": result}));
         let call = room.attach("macvlan", "CHECK", &container).path_first(&room.reference);
         call.config(&config).run()?.silent()
     });

@@ -9,9 +9,8 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
 use super::{CONFLISTS, PAGE};
-use crate::ip;
 use crate::room::{Room, SCRATCH};
-use crate::vm::image;
+use crate::{cache, ip};
 
 /// Where go-cni, containerd's library, looks for plugins.
 pub const PLUGINS: &str = "/opt/cni/bin";
@@ -26,7 +25,7 @@ const NONE: Option<&str> = None;
 
 /// The unpacked packages' `usr`, as `.ci/tools clients` leaves it: they are not installed.
 pub fn packages() -> Result<PathBuf> {
-    let usr = image::cache("clients")?.join("usr");
+    let usr = cache::directory("clients")?.join("usr");
     for program in PROGRAMS {
         let path = usr.join("bin").join(program);
         ensure!(path.is_file(), "{} is missing: `make tools-clients` fetches it", path.display());
@@ -74,7 +73,7 @@ pub fn furnish(room: &Room) -> Result<()> {
     }
     fs::write(root.join("www/index.html"), PAGE)?;
     room.outside(&[])?;
-    ip::run(&["route", "add", "default", "via", crate::room::netns::OUTSIDE[0]])
+    ip::run(&["route", "add", "default", "via", crate::namespace::OUTSIDE[0]])
 }
 
 /// A program with its arguments, ended after a minute; gives what it printed.

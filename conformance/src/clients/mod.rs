@@ -15,7 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
 
 use crate::demo::paper::Paper;
-use crate::room::{Room, shown};
+use crate::diff::shown;
+use crate::room::Room;
 use crate::runner::Grounds;
 use crate::{leftover, socket};
 

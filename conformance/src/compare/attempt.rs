@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::Request;
 use super::mask::Mask;
-use crate::cases::conflists;
 use crate::ip;
+use crate::namespace::Container;
 use crate::room::Room;
-use crate::room::netns::Container;
+use crate::stage::conflists;
 
 /// How long the kernel may take to hear of carriers, and to find out that nobody else has an IPv6 address.
 const SETTLING: Duration = Duration::from_secs(5);

@@ -127,8 +127,9 @@ fn fits(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Known, OWN, fits};
-    use crate::cases::{VERSIONS, conflists};
     use crate::compare::Request;
+    use crate::config::VERSIONS;
+    use crate::stage::conflists;
 
     fn request(file: &str, version: &str) -> Request {
         Request { file: file.to_owned(), version: version.to_owned() }

@@ -6,9 +6,10 @@ use anyhow::Result;
 use runtime::Conflist;
 
 use super::{Compared, Options, Request, Row, compared};
-use crate::cases::{VERSIONS, conflists};
+use crate::config::VERSIONS;
 use crate::need::Need;
 use crate::runner::Grounds;
+use crate::stage::conflists;
 use crate::vm::VmArgs;
 use crate::vm::lane::{Lane, harness};
 

@@ -12,8 +12,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::cases::{VERSIONS, conflists};
+use crate::config::VERSIONS;
 use crate::runner::Grounds;
+use crate::stage::conflists;
 use crate::vm::VmArgs;
 use crate::vm::lane::Lane;
 pub use attempt::job;

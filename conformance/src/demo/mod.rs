@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::Value;
 
+use crate::namespace::{Container, OUTSIDE};
 use crate::room::Room;
-use crate::room::netns::{Container, OUTSIDE};
 use crate::{ip, socket};
 use paper::Paper;
 use services::Shops;
@@ -101,7 +101,7 @@ pub fn run(room: &Room) -> Result<bool> {
     paper.line("");
     for guest in &guests {
         for (outside, host) in OUTSIDE.into_iter().zip(HOST) {
-            seen_from_outside(room, &mut paper, &guest.container.id, outside, host);
+            seen_from_outside(&mut paper, &guest.container.id, outside, host);
         }
     }
     for guest in &guests {
@@ -199,8 +199,8 @@ fn reachability(room: &Room, paper: &mut Paper, guests: &[Guest], v6: bool) -> R
 }
 
 /// It can answer the host only, so the containers must come with the host's address.
-fn seen_from_outside(room: &Room, paper: &mut Paper, id: &str, outside: &str, host: &str) {
-    let (took, done) = timed(|| socket::seen_as(room, id, "outside", outside));
+fn seen_from_outside(paper: &mut Paper, id: &str, outside: &str, host: &str) {
+    let (took, done) = timed(|| socket::seen_as(id, "outside", outside));
     let done = match done {
         Ok(seen) if seen == host => Ok(()),
         Ok(seen) => Err(format!("it comes from {seen}")),

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::paper::Paper;
 use super::{HOST, timed, told};
-use crate::cases::dns_outside::Upstream;
-use crate::cases::dns_stage::{ask, resolve};
-use crate::cases::portmap;
 use crate::dns_client::{Question, kind};
+use crate::namespace::OUTSIDE;
 use crate::room::Room;
-use crate::room::netns::OUTSIDE;
+use crate::stage::dns::{ask, resolve};
+use crate::stage::portmap;
+use crate::stage::upstream::Upstream;
 
 const CONFLIST: &str = "70-dns.conflist";
 const PORT: u16 = 8080;

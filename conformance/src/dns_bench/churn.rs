@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 
-use super::{rival, verdict};
-use crate::cases::dns_stage::records;
-use crate::cases::{USUAL, bridge, with};
+use super::verdict;
+use crate::cache;
+use crate::config::{USUAL, bridge, with};
 use crate::ip;
+use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
-use crate::room::netns::Container;
+use crate::stage::dns::records;
 
 /// Rounds of the only container; workers, and rounds of each.
 const ROUNDS: usize = 200;
@@ -84,7 +85,7 @@ fn round(room: &Room, program: &Path, plugin: &str, member: &Member, outcome: &m
 
 /// Both plugins, one after the other over the same containers: true when ours failed nowhere and left nothing.
 pub fn run(room: &Room) -> Result<bool> {
-    let dnsname = rival::unpacked("usr/lib/cni/dnsname")?;
+    let dnsname = cache::unpacked("usr/lib/cni/dnsname")?;
     let plugins: [(&str, PathBuf); 2] = [("dns", room.suite.join("dns")), ("dnsname", dnsname)];
     let members: Vec<Member> =
         (0..WORKERS[0]).map(|n| member(room, &format!("c{n}"))).collect::<Result<_>>()?;

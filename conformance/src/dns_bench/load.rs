@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::verdict;
-use crate::cases::dns_stage::{GATEWAYS, expect, kill_responder, until};
-use crate::dns_load::{Load, come_and_go, names};
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, expect, kill_responder, until};
+use crate::stage::load::{Load, come_and_go, names};
 
 /// Questions a second.
 const RATE: u64 = 5_000;

@@ -11,7 +11,6 @@ mod speed;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-pub use rival::unpacked;
 
 use crate::room::Room;
 use crate::runner::Grounds;

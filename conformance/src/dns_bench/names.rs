@@ -13,12 +13,11 @@ use serde_json::{Value, json};
 use super::rival::{self, Host};
 use super::{dnsperf, verdict};
 use crate::bench::stats::{median, ratio};
-use crate::cases::dns_load::with_records;
-use crate::cases::dns_stage::{GATEWAYS, Named, call, control, records};
-use crate::cases::with;
+use crate::config::with;
 use crate::dns_client::{ID, Question, Reply, client, heard, kind};
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, call, control, records, with_records};
 
 /// Few names and many, at three a container.
 const CONTAINERS: [usize; 2] = [34, 1_667];

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::cases::dns_stage::{ask, until};
+use crate::cache;
 use crate::dns_client::{Question, kind};
 use crate::room::Room;
-use crate::vm::image;
+use crate::stage::dns::{ask, until};
 
 /// A server that runs.
 pub struct Rival {
@@ -25,13 +25,6 @@ pub struct Rival {
 
 /// A name and its address.
 pub type Host = (String, String);
-
-/// A file of the packages that `.ci/tools dns` has unpacked.
-pub fn unpacked(path: &str) -> Result<PathBuf> {
-    let path = image::cache("dns")?.join(path);
-    ensure!(path.is_file(), "{} is missing: `make tools-dns` fetches it", path.display());
-    Ok(path)
-}
 
 /// The file that a dnsmasq reads its hosts of, and again when it hears SIGHUP.
 pub fn hosts_path(room: &Room, tag: &str) -> PathBuf {
@@ -78,7 +71,7 @@ pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result
         writeln!(text, "id{n} {ip}  {name}")?;
     }
     fs::write(dir.join("net"), text)?;
-    let program = unpacked("usr/lib/podman/aardvark-dns")?;
+    let program = cache::unpacked("usr/lib/podman/aardvark-dns")?;
     Command::new(&program)
         .arg("--config")
         .arg(&dir)

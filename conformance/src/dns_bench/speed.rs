@@ -8,10 +8,10 @@ use serde_json::json;
 use super::rival::{self, Host, Rival};
 use super::{dnsperf, verdict};
 use crate::bench::stats::{median, ratio};
-use crate::cases::dns_stage::{GATEWAYS, Named, call, kill_responder, the_responder};
-use crate::cases::with;
+use crate::config::with;
 use crate::ip;
 use crate::room::Room;
+use crate::stage::dns::{GATEWAYS, Named, call, kill_responder, the_responder};
 
 /// How many names there are.
 const SIZES: [usize; 2] = [10, 1_000];

@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::point::{Extent, Point};
 use super::target::Target;
 use super::trial::{Fault, Outcome};
 use super::{Options, Row, trials};
 use crate::need::Need;
 use crate::runner::Grounds;
+use crate::strace::point::{Extent, Point};
 use crate::vm::VmArgs;
 use crate::vm::lane::{Lane, harness};
 

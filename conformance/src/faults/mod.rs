@@ -1,8 +1,6 @@
 //! `conformance faults`: a SIGKILL and an error at every system call that changes something.
 
 mod lane;
-pub mod point;
-pub mod steps;
 mod table;
 mod target;
 mod trial;
@@ -14,11 +12,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::room::Room;
 use crate::runner::{Finished, Grounds};
+use crate::strace::point::{Extent, Point};
 use crate::vm::VmArgs;
 use crate::vm::lane::Lane;
 pub use lane::guest;
-pub use point::Extent;
-use point::Point;
 use target::TARGETS;
 use target::Target;
 use trial::{Fault, Outcome};

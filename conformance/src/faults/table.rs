@@ -1,9 +1,9 @@
 //! What is printed in the end: the failures in full, a line per target, the sums.
 
 use super::lane::Findings;
-use super::point::Extent;
 use super::target::TARGETS;
 use super::trial::{Fault, Outcome};
+use crate::strace::point::Extent;
 
 /// Prints it: true when nothing was left and the virtual machine told all.
 pub fn print(findings: &Findings) -> bool {

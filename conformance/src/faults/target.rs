@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::cases::dns_stage;
-use crate::cases::lan::{lan, vlan_lan};
-use crate::cases::portmap::portmap;
-use crate::cases::{USUAL, bridge, host_local, with};
+use crate::config::{USUAL, bridge, host_local, with};
 use crate::need::Need;
+use crate::stage::dns;
+use crate::stage::lan::{lan, vlan_lan};
+use crate::stage::portmap::portmap;
 
 /// Who is hit, in which verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +130,8 @@ impl Target {
         match (self.plugin, self.part) {
             ("bridge", Part::Rules) => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
             ("bridge", _) => bridge(USUAL),
-            ("dns", Part::Inside) => dns_stage::dns(&Value::Null, json!({"mode": "netns"})),
-            ("dns", _) => dns_stage::dns(&Value::Null, json!({})),
+            ("dns", Part::Inside) => dns::dns(&Value::Null, json!({"mode": "netns"})),
+            ("dns", _) => dns::dns(&Value::Null, json!({})),
             ("macvlan" | "ipvlan", Part::Vlan) => vlan_lan(self.plugin, &quick(json!({"vlan": 10}))),
             ("macvlan" | "ipvlan", Part::Access) => {
                 let own =

@@ -7,17 +7,17 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Hits;
-use super::point::{Extent, Point, points, strace};
 use super::target::{Part, Target};
-use crate::cases::dns_stage::{self, Named};
-use crate::cases::lan::vlan_outside;
-use crate::cases::portmap::{bridged, published};
-use crate::cases::reapply::reapply;
-use crate::cases::with;
+use crate::config::with;
 use crate::fake::Fake;
+use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
-use crate::room::netns::Container;
+use crate::stage::dns::{self, Named};
+use crate::stage::lan::vlan_outside;
+use crate::stage::portmap::{bridged, published};
+use crate::stage::reapply::reapply;
+use crate::strace::point::{Extent, Point, points, strace};
 use crate::{ip, processor};
 
 /// What is done to the process at a point.
@@ -110,7 +110,7 @@ impl<'r> Trial<'r> {
 
     fn call(&self, verb: &str) -> Call<'r> {
         if self.target.plugin == "dns" {
-            return dns_stage::call(self.room, verb, &self.container, "web", &self.config);
+            return dns::call(self.room, verb, &self.container, "web", &self.config);
         }
         self.room.attach(self.target.plugin, verb, &self.container).config(&self.config)
     }
@@ -161,7 +161,7 @@ impl<'r> Trial<'r> {
 
     fn ensure_nothing_left(&self, before: &[String], when: &str) -> Result<()> {
         let left = self.left(before)?;
-        ensure!(left.is_empty(), "{when}, left behind: {}", crate::room::shown(&left));
+        ensure!(left.is_empty(), "{when}, left behind: {}", crate::diff::shown(&left));
         Ok(())
     }
 

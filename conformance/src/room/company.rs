@@ -78,14 +78,6 @@ fn namespaces_max() -> usize {
     text.trim().parse::<usize>().unwrap_or(0) / 2
 }
 
-/// The words before a program (unshare(1)) whose clocks are that many seconds ahead of the machine's: those that count from
-/// the boot, and so what `/proc/uptime` shows it. There is one time of day for all.
-pub fn clocks_ahead(seconds: u64) -> Vec<String> {
-    let seconds = seconds.to_string();
-    let words = ["unshare", "--time", "--fork", "--boottime", &seconds, "--monotonic", &seconds];
-    words.map(str::to_owned).to_vec()
-}
-
 impl Room {
     /// A program that is run by a local user who owns nothing and may nothing (see [`crate::need::Need::OtherUsers`]).
     pub fn as_user(&self, program: impl AsRef<Path>) -> Command {
@@ -167,7 +159,7 @@ impl Room {
         ip::output("nft", &["-f", &file.display().to_string()]).context("load the saved rules")?;
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         let changes = diff::lines(&lines(&saved), &lines(&listing()?));
-        ensure!(changes.is_empty(), "the loaded rules are others: {}", super::shown(&changes));
+        ensure!(changes.is_empty(), "the loaded rules are others: {}", diff::shown(&changes));
         Ok(())
     }
 

@@ -71,7 +71,7 @@ impl Elsewhere {
         ensure!(
             written.is_empty(),
             "written outside of /run, /var/lib/cni and /etc/cni:{}",
-            super::shown(&written)
+            crate::diff::shown(&written)
         );
         Ok(())
     }

@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runtime::Conflist;
 
+use crate::diff::shown;
+use crate::frame::Wire;
+use crate::namespace::Container;
 use crate::{diff, leftover, snapshot};
 use call::{Call, Record};
-use netns::Container;
 
 /// The place for a case's own files; not part of snapshots.
 pub const SCRATCH: &str = "/run/room";
@@ -81,6 +83,11 @@ impl Room {
             common.retain(|version| spoken.contains(version) && *version <= list.version);
         }
         common.and_then(|mut common| common.pop()).context("the list's plugins have no version in common")
+    }
+
+    /// The link of that name in a namespace, or in the room's host, for frames in and out.
+    pub fn wire(&self, ns: Option<&str>, link: &str) -> Result<Wire> {
+        Wire::open(ns, link)
     }
 
     /// A path in the scratch directory.
@@ -170,13 +177,4 @@ impl Room {
         records.iter().skip(skipped).for_each(|record| text += &record.to_string());
         text
     }
-}
-
-/// Lines for a report, the first dozen.
-pub fn shown(lines: &[String]) -> String {
-    let mut text: String = lines.iter().take(12).map(|line| format!("\n    {line}")).collect();
-    if lines.len() > 12 {
-        text += &format!("\n    and {} more", lines.len() - 12);
-    }
-    text
 }

@@ -15,15 +15,15 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
 
-use super::{USUAL, with};
+use crate::config::{USUAL, with};
 use crate::dns_client::{ID, Question, Reply, client, connect, frame, framed, heard, kind};
+use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
-use crate::room::netns::Container;
 
 /// The user and the group of a responder that root started: README names it, for administrators.
 pub const RESPONDER: u32 = 61053;
-/// Where containers of [`super::bridge`] ask.
+/// Where containers of [`crate::config::bridge`] ask.
 pub const GATEWAYS: [&str; 2] = ["10.1.2.1", "2001:db8:1::1"];
 /// Where containers without a gateway on the host ask.
 pub const INSIDE: &str = "127.0.0.11";
@@ -68,7 +68,7 @@ pub struct Named {
 impl Named {
     /// A container behind `br0`, called so.
     pub fn add(room: &Room, id: &str, name: &str, keys: Value) -> Result<Self> {
-        Self::behind(room, id, name, &super::bridge(USUAL), keys)
+        Self::behind(room, id, name, &crate::config::bridge(USUAL), keys)
     }
 
     /// A container of another bridge's network; dns is for the same network.
@@ -273,4 +273,24 @@ pub fn records() -> Vec<PathBuf> {
     }
     records.sort();
     records
+}
+
+/// Writes the records of as many attachments, three names each, beside that of a container; the responder begins anew.
+pub fn with_records(room: &Room, named: &Named, count: usize) -> Result<()> {
+    let record = records().into_iter().next().context("no record")?;
+    let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
+    for n in 0..count {
+        let id = format!("many{n}");
+        let names = ["a", "b", "c"].map(|letter| format!("{letter}{n}"));
+        let own = with(
+            &whole,
+            json!({
+                "container": id, "names": names,
+                "ips": [format!("10.2.{}.{}", n / 200, n % 200 + 1)], "order": n,
+            }),
+        );
+        fs::write(record.with_file_name(format!("{id}@eth0.json")), own.to_string())?;
+    }
+    kill_responder()?;
+    named.verb(room, "CHECK")?.silent()
 }

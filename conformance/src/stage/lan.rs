@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::faults::steps::Victim;
+use crate::namespace::{Container, OUTSIDE};
 use crate::room::Room;
 use crate::room::call::{Answer, PluginError};
-use crate::room::netns::{Container, OUTSIDE};
+use crate::strace::victim::Victim;
 use crate::{ip, socket};
 
 /// Ample for a handshake on a wire of this machine's, also when the neighbour has to be asked for.
@@ -17,7 +17,7 @@ pub const AMPLE: Duration = Duration::from_millis(700);
 /// A dual-stack network on the room's `wan0`, whose far end is the gateway.
 pub fn lan(plugin: &str, keys: &Value) -> Value {
     let config = json!({
-        "cniVersion": super::USUAL, "name": "lan", "type": plugin, "master": "wan0",
+        "cniVersion": crate::config::USUAL, "name": "lan", "type": plugin, "master": "wan0",
         "ipam": {
             "type": "host-local",
             "ranges": [
@@ -27,7 +27,7 @@ pub fn lan(plugin: &str, keys: &Value) -> Value {
             "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
         },
     });
-    super::with(&config, keys.clone())
+    crate::config::with(&config, keys.clone())
 }
 
 /// The two addresses that the nth container of [`lan`] gets.
@@ -47,7 +47,7 @@ pub fn vlan_lan(plugin: &str, keys: &Value) -> Value {
         ],
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
     });
-    super::with(&lan(plugin, &json!({"ipam": ipam})), keys.clone())
+    crate::config::with(&lan(plugin, &json!({"ipam": ipam})), keys.clone())
 }
 
 /// The outside's addresses in a VLAN.
@@ -144,7 +144,7 @@ pub fn check(
     config: &Value,
     result: &Value,
 ) -> Result<Answer> {
-    let config = super::with(config, json!({"prevResult": result}));
+    let config = crate::config::with(config, json!({"prevResult": result}));
     room.attach(plugin, "CHECK", container).config(&config).run()
 }
 

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
 
-use crate::cases::dns_stage::Named;
 use crate::dns_client::{Question, client, kind, rcode};
 use crate::room::Room;
+use crate::stage::dns::Named;
 
 /// When a question counts as lost: resolvers ask again after five seconds, impatient ones after two.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -311,7 +311,7 @@ pub fn come_and_go(
             known.changes();
             named.del(room)?;
             known.changes();
-            let bridge = crate::cases::bridge(crate::cases::USUAL);
+            let bridge = crate::config::bridge(crate::config::USUAL);
             room.attach("bridge", "DEL", &named.container).config(&bridge).run()?.silent()?;
             room.remove(&named.container)
         };

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::point::{Extent, Point, points, strace};
-use crate::cases::with;
+use crate::config::with;
+use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::Answer;
-use crate::room::netns::Container;
 
 /// How long a plugin is held up, in microseconds: long enough for another one's whole run.
 const HOLD_UP: u32 = 100_000;

@@ -20,13 +20,6 @@ pub struct Image {
     pub modules: PathBuf,
 }
 
-/// Where things of that kind are kept for the user.
-pub fn cache(kind: &str) -> Result<PathBuf> {
-    let named = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
-    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("moor").join(kind))
-}
-
 impl Image {
     /// The image in that directory that was unpacked last.
     pub fn newest(images: &Path) -> Result<Self> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::cache;
 use machine::{Bounds, Machine};
 
 /// What has to do with the virtual machine.
@@ -46,7 +47,7 @@ impl VmArgs {
     pub fn machine(&self) -> Result<Machine> {
         let images = match &self.vm_images {
             Some(dir) => dir.clone(),
-            None => image::cache("vm").context("name the images with --vm-images DIR")?,
+            None => cache::directory("vm").context("name the images with --vm-images DIR")?,
         };
         let bounds = Bounds {
             silence: Duration::from_secs(self.vm_silence),

@@ -11,9 +11,9 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
 use crate::frame::{self, Wire};
+use crate::namespace;
 use crate::room::Room;
 use crate::room::company::Beside;
-use crate::room::netns;
 
 /// Longer than any room lasts.
 const AT_MOST: Duration = Duration::from_secs(300);
@@ -73,7 +73,7 @@ fn containers(over: &AtomicBool) {
     ];
     salvo.extend([0x03, 0x0d, 0x0e, 0x0f].map(|last| frame::lldp(last, source)));
     while !over.load(Ordering::Relaxed) && Instant::now() < deadline {
-        for container in netns::containers() {
+        for container in namespace::containers() {
             // Opened anew each time: a socket keeps its namespace alive.
             if let Ok(wire) = Wire::from_within(&container, "eth0") {
                 salvo.iter().map_while(|bytes| wire.send(bytes).ok()).count();

@@ -109,7 +109,7 @@ impl Administrator {
         let lost =
             self.before.iter().filter(|line| !(now.contains(line) || flushed && line.starts_with("nft")));
         let lost: Vec<String> = lost.cloned().collect();
-        ensure!(lost.is_empty(), "the administrator has lost:{}", crate::room::shown(&lost));
+        ensure!(lost.is_empty(), "the administrator has lost:{}", crate::diff::shown(&lost));
         self.router.ensure_heard()
     }
 }

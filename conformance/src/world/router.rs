@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::frame::{self, MacBytes, Wire};
-use crate::ip;
-use crate::room::{UPLINK, netns};
+use crate::room::UPLINK;
+use crate::{ip, namespace};
 
 const MAC: MacBytes = [0x02, 0, 0, 0, 0xad, 0x01];
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xad, 0, 0, 0, 0, 0);
@@ -32,7 +32,7 @@ impl Router {
     /// Connects the room's host to a new router, and returns when the host has learned from it.
     pub fn connect() -> Result<Self> {
         let router = Self { wire: wire()? };
-        netns::allow_ipv6(&[UPLINK])?;
+        namespace::allow_ipv6(&[UPLINK])?;
         // Else the kernel looks for duplicates of what it has learned, and its lists change in the middle of a case.
         for name in ["dad_transmits", "router_solicitation_delay"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{UPLINK}/{name}"), "0")
@@ -80,7 +80,7 @@ fn wire() -> Result<Wire> {
     let [a, b, c, d, e, f] = MAC;
     let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
     let rooms = std::process::id();
-    netns::in_new(|| {
+    namespace::in_new(|| {
         ip::script(
             None,
             &format!(

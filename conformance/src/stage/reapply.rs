@@ -1,0 +1,58 @@
+//! `portmap reapply` and `bridge reapply`, what they read, and what they make.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::room::Room;
+use crate::room::call::{Answer, Call};
+use crate::snapshot;
+
+/// Where the plugins keep what they have made for each attachment.
+pub const RECORDS: &str = "/run/moor/intent";
+
+/// The command, for a plugin.
+pub fn call<'r>(room: &'r Room, plugin: &str) -> Call<'r> {
+    Call::new(room, room.suite.join(plugin)).argv(&["reapply"])
+}
+
+/// Runs it; returns what it printed on standard error.
+pub fn reapply(room: &Room, plugin: &str) -> Result<String> {
+    let answer = call(room, plugin).run()?;
+    answer.silent().context("reapply")?;
+    Ok(answer.stderr)
+}
+
+/// A CHECK that found this, made it again, and passed.
+pub fn mended(answer: &Answer, what: &str) -> Result<()> {
+    answer.silent().context("CHECK of what is on record")?;
+    let is_told = answer.stderr.contains(what) && answer.stderr.contains("made again");
+    ensure!(is_told, "CHECK made {what} again without a word: {:?}", answer.stderr);
+    Ok(())
+}
+
+/// Removes the records: what is gone then stays gone.
+pub fn forget_records() -> Result<()> {
+    for name in records()? {
+        fs::remove_file(format!("{RECORDS}/{name}"))?;
+    }
+    Ok(())
+}
+
+/// The rules as nft shows them, in an order that does not depend on who came first.
+pub fn rules() -> Result<Vec<String>> {
+    let mut rules = snapshot::rules()?;
+    // A set's elements are on lines of their own, with commas between them.
+    rules
+        .iter_mut()
+        .for_each(|line| *line = line.trim_end_matches([',', ' ', '}']).replace("elements = { ", ""));
+    rules.sort();
+    Ok(rules)
+}
+
+/// The names of all records; a lock is none.
+pub fn records() -> Result<Vec<String>> {
+    let entries = fs::read_dir(RECORDS).context("list the records")?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    Ok(names.collect::<Result<Vec<_>>>()?.into_iter().filter(|name| !name.starts_with('.')).collect())
+}
