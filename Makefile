@@ -1,4 +1,4 @@
-# The menu. CI calls exactly these targets.
+# The menu: `make help`. CI calls these targets.
 
 PREFIX  ?= /opt/cni/bin
 UNITDIR ?= /etc/systemd/system
@@ -14,21 +14,30 @@ STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
     -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all \
     --remap-path-prefix=$(CURDIR)=/moor --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 
-# That of the newest tag; without one the packages' own.
+# The newest tag's; without a tag, that of Cargo.toml.
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
 PLUGINS  = bridge dns host-local ipvlan loopback macvlan portmap
 PROGRAMS = $(PLUGINS) moor conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+# Where `make pr` has its plugins: of a development build.
+PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-units demo test test-unit conformance worlds seeded coverage faults diff stress clients bench bench-dns lint supply fuzz reproducible fmt tools test-vm tools-vm tools-clients tools-dns tools-fuzz tools-supply clean
+.PHONY: help demo build install install-units clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dns tools-fuzz tools-supply
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build every executable, static, into bin/; AUDITABLE=1: each lists the crates it is made of
+##@ Try it
+
+demo: tools build ## build, attach containers, send real packets, detach, and show that nothing is left
+	bin/conformance demo
+
+##@ Build and install
+
+build: ## build every executable, static, into bin/; AUDITABLE=1: each lists its crates
 	$(STATIC) $(CARGO) $(if $(AUDITABLE),auditable )build --release --target $(TARGET) $(addprefix -p ,$(PROGRAMS))
 	@mkdir -p bin
 	@for program in $(PROGRAMS); do \
@@ -38,7 +47,7 @@ build: ## build every executable, static, into bin/; AUDITABLE=1: each lists the
 
 # Every name is a copy of the one executable that holds all plugins, so that the IPAM plugin runs in bridge's own process.
 # Copies, not links: an installer that writes another network's `loopback` over ours would write to all names of that file.
-install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: an executable for each
+install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: one each
 	@test -x bin/moor || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
 	@mkdir -p "$(DESTDIR)$(PREFIX)"
 	@cd "$(DESTDIR)$(PREFIX)" && bin="$(CURDIR)/bin" && \
@@ -52,15 +61,33 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=
 	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
 	put dns dnsname
 
-install-units: ## install the systemd unit that rebuilds packet rules after a firewall's restart, into $(DESTDIR)$(UNITDIR)
+install-units: ## install the unit that rebuilds packet rules after a firewall's restart, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"
 	@sed 's|/opt/cni/bin|$(PREFIX)|' plugins/portmap/systemd/moor-reapply@.service > "$(DESTDIR)$(UNITDIR)/moor-reapply@.service"
 	@echo "$(DESTDIR)$(UNITDIR)/moor-reapply@.service"
 
-demo: tools build ## see it: two containers, real packets, then nothing left
-	bin/conformance demo
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf bin
 
-test: tools tools-vm tools-dns build test-unit conformance seeded faults diff stress clients ## everything: unit tests, then the harness in throwaway namespaces
+##@ Before a pull request
+
+pr: lint test-unit ## what a pull request must pass, in under three minutes: lint, test-unit, the demo, bridge's cases
+	$(CARGO) build -q -p moor -p conformance
+	@mkdir -p $(PR_DIR) && for plugin in $(PLUGINS); do ln -f $(TARGET_DIR)/debug/moor $(PR_DIR)/$$plugin || exit 1; done
+	$(TARGET_DIR)/debug/conformance demo --cni-path $(PR_DIR)
+	$(TARGET_DIR)/debug/conformance run --cni-path $(PR_DIR) --filter bridge/
+
+fmt: ## format the source
+	$(CARGO) fmt --all
+
+lint: ## formatting and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+##@ Test
+
+test: tools tools-vm tools-dns build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
 
 test-unit: ## unit and kernel tests, which leave nothing on this machine
 	$(CARGO) run -q -p conformance -- untouched -- $(CARGO) test --workspace
@@ -68,76 +95,73 @@ test-unit: ## unit and kernel tests, which leave nothing on this machine
 conformance: ## every case of the harness against bin/; what this kernel lacks, in a virtual machine
 	bin/conformance run --cni-path bin
 
-worlds: ## the cases on busy, hostile and odd hosts, FILTER=portmap/
-	@held=0; for world in busy hostile odd; do \
-	    echo "== $$world"; bin/conformance run --cni-path bin --world $$world --filter "$(FILTER)" || held=1; \
-	done; exit $$held
-
-seeded: ## the harness tests itself: plugins with one defect each, and the case that must catch it
-	bin/conformance seeded --cni-path bin
-
-coverage: ## which clauses have a case
-	bin/conformance coverage
-
 test-vm: tools-vm build ## only the cases that not every kernel can run, in a virtual machine
 	bin/conformance run --cni-path bin --special --lane vm
 
 faults: ## an error and a SIGKILL at every system call that changes something
 	bin/conformance faults --cni-path bin
 
-diff: ## the same requests to ours and to the reference
+diff: ## the same requests to Moor and to the reference, compared
 	bin/conformance diff --cni-path bin --against /usr/lib/cni
 
-stress: ## many at once by two suites on one store, some killed on the way; SEEDS=4
+stress: ## two suites at once on one directory of leases, some calls killed; SEEDS=4
 	bin/conformance stress --cni-path bin --seeds $(or $(SEEDS),4)
 
-clients: tools tools-clients ## podman and containerd over bin/
+clients: tools tools-clients ## podman, containerd, CRI-O's calls and dhcp, with bin/
 	bin/conformance clients --cni-path bin
 
-# Others on the machine disturb less when it comes first, which only root may say.
-bench: tools tools-vm build ## what attachments cost: ours, the reference and the kernel alone, against testdata/budgets.json
-	$(if $(filter 0,$(shell id -u)),nice -n -19) bin/conformance bench --cni-path bin --against /usr/lib/cni \
-	    --page $(TARGET_DIR)/bench.html $(or $(BENCH),--scale --parallel --data-path)
+##@ Test the harness
 
-bench-dns: tools tools-dns build ## names: questions against dnsmasq and aardvark-dns, coming and going against dnsname, under load
-	bin/conformance dns --cni-path bin $(BENCH)
+seeded: ## plugins with one defect each, and the case that must catch it
+	bin/conformance seeded --cni-path bin
 
-lint: ## formatting and clippy
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+coverage: ## which clauses have a case
+	bin/conformance coverage
 
-supply: tools-supply ## licences, duplicates, sources and advisories of what we build on
-	$(CARGO) deny check licenses bans sources
-	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
-	else echo "advisories: NOT RUN: their database cannot be had from here" >&2; fi
+##@ Look further
+
+worlds: ## the cases on busy, hostile and odd hosts, FILTER=portmap/
+	@held=0; for world in busy hostile odd; do \
+	    echo "== $$world"; bin/conformance run --cni-path bin --world $$world --filter "$(FILTER)" || held=1; \
+	done; exit $$held
 
 fuzz: tools-fuzz ## look for input that breaks a reader, SECONDS=15 for each of testdata/fuzz
 	.ci/fuzz $(SECONDS)
 
-reproducible: ## build the committed tree again elsewhere: the same bytes as bin/
+supply: tools-supply ## licences, duplicates, sources and advisories of dependencies
+	$(CARGO) deny check licenses bans sources
+	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
+	else echo "advisories: NOT RUN: their database cannot be had from here" >&2; fi
+
+reproducible: ## build the committed tree elsewhere, and compare with bin/ byte by byte
 	.ci/reproducible
 
-fmt: ## format
-	$(CARGO) fmt --all
+##@ Measure
 
-tools: ## what demo and test need: installed when root, else said
+# A higher priority keeps other processes from disturbing it; only root may have one.
+bench: tools tools-vm build ## attachments: Moor, the reference and the kernel alone, against testdata/budgets.json; BENCH='--filter host-local'
+	$(if $(filter 0,$(shell id -u)),nice -n -19) bin/conformance bench --cni-path bin --against /usr/lib/cni \
+	    --page $(TARGET_DIR)/bench.html $(or $(BENCH),--scale --parallel --data-path)
+
+bench-dns: tools tools-dns build ## names: questions against dnsmasq and aardvark-dns, ADD and DEL against dnsname
+	bin/conformance dns --cni-path bin $(BENCH)
+
+##@ Programs that these need: installed as root, else printed
+
+tools: ## for demo and test
 	@.ci/tools
 
-tools-vm: ## what the virtual machine needs: likewise, and a kernel in ~/.cache/moor/vm
+tools-vm: ## for the virtual machine, with a kernel in ~/.cache/moor/vm
 	@.ci/tools vm || echo "without them, the cases that this kernel cannot run are not run" >&2
 
-tools-clients: ## what clients needs: podman and containerd, unpacked in ~/.cache/moor/clients
+tools-clients: ## for clients: podman and containerd, unpacked in ~/.cache/moor/clients
 	@.ci/tools clients || echo "without them, podman and containerd are not run" >&2
 
-tools-dns: ## what bench-dns and the cases about dnsname need: dnsperf and dnsmasq; aardvark-dns and dnsname, unpacked in ~/.cache/moor/dns
+tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
 	@.ci/tools dns || echo "without them, the cases about dnsname are not run" >&2
 
-tools-fuzz: ## what fuzz needs: a C++ compiler
+tools-fuzz: ## for fuzz: a C++ compiler
 	@.ci/tools fuzz
 
-tools-supply: ## what supply needs: cargo-deny, and cargo-auditable for AUDITABLE=1
+tools-supply: ## for supply and AUDITABLE=1: cargo-deny, cargo-auditable
 	@.ci/tools supply
-
-clean: ## remove what was built
-	$(CARGO) clean
-	rm -rf bin
