@@ -25,5 +25,5 @@ pub const ALL: &[Body] = &[
 
 /// What the kernel sends is read without a panic, whatever it is: rtnetlink, nf_tables, conntrack.
 pub fn netlink(bytes: &[u8]) {
-    host::fuzz::replies(bytes);
+    nft::fuzz::replies(bytes);
 }

@@ -8,9 +8,9 @@ use std::os::unix::net::UnixDatagram;
 
 use cni::Error;
 use host::Owner;
-use host::nft::Nft;
 use host::rules::resolver::{self, Inside};
 use netlink::{LinkChange, Netlink};
+use nft::Nft;
 use sys::{NetNs, NetNsError};
 
 use crate::control::Ask;

@@ -3,10 +3,10 @@
 use cni::{AddResult, Error};
 use host::intent::{self, By};
 use host::iptables::Mark;
-use host::nft::Nft;
 use host::piece::Drift;
 use host::rules;
 use host::rules::published::{self, Publication};
+use nft::Nft;
 
 use crate::backend::{Backend, MARK_BIT, Options};
 use crate::config::Config;

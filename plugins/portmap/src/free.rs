@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use cni::Error;
 use host::Owner;
 use host::intent::{By, Records};
-use host::nft::Nft;
 use host::rules::published::{self, Chosen, Mapping};
+use nft::Nft;
 
 use crate::config::{Config, Wanted};
 use crate::refusal;

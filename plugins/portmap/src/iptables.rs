@@ -2,9 +2,9 @@
 
 use cni::{AddResult, Error};
 use host::iptables::Ports;
-use host::nft::Nft;
 use host::piece::Drift;
 use host::rules::published::{self, Publication};
+use nft::Nft;
 
 use crate::backend::Options;
 use crate::config::{Config, invalid};

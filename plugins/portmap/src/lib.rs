@@ -17,11 +17,11 @@ use std::net::IpAddr;
 
 use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
-use host::nft::Nft;
 use host::rules::published::Masquerade;
 use host::rules::{self, published};
 use host::{Owner, intent, piece};
 use netlink::Netlink;
+use nft::Nft;
 
 use crate::backend::Backend;
 pub use crate::config::Config;

@@ -1,7 +1,7 @@
 //! DEL: by key, whatever else there is.
 
 use cni::{Error, Request};
-use host::nft::Nft;
+use nft::Nft;
 
 use super::retire_network;
 use crate::control::Ask;

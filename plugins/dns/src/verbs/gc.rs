@@ -1,7 +1,7 @@
 //! GC: forgets what is not valid any more, of this network only.
 
 use cni::{Error, Request, ValidAttachments};
-use host::nft::Nft;
+use nft::Nft;
 
 use super::del::{log, notify};
 use super::retire_network;

@@ -9,9 +9,9 @@ mod status;
 use std::net::IpAddr;
 
 use cni::Error;
-use host::nft::Nft;
 use host::rules::resolver::{self, Permit, Resolver};
 use host::rules::{self, is_without_nf_tables};
+use nft::Nft;
 
 pub use add::add;
 pub use check::check;
@@ -24,7 +24,7 @@ use crate::record::{Mode, Network, Place};
 /// The way from a network's containers to its resolver.
 #[derive(Default)]
 struct Way {
-    /// By which it was made. The later it ends, the less its end waits ([`host::nft`]).
+    /// By which it was made. The later it ends, the less its end waits ([`nft`]).
     _rules: Option<Nft>,
     /// Why the host's firewall may be in it. That is another's to decide, and so no error of ours: whether questions
     /// get through, CHECK finds out.

@@ -4,11 +4,8 @@
 mod advertisement;
 mod arp;
 mod conflict;
-pub mod conntrack;
-pub mod fuzz;
 pub mod intent;
 pub mod iptables;
-pub mod nft;
 mod notice;
 mod owner;
 pub mod piece;

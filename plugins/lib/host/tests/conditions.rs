@@ -7,8 +7,8 @@ mod common;
 use std::process::Command;
 
 use common::run;
-use host::nft::{Batch, Chain, Family, Nft, Rule, Table, Verdict, same};
 use host::rules::published::Conditions;
+use nft::{Batch, Chain, Family, Nft, Rule, Table, Verdict, same};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use common::nft::*;
 use common::run;
-use host::nft::{
+use nft::{
     Base, Chain, Compare, Data, Element, Family, Field, Hook, IPV4, Kind, LOCAL, Nft, Policy, Rule,
     STATE_NEW, STATUS_DNAT, Set, Table, Type, Value, Verdict,
 };
@@ -120,9 +120,9 @@ network_test! {
             (ip(Rule::new()).network(Field::IP_DADDR, inside, true).verdict(Verdict::Accept), "ip daddr 10.1.2.0/24 accept"),
             (Rule::new().nfproto(10).network(Field::IP6_DADDR, "ff00::/8".parse().unwrap(), false).verdict(Verdict::Return),
                 "ip6 daddr != ff00::/8 return"),
-            (Rule::new().any_bit(Field::Ct(host::nft::Ct::State), STATE_NEW)
-                .any_bit(Field::Ct(host::nft::Ct::Status), STATUS_DNAT)
-                .is(Field::Ct(host::nft::Ct::Direction), Value::new().raw(&[0])),
+            (Rule::new().any_bit(Field::Ct(nft::Ct::State), STATE_NEW)
+                .any_bit(Field::Ct(nft::Ct::Status), STATUS_DNAT)
+                .is(Field::Ct(nft::Ct::Direction), Value::new().raw(&[0])),
                 "ct state new ct status dnat ct direction original"),
             (Rule::new().bits(Field::MARK, 0xff, Compare::Equal, 0x10).begins(Field::OIFNAME, Value::new().raw(b"eth")),
                 "meta mark & 0x000000ff == 0x00000010 oifname \"eth*\""),

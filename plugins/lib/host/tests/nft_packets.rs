@@ -12,8 +12,8 @@ use std::time::Duration;
 use std::{fs, process};
 
 use common::{another_network, run};
-use host::conntrack::{Flows, Replies};
-use host::nft::{
+use nft::conntrack::{Flows, Replies};
+use nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, IPV4, IPV6, Kind, LOCAL, Nft, Policy, Rule, Set,
     Table, Type, Value, Verdict,
 };

@@ -5,7 +5,7 @@
 mod common;
 
 use common::nft::*;
-use host::nft::{Batch, Element, Field, Nft, Rule, Value, is_stale};
+use nft::{Batch, Element, Field, Nft, Rule, Value, is_stale};
 
 network_test! {
     /// Rule 6 of the house: what was tried, on what object, what the kernel said; and nothing was done.

@@ -7,9 +7,9 @@ mod common;
 use std::net::IpAddr;
 
 use common::run;
-use host::nft::Nft;
 use host::rules::resolver::{self, Permit};
 use ipnetwork::IpNetwork;
+use nft::Nft;
 
 /// Everything of nf_tables, but for numbers that change by themselves.
 fn ruleset() -> String {

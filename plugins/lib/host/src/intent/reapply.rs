@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use nft::Nft;
 use sys::{Error, Result};
 
 use super::{By, Record, Records};
 use crate::Owner;
-use crate::nft::Nft;
 use crate::rules::published::{self, Publication};
 use crate::rules::{Guarded, Masqueraded, Restored};
 

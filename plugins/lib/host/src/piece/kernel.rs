@@ -7,11 +7,11 @@ use std::path::Path;
 
 use netlink::Mac;
 use netlink::{Link, Netlink};
+use nft::Nft;
 use sys::file::{self, Hold};
 use sys::{Error, NetNs, Result};
 
 use crate::intent::Records;
-use crate::nft::Nft;
 use crate::rules;
 
 /// Which of the two namespaces.

@@ -4,18 +4,18 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use nft::{Nft, Table, TableInfo};
 use sys::Result;
 
 use super::{Left, TABLE, is_without_nf_tables, masquerade, reference, spoof};
 use crate::intent::{self, By, Record, Records};
-use crate::nft::{Nft, Table, TableInfo};
 use crate::{Owner, Removal, iptables};
 
 /// Deletes the masquerade and the MAC filter of an attachment, with their record, ours and those that the reference
 /// made; also what another network's name is on, if the removal takes that. What is not there is no error. `addresses`,
 /// where they are known, make it quick.
 ///
-/// Gives back the socket: the longer it stays open, the less its end waits ([`crate::nft`]).
+/// Gives back the socket: the longer it stays open, the less its end waits ([`nft`]).
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.

@@ -26,6 +26,10 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use nft::{
+    Base, Batch, Chain, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, STATE_INVALID,
+    Set, Target, Type, Value, Verdict,
+};
 use sys::Result;
 
 use super::alive::Attachments;
@@ -35,10 +39,6 @@ use super::{
     COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
 };
 use crate::Conflict;
-use crate::nft::{
-    Base, Batch, Chain, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, STATE_INVALID,
-    Set, Target, Type, Value, Verdict,
-};
 use crate::owner::fnv1a;
 use crate::piece::Drift;
 

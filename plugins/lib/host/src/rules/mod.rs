@@ -17,9 +17,9 @@ pub mod resolver;
 mod restore;
 mod spoof;
 
+use nft::{Base, Batch, Chain, Element, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use sys::{Error, Result};
 
-use crate::nft::{self, Base, Batch, Chain, Element, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use crate::piece::Drift;
 
 pub use attachment::{delete, delete_but, delete_own};

@@ -9,11 +9,11 @@ mod made;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table, TableInfo, Value};
 use sys::Result;
 
 use super::attachment::is_in;
 use super::led_to;
-use crate::nft::{Batch, Chain, Expr, Family, Nft, RuleInfo, Table, TableInfo, Value};
 use crate::{Owner, Removal, iptables};
 
 pub use made::{guards, masquerades, networks};

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
+use nft::Nft;
 use sys::{Error, Result};
 
 use super::{delete, published};
 use crate::intent::{Record, Records};
-use crate::nft::Nft;
 use crate::{Owner, Removal, iptables};
 
 /// What came of it.

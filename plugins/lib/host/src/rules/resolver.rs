@@ -16,13 +16,11 @@ mod permit;
 
 use std::net::IpAddr;
 
+use nft::{Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Type, Value};
 use sys::Result;
 
 use super::{Filled, TABLE, ensure, retire};
 use crate::iptables;
-use crate::nft::{
-    Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Type, Value,
-};
 use crate::owner::part;
 use crate::piece::Drift;
 
@@ -192,7 +190,7 @@ fn rule(family: u8, daddr: Field, map: &Set<'_>) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::Target;
+    use nft::Target;
 
     /// d.7: UDP and TCP of both families, each address to itself, and to the true port.
     #[test]

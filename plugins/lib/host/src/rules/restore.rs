@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nft::{Batch, Element, Nft, Set, Table, Value};
 use sys::Result;
 
 use super::published::{attachment, container};
 use super::{COMMENT, Filled};
-use crate::nft::{Batch, Element, Nft, Set, Table, Value};
 
 /// What must be there of a table. Each chain leads to earlier ones only.
 pub(super) struct Group<'a> {

@@ -9,13 +9,13 @@
 //! ```
 
 use netlink::Mac;
-use sys::Result;
-
-use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
-use crate::nft::{
+use nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, Kind, Nft, Policy, Rule, Set, Table, Type, Value,
     Verdict,
 };
+use sys::Result;
+
+use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
 use crate::piece::Drift;
 
 /// Where everything about frames is.

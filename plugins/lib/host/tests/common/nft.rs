@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use host::nft::{Batch, Chain, Data, Family, Nft, Set, Table, Type, Value};
+use nft::{Batch, Chain, Data, Family, Nft, Set, Table, Type, Value};
 use serde_json::Value as Json;
 
 use super::run;

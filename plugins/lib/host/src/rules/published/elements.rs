@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nft::{Batch, Data, Element, Set, Target, Type, Value, Verdict};
+
 use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
 use super::{Container, Mapping, Masquerade, Publication, guard};
-use crate::nft::{Batch, Data, Element, Set, Target, Type, Value, Verdict};
 use crate::owner::fnv1a;
 
 /// From so many ports on, a run of them that keep their numbers is a range. Ranges are for the few: a look-up of one is a search, and a change

@@ -47,7 +47,7 @@ impl fmt::Display for Error {
             Self::NoneFree(proto) => write!(
                 f,
                 "hostPort 0: no {} port from {} to {} is free: all are published, or programs of this host have them",
-                crate::nft::Value::new().proto(*proto).show(&[crate::nft::Type::Proto]),
+                nft::Value::new().proto(*proto).show(&[nft::Type::Proto]),
                 super::free::RANGE.0,
                 super::free::RANGE.1,
             ),

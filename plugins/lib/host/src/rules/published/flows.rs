@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netlink::Netlink;
+use nft::conntrack::{Flows, Replies};
+use nft::{Element, Nft, Set};
 use sys::Result;
 
 use super::elements;
 use super::{Mapping, Publication};
-use crate::conntrack::{Flows, Replies};
-use crate::nft::{Element, Nft, Set};
 
 /// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.
 const UDP: u8 = 17;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use nft::Nft;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, setsockopt,
@@ -16,7 +17,6 @@ use super::elements::{self, attachment};
 use super::layout::{V4, V6};
 use super::{Error, Mapping};
 use crate::Owner;
-use crate::nft::Nft;
 use crate::owner::fnv1a;
 
 /// The ports that are nobody's by name (RFC 6335, section 6).

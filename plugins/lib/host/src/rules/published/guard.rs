@@ -1,13 +1,13 @@
 //! The chains that keep conditions: one of each family for an attachment that has any, which a port of its leads to
 //! before it leads to the container. Other attachments' packets never come there.
 
+use nft::{Batch, Chain, Nft, Rule};
 use sys::Result;
 
 use super::conditions::Conditions;
 use super::elements::{self, Found, attachment};
 use super::layout::PUBLISHERS;
 use super::{Container, Publication};
-use crate::nft::{Batch, Chain, Nft, Rule};
 use crate::owner::hash;
 use crate::rules::{Filled, TABLE};
 

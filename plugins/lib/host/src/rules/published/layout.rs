@@ -10,13 +10,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
-
-use super::super::{Filled, TABLE};
-use super::retired;
-use crate::nft::{
+use nft::{
     Base, Chain, Ct, Data, Field, Hook, IPV4, IPV6, Kind, LOCAL, Policy, Rule, STATUS_DNAT, Set, Type, Value,
     Verdict,
 };
+
+use super::super::{Filled, TABLE};
+use super::retired;
 
 const TARGET4: &[Type] = &[Type::Ipv4, Type::Port];
 const TARGET6: &[Type] = &[Type::Ipv6, Type::Port];

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use nft::{Element, Nft, Set};
 use sys::Result;
 
 use super::elements::{self, Found, attachment, family};
@@ -10,7 +11,6 @@ use super::shared::{Held, is_same_container};
 use super::withdraw::elements_of;
 use super::{Error, Mapping, Publication};
 use crate::Owner;
-use crate::nft::{Element, Nft, Set};
 use crate::rules::alive::Attachments;
 
 /// With more separate ports than this, all published ports are listed once instead of each being looked up.

@@ -1,10 +1,10 @@
 //! `route_localnet`: what the host needs to reach a container by 127.0.0.1, on the container's link only, and only
 //! together with the rule that keeps neighbours out.
 
+use nft::{Batch, Element, Nft, Value};
 use sys::{Result, sysctl};
 
 use super::layout::LOCALNET;
-use crate::nft::{Batch, Element, Nft, Value};
 
 /// The comment of a link whose parameter was off: it is turned off again when nothing needs it any more.
 const WAS_OFF: &str = "route_localnet was 0";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nft::{Batch, Element, Nft, Set};
 use sys::{Result, sysctl};
 
 use super::elements::{self, Found, attachment};
@@ -13,7 +14,6 @@ use super::{
 };
 use crate::Removal;
 use crate::intent::{self, By, Record, Records};
-use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::alive::Attachments;
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};

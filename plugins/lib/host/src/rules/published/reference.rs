@@ -5,6 +5,7 @@
 //! kind see [`crate::iptables::withdraw_from_old_tables`].
 //! The chains and tables that containers share stay: an older plugin may still use them.
 
+use nft::{Batch, Chain, Element, Expr, Family, Nft, RuleInfo, Table};
 use sys::Result;
 
 use super::super::led_to;
@@ -12,7 +13,6 @@ use super::elements::{self, attachment};
 use super::layout::PUBLISHERS;
 use crate::Owner;
 use crate::iptables::{SUMMARY, old_ports_chain, ports_chain};
-use crate::nft::{Batch, Chain, Element, Expr, Family, Nft, RuleInfo, Table};
 
 /// Its nftables back end, whose rules' comments are the container's id.
 const CHAINS: [&str; 3] = ["hostports", "hostip_hostports", "masquerading"];

@@ -1,10 +1,10 @@
 //! Ports that the reference's portmap published in its nftables back end, as CHECK looks at them: they are right,
 //! whoever made them.
 
+use nft::{Chain, Family, Field, Nft, Rule, RuleInfo, Table, Value, same};
 use sys::Result;
 
 use super::{Container, Mapping, Publication};
-use crate::nft::{Chain, Family, Field, Nft, Rule, RuleInfo, Table, Value, same};
 
 /// Its ports of either kind.
 const CHAINS: [&str; 2] = ["hostports", "hostip_hostports"];

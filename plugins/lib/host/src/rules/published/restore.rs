@@ -1,10 +1,10 @@
 //! Publications that are on record, made again.
 
+use nft::{Batch, Nft};
 use sys::{Result, sysctl};
 
 use super::layout::{LOCALNET, chains, sets};
 use super::{Publication, elements, guard, localnet, retired};
-use crate::nft::{Batch, Nft};
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 
 /// Has `batch` make what is missing of all of these; `were_off` are the links that had no `route_localnet` before.

@@ -2,10 +2,10 @@
 //! Executables are replaced under running containers: whatever makes the chains anew deletes these, and what is still in
 //! them is found and deleted with its owner.
 
+use nft::{Batch, Data, Nft, Set, Type};
 use sys::Result;
 
 use super::layout::{V4, V6, sets};
-use crate::nft::{Batch, Data, Nft, Set, Type};
 
 const RANGES4: Set<'static> =
     Set { name: "ranges4", data: Data::Range(&[Type::Ipv4, Type::Port]), ..V4.ranges };

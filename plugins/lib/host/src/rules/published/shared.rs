@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use nft::{Batch, Element, Nft, Set};
 use sys::Result;
 
 use super::elements::{self, Found, container, family};
 use super::layout::PUBLISHERS;
 use super::{Mapping, Publication};
 use crate::intent::Records;
-use crate::nft::{Batch, Element, Nft, Set};
 use crate::rules::restore::owner;
 
 /// Ports of a family: IPv4's if `v4`.

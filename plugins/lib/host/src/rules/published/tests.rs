@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use nft::{Data, Element, Set, Target, Verdict};
+
 use super::elements;
 use super::layout::{PUBLISHERS, V4, V6};
 use super::{Conditions, Container, Mapping, Masquerade, Publication};
 use crate::Owner;
-use crate::nft::{Data, Element, Set, Target, Verdict};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

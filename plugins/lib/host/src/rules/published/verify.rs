@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use nft::{Data, Element, Nft, Set, Target};
 use sys::{Result, sysctl};
 
 use super::elements::Found;
 use super::layout::{PUBLISHERS, chains};
 use super::withdraw::LOOK_UPS;
 use super::{Publication, elements, guard, ledger, localnet, shared};
-use crate::nft::{Data, Element, Nft, Set, Target};
 use crate::piece::Drift;
 
 /// Every difference between what a publication must be and what the kernel has.

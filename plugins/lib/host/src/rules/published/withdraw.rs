@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
+use nft::{Batch, Chain, Element, Nft, Set, Value};
 use sys::Result;
 
 use super::elements::{self, Found, attachment};
@@ -11,7 +12,6 @@ use super::layout::{PUBLISHERS, V4, V6, chains, owned};
 use super::localnet::Lowered;
 use super::{Container, Mapping, flows, localnet, reference, retired, shared};
 use crate::intent::{self, By, Records};
-use crate::nft::{Batch, Chain, Element, Nft, Set, Value};
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Removal};

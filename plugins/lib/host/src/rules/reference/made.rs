@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink::Mac;
+use nft::{Chain, Field, IPV4, IPV6, Nft, Rule, RuleInfo, Value, Verdict, same};
 use sys::Result;
 
 use super::{FRAMES, Hashes, MASQ_CHECKS, MASQUERADE, PORTS, attachment_hash, jumps_to};
 use crate::Owner;
 use crate::iptables::MasqueradeChain;
-use crate::nft::{Chain, Field, IPV4, IPV6, Nft, Rule, RuleInfo, Value, Verdict, same};
 
 /// The chain by which packets come to [`MASQ_CHECKS`].
 const POSTROUTING: Chain<'static> = Chain { table: MASQUERADE, name: "postrouting" };

@@ -8,12 +8,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use nft::{Base, Batch, Chain, Expr, Family, Field, Hook, Kind, Nft, Policy, Rule, Table, Type, Value};
 use sys::Result;
 
 use super::{BEFORE_DNAT, PORT, PROTOCOLS};
-use crate::nft::{
-    Base, Batch, Chain, Expr, Family, Field, Hook, Kind, Nft, Policy, Rule, Table, Type, Value,
-};
 use crate::rules::COMMENT;
 
 /// The rules of an attachment.

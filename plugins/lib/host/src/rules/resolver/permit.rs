@@ -15,14 +15,14 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use nft::{
+    Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
+    Value, Verdict, same,
+};
 use sys::Result;
 
 use super::{PROTOCOLS, label};
 use crate::iptables;
-use crate::nft::{
-    Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
-    Value, Verdict, same,
-};
 use crate::piece::Drift;
 use crate::rules::TABLE;
 
@@ -91,7 +91,7 @@ impl Permit<'_> {
     fn add_here(&self, nft: &Nft, label: &str) -> Result<()> {
         nft.transact(|nft, batch| {
             for (chain, family) in closed(nft)? {
-                let chain = chain.name(family);
+                let chain = named(&chain, family);
                 let wanted = self.rules(family, label);
                 let ours = ours(nft, &chain, label)?;
                 if !is_whole(&ours, &wanted) {
@@ -111,7 +111,7 @@ impl Permit<'_> {
         let label = label(self.network);
         let mut drifts = Vec::new();
         for (chain, family) in closed(nft)? {
-            let chain = chain.name(family);
+            let chain = named(&chain, family);
             if !is_whole(&ours(nft, &chain, &label)?, &self.rules(family, &label)) {
                 let what = format!("permission to ask the resolver in chain {chain}, which is closed");
                 drifts.push(Drift::new(what, "present", "absent"));
@@ -205,16 +205,14 @@ impl Allowed<'_> {
 /// The kernel could not be asked.
 pub(super) fn delete(nft: &Nft, batch: &mut Batch, label: &str) -> Result<()> {
     for (chain, family) in foreign(nft)? {
-        let chain = chain.name(family);
+        let chain = named(&chain, family);
         ours(nft, &chain, label)?.iter().for_each(|rule| batch.del_rule(&chain, rule.handle));
     }
     Ok(())
 }
 
-impl ChainInfo {
-    fn name(&self, family: Family) -> Chain<'_> {
-        Chain { table: Table { family, name: &self.table }, name: &self.name }
-    }
+fn named(chain: &ChainInfo, family: Family) -> Chain<'_> {
+    Chain { table: Table { family, name: &chain.table }, name: &chain.name }
 }
 
 fn ours(nft: &Nft, chain: &Chain<'_>, label: &str) -> Result<Vec<RuleInfo>> {
@@ -243,7 +241,7 @@ fn closed(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
     let mut closed = Vec::new();
     for (chain, family) in foreign(nft)? {
         let steps = |name: &str| {
-            let chain = Chain { name, ..chain.name(family) };
+            let chain = Chain { name, ..named(&chain, family) };
             let rules = nft.rules(&chain)?;
             Ok(rules.iter().filter_map(|rule| step(&rule.exprs)).collect())
         };

@@ -11,8 +11,7 @@ mod tokens;
 use std::fmt;
 
 use ipnetwork::IpNetwork;
-
-use crate::nft::{Compare, Field, Header, IPV4, IPV6, Rule, Value, Verdict};
+use nft::{Compare, Field, Header, IPV4, IPV6, Rule, Value, Verdict};
 
 /// What must be so of a packet that comes to a published port; without any, nothing must. Two are the same when their
 /// words are.

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
+use nft::{
+    Compare, Ct, Field, Header, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, Value,
+};
 
 use super::tokens::{tokens, told};
 use super::{Conditions, Fault, Term, Test};
-use crate::nft::{
-    Compare, Ct, Field, Header, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, Value,
-};
 
 /// More rules than these conditions would be too many for a packet.
 const RULES_MAX: usize = 512;

@@ -1,10 +1,11 @@
 //! Words as rules; no root, no kernel. (What `nft` shows of them, and what they do with packets, is tried by the
 //! conformance cases.)
 
+use nft::Expr;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::nft::Expr;
 
 fn read(words: &str, v4: bool) -> Result<Conditions, Fault> {
     Conditions::read(&[words], v4)

@@ -206,7 +206,7 @@ impl Value {
     }
 
     /// The bytes, those of a concatenation filled to four.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         let length = usize::from(self.length);
         let length = if self.parts > 1 { length.next_multiple_of(REGISTER) } else { length };
         self.bytes.get(..length).unwrap_or_default()

@@ -65,7 +65,7 @@ pub enum Replies {
     NotFrom(IpAddr),
 }
 
-/// Connection tracking, over a netfilter socket: see [`crate::nft::Nft::conntrack`].
+/// Connection tracking, over a netfilter socket: see [`crate::Nft::conntrack`].
 #[derive(Clone, Copy, Debug)]
 pub struct Conntrack<'a> {
     socket: &'a Socket,

@@ -1,4 +1,6 @@
-//! nf_tables over netlink (linux/netfilter/nf_tables.h): no `nft`, no `iptables`.
+//! nf_tables (linux/netfilter/nf_tables.h) and connection tracking, over netlink: no `nft`, no `iptables`. It knows tables,
+//! chains, rules, sets and their elements, how each is written, read and compared, and how a transaction is committed. It
+//! knows no owner, no table of its own and no plan: which rules a host needs is its caller's affair.
 //!
 //! Changes are gathered in a [`Batch`] and committed as one transaction: all or nothing. Keep one [`Nft`] for the
 //! life of the process, and let it go last: when it is dropped after deletions, the kernel waits for an RCU grace
@@ -9,10 +11,12 @@
 
 mod batch;
 mod commit;
+pub mod conntrack;
 mod element;
 mod expr;
 mod expr_wire;
 mod field;
+pub mod fuzz;
 mod object;
 mod read;
 mod rule;
@@ -39,7 +43,6 @@ pub use field::{
     STATUS_SNAT,
 };
 pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
-pub(crate) use read::read_any;
 pub use read::{ChainInfo, RuleInfo, TableInfo};
 pub use rule::{IPV4, IPV6, Rule};
 pub use same::same;

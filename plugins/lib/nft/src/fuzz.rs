@@ -2,8 +2,7 @@
 
 use netlink::message::Messages;
 
-use crate::nft::{Data, Family, Set, Table, Type};
-use crate::{conntrack, nft};
+use crate::{Data, Family, Set, Table, Type, conntrack};
 
 const PORTS: Set<'_> = Set {
     table: Table { family: Family::Inet, name: "moor" },
@@ -27,7 +26,7 @@ pub fn replies(datagram: &[u8]) {
         let Ok(message) = message else { return };
         let _ = (message.outcome(), message.fault_offset());
         netlink::read_any(message.payload);
-        nft::read_any(&SETS, message.payload);
+        crate::read::read_any(&SETS, message.payload);
         conntrack::read_any(message.payload);
     }
 }
