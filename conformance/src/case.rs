@@ -8,12 +8,12 @@ use crate::room::Room;
 /// Why a case failed, as a person reads it. The runner adds the calls that led there.
 pub type Failure = anyhow::Error;
 
-/// One promise of the contract, tried in a room of its own.
+/// One promise, tried in a room of its own.
 #[derive(Clone, Copy)]
 pub struct Case {
     /// `group/what_is_promised`, unique.
     pub name: &'static str,
-    /// The clauses it tries: `C-nnn` of the protocol, else `<plugin> <section>`.
+    /// The ids of the clauses it tries, as in `testdata/clauses`.
     pub clauses: &'static [&'static str],
     /// What the machine must have; the only reasons for not running it.
     pub needs: &'static [Need],

@@ -5,8 +5,8 @@ use crate::case::Case;
 use crate::need::Need;
 
 pub const CASES: &[Case] = &[
-    Case::new("bench/counts_stay_within_budget", &["budgets"], counts_stay_within_budget)
+    Case::new("bench/counts_stay_within_budget", &["HA-10"], counts_stay_within_budget)
         .needs(&[Need::Strace]),
-    Case::new("bench/counts_of_ipvlan_stay_within_budget", &["budgets"], counts_of_ipvlan_stay_within_budget)
+    Case::new("bench/counts_of_ipvlan_stay_within_budget", &["HA-10"], counts_of_ipvlan_stay_within_budget)
         .needs(&[Need::Strace, Need::Ipvlan]),
 ];

@@ -28,11 +28,11 @@ pub const CASES: &[Case] = &[
     Case::new("ipvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
         status(room, &[lan("ipvlan", &json!({}))])
     }),
-    Case::new("conflists/ready_made_networks_suit_other_tools", &["bridge 1"], suitable),
-    Case::new("bridge/mtu_too_small_for_ipv6_is_refused", &["bridge 1"], |room| mtu(room, "bridge")),
-    Case::new("macvlan/mtu_too_small_for_ipv6_is_refused", &["macvlan 2"], |room| mtu(room, "macvlan"))
+    Case::new("conflists/ready_made_networks_suit_other_tools", &["LR-6"], suitable),
+    Case::new("bridge/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "bridge")),
+    Case::new("macvlan/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "macvlan"))
         .needs(MACVLAN),
-    Case::new("ipvlan/mtu_too_small_for_ipv6_is_refused", &["ipvlan 2"], |room| mtu(room, "ipvlan"))
+    Case::new("ipvlan/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "ipvlan"))
         .needs(IPVLAN),
 ];
 

@@ -11,15 +11,15 @@ use crate::room::Room;
 use crate::room::call::Answer;
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/check_needs_prev_result", &["C-043", "bridge 8"], needs_prev),
-    Case::new("bridge/check_passes_for_layer_2", &["bridge 8"], layer_2),
-    Case::new("bridge/check_tolerates_what_is_not_ours", &["C-043", "bridge 8"], tolerates),
-    Case::new("bridge/check_names_a_missing_container_address", &["bridge 8"], |room| {
+    Case::new("bridge/check_needs_prev_result", &["C-043", "BR-5"], needs_prev),
+    Case::new("bridge/check_passes_for_layer_2", &["BR-K17", "BR-B5"], layer_2),
+    Case::new("bridge/check_tolerates_what_is_not_ours", &["C-043", "BR-B6"], tolerates),
+    Case::new("bridge/check_names_a_missing_container_address", &["BR-5"], |room| {
         drift(room, json!({}), "10.1.2.2", |d| {
             ip::run_in("c1", &["addr", "del", "10.1.2.2/24", "dev", d.ifname])
         })
     }),
-    Case::new("bridge/check_names_a_changed_prefix_length", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_changed_prefix_length", &["BR-5"], |room| {
         drift(room, json!({}), "10.1.2.2/24", |d| {
             ip::script(
                 Some("c1"),
@@ -30,57 +30,57 @@ pub const CASES: &[Case] = &[
             )
         })
     }),
-    Case::new("bridge/check_names_a_missing_ipv6_address", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_missing_ipv6_address", &["BR-5"], |room| {
         drift(room, json!({}), "2001:db8:1::2", |d| {
             ip::run_in("c1", &["addr", "del", "2001:db8:1::2/64", "dev", d.ifname])
         })
     }),
-    Case::new("bridge/check_names_a_missing_route", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_missing_route", &["BR-5"], |room| {
         drift(room, json!({}), "0.0.0.0", |_| ip::run_in("c1", &["route", "del", "default"]))
     }),
-    Case::new("bridge/check_names_a_changed_default_gateway", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_changed_default_gateway", &["BR-5"], |room| {
         drift(room, json!({}), "10.1.2.1", |_| {
             ip::run_in("c1", &["route", "replace", "default", "via", "10.1.2.77"])
         })
     }),
-    Case::new("bridge/check_names_a_changed_container_mac", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_changed_container_mac", &["BR-5"], |room| {
         drift(room, json!({}), "0a:00:00:00:00:77", |d| {
             ip::script(Some("c1"), &format!("link set {} address 0a:00:00:00:00:77", d.ifname))
         })
     }),
-    Case::new("bridge/check_names_a_lost_master", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_lost_master", &["BR-5"], |room| {
         drift(room, json!({}), "br0", |d| ip::run(&["link", "set", d.host, "nomaster"]))
     }),
-    Case::new("bridge/check_names_a_missing_container_link", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_missing_container_link", &["BR-5"], |room| {
         drift(room, json!({}), "eth0", |d| ip::run_in("c1", &["link", "del", d.ifname]))
     }),
-    Case::new("bridge/check_names_a_container_link_that_is_down", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_container_link_that_is_down", &["BR-5"], |room| {
         drift(room, json!({}), "eth0", |_| ip::script(Some("c1"), "link set eth0 down\nlink show"))
     }),
-    Case::new("bridge/check_names_a_host_end_that_is_down", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_host_end_that_is_down", &["BR-5"], |room| {
         drift(room, json!({}), "veth", |d| ip::run(&["link", "set", d.host, "down"]))
     }),
-    Case::new("bridge/check_names_lost_hairpin_mode", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_lost_hairpin_mode", &["BR-R6"], |room| {
         drift(room, json!({"hairpinMode": true}), "hairpin", |d| {
             ip::run(&["link", "set", d.host, "type", "bridge_slave", "hairpin", "off"])
         })
     }),
-    Case::new("bridge/check_names_lost_isolation", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_lost_isolation", &["BR-R6"], |room| {
         drift(room, json!({"portIsolation": true}), "isolat", |d| {
             ip::run(&["link", "set", d.host, "type", "bridge_slave", "isolated", "off"])
         })
     }),
-    Case::new("bridge/check_names_a_changed_mtu", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_changed_mtu", &["BR-5"], |room| {
         drift(room, json!({"mtu": 1400}), "1400", |d| ip::run(&["link", "set", d.host, "mtu", "1300"]))
     }),
-    Case::new("bridge/check_names_a_missing_gateway_address", &["bridge 8"], |room| {
+    Case::new("bridge/check_names_a_missing_gateway_address", &["BR-R6"], |room| {
         drift(room, json!({}), "10.1.2.1", |_| ip::run(&["addr", "del", "10.1.2.1/24", "dev", "br0"]))
     }),
-    Case::new("bridge/check_reports_forwarding_that_is_off_and_passes", &["bridge 8"], forwarding),
-    Case::new("bridge/check_names_a_bridge_that_is_gone", &["bridge 8"], |room| {
+    Case::new("bridge/check_reports_forwarding_that_is_off_and_passes", &["BR-R6"], forwarding),
+    Case::new("bridge/check_names_a_bridge_that_is_gone", &["BR-5"], |room| {
         drift(room, json!({}), "br0", |_| ip::run(&["link", "del", "br0"]))
     }),
-    Case::new("bridge/check_names_a_lost_lease", &["C-043", "host-local 5"], |room| {
+    Case::new("bridge/check_names_a_lost_lease", &["C-043", "BR-5", "HL-7"], |room| {
         drift(room, json!({}), "c1", |_| lose_lease())
     }),
 ];

@@ -11,14 +11,14 @@ use crate::namespace::allow_ipv6;
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/gateway_modes", &["bridge 1", "bridge 2.8", "bridge 2.11"], gateway_modes),
-    Case::new("bridge/default_route_of_ipam_is_not_added_twice", &["bridge 2.8"], default_route_once),
-    Case::new("bridge/force_address_replaces_a_conflicting_one", &["bridge 4"], force_address),
-    Case::new("bridge/two_ranges_of_one_family_have_two_gateways", &["bridge 4"], two_ranges),
-    Case::new("bridge/gateway_on_a_bridge_without_ports", &["bridge 4"], zero_mac),
-    Case::new("bridge/route_attributes_are_applied", &["bridge 3"], route_attributes),
-    Case::new("bridge/container_sysctls", &["bridge 2.9", "bridge 3"], sysctls),
-    Case::new("bridge/bridge_mac_stays_when_ports_come_and_go", &["bridge 4", "bridge 8"], bridge_mac),
+    Case::new("bridge/gateway_modes", &["BR-K2", "BR-K3"], gateway_modes),
+    Case::new("bridge/default_route_of_ipam_is_not_added_twice", &["BR-K3", "BR-B1"], default_route_once),
+    Case::new("bridge/force_address_replaces_a_conflicting_one", &["BR-K4"], force_address),
+    Case::new("bridge/two_ranges_of_one_family_have_two_gateways", &["BR-B2"], two_ranges),
+    Case::new("bridge/gateway_on_a_bridge_without_ports", &["BR-B3"], zero_mac),
+    Case::new("bridge/route_attributes_are_applied", &["BR-3"], route_attributes),
+    Case::new("bridge/container_sysctls", &["BR-K14"], sysctls),
+    Case::new("bridge/bridge_mac_stays_when_ports_come_and_go", &["BR-B6"], bridge_mac),
 ];
 
 fn gateway_modes(room: &Room) -> Result<()> {

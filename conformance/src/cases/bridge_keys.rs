@@ -10,21 +10,17 @@ use crate::namespace::Container;
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/default_name_is_cni0_and_empty_is_refused", &["bridge 1"], name),
-    Case::new("bridge/a_link_that_is_no_bridge_is_refused", &["bridge 2"], no_bridge),
-    Case::new("bridge/mtu_of_both_ends_and_a_new_bridge", &["bridge 1"], mtu),
-    Case::new("bridge/mtu_auto_is_that_of_the_default_route", &["bridge 1"], mtu_auto),
-    Case::new("bridge/port_flags", &["bridge 1", "bridge 2.5"], port_flags),
-    Case::new("bridge/promiscuous_mode", &["bridge 1"], promiscuous),
-    Case::new("bridge/mac_precedence_and_syntax", &["C-101", "bridge 1"], mac),
-    Case::new(
-        "bridge/contradictions_are_refused_before_anything",
-        &["bridge 1", "bridge 2.1"],
-        contradictions,
-    ),
-    Case::new("bridge/vlan_values_are_validated", &["bridge 1"], vlan_values),
-    Case::new("bridge/disabled_container_interface_stays_down", &["bridge 1", "bridge 2.13"], disabled),
-    Case::new("bridge/dns_overrides_ipams", &["bridge 1"], dns),
+    Case::new("bridge/default_name_is_cni0_and_empty_is_refused", &["BR-K1"], name),
+    Case::new("bridge/a_link_that_is_no_bridge_is_refused", &["BR-K1"], no_bridge),
+    Case::new("bridge/mtu_of_both_ends_and_a_new_bridge", &["BR-K7"], mtu),
+    Case::new("bridge/mtu_auto_is_that_of_the_default_route", &["BR-K20"], mtu_auto),
+    Case::new("bridge/port_flags", &["BR-K8"], port_flags),
+    Case::new("bridge/promiscuous_mode", &["BR-K9"], promiscuous),
+    Case::new("bridge/mac_precedence_and_syntax", &["C-101", "BR-K19"], mac),
+    Case::new("bridge/contradictions_are_refused_before_anything", &["BR-K8", "BR-B10"], contradictions),
+    Case::new("bridge/vlan_values_are_validated", &["BR-K10", "BR-K11"], vlan_values),
+    Case::new("bridge/disabled_container_interface_stays_down", &["BR-K15"], disabled),
+    Case::new("bridge/dns_overrides_ipams", &["BR-K18"], dns),
 ];
 
 /// ADD that must succeed.

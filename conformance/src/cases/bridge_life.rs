@@ -12,27 +12,18 @@ use crate::room::Room;
 use crate::{golden, ip, socket};
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "bridge/reaches_gateway_sibling_and_outside_as_the_first_act",
-        &["C-040", "bridge 3"],
-        first_act,
-    ),
-    Case::new(
-        "bridge/first_packet_of_thirty_containers_is_never_lost",
-        &["bridge 2.14", "R-5"],
-        first_packet,
-    ),
-    Case::new("bridge/binds_to_its_ipv6_address_at_once", &["bridge 3"], bind_at_once),
-    Case::new("bridge/stale_neighbour_is_corrected_within_a_second", &["bridge 2.9"], stale_neighbour)
-        .alone(),
-    Case::new("bridge/fifty_first_adds_at_once", &["C-047", "bridge 11"], fifty),
+    Case::new("bridge/reaches_gateway_sibling_and_outside_as_the_first_act", &["C-040", "BR-8"], first_act),
+    Case::new("bridge/first_packet_of_thirty_containers_is_never_lost", &["R-5", "BR-8"], first_packet),
+    Case::new("bridge/binds_to_its_ipv6_address_at_once", &["BR-V1"], bind_at_once),
+    Case::new("bridge/stale_neighbour_is_corrected_within_a_second", &["BR-R7"], stale_neighbour).alone(),
+    Case::new("bridge/fifty_first_adds_at_once", &["C-047", "BR-R4"], fifty),
     Case::new("bridge/several_interfaces_of_one_container", &["C-047"], several_interfaces),
-    Case::new("bridge/existing_interface_is_refused_and_kept", &["C-040", "bridge 2.4"], existing_interface),
-    Case::new("bridge/failed_add_leaves_nothing", &["C-085", "bridge 2"], failed_add),
+    Case::new("bridge/existing_interface_is_refused_and_kept", &["C-040", "BR-7"], existing_interface),
+    Case::new("bridge/failed_add_leaves_nothing", &["C-085", "BR-R1"], failed_add),
     Case::new("bridge/host_veth_name_is_derived", &["R-1"], derived_name),
-    Case::new("bridge/prev_result_is_ignored_on_add", &["C-041"], prev_result),
-    Case::new("bridge/status", &["C-044", "bridge 10"], status),
-    Case::new("bridge/isolated_ports_do_not_reach_each_other", &["bridge 1"], isolation),
+    Case::new("bridge/prev_result_is_ignored_on_add", &["C-041", "BR-2"], prev_result),
+    Case::new("bridge/status", &["C-044", "BR-6"], status),
+    Case::new("bridge/isolated_ports_do_not_reach_each_other", &["BR-K16"], isolation),
 ];
 
 fn first_act(room: &Room) -> Result<()> {

@@ -13,12 +13,12 @@ use crate::room::Room;
 const VLAN: &[Need] = &[Need::BridgeVlanFiltering];
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/vlan_keys_make_the_ports_table", &["bridge 1", "bridge 2.5"], tables).needs(VLAN),
-    Case::new("bridge/vlan_keys_turn_filtering_on", &["bridge 1"], filtering).needs(VLAN),
-    Case::new("bridge/vlan_gateway_has_its_own_interface", &["bridge 4", "bridge 7"], gateway).needs(VLAN),
-    Case::new("bridge/vlan_gateway_is_shared_and_stays", &["bridge 4"], shared).needs(VLAN),
-    Case::new("bridge/vlan_check_sees_the_ports_table", &["bridge 8"], checked).needs(VLAN),
-    Case::new("bridge/vlan_parts_containers", &["bridge 2.5"], parted).needs(VLAN),
+    Case::new("bridge/vlan_keys_make_the_ports_table", &["BR-K10", "BR-K12"], tables).needs(VLAN),
+    Case::new("bridge/vlan_keys_turn_filtering_on", &["BR-K21"], filtering).needs(VLAN),
+    Case::new("bridge/vlan_gateway_has_its_own_interface", &["BR-4"], gateway).needs(VLAN),
+    Case::new("bridge/vlan_gateway_is_shared_and_stays", &["BR-4"], shared).needs(VLAN),
+    Case::new("bridge/vlan_check_sees_the_ports_table", &["BR-K10", "BR-K11", "BR-5"], checked).needs(VLAN),
+    Case::new("bridge/vlan_parts_containers", &["BR-K10"], parted).needs(VLAN),
 ];
 
 /// What `bridge vlan` says of a VLAN that untagged frames belong to, and whose frames go out without a tag.

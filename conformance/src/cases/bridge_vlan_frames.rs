@@ -17,9 +17,9 @@ use crate::room::Room;
 use crate::socket::PATIENCE;
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/vlan_broadcasts_stay_in_their_vlan", &["bridge 2.5"], broadcasts)
+    Case::new("bridge/vlan_broadcasts_stay_in_their_vlan", &["BR-B11"], broadcasts)
         .needs(&[Need::BridgeVlanFiltering]),
-    Case::new("bridge/vlan_trunk_carries_tagged_frames", &["bridge 1", "bridge 2.5"], trunk)
+    Case::new("bridge/vlan_trunk_carries_tagged_frames", &["BR-K11"], trunk)
         .needs(&[Need::BridgeVlanFiltering, Need::VlanLinks]),
 ];
 

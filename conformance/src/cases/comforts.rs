@@ -15,23 +15,23 @@ use crate::stage::lan::{check, lan, outside, reaches, until, vlan_gateway, vlan_
 use crate::{ip, store};
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/add_succeeds_at_once_under_spanning_tree", &["bridge 2.14"], spanning_tree),
-    Case::new("macvlan/add_succeeds_while_master_is_down", &["macvlan 3.4"], |room| {
+    Case::new("bridge/add_succeeds_at_once_under_spanning_tree", &["LK-2"], spanning_tree),
+    Case::new("macvlan/add_succeeds_while_master_is_down", &["LK-2"], |room| {
         master_down(room, "macvlan", &json!({}))
     })
     .needs(&[Need::Macvlan]),
-    Case::new("macvlan/host_access_succeeds_while_master_is_down", &["macvlan 3.4"], |room| {
+    Case::new("macvlan/host_access_succeeds_while_master_is_down", &["LK-2"], |room| {
         let keys = json!({"hostAccess": true, "hostAddresses": ["198.51.100.3", "2001:db8:ff::3"]});
         master_down(room, "macvlan", &keys)
     })
     .needs(&[Need::Macvlan]),
-    Case::new("macvlan/add_succeeds_while_master_in_container_is_down", &["macvlan 3.4"], inside_down)
+    Case::new("macvlan/add_succeeds_while_master_in_container_is_down", &["LK-2"], inside_down)
         .needs(&[Need::Macvlan]),
-    Case::new("ipvlan/add_succeeds_while_master_is_down", &["ipvlan 5.3"], |room| {
+    Case::new("ipvlan/add_succeeds_while_master_is_down", &["LK-2"], |room| {
         master_down(room, "ipvlan", &json!({}))
     })
     .needs(&[Need::Ipvlan]),
-    Case::new("parents/add_succeeds_while_the_link_below_a_vlan_is_down", &["macvlan 3.4"], base_down)
+    Case::new("parents/add_succeeds_while_the_link_below_a_vlan_is_down", &["LK-2"], base_down)
         .needs(&[Need::VlanLinks]),
 ];
 

@@ -12,12 +12,8 @@ use crate::room::Room;
 use crate::stage::portmap::{bridged, portmap};
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused",
-        &["portmap 2", "portmap 3"],
-        refused,
-    ),
-    Case::new("condition_words/what_is_accepted_is_what_nft_makes_of_it", &["portmap 7.1"], equal),
+    Case::new("condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused", &["PM-C4"], refused),
+    Case::new("condition_words/what_is_accepted_is_what_nft_makes_of_it", &["PM-C5"], equal),
 ];
 
 /// Words for IPv4, for IPv6, and the word that the error names.

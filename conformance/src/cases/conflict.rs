@@ -15,19 +15,19 @@ use crate::{ip, store};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/a_rogue_holder_is_named_in_time", &["issue 4"], |room| rogue(room, "macvlan")),
-    Case::new("ipvlan/a_rogue_holder_is_named_in_time", &["issue 4"], |room| rogue(room, "ipvlan"))
+    Case::new("macvlan/a_rogue_holder_is_named_in_time", &["LK-10"], |room| rogue(room, "macvlan")),
+    Case::new("ipvlan/a_rogue_holder_is_named_in_time", &["LK-10"], |room| rogue(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("bridge/a_rogue_holder_is_named", &["issue 4"], rogue_on_bridge),
-    Case::new("macvlan/a_free_address_is_claimed_and_announced", &["issue 4"], |room| free(room, "macvlan")),
-    Case::new("ipvlan/a_free_address_is_claimed_and_announced", &["issue 4"], |room| free(room, "ipvlan"))
+    Case::new("bridge/a_rogue_holder_is_named", &["LK-10"], rogue_on_bridge),
+    Case::new("macvlan/a_free_address_is_claimed_and_announced", &["LK-11"], |room| free(room, "macvlan")),
+    Case::new("ipvlan/a_free_address_is_claimed_and_announced", &["LK-11"], |room| free(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("macvlan/a_sibling_is_a_holder_too", &["issue 4"], |room| sibling(room, "macvlan")),
-    Case::new("ipvlan/a_sibling_is_a_holder_too", &["issue 4"], |room| sibling(room, "ipvlan")).needs(IPVLAN),
-    Case::new("macvlan/the_next_free_address_is_tried_if_asked_for", &["issue 4"], next_free),
-    Case::new("macvlan/an_address_that_must_be_is_not_asked_for_again", &["issue 4"], must_be),
-    Case::new("macvlan/our_own_announcements_are_no_conflict", &["issue 4"], own),
-    Case::new("macvlan/faults_of_detect_conflict_are_refused", &["issue 4"], faults),
+    Case::new("macvlan/a_sibling_is_a_holder_too", &["LK-12"], |room| sibling(room, "macvlan")),
+    Case::new("ipvlan/a_sibling_is_a_holder_too", &["LK-12"], |room| sibling(room, "ipvlan")).needs(IPVLAN),
+    Case::new("macvlan/the_next_free_address_is_tried_if_asked_for", &["LK-13"], next_free),
+    Case::new("macvlan/an_address_that_must_be_is_not_asked_for_again", &["LK-13"], must_be),
+    Case::new("macvlan/our_own_announcements_are_no_conflict", &["LK-14"], own),
+    Case::new("macvlan/faults_of_detect_conflict_are_refused", &["LK-15"], faults),
 ];
 
 /// How long others have for an answer, in milliseconds.

@@ -10,7 +10,7 @@ use crate::room::Room;
 use crate::stage::conflists::{ifname, load, needs, runtime, stage};
 
 pub const CASES: &[Case] = &[
-    Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {
+    Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122", "LR-1"], |room| {
         every_file(room, |needs| needs.is_empty())
     }),
     Case::new("conflists/every_file_with_ipvlan_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {

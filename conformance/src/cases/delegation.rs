@@ -11,18 +11,14 @@ use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("delegation/stdin_and_environment_pass_unchanged", &["C-081", "C-086", "C-088"], unchanged),
-    Case::new("delegation/plugin_lookup_along_cni_path", &["C-080"], lookup),
+    Case::new("delegation/plugin_lookup_along_cni_path", &["C-080", "R-10"], lookup),
     Case::new("delegation/bad_plugin_names", &["C-080"], bad_names),
     Case::new("delegation/failure_is_relayed_and_its_del_called", &["C-071", "C-084", "C-085"], relayed),
-    Case::new("delegation/unusable_failures_are_told", &["C-084", "C-006"], unusable),
+    Case::new("delegation/unusable_failures_are_told", &["C-006", "C-084"], unusable),
     Case::new("delegation/stderr_passes_on_success", &["C-082"], stderr),
     Case::new("delegation/result_of_an_older_version_is_converted", &["C-061", "C-083"], older_result),
     Case::new("delegation/result_without_version_has_the_requests", &["C-083"], result_without_version),
-    Case::new(
-        "delegation/unusable_results_undo_the_lease",
-        &["C-057", "C-085", "bridge 2"],
-        unusable_results,
-    ),
+    Case::new("delegation/unusable_results_undo_the_lease", &["C-057", "C-085"], unusable_results),
     Case::new(
         "delegation/gc_and_status_reach_the_ipam_plugin",
         &["C-044", "C-045", "C-086", "C-089"],

@@ -28,9 +28,8 @@ pub const CASES: &[Case] = &[
     Case::new("dns/a_stopped_responder_is_named", &["D-077"], stopped).alone(),
     Case::new("dns/check_passes_when_packets_are_lost", &["D-078"], lossy),
     Case::new("dns/records_that_are_removed_as_a_whole_come_back", &["D-079"], removed),
-    Case::new("dns/records_of_another_user_are_not_believed", &["dns d.3"], foreign)
-        .needs(&[Need::OtherUsers]),
-    Case::new("dns/nobody_else_can_take_its_locks", &["dns d.3"], private),
+    Case::new("dns/records_of_another_user_are_not_believed", &["D-108"], foreign).needs(&[Need::OtherUsers]),
+    Case::new("dns/nobody_else_can_take_its_locks", &["D-108"], private),
     Case::new("dns/check_opens_a_flushed_firewall_again", &["D-057", "D-066"], flushed),
 ];
 

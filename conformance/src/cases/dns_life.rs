@@ -21,14 +21,14 @@ use crate::strace::victim::Victim;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/two_hundred_of_the_only_container", &["D-060"], churn),
-    Case::new("dns/four_at_a_time", &["D-060", "C-047"], parallel),
+    Case::new("dns/four_at_a_time", &["C-047", "D-060"], parallel),
     Case::new("dns/a_killed_responder_is_revived", &["D-061"], revived),
     Case::new("dns/a_plugin_killed_at_any_step_is_mended", &["D-062"], killed_plugin).needs(&[Need::Strace]),
     Case::new("dns/a_bridge_made_anew_is_served_without_an_add", &["D-063"], bridge_anew),
     Case::new("dns/another_namespace_has_a_responder_of_its_own", &["D-064"], other_host),
-    Case::new("dns/the_responder_has_nothing_of_its_callers", &["D-053", "dns d.2"], nothing_inherited),
+    Case::new("dns/the_responder_has_nothing_of_its_callers", &["D-053"], nothing_inherited),
     Case::new("dns/an_idle_responder_ends", &["D-071"], idle),
-    Case::new("dns/what_is_removed_by_hand_is_forgotten", &["dns d.3", "D-066"], by_hand),
+    Case::new("dns/what_is_removed_by_hand_is_forgotten", &["D-066"], by_hand),
     Case::new("dns/a_full_disk_fails_cleanly", &["D-075"], full),
 ];
 

@@ -20,12 +20,9 @@ use crate::stage::dns::{
 };
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/names_of_dnsname_are_taken_over", &["D-090", "dns a.5"], taken_over)
-        .needs(&[Need::Dnsname]),
-    Case::new("dns/dnsname_ends_with_its_last_container", &["D-090", "dns a.8"], last)
-        .needs(&[Need::Dnsname]),
-    Case::new("dns/only_dnsnames_own_dnsmasq_is_ended", &["D-090", "dns a.9"], others)
-        .needs(&[Need::Dnsname]),
+    Case::new("dns/names_of_dnsname_are_taken_over", &["D-090"], taken_over).needs(&[Need::Dnsname]),
+    Case::new("dns/dnsname_ends_with_its_last_container", &["D-090"], last).needs(&[Need::Dnsname]),
+    Case::new("dns/only_dnsnames_own_dnsmasq_is_ended", &["D-090"], others).needs(&[Need::Dnsname]),
 ];
 
 /// A container that dnsname registered.

@@ -15,10 +15,10 @@ use crate::stage::dns::{
 };
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/del_matrix", &["D-065", "C-042"], del_matrix),
-    Case::new("dns/check_names_every_drift", &["D-066", "C-043"], drifts),
-    Case::new("dns/gc_collects_what_is_not_valid", &["D-067", "C-045"], gc),
-    Case::new("dns/status", &["C-044", "dns d.10"], status),
+    Case::new("dns/del_matrix", &["C-042", "D-065"], del_matrix),
+    Case::new("dns/check_names_every_drift", &["C-043", "D-066"], drifts),
+    Case::new("dns/gc_collects_what_is_not_valid", &["C-045", "D-067"], gc),
+    Case::new("dns/status", &["C-044", "D-110"], status),
 ];
 
 /// {namespace fine, unset, gone} x {prevResult, none} x {record, broken record} x {responder, none}, twice each.

@@ -10,8 +10,8 @@ use crate::fake::Fake;
 use crate::room::Room;
 
 pub const CASES: &[Case] = &[
-    Case::new("harness/a_hostile_plugin_reaches_nothing_outside", &["harness"], hostile),
-    Case::new("harness/a_hostile_plugin_makes_no_device", &["harness"], devices),
+    Case::new("harness/a_hostile_plugin_reaches_nothing_outside", &["HA-7"], hostile),
+    Case::new("harness/a_hostile_plugin_makes_no_device", &["HA-7"], devices),
 ];
 
 /// Tries whatever would change the machine, in ways that harm nobody where they succeed: what is opened for writing is not

@@ -14,36 +14,32 @@ use crate::stage::lan::{
 };
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "host_access/macvlan_and_host_reach_each_other",
-        &["issue 4", "NEEDS 36", "macvlan 10"],
-        |room| {
-            room.outside(&[])?;
-            both_ways(room, "macvlan", &json!({}))
-        },
-    ),
-    Case::new("host_access/ipvlan_l2_and_host_reach_each_other", &["issue 4"], |room| {
+    Case::new("host_access/macvlan_and_host_reach_each_other", &["MV-R6"], |room| {
+        room.outside(&[])?;
+        both_ways(room, "macvlan", &json!({}))
+    }),
+    Case::new("host_access/ipvlan_l2_and_host_reach_each_other", &["IV-R4"], |room| {
         room.outside(&[])?;
         both_ways(room, "ipvlan", &json!({"mode": "l2"}))
     })
     .needs(&[Need::Ipvlan]),
-    Case::new("host_access/ipvlan_l3_and_host_reach_each_other", &["issue 4"], |room| routed(room, "l3"))
+    Case::new("host_access/ipvlan_l3_and_host_reach_each_other", &["IV-R4"], |room| routed(room, "l3"))
         .needs(&[Need::Ipvlan]),
-    Case::new("host_access/ipvlan_l3s_and_host_reach_each_other", &["issue 4"], |room| routed(room, "l3s"))
+    Case::new("host_access/ipvlan_l3s_and_host_reach_each_other", &["IV-R4"], |room| routed(room, "l3s"))
         .needs(&[Need::Ipvlan]),
-    Case::new("host_access/macvlan_on_a_vlan_by_addresses_of_its_own", &["issue 4"], |room| {
+    Case::new("host_access/macvlan_on_a_vlan_by_addresses_of_its_own", &["LK-20"], |room| {
         own_addresses(room, "macvlan")
     })
     .needs(&[Need::VlanLinks]),
-    Case::new("host_access/ipvlan_on_a_vlan_by_addresses_of_its_own", &["issue 4"], |room| {
+    Case::new("host_access/ipvlan_on_a_vlan_by_addresses_of_its_own", &["LK-20"], |room| {
         own_addresses(room, "ipvlan")
     })
     .needs(&[Need::VlanLinks, Need::Ipvlan]),
-    Case::new("host_access/internal_by_addresses_of_its_own", &["issue 4"], internal).needs(&[Need::Dummy]),
-    Case::new("host_access/neighbours_know_the_host_where_it_was", &["issue 4"], neighbours),
-    Case::new("host_access/a_reused_address_is_reached_at_once", &["issue 4", "NEEDS 16"], reused),
-    Case::new("host_access/faults_are_refused_before_anything", &["issue 4"], faults),
-    Case::new("host_access/strict_filtering_is_told_of", &["issue 4"], strict).needs(&[Need::Ipvlan]),
+    Case::new("host_access/internal_by_addresses_of_its_own", &["LK-20"], internal).needs(&[Need::Dummy]),
+    Case::new("host_access/neighbours_know_the_host_where_it_was", &["LK-21"], neighbours),
+    Case::new("host_access/a_reused_address_is_reached_at_once", &["LK-22"], reused),
+    Case::new("host_access/faults_are_refused_before_anything", &["LK-23"], faults),
+    Case::new("host_access/strict_filtering_is_told_of", &["LK-23"], strict).needs(&[Need::Ipvlan]),
 ];
 
 /// The host's addresses on `wan0`.

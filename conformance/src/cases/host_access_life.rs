@@ -16,12 +16,12 @@ use crate::stage::lan::{
 use crate::strace::victim::Victim;
 
 pub const CASES: &[Case] = &[
-    Case::new("host_access/check_names_every_drift", &["issue 4", "C-043"], drifts),
-    Case::new("host_access/gc_takes_the_routes_of_the_dead", &["issue 4", "C-045"], dead),
-    Case::new("host_access/networks_do_not_disturb_each_other", &["issue 4", "C-047"], two_networks),
-    Case::new("host_access/a_failed_add_leaves_nothing", &["issue 4", "C-085"], failed_add),
-    Case::new("host_access/fifty_at_once_have_one_shim_and_leave_none", &["issue 4", "C-047"], fifty),
-    Case::new("host_access/the_last_goes_as_the_next_comes", &["issue 4", "C-047"], |room| {
+    Case::new("host_access/check_names_every_drift", &["C-043", "LK-24"], drifts),
+    Case::new("host_access/gc_takes_the_routes_of_the_dead", &["C-045", "LK-25"], dead),
+    Case::new("host_access/networks_do_not_disturb_each_other", &["C-047", "LK-26"], two_networks),
+    Case::new("host_access/a_failed_add_leaves_nothing", &["C-085", "LK-27"], failed_add),
+    Case::new("host_access/fifty_at_once_have_one_shim_and_leave_none", &["C-047", "LK-26"], fifty),
+    Case::new("host_access/the_last_goes_as_the_next_comes", &["C-047", "LK-26"], |room| {
         room.outside(&[])?;
         let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
         one_goes_one_comes(room, &config, || {
@@ -30,14 +30,10 @@ pub const CASES: &[Case] = &[
         })
     })
     .needs(&[Need::Strace]),
-    Case::new("host_access/killed_at_any_step_nothing_is_left", &["issue 4", "C-047"], |room| {
-        hit(room, true)
-    })
-    .needs(&[Need::Strace]),
-    Case::new("host_access/failed_at_any_step_nothing_is_left", &["issue 4", "C-085"], |room| {
-        hit(room, false)
-    })
-    .needs(&[Need::Strace]),
+    Case::new("host_access/killed_at_any_step_nothing_is_left", &["C-047", "LK-27"], |room| hit(room, true))
+        .needs(&[Need::Strace]),
+    Case::new("host_access/failed_at_any_step_nothing_is_left", &["C-085", "LK-27"], |room| hit(room, false))
+        .needs(&[Need::Strace]),
 ];
 
 fn drifts(room: &Room) -> Result<()> {

@@ -13,24 +13,20 @@ use crate::room::call::Answer;
 use crate::store::{self, NET};
 
 pub const CASES: &[Case] = &[
-    Case::new("host_local/vectors", &["host-local 4", "host-local 9"], vectors),
-    Case::new("host_local/lease_bytes_names_and_modes", &["host-local 3", "host-local 8.1"], bytes),
-    Case::new(
-        "host_local/same_owner_twice_fails_and_keeps_the_first",
-        &["host-local 4", "host-local 9"],
-        twice,
-    ),
-    Case::new("host_local/another_ifname_has_its_own_address", &["host-local 9"], other_ifname),
-    Case::new("host_local/round_robin_does_not_give_the_freed_one", &["host-local 4", "host-local 9"], freed),
-    Case::new("host_local/network_and_broadcast_are_never_given", &["host-local 4"], edges),
-    Case::new("host_local/range_validation", &["host-local 2"], validation),
-    Case::new("host_local/range_sets_in_order", &["host-local 1", "host-local 2"], order),
-    Case::new("host_local/one_address_per_family_before_0_3_0", &["host-local 2"], old_versions),
-    Case::new("host_local/resolv_conf", &["host-local 1", "host-local 6"], resolv_conf),
-    Case::new("host_local/route_without_destination_is_refused", &["host-local 6"], route_without_dst),
-    Case::new("host_local/exclude", &["issue 2"], exclude),
-    Case::new("host_local/check", &["C-043", "host-local 5"], check),
-    Case::new("host_local/missing_ipam_key", &["host-local 1"], missing_ipam),
+    Case::new("host_local/vectors", &["HL-2"], vectors),
+    Case::new("host_local/lease_bytes_names_and_modes", &["HL-K1", "HL-1"], bytes),
+    Case::new("host_local/same_owner_twice_fails_and_keeps_the_first", &["HL-4"], twice),
+    Case::new("host_local/another_ifname_has_its_own_address", &["HL-5"], other_ifname),
+    Case::new("host_local/round_robin_does_not_give_the_freed_one", &["HL-3"], freed),
+    Case::new("host_local/network_and_broadcast_are_never_given", &["HL-B2"], edges),
+    Case::new("host_local/range_validation", &["HL-K3", "HL-K4"], validation),
+    Case::new("host_local/range_sets_in_order", &["HL-K3", "HL-K4", "HL-K8"], order),
+    Case::new("host_local/one_address_per_family_before_0_3_0", &["HL-9"], old_versions),
+    Case::new("host_local/resolv_conf", &["HL-K7"], resolv_conf),
+    Case::new("host_local/route_without_destination_is_refused", &["HL-K5", "HL-B4"], route_without_dst),
+    Case::new("host_local/exclude", &["HL-K10"], exclude),
+    Case::new("host_local/check", &["C-043", "HL-7"], check),
+    Case::new("host_local/missing_ipam_key", &["HL-K2"], missing_ipam),
 ];
 
 /// ADD for an owner with no namespace to speak of: host-local never opens it.

@@ -10,10 +10,10 @@ use crate::room::Room;
 use crate::store::{self, NET};
 
 pub const CASES: &[Case] = &[
-    Case::new("host_local/requested_addresses", &["C-101", "host-local 1", "host-local 4"], requested),
-    Case::new("host_local/requests_that_cannot_be_met", &["host-local 4"], refused_requests),
-    Case::new("host_local/a_second_request_of_one_owner_is_a_duplicate", &["host-local 4"], second_request),
-    Case::new("host_local/failed_second_add_keeps_the_first_adds_leases", &["host-local 4"], failed_second),
+    Case::new("host_local/requested_addresses", &["C-101", "HL-K9"], requested),
+    Case::new("host_local/requests_that_cannot_be_met", &["HL-6"], refused_requests),
+    Case::new("host_local/a_second_request_of_one_owner_is_a_duplicate", &["HL-B1"], second_request),
+    Case::new("host_local/failed_second_add_keeps_the_first_adds_leases", &["HL-B3"], failed_second),
 ];
 
 fn requested(room: &Room) -> Result<()> {

@@ -18,23 +18,10 @@ use crate::{diff, snapshot, store};
 const REFERENCE: &[Need] = &[Need::Reference];
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "interop/sixty_four_processes_of_two_suites",
-        &["host-local 7", "host-local 8.1", "issue 2"],
-        crowd,
-    )
-    .needs(REFERENCE)
-    .alone(),
-    Case::new(
-        "interop/store_equals_the_references",
-        &["host-local 3", "host-local 8.1", "host-local 8.3"],
-        equal,
-    )
-    .needs(REFERENCE),
-    Case::new("interop/each_side_sees_the_others_leases", &["host-local 8.1", "host-local 8.5"], mutual)
-        .needs(REFERENCE),
-    Case::new("interop/our_del_removes_what_the_references_add_made", &["bridge 9", "issue 2"], bridge)
-        .needs(REFERENCE),
+    Case::new("interop/sixty_four_processes_of_two_suites", &["HL-13"], crowd).needs(REFERENCE).alone(),
+    Case::new("interop/store_equals_the_references", &["HL-1"], equal).needs(REFERENCE),
+    Case::new("interop/each_side_sees_the_others_leases", &["HL-13"], mutual).needs(REFERENCE),
+    Case::new("interop/our_del_removes_what_the_references_add_made", &["BR-R5"], bridge).needs(REFERENCE),
 ];
 
 fn call(room: &Room, dir: &Path, verb: &str, id: &str, config: &Value) -> Result<Answer> {

@@ -15,15 +15,13 @@ use crate::{ip, socket, store};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("ipvlan/the_link_and_its_result", &["ipvlan 6"], link_and_result).needs(IPVLAN),
-    Case::new("ipvlan/chained_takes_master_and_addresses", &["ipvlan 3", "ipvlan 4", "ipvlan 11"], chained)
-        .needs(IPVLAN),
-    Case::new("ipvlan/check_works_without_master_and_names_drifts", &["ipvlan 8"], drifts).needs(IPVLAN),
-    Case::new("ipvlan/does_not_share_a_master_with_macvlan", &["ipvlan 12", "issue 4"], shared_master)
-        .needs(IPVLAN),
-    Case::new("ipvlan/del_never_fails_for_a_master", &["ipvlan 9", "C-042"], del_master),
-    Case::new("ipvlan/faults_are_refused_before_anything", &["ipvlan 2", "ipvlan 4", "issue 4"], faults),
-    Case::new("ipvlan/status_tells_of_the_master", &["ipvlan 10", "C-044", "issue 4"], status).needs(IPVLAN),
+    Case::new("ipvlan/the_link_and_its_result", &["IV-K1", "IV-1"], link_and_result).needs(IPVLAN),
+    Case::new("ipvlan/chained_takes_master_and_addresses", &["IV-K1", "IV-2"], chained).needs(IPVLAN),
+    Case::new("ipvlan/check_works_without_master_and_names_drifts", &["IV-B1"], drifts).needs(IPVLAN),
+    Case::new("ipvlan/does_not_share_a_master_with_macvlan", &["IV-B4"], shared_master).needs(IPVLAN),
+    Case::new("ipvlan/del_never_fails_for_a_master", &["C-042", "IV-B2"], del_master),
+    Case::new("ipvlan/faults_are_refused_before_anything", &["IV-K3"], faults),
+    Case::new("ipvlan/status_tells_of_the_master", &["C-044", "IV-B5"], status).needs(IPVLAN),
 ];
 
 fn link_and_result(room: &Room) -> Result<()> {

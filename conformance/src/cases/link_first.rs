@@ -15,28 +15,28 @@ const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/ipam_plugin_finds_and_uses_the_link", &["bridge 2.7"], |room| found(room, "bridge")),
-    Case::new("macvlan/ipam_plugin_finds_and_uses_the_link", &["macvlan 3.7"], |room| found(room, "macvlan"))
+    Case::new("bridge/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "bridge")),
+    Case::new("macvlan/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "macvlan"))
         .needs(MACVLAN),
-    Case::new("ipvlan/ipam_plugin_finds_and_uses_the_link", &["ipvlan 5.6"], |room| found(room, "ipvlan"))
+    Case::new("ipvlan/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("bridge/ipam_refusal_takes_the_link_back", &["bridge 2.7"], |room| refused(room, "bridge")),
-    Case::new("macvlan/ipam_refusal_takes_the_link_back", &["macvlan 6"], |room| refused(room, "macvlan"))
+    Case::new("bridge/ipam_refusal_takes_the_link_back", &["LK-5"], |room| refused(room, "bridge")),
+    Case::new("macvlan/ipam_refusal_takes_the_link_back", &["LK-5"], |room| refused(room, "macvlan"))
         .needs(MACVLAN),
-    Case::new("ipvlan/ipam_refusal_takes_the_link_back", &["ipvlan 7"], |room| refused(room, "ipvlan"))
+    Case::new("ipvlan/ipam_refusal_takes_the_link_back", &["LK-5"], |room| refused(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("bridge/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["bridge 2.7"], |room| {
+    Case::new("bridge/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
         killed(room, "bridge")
     }),
-    Case::new("macvlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["macvlan 6"], |room| {
+    Case::new("macvlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
         killed(room, "macvlan")
     })
     .needs(MACVLAN),
-    Case::new("ipvlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["ipvlan 7"], |room| {
+    Case::new("ipvlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
         killed(room, "ipvlan")
     })
     .needs(IPVLAN),
-    Case::new("bridge/spoof_filter_is_there_before_the_ipam_plugin", &["bridge 2.6"], filtered),
+    Case::new("bridge/spoof_filter_is_there_before_the_ipam_plugin", &["BR-R13"], filtered),
 ];
 
 /// What a DHCP client does first, with a refusal as the reference's words it; and it sends its release by the link.

@@ -12,9 +12,9 @@ use crate::room::Room;
 use crate::{ip, snapshot, socket};
 
 pub const CASES: &[Case] = &[
-    Case::new("macspoofchk/a_frame_from_another_address_is_dropped", &["bridge 6", "issue 3"], dropped),
-    Case::new("macspoofchk/check_names_what_is_missing", &["bridge 8", "issue 3"], check),
-    Case::new("macspoofchk/rules_do_not_grow_with_ports", &["issue 3"], constant),
+    Case::new("macspoofchk/a_frame_from_another_address_is_dropped", &["BR-K13"], dropped),
+    Case::new("macspoofchk/check_names_what_is_missing", &["BR-R6"], check),
+    Case::new("macspoofchk/rules_do_not_grow_with_ports", &["BR-R14"], constant),
 ];
 
 fn guarded() -> Value {

@@ -12,13 +12,13 @@ use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 use crate::{ip, socket, store};
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/passthru_has_the_master_alone", &["macvlan 2", "macvlan 10"], passthru),
-    Case::new("macvlan/source_takes_in_listed_addresses_only", &["issue 4"], source),
-    Case::new("macvlan/binds_and_reaches_as_the_first_act", &["macvlan 5"], first_act),
-    Case::new("macvlan/del_works_without_master_and_with_a_broken_rest", &["macvlan 8"], del_broken),
-    Case::new("macvlan/del_does_not_touch_others", &["macvlan 8", "C-047"], del_others),
-    Case::new("macvlan/check_names_every_drift", &["macvlan 7", "C-043"], drifts),
-    Case::new("macvlan/gc_collects_leases", &["C-045", "macvlan 1"], gc),
+    Case::new("macvlan/passthru_has_the_master_alone", &["MV-K2"], passthru),
+    Case::new("macvlan/source_takes_in_listed_addresses_only", &["MV-R4"], source),
+    Case::new("macvlan/binds_and_reaches_as_the_first_act", &["MV-R1"], first_act),
+    Case::new("macvlan/del_works_without_master_and_with_a_broken_rest", &["MV-B4"], del_broken),
+    Case::new("macvlan/del_does_not_touch_others", &["C-047", "MV-B3"], del_others),
+    Case::new("macvlan/check_names_every_drift", &["C-043", "MV-2"], drifts),
+    Case::new("macvlan/gc_collects_leases", &["C-045", "MV-B5"], gc),
 ];
 
 fn passthru(room: &Room) -> Result<()> {

@@ -12,16 +12,16 @@ use crate::room::call::Call;
 use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/the_link_and_its_result", &["macvlan 3", "macvlan 4"], link_and_result),
-    Case::new("macvlan/our_del_removes_the_references_link", &["macvlan 8"], mixed).needs(&[Need::Reference]),
-    Case::new("macvlan/a_name_of_the_hosts_is_not_in_the_way", &["macvlan 3.4"], host_name),
-    Case::new("macvlan/default_master_is_the_default_routes", &["macvlan 2"], default_master),
-    Case::new("macvlan/link_in_container", &["macvlan 2"], in_container),
-    Case::new("macvlan/layer_2", &["macvlan 3.8", "macvlan 4", "C-065"], layer2),
-    Case::new("macvlan/mac_precedence", &["macvlan 2"], mac),
-    Case::new("macvlan/faults_are_refused_before_anything", &["macvlan 2", "issue 4"], faults),
-    Case::new("macvlan/status_tells_of_the_master", &["macvlan 9", "C-044", "issue 4"], status),
-    Case::new("macvlan/a_master_without_carrier_is_not_waited_for", &["macvlan 5.6"], no_carrier),
+    Case::new("macvlan/the_link_and_its_result", &["MV-K3", "MV-K5", "MV-1"], link_and_result),
+    Case::new("macvlan/our_del_removes_the_references_link", &["MV-5"], mixed).needs(&[Need::Reference]),
+    Case::new("macvlan/a_name_of_the_hosts_is_not_in_the_way", &["MV-4"], host_name),
+    Case::new("macvlan/default_master_is_the_default_routes", &["MV-K1"], default_master),
+    Case::new("macvlan/link_in_container", &["MV-K6"], in_container),
+    Case::new("macvlan/layer_2", &["C-065", "MV-K7", "MV-B2"], layer2),
+    Case::new("macvlan/mac_precedence", &["MV-K4"], mac),
+    Case::new("macvlan/faults_are_refused_before_anything", &["MV-K3"], faults),
+    Case::new("macvlan/status_tells_of_the_master", &["C-044", "MV-B6"], status),
+    Case::new("macvlan/a_master_without_carrier_is_not_waited_for", &["LK-3"], no_carrier),
 ];
 
 fn layer2_config() -> Value {

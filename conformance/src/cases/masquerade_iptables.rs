@@ -12,23 +12,22 @@ use crate::room::Room;
 use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[
-    Case::new("masquerade_iptables/each_suite_takes_over_from_the_other", &["bridge 5"], takeover)
+    Case::new("masquerade_iptables/each_suite_takes_over_from_the_other", &["BR-R5", "BR-I1"], takeover)
         .needs(&[Need::Iptables, Need::Reference]),
-    Case::new("masquerade_iptables/the_outside_sees_the_host", &["bridge 5"], seen).needs(&[Need::Iptables]),
-    Case::new("masquerade_iptables/check_names_each_rule_that_is_missing", &["C-043", "bridge 8"], check)
+    Case::new("masquerade_iptables/the_outside_sees_the_host", &["BR-I2"], seen).needs(&[Need::Iptables]),
+    Case::new("masquerade_iptables/check_names_each_rule_that_is_missing", &["C-043", "BR-I5"], check)
         .needs(&[Need::Iptables]),
-    Case::new("masquerade_iptables/two_interfaces_share_a_chain", &["bridge 5"], two_interfaces)
+    Case::new("masquerade_iptables/two_interfaces_share_a_chain", &["BR-I3"], two_interfaces)
         .needs(&[Need::Iptables]),
     Case::new(
         "masquerade_iptables/del_finds_them_after_a_rename_and_with_nothing_told",
-        &["C-042", "NEEDS 2"],
+        &["C-042", "BR-I6"],
         renamed,
     )
     .needs(&[Need::Iptables]),
-    Case::new("masquerade_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
+    Case::new("masquerade_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046", "BR-I6"], gc)
         .needs(&[Need::Iptables]),
-    Case::new("masquerade_iptables/a_failed_add_leaves_nothing", &["bridge 3"], failed)
-        .needs(&[Need::Iptables]),
+    Case::new("masquerade_iptables/a_failed_add_leaves_nothing", &["BR-I4"], failed).needs(&[Need::Iptables]),
 ];
 
 fn config() -> Value {

@@ -17,62 +17,52 @@ const README: &str = include_str!("../../../README.md");
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/who_reaches_whom_in_bridge", &["macvlan 2", "issue 4"], |room| {
-        row(room, "macvlan", &["bridge"])
-    }),
-    Case::new("macvlan/who_reaches_whom_in_bridge_internal", &["issue 4"], |room| {
+    Case::new("macvlan/who_reaches_whom_in_bridge", &["MV-K2"], |room| row(room, "macvlan", &["bridge"])),
+    Case::new("macvlan/who_reaches_whom_in_bridge_internal", &["MV-R5"], |room| {
         row(room, "macvlan", &["bridge", "internal"])
     })
     .needs(&[Need::Dummy]),
-    Case::new("macvlan/who_reaches_whom_in_private", &["macvlan 2", "issue 4"], |room| {
-        row(room, "macvlan", &["private"])
-    }),
-    Case::new("macvlan/who_reaches_whom_in_vepa", &["macvlan 2", "issue 4"], |room| {
-        row(room, "macvlan", &["vepa"])
-    }),
-    Case::new("macvlan/who_reaches_whom_in_passthru", &["macvlan 2", "macvlan 10", "issue 4"], |room| {
-        row(room, "macvlan", &["passthru"])
-    }),
-    Case::new("macvlan/who_reaches_whom_in_source", &["issue 4"], |room| row(room, "macvlan", &["source"])),
-    Case::new("macvlan/who_reaches_whom_over_vlans", &["issue 4"], |room| vlans(room, "macvlan"))
+    Case::new("macvlan/who_reaches_whom_in_private", &["MV-K2"], |room| row(room, "macvlan", &["private"])),
+    Case::new("macvlan/who_reaches_whom_in_vepa", &["MV-K2"], |room| row(room, "macvlan", &["vepa"])),
+    Case::new("macvlan/who_reaches_whom_in_passthru", &["MV-K2"], |room| row(room, "macvlan", &["passthru"])),
+    Case::new("macvlan/who_reaches_whom_in_source", &["MV-R4"], |room| row(room, "macvlan", &["source"])),
+    Case::new("macvlan/who_reaches_whom_over_vlans", &["MV-R5", "LK-31"], |room| vlans(room, "macvlan"))
         .needs(&[Need::VlanLinks]),
-    Case::new("ipvlan/who_reaches_whom_in_l2_bridge", &["ipvlan 2", "issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l2_bridge", &["IV-K2"], |room| {
         row(room, "ipvlan", &["l2", "bridge"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l2_private", &["issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l2_private", &["IV-R1"], |room| {
         row(room, "ipvlan", &["l2", "private"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l2_vepa", &["issue 4"], |room| {
-        row(room, "ipvlan", &["l2", "vepa"])
-    })
-    .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3_bridge", &["ipvlan 5", "issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l2_vepa", &["IV-R1"], |room| row(room, "ipvlan", &["l2", "vepa"]))
+        .needs(IPVLAN),
+    Case::new("ipvlan/who_reaches_whom_in_l3_bridge", &["IV-K2"], |room| {
         row(room, "ipvlan", &["l3", "bridge"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3_private", &["issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l3_private", &["IV-K2", "IV-R1"], |room| {
         row(room, "ipvlan", &["l3", "private"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3_vepa", &["issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l3_vepa", &["IV-K2", "IV-R1"], |room| {
         row(room, "ipvlan", &["l3", "vepa"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3s_bridge", &["ipvlan 5", "issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l3s_bridge", &["IV-K2"], |room| {
         row(room, "ipvlan", &["l3s", "bridge"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3s_private", &["issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l3s_private", &["IV-K2", "IV-R1"], |room| {
         row(room, "ipvlan", &["l3s", "private"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_in_l3s_vepa", &["issue 4"], |room| {
+    Case::new("ipvlan/who_reaches_whom_in_l3s_vepa", &["IV-K2", "IV-R1"], |room| {
         row(room, "ipvlan", &["l3s", "vepa"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/who_reaches_whom_over_vlans", &["issue 4"], |room| vlans(room, "ipvlan"))
+    Case::new("ipvlan/who_reaches_whom_over_vlans", &["IV-R3", "LK-31"], |room| vlans(room, "ipvlan"))
         .needs(&[Need::VlanLinks, Need::Ipvlan]),
 ];
 

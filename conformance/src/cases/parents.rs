@@ -19,49 +19,46 @@ const VLAN: &[Need] = &[Need::VlanLinks];
 const IPVLAN: &[Need] = &[Need::VlanLinks, Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "parents/a_vlan_comes_with_the_first_and_goes_with_the_last",
-        &["issue 4", "NEEDS 36"],
-        |room| first_and_last(room, "macvlan"),
-    )
+    Case::new("parents/a_vlan_comes_with_the_first_and_goes_with_the_last", &["MV-R5"], |room| {
+        first_and_last(room, "macvlan")
+    })
     .needs(VLAN),
-    Case::new("parents/ipvlan_on_a_vlan_too", &["issue 4"], |room| first_and_last(room, "ipvlan"))
+    Case::new("parents/ipvlan_on_a_vlan_too", &["IV-R3"], |room| first_and_last(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("parents/networks_share_a_vlan", &["issue 4"], shared).needs(VLAN),
-    Case::new("parents/a_vlan_that_was_there_is_used_and_stays", &["issue 4"], existing).needs(VLAN),
-    Case::new("parents/a_vlan_that_people_use_stays", &["issue 4"], used_by_others).needs(VLAN),
-    Case::new("parents/vlans_do_not_reach_each_other", &["issue 4"], other_vlan).needs(VLAN),
-    Case::new("parents/gc_takes_the_vlan_of_the_dead", &["issue 4", "C-045"], dead).needs(VLAN),
-    Case::new("parents/a_lost_run_directory_harms_nobody", &["issue 4"], lost_run).needs(VLAN),
-    Case::new("parents/a_failed_add_leaves_no_vlan", &["issue 4", "C-085"], failed_add).needs(VLAN),
-    Case::new("parents/check_and_status_look_at_the_vlan", &["issue 4", "C-043", "C-044"], drifts)
-        .needs(VLAN),
-    Case::new("parents/fifty_at_once_have_one_vlan_and_leave_none", &["issue 4", "C-046"], fifty).needs(VLAN),
-    Case::new("parents/the_last_goes_as_the_next_comes", &["issue 4", "C-047"], |room| {
+    Case::new("parents/networks_share_a_vlan", &["LK-30"], shared).needs(VLAN),
+    Case::new("parents/a_vlan_that_was_there_is_used_and_stays", &["MV-L2"], existing).needs(VLAN),
+    Case::new("parents/a_vlan_that_people_use_stays", &["MV-L2"], used_by_others).needs(VLAN),
+    Case::new("parents/vlans_do_not_reach_each_other", &["LK-31"], other_vlan).needs(VLAN),
+    Case::new("parents/gc_takes_the_vlan_of_the_dead", &["C-045", "LK-34"], dead).needs(VLAN),
+    Case::new("parents/a_lost_run_directory_harms_nobody", &["LK-32"], lost_run).needs(VLAN),
+    Case::new("parents/a_failed_add_leaves_no_vlan", &["C-085", "LK-35"], failed_add).needs(VLAN),
+    Case::new("parents/check_and_status_look_at_the_vlan", &["C-043", "C-044", "LK-36"], drifts).needs(VLAN),
+    Case::new("parents/fifty_at_once_have_one_vlan_and_leave_none", &["C-046", "LK-30"], fifty).needs(VLAN),
+    Case::new("parents/the_last_goes_as_the_next_comes", &["C-047", "LK-30"], |room| {
         vlan_outside(room)?;
         let config =
             json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
         one_goes_one_comes(room, &config, || ensure_gone(PARENT))
     })
     .needs(&[Need::VlanLinks, Need::Strace]),
-    Case::new("parents/add_killed_at_any_step_leaves_no_vlan", &["issue 4", "C-047"], |room| {
+    Case::new("parents/add_killed_at_any_step_leaves_no_vlan", &["C-047", "R-1", "LK-35"], |room| {
         killed(room, "ADD")
     })
     .needs(&[Need::VlanLinks, Need::Strace]),
-    Case::new("parents/del_killed_at_any_step_leaves_no_vlan", &["issue 4", "C-047"], |room| {
+    Case::new("parents/del_killed_at_any_step_leaves_no_vlan", &["C-047", "R-1", "LK-35"], |room| {
         killed(room, "DEL")
     })
     .needs(&[Need::VlanLinks, Need::Strace]),
-    Case::new("parents/internal_macvlan_reaches_siblings_only", &["issue 4", "NEEDS 36"], |room| {
+    Case::new("parents/internal_macvlan_reaches_siblings_only", &["MV-R5"], |room| {
         internal(room, "macvlan", &json!({}))
     })
     .needs(&[Need::Dummy]),
-    Case::new("parents/internal_ipvlan_reaches_siblings_only", &["issue 4"], |room| {
+    Case::new("parents/internal_ipvlan_reaches_siblings_only", &["IV-R3"], |room| {
         internal(room, "ipvlan", &json!({"mode": "l2"}))?;
         internal(room, "ipvlan", &json!({"mode": "l3"}))
     })
     .needs(&[Need::Dummy, Need::Ipvlan]),
-    Case::new("parents/faults_are_refused_before_anything", &["issue 4"], faults),
+    Case::new("parents/faults_are_refused_before_anything", &["LK-33"], faults),
 ];
 
 const PARENT: &str = "wan0.10";

@@ -20,23 +20,19 @@ use crate::stage::portmap::{
 };
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "portmap/a_published_port_is_reached_from_everywhere",
-        &["portmap 5", "portmap 9", "NEEDS 19", "NEEDS 39"],
-        |room| everywhere(room, false),
-    ),
-    Case::new(
-        "portmap/a_published_port_is_reached_from_everywhere_with_br_netfilter",
-        &["portmap 5", "portmap 9", "NEEDS 19"],
-        |room| everywhere(room, true),
-    )
+    Case::new("portmap/a_published_port_is_reached_from_everywhere", &["PM-K2", "PM-6"], |room| {
+        everywhere(room, false)
+    }),
+    Case::new("portmap/a_published_port_is_reached_from_everywhere_with_br_netfilter", &["PM-6"], |room| {
+        everywhere(room, true)
+    })
     .needs(&[Need::BrNetfilter]),
-    Case::new("portmap/a_specific_address_is_published_alone", &["portmap 5", "NEEDS 39"], specific),
-    Case::new("portmap/transit_is_not_touched", &["NEEDS 11", "CVE-2019-9946", "CVE-2025-67499"], transit),
-    Case::new("portmap/neighbours_do_not_reach_the_hosts_loopback", &["NEEDS 38"], loopback),
-    Case::new("portmap/snat_and_masq_all", &["portmap 2"], snat),
-    Case::new("portmap/twenty_thousand_ports_are_a_few_elements", &["NEEDS 29"], range),
-    Case::new("portmap/udp_follows_a_container_that_moves", &["portmap 8", "NEEDS 9"], udp),
+    Case::new("portmap/a_specific_address_is_published_alone", &["PM-K3"], specific),
+    Case::new("portmap/transit_is_not_touched", &["PM-B4"], transit),
+    Case::new("portmap/neighbours_do_not_reach_the_hosts_loopback", &["PM-B3"], loopback),
+    Case::new("portmap/snat_and_masq_all", &["PM-K5", "PM-K6"], snat),
+    Case::new("portmap/twenty_thousand_ports_are_a_few_elements", &["PM-R5"], range),
+    Case::new("portmap/udp_follows_a_container_that_moves", &["PM-3"], udp),
 ];
 
 /// With br_netfilter, packets between two ports of a bridge pass the host's rules as well, and neighbours need no

@@ -22,18 +22,14 @@ use crate::room::call::Call;
 use crate::stage::portmap::{HOST, address, answer, bridged, expect, portmap, published, ruleset, serve};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap_chain/runs_the_delegate_only_and_commits_twice_at_most", &["DESIGN 1"], no_program)
+    Case::new("portmap_chain/runs_the_delegate_only_and_commits_twice_at_most", &["HO-1"], no_program)
         .needs(&[Need::Strace]),
-    Case::new("portmap_chain/works_in_a_root_that_holds_our_executables_only", &["NEEDS 31"], bare_root),
-    Case::new("portmap_chain/works_on_a_host_with_ipv6_switched_off", &["portmap 9"], without_ipv6),
-    Case::new(
-        "portmap_chain/a_udp_client_at_10_hz_follows_the_container",
-        &["portmap 8", "NEEDS 9"],
-        ten_hertz,
-    ),
-    Case::new("portmap_chain/two_hundred_at_once_beside_20000_foreign_rules", &["C-047", "NEEDS 6"], crowd)
+    Case::new("portmap_chain/works_in_a_root_that_holds_our_executables_only", &["HO-2"], bare_root),
+    Case::new("portmap_chain/works_on_a_host_with_ipv6_switched_off", &["PM-R12"], without_ipv6),
+    Case::new("portmap_chain/a_udp_client_at_10_hz_follows_the_container", &["PM-3", "PM-R13"], ten_hertz),
+    Case::new("portmap_chain/two_hundred_at_once_beside_20000_foreign_rules", &["C-047", "PM-R15"], crowd)
         .needs(&[Need::SendBuffer]),
-    Case::new("portmap_chain/a_container_id_of_300_characters", &["C-060", "portmap 11"], long_id),
+    Case::new("portmap_chain/a_container_id_of_300_characters", &["C-060", "PM-R14"], long_id),
 ];
 
 fn masqueraded() -> Value {

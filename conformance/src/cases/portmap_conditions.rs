@@ -18,23 +18,19 @@ use crate::stage::portmap::{
 use crate::stage::reapply::{reapply, rules};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap_conditions/they_are_their_owners_alone", &["portmap 7.1", "portmap 7.3"], owners),
-    Case::new("portmap_conditions/ranges_addresses_and_hosts_own_clients", &["portmap 7.1"], shapes),
-    Case::new("portmap_conditions/nft_shows_what_was_written", &["portmap 7.1"], words),
-    Case::new(
-        "portmap_conditions/what_is_not_known_is_refused_by_its_word",
-        &["portmap 2", "portmap 3"],
-        refused,
-    ),
-    Case::new("portmap_conditions/del_finds_them_by_owner", &["C-042", "NEEDS 2"], del),
+    Case::new("portmap_conditions/they_are_their_owners_alone", &["PM-C1"], owners),
+    Case::new("portmap_conditions/ranges_addresses_and_hosts_own_clients", &["PM-C2"], shapes),
+    Case::new("portmap_conditions/nft_shows_what_was_written", &["PM-C3"], words),
+    Case::new("portmap_conditions/what_is_not_known_is_refused_by_its_word", &["PM-C4"], refused),
+    Case::new("portmap_conditions/del_finds_them_by_owner", &["C-042", "PM-C9"], del),
     Case::new(
         "portmap_conditions/check_names_what_is_missing_and_reapply_makes_it",
-        &["C-043", "NEEDS 3"],
+        &["C-043", "PM-C8", "HO-20"],
         mended,
     ),
     Case::new("portmap_conditions/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc),
-    Case::new("portmap_conditions/add_again_replaces_them", &["portmap 7.4"], again),
-    Case::new("portmap_conditions/the_heir_of_an_address_has_his_own", &["NEEDS 29"], heir),
+    Case::new("portmap_conditions/add_again_replaces_them", &["PM-C6"], again),
+    Case::new("portmap_conditions/the_heir_of_an_address_has_his_own", &["PM-C7"], heir),
 ];
 
 /// Everybody but the machine outside.

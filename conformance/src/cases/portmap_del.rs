@@ -14,11 +14,11 @@ use crate::room::call::Call;
 use crate::stage::portmap::{bridged, portmap, published, ruleset};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap/del_matrix", &["C-042", "portmap 6.5", "NEEDS 2"], del_matrix),
-    Case::new("portmap/del_of_the_last_leaves_no_rules", &["C-042", "NEEDS 2", "NEEDS 38"], last),
-    Case::new("portmap/del_with_a_broken_rest_still_cleans", &["R-4", "portmap 11"], broken_rest),
-    Case::new("portmap/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc),
-    Case::new("portmap/our_del_removes_what_the_references_add_made", &["portmap 12"], migration)
+    Case::new("portmap/del_matrix", &["C-042", "PM-2"], del_matrix),
+    Case::new("portmap/del_of_the_last_leaves_no_rules", &["C-042", "PM-R4"], last),
+    Case::new("portmap/del_with_a_broken_rest_still_cleans", &["R-4", "PM-B5"], broken_rest),
+    Case::new("portmap/gc_collects_what_is_not_valid", &["C-045", "C-046", "PM-R2"], gc),
+    Case::new("portmap/our_del_removes_what_the_references_add_made", &["PM-5"], migration)
         .needs(&[Need::Reference]),
 ];
 

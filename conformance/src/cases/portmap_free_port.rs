@@ -14,11 +14,11 @@ use crate::stage::portmap::{HOST, bridged, expect, portmap, published, ruleset, 
 use crate::stage::reapply::reapply;
 
 pub const CASES: &[Case] = &[
-    Case::new("free_port/one_is_chosen_told_and_kept", &["issue 3"], chosen),
-    Case::new("free_port/none_that_somebody_publishes_or_listens_on", &["issue 3", "NEEDS 29"], others),
-    Case::new("free_port/twenty_at_once_get_twenty", &["issue 3", "C-047"], crowd),
-    Case::new("free_port/when_none_is_left_nothing_is_made", &["issue 3"], none),
-    Case::new("free_port/it_is_one_port_and_asked_for_by_name", &["issue 3", "portmap 2"], bad_input),
+    Case::new("free_port/one_is_chosen_told_and_kept", &["PM-F1"], chosen),
+    Case::new("free_port/none_that_somebody_publishes_or_listens_on", &["PM-F2"], others),
+    Case::new("free_port/twenty_at_once_get_twenty", &["C-047", "PM-F3"], crowd),
+    Case::new("free_port/when_none_is_left_nothing_is_made", &["PM-F4"], none),
+    Case::new("free_port/it_is_one_port_and_asked_for_by_name", &["PM-F5"], bad_input),
 ];
 
 /// The ports that the kernel gives to whoever asks for none; the others of 49152 to 65535 are chosen first.

@@ -15,17 +15,12 @@ use crate::socket::PATIENCE;
 use crate::stage::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "portmap_iptables/a_published_port_is_reached_from_everywhere",
-        &["portmap 6.2", "portmap 8"],
-        everywhere,
-    )
-    .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/conditions_are_their_owners_alone", &["portmap 6.2"], conditions)
+    Case::new("portmap_iptables/a_published_port_is_reached_from_everywhere", &["PM-I11"], everywhere)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/flows_of_udp_are_forgotten", &["portmap 8", "NEEDS 9"], udp)
+    Case::new("portmap_iptables/conditions_are_their_owners_alone", &["PM-I12"], conditions)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/ranges_are_moved_as_a_whole", &["NEEDS 29"], ranges).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/flows_of_udp_are_forgotten", &["PM-I13"], udp).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/ranges_are_moved_as_a_whole", &["PM-I14"], ranges).needs(&[Need::Iptables]),
 ];
 
 /// The reference's rules masquerade whoever is of the container's network.

@@ -13,17 +13,17 @@ use crate::stage::conflists::runtime;
 use crate::stage::portmap::{bridged, heir_of, portmap, published, ruleset};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap/a_taken_port_is_refused_and_its_owner_named", &["NEEDS 29"], taken),
-    Case::new("portmap/add_twice_replaces_and_nothing_is_doubled", &["portmap 7.4"], again),
-    Case::new("portmap/check_names_what_is_missing", &["C-043", "portmap 7.5"], check),
-    Case::new("portmap/bad_input_is_refused_and_makes_nothing", &["portmap 2", "portmap 11"], bad_input),
-    Case::new("portmap/a_failed_add_leaves_nothing_of_either_family", &["portmap 9", "portmap 11"], failed),
-    Case::new("portmap/the_result_passes_through", &["portmap 8", "C-120"], pass_through),
-    Case::new("portmap/without_mappings_nothing_is_touched", &["portmap 2"], without_mappings),
-    Case::new("portmap/status", &["C-044"], status),
-    Case::new("portmap/fifty_at_once", &["C-047"], fifty),
-    Case::new("portmap/a_chain_run_by_a_runtime", &["C-100", "C-122"], chain),
-    Case::new("portmap/runs_no_program_and_commits_once", &["DESIGN 1"], no_program).needs(&[Need::Strace]),
+    Case::new("portmap/a_taken_port_is_refused_and_its_owner_named", &["PM-R1"], taken),
+    Case::new("portmap/add_twice_replaces_and_nothing_is_doubled", &["PM-B1"], again),
+    Case::new("portmap/check_names_what_is_missing", &["C-043", "PM-1"], check),
+    Case::new("portmap/bad_input_is_refused_and_makes_nothing", &["PM-K2", "PM-K4"], bad_input),
+    Case::new("portmap/a_failed_add_leaves_nothing_of_either_family", &["PM-B2"], failed),
+    Case::new("portmap/the_result_passes_through", &["C-120", "PM-K7"], pass_through),
+    Case::new("portmap/without_mappings_nothing_is_touched", &["PM-K1"], without_mappings),
+    Case::new("portmap/status", &["C-044", "PM-R3"], status),
+    Case::new("portmap/fifty_at_once", &["C-047", "PM-R6"], fifty),
+    Case::new("portmap/a_chain_run_by_a_runtime", &["C-100", "C-122", "LR-3", "PM-4"], chain),
+    Case::new("portmap/runs_no_program_and_commits_once", &["HO-1"], no_program).needs(&[Need::Strace]),
 ];
 
 pub fn one(port: u16) -> Value {

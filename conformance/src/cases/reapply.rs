@@ -16,22 +16,18 @@ use crate::stage::portmap::{HOST, bridged, expect, heir_of, portmap, published, 
 use crate::stage::reapply::{RECORDS, call, reapply, records, rules};
 
 pub const CASES: &[Case] = &[
-    Case::new("reapply/a_flushed_firewall_is_rebuilt_and_works_again", &["NEEDS 3", "issue 3"], rebuilt),
-    Case::new("reapply/a_second_one_commits_nothing", &["NEEDS 3", "issue 3"], second).needs(&[Need::Strace]),
-    Case::new("reapply/what_is_partly_there_is_completed", &["NEEDS 3", "issue 3"], partial),
-    Case::new("reapply/what_was_deleted_does_not_come_back", &["NEEDS 3", "issue 3"], deleted),
-    Case::new("reapply/what_add_never_finished_does_not_come_back", &["NEEDS 3", "issue 3"], unfinished)
+    Case::new("reapply/a_flushed_firewall_is_rebuilt_and_works_again", &["HO-20"], rebuilt),
+    Case::new("reapply/a_second_one_commits_nothing", &["HO-21"], second).needs(&[Need::Strace]),
+    Case::new("reapply/what_is_partly_there_is_completed", &["HO-22"], partial),
+    Case::new("reapply/what_was_deleted_does_not_come_back", &["HO-23"], deleted),
+    Case::new("reapply/what_add_never_finished_does_not_come_back", &["HO-23"], unfinished)
         .needs(&[Need::Strace]),
-    Case::new("reapply/a_dead_containers_address_is_its_heirs", &["NEEDS 3", "NEEDS 2"], heir),
-    Case::new(
-        "reapply/a_port_on_record_is_taken_though_the_rules_are_flushed",
-        &["NEEDS 3", "NEEDS 29"],
-        ledger,
-    ),
-    Case::new("reapply/a_record_that_cannot_be_read_is_a_warning", &["DESIGN state", "issue 3"], unreadable),
-    Case::new("reapply/ten_thousand_records_are_one_transaction", &["issue 3"], many)
+    Case::new("reapply/a_dead_containers_address_is_its_heirs", &["HO-24"], heir),
+    Case::new("reapply/a_port_on_record_is_taken_though_the_rules_are_flushed", &["HO-25"], ledger),
+    Case::new("reapply/a_record_that_cannot_be_read_is_a_warning", &["HO-26"], unreadable),
+    Case::new("reapply/ten_thousand_records_are_one_transaction", &["HO-27"], many)
         .needs(&[Need::SendBuffer, Need::Strace]),
-    Case::new("reapply/beside_adds_and_dels_nothing_is_left_or_lost", &["C-047", "issue 3"], crowd),
+    Case::new("reapply/beside_adds_and_dels_nothing_is_left_or_lost", &["C-047", "HO-28"], crowd),
 ];
 
 /// A container with a port, masquerade and a MAC filter.

@@ -14,7 +14,7 @@ use crate::room::call::{Answer, Call};
 use crate::stage::portmap::{portmap, ruleset};
 
 pub const CASES: &[Case] =
-    &[Case::new("rules/a_kernel_without_nf_tables_is_told_of", &["issue 3", "C-044"], told)
+    &[Case::new("rules/a_kernel_without_nf_tables_is_told_of", &["C-044", "HO-32"], told)
         .needs(&[Need::Strace])];
 
 const WORDS: &str = "packet rules need nf_tables, which this kernel is without";

@@ -17,18 +17,14 @@ use crate::room::call::Call;
 use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[
-    Case::new("rules/del_matrix", &["C-042", "bridge 9", "issue 3"], matrix),
-    Case::new("rules/del_of_another_attachment_keeps_them", &["C-047"], others),
-    Case::new("rules/gc_collects_what_is_not_valid", &["C-045", "bridge 10"], gc),
-    Case::new("rules/failed_add_leaves_none", &["C-085", "issue 3"], failed_add),
-    Case::new(
-        "rules/our_del_removes_what_the_reference_made",
-        &["bridge 5", "bridge 6", "issue 3"],
-        migration,
-    )
-    .needs(&[Need::Reference]),
-    Case::new("rules/both_suites_side_by_side", &["issue 3"], side_by_side).needs(&[Need::Reference]),
-    Case::new("rules/the_references_nftables_back_end", &["bridge 5", "bridge 10"], reference_nftables),
+    Case::new("rules/del_matrix", &["C-042", "BR-B7"], matrix),
+    Case::new("rules/del_of_another_attachment_keeps_them", &["C-047", "BR-B9"], others),
+    Case::new("rules/gc_collects_what_is_not_valid", &["C-045", "BR-R2"], gc),
+    Case::new("rules/failed_add_leaves_none", &["C-085", "BR-R1"], failed_add),
+    Case::new("rules/our_del_removes_what_the_reference_made", &["BR-R5"], migration)
+        .needs(&[Need::Reference]),
+    Case::new("rules/both_suites_side_by_side", &["BR-R19"], side_by_side).needs(&[Need::Reference]),
+    Case::new("rules/the_references_nftables_back_end", &["BR-R5"], reference_nftables),
 ];
 
 /// With both kinds of packet rules.

@@ -13,13 +13,13 @@ use crate::stage::portmap::{HOST, address, expect, portmap, serve};
 use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[
-    Case::new("saved_rules/every_feature_loads_again_and_works", &["C-043", "portmap 5"], every_feature),
-    Case::new("saved_rules/conditions_load_again", &["C-043", "portmap 7.1"], conditions),
+    Case::new("saved_rules/every_feature_loads_again_and_works", &["C-043", "HO-30"], every_feature),
+    Case::new("saved_rules/conditions_load_again", &["C-043", "HO-30"], conditions),
     Case::new("saved_rules/permits_in_an_administrators_chain_load_again", &["C-043", "D-057"], permits),
-    Case::new("saved_rules/a_range_that_moves_loads_again", &["C-043", "portmap 5"], moved_range),
+    Case::new("saved_rules/a_range_that_moves_loads_again", &["C-043", "HO-30"], moved_range),
     Case::new("saved_rules/the_rules_inside_a_container_load_again", &["C-043"], inside),
-    Case::new("saved_rules/an_add_replaces_an_earlier_layout", &["C-043", "portmap 7.6"], earlier_add),
-    Case::new("saved_rules/a_del_removes_an_earlier_layout", &["C-042", "portmap 7.6"], earlier_del),
+    Case::new("saved_rules/an_add_replaces_an_earlier_layout", &["C-043", "HO-31"], earlier_add),
+    Case::new("saved_rules/a_del_removes_an_earlier_layout", &["C-042", "HO-31"], earlier_del),
 ];
 
 fn listing() -> Result<String> {

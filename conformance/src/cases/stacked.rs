@@ -18,70 +18,54 @@ use crate::{golden, ip, socket, store};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/result_equals_the_references", &["macvlan 4", "C-050"], |room| {
+    Case::new("macvlan/result_equals_the_references", &["C-050", "MV-1"], |room| {
         equal(room, "macvlan", &json!({}))
     })
     .needs(&[Need::Reference]),
-    Case::new("ipvlan/result_equals_the_references", &["ipvlan 6", "C-050"], |room| {
+    Case::new("ipvlan/result_equals_the_references", &["C-050", "IV-1"], |room| {
         equal(room, "ipvlan", &json!({}))
     })
     .needs(&[Need::Ipvlan, Need::Reference]),
-    Case::new("ipvlan/result_in_l3_equals_the_references", &["ipvlan 6", "C-050"], |room| {
+    Case::new("ipvlan/result_in_l3_equals_the_references", &["C-050", "IV-1"], |room| {
         // Its release takes no route without a gateway in these modes.
         let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]]});
         let dns = json!({"nameservers": ["10.7.0.1"], "search": ["example.org"]});
         equal(room, "ipvlan", &json!({"mode": "l3", "mtu": 1400, "ipam": ipam, "dns": dns}))
     })
     .needs(&[Need::Ipvlan, Need::Reference]),
-    Case::new("macvlan/duplicate_ipv6_address_is_an_error", &["macvlan 5", "NEEDS 8"], |room| {
-        duplicate(room, "macvlan")
-    }),
-    Case::new("ipvlan/duplicate_ipv6_address_is_an_error", &["ipvlan 5", "NEEDS 8"], |room| {
-        duplicate(room, "ipvlan")
-    })
-    .needs(IPVLAN),
-    Case::new("macvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], |room| {
-        stale_neighbour(room, "macvlan")
-    }),
-    Case::new("ipvlan/stale_neighbours_are_corrected", &["issue 4", "NEEDS 16"], |room| {
-        stale_neighbour(room, "ipvlan")
-    })
-    .needs(IPVLAN),
-    Case::new("macvlan/del_matrix", &["C-042", "C-113", "C-114", "macvlan 8"], |room| {
+    Case::new("macvlan/duplicate_ipv6_address_is_an_error", &["MV-R2"], |room| duplicate(room, "macvlan")),
+    Case::new("ipvlan/duplicate_ipv6_address_is_an_error", &["IV-R6"], |room| duplicate(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("macvlan/stale_neighbours_are_corrected", &["MV-R3"], |room| stale_neighbour(room, "macvlan")),
+    Case::new("ipvlan/stale_neighbours_are_corrected", &["IV-R2"], |room| stale_neighbour(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("macvlan/del_matrix", &["C-042", "C-113", "C-114", "MV-3"], |room| {
         del_matrix(room, "macvlan", &["fine", "unset", "gone", "plain file"])
     }),
     // Emulated, the whole takes too long for one case.
-    Case::new("ipvlan/del_matrix_namespace_fine", &["C-042", "ipvlan 9"], |room| {
+    Case::new("ipvlan/del_matrix_namespace_fine", &["C-042", "IV-3"], |room| {
         del_matrix(room, "ipvlan", &["fine"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/del_matrix_namespace_unset", &["C-042", "C-114", "ipvlan 9"], |room| {
+    Case::new("ipvlan/del_matrix_namespace_unset", &["C-042", "C-114", "IV-3"], |room| {
         del_matrix(room, "ipvlan", &["unset"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/del_matrix_namespace_gone", &["C-042", "C-114", "ipvlan 9"], |room| {
+    Case::new("ipvlan/del_matrix_namespace_gone", &["C-042", "C-114", "IV-3"], |room| {
         del_matrix(room, "ipvlan", &["gone"])
     })
     .needs(IPVLAN),
-    Case::new("ipvlan/del_matrix_namespace_is_a_plain_file", &["C-042", "C-113", "ipvlan 9"], |room| {
+    Case::new("ipvlan/del_matrix_namespace_is_a_plain_file", &["C-042", "C-113", "IV-3"], |room| {
         del_matrix(room, "ipvlan", &["plain file"])
     })
     .needs(IPVLAN),
-    Case::new("macvlan/a_master_that_vanishes_before_del", &["macvlan 8", "issue 4"], |room| {
-        vanishing(room, "macvlan")
-    }),
-    Case::new("ipvlan/a_master_that_vanishes_before_del", &["ipvlan 9", "issue 4"], |room| {
-        vanishing(room, "ipvlan")
-    })
-    .needs(IPVLAN),
-    Case::new("macvlan/a_failed_add_leaves_nothing", &["macvlan 6", "C-085"], |room| {
-        failed_add(room, "macvlan")
-    }),
-    Case::new("ipvlan/a_failed_add_leaves_nothing", &["ipvlan 7", "C-085"], |room| {
-        failed_add(room, "ipvlan")
-    })
-    .needs(IPVLAN),
-    Case::new("macvlan/a_port_and_a_stacked_master_are_told_apart", &["macvlan 10", "issue 4"], |room| {
+    Case::new("macvlan/a_master_that_vanishes_before_del", &["LK-7"], |room| vanishing(room, "macvlan")),
+    Case::new("ipvlan/a_master_that_vanishes_before_del", &["LK-7"], |room| vanishing(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("macvlan/a_failed_add_leaves_nothing", &["C-085", "MV-B1"], |room| failed_add(room, "macvlan")),
+    Case::new("ipvlan/a_failed_add_leaves_nothing", &["C-085", "IV-B3"], |room| failed_add(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("macvlan/a_port_and_a_stacked_master_are_told_apart", &["MV-B7"], |room| {
         other_masters(room, "macvlan")
     }),
 ];
