@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// The spec versions of the contract, oldest first (C-036).
+/// The versions of the CNI specification, oldest first (C-036).
 pub const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// The version that cases use which are not about versions: every suite of today speaks it.

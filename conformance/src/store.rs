@@ -1,4 +1,4 @@
-//! The lease store as host-local.md section 3 describes it, read and written without anybody's code but this.
+//! The lease store of HL-1, read and written by this code alone.
 
 use std::fs::{self, Permissions};
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Published ports that nobody measures: as ADDs of ours made them, or as the reference's rules would be.
 //!
 //! The reference runs some programs for each port, which takes longer and longer: ten thousand are not to be waited for.
-//! So its rules are loaded at once, as text, in the shape that its ADDs of one port each leave (portmap.md, 6 and 7).
+//! So its rules are loaded at once, as text, in the shape that its ADDs of one port each leave.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

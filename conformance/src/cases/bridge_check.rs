@@ -1,4 +1,4 @@
-//! bridge CHECK: one drift at a time, each named (bridge.md section 8).
+//! bridge CHECK: one drift at a time, each named.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

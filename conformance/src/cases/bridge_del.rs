@@ -1,4 +1,4 @@
-//! bridge DEL and GC: nothing of an attachment is left, whatever is missing (bridge.md sections 9, 10; C-042, C-114).
+//! bridge DEL and GC: nothing of an attachment is left, whatever is missing (C-042, C-114).
 
 use std::fs::{self, File};
 

@@ -1,4 +1,4 @@
-//! bridge: gateways, routes and what is set around them (bridge.md sections 2.8 to 4).
+//! bridge: gateways, routes and what is set around them.
 
 use anyhow::{Result, ensure};
 use serde_json::json;

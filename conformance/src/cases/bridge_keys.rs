@@ -1,4 +1,4 @@
-//! bridge: what each key does (bridge.md sections 1 to 4).
+//! bridge: what each key does.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! bridge: the life of an attachment, seen by packets (bridge.md sections 2, 9, 10; libcni_runtime 8).
+//! bridge: the life of an attachment, seen by packets.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! bridge: VLAN keys. All need a kernel with bridge VLAN filtering (bridge.md sections 1, 2.5, 4).
+//! bridge: VLAN keys. All need a kernel with bridge VLAN filtering.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! bridge: who hears whose broadcast, by VLAN (bridge.md 2.5; that VLAN 1 leaked into tagged ports is plugins#939).
+//! bridge: who hears which broadcast, by VLAN. VLAN 1 once leaked into the reference's tagged ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;

@@ -1,5 +1,5 @@
 //! portmap, conditions in the words of nft: what has another meaning there is refused by its word, and what is accepted
-//! is what nft makes of the same words (portmap.md sections 3, 7.3).
+//! is what nft makes of the same words.
 
 use anyhow::{Result, ensure};
 use serde_json::json;

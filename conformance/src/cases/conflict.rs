@@ -1,4 +1,5 @@
-//! `detectConflict`: an address that somebody else on the link has is not used (issue 4; RFC 5227, RFC 4862 5.4).
+//! `detectConflict`: an address that another host on the link has is not used (RFC 5227; RFC 4862,
+//! section 5.4).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every conflist in testdata/net.d, loaded and run as a runtime would (C-120 to C-122, libcni_runtime 4).
+//! Every conflist in testdata/net.d, loaded and run as a runtime would (C-120, C-121, C-122).
 
 use anyhow::{Context, Result, ensure};
 use runtime::Attachment;

@@ -1,4 +1,4 @@
-//! dns: nobody waits for ever, and nothing is taken for gone that is not (dns.md d.2, d.4).
+//! dns: nobody waits for ever, and nothing is taken for gone that is not.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};

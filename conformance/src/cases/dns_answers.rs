@@ -1,4 +1,4 @@
-//! dns: what is answered (dns.md d.5, d.9).
+//! dns: what is answered.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! dns: which names are ours to answer, and which are the outside's (dns.md d.5).
+//! dns: which names are ours to answer, and which are the outside's.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;

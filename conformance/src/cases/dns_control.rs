@@ -1,4 +1,4 @@
-//! dns: who may tell the responder what (dns.md d.2, d.9).
+//! dns: who may tell the responder what.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

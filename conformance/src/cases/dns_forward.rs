@@ -1,4 +1,4 @@
-//! dns: what is asked of the outside, and how (dns.md d.6).
+//! dns: what is asked of the outside, and how.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! dns: what else is on the host: firewalls, published ports, other servers, systemd (dns.md d.4, d.7).
+//! dns: what else is on the host: firewalls, published ports, other servers, systemd.
 
 use std::fs;
 use std::net::UdpSocket;

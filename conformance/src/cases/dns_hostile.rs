@@ -1,4 +1,4 @@
-//! dns among hostile neighbours: what one container can use up, and for whom (dns.md d.6, d.9).
+//! dns among hostile neighbours: what one container can use up, and for whom.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! dns: containers that ask in their own namespace (dns.md d.4).
+//! dns: containers that ask in their own namespace.
 
 use std::net::UdpSocket;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! dns: records and the responder over their life (dns.md d.2, d.3).
+//! dns: records and the responder over their life.
 
 use std::fs;
 use std::time::Duration;

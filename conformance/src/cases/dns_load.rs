@@ -1,4 +1,4 @@
-//! dns: under load, and what it costs where noise cannot change it (dns.md d.6, d.11; times are `conformance dns`'s).
+//! dns: under load, and what it costs where noise cannot change it. Times are `conformance dns`'s.
 
 use std::fs;
 use std::io::{Read, Write};

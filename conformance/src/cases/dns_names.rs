@@ -1,4 +1,4 @@
-//! dns: who is registered, by what names (dns.md d.5, d.9, d.10, d.11).
+//! dns: who is registered, by what names.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! dns: who may know what (dns.md d.5, d.9).
+//! dns: who may know what.
 
 use anyhow::{Result, ensure};
 use serde_json::json;

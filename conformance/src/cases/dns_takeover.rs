@@ -1,4 +1,4 @@
-//! dns in the place of dnsname: its dnsmasq, its files, its containers (dns.md a).
+//! dns in the place of dnsname: its dnsmasq, its files, its containers.
 
 use std::fs;
 use std::path::{Path, PathBuf};

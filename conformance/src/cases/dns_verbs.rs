@@ -1,4 +1,4 @@
-//! dns: DEL, CHECK, GC, STATUS (dns.md d.10).
+//! dns: DEL, CHECK, GC, STATUS.
 
 use std::fs;
 use std::net::UdpSocket;

@@ -1,4 +1,4 @@
-//! `hostAccess` of macvlan and ipvlan: host and containers reach each other, and nobody else notices (issue 4).
+//! `hostAccess` of macvlan and ipvlan: host and containers reach each other, and nobody else sees it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `hostAccess` over its life: what CHECK sees, who goes and who stays, many at once, and whatever fails (issue 4).
+//! `hostAccess` over its life: what CHECK sees, who goes and who stays, many at once, failures.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;

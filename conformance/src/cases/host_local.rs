@@ -1,4 +1,4 @@
-//! host-local: allocation, the store's bytes, requests, results (host-local.md).
+//! host-local: allocation, the store's bytes, requests, results.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! host-local: addresses that are asked for (host-local.md sections 1 and 4).
+//! host-local: addresses that are asked for.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;

@@ -1,5 +1,5 @@
 //! host-local: a store that several machines share, what is recorded of a boot, leases that are rewritten in place, and
-//! bounds of ranges that are nobody's (host-local.md sections 2, 3, 7).
+//! bounds of ranges that are nobody's.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! host-local: the store under stress, by another suite, across reboots, broken and full (host-local.md sections 5, 7, 8).
+//! host-local: the store under stress, by another suite, across reboots, broken and full.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Two suites on one lease store: ours and the reference (host-local.md section 8, DESIGN.md rule 8).
+//! Two suites on one lease store, since executables are swapped under running containers.
 
 use std::collections::HashSet;
 use std::path::Path;

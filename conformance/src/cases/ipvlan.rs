@@ -1,4 +1,4 @@
-//! ipvlan (ipvlan.md; issue 4). What makes a link needs a kernel with CONFIG_IPVLAN.
+//! ipvlan. Cases that make a link need a kernel with CONFIG_IPVLAN.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! loopback (others.md section 1).
+//! loopback: its link, its result, CHECK and DEL.
 
 use anyhow::{Result, ensure};
 use serde_json::json;

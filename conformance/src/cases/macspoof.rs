@@ -1,4 +1,4 @@
-//! bridge, macspoofchk: a container speaks with its own MAC address only (bridge.md section 6).
+//! bridge, macspoofchk: a container speaks with its own MAC address only.
 
 use std::time::Duration;
 

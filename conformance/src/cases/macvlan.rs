@@ -1,4 +1,4 @@
-//! macvlan: who reaches whom by real packets, what a container has, and how it ends (macvlan.md; issue 4).
+//! macvlan: who reaches whom by real packets, what a container has, and how it ends.
 
 use std::time::Duration;
 

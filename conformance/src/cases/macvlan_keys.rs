@@ -1,4 +1,4 @@
-//! macvlan: what each key does, results, and what is refused before anything is touched (macvlan.md 2 to 4, 9).
+//! macvlan: what each key does, results, and what is refused before anything is touched.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

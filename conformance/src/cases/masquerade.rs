@@ -1,4 +1,4 @@
-//! bridge, ipMasq: what leaves has the host's address, what stays inside keeps its own (bridge.md section 5).
+//! bridge, ipMasq: what leaves has the host's address, what stays inside keeps its own.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! bridge, `ipMasqBackend: iptables`: the reference's rules, byte for byte (bridge.md section 5).
+//! bridge, `ipMasqBackend: iptables`: the reference's rules, byte for byte.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
 //! Who reaches whom on macvlan and ipvlan, by real packets in both families: the README's tables are what is expected
-//! here, so that neither can be true alone (issue 4).
+//! here, so that neither can be true alone.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Parents that are made on demand: a VLAN of a link of the host, and an internal network's own wire (issue 4).
+//! Parents that are made on demand: a VLAN on a link of the host, an internal network's own wire.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! portmap, seen by packets (portmap.md sections 4, 5, 8, 9; NEEDS 9, 11, 19, 29, 38, 39).
+//! portmap, seen by packets.
 
 use std::fs;
 use std::io::Write;

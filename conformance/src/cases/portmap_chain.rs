@@ -1,5 +1,5 @@
 //! Published ports in the chain that runtimes call, on hosts as they are: with nothing but our executables, without
-//! IPv6, with a firewall of somebody else's, with many containers at once (issue 3, must show).
+//! IPv6, with another program's firewall, with many containers at once.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};

@@ -1,5 +1,4 @@
-//! portmap, `conditionsV4` and `conditionsV6` in the words of nft: of each attachment's own, and by packets
-//! (portmap.md sections 2, 3, 7.1, 7.3).
+//! portmap, `conditionsV4` and `conditionsV6` in the words of nft: of each attachment's own, and by packets.
 
 use std::net::{IpAddr, UdpSocket};
 

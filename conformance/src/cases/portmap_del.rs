@@ -1,5 +1,4 @@
-//! portmap: the end of published ports, by DEL and GC, ours and the reference's (portmap.md sections 6.5, 7.6, 11, 12;
-//! NEEDS 2, 38).
+//! portmap: how published ports end, by DEL and GC, those that the reference published too.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! portmap, `hostPort: 0`: any port that is free (issue 3).
+//! portmap, `hostPort: 0`: any port that is free.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};

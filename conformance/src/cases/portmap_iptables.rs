@@ -1,4 +1,4 @@
-//! portmap, `backend: iptables`: the reference's rules, byte for byte (portmap.md sections 2, 3, 6, 12).
+//! portmap, `backend: iptables`: the reference's rules, byte for byte.
 
 use std::os::unix::fs::symlink;
 

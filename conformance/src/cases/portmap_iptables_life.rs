@@ -1,4 +1,4 @@
-//! portmap, `backend: iptables`: the same life as with nf_tables (portmap.md sections 3, 6.5, 11; NEEDS 29).
+//! portmap, `backend: iptables`: the same life as with nf_tables.
 
 use std::os::unix::fs::symlink;
 

@@ -1,4 +1,4 @@
-//! portmap, `backend: iptables`, seen by packets (portmap.md sections 6.2, 8; NEEDS 9, 29).
+//! portmap, `backend: iptables`, seen by packets.
 
 use std::net::{IpAddr, UdpSocket};
 

@@ -1,4 +1,4 @@
-//! portmap: the life of published ports (portmap.md sections 1 to 5, 7, 11; NEEDS 29). How it ends: `portmap_del`.
+//! portmap: the life of published ports. How it ends: `portmap_del`.
 
 use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist};

@@ -1,4 +1,4 @@
-//! `portmap reapply` and `bridge reapply`: what somebody flushed is made again (NEEDS 3, issue 3).
+//! `portmap reapply` and `bridge reapply`: what somebody flushed is made again.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! A kernel without nf_tables, whose answer to the question for a netfilter socket is EPROTONOSUPPORT (issue 3, bad
-//! input): packet rules are refused in words, and what needs none works.
+//! A kernel without nf_tables answers EPROTONOSUPPORT when a netfilter socket is asked for: packet
+//! rules are refused with an error that names nf_tables, and what needs none works.
 
 use std::fs;
 

@@ -1,5 +1,4 @@
-//! bridge DEL and GC: of the packet rules nothing is left, whatever is missing, and whoever made them (bridge.md
-//! sections 5, 6, 9, 10; issue 3).
+//! bridge DEL and GC: no packet rule is left, whatever is missing, and whichever suite made them.
 
 use std::fs::File;
 
@@ -215,7 +214,7 @@ fn side_by_side(room: &Room) -> Result<()> {
 }
 
 /// Its nftables back end is younger than the reference that distributions have; these are its rules for network
-/// `mynet`, `eth0` of `cid1`, by the vectors of bridge.md 5, and a second attachment's.
+/// `mynet`, `eth0` of `cid1`, and a second attachment's.
 fn reference_nftables(room: &Room) -> Result<()> {
     let rule = |address: &str, hash: &str, id: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! What macvlan and ipvlan promise alike; each is tried for both (macvlan.md, ipvlan.md; issue 4).
+//! What macvlan and ipvlan promise alike; each is tried for both.
 
 use std::fs::File;
 use std::path::Path;

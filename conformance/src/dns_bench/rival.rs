@@ -36,7 +36,7 @@ pub fn hosts_text(hosts: &[Host]) -> String {
     hosts.iter().map(|(name, ip)| format!("{ip}\t{name}\n")).collect()
 }
 
-/// Starts dnsmasq at that address, as dnsname does (dns.md a.4).
+/// Starts dnsmasq at that address, with the options that dnsname gives it.
 pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<(Rival, Child)> {
     let path = hosts_path(room, tag);
     fs::write(&path, hosts_text(hosts))?;
@@ -62,7 +62,7 @@ pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<
     Ok((rival, child))
 }
 
-/// Starts aardvark-dns at that address; who asks must be one of the hosts (dns.md e).
+/// Starts aardvark-dns at that address; it answers clients that are among the hosts only.
 pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<Rival> {
     let dir = room.scratch(&format!("aardvark.{tag}"));
     fs::create_dir_all(&dir)?;

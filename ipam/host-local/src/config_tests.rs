@@ -39,7 +39,7 @@ fn sets(settings: &Settings) -> Vec<String> {
     settings.offer.sets.iter().map(ToString::to_string).collect()
 }
 
-/// Contract section 1: the order of the sets is that of their `last_reserved_ip.<i>`.
+/// HL-K3, HL-K4, HL-K8: the order of the sets numbers their `last_reserved_ip.<i>`.
 #[test]
 fn sets_come_from_ip_ranges_then_the_legacy_keys_then_ranges() {
     let settings = settings(
@@ -53,7 +53,7 @@ fn sets_come_from_ip_ranges_then_the_legacy_keys_then_ranges() {
     assert_eq!(settings.place.data_dir, PathBuf::from(DATA_DIR));
 }
 
-/// C-027, C-028 and section 1: go-cni sends capitalised keys and empty strings; null is absent; unknown is ignored.
+/// C-026, C-027, C-028, R-6: go-cni sends capitalised keys and empty strings.
 #[test]
 fn empty_null_capitalised_and_unknown_keys_are_harmless() {
     let settings = settings(
@@ -80,7 +80,7 @@ fn requests_are_merged_in_order_each_once_without_their_prefix() {
     assert_eq!(settings.requested, wanted);
 }
 
-/// Contract section 2, the texts beyond a single range.
+/// HL-K3: the texts beyond a single range.
 #[test]
 fn wrong_configurations_are_refused_in_the_references_words() {
     for (body, text) in [
@@ -152,7 +152,7 @@ fn old_versions_have_one_address_of_a_family() {
     assert!(load(&conf("0.3.0", two)).is_ok());
 }
 
-/// A flat list, as go-cni's typed helper produces (section 1), and other wrong types.
+/// A flat list, as go-cni's typed helper produces, and other wrong types.
 #[test]
 fn wrong_types_are_errors_not_guesses() {
     for body in [
@@ -202,7 +202,7 @@ fn routes_keep_all_they_say() {
     assert_eq!((settings.routes[1].gw, settings.routes[1].table), (None, None));
 }
 
-/// Contract section 1, REC: DEL needs the place alone.
+/// HL-R1: DEL needs the store's directory only.
 #[test]
 fn the_place_is_found_in_a_configuration_that_is_wrong_otherwise() {
     let request = conf(

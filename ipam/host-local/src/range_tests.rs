@@ -24,7 +24,7 @@ fn order(set: &RangeSet, last: &str) -> Vec<String> {
     set.candidates(last.parse().ok(), &Exclude::default()).map(|ip| ip.to_string()).collect()
 }
 
-/// host-local contract, section 2: each text is one that operators search logs for.
+/// HL-K3, HL-K4: operators search logs for these texts.
 #[test]
 fn a_wrong_range_is_refused_in_the_references_words() {
     for (given, text) in [
@@ -82,7 +82,7 @@ fn absent_bounds_are_filled_in() {
     }
 }
 
-/// Section 2, item 5: tolerated, and then the first address of the subnet is an ordinary one.
+/// As with the reference; the first address of the subnet is then an ordinary one.
 #[test]
 fn a_gateway_outside_the_subnet_reserves_nothing() {
     let range = range("10.0.0.0/29", "", "", "192.0.2.1").unwrap();
@@ -105,7 +105,7 @@ fn a_wrong_set_is_refused_in_the_references_words() {
     assert_eq!(set(&["10.0.0.0/30", "10.0.1.0/30"]).to_string(), "10.0.0.1-10.0.0.2,10.0.1.1-10.0.1.2");
 }
 
-/// Section 9: the vectors that are questions of order alone.
+/// HL-2, HL-3: the vectors that depend on order only.
 #[test]
 fn addresses_come_round_from_the_last_one() {
     let small = set(&["10.0.0.0/29"]);
@@ -122,7 +122,7 @@ fn addresses_come_round_from_the_last_one() {
     assert_eq!(&wide[..2], ["10.0.0.255", "10.0.1.0"]);
 }
 
-/// Section 4, BUG: the reference gives them out when start and end include them.
+/// HL-B2: the reference gives them out when start and end include them.
 #[test]
 fn network_and_broadcast_are_never_given() {
     let all = range("10.0.0.0/29", "10.0.0.0", "10.0.0.7", "").unwrap();

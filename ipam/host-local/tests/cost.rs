@@ -7,7 +7,7 @@ use std::process::Command;
 
 use room::{OURS, call, conf, inside};
 
-/// Issue 2, item 6: a handful of files, and the directory is not read.
+/// HL-R6: a handful of files, and the directory is not read.
 #[test]
 fn ten_thousand_leases_cost_no_more_than_one() {
     assert!(

@@ -1,4 +1,4 @@
-//! Both suites on one directory (host-local contract, section 8). Needs the reference's executables.
+//! HL-13: both suites on one directory. Needs the reference's executables.
 
 mod room;
 
@@ -64,8 +64,8 @@ fn no_address_is_given_twice_and_no_lease_is_lost_between_the_suites() {
     });
 }
 
-/// Names and bytes, after the same calls in the same order. The modes are those of the contract (section 3); older
-/// references make leases that others may read.
+/// HL-1: names and bytes, after the same calls in the same order. Modes are those of today's
+/// reference; older ones make leases that other users can read.
 #[test]
 fn the_directory_equals_what_the_reference_alone_makes() {
     need_the_reference();
@@ -111,7 +111,7 @@ fn the_directory_equals_what_the_reference_alone_makes() {
     });
 }
 
-/// Upgrade and downgrade with live leases (section 8, rule 1): CHECK and DEL of the one see the other's leases.
+/// Upgrade and downgrade with live leases: CHECK and DEL of either suite see the other's leases.
 #[test]
 fn either_suite_checks_and_frees_the_others_leases() {
     need_the_reference();

@@ -53,7 +53,7 @@ pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error
         }
         let (true, Some(gateway)) = (config.is_default_gateway, ip.gateway) else { continue };
         let same_family = |route: &Route| is_default(&route.dst) && route.dst.is_ipv4() == gateway.is_ipv4();
-        // A default route without a gateway of its own is given this one below, so it counts (bridge.md 2.8).
+        // A default route without a gateway is given this one below, so it counts (BR-B1).
         if !ipam.routes.iter().any(same_family) && !defaults.iter().any(same_family) {
             defaults.extend(default_route(gateway));
         }

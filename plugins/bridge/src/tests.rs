@@ -129,7 +129,7 @@ fn duplicate_address_detection_is_planned_only_when_asked_for() {
 
 #[test]
 fn a_default_route_without_a_gateway_is_not_added_twice() {
-    // bridge.md 2.8, the reference's "file exists".
+    // BR-B1: the reference fails with "file exists".
     let ipam = AddResult { routes: vec![route("0.0.0.0/0")], ..dual_stack() };
     let plan = plan_of(&format!(r#""isDefaultGateway": true, {IPAM}"#), ipam);
     assert_eq!(plan.matches("V4(Ipv4Network { addr: 0.0.0.0, prefix: 0 })").count(), 1, "{plan}");
@@ -137,7 +137,7 @@ fn a_default_route_without_a_gateway_is_not_added_twice() {
 
 #[test]
 fn a_route_of_link_scope_gets_no_gateway() {
-    // bridge.md 3: the reference's "network is unreachable".
+    // A route of link scope takes no gateway: the reference fails with "network is unreachable".
     let ipam = AddResult { routes: vec![Route { scope: Some(253), ..route("10.9.0.0/16") }], ..dual_stack() };
     let plan = plan_of(IPAM, ipam);
     let line = plan.lines().find(|line| line.starts_with("Route(")).unwrap();
@@ -190,8 +190,8 @@ fn an_address_of_another_plugins_interface_is_not_checked() {
     assert!(plan.contains("10.1.2.3") && !plan.contains("192.0.2.1"), "{plan}");
 }
 
-/// bridge.md 5, 6: filter and masquerade are there before the container's link is up, and inside are all subnets of the
-/// network, in one order whatever the order of the addresses.
+/// Filter and masquerade are there before the container's link is up (BR-R13); all subnets of the
+/// network are inside (BR-R15), in one order whatever the order of the addresses.
 #[test]
 fn masquerade_and_mac_filter_are_planned_before_the_container_can_speak() {
     let ipam = r#""ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}, {"subnet": "10.1.3.0/24"}], [{"subnet": "fd00:1::/64"}]]}"#;
@@ -200,7 +200,6 @@ fn masquerade_and_mac_filter_are_planned_before_the_container_can_speak() {
     golden("masquerade", &plan);
 }
 
-/// bridge.md 1: only with IPAM.
 #[test]
 fn without_ipam_nothing_is_masqueraded() {
     let config = config(r#""ipMasq": true, "ipMasqBackend": "iptables""#);

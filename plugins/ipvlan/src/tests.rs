@@ -17,7 +17,7 @@ fn request(keys: &str) -> Request {
         ("CNI_CONTAINERID", "c1"),
         ("CNI_NETNS", "/run/netns/c1"),
         ("CNI_IFNAME", "eth0"),
-        // ipvlan.md 2: never looked at.
+        // Never looked at: ipvlan has no MAC address of its own.
         ("CNI_ARGS", "MAC=02:00:00:00:00:09"),
         ("CNI_PATH", "/opt/cni/bin"),
     ]
@@ -74,7 +74,7 @@ fn an_l3_network_plans_the_link_and_its_addresses() {
 
 #[test]
 fn a_routed_network_without_routes_has_default_routes_on_the_link() {
-    // Issue 4: in l3 and l3s there is no neighbour to be asked for, so no gateway is needed.
+    // In l3 and l3s no neighbour is resolved, so no gateway is needed.
     let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
     let defaults = |keys: &str, result: &AddResult| {
         let child = config(keys).child(&parent()).unwrap();
@@ -113,7 +113,7 @@ fn a_routed_network_without_routes_has_default_routes_on_the_link() {
 
 #[test]
 fn mode_and_flag_have_defaults() {
-    // ipvlan.md 2 and 12.
+    // IV-K2, IV-R1.
     for (keys, mode, flag) in [
         (r#""mode": """#, IpvlanMode::L2, IpvlanFlag::Bridge),
         (r#""mode": "l2", "flag": null"#, IpvlanMode::L2, IpvlanFlag::Bridge),
@@ -127,7 +127,7 @@ fn mode_and_flag_have_defaults() {
 
 #[test]
 fn the_master_is_named_or_the_chains_only_interface_or_the_default_routes() {
-    // ipvlan.md 3.
+    // IV-K1.
     let named = |name: &str| Interface { name: name.into(), ..Interface::default() };
     let with = |interfaces: Vec<Interface>| AddResult { interfaces, ..AddResult::default() };
     let said = config(r#""master": "wan0""#);
@@ -144,7 +144,7 @@ fn the_master_is_named_or_the_chains_only_interface_or_the_default_routes() {
 
 #[test]
 fn the_addresses_are_ipams_or_the_chains() {
-    // ipvlan.md 4.
+    // IV-2.
     let ipam = config(r#""ipam": {"type": "host-local"}"#);
     assert_eq!(ipam.addresses(Some(addresses())).unwrap(), Addresses::Ipam("host-local".into()));
     let chained = config(r#""ipam": {}"#);

@@ -1,4 +1,4 @@
-//! The plugin in namespaces of its own (others.md section 1).
+//! The plugin in namespaces of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

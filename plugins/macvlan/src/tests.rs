@@ -127,13 +127,13 @@ fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
 
 #[test]
 fn a_layer_2_network_plans_a_link_that_is_up() {
-    // macvlan.md 3.8: no addresses, no sysctls.
+    // MV-K7: no addresses, no sysctls.
     golden("layer2", &plan_of(MAC, &parent(true), &AddResult::default()));
 }
 
 #[test]
 fn a_parent_without_carrier_is_not_waited_for() {
-    // macvlan.md 5.6: still tentative without a carrier is success.
+    // LK-3: still tentative without a carrier is success.
     let plan = plan_of(MAC, &parent(false), &dual_stack());
     assert!(plan.contains("Up(") && !plan.contains("Settled("), "{plan}");
 }
@@ -175,7 +175,7 @@ fn a_mac_address_is_drawn_when_none_is_asked_for() {
 
 #[test]
 fn the_mac_address_comes_from_the_first_that_gives_one() {
-    // macvlan.md 2: runtimeConfig, then CNI_ARGS, then the configuration.
+    // MV-K4: runtimeConfig, then CNI_ARGS, then the configuration.
     let args = "IgnoreUnknown=1;MAC=02-00-00-00-00-0B";
     let last =
         |keys: &str, args: &str| Config::of(&request_with(keys, args)).unwrap().mac.map(|mac| mac.0[5]);
@@ -184,7 +184,7 @@ fn the_mac_address_comes_from_the_first_that_gives_one() {
     assert_eq!(last(r#""mac": "0200.0000.000c""#, args), Some(0xb));
     assert_eq!(last(r#""mac": "0200.0000.000c", "runtimeConfig": {"mac": ""}"#, ""), Some(0xc));
     assert_eq!(last(r#""mode": "bridge""#, ""), None);
-    // macvlan.md 2: keys of CNI_ARGS are case-sensitive.
+    // C-091.
     let error = Config::of(&request_with(MAC, "mac=02:00:00:00:00:0b")).unwrap_err();
     assert!(error.msg.contains("ARGS: unknown args"), "{error:?}");
 }

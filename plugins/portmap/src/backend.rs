@@ -1,5 +1,5 @@
-//! Which back end publishes the ports (portmap.md 2, 3): nf_tables, but where iptables is asked for by name, or by
-//! options that only iptables has.
+//! Which back end publishes the ports (PM-K4): nf_tables, unless iptables is asked for by name, or
+//! by options that only iptables has.
 
 use cni::{Code, Error};
 use host::iptables::{Mark, Ports};

@@ -44,7 +44,7 @@ fn mapping(proto: u8, address: Option<&str>, ports: (u16, u16), target: u16) -> 
     Mapping { proto, address: address.map(|address| address.parse().unwrap()), ports, target }
 }
 
-/// portmap.md 2: what containerd writes (`HostPort`), protocols in any case; one that is not named is TCP.
+/// R-6: containerd writes `HostPort`. Protocols are read in any case; TCP is the default.
 #[test]
 fn keys_and_protocols_are_read_in_any_case() {
     let config = config(
@@ -65,7 +65,7 @@ fn keys_and_protocols_are_read_in_any_case() {
     assert_eq!(config.mappings(false).unwrap(), expected);
 }
 
-/// portmap.md 5.
+/// PM-K3.
 #[test]
 fn a_host_address_is_of_one_family() {
     let config = config(
@@ -82,7 +82,7 @@ fn a_host_address_is_of_one_family() {
     assert_eq!(of(false), [(2, None), (4, ip("2001:db8::1"))]);
 }
 
-/// portmap.md 2, 11: before anything is touched, with the reference's words.
+/// PM-K2: before anything is touched, with the reference's texts.
 #[test]
 fn what_is_no_port_is_refused() {
     for (port, msg) in [
@@ -104,7 +104,7 @@ fn what_is_no_port_is_refused() {
     }
 }
 
-/// Issue 3: any free port is asked for by name, is one port, and is no mapping before it is chosen.
+/// PM-F5: a free port is asked for by a written 0, is one port, and no mapping before it is chosen.
 #[test]
 fn a_free_port_is_none_yet() {
     let config = config(
@@ -151,7 +151,7 @@ fn backend(keys: &str) -> Result<Backend, Error> {
     Config::of(&request(keys)).map(|config| config.backend)
 }
 
-/// portmap.md 3: by name, or by options that only iptables has.
+/// PM-K4: by name, or by options that only iptables has.
 #[test]
 fn the_back_end_is_nf_tables_unless_iptables_is_asked_for() {
     let of = |mark, v4: &[&str], v6: &[&str]| {
@@ -185,7 +185,7 @@ fn the_back_end_is_nf_tables_unless_iptables_is_asked_for() {
     }
 }
 
-/// portmap.md 2, 3: what cannot be done is refused and not left out, with the reference's words.
+/// PM-I6: what cannot be done is refused and not left out, with the reference's texts.
 #[test]
 fn options_of_the_other_back_end_are_refused() {
     const IPTABLES: &str =
@@ -242,7 +242,7 @@ fn masquerade_is_by_need_unless_said_otherwise() {
     assert_eq!(masquerade(r#""masqAll": true"#), Masquerade::Everybody);
 }
 
-/// portmap.md 11: DEL does not refuse because of what ADD would refuse.
+/// PM-B5: DEL does not refuse because of what ADD would refuse.
 #[test]
 fn del_takes_what_it_can_from_the_configuration() {
     let hint = |keys: &str| config::hint(&request(keys));
@@ -259,7 +259,6 @@ fn del_takes_what_it_can_from_the_configuration() {
     }
 }
 
-/// portmap.md 4.
 #[test]
 fn the_first_address_of_each_family_on_the_containers_interface_is_published() {
     let link = |name: &str, sandbox: Option<&str>| Interface {

@@ -190,7 +190,7 @@ pub fn add(
 
 /// The result as ADD will print it, but for its links.
 fn answer(request: &Request, mut result: AddResult, dns: Option<&DnsConf>) -> Result<AddResult, Error> {
-    // The configuration's word alone counts: the IPAM plugin's is dropped (macvlan.md 4, ipvlan.md 6).
+    // Only the configuration's counts: the reference drops the IPAM plugin's, too.
     result.dns = cni::Dns::default();
     if let Some(dns) = dns {
         dns.override_dns(&mut result);

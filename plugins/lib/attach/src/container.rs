@@ -1,4 +1,4 @@
-//! The container's side of an attachment, as pieces (contract/bridge.md section 3). Pure.
+//! The container's side of an attachment, as pieces. Pure.
 
 use std::net::IpAddr;
 
@@ -75,7 +75,7 @@ pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
             family.filter_map(|ip| ip.gateway).next()
         };
         let scope = route.scope.unwrap_or(0);
-        // A route of link scope has no gateway; to give it one is to be refused (bridge.md 3).
+        // A route of link scope has no gateway; with one, the kernel refuses it.
         let gateway = route.gw.or_else(|| (scope != SCOPE_LINK).then(first).flatten());
         let piece = Piece::Route(Route {
             place: Place::Sandbox,

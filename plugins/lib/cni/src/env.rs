@@ -96,8 +96,8 @@ impl Env {
         self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("true")
     }
 
-    /// Looks at the variables in the contract's order: the first malformed one is the error, else all that are
-    /// missing are (C-011). What the command does not use is not looked at (C-012).
+    /// Checks the variables in order: the first malformed one is the error, else all that are
+    /// missing are (C-011). What the command does not use is not checked (C-012).
     pub(crate) fn check(&self, command: Command) -> Result<Checked, Error> {
         let attaches = matches!(command, Command::Add | Command::Check | Command::Del);
         let mut missing = Vec::new();
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(both.check(Command::Del).unwrap_err().msg, "invalid characters in containerID");
     }
 
-    /// Section 2's rule for ids; no cap on the length.
+    /// C-022: the letters of ids; no cap on the length.
     #[test]
     fn container_ids_are_plain() {
         let long = "a".repeat(5000);
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(env.unknown_command().msg, "unknown CNI_COMMAND: \u{fffd}");
     }
 
-    /// Section 2: exact upper case.
+    /// The CNI specification writes commands in upper case; no other spelling counts.
     #[test]
     fn commands_are_upper_case() {
         assert_eq!(env(&[]).asked(), Asked::Nothing);

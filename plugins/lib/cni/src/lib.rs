@@ -1,8 +1,8 @@
 //! The CNI protocol, as a plugin sees it: what comes in by environment and standard input, what goes out.
 //!
 //! A plugin is a type that implements [`Plugin`]; its `main` is one call of [`main`]. The crate knows no kernel:
-//! it reads, checks, delegates and prints. The contract is the CNI specification 1.1.0 and, where the reference
-//! implementation departs from it, the reference, minus its bugs.
+//! it reads, checks, delegates and prints. It follows the CNI specification 1.1.0 and, where the
+//! reference implementation departs from that, the reference, minus its bugs.
 
 mod addr;
 mod args;

@@ -207,7 +207,7 @@ network_test! {
         let host = Netlink::open().unwrap();
         let deadline = Instant::now() + Duration::from_millis(100);
         let error = host.wait_for_port(port("veth0"), deadline).unwrap_err();
-        // Text of the contract (bridge.md, section 2, step 14). Which of the two states it is depends on the kernel.
+        // The reference's text. Which of the two states it is depends on the kernel.
         let text = error.to_string();
         let states = ["down", "lower-layer-down"].map(|state| format!("bridge port in error state: {state} (veth0)"));
         assert!(states.contains(&text), "{text}");

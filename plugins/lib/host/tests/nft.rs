@@ -23,7 +23,7 @@ fn named(kind: &str, name: &str) -> Json {
 }
 
 network_test! {
-    /// Issue 3, Deliver 1: nft sees tables, chains and maps as they are meant, with their comments.
+    /// nft lists tables, chains and maps as they are meant, with their comments.
     fn objects_are_seen_by_nft_as_they_were_meant() {
         let nft = Nft::open().unwrap();
         commit(&nft, |batch| {

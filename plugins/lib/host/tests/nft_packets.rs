@@ -160,8 +160,9 @@ fn ask_from(netns: &NetNs, to: SocketAddr) -> Result<String, std::io::Error> {
 }
 
 network_test! {
-    /// Issue 3: ports are published to the outside and to the host itself, the container sees the true client, and a
-    /// connection to *another* machine's port is not touched (CVE-2025-67499, CVE-2019-9946), in both hooks.
+    /// PM-6, PM-B4: ports are published to the outside and to the host itself, the container sees
+    /// the true client, and a connection to *another* machine's port is not touched
+    /// (CVE-2025-67499, CVE-2019-9946), in both hooks.
     fn a_published_port_leads_into_the_container_and_transit_is_not_touched() {
         let world = world();
         commit(&world.nft, |batch| {
@@ -198,7 +199,7 @@ network_test! {
 }
 
 network_test! {
-    /// Issue 3: the flows of a mapping whose target has changed are forgotten; another one to the same container port is not.
+    /// PM-3: flows of a mapping with a new target are forgotten; others to its container port stay.
     fn a_flow_to_an_old_target_is_forgotten_and_an_unrelated_one_is_not() {
         const UDP: u8 = 17;
         let world = world();
@@ -272,7 +273,8 @@ network_test! {
 }
 
 network_test! {
-    /// Issue 3, ipMasq: a container's address leads to the rules of its attachment: as it is inside, masqueraded outside.
+    /// BR-K5: a container's address leads to the rules of its attachment: as it is inside,
+    /// masqueraded outside.
     fn what_leaves_a_masqueraded_network_has_the_hosts_address() {
         let world = world();
         // Another network of the same, behind the outside machine.

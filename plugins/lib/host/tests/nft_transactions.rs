@@ -134,7 +134,7 @@ network_test! {
 }
 
 network_test! {
-    /// Issue 3: two hundred at once, each of which looks and then changes, all come through, and nothing is left.
+    /// Two hundred at once, each of which reads and then changes, get through, and nothing is left.
     fn two_hundred_at_once_all_come_through() {
         let nft = Nft::open().unwrap();
         commit(&nft, tables);

@@ -1,4 +1,4 @@
-//! The permission to ask a resolver, in the chains of other firewalls (contract: dns.md d.7, D-057).
+//! The permission to ask a resolver, in the chains of other firewalls (D-057).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

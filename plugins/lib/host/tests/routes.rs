@@ -33,7 +33,7 @@ fn seen(command: &str) -> Value {
 }
 
 network_test! {
-    /// The reference leaves `mtu` and `advmss` out (bridge.md, section 3).
+    /// The reference leaves `mtu` and `advmss` out (BR-3).
     fn a_route_has_every_attribute_that_was_asked_for() {
         let netlink = Netlink::open().unwrap();
         let index = link(&netlink, "br0", ["10.1.0.2/24", "fd00::2/64"]);

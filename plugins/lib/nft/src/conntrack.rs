@@ -307,7 +307,7 @@ mod tests {
         Flows { proto: 17, destination: None, ports, replies_from }
     }
 
-    /// Issue 7: a listing walks through the kernel's whole table, so there are few.
+    /// A listing walks through the kernel's whole table, so there are few.
     #[test]
     fn as_few_listings_as_cover_everything() {
         let (v4, v6) = ("10.1.1.1", "fd00::1");

@@ -67,14 +67,14 @@ impl std::error::Error for BadPair {}
 mod tests {
     use super::*;
 
-    /// libcni_runtime.md section 7, whose example this is.
+    /// As cnitool itself derives it.
     #[test]
     fn the_container_id_is_derived_from_the_path_as_spelled() {
         assert_eq!(container_id(Path::new("/var/run/netns/testing")), "cnitool-77383ca0a0715733ca6f");
         assert_ne!(container_id(Path::new("/run/netns/testing")), "cnitool-77383ca0a0715733ca6f");
     }
 
-    /// libcni_runtime.md section 7, row netns.
+    /// The path need not exist.
     #[test]
     fn a_namespace_path_is_made_absolute_by_its_text() {
         let here = std::env::current_dir().unwrap();
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(absolute(Path::new("x")).unwrap(), here.join("x"));
     }
 
-    /// libcni_runtime.md section 7, row CNI_ARGS.
+    /// As cnitool, which is stricter than plugins are (C-090).
     #[test]
     fn args_are_pairs_with_both_parts() {
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());

@@ -1,7 +1,8 @@
 //! Remembered results in the version that a list has now.
 //!
 //! Works on the JSON itself: what the specification does not name survives, as far as the target's shape has a place
-//! for it. It is also a second reading of the contract beside the protocol library's, which the harness judges.
+//! for it. It is also a second reading of C-050 to C-066 beside the protocol library's, which the
+//! harness judges.
 
 use std::net::IpAddr;
 
@@ -33,7 +34,7 @@ pub(crate) fn shape(version: &str) -> Option<Shape> {
 
 type Object = Map<String, Value>;
 
-/// The result in version `to` (spec.md section 7); in words why it cannot be said there.
+/// The result in version `to` (C-060 to C-064), or the reason why that version cannot express it.
 pub(crate) fn convert(result: Value, to: &str) -> Result<Value, String> {
     let Value::Object(mut result) = result else {
         return Err(format!("expected an object, found {}", type_name(&result)));

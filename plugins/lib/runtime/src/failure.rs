@@ -83,7 +83,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// `CNI_CONTAINERID` of ADD (spec.md section 2; an empty one is the runtime's own code 3).
+/// `CNI_CONTAINERID` of ADD (C-022; an empty one is the runtime's own code 3).
 pub(crate) fn check_container_id(id: &str) -> Result<(), Failure> {
     if id.is_empty() {
         return Err(Failure::new(3, "missing containerID", ""));
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(said(b"null", b""), "netplugin failed with no error message: exit status 2");
     }
 
-    /// Spec.md section 2 (table, C-013) and C-022.
+    /// C-013, C-022.
     #[test]
     fn names_are_checked_as_the_specification_says() {
         let code = |result: Result<(), Failure>| result.err().map(|failure| failure.code);

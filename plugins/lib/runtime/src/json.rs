@@ -92,7 +92,7 @@ mod tests {
         String::from_utf8(encode(&value).unwrap()).unwrap()
     }
 
-    /// libcni_runtime.md section 2, step 4, and C-028.
+    /// C-136: as libcni re-encodes a plugin's object.
     #[test]
     fn numbers_pass_through_a_float_and_keep_positional_notation() {
         assert_eq!(spelled("12345678901234567890"), "12345678901234567000");
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(spelled("[1e20,1e21,1e-6,1e-7]"), "[100000000000000000000,1e+21,0.000001,1e-7]");
     }
 
-    /// C-007 and libcni_runtime.md section 2, step 4.
+    /// C-007: as libcni re-encodes a plugin's object.
     #[test]
     fn markup_is_escaped_and_keys_are_sorted() {
         assert_eq!(

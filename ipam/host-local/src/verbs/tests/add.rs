@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// Section 3 and section 9, first row: names, bytes, modes.
+/// HL-1: names, bytes, modes.
 #[test]
 fn the_first_lease_is_byte_for_byte_the_references() {
     let room = Room::new();
@@ -24,7 +24,7 @@ fn the_first_lease_is_byte_for_byte_the_references() {
     }
 }
 
-/// Section 6: what an answer of every shape looks like.
+/// HL-8.
 #[test]
 fn results_have_the_shape_of_their_version() {
     let room = Room::new();
@@ -67,7 +67,7 @@ fn resolv_conf_goes_into_the_result_and_a_missing_one_fails_before_a_lease_is_ma
     assert_eq!(result["dns"], json!({ "nameservers": ["192.0.2.53"] }));
 }
 
-/// Section 9: the pointer's rows.
+/// HL-2, HL-3.
 #[test]
 fn allocation_goes_on_from_the_pointer() {
     for (pointer, given) in [
@@ -86,7 +86,7 @@ fn allocation_goes_on_from_the_pointer() {
     }
 }
 
-/// Section 9: only the last-reserved address itself is free.
+/// HL-2: only the last-reserved address itself is free.
 #[test]
 fn the_round_ends_at_the_last_reserved_address() {
     let room = Room::new();
@@ -107,7 +107,7 @@ fn a_freed_address_is_not_the_next_one_given() {
     assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.3"]);
 }
 
-/// Section 9; the text is searched for by operators (section 8, rule 6).
+/// HL-4; operators search logs for the text.
 #[test]
 fn a_second_add_fails_and_the_first_lease_stays() {
     let room = Room::new();
@@ -123,7 +123,7 @@ fn a_second_add_fails_and_the_first_lease_stays() {
     assert_eq!((status, &result["ips"][0]["address"]), (0, &json!("10.0.0.3/29")));
 }
 
-/// Section 4, BUG: the reference skips the duplicate check for a requested address.
+/// HL-B1: the reference skips the duplicate check for a requested address.
 #[test]
 fn a_requested_address_does_not_make_a_second_lease() {
     let room = Room::new();
@@ -136,7 +136,7 @@ fn a_requested_address_does_not_make_a_second_lease() {
     assert_eq!(room.leases(), ["10.0.0.2"]);
 }
 
-/// Section 4, BUG: the reference's roll-back takes the leases of an earlier, successful ADD along.
+/// HL-B3: the reference's roll-back also removes the leases of an earlier, successful ADD.
 #[test]
 fn a_failing_add_takes_back_its_own_leases_only() {
     let room = Room::new();
@@ -162,7 +162,7 @@ fn an_exhausted_second_set_leaves_no_lease_of_the_first() {
     assert_eq!(room.leases().len(), 4);
 }
 
-/// Section 7: `last_reserved_ip` cannot be written.
+/// HL-B6.
 #[test]
 fn a_pointer_that_cannot_be_written_leaves_no_lease() {
     let room = Room::new();
@@ -175,7 +175,7 @@ fn a_pointer_that_cannot_be_written_leaves_no_lease() {
     assert_eq!(names, ["last_reserved_ip.0", "lock"]);
 }
 
-/// Section 4: one per set, in the order in which they are asked for.
+/// HL-K9: one per set, in the order of the requests.
 #[test]
 fn requested_addresses_are_served_in_order_and_move_the_pointer() {
     let room = Room::new();
@@ -213,7 +213,7 @@ fn requests_that_cannot_be_served_say_why() {
     assert_eq!(room.leases(), ["10.0.0.5"]);
 }
 
-/// Section 1: `IP` of CNI_ARGS.
+/// HL-K9: `IP` of CNI_ARGS.
 #[test]
 fn the_environment_can_ask_for_an_address() {
     let room = Room::new();
@@ -236,7 +236,7 @@ fn excluded_addresses_are_never_given() {
     assert_eq!(room.add("c3", &ipam).unwrap_err(), EXHAUSTED);
 }
 
-/// NEEDS row 42: no address inside its rest while another is free; under pressure it is given.
+/// HL-K11.
 #[test]
 fn a_freed_address_rests_while_another_is_free() {
     let room = Room::new();

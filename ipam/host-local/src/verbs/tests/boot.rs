@@ -15,7 +15,7 @@ fn status_after_a_reboot_is_not_deceived_by_old_leases() {
     assert_eq!(room.run("STATUS", "", "", "", &room.conf(&small())).0, 0);
 }
 
-/// NEEDS row 1.
+/// HL-R4.
 #[test]
 fn a_reboot_frees_the_range_and_a_late_del_frees_nothing_of_the_new_owner() {
     let room = Room::new();

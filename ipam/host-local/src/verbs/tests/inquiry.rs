@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Section 5 with C-043.
+/// HL-7, C-043.
 #[test]
 fn check_says_what_is_expected_and_what_is() {
     let room = Room::new();
@@ -28,7 +28,7 @@ fn check_says_what_is_expected_and_what_is() {
     assert!(error["msg"].as_str().unwrap().ends_with("actual: leased to c2 eth0"));
 }
 
-/// NEEDS row 4: exactly the stale ones go.
+/// HL-R2: exactly the stale ones go.
 #[test]
 fn gc_removes_exactly_what_is_not_valid() {
     let room = Room::new();
@@ -72,7 +72,7 @@ fn gc_of_a_network_without_a_directory_makes_none() {
     assert!(!room.data().exists());
 }
 
-/// Section 5, REC; C-044.
+/// HL-R3, C-044.
 #[test]
 fn status_names_the_cause() {
     let room = Room::new();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Section 7: what a reference that was killed between create and write leaves.
+/// HL-B5: the reference leaves one when it is killed between create and write.
 #[test]
 fn an_empty_lease_file_is_a_free_address() {
     let room = Room::new();
@@ -20,7 +20,7 @@ fn an_empty_lease_file_is_a_free_address() {
     assert_eq!(room.request("c8", &small(), json!(["10.0.0.5"])).unwrap(), ["10.0.0.5"]);
 }
 
-/// Section 8, rule 4.
+/// HL-11.
 #[test]
 fn foreign_things_named_as_addresses_are_taken() {
     let room = Room::new();
@@ -31,7 +31,7 @@ fn foreign_things_named_as_addresses_are_taken() {
     room.del("c1", &small());
 }
 
-/// Section 8, rule 2: leases with the id alone, of references before 0.7.
+/// HL-10: references before 0.7 wrote leases with the id only.
 #[test]
 fn legacy_leases_count_and_are_freed_when_there_is_no_other() {
     let room = Room::new();
@@ -48,7 +48,7 @@ fn legacy_leases_count_and_are_freed_when_there_is_no_other() {
     assert!(room.leases().is_empty());
 }
 
-/// Section 3: only CR LF matches. Section 7: an id that is an address, and other networks below this one.
+/// HL-1: only CR LF matches. HL-B7, HL-B8: other networks below, and an id that is an address.
 #[test]
 fn del_takes_nothing_but_the_owners_lease_files() {
     let room = Room::new();
@@ -70,7 +70,7 @@ fn del_takes_nothing_but_the_owners_lease_files() {
     }
 }
 
-/// C-042, section 8 rule 5.
+/// C-042.
 #[test]
 fn del_of_what_never_was_succeeds_and_makes_the_directory() {
     let room = Room::new();
@@ -79,7 +79,7 @@ fn del_of_what_never_was_succeeds_and_makes_the_directory() {
     assert_eq!(room.files().into_keys().collect::<Vec<_>>(), ["lock"]);
 }
 
-/// Section 1, REC.
+/// HL-R1.
 #[test]
 fn del_frees_the_lease_although_the_rest_of_the_configuration_is_wrong() {
     for broken in [

@@ -90,7 +90,7 @@ impl Request {
     /// Reads a request as the main loop does for a plugin that speaks every version.
     ///
     /// # Errors
-    /// Whatever of the environment or the configuration breaks the protocol, with the code of the contract.
+    /// Whatever of the environment or the configuration breaks the protocol, with its code.
     pub fn parse(env: &Env, stdin: impl Into<Vec<u8>>) -> Result<Self, Error> {
         let Asked::Command(command) = env.asked() else { return Err(env.unknown_command()) };
         let checked = env.check(command)?;

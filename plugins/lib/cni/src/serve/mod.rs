@@ -139,7 +139,7 @@ fn by_hand(
     }
 }
 
-/// Everything is looked at in the contract's order (C-030), and before the plugin sees any of it.
+/// Everything is checked in the order of C-030, before the plugin sees any of it.
 /// `version` becomes that of the configuration as soon as it is known.
 fn serve(
     plugin: &dyn AnyPlugin,

@@ -218,7 +218,7 @@ fn only_add_prints() {
 
 /// C-014, C-030: environment, then JSON and name, then the command, then the version, then the namespace.
 #[test]
-fn faults_are_found_in_the_contracts_order() {
+fn faults_are_found_in_the_order_of_the_protocol() {
     let own = "/proc/self/ns/net";
     let (code, msg) = code_and_msg(&with("ADD", "CNI_NETNS", ""), b"{");
     assert_eq!((code, msg.as_str()), (4, "required env variables [CNI_NETNS] missing"));

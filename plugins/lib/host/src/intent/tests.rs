@@ -58,7 +58,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(records.paths().unwrap().len(), 1);
 }
 
-/// Issue 3: container ids of 300 characters; DESIGN.md, rule 5: after a rename of the network.
+/// PM-R14: container ids of 300 characters; and after a rename of the network.
 #[test]
 fn a_record_is_found_by_the_attachment_however_long_its_id_and_by_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ fn only_what_a_network_has_not_any_more_is_collected() {
     assert_eq!((left, unreadable.len()), (vec!["c1".into(), "c2".into(), "c3".into()], 1));
 }
 
-/// An address that several claim is the last one's, however close they come (NEEDS 3).
+/// HO-24: an address that several claim is the last one's, however close they come.
 #[test]
 fn records_of_one_moment_are_in_the_order_they_were_written_in() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Masquerade: the reference's chain of a container (contract: bridge.md 5).
+//! Masquerade: the reference's chain of a container (BR-I1).
 //!
 //! A chain is shared by a container's interfaces on one network, so its rules are added one by one, and it goes with
 //! the last address that leads to it. What is inside comes before what is masqueraded, also where the container has two

@@ -1,5 +1,5 @@
 //! The names and comments of the reference's chains (containernetworking/plugins), which ours must be too: executables
-//! are swapped under running containers, in both directions (contract: portmap.md 6.1, bridge.md 5).
+//! are swapped under running containers, in both directions (PM-I1, BR-I1).
 
 use std::fmt::Write as _;
 
@@ -72,7 +72,7 @@ pub(crate) fn hash(texts: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    /// The vectors of portmap.md 6.1 and bridge.md 5, seen of the reference's own executables.
+    /// PM-I1, BR-I1: names as the reference's own executables made them.
     #[test]
     fn names_are_those_that_the_reference_derives() {
         assert_eq!(ports_chain("n", "id1"), "CNI-DN-b40d6be49a3410ab31bc2");
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(masquerade_chain("mynet", "cid1"), "CNI-a631aa8e1549a3b129110fd2");
     }
 
-    /// portmap.md 6.2: one byte over what was meant, as the reference has it.
+    /// PM-I1: one byte over what was meant, as the reference has it.
     #[test]
     fn a_long_comment_is_cut_as_the_reference_cuts_it() {
         assert_eq!(ports_comment("net", "c1"), "dnat name: \"net\" id: \"c1\"");

@@ -1,4 +1,4 @@
-//! Published ports: the reference's chains and rules (contract: portmap.md 6).
+//! Published ports: the reference's chains and rules (PM-I1).
 
 mod text;
 
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// portmap.md 6.2: the example's end state, on a host where nothing of it is there.
+    /// PM-I1, on a host where nothing of it is there.
     #[test]
     fn the_first_add_makes_what_the_reference_makes() {
         let lines = ports("10.8.0.5/24").add(&State::default());
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(lines, expected);
     }
 
-    /// portmap.md 6.2, 6.3: what is there is not made again, but the container's own is.
+    /// PM-I4: shared rules that are there are not made again, the container's own are.
     #[test]
     fn a_second_add_replaces_the_containers_own_alone() {
         let ports = ports("10.8.0.5/24");

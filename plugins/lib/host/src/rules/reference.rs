@@ -1,5 +1,5 @@
 //! What the reference's plugins (containernetworking/plugins) left in nf_tables, deleted when the attachment goes:
-//! executables are swapped under running containers. It is found as they find it (contract: bridge.md 5, 6).
+//! executables are swapped under running containers. It is found as they find it (BR-R5).
 //!
 //! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
 //! kind see [`iptables::unmasquerade_in_old_tables`].
@@ -211,7 +211,7 @@ fn hash<const DIGITS: usize>(texts: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    /// The vectors of bridge.md 5, seen of the reference's own executables.
+    /// BR-R5: names as the reference's own executables made them.
     #[test]
     fn names_are_those_that_the_reference_derives() {
         assert_eq!(hash::<16>(&["mynet"]), "d23676b4f2d9fe04");

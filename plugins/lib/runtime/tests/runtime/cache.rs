@@ -1,4 +1,4 @@
-//! The result cache: section 5, C-134.
+//! The result cache: LR-4, C-134.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn record(network: &str, id: &str, ifname: &str) -> Record {
     }
 }
 
-/// Section 5, format line, byte for byte: order of keys, base64 of the list as read, pairs of args.
+/// LR-4, byte for byte: order of keys, base64 of the list as read, pairs of args.
 #[test]
 fn a_record_is_one_line_in_libcnis_format() {
     let house = House::new();
@@ -48,7 +48,7 @@ fn a_record_is_one_line_in_libcnis_format() {
     );
 }
 
-/// Section 5: dir 0700, file 0600; and the list's own bytes through a real ADD.
+/// LR-4: directory 0700, file 0600; and the list's own bytes through a real ADD.
 #[test]
 fn the_cache_is_for_its_owner_only_and_holds_the_list_as_read() {
     let house = House::new();
@@ -62,7 +62,7 @@ fn the_cache_is_for_its_owner_only_and_holds_the_list_as_read() {
     assert_eq!((cached.config, cached.attachment), (net.bytes, attachment()));
 }
 
-/// Section 5, legacy format: read for results, not for anything else.
+/// Older versions of libcni stored the result only.
 #[test]
 fn a_legacy_file_is_a_result_and_nothing_else() {
     let house = House::new();
@@ -78,7 +78,7 @@ fn a_legacy_file_is_a_result_and_nothing_else() {
     assert!(!house.cached("net", &attachment()).exists());
 }
 
-/// Section 5, listing.
+/// As libcni lists its cache.
 #[test]
 fn listing_is_sorted_and_passes_over_what_is_no_record() {
     let house = House::new();
@@ -107,7 +107,7 @@ fn listing_is_sorted_and_passes_over_what_is_no_record() {
     assert!(found(Some("c")).is_empty());
 }
 
-/// Section 5, ambiguity: (`a-b`, `c`) and (`a`, `b-c`) have one file; neither is given or loses the other's record.
+/// (`a-b`, `c`) and (`a`, `b-c`) have one file; neither is given or loses the other's record.
 #[test]
 fn a_record_under_the_same_name_of_another_attachment_is_left_alone() {
     let house = House::new();
@@ -122,7 +122,7 @@ fn a_record_under_the_same_name_of_another_attachment_is_left_alone() {
     cache.remove("a-b", &mine.attachment.id()).unwrap();
 }
 
-/// Section 5: all three names are required; a slash would leave the directory.
+/// All three names are required; a slash would leave the directory.
 #[test]
 fn a_record_needs_three_names_without_a_slash() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! Discovery and parsing: section 1, C-130, C-131.
+//! Discovery and parsing: LR-1, LR-2, C-130, C-131.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn types(list: &Conflist) -> Vec<&str> {
     list.plugins.iter().map(|plugin| plugin.plugin_type.as_str()).collect()
 }
 
-/// Section 1, table of list parsing errors.
+/// libcni's texts.
 #[test]
 fn each_fault_of_a_list_has_its_text() {
     let rows = [
@@ -48,7 +48,7 @@ fn each_fault_of_a_list_has_its_text() {
     assert!(bad_version.contains("invalid cniVersions entry 1.x at index 1: "), "{bad_version}");
 }
 
-/// Section 1, same table: the rows without the list's prefix.
+/// libcni's texts, those without the list's prefix.
 #[test]
 fn each_fault_of_a_plugin_has_its_text() {
     for plugin in ["{}", "null", r#"{"type":""}"#] {
@@ -64,7 +64,7 @@ fn each_fault_of_a_plugin_has_its_text() {
     assert_eq!(error(r#"{"name":"n"}"#), "no plugin configs found");
 }
 
-/// Section 1, table, row of the boolean keys.
+/// As libcni reads disableCheck, disableGC and loadOnlyInlinedPlugins.
 #[test]
 fn booleans_may_be_words_in_any_case() {
     let text = r#"{"name":"n","disableCheck":"TRUE","disableGC":true,"loadOnlyInlinedPlugins":"False",
@@ -73,7 +73,7 @@ fn booleans_may_be_words_in_any_case() {
     assert_eq!((list.disable_check, list.disable_gc, list.only_inlined), (true, true, false));
 }
 
-/// C-131 and section 1, version choice; the first row is the contract's example.
+/// C-131, LR-2.
 #[test]
 fn the_highest_version_that_is_not_newer_than_ours_is_chosen() {
     let rows = [
@@ -91,7 +91,7 @@ fn the_highest_version_that_is_not_newer_than_ours_is_chosen() {
     }
 }
 
-/// Section 1: `.conflist` in byte order, the first of that name; directories and other files are not looked at.
+/// LR-1: `.conflist` in byte order, the first of that name; directories, other files are skipped.
 #[test]
 fn the_first_list_of_that_name_in_byte_order_wins() {
     let house = House::new();
@@ -106,7 +106,7 @@ fn the_first_list_of_that_name_in_byte_order_wins() {
     assert_eq!(list.bytes, minimal("net", "early").as_bytes());
 }
 
-/// Section 1: any broken file aborts the search, and the error names it.
+/// LR-1: any broken file aborts the search, and the error names it.
 #[test]
 fn a_broken_file_of_another_network_aborts_the_search() {
     let house = House::new();
@@ -129,7 +129,7 @@ fn a_broken_file_of_another_network_aborts_the_search() {
     assert!(matches!(error, ConfError::Read { .. }), "{error}");
 }
 
-/// Section 1: the two texts of a search without result; a missing directory is an empty one.
+/// LR-1: the two texts of a search without result; a missing directory is an empty one.
 #[test]
 fn a_network_that_is_not_there_is_told_from_a_directory_without_any() {
     let house = House::new();
@@ -147,7 +147,7 @@ fn a_network_that_is_not_there_is_told_from_a_directory_without_any() {
     assert!(matches!(error, ConfError::ReadDir { .. }), "{error}");
 }
 
-/// Section 1: single -> list.
+/// LR-1.
 #[test]
 fn a_single_configuration_becomes_a_list_of_one_plugin() {
     let house = House::new();
@@ -164,7 +164,7 @@ fn a_single_configuration_becomes_a_list_of_one_plugin() {
     );
 }
 
-/// Section 1: side directory; section 5: it is not part of the bytes.
+/// LR-1: the side directory; it is not part of the bytes that LR-4 keeps.
 #[test]
 fn plugins_of_the_side_directory_are_appended_unless_forbidden() {
     let house = House::new();
@@ -189,7 +189,7 @@ fn plugins_of_the_side_directory_are_appended_unless_forbidden() {
     assert!(error.starts_with("error parsing configuration: missing 'type' (in "), "{error}");
 }
 
-/// C-130, and section 1, last row of the table.
+/// C-130.
 #[test]
 fn a_list_that_ends_up_with_no_plugin_is_an_error() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! Running plugins: section 3, C-080, C-084, C-087.
+//! Running plugins: C-080, C-084, C-087.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -28,7 +28,7 @@ fn the_first_regular_file_on_the_path_is_the_plugin() {
     assert_eq!(text("x", &["/a".into(), "/b".into()]), "failed to find plugin \"x\" in path [/a /b]");
 }
 
-/// Section 3: the runtime's own environment, and all six variables, once each.
+/// As libcni: the runtime's own environment, and all six variables, once each.
 #[test]
 fn a_plugin_sees_the_runtimes_environment_and_all_six_variables() {
     let mut house = House::new();
@@ -67,7 +67,7 @@ fn a_raw_call_has_only_the_variables_it_names() {
     assert_eq!(call.stdin, "not json");
 }
 
-/// C-084, and section 3: everything a failing plugin left is kept.
+/// C-084: everything a failing plugin left is kept.
 #[test]
 fn a_failure_keeps_code_message_details_and_both_streams() {
     let house = House::new();
@@ -89,8 +89,8 @@ fn a_failure_keeps_code_message_details_and_both_streams() {
     assert_eq!(error, "netplugin failed with no error message: signal: terminated");
 }
 
-/// Section 3: SIGKILL when the time is up; the text begins as libcni's. What the plugin has started lives on and
-/// holds the pipes; we do not wait for it.
+/// SIGKILL when the time is up; the text begins as libcni's. What the plugin has started lives
+/// on and holds the pipes, and is not waited for.
 #[test]
 fn a_plugin_that_gives_no_answer_in_time_is_killed() {
     let mut house = House::new();

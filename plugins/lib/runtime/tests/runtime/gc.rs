@@ -1,4 +1,4 @@
-//! GC over a list: section 4, row GC; C-046, C-132.
+//! GC over a list: C-046, C-132.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +51,7 @@ fn gc_deletes_what_is_stale_and_then_asks_the_plugins() {
     assert_eq!(names(&house.path("lib/results")), ["net-keep-eth0", "other-stale-eth0"]);
 }
 
-/// Section 4 and section 7, row gc: without args every cached attachment goes, and the key is absent.
+/// C-046: without args every cached attachment goes, and the key is absent.
 #[test]
 fn gc_without_a_set_deletes_every_cached_attachment() {
     let house = House::new();
@@ -65,7 +65,7 @@ fn gc_without_a_set_deletes_every_cached_attachment() {
     assert!(names(&house.path("lib/results")).is_empty());
 }
 
-/// Section 4: the plugins' GC exists from 1.1.0 on; disableGC switches all of it off.
+/// C-033: the plugins' GC exists from 1.1.0 on; disableGC switches all of it off.
 #[test]
 fn gc_asks_plugins_only_from_1_1_0_on_and_nobody_when_disabled() {
     let house = House::new();
@@ -101,8 +101,8 @@ fn gc_goes_on_after_errors_and_reports_them_all() {
     assert_eq!(names(&house.path("lib/results")).len(), 2);
 }
 
-/// Section 4: libcni says success and does nothing when the cache cannot be listed. Here a cache that was never made
-/// is an empty one, and one that cannot be listed is an error beside the plugins' GC.
+/// libcni succeeds and does nothing when the cache cannot be listed. Here a cache that was never
+/// made is an empty one, and one that cannot be listed is an error beside the plugins' GC.
 #[test]
 fn gc_asks_the_plugins_even_when_the_cache_cannot_be_listed() {
     let house = House::new();

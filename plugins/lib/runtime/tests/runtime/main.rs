@@ -1,5 +1,5 @@
-//! The runtime library against plugins that are shell scripts. Clause numbers are those of the contract: C-nnn of
-//! spec.md, section numbers of libcni_runtime.md.
+//! The runtime library against plugins that are shell scripts. Clauses are those of
+//! `testdata/clauses`.
 #![allow(clippy::unwrap_used)]
 
 mod cache;

@@ -1,4 +1,4 @@
-//! ADD, CHECK, DEL and STATUS over a list: section 4, C-122, C-132, C-133.
+//! ADD, CHECK, DEL and STATUS over a list: LR-5, C-122, C-132, C-133.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn add_hands_each_plugin_the_result_of_the_one_before() {
     assert_eq!(house.runtime.cached_result(&list("1.1.0", &["a"]), &attachment()).unwrap(), Some(result));
 }
 
-/// Section 4, row ADD: stop at the first error, no roll-back, no cache, the plugin's error whole behind a prefix.
+/// LR-5: stop at the first error, no roll-back, no cache, the plugin's error whole behind a prefix.
 #[test]
 fn add_stops_at_the_first_error_and_remembers_nothing() {
     let house = House::new();
@@ -57,7 +57,7 @@ fn add_stops_at_the_first_error_and_remembers_nothing() {
     assert!(error.to_string().starts_with(r#"plugin type="b" name="own" failed (add): "#), "{error}");
 }
 
-/// Section 3, look-up line; spec.md sections 2 and 3. No plugin is started.
+/// C-013, C-022. No plugin is started.
 #[test]
 fn add_refuses_malformed_names() {
     let house = House::new();
@@ -79,7 +79,7 @@ fn add_refuses_malformed_names() {
     assert!(house.calls().is_empty());
 }
 
-/// C-083, section 3, C-057.
+/// C-083, C-057.
 #[test]
 fn add_takes_an_answer_without_version_as_one_in_the_lists() {
     let house = House::new();
@@ -108,7 +108,7 @@ fn add_takes_an_answer_without_version_as_one_in_the_lists() {
     }
 }
 
-/// Section 4, row ADD: the network is up, the operation failed.
+/// As with libcni, the network is up and the operation failed.
 #[test]
 fn add_fails_when_the_result_cannot_be_remembered() {
     let house = House::new();
@@ -119,7 +119,7 @@ fn add_fails_when_the_result_cannot_be_remembered() {
     assert_eq!(house.order(), ["a:ADD"]);
 }
 
-/// Section 4, row CHECK; C-122, C-132.
+/// LR-5, C-122, C-132.
 #[test]
 fn check_sends_the_remembered_result_to_every_plugin_until_one_fails() {
     let house = House::new();
@@ -147,7 +147,7 @@ fn check_sends_the_remembered_result_to_every_plugin_until_one_fails() {
     assert_eq!(house.calls()[0].request().get("prevResult"), None);
 }
 
-/// Section 4, row CHECK: version, disableCheck, corrupt cache.
+/// By version, disableCheck, and a corrupt cache.
 #[test]
 fn check_is_refused_skipped_or_stopped_as_told() {
     let house = House::new();
@@ -166,7 +166,7 @@ fn check_is_refused_skipped_or_stopped_as_told() {
     assert!(house.calls().is_empty());
 }
 
-/// Section 4: the cached result is converted to the list's version.
+/// C-120.
 #[test]
 fn a_remembered_result_is_sent_in_the_version_of_the_list() {
     let house = House::new();
@@ -179,7 +179,7 @@ fn a_remembered_result_is_sent_in_the_version_of_the_list() {
     assert_eq!(prev["mark"], "a", "what the specification does not name survives");
 }
 
-/// Section 4, row DEL; C-132.
+/// LR-5, C-132.
 #[test]
 fn del_goes_backwards_and_forgets_after_full_success() {
     let house = House::new();
@@ -223,7 +223,6 @@ fn del_below_0_4_0_sends_no_result_and_still_forgets() {
     assert!(names(&house.path("lib/results")).is_empty());
 }
 
-/// Section 4, row DEL: a corrupt record is deleted and ignored.
 #[test]
 fn del_drops_a_corrupt_record_and_goes_on() {
     let house = House::new();
@@ -252,7 +251,7 @@ fn del_keeps_an_unconvertible_record_until_it_succeeds() {
     assert!(house.calls().iter().skip(1).all(|call| call.request().get("prevResult").is_none()));
 }
 
-/// Section 3: DEL checks no names; a hostile one must not lead the cache elsewhere.
+/// DEL checks no names; a hostile one must not lead the cache elsewhere.
 #[test]
 fn del_with_a_hostile_id_runs_the_plugins_and_touches_no_other_file() {
     let house = House::new();
@@ -265,7 +264,7 @@ fn del_with_a_hostile_id_runs_the_plugins_and_touches_no_other_file() {
     assert!(other.exists());
 }
 
-/// Section 4, row STATUS; C-044: no attachment's variables, first error as the plugin said it.
+/// C-044, C-132: no attachment's variables, first error as the plugin printed it.
 #[test]
 fn status_asks_in_order_and_gives_the_first_error_bare() {
     let house = House::new();

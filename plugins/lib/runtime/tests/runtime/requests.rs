@@ -1,4 +1,4 @@
-//! What plugins are sent: section 2, section 4 (GC and STATUS requests), C-100, C-131, C-136.
+//! What plugins are sent: LR-3, C-100, C-131, C-136.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn sent(list: &Conflist, prev_result: Option<&Value>, capabilities: Value) -> St
     String::from_utf8(request).unwrap()
 }
 
-/// Section 2, steps 1 and 4; C-028, C-131, C-136.
+/// C-028, C-131, C-136.
 #[test]
 fn the_object_is_sent_under_the_lists_name_and_version_and_re_encoded() {
     let list = one(r#"{"type":"a", "name":"own", "cniVersion":"0.1.0", "n":12345678901234567890, "f":1400.0,
@@ -27,7 +27,7 @@ fn the_object_is_sent_under_the_lists_name_and_version_and_re_encoded() {
     );
 }
 
-/// Section 2, step 3; C-100: declared true and supplied; `capabilities` stays in (C-026).
+/// LR-3, C-100: declared true and supplied; `capabilities` stays in (C-026).
 #[test]
 fn only_declared_and_supplied_capabilities_are_in_the_runtime_config() {
     let list = one(r#"{"type":"a","capabilities":{"mac":true,"ips":false,"dns":true}}"#);
@@ -38,7 +38,6 @@ fn only_declared_and_supplied_capabilities_are_in_the_runtime_config() {
     assert!(!sent(&list, None, json!({"ips": []})).contains("runtimeConfig"));
 }
 
-/// Section 2, last line.
 #[test]
 fn what_the_file_brings_is_overwritten_only_by_what_is_injected() {
     let list = one(
@@ -66,7 +65,7 @@ fn a_previous_result_is_not_rounded() {
     assert!(sent(&one(r#"{"type":"a"}"#), Some(&prev), json!({})).contains("9007199254740993"));
 }
 
-/// Section 4, GC request; C-046.
+/// C-046.
 #[test]
 fn gc_is_sent_the_valid_set_under_both_keys() {
     let list = one(r#"{"type":"a","capabilities":{"mac":true}}"#);
@@ -88,7 +87,6 @@ fn gc_is_sent_the_valid_set_under_both_keys() {
     }
 }
 
-/// Section 4, STATUS request.
 #[test]
 fn status_is_sent_the_object_with_name_and_version_only() {
     let list = one(r#"{"type":"a","mtu":1}"#);

@@ -1,4 +1,4 @@
-//! VERSION and validation: section 3 (VERSION probe), section 4 (Validate), C-037.
+//! VERSION and validation: C-037.
 
 use runtime::{Conflist, Error};
 
@@ -6,7 +6,7 @@ use crate::support::{FAIL, House, list};
 
 const SPEAKS: &str = r#"printf '{"cniVersion":"1.1.0","supportedVersions":["0.4.0","1.0.0"]}\n'"#;
 
-/// Section 3, VERSION probe.
+/// As libcni asks.
 #[test]
 fn the_version_probe_has_stand_ins_for_an_attachment() {
     let house = House::new();
@@ -19,7 +19,7 @@ fn the_version_probe_has_stand_ins_for_an_attachment() {
     assert_eq!(call.stdin, r#"{"cniVersion":"1.1.0"}"#);
 }
 
-/// C-037, reader's side; section 3: who does not know the question speaks 0.1.0 only.
+/// C-037, from the reader's side; a plugin that does not know VERSION speaks 0.1.0 only.
 #[test]
 fn a_version_answer_must_be_complete() {
     let house = House::new();
@@ -37,7 +37,6 @@ fn a_version_answer_must_be_complete() {
     assert_eq!(answer(FAIL), Err("no luck; try again".into()));
 }
 
-/// Section 4, row Validate.
 #[test]
 fn validation_names_the_capabilities_or_every_plugin_at_fault() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! What the rules of published ports say (contract: portmap.md 6.2).
+//! The text of the rules of published ports (PM-I1).
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -162,7 +162,7 @@ mod tests {
     use super::super::tests::ports;
     use super::*;
 
-    /// portmap.md 6.2: IPv6 has no localhost rule, masqAll no source, an external chain nothing of ours.
+    /// PM-I1: IPv6 has no localhost rule, masqAll no source, an external chain no rule of Moor's.
     #[test]
     fn masquerade_is_marked_for_whom_it_is_meant() {
         let own = |ports: &Ports| ports.own().join("; ").replace("CNI-DN-b40d6be49a3410ab31bc2 ", "");
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!((external.shared().len(), external.shared_chains().count()), (2, 1));
     }
 
-    /// portmap.md 6.2: fifteen ports a rule, in the order they are given in.
+    /// PM-I1: fifteen ports a rule, in the order they are given in.
     #[test]
     fn ports_are_listed_by_fifteen() {
         let listed = (1..=31).rev().map(|port| (6, (port, port))).collect();

@@ -1,5 +1,5 @@
 //! What the reference's portmap (containernetworking/plugins) left in nf_tables, deleted when the container goes:
-//! executables are swapped under running containers. It is found as it finds it (contract: portmap.md 6.5, 7.6).
+//! executables are swapped under running containers. It is found as the reference finds it (PM-5).
 //!
 //! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
 //! kind see [`crate::iptables::withdraw_from_old_tables`].

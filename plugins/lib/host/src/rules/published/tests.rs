@@ -56,7 +56,8 @@ fn shown(publication: &Publication) -> Vec<String> {
     elements::of(publication).iter().filter(|(set, _)| set.name != PUBLISHERS.name).map(show).collect()
 }
 
-/// portmap.md 5, 7.2: a port of any address, one of one address; hairpin and localhost of the container alone.
+/// PM-K3, PM-K5, PM-R5: a port of any address, one of one address; hairpin and localhost of the
+/// container alone.
 #[test]
 fn ports_become_hashed_elements_with_their_owner() {
     let mappings = vec![single(8080, 80), mapping(UDP, Some("192.0.2.1"), (53, 53), 53)];
@@ -72,7 +73,7 @@ fn ports_become_hashed_elements_with_their_owner() {
     );
 }
 
-/// portmap.md 2, 9: `snat: false` and `masqAll`; IPv6 has no localhost.
+/// PM-K5, PM-K6: `snat: false` and `masqAll`; IPv6 has no localhost.
 #[test]
 fn masquerade_is_for_nobody_for_those_who_need_it_or_for_everybody() {
     let of = |address, masquerade| shown(&publication(address, masquerade, vec![single(80, 80)]));
@@ -88,7 +89,7 @@ fn masquerade_is_for_nobody_for_those_who_need_it_or_for_everybody() {
     );
 }
 
-/// NEEDS 38: the host's own loopback is opened only where a mapping can be reached by it.
+/// PM-B3: the host's own loopback is opened only where a mapping can be reached by it.
 #[test]
 fn loopback_is_for_mappings_that_it_can_reach() {
     let by = |masquerade, address| {
@@ -169,7 +170,7 @@ fn a_publishers_element_tells_where_the_others_are() {
     }
 }
 
-/// DESIGN.md, rule 5: what is found again does not depend on the network's name.
+/// An attachment's objects are found again after its network was renamed.
 #[test]
 fn an_attachment_is_the_interface_and_the_container() {
     assert_eq!(elements::attachment("moor/net/eth0/c1"), "eth0/c1");
@@ -178,7 +179,7 @@ fn an_attachment_is_the_interface_and_the_container() {
     assert_ne!(elements::publisher_key("eth0/c1"), elements::publisher_key("eth1/c1"));
 }
 
-/// portmap.md 6, NEEDS 29: the ports are in iptables then; what is kept is whose they are, and the way back to them.
+/// PM-I10: the ports are in iptables then; what is kept is their owner, and the way back to them.
 #[test]
 fn ports_of_iptables_are_in_the_ledger_only() {
     let mut publication = publication("10.1.1.2", Masquerade::Needed, vec![single(80, 80)]);
@@ -198,8 +199,8 @@ fn ports_of_iptables_are_in_the_ledger_only() {
     assert!(publisher.comment.unwrap().len() <= 253);
 }
 
-/// portmap.md 7.3, done otherwise: conditions are of their owner's ports alone. Ports that are not one run for where they
-/// lead are one for their condition; the publisher counts what is found by the ports.
+/// PM-C1, unlike the reference. Ports that are not one run for where they lead are one for their
+/// condition; the publisher counts what is found by the ports.
 #[test]
 fn ports_under_conditions_lead_to_the_owners_chain_first() {
     let mappings = vec![single(80, 8080), single(81, 9090), mapping(UDP, Some("192.0.2.1"), (53, 53), 53)];
@@ -234,7 +235,7 @@ fn ports_under_conditions_lead_to_the_owners_chain_first() {
     assert!(super::guard::of(&publication).is_empty() && elements::of(&publication).len() == 3);
 }
 
-/// NEEDS 29: any address is every address, also of the one that is there already.
+/// PM-R1: any address overlaps with every address.
 #[test]
 fn an_address_overlaps_with_any_address() {
     let any = single(80, 80);

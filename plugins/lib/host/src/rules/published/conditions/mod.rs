@@ -1,4 +1,4 @@
-//! Under what conditions a container's ports are published, in the words of `nft` (contract: portmap.md 2, 7.3).
+//! Under what conditions a container's ports are published, in the words of `nft` (PM-C1).
 //!
 //! The words are read here, not by `nft`: what this reader does not know is an error before anything is touched.
 //! They become rules of a chain of the container's own (see [`super::guard`]), so that they are nobody else's.

@@ -29,7 +29,7 @@ fn shown(words: &str, v4: bool) -> Vec<String> {
     rules.iter().map(rule).collect()
 }
 
-/// portmap.md 7.1: all words must be so, of a set one; otherwise the packet goes on without us.
+/// PM-C1: all conditions must hold, of a set one; otherwise the packet is not redirected.
 #[test]
 fn every_condition_must_be_so_and_of_a_set_one() {
     assert_eq!(shown("ip saddr 10.0.0.0/8", true), ["[0a], return", "accept"]);
@@ -67,7 +67,7 @@ fn none_of_what_is_negated_may_be_so() {
     assert_eq!(shown("ct state != new", true).len(), 3);
 }
 
-/// portmap.md 6.2, 7.3: a list item may be a word or many; signs need no spaces; names may be in quotes.
+/// PM-C5: a list item may be a word or many; signs need no spaces; names may be in quotes.
 #[test]
 fn words_are_parted_as_nft_parts_them() {
     let of = |words: &[&str]| Conditions::read(words, true).unwrap();
@@ -83,7 +83,7 @@ fn words_are_parted_as_nft_parts_them() {
     assert!(of(&[""]).is_empty() && Conditions::read::<&str>(&[], true).unwrap().is_empty());
 }
 
-/// Issue 3: one clear error that names the word.
+/// PM-C4: the error names the word.
 #[test]
 fn what_is_not_known_and_what_cannot_be_is_told_apart() {
     for (words, word) in [
