@@ -1,15 +1,15 @@
 //! What the harness is asked: its command line.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cases::dns_strangers::Stranger;
+use crate::job::Job;
+use crate::options::Common;
 use crate::world::World;
-use crate::{judge, room, runner, vm};
+use crate::{judge, vm};
 
 /// The release: what the build says of its tag, else the package's own version.
 const RELEASE: &str = match option_env!("MOOR_VERSION") {
@@ -205,7 +205,7 @@ pub enum Verb {
     },
     /// One job inside a room; started by the harness itself.
     #[command(name = "__room", hide = true)]
-    Room(RoomArgs),
+    Room(Job),
 }
 
 /// What the virtual machine is for.
@@ -219,26 +219,6 @@ pub enum Work {
     Messages,
     /// Requests to two suites.
     Diff,
-}
-
-/// What every verb understands.
-#[derive(Args, Clone)]
-pub struct Common {
-    /// The directory of plugins to judge [default: bin/ beside the executable, else ./bin].
-    #[arg(long, value_name = "DIR")]
-    cni_path: Option<PathBuf>,
-    /// The reference plugins, for the cases that mix two suites.
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
-    reference: PathBuf,
-    /// The conflists to load [default: testdata/net.d beside the executable or in the working directory].
-    #[arg(long, value_name = "DIR")]
-    net_d: Option<PathBuf>,
-    /// How many rooms at once [default: the number of processors].
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
-    /// How long one room may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
 }
 
 #[derive(Args)]
@@ -280,86 +260,4 @@ pub struct BenchArgs {
 pub enum Report {
     Text,
     Json,
-}
-
-#[derive(Args)]
-pub struct RoomArgs {
-    #[arg(long)]
-    cni_path: PathBuf,
-    #[arg(long)]
-    reference: PathBuf,
-    #[arg(long)]
-    net_d: PathBuf,
-    /// Set for the process that is already inside the namespaces.
-    #[arg(long)]
-    inside: bool,
-    /// The world that the room is.
-    #[arg(long)]
-    world: Option<World>,
-    /// What to do there, see `room::job`.
-    job: String,
-}
-
-impl Common {
-    /// The same, with rooms that are such a world, in which everything takes longer.
-    pub fn grounds_in(&self, world: Option<World>) -> Result<runner::Grounds> {
-        let grounds = self.grounds()?;
-        let timeout = if world.is_some() { grounds.timeout * 3 } else { grounds.timeout };
-        Ok(runner::Grounds { world, timeout, ..grounds })
-    }
-
-    /// Where the verb does its work.
-    ///
-    /// # Errors
-    /// There is no suite to judge, or it lies where rooms have directories of their own.
-    pub fn grounds(&self) -> Result<runner::Grounds> {
-        let exe = std::env::current_exe().context("find the harness's own executable")?;
-        let suite = match &self.cni_path {
-            Some(dir) => dir.clone(),
-            None => {
-                let home = exe.parent().unwrap_or(Path::new("/"));
-                let own = Some(home.to_owned()).filter(|dir| dir.ends_with("bin"));
-                let mut places = [Some(home.join("bin")), own, Some("bin".into())].into_iter().flatten();
-                let found = places.find(|dir| dir.is_dir());
-                found
-                    .context("no bin/ beside the executable or here: name the plugins with --cni-path DIR")?
-            }
-        };
-        let near = |leaf: &str| exe.ancestors().skip(1).map(|dir| dir.join(leaf)).find(|dir| dir.is_dir());
-        let net_d =
-            self.net_d.clone().or_else(|| Some("testdata/net.d".into()).filter(|d: &PathBuf| d.is_dir()));
-        let net_d = net_d.or_else(|| near("testdata/net.d")).unwrap_or_else(|| "testdata/net.d".into());
-        let absolute = |dir: &PathBuf| dir.canonicalize().with_context(|| format!("open {}", dir.display()));
-        let suite = absolute(&suite)?;
-        for hidden in ["/run", "/var/lib/cni", "/etc/cni", "/proc", "/sys"] {
-            if suite.starts_with(hidden) {
-                bail!("{}: a room has its own {hidden}, so the plugins cannot lie there", suite.display());
-            }
-        }
-        Ok(runner::Grounds {
-            exe,
-            suite,
-            reference: self.reference.clone(),
-            net_d: absolute(&net_d).unwrap_or(net_d),
-            jobs: self
-                .jobs
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
-                .max(1),
-            timeout: Duration::from_secs(self.timeout),
-            world: None,
-        })
-    }
-}
-
-impl From<RoomArgs> for room::job::Job {
-    fn from(args: RoomArgs) -> Self {
-        Self {
-            suite: args.cni_path,
-            reference: args.reference,
-            net_d: args.net_d,
-            inside: args.inside,
-            world: args.world,
-            what: args.job,
-        }
-    }
 }

@@ -124,11 +124,11 @@ fn document(clauses: &[Clause], told: Option<&Told>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::clauses;
-    use crate::cases;
+    use crate::registry;
 
     #[test]
     fn every_clause_has_a_case() {
-        let clauses = clauses(&cases::all()).unwrap();
+        let clauses = clauses(&registry::cases()).unwrap();
         let bare: Vec<_> =
             clauses.iter().filter(|clause| clause.cases.is_empty()).map(|clause| clause.id).collect();
         assert!(bare.is_empty(), "{bare:?}");
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_case_cites_a_clause_and_clauses_only() {
-        let cases = cases::all();
+        let cases = registry::cases();
         let known = clauses(&cases).unwrap();
         for case in &cases {
             assert!(!case.clauses.is_empty(), "{} cites no clause", case.name);

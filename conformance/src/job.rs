@@ -3,35 +3,66 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
-use super::{Room, confine, enter};
+use crate::case::Case;
 use crate::need::Need;
+use crate::room::{Room, confine, enter};
 use crate::world::World;
-use crate::{bench, cases, clients, compare, demo, dns_bench, faults, stress};
 
 /// How many of the last calls a failure shows.
 const CALLS_SHOWN: usize = 3;
 
 /// One job for one room.
+#[derive(Args)]
 pub struct Job {
     /// The plugins that are judged.
+    #[arg(long = "cni-path")]
     pub suite: PathBuf,
     /// The reference's plugins.
+    #[arg(long)]
     pub reference: PathBuf,
     /// The conflists.
+    #[arg(long)]
     pub net_d: PathBuf,
     /// Whether this process is already inside the namespaces.
+    #[arg(long)]
     pub inside: bool,
     /// The world that the room is, for a case.
+    #[arg(long)]
     pub world: Option<World>,
-    /// `case:<name>`, `need:<name>`, ...
+    /// `case:<name>`, `need:<name>`, `about:`, or `<kind>:<rest>` of a [`Kind`].
     pub what: String,
 }
 
+/// A kind of job beside cases and needs.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// What stands before the colon in [`Job::what`].
+    pub name: &'static str,
+    /// Does the job; gets what stands behind the colon. True when it held.
+    pub run: fn(&Room, &str) -> Result<bool>,
+}
+
+impl Kind {
+    /// A kind of that name.
+    pub const fn new(name: &'static str, run: fn(&Room, &str) -> Result<bool>) -> Self {
+        Self { name, run }
+    }
+}
+
+/// All that an executable does in rooms.
+pub struct Registry {
+    /// Its cases.
+    pub cases: Vec<Case>,
+    /// Its other jobs.
+    pub kinds: Vec<Kind>,
+}
+
 /// Enters the room and does the job: true when it held. What it has to say goes to standard error.
-pub fn start(job: &Job) -> Result<bool> {
+pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
     let case = job.what.strip_prefix("case:");
-    let case = case.and_then(|name| cases::all().into_iter().find(|case| case.name == name));
+    let case = case.and_then(|name| registry.cases.iter().find(|case| case.name == name));
     let confined = case.is_some_and(|case| !case.needs_the_machines_root()) && confine::is_possible();
     if !job.inside {
         enter::unshare_all(confined)?;
@@ -39,33 +70,25 @@ pub fn start(job: &Job) -> Result<bool> {
         return Ok(status.success());
     }
     let elsewhere = enter::furnish(job.what.starts_with("case:"), confined)?;
-    let room = Room::new(job);
+    let room = Room::new(&job.suite, &job.reference, &job.net_d);
     let (kind, name) = job.what.split_once(':').unwrap_or((&job.what, ""));
     match kind {
         "need" => match Need::ALL.into_iter().find(|need| need.name() == name) {
-            Some(need) => need.probe(&room).map(|()| true),
+            Some(need) => need.probe(&room.reference).map(|()| true),
             None => bail!("no need is called {name}"),
         },
         "about" => about(&room).map(|()| true),
-        "demo" => demo::run(&room),
-        "stress" => Ok(shown(&room, stress::job(&room, name))),
-        "dns" => dns_bench::job(&room, name),
-        "client" => clients::job(&room, name),
-        "answer" => compare::job(&room, name).map(|()| true),
-        "points" => faults::points_job(&room, name).map(|()| true),
-        "bench" => bench::scenario_job(&room, name).map(|()| true),
-        "bench-scale" => bench::scale_job(&room, name).map(|()| true),
-        "bench-path" => bench::path_job(&room).map(|()| true),
-        "bench-parallel" => bench::parallel_job(&room, name).map(|()| true),
-        "fault" => Ok(shown(&room, faults::trial_job(&room, name))),
         "case" => {
             let case = case.with_context(|| format!("no case is called {name}"))?;
             let world = job.world.map(|world| world.enter(&room)).transpose()?;
             let done = (case.run)(&room).and_then(|()| elsewhere.ensure_untouched());
             let done = done.and_then(|()| world.map_or(Ok(()), |world| world.ensure_untouched()));
-            Ok(shown(&room, done))
+            Ok(reported(&room, done))
         }
-        _ => bail!("no job is called {}", job.what),
+        _ => match registry.kinds.iter().find(|known| known.name == kind) {
+            Some(known) => (known.run)(&room, name),
+            None => bail!("no job is called {}", job.what),
+        },
     }
 }
 
@@ -75,8 +98,8 @@ fn about(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Prints a failure with the calls that led to it.
-fn shown(room: &Room, done: Result<()>) -> bool {
+/// Prints a failure with the calls that led to it. True when there is none.
+pub fn reported(room: &Room, done: Result<()>) -> bool {
     let Err(error) = done else { return true };
     eprintln!("{error:#}\n{}", room.last_calls(CALLS_SHOWN));
     false

@@ -9,10 +9,10 @@ use clap::Args;
 
 use crate::baseline::{Baseline, Standing};
 use crate::case::{Case, Outcome, Verdict};
-use crate::cli::Common;
+use crate::options::Common;
 use crate::report::{self, Form, Run, Wanted};
 use crate::world::World;
-use crate::{cases, diff, snapshot, vm};
+use crate::{diff, snapshot, vm};
 
 /// What `run` is asked.
 #[derive(Args)]
@@ -46,9 +46,9 @@ pub struct RunArgs {
     baseline: Option<PathBuf>,
 }
 
-/// Runs them. True when all is as it should be.
-pub fn run(args: &RunArgs) -> Result<bool> {
-    let cases = wanted(args);
+/// Runs those of these cases. True when all is as it should be.
+pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
+    let cases = wanted(args, all);
     if args.list {
         for case in &cases {
             println!("{}  [{}]", case.name, case.clauses.join(" "));
@@ -91,14 +91,14 @@ pub fn strict() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
-fn wanted(args: &RunArgs) -> Vec<Case> {
+fn wanted(args: &RunArgs, all: Vec<Case>) -> Vec<Case> {
     let filter = args.filter.as_deref().unwrap_or_default();
     let special = |case: &Case| case.needs.iter().any(|need| need.of_kernel());
     let named = |case: &Case| case.name.contains(filter) || case.clauses.contains(&filter);
     // What a world is tried with is no ordinary case, and has its own.
     let ordinary = |case: &Case| !["harness/", "worlds/"].iter().any(|group| case.name.starts_with(group));
     let fits = |case: &Case| args.world.is_none() || ordinary(case);
-    let all = cases::all().into_iter();
+    let all = all.into_iter();
     all.filter(|case| named(case) && fits(case) && (special(case) || !args.special)).collect()
 }
 

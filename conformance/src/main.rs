@@ -20,11 +20,15 @@ mod faults;
 mod frame;
 mod golden;
 mod ip;
+mod job;
 mod judge;
 mod leftover;
 mod namespace;
 mod need;
+mod options;
+mod paper;
 mod processor;
+mod registry;
 mod report;
 mod rng;
 mod room;
@@ -45,18 +49,22 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use cli::{BenchArgs, Cli, Common, Report, Verb, Work};
+use cli::{BenchArgs, Cli, Report, Verb, Work};
+use options::Common;
+use registry::registry;
 
 fn main() -> ExitCode {
     if let Some(code) = seeded::wrapper::play() {
         return code;
     }
     let done = match Cli::parse().verb {
-        Verb::Run(args) => judge::run(&args),
+        Verb::Run(args) => judge::run(&args, registry::cases()),
         Verb::Coverage { run, all, report } => {
-            coverage::run(&cases::all(), run.as_deref(), all, matches!(report, Report::Json))
+            coverage::run(&registry::cases(), run.as_deref(), all, matches!(report, Report::Json))
         }
-        Verb::Seeded { common, filter } => guarded(&common, |grounds| seeded::run(grounds, &filter)),
+        Verb::Seeded { common, filter } => {
+            guarded(&common, |grounds| seeded::run(grounds, &filter, &registry::cases()))
+        }
         Verb::Diff { common, against, filter, full, lane, vm } => guarded(&common, |grounds| {
             let strict = judge::strict();
             let options =
@@ -70,7 +78,7 @@ fn main() -> ExitCode {
         Verb::Vm(args) => return vm::command(&args).unwrap_or_else(|error| reported(&error)),
         Verb::Guest { common, world, work, names } => {
             common.grounds_in(world).and_then(|grounds| match work {
-                Work::Cases => vm::lane::guest(&grounds, &names),
+                Work::Cases => vm::lane::guest(&grounds, registry::cases(), &names),
                 Work::Faults => faults::guest(&grounds, &names, strace::point::Extent::All),
                 Work::Messages => faults::guest(&grounds, &names, strace::point::Extent::Messages),
                 Work::Diff => compare::guest(&grounds, &names),
@@ -86,7 +94,7 @@ fn main() -> ExitCode {
             guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds }))
         }
         Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
-        Verb::Room(args) => room::job::start(&args.into()),
+        Verb::Room(args) => job::start(&args, &registry()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

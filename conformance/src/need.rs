@@ -2,6 +2,7 @@
 //! excuses a case from running.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,6 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::ip;
 use crate::namespace::clocks_ahead;
-use crate::room::Room;
 
 /// A user who owns nothing (kernel.overflowuid).
 pub const NOBODY: u32 = 65534;
@@ -103,8 +103,8 @@ impl Need {
         matches!(self, Need::SendBuffer | Need::IptablesLegacy | Need::PidNamespace)
     }
 
-    /// Tries it. The error says what is missing.
-    pub fn probe(self, room: &Room) -> Result<()> {
+    /// Tries it, in a room. The error says what is missing.
+    pub fn probe(self, reference: &Path) -> Result<()> {
         match self {
             Need::BrNetfilter => {
                 let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -147,7 +147,7 @@ impl Need {
                 .context("no pid namespace with its own /proc"),
             Need::Reference => {
                 for plugin in ["bridge", "host-local", "loopback"] {
-                    let path = room.reference.join(plugin);
+                    let path = reference.join(plugin);
                     ensure!(path.is_file(), "no {} (Debian: containernetworking-plugins)", path.display());
                 }
                 Ok(())

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::diff::shown;
+use crate::job::{Kind, reported};
 use crate::namespace::Container;
 use crate::rng::Rng;
 use crate::room::Room;
@@ -32,6 +33,9 @@ pub struct Options {
     pub seeds: u64,
 }
 
+/// Its job.
+pub const JOBS: &[Kind] = &[Kind::new("stress", |room, seed| Ok(reported(room, job(room, seed))))];
+
 /// Runs the seeds: true when all held.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let mut held = true;
@@ -50,8 +54,8 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     Ok(held)
 }
 
-/// The job of a seed's room; says on standard output what was done.
-pub fn job(room: &Room, seed: &str) -> Result<()> {
+/// The job of a seed's room; prints on standard output what was done.
+fn job(room: &Room, seed: &str) -> Result<()> {
     let mut rng = Rng::new(seed.parse().context("a seed is a number")?);
     let before = room.snapshot()?;
     let mut suites = vec![room.suite.clone()];

@@ -14,8 +14,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 use super::contender::{Contender, OURS};
-use super::ports::{self, MEASURED, Mapping};
-use super::scenario::{Scenario, address};
+use super::ports::{self, Mapping};
+use super::scenario::{MEASURED, Scenario, address};
 use super::stats::median;
 use crate::namespace::Container;
 use crate::room::Room;

@@ -170,7 +170,7 @@ pub fn ready(
     let checks = trouble.is_none();
     let countable = match scenario {
         Scenario::DnsCold => Err(anyhow!("the responder goes on")),
-        _ => Need::Strace.probe(room),
+        _ => Need::Strace.probe(&room.reference),
     };
     let counted = match countable {
         _ if !counted => vec![],

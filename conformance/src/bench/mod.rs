@@ -29,6 +29,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::job::Kind;
 use crate::room::Room;
 use crate::runner::Grounds;
 use crate::vm::VmArgs;
@@ -63,6 +64,14 @@ pub struct Options {
     /// Where scenarios run that this kernel cannot.
     pub vm: VmArgs,
 }
+
+/// Its jobs.
+pub const JOBS: &[Kind] = &[
+    Kind::new("bench", |room, job| scenario_job(room, job).map(|()| true)),
+    Kind::new("bench-scale", |room, point| say(&growth::job(room, point)?).map(|()| true)),
+    Kind::new("bench-path", |room, _| say(&data_path::job(room)?).map(|()| true)),
+    Kind::new("bench-parallel", |room, size| say(&together::job(room, size)?).map(|()| true)),
+];
 
 /// Measures, prints, and says whether no budget is missed by more than its noise.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
@@ -187,7 +196,7 @@ fn say(found: &impl Serialize) -> Result<()> {
 }
 
 /// The job of a scenario's room: `rounds:seconds:name`.
-pub fn scenario_job(room: &Room, job: &str) -> Result<()> {
+fn scenario_job(room: &Room, job: &str) -> Result<()> {
     let mut parts = job.splitn(3, ':');
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).context("how long?");
     let (rounds, time) = (number()?.try_into()?, Duration::from_secs(number()?));
@@ -195,21 +204,6 @@ pub fn scenario_job(room: &Room, job: &str) -> Result<()> {
     let name = parts.next().unwrap_or_default();
     let scenario = Scenario::named(name).with_context(|| format!("no scenario is called {name:?}"))?;
     say(&measure::measure(room, scenario, Contender::all(room)?, span)?)
-}
-
-/// The job of a room with a crowd in it.
-pub fn scale_job(room: &Room, point: &str) -> Result<()> {
-    say(&growth::job(room, point)?)
-}
-
-/// The job of a room for connections.
-pub fn path_job(room: &Room) -> Result<()> {
-    say(&data_path::job(room)?)
-}
-
-/// The job of a room for many at once.
-pub fn parallel_job(room: &Room, size: &str) -> Result<()> {
-    say(&together::job(room, size)?)
 }
 
 /// The short form: only what noise cannot change.

@@ -12,16 +12,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::contender::Contender;
-use super::scenario::{address, network};
+use super::scenario::{MEASURED, address, network};
 use super::shot::Shot;
 use crate::config::USUAL;
 
 /// The first host port; the next is two further, so that no two make a range.
 const FIRST: u16 = 10_000;
 const STEP: u16 = 2;
-
-/// The port that is measured, and the container's.
-pub const MEASURED: (u16, u16) = (8000, 80);
 
 /// Ports of ours that one ADD publishes.
 pub const BATCH: u16 = 1000;

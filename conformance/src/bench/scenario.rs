@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::ports::MEASURED;
 use crate::config::USUAL;
 use crate::need::Need;
+
+/// The port that is measured, and the container's.
+pub const MEASURED: (u16, u16) = (8000, 80);
 
 /// The verbs, in the order of an attachment's life.
 pub const VERBS: [&str; 3] = ["ADD", "CHECK", "DEL"];

@@ -182,7 +182,6 @@ pub fn all() -> Vec<Case> {
         worlds::CASES,
         harness_company::CASES,
         harness_confined::CASES,
-        crate::bench::CASES,
     ]
     .into_iter()
     .flat_map(cases_of)

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
 
-use crate::demo::paper::Paper;
 use crate::diff::shown;
+use crate::job::Kind;
+use crate::paper::Paper;
 use crate::room::Room;
 use crate::runner::Grounds;
 use crate::{leftover, socket};
@@ -46,6 +47,9 @@ const BRIDGES: [&str; 3] = ["moor4", "moor7", podman::SECOND_BRIDGE];
 
 /// What the container's web server says.
 const PAGE: &str = "moored\n";
+
+/// Their job.
+pub const JOBS: &[Kind] = &[Kind::new("client", job)];
 
 /// Runs every client whose name holds `filter`: true when every step held. A client that cannot be run here is named,
 /// and is a failure where everything must run (`CI=true`).
@@ -85,7 +89,7 @@ fn privileged() -> Result<()> {
 }
 
 /// The job of a client's room.
-pub fn job(room: &Room, name: &str) -> Result<bool> {
+fn job(room: &Room, name: &str) -> Result<bool> {
     let client = CLIENTS.into_iter().find(|client| client.name == name).context("no such client")?;
     (client.furnish)(room)?;
     let mut steps = Steps(Paper::new());

@@ -13,11 +13,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::config::VERSIONS;
+use crate::job::Kind;
 use crate::runner::Grounds;
 use crate::stage::conflists;
 use crate::vm::VmArgs;
 use crate::vm::lane::Lane;
-pub use attempt::job;
 use known::Known;
 pub use lane::guest;
 
@@ -84,6 +84,9 @@ impl Request {
         Ok(Self { file: file.to_owned(), version: version.to_owned() })
     }
 }
+
+/// Its job.
+pub const JOBS: &[Kind] = &[Kind::new("answer", |room, name| attempt::job(room, name).map(|()| true))];
 
 /// Runs every conflist in every version through both suites, each in a room of its own, and prints the differences:
 /// true when there are none but the known ones.

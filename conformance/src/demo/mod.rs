@@ -1,7 +1,6 @@
 //! The main job, seen: a host, two containers attached through a conflist, an outside; who reaches whom; DEL, and the
 //! proof that nothing is left.
 
-pub mod paper;
 mod services;
 
 use std::fmt::Display;
@@ -12,10 +11,11 @@ use anyhow::{Context, Result};
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::Value;
 
+use crate::job::Kind;
 use crate::namespace::{Container, OUTSIDE};
+use crate::paper::Paper;
 use crate::room::Room;
 use crate::{ip, socket};
-use paper::Paper;
 use services::Shops;
 
 /// The conflist that README shows.
@@ -42,6 +42,9 @@ impl Guest {
         })
     }
 }
+
+/// Its job.
+pub const JOBS: &[Kind] = &[Kind::new("demo", |room, _| run(room))];
 
 /// Runs the demo in this room: true when every step held.
 pub fn run(room: &Room) -> Result<bool> {

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::{Value, json};
 
-use super::paper::Paper;
 use super::{HOST, timed, told};
 use crate::dns_client::{Question, kind};
 use crate::namespace::OUTSIDE;
+use crate::paper::Paper;
 use crate::room::Room;
 use crate::stage::dns::{ask, resolve};
 use crate::stage::portmap;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::job::Kind;
 use crate::room::Room;
 use crate::runner::Grounds;
 
@@ -32,6 +33,9 @@ const PARTS: [Part; 4] = [
     ),
 ];
 
+/// Their job.
+pub const JOBS: &[Kind] = &[Kind::new("dns", job)];
+
 /// Runs every part whose name holds `filter`: true when all budgets were kept.
 pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     let grounds = Grounds { timeout: PATIENCE, ..grounds.clone() };
@@ -46,7 +50,7 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
 }
 
 /// The job of a part's room.
-pub fn job(room: &Room, name: &str) -> Result<bool> {
+fn job(room: &Room, name: &str) -> Result<bool> {
     let (.., part) = PARTS.into_iter().find(|(known, ..)| *known == name).context("no such part")?;
     part(room)
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::job::{Kind, reported};
 use crate::room::Room;
 use crate::runner::{Finished, Grounds};
 use crate::strace::point::{Extent, Point};
@@ -72,6 +73,12 @@ impl Hits {
         })
     }
 }
+
+/// Their jobs.
+pub const JOBS: &[Kind] = &[
+    Kind::new("points", |room, job| points_job(room, job).map(|()| true)),
+    Kind::new("fault", |room, job| Ok(reported(room, trial_job(room, job)))),
+];
 
 /// Runs every trial, prints the table and the failures: true when nothing was left anywhere.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
@@ -161,12 +168,12 @@ fn in_room(grounds: &Grounds, hits: &Hits) -> (Vec<Result<Outcome, String>>, Opt
 }
 
 /// The job of one room. Prints each outcome.
-pub fn trial_job(room: &Room, job: &str) -> Result<()> {
+fn trial_job(room: &Room, job: &str) -> Result<()> {
     trial::run(room, &Hits::read(job)?, |outcome| println!("{}", outcome.name()))
 }
 
 /// The job that lists a target's points: `target:extent`.
-pub fn points_job(room: &Room, job: &str) -> Result<()> {
+fn points_job(room: &Room, job: &str) -> Result<()> {
     let (target, extent) = job.split_once(':').context("a target and an extent")?;
     let extent = Extent::named(extent).context("no such extent")?;
     print!("{}", trial::list(room, Target::named(target)?, extent)?);

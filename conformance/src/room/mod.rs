@@ -5,7 +5,6 @@ pub mod company;
 pub mod confine;
 pub mod elsewhere;
 pub mod enter;
-pub mod job;
 pub mod netns;
 pub mod unruly;
 
@@ -45,11 +44,11 @@ pub const UPLINK: &str = "adminup";
 
 impl Room {
     /// The room that this process is in.
-    pub fn new(job: &job::Job) -> Self {
+    pub fn new(suite: &Path, reference: &Path, net_d: &Path) -> Self {
         Self {
-            suite: job.suite.clone(),
-            reference: job.reference.clone(),
-            net_d: job.net_d.clone(),
+            suite: suite.to_owned(),
+            reference: reference.to_owned(),
+            net_d: net_d.to_owned(),
             records: Mutex::new(vec![]),
         }
     }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::VmArgs;
 use crate::case::{Case, Outcome, Verdict};
 use crate::need::Need;
+use crate::report;
 use crate::runner::{self, Grounds};
-use crate::{cases, report};
 
 /// Emulated, a room takes some times as long.
 const PATIENCE: u32 = 4;
@@ -137,10 +137,9 @@ pub fn harness(grounds: &Grounds, work: &str, names: &[String]) -> Vec<OsString>
     words
 }
 
-/// In the machine: runs the cases of these names and tells each outcome in a line of its own, see [`read`].
-pub fn guest(grounds: &Grounds, names: &[String]) -> Result<bool> {
-    let cases: Vec<_> =
-        cases::all().into_iter().filter(|case| names.iter().any(|name| name == case.name)).collect();
+/// In the machine: runs, of all cases, those of these names and tells each outcome in a line of its own, see [`read`].
+pub fn guest(grounds: &Grounds, all: Vec<Case>, names: &[String]) -> Result<bool> {
+    let cases: Vec<_> = all.into_iter().filter(|case| names.iter().any(|name| name == case.name)).collect();
     if cases.len() != names.len() {
         bail!("of {} cases that were asked for, {} are known", names.len(), cases.len());
     }

@@ -1,0 +1,81 @@
+//! The options that every verb understands, and where the work is done by them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::runner::Grounds;
+use crate::world::World;
+
+/// What every verb understands.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// The directory of plugins to judge [default: bin/ beside the executable, else ./bin].
+    #[arg(long, value_name = "DIR")]
+    cni_path: Option<PathBuf>,
+    /// The reference plugins, for the cases that mix two suites.
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
+    reference: PathBuf,
+    /// The conflists to load [default: testdata/net.d beside the executable or in the working directory].
+    #[arg(long, value_name = "DIR")]
+    net_d: Option<PathBuf>,
+    /// How many rooms at once [default: the number of processors].
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// How long one room may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+impl Common {
+    /// The same, with rooms that are such a world, in which everything takes longer.
+    pub fn grounds_in(&self, world: Option<World>) -> Result<Grounds> {
+        let grounds = self.grounds()?;
+        let timeout = if world.is_some() { grounds.timeout * 3 } else { grounds.timeout };
+        Ok(Grounds { world, timeout, ..grounds })
+    }
+
+    /// Where the verb does its work.
+    ///
+    /// # Errors
+    /// There is no suite to judge, or it lies where rooms have directories of their own.
+    pub fn grounds(&self) -> Result<Grounds> {
+        let exe = std::env::current_exe().context("find the harness's own executable")?;
+        let suite = match &self.cni_path {
+            Some(dir) => dir.clone(),
+            None => {
+                let home = exe.parent().unwrap_or(Path::new("/"));
+                let own = Some(home.to_owned()).filter(|dir| dir.ends_with("bin"));
+                let mut places = [Some(home.join("bin")), own, Some("bin".into())].into_iter().flatten();
+                let found = places.find(|dir| dir.is_dir());
+                found
+                    .context("no bin/ beside the executable or here: name the plugins with --cni-path DIR")?
+            }
+        };
+        let near = |leaf: &str| exe.ancestors().skip(1).map(|dir| dir.join(leaf)).find(|dir| dir.is_dir());
+        let net_d =
+            self.net_d.clone().or_else(|| Some("testdata/net.d".into()).filter(|d: &PathBuf| d.is_dir()));
+        let net_d = net_d.or_else(|| near("testdata/net.d")).unwrap_or_else(|| "testdata/net.d".into());
+        let absolute = |dir: &PathBuf| dir.canonicalize().with_context(|| format!("open {}", dir.display()));
+        let suite = absolute(&suite)?;
+        for hidden in ["/run", "/var/lib/cni", "/etc/cni", "/proc", "/sys"] {
+            if suite.starts_with(hidden) {
+                bail!("{}: a room has its own {hidden}, so the plugins cannot lie there", suite.display());
+            }
+        }
+        Ok(Grounds {
+            exe,
+            suite,
+            reference: self.reference.clone(),
+            net_d: absolute(&net_d).unwrap_or(net_d),
+            jobs: self
+                .jobs
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+                .max(1),
+            timeout: Duration::from_secs(self.timeout),
+            world: None,
+        })
+    }
+}
