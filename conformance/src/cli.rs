@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use cases::dns_strangers::Stranger;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::cases::dns_strangers::Stranger;
-use crate::job::Job;
-use crate::options::Common;
-use crate::world::World;
-use crate::{judge, vm};
+use harness::job::Job;
+use harness::options::Common;
+use harness::world::World;
+use harness::{judge, vm};
 
 /// The release: what the build says of its tag, else the package's own version.
 const RELEASE: &str = match option_env!("MOOR_VERSION") {

@@ -6,9 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
 use serde_json::{Value, json};
-
-use crate::case::Case;
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
 const PAGES: [(&str, &str); 12] = [

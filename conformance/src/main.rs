@@ -1,56 +1,25 @@
 //! Judges a directory of CNI plugins. Every case runs in a room of its own (user, network, mount and pid namespaces,
 //! private `/run`, `/var/lib/cni`, `/etc/cni`), and the machine's own state is compared before and after.
 
-mod baseline;
-mod bench;
-mod cache;
-mod case;
-mod cases;
 mod cli;
 mod clients;
 mod compare;
-mod config;
 mod coverage;
 mod demo;
-mod diff;
-mod dns_bench;
-mod dns_client;
-mod fake;
-mod faults;
-mod frame;
-mod golden;
-mod ip;
-mod job;
-mod judge;
-mod leftover;
-mod namespace;
-mod need;
-mod options;
 mod paper;
-mod processor;
 mod registry;
-mod report;
-mod rng;
-mod room;
-mod runner;
 mod seeded;
-mod snapshot;
-mod socket;
-mod stage;
-mod store;
-mod strace;
 mod stress;
-mod untouched;
-mod vm;
-mod world;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bench::{attachments, dns};
 use clap::Parser;
+use harness::options::Common;
+use harness::{diff, faults, job, judge, runner, snapshot, strace, untouched, vm};
 
 use cli::{BenchArgs, Cli, Report, Verb, Work};
-use options::Common;
 use registry::registry;
 
 fn main() -> ExitCode {
@@ -85,8 +54,8 @@ fn main() -> ExitCode {
             })
         }
         Verb::Bench(args) => bench(&args),
-        Verb::Traced { program } => bench::peak::become_traced(&program),
-        Verb::Dns { common, filter } => guarded(&common, |grounds| dns_bench::run(grounds, &filter)),
+        Verb::Traced { program } => attachments::peak::become_traced(&program),
+        Verb::Dns { common, filter } => guarded(&common, |grounds| dns::run(grounds, &filter)),
         Verb::Knock { socket } => cases::dns_control::knocked(&socket),
         Verb::Stranger { stranger, name } => cases::dns_strangers::act(stranger, &name),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
@@ -123,7 +92,7 @@ fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>)
 }
 
 fn bench(args: &BenchArgs) -> Result<bool> {
-    let options = bench::Options {
+    let options = attachments::Options {
         filter: args.filter.clone(),
         rounds: args.rounds,
         seconds: args.seconds,
@@ -137,7 +106,7 @@ fn bench(args: &BenchArgs) -> Result<bool> {
     let grounds = args.common.grounds()?;
     let grounds = runner::Grounds { reference: args.against.clone(), ..grounds };
     let before = snapshot::machine()?;
-    let held = bench::run(&grounds, &options)?;
+    let held = attachments::run(&grounds, &options)?;
     let touched = diff::lines(&before, &snapshot::machine()?);
     if !touched.is_empty() {
         eprintln!("This machine's own state changed:{}", diff::shown(&touched));

@@ -1,30 +1,39 @@
 //! All that this executable does in rooms: every case, and every other kind of job.
 
-use crate::case::Case;
-use crate::job::{Kind, Registry};
-use crate::{bench, cases, clients, compare, demo, dns_bench, faults, stress};
+use harness::case::Case;
+use harness::faults;
+use harness::job::{Kind, Registry};
+
+use crate::{clients, compare, demo, stress};
 
 /// Every case, in the order they are listed and run.
 pub fn cases() -> Vec<Case> {
     let mut all = cases::all();
-    all.extend_from_slice(bench::CASES);
+    all.extend_from_slice(bench::attachments::CASES);
     all
 }
 
 /// The cases, and the kinds of jobs.
 pub fn registry() -> Registry {
-    let kinds: [&[Kind]; 7] =
-        [bench::JOBS, clients::JOBS, compare::JOBS, demo::JOBS, dns_bench::JOBS, faults::JOBS, stress::JOBS];
+    let kinds: [&[Kind]; 7] = [
+        bench::attachments::JOBS,
+        bench::dns::JOBS,
+        faults::JOBS,
+        clients::JOBS,
+        compare::JOBS,
+        demo::JOBS,
+        stress::JOBS,
+    ];
     Registry { cases: cases(), kinds: kinds.concat() }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum;
+    use harness::baseline::Baseline;
+    use harness::world::World;
 
     use super::cases;
-    use crate::baseline::Baseline;
-    use crate::world::World;
 
     #[test]
     fn a_list_names_only_cases_that_there_are() {

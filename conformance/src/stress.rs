@@ -7,15 +7,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use harness::diff::shown;
+use harness::job::{Kind, reported};
+use harness::namespace::Container;
+use harness::rng::Rng;
+use harness::room::Room;
+use harness::room::call::{Answer, Call};
+use harness::runner::Grounds;
 use serde_json::{Value, json};
-
-use crate::diff::shown;
-use crate::job::{Kind, reported};
-use crate::namespace::Container;
-use crate::rng::Rng;
-use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::runner::Grounds;
 
 /// Containers, of which up to [`AT_ONCE`] have something done to them at once. The ranges hold a few more.
 const CONTAINERS: usize = 24;

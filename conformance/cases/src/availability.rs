@@ -2,16 +2,15 @@
 //! IPv6. And what is ready to use can be used beside others.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::fake::Fake;
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::lan;
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::fake::Fake;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::lan;
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];
@@ -105,7 +104,7 @@ const DEFAULTS: [&str; 5] =
 /// podman takes a bridge without `isGateway` for an internal network.
 fn suitable(room: &Room) -> Result<()> {
     let defaults: Vec<IpNetwork> = DEFAULTS.iter().map(|net| net.parse()).collect::<Result<_, _>>()?;
-    for (file, list) in crate::stage::conflists::load(&room.net_d)? {
+    for (file, list) in harness::stage::conflists::load(&room.net_d)? {
         for plugin in &list.plugins {
             let key = |name: &str| plugin.object.get(name).and_then(Value::as_bool).unwrap_or(false);
             ensure!(

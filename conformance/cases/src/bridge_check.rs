@@ -1,14 +1,13 @@
 //! bridge CHECK: one drift at a time, each named.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::ip;
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::room::call::Answer;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::room::call::Answer;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/check_needs_prev_result", &["C-043", "BR-5"], needs_prev),

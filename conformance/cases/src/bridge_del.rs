@@ -3,12 +3,11 @@
 use std::fs::{self, File};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::ip;
+use harness::room::Room;
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/del_matrix_namespace_fine", &["C-042", "C-122"], |room| matrix(room, Netns::Fine)),
@@ -158,7 +157,7 @@ fn gc(room: &Room) -> Result<()> {
     );
     room.attach("bridge", "ADD", &foreign).config(&other).run()?.result()?;
     // c3's namespace is gone, as after a crash of the runtime; c1 is valid; eth9 of c2 never was.
-    room.remove(&crate::namespace::Container { id: "c3".into(), path: "/run/netns/c3".into() })?;
+    room.remove(&harness::namespace::Container { id: "c3".into(), path: "/run/netns/c3".into() })?;
     let valid = json!([{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth9"}]);
     let config =
         with(&bridge("1.1.0"), json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}));
@@ -180,7 +179,7 @@ fn gc(room: &Room) -> Result<()> {
     room.call("bridge", "GC").config(&config).run()?.silent()?;
     room.attach("bridge", "DEL", &foreign).config(&other).run()?.silent()?;
     let left = room.left_since(&before, &["br0", "br1"], &["c1", "c2", "c3", "foreign"])?;
-    ensure!(left.is_empty(), "left behind: {}", crate::diff::shown(&left));
+    ensure!(left.is_empty(), "left behind: {}", harness::diff::shown(&left));
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! bridge: gateways, routes and what is set around them.
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::ip;
+use harness::namespace::allow_ipv6;
+use harness::room::Room;
 use serde_json::json;
 
-use super::bridge_keys::{add, link};
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::ip;
-use crate::namespace::allow_ipv6;
-use crate::room::Room;
+use crate::bridge_keys::{add, link};
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/gateway_modes", &["BR-K2", "BR-K3"], gateway_modes),

@@ -1,13 +1,12 @@
 //! bridge: what each key does.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::ip;
+use harness::namespace::Container;
+use harness::room::Room;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/default_name_is_cni0_and_empty_is_refused", &["BR-K1"], name),

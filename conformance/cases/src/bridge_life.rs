@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::namespace::OUTSIDE;
+use harness::room::Room;
+use harness::{golden, ip, socket};
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::namespace::OUTSIDE;
-use crate::room::Room;
-use crate::{golden, ip, socket};
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/reaches_gateway_sibling_and_outside_as_the_first_act", &["C-040", "BR-8"], first_act),
@@ -174,12 +173,15 @@ fn several_interfaces(room: &Room) -> Result<()> {
 fn existing_interface(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
-    let (before, inside) = (room.snapshot()?, crate::snapshot::network(Some("c1"))?);
+    let (before, inside) = (room.snapshot()?, harness::snapshot::network(Some("c1"))?);
     room.attach("bridge", "ADD", &container)
         .config(&bridge(USUAL))
         .run()?
         .error_with(999, "already exists")?;
-    ensure!(crate::snapshot::network(Some("c1"))? == inside, "the second ADD changed the first's interface");
+    ensure!(
+        harness::snapshot::network(Some("c1"))? == inside,
+        "the second ADD changed the first's interface"
+    );
     let left = room.changes_since(&before)?;
     let left: Vec<_> = left.into_iter().filter(|line| !line.contains("last_reserved_ip")).collect();
     ensure!(left.is_empty(), "the second ADD changed the first's state: {left:#?}");
@@ -236,7 +238,7 @@ fn derived_name(room: &Room) -> Result<()> {
     };
     let first = name("c1", "eth0", "net")?;
     ensure!(golden::is_veth(&first), "{first}");
-    room.remove(&crate::namespace::Container {
+    room.remove(&harness::namespace::Container {
         id: "c1-eth0-net".into(),
         path: "/run/netns/c1-eth0-net".into(),
     })?;

@@ -1,14 +1,13 @@
 //! bridge: VLAN keys. All need a kernel with bridge VLAN filtering.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::diff::shown;
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::diff::shown;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
 
 const VLAN: &[Need] = &[Need::BridgeVlanFiltering];
 

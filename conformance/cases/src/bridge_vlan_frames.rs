@@ -6,15 +6,15 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, layer2, with};
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::socket::PATIENCE;
 use serde_json::json;
 
-use super::bridge_vlan::add;
-use crate::case::Case;
-use crate::config::{USUAL, layer2, with};
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::socket::PATIENCE;
+use crate::bridge_vlan::add;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/vlan_broadcasts_stay_in_their_vlan", &["BR-B11"], broadcasts)

@@ -3,16 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge};
+use harness::namespace::{Container, allow_ipv6};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Answer;
+use harness::stage::lan::{check, lan, outside, reaches, until, vlan_gateway, vlan_lan, vlan_outside};
+use harness::{ip, store};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge};
-use crate::namespace::{Container, allow_ipv6};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Answer;
-use crate::stage::lan::{check, lan, outside, reaches, until, vlan_gateway, vlan_lan, vlan_outside};
-use crate::{ip, store};
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/add_succeeds_at_once_under_spanning_tree", &["LK-2"], spanning_tree),

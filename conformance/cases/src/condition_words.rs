@@ -2,14 +2,14 @@
 //! is what nft makes of the same words.
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::room::Room;
+use harness::stage::portmap::{bridged, portmap};
 use serde_json::json;
 
-use super::masquerade::nft;
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::room::Room;
-use crate::stage::portmap::{bridged, portmap};
+use crate::masquerade::nft;
 
 pub const CASES: &[Case] = &[
     Case::new("condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused", &["PM-C4"], refused),
@@ -52,14 +52,14 @@ const ACCEPTED: [(&str, &str); 10] = [
 
 fn refused(room: &Room) -> Result<()> {
     let (container, previous) = bridged(room, "c1")?;
-    let before = crate::snapshot::rules()?;
+    let before = harness::snapshot::rules()?;
     for (v4, v6, word) in REFUSED {
         let words = json!({"conditionsV4": [v4], "conditionsV6": [v6]});
         let config = with(&portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous), words);
         let error = room.attach("portmap", "ADD", &container).config(&config).run()?.error()?;
         ensure!(matches!(error.code, 2 | 7), "{v4}{v6}: code {}", error.code);
         ensure!(error.msg.contains(word), "{v4}{v6}: no word of {word:?}: {error}");
-        ensure!(crate::snapshot::rules()? == before, "{v4}{v6}: it is refused, and rules are left");
+        ensure!(harness::snapshot::rules()? == before, "{v4}{v6}: it is refused, and rules are left");
     }
     Ok(())
 }

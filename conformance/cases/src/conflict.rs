@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refusal, refused};
+use harness::{ip, store};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refusal, refused};
-use crate::{ip, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
@@ -65,8 +64,10 @@ fn rogue(room: &Room, plugin: &str) -> Result<()> {
 }
 
 fn rogue_on_bridge(room: &Room) -> Result<()> {
-    let config =
-        with(&crate::config::bridge(crate::config::USUAL), json!({"detectConflict": {"timeoutMs": TIME}}));
+    let config = with(
+        &harness::config::bridge(harness::config::USUAL),
+        json!({"detectConflict": {"timeoutMs": TIME}}),
+    );
     let (_, first) = add(room, "bridge", "rogue", &config)?;
     let ips = first["ips"].as_array().context("no ips")?;
     let taken: Vec<_> = ips.iter().filter_map(|ip| ip["address"].as_str()).collect();

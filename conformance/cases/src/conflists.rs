@@ -1,13 +1,12 @@
 //! Every conflist in testdata/net.d, loaded and run as a runtime would (C-120, C-121, C-122).
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::diff::shown;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::conflists::{ifname, load, needs, runtime, stage};
 use runtime::Attachment;
-
-use crate::case::Case;
-use crate::diff::shown;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::conflists::{ifname, load, needs, runtime, stage};
 
 pub const CASES: &[Case] = &[
     Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122", "LR-1"], |room| {

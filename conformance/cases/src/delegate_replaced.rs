@@ -5,13 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge};
-use crate::fake::Fake;
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::room::call::Answer;
+use harness::case::Case;
+use harness::config::{USUAL, bridge};
+use harness::fake::Fake;
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::room::call::Answer;
 
 pub const CASES: &[Case] = &[
     Case::new("delegation/anothers_plugin_of_the_same_name_is_run", &["C-080"], replaced),

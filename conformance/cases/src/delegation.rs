@@ -1,13 +1,12 @@
 //! Delegation to an IPAM plugin, watched by a fake one (C-080 to C-089).
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::fake::Fake;
+use harness::golden::differences;
+use harness::room::Room;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::fake::Fake;
-use crate::golden::differences;
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("delegation/stdin_and_environment_pass_unchanged", &["C-081", "C-086", "C-088"], unchanged),
@@ -236,7 +235,7 @@ fn del_failure(room: &Room) -> Result<()> {
     let call = room.attach("bridge", "DEL", &container).path_first(&fake.dir).config(&config(&fake));
     call.run()?.error_with(11, "busy")?;
     ensure!(
-        crate::ip::link(Some("c1"), "eth0")?.is_none(),
+        harness::ip::link(Some("c1"), "eth0")?.is_none(),
         "DEL is as much as possible: the link goes all the same"
     );
     Ok(())

@@ -5,21 +5,20 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::{NOBODY, Need};
-use crate::room::Room;
-use crate::room::call::Answer;
-use crate::stage::dns::{
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::{NOBODY, Need};
+use harness::room::Room;
+use harness::room::call::Answer;
+use harness::stage::dns::{
     GATEWAYS, INSIDE, Named, RESPONDER, call, dns, expect, kill_responder, records, resolve, the_responder,
     until,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_namespace_named_by_its_process_is_served_while_it_lives", &["D-076"], by_process),
@@ -78,7 +77,7 @@ fn on_lan(
 ) -> Result<(Container, Value)> {
     let mut container = room.container(id)?;
     container.path = path(&container)?.into();
-    let lan = crate::stage::lan::lan("macvlan", &json!({}));
+    let lan = harness::stage::lan::lan("macvlan", &json!({}));
     let previous = room.attach("macvlan", "ADD", &container).config(&lan).run()?.result()?;
     Ok((container, dns(&previous, json!({"name": "lan"}))))
 }
@@ -90,7 +89,7 @@ fn by_process(room: &Room) -> Result<()> {
     let (container, config) =
         on_lan(room, "c1", |container| Ok(process.insert(Inhabitant::of(container)?).namespace()))?;
     call(room, "ADD", &container, "web", &config).run()?.result()?;
-    let address = crate::stage::portmap::address(&config, false);
+    let address = harness::stage::portmap::address(&config, false);
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(2500) {
         expect(room, Some("c1"), INSIDE, "web", &[&address])?;
@@ -180,7 +179,7 @@ fn stopped(room: &Room) -> Result<()> {
     let one = Named::add(room, "c1", "web", json!({}))?;
     let container = room.container("c2")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, json!({}));
     let before = records();
     let stopped = Stopped::now()?;
@@ -198,7 +197,7 @@ fn stopped(room: &Room) -> Result<()> {
     ensure!(records() == before, "a failed ADD left {:?}", records());
     drop(stopped);
     call(room, "ADD", &container, "db", &config).run()?.result()?;
-    expect(room, Some("c1"), GATEWAYS[0], "db", &[&crate::stage::portmap::address(&config, false)])?;
+    expect(room, Some("c1"), GATEWAYS[0], "db", &[&harness::stage::portmap::address(&config, false)])?;
     one.verb(room, "CHECK")?.silent()
 }
 
@@ -262,7 +261,7 @@ fn removed(room: &Room) -> Result<()> {
 fn foreign(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, json!({}));
     fs::create_dir_all("/run/moor/dns")?;
     std::os::unix::fs::chown("/run/moor/dns", Some(NOBODY), Some(NOBODY))?;
@@ -277,7 +276,7 @@ fn foreign(room: &Room) -> Result<()> {
 fn private(room: &Room) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let named = Named::add(room, "c1", "web", json!({}))?;
-    for place in crate::stage::dns::places() {
+    for place in harness::stage::dns::places() {
         fs::set_permissions(&place, PermissionsExt::from_mode(0o755))?;
     }
     let masked = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];

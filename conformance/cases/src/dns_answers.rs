@@ -3,15 +3,14 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::dns_client::{ID, Question, client, heard, kind, rcode};
+use harness::rng::Rng;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, say, the_responder, unheard};
+use harness::stage::upstream::{Upstream, outside};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::dns_client::{ID, Question, client, heard, kind, rcode};
-use crate::rng::Rng;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, say, the_responder, unheard};
-use crate::stage::upstream::{Upstream, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_name_has_its_forms", &["D-020", "D-023", "D-024"], forms),

@@ -1,14 +1,13 @@
 //! dns: which names are ours to answer, and which are the outside's.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::dns_client::{Question, kind, rcode};
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
+use harness::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::dns_client::{Question, kind, rcode};
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
-use crate::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_network_may_be_called_as_a_domain_of_the_outside", &["D-022"], called_app),
@@ -23,7 +22,7 @@ const ANSWER: &str = "203.0.113.1";
 fn called_app(room: &Room) -> Result<()> {
     outside(room)?;
     let upstream = Upstream::start(room, Some("outside"), UPSTREAMS[0], ANSWER)?;
-    let bridge = with(&crate::config::bridge(USUAL), json!({"name": "app"}));
+    let bridge = with(&harness::config::bridge(USUAL), json!({"name": "app"}));
     let keys = json!({"upstreams": [UPSTREAMS[0]], "domainName": "example.org"});
     let named = Named::behind(room, "c1", "web", &bridge, keys)?;
     for name in ["web", "web.app", "web.example.org"] {
@@ -41,7 +40,7 @@ fn called_app(room: &Room) -> Result<()> {
 fn dotted(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let aliases = json!({"runtimeConfig": {"aliases": ["registry-1.docker.io", "web.foobar.io", "www.net"]},
         "domainName": "foobar.io"});
     let config = dns(&previous, aliases);
@@ -121,7 +120,7 @@ fn special(room: &Room) -> Result<()> {
 fn lenient(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let keys = json!({"type": "dnsname", "runtimeConfig": {"aliases": {"net": ["123", "trail-", "WWW.Site.", "www.site"]}}});
     let config = dns(&previous, keys);
     let answer = call(room, "ADD", &container, "-web-", &config).run()?;

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::need::{NOBODY, Need};
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, control, control_at, expect, places, the_responder};
 use serde_json::{Value, json};
 
-use crate::case::Case;
-use crate::need::{NOBODY, Need};
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, control, control_at, expect, places, the_responder};
-
+/// The cases of this file.
 pub const CASES: &[Case] = &[
     Case::new("dns/what_is_no_question_at_the_control_socket_is_ignored", &["D-055"], malformed),
     Case::new("dns/another_user_says_nothing_at_the_control_socket", &["D-055"], other_user)

@@ -8,14 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::dns_client::{ID, Question, Reply, connect, frame, framed, heard, kind, rcode};
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, the_responder, until};
+use harness::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 use serde_json::json;
-
-use crate::case::Case;
-use crate::dns_client::{ID, Question, Reply, connect, frame, framed, heard, kind, rcode};
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, the_responder, until};
-use crate::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/unknown_names_go_to_the_outside", &["D-021", "D-022", "D-024"], unknown),
@@ -244,7 +243,7 @@ fn internal(room: &Room) -> Result<()> {
     };
     for (nth, keys) in [json!({}), json!({"upstreams": [UPSTREAMS[0]]})].into_iter().enumerate() {
         let id = format!("c{nth}");
-        let named = Named::add(room, &id, "web", crate::config::with(&keys, json!({"internal": true})))?;
+        let named = Named::add(room, &id, "web", harness::config::with(&keys, json!({"internal": true})))?;
         let before = outgoing()?;
         for (name, code) in
             [(WWW, rcode::REFUSED), ("nosuch", rcode::NXDOMAIN), ("nosuch.net", rcode::NXDOMAIN)]

@@ -5,16 +5,15 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::dns_client::{Question, kind};
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
+use harness::stage::upstream::Upstream;
+use harness::{ip, socket};
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::dns_client::{Question, kind};
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
-use crate::stage::upstream::Upstream;
-use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_published_port_53_diverts_no_question", &["D-056"], published),
@@ -30,7 +29,7 @@ pub const CASES: &[Case] = &[
 
 fn published(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
-    let (thief, config) = crate::stage::portmap::published(
+    let (thief, config) = harness::stage::portmap::published(
         room,
         "thief",
         json!([{"hostPort": 53, "containerPort": 53, "protocol": "udp"}, {"hostPort": 53, "containerPort": 53, "protocol": "tcp"}]),
@@ -38,7 +37,7 @@ fn published(room: &Room) -> Result<()> {
     let _server = Upstream::start(
         room,
         Some("thief"),
-        &crate::stage::portmap::address(&config, false),
+        &harness::stage::portmap::address(&config, false),
         "203.0.113.66",
     )?;
     for from in [Some("c1"), Some("thief"), None] {
@@ -127,7 +126,7 @@ fn opened(room: &Room, rules: impl Fn() -> Result<String>) -> Result<()> {
 fn taken(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let rules = ip::output("nft", &["list", "ruleset"])?;
     let udp = UdpSocket::bind("0.0.0.0:53")?;
     let config = dns(&previous, json!({}));

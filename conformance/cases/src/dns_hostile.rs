@@ -6,14 +6,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::dns_client::{ID, Question, connect, frame, framed, kind, rcode};
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, the_responder};
+use harness::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 use serde_json::json;
-
-use crate::case::Case;
-use crate::dns_client::{ID, Question, connect, frame, framed, kind, rcode};
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, the_responder};
-use crate::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_flood_costs_nobody_else_an_answer", &["D-047", "D-100"], flood).alone(),
@@ -151,7 +150,7 @@ fn memory(room: &Room) -> Result<()> {
     for n in 0..8 {
         let id = format!("c{n}");
         let (network, server) = if n < 4 {
-            (crate::config::bridge(crate::config::USUAL), GATEWAYS[0])
+            (harness::config::bridge(harness::config::USUAL), GATEWAYS[0])
         } else {
             (other.clone(), OTHER_GATEWAY)
         };
@@ -194,13 +193,13 @@ fn spent(pid: u32) -> Result<Duration> {
 
 fn descriptors(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    let bridge = crate::config::bridge(crate::config::USUAL);
+    let bridge = harness::config::bridge(harness::config::USUAL);
     let previous = room.attach("bridge", "ADD", &container).config(&bridge).run()?.result()?;
-    let config = crate::stage::dns::dns(&previous, json!({}));
+    let config = harness::stage::dns::dns(&previous, json!({}));
     // The responder has what its first caller has.
     let few = ["prlimit", "--nofile=30:30"];
-    crate::stage::dns::call(room, "ADD", &container, "web", &config).under(&few).run()?.result()?;
-    let address = crate::stage::portmap::address(&config, false);
+    harness::stage::dns::call(room, "ADD", &container, "web", &config).under(&few).run()?.result()?;
+    let address = harness::stage::portmap::address(&config, false);
     let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
     let kept: Vec<TcpStream> = room.inside("c1", || (0..40).map(|_| connect(at)).collect())?;
     let pid = the_responder()?;
@@ -220,5 +219,5 @@ fn descriptors(room: &Room) -> Result<()> {
             frame(&mut stream).map(drop)
         })
     };
-    crate::stage::dns::until(Duration::from_secs(5), "connections are taken in again", || by_tcp().is_ok())
+    harness::stage::dns::until(Duration::from_secs(5), "connections are taken in again", || by_tcp().is_ok())
 }

@@ -4,15 +4,14 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::dns_client::{Question, kind};
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{INSIDE, ask_tcp, call, dns, expect, kill_responder, resolve, until};
+use harness::stage::upstream::Upstream;
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::with;
-use crate::dns_client::{Question, kind};
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{INSIDE, ask_tcp, call, dns, expect, kill_responder, resolve, until};
-use crate::stage::upstream::Upstream;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/without_a_gateway_containers_ask_inside", &["D-073"], inside),
@@ -28,15 +27,15 @@ fn inside(room: &Room) -> Result<()> {
     let mut addresses = vec![];
     let mut configs = vec![];
     for (id, name) in NAMES.into_iter().zip(["web", "db"]) {
-        let lan = crate::stage::lan::lan("macvlan", &json!({}));
-        let (container, previous) = crate::stage::lan::add(room, "macvlan", id, &lan)?;
+        let lan = harness::stage::lan::lan("macvlan", &json!({}));
+        let (container, previous) = harness::stage::lan::add(room, "macvlan", id, &lan)?;
         let config = dns(
             &previous,
             json!({"name": "lan", "domainName": "example.org", "upstreams": ["198.51.100.2"]}),
         );
         let result = call(room, "ADD", &container, name, &config).run()?.result()?;
         ensure!(result["dns"]["nameservers"] == json!([INSIDE]), "{}", result["dns"]);
-        addresses.push(crate::stage::portmap::address(&config, false));
+        addresses.push(harness::stage::portmap::address(&config, false));
         configs.push((container, with(&config, json!({"prevResult": result}))));
     }
     let all_answer = || -> Result<()> {
@@ -68,15 +67,15 @@ fn inside(room: &Room) -> Result<()> {
 }
 
 fn namespace_ends(room: &Room) -> Result<()> {
-    let lan = crate::stage::lan::lan("macvlan", &json!({}));
+    let lan = harness::stage::lan::lan("macvlan", &json!({}));
     room.outside(&[])?;
-    let (container, previous) = crate::stage::lan::add(room, "macvlan", "c1", &lan)?;
+    let (container, previous) = harness::stage::lan::add(room, "macvlan", "c1", &lan)?;
     let config = dns(&previous, json!({"name": "lan"}));
     call(room, "ADD", &container, "web", &config).run()?.result()?;
     // The parent counts its children's lower addresses only as long as they live.
-    let address = crate::stage::portmap::address(&config, false);
+    let address = harness::stage::portmap::address(&config, false);
     let answers =
-        || room.inside("outside", || crate::socket::reach(address.parse()?, Duration::from_millis(200)));
+        || room.inside("outside", || harness::socket::reach(address.parse()?, Duration::from_millis(200)));
     room.reach("outside", &address)?;
     call(room, "DEL", &container, "", &config).run()?.silent()?;
     room.remove(&container)?;

@@ -4,20 +4,19 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::dns_client::{Question, kind, rcode};
-use crate::ip;
-use crate::namespace::allow_ipv6;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::dns::{
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::dns_client::{Question, kind, rcode};
+use harness::ip;
+use harness::namespace::allow_ipv6;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::dns::{
     GATEWAYS, Named, OTHER_GATEWAY, ask, ask_tcp, call, control, dns, expect, kill_responder, other_bridge,
     places, records, resolve, responder, the_responder, until,
 };
-use crate::strace::victim::Victim;
+use harness::strace::victim::Victim;
+use serde_json::json;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/two_hundred_of_the_only_container", &["D-060"], churn),
@@ -146,7 +145,7 @@ fn nothing_inherited(room: &Room) -> Result<()> {
 fn idle(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, json!({}));
     let call = |verb: &str| call(room, verb, &container, "web", &config).env("MOOR_DNS_GRACE", "1").run();
     call("ADD")?.result()?;
@@ -323,7 +322,7 @@ fn full(room: &Room) -> Result<()> {
     drop(fs::write(&filled, vec![0; 128 << 10]));
     let container = room.container("c2")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = dns(&previous, keys);
     let error = call(room, "ADD", &container, "db", &config).run()?.error()?;
     ensure!(error.msg.contains("No space") || error.details.contains("ENOSPC"), "{error}");

@@ -7,21 +7,20 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::dns_client::{ID, Question, client, connect, frame, framed, heard, kind};
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::dns::{
+use harness::case::Case;
+use harness::config::with;
+use harness::dns_client::{ID, Question, client, connect, frame, framed, heard, kind};
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::dns::{
     GATEWAYS, Named, ask, call, control, expect, kill_responder, places, records, resolve, the_responder,
     until, with_records,
 };
-use crate::stage::load::{Load, come_and_go, names};
-use crate::strace::summary;
+use harness::stage::load::{Load, come_and_go, names};
+use harness::strace::summary;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/half_and_idle_connections_cost_little", &["D-052"], connections).alone(),

@@ -3,14 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, VERSIONS, with};
+use harness::dns_client::{Question, kind};
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::stage::dns::{GATEWAYS, Named, ask, call, dns, expect, records};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, VERSIONS, with};
-use crate::dns_client::{Question, kind};
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::stage::dns::{GATEWAYS, Named, ask, call, dns, expect, records};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_name_resolves_before_add_returns", &["D-001", "D-005"], at_once),
@@ -99,10 +98,10 @@ fn two_interfaces(room: &Room) -> Result<()> {
         let call = if plugin == "dns" { call.env("CNI_ARGS", "K8S_POD_NAME=web") } else { call };
         call.run()
     };
-    let previous = second("bridge", "ADD", &crate::config::bridge(USUAL))?.result()?;
+    let previous = second("bridge", "ADD", &harness::config::bridge(USUAL))?.result()?;
     let config = dns(&previous, json!({}));
     second("dns", "ADD", &config)?.result()?;
-    let other = crate::stage::portmap::address(&config, false);
+    let other = harness::stage::portmap::address(&config, false);
     expect(room, Some("c1"), GATEWAYS[0], "web", &[&named.address(false), &other])?;
     named.del(room)?;
     expect(room, Some("c1"), GATEWAYS[0], "web", &[&other])
@@ -126,7 +125,7 @@ fn short_id(room: &Room) -> Result<()> {
 fn bad_names(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let before = room.snapshot()?;
     let long = "a".repeat(256);
     for bad in
@@ -173,7 +172,7 @@ fn result(room: &Room) -> Result<()> {
     for version in VERSIONS.into_iter().filter(|version| *version >= "0.3.0") {
         let container = room.container(&format!("c-{version}"))?;
         let bridge = with(
-            &crate::config::bridge(version),
+            &harness::config::bridge(version),
             json!({"dns": {
                 "nameservers": ["9.9.9.9"], "search": ["here"], "domain": "dom", "options": ["ndots:1"],
             }}),
@@ -203,7 +202,7 @@ fn dnsname(room: &Room) -> Result<()> {
     std::os::unix::fs::symlink(room.suite.join("dns"), &program)?;
     let container = room.container("c1")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = json!({
         "cniVersion": USUAL, "name": "net", "type": "dnsname", "domainName": "foobar.io",
         "capabilities": {"aliases": true}, "runtimeConfig": {"aliases": {"net": ["www"]}}, "prevResult": previous,

@@ -1,15 +1,16 @@
 //! dns: who may know what.
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge};
+use harness::dns_client::{Question, kind, rcode};
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{
+    GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, resolve,
+};
+use harness::stage::upstream::outside;
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge};
-use crate::dns_client::{Question, kind, rcode};
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, resolve};
-use crate::stage::upstream::outside;
 
 pub const CASES: &[Case] = &[
     Case::new("dns/a_container_on_two_networks_knows_both", &["D-025"], two_networks),

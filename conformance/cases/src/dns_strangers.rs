@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use harness::case::Case;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, expect, kill_responder, the_responder, until};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen,
@@ -17,10 +20,7 @@ use nix::sys::socket::{
 };
 use serde_json::{Value, json};
 
-use crate::case::Case;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, expect, kill_responder, the_responder, until};
-
+/// The cases of this file.
 pub const CASES: &[Case] =
     &[Case::new("dns/a_container_on_the_hosts_network_is_no_plugin_and_no_responder", &["D-055"], strangers)];
 

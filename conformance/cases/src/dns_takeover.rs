@@ -5,19 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-
-use crate::cache::unpacked;
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::dns_client::{Question, kind};
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::stage::dns::{
+use harness::cache::unpacked;
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::dns_client::{Question, kind};
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::{Answer, Call};
+use harness::stage::dns::{
     GATEWAYS, ask, call, expect, kill_responder, records, resolve, the_responder, until,
 };
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/names_of_dnsname_are_taken_over", &["D-090"], taken_over).needs(&[Need::Dnsname]),
@@ -35,8 +34,11 @@ struct Registered {
 impl Registered {
     fn add(room: &Room, id: &str, name: &'static str) -> Result<Self> {
         let container = room.container(id)?;
-        let previous =
-            room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        let previous = room
+            .attach("bridge", "ADD", &container)
+            .config(&harness::config::bridge(USUAL))
+            .run()?
+            .result()?;
         let config = json!({
             "cniVersion": USUAL, "name": "net", "type": "dnsname", "domainName": "foobar.io",
             "capabilities": {"aliases": true}, "runtimeConfig": {"aliases": {"net": ["alias-of-".to_owned() + name]}},
@@ -59,7 +61,7 @@ impl Registered {
     }
 
     fn address(&self, v6: bool) -> String {
-        crate::stage::portmap::address(&self.config, v6)
+        harness::stage::portmap::address(&self.config, v6)
     }
 }
 
@@ -83,7 +85,7 @@ fn taken_over(room: &Room) -> Result<()> {
     web.ours(room, "CHECK")?.silent()?;
     let container = room.container("c3")?;
     let previous =
-        room.attach("bridge", "ADD", &container).config(&crate::config::bridge(USUAL)).run()?.result()?;
+        room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = with(&web.config, json!({"prevResult": previous, "runtimeConfig": null, "type": "dns"}));
     call(room, "ADD", &container, "new", &config).run()?.result()?;
     ensure!(dnsmasq().is_none() && !Path::new(DIR).exists(), "dnsname is there still");
@@ -93,7 +95,7 @@ fn taken_over(room: &Room) -> Result<()> {
                 expect(room, Some("c2"), server, name, &[&web.address(false)])?;
             }
             expect(room, Some("c1"), server, "db", &[&db.address(false)])?;
-            expect(room, Some("c1"), server, "new", &[&crate::stage::portmap::address(&config, false)])?;
+            expect(room, Some("c1"), server, "new", &[&harness::stage::portmap::address(&config, false)])?;
         }
         let reply = ask(room, Some("c3"), GATEWAYS[1], &Question::new("web", kind::AAAA))?;
         ensure!(reply.texts() == [&web.address(true)], "{reply:?}");

@@ -4,15 +4,14 @@ use std::fs;
 use std::net::UdpSocket;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{
     GATEWAYS, Named, OTHER_GATEWAY, call, expect, kill_responder, other_bridge, records, resolve,
 };
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/del_matrix", &["C-042", "D-065"], del_matrix),
@@ -53,7 +52,7 @@ fn del_matrix(room: &Room) -> Result<()> {
         }
         expect(room, None, GATEWAYS[0], "first", &[&first.address(false)]).with_context(told)?;
         ensure!(resolve(room, None, GATEWAYS[0], "web.net")?.is_empty(), "{}: the name is there", told());
-        let bridge = crate::config::bridge(USUAL);
+        let bridge = harness::config::bridge(USUAL);
         room.attach("bridge", "DEL", &named.container).config(&bridge).run()?.silent()?;
     }
     Ok(())

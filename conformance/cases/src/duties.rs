@@ -5,15 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{PLUGINS, USUAL, smallest, with};
+use harness::fake::Fake;
+use harness::ip;
+use harness::room::Room;
+use harness::stage::conflists;
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{PLUGINS, USUAL, smallest, with};
-use crate::fake::Fake;
-use crate::ip;
-use crate::room::Room;
-use crate::stage::conflists;
 
 pub const CASES: &[Case] = &[
     Case::new("runtime/a_list_without_plugins_does_not_load", &["C-130", "LR-1"], no_plugins),

@@ -1,12 +1,11 @@
 //! How results are written, and what becomes of results of other versions (C-007, C-052, C-064, C-093).
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, VERSIONS, bridge, host_local, layer2, smallest, with};
+use harness::fake::Fake;
+use harness::room::Room;
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, VERSIONS, bridge, host_local, layer2, smallest, with};
-use crate::fake::Fake;
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("encoding/signs_mean_the_same_escaped_or_plain", &["C-007"], signs),

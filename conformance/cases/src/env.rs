@@ -1,10 +1,9 @@
 //! The environment of a call (C-001, C-010 to C-014).
 
 use anyhow::{Result, ensure};
-
-use crate::case::Case;
-use crate::config::{PLUGINS, USUAL, smallest};
-use crate::room::Room;
+use harness::case::Case;
+use harness::config::{PLUGINS, USUAL, smallest};
+use harness::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("env/about_text_without_a_command", &["C-008", "C-010"], about),

@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::{Answer, Call};
+use harness::stage::portmap::{HOST, address, portmap};
+use harness::{ip, snapshot};
 use serde_json::{Value, json};
 
-use super::masquerade::{masquerade, nft};
-use crate::case::Case;
-use crate::config::with;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::stage::portmap::{HOST, address, portmap};
-use crate::{ip, snapshot};
+use crate::masquerade::{masquerade, nft};
 
 pub const CASES: &[Case] = &[
     Case::new("going_back/check_passes_what_the_reference_attached", &["C-043", "HO-33"], attached)
@@ -100,8 +100,8 @@ fn attached(room: &Room) -> Result<()> {
     lines(jump)?;
     room.attach("portmap", "DEL", &container).config(&published).run()?.silent()?;
     room.attach("bridge", "DEL", &container).config(&attached).run()?.silent()?;
-    let changes = crate::diff::lines(&before, &uncounted()?);
-    ensure!(changes.is_empty(), "DEL leaves {}", crate::diff::shown(&changes));
+    let changes = harness::diff::lines(&before, &uncounted()?);
+    ensure!(changes.is_empty(), "DEL leaves {}", harness::diff::shown(&changes));
     Ok(())
 }
 

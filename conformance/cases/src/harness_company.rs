@@ -4,12 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-
-use crate::case::Case;
-use crate::need::Need;
-use crate::room::Room;
-use crate::world::World;
-use crate::{frame, ip};
+use harness::case::Case;
+use harness::need::Need;
+use harness::room::Room;
+use harness::world::World;
+use harness::{frame, ip};
 
 pub const CASES: &[Case] = &[
     Case::new("harness/a_user_without_rights_has_none", &["HA-1"], user).needs(&[Need::OtherUsers]),

@@ -3,11 +3,10 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::fake::Fake;
-use crate::room::Room;
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::fake::Fake;
+use harness::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("harness/a_hostile_plugin_reaches_nothing_outside", &["HA-7"], hostile),

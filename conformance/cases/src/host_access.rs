@@ -1,17 +1,16 @@
 //! `hostAccess` of macvlan and ipvlan: host and containers reach each other, and nobody else sees it.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{
     add, addresses_of, check, lan, outside, reaches, refused, vlan_gateway, vlan_lan, vlan_outside,
 };
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("host_access/macvlan_and_host_reach_each_other", &["MV-R6"], |room| {

@@ -1,19 +1,19 @@
 //! `hostAccess` over its life: what CHECK sees, who goes and who stays, many at once, failures.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-
-use super::host_access::{delete, shims};
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{
     add, addresses_of, at_once, check, lan, one_goes_one_comes, reaches, refused, until,
 };
-use crate::strace::victim::Victim;
+use harness::strace::victim::Victim;
+use serde_json::json;
+
+use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
     Case::new("host_access/check_names_every_drift", &["C-043", "LK-24"], drifts),

@@ -1,15 +1,15 @@
 //! `hostAccess` when the host's own address goes and comes, as a DHCP client's does, and when two networks share one.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{add, addresses_of, check, lan, reaches, vlan_lan, vlan_outside};
 use serde_json::{Value, json};
 
-use super::host_access::{delete, shims};
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{add, addresses_of, check, lan, reaches, vlan_lan, vlan_outside};
+use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
     Case::new("host_access/add_makes_lost_routes_again", &["MV-R6"], |room| lost(room, By::Add)),

@@ -4,13 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, host_local, with};
+use harness::room::Room;
+use harness::room::call::Answer;
+use harness::store::{self, NET};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, host_local, with};
-use crate::room::Room;
-use crate::room::call::Answer;
-use crate::store::{self, NET};
 
 pub const CASES: &[Case] = &[
     Case::new("host_local/vectors", &["HL-2"], vectors),

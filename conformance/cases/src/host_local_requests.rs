@@ -1,13 +1,13 @@
 //! host-local: addresses that are asked for.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, host_local, with};
+use harness::room::Room;
+use harness::store::{self, NET};
 use serde_json::json;
 
-use super::host_local::{add, given, ranges};
-use crate::case::Case;
-use crate::config::{USUAL, host_local, with};
-use crate::room::Room;
-use crate::store::{self, NET};
+use crate::host_local::{add, given, ranges};
 
 pub const CASES: &[Case] = &[
     Case::new("host_local/requested_addresses", &["C-101", "HL-K9"], requested),

@@ -6,14 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::room::Room;
+use harness::store::{self, NET};
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
-use super::host_local::{add, attach, given, ranges};
-use crate::case::Case;
-use crate::config::with;
-use crate::room::Room;
-use crate::store::{self, NET};
+use crate::host_local::{add, attach, given, ranges};
 
 pub const CASES: &[Case] = &[
     Case::new("host_local/machines_that_share_a_store_free_nothing_of_each_other", &["HL-R7"], machines),

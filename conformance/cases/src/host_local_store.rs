@@ -6,15 +6,15 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, host_local, with};
+use harness::need::Need;
+use harness::room::Room;
+use harness::store::{self, NET};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use super::host_local::{add, attach, given, ranges};
-use crate::case::Case;
-use crate::config::{USUAL, host_local, with};
-use crate::need::Need;
-use crate::room::Room;
-use crate::store::{self, NET};
+use crate::host_local::{add, attach, given, ranges};
 
 pub const CASES: &[Case] = &[
     Case::new("host_local/reboot_frees_the_range", &["HL-R4"], reboot),
@@ -286,14 +286,14 @@ fn lock(room: &Room) -> Result<()> {
 fn unusable(room: &Room, dir: &str) -> Result<()> {
     let mut config = host_local(USUAL, "10.1.2.0/24");
     config["ipam"]["dataDir"] = dir.into();
-    let before = crate::snapshot::files(&[Path::new(dir)]);
+    let before = harness::snapshot::files(&[Path::new(dir)]);
     add(room, "a", &config)?.error_code(999)?;
     let del = attach(room, "DEL", "a", &config)?;
     if !del.succeeded() {
         del.error()?;
     }
-    let after = crate::snapshot::files(&[Path::new(dir)]);
-    let left = crate::leftover::of_attachments(&crate::diff::lines(&before, &after), &[], &["a"]);
+    let after = harness::snapshot::files(&[Path::new(dir)]);
+    let left = harness::leftover::of_attachments(&harness::diff::lines(&before, &after), &[], &["a"]);
     ensure!(left.is_empty(), "left behind: {left:#?}");
     Ok(())
 }

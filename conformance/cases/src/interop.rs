@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, host_local, with};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::{Answer, Call};
+use harness::{diff, snapshot, store};
 use serde_json::{Value, json};
 
-use super::host_local::{given, ranges};
-use crate::case::Case;
-use crate::config::{USUAL, host_local, with};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::{diff, snapshot, store};
+use crate::host_local::{given, ranges};
 
 const REFERENCE: &[Need] = &[Need::Reference];
 
@@ -138,7 +138,7 @@ fn mutual(room: &Room) -> Result<()> {
 }
 
 fn bridge(room: &Room) -> Result<()> {
-    let config = crate::config::bridge(USUAL);
+    let config = harness::config::bridge(USUAL);
     let before = room.snapshot()?;
     for (id, gone) in [("c1", false), ("c2", true)] {
         let container = room.container(id)?;

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{add, check, lan, refused};
+use harness::{ip, socket, store};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{add, check, lan, refused};
-use crate::{ip, socket, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
@@ -46,7 +45,7 @@ fn link_and_result(room: &Room) -> Result<()> {
 fn chained(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let previous = json!({
-        "cniVersion": crate::config::USUAL, "interfaces": [{"name": "wan0"}],
+        "cniVersion": harness::config::USUAL, "interfaces": [{"name": "wan0"}],
         "ips": [{"address": "198.51.100.77/24", "gateway": "198.51.100.2", "interface": 0}],
         "routes": [{"dst": "0.0.0.0/0"}],
     });
@@ -117,7 +116,7 @@ fn shared_master(room: &Room) -> Result<()> {
 fn del_master(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let before = room.snapshot()?;
-    let two = json!({"cniVersion": crate::config::USUAL, "interfaces": [{"name": "a"}, {"name": "b"}]});
+    let two = json!({"cniVersion": harness::config::USUAL, "interfaces": [{"name": "a"}, {"name": "b"}]});
     for keys in [
         json!({"master": null}),
         json!({"master": "gone0"}),
@@ -140,7 +139,7 @@ fn del_master(room: &Room) -> Result<()> {
 fn faults(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let container = room.container("c1")?;
-    let previous = |interfaces: Value, ips: Value| json!({"cniVersion": crate::config::USUAL, "interfaces": interfaces, "ips": ips});
+    let previous = |interfaces: Value, ips: Value| json!({"cniVersion": harness::config::USUAL, "interfaces": interfaces, "ips": ips});
     let ips = json!([{"address": "198.51.100.77/24"}]);
     for (keys, text) in [
         (json!({"master": "none0"}), "failed to lookup master \"none0\": Link not found"),

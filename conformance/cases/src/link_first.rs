@@ -1,15 +1,14 @@
 //! The order of ADD: the container's link is there when an IPAM plugin is asked, and goes when that refuses.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::fake::Fake;
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::lan;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::fake::Fake;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::lan;
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];

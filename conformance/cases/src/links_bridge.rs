@@ -1,15 +1,14 @@
 //! bridge DEL: only what is provably the attachment's goes.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/del_keeps_another_networks_link", &["BR-L1"], refused_add),

@@ -1,15 +1,14 @@
 //! macvlan and ipvlan DEL: the container cannot hide its link, and nothing of another attachment's goes.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{add, lan};
+use harness::{ip, store};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{add, lan};
-use crate::{ip, store};
 
 pub const CASES: &[Case] = &[
     Case::new("macvlan/del_takes_a_link_that_the_container_disguised", &["MV-L1"], |room| {
@@ -34,7 +33,7 @@ fn config(plugin: &str) -> Value {
 }
 
 fn layer2(name: &str) -> Value {
-    json!({"cniVersion": crate::config::USUAL, "name": name, "type": "macvlan", "master": "wan0"})
+    json!({"cniVersion": harness::config::USUAL, "name": name, "type": "macvlan", "master": "wan0"})
 }
 
 fn del(room: &Room, container: &Container, config: &Value) -> Result<()> {
@@ -99,7 +98,7 @@ fn remembered(room: &Room) -> Result<()> {
         ip::script(None, &format!("link set temp0 address 02:00:00:00:00:44 netns {id} name eth0"))?;
         ip::script(Some(&id), &script.replace("ID", &id))?;
         let previous = json!({
-            "cniVersion": crate::config::USUAL,
+            "cniVersion": harness::config::USUAL,
             "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:44", "sandbox": container.path}],
             "ips": [{"address": "198.51.100.44/24", "interface": 0}],
         });

@@ -1,14 +1,14 @@
 //! A bridge that was there before: what its owner has set stays as it is.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::ip;
+use harness::namespace::allow_ipv6;
+use harness::room::Room;
 use serde_json::json;
 
-use super::bridge_keys::add;
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::ip;
-use crate::namespace::allow_ipv6;
-use crate::room::Room;
+use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/a_bridge_of_others_keeps_its_mac_address", &["BR-L2"], keeps_mac),

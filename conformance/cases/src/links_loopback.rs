@@ -1,14 +1,14 @@
 //! loopback DEL: `lo` goes down with the attachment that brought it up, and with no other.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, smallest, with};
+use harness::ip;
+use harness::namespace::Container;
+use harness::room::Room;
 use serde_json::json;
 
-use super::loopback::is_up;
-use crate::case::Case;
-use crate::config::{USUAL, smallest, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::room::Room;
+use crate::loopback::is_up;
 
 pub const CASES: &[Case] = &[
     Case::new("loopback/late_del_keeps_the_new_containers_lo", &["LO-L1"], late),

@@ -1,15 +1,15 @@
 //! Links that attachments share: what an administrator made, or has come to use, stays.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{add, lan, vlan_lan, vlan_outside};
 use serde_json::{Value, json};
 
-use super::host_access::{delete, shims};
-use crate::case::Case;
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{add, lan, vlan_lan, vlan_outside};
+use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
     Case::new("parents/links_of_others_in_the_group_stay", &["MV-L2"], |room| {
@@ -53,7 +53,7 @@ fn in_the_group(room: &Room, script: &str) -> Result<()> {
     let config = lan("macvlan", &json!({"hostAccess": true}));
     let (container, _) = add(room, "macvlan", "c1", &config)?;
     delete(room, "macvlan", &container, &config)?;
-    let gc = crate::config::with(&config, json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}));
+    let gc = harness::config::with(&config, json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}));
     room.call("macvlan", "GC").config(&gc).run()?.silent()?;
     let left = ip::links(None)?;
     let gone: Vec<_> = people.iter().filter(|name| !left.contains(name)).collect();

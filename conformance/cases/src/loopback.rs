@@ -1,13 +1,12 @@
 //! loopback: its link, its result, CHECK and DEL.
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, VERSIONS, smallest, with};
+use harness::golden::differences;
+use harness::ip;
+use harness::room::Room;
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{USUAL, VERSIONS, smallest, with};
-use crate::golden::differences;
-use crate::ip;
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("loopback/result_in_every_version", &["C-060", "C-063", "LO-2"], results),

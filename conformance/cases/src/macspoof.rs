@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{bridge, layer2, with};
+use harness::room::Room;
+use harness::{ip, snapshot, socket};
 use serde_json::{Value, json};
 
-use super::bridge_keys::add;
-use crate::case::Case;
-use crate::config::{bridge, layer2, with};
-use crate::room::Room;
-use crate::{ip, snapshot, socket};
+use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("macspoofchk/a_frame_from_another_address_is_dropped", &["BR-K13"], dropped),
@@ -59,10 +59,10 @@ fn check(room: &Room) -> Result<()> {
         let check = || room.attach("bridge", "CHECK", &container).config(&checked).run();
         check()?.silent()?;
         super::masquerade::nft(harm)?;
-        crate::stage::reapply::mended(&check()?, told)?;
+        harness::stage::reapply::mended(&check()?, told)?;
         ensure!(check()?.stderr.is_empty(), "it is not mended");
         super::masquerade::nft(harm)?;
-        crate::stage::reapply::forget_records()?;
+        harness::stage::reapply::forget_records()?;
         check()?.error_with(999, told)?;
         room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
         ensure!(snapshot::rules()?.is_empty(), "after {harm}: {:#?}", snapshot::rules()?);

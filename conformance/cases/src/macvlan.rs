@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::room::Room;
+use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
+use harness::{ip, socket, store};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::room::Room;
-use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
-use crate::{ip, socket, store};
 
 pub const CASES: &[Case] = &[
     Case::new("macvlan/passthru_has_the_master_alone", &["MV-K2"], passthru),
@@ -96,7 +95,7 @@ fn del_broken(room: &Room) -> Result<()> {
 fn del_others(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let config =
-        json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"});
+        json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"});
     let (container, _) = add(room, "macvlan", "c1", &config)?;
     // The name is taken, so the second network's ADD fails, and runtimes send DEL after that.
     let second = with(&config, json!({"name": "second"}));

@@ -1,15 +1,14 @@
 //! macvlan: what each key does, results, and what is refused before anything is touched.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 
 pub const CASES: &[Case] = &[
     Case::new("macvlan/the_link_and_its_result", &["MV-K3", "MV-K5", "MV-1"], link_and_result),
@@ -25,7 +24,7 @@ pub const CASES: &[Case] = &[
 ];
 
 fn layer2_config() -> Value {
-    json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"})
+    json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"})
 }
 
 fn eth0(ns: &str) -> Result<Value> {

@@ -1,16 +1,16 @@
 //! bridge, ipMasq: what leaves has the host's address, what stays inside keeps its own.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::config::{bridge, with};
+use harness::namespace::{Container, OUTSIDE};
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::reapply::{self, forget_records};
+use harness::{ip, snapshot, socket};
 use serde_json::{Value, json};
 
-use super::bridge_keys::add;
-use crate::case::Case;
-use crate::config::{bridge, with};
-use crate::namespace::{Container, OUTSIDE};
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::reapply::{self, forget_records};
-use crate::{ip, snapshot, socket};
+use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("masquerade/outside_sees_the_host_and_siblings_see_the_container", &["BR-K5"], seen_from),

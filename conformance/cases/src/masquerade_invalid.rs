@@ -4,15 +4,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::frame::{self, ACK, RST, SYN};
+use harness::ip;
+use harness::namespace::OUTSIDE;
+use harness::room::Room;
 use serde_json::json;
 
-use super::bridge_keys::add;
-use super::masquerade::{ensure_masqueraded, masquerade};
-use crate::case::Case;
-use crate::frame::{self, ACK, RST, SYN};
-use crate::ip;
-use crate::namespace::OUTSIDE;
-use crate::room::Room;
+use crate::bridge_keys::add;
+use crate::masquerade::{ensure_masqueraded, masquerade};
 
 pub const CASES: &[Case] = &[
     Case::new(

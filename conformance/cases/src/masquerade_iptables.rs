@@ -1,15 +1,15 @@
 //! bridge, `ipMasqBackend: iptables`: the reference's rules, byte for byte.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::namespace::{Container, OUTSIDE};
+use harness::need::Need;
+use harness::room::Room;
+use harness::{ip, socket};
 use serde_json::{Value, json};
 
-use super::portmap_iptables::{reference, saved};
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::namespace::{Container, OUTSIDE};
-use crate::need::Need;
-use crate::room::Room;
-use crate::{ip, socket};
+use crate::portmap_iptables::{reference, saved};
 
 pub const CASES: &[Case] = &[
     Case::new("masquerade_iptables/each_suite_takes_over_from_the_other", &["BR-R5", "BR-I1"], takeover)
@@ -221,7 +221,7 @@ fn gc(room: &Room) -> Result<()> {
     ensure!(saved()? == before, "after GC the rules are {}, not {before}", saved()?);
     of("net", json!([]))?;
     ensure!(!saved()?.contains("CNI-"), "left: {}", saved()?);
-    let records = crate::stage::reapply::records()?;
+    let records = harness::stage::reapply::records()?;
     ensure!(records.is_empty(), "left: {records:?}");
     Ok(())
 }

@@ -2,15 +2,14 @@
 //! here, so that neither can be true alone.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{add, addresses_of, lan, outside, refused, vlan_outside};
+use harness::{ip, socket};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{add, addresses_of, lan, outside, refused, vlan_outside};
-use crate::{ip, socket};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -228,7 +227,7 @@ fn meet(room: &Room, one: End<'_>, other: End<'_>, expected: bool) -> Result<()>
         let [v4, v6] = to.addresses;
         let try_one = |address: &str| -> Result<()> {
             let ip = address.parse()?;
-            let patience = if expected { socket::PATIENCE } else { crate::stage::lan::AMPLE };
+            let patience = if expected { socket::PATIENCE } else { harness::stage::lan::AMPLE };
             let reach = || Ok(socket::reach(ip, patience).is_ok());
             let reached = match from.ns {
                 Some(ns) => room.inside(ns, reach)?,

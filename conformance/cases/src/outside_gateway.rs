@@ -1,19 +1,19 @@
 //! Gateways outside of the container's subnet: ADD succeeds only if packets find their way there and back.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::fake::Fake;
+use harness::ip;
+use harness::namespace::OUTSIDE;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::dns::{Named, expect};
+use harness::stage::lan::{self, addresses_of, until};
+use harness::stage::portmap::{ask, portmap, serve};
 use serde_json::{Value, json};
 
-use super::bridge_keys::add;
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::fake::Fake;
-use crate::ip;
-use crate::namespace::OUTSIDE;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::dns::{Named, expect};
-use crate::stage::lan::{self, addresses_of, until};
-use crate::stage::portmap::{ask, portmap, serve};
+use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/gateways_outside_of_the_subnet_lead_there_and_back", &["BR-V3"], |room| {
@@ -47,7 +47,7 @@ fn outside_of_subnet(v4: &str, v6: &str) -> Value {
 fn ensure_reached(room: &Room, id: &str, own: &[String; 2], others: &[&str]) -> Result<()> {
     for address in own {
         room.reach("outside", address)?;
-        crate::socket::reach(address.parse()?, crate::socket::PATIENCE)
+        harness::socket::reach(address.parse()?, harness::socket::PATIENCE)
             .with_context(|| format!("the host to {address}"))?;
     }
     others.iter().try_for_each(|address| room.reach(id, address))

@@ -1,19 +1,18 @@
 //! Parents that are made on demand: a VLAN on a link of the host, an internal network's own wire.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::lan::{
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::lan::{
     add, addresses_of, at_once, check, lan, one_goes_one_comes, reaches, refused, until, vlan_gateway,
     vlan_lan, vlan_outside,
 };
-use crate::strace::victim::Victim;
+use harness::strace::victim::Victim;
+use serde_json::{Value, json};
 
 const VLAN: &[Need] = &[Need::VlanLinks];
 const IPVLAN: &[Need] = &[Need::VlanLinks, Need::Ipvlan];
@@ -37,7 +36,7 @@ pub const CASES: &[Case] = &[
     Case::new("parents/the_last_goes_as_the_next_comes", &["C-047", "LK-30"], |room| {
         vlan_outside(room)?;
         let config =
-            json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
+            json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
         one_goes_one_comes(room, &config, || ensure_gone(PARENT))
     })
     .needs(&[Need::VlanLinks, Need::Strace]),
@@ -107,7 +106,7 @@ fn first_and_last(room: &Room, plugin: &str) -> Result<()> {
 fn shared(room: &Room) -> Result<()> {
     vlan_outside(room)?;
     let layer2 = |name: &str, keys: Value| {
-        let config = json!({"cniVersion": crate::config::USUAL, "name": name, "type": "macvlan"});
+        let config = json!({"cniVersion": harness::config::USUAL, "name": name, "type": "macvlan"});
         with(&config, keys)
     };
     let one = layer2("one", json!({"master": PARENT}));
@@ -257,7 +256,7 @@ fn drifts(room: &Room) -> Result<()> {
 fn fifty(room: &Room) -> Result<()> {
     vlan_outside(room)?;
     let config =
-        json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
+        json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
     let before = room.snapshot()?;
     let containers: Vec<Container> =
         (0..50).map(|nth| room.container(&format!("c{nth}"))).collect::<Result<_>>()?;
@@ -279,7 +278,7 @@ fn fifty(room: &Room) -> Result<()> {
 fn killed(room: &Room, verb: &'static str) -> Result<()> {
     vlan_outside(room)?;
     let config =
-        json!({"cniVersion": crate::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
+        json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
     let container = room.container("c1")?;
     let before = room.snapshot()?;
     let links = ip::links(None)?;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::namespace::allow_ipv6;
+use harness::need::Need;
+use harness::room::Room;
+use harness::{frame, ip, socket};
 use serde_json::json;
 
-use super::bridge_keys::add;
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::namespace::allow_ipv6;
-use crate::need::Need;
-use crate::room::Room;
-use crate::{frame, ip, socket};
+use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("macspoofchk/a_link_local_frame_takes_no_neighbours_traffic", &["BR-K13"], |room| {

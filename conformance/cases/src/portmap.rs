@@ -6,18 +6,17 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::namespace::OUTSIDE;
-use crate::need::Need;
-use crate::room::Room;
-use crate::socket::PATIENCE;
-use crate::stage::portmap::{
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::ip;
+use harness::namespace::OUTSIDE;
+use harness::need::Need;
+use harness::room::Room;
+use harness::socket::PATIENCE;
+use harness::stage::portmap::{
     HOST, address, answer, ask, bridged, expect, portmap, published, ruleset, say, serve,
 };
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/a_published_port_is_reached_from_everywhere", &["PM-K2", "PM-6"], |room| {

@@ -9,17 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::ip;
+use harness::namespace::{Container, OUTSIDE};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::stage::portmap::{HOST, address, answer, bridged, expect, portmap, published, ruleset, serve};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::namespace::{Container, OUTSIDE};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::stage::portmap::{HOST, address, answer, bridged, expect, portmap, published, ruleset, serve};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_chain/runs_the_delegate_only_and_commits_twice_at_most", &["HO-1"], no_program)

@@ -3,18 +3,17 @@
 use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::ip;
-use crate::namespace::{Container, OUTSIDE};
-use crate::room::Room;
-use crate::socket::PATIENCE;
-use crate::stage::portmap::{
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::ip;
+use harness::namespace::{Container, OUTSIDE};
+use harness::room::Room;
+use harness::socket::PATIENCE;
+use harness::stage::portmap::{
     HOST, address, answer, ask, bridged, expect, heir_of, portmap, published, ruleset, say, serve,
 };
-use crate::stage::reapply::{reapply, rules};
+use harness::stage::reapply::{reapply, rules};
+use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_conditions/they_are_their_owners_alone", &["PM-C1"], owners),
@@ -240,7 +239,10 @@ fn del(room: &Room) -> Result<()> {
                     "beside {beside}, same {same}, renamed {renamed}: the rules were {before} and are {after}"
                 );
             }
-            room.attach("bridge", "DEL", &container).config(&crate::config::bridge(USUAL)).run()?.silent()?;
+            room.attach("bridge", "DEL", &container)
+                .config(&harness::config::bridge(USUAL))
+                .run()?
+                .silent()?;
         }
     }
     Ok(())
@@ -248,7 +250,7 @@ fn del(room: &Room) -> Result<()> {
 
 /// Its link is, with its namespace.
 fn gone(room: &Room, container: &Container) -> Result<()> {
-    room.attach("bridge", "DEL", container).config(&crate::config::bridge(USUAL)).run()?.silent()
+    room.attach("bridge", "DEL", container).config(&harness::config::bridge(USUAL)).run()?.silent()
 }
 
 fn mended(room: &Room) -> Result<()> {
@@ -267,11 +269,11 @@ fn mended(room: &Room) -> Result<()> {
     ] {
         let before = rules()?;
         ip::output("nft", &change.split(' ').collect::<Vec<_>>())?;
-        crate::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
+        harness::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
         let said = reapply(room, "portmap")?;
         ensure!(said.contains("everything is there"), "a second one says {said}");
-        let changes = crate::diff::lines(&before, &rules()?);
-        ensure!(changes.is_empty(), "{change}, and reapply: {}", crate::diff::shown(&changes));
+        let changes = harness::diff::lines(&before, &rules()?);
+        ensure!(changes.is_empty(), "{change}, and reapply: {}", harness::diff::shown(&changes));
         for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
             closed(room, Some("outside"), host, 8080).context(outside)?;
             expect(room, None, host, 8080, &format!("c1:80 {host}"))?;

@@ -1,16 +1,16 @@
 //! portmap: how published ports end, by DEL and GC, those that the reference published too.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::stage::portmap::{bridged, portmap, published, ruleset};
 use serde_json::{Value, json};
 
-use super::portmap_life::one;
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::stage::portmap::{bridged, portmap, published, ruleset};
+use crate::portmap_life::one;
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/del_matrix", &["C-042", "PM-2"], del_matrix),
@@ -61,7 +61,7 @@ pub fn del_matrix_of(
             ensure!(rules()? == made, "{}: a living attachment's rules are gone", told());
         }
         if renamed && !prev {
-            let bridge = crate::config::bridge(USUAL);
+            let bridge = harness::config::bridge(USUAL);
             room.attach("bridge", "DEL", &container).config(&bridge).run()?.silent()?;
         }
         for time in ["once", "twice"] {
@@ -71,7 +71,7 @@ pub fn del_matrix_of(
             let after = rules()?;
             ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
         }
-        let bridge = crate::config::bridge(USUAL);
+        let bridge = harness::config::bridge(USUAL);
         room.attach("bridge", "DEL", &container).config(&bridge).run()?.silent()?;
     }
     Ok(())
@@ -84,7 +84,7 @@ fn last(room: &Room) -> Result<()> {
     let attached = [published(room, "c1", one(8080))?, published(room, "c2", one(8081))?];
     for (container, config) in &attached {
         room.attach("portmap", "DEL", container).config(config).run()?.silent()?;
-        room.attach("bridge", "DEL", container).config(&crate::config::bridge(USUAL)).run()?.silent()?;
+        room.attach("bridge", "DEL", container).config(&harness::config::bridge(USUAL)).run()?.silent()?;
     }
     let after = ruleset()?;
     ensure!(after == before, "the rules were {before} and are {after}");
@@ -104,7 +104,7 @@ fn broken_rest(room: &Room) -> Result<()> {
         let config = with(&config, keys.clone());
         room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
         ensure!(ruleset()? == before, "with {keys} something is left");
-        room.attach("bridge", "DEL", &container).config(&crate::config::bridge(USUAL)).run()?.silent()?;
+        room.attach("bridge", "DEL", &container).config(&harness::config::bridge(USUAL)).run()?.silent()?;
         room.remove(&container)?;
     }
     Ok(())
@@ -135,7 +135,7 @@ fn migration(room: &Room) -> Result<()> {
     let theirs = |container, config: &Value| {
         let plugin = room.reference.join("portmap");
         let call = Call::new(room, plugin).env("CNI_COMMAND", "ADD").env("CNI_PATH", &room.reference);
-        let container: &crate::namespace::Container = container;
+        let container: &harness::namespace::Container = container;
         let call = call.env("CNI_CONTAINERID", &container.id).env("CNI_NETNS", &container.path);
         call.env("CNI_IFNAME", "eth0").config(config).run()?.result()
     };

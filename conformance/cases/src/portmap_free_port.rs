@@ -4,14 +4,14 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::namespace::{Container, OUTSIDE};
+use harness::room::Room;
+use harness::stage::portmap::{HOST, bridged, expect, portmap, published, ruleset, serve};
+use harness::stage::reapply::reapply;
 use serde_json::{Value, json};
 
-use super::masquerade::nft;
-use crate::case::Case;
-use crate::namespace::{Container, OUTSIDE};
-use crate::room::Room;
-use crate::stage::portmap::{HOST, bridged, expect, portmap, published, ruleset, serve};
-use crate::stage::reapply::reapply;
+use crate::masquerade::nft;
 
 pub const CASES: &[Case] = &[
     Case::new("free_port/one_is_chosen_told_and_kept", &["PM-F1"], chosen),

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::USUAL;
+use harness::ip;
+use harness::room::Room;
+use harness::stage::portmap::portmap;
 use serde_json::{Value, json};
 
-use super::portmap_life::one;
-use super::rules_busy::Noise;
-use crate::case::Case;
-use crate::config::USUAL;
-use crate::ip;
-use crate::room::Room;
-use crate::stage::portmap::portmap;
+use crate::portmap_life::one;
+use crate::rules_busy::Noise;
 
 pub const CASES: &[Case] =
     &[Case::new("portmap/gc_of_many_gets_through_beside_regular_rule_changes", &["PM-R2"], beside_changes)

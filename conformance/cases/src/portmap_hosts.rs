@@ -4,17 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::ip;
+use harness::namespace::OUTSIDE;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::portmap::{bridged, expect, portmap, serve};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use super::portmap_iptables::saved;
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::namespace::OUTSIDE;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::portmap::{bridged, expect, portmap, serve};
+use crate::portmap_iptables::saved;
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/add_succeeds_before_the_host_has_the_address", &["PM-R7"], |room| {

@@ -3,17 +3,17 @@
 use std::os::unix::fs::symlink;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::stage::portmap::{bridged, portmap};
 use serde_json::{Value, json};
 
-use super::portmap_del::uncounted;
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::stage::portmap::{bridged, portmap};
+use crate::portmap_del::uncounted;
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_iptables/rules_are_the_references_byte_for_byte", &["PM-I1"], matrix)
@@ -51,7 +51,7 @@ fn flush() -> Result<()> {
 pub fn reference<'r>(room: &'r Room, plugin: &str, verb: &str, container: &Container) -> Call<'r> {
     let call = Call::new(room, room.reference.join(plugin)).env("CNI_COMMAND", verb);
     let call = call.env("CNI_PATH", &room.reference).env("CNI_CONTAINERID", &container.id);
-    call.env("CNI_NETNS", &container.path).env("CNI_IFNAME", "eth0").env("TMPDIR", crate::room::SCRATCH)
+    call.env("CNI_NETNS", &container.path).env("CNI_IFNAME", "eth0").env("TMPDIR", harness::room::SCRATCH)
 }
 
 pub fn iptables(mappings: Value, previous: &Value) -> Value {
@@ -276,7 +276,7 @@ fn check(room: &Room) -> Result<()> {
     check()?.error_with(999, &format!("rules of {chain}"))?;
     room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
     std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
-    crate::stage::reapply::mended(&check()?, "route_localnet")
+    harness::stage::reapply::mended(&check()?, "route_localnet")
 }
 
 /// The one container's chain.

@@ -3,17 +3,17 @@
 use std::os::unix::fs::symlink;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::portmap::{bridged, portmap};
+use harness::strace::victim::Victim;
 use serde_json::{Value, json};
 
-use super::portmap_del::{del_matrix_of, uncounted};
-use super::portmap_iptables::{iptables, one, published, saved};
-use crate::case::Case;
-use crate::config::with;
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::portmap::{bridged, portmap};
-use crate::strace::victim::Victim;
+use crate::portmap_del::{del_matrix_of, uncounted};
+use crate::portmap_iptables::{iptables, one, published, saved};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_iptables/del_matrix_after_a_flip_of_the_back_end", &["C-042", "PM-I9"], del_matrix)

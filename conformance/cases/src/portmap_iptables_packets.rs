@@ -3,16 +3,16 @@
 use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::ip;
+use harness::namespace::OUTSIDE;
+use harness::need::Need;
+use harness::room::Room;
+use harness::socket::PATIENCE;
+use harness::stage::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
 use serde_json::json;
 
-use super::portmap_iptables::{one, published};
-use crate::case::Case;
-use crate::ip;
-use crate::namespace::OUTSIDE;
-use crate::need::Need;
-use crate::room::Room;
-use crate::socket::PATIENCE;
-use crate::stage::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
+use crate::portmap_iptables::{one, published};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap_iptables/a_published_port_is_reached_from_everywhere", &["PM-I11"], everywhere)

@@ -1,16 +1,15 @@
 //! portmap: the life of published ports. How it ends: `portmap_del`.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{VERSIONS, with};
+use harness::ip;
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::conflists::runtime;
+use harness::stage::portmap::{bridged, heir_of, portmap, published, ruleset};
 use runtime::{Attachment, Conflist};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{VERSIONS, with};
-use crate::ip;
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::conflists::runtime;
-use crate::stage::portmap::{bridged, heir_of, portmap, published, ruleset};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/a_taken_port_is_refused_and_its_owner_named", &["PM-R1"], taken),
@@ -113,10 +112,10 @@ fn check(room: &Room) -> Result<()> {
         ("add rule inet moor published-guard accept", "published-guard"),
     ] {
         nft(change)?;
-        crate::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
+        harness::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
         ensure!(check()?.stderr.is_empty(), "after {change}: it is not mended");
         nft(change)?;
-        crate::stage::reapply::forget_records()?;
+        harness::stage::reapply::forget_records()?;
         let error = check()?.error().with_context(|| format!("after {change}"))?;
         let tells = ["expected", "actual", named].iter().all(|word| error.msg.contains(word));
         ensure!(tells, "after {change}, CHECK says {error}");
@@ -125,7 +124,7 @@ fn check(room: &Room) -> Result<()> {
         check()?.silent().with_context(|| format!("{change}, and ADD again"))?;
     }
     std::fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
-    crate::stage::reapply::mended(&check()?, "route_localnet")?;
+    harness::stage::reapply::mended(&check()?, "route_localnet")?;
     ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "1", "it stays off");
     Ok(())
 }
@@ -208,7 +207,7 @@ fn failed(room: &Room) -> Result<()> {
 fn pass_through(room: &Room) -> Result<()> {
     for version in VERSIONS {
         let container = room.container(&format!("c-{version}"))?;
-        let config = crate::config::bridge(version);
+        let config = harness::config::bridge(version);
         let previous = room.attach("bridge", "ADD", &container).config(&config).run()?.result()?;
         let config = with(&portmap(one(8080), &previous), json!({"cniVersion": version}));
         let result = room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
@@ -284,7 +283,7 @@ fn chain(room: &Room) -> Result<()> {
     ensure!(ruleset()?.to_string().contains("8080"), "CHECK does not make the rules again");
     ip::output("nft", &["flush", "ruleset"])?;
     let before = ruleset()?;
-    crate::stage::reapply::forget_records()?;
+    harness::stage::reapply::forget_records()?;
     ensure!(runtime.check(&list, &attachment).is_err(), "CHECK does not see that the rules are gone");
     runtime.del(&list, &attachment).context("DEL")?;
     runtime.del(&list, &attachment).context("DEL again")?;

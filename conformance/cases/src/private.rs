@@ -8,22 +8,22 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, host_local, with};
+use harness::namespace::Container;
+use harness::need::{NOBODY, Need};
+use harness::room::Room;
+use harness::room::call::Answer;
+use harness::room::company::Beside;
+use harness::stage::portmap::portmap;
+use harness::stage::reapply::reapply;
+use harness::store::{self, NET};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, mkfifo};
 use serde_json::{Value, json};
 
-use super::host_local::{add, attach};
-use super::masquerade::{masquerade, nft};
-use crate::case::Case;
-use crate::config::{USUAL, host_local, with};
-use crate::namespace::Container;
-use crate::need::{NOBODY, Need};
-use crate::room::Room;
-use crate::room::call::Answer;
-use crate::room::company::Beside;
-use crate::stage::portmap::portmap;
-use crate::stage::reapply::reapply;
-use crate::store::{self, NET};
+use crate::host_local::{add, attach};
+use crate::masquerade::{masquerade, nft};
 
 pub const CASES: &[Case] = &[
     Case::new("private/no_other_user_can_hold_a_lock", &["HO-10"], no_lock).needs(&[Need::OtherUsers]),
@@ -187,8 +187,8 @@ fn planted(room: &Room) -> Result<()> {
         if of_user {
             chown(records, Some(NOBODY), Some(NOBODY))?;
         }
-        let answer = crate::stage::reapply::call(room, "portmap").run()?;
-        let rules = crate::ip::output("nft", &["list", "ruleset"])?;
+        let answer = harness::stage::reapply::call(room, "portmap").run()?;
+        let rules = harness::ip::output("nft", &["list", "ruleset"])?;
         ensure!(!rules.contains("6666"), "another user's record has published a port: {rules}");
         if answer.succeeded() {
             continue;
@@ -199,7 +199,7 @@ fn planted(room: &Room) -> Result<()> {
         fs::rename("/run/moor/away", records)?;
     }
     reapply(room, "portmap")?;
-    let rules = crate::ip::output("nft", &["list", "ruleset"])?;
+    let rules = harness::ip::output("nft", &["list", "ruleset"])?;
     ensure!(
         rules.contains("8080") && !rules.contains("6666"),
         "root's own record is not made again: {rules}"

@@ -4,11 +4,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{PLUGINS, USUAL, bridge, host_local, layer2, smallest, with};
+use harness::room::Room;
 use serde_json::json;
-
-use crate::case::Case;
-use crate::config::{PLUGINS, USUAL, bridge, host_local, layer2, smallest, with};
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("errors/one_object_on_stdout_and_exit_1", &["C-002", "C-003", "C-006", "C-070"], error_object),

@@ -3,17 +3,17 @@
 use std::fs;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::namespace::{Container, OUTSIDE};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Answer;
+use harness::stage::portmap::{HOST, bridged, expect, heir_of, portmap, published, ruleset, serve};
+use harness::stage::reapply::{RECORDS, call, reapply, records, rules};
 use serde_json::{Value, json};
 
-use super::masquerade::{ensure_masqueraded, masquerade, nft};
-use crate::case::Case;
-use crate::config::with;
-use crate::namespace::{Container, OUTSIDE};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Answer;
-use crate::stage::portmap::{HOST, bridged, expect, heir_of, portmap, published, ruleset, serve};
-use crate::stage::reapply::{RECORDS, call, reapply, records, rules};
+use crate::masquerade::{ensure_masqueraded, masquerade, nft};
 
 pub const CASES: &[Case] = &[
     Case::new("reapply/a_flushed_firewall_is_rebuilt_and_works_again", &["HO-20"], rebuilt),
@@ -64,8 +64,8 @@ impl Attached {
 }
 
 fn same_rules(before: &[String], when: &str) -> Result<()> {
-    let changes = crate::diff::lines(before, &rules()?);
-    ensure!(changes.is_empty(), "{when} the rules are others: {}", crate::diff::shown(&changes));
+    let changes = harness::diff::lines(before, &rules()?);
+    ensure!(changes.is_empty(), "{when} the rules are others: {}", harness::diff::shown(&changes));
     Ok(())
 }
 
@@ -100,7 +100,7 @@ fn second(room: &Room) -> Result<()> {
     let range = json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 20_000}]);
     published(room, "c2", range)?;
     // With handles: what was made anew would have another one.
-    let handles = || crate::ip::output("nft", &["-a", "list", "ruleset"]);
+    let handles = || harness::ip::output("nft", &["-a", "list", "ruleset"]);
     let before = handles()?;
     let log = room.scratch("strace");
     let words = ["strace", "-f", "-qq", "-e", "trace=sendto,sendmsg", "-o", &log.display().to_string()]

@@ -5,16 +5,16 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, layer2, with};
+use harness::namespace::allow_ipv6;
+use harness::need::Need;
+use harness::room::{Room, UPLINK};
+use harness::stage::lan::{add, lan, until, vlan_lan, vlan_outside};
+use harness::{frame, ip, socket};
 use serde_json::{Value, json};
 
-use super::host_access::{delete, shims};
-use crate::case::Case;
-use crate::config::{USUAL, bridge, layer2, with};
-use crate::namespace::allow_ipv6;
-use crate::need::Need;
-use crate::room::{Room, UPLINK};
-use crate::stage::lan::{add, lan, until, vlan_lan, vlan_outside};
-use crate::{frame, ip, socket};
+use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
     Case::new("routers/a_container_on_a_bridge_is_none", &["BR-V2"], |room| {

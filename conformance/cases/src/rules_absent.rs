@@ -4,14 +4,13 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::{Answer, Call};
+use harness::stage::portmap::{portmap, ruleset};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::stage::portmap::{portmap, ruleset};
 
 pub const CASES: &[Case] =
     &[Case::new("rules/a_kernel_without_nf_tables_is_told_of", &["C-044", "HO-32"], told)

@@ -7,15 +7,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::room::Room;
+use harness::stage::portmap::portmap;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
 use serde_json::{Value, json};
 
-use super::masquerade::masquerade;
-use super::portmap_life::one;
-use crate::case::Case;
-use crate::config::with;
-use crate::room::Room;
-use crate::stage::portmap::portmap;
+use crate::masquerade::masquerade;
+use crate::portmap_life::one;
 
 pub const CASES: &[Case] = &[Case::new(
     "rules/verbs_get_through_beside_one_who_commits_all_the_time",

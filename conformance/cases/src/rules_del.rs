@@ -3,17 +3,17 @@
 use std::fs::File;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::with;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::{ip, snapshot};
 use serde_json::{Value, json};
 
-use super::bridge_keys::add;
-use super::masquerade::masquerade;
-use crate::case::Case;
-use crate::config::with;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::{ip, snapshot};
+use crate::bridge_keys::add;
+use crate::masquerade::masquerade;
 
 pub const CASES: &[Case] = &[
     Case::new("rules/del_matrix", &["C-042", "BR-B7"], matrix),
@@ -149,7 +149,7 @@ fn reference<'r>(room: &'r Room, verb: &str, container: &Container, ifname: &str
         .env("CNI_NETNS", &container.path)
         .env("CNI_IFNAME", ifname)
         // It hands nft its rules in a file.
-        .env("TMPDIR", crate::room::SCRATCH)
+        .env("TMPDIR", harness::room::SCRATCH)
 }
 
 /// What the reference's own DEL leaves too: the tables and base chains of iptables-nft and of its MAC filter.

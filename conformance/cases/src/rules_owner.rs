@@ -3,15 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::namespace::{Container, OUTSIDE};
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::portmap::{HOST, expect, portmap, serve};
+use harness::{ip, snapshot};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::namespace::{Container, OUTSIDE};
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::portmap::{HOST, expect, portmap, serve};
-use crate::{ip, snapshot};
 
 pub const CASES: &[Case] = &[
     Case::new("rules/del_after_a_refused_add_keeps_the_living_networks_rules", &["BR-R10"], |room| {

@@ -2,15 +2,15 @@
 //! rules of an earlier layout, under which executables are replaced.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, with};
+use harness::namespace::{Container, OUTSIDE};
+use harness::room::Room;
+use harness::stage::portmap::{HOST, address, expect, portmap, serve};
+use harness::{ip, snapshot};
 use serde_json::{Value, json};
 
-use super::masquerade::{ensure_masqueraded, masquerade, nft};
-use crate::case::Case;
-use crate::config::{USUAL, with};
-use crate::namespace::{Container, OUTSIDE};
-use crate::room::Room;
-use crate::stage::portmap::{HOST, address, expect, portmap, serve};
-use crate::{ip, snapshot};
+use crate::masquerade::{ensure_masqueraded, masquerade, nft};
 
 pub const CASES: &[Case] = &[
     Case::new("saved_rules/every_feature_loads_again_and_works", &["C-043", "HO-30"], every_feature),
@@ -56,7 +56,7 @@ impl Attached {
 
 fn nothing_left() -> Result<()> {
     let left = snapshot::rules()?;
-    ensure!(left.is_empty(), "DEL leaves {}", crate::diff::shown(&left));
+    ensure!(left.is_empty(), "DEL leaves {}", harness::diff::shown(&left));
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn conditions(room: &Room) -> Result<()> {
 fn permits(room: &Room) -> Result<()> {
     nft("add table inet fw; add chain inet fw in { type filter hook input priority 0; policy drop; }; \
          add table ip old; add chain ip old in { type filter hook input priority 0; policy drop; }")?;
-    let named = crate::stage::dns::Named::add(room, "c1", "web", json!({}))?;
+    let named = harness::stage::dns::Named::add(room, "c1", "web", json!({}))?;
     room.save_and_load_rules()?;
     let check = named.verb(room, "CHECK")?;
     check.silent()?;
@@ -157,15 +157,15 @@ fn moved_range(room: &Room) -> Result<()> {
 }
 
 fn inside(room: &Room) -> Result<()> {
-    let config = crate::config::layer2(USUAL);
+    let config = harness::config::layer2(USUAL);
     let container = room.container("c1")?;
     let subnet = json!({"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]}});
     let previous = room.attach("bridge", "ADD", &container).config(&with(&config, subnet)).run()?.result()?;
-    let config = crate::stage::dns::dns(&previous, json!({"mode": "netns"}));
-    crate::stage::dns::call(room, "ADD", &container, "web", &config).run()?.result()?;
+    let config = harness::stage::dns::dns(&previous, json!({"mode": "netns"}));
+    harness::stage::dns::call(room, "ADD", &container, "web", &config).run()?.result()?;
     room.inside("c1", || room.save_and_load_rules())?;
-    crate::stage::dns::call(room, "CHECK", &container, "web", &config).run()?.silent()?;
-    crate::stage::dns::call(room, "DEL", &container, "web", &config).run()?.silent()
+    harness::stage::dns::call(room, "CHECK", &container, "web", &config).run()?.silent()?;
+    harness::stage::dns::call(room, "DEL", &container, "web", &config).run()?.silent()
 }
 
 /// Turns the rules into those that executables of an earlier time made; nft has no words for the rules that looked the

@@ -3,16 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::namespace::{Container, OUTSIDE};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::company::Busy;
+use harness::stage::lan::{addresses_of, lan, vlan_outside};
+use harness::{ip, socket};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::namespace::{Container, OUTSIDE};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::company::Busy;
-use crate::stage::lan::{addresses_of, lan, vlan_outside};
-use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[
     Case::new("settled/bridge_ipv6_works_at_once_beside_many_namespaces", &["BR-V1"], |room| {

@@ -5,15 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{VERSIONS, with};
+use harness::need::Need;
+use harness::room::Room;
+use harness::room::call::Call;
+use harness::stage::lan::{add, addresses, check, lan, refused};
+use harness::{golden, ip, socket, store};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{VERSIONS, with};
-use crate::need::Need;
-use crate::room::Room;
-use crate::room::call::Call;
-use crate::stage::lan::{add, addresses, check, lan, refused};
-use crate::{golden, ip, socket, store};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 

@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::Write;
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{PLUGINS, USUAL, bridge, host_local, smallest, with};
+use harness::room::Room;
+use harness::room::call::Answer;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{PLUGINS, USUAL, bridge, host_local, smallest, with};
-use crate::room::Room;
-use crate::room::call::Answer;
 
 pub const CASES: &[Case] = &[
     Case::new("stdin/not_one_json_object_is_code_6", &["C-003", "C-006", "C-021"], not_an_object),
@@ -164,7 +163,7 @@ fn key_case(room: &Room) -> Result<()> {
     ensure!(result["interfaces"][0]["name"] == "br7", "BRIDGE: {result}");
     ensure!(result["interfaces"][2]["mac"] == "0a:00:00:00:00:07", "runtimeconfig: {result}");
     ensure!(result["ips"][0]["address"] == "10.1.2.9/24", "RangeStart: {result}");
-    let link = crate::ip::link(Some("c1"), "eth0")?.unwrap_or_default();
+    let link = harness::ip::link(Some("c1"), "eth0")?.unwrap_or_default();
     ensure!(link["mtu"] == 1400, "MTU: {link}");
     Ok(())
 }

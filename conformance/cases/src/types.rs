@@ -1,11 +1,10 @@
 //! A value of another JSON type is refused alike for every key of every plugin: one code, and the path to the key (C-028).
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, host_local, with};
+use harness::room::Room;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, host_local, with};
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new("stdin/wrong_types_name_the_key_in_every_plugin", &["C-028"], every_key),

@@ -4,17 +4,16 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{USUAL, bridge, with};
+use harness::ip;
+use harness::namespace::{Container, clocks_ahead};
+use harness::need::Need;
+use harness::room::Room;
+use harness::stage::dns::{call, dns, expect};
+use harness::stage::lan::addresses_of;
+use harness::stage::portmap::{ask, portmap, serve};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::namespace::{Container, clocks_ahead};
-use crate::need::Need;
-use crate::room::Room;
-use crate::stage::dns::{call, dns, expect};
-use crate::stage::lan::addresses_of;
-use crate::stage::portmap::{ask, portmap, serve};
 
 pub const CASES: &[Case] = &[
     Case::new("harness/a_container_disguises_and_crowds_its_link", &["HA-8"], disguised),

@@ -1,12 +1,11 @@
 //! Versions: what is advertised, what each verb lets pass, the shape of results per version (C-030 to C-066).
 
 use anyhow::{Result, ensure};
+use harness::case::Case;
+use harness::config::{PLUGINS, VERSIONS, bridge, host_local, layer2, smallest, with};
+use harness::golden::differences;
+use harness::room::Room;
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{PLUGINS, VERSIONS, bridge, host_local, layer2, smallest, with};
-use crate::golden::differences;
-use crate::room::Room;
 
 pub const CASES: &[Case] = &[
     Case::new(

@@ -1,14 +1,13 @@
 //! A sample of each world in every run: an attachment comes, works and goes. The whole is `conformance run --world`.
 
 use anyhow::{Context, Result, ensure};
+use harness::case::Case;
+use harness::config::{bridge, with};
+use harness::need::Need;
+use harness::room::Room;
+use harness::world::World;
+use harness::{ip, socket};
 use serde_json::{Value, json};
-
-use crate::case::Case;
-use crate::config::{bridge, with};
-use crate::need::Need;
-use crate::room::Room;
-use crate::world::World;
-use crate::{ip, socket};
 
 pub const CASES: &[Case] = &[
     Case::new("worlds/busy_an_attachment_comes_and_goes", &["C-040", "C-042"], |room| {

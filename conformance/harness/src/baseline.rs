@@ -12,7 +12,7 @@ use crate::world::World;
 
 /// The lists that the harness brings along: name, text.
 const OWN: [(&str, &str); 1] =
-    [("reference-1.1.1", include_str!("../../testdata/baseline/reference-1.1.1.txt"))];
+    [("reference-1.1.1", include_str!("../../../testdata/baseline/reference-1.1.1.txt"))];
 
 /// How the reason of a race begins.
 const SOMETIMES: &str = "sometimes";

@@ -9,20 +9,31 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Types of records.
 pub mod kind {
+    /// An IPv4 address.
     pub const A: u16 = 1;
+    /// The authority of a zone.
     pub const SOA: u16 = 6;
+    /// The name of an address.
     pub const PTR: u16 = 12;
+    /// An IPv6 address.
     pub const AAAA: u16 = 28;
+    /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
 }
 
 /// Response codes.
 pub mod rcode {
+    /// No error.
     pub const NOERROR: u8 = 0;
+    /// The server cannot read the question.
     pub const FORMERR: u8 = 1;
+    /// The server has failed.
     pub const SERVFAIL: u8 = 2;
+    /// There is no such name.
     pub const NXDOMAIN: u8 = 3;
+    /// The server does not know that kind of question.
     pub const NOTIMP: u8 = 4;
+    /// The server refuses to answer.
     pub const REFUSED: u8 = 5;
 }
 

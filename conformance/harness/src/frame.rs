@@ -25,9 +25,11 @@ const TCP: u8 = 6;
 /// The longest frame that is heard whole.
 const FRAME: usize = 9216;
 
-/// TCP flags of a segment.
+/// Flag of a TCP segment: opens a connection.
 pub const SYN: u8 = 0x02;
+/// Resets the connection.
 pub const RST: u8 = 0x04;
+/// Acknowledges what was received.
 pub const ACK: u8 = 0x10;
 
 /// A link, for frames in and out.

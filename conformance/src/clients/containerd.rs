@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::room::{Room, SCRATCH};
 
 use super::cri::{self, Message};
 use super::machine::{PLUGINS, output, rootfs};
 use super::{Steps, is_silent, nothing_left, reads};
-use crate::room::{Room, SCRATCH};
 
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 

@@ -5,8 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-
-use crate::room::SCRATCH;
+use harness::room::SCRATCH;
 
 /// A message that is being written: tag, then value, as protocol buffers have it.
 #[derive(Default)]

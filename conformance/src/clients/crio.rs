@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::{ip, socket};
 use runtime::{Attachment, AttachmentId, Conflist, Runtime};
 use serde_json::{Value, json};
 
 use super::{CONFLISTS, Steps, nothing_left};
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::{ip, socket};
 
 /// Between two looks at STATUS, and how long it looks.
 const POLL: Duration = Duration::from_millis(500);
@@ -179,7 +179,7 @@ fn reached(room: &Room, pod: &Pod) -> Result<()> {
 
 pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     room.outside(&[])?;
-    ip::run(&["route", "add", "default", "via", crate::namespace::OUTSIDE[0]])?;
+    ip::run(&["route", "add", "default", "via", harness::namespace::OUTSIDE[0]])?;
     let before = room.snapshot()?;
     let mut started = None;
     steps.check("starts without pods: VERSION, STATUS until ready, GC", || {

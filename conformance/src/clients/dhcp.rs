@@ -6,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::namespace::OUTSIDE;
+use harness::room::{Room, SCRATCH};
+use harness::runner::Grounds;
+use harness::{ip, socket};
 use serde_json::{Value, json};
 
 use super::Steps;
-use crate::namespace::OUTSIDE;
-use crate::room::{Room, SCRATCH};
-use crate::runner::Grounds;
-use crate::{ip, socket};
 
 /// Where the daemon listens.
 const SOCKET: &str = "/run/cni/dhcp.sock";
@@ -81,7 +81,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         Ok(())
     });
     steps.check("CHECK", || {
-        let config = crate::config::with(&config, json!({"prevResult": result}));
+        let config = harness::config::with(&config, json!({"prevResult": result}));
         let call = room.attach("macvlan", "CHECK", &container).path_first(&room.reference);
         call.config(&config).run()?.silent()
     });

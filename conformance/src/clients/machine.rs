@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use harness::room::{Room, SCRATCH};
+use harness::{cache, ip};
 use nix::mount::{MsFlags, mount};
 
 use super::{CONFLISTS, PAGE};
-use crate::room::{Room, SCRATCH};
-use crate::{cache, ip};
 
 /// Where go-cni, containerd's library, looks for plugins.
 pub const PLUGINS: &str = "/opt/cni/bin";
@@ -73,7 +73,7 @@ pub fn furnish(room: &Room) -> Result<()> {
     }
     fs::write(root.join("www/index.html"), PAGE)?;
     room.outside(&[])?;
-    ip::run(&["route", "add", "default", "via", crate::namespace::OUTSIDE[0]])
+    ip::run(&["route", "add", "default", "via", harness::namespace::OUTSIDE[0]])
 }
 
 /// A program with its arguments, ended after a minute; gives what it printed.

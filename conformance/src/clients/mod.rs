@@ -12,14 +12,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::diff::shown;
+use harness::job::Kind;
+use harness::room::Room;
+use harness::runner::Grounds;
+use harness::{leftover, socket};
 use nix::unistd::geteuid;
 
-use crate::diff::shown;
-use crate::job::Kind;
 use crate::paper::Paper;
-use crate::room::Room;
-use crate::runner::Grounds;
-use crate::{leftover, socket};
 
 /// The longest that one client's room may take.
 const PATIENCE: Duration = Duration::from_secs(180);

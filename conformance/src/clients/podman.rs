@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::room::{Room, SCRATCH};
 
 use super::machine::{PLUGINS, output, rootfs};
 use super::{Steps, is_silent, nothing_left, reads};
-use crate::room::{Room, SCRATCH};
 
 const NETWORK: &str = "moor-ports";
 const NAMES: &str = "moor-names";

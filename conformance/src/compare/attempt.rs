@@ -4,15 +4,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use harness::ip;
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::stage::conflists;
 use runtime::{Attachment, Conflist, Error};
 use serde_json::{Map, Value, json};
 
 use super::Request;
 use super::mask::Mask;
-use crate::ip;
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::stage::conflists;
 
 /// How long the kernel may take to hear of carriers, and to find out that nobody else has an IPv6 address.
 const SETTLING: Duration = Duration::from_secs(5);

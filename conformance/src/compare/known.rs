@@ -1,10 +1,10 @@
 //! The differences that are meant: a list in `testdata/diff`, chosen by what the other suite says of itself.
 
 use anyhow::{Context, Result, ensure};
+use harness::baseline;
+use harness::runner::Grounds;
 
 use super::{MOMENTS, Request};
-use crate::baseline;
-use crate::runner::Grounds;
 
 /// The lists that the harness brings along: name, text.
 const OWN: [(&str, &str); 1] =
@@ -128,8 +128,8 @@ fn fits(pattern: &str, text: &str) -> bool {
 mod tests {
     use super::{Known, OWN, fits};
     use crate::compare::Request;
-    use crate::config::VERSIONS;
-    use crate::stage::conflists;
+    use harness::config::VERSIONS;
+    use harness::stage::conflists;
 
     fn request(file: &str, version: &str) -> Request {
         Request { file: file.to_owned(), version: version.to_owned() }

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 
 use anyhow::Result;
+use harness::config::VERSIONS;
+use harness::need::Need;
+use harness::runner::Grounds;
+use harness::stage::conflists;
+use harness::vm::VmArgs;
+use harness::vm::lane::{Lane, harness};
 use runtime::Conflist;
 
 use super::{Compared, Options, Request, Row, compared};
-use crate::config::VERSIONS;
-use crate::need::Need;
-use crate::runner::Grounds;
-use crate::stage::conflists;
-use crate::vm::VmArgs;
-use crate::vm::lane::{Lane, harness};
 
 /// How many versions, the newest ones, go to the virtual machine when nobody asks for that lane: emulated, one takes ten
 /// times as long, and what is left hardly depends on it.

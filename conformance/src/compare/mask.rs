@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::golden::{is_mac, is_veth};
+use harness::golden::{is_mac, is_veth};
 
 /// Whose MAC addresses these are, of all that was seen so far: a link that is gone may have left its address somewhere.
 #[derive(Default)]

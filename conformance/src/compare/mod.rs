@@ -10,14 +10,14 @@ mod table;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::config::VERSIONS;
+use harness::job::Kind;
+use harness::runner::Grounds;
+use harness::stage::conflists;
+use harness::vm::VmArgs;
+use harness::vm::lane::Lane;
 use serde::{Deserialize, Serialize};
 
-use crate::config::VERSIONS;
-use crate::job::Kind;
-use crate::runner::Grounds;
-use crate::stage::conflists;
-use crate::vm::VmArgs;
-use crate::vm::lane::Lane;
 use known::Known;
 pub use lane::guest;
 

@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use harness::job::Kind;
+use harness::namespace::{Container, OUTSIDE};
+use harness::room::Room;
+use harness::{ip, socket};
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::Value;
 
-use crate::job::Kind;
-use crate::namespace::{Container, OUTSIDE};
 use crate::paper::Paper;
-use crate::room::Room;
-use crate::{ip, socket};
 use services::Shops;
 
 /// The conflist that README shows.

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use harness::dns_client::{Question, kind};
+use harness::namespace::OUTSIDE;
+use harness::room::Room;
+use harness::stage::dns::{ask, resolve};
+use harness::stage::portmap;
+use harness::stage::upstream::Upstream;
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::{Value, json};
 
 use super::{HOST, timed, told};
-use crate::dns_client::{Question, kind};
-use crate::namespace::OUTSIDE;
 use crate::paper::Paper;
-use crate::room::Room;
-use crate::stage::dns::{ask, resolve};
-use crate::stage::portmap;
-use crate::stage::upstream::Upstream;
 
 const CONFLIST: &str = "70-dns.conflist";
 const PORT: u16 = 8080;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use harness::store::NET;
 use serde_json::{Value, json};
 
 use super::company::COMPANY;
@@ -13,7 +14,6 @@ use super::names::NAMES;
 use super::order::ORDER;
 use super::rules::RULES;
 use super::wrapper::{Call, Reply};
-use crate::store::NET;
 
 /// One way to be wrong.
 pub struct Defect {
@@ -142,7 +142,7 @@ const ALL: &[Defect] = &[
         |call| call.without("ipMasq"),
     ),
     defect("gives_an_address_twice", "host-local", "host_local/another_ifname_has_its_own_address", |call| {
-        call.after(call.verb == "ADD", |_| drop(crate::store::forget(NET)))
+        call.after(call.verb == "ADD", |_| drop(harness::store::forget(NET)))
     }),
     defect(
         "add_twice_moves_on",
@@ -175,7 +175,7 @@ const ALL: &[Defect] = &[
     }),
     defect("failed_add_leaves_the_lease", "bridge", "bridge/failed_add_leaves_nothing", |call| {
         call.after_failure(|_| {
-            drop(crate::store::write(NET, "10.1.2.99", &crate::store::content("c1", "eth0")))
+            drop(harness::store::write(NET, "10.1.2.99", &harness::store::content("c1", "eth0")))
         })
     }),
     defect("del_needs_the_namespace", "bridge", "bridge/del_matrix_namespace_gone", |call| {

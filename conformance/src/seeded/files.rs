@@ -3,11 +3,11 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use harness::store::NET;
 use serde_json::{Value, json};
 
 use super::defect::{Defect, defect};
 use super::wrapper::Reply;
-use crate::store::NET;
 
 const RECORD: &str = "/var/lib/cni/networks/.moor/net.boot";
 

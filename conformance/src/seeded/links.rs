@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use harness::ip;
 use serde_json::Value;
 
 use super::defect::{Defect, defect};
 use super::wrapper::{Call, Reply};
-use crate::ip;
 
 /// All of them.
 pub const LINKS: &[Defect] = &[

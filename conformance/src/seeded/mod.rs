@@ -13,10 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::case::Case;
+use harness::runner::Grounds;
 
-use crate::case::Case;
 use crate::compare;
-use crate::runner::Grounds;
 use defect::Defect;
 
 /// How what is no case but a comparison of two suites begins.

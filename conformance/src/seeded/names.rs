@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
+use cases::dns_strangers;
 use nix::sys::socket::{UnixAddr, connect};
 use serde_json::json;
 
 use super::defect::{Defect, defect};
 use super::wrapper::Reply;
-use crate::cases::dns_strangers;
 
 /// All of them.
 pub const NAMES: &[Defect] = &[

@@ -3,11 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use harness::ip;
 use serde_json::json;
 
 use super::defect::{Defect, defect};
 use super::wrapper::{Call, Reply};
-use crate::ip;
 
 /// They make sound plugins ask too early, wait too long, and refuse what works.
 pub const ORDER: &[Defect] = &[

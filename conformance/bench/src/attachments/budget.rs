@@ -11,8 +11,8 @@ use super::count::Counts;
 use super::data_path::{Costs, DataPath, MANY, Rules};
 use super::growth::Growth;
 use super::measure::Measured;
-use super::stats::{Ratio, ratio};
 use super::together::Together;
+use crate::stats::{Ratio, ratio};
 
 /// The file, beside the conflists.
 pub const FILE: &str = "budgets.json";

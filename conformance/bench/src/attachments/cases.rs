@@ -1,9 +1,11 @@
 //! What attachments may cost, as far as noise cannot change it; `conformance bench` measures the rest.
 
-use super::{counts_of_ipvlan_stay_within_budget, counts_stay_within_budget};
-use crate::case::Case;
-use crate::need::Need;
+use harness::case::Case;
+use harness::need::Need;
 
+use super::{counts_of_ipvlan_stay_within_budget, counts_stay_within_budget};
+
+/// The cases of this file.
 pub const CASES: &[Case] = &[
     Case::new("bench/counts_stay_within_budget", &["HA-10"], counts_stay_within_budget)
         .needs(&[Need::Strace]),

@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use harness::config::with;
+use harness::namespace::Container;
+use harness::room::Room;
 use serde_json::Value;
 
 use super::scenario::{Scenario, VERBS, network};
 use super::shot::{Sample, Shot};
-use crate::config::with;
-use crate::namespace::Container;
-use crate::room::Room;
 
 /// The names in tables and reports.
 pub const OURS: &str = "ours";

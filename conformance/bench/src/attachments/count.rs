@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::strace::summary;
 use serde::{Deserialize, Serialize};
 
 use super::contender::{Attachment, Contender};
 use super::scenario::{Scenario, VERBS, names};
 use super::shot::Shot;
 use super::{peak, responder};
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::strace::summary;
 
 /// The counts of one verb over one chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

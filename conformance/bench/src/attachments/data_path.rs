@@ -9,6 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::{ip, processor, store};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
@@ -16,10 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::contender::{Contender, OURS};
 use super::ports::{self, Mapping};
 use super::scenario::{MEASURED, Scenario, address};
-use super::stats::median;
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::{ip, processor, store};
+use crate::stats::median;
 
 /// Rounds, and connections of each in one.
 const ROUNDS: usize = 20;

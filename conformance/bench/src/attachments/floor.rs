@@ -10,19 +10,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use harness::namespace::Container;
+use harness::store;
 use ipnetwork::IpNetwork;
-use netlink::Mac;
 use netlink::{
-    Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge, Route,
-    Stacked, Veth, VethPeer,
+    Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, Mac, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge,
+    Route, Stacked, Veth, VethPeer,
 };
 use nix::time::{ClockId, clock_gettime};
 use sys::NetNs;
 
 use super::scenario::{CROWD, PARENT, Scenario, address, network};
 use super::shot::Sample;
-use crate::namespace::Container;
-use crate::store;
 
 /// Its place among the contenders' networks.
 const SLOT: u8 = 3;

@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use netlink::Mac;
-use netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
+use harness::room::Room;
+use harness::store;
+use netlink::{LinkChange, Mac, Netlink, NewBridge, Veth, VethPeer};
 use serde::Serialize;
 use sys::NetNs;
 
@@ -15,9 +16,7 @@ use super::contender::{Contender, FLOOR, OURS, REFERENCE};
 use super::measure::{Measured, Series, Span, measure};
 use super::ports;
 use super::scenario::{CROWD, Scenario, address, network};
-use super::stats::{Ratio, median};
-use crate::room::Room;
-use crate::store;
+use crate::stats::{Ratio, median};
 
 /// Where it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

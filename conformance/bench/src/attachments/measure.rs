@@ -3,6 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use harness::ip;
+use harness::namespace::Container;
+use harness::need::Need;
+use harness::room::Room;
 use serde::{Deserialize, Serialize};
 
 use super::contender::{Contender, FLOOR, OURS, START};
@@ -11,10 +15,6 @@ use super::floor::Floor;
 use super::responder;
 use super::scenario::{PARENT, Scenario, VERBS, names};
 use super::shot::Sample;
-use crate::ip;
-use crate::namespace::Container;
-use crate::need::Need;
-use crate::room::Room;
 
 /// What one contender's verb cost.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -15,7 +15,6 @@ mod ports;
 mod responder;
 mod scenario;
 mod shot;
-pub mod stats;
 mod table;
 mod together;
 
@@ -25,14 +24,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::job::Kind;
+use harness::room::Room;
+use harness::runner::Grounds;
+use harness::vm::VmArgs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::job::Kind;
-use crate::room::Room;
-use crate::runner::Grounds;
-use crate::vm::VmArgs;
 use budget::{Budgets, Outcome, Verdict};
 pub use cases::CASES;
 use contender::{Contender, OURS};

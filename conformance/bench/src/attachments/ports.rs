@@ -9,12 +9,12 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use harness::config::USUAL;
 use serde_json::{Value, json};
 
 use super::contender::Contender;
 use super::scenario::{MEASURED, address, network};
 use super::shot::Shot;
-use crate::config::USUAL;
 
 /// The first host port; the next is two further, so that no two make a range.
 const FIRST: u16 = 10_000;

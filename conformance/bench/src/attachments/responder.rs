@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use harness::stage::dns::{responder, until};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::peak;
-use crate::stage::dns::{responder, until};
 
 /// How long a killed one may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(2);

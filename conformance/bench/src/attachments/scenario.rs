@@ -3,10 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use harness::config::USUAL;
+use harness::need::Need;
 use serde_json::{Value, json};
-
-use crate::config::USUAL;
-use crate::need::Need;
 
 /// The port that is measured, and the container's.
 pub const MEASURED: (u16, u16) = (8000, 80);

@@ -7,12 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::room::SCRATCH;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::room::SCRATCH;
 
 /// What one operation cost.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

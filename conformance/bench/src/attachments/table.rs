@@ -9,8 +9,8 @@ use super::budget::{Outcome, Verdict};
 use super::contender::{FLOOR, OURS, REFERENCE};
 use super::data_path::{Costs, DataPath, Rules};
 use super::measure::{Measured, Series};
-use super::stats::{median, p99, ratio};
 use super::together::Together;
+use crate::stats::{median, p99, ratio};
 
 /// Kernel and processors of this machine, in one line.
 pub fn machine() -> String {

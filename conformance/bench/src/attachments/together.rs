@@ -4,13 +4,13 @@ use std::process::Child;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use harness::namespace::Container;
+use harness::room::Room;
 use serde::{Deserialize, Serialize};
 
 use super::contender::Contender;
 use super::scenario::Scenario;
 use super::shot::Shot;
-use crate::namespace::Container;
-use crate::room::Room;
 
 /// How many at once.
 pub const SIZES: [usize; 3] = [1, 10, 100];

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use harness::config::{USUAL, bridge, with};
+use harness::namespace::Container;
+use harness::room::Room;
+use harness::room::call::{Answer, Call};
+use harness::stage::dns::records;
+use harness::{cache, ip};
 use serde_json::{Value, json};
 
 use super::verdict;
-use crate::cache;
-use crate::config::{USUAL, bridge, with};
-use crate::ip;
-use crate::namespace::Container;
-use crate::room::Room;
-use crate::room::call::{Answer, Call};
-use crate::stage::dns::records;
 
 /// Rounds of the only container; workers, and rounds of each.
 const ROUNDS: usize = 200;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-
-use crate::room::Room;
+use harness::room::Room;
 
 /// Asks a server, in the namespace of the container `c1`, what a file says, for some seconds: how many answers there were,
 /// and how many a second. Each must be an answer.

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, expect, kill_responder, until};
+use harness::stage::load::{Load, come_and_go, names};
 
 use super::verdict;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, expect, kill_responder, until};
-use crate::stage::load::{Load, come_and_go, names};
 
 /// Questions a second.
 const RATE: u64 = 5_000;

@@ -11,10 +11,9 @@ mod speed;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-
-use crate::job::Kind;
-use crate::room::Room;
-use crate::runner::Grounds;
+use harness::job::Kind;
+use harness::room::Room;
+use harness::runner::Grounds;
 
 /// The longest that one part may take.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -6,18 +6,18 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::config::with;
+use harness::dns_client::{ID, Question, Reply, client, heard, kind};
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, call, control, records, with_records};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::rival::{self, Host};
 use super::{dnsperf, verdict};
-use crate::bench::stats::{median, ratio};
-use crate::config::with;
-use crate::dns_client::{ID, Question, Reply, client, heard, kind};
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, call, control, records, with_records};
+use crate::stats::{median, ratio};
 
 /// Few names and many, at three a container.
 const CONTAINERS: [usize; 2] = [34, 1_667];

@@ -7,11 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-
-use crate::cache;
-use crate::dns_client::{Question, kind};
-use crate::room::Room;
-use crate::stage::dns::{ask, until};
+use harness::cache;
+use harness::dns_client::{Question, kind};
+use harness::room::Room;
+use harness::stage::dns::{ask, until};
 
 /// A server that runs.
 pub struct Rival {

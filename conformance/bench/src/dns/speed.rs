@@ -3,15 +3,15 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use harness::config::with;
+use harness::ip;
+use harness::room::Room;
+use harness::stage::dns::{GATEWAYS, Named, call, kill_responder, the_responder};
 use serde_json::json;
 
 use super::rival::{self, Host, Rival};
 use super::{dnsperf, verdict};
-use crate::bench::stats::{median, ratio};
-use crate::config::with;
-use crate::ip;
-use crate::room::Room;
-use crate::stage::dns::{GATEWAYS, Named, call, kill_responder, the_responder};
+use crate::stats::{median, ratio};
 
 /// How many names there are.
 const SIZES: [usize; 2] = [10, 1_000];
@@ -119,7 +119,7 @@ fn table(title: &str, rivals: &[Rival; 3], all: &[Measured; 3]) -> bool {
     }
     let speed = ratio(&ours.per_second, &dnsmasq.per_second);
     let time = ratio(&ours.micros, &dnsmasq.micros);
-    let told = |ratio: Option<crate::bench::stats::Ratio>| {
+    let told = |ratio: Option<crate::stats::Ratio>| {
         ratio.map_or("nothing".to_owned(), |ratio| format!("{:.2} (noise {:.2})", ratio.value, ratio.noise))
     };
     let fast = speed.is_some_and(|ratio| ratio.value + ratio.noise >= SPEED);

@@ -36,9 +36,9 @@ impl World {
     /// What cannot hold in it: names of cases and reasons, as a baseline has them.
     pub fn exceptions(self) -> &'static str {
         match self {
-            Self::Busy => include_str!("../../../testdata/worlds/busy.txt"),
-            Self::Hostile => include_str!("../../../testdata/worlds/hostile.txt"),
-            Self::Odd => include_str!("../../../testdata/worlds/odd.txt"),
+            Self::Busy => include_str!("../../../../testdata/worlds/busy.txt"),
+            Self::Hostile => include_str!("../../../../testdata/worlds/hostile.txt"),
+            Self::Odd => include_str!("../../../../testdata/worlds/odd.txt"),
         }
     }
 
@@ -56,9 +56,9 @@ impl World {
 /// A room that is a world now.
 pub enum Inhabited {
     /// The load lasts as long as this.
-    Busy(#[expect(dead_code, reason = "held, not read")] busy::Load),
+    Busy(busy::Load),
     /// The hostile ones are there as long as this.
-    Hostile(#[expect(dead_code, reason = "held, not read")] hostile::Hostiles),
+    Hostile(hostile::Hostiles),
     /// What the administrator had.
     Odd(odd::Administrator),
 }

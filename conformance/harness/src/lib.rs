@@ -1,0 +1,33 @@
+//! The harness: rooms to judge plugins in, what is seen and done there, and how it is reported. It knows no case: whoever
+//! runs it hands in a registry (see [`job::Registry`]).
+
+pub mod baseline;
+pub mod cache;
+pub mod case;
+pub mod config;
+pub mod diff;
+pub mod dns_client;
+pub mod fake;
+pub mod faults;
+pub mod frame;
+pub mod golden;
+pub mod ip;
+pub mod job;
+pub mod judge;
+pub mod leftover;
+pub mod namespace;
+pub mod need;
+pub mod options;
+pub mod processor;
+pub mod report;
+pub mod rng;
+pub mod room;
+pub mod runner;
+pub mod snapshot;
+pub mod socket;
+pub mod stage;
+pub mod store;
+pub mod strace;
+pub mod untouched;
+pub mod vm;
+pub mod world;
