@@ -1,5 +1,5 @@
-//! Who reaches whom on macvlan and ipvlan, by real packets in both families: the README's tables are what is expected
-//! here, so that neither can be true alone.
+//! Who reaches whom on macvlan and ipvlan, by real packets in both families. What is expected are the tables of the
+//! plugins' pages, so neither can be true alone.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::case::Case;
@@ -11,7 +11,11 @@ use harness::stage::lan::{add, addresses_of, lan, outside, refused, vlan_outside
 use harness::{ip, socket};
 use serde_json::{Value, json};
 
-const README: &str = include_str!("../../../README.md");
+/// The page of each plugin.
+const PAGES: [(&str, &str); 2] = [
+    ("macvlan", include_str!("../../../plugins/macvlan/README.md")),
+    ("ipvlan", include_str!("../../../plugins/ipvlan/README.md")),
+];
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
@@ -76,7 +80,7 @@ enum Peer {
 }
 
 const PEERS: [(&str, Peer); 5] = [
-    ("the network outside", Peer::Outside),
+    ("the outside", Peer::Outside),
     ("a container on the same master", Peer::Sibling),
     ("the host", Peer::Host),
     ("the host, with `hostAccess`", Peer::HostWithAccess),
@@ -117,17 +121,16 @@ struct Row {
     words: Vec<(Peer, Word)>,
 }
 
-/// The table of a plugin: the first in its section that says who reaches whom.
+/// The table of a plugin's page in which modes and peers meet.
 fn table(plugin: &str) -> Result<Vec<Row>> {
-    let section = README.split("\n## ").find(|section| section.starts_with(&format!("{plugin}\n")));
-    let section = section.with_context(|| format!("the README has no section {plugin}"))?;
+    let page = PAGES.iter().find(|(name, _)| *name == plugin).map(|(_, page)| *page);
+    let page = page.with_context(|| format!("{plugin} has no page"))?;
     let first = format!("| {} |", PEERS[0].0);
-    let mut lines =
-        section.lines().skip_while(|line| !line.starts_with("| `mode` |") || !line.contains(&first));
+    let mut lines = page.lines().skip_while(|line| !line.starts_with("| `mode` |") || !line.contains(&first));
     let cells = |line: &'static str| {
         line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<String>>()
     };
-    let header = cells(lines.next().with_context(|| format!("the README has no table for {plugin}"))?);
+    let header = cells(lines.next().with_context(|| format!("the page of {plugin} has no table"))?);
     let keys = header.iter().take_while(|name| ["`mode`", "`flag`"].contains(&name.as_str())).count();
     let named = |list: &[(&str, Peer)], name: &String| {
         list.iter().find(|(known, _)| known == name).map(|(_, peer)| *peer)
@@ -180,8 +183,7 @@ impl Row {
 
 fn row(room: &Room, plugin: &str, keys: &[&str]) -> Result<()> {
     room.outside(&["10.7.0.0/24", "2001:db8:7::/64"])?;
-    let row =
-        table(plugin)?.into_iter().find(|row| row.keys == keys).context("the README has no such row")?;
+    let row = table(plugin)?.into_iter().find(|row| row.keys == keys).context("the page has no such row")?;
     let config = row.config(plugin, json!({}))?;
     let (_, result) = add(room, plugin, "c1", &config)?;
     let one = addresses_of(&result)?;

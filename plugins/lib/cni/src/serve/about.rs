@@ -51,7 +51,7 @@ Without CNI_COMMAND:
 {commands}  --help, -h       this text
   --version, -V    name and version
 
-Moor's README lists the keys of each plugin's configuration.
+The plugin's README.md lists the keys of its configuration.
 ",
         name = plugin.name(),
         about = plugin.about(),
