@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use sys::Result;
 
-use super::Netlink;
-use super::attr::{Attrs, Malformed};
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::Netlink;
+use crate::attr::{Attrs, Malformed};
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWADDR: u16 = 20;
@@ -30,8 +30,8 @@ const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_PERMANENT: u32 = 0x80;
 /// linux/socket.h.
-pub(super) const AF_INET: u8 = 2;
-pub(super) const AF_INET6: u8 = 10;
+pub(crate) const AF_INET: u8 = 2;
+pub(crate) const AF_INET6: u8 = 10;
 /// Length of `struct ifaddrmsg` (linux/if_addr.h): u8 family, u8 prefix length, u8 flags, u8 scope, u32 index.
 const HEADER: usize = 8;
 
@@ -85,7 +85,7 @@ impl Address {
 }
 
 /// The address family's number.
-pub(super) fn family(ip: IpAddr) -> u8 {
+pub(crate) fn family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
@@ -109,7 +109,7 @@ fn add_request(address: &NewAddress) -> Request {
 }
 
 /// Reads the payload of an RTM_NEWADDR; `None` for a family that is not IP.
-pub(super) fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
+pub(crate) fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
     let short = Malformed("an address is too short");
     let (&[family, prefix, flags, scope], rest) = payload.split_first_chunk().ok_or(short)?;
     let index = u32::from_ne_bytes(*rest.first_chunk().ok_or(short)?);

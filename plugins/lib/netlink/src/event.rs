@@ -11,13 +11,12 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use sys::{Error, NetNs, Result, wait};
 
-use super::addr::{self, AF_INET6};
-use super::link::RTM_NEWLINK;
-use super::message::{Message, Messages};
-use super::route::{RTM_DELROUTE, RTM_NEWROUTE};
-use super::socket::Socket;
-use super::{Address, Link, Netlink, OperState, PortState, link_read, route_read};
-use crate::NotReady;
+use crate::addr::{self, AF_INET6};
+use crate::link::RTM_NEWLINK;
+use crate::message::{Message, Messages};
+use crate::route::{RTM_DELROUTE, RTM_NEWROUTE};
+use crate::socket::Socket;
+use crate::{Address, Link, Netlink, NotReady, OperState, PortState, link, route};
 
 /// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
 const RTMGRP_LINK: u32 = 0x1;
@@ -64,9 +63,9 @@ impl Netlink {
         };
         // The event describes the link as it then is. To ask again is to wait for the lock that the kernel still holds
         // for what comes after: on a bridge with a thousand ports, milliseconds.
-        self.wait(RTMGRP_LINK, deadline, &look, &|event| match link_read::index(event.payload) {
+        self.wait(RTMGRP_LINK, deadline, &look, &|event| match link::read::index(event.payload) {
             Ok(about) if about == index => match event.payload.first() {
-                Some(&AF_UNSPEC) if event.kind == RTM_NEWLINK => link_read::link(event.payload)
+                Some(&AF_UNSPEC) if event.kind == RTM_NEWLINK => link::read::link(event.payload)
                     .map_or(Heard::Something, |link| Heard::Seen(obstacle(link))),
                 // The bridge tells of its ports in words of its own; and a link may go away.
                 _ => Heard::Something,
@@ -120,7 +119,7 @@ impl Netlink {
             deadline,
             &look,
             &|event| match event.kind {
-                RTM_NEWROUTE | RTM_DELROUTE => match route_read::routes(AF_INET6, event.payload) {
+                RTM_NEWROUTE | RTM_DELROUTE => match route::read::routes(AF_INET6, event.payload) {
                     Ok(routes)
                         if !routes.iter().any(|route| route.is_local() && route.index == Some(index)) =>
                     {

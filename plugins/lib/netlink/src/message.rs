@@ -4,7 +4,7 @@ use std::io;
 
 use sys::Error;
 
-use super::attr::{Attrs, Malformed, Writer};
+use crate::attr::{Attrs, Malformed, Writer};
 
 /// linux/netlink.h, message flags: it is a request.
 pub const NLM_F_REQUEST: u16 = 0x01;

@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use sys::Result;
 
-use super::Netlink;
-use super::addr::family;
-use super::attr::Malformed;
-use super::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
-use crate::Mac;
+use crate::addr::family;
+use crate::attr::Malformed;
+use crate::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
+use crate::{Mac, Netlink};
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWNEIGH: u16 = 28;

@@ -5,9 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use sys::Result;
 
-use super::Netlink;
-use super::attr::Attrs;
-use super::message::{Refusal, Request};
+use crate::Netlink;
+use crate::attr::{Attrs, Malformed};
+use crate::message::{Refusal, Request};
 
 /// linux/rtnetlink.h, message types.
 const RTM_NEWNSID: u16 = 88;
@@ -57,7 +57,7 @@ impl Netlink {
     }
 }
 
-pub(super) fn read(payload: &[u8]) -> Result<i32, super::attr::Malformed> {
+pub(crate) fn read(payload: &[u8]) -> Result<i32, Malformed> {
     for attr in Attrs::after(payload, HEADER.len())? {
         let attr = attr?;
         if attr.kind == NETNSA_NSID {

@@ -2,9 +2,9 @@
 
 use sys::Result;
 
-use super::Netlink;
-use super::attr::Malformed;
-use super::message::Request;
+use crate::Netlink;
+use crate::attr::Malformed;
+use crate::message::Request;
 
 /// linux/rtnetlink.h, message type.
 const RTM_GETQDISC: u16 = 38;

@@ -25,7 +25,7 @@ pub fn replies(datagram: &[u8]) {
     for message in Messages::new(datagram) {
         let Ok(message) = message else { return };
         let _ = (message.outcome(), message.fault_offset());
-        netlink::read_any(message.payload);
+        netlink::fuzz::payload(message.payload);
         crate::read::read_any(&SETS, message.payload);
         conntrack::read_any(message.payload);
     }

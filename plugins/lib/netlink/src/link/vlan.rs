@@ -2,10 +2,10 @@
 
 use sys::Result;
 
-use super::attr::{Attrs, Malformed};
-use super::link::{IFLA_AF_SPEC, IFLA_EXT_MASK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK, header};
-use super::message::Request;
-use super::{Netlink, link_read};
+use super::{IFLA_AF_SPEC, IFLA_EXT_MASK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK, header, read};
+use crate::Netlink;
+use crate::attr::{Attrs, Malformed};
+use crate::message::Request;
 
 /// linux/socket.h.
 const AF_BRIDGE: u8 = 7;
@@ -65,13 +65,13 @@ impl PortVlans {
 }
 
 /// Reads the payload of an RTM_NEWLINK of the bridge family, if it is about `index`.
-pub(super) fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malformed> {
+pub(crate) fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malformed> {
     let mut vlans = Vec::new();
-    if link_read::index(payload)? != index {
+    if read::index(payload)? != index {
         return Ok(vlans);
     }
     let mut first = None;
-    for spec in Attrs::after(payload, link_read::HEADER)? {
+    for spec in Attrs::after(payload, read::HEADER)? {
         let spec = spec?;
         if spec.kind != IFLA_AF_SPEC {
             continue;
@@ -150,7 +150,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..120)) {
-            let index = link_read::index(&bytes).unwrap_or(0);
+            let index = read::index(&bytes).unwrap_or(0);
             let _ = read(&bytes, index);
         }
 

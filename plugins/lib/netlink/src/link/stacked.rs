@@ -2,14 +2,13 @@
 
 use sys::Result;
 
-use super::attr::Writer;
-use super::link::{
+use super::{
     IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID,
-    IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header,
+    IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header, quoted,
 };
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use super::{Netlink, quoted};
-use crate::Mac;
+use crate::attr::Writer;
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::{Mac, Netlink};
 
 /// A link to make in the socket's namespace, on a parent that may be in another one.
 ///
@@ -35,7 +34,7 @@ pub struct Stacked<'a> {
 
 impl Stacked<'_> {
     /// The request; `data` writes what only this kind has.
-    pub(super) fn request(&self, kind: &str, data: impl FnOnce(&mut Writer)) -> Request {
+    pub(crate) fn request(&self, kind: &str, data: impl FnOnce(&mut Writer)) -> Request {
         let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, self.index, 0, 0));
         let attrs = &mut request.attrs;
         attrs.string(IFLA_IFNAME, self.name);
@@ -61,7 +60,7 @@ impl Stacked<'_> {
 }
 
 impl Netlink {
-    pub(super) fn create_stacked(&self, op: &'static str, name: &str, request: Request) -> Result<()> {
+    pub(crate) fn create_stacked(&self, op: &'static str, name: &str, request: Request) -> Result<()> {
         self.change(op, request, || quoted(name))
     }
 }

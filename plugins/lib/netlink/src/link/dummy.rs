@@ -2,12 +2,11 @@
 
 use sys::Result;
 
-use super::link::{
-    IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, header,
+use super::{
+    IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, header, quoted,
 };
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use super::{Netlink, quoted};
-use crate::Mac;
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::{Mac, Netlink};
 
 impl Netlink {
     /// Makes a dummy link, down, born in `group` (IFLA_GROUP).

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::addr::{AF_INET, AF_INET6};
-use super::attr::{Attr, Attrs, Malformed, ip_from};
-use super::route::{
+use super::{
     RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTA_VIA,
     RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route,
 };
+use crate::addr::{AF_INET, AF_INET6};
+use crate::attr::{Attr, Attrs, Malformed, ip_from};
 
 /// Length of `struct rtmsg`.
 const HEADER: usize = 12;
@@ -20,7 +20,7 @@ const RTM_F_CLONED: u32 = 0x200;
 
 /// Reads the payload of an RTM_NEWROUTE: no route if it is of another family (a kernel without IPv6 answers with all
 /// families) or a cached copy, several if it has several next hops.
-pub(super) fn routes(family: u8, payload: &[u8]) -> Result<Vec<Route>, Malformed> {
+pub(crate) fn routes(family: u8, payload: &[u8]) -> Result<Vec<Route>, Malformed> {
     let short = Malformed("a route is too short");
     let (&[of, prefix, _, _, table, protocol, scope, kind], rest) =
         payload.split_first_chunk().ok_or(short)?;
@@ -104,8 +104,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::attr::Writer;
     use super::*;
+    use crate::attr::Writer;
 
     proptest! {
         #[test]

@@ -2,9 +2,9 @@
 
 use sys::{Error, Result};
 
-use super::Netlink;
-use super::link::{IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, RTM_NEWLINK, header};
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::{IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, RTM_NEWLINK, header};
+use crate::Netlink;
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
 /// linux/rtnetlink.h: the VLANs of bridges, with a `struct br_vlan_msg` (linux/if_bridge.h).
 const RTM_GETVLAN: u16 = 114;

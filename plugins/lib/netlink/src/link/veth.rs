@@ -4,14 +4,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use sys::Result;
 
-use super::attr::Writer;
-use super::link::{
+use super::{
     IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_NET_NS_FD, RTM_NEWLINK, header,
+    IFLA_NET_NS_FD, RTM_NEWLINK, header, quoted,
 };
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use super::{Netlink, quoted};
-use crate::Mac;
+use crate::attr::Writer;
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::{Mac, Netlink};
 
 /// linux/veth.h: the far end, a `struct ifinfomsg` and attributes of its own.
 const VETH_INFO_PEER: u16 = 1;

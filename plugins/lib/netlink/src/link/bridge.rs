@@ -4,14 +4,13 @@ use std::fmt;
 
 use sys::Result;
 
-use super::attr::{Attrs, Malformed, Writer};
-use super::link::{
+use super::{
     IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
-    IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header,
+    IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header, quoted,
 };
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use super::{Netlink, quoted};
-use crate::Mac;
+use crate::attr::{Attrs, Malformed, Writer};
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::{Mac, Netlink};
 
 /// linux/if_link.h, attributes of a bridge.
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
@@ -126,7 +125,7 @@ impl fmt::Display for PortState {
 
 impl BridgeInfo {
     /// IFLA_INFO_DATA of a bridge. A kernel leaves out what it does not have.
-    pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
         let mut info = Self { vlan_filtering: false, no_link_local_learn: false };
         for attr in attrs {
             let attr = attr?;
@@ -145,7 +144,7 @@ impl BridgeInfo {
 
 impl BridgePort {
     /// IFLA_INFO_SLAVE_DATA of a bridge's port.
-    pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
         let mut port = Self { state: PortState::Disabled, hairpin: false, isolated: false, learning: true };
         for attr in attrs {
             let attr = attr?;

@@ -1,42 +1,60 @@
-//! Links: read, changed, deleted.
+//! Links: read, changed, deleted; one file for each kind of link that is made.
+
+mod bridge;
+mod dummy;
+mod ipvlan;
+mod macvlan;
+mod probe;
+pub(crate) mod read;
+mod stacked;
+mod veth;
+pub(crate) mod vlan;
+mod vlan_link;
 
 use std::fmt;
 
 use sys::Result;
 
-use super::message::{Refusal, Request};
-use super::{BridgeInfo, BridgePort, Ipvlan, MacvlanInfo, Netlink, VlanInfo, link_read, quoted};
-use crate::Mac;
+use crate::message::{Refusal, Request};
+use crate::{Mac, Netlink};
+
+pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
+pub use ipvlan::{Ipvlan, IpvlanFlag, IpvlanMode};
+pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
+pub use stacked::Stacked;
+pub use veth::{Veth, VethPeer};
+pub use vlan::PortVlans;
+pub use vlan_link::VlanInfo;
 
 /// linux/rtnetlink.h, message types.
-pub(super) const RTM_NEWLINK: u16 = 16;
-pub(super) const RTM_DELLINK: u16 = 17;
-pub(super) const RTM_GETLINK: u16 = 18;
-pub(super) const RTM_SETLINK: u16 = 19;
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
+pub(crate) const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_SETLINK: u16 = 19;
 
 /// linux/if_link.h, attributes of a link.
-pub(super) const IFLA_ADDRESS: u16 = 1;
-pub(super) const IFLA_IFNAME: u16 = 3;
-pub(super) const IFLA_MTU: u16 = 4;
-pub(super) const IFLA_LINK: u16 = 5;
-pub(super) const IFLA_MASTER: u16 = 10;
-pub(super) const IFLA_OPERSTATE: u16 = 16;
-pub(super) const IFLA_LINKINFO: u16 = 18;
-pub(super) const IFLA_IFALIAS: u16 = 20;
-pub(super) const IFLA_AF_SPEC: u16 = 26;
-pub(super) const IFLA_GROUP: u16 = 27;
-pub(super) const IFLA_NET_NS_FD: u16 = 28;
-pub(super) const IFLA_EXT_MASK: u16 = 29;
-pub(super) const IFLA_PROMISCUITY: u16 = 30;
-pub(super) const IFLA_NUM_TX_QUEUES: u16 = 31;
-pub(super) const IFLA_LINK_NETNSID: u16 = 37;
+pub(crate) const IFLA_ADDRESS: u16 = 1;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_MTU: u16 = 4;
+pub(crate) const IFLA_LINK: u16 = 5;
+pub(crate) const IFLA_MASTER: u16 = 10;
+pub(crate) const IFLA_OPERSTATE: u16 = 16;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_IFALIAS: u16 = 20;
+pub(crate) const IFLA_AF_SPEC: u16 = 26;
+pub(crate) const IFLA_GROUP: u16 = 27;
+pub(crate) const IFLA_NET_NS_FD: u16 = 28;
+pub(crate) const IFLA_EXT_MASK: u16 = 29;
+pub(crate) const IFLA_PROMISCUITY: u16 = 30;
+pub(crate) const IFLA_NUM_TX_QUEUES: u16 = 31;
+pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_ALT_IFNAME: u16 = 53;
 
 /// linux/if_link.h, attributes inside IFLA_LINKINFO.
-pub(super) const IFLA_INFO_KIND: u16 = 1;
-pub(super) const IFLA_INFO_DATA: u16 = 2;
-pub(super) const IFLA_INFO_SLAVE_KIND: u16 = 4;
-pub(super) const IFLA_INFO_SLAVE_DATA: u16 = 5;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_INFO_SLAVE_KIND: u16 = 4;
+pub(crate) const IFLA_INFO_SLAVE_DATA: u16 = 5;
 
 /// linux/rtnetlink.h: leave the counters out of the description.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -46,7 +64,7 @@ const NAME_MAX: usize = 15;
 /// linux/if.h: the longest alternative name, in bytes (ALTIFNAMSIZ - 1).
 const ALTERNATIVE_NAME_MAX: usize = 127;
 /// linux/if.h.
-pub(super) const IFF_UP: u32 = 0x1;
+pub(crate) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFF_PROMISC: u32 = 0x100;
 const IFF_LOWER_UP: u32 = 0x1_0000;
@@ -187,7 +205,7 @@ impl fmt::Display for OperState {
 }
 
 /// `struct ifinfomsg` (linux/rtnetlink.h); of `flags`, the bits in `change` count.
-pub(super) fn header(family: u8, index: u32, flags: u32, change: u32) -> Vec<u8> {
+pub(crate) fn header(family: u8, index: u32, flags: u32, change: u32) -> Vec<u8> {
     [&[family, 0, 0, 0][..], &index.to_ne_bytes(), &flags.to_ne_bytes(), &change.to_ne_bytes()].concat()
 }
 
@@ -253,7 +271,7 @@ impl Netlink {
     }
 
     fn find_link(&self, request: Request) -> Result<Option<Link>, Refusal> {
-        match self.socket.get(request, |payload| Ok(link_read::link(payload)?)) {
+        match self.socket.get(request, |payload| Ok(read::link(payload)?)) {
             Ok(link) => Ok(Some(link)),
             Err(refusal) if refusal.is(libc::ENODEV) => Ok(None),
             Err(refusal) => Err(refusal),
@@ -267,7 +285,7 @@ impl Netlink {
     pub fn links(&self) -> Result<Vec<Link>> {
         self.socket
             .dump(question(0), |payload, links| {
-                links.push(link_read::link(payload)?);
+                links.push(read::link(payload)?);
                 Ok(())
             })
             .map_err(|refusal| refusal.on("list", "links"))
@@ -310,4 +328,9 @@ fn question(index: u32) -> Request {
     let mut request = Request::new(RTM_GETLINK, 0, &header(0, index, 0, 0));
     request.attrs.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     request
+}
+
+/// A name for an error message: as given, on one line.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.escape_debug())
 }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use sys::Result;
 
-use super::Netlink;
-use super::addr::family;
-use super::attr::Attrs;
-use super::message::Request;
-use super::route::{RTA_DST, RTA_OIF};
+use super::{RTA_DST, RTA_OIF};
+use crate::Netlink;
+use crate::addr::family;
+use crate::attr::Attrs;
+use crate::message::Request;
 
 /// linux/rtnetlink.h.
 const RTM_GETROUTE: u16 = 26;

@@ -1,33 +1,38 @@
 //! Routes.
 
+pub(crate) mod read;
+mod towards;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use sys::Result;
 
-use super::addr::{AF_INET, AF_INET6, family};
-use super::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
-use super::{Netlink, route_read};
+use crate::Netlink;
+use crate::addr::{AF_INET, AF_INET6, family};
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+
+pub use towards::Towards;
 
 /// linux/rtnetlink.h, message types.
-pub(super) const RTM_NEWROUTE: u16 = 24;
-pub(super) const RTM_DELROUTE: u16 = 25;
+pub(crate) const RTM_NEWROUTE: u16 = 24;
+pub(crate) const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 /// linux/rtnetlink.h, attributes of a route.
-pub(super) const RTA_DST: u16 = 1;
-pub(super) const RTA_OIF: u16 = 4;
-pub(super) const RTA_GATEWAY: u16 = 5;
-pub(super) const RTA_PRIORITY: u16 = 6;
-pub(super) const RTA_PREFSRC: u16 = 7;
-pub(super) const RTA_METRICS: u16 = 8;
-pub(super) const RTA_MULTIPATH: u16 = 9;
-pub(super) const RTA_TABLE: u16 = 15;
-pub(super) const RTA_VIA: u16 = 18;
+pub(crate) const RTA_DST: u16 = 1;
+pub(crate) const RTA_OIF: u16 = 4;
+pub(crate) const RTA_GATEWAY: u16 = 5;
+pub(crate) const RTA_PRIORITY: u16 = 6;
+pub(crate) const RTA_PREFSRC: u16 = 7;
+pub(crate) const RTA_METRICS: u16 = 8;
+pub(crate) const RTA_MULTIPATH: u16 = 9;
+pub(crate) const RTA_TABLE: u16 = 15;
+pub(crate) const RTA_VIA: u16 = 18;
 /// linux/rtnetlink.h, attributes inside RTA_METRICS.
-pub(super) const RTAX_MTU: u16 = 2;
-pub(super) const RTAX_ADVMSS: u16 = 8;
+pub(crate) const RTAX_MTU: u16 = 2;
+pub(crate) const RTAX_ADVMSS: u16 = 8;
 /// linux/rtnetlink.h, flags of a next hop.
-pub(super) const RTNH_F_ONLINK: u32 = 4;
+pub(crate) const RTNH_F_ONLINK: u32 = 4;
 /// linux/rtnetlink.h, who made a route: the administrator; a router, by its advertisements.
 const RTPROT_BOOT: u8 = 3;
 const RTPROT_RA: u8 = 9;
@@ -262,7 +267,7 @@ impl Netlink {
         }
         let listed = self.socket.dump(request, |payload, routes| {
             // The kernel filters (Linux 5.0), but does not have to; of a multipath route it gives all hops.
-            routes.extend(route_read::routes(family, payload)?.into_iter().filter(|route| {
+            routes.extend(read::routes(family, payload)?.into_iter().filter(|route| {
                 index.is_none_or(|index| route.index == Some(index))
                     && table.is_none_or(|table| route.table == table)
             }));
@@ -336,7 +341,7 @@ mod tests {
         #[test]
         fn what_is_asked_for_can_be_read(route in any_route()) {
             let bytes = route.request(RTM_NEWROUTE, 0).finish(1).unwrap();
-            let read = route_read::routes(family(route.dst.ip()), bytes.get(16..).unwrap()).unwrap();
+            let read = read::routes(family(route.dst.ip()), bytes.get(16..).unwrap()).unwrap();
             prop_assert_eq!(read, [route]);
         }
     }
@@ -345,7 +350,7 @@ mod tests {
     fn host_bits_of_a_destination_are_not_sent() {
         let route = Route::new("10.1.2.3/16".parse().unwrap());
         let bytes = route.request(RTM_NEWROUTE, 0).finish(1).unwrap();
-        let read = route_read::routes(AF_INET, bytes.get(16..).unwrap()).unwrap();
+        let read = read::routes(AF_INET, bytes.get(16..).unwrap()).unwrap();
         assert_eq!(read, [Route::new("10.1.0.0/16".parse().unwrap())]);
     }
 }

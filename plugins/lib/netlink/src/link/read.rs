@@ -1,23 +1,22 @@
 //! Links as the kernel describes them: `struct ifinfomsg` and its attributes.
 
-use super::addr::AF_INET6;
-use super::attr::{Attr, Attrs, Malformed};
 use super::bridge::{BridgeInfo, BridgePort};
-use super::link::{
+use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
-    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Link, OperState,
+    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState, VlanInfo,
 };
-use super::{Ipvlan, MacvlanInfo, VlanInfo};
+use crate::addr::AF_INET6;
+use crate::attr::{Attr, Attrs, Malformed};
 
 /// linux/if_link.h, in IFLA_AF_SPEC's nest of IPv6, and a value of it.
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32 flags, u32 change.
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// The index in a `struct ifinfomsg`.
-pub(super) fn index(payload: &[u8]) -> Result<u32, Malformed> {
+pub(crate) fn index(payload: &[u8]) -> Result<u32, Malformed> {
     field(payload, 4)
 }
 
@@ -27,7 +26,7 @@ fn field(payload: &[u8], at: usize) -> Result<u32, Malformed> {
 }
 
 /// Reads the payload of an RTM_NEWLINK.
-pub(super) fn link(payload: &[u8]) -> Result<Link, Malformed> {
+pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
     let mut link = Link {
         index: index(payload)?,
         name: String::new(),
@@ -119,8 +118,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::attr::Writer;
     use super::*;
+    use crate::attr::Writer;
 
     proptest! {
         #[test]

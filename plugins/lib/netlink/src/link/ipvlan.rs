@@ -2,8 +2,9 @@
 
 use sys::Result;
 
-use super::attr::{Attrs, Malformed, Writer};
-use super::{Netlink, Stacked};
+use super::Stacked;
+use crate::Netlink;
+use crate::attr::{Attrs, Malformed, Writer};
 
 /// linux/if_link.h, attributes of an ipvlan.
 const IFLA_IPVLAN_MODE: u16 = 1;
@@ -84,7 +85,7 @@ impl Ipvlan {
     }
 
     /// IFLA_INFO_DATA of an ipvlan; `None` when its mode is of a newer kernel.
-    pub(super) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
         let (mut mode, mut flag) = (None, Some(IpvlanFlag::Bridge));
         for attr in attrs {
             let attr = attr?;
@@ -119,7 +120,7 @@ impl Netlink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link_read;
+    use super::super::read;
     use super::*;
 
     const LINK: Stacked<'_> =
@@ -130,7 +131,7 @@ mod tests {
         for (_, mode) in IpvlanMode::ALL {
             for (_, flag) in IpvlanFlag::ALL {
                 let request = LINK.request("ipvlan", |attrs| Ipvlan { mode, flag }.write(attrs));
-                let link = link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
+                let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
                 assert_eq!((link.kind.as_deref(), link.peer_index), (Some("ipvlan"), Some(7)));
                 assert_eq!(link.ipvlan, Some(Ipvlan { mode, flag }));
             }

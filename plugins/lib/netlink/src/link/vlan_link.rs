@@ -2,8 +2,9 @@
 
 use sys::Result;
 
-use super::attr::{Attrs, Malformed};
-use super::{Netlink, Stacked};
+use super::Stacked;
+use crate::Netlink;
+use crate::attr::{Attrs, Malformed};
 
 /// linux/if_link.h, attributes of a VLAN link.
 const IFLA_VLAN_ID: u16 = 1;
@@ -23,7 +24,7 @@ pub struct VlanInfo {
 
 impl VlanInfo {
     /// IFLA_INFO_DATA of a VLAN link; `None` when it does not say its number.
-    pub(super) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
         let (mut id, mut dot1q) = (None, true);
         for attr in attrs {
             let attr = attr?;
@@ -51,7 +52,7 @@ impl Netlink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link_read;
+    use super::super::read;
     use super::*;
 
     const LINK: Stacked<'_> = Stacked {
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_can_be_read() {
         let request = LINK.request("vlan", |attrs| attrs.bytes(IFLA_VLAN_ID, &10u16.to_ne_bytes()));
-        let link = link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
+        let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
         assert_eq!((link.kind.as_deref(), link.peer_index, link.group), (Some("vlan"), Some(7), 5));
         assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: true }));
     }
@@ -78,7 +79,7 @@ mod tests {
             attrs.bytes(IFLA_VLAN_ID, &10u16.to_ne_bytes());
             attrs.bytes(IFLA_VLAN_PROTOCOL, &0x88a8u16.to_be_bytes());
         });
-        let link = link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
+        let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
         assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: false }));
     }
 }

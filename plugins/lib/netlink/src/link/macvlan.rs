@@ -2,10 +2,9 @@
 
 use sys::Result;
 
-use super::attr::{Attrs, Malformed, Writer};
-use super::link::IFLA_MASTER;
-use super::{Netlink, Stacked};
-use crate::Mac;
+use super::{IFLA_MASTER, Stacked};
+use crate::attr::{Attrs, Malformed, Writer};
+use crate::{Mac, Netlink};
 
 /// linux/if_link.h, attributes of a macvlan.
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -101,7 +100,7 @@ impl Macvlan<'_> {
 
 impl MacvlanInfo {
     /// IFLA_INFO_DATA of a macvlan.
-    pub(super) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
         let mut info = Self { mode: None, bc_queue_len: 0, sources: Vec::new() };
         for attr in attrs {
             let attr = attr?;
@@ -179,7 +178,7 @@ impl Netlink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link_read;
+    use super::super::read;
     use super::*;
 
     const LINK: Stacked<'_> = Stacked {
@@ -195,7 +194,7 @@ mod tests {
     /// What we ask for is what the kernel would describe, so our reader must find it in our request.
     fn read_back(macvlan: &Macvlan<'_>) -> crate::Link {
         let request = LINK.request("macvlan", |attrs| macvlan.write(attrs));
-        link_read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap()
+        read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap()
     }
 
     #[test]

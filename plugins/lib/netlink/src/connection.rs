@@ -1,0 +1,51 @@
+//! A socket of rtnetlink.
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use sys::{Error, NetNs, Result};
+
+use crate::message::Request;
+use crate::socket::Socket;
+
+/// An rtnetlink socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
+#[derive(Debug)]
+pub struct Netlink {
+    pub(crate) socket: Socket,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// The socket could not be made.
+    pub fn open() -> Result<Self> {
+        Socket::open(NETLINK_ROUTE)
+            .map(|socket| Self { socket })
+            .map_err(|error| Error::new("open", "a route netlink socket", error))
+    }
+
+    /// Opens a socket in `netns`, from where the thread is.
+    ///
+    /// # Errors
+    /// The namespace could not be entered, or the socket could not be made.
+    pub fn open_in(netns: &NetNs) -> Result<Self> {
+        netns.enter(Self::open)?
+    }
+
+    /// Asks for a change; `object` is only made when the kernel refuses.
+    pub(crate) fn change(
+        &self,
+        op: &'static str,
+        request: Request,
+        object: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.socket.change(request).map_err(|refusal| refusal.on(op, object()))
+    }
+
+    /// A link for an error message: by its name, if it still has one.
+    pub(crate) fn link_label(&self, index: u32) -> String {
+        match self.link_by_index(index) {
+            Ok(Some(link)) => format!("\"{}\"", link.name.escape_debug()),
+            _ => format!("interface {index}"),
+        }
+    }
+}
