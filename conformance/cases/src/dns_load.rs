@@ -196,7 +196,18 @@ fn system_calls(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// What the plugin and its responder do for an ADD, in system calls.
+/// What the plugin and its responder need for an ADD, in system calls: the least of three each, since on a busy machine
+/// they look more often for what is not there yet.
+fn least_calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
+    let mut least = (u64::MAX, u64::MAX);
+    for _ in 0..3 {
+        let calls = calls_of_add(room, named)?;
+        least = (least.0.min(calls.0), least.1.min(calls.1));
+    }
+    Ok(least)
+}
+
+/// What they do for one.
 fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     let (own, theirs) = (room.scratch("strace.plugin"), room.scratch("strace.responder"));
     let pid = the_responder()?;
@@ -224,10 +235,10 @@ fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
 
 fn among_thousands(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
-    let alone = calls_of_add(room, &named)?;
+    let alone = least_calls_of_add(room, &named)?;
     with_records(room, &named, 5000 / 3)?;
     let new = with(&named.config, json!({"runtimeConfig": {"aliases": ["new"]}}));
-    let among = calls_of_add(room, &Named { config: new, ..named })?;
+    let among = least_calls_of_add(room, &Named { config: new, ..named })?;
     // One among thousands is written and read alone. To count the files of a directory is a call per some hundred.
     ensure!(
         among.0 <= alone.0 + 20 && among.1 <= alone.1 + 5,
@@ -262,7 +273,7 @@ fn memory(room: &Room) -> Result<()> {
 fn programs(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
     let pid = the_responder()?;
-    let (calls, _) = calls_of_add(room, &named)?;
+    let (calls, _) = least_calls_of_add(room, &named)?;
     ensure!(calls <= 200, "{calls} system calls");
     ensure!(the_responder()? == pid && places().len() == 1, "it is another responder");
     Ok(())

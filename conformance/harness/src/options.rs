@@ -24,8 +24,9 @@ pub struct Common {
     /// How many rooms at once [default: the number of processors].
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// How long one room may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// How long one room may take, in seconds. The longest cases take 15 on an idle machine, and ten
+    /// times that beside others.
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
 }
 

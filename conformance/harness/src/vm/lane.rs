@@ -14,8 +14,8 @@ use crate::need::Need;
 use crate::report;
 use crate::runner::{self, Grounds};
 
-/// Emulated, a room takes some times as long.
-const PATIENCE: u32 = 4;
+/// Emulated, a room takes longer.
+const PATIENCE: u32 = 2;
 
 /// Where cases are run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -27,8 +27,8 @@ pub struct VmArgs {
     /// How long the virtual machine may live, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     vm_timeout: u64,
-    /// How long it may say nothing (no outcome of a case, no line of a command), in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    /// How long it may print nothing (no outcome of a case, no line of a command), in seconds: longer than a room may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 420)]
     vm_silence: u64,
 }
 
