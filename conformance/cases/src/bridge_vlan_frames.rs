@@ -11,7 +11,7 @@ use harness::config::{USUAL, layer2, with};
 use harness::ip;
 use harness::need::Need;
 use harness::room::Room;
-use harness::socket::PATIENCE;
+use harness::socket::patience;
 use serde_json::json;
 
 use crate::bridge_vlan::add;
@@ -71,7 +71,7 @@ fn compare(ears: &BTreeMap<&'static str, UdpSocket>, matrix: &Matrix) -> Result<
     for (name, ear) in ears {
         let wanted = matrix.get(name).context("an ear without a row")?;
         let mut heard = BTreeSet::new();
-        let mut deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + patience();
         let mut complete = false;
         loop {
             if !complete && wanted.is_subset(&heard) {

@@ -229,7 +229,7 @@ fn meet(room: &Room, one: End<'_>, other: End<'_>, expected: bool) -> Result<()>
         let [v4, v6] = to.addresses;
         let try_one = |address: &str| -> Result<()> {
             let ip = address.parse()?;
-            let patience = if expected { socket::PATIENCE } else { harness::stage::lan::AMPLE };
+            let patience = if expected { socket::patience() } else { harness::stage::lan::AMPLE };
             let reach = || Ok(socket::reach(ip, patience).is_ok());
             let reached = match from.ns {
                 Some(ns) => room.inside(ns, reach)?,

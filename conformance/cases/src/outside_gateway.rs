@@ -47,7 +47,7 @@ fn outside_of_subnet(v4: &str, v6: &str) -> Value {
 fn ensure_reached(room: &Room, id: &str, own: &[String; 2], others: &[&str]) -> Result<()> {
     for address in own {
         room.reach("outside", address)?;
-        harness::socket::reach(address.parse()?, harness::socket::PATIENCE)
+        harness::socket::reach(address.parse()?, harness::socket::patience())
             .with_context(|| format!("the host to {address}"))?;
     }
     others.iter().try_for_each(|address| room.reach(id, address))

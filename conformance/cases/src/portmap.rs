@@ -12,7 +12,7 @@ use harness::ip;
 use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
-use harness::socket::PATIENCE;
+use harness::socket::patience;
 use harness::stage::portmap::{
     HOST, address, answer, ask, bridged, expect, portmap, published, ruleset, say, serve,
 };
@@ -68,7 +68,7 @@ fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
     expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
     expect(room, None, "127.1.2.3", 8080, "c1:80 10.1.2.1")?;
     // The kernel cannot lead ::1 elsewhere: refused at once, so that a client goes on to 127.0.0.1.
-    let refused = TcpStream::connect_timeout(&SocketAddr::new("::1".parse()?, 8080), PATIENCE);
+    let refused = TcpStream::connect_timeout(&SocketAddr::new("::1".parse()?, 8080), patience());
     ensure!(
         refused.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused),
         "::1 said {refused:?}"
@@ -243,7 +243,7 @@ fn udp(room: &Room) -> Result<()> {
     let client = |index: usize, port: u16| -> Result<UdpSocket> {
         room.inside("outside", || {
             let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(patience()))?;
             socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
             Ok(socket)
         })

@@ -27,7 +27,8 @@ pub const CASES: &[Case] = &[
     Case::new("portmap_chain/works_on_a_host_with_ipv6_switched_off", &["PM-R12"], without_ipv6),
     Case::new("portmap_chain/a_udp_client_at_10_hz_follows_the_container", &["PM-3", "PM-R13"], ten_hertz),
     Case::new("portmap_chain/two_hundred_at_once_beside_20000_foreign_rules", &["C-047", "PM-R15"], crowd)
-        .needs(&[Need::SendBuffer]),
+        .needs(&[Need::SendBuffer])
+        .alone(),
     Case::new("portmap_chain/a_container_id_of_300_characters", &["C-060", "PM-R14"], long_id),
 ];
 

@@ -8,7 +8,7 @@ use harness::config::{USUAL, with};
 use harness::ip;
 use harness::namespace::{Container, OUTSIDE};
 use harness::room::Room;
-use harness::socket::PATIENCE;
+use harness::socket::patience;
 use harness::stage::portmap::{
     HOST, address, answer, ask, bridged, expect, heir_of, portmap, published, ruleset, say, serve,
 };
@@ -306,7 +306,7 @@ fn again(room: &Room) -> Result<()> {
     let without = ruleset()?;
     let client = room.inside("outside", || {
         let socket = UdpSocket::bind((OUTSIDE[0].parse::<IpAddr>()?, 0))?;
-        socket.set_read_timeout(Some(PATIENCE / 6))?;
+        socket.set_read_timeout(Some(patience() / 6))?;
         socket.connect((HOST[0].parse::<IpAddr>()?, 5353))?;
         Ok(socket)
     })?;

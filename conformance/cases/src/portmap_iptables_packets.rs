@@ -8,7 +8,7 @@ use harness::ip;
 use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
-use harness::socket::PATIENCE;
+use harness::socket::patience;
 use harness::stage::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
 use serde_json::json;
 
@@ -75,7 +75,7 @@ fn udp(room: &Room) -> Result<()> {
     let client = |index: usize, port: u16| -> Result<UdpSocket> {
         room.inside("outside", || {
             let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(patience()))?;
             socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
             Ok(socket)
         })

@@ -37,7 +37,7 @@ fn life(room: &Room, world: World, config: &Value) -> Result<()> {
         let container = room.container(&id)?;
         let result = room.attach("bridge", "ADD", &container).config(config).run()?.result()?;
         // Both directions, since the answer has to find its way back.
-        room.inside(&id, || socket::reach("10.1.2.1".parse()?, socket::PATIENCE)).context("the gateway")?;
+        room.inside(&id, || socket::reach("10.1.2.1".parse()?, socket::patience())).context("the gateway")?;
         let checked = with(config, json!({"prevResult": result}));
         room.attach("bridge", "CHECK", &container).config(&checked).run()?.silent()?;
         room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;

@@ -38,7 +38,9 @@ pub mod rcode {
 }
 
 /// How long an answer may take.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub fn patience() -> Duration {
+    crate::patience::on_this_machine(Duration::from_secs(3))
+}
 
 /// A question.
 #[derive(Clone, Debug)]
@@ -124,7 +126,7 @@ impl Question {
 
     /// Asks over UDP.
     pub fn udp(&self, server: SocketAddr) -> Result<Reply> {
-        self.udp_within(server, PATIENCE)
+        self.udp_within(server, patience())
     }
 
     /// Asks over UDP, and waits so long.
@@ -149,7 +151,7 @@ impl Question {
 pub fn client(server: SocketAddr) -> Result<UdpSocket> {
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience()))?;
     socket.connect(server).with_context(|| format!("connect to {server}"))?;
     Ok(socket)
 }
@@ -165,8 +167,8 @@ pub fn heard(socket: &UdpSocket) -> Result<Vec<u8>> {
 /// A connection to a server.
 pub fn connect(server: SocketAddr) -> Result<TcpStream> {
     let stream =
-        TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("connect to {server}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+        TcpStream::connect_timeout(&server, patience()).with_context(|| format!("connect to {server}"))?;
+    stream.set_read_timeout(Some(patience()))?;
     Ok(stream)
 }
 

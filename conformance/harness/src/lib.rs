@@ -18,6 +18,7 @@ pub mod leftover;
 pub mod namespace;
 pub mod need;
 pub mod options;
+pub mod patience;
 pub mod processor;
 pub mod report;
 pub mod rng;

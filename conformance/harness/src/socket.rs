@@ -9,7 +9,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::namespace::inside;
 
 /// How long one attempt to reach may take.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub fn patience() -> Duration {
+    crate::patience::on_this_machine(Duration::from_secs(3))
+}
 
 /// A port that nobody listens on: a refusal from there is an answer of the address all the same.
 const CLOSED_PORT: u16 = 9;
@@ -27,7 +29,7 @@ pub fn reach(address: IpAddr, patience: Duration) -> Result<Duration> {
 /// The same, tried anew until there is an answer or the deadline has come.
 pub fn reach_by(address: IpAddr, deadline: Instant) -> Result<Duration> {
     loop {
-        match reach(address, PATIENCE) {
+        match reach(address, patience()) {
             Err(_) if Instant::now() < deadline => {}
             done => return done,
         }
@@ -41,10 +43,10 @@ pub fn tcp_echo(address: IpAddr) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, at))
 }
 
-/// Serves one client of a [`tcp_echo`] listener; bounded by [`PATIENCE`] once the client is there.
+/// Serves one client of a [`tcp_echo`] listener; bounded by [`patience`] once the client is there.
 pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
     let (mut stream, from) = listener.accept().context("accept")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience()))?;
     let mut word = [0; 4];
     stream.read_exact(&mut word).context("read from the client")?;
     stream.write_all(&word).context("answer the client")?;
@@ -53,8 +55,9 @@ pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
 
 /// Says a word to a [`tcp_echo`] listener and hears it back.
 pub fn tcp_say(to: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connect to {to}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream =
+        TcpStream::connect_timeout(&to, patience()).with_context(|| format!("connect to {to}"))?;
+    stream.set_read_timeout(Some(patience()))?;
     stream.write_all(b"moor")?;
     let mut word = [0; 4];
     stream.read_exact(&mut word).with_context(|| format!("hear {to} answer"))?;
@@ -64,8 +67,9 @@ pub fn tcp_say(to: SocketAddr) -> Result<()> {
 
 /// The whole answer of a web server to a request for its page.
 pub fn page(at: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE).with_context(|| format!("connect to {at}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream =
+        TcpStream::connect_timeout(&at, patience()).with_context(|| format!("connect to {at}"))?;
+    stream.set_read_timeout(Some(patience()))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").with_context(|| format!("ask {at}"))?;
     let mut said = String::new();
     stream.take(64 * 1024).read_to_string(&mut said).with_context(|| format!("hear {at} answer"))?;
@@ -87,6 +91,6 @@ pub fn seen_as(from: &str, listener: &str, address: &str) -> Result<String> {
 /// Binds UDP to an address, which a tentative IPv6 address refuses.
 pub fn bind(address: IpAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((address, 0)).with_context(|| format!("bind UDP to {address}"))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience()))?;
     Ok(socket)
 }

@@ -77,7 +77,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         Ok(())
     });
     steps.check("the server is reached", || {
-        ensure!(room.inside("c1", || Ok(socket::reach(OUTSIDE[0].parse()?, socket::PATIENCE).is_ok()))?);
+        ensure!(room.inside("c1", || Ok(socket::reach(OUTSIDE[0].parse()?, socket::patience()).is_ok()))?);
         Ok(())
     });
     steps.check("CHECK", || {
@@ -94,9 +94,9 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
-    let deadline = Instant::now() + socket::PATIENCE;
+    let deadline = Instant::now() + socket::patience();
     while !holds() {
-        ensure!(Instant::now() < deadline, "after {:?} not yet: {what}", socket::PATIENCE);
+        ensure!(Instant::now() < deadline, "after {:?} not yet: {what}", socket::patience());
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     Ok(())

@@ -116,7 +116,7 @@ impl Steps {
 /// just been started is waited for.
 fn reads(room: &Room, from: Option<&str>, address: &str, port: u16) -> Result<()> {
     let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
-    let deadline = Instant::now() + socket::PATIENCE;
+    let deadline = Instant::now() + socket::patience();
     loop {
         let said = match from {
             Some(from) => room.inside(from, || socket::page(address)),
@@ -143,7 +143,7 @@ fn is_silent(address: &str, port: u16) -> Result<()> {
 /// Links, rules and leases are those of before; the runtime's own files are its own affair. It and the kernel take a
 /// dead container's things away in their own time, so what is left is looked at again for a while.
 fn nothing_left(room: &Room, before: &[String]) -> Result<()> {
-    let deadline = Instant::now() + socket::PATIENCE;
+    let deadline = Instant::now() + socket::patience();
     loop {
         let mut left = leftover::of_attachments(&room.changes_since(before)?, &BRIDGES, &[]);
         left.retain(|line| machine::is_of_plugins(line));

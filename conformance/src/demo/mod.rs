@@ -213,7 +213,7 @@ fn seen_from_outside(paper: &mut Paper, id: &str, outside: &str, host: &str) {
 }
 
 fn round_trip(room: &Room, from: &str, to: IpAddr) -> Option<Duration> {
-    room.inside(from, || socket::reach(to, socket::PATIENCE)).ok()
+    room.inside(from, || socket::reach(to, socket::patience())).ok()
 }
 
 fn binds_at_once(room: &Room, paper: &mut Paper, guest: &Guest) {

@@ -17,8 +17,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::{Room, SCRATCH};
+use crate::patience;
 
-/// The longest that one call may take.
+/// The longest that one call may take on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A call that is being prepared.
@@ -156,16 +157,17 @@ impl<'r> Call<'r> {
         let stderr = collect(child.stderr.take());
         let (sender, receiver) = channel();
         let waiter = std::thread::spawn(move || drop(sender.send(child.wait())));
-        let Ok(status) = receiver.recv_timeout(PATIENCE) else {
+        let patience = patience::on_this_machine(PATIENCE);
+        let Ok(status) = receiver.recv_timeout(patience) else {
             killpg(group, Signal::SIGKILL).ok();
             self.room.remember(Record { call: self.shown(), answer: "  did not end\n".into() });
-            bail!("{} did not end within {} s", self.program.display(), PATIENCE.as_secs());
+            bail!("{} did not end within {} s", self.program.display(), patience.as_secs());
         };
         let took = began.elapsed();
         waiter.join().map_err(|_| anyhow!("the waiting thread panicked"))?;
         drop(feed);
         let received = |pipe: std::sync::mpsc::Receiver<Vec<u8>>| {
-            pipe.recv_timeout(PATIENCE)
+            pipe.recv_timeout(patience)
                 .map_err(|_| anyhow!("{} left its output open", self.program.display()))
         };
         let stderr = String::from_utf8_lossy(&received(stderr)?).into_owned();

@@ -70,7 +70,7 @@ impl Room {
     /// Reaches an address from a namespace by real packets.
     pub fn reach(&self, from: &str, to: &str) -> Result<()> {
         let address: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;
-        self.inside(from, || socket::reach(address, socket::PATIENCE))
+        self.inside(from, || socket::reach(address, socket::patience()))
             .map(drop)
             .with_context(|| format!("{from} cannot reach {to}"))
     }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::config::{USUAL, with};
 use crate::dns_client::{ID, Question, Reply, client, connect, frame, framed, heard, kind};
 use crate::namespace::Container;
+use crate::patience;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
 
@@ -252,9 +253,9 @@ pub fn control_at(path: &Path, said: &[u8]) -> Result<String> {
     }
 }
 
-/// Waits until something is so, for a bounded time.
+/// Waits until something is so, for a bounded time: that of an idle machine.
 pub fn until(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + patience::on_this_machine(patience);
     while !is_so() {
         ensure!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
         std::thread::yield_now();

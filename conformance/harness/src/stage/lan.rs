@@ -84,9 +84,9 @@ pub fn addresses_of(result: &Value) -> Result<[String; 2]> {
 
 /// Waits until something holds that the kernel does in its own time.
 pub fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + socket::PATIENCE;
+    let deadline = Instant::now() + socket::patience();
     while !holds()? {
-        ensure!(Instant::now() < deadline, "after {:?} not yet: {what}", socket::PATIENCE);
+        ensure!(Instant::now() < deadline, "after {:?} not yet: {what}", socket::patience());
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::config::{USUAL, bridge};
 use crate::ip;
 use crate::namespace::Container;
 use crate::room::Room;
-use crate::socket::PATIENCE;
+use crate::socket::patience;
 
 /// The host's addresses on the side of the outside.
 pub const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
@@ -44,7 +44,7 @@ pub fn published(room: &Room, id: &str, mappings: Value) -> Result<(Container, V
 pub fn heir_of(room: &Room, dead: &Container, config: &Value) -> Result<(Container, Value)> {
     room.remove(dead)?;
     let veth = config["prevResult"]["interfaces"][1]["name"].as_str().context("no host veth")?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while ip::link(None, veth)?.is_some() {
         ensure!(Instant::now() < deadline, "{veth} stays though its container is gone");
         std::thread::sleep(Duration::from_millis(5));
@@ -90,8 +90,8 @@ pub fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<Strin
     let at = SocketAddr::new(to.parse()?, port);
     let say = || -> Result<String> {
         let mut stream =
-            TcpStream::connect_timeout(&at, PATIENCE).with_context(|| format!("connect to {at}"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+            TcpStream::connect_timeout(&at, patience()).with_context(|| format!("connect to {at}"))?;
+        stream.set_read_timeout(Some(patience()))?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).with_context(|| format!("hear {at}"))?;
         Ok(answer)
