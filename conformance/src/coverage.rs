@@ -122,7 +122,11 @@ fn document(clauses: &[Clause], told: Option<&Told>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::clauses;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::{PAGES, clauses};
     use crate::registry;
 
     #[test]
@@ -143,5 +147,15 @@ mod tests {
                 assert!(known.iter().any(|clause| clause.id == *id), "{} cites {id}", case.name);
             }
         }
+    }
+
+    #[test]
+    fn every_page_in_the_tree_is_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/clauses");
+        let files: BTreeSet<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(files, PAGES.iter().map(|(page, _)| format!("{page}.txt")).collect());
     }
 }

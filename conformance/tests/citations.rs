@@ -93,8 +93,10 @@ fn fault(tree: &Tree, word: &str, next: &str, is_public: bool) -> Option<String>
         Some(format!("{page} is not in the tree"))
     } else if PAGES_ELSEWHERE.contains(&word) || word.starts_with("contract/") {
         Some(format!("{word} is not in the tree"))
-    } else if is_issue_of_a_repository(word) || (lower == "issue" && is_number(next)) {
-        Some(format!("issues are not in the tree: {word} {next}"))
+    } else if is_issue_of_a_repository(word) {
+        Some(format!("{word} is not in the tree"))
+    } else if matches!(lower.as_str(), "issue" | "issues") && is_number(next) {
+        Some(format!("{word} {next} is not in the tree"))
     } else if matches!(lower.as_str(), "section" | "sections") && is_number(next) && !is_public {
         Some(format!("the page of {word} {next} is not named"))
     } else {
