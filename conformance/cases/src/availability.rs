@@ -16,15 +16,15 @@ const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
+    Case::new("bridge/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044", "LK-8"], |room| {
         status(room, &[bridge(USUAL), with(&bridge(USUAL), json!({"vlan": 100}))])
     }),
-    Case::new("macvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
+    Case::new("macvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044", "LK-8"], |room| {
         let internal = json!({"internal": true, "master": null});
         let keys = [json!({}), json!({"vlan": 10}), json!({"master": "wan0.10"}), internal];
         status(room, &keys.map(|keys| lan("macvlan", &keys)))
     }),
-    Case::new("ipvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044"], |room| {
+    Case::new("ipvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044", "LK-8"], |room| {
         status(room, &[lan("ipvlan", &json!({}))])
     }),
     Case::new("conflists/ready_made_networks_suit_other_tools", &["LR-6"], suitable),

@@ -12,13 +12,15 @@ pub const CASES: &[Case] = &[
     Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122", "LR-1"], |room| {
         every_file(room, |needs| needs.is_empty())
     }),
-    Case::new("conflists/every_file_with_ipvlan_loads_and_runs", &["C-040", "C-042", "C-122"], |room| {
-        every_file(room, |needs| needs == [Need::Ipvlan])
-    })
+    Case::new(
+        "conflists/every_file_with_ipvlan_loads_and_runs",
+        &["C-040", "C-042", "C-122", "LR-1"],
+        |room| every_file(room, |needs| needs == [Need::Ipvlan]),
+    )
     .needs(&[Need::Ipvlan]),
     Case::new(
         "conflists/every_file_with_a_parent_on_demand_loads_and_runs",
-        &["C-040", "C-042", "C-122"],
+        &["C-040", "C-042", "C-122", "LR-1"],
         |room| every_file(room, |needs| needs == [Need::VlanLinks] || needs == [Need::Dummy]),
     )
     .needs(&[Need::VlanLinks, Need::Dummy]),

@@ -19,8 +19,12 @@ pub const CASES: &[Case] = &[
     Case::new("going_back/check_passes_what_the_reference_attached", &["C-043", "HO-33"], attached)
         .needs(&[Need::Reference, Need::Iptables]),
     Case::new("going_back/check_passes_the_references_nftables_rules", &["C-043", "HO-33"], by_nftables),
-    Case::new("going_back/release_leaves_nothing_that_a_freed_address_inherits", &["C-042"], release)
-        .needs(&[Need::Reference]),
+    Case::new(
+        "going_back/release_leaves_nothing_that_a_freed_address_inherits",
+        &["C-042", "HO-37"],
+        release,
+    )
+    .needs(&[Need::Reference]),
 ];
 
 /// The reference is asked in a version that Debian's has.

@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
         &["C-043", "PM-C8", "HO-20"],
         mended,
     ),
-    Case::new("portmap_conditions/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc),
+    Case::new("portmap_conditions/gc_collects_what_is_not_valid", &["C-045", "C-046", "PM-R2"], gc),
     Case::new("portmap_conditions/add_again_replaces_them", &["PM-C6"], again),
     Case::new("portmap_conditions/the_heir_of_an_address_has_his_own", &["PM-C7"], heir),
 ];

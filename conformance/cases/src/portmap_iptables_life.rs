@@ -18,7 +18,7 @@ use crate::portmap_iptables::{iptables, one, published, saved};
 pub const CASES: &[Case] = &[
     Case::new("portmap_iptables/del_matrix_after_a_flip_of_the_back_end", &["C-042", "PM-I9"], del_matrix)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046"], gc)
+    Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046", "PM-R2"], gc)
         .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/twenty_at_once", &["C-047", "PM-I16"], twenty).needs(&[Need::Iptables]),
     Case::new("portmap_iptables/killed_at_any_step_nothing_is_left", &["C-047", "PM-I15"], |room| {

@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
     Case::new("saved_rules/conditions_load_again", &["C-043", "HO-30"], conditions),
     Case::new("saved_rules/permits_in_an_administrators_chain_load_again", &["C-043", "D-057"], permits),
     Case::new("saved_rules/a_range_that_moves_loads_again", &["C-043", "HO-30"], moved_range),
-    Case::new("saved_rules/the_rules_inside_a_container_load_again", &["C-043"], inside),
+    Case::new("saved_rules/the_rules_inside_a_container_load_again", &["C-043", "HO-30"], inside),
     Case::new("saved_rules/an_add_replaces_an_earlier_layout", &["C-043", "HO-31"], earlier_add),
     Case::new("saved_rules/a_del_removes_an_earlier_layout", &["C-042", "HO-31"], earlier_del),
 ];

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 pub const CASES: &[Case] = &[
     Case::new("harness/a_container_disguises_and_crowds_its_link", &["HA-8"], disguised),
     Case::new("harness/clocks_jump_for_one_program", &["HA-9"], clocks).needs(&[Need::TimeNamespace]),
-    Case::new("worlds/a_container_under_anothers_label_goes_alone", &["C-042", "C-043"], unruly),
-    Case::new("worlds/an_attachment_lives_through_clocks_that_jump", &["C-042", "C-043"], jumping)
+    Case::new("worlds/a_container_under_anothers_label_goes_alone", &["C-042", "C-043", "HO-34"], unruly),
+    Case::new("worlds/an_attachment_lives_through_clocks_that_jump", &["C-042", "C-043", "HO-35"], jumping)
         .needs(&[Need::TimeNamespace]),
 ];
 
