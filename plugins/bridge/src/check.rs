@@ -2,10 +2,9 @@
 
 use cni::{AddResult, Error, Interface, Request};
 use host::intent::By;
-use host::piece::{self, Drift, Kernel, Piece, Place};
-use host::{Owner, intent};
-use netlink::Mac;
-use netlink::Netlink;
+use host::piece::{self, Kernel, Piece, Place};
+use host::{Drift, Owner, intent};
+use netlink::{Mac, Netlink};
 
 use crate::answer::Links;
 use crate::config::{Config, Mtu};

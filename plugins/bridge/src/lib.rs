@@ -14,8 +14,7 @@ use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::piece::{self, Kernel, Making, Place};
 use host::{Conflict, Owner, intent, iptables, rules};
-use netlink::Mac;
-use netlink::Netlink;
+use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 use crate::answer::Links;

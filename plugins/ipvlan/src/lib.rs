@@ -6,7 +6,8 @@ mod tests;
 
 use attach::{Master, Parent, child};
 use cni::{AddResult, Command, Error, Plugin, Request};
-use host::piece::{Drift, Feature, Kernel, Place};
+use host::Drift;
+use host::piece::{Feature, Kernel, Place};
 use netlink::Netlink;
 use sys::NetNs;
 

@@ -4,8 +4,7 @@ use attach::{Parent, child};
 use cni::{AddResult, Env, Interface, IpConfig, Request};
 use host::Owner;
 use host::piece::{Piece, Place};
-use netlink::Mac;
-use netlink::{IpvlanFlag, IpvlanMode};
+use netlink::{IpvlanFlag, IpvlanMode, Mac};
 
 use crate::config::Config;
 use attach::child::Addresses;

@@ -3,9 +3,8 @@
 use cni::{AddResult, Error};
 use host::intent::{self, By};
 use host::iptables::Mark;
-use host::piece::Drift;
-use host::rules;
 use host::rules::published::{self, Publication};
+use host::{Drift, rules};
 use nft::Nft;
 
 use crate::backend::{Backend, MARK_BIT, Options};

@@ -1,8 +1,8 @@
 //! What must exist in iptables, from the configuration and the previous plugin's result.
 
 use cni::{AddResult, Error};
+use host::Drift;
 use host::iptables::Ports;
-use host::piece::Drift;
 use host::rules::published::{self, Publication};
 use nft::Nft;
 

@@ -8,8 +8,7 @@ use host::piece::{
     self, ChildKind, ChildLink, Feature, Kernel, Making, Piece, Place, RememberedLink, Route, Shim, Up,
 };
 use ipnetwork::IpNetwork;
-use netlink::Mac;
-use netlink::Netlink;
+use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 use crate::conflict::{self, Detection};

@@ -6,8 +6,7 @@ use cni::{Code, Error};
 use host::Owner;
 use host::piece::{ChildKind, HostRoute, Piece, Place, Route, Settled, Shim, shared_name};
 use ipnetwork::IpNetwork;
-use netlink::Mac;
-use netlink::{IpvlanMode, Netlink};
+use netlink::{IpvlanMode, Mac, Netlink};
 use sys::sysctl;
 
 use crate::Parent;

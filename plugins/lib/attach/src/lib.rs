@@ -12,10 +12,9 @@ pub mod mtu;
 mod parent;
 
 use cni::{Code, Error, Request};
-use host::piece::{Drift, Feature};
-use host::{Owner, Removal};
-use netlink::Mac;
-use netlink::Netlink;
+use host::piece::Feature;
+use host::{Drift, Owner, Removal};
+use netlink::{Mac, Netlink};
 use serde::Deserialize;
 
 pub use container::{addresses, routes, settled};

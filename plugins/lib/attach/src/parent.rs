@@ -2,8 +2,7 @@
 
 use cni::{Code, Error};
 use host::piece::{OnDemand, OnDemandKind, Place, is_ours, shared_name};
-use netlink::Mac;
-use netlink::{Link, Netlink};
+use netlink::{Link, Mac, Netlink};
 
 use crate::Master;
 use crate::master::{VLAN_IDS, invalid_vlan};

@@ -3,7 +3,9 @@
 
 mod advertisement;
 mod arp;
+mod chain_end;
 mod conflict;
+mod drift;
 pub mod intent;
 pub mod iptables;
 mod notice;
@@ -13,6 +15,7 @@ mod removal;
 pub mod rules;
 
 pub use conflict::Conflict;
+pub use drift::Drift;
 pub use notice::notice;
 pub use owner::{Owner, hash};
 pub use removal::Removal;

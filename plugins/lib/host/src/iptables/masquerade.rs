@@ -12,8 +12,7 @@ use sys::Result;
 use super::names::{masquerade_chain, masquerade_comment};
 use super::state::State;
 use super::{Rules, add_all, delete_all, push, quoted, single, verify_all};
-use crate::Owner;
-use crate::piece::Drift;
+use crate::{Drift, Owner};
 
 const POSTROUTING: &str = "POSTROUTING";
 

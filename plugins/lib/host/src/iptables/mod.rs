@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use sys::{Error, Result, file, program};
 
-use crate::piece::Drift;
+use crate::Drift;
 
 pub use masquerade::MasqueradeChain;
 pub(crate) use names::{SUMMARY, hash};

@@ -5,7 +5,7 @@ use sys::Result;
 
 use super::state::State;
 use super::{in_old_tables, push};
-use crate::rules::resolver::{Step, end};
+use crate::chain_end::{Step, end};
 
 /// The chain that sees what is for this host.
 pub(crate) const INPUT: &str = "INPUT";

@@ -8,7 +8,7 @@ use sys::Result;
 use super::names::SUMMARY;
 use super::state::State;
 use super::{Rules, add_all, delete_all, push, verify_all};
-use crate::piece::Drift;
+use crate::Drift;
 use crate::rules::published::{self, Mapping};
 
 /// How what is to be masqueraded is marked.

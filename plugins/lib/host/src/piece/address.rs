@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink::Mac;
-use netlink::{LinkChange, NewAddress};
+use netlink::{LinkChange, Mac, NewAddress};
 use sys::{Error, Result};
 
-use super::{Drift, Kernel, Part, Place, Undo};
+use super::{Kernel, Part, Place, Undo};
+use crate::Drift;
 
 /// An address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! Bridges, and the host's own links in their VLANs.
 
-use netlink::Mac;
-use netlink::{Link, LinkChange, NewBridge, Veth, VethPeer};
+use netlink::{Link, LinkChange, Mac, NewBridge, Veth, VethPeer};
 use sys::{Error, Result};
 
 use super::port::VlanSet;
-use super::{Drift, Kernel, Part, Place, Undo, sysctl};
-use crate::Conflict;
+use super::{Kernel, Part, Place, Undo, sysctl};
+use crate::{Conflict, Drift};
 
 /// A bridge; it is shared by every network that names it, and outlives the attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]

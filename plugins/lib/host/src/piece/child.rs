@@ -2,12 +2,11 @@
 
 use std::os::fd::AsFd;
 
-use netlink::Mac;
-use netlink::{Ipvlan, Link, LinkChange, Macvlan, MacvlanMode, Stacked};
+use netlink::{Ipvlan, Link, LinkChange, Mac, Macvlan, MacvlanMode, Stacked};
 use sys::{Error, NetNs, Result};
 
-use super::{Drift, Feature, Kernel, OnDemand, Part, Place, Undo, shared};
-use crate::Owner;
+use super::{Feature, Kernel, OnDemand, Part, Place, Undo, shared};
+use crate::{Drift, Owner};
 
 /// A link that shares its parent's wire. It lives in the container's namespace and goes with it; the parent is left
 /// as it is.

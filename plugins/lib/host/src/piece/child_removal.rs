@@ -7,8 +7,7 @@
 
 use std::net::IpAddr;
 
-use netlink::Mac;
-use netlink::{Link, Netlink};
+use netlink::{Link, Mac, Netlink};
 use sys::Result;
 
 use super::birth_name;

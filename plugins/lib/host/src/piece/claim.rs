@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
-use netlink::NewAddress;
-use netlink::NotReady;
+use netlink::{NewAddress, NotReady};
 use sys::{Error, Result, sysctl};
 
 use super::settled::{DAD_DEADLINE, Settled};
 use super::sysctl::best_effort;
-use super::{Address, Drift, Kernel, Part, Place, Undo};
+use super::{Address, Kernel, Part, Place, Undo};
+use crate::Drift;
 use crate::advertisement::AdvertisementSocket;
 use crate::arp::ArpSocket;
 

@@ -1,10 +1,10 @@
 //! A port of a bridge that learns nothing from it.
 
-use netlink::Mac;
-use netlink::PortChange;
+use netlink::{Mac, PortChange};
 use sys::Result;
 
-use super::{Drift, Kernel, Part, Place, Undo};
+use super::{Kernel, Part, Place, Undo};
+use crate::Drift;
 
 /// Frames to link-local groups (01:80:c2:00:00:0x: LLDP and the like) end at the port, before any packet filter of the
 /// bridge; and yet the bridge learns from their source. One that is forged takes the traffic of its owner. So behind a

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use sys::{Error, Result, sysctl};
 
 use super::bridge::BRIDGE_LABEL;
-use super::{Drift, Kernel, Part, Place, Undo};
-use crate::Conflict;
+use super::{Kernel, Part, Place, Undo};
+use crate::{Conflict, Drift};
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;

@@ -5,8 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use netlink::Mac;
-use netlink::{Link, Netlink};
+use netlink::{Link, Mac, Netlink};
 use nft::Nft;
 use sys::file::{self, Hold};
 use sys::{Error, NetNs, Result};

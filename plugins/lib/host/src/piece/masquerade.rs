@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use sys::Result;
 
-use super::{Drift, Kernel, Part, Undo};
-use crate::Owner;
+use super::{Kernel, Part, Undo};
 use crate::rules::{Masqueraded, reference};
+use crate::{Drift, Owner};
 
 /// The masquerade of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use sys::Result;
 
-use super::{Drift, Kernel, Part, Undo};
+use super::{Kernel, Part, Undo};
+use crate::Drift;
 use crate::intent::{By, Record};
 use crate::iptables::MasqueradeChain;
 use crate::rules::reference;

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use netlink::Mac;
-use netlink::{Link, LinkChange, Netlink, Stacked};
+use netlink::{Link, LinkChange, Mac, Netlink, Stacked};
 use sys::{Error, Result};
 
 use super::shared::{GROUP, is_ours};
-use super::{Drift, Feature, Kernel, Place, sysctl};
+use super::{Feature, Kernel, Place, sysctl};
+use crate::Drift;
 use crate::owner::part;
 
 /// The alias of a VLAN.

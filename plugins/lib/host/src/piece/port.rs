@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use netlink::{BridgePort, Netlink, OperState, PortChange, PortState, PortVlans};
 use sys::{Error, Result};
 
-use super::{Drift, Feature, Kernel, Part, Place, Undo};
-use crate::notice;
+use super::{Feature, Kernel, Part, Place, Undo};
+use crate::{Drift, notice};
 
 /// Settings of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use sys::Result;
 
-use super::{Drift, Kernel, Part, Piece, Undo};
-use crate::Owner;
+use super::{Kernel, Part, Piece, Undo};
 use crate::intent::{By, Record};
+use crate::{Drift, Owner};
 
 /// A record that must be there as long as the rules; see [`crate::intent`].
 #[derive(Clone, Debug, PartialEq, Eq)]

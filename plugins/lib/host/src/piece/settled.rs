@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use netlink::NotReady;
 use sys::{Error, Result};
 
-use super::{Drift, Kernel, Part, Place, Undo};
-use crate::notice;
+use super::{Kernel, Part, Place, Undo};
+use crate::{Drift, notice};
 
 /// IPv6 addresses by which packets go out and come in now.
 ///

@@ -5,13 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use netlink::Mac;
-use netlink::{Link, LinkChange, Macvlan, NeighbourState, Netlink, NewAddress, Route, Stacked};
+use netlink::{Link, LinkChange, Mac, Macvlan, NeighbourState, Netlink, NewAddress, Route, Stacked};
 use sys::{Error, Result};
 
-use super::host_routes;
 use super::shared::{self, GROUP, is_ours};
-use super::{ChildKind, Drift, Kernel, Part, Place, Undo, sysctl};
+use super::{ChildKind, Kernel, Part, Place, Undo, host_routes, sysctl};
+use crate::Drift;
 use crate::owner::part;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).

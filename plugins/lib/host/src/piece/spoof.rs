@@ -3,9 +3,9 @@
 use netlink::Mac;
 use sys::Result;
 
-use super::{Drift, Kernel, Part, Undo};
-use crate::Owner;
+use super::{Kernel, Part, Undo};
 use crate::rules::{Guarded, reference};
+use crate::{Drift, Owner};
 
 /// The MAC filter of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use nix::libc;
 use sys::{Result, sysctl};
 
-use super::{Drift, Kernel, Part, Place, Undo, advertised};
+use super::{Kernel, Part, Place, Undo, advertised};
+use crate::Drift;
 
 /// Parameters of one place.
 #[derive(Clone, Debug, PartialEq, Eq)]

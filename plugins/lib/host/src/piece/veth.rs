@@ -1,11 +1,10 @@
 //! A veth pair between a bridge and a container.
 
-use netlink::Mac;
-use netlink::{Link, LinkChange, Netlink, Veth, VethPeer};
+use netlink::{Link, LinkChange, Mac, Netlink, Veth, VethPeer};
 use sys::{Error, Result};
 
-use super::{Drift, Kernel, Part, Place, Undo, sysctl};
-use crate::{Conflict, Owner};
+use super::{Kernel, Part, Place, Undo, sysctl};
+use crate::{Conflict, Drift, Owner};
 
 /// A veth pair.
 #[derive(Clone, Debug, PartialEq, Eq)]

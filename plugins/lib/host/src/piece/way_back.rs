@@ -6,7 +6,8 @@ use ipnetwork::IpNetwork;
 use netlink::{Netlink, Route};
 use sys::{Error, Result};
 
-use super::{Drift, Kernel, Part, Place, Undo, host_routes, shared};
+use super::{Kernel, Part, Place, Undo, host_routes, shared};
+use crate::Drift;
 
 /// RT_SCOPE_LINK (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;

@@ -38,9 +38,8 @@ use super::restore::owner;
 use super::{
     COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
 };
-use crate::Conflict;
 use crate::owner::fnv1a;
-use crate::piece::Drift;
+use crate::{Conflict, Drift};
 
 /// Priority `srcnat` (NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 const BASE: Base = Base { kind: Kind::Nat, hook: Hook::Postrouting, priority: 100, policy: Policy::Accept };

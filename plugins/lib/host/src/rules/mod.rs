@@ -20,7 +20,7 @@ mod spoof;
 use nft::{Base, Batch, Chain, Element, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use sys::{Error, Result};
 
-use crate::piece::Drift;
+use crate::Drift;
 
 pub use attachment::{delete, delete_but, delete_own};
 pub use masquerade::Masqueraded;

@@ -20,13 +20,11 @@ use nft::{Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy
 use sys::Result;
 
 use super::{Filled, TABLE, ensure, retire};
-use crate::iptables;
 use crate::owner::part;
-use crate::piece::Drift;
+use crate::{Drift, iptables};
 
 pub use inside::{Inside, remove_inside, taken_inside};
 pub use permit::Permit;
-pub(crate) use permit::{Step, end};
 
 const KEY4: &[Type] = &[Type::Ipv4, Type::Proto, Type::Port];
 const KEY6: &[Type] = &[Type::Ipv6, Type::Proto, Type::Port];

@@ -16,7 +16,7 @@ use nft::{
 use sys::Result;
 
 use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
-use crate::piece::Drift;
+use crate::Drift;
 
 /// Where everything about frames is.
 pub(super) const TABLE: Table<'static> = Table { family: Family::Bridge, name: "moor" };

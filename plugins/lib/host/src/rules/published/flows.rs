@@ -8,8 +8,7 @@ use nft::conntrack::{Flows, Replies};
 use nft::{Element, Nft, Set};
 use sys::Result;
 
-use super::elements;
-use super::{Mapping, Publication};
+use super::{Mapping, Publication, elements};
 
 /// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.
 const UDP: u8 = 17;

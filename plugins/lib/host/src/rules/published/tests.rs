@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use nft::{Data, Element, Set, Target, Verdict};
 
-use super::elements;
 use super::layout::{PUBLISHERS, V4, V6};
-use super::{Conditions, Container, Mapping, Masquerade, Publication};
+use super::{Conditions, Container, Mapping, Masquerade, Publication, elements};
 use crate::Owner;
 
 const TCP: u8 = 6;

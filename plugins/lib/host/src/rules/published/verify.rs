@@ -9,7 +9,7 @@ use super::elements::Found;
 use super::layout::{PUBLISHERS, chains};
 use super::withdraw::LOOK_UPS;
 use super::{Publication, elements, guard, ledger, localnet, shared};
-use crate::piece::Drift;
+use crate::Drift;
 
 /// Every difference between what a publication must be and what the kernel has.
 ///

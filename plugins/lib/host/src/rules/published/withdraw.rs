@@ -7,10 +7,9 @@ use nft::{Batch, Chain, Element, Nft, Set, Value};
 use sys::Result;
 
 use super::elements::{self, Found, attachment};
-use super::guard;
 use super::layout::{PUBLISHERS, V4, V6, chains, owned};
 use super::localnet::Lowered;
-use super::{Container, Mapping, flows, localnet, reference, retired, shared};
+use super::{Container, Mapping, flows, guard, localnet, reference, retired, shared};
 use crate::intent::{self, By, Records};
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, retire};

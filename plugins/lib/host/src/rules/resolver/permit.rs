@@ -22,17 +22,15 @@ use nft::{
 use sys::Result;
 
 use super::{PROTOCOLS, label};
-use crate::iptables;
-use crate::piece::Drift;
+use crate::chain_end::{Step, end};
 use crate::rules::TABLE;
+use crate::{Drift, iptables};
 
 /// linux/in6.h
 const ICMPV6: u8 = 58;
 /// Who has an address, and who says so (RFC 4861, section 4.3 and 4.4): without these nobody is reached by IPv6 at all.
 const NEIGHBOURS: [u8; 2] = [135, 136];
 const ICMPV6_TYPE: Field = Field::Payload { header: Header::Transport, offset: 0, length: 1 };
-/// How many chains are followed from one to the next.
-const DEPTH: usize = 8;
 
 /// What a network's containers may send to this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,49 +250,6 @@ fn closed(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
     Ok(closed)
 }
 
-/// What a rule does with every packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// It has passed.
-    Accept,
-    /// It is refused.
-    Refuse,
-    /// It goes to that chain, and may come back.
-    Jump(String),
-    /// It goes to that chain, and comes back to where this one would.
-    Goto(String),
-    /// It goes back.
-    Return,
-}
-
-/// Whether a chain refuses (`Some(true)`) or lets pass (`Some(false)`) every packet that gets to its end; `None` when it
-/// goes back from there. `steps`: what a chain's rules without a condition do.
-///
-/// # Errors
-/// Those of `steps`.
-pub(crate) fn end(chain: &str, steps: &dyn Fn(&str) -> Result<Vec<Step>>) -> Result<Option<bool>> {
-    follow(chain, DEPTH, steps)
-}
-
-fn follow(chain: &str, depth: usize, steps: &dyn Fn(&str) -> Result<Vec<Step>>) -> Result<Option<bool>> {
-    let Some(depth) = depth.checked_sub(1) else { return Ok(None) };
-    for step in steps(chain)? {
-        match step {
-            Step::Accept => return Ok(Some(false)),
-            Step::Refuse => return Ok(Some(true)),
-            Step::Return => return Ok(None),
-            Step::Goto(next) => return follow(&next, depth, steps),
-            Step::Jump(next) => {
-                let decided = follow(&next, depth, steps)?;
-                if decided.is_some() {
-                    return Ok(decided);
-                }
-            }
-        }
-    }
-    Ok(None)
-}
-
 fn step(exprs: &[Expr]) -> Option<Step> {
     let counts = |expr: &&Expr| match expr {
         Expr::Counter => true,
@@ -348,25 +303,6 @@ mod tests {
                 format!("INPUT -s 10.1.2.0/24 -d 10.1.2.1/32 -p {proto} -m {proto} --dport 5353 {end}")
             })
         );
-    }
-
-    #[test]
-    fn a_chain_is_closed_by_what_becomes_of_everything() {
-        let ends = |rules: &[(&str, Step)]| {
-            end("INPUT", &|chain| {
-                Ok(rules.iter().filter(|(of, _)| *of == chain).map(|(_, step)| step.clone()).collect())
-            })
-            .unwrap()
-        };
-        assert_eq!(ends(&[]), None);
-        assert_eq!(ends(&[("INPUT", Step::Refuse)]), Some(true));
-        assert_eq!(ends(&[("INPUT", Step::Accept), ("INPUT", Step::Refuse)]), Some(false));
-        let jump = ("INPUT", Step::Jump("more".into()));
-        assert_eq!(ends(&[jump.clone(), ("more", Step::Refuse)]), Some(true));
-        assert_eq!(ends(&[jump.clone(), ("more", Step::Return), ("INPUT", Step::Refuse)]), Some(true));
-        assert_eq!(ends(&[("INPUT", Step::Goto("more".into())), ("INPUT", Step::Refuse)]), None);
-        // What the kernel would refuse to have, a table of the older kind may be said to.
-        assert_eq!(ends(&[("INPUT", Step::Jump("INPUT".into()))]), None);
     }
 
     #[test]
