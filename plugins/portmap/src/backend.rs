@@ -3,7 +3,7 @@
 
 use cni::{Code, Error};
 use host::iptables::{Mark, Ports};
-use host::rules::published::{Conditions, Fault};
+use host::ports::{Conditions, Fault};
 
 use crate::config::{invalid, shortened};
 

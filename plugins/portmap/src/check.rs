@@ -3,7 +3,8 @@
 use cni::{AddResult, Error};
 use host::intent::{self, By};
 use host::iptables::Mark;
-use host::rules::published::{self, Publication};
+use host::ports::Publication;
+use host::rules::published;
 use host::{Drift, rules};
 use nft::Nft;
 

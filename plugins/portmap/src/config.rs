@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{Code, Error, Json, Request};
-use host::rules::published::{Hint, Mapping, Masquerade};
+use host::ports::{Mapping, Masquerade};
+use host::rules::published::Hint;
 use serde::Deserialize;
 
 use crate::backend::{Backend, Keys};

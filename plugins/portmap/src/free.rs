@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use cni::Error;
 use host::Owner;
 use host::intent::{By, Records};
-use host::rules::published::{self, Chosen, Mapping};
+use host::ports::{Chosen, Mapping};
+use host::rules::published;
 use nft::Nft;
 
 use crate::config::{Config, Wanted};

@@ -3,7 +3,8 @@
 use cni::{AddResult, Error};
 use host::Drift;
 use host::iptables::Ports;
-use host::rules::published::{self, Publication};
+use host::ports::Publication;
+use host::rules::published;
 use nft::Nft;
 
 use crate::backend::Options;

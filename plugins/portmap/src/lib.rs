@@ -17,9 +17,9 @@ use std::net::IpAddr;
 
 use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
-use host::rules::published::Masquerade;
+use host::ports::Masquerade;
 use host::rules::{self, published};
-use host::{Owner, intent, piece};
+use host::{Namespace, Owner, intent, piece};
 use netlink::Netlink;
 use nft::Nft;
 
@@ -70,7 +70,7 @@ impl Plugin for PortMap {
                 log_absent(&plan::absent_addresses(&publication, &netlink)?);
             }
             publication.chosen = chosen;
-            publication.netns = intent::Namespace::at(&request.netns);
+            publication.netns = Namespace::at(&request.netns);
             let nft = nft(&mut socket)?;
             // Before the ports: where it fails, nothing is published.
             if settled.masquerade != Masquerade::Nobody {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error};
 use host::Owner;
-use host::rules::published::{Conditions, Container, Publication};
+use host::ports::{Conditions, Container, Publication};
 use ipnetwork::IpNetwork;
 use netlink::Netlink;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cni::{AddResult, Env, Error, Interface, IpConfig, Request};
 use host::iptables::Mark;
-use host::rules::published::{Conditions, Mapping, Masquerade};
+use host::ports::{Conditions, Mapping, Masquerade};
 
 use crate::backend::{Backend, Options};
 use crate::config::{self, Config};

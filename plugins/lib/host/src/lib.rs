@@ -8,14 +8,17 @@ mod conflict;
 mod drift;
 pub mod intent;
 pub mod iptables;
+mod namespace;
 mod notice;
 mod owner;
 pub mod piece;
+pub mod ports;
 mod removal;
 pub mod rules;
 
 pub use conflict::Conflict;
 pub use drift::Drift;
+pub use namespace::Namespace;
 pub use notice::notice;
 pub use owner::{Owner, hash};
 pub use removal::Removal;

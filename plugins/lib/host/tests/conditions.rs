@@ -7,7 +7,7 @@ mod common;
 use std::process::Command;
 
 use common::run;
-use host::rules::published::Conditions;
+use host::ports::Conditions;
 use nft::{Batch, Chain, Family, Nft, Rule, Table, Verdict, same};
 use proptest::collection::vec;
 use proptest::prelude::*;

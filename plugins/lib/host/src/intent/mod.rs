@@ -20,7 +20,6 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
@@ -29,8 +28,8 @@ use sha2::{Digest, Sha512};
 use sys::file::{self, Hold, Made, Sync};
 use sys::{Error, Result, clock};
 
-use crate::rules::published::{Chosen, Container};
-use crate::{Owner, Removal};
+use crate::ports::{Chosen, Container};
+use crate::{Namespace, Owner, Removal};
 
 pub use reapply::{Reapplied, mend, reapply};
 
@@ -105,27 +104,6 @@ impl Record {
             mac_filter: None,
             netns: None,
         }
-    }
-}
-
-/// A container's network namespace, as a path and the inode that was found there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace {
-    path: String,
-    inode: u64,
-}
-
-impl Namespace {
-    /// What is at the path; `None` when there is nothing, or the path has no place in a record.
-    pub fn at(path: &str) -> Option<Self> {
-        let is_word = !path.is_empty() && !path.contains(char::is_whitespace);
-        let inode = fs::metadata(path).ok().filter(|_| is_word)?.ino();
-        Some(Self { path: path.to_owned(), inode })
-    }
-
-    /// Whether it is at its path still.
-    pub fn is_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
     }
 }
 

@@ -8,7 +8,8 @@ use sys::{Error, Result};
 
 use super::{By, Record, Records};
 use crate::Owner;
-use crate::rules::published::{self, Publication};
+use crate::ports::Publication;
+use crate::rules::published;
 use crate::rules::{Guarded, Masqueraded, Restored};
 
 /// What came of it.

@@ -4,9 +4,9 @@ use std::fs;
 
 use netlink::Mac;
 
-use super::{By, Namespace, Record, Records, text};
-use crate::Owner;
-use crate::rules::published::{Chosen, Conditions, Container, Mapping, Masquerade};
+use super::{By, Record, Records, text};
+use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
+use crate::{Namespace, Owner};
 
 fn owner(network: &str, id: &str) -> Owner {
     Owner { network: network.into(), container_id: id.into(), ifname: "eth0".into() }

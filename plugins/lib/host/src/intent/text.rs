@@ -25,9 +25,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::str::{FromStr, SplitWhitespace};
 
-use super::{Namespace, Record};
-use crate::Owner;
-use crate::rules::published::{Chosen, Conditions, Container, Mapping, Masquerade};
+use super::Record;
+use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
+use crate::{Namespace, Owner};
 
 /// What this version writes, and all that it reads.
 const VERSION: &str = "v 1";

@@ -9,7 +9,7 @@ use super::names::SUMMARY;
 use super::state::State;
 use super::{Rules, add_all, delete_all, push, verify_all};
 use crate::Drift;
-use crate::rules::published::{self, Mapping};
+use crate::ports::{Mapping, Masquerade};
 
 /// How what is to be masqueraded is marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Ports {
     /// Protocol and host ports of all its mappings, also of those that are of the other family.
     pub listed: Vec<(u8, (u16, u16))>,
     /// Whose connections are masqueraded.
-    pub masquerade: published::Masquerade,
+    pub masquerade: Masquerade,
     /// See [`Mark`].
     pub mark: Mark,
     /// Words that a packet is asked for too before it is led to the container; see [`Ports::is_word`].
@@ -155,7 +155,7 @@ mod tests {
             container: container.parse().unwrap(),
             mappings: vec![mapping(6, 8080, 80)],
             listed: vec![(17, (53, 53)), (6, (8080, 8080))],
-            masquerade: published::Masquerade::Needed,
+            masquerade: Masquerade::Needed,
             mark: Mark::Bit(13),
             conditions: vec!["!".into(), "--comment".into(), "a \"b\" \\".into()],
         }

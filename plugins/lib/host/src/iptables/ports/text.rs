@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{Mark, Ports};
 use crate::iptables::names::{MASQUERADE, SET_MARK, SUMMARY, ports_comment};
 use crate::iptables::{quoted, single};
-use crate::rules::published::{self, Mapping};
+use crate::ports::{Mapping, Masquerade};
 
 /// Ports of one rule, at most (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h).
 const CHUNK: usize = 15;
@@ -15,7 +15,7 @@ impl Ports {
     /// The chain that marks, where somebody is masqueraded.
     fn set_mark(&self) -> Option<&str> {
         match (&self.mark, self.masquerade) {
-            (_, published::Masquerade::Nobody) => None,
+            (_, Masquerade::Nobody) => None,
             (Mark::Bit(_), _) => Some(SET_MARK),
             (Mark::Chain(chain), _) => Some(chain),
         }
@@ -73,7 +73,7 @@ impl Ports {
             let matches = format!("{at} -p {proto} -m {proto} --dport {port}");
             if let Some(set_mark) = self.set_mark() {
                 let set_mark = quoted(set_mark);
-                if self.masquerade == published::Masquerade::Everybody {
+                if self.masquerade == Masquerade::Everybody {
                     add(format!("{chain}{matches} -j {set_mark}"));
                 } else {
                     let (network, length) = (self.container.network(), self.container.prefix());
@@ -172,10 +172,10 @@ mod tests {
             own(&v6),
             format!("-s fd00::/64 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK; {to} [fd00::5]:80")
         );
-        let all = Ports { masquerade: published::Masquerade::Everybody, ..ports("10.8.0.5/24") };
+        let all = Ports { masquerade: Masquerade::Everybody, ..ports("10.8.0.5/24") };
         let marked = "-p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK";
         assert_eq!(own(&all), format!("{marked}; {to} 10.8.0.5:80"));
-        let nobody = Ports { masquerade: published::Masquerade::Nobody, ..ports("10.8.0.5/24") };
+        let nobody = Ports { masquerade: Masquerade::Nobody, ..ports("10.8.0.5/24") };
         assert_eq!(own(&nobody), format!("{to} 10.8.0.5:80"));
         assert_eq!((nobody.shared().len(), nobody.shared_chains().count()), (2, 1));
         let external = Ports { mark: Mark::Chain("KUBE-MARK-MASQ".into()), ..ports("10.8.0.5/24") };
@@ -198,7 +198,7 @@ mod tests {
     fn ranges_are_moved_as_a_whole() {
         let mapping = |ports, target| Mapping { proto: 6, address: None, ports, target };
         let mappings = vec![mapping((3000, 3999), 3000), mapping((5000, 5009), 6000)];
-        let nobody = published::Masquerade::Nobody;
+        let nobody = Masquerade::Nobody;
         let of = |container| {
             Ports { mappings: mappings.clone(), masquerade: nobody, ..ports(container) }.own().join("; ")
         };

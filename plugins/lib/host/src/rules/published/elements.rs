@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nft::{Batch, Data, Element, Set, Target, Type, Value, Verdict};
 
+use super::guard;
 use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
-use super::{Container, Mapping, Masquerade, Publication, guard};
 use crate::owner::fnv1a;
+use crate::ports::{Container, Mapping, Masquerade, Publication, merged};
 
 /// From so many ports on, a run of them that keep their numbers is a range. Ranges are for the few: a look-up of one is a search, and a change
 /// copies them all; single ports are hashed.
@@ -149,26 +150,6 @@ pub(super) fn chain(comment: &str) -> Option<&str> {
 /// Whether a publisher's comment tells of conditions.
 pub(super) fn is_conditional(comment: &str) -> bool {
     comment.split(' ').nth(2) == Some(CONDITIONAL)
-}
-
-/// Runs of ports made one, where the ports that they lead to are one run too.
-pub(super) fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
-    let mut sorted = mappings.to_vec();
-    sorted.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports));
-    let mut merged: Vec<Mapping> = Vec::with_capacity(sorted.len());
-    for mapping in sorted {
-        let follows = |last: &&mut Mapping| {
-            (last.proto, last.address) == (mapping.proto, mapping.address)
-                && last.ports.1.checked_add(1) == Some(mapping.ports.0)
-                && i32::from(last.target) - i32::from(last.ports.0)
-                    == i32::from(mapping.target) - i32::from(mapping.ports.0)
-        };
-        match merged.last_mut().filter(follows) {
-            Some(last) => last.ports.1 = mapping.ports.1,
-            None => merged.push(mapping),
-        }
-    }
-    merged
 }
 
 fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Found) {

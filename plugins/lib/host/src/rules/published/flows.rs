@@ -8,7 +8,8 @@ use nft::conntrack::{Flows, Replies};
 use nft::{Element, Nft, Set};
 use sys::Result;
 
-use super::{Mapping, Publication, elements};
+use super::elements;
+use crate::ports::{Mapping, Publication, merged};
 
 /// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.
 const UDP: u8 = 17;
@@ -36,9 +37,7 @@ pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: boo
     }
     let which: Vec<_> = of_container
         .iter()
-        .flat_map(|(to, mappings)| {
-            elements::merged(mappings).into_iter().map(|mapping| (mapping, Replies::From(*to)))
-        })
+        .flat_map(|(to, mappings)| merged(mappings).into_iter().map(|mapping| (mapping, Replies::From(*to))))
         .collect();
     forget(nft, &which)
 }

@@ -13,11 +13,12 @@ use nix::sys::socket::{
 };
 use sys::{Result, sysctl};
 
+use super::Error;
 use super::elements::{self, attachment};
 use super::layout::{V4, V6};
-use super::{Error, Mapping};
 use crate::Owner;
 use crate::owner::fnv1a;
+use crate::ports::Mapping;
 
 /// The ports that are nobody's by name (RFC 6335, section 6).
 pub(super) const RANGE: (u16, u16) = (49_152, 65_535);

@@ -4,11 +4,11 @@
 use nft::{Batch, Chain, Nft, Rule};
 use sys::Result;
 
-use super::conditions::Conditions;
 use super::elements::{self, Found, attachment};
 use super::layout::PUBLISHERS;
-use super::{Container, Publication};
 use crate::owner::hash;
+use crate::ports::Conditions;
+use crate::ports::{Container, Publication};
 use crate::rules::{Filled, TABLE};
 
 /// A chain of an attachment's.

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use nft::{Element, Nft, Set};
 use sys::Result;
 
+use super::Error;
 use super::elements::{self, Found, attachment, family};
 use super::layout::PUBLISHERS;
 use super::shared::{Held, is_same_container};
 use super::withdraw::elements_of;
-use super::{Error, Mapping, Publication};
 use crate::Owner;
+use crate::ports::{Mapping, Publication};
 use crate::rules::alive::Attachments;
 
 /// With more separate ports than this, all published ports are listed once instead of each being looked up.

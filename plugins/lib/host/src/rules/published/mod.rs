@@ -3,7 +3,6 @@
 //! [`publish`] makes all elements of an attachment in one transaction, or none; [`withdraw`] finds them again by the
 //! attachment alone. Whoever asks for a port that another attachment has gets [`Error::Taken`], which names it.
 
-mod conditions;
 mod elements;
 mod error;
 mod flows;
@@ -23,12 +22,6 @@ mod tests;
 mod verify;
 mod withdraw;
 
-use std::net::IpAddr;
-
-use crate::Owner;
-use crate::intent::Namespace;
-
-pub use conditions::{Conditions, Fault};
 pub(super) use elements::{attachment, container};
 pub use error::Error;
 pub use free::choose;
@@ -43,95 +36,3 @@ pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 pub const RUNS_MAX: usize = 8192;
 /// The most elements that one attachment may have: a range that keeps its port numbers takes one, a moved port one each.
 pub const ELEMENTS_MAX: usize = 65_536;
-
-/// What an attachment publishes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publication {
-    /// Whose it is.
-    pub owner: Owner,
-    /// Its addresses: at most one of each family.
-    pub containers: Vec<Container>,
-    /// The container's chain of iptables, where its ports are published there ([`crate::iptables`]). What is kept here
-    /// then is whose it is, so that it is found again, and what `route_localnet` needs.
-    pub chain: Option<String>,
-    /// Those of its ports that were chosen for it, for the record.
-    pub chosen: Vec<Chosen>,
-    /// The container's network namespace, for the record.
-    pub netns: Option<Namespace>,
-}
-
-/// A port of the host that was chosen because the configuration asked for any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chosen {
-    /// The transport protocol.
-    pub proto: u8,
-    /// The host's address in the configuration: none, `0.0.0.0`, `::` or one of the host's.
-    pub at: Option<IpAddr>,
-    /// The container's port.
-    pub target: u16,
-    /// The host's port.
-    pub port: u16,
-}
-
-/// A container's address, and what leads there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
-    /// The address.
-    pub address: IpAddr,
-    /// The host's link that leads to it; `None` when there is no route.
-    pub link: Option<String>,
-    /// The ports.
-    pub mappings: Vec<Mapping>,
-    /// Whose connections are masqueraded.
-    pub masquerade: Masquerade,
-    /// What must be so of a connection; none where the ports are in iptables.
-    pub conditions: Conditions,
-}
-
-/// Ports of the host and where they lead. Those of one protocol and address do not overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mapping {
-    /// The transport protocol (IPPROTO_TCP, …).
-    pub proto: u8,
-    /// The host's address, of the container's family; `None` is any.
-    pub address: Option<IpAddr>,
-    /// Ports of the host: first and last.
-    pub ports: (u16, u16),
-    /// The container's port that the first one leads to; the others follow.
-    pub target: u16,
-}
-
-/// Whose connections to published ports get the host's address as their source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Masquerade {
-    /// Nobody's.
-    Nobody,
-    /// Those that could not be answered otherwise: of the container itself, of its neighbours behind the same link,
-    /// and of the host's own 127.0.0.0/8.
-    Needed,
-    /// Everybody's.
-    Everybody,
-}
-
-impl Mapping {
-    /// Whether a connection could be of both.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.proto == other.proto
-            && self.ports.0 <= other.ports.1
-            && other.ports.0 <= self.ports.1
-            && (self.address.is_none() || other.address.is_none() || self.address == other.address)
-    }
-}
-
-impl Container {
-    /// Its ports in order, runs of them made one where the ports that they lead to are one run too.
-    pub fn merged(&self) -> Vec<Mapping> {
-        elements::merged(&self.mappings)
-    }
-
-    /// Whether the host reaches it by its own 127.0.0.0/8.
-    pub fn by_loopback(&self) -> bool {
-        let loopback = |mapping: &Mapping| mapping.address.is_none_or(|address| address.is_loopback());
-        self.address.is_ipv4() && self.masquerade != Masquerade::Nobody && self.mappings.iter().any(loopback)
-    }
-}

@@ -9,11 +9,10 @@ use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
 use super::withdraw::{chains_of, elements_of, withdraw};
-use super::{
-    ELEMENTS_MAX, Error, Publication, RUNS_MAX, flows, ledger, localnet, reference, retired, shared,
-};
+use super::{ELEMENTS_MAX, Error, RUNS_MAX, flows, ledger, localnet, reference, retired, shared};
 use crate::Removal;
 use crate::intent::{self, By, Record, Records};
+use crate::ports::Publication;
 use crate::rules::alive::Attachments;
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};

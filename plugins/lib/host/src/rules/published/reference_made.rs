@@ -4,7 +4,7 @@
 use nft::{Chain, Family, Field, Nft, Rule, RuleInfo, Table, Value, same};
 use sys::Result;
 
-use super::{Container, Mapping, Publication};
+use crate::ports::{Container, Mapping, Publication};
 
 /// Its ports of either kind.
 const CHAINS: [&str; 2] = ["hostports", "hostip_hostports"];

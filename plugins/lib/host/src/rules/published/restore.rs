@@ -4,7 +4,8 @@ use nft::{Batch, Nft};
 use sys::{Result, sysctl};
 
 use super::layout::{LOCALNET, chains, sets};
-use super::{Publication, elements, guard, localnet, retired};
+use super::{elements, guard, localnet, retired};
+use crate::ports::Publication;
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 
 /// Has `batch` make what is missing of all of these; `were_off` are the links that had no `route_localnet` before.

@@ -8,8 +8,8 @@ use sys::Result;
 
 use super::elements::{self, Found, container, family};
 use super::layout::PUBLISHERS;
-use super::{Mapping, Publication};
 use crate::intent::Records;
+use crate::ports::{Mapping, Publication};
 use crate::rules::restore::owner;
 
 /// Ports of a family: IPv4's if `v4`.
@@ -117,7 +117,7 @@ pub(super) fn hand_over(nft: &Nft, batch: &mut Batch, gone: &Found, rest: &[Elem
 
 fn mappings(publication: &Publication) -> Held {
     let containers = publication.containers.iter();
-    let of = |container: &super::Container| {
+    let of = |container: &crate::ports::Container| {
         let v4 = container.address.is_ipv4();
         container.mappings.iter().map(|mapping| (v4, *mapping)).collect::<Vec<_>>()
     };

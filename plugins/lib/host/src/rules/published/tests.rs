@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use nft::{Data, Element, Set, Target, Verdict};
 
+use super::elements;
 use super::layout::{PUBLISHERS, V4, V6};
-use super::{Conditions, Container, Mapping, Masquerade, Publication, elements};
 use crate::Owner;
+use crate::ports::{Conditions, Container, Mapping, Masquerade, Publication};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

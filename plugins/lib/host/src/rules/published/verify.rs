@@ -8,8 +8,9 @@ use sys::{Result, sysctl};
 use super::elements::Found;
 use super::layout::{PUBLISHERS, chains};
 use super::withdraw::LOOK_UPS;
-use super::{Publication, elements, guard, ledger, localnet, shared};
+use super::{elements, guard, ledger, localnet, shared};
 use crate::Drift;
+use crate::ports::Publication;
 
 /// Every difference between what a publication must be and what the kernel has.
 ///

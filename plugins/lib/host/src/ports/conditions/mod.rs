@@ -1,7 +1,7 @@
 //! Under what conditions a container's ports are published, in the words of `nft` (PM-C1).
 //!
 //! The words are read here, not by `nft`: what this reader does not know is an error before anything is touched.
-//! They become rules of a chain of the container's own (see [`super::guard`]), so that they are nobody else's.
+//! They become rules of a chain of the container's own, so that they are nobody else's.
 
 mod read;
 #[cfg(test)]
