@@ -3,7 +3,7 @@
 use cni::{AddResult, Error, Interface, Request};
 use host::intent::By;
 use host::piece::{self, Kernel, Piece, Place};
-use host::{Drift, Owner, intent};
+use host::{Drift, Owner, rules};
 use netlink::{Mac, Netlink};
 
 use crate::answer::Links;
@@ -44,7 +44,7 @@ fn drifts(plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drif
     let rules = of(&is_rule);
     let mut of_rules = piece::verify(&rules, kernel)?;
     if !of_rules.is_empty()
-        && let Some(mended) = intent::mend(kernel.nft()?, By::Bridge, owner)?
+        && let Some(mended) = rules::mend(kernel.nft()?, By::Bridge, owner)?
     {
         report(owner, &of_rules, "made again");
         mended.tell("bridge");

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::piece::{self, Kernel, Making, Place};
-use host::{Conflict, Owner, intent, iptables, rules};
+use host::{Conflict, Owner, iptables, rules};
 use netlink::{Mac, Netlink};
 use sys::NetNs;
 
@@ -146,7 +146,7 @@ impl Plugin for Bridge {
 
     fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
         let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
-        intent::reapply(&rules::open()?)?.tell(Self::NAME);
+        rules::reapply(&rules::open()?)?.tell(Self::NAME);
         Ok(routes.map(drop)?)
     }
 }

@@ -1,7 +1,7 @@
 //! What CHECK finds, and what it does about it.
 
 use cni::{AddResult, Error};
-use host::intent::{self, By};
+use host::intent::By;
 use host::iptables::Mark;
 use host::ports::Publication;
 use host::rules::published;
@@ -25,7 +25,7 @@ pub fn drifts(
     if drifts.is_empty() {
         return Ok(drifts);
     }
-    if let Some(mended) = intent::mend(&nft, By::Portmap, &publication.owner)? {
+    if let Some(mended) = rules::mend(&nft, By::Portmap, &publication.owner)? {
         let owner = &publication.owner;
         for drift in drifts.iter().take(crate::DRIFTS_MAX) {
             eprintln!(

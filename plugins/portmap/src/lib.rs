@@ -19,7 +19,7 @@ use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use host::ports::Masquerade;
 use host::rules::{self, published};
-use host::{Namespace, Owner, intent, piece};
+use host::{Namespace, Owner, piece};
 use netlink::Netlink;
 use nft::Nft;
 
@@ -180,7 +180,7 @@ impl Plugin for PortMap {
             ("release", _) => return Err(Error::internal("release takes one network's name, or none")),
             _ => {
                 let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
-                intent::reapply(&rules::open()?)?.tell(Self::NAME);
+                rules::reapply(&rules::open()?)?.tell(Self::NAME);
                 routes?;
             }
         }

@@ -5,12 +5,11 @@
 //! either of them is killed. (The rules that a killed ADD leaves are found by their owner, which needs no record.)
 //!
 //! From the first change of its rules to that of its record, ADD and DEL hold the records' lock shared; who makes
-//! everything anew ([`reapply`]) holds it alone. So nothing comes back that a DEL is about to delete, and nothing is
+//! everything anew (a reapply) holds it alone. So nothing comes back that a DEL is about to delete, and nothing is
 //! missing that an ADD is about to record.
 //!
 //! The directory is in `/run`: it goes with the kernel state that it describes.
 
-mod reapply;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -31,8 +30,6 @@ use sys::{Error, Result, clock};
 use crate::ports::{Chosen, Container};
 use crate::{Namespace, Owner, Removal};
 
-pub use reapply::{Reapplied, mend, reapply};
-
 /// Where the records are.
 const DIR: &str = "/run/moor/intent";
 /// How many directories of this path are private.
@@ -52,7 +49,7 @@ pub enum By {
     Bridge,
     /// The plugin that publishes ports.
     Portmap,
-    /// Who masquerades by iptables. It is no intent, since [`reapply`] makes no rules of iptables; but their chain is named
+    /// Who masquerades by iptables. It is no intent, since a reapply makes no rules of iptables; but their chain is named
     /// after the network, which may have another name when they are to go.
     Iptables,
 }
@@ -141,7 +138,7 @@ impl Records {
     }
 
     /// The directory for oneself alone, once all others are done.
-    fn open_alone_if_any() -> Result<Option<Self>> {
+    pub(crate) fn open_alone_if_any() -> Result<Option<Self>> {
         Self::lock_if_any(Path::new(DIR), Hold::Alone)
     }
 

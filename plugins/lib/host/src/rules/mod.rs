@@ -11,6 +11,7 @@ mod alive;
 mod attachment;
 mod masquerade;
 pub mod published;
+mod reapply;
 pub(crate) mod reference;
 mod release;
 pub mod resolver;
@@ -24,6 +25,7 @@ use crate::Drift;
 
 pub use attachment::{delete, delete_but, delete_own};
 pub use masquerade::Masqueraded;
+pub use reapply::{Reapplied, mend, reapply};
 pub use release::{Released, release};
 pub use restore::Restored;
 use restore::{Group, restore};

@@ -11,9 +11,10 @@ use super::layout::{PUBLISHERS, chains, sets};
 use super::withdraw::{chains_of, elements_of, withdraw};
 use super::{ELEMENTS_MAX, Error, RUNS_MAX, flows, ledger, localnet, reference, retired, shared};
 use crate::Removal;
-use crate::intent::{self, By, Record, Records};
+use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
 use crate::rules::alive::Attachments;
+use crate::rules::reapply::reapply;
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};
 
@@ -39,7 +40,7 @@ pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Er
             Decision::Flushed => {
                 // Others' ports are theirs all the same: the ledger first.
                 drop(records);
-                intent::reapply(nft)?;
+                reapply(nft)?;
                 mended = true;
             }
         }

@@ -6,11 +6,11 @@ use std::fmt;
 use nft::Nft;
 use sys::{Error, Result};
 
-use super::{By, Record, Records};
+use super::published;
+use super::{Guarded, Masqueraded, Restored};
 use crate::Owner;
+use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
-use crate::rules::published;
-use crate::rules::{Guarded, Masqueraded, Restored};
 
 /// What came of it.
 #[derive(Debug, Default)]
