@@ -17,7 +17,8 @@ use anyhow::Result;
 use bench::{attachments, dns};
 use clap::Parser;
 use harness::options::Common;
-use harness::{diff, faults, job, judge, runner, snapshot, strace, untouched, vm};
+use harness::untouched::{self, Machine};
+use harness::{diff, faults, job, judge, runner, strace, vm};
 
 use cli::{BenchArgs, Cli, Report, Verb, Work};
 use registry::registry;
@@ -79,9 +80,9 @@ fn reported(error: &anyhow::Error) -> ExitCode {
 
 /// Does something in rooms and then shows that the machine itself has not changed.
 fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>) -> Result<bool> {
-    let before = snapshot::machine()?;
+    let before = Machine::now()?;
     let held = work(&common.grounds()?)?;
-    let touched = diff::lines(&before, &snapshot::machine()?);
+    let touched = before.changes()?;
     match touched.as_slice() {
         [] => println!(
             "This machine's own links, addresses, routes, sysctls and files are as they were before."
@@ -105,9 +106,9 @@ fn bench(args: &BenchArgs) -> Result<bool> {
     };
     let grounds = args.common.grounds()?;
     let grounds = runner::Grounds { reference: args.against.clone(), ..grounds };
-    let before = snapshot::machine()?;
+    let before = Machine::now()?;
     let held = attachments::run(&grounds, &options)?;
-    let touched = diff::lines(&before, &snapshot::machine()?);
+    let touched = before.changes()?;
     if !touched.is_empty() {
         eprintln!("This machine's own state changed:{}", diff::shown(&touched));
     }

@@ -32,7 +32,7 @@ pub struct Options {
     pub seeds: u64,
 }
 
-/// Its job.
+/// The job of a seed's room.
 pub const JOBS: &[Kind] = &[Kind::new("stress", |room, seed| Ok(reported(room, job(room, seed))))];
 
 /// Runs the seeds: true when all held.
@@ -53,7 +53,7 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     Ok(held)
 }
 
-/// The job of a seed's room; prints on standard output what was done.
+/// Prints what was done on standard output.
 fn job(room: &Room, seed: &str) -> Result<()> {
     let mut rng = Rng::new(seed.parse().context("a seed is a number")?);
     let before = room.snapshot()?;

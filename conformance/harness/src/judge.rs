@@ -11,8 +11,9 @@ use crate::baseline::{Baseline, Standing};
 use crate::case::{Case, Outcome, Verdict};
 use crate::options::Common;
 use crate::report::{self, Form, Run, Wanted};
+use crate::untouched::Machine;
+use crate::vm;
 use crate::world::World;
-use crate::{diff, snapshot, vm};
 
 /// What `run` is asked.
 #[derive(Args)]
@@ -61,7 +62,7 @@ pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
     let reports = report::wanted(&args.report)?;
     let lines = reports.contains(&Wanted { form: Form::Text, file: None });
     let grounds = args.common.grounds_in(args.world)?;
-    let before = snapshot::machine()?;
+    let before = Machine::now()?;
     let baseline = Baseline::choose(args.baseline.as_deref(), &grounds)?;
     let baseline = match args.world {
         Some(world) => Some(Baseline::of_world(world, baseline)?),
@@ -74,7 +75,7 @@ pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
     };
     let outcomes = vm::lane::run(&grounds, &cases, args.lane, &args.vm, tell)?;
     progress.end();
-    let touched = diff::lines(&before, &snapshot::machine()?);
+    let touched = before.changes()?;
     let run = Run {
         suite: &grounds.suite,
         outcomes: &outcomes,

@@ -1,5 +1,5 @@
-//! The harness: rooms to judge plugins in, what is seen and done there, and how it is reported. It knows no case: whoever
-//! runs it hands in a registry (see [`job::Registry`]).
+//! The harness: rooms to judge plugins in, what is seen and done there, and how it is reported. It
+//! knows no case: the executable hands in a registry (see [`job::Registry`]).
 
 pub mod baseline;
 pub mod cache;

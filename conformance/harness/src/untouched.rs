@@ -1,4 +1,4 @@
-//! `untouched`: a command, after which this machine must be as it was before.
+//! This machine, which must be as it was before; and `untouched`, which runs a command between two looks at it.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -7,13 +7,28 @@ use anyhow::{Context, Result};
 
 use crate::{diff, snapshot};
 
+/// The machine's own state at some time.
+pub struct Machine(Vec<String>);
+
+impl Machine {
+    /// Its state now.
+    pub fn now() -> Result<Self> {
+        snapshot::machine().map(Self)
+    }
+
+    /// What has changed since then.
+    pub fn changes(&self) -> Result<Vec<String>> {
+        Ok(diff::lines(&self.0, &snapshot::machine()?))
+    }
+}
+
 /// Runs it with this process's own standard streams. True when it succeeded and has changed nothing.
 pub fn run(command: &[OsString]) -> Result<bool> {
     let (program, args) = command.split_first().context("no command is given")?;
-    let before = snapshot::machine()?;
+    let before = Machine::now()?;
     let status = Command::new(program).args(args).status();
     let status = status.with_context(|| format!("start {}", program.display()))?;
-    let touched = diff::lines(&before, &snapshot::machine()?);
+    let touched = before.changes()?;
     if !touched.is_empty() {
         eprintln!("{} has changed this machine:{}", program.display(), diff::shown(&touched));
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use harness::diff::shown;
 use harness::job::Kind;
+use harness::judge::strict;
 use harness::room::Room;
 use harness::runner::Grounds;
 use harness::{leftover, socket};
@@ -48,13 +49,13 @@ const BRIDGES: [&str; 3] = ["moor4", "moor7", podman::SECOND_BRIDGE];
 /// What the container's web server says.
 const PAGE: &str = "moored\n";
 
-/// Their job.
+/// The job of a client's room.
 pub const JOBS: &[Kind] = &[Kind::new("client", job)];
 
 /// Runs every client whose name holds `filter`: true when every step held. A client that cannot be run here is named,
 /// and is a failure where everything must run (`CI=true`).
 pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
-    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let strict = strict();
     let grounds = Grounds { timeout: PATIENCE, ..grounds.clone() };
     let (mut held, mut ran) = (true, 0);
     for client in CLIENTS.into_iter().filter(|client| client.name.contains(filter)) {
@@ -88,7 +89,6 @@ fn privileged() -> Result<()> {
     Ok(())
 }
 
-/// The job of a client's room.
 fn job(room: &Room, name: &str) -> Result<bool> {
     let client = CLIENTS.into_iter().find(|client| client.name == name).context("no such client")?;
     (client.furnish)(room)?;

@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// Its job.
+/// The job of a suite's room.
 pub const JOBS: &[Kind] = &[Kind::new("answer", |room, name| attempt::job(room, name).map(|()| true))];
 
 /// Runs every conflist in every version through both suites, each in a room of its own, and prints the differences:

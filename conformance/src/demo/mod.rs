@@ -43,7 +43,7 @@ impl Guest {
     }
 }
 
-/// Its job.
+/// The job of its room.
 pub const JOBS: &[Kind] = &[Kind::new("demo", |room, _| run(room))];
 
 /// Runs the demo in this room: true when every step held.

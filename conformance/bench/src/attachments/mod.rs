@@ -64,7 +64,7 @@ pub struct Options {
     pub vm: VmArgs,
 }
 
-/// Its jobs.
+/// The jobs of its rooms.
 pub const JOBS: &[Kind] = &[
     Kind::new("bench", |room, job| scenario_job(room, job).map(|()| true)),
     Kind::new("bench-scale", |room, point| say(&growth::job(room, point)?).map(|()| true)),

@@ -32,7 +32,7 @@ const PARTS: [Part; 4] = [
     ),
 ];
 
-/// Their job.
+/// The job of a part's room.
 pub const JOBS: &[Kind] = &[Kind::new("dns", job)];
 
 /// Runs every part whose name holds `filter`: true when all budgets were kept.
@@ -48,7 +48,6 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     Ok(held)
 }
 
-/// The job of a part's room.
 fn job(room: &Room, name: &str) -> Result<bool> {
     let (.., part) = PARTS.into_iter().find(|(known, ..)| *known == name).context("no such part")?;
     part(room)

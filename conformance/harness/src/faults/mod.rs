@@ -74,7 +74,7 @@ impl Hits {
     }
 }
 
-/// Their jobs.
+/// The jobs of its rooms.
 pub const JOBS: &[Kind] = &[
     Kind::new("points", |room, job| points_job(room, job).map(|()| true)),
     Kind::new("fault", |room, job| Ok(reported(room, trial_job(room, job)))),
