@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 const OTHERS: &[&str] = &[".git", "target", "bin", "Cargo.lock", "LICENSE"];
 /// Pages that readers of the tree do not have, by the names that citations used.
 const PAGES_ELSEWHERE: &[&str] = &["NEEDS", "DESIGN", "CRATES"];
-/// Pages that the README links and that are being written: delete a name when its page is there.
-const AWAITED: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md"];
 /// Publishers of numbered sections that everybody can read.
 const PUBLISHERS: &[&str] = &["RFC", "IEEE"];
 
@@ -54,8 +52,7 @@ fn tree(files: &[PathBuf]) -> Tree {
         let clauses = text.lines().filter(|line| !line.starts_with('#'));
         ids.extend(clauses.filter_map(|line| line.split_once(' ')).map(|(id, _)| id.to_owned()));
     }
-    let awaited = AWAITED.iter().map(|page| (*page).to_owned());
-    Tree { ids, pages: pages.map(|path| name_of(path)).chain(awaited).collect() }
+    Tree { ids, pages: pages.map(|path| name_of(path)).collect() }
 }
 
 /// One or two capitals, a hyphen, at most one capital, digits: `C-042`, `BR-K5`.
