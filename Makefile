@@ -18,7 +18,9 @@ STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
 PLUGINS  = bridge dns host-local ipvlan loopback macvlan portmap
-PROGRAMS = $(PLUGINS) moor conformance
+# The plugins in one file.
+ALL      = moor-plugins
+PROGRAMS = $(PLUGINS) $(ALL) conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 # Where `make pr` has its plugins: of a development build.
@@ -43,21 +45,24 @@ build: ## build every executable, static, into bin/; AUDITABLE=1: each lists its
 	@for program in $(PROGRAMS); do \
 	    cp -f $(TARGET_DIR)/$(TARGET)/release/$$program bin/.$$program.new && mv -f bin/.$$program.new bin/$$program || exit 1; \
 	done
+	@ln -sfn $(ALL) bin/moor
 	@ls -l bin
 
-# Every name is a copy of the one executable that holds all plugins, so that the IPAM plugin runs in bridge's own process.
+# Every name is a copy of moor-plugins, which holds all plugins, so that the IPAM plugin runs in bridge's own process.
 # Copies, not links: an installer that writes another network's `loopback` over ours would write to all names of that file.
 install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: one each
-	@test -x bin/moor || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
+	@test -x bin/$(ALL) || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
 	@mkdir -p "$(DESTDIR)$(PREFIX)"
 	@cd "$(DESTDIR)$(PREFIX)" && bin="$(CURDIR)/bin" && \
 	put() { \
 	    if [ "$(MULTICALL)" != 1 ]; then install -m 0755 "$$bin/$$1" ".$$2.new"; \
-	    elif [ "$(LINKS)" = 1 ] && [ "$$2" != moor ]; then ln -f moor ".$$2.new"; \
-	    else install -m 0755 "$$bin/moor" ".$$2.new"; fi && \
+	    elif [ "$(LINKS)" = 1 ] && [ "$$2" != $(ALL) ]; then ln -f $(ALL) ".$$2.new"; \
+	    else install -m 0755 "$$bin/$(ALL)" ".$$2.new"; fi && \
 	    mv -fT ".$$2.new" "$$2" && echo "$(DESTDIR)$(PREFIX)/$$2"; \
 	} && \
-	if [ "$(MULTICALL)" = 1 ]; then put moor moor; fi && \
+	if [ "$(MULTICALL)" = 1 ]; then \
+	    put $(ALL) $(ALL) && ln -sfn $(ALL) .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(PREFIX)/moor"; \
+	fi && \
 	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
 	put dns dnsname
 
@@ -73,8 +78,8 @@ clean: ## remove what was built
 ##@ Before a pull request
 
 pr: lint test-unit ## what a pull request must pass, in under three minutes: lint, test-unit, the demo, bridge's cases
-	$(CARGO) build -q -p moor -p conformance
-	@mkdir -p $(PR_DIR) && for plugin in $(PLUGINS); do ln -f $(TARGET_DIR)/debug/moor $(PR_DIR)/$$plugin || exit 1; done
+	$(CARGO) build -q -p $(ALL) -p conformance
+	@mkdir -p $(PR_DIR) && for plugin in $(PLUGINS); do ln -f $(TARGET_DIR)/debug/$(ALL) $(PR_DIR)/$$plugin || exit 1; done
 	$(TARGET_DIR)/debug/conformance demo --cni-path $(PR_DIR)
 	$(TARGET_DIR)/debug/conformance run --cni-path $(PR_DIR) --filter bridge/
 

@@ -220,7 +220,7 @@ fn settle() -> Result<()> {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             // One that has ended and that nobody has asked for yet has no command line.
             let runs = fs::read(entry.path().join("cmdline")).is_ok_and(|line| !line.is_empty());
-            if runs && matches!(name.trim(), "bridge" | "host-local" | "moor") {
+            if runs && matches!(name.trim(), "bridge" | "host-local" | "moor-plugins") {
                 running.push(name.trim().to_owned());
             }
         }

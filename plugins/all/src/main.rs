@@ -1,4 +1,4 @@
-//! `moor`: every plugin in one executable, which is the one it is called by the name of.
+//! Every plugin in one executable: it is the plugin by the name of which it is called.
 
 use cni::Member;
 

@@ -6,17 +6,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-const MOOR: &str = env!("CARGO_BIN_EXE_moor");
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
 const NAMES: [&str; 9] =
-    ["bridge", "dns", "dnsname", "host-local", "ipvlan", "loopback", "macvlan", "moor", "portmap"];
+    ["bridge", "dns", "dnsname", "host-local", "ipvlan", "loopback", "macvlan", "moor-plugins", "portmap"];
 
 /// Installs this executable below a directory of its own; gives where the plugins are.
 fn installed(home: &Path, options: &[&str]) -> std::path::PathBuf {
     let bin = home.join("bin");
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
-        fs::copy(MOOR, bin.join("moor")).unwrap();
+        fs::copy(EXECUTABLE, bin.join("moor-plugins")).unwrap();
     }
     let mut make = Command::new("make");
     // Options of a make that runs this test are not for that one.
@@ -55,6 +55,7 @@ fn links_are_made_where_they_are_asked_for_and_undone_by_the_next_install() {
     let home = tempfile::tempdir().unwrap();
     let links = |plugins: &Path| fs::metadata(plugins.join("bridge")).unwrap().nlink();
     let plugins = installed(home.path(), &["LINKS=1"]);
+    assert_eq!(fs::read_link(plugins.join("moor")).unwrap(), Path::new("moor-plugins"));
     assert_eq!(links(&plugins), NAMES.len() as u64);
     assert_eq!(links(&installed(home.path(), &[])), 1);
     let files = NAMES.map(|name| fs::metadata(plugins.join(name)).unwrap().ino());

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const MOOR: &str = env!("CARGO_BIN_EXE_moor");
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 
 /// VERSION of whatever is at the path.
 fn version(program: &Path, first: Option<&str>) -> Output {
@@ -24,9 +24,9 @@ fn a_link_and_a_copy_are_the_plugin_of_their_name() {
             fs::create_dir_all(&at).unwrap();
             at.join(name)
         };
-        fs::copy(MOOR, at("copy")).unwrap();
+        fs::copy(EXECUTABLE, at("copy")).unwrap();
         fs::hard_link(at("copy"), at("hard")).unwrap();
-        symlink(MOOR, at("soft")).unwrap();
+        symlink(EXECUTABLE, at("soft")).unwrap();
         for program in [at("copy"), at("hard"), at("soft")] {
             let output = version(&program, None);
             assert!(output.status.success(), "{program:?}: {output:?}");
@@ -39,17 +39,17 @@ fn a_link_and_a_copy_are_the_plugin_of_their_name() {
 
 #[test]
 fn the_first_argument_names_the_plugin_too() {
-    assert!(version(Path::new(MOOR), Some("bridge")).status.success());
+    assert!(version(Path::new(EXECUTABLE), Some("bridge")).status.success());
 }
 
 #[test]
 fn an_unknown_name_is_one_error_for_a_runtime_and_a_list_for_a_person() {
-    let output = version(Path::new(MOOR), None);
+    let output = version(Path::new(EXECUTABLE), None);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("\"code\": 7") && said.contains("host-local"), "{said}");
 
-    let output = Command::new(MOOR).env_clear().output().unwrap();
+    let output = Command::new(EXECUTABLE).env_clear().output().unwrap();
     assert!(output.status.success());
     assert!(
         String::from_utf8_lossy(&output.stdout)
@@ -72,7 +72,7 @@ fn refused(programs: &Path) -> (Option<i32>, String) {
 fn programs(dir: &tempfile::TempDir, name: &str) -> std::path::PathBuf {
     let programs = dir.path().join(name);
     fs::create_dir(&programs).unwrap();
-    fs::copy(MOOR, programs.join("bridge")).unwrap();
+    fs::copy(EXECUTABLE, programs.join("bridge")).unwrap();
     programs
 }
 
@@ -83,10 +83,10 @@ fn a_delegate_in_process_fails_as_one_of_its_own_does() {
     let (linked, copied, longer) =
         (programs(&dir, "linked"), programs(&dir, "copied"), programs(&dir, "longer"));
     fs::hard_link(linked.join("bridge"), linked.join("host-local")).unwrap();
-    fs::copy(MOOR, copied.join("host-local")).unwrap();
+    fs::copy(EXECUTABLE, copied.join("host-local")).unwrap();
     // The same program, and yet another file: a process.
-    let bytes = [fs::read(MOOR).unwrap(), b"more".to_vec()].concat();
-    fs::copy(MOOR, longer.join("host-local")).unwrap();
+    let bytes = [fs::read(EXECUTABLE).unwrap(), b"more".to_vec()].concat();
+    fs::copy(EXECUTABLE, longer.join("host-local")).unwrap();
     fs::write(longer.join("host-local"), bytes).unwrap();
     let said = refused(&linked);
     assert_eq!(said, refused(&copied));
@@ -96,11 +96,11 @@ fn a_delegate_in_process_fails_as_one_of_its_own_does() {
 
 /// A copy of this executable with all but its head blank: as a process it can answer nothing.
 fn blank(programs: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let mut bytes = fs::read(MOOR).unwrap();
+    let mut bytes = fs::read(EXECUTABLE).unwrap();
     bytes[4096..].fill(0);
     change(&mut bytes);
     let at = programs.join("host-local");
-    fs::copy(MOOR, &at).unwrap();
+    fs::copy(EXECUTABLE, &at).unwrap();
     fs::write(at, bytes).unwrap();
 }
 

@@ -115,7 +115,7 @@ fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command
         }
     }
     command.arg("--").arg(&program);
-    if program.file_name().is_some_and(|name| name == "moor") {
+    if program.file_name().is_some_and(|name| name == "moor-plugins") {
         command.arg("dns");
     }
     command.args(arguments(place));

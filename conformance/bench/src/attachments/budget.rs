@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::contender::{FLOOR, MOOR, OURS, REFERENCE, START, identity};
+use super::contender::{FLOOR, MULTICALL, OURS, REFERENCE, START, identity};
 use super::count::Counts;
 use super::data_path::{Costs, DataPath, MANY, Rules};
 use super::growth::Growth;
@@ -167,22 +167,22 @@ impl Budgets {
             let what = format!("peak memory of any process, KiB: {contender}");
             Some(Verdict::count(what, Some(peak(contender)?), self.peak_kib))
         };
-        [OURS, MOOR].into_iter().filter_map(verdict).collect()
+        [OURS, MULTICALL].into_iter().filter_map(verdict).collect()
     }
 
     /// The budgets for the executables in a suite.
     pub fn files(&self, suite: &Path, names: &[&str]) -> Result<Vec<Verdict>> {
         let mut verdicts = vec![];
-        let moor = identity(&suite.join("moor")).ok();
+        let all = identity(&suite.join(MULTICALL)).ok();
         let mut seen = vec![];
-        for name in names.iter().chain(&["moor"]) {
+        for name in names.iter().chain(&[MULTICALL]) {
             let path = suite.join(name);
             if !path.is_file() {
                 continue;
             }
             let file = identity(&path)?;
             let shared = names.iter().filter(|other| identity(&suite.join(other)).is_ok_and(|o| o == file));
-            let multicall = moor == Some(file) || shared.count() > 1;
+            let multicall = all == Some(file) || shared.count() > 1;
             if seen.contains(&file) {
                 continue;
             }

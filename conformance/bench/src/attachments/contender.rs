@@ -16,7 +16,7 @@ use super::shot::{Sample, Shot};
 /// The names in tables and reports.
 pub const OURS: &str = "ours";
 /// The same plugins as one executable, whose delegates are in its own process.
-pub const MOOR: &str = "moor";
+pub const MULTICALL: &str = "moor-plugins";
 /// The suite that ours is measured against.
 pub const REFERENCE: &str = "reference";
 /// The kernel's own work.
@@ -50,19 +50,19 @@ pub struct Attachment<'a> {
 }
 
 impl Contender {
-    /// The suites that a room measures: ours, `moor` when it lies beside ours, and the reference.
+    /// The suites that a room measures: ours, `moor-plugins` when it lies beside ours, and the reference.
     pub fn all(room: &Room) -> Result<Vec<Self>> {
         let mut all = vec![Self { name: OURS, dir: room.suite.clone(), slot: 0 }];
-        let moor = room.suite.join("moor");
-        if moor.is_file() && identity(&moor)? != identity(&room.suite.join("loopback"))? {
-            let dir = room.scratch("moor");
+        let moor_plugins = room.suite.join(MULTICALL);
+        if moor_plugins.is_file() && identity(&moor_plugins)? != identity(&room.suite.join("loopback"))? {
+            let dir = room.scratch(MULTICALL);
             std::fs::create_dir_all(&dir)?;
-            // moor holds what the suite has as single executables; `make install` copies it to their names.
+            // It holds every plugin; `make install` copies it to their names.
             for entry in std::fs::read_dir(&room.suite)? {
                 let copy = dir.join(entry?.file_name());
-                std::fs::copy(&moor, &copy).with_context(|| format!("write {}", copy.display()))?;
+                std::fs::copy(&moor_plugins, &copy).with_context(|| format!("write {}", copy.display()))?;
             }
-            all.push(Self { name: MOOR, dir, slot: 1 });
+            all.push(Self { name: MULTICALL, dir, slot: 1 });
         }
         all.push(Self { name: REFERENCE, dir: room.reference.clone(), slot: 2 });
         Ok(all)

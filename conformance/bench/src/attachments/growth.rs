@@ -132,7 +132,7 @@ pub fn job(room: &Room, name: &str) -> Result<Measured> {
                 let subnet = format!("{}/16", address(first.slot, 0));
                 ports::load_iptables(&ports::others(first.slot, point.ports), &subnet)?;
             }
-            // The table is the host's: `moor` finds what the single executables have made.
+            // The table is the host's: `moor-plugins` finds what the single executables have made.
             _ => ports::publish(first, point.ports)?,
         }
     }

@@ -20,7 +20,7 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;max-width:60em;marg
 
 /// Colours of the contenders, legible on light and dark.
 const COLOURS: [(&str, &str); 4] =
-    [("ours", "#1b7f5c"), ("moor", "#3f6fd1"), ("reference", "#c77d1b"), ("floor", "#8a8f98")];
+    [("ours", "#1b7f5c"), ("moor-plugins", "#3f6fd1"), ("reference", "#c77d1b"), ("floor", "#8a8f98")];
 
 /// Writes the page of a run's JSON document.
 pub fn write(path: &Path, document: &Value) -> Result<()> {

@@ -75,7 +75,7 @@ fn nameless(members: &[Member], env: &Env, called: &OsString, streams: &mut Stre
         return 1;
     }
     let text = format!(
-        "moor {RELEASE}: CNI plugins in one executable: {names}\n\nLink it to the name of a plugin, or give the name as the first argument:\n  moor bridge --help\n"
+        "moor-plugins {RELEASE}: CNI plugins in one executable: {names}\n\nLink it to the name of a plugin, or give the name as the first argument:\n  moor-plugins bridge --help\n"
     );
     u8::from(streams.stdout.write_all(text.as_bytes()).is_err())
 }
