@@ -2,17 +2,30 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread::sleep;
+use std::time::Duration;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 
-/// VERSION of whatever is at the path.
+/// Runs the command. Another test may fork while a program is copied, and its child has the copy open
+/// for writing until it calls exec: such a program is tried again.
+fn output(command: &mut Command) -> Output {
+    for _ in 0..1000 {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => sleep(Duration::from_millis(10)),
+            output => return output.unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        }
+    }
+    panic!("{command:?}: still busy")
+}
+
+/// Runs VERSION of this program.
 fn version(program: &Path, first: Option<&str>) -> Output {
-    let mut command = Command::new(program);
-    let output = command.args(first).env_clear().env("CNI_COMMAND", "VERSION").output();
-    output.unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+    output(Command::new(program).args(first).env_clear().env("CNI_COMMAND", "VERSION"))
 }
 
 #[test]
@@ -31,7 +44,7 @@ fn a_link_and_a_copy_are_the_plugin_of_their_name() {
             let output = version(&program, None);
             assert!(output.status.success(), "{program:?}: {output:?}");
             assert!(String::from_utf8_lossy(&output.stdout).contains("\"1.1.0\""), "{output:?}");
-            let about = Command::new(&program).arg("--version").env_clear().output().unwrap();
+            let about = output(Command::new(&program).arg("--version").env_clear());
             assert!(String::from_utf8_lossy(&about.stdout).starts_with(name), "{about:?}");
         }
     }
@@ -49,7 +62,7 @@ fn an_unknown_name_is_one_error_for_a_runtime_and_a_list_for_a_person() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("\"code\": 7") && said.contains("host-local"), "{said}");
 
-    let output = Command::new(EXECUTABLE).env_clear().output().unwrap();
+    let output = output(Command::new(EXECUTABLE).env_clear());
     assert!(output.status.success());
     assert!(
         String::from_utf8_lossy(&output.stdout)
@@ -64,7 +77,7 @@ fn refused(programs: &Path) -> (Option<i32>, String) {
     fs::write(&config, conf).unwrap();
     let mut command = Command::new(programs.join("bridge"));
     command.env_clear().env("CNI_COMMAND", "STATUS").env("CNI_PATH", programs);
-    let output = command.stdin(fs::File::open(config).unwrap()).output().unwrap();
+    let output = output(command.stdin(fs::File::open(config).unwrap()));
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
