@@ -1,4 +1,4 @@
-//! `make install`: what lies on a node then, and what other installers can do to it.
+//! `make install`: the installed files, and how other installers can change them.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
@@ -11,7 +11,7 @@ const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
 const NAMES: [&str; 9] =
     ["bridge", "dns", "dnsname", "host-local", "ipvlan", "loopback", "macvlan", "moor-plugins", "portmap"];
 
-/// Installs this executable below a directory of its own; gives where the plugins are.
+/// Installs this executable below `home`; returns the directory of the plugins.
 fn installed(home: &Path, options: &[&str]) -> std::path::PathBuf {
     let bin = home.join("bin");
     if !bin.exists() {
@@ -19,7 +19,7 @@ fn installed(home: &Path, options: &[&str]) -> std::path::PathBuf {
         fs::copy(EXECUTABLE, bin.join("moor-plugins")).unwrap();
     }
     let mut make = Command::new("make");
-    // Options of a make that runs this test are not for that one.
+    // A make that runs this test passes its options by these variables.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
     make.arg("-C").arg(home).args(["-f", MAKEFILE, "install", "PREFIX=/plugins"]);
     let output = make.arg(format!("DESTDIR={}", home.display())).args(options).output().unwrap();
@@ -33,7 +33,7 @@ fn about(program: &Path) -> String {
 }
 
 #[test]
-fn another_networks_loopback_replaces_loopback_alone() {
+fn another_networks_loopback_replaces_only_loopback() {
     let home = tempfile::tempdir().unwrap();
     let plugins = installed(home.path(), &[]);
     let others = home.path().join("loopback");
@@ -41,17 +41,17 @@ fn another_networks_loopback_replaces_loopback_alone() {
     let copied = Command::new("cp").arg("-f").arg(&others).arg(&plugins).status().unwrap();
     assert!(copied.success());
     for name in NAMES {
-        let said = about(&plugins.join(name));
+        let printed = about(&plugins.join(name));
         match name {
-            "loopback" => assert_eq!(said, "another\n"),
-            "dnsname" => assert!(said.starts_with("dns"), "{said}"),
-            _ => assert!(said.starts_with(name), "{name}: {said}"),
+            "loopback" => assert_eq!(printed, "another\n"),
+            "dnsname" => assert!(printed.starts_with("dns"), "{printed}"),
+            _ => assert!(printed.starts_with(name), "{name}: {printed}"),
         }
     }
 }
 
 #[test]
-fn links_are_made_where_they_are_asked_for_and_undone_by_the_next_install() {
+fn links_are_optional_and_the_next_install_replaces_them() {
     let home = tempfile::tempdir().unwrap();
     let links = |plugins: &Path| fs::metadata(plugins.join("bridge")).unwrap().nlink();
     let plugins = installed(home.path(), &["LINKS=1"]);
