@@ -5,7 +5,7 @@ mod vlans;
 use std::collections::BTreeSet;
 
 use attach::conflict::Detection;
-use cni::{Code, Error, Request};
+use cni::{Code, Error, Request, shortened};
 use host::piece::Feature;
 use ipnetwork::IpNetwork;
 use netlink::Mac;
@@ -288,11 +288,6 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
             .details("at most 15 bytes, not \".\" or \"..\", no '/', ':', '%' or white space"));
     }
     Ok(name)
-}
-
-/// What of a hostile text is fit to be shown.
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 fn mtu(conf: Option<MtuConf>) -> Result<Mtu, Error> {

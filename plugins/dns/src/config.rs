@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use cni::{Code, Error, Json, Request};
+use cni::{Code, Error, Json, Request, shortened};
 use serde::Deserialize;
 
 use crate::names::{self, Invalid};
@@ -305,11 +305,6 @@ fn one_of(key: &str, value: &str, these: &str) -> Error {
 
 fn invalid(msg: impl Into<String>) -> Error {
     Error::new(Code::InvalidConfig, msg)
-}
-
-/// What of a hostile text is fit to be shown.
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

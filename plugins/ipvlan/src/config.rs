@@ -3,7 +3,7 @@
 use attach::child::{Addresses, Child};
 use attach::conflict::Detection;
 use attach::{Master, Parent};
-use cni::{AddResult, Code, Error, Request};
+use cni::{AddResult, Code, Error, Request, shortened};
 use host::piece::ChildKind;
 use netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
 use serde::Deserialize;
@@ -124,7 +124,7 @@ fn named<T: Copy>(all: &[(&'static str, T)], name: Option<&str>, unknown: &str) 
     let known = all.iter().find(|(known, _)| *known == name || name.is_empty());
     known.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
-        let name: String = name.chars().take(64).collect();
+        let name = shortened(name);
         Error::new(Code::InvalidConfig, format!("{unknown}: {name:?}"))
             .details(format!("one of {}", names.join(", ")))
     })

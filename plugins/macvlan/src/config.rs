@@ -3,7 +3,7 @@
 use attach::child::Child;
 use attach::conflict::Detection;
 use attach::{Master, Parent};
-use cni::{Code, Error, Request};
+use cni::{Code, Error, Request, shortened};
 use host::piece::ChildKind;
 use netlink::Mac;
 use netlink::MacvlanMode;
@@ -128,7 +128,7 @@ fn mode(name: &str) -> Result<MacvlanMode, Error> {
     }
     let known = MacvlanMode::ALL.into_iter().find(|(known, _)| *known == name);
     known.map(|(_, mode)| mode).ok_or_else(|| {
-        let name: String = name.chars().take(64).collect();
+        let name = shortened(name);
         Error::new(Code::InvalidConfig, format!("unknown macvlan mode: {name:?}"))
             .details("one of bridge, private, vepa, passthru, source")
     })
@@ -148,7 +148,7 @@ fn wished_mac(
 
 fn mac(text: &str) -> Result<Mac, Error> {
     let invalid = |why: &str| {
-        let text: String = text.chars().take(64).collect();
+        let text = shortened(text);
         Error::new(Code::InvalidConfig, format!("invalid args {text} for MAC addr: {why}"))
     };
     let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;

@@ -1,11 +1,11 @@
 //! Which back end publishes the ports (PM-K4): nf_tables, unless iptables is asked for by name, or
 //! by options that only iptables has.
 
-use cni::{Code, Error};
+use cni::{Code, Error, shortened};
 use host::iptables::{Mark, Ports};
 use host::ports::{Conditions, Fault};
 
-use crate::config::{invalid, shortened};
+use crate::config::invalid;
 
 /// What publishes the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]

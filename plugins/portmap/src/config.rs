@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cni::{Code, Error, Json, Request};
+use cni::{Code, Error, Json, Request, shortened};
 use host::ports::{Mapping, Masquerade};
 use host::rules::published::Hint;
 use serde::Deserialize;
@@ -259,9 +259,4 @@ fn port(whose: &str, number: i64) -> Result<u16, Error> {
 
 pub(crate) fn invalid(msg: &str) -> Error {
     Error::new(Code::InvalidConfig, msg)
-}
-
-/// What of a hostile text is fit to be shown.
-pub(crate) fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }

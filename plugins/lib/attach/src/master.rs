@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{Code, Error, Request};
+use cni::{Code, Error, Request, shortened};
 use host::piece::Place;
 use serde::Deserialize;
 
@@ -104,7 +104,7 @@ pub(crate) fn invalid_vlan(id: impl std::fmt::Display) -> String {
 fn address(text: &str) -> Result<IpAddr, Error> {
     let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
     text.parse().ok().filter(usable).ok_or_else(|| {
-        let text: String = text.chars().take(64).collect();
+        let text = shortened(text);
         let msg = format!(
             "invalid address {text:?} in hostAddresses: expected a host's address without a prefix length"
         );

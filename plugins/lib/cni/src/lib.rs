@@ -33,6 +33,7 @@ pub use json::{DecodeError, Json, Style};
 pub use plugin::{Plugin, main, run};
 pub use request::{Attachment, Command, Request, ValidAttachments};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use text::shortened;
 pub use version::{UnknownVersion, Version};
 
 /// The release: what the build says of its tag (`MOOR_VERSION`), else the package's own.

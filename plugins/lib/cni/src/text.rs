@@ -23,6 +23,12 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
+/// The beginning of `text`, for an error that quotes a value of the configuration: 64 characters are enough to recognise
+/// it by.
+pub fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
