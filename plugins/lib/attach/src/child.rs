@@ -12,7 +12,7 @@ use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 use crate::conflict::{self, Detection};
-use crate::container::{self, SCOPE_LINK};
+use crate::container;
 use crate::{Master, Parent, host_access, ipam_type, lease, mac_of, mtu, owner, require, verdict};
 
 /// What an attachment is to be.
@@ -120,8 +120,7 @@ fn default_routes(ifname: &str, result: &AddResult, own: &[IpNetwork]) -> Vec<Pi
     let route = |dst: IpNetwork| {
         let has = |ipv4: bool| result.routes.iter().any(|route| route.dst.is_ipv4() == ipv4);
         let ours = own.iter().any(|net| net.is_ipv4() == dst.is_ipv4());
-        let scope = if dst.is_ipv4() { SCOPE_LINK } else { 0 };
-        let route = netlink::Route { scope, ..netlink::Route::new(dst) };
+        let route = netlink::Route::on_link(dst);
         (ours && !has(dst.is_ipv4())).then(|| {
             Piece::Route(Route { place: Place::Sandbox, link: ifname.to_owned(), route, any_table: true })
         })

@@ -6,9 +6,6 @@ use cni::AddResult;
 use host::piece::{Address, Piece, Place, Route, Settled, Sysctl, Sysctls};
 use ipnetwork::IpNetwork;
 
-/// RT_SCOPE_LINK (linux/rtnetlink.h).
-pub(crate) const SCOPE_LINK: u8 = 253;
-
 /// The parameters of the container's link, and its addresses; nothing when there are none. `dad`: whether duplicates
 /// of IPv6 addresses are looked for.
 pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
@@ -76,7 +73,7 @@ pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
         };
         let scope = route.scope.unwrap_or(0);
         // A route of link scope has no gateway; with one, the kernel refuses it.
-        let gateway = route.gw.or_else(|| (scope != SCOPE_LINK).then(first).flatten());
+        let gateway = route.gw.or_else(|| (scope != netlink::Route::SCOPE_LINK).then(first).flatten());
         let piece = Piece::Route(Route {
             place: Place::Sandbox,
             link: ifname.to_owned(),
@@ -111,8 +108,7 @@ fn outside_gateways(ifname: &str, result: &AddResult) -> Vec<Piece> {
         {
             continue;
         }
-        let scope = if gateway.is_ipv4() { SCOPE_LINK } else { 0 };
-        let route = netlink::Route { scope, ..netlink::Route::new(IpNetwork::from(gateway)) };
+        let route = netlink::Route::on_link(gateway.into());
         let link = ifname.to_owned();
         let piece = Piece::Route(Route { place: Place::Sandbox, link, route, any_table: true });
         if !pieces.contains(&piece) {

@@ -11,7 +11,6 @@ use sys::sysctl;
 
 use crate::Parent;
 use crate::child::Child;
-use crate::container::SCOPE_LINK;
 
 /// The shim for an attachment with these addresses; `None` when none is asked for. `host` is the host's socket.
 ///
@@ -66,11 +65,8 @@ pub fn pieces(ifname: &str, shim: Shim, own: &[IpNetwork]) -> Vec<Piece> {
         if on_link && by.is_none() {
             continue;
         }
-        let route = netlink::Route {
-            gateway: by.map(IpAddr::from),
-            scope: if source.is_ipv4() { SCOPE_LINK } else { 0 },
-            ..netlink::Route::new(IpNetwork::from(*source))
-        };
+        let route =
+            netlink::Route { gateway: by.map(IpAddr::from), ..netlink::Route::on_link((*source).into()) };
         let link = ifname.to_owned();
         let piece = Piece::Route(Route { place: Place::Sandbox, link, route, any_table: true });
         if !pieces.contains(&piece) {

@@ -1,7 +1,7 @@
 //! The gateway addresses of a bridge: shared, and fought over by those who find others there.
 
 use ipnetwork::IpNetwork;
-use netlink::{Address, Link, LinkChange, NewAddress};
+use netlink::{Address, Link, LinkChange, NewAddress, Route};
 use nix::errno::Errno;
 use sys::{Error, Result, sysctl};
 
@@ -9,8 +9,6 @@ use super::bridge::BRIDGE_LABEL;
 use super::{Kernel, Part, Place, Undo};
 use crate::{Conflict, Drift};
 
-/// RT_SCOPE_LINK (linux/rtnetlink.h).
-const SCOPE_LINK: u8 = 253;
 /// RFC 4291, section 2.5.6, in bits.
 const LINK_LOCAL_PREFIX: u8 = 64;
 
@@ -143,7 +141,7 @@ impl Gateways {
     fn add_link_local(&self, kernel: &Kernel, link: &Link, have: &[Address]) -> Result<()> {
         let needed = self.wanted.iter().any(IpNetwork::is_ipv6) && is_ours(link);
         let Some(mac) = link.mac.filter(|_| needed) else { return Ok(()) };
-        if have.iter().any(|address| address.net.is_ipv6() && address.scope == SCOPE_LINK) {
+        if have.iter().any(|address| address.net.is_ipv6() && address.scope == Route::SCOPE_LINK) {
             return Ok(());
         }
         let net = IpNetwork::new(mac.link_local().into(), LINK_LOCAL_PREFIX)

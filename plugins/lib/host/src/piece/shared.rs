@@ -23,9 +23,6 @@ pub(super) const GROUP: u32 = 0x6d6f_6f72;
 /// The lock's file: it is held for as long as making or deleting takes the kernel.
 const LOCK: &str = "/run/moor/shared-links.lock";
 
-/// RT_SCOPE_LINK (linux/rtnetlink.h).
-const SCOPE_LINK: u8 = 253;
-
 /// Whether we made that link, to be shared by attachments. The group alone does not show it, since anybody may use that
 /// number: the link also has the alias and the name that we give. One without an alias is of an ADD that was killed before
 /// it could give it one, and is not up yet.
@@ -124,7 +121,7 @@ fn delete_unused(host: &Netlink, parent: &Link) -> Result<()> {
     }
     let use_of_it = if parent.master.is_some() {
         Some("is a port of another link")
-    } else if host.addresses(Some(index))?.iter().any(|address| address.scope != SCOPE_LINK) {
+    } else if host.addresses(Some(index))?.iter().any(|address| address.scope != Route::SCOPE_LINK) {
         Some("has an address")
     } else if host.has_permanent_neighbours(index)? {
         Some("has a permanent neighbour")

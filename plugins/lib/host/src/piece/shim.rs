@@ -13,9 +13,6 @@ use super::{ChildKind, Kernel, Part, Place, Undo, host_routes, sysctl};
 use crate::Drift;
 use crate::owner::part;
 
-/// RT_SCOPE_LINK (linux/rtnetlink.h).
-const SCOPE_LINK: u8 = 253;
-
 /// The host's link beside those of one network's containers, made with the first attachment and taken away with the
 /// last one, and the host's routes to one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,9 +214,8 @@ impl Shim {
             index: Some(index),
             source: Some(route.source),
             priority: Some(self.tag),
-            scope: if route.to.is_ipv4() { SCOPE_LINK } else { 0 },
             protocol: host_routes::PROTOCOL,
-            ..Route::new(IpNetwork::from(route.to))
+            ..Route::on_link(route.to.into())
         }
     }
 }

@@ -2,15 +2,11 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
 use netlink::{Netlink, Route};
 use sys::{Error, Result};
 
 use super::{Kernel, Part, Place, Undo, host_routes, shared};
 use crate::Drift;
-
-/// RT_SCOPE_LINK (linux/rtnetlink.h).
-const SCOPE_LINK: u8 = 253;
 
 /// Routes of the host's to a container by the link that carries its gateways: no subnet of theirs leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +25,8 @@ impl WayBack {
             index: Some(index),
             source: *source,
             priority: Some(self.tag),
-            scope: if to.is_ipv4() { SCOPE_LINK } else { 0 },
             protocol: host_routes::PROTOCOL,
-            ..Route::new(IpNetwork::from(*to))
+            ..Route::on_link((*to).into())
         })
     }
 

@@ -74,6 +74,8 @@ pub struct Route {
 impl Route {
     /// The main table.
     pub const MAIN_TABLE: u32 = 254;
+    /// A scope: on the link itself, of an address or a destination (RT_SCOPE_LINK, linux/rtnetlink.h).
+    pub const SCOPE_LINK: u8 = 253;
     /// A protocol: the kernel made it of an address, or of what it is (RTPROT_KERNEL).
     pub const BY_KERNEL: u8 = 2;
     /// A protocol: the kernel learned it from a router advertisement (RTPROT_RA).
@@ -95,6 +97,12 @@ impl Route {
             kind: RTN_UNICAST,
             onlink: false,
         }
+    }
+
+    /// The same to a destination that needs no gateway: of link scope, where the family has scopes.
+    pub fn on_link(dst: IpNetwork) -> Self {
+        let scope = if dst.is_ipv4() { Self::SCOPE_LINK } else { 0 };
+        Self { scope, ..Self::new(dst) }
     }
 
     /// To everywhere that no other route leads to.
