@@ -1,21 +1,12 @@
 use std::net::IpAddr;
 
-use cni::Env;
+use cni::testing;
 
 use super::*;
 
-const ENV: &[(&str, &str)] = &[
-    ("CNI_COMMAND", "ADD"),
-    ("CNI_CONTAINERID", "c1"),
-    ("CNI_NETNS", "/nowhere"),
-    ("CNI_IFNAME", "eth0"),
-    ("CNI_PATH", "/nowhere"),
-];
-
 /// Through the protocol library, as the plugin reads it.
 fn request(json: &str) -> cni::Request {
-    let env: Env = ENV.iter().copied().collect();
-    cni::Request::parse(&env, json).unwrap()
+    testing::add(json, "")
 }
 
 fn conf(version: &str, body: &str) -> cni::Request {

@@ -1,6 +1,6 @@
 //! Plans against golden files, and the configuration's faults; no root, no kernel.
 
-use cni::{AddResult, Env, Error, IpConfig, Request, Route};
+use cni::{AddResult, Error, IpConfig, Request, Route, testing};
 use host::Owner;
 use netlink::Mac;
 
@@ -13,18 +13,7 @@ fn request(keys: &str) -> Request {
 }
 
 fn request_with(keys: &str, args: &str) -> Request {
-    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "bridge", {keys}}}"#);
-    let env: Env = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_ARGS", args),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ]
-    .into_iter()
-    .collect();
-    Request::parse(&env, stdin).unwrap()
+    testing::add_with("bridge", keys, args)
 }
 
 fn config(keys: &str) -> Config {
@@ -36,11 +25,7 @@ fn refusal(keys: &str) -> Error {
 }
 
 fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
-    IpConfig {
-        interface: None,
-        address: cni::parse_cidr(address).unwrap(),
-        gateway: gateway.map(|gateway| cni::parse_ip(gateway).unwrap()),
-    }
+    testing::ip(None, address, gateway)
 }
 
 fn route(dst: &str) -> Route {
@@ -83,14 +68,8 @@ fn plan_of(keys: &str, ipam: AddResult) -> String {
     pieces.iter().chain(&announcement).map(|piece| format!("{piece:?}\n")).collect()
 }
 
-/// Compares with `testdata/plans/bridge/<name>.txt`; `BLESS=1` in the environment writes it anew, to be reviewed.
 fn golden(name: &str, plan: &str) {
-    let path = format!("{}/../../testdata/plans/bridge/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, plan).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert_eq!(expected, plan, "the plan differs from {path}");
+    testing::golden("bridge", name, plan);
 }
 
 const IPAM: &str = r#""ipam": {"type": "host-local"}"#;

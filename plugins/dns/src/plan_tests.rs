@@ -1,6 +1,6 @@
 //! Plans; no root, no kernel.
 
-use cni::{AddResult, Env, Request, Version};
+use cni::{AddResult, Request, Version, testing};
 
 use crate::config::Config;
 use crate::plan::{self, Arrival, Facts, Plan};
@@ -16,15 +16,7 @@ const MACVLAN: &str = r#"{"cniVersion":"1.1.0",
     "ips":[{"interface":0,"address":"192.0.2.7/24","gateway":"192.0.2.1"}]}"#;
 
 fn request(keys: &str) -> Request {
-    let env = Env::from_iter([
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_ARGS", "K8S_POD_NAME=web"),
-        ("CNI_PATH", "/none"),
-    ]);
-    Request::parse(&env, format!(r#"{{"cniVersion":"1.1.0","name":"net","type":"dns"{keys}}}"#)).unwrap()
+    testing::add_with("dns", keys, "K8S_POD_NAME=web")
 }
 
 fn result(text: &str) -> AddResult {
@@ -47,7 +39,7 @@ fn planned(keys: &str, text: &str, facts: &Facts) -> Result<Plan, cni::Error> {
 #[test]
 fn a_gateway_of_the_host_is_where_containers_ask() {
     let Plan { network, attachment } =
-        planned(r#","domainName":"Example.Org""#, BRIDGE, &bridge_facts()).unwrap();
+        planned(r#""domainName":"Example.Org""#, BRIDGE, &bridge_facts()).unwrap();
     assert_eq!((network.mode, network.listen.len(), network.port), (Mode::Gateway, 2, 53));
     assert_eq!(
         network.subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -73,9 +65,9 @@ fn without_a_gateway_on_the_host_containers_ask_in_their_own_namespace() {
     let Plan { network, attachment } = planned("", MACVLAN, &Facts::default()).unwrap();
     assert_eq!((network.mode, network.listen.len(), network.ingress.len()), (Mode::Netns, 0, 0));
     assert_eq!(attachment.netns.as_deref(), Some("/run/netns/c1"));
-    let forced = planned(r#","mode":"netns""#, BRIDGE, &bridge_facts()).unwrap();
+    let forced = planned(r#""mode":"netns""#, BRIDGE, &bridge_facts()).unwrap();
     assert_eq!((forced.network.mode, forced.network.listen.len()), (Mode::Netns, 0));
-    assert_eq!(planned(r#","mode":"gateway""#, MACVLAN, &Facts::default()).unwrap_err().code, 7);
+    assert_eq!(planned(r#""mode":"gateway""#, MACVLAN, &Facts::default()).unwrap_err().code, 7);
     // A parent does not talk to its children, though the gateway may be its own address.
     assert!(plan::gateways(&result(MACVLAN)).is_empty());
     assert_eq!(plan::gateways(&result(BRIDGE)).len(), 2);
@@ -107,11 +99,11 @@ fn the_result_has_our_servers_first_and_the_domain_once() {
     let plain = answer("", BRIDGE);
     assert_eq!(plain.dns.nameservers, ["10.1.2.1", "9.9.9.9"]);
     assert_eq!((plain.dns.search, plain.dns.options), (vec!["here".to_owned()], vec!["ndots:1".to_owned()]));
-    assert_eq!(answer(r#","keepNameservers":false"#, BRIDGE).dns.nameservers, ["10.1.2.1"]);
-    let domain = answer(r#","domainName":"HERE""#, BRIDGE);
+    assert_eq!(answer(r#""keepNameservers":false"#, BRIDGE).dns.nameservers, ["10.1.2.1"]);
+    let domain = answer(r#""domainName":"HERE""#, BRIDGE);
     assert_eq!(domain.dns.search, ["here"]);
-    assert_eq!(answer(r#","domainName":"there""#, BRIDGE).dns.search, ["here", "there"]);
-    assert_eq!(answer(r#","domainName":"""#, MACVLAN).dns.search, [""; 0]);
+    assert_eq!(answer(r#""domainName":"there""#, BRIDGE).dns.search, ["here", "there"]);
+    assert_eq!(answer(r#""domainName":"""#, MACVLAN).dns.search, [""; 0]);
     let AddResult { interfaces, ips, routes, .. } = answer("", BRIDGE);
     let former = result(BRIDGE);
     assert_eq!((interfaces, ips, routes), (former.interfaces, former.ips, former.routes));

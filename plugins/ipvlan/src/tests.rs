@@ -1,7 +1,7 @@
 //! Plans against golden files, and the configuration's faults; no root, no kernel.
 
 use attach::{Parent, child};
-use cni::{AddResult, Env, Interface, IpConfig, Request};
+use cni::{AddResult, Interface, Request, testing};
 use host::Owner;
 use host::piece::{Piece, Place};
 use netlink::{IpvlanFlag, IpvlanMode, Mac};
@@ -10,19 +10,8 @@ use crate::config::Config;
 use attach::child::Addresses;
 
 fn request(keys: &str) -> Request {
-    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", {keys}}}"#);
-    let env: Env = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        // Never looked at: ipvlan has no MAC address of its own.
-        ("CNI_ARGS", "MAC=02:00:00:00:00:09"),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ]
-    .into_iter()
-    .collect();
-    Request::parse(&env, stdin).unwrap()
+    // MAC is never looked at: ipvlan has no MAC address of its own.
+    testing::add_with("ipvlan", keys, "MAC=02:00:00:00:00:09")
 }
 
 fn config(keys: &str) -> Config {
@@ -43,22 +32,12 @@ fn parent() -> Parent {
 }
 
 fn addresses() -> AddResult {
-    let ip = |address: &str| IpConfig {
-        interface: Some(0),
-        address: cni::parse_cidr(address).unwrap(),
-        gateway: None,
-    };
+    let ip = |address| testing::ip(Some(0), address, None);
     AddResult { ips: vec![ip("10.1.2.3/24"), ip("fd00:1::3/64")], ..AddResult::default() }
 }
 
-/// Compares with `testdata/plans/ipvlan/<name>.txt`; `BLESS=1` in the environment writes it anew, to be reviewed.
 fn golden(name: &str, plan: &str) {
-    let path = format!("{}/../../testdata/plans/ipvlan/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, plan).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert_eq!(expected, plan, "the plan differs from {path}");
+    testing::golden("ipvlan", name, plan);
 }
 
 #[test]

@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 use std::{env, fs, thread};
 
 use cni::{Env, Json, Style, run};
@@ -13,29 +11,7 @@ use loopback::Loopback;
 use netlink::{Netlink, NewAddress};
 use nix::sched::{CloneFlags, unshare};
 use sys::NetNs;
-
-/// Tells a test that it runs inside already.
-const INSIDE: &str = "MOOR_LOOPBACK_TEST_INSIDE";
-
-/// Runs `body` as the test `name` alone in a process with network and mount namespaces of its own.
-fn in_own_network(name: &str, body: fn()) {
-    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
-        return body();
-    }
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60", "unshare", "--net", "--mount"]);
-    if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        command.arg("--map-root-user");
-    }
-    let program = env::current_exe().unwrap();
-    command.arg("--").arg(program).args([name, "--exact", "--nocapture"]).env(INSIDE, name);
-    let output = command.output().expect("timeout(1) and unshare(1) are needed for namespace tests");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    // A harness that finds no such test succeeds as well.
-    let passed = output.status.success() && said.contains("test result: ok. 1 passed");
-    assert!(passed, "in namespaces of its own: {}\n{said}\n{complained}", output.status);
-}
+use sys::testing::in_own_network;
 
 /// A container's namespace, and a path to it.
 struct Container {

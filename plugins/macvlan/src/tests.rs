@@ -1,7 +1,7 @@
 //! Plans against golden files, and the configuration's faults; no root, no kernel.
 
 use attach::{Parent, child};
-use cni::{AddResult, Env, Error, IpConfig, Request, Route};
+use cni::{AddResult, Error, IpConfig, Request, Route, testing};
 use host::Owner;
 use host::piece::{HostRoute, OnDemand, OnDemandKind, Place, Shim};
 use netlink::Mac;
@@ -10,18 +10,7 @@ use netlink::MacvlanMode;
 use crate::config::Config;
 
 fn request_with(keys: &str, args: &str) -> Request {
-    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "macvlan", {keys}}}"#);
-    let env: Env = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_ARGS", args),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ]
-    .into_iter()
-    .collect();
-    Request::parse(&env, stdin).unwrap()
+    testing::add_with("macvlan", keys, args)
 }
 
 fn config(keys: &str) -> Config {
@@ -47,11 +36,7 @@ fn parent(carrier: bool) -> Parent {
 }
 
 fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
-    IpConfig {
-        interface: Some(0),
-        address: cni::parse_cidr(address).unwrap(),
-        gateway: gateway.map(|gateway| cni::parse_ip(gateway).unwrap()),
-    }
+    testing::ip(Some(0), address, gateway)
 }
 
 fn dual_stack() -> AddResult {
@@ -80,14 +65,8 @@ fn plan_of(keys: &str, parent: &Parent, result: &AddResult) -> String {
     plan.iter().map(|piece| format!("{piece:?}\n")).collect()
 }
 
-/// Compares with `testdata/plans/macvlan/<name>.txt`; `BLESS=1` in the environment writes it anew, to be reviewed.
 fn golden(name: &str, plan: &str) {
-    let path = format!("{}/../../testdata/plans/macvlan/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, plan).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert_eq!(expected, plan, "the plan differs from {path}");
+    testing::golden("macvlan", name, plan);
 }
 
 const MAC: &str = r#""mac": "02:00:00:00:00:03""#;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{AddResult, Env, Error, Interface, IpConfig, Request};
+use cni::{AddResult, Error, Interface, Request, testing};
 use host::iptables::Mark;
 use host::ports::{Conditions, Mapping, Masquerade};
 
@@ -15,17 +15,7 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
 fn request(keys: &str) -> Request {
-    let stdin = format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "portmap", {keys}}}"#);
-    let env: Env = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ]
-    .into_iter()
-    .collect();
-    Request::parse(&env, stdin).unwrap()
+    testing::add_with("portmap", keys, "")
 }
 
 fn with_mappings(mappings: &str) -> Request {
@@ -266,11 +256,7 @@ fn the_first_address_of_each_family_on_the_containers_interface_is_published() {
         sandbox: sandbox.map(str::to_owned),
         ..Interface::default()
     };
-    let ip = |interface, address: &str| IpConfig {
-        interface,
-        address: cni::parse_cidr(address).unwrap(),
-        gateway: None,
-    };
+    let ip = |interface, address: &str| testing::ip(interface, address, None);
     let inside = Some("/run/netns/c1");
     let interfaces = vec![link("br0", None), link("eth0", None), link("eth1", inside), link("eth0", inside)];
     let of = |ips| {

@@ -5,37 +5,23 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use sys::testing::in_own_namespaces;
 
 pub const OURS: &str = env!("CARGO_BIN_EXE_host-local");
 pub const REFERENCE: &str = "/usr/lib/cni/host-local";
 
-const INSIDE: &str = "MOOR_TEST_ROOM";
-
 /// Runs `body` inside. `test` is the name of the calling test.
 pub fn inside(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    let output = Command::new("timeout")
-        .args(["300", "unshare", if root { "-m" } else { "-rm" }, "sh", "-c"])
-        .arg("mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\"")
-        .arg(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("timeout and unshare (packages coreutils and util-linux) are needed");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(
-        output.status.success() && out.contains("1 passed"),
-        "in the room: {}\n{out}\n{err}",
-        output.status
-    );
+    in_own_namespaces(test, &["--mount"], 300, || {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status().unwrap();
+        assert!(mounted.success(), "mount: {mounted}");
+        body();
+    });
 }
 
 /// One call of an executable, perhaps under another program (`wrapper`).

@@ -1,19 +1,11 @@
-use cni::Env;
+use cni::testing;
 
 use super::*;
 
 fn request(args: &str, keys: &str) -> Request {
-    let env = Env::from_iter([
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "0123456789abcdef"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_ARGS", args),
-        ("CNI_PATH", "/none"),
-    ]);
-    let comma = if keys.is_empty() { "" } else { "," };
-    Request::parse(&env, format!(r#"{{"cniVersion":"1.1.0","name":"net","type":"dns"{comma}{keys}}}"#))
-        .unwrap()
+    let mut request = testing::add_with("dns", keys, args);
+    request.container_id = "0123456789abcdef".into();
+    request
 }
 
 fn config(keys: &str) -> Result<Config, Error> {

@@ -8,36 +8,21 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use dns::control::{Answer, Ask};
 use dns::record::{Attachment, CrossNetwork, Key, Mode, Network, Place, VERSION};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 
-/// Tells a test that it runs inside already.
-pub const INSIDE: &str = "MOOR_DNS_TEST_INSIDE";
 pub const GATEWAY: &str = "127.0.1.1:53";
 
-/// Runs `body` as the test `name` alone in a process with network and mount namespaces of its own.
+/// Runs `body` as the test `name` in a network of its own, with its loopback up.
 pub fn in_own_network(name: &str, body: fn()) {
-    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
+    sys::testing::in_own_network(name, || {
         assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        return body();
-    }
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60", "unshare", "--net", "--mount"]);
-    if !nix::unistd::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let program = env::current_exe().unwrap();
-    command.arg("--").arg(program).args([name, "--exact", "--nocapture"]).env(INSIDE, name);
-    let output = command.output().expect("timeout(1) and unshare(1) are needed for namespace tests");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    // A harness that finds no such test succeeds as well.
-    let passed = output.status.success() && said.contains("test result: ok. 1 passed");
-    assert!(passed, "in namespaces of its own: {}\n{said}\n{complained}", output.status);
+        body();
+    });
 }
 
 /// A responder, and its place.

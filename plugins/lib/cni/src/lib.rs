@@ -21,6 +21,8 @@ mod request;
 mod result;
 mod serve;
 mod stdio;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod text;
 mod version;
 

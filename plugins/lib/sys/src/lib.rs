@@ -17,6 +17,8 @@ pub mod process;
 pub mod program;
 pub mod random;
 pub mod sysctl;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wait;
 
 pub use background::close_in_background;

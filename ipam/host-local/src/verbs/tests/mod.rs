@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use cni::Env;
+use cni::testing;
 use serde_json::{Value, json};
 
 use super::*;
@@ -64,16 +64,7 @@ impl Room {
 
     /// The exit status and what was printed.
     fn run(&self, command: &str, id: &str, ifname: &str, args: &str, conf: &Value) -> (u8, Value) {
-        let env: Env = [
-            ("CNI_COMMAND", command),
-            ("CNI_CONTAINERID", id),
-            ("CNI_NETNS", "/nowhere"),
-            ("CNI_IFNAME", ifname),
-            ("CNI_ARGS", args),
-            ("CNI_PATH", "/nowhere"),
-        ]
-        .into_iter()
-        .collect();
+        let env = testing::env(command, id, ifname, args);
         let (mut out, mut log) = (Vec::new(), Vec::new());
         let status = cni::run(&self.plugin, &env, &mut conf.to_string().as_bytes(), &mut out, &mut log);
         let printed = if out.is_empty() { Value::Null } else { serde_json::from_slice(&out).unwrap() };

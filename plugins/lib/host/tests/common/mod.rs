@@ -4,42 +4,20 @@
 
 pub mod nft;
 
-use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
 
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use sys::NetNs;
 
-/// Tells a test that it runs inside already.
-const INSIDE: &str = "MOOR_HOST_TEST_INSIDE";
-
-/// Runs `body` as the test `name` alone in a process that has network and mount namespaces of its own (for an ordinary
-/// user, a user namespace too: that cannot be made in a process with threads). Where these cannot be had, the test fails.
+/// Runs `body` as the test `name` in a network of its own, with a `/run` of its own.
 pub fn in_own_network(name: &str, body: impl FnOnce()) {
-    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
-        // What is made there stays here.
+    sys::testing::in_own_network(name, || {
         run("mount -t tmpfs none /run");
-        return body();
-    }
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60", "unshare", "--net", "--mount"]);
-    if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        command.arg("--map-root-user");
-    }
-    let output = command
-        .arg("--")
-        .arg(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(INSIDE, name)
-        .output()
-        .expect("timeout(1) and unshare(1) are needed for namespace tests");
-    let (said, complained) = texts(&output);
-    assert!(output.status.success(), "in namespaces of its own: {}\n{said}\n{complained}", output.status);
-    // A harness that finds no such test succeeds as well.
-    assert!(said.contains("test result: ok. 1 passed"), "{name} did not run:\n{said}\n{complained}");
+        body();
+    });
 }
 
 /// A test that has a network of its own.
