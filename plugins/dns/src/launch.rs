@@ -5,7 +5,6 @@
 //! of its own, which systemd starts again when it was killed, or as a scope, where the caller's namespaces are not
 //! systemd's: or the end of the unit that attached the first container would be its end as well.
 
-use std::ffi::CStr;
 use std::fs;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 use cni::Error;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::control::PROCESS_NAME;
 use crate::place::is_system_root;
 use crate::record::Place;
 
@@ -24,8 +24,6 @@ use crate::record::Place;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long systemd may take before we do without.
 const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(2);
-/// What a responder is seen as (comm, proc(5)).
-pub const NAME: &CStr = c"moor-dns";
 /// What a responder says when it is ready. Anything else is its error.
 pub const READY: &str = "ok";
 /// What it is as a service. One that was killed is started again; one that told an error, which is status 1, would only
@@ -187,5 +185,5 @@ pub fn leave_session() {
     sys::process::heed_signals();
     // It fails for who leads a group of processes already: then there is none to leave.
     let _ = nix::unistd::setsid();
-    let _ = nix::sys::prctl::set_name(NAME);
+    let _ = nix::sys::prctl::set_name(PROCESS_NAME);
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{fmt, fs};
 
-use crate::launch;
+use crate::control::PROCESS_NAME;
 
 /// Sockets of this network namespace (proc(5)), by protocol and family.
 const TABLES: [&str; 4] = ["/proc/net/udp", "/proc/net/udp6", "/proc/net/tcp", "/proc/net/tcp6"];
@@ -46,7 +46,7 @@ pub fn holder(addresses: &[IpAddr], port: u16) -> Option<Holder> {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let name = name.trim_end();
         // The responder may have other addresses of its network.
-        (name.as_bytes() != launch::NAME.to_bytes()).then(|| Holder { pid, name: name.to_owned() })
+        (name.as_bytes() != PROCESS_NAME.to_bytes()).then(|| Holder { pid, name: name.to_owned() })
     })
 }
 

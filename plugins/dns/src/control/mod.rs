@@ -11,6 +11,7 @@ pub mod process;
 mod tests;
 
 pub use listen::{at_path, at_rear, rear};
+pub use process::NAME as PROCESS_NAME;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Attachment, Key, Network};

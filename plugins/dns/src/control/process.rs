@@ -1,11 +1,14 @@
 //! The responder as a process, for who waits for it in vain.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use crate::launch;
 use crate::record::RESPONDER_LOCK;
+
+/// The name of a responder as a process (comm, proc(5)).
+pub const NAME: &CStr = c"moor-dns";
 
 /// A process, and what it is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ impl Process {
         // `pid (name) state …`
         let (head, tail) = stat.rsplit_once(") ")?;
         let name = head.split_once('(')?.1;
-        (name.as_bytes() == launch::NAME.to_bytes()).then_some(Self { pid, state: tail.chars().next()? })
+        (name.as_bytes() == NAME.to_bytes()).then_some(Self { pid, state: tail.chars().next()? })
     }
 
     /// Whether it is stopped, by a signal or a debugger: it does nothing until it is continued.

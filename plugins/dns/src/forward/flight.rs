@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::upstreams::Upstreams;
 use super::{Client, TOTAL, TRY};
-use crate::serve::towards;
+use crate::event_loop::connect_to;
 use crate::wire::{HEADER, Query, Rcode, flag, opt, put, truncated, word};
 use crate::zone::Payer;
 
@@ -241,7 +241,7 @@ impl Flight {
 
     fn ask(&mut self, server: SocketAddr, edns: bool) -> io::Result<Try> {
         let id = u16::from_ne_bytes(sys::random::bytes()?);
-        let socket = towards(server, self.question.is_tcp())?;
+        let socket = connect_to(server, self.question.is_tcp())?;
         let edns = edns && self.question.edns;
         let tcp = self.question.is_tcp();
         let message = self.question.message(id, edns);

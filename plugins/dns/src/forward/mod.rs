@@ -18,7 +18,8 @@ pub use flight::{Question, Reply};
 pub use resolv::HostServers;
 use upstreams::Upstreams;
 
-use crate::serve::{Id, Kind, Poller, Slab};
+use crate::event_loop::{Id, Slab};
+use crate::source::{Poller, Source};
 use crate::zone::Payer;
 
 /// How long one server is waited for before the next one is asked.
@@ -95,8 +96,8 @@ impl Forwarder {
     fn proceed(&mut self, poller: &Poller, id: Id, now: Instant) -> Option<Flight> {
         let flight = self.flights.get_mut(id)?;
         let left = flight.ask_next(&mut self.upstreams, now, |socket, write| {
-            poller.watch(&socket, Kind::Flight, id)?;
-            if write { poller.change(&socket, Kind::Flight, id, true, true) } else { Ok(()) }
+            poller.watch(&socket, Source::Flight, id)?;
+            if write { poller.change(&socket, Source::Flight, id, true, true) } else { Ok(()) }
         });
         if left {
             let due = flight.due();
@@ -118,7 +119,7 @@ impl Forwarder {
         let flight = self.flights.get_mut(id)?;
         let before = flight.bytes();
         let step = flight.advance(&mut self.upstreams, buffer, now, |socket| {
-            poller.change(&socket, Kind::Flight, id, true, false)
+            poller.change(&socket, Source::Flight, id, true, false)
         });
         self.bytes = self.bytes + flight.bytes() - before;
         match step {

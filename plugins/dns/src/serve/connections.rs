@@ -7,9 +7,9 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::poller::{Kind, Poller};
-use super::slab::{Id, Slab};
+use crate::event_loop::{Id, Slab};
 use crate::map::Map;
+use crate::source::{Poller, Source};
 use crate::wire::{HEADER, QUERY_MAX};
 use crate::zone::Payer;
 
@@ -194,7 +194,7 @@ impl Connections {
         let due = connection.deadline();
         let id = self.all.insert(connection);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-        if self.all.get(id).is_some_and(|held| poller.watch(&held.stream, Kind::Connection, id).is_err()) {
+        if self.all.get(id).is_some_and(|held| poller.watch(&held.stream, Source::Connection, id).is_err()) {
             self.close(id);
         }
     }
@@ -308,7 +308,7 @@ impl Connections {
         let watch = (!connection.ended && connection.has_room(), waiting > 0);
         let watched = broken
             || watch == connection.watched
-            || poller.change(&connection.stream, Kind::Connection, id, watch.0, watch.1).is_ok();
+            || poller.change(&connection.stream, Source::Connection, id, watch.0, watch.1).is_ok();
         connection.watched = watch;
         if broken || over || !watched || waiting > OUTPUT_HARD_MAX {
             self.close(id);

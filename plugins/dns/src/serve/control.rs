@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
 
-use super::poller::{Kind, Poller};
-use super::slab::{Id, Slab};
-use super::socket::is_the_callers;
 use crate::control::{Answer, Ask, PACKET_MAX, at_rear};
+use crate::event_loop::{Id, Slab, fails_one_connection_only};
 use crate::record::Place;
+use crate::source::{Poller, Source};
 
 /// Connections at once; more than a plugin of every container would need.
 const MAX: usize = 256;
@@ -50,7 +49,7 @@ impl Control {
     /// Has plugins find this responder though its place is removed.
     pub(super) fn open_rear(&mut self, place: &Place, poller: &Poller) -> io::Result<()> {
         let rear = UnixListener::from(at_rear(place)?);
-        poller.watch(&rear, Kind::Control, Id::of_word(0))?;
+        poller.watch(&rear, Source::Control, Id::ZERO)?;
         self.rear = Some(rear);
         Ok(())
     }
@@ -63,14 +62,14 @@ impl Control {
 
     /// Watches for connections.
     pub(super) fn watch(&self, poller: &Poller) -> nix::Result<()> {
-        poller.watch(&self.socket, Kind::Control, Id::of_word(0))
+        poller.watch(&self.socket, Source::Control, Id::ZERO)
     }
 
     /// Takes connections in, or leaves them where they are.
     pub(super) fn listen(&self, poller: &Poller, on: bool) -> nix::Result<()> {
         std::iter::once(&self.socket)
             .chain(&self.rear)
-            .try_for_each(|socket| poller.change(socket, Kind::Control, Id::of_word(0), on, false))
+            .try_for_each(|socket| poller.change(socket, Source::Control, Id::ZERO, on, false))
     }
 
     /// Those that are connected.
@@ -91,7 +90,7 @@ impl Control {
         for _ in 0..ACCEPTS {
             let stream = match socket.accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if is_the_callers(&error) => continue,
+                Err(error) if fails_one_connection_only(&error) => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match sockets.next() {
                     Some(next) => {
                         (socket, rear) = (next, true);
@@ -113,7 +112,10 @@ impl Control {
                 self.plugins.remove(stillest);
             }
             let id = self.plugins.insert(Plugin { socket, rear, moved: now });
-            if self.plugins.get(id).is_some_and(|held| poller.watch(&held.socket, Kind::Plugin, id).is_err())
+            if self
+                .plugins
+                .get(id)
+                .is_some_and(|held| poller.watch(&held.socket, Source::Plugin, id).is_err())
             {
                 self.plugins.remove(id);
             }

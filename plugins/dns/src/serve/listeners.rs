@@ -4,12 +4,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use nix::net::if_::if_indextoname;
 
-use super::poller::{Kind, Poller};
 use super::presence::Presence;
-use super::slab::{Id, Slab};
-use super::socket::{self, Unbound};
+use crate::event_loop::{Id, ListenError, Slab, listen_at};
 use crate::map::Map;
 use crate::record::{Key, Mode};
+use crate::source::{Poller, Source};
 use crate::zone::{Asker, Attached, Network, Slot, Zone};
 
 /// Where containers ask.
@@ -139,8 +138,8 @@ impl Listeners {
     pub fn insert(&mut self, poller: &Poller, listener: Listener) -> nix::Result<Id> {
         let id = self.all.insert(listener);
         let watched = self.all.get(id).map_or(Ok(()), |listener| {
-            poller.watch(&listener.udp, Kind::Datagram, id)?;
-            poller.watch(&listener.tcp, Kind::Accept, id)
+            poller.watch(&listener.udp, Source::Datagram, id)?;
+            poller.watch(&listener.tcp, Source::Accept, id)
         });
         match watched {
             Ok(()) => Ok(id),
@@ -209,9 +208,20 @@ impl Listeners {
     }
 
     fn open(&mut self, poller: &Poller, address: SocketAddr, slots: Vec<Slot>) -> Result<(), String> {
-        let (udp, tcp) = socket::listen_at(address).map_err(|error: Unbound| error.to_string())?;
+        let (udp, tcp) = listen_at(address).map_err(|error| explained(&error))?;
         let listener =
             Listener { udp, tcp, origin: Origin::Gateway(address, slots), presence: Presence::default() };
         self.insert(poller, listener).map(|_| ()).map_err(|errno| format!("watch {address}: {errno}"))
+    }
+}
+
+fn explained(error: &ListenError) -> String {
+    match error.is_address_in_use() {
+        true => {
+            format!(
+                "{error}: another server has it; stop that, or bind it to other addresses, or set \"port\""
+            )
+        }
+        false => error.to_string(),
     }
 }

@@ -8,13 +8,11 @@ mod confine;
 mod connections;
 mod control;
 mod listeners;
+mod log;
 mod pace;
-mod poller;
 mod presence;
 mod reexec;
 mod responder;
-mod slab;
-mod socket;
 mod watch;
 
 use std::ffi::OsString;
@@ -23,10 +21,6 @@ use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-
-pub(crate) use poller::{Kind, Poller};
-pub(crate) use slab::{Id, Slab};
-pub(crate) use socket::towards;
 
 use args::Args;
 use responder::Responder;

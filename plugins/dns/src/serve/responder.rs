@@ -19,12 +19,12 @@ use super::connections::Connections;
 use super::control::Control;
 use super::listeners::{Listener, Listeners};
 use super::pace::Pace;
-use super::poller::{Event, Kind, Poller};
 use super::presence::Presence;
-use super::slab::Id;
 use super::watch::Watch;
+use crate::event_loop::Id;
 use crate::forward::{Forwarder, HostServers};
 use crate::record::{Key, Place};
+use crate::source::{Event, Poller, Source};
 use crate::zone::{Slot, Zone};
 
 /// Where the host's servers are told.
@@ -163,25 +163,25 @@ impl Responder {
     }
 
     fn handle(&mut self, event: Event, now: Instant) {
-        match event.kind {
-            Kind::Datagram if self.leaving.is_none() => self.datagrams(event.id, now),
-            Kind::Accept if self.leaving.is_none() => self.accept(event.id, now),
-            Kind::Datagram | Kind::Accept => {}
-            Kind::Connection => self.connection(event.id, now),
-            Kind::Flight => {
+        match event.source {
+            Source::Datagram if self.leaving.is_none() => self.datagrams(event.id, now),
+            Source::Accept if self.leaving.is_none() => self.accept(event.id, now),
+            Source::Datagram | Source::Accept => {}
+            Source::Connection => self.connection(event.id, now),
+            Source::Flight => {
                 if let Some(reply) = self.forwarder.advance(&self.poller, event.id, &mut self.scratch, now) {
                     self.deliver(&reply, now);
                 }
             }
-            Kind::Control if self.leaving.is_none() => {
+            Source::Control if self.leaving.is_none() => {
                 if !self.control.accept(&self.poller, now) && self.control.listen(&self.poller, false).is_ok()
                 {
                     self.turned_away_until = Some(now + questions::TURNED_AWAY);
                 }
             }
-            Kind::Control => {}
-            Kind::Plugin => self.plugin(event.id, now),
-            Kind::Records => self.watch.take(now),
+            Source::Control => {}
+            Source::Plugin => self.plugin(event.id, now),
+            Source::Records => self.watch.take(now),
         }
     }
 
@@ -234,10 +234,4 @@ fn write_about(lock: &mut File) {
     // It answers without, too.
     let _ =
         lock.set_len(0).and_then(|()| io::Seek::rewind(lock)).and_then(|()| lock.write_all(about.as_bytes()));
-}
-
-/// Tells the journal, or whoever reads the error output. Never of names that were asked for.
-pub(super) fn complain(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
-    // Nobody to tell.
-    let _ = writeln!(io::stderr(), "dns: {what}: {error:#}");
 }

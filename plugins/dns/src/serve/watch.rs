@@ -12,11 +12,11 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use sys::file::TEMP_PREFIX;
 
-use super::poller::{Kind, Poller};
-use super::responder::complain;
-use super::slab::Id;
+use super::log::log_error;
+use crate::event_loop::Id;
 use crate::map::Map;
 use crate::record::{Key, NETWORK_FILE, Place, encoded};
+use crate::source::{Poller, Source};
 
 /// How long a plugin may take to tell of a change; also the least time between two readings of what none told of.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -67,7 +67,7 @@ impl Watch {
         let mut watch = Self::default();
         let open = || {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            poller.watch(&inotify, Kind::Records, Id::of_word(0)).map(|()| inotify)
+            poller.watch(&inotify, Source::Records, Id::ZERO).map(|()| inotify)
         };
         match open() {
             Ok(inotify) => watch.inotify = Some(inotify),
@@ -79,7 +79,7 @@ impl Watch {
     fn complain(&mut self, errno: Errno) {
         if !self.complained {
             self.complained = true;
-            complain(&"records that are changed by hand may be noticed late: watch them", &errno.desc());
+            log_error(&"records that are changed by hand may be noticed late: watch them", &errno.desc());
         }
     }
 

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{DRAIN, Responder, complain};
+use super::{DRAIN, Responder};
 use crate::control::{Answer, Ask};
+use crate::event_loop::Id;
 use crate::record::Key;
 use crate::serve::listeners::{Listener, Origin};
-use crate::serve::poller::Kind;
-use crate::serve::reexec::Kept;
-use crate::serve::{Id, reexec};
+use crate::serve::log::log_error;
+use crate::serve::reexec::{self, Kept};
+use crate::source::Source;
 
 impl Responder {
     pub(super) fn plugin(&mut self, id: Id, now: Instant) {
@@ -79,15 +80,15 @@ impl Responder {
     /// Listens to new questions and plugins, or leaves them where they are.
     pub(super) fn listen(&self, on: bool) {
         if let Err(errno) = self.control.listen(&self.poller, on) {
-            complain(&"watch the control socket", &errno);
+            log_error(&"watch the control socket", &errno);
         }
         for (id, listener) in self.listeners.all.iter() {
             for result in [
-                self.poller.change(&listener.udp, Kind::Datagram, id, on, false),
-                self.poller.change(&listener.tcp, Kind::Accept, id, on, false),
+                self.poller.change(&listener.udp, Source::Datagram, id, on, false),
+                self.poller.change(&listener.tcp, Source::Accept, id, on, false),
             ] {
                 if let Err(errno) = result {
-                    complain(&"watch a socket", &errno);
+                    log_error(&"watch a socket", &errno);
                 }
             }
         }
@@ -103,7 +104,7 @@ impl Responder {
         // What they have said is answered; who says more finds the connection closed, and asks the successor.
         self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
         if self.leaving.take().is_some() {
-            complain(&"become another executable", &"asked for twice; the first is done");
+            log_error(&"become another executable", &"asked for twice; the first is done");
         }
         let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
         let kept = Kept {
@@ -112,7 +113,7 @@ impl Responder {
             control: self.control.socket().as_fd(),
         };
         let error = reexec::become_it(&executable, &self.args, &kept, listeners, &self.zone);
-        complain(&format_args!("become {}", path.display()), &error);
+        log_error(&format_args!("become {}", path.display()), &error);
         self.listen(true);
     }
 }

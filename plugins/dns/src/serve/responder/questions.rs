@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use sys::datagram::BATCH;
 
-use super::{ACCEPTS, BATCHES, Responder, complain};
+use super::{ACCEPTS, BATCHES, Responder};
+use crate::event_loop::{Id, fails_one_connection_only};
 use crate::forward::{Client, Question, Reply};
 use crate::serve::connections::Handled;
 use crate::serve::listeners::Origin;
-use crate::serve::socket::is_the_callers;
-use crate::serve::{Id, Kind};
+use crate::serve::log::log_error;
+use crate::source::Source;
 use crate::wire::{HEADER, Rcode, Received, TCP_MAX, read, refusal};
 use crate::zone::{Asker, Outcome, Payer, Servers, respond};
 
@@ -77,7 +78,7 @@ impl Responder {
             let (stream, peer) = match listener.tcp.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_the_callers(&error) => continue,
+                Err(error) if fails_one_connection_only(&error) => continue,
                 // No descriptor or no memory is left: what waits would be told of again and again.
                 Err(_) => return self.turn_away(id, now),
             };
@@ -92,7 +93,7 @@ impl Responder {
     /// Does not listen to connections there for a moment.
     fn turn_away(&mut self, id: Id, now: Instant) {
         if let Some(listener) = self.listeners.all.get(id)
-            && self.poller.change(&listener.tcp, Kind::Accept, id, false, false).is_ok()
+            && self.poller.change(&listener.tcp, Source::Accept, id, false, false).is_ok()
         {
             self.turned_away.push(id);
             self.turned_away_until = Some(now + TURNED_AWAY);
@@ -105,13 +106,13 @@ impl Responder {
         if self.leaving.is_none()
             && let Err(errno) = self.control.listen(&self.poller, true)
         {
-            complain(&"watch the control socket", &errno);
+            log_error(&"watch the control socket", &errno);
         }
         for id in std::mem::take(&mut self.turned_away) {
             if let Some(listener) = self.listeners.all.get(id)
-                && let Err(errno) = self.poller.change(&listener.tcp, Kind::Accept, id, true, false)
+                && let Err(errno) = self.poller.change(&listener.tcp, Source::Accept, id, true, false)
             {
-                complain(&"watch a socket", &errno);
+                log_error(&"watch a socket", &errno);
             }
         }
     }

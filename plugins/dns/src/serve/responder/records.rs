@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::{Responder, complain};
+use super::Responder;
 use crate::record::{Faulty, Key, NETWORK_FILE, encoded};
+use crate::serve::log::log_error;
 use crate::serve::watch::Untold;
 
 impl Responder {
@@ -72,7 +73,7 @@ impl Responder {
     pub(super) fn catch_up(&mut self, now: Instant) {
         let untold = self.watch.untold();
         if self.is_detached() {
-            complain(
+            log_error(
                 &self.place.dir().display(),
                 &"was removed: the next call of a plugin writes its records again",
             );
@@ -81,7 +82,7 @@ impl Responder {
         match untold {
             Untold::Everything => {
                 if let Err(error) = self.load() {
-                    complain(&"read the records", &error);
+                    log_error(&"read the records", &error);
                 }
             }
             Untold::Networks(dirs) => {
@@ -91,20 +92,20 @@ impl Responder {
                     let name = name.unwrap_or(dir);
                     match self.read_network(&name) {
                         Ok(faulty) => self.complain_of(&faulty),
-                        Err(error) => complain(&format_args!("read the records of network {name}"), &error),
+                        Err(error) => log_error(&format_args!("read the records of network {name}"), &error),
                     }
                 }
             }
         }
         for (network, error) in self.follow(now) {
-            complain(&format_args!("network {network}"), &error);
+            log_error(&format_args!("network {network}"), &error);
         }
     }
 
     /// Tells of records that cannot be read.
     fn complain_of(&self, faulty: &[Faulty]) {
         for Faulty { path, error } in faulty {
-            complain(&self.place.shown(path).display(), error);
+            log_error(&self.place.shown(path).display(), error);
         }
     }
 }

@@ -6,8 +6,9 @@ use std::io::{BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::{Responder, complain, write_about};
+use super::{Responder, write_about};
 use crate::control::Entry;
+use crate::serve::log::log_error;
 
 impl Responder {
     /// Whether the directory of the records, which is this process's working directory, is there no more.
@@ -64,7 +65,7 @@ impl Responder {
         }
         self.load().map_err(|error| format!("{error:#}"))?;
         for (network, error) in self.follow(now) {
-            complain(&format_args!("network {network}"), &error);
+            log_error(&format_args!("network {network}"), &error);
         }
         Ok(())
     }

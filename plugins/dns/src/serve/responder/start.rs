@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sys::datagram::{Inbox, Outbox};
 
-use super::{RESOLV_CONF, ROUND, Responder, complain, write_about};
+use super::{RESOLV_CONF, ROUND, Responder, write_about};
 use crate::container::{self, Sockets};
 use crate::control::at_path;
 use crate::forward::{Forwarder, HostServers};
@@ -18,11 +18,12 @@ use crate::serve::confine;
 use crate::serve::connections::Connections;
 use crate::serve::control::Control;
 use crate::serve::listeners::{Listener, Listeners, Origin};
+use crate::serve::log::log_error;
 use crate::serve::pace::Pace;
-use crate::serve::poller::Poller;
 use crate::serve::presence::Presence;
 use crate::serve::reexec::Legacy;
 use crate::serve::watch::Watch;
+use crate::source::Poller;
 use crate::wire::{QUERY_MAX, TCP_MAX, UDP_MAX};
 use crate::zone::{Slot, Zone};
 
@@ -65,7 +66,7 @@ impl Responder {
         let poller = Poller::new().map_err(|errno| fail("wait for questions at", errno.into()))?;
         control.watch(&poller).map_err(|errno| fail("wait for plugins at", errno.into()))?;
         if let Err(error) = control.open_rear(&place, &poller) {
-            complain(&"records that are removed as a whole are not written again", &error);
+            log_error(&"records that are removed as a whole are not written again", &error);
         }
         let now = Instant::now();
         let mut responder = Self {
@@ -107,7 +108,7 @@ impl Responder {
         // A kernel without one of these has names all the same.
         for confined in [confine::write_nowhere(), confine::call_only_what_is_needed()] {
             if let Err(error) = confined {
-                complain(&"the kernel confines the responder less than it could", &error);
+                log_error(&"the kernel confines the responder less than it could", &error);
             }
         }
         Ok(responder)
@@ -155,13 +156,13 @@ impl Responder {
                         let origin = Origin::Container(slot, key.clone());
                         opened.push(Listener { udp, tcp, origin, presence: Presence::of(attached) });
                     }
-                    Err(error) => complain(&format_args!("sockets of {}", key.container), &error.msg),
+                    Err(error) => log_error(&format_args!("sockets of {}", key.container), &error.msg),
                 }
             }
         }
         for listener in opened {
             if let Err(error) = self.take_in(listener) {
-                complain(&"sockets of a container", &error);
+                log_error(&"sockets of a container", &error);
             }
         }
     }
