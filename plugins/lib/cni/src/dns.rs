@@ -38,8 +38,11 @@ impl DnsConf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Json;
+    use crate::json::tests::any_tree;
 
     fn overridden(conf: &str) -> Dns {
         let conf: DnsConf = Json::parse(conf.as_bytes()).unwrap().decode().unwrap();
@@ -60,5 +63,12 @@ mod tests {
         }
         let domain = overridden(r#"{"domain":"a.b"}"#);
         assert_eq!((domain.domain.as_str(), domain.nameservers.len()), ("a.b", 0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_tree_makes_the_decoder_of_dns_panic(tree in any_tree()) {
+            let _ = tree.decode::<DnsConf>().is_ok();
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod addr;
 mod args;
 mod build;
+mod command;
 pub mod de;
 mod delegate;
 mod dns;
@@ -27,14 +28,16 @@ mod text;
 mod version;
 
 pub use addr::{ParseAddrError, parse_cidr, parse_ip};
+pub use command::Command;
 pub use dns::DnsConf;
 pub use env::Env;
 pub use error::{Code, Error};
 pub use family::{Member, multicall};
 pub use json::{DecodeError, Json, Style};
-pub use plugin::{Plugin, main, run};
-pub use request::{Attachment, Command, Request, ValidAttachments};
+pub use plugin::Plugin;
+pub use request::{Attachment, Request, ValidAttachments};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use serve::process::{main, run};
 pub use text::shortened;
 pub use version::{UnknownVersion, Version};
 

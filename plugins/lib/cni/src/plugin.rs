@@ -1,11 +1,7 @@
-//! A plugin, and the loop around it.
+//! A plugin.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
 
-use crate::env::Env;
-use crate::serve::{self, Streams};
-use crate::stdio::{Stdin, Stdout};
 use crate::{AddResult, Error, Request, Version};
 
 /// One CNI plugin: its verbs over a [`Request`] that is already read, checked and version-gated.
@@ -38,22 +34,4 @@ pub trait Plugin {
     fn command(&self, name: &str, _arguments: &[OsString]) -> Result<(), Error> {
         Err(Error::internal(format!("{} has no command {name:?}", Self::NAME)))
     }
-}
-
-/// The whole of a plugin executable: reads the process's environment, arguments and standard input, runs the verb, prints.
-pub fn main<P: Plugin>(plugin: P) -> std::process::ExitCode {
-    let mut streams = Streams { stdin: &mut Stdin, stdout: &mut Stdout, stderr: &mut std::io::stderr() };
-    serve::main(&plugin, &Env::of_process(), &mut std::env::args_os().skip(1), &mut streams).into()
-}
-
-/// One run of a plugin: the exit status. What [`main()`] does, but for the arguments, with everything it takes from
-/// the process given.
-pub fn run<P: Plugin>(
-    plugin: &P,
-    env: &Env,
-    stdin: &mut dyn Read,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> u8 {
-    serve::main(plugin, env, &mut std::iter::empty(), &mut Streams { stdin, stdout, stderr })
 }

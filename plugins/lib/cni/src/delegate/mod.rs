@@ -15,10 +15,10 @@ use crate::family::{self, Member};
 use crate::json::Json;
 use crate::serve::{self, Streams};
 use crate::text::quoted;
-use crate::{AddResult, Command, Error, Version};
+use crate::{AddResult, Command, Error, Request, Version};
 
 /// A delegate that was found.
-pub(crate) struct Delegate<'r> {
+struct Delegate<'r> {
     name: &'r str,
     program: PathBuf,
     env: &'r Env,
@@ -27,12 +27,12 @@ pub(crate) struct Delegate<'r> {
 
 impl<'r> Delegate<'r> {
     /// Looks for the plugin in the directories of `path` (C-080).
-    pub(crate) fn find(name: &'r str, path: &str, env: &'r Env, stdin: &'r [u8]) -> Result<Self, Error> {
+    fn find(name: &'r str, path: &str, env: &'r Env, stdin: &'r [u8]) -> Result<Self, Error> {
         Ok(Self { name, program: find(name, path)?, env, stdin })
     }
 
     /// ADD; on an error DEL has been run (C-085), whose own error would only hide the first one.
-    pub(crate) fn add(&self, version: Version) -> Result<AddResult, Error> {
+    fn add(&self, version: Version) -> Result<AddResult, Error> {
         let result = self.start(Command::Add).and_then(|finished| {
             judge(&finished, self.name, &mut io::stderr())?;
             AddResult::parse(&finished.stdout, version).map_err(|error| {
@@ -47,7 +47,7 @@ impl<'r> Delegate<'r> {
     }
 
     /// Any other command.
-    pub(crate) fn run(&self, command: Command) -> Result<(), Error> {
+    fn run(&self, command: Command) -> Result<(), Error> {
         let finished = self.start(command)?;
         judge(&finished, self.name, &mut io::stderr())
     }
@@ -61,6 +61,24 @@ impl<'r> Delegate<'r> {
             let msg = format!("failed to run plugin \"{}\": {}", self.program.display(), error.msg);
             Error { msg, ..error }
         })
+    }
+}
+
+impl Request {
+    /// Runs the delegate's ADD with this very request. When it fails its DEL has been run before this returns.
+    ///
+    /// # Errors
+    /// The delegate's own, whole; or that it could not be found or run, or its result not be read.
+    pub fn delegate_add(&self, plugin_type: &str) -> Result<AddResult, Error> {
+        Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.add(self.version)
+    }
+
+    /// Runs any other command of the delegate with this very request (DEL also to take back an ADD).
+    ///
+    /// # Errors
+    /// The delegate's own, whole; or that it could not be found or run.
+    pub fn delegate(&self, plugin_type: &str, command: Command) -> Result<(), Error> {
+        Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.run(command)
     }
 }
 

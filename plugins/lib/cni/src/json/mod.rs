@@ -232,4 +232,4 @@ impl<'de> Visitor<'de> for Grow<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,44 +5,10 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::delegate::Delegate;
 use crate::env::{Asked, Checked, Env};
 use crate::json::{DecodeError, Json};
 use crate::netconf::NetConf;
-use crate::{AddResult, Code, Error, Version, args, gate};
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// ADD
-    Add,
-    /// CHECK
-    Check,
-    /// DEL
-    Del,
-    /// GC
-    Gc,
-    /// STATUS
-    Status,
-}
-
-impl Command {
-    /// As `CNI_COMMAND` has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Check => "CHECK",
-            Self::Del => "DEL",
-            Self::Gc => "GC",
-            Self::Status => "STATUS",
-        }
-    }
-
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        let all = [Self::Add, Self::Check, Self::Del, Self::Gc, Self::Status];
-        all.into_iter().find(|command| command.as_str() == name)
-    }
-}
+use crate::{AddResult, Code, Command, Error, Version, args, gate};
 
 /// The pair that names an attachment within a network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,8 +47,8 @@ pub struct Request {
     pub version: Version,
     /// `name` of the configuration.
     pub network: String,
-    env: Env,
-    stdin: Vec<u8>,
+    pub(crate) env: Env,
+    pub(crate) stdin: Vec<u8>,
     tree: Json,
 }
 
@@ -180,22 +146,6 @@ impl Request {
         Ok(ValidAttachments::These(
             these.map(|wire| Attachment { container_id: wire.container_id, ifname: wire.ifname }).collect(),
         ))
-    }
-
-    /// Runs the delegate's ADD with this very request. When it fails its DEL has been run before this returns.
-    ///
-    /// # Errors
-    /// The delegate's own, whole; or that it could not be found or run, or its result not be read.
-    pub fn delegate_add(&self, plugin_type: &str) -> Result<AddResult, Error> {
-        Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.add(self.version)
-    }
-
-    /// Runs any other command of the delegate with this very request (DEL also to take back an ADD).
-    ///
-    /// # Errors
-    /// The delegate's own, whole; or that it could not be found or run.
-    pub fn delegate(&self, plugin_type: &str, command: Command) -> Result<(), Error> {
-        Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.run(command)
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::json::tests::any_tree;
 use crate::parse_cidr;
 
 fn ip(address: &str, gateway: Option<&str>, interface: Option<usize>) -> IpConfig {
@@ -238,6 +239,11 @@ prop_compose! {
 }
 
 proptest! {
+    #[test]
+    fn no_tree_makes_the_decoder_of_routes_panic(tree in any_tree()) {
+        let _ = tree.decode::<Route>().is_ok();
+    }
+
     /// C-056, C-064: the newest shapes lose nothing.
     #[test]
     fn the_newest_versions_keep_all(result in any_result()) {

@@ -2,6 +2,7 @@
 
 mod about;
 mod netns;
+pub(crate) mod process;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
