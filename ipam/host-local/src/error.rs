@@ -5,8 +5,6 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::range::Reserved;
-
 /// A configuration that cannot be meant. The texts of the reference are kept word for word where it has one:
 /// operators search logs for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +83,27 @@ pub enum ConfigError {
     BadReclaim(String),
     /// The network's name or `dataDir` cannot be part of a path.
     BadPath(&'static str, String),
+}
+
+/// Addresses inside a range that belong to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The range's gateway.
+    Gateway,
+    /// The subnet's own address (RFC 1122, 3.2.1.3; for IPv6 the subnet-router anycast address, RFC 4291, 2.6.1).
+    Network,
+    /// The IPv4 broadcast address.
+    Broadcast,
+}
+
+impl fmt::Display for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gateway => "gateway",
+            Self::Network => "network address",
+            Self::Broadcast => "broadcast address",
+        })
+    }
 }
 
 /// What is wrong with the bound of a range that is in its subnet.

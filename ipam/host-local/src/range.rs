@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use crate::error::{ConfigError, Misplaced};
+use crate::error::{ConfigError, Misplaced, Reserved};
 
 /// Addresses of one subnet, `start` to `end`, both included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,27 +115,6 @@ fn reserved(subnet: IpNetwork, ip: IpAddr) -> Option<Reserved> {
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.start, self.end)
-    }
-}
-
-/// Addresses inside a range that belong to nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reserved {
-    /// The range's gateway.
-    Gateway,
-    /// The subnet's own address (RFC 1122, 3.2.1.3; for IPv6 the subnet-router anycast address, RFC 4291, 2.6.1).
-    Network,
-    /// The IPv4 broadcast address.
-    Broadcast,
-}
-
-impl fmt::Display for Reserved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gateway => "gateway",
-            Self::Network => "network address",
-            Self::Broadcast => "broadcast address",
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use cni::{AddResult, Error, Interface, Route};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
 
-use crate::config::Config;
+use crate::config::{Config, first_address};
 
 /// Index of the container's link in the result: behind the bridge and the host veth.
 pub const CONTAINER: usize = 2;
@@ -97,15 +97,6 @@ pub fn with_links(mut result: AddResult, config: &Config, links: &Links) -> AddR
 /// Whether a destination is the default route of its family.
 pub fn is_default(dst: &IpNetwork) -> bool {
     dst.prefix() == 0
-}
-
-/// The first address of a subnet after the one that names it, host bits of `net` aside; `None` where there is none.
-pub fn first_address(net: &IpNetwork) -> Option<IpAddr> {
-    let next: IpAddr = match net.network() {
-        IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),
-        IpAddr::V6(ip) => std::net::Ipv6Addr::from(u128::from(ip).checked_add(1)?).into(),
-    };
-    net.contains(next).then_some(next)
 }
 
 fn default_route(gateway: IpAddr) -> Option<Route> {

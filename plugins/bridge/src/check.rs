@@ -19,7 +19,7 @@ pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Ow
         // Nothing was asked for that could be verified: the default route's link is free to change.
         Mtu::Kernel | Mtu::Auto => None,
     };
-    let facts = Facts { owner, links: &links, mtu, vlan_port: crate::vlan_port(config) };
+    let facts = Facts { owner, links: &links, mtu, vlan_port: plan::vlan_port(config) };
     attach::verdict(owner, &drifts(&plan::plan(config, &facts, &result), kernel, owner)?)
 }
 

@@ -3,6 +3,7 @@
 mod vlans;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use attach::conflict::Detection;
 use cni::{Code, Error, Request, shortened};
@@ -344,9 +345,18 @@ fn ipam_gateways(ipam: &IpamConf) -> Vec<IpNetwork> {
             let given = range.gateway.filter(|gateway| !gateway.is_empty());
             let gateway = match given {
                 Some(gateway) => cni::parse_ip(&gateway).ok()?,
-                None => crate::answer::first_address(&subnet)?,
+                None => first_address(&subnet)?,
             };
             IpNetwork::new(gateway, subnet.prefix()).ok()
         })
         .collect()
+}
+
+/// The first address of a subnet after the one that names it, host bits of `net` aside; `None` where there is none.
+pub fn first_address(net: &IpNetwork) -> Option<IpAddr> {
+    let next: IpAddr = match net.network() {
+        IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),
+        IpAddr::V6(ip) => std::net::Ipv6Addr::from(u128::from(ip).checked_add(1)?).into(),
+    };
+    net.contains(next).then_some(next)
 }

@@ -63,7 +63,7 @@ impl Plugin for Bridge {
             netns: request.netns.clone(),
             vlan_mac: None,
         };
-        let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: vlan_port(&config) };
+        let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: plan::vlan_port(&config) };
         let first = plan::links(&config, &facts);
         let finish = |making: &mut Making<'_>, result| finish(request, &config, &facts, making, result);
         match &config.ipam {
@@ -195,16 +195,6 @@ fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
             Ok(link.map(|link| link.mtu.min(65535)))
         }
     }
-}
-
-/// The port that the VLAN interface hangs on, named like a host veth, by what it belongs to.
-fn vlan_port(config: &Config) -> String {
-    let vlan = Owner {
-        network: config.bridge.clone(),
-        container_id: config.vlan.map(|vlan| vlan.to_string()).unwrap_or_default(),
-        ifname: "vlan".into(),
-    };
-    vlan.host_veth_names().next().unwrap_or_default()
 }
 
 /// Deletes the veth pair, and the host's routes to it.

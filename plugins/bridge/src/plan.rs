@@ -260,3 +260,13 @@ fn host_forwarding(result: &AddResult) -> Option<Piece> {
     let forwarding = Sysctls { place: Place::Host, purpose: "failed to enable forwarding", settings };
     (!forwarding.settings.is_empty()).then_some(Piece::Sysctls(forwarding))
 }
+
+/// The port that the VLAN interface hangs on, named like a host veth, by what it belongs to.
+pub fn vlan_port(config: &Config) -> String {
+    let vlan = Owner {
+        network: config.bridge.clone(),
+        container_id: config.vlan.map(|vlan| vlan.to_string()).unwrap_or_default(),
+        ifname: "vlan".into(),
+    };
+    vlan.host_veth_names().next().unwrap_or_default()
+}

@@ -3,6 +3,8 @@
 use cni::{AddResult, Error, Interface, IpConfig};
 use ipnetwork::IpNetwork;
 
+pub(crate) const LO: &str = "lo";
+
 /// The interface with its first IPv4 and its first IPv6 address. An address that is none of loopback's own means that
 /// somebody else uses the interface.
 pub(crate) fn of(addresses: impl Iterator<Item = IpNetwork>, netns: &str) -> Result<AddResult, Error> {
@@ -10,13 +12,13 @@ pub(crate) fn of(addresses: impl Iterator<Item = IpNetwork>, netns: &str) -> Res
     for address in addresses {
         if !address.ip().is_loopback() {
             return Err(Error::internal(format!("loopback interface has non-loopback address {address}"))
-                .details(format!("remove it from {} in {netns}", crate::LO)));
+                .details(format!("remove it from {} in {netns}", LO)));
         }
         let first = if address.is_ipv4() { &mut v4 } else { &mut v6 };
         first.get_or_insert(address);
     }
     let interface = Interface {
-        name: crate::LO.into(),
+        name: LO.into(),
         mac: Some("00:00:00:00:00:00".into()),
         sandbox: Some(netns.into()),
         ..Interface::default()

@@ -12,7 +12,7 @@ use cni::{AddResult, Error, Plugin, Request};
 use netlink::{Link, LinkChange, Netlink};
 use sys::NetNs;
 
-const LO: &str = "lo";
+use crate::answer::LO;
 
 /// The plugin.
 pub struct Loopback;

@@ -5,7 +5,6 @@
 pub mod child;
 pub mod conflict;
 mod container;
-mod host_access;
 pub mod lease;
 mod master;
 pub mod mtu;

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::ResultFault;
 use crate::convert::shape;
-use crate::exec_error::ResultFault;
 use crate::json;
 use crate::version::or_oldest;
 

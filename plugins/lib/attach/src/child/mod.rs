@@ -1,5 +1,7 @@
 //! Attachments by a link stacked on a parent: what macvlan and ipvlan have in common.
 
+mod host_access;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
@@ -13,7 +15,7 @@ use sys::NetNs;
 
 use crate::conflict::{self, Detection};
 use crate::container;
-use crate::{Master, Parent, host_access, ipam_type, lease, mac_of, mtu, owner, require, verdict};
+use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, require, verdict};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

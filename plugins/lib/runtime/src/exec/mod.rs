@@ -1,5 +1,7 @@
 //! Running one plugin: bounded in time and in output, with nothing that can deadlock.
 
+mod error;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
@@ -15,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use crate::{ExecError, Stream};
+pub use error::{ExecError, ResultFault, Stream};
 
 /// The most a plugin may print on standard output, and on standard error, in bytes.
 pub const MAX_OUTPUT: usize = 8 << 20;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::{Failure, Output};
+use super::{MAX_OUTPUT, Output};
+use crate::Failure;
 
 /// A stream of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +150,7 @@ impl fmt::Display for ExecError {
                 f,
                 "{silent}: {} printed more than {} MiB on {stream} and was killed",
                 program.display(),
-                crate::MAX_OUTPUT >> 20
+                MAX_OUTPUT >> 20
             ),
             Self::Failed { failure, .. } | Self::Refused(failure) => failure.fmt(f),
             Self::BadResult { fault, .. } => fault.fmt(f),

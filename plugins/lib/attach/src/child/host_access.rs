@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 use netlink::{IpvlanMode, Mac, Netlink};
 use sys::sysctl;
 
+use super::Child;
 use crate::Parent;
-use crate::child::Child;
 
 /// The shim for an attachment with these addresses; `None` when none is asked for. `host` is the host's socket.
 ///
