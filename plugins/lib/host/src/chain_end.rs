@@ -1,4 +1,5 @@
-//! Whether a chain of packet rules, of nf_tables or of iptables, refuses every packet that gets to its end.
+//! Whether a chain of packet rules, of nf_tables or of iptables, refuses every packet that gets to
+//! its end.
 
 use sys::Result;
 
@@ -20,8 +21,9 @@ pub(crate) enum Step {
     Return,
 }
 
-/// Whether a chain refuses (`Some(true)`) or lets pass (`Some(false)`) every packet that gets to its end; `None` when it
-/// goes back from there. `steps`: what a chain's rules without a condition do.
+/// Whether a chain refuses (`Some(true)`) or lets pass (`Some(false)`) every packet that gets to
+/// its end; `None` when it goes back from there. `steps`: what a chain's rules without a condition
+/// do.
 ///
 /// # Errors
 /// Those of `steps`.

@@ -1,5 +1,6 @@
-//! The kernel, as a plugin sees it: namespaces, links, addresses, routes, neighbours, parameters,
-//! and the pieces made of them. Knows no CNI JSON.
+//! What must exist on a host, and how each thing is made, verified, undone and found again: pieces,
+//! packet rules, rules of iptables, and the records of them. It knows owners, and asks the kernel
+//! through `netlink`, `nft` and `sys`. It knows no CNI JSON and no plugin.
 
 mod advertisement;
 mod arp;

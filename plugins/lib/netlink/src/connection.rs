@@ -6,7 +6,8 @@ use sys::{Error, NetNs, Result};
 use crate::message::Request;
 use crate::socket::Socket;
 
-/// An rtnetlink socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
+/// An rtnetlink socket. It belongs to the network namespace it was opened in, wherever the thread
+/// goes later.
 #[derive(Debug)]
 pub struct Netlink {
     pub(crate) socket: Socket,

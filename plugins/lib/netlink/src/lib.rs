@@ -1,6 +1,7 @@
-//! Netlink, synchronous: one request, one answer, bounded in time. It knows messages, attributes and sockets for every
-//! family, and the requests and replies of rtnetlink: links, addresses, routes, neighbours, and waiting for their events.
-//! It knows no packet filter, no owner and no plan: what a link is for is its caller's affair.
+//! Netlink, synchronous: one request, one answer, bounded in time. It knows messages, attributes
+//! and sockets for every family, and the requests and replies of rtnetlink: links, addresses,
+//! routes, neighbours, and waiting for their events. It knows no packet filter, no owner and no
+//! plan: what a link is for is its caller's affair.
 
 mod addr;
 pub mod attr;

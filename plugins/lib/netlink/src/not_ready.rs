@@ -14,11 +14,12 @@ pub enum NotReady {
     PortState {
         /// The port's interface.
         link: String,
-        /// The last state: an operational state, or a bridge port state when the link itself was up.
+        /// The last state: an operational state, or a bridge port state when the link itself was
+        /// up.
         state: String,
     },
-    /// Another node has this address: duplicate address detection failed (RFC 4862, section 5.4.5), or it answered
-    /// (RFC 5227, section 2.1.1).
+    /// Another node has this address: duplicate address detection failed (RFC 4862, section 5.4.5),
+    /// or it answered (RFC 5227, section 2.1.1).
     DuplicateAddress {
         /// The interface.
         link: String,

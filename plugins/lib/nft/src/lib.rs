@@ -1,13 +1,15 @@
-//! nf_tables (linux/netfilter/nf_tables.h) and connection tracking, over netlink: no `nft`, no `iptables`. It knows tables,
-//! chains, rules, sets and their elements, how each is written, read and compared, and how a transaction is committed. It
-//! knows no owner, no table of its own and no plan: which rules a host needs is its caller's affair.
+//! nf_tables (linux/netfilter/nf_tables.h) and connection tracking, over netlink: no `nft`, no
+//! `iptables`. It knows tables, chains, rules, sets and their elements, how each is written, read
+//! and compared, and how a transaction is committed. It knows no owner, no table of its own and no
+//! plan: which rules a host needs is its caller's affair.
 //!
-//! Changes are gathered in a [`Batch`] and committed as one transaction: all or nothing. Keep one [`Nft`] for the
-//! life of the process, and let it go last: when it is dropped after deletions, the kernel waits for an RCU grace
-//! period (8 to 16 ms, measured; so long a failed batch takes too), unless by [`Nft::close_in_background`].
+//! Changes are gathered in a [`Batch`] and committed as one transaction: all or nothing. Keep one
+//! [`Nft`] for the life of the process, and let it go last: when it is dropped after deletions, the
+//! kernel waits for an RCU grace period (8 to 16 ms, measured; so long a failed batch takes too),
+//! unless by [`Nft::close_in_background`].
 //!
-//! Every commit makes a new *generation* of the network namespace's rules. [`Nft::transact`] looks, decides, and
-//! commits what it decided only if nobody committed anything in between.
+//! Every commit makes a new *generation* of the network namespace's rules. [`Nft::transact`] looks,
+//! decides, and commits what it decided only if nobody committed anything in between.
 
 mod batch;
 mod commit;
@@ -52,7 +54,8 @@ pub use verdict::Verdict;
 
 use crate::conntrack::Conntrack;
 
-/// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread goes later.
+/// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread
+/// goes later.
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
@@ -79,14 +82,16 @@ impl Nft {
         netns.enter(Self::open)?
     }
 
-    /// Closes the socket without waiting. Whoever closes a netfilter socket waits for the memory of what was deleted
-    /// to be free (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace period of 4 to 16 ms, after all has been
-    /// said and done. Here a worker of the kernel's does, unless the kernel lends us none: then we wait.
+    /// Closes the socket without waiting. Whoever closes a netfilter socket waits for the memory of
+    /// what was deleted to be free (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace
+    /// period of 4 to 16 ms, after all has been said and done. Here a worker of the kernel's does,
+    /// unless the kernel lends us none: then we wait.
     pub fn close_in_background(self) {
         sys::close_in_background(self.socket);
     }
 
-    /// Connection tracking by the same socket. (Any netfilter socket waits for what was deleted when it is closed.)
+    /// Connection tracking by the same socket. (Any netfilter socket waits for what was deleted
+    /// when it is closed.)
     pub fn conntrack(&self) -> Conntrack<'_> {
         Conntrack::new(&self.socket)
     }

@@ -8,8 +8,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An operation that failed.
 ///
-/// `{}` is one clause without the cause, which [`std::error::Error::source`] gives (so that a caller who joins
-/// the chain does not repeat it); `{:#}` is the whole sentence.
+/// `{}` is one clause without the cause, which [`std::error::Error::source`] gives (so that a
+/// caller who joins the chain does not repeat it); `{:#}` is the whole sentence.
 #[derive(Debug)]
 pub enum Error {
     /// A system call or a netlink request failed.
@@ -30,13 +30,14 @@ pub enum Error {
         /// Why it failed.
         source: Box<Error>,
     },
-    /// The kernel did what it was asked, and a crate that builds on this one has a reason of its own to fail:
-    /// [`Error::reason`] returns it.
+    /// The kernel did what it was asked, and a crate that builds on this one has a reason of its
+    /// own to fail: [`Error::reason`] returns it.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// An error without a word from the kernel but its errno. `op` is a verb phrase, `object` what it was done to.
+    /// An error without a word from the kernel but its errno. `op` is a verb phrase, `object` what
+    /// it was done to.
     pub fn new(op: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Kernel { op, object: object.into(), message: None, source: source.into() }
     }
@@ -68,7 +69,8 @@ impl Error {
         self.errno() == Some(libc::EEXIST)
     }
 
-    /// ENODEV, ENOENT, ESRCH, ENXIO or EADDRNOTAVAIL: the thing (or the link it is on) is not there.
+    /// ENODEV, ENOENT, ESRCH, ENXIO or EADDRNOTAVAIL: the thing (or the link it is on) is not
+    /// there.
     pub fn is_not_found(&self) -> bool {
         const ABSENT: [i32; 5] = [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::ENXIO, libc::EADDRNOTAVAIL];
         self.errno().is_some_and(|errno| ABSENT.contains(&errno))

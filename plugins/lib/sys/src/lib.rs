@@ -1,7 +1,7 @@
-//! What plugins need of the operating system: files, locks and private directories, processes and programs, privileges,
-//! sockets and the datagrams and descriptors that they carry, clocks, random bytes, kernel parameters, and network
-//! namespaces. All unsafe code of the tree is in its module `calls`, behind functions that are safe with any arguments.
-//! It knows no netlink, no packet filter and no CNI: a caller names what it wants of Linux, not what it is for.
+//! What plugins need of the operating system: files, locks and private directories, processes and
+//! programs, privileges, sockets with their datagrams and descriptors, clocks, random bytes, kernel
+//! parameters, and network namespaces. All unsafe code of the tree is in its module `calls`, behind
+//! functions that are safe with any arguments. It knows no netlink, no packet filter and no CNI.
 
 mod background;
 mod calls;

@@ -1,4 +1,5 @@
-//! Ports that an attachment publishes, as data: what a port of the host leads to, and on which conditions.
+//! Ports that an attachment publishes, as data: what a port of the host leads to, and on which
+//! conditions.
 //!
 //! Packet rules, rules of iptables and records are made of these; nothing here asks the kernel.
 
@@ -17,8 +18,9 @@ pub struct Publication {
     pub owner: Owner,
     /// Its addresses: at most one of each family.
     pub containers: Vec<Container>,
-    /// The container's chain of iptables, where its ports are published there ([`crate::iptables`]). What is kept here
-    /// then is whose it is, so that it is found again, and what `route_localnet` needs.
+    /// The container's chain of iptables, where its ports are published there
+    /// ([`crate::iptables`]). What is kept here then is whose it is, so that it is found again, and
+    /// what `route_localnet` needs.
     pub chain: Option<String>,
     /// Those of its ports that were chosen for it, for the record.
     pub chosen: Vec<Chosen>,
@@ -72,8 +74,8 @@ pub struct Mapping {
 pub enum Masquerade {
     /// Nobody's.
     Nobody,
-    /// Those that could not be answered otherwise: of the container itself, of its neighbours behind the same link,
-    /// and of the host's own 127.0.0.0/8.
+    /// Those that could not be answered otherwise: of the container itself, of its neighbours
+    /// behind the same link, and of the host's own 127.0.0.0/8.
     Needed,
     /// Everybody's.
     Everybody,
