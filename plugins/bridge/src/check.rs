@@ -13,7 +13,7 @@ use crate::plan::{self, Facts};
 /// Verifies everything that bridge made; the error names every drift.
 pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Owner) -> Result<(), Error> {
     let result = request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
-    let links = links(request, config, owner, &result, kernel.netlink(Place::Host))?;
+    let links = links(request, config, owner, &result, kernel.host())?;
     let mtu = match config.mtu {
         Mtu::Bytes(mtu) => Some(mtu),
         // Nothing was asked for that could be verified: the default route's link is free to change.

@@ -75,7 +75,7 @@ impl Plugin for Bridge {
     fn check(&self, request: &Request) -> Result<(), Error> {
         let mut config = Config::of(request)?;
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
-        if let Some(link) = kernel.netlink(Place::Host).link_by_name(&config.bridge)? {
+        if let Some(link) = kernel.host().link_by_name(&config.bridge)? {
             config.bridge = link.name;
         }
         if let Some(ipam) = &config.ipam {
@@ -188,7 +188,7 @@ fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
         Mtu::Kernel => Ok(None),
         Mtu::Bytes(mtu) => Ok(Some(mtu)),
         Mtu::Auto => {
-            let host = kernel.netlink(Place::Host);
+            let host = kernel.host();
             let Some(index) = host.default_route_link()? else { return Ok(None) };
             // A default route over loopback says nothing about the network outside.
             let link = host.link_by_index(index)?.filter(|link| link.name != "lo");

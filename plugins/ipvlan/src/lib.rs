@@ -29,7 +29,7 @@ impl Plugin for Ipvlan {
         let master = config.master(previous.as_ref())?;
         let addresses = config.addresses(previous)?;
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
-        let parent = Parent::find(kernel.netlink(master.place), &master)?;
+        let parent = Parent::find(kernel.netlink(master.place)?, &master)?;
         let child = config.child(&parent)?;
         child::refuse_taken(&kernel, &request.ifname, DRIVER)?;
         child::add(request, &mut kernel, &child, &parent, addresses, config.dns.as_ref())
@@ -49,7 +49,7 @@ impl Plugin for Ipvlan {
             let name = Some(master_of(&kernel, request, master.place)?);
             master = Master { name, vlan: None, ..master };
         }
-        let parent = Parent::find(kernel.netlink(master.place), &master)?;
+        let parent = Parent::find(kernel.netlink(master.place)?, &master)?;
         child::check(request, &mut kernel, &config.child(&parent)?, &parent, &previous)
     }
 
@@ -79,9 +79,9 @@ fn master_of(kernel: &Kernel, request: &Request, place: Place) -> Result<String,
         attach::drifted(&attach::owner(request), &[drift])
     };
     let ifname = &request.ifname;
-    let link = kernel.netlink(Place::Sandbox).link_by_name(ifname)?;
+    let link = kernel.netlink(Place::Sandbox)?.link_by_name(ifname)?;
     let link = link.filter(|link| link.kind.as_deref() == Some(DRIVER));
     let link = link.ok_or_else(|| missing(format!("ipvlan interface {ifname}")))?;
-    let master = kernel.netlink(place).link_by_index(link.peer_index.unwrap_or(0))?;
+    let master = kernel.netlink(place)?.link_by_index(link.peer_index.unwrap_or(0))?;
     Ok(master.ok_or_else(|| missing(format!("master of {ifname}")))?.name)
 }

@@ -64,5 +64,5 @@ impl Plugin for Macvlan {
 }
 
 fn parent(config: &Config, kernel: &Kernel) -> Result<Parent, Error> {
-    Parent::find(kernel.netlink(config.master.place), &config.master)
+    Parent::find(kernel.netlink(config.master.place)?, &config.master)
 }

@@ -1,74 +1,92 @@
-//! What CHECK finds, and what it does about it.
+//! CHECK: the plan that ADD had, made again from its result, and verified.
 
 use cni::{AddResult, Error};
 use host::intent::By;
-use host::iptables::Mark;
-use host::ports::Publication;
+use host::iptables::{Mark, Ports};
+use host::piece::{self, Kernel, Piece};
 use host::rules::published;
-use host::{Drift, rules};
-use nft::Nft;
+use host::{Drift, Owner, rules};
 
 use crate::backend::{Backend, MARK_BIT, Options};
 use crate::config::Config;
-use crate::iptables;
+use crate::facts::{self, Facts};
+use crate::{free, plan};
+
+/// The most differences that are named: a range may be thousands.
+const DRIFTS_MAX: usize = 20;
+
+/// Verifies everything that ADD made; the error names the drifts.
+///
+/// # Errors
+/// There are any, or the kernel could not be asked.
+pub fn check(config: &Config, owner: &Owner, previous: &AddResult) -> Result<(), Error> {
+    let chosen = free::on_record(config, owner)?.ok_or_else(|| {
+        Error::internal("the host port that was chosen for hostPort 0 is not on record")
+            .details("another ADD chooses one, or finds the one that it chose")
+    })?;
+    let config = config.settled(&chosen)?;
+    let drifts = drifts(&config, owner, previous)?;
+    if drifts.is_empty() {
+        return Ok(());
+    }
+    let mut named: Vec<String> = drifts.iter().take(DRIFTS_MAX).map(ToString::to_string).collect();
+    if drifts.len() > DRIFTS_MAX {
+        named.push(format!("and {} more", drifts.len() - DRIFTS_MAX));
+    }
+    Err(Error::internal(format!(
+        "published ports of container {} ({}) have drifted: {}",
+        owner.container_id,
+        owner.ifname,
+        named.join("; ")
+    )))
+}
 
 /// What is not as ADD made it. Rules that are on record are made again: a runtime that checks its containers when it
 /// starts is not to take their addresses because somebody restarted a firewall. Rules that the reference made, with
 /// either of its back ends, are right.
-pub fn drifts(
-    config: &Config,
-    publication: &mut Publication,
-    previous: &AddResult,
-) -> Result<Vec<Drift>, Error> {
-    let nft = rules::open()?;
-    let drifts = look(&nft, config, publication, previous)?;
+fn drifts(config: &Config, owner: &Owner, previous: &AddResult) -> Result<Vec<Drift>, Error> {
+    let mut kernel = Kernel::open_host()?;
+    let mut facts = facts::look(config, owner, previous, &mut kernel)?;
+    let planned = |facts: &Facts| plan::plan(config, owner, previous, &[], facts);
+    let pieces = planned(&facts)?;
+    let drifts = piece::verify(&pieces, &mut kernel)?;
     if drifts.is_empty() {
         return Ok(drifts);
     }
-    if let Some(mended) = rules::mend(&nft, By::Portmap, &publication.owner)? {
-        let owner = &publication.owner;
-        for drift in drifts.iter().take(crate::DRIFTS_MAX) {
+    if let Some(mended) = rules::mend(kernel.nft()?, By::Portmap, owner)? {
+        for drift in drifts.iter().take(DRIFTS_MAX) {
             eprintln!(
                 "portmap: CHECK of {} of container {}: {drift}: made again",
                 owner.ifname, owner.container_id
             );
         }
         mended.tell("portmap");
-        return look(&nft, config, publication, previous);
+        facts.chain = facts::chain(config, owner, &mut kernel)?;
+        return Ok(piece::verify(&planned(&facts)?, &mut kernel)?);
     }
-    let is_right = is_of_reference(&nft, config, publication, previous)?;
+    let is_right = is_of_reference(config, owner, previous, &pieces, &mut kernel)?;
     Ok(if is_right { Vec::new() } else { drifts })
 }
 
-fn look(
-    nft: &Nft,
-    config: &Config,
-    publication: &mut Publication,
-    previous: &AddResult,
-) -> Result<Vec<Drift>, Error> {
-    Ok(match &config.backend {
-        Backend::NfTables(_) => published::verify(nft, publication)?,
-        Backend::Iptables(options) => {
-            let ports = iptables::ports(nft, config, options, publication, previous)?;
-            iptables::verify(nft, publication, &ports)?
-        }
-    })
-}
-
 fn is_of_reference(
-    nft: &Nft,
     config: &Config,
-    publication: &Publication,
+    owner: &Owner,
     previous: &AddResult,
+    pieces: &[Piece],
+    kernel: &mut Kernel,
 ) -> Result<bool, Error> {
-    if published::is_published_by_reference(nft, publication)? {
-        return Ok(true);
+    let nft = kernel.nft()?;
+    for published in pieces.iter().filter_map(plan::published) {
+        if published::is_published_by_reference(nft, &published.publication)? {
+            return Ok(true);
+        }
     }
     let options = match &config.backend {
         Backend::Iptables(options) => options.clone(),
         Backend::NfTables(_) => Options { mark: Mark::Bit(MARK_BIT), conditions: Default::default() },
     };
-    let ports = iptables::ports(nft, config, &options, &mut publication.clone(), previous)?;
+    let chain = published::chain_of(nft, owner)?;
+    let chains = plan::chains(config, &options, owner, previous, &chain)?;
     // A host without the programs has no rules of theirs.
-    Ok(host::iptables::Ports::verify(&ports).is_ok_and(|drifts| drifts.is_empty()))
+    Ok(Ports::verify(&chains).is_ok_and(|drifts| drifts.is_empty()))
 }

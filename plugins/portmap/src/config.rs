@@ -1,9 +1,10 @@
 //! The configuration of published ports: as it is written ([`Conf`]), and as it is meant ([`Config`]).
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{Code, Error, Json, Request, shortened};
-use host::ports::{Mapping, Masquerade};
+use host::ports::{Chosen, Mapping, Masquerade};
 use host::rules::published::Hint;
 use serde::Deserialize;
 
@@ -57,6 +58,15 @@ pub struct Config {
     pub masquerade: Masquerade,
     /// What publishes the ports.
     pub backend: Backend,
+    /// The ports of each family whose numbers are known: in order, each once.
+    mappings: ByFamily,
+}
+
+/// Mappings for containers with an IPv4 address, and for those with an IPv6 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ByFamily {
+    v4: Vec<Mapping>,
+    v6: Vec<Mapping>,
 }
 
 /// Ports of the host, before it is known which addresses the container has.
@@ -95,7 +105,7 @@ const ENTRIES_MAX: usize = 65_535;
 
 impl HostIp {
     /// As it stands in the configuration; `None` when it is left out.
-    pub fn written(self) -> Option<IpAddr> {
+    fn written(self) -> Option<IpAddr> {
         match self {
             Self::Any => None,
             Self::AnyV4 => Some(Ipv4Addr::UNSPECIFIED.into()),
@@ -129,16 +139,51 @@ impl Config {
             )));
         }
         let wanted = entries.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
-        let config = Self { wanted, masquerade, backend };
         // Contradictions are found before anything is touched, whatever families the container has.
-        config.mappings(true)?;
-        config.mappings(false)?;
-        Ok(config)
+        let mappings = ByFamily::of(&wanted)?;
+        Ok(Self { wanted, masquerade, backend, mappings })
     }
 
     /// The mappings of one family: in order, each port once; without those of a port that is yet to be chosen.
-    pub fn mappings(&self, v4: bool) -> Result<Vec<Mapping>, Error> {
-        let known = self.wanted.iter().filter(|wanted| !wanted.is_free());
+    pub fn mappings(&self, v4: bool) -> &[Mapping] {
+        if v4 { &self.mappings.v4 } else { &self.mappings.v6 }
+    }
+
+    /// Of these ports, the first of its kind for each that is wanted free; `None` when there are too few.
+    pub fn assigned(&self, known: &[Chosen]) -> Option<Vec<Chosen>> {
+        let mut left = known.to_vec();
+        let mut assigned = Vec::new();
+        for wanted in self.wanted.iter().filter(|wanted| wanted.is_free()) {
+            let at = left.iter().position(|chosen| *chosen == wanted.at_port(chosen.port))?;
+            assigned.push(left.remove(at));
+        }
+        Some(assigned)
+    }
+
+    /// The same with the ports that were chosen, one for each that is wanted free, in order.
+    ///
+    /// # Errors
+    /// One of them leads elsewhere already.
+    pub fn settled(&self, chosen: &[Chosen]) -> Result<Cow<'_, Self>, Error> {
+        if chosen.is_empty() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut wanted = self.wanted.clone();
+        for (free, chosen) in wanted.iter_mut().filter(|wanted| wanted.is_free()).zip(chosen) {
+            free.ports = (chosen.port, chosen.port);
+        }
+        let mappings = ByFamily::of(&wanted)?;
+        Ok(Cow::Owned(Self { wanted, mappings, ..self.clone() }))
+    }
+}
+
+impl ByFamily {
+    fn of(wanted: &[Wanted]) -> Result<Self, Error> {
+        Ok(Self { v4: Self::of_family(wanted, true)?, v6: Self::of_family(wanted, false)? })
+    }
+
+    fn of_family(wanted: &[Wanted], v4: bool) -> Result<Vec<Mapping>, Error> {
+        let known = wanted.iter().filter(|wanted| !wanted.is_free());
         let mut all: Vec<Mapping> = known.filter_map(|wanted| wanted.of_family(v4)).collect();
         all.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports, mapping.target));
         let mut once: Vec<Mapping> = Vec::with_capacity(all.len());
@@ -172,15 +217,19 @@ pub fn hint(request: &Request) -> Option<Hint> {
     if wanted.iter().any(Wanted::is_free) {
         return None;
     }
-    let config =
-        Config { wanted, masquerade: Masquerade::Needed, backend: Backend::NfTables(Default::default()) };
-    Some(Hint { v4: config.mappings(true).ok()?, v6: config.mappings(false).ok()? })
+    let ByFamily { v4, v6 } = ByFamily::of(&wanted).ok()?;
+    Some(Hint { v4, v6 })
 }
 
 impl Wanted {
     /// Whether any free port is wanted.
     pub fn is_free(&self) -> bool {
         self.ports.0 == 0
+    }
+
+    /// The choice of a port for it.
+    pub fn at_port(&self, port: u16) -> Chosen {
+        Chosen { proto: self.proto, at: self.at.written(), target: self.target, port }
     }
 
     /// As the mapping of a container's address of that family; `None` if it is for the other one.

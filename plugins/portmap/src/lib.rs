@@ -2,32 +2,30 @@
 //! that is asked for. A chained plugin:
 //! it never enters the container, whose address it takes from the previous plugin's result.
 
+mod add;
 mod backend;
 mod check;
 mod config;
+mod facts;
 mod free;
-mod hairpin;
-mod iptables;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 
 use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
-use host::ports::Masquerade;
-use host::rules::{self, published};
-use host::{Namespace, Owner, piece};
+use host::rules;
+use host::rules::published::{self, Refusal};
+use host::{Owner, piece};
 use netlink::Netlink;
 use nft::Nft;
 
 use crate::backend::Backend;
 pub use crate::config::Config;
-
-/// The most differences that an error of CHECK names: a range may be thousands.
-const DRIFTS_MAX: usize = 20;
 
 /// The plugin.
 pub struct PortMap;
@@ -53,46 +51,7 @@ impl Plugin for PortMap {
         if config.wanted.is_empty() {
             return Ok(previous);
         }
-        let netlink = Netlink::open()?;
-        let owner = owner(request);
-        let mut socket = None;
-        for attempt in 1..=free::ATTEMPTS {
-            // A repeated ADD keeps what it chose; what somebody else has taken is chosen anew.
-            let (settled, chosen) = match free::recorded(&config, &owner) {
-                Ok(recorded) if attempt == 1 => recorded,
-                _ => free::chosen(&config, &owner, nft(&mut socket)?)?,
-            };
-            let mut publication = plan::plan(&settled, owner.clone(), &previous, &netlink)?;
-            if publication.containers.is_empty() {
-                break;
-            }
-            if attempt == 1 {
-                log_absent(&plan::absent_addresses(&publication, &netlink)?);
-            }
-            publication.chosen = chosen;
-            publication.netns = Namespace::at(&request.netns);
-            let nft = nft(&mut socket)?;
-            // Before the ports: where it fails, nothing is published.
-            if settled.masquerade != Masquerade::Nobody {
-                hairpin::allow(&previous, &netlink)?;
-            }
-            let published = match &settled.backend {
-                Backend::NfTables(_) => published::publish(nft, &publication),
-                Backend::Iptables(options) => {
-                    let ports = iptables::ports(nft, &settled, options, &mut publication, &previous)?;
-                    iptables::publish(nft, &publication, &ports)
-                }
-            };
-            let is_last = publication.chosen.is_empty() || attempt == free::ATTEMPTS;
-            match published {
-                Err(published::Error::Taken { .. }) if !is_last => {}
-                published => {
-                    log_flows(published.map_err(refusal)?);
-                    free::log(&owner, &publication.chosen);
-                    break;
-                }
-            }
-        }
+        add::add(request, &config, &owner(request), &previous)?;
         Ok(previous)
     }
 
@@ -104,26 +63,7 @@ impl Plugin for PortMap {
         if config.wanted.is_empty() {
             return Ok(());
         }
-        let owner = owner(request);
-        let (config, _) = free::recorded(&config, &owner)?;
-        let mut publication = plan::plan(&config, owner, &previous, &Netlink::open()?)?;
-        if publication.containers.is_empty() {
-            return Ok(());
-        }
-        let drifts = check::drifts(&config, &mut publication, &previous)?;
-        if drifts.is_empty() {
-            return Ok(());
-        }
-        let mut told: Vec<String> = drifts.iter().take(DRIFTS_MAX).map(ToString::to_string).collect();
-        if drifts.len() > DRIFTS_MAX {
-            told.push(format!("and {} more", drifts.len() - DRIFTS_MAX));
-        }
-        Err(Error::internal(format!(
-            "published ports of container {} ({}) have drifted: {}",
-            request.container_id,
-            request.ifname,
-            told.join("; ")
-        )))
+        check::check(&config, &owner(request), &previous)
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
@@ -135,7 +75,7 @@ impl Plugin for PortMap {
             return Ok(host::iptables::withdraw_from_old_tables(&chains, &|_| Ok(false))?);
         };
         let withdrawn = published::withdraw(&nft, &removal, config::hint(request).as_ref())?;
-        log_flows(withdrawn.flows);
+        withdrawn.forgotten.report();
         chains.extend(withdrawn.chains);
         published::withdraw_of_reference(&nft, owner)?;
         let is_in_use = |chain: &str| published::is_in_use(&nft, owner, chain);
@@ -154,7 +94,7 @@ impl Plugin for PortMap {
         });
         let owners: Vec<Owner> = owners.collect();
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
-        log_flows(withdrawn.flows);
+        withdrawn.forgotten.report();
         nft.close_in_background();
         Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains, &|_| Ok(false))?)
     }
@@ -188,15 +128,6 @@ impl Plugin for PortMap {
     }
 }
 
-/// The socket for packet rules, opened when first asked for.
-fn nft(socket: &mut Option<Nft>) -> Result<&Nft, Error> {
-    let nft = match socket.take() {
-        Some(nft) => nft,
-        None => rules::open()?,
-    };
-    Ok(socket.insert(nft))
-}
-
 /// A kernel without nf_tables holds no rules of ours.
 fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
     match opened {
@@ -205,29 +136,13 @@ fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
     }
 }
 
-fn refusal(error: published::Error) -> Error {
-    match error {
-        published::Error::Kernel(error) => error.into(),
-        published::Error::NoneFree(_) => Error::internal(error.to_string()),
-        published::Error::TooMany(_) | published::Error::TooManyMoved(_) => Error::new(Code::InvalidConfig, error.to_string()),
-        published::Error::AddressInUse { .. } => Error::internal(error.to_string()),
-        published::Error::Taken { .. } => Error::internal(error.to_string())
+/// The error of a runtime, with what to do about a refusal.
+fn refusal(error: sys::Error) -> Error {
+    match error.reason() {
+        None => error.into(),
+        Some(Refusal::TooMany(_) | Refusal::TooManyMoved(_)) => Error::new(Code::InvalidConfig, error.to_string()),
+        Some(Refusal::NoneFree(_) | Refusal::AddressInUse { .. }) => Error::internal(error.to_string()),
+        Some(Refusal::Taken { .. }) => Error::internal(error.to_string())
             .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
-    }
-}
-
-/// An address that comes later (VRRP, a cloud's floating address) is published all the same.
-fn log_absent(addresses: &[IpAddr]) {
-    for ip in addresses {
-        eprintln!(
-            "portmap: hostIP {ip} is not an address of this host: its ports are published as soon as it is"
-        );
-    }
-}
-
-/// That flows could not be forgotten is no failure of the ports (the reference's view too): it is said in the log.
-fn log_flows(forgotten: sys::Result<usize>) {
-    if let Err(error) = forgotten {
-        eprintln!("portmap: UDP clients may have to begin anew: {error:#}");
     }
 }

@@ -1,23 +1,126 @@
-//! What must exist, from the configuration and the previous plugin's result.
+//! What must exist, from the configuration, the previous plugin's result and the host's facts. Pure.
 
 use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error};
 use host::Owner;
-use host::ports::{Conditions, Container, Publication};
+use host::iptables::Ports;
+use host::piece::{Hairpin, Piece, Published};
+use host::ports::{Chosen, Conditions, Container, Mapping, Masquerade, Publication};
+use host::rules::published::{RUNS_MAX, Refusal};
 use ipnetwork::IpNetwork;
-use netlink::Netlink;
 
-use crate::backend::Backend;
-use crate::config::{Config, HostIp};
+use crate::backend::{Backend, Options};
+use crate::config::{Config, HostIp, invalid};
+use crate::facts::Facts;
 
-/// The container's addresses: the first of each family that is on its interface, or of which no interface is told.
-pub fn addresses(result: &AddResult, ifname: &str) -> Vec<IpAddr> {
-    networks(result, ifname).iter().map(IpNetwork::ip).collect()
+/// The plan of an attachment; empty when no address of the container has anything to publish.
+///
+/// # Errors
+/// An address of the host is of a family that the container has no address of, or there are too many ports.
+pub fn plan(
+    config: &Config,
+    owner: &Owner,
+    result: &AddResult,
+    chosen: &[Chosen],
+    facts: &Facts,
+) -> Result<Vec<Piece>, Error> {
+    let published_at = published_at(config, result, &owner.ifname)?;
+    if published_at.is_empty() {
+        return Ok(Vec::new());
+    }
+    let container = |((network, mappings), link): ((IpNetwork, &[Mapping]), &Option<String>)| {
+        let conditions = match &config.backend {
+            Backend::NfTables([v4, v6]) => if network.is_ipv4() { v4 } else { v6 }.clone(),
+            Backend::Iptables(_) => Conditions::default(),
+        };
+        Container {
+            address: network.ip(),
+            link: link.clone(),
+            mappings: mappings.to_vec(),
+            masquerade: config.masquerade,
+            conditions,
+        }
+    };
+    let publication = Publication {
+        owner: owner.clone(),
+        containers: published_at.into_iter().zip(&facts.links).map(container).collect(),
+        chain: facts.chain.clone(),
+        chosen: chosen.to_vec(),
+        netns: facts.netns.clone(),
+    };
+    let chains = match (&config.backend, &facts.chain) {
+        (Backend::Iptables(options), Some(chain)) => chains(config, options, owner, result, chain)?,
+        _ => Vec::new(),
+    };
+    let mut pieces = Vec::new();
+    // Before the ports: where it fails, nothing is published.
+    if config.masquerade != Masquerade::Nobody {
+        pieces.push(Piece::Hairpin(Hairpin { links: links_of_host(result) }));
+    }
+    pieces.push(Piece::Published(Published { publication, chains }));
+    Ok(pieces)
 }
 
-/// The same, with the lengths of their networks.
-pub fn networks(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
+/// The published ports of a plan.
+pub fn published(piece: &Piece) -> Option<&Published> {
+    match piece {
+        Piece::Published(published) => Some(published),
+        _ => None,
+    }
+}
+
+/// The chains of iptables of each family that the container has an address of. As the reference has it, a family
+/// without a port of its own is no exception.
+///
+/// # Errors
+/// There are too many ports: the rules that lead to a chain may be as many as elements of nf_tables.
+pub fn chains(
+    config: &Config,
+    options: &Options,
+    owner: &Owner,
+    result: &AddResult,
+    chain: &str,
+) -> Result<Vec<Ports>, Error> {
+    if config.wanted.len() > RUNS_MAX {
+        return Err(invalid(&Refusal::TooMany(config.wanted.len()).to_string()));
+    }
+    let of_family = |container: IpNetwork| {
+        let v4 = container.is_ipv4();
+        let [conditions_v4, conditions_v6] = &options.conditions;
+        Ports {
+            chain: chain.to_owned(),
+            network: owner.network.clone(),
+            container_id: owner.container_id.clone(),
+            container,
+            mappings: config.wanted.iter().filter_map(|wanted| wanted.of_family(v4)).collect(),
+            listed: config.wanted.iter().map(|wanted| (wanted.proto, wanted.ports)).collect(),
+            masquerade: config.masquerade,
+            mark: options.mark.clone(),
+            conditions: if v4 { conditions_v4 } else { conditions_v6 }.clone(),
+        }
+    };
+    Ok(addresses(result, &owner.ifname).into_iter().map(of_family).collect())
+}
+
+/// The container's addresses that have ports to publish, each with these.
+///
+/// # Errors
+/// An address of the host is of a family that the container has no address of.
+pub fn published_at<'c>(
+    config: &'c Config,
+    result: &AddResult,
+    ifname: &str,
+) -> Result<Vec<(IpNetwork, &'c [Mapping])>, Error> {
+    let addresses = addresses(result, ifname);
+    families_fit(config, &addresses)?;
+    let with_ports = addresses.into_iter().map(|address| (address, config.mappings(address.is_ipv4())));
+    Ok(with_ports.filter(|(_, mappings)| !mappings.is_empty()).collect())
+}
+
+/// The container's addresses, with the lengths of their networks: the first of each family that is on its interface, or
+/// of which no interface is named.
+pub fn addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     let qualifies = |interface: Option<usize>| match interface.and_then(|index| result.interfaces.get(index))
     {
         None => true,
@@ -30,39 +133,13 @@ pub fn networks(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     [true, false].into_iter().filter_map(first).collect()
 }
 
-/// The publication of an attachment; containers of it that have nothing to publish are left out.
-///
-/// # Errors
-/// An address of the host is of a family that the container has no address of, or the kernel could not be asked.
-pub fn plan(
-    config: &Config,
-    owner: Owner,
-    result: &AddResult,
-    netlink: &Netlink,
-) -> Result<Publication, Error> {
-    let addresses = addresses(result, &owner.ifname);
-    families_fit(config, &addresses)?;
-    let mut containers = Vec::new();
-    for address in addresses {
-        let mappings = config.mappings(address.is_ipv4())?;
-        if !mappings.is_empty() {
-            let link = link_towards(address, netlink)?;
-            let conditions = match &config.backend {
-                Backend::NfTables([v4, v6]) => if address.is_ipv4() { v4 } else { v6 }.clone(),
-                Backend::Iptables(_) => Conditions::default(),
-            };
-            containers.push(Container { address, link, mappings, masquerade: config.masquerade, conditions });
-        }
-    }
-    Ok(Publication { owner, containers, chain: None, chosen: Vec::new(), netns: None })
-}
-
 /// A port at an address of the host that cannot lead to the container would be silently closed.
-pub fn families_fit(config: &Config, addresses: &[IpAddr]) -> Result<(), Error> {
+fn families_fit(config: &Config, addresses: &[IpNetwork]) -> Result<(), Error> {
+    let fits = |ip: IpAddr| addresses.iter().any(|address| address.is_ipv4() == ip.is_ipv4());
     for wanted in &config.wanted {
         if let HostIp::This(ip) = wanted.at
             && !addresses.is_empty()
-            && !addresses.iter().any(|address| address.is_ipv4() == ip.is_ipv4())
+            && !fits(ip)
         {
             let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
             return Err(Error::new(
@@ -74,25 +151,9 @@ pub fn families_fit(config: &Config, addresses: &[IpAddr]) -> Result<(), Error> 
     Ok(())
 }
 
-/// Addresses that ports are published at and that this host does not have: the rules are looked up once it has them.
-///
-/// # Errors
-/// The kernel could not be asked.
-pub fn absent_addresses(publication: &Publication, netlink: &Netlink) -> Result<Vec<IpAddr>, Error> {
-    let mappings = publication.containers.iter().flat_map(|container| &container.mappings);
-    let mut asked: Vec<IpAddr> = mappings.filter_map(|mapping| mapping.address).collect();
-    asked.sort_unstable();
-    asked.dedup();
-    let mut absent = Vec::new();
-    for ip in asked {
-        if !netlink.towards(ip)?.is_some_and(|towards| towards.local) {
-            absent.push(ip);
-        }
-    }
-    Ok(absent)
-}
-
-fn link_towards(address: IpAddr, netlink: &Netlink) -> Result<Option<String>, Error> {
-    let Some(towards) = netlink.towards(address)?.filter(|towards| !towards.local) else { return Ok(None) };
-    Ok(netlink.link_by_index(towards.index)?.map(|link| link.name))
+/// The links of the host in a result.
+fn links_of_host(result: &AddResult) -> Vec<String> {
+    let is_on_host = |sandbox: &Option<String>| sandbox.as_ref().is_none_or(String::is_empty);
+    let links = result.interfaces.iter().filter(|interface| is_on_host(&interface.sandbox));
+    links.map(|interface| interface.name.clone()).collect()
 }

@@ -138,7 +138,7 @@ fn default_routes(ifname: &str, result: &AddResult, own: &[IpNetwork]) -> Vec<Pi
 /// # Errors
 /// There is one.
 pub fn refuse_taken(kernel: &Kernel, ifname: &str, driver: &str) -> Result<(), Error> {
-    match kernel.netlink(Place::Sandbox).link_by_name(ifname)? {
+    match kernel.netlink(Place::Sandbox)?.link_by_name(ifname)? {
         None => Ok(()),
         Some(_) => Err(Error::internal(format!(
             "failed to create {driver}: the container has an interface {ifname:?} already: file exists"
@@ -221,7 +221,7 @@ fn finish(
     let owner = owner(request);
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
     mtu::refuse_for(Some(child.mtu.unwrap_or(parent.mtu)), &own)?;
-    let shim = host_access::shim(making.kernel().netlink(Place::Host), child, &owner, parent, &own)?;
+    let shim = host_access::shim(making.kernel().host(), child, &owner, parent, &own)?;
     making.add(&rest(child, &owner, parent, &result, &own, shim)).map_err(conflict::told)?;
     result.interfaces = vec![Interface {
         name: owner.ifname,
@@ -274,7 +274,7 @@ pub fn check(
         .collect();
     let child = Child { mac, ..child.clone() };
     parent.report_sleeping(child.kind.driver());
-    let shim = host_access::shim(kernel.netlink(Place::Host), &child, &owner, parent, &own)?;
+    let shim = host_access::shim(kernel.host(), &child, &owner, parent, &own)?;
     verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }
 

@@ -55,7 +55,7 @@ pub enum By {
 }
 
 impl By {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
             Self::Portmap => "portmap",

@@ -25,12 +25,12 @@ pub struct Address {
 impl Part for Address {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
-        kernel.netlink(self.place).add_address(&NewAddress { index, net: self.net, nodad: !self.dad })
+        kernel.netlink(self.place)?.add_address(&NewAddress { index, net: self.net, nodad: !self.dad })
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
-        let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
+        let Some(link) = kernel.netlink(self.place)?.link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let addresses = kernel.netlink(self.place)?.addresses(Some(link.index))?;
         if addresses.iter().any(|address| address.net == self.net) {
             return Ok(Vec::new());
         }
@@ -53,11 +53,11 @@ impl Part for Up {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
         let change = LinkChange { up: Some(true), ..LinkChange::default() };
-        kernel.netlink(self.place).set_link(index, &change)
+        kernel.netlink(self.place)?.set_link(index, &change)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        let link = kernel.netlink(self.place).link_by_name(&self.link)?;
+        let link = kernel.netlink(self.place)?.link_by_name(&self.link)?;
         let down = link.is_some_and(|link| !link.up());
         Ok(down.then(|| Drift::new(format!("state of {}", self.link), "up", "down")).into_iter().collect())
     }
@@ -84,13 +84,13 @@ impl Part for Route {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
         let route = netlink::Route { index: Some(index), ..self.route };
-        kernel.netlink(self.place).add_route(&route, false).map_err(|error| self.failed(error))
+        kernel.netlink(self.place)?.add_route(&route, false).map_err(|error| self.failed(error))
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let Some(link) = kernel.netlink(self.place)?.link_by_name(&self.link)? else { return Ok(Vec::new()) };
         let table = (!self.any_table).then_some(self.route.table);
-        let routes = kernel.netlink(self.place).routes(Some(link.index), table)?;
+        let routes = kernel.netlink(self.place)?.routes(Some(link.index), table)?;
         let mut same_dst = routes
             .iter()
             .filter(|route| route.dst == self.route.dst && (table.is_some() || route.table != LOCAL_TABLE))
@@ -173,7 +173,7 @@ impl Part for Announcement {
             let _ = kernel.host.delete_neighbour(host_index, *address);
         }
         let index = kernel.index(Place::Sandbox, &self.link)?;
-        let _ = kernel.sandbox.announce(index, self.mac);
+        let _ = kernel.netlink(Place::Sandbox)?.announce(index, self.mac);
         Ok(())
     }
 

@@ -86,7 +86,9 @@ impl Part for ChildLink {
         };
         let parent = kernel.index(self.parent_place, &self.parent).map_err(failed)?;
         let parent_netns_id = match self.parent_place {
-            Place::Host => Some(kernel.sandbox.make_netns_id(NetNs::current()?.as_fd()).map_err(failed)?),
+            Place::Host => Some(
+                kernel.netlink(Place::Sandbox)?.make_netns_id(NetNs::current()?.as_fd()).map_err(failed)?,
+            ),
             Place::Sandbox => None,
         };
         let Self { mac, mtu, index, .. } = *self;
@@ -98,7 +100,11 @@ impl Part for ChildLink {
             made = self.create(kernel, &link);
         }
         let taken_elsewhere = |error: &Error| {
-            error.is_exists() && kernel.sandbox.link_by_name(&self.name).is_ok_and(|link| link.is_none())
+            error.is_exists()
+                && kernel
+                    .netlink(Place::Sandbox)
+                    .and_then(|sandbox| sandbox.link_by_name(&self.name))
+                    .is_ok_and(|link| link.is_none())
         };
         if made.as_ref().is_err_and(taken_elsewhere) {
             link.name = &self.birth_name;
@@ -112,16 +118,16 @@ impl Part for ChildLink {
             change.name = Some(&self.name);
         }
         let born = kernel.link(Place::Sandbox, link.name)?;
-        kernel.sandbox.set_link(born.index, &change)
+        kernel.netlink(Place::Sandbox)?.set_link(born.index, &change)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
         let mut drifts = Vec::new();
-        let parent = kernel.netlink(self.parent_place).link_by_name(&self.parent)?;
+        let parent = kernel.netlink(self.parent_place)?.link_by_name(&self.parent)?;
         if parent.is_none() {
             drifts.push(Drift::new(format!("master {}", self.parent), "present", "missing"));
         }
-        let Some(link) = kernel.sandbox.link_by_name(&self.name)? else {
+        let Some(link) = kernel.netlink(Place::Sandbox)?.link_by_name(&self.name)? else {
             drifts.push(Drift::new(format!("interface {}", self.name), "present", "missing"));
             return Ok(drifts);
         };
@@ -158,9 +164,9 @@ impl ChildLink {
         match &self.kind {
             ChildKind::Macvlan { mode, bc_queue_len, sources } => {
                 let macvlan = Macvlan { mode: *mode, bc_queue_len: *bc_queue_len, sources };
-                kernel.sandbox.create_macvlan(link, &macvlan)
+                kernel.netlink(Place::Sandbox)?.create_macvlan(link, &macvlan)
             }
-            ChildKind::Ipvlan(ipvlan) => kernel.sandbox.create_ipvlan(link, *ipvlan),
+            ChildKind::Ipvlan(ipvlan) => kernel.netlink(Place::Sandbox)?.create_ipvlan(link, *ipvlan),
         }
     }
 
@@ -225,14 +231,14 @@ impl ChildLink {
         };
         let (Some(index), None) = real else { return Ok(None) };
         let place = match self.parent_place {
-            Place::Host => kernel.sandbox.netns_id(NetNs::current()?.as_fd())?,
+            Place::Host => kernel.netlink(Place::Sandbox)?.netns_id(NetNs::current()?.as_fd())?,
             Place::Sandbox => None,
         };
         if (link.peer_index, link.peer_netns_id) == (Some(index), place) {
             return Ok(None);
         }
         let actual = match link.peer_index.filter(|_| link.peer_netns_id == place) {
-            Some(index) => kernel.netlink(self.parent_place).link_by_index(index)?.map(|link| link.name),
+            Some(index) => kernel.netlink(self.parent_place)?.link_by_index(index)?.map(|link| link.name),
             None => None,
         };
         let actual = actual.unwrap_or_else(|| "another interface".into());

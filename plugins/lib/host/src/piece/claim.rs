@@ -52,7 +52,7 @@ impl Part for Claim {
             false => kernel.within(Place::Sandbox, AdvertisementSocket::open)?.ok(),
         };
         for net in &v6 {
-            kernel.sandbox.add_address(&NewAddress { index, net: *net, nodad: false })?;
+            kernel.netlink(Place::Sandbox)?.add_address(&NewAddress { index, net: *net, nodad: false })?;
         }
         let v4: Vec<(IpNetwork, Ipv4Addr)> = v4
             .into_iter()
@@ -64,12 +64,16 @@ impl Part for Claim {
         let arp = if v4.is_empty() { None } else { Some(self.probed(kernel, &v4, began)?) };
         if !v6.is_empty() {
             let wanted: Vec<IpAddr> = v6.iter().map(IpNetwork::ip).collect();
-            let settled =
-                kernel.sandbox.wait_for_addresses(index, &wanted, true, began + self.time + DAD_DEADLINE);
+            let settled = kernel.netlink(Place::Sandbox)?.wait_for_addresses(
+                index,
+                &wanted,
+                true,
+                began + self.time + DAD_DEADLINE,
+            );
             settled.map_err(|error| named(error, advertisements.as_ref()))?;
         }
         for (net, address) in v4 {
-            kernel.sandbox.add_address(&NewAddress { index, net, nodad: true })?;
+            kernel.netlink(Place::Sandbox)?.add_address(&NewAddress { index, net, nodad: true })?;
             // Neighbours that miss it learn by themselves within seconds.
             let _ = arp.as_ref().map(|arp| arp.announce(address));
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use netlink::{Link, Mac, Netlink};
 use nft::Nft;
+use nix::errno::Errno;
 use sys::file::{self, Hold};
 use sys::{Error, NetNs, Result};
 
@@ -25,8 +26,8 @@ pub enum Place {
 /// One rtnetlink socket in each namespace, and one for the host's packet rules when there are some to make.
 pub struct Kernel {
     pub(super) host: Netlink,
-    pub(super) sandbox: Netlink,
-    netns: NetNs,
+    /// The container's; `None` for who never enters it.
+    sandbox: Option<Sandbox>,
     /// Links that have been looked up: a plan names the same few again and again.
     indices: Vec<(Place, String, u32)>,
     /// The bridge that has been looked at last, and whether it learns from frames to link-local groups.
@@ -43,6 +44,12 @@ pub struct Kernel {
     nft: Option<Nft>,
 }
 
+/// A container's namespace, and the socket in it.
+struct Sandbox {
+    netlink: Netlink,
+    netns: NetNs,
+}
+
 /// Tells those who use a bridge from the one who would take it back; nothing is written to it.
 const BRIDGES_LOCK: &str = "/run/moor/bridges.lock";
 
@@ -52,10 +59,19 @@ impl Kernel {
     /// # Errors
     /// A socket could not be made, or the namespace could not be entered.
     pub fn open(netns: NetNs) -> Result<Self> {
+        let mut kernel = Self::open_host()?;
+        kernel.sandbox = Some(Sandbox { netlink: Netlink::open_in(&netns)?, netns });
+        Ok(kernel)
+    }
+
+    /// Opens the host's alone, for pieces that are all there.
+    ///
+    /// # Errors
+    /// The socket could not be made.
+    pub fn open_host() -> Result<Self> {
         Ok(Self {
             host: Netlink::open()?,
-            sandbox: Netlink::open_in(&netns)?,
-            netns,
+            sandbox: None,
             indices: Vec::new(),
             bridge: None,
             found_bridge: None,
@@ -66,12 +82,25 @@ impl Kernel {
         })
     }
 
+    /// The socket in the host's namespace.
+    pub fn host(&self) -> &Netlink {
+        &self.host
+    }
+
     /// The socket in that place.
-    pub fn netlink(&self, place: Place) -> &Netlink {
+    ///
+    /// # Errors
+    /// The container's is asked for, and only the host's is open.
+    pub fn netlink(&self, place: Place) -> Result<&Netlink> {
         match place {
-            Place::Host => &self.host,
-            Place::Sandbox => &self.sandbox,
+            Place::Host => Ok(&self.host),
+            Place::Sandbox => Ok(&self.sandbox()?.netlink),
         }
+    }
+
+    fn sandbox(&self) -> Result<&Sandbox> {
+        let closed = || Error::new("enter", "the container's namespace", Errno::ENOTCONN);
+        self.sandbox.as_ref().ok_or_else(closed)
     }
 
     /// The socket for the host's packet rules; opened when first asked for, so ask before anything is touched.
@@ -106,7 +135,7 @@ impl Kernel {
     /// `is_not_found`, or the kernel could not be asked.
     pub fn link(&self, place: Place, name: &str) -> Result<Link> {
         let absent = || Error::new("find link", name, io::Error::from_raw_os_error(libc::ENODEV));
-        self.netlink(place).link_by_name(name)?.ok_or_else(absent)
+        self.netlink(place)?.link_by_name(name)?.ok_or_else(absent)
     }
 
     /// The index of a link that must be there; asked for once.
@@ -160,15 +189,15 @@ impl Kernel {
     }
 
     /// The container's namespace.
-    pub(super) fn netns(&self) -> BorrowedFd<'_> {
-        self.netns.as_fd()
+    pub(super) fn netns(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.sandbox()?.netns.as_fd())
     }
 
     /// Runs `f` in that place's namespace.
     pub(super) fn within<T>(&self, place: Place, f: impl FnOnce() -> T) -> Result<T> {
         match place {
             Place::Host => Ok(f()),
-            Place::Sandbox => self.netns.enter(f),
+            Place::Sandbox => self.sandbox()?.netns.enter(f),
         }
     }
 

@@ -13,6 +13,7 @@ mod claim;
 mod feature;
 mod fixed_mac;
 mod gateway;
+mod hairpin;
 mod host_routes;
 mod kernel;
 mod making;
@@ -20,6 +21,7 @@ mod masquerade;
 mod masquerade_chain;
 mod on_demand;
 mod port;
+mod published;
 mod recorded;
 mod settled;
 mod shared;
@@ -44,12 +46,14 @@ pub use claim::{Claim, DetectionTime};
 pub use feature::{Feature, require};
 pub use fixed_mac::FixedMac;
 pub use gateway::Gateways;
+pub use hairpin::Hairpin;
 pub use host_routes::{delete_dead_host_routes, delete_host_routes, restore_host_routes};
 pub use kernel::{Kernel, Place};
 pub use making::Making;
 pub use masquerade::Masquerade;
 pub use on_demand::{OnDemand, OnDemandKind};
 pub use port::{Forwarding, Port, VlanSet};
+pub use published::Published;
 pub use recorded::Recorded;
 pub use settled::Settled;
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
@@ -76,6 +80,10 @@ pub enum Piece {
     Masquerade(Masquerade),
     /// The same, in chains of iptables.
     MasqueradeChain(MasqueradeChain),
+    /// Ports of the host that lead to a container.
+    Published(Published),
+    /// A container's way to its own published port.
+    Hairpin(Hairpin),
     /// What of these is on record.
     Recorded(Recorded),
     /// A macvlan or ipvlan link of a container.
@@ -128,6 +136,8 @@ impl Piece {
             Self::FixedMac(part) => part,
             Self::Masquerade(part) => part,
             Self::MasqueradeChain(part) => part,
+            Self::Published(part) => part,
+            Self::Hairpin(part) => part,
             Self::Recorded(part) => part,
             Self::Port(part) => part,
             Self::VlanLink(part) => part,

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 impl Part for Settled {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
-        let netlink = kernel.netlink(self.place);
+        let netlink = kernel.netlink(self.place)?;
         let wait = |link_local, patience| {
             netlink.wait_for_addresses(index, &self.addresses, link_local, Instant::now() + patience)
         };
@@ -56,8 +56,8 @@ impl Part for Settled {
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        let Some(link) = kernel.netlink(self.place).link_by_name(&self.link)? else { return Ok(Vec::new()) };
-        let addresses = kernel.netlink(self.place).addresses(Some(link.index))?;
+        let Some(link) = kernel.netlink(self.place)?.link_by_name(&self.link)? else { return Ok(Vec::new()) };
+        let addresses = kernel.netlink(self.place)?.addresses(Some(link.index))?;
         let failed = addresses.iter().filter(|address| address.dad_failed());
         Ok(failed
             .map(|address| Drift::new(format!("address {}", address.net), "unique", "duplicate"))

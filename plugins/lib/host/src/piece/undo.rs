@@ -6,10 +6,11 @@ use ipnetwork::IpNetwork;
 use netlink::Netlink;
 use sys::Result;
 
-use super::{Kernel, host_routes, shared};
+use super::{Kernel, Place, host_routes, shared};
+use crate::Owner;
 use crate::intent::By;
-use crate::iptables::MasqueradeChain;
-use crate::{Owner, rules};
+use crate::iptables::{MasqueradeChain, Ports};
+use crate::rules::{self, published};
 
 /// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.
 pub(super) enum Undo {
@@ -31,6 +32,10 @@ pub(super) enum Undo {
     Record(By, Owner),
     /// Delete the packet rules of an attachment; its addresses are these.
     Rules(Owner, Vec<IpAddr>),
+    /// Take back the ports that an attachment publishes.
+    Published(Owner),
+    /// Delete chains of iptables that lead ports to a container.
+    PortChains(Vec<Ports>),
     /// Delete an attachment's rules of iptables.
     MasqueradeChain(MasqueradeChain),
 }
@@ -41,7 +46,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
     for step in undo.into_iter().rev() {
         let _ = match step {
             Undo::Link(name) => delete(&kernel.host, &name, |_| true),
-            Undo::SandboxLink(name) => delete(&kernel.sandbox, &name, |_| true),
+            Undo::SandboxLink(name) => {
+                kernel.netlink(Place::Sandbox).and_then(|sandbox| delete(sandbox, &name, |_| true))
+            }
             Undo::SharedLink(name) => delete(&kernel.host, &name, |index| unused(kernel, index)),
             Undo::SharedAddresses(index, nets) if unused(kernel, index) => {
                 nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
@@ -55,6 +62,8 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::MasqueradeChain(chain) => chain.delete().and_then(|()| {
                 kernel.records().and_then(|records| records.remove_own(By::Iptables, &chain.owner))
             }),
+            Undo::Published(owner) => kernel.nft().and_then(|nft| published::take_back(nft, &owner)),
+            Undo::PortChains(chains) => Ports::delete(&chains),
             Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove_own(by, &owner)),
             Undo::Rules(owner, addresses) => {
                 kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))

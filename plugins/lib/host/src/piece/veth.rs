@@ -38,11 +38,12 @@ impl Part for VethPair {
                 name: &self.container_name,
                 mac: Some(self.container_mac),
                 mtu: self.mtu,
-                netns: Some(kernel.netns()),
+                netns: Some(kernel.netns()?),
             },
         });
         if let Err(error) = made {
-            let taken = error.is_exists() && kernel.sandbox.link_by_name(&self.container_name)?.is_some();
+            let taken = error.is_exists()
+                && kernel.netlink(Place::Sandbox)?.link_by_name(&self.container_name)?.is_some();
             return Err(if taken { interface_exists(&self.container_name, &self.host_name) } else { error });
         }
         undo.push(Undo::Link(self.host_name.clone()));
@@ -55,7 +56,7 @@ impl Part for VethPair {
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
         let mut drifts = Vec::new();
-        let container = kernel.sandbox.link_by_name(&self.container_name)?;
+        let container = kernel.netlink(Place::Sandbox)?.link_by_name(&self.container_name)?;
         match &container {
             None => {
                 drifts.push(Drift::new(format!("interface {}", self.container_name), "present", "missing"))
@@ -108,7 +109,7 @@ fn interface_exists(container: &str, host: &str) -> Error {
 /// # Errors
 /// The container has the interface already; every name is taken by others; the kernel could not be asked.
 pub fn choose_host_veth(kernel: &Kernel, owner: &Owner) -> Result<String> {
-    if kernel.sandbox.link_by_name(&owner.ifname)?.is_some() {
+    if kernel.netlink(Place::Sandbox)?.link_by_name(&owner.ifname)?.is_some() {
         return Err(interface_exists(&owner.ifname, &owner.host_veth_names().next().unwrap_or_default()));
     }
     let label = owner.label();

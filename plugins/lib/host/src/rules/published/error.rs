@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-/// Why ports could not be published; nothing was made.
-#[derive(Debug)]
-pub enum Error {
-    /// The kernel refused.
-    Kernel(sys::Error),
+/// Why ports could not be published, although the kernel did what it was asked; nothing was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
     /// Another attachment has a port.
     Taken {
         /// The protocol, the address and the port that were asked for, as `nft` writes them.
@@ -31,10 +29,9 @@ pub enum Error {
     TooManyMoved(usize),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel(error) => error.fmt(f),
             Self::Taken { wanted, taken, owner } => write!(
                 f,
                 "host port {wanted} is taken: {owner} (network, interface, container) publishes {taken}"
@@ -66,17 +63,10 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Kernel(error) => error.source(),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for Refusal {}
 
-impl From<sys::Error> for Error {
-    fn from(error: sys::Error) -> Self {
-        Self::Kernel(error)
+impl From<Refusal> for sys::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Other(Box::new(refusal))
     }
 }

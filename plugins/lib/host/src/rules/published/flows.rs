@@ -9,13 +9,31 @@ use nft::{Element, Nft, Set};
 use sys::Result;
 
 use super::elements;
+use crate::intent::By;
 use crate::ports::{Mapping, Publication, merged};
 
 /// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.
 const UDP: u8 = 17;
 
+/// What came of forgetting flows. Where it failed, the rules are made or gone all the same: it is reported, and no error.
+#[derive(Debug)]
+#[must_use]
+pub struct Forgotten {
+    /// Clients of UDP may go on as before where this is an error.
+    pub flows: Result<()>,
+}
+
+impl Forgotten {
+    /// Prints on standard error what could not be forgotten.
+    pub fn report(&self) {
+        if let Err(error) = &self.flows {
+            eprintln!("{}: UDP clients may have to begin anew: {error:#}", By::Portmap.name());
+        }
+    }
+}
+
 /// After ports were published: UDP flows that came to them before and went elsewhere.
-pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<usize> {
+pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<()> {
     let mut which = Vec::new();
     for container in &publication.containers {
         let udp = container.mappings.iter().filter(|mapping| mapping.proto == UDP);
@@ -25,7 +43,7 @@ pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<usiz
 }
 
 /// After elements are gone: flows that they led. Of UDP only, or of all protocols.
-pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: bool) -> Result<usize> {
+pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: bool) -> Result<()> {
     let mut of_container: BTreeMap<IpAddr, Vec<Mapping>> = BTreeMap::new();
     for (set, element) in gone {
         if let Some((mapping, to)) = elements::read(set, element)
@@ -42,9 +60,9 @@ pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: boo
     forget(nft, &which)
 }
 
-fn forget(nft: &Nft, which: &[(Mapping, Replies)]) -> Result<usize> {
+fn forget(nft: &Nft, which: &[(Mapping, Replies)]) -> Result<()> {
     if which.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     // "Any address" is any of this host's: a flow through it to another machine's port is none of ours.
     let local: Vec<IpAddr> = match which.iter().any(|(mapping, _)| mapping.address.is_none()) {
@@ -67,5 +85,5 @@ fn forget(nft: &Nft, which: &[(Mapping, Replies)]) -> Result<usize> {
             None => flows.extend(any.map(flow)),
         }
     }
-    nft.conntrack().forget(&flows)
+    nft.conntrack().forget(&flows).map(drop)
 }

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use sys::{Result, sysctl};
 
-use super::Error;
+use super::Refusal;
 use super::elements::{self, attachment};
 use super::layout::{V4, V6};
 use crate::Owner;
@@ -32,11 +32,11 @@ const UDP: u8 = 17;
 /// program of this host could have in both families, which is tried. Those come first that the kernel gives to no
 /// program by itself: there nobody gets into the way later either.
 ///
-/// Somebody may be quicker, so the ledger has the last word ([`Error::Taken`]): choose again then.
+/// Somebody may be quicker, so the ledger has the last word ([`Refusal::Taken`]): choose again then.
 ///
 /// # Errors
-/// [`Error::NoneFree`], or the kernel could not be asked.
-pub fn choose(nft: &Nft, owner: &Owner, protos: &[u8], avoid: &[Mapping]) -> Result<Vec<u16>, Error> {
+/// [`Refusal::NoneFree`], or the kernel could not be asked.
+pub fn choose(nft: &Nft, owner: &Owner, protos: &[u8], avoid: &[Mapping]) -> Result<Vec<u16>> {
     let mut theirs = published(nft, owner)?;
     theirs.extend_from_slice(avoid);
     let mut candidates = candidates(owner).into_iter();
@@ -52,7 +52,7 @@ pub fn choose(nft: &Nft, owner: &Owner, protos: &[u8], avoid: &[Mapping]) -> Res
             true => None,
             false => is_free(proto, port).map(|free| free.then_some(port)).transpose(),
         });
-        chosen.push(free.ok_or(Error::NoneFree(proto))??);
+        chosen.push(free.ok_or(Refusal::NoneFree(proto))??);
     }
     Ok(chosen)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nft::{Element, Nft, Set};
 use sys::Result;
 
-use super::Error;
+use super::Refusal;
 use super::elements::{self, Found, attachment, family};
 use super::layout::PUBLISHERS;
 use super::shared::{Held, is_same_container};
@@ -25,7 +25,7 @@ pub(super) struct Standing {
     /// What other attachments of the same container have: it need not be made twice.
     pub shared: Held,
     /// What may not.
-    pub taken: Option<Error>,
+    pub taken: Option<Refusal>,
 }
 
 /// Looks for whatever overlaps with the ports that are wanted: an address against any address too.
@@ -107,7 +107,7 @@ fn complete(nft: &Nft, stale: &mut Found) -> Result<()> {
     Ok(())
 }
 
-fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, owner: String) -> Error {
+fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, owner: String) -> Refusal {
     let any = if container.is_ipv4() { "0.0.0.0" } else { "[::]" };
     let address = ours.address.map_or(any.to_owned(), |address| match address {
         IpAddr::V4(v4) => v4.to_string(),
@@ -122,5 +122,5 @@ fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, own
         (first, last) if first == last => first.to_string(),
         (first, last) => format!("{first}-{last}"),
     };
-    Error::Taken { wanted: format!("{address}:{ports}/{proto}"), taken: theirs.show(set), owner }
+    Refusal::Taken { wanted: format!("{address}:{ports}/{proto}"), taken: theirs.show(set), owner }
 }

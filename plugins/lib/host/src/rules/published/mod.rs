@@ -1,7 +1,7 @@
 //! Published ports: what a host port leads to, in the table `inet moor`.
 //!
-//! [`publish`] makes all elements of an attachment in one transaction, or none; [`withdraw`] finds them again by the
-//! attachment alone. Whoever asks for a port that another attachment has gets [`Error::Taken`], which names it.
+//! [`Wanted::publish`] makes all elements of an attachment in one transaction, or none; [`withdraw`] finds them again by the
+//! attachment alone. Whoever asks for a port that another attachment has gets [`Refusal::Taken`], which names it.
 
 mod elements;
 mod error;
@@ -23,9 +23,10 @@ mod verify;
 mod withdraw;
 
 pub(super) use elements::{attachment, container};
-pub use error::Error;
+pub use error::Refusal;
+pub use flows::Forgotten;
 pub use free::choose;
-pub use publish::{ensure_free, publish};
+pub use publish::{Wanted, take_back};
 pub use reference::{chain_of, chains_of, is_in_use, withdraw_of_reference};
 pub use reference_made::is_published_by_reference;
 pub use restore::{raise_localnet, restore};

@@ -2,80 +2,175 @@
 
 use std::collections::BTreeMap;
 
-use nft::{Batch, Element, Nft, Set};
+use nft::{Batch, Element, Nft};
 use sys::{Result, sysctl};
 
 use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
 use super::layout::{PUBLISHERS, chains, sets};
 use super::withdraw::{chains_of, elements_of, withdraw};
-use super::{ELEMENTS_MAX, Error, RUNS_MAX, flows, ledger, localnet, reference, retired, shared};
-use crate::Removal;
+use super::{
+    ELEMENTS_MAX, Forgotten, RUNS_MAX, Refusal, flows, ledger, localnet, reference, retired, shared,
+};
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
 use crate::rules::alive::Attachments;
 use crate::rules::reapply::reapply;
 use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};
+use crate::{Owner, Removal};
 
-/// Publishes, in one transaction: all of it or nothing, and puts it on record. What the same attachment had before is
-/// replaced. Flows that would go on as before are forgotten; how many could not be is no error, and is said by the
-/// second value.
-///
-/// # Errors
-/// [`Error::Taken`] names the owner of a port; [`Error::TooMany`]; or the kernel refused. Nothing was made then.
-pub fn publish(nft: &Nft, publication: &Publication) -> Result<Result<usize>, Error> {
-    let wanted = elements::of(publication);
-    let guards = guard::of(publication);
-    let runs = publication.containers.iter().map(|container| container.merged().len()).sum();
-    if runs > RUNS_MAX || wanted.len() > ELEMENTS_MAX {
-        return Err(if runs > RUNS_MAX { Error::TooMany(runs) } else { Error::TooManyMoved(wanted.len()) });
-    }
-    let mut mended = false;
-    let (records, replaced, localnet) = loop {
-        let records = Records::open()?;
-        let others = (!mended).then_some(&records);
-        match nft.transact(|nft, batch| decide(nft, batch, publication, &wanted, &guards, others))?? {
-            Decision::Made { replaced, localnet } => break (records, replaced, localnet),
-            Decision::Flushed => {
-                // Others' ports are theirs all the same: the ledger first.
-                drop(records);
-                reapply(nft)?;
-                mended = true;
-            }
-        }
-    };
-    if let Err(error) = raise(publication).and_then(|()| record(&records, publication, localnet)) {
-        // The error that led here is the one to be told.
-        let _ = withdraw(nft, &Removal::new(publication.owner.clone(), "", Vec::new()), None);
-        return Err(error.into());
-    }
-    let wanted: BTreeMap<_, _> =
-        wanted.iter().map(|(set, element)| ((set.name, element.key), element)).collect();
-    let (same, changed): (Found, Found) = replaced
-        .into_iter()
-        .partition(|(set, gone)| wanted.get(&(set.name, gone.key)).is_some_and(|kept| *kept == gone));
-    let forget = || {
-        let mut count = flows::forget_before(nft, publication)?;
-        count += flows::forget_after(nft, &changed, true)?;
-        // Clients of UDP that are kept out from now on.
-        if !guards.is_empty() {
-            count += flows::forget_after(nft, &same, false)?;
-        }
-        Ok(count)
-    };
-    Ok(forget())
+/// What an attachment publishes, as the elements and chains that it takes.
+pub struct Wanted<'p> {
+    publication: &'p Publication,
+    elements: Found,
+    guards: Vec<Guard>,
 }
 
-/// Whether the ports can be had, before something is made for them that [`publish`] would have to be told of.
+impl<'p> Wanted<'p> {
+    /// The elements and chains of a publication.
+    ///
+    /// # Errors
+    /// They are too many: [`Refusal::TooMany`], [`Refusal::TooManyMoved`].
+    pub fn of(publication: &'p Publication) -> Result<Self, Refusal> {
+        let runs = publication.containers.iter().map(|container| container.merged().len()).sum();
+        if runs > RUNS_MAX {
+            return Err(Refusal::TooMany(runs));
+        }
+        let elements = elements::of(publication);
+        if elements.len() > ELEMENTS_MAX {
+            return Err(Refusal::TooManyMoved(elements.len()));
+        }
+        Ok(Self { publication, elements, guards: guard::of(publication) })
+    }
+
+    /// Whether the ports can be had, before something is made for them that [`Self::publish`] would have to be told of.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn ensure_free(&self, nft: &Nft) -> Result<()> {
+        match ledger::look(nft, self.publication, &self.elements)?.taken {
+            Some(taken) => Err(taken.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Publishes, in one transaction: all of it or nothing, and puts it on record. What the same attachment had before
+    /// is replaced. Flows that would go on as before are forgotten.
+    ///
+    /// # Errors
+    /// The reason is a [`Refusal`] that names the owner of a port or an address; or the kernel refused. Nothing was
+    /// made then.
+    pub fn publish(&self, nft: &Nft) -> Result<Forgotten> {
+        let publication = self.publication;
+        let mut mended = false;
+        let (records, replaced, localnet) = loop {
+            let records = Records::open()?;
+            let others = (!mended).then_some(&records);
+            match nft.transact(|nft, batch| self.decide(nft, batch, others))? {
+                Decision::Made { replaced, localnet } => break (records, replaced, localnet),
+                Decision::Flushed => {
+                    // Others' ports are theirs all the same: the ledger first.
+                    drop(records);
+                    reapply(nft)?;
+                    mended = true;
+                }
+            }
+        };
+        if let Err(error) = raise(publication).and_then(|()| record(&records, publication, localnet)) {
+            // The error that led here is the one to be told.
+            let _ = take_back(nft, &publication.owner);
+            return Err(error);
+        }
+        Ok(Forgotten { flows: self.forget(nft, replaced) })
+    }
+
+    /// Forgets the flows that went elsewhere, or were led by what is `replaced`.
+    fn forget(&self, nft: &Nft, replaced: Found) -> Result<()> {
+        let wanted: BTreeMap<_, _> =
+            self.elements.iter().map(|(set, element)| ((set.name, element.key), element)).collect();
+        let (same, changed): (Found, Found) = replaced
+            .into_iter()
+            .partition(|(set, gone)| wanted.get(&(set.name, gone.key)).is_some_and(|kept| *kept == gone));
+        flows::forget_before(nft, self.publication)?;
+        flows::forget_after(nft, &changed, true)?;
+        // Clients of UDP that are kept out from now on.
+        if !self.guards.is_empty() {
+            flows::forget_after(nft, &same, false)?;
+        }
+        Ok(())
+    }
+
+    fn decide(&self, nft: &Nft, batch: &mut Batch, others: Option<&Records>) -> Result<Decision> {
+        let publication = self.publication;
+        let standing = ledger::look(nft, publication, &self.elements)?;
+        if let Some(taken) = standing.taken {
+            return Err(taken.into());
+        }
+        let rest = (!standing.shared.is_empty())
+            .then(|| shared::elements_without(publication, &self.elements, &standing.shared));
+        let wanted = rest.as_deref().unwrap_or(&self.elements);
+        let is_new = ensure(nft, batch, &TABLE, &sets(), &chains())?;
+        if is_new
+            && let Some(records) = others
+            && records.has_others(By::Portmap, &publication.owner)?
+        {
+            *batch = Batch::new();
+            return Ok(Decision::Flushed);
+        }
+        let mut gone = standing.stale;
+        gone.extend(own(nft, publication)?);
+        // What is beside the ports is a container's address.
+        let attachments = Attachments::default();
+        for (set, element) in wanted.iter().filter(|(set, _)| elements::is_beside_ports(set)) {
+            if let Some(found) = nft.element(set, element)?
+                && !gone.iter().any(|(other, gone)| other.name == set.name && gone.key == found.key)
+            {
+                if let Some(owner) = owner(&found)
+                    && !shared::is_same_container(owner, &publication.owner.label())
+                    && attachments.is_alive(owner)? == Some(true)
+                {
+                    let address = element.show(set);
+                    return Err(Refusal::AddressInUse { address, owner: owner.to_owned() }.into());
+                }
+                gone.push((*set, found));
+            }
+        }
+        // Of the dead, and of this one when its ports were in iptables and are no more.
+        let mut chains_of_gone = chains_of(&gone);
+        chains_of_gone.retain(|chain| publication.chain.as_ref() != Some(chain));
+        reference::delete_chains(nft, batch, &chains_of_gone)?;
+        let mut stale = guard::there(nft, &gone)?;
+        stale.retain(|name| !self.guards.iter().any(|guard| guard.filled().chain.name == *name));
+        elements::delete(batch, &gone);
+        guard::delete(batch, stale.iter());
+        if is_new {
+            retired::delete(nft, batch)?;
+        }
+        for filled in self.guards.iter().map(Guard::filled) {
+            if !filled.drifts(nft)?.is_empty() {
+                filled.write(batch);
+            }
+        }
+        for (set, elements) in elements::by_set(wanted) {
+            batch.create_elements(&set, &elements);
+        }
+        let mut localnet = Vec::new();
+        for link in by_loopback(publication) {
+            if localnet::guard(nft, batch, link)? {
+                localnet.push(link.to_owned());
+            }
+        }
+        Ok(Decision::Made { replaced: gone, localnet })
+    }
+}
+
+/// Takes back what [`Wanted::publish`] made for an attachment whose ADD fails.
 ///
 /// # Errors
-/// As [`publish`].
-pub fn ensure_free(nft: &Nft, publication: &Publication) -> Result<(), Error> {
-    match ledger::look(nft, publication, &elements::of(publication))?.taken {
-        Some(taken) => Err(taken),
-        None => Ok(()),
-    }
+/// The kernel refused.
+pub fn take_back(nft: &Nft, owner: &Owner) -> Result<()> {
+    withdraw(nft, &Removal::new(owner.clone(), "", Vec::new()), None).map(drop)
 }
 
 fn raise(publication: &Publication) -> Result<()> {
@@ -115,74 +210,6 @@ enum Decision {
     },
     /// There are no rules, and yet there are records of others: somebody flushed them. Nothing is made.
     Flushed,
-}
-
-fn decide(
-    nft: &Nft,
-    batch: &mut Batch,
-    publication: &Publication,
-    wanted: &[(Set<'static>, Element)],
-    guards: &[Guard],
-    others: Option<&Records>,
-) -> Result<Result<Decision, Error>> {
-    let standing = ledger::look(nft, publication, wanted)?;
-    if let Some(taken) = standing.taken {
-        return Ok(Err(taken));
-    }
-    let rest = (!standing.shared.is_empty()).then(|| shared::elements_without(publication, &standing.shared));
-    let wanted = rest.as_deref().unwrap_or(wanted);
-    let is_new = ensure(nft, batch, &TABLE, &sets(), &chains())?;
-    if is_new
-        && let Some(records) = others
-        && records.has_others(By::Portmap, &publication.owner)?
-    {
-        *batch = Batch::new();
-        return Ok(Ok(Decision::Flushed));
-    }
-    let mut gone = standing.stale;
-    gone.extend(own(nft, publication)?);
-    // What is beside the ports is a container's address.
-    let attachments = Attachments::default();
-    for (set, element) in wanted.iter().filter(|(set, _)| elements::is_beside_ports(set)) {
-        if let Some(found) = nft.element(set, element)?
-            && !gone.iter().any(|(other, gone)| other.name == set.name && gone.key == found.key)
-        {
-            if let Some(owner) = owner(&found)
-                && !shared::is_same_container(owner, &publication.owner.label())
-                && attachments.is_alive(owner)? == Some(true)
-            {
-                let address = element.show(set);
-                return Ok(Err(Error::AddressInUse { address, owner: owner.to_owned() }));
-            }
-            gone.push((*set, found));
-        }
-    }
-    // Of the dead, and of this one when its ports were in iptables and are no more.
-    let mut chains_of_gone = chains_of(&gone);
-    chains_of_gone.retain(|chain| publication.chain.as_ref() != Some(chain));
-    reference::delete_chains(nft, batch, &chains_of_gone)?;
-    let mut stale = guard::there(nft, &gone)?;
-    stale.retain(|name| !guards.iter().any(|guard| guard.filled().chain.name == *name));
-    elements::delete(batch, &gone);
-    guard::delete(batch, stale.iter());
-    if is_new {
-        retired::delete(nft, batch)?;
-    }
-    for filled in guards.iter().map(Guard::filled) {
-        if !filled.drifts(nft)?.is_empty() {
-            filled.write(batch);
-        }
-    }
-    for (set, elements) in elements::by_set(wanted) {
-        batch.create_elements(&set, &elements);
-    }
-    let mut localnet = Vec::new();
-    for link in by_loopback(publication) {
-        if localnet::guard(nft, batch, link)? {
-            localnet.push(link.to_owned());
-        }
-    }
-    Ok(Ok(Decision::Made { replaced: gone, localnet }))
 }
 
 /// What this attachment has from before: of an ADD that was repeated, or that died before it could answer.

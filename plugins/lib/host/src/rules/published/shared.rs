@@ -27,12 +27,16 @@ pub(super) fn without(publication: &Publication, held: &[(bool, Mapping)]) -> Pu
     rest
 }
 
-/// The elements of a publication, without those of ports that other attachments of the container have.
-pub(super) fn elements_without(publication: &Publication, held: &[(bool, Mapping)]) -> Found {
+/// The `wanted` elements of a publication, without those of ports that other attachments of the container have.
+pub(super) fn elements_without(
+    publication: &Publication,
+    wanted: &[(Set<'static>, Element)],
+    held: &[(bool, Mapping)],
+) -> Found {
     let is_of_ports = |(set, _): &(Set<'static>, Element)| elements::is_of_ports(set);
     let mut all = elements::of(&without(publication, held));
     all.retain(is_of_ports);
-    all.extend(elements::of(publication).into_iter().filter(|element| !is_of_ports(element)));
+    all.extend(wanted.iter().filter(|element| !is_of_ports(element)).cloned());
     let count = all.iter().filter(|(set, _)| !elements::is_of_conditions(set)).count();
     if let Some((_, publisher)) = all.last_mut() {
         // Itself is not counted.

@@ -28,7 +28,7 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
         // Others of the container's attachments may have its ports.
         let standing = ledger::look(nft, publication, &wanted)?;
         if !standing.shared.is_empty() {
-            missing = differences(nft, &shared::elements_without(publication, &standing.shared))?;
+            missing = differences(nft, &shared::elements_without(publication, &wanted, &standing.shared))?;
         }
     }
     drifts.append(&mut missing);

@@ -9,7 +9,7 @@ use sys::Result;
 use super::elements::{self, Found, attachment};
 use super::layout::{PUBLISHERS, V4, V6, chains, owned};
 use super::localnet::Lowered;
-use super::{flows, guard, localnet, reference, retired, shared};
+use super::{Forgotten, flows, guard, localnet, reference, retired, shared};
 use crate::intent::{self, By, Records};
 use crate::ports::{Container, Mapping};
 use crate::rules::restore::owner;
@@ -35,8 +35,8 @@ pub struct Hint {
 /// What is to be known of what was taken back.
 #[derive(Debug)]
 pub struct Withdrawn {
-    /// How many flows were forgotten.
-    pub flows: Result<usize>,
+    /// The flows that it led.
+    pub forgotten: Forgotten,
     /// Chains of iptables that had the ports: they are gone, but for those in tables of the older kind
     /// ([`crate::iptables::withdraw_from_old_tables`]).
     pub chains: Vec<String>,
@@ -44,7 +44,8 @@ pub struct Withdrawn {
 
 impl Withdrawn {
     fn of(nft: &Nft, gone: &Found) -> Self {
-        Self { flows: flows::forget_after(nft, gone, false), chains: chains_of(gone) }
+        let flows = flows::forget_after(nft, gone, false);
+        Self { forgotten: Forgotten { flows }, chains: chains_of(gone) }
     }
 }
 

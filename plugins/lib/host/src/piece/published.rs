@@ -1,0 +1,43 @@
+//! Ports of the host that lead to a container.
+
+use sys::Result;
+
+use super::{Kernel, Part, Undo};
+use crate::Drift;
+use crate::iptables::Ports;
+use crate::ports::Publication;
+use crate::rules::published;
+
+/// What an attachment publishes, with its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The ports.
+    pub publication: Publication,
+    /// The chains that lead them to the container, one of each family, where iptables publishes them; none where
+    /// nf_tables does.
+    pub chains: Vec<Ports>,
+}
+
+impl Part for Published {
+    /// The reason of an error may be a [`published::Refusal`].
+    fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
+        let nft = kernel.nft()?;
+        let wanted = published::Wanted::of(&self.publication)?;
+        // Neither step leaves anything when it fails, and what another attachment has is not to be taken back.
+        if !self.chains.is_empty() {
+            wanted.ensure_free(nft)?;
+            Ports::add(&self.chains)?;
+            undo.push(Undo::PortChains(self.chains.clone()));
+        }
+        let forgotten = wanted.publish(nft)?;
+        undo.push(Undo::Published(self.publication.owner.clone()));
+        forgotten.report();
+        Ok(())
+    }
+
+    fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
+        let mut drifts = Ports::verify(&self.chains)?;
+        drifts.append(&mut published::verify(kernel.nft()?, &self.publication)?);
+        Ok(drifts)
+    }
+}

@@ -1,0 +1,76 @@
+//! What the host has for a container's ports, looked at before anything is decided.
+
+use std::net::IpAddr;
+
+use cni::{AddResult, Error};
+use host::piece::{Kernel, Piece};
+use host::rules::published;
+use host::{Namespace, Owner};
+use netlink::Netlink;
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::plan;
+
+/// What the host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The link that leads to each of the container's addresses that has ports to publish; `None` where there is no
+    /// route.
+    pub links: Vec<Option<String>>,
+    /// The chain that the container's ports are to have in iptables; `None` where nf_tables publishes them.
+    pub chain: Option<String>,
+    /// The container's network namespace, for the record.
+    pub netns: Option<Namespace>,
+}
+
+/// Looks at the host, as little as will do.
+///
+/// # Errors
+/// The kernel could not be asked, or the configuration does not fit the container.
+pub fn look(config: &Config, owner: &Owner, result: &AddResult, kernel: &mut Kernel) -> Result<Facts, Error> {
+    let mut facts = Facts::default();
+    for (network, _) in plan::published_at(config, result, &owner.ifname)? {
+        facts.links.push(link_towards(network.ip(), kernel.host())?);
+    }
+    if !facts.links.is_empty() {
+        facts.chain = chain(config, owner, kernel)?;
+    }
+    Ok(facts)
+}
+
+/// The chain in iptables, if the ports are to be there. It may be another one once rules are made again.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn chain(config: &Config, owner: &Owner, kernel: &mut Kernel) -> Result<Option<String>, Error> {
+    match &config.backend {
+        Backend::NfTables(_) => Ok(None),
+        Backend::Iptables(_) => Ok(Some(published::chain_of(kernel.nft()?, owner)?)),
+    }
+}
+
+/// Addresses that ports are published at and that this host does not have: the rules are looked up once it has them.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn absent_addresses(pieces: &[Piece], netlink: &Netlink) -> Result<Vec<IpAddr>, Error> {
+    let published = pieces.iter().filter_map(plan::published);
+    let mappings = published.flat_map(|published| &published.publication.containers);
+    let mappings = mappings.flat_map(|container| &container.mappings);
+    let mut asked: Vec<IpAddr> = mappings.filter_map(|mapping| mapping.address).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let mut absent = Vec::new();
+    for ip in asked {
+        if !netlink.towards(ip)?.is_some_and(|towards| towards.local) {
+            absent.push(ip);
+        }
+    }
+    Ok(absent)
+}
+
+fn link_towards(address: IpAddr, netlink: &Netlink) -> Result<Option<String>, Error> {
+    let Some(towards) = netlink.towards(address)?.filter(|towards| !towards.local) else { return Ok(None) };
+    Ok(netlink.link_by_index(towards.index)?.map(|link| link.name))
+}
