@@ -10,7 +10,8 @@ use sys::file;
 /// Above any container id that fits an environment variable (MAX_ARG_STRLEN, linux/binfmts.h), in bytes.
 const LEASE_LIMIT: usize = 192 * 1024;
 
-/// Who holds a lease: the text of a lease file, and the text of one that an old reference wrote.
+/// Who holds a lease: an owner's container and interface as lease files name them. Its network is the file's directory,
+/// and the text is compared byte for byte, as the reference wrote it and an older reference did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Id, CR LF, interface name.

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::piece::{self, Kernel, Making, Place};
-use host::{Conflict, Owner, iptables, rules};
+use host::{Conflict, iptables, rules};
 use netlink::{Mac, Netlink};
 use sys::NetNs;
 
@@ -98,14 +98,7 @@ impl Plugin for Bridge {
         let links = match request.valid_attachments()? {
             ValidAttachments::Unsaid => Ok(()),
             ValidAttachments::These(valid) => {
-                let owners: Vec<Owner> = valid
-                    .into_iter()
-                    .map(|valid| Owner {
-                        network: request.network.clone(),
-                        container_id: valid.container_id,
-                        ifname: valid.ifname,
-                    })
-                    .collect();
+                let owners = attach::valid_owners(request, valid);
                 let rules = rules::delete_but(&request.network, &owners);
                 let host = Netlink::open()?;
                 let links = piece::delete_veths_but(&host, &request.network, &owners);

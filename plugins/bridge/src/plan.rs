@@ -263,10 +263,7 @@ fn host_forwarding(result: &AddResult) -> Option<Piece> {
 
 /// The port that the VLAN interface hangs on, named like a host veth, by what it belongs to.
 pub fn vlan_port(config: &Config) -> String {
-    let vlan = Owner {
-        network: config.bridge.clone(),
-        container_id: config.vlan.map(|vlan| vlan.to_string()).unwrap_or_default(),
-        ifname: "vlan".into(),
-    };
+    let vlan = config.vlan.map(|vlan| vlan.to_string()).unwrap_or_default();
+    let vlan = Owner::new(&config.bridge, vlan, "vlan");
     vlan.host_veth_names().next().unwrap_or_default()
 }

@@ -44,7 +44,7 @@ fn dual_stack() -> AddResult {
 /// The plan, a piece a line.
 fn plan_of(keys: &str, ipam: AddResult) -> String {
     let config = config(keys);
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let links = Links {
         bridge_mac: Mac([2, 0, 0, 0, 0, 1]),
         host_veth: "veth00000001".into(),
@@ -152,7 +152,7 @@ fn an_address_of_another_plugins_interface_is_not_checked() {
     let config = config(IPAM);
     let mut result = answer::complete(&config, dual_stack()).unwrap();
     result.ips.push(IpConfig { interface: Some(3), ..ip("192.0.2.1/32", None) });
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let links = Links {
         bridge_mac: mac,

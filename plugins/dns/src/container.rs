@@ -62,7 +62,7 @@ impl Sockets {
     /// # Errors
     /// The namespace could not be entered, or the kernel refused.
     pub fn open(netns: &NetNs, network: &str, key: &Key) -> Result<Self, Error> {
-        let (label, inode) = (owner(network, key).label(), netns.inode()?);
+        let (label, inode) = (key.on(network).label(), netns.inode()?);
         netns.enter(|| Self::open_here(label, inode))?
     }
 
@@ -130,9 +130,4 @@ pub fn clear(path: &str, recorded: Option<Namespace>, owner: &Owner) -> Result<O
         Err(error) if !host::rules::is_without_nf_tables(&error) => Err(error.into()),
         _ => Ok(Some(nft)),
     }
-}
-
-/// Whose the rules of an attachment are.
-pub fn owner(network: &str, key: &Key) -> Owner {
-    Owner { network: network.to_owned(), container_id: key.container.clone(), ifname: key.ifname.clone() }
 }

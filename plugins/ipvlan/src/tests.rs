@@ -42,7 +42,7 @@ fn golden(name: &str, plan: &str) {
 
 #[test]
 fn an_l3_network_plans_the_link_and_its_addresses() {
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let child = config(r#""mode": "l3", "flag": "vepa", "mtu": 1400"#).child(&parent()).unwrap();
     let result = addresses();
     let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
@@ -53,7 +53,7 @@ fn an_l3_network_plans_the_link_and_its_addresses() {
 #[test]
 fn a_routed_network_without_routes_has_default_routes_on_the_link() {
     // In l3 and l3s no neighbour is resolved, so no gateway is needed.
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let defaults = |keys: &str, result: &AddResult| {
         let child = config(keys).child(&parent()).unwrap();
         let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();

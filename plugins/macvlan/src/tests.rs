@@ -58,7 +58,7 @@ fn dual_stack() -> AddResult {
 
 /// The plan, a piece a line.
 fn plan_of(keys: &str, parent: &Parent, result: &AddResult) -> String {
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let child = config(keys).child(parent).unwrap();
     let own: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     let plan = child::plan(&child, &owner, parent, result, &own, None);
@@ -81,7 +81,7 @@ fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
     let kind = OnDemandKind::Vlan { base: "wan0".into(), id: 10, mtu: 1500 };
     let on_demand = Some(OnDemand { name: "wan0.10".into(), kind });
     let parent = Parent { name: "wan0.10".into(), on_demand, ..parent(true) };
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let keys = format!(r#""vlan": 10, "hostAccess": true, "ipam": {{"type": "host-local"}}, {MAC}"#);
     let child = config(&keys).child(&parent).unwrap();
     let result = dual_stack();

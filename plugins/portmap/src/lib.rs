@@ -18,9 +18,9 @@ use std::ffi::OsString;
 
 use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
+use host::piece;
 use host::rules;
 use host::rules::published::{self, Refusal};
-use host::{Owner, piece};
 use netlink::Netlink;
 use nft::Nft;
 
@@ -87,12 +87,7 @@ impl Plugin for PortMap {
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
         let Some(nft) = if_there(rules::open())? else { return Ok(()) };
-        let owners = valid.into_iter().map(|valid| Owner {
-            network: request.network.clone(),
-            container_id: valid.container_id,
-            ifname: valid.ifname,
-        });
-        let owners: Vec<Owner> = owners.collect();
+        let owners = attach::valid_owners(request, valid);
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
         withdrawn.forgotten.report();
         nft.close_in_background();

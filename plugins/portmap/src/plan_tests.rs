@@ -34,7 +34,7 @@ fn facts() -> Facts {
 
 fn plan(keys: &str, ports: &[u16], facts: &Facts) -> Result<Vec<Piece>, Error> {
     let config = Config::of(&testing::add_with("portmap", keys, "")).unwrap();
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let free = config.wanted.iter().filter(|wanted| wanted.is_free());
     let chosen: Vec<_> = free.zip(ports).map(|(wanted, port)| wanted.at_port(*port)).collect();
     plan::plan(&*config.settled(&chosen)?, &owner, &result(), &chosen, facts)
@@ -44,7 +44,10 @@ fn plan(keys: &str, ports: &[u16], facts: &Facts) -> Result<Vec<Piece>, Error> {
 fn plan_of(keys: &str, ports: &[u16], facts: &Facts) -> String {
     let plan = plan(keys, ports, facts).unwrap();
     let text: String = plan.iter().map(|piece| format!("{piece:?}\n")).collect();
-    text.replace("Container {", "\n  Container {").replace("Ports {", "\n  Ports {")
+    text.replace(" Container {", "\n  Container {")
+        .replace(" Ports {", "\n  Ports {")
+        .replace("[Container", "[\n  Container")
+        .replace("[Ports", "[\n  Ports")
 }
 
 fn golden(name: &str, plan: &str) {

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use host::Owner;
 use serde::{Deserialize, Serialize};
 
 use super::name::encoded;
 
-/// What an attachment is found by, whatever its names are.
+/// What an attachment is found by, whatever its names are: its [`Owner`] without the network, which names the directory
+/// of its record, and stands once in a request to the responder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// `CNI_CONTAINERID`
@@ -16,6 +18,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// The owner, on that network.
+    pub fn on(&self, network: &str) -> Owner {
+        Owner::new(network, &self.container, &self.ifname)
+    }
+
     /// The name of its file. No container id holds an `@`.
     pub fn file_name(&self) -> String {
         format!("{}@{}.json", encoded(&self.container), self.ifname)

@@ -53,9 +53,7 @@ pub(super) fn withdraw(
     // A responder that is not there answers for nobody.
     notify(responder, &ask, !last && revive);
     let inside = match netns {
-        Some((path, recorded)) => {
-            container::clear(&path, recorded, &container::owner(network, &plan::key(request)))?
-        }
+        Some((path, recorded)) => container::clear(&path, recorded, &plan::key(request).on(network))?,
         None => None,
     };
     Ok([rules, inside])

@@ -36,7 +36,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     for (path, recorded, key) in
         gone.filter_map(|attachment| Some((attachment.netns?, attachment.namespace, attachment.key)))
     {
-        match container::clear(&path, recorded, &container::owner(&request.network, &key)) {
+        match container::clear(&path, recorded, &key.on(&request.network)) {
             Ok(inside) => inside.into_iter().for_each(Nft::close_in_background),
             Err(error) => log(Err(error)),
         }

@@ -10,7 +10,9 @@ mod master;
 pub mod mtu;
 mod parent;
 
-use cni::{Code, Error, Request};
+use std::collections::HashSet;
+
+use cni::{Attachment, Code, Error, Request};
 use host::piece::Feature;
 use host::{Drift, Owner, Removal};
 use netlink::{Mac, Netlink};
@@ -20,13 +22,14 @@ pub use container::{addresses, routes, settled};
 pub use master::Master;
 pub use parent::Parent;
 
-/// Whose the objects are that a request is about.
+/// The owner of the objects that a request is about.
 pub fn owner(request: &Request) -> Owner {
-    Owner {
-        network: request.network.clone(),
-        container_id: request.container_id.clone(),
-        ifname: request.ifname.clone(),
-    }
+    Owner::new(&request.network, &request.container_id, &request.ifname)
+}
+
+/// The owners that a GC request keeps: the attachments of its network that are valid.
+pub fn valid_owners(request: &Request, valid: HashSet<Attachment>) -> Vec<Owner> {
+    valid.into_iter().map(|valid| Owner::new(&request.network, valid.container_id, valid.ifname)).collect()
 }
 
 /// What the DEL of a request's attachment may take. A result that cannot be read is not remembered.

@@ -3,7 +3,7 @@
 //! Everything that a plugin makes is found again by its owner: the host veth by a name that is a hash of it, and by
 //! the label in its alias. So DEL with the same ids finds what a killed ADD left, also when the namespace is gone.
 
-/// An attachment: the owner of every object made for it.
+/// An attachment: the owner of every object made for it, and the one identity by which it is found again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The network's name.
@@ -24,6 +24,15 @@ const OWNED_INDICES: u32 = 1 << 30;
 const PART_MAX: usize = 100;
 
 impl Owner {
+    /// The owner of these names.
+    pub fn new(
+        network: impl Into<String>,
+        container_id: impl Into<String>,
+        ifname: impl Into<String>,
+    ) -> Self {
+        Self { network: network.into(), container_id: container_id.into(), ifname: ifname.into() }
+    }
+
     /// The names that the host veth of this owner may have, in the order they are tried: `veth` and 8 hex digits.
     /// All but the first are used only when two owners' hashes collide.
     pub fn host_veth_names(&self) -> impl Iterator<Item = String> + '_ {
@@ -117,7 +126,7 @@ mod tests {
     use super::*;
 
     fn owner(network: &str, container_id: &str, ifname: &str) -> Owner {
-        Owner { network: network.into(), container_id: container_id.into(), ifname: ifname.into() }
+        Owner::new(network, container_id, ifname)
     }
 
     #[test]

@@ -12,7 +12,7 @@ use netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
 use sys::NetNs;
 
 fn owner(network: &str, container_id: &str) -> Owner {
-    Owner { network: network.into(), container_id: container_id.into(), ifname: "eth0".into() }
+    Owner::new(network, container_id, "eth0")
 }
 
 /// A pod on a bridge whose host veth bears that label, if any.

@@ -15,7 +15,7 @@ use sys::NetNs;
 
 use crate::conflict::{self, Detection};
 use crate::container;
-use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, require, verdict};
+use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, require, valid_owners, verdict};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -347,12 +347,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
     let shared = match request.valid_attachments()? {
         ValidAttachments::These(valid) if may_share(request) => {
-            let owner = |valid: cni::Attachment| Owner {
-                network: request.network.clone(),
-                container_id: valid.container_id,
-                ifname: valid.ifname,
-            };
-            let owners: Vec<Owner> = valid.into_iter().map(owner).collect();
+            let owners = valid_owners(request, valid);
             let released =
                 Netlink::open().and_then(|host| piece::release_but(&host, &request.network, &owners));
             released.map_err(Error::from)

@@ -9,7 +9,7 @@ use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
 use crate::{Namespace, Owner};
 
 fn owner(network: &str, id: &str) -> Owner {
-    Owner { network: network.into(), container_id: id.into(), ifname: "eth0".into() }
+    Owner::new(network, id, "eth0")
 }
 
 fn full() -> Record {

@@ -215,11 +215,7 @@ mod tests {
     #[test]
     fn names_are_those_that_the_reference_derives() {
         assert_eq!(hash::<16>(&["mynet"]), "d23676b4f2d9fe04");
-        let owner = |container_id: &str| Owner {
-            network: "mynet".into(),
-            container_id: container_id.into(),
-            ifname: "eth0".into(),
-        };
+        let owner = |container_id| Owner::new("mynet", container_id, "eth0");
         assert_eq!(attachment_hash(&owner("cid1")), "0b65a318f52e521b");
         assert_eq!(attachment_hash(&owner("one")), "287fc69eff0574a2");
     }

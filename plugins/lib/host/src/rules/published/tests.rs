@@ -21,7 +21,7 @@ fn single(port: u16, target: u16) -> Mapping {
 }
 
 fn publication(address: &str, masquerade: Masquerade, mappings: Vec<Mapping>) -> Publication {
-    let owner = Owner { network: "net".into(), container_id: "c1".into(), ifname: "eth0".into() };
+    let owner = Owner::new("net", "c1", "eth0");
     let address: IpAddr = address.parse().unwrap();
     Publication {
         owner,
@@ -193,8 +193,7 @@ fn ports_of_iptables_are_in_the_ledger_only() {
     assert_eq!(elements::chain(comment), Some("CNI-DN-b40d6be49a3410ab31bc2"));
     assert!(elements::attachment(comment).ends_with("/c1"), "{comment}");
     // With the longest of names it fits a comment (NFT_USERDATA_MAXLEN, less the length, the kind and a NUL).
-    publication.owner =
-        crate::Owner { network: "n".repeat(200), container_id: "c".repeat(200), ifname: "e".repeat(15) };
+    publication.owner = crate::Owner::new("n".repeat(200), "c".repeat(200), "e".repeat(15));
     let (_, publisher) = elements::of(&publication).pop().unwrap();
     assert!(publisher.comment.unwrap().len() <= 253);
 }
@@ -227,8 +226,7 @@ fn ports_under_conditions_lead_to_the_owners_chain_first() {
     let name = guard.filled().chain.name.to_owned();
     assert!(with.iter().any(|(_, element)| element.target == Target::Verdict(Verdict::Jump(name.clone()))));
     // With the longest of names it fits a comment.
-    publication.owner =
-        crate::Owner { network: "n".repeat(200), container_id: "c".repeat(200), ifname: "e".repeat(15) };
+    publication.owner = crate::Owner::new("n".repeat(200), "c".repeat(200), "e".repeat(15));
     assert!(comment(&elements::of(&publication)).len() <= 253);
     // Those of iptables are in its rules.
     publication.chain = Some("CNI-DN-b40d6be49a3410ab31bc2".into());
