@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::process::Command;
 
-use common::run;
 use host::ports::Conditions;
 use nft::{Batch, Chain, Family, Nft, Rule, Table, Verdict, same};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
+use sys::network_test;
+use sys::testing::run;
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "t" };
 const OURS: Chain<'_> = Chain { table: TABLE, name: "ours" };

@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::net::IpAddr;
 
-use common::run;
 use host::rules::resolver::{self, Permit};
 use ipnetwork::IpNetwork;
 use nft::Nft;
+use sys::network_test;
+use sys::testing::run;
 
 /// Everything of nf_tables, but for numbers that change by themselves.
 fn ruleset() -> String {

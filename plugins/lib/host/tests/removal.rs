@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::os::fd::{AsFd, AsRawFd};
 
-use common::{another_network, run};
 use host::{Owner, Removal};
 use netlink::{LinkChange, Netlink, NewBridge, Veth, VethPeer};
-use sys::NetNs;
+use sys::testing::{another_network, run};
+use sys::{NetNs, network_test};
 
 fn owner(network: &str, container_id: &str) -> Owner {
     Owner::new(network, container_id, "eth0")

@@ -1,9 +1,17 @@
-//! What integration tests share: a process in namespaces of its own.
+//! What integration tests share: a process in namespaces of its own, and iproute2 to look at what a
+//! test has made.
 
-use std::env;
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
+use serde_json::Value;
+
+use crate::NetNs;
 
 /// Names the test that runs inside already.
 const INSIDE: &str = "MOOR_TEST_INSIDE";
@@ -39,4 +47,88 @@ pub fn in_own_namespaces(name: &str, which: &[&str], seconds: u32, body: impl Fn
     // A harness that finds no such test succeeds as well.
     let passed = output.status.success() && out.contains("test result: ok. 1 passed");
     assert!(passed, "{name}, in namespaces of its own: {}\n{out}\n{err}", output.status);
+}
+
+/// A test that has a network and a `/run` of its own.
+#[macro_export]
+macro_rules! network_test {
+    ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            $crate::testing::in_own_network(stringify!($name), || {
+                $crate::testing::run("mount -t tmpfs none /run");
+                $body
+            });
+        }
+    };
+}
+
+/// A second network namespace, which lives as long as the value.
+///
+/// # Panics
+/// It cannot be made.
+pub fn another_network() -> NetNs {
+    thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        NetNs::current().unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+/// Runs a command in the thread's network namespace and returns what it prints.
+///
+/// # Panics
+/// It fails.
+pub fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap();
+    let output = Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} is needed: {error}"));
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{command}: {out}{err}");
+    out
+}
+
+/// What a command of iproute2 prints in JSON, in the thread's network namespace.
+///
+/// # Panics
+/// It fails, or prints something else.
+pub fn look(command: &str) -> Value {
+    let printed = run(command);
+    if printed.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&printed).unwrap() }
+}
+
+/// The one link of that name, as `ip` sees it in the thread's network namespace.
+///
+/// # Panics
+/// There is none.
+pub fn ip_link(name: &str) -> Value {
+    look(&format!("ip -j -d link show dev {name}"))[0].take()
+}
+
+/// Whether `ip` sees no link of that name.
+///
+/// # Panics
+/// `ip` fails.
+pub fn no_link(name: &str) -> bool {
+    let links = look("ip -j link show");
+    links.as_array().unwrap().iter().all(|link| link["ifname"] != name)
+}
+
+/// Looks until it is so, for at most five seconds.
+pub fn becomes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = soon();
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+    }
+    true
+}
+
+/// A deadline that is only reached when something is wrong.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
 }

@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::{another_network, ip_link, no_link, run};
 use netlink::Netlink;
 use nix::sys::stat::Mode;
-use sys::{NetNs, NetNsError};
+use sys::testing::{another_network, ip_link, no_link, run};
+use sys::{NetNs, NetNsError, network_test};
 
 /// C-113: where nothing is, and where nothing can be.
 #[test]

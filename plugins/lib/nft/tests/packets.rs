@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,13 +9,13 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 use std::{fs, process};
 
-use common::{another_network, run};
 use nft::conntrack::{Flows, Replies};
 use nft::{
     Base, Batch, Chain, Data, Element, Family, Field, Hook, IPV4, IPV6, Kind, LOCAL, Nft, Policy, Rule, Set,
     Table, Type, Value, Verdict,
 };
-use sys::NetNs;
+use sys::testing::{another_network, run};
+use sys::{NetNs, network_test};
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "moor" };
 const PUBLISH: Chain<'_> = Chain { table: TABLE, name: "publish" };

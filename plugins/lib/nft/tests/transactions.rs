@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::nft::*;
+use common::*;
 use nft::{Batch, Element, Field, Nft, Rule, Value, is_stale};
+use sys::network_test;
 
 network_test! {
     /// Rule 6 of the house: what was tried, on what object, what the kernel said; and nothing was done.

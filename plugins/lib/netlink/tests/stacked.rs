@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::os::fd::AsFd;
 
-use common::{another_network, run};
 use netlink::{Macvlan, MacvlanMode, Netlink, Stacked};
-use sys::NetNs;
+use sys::testing::{another_network, run};
+use sys::{NetNs, network_test};
 
 network_test! {
     fn a_link_is_built_upon_while_links_are_on_it_wherever_they_are() {

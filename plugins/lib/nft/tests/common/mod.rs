@@ -1,11 +1,13 @@
 //! Tables of published ports, as small as they can be, and the eyes of nft(8) to look at them.
 
+#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+
 use std::net::Ipv4Addr;
 
 use nft::{Batch, Chain, Data, Family, Nft, Set, Table, Type, Value};
 use serde_json::Value as Json;
 
-use super::run;
+use sys::testing::run;
 
 pub const TABLE: Table<'_> = Table { family: Family::Inet, name: "moor" };
 pub const PREROUTING: Chain<'_> = Chain { table: TABLE, name: "prerouting" };

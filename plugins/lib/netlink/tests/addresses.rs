@@ -2,18 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use common::{another_network, becomes_true, look, run, soon};
-use host::piece::{self, Kernel, Piece, Place, Settled};
-use netlink::{LinkChange, NeighbourState, Netlink, NewAddress, NewBridge, Veth, VethPeer};
-use netlink::{Mac, NotReady};
+use netlink::{LinkChange, Mac, NeighbourState, Netlink, NewAddress, NewBridge, NotReady, Veth, VethPeer};
 use serde_json::Value;
-use sys::{NetNs, sysctl};
+use sys::testing::{another_network, becomes_true, ip_link, look, run, soon};
+use sys::{NetNs, network_test, sysctl};
 
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -159,22 +155,6 @@ network_test! {
 }
 
 network_test! {
-    /// Where many namespaces come and go, the kernel settles link-local addresses seconds later.
-    fn an_address_that_the_kernel_is_slow_to_settle_fails_nothing_unless_duplicates_are_looked_for() {
-        let pod = another_network();
-        let index = attach(&pod, "veth0");
-        // The link is down: for the kernel there is nothing to do yet.
-        add(&Netlink::open_in(&pod).unwrap(), index, "fe80::2/64", false);
-        let mut kernel = Kernel::open(pod).unwrap();
-        let (place, link) = (Place::Sandbox, "eth0".to_owned());
-        let settled = Piece::Settled(Settled { place, link, addresses: Vec::new(), dad: false });
-        let start = Instant::now();
-        piece::apply(&[settled], &mut kernel).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    }
-}
-
-network_test! {
     /// RFC 4862, section 5.4.5.
     fn an_address_that_another_node_has_is_an_error_that_names_it() {
         let (one, two) = (another_network(), another_network());
@@ -224,7 +204,7 @@ network_test! {
             waiting.join().unwrap()
         })
         .unwrap();
-        let state = common::ip_link("veth0");
+        let state = ip_link("veth0");
         assert_eq!((&state["operstate"], &state["linkinfo"]["info_slave_data"]["state"]), (&"UP".into(), &"forwarding".into()));
     }
 }

@@ -2,14 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::os::fd::AsFd;
 
-use common::{another_network, ip_link, look, no_link, run};
-use netlink::Mac;
-use netlink::{LinkChange, Netlink, NewBridge, PortChange, Veth, VethPeer};
-use sys::NetNs;
+use netlink::{LinkChange, Mac, Netlink, NewBridge, PortChange, Veth, VethPeer};
+use sys::testing::{another_network, ip_link, look, no_link, run};
+use sys::{NetNs, network_test};
 
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);

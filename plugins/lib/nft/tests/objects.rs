@@ -6,13 +6,14 @@ mod common;
 
 use std::net::Ipv4Addr;
 
-use common::nft::*;
-use common::run;
+use common::*;
 use nft::{
     Base, Chain, Compare, Data, Element, Family, Field, Hook, IPV4, Kind, LOCAL, Nft, Policy, Rule,
     STATE_NEW, STATUS_DNAT, Set, Table, Type, Value, Verdict,
 };
 use serde_json::{Value as Json, json};
+use sys::network_test;
+use sys::testing::run;
 
 const NAT: Base = Base { kind: Kind::Nat, hook: Hook::Prerouting, priority: -90, policy: Policy::Accept };
 

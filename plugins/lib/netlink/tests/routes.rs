@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{look, run};
 use netlink::{LinkChange, Netlink, NewAddress, NewBridge, Route};
 use serde_json::Value;
+use sys::network_test;
+use sys::testing::{look, run};
 
 /// A link that is up and has addresses of both families; gives its index.
 fn link(netlink: &Netlink, name: &str, nets: [&str; 2]) -> u32 {
