@@ -59,7 +59,7 @@ impl Plugin for HostLocal {
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
-        let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
+        let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
         let place = place(request)?;
         let ids: HashSet<&str> = valid.iter().map(|of| of.container_id.as_str()).collect();
         collect(&self.roots, &place, |id, ifname| match ifname {

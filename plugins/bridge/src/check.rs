@@ -20,7 +20,7 @@ pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Ow
         Mtu::Kernel | Mtu::Auto => None,
     };
     let facts = Facts { owner, links: &links, mtu, vlan_port: plan::vlan_port(config) };
-    attach::verdict(owner, &drifts(&plan::plan(config, &facts, &result), kernel, owner)?)
+    attach::refuse_drift(owner, &drifts(&plan::plan(config, &facts, &result), kernel, owner)?)
 }
 
 /// What is not as ADD made it, and is the attachment's. Packet rules that are on record are made again: a runtime that

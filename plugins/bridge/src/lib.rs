@@ -96,8 +96,8 @@ impl Plugin for Bridge {
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let ipam = ipam_type(request)?;
         let links = match request.valid_attachments()? {
-            ValidAttachments::Unsaid => Ok(()),
-            ValidAttachments::These(valid) => {
+            ValidAttachments::NotGiven => Ok(()),
+            ValidAttachments::Only(valid) => {
                 let owners = attach::valid_owners(request, valid);
                 let rules = rules::delete_but(&request.network, &owners);
                 let host = Netlink::open()?;
@@ -163,7 +163,7 @@ fn finish(
         result.convertible_to(request.version)?;
     }
     attach::mtu::refuse_for(facts.mtu, result.ips.iter().map(|ip| &ip.address))?;
-    making.add(&plan::rest(config, facts, &result)).map_err(conflict::told)?;
+    making.add(&plan::rest(config, facts, &result)).map_err(conflict::to_cni_error)?;
     // These two may have been there before, with addresses of their own.
     let mac = |name: &str| making.kernel().link(Place::Host, name).ok().and_then(|link| link.mac);
     let bridge_mac = mac(&config.bridge).unwrap_or(facts.links.bridge_mac);

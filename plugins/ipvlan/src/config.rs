@@ -81,7 +81,7 @@ impl Config {
     /// The parent for ADD: the one that is said, else the only interface of the plugins before this one, else the link
     /// of the default route (IV-K1).
     pub fn master(&self, previous: Option<&AddResult>) -> Result<Master, Error> {
-        let Some(previous) = previous.filter(|_| self.master.is_unsaid()) else {
+        let Some(previous) = previous.filter(|_| self.master.is_unnamed()) else {
             return Ok(self.master.clone());
         };
         match previous.interfaces.as_slice() {

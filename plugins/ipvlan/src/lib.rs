@@ -44,7 +44,7 @@ impl Plugin for Ipvlan {
         let previous =
             request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
         let mut master = config.master.clone();
-        if master.is_unsaid() {
+        if master.is_unnamed() {
             // It is the parent itself, so there is no VLAN to be looked for on it.
             let name = Some(master_of(&kernel, request, master.place)?);
             master = Master { name, vlan: None, ..master };
@@ -64,7 +64,7 @@ impl Plugin for Ipvlan {
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
         // Behind another plugin, the master is what that one makes.
-        if config.master.is_unsaid() && config.ipam.is_none() {
+        if config.master.is_unnamed() && config.ipam.is_none() {
             return attach::require(&Netlink::open()?, &[Feature::Links(DRIVER)]);
         }
         child::status(request, DRIVER, config.ipam.as_deref(), &config.master)

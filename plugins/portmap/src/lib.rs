@@ -85,7 +85,7 @@ impl Plugin for PortMap {
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
-        let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
+        let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
         let Some(nft) = if_there(rules::open())? else { return Ok(()) };
         let owners = attach::valid_owners(request, valid);
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;

@@ -15,7 +15,7 @@ use crate::{config, container, place, restore};
 /// # Errors
 /// Something could not be done now, and a retry could.
 pub fn gc(request: &Request) -> Result<(), Error> {
-    let ValidAttachments::These(valid) = request.valid_attachments()? else { return Ok(()) };
+    let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
     let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
     if !place.dir().exists() && !restore::is_due(&place) {
         return Ok(());

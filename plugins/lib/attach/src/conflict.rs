@@ -85,7 +85,7 @@ impl Detection {
 
 /// The error of a failed attachment. Two pass, so the runtime may try again: that somebody else has an address, since
 /// the IPAM plugin may then have another; that the kernel has not finished to look for duplicates.
-pub fn told(error: sys::Error) -> Error {
+pub fn to_cni_error(error: sys::Error) -> Error {
     let passes =
         matches!(error.reason(), Some(NotReady::DuplicateAddress { .. } | NotReady::TentativeAddress { .. }));
     let told = Error::from(error);
@@ -110,7 +110,7 @@ pub fn with_lease(
     let mut attempts = detection.map_or(1, |detection| detection.attempts);
     let mut last: Option<(Vec<IpAddr>, Error)> = None;
     loop {
-        let mut making = Making::begin(kernel, links).map_err(told)?;
+        let mut making = Making::begin(kernel, links).map_err(to_cni_error)?;
         let (result, before) = match (request.delegate_add(ipam), last.take()) {
             (Ok(result), before) => (result, before),
             // No other address is to be had, which matters less than why one is wanted.
@@ -151,7 +151,7 @@ pub fn without_lease(
     result: AddResult,
     finish: impl Fn(&mut Making<'_>, AddResult) -> Result<AddResult, Error>,
 ) -> Result<AddResult, Error> {
-    let mut making = Making::begin(kernel, links).map_err(told)?;
+    let mut making = Making::begin(kernel, links).map_err(to_cni_error)?;
     let result = finish(&mut making, result)?;
     making.keep();
     Ok(result)

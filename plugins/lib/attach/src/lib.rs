@@ -69,7 +69,7 @@ pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
 ///
 /// # Errors
 /// [`drifted`], if there is any drift.
-pub fn verdict(owner: &Owner, drifts: &[Drift]) -> Result<(), Error> {
+pub fn refuse_drift(owner: &Owner, drifts: &[Drift]) -> Result<(), Error> {
     if drifts.is_empty() { Ok(()) } else { Err(drifted(owner, drifts)) }
 }
 

@@ -89,7 +89,7 @@ impl Master {
 
     /// Whether the configuration names no link at all, so that it is the default route's, or the one of a plugin
     /// before this one.
-    pub fn is_unsaid(&self) -> bool {
+    pub fn is_unnamed(&self) -> bool {
         self.name.is_none() && !self.internal
     }
 }

@@ -15,7 +15,7 @@ use sys::NetNs;
 
 use crate::conflict::{self, Detection};
 use crate::container;
-use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, require, valid_owners, verdict};
+use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, refuse_drift, require, valid_owners};
 
 /// What an attachment is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ fn finish(
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
     mtu::refuse_for(Some(child.mtu.unwrap_or(parent.mtu)), &own)?;
     let shim = host_access::shim(making.kernel().host(), child, &owner, parent, &own)?;
-    making.add(&rest(child, &owner, parent, &result, &own, shim)).map_err(conflict::told)?;
+    making.add(&rest(child, &owner, parent, &result, &own, shim)).map_err(conflict::to_cni_error)?;
     result.interfaces = vec![Interface {
         name: owner.ifname,
         mac: child.mac.or(parent.mac).map(|mac| mac.to_string()),
@@ -275,7 +275,7 @@ pub fn check(
     let child = Child { mac, ..child.clone() };
     parent.report_sleeping(child.kind.driver());
     let shim = host_access::shim(kernel.host(), &child, &owner, parent, &own)?;
-    verdict(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
+    refuse_drift(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }
 
 /// DEL: the link by its owner, what the host had only for it, and the lease; nothing else in the configuration is looked
@@ -346,7 +346,7 @@ fn remembered(request: &Request, driver: &str) -> RememberedLink {
 pub fn gc(request: &Request) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
     let shared = match request.valid_attachments()? {
-        ValidAttachments::These(valid) if may_share(request) => {
+        ValidAttachments::Only(valid) if may_share(request) => {
             let owners = valid_owners(request, valid);
             let released =
                 Netlink::open().and_then(|host| piece::release_but(&host, &request.network, &owners));

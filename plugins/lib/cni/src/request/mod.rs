@@ -23,9 +23,9 @@ pub struct Attachment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidAttachments {
     /// The key is missing: the request does not say, so nothing may be collected.
-    Unsaid,
+    NotGiven,
     /// These are valid (`null` and `[]` are the empty set), all others of the network are stale.
-    These(HashSet<Attachment>),
+    Only(HashSet<Attachment>),
 }
 
 /// A checked request.
@@ -129,7 +129,7 @@ impl Request {
             _ => false,
         };
         if !said {
-            return Ok(ValidAttachments::Unsaid);
+            return Ok(ValidAttachments::NotGiven);
         }
         let listed: Vec<Wire> = match self.tree.get(KEY) {
             None => Vec::new(),
@@ -143,7 +143,7 @@ impl Request {
             ));
         }
         let these = listed.into_iter();
-        Ok(ValidAttachments::These(
+        Ok(ValidAttachments::Only(
             these.map(|wire| Attachment { container_id: wire.container_id, ifname: wire.ifname }).collect(),
         ))
     }

@@ -65,11 +65,11 @@ fn the_valid_set_is_unsaid_or_said() {
     let these = |pairs: &[(&str, &str)]| {
         let own =
             |(id, ifname): &(&str, &str)| Attachment { container_id: (*id).into(), ifname: (*ifname).into() };
-        ValidAttachments::These(pairs.iter().map(own).collect())
+        ValidAttachments::Only(pairs.iter().map(own).collect())
     };
     let one = r#"[{"containerID":"a","ifname":"eth0"}]"#;
-    assert_eq!(read("").unwrap(), ValidAttachments::Unsaid);
-    assert_eq!(read(&format!(r#","cni.dev/attachments":{one}"#)).unwrap(), ValidAttachments::Unsaid);
+    assert_eq!(read("").unwrap(), ValidAttachments::NotGiven);
+    assert_eq!(read(&format!(r#","cni.dev/attachments":{one}"#)).unwrap(), ValidAttachments::NotGiven);
     for empty in ["null", "[]"] {
         let both = format!(r#","cni.dev/valid-attachments":{empty},"cni.dev/attachments":{one}"#);
         assert_eq!(read(&both).unwrap(), these(&[]));
