@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::text::quoted;
 
-/// A text that is not an address, or not one with a prefix length.
+/// The text is not an address, or has no valid prefix length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseAddrError {
     wanted: &'static str,
@@ -22,22 +22,23 @@ impl fmt::Display for ParseAddrError {
 
 impl std::error::Error for ParseAddrError {}
 
-/// Reads an address without zone or prefix length. A v4-mapped IPv6 address is the IPv4 address, since that is how
-/// it prints (C-055).
+/// Reads an address without zone or prefix length. A v4-mapped IPv6 address is the IPv4 address,
+/// since that is how it prints (C-055).
 ///
 /// # Errors
-/// Anything else, leading zeros in an IPv4 address included.
+/// The text is anything else; leading zeros in an IPv4 address are refused too.
 pub fn parse_ip(text: &str) -> Result<IpAddr, ParseAddrError> {
     text.parse::<IpAddr>()
         .map(|ip| ip.to_canonical())
         .map_err(|_| ParseAddrError { wanted: "IP address", text: quoted(text) })
 }
 
-/// Reads `address/length`; host bits stay. A v4-mapped IPv6 address becomes the IPv4 address with 96 bits less.
+/// Reads `address/length`; host bits stay. A v4-mapped IPv6 address becomes the IPv4 address with
+/// 96 bits less.
 ///
 /// # Errors
-/// A missing length, a netmask, a sign or a leading zero, a length beyond the family's, and whatever
-/// [`parse_ip`] refuses.
+/// A missing length, a netmask, a sign or a leading zero, a length that the family does not have,
+/// and whatever [`parse_ip`] refuses.
 pub fn parse_cidr(text: &str) -> Result<IpNetwork, ParseAddrError> {
     cidr(text).ok_or_else(|| ParseAddrError { wanted: "CIDR address", text: quoted(text) })
 }
@@ -55,7 +56,7 @@ fn cidr(text: &str) -> Option<IpNetwork> {
     }
     let length: u8 = length.parse().ok()?;
     match address.to_canonical() {
-        // A mapped address with fewer than 96 bits would be an IPv4 address of no length at all.
+        // A mapped address with fewer than 96 bits would have a negative length in IPv4.
         mapped @ IpAddr::V4(_) if address.is_ipv6() => IpNetwork::new(mapped, length.checked_sub(96)?).ok(),
         address => IpNetwork::new(address, length).ok(),
     }
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_strict_prefix_is_refused() {
+    fn a_malformed_prefix_is_refused() {
         for text in [
             "",
             "/",
@@ -135,7 +136,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "[0-9a-f:./+]{0,24}") {
+        fn parsing_never_panics(text in "[0-9a-f:./+]{0,24}") {
             let _ = (parse_ip(&text).is_ok(), parse_cidr(&text).is_ok());
         }
     }

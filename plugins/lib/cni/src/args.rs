@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::text::quoted;
 
-/// The pairs whose keys are known, in order; keys are case-sensitive.
+/// Returns the pairs with keys in `known`, in order; keys are case-sensitive.
 pub(crate) fn parse(args: &str, known: &[&str]) -> Result<Vec<(String, String)>, Error> {
     let mut pairs = Vec::new();
     let mut unknown = Vec::new();
@@ -17,7 +17,7 @@ pub(crate) fn parse(args: &str, known: &[&str]) -> Result<Vec<(String, String)>,
             _ => return Err(Error::internal(format!("ARGS: invalid pair \"{}\"", quoted(pair)))),
         };
         if key == "IgnoreUnknown" {
-            ignore_unknown = truth(value).ok_or_else(|| {
+            ignore_unknown = parse_bool(value).ok_or_else(|| {
                 let pair = quoted(pair);
                 Error::internal(format!(
                     "ARGS: error parsing value of pair \"{pair}\": neither true nor false"
@@ -36,7 +36,7 @@ pub(crate) fn parse(args: &str, known: &[&str]) -> Result<Vec<(String, String)>,
     Err(Error::internal(format!("ARGS: unknown args [{}]", shown.join(" "))))
 }
 
-fn truth(text: &str) -> Option<bool> {
+fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" => Some(true),
         "0" => Some(false),
@@ -72,7 +72,7 @@ mod tests {
 
     /// C-090
     #[test]
-    fn an_element_that_is_no_pair_is_refused() {
+    fn an_element_without_one_equals_sign_is_refused() {
         for (args, pair) in
             [("IP=a=b", "IP=a=b"), ("IP=1;", ""), (";IP=1", ""), ("IP=1;;MAC=2", ""), ("IP", "IP")]
         {
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(refusal("IgnoreUnknown=1;x"), "ARGS: invalid pair \"x\"");
     }
 
-    /// C-091: case-sensitive, wherever IgnoreUnknown stands.
+    /// C-091: keys are case-sensitive; the position of IgnoreUnknown does not matter.
     #[test]
     fn unknown_keys_need_ignore_unknown() {
         assert_eq!(refusal("ip=1"), "ARGS: unknown args [\"ip=1\"]");
@@ -101,14 +101,14 @@ mod tests {
 
     /// C-094
     #[test]
-    fn what_kubernetes_sends_is_taken() {
+    fn the_arguments_of_kubernetes_are_accepted() {
         let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=a;K8S_POD_INFRA_CONTAINER_ID=0f;K8S_POD_UID=1-2";
         assert_eq!(pairs(args), []);
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(args in "[a-zA-Z=;\u{e4}\n]{0,40}") {
+        fn parsing_never_panics(args in "[a-zA-Z=;\u{e4}\n]{0,40}") {
             let _ = parse(&args, &["IP"]).is_ok();
         }
     }

@@ -1,23 +1,25 @@
 //! Whether two files are one build of an executable, without reading them whole.
 //!
-//! Installers overwrite plugins in place, so that two names of one file change together: names are better copies. A copy
-//! is known by the linker's build id, a hash of everything that the linker wrote.
+//! Installers overwrite plugins in place, which changes every hard link of a file, so plugins are
+//! installed as copies. A copy is recognized by the linker's build id, a hash of everything that
+//! the linker wrote.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// An ELF file begins with its headers, behind which linkers put the notes.
+/// An ELF file begins with its headers; linkers put the notes right behind them.
 const HEAD: usize = 1024;
 
-/// The start of a note (elf(5), `Elf64_Nhdr`) that is a GNU build id of 20 bytes: lengths of name and hash, type
-/// NT_GNU_BUILD_ID, name. A shorter hash is not enough to go by.
+/// The start of a note (elf(5), `Elf64_Nhdr`) that is a GNU build id of 20 bytes: lengths of name
+/// and hash, type NT_GNU_BUILD_ID, name. A shorter hash does not identify a build.
 const BUILD_ID: [[u8; 4]; 4] = [4_u32.to_ne_bytes(), 20_u32.to_ne_bytes(), 3_u32.to_ne_bytes(), *b"GNU\0"];
 const BUILD_ID_BYTES: usize = 16 + 20;
 
-/// Whether both paths lead to one file, or to copies of it: of the same length, with the same head, in which the build id
-/// is. What cannot be read, or has no build id, is not known to be a copy.
+/// Whether both paths lead to one file, or to copies of it: files of the same length with the same
+/// head, which contains the build id. A file that cannot be read, or has no build id, does not
+/// count as a copy.
 pub(crate) fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
     let (first, second) = (fs::metadata(one)?, fs::metadata(other)?);
     if (first.dev(), first.ino()) == (second.dev(), second.ino()) {
@@ -46,7 +48,7 @@ fn has_build_id(head: &[u8; HEAD]) -> bool {
 mod tests {
     use super::*;
 
-    /// A file with a build id of that hash at that place, and this much behind the head.
+    /// A file with a build id made of this byte, and `rest` behind the head.
     fn file(dir: &Path, name: &str, id: Option<u8>, rest: &[u8]) -> std::path::PathBuf {
         let mut bytes = vec![0; HEAD];
         if let Some(hash) = id {
@@ -60,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_the_same_build_and_nothing_else_is() {
+    fn only_a_copy_is_the_same_build() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, id, rest: &[u8]| file(dir.path(), name, id, rest);
         let ours = file("ours", Some(1), b"code");

@@ -1,6 +1,6 @@
 //! The commands of the protocol.
 
-/// What is asked.
+/// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// ADD
@@ -16,7 +16,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// As `CNI_COMMAND` has it.
+    /// The value of `CNI_COMMAND`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Add => "ADD",

@@ -1,5 +1,5 @@
-//! For `#[serde(default, deserialize_with = "cni::de::...")]`: addresses that may be absent, where absent is also
-//! `null` and the empty string (C-028).
+//! For `#[serde(default, deserialize_with = "cni::de::...")]`: optional addresses. `null` and the
+//! empty string count as absent (C-028).
 
 use std::net::IpAddr;
 

@@ -4,13 +4,13 @@ use serde::Deserialize;
 
 use crate::{AddResult, Dns};
 
-/// What a network's configuration says about resolvers. It stands in place of the IPAM plugin's as a whole.
+/// The resolvers of a network's configuration. They replace those of the IPAM plugin as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct DnsConf {
     /// Server addresses, as text.
     pub nameservers: Option<Vec<String>>,
-    /// The local domain; empty is unset.
+    /// The local domain; empty means unset.
     pub domain: String,
     /// Search domains.
     pub search: Option<Vec<String>>,
@@ -19,13 +19,13 @@ pub struct DnsConf {
 }
 
 impl DnsConf {
-    /// Replaces the result's resolvers if anything is said here; an empty list says something.
+    /// Replaces the result's resolvers if any key is set here; an empty list counts as set.
     pub fn override_dns(&self, result: &mut AddResult) {
-        let said = self.nameservers.is_some()
+        let is_set = self.nameservers.is_some()
             || self.search.is_some()
             || self.options.is_some()
             || !self.domain.is_empty();
-        if said {
+        if is_set {
             result.dns = Dns {
                 nameservers: self.nameservers.clone().unwrap_or_default(),
                 domain: self.domain.clone(),
@@ -54,9 +54,9 @@ mod tests {
 
     /// The bridge's key `dns`.
     #[test]
-    fn any_word_on_dns_replaces_the_ipam_plugins() {
-        for silent in ["{}", r#"{"nameservers":null,"domain":""}"#, r#"{"unknown":1}"#] {
-            assert_eq!(overridden(silent).domain, "ipam", "{silent}");
+    fn any_dns_key_replaces_the_ipam_plugins_dns() {
+        for unset in ["{}", r#"{"nameservers":null,"domain":""}"#, r#"{"unknown":1}"#] {
+            assert_eq!(overridden(unset).domain, "ipam", "{unset}");
         }
         for empty in [r#"{"nameservers":[]}"#, r#"{"search":[]}"#, r#"{"Options":[]}"#] {
             assert!(overridden(empty).is_empty(), "{empty}");

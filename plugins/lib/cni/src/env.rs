@@ -17,11 +17,11 @@ pub struct Env {
     netns_override: OsString,
 }
 
-/// What `CNI_COMMAND` says.
+/// The value of `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// Nothing: a person has called.
-    Nothing,
+pub(crate) enum CommandVariable {
+    /// Unset: a person calls the plugin by hand.
+    Unset,
     /// VERSION
     Version,
     /// A command of [`Command`].
@@ -52,7 +52,7 @@ impl Env {
         "CNI_NETNS_OVERRIDE",
     ];
 
-    /// That of this process.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         Self::NAMES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))).collect()
     }
@@ -72,17 +72,17 @@ impl Env {
         all.filter(|(_, value)| !value.is_empty())
     }
 
-    /// The same with another command.
+    /// A copy with another command.
     pub(crate) fn with_command(&self, command: Command) -> Self {
         Self { command: command.as_str().into(), ..self.clone() }
     }
 
-    pub(crate) fn asked(&self) -> Asked {
+    pub(crate) fn command(&self) -> CommandVariable {
         match self.command.to_str() {
-            Some("") => Asked::Nothing,
-            Some("VERSION") => Asked::Version,
-            Some(name) => Command::of(name).map_or(Asked::Unknown, Asked::Command),
-            None => Asked::Unknown,
+            Some("") => CommandVariable::Unset,
+            Some("VERSION") => CommandVariable::Version,
+            Some(name) => Command::of(name).map_or(CommandVariable::Unknown, CommandVariable::Command),
+            None => CommandVariable::Unknown,
         }
     }
 
@@ -96,8 +96,8 @@ impl Env {
         self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("true")
     }
 
-    /// Checks the variables in order: the first malformed one is the error, else all that are
-    /// missing are (C-011). What the command does not use is not checked (C-012).
+    /// Checks the variables in order. The error names the first malformed one, otherwise all
+    /// missing ones (C-011). Variables that the command does not use are not checked (C-012).
     pub(crate) fn check(&self, command: Command) -> Result<Checked, Error> {
         let attaches = matches!(command, Command::Add | Command::Check | Command::Del);
         let mut missing = Vec::new();
@@ -132,7 +132,7 @@ impl Env {
 }
 
 impl<K: AsRef<str>, V: Into<OsString>> FromIterator<(K, V)> for Env {
-    /// Variables of other names are not kept: a plugin does not look at them.
+    /// Drops variables with other names: plugins do not read them.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut env = Self::default();
         for (name, value) in pairs {
@@ -198,9 +198,10 @@ mod tests {
         GOOD.iter().copied().chain([(name, value)]).collect()
     }
 
-    /// C-011: all missing names, in table order, comma without space; an empty value is missing (C-010).
+    /// C-011: all missing names, in table order, comma without space; an empty value is missing
+    /// (C-010).
     #[test]
-    fn all_missing_variables_are_told_at_once() {
+    fn one_error_names_all_missing_variables() {
         for (command, names) in [
             (Command::Add, "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
             (Command::Check, "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
@@ -216,7 +217,8 @@ mod tests {
         assert_eq!(with("CNI_NETNS", "").check(Command::Del).unwrap().netns, "");
     }
 
-    /// C-011: a malformed value wins over missing ones; of two malformed ones the first in table order.
+    /// C-011: a malformed value wins over missing ones; of two malformed ones the first in table
+    /// order.
     #[test]
     fn a_malformed_variable_wins_over_missing_ones() {
         let error = env(&[("CNI_IFNAME", "a/b")]).check(Command::Add).unwrap_err();
@@ -225,9 +227,9 @@ mod tests {
         assert_eq!(both.check(Command::Del).unwrap_err().msg, "invalid characters in containerID");
     }
 
-    /// C-022: the letters of ids; no cap on the length.
+    /// C-022: which characters an id may have; its length is not limited.
     #[test]
-    fn container_ids_are_plain() {
+    fn container_ids_have_plain_characters() {
         let long = "a".repeat(5000);
         for id in ["0", "a", "a_.-", long.as_str()] {
             assert_eq!(with("CNI_CONTAINERID", id).check(Command::Add).unwrap().container_id, id);
@@ -239,9 +241,9 @@ mod tests {
         }
     }
 
-    /// C-013, in bytes; and every Unicode white space counts.
+    /// C-013: the length is counted in bytes, and all Unicode white space is refused.
     #[test]
-    fn interface_names_are_what_the_kernel_takes() {
+    fn interface_names_follow_the_kernels_rules() {
         for name in ["a", "eth0.1", "123456789012345", "é23456789012345"] {
             let good = with("CNI_IFNAME", name).check(Command::Add);
             assert_eq!(good.is_ok(), name.len() <= 15, "{name}");
@@ -265,7 +267,7 @@ mod tests {
 
     /// C-012
     #[test]
-    fn gc_and_status_do_not_look_at_the_attachment() {
+    fn gc_and_status_ignore_the_attachments_variables() {
         let env = env(&[("CNI_PATH", "/x"), ("CNI_CONTAINERID", "a b"), ("CNI_IFNAME", "a/b")]);
         for command in [Command::Gc, Command::Status] {
             let checked = env.check(command).unwrap();
@@ -274,26 +276,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf_8_is_malformed() {
+    fn a_variable_that_is_not_utf_8_is_malformed() {
         for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"] {
             let good = GOOD.iter().map(|(name, value)| (*name, OsString::from(value)));
             let env: Env = good.chain([(name, OsString::from_vec(vec![b'a', 0xff]))]).collect();
             assert_eq!(env.check(Command::Del).unwrap_err().code, 4);
         }
         let env: Env = [("CNI_COMMAND", OsString::from_vec(vec![0xff]))].into_iter().collect();
-        assert_eq!(env.asked(), Asked::Unknown);
+        assert_eq!(env.command(), CommandVariable::Unknown);
         assert_eq!(env.unknown_command().msg, "unknown CNI_COMMAND: \u{fffd}");
     }
 
     /// The CNI specification writes commands in upper case; no other spelling counts.
     #[test]
     fn commands_are_upper_case() {
-        assert_eq!(env(&[]).asked(), Asked::Nothing);
-        assert_eq!(env(&[("CNI_COMMAND", "")]).asked(), Asked::Nothing);
-        assert_eq!(env(&[("CNI_COMMAND", "VERSION")]).asked(), Asked::Version);
-        assert_eq!(env(&[("CNI_COMMAND", "STATUS")]).asked(), Asked::Command(Command::Status));
-        assert_eq!(env(&[("CNI_COMMAND", "add")]).asked(), Asked::Unknown);
-        assert_eq!(env(&[("CNI_COMMAND", "ADD ")]).asked(), Asked::Unknown);
+        assert_eq!(env(&[]).command(), CommandVariable::Unset);
+        assert_eq!(env(&[("CNI_COMMAND", "")]).command(), CommandVariable::Unset);
+        assert_eq!(env(&[("CNI_COMMAND", "VERSION")]).command(), CommandVariable::Version);
+        assert_eq!(env(&[("CNI_COMMAND", "STATUS")]).command(), CommandVariable::Command(Command::Status));
+        assert_eq!(env(&[("CNI_COMMAND", "add")]).command(), CommandVariable::Unknown);
+        assert_eq!(env(&[("CNI_COMMAND", "ADD ")]).command(), CommandVariable::Unknown);
     }
 
     /// C-112

@@ -11,7 +11,8 @@ use crate::json::{Json, Style};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Code {
-    /// The configuration's version is not one that the plugin speaks, or does not have this command.
+    /// The plugin does not support the configuration's version, or that version does not have this
+    /// command.
     IncompatibleVersion = 1,
     /// A key is known but its value is not supported; the message holds both.
     UnsupportedField = 2,
@@ -21,13 +22,13 @@ pub enum Code {
     InvalidEnvironment = 4,
     /// Standard input or output failed.
     Io = 5,
-    /// The input is not what it should be: no JSON, no version.
+    /// The input cannot be decoded: it is not JSON, or has no valid version.
     Decode = 6,
     /// The network configuration is invalid.
     InvalidConfig = 7,
     /// The network namespace is the plugin's own.
     InvalidNetNs = 8,
-    /// A passing state of affairs; the runtime may try again.
+    /// A temporary condition; the runtime may try again.
     TryAgainLater = 11,
     /// STATUS: ADD cannot be served.
     NotAvailable = 50,
@@ -37,18 +38,19 @@ pub enum Code {
     Internal = 999,
 }
 
-/// What went wrong, as the runtime will read it. Any `std::error::Error` becomes one with code 999 by `?` (11 when the
-/// errno in it is EAGAIN): its chain of causes is joined with ": ", and the name of the errno found in the chain goes
-/// into the details.
+/// An error as the runtime reads it. `?` converts any `std::error::Error` into one with code 999,
+/// or 11 when its errno is EAGAIN: the chain of causes is joined with ": ", and the name of the
+/// errno in the chain goes into the details.
 ///
 /// Does not implement `std::error::Error` itself, so that the blanket conversion can exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// A code of the table, or a delegate's own.
     pub code: u32,
-    /// One line for the person who reads the runtime's log: what was tried, on what, what the kernel said.
+    /// One line for the person who reads the runtime's log: the operation, its object and the
+    /// cause.
     pub msg: String,
-    /// What else helps; empty is omitted.
+    /// Further help; omitted when empty.
     pub details: String,
 }
 
@@ -69,8 +71,8 @@ impl Error {
         self
     }
 
-    /// As it is printed. The version is there because the specification wants it, although the reference leaves
-    /// it out (C-070).
+    /// The JSON document. It has a version, which the specification requires and the reference
+    /// omits (C-070).
     pub fn print(&self, version: Version) -> Vec<u8> {
         let mut members = vec![
             ("cniVersion".into(), Json::from(version.as_str())),
@@ -91,7 +93,7 @@ impl<E: std::error::Error + 'static> From<E> for Error {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(cause) = next {
             errno = errno.or_else(|| errno_of(cause));
-            let text = words(cause);
+            let text = text_of(cause);
             if msg.is_empty() {
                 msg = text;
             } else if !msg.contains(&text) {
@@ -113,8 +115,9 @@ fn errno_of(cause: &(dyn std::error::Error + 'static)) -> Option<Errno> {
     }
 }
 
-/// What a cause says. The number that std puts behind the kernel's words is left out: the details name it.
-fn words(cause: &(dyn std::error::Error + 'static)) -> String {
+/// The text of a cause, without the number that std adds to errors of the kernel: the details have
+/// its name.
+fn text_of(cause: &(dyn std::error::Error + 'static)) -> String {
     let mut text = cause.to_string();
     let number = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     if let Some(number) = number
@@ -148,7 +151,7 @@ mod tests {
 
     /// C-071: any plain error is 999.
     #[test]
-    fn an_error_tells_its_causes_once_and_names_the_errno() {
+    fn an_error_joins_its_causes_and_names_the_errno() {
         let cause =
             || Some(Box::new(io::Error::from_raw_os_error(17)) as Box<dyn std::error::Error + Send + Sync>);
         let error = Error::from(Step("create veth a", cause()));
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn errno_is_found_however_it_is_carried() {
+    fn errno_is_found_at_any_depth() {
         assert_eq!(Error::from(Errno::EBUSY).details, "errno=EBUSY");
         assert_eq!(Error::from(io::Error::from_raw_os_error(13)).details, "errno=EACCES");
         let wrapped = io::Error::other(Step("read", Some(Box::new(io::Error::from_raw_os_error(5)))));
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_had_later_has_the_code_for_it() {
+    fn eagain_becomes_try_again_later() {
         let busy = || io::Error::from_raw_os_error(11);
         assert_eq!(Error::from(busy()).code, 11);
         assert_eq!(Error::from(io::Error::other(Step("lock x", Some(Box::new(busy()))))).code, 11);

@@ -1,4 +1,4 @@
-//! One executable that holds several plugins, and is the one that it is called by the name of.
+//! One executable that holds several plugins and runs the one by the name of which it is called.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use crate::build;
-use crate::env::{Asked, Env};
+use crate::env::{CommandVariable, Env};
 use crate::serve::{self, AnyPlugin, Streams};
 use crate::stdio::{Stdin, Stdout};
 use crate::{Code, Error, Plugin, RELEASE, Version};
@@ -26,11 +26,11 @@ impl Member {
     }
 }
 
-/// Those of this process; a delegate among them needs no process of its own.
+/// The plugins of this executable; a delegate among them needs no process of its own.
 static MEMBERS: OnceLock<&'static [Member]> = OnceLock::new();
 
-/// The whole of such an executable. The plugin is named by what it is called as (a link or a copy of that name), else
-/// by the first argument.
+/// The main function of such an executable. The name by which it is called (a link or a copy)
+/// selects the plugin, otherwise the first argument does.
 pub fn multicall(members: &'static [Member]) -> ExitCode {
     let members = MEMBERS.get_or_init(|| members);
     let mut arguments = std::env::args_os();
@@ -46,12 +46,12 @@ pub fn multicall(members: &'static [Member]) -> ExitCode {
     let env = Env::of_process();
     match member {
         Some(member) => serve::main(member.plugin(), &env, &mut arguments, &mut streams).into(),
-        None => nameless(members, &env, &called, &mut streams).into(),
+        None => report_unknown_name(members, &env, &called, &mut streams).into(),
     }
 }
 
-/// The member that a path leads to, if what is there is this very executable or a copy of it.
-pub(crate) fn behind(name: &str, program: &Path) -> Option<Member> {
+/// The member of this name, if the program at this path is this executable or a copy of it.
+pub(crate) fn find(name: &str, program: &Path) -> Option<Member> {
     let member = named(MEMBERS.get()?, OsStr::new(name))?;
     build::is_same(program, Path::new("/proc/self/exe")).unwrap_or(false).then_some(member)
 }
@@ -62,15 +62,15 @@ fn named(members: &[Member], name: &OsStr) -> Option<Member> {
     members.iter().copied().find(|member| is(member.plugin()))
 }
 
-/// Called as none of the plugins: a runtime is told what is wrong, a person what there is.
-fn nameless(members: &[Member], env: &Env, called: &OsString, streams: &mut Streams<'_>) -> u8 {
+/// No name selects a plugin: a runtime gets an error, a person a list of the plugins.
+fn report_unknown_name(members: &[Member], env: &Env, called: &OsString, streams: &mut Streams<'_>) -> u8 {
     let names: Vec<_> = members.iter().map(|member| member.plugin().name()).collect();
     let names = names.join(", ");
     let called = called.to_string_lossy();
-    if env.asked() != Asked::Nothing {
+    if env.command() != CommandVariable::Unset {
         let error = Error::new(Code::InvalidConfig, format!("{called:?} is not the name of a plugin"))
             .details(format!("link this executable to one of these names: {names}"));
-        // Where nobody listens, there is nobody else to tell.
+        // When standard output is closed, there is no other place to report to.
         let _ = streams.stdout.write_all(&error.print(Version::NEWEST));
         return 1;
     }

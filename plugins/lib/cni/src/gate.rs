@@ -1,10 +1,11 @@
-//! Which versions may do what (C-030..C-034).
+//! Which commands each version allows (C-030..C-034).
 
 use crate::text::quoted;
 use crate::{Code, Command, Error, Version};
 
-/// Whether a plugin that speaks `spoken` serves this command to a configuration of version `wanted`.
-pub(crate) fn pass(command: Command, wanted: &str, spoken: &[Version]) -> Result<Version, Error> {
+/// Returns the version if a plugin that supports `supported` serves this command to a configuration
+/// of version `wanted`.
+pub(crate) fn pass(command: Command, wanted: &str, supported: &[Version]) -> Result<Version, Error> {
     let since = match command {
         Command::Add | Command::Del => None,
         Command::Check => Some(Version::V0_4_0),
@@ -19,22 +20,22 @@ pub(crate) fn pass(command: Command, wanted: &str, spoken: &[Version]) -> Result
         if order < Order::known(since) {
             return refused("config");
         }
-        if spoken.iter().all(|version| Order::known(*version) < order) {
+        if supported.iter().all(|version| Order::known(*version) < order) {
             return refused("plugin");
         }
     }
-    let version = spoken.iter().copied().find(|version| version.as_str() == wanted);
+    let version = supported.iter().copied().find(|version| version.as_str() == wanted);
     version.ok_or_else(|| {
-        let spoken: Vec<_> = spoken.iter().map(|version| format!("\"{version}\"")).collect();
+        let supported: Vec<_> = supported.iter().map(|version| format!("\"{version}\"")).collect();
         Error::new(Code::IncompatibleVersion, "incompatible CNI versions").details(format!(
             "config is \"{}\", plugin supports [{}]",
             quoted(wanted),
-            spoken.join(" ")
+            supported.join(" ")
         ))
     })
 }
 
-/// The place of a version among others: up to three dotted integers, those that are missing being 0.
+/// The order of a version among others: up to three dotted integers; missing ones are 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Order([i64; 3]);
 
@@ -43,8 +44,8 @@ impl Order {
         let malformed =
             |why: &str| Error::new(Code::Decode, format!("invalid version \"{}\": {why}", quoted(version)));
         let mut order = [0; 3];
-        for (place, part) in version.split('.').enumerate() {
-            let slot = order.get_mut(place).ok_or_else(|| malformed("too many parts"))?;
+        for (position, part) in version.split('.').enumerate() {
+            let slot = order.get_mut(position).ok_or_else(|| malformed("too many parts"))?;
             *slot = part.parse().map_err(|_| malformed("a part is not a number"))?;
         }
         Ok(Self(order))
@@ -72,9 +73,9 @@ mod tests {
         (error.code, error.msg, error.details)
     }
 
-    /// C-031: equal as strings.
+    /// C-031: versions are compared as strings.
     #[test]
-    fn add_and_del_take_exactly_the_advertised_versions() {
+    fn add_and_del_accept_exactly_the_advertised_versions() {
         for command in [Command::Add, Command::Del] {
             for version in Version::ALL {
                 assert_eq!(pass(command, version.as_str(), Version::ALL).unwrap(), *version);
@@ -87,25 +88,25 @@ mod tests {
                 assert_eq!(refusal(command, wanted), (1, "incompatible CNI versions".into(), details));
             }
         }
-        let spoken = &[Version::V0_4_0, Version::V1_0_0];
-        let error = pass(Command::Add, "0.3.1", spoken).unwrap_err();
+        let supported = &[Version::V0_4_0, Version::V1_0_0];
+        let error = pass(Command::Add, "0.3.1", supported).unwrap_err();
         assert_eq!(error.details, "config is \"0.3.1\", plugin supports [\"0.4.0\" \"1.0.0\"]");
     }
 
     /// C-032, C-033
     #[test]
     fn later_commands_need_later_versions() {
-        for (command, word, below, first) in [
+        for (command, name, below, first) in [
             (Command::Check, "CHECK", &["0.1.0", "0.3.1", "0.3.99", "0"][..], "0.4.0"),
             (Command::Gc, "GC", &["0.1.0", "0.4.0", "1.0.0", "1.0", "1"], "1.1.0"),
             (Command::Status, "STATUS", &["0.1.0", "0.4.0", "1.0.0"], "1.1.0"),
         ] {
             for wanted in below {
-                let msg = format!("config version does not allow {word}");
+                let msg = format!("config version does not allow {name}");
                 assert_eq!(refusal(command, wanted), (1, msg, String::new()));
             }
             for wanted in ["1.1.1", "1.2", "2", "99999999999.0.0"] {
-                let msg = format!("plugin version does not allow {word}");
+                let msg = format!("plugin version does not allow {name}");
                 assert_eq!(refusal(command, wanted), (1, msg, String::new()));
             }
             assert!(pass(command, first, Version::ALL).is_ok());

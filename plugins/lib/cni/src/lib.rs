@@ -1,8 +1,9 @@
-//! The CNI protocol, as a plugin sees it: what comes in by environment and standard input, what goes out.
+//! The CNI protocol from the plugin's side: the environment, standard input, and standard output.
 //!
-//! A plugin is a type that implements [`Plugin`]; its `main` is one call of [`main`]. The crate knows no kernel:
-//! it reads, checks, delegates and prints. It follows the CNI specification 1.1.0 and, where the
-//! reference implementation departs from that, the reference, minus its bugs.
+//! A plugin is a type that implements [`Plugin`]; its `main` is one call of [`main`]. The crate
+//! does not use the kernel's network interfaces: it reads, checks, delegates and prints. It follows
+//! the CNI specification 1.1.0 and, where the reference implementation differs from that, the
+//! reference without its bugs.
 
 mod addr;
 mod args;
@@ -41,7 +42,7 @@ pub use serve::process::{main, run};
 pub use text::shortened;
 pub use version::{UnknownVersion, Version};
 
-/// The release: what the build says of its tag (`MOOR_VERSION`), else the package's own.
+/// The release: the tag that the build sets (`MOOR_VERSION`), otherwise the package's version.
 pub const RELEASE: &str = match option_env!("MOOR_VERSION") {
     Some(tag) if !tag.is_empty() => tag,
     _ => env!("CARGO_PKG_VERSION"),

@@ -7,20 +7,20 @@ use crate::json::{DecodeError, Json};
 use crate::text::quoted;
 use crate::{Code, Error};
 
-/// The most bytes of standard input that are read. Configurations take a few hundred; a GC request for a node with
-/// 70,000 attachments fits as well.
+/// The most bytes of standard input that are read. Configurations take a few hundred; a GC request
+/// for a node with 70,000 attachments fits as well.
 pub(crate) const LONGEST: usize = 8 << 20;
 
-/// A configuration whose name is right; its version is not yet looked at.
+/// A configuration with a valid name; its version is not checked yet.
 #[derive(Debug)]
 pub(crate) struct NetConf {
-    /// What came in, byte for byte.
+    /// Standard input, byte for byte.
     pub(crate) bytes: Vec<u8>,
     pub(crate) tree: Json,
     pub(crate) name: String,
 }
 
-/// Reads standard input to its end, or to one byte more than is allowed (C-023).
+/// Reads standard input to its end, or one byte past the limit (C-023).
 pub(crate) fn read(stdin: &mut dyn Read) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(4096);
     let limit = LONGEST as u64 + 1;
@@ -62,7 +62,7 @@ impl NetConf {
         Ok(Self { bytes, tree, name })
     }
 
-    /// `cniVersion` as it is written; absent and empty mean 0.1.0 (C-024).
+    /// The text of `cniVersion`; absent and empty mean 0.1.0 (C-024).
     pub(crate) fn version(&self) -> Result<&str, Error> {
         match self.tree.get("cniVersion") {
             None => Ok("0.1.0"),

@@ -10,27 +10,27 @@ pub trait Plugin {
     const NAME: &'static str;
     /// One sentence for `--help`.
     const ABOUT: &'static str;
-    /// The spec versions it speaks, oldest first.
+    /// The specification versions it supports, oldest first.
     const VERSIONS: &'static [Version] = Version::ALL;
     /// Further names that it may be installed under.
     const ALIASES: &'static [&'static str] = &[];
-    /// What it can do besides the verbs, as `name COMMAND [ARGUMENT…]` without `CNI_COMMAND`: each with one line for
-    /// `--help`.
+    /// Further commands for people, run as `NAME COMMAND [ARGUMENT…]` without `CNI_COMMAND`: each
+    /// with one line for `--help`.
     const COMMANDS: &'static [(&'static str, &'static str)] = &[];
 
-    /// Creates the attachment. On an error nothing may be left behind. The result is in the newest shape;
-    /// the loop converts it to the request's version ([`AddResult::convertible_to`] must have been asked before
-    /// anything was touched).
+    /// Creates the attachment; after an error nothing is left of it. The result has the newest
+    /// format; the main loop converts it to the request's version. Call
+    /// [`AddResult::convertible_to`] before you change anything.
     fn add(&self, request: &Request) -> Result<AddResult, Error>;
     /// Verifies the attachment.
     fn check(&self, request: &Request) -> Result<(), Error>;
-    /// Deletes the attachment; what is gone already is no error.
+    /// Deletes the attachment; a missing part is not an error.
     fn del(&self, request: &Request) -> Result<(), Error>;
     /// Deletes every attachment of the network that is not in the valid set.
     fn gc(&self, request: &Request) -> Result<(), Error>;
-    /// Says whether ADD can be served.
+    /// Reports whether ADD can be served.
     fn status(&self, request: &Request) -> Result<(), Error>;
-    /// Runs one of [`Self::COMMANDS`]; its error is told on standard error.
+    /// Runs one of [`Self::COMMANDS`]; its error goes to standard error.
     fn command(&self, name: &str, _arguments: &[OsString]) -> Result<(), Error> {
         Err(Error::internal(format!("{} has no command {name:?}", Self::NAME)))
     }

@@ -1,4 +1,5 @@
-//! The process's standard streams without std's buffers: a document goes out in one write, and nothing is kept back.
+//! The standard streams without std's buffers: a document is one write, and nothing waits for a
+//! flush.
 
 use std::io::{self, Read, Write};
 

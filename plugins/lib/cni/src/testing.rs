@@ -1,4 +1,5 @@
-//! What unit tests of plugins share: a request as a runtime makes it, a result, and a plan held against its golden file.
+//! Helpers for unit tests of plugins: requests, results, and the comparison of a plan with its
+//! golden file.
 
 use crate::{Env, IpConfig, Request, parse_cidr, parse_ip};
 
@@ -17,16 +18,16 @@ pub fn env(command: &str, container_id: &str, ifname: &str, args: &str) -> Env {
 /// ADD of `eth0` to container `c1`, with this standard input.
 ///
 /// # Panics
-/// The input breaks the protocol.
+/// The input violates the protocol.
 pub fn add(stdin: &str, args: &str) -> Request {
     let request = Request::parse(&env("ADD", "c1", "eth0", args), stdin);
     request.unwrap_or_else(|error| panic!("{error:?}: {stdin}"))
 }
 
-/// ADD of `eth0` to container `c1` on network `net`, by a plugin that has these keys in its configuration.
+/// ADD of `eth0` to container `c1` on network `net`, with these keys in the plugin's configuration.
 ///
 /// # Panics
-/// The keys are no members of a JSON object.
+/// The keys are not members of a JSON object.
 pub fn add_with(plugin: &str, keys: &str, args: &str) -> Request {
     let comma = if keys.is_empty() { "" } else { ", " };
     add(&format!(r#"{{"cniVersion": "1.1.0", "name": "net", "type": "{plugin}"{comma}{keys}}}"#), args)
@@ -35,15 +36,15 @@ pub fn add_with(plugin: &str, keys: &str, args: &str) -> Request {
 /// An address of a result.
 ///
 /// # Panics
-/// One of the texts is no address.
+/// A text is not an address.
 pub fn ip(interface: Option<usize>, address: &str, gateway: Option<&str>) -> IpConfig {
     let address = parse_cidr(address).unwrap_or_else(|error| panic!("{error}: {address}"));
     let gateway = gateway.map(|text| parse_ip(text).unwrap_or_else(|error| panic!("{error}: {text}")));
     IpConfig { interface, address, gateway }
 }
 
-/// Compares a plan with `testdata/plans/<plugin>/<name>.txt`; `BLESS=1` in the environment writes the file, to be
-/// reviewed.
+/// Compares a plan with `testdata/plans/<plugin>/<name>.txt`; with `BLESS=1` in the environment it
+/// writes the file instead: review the change.
 ///
 /// # Panics
 /// They differ.

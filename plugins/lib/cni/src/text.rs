@@ -1,9 +1,9 @@
-//! Outside text inside our messages.
+//! Text from outside, quoted in our messages.
 
-/// The longest piece of outside text that a message repeats, in bytes.
+/// The longest text from outside that a message repeats, in bytes.
 const LONGEST: usize = 256;
 
-/// `text` fit to be part of a message: control characters escaped, cut at [`LONGEST`].
+/// Returns `text` for use in a message: control characters escaped, cut at [`LONGEST`].
 pub(crate) fn quoted(text: &str) -> String {
     if text.len() <= LONGEST && !text.contains(char::is_control) {
         return text.into();
@@ -23,8 +23,8 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
-/// The beginning of `text`, for an error that quotes a value of the configuration: 64 characters are enough to recognise
-/// it by.
+/// The beginning of `text`, for an error that quotes a value of the configuration: 64 characters
+/// are enough to recognize it.
 pub fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_and_odd_text_is_cut_and_escaped() {
+    fn long_text_is_cut_and_control_characters_are_escaped() {
         assert_eq!(quoted("a b"), "a b");
         assert_eq!(quoted("a\nb\0"), "a\\nb\\u{0}");
         let long = "ü".repeat(1000);

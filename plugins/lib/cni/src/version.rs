@@ -1,9 +1,9 @@
-//! The spec versions.
+//! Versions of the CNI specification.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A version of the CNI specification that the results of this crate can be printed in.
+/// A version of the CNI specification in which this crate can print results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// 0.1.0
@@ -22,15 +22,15 @@ pub enum Version {
     V1_1_0,
 }
 
-/// The versions of one shape of results.
+/// Versions with the same format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
+pub(crate) enum Format {
     /// 0.1.0 and 0.2.0: one address per family, no links.
-    Two,
-    /// 0.3.0 to 0.4.0: links, and addresses that say their family.
-    Four,
+    V0_2,
+    /// 0.3.0 to 0.4.0: links, and addresses with a key for their family.
+    V0_3,
     /// 1.0.0 and 1.1.0.
-    One,
+    V1_0,
 }
 
 impl Version {
@@ -48,7 +48,7 @@ impl Version {
     /// The newest.
     pub const NEWEST: Version = Version::V1_1_0;
 
-    /// As it is written in a configuration.
+    /// The text of `cniVersion`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_1_0 => "0.1.0",
@@ -61,11 +61,11 @@ impl Version {
         }
     }
 
-    pub(crate) fn family(self) -> Family {
+    pub(crate) fn format(self) -> Format {
         match self {
-            Self::V0_1_0 | Self::V0_2_0 => Family::Two,
-            Self::V0_3_0 | Self::V0_3_1 | Self::V0_4_0 => Family::Four,
-            Self::V1_0_0 | Self::V1_1_0 => Family::One,
+            Self::V0_1_0 | Self::V0_2_0 => Format::V0_2,
+            Self::V0_3_0 | Self::V0_3_1 | Self::V0_4_0 => Format::V0_3,
+            Self::V1_0_0 | Self::V1_1_0 => Format::V1_0,
         }
     }
 }
@@ -76,7 +76,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The text is none of the known versions. `1.0` is not `1.0.0` (C-031).
+/// The text is not a known version. `1.0` is not `1.0.0` (C-031).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownVersion;
 

@@ -1,4 +1,5 @@
-//! A child process that is fed and listened to at once, so that neither side can block the other.
+//! A child process: its input is written while its outputs are read, so that neither side can block
+//! the other.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -17,26 +18,26 @@ use crate::env::Env;
 
 /// The most bytes that a delegate may print on its standard output.
 pub(super) const MOST_OUTPUT: usize = 8 << 20;
-/// The most bytes of its standard error that are kept; what it says beyond that is dropped.
+/// The most bytes of its standard error that are kept; the rest is dropped.
 const MOST_STDERR: usize = 64 << 10;
-/// How often a program that is just being written is tried, a second apart.
+/// How often to try to start a program that is still being written, a second apart.
 const TRIES: u32 = 6;
-/// How often it is looked whether a child that has stopped talking has ended, in milliseconds. Only a child whose
-/// own children have inherited its output makes us come to that.
+/// How often to check whether a silent child has ended, in milliseconds. This only matters for a
+/// child whose own children have inherited its output.
 const LOOK_EVERY: u16 = 100;
 
-/// What became of a child.
+/// How a child ended, and its output.
 pub(super) struct Finished {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
-    /// It printed more than [`MOST_OUTPUT`] and was killed.
+    /// The child printed more than [`MOST_OUTPUT`] and was killed.
     pub(super) overflowed: bool,
 }
 
 impl Finished {
-    /// How it ended.
-    pub(super) fn how(&self) -> String {
+    /// The exit status or signal, as text.
+    pub(super) fn describe_status(&self) -> String {
         match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit status {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
@@ -45,10 +46,11 @@ impl Finished {
     }
 }
 
-/// Runs the program to its end: our whole environment but another `CNI_COMMAND`, and `stdin` byte for byte (C-081).
+/// Runs the program to its end, with our environment, this `CNI_COMMAND`, and `stdin` byte for byte
+/// (C-081).
 pub(super) fn run(program: &Path, env: &Env, command: Command, stdin: &[u8]) -> io::Result<Finished> {
     let mut child = spawn(program, env, command)?;
-    match attend(&mut child, stdin) {
+    match communicate(&mut child, stdin) {
         Ok((stdout, stderr, overflowed)) => {
             if overflowed {
                 child.kill()?;
@@ -67,11 +69,11 @@ fn spawn(program: &Path, env: &Env, command: Command) -> io::Result<Child> {
     let mut process = std::process::Command::new(program);
     process.envs(env.set()).env("CNI_COMMAND", command.as_str());
     process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    persist(&mut process, || sleep(Duration::from_secs(1)))
+    spawn_retrying(&mut process, || sleep(Duration::from_secs(1)))
 }
 
-/// Starts the process, again after each pause as long as its program is being written (C-087).
-fn persist(process: &mut std::process::Command, mut pause: impl FnMut()) -> io::Result<Child> {
+/// Starts the process; tries again after a pause while its program is being written (C-087).
+fn spawn_retrying(process: &mut std::process::Command, mut pause: impl FnMut()) -> io::Result<Child> {
     let mut tries = 1;
     loop {
         match process.spawn() {
@@ -84,19 +86,19 @@ fn persist(process: &mut std::process::Command, mut pause: impl FnMut()) -> io::
     }
 }
 
-/// Feeds and listens until the child has closed its output, or has ended and there is nothing left to hear.
-/// Gives back both outputs, and whether the first was too long to hear out.
-fn attend(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
-    let mut mouth = Mouth { pipe: unblocked(child.stdin.take())?, rest: input };
-    let mut stdout = Ear::new(unblocked(child.stdout.take())?, MOST_OUTPUT);
-    let mut stderr = Ear::new(unblocked(child.stderr.take())?, MOST_STDERR);
+/// Writes and reads until the child has closed its outputs, or has ended and its outputs are empty.
+/// Returns both outputs, and whether the first exceeded its limit.
+fn communicate(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
+    let mut stdin = Input { pipe: nonblocking(child.stdin.take())?, rest: input };
+    let mut stdout = Output::new(nonblocking(child.stdout.take())?, MOST_OUTPUT);
+    let mut stderr = Output::new(nonblocking(child.stderr.take())?, MOST_STDERR);
     let mut ended = false;
-    mouth.speak()?;
-    while mouth.pipe.is_some() || stdout.pipe.is_some() || stderr.pipe.is_some() {
+    stdin.write_some()?;
+    while stdin.pipe.is_some() || stdout.pipe.is_some() || stderr.pipe.is_some() {
         let wait = if ended { PollTimeout::ZERO } else { PollTimeout::from(LOOK_EVERY) };
         let ready = {
             let waiting = [
-                mouth.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)),
+                stdin.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)),
                 stdout.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)),
                 stderr.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)),
             ];
@@ -107,10 +109,10 @@ fn attend(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>, bool
             Ok(0) if ended => break,
             Ok(0) => ended = child.try_wait()?.is_some(),
             Ok(_) => {
-                mouth.speak()?;
-                stdout.listen()?;
-                stderr.listen()?;
-                if stdout.missed {
+                stdin.write_some()?;
+                stdout.read_some()?;
+                stderr.read_some()?;
+                if stdout.overflowed {
                     break;
                 }
             }
@@ -118,25 +120,26 @@ fn attend(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>, bool
             Err(error) => return Err(error.into()),
         }
     }
-    Ok((stdout.heard, stderr.heard, stdout.missed))
+    Ok((stdout.bytes, stderr.bytes, stdout.overflowed))
 }
 
-/// Our end of a pipe does not block us; the child's end is its own and stays as it is.
-fn unblocked<P: AsFd>(pipe: Option<P>) -> io::Result<Option<P>> {
+/// Makes our end of a pipe non-blocking; the child's end stays as it is.
+fn nonblocking<P: AsFd>(pipe: Option<P>) -> io::Result<Option<P>> {
     if let Some(pipe) = &pipe {
         fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
     Ok(pipe)
 }
 
-/// The child's standard input; closed when all is said, or when nobody reads it any more.
-struct Mouth<'i> {
+/// The child's standard input; closed when everything is written, or when the child has closed its
+/// end.
+struct Input<'i> {
     pipe: Option<ChildStdin>,
     rest: &'i [u8],
 }
 
-impl Mouth<'_> {
-    fn speak(&mut self) -> io::Result<()> {
+impl Input<'_> {
+    fn write_some(&mut self) -> io::Result<()> {
         while let Some(pipe) = &mut self.pipe {
             if self.rest.is_empty() {
                 self.pipe = None;
@@ -155,29 +158,29 @@ impl Mouth<'_> {
 }
 
 /// One of the child's outputs.
-struct Ear<P> {
+struct Output<P> {
     pipe: Option<P>,
-    heard: Vec<u8>,
+    bytes: Vec<u8>,
     most: usize,
-    /// There was more than `most`.
-    missed: bool,
+    /// The child printed more than `most` bytes.
+    overflowed: bool,
 }
 
-impl<P: Read> Ear<P> {
+impl<P: Read> Output<P> {
     fn new(pipe: Option<P>, most: usize) -> Self {
-        Self { pipe, heard: Vec::new(), most, missed: false }
+        Self { pipe, bytes: Vec::new(), most, overflowed: false }
     }
 
-    /// Takes what is there, one bufferful: a child that never stops talking must not keep us from the others.
-    fn listen(&mut self) -> io::Result<()> {
+    /// Reads at most one buffer: an endless output must not keep us from the other streams.
+    fn read_some(&mut self) -> io::Result<()> {
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
         let mut buffer = [0; 16 << 10];
         match pipe.read(&mut buffer) {
             Ok(0) => self.pipe = None,
             Ok(count) => {
-                let room = self.most - self.heard.len();
-                self.missed |= count > room;
-                self.heard.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+                let room = self.most - self.bytes.len();
+                self.overflowed |= count > room;
+                self.bytes.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
@@ -194,18 +197,19 @@ mod tests {
 
     /// C-087
     #[test]
-    fn a_program_that_is_being_written_is_tried_six_times() {
+    fn a_busy_program_is_tried_six_times() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("true");
         copy("/bin/true", &program).unwrap();
 
         let writer = File::options().append(true).open(&program).unwrap();
         let mut pauses = 0;
-        let error = persist(&mut std::process::Command::new(&program), || pauses += 1).unwrap_err();
+        let error = spawn_retrying(&mut std::process::Command::new(&program), || pauses += 1).unwrap_err();
         assert_eq!((error.kind(), pauses), (ErrorKind::ExecutableFileBusy, 5));
 
         let mut writer = Some(writer);
-        let mut child = persist(&mut std::process::Command::new(&program), || drop(writer.take())).unwrap();
+        let mut child =
+            spawn_retrying(&mut std::process::Command::new(&program), || drop(writer.take())).unwrap();
         assert!(child.wait().unwrap().success());
     }
 }

@@ -1,4 +1,4 @@
-//! Other plugins, run with the caller's very request (C-080..C-089).
+//! Runs other plugins with the caller's request, unchanged (C-080..C-089).
 
 mod child;
 
@@ -17,7 +17,7 @@ use crate::serve::{self, Streams};
 use crate::text::quoted;
 use crate::{AddResult, Command, Error, Request, Version};
 
-/// A delegate that was found.
+/// A delegate, found on `CNI_PATH`.
 struct Delegate<'r> {
     name: &'r str,
     program: PathBuf,
@@ -31,10 +31,10 @@ impl<'r> Delegate<'r> {
         Ok(Self { name, program: find(name, path)?, env, stdin })
     }
 
-    /// ADD; on an error DEL has been run (C-085), whose own error would only hide the first one.
+    /// Runs ADD, and DEL if that fails (C-085); an error of that DEL would only hide the first one.
     fn add(&self, version: Version) -> Result<AddResult, Error> {
         let result = self.start(Command::Add).and_then(|finished| {
-            judge(&finished, self.name, &mut io::stderr())?;
+            check(&finished, self.name, &mut io::stderr())?;
             AddResult::parse(&finished.stdout, version).map_err(|error| {
                 let msg = format!("failed to parse the result of plugin \"{}\": {}", self.name, error.msg);
                 Error { msg, ..error }
@@ -46,15 +46,15 @@ impl<'r> Delegate<'r> {
         result
     }
 
-    /// Any other command.
+    /// Runs any other command.
     fn run(&self, command: Command) -> Result<(), Error> {
         let finished = self.start(command)?;
-        judge(&finished, self.name, &mut io::stderr())
+        check(&finished, self.name, &mut io::stderr())
     }
 
     fn start(&self, command: Command) -> Result<Finished, Error> {
-        if let Some(member) = family::behind(self.name, &self.program) {
-            return Ok(within(member, &self.env.with_command(command), self.stdin));
+        if let Some(member) = family::find(self.name, &self.program) {
+            return Ok(run_in_process(member, &self.env.with_command(command), self.stdin));
         }
         child::run(&self.program, self.env, command, self.stdin).map_err(|error| {
             let error = Error::from(error);
@@ -65,36 +65,37 @@ impl<'r> Delegate<'r> {
 }
 
 impl Request {
-    /// Runs the delegate's ADD with this very request. When it fails its DEL has been run before this returns.
+    /// Runs the delegate's ADD with this request, and its DEL if that fails.
     ///
     /// # Errors
-    /// The delegate's own, whole; or that it could not be found or run, or its result not be read.
+    /// The delegate's error, unchanged; or it could not be found or run, or its result could not be
+    /// read.
     pub fn delegate_add(&self, plugin_type: &str) -> Result<AddResult, Error> {
         Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.add(self.version)
     }
 
-    /// Runs any other command of the delegate with this very request (DEL also to take back an ADD).
+    /// Runs any other command of the delegate with this request; DEL also undoes an ADD.
     ///
     /// # Errors
-    /// The delegate's own, whole; or that it could not be found or run.
+    /// The delegate's error, unchanged; or it could not be found or run.
     pub fn delegate(&self, plugin_type: &str, command: Command) -> Result<(), Error> {
         Delegate::find(plugin_type, &self.path, &self.env, &self.stdin)?.run(command)
     }
 }
 
-/// Runs a plugin that this very executable holds, without a process of its own: what goes in, what comes out and what
-/// becomes of an error are the same.
-fn within(member: Member, env: &Env, mut stdin: &[u8]) -> Finished {
+/// Runs a plugin of this executable in this process. Input, output and errors are the same as those
+/// of a process.
+fn run_in_process(member: Member, env: &Env, mut stdin: &[u8]) -> Finished {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut streams = Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
     let code = serve::main(member.plugin(), env, &mut std::iter::empty(), &mut streams);
-    // As wait(2) has it: the exit status is the second byte.
+    // In a status of wait(2), the exit code is the second byte.
     let status = ExitStatus::from_raw(i32::from(code) << 8);
     Finished { status, stdout, stderr, overflowed: false }
 }
 
-/// Whether a delegate has succeeded; then its log goes where ours goes (C-082).
-fn judge(finished: &Finished, name: &str, log: &mut dyn Write) -> Result<(), Error> {
+/// Returns the error of a delegate that failed; passes on the log of one that succeeded (C-082).
+fn check(finished: &Finished, name: &str, log: &mut dyn Write) -> Result<(), Error> {
     if finished.overflowed {
         let most = child::MOST_OUTPUT;
         return Err(Error::internal(format!(
@@ -102,9 +103,9 @@ fn judge(finished: &Finished, name: &str, log: &mut dyn Write) -> Result<(), Err
         )));
     }
     if !finished.status.success() {
-        return Err(complaint(finished));
+        return Err(error_of(finished));
     }
-    // A log that nobody takes is no reason to fail.
+    // A closed standard error is not a failure.
     let _ = log.write_all(&finished.stderr);
     Ok(())
 }
@@ -117,7 +118,7 @@ fn find(name: &str, path: &str) -> Result<PathBuf, Error> {
     if name.contains('/') {
         return Err(Error::internal(format!("invalid plugin name: {}", quoted(name))));
     }
-    // An empty element would mean the working directory, where nobody installs plugins.
+    // An empty element would mean the working directory, which holds no plugins.
     let directories: Vec<_> = path.split(':').filter(|directory| !directory.is_empty()).collect();
     if directories.is_empty() {
         return Err(Error::internal("no paths provided"));
@@ -133,38 +134,40 @@ fn find(name: &str, path: &str) -> Result<PathBuf, Error> {
 /// The error object that a failed plugin prints.
 #[derive(Deserialize)]
 #[serde(default)]
-struct Complaint {
+struct ErrorObject {
     code: u32,
     msg: String,
     details: String,
 }
 
-impl Default for Complaint {
+impl Default for ErrorObject {
     fn default() -> Self {
-        Self { code: UNSAID, msg: String::new(), details: String::new() }
+        Self { code: NO_CODE, msg: String::new(), details: String::new() }
     }
 }
 
-/// The code of a failure that left no readable error object.
-const UNSAID: u32 = 0;
+/// The code of a failure without a readable error object.
+const NO_CODE: u32 = 0;
 
-/// What a failed plugin says, whole (C-071, C-084).
-fn complaint(finished: &Finished) -> Error {
-    let unsaid = |msg| Error { code: UNSAID, msg, details: String::new() };
+/// The error of a failed plugin, unchanged (C-071, C-084).
+fn error_of(finished: &Finished) -> Error {
+    let without_code = |msg| Error { code: NO_CODE, msg, details: String::new() };
     let stdout = finished.stdout.trim_ascii();
     if stdout.is_empty() {
         let stderr = String::from_utf8_lossy(&finished.stderr);
-        return unsaid(if stderr.is_empty() {
-            format!("netplugin failed with no error message: {}", finished.how())
+        return without_code(if stderr.is_empty() {
+            format!("netplugin failed with no error message: {}", finished.describe_status())
         } else {
             format!("netplugin failed: {stderr:?}")
         });
     }
-    match Json::parse(stdout).and_then(|tree| tree.decode::<Complaint>()) {
-        Ok(Complaint { code, msg, details }) => Error { code, msg, details },
+    match Json::parse(stdout).and_then(|tree| tree.decode::<ErrorObject>()) {
+        Ok(ErrorObject { code, msg, details }) => Error { code, msg, details },
         Err(error) => {
             let stdout = quoted(&String::from_utf8_lossy(stdout));
-            unsaid(format!("netplugin failed but error parsing its diagnostic message {stdout:?}: {error}"))
+            without_code(format!(
+                "netplugin failed but error parsing its diagnostic message {stdout:?}: {error}"
+            ))
         }
     }
 }

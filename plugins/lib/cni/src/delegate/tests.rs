@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{child, judge};
+use super::{check, child};
 use crate::{AddResult, Command, Env, Error, Request};
 
-/// A directory with one plugin, `ipam`: a shell script that finds itself beside what it writes.
+/// A directory with one plugin, `ipam`: a shell script with its own directory in `$d`.
 fn install(script: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ipam");
@@ -38,13 +38,13 @@ fn run(dir: &TempDir, command: Command) -> Result<(), Error> {
     request(dir.path().to_str().unwrap(), CONF).delegate("ipam", command)
 }
 
-fn noted(dir: &TempDir, name: &str) -> String {
+fn written(dir: &TempDir, name: &str) -> String {
     fs::read_to_string(dir.path().join(name)).unwrap_or_default()
 }
 
 /// C-080
 #[test]
-fn a_delegate_is_looked_for_along_the_path() {
+fn a_delegate_is_searched_for_along_the_path() {
     let dir = install("echo '{}'");
     fs::create_dir(dir.path().join("folder")).unwrap();
     let at = dir.path().to_str().unwrap();
@@ -62,18 +62,18 @@ fn a_delegate_is_looked_for_along_the_path() {
     for name in ["folder", "..", "a\nb", "\0"] {
         assert!(refusal(name, &path).starts_with("failed to find plugin"));
     }
-    // The execute bit is not looked at; the kernel says what is wrong.
+    // The search ignores the execute bit; running the file fails.
     fs::set_permissions(dir.path().join("ipam"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(refusal("ipam", at), format!("failed to run plugin \"{at}/ipam\": Permission denied"));
 }
 
 /// C-081, C-088
 #[test]
-fn a_delegate_gets_the_very_request() {
+fn a_delegate_gets_the_request_unchanged() {
     let dir = install("cat > $d/stdin; env > $d/env; echo '{}'");
     run(&dir, Command::Check).unwrap();
     assert_eq!(fs::read(dir.path().join("stdin")).unwrap(), CONF);
-    let env = noted(&dir, "env");
+    let env = written(&dir, "env");
     let path = format!("CNI_PATH={}", dir.path().display());
     for line in ["CNI_COMMAND=CHECK", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth7", "CNI_ARGS=IP=10.0.0.9", &path]
     {
@@ -82,7 +82,7 @@ fn a_delegate_gets_the_very_request() {
     assert!(env.lines().any(|line| line.starts_with("PATH=")), "the rest is inherited");
 }
 
-/// C-083: without a version it has the configuration's (1.0.0), with one its own.
+/// C-083: a result that names no version has the configuration's, 1.0.0.
 #[test]
 fn a_delegates_result_is_read_by_its_own_version() {
     let plain = install(r#"echo '{"ips":[{"address":"10.0.0.2/24"}]}'"#);
@@ -93,14 +93,14 @@ fn a_delegates_result_is_read_by_its_own_version() {
 
 /// C-084, C-071
 #[test]
-fn a_delegates_error_is_handed_on_whole() {
-    let said = |code, msg: &str, details: &str| Error { code, msg: msg.into(), details: details.into() };
+fn a_delegates_error_is_passed_on_unchanged() {
+    let error = |code, msg: &str, details: &str| Error { code, msg: msg.into(), details: details.into() };
     for (script, error) in [
-        (r#"echo '{"code":11,"msg":"a \"b\"","details":"d","x":1}'; exit 1"#, said(11, "a \"b\"", "d")),
-        (r#"echo noise >&2; echo '{"code":100,"msg":"m"}'; exit 3"#, said(100, "m", "")),
-        ("printf 'bad\\n' >&2; exit 2", said(0, "netplugin failed: \"bad\\n\"", "")),
-        ("exit 4", said(0, "netplugin failed with no error message: exit status 4", "")),
-        ("kill -9 $$", said(0, "netplugin failed with no error message: signal 9", "")),
+        (r#"echo '{"code":11,"msg":"a \"b\"","details":"d","x":1}'; exit 1"#, error(11, "a \"b\"", "d")),
+        (r#"echo noise >&2; echo '{"code":100,"msg":"m"}'; exit 3"#, error(100, "m", "")),
+        ("printf 'bad\\n' >&2; exit 2", error(0, "netplugin failed: \"bad\\n\"", "")),
+        ("exit 4", error(0, "netplugin failed with no error message: exit status 4", "")),
+        ("kill -9 $$", error(0, "netplugin failed with no error message: signal 9", "")),
     ] {
         let dir = install(script);
         assert_eq!(run(&dir, Command::Status).unwrap_err(), error);
@@ -115,7 +115,7 @@ fn a_delegates_error_is_handed_on_whole() {
     }
 }
 
-/// C-085: after a failed ADD, and after an ADD whose answer cannot be read; DEL's own error is not shown.
+/// C-085: also after an ADD with an unreadable result; the error of DEL is not reported.
 #[test]
 fn a_failed_add_is_followed_by_del() {
     for answer in [r#"echo '{"code":7,"msg":"no"}'; exit 1"#, "echo '{'", "exit 0"] {
@@ -124,18 +124,18 @@ fn a_failed_add_is_followed_by_del() {
         );
         let dir = install(&script);
         let error = add(&dir).unwrap_err();
-        assert_eq!(noted(&dir, "calls"), "ADD\nDEL\n");
+        assert_eq!(written(&dir, "calls"), "ADD\nDEL\n");
         let shown = if error.code == 7 { "no" } else { "failed to parse the result of plugin \"ipam\": " };
         assert!(error.msg.starts_with(shown), "{}", error.msg);
     }
     let dir = install("echo $CNI_COMMAND >> $d/calls; [ $CNI_COMMAND = ADD ] && echo '{}'; exit 0");
     add(&dir).unwrap();
-    assert_eq!(noted(&dir, "calls"), "ADD\n");
+    assert_eq!(written(&dir, "calls"), "ADD\n");
 }
 
-/// Both sides talk at once, and more than any pipe holds.
+/// Both sides write at once, and more than a pipe holds.
 #[test]
-fn no_amount_of_talk_blocks_either_side() {
+fn large_input_and_output_do_not_block() {
     let big = |bytes: usize| {
         let mut stdin = CONF[..CONF.len() - 2].to_vec();
         stdin.extend(format!(",\"pad\":\"{}\"}}", "x".repeat(bytes)).into_bytes());
@@ -143,9 +143,9 @@ fn no_amount_of_talk_blocks_either_side() {
     };
     let stdin = big(4 << 20);
     for script in [
-        // Talks before it listens.
+        // Writes before it reads.
         "head -c 1000000 /dev/zero | tr '\\0' ' '; cat > $d/stdin; echo '{}'",
-        // Listens first, never, or only a little.
+        // Reads first, not at all, or only a little.
         "cat > $d/stdin; head -c 1000000 /dev/zero | tr '\\0' ' '; echo '{}'",
         "echo '{}'",
         "head -c 10 >/dev/null; exec <&-; echo '{}'",
@@ -153,20 +153,20 @@ fn no_amount_of_talk_blocks_either_side() {
         let dir = install(script);
         let at = dir.path().to_str().unwrap();
         request(at, &stdin).delegate_add("ipam").unwrap();
-        let heard = fs::read(dir.path().join("stdin"));
-        assert!(heard.is_err() || heard.unwrap() == stdin);
+        let stdin_read = fs::read(dir.path().join("stdin"));
+        assert!(stdin_read.is_err() || stdin_read.unwrap() == stdin);
     }
 }
 
-/// C-082: the log of a success is handed on, up to a limit; that of a failure only speaks when stdout does not.
+/// C-082: up to a limit; the log of a failure counts only if stdout is empty.
 #[test]
-fn a_delegates_log_is_handed_on_when_it_succeeds() {
+fn a_delegates_log_is_passed_on_when_it_succeeds() {
     let log_of = |script: &str| {
         let dir = install(script);
         let env = Env::from_iter([("CNI_PATH", "/none")]);
         let finished = child::run(&dir.path().join("ipam"), &env, Command::Add, b"{}").unwrap();
         let mut log = Vec::new();
-        (judge(&finished, "ipam", &mut log).map_err(|error| error.msg), log)
+        (check(&finished, "ipam", &mut log).map_err(|error| error.msg), log)
     };
     assert_eq!(log_of("echo '{}'; echo word >&2"), (Ok(()), b"word\n".to_vec()));
     assert_eq!(log_of("echo word >&2; echo '{\"msg\":\"m\"}'; exit 1"), (Err("m".into()), vec![]));
@@ -175,32 +175,32 @@ fn a_delegates_log_is_handed_on_when_it_succeeds() {
 }
 
 #[test]
-fn an_endless_answer_is_cut_off() {
+fn a_delegate_with_endless_output_is_killed() {
     let dir = install("[ $CNI_COMMAND = ADD ] || { echo gone > $d/del; exit 0; }; exec cat /dev/zero");
     let error = add(&dir).unwrap_err();
     assert_eq!(error.code, 999);
     assert!(error.msg.ends_with("printed more than 8388608 bytes and was killed"), "{}", error.msg);
-    assert_eq!(noted(&dir, "del"), "gone\n");
+    assert_eq!(written(&dir, "del"), "gone\n");
 }
 
-/// A daemon that a delegate starts, and that keeps the delegate's output open, does not keep us.
+/// A daemon that a delegate starts may keep its output open.
 #[test]
 fn a_delegates_own_children_are_not_waited_for() {
     let dir = install("sleep 20 & echo $! > $d/pid; echo '{\"ips\":[{\"address\":\"10.0.0.2/24\"}]}'");
     let start = Instant::now();
     let result = add(&dir);
     assert!(start.elapsed() < Duration::from_secs(10));
-    let pid = noted(&dir, "pid");
+    let pid = written(&dir, "pid");
     std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
     assert_eq!(result.unwrap().ips.len(), 1);
 }
 
-/// Bit 12 of SigIgn is SIGPIPE, which we ourselves ignore.
+/// Bit 12 of SigIgn is SIGPIPE, which this process ignores.
 #[test]
-fn a_delegate_can_die_of_a_broken_pipe() {
+fn a_delegate_does_not_ignore_sigpipe() {
     let dir = install("grep SigIgn /proc/self/status > $d/signals");
     run(&dir, Command::Del).unwrap();
-    let line = noted(&dir, "signals");
+    let line = written(&dir, "signals");
     let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
     assert_eq!(mask & (1 << 12), 0);
 }

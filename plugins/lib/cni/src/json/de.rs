@@ -1,4 +1,4 @@
-//! Reads a tree into a plugin's own types, by the rules of the reference's decoder (C-027, C-028).
+//! Decodes a tree into Rust types, by the rules of the reference's decoder (C-027, C-028).
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::text::quoted;
 /// Why a document, or a value in it, could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// The keys and indices that lead to the value: `ipam.ranges[0][1].subnet`; empty for the document.
+    /// The path to the value: `ipam.ranges[0][1].subnet`; empty for the document.
     path: String,
     what: String,
 }
@@ -24,7 +24,7 @@ impl DecodeError {
         Self { path: String::new(), what: what.into() }
     }
 
-    /// The same error, seen from the object that holds `key`.
+    /// The error with `key` in front of its path.
     pub fn below(mut self, key: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{}{dot}{}", quoted(key), self.path);
@@ -90,7 +90,7 @@ impl serde::de::Error for DecodeError {
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(pub(super) &'a Json);
 
-/// Integers are written without fraction and exponent: `1400.0` is none (C-028).
+/// An integer has no fraction and no exponent: `1400.0` is refused (C-028).
 macro_rules! integers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -210,7 +210,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-/// The members of a map, as they are.
+/// The members of a map, keys unchanged.
 struct Members<'a> {
     members: std::slice::Iter<'a, (String, Json)>,
     value: Option<&'a (String, Json)>,
@@ -233,12 +233,12 @@ impl<'de> MapAccess<'de> for Members<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
         match self.value.take() {
             Some((key, value)) => seed.deserialize(Reader(value)).map_err(|error| error.below(key)),
-            None => Err(DecodeError::new("a value was asked for before its key")),
+            None => Err(DecodeError::new("a value was read before its key")),
         }
     }
 }
 
-/// The members of an object that a struct has a field for, under the field's spelling.
+/// The members of an object for which a struct has a field, with the field's spelling of the key.
 struct Fields<'a> {
     object: &'a Json,
     fields: std::slice::Iter<'static, &'static str>,
@@ -263,7 +263,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
         match self.value.take() {
             Some((field, value)) => seed.deserialize(Reader(value)).map_err(|error| error.below(field)),
-            None => Err(DecodeError::new("a value was asked for before its key")),
+            None => Err(DecodeError::new("a value was read before its key")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A JSON document as a tree that forgets nothing: the order of keys, their case and their duplicates.
+//! A JSON document as a tree that keeps the order of keys, their case and their duplicates.
 
 mod de;
 
@@ -12,10 +12,10 @@ use serde_json::ser::{CompactFormatter, PrettyFormatter};
 
 pub use de::DecodeError;
 
-/// A JSON value. A plugin keeps one for a key whose type is open, and reads it with [`Json::decode`].
+/// A JSON value. A plugin keeps one for a key of variable type, and reads it with [`Json::decode`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Json {
-    /// `null`, which everywhere means absent.
+    /// `null`, which means absent everywhere.
     #[default]
     Null,
     /// `true` or `false`
@@ -26,12 +26,12 @@ pub enum Json {
     String(String),
     /// An array.
     Array(Vec<Json>),
-    /// An object: its members in their order, duplicates included.
+    /// An object: its members in order, with duplicates.
     Object(Vec<(String, Json)>),
 }
 
-/// The most values that a document may hold. Each takes 32 bytes of ours and may take but two of the text, so the
-/// bound on the text alone would not bound our memory.
+/// The most values that a document may have. A value takes 32 bytes of memory but as few as two of
+/// the text, so the limit on the text alone would not limit the memory.
 const MOST_VALUES: usize = 1 << 20;
 
 /// How a tree is printed.
@@ -47,7 +47,8 @@ impl Json {
     /// Reads one document.
     ///
     /// # Errors
-    /// Not JSON, not UTF-8, deeper than 127 levels, more than a million values, or anything but white space after it.
+    /// The text is not JSON, not UTF-8, deeper than 127 levels, has more than a million values, or
+    /// is followed by anything but white space.
     pub fn parse(text: &[u8]) -> Result<Self, DecodeError> {
         let budget = Cell::new(MOST_VALUES);
         let mut reader = serde_json::Deserializer::from_slice(text);
@@ -57,16 +58,17 @@ impl Json {
             .map_err(|error| DecodeError::new(error.to_string()))
     }
 
-    /// The value as a type of the caller's. Keys match the fields of structs without regard to case (the keys of maps
-    /// stay as they are), the last duplicate wins, `null` is absent, and what a struct does not know is ignored.
+    /// Decodes the value. Keys match struct fields without regard to case (keys of maps stay as
+    /// they are), the last duplicate wins, `null` means absent, and unknown keys are ignored.
     ///
     /// # Errors
-    /// A value of the wrong type or out of its range; the error names the path to it.
+    /// A value has the wrong type or is out of range; the error names the path to it.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         T::deserialize(de::Reader(self))
     }
 
-    /// The member of an object by its key without regard to case; of duplicates the last, and `None` when that is `null`.
+    /// The member of an object by its key without regard to case; of duplicates the last, and
+    /// `None` when that is `null`.
     pub fn get(&self, key: &str) -> Option<&Json> {
         let Self::Object(members) = self else { return None };
         let (_, value) = members.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(key))?;
@@ -93,11 +95,11 @@ impl Json {
                 PrettyFormatter::with_indent(b"    "),
             )),
         };
-        debug_assert!(done.is_ok(), "a tree whose keys are strings always prints");
+        debug_assert!(done.is_ok(), "a tree with string keys always prints");
         out
     }
 
-    /// What it is, for messages: `string`, `number 5`.
+    /// The kind of value, for messages: `string`, `number 5`.
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::Null => "null".into(),
@@ -148,7 +150,7 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// Builds a tree out of what a deserializer finds, as long as the number of values is within the budget.
+/// Builds a tree from a deserializer, up to the budget of values.
 struct Grow<'b>(&'b Cell<usize>);
 
 impl Grow<'_> {

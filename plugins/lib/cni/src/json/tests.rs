@@ -38,7 +38,7 @@ fn decode(text: &str) -> Result<Conf, String> {
     tree.decode().map_err(|error: DecodeError| error.to_string())
 }
 
-/// C-027: whatever the case; of duplicates the last, also when they differ in case.
+/// C-027: duplicates may differ in case.
 #[test]
 fn keys_match_without_regard_to_case_and_the_last_wins() {
     let conf = decode(r#"{"HostPort":1,"MTU":5,"Inner":{"SUBNET":"a"},"hostport":2,"mtu":6}"#).unwrap();
@@ -49,7 +49,7 @@ fn keys_match_without_regard_to_case_and_the_last_wins() {
 
 /// C-026, C-028
 #[test]
-fn null_is_absent_and_the_unknown_is_tolerated() {
+fn null_means_absent_and_unknown_keys_are_ignored() {
     let all = r#"{"hostPort":null,"mtu":null,"names":null,"inner":null,"list":null,"map":null,"odd":null,
         "kind":null,"ratio":null,"on":null,"capabilities":{"x":true},"y":[1,{"z":[]}]}"#;
     assert_eq!(decode(all).unwrap(), Conf::default());
@@ -59,9 +59,9 @@ fn null_is_absent_and_the_unknown_is_tolerated() {
     assert_eq!(decode(r#"{"mtu":5,"mtu":null}"#).unwrap().mtu, None);
 }
 
-/// C-028: an integer has no fraction; and the message leads to the place.
+/// C-028: an integer has no fraction.
 #[test]
-fn a_wrong_value_is_told_with_its_path() {
+fn an_error_names_the_path_to_the_value() {
     for (text, msg) in [
         (r#"{"mtu":1400.0}"#, "mtu: expected an integer, found number 1400.0"),
         (r#"{"mtu":"1400"}"#, "mtu: expected an integer, found string"),
@@ -87,7 +87,7 @@ fn a_wrong_value_is_told_with_its_path() {
 }
 
 #[test]
-fn maps_keep_their_keys_and_odd_values_are_kept() {
+fn maps_keep_their_keys_and_open_types_their_values() {
     let conf = decode(r#"{"map":{"Aa":"1","aA":"2"},"odd":{"B":[1,null]},"kind":"vepa","ratio":2}"#).unwrap();
     assert_eq!(
         conf.map.into_iter().collect::<Vec<_>>(),
@@ -99,7 +99,7 @@ fn maps_keep_their_keys_and_odd_values_are_kept() {
 
 /// C-021
 #[test]
-fn what_is_no_document_is_refused() {
+fn malformed_documents_are_refused() {
     let deep = "[".repeat(100_000);
     let closed = format!("{}{}", "[".repeat(128), "]".repeat(128));
     for text in ["", " ", "{", "{}x", "{}{}", "{\"a\":}", "[1,]", "'a'", &deep, &closed] {
@@ -114,9 +114,9 @@ fn what_is_no_document_is_refused() {
     assert!(Json::parse(fits.as_bytes()).is_ok());
 }
 
-/// Two bytes of text must not cost us thirty-two without end.
+/// A value of two bytes takes 32 bytes of memory.
 #[test]
-fn the_number_of_values_is_bounded() {
+fn the_number_of_values_is_limited() {
     let with = |values: usize| {
         let mut text = vec![b'['];
         text.extend(b"0,".repeat(values - 2));
@@ -164,12 +164,12 @@ proptest! {
     }
 
     #[test]
-    fn no_tree_makes_the_decoder_panic(tree in any_tree()) {
+    fn decoding_never_panics(tree in any_tree()) {
         let _ = tree.decode::<Conf>().is_ok();
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn parsing_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = Json::parse(&bytes).is_ok();
     }
 }

@@ -1,16 +1,16 @@
-//! One request: the environment and the network configuration, checked.
+//! A request: the checked environment and network configuration.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::env::{Asked, Checked, Env};
+use crate::env::{Checked, CommandVariable, Env};
 use crate::json::{DecodeError, Json};
 use crate::netconf::NetConf;
 use crate::{AddResult, Code, Command, Error, Version, args, gate};
 
-/// The pair that names an attachment within a network.
+/// The pair that identifies an attachment within a network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attachment {
     /// `CNI_CONTAINERID`
@@ -22,16 +22,17 @@ pub struct Attachment {
 /// `cni.dev/valid-attachments` of a GC request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidAttachments {
-    /// The key is missing: the request does not say, so nothing may be collected.
+    /// The key is missing, so nothing may be collected.
     NotGiven,
-    /// These are valid (`null` and `[]` are the empty set), all others of the network are stale.
+    /// Only these are valid (`null` and `[]` are the empty set); all others of the network are
+    /// stale.
     Only(HashSet<Attachment>),
 }
 
 /// A checked request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is asked.
+    /// The command.
     pub command: Command,
     /// `CNI_CONTAINERID`; empty for GC and STATUS.
     pub container_id: String,
@@ -53,18 +54,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads a request as the main loop does for a plugin that speaks every version.
+    /// Reads a request as the main loop does for a plugin that supports every version.
     ///
     /// # Errors
-    /// Whatever of the environment or the configuration breaks the protocol, with its code.
+    /// The environment or the configuration violates the protocol; the error has the code for it.
     pub fn parse(env: &Env, stdin: impl Into<Vec<u8>>) -> Result<Self, Error> {
-        let Asked::Command(command) = env.asked() else { return Err(env.unknown_command()) };
+        let CommandVariable::Command(command) = env.command() else { return Err(env.unknown_command()) };
         let checked = env.check(command)?;
         let conf = NetConf::parse(stdin.into())?;
         Self::assemble(env, command, checked, conf, Version::ALL)
     }
 
-    /// The version gate, and then there is a request.
+    /// Checks the version, and builds the request.
     pub(crate) fn assemble(
         env: &Env,
         command: Command,
@@ -79,21 +80,23 @@ impl Request {
         Ok(Self { command, container_id, netns, ifname, args, path, version, network, env, stdin, tree })
     }
 
-    /// The configuration, byte for byte as it came in.
+    /// Standard input, byte for byte.
     pub fn stdin(&self) -> &[u8] {
         &self.stdin
     }
 
-    /// The configuration as a plugin's own type. Keys match without regard to case, the last duplicate wins,
-    /// `null` is absent, unknown keys are ignored. Error: `failed to load netconf: ...`, code 999.
+    /// Decodes the configuration. Keys match without regard to case, the last duplicate wins,
+    /// `null` means absent, unknown keys are ignored. Error: `failed to load netconf: ...`, code
+    /// 999.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.tree.decode().map_err(|error| unloadable(&error))
     }
 
-    /// `prevResult`, converted to the newest shape; `None` when absent or null.
+    /// `prevResult`, converted to the newest format; `None` when absent or null.
     ///
     /// # Errors
-    /// `could not parse prevResult: ...`, code 999: a version of another family than the configuration's included.
+    /// `could not parse prevResult: ...`, code 999; also when its version has another format than
+    /// the configuration's.
     pub fn prev_result(&self) -> Result<Option<AddResult>, Error> {
         let Some(tree) = self.tree.get("prevResult") else { return Ok(None) };
         AddResult::of_previous(tree, self.version).map(Some).map_err(|error| {
@@ -102,8 +105,8 @@ impl Request {
         })
     }
 
-    /// The pairs of `CNI_ARGS` whose keys are in `known`, in order; an empty value counts as unset. Unknown keys are
-    /// an error unless `IgnoreUnknown` is true.
+    /// The pairs of `CNI_ARGS` with keys in `known`, in order; an empty value counts as unset.
+    /// Unknown keys are an error unless `IgnoreUnknown` is true.
     ///
     /// # Errors
     /// `ARGS: ...`, code 999.
@@ -114,8 +117,8 @@ impl Request {
     /// The valid set of a GC request.
     ///
     /// # Errors
-    /// It is not an array of objects, or one of them lacks its `containerID` or `ifname`: what it was meant to keep
-    /// would be collected.
+    /// It is not an array of objects, or one of them has no `containerID` or `ifname`: the
+    /// attachment that it stands for would be collected.
     pub fn valid_attachments(&self) -> Result<ValidAttachments, Error> {
         #[derive(Deserialize)]
         struct Wire {
@@ -124,11 +127,11 @@ impl Request {
             ifname: String,
         }
         const KEY: &str = "cni.dev/valid-attachments";
-        let said = match &self.tree {
+        let given = match &self.tree {
             Json::Object(members) => members.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY)),
             _ => false,
         };
-        if !said {
+        if !given {
             return Ok(ValidAttachments::NotGiven);
         }
         let listed: Vec<Wire> = match self.tree.get(KEY) {
@@ -142,9 +145,9 @@ impl Request {
                 format!("{KEY}[{index}]: containerID and ifname must not be empty"),
             ));
         }
-        let these = listed.into_iter();
+        let valid = listed.into_iter();
         Ok(ValidAttachments::Only(
-            these.map(|wire| Attachment { container_id: wire.container_id, ifname: wire.ifname }).collect(),
+            valid.map(|wire| Attachment { container_id: wire.container_id, ifname: wire.ifname }).collect(),
         ))
     }
 }

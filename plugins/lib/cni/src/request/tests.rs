@@ -57,7 +57,7 @@ fn prev_result_is_read_by_the_configurations_version() {
 
 /// C-046
 #[test]
-fn the_valid_set_is_unsaid_or_said() {
+fn a_missing_valid_set_differs_from_an_empty_one() {
     let read = |member: &str| {
         let stdin = format!(r#"{{"name":"n","cniVersion":"1.1.0"{member}}}"#);
         Request::parse(&env("GC"), stdin).unwrap().valid_attachments()
@@ -74,9 +74,9 @@ fn the_valid_set_is_unsaid_or_said() {
         let both = format!(r#","cni.dev/valid-attachments":{empty},"cni.dev/attachments":{one}"#);
         assert_eq!(read(&both).unwrap(), these(&[]));
     }
-    let said = read(&format!(r#","cni.dev/valid-attachments":{one},"cni.dev/attachments":null"#)).unwrap();
-    assert_eq!(said, these(&[("a", "eth0")]));
-    // Whoever is misread as absent would be collected.
+    let valid = read(&format!(r#","cni.dev/valid-attachments":{one},"cni.dev/attachments":null"#)).unwrap();
+    assert_eq!(valid, these(&[("a", "eth0")]));
+    // An entry that is not read would be collected.
     for odd in
         ["5", "{}", "[5]", "[null]", r#"[{"containerID":"a"}]"#, r#"[{"containerID":"","ifname":"b"}]"#]
     {
@@ -121,7 +121,7 @@ fn a_wrong_type_in_the_configuration_is_code_999() {
 }
 
 #[test]
-fn a_request_keeps_what_came_in() {
+fn a_request_keeps_its_input() {
     let stdin = format!("  {CONF}\n");
     let request = Request::parse(&env("ADD"), stdin.as_str()).unwrap();
     assert_eq!(request.stdin(), stdin.as_bytes());

@@ -1,4 +1,4 @@
-//! What ADD answers, in the newest shape.
+//! The result of ADD, in the newest format.
 
 use std::net::IpAddr;
 
@@ -7,16 +7,16 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer};
 
 use crate::json::{Json, Style};
-use crate::version::Family;
+use crate::version::Format;
 use crate::{Error, Version};
 
 mod read;
 mod write;
 
-/// The answer of ADD, in the shape of 1.0.0 and 1.1.0.
+/// The result of ADD, in the format of 1.0.0 and 1.1.0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddResult {
-    /// The links that were made or are used, host side first.
+    /// The links that were created or are used, host side first.
     pub interfaces: Vec<Interface>,
     /// The addresses.
     pub ips: Vec<IpConfig>,
@@ -54,7 +54,7 @@ pub struct IpConfig {
     pub gateway: Option<IpAddr>,
 }
 
-/// A route of the result. Unset and zero differ for `table` and `scope`.
+/// A route of the result. For `table` and `scope`, zero differs from unset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The destination, host bits kept.
@@ -87,11 +87,12 @@ pub struct Dns {
 }
 
 impl AddResult {
-    /// Whether this result can be said in that version; the error is the one the reference prints.
-    /// Versions before 0.3.0 need an address (C-062); what else they cannot say is left out.
+    /// Checks that this result can be printed in that version; the error is the reference's.
+    /// Versions before 0.3.0 need an address (C-062); anything else that they have no key for is
+    /// omitted.
     pub fn convertible_to(&self, version: Version) -> Result<(), Error> {
-        match version.family() {
-            Family::Two if self.ips.is_empty() => {
+        match version.format() {
+            Format::V0_2 if self.ips.is_empty() => {
                 Err(Error::internal("cannot convert: no valid IP addresses")
                     .details(format!("a result of version {version} needs an address")))
             }
@@ -99,35 +100,35 @@ impl AddResult {
         }
     }
 
-    /// The result as it is printed in that version: indented, without a newline at the end (C-004).
+    /// Prints the result in that version: indented, without a newline at the end (C-004).
     ///
     /// # Errors
-    /// That of [`AddResult::convertible_to`].
+    /// See [`AddResult::convertible_to`].
     pub fn print(&self, version: Version) -> Result<Vec<u8>, Error> {
         self.convertible_to(version)?;
         Ok(write::tree(self, version).print(Style::Indented))
     }
 
-    /// Reads a result of any version; one that does not say its version has that of `fallback` (C-083).
+    /// Reads a result of any version; `fallback` is the version of one that names none (C-083).
     ///
     /// # Errors
-    /// Not JSON, `unsupported CNI result version`, or a value of the wrong type.
+    /// The text is not JSON, a value has the wrong type, or `unsupported CNI result version`.
     pub fn parse(text: &[u8], fallback: Version) -> Result<Self, Error> {
         let tree = Json::parse(text)?;
         let version = read::version(&tree, fallback, None)?;
         Ok(read::result(&tree, version)?)
     }
 
-    /// Reads a `prevResult`: it must be of the family of the configuration's version (C-120).
+    /// Reads a `prevResult`, which must have the format of the configuration's version (C-120).
     pub(crate) fn of_previous(tree: &Json, version: Version) -> Result<Self, Error> {
         const KEY: &str = "prevResult";
         let own = read::version(tree, version, Some(KEY))?;
-        if own.family() != version.family() {
-            let family: Vec<_> = Version::ALL.iter().filter(|v| v.family() == version.family()).collect();
-            let family: Vec<_> = family.iter().map(|v| v.as_str()).collect();
+        if own.format() != version.format() {
+            let versions: Vec<_> = Version::ALL.iter().filter(|v| v.format() == version.format()).collect();
+            let versions: Vec<_> = versions.iter().map(|v| v.as_str()).collect();
             return Err(Error::internal(format!(
                 "result type supports [{}] but unmarshalled CNIVersion is \"{own}\"",
-                family.join(" ")
+                versions.join(" ")
             )));
         }
         read::result(tree, own).map_err(|error| error.below(KEY).into())
@@ -135,7 +136,7 @@ impl AddResult {
 }
 
 impl Dns {
-    /// Whether it says nothing.
+    /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         self.nameservers.is_empty()
             && self.domain.is_empty()
@@ -144,14 +145,14 @@ impl Dns {
     }
 }
 
-/// As routes are written in configurations and results.
+/// The format of routes in configurations and results.
 impl<'de> Deserialize<'de> for Route {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         read::route(deserializer)
     }
 }
 
-/// As it is written in configurations and results.
+/// The format of `dns` in configurations and results.
 impl<'de> Deserialize<'de> for Dns {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         read::dns(deserializer)

@@ -1,4 +1,4 @@
-//! Results of every version, read into the newest shape (C-057, C-061, C-064).
+//! Reads results of every version into the newest format (C-057, C-061, C-064).
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::json::{DecodeError, Json};
 use crate::text::quoted;
-use crate::version::Family;
+use crate::version::Format;
 use crate::{Error, Version, de};
 
 /// 0.1.0 and 0.2.0
@@ -87,7 +87,7 @@ struct LaterDns {
     options: Vec<String>,
 }
 
-/// The version that a result says it has; `within` is the key that it stands under, for errors.
+/// The version that a result names; `within` is the key of the result, for errors.
 pub(super) fn version(tree: &Json, fallback: Version, within: Option<&str>) -> Result<Version, Error> {
     let wrong = |error: DecodeError| Err(within.into_iter().fold(error, DecodeError::below).into());
     let text = match (tree, tree.get("cniVersion")) {
@@ -108,17 +108,17 @@ pub(super) fn version(tree: &Json, fallback: Version, within: Option<&str>) -> R
 }
 
 pub(super) fn result(tree: &Json, version: Version) -> Result<AddResult, DecodeError> {
-    Ok(match version.family() {
-        Family::Two => two(tree.decode()?)?,
-        Family::Four => {
+    Ok(match version.format() {
+        Format::V0_2 => two(tree.decode()?)?,
+        Format::V0_3 => {
             let mut result = later(tree.decode()?)?;
-            // Keys of a later version are unknown to this one.
+            // These versions do not have these keys.
             for interface in &mut result.interfaces {
                 (interface.mtu, interface.socket_path, interface.pci_id) = (None, None, None);
             }
             result
         }
-        Family::One => later(tree.decode()?)?,
+        Format::V1_0 => later(tree.decode()?)?,
     })
 }
 
@@ -141,11 +141,11 @@ fn later(result: Later) -> Result<AddResult, DecodeError> {
     });
     let interfaces = result.interfaces.into_iter().map(|link| Interface {
         name: link.name,
-        mac: said(link.mac),
+        mac: nonempty(link.mac),
         mtu: (link.mtu != 0).then_some(link.mtu),
-        sandbox: said(link.sandbox),
-        socket_path: said(link.socket_path),
-        pci_id: said(link.pci_id),
+        sandbox: nonempty(link.sandbox),
+        socket_path: nonempty(link.socket_path),
+        pci_id: nonempty(link.pci_id),
     });
     Ok(AddResult {
         interfaces: interfaces.collect(),
@@ -155,7 +155,7 @@ fn later(result: Later) -> Result<AddResult, DecodeError> {
     })
 }
 
-fn said(text: String) -> Option<String> {
+fn nonempty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 

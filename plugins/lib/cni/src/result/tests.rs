@@ -31,7 +31,7 @@ fn ipam() -> AddResult {
     }
 }
 
-/// Everything a result can say.
+/// A result with every key set.
 fn full() -> AddResult {
     AddResult {
         interfaces: vec![
@@ -90,9 +90,9 @@ fn the_golden_results_are_printed() {
     );
 }
 
-/// C-050..C-056, C-062, C-063: keys, their order, and what is left out.
+/// C-050..C-056, C-062, C-063: keys, their order, and omissions.
 #[test]
-fn every_family_has_its_shape() {
+fn every_version_has_its_format() {
     assert_eq!(
         printed(&full(), Version::V0_1_0),
         r#"{"cniVersion":"0.1.0","ip4":{"ip":"10.1.2.3/24","gateway":"10.1.2.1","routes":[{"dst":"10.0.0.1/8","gw":"10.1.2.1"}]},"ip6":{"ip":"2001:db8::3/64","routes":[{"dst":"::/0"}]},"dns":{"nameservers":["10.1.2.1"],"domain":"a.b","search":["b"],"options":["ndots:2"]}}"#
@@ -115,7 +115,8 @@ fn every_family_has_its_shape() {
     }
 }
 
-/// C-062: routes of a family without an address go; without any address there is no result.
+/// C-062: routes of a family without an address are dropped; without any address there is no
+/// result.
 #[test]
 fn the_oldest_versions_need_an_address() {
     let empty = AddResult::default();
@@ -138,7 +139,7 @@ fn the_oldest_versions_need_an_address() {
     );
 }
 
-/// C-061, C-083: read with the version the result itself names.
+/// C-061, C-083: the version that the result names decides.
 #[test]
 fn a_result_of_any_version_is_read() {
     let two = br#"{"cniVersion":"0.2.0","ip4":{"ip":"10.0.0.2/24","gateway":"10.0.0.1","routes":[{"dst":"0.0.0.0/0"}]},
@@ -152,11 +153,11 @@ fn a_result_of_any_version_is_read() {
     let plain = br#"{"ips":[{"version":"4","address":"10.0.0.2/24"}]}"#;
     let read = AddResult::parse(plain, Version::V0_3_1).unwrap();
     assert_eq!(read.ips, [ip("10.0.0.2/24", None, None)]);
-    // Under 0.2.0 the same document says nothing.
+    // As 0.2.0 the same document is empty.
     assert_eq!(AddResult::parse(plain, Version::V0_2_0).unwrap(), AddResult::default());
 }
 
-/// C-057; nothing that comes from outside may be more than an error.
+/// C-057: no input may cause more than an error.
 #[test]
 fn a_bad_result_is_an_error() {
     for (text, msg) in [
@@ -186,7 +187,7 @@ fn a_bad_result_is_an_error() {
 
 /// C-055
 #[test]
-fn mapped_addresses_are_those_of_ipv4() {
+fn mapped_addresses_become_ipv4_addresses() {
     let text = br#"{"ips":[{"address":"::ffff:10.0.0.2/120","gateway":"::ffff:10.0.0.1"}]}"#;
     let read = AddResult::parse(text, Version::V1_0_0).unwrap();
     assert_eq!(
@@ -244,9 +245,9 @@ proptest! {
         let _ = tree.decode::<Route>().is_ok();
     }
 
-    /// C-056, C-064: the newest shapes lose nothing.
+    /// C-056, C-064: the newest formats lose nothing.
     #[test]
-    fn the_newest_versions_keep_all(result in any_result()) {
+    fn the_newest_versions_keep_everything(result in any_result()) {
         for version in [Version::V1_0_0, Version::V1_1_0] {
             let text = result.print(version).unwrap();
             prop_assert_eq!(&AddResult::parse(&text, Version::V0_1_0).unwrap(), &result);
@@ -255,7 +256,7 @@ proptest! {
 
     /// C-063: 0.3 and 0.4 lose three attributes of links and nothing else.
     #[test]
-    fn the_middle_versions_lose_what_they_do_not_know(result in any_result()) {
+    fn the_middle_versions_lose_three_attributes_of_links(result in any_result()) {
         let mut poorer = result.clone();
         for link in &mut poorer.interfaces {
             (link.mtu, link.socket_path, link.pci_id) = (None, None, None);
@@ -266,8 +267,8 @@ proptest! {
         }
     }
 
-    /// C-061, C-062: the oldest keep one address per family with the family's bare routes, IPv4 first; what is
-    /// left survives any further trip.
+    /// C-061, C-062: the oldest keep one address per family with the family's routes, IPv4 first; a
+    /// second conversion changes nothing more.
     #[test]
     fn the_oldest_versions_keep_one_address_per_family(result in any_result()) {
         let of = |v4: bool| result.ips.iter().find(move |ip| ip.address.is_ipv4() == v4);

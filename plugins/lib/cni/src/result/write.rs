@@ -1,11 +1,12 @@
-//! Results in the shape, the key order and with the omissions of every version (C-050..C-056, C-062, C-063).
+//! Prints results with the keys, the key order and the omissions of every version (C-050..C-056,
+//! C-062, C-063).
 
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::Version;
 use crate::json::Json;
-use crate::version::Family;
+use crate::version::Format;
 
-/// The members of an object; what is empty or unset is not put in.
+/// The members of an object; empty and unset values are omitted.
 #[derive(Default)]
 struct Members(Vec<(String, Json)>);
 
@@ -53,24 +54,24 @@ impl Members {
 pub(super) fn tree(result: &AddResult, version: Version) -> Json {
     let mut out = Members::default();
     out.put("cniVersion", version.as_str());
-    match version.family() {
-        Family::Two => {
-            for (key, is_v4) in [("ip4", true), ("ip6", false)] {
-                if let Some(ip) = result.ips.iter().find(|ip| ip.address.is_ipv4() == is_v4) {
+    match version.format() {
+        Format::V0_2 => {
+            for (key, ipv4) in [("ip4", true), ("ip6", false)] {
+                if let Some(ip) = result.ips.iter().find(|ip| ip.address.is_ipv4() == ipv4) {
                     out.put(key, two_ip(ip, &result.routes));
                 }
             }
             out.put("dns", dns(&result.dns).in_order());
             out.in_order()
         }
-        Family::Four => {
+        Format::V0_3 => {
             out.put_list("interfaces", &result.interfaces, |link| interface(link, false).in_order());
             out.put_list("ips", &result.ips, |ip| four_ip(ip).in_order());
             out.put_list("routes", &result.routes, |r| route(r).in_order());
             out.put("dns", dns(&result.dns).in_order());
             out.in_order()
         }
-        Family::One => {
+        Format::V1_0 => {
             out.put_list("interfaces", &result.interfaces, |link| interface(link, true).sorted());
             out.put_list("ips", &result.ips, |ip| one_ip(ip).sorted());
             out.put_list("routes", &result.routes, |r| route(r).sorted());
@@ -82,7 +83,7 @@ pub(super) fn tree(result: &AddResult, version: Version) -> Json {
     }
 }
 
-/// The routes of its family go with an address, bare (C-062).
+/// An address with the routes of its family, which have no attributes here (C-062).
 fn two_ip(ip: &IpConfig, routes: &[Route]) -> Json {
     let mut out = Members::default();
     out.put("ip", ip.address.to_string());

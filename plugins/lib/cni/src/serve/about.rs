@@ -1,4 +1,4 @@
-//! What a person sees who calls a plugin by hand.
+//! The answer to a person who calls a plugin by hand.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,4 +1,4 @@
-//! The loop: one request in, at most one document out (C-001..C-006, C-030).
+//! The main loop: reads one request, prints at most one document (C-001..C-006, C-030).
 
 mod about;
 mod netns;
@@ -7,19 +7,20 @@ pub(crate) mod process;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 
-use crate::env::{Asked, Env};
+use crate::env::{CommandVariable, Env};
 use crate::json::{Json, Style};
 use crate::netconf::{self, NetConf};
 use crate::{AddResult, Command, Error, Plugin, Request, Version};
 
-/// Where a run reads and writes.
+/// The streams of a run.
 pub(crate) struct Streams<'s> {
     pub(crate) stdin: &'s mut dyn Read,
     pub(crate) stdout: &'s mut dyn Write,
     pub(crate) stderr: &'s mut dyn Write,
 }
 
-/// [`Plugin`] as an object, so that the loop is compiled once however many plugins one executable holds.
+/// [`Plugin`] as a trait object, so that an executable with several plugins holds the main loop
+/// once.
 pub(crate) trait AnyPlugin {
     fn name(&self) -> &'static str;
     fn about(&self) -> &'static str;
@@ -28,7 +29,7 @@ pub(crate) trait AnyPlugin {
     fn commands(&self) -> &'static [(&'static str, &'static str)];
     fn command(&self, name: &str, arguments: &[OsString]) -> Result<(), Error>;
     fn add(&self, request: &Request) -> Result<AddResult, Error>;
-    /// A command that answers nothing.
+    /// Runs a command that has no result.
     fn run(&self, command: Command, request: &Request) -> Result<(), Error>;
 }
 
@@ -72,21 +73,21 @@ impl<P: Plugin> AnyPlugin for P {
     }
 }
 
-/// Why a run failed, and who can be told.
+/// Why a run failed, and where the error can go.
 enum Failure {
-    /// Standard output is untouched: the error goes there.
-    Sayable(Error),
-    /// Standard output is what failed.
-    Unsayable(io::Error),
+    /// The error goes to standard output, to which nothing was written.
+    Reportable(Error),
+    /// Writing to standard output failed.
+    StdoutFailed(io::Error),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Sayable(error)
+        Self::Reportable(error)
     }
 }
 
-/// One run; gives the exit status (C-002).
+/// Runs the plugin once; returns the exit status (C-002).
 pub(crate) fn main(
     plugin: &dyn AnyPlugin,
     env: &Env,
@@ -94,37 +95,37 @@ pub(crate) fn main(
     streams: &mut Streams<'_>,
 ) -> u8 {
     let mut version = plugin.versions().iter().copied().max().unwrap_or(Version::NEWEST);
-    let outcome = match env.asked() {
-        Asked::Nothing => match by_hand(plugin, arguments, streams) {
-            Ok(outcome) => outcome.map_err(Failure::Unsayable),
+    let outcome = match env.command() {
+        CommandVariable::Unset => match by_hand(plugin, arguments, streams) {
+            Ok(outcome) => outcome.map_err(Failure::StdoutFailed),
             Err(error) => {
-                // A person, or the journal, reads this: no document.
+                // For a person or the journal, not for a runtime: a line, not a document.
                 let details =
                     if error.details.is_empty() { String::new() } else { format!("\n  {}", error.details) };
                 streams.log(format_args!("{}: {}{details}", plugin.name(), error.msg));
                 return 1;
             }
         },
-        Asked::Version => streams.print(&version_document(plugin)).map_err(Failure::Unsayable),
-        Asked::Command(command) => serve(plugin, env, Some(command), streams, &mut version),
-        Asked::Unknown => serve(plugin, env, None, streams, &mut version),
+        CommandVariable::Version => streams.print(&version_document(plugin)).map_err(Failure::StdoutFailed),
+        CommandVariable::Command(command) => serve(plugin, env, Some(command), streams, &mut version),
+        CommandVariable::Unknown => serve(plugin, env, None, streams, &mut version),
     };
-    let unsayable = match outcome {
+    let stdout_error = match outcome {
         Ok(()) => return 0,
-        Err(Failure::Unsayable(error)) => error,
-        Err(Failure::Sayable(error)) => match streams.print(&error.print(version)) {
+        Err(Failure::StdoutFailed(error)) => error,
+        Err(Failure::Reportable(error)) => match streams.print(&error.print(version)) {
             Ok(()) => return 1,
-            Err(unsayable) => {
+            Err(stdout_error) => {
                 streams.log(format_args!("{}: {} (code {})", plugin.name(), error.msg, error.code));
-                unsayable
+                stdout_error
             }
         },
     };
-    streams.log(format_args!("{}: write to stdout: {unsayable}", plugin.name()));
+    streams.log(format_args!("{}: write to stdout: {stdout_error}", plugin.name()));
     1
 }
 
-/// Without a request: one of the plugin's commands, or what it is.
+/// Without a request: runs one of the plugin's commands, or prints the about text.
 fn by_hand(
     plugin: &dyn AnyPlugin,
     arguments: &mut dyn Iterator<Item = OsString>,
@@ -140,8 +141,8 @@ fn by_hand(
     }
 }
 
-/// Everything is checked in the order of C-030, before the plugin sees any of it.
-/// `version` becomes that of the configuration as soon as it is known.
+/// Checks everything in the order of C-030, then runs the plugin. Sets `version` to the
+/// configuration's as soon as it is known.
 fn serve(
     plugin: &dyn AnyPlugin,
     env: &Env,
@@ -167,24 +168,24 @@ fn serve(
     }
 }
 
-/// An attachment that the runtime cannot be told of is taken back.
+/// Runs ADD; deletes the attachment again when its result cannot be printed.
 fn add(plugin: &dyn AnyPlugin, mut request: Request, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let result = plugin.add(&request)?;
-    let failure = match result.print(request.version).map_err(Failure::Sayable) {
+    let failure = match result.print(request.version).map_err(Failure::Reportable) {
         Ok(text) => match streams.print(&text) {
             Ok(()) => return Ok(()),
-            Err(error) => Failure::Unsayable(error),
+            Err(error) => Failure::StdoutFailed(error),
         },
         Err(failure) => failure,
     };
     request.command = Command::Del;
     if let Err(error) = plugin.run(Command::Del, &request) {
-        streams.log(format_args!("{}: take back the attachment: {}", plugin.name(), error.msg));
+        streams.log(format_args!("{}: delete the attachment again: {}", plugin.name(), error.msg));
     }
     Err(failure)
 }
 
-/// C-037: always the newest version, whatever the input says.
+/// C-037: always in the newest version, whatever the input is.
 fn version_document(plugin: &dyn AnyPlugin) -> Vec<u8> {
     let supported = plugin.versions().iter().map(|version| Json::from(version.as_str())).collect();
     let members = [
@@ -203,7 +204,7 @@ impl Streams<'_> {
     }
 
     fn log(&mut self, line: std::fmt::Arguments<'_>) {
-        // Whoever closed stderr does not want to know.
+        // A closed standard error is not a failure.
         let _ = writeln!(self.stderr, "{line}");
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::{Code, Error};
 
-/// Looked at before anything is touched. A path that cannot be looked at is none of this check's business.
+/// Runs before anything is changed. It ignores a path that cannot be read: ADD or DEL reports it.
 pub(super) fn refuse_own(netns: &str) -> Result<(), Error> {
     if netns.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! A plugin as the whole of a process.
+//! Runs a plugin in a process of its own, or on given streams.
 
 use std::io::{Read, Write};
 
@@ -7,14 +7,15 @@ use crate::Plugin;
 use crate::env::Env;
 use crate::stdio::{Stdin, Stdout};
 
-/// The whole of a plugin executable: reads the process's environment, arguments and standard input, runs the verb, prints.
+/// The main function of a plugin: reads environment, arguments and standard input, runs the verb
+/// and prints the answer.
 pub fn main<P: Plugin>(plugin: P) -> std::process::ExitCode {
     let mut streams = Streams { stdin: &mut Stdin, stdout: &mut Stdout, stderr: &mut std::io::stderr() };
     super::main(&plugin, &Env::of_process(), &mut std::env::args_os().skip(1), &mut streams).into()
 }
 
-/// One run of a plugin: the exit status. What [`main()`] does, but for the arguments, with everything it takes from
-/// the process given.
+/// Runs a plugin as [`main()`] does, without arguments, on this environment and these streams;
+/// returns the exit status.
 pub fn run<P: Plugin>(
     plugin: &P,
     env: &Env,

@@ -1,4 +1,4 @@
-//! A small plugin, run through the loop.
+//! A fake plugin, run by the main loop.
 
 use std::cell::RefCell;
 use std::io;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::{AddResult, Code, Command, Env, Error, IpConfig, Json, Plugin, Request, parse_cidr, run};
 
-/// Notes what it is asked, and answers as it is told.
+/// Records its calls, and returns the given error or result.
 struct Fake {
     asked: RefCell<Vec<(&'static str, Command)>>,
     error: Option<Error>,
@@ -37,8 +37,8 @@ impl Fake {
 
 impl Plugin for Fake {
     const NAME: &'static str = "fake";
-    const ABOUT: &'static str = "answers as it is told";
-    const COMMANDS: &'static [(&'static str, &'static str)] = &[("repeat", "says nothing again")];
+    const ABOUT: &'static str = "returns what a test wants";
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[("repeat", "prints nothing")];
 
     fn command(&self, name: &str, arguments: &[std::ffi::OsString]) -> Result<(), Error> {
         match arguments {
@@ -85,14 +85,14 @@ fn with(command: &str, name: &str, value: &str) -> Env {
     good.into_iter().chain([(name, value)]).collect()
 }
 
-/// What came out: status, stdout, stderr.
+/// Exit status, standard output and standard error.
 fn out(plugin: &Fake, env: &Env, stdin: &[u8]) -> (u8, String, String) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let status = run(plugin, env, &mut &*stdin, &mut stdout, &mut stderr);
     (status, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The one error object on stdout: version, code, msg, details.
+/// The error object on standard output: version, code, msg, details.
 fn failure(plugin: &Fake, env: &Env, stdin: &[u8]) -> (String, u64, String, String) {
     let (status, stdout, _) = out(plugin, env, stdin);
     assert_eq!(status, 1);
@@ -106,20 +106,20 @@ fn failure(plugin: &Fake, env: &Env, stdin: &[u8]) -> (String, u64, String, Stri
 fn code_and_msg(env: &Env, stdin: &[u8]) -> (u64, String) {
     let fake = Fake::new();
     let (_, code, msg, _) = failure(&fake, env, stdin);
-    assert_eq!(fake.verbs(), [""; 0], "nothing may be touched");
+    assert_eq!(fake.verbs(), [""; 0], "the plugin was called");
     (code, msg)
 }
 
-/// Fails when it is touched.
-struct Untouchable;
+/// A stream on which every operation fails.
+struct Broken;
 
-impl io::Read for Untouchable {
+impl io::Read for Broken {
     fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::from_raw_os_error(5))
     }
 }
 
-impl io::Write for Untouchable {
+impl io::Write for Broken {
     fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
         Err(io::Error::from_raw_os_error(32))
     }
@@ -135,7 +135,7 @@ fn without_a_command_the_about_text_goes_to_stderr() {
     let fake = Fake::new();
     for env in [Env::default(), with("", "CNI_ARGS", "")] {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        assert_eq!(run(&fake, &env, &mut Untouchable, &mut stdout, &mut stderr), 0);
+        assert_eq!(run(&fake, &env, &mut Broken, &mut stdout, &mut stderr), 0);
         let about = String::from_utf8(stderr).unwrap();
         assert!(about.starts_with("CNI fake plugin v"));
         let versions = "CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n";
@@ -144,43 +144,41 @@ fn without_a_command_the_about_text_goes_to_stderr() {
     }
 }
 
-/// C-001: arguments count only for a person, who sets no command.
+/// C-001: arguments count only when CNI_COMMAND is not set.
 #[test]
-fn a_command_of_the_plugins_own_fails_on_stderr() {
-    let said = |fake: &Fake, env: &Env, arguments: &[&str]| {
+fn a_plugins_own_command_reports_its_error_on_stderr() {
+    let run = |fake: &Fake, env: &Env, arguments: &[&str]| {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let mut streams =
-            super::Streams { stdin: &mut Untouchable, stdout: &mut stdout, stderr: &mut stderr };
+        let mut streams = super::Streams { stdin: &mut Broken, stdout: &mut stdout, stderr: &mut stderr };
         let status = super::main(fake, env, &mut arguments.iter().map(Into::into), &mut streams);
         assert!(stdout.is_empty());
         (status, String::from_utf8(stderr).unwrap())
     };
     let none = env("");
-    assert_eq!(said(&Fake::new(), &none, &["repeat"]), (0, String::new()));
-    assert_eq!(said(&Fake::new(), &none, &["repeat", "x"]), (1, "fake: repeat: x\n".to_owned()));
+    assert_eq!(run(&Fake::new(), &none, &["repeat"]), (0, String::new()));
+    assert_eq!(run(&Fake::new(), &none, &["repeat", "x"]), (1, "fake: repeat: x\n".to_owned()));
     let failing = Fake::failing(Error::internal("no").details("why"));
-    assert_eq!(said(&failing, &none, &["repeat"]), (1, "fake: no\n  why\n".to_owned()));
-    assert!(said(&Fake::new(), &none, &["other"]).1.starts_with("CNI fake plugin"));
+    assert_eq!(run(&failing, &none, &["repeat"]), (1, "fake: no\n  why\n".to_owned()));
+    assert!(run(&Fake::new(), &none, &["other"]).1.starts_with("CNI fake plugin"));
 }
 
 #[test]
-fn help_and_version_are_for_people() {
-    let say = |env: &Env, argument: &str| {
+fn help_and_version_go_to_stdout() {
+    let stdout_of = |env: &Env, argument: &str| {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let mut streams =
-            super::Streams { stdin: &mut Untouchable, stdout: &mut stdout, stderr: &mut stderr };
+        let mut streams = super::Streams { stdin: &mut Broken, stdout: &mut stdout, stderr: &mut stderr };
         let mut arguments = [argument.into()].into_iter();
         assert_eq!(super::main(&Fake::new(), env, &mut arguments, &mut streams), 0);
         (String::from_utf8(stdout).unwrap(), stderr.len())
     };
     let none = Env::default();
-    assert_eq!(say(&none, "--version"), (format!("fake {}\n", crate::RELEASE), 0));
-    let (help, _) = say(&none, "--help");
-    for word in ["fake", "answers as it is told", "CNI_COMMAND", "CNI_NETNS", "STATUS", "README"] {
-        assert!(help.contains(word), "{help}");
+    assert_eq!(stdout_of(&none, "--version"), (format!("fake {}\n", crate::RELEASE), 0));
+    let (help, _) = stdout_of(&none, "--help");
+    for text in ["fake", "returns what a test wants", "CNI_COMMAND", "CNI_NETNS", "STATUS", "README"] {
+        assert!(help.contains(text), "{help}");
     }
-    assert_eq!(say(&none, "daemon").0, "");
-    assert!(say(&env("VERSION"), "--help").0.starts_with("{\"cniVersion\""));
+    assert_eq!(stdout_of(&none, "daemon").0, "");
+    assert!(stdout_of(&env("VERSION"), "--help").0.starts_with("{\"cniVersion\""));
 }
 
 /// C-004, C-020, C-037
@@ -188,12 +186,12 @@ fn help_and_version_are_for_people() {
 fn version_is_one_line_and_reads_nothing() {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let env: Env = [("CNI_COMMAND", "VERSION"), ("CNI_IFNAME", "a/b")].into_iter().collect();
-    assert_eq!(run(&Fake::new(), &env, &mut Untouchable, &mut stdout, &mut stderr), 0);
+    assert_eq!(run(&Fake::new(), &env, &mut Broken, &mut stdout, &mut stderr), 0);
     assert_eq!(
         String::from_utf8(stdout).unwrap(),
         "{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"0.1.0\",\"0.2.0\",\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]}\n"
     );
-    assert_eq!(run(&Fake::new(), &env, &mut Untouchable, &mut Untouchable, &mut stderr), 1);
+    assert_eq!(run(&Fake::new(), &env, &mut Broken, &mut Broken, &mut stderr), 1);
 }
 
 /// C-002..C-005
@@ -216,16 +214,17 @@ fn only_add_prints() {
     }
 }
 
-/// C-014, C-030: environment, then JSON and name, then the command, then the version, then the namespace.
+/// C-014, C-030: environment, then JSON and name, then the command, then the version, then the
+/// namespace.
 #[test]
-fn faults_are_found_in_the_order_of_the_protocol() {
+fn errors_are_found_in_the_order_of_the_protocol() {
     let own = "/proc/self/ns/net";
     let (code, msg) = code_and_msg(&with("ADD", "CNI_NETNS", ""), b"{");
     assert_eq!((code, msg.as_str()), (4, "required env variables [CNI_NETNS] missing"));
     let (code, msg) = code_and_msg(&with("ADD", "CNI_NETNS", own), b"{");
     assert_eq!(code, 6);
     assert!(msg.starts_with("error unmarshall network config: "), "{msg}");
-    // An unknown command wants nothing of the environment, but all of stdin (C-020).
+    // An unknown command needs no other variable, but all of stdin is read (C-020).
     let unknown: Env = [("CNI_COMMAND", "add")].into_iter().collect();
     assert_eq!(code_and_msg(&unknown, b"{").0, 6);
     assert_eq!(code_and_msg(&unknown, b"{}"), (7, "missing network name".into()));
@@ -257,14 +256,14 @@ fn stdin_must_be_one_object() {
     assert!(Request::parse(&env("ADD"), format!(" {CONF}\n")).is_ok());
 }
 
-/// Memory is bounded: no more than a byte too many is ever read.
+/// At most one byte past the limit is read.
 #[test]
 fn stdin_has_a_limit() {
     let mut huge = io::repeat(b' ');
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     assert_eq!(run(&Fake::new(), &env("ADD"), &mut huge, &mut stdout, &mut stderr), 1);
-    let said = String::from_utf8(stdout).unwrap();
-    assert!(said.contains("error unmarshall network config: larger than 8388608 bytes"), "{said}");
+    let text = String::from_utf8(stdout).unwrap();
+    assert!(text.contains("error unmarshall network config: larger than 8388608 bytes"), "{text}");
     let mut fits = CONF.as_bytes().to_vec();
     fits.resize(8 << 20, b' ');
     assert_eq!(out(&Fake::new(), &env("DEL"), &fits).0, 0);
@@ -272,7 +271,7 @@ fn stdin_has_a_limit() {
 
 /// C-022
 #[test]
-fn the_network_has_a_name() {
+fn a_configuration_needs_a_valid_name() {
     for stdin in ["null", "{}", r#"{"name":null}"#, r#"{"name":""}"#, r#"{"name":"a","NAME":""}"#] {
         assert_eq!(code_and_msg(&env("ADD"), stdin.as_bytes()), (7, "missing network name".into()));
     }
@@ -289,35 +288,35 @@ fn the_network_has_a_name() {
 #[test]
 fn an_unreadable_stdin_is_an_io_error() {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    assert_eq!(run(&Fake::new(), &env("ADD"), &mut Untouchable, &mut stdout, &mut stderr), 1);
-    let said = String::from_utf8(stdout).unwrap();
+    assert_eq!(run(&Fake::new(), &env("ADD"), &mut Broken, &mut stdout, &mut stderr), 1);
+    let text = String::from_utf8(stdout).unwrap();
     assert!(
-        said.contains("\"code\": 5") && said.contains("error reading from stdin: Input/output error"),
-        "{said}"
+        text.contains("\"code\": 5") && text.contains("error reading from stdin: Input/output error"),
+        "{text}"
     );
 }
 
 /// C-024, C-070
 #[test]
-fn no_version_means_the_oldest() {
+fn a_missing_version_means_the_oldest() {
     for stdin in [r#"{"name":"n"}"#, r#"{"name":"n","cniVersion":""}"#, r#"{"name":"n","cniVersion":null}"#] {
         let (status, stdout, _) = out(&Fake::new(), &env("ADD"), stdin.as_bytes());
         assert_eq!(status, 0);
         assert!(stdout.contains("\"cniVersion\": \"0.1.0\"") && stdout.contains("\"ip4\""), "{stdout}");
     }
-    // Errors tell the version too: the configuration's if it is one, else our newest.
+    // An error has a version too: the configuration's if it is known, otherwise the newest.
     let fake = Fake::failing(Error::internal("no"));
     assert_eq!(failure(&fake, &env("ADD"), br#"{"name":"n","cniVersion":"0.3.1"}"#).0, "0.3.1");
     assert_eq!(failure(&fake, &env("CHECK"), br#"{"name":"n"}"#).0, "0.1.0");
     assert_eq!(failure(&fake, &env("ADD"), br#"{"name":"n","cniVersion":"7.0.0"}"#).0, "1.1.0");
 }
 
-/// C-071, C-002: whatever the code, the status is 1.
+/// C-071, C-002: the exit status is 1 for every code.
 #[test]
-fn a_plugins_error_is_printed_whole() {
+fn a_plugins_error_is_printed_unchanged() {
     let error = Error { code: 107, msg: "a \"b\" <c>".into(), details: "d".into() };
-    let said = failure(&Fake::failing(error), &env("STATUS"), CONF.as_bytes());
-    assert_eq!(said, ("1.1.0".into(), 107, "a \"b\" <c>".into(), "d".into()));
+    let printed = failure(&Fake::failing(error), &env("STATUS"), CONF.as_bytes());
+    assert_eq!(printed, ("1.1.0".into(), 107, "a \"b\" <c>".into(), "d".into()));
     let bare = Fake::failing(Error::new(Code::NotAvailable, "full"));
     let (_, stdout, _) = out(&bare, &env("STATUS"), CONF.as_bytes());
     assert_eq!(stdout, "{\n    \"cniVersion\": \"1.1.0\",\n    \"code\": 50,\n    \"msg\": \"full\"\n}");
@@ -325,7 +324,7 @@ fn a_plugins_error_is_printed_whole() {
 
 /// C-110..C-112
 #[test]
-fn the_plugins_own_namespace_is_refused_before_anything_is_touched() {
+fn the_plugins_own_namespace_is_refused_first() {
     for command in ["ADD", "DEL"] {
         let own = with(command, "CNI_NETNS", "/proc/thread-self/ns/net");
         let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
@@ -351,29 +350,29 @@ fn the_plugins_own_namespace_is_refused_before_anything_is_touched() {
     assert_eq!(out(&Fake::new(), &Env::from_iter(allowed), CONF.as_bytes()).0, 0);
 }
 
-/// C-065: should a plugin not have asked in time, the loop takes the attachment back.
+/// C-065: the main loop undoes an ADD for a plugin that did not check this first.
 #[test]
-fn an_add_that_cannot_be_told_is_undone() {
-    // The version cannot say it: the error is the one document.
+fn an_add_is_undone_if_its_result_cannot_be_printed() {
+    // The version cannot hold the result: the error is the only document.
     let mut fake = Fake::new();
     fake.result.ips.clear();
     let (_, code, msg, _) = failure(&fake, &env("ADD"), br#"{"name":"n","cniVersion":"0.2.0"}"#);
     assert_eq!((code, msg.as_str()), (999, "cannot convert: no valid IP addresses"));
     assert_eq!(*fake.asked.borrow(), [("add", Command::Add), ("del", Command::Del)]);
 
-    // Nobody listens.
+    // Standard output is closed.
     let fake = Fake::new();
     let mut stderr = Vec::new();
-    assert_eq!(run(&fake, &env("ADD"), &mut CONF.as_bytes(), &mut Untouchable, &mut stderr), 1);
+    assert_eq!(run(&fake, &env("ADD"), &mut CONF.as_bytes(), &mut Broken, &mut stderr), 1);
     assert_eq!(*fake.asked.borrow(), [("add", Command::Add), ("del", Command::Del)]);
-    let said = String::from_utf8(stderr).unwrap();
-    assert!(said.contains("write to stdout: Broken pipe"), "{said}");
+    let text = String::from_utf8(stderr).unwrap();
+    assert!(text.contains("write to stdout: Broken pipe"), "{text}");
 }
 
 proptest! {
-    /// C-006: whatever comes in, one document goes out at most.
+    /// C-006
     #[test]
-    fn no_input_gets_more_than_one_answer(
+    fn any_input_gets_at_most_one_document(
         command in "ADD|DEL|CHECK|GC|STATUS|VERSION|add|", id in "[a-z./\n]{0,3}", netns in "/?[a-z\n]{0,3}",
         ifname in "[a-z./:]{0,17}", args in "[A-Z=;]{0,5}", path in "[a-z:]{0,3}",
         name in "[a-z./]{0,3}", version in "0.4.0|1.1.0|0.1.0|1|[0-9.]{0,9}", rest in "[]{}\",:a-z0-9 ]{0,12}",
