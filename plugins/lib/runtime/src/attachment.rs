@@ -1,21 +1,21 @@
-//! One container's place in a network, as the runtime sees it.
+//! An attachment of a container to a network, from the runtime's side.
 
 use serde_json::{Map, Value};
 
 use crate::AttachmentId;
 
-/// What the runtime says about an attachment, beside the network's configuration.
+/// The parameters of an attachment that the network's configuration does not have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attachment {
     /// `CNI_CONTAINERID`
     pub container_id: String,
-    /// `CNI_NETNS`: a path; `None` is sent as the empty string (DEL after the namespace was lost).
+    /// `CNI_NETNS`: a path; `None` is sent as the empty string (DEL when the namespace is gone).
     pub netns: Option<String>,
     /// `CNI_IFNAME`
     pub ifname: String,
     /// `CNI_ARGS`, in order.
     pub args: Vec<(String, String)>,
-    /// What the runtime offers for `runtimeConfig`, by capability.
+    /// Values for `runtimeConfig`, by capability.
     pub capabilities: Map<String, Value>,
 }
 
@@ -35,7 +35,7 @@ impl Attachment {
         }
     }
 
-    /// The pair that names it within a network.
+    /// The pair that identifies it within a network.
     pub fn id(&self) -> AttachmentId {
         AttachmentId { container_id: self.container_id.clone(), ifname: self.ifname.clone() }
     }

@@ -1,5 +1,5 @@
-//! The result cache in libcni's format (C-134), so that it can be shared with other runtimes and survive a change
-//! from one to another.
+//! The result cache in libcni's format (C-134), so that runtimes can share it, and one can replace
+//! another.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -24,33 +24,34 @@ pub struct Cache {
     dir: PathBuf,
 }
 
-/// What the cache knows of one attachment.
+/// The cache's record of an attachment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// The network's name.
     pub network: String,
-    /// The attachment as it was added.
+    /// The attachment, with the parameters of its ADD.
     pub attachment: Attachment,
-    /// The list's bytes as they were read then; plugins of the side directory are not in it.
+    /// The text of the list at the time of ADD, without the plugins of the side directory.
     pub config: Vec<u8>,
     /// The result of ADD.
     pub result: Option<Value>,
 }
 
-/// What a cache file holds.
+/// The content of a cache file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A record of the current format.
     Record(Box<Record>),
-    /// The format before it: the file is the result and nothing else.
+    /// The format before it: the file is only the result.
     Legacy(Value),
 }
 
-/// The cache could not be used.
+/// An error of the cache.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// Network, container id and interface make the file's name: none may be empty, hold a slash or a NUL.
+    /// Network, container id and interface form the file's name: none may be empty or contain a
+    /// slash or NUL.
     BadName {
         /// The network's name.
         network: String,
@@ -59,34 +60,34 @@ pub enum CacheError {
         /// The interface.
         ifname: String,
     },
-    /// A file or the directory could not be used.
+    /// An operation on a file or the directory failed.
     Io {
-        /// What was tried.
+        /// The operation.
         tried: &'static str,
-        /// On what.
+        /// Its object.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The file is there, but holds neither a record nor a result.
+    /// The file contains neither a record nor a result.
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The result cannot be said in the version that the list has now.
+    /// The result cannot be converted to the list's version.
     Convert {
         /// The list's version.
         version: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The record could not be written as JSON.
     Encode(serde_json::Error),
 }
 
-/// The file's JSON, in libcni's order of keys.
+/// The JSON of the file, with libcni's order of keys.
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
     kind: String,
@@ -109,16 +110,17 @@ struct OnDisk {
 }
 
 impl Cache {
-    /// The cache below `dir` (`/var/lib/cni` is libcni's).
+    /// The cache below `dir`; libcni's is `/var/lib/cni`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
 
-    /// Where the record of an attachment is. A hyphen may be part of each of the names, so two attachments can have
-    /// one file; that is the format's flaw, and why [`Cache::get`] and [`Cache::remove`] compare the names inside.
+    /// The path of an attachment's record. Each name may contain a hyphen, so two attachments can
+    /// have the same path, a flaw of the format: therefore [`Cache::get`] and [`Cache::remove`]
+    /// compare the names in the file.
     pub fn path(&self, network: &str, id: &AttachmentId) -> Result<PathBuf, CacheError> {
         let AttachmentId { container_id, ifname } = id;
-        // libcni follows a slash out of the directory.
+        // libcni would follow a slash out of the directory.
         if [network, container_id, ifname].iter().any(|name| name.is_empty() || name.contains(['/', '\0'])) {
             return Err(CacheError::BadName {
                 network: network.to_owned(),
@@ -129,8 +131,9 @@ impl Cache {
         Ok(self.results().join(format!("{network}-{container_id}-{ifname}")))
     }
 
-    /// What is known of an attachment: `None` when there is no file, when it cannot be read (as in libcni: the
-    /// attachment is then treated as one that was never cached), or when it is another attachment's.
+    /// The entry of an attachment. `None` when there is no file, when it belongs to another
+    /// attachment, or when it cannot be read: like libcni, this treats such an attachment as one
+    /// that was never cached.
     pub fn get(&self, network: &str, id: &AttachmentId) -> Result<Option<Entry>, CacheError> {
         let path = self.path(network, id)?;
         let Ok(bytes) = fs::read(&path) else { return Ok(None) };
@@ -140,8 +143,8 @@ impl Cache {
         }
     }
 
-    /// Writes a record: a new file of mode 0600 in a directory of mode 0700, renamed over an older one. A reader
-    /// sees the old or the new, never a part.
+    /// Writes a record to a new file of mode 0600, in a directory of mode 0700, and renames it over
+    /// the old one: a reader sees the old or the new record, never a part.
     pub fn put(&self, record: &Record) -> Result<(), CacheError> {
         let path = self.path(&record.network, &record.attachment.id())?;
         let bytes = json::encode(&OnDisk::from(record)).map_err(CacheError::Encode)?;
@@ -151,8 +154,8 @@ impl Cache {
             .mode(0o700)
             .create(&dir)
             .map_err(io_error("create directory", &dir))?;
-        // Hidden, so that our listing passes over one that a crash left; libcni's would read it as a second record
-        // of the same attachment, which does no harm.
+        // The leading dot makes our listing skip a file that a crash left. libcni's listing reads
+        // it as a second record of the same attachment, which does no harm.
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let temporary = dir.join(format!(".{}-{count}.tmp", std::process::id()));
@@ -160,12 +163,13 @@ impl Cache {
             .map_err(io_error("write", &temporary))
             .and_then(|()| fs::rename(&temporary, &path).map_err(io_error("write", &path)))
             .inspect_err(|_| {
-                // The first error is the one to tell.
+                // Report the first error.
                 let _ = fs::remove_file(&temporary);
             })
     }
 
-    /// Forgets an attachment. Nothing there is success; a record of another attachment stays.
+    /// Removes an attachment's record. A missing record is not an error; a record of another
+    /// attachment stays.
     pub fn remove(&self, network: &str, id: &AttachmentId) -> Result<(), CacheError> {
         let path = self.path(network, id)?;
         if let Ok(bytes) = fs::read(&path)
@@ -180,9 +184,9 @@ impl Cache {
         }
     }
 
-    /// All records, in the order of their files' names; those of one container when an id is given. Files that are
-    /// broken, of another kind, incomplete or of the legacy format say too little and are passed over. A missing
-    /// directory holds no records.
+    /// All records, or those of one container, in the order of their files' names. Skips files that
+    /// are broken, incomplete, of another kind or of the legacy format. A missing directory has no
+    /// records.
     pub fn list(&self, container_id: Option<&str>) -> Result<Vec<Record>, CacheError> {
         let dir = self.results();
         let entries = match fs::read_dir(&dir) {
@@ -211,7 +215,7 @@ impl Cache {
     }
 }
 
-/// What a cache file holds, or in words why it holds nothing.
+/// Parses a cache file; the error is the reason why it is corrupt.
 fn parse(bytes: &[u8]) -> Result<Entry, String> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let Some(object) = value.as_object() else {
@@ -228,7 +232,7 @@ fn parse(bytes: &[u8]) -> Result<Entry, String> {
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A leftover of a process with our id would be in the way.
+    // A file that a process with our id left would make the creation fail.
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;

@@ -1,4 +1,4 @@
-//! Why a configuration could not be loaded.
+//! Errors of loading a configuration.
 
 use std::fmt;
 use std::io;
@@ -6,19 +6,19 @@ use std::path::PathBuf;
 
 use crate::version::BadVersion;
 
-/// A configuration that could not be loaded. The texts begin as libcni's do, since people search for them; the
-/// file stands at the end.
+/// A configuration could not be loaded. The texts begin like libcni's, since people search for
+/// them; the file is at the end.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConfError {
-    /// The directory holds configurations, but none of that name.
+    /// The directory has configurations, but none of that name.
     NotFound {
         /// The configuration directory.
         dir: PathBuf,
-        /// The network that was asked for.
+        /// The requested network.
         name: String,
     },
-    /// The directory holds no configurations, or does not exist.
+    /// The directory has no configurations, or does not exist.
     NoneFound {
         /// The configuration directory.
         dir: PathBuf,
@@ -27,103 +27,103 @@ pub enum ConfError {
     ReadDir {
         /// The directory.
         dir: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A configuration file cannot be read.
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The list is not one.
+    /// The list is invalid.
     List(ListFault),
-    /// A plugin inside a list is not one.
+    /// A plugin of a list is invalid.
     ListedPlugin {
-        /// Its place in `plugins`, from 0.
+        /// Its index in `plugins`.
         index: usize,
-        /// What is wrong with it.
+        /// The reason.
         fault: PluginFault,
     },
-    /// A file that should hold one plugin does not.
+    /// A file with a single plugin is invalid.
     Plugin(PluginFault),
-    /// The list, with what its side directory adds, has no plugin (C-130).
+    /// The list has no plugin, in its side directory neither (C-130).
     NoPlugins,
-    /// Any of these, in this file.
+    /// An error of this file.
     In {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         error: Box<ConfError>,
     },
 }
 
-/// What is wrong with a list.
+/// Why a list is invalid.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListFault {
     /// Not JSON.
     Json(serde_json::Error),
-    /// JSON of this type, where an object is needed.
+    /// JSON of this type instead of an object.
     NotAnObject(&'static str),
     /// No `name`.
     NoName,
-    /// `name` is of this type.
+    /// `name` has this type.
     NameType(&'static str),
-    /// `cniVersion` is of this type.
+    /// `cniVersion` has this type.
     VersionType(&'static str),
-    /// `cniVersion` cannot be ordered, and `cniVersions` asks for that.
+    /// `cniVersion` cannot be ordered, which `cniVersions` requires.
     Version(BadVersion),
-    /// `cniVersions` is of this type.
+    /// `cniVersions` has this type.
     VersionsType(&'static str),
-    /// An entry of `cniVersions` is of this type.
+    /// An entry of `cniVersions` has this type.
     VersionsEntryType {
-        /// Its place, from 0.
+        /// Its index.
         index: usize,
         /// Its type.
         found: &'static str,
     },
     /// An entry of `cniVersions` cannot be ordered.
     VersionsEntry {
-        /// Its place, from 0.
+        /// Its index.
         index: usize,
         /// The version.
         error: BadVersion,
     },
-    /// A boolean is of this type.
+    /// A boolean has this type.
     FlagType {
         /// The key.
         key: &'static str,
         /// The value's type.
         found: &'static str,
     },
-    /// A boolean is a string that says neither true nor false.
+    /// A boolean is a string other than true and false.
     FlagValue {
         /// The key.
         key: &'static str,
         /// The string, in lower case.
         value: String,
     },
-    /// `loadOnlyInlinedPlugins` forbids the side directory, and nothing is inlined.
+    /// `loadOnlyInlinedPlugins` is true, but there are no inlined plugins.
     OnlyInlinedWithoutPlugins,
-    /// `plugins` is of this type.
+    /// `plugins` has this type.
     PluginsType(&'static str),
     /// `plugins` is empty.
     EmptyPlugins,
 }
 
-/// What is wrong with a plugin's object.
+/// Why a plugin's object is invalid.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PluginFault {
     /// Not JSON.
     Json(serde_json::Error),
-    /// JSON of this type, where an object is needed.
+    /// JSON of this type instead of an object.
     NotAnObject(&'static str),
-    /// This key should have that type, and has another.
+    /// The key, the type that it should have, and the type that it has.
     Type(&'static str, &'static str, &'static str),
-    /// No `type`, or an empty one.
+    /// `type` is missing or empty.
     NoType,
 }
 
@@ -164,7 +164,7 @@ impl fmt::Display for ListFault {
             Self::NameType(found) => write!(f, "invalid name type {found}"),
             Self::VersionType(found) => write!(f, "invalid cniVersion type {found}"),
             Self::Version(error) => write!(f, "invalid cniVersion {}: {error}", error.0),
-            // The reference names the type it wanted here, not the one it found.
+            // The reference names the expected type here, not the one that it found.
             Self::VersionsType(found) => write!(f, "invalid type for cniVersions: {found}"),
             Self::VersionsEntryType { index, found } => {
                 write!(f, "invalid type for cniVersions index {index}: {found}")

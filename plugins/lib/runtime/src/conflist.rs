@@ -1,4 +1,4 @@
-//! A network configuration list, read.
+//! Network configuration lists.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -12,45 +12,46 @@ use crate::{ConfError, json};
 /// A network: an ordered list of plugins that share a name and a version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conflist {
-    /// The network's name. Not checked for its characters here; ADD does that.
+    /// The network's name. ADD checks its characters.
     pub name: String,
-    /// The version that every plugin is asked in, chosen from `cniVersion` and `cniVersions` (C-131).
+    /// The version of every plugin's request, chosen from `cniVersion` and `cniVersions` (C-131).
     /// Empty means 0.1.0.
     pub version: String,
     /// CHECK succeeds without running anything.
     pub disable_check: bool,
     /// GC succeeds without running anything.
     pub disable_gc: bool,
-    /// Plugins in the side directory are not looked for.
+    /// Plugins in the side directory are ignored.
     pub only_inlined: bool,
     /// The plugins in list order; never empty.
     pub plugins: Vec<PluginConf>,
-    /// The list as it was read; what the result cache keeps. Plugins of the side directory are not in it.
+    /// The text of the list, for the result cache; without the plugins of the side directory.
     pub bytes: Vec<u8>,
 }
 
 /// One plugin of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginConf {
-    /// The executable's name, looked for in the runtime's plugin path. Not empty.
+    /// The name of the executable in the runtime's plugin path. Not empty.
     pub plugin_type: String,
-    /// The plugin object's own `name`; usually empty. The plugin is sent the list's.
+    /// `name` of the plugin object, usually empty. Requests have the list's.
     pub own_name: String,
-    /// Which capabilities the plugin declares, by name.
+    /// The capabilities that the plugin declares, by name.
     pub capabilities: BTreeMap<String, bool>,
-    /// The object as it was written.
+    /// The object, unchanged.
     pub object: Map<String, Value>,
 }
 
 impl Conflist {
-    /// Reads a list. There is no side directory for bytes: a list whose plugins all live there is an error here.
+    /// Parses a list. Without a file there is no side directory, so a list with all its plugins
+    /// there is an error.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfError> {
         let list = Self::parse(bytes)?;
         if list.plugins.is_empty() { Err(ConfError::NoPlugins) } else { Ok(list) }
     }
 
-    /// Makes a list of one plugin from a single plugin configuration (the deprecated `.conf` and `.json` files):
-    /// name and version are lifted, the whole object becomes the plugin.
+    /// Converts a single plugin configuration (the deprecated `.conf` and `.json` files) to a list:
+    /// it gets the name and version of the object, which becomes the only plugin.
     pub fn from_single(bytes: &[u8]) -> Result<Self, ConfError> {
         Self::up_convert(PluginConf::from_bytes(bytes)?)
     }
@@ -66,7 +67,7 @@ impl Conflist {
         Self::from_bytes(&json::encode(&list).map_err(ListFault::Json)?)
     }
 
-    /// Reads a list that may still have no plugins.
+    /// Parses a list, which may have no plugins yet.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ConfError> {
         let list = object(bytes).map_err(|fault| match fault {
             NotAnObject::Json(error) => ListFault::Json(error),
@@ -99,18 +100,18 @@ impl Conflist {
 }
 
 impl PluginConf {
-    /// Reads one plugin object.
+    /// Parses a plugin object.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfError> {
         let value = serde_json::from_slice(bytes).map_err(|error| ConfError::Plugin(error.into()))?;
         Self::from_value(value).map_err(ConfError::Plugin)
     }
 
-    /// Keys match without regard to case here, unlike those of the list: the reference decodes this object into
-    /// a type, the list into a map.
+    /// Keys match without regard to case here, unlike those of the list: the reference decodes this
+    /// object into a struct, the list into a map.
     fn from_value(value: Value) -> Result<Self, PluginFault> {
         let object = match value {
             Value::Object(object) => object,
-            // The reference decodes null into a type with nothing in it.
+            // The reference decodes null into an empty struct.
             Value::Null => Map::new(),
             other => return Err(PluginFault::NotAnObject(json::type_name(&other))),
         };
@@ -168,7 +169,7 @@ fn section<'a>(
     }
 }
 
-/// A boolean of the list: true, false, or those words as a string in any case.
+/// A boolean of the list: true or false, or a string of these in any case.
 fn flag(list: &Map<String, Value>, key: &'static str) -> Result<bool, ListFault> {
     match list.get(key) {
         None => Ok(false),
@@ -182,8 +183,9 @@ fn flag(list: &Map<String, Value>, key: &'static str) -> Result<bool, ListFault>
     }
 }
 
-/// C-131. Without `cniVersions`, `cniVersion` stands as it is, even when nobody has defined it. With it, the
-/// highest of both that is not newer than ours; when there is none, again `cniVersion` as it is.
+/// C-131. With `cniVersions`, the highest version of both keys that is not newer than ours. Without
+/// it, or when there is no such version, `cniVersion` unchanged, even if no specification defines
+/// it.
 fn choose_version(list: &Map<String, Value>) -> Result<String, ListFault> {
     let single = match list.get("cniVersion") {
         None => "",

@@ -1,8 +1,8 @@
-//! Remembered results in the version that a list has now.
+//! Converts cached results to the list's version.
 //!
-//! Works on the JSON itself: what the specification does not name survives, as far as the target's shape has a place
-//! for it. It is also a second reading of C-050 to C-066 beside the protocol library's, which the
-//! harness judges.
+//! Works on the JSON tree: keys that the specification does not name survive if the target's format
+//! has a place for them. It is also a second implementation of C-050 to C-066, independent of the
+//! one in `cni` that the harness tests.
 
 use std::net::IpAddr;
 
@@ -11,30 +11,31 @@ use serde_json::{Map, Value, json};
 use crate::json::type_name;
 use crate::version::or_oldest;
 
-/// The three shapes a result has had.
+/// The three formats of results.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum Format {
     /// 0.1.0 and 0.2.0: one address per family.
     PerFamily,
-    /// 0.3.0 to 0.4.0: a list of addresses that say their family.
+    /// 0.3.0 to 0.4.0: a list of addresses with a key for their family.
     Marked,
     /// From 1.0.0 on: a list of addresses.
     Plain,
 }
 
-/// The shape of a version's results; `None` for a version that has none.
-pub(crate) fn shape(version: &str) -> Option<Shape> {
+/// The format of a version's results; `None` for an unknown version.
+pub(crate) fn format_of(version: &str) -> Option<Format> {
     match version {
-        "0.1.0" | "0.2.0" => Some(Shape::PerFamily),
-        "0.3.0" | "0.3.1" | "0.4.0" => Some(Shape::Marked),
-        "1.0.0" | "1.1.0" => Some(Shape::Plain),
+        "0.1.0" | "0.2.0" => Some(Format::PerFamily),
+        "0.3.0" | "0.3.1" | "0.4.0" => Some(Format::Marked),
+        "1.0.0" | "1.1.0" => Some(Format::Plain),
         _ => None,
     }
 }
 
 type Object = Map<String, Value>;
 
-/// The result in version `to` (C-060 to C-064), or the reason why that version cannot express it.
+/// Converts the result to version `to` (C-060 to C-064); the error is the reason why this is
+/// impossible.
 pub(crate) fn convert(result: Value, to: &str) -> Result<Value, String> {
     let Value::Object(mut result) = result else {
         return Err(format!("expected an object, found {}", type_name(&result)));
@@ -45,26 +46,26 @@ pub(crate) fn convert(result: Value, to: &str) -> Result<Value, String> {
         Some(other) => return Err(format!("cniVersion: expected a string, found {}", type_name(other))),
     };
     let to = or_oldest(to);
-    let old = shape(&from).ok_or_else(|| format!("unsupported CNI result version {from:?}"))?;
-    let new = shape(to).ok_or_else(|| format!("no converter for CNI result version {from} to {to}"))?;
+    let old = format_of(&from).ok_or_else(|| format!("unsupported CNI result version {from:?}"))?;
+    let new = format_of(to).ok_or_else(|| format!("no converter for CNI result version {from} to {to}"))?;
     if old != new {
         result = match (old, new) {
-            (Shape::PerFamily, _) => spread(result)?,
-            (Shape::Plain, _) => mark(result)?,
-            (Shape::Marked, _) => result,
+            (Format::PerFamily, _) => spread(result)?,
+            (Format::Plain, _) => mark(result)?,
+            (Format::Marked, _) => result,
         };
-        // Now it is in the middle shape, from which both others are one step away.
+        // Now it has the middle format; each of the others is one step away.
         result = match new {
-            Shape::Plain => unmark(result)?,
-            Shape::PerFamily => gather(result)?,
-            Shape::Marked => result,
+            Format::Plain => unmark(result)?,
+            Format::PerFamily => gather(result)?,
+            Format::Marked => result,
         };
     }
     result.insert("cniVersion".into(), to.into());
     Ok(result.into())
 }
 
-/// C-061: the addresses of both families in a row, and so their routes.
+/// C-061: one list for the addresses of both families, and one for their routes.
 fn spread(mut result: Object) -> Result<Object, String> {
     let (mut ips, mut routes) = (Vec::new(), Vec::new());
     for (key, family) in [("ip4", "4"), ("ip6", "6")] {
@@ -83,7 +84,7 @@ fn spread(mut result: Object) -> Result<Object, String> {
     Ok(result)
 }
 
-/// C-063: each address says its family; what links have only since 1.0.0 is dropped.
+/// C-063: adds the family to each address, and drops the keys that links have only since 1.0.0.
 fn mark(mut result: Object) -> Result<Object, String> {
     let mut ips = list(&mut result, "ips")?;
     for ip in &mut ips {
@@ -98,12 +99,12 @@ fn mark(mut result: Object) -> Result<Object, String> {
     }
     put_list(&mut result, "ips", ips);
     put_list(&mut result, "interfaces", interfaces);
-    // Always printed in this shape (C-051).
+    // This format always has the key (C-051).
     result.entry("dns").or_insert_with(|| json!({}));
     Ok(result)
 }
 
-/// C-064, and an empty resolver configuration is left out (C-051).
+/// C-064; drops an empty `dns` (C-051).
 fn unmark(mut result: Object) -> Result<Object, String> {
     let mut ips = list(&mut result, "ips")?;
     for ip in ips.iter_mut().filter_map(Value::as_object_mut) {
@@ -116,8 +117,8 @@ fn unmark(mut result: Object) -> Result<Object, String> {
     Ok(result)
 }
 
-/// C-062: the first address of each family, by what it says of itself, with the routes of that family, destination
-/// and gateway only.
+/// C-062: the first address of each family by its key `version`, with the routes of that family,
+/// destination and gateway only.
 fn gather(mut result: Object) -> Result<Object, String> {
     let (ips, routes) = (list(&mut result, "ips")?, list(&mut result, "routes")?);
     result.remove("interfaces");
@@ -155,7 +156,7 @@ fn list(object: &mut Object, key: &str) -> Result<Vec<Value>, String> {
     }
 }
 
-/// Empty lists are left out (C-053).
+/// Omits an empty list (C-053).
 fn put_list(object: &mut Object, key: &str, items: Vec<Value>) {
     if !items.is_empty() {
         object.insert(key.into(), items.into());
@@ -182,21 +183,21 @@ mod tests {
         })
     }
 
-    /// C-060, C-064: within a shape nothing but the version changes.
+    /// C-060, C-064: within a format, only the version changes.
     #[test]
-    fn the_same_shape_keeps_everything() {
+    fn the_same_format_keeps_everything() {
         let mut wanted = plain();
         wanted["cniVersion"] = "1.0.0".into();
         assert_eq!(convert(plain(), "1.0.0"), Ok(wanted));
         assert_eq!(convert(plain(), "1.1.0"), Ok(plain()));
-        let unsaid = json!({"ip4": {"ip": "10.0.0.1/8"}, "x": 1});
-        let said = json!({"cniVersion": "0.1.0", "ip4": {"ip": "10.0.0.1/8"}, "x": 1});
-        assert_eq!(convert(unsaid, ""), Ok(said));
+        let unversioned = json!({"ip4": {"ip": "10.0.0.1/8"}, "x": 1});
+        let versioned = json!({"cniVersion": "0.1.0", "ip4": {"ip": "10.0.0.1/8"}, "x": 1});
+        assert_eq!(convert(unversioned, ""), Ok(versioned));
     }
 
-    /// C-063 and back by C-064.
+    /// C-063, then C-064.
     #[test]
-    fn addresses_are_marked_with_their_family_below_1_0_0() {
+    fn addresses_have_their_family_below_1_0_0() {
         let marked = convert(plain(), "0.4.0").unwrap();
         let wanted = json!({
             "cniVersion": "0.4.0",
@@ -233,7 +234,7 @@ mod tests {
 
     /// C-057, C-060, C-062.
     #[test]
-    fn what_cannot_be_said_is_an_error() {
+    fn an_impossible_conversion_is_an_error() {
         let error = |result: Value, to: &str| convert(result, to).unwrap_err();
         let layer2 = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}]});
         assert_eq!(error(layer2, "0.2.0"), "cannot convert: no valid IP addresses");

@@ -1,49 +1,50 @@
-//! Why an operation over a list failed.
+//! Errors of operations on a list.
 
 use std::fmt;
 
 use crate::version::BadVersion;
 use crate::{AttachmentId, CacheError, ExecError, Failure};
 
-/// An operation over a list that failed. The texts are libcni's where it has one.
+/// An operation on a list failed. The texts are libcni's where it has one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// ADD or DEL: this plugin failed and the operation stopped there. A failed ADD has left what the plugins
-    /// before it made: the caller must DEL (C-133).
+    /// ADD or DEL: this plugin failed, and the operation stopped. A failed ADD does not undo the
+    /// ADDs of previous plugins: the caller must run DEL (C-133).
     Plugin {
         /// The plugin's type.
         plugin_type: String,
-        /// The plugin's own name, usually empty.
+        /// The plugin object's `name`, usually empty.
         own_name: String,
         /// `add` or `delete`.
         verb: &'static str,
-        /// What happened.
+        /// The cause.
         error: Box<ExecError>,
     },
-    /// CHECK, STATUS or VERSION: a plugin failed and the operation stopped there.
+    /// CHECK, STATUS or VERSION: a plugin failed, and the operation stopped.
     Exec(Box<ExecError>),
     /// The list's version cannot be ordered.
     Version(BadVersion),
     /// CHECK exists from 0.4.0 on; this is the list's version.
     CheckUnsupported(String),
-    /// ADD succeeded, but its result could not be remembered: the network is up, the operation counts as failed.
+    /// ADD succeeded, but its result could not be cached: the network is up, but the operation
+    /// counts as failed.
     Remember {
         /// The network's name.
         network: String,
-        /// What happened.
+        /// The cause.
         error: CacheError,
     },
-    /// CHECK: what ADD's result was cannot be told.
+    /// CHECK: the cached result of ADD cannot be read.
     Recall {
         /// The network's name.
         network: String,
-        /// What happened.
+        /// The cause.
         error: CacheError,
     },
-    /// GC: everything that failed, in order; the rest was done.
+    /// GC: all failures, in order; everything else succeeded.
     Gc(Vec<GcFault>),
-    /// Validation: every plugin that cannot serve this list.
+    /// Validation: all plugins that cannot serve this list.
     Invalid(Vec<InvalidPlugin>),
 }
 
@@ -55,16 +56,16 @@ pub enum GcFault {
     Attachments(CacheError),
     /// The list DEL of a stale attachment failed.
     Stale {
-        /// Which one.
+        /// The attachment.
         id: AttachmentId,
-        /// What happened.
+        /// The cause.
         error: Box<Error>,
     },
     /// A plugin's GC failed.
     Plugin {
         /// The plugin's type.
         plugin_type: String,
-        /// What happened.
+        /// The cause.
         error: ExecError,
     },
 }
@@ -73,9 +74,9 @@ pub enum GcFault {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InvalidPlugin {
-    /// It is not there, or cannot say its versions.
+    /// It is missing, or its VERSION failed.
     Exec(ExecError),
-    /// It does not speak the list's version.
+    /// It does not support the list's version.
     Version {
         /// The plugin's type.
         plugin_type: String,
@@ -85,8 +86,8 @@ pub enum InvalidPlugin {
 }
 
 impl Error {
-    /// The protocol's error that a plugin printed or the runtime made, with code, message and details. For GC and
-    /// validation, which may hold many, the first.
+    /// The protocol's error, of a plugin or the runtime, with code, message and details; the first
+    /// one of GC and validation, which may have many.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Plugin { error, .. } | Self::Exec(error) => error.failure(),

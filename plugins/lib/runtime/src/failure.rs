@@ -1,4 +1,4 @@
-//! What a plugin said when it failed.
+//! The error object of a failed plugin.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde_json::{Map, Value};
 
 use crate::json;
 
-/// The error object of the protocol (C-070), whole: as a plugin printed it, or as the runtime makes it for the
-/// checks that are its own.
+/// The error object of the protocol (C-070), unchanged from a plugin, or from a check of the
+/// runtime.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Failure {
-    /// The code as it was printed; 0 when the plugin left no error object.
+    /// The code; 0 when the plugin printed no error object.
     pub code: u64,
     /// The message.
     pub msg: String,
-    /// What else was said; empty when absent.
+    /// The details; empty when absent.
     pub details: String,
-    /// The printed object with every key it had, known or not; `None` when the runtime made the error.
+    /// The printed object with all its keys; `None` when the runtime made the error.
     pub object: Option<Map<String, Value>>,
 }
 
@@ -25,9 +25,8 @@ impl Failure {
         Self { code, msg: msg.into(), details: details.into(), object: None }
     }
 
-    /// Reads what a plugin left behind that ended with `status` (C-084).
-    ///
-    /// `status` is the words for the exit status, as [`crate::Output::status_text`] gives them.
+    /// Reads the outputs of a failed plugin (C-084); `status` is its
+    /// [`crate::Output::status_text`].
     pub fn from_output(stdout: &[u8], stderr: &[u8], status: &str) -> Self {
         if stdout.is_empty() {
             let msg = if stderr.is_empty() {
@@ -38,15 +37,16 @@ impl Failure {
             return Self::new(0, msg, "");
         }
         match Self::parse(stdout) {
-            // An error without words would print as nothing at all; say at least how the plugin ended.
+            // An empty error would print as an empty line: report at least the exit status.
             Ok(failure) if failure.msg.is_empty() && failure.details.is_empty() => {
                 Self { msg: format!("netplugin failed with no error message: {status}"), ..failure }
             }
             Ok(failure) => failure,
             Err(reason) => {
-                let said = String::from_utf8_lossy(stdout);
-                let msg =
-                    format!("netplugin failed but error parsing its diagnostic message {said:?}: {reason}");
+                let printed = String::from_utf8_lossy(stdout);
+                let msg = format!(
+                    "netplugin failed but error parsing its diagnostic message {printed:?}: {reason}"
+                );
                 Self::new(0, msg, "")
             }
         }
@@ -121,7 +121,8 @@ pub(crate) fn check_ifname(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// A letter or digit, then letters, digits, `_`, `.`, `-`: the rule for container ids and network names.
+/// A letter or digit, then letters, digits, `_`, `.`, `-`: the rule for container ids and network
+/// names.
 pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
@@ -132,9 +133,9 @@ pub(crate) fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// C-070, C-071: code, message and details arrive as printed, and so does what we do not know.
+    /// C-070, C-071: unknown keys too.
     #[test]
-    fn a_printed_error_is_kept_whole() {
+    fn a_printed_error_is_kept_unchanged() {
         let printed = br#"{"cniVersion":"1.1.0","Code":107,"msg":"no","details":"d","hint":[1]}"#;
         let failure = Failure::from_output(printed, b"noise", "exit status 1");
         assert_eq!((failure.code, failure.msg.as_str(), failure.details.as_str()), (107, "no", "d"));
@@ -145,19 +146,19 @@ mod tests {
     /// C-084.
     #[test]
     fn a_failure_without_an_error_object_has_the_texts_of_libcni() {
-        let said = |out: &[u8], err: &[u8]| Failure::from_output(out, err, "exit status 2").to_string();
-        assert_eq!(said(b"", b""), "netplugin failed with no error message: exit status 2");
-        assert_eq!(said(b"", b"a \"b\"\n"), r#"netplugin failed: "a \"b\"\n": exit status 2"#);
+        let text = |out: &[u8], err: &[u8]| Failure::from_output(out, err, "exit status 2").to_string();
+        assert_eq!(text(b"", b""), "netplugin failed with no error message: exit status 2");
+        assert_eq!(text(b"", b"a \"b\"\n"), r#"netplugin failed: "a \"b\"\n": exit status 2"#);
         let start = r#"netplugin failed but error parsing its diagnostic message "{}{}": "#;
-        assert!(said(b"{}{}", b"").starts_with(start));
-        let bad_code = said(br#"{"code":"4","msg":"x"}"#, b"");
+        assert!(text(b"{}{}", b"").starts_with(start));
+        let bad_code = text(br#"{"code":"4","msg":"x"}"#, b"");
         assert!(bad_code.starts_with("netplugin failed but error parsing"), "{bad_code}");
-        assert_eq!(said(b"null", b""), "netplugin failed with no error message: exit status 2");
+        assert_eq!(text(b"null", b""), "netplugin failed with no error message: exit status 2");
     }
 
     /// C-013, C-022.
     #[test]
-    fn names_are_checked_as_the_specification_says() {
+    fn names_are_checked_by_the_specifications_rules() {
         let code = |result: Result<(), Failure>| result.err().map(|failure| failure.code);
         assert_eq!(code(check_container_id("")), Some(3));
         assert_eq!(code(check_container_id("-a")), Some(4));

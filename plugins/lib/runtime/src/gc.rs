@@ -1,4 +1,4 @@
-//! GC: what the runtime has forgotten is deleted, then the plugins look for what they can find themselves.
+//! GC: deletes the cached attachments that are not valid, then calls the plugins' own GC.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,21 @@ use crate::version::at_least;
 use crate::{AttachmentId, Conflist, Error, GcFault, Runtime, find_plugin};
 
 impl Runtime {
-    /// GC: every cached attachment of this network that is not in `valid` gets a list DEL, with the list as it is
-    /// now and the namespace, args and capabilities of then; from 1.1.0 on each plugin is then asked in order.
-    /// Errors are collected, the rest goes on.
+    /// GC: runs a list DEL for every cached attachment of this network that is not in `valid`, with
+    /// this list and the attachment's cached namespace, args and capabilities. From 1.1.0 on, it
+    /// then calls GC of each plugin, in order. An error does not stop it; all errors are collected.
     ///
-    /// `None` is what cnitool asks: every cached attachment counts as stale, and the plugins are not told a set.
+    /// cnitool passes `None`: all cached attachments are stale, and the plugins get no valid set.
     pub fn gc(&self, list: &Conflist, valid: Option<&BTreeSet<AttachmentId>>) -> Result<(), Error> {
         if list.disable_gc {
             return Ok(());
         }
         let deadline = self.deadline();
         let mut faults = Vec::new();
-        // libcni says success and does nothing at all when the cache cannot be listed, so on a node whose cache was
-        // never made the plugins' own GC never runs. No directory is no attachments; any other trouble is
-        // reported, and the plugins are asked nevertheless: what they are told does not come from the cache.
+        // When the cache cannot be listed, libcni succeeds without doing anything, so on a node
+        // without a cache the plugins' own GC never runs. Here a missing directory means no
+        // attachments. Other errors are reported, and the plugins are called all the same: their
+        // valid set does not come from the cache.
         let records = self.cache().list(None).unwrap_or_else(|error| {
             faults.push(GcFault::Attachments(error));
             Vec::new()

@@ -1,4 +1,4 @@
-//! JSON as libcni writes it, so that plugins under this runtime see what they see under containerd.
+//! JSON as libcni writes it, so that plugins get the same requests as from containerd.
 
 use std::io;
 
@@ -6,23 +6,23 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 use serde_json::{Map, Number, Value};
 
-/// Compact JSON in libcni's spelling: keys sorted, `<`, `>`, `&` and the two line separators escaped inside
-/// strings, floating-point numbers in positional notation between 1e-6 and 1e21.
+/// Compact JSON in libcni's formatting: keys sorted, `<`, `>`, `&` and the two line separators
+/// escaped inside strings, floating-point numbers in positional notation between 1e-6 and 1e21.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = Vec::with_capacity(512);
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spelling))?;
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, GoFormatter))?;
     Ok(out)
 }
 
-/// The spelling of libcni's encoder where it differs from serde_json's.
-struct Spelling;
+/// The formatting of libcni's encoder where it differs from serde_json's.
+struct GoFormatter;
 
-impl Formatter for Spelling {
+impl Formatter for GoFormatter {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         let size = value.abs();
         if size != 0.0 && !(1e-6..1e21).contains(&size) {
             let text = format!("{value:e}");
-            // A positive exponent carries its sign: 1e+21.
+            // A positive exponent has its sign: 1e+21.
             return match text.split_once("e-") {
                 Some(_) => writer.write_all(text.as_bytes()),
                 None => writer.write_all(text.replacen('e', "e+", 1).as_bytes()),
@@ -50,8 +50,8 @@ impl Formatter for Spelling {
     }
 }
 
-/// Passes every number through a 64-bit float: libcni decodes configurations into generic maps, so `1.0` reaches
-/// the plugin as `1` and integers above 2^53 lose precision (C-028). Results are never treated so.
+/// Passes every number through a 64-bit float: libcni decodes configurations into generic maps, so
+/// `1.0` reaches the plugin as `1` and integers above 2^53 lose precision (C-028). Results do not.
 pub(crate) fn through_float(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -65,7 +65,7 @@ pub(crate) fn through_float(value: &mut Value) {
     }
 }
 
-/// The last entry whose key equals `key` without regard to case (C-027).
+/// The last entry with this key, without regard to case (C-027).
 pub(crate) fn any_case<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value).next_back()
 }
@@ -86,25 +86,25 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
-    fn spelled(text: &str) -> String {
+    fn encoded(text: &str) -> String {
         let mut value: Value = serde_json::from_str(text).unwrap();
         through_float(&mut value);
         String::from_utf8(encode(&value).unwrap()).unwrap()
     }
 
-    /// C-136: as libcni re-encodes a plugin's object.
+    /// C-136
     #[test]
     fn numbers_pass_through_a_float_and_keep_positional_notation() {
-        assert_eq!(spelled("12345678901234567890"), "12345678901234567000");
-        assert_eq!(spelled("[1.0,1400,-0.5,0]"), "[1,1400,-0.5,0]");
-        assert_eq!(spelled("[1e20,1e21,1e-6,1e-7]"), "[100000000000000000000,1e+21,0.000001,1e-7]");
+        assert_eq!(encoded("12345678901234567890"), "12345678901234567000");
+        assert_eq!(encoded("[1.0,1400,-0.5,0]"), "[1,1400,-0.5,0]");
+        assert_eq!(encoded("[1e20,1e21,1e-6,1e-7]"), "[100000000000000000000,1e+21,0.000001,1e-7]");
     }
 
-    /// C-007: as libcni re-encodes a plugin's object.
+    /// C-007
     #[test]
     fn markup_is_escaped_and_keys_are_sorted() {
         assert_eq!(
-            spelled("{\"b\":\"a<b>&c\u{2028}\\n\",\"a\":1}"),
+            encoded("{\"b\":\"a<b>&c\u{2028}\\n\",\"a\":1}"),
             r#"{"a":1,"b":"a\u003cb\u003e\u0026c\u2028\n"}"#
         );
     }

@@ -1,6 +1,6 @@
-//! What a container runtime does with CNI: it finds network configurations, builds each plugin's request, runs the
-//! plugins of a list in order, and remembers results. It behaves as libcni does, since that is what containerd,
-//! CRI-O, podman and cnitool are built on, minus its defects; each place that departs says why.
+//! The runtime's side of CNI: it finds network configurations, builds each plugin's request, runs
+//! the plugins of a list in order, and caches results. It behaves like libcni, the library of
+//! containerd, CRI-O, podman and cnitool, without its defects; a comment marks each difference.
 //!
 //! ```no_run
 //! use runtime::{Attachment, Conflist, Runtime};
@@ -14,7 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Results stay [`serde_json::Value`], as printed: a runtime passes on what it does not know.
+//! Results stay [`serde_json::Value`], as printed: a runtime passes unknown keys on.
 
 mod attachment;
 mod cache;

@@ -1,4 +1,4 @@
-//! Finding configurations in a directory.
+//! Finds configurations in a directory.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,9 +10,10 @@ use crate::failure::is_name;
 use crate::{ConfError, Conflist, PluginConf};
 
 impl Conflist {
-    /// Loads the network of that name from a configuration directory: the first `*.conflist` in byte order whose
-    /// name matches, else the first `*.conf` or `*.json`, up-converted. Any broken file on the way is an error,
-    /// also one of another network; a missing directory is an empty one.
+    /// Loads the network of that name from a configuration directory: the first `*.conflist` with
+    /// that name in byte order, otherwise the first `*.conf` or `*.json`, converted to a list. A
+    /// broken file before it is an error, even of another network. A missing directory counts as
+    /// empty.
     pub fn load(dir: impl AsRef<Path>, name: &str) -> Result<Self, ConfError> {
         let dir = dir.as_ref();
         let lists = files(dir, &["conflist"])?;
@@ -35,13 +36,13 @@ impl Conflist {
         Err(ConfError::NotFound { dir: dir.to_owned(), name: name.to_owned() })
     }
 
-    /// Loads one list, and appends the plugins of its side directory `<directory of the file>/<name>/*.conf`
-    /// unless `loadOnlyInlinedPlugins` is true.
+    /// Loads one list, and appends the plugins of its side directory
+    /// `<directory of the file>/<name>/*.conf` unless `loadOnlyInlinedPlugins` is true.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfError> {
         let path = path.as_ref();
         let mut list = Self::parse(&read(path)?).map_err(|error| error.in_file(path))?;
-        // The name becomes a path here. One that ADD would refuse (empty, "..", "a/b") must not lead elsewhere;
-        // the reference follows it.
+        // The name becomes a part of a path here. A name that ADD would refuse (empty, "..", "a/b")
+        // must not lead to another directory, as it does in the reference.
         if !list.only_inlined && is_name(&list.name) {
             let side = path.parent().unwrap_or(Path::new("")).join(&list.name);
             for file in files(&side, &["conf"])? {
@@ -67,7 +68,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfError> {
     fs::read(path).map_err(|source| ConfError::Read { path: path.to_owned(), source })
 }
 
-/// The entries of a directory that are no directories and have one of these extensions, in byte order.
+/// The entries of a directory with one of these extensions, in byte order, without directories.
 fn files(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, ConfError> {
     let failed = |source| ConfError::ReadDir { dir: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
@@ -86,7 +87,8 @@ fn files(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, ConfError> {
     Ok(found)
 }
 
-/// What follows the last dot, also when the dot is the first character: `.conflist` counts, as in the reference.
+/// The extension is the text after the last dot, even if that is the first character: as in the
+/// reference, `.conflist` has one.
 fn has_extension(name: &OsStr, extensions: &[&str]) -> bool {
     let name = name.as_bytes();
     name.iter()

@@ -1,11 +1,11 @@
-//! Finding a plugin's executable.
+//! Finds a plugin's executable.
 
 use std::path::{Path, PathBuf};
 
 use crate::ExecError;
 
-/// The first regular file `<dir>/<plugin_type>` (C-080): symbolic links are followed, the executable bit is not
-/// looked at, directories that do not exist are skipped.
+/// The first regular file `<dir>/<plugin_type>` (C-080). It follows symbolic links, ignores the
+/// executable bit and skips missing directories.
 pub fn find_plugin(plugin_type: &str, cni_path: &[PathBuf]) -> Result<PathBuf, ExecError> {
     if cni_path.is_empty() {
         return Err(ExecError::NoPath);

@@ -1,4 +1,4 @@
-//! What a plugin reads on standard input.
+//! A plugin's standard input.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{Conflist, PluginConf, json};
 
-/// The pair that names an attachment within a network; the key of GC's valid set.
+/// The pair that identifies an attachment within a network; the key of GC's valid set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct AttachmentId {
     /// `CNI_CONTAINERID`
@@ -18,9 +18,10 @@ pub struct AttachmentId {
 }
 
 impl PluginConf {
-    /// The standard input of ADD, CHECK and DEL: the plugin's object with the list's name and version, the
-    /// previous result when there is one, and as `runtimeConfig` those of `capabilities` that the plugin declares
-    /// (C-100; the key is left out when none remains). Keys of the file are overwritten only by what is injected.
+    /// The standard input of ADD, CHECK and DEL: the plugin's object with the list's name and
+    /// version, the previous result if there is one, and in `runtimeConfig` the `capabilities` that
+    /// the plugin declares (C-100; omitted if there are none). Only these keys replace keys of the
+    /// file.
     pub fn attachment_request(
         &self,
         list: &Conflist,
@@ -42,8 +43,9 @@ impl PluginConf {
         encoded(&object)
     }
 
-    /// The standard input of GC. `None` leaves the valid set out (the plugin may collect nothing by it); an empty
-    /// set is sent as `null`, as libcni does. The set stands under its old key as well (C-046).
+    /// The standard input of GC. `None` omits the valid set, so that the plugin collects nothing by
+    /// it. An empty set is sent as `null`, as by libcni. The set is sent under its old key too
+    /// (C-046).
     pub fn gc_request(&self, list: &Conflist, valid: Option<&BTreeSet<AttachmentId>>) -> Vec<u8> {
         let mut object = self.named(list);
         if let Some(valid) = valid {
@@ -57,12 +59,12 @@ impl PluginConf {
         encoded(&object)
     }
 
-    /// The standard input of STATUS: name and version are injected, nothing else.
+    /// The standard input of STATUS: the object with name and version.
     pub fn status_request(&self, list: &Conflist) -> Vec<u8> {
         encoded(&self.named(list))
     }
 
-    /// The plugin's object under the list's name and version; both replace its own (C-131).
+    /// The plugin's object with the list's name and version, which replace its own (C-131).
     fn named(&self, list: &Conflist) -> Map<String, Value> {
         let mut object = self.object.clone();
         object.values_mut().for_each(json::through_float);
@@ -73,6 +75,6 @@ impl PluginConf {
 }
 
 fn encoded(object: &Map<String, Value>) -> Vec<u8> {
-    // Writing a map with string keys into memory cannot fail; an empty request would be refused by any plugin.
+    // Encoding a map with string keys cannot fail; every plugin would refuse an empty request.
     json::encode(object).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The operations of a container runtime over a list.
+//! The operations of a container runtime on a list.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -15,24 +15,24 @@ use crate::{
     find_plugin, result,
 };
 
-/// A runtime: where plugins are, where results are remembered, how long a plugin may take.
+/// A runtime: the plugin path, the result cache and the timeout.
 ///
-/// The caller serialises what must not overlap: GC with anything else of the network, and the operations of one
-/// attachment (C-133).
+/// The caller must not run operations of one attachment in parallel, nor GC with anything else of
+/// its network (C-133).
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    /// The directories plugins are looked for in; `CNI_PATH`.
+    /// The directories of plugins: `CNI_PATH`.
     pub cni_path: Vec<PathBuf>,
-    /// The result cache is in `results` below it.
+    /// The directory of the result cache, which is in `results` below it.
     pub cache_dir: PathBuf,
-    /// How long one operation over a list may take in all. A plugin that is still running then is killed with
-    /// SIGKILL, and libcni's rule holds: no DEL is issued by us.
+    /// How long one operation on a list may take in total. A plugin that still runs then is killed
+    /// with SIGKILL; like libcni, we run no DEL then.
     pub timeout: Duration,
-    /// Whether plugins see this process's own environment, as they do under a real runtime.
+    /// Whether plugins inherit this process's environment, as they do from a real runtime.
     pub inherit_env: bool,
-    /// Variables for every plugin, over the inherited ones and below the protocol's six.
+    /// Variables for every plugin. They replace inherited ones; the protocol's six replace them.
     pub env: Vec<(OsString, OsString)>,
-    /// Whether what a succeeding plugin prints on standard error is copied to ours.
+    /// Whether the standard error of a successful plugin is copied to ours.
     pub forward_stderr: bool,
 }
 
@@ -41,7 +41,8 @@ const VARIABLES: [&str; 6] =
     ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_ARGS", "CNI_IFNAME", "CNI_PATH"];
 
 impl Runtime {
-    /// A runtime with libcni's directories' layout, five minutes for an operation and this process's environment.
+    /// A runtime with libcni's directory layout, a timeout of five minutes, and this process's
+    /// environment.
     pub fn new(cni_path: Vec<PathBuf>, cache_dir: impl Into<PathBuf>) -> Self {
         Self {
             cni_path,
@@ -58,9 +59,9 @@ impl Runtime {
         Cache::new(&self.cache_dir)
     }
 
-    /// ADD: the plugins in order, each with the result of the one before; the last result is remembered and
-    /// returned as it was printed, but for a `cniVersion` that was missing (C-083). Stops at the first error without
-    /// taking anything back: the caller must DEL then.
+    /// ADD: runs the plugins in order, each with the result of the previous one. Caches and returns
+    /// the last result as printed; only a missing `cniVersion` is added (C-083). Stops at the first
+    /// error and undoes nothing: the caller must run DEL then.
     pub fn add(&self, list: &Conflist, attachment: &Attachment) -> Result<Value, Error> {
         let deadline = self.deadline();
         let mut result = None;
@@ -102,8 +103,8 @@ impl Runtime {
         }
     }
 
-    /// CHECK: the plugins in order, each with the remembered result; stops at the first error. An attachment that
-    /// was never cached is checked without a previous result.
+    /// CHECK: runs the plugins in order, each with the cached result, up to the first error. An
+    /// attachment without a record is checked without a previous result.
     pub fn check(&self, list: &Conflist, attachment: &Attachment) -> Result<(), Error> {
         if !at_least(&list.version, "0.4.0")? {
             return Err(Error::CheckUnsupported(list.version.clone()));
@@ -121,8 +122,9 @@ impl Runtime {
         Ok(())
     }
 
-    /// DEL: the plugins in reverse order, each with the remembered result (from 0.4.0 on; C-122). Stops at the first
-    /// error and keeps the record, so that it can be tried again; a full success forgets it.
+    /// DEL: runs the plugins in reverse order, from 0.4.0 on with the cached result (C-122). Stops
+    /// at the first error and keeps the record, so that DEL can be tried again; removes the record
+    /// after success.
     pub fn del(&self, list: &Conflist, attachment: &Attachment) -> Result<(), Error> {
         self.del_until(list, attachment, self.deadline())
     }
@@ -135,8 +137,9 @@ impl Runtime {
     ) -> Result<(), Error> {
         let prev_result = if at_least(&list.version, "0.4.0")? {
             self.cached_result(list, attachment).unwrap_or_else(|error| {
-                // Nobody can use a broken file. One that only cannot be converted still names the attachment
-                // for a GC, so it stays until this succeeds; libcni drops it, and with it the last trace.
+                // A corrupt file is useless and is removed. One that only cannot be converted still
+                // identifies the attachment for GC, so it stays until DEL succeeds; libcni removes
+                // it.
                 if let CacheError::Corrupt { .. } = error {
                     let _ = self.cache().remove(&list.name, &attachment.id());
                 }
@@ -149,13 +152,15 @@ impl Runtime {
             self.attachment_call("DEL", list, plugin, attachment, prev_result.as_ref(), deadline)
                 .map_err(|error| failed(plugin, "delete", error))?;
         }
-        // libcni forgets only what it has used as a previous result, so records of lists below 0.4.0 stay for ever.
-        // That the record cannot be removed is no reason to delete the network once more.
+        // libcni only removes a record that it has used as a previous result, so records of lists
+        // below 0.4.0 stay forever. A record that cannot be removed is not a reason to run DEL
+        // again.
         let _ = self.cache().remove(&list.name, &attachment.id());
         Ok(())
     }
 
-    /// STATUS: the plugins in order, the first error as the plugin said it. Below 1.1.0 nobody is asked.
+    /// STATUS: runs the plugins in order; returns the first error, unchanged. Below 1.1.0 it runs
+    /// none.
     pub fn status(&self, list: &Conflist) -> Result<(), Error> {
         if !at_least(&list.version, "1.1.0").unwrap_or(false) {
             return Ok(());
@@ -168,7 +173,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// The remembered result of an attachment, in the list's version: what CHECK and DEL hand to the plugins.
+    /// The cached result of an attachment, converted to the list's version: the `prevResult` of
+    /// CHECK and DEL.
     pub fn cached_result(
         &self,
         list: &Conflist,
@@ -186,10 +192,11 @@ impl Runtime {
             .map_err(|reason| CacheError::Convert { version: list.version.clone(), reason })
     }
 
-    /// Runs one plugin as told, without looking at what it says: for protocol cases that no runtime would produce.
+    /// Runs a plugin without checking its output, for protocol cases that no runtime would produce.
     ///
-    /// The environment is this runtime's without any protocol variable, then `CNI_COMMAND` = `command` and
-    /// `CNI_PATH`, then `env`, where `None` takes a variable out. Any exit status is a success here.
+    /// The environment is this runtime's without protocol variables, plus `CNI_COMMAND` = `command`
+    /// and `CNI_PATH`, plus `env`, in which `None` removes a variable. Every exit status is a
+    /// success here.
     pub fn exec_plugin(
         &self,
         plugin_type: &str,
@@ -210,7 +217,7 @@ impl Runtime {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        // A timeout beyond what the clock can say is a year: long enough.
+        // A timeout that the clock cannot represent becomes a year.
         let now = Instant::now();
         now.checked_add(self.timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
     }
@@ -230,7 +237,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Runs a plugin; any status but 0 is an error, kept whole.
+    /// Runs a plugin; any exit status but 0 is an error.
     pub(crate) fn run(
         &self,
         program: &Path,
@@ -244,7 +251,7 @@ impl Runtime {
             return Err(ExecError::Failed { failure, output: Box::new(output) });
         }
         if self.forward_stderr && !output.stderr.is_empty() {
-            // Only for information; a closed standard error is no reason to fail.
+            // A closed standard error is not a failure.
             let _ = std::io::stderr().write_all(&output.stderr);
         }
         Ok(output)
@@ -256,7 +263,7 @@ impl Runtime {
         self.full_env([command, container_id, netns, &attachment.args_text(), ifname])
     }
 
-    /// GC and STATUS concern no attachment: its variables are there, and empty.
+    /// GC and STATUS have no attachment: its variables are set, but empty.
     pub(crate) fn network_env(&self, command: &str) -> Vec<(OsString, OsString)> {
         self.full_env([command, "", "", "", ""])
     }
@@ -266,7 +273,7 @@ impl Runtime {
         self.env_with(VARIABLES.into_iter().zip(values))
     }
 
-    /// The base environment under these variables, each once.
+    /// The base environment with these variables, each once.
     pub(crate) fn env_with(
         &self,
         variables: impl Iterator<Item = (&'static str, OsString)>,

@@ -1,4 +1,4 @@
-//! Asking plugins what they can do, before they are asked to do it.
+//! Checks that the plugins of a list support it.
 
 use std::time::Instant;
 
@@ -7,18 +7,19 @@ use serde_json::{Map, Value};
 use crate::version::{NEWEST, OLDEST, or_oldest};
 use crate::{Conflist, Error, ExecError, InvalidPlugin, ResultFault, Runtime, find_plugin, json};
 
-/// A plugin's answer to VERSION.
+/// The output of VERSION.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionInfo {
-    /// The version the answer itself is in.
+    /// The version of this output.
     pub cni_version: String,
-    /// The versions the plugin speaks, as it listed them.
+    /// The versions that the plugin supports, in its order.
     pub supported: Vec<String>,
 }
 
 impl Runtime {
-    /// Validates a list: every plugin is there and advertises the list's version. Gives the names of all capabilities
-    /// that some plugin of the list declares, sorted. Every plugin that fails is in the error.
+    /// Validates a list: every plugin exists and supports the list's version. Returns the names of
+    /// all capabilities that a plugin of the list declares, sorted. The error has every plugin that
+    /// fails.
     pub fn validate(&self, list: &Conflist) -> Result<Vec<String>, Error> {
         let deadline = self.deadline();
         let mut invalid = Vec::new();
@@ -42,14 +43,14 @@ impl Runtime {
         Ok(names)
     }
 
-    /// Asks a plugin for its versions. One that does not know the question speaks 0.1.0 only.
+    /// The versions of a plugin. One that does not know VERSION supports only 0.1.0.
     pub fn version(&self, plugin_type: &str) -> Result<VersionInfo, ExecError> {
         self.version_until(plugin_type, self.deadline())
     }
 
     fn version_until(&self, plugin_type: &str, deadline: Instant) -> Result<VersionInfo, ExecError> {
         let program = find_plugin(plugin_type, &self.cni_path)?;
-        // The stand-ins are for plugins so old that they want an attachment's variables for every command.
+        // Very old plugins require an attachment's variables for every command: these get dummies.
         let values = [
             ("CNI_COMMAND", "VERSION"),
             ("CNI_CONTAINERID", ""),
@@ -73,7 +74,7 @@ impl Runtime {
     }
 }
 
-/// C-037, reader's side.
+/// C-037
 fn read_info(stdout: &[u8]) -> Result<VersionInfo, ResultFault> {
     let answer: Map<String, Value> = serde_json::from_slice(stdout)
         .map_err(|error| ResultFault::Shape(format!("decoding version info: {error}")))?;
@@ -86,7 +87,7 @@ fn read_info(stdout: &[u8]) -> Result<VersionInfo, ResultFault> {
         listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     match (supported.is_empty(), cni_version.as_str()) {
         (false, _) => Ok(VersionInfo { cni_version, supported }),
-        // 0.2.0 had the question, but not yet the list.
+        // 0.2.0 has VERSION, but no list in its output.
         (true, "0.2.0") => {
             Ok(VersionInfo { cni_version, supported: vec!["0.1.0".to_owned(), "0.2.0".to_owned()] })
         }

@@ -1,15 +1,16 @@
-//! Version strings as a runtime orders them. The plugin side's closed set is `cni::Version`; a runtime also meets
-//! versions that nobody has defined yet.
+//! Orders version strings. `cni::Version` only has the known versions; a runtime also gets later
+//! ones.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// The newest version of the specification that this runtime speaks.
+/// The newest version of the specification that this runtime supports.
 pub const NEWEST: &str = "1.1.0";
-/// What an absent or empty version means (C-024).
+/// The meaning of an absent or empty version (C-024).
 pub const OLDEST: &str = "0.1.0";
 
-/// A version that cannot be ordered: more than three parts, or a part that is no number (C-034).
+/// A version that cannot be ordered: it has more than three parts, or a part is not a number
+/// (C-034).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadVersion(pub String);
 
@@ -31,7 +32,7 @@ pub fn at_least(version: &str, than: &str) -> Result<bool, BadVersion> {
     Ok(compare(version, than)?.is_ge())
 }
 
-/// The version itself, or what its absence means.
+/// The version, or the meaning of its absence.
 pub(crate) fn or_oldest(version: &str) -> &str {
     if version.is_empty() { OLDEST } else { version }
 }

@@ -1,4 +1,4 @@
-//! Why a plugin could not be run, or ran and failed.
+//! Errors of running a plugin.
 
 use std::fmt;
 use std::io;
@@ -16,28 +16,28 @@ pub enum Stream {
     Stderr,
 }
 
-/// One plugin's call that did not succeed.
+/// A call of a plugin failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecError {
     /// The plugin's type is empty.
     NoName,
-    /// The plugin's type holds a slash (C-135).
+    /// The plugin's type contains a slash (C-135).
     BadName(String),
     /// The plugin path has no directories.
     NoPath,
-    /// No directory of the plugin path holds such a file.
+    /// No directory of the plugin path has such a file.
     NotFound {
         /// The plugin's type.
         plugin_type: String,
-        /// The directories that were looked at.
+        /// The directories of the plugin path.
         path: Vec<PathBuf>,
     },
-    /// The executable could not be started, or not be talked to.
+    /// The executable could not be started, or communication with it failed.
     Spawn {
         /// The executable.
         program: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The operation's time was up before this plugin was started.
@@ -49,10 +49,10 @@ pub enum ExecError {
     TimedOut {
         /// The executable.
         program: PathBuf,
-        /// What it had said until then.
+        /// Its output until then.
         output: Box<Output>,
     },
-    /// The plugin was killed and did not die: it hangs inside the kernel.
+    /// The plugin was killed but does not end: it hangs in the kernel.
     Undead {
         /// The executable.
         program: PathBuf,
@@ -61,47 +61,48 @@ pub enum ExecError {
     TooMuchOutput {
         /// The executable.
         program: PathBuf,
-        /// Where it printed.
+        /// The stream.
         stream: Stream,
-        /// The beginning of what it said.
+        /// The beginning of its output.
         output: Box<Output>,
     },
     /// The plugin ended with another status than 0.
     Failed {
-        /// Its error, whole.
+        /// Its error, unchanged.
         failure: Failure,
-        /// Everything else it left.
+        /// Its outcome.
         output: Box<Output>,
     },
     /// The name, id or interface of the request is malformed; the plugin was not started.
     Refused(Failure),
-    /// The plugin succeeded, but what it printed is no result.
+    /// The plugin succeeded, but its output is not a result.
     BadResult {
-        /// What is wrong with it.
+        /// The reason.
         fault: ResultFault,
-        /// What it printed.
+        /// Its output.
         output: Box<Output>,
     },
 }
 
-/// Why an answer is not a result.
+/// Why an output is not a result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ResultFault {
     /// Not JSON, or more than one document (C-006).
     Json(serde_json::Error),
-    /// JSON of this type, where an object is needed.
+    /// JSON of this type instead of an object.
     NotAnObject(&'static str),
-    /// A version that no result can have (C-057).
+    /// An unknown version (C-057).
     Version(String),
-    /// A field is not what its version prescribes.
+    /// A field is not as its version requires.
     Shape(String),
-    /// VERSION's answer lacks this field (C-037).
+    /// The output of VERSION lacks this field (C-037).
     Missing(&'static str),
 }
 
 impl ExecError {
-    /// The protocol's error, when there is one: the plugin's own, or the runtime's about a malformed request.
+    /// The protocol's error, if there is one: the plugin's, or the runtime's about a malformed
+    /// request.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed { failure, .. } | Self::Refused(failure) => Some(failure),
@@ -109,7 +110,7 @@ impl ExecError {
         }
     }
 
-    /// What the plugin left, when it was started and has ended.
+    /// The outcome of the run, if the plugin was started and has ended.
     pub fn output(&self) -> Option<&Output> {
         match self {
             Self::TimedOut { output, .. }
@@ -123,7 +124,7 @@ impl ExecError {
 
 impl fmt::Display for ExecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let silent = "netplugin failed with no error message";
+        let prefix = "netplugin failed with no error message";
         match self {
             Self::NoName => f.write_str("no plugin name provided"),
             Self::BadName(name) => write!(f, "invalid plugin name: {name}"),
@@ -132,23 +133,23 @@ impl fmt::Display for ExecError {
                 let path: Vec<_> = path.iter().map(|dir| dir.display().to_string()).collect();
                 write!(f, "failed to find plugin {plugin_type:?} in path [{}]", path.join(" "))
             }
-            Self::Spawn { program, source } => write!(f, "{silent}: run {}: {source}", program.display()),
+            Self::Spawn { program, source } => write!(f, "{prefix}: run {}: {source}", program.display()),
             Self::NoTime { program } => {
-                write!(f, "{silent}: time was up before {} was started", program.display())
+                write!(f, "{prefix}: time was up before {} was started", program.display())
             }
             Self::TimedOut { program, output } => write!(
                 f,
-                "{silent}: {} ({} gave no answer in {:.1} s)",
+                "{prefix}: {} ({} gave no answer in {:.1} s)",
                 output.status_text(),
                 program.display(),
                 output.duration.as_secs_f64()
             ),
             Self::Undead { program } => {
-                write!(f, "{silent}: {} was killed and does not die", program.display())
+                write!(f, "{prefix}: {} was killed and does not die", program.display())
             }
             Self::TooMuchOutput { program, stream, .. } => write!(
                 f,
-                "{silent}: {} printed more than {} MiB on {stream} and was killed",
+                "{prefix}: {} printed more than {} MiB on {stream} and was killed",
                 program.display(),
                 MAX_OUTPUT >> 20
             ),

@@ -1,4 +1,4 @@
-//! Running one plugin: bounded in time and in output, with nothing that can deadlock.
+//! Runs a plugin: its time and output are limited, and it cannot deadlock.
 
 mod error;
 
@@ -19,41 +19,42 @@ use nix::unistd::Pid;
 
 pub use error::{ExecError, ResultFault, Stream};
 
-/// The most a plugin may print on standard output, and on standard error, in bytes.
+/// The most that a plugin may print, on standard output and on standard error each, in bytes.
 pub const MAX_OUTPUT: usize = 8 << 20;
 
-/// How long a killed child may take to die before we leave it to its fate: only one that hangs in the kernel does.
+/// How long to wait for the end of a killed child; only one that hangs in the kernel takes longer.
 const DEATH: Duration = Duration::from_secs(5);
-/// How often an executable that is being written is tried, and how long apart (C-087).
+/// How often to try to start an executable that is being written, and the pause between (C-087).
 const BUSY_TRIES: u32 = 6;
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 const CHUNK: usize = 64 << 10;
 
-/// What one run of an executable left.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
     /// All of its standard output.
     pub stdout: Vec<u8>,
     /// All of its standard error.
     pub stderr: Vec<u8>,
-    /// From before the start to the end.
+    /// The time from before the start to the end.
     pub duration: Duration,
-    /// It ended, but a process it left behind still holds its standard output or error. We do not wait for that
-    /// process; runtimes built on libcni would.
+    /// Whether a process that it started still has its standard output or error open. We do not
+    /// wait for that process; runtimes with libcni do.
     pub left_open: bool,
 }
 
 impl Output {
-    /// The end in libcni's words: `exit status 1`, `signal: killed`.
+    /// The exit status in libcni's format: `exit status 1`, `signal: killed`.
     pub fn status_text(&self) -> String {
         status_text(self.status)
     }
 }
 
-/// Runs `program` with exactly this environment and standard input, and waits for its end until `deadline`; then
-/// this one child, not what it has started, is killed with SIGKILL, as a runtime does.
+/// Runs `program` with exactly this environment and standard input, and waits for its end until
+/// `deadline`. After that, it kills this child with SIGKILL, but not the processes that the child
+/// has started, as a runtime does.
 pub fn execute(
     program: &Path,
     env: &[(OsString, OsString)],
@@ -67,11 +68,11 @@ pub fn execute(
     let failed = |source| ExecError::Spawn { program: program.to_owned(), source };
     let mut child = spawn(program, env, deadline).map_err(failed)?;
     let mut run = Run { stdout: Vec::new(), stderr: Vec::new(), left_open: false };
-    let talked = run.talk(&mut child, stdin, deadline);
+    let talked = run.communicate(&mut child, stdin, deadline);
     let stop = match talked {
         Ok(stop) => stop,
         Err(source) => {
-            // Without our ears the child would block or run on unseen: it must not outlive this call.
+            // The child would block or continue unobserved: it must not outlive this call.
             end(&mut child);
             return Err(failed(source));
         }
@@ -94,7 +95,7 @@ pub fn execute(
     }
 }
 
-/// Why the conversation with the child ended.
+/// Why communication with the child ended.
 #[derive(Clone, Copy)]
 enum Stop {
     Exited,
@@ -109,9 +110,9 @@ struct Run {
 }
 
 impl Run {
-    /// Feeds standard input and drains both outputs until the child has ended, the time is up, or it has said too
-    /// much. Does not reap the child.
-    fn talk(&mut self, child: &mut Child, stdin: &[u8], deadline: Instant) -> io::Result<Stop> {
+    /// Writes standard input and reads both outputs until the child has ended, the time is up, or
+    /// it has printed too much. Does not reap the child.
+    fn communicate(&mut self, child: &mut Child, stdin: &[u8], deadline: Instant) -> io::Result<Stop> {
         let exit = exit_notice(child)?;
         let mut input = child.stdin.take().map(|pipe| nonblocking(pipe.into())).transpose()?;
         let mut outputs = [
@@ -129,8 +130,8 @@ impl Run {
             }
             let exited =
                 wait(&exit, input.as_ref(), outputs.iter().filter_map(|(_, pipe)| pipe.as_ref()), left)?;
-            // The notice is looked at first and the pipes are drained after it: all that the child has written
-            // is in them now.
+            // The notice is checked before the pipes are read: they contain everything that the
+            // child has written.
             for (stream, pipe) in &mut outputs {
                 let all = match stream {
                     Stream::Stdout => &mut self.stdout,
@@ -177,8 +178,8 @@ fn spawn(program: &Path, env: &[(OsString, OsString)], deadline: Instant) -> io:
     }
 }
 
-/// A pipe that ends when the child has ended. The child stays unreaped, so its id cannot pass to another process
-/// before we have killed or reaped it ourselves.
+/// A pipe that is closed when the child has ended. The child is not reaped, so its id cannot be
+/// reused before we have killed or reaped it.
 fn exit_notice(child: &Child) -> io::Result<PipeReader> {
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     let (reader, writer) = io::pipe()?;
@@ -217,7 +218,7 @@ fn wait<'a>(
 enum Drained {
     /// There may be more later.
     Dry,
-    /// Nobody holds the other end any more, or more has come than is allowed.
+    /// The other end is closed, or more than the limit was read.
     Ended,
 }
 
@@ -235,8 +236,8 @@ fn drain(pipe: &mut File, all: &mut Vec<u8>) -> io::Result<Drained> {
     Ok(Drained::Ended)
 }
 
-/// Writes what fits. True when there is nothing left to write: all is written, or the child reads no more (which is
-/// its right: VERSION never reads).
+/// Writes what the pipe accepts. True when nothing is left to write, or when the child has closed
+/// its end: a plugin need not read its input, and VERSION never does.
 fn feed(pipe: &mut File, rest: &mut &[u8]) -> io::Result<bool> {
     while !rest.is_empty() {
         match pipe.write(rest) {
@@ -256,7 +257,7 @@ fn nonblocking(fd: OwnedFd) -> io::Result<File> {
     Ok(fd.into())
 }
 
-/// Kills and reaps. `None` when the child does not die in time.
+/// Kills and reaps the child; `None` when it does not end in time.
 fn end(child: &mut Child) -> Option<ExitStatus> {
     // Cannot fail for a child that is not reaped yet.
     let _ = child.kill();

@@ -17,7 +17,7 @@ fn record(network: &str, id: &str, ifname: &str) -> Record {
     }
 }
 
-/// LR-4, byte for byte: order of keys, base64 of the list as read, pairs of args.
+/// LR-4: every byte, with the order of keys, the list in base64, and the pairs of args.
 #[test]
 fn a_record_is_one_line_in_libcnis_format() {
     let house = House::new();
@@ -48,9 +48,9 @@ fn a_record_is_one_line_in_libcnis_format() {
     );
 }
 
-/// LR-4: directory 0700, file 0600; and the list's own bytes through a real ADD.
+/// LR-4: directory 0700, file 0600.
 #[test]
-fn the_cache_is_for_its_owner_only_and_holds_the_list_as_read() {
+fn only_the_owner_can_read_the_cache() {
     let house = House::new();
     house.plugin("a", EMPTY);
     let net = list("1.1.0", &["a"]);
@@ -64,7 +64,7 @@ fn the_cache_is_for_its_owner_only_and_holds_the_list_as_read() {
 
 /// Older versions of libcni stored the result only.
 #[test]
-fn a_legacy_file_is_a_result_and_nothing_else() {
+fn a_legacy_file_is_only_a_result() {
     let house = House::new();
     house.file(
         "lib/results/net-c1-eth0",
@@ -78,9 +78,9 @@ fn a_legacy_file_is_a_result_and_nothing_else() {
     assert!(!house.cached("net", &attachment()).exists());
 }
 
-/// As libcni lists its cache.
+/// Like libcni's listing.
 #[test]
-fn listing_is_sorted_and_passes_over_what_is_no_record() {
+fn listing_is_sorted_and_skips_other_files() {
     let house = House::new();
     let cache = house.runtime.cache();
     assert!(cache.list(None).unwrap().is_empty(), "a missing directory holds no records");
@@ -107,9 +107,9 @@ fn listing_is_sorted_and_passes_over_what_is_no_record() {
     assert!(found(Some("c")).is_empty());
 }
 
-/// (`a-b`, `c`) and (`a`, `b-c`) have one file; neither is given or loses the other's record.
+/// (`a-b`, `c`) and (`a`, `b-c`) have the same file.
 #[test]
-fn a_record_under_the_same_name_of_another_attachment_is_left_alone() {
+fn another_attachments_record_of_the_same_name_is_neither_read_nor_removed() {
     let house = House::new();
     let cache = house.runtime.cache();
     let (mine, other) = (record("a-b", "c", "eth0"), record("a", "b-c", "eth0"));

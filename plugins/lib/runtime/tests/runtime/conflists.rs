@@ -18,9 +18,9 @@ fn types(list: &Conflist) -> Vec<&str> {
     list.plugins.iter().map(|plugin| plugin.plugin_type.as_str()).collect()
 }
 
-/// libcni's texts.
+/// The texts are libcni's.
 #[test]
-fn each_fault_of_a_list_has_its_text() {
+fn each_error_of_a_list_has_its_text() {
     let rows = [
         (r#"{}"#, "no name"),
         (r#"null"#, "no name"),
@@ -48,9 +48,9 @@ fn each_fault_of_a_list_has_its_text() {
     assert!(bad_version.contains("invalid cniVersions entry 1.x at index 1: "), "{bad_version}");
 }
 
-/// libcni's texts, those without the list's prefix.
+/// The texts are libcni's, without the list's prefix.
 #[test]
-fn each_fault_of_a_plugin_has_its_text() {
+fn each_error_of_a_plugin_has_its_text() {
     for plugin in ["{}", "null", r#"{"type":""}"#] {
         let text = format!(r#"{{"name":"n","plugins":[{{"type":"a"}},{plugin}]}}"#);
         let wanted = "failed to parse plugin config 1: error parsing configuration: missing 'type'";
@@ -60,13 +60,13 @@ fn each_fault_of_a_plugin_has_its_text() {
         let text = error(&format!(r#"{{"name":"n","plugins":[{{{fault}}}]}}"#));
         assert!(text.starts_with("failed to parse plugin config 0: error parsing configuration: "), "{text}");
     }
-    // C-130: for bytes there is no side directory that could bring the plugins.
+    // C-130: without a file there is no side directory.
     assert_eq!(error(r#"{"name":"n"}"#), "no plugin configs found");
 }
 
-/// As libcni reads disableCheck, disableGC and loadOnlyInlinedPlugins.
+/// disableCheck, disableGC and loadOnlyInlinedPlugins, as in libcni.
 #[test]
-fn booleans_may_be_words_in_any_case() {
+fn booleans_may_be_strings_in_any_case() {
     let text = r#"{"name":"n","disableCheck":"TRUE","disableGC":true,"loadOnlyInlinedPlugins":"False",
         "plugins":[{"type":"a"}]}"#;
     let list = Conflist::from_bytes(text.as_bytes()).unwrap();
@@ -106,7 +106,7 @@ fn the_first_list_of_that_name_in_byte_order_wins() {
     assert_eq!(list.bytes, minimal("net", "early").as_bytes());
 }
 
-/// LR-1: any broken file aborts the search, and the error names it.
+/// LR-1: the error names the file.
 #[test]
 fn a_broken_file_of_another_network_aborts_the_search() {
     let house = House::new();
@@ -129,9 +129,9 @@ fn a_broken_file_of_another_network_aborts_the_search() {
     assert!(matches!(error, ConfError::Read { .. }), "{error}");
 }
 
-/// LR-1: the two texts of a search without result; a missing directory is an empty one.
+/// LR-1: a missing directory counts as empty.
 #[test]
-fn a_network_that_is_not_there_is_told_from_a_directory_without_any() {
+fn a_missing_network_and_an_empty_directory_have_different_texts() {
     let house = House::new();
     let dir = house.path("net.d");
     let text = |name: &str| Conflist::load(&dir, name).unwrap_err().to_string();
@@ -153,7 +153,7 @@ fn a_single_configuration_becomes_a_list_of_one_plugin() {
     let house = House::new();
     house.file("net.d/b.json", r#"{"Name":"net","cniVersion":"0.4.0","Type":"b","mtu":1400.0}"#);
     house.file("net.d/a.conf", r#"{"name":"other","type":"a"}"#);
-    // The side directory belongs to lists only.
+    // Only lists have a side directory.
     house.file("net.d/net/x.conf", r#"{"type":"x"}"#);
     let list = Conflist::load(house.path("net.d"), "net").unwrap();
     assert_eq!((list.name.as_str(), list.version.as_str()), ("net", "0.4.0"));
@@ -164,7 +164,7 @@ fn a_single_configuration_becomes_a_list_of_one_plugin() {
     );
 }
 
-/// LR-1: the side directory; it is not part of the bytes that LR-4 keeps.
+/// LR-1: the bytes for the cache do not contain them (LR-4).
 #[test]
 fn plugins_of_the_side_directory_are_appended_unless_forbidden() {
     let house = House::new();
@@ -191,14 +191,14 @@ fn plugins_of_the_side_directory_are_appended_unless_forbidden() {
 
 /// C-130.
 #[test]
-fn a_list_that_ends_up_with_no_plugin_is_an_error() {
+fn a_list_without_plugins_is_an_error() {
     let house = House::new();
     let path = house.file("net.d/a.conflist", r#"{"name":"net"}"#);
     let error = Conflist::from_file(&path).unwrap_err().to_string();
     assert_eq!(error, format!("no plugin configs found (in {})", path.display()));
 }
 
-/// C-022: a name that no plugin would accept must not be followed as a path either.
+/// C-022: no plugin would accept such a name.
 #[test]
 fn a_name_that_is_a_path_has_no_side_directory() {
     let house = House::new();

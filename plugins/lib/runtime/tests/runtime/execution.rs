@@ -28,7 +28,7 @@ fn the_first_regular_file_on_the_path_is_the_plugin() {
     assert_eq!(text("x", &["/a".into(), "/b".into()]), "failed to find plugin \"x\" in path [/a /b]");
 }
 
-/// As libcni: the runtime's own environment, and all six variables, once each.
+/// As from libcni: each variable once.
 #[test]
 fn a_plugin_sees_the_runtimes_environment_and_all_six_variables() {
     let mut house = House::new();
@@ -51,9 +51,9 @@ fn a_plugin_sees_the_runtimes_environment_and_all_six_variables() {
     assert_eq!(env.lines().filter(|line| line.starts_with("CNI_IFNAME=")).count(), 1, "{env}");
 }
 
-/// For raw protocol cases: exactly the variables that were asked for, and the exit status as it was.
+/// For raw protocol cases; the exit status is returned unchanged.
 #[test]
-fn a_raw_call_has_only_the_variables_it_names() {
+fn a_raw_call_sets_only_the_given_variables() {
     let mut house = House::new();
     house.runtime.env = vec![("CNI_NETNS".into(), "stray".into())];
     house.plugin("p", "echo out; echo err >&2; exit 3");
@@ -67,7 +67,7 @@ fn a_raw_call_has_only_the_variables_it_names() {
     assert_eq!(call.stdin, "not json");
 }
 
-/// C-084: everything a failing plugin left is kept.
+/// C-084
 #[test]
 fn a_failure_keeps_code_message_details_and_both_streams() {
     let house = House::new();
@@ -89,10 +89,10 @@ fn a_failure_keeps_code_message_details_and_both_streams() {
     assert_eq!(error, "netplugin failed with no error message: signal: terminated");
 }
 
-/// SIGKILL when the time is up; the text begins as libcni's. What the plugin has started lives
-/// on and holds the pipes, and is not waited for.
+/// SIGKILL when the time is up; the text begins like libcni's. A process that the plugin has
+/// started keeps running with the pipes open, and is not waited for.
 #[test]
-fn a_plugin_that_gives_no_answer_in_time_is_killed() {
+fn a_plugin_that_runs_too_long_is_killed() {
     let mut house = House::new();
     // Long enough for a shell to start on a busy machine.
     house.runtime.timeout = Duration::from_secs(3);
@@ -111,7 +111,7 @@ fn a_plugin_that_gives_no_answer_in_time_is_killed() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-/// A list's time is shared by its plugins, as under one context of libcni.
+/// The plugins of a list share its time, like those of one context in libcni.
 #[test]
 fn a_plugin_is_not_started_when_the_time_is_up() {
     let mut house = House::new();
@@ -122,9 +122,9 @@ fn a_plugin_is_not_started_when_the_time_is_up() {
     assert!(house.calls().is_empty());
 }
 
-/// The plugin ends, its child keeps the pipes: the answer is taken at once, and the fact is reported.
+/// The plugin's child keeps the pipes open: the output is returned at once, and this is reported.
 #[test]
-fn a_process_left_behind_does_not_hold_the_answer_back() {
+fn a_remaining_child_of_the_plugin_does_not_delay_the_result() {
     let house = House::new();
     let pid = house.path("pid");
     house.plugin("p", &format!("sleep 20 & echo $! >'{}'; echo done", pid.display()));
@@ -139,7 +139,7 @@ fn a_process_left_behind_does_not_hold_the_answer_back() {
     assert!(!house.runtime.exec_plugin("p", "ADD", &[], b"").unwrap().left_open);
 }
 
-/// Both outputs at once, more than a pipe holds, while standard input is more than a pipe holds and not read before.
+/// Each of the three streams has more than a pipe holds, and the plugin reads its input last.
 #[test]
 fn no_stream_can_block_another() {
     let house = House::new();
@@ -152,7 +152,7 @@ fn no_stream_can_block_another() {
     assert_eq!(count.trim(), "3000000");
 }
 
-/// C-020: VERSION never reads standard input; a broken pipe there is no error.
+/// C-020: VERSION never reads standard input; a broken pipe there is not an error.
 #[test]
 fn a_plugin_need_not_read_its_input() {
     let house = House::new();
@@ -162,7 +162,7 @@ fn a_plugin_need_not_read_its_input() {
 }
 
 #[test]
-fn a_plugin_that_prints_without_end_is_killed() {
+fn a_plugin_with_endless_output_is_killed() {
     let house = House::new();
     for (stream, redirect) in [(Stream::Stdout, ""), (Stream::Stderr, ">&2")] {
         house.executable("p", &format!("#!/bin/sh\nexec cat /dev/zero {redirect}\n"));
@@ -173,7 +173,7 @@ fn a_plugin_that_prints_without_end_is_killed() {
     }
 }
 
-/// C-080: the executable bit is not part of the look-up, so it is the start that fails.
+/// C-080: the search ignores the executable bit.
 #[test]
 fn a_plugin_that_cannot_be_started_is_an_error_with_its_path() {
     let house = House::new();

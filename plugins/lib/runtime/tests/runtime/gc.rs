@@ -22,9 +22,9 @@ fn valid(ids: &[&str]) -> BTreeSet<runtime::AttachmentId> {
     ids.iter().map(|id| Attachment::new(*id, None, "eth0").id()).collect()
 }
 
-/// The stale attachments get a DEL with what was cached, then each plugin a GC in order.
+/// DEL has the cached namespace, args and capabilities; the GC of the plugins follows, in order.
 #[test]
-fn gc_deletes_what_is_stale_and_then_asks_the_plugins() {
+fn gc_deletes_stale_attachments_and_then_calls_the_plugins() {
     let house = House::new();
     house.plugin("a", EMPTY);
     house.plugin("b", EMPTY);
@@ -51,7 +51,7 @@ fn gc_deletes_what_is_stale_and_then_asks_the_plugins() {
     assert_eq!(names(&house.path("lib/results")), ["net-keep-eth0", "other-stale-eth0"]);
 }
 
-/// C-046: without args every cached attachment goes, and the key is absent.
+/// C-046: the plugins' requests have no key then.
 #[test]
 fn gc_without_a_set_deletes_every_cached_attachment() {
     let house = House::new();
@@ -65,9 +65,9 @@ fn gc_without_a_set_deletes_every_cached_attachment() {
     assert!(names(&house.path("lib/results")).is_empty());
 }
 
-/// C-033: the plugins' GC exists from 1.1.0 on; disableGC switches all of it off.
+/// C-033: plugins have GC from 1.1.0 on; disableGC switches everything off.
 #[test]
-fn gc_asks_plugins_only_from_1_1_0_on_and_nobody_when_disabled() {
+fn gc_calls_plugins_from_1_1_0_on_unless_disabled() {
     let house = House::new();
     house.plugin("a", r#"printf '{"cniVersion":"1.0.0"}'"#);
     let mut net = list("1.0.0", &["a"]);
@@ -80,9 +80,9 @@ fn gc_asks_plugins_only_from_1_1_0_on_and_nobody_when_disabled() {
     assert_eq!(house.order(), ["a:DEL"]);
 }
 
-/// C-132: GC collects errors and goes on.
+/// C-132
 #[test]
-fn gc_goes_on_after_errors_and_reports_them_all() {
+fn gc_continues_after_errors_and_reports_all() {
     let house = House::new();
     house.plugin("a", EMPTY);
     house.plugin("b", EMPTY);
@@ -101,10 +101,9 @@ fn gc_goes_on_after_errors_and_reports_them_all() {
     assert_eq!(names(&house.path("lib/results")).len(), 2);
 }
 
-/// libcni succeeds and does nothing when the cache cannot be listed. Here a cache that was never
-/// made is an empty one, and one that cannot be listed is an error beside the plugins' GC.
+/// libcni succeeds without doing anything then. Here a missing cache counts as empty.
 #[test]
-fn gc_asks_the_plugins_even_when_the_cache_cannot_be_listed() {
+fn gc_calls_the_plugins_even_if_the_cache_cannot_be_listed() {
     let house = House::new();
     house.plugin("a", "");
     let net = list("1.1.0", &["a"]);

@@ -1,4 +1,4 @@
-//! ADD, CHECK, DEL and STATUS over a list: LR-5, C-122, C-132, C-133.
+//! ADD, CHECK, DEL and STATUS on a list: LR-5, C-122, C-132, C-133.
 
 use std::fs;
 
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use crate::support::{EMPTY, FAIL, House, attachment, list, names};
 
-/// A plugin that answers ADD with its previous result and its own mark.
+/// A plugin that returns its previous result with its own mark.
 fn marking(mark: &str) -> String {
     format!(
         r#"printf '{{"cniVersion":"1.1.0","mark":"{mark}","big":9007199254740993,"ips":[{{"address":"10.0.0.2/8"}}]}}'"#
     )
 }
 
-/// C-122, C-132; the result is passed on and remembered as printed.
+/// C-122, C-132: the result is passed on and cached as printed.
 #[test]
-fn add_hands_each_plugin_the_result_of_the_one_before() {
+fn add_passes_each_result_to_the_next_plugin() {
     let house = House::new();
     house.plugin("a", &marking("a"));
     house.plugin("b", &marking("b"));
@@ -30,9 +30,9 @@ fn add_hands_each_plugin_the_result_of_the_one_before() {
     assert_eq!(house.runtime.cached_result(&list("1.1.0", &["a"]), &attachment()).unwrap(), Some(result));
 }
 
-/// LR-5: stop at the first error, no roll-back, no cache, the plugin's error whole behind a prefix.
+/// LR-5: it undoes nothing; the plugin's error follows a prefix, unchanged.
 #[test]
-fn add_stops_at_the_first_error_and_remembers_nothing() {
+fn add_stops_at_the_first_error_and_caches_nothing() {
     let house = House::new();
     house.plugin("a", EMPTY);
     house.plugin("b", FAIL);
@@ -57,7 +57,7 @@ fn add_stops_at_the_first_error_and_remembers_nothing() {
     assert!(error.to_string().starts_with(r#"plugin type="b" name="own" failed (add): "#), "{error}");
 }
 
-/// C-013, C-022. No plugin is started.
+/// C-013, C-022: no plugin is started.
 #[test]
 fn add_refuses_malformed_names() {
     let house = House::new();
@@ -81,7 +81,7 @@ fn add_refuses_malformed_names() {
 
 /// C-083, C-057.
 #[test]
-fn add_takes_an_answer_without_version_as_one_in_the_lists() {
+fn add_gives_a_result_without_version_the_lists() {
     let house = House::new();
     let answer = |printed: &str, version: &str| {
         house.plugin("a", &format!("printf '{printed}'"));
@@ -108,9 +108,9 @@ fn add_takes_an_answer_without_version_as_one_in_the_lists() {
     }
 }
 
-/// As with libcni, the network is up and the operation failed.
+/// The network is up then, as with libcni.
 #[test]
-fn add_fails_when_the_result_cannot_be_remembered() {
+fn add_fails_if_the_result_cannot_be_cached() {
     let house = House::new();
     house.plugin("a", EMPTY);
     house.file("lib", "a file where the directory should be");
@@ -121,7 +121,7 @@ fn add_fails_when_the_result_cannot_be_remembered() {
 
 /// LR-5, C-122, C-132.
 #[test]
-fn check_sends_the_remembered_result_to_every_plugin_until_one_fails() {
+fn check_sends_the_cached_result_to_every_plugin_until_one_fails() {
     let house = House::new();
     house.plugin("a", &marking("a"));
     house.plugin("b", &marking("b"));
@@ -147,9 +147,9 @@ fn check_sends_the_remembered_result_to_every_plugin_until_one_fails() {
     assert_eq!(house.calls()[0].request().get("prevResult"), None);
 }
 
-/// By version, disableCheck, and a corrupt cache.
+/// Versions below 0.4.0, disableCheck, and a corrupt cache.
 #[test]
-fn check_is_refused_skipped_or_stopped_as_told() {
+fn check_can_be_refused_disabled_or_stopped() {
     let house = House::new();
     house.plugin("a", EMPTY);
     let error = house.runtime.check(&list("0.3.1", &["a"]), &attachment()).unwrap_err().to_string();
@@ -168,7 +168,7 @@ fn check_is_refused_skipped_or_stopped_as_told() {
 
 /// C-120.
 #[test]
-fn a_remembered_result_is_sent_in_the_version_of_the_list() {
+fn a_cached_result_is_sent_in_the_lists_version() {
     let house = House::new();
     house.plugin("a", &marking("a"));
     house.runtime.add(&list("1.1.0", &["a"]), &attachment()).unwrap();
@@ -181,7 +181,7 @@ fn a_remembered_result_is_sent_in_the_version_of_the_list() {
 
 /// LR-5, C-132.
 #[test]
-fn del_goes_backwards_and_forgets_after_full_success() {
+fn del_runs_in_reverse_order_and_removes_the_record_after_success() {
     let house = House::new();
     for plugin in ["a", "b", "c"] {
         house.plugin(plugin, &marking(plugin));
@@ -204,16 +204,16 @@ fn del_goes_backwards_and_forgets_after_full_success() {
     assert!(calls.iter().all(|call| call.request()["prevResult"]["mark"] == "c"));
     assert!(!record.exists());
 
-    // R-4: again, without record and without namespace.
+    // R-4: a second time, without record and namespace.
     house.runtime.del(&net, &Attachment::new("c1", None, "eth0")).unwrap();
     let calls = house.calls();
     assert_eq!(calls.len(), 3);
     assert!(calls.iter().all(|call| call.netns.is_empty() && call.request().get("prevResult").is_none()));
 }
 
-/// C-122: below 0.4.0 DEL gets no previous result. libcni would keep the record for ever.
+/// C-122: libcni would keep the record forever.
 #[test]
-fn del_below_0_4_0_sends_no_result_and_still_forgets() {
+fn del_below_0_4_0_sends_no_result_and_removes_the_record() {
     let house = House::new();
     house.plugin("a", r#"printf '{"cniVersion":"0.3.1"}'"#);
     let net = list("0.3.1", &["a"]);
@@ -224,7 +224,7 @@ fn del_below_0_4_0_sends_no_result_and_still_forgets() {
 }
 
 #[test]
-fn del_drops_a_corrupt_record_and_goes_on() {
+fn del_removes_a_corrupt_record_and_continues() {
     let house = House::new();
     for broken in ["{", "[]", "null", r#"{"kind":"cniCacheV1","config":"not base64!"}"#] {
         house.file("lib/results/net-c1-eth0", broken);
@@ -235,7 +235,7 @@ fn del_drops_a_corrupt_record_and_goes_on() {
     }
 }
 
-/// A record whose result cannot be converted still names the attachment: it stays until DEL has succeeded.
+/// The record still identifies the attachment for GC.
 #[test]
 fn del_keeps_an_unconvertible_record_until_it_succeeds() {
     let house = House::new();
@@ -251,7 +251,7 @@ fn del_keeps_an_unconvertible_record_until_it_succeeds() {
     assert!(house.calls().iter().skip(1).all(|call| call.request().get("prevResult").is_none()));
 }
 
-/// DEL checks no names; a hostile one must not lead the cache elsewhere.
+/// DEL does not check names; the cache must not follow a hostile one.
 #[test]
 fn del_with_a_hostile_id_runs_the_plugins_and_touches_no_other_file() {
     let house = House::new();
@@ -264,15 +264,15 @@ fn del_with_a_hostile_id_runs_the_plugins_and_touches_no_other_file() {
     assert!(other.exists());
 }
 
-/// C-044, C-132: no attachment's variables, first error as the plugin printed it.
+/// C-044, C-132: the variables of attachments are empty.
 #[test]
-fn status_asks_in_order_and_gives_the_first_error_bare() {
+fn status_returns_the_first_error_unchanged() {
     let house = House::new();
     house.plugin("a", "");
     house.plugin("b", r#"printf '{"code":50,"msg":"full"}'; exit 1"#);
     house.plugin("c", "");
     house.runtime.status(&list("1.0.0", &["b"])).unwrap();
-    assert!(house.calls().is_empty(), "below 1.1.0 nobody is asked");
+    assert!(house.calls().is_empty(), "below 1.1.0 no plugin is called");
 
     let error = house.runtime.status(&list("1.1.0", &["a", "b", "c"])).unwrap_err();
     assert_eq!((error.to_string().as_str(), error.failure().unwrap().code), ("full", 50));
@@ -283,7 +283,7 @@ fn status_asks_in_order_and_gives_the_first_error_bare() {
     assert_eq!(call.request(), json!({"type": "a", "name": "net", "cniVersion": "1.1.0"}));
 }
 
-/// C-100, through a whole ADD and from the record of GC's DEL on: capabilities reach the plugin that declares them.
+/// C-100: in ADD, and in the DEL of GC, which has them from the record.
 #[test]
 fn capabilities_reach_only_the_plugin_that_declares_them() {
     let house = House::new();
@@ -299,7 +299,7 @@ fn capabilities_reach_only_the_plugin_that_declares_them() {
     assert_eq!(requests[1]["runtimeConfig"], json!({"mac": "0a:00:00:00:00:01"}));
 }
 
-/// The files in the cache are all that an ADD and a DEL leave and take.
+/// ADD and DEL only leave records in the cache.
 #[test]
 fn no_temporary_file_stays_in_the_cache() {
     let house = House::new();

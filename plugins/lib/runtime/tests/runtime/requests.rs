@@ -1,4 +1,4 @@
-//! What plugins are sent: LR-3, C-100, C-131, C-136.
+//! Requests to plugins: LR-3, C-100, C-131, C-136.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn sent(list: &Conflist, prev_result: Option<&Value>, capabilities: Value) -> St
 
 /// C-028, C-131, C-136.
 #[test]
-fn the_object_is_sent_under_the_lists_name_and_version_and_re_encoded() {
+fn the_object_is_sent_re_encoded_with_the_lists_name_and_version() {
     let list = one(r#"{"type":"a", "name":"own", "cniVersion":"0.1.0", "n":12345678901234567890, "f":1400.0,
             "args":{"cni":{"ips":["<1>"]}}, "A":null}"#);
     assert_eq!(
@@ -27,7 +27,7 @@ fn the_object_is_sent_under_the_lists_name_and_version_and_re_encoded() {
     );
 }
 
-/// LR-3, C-100: declared true and supplied; `capabilities` stays in (C-026).
+/// LR-3, C-100: declared as true; the key `capabilities` stays (C-026).
 #[test]
 fn only_declared_and_supplied_capabilities_are_in_the_runtime_config() {
     let list = one(r#"{"type":"a","capabilities":{"mac":true,"ips":false,"dns":true}}"#);
@@ -39,7 +39,7 @@ fn only_declared_and_supplied_capabilities_are_in_the_runtime_config() {
 }
 
 #[test]
-fn what_the_file_brings_is_overwritten_only_by_what_is_injected() {
+fn only_injected_keys_replace_keys_of_the_file() {
     let list = one(
         r#"{"type":"a","capabilities":{"mac":true},"runtimeConfig":{"of":"file"},"prevResult":{"of":"file"}}"#,
     );
@@ -58,9 +58,9 @@ fn what_the_file_brings_is_overwritten_only_by_what_is_injected() {
     );
 }
 
-/// Results are passed on as they were printed, large integers and unknown keys included.
+/// Large integers and unknown keys survive.
 #[test]
-fn a_previous_result_is_not_rounded() {
+fn a_previous_result_is_passed_on_unchanged() {
     let prev = json!({"cniVersion": "1.1.0", "x": {"big": 9_007_199_254_740_993_u64}});
     assert!(sent(&one(r#"{"type":"a"}"#), Some(&prev), json!({})).contains("9007199254740993"));
 }

@@ -1,4 +1,4 @@
-//! A directory with fake plugins, a cache, and a log of who was called with what.
+//! A directory with fake plugins, a cache, and a log of the plugins' calls.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,9 +8,9 @@ use runtime::{Attachment, Conflist, Runtime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Prints a result of version 1.1.0 with nothing in it.
+/// Prints an empty result of version 1.1.0.
 pub const EMPTY: &str = r#"printf '{"cniVersion":"1.1.0"}'"#;
-/// Fails with an error that has all three parts.
+/// Fails with an error that has code, message and details.
 pub const FAIL: &str = r#"printf '{"code":107,"msg":"no luck","details":"try again"}'; exit 1"#;
 
 pub struct House {
@@ -18,7 +18,7 @@ pub struct House {
     pub runtime: Runtime,
 }
 
-/// One call of a fake plugin. A variable that was not set reads `unset`.
+/// A call of a fake plugin. A variable that was not set is `unset`.
 #[derive(Debug, PartialEq)]
 pub struct Call {
     pub plugin: String,
@@ -42,7 +42,7 @@ impl House {
         let root = TempDir::new().unwrap();
         fs::create_dir(root.path().join("bin")).unwrap();
         let mut runtime = Runtime::new(vec![root.path().join("bin")], root.path().join("lib"));
-        // The scripts' own noise stays out of the test's.
+        // The output of the scripts must not mix with the test's.
         runtime.forward_stderr = false;
         Self { root, runtime }
     }
@@ -51,7 +51,7 @@ impl House {
         self.root.path().join(name)
     }
 
-    /// Installs an executable that logs its call and then does `body`.
+    /// Installs an executable that logs its call and then runs `body`.
     pub fn plugin(&self, name: &str, body: &str) {
         let log = self.path("calls");
         let script = format!(
@@ -64,14 +64,14 @@ impl House {
         self.executable(name, &script);
     }
 
-    /// Installs an executable as it is.
+    /// Installs an executable with exactly this text.
     pub fn executable(&self, name: &str, script: &str) {
         let path = self.path("bin").join(name);
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// All calls since the last time this was asked.
+    /// All calls since the last call of this function.
     pub fn calls(&self) -> Vec<Call> {
         let text = fs::read_to_string(self.path("calls")).unwrap_or_default();
         let _ = fs::remove_file(self.path("calls"));
@@ -85,17 +85,17 @@ impl House {
             .collect()
     }
 
-    /// `plugin:COMMAND` of all calls since the last time.
+    /// The same calls, each as `plugin:COMMAND`.
     pub fn order(&self) -> Vec<String> {
         self.calls().iter().map(|call| format!("{}:{}", call.plugin, call.command)).collect()
     }
 
-    /// Where the cache has this attachment.
+    /// The path of this attachment's record.
     pub fn cached(&self, network: &str, attachment: &Attachment) -> PathBuf {
         self.runtime.cache().path(network, &attachment.id()).unwrap()
     }
 
-    /// Puts a file, with its directories.
+    /// Writes a file, and creates its directories.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

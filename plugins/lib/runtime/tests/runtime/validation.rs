@@ -6,9 +6,9 @@ use crate::support::{FAIL, House, list};
 
 const SPEAKS: &str = r#"printf '{"cniVersion":"1.1.0","supportedVersions":["0.4.0","1.0.0"]}\n'"#;
 
-/// As libcni asks.
+/// As in libcni.
 #[test]
-fn the_version_probe_has_stand_ins_for_an_attachment() {
+fn a_version_request_has_dummies_for_an_attachment() {
     let house = House::new();
     house.plugin("a", SPEAKS);
     let info = house.runtime.version("a").unwrap();
@@ -19,9 +19,9 @@ fn the_version_probe_has_stand_ins_for_an_attachment() {
     assert_eq!(call.stdin, r#"{"cniVersion":"1.1.0"}"#);
 }
 
-/// C-037, from the reader's side; a plugin that does not know VERSION speaks 0.1.0 only.
+/// C-037: a plugin that does not know VERSION supports only 0.1.0.
 #[test]
-fn a_version_answer_must_be_complete() {
+fn the_output_of_version_must_be_complete() {
     let house = House::new();
     let answer = |body: &str| {
         house.plugin("a", body);
@@ -38,7 +38,7 @@ fn a_version_answer_must_be_complete() {
 }
 
 #[test]
-fn validation_names_the_capabilities_or_every_plugin_at_fault() {
+fn validation_returns_the_capabilities_or_every_failing_plugin() {
     let house = House::new();
     house.plugin("a", SPEAKS);
     house.plugin("b", SPEAKS);
@@ -60,6 +60,6 @@ fn validation_names_the_capabilities_or_every_plugin_at_fault() {
     );
     assert!(matches!(error, Error::Invalid(plugins) if plugins.len() == 3));
 
-    let unsaid = house.runtime.validate(&list("", &["a"])).unwrap_err().to_string();
-    assert_eq!(unsaid, "[plugin a does not support config version \"0.1.0\"]");
+    let unversioned = house.runtime.validate(&list("", &["a"])).unwrap_err().to_string();
+    assert_eq!(unversioned, "[plugin a does not support config version \"0.1.0\"]");
 }
