@@ -1,4 +1,4 @@
-//! `detectConflict`: an address is used only when nobody else on the link has it.
+//! `detectConflict`: an address is used only if no other host on the link has it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,16 +25,16 @@ struct DetectConf {
     attempts: Option<i64>,
 }
 
-/// How others are looked for who have an address.
+/// How duplicate addresses are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detection {
-    /// How long they have for an answer.
+    /// How long to wait for a reply.
     pub time: Duration,
-    /// How many addresses are asked of the IPAM plugin before it is given up.
+    /// How many addresses to request from the IPAM plugin before giving up.
     pub attempts: i64,
 }
 
-/// Bounds of the two keys, and the attempts of who says nothing: one.
+/// Bounds of the two keys, both included.
 const TIMEOUT_MS: (i64, i64) = (1, 10_000);
 const ATTEMPTS: (i64, i64) = (1, 10);
 
@@ -42,7 +42,8 @@ impl Detection {
     /// Reads and checks the key; `None` without it.
     ///
     /// # Errors
-    /// Code 7 for a value out of its bounds, or when the time is missing; 999 for one of another type.
+    /// Code 7 for a value out of its bounds, or when the time is missing; 999 for one of another
+    /// type.
     pub fn of(request: &Request) -> Result<Option<Self>, Error> {
         let conf: Conf = request.config()?;
         let Some(conf) = conf.detect_conflict else { return Ok(None) };
@@ -52,15 +53,15 @@ impl Detection {
             true => Ok(value),
             false => Err(invalid(format!("invalid detectConflict.{key} {value}, must be [{least}, {most}]"))),
         };
-        let time = conf.timeout_ms.ok_or_else(|| {
-            invalid("detectConflict needs timeoutMs: how long others have for an answer".into())
-        })?;
+        let time = conf
+            .timeout_ms
+            .ok_or_else(|| invalid("detectConflict needs timeoutMs: how long to wait for a reply".into()))?;
         let time = within("timeoutMs", time, TIMEOUT_MS)?;
         let attempts = within("attempts", conf.attempts.unwrap_or(1), ATTEMPTS)?;
         Ok(Some(Self { time: Duration::from_millis(time.unsigned_abs()), attempts }))
     }
 
-    /// What must be so before the link is up. Pure.
+    /// The pieces before the link is set up. Pure.
     pub fn prepared(self, ifname: &str, own: &[IpNetwork]) -> Vec<Piece> {
         let mut pieces = vec![container::sysctls(ifname, own, true)];
         if own.iter().any(IpNetwork::is_ipv6) {
@@ -71,7 +72,8 @@ impl Detection {
         pieces
     }
 
-    /// The addresses, when packets pass; `arp` is the link by which ARP is sent and heard. Pure.
+    /// The addresses, after the link is set up; `arp` is the link on which ARP is sent and
+    /// received. Pure.
     pub fn claimed(self, ifname: &str, own: &[IpNetwork], arp: (Place, String)) -> Vec<Piece> {
         let link = ifname.to_owned();
         let claim = Claim { link: link.clone(), addresses: own.to_vec(), arp, time: self.time };
@@ -83,22 +85,24 @@ impl Detection {
     }
 }
 
-/// The error of a failed attachment. Two pass, so the runtime may try again: that somebody else has an address, since
-/// the IPAM plugin may then have another; that the kernel has not finished to look for duplicates.
+/// Converts the error of a failed attachment. Two are temporary, so that the runtime may try again:
+/// another host has the address, and the IPAM plugin may return another one; the kernel has not
+/// finished duplicate detection.
 pub fn to_cni_error(error: sys::Error) -> Error {
-    let passes =
+    let temporary =
         matches!(error.reason(), Some(NotReady::DuplicateAddress { .. } | NotReady::TentativeAddress { .. }));
-    let told = Error::from(error);
-    if passes { Error { code: Code::TryAgainLater as u32, ..told } } else { told }
+    let error = Error::from(error);
+    if temporary { Error { code: Code::TryAgainLater as u32, ..error } } else { error }
 }
 
-/// ADD with the addresses of an IPAM plugin. `links` are made first, since the plugin may look for the container's link,
-/// or use it as DHCP does; then it is asked, and `finish` makes the rest. When somebody else has an address, everything is
-/// taken back and another lease asked for, as often as `detection` allows; IPAM plugins that go round their range return
-/// another address then. One that returns the same again is not asked a third time.
+/// ADD with the addresses of an IPAM plugin. Creates `links` first, since the plugin may look for
+/// the container's link or use it as DHCP does; then calls the plugin, and `finish` creates the
+/// rest. If another host has an address, this deletes everything and requests another lease, as
+/// often as `detection` allows: an IPAM plugin that allocates round-robin returns another address
+/// then. It gives up when the plugin returns the same address again.
 ///
 /// # Errors
-/// The IPAM plugin's or that of a piece, the last one; links and lease are gone again.
+/// The last error of the IPAM plugin or of a piece; links and lease are deleted again.
 pub fn with_lease(
     request: &Request,
     ipam: &str,
@@ -113,7 +117,7 @@ pub fn with_lease(
         let mut making = Making::begin(kernel, links).map_err(to_cni_error)?;
         let (result, before) = match (request.delegate_add(ipam), last.take()) {
             (Ok(result), before) => (result, before),
-            // No other address is to be had, which matters less than why one is wanted.
+            // Report why another address was requested, not that there is none.
             (Err(error), before) => return Err(before.map_or(error, |(_, error)| error)),
         };
         let own: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
@@ -144,7 +148,7 @@ pub fn with_lease(
 /// ADD with addresses that are known already, or with none.
 ///
 /// # Errors
-/// That of a piece; nothing is left.
+/// A piece failed; nothing is left.
 pub fn without_lease(
     kernel: &mut Kernel,
     links: &[Piece],

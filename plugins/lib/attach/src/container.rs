@@ -6,8 +6,8 @@ use cni::AddResult;
 use host::piece::{Address, Piece, Place, Route, Settled, Sysctl, Sysctls};
 use ipnetwork::IpNetwork;
 
-/// The parameters of the container's link, and its addresses; nothing when there are none. `dad`: whether duplicates
-/// of IPv6 addresses are looked for.
+/// The parameters of the container's link and its addresses; empty without addresses. `dad`
+/// switches IPv6 duplicate address detection on.
 pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
     if own.is_empty() {
         return Vec::new();
@@ -19,7 +19,7 @@ pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
     pieces
 }
 
-/// The container's IPv6 addresses, when they can be used.
+/// The wait until the container's IPv6 addresses are usable.
 pub fn settled(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
     let addresses = own.iter().filter(|net| net.is_ipv6()).map(IpNetwork::ip).collect();
     Piece::Settled(Settled { place: Place::Sandbox, link: ifname.to_owned(), addresses, dad })
@@ -30,12 +30,13 @@ pub(crate) fn sysctls(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
     let ipv6 = own.iter().any(IpNetwork::is_ipv6);
     let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
     let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
-    // The kernel announces the addresses when the plan says so, and again whenever the link comes up.
+    // The kernel announces the addresses whenever the link comes up.
     let mut settings = vec![set(&format!("ipv4/conf/{ifname}/arp_notify"), "1", false)];
-    // Without IPv6 addresses of ours, what the kernel does about IPv6 there is its own affair. Not to wait with the
-    // link-local address would be to shout about it now, in the middle of ADD, four times and to every neighbour.
+    // Without IPv6 addresses of ours, the link keeps the kernel's parameters for IPv6. Without a
+    // delay, the kernel would announce the link-local address to all neighbours at once, with four
+    // packets, in the middle of ADD.
     if ipv6 {
-        // A runtime may have switched IPv6 off in the container; an address there is a wish to have it.
+        // The runtime may have switched IPv6 off in the container; an IPv6 address asks for it.
         settings.push(set("ipv6/conf/lo/disable_ipv6", "0", true));
         settings.push(set(&v6("disable_ipv6"), "0", true));
         settings.push(set(&v6("keep_addr_on_down"), "1", false));
@@ -52,8 +53,8 @@ pub(crate) fn sysctls(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
     })
 }
 
-/// The kernel waits up to a second before it looks for duplicates, lest machines that are switched on together all
-/// shout at once (RFC 4862, 5.4.2). Containers are not started by a light switch.
+/// The kernel delays duplicate address detection by up to a second, so that machines which start
+/// together do not send at once (RFC 4862, 5.4.2). Containers do not need this.
 pub(crate) fn without_start_delay(ifname: &str) -> Piece {
     let key = format!("net/ipv6/conf/{ifname}/router_solicitation_delay");
     Piece::Sysctls(Sysctls {
@@ -63,7 +64,7 @@ pub(crate) fn without_start_delay(ifname: &str) -> Piece {
     })
 }
 
-/// The routes of the result; one without a gateway gets that of the first address of its family which has one.
+/// The routes of the result. One without a gateway gets the first gateway of its family.
 pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = outside_gateways(ifname, result);
     for route in &result.routes {
@@ -88,7 +89,7 @@ pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
             },
             any_table: route.table.is_none(),
         });
-        // Two range sets of one family may both bring the default route.
+        // Two range sets of one family may both have the default route.
         if !pieces.contains(&piece) {
             pieces.push(piece);
         }
@@ -96,7 +97,8 @@ pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
     pieces
 }
 
-/// Routes to the gateways that are outside of the link's subnets: without, the kernel takes no route by them.
+/// Routes to gateways outside of the link's subnets: without them, the kernel refuses routes by
+/// these gateways.
 fn outside_gateways(ifname: &str, result: &AddResult) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
@@ -118,7 +120,7 @@ fn outside_gateways(ifname: &str, result: &AddResult) -> Vec<Piece> {
     pieces
 }
 
-/// The destination without its host bits, which the kernel refuses.
+/// The destination with its host bits cleared: the kernel refuses host bits.
 fn masked(dst: &IpNetwork) -> IpNetwork {
     IpNetwork::new(dst.network(), dst.prefix()).unwrap_or(*dst)
 }

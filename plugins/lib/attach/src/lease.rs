@@ -1,14 +1,15 @@
-//! Giving a lease back, and the link that it is for.
+//! Releases a lease and deletes the link with its address.
 
 use cni::{Command, Error, Request};
 
-/// IPAM plugins that only keep records. The others may need the link to give a lease back: DHCP sends a packet by it.
+/// IPAM plugins that only keep records. Others may need the link to release a lease: DHCP sends a
+/// packet on it.
 const KEEP_RECORDS: [&str; 2] = ["host-local", "static"];
 
 /// Deletes the link and has the IPAM plugin release its addresses.
 ///
 /// # Errors
-/// The link could not be deleted, or the IPAM plugin's own.
+/// The link could not be deleted, or the IPAM plugin failed.
 pub fn release(
     request: &Request,
     ipam: Option<&str>,
@@ -16,11 +17,11 @@ pub fn release(
 ) -> Result<(), Error> {
     let Some(ipam) = ipam else { return delete_link() };
     if KEEP_RECORDS.contains(&ipam) {
-        // The link first: an address is free when nobody can answer for it any more.
+        // The link first: an address becomes free only when no link answers for it.
         delete_link()?;
         return request.delegate(ipam, Command::Del);
     }
     let lease = request.delegate(ipam, Command::Del);
-    // What could not be done must be tried again, but keeps nothing else from being done.
+    // A failure is reported, so that DEL is tried again, but does not stop the other step.
     delete_link().and(lease)
 }

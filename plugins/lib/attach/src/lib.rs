@@ -1,6 +1,6 @@
-//! What every plugin that puts a link into a container does there: the addresses and routes of a result as pieces,
-//! whose they are, and how a drift is told. It is where `cni`, which knows no kernel, and `host`, which knows no CNI,
-//! meet; plugins with a link in a container use it beside these two.
+//! The container's side of an attachment, for every plugin that puts a link into a container: the
+//! addresses and routes of a result as pieces, their owner, and the error for a drift. It connects
+//! `cni`, which does not know the kernel, with `host`, which does not know CNI.
 
 pub mod child;
 pub mod conflict;
@@ -22,7 +22,7 @@ pub use container::{addresses, routes, settled};
 pub use master::Master;
 pub use parent::Parent;
 
-/// The owner of the objects that a request is about.
+/// The owner of a request's objects.
 pub fn owner(request: &Request) -> Owner {
     Owner::new(&request.network, &request.container_id, &request.ifname)
 }
@@ -32,7 +32,8 @@ pub fn valid_owners(request: &Request, valid: HashSet<Attachment>) -> Vec<Owner>
     valid.into_iter().map(|valid| Owner::new(&request.network, valid.container_id, valid.ifname)).collect()
 }
 
-/// What the DEL of a request's attachment may take. A result that cannot be read is not remembered.
+/// What the DEL of a request's attachment may delete. A `prevResult` that cannot be read counts as
+/// absent.
 pub fn removal(request: &Request) -> Removal {
     let result = request.prev_result().ok().flatten().unwrap_or_default();
     let on_host =
@@ -40,11 +41,11 @@ pub fn removal(request: &Request) -> Removal {
     Removal::new(owner(request), &request.netns, on_host.map(|link| link.name).collect())
 }
 
-/// The IPAM plugin that DEL and GC must tell, whatever else the configuration holds: nothing else in it may stand in
-/// their way.
+/// The IPAM plugin that DEL and GC must call. Only this key is read, so that nothing else in the
+/// configuration can make them fail.
 ///
 /// # Errors
-/// `failed to load netconf: ...` when that very key is no string.
+/// `failed to load netconf: ...` when the key is not a string.
 pub fn ipam_type(request: &Request) -> Result<Option<String>, Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -60,15 +61,15 @@ pub fn ipam_type(request: &Request) -> Result<Option<String>, Error> {
     Ok(conf.ipam.and_then(|ipam| ipam.r#type).filter(|name| !name.is_empty()))
 }
 
-/// The MAC address that a result's link has, if it is one.
+/// Parses the MAC address of a result's link; `None` when it is invalid.
 pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
     mac.and_then(|mac| mac.parse().ok())
 }
 
-/// CHECK's verdict on an attachment.
+/// Fails if CHECK found any drift of the attachment.
 ///
 /// # Errors
-/// [`drifted`], if there is any drift.
+/// See [`drifted`].
 pub fn refuse_drift(owner: &Owner, drifts: &[Drift]) -> Result<(), Error> {
     if drifts.is_empty() { Ok(()) } else { Err(drifted(owner, drifts)) }
 }
@@ -84,10 +85,10 @@ pub fn drifted(owner: &Owner, drifts: &[Drift]) -> Error {
     ))
 }
 
-/// STATUS: whether the kernel has what the configuration needs of it.
+/// STATUS: whether the kernel has the features that the configuration needs.
 ///
 /// # Errors
-/// Code 50 for the first of these features that is missing, with ADD's own words.
+/// Code 50 for the first missing feature, with the text of ADD's error.
 pub fn require(host: &Netlink, features: &[Feature]) -> Result<(), Error> {
     host::piece::require(host, features).map_err(|error| {
         let code = if error.is_not_supported() { Code::NotAvailable } else { Code::Internal };

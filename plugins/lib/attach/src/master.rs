@@ -1,4 +1,4 @@
-//! Which link a network of macvlan or ipvlan is on, as its configuration says.
+//! The configuration of the parent link of a macvlan or ipvlan network.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use cni::{Code, Error, Request, shortened};
 use host::piece::Place;
 use serde::Deserialize;
 
-/// The keys as they are written. `null` and absent are the same.
+/// The keys as they are written; `null` means absent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
@@ -18,20 +18,21 @@ struct Conf {
     host_addresses: Option<Vec<String>>,
 }
 
-/// The parent that is asked for, and whether the host is to be beside the containers on it.
+/// The configured parent, and whether the host gets a link on it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Master {
     /// The network's name.
     pub network: String,
-    /// The link's name, if it is said: of the parent, or of the one whose VLAN that is.
+    /// The name of the parent, or of the link below it when `vlan` is set; `None` when not given.
     pub name: Option<String>,
-    /// The VLAN of that link which is the parent.
+    /// The VLAN of that link; the VLAN's link is the parent.
     pub vlan: Option<u16>,
-    /// The parent is a wire of the network's own, which leads nowhere.
+    /// The parent is a link of the network's own, without a connection to the outside.
     pub internal: bool,
-    /// Where the parent is.
+    /// The namespace of the parent.
     pub place: Place,
-    /// `Some`: host and containers are to reach each other; the host has these addresses for it, or its own.
+    /// `Some`: host and containers can reach each other; the host uses these addresses for it, or
+    /// its own.
     pub host_access: Option<Vec<IpAddr>>,
 }
 
@@ -39,7 +40,8 @@ impl Master {
     /// Reads and checks the keys.
     ///
     /// # Errors
-    /// Code 7 for a value that cannot be, or keys that contradict each other; 999 for one of another type.
+    /// Code 7 for an invalid value, or keys that contradict each other; 999 for a value of another
+    /// type.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let invalid = |msg: String| Err(Error::new(Code::InvalidConfig, msg));
@@ -48,7 +50,7 @@ impl Master {
         let host_access = conf.host_access.unwrap_or(false);
         let addresses = conf.host_addresses.unwrap_or_default();
         let name = conf.master.filter(|name| !name.is_empty());
-        for (these, text) in [
+        for (contradiction, text) in [
             (
                 internal && name.is_some(),
                 "an internal network has no master: leave \"master\" or \"internal\" out",
@@ -65,7 +67,7 @@ impl Master {
             (in_container && host_access, "hostAccess is for a master of the host, not of the container"),
             (!host_access && !addresses.is_empty(), "hostAddresses needs hostAccess"),
         ] {
-            if these {
+            if contradiction {
                 return invalid(text.into());
             }
         }
@@ -87,14 +89,14 @@ impl Master {
         })
     }
 
-    /// Whether the configuration names no link at all, so that it is the default route's, or the one of a plugin
-    /// before this one.
+    /// Whether the configuration names no link. The parent is then the link of the default route,
+    /// or of a previous plugin.
     pub fn is_unnamed(&self) -> bool {
         self.name.is_none() && !self.internal
     }
 }
 
-/// IEEE 802.1Q, 9.6: 0 is no VLAN, 4095 is reserved.
+/// IEEE 802.1Q, 9.6: 0 means no VLAN, 4095 is reserved.
 pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 pub(crate) fn invalid_vlan(id: impl std::fmt::Display) -> String {

@@ -1,4 +1,4 @@
-//! IPv6 needs larger packets than IPv4: with less, the kernel gives a link no IPv6 address.
+//! The minimum MTU of IPv6: on a link with less, the kernel accepts no IPv6 address.
 
 use cni::{Code, Error, Json, Request};
 use ipnetwork::IpNetwork;
@@ -14,7 +14,8 @@ struct Conf {
     runtime_config: Option<RuntimeConfig>,
 }
 
-/// The form that most IPAM plugins share. It is a hint: what does not parse is the IPAM plugin's affair.
+/// The keys that most IPAM plugins share. They are only a hint: the IPAM plugin reports what does
+/// not parse.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Ipam {
@@ -42,7 +43,8 @@ struct Address {
     address: String,
 }
 
-/// Refuses an MTU that is too small for an IPv6 network of the ipam section, before anybody is asked for an address.
+/// Refuses an MTU that is too small for an IPv6 network of the ipam section, before an address is
+/// requested.
 ///
 /// # Errors
 /// Code 7.

@@ -1,4 +1,4 @@
-//! The parent of a macvlan or ipvlan link, looked at before anything is touched.
+//! The parent of a macvlan or ipvlan link, found before anything is changed.
 
 use cni::{Code, Error};
 use host::piece::{OnDemand, OnDemandKind, Place, is_ours, shared_name};
@@ -7,26 +7,28 @@ use netlink::{Link, Mac, Netlink};
 use crate::Master;
 use crate::master::{VLAN_IDS, invalid_vlan};
 
-/// A link that others can be stacked on.
+/// A link on which macvlan or ipvlan links can be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Its namespace.
     pub place: Place,
     /// Its Ethernet address.
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// Whether it carries packets now, or will when it is made.
+    /// Whether it has a carrier, or will have one when it is created.
     pub carrier: bool,
-    /// The link that nobody has set up yet: the parent, or the one whose VLAN it is. No packet passes until then.
+    /// The link that is down: the parent, or the link below a VLAN. No packet passes until it is
+    /// up.
     pub down: Option<String>,
-    /// What it is, if it is made with the first attachment and taken away with the last one.
+    /// How to create it, if it exists only while there are attachments.
     pub on_demand: Option<OnDemand>,
 }
 
-/// Kinds of links whose ports have their frames taken away before a stacked link could see them (rx_handler).
+/// Kinds of links that take all frames of their ports, before a link on the port could receive them
+/// (rx_handler).
 const TAKES_FRAMES: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
 
 /// linux/if.h: the longest interface name, in bytes (IFNAMSIZ - 1).
@@ -36,12 +38,12 @@ const NAME_MAX: usize = 15;
 const ETHERNET_MTU: u32 = 1500;
 
 impl Parent {
-    /// The parent that the configuration asks for; without a name it is the link of the default route in the main
-    /// table. Nothing is made. `netlink` is the socket in `master.place`.
+    /// Finds the configured parent; without a name it is the link of the default route in the main
+    /// table. Creates nothing. `netlink` is the socket in `master.place`.
     ///
     /// # Errors
-    /// There is none and none can be made, or it is loopback, or a port of something that takes its frames; the text
-    /// says what to do.
+    /// There is none and none can be created, or it is loopback, or a port of a link that takes its
+    /// frames; the text names the remedy.
     pub fn find(netlink: &Netlink, master: &Master) -> Result<Self, Error> {
         if master.internal {
             return Self::internal(netlink, &master.network);
@@ -90,32 +92,33 @@ impl Parent {
         Ok(Self::of(link, place, None))
     }
 
-    /// VLAN `id` of `base`: the link of it that is there, or one called `name` that is made on demand.
+    /// The link of VLAN `id` of `base`: an existing one, or one called `name` that is created on
+    /// demand.
     fn vlan(netlink: &Netlink, base: &Link, id: u16, name: String) -> Result<Self, Error> {
-        let is_it = |link: &Link| {
+        let is_this_vlan = |link: &Link| {
             link.vlan.is_some_and(|vlan| vlan.id == id && vlan.dot1q)
                 && link.peer_index == Some(base.index)
                 && link.peer_netns_id.is_none()
         };
-        // It is called as expected, or it is looked for among all.
+        // Most often it has the expected name; otherwise all links are searched.
         let namesake = netlink.link_by_name(&name)?;
-        let there = match namesake.clone().filter(is_it) {
-            None => netlink.links()?.into_iter().find(is_it),
-            there => there,
+        let existing = match namesake.clone().filter(is_this_vlan) {
+            None => netlink.links()?.into_iter().find(is_this_vlan),
+            existing => existing,
         };
         let kind = OnDemandKind::Vlan { base: base.name.clone(), id, mtu: base.mtu };
-        match there {
+        match existing {
             Some(link) if is_ours(&link) => {
                 refuse_loopback(base)?;
                 let on_demand = OnDemand { name: link.name.clone(), kind };
-                // Ours is set up when it is needed, or by the kernel with the link below.
+                // A VLAN link of ours is set up on demand, or by the kernel with the link below.
                 let (carrier, down) = (base.carrier(), down(base));
                 Ok(Self { carrier, down, mtu: base.mtu, ..Self::of(link, Place::Host, Some(on_demand)) })
             }
             Some(link) => Self::existing(netlink, Place::Host, link),
             None => {
-                // That it is a bridge's port is no hindrance: the tagged frames are its VLANs' before they are the
-                // bridge's (`__netif_receive_skb_core`).
+                // It may be a bridge's port: a VLAN link gets its tagged frames before the bridge
+                // does (`__netif_receive_skb_core`).
                 refuse_loopback(base)?;
                 if name.len() > NAME_MAX {
                     let length = name.len();
@@ -137,10 +140,10 @@ impl Parent {
         }
     }
 
-    /// The wire of a network's own.
+    /// The parent of an internal network.
     fn internal(netlink: &Netlink, network: &str) -> Result<Self, Error> {
         let name = shared_name('d', network);
-        // Nobody else hears of this address.
+        // This address is never visible outside.
         let mac = Mac::of_hash(host::hash(&name));
         let kind = OnDemandKind::Internal { network: network.to_owned(), mac };
         let on_demand = Some(OnDemand { name: name.clone(), kind });
@@ -158,30 +161,31 @@ impl Parent {
         Self { name: link.name, place, mac: link.mac, mtu: link.mtu, carrier, down, on_demand }
     }
 
-    /// Why no packet passes although nothing is wrong with the attachment, and what to do.
-    pub(crate) fn sleeping(&self) -> Option<String> {
+    /// If the master is down: why no packet passes, and the remedy.
+    pub(crate) fn why_down(&self) -> Option<String> {
         let down = self.down.as_ref()?;
         Some(format!("master {down:?} is down: no packet passes until it is up (ip link set {down} up)"))
     }
 
-    /// A master that is down is no reason to fail: the attachment works as soon as it is up.
-    pub(crate) fn report_sleeping(&self, driver: &str) {
-        if let Some(why) = self.sleeping() {
+    /// Logs that the master is down. ADD does not fail: the attachment works as soon as the master
+    /// is up.
+    pub(crate) fn report_down_master(&self, driver: &str) {
+        if let Some(why) = self.why_down() {
             host::notice(format_args!("{driver}: {why}"));
         }
     }
 
-    /// The MTU in bytes that is asked for, if it fits this parent; 0 asks for none.
+    /// The configured MTU in bytes, if it fits this parent; 0 means the parent's.
     ///
     /// # Errors
-    /// Above the parent's: an ipvlan would be made, and lose its larger packets without a word. Below 68: no link may
-    /// have less (RFC 791).
-    pub fn mtu_for(&self, asked: i64) -> Result<Option<u32>, Error> {
+    /// It is above the parent's: an ipvlan link would drop larger packets silently. Or it is below
+    /// 68, the minimum of any link (RFC 791).
+    pub fn mtu_for(&self, configured: i64) -> Result<Option<u32>, Error> {
         let invalid = || {
-            let text = format!("invalid MTU {asked}, must be [0, master MTU({})]", self.mtu);
+            let text = format!("invalid MTU {configured}, must be [0, master MTU({})]", self.mtu);
             Error::new(Code::InvalidConfig, text).details("0 is the master's; no link takes less than 68")
         };
-        match u32::try_from(asked) {
+        match u32::try_from(configured) {
             Ok(0) => Ok(None),
             Ok(mtu) if (68..=self.mtu).contains(&mtu) => Ok(Some(mtu)),
             _ => Err(invalid()),
@@ -189,14 +193,14 @@ impl Parent {
     }
 }
 
-/// `<link>.<number>`, as people call VLAN links: the link and the number.
+/// Splits `<link>.<number>`, the usual name of a VLAN link.
 fn named_vlan(name: &str) -> Option<(&str, u16)> {
     let (base, id) = name.rsplit_once('.')?;
     let plain = id.bytes().all(|byte| byte.is_ascii_digit()) && (id == "0" || !id.starts_with('0'));
     Some((base, id.parse().ok().filter(|_| plain)?))
 }
 
-/// The link's own parent and number, if it is a VLAN link that we made.
+/// The parent and VLAN of a link, if it is a VLAN link that we created.
 fn vlan_of(netlink: &Netlink, link: &Link) -> Result<Option<(Link, u16)>, Error> {
     match (link.vlan, link.peer_index) {
         (Some(vlan), Some(index)) if is_ours(link) => {
@@ -239,7 +243,7 @@ mod tests {
     use super::named_vlan;
 
     #[test]
-    fn a_name_with_a_number_after_the_last_dot_is_a_vlans() {
+    fn a_name_with_a_number_after_the_last_dot_names_a_vlan() {
         assert_eq!(named_vlan("eth0.10"), Some(("eth0", 10)));
         assert_eq!(named_vlan("eth0.10.20"), Some(("eth0.10", 20)));
         assert_eq!(named_vlan("eth0.0"), Some(("eth0", 0)));

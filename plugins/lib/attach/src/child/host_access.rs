@@ -1,4 +1,5 @@
-//! Host and containers on one wire: the shim and the routes on both sides.
+//! `hostAccess`: the shim, a link of the host on the containers' parent, and the routes on both
+//! sides.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,10 +13,11 @@ use sys::sysctl;
 use super::Child;
 use crate::Parent;
 
-/// The shim for an attachment with these addresses; `None` when none is asked for. `host` is the host's socket.
+/// The shim for an attachment with these addresses; `None` without `hostAccess`. `host` is the
+/// host's socket.
 ///
 /// # Errors
-/// The host has no address that a container could answer to, or would not take an answer.
+/// The host has no address to which a container could reply, or would drop the replies.
 pub fn shim(
     host: &Netlink,
     child: &Child,
@@ -24,10 +26,10 @@ pub fn shim(
     own: &[IpNetwork],
 ) -> Result<Option<Shim>, Error> {
     let Some(given) = &child.host_access else { return Ok(None) };
-    let have = parents_addresses(host, parent)?;
+    let parents = parents_addresses(host, parent)?;
     let mut routes: Vec<HostRoute> = Vec::new();
     for net in own {
-        let source = source(given, &have, net).ok_or_else(|| no_source(parent, net))?;
+        let source = source(given, &parents, net).ok_or_else(|| no_source(parent, net))?;
         routes.push(HostRoute { to: net.ip(), source });
     }
     let borrowed = |route: &HostRoute| route.source.is_ipv4() && !given.contains(&route.source);
@@ -36,7 +38,8 @@ pub fn shim(
         refuse_strict_filter(&parent.name)?;
     }
     let name = shared_name('h', &format!("{}/{}", owner.network, parent.name));
-    // Of this host and no other on the same wire: neighbours that know these are right when the link is made anew.
+    // Unique to this host on this link, and stable: neighbours still know it when the link is
+    // created again.
     let seed = format!("{}/{name}", parent.mac.map(|mac| mac.to_string()).unwrap_or_default());
     let hash = host::hash(&seed);
     Ok(Some(Shim {
@@ -47,20 +50,21 @@ pub fn shim(
         parent: parent.name.clone(),
         kind: child.kind.clone(),
         addresses: given.clone(),
-        // All links on it have its Ethernet address.
+        // All ipvlan links have the MAC address of their parent.
         neighbour: parent.mac.filter(|_| by_parent),
         routes,
         tag: owner.tag(),
     }))
 }
 
-/// The container's side: the ways to the host's addresses that are not there by themselves, and the shim. Pure.
+/// The container's side: routes to the host's addresses that its subnets do not cover, and the
+/// shim. Pure.
 pub fn pieces(ifname: &str, shim: Shim, own: &[IpNetwork]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for HostRoute { source, .. } in &shim.routes {
         let on_link = own.iter().any(|net| net.contains(*source));
-        // The host answers a neighbour's question for an IPv6 address only on the link that has it (RFC 4861, 7.2.3);
-        // what is sent to the shim it takes in.
+        // The host answers neighbour solicitations for an IPv6 address only on the link that has it
+        // (RFC 4861, 7.2.3), but accepts packets to it that arrive on the shim.
         let by = shim.link_local.filter(|_| source.is_ipv6() && !shim.addresses.contains(source));
         if on_link && by.is_none() {
             continue;
@@ -87,7 +91,8 @@ pub fn pieces(ifname: &str, shim: Shim, own: &[IpNetwork]) -> Vec<Piece> {
     pieces
 }
 
-/// IPv6 and IPv4 addresses of the parent that others can use; none when it is yet to be made.
+/// The parent's global addresses, without temporary, deprecated and tentative ones; empty if the
+/// parent does not exist yet.
 fn parents_addresses(host: &Netlink, parent: &Parent) -> Result<Vec<IpNetwork>, Error> {
     let Some(link) = host.link_by_name(&parent.name)? else { return Ok(Vec::new()) };
     let addresses = host.addresses(Some(link.index))?.into_iter();
@@ -97,34 +102,35 @@ fn parents_addresses(host: &Netlink, parent: &Parent) -> Result<Vec<IpNetwork>, 
         .collect())
 }
 
-/// The host's address for a container: one that is given for it, else the parent's; one in the same subnet first.
-fn source(given: &[IpAddr], have: &[IpNetwork], to: &IpNetwork) -> Option<IpAddr> {
+/// The host's address for a container: a configured one, otherwise the parent's; one in the same
+/// subnet is preferred.
+fn source(given: &[IpAddr], parents: &[IpNetwork], to: &IpNetwork) -> Option<IpAddr> {
     let same_family = |ip: &IpAddr| ip.is_ipv4() == to.is_ipv4();
     let of = |candidates: Vec<IpAddr>| {
         candidates.iter().find(|ip| to.contains(**ip)).or(candidates.first()).copied()
     };
     let given = given.iter().copied().filter(same_family).collect();
-    of(given).or_else(|| of(have.iter().map(IpNetwork::ip).filter(same_family).collect()))
+    of(given).or_else(|| of(parents.iter().map(IpNetwork::ip).filter(same_family).collect()))
 }
 
 fn no_source(parent: &Parent, to: &IpNetwork) -> Error {
     let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
     let msg = format!(
-        "hostAccess: the host has no {family} address on {:?} for {} to answer to: give it one by \"hostAddresses\"",
+        "hostAccess: the host has no {family} address on {:?} for {} to reply to: give it one by \"hostAddresses\"",
         parent.name,
         to.ip()
     );
     Error::new(Code::InvalidConfig, msg)
 }
 
-/// In mode l2 what containers send to an address of the parent's comes in by the parent, while the way back is by the
-/// shim: strict reverse-path filtering (RFC 3704, 2.2) would drop it.
+/// In mode l2, packets from containers to an address of the parent arrive on the parent, but the
+/// route back is by the shim: strict reverse-path filtering (RFC 3704, 2.2) would drop them.
 fn refuse_strict_filter(parent: &str) -> Result<(), Error> {
     let value = |of: &str| {
         let value = sysctl::read(&format!("net/ipv4/conf/{of}/rp_filter"));
         value.ok().and_then(|value| value.parse::<u8>().ok()).unwrap_or(0)
     };
-    // The kernel takes the greater one (IN_DEV_MAXCONF).
+    // The kernel uses the greater of the two (IN_DEV_MAXCONF).
     if value("all").max(value(parent)) != 1 {
         return Ok(());
     }
@@ -139,7 +145,7 @@ fn is_l2_ipvlan(kind: &ChildKind) -> bool {
     matches!(kind, ChildKind::Ipvlan(ipvlan) if ipvlan.mode == IpvlanMode::L2)
 }
 
-/// There are no neighbours to be asked for.
+/// Modes l3 and l3s do not resolve neighbours.
 fn is_routed(kind: &ChildKind) -> bool {
     matches!(kind, ChildKind::Ipvlan(ipvlan) if ipvlan.mode != IpvlanMode::L2)
 }
@@ -161,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn a_given_address_comes_first_then_one_in_the_containers_subnet() {
-        let have = nets(&["192.0.2.1/24", "10.0.0.1/24", "2001:db8::1/64"]);
+    fn a_configured_address_is_preferred_then_one_in_the_containers_subnet() {
+        let parents = nets(&["192.0.2.1/24", "10.0.0.1/24", "2001:db8::1/64"]);
         for (given, to, expected) in [
             (ips(&[]), "10.0.0.7/24", Some("10.0.0.1")),
             (ips(&[]), "10.9.0.7/24", Some("192.0.2.1")),
@@ -172,13 +178,13 @@ mod tests {
             (ips(&["192.0.2.9", "10.0.0.9"]), "10.0.0.7/24", Some("10.0.0.9")),
         ] {
             let expected = expected.map(|ip| ip.parse::<IpAddr>().unwrap());
-            assert_eq!(source(&given, &have, &to.parse().unwrap()), expected, "{given:?} {to}");
+            assert_eq!(source(&given, &parents, &to.parse().unwrap()), expected, "{given:?} {to}");
         }
         assert_eq!(source(&[], &nets(&["10.0.0.1/24"]), &"fd00::7/64".parse().unwrap()), None);
     }
 
     #[test]
-    fn a_link_local_address_is_one() {
+    fn a_link_local_address_ends_in_the_hash() {
         let ip = link_local(0x0102_0304_0506_0708);
         assert_eq!(ip, "fe80::102:304:506:708".parse::<Ipv6Addr>().unwrap());
     }

@@ -1,4 +1,4 @@
-//! Attachments by a link stacked on a parent: what macvlan and ipvlan have in common.
+//! Attachments by a link on a parent: the common part of macvlan and ipvlan.
 
 mod host_access;
 
@@ -17,26 +17,27 @@ use crate::conflict::{self, Detection};
 use crate::container;
 use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, refuse_drift, require, valid_owners};
 
-/// What an attachment is to be.
+/// The wanted attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// Its link.
+    /// The kind of its link.
     pub kind: ChildKind,
     /// The link's Ethernet address; `None`: the kernel's choice.
     pub mac: Option<Mac>,
     /// The link's MTU in bytes; `None`: the parent's.
     pub mtu: Option<u32>,
-    /// Whether duplicates of IPv6 addresses are looked for.
+    /// Whether the kernel detects duplicates of its IPv6 addresses.
     pub dad: bool,
-    /// Whether a family that has no route at all gets a default route on the link.
+    /// Whether a family without any route gets a default route on the link.
     pub default_route: bool,
-    /// `Some`: host and container are to reach each other; the host has these addresses for it, or its own.
+    /// `Some`: host and container can reach each other; the host uses these addresses for it, or
+    /// its own.
     pub host_access: Option<Vec<IpAddr>>,
-    /// Whether and how duplicates of all addresses are looked for.
+    /// How duplicates of all addresses are detected, if they are.
     pub detection: Option<Detection>,
 }
 
-/// Everything that must exist, in the order in which it is made: [`link`], then [`rest`]. Pure.
+/// Every piece of the attachment, in the order of creation: [`link`], then [`rest`]. Pure.
 pub fn plan(
     child: &Child,
     owner: &Owner,
@@ -50,7 +51,7 @@ pub fn plan(
     pieces
 }
 
-/// The container's link, which is there before an IPAM plugin is asked.
+/// The container's link, which exists before an IPAM plugin is called.
 fn link(child: &Child, owner: &Owner, parent: &Parent) -> Piece {
     Piece::Child(ChildLink {
         name: owner.ifname.clone(),
@@ -66,8 +67,8 @@ fn link(child: &Child, owner: &Owner, parent: &Parent) -> Piece {
     })
 }
 
-/// What follows the link when its addresses are known. `own` are the addresses of `result` that belong to it, `shim` is
-/// the host's link beside it.
+/// The pieces after the link, when its addresses are known. `own` are the addresses of `result` on
+/// this link, `shim` is the host's link on the same parent.
 fn rest(
     child: &Child,
     owner: &Owner,
@@ -88,13 +89,15 @@ fn rest(
             pieces.push(container::without_start_delay(ifname));
         }
     }
-    // Addresses first: the kernel announces those that are there as the link comes up (arp_notify, ndisc_notify), and
-    // an address that is looked for duplicates of when none was found.
+    // The addresses come first: when the link comes up, the kernel announces its addresses
+    // (arp_notify, ndisc_notify); one with duplicate detection it announces when no duplicate was
+    // found.
     pieces.push(Piece::Up(Up { place: Place::Sandbox, link: ifname.clone() }));
-    // Nothing can be looked for where no packet goes; the kernel does it when the parent has its carrier back.
+    // Without a carrier no duplicate can be detected; the kernel does so when the parent has its
+    // carrier back.
     if let Some(detection) = claimed {
         let arp = match child.kind {
-            // An ipvlan does not hear the answers.
+            // An ipvlan link does not receive the replies.
             ChildKind::Ipvlan(_) => (parent.place, parent.name.clone()),
             ChildKind::Macvlan { .. } => (Place::Sandbox, ifname.clone()),
         };
@@ -109,21 +112,22 @@ fn rest(
         pieces.extend(default_routes(ifname, result, own));
     }
     pieces.extend(shim.into_iter().flat_map(|shim| host_access::pieces(ifname, shim, own)));
-    // Last: meanwhile the kernel has had its time.
+    // This wait comes last, when most of its time has passed already.
     if claimed.is_none() && ipv6 && parent.carrier && !child.dad {
         pieces.push(crate::settled(ifname, own, false));
     }
     pieces
 }
 
-/// Where there is no neighbour to be asked for, every address can be on the link. A family with a route of its own has
-/// been thought of. They do not stand in the result, which is the IPAM plugin's.
+/// Default routes without a gateway, for modes without neighbour resolution, where every address
+/// can be on the link. A family with a route of its own gets none. They are not in the result,
+/// which is the IPAM plugin's.
 fn default_routes(ifname: &str, result: &AddResult, own: &[IpNetwork]) -> Vec<Piece> {
     let route = |dst: IpNetwork| {
-        let has = |ipv4: bool| result.routes.iter().any(|route| route.dst.is_ipv4() == ipv4);
+        let has_route = |ipv4: bool| result.routes.iter().any(|route| route.dst.is_ipv4() == ipv4);
         let ours = own.iter().any(|net| net.is_ipv4() == dst.is_ipv4());
         let route = netlink::Route::on_link(dst);
-        (ours && !has(dst.is_ipv4())).then(|| {
+        (ours && !has_route(dst.is_ipv4())).then(|| {
             Piece::Route(Route { place: Place::Sandbox, link: ifname.to_owned(), route, any_table: true })
         })
     };
@@ -133,10 +137,10 @@ fn default_routes(ifname: &str, result: &AddResult, own: &[IpNetwork]) -> Vec<Pi
         .collect()
 }
 
-/// Refuses a name that the container has already, before anybody is asked for an address.
+/// Refuses an interface name that the container has already, before an address is requested.
 ///
 /// # Errors
-/// There is one.
+/// The container has an interface of this name.
 pub fn refuse_taken(kernel: &Kernel, ifname: &str, driver: &str) -> Result<(), Error> {
     match kernel.netlink(Place::Sandbox)?.link_by_name(ifname)? {
         None => Ok(()),
@@ -146,19 +150,19 @@ pub fn refuse_taken(kernel: &Kernel, ifname: &str, driver: &str) -> Result<(), E
     }
 }
 
-/// Where the addresses of an attachment come from.
+/// The source of an attachment's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Addresses {
-    /// This IPAM plugin, which must return at least one.
+    /// This IPAM plugin, which must return at least one address.
     Ipam(String),
-    /// They are known, or there are none (layer 2).
+    /// A result that is known already, or is empty (layer 2).
     Known(Box<AddResult>),
 }
 
-/// ADD: makes the link, asks for addresses where they come from an IPAM plugin, and makes the rest.
+/// ADD: creates the link, calls the IPAM plugin if there is one, and creates the rest.
 ///
 /// # Errors
-/// Whatever failed; link and lease are gone again.
+/// A step failed; link and lease are deleted again.
 pub fn add(
     request: &Request,
     kernel: &mut Kernel,
@@ -168,8 +172,8 @@ pub fn add(
     dns: Option<&DnsConf>,
 ) -> Result<AddResult, Error> {
     let links = [link(child, &owner(request), parent)];
-    let answer = |result| answer(request, result, dns);
-    parent.report_sleeping(child.kind.driver());
+    let complete = |result| result_without_links(request, result, dns);
+    parent.report_down_master(child.kind.driver());
     match addresses {
         Addresses::Ipam(ipam) => {
             mtu::refuse_for_config(request, Some(child.mtu.unwrap_or(parent.mtu)))?;
@@ -177,20 +181,24 @@ pub fn add(
                 if result.ips.is_empty() {
                     return Err(Error::internal("IPAM plugin returned missing IP config"));
                 }
-                finish(request, making, child, parent, answer(result)?)
+                finish(request, making, child, parent, complete(result)?)
             })
         }
         Addresses::Known(result) => {
-            conflict::without_lease(kernel, &links, answer(*result)?, |making, result| {
+            conflict::without_lease(kernel, &links, complete(*result)?, |making, result| {
                 finish(request, making, child, parent, result)
             })
         }
     }
 }
 
-/// The result as ADD will print it, but for its links.
-fn answer(request: &Request, mut result: AddResult, dns: Option<&DnsConf>) -> Result<AddResult, Error> {
-    // Only the configuration's counts: the reference drops the IPAM plugin's, too.
+/// The result of ADD without its links.
+fn result_without_links(
+    request: &Request,
+    mut result: AddResult,
+    dns: Option<&DnsConf>,
+) -> Result<AddResult, Error> {
+    // Only the configuration's counts; the reference drops the IPAM plugin's too.
     result.dns = cni::Dns::default();
     if let Some(dns) = dns {
         dns.override_dns(&mut result);
@@ -210,7 +218,7 @@ fn answer(request: &Request, mut result: AddResult, dns: Option<&DnsConf>) -> Re
     Ok(result)
 }
 
-/// Makes what follows the link.
+/// Creates the rest, after the link.
 fn finish(
     request: &Request,
     making: &mut Making<'_>,
@@ -232,10 +240,10 @@ fn finish(
     Ok(result)
 }
 
-/// CHECK of everything that ADD made.
+/// CHECK: verifies everything that ADD created.
 ///
 /// # Errors
-/// Every drift; or `prevResult` does not speak of this attachment.
+/// The attachment has drifted, or `prevResult` does not contain it.
 pub fn check(
     request: &Request,
     kernel: &mut Kernel,
@@ -257,12 +265,12 @@ pub fn check(
             request.netns
         )));
     };
-    let told =
+    let mac_text =
         previous.interfaces.get(index).and_then(|link| link.mac.as_deref()).filter(|mac| !mac.is_empty());
-    let mac = mac_of(told);
-    if let (Some(told), None) = (told, mac) {
+    let mac = mac_of(mac_text);
+    if let (Some(text), None) = (mac_text, mac) {
         return Err(Error::internal(format!(
-            "prevResult gives {} no valid MAC address: {told:?}",
+            "prevResult has an invalid MAC address for {}: {text:?}",
             owner.ifname
         )));
     }
@@ -273,16 +281,16 @@ pub fn check(
         .map(|ip| ip.address)
         .collect();
     let child = Child { mac, ..child.clone() };
-    parent.report_sleeping(child.kind.driver());
+    parent.report_down_master(child.kind.driver());
     let shim = host_access::shim(kernel.host(), &child, &owner, parent, &own)?;
     refuse_drift(&owner, &piece::verify(&plan(&child, &owner, parent, previous, &own, shim), kernel)?)
 }
 
-/// DEL: the link by its owner, what the host had only for it, and the lease; nothing else in the configuration is looked
-/// at.
+/// DEL: deletes the link by its owner, links that the host had only for it, and the lease. It reads
+/// nothing else of the configuration.
 ///
 /// # Errors
-/// The link could not be deleted, or the IPAM plugin's own.
+/// The link could not be deleted, or the IPAM plugin failed.
 pub fn del(request: &Request, driver: &str) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
     let mut shared = Ok(());
@@ -291,7 +299,7 @@ pub fn del(request: &Request, driver: &str) -> Result<(), Error> {
         shared = release_shared(request);
         Ok(())
     });
-    // What could not be done must be tried again, but keeps nothing else from being done.
+    // A failure is reported, so that DEL is tried again, but does not stop the other steps.
     shared.and(lease)
 }
 
@@ -302,8 +310,8 @@ fn release_shared(request: &Request) -> Result<(), Error> {
     Ok(piece::release(&Netlink::open()?, &owner(request))?)
 }
 
-/// Whether there may be links that attachments share: some were made since the machine has started, or that is
-/// forgotten and the configuration speaks of them.
+/// Whether there may be links that attachments share: some were created since the machine started,
+/// or there is no record of that and the configuration asks for them.
 fn may_share(request: &Request) -> bool {
     piece::made_any()
         || Master::of(request).is_ok_and(|master| {
@@ -324,12 +332,13 @@ fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
     }
 }
 
-/// What the runtime's result has of the attachment's link. All links on one ipvlan parent have its Ethernet address.
+/// The addresses of the attachment's link in the runtime's result. An ipvlan link has the MAC
+/// address of its parent, which identifies nothing.
 fn remembered(request: &Request, driver: &str) -> RememberedLink {
     let result = request.prev_result().ok().flatten().unwrap_or_default();
-    let is_it =
+    let is_ours =
         |link: &Interface| link.name == request.ifname && link.sandbox.as_deref() == Some(&request.netns);
-    let Some(index) = result.interfaces.iter().position(is_it) else { return RememberedLink::default() };
+    let Some(index) = result.interfaces.iter().position(is_ours) else { return RememberedLink::default() };
     let mac = result.interfaces.get(index).and_then(|link| mac_of(link.mac.as_deref()));
     let own = result.ips.iter().filter(|ip| ip.interface == Some(index));
     RememberedLink {
@@ -338,11 +347,11 @@ fn remembered(request: &Request, driver: &str) -> RememberedLink {
     }
 }
 
-/// GC: links live in their containers' namespaces and go with them; what the host had only for them is left, and
-/// leases.
+/// GC: deletes leases, and links that the host had only for stale attachments. The attachments' own
+/// links vanish with the containers' namespaces.
 ///
 /// # Errors
-/// The kernel's, or the IPAM plugin's own.
+/// A link could not be deleted, or the IPAM plugin failed.
 pub fn gc(request: &Request) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
     let shared = match request.valid_attachments()? {
@@ -361,11 +370,11 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     shared.and(leases)
 }
 
-/// STATUS: whether the kernel has such links, whether there is a usable parent or one could be made, as far as it can be
-/// seen without a container, and what the IPAM plugin says.
+/// STATUS: whether the kernel has such links, whether there is a usable parent or one could be
+/// created, as far as this can be checked without a container, and the STATUS of the IPAM plugin.
 ///
 /// # Errors
-/// Code 50, or the IPAM plugin's own.
+/// Code 50, or the IPAM plugin failed.
 pub fn status(
     request: &Request,
     driver: &'static str,
@@ -377,7 +386,7 @@ pub fn status(
     if master.place == Place::Host {
         let parent = Parent::find(&host, master)
             .map_err(|error| Error { code: Code::NotAvailable as u32, ..error })?;
-        if let Some(why) = parent.sleeping() {
+        if let Some(why) = parent.why_down() {
             return Err(Error::new(Code::NotAvailable, why));
         }
         if let Some(on_demand) = &parent.on_demand {
