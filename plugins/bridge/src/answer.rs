@@ -1,4 +1,4 @@
-//! What ADD will answer: the IPAM plugin's result, completed by gateways, default routes and links. Pure.
+//! The result of ADD: the IPAM plugin's, with gateways, default routes and links added. Pure.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use netlink::Mac;
 
 use crate::config::{Config, first_address};
 
-/// Index of the container's link in the result: behind the bridge and the host veth.
+/// Index of the container's link in the result, after the bridge and the host veth.
 pub const CONTAINER: usize = 2;
 
-/// The links of an attachment, as they are reported.
+/// The links of an attachment, for the result.
 #[derive(Clone, Debug)]
 pub struct Links {
     /// MAC address of the bridge.
@@ -24,21 +24,21 @@ pub struct Links {
     pub ifname: String,
     /// Its MAC address.
     pub container_mac: Mac,
-    /// The container's namespace, as the runtime named it.
+    /// The path of the container's namespace, from the runtime.
     pub netns: String,
-    /// MAC address of the VLAN interface, when there is one.
+    /// MAC address of the VLAN interface, if there is one.
     pub vlan_mac: Option<Mac>,
 }
 
-/// Completes the IPAM plugin's result: an address with no gateway gets the first of its subnet when the bridge is to
-/// be the gateway, and each family gets a default route when one is asked for and none is there yet.
+/// Completes the IPAM plugin's result. With `isGateway`, an address without a gateway gets the
+/// first address of its subnet; with `isDefaultGateway`, a family without a default route gets one.
 pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error> {
     if ipam.ips.is_empty() {
         return Err(Error::internal("IPAM plugin returned missing IP config"));
     }
     let mut defaults: Vec<Route> = Vec::new();
     for ip in &mut ipam.ips {
-        // The container's link is the only one that an address of ours can be on.
+        // All addresses are on the container's link.
         ip.interface = Some(CONTAINER);
         if ip.gateway.is_none() && config.is_gateway {
             ip.gateway = first_address(&ip.address);
@@ -53,7 +53,7 @@ pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error
         }
         let (true, Some(gateway)) = (config.is_default_gateway, ip.gateway) else { continue };
         let same_family = |route: &Route| is_default(&route.dst) && route.dst.is_ipv4() == gateway.is_ipv4();
-        // A default route without a gateway is given this one below, so it counts (BR-B1).
+        // A default route without a gateway gets this one below, so it counts (BR-B1).
         if !ipam.routes.iter().any(same_family) && !defaults.iter().any(same_family) {
             defaults.extend(default_route(gateway));
         }
@@ -72,7 +72,7 @@ pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error
     Ok(ipam)
 }
 
-/// Puts the links at the head of the result, in the reference's order.
+/// Adds the links at the head of the result, in the reference's order.
 pub fn with_links(mut result: AddResult, config: &Config, links: &Links) -> AddResult {
     let link = |name: &str, mac: Mac, sandbox: Option<&str>| Interface {
         name: name.into(),

@@ -1,4 +1,4 @@
-//! CHECK: the plan that ADD had, made again from its result, and verified.
+//! CHECK: computes ADD's plan again from its result, and verifies it.
 
 use cni::{AddResult, Error, Interface, Request};
 use host::intent::By;
@@ -10,22 +10,22 @@ use crate::answer::Links;
 use crate::config::{Config, Mtu};
 use crate::plan::{self, Facts};
 
-/// Verifies everything that bridge made; the error names every drift.
+/// Verifies everything that ADD created; the error names every drift.
 pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Owner) -> Result<(), Error> {
     let result = request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
     let links = links(request, config, owner, &result, kernel.host())?;
     let mtu = match config.mtu {
         Mtu::Bytes(mtu) => Some(mtu),
-        // Nothing was asked for that could be verified: the default route's link is free to change.
+        // Nothing to verify: the kernel's default and the link of the default route may change.
         Mtu::Kernel | Mtu::Auto => None,
     };
     let facts = Facts { owner, links: &links, mtu, vlan_port: plan::vlan_port(config) };
     attach::refuse_drift(owner, &drifts(&plan::plan(config, &facts, &result), kernel, owner)?)
 }
 
-/// What is not as ADD made it, and is the attachment's. Packet rules that are on record are made again: a runtime that
-/// checks its containers when it starts is not to take their addresses because somebody restarted a firewall. What is
-/// the host's is reported only.
+/// The drifts of the attachment. Packet rules with a record are repaired instead: a runtime that
+/// checks its containers when it starts must not take their addresses because a firewall was
+/// restarted. Drifts of the host's parameters are only logged.
 fn drifts(plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drift>, Error> {
     let is_of_host =
         |piece: &&Piece| matches!(piece, Piece::Sysctls(sysctls) if sysctls.place == Place::Host);
@@ -34,7 +34,7 @@ fn drifts(plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drif
     let of = |is: &dyn Fn(&&Piece) -> bool| plan.iter().filter(is).cloned().collect::<Vec<_>>();
     let rest = of(&|piece| !is_of_host(piece) && !is_rule(piece) && !is_fixed(piece));
     let mut drifts = piece::verify(&rest, kernel)?;
-    // A port of the reference's, or of a bridge that was changed since.
+    // The port has no fixed MAC address if the reference created it, or if the bridge was changed.
     let fixed = of(&is_fixed);
     let unfixed = piece::verify(&fixed, kernel)?;
     if !unfixed.is_empty() {
@@ -51,7 +51,7 @@ fn drifts(plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drif
         of_rules = piece::verify(&rules, kernel)?;
     }
     drifts.append(&mut of_rules);
-    report(owner, &piece::verify(&of(&is_of_host), kernel)?, "it is the host's, and stays as it is");
+    report(owner, &piece::verify(&of(&is_of_host), kernel)?, "a parameter of the host, not changed");
     Ok(drifts)
 }
 
@@ -61,7 +61,7 @@ fn report(owner: &Owner, drifts: &[Drift], what: &str) {
     }
 }
 
-/// The links that the result speaks of.
+/// The links of the result.
 fn links(
     request: &Request,
     config: &Config,
@@ -89,7 +89,8 @@ fn links(
     }
     let vlan_link = config.vlan_link();
     let is_ours = |link: &&Interface| owner.host_veth_names().any(|name| name == link.name);
-    // The reference draws its names. Later plugins may have added links of the host to the result: ours is a veth.
+    // The reference uses random names. Later plugins may have added links of the host to the
+    // result: ours is a veth.
     let is_veth = |link: &&Interface| {
         link.name != config.bridge && Some(&link.name) != vlan_link.as_ref() && is_veth(host, &link.name)
     };
@@ -100,7 +101,7 @@ fn links(
     })?;
     let mac = |link: &Interface| {
         let mac: Option<Mac> = attach::mac_of(link.mac.as_deref());
-        mac.ok_or_else(|| Error::internal(format!("prevResult gives {} no valid MAC address", link.name)))
+        mac.ok_or_else(|| Error::internal(format!("prevResult has an invalid MAC address for {}", link.name)))
     };
     Ok(Links {
         bridge_mac: mac(bridge)?,

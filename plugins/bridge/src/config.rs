@@ -1,4 +1,4 @@
-//! The configuration of a bridge network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+//! The configuration of a bridge network: the keys as written ([`Conf`]), and checked ([`Config`]).
 
 mod vlans;
 
@@ -15,7 +15,7 @@ use serde::de::{Deserializer, Visitor};
 
 use vlans::{TrunkConf, trunk, vlan};
 
-/// The keys as they are written. `null` and absent are the same.
+/// The keys as they are written; `null` means absent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
@@ -101,18 +101,18 @@ impl<'de> Deserialize<'de> for MtuConf {
 /// The MTU of the veth and, when it is created, of the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mtu {
-    /// Whatever the kernel gives.
+    /// The kernel's default.
     Kernel,
     /// This many bytes.
     Bytes(u32),
-    /// That of the host's default route's link.
+    /// That of the link of the host's default route.
     Auto,
 }
 
-/// By what the outside is made to see the host's address.
+/// What translates the container's addresses to the host's for the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masquerading {
-    /// It sees the container's own.
+    /// Nothing: the outside sees the container's address.
     No,
     /// Maps of nf_tables.
     NfTables,
@@ -120,36 +120,36 @@ pub enum Masquerading {
     Iptables,
 }
 
-/// What the configuration asks for, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Name of the bridge.
     pub bridge: String,
     /// The bridge gets the gateway addresses, and the host forwards.
     pub is_gateway: bool,
-    /// The container gets a default route through the gateway, per family.
+    /// The container gets a default route by the gateway, in each family.
     pub is_default_gateway: bool,
-    /// Outside its network the container has the host's address.
+    /// The outside sees the host's address instead of the container's.
     pub masquerade: Masquerading,
-    /// The container's port takes no frames from other MAC addresses than its own.
+    /// The container's port only accepts frames from the container's MAC address.
     pub mac_filter: bool,
     /// A conflicting address of the bridge is replaced.
     pub force_address: bool,
     /// See [`Mtu`].
     pub mtu: Mtu,
-    /// Frames may leave by the port they came in by.
+    /// A frame may leave by the port on which it arrived.
     pub hairpin: bool,
     /// The bridge is put into promiscuous mode.
     pub promiscuous: bool,
     /// The port's untagged VLAN.
     pub vlan: Option<u16>,
-    /// The port's tagged VLANs; `Some` and empty asks for VLAN filtering alone.
+    /// The port's tagged VLANs; `Some` and empty only switches VLAN filtering on.
     pub trunk: Option<BTreeSet<u16>>,
     /// The bridge's default VLAN stays on the port.
     pub preserve_default_vlan: bool,
     /// IPv6 duplicate address detection in the container.
     pub dad: bool,
-    /// Whether and how duplicates of all addresses are looked for.
+    /// How duplicates of all addresses are detected, if they are.
     pub detection: Option<Detection>,
     /// The container's link stays down.
     pub leave_down: bool,
@@ -157,19 +157,20 @@ pub struct Config {
     pub isolated: bool,
     /// The IPAM plugin; `None` is layer 2.
     pub ipam: Option<String>,
-    /// Gateways that the ipam section itself names or implies. One of them on the bridge is never a stale address:
-    /// a range set may hold several subnets, of which this container got only one.
+    /// Gateways that the ipam section names or implies. On the bridge these are never stale
+    /// addresses: a range set may have several subnets, and this container has an address of only
+    /// one.
     pub ipam_gateways: Vec<IpNetwork>,
     /// Overrides the IPAM plugin's.
     pub dns: Option<cni::DnsConf>,
-    /// The container's MAC address, when it is asked for.
+    /// The container's MAC address, if it is configured.
     pub mac: Option<Mac>,
 }
 
 const DEFAULT_BRIDGE: &str = "cni0";
 
 impl Config {
-    /// Reads and checks all of it; nothing has been touched when this fails.
+    /// Reads and checks the configuration; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let ipam = conf.ipam.as_ref().and_then(|ipam| ipam.r#type.clone()).filter(|name| !name.is_empty());
@@ -228,12 +229,12 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether there are rules of nf_tables to be made.
+    /// Whether the attachment needs rules of nf_tables.
     pub fn needs_rules(&self) -> bool {
         self.masquerade == Masquerading::NfTables || self.mac_filter
     }
 
-    /// What it takes of the kernel.
+    /// The features of the kernel that it needs.
     pub fn features(&self) -> &'static [Feature] {
         const ALL: [Feature; 3] =
             [Feature::Links("bridge"), Feature::Links("veth"), Feature::BridgeVlanFiltering];
@@ -241,18 +242,19 @@ impl Config {
         if self.vlan_filtering() { &ALL } else { plain }
     }
 
-    /// Whether the bridge must tell VLANs apart.
+    /// Whether the bridge needs VLAN filtering.
     pub fn vlan_filtering(&self) -> bool {
         self.vlan.is_some() || self.trunk.is_some()
     }
 
-    /// The host's own link in the container's VLAN, which carries the gateway addresses in place of the bridge.
+    /// The host's link in the container's VLAN, which has the gateway addresses instead of the
+    /// bridge.
     pub fn vlan_link(&self) -> Option<String> {
         self.vlan.filter(|_| self.is_gateway).map(|vlan| format!("{}.{vlan}", self.bridge))
     }
 }
 
-/// By what to masquerade: by nf_tables, whatever programs are installed, unless iptables is asked for by name.
+/// The back end of masquerade: nf_tables, unless the configuration names iptables.
 fn masquerade(wanted: bool, backend: Option<&str>) -> Result<Masquerading, Error> {
     match (wanted, backend) {
         (false, _) => Ok(Masquerading::No),
@@ -265,7 +267,7 @@ fn masquerade(wanted: bool, backend: Option<&str>) -> Result<Masquerading, Error
     }
 }
 
-/// The name of the bridge for a DEL: whatever is wrong with the configuration does not stop it.
+/// The name of the bridge for DEL, which must not fail if the rest of the configuration is invalid.
 pub(crate) fn bridge_to_leave(request: &Request) -> String {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -281,8 +283,8 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
     if name.is_empty() {
         return Err(Error::new(Code::InvalidConfig, "could not add \"\": LinkAttrs.Name cannot be empty"));
     }
-    // The name becomes part of a path below /proc/sys, and the kernel's own rule for link names is the same; a '%'
-    // would have it make up a name of its own (dev_alloc_name, net/core/dev.c).
+    // The name becomes part of a path below /proc/sys. The kernel has the same rule for link names;
+    // with a '%' it would choose a name of its own (dev_alloc_name, net/core/dev.c).
     let fits = name.len() <= 15 && name != "." && name != "..";
     if !fits || name.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
         return Err(Error::new(Code::InvalidConfig, format!("invalid bridge name {:?}", shortened(&name)))
@@ -296,7 +298,7 @@ fn mtu(conf: Option<MtuConf>) -> Result<Mtu, Error> {
         None => Ok(Mtu::Kernel),
         Some(MtuConf::Auto) => Ok(Mtu::Auto),
         Some(MtuConf::Bytes(bytes)) if bytes <= 0 => Ok(Mtu::Kernel),
-        // 68 is the least an IPv4 link may have (RFC 791), 65535 the most a veth takes (ETH_MAX_MTU).
+        // 68 is the minimum of IPv4 (RFC 791), 65535 the maximum of a veth (ETH_MAX_MTU).
         Some(MtuConf::Bytes(bytes)) => match u32::try_from(bytes) {
             Ok(mtu @ 68..=65535) => Ok(Mtu::Bytes(mtu)),
             _ => Err(Error::new(
@@ -307,7 +309,8 @@ fn mtu(conf: Option<MtuConf>) -> Result<Mtu, Error> {
     }
 }
 
-/// `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` of CNI_ARGS; an empty one is none.
+/// `runtimeConfig.mac`, otherwise `args.cni.mac`, otherwise `MAC` of CNI_ARGS; empty means not
+/// given.
 fn mac(
     request: &Request,
     runtime_config: Option<MacConf>,
@@ -325,15 +328,15 @@ fn mac(
         )
     };
     let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;
-    // The kernel refuses both, after the link's name is taken and with nothing but "Cannot assign requested address".
+    // The kernel refuses both, but later and only with "Cannot assign requested address".
     if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
         return Err(invalid("a link's MAC address is neither zero nor a multicast address"));
     }
     Ok(Some(mac))
 }
 
-/// Gateways of the subnets of an ipam section in the form most IPAM plugins share (`subnet`, `ranges`). It is a
-/// hint only, so whatever does not parse is left out.
+/// Gateways of the subnets in an ipam section, by the keys that most IPAM plugins share (`subnet`,
+/// `ranges`). They are only a hint, so what does not parse is skipped.
 fn ipam_gateways(ipam: &IpamConf) -> Vec<IpNetwork> {
     let ranges = ipam.ranges.as_ref().and_then(|ranges| ranges.decode::<Vec<Vec<RangeConf>>>().ok());
     let own = RangeConf { subnet: ipam.subnet.clone(), gateway: ipam.gateway.clone() };
@@ -352,7 +355,8 @@ fn ipam_gateways(ipam: &IpamConf) -> Vec<IpNetwork> {
         .collect()
 }
 
-/// The first address of a subnet after the one that names it, host bits of `net` aside; `None` where there is none.
+/// The first address of a subnet after its network address, or `None`; host bits of `net` are
+/// ignored.
 pub fn first_address(net: &IpNetwork) -> Option<IpAddr> {
     let next: IpAddr = match net.network() {
         IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),

@@ -1,4 +1,5 @@
-//! `bridge`: connects a container to a Linux bridge of the host by a veth pair, and makes the host its gateway.
+//! `bridge`: connects a container to a Linux bridge of the host by a veth pair, and makes the host
+//! its gateway.
 
 mod answer;
 mod check;
@@ -28,10 +29,8 @@ pub struct Bridge;
 impl Plugin for Bridge {
     const NAME: &'static str = "bridge";
     const ABOUT: &'static str = "connects a container to a bridge of the host";
-    const COMMANDS: &'static [(&'static str, &'static str)] = &[(
-        "reapply",
-        "makes all packet rules of containers again, of every plugin, that somebody has flushed",
-    )];
+    const COMMANDS: &'static [(&'static str, &'static str)] =
+        &[("reapply", "restores flushed packet rules of all containers, of every plugin")];
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let mut config = Config::of(request)?;
@@ -47,12 +46,14 @@ impl Plugin for Bridge {
         if config.masquerade == Masquerading::Iptables {
             iptables::is_installed()?;
         }
-        // It may be an alternative one, which neither the result nor a parameter's path can have.
+        // The configured name may be an alternative name, which cannot be used in the result or in
+        // the path of a parameter.
         if let Some(name) = kernel.bridge_name(&config.bridge)? {
             config.bridge = name;
         }
         let owner = owner(request);
-        // Before the IPAM plugin is asked: if the attachment is there already, its lease is not ours to take back.
+        // This fails if the attachment exists. It runs before the IPAM plugin, whose roll-back
+        // would release that attachment's lease.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
         let links = Links {
             bridge_mac: Mac::random()?,
@@ -86,10 +87,11 @@ impl Plugin for Bridge {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let ipam = ipam_type(request)?;
-        // The rules' socket stays open to the end: the kernel does away with rules and link at the same time.
+        // The socket of the rules stays open to the end, so that the kernel removes rules and link
+        // at the same time.
         let rules = rules::delete(&removal(request), &addresses(request));
         let lease = lease::release(request, ipam.as_deref(), || delete_link(request));
-        // What could not be done must be tried again, but keeps nothing else from being done.
+        // A failure is reported, so that DEL is tried again, but does not stop the other steps.
         lease.and(rules.map(drop).map_err(Error::from))
     }
 
@@ -144,13 +146,13 @@ impl Plugin for Bridge {
     }
 }
 
-/// The addresses that ADD gave, as far as the runtime remembers: a hint only.
+/// The addresses of the attachment from the runtime's result: only a hint.
 fn addresses(request: &Request) -> Vec<IpAddr> {
     let result = request.prev_result().ok().flatten().unwrap_or_default();
     result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
-/// Everything of ADD that follows the IPAM plugin's.
+/// The rest of ADD, after the IPAM plugin's.
 fn finish(
     request: &Request,
     config: &Config,
@@ -164,7 +166,7 @@ fn finish(
     }
     attach::mtu::refuse_for(facts.mtu, result.ips.iter().map(|ip| &ip.address))?;
     making.add(&plan::rest(config, facts, &result)).map_err(conflict::to_cni_error)?;
-    // These two may have been there before, with addresses of their own.
+    // These two links may be older than this ADD, with other MAC addresses.
     let mac = |name: &str| making.kernel().link(Place::Host, name).ok().and_then(|link| link.mac);
     let bridge_mac = mac(&config.bridge).unwrap_or(facts.links.bridge_mac);
     let vlan_mac = config.vlan_link().and_then(|name| mac(&name));
@@ -175,7 +177,8 @@ fn finish(
     Ok(answer::with_links(result, config, &links))
 }
 
-/// The MTU in bytes; `auto` is that of the link of the host's default route, and without one the kernel's default.
+/// The MTU in bytes; `auto` means that of the link of the host's default route, or the kernel's
+/// default without such a route.
 fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
     match config.mtu {
         Mtu::Kernel => Ok(None),
@@ -183,7 +186,7 @@ fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
         Mtu::Auto => {
             let host = kernel.host();
             let Some(index) = host.default_route_link()? else { return Ok(None) };
-            // A default route over loopback says nothing about the network outside.
+            // A default route by loopback does not lead to the outside.
             let link = host.link_by_index(index)?.filter(|link| link.name != "lo");
             Ok(link.map(|link| link.mtu.min(65535)))
         }
@@ -197,8 +200,8 @@ fn delete_link(request: &Request) -> Result<(), Error> {
     Ok(piece::delete_host_routes(&host, &owner(request))?)
 }
 
-/// Deletes the veth pair: by its owner, from the host's side; else the one of an ADD of the reference, which is found in
-/// the container.
+/// Deletes the veth pair: finds it by its owner, on the host. The pair of an ADD of the reference
+/// is found in the container.
 fn delete_veth(request: &Request, host: &Netlink) -> Result<(), Error> {
     let removal = removal(request);
     if piece::delete_veth(host, &removal)? {

@@ -1,4 +1,4 @@
-//! The plan: what must exist for an attachment. Pure: no kernel, no clock, no randomness.
+//! The plan: all pieces of an attachment. Pure: it uses no kernel, no clock and no random numbers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,35 +15,35 @@ use ipnetwork::IpNetwork;
 use crate::answer::{CONTAINER, Links};
 use crate::config::{Config, Masquerading};
 
-/// What the plan needs and cannot know from the configuration.
+/// The facts that the plan needs beside the configuration.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// Whose attachment it is.
+    /// The owner of the attachment.
     pub owner: &'a Owner,
     /// Names and MAC addresses of the links.
     pub links: &'a Links,
     /// MTU of the veth in bytes, `auto` resolved.
     pub mtu: Option<u32>,
-    /// Name of the port that the VLAN interface hangs on.
+    /// Name of the VLAN interface's port.
     pub vlan_port: String,
 }
 
-/// Everything that must exist, in the order in which it is made: [`links`], then [`rest`]; [`announcement`] follows.
-/// For CHECK, `result` is `prevResult`.
+/// All pieces, in the order of creation: [`links`], then [`rest`]; [`announcement`] follows. For
+/// CHECK, `result` is `prevResult`.
 pub fn plan(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces = links(config, facts);
     pieces.extend(rest(config, facts, result));
     pieces
 }
 
-/// What follows the container's link when its addresses are known. `result` is ADD's own, as far as the IPAM plugin and
-/// [`crate::answer::complete`] made it.
+/// The pieces after the container's link, when its addresses are known. `result` is that of the
+/// IPAM plugin, completed by [`crate::answer::complete`].
 pub fn rest(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces = attachment(config, facts, result);
     let filter = filter(config, facts);
-    // The attachment is whole: from here on its packet rules are made anew when somebody flushes them.
+    // The attachment is complete: from now on its packet rules are restored when they are flushed.
     pieces.extend(Recorded::of(By::Bridge, facts.owner, filter.iter().chain(&pieces)));
-    // Last, because it is the host's and is not taken back.
+    // Last: this changes the host and is not undone.
     if config.is_gateway {
         pieces.extend(host_forwarding(result));
     }
@@ -51,15 +51,15 @@ pub fn rest(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     pieces
 }
 
-/// What is the attachment's own, but for [`links`].
+/// The pieces of the attachment itself, without [`links`].
 fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = vlan_link(config, facts).into_iter().collect();
     let own = own(result);
     if config.is_gateway {
         pieces.extend(gateways(config, facts, result));
-        pieces.extend(way_back(config, facts, result));
+        pieces.extend(return_routes(config, facts, result));
     }
-    // Before the container's link is up: nothing leaves with the wrong address.
+    // Before the container's link is up, so that no packet leaves with the wrong address.
     match config.masquerade {
         _ if own.is_empty() => {}
         Masquerading::No => {}
@@ -98,8 +98,8 @@ fn own(result: &AddResult) -> Vec<IpNetwork> {
     own.map(|ip| ip.address).collect()
 }
 
-/// What neighbours are told when the rest of the plan is done. It is a piece of its own because nothing may come after
-/// it: on a bridge with a thousand ports, its frames keep the kernel busy for milliseconds.
+/// The announcement to neighbours, after the rest of the plan. Nothing may follow it: on a bridge
+/// with a thousand ports, its frames keep the kernel busy for milliseconds.
 pub fn announcement(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
     let own = own(result);
     (!own.is_empty() && !config.leave_down).then(|| {
@@ -112,8 +112,8 @@ pub fn announcement(config: &Config, facts: &Facts, result: &AddResult) -> Optio
     })
 }
 
-/// What is there before an IPAM plugin is asked: the bridge, the veth pair, how they are connected, and what may come in
-/// by the new port. An IPAM plugin may set the container's link up.
+/// The pieces before the IPAM plugin is called: the bridge, the veth pair, their connection, and
+/// the filter of the new port. The IPAM plugin may set the container's link up.
 pub fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
     let links = facts.links;
     let trunk = config.trunk.clone().unwrap_or_default();
@@ -152,7 +152,8 @@ pub fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
     pieces
 }
 
-/// The VLANs of a port that has these tagged ones; with tagged VLANs alone, untagged frames belong to VLAN 1.
+/// The VLANs of a port with these tagged ones; with only tagged VLANs, untagged frames belong to
+/// VLAN 1.
 fn vlans(config: &Config, tagged: &BTreeSet<u16>) -> Option<VlanSet> {
     let untagged = config.vlan.or((!tagged.is_empty()).then_some(1))?;
     Some(VlanSet { untagged, tagged: tagged.clone(), keep_default: config.preserve_default_vlan })
@@ -168,14 +169,15 @@ fn filter(config: &Config, facts: &Facts) -> Option<Piece> {
     })
 }
 
-/// The host's own link in the container's VLAN.
+/// The host's link in the container's VLAN.
 fn vlan_link(config: &Config, facts: &Facts) -> Option<Piece> {
     let (name, vlans) = (config.vlan_link()?, vlans(config, &BTreeSet::new())?);
     let port = facts.vlan_port.clone();
     Some(Piece::VlanLink(VlanLink { bridge: config.bridge.clone(), name, port, vlans }))
 }
 
-/// Inside are all subnets that the attachment or its network is known to have, also those it got no address of.
+/// All known subnets of the attachment and its network are inside, even those of which it has no
+/// address.
 fn masquerade(config: &Config, owner: &Owner, own: &[IpNetwork]) -> Masquerade {
     let subnets = own.iter().chain(&config.ipam_gateways);
     let mut inside: Vec<IpNetwork> =
@@ -203,8 +205,8 @@ fn gateways(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece>
     })
 }
 
-/// The prefix length of a gateway's address: its subnet's, or none where it is outside of the container's subnet and its
-/// neighbours are not known.
+/// The prefix length of a gateway's address: that of its subnet, or a single address outside of the
+/// container's subnet, where its neighbours are not known.
 fn prefix_of(ip: &IpConfig, gateway: IpAddr) -> u8 {
     match gateway {
         _ if ip.address.contains(gateway) => ip.address.prefix(),
@@ -214,9 +216,9 @@ fn prefix_of(ip: &IpConfig, gateway: IpAddr) -> u8 {
     }
 }
 
-/// The host's routes to addresses whose gateways are outside of their subnets. A link-local gateway is no address to
-/// speak from to a global one.
-fn way_back(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
+/// The host's routes to addresses with gateways outside of their subnets. A link-local gateway
+/// cannot be the source address of packets to a global one.
+fn return_routes(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece> {
     let outside = |ip: &IpConfig| {
         let gateway = ip.gateway.filter(|gateway| !ip.address.contains(*gateway))?;
         let local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
@@ -228,15 +230,15 @@ fn way_back(config: &Config, facts: &Facts, result: &AddResult) -> Option<Piece>
     (!routes.is_empty()).then_some(Piece::WayBack(WayBack { link, routes, tag }))
 }
 
-/// Both sides of IPv6, when the kernel has had its time: a gateway that is not usable yet does not answer, and the host
-/// forwards nothing to its neighbours.
+/// The waits for IPv6 on both sides: a gateway that is still tentative does not answer, and the
+/// host forwards nothing to its neighbours.
 fn settled(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     let own = own(result);
     let mut pieces = Vec::new();
     if config.leave_down || own.iter().all(IpNetwork::is_ipv4) {
         return pieces;
     }
-    // What duplicates are looked for of has been waited for.
+    // Addresses with conflict detection are usable already.
     if !config.dad && config.detection.is_none() {
         pieces.push(attach::settled(&facts.owner.ifname, &own, false));
     }
@@ -249,7 +251,7 @@ fn settled(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     pieces
 }
 
-/// The host forwards for each family that it is a gateway of.
+/// The host forwards packets of each family in which it is a gateway.
 fn host_forwarding(result: &AddResult) -> Option<Piece> {
     let serves =
         |v4: bool| result.ips.iter().any(|ip| ip.gateway.is_some_and(|gateway| gateway.is_ipv4() == v4));
@@ -261,7 +263,7 @@ fn host_forwarding(result: &AddResult) -> Option<Piece> {
     (!forwarding.settings.is_empty()).then_some(Piece::Sysctls(forwarding))
 }
 
-/// The port that the VLAN interface hangs on, named like a host veth, by what it belongs to.
+/// The name of the VLAN interface's port: formed like that of a host veth, from bridge and VLAN.
 pub fn vlan_port(config: &Config) -> String {
     let vlan = config.vlan.map(|vlan| vlan.to_string()).unwrap_or_default();
     let vlan = Owner::new(&config.bridge, vlan, "vlan");

@@ -1,4 +1,5 @@
-//! Plans against golden files, and the configuration's faults; no root, no kernel.
+//! Plans compared with golden files, and errors of the configuration; needs neither root nor
+//! kernel.
 
 use cni::{AddResult, Error, IpConfig, Request, Route, testing};
 use host::Owner;
@@ -41,7 +42,7 @@ fn dual_stack() -> AddResult {
     }
 }
 
-/// The plan, a piece a line.
+/// The plan, one piece per line.
 fn plan_of(keys: &str, ipam: AddResult) -> String {
     let config = config(keys);
     let owner = Owner::new("net", "c1", "eth0");
@@ -80,12 +81,12 @@ fn a_dual_stack_gateway_network_plans_addresses_routes_and_forwarding() {
 }
 
 #[test]
-fn a_layer_2_network_plans_links_only() {
+fn a_layer_2_network_only_plans_links() {
     golden("layer2", &plan_of(r#""bridge": "br0", "mtu": 1400, "hairpinMode": true"#, AddResult::default()));
 }
 
 #[test]
-fn a_disabled_container_interface_is_neither_up_nor_waited_for() {
+fn a_disabled_container_interface_is_neither_set_up_nor_waited_for() {
     let plan = plan_of(r#""disableContainerInterface": true"#, AddResult::default());
     assert!(!plan.contains("Up(") && !plan.contains("Forwarding("), "{plan}");
 }
@@ -99,7 +100,7 @@ fn a_vlan_network_puts_the_gateway_on_the_vlan_interface() {
 }
 
 #[test]
-fn duplicate_address_detection_is_planned_only_when_asked_for() {
+fn duplicate_address_detection_is_optional() {
     let plan = plan_of(&format!(r#""enabledad": true, {IPAM}"#), dual_stack());
     assert!(plan.contains("dad: true"), "{plan}");
     let plan = plan_of(IPAM, dual_stack());
@@ -116,7 +117,7 @@ fn a_default_route_without_a_gateway_is_not_added_twice() {
 
 #[test]
 fn a_route_of_link_scope_gets_no_gateway() {
-    // A route of link scope takes no gateway: the reference fails with "network is unreachable".
+    // A route of link scope has no gateway: the reference fails with "network is unreachable".
     let ipam = AddResult { routes: vec![Route { scope: Some(253), ..route("10.9.0.0/16") }], ..dual_stack() };
     let plan = plan_of(IPAM, ipam);
     let line = plan.lines().find(|line| line.starts_with("Route(")).unwrap();
@@ -169,10 +170,10 @@ fn an_address_of_another_plugins_interface_is_not_checked() {
     assert!(plan.contains("10.1.2.3") && !plan.contains("192.0.2.1"), "{plan}");
 }
 
-/// Filter and masquerade are there before the container's link is up (BR-R13); all subnets of the
-/// network are inside (BR-R15), in one order whatever the order of the addresses.
+/// They come before the container's link is up (BR-R13). All subnets of the network are inside
+/// (BR-R15), in an order that does not depend on that of the addresses.
 #[test]
-fn masquerade_and_mac_filter_are_planned_before_the_container_can_speak() {
+fn masquerade_and_mac_filter_are_planned_before_the_container_can_send() {
     let ipam = r#""ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}, {"subnet": "10.1.3.0/24"}], [{"subnet": "fd00:1::/64"}]]}"#;
     let plan =
         plan_of(&format!(r#""isGateway": true, "ipMasq": true, "macspoofchk": true, {ipam}"#), dual_stack());
@@ -186,7 +187,7 @@ fn without_ipam_nothing_is_masqueraded() {
 }
 
 #[test]
-fn a_back_end_that_is_not_ours_is_refused_before_anything() {
+fn an_unknown_back_end_is_refused() {
     let with = |backend: &str| format!(r#""ipMasq": true, "ipMasqBackend": {backend}, {IPAM}"#);
     for backend in ["null", r#""""#, r#""nftables""#] {
         assert_eq!(config(&with(backend)).masquerade, Masquerading::NfTables, "{backend}");
@@ -195,12 +196,12 @@ fn a_back_end_that_is_not_ours_is_refused_before_anything() {
     let error = refusal(&with(r#""x""#));
     assert_eq!((error.code, error.msg.as_str()), (7, r#"unknown ipmasq backend "x""#));
     assert_eq!(refusal(&with("1")).code, 999);
-    // As the reference has it: what is not used is not looked at.
+    // Like the reference, this ignores a key that is not used.
     assert_eq!(config(&format!(r#""ipMasqBackend": "x", {IPAM}"#)).masquerade, Masquerading::No);
 }
 
 #[test]
-fn faults_of_the_configuration_are_named() {
+fn errors_name_the_fault_of_the_configuration() {
     let cases = [
         (r#""bridge": """#, "LinkAttrs.Name cannot be empty"),
         (r#""bridge": "../../etc/x""#, "invalid bridge name"),
@@ -238,7 +239,7 @@ fn faults_of_the_configuration_are_named() {
 }
 
 #[test]
-fn the_mtu_is_bytes_or_auto_or_the_kernels() {
+fn the_mtu_is_a_number_or_auto_or_the_kernels_default() {
     assert_eq!(config(r#""mtu": 9000"#).mtu, Mtu::Bytes(9000));
     assert_eq!(config(r#""mtu": "auto""#).mtu, Mtu::Auto);
     for keys in [r#""mtu": 0"#, r#""mtu": -5"#, r#""mtu": null"#, r#""bridge": "b""#] {
@@ -247,7 +248,7 @@ fn the_mtu_is_bytes_or_auto_or_the_kernels() {
 }
 
 #[test]
-fn the_mac_address_comes_from_the_first_that_gives_one() {
+fn the_first_given_mac_address_counts() {
     // C-101: runtimeConfig, then args.cni, then CNI_ARGS.
     let args = "IgnoreUnknown=1;MAC=02:00:00:00:00:0c";
     let last = |keys: &str| Config::of(&request_with(keys, args)).unwrap().mac.map(|mac| mac.0[5]);
@@ -260,7 +261,7 @@ fn the_mac_address_comes_from_the_first_that_gives_one() {
 }
 
 #[test]
-fn an_empty_trunk_asks_for_vlan_filtering_alone() {
+fn an_empty_trunk_only_switches_vlan_filtering_on() {
     let config = config(r#""vlanTrunk": []"#);
     assert!(config.vlan_filtering());
     assert!(plan_of(r#""vlanTrunk": []"#, AddResult::default()).contains("vlans: None"));

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use cni::{Code, Error};
 use serde::Deserialize;
 
-/// IEEE 802.1Q, 9.6: 0 is no VLAN, 4095 is reserved.
+/// IEEE 802.1Q, 9.6: 0 means no VLAN, 4095 is reserved.
 const VLAN_IDS: RangeInclusive<i64> = 1..=4094;
 
-/// One item of `vlanTrunk`.
+/// An item of `vlanTrunk`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TrunkConf {
@@ -20,7 +20,7 @@ pub(super) struct TrunkConf {
     max_id: Option<i64>,
 }
 
-/// The port's untagged VLAN; 0 is none.
+/// The port's untagged VLAN; 0 means none.
 pub(super) fn vlan(id: i64) -> Result<Option<u16>, Error> {
     match u16::try_from(id) {
         Ok(0) => Ok(None),
