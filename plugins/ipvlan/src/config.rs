@@ -1,4 +1,5 @@
-//! The configuration of an ipvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+//! The configuration of an ipvlan network: the keys as written ([`Conf`]), and checked
+//! ([`Config`]).
 
 use attach::child::{Addresses, Child};
 use attach::conflict::Detection;
@@ -8,7 +9,7 @@ use host::piece::ChildKind;
 use netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
 use serde::Deserialize;
 
-/// The keys as they are written. `null` and absent are the same.
+/// The keys as they are written; `null` means absent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
@@ -20,29 +21,29 @@ struct Conf {
     dns: Option<cni::DnsConf>,
 }
 
-/// What the configuration asks for, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The parent, as far as it is said.
+    /// The configured parent; it may have no name.
     pub master: Master,
     /// Mode and flag.
     pub ipvlan: Ipvlan,
-    /// The MTU in bytes; 0 is the parent's.
+    /// The MTU in bytes; 0 means the parent's.
     pub mtu: i64,
-    /// Whether duplicates of IPv6 addresses are looked for.
+    /// Whether the kernel detects duplicates of IPv6 addresses.
     pub dad: bool,
     /// Whether a family without a route gets a default route.
     pub default_route: bool,
-    /// Whether and how duplicates of all addresses are looked for.
+    /// How duplicates of all addresses are detected, if they are.
     pub detection: Option<Detection>,
     /// The IPAM plugin.
     pub ipam: Option<String>,
-    /// In place of the IPAM plugin's.
+    /// Replaces the IPAM plugin's.
     pub dns: Option<cni::DnsConf>,
 }
 
 impl Config {
-    /// Reads and checks all of it; nothing has been touched when this fails.
+    /// Reads and checks the configuration; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let mode = named(&IpvlanMode::ALL, conf.mode.as_deref(), "unknown ipvlan mode")?;
@@ -55,21 +56,19 @@ impl Config {
             );
             return Err(Error::new(Code::InvalidConfig, msg));
         }
-        // In l2 a default route needs somebody to ask; an internal network leads nowhere.
+        // In l2 a default route needs a gateway; an internal network has no outside.
         let default_route = conf.default_route.unwrap_or(true) && mode != IpvlanMode::L2 && !master.internal;
         let detection = Detection::of(request)?;
         if detection.is_some() && mode != IpvlanMode::L2 {
-            let msg = format!(
-                "detectConflict is for mode l2: in {} there are no neighbours to be asked",
-                mode.name()
-            );
+            let msg =
+                format!("detectConflict is for mode l2: mode {} does not resolve neighbours", mode.name());
             return Err(Error::new(Code::InvalidConfig, msg));
         }
         Ok(Self {
             master,
             default_route,
             ipvlan: Ipvlan { mode, flag },
-            // A negative one is ignored, as the reference has it.
+            // Like the reference, this ignores a negative one.
             mtu: conf.mtu.unwrap_or(0).max(0),
             dad: conf.enabledad.unwrap_or(true),
             detection,
@@ -78,8 +77,8 @@ impl Config {
         })
     }
 
-    /// The parent for ADD: the one that is said, else the only interface of the plugins before this one, else the link
-    /// of the default route (IV-K1).
+    /// The parent for ADD: the configured one, otherwise the only interface of the previous
+    /// plugins, otherwise the link of the default route (IV-K1).
     pub fn master(&self, previous: Option<&AddResult>) -> Result<Master, Error> {
         let Some(previous) = previous.filter(|_| self.master.is_unnamed()) else {
             return Ok(self.master.clone());
@@ -92,7 +91,7 @@ impl Config {
         }
     }
 
-    /// Where ADD has its addresses from: the IPAM plugin, else the plugins before this one.
+    /// The source of ADD's addresses: the IPAM plugin, otherwise the previous plugins.
     pub fn addresses(&self, previous: Option<AddResult>) -> Result<Addresses, Error> {
         match (&self.ipam, previous) {
             (Some(ipam), _) => Ok(Addresses::Ipam(ipam.clone())),
@@ -118,7 +117,7 @@ impl Config {
     }
 }
 
-/// The value of that name; the first one without a name.
+/// The value of that name; without a name, the first value.
 fn named<T: Copy>(all: &[(&'static str, T)], name: Option<&str>, unknown: &str) -> Result<T, Error> {
     let name = name.unwrap_or_default();
     let known = all.iter().find(|(known, _)| *known == name || name.is_empty());

@@ -1,4 +1,4 @@
-//! `ipvlan`: gives a container a link on the wire of a link of the host, with that link's own MAC address.
+//! `ipvlan`: gives a container a link on a parent link of the host, with the parent's MAC address.
 
 mod config;
 #[cfg(test)]
@@ -45,7 +45,7 @@ impl Plugin for Ipvlan {
             request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
         let mut master = config.master.clone();
         if master.is_unnamed() {
-            // It is the parent itself, so there is no VLAN to be looked for on it.
+            // This is the parent itself: it needs no VLAN on it.
             let name = Some(master_of(&kernel, request, master.place)?);
             master = Master { name, vlan: None, ..master };
         }
@@ -63,7 +63,7 @@ impl Plugin for Ipvlan {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        // Behind another plugin, the master is what that one makes.
+        // After another plugin, the master is a link that it creates.
         if config.master.is_unnamed() && config.ipam.is_none() {
             return attach::require(&Netlink::open()?, &[Feature::Links(DRIVER)]);
         }
@@ -71,8 +71,8 @@ impl Plugin for Ipvlan {
     }
 }
 
-/// The master that the container's link is on, for a configuration that does not name it: at CHECK time `prevResult`
-/// is the whole chain's and the default route may have moved, so the kernel is the one to know.
+/// The master of the container's link from the kernel, for a configuration that names none: at
+/// CHECK, `prevResult` is that of the whole chain, and the default route may have changed.
 fn master_of(kernel: &Kernel, request: &Request, place: Place) -> Result<String, Error> {
     let missing = |what: String| {
         let drift = Drift { what, expected: "present".into(), actual: "missing".into() };

@@ -1,4 +1,5 @@
-//! Plans against golden files, and the configuration's faults; no root, no kernel.
+//! Plans compared with golden files, and errors of the configuration; needs neither root nor
+//! kernel.
 
 use attach::{Parent, child};
 use cni::{AddResult, Interface, Request, testing};
@@ -84,7 +85,7 @@ fn a_routed_network_without_routes_has_default_routes_on_the_link() {
         table: None,
         scope: None,
     });
-    // The family that has a route of its own has been thought of.
+    // A family with a route of its own gets no default route.
     let expected = vec![("10.0.0.0/8".to_owned(), None), ("::/0".to_owned(), None)];
     assert_eq!(defaults(r#""mode": "l3""#, &result), expected);
 }
@@ -104,24 +105,24 @@ fn mode_and_flag_have_defaults() {
 }
 
 #[test]
-fn the_master_is_named_or_the_chains_only_interface_or_the_default_routes() {
+fn the_master_is_configured_or_the_chains_only_interface_or_the_default_routes_link() {
     // IV-K1.
     let named = |name: &str| Interface { name: name.into(), ..Interface::default() };
     let with = |interfaces: Vec<Interface>| AddResult { interfaces, ..AddResult::default() };
-    let said = config(r#""master": "wan0""#);
+    let named_master = config(r#""master": "wan0""#);
     let name = |config: &Config, previous: Option<AddResult>| config.master(previous.as_ref()).unwrap().name;
-    assert_eq!(name(&said, Some(with(vec![]))).as_deref(), Some("wan0"));
-    let unsaid = config(r#""master": """#);
-    assert_eq!(name(&unsaid, None), None);
-    assert_eq!(name(&unsaid, Some(with(vec![named("bond0")]))).as_deref(), Some("bond0"));
+    assert_eq!(name(&named_master, Some(with(vec![]))).as_deref(), Some("wan0"));
+    let unnamed = config(r#""master": """#);
+    assert_eq!(name(&unnamed, None), None);
+    assert_eq!(name(&unnamed, Some(with(vec![named("bond0")]))).as_deref(), Some("bond0"));
     for interfaces in [vec![], vec![named("")], vec![named("a"), named("b")]] {
-        let error = unsaid.master(Some(&with(interfaces))).unwrap_err();
+        let error = unnamed.master(Some(&with(interfaces))).unwrap_err();
         assert_eq!(error.msg, "chained master failure. PrevResult lacks a single named interface");
     }
 }
 
 #[test]
-fn the_addresses_are_ipams_or_the_chains() {
+fn addresses_come_from_ipam_or_the_chain() {
     // IV-2.
     let ipam = config(r#""ipam": {"type": "host-local"}"#);
     assert_eq!(ipam.addresses(Some(addresses())).unwrap(), Addresses::Ipam("host-local".into()));
@@ -133,7 +134,7 @@ fn the_addresses_are_ipams_or_the_chains() {
 }
 
 #[test]
-fn the_mtu_fits_the_master_and_a_negative_one_is_ignored() {
+fn the_mtu_must_fit_the_master_and_a_negative_one_is_ignored() {
     let mtu = |keys: &str| config(keys).child(&parent()).map(|child| child.mtu);
     for (keys, bytes) in [(r#""mtu": 0"#, None), (r#""mtu": -5"#, None), (r#""mtu": 1500"#, Some(1500))] {
         assert_eq!(mtu(keys).unwrap(), bytes, "{keys}");
@@ -143,7 +144,7 @@ fn the_mtu_fits_the_master_and_a_negative_one_is_ignored() {
 }
 
 #[test]
-fn faults_of_the_configuration_are_named() {
+fn errors_name_the_fault_of_the_configuration() {
     for (keys, code, text) in [
         (r#""mode": "L2""#, 7, r#"unknown ipvlan mode: "L2""#),
         (r#""mode": "bridge""#, 7, r#"unknown ipvlan mode: "bridge""#),

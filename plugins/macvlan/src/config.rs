@@ -1,4 +1,5 @@
-//! The configuration of a macvlan network: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+//! The configuration of a macvlan network: the keys as written ([`Conf`]), and checked
+//! ([`Config`]).
 
 use attach::child::Child;
 use attach::conflict::Detection;
@@ -9,7 +10,7 @@ use netlink::Mac;
 use netlink::MacvlanMode;
 use serde::Deserialize;
 
-/// The keys as they are written. `null` and absent are the same.
+/// The keys as they are written; `null` means absent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
@@ -29,33 +30,33 @@ struct MacConf {
     mac: Option<String>,
 }
 
-/// What the configuration asks for, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The parent.
     pub master: Master,
-    /// Who may talk to whom.
+    /// The mode: which links on the parent reach each other.
     pub mode: MacvlanMode,
-    /// Mode source: whose frames are taken in.
+    /// Mode source: the source addresses of accepted frames.
     pub sources: Vec<Mac>,
-    /// The MTU in bytes; 0 is the parent's.
+    /// The MTU in bytes; 0 means the parent's.
     pub mtu: i64,
-    /// The MAC address that is asked for.
+    /// The configured MAC address.
     pub mac: Option<Mac>,
-    /// Room for broadcasts that wait for delivery.
+    /// The length of the queue of broadcasts.
     pub bc_queue_len: Option<u32>,
-    /// Whether duplicates of IPv6 addresses are looked for.
+    /// Whether the kernel detects duplicates of IPv6 addresses.
     pub dad: bool,
-    /// Whether and how duplicates of all addresses are looked for.
+    /// How duplicates of all addresses are detected, if they are.
     pub detection: Option<Detection>,
     /// The IPAM plugin; `None` is layer 2.
     pub ipam: Option<String>,
-    /// In place of the IPAM plugin's.
+    /// Replaces the IPAM plugin's.
     pub dns: Option<cni::DnsConf>,
 }
 
 impl Config {
-    /// Reads and checks all of it; nothing has been touched when this fails.
+    /// Reads and checks the configuration; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let invalid = |msg: String| Error::new(Code::InvalidConfig, msg);
@@ -65,7 +66,9 @@ impl Config {
             return Err(invalid(format!("sourceMacs is for mode source, not for {}", mode.name())));
         }
         if sources.is_empty() && mode == MacvlanMode::Source {
-            return Err(invalid("mode source needs sourceMacs: whose frames are to be taken in".into()));
+            return Err(invalid(
+                "mode source needs sourceMacs: the source addresses of accepted frames".into(),
+            ));
         }
         let master = Master::of(request)?;
         let ipam = attach::ipam_type(request)?;
@@ -89,8 +92,8 @@ impl Config {
             mode,
             sources: sources.iter().map(|text| mac(text)).collect::<Result<_, _>>()?,
             mtu: conf.mtu.unwrap_or(0),
-            mac: wished_mac(request, conf.runtime_config, conf.mac)?,
-            // 0 leaves it to the kernel.
+            mac: configured_mac(request, conf.runtime_config, conf.mac)?,
+            // 0 means the kernel's default.
             bc_queue_len: conf.bcqueuelen.filter(|length| *length != 0),
             dad: conf.enabledad.unwrap_or(true),
             detection,
@@ -99,8 +102,8 @@ impl Config {
         })
     }
 
-    /// The attachment. A passthru link has its parent's MAC address, whatever is asked for; else one is drawn here if
-    /// none is asked for.
+    /// The attachment. A passthru link always has its parent's MAC address; another link without a
+    /// configured one gets a random one here.
     pub fn child(&self, parent: &Parent) -> Result<Child, Error> {
         let mac = match self.mode {
             MacvlanMode::Passthru => None,
@@ -134,13 +137,13 @@ fn mode(name: &str) -> Result<MacvlanMode, Error> {
     })
 }
 
-/// `runtimeConfig.mac`, else `MAC` of CNI_ARGS, else `mac`; an empty one is none.
-fn wished_mac(
+/// `runtimeConfig.mac`, otherwise `MAC` of CNI_ARGS, otherwise `mac`; empty means not given.
+fn configured_mac(
     request: &Request,
     runtime_config: Option<MacConf>,
     configured: Option<String>,
 ) -> Result<Option<Mac>, Error> {
-    // CNI_ARGS are those of an attachment; STATUS has none.
+    // STATUS has no attachment, and therefore no CNI_ARGS.
     let from_env = request.args(&["MAC"])?.pop().map(|(_, mac)| mac);
     let given = [runtime_config.and_then(|conf| conf.mac), from_env, configured];
     given.into_iter().flatten().find(|mac| !mac.is_empty()).map(|text| mac(&text)).transpose()
@@ -152,7 +155,7 @@ fn mac(text: &str) -> Result<Mac, Error> {
         Error::new(Code::InvalidConfig, format!("invalid args {text} for MAC addr: {why}"))
     };
     let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;
-    // The kernel refuses both, after the lease is taken and with nothing but "Cannot assign requested address".
+    // The kernel refuses both, but later and only with "Cannot assign requested address".
     if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
         return Err(invalid("a link's MAC address is neither zero nor a multicast address"));
     }

@@ -1,4 +1,4 @@
-//! `macvlan`: gives a container a link with a MAC address of its own on the wire of a link of the host.
+//! `macvlan`: gives a container a link with its own MAC address on a parent link of the host.
 
 mod config;
 #[cfg(test)]

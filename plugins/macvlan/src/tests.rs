@@ -1,4 +1,5 @@
-//! Plans against golden files, and the configuration's faults; no root, no kernel.
+//! Plans compared with golden files, and errors of the configuration; needs neither root nor
+//! kernel.
 
 use attach::{Parent, child};
 use cni::{AddResult, Error, IpConfig, Request, Route, testing};
@@ -56,7 +57,7 @@ fn dual_stack() -> AddResult {
     }
 }
 
-/// The plan, a piece a line.
+/// The plan, one piece per line.
 fn plan_of(keys: &str, parent: &Parent, result: &AddResult) -> String {
     let owner = Owner::new("net", "c1", "eth0");
     let child = config(keys).child(parent).unwrap();
@@ -77,7 +78,7 @@ fn a_dual_stack_network_plans_the_link_its_addresses_and_routes() {
 }
 
 #[test]
-fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
+fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_routes() {
     let kind = OnDemandKind::Vlan { base: "wan0".into(), id: 10, mtu: 1500 };
     let on_demand = Some(OnDemand { name: "wan0.10".into(), kind });
     let parent = Parent { name: "wan0.10".into(), on_demand, ..parent(true) };
@@ -105,27 +106,27 @@ fn host_access_on_a_vlan_plans_the_vlan_the_shim_and_the_ways_between() {
 }
 
 #[test]
-fn a_layer_2_network_plans_a_link_that_is_up() {
+fn a_layer_2_network_only_plans_a_link_that_is_up() {
     // MV-K7: no addresses, no sysctls.
     golden("layer2", &plan_of(MAC, &parent(true), &AddResult::default()));
 }
 
 #[test]
 fn a_parent_without_carrier_is_not_waited_for() {
-    // LK-3: still tentative without a carrier is success.
+    // LK-3: without a carrier, tentative addresses are a success.
     let plan = plan_of(MAC, &parent(false), &dual_stack());
     assert!(plan.contains("Up(") && !plan.contains("Settled("), "{plan}");
 }
 
 #[test]
-fn duplicates_are_looked_for_unless_that_is_refused() {
+fn duplicate_address_detection_is_the_default() {
     assert!(plan_of(MAC, &parent(true), &dual_stack()).contains("dad: true"));
     let plan = plan_of(&format!(r#""enabledad": false, {MAC}"#), &parent(true), &dual_stack());
     assert!(!plan.contains("dad: true") && !plan.contains("router_solicitation_delay"), "{plan}");
 }
 
 #[test]
-fn the_mode_is_bridge_unless_said() {
+fn the_default_mode_is_bridge() {
     for (keys, mode) in [
         (r#""mode": """#, MacvlanMode::Bridge),
         (r#""mode": null"#, MacvlanMode::Bridge),
@@ -146,14 +147,14 @@ fn a_passthru_link_has_its_parents_mac_address() {
 }
 
 #[test]
-fn a_mac_address_is_drawn_when_none_is_asked_for() {
+fn without_a_configured_mac_address_a_random_one_is_used() {
     let mac = || config(r#""mode": "bridge""#).child(&parent(true)).unwrap().mac.unwrap();
     assert_eq!(mac().0[0] & 3, 2, "locally administered, unicast");
     assert_ne!(mac(), mac());
 }
 
 #[test]
-fn the_mac_address_comes_from_the_first_that_gives_one() {
+fn the_first_given_mac_address_counts() {
     // MV-K4: runtimeConfig, then CNI_ARGS, then the configuration.
     let args = "IgnoreUnknown=1;MAC=02-00-00-00-00-0B";
     let last =
@@ -169,7 +170,7 @@ fn the_mac_address_comes_from_the_first_that_gives_one() {
 }
 
 #[test]
-fn the_mtu_fits_the_master() {
+fn the_mtu_must_fit_the_master() {
     let mtu = |keys: &str| config(keys).child(&parent(true)).map(|child| child.mtu);
     for (keys, bytes) in [
         (r#""mtu": 0"#, None),
@@ -187,7 +188,7 @@ fn the_mtu_fits_the_master() {
 }
 
 #[test]
-fn faults_of_the_configuration_are_named() {
+fn errors_name_the_fault_of_the_configuration() {
     for (keys, text) in [
         (r#""mode": "Bridge""#, r#"unknown macvlan mode: "Bridge""#),
         (r#""mode": "l2""#, "unknown macvlan mode"),
