@@ -1,12 +1,12 @@
-//! What ADD answers.
+//! The result of ADD.
 
 use cni::{AddResult, Error, Interface, IpConfig};
 use ipnetwork::IpNetwork;
 
 pub(crate) const LO: &str = "lo";
 
-/// The interface with its first IPv4 and its first IPv6 address. An address that is none of loopback's own means that
-/// somebody else uses the interface.
+/// The interface with its first IPv4 and its first IPv6 address. An address outside of loopback's
+/// ranges is an error: something else uses the interface.
 pub(crate) fn of(addresses: impl Iterator<Item = IpNetwork>, netns: &str) -> Result<AddResult, Error> {
     let (mut v4, mut v6) = (None, None);
     for address in addresses {
@@ -42,25 +42,25 @@ mod tests {
     }
 
     #[test]
-    fn the_first_address_of_each_family_is_told_ipv4_first() {
+    fn the_result_has_the_first_address_of_each_family_ipv4_first() {
         let result = answer(&["::1/128", "127.0.0.1/8", "127.0.0.2/8"]).unwrap();
-        let told: Vec<_> = result.ips.iter().map(|ip| (ip.address.to_string(), ip.interface)).collect();
-        assert_eq!(told, [("127.0.0.1/8".to_owned(), Some(0)), ("::1/128".to_owned(), Some(0))]);
+        let ips: Vec<_> = result.ips.iter().map(|ip| (ip.address.to_string(), ip.interface)).collect();
+        assert_eq!(ips, [("127.0.0.1/8".to_owned(), Some(0)), ("::1/128".to_owned(), Some(0))]);
         assert_eq!(result.interfaces.len(), 1);
         assert!(answer(&[]).unwrap().ips.is_empty());
     }
 
     #[test]
-    fn an_address_that_is_not_loopbacks_is_an_error() {
+    fn a_foreign_address_is_an_error() {
         for foreign in ["10.0.0.1/32", "fe80::1/64", "128.0.0.1/8", "::/0"] {
             let error = answer(&["127.0.0.1/8", foreign]).unwrap_err();
             assert_eq!(error.msg, format!("loopback interface has non-loopback address {foreign}"));
         }
     }
 
-    /// C-060..C-063: loopback's own result in every version, where the reference prints the newest shape always.
+    /// C-060..C-063: the reference always prints the newest format.
     #[test]
-    fn every_version_has_its_own_shape() {
+    fn every_version_has_its_own_format() {
         use cni::{Json, Style, Version};
         let result = answer(&["127.0.0.1/8", "::1/128"]).unwrap();
         for version in Version::ALL {

@@ -1,9 +1,10 @@
-//! The loopback plugin: the container's `lo` is up, and its addresses are told. It has no keys of its own, and works
-//! on `lo` whatever `CNI_IFNAME` says.
+//! The loopback plugin: sets the container's `lo` up and returns its addresses. It has no keys of
+//! its own, and ignores `CNI_IFNAME`.
 //!
-//! The attachment that brings `lo` up leaves its label there, as the alias, and only its DEL takes `lo` down: the
-//! namespace may have another network's attachment too, or its path may have been given to another container since. `lo`
-//! without a label was brought up by somebody else, and goes down with its namespace.
+//! The attachment that sets `lo` up writes its label to the alias of `lo`, and only its DEL sets
+//! `lo` down: the namespace may have an attachment of another network too, or its path may belong
+//! to another container by now. Others set `lo` up without a label; it stays up until the namespace
+//! is deleted.
 
 mod answer;
 
@@ -30,11 +31,11 @@ impl Plugin for Loopback {
         let netlink = Netlink::open_in(&netns)?;
         let lo = link(&netlink)?;
         let label = owner(request).label();
-        let alias = is_to_be_labelled(&lo, request).then_some(label.as_str());
+        let alias = needs_label(&lo, request).then_some(label.as_str());
         change(&netlink, &lo, true, alias)?;
         let outcome = answer(&netlink, &lo, request);
         if outcome.is_err() {
-            // The error that led here is the one to be told.
+            // Report the first error.
             let _ = change(&netlink, &lo, lo.up(), alias.map(|_| lo.alias.as_deref().unwrap_or_default()));
         }
         outcome.map(|own| previous.unwrap_or(own))
@@ -50,7 +51,7 @@ impl Plugin for Loopback {
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        // The interface went with its namespace; what is at the path now is not ours.
+        // Without the namespace the interface is gone too; another file at this path is not ours.
         let Some(netns) = NetNs::open_if_there(&request.netns)? else { return Ok(()) };
         let netlink = Netlink::open_in(&netns)?;
         match netlink.link_by_name(LO)? {
@@ -61,7 +62,7 @@ impl Plugin for Loopback {
         }
     }
 
-    /// `lo` goes with its container: nothing is ever left over.
+    /// `lo` is deleted with its namespace: nothing can be stale.
     fn gc(&self, _request: &Request) -> Result<(), Error> {
         Ok(())
     }
@@ -76,14 +77,14 @@ fn link(netlink: &Netlink) -> Result<Link, Error> {
     netlink.link_by_name(LO)?.ok_or_else(|| Error::internal(format!("failed to find {LO:?}: Link not found")))
 }
 
-/// Also when it is so already: the kernel makes nothing of it.
+/// Sets `lo` up or down, and its alias. The kernel ignores a change to the current state.
 fn change(netlink: &Netlink, lo: &Link, up: bool, alias: Option<&str>) -> Result<(), Error> {
     Ok(netlink.set_link(lo.index, &LinkChange { up: Some(up), alias, ..LinkChange::default() })?)
 }
 
-/// Whether this attachment brings it up, or the namespace was another container's, whose attachment did. Somebody else's
-/// alias stays.
-fn is_to_be_labelled(lo: &Link, request: &Request) -> bool {
+/// Whether `lo` gets this attachment's label: it is down, or has the label of another container to
+/// which the namespace belonged. An alias that is not ours stays.
+fn needs_label(lo: &Link, request: &Request) -> bool {
     match &lo.alias {
         None => !lo.up(),
         Some(alias) if alias.starts_with("moor/") => !lo.up() || !owner(request).has_same_container(alias),

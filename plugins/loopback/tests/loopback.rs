@@ -1,4 +1,4 @@
-//! The plugin in namespaces of its own.
+//! The plugin in real namespaces.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use sys::NetNs;
 use sys::testing::in_own_network;
 
-/// A container's namespace, and a path to it.
+/// A container's namespace and its path.
 struct Container {
     netns: NetNs,
     path: String,
@@ -43,7 +43,7 @@ impl Container {
     }
 }
 
-/// Status and standard output, in one line.
+/// Exit status, and standard output on one line.
 fn call(command: &str, netns: &str, members: &str) -> (u8, String) {
     let env = [
         ("CNI_COMMAND", command),
@@ -61,14 +61,14 @@ fn call(command: &str, netns: &str, members: &str) -> (u8, String) {
 
 const NEWEST: &str = r#""cniVersion":"1.1.0""#;
 
-fn silent() -> (u8, String) {
+fn no_output() -> (u8, String) {
     (0, String::new())
 }
 
 /// C-040, C-042, C-043
 #[test]
-fn add_check_and_del_are_about_lo_whatever_the_interface_name() {
-    in_own_network("add_check_and_del_are_about_lo_whatever_the_interface_name", || {
+fn add_check_and_del_ignore_the_interface_name() {
+    in_own_network("add_check_and_del_ignore_the_interface_name", || {
         let container = Container::new();
         let path = &container.path;
         let (status, down) = call("CHECK", path, NEWEST);
@@ -80,15 +80,15 @@ fn add_check_and_del_are_about_lo_whatever_the_interface_name() {
             assert_eq!(call("ADD", path, NEWEST), (0, expected.clone()));
             assert!(container.is_up() && container.has_two_addresses());
         }
-        assert_eq!(call("CHECK", path, NEWEST), silent());
+        assert_eq!(call("CHECK", path, NEWEST), no_output());
         for _ in 0..2 {
-            assert_eq!(call("DEL", path, NEWEST), silent());
+            assert_eq!(call("DEL", path, NEWEST), no_output());
             assert!(!container.is_up());
         }
     });
 }
 
-/// C-041: what came before goes on, in the configuration's version.
+/// C-041: in the configuration's version.
 #[test]
 fn a_previous_result_passes_through() {
     in_own_network("a_previous_result_passes_through", || {
@@ -105,22 +105,22 @@ fn a_previous_result_passes_through() {
 fn a_failed_add_changes_nothing() {
     in_own_network("a_failed_add_changes_nothing", || {
         let container = Container::new();
-        // A previous result without an address cannot be said in 0.2.0.
-        let (status, said) = call("ADD", &container.path, r#""cniVersion":"0.2.0","prevResult":{}"#);
-        assert!(status == 1 && said.contains("cannot convert: no valid IP addresses"), "{said}");
+        // 0.2.0 has no format for a result without an address.
+        let (status, stdout) = call("ADD", &container.path, r#""cniVersion":"0.2.0","prevResult":{}"#);
+        assert!(status == 1 && stdout.contains("cannot convert: no valid IP addresses"), "{stdout}");
         assert!(!container.is_up());
 
         let net = cni::parse_cidr("10.9.9.9/32").unwrap();
         container.netlink().add_address(&NewAddress { index: 1, net, nodad: true }).unwrap();
-        let (status, said) = call("ADD", &container.path, NEWEST);
-        assert!(status == 1 && said.contains("non-loopback address 10.9.9.9/32"), "{said}");
+        let (status, stdout) = call("ADD", &container.path, NEWEST);
+        assert!(status == 1 && stdout.contains("non-loopback address 10.9.9.9/32"), "{stdout}");
         assert!(!container.is_up());
     });
 }
 
-/// C-113, C-114: a namespace that is gone, or something else in its place.
+/// C-113, C-114: the path is missing, or leads to something else.
 #[test]
-fn del_succeeds_without_a_namespace_where_add_and_check_do_not() {
+fn without_a_namespace_del_succeeds_and_add_and_check_fail() {
     let dir = env::temp_dir().join(format!("moor-loopback-{}", std::process::id()));
     fs::create_dir(&dir).unwrap();
     let (file, socket) = (dir.join("file"), dir.join("socket"));
@@ -138,19 +138,19 @@ fn del_succeeds_without_a_namespace_where_add_and_check_do_not() {
     ];
     let outcomes: Vec<_> =
         odd.iter().map(|netns| ["ADD", "CHECK", "DEL"].map(|command| call(command, netns, NEWEST))).collect();
-    assert_eq!(call("DEL", "", NEWEST), silent());
+    assert_eq!(call("DEL", "", NEWEST), no_output());
     fs::remove_dir_all(&dir).unwrap();
     for [add, check, del] in outcomes {
-        assert_eq!(del, silent());
-        for (status, said) in [add, check] {
-            assert!(status == 1 && said.contains(r#""msg":"failed to open netns "#), "{said}");
+        assert_eq!(del, no_output());
+        for (status, stdout) in [add, check] {
+            assert!(status == 1 && stdout.contains(r#""msg":"failed to open netns "#), "{stdout}");
         }
     }
 }
 
 /// C-044, C-045
 #[test]
-fn status_and_gc_have_nothing_to_say() {
-    assert_eq!(call("STATUS", "", NEWEST), silent());
-    assert_eq!(call("GC", "", &format!(r#"{NEWEST},"cni.dev/valid-attachments":[]"#)), silent());
+fn status_and_gc_succeed_without_output() {
+    assert_eq!(call("STATUS", "", NEWEST), no_output());
+    assert_eq!(call("GC", "", &format!(r#"{NEWEST},"cni.dev/valid-attachments":[]"#)), no_output());
 }
