@@ -1,4 +1,4 @@
-//! Giving addresses: one of each range set, all or none.
+//! Allocates addresses: one of each range set, or none at all.
 
 use std::net::IpAddr;
 
@@ -10,19 +10,19 @@ use crate::lease::Holder;
 use crate::range::{Exclude, RangeSet};
 use crate::store::{Store, claim};
 
-/// What may be given.
+/// The addresses that may be allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// One address of each; the index is that of `last_reserved_ip.<i>`.
+    /// The range sets; their indices are those of `last_reserved_ip.<i>`.
     pub sets: Vec<RangeSet>,
-    /// Never given.
+    /// Addresses that are never allocated.
     pub exclude: Exclude,
-    /// Seconds for which a freed address rests while another is free.
+    /// For so many seconds a released address is not allocated again, unless no other is free.
     pub cooldown: u64,
 }
 
-/// Leases an address of each set to the holder: of a set that has some of the requested addresses the first of them,
-/// else the next free one. On an error every lease that this call made is taken back, and no other.
+/// Leases an address of each set to the holder: the first requested address of the set, otherwise
+/// the next free one. On an error it releases the leases of this call, and no others.
 pub fn allocate(
     store: &mut Store,
     offer: &Offer,
@@ -59,7 +59,7 @@ fn allocate_all(
     container_id: &str,
     taken: &mut Vec<IpAddr>,
 ) -> Result<Vec<IpConfig>, AllocError> {
-    // What cannot be served is found before anything is leased.
+    // Requests that cannot be served fail before anything is leased.
     let asked = assign(offer, requested)?;
     let held = store.held(holder)?;
     store.record_boot();
@@ -74,7 +74,7 @@ fn allocate_all(
             None => take_next(store, offer, set, index, holder),
         };
         let ip = ip.map_err(in_set)?;
-        // From here on it is ours, whatever follows.
+        // From here on the roll-back releases it.
         taken.push(ip);
         store.enter(ip, holder);
         store.set_last_reserved(index, ip).map_err(|cause| in_set(cause.into()))?;
@@ -85,7 +85,8 @@ fn allocate_all(
     Ok(ips)
 }
 
-/// Which requested address each set is to give: the first of its own that no set before it gives.
+/// Assigns the requested addresses to sets: each set gets the first one of its own that no previous
+/// set has.
 fn assign(offer: &Offer, requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, AllocError> {
     let mut left = requested.to_vec();
     let of_set = |set: &RangeSet| {
@@ -136,13 +137,14 @@ fn take_next(
         Ok::<_, AllocError>(None)
     };
     if offer.cooldown > 0 {
-        let resting = store.resting(offer.cooldown);
-        let mut rested = candidates.clone().filter(|ip| !resting.contains(ip));
-        if let Some(ip) = first_of(&mut rested, &mut draft)? {
+        let cooling_down = store.cooling_down(offer.cooldown);
+        let mut usable = candidates.clone().filter(|ip| !cooling_down.contains(ip));
+        if let Some(ip) = first_of(&mut usable, &mut draft)? {
             return Ok(ip);
         }
     }
-    // Under pressure the address that comes first in the round, which has about the longest rest behind it.
+    // The first free address in round-robin order; without another it is one in its cool-down, and
+    // was released about the longest ago.
     if let Some(ip) = first_of(&mut candidates.clone(), &mut draft)? {
         return Ok(ip);
     }

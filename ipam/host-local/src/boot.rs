@@ -1,25 +1,29 @@
 //! Leases of an earlier boot.
 //!
-//! Leases outlive a reboot, containers do not. Beside the network directory (never inside: the reference reads all of
-//! it) stands a record, `<dataDir>/.moor/<network>.boot`, with this machine's id and the boot id of our last operation;
-//! its modification time is the time of that operation, and the very time which the operation gave to the network
-//! directory. The first locked operation under another boot id drops the leases of the earlier boot:
+//! Leases survive a reboot, containers do not. The boot record `<dataDir>/.moor/<network>.boot` has
+//! this machine's id and the boot id of our last operation. (It is outside of the network
+//! directory, of which the reference reads every file.) Its modification time is the time of that
+//! operation, and equal to the modification time that the operation gave to the network directory.
+//! The first locked operation with another boot id drops the leases of the earlier boot:
 //!
-//! - The directory still has the record's time: nobody touched it since, so every lease is of the earlier boot. No
-//!   clock is asked. This is every node on which we are alone.
-//! - Else the reference was there too, perhaps after the reboot, and its leases may be live. Those that are no younger
-//!   than the record existed at our last operation; those older than this boot existed before it: both are dropped.
-//!   Both questions are needed: the first alone would keep what the reference leased between our last operation and
-//!   the reboot, the second alone depends on how exactly the clock tells when the boot was. Where the clock is
-//!   evidently wrong (before the record, or a lease older than the store itself), leases stay; DEL and GC remain.
+//! - The directory still has the record's time: it has not changed since, so all leases are of the
+//!   earlier boot. This does not depend on the clock. It is the case on every node without the
+//!   reference.
+//! - Otherwise the reference was used too, perhaps after the reboot, and its leases may be live. A
+//!   lease that is not younger than the record existed at our last operation; one that is older
+//!   than this boot existed before it. Both are dropped. Both rules are needed: the first alone
+//!   would keep leases of the reference from between our last operation and the reboot, the second
+//!   alone depends on the precision of the boot time. If the clock is evidently wrong (before the
+//!   record, or a lease older than the store itself), leases stay until DEL or GC.
 //!
-//! No record: a store that the reference kept until now. Its leases may be live, so they are adopted; the next boot
-//! will drop them. The same goes for a record without a machine's id, as older versions wrote it. A `dataDir` on a tmpfs
-//! loses record and leases together, and the record goes with the network's last lease.
+//! Without a record, the reference has used the store until now. Its leases may be live, so they
+//! are adopted; the next boot drops them. The same holds for a record without a machine id, of an
+//! older version. A `dataDir` on a tmpfs loses record and leases together. The record is deleted
+//! with the network's last lease.
 //!
-//! **Machines that share a `dataDir`** each have a line in the record. A lease does not name its machine, so where there
-//! is another's line, or this machine has no id, no lease is taken for one of an earlier boot; nor does GC, which hears
-//! of one machine's attachments, collect any.
+//! **Machines that share a `dataDir`** each have a line in the record. A lease does not name its
+//! machine, so if there is a line of another machine, or this machine has no id, no lease counts as
+//! one of an earlier boot. GC collects nothing then: it only gets the attachments of one machine.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,13 +32,13 @@ use std::time::{Duration, SystemTime};
 
 use sys::file::{self, Sync};
 
-/// How many directories of [`Roots::run`] are private.
+/// How many trailing directories of [`Roots::run`] are private.
 pub const RUN_DEPTH: usize = 2;
 
-/// The kernel's own files, and where state of this boot goes. Tests put others in their place.
+/// Paths of the kernel's files and of the state of this boot; tests use others.
 #[derive(Clone, Debug)]
 pub struct Roots {
-    /// State that dies with this boot.
+    /// State that is lost at a reboot.
     pub run: PathBuf,
     /// The boot id (Documentation/admin-guide/sysctl/kernel.rst, random).
     pub boot_id: PathBuf,
@@ -53,12 +57,12 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// The id of this boot; `None` when it cannot be read, which means: reclaim nothing.
+    /// The id of this boot; `None` when it cannot be read: then nothing is reclaimed.
     pub fn boot_id(&self) -> Option<String> {
         line_of(&self.boot_id).filter(|id| !id.is_empty())
     }
 
-    /// The id of this machine; [`NO_MACHINE`] where it has none, or none yet (`uninitialized`).
+    /// The id of this machine; [`NO_MACHINE`] if it has none, or none yet (`uninitialized`).
     fn machine_id(&self) -> String {
         let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         line_of(&self.machine_id).filter(is_id).unwrap_or_else(|| NO_MACHINE.into())
@@ -76,17 +80,17 @@ pub fn uptime() -> Option<Duration> {
     Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()
 }
 
-/// The record's place.
+/// The path of the boot record.
 pub fn record_path(data_dir: &Path, network: &str) -> PathBuf {
     data_dir.join(".moor").join(format!("{network}.boot"))
 }
 
-/// Which leases the record condemns.
+/// Which leases are of an earlier boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The record is of this boot.
-    Current,
-    /// There is no record of this machine alone: adopt what is there.
+pub enum EarlierLeases {
+    /// None: the record is of this boot.
+    None,
+    /// There is no record of this machine alone: all leases are adopted.
     FirstContact,
     /// All leases are of an earlier boot.
     All,
@@ -94,24 +98,25 @@ pub enum Verdict {
     Between(SystemTime, SystemTime),
 }
 
-/// The machines that have used a network's directory, each with its last boot: a line for each, `<machine> <boot>`.
+/// The boot record: a line `<machine> <boot>` for each machine that has used the network's
+/// directory, with its last boot.
 #[derive(Debug)]
 pub struct Record {
     path: PathBuf,
-    /// Whether nobody else can have written it.
+    /// Whether no other user can have written it.
     private: bool,
     /// This machine's line.
     own: (String, String),
     text: String,
 }
 
-/// Stands for the machine where there is no id.
+/// The name of a machine without an id.
 const NO_MACHINE: &str = "-";
-/// Far above the machines that share a directory, in bytes.
+/// In bytes; far more than the lines of the machines that share a directory.
 const RECORD_MAX: usize = 64 << 10;
 
 impl Record {
-    /// Reads the record of a network, if there is one that can be believed; its directory is made.
+    /// Reads the record of a network if it can be trusted, and creates its directory.
     pub fn read(path: PathBuf, roots: &Roots, boot_id: &str) -> Self {
         let made = path.parent().map(|dir| file::make_private_dir(dir, 1)).transpose();
         let private = made
@@ -122,8 +127,8 @@ impl Record {
         Self { path, private, own: (roots.machine_id(), boot_id.to_owned()), text }
     }
 
-    /// Machines and boots. A line of an older version is a boot alone: in this boot, this machine wrote it; else it may be
-    /// anybody's, and is left out.
+    /// Machines and boots. A line of an older version has only a boot: if it is this boot, the line
+    /// is this machine's; otherwise it may be another machine's, and is skipped.
     fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
         let (machine, boot) = &self.own;
         self.text.lines().filter_map(move |line| {
@@ -131,7 +136,7 @@ impl Record {
         })
     }
 
-    /// The other machines that use the directory, for a person to read; `None` when there are none.
+    /// The other machines that use the directory, as text for a message; `None` without any.
     pub fn others(&self) -> Option<String> {
         let (own, _) = &self.own;
         let others: Vec<&str> = self.lines().map(|(machine, _)| machine).filter(|of| of != own).collect();
@@ -139,39 +144,39 @@ impl Record {
         Some(format!("{} has leases of {} other machines ({first})", self.path.display(), others.len()))
     }
 
-    /// Reads it against this boot and the network directory's modification time.
-    pub fn verdict(&self, dir: &fs::Metadata, lock: &Path) -> Verdict {
+    /// Compares the record with this boot and the network directory's modification time.
+    pub fn earlier_leases(&self, dir: &fs::Metadata, lock: &Path) -> EarlierLeases {
         let (machine, boot_id) = &self.own;
         match self.lines().find(|(of, _)| of == machine) {
-            None => return Verdict::FirstContact,
-            Some((_, boot)) if boot == boot_id => return Verdict::Current,
+            None => return EarlierLeases::FirstContact,
+            Some((_, boot)) if boot == boot_id => return EarlierLeases::None,
             Some(_) if machine == NO_MACHINE => {
                 eprintln!("host-local: leases of an earlier boot stay: this machine has no /etc/machine-id");
-                return Verdict::FirstContact;
+                return EarlierLeases::FirstContact;
             }
             Some(_) => {}
         }
         if let Some(others) = self.others() {
             eprintln!("host-local: leases of an earlier boot stay: {others}");
-            return Verdict::FirstContact;
+            return EarlierLeases::FirstContact;
         }
-        let Ok(recorded) = fs::metadata(&self.path) else { return Verdict::FirstContact };
+        let Ok(recorded) = fs::metadata(&self.path) else { return EarlierLeases::FirstContact };
         if mtime_nanos(&recorded) == mtime_nanos(dir) {
-            return Verdict::All;
+            return EarlierLeases::All;
         }
         let now = SystemTime::now();
         let last = recorded.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let born = fs::metadata(lock).and_then(|lock| lock.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let booted = uptime().and_then(|up| now.checked_sub(up)).unwrap_or(SystemTime::UNIX_EPOCH);
         if now < last {
-            Verdict::Between(now, SystemTime::UNIX_EPOCH)
+            EarlierLeases::Between(now, SystemTime::UNIX_EPOCH)
         } else {
-            Verdict::Between(born, last.max(booted))
+            EarlierLeases::Between(born, last.max(booted))
         }
     }
 
-    /// Writes this boot for this machine, unless that is what it holds; the others' lines stay. Whether it is there:
-    /// without it nothing is reclaimed at the next boot.
+    /// Writes this machine's line with this boot, unless the record has it; the other lines stay.
+    /// Returns whether the line is there: without it the next boot reclaims nothing.
     pub fn write(&self) -> bool {
         if self.is_written() {
             return true;
@@ -183,18 +188,18 @@ impl Record {
         self.private && file::replace_whole(&self.path, text.as_bytes(), 0o600, Sync::Now).is_ok()
     }
 
-    /// Whether it holds this boot for this machine.
+    /// Whether the record has this machine's line with this boot.
     pub fn is_written(&self) -> bool {
         let (machine, boot) = &self.own;
         self.text.lines().any(|line| line.split_once(' ') == Some((machine, boot)))
     }
 }
 
-impl Verdict {
-    /// Whether a lease of this modification time is to be dropped.
-    pub fn condemns(self, lease: impl FnOnce() -> Option<SystemTime>) -> bool {
+impl EarlierLeases {
+    /// Whether a lease with this modification time is of an earlier boot.
+    pub fn contains(self, lease: impl FnOnce() -> Option<SystemTime>) -> bool {
         match self {
-            Self::Current | Self::FirstContact => false,
+            Self::None | Self::FirstContact => false,
             Self::All => true,
             Self::Between(from, to) => lease().is_some_and(|time| from <= time && time <= to),
         }

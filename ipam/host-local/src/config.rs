@@ -1,4 +1,4 @@
-//! The configuration as it is written: every key optional, addresses still text.
+//! The configuration: the keys as written, with addresses as text, and the checked settings.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,16 +13,17 @@ use crate::range::{Exclude, Range, RangeParts, RangeSet};
 use crate::store::Place;
 use crate::text;
 
-/// Where leases are when `dataDir` is absent.
+/// The default of `dataDir`.
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
 
-/// Bounds on lists, so that time and memory are bounded whatever is written. Far above what networks have.
+/// Limits on lists, so that time and memory are limited for any configuration. Far above those of
+/// real networks.
 const MAX_RANGES: usize = 1024;
 const MAX_REQUESTED: usize = 65_536;
 const MAX_EXCLUDED: usize = 4096;
 const MAX_ROUTES: usize = 65_536;
 
-/// The network configuration, as far as it is ours.
+/// The keys of the network configuration that host-local uses.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conf {
@@ -87,7 +88,7 @@ struct CniArgsConf {
     ips: Option<Vec<Option<String>>>,
 }
 
-/// What DEL and GC need, and nothing that can be wrong otherwise.
+/// The keys that DEL and GC need: no other key can make them fail.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct PlaceConf {
     ipam: Option<PlaceIpamConf>,
@@ -101,7 +102,7 @@ struct PlaceIpamConf {
     cooldown: Option<Lenient>,
 }
 
-/// A value of which a wrong type does not matter.
+/// A value that may have a wrong type.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Lenient {
@@ -110,23 +111,25 @@ enum Lenient {
     Other(serde::de::IgnoredAny),
 }
 
-/// The configuration as it is meant.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where the leases are.
+    /// The place of the leases.
     pub place: Place,
-    /// What may be given.
+    /// The addresses that may be allocated.
     pub offer: Offer,
-    /// The requested addresses, in the order of CNI_ARGS, `args.cni`, `runtimeConfig`; each once.
+    /// The requested addresses without duplicates, in the order CNI_ARGS, `args.cni`,
+    /// `runtimeConfig`.
     pub requested: Vec<IpAddr>,
     /// The result's routes.
     pub routes: Vec<Route>,
-    /// The resolver configuration to be read into the result.
+    /// The resolver configuration file for the result.
     pub resolv_conf: Option<PathBuf>,
 }
 
 impl Conf {
-    /// Checks everything. `network` is the configuration's name, `asked` the value of `IP` in CNI_ARGS.
+    /// Checks the configuration. `network` is its name, `requested_ip` the value of `IP` in
+    /// CNI_ARGS.
     pub fn check(
         self,
         network: &str,
@@ -150,12 +153,12 @@ impl Conf {
         for asked in lists.into_iter().flatten().flatten() {
             requested.push(text::request(asked.as_deref().unwrap_or_default())?);
         }
-        bounded("requested ips", requested.len(), MAX_REQUESTED)?;
+        check_count("requested ips", requested.len(), MAX_REQUESTED)?;
         let mut seen = std::collections::HashSet::with_capacity(requested.len());
         requested.retain(|ip| seen.insert(*ip));
 
         let mut sets = runtime.ip_ranges.unwrap_or_default();
-        if filled(&ipam.subnet).is_some() {
+        if nonempty(&ipam.subnet).is_some() {
             let (subnet, gateway) = (ipam.subnet, ipam.gateway);
             let range =
                 RangeConf { subnet, gateway, range_start: ipam.range_start, range_end: ipam.range_end };
@@ -171,13 +174,13 @@ impl Conf {
             },
             requested,
             routes: routes(ipam.routes.unwrap_or_default())?,
-            resolv_conf: filled(&ipam.resolv_conf).map(PathBuf::from),
+            resolv_conf: nonempty(&ipam.resolv_conf).map(PathBuf::from),
         })
     }
 }
 
 impl PlaceConf {
-    /// Where the leases are, when nothing else of the configuration can be relied on.
+    /// The place of the leases, independent of the rest of the configuration.
     pub fn check(self, network: &str) -> Result<Place, ConfigError> {
         let ipam = self.ipam.unwrap_or_default();
         Ok(Place {
@@ -189,24 +192,24 @@ impl PlaceConf {
     }
 }
 
-/// `""` is absent, as `null` is.
-fn filled(text: &Option<String>) -> Option<&str> {
+/// `""` and `null` mean absent.
+fn nonempty(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
-fn bounded(key: &'static str, count: usize, bound: usize) -> Result<(), ConfigError> {
+fn check_count(key: &'static str, count: usize, bound: usize) -> Result<(), ConfigError> {
     if count > bound { Err(ConfigError::TooMany(key, count, bound)) } else { Ok(()) }
 }
 
 fn data_dir(text: Option<String>) -> Result<PathBuf, ConfigError> {
-    let text = filled(&text).unwrap_or(DATA_DIR);
+    let text = nonempty(&text).unwrap_or(DATA_DIR);
     if text.contains('\0') {
         return Err(ConfigError::BadPath("dataDir", text.to_owned()));
     }
     Ok(PathBuf::from(text))
 }
 
-/// The protocol library has checked the name already; a path is not built on anybody's word.
+/// The protocol library checks the name too, but a path must not depend on that.
 fn network_name(name: &str) -> Result<String, ConfigError> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
         return Err(ConfigError::BadPath("network name", name.to_owned()));
@@ -218,13 +221,13 @@ fn check_sets(sets: Sets, version: Version) -> Result<Vec<RangeSet>, ConfigError
     if sets.is_empty() {
         return Err(ConfigError::NoRanges);
     }
-    bounded("ranges", sets.iter().map(|set| set.as_ref().map_or(1, Vec::len).max(1)).sum(), MAX_RANGES)?;
+    check_count("ranges", sets.iter().map(|set| set.as_ref().map_or(1, Vec::len).max(1)).sum(), MAX_RANGES)?;
     let mut checked = Vec::with_capacity(sets.len());
     for (index, set) in sets.into_iter().enumerate() {
         let ranges = set.unwrap_or_default().into_iter().map(|range| check_range(range.unwrap_or_default()));
         let set = ranges.collect::<Result<_, _>>().and_then(RangeSet::new);
         checked.push(set.map_err(|cause| match cause {
-            // The reference fails on this one while it decodes, before it knows of sets.
+            // The reference fails here while it decodes, so this error has no index of a set.
             ConfigError::BadText(_) => cause,
             cause => ConfigError::InSet(index, Box::new(cause)),
         })?);
@@ -249,9 +252,9 @@ fn check_sets(sets: Sets, version: Version) -> Result<Vec<RangeSet>, ConfigError
 }
 
 fn check_range(range: RangeConf) -> Result<Range, ConfigError> {
-    let ip = |text: &Option<String>| filled(text).map(cni::parse_ip).transpose();
+    let ip = |text: &Option<String>| nonempty(text).map(cni::parse_ip).transpose();
     Range::new(RangeParts {
-        subnet: filled(&range.subnet).map(text::subnet).transpose()?,
+        subnet: nonempty(&range.subnet).map(text::subnet).transpose()?,
         start: ip(&range.range_start)?,
         end: ip(&range.range_end)?,
         gateway: ip(&range.gateway)?,
@@ -259,7 +262,7 @@ fn check_range(range: RangeConf) -> Result<Range, ConfigError> {
 }
 
 fn exclude(list: Vec<Option<String>>) -> Result<Exclude, ConfigError> {
-    bounded("exclude", list.len(), MAX_EXCLUDED)?;
+    check_count("exclude", list.len(), MAX_EXCLUDED)?;
     let nets: Vec<IpNetwork> = list
         .iter()
         .map(|text| text::excluded(text.as_deref().unwrap_or_default()))
@@ -268,15 +271,15 @@ fn exclude(list: Vec<Option<String>>) -> Result<Exclude, ConfigError> {
 }
 
 fn routes(list: Vec<Option<RouteConf>>) -> Result<Vec<Route>, ConfigError> {
-    bounded("routes", list.len(), MAX_ROUTES)?;
+    check_count("routes", list.len(), MAX_ROUTES)?;
     let in_route = |index, cause| ConfigError::InRoute(index, Box::new(cause));
     let mut routes = Vec::with_capacity(list.len());
     for (index, route) in list.into_iter().enumerate() {
         let route = route.unwrap_or_default();
-        let dst = filled(&route.dst).ok_or(ConfigError::RouteWithoutDst(index))?;
+        let dst = nonempty(&route.dst).ok_or(ConfigError::RouteWithoutDst(index))?;
         routes.push(Route {
             dst: cni::parse_cidr(dst).map_err(|cause| in_route(index, cause.into()))?,
-            gw: filled(&route.gw)
+            gw: nonempty(&route.gw)
                 .map(cni::parse_ip)
                 .transpose()
                 .map_err(|cause| in_route(index, cause.into()))?,

@@ -4,7 +4,7 @@ use cni::testing;
 
 use super::*;
 
-/// Through the protocol library, as the plugin reads it.
+/// A request, parsed by the protocol library as in the plugin.
 fn request(json: &str) -> cni::Request {
     testing::add(json, "")
 }
@@ -30,7 +30,7 @@ fn sets(settings: &Settings) -> Vec<String> {
     settings.offer.sets.iter().map(ToString::to_string).collect()
 }
 
-/// HL-K3, HL-K4, HL-K8: the order of the sets numbers their `last_reserved_ip.<i>`.
+/// HL-K3, HL-K4, HL-K8: the index of a set is that of its `last_reserved_ip.<i>`.
 #[test]
 fn sets_come_from_ip_ranges_then_the_legacy_keys_then_ranges() {
     let settings = settings(
@@ -44,9 +44,9 @@ fn sets_come_from_ip_ranges_then_the_legacy_keys_then_ranges() {
     assert_eq!(settings.place.data_dir, PathBuf::from(DATA_DIR));
 }
 
-/// C-026, C-027, C-028, R-6: go-cni sends capitalised keys and empty strings.
+/// C-026, C-027, C-028, R-6: go-cni sends capitalized keys and empty strings.
 #[test]
-fn empty_null_capitalised_and_unknown_keys_are_harmless() {
+fn empty_null_capitalized_and_unknown_keys_are_accepted() {
     let settings = settings(
         r#""IPAM":{"Subnet":"","RangeStart":"10.9.9.9","gateway":null,"dataDir":"","resolvConf":"","frob":{"a":[1]},
         "Ranges":[[{"Subnet":"10.1.0.0/30","RangeStart":"","RangeEnd":null,"Gateway":"","x":1}]],"routes":null},
@@ -57,7 +57,7 @@ fn empty_null_capitalised_and_unknown_keys_are_harmless() {
 }
 
 #[test]
-fn requests_are_merged_in_order_each_once_without_their_prefix() {
+fn requests_are_merged_in_order_without_duplicates_and_prefixes() {
     let request = conf(
         "1.1.0",
         r#""ipam":{"subnet":"10.1.0.0/24"},"args":{"cni":{"ips":["10.1.0.5/16","10.1.0.6"]}},
@@ -71,9 +71,9 @@ fn requests_are_merged_in_order_each_once_without_their_prefix() {
     assert_eq!(settings.requested, wanted);
 }
 
-/// HL-K3: the texts beyond a single range.
+/// HL-K3: errors beyond a single range.
 #[test]
-fn wrong_configurations_are_refused_in_the_references_words() {
+fn wrong_configurations_fail_with_the_references_texts() {
     for (body, text) in [
         (r#""x":1"#, "IPAM config missing 'ipam' key"),
         (r#""ipam":null"#, "IPAM config missing 'ipam' key"),
@@ -123,7 +123,7 @@ fn wrong_configurations_are_refused_in_the_references_words() {
 }
 
 #[test]
-fn one_subnet_may_be_split_among_sets() {
+fn sets_may_share_a_subnet() {
     let settings = settings(
         r#""ipam":{"ranges":[[{"subnet":"10.0.0.0/24","rangeEnd":"10.0.0.9"}],
         [{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.10"}]]}"#,
@@ -132,7 +132,7 @@ fn one_subnet_may_be_split_among_sets() {
 }
 
 #[test]
-fn old_versions_have_one_address_of_a_family() {
+fn old_versions_have_one_address_per_family() {
     let two = r#""ipam":{"ranges":[[{"subnet":"10.0.0.0/24"}],[{"subnet":"10.0.1.0/24"}]]}"#;
     let dual = r#""ipam":{"ranges":[[{"subnet":"10.0.0.0/24"}],[{"subnet":"fd00::/64"}]]}"#;
     assert_eq!(
@@ -143,9 +143,9 @@ fn old_versions_have_one_address_of_a_family() {
     assert!(load(&conf("0.3.0", two)).is_ok());
 }
 
-/// A flat list, as go-cni's typed helper produces, and other wrong types.
+/// One case is the flat list of go-cni's typed helper.
 #[test]
-fn wrong_types_are_errors_not_guesses() {
+fn wrong_types_are_errors() {
     for body in [
         r#""ipam":{"subnet":"10.0.0.0/24"},"runtimeConfig":{"ipRanges":[{"subnet":"10.1.0.0/24"}]}"#,
         r#""ipam":{"subnet":7}"#,
@@ -158,7 +158,7 @@ fn wrong_types_are_errors_not_guesses() {
 }
 
 #[test]
-fn lists_are_bounded() {
+fn lists_are_limited() {
     let many = |item: &str, count: usize| vec![item; count].join(",");
     let ranges = many(r#"[{"subnet":"10.0.0.0/24"}]"#, MAX_RANGES + 1);
     assert_eq!(
@@ -172,9 +172,9 @@ fn lists_are_bounded() {
     );
 }
 
-/// A path is not built on anybody's word, whatever the caller has checked.
+/// The path does not depend on the checks of the caller.
 #[test]
-fn a_name_that_would_leave_the_data_dir_is_refused() {
+fn a_name_that_leads_out_of_the_data_dir_is_refused() {
     for name in ["", ".", "..", "../x", "a/b", ".moor", "a\0"] {
         let error = PlaceConf::default().check(name).unwrap_err();
         assert!(matches!(error, ConfigError::BadPath(..)), "{name:?}");
@@ -182,7 +182,7 @@ fn a_name_that_would_leave_the_data_dir_is_refused() {
 }
 
 #[test]
-fn routes_keep_all_they_say() {
+fn routes_keep_all_attributes() {
     let settings = settings(
         r#""ipam":{"subnet":"10.0.0.0/24","routes":[{"dst":"10.9.0.1/8","gw":"10.0.0.1","mtu":1400,"advmss":1300,
         "priority":7,"table":0,"scope":253},{"dst":"0.0.0.0/0"}]}"#,
@@ -193,9 +193,9 @@ fn routes_keep_all_they_say() {
     assert_eq!((settings.routes[1].gw, settings.routes[1].table), (None, None));
 }
 
-/// HL-R1: DEL needs the store's directory only.
+/// HL-R1: DEL only needs the directory of the store.
 #[test]
-fn the_place_is_found_in_a_configuration_that_is_wrong_otherwise() {
+fn the_place_is_found_in_an_otherwise_wrong_configuration() {
     let request = conf(
         "1.1.0",
         r#""ipam":{"dataDir":"/d","subnet":7,"ranges":"x","reclaim":{"a":1},"cooldown":"soon","routes":[3]},

@@ -1,23 +1,23 @@
-//! What can be wrong with a configuration, and with an allocation.
+//! Errors of the configuration and of allocation.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-/// A configuration that cannot be meant. The texts of the reference are kept word for word where it has one:
-/// operators search logs for them.
+/// An invalid configuration. Where the reference has a text, it is kept exactly: operators search
+/// logs for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
     /// No `ipam` object.
     NoIpam,
-    /// No range at all.
+    /// No range.
     NoRanges,
-    /// A value that should be an address or a CIDR and is not.
+    /// A value is not an address or a CIDR.
     BadText(cni::ParseAddrError),
-    /// A requested address that is none.
+    /// A requested address is not an address.
     BadRequest(String),
-    /// An address is wanted and there is none.
+    /// A required address is missing.
     NoAddress,
     /// A requested address is the empty string.
     EmptyRequest,
@@ -40,7 +40,7 @@ pub enum ConfigError {
         start: IpAddr,
         /// The subnet.
         subnet: IpNetwork,
-        /// What is wrong with it, when it is in the subnet.
+        /// The reason, if it is in the subnet.
         why: Option<Misplaced>,
     },
     /// `rangeEnd` outside the subnet, or before the start.
@@ -49,14 +49,14 @@ pub enum ConfigError {
         end: IpAddr,
         /// The subnet.
         subnet: IpNetwork,
-        /// What is wrong with it, when it is in the subnet.
+        /// The reason, if it is in the subnet.
         why: Option<Misplaced>,
     },
-    /// A range of one address, which is never given out.
+    /// A range of one address, which is never allocated.
     NothingToGive {
         /// The address.
         ip: IpAddr,
-        /// Why.
+        /// The reason.
         why: Reserved,
         /// The subnet.
         subnet: IpNetwork,
@@ -67,17 +67,17 @@ pub enum ConfigError {
     MixedFamilies,
     /// Two ranges of one set, as text.
     RangesOverlap(String, String),
-    /// Any of these, in the set of that index.
+    /// An error of the set with this index.
     InSet(usize, Box<ConfigError>),
     /// Two sets share an address.
     SetsOverlap(usize, usize),
-    /// The result of this version has one address of a family.
+    /// A result of this version has one address per family.
     OnePerFamily(&'static str),
-    /// A route without `dst`; its index.
+    /// The route with this index has no `dst`.
     RouteWithoutDst(usize),
-    /// Any of these, in the route of that index.
+    /// An error of the route with this index.
     InRoute(usize, Box<ConfigError>),
-    /// More than the bound: key, count, bound.
+    /// Too many entries: key, count, limit.
     TooMany(&'static str, usize, usize),
     /// `reclaim` is neither `boot` nor `never`.
     BadReclaim(String),
@@ -85,12 +85,13 @@ pub enum ConfigError {
     BadPath(&'static str, String),
 }
 
-/// Addresses inside a range that belong to nobody.
+/// Why an address inside a range is never allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserved {
     /// The range's gateway.
     Gateway,
-    /// The subnet's own address (RFC 1122, 3.2.1.3; for IPv6 the subnet-router anycast address, RFC 4291, 2.6.1).
+    /// The subnet's own address (RFC 1122, 3.2.1.3; for IPv6 the subnet-router anycast address, RFC
+    /// 4291, 2.6.1).
     Network,
     /// The IPv4 broadcast address.
     Broadcast,
@@ -106,10 +107,10 @@ impl fmt::Display for Reserved {
     }
 }
 
-/// What is wrong with the bound of a range that is in its subnet.
+/// Why `rangeStart` or `rangeEnd` is wrong, although it is in the subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misplaced {
-    /// It is an address that is never given out.
+    /// It is an address that is never allocated.
     Reserved(Reserved),
     /// The start is after this end.
     AfterEnd(IpAddr),
@@ -127,8 +128,8 @@ impl fmt::Display for Misplaced {
     }
 }
 
-/// A colon and the reason, if there is one.
-fn because(why: &Option<Misplaced>) -> String {
+/// A colon and the reason, or nothing.
+fn reason_suffix(why: &Option<Misplaced>) -> String {
     why.map_or_else(String::new, |why| format!(": {why}"))
 }
 
@@ -152,15 +153,15 @@ impl fmt::Display for ConfigError {
             Self::GatewayFamily { gateway, subnet } => {
                 write!(f, "gateway {gateway} is not of the address family of subnet {subnet}")
             }
-            // The reference takes this one, and then gives out nothing.
+            // The reference accepts this one, and then allocates nothing.
             Self::StartOutside { start, subnet, why: Some(Misplaced::Reserved(why)) } => {
                 write!(f, "RangeStart {start} is the {why} of {subnet}, which is never given out")
             }
             Self::StartOutside { start, subnet, why } => {
-                write!(f, "RangeStart {start} not in network {subnet}{}", because(why))
+                write!(f, "RangeStart {start} not in network {subnet}{}", reason_suffix(why))
             }
             Self::EndOutside { end, subnet, why } => {
-                write!(f, "RangeEnd {end} not in network {subnet}{}", because(why))
+                write!(f, "RangeEnd {end} not in network {subnet}{}", reason_suffix(why))
             }
             Self::NothingToGive { ip, why, subnet } => write!(
                 f,
@@ -194,38 +195,38 @@ impl From<cni::ParseAddrError> for ConfigError {
 }
 
 impl ConfigError {
-    /// As the runtime will read it: code 7.
-    pub fn reply(&self) -> cni::Error {
+    /// The error for the runtime, with code 7.
+    pub fn to_cni_error(&self) -> cni::Error {
         cni::Error::new(cni::Code::InvalidConfig, self.to_string())
     }
 }
 
-/// Why an address could not be allocated. `{}` is without the cause, which `source` gives.
+/// Why an address could not be allocated. `{}` prints no cause; see `source`.
 #[derive(Debug)]
 pub enum AllocError {
-    /// One of these, for the set of that index.
+    /// An error of the set with this index.
     InSet(usize, Box<AllocError>),
     /// Every address of the set (its text) is leased.
     Exhausted(String),
-    /// This attachment holds an address of the set already.
+    /// This attachment has an address of the set already.
     Duplicate {
-        /// The address it holds.
+        /// That address.
         ip: IpAddr,
         /// The container.
         container_id: String,
     },
-    /// The requested address is another's.
+    /// The requested address is leased to another attachment.
     Taken {
         /// The address.
         ip: IpAddr,
         /// The set's text.
         set: String,
     },
-    /// The requested address is never given out.
+    /// The requested address is never allocated.
     Reserved {
         /// The address.
         ip: IpAddr,
-        /// Why.
+        /// The reason.
         why: Reserved,
         /// The subnet of its range.
         subnet: IpNetwork,
@@ -236,7 +237,7 @@ pub enum AllocError {
     Unserved(Vec<IpAddr>),
     /// The store failed.
     Store(sys::Error),
-    /// The allocation failed and taking it back failed too: what the first failure was.
+    /// The allocation failed, and its roll-back too; this has the first error.
     NotTakenBack(Box<AllocError>, sys::Error),
 }
 

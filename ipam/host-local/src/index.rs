@@ -1,14 +1,15 @@
-//! Who holds which address, without reading the directory: a hash table in a file on a tmpfs.
+//! An index of leases by holder, which saves reading the directory: a hash table in a file on a
+//! tmpfs.
 //!
-//! The table is a cache. It counts only while its header names this boot and the modification time of the lease
-//! directory: our last operation set that time itself, to the nanosecond, so that anybody else's change of the
-//! directory, by overwriting it, takes the table out of force. (The kernel's own times are too coarse for this: two
-//! changes within one tick would look like one.) An entry is a hint: whoever follows it reads the lease file and
-//! compares. All access is under the store's lock.
+//! The table is a cache. It is valid only while its header has this boot and the modification time
+//! of the lease directory. Our last operation set that time explicitly, to the nanosecond, so that
+//! any other change of the directory overwrites it and makes the table invalid. (The kernel's own
+//! times are too coarse for this: two changes within one tick have the same time.) An entry is a
+//! hint: its user reads the lease file and compares. All access is under the store's lock.
 //!
-//! Layout, native byte order, one host only: a header, then slots of (key, address), open addressing without
-//! wrap-around: a key's entries lie between its home slot and the first empty one. At most half of the slots are in
-//! use, so a lookup reads a few dozen bytes, at any number of leases.
+//! Layout, in native byte order: a header, then slots of (key, address), with open addressing
+//! without wrap-around: a key's entries are between its home slot and the first empty one. At most
+//! half of the slots are in use, so a lookup reads a few dozen bytes for any number of leases.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,22 +20,22 @@ use std::path::Path;
 const MAGIC: u64 = u64::from_be_bytes(*b"moorlix1");
 const HEADER: usize = 64;
 const SLOT: usize = 24;
-/// Slots beyond the last home: clusters spill over there instead of wrapping round.
+/// Slots after the last home, for clusters that extend beyond it: there is no wrap-around.
 const SPILL: u64 = 256;
-/// Slots read at once; a cluster is nearly always shorter.
+/// Slots per read; a cluster is nearly always shorter.
 const WINDOW: u64 = 16;
 const MIN_CAPACITY: u64 = 256;
-/// Far above any range that a host can serve; a header that says more is garbage.
+/// Far more than any range of a host; a header with more is corrupt.
 const MAX_CAPACITY: u64 = 1 << 32;
 
-/// When the table is in force.
+/// The state for which the table is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Hash of the boot id.
     pub boot: u64,
     /// Modification time of the lease directory, nanoseconds since the epoch.
     pub dir_mtime: i128,
-    /// Whether the boot record on the disk holds this boot.
+    /// Whether the boot record on the disk has this boot.
     pub recorded: bool,
 }
 
@@ -46,7 +47,8 @@ pub struct Index {
     live: u64,
 }
 
-/// The hash of a text, never 0 (an empty slot). FNV-1a with a final mix; a collision costs one more file read.
+/// The hash of a text, never 0 (an empty slot). FNV-1a with a final mix; a collision costs one more
+/// file read.
 pub fn key(text: &str) -> u64 {
     let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -86,20 +88,20 @@ impl Slot {
 }
 
 impl Index {
-    /// Opens the table; `None` when it is missing, garbage, or of another state of the directory.
-    /// With it whether the boot record is written.
+    /// Opens the table, and returns with it whether the boot record is written; `None` when it is
+    /// missing, corrupt, or of another state of the directory.
     pub fn open(path: &Path, boot: u64, dir_mtime: i128) -> Option<(Self, bool)> {
         let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
         let mut header = [0; HEADER];
         file.read_exact_at(&mut header, 0).ok()?;
-        let mut words = header.chunks_exact(8).filter_map(|word| word.first_chunk().copied());
-        let mut word = || words.next();
-        let magic = u64::from_ne_bytes(word()?);
-        let wanted = u64::from_ne_bytes(word()?);
-        let mtime = i128::from_ne_bytes(*[word()?, word()?].concat().first_chunk()?);
-        let capacity = u64::from_ne_bytes(word()?);
-        let live = u64::from_ne_bytes(word()?);
-        let recorded = u64::from_ne_bytes(word()?) != 0;
+        let mut fields = header.chunks_exact(8).filter_map(|field| field.first_chunk().copied());
+        let mut field = || fields.next();
+        let magic = u64::from_ne_bytes(field()?);
+        let wanted = u64::from_ne_bytes(field()?);
+        let mtime = i128::from_ne_bytes(*[field()?, field()?].concat().first_chunk()?);
+        let capacity = u64::from_ne_bytes(field()?);
+        let live = u64::from_ne_bytes(field()?);
+        let recorded = u64::from_ne_bytes(field()?) != 0;
         let sane = magic == MAGIC
             && capacity.is_power_of_two()
             && (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity)
@@ -107,7 +109,8 @@ impl Index {
         (sane && wanted == boot && mtime == dir_mtime).then_some((Self { file, capacity, live }, recorded))
     }
 
-    /// Writes a new table with these entries, in a directory that is there. It is not in force until [`Index::stamp`].
+    /// Writes a new table with these entries, in an existing directory. It is not valid until
+    /// [`Index::stamp`].
     pub fn build(path: &Path, entries: &[(u64, IpAddr)]) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -116,25 +119,25 @@ impl Index {
         Ok(index)
     }
 
-    /// Puts the table in force for this state of the directory.
+    /// Makes the table valid for this state of the directory.
     pub fn stamp(&self, stamp: Stamp) -> io::Result<()> {
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(&MAGIC.to_ne_bytes());
         header.extend_from_slice(&stamp.boot.to_ne_bytes());
         header.extend_from_slice(&stamp.dir_mtime.to_ne_bytes());
-        for word in [self.capacity, self.live, u64::from(stamp.recorded)] {
-            header.extend_from_slice(&word.to_ne_bytes());
+        for field in [self.capacity, self.live, u64::from(stamp.recorded)] {
+            header.extend_from_slice(&field.to_ne_bytes());
         }
         header.resize(HEADER, 0);
         self.file.write_all_at(&header, 0)
     }
 
-    /// Whether nobody holds anything.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// The addresses that the key may hold.
+    /// The addresses that the key's holder may have.
     pub fn get(&self, key: u64) -> io::Result<Vec<IpAddr>> {
         let (_, cluster) = self.cluster(key)?;
         Ok(cluster.iter().filter(|slot| slot.key == key).map(|slot| slot.ip()).collect())
@@ -156,7 +159,8 @@ impl Index {
         Ok(())
     }
 
-    /// Removes an entry, if it is there, and closes the gap: what follows in the cluster and may move up, does.
+    /// Removes an entry, if it exists, and closes the gap: later entries of the cluster move up as
+    /// far as their homes allow.
     pub fn remove(&mut self, key: u64, ip: IpAddr) -> io::Result<()> {
         let (home, mut cluster) = self.cluster(key)?;
         let Some(gone) = cluster.iter().position(|slot| *slot == Slot::new(key, ip)) else { return Ok(()) };
@@ -182,7 +186,7 @@ impl Index {
         key & (self.capacity - 1)
     }
 
-    /// The slots from the key's home to the first empty one (which is not among them), and the home.
+    /// The home of the key, and the slots from there to the first empty one.
     fn cluster(&self, key: u64) -> io::Result<(u64, Vec<Slot>)> {
         let home = self.home(key);
         let end = self.capacity + SPILL;
@@ -220,13 +224,13 @@ impl Index {
         self.fill(slots)
     }
 
-    /// Writes all slots anew, at a capacity of at least twice their number and in which they find room.
+    /// Rewrites all slots with a capacity of at least twice their number, in which all of them fit.
     fn fill(&mut self, mut slots: Vec<Slot>) -> io::Result<()> {
         let wanted = (count(&slots) * 2 + 2).next_power_of_two();
         self.capacity = self.capacity.max(wanted);
         while self.capacity <= MAX_CAPACITY {
             let size = usize::try_from(self.capacity + SPILL).map_err(io::Error::other)?;
-            // In the order of their homes each slot goes to its home, or behind the one before it.
+            // In the order of homes, each entry goes to its home or after the previous entry.
             slots.sort_unstable_by_key(|slot| self.home(slot.key));
             let mut table = Vec::with_capacity(size * SLOT);
             let mut next = 0;
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn it_counts_only_for_its_boot_and_its_directory_time() {
+    fn a_table_is_valid_only_for_its_boot_and_directory_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
         let index = Index::build(&path, &[(key("a"), ip(1))]).unwrap();
@@ -288,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_table() {
+    fn a_corrupt_table_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
         for bytes in [&b""[..], b"moorlix1", &[0xff; 10_000], &[0; 10_000]] {
             std::fs::write(&path, bytes).unwrap();
             assert!(Index::open(&path, STAMP.boot, STAMP.dir_mtime).is_none());
         }
-        // Cut off behind a good header: the lookup fails, it does not say "nothing".
+        // A table cut off after a good header: the lookup fails instead of finding nothing.
         let index = Index::build(&path, &[]).unwrap();
         index.stamp(STAMP).unwrap();
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn both_families_come_back_as_they_went_in() {
+    fn addresses_of_both_families_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut index = Index::build(&dir.path().join("index"), &[]).unwrap();
         let ips = [ip(0x0a00_0001), "fd00::1".parse().unwrap(), "::1".parse().unwrap()];
@@ -316,15 +320,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
-        /// Few homes and many keys: long clusters, growth, and gaps closed within them.
+        /// Few homes and many keys: long clusters, growth, and closed gaps.
         #[test]
-        fn it_equals_a_map(steps in prop::collection::vec((any::<bool>(), 0_u64..40, 0_u32..12), 0..700)) {
+        fn a_table_equals_a_map(steps in prop::collection::vec((any::<bool>(), 0_u64..40, 0_u32..12), 0..700)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("index");
             let mut index = Index::build(&path, &[]).unwrap();
             let mut model = BTreeMap::<(u64, u32), ()>::new();
             for (add, n, host) in steps {
-                // Homes 250 to 255 of 256, so that clusters run into the spill.
+                // Homes 250 to 255 of 256, so that clusters extend beyond the last home.
                 let key = 250 + n % 6 + (n << 40);
                 if add {
                     if model.insert((key, host), ()).is_none() {

@@ -1,4 +1,4 @@
-//! The files of the lease directory, one by one; reading them takes no lock.
+//! The files of the lease directory; reading them needs no lock.
 
 use std::fs;
 use std::io;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use sys::file;
 
-/// Above any container id that fits an environment variable (MAX_ARG_STRLEN, linux/binfmts.h), in bytes.
+/// In bytes; longer than any container id in an environment variable (MAX_ARG_STRLEN,
+/// linux/binfmts.h).
 const LEASE_LIMIT: usize = 192 * 1024;
 
-/// Who holds a lease: an owner's container and interface as lease files name them. Its network is the file's directory,
-/// and the text is compared byte for byte, as the reference wrote it and an older reference did.
+/// The holder of a lease, as the text of a lease file, and of a lease file of old references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Id, CR LF, interface name.
@@ -21,14 +21,14 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The id is trimmed as the reference does, the name is taken as it is.
+    /// Like the reference, this trims the id but not the name.
     pub fn new(container_id: &str, ifname: &str) -> Self {
         let legacy = container_id.trim().to_owned();
         Self { text: format!("{legacy}\r\n{ifname}"), legacy }
     }
 }
 
-/// A lease's text, trimmed as the reference does.
+/// The text of a lease, trimmed as by the reference.
 pub fn text(dir: &Path, ip: IpAddr) -> Result<Option<String>, sys::Error> {
     let bytes = file::read(&dir.join(ip.to_string()), LEASE_LIMIT)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
@@ -38,10 +38,10 @@ pub fn pointer(dir: &Path, set: usize) -> PathBuf {
     dir.join(format!("last_reserved_ip.{set}"))
 }
 
-/// The last address that the set gave; `None` when it is not said, or not said exactly.
+/// The last address that was allocated from the set; `None` when the file is missing or malformed.
 pub fn last_reserved(dir: &Path, set: usize) -> Option<IpAddr> {
     match file::read(&pointer(dir, set), 64) {
-        // Not trimmed: the reference does not either, and both must go on from the same address.
+        // Not trimmed, as in the reference: both must continue at the same address.
         Ok(bytes) => std::str::from_utf8(&bytes?).ok()?.parse().ok(),
         Err(error) => {
             eprintln!("Error retrieving last reserved ip: {error:#}");
@@ -50,14 +50,14 @@ pub fn last_reserved(dir: &Path, set: usize) -> Option<IpAddr> {
     }
 }
 
-/// Whether the holder has a lease that DEL would have to remove, as the files have it; no lock is needed. A file that
-/// cannot be read may be that lease.
+/// Whether the holder has a lease that DEL must remove, from the files and without the lock. A file
+/// that cannot be read may be that lease.
 pub fn holds_unlocked(dir: &Path, holder: &Holder) -> Result<bool, sys::Error> {
     let mut unreadable = None;
     for ip in addresses_in(dir)? {
         match text(dir, ip) {
             Ok(Some(text)) if text == holder.text || text == holder.legacy => return Ok(true),
-            // A directory named as an address takes the address and is nobody's.
+            // A directory with the name of an address occupies it, but is not a lease.
             Err(error) if error.errno() != Some(nix::libc::EISDIR) => unreadable = Some(error),
             _ => {}
         }
@@ -65,7 +65,7 @@ pub fn holds_unlocked(dir: &Path, holder: &Holder) -> Result<bool, sys::Error> {
     unreadable.map_or(Ok(false), Err)
 }
 
-/// The addresses that a network directory has leases of, in no order.
+/// The addresses with leases in a network directory, in no order.
 pub fn addresses_in(dir: &Path) -> Result<Vec<IpAddr>, sys::Error> {
     let fail = |cause: io::Error| sys::Error::new("list", dir.display().to_string(), cause);
     let mut ips = Vec::new();
@@ -76,12 +76,12 @@ pub fn addresses_in(dir: &Path) -> Result<Vec<IpAddr>, sys::Error> {
     Ok(ips)
 }
 
-/// Whether the path is a file without content: a free address that a killed reference left its name on.
+/// Whether the path is an empty file, which a killed reference leaves: the address is free.
 pub fn is_empty_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == 0)
 }
 
-/// The address that a file name is, in the one form in which leases are named.
+/// The address of a lease's file name, which has only one valid form.
 fn lease_name(name: &str) -> Option<IpAddr> {
     let ip: IpAddr = name.parse().ok()?;
     (ip == ip.to_canonical() && ip.to_string() == name).then_some(ip)

@@ -1,17 +1,18 @@
-//! host-local: addresses from ranges, leased in a directory that the reference's plugin of that name can share.
+//! host-local: leases addresses from ranges, in a directory that the reference's plugin of that
+//! name can share.
 //!
-//! `config` reads and checks, `range` knows which addresses come in which order, `store` is the directory,
-//! `alloc` gives addresses, and here are the verbs.
+//! `config` reads and checks the configuration, `range` has the order of addresses, `store` is the
+//! directory, `alloc` allocates, `verbs` has the commands.
 
 mod alloc;
 mod boot;
 mod config;
+mod cooldown;
 mod error;
 mod index;
 mod lease;
 mod range;
 mod resolv;
-mod rest;
 mod store;
 mod text;
 mod verbs;

@@ -1,4 +1,4 @@
-//! Ranges as meant: checked, with every bound filled in, and the order in which their addresses are given out.
+//! Checked ranges with all bounds set, and the order in which their addresses are allocated.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,15 +12,15 @@ use crate::error::{ConfigError, Misplaced, Reserved};
 pub struct Range {
     /// The subnet; its prefix length goes into the result.
     pub subnet: IpNetwork,
-    /// The first address that may be given.
+    /// The first address that may be allocated.
     pub start: IpAddr,
     /// The last one.
     pub end: IpAddr,
-    /// The gateway of the result; never given out. May lie outside the subnet.
+    /// The gateway of the result; never allocated. It may be outside the subnet.
     pub gateway: IpAddr,
 }
 
-/// What a range may say, each part already parsed.
+/// The parsed keys of a range.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RangeParts {
     /// `subnet`
@@ -34,8 +34,8 @@ pub struct RangeParts {
 }
 
 impl Range {
-    /// Checks the parts and fills in what is absent: gateway and start are the first address after the network's,
-    /// end is the last one before the broadcast address (IPv4), or the last one (IPv6).
+    /// Checks the parts. Defaults: gateway and start are the first address after the network's, end
+    /// is the last one before the broadcast address (IPv4), or the last one (IPv6).
     pub fn new(parts: RangeParts) -> Result<Self, ConfigError> {
         let subnet = parts.subnet.ok_or(ConfigError::NoAddress)?;
         let too_long = match subnet {
@@ -65,7 +65,7 @@ impl Range {
         };
         let start = match parts.start.map(|start| start.to_canonical()) {
             None => first,
-            // An end before the start is told as a start outside, as the reference does.
+            // Like the reference, this reports an end before the start as a start outside.
             Some(start) if subnet.contains(start) && start <= end.unwrap_or(last) => start,
             Some(start) => {
                 let why = misplaced(start, Misplaced::AfterEnd(end.unwrap_or(last)));
@@ -86,7 +86,7 @@ impl Range {
         }
     }
 
-    /// Whether the address lies between start and end.
+    /// Whether the address is between start and end.
     pub fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.start.is_ipv4() && self.start <= ip && ip <= self.end
     }
@@ -95,13 +95,13 @@ impl Range {
         self.start.is_ipv4() == other.start.is_ipv4() && self.start <= other.end && other.start <= self.end
     }
 
-    /// Why this address of the range is never given out, if so.
+    /// Why this address of the range is never allocated, if so.
     pub fn reserved(&self, ip: IpAddr) -> Option<Reserved> {
         if ip == self.gateway { Some(Reserved::Gateway) } else { reserved(self.subnet, ip) }
     }
 }
 
-/// Why this address of the subnet is nobody's, if so.
+/// Why this address of the subnet cannot be leased, if so.
 fn reserved(subnet: IpNetwork, ip: IpAddr) -> Option<Reserved> {
     if ip == subnet.network() {
         Some(Reserved::Network)
@@ -118,12 +118,12 @@ impl fmt::Display for Range {
     }
 }
 
-/// Ranges of one family of which each attachment gets one address.
+/// Ranges of one family. Each attachment gets one address of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeSet(Vec<Range>);
 
 impl RangeSet {
-    /// Checks that there is a range, that all are of one family, and that none overlap.
+    /// Checks that there is a range, and that all ranges are of one family and do not overlap.
     pub fn new(ranges: Vec<Range>) -> Result<Self, ConfigError> {
         let first = ranges.first().ok_or(ConfigError::EmptySet)?;
         if ranges.iter().any(|range| range.start.is_ipv4() != first.start.is_ipv4()) {
@@ -137,24 +137,25 @@ impl RangeSet {
         Ok(Self(ranges))
     }
 
-    /// Whether it gives IPv4 addresses.
+    /// Whether its addresses are IPv4.
     pub fn is_ipv4(&self) -> bool {
         self.0.first().is_some_and(|range| range.start.is_ipv4())
     }
 
-    /// The range that the address lies in.
+    /// The range with this address.
     pub fn range_of(&self, ip: IpAddr) -> Option<&Range> {
         self.0.iter().find(|range| range.contains(ip))
     }
 
-    /// Whether an address lies in ranges of both.
+    /// Whether both sets have an address in common.
     pub fn overlaps(&self, other: &RangeSet) -> bool {
         self.0.iter().any(|one| other.0.iter().any(|two| one.overlaps(two)))
     }
 
-    /// The addresses that may be given, in round-robin order: from the one after `last` to the end of its range,
-    /// through the following ranges, and round to `last` itself. From the first range's start when `last` is none
-    /// of the set's. Holes are jumped over, not stepped through: the cost is of the addresses that are tried.
+    /// The addresses that may be allocated, in round-robin order: from the one after `last` to the
+    /// end of its range, through the following ranges, and around to `last` itself. They begin at
+    /// the first range's start if `last` is not in the set. Holes cost nothing: only addresses that
+    /// are tried take time.
     pub fn candidates(&self, last: Option<IpAddr>, exclude: &Exclude) -> Candidates {
         let v4 = self.is_ipv4();
         let whole = |range: &Range| (number(range.start), number(range.end));
@@ -193,7 +194,7 @@ impl RangeSet {
         Candidates { v4, spans: free, at: 0 }
     }
 
-    /// The gateway and prefix length that go with an address of the set.
+    /// The gateway and prefix length for an address of the set.
     pub fn describe(&self, ip: IpAddr) -> Option<(IpNetwork, IpAddr)> {
         let range = self.range_of(ip)?;
         Some((IpNetwork::new(ip, range.subnet.prefix()).ok()?, range.gateway))
@@ -209,7 +210,7 @@ impl fmt::Display for RangeSet {
     }
 }
 
-/// Gives the parts of `span` that no hole covers; holes are sorted and may overlap.
+/// Calls `part` with the parts of `span` outside of the holes; holes are sorted and may overlap.
 fn cut((mut from, to): Span, holes: &[Span], mut part: impl FnMut(Span)) {
     for &(low, high) in holes {
         if high < from {
@@ -229,7 +230,7 @@ fn cut((mut from, to): Span, holes: &[Span], mut part: impl FnMut(Span)) {
     part((from, to));
 }
 
-/// Addresses in the order in which they are tried. See [`RangeSet::candidates`].
+/// Addresses in the order of allocation; see [`RangeSet::candidates`].
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
     v4: bool,
@@ -252,12 +253,12 @@ impl Iterator for Candidates {
     }
 }
 
-/// Addresses that are never given out, also not on request.
+/// Addresses that are never allocated, not even on request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclude(Vec<(bool, Span)>);
 
 impl Exclude {
-    /// Host bits of a network do not matter.
+    /// Ignores host bits of the networks.
     pub fn new(nets: &[IpNetwork]) -> Self {
         let span = |net: &IpNetwork| (net.is_ipv4(), (number(net.network()), number(net.broadcast())));
         Self(nets.iter().map(span).collect())
@@ -284,7 +285,7 @@ fn number(ip: IpAddr) -> u128 {
     }
 }
 
-/// The inverse of [`number`]. A number past the family's last is the last.
+/// The inverse of [`number`]. A number after the family's last address becomes the last address.
 fn address(v4: bool, n: u128) -> IpAddr {
     if v4 {
         IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX)))

@@ -26,7 +26,7 @@ fn order(set: &RangeSet, last: &str) -> Vec<String> {
 
 /// HL-K3, HL-K4: operators search logs for these texts.
 #[test]
-fn a_wrong_range_is_refused_in_the_references_words() {
+fn a_wrong_range_fails_with_the_references_text() {
     for (given, text) in [
         (range("", "", "", ""), "IP <nil> not v4 nor v6"),
         (range("10.0.0.0/31", "", "", ""), "Network 10.0.0.0/31 too small to allocate from"),
@@ -69,7 +69,7 @@ fn a_wrong_range_is_refused_in_the_references_words() {
 }
 
 #[test]
-fn absent_bounds_are_filled_in() {
+fn absent_bounds_have_defaults() {
     for (subnet, start, end) in [
         ("10.0.0.0/24", "10.0.0.1", "10.0.0.254"),
         ("10.0.0.0/30", "10.0.0.1", "10.0.0.2"),
@@ -82,7 +82,7 @@ fn absent_bounds_are_filled_in() {
     }
 }
 
-/// As with the reference; the first address of the subnet is then an ordinary one.
+/// As in the reference, the first address of the subnet can be allocated then.
 #[test]
 fn a_gateway_outside_the_subnet_reserves_nothing() {
     let range = range("10.0.0.0/29", "", "", "192.0.2.1").unwrap();
@@ -92,7 +92,7 @@ fn a_gateway_outside_the_subnet_reserves_nothing() {
 }
 
 #[test]
-fn a_wrong_set_is_refused_in_the_references_words() {
+fn a_wrong_set_fails_with_the_references_text() {
     let ranges = |subnets: &[&str]| {
         RangeSet::new(subnets.iter().map(|subnet| range(subnet, "", "", "").unwrap()).collect())
     };
@@ -105,9 +105,9 @@ fn a_wrong_set_is_refused_in_the_references_words() {
     assert_eq!(set(&["10.0.0.0/30", "10.0.1.0/30"]).to_string(), "10.0.0.1-10.0.0.2,10.0.1.1-10.0.1.2");
 }
 
-/// HL-2, HL-3: the vectors that depend on order only.
+/// HL-2, HL-3: the vectors that only depend on the order.
 #[test]
-fn addresses_come_round_from_the_last_one() {
+fn candidates_start_after_the_last_address_and_wrap_around() {
     let small = set(&["10.0.0.0/29"]);
     let from_start = ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"];
     assert_eq!(order(&small, ""), from_start);
@@ -122,9 +122,9 @@ fn addresses_come_round_from_the_last_one() {
     assert_eq!(&wide[..2], ["10.0.0.255", "10.0.1.0"]);
 }
 
-/// HL-B2: the reference gives them out when start and end include them.
+/// HL-B2: the reference allocates them when start and end include them.
 #[test]
-fn network_and_broadcast_are_never_given() {
+fn network_and_broadcast_addresses_are_never_allocated() {
     let all = range("10.0.0.0/29", "10.0.0.0", "10.0.0.7", "").unwrap();
     assert_eq!(all.reserved(ip("10.0.0.0")), Some(Reserved::Network));
     assert_eq!(all.reserved(ip("10.0.0.7")), Some(Reserved::Broadcast));
@@ -135,7 +135,7 @@ fn network_and_broadcast_are_never_given() {
 }
 
 #[test]
-fn excluded_blocks_are_jumped_over_whatever_their_size() {
+fn excluded_blocks_of_any_size_are_skipped_at_once() {
     let set = set(&["fd00::/64"]);
     let exclude = Exclude::new(&["fd00::/65".parse().unwrap(), "fd00::8000:0:0:0/128".parse().unwrap()]);
     let mut candidates = set.candidates(None, &exclude);
@@ -145,10 +145,10 @@ fn excluded_blocks_are_jumped_over_whatever_their_size() {
 }
 
 proptest! {
-    /// Against the definition: start behind the last one, step by one, wrap over the ranges, skip what is reserved
-    /// or excluded, stop when the round is complete.
+    /// The definition: start after the last address, step by one, wrap around the ranges, skip
+    /// reserved and excluded addresses, stop after one round.
     #[test]
-    fn the_order_is_the_one_of_stepping(
+    fn the_order_equals_that_of_single_steps(
         bounds in prop::collection::vec((1_u32..30, 0_u32..30), 1..4),
         last in 0_u32..100,
         holes in prop::collection::vec((0_u32..100, 28_u8..=32), 0..4),

@@ -1,13 +1,14 @@
-//! `resolvConf`: a resolver configuration file as the result's `dns`.
+//! `resolvConf`: reads a resolver configuration file for the result's `dns`.
 
 use std::path::Path;
 
 use cni::Dns;
 
-/// A resolver configuration larger than this is refused, in bytes.
+/// The largest accepted file, in bytes.
 const LIMIT: usize = 64 * 1024;
 
-/// Reads and parses the file. Unlike most files of this crate, a missing one is an error: it was asked for by name.
+/// Reads and parses the file. Unlike most files of this crate, a missing one is an error: the
+/// configuration names it.
 pub fn read(path: &Path) -> Result<Dns, cni::Error> {
     match sys::file::read(path, LIMIT)? {
         Some(bytes) => Ok(parse(&String::from_utf8_lossy(&bytes))),
@@ -15,8 +16,9 @@ pub fn read(path: &Path) -> Result<Dns, cni::Error> {
     }
 }
 
-/// The grammar of resolv.conf(5) as far as a result can say it: `search` and `options` add up, the last `domain`
-/// wins; comments, unknown keywords and keywords without a value are passed over.
+/// Parses the keywords of resolv.conf(5) for which a result has a key: `search` and `options`
+/// accumulate, the last `domain` wins. Skips comments, unknown keywords and keywords without a
+/// value.
 pub fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines().map(str::trim) {
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_is_bounded() {
+    fn a_too_large_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
         std::fs::write(&path, "nameserver 192.0.2.1\n".repeat(10)).unwrap();

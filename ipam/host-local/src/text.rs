@@ -1,4 +1,4 @@
-//! Addresses from text, where host-local's rules are not those of every plugin.
+//! Addresses from text, where host-local's rules differ from those of other plugins.
 
 use std::net::IpAddr;
 
@@ -6,16 +6,16 @@ use ipnetwork::IpNetwork;
 
 use crate::error::ConfigError;
 
-/// Longest part of a wrong text that is repeated in an error, in characters.
+/// The longest part of a malformed text in an error, in characters.
 const SHOWN: usize = 100;
 
-/// A range's subnet. An IPv4 subnet in IPv6 dress is refused, as the reference does.
+/// The subnet of a range. Like the reference, this refuses a v4-mapped IPv6 subnet.
 pub fn subnet(text: &str) -> Result<IpNetwork, ConfigError> {
     let net = cni::parse_cidr(text)?;
     if net.is_ipv4() && text.contains(':') { Err(ConfigError::MappedSubnet) } else { Ok(net) }
 }
 
-/// A requested address, of CNI_ARGS or a list; a prefix length may follow and does not count.
+/// A requested address, from CNI_ARGS or a list; a prefix length is ignored.
 pub fn request(text: &str) -> Result<IpAddr, ConfigError> {
     if text.is_empty() {
         return Err(ConfigError::EmptyRequest);

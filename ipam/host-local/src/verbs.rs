@@ -1,4 +1,4 @@
-//! The verbs of the plugin.
+//! The commands of the plugin.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -22,14 +22,14 @@ use crate::text;
 /// The plugin.
 #[derive(Clone, Debug, Default)]
 pub struct HostLocal {
-    /// Where the kernel's files and the state of this boot are.
+    /// The paths of the kernel's files and of the state of this boot.
     pub roots: Roots,
 }
 
 impl Plugin for HostLocal {
     const NAME: &'static str = "host-local";
     const ABOUT: &'static str =
-        "Gives containers addresses from ranges, and keeps who has which in a directory.";
+        "leases addresses from ranges to containers, and keeps the leases in a directory";
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let settings = settings(request)?;
@@ -37,7 +37,7 @@ impl Plugin for HostLocal {
         let mut result = AddResult { routes: settings.routes.clone(), dns, ..AddResult::default() };
         let holder = Holder::new(&request.container_id, &request.ifname);
         let mut store = Store::open(&self.roots, &settings.place)?;
-        // Every set gives an address, so the result can be said in every version: nothing to ask beforehand.
+        // Every set allocates an address, so the result can be converted to every version.
         result.ips =
             allocate(&mut store, &settings.offer, &settings.requested, &holder, &request.container_id)?;
         Ok(result)
@@ -63,7 +63,7 @@ impl Plugin for HostLocal {
         let place = place(request)?;
         let ids: HashSet<&str> = valid.iter().map(|of| of.container_id.as_str()).collect();
         collect(&self.roots, &place, |id, ifname| match ifname {
-            // A lease with the id alone may be any interface's.
+            // A lease with only the id may be of any interface.
             None => ids.contains(id),
             Some(ifname) => {
                 valid.contains(&Attachment { container_id: id.to_owned(), ifname: ifname.to_owned() })
@@ -78,26 +78,26 @@ impl Plugin for HostLocal {
     }
 }
 
-/// Whether the configuration of a request is one; nothing is touched.
+/// Checks the configuration of a request; changes nothing.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The configuration is invalid.
 pub fn validate(request: &Request) -> Result<(), Error> {
     settings(request).map(drop)
 }
 
-/// The whole configuration, checked.
+/// The checked configuration.
 fn settings(request: &Request) -> Result<Settings, Error> {
     let conf: Conf = request.config()?;
-    let asked = asked(&request.args(&["IP"])?)?;
-    conf.check(&request.network, request.version, asked).map_err(|error| error.reply())
+    let requested_ip = requested_ip(&request.args(&["IP"])?)?;
+    conf.check(&request.network, request.version, requested_ip).map_err(|error| error.to_cni_error())
 }
 
-/// `IP` of CNI_ARGS; the last one counts, an empty one is none.
-fn asked(args: &[(String, String)]) -> Result<Option<IpAddr>, Error> {
-    let mut asked = None;
+/// `IP` of CNI_ARGS; the last one counts, and empty means not given.
+fn requested_ip(args: &[(String, String)]) -> Result<Option<IpAddr>, Error> {
+    let mut requested = None;
     for (_, value) in args.iter().filter(|(key, _)| key == "IP") {
-        asked = if value.is_empty() {
+        requested = if value.is_empty() {
             None
         } else {
             Some(text::request(value).map_err(|cause| {
@@ -105,19 +105,22 @@ fn asked(args: &[(String, String)]) -> Result<Option<IpAddr>, Error> {
             })?)
         };
     }
-    Ok(asked)
+    Ok(requested)
 }
 
-/// Where the leases are. A range or an argument that is wrong must not keep a lease from being freed: the network's
-/// name and the directory are enough.
+/// The place of the leases. The network's name and the directory are enough: a wrong range or
+/// argument must not prevent the release of a lease.
 fn place(request: &Request) -> Result<Place, Error> {
     match settings(request) {
         Ok(settings) => Ok(settings.place),
-        Err(_) => request.config::<PlaceConf>()?.check(&request.network).map_err(|error| error.reply()),
+        Err(_) => {
+            request.config::<PlaceConf>()?.check(&request.network).map_err(|error| error.to_cni_error())
+        }
     }
 }
 
-/// CHECK: the attachment has a lease, and those addresses of its result that are ours are leased to it.
+/// CHECK: the attachment has a lease, and the addresses of its result that are in our ranges are
+/// leased to it.
 fn check(
     roots: &Roots,
     settings: &Settings,
@@ -128,7 +131,7 @@ fn check(
     let holder = Holder::new(container_id, ifname);
     let mut store = Store::open(roots, &settings.place)?;
     let mut held = store.held(&holder)?;
-    if held.is_empty() && store.look_again(&holder)? {
+    if held.is_empty() && store.search_files(&holder)? {
         held = store.held(&holder)?;
     }
     store.commit();
@@ -154,13 +157,14 @@ fn check(
     Ok(())
 }
 
-/// DEL. Where there is no directory, and none can be made, nothing is leased.
+/// DEL. If there is no directory and none can be created, there is no lease.
 fn release(roots: &Roots, place: &Place, holder: &Holder) -> Result<(), sys::Error> {
     let error = match Store::open(roots, place) {
         Ok(mut store) => return store.release(holder),
         Err(error) => error,
     };
-    // No lock can be had (a read-only disk, a file in the way). Only a lease that is there makes that a failure.
+    // The lock is not available (a read-only disk, a file instead of the directory). This is a
+    // failure only if there is a lease.
     match lease::holds_unlocked(&place.dir(), holder) {
         Ok(false) => Ok(()),
         Err(listing) if is_absent(&listing) => Ok(()),
@@ -168,12 +172,12 @@ fn release(roots: &Roots, place: &Place, holder: &Holder) -> Result<(), sys::Err
     }
 }
 
-/// No such directory, and none that could ever have been.
+/// Whether the directory does not exist, or its path is impossible.
 fn is_absent(error: &sys::Error) -> bool {
     matches!(error.errno(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::ENAMETOOLONG))
 }
 
-/// GC. A network that has no directory has no leases, and gets no directory.
+/// GC. A network without a directory has no leases; none is created.
 fn collect(
     roots: &Roots,
     place: &Place,
@@ -184,7 +188,9 @@ fn collect(
         _ => {
             let mut store = Store::open(roots, place)?;
             if let Some(others) = store.shared_with() {
-                eprintln!("host-local: GC collects no leases: {others}, whose containers it is not given");
+                eprintln!(
+                    "host-local: GC collects no leases: {others}, and it gets only this machine's attachments"
+                );
                 return Ok(());
             }
             store.collect(valid)
@@ -192,7 +198,8 @@ fn collect(
     }
 }
 
-/// STATUS: the directory can be written, and every set has a free address. Takes no lock unless a set seems full.
+/// STATUS: the directory is writable, and every set has a free address. Takes the lock only if a
+/// set seems full.
 fn status(roots: &Roots, place: &Place, offer: &Offer) -> Result<(), Error> {
     let unavailable = |msg: String| Error::new(Code::NotAvailable, msg);
     let dir = place.dir();
@@ -203,8 +210,8 @@ fn status(roots: &Roots, place: &Place, offer: &Offer) -> Result<(), Error> {
     if full_set(&dir, offer).is_none() {
         return Ok(());
     }
-    // Perhaps full of leases of an earlier boot, which the first locked operation drops. If that had to be an ADD, a
-    // node that is not ready for want of addresses would never get ready.
+    // The leases may be of an earlier boot; the first locked operation drops them. That must not
+    // wait for an ADD: a node that is not ready gets none.
     Store::open(roots, place)?.commit();
     match full_set(&dir, offer) {
         None => Ok(()),
@@ -212,8 +219,8 @@ fn status(roots: &Roots, place: &Place, offer: &Offer) -> Result<(), Error> {
     }
 }
 
-/// Whether a file can be made in `dir`, or in the nearest directory on the way to it that exists: as the kernel sees
-/// it, a disk that is read-only or full included.
+/// Checks that a file can be created in `dir`, or in its nearest existing parent. A read-only or
+/// full disk is an error.
 fn writable(dir: &Path) -> Result<(), (&Path, Errno)> {
     for at in dir.ancestors() {
         let at = if at == Path::new("") { Path::new(".") } else { at };
@@ -223,7 +230,7 @@ fn writable(dir: &Path) -> Result<(), (&Path, Errno)> {
             Ok(()) if !at.is_dir() => return Err((at, Errno::ENOTDIR)),
             Ok(()) => {
                 let disk = statvfs(at).map_err(|errno| (at, errno))?;
-                // A filesystem that does not count says 0 of 0.
+                // A filesystem that does not count reports 0 of 0.
                 let full = (disk.blocks() > 0 && disk.blocks_free() == 0)
                     || (disk.files() > 0 && disk.files_free() == 0);
                 return if full { Err((at, Errno::ENOSPC)) } else { Ok(()) };
@@ -233,7 +240,8 @@ fn writable(dir: &Path) -> Result<(), (&Path, Errno)> {
     Err((dir, Errno::ENOENT))
 }
 
-/// The first set of which ADD would find no address. Nearly always it is the first address it tries that is free.
+/// The first set without a free address. Nearly always, the first address of a set that is tried is
+/// free.
 fn full_set<'a>(dir: &Path, offer: &'a Offer) -> Option<&'a RangeSet> {
     let has_free = |(index, set): (usize, &RangeSet)| {
         set.candidates(lease::last_reserved(dir, index), &offer.exclude).any(|ip| {

@@ -1,4 +1,4 @@
-//! What an operation costs, in system calls: the same at one lease and at ten thousand.
+//! The system calls of an operation: as many with ten thousand leases as with one.
 #![allow(clippy::unwrap_used)]
 
 mod room;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use room::{OURS, call, conf, inside};
 
-/// HL-R6: a handful of files, and the directory is not read.
+/// HL-R6: an operation reads a few files, but not the directory.
 #[test]
 fn ten_thousand_leases_cost_no_more_than_one() {
     assert!(
@@ -32,11 +32,11 @@ fn ten_thousand_leases_cost_no_more_than_one() {
             let ip = format!("10.7.{}.{}", 100 + n / 200, n % 200);
             std::fs::write(home.path().join("net").join(ip), format!("x{n}\r\neth0")).unwrap();
         }
-        // The one that finds the directory changed reads it.
+        // The first operation after a change reads the directory.
         assert!(call(&[], OURS, "ADD", "second", &conf).status.success());
         let many = [counted("ADD", "c2"), counted("DEL", "c2")];
         for (few, many) in few.into_iter().zip(many) {
-            // A page more or less of memory is not a cost that grows.
+            // A page of memory more or less does not matter.
             assert!(many.0.abs_diff(few.0) <= 4, "calls: {few:?}, {many:?}");
             assert_eq!((many.1, many.2), (few.1, 0), "files opened, directories read");
             assert!(many.1 <= 20, "{many:?}");

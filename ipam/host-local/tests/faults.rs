@@ -1,4 +1,4 @@
-//! Killed, or refused by the kernel, at every system call that changes or might change something.
+//! A kill, or an error of the kernel, at every system call that changes something or could fail.
 #![allow(clippy::unwrap_used)]
 
 mod room;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use room::{OURS, address, call, conf, inside, listing};
 
-/// Calls that change something, or whose failure must be survived.
+/// System calls that change something, or that may fail.
 const CALLS: [&str; 14] = [
     "openat",
     "mkdir",
@@ -27,7 +27,8 @@ const CALLS: [&str; 14] = [
     "ftruncate",
 ];
 
-/// A store with a lease of somebody else, and one of `c1` if wanted, made by an executable that nobody disturbs.
+/// A store with a lease of another container, and optionally one of `c1`, from calls without a
+/// fault.
 struct Scene {
     home: tempfile::TempDir,
     conf: serde_json::Value,
@@ -43,7 +44,8 @@ impl Scene {
             assert_eq!(scene.call(&[], "ADD", "c1").0, 0);
         }
         if !with_index {
-            // As after a change by somebody else: the next operation reads the directory and writes the index.
+            // A change by another program: the next operation reads the directory and writes the
+            // index.
             std::fs::write(scene.home.path().join("net/passing"), "").unwrap();
             std::fs::remove_file(scene.home.path().join("net/passing")).unwrap();
         }
@@ -56,7 +58,8 @@ impl Scene {
         (code, String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Who has which address; nothing else may be in the directory but lock and pointer, once a DEL has been run.
+    /// Leases by address. After a DEL (`strict`), the directory has nothing else but `lock` and
+    /// `last_reserved_ip.0`.
     fn leases(&self, strict: bool) -> BTreeMap<String, String> {
         let mut files = listing(&self.home.path().join("net"));
         files.retain(|name, _| name != "lock" && name != "last_reserved_ip.0");
@@ -71,7 +74,7 @@ impl Scene {
     }
 }
 
-/// How often each call is made by an undisturbed run.
+/// How often a run without faults makes each call.
 fn counts(scene: &Scene, command: &str) -> Vec<(&'static str, usize)> {
     let log = scene.home.path().join("strace");
     let traced = format!("trace={}", CALLS.join(","));
@@ -82,8 +85,9 @@ fn counts(scene: &Scene, command: &str) -> Vec<(&'static str, usize)> {
     CALLS.iter().map(|name| (*name, count(name))).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Runs the verb once for each of its calls with this fault, and looks at what is left.
-fn disturb(command: &str, fault: &str, verify: impl Fn(&Scene, i32, &str)) {
+/// Runs the command once for each of its calls, with the fault in that call, and verifies the
+/// outcome.
+fn inject(command: &str, fault: &str, verify: impl Fn(&Scene, i32, &str)) {
     assert!(
         Command::new("strace").arg("-V").output().is_ok(),
         "strace is missing: install the package strace"
@@ -94,14 +98,14 @@ fn disturb(command: &str, fault: &str, verify: impl Fn(&Scene, i32, &str)) {
         for (name, count) in counts(&Scene::new(with_lease, with_index), command) {
             for when in 1..=count {
                 let scene = Scene::new(with_lease, with_index);
-                let inject = format!("inject={name}:{fault}:when={when}");
+                let injection = format!("inject={name}:{fault}:when={when}");
                 let traced = format!("trace={name}");
                 let (code, out) = scene.call(
-                    &["strace", "-f", "-o", "/dev/null", "-e", &traced, "-e", &inject],
+                    &["strace", "-f", "-o", "/dev/null", "-e", &traced, "-e", &injection],
                     command,
                     "c1",
                 );
-                let what = format!("{command} {inject}, index {with_index}: exit {code}, {out}");
+                let what = format!("{command} {injection}, index {with_index}: exit {code}, {out}");
                 verify(&scene, code, &what);
                 runs += 1;
             }
@@ -110,8 +114,8 @@ fn disturb(command: &str, fault: &str, verify: impl Fn(&Scene, i32, &str)) {
     }
 }
 
-/// After the fault: DEL with the same ids leaves nothing of this owner and all of the other, and the address can be
-/// given again.
+/// After the fault, DEL with the same ids removes everything of this container and nothing of the
+/// other, and the address can be leased again.
 fn recover(scene: &Scene, what: &str) {
     assert_eq!(scene.call(&[], "DEL", "c1"), (0, String::new()), "{what}");
     assert_eq!(scene.leases(true), scene.only_the_others(), "{what}");
@@ -123,11 +127,11 @@ fn recover(scene: &Scene, what: &str) {
 }
 
 #[test]
-fn a_killed_add_leaves_nothing_that_del_does_not_remove() {
-    inside("a_killed_add_leaves_nothing_that_del_does_not_remove", || {
-        disturb("ADD", "signal=KILL", |scene, _, what| {
+fn del_removes_everything_of_a_killed_add() {
+    inside("del_removes_everything_of_a_killed_add", || {
+        inject("ADD", "signal=KILL", |scene, _, what| {
             let leases = scene.leases(false);
-            // No lease is ever seen half written.
+            // A lease is never incomplete.
             assert!(
                 leases.values().all(|text| text == "other\r\neth0" || text == "c1\r\neth0"),
                 "{what}: {leases:?}"
@@ -138,21 +142,21 @@ fn a_killed_add_leaves_nothing_that_del_does_not_remove() {
 }
 
 #[test]
-fn a_killed_del_is_completed_by_the_next() {
-    inside("a_killed_del_is_completed_by_the_next", || {
-        disturb("DEL", "signal=KILL", |scene, _, what| recover(scene, what));
+fn the_next_del_completes_a_killed_one() {
+    inside("the_next_del_completes_a_killed_one", || {
+        inject("DEL", "signal=KILL", |scene, _, what| recover(scene, what));
     });
 }
 
 #[test]
-fn an_add_that_the_kernel_refuses_leaves_no_lease() {
-    inside("an_add_that_the_kernel_refuses_leaves_no_lease", || {
-        // EOPNOTSUPP is also what a filesystem without nameless files says.
+fn a_failed_system_call_in_add_leaves_no_lease() {
+    inside("a_failed_system_call_in_add_leaves_no_lease", || {
+        // A filesystem without O_TMPFILE returns EOPNOTSUPP.
         for fault in ["error=ENOSPC", "error=EIO", "error=EROFS", "error=EOPNOTSUPP"] {
-            disturb("ADD", fault, |scene, code, what| {
+            inject("ADD", fault, |scene, code, what| {
                 let mut leases = scene.leases(true);
                 let own = leases.iter().find(|(_, text)| *text == "c1\r\neth0").map(|(ip, _)| ip.clone());
-                // Not every refusal is a failure: the index and the record can be done without.
+                // Not every error is fatal: ADD works without the index and the record.
                 assert_eq!(own.is_some(), code == 0, "{what}: {leases:?}");
                 if let Some(ip) = own {
                     leases.remove(&ip);
@@ -165,10 +169,10 @@ fn an_add_that_the_kernel_refuses_leaves_no_lease() {
 }
 
 #[test]
-fn a_del_that_the_kernel_refuses_says_so_or_has_done_it() {
-    inside("a_del_that_the_kernel_refuses_says_so_or_has_done_it", || {
+fn a_failed_system_call_in_del_is_reported_if_the_lease_remains() {
+    inside("a_failed_system_call_in_del_is_reported_if_the_lease_remains", || {
         for fault in ["error=EIO", "error=EROFS"] {
-            disturb("DEL", fault, |scene, code, what| {
+            inject("DEL", fault, |scene, code, what| {
                 let held = scene.leases(true).values().any(|text| text == "c1\r\neth0");
                 assert!(!(held && code == 0), "{what}");
                 recover(scene, what);
@@ -177,10 +181,10 @@ fn a_del_that_the_kernel_refuses_says_so_or_has_done_it() {
     });
 }
 
-/// The disk is full, really.
+/// A real full filesystem.
 #[test]
-fn a_full_disk_fails_the_add_and_loses_nothing() {
-    inside("a_full_disk_fails_the_add_and_loses_nothing", || {
+fn add_on_a_full_disk_fails_and_loses_no_lease() {
+    inside("add_on_a_full_disk_fails_and_loses_no_lease", || {
         let home = tempfile::tempdir().unwrap();
         let mount = |options: &str, at: &Path| {
             let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();

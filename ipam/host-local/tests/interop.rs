@@ -1,4 +1,4 @@
-//! HL-13: both suites on one directory. Needs the reference's executables.
+//! HL-13: both suites use one directory. Needs the reference's executables.
 
 mod room;
 
@@ -16,11 +16,12 @@ fn need_the_reference() {
     );
 }
 
-/// 64 processes at a time, half of each suite, 1000 allocations in a /20; then each frees what the other leased.
+/// 64 processes at a time, half of each suite, 1000 allocations in a /20; then each suite releases
+/// the leases of the other.
 #[test]
-fn no_address_is_given_twice_and_no_lease_is_lost_between_the_suites() {
+fn suites_in_parallel_lease_no_address_twice_and_lose_no_lease() {
     need_the_reference();
-    inside("no_address_is_given_twice_and_no_lease_is_lost_between_the_suites", || {
+    inside("suites_in_parallel_lease_no_address_twice_and_lose_no_lease", || {
         let home = tempfile::tempdir().unwrap();
         let conf = conf(home.path(), "10.7.0.0/20");
         let suite = |worker: usize| if worker.is_multiple_of(2) { OURS } else { REFERENCE };
@@ -37,7 +38,7 @@ fn no_address_is_given_twice_and_no_lease_is_lost_between_the_suites() {
             workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
         });
         assert_eq!(given.len(), 1000);
-        // One round of the ring without a DEL: whoever gave them, these are the first thousand addresses.
+        // Without a DEL, the suites together allocate the first thousand addresses.
         let first = u32::from(Ipv4Addr::new(10, 7, 0, 2));
         let wanted: BTreeSet<String> = (first..first + 1000).map(|n| Ipv4Addr::from(n).to_string()).collect();
         assert_eq!(given.iter().map(|(ip, _)| ip.clone()).collect::<BTreeSet<_>>(), wanted);
@@ -64,27 +65,27 @@ fn no_address_is_given_twice_and_no_lease_is_lost_between_the_suites() {
     });
 }
 
-/// HL-1: names and bytes, after the same calls in the same order. Modes are those of today's
-/// reference; older ones make leases that other users can read.
+/// HL-1: names and bytes, after the same calls in the same order. Modes are those of the current
+/// reference; older ones let other users read the leases.
 #[test]
-fn the_directory_equals_what_the_reference_alone_makes() {
+fn the_directory_equals_that_of_the_reference() {
     need_the_reference();
-    inside("the_directory_equals_what_the_reference_alone_makes", || {
+    inside("the_directory_equals_that_of_the_reference", || {
         let home = tempfile::tempdir().unwrap();
         let by = |suites: &[&str]| {
             let data = home.path().join(suites.len().to_string());
             let mut conf = conf(&data, "10.7.0.0/28");
             conf["ipam"]["ranges"] = serde_json::json!([[{ "subnet": "fd00:7::/125" }]]);
             let mut turn = suites.iter().cycle();
-            let mut said = Vec::new();
+            let mut outcomes = Vec::new();
             for step in 0..60_usize {
-                // Six containers, added and deleted out of step: second ADDs and DELs of nothing are among them,
-                // but never a partial failure (the reference's roll-back differs, and is wrong).
+                // ADD and DEL of six containers in an irregular order, with second ADDs and DELs
+                // without a lease, but no partial failure: the reference's roll-back is wrong.
                 let id = format!("c{}", (step * 5) % 6);
                 let command = if (step / 3) % 3 == 2 { "DEL" } else { "ADD" };
                 let output = call(&[], turn.next().unwrap(), command, &id, &conf);
                 let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-                said.push((
+                outcomes.push((
                     id,
                     command,
                     output.status.success(),
@@ -92,12 +93,12 @@ fn the_directory_equals_what_the_reference_alone_makes() {
                     result["msg"].clone(),
                 ));
             }
-            (said, listing(&data.join("net")))
+            (outcomes, listing(&data.join("net")))
         };
         let (reference, files) = by(&[REFERENCE]);
         let (mixed, mixed_files) = by(&[OURS, REFERENCE]);
         let (ours, our_files) = by(&[OURS, OURS, OURS]);
-        assert!(reference.iter().any(|said| !said.2), "a second ADD was among the steps");
+        assert!(reference.iter().any(|outcome| !outcome.2), "a second ADD was among the steps");
         assert_eq!(mixed, reference);
         assert_eq!(ours, reference);
         let bytes = |files: &Listing| -> Vec<_> {
@@ -111,11 +112,11 @@ fn the_directory_equals_what_the_reference_alone_makes() {
     });
 }
 
-/// Upgrade and downgrade with live leases: CHECK and DEL of either suite see the other's leases.
+/// Upgrade and downgrade with live leases: CHECK and DEL of each suite find the other's leases.
 #[test]
-fn either_suite_checks_and_frees_the_others_leases() {
+fn each_suite_checks_and_releases_the_others_leases() {
     need_the_reference();
-    inside("either_suite_checks_and_frees_the_others_leases", || {
+    inside("each_suite_checks_and_releases_the_others_leases", || {
         let home = tempfile::tempdir().unwrap();
         let conf = conf(home.path(), "10.7.0.0/24");
         for (maker, taker) in [(OURS, REFERENCE), (REFERENCE, OURS)] {

@@ -1,16 +1,16 @@
-//! Who holds what: found through the index or the listing, entered, released, collected.
+//! Leases by holder: found by the index or a listing, added, released and collected.
 
 use std::net::IpAddr;
 
 use sys::file;
 
 use super::{Owners, Store, show};
+use crate::cooldown;
 use crate::index;
 use crate::lease::{self, Holder};
-use crate::rest;
 
 impl Store {
-    /// The addresses whose lease has exactly this text.
+    /// The addresses of leases with exactly this text.
     fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, sys::Error> {
         let key = index::key(text);
         if let Owners::Indexed(index) = &self.owners
@@ -22,16 +22,18 @@ impl Store {
                 return Ok(found);
             }
         }
-        // The index failed, or a lease was rewritten in place, of which the directory's time knows nothing.
+        // The index failed, or a lease was rewritten in place, which does not change the
+        // directory's time.
         if !matches!(self.owners, Owners::Listed(_)) {
             self.rebuild()?;
         }
         self.find_listed(key, text)
     }
 
-    /// Whether there is a lease of the holder that [`Store::held`] does not name, since it was rewritten in place; from
-    /// here on it does. All leases are read: this is for who would be told that there is none.
-    pub fn look_again(&mut self, holder: &Holder) -> Result<bool, sys::Error> {
+    /// Searches all lease files for a lease of the holder that [`Store::held`] does not return,
+    /// because it was rewritten in place. If there is one, `held` returns it from now on. Call this
+    /// before you report that there is no lease.
+    pub fn search_files(&mut self, holder: &Holder) -> Result<bool, sys::Error> {
         let known = matches!(self.owners, Owners::Listed(_)) || !lease::holds_unlocked(&self.dir, holder)?;
         if !known {
             self.rebuild()?;
@@ -61,16 +63,15 @@ impl Store {
         Ok(found)
     }
 
-    /// What the holder holds, leases with the id alone included: who has one may not get another.
+    /// The holder's addresses, including leases with only the id: a holder with one gets no other.
     pub fn held(&mut self, holder: &Holder) -> Result<Vec<IpAddr>, sys::Error> {
         let mut ips = self.find(&holder.text)?;
         ips.extend(self.find(&holder.legacy)?);
         Ok(ips)
     }
 
-    /// What the holder holds; leases with the id alone only when there is no other, since they may be those of
-    /// another interface.
-    /// With them their text.
+    /// The holder's addresses and the text of their leases. Leases with only the id, which may be
+    /// of another interface, count only if there is no other.
     fn releasable<'h>(&mut self, holder: &'h Holder) -> Result<(Vec<IpAddr>, &'h str), sys::Error> {
         let own = self.find(&holder.text)?;
         if own.is_empty() {
@@ -80,7 +81,7 @@ impl Store {
         }
     }
 
-    /// Enters a lease that a draft was linked as.
+    /// Adds a lease to the index, after the draft was linked.
     pub fn enter(&mut self, ip: IpAddr, holder: &Holder) {
         self.dirty = true;
         let key = index::key(&holder.text);
@@ -93,17 +94,18 @@ impl Store {
             Owners::Unknown => false,
         };
         if failed {
-            self.forsake_index();
+            self.abandon_index();
         }
     }
 
-    /// Gives up the index for this operation; without a stamp the next one builds it anew.
-    fn forsake_index(&mut self) {
+    /// Stops using the index in this operation. It gets no stamp, so the next operation rebuilds
+    /// it.
+    fn abandon_index(&mut self) {
         self.owners = Owners::Unknown;
         self.dirty = false;
     }
 
-    /// Removes a lease of which it is known whose it is.
+    /// Removes a lease with a known holder.
     fn drop_lease(&mut self, ip: IpAddr, text: &str) -> Result<(), sys::Error> {
         self.dirty = true;
         file::remove(&self.path(ip))?;
@@ -116,20 +118,20 @@ impl Store {
             Owners::Unknown => false,
         };
         if failed {
-            self.forsake_index();
+            self.abandon_index();
         }
         Ok(())
     }
 
-    /// Takes back a lease that this very operation made; the address does not rest, nobody had it.
+    /// Removes a lease of this operation. It was never in use, so there is no cool-down.
     pub fn take_back(&mut self, ip: IpAddr, holder: &Holder) -> Result<(), sys::Error> {
         self.drop_lease(ip, &holder.text)
     }
 
-    /// Removes all leases of the holder. What was removed is gone also when a later one fails.
+    /// Removes all leases of the holder. An error does not stop it.
     pub fn release(&mut self, holder: &Holder) -> Result<(), sys::Error> {
         let mut releasable = self.releasable(holder)?;
-        if releasable.0.is_empty() && self.look_again(holder)? {
+        if releasable.0.is_empty() && self.search_files(holder)? {
             releasable = self.releasable(holder)?;
         }
         let (ips, text) = releasable;
@@ -141,17 +143,19 @@ impl Store {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        self.rest(&gone);
+        self.log_release(&gone);
         self.commit();
-        // Nothing found, but a lease could not be read: it may be this one, and a retry may tell.
+        // No lease was found, but one could not be read, which may be the holder's: fail, so that
+        // DEL is tried again.
         match (failure, gone.is_empty(), self.unreadable.take()) {
             (Some(error), ..) | (None, true, Some(error)) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Removes every lease that `valid` does not know; it is asked with the container id and, unless the lease is an
-    /// old one, the interface. Goes on after errors and gives the first.
+    /// Removes every lease for which `valid` is false; its arguments are the container id and,
+    /// except for a lease of an old reference, the interface. Continues after errors, and returns
+    /// the first.
     pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<(), sys::Error> {
         let mut stale = Vec::new();
         let mut failure = self.visit(|ip, text| {
@@ -171,21 +175,21 @@ impl Store {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        self.rest(&gone);
+        self.log_release(&gone);
         self.commit();
         failure.map_or(Ok(()), Err)
     }
 
-    fn rest(&self, ips: &[IpAddr]) {
+    fn log_release(&self, ips: &[IpAddr]) {
         if let Some(log) = &self.log
             && !ips.is_empty()
         {
-            rest::note(log, ips);
+            cooldown::log_release(log, ips);
         }
     }
 
-    /// The addresses that rest for `cooldown` seconds after their release.
-    pub fn resting(&self, cooldown: u64) -> std::collections::HashSet<IpAddr> {
-        self.log.as_ref().map(|log| rest::resting(log, cooldown)).unwrap_or_default()
+    /// The addresses that were released less than `seconds` ago.
+    pub fn cooling_down(&self, seconds: u64) -> std::collections::HashSet<IpAddr> {
+        self.log.as_ref().map(|log| cooldown::cooling_down(log, seconds)).unwrap_or_default()
     }
 }

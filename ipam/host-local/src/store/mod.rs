@@ -1,8 +1,11 @@
-//! The lease directory `<dataDir>/<network>/`, shared with the reference byte for byte.
+//! The lease directory `<dataDir>/<network>/`, in the reference's format, which can be shared with
+//! it.
 //!
-//! One file per leased address, named by it, holding container id, CR LF, interface name; `last_reserved_ip.<i>`, the
-//! last address given by range set `i`; and `lock`, whose `flock` every operation of either suite holds. We hold it
-//! over a whole operation. Only files named as addresses are leases, and only directly in the directory.
+//! A lease is a file with the address as its name, and with container id, CR LF and interface name
+//! as its content. `last_reserved_ip.<i>` has the last address allocated from range set `i`. Every
+//! operation of the reference and of ours takes the `flock` of `lock`; we hold it for the whole
+//! operation. Only files with the name of an address are leases, and only directly in the
+//! directory.
 
 mod holders;
 
@@ -14,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use sys::file::{self, Draft, Made, Sync};
 
-use crate::boot::{self, Record, Roots, Verdict};
+use crate::boot::{self, EarlierLeases, Record, Roots};
 use crate::index::{self, Index, Stamp};
 use crate::lease::{self, Holder};
 
@@ -22,16 +25,16 @@ const LEASE_MODE: u32 = 0o600;
 const LOCK_MODE: u32 = 0o750;
 const DIR_MODE: u32 = 0o755;
 
-/// Where a network's leases are.
+/// The place of a network's leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// `dataDir`
     pub data_dir: PathBuf,
-    /// The network's name, already checked to be one part of a path.
+    /// The network's name, checked to be a single part of a path.
     pub network: String,
     /// Whether leases of an earlier boot are dropped.
     pub reclaim: bool,
-    /// Whether the times of release are noted.
+    /// Whether times of release are logged.
     pub cooldown: bool,
 }
 
@@ -49,31 +52,31 @@ pub struct Store {
     handle: File,
     _lock: File,
     boot_id: Option<String>,
-    /// Where the boot record is, unless leases of an earlier boot are kept.
+    /// The path of the boot record, unless leases of an earlier boot are kept.
     record: Option<PathBuf>,
-    /// Whether it holds this boot.
+    /// Whether the record has this boot.
     recorded: bool,
-    /// Whether an earlier boot's lease could not be removed, for which the record stays as it is.
+    /// Whether a lease of an earlier boot could not be removed; then the record is not changed.
     kept_lease: bool,
     roots: Roots,
-    /// Where the index is; without a directory that is closed to others there is none.
+    /// The path of the index; `None` without a private directory.
     index_path: Option<PathBuf>,
     log: Option<PathBuf>,
     owners: Owners,
-    /// Whether the directory or the index changed, so that the stamp must be renewed.
+    /// Whether the directory or the index changed, which requires a new stamp.
     dirty: bool,
     /// The first lease file that could not be read.
     unreadable: Option<sys::Error>,
 }
 
-/// Where it says who holds what.
+/// The source of holders and their addresses.
 #[derive(Debug)]
 enum Owners {
-    /// In the index, which is complete.
+    /// The index, which is complete.
     Indexed(Index),
-    /// Here, as read from the directory just now.
+    /// A listing of the directory by this operation.
     Listed(Vec<(u64, IpAddr)>),
-    /// Only in the directory: the index failed.
+    /// Only the directory: the index failed.
     Unknown,
 }
 
@@ -88,8 +91,8 @@ impl Owners {
 }
 
 impl Store {
-    /// Opens the network's directory, creating it with its parents where it is missing, waits for its lock, and
-    /// drops the leases of an earlier boot.
+    /// Opens the network's directory, or creates it with its parents, waits for its lock, and drops
+    /// the leases of an earlier boot.
     pub fn open(roots: &Roots, place: &Place) -> Result<Self, sys::Error> {
         let dir = place.dir();
         let handle = match file::open_dir(&dir) {
@@ -102,7 +105,8 @@ impl Store {
         let lock_path = dir.join("lock");
         let lock = file::lock(&lock_path, LOCK_MODE)?;
         let meta = handle.metadata().map_err(|cause| sys::Error::new("read", show(&dir), cause))?;
-        // By identity, not by path: every path to this directory must lead to one index.
+        // Named by the directory's identity, not by its path: every path to the directory must lead
+        // to the same index.
         let base = run_dir(roots).map(|run| run.join(format!("{:x}-{:x}", meta.dev(), meta.ino())));
         let boot_id = roots.boot_id();
         let boot = boot_id.as_deref().map_or(0, index::key);
@@ -123,18 +127,20 @@ impl Store {
         };
         let index = store.index_path.as_ref();
         match index.and_then(|path| Index::open(path, boot, boot::mtime_nanos(&meta))) {
-            // Without a lease there is nothing to reclaim, and no record.
+            // Without leases there is nothing to reclaim and no record.
             Some((index, recorded)) if recorded || store.record.is_none() || index.is_empty() => {
                 store.owners = Owners::Indexed(index);
                 store.recorded = recorded;
             }
-            // No index, or one of a time when this boot was not recorded (`reclaim` was off, or the disk full).
+            // There is no index, or this boot was not recorded when it was written (`reclaim` was
+            // off, or the disk full).
             found => {
                 match (store.reclaim(&meta, &lock_path)?, found) {
                     (false, Some((index, _))) => store.owners = Owners::Indexed(index),
                     _ => store.rebuild()?,
                 }
-                // It comes after: killed before it, the next operation finds the rest of the old leases.
+                // The record comes last: if we are killed before, the next operation drops the
+                // remaining old leases.
                 if !store.owners.is_empty() {
                     store.record_boot();
                 }
@@ -147,13 +153,13 @@ impl Store {
         Some(Record::read(self.record.clone()?, &self.roots, self.boot_id.as_deref()?))
     }
 
-    /// The other machines that lease addresses here, for a person to read; `None` when there are none, as far as is
-    /// known.
+    /// The other machines that lease addresses here, as text for a message; `None` without any
+    /// known ones.
     pub fn shared_with(&self) -> Option<String> {
         self.read_record()?.others()
     }
 
-    /// Records this boot, before there is a lease that the next one is to reclaim.
+    /// Records this boot, before there is a lease for the next boot to reclaim.
     pub fn record_boot(&mut self) {
         if !self.recorded
             && !self.kept_lease
@@ -164,17 +170,18 @@ impl Store {
         }
     }
 
-    /// Drops the leases of an earlier boot. Whether there may have been any.
+    /// Drops the leases of an earlier boot. Returns whether there may have been any.
     fn reclaim(&mut self, meta: &fs::Metadata, lock: &Path) -> Result<bool, sys::Error> {
         let Some(record) = self.read_record() else { return Ok(false) };
-        let verdict = record.verdict(meta, lock);
-        let rebooted = matches!(verdict, Verdict::All | Verdict::Between(..));
+        let earlier = record.earlier_leases(meta, lock);
+        let rebooted = matches!(earlier, EarlierLeases::All | EarlierLeases::Between(..));
         if rebooted {
             for ip in self.list()? {
                 let path = self.path(ip);
-                let condemned = verdict.condemns(|| fs::symlink_metadata(&path).ok()?.modified().ok());
-                if condemned && remove_lease(&path).is_err() {
-                    // The address stays taken; with the old record kept, the next operation tries again.
+                let is_earlier = earlier.contains(|| fs::symlink_metadata(&path).ok()?.modified().ok());
+                if is_earlier && remove_lease(&path).is_err() {
+                    // The address stays leased. The old record is kept, so that the next operation
+                    // tries again.
                     self.kept_lease = true;
                     return Ok(true);
                 }
@@ -184,7 +191,7 @@ impl Store {
         Ok(rebooted)
     }
 
-    /// Reads every lease, clears away what killed processes left, and writes the index.
+    /// Reads every lease, removes temporary files of killed processes, and writes the index.
     fn rebuild(&mut self) -> Result<(), sys::Error> {
         let mut owners = Vec::new();
         self.unreadable = None;
@@ -192,9 +199,9 @@ impl Store {
             owners.push((index::key(text), ip));
             Ok(())
         })?;
-        // A store that can only be read still answers; what stays is not in the way.
+        // Temporary files do no harm: a read-only store can still be read.
         let _ = file::sweep(&self.dir);
-        // An index that does not know a lease would say that nobody holds it.
+        // An index must be complete: with an unreadable lease, there is none.
         let index = self.index_path.as_ref().map(|path| Index::build(path, &owners));
         self.owners = match index {
             Some(Ok(index)) if unreadable.is_none() => Owners::Indexed(index),
@@ -205,8 +212,9 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `each` with every lease and its text (trimmed), removing empty files: a lease without an owner is what
-    /// a killed reference leaves. Gives the error of the first file that could not be read, and goes on.
+    /// Calls `each` with every lease and its trimmed text, and removes empty files, which a killed
+    /// reference leaves. Continues after a file that cannot be read, and returns the first such
+    /// error.
     fn visit(
         &self,
         mut each: impl FnMut(IpAddr, &str) -> Result<(), sys::Error>,
@@ -214,11 +222,11 @@ impl Store {
         let mut unreadable = None;
         for ip in self.list()? {
             match self.text(ip) {
-                // If it cannot be removed, the address stays taken.
+                // If this fails, the address stays leased.
                 Ok(Some(text)) if text.is_empty() => drop(file::remove(&self.path(ip))),
                 Ok(Some(text)) => each(ip, &text)?,
                 Ok(None) => {}
-                // A directory named as an address takes the address and is nobody's.
+                // A directory with the name of an address occupies it, but is not a lease.
                 Err(error) if error.errno() == Some(nix::libc::EISDIR) => {}
                 Err(error) => unreadable = unreadable.or(Some(error)),
             }
@@ -238,31 +246,31 @@ impl Store {
         lease::text(&self.dir, ip)
     }
 
-    /// Who holds the address, as the lease file says it, for a person to read; `None` when nobody does.
+    /// The holder of the address, as text for a message; `None` without a lease.
     pub fn holder_of(&self, ip: IpAddr) -> Result<Option<String>, sys::Error> {
         self.text(ip)
     }
 
-    /// The content of a lease file that is still without an address.
+    /// A lease file with its content, but without a name yet.
     pub fn draft<'a>(&'a self, holder: &'a Holder) -> Result<Draft<'a>, sys::Error> {
         Draft::new(&self.dir, holder.text.as_bytes(), LEASE_MODE, Sync::Now)
     }
 
-    /// Removes an empty file of this name, if it is one: an empty file is a free address.
+    /// Removes the address's file if it is empty, which means that the address is free.
     pub fn clear_empty(&self, ip: IpAddr) -> Result<bool, sys::Error> {
         let path = self.path(ip);
         if lease::is_empty_file(&path) { file::remove(&path) } else { Ok(false) }
     }
 
-    /// The last address that the set gave.
+    /// The last address that was allocated from the set.
     pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
         lease::last_reserved(&self.dir, set)
     }
 
-    /// Sets the last address that the set gave.
+    /// Sets the last address that was allocated from the set.
     pub fn set_last_reserved(&mut self, set: usize, ip: IpAddr) -> Result<(), sys::Error> {
         self.dirty = true;
-        // Lost in a power cut, it only begins the round anew.
+        // If a power cut loses this, allocation only starts over.
         file::replace_whole(
             &lease::pointer(&self.dir, set),
             ip.to_string().as_bytes(),
@@ -271,14 +279,14 @@ impl Store {
         )
     }
 
-    /// Makes the names of new leases outlive a power cut.
+    /// Writes the names of new leases to the disk, so that they survive a power cut.
     pub fn sync(&self) -> Result<(), sys::Error> {
         file::sync_dir(&self.handle, &self.dir)
     }
 
-    /// Ends the operation: the directory, the boot record and the index get one time, by which the next operation
-    /// knows that nobody came in between. Nothing here can fail the operation: without the stamp, the next one reads
-    /// the directory.
+    /// Ends the operation: the directory, the boot record and the index get the same time, so that
+    /// the next operation can detect changes by others. An error here does not fail the operation:
+    /// without the stamp, the next one reads the directory.
     pub fn commit(&mut self) {
         if !self.dirty {
             return;
@@ -291,7 +299,8 @@ impl Store {
             return;
         }
         if let (Some(record), true) = (&self.record, self.recorded) {
-            // The record of no leases would be in the way of nothing, and stay when the network is gone.
+            // Without leases the record is useless, and nothing would delete it after the network
+            // is removed.
             self.recorded = match self.owners.is_empty() && self.unreadable.is_none() {
                 true => file::remove(record).is_err(),
                 false => touch(record, now).is_ok(),
@@ -304,7 +313,7 @@ impl Store {
     }
 }
 
-/// The directory of what dies with this boot. Without it every operation reads all leases.
+/// The directory for state of this boot. Without it every operation reads all leases.
 fn run_dir(roots: &Roots) -> Option<&Path> {
     let made = file::make_private_dir(&roots.run, boot::RUN_DEPTH);
     made.inspect_err(|error| eprintln!("host-local: no index of leases: {error:#}"))
@@ -331,7 +340,7 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Links the draft as this address; false when it is leased.
+/// Links the draft under the name of this address; false when the address is leased.
 pub fn claim(draft: &mut Draft<'_>, ip: IpAddr) -> Result<bool, sys::Error> {
     Ok(draft.link(&ip.to_string())? == Made::Created)
 }

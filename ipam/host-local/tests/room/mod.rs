@@ -1,5 +1,5 @@
-//! A room of one's own: the test runs itself again in a mount namespace with an empty `/run`, so that the
-//! executables under test never see the machine's.
+//! The test runs itself again in a mount namespace with an empty `/run`, so that the executables
+//! under test never use the machine's.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use sys::testing::in_own_namespaces;
 pub const OURS: &str = env!("CARGO_BIN_EXE_host-local");
 pub const REFERENCE: &str = "/usr/lib/cni/host-local";
 
-/// Runs `body` inside. `test` is the name of the calling test.
+/// Runs `body` in such a namespace. `test` is the name of the calling test.
 pub fn inside(test: &str, body: impl FnOnce()) {
     in_own_namespaces(test, &["--mount"], 300, || {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status().unwrap();
@@ -24,7 +24,7 @@ pub fn inside(test: &str, body: impl FnOnce()) {
     });
 }
 
-/// One call of an executable, perhaps under another program (`wrapper`).
+/// Calls an executable, optionally by another program (`wrapper`).
 pub fn call(wrapper: &[&str], program: &str, command: &str, id: &str, conf: &Value) -> Output {
     let mut line: Vec<&str> = wrapper.to_vec();
     line.push(program);
@@ -39,7 +39,7 @@ pub fn call(wrapper: &[&str], program: &str, command: &str, id: &str, conf: &Val
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("start {}: {error}", line[0]));
-    // A process that is killed at once does not read it.
+    // A process that is killed at once does not read its input.
     let _ = child.stdin.take().unwrap().write_all(conf.to_string().as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -58,10 +58,10 @@ pub fn address(output: &Output) -> String {
     result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned()
 }
 
-/// Files by name: content and mode.
+/// Content and mode of files, by name.
 pub type Listing = BTreeMap<String, (String, u32)>;
 
-/// All that is in a directory.
+/// All files of a directory.
 pub fn listing(dir: &Path) -> Listing {
     let Ok(entries) = fs::read_dir(dir) else { return BTreeMap::new() };
     entries

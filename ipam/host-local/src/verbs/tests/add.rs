@@ -1,4 +1,4 @@
-//! ADD: which addresses, in what shape, and what a failed one leaves.
+//! ADD: addresses, results, and failures.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,7 @@ use super::*;
 
 /// HL-1: names, bytes, modes.
 #[test]
-fn the_first_lease_is_byte_for_byte_the_references() {
+fn the_first_lease_equals_the_references() {
     let room = Room::new();
     let (status, result) = room.run("ADD", "c1", "eth0", "", &room.conf(&json!({ "subnet": "10.1.2.0/24" })));
     assert_eq!(status, 0, "{result}");
@@ -26,7 +26,7 @@ fn the_first_lease_is_byte_for_byte_the_references() {
 
 /// HL-8.
 #[test]
-fn results_have_the_shape_of_their_version() {
+fn results_have_the_format_of_their_version() {
     let room = Room::new();
     let mut conf =
         room.conf(&json!({ "subnet": "10.1.2.0/24", "routes": [{ "dst": "0.0.0.0/0", "mtu": 1400 }] }));
@@ -69,7 +69,7 @@ fn resolv_conf_goes_into_the_result_and_a_missing_one_fails_before_a_lease_is_ma
 
 /// HL-2, HL-3.
 #[test]
-fn allocation_goes_on_from_the_pointer() {
+fn allocation_continues_after_the_last_reserved_address() {
     for (pointer, given) in [
         ("10.0.0.5", "10.0.0.6"),
         ("10.0.0.6", "10.0.0.2"),
@@ -86,7 +86,7 @@ fn allocation_goes_on_from_the_pointer() {
     }
 }
 
-/// HL-2: only the last-reserved address itself is free.
+/// HL-2: only the last reserved address itself is free.
 #[test]
 fn the_round_ends_at_the_last_reserved_address() {
     let room = Room::new();
@@ -100,7 +100,7 @@ fn the_round_ends_at_the_last_reserved_address() {
 }
 
 #[test]
-fn a_freed_address_is_not_the_next_one_given() {
+fn a_released_address_is_not_allocated_next() {
     let room = Room::new();
     assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.2"]);
     room.del("c1", &small());
@@ -125,7 +125,7 @@ fn a_second_add_fails_and_the_first_lease_stays() {
 
 /// HL-B1: the reference skips the duplicate check for a requested address.
 #[test]
-fn a_requested_address_does_not_make_a_second_lease() {
+fn a_requested_address_is_refused_if_there_is_a_lease() {
     let room = Room::new();
     room.add("c1", &small()).unwrap();
     let error = room.request("c1", &small(), json!(["10.0.0.5"])).unwrap_err();
@@ -136,13 +136,13 @@ fn a_requested_address_does_not_make_a_second_lease() {
     assert_eq!(room.leases(), ["10.0.0.2"]);
 }
 
-/// HL-B3: the reference's roll-back also removes the leases of an earlier, successful ADD.
+/// HL-B3: the reference's roll-back also removes the leases of an earlier ADD that succeeded.
 #[test]
-fn a_failing_add_takes_back_its_own_leases_only() {
+fn a_failed_add_only_releases_its_own_leases() {
     let room = Room::new();
     let first = json!({ "ranges": [[{ "subnet": "fd00::/126" }]] });
     room.add("c1", &first).unwrap();
-    // The IPv4 set can serve, the IPv6 set refuses the duplicate.
+    // The IPv4 set has a free address, the IPv6 set refuses the duplicate.
     let error = room.add("c1", &two_sets()).unwrap_err();
     assert!(error.starts_with("failed to allocate for range 1: fd00::2 has been allocated"), "{error}");
     assert_eq!(room.leases(), ["fd00::2"]);
@@ -164,7 +164,7 @@ fn an_exhausted_second_set_leaves_no_lease_of_the_first() {
 
 /// HL-B6.
 #[test]
-fn a_pointer_that_cannot_be_written_leaves_no_lease() {
+fn an_unwritable_last_reserved_ip_leaves_no_lease() {
     let room = Room::new();
     fs::create_dir_all(room.lease("last_reserved_ip.0")).unwrap();
     let error = room.add("c1", &small()).unwrap_err();
@@ -177,7 +177,7 @@ fn a_pointer_that_cannot_be_written_leaves_no_lease() {
 
 /// HL-K9: one per set, in the order of the requests.
 #[test]
-fn requested_addresses_are_served_in_order_and_move_the_pointer() {
+fn requested_addresses_are_allocated_in_order_and_become_the_last_reserved() {
     let room = Room::new();
     let ips = room.request("c1", &two_sets(), json!(["fd00::3", "10.0.0.5", "::ffff:10.0.0.4"]));
     assert_eq!(ips.unwrap_err(), "failed to allocate all requested IPs: 10.0.0.4");
@@ -191,7 +191,7 @@ fn requested_addresses_are_served_in_order_and_move_the_pointer() {
 }
 
 #[test]
-fn requests_that_cannot_be_served_say_why() {
+fn the_error_of_an_impossible_request_has_the_reason() {
     let room = Room::new();
     let ipam = json!({ "ranges": [[{ "subnet": "10.0.0.0/29", "rangeStart": "10.0.0.0", "rangeEnd": "10.0.0.7" }]],
         "exclude": ["10.0.0.6", "192.0.2.0/24"] });
@@ -215,7 +215,7 @@ fn requests_that_cannot_be_served_say_why() {
 
 /// HL-K9: `IP` of CNI_ARGS.
 #[test]
-fn the_environment_can_ask_for_an_address() {
+fn cni_args_can_request_an_address() {
     let room = Room::new();
     let conf = room.conf(&small());
     let (_, result) = room.run("ADD", "c1", "eth0", "IgnoreUnknown=1;IP=10.0.0.4/8;K8S_POD_NAME=x", &conf);
@@ -228,7 +228,7 @@ fn the_environment_can_ask_for_an_address() {
 }
 
 #[test]
-fn excluded_addresses_are_never_given() {
+fn excluded_addresses_are_never_allocated() {
     let room = Room::new();
     let ipam = json!({ "subnet": "10.0.0.0/29", "exclude": ["10.0.0.2", "10.0.0.4/31", "::/0"] });
     assert_eq!(room.add("c1", &ipam).unwrap(), ["10.0.0.3"]);
@@ -238,7 +238,7 @@ fn excluded_addresses_are_never_given() {
 
 /// HL-K11.
 #[test]
-fn a_freed_address_rests_while_another_is_free() {
+fn a_released_address_cools_down_while_another_is_free() {
     let room = Room::new();
     let ipam = json!({ "subnet": "10.0.0.0/29", "cooldown": 3600 });
     for id in 0..3 {
@@ -251,11 +251,11 @@ fn a_freed_address_rests_while_another_is_free() {
     assert_eq!(room.add("d2", &ipam).unwrap(), ["10.0.0.2"]);
     assert_eq!(room.add("d3", &ipam).unwrap_err(), EXHAUSTED);
     room.del("d1", &ipam);
-    assert_eq!(room.add("d4", &small()).unwrap(), ["10.0.0.6"], "no cooldown, no rest");
+    assert_eq!(room.add("d4", &small()).unwrap(), ["10.0.0.6"], "no cooldown, so it is free");
 }
 
 #[test]
-fn an_endless_pool_and_a_large_one_cost_the_same() {
+fn a_huge_range_costs_the_same_as_a_large_one() {
     let room = Room::new();
     let ipam = json!({ "ranges": [[{ "subnet": "10.0.0.0/8" }], [{ "subnet": "fd00::/64" }]],
         "exclude": ["10.0.0.0/9", "fd00::/65"] });

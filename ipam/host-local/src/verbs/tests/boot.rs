@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 
-/// A node that is not ready gets no ADD; so STATUS itself must find that the leases are of an earlier boot.
+/// A node that is not ready gets no ADD, so STATUS itself must drop the leases of an earlier boot.
 #[test]
-fn status_after_a_reboot_is_not_deceived_by_old_leases() {
+fn status_after_a_reboot_ignores_old_leases() {
     let room = Room::new();
     for id in 0..5 {
         room.add(&format!("c{id}"), &small()).unwrap();
@@ -46,9 +46,10 @@ fn reclaim_never_changes_nothing() {
     assert!(!room.data().join(".moor").exists());
 }
 
-/// `reclaim` is switched on while leases live: this boot must be recorded at once, or the next one would adopt them.
+/// `reclaim` is switched on while there are leases: this boot must be recorded at once, or the next
+/// one would adopt them.
 #[test]
-fn reclaim_that_is_switched_on_late_serves_the_next_boot() {
+fn reclaim_that_is_switched_on_late_works_at_the_next_boot() {
     let room = Room::new();
     let never = json!({ "subnet": "10.0.0.0/29", "reclaim": "never" });
     room.add("c1", &never).unwrap();
@@ -59,9 +60,9 @@ fn reclaim_that_is_switched_on_late_serves_the_next_boot() {
     assert_eq!(room.leases(), ["10.0.0.4"]);
 }
 
-/// A store that the reference kept until now: its leases are live, whatever their age.
+/// The reference used the store until now: its leases may be live at any age.
 #[test]
-fn the_first_contact_adopts_what_is_there() {
+fn the_first_operation_adopts_existing_leases() {
     let room = Room::new();
     fs::create_dir_all(room.dir()).unwrap();
     fs::write(room.lease("10.0.0.2"), "theirs\r\neth0").unwrap();
@@ -73,9 +74,9 @@ fn the_first_contact_adopts_what_is_there() {
     assert_eq!(room.leases().len(), 1, "the next boot drops both");
 }
 
-/// Both suites on one node: the reference leases after the reboot, before our first operation.
+/// The reference leases an address after the reboot, before our first operation.
 #[test]
-fn a_lease_that_the_reference_made_in_this_boot_survives() {
+fn a_lease_of_the_reference_from_this_boot_survives() {
     let room = Room::new();
     room.add("old", &small()).unwrap();
     room.boot("second");
@@ -85,7 +86,7 @@ fn a_lease_that_the_reference_made_in_this_boot_survives() {
         let file = fs::File::options().write(true).open(room.lease(ip)).unwrap();
         file.set_modified(now - Duration::from_secs(age)).unwrap();
     }
-    // The store is older than all its leases; else their times are not believed.
+    // The store must be older than its leases, or their times are not trusted.
     let born = now - Duration::from_secs(41 * 365 * 24 * 3600);
     fs::File::open(room.lease("lock")).unwrap().set_modified(born).unwrap();
     assert_eq!(room.add("new", &small()).unwrap(), ["10.0.0.3"]);
@@ -93,30 +94,30 @@ fn a_lease_that_the_reference_made_in_this_boot_survives() {
 }
 
 #[test]
-fn times_of_a_wrong_clock_drop_nothing_of_the_reference() {
+fn a_wrong_clock_drops_no_leases_of_the_reference() {
     let room = Room::new();
     room.add("old", &small()).unwrap();
     room.boot("second");
     fs::write(room.lease("10.0.0.4"), "theirs\r\neth0").unwrap();
-    // Made while the clock said 1970; the lock file tells that the store is younger than that.
+    // A lease from 1970, when the clock was wrong: the lock file shows that the store is younger.
     fs::File::open(room.lease("10.0.0.4")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     room.add("new", &small()).unwrap();
     assert!(room.lease("10.0.0.4").exists());
 }
 
-/// A record of the old boot that cannot be replaced must not condemn the leases of this one.
+/// The record is still of the old boot then.
 #[test]
-fn a_record_that_cannot_be_replaced_condemns_no_lease_of_this_boot() {
+fn a_record_that_cannot_be_replaced_drops_no_lease_of_this_boot() {
     let room = Room::new();
     room.add("old", &small()).unwrap();
     let record = room.data().join(".moor/net.boot");
-    // A reboot takes longer than a tick of the clock that dates files.
+    // A reboot takes longer than a tick of the clock for file times.
     let now = SystemTime::now();
     for (path, age) in [(&room.lease("lock"), 30), (&room.lease("10.0.0.2"), 20), (&record, 10)] {
         fs::File::open(path).unwrap().set_modified(now - Duration::from_secs(age)).unwrap();
     }
     room.boot("second");
-    // In the way of the temporary file of the record's replacement.
+    // This blocks the temporary file for the new record.
     fs::create_dir(record.with_file_name(format!(".moor-net.boot-{}", std::process::id()))).unwrap();
     assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.3"]);
     assert_eq!(fs::read_to_string(&record).unwrap(), format!("{} first\n", "1".repeat(32)));
@@ -127,7 +128,7 @@ fn a_record_that_cannot_be_replaced_condemns_no_lease_of_this_boot() {
 
 /// A lease does not name its machine.
 #[test]
-fn machines_that_share_a_directory_free_nothing_of_each_other() {
+fn machines_that_share_a_directory_keep_each_others_leases() {
     let room = Room::new();
     room.add("a", &small()).unwrap();
     let become_machine = |id: &str, boot: &str| {
@@ -147,7 +148,7 @@ fn machines_that_share_a_directory_free_nothing_of_each_other() {
     for id in ["a", "b", "c"] {
         room.del(id, &small());
     }
-    // Nobody has a lease: from here on it may be one machine's alone.
+    // Without leases, the directory may belong to one machine again.
     room.add("d", &small()).unwrap();
     room.boot("fifth");
     room.add("e", &small()).unwrap();
@@ -168,7 +169,7 @@ fn without_a_machine_id_nothing_is_reclaimed() {
         room.add("a", &small()).unwrap();
         room.boot("second");
         room.add("b", &small()).unwrap();
-        // Nor by a machine that has one.
+        // A machine with an id reclaims nothing either.
         room.machine(&"2".repeat(32));
         room.boot("third");
         room.add("c", &small()).unwrap();
@@ -178,9 +179,9 @@ fn without_a_machine_id_nothing_is_reclaimed() {
     }
 }
 
-/// As older versions wrote it: the boot alone.
+/// Older versions only wrote the boot.
 #[test]
-fn a_record_without_a_machine_is_believed_of_this_boot_only() {
+fn a_record_without_a_machine_only_counts_in_this_boot() {
     let room = Room::new();
     room.add("a", &small()).unwrap();
     let record = room.data().join(".moor/net.boot");
@@ -202,7 +203,7 @@ fn a_record_without_a_machine_is_believed_of_this_boot_only() {
 }
 
 #[test]
-fn the_record_goes_with_the_last_lease() {
+fn the_record_is_deleted_with_the_last_lease() {
     let room = Room::new();
     let record = room.data().join(".moor/net.boot");
     room.del("nobody", &small());
@@ -217,7 +218,7 @@ fn the_record_goes_with_the_last_lease() {
     assert!(record.exists());
     assert_eq!(room.run("GC", "", "", "", &gc(&room, json!([]))).0, 0);
     assert!(!record.exists() && room.leases().is_empty());
-    // And the next one is recorded again.
+    // With the next lease, the boot is recorded again.
     room.add("d", &small()).unwrap();
     room.boot("second");
     room.add("e", &small()).unwrap();

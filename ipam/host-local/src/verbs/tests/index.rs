@@ -1,9 +1,9 @@
-//! The index of leases: a cache, whatever becomes of it.
+//! The index of leases is only a cache.
 
 use super::*;
 
 #[test]
-fn a_lease_is_lost_by_no_state_of_the_index() {
+fn no_state_of_the_index_loses_a_lease() {
     for spoil in [
         (|path| fs::remove_file(path).unwrap()) as fn(&Path),
         |path| fs::write(path, "garbage").unwrap(),
@@ -33,7 +33,7 @@ fn a_lease_is_lost_by_no_state_of_the_index() {
 }
 
 #[test]
-fn no_index_at_all_is_no_failure() {
+fn a_missing_index_is_not_a_failure() {
     let room = Room::new();
     fs::write(room.plugin.roots.run.parent().unwrap(), "not a directory").unwrap();
     let ipam = json!({ "subnet": "10.0.0.0/29", "cooldown": 60 });
@@ -43,9 +43,9 @@ fn no_index_at_all_is_no_failure() {
     assert!(room.leases().is_empty());
 }
 
-/// What the index is for: with it in force, an ADD finds no other's lease worth reading.
+/// With a valid index, an ADD reads no other lease.
 #[test]
-fn a_change_by_the_reference_takes_the_index_out_of_force() {
+fn a_change_by_the_reference_makes_the_index_invalid() {
     let room = Room::new();
     room.add("c1", &small()).unwrap();
     assert!(room.index_in_force());
@@ -57,9 +57,9 @@ fn a_change_by_the_reference_takes_the_index_out_of_force() {
     assert_eq!(room.request("c1", &small(), json!(["10.0.0.2"])).unwrap(), ["10.0.0.2"]);
 }
 
-/// The directory's time does not move, so the index stays in force.
+/// The directory's time does not change, so the index stays valid.
 #[test]
-fn a_lease_that_was_rewritten_in_place_is_its_new_holders() {
+fn a_lease_that_was_rewritten_in_place_has_its_new_holder() {
     let room = Room::new();
     room.add("c1", &small()).unwrap();
     room.add("c2", &small()).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 /// HL-7, C-043.
 #[test]
-fn check_says_what_is_expected_and_what_is() {
+fn check_reports_expected_and_actual_leases() {
     let room = Room::new();
     let mut conf = room.conf(&small());
     let check = |conf: &Value| room.run("CHECK", "c1", "eth0", "", conf);
@@ -28,9 +28,9 @@ fn check_says_what_is_expected_and_what_is() {
     assert!(error["msg"].as_str().unwrap().ends_with("actual: leased to c2 eth0"));
 }
 
-/// HL-R2: exactly the stale ones go.
+/// HL-R2
 #[test]
-fn gc_removes_exactly_what_is_not_valid() {
+fn gc_removes_exactly_the_stale_leases() {
     let room = Room::new();
     let ipam = json!({ "subnet": "10.0.0.0/24" });
     for id in 0..6 {
@@ -48,7 +48,7 @@ fn gc_removes_exactly_what_is_not_valid() {
         assert_eq!(room.run("GC", "", "", "", &conf), (0, Value::Null));
     };
     gc(None);
-    assert_eq!(room.leases().len(), 8, "a request that does not say collects nothing");
+    assert_eq!(room.leases().len(), 8, "a request without the key collects nothing");
     gc(Some(json!([
         { "containerID": "c1", "ifname": "eth0" },
         { "containerID": "c4", "ifname": "eth0" },
@@ -64,7 +64,7 @@ fn gc_removes_exactly_what_is_not_valid() {
 }
 
 #[test]
-fn gc_of_a_network_without_a_directory_makes_none() {
+fn gc_creates_no_directory() {
     let room = Room::new();
     let mut conf = room.conf(&small());
     conf["cni.dev/valid-attachments"] = json!([]);

@@ -1,15 +1,15 @@
-//! Lease files, our own and those of others, and DEL.
+//! Lease files of both suites, and DEL.
 
 use super::*;
 
-/// HL-B5: the reference leaves one when it is killed between create and write.
+/// HL-B5: a reference that is killed between create and write leaves one.
 #[test]
 fn an_empty_lease_file_is_a_free_address() {
     let room = Room::new();
     fs::create_dir_all(room.dir()).unwrap();
     fs::write(room.lease("10.0.0.2"), "").unwrap();
     assert_eq!(room.add("c1", &small()).unwrap(), ["10.0.0.2"]);
-    // Emptied in place, which the directory's time does not tell.
+    // Emptied in place, which does not change the directory's time.
     for id in 2..6 {
         room.add(&format!("c{id}"), &small()).unwrap();
     }
@@ -22,7 +22,7 @@ fn an_empty_lease_file_is_a_free_address() {
 
 /// HL-11.
 #[test]
-fn foreign_things_named_as_addresses_are_taken() {
+fn foreign_files_with_the_name_of_an_address_occupy_it() {
     let room = Room::new();
     fs::create_dir_all(room.lease("10.0.0.2")).unwrap();
     fs::write(room.lease("10.0.0.3"), "somebody").unwrap();
@@ -31,9 +31,9 @@ fn foreign_things_named_as_addresses_are_taken() {
     room.del("c1", &small());
 }
 
-/// HL-10: references before 0.7 wrote leases with the id only.
+/// HL-10: references before 0.7 wrote only the id.
 #[test]
-fn legacy_leases_count_and_are_freed_when_there_is_no_other() {
+fn legacy_leases_count_and_are_released_if_there_is_no_other() {
     let room = Room::new();
     fs::create_dir_all(room.dir()).unwrap();
     fs::write(room.lease("10.0.0.2"), "c1\n").unwrap();
@@ -48,9 +48,10 @@ fn legacy_leases_count_and_are_freed_when_there_is_no_other() {
     assert!(room.leases().is_empty());
 }
 
-/// HL-1: only CR LF matches. HL-B7, HL-B8: other networks below, and an id that is an address.
+/// HL-1: only CR LF matches. HL-B7, HL-B8: directories of other networks, and an id that is an
+/// address.
 #[test]
-fn del_takes_nothing_but_the_owners_lease_files() {
+fn del_only_removes_the_owners_leases() {
     let room = Room::new();
     room.add("keep", &small()).unwrap();
     fs::write(room.lease("10.0.0.5"), "c1\neth0").unwrap();
@@ -72,7 +73,7 @@ fn del_takes_nothing_but_the_owners_lease_files() {
 
 /// C-042.
 #[test]
-fn del_of_what_never_was_succeeds_and_makes_the_directory() {
+fn del_without_an_add_succeeds_and_creates_the_directory() {
     let room = Room::new();
     room.del("c1", &small());
     room.del("c1", &small());
@@ -81,7 +82,7 @@ fn del_of_what_never_was_succeeds_and_makes_the_directory() {
 
 /// HL-R1.
 #[test]
-fn del_frees_the_lease_although_the_rest_of_the_configuration_is_wrong() {
+fn del_releases_the_lease_if_the_rest_of_the_configuration_is_wrong() {
     for broken in [
         json!({ "subnet": "10.0.0.1/29" }),
         json!({ "ranges": "x" }),
@@ -100,7 +101,7 @@ fn del_frees_the_lease_although_the_rest_of_the_configuration_is_wrong() {
 }
 
 #[test]
-fn del_succeeds_where_no_lease_can_be() {
+fn del_succeeds_if_there_can_be_no_lease() {
     let room = Room::new();
     fs::write(room.data(), "a file").unwrap();
     room.del("c1", &small());
@@ -113,7 +114,7 @@ fn del_succeeds_where_no_lease_can_be() {
 }
 
 #[test]
-fn a_network_name_that_no_directory_can_have_is_an_error_of_add_alone() {
+fn a_network_name_that_is_too_long_for_a_directory_only_fails_add() {
     let room = Room::new();
     let mut conf = room.conf(&small());
     conf["name"] = json!("n".repeat(300));
@@ -123,7 +124,7 @@ fn a_network_name_that_no_directory_can_have_is_an_error_of_add_alone() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_swept() {
+fn temporary_files_of_killed_processes_are_removed() {
     let room = Room::new();
     room.add("c1", &small()).unwrap();
     fs::write(room.lease(".moor-draft-1"), "c2\r\neth0").unwrap();
@@ -133,7 +134,7 @@ fn what_a_killed_process_left_is_swept() {
 }
 
 #[test]
-fn ids_of_any_length_are_leased_and_freed() {
+fn ids_may_have_any_length() {
     let room = Room::new();
     let long = "a".repeat(100_000);
     room.add(&long, &small()).unwrap();

@@ -1,4 +1,4 @@
-//! The verbs, as a runtime calls them, each test in directories of its own.
+//! The commands, called as by a runtime; each test has its own directories.
 
 mod add;
 mod boot;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A host of its own: data directory, run directory and boot id, all in a temporary directory.
+/// A host: data directory, run directory and boot id, all in a temporary directory.
 struct Room {
     home: tempfile::TempDir,
     plugin: HostLocal,
@@ -62,7 +62,7 @@ impl Room {
         json!({ "cniVersion": "1.1.0", "name": "net", "type": "x", "ipam": ipam })
     }
 
-    /// The exit status and what was printed.
+    /// Returns the exit status and the output.
     fn run(&self, command: &str, id: &str, ifname: &str, args: &str, conf: &Value) -> (u8, Value) {
         let env = testing::env(command, id, ifname, args);
         let (mut out, mut log) = (Vec::new(), Vec::new());
@@ -109,7 +109,7 @@ impl Room {
         self.files().into_keys().filter(|name| name.parse::<IpAddr>().is_ok()).collect()
     }
 
-    /// Whether the next operation would believe the index.
+    /// Whether the index is valid for the next operation.
     fn index_in_force(&self) -> bool {
         let meta = fs::metadata(self.dir()).unwrap();
         let boot = crate::index::key(&self.plugin.roots.boot_id().unwrap());

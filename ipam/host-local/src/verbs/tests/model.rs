@@ -1,4 +1,4 @@
-//! Any sequence of verbs, against a model.
+//! Random sequences of commands, compared with a model.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ enum Step {
     Add(u8),
     Ask(u8, u8),
     Del(u8),
-    /// The reference's DEL: the file vanishes, and nobody tells us.
+    /// DEL of the reference: the file is deleted without our index.
     Vanish(u8),
     LoseIndex,
 }
@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
 
-    /// Any sequence: the directory is what the model says, no address is given twice, the round goes on.
+    /// The directory equals the model, no address is leased twice, and allocation is round-robin.
     #[test]
     fn the_directory_equals_the_model(steps in prop::collection::vec(step(), 1..60)) {
         let room = Room::new();

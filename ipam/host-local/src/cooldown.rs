@@ -1,8 +1,9 @@
-//! Freed addresses that rest: `cooldown`.
+//! `cooldown`: released addresses that are not allocated again yet.
 //!
-//! The times of release are a log beside the index, on the tmpfs: the network directory stays as the reference makes
-//! it, and a reboot ends all rest. One line per release, `<seconds since boot> <address>`, in order. The log is
-//! rewritten when it is full of lines that no longer count, and cut when it is long, so it stays small at any rate.
+//! The times of release are in a log on the tmpfs, next to the index: the network directory stays
+//! as the reference creates it, and a reboot ends all cool-downs. It has a line per release,
+//! `<seconds since boot> <address>`, in order. The log is rewritten when most of its lines are too
+//! old, and cut when it is long, so it stays small.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -15,19 +16,20 @@ use sys::file::{self, Sync};
 
 use crate::boot;
 
-/// The log is cut to half of this, in bytes.
+/// The longest log in bytes; a longer one is cut to half of this.
 const LIMIT: usize = 512 * 1024;
 
-/// Notes that these addresses are free from now on. A log that cannot be written means no rest, not a failed DEL.
-pub fn note(log: &Path, ips: &[IpAddr]) {
+/// Logs the release of these addresses. Without a writable log there is no cool-down, but DEL does
+/// not fail.
+pub fn log_release(log: &Path, ips: &[IpAddr]) {
     let Some(now) = boot::uptime() else { return };
     let lines: String = ips.iter().map(|ip| format!("{} {ip}\n", now.as_secs())).collect();
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(log);
     let _ = opened.and_then(|mut file| file.write_all(lines.as_bytes()));
 }
 
-/// The addresses that were freed less than `cooldown` seconds ago.
-pub fn resting(log: &Path, cooldown: u64) -> HashSet<IpAddr> {
+/// The addresses that were released less than `cooldown` seconds ago.
+pub fn cooling_down(log: &Path, cooldown: u64) -> HashSet<IpAddr> {
     match (file::read(log, 4 * LIMIT), boot::uptime()) {
         (Ok(Some(bytes)), Some(now)) => {
             let text = String::from_utf8_lossy(&bytes);
@@ -38,7 +40,7 @@ pub fn resting(log: &Path, cooldown: u64) -> HashSet<IpAddr> {
             ips
         }
         (Ok(None), _) => HashSet::new(),
-        // Longer than anything we write, or unreadable: start anew.
+        // The log is unreadable, or longer than anything we write: start a new one.
         _ => {
             let _ = file::remove(log);
             HashSet::new()
@@ -46,7 +48,7 @@ pub fn resting(log: &Path, cooldown: u64) -> HashSet<IpAddr> {
     }
 }
 
-/// The addresses that rest at `now`, and the part of the log that is worth keeping.
+/// The addresses in their cool-down at `now`, and the part of the log to keep.
 fn select(text: &str, now: u64, cooldown: u64) -> (HashSet<IpAddr>, &str) {
     let since = |line: &str| {
         let (time, ip) = line.split_once(' ')?;
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_young_rest_and_the_old_head_of_the_log_goes() {
+    fn old_lines_at_the_head_of_the_log_are_dropped() {
         let log = "10 10.0.0.2\n50 10.0.0.3\n60 fd00::2\n";
         let (ips, kept) = select(log, 100, 51);
         assert_eq!(ips, HashSet::from(["10.0.0.3".parse().unwrap(), "fd00::2".parse().unwrap()]));
@@ -87,25 +89,25 @@ mod tests {
     }
 
     #[test]
-    fn garbage_and_times_to_come_do_not_count() {
+    fn malformed_lines_and_future_times_are_ignored() {
         assert_eq!(select("x\n\n9 \n200 10.0.0.2\n10 no\n", 100, 1000).0.len(), 0);
     }
 
     #[test]
-    fn the_log_is_bounded() {
+    fn the_log_stays_small() {
         let log = "90 10.0.0.2\n".repeat(LIMIT / 6);
         let (_, kept) = select(&log, 100, 1000);
         assert!(kept.len() <= LIMIT / 2 && kept.starts_with("90 "));
     }
 
     #[test]
-    fn what_was_noted_rests() {
+    fn a_logged_address_is_in_its_cooldown() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("rested");
-        assert!(resting(&log, 60).is_empty());
-        note(&log, &["10.0.0.2".parse().unwrap()]);
-        note(&log, &["fd00::2".parse().unwrap()]);
-        assert_eq!(resting(&log, 60).len(), 2);
-        assert_eq!(resting(&log, 0).len(), 0);
+        assert!(cooling_down(&log, 60).is_empty());
+        log_release(&log, &["10.0.0.2".parse().unwrap()]);
+        log_release(&log, &["fd00::2".parse().unwrap()]);
+        assert_eq!(cooling_down(&log, 60).len(), 2);
+        assert_eq!(cooling_down(&log, 0).len(), 0);
     }
 }
