@@ -11,8 +11,8 @@ use std::time::Duration;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 
-/// Runs the command. Another test may fork while a program is copied, and its child has the copy open
-/// for writing until it calls exec: such a program is tried again.
+/// Runs the command. Another test may fork while a program is copied, and its child has the copy
+/// open for writing until it calls exec: such a program is tried again.
 fn run(command: &mut Command) -> Output {
     for _ in 0..1000 {
         match command.output() {
