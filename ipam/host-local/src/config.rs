@@ -294,5 +294,4 @@ fn routes(list: Vec<Option<RouteConf>>) -> Result<Vec<Route>, ConfigError> {
 }
 
 #[cfg(test)]
-#[path = "config_tests.rs"]
 mod tests;

@@ -295,5 +295,4 @@ fn address(v4: bool, n: u128) -> IpAddr {
 }
 
 #[cfg(test)]
-#[path = "range_tests.rs"]
 mod tests;

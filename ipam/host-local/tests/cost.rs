@@ -1,11 +1,11 @@
 //! The system calls of an operation: as many with ten thousand leases as with one.
 #![allow(clippy::unwrap_used)]
 
-mod room;
+mod common;
 
 use std::process::Command;
 
-use room::{OURS, call, conf, inside};
+use common::{OURS, call, conf, inside};
 
 /// HL-R6: an operation reads a few files, but not the directory.
 #[test]

@@ -1,13 +1,13 @@
 //! A kill, or an error of the kernel, at every system call that changes something or could fail.
 #![allow(clippy::unwrap_used)]
 
-mod room;
+mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use room::{OURS, address, call, conf, inside, listing};
+use common::{OURS, address, call, conf, inside, listing};
 
 /// System calls that change something, or that may fail.
 const CALLS: [&str; 14] = [

@@ -1,13 +1,13 @@
 //! HL-13: both suites use one directory. Needs the reference's executables.
 
-mod room;
+mod common;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::thread;
 
-use room::{Listing, OURS, REFERENCE, address, call, conf, inside, listing};
+use common::{Listing, OURS, REFERENCE, address, call, conf, inside, listing};
 
 fn need_the_reference() {
     assert!(
