@@ -11,7 +11,9 @@ use sys::file;
 /// linux/binfmts.h).
 const LEASE_LIMIT: usize = 192 * 1024;
 
-/// The holder of a lease, as the text of a lease file, and of a lease file of old references.
+/// The holder of a lease: container and interface of an owner, as the text of a lease file. The
+/// owner's network is the file's directory. Texts are compared byte for byte, also those of old
+/// references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Id, CR LF, interface name.

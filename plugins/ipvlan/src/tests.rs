@@ -53,7 +53,7 @@ fn an_l3_network_plans_the_link_and_its_addresses() {
 
 #[test]
 fn a_routed_network_without_routes_has_default_routes_on_the_link() {
-    // In l3 and l3s no neighbour is resolved, so no gateway is needed.
+    // l3 and l3s do not resolve neighbours, so no gateway is needed.
     let owner = Owner::new("net", "c1", "eth0");
     let defaults = |keys: &str, result: &AddResult| {
         let child = config(keys).child(&parent()).unwrap();
