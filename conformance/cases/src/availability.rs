@@ -16,18 +16,18 @@ const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044", "LK-8"], |room| {
+    Case::new("bridge/status_is_50_where_the_kernel_lacks_a_feature", &["C-044", "LK-8"], |room| {
         status(room, &[bridge(USUAL), with(&bridge(USUAL), json!({"vlan": 100}))])
     }),
-    Case::new("macvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044", "LK-8"], |room| {
+    Case::new("macvlan/status_is_50_where_the_kernel_lacks_a_feature", &["C-044", "LK-8"], |room| {
         let internal = json!({"internal": true, "master": null});
         let keys = [json!({}), json!({"vlan": 10}), json!({"master": "wan0.10"}), internal];
         status(room, &keys.map(|keys| lan("macvlan", &keys)))
     }),
-    Case::new("ipvlan/status_is_50_where_add_lacks_a_part_of_the_kernel", &["C-044", "LK-8"], |room| {
+    Case::new("ipvlan/status_is_50_where_the_kernel_lacks_a_feature", &["C-044", "LK-8"], |room| {
         status(room, &[lan("ipvlan", &json!({}))])
     }),
-    Case::new("conflists/ready_made_networks_suit_other_tools", &["LR-6"], suitable),
+    Case::new("conflists/examples_avoid_the_defaults_of_other_tools", &["LR-6"], suitable),
     Case::new("bridge/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "bridge")),
     Case::new("macvlan/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "macvlan"))
         .needs(MACVLAN),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub const CASES: &[Case] = &[
     Case::new("bridge/check_needs_prev_result", &["C-043", "BR-5"], needs_prev),
     Case::new("bridge/check_passes_for_layer_2", &["BR-K17", "BR-B5"], layer_2),
-    Case::new("bridge/check_tolerates_what_is_not_ours", &["C-043", "BR-B6"], tolerates),
+    Case::new("bridge/check_ignores_changes_by_others", &["C-043", "BR-B6"], tolerates),
     Case::new("bridge/check_names_a_missing_container_address", &["BR-5"], |room| {
         drift(room, json!({}), "10.1.2.2", |d| {
             ip::run_in("c1", &["addr", "del", "10.1.2.2/24", "dev", d.ifname])

@@ -22,12 +22,12 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/del_matrix_namespace_is_a_plain_file", &["C-042", "C-113", "R-3", "BR-B8"], |room| {
         matrix(room, Netns::File)
     }),
-    Case::new("bridge/del_without_namespace_finds_the_living_link", &["C-114", "R-3", "BR-9"], living_link),
-    Case::new("bridge/del_of_the_unknown_succeeds_and_makes_nothing", &["C-042", "BR-9"], unknown),
-    Case::new("bridge/del_with_a_broken_rest_still_cleans", &["R-4", "BR-R3", "HL-R1"], broken_rest),
+    Case::new("bridge/del_without_namespace_path_finds_the_link", &["C-114", "R-3", "BR-9"], living_link),
+    Case::new("bridge/del_of_an_unknown_attachment_creates_nothing", &["C-042", "BR-9"], unknown),
+    Case::new("bridge/del_with_invalid_keys_still_cleans_up", &["R-4", "BR-R3", "HL-R1"], broken_rest),
     Case::new("bridge/del_does_not_touch_others", &["C-042", "C-047", "BR-10"], others),
-    Case::new("bridge/gc_collects_what_is_not_valid", &["C-045", "C-046", "BR-R2"], gc),
-    Case::new("bridge/gc_without_the_key_collects_nothing", &["C-046", "R-6", "BR-R2", "BR-10"], gc_unsaid),
+    Case::new("bridge/gc_removes_invalid_attachments", &["C-045", "C-046", "BR-R2"], gc),
+    Case::new("bridge/gc_without_the_key_removes_nothing", &["C-046", "R-6", "BR-R2", "BR-10"], gc_unsaid),
 ];
 
 #[derive(Clone, Copy, PartialEq)]

@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/gateway_on_a_bridge_without_ports", &["BR-B3"], zero_mac),
     Case::new("bridge/route_attributes_are_applied", &["BR-3"], route_attributes),
     Case::new("bridge/container_sysctls", &["BR-K14"], sysctls),
-    Case::new("bridge/bridge_mac_stays_when_ports_come_and_go", &["BR-B6"], bridge_mac),
+    Case::new("bridge/bridge_mac_is_stable_when_ports_come_and_go", &["BR-B6"], bridge_mac),
 ];
 
 fn gateway_modes(room: &Room) -> Result<()> {

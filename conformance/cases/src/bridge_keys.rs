@@ -10,16 +10,20 @@ use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/default_name_is_cni0_and_empty_is_refused", &["BR-K1"], name),
-    Case::new("bridge/a_link_that_is_no_bridge_is_refused", &["BR-K1"], no_bridge),
-    Case::new("bridge/mtu_of_both_ends_and_a_new_bridge", &["BR-K7"], mtu),
+    Case::new("bridge/a_link_that_is_not_a_bridge_is_refused", &["BR-K1"], no_bridge),
+    Case::new("bridge/mtu_applies_to_both_ends_and_a_new_bridge", &["BR-K7"], mtu),
     Case::new("bridge/mtu_auto_is_that_of_the_default_route", &["BR-K20"], mtu_auto),
     Case::new("bridge/port_flags", &["BR-K8"], port_flags),
     Case::new("bridge/promiscuous_mode", &["BR-K9"], promiscuous),
     Case::new("bridge/mac_precedence_and_syntax", &["C-101", "BR-K19"], mac),
-    Case::new("bridge/contradictions_are_refused_before_anything", &["BR-K8", "BR-B10"], contradictions),
+    Case::new(
+        "bridge/contradictory_keys_are_refused_before_any_change",
+        &["BR-K8", "BR-B10"],
+        contradictions,
+    ),
     Case::new("bridge/vlan_values_are_validated", &["BR-K10", "BR-K11"], vlan_values),
     Case::new("bridge/disabled_container_interface_stays_down", &["BR-K15"], disabled),
-    Case::new("bridge/dns_overrides_ipams", &["BR-K18"], dns),
+    Case::new("bridge/dns_overrides_that_of_ipam", &["BR-K18"], dns),
 ];
 
 /// ADD that must succeed.

@@ -11,11 +11,11 @@ use harness::{golden, ip, socket};
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/reaches_gateway_sibling_and_outside_as_the_first_act", &["C-040", "BR-8"], first_act),
+    Case::new("bridge/first_packet_reaches_gateway_sibling_and_outside", &["C-040", "BR-8"], first_act),
     Case::new("bridge/first_packet_of_thirty_containers_is_never_lost", &["R-5", "BR-8"], first_packet),
-    Case::new("bridge/binds_to_its_ipv6_address_at_once", &["BR-V1"], bind_at_once),
+    Case::new("bridge/ipv6_address_is_bindable_when_add_returns", &["BR-V1"], bind_at_once),
     Case::new("bridge/stale_neighbour_is_corrected_within_a_second", &["BR-R7"], stale_neighbour).alone(),
-    Case::new("bridge/fifty_first_adds_at_once", &["C-047", "BR-R4"], fifty),
+    Case::new("bridge/fifty_concurrent_first_adds_succeed", &["C-047", "BR-R4"], fifty),
     Case::new("bridge/several_interfaces_of_one_container", &["C-047", "BR-11"], several_interfaces),
     Case::new("bridge/existing_interface_is_refused_and_kept", &["C-040", "BR-7"], existing_interface),
     Case::new("bridge/failed_add_leaves_nothing", &["C-085", "BR-R1"], failed_add),

@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 const VLAN: &[Need] = &[Need::BridgeVlanFiltering];
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/vlan_keys_make_the_ports_table", &["BR-K10", "BR-K12"], tables).needs(VLAN),
-    Case::new("bridge/vlan_keys_turn_filtering_on", &["BR-K21"], filtering).needs(VLAN),
+    Case::new("bridge/vlan_keys_set_the_ports_vlans", &["BR-K10", "BR-K12"], tables).needs(VLAN),
+    Case::new("bridge/vlan_keys_enable_filtering", &["BR-K21"], filtering).needs(VLAN),
     Case::new("bridge/vlan_gateway_has_its_own_interface", &["BR-4"], gateway).needs(VLAN),
-    Case::new("bridge/vlan_gateway_is_shared_and_stays", &["BR-4"], shared).needs(VLAN),
-    Case::new("bridge/vlan_check_sees_the_ports_table", &["BR-K10", "BR-K11", "BR-5"], checked).needs(VLAN),
-    Case::new("bridge/vlan_parts_containers", &["BR-K10"], parted).needs(VLAN),
+    Case::new("bridge/vlan_gateway_is_shared_and_kept", &["BR-4"], shared).needs(VLAN),
+    Case::new("bridge/vlan_check_compares_the_ports_vlans", &["BR-K10", "BR-K11", "BR-5"], checked)
+        .needs(VLAN),
+    Case::new("bridge/vlan_separates_containers", &["BR-K10"], parted).needs(VLAN),
 ];
 
 /// What `bridge vlan` says of a VLAN that untagged frames belong to, and whose frames go out without a tag.

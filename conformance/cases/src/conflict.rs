@@ -15,19 +15,20 @@ use serde_json::{Value, json};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/a_rogue_holder_is_named_in_time", &["LK-10"], |room| rogue(room, "macvlan")),
-    Case::new("ipvlan/a_rogue_holder_is_named_in_time", &["LK-10"], |room| rogue(room, "ipvlan"))
+    Case::new("macvlan/a_conflict_names_the_other_holder_in_time", &["LK-10"], |room| rogue(room, "macvlan")),
+    Case::new("ipvlan/a_conflict_names_the_other_holder_in_time", &["LK-10"], |room| rogue(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("bridge/a_rogue_holder_is_named", &["LK-10"], rogue_on_bridge),
+    Case::new("bridge/a_conflict_names_the_other_holder", &["LK-10"], rogue_on_bridge),
     Case::new("macvlan/a_free_address_is_claimed_and_announced", &["LK-11"], |room| free(room, "macvlan")),
     Case::new("ipvlan/a_free_address_is_claimed_and_announced", &["LK-11"], |room| free(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("macvlan/a_sibling_is_a_holder_too", &["LK-12"], |room| sibling(room, "macvlan")),
-    Case::new("ipvlan/a_sibling_is_a_holder_too", &["LK-12"], |room| sibling(room, "ipvlan")).needs(IPVLAN),
-    Case::new("macvlan/the_next_free_address_is_tried_if_asked_for", &["LK-13"], next_free),
-    Case::new("macvlan/an_address_that_must_be_is_not_asked_for_again", &["LK-13"], must_be),
-    Case::new("macvlan/our_own_announcements_are_no_conflict", &["LK-14"], own),
-    Case::new("macvlan/faults_of_detect_conflict_are_refused", &["LK-15"], faults),
+    Case::new("macvlan/an_address_of_a_sibling_is_a_conflict", &["LK-12"], |room| sibling(room, "macvlan")),
+    Case::new("ipvlan/an_address_of_a_sibling_is_a_conflict", &["LK-12"], |room| sibling(room, "ipvlan"))
+        .needs(IPVLAN),
+    Case::new("macvlan/the_next_free_address_is_tried_if_configured", &["LK-13"], next_free),
+    Case::new("macvlan/a_conflict_on_the_only_address_is_not_retried", &["LK-13"], must_be),
+    Case::new("macvlan/our_own_announcements_are_not_a_conflict", &["LK-14"], own),
+    Case::new("macvlan/invalid_detect_conflict_is_refused", &["LK-15"], faults),
 ];
 
 /// How long others have for an answer, in milliseconds.

@@ -13,8 +13,8 @@ use harness::room::Room;
 use harness::room::call::Answer;
 
 pub const CASES: &[Case] = &[
-    Case::new("delegation/anothers_plugin_of_the_same_name_is_run", &["C-080"], replaced),
-    Case::new("delegation/a_copy_of_the_delegate_does_as_well", &["C-080"], copy),
+    Case::new("delegation/another_vendors_plugin_of_the_same_name_is_run", &["C-080"], replaced),
+    Case::new("delegation/a_copy_of_the_delegate_works", &["C-080"], copy),
 ];
 
 /// An address that host-local would not give first.

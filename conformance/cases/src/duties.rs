@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 pub const CASES: &[Case] = &[
     Case::new("runtime/a_list_without_plugins_does_not_load", &["C-130", "LR-1"], no_plugins),
     Case::new("runtime/highest_version_and_name_of_the_list_are_sent", &["C-131", "LR-2"], version_and_name),
-    Case::new("runtime/order_of_the_plugins", &["C-132", "LR-5"], order),
+    Case::new("runtime/plugins_run_in_order", &["C-132", "LR-5"], order),
     Case::new("runtime/del_after_a_failed_add_leaves_nothing", &["C-133", "R-2"], failed_add),
     Case::new("runtime/result_is_kept_until_del_has_succeeded", &["C-134", "LR-4"], cache),
-    Case::new("runtime/plugin_names_are_no_paths", &["C-135"], names),
+    Case::new("runtime/plugin_names_that_are_paths_are_not_run", &["C-135"], names),
     Case::new("runtime/args_and_unknown_keys_pass_as_written", &["C-026", "C-136"], untouched),
     Case::new("runtime/version_needs_no_privilege_and_status_no_lock", &["R-7"], cheap),
-    Case::new("runtime/loopback_and_eth0_at_once_in_one_namespace", &["R-8"], both_at_once),
+    Case::new("runtime/concurrent_loopback_and_eth0_in_one_namespace", &["R-8"], both_at_once),
 ];
 
 /// What a well-behaved fake answers: one address on ADD, nothing else.

@@ -8,9 +8,9 @@ use harness::room::Room;
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("encoding/signs_mean_the_same_escaped_or_plain", &["C-007"], signs),
-    Case::new("encoding/order_of_the_keys", &["C-052"], key_order),
-    Case::new("encoding/older_and_sister_results_are_converted", &["C-060", "C-064"], conversion),
+    Case::new("encoding/escaped_and_plain_characters_are_equal", &["C-007"], signs),
+    Case::new("encoding/keys_are_in_order", &["C-052"], key_order),
+    Case::new("encoding/results_of_other_versions_are_converted", &["C-060", "C-064"], conversion),
     Case::new("args/each_plugin_reads_its_own_keys", &["C-093"], readers),
 ];
 

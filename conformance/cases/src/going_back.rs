@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use crate::masquerade::{masquerade, nft};
 
 pub const CASES: &[Case] = &[
-    Case::new("going_back/check_passes_what_the_reference_attached", &["C-043", "HO-33"], attached)
+    Case::new("going_back/check_accepts_attachments_of_the_reference", &["C-043", "HO-33"], attached)
         .needs(&[Need::Reference, Need::Iptables]),
-    Case::new("going_back/check_passes_the_references_nftables_rules", &["C-043", "HO-33"], by_nftables),
+    Case::new("going_back/check_accepts_the_references_nftables_rules", &["C-043", "HO-33"], by_nftables),
     Case::new(
         "going_back/release_leaves_nothing_that_a_freed_address_inherits",
         &["C-042", "HO-37"],

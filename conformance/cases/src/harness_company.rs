@@ -11,12 +11,13 @@ use harness::world::World;
 use harness::{frame, ip};
 
 pub const CASES: &[Case] = &[
-    Case::new("harness/a_user_without_rights_has_none", &["HA-1"], user).needs(&[Need::OtherUsers]),
-    Case::new("harness/raw_frames_are_heard_at_the_far_end", &["HA-2"], frames),
-    Case::new("harness/namespaces_come_and_go_until_told", &["HA-3"], busy),
+    Case::new("harness/an_unprivileged_user_is_unprivileged", &["HA-1"], user).needs(&[Need::OtherUsers]),
+    Case::new("harness/raw_frames_arrive_at_the_far_end", &["HA-2"], frames),
+    Case::new("harness/namespaces_come_and_go_until_stopped", &["HA-3"], busy),
     Case::new("harness/a_room_can_become_another_machine", &["HA-4"], machine),
-    Case::new("harness/the_hostile_world_locks_what_is_open", &["HA-5"], hostile).needs(&[Need::OtherUsers]),
-    Case::new("harness/the_odd_world_sees_what_an_administrator_loses", &["HA-6"], odd),
+    Case::new("harness/the_hostile_world_locks_files_that_are_open_to_it", &["HA-5"], hostile)
+        .needs(&[Need::OtherUsers]),
+    Case::new("harness/the_odd_world_detects_what_an_administrator_loses", &["HA-6"], odd),
 ];
 
 fn user(room: &Room) -> Result<()> {

@@ -26,19 +26,21 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Ipvlan]),
     Case::new("host_access/ipvlan_l3s_and_host_reach_each_other", &["IV-R4"], |room| routed(room, "l3s"))
         .needs(&[Need::Ipvlan]),
-    Case::new("host_access/macvlan_on_a_vlan_by_addresses_of_its_own", &["LK-20"], |room| {
+    Case::new("host_access/macvlan_on_a_vlan_uses_the_configured_host_addresses", &["LK-20"], |room| {
         own_addresses(room, "macvlan")
     })
     .needs(&[Need::VlanLinks]),
-    Case::new("host_access/ipvlan_on_a_vlan_by_addresses_of_its_own", &["LK-20"], |room| {
+    Case::new("host_access/ipvlan_on_a_vlan_uses_the_configured_host_addresses", &["LK-20"], |room| {
         own_addresses(room, "ipvlan")
     })
     .needs(&[Need::VlanLinks, Need::Ipvlan]),
-    Case::new("host_access/internal_by_addresses_of_its_own", &["LK-20"], internal).needs(&[Need::Dummy]),
-    Case::new("host_access/neighbours_know_the_host_where_it_was", &["LK-21"], neighbours),
-    Case::new("host_access/a_reused_address_is_reached_at_once", &["LK-22"], reused),
-    Case::new("host_access/faults_are_refused_before_anything", &["LK-23"], faults),
-    Case::new("host_access/strict_filtering_is_told_of", &["LK-23"], strict).needs(&[Need::Ipvlan]),
+    Case::new("host_access/an_internal_network_uses_the_configured_host_addresses", &["LK-20"], internal)
+        .needs(&[Need::Dummy]),
+    Case::new("host_access/neighbours_find_the_host_at_the_same_mac_address", &["LK-21"], neighbours),
+    Case::new("host_access/a_reused_address_is_reachable_at_once", &["LK-22"], reused),
+    Case::new("host_access/invalid_config_is_refused_before_any_change", &["LK-23"], faults),
+    Case::new("host_access/strict_reverse_path_filtering_is_reported", &["LK-23"], strict)
+        .needs(&[Need::Ipvlan]),
 ];
 
 /// The host's addresses on `wan0`.

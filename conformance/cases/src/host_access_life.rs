@@ -17,11 +17,11 @@ use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
     Case::new("host_access/check_names_every_drift", &["C-043", "LK-24"], drifts),
-    Case::new("host_access/gc_takes_the_routes_of_the_dead", &["C-045", "LK-25"], dead),
+    Case::new("host_access/gc_removes_the_routes_of_dead_containers", &["C-045", "LK-25"], dead),
     Case::new("host_access/networks_do_not_disturb_each_other", &["C-047", "LK-26"], two_networks),
     Case::new("host_access/a_failed_add_leaves_nothing", &["C-085", "LK-27"], failed_add),
-    Case::new("host_access/fifty_at_once_have_one_shim_and_leave_none", &["C-047", "LK-26"], fifty),
-    Case::new("host_access/the_last_goes_as_the_next_comes", &["C-047", "LK-26"], |room| {
+    Case::new("host_access/fifty_concurrent_adds_share_one_shim_and_leave_none", &["C-047", "LK-26"], fifty),
+    Case::new("host_access/a_last_del_and_a_first_add_may_race", &["C-047", "LK-26"], |room| {
         room.outside(&[])?;
         let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
         one_goes_one_comes(room, &config, || {
@@ -30,10 +30,12 @@ pub const CASES: &[Case] = &[
         })
     })
     .needs(&[Need::Strace]),
-    Case::new("host_access/killed_at_any_step_nothing_is_left", &["C-047", "LK-27"], |room| hit(room, true))
+    Case::new("host_access/a_kill_at_any_step_leaves_nothing", &["C-047", "LK-27"], |room| hit(room, true))
         .needs(&[Need::Strace]),
-    Case::new("host_access/failed_at_any_step_nothing_is_left", &["C-085", "LK-27"], |room| hit(room, false))
-        .needs(&[Need::Strace]),
+    Case::new("host_access/a_failure_at_any_step_leaves_nothing", &["C-085", "LK-27"], |room| {
+        hit(room, false)
+    })
+    .needs(&[Need::Strace]),
 ];
 
 fn drifts(room: &Room) -> Result<()> {

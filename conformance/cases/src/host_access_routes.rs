@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
-    Case::new("host_access/add_makes_lost_routes_again", &["MV-R6"], |room| lost(room, By::Add)),
-    Case::new("host_access/check_makes_lost_routes_again", &["MV-R6"], |room| lost(room, By::Check)),
-    Case::new("host_access/reapply_makes_lost_routes_again", &["MV-R6"], |room| lost(room, By::Reapply)),
-    Case::new("host_access/del_keeps_the_shim_of_those_without_routes", &["MV-R6"], kept),
-    Case::new("host_access/an_address_of_two_networks_is_reported", &["MV-R6"], twice),
+    Case::new("host_access/add_restores_lost_routes", &["MV-R6"], |room| lost(room, By::Add)),
+    Case::new("host_access/check_restores_lost_routes", &["MV-R6"], |room| lost(room, By::Check)),
+    Case::new("host_access/reapply_restores_lost_routes", &["MV-R6"], |room| lost(room, By::Reapply)),
+    Case::new("host_access/del_keeps_the_shim_of_attachments_without_routes", &["MV-R6"], kept),
+    Case::new("host_access/an_address_on_two_networks_is_reported", &["MV-R6"], twice),
     Case::new("parents/a_vlan_follows_its_masters_mtu", &["MV-R5"], follows).needs(&[Need::VlanLinks]),
 ];
 

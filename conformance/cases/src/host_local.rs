@@ -12,12 +12,12 @@ use harness::store::{self, NET};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("host_local/vectors", &["HL-2"], vectors),
+    Case::new("host_local/addresses_are_allocated_in_order", &["HL-2"], vectors),
     Case::new("host_local/lease_bytes_names_and_modes", &["HL-K1", "HL-1"], bytes),
     Case::new("host_local/same_owner_twice_fails_and_keeps_the_first", &["HL-4"], twice),
     Case::new("host_local/another_ifname_has_its_own_address", &["HL-5"], other_ifname),
-    Case::new("host_local/round_robin_does_not_give_the_freed_one", &["HL-3"], freed),
-    Case::new("host_local/network_and_broadcast_are_never_given", &["HL-B2"], edges),
+    Case::new("host_local/round_robin_does_not_reuse_a_freed_address_at_once", &["HL-3"], freed),
+    Case::new("host_local/network_and_broadcast_are_never_allocated", &["HL-B2"], edges),
     Case::new("host_local/range_validation", &["HL-K3", "HL-K4"], validation),
     Case::new("host_local/range_sets_in_order", &["HL-K3", "HL-K4", "HL-K8"], order),
     Case::new("host_local/one_address_per_family_before_0_3_0", &["HL-9"], old_versions),

@@ -11,7 +11,7 @@ use crate::host_local::{add, given, ranges};
 
 pub const CASES: &[Case] = &[
     Case::new("host_local/requested_addresses", &["C-101", "HL-K9"], requested),
-    Case::new("host_local/requests_that_cannot_be_met", &["HL-6"], refused_requests),
+    Case::new("host_local/unsatisfiable_requests_fail", &["HL-6"], refused_requests),
     Case::new("host_local/a_second_request_of_one_owner_is_a_duplicate", &["HL-B1"], second_request),
     Case::new("host_local/failed_second_add_keeps_the_first_adds_leases", &["HL-B3"], failed_second),
 ];

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use crate::host_local::{add, attach, given, ranges};
 
 pub const CASES: &[Case] = &[
-    Case::new("host_local/machines_that_share_a_store_free_nothing_of_each_other", &["HL-R7"], machines),
+    Case::new("host_local/machines_sharing_a_store_keep_each_others_leases", &["HL-R7"], machines),
     Case::new("host_local/gc_of_one_machine_keeps_another_machines_leases", &["HL-R7"], gc),
     Case::new("host_local/a_machine_without_an_id_reclaims_nothing", &["HL-R7"], no_id),
-    Case::new("host_local/a_boot_record_of_an_older_version_condemns_no_live_lease", &["HL-R7"], old),
-    Case::new("host_local/the_boot_record_goes_with_the_last_lease", &["HL-R8"], record),
+    Case::new("host_local/an_older_versions_boot_record_keeps_live_leases", &["HL-R7"], old),
+    Case::new("host_local/the_last_release_removes_the_boot_record", &["HL-R8"], record),
     Case::new("host_local/a_lease_rewritten_in_place_is_released", &["HL-R9"], rewritten),
-    Case::new("host_local/a_bound_that_is_nobodys_address_is_named", &["HL-R10"], bounds),
+    Case::new("host_local/a_range_bound_that_is_no_host_address_is_named", &["HL-R10"], bounds),
 ];
 
 fn config() -> Value {

@@ -19,21 +19,21 @@ use crate::host_local::{add, attach, given, ranges};
 pub const CASES: &[Case] = &[
     Case::new("host_local/reboot_frees_the_range", &["HL-R4"], reboot),
     Case::new("host_local/reclaim_never_keeps_leases_across_reboots", &["HL-R4"], reclaim_never),
-    Case::new("host_local/cooldown_lets_a_freed_address_rest", &["HL-K11"], cooldown),
+    Case::new("host_local/cooldown_delays_reuse_of_a_freed_address", &["HL-K11"], cooldown),
     Case::new("host_local/gc", &["C-045", "C-046", "HL-R2"], gc),
     Case::new("host_local/status", &["C-044", "HL-R3"], status),
     Case::new("host_local/empty_lease_file_is_free", &["HL-B5"], empty_file),
-    Case::new("host_local/legacy_files_with_the_id_only", &["HL-10"], legacy),
-    Case::new("host_local/foreign_file_named_like_an_address_is_taken", &["HL-11"], foreign),
-    Case::new("host_local/del_releases_by_id_when_the_rest_is_bad", &["R-4", "HL-R1"], del_fallback),
-    Case::new("host_local/pointer_that_cannot_be_written_leaves_no_lease", &["HL-B6"], pointer_fails),
-    Case::new("host_local/other_networks_below_are_not_walked", &["HL-B7"], nested),
+    Case::new("host_local/legacy_leases_with_the_id_only_are_honoured", &["HL-10"], legacy),
+    Case::new("host_local/foreign_file_named_like_an_address_counts_as_leased", &["HL-11"], foreign),
+    Case::new("host_local/del_releases_by_id_with_invalid_config", &["R-4", "HL-R1"], del_fallback),
+    Case::new("host_local/unwritable_pointer_leaves_no_lease", &["HL-B6"], pointer_fails),
+    Case::new("host_local/nested_networks_are_not_scanned", &["HL-B7"], nested),
     Case::new("host_local/container_id_that_is_an_address", &["HL-B8"], id_is_address),
     Case::new("host_local/lock_is_honoured", &["R-9", "HL-12"], lock),
     Case::new("host_local/data_dir_that_is_a_file", &["HL-K6"], dir_is_file),
     Case::new("host_local/data_dir_read_only", &["HL-K6"], dir_read_only),
     Case::new("host_local/data_dir_full", &["HL-R5"], dir_full),
-    Case::new("host_local/ten_thousand_leases_open_a_handful_of_files", &["HL-R6"], ten_thousand)
+    Case::new("host_local/ten_thousand_leases_need_few_open_files", &["HL-R6"], ten_thousand)
         .needs(&[Need::Strace]),
 ];
 

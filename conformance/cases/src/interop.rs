@@ -18,10 +18,13 @@ use crate::host_local::{given, ranges};
 const REFERENCE: &[Need] = &[Need::Reference];
 
 pub const CASES: &[Case] = &[
-    Case::new("interop/sixty_four_processes_of_two_suites", &["HL-13"], crowd).needs(REFERENCE).alone(),
+    Case::new("interop/sixty_four_processes_of_two_suites_share_a_store", &["HL-13"], crowd)
+        .needs(REFERENCE)
+        .alone(),
     Case::new("interop/store_equals_the_references", &["HL-1"], equal).needs(REFERENCE),
     Case::new("interop/each_side_sees_the_others_leases", &["HL-13"], mutual).needs(REFERENCE),
-    Case::new("interop/our_del_removes_what_the_references_add_made", &["BR-R5"], bridge).needs(REFERENCE),
+    Case::new("interop/del_removes_what_an_add_of_the_reference_created", &["BR-R5"], bridge)
+        .needs(REFERENCE),
 ];
 
 fn call(room: &Room, dir: &Path, verb: &str, id: &str, config: &Value) -> Result<Answer> {

@@ -14,13 +14,19 @@ use serde_json::{Value, json};
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("ipvlan/the_link_and_its_result", &["IV-K1", "IV-1"], link_and_result).needs(IPVLAN),
-    Case::new("ipvlan/chained_takes_master_and_addresses", &["IV-K1", "IV-2"], chained).needs(IPVLAN),
-    Case::new("ipvlan/check_works_without_master_and_names_drifts", &["IV-B1"], drifts).needs(IPVLAN),
-    Case::new("ipvlan/does_not_share_a_master_with_macvlan", &["IV-B4"], shared_master).needs(IPVLAN),
-    Case::new("ipvlan/del_never_fails_for_a_master", &["C-042", "IV-B2"], del_master),
-    Case::new("ipvlan/faults_are_refused_before_anything", &["IV-K3"], faults),
-    Case::new("ipvlan/status_tells_of_the_master", &["C-044", "IV-B5"], status).needs(IPVLAN),
+    Case::new("ipvlan/link_and_result_are_as_configured", &["IV-K1", "IV-1"], link_and_result).needs(IPVLAN),
+    Case::new(
+        "ipvlan/a_chained_plugin_takes_master_and_addresses_from_prev_result",
+        &["IV-K1", "IV-2"],
+        chained,
+    )
+    .needs(IPVLAN),
+    Case::new("ipvlan/check_needs_no_master_key_and_names_drifts", &["IV-B1"], drifts).needs(IPVLAN),
+    Case::new("ipvlan/a_master_of_macvlan_is_refused", &["IV-B4"], shared_master).needs(IPVLAN),
+    Case::new("ipvlan/del_succeeds_without_a_master", &["C-042", "IV-B2"], del_master),
+    Case::new("ipvlan/invalid_config_is_refused_before_any_change", &["IV-K3"], faults),
+    Case::new("ipvlan/status_fails_unless_the_master_exists_and_is_up", &["C-044", "IV-B5"], status)
+        .needs(IPVLAN),
 ];
 
 fn link_and_result(room: &Room) -> Result<()> {

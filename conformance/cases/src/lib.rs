@@ -9,7 +9,7 @@ mod bridge_life;
 mod bridge_vlan;
 mod bridge_vlan_frames;
 mod comforts;
-mod condition_words;
+mod condition_syntax;
 mod conflict;
 mod conflists;
 mod delegate_replaced;
@@ -131,7 +131,7 @@ pub fn all() -> Vec<Case> {
         portmap::CASES,
         portmap_chain::CASES,
         portmap_conditions::CASES,
-        condition_words::CASES,
+        condition_syntax::CASES,
         portmap_life::CASES,
         portmap_del::CASES,
         dns_names::CASES,

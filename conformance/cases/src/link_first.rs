@@ -19,10 +19,10 @@ pub const CASES: &[Case] = &[
         .needs(MACVLAN),
     Case::new("ipvlan/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("bridge/ipam_refusal_takes_the_link_back", &["LK-5"], |room| refused(room, "bridge")),
-    Case::new("macvlan/ipam_refusal_takes_the_link_back", &["LK-5"], |room| refused(room, "macvlan"))
+    Case::new("bridge/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "bridge")),
+    Case::new("macvlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "macvlan"))
         .needs(MACVLAN),
-    Case::new("ipvlan/ipam_refusal_takes_the_link_back", &["LK-5"], |room| refused(room, "ipvlan"))
+    Case::new("ipvlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "ipvlan"))
         .needs(IPVLAN),
     Case::new("bridge/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
         killed(room, "bridge")
@@ -35,7 +35,7 @@ pub const CASES: &[Case] = &[
         killed(room, "ipvlan")
     })
     .needs(IPVLAN),
-    Case::new("bridge/spoof_filter_is_there_before_the_ipam_plugin", &["BR-R13"], filtered),
+    Case::new("bridge/spoof_filter_is_set_before_the_ipam_plugin_runs", &["BR-R13"], filtered),
 ];
 
 /// What a DHCP client does first, with a refusal as the reference's words it; and it sends its release by the link.

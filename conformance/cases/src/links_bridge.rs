@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 pub const CASES: &[Case] = &[
     Case::new("bridge/del_keeps_another_networks_link", &["BR-L1"], refused_add),
     Case::new("bridge/late_del_keeps_the_new_containers_link", &["BR-L1"], late),
-    Case::new("bridge/del_keeps_what_other_plugins_made", &["BR-L1"], other_makers),
-    Case::new("bridge/del_takes_what_a_killed_add_of_the_reference_left", &["BR-L1"], half_made),
+    Case::new("bridge/del_keeps_links_of_other_plugins", &["BR-L1"], other_makers),
+    Case::new("bridge/del_removes_the_link_of_a_killed_reference_add", &["BR-L1"], half_made),
     Case::new("bridge/del_keeps_a_link_of_the_reference_on_another_bridge", &["BR-L1"], references)
         .needs(&[Need::Reference]),
-    Case::new("bridge/del_takes_the_link_of_a_renamed_network_as_remembered", &["BR-L1"], renamed),
-    Case::new("bridge/del_takes_a_link_that_the_container_renamed", &["BR-L1"], renamed_inside),
+    Case::new("bridge/del_removes_a_renamed_networks_link_by_prev_result", &["BR-L1"], renamed),
+    Case::new("bridge/del_removes_a_link_that_the_container_renamed", &["BR-L1"], renamed_inside),
 ];
 
 /// Another network for the same interface of a container.

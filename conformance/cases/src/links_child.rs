@@ -11,19 +11,19 @@ use harness::{ip, store};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/del_takes_a_link_that_the_container_disguised", &["MV-L1"], |room| {
+    Case::new("macvlan/del_removes_a_link_that_the_container_disguised", &["MV-L1"], |room| {
         disguised(room, "macvlan")
     })
     .needs(&[Need::Macvlan]),
-    Case::new("ipvlan/del_takes_a_link_that_the_container_disguised", &["IV-L1"], |room| {
+    Case::new("ipvlan/del_removes_a_link_that_the_container_disguised", &["IV-L1"], |room| {
         disguised(room, "ipvlan")
     })
     .needs(&[Need::Ipvlan]),
-    Case::new("macvlan/del_takes_the_references_disguised_link_as_remembered", &["MV-L1"], remembered)
+    Case::new("macvlan/del_removes_the_references_disguised_link_by_prev_result", &["MV-L1"], remembered)
         .needs(&[Need::Macvlan]),
     Case::new("macvlan/del_keeps_other_attachments_of_the_container", &["MV-L1"], others)
         .needs(&[Need::Macvlan]),
-    Case::new("macvlan/del_takes_the_link_of_a_renamed_network_as_remembered", &["MV-L1"], renamed)
+    Case::new("macvlan/del_removes_a_renamed_networks_link_by_prev_result", &["MV-L1"], renamed)
         .needs(&[Need::Macvlan]),
     Case::new("macvlan/late_del_keeps_the_new_containers_link", &["MV-L1"], late).needs(&[Need::Macvlan]),
 ];

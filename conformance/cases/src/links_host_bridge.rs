@@ -11,11 +11,11 @@ use serde_json::json;
 use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
-    Case::new("bridge/a_bridge_of_others_keeps_its_mac_address", &["BR-L2"], keeps_mac),
-    Case::new("bridge/a_bridge_of_others_is_not_pinned_beside_its_uplink", &["BR-L2"], follows_uplink),
-    Case::new("bridge/an_administrators_address_on_an_idle_bridge_stays", &["BR-L2"], address),
-    Case::new("bridge/a_bridge_of_others_keeps_its_router", &["BR-L2"], router),
-    Case::new("bridge/an_alternative_name_is_reported_as_the_real_one", &["BR-L3"], alternative_name),
+    Case::new("bridge/a_foreign_bridge_keeps_its_mac_address", &["BR-L2"], keeps_mac),
+    Case::new("bridge/a_foreign_bridge_is_not_pinned_beside_its_uplink", &["BR-L2"], follows_uplink),
+    Case::new("bridge/an_administrators_address_on_an_idle_bridge_is_kept", &["BR-L2"], address),
+    Case::new("bridge/a_foreign_bridge_keeps_its_router", &["BR-L2"], router),
+    Case::new("bridge/an_alternative_name_is_reported_as_the_real_name", &["BR-L3"], alternative_name),
 ];
 
 fn mac(name: &str) -> Result<String> {

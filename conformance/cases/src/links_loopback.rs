@@ -13,7 +13,7 @@ use crate::loopback::is_up;
 pub const CASES: &[Case] = &[
     Case::new("loopback/late_del_keeps_the_new_containers_lo", &["LO-L1"], late),
     Case::new("loopback/del_of_another_network_keeps_lo", &["LO-L1"], other_network),
-    Case::new("loopback/del_keeps_lo_that_somebody_else_brought_up", &["LO-L1"], brought_up_by_others),
+    Case::new("loopback/del_keeps_lo_up_if_others_brought_it_up", &["LO-L1"], brought_up_by_others),
     Case::new("loopback/failed_add_leaves_lo_and_its_label", &["C-065", "LO-L1"], failed_add),
 ];
 

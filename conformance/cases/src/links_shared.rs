@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
-    Case::new("parents/links_of_others_in_the_group_stay", &["MV-L2"], |room| {
+    Case::new("parents/foreign_links_in_the_group_are_kept", &["MV-L2"], |room| {
         in_the_group(
             room,
             "link add people0 type bridge
@@ -21,7 +21,7 @@ pub const CASES: &[Case] = &[
              link add link wan0 name moorh0000000000 type macvlan mode bridge",
         )
     }),
-    Case::new("parents/a_dummy_of_others_in_the_group_stays", &["MV-L2"], |room| {
+    Case::new("parents/a_foreign_dummy_in_the_group_is_kept", &["MV-L2"], |room| {
         in_the_group(
             room,
             "link add people0 type dummy
@@ -30,8 +30,8 @@ pub const CASES: &[Case] = &[
         )
     })
     .needs(&[Need::Dummy, Need::VlanLinks]),
-    Case::new("host_access/a_link_that_an_administrator_uses_stays", &["MV-L2"], used_shim),
-    Case::new("parents/a_vlan_that_an_administrator_configured_stays", &["MV-L2"], used_vlan)
+    Case::new("host_access/a_link_that_an_administrator_uses_is_kept", &["MV-L2"], used_shim),
+    Case::new("parents/a_vlan_that_an_administrator_configured_is_kept", &["MV-L2"], used_vlan)
         .needs(&[Need::VlanLinks]),
 ];
 

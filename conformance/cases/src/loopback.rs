@@ -11,8 +11,8 @@ use serde_json::json;
 pub const CASES: &[Case] = &[
     Case::new("loopback/result_in_every_version", &["C-060", "C-063", "LO-2"], results),
     Case::new("loopback/lo_is_up_with_both_addresses_whatever_the_ifname", &["LO-1"], up),
-    Case::new("loopback/check_sees_that_lo_is_down", &["C-043", "LO-5"], check),
-    Case::new("loopback/del_takes_lo_down_and_may_be_repeated", &["C-042", "C-114", "LO-6"], del),
+    Case::new("loopback/check_reports_that_lo_is_down", &["C-043", "LO-5"], check),
+    Case::new("loopback/del_takes_lo_down_and_is_idempotent", &["C-042", "C-114", "LO-6"], del),
     Case::new("loopback/foreign_address_on_lo_is_an_error", &["LO-4"], foreign_address),
     Case::new("loopback/prev_result_is_passed_through", &["C-041", "LO-3"], prev_result),
 ];

@@ -13,7 +13,7 @@ use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("macspoofchk/a_frame_from_another_address_is_dropped", &["BR-K13"], dropped),
-    Case::new("macspoofchk/check_names_what_is_missing", &["BR-R6"], check),
+    Case::new("macspoofchk/check_names_missing_rules", &["BR-R6"], check),
     Case::new("macspoofchk/rules_do_not_grow_with_ports", &["BR-R14"], constant),
 ];
 

@@ -11,13 +11,13 @@ use harness::{ip, socket, store};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/passthru_has_the_master_alone", &["MV-K2"], passthru),
-    Case::new("macvlan/source_takes_in_listed_addresses_only", &["MV-R4"], source),
-    Case::new("macvlan/binds_and_reaches_as_the_first_act", &["MV-R1"], first_act),
-    Case::new("macvlan/del_works_without_master_and_with_a_broken_rest", &["MV-B4"], del_broken),
+    Case::new("macvlan/passthru_uses_its_master_exclusively", &["MV-K2"], passthru),
+    Case::new("macvlan/source_accepts_listed_addresses_only", &["MV-R4"], source),
+    Case::new("macvlan/first_bind_and_first_packet_succeed", &["MV-R1"], first_act),
+    Case::new("macvlan/del_succeeds_without_master_and_with_invalid_keys", &["MV-B4"], del_broken),
     Case::new("macvlan/del_does_not_touch_others", &["C-047", "MV-B3"], del_others),
     Case::new("macvlan/check_names_every_drift", &["C-043", "MV-2"], drifts),
-    Case::new("macvlan/gc_collects_leases", &["C-045", "MV-B5"], gc),
+    Case::new("macvlan/gc_releases_leases", &["C-045", "MV-B5"], gc),
 ];
 
 fn passthru(room: &Room) -> Result<()> {

@@ -11,16 +11,16 @@ use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refused}
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("macvlan/the_link_and_its_result", &["MV-K3", "MV-K5", "MV-1"], link_and_result),
-    Case::new("macvlan/our_del_removes_the_references_link", &["MV-5"], mixed).needs(&[Need::Reference]),
-    Case::new("macvlan/a_name_of_the_hosts_is_not_in_the_way", &["MV-4"], host_name),
-    Case::new("macvlan/default_master_is_the_default_routes", &["MV-K1"], default_master),
+    Case::new("macvlan/link_and_result_are_as_configured", &["MV-K3", "MV-K5", "MV-1"], link_and_result),
+    Case::new("macvlan/del_removes_the_references_link", &["MV-5"], mixed).needs(&[Need::Reference]),
+    Case::new("macvlan/a_host_link_of_the_same_name_does_not_conflict", &["MV-4"], host_name),
+    Case::new("macvlan/default_master_is_the_link_of_the_default_route", &["MV-K1"], default_master),
     Case::new("macvlan/link_in_container", &["MV-K6"], in_container),
     Case::new("macvlan/layer_2", &["C-065", "MV-K7", "MV-B2"], layer2),
     Case::new("macvlan/mac_precedence", &["MV-K4"], mac),
-    Case::new("macvlan/faults_are_refused_before_anything", &["MV-K3"], faults),
-    Case::new("macvlan/status_tells_of_the_master", &["C-044", "MV-B6"], status),
-    Case::new("macvlan/a_master_without_carrier_is_not_waited_for", &["LK-3"], no_carrier),
+    Case::new("macvlan/invalid_config_is_refused_before_any_change", &["MV-K3"], faults),
+    Case::new("macvlan/status_fails_unless_the_master_exists_and_is_up", &["C-044", "MV-B6"], status),
+    Case::new("macvlan/add_does_not_wait_for_a_masters_carrier", &["LK-3"], no_carrier),
 ];
 
 fn layer2_config() -> Value {

@@ -14,15 +14,19 @@ use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("masquerade/outside_sees_the_host_and_siblings_see_the_container", &["BR-K5"], seen_from),
-    Case::new("masquerade/every_address_of_two_ranges", &["BR-B4"], two_ranges),
-    Case::new("masquerade/another_subnet_of_the_network_is_inside", &["BR-R15"], other_subnet),
+    Case::new("masquerade/every_address_of_two_ranges_is_masqueraded", &["BR-B4"], two_ranges),
+    Case::new(
+        "masquerade/traffic_to_another_subnet_of_the_network_is_not_masqueraded",
+        &["BR-R15"],
+        other_subnet,
+    ),
     Case::new("masquerade/rules_do_not_grow_with_containers_and_name_their_owner", &["BR-R14"], constant),
-    Case::new("masquerade/back_end_is_checked_before_anything", &["BR-K6"], back_end),
-    Case::new("masquerade/check_names_what_is_missing", &["BR-R6"], check),
-    Case::new("masquerade/a_flushed_table_is_mended_by_the_next_add", &["BR-R16"], mended),
-    Case::new("masquerade/an_address_left_by_another_is_taken_over", &["BR-R17"], taken_over),
-    Case::new("masquerade/thirty_at_once_leave_nothing", &["BR-R18"], thirty),
-    Case::new("masquerade/no_process_but_the_ipam_plugin", &["HO-1"], no_process).needs(&[Need::Strace]),
+    Case::new("masquerade/back_end_is_checked_before_any_change", &["BR-K6"], back_end),
+    Case::new("masquerade/check_names_missing_rules", &["BR-R6"], check),
+    Case::new("masquerade/the_next_add_restores_a_flushed_table", &["BR-R16"], mended),
+    Case::new("masquerade/an_address_left_by_another_attachment_is_taken_over", &["BR-R17"], taken_over),
+    Case::new("masquerade/thirty_concurrent_attachments_leave_nothing", &["BR-R18"], thirty),
+    Case::new("masquerade/runs_no_program_but_the_ipam_plugin", &["HO-1"], no_process).needs(&[Need::Strace]),
 ];
 
 /// The usual bridge with masquerade.

@@ -15,12 +15,8 @@ use crate::bridge_keys::add;
 use crate::masquerade::{ensure_masqueraded, masquerade};
 
 pub const CASES: &[Case] = &[
-    Case::new(
-        "masquerade/no_packet_of_no_connection_leaves_with_the_containers_address",
-        &["BR-R12"],
-        outside,
-    ),
-    Case::new("masquerade/packets_of_no_connection_pass_inside", &["BR-R12"], inside),
+    Case::new("masquerade/invalid_packets_do_not_leave_with_the_containers_address", &["BR-R12"], outside),
+    Case::new("masquerade/invalid_packets_pass_inside_the_network", &["BR-R12"], inside),
 ];
 
 const PATIENCE: Duration = Duration::from_millis(500);

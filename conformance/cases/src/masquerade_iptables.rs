@@ -15,17 +15,17 @@ pub const CASES: &[Case] = &[
     Case::new("masquerade_iptables/each_suite_takes_over_from_the_other", &["BR-R5", "BR-I1"], takeover)
         .needs(&[Need::Iptables, Need::Reference]),
     Case::new("masquerade_iptables/the_outside_sees_the_host", &["BR-I2"], seen).needs(&[Need::Iptables]),
-    Case::new("masquerade_iptables/check_names_each_rule_that_is_missing", &["C-043", "BR-I5"], check)
+    Case::new("masquerade_iptables/check_names_each_missing_rule", &["C-043", "BR-I5"], check)
         .needs(&[Need::Iptables]),
     Case::new("masquerade_iptables/two_interfaces_share_a_chain", &["BR-I3"], two_interfaces)
         .needs(&[Need::Iptables]),
     Case::new(
-        "masquerade_iptables/del_finds_them_after_a_rename_and_with_nothing_told",
+        "masquerade_iptables/del_finds_rules_after_a_rename_and_without_prev_result",
         &["C-042", "BR-I6"],
         renamed,
     )
     .needs(&[Need::Iptables]),
-    Case::new("masquerade_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046", "BR-I6"], gc)
+    Case::new("masquerade_iptables/gc_removes_invalid_attachments", &["C-045", "C-046", "BR-I6"], gc)
         .needs(&[Need::Iptables]),
     Case::new("masquerade_iptables/a_failed_add_leaves_nothing", &["BR-I4"], failed).needs(&[Need::Iptables]),
 ];

@@ -18,22 +18,25 @@ const VLAN: &[Need] = &[Need::VlanLinks];
 const IPVLAN: &[Need] = &[Need::VlanLinks, Need::Ipvlan];
 
 pub const CASES: &[Case] = &[
-    Case::new("parents/a_vlan_comes_with_the_first_and_goes_with_the_last", &["MV-R5"], |room| {
+    Case::new("parents/the_first_add_creates_the_vlan_and_the_last_del_removes_it", &["MV-R5"], |room| {
         first_and_last(room, "macvlan")
     })
     .needs(VLAN),
-    Case::new("parents/ipvlan_on_a_vlan_too", &["IV-R3"], |room| first_and_last(room, "ipvlan"))
-        .needs(IPVLAN),
+    Case::new("parents/the_first_ipvlan_creates_the_vlan_and_the_last_removes_it", &["IV-R3"], |room| {
+        first_and_last(room, "ipvlan")
+    })
+    .needs(IPVLAN),
     Case::new("parents/networks_share_a_vlan", &["LK-30"], shared).needs(VLAN),
-    Case::new("parents/a_vlan_that_was_there_is_used_and_stays", &["MV-L2"], existing).needs(VLAN),
-    Case::new("parents/a_vlan_that_people_use_stays", &["MV-L2"], used_by_others).needs(VLAN),
+    Case::new("parents/an_existing_vlan_is_used_and_kept", &["MV-L2"], existing).needs(VLAN),
+    Case::new("parents/a_vlan_in_use_by_others_is_kept", &["MV-L2"], used_by_others).needs(VLAN),
     Case::new("parents/vlans_do_not_reach_each_other", &["LK-31"], other_vlan).needs(VLAN),
-    Case::new("parents/gc_takes_the_vlan_of_the_dead", &["C-045", "LK-34"], dead).needs(VLAN),
-    Case::new("parents/a_lost_run_directory_harms_nobody", &["LK-32"], lost_run).needs(VLAN),
+    Case::new("parents/gc_removes_the_vlan_of_dead_containers", &["C-045", "LK-34"], dead).needs(VLAN),
+    Case::new("parents/a_lost_run_directory_breaks_no_attachment", &["LK-32"], lost_run).needs(VLAN),
     Case::new("parents/a_failed_add_leaves_no_vlan", &["C-085", "LK-35"], failed_add).needs(VLAN),
-    Case::new("parents/check_and_status_look_at_the_vlan", &["C-043", "C-044", "LK-36"], drifts).needs(VLAN),
-    Case::new("parents/fifty_at_once_have_one_vlan_and_leave_none", &["C-046", "LK-30"], fifty).needs(VLAN),
-    Case::new("parents/the_last_goes_as_the_next_comes", &["C-047", "LK-30"], |room| {
+    Case::new("parents/check_and_status_inspect_the_vlan", &["C-043", "C-044", "LK-36"], drifts).needs(VLAN),
+    Case::new("parents/fifty_concurrent_adds_share_one_vlan_and_leave_none", &["C-046", "LK-30"], fifty)
+        .needs(VLAN),
+    Case::new("parents/a_last_del_and_a_first_add_may_race", &["C-047", "LK-30"], |room| {
         vlan_outside(room)?;
         let config =
             json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": PARENT});
@@ -57,7 +60,7 @@ pub const CASES: &[Case] = &[
         internal(room, "ipvlan", &json!({"mode": "l3"}))
     })
     .needs(&[Need::Dummy, Need::Ipvlan]),
-    Case::new("parents/faults_are_refused_before_anything", &["LK-33"], faults),
+    Case::new("parents/invalid_config_is_refused_before_any_change", &["LK-33"], faults),
 ];
 
 const PARENT: &str = "wan0.10";

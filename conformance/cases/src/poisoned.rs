@@ -14,19 +14,23 @@ use serde_json::json;
 use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
-    Case::new("macspoofchk/a_link_local_frame_takes_no_neighbours_traffic", &["BR-K13"], |room| {
+    Case::new("macspoofchk/a_link_local_frame_diverts_no_traffic", &["BR-K13"], |room| {
         takes_nothing(room, false)
     }),
-    Case::new("macspoofchk/nor_on_an_administrators_bridge", &["BR-K13"], |room| {
+    Case::new("macspoofchk/a_link_local_frame_diverts_no_traffic_on_a_foreign_bridge", &["BR-K13"], |room| {
         ip::script(None, "link add br0 type bridge\n link set br0 up")?;
         allow_ipv6(&["br0"])?;
         takes_nothing(room, false)
     }),
-    Case::new("macspoofchk/nor_in_a_vlan_of_an_administrators_bridge", &["BR-K13"], |room| {
-        ip::script(None, "link add br0 type bridge vlan_filtering 1\n link set br0 up")?;
-        allow_ipv6(&["br0"])?;
-        takes_nothing(room, true)
-    })
+    Case::new(
+        "macspoofchk/a_link_local_frame_diverts_no_traffic_in_a_vlan_of_a_foreign_bridge",
+        &["BR-K13"],
+        |room| {
+            ip::script(None, "link add br0 type bridge vlan_filtering 1\n link set br0 up")?;
+            allow_ipv6(&["br0"])?;
+            takes_nothing(room, true)
+        },
+    )
     .needs(&[Need::BridgeVlanFiltering]),
 ];
 

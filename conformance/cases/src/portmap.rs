@@ -19,19 +19,19 @@ use harness::stage::portmap::{
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap/a_published_port_is_reached_from_everywhere", &["PM-K2", "PM-6"], |room| {
+    Case::new("portmap/a_published_port_is_reachable_from_everywhere", &["PM-K2", "PM-6"], |room| {
         everywhere(room, false)
     }),
-    Case::new("portmap/a_published_port_is_reached_from_everywhere_with_br_netfilter", &["PM-6"], |room| {
+    Case::new("portmap/a_published_port_is_reachable_from_everywhere_with_br_netfilter", &["PM-6"], |room| {
         everywhere(room, true)
     })
     .needs(&[Need::BrNetfilter]),
-    Case::new("portmap/a_specific_address_is_published_alone", &["PM-K3"], specific),
-    Case::new("portmap/transit_is_not_touched", &["PM-B4"], transit),
+    Case::new("portmap/a_port_on_one_address_is_published_only_there", &["PM-K3"], specific),
+    Case::new("portmap/transit_traffic_is_not_redirected", &["PM-B4"], transit),
     Case::new("portmap/neighbours_do_not_reach_the_hosts_loopback", &["PM-B3"], loopback),
     Case::new("portmap/snat_and_masq_all", &["PM-K5", "PM-K6"], snat),
-    Case::new("portmap/twenty_thousand_ports_are_a_few_elements", &["PM-R5"], range),
-    Case::new("portmap/udp_follows_a_container_that_moves", &["PM-3"], udp),
+    Case::new("portmap/twenty_thousand_ports_need_few_elements", &["PM-R5"], range),
+    Case::new("portmap/udp_clients_follow_a_container_that_moves", &["PM-3"], udp),
 ];
 
 /// With br_netfilter, packets between two ports of a bridge pass the host's rules as well, and neighbours need no

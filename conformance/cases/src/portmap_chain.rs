@@ -21,15 +21,19 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap_chain/runs_the_delegate_only_and_commits_twice_at_most", &["HO-1"], no_program)
+    Case::new("portmap_chain/runs_only_the_delegate_and_commits_twice_at_most", &["HO-1"], no_program)
         .needs(&[Need::Strace]),
-    Case::new("portmap_chain/works_in_a_root_that_holds_our_executables_only", &["HO-2"], bare_root),
-    Case::new("portmap_chain/works_on_a_host_with_ipv6_switched_off", &["PM-R12"], without_ipv6),
+    Case::new("portmap_chain/works_without_any_other_executable", &["HO-2"], bare_root),
+    Case::new("portmap_chain/works_on_a_host_with_ipv6_disabled", &["PM-R12"], without_ipv6),
     Case::new("portmap_chain/a_udp_client_at_10_hz_follows_the_container", &["PM-3", "PM-R13"], ten_hertz),
-    Case::new("portmap_chain/two_hundred_at_once_beside_20000_foreign_rules", &["C-047", "PM-R15"], crowd)
-        .needs(&[Need::SendBuffer])
-        .alone(),
-    Case::new("portmap_chain/a_container_id_of_300_characters", &["C-060", "PM-R14"], long_id),
+    Case::new(
+        "portmap_chain/two_hundred_concurrent_adds_beside_20000_foreign_rules",
+        &["C-047", "PM-R15"],
+        crowd,
+    )
+    .needs(&[Need::SendBuffer])
+    .alone(),
+    Case::new("portmap_chain/a_container_id_of_300_characters_works", &["C-060", "PM-R14"], long_id),
 ];
 
 fn masqueraded() -> Value {

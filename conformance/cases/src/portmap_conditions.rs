@@ -16,19 +16,23 @@ use harness::stage::reapply::{reapply, rules};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap_conditions/they_are_their_owners_alone", &["PM-C1"], owners),
-    Case::new("portmap_conditions/ranges_addresses_and_hosts_own_clients", &["PM-C2"], shapes),
-    Case::new("portmap_conditions/nft_shows_what_was_written", &["PM-C3"], words),
-    Case::new("portmap_conditions/what_is_not_known_is_refused_by_its_word", &["PM-C4"], refused),
-    Case::new("portmap_conditions/del_finds_them_by_owner", &["C-042", "PM-C9"], del),
+    Case::new("portmap_conditions/conditions_apply_to_their_container_only", &["PM-C1"], owners),
     Case::new(
-        "portmap_conditions/check_names_what_is_missing_and_reapply_makes_it",
+        "portmap_conditions/conditions_hold_for_ranges_addresses_and_local_clients",
+        &["PM-C2"],
+        shapes,
+    ),
+    Case::new("portmap_conditions/nft_lists_conditions_as_written", &["PM-C3"], words),
+    Case::new("portmap_conditions/unknown_tokens_are_refused_by_name", &["PM-C4"], refused),
+    Case::new("portmap_conditions/del_finds_conditions_by_owner", &["C-042", "PM-C9"], del),
+    Case::new(
+        "portmap_conditions/check_names_missing_conditions_and_reapply_restores_them",
         &["C-043", "PM-C8", "HO-20"],
         mended,
     ),
-    Case::new("portmap_conditions/gc_collects_what_is_not_valid", &["C-045", "C-046", "PM-R2"], gc),
-    Case::new("portmap_conditions/add_again_replaces_them", &["PM-C6"], again),
-    Case::new("portmap_conditions/the_heir_of_an_address_has_his_own", &["PM-C7"], heir),
+    Case::new("portmap_conditions/gc_removes_invalid_attachments", &["C-045", "C-046", "PM-R2"], gc),
+    Case::new("portmap_conditions/a_repeated_add_replaces_conditions", &["PM-C6"], again),
+    Case::new("portmap_conditions/the_next_holder_of_an_address_has_its_own_conditions", &["PM-C7"], heir),
 ];
 
 /// Everybody but the machine outside.

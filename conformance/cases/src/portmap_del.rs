@@ -14,10 +14,10 @@ use crate::portmap_life::one;
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/del_matrix", &["C-042", "PM-2"], del_matrix),
-    Case::new("portmap/del_of_the_last_leaves_no_rules", &["C-042", "PM-R4"], last),
-    Case::new("portmap/del_with_a_broken_rest_still_cleans", &["R-4", "PM-B5"], broken_rest),
-    Case::new("portmap/gc_collects_what_is_not_valid", &["C-045", "C-046", "PM-R2"], gc),
-    Case::new("portmap/our_del_removes_what_the_references_add_made", &["PM-5"], migration)
+    Case::new("portmap/the_last_del_leaves_no_rules", &["C-042", "PM-R4"], last),
+    Case::new("portmap/del_with_invalid_keys_still_cleans_up", &["R-4", "PM-B5"], broken_rest),
+    Case::new("portmap/gc_removes_invalid_attachments", &["C-045", "C-046", "PM-R2"], gc),
+    Case::new("portmap/del_removes_what_an_add_of_the_reference_created", &["PM-5"], migration)
         .needs(&[Need::Reference]),
 ];
 

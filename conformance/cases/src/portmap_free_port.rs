@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use crate::masquerade::nft;
 
 pub const CASES: &[Case] = &[
-    Case::new("free_port/one_is_chosen_told_and_kept", &["PM-F1"], chosen),
-    Case::new("free_port/none_that_somebody_publishes_or_listens_on", &["PM-F2"], others),
-    Case::new("free_port/twenty_at_once_get_twenty", &["C-047", "PM-F3"], crowd),
-    Case::new("free_port/when_none_is_left_nothing_is_made", &["PM-F4"], none),
-    Case::new("free_port/it_is_one_port_and_asked_for_by_name", &["PM-F5"], bad_input),
+    Case::new("free_port/a_port_is_chosen_reported_and_kept", &["PM-F1"], chosen),
+    Case::new("free_port/published_and_listening_ports_are_not_chosen", &["PM-F2"], others),
+    Case::new("free_port/twenty_concurrent_adds_get_distinct_ports", &["C-047", "PM-F3"], crowd),
+    Case::new("free_port/exhaustion_is_an_error_and_creates_nothing", &["PM-F4"], none),
+    Case::new("free_port/ranges_and_implicit_zeros_are_refused", &["PM-F5"], bad_input),
 ];
 
 /// The ports that the kernel gives to whoever asks for none; the others of 49152 to 65535 are chosen first.

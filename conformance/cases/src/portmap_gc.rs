@@ -14,7 +14,7 @@ use crate::portmap_life::one;
 use crate::rules_busy::Noise;
 
 pub const CASES: &[Case] =
-    &[Case::new("portmap/gc_of_many_gets_through_beside_regular_rule_changes", &["PM-R2"], beside_changes)
+    &[Case::new("portmap/gc_of_many_ports_succeeds_during_regular_rule_changes", &["PM-R2"], beside_changes)
         .alone()];
 
 /// Attachments whose runtime has forgotten them.

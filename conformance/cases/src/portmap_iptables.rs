@@ -16,20 +16,20 @@ use serde_json::{Value, json};
 use crate::portmap_del::uncounted;
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap_iptables/rules_are_the_references_byte_for_byte", &["PM-I1"], matrix)
+    Case::new("portmap_iptables/rules_equal_the_references_byte_for_byte", &["PM-I1"], matrix)
         .needs(&[Need::Iptables, Need::Reference]),
     Case::new("portmap_iptables/each_suite_takes_over_from_the_other", &["PM-5", "PM-I2"], takeover)
         .needs(&[Need::Iptables, Need::Reference]),
-    Case::new("portmap_iptables/older_chains_go_too", &["PM-I3"], older).needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/add_twice_replaces_and_nothing_is_doubled", &["PM-I4"], again)
+    Case::new("portmap_iptables/older_chains_are_removed", &["PM-I3"], older).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/add_twice_replaces_without_duplicates", &["PM-I4"], again)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/check_names_each_rule_that_is_missing", &["C-043", "PM-I8"], check)
+    Case::new("portmap_iptables/check_names_each_missing_rule", &["C-043", "PM-I8"], check)
         .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/a_failed_family_leaves_nothing_of_the_other", &["PM-I5"], failed)
         .needs(&[Need::Iptables]),
     Case::new("portmap_iptables/options_of_the_other_back_end_are_refused", &["PM-I6"], refused)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/two_programs_per_family_and_none_for_del", &["PM-I7", "HO-1"], programs)
+    Case::new("portmap_iptables/add_runs_two_programs_per_family_and_del_none", &["PM-I7", "HO-1"], programs)
         .needs(&[Need::Iptables, Need::Strace]),
 ];
 

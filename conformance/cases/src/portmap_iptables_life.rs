@@ -18,20 +18,21 @@ use crate::portmap_iptables::{iptables, one, published, saved};
 pub const CASES: &[Case] = &[
     Case::new("portmap_iptables/del_matrix_after_a_flip_of_the_back_end", &["C-042", "PM-I9"], del_matrix)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/gc_collects_what_is_not_valid", &["C-045", "C-046", "PM-R2"], gc)
+    Case::new("portmap_iptables/gc_removes_invalid_attachments", &["C-045", "C-046", "PM-R2"], gc)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/twenty_at_once", &["C-047", "PM-I16"], twenty).needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/killed_at_any_step_nothing_is_left", &["C-047", "PM-I15"], |room| {
+    Case::new("portmap_iptables/twenty_concurrent_adds_succeed", &["C-047", "PM-I16"], twenty)
+        .needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/a_kill_at_any_step_leaves_nothing", &["C-047", "PM-I15"], |room| {
         hit(room, true)
     })
     .needs(&[Need::Iptables, Need::Strace]),
-    Case::new("portmap_iptables/failed_at_any_step_nothing_is_left", &["C-085", "PM-I15"], |room| {
+    Case::new("portmap_iptables/a_failure_at_any_step_leaves_nothing", &["C-085", "PM-I15"], |room| {
         hit(room, false)
     })
     .needs(&[Need::Iptables, Need::Strace]),
     Case::new("portmap_iptables/a_taken_port_is_refused_and_its_owner_named", &["PM-I10"], taken)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/tables_of_the_older_kind_are_cleaned", &["PM-I9"], old_tables)
+    Case::new("portmap_iptables/legacy_tables_are_cleaned_up", &["PM-I9"], old_tables)
         .needs(&[Need::Iptables, Need::IptablesLegacy]),
 ];
 

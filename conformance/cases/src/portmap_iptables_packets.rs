@@ -15,12 +15,13 @@ use serde_json::json;
 use crate::portmap_iptables::{one, published};
 
 pub const CASES: &[Case] = &[
-    Case::new("portmap_iptables/a_published_port_is_reached_from_everywhere", &["PM-I11"], everywhere)
+    Case::new("portmap_iptables/a_published_port_is_reachable_from_everywhere", &["PM-I11"], everywhere)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/conditions_are_their_owners_alone", &["PM-I12"], conditions)
+    Case::new("portmap_iptables/conditions_apply_to_their_container_only", &["PM-I12"], conditions)
         .needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/flows_of_udp_are_forgotten", &["PM-I13"], udp).needs(&[Need::Iptables]),
-    Case::new("portmap_iptables/ranges_are_moved_as_a_whole", &["PM-I14"], ranges).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/udp_flows_are_deleted", &["PM-I13"], udp).needs(&[Need::Iptables]),
+    Case::new("portmap_iptables/port_ranges_are_mapped_as_a_whole", &["PM-I14"], ranges)
+        .needs(&[Need::Iptables]),
 ];
 
 /// The reference's rules masquerade whoever is of the container's network.

@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("portmap/a_taken_port_is_refused_and_its_owner_named", &["PM-R1"], taken),
-    Case::new("portmap/add_twice_replaces_and_nothing_is_doubled", &["PM-B1"], again),
-    Case::new("portmap/check_names_what_is_missing", &["C-043", "PM-1"], check),
-    Case::new("portmap/bad_input_is_refused_and_makes_nothing", &["PM-K2", "PM-K4"], bad_input),
+    Case::new("portmap/add_twice_replaces_without_duplicates", &["PM-B1"], again),
+    Case::new("portmap/check_names_missing_rules", &["C-043", "PM-1"], check),
+    Case::new("portmap/invalid_input_is_refused_and_creates_nothing", &["PM-K2", "PM-K4"], bad_input),
     Case::new("portmap/a_failed_add_leaves_nothing_of_either_family", &["PM-B2"], failed),
     Case::new("portmap/the_result_passes_through", &["C-120", "PM-K7"], pass_through),
-    Case::new("portmap/without_mappings_nothing_is_touched", &["PM-K1"], without_mappings),
+    Case::new("portmap/without_mappings_nothing_changes", &["PM-K1"], without_mappings),
     Case::new("portmap/status", &["C-044", "PM-R3"], status),
-    Case::new("portmap/fifty_at_once", &["C-047", "PM-R6"], fifty),
-    Case::new("portmap/a_chain_run_by_a_runtime", &["C-100", "C-122", "LR-3", "PM-4"], chain),
-    Case::new("portmap/runs_no_program_and_commits_once", &["HO-1"], no_program).needs(&[Need::Strace]),
+    Case::new("portmap/fifty_concurrent_adds_succeed", &["C-047", "PM-R6"], fifty),
+    Case::new("portmap/a_runtime_runs_the_whole_chain", &["C-100", "C-122", "LR-3", "PM-4"], chain),
+    Case::new("portmap/add_runs_no_program_and_commits_once", &["HO-1"], no_program).needs(&[Need::Strace]),
 ];
 
 pub fn one(port: u16) -> Value {

@@ -27,19 +27,18 @@ use crate::masquerade::{masquerade, nft};
 
 pub const CASES: &[Case] = &[
     Case::new("private/no_other_user_can_hold_a_lock", &["HO-10"], no_lock).needs(&[Need::OtherUsers]),
-    Case::new("private/who_held_a_lock_before_the_upgrade_stops_nobody", &["HO-11"], held_before)
+    Case::new("private/a_lock_held_since_before_the_upgrade_blocks_nobody", &["HO-11"], held_before)
         .needs(&[Need::OtherUsers]),
-    Case::new("private/whatever_the_umask_nobody_else_can_open_a_file", &["HO-12"], umask)
+    Case::new("private/files_are_private_under_any_umask", &["HO-12"], umask).needs(&[Need::OtherUsers]),
+    Case::new("private/files_of_another_user_are_not_trusted", &["HO-13"], planted)
         .needs(&[Need::OtherUsers]),
-    Case::new("private/what_another_user_put_into_an_open_directory_is_not_believed", &["HO-13"], planted)
-        .needs(&[Need::OtherUsers]),
-    Case::new("private/a_directory_that_is_a_link_is_refused", &["HO-14"], linked),
-    Case::new("private/a_stopped_plugin_is_named_to_those_who_need_its_lock", &["HO-15"], stopped),
-    Case::new("private/a_holder_of_a_lock_is_named_and_a_retry_succeeds", &["HO-15"], top_locks),
-    Case::new("private/a_holder_of_an_inner_lock_is_named_and_a_retry_succeeds", &["HO-15"], inner_locks),
-    Case::new("private/a_holder_of_the_lock_of_iptables_is_named", &["HO-15"], iptables_lock)
+    Case::new("private/a_symlinked_directory_is_refused", &["HO-14"], linked),
+    Case::new("private/a_lock_timeout_names_a_stopped_plugin", &["HO-15"], stopped),
+    Case::new("private/a_lock_timeout_names_the_holder_and_a_retry_succeeds", &["HO-15"], top_locks),
+    Case::new("private/an_inner_lock_timeout_names_the_holder_and_a_retry_succeeds", &["HO-15"], inner_locks),
+    Case::new("private/an_iptables_lock_timeout_names_the_holder", &["HO-15"], iptables_lock)
         .needs(&[Need::Iptables]),
-    Case::new("private/a_holder_in_another_pid_namespace_is_reported", &["HO-15"], elsewhere)
+    Case::new("private/a_lock_holder_in_another_pid_namespace_is_reported", &["HO-15"], elsewhere)
         .needs(&[Need::PidNamespace]),
 ];
 

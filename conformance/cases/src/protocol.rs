@@ -14,12 +14,12 @@ pub const CASES: &[Case] = &[
     Case::new("args/pairs_are_checked_on_every_verb", &["C-090", "C-092"], args_pairs),
     Case::new("args/unknown_keys_need_ignore_unknown", &["C-091", "C-092"], args_unknown),
     Case::new("args/kubernetes_and_empty_values_pass", &["C-090", "C-094"], args_kubernetes),
-    Case::new("netns/own_namespace_is_refused_before_anything", &["C-110", "C-111"], own_namespace),
+    Case::new("netns/own_namespace_is_refused_before_any_change", &["C-110", "C-111"], own_namespace),
     Case::new("netns/override_disables_the_check", &["C-112"], own_namespace_override),
-    Case::new("netns/no_namespace_at_the_path", &["C-113"], bad_netns),
-    Case::new("netns/of_another_process_works", &["C-113"], of_another_process),
-    Case::new("prev_result/of_another_family_is_refused", &["C-120"], prev_family),
-    Case::new("prev_result/sister_versions_and_no_version_pass", &["C-120", "C-121"], prev_sisters),
+    Case::new("netns/path_without_a_namespace_is_refused", &["C-113"], bad_netns),
+    Case::new("netns/namespace_of_another_process_works", &["C-113"], of_another_process),
+    Case::new("prev_result/incompatible_version_is_refused", &["C-120"], prev_family),
+    Case::new("prev_result/compatible_versions_and_no_version_pass", &["C-120", "C-121"], prev_sisters),
 ];
 
 fn error_object(room: &Room) -> Result<()> {

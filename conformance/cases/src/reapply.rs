@@ -16,18 +16,17 @@ use serde_json::{Value, json};
 use crate::masquerade::{ensure_masqueraded, masquerade, nft};
 
 pub const CASES: &[Case] = &[
-    Case::new("reapply/a_flushed_firewall_is_rebuilt_and_works_again", &["HO-20"], rebuilt),
-    Case::new("reapply/a_second_one_commits_nothing", &["HO-21"], second).needs(&[Need::Strace]),
-    Case::new("reapply/what_is_partly_there_is_completed", &["HO-22"], partial),
-    Case::new("reapply/what_was_deleted_does_not_come_back", &["HO-23"], deleted),
-    Case::new("reapply/what_add_never_finished_does_not_come_back", &["HO-23"], unfinished)
-        .needs(&[Need::Strace]),
-    Case::new("reapply/a_dead_containers_address_is_its_heirs", &["HO-24"], heir),
-    Case::new("reapply/a_port_on_record_is_taken_though_the_rules_are_flushed", &["HO-25"], ledger),
-    Case::new("reapply/a_record_that_cannot_be_read_is_a_warning", &["HO-26"], unreadable),
+    Case::new("reapply/a_flushed_firewall_is_rebuilt_and_works", &["HO-20"], rebuilt),
+    Case::new("reapply/a_second_reapply_commits_nothing", &["HO-21"], second).needs(&[Need::Strace]),
+    Case::new("reapply/partial_rules_are_completed", &["HO-22"], partial),
+    Case::new("reapply/deleted_attachments_do_not_come_back", &["HO-23"], deleted),
+    Case::new("reapply/unfinished_adds_do_not_come_back", &["HO-23"], unfinished).needs(&[Need::Strace]),
+    Case::new("reapply/a_reused_address_belongs_to_its_new_container", &["HO-24"], heir),
+    Case::new("reapply/a_recorded_port_is_taken_despite_flushed_rules", &["HO-25"], ledger),
+    Case::new("reapply/an_unreadable_record_is_a_warning", &["HO-26"], unreadable),
     Case::new("reapply/ten_thousand_records_are_one_transaction", &["HO-27"], many)
         .needs(&[Need::SendBuffer, Need::Strace]),
-    Case::new("reapply/beside_adds_and_dels_nothing_is_left_or_lost", &["C-047", "HO-28"], crowd),
+    Case::new("reapply/concurrent_adds_and_dels_leave_and_lose_nothing", &["C-047", "HO-28"], crowd),
 ];
 
 /// A container with a port, masquerade and a MAC filter.

@@ -17,35 +17,35 @@ use serde_json::{Value, json};
 use crate::host_access::{delete, shims};
 
 pub const CASES: &[Case] = &[
-    Case::new("routers/a_container_on_a_bridge_is_none", &["BR-V2"], |room| {
+    Case::new("routers/a_container_on_a_bridge_is_not_accepted_as_router", &["BR-V2"], |room| {
         hostile(room, "bridge", &bridge(USUAL), &["br0"])
     }),
-    Case::new("routers/a_container_without_a_gateway_is_none", &["BR-V2"], |room| {
+    Case::new("routers/a_container_without_a_gateway_is_not_accepted_as_router", &["BR-V2"], |room| {
         hostile(room, "bridge", &layer2(USUAL), &["br0"])
     }),
-    Case::new("routers/a_container_in_a_vlan_is_none", &["BR-V2"], |room| {
+    Case::new("routers/a_container_in_a_vlan_is_not_accepted_as_router", &["BR-V2"], |room| {
         hostile(room, "bridge", &with(&bridge(USUAL), json!({"vlan": 100})), &["br0", "br0.100"])
     })
     .needs(&[Need::BridgeVlanFiltering]),
-    Case::new("routers/a_container_with_host_access_is_none", &["MV-R7"], |room| {
+    Case::new("routers/a_container_with_host_access_is_not_accepted_as_router", &["MV-R7"], |room| {
         room.outside(&[])?;
         hostile(room, "macvlan", &lan("macvlan", &json!({"hostAccess": true})), &[])
     })
     .needs(&[Need::Macvlan]),
-    Case::new("routers/a_container_on_a_vlan_made_on_demand_is_none", &["MV-R7"], |room| {
+    Case::new("routers/a_container_on_a_vlan_made_on_demand_is_not_accepted_as_router", &["MV-R7"], |room| {
         vlan_outside(room)?;
         hostile(room, "macvlan", &vlan_lan("macvlan", &json!({"vlan": 10})), &["wan0.10"])
     })
     .needs(&[Need::Macvlan, Need::VlanLinks]),
-    Case::new("routers/a_container_on_an_internal_network_is_none", &["MV-R7"], |room| {
+    Case::new("routers/a_container_on_an_internal_network_is_not_accepted_as_router", &["MV-R7"], |room| {
         hostile(room, "macvlan", &lan("macvlan", &json!({"master": null, "internal": true})), &[])
     })
     .needs(&[Need::Macvlan, Need::Dummy]),
-    Case::new("routers/a_link_that_would_listen_to_one_is_not_set_up", &["BR-V2"], |room| {
+    Case::new("routers/a_link_that_accepts_advertisements_is_not_set_up", &["BR-V2"], |room| {
         unprotected(room, "bridge", &bridge(USUAL), "br0")
     })
     .needs(&[Need::Strace]),
-    Case::new("routers/a_shim_that_would_listen_to_one_is_not_set_up", &["MV-R7"], |room| {
+    Case::new("routers/a_shim_that_accepts_advertisements_is_not_set_up", &["MV-R7"], |room| {
         room.outside(&[])?;
         let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
         let (container, _) = add(room, "macvlan", "c0", &config)?;
@@ -54,9 +54,9 @@ pub const CASES: &[Case] = &[
         unprotected(room, "macvlan", &config, &shim)
     })
     .needs(&[Need::Macvlan, Need::Strace]),
-    Case::new("routers/the_hosts_own_default_route_stays", &["BR-V2"], own_route),
+    Case::new("routers/the_hosts_own_default_route_is_kept", &["BR-V2"], own_route),
     Case::new("routers/an_administrators_bridge_keeps_its_router", &["BR-V2"], others_bridge),
-    Case::new("routers/ipv6_off_for_new_links_is_on_for_ours", &["BR-V2"], off_by_default),
+    Case::new("routers/ipv6_is_enabled_on_our_links_where_new_links_have_none", &["BR-V2"], off_by_default),
 ];
 
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 0);

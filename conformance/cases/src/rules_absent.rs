@@ -13,7 +13,7 @@ use harness::stage::portmap::{portmap, ruleset};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] =
-    &[Case::new("rules/a_kernel_without_nf_tables_is_told_of", &["C-044", "HO-32"], told)
+    &[Case::new("rules/a_kernel_without_nf_tables_is_reported", &["C-044", "HO-32"], told)
         .needs(&[Need::Strace])];
 
 const WORDS: &str = "packet rules need nf_tables, which this kernel is without";

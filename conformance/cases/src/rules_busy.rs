@@ -18,7 +18,7 @@ use crate::masquerade::masquerade;
 use crate::portmap_life::one;
 
 pub const CASES: &[Case] = &[Case::new(
-    "rules/verbs_get_through_beside_one_who_commits_all_the_time",
+    "rules/verbs_succeed_while_another_process_commits_constantly",
     &["BR-R9", "PM-R9"],
     beside_commits,
 )

@@ -16,14 +16,13 @@ use crate::bridge_keys::add;
 use crate::masquerade::masquerade;
 
 pub const CASES: &[Case] = &[
-    Case::new("rules/del_matrix", &["C-042", "BR-B7"], matrix),
-    Case::new("rules/del_of_another_attachment_keeps_them", &["C-047", "BR-B9"], others),
-    Case::new("rules/gc_collects_what_is_not_valid", &["C-045", "BR-R2"], gc),
-    Case::new("rules/failed_add_leaves_none", &["C-085", "BR-R1"], failed_add),
-    Case::new("rules/our_del_removes_what_the_reference_made", &["BR-R5"], migration)
-        .needs(&[Need::Reference]),
-    Case::new("rules/both_suites_side_by_side", &["BR-R19"], side_by_side).needs(&[Need::Reference]),
-    Case::new("rules/the_references_nftables_back_end", &["BR-R5"], reference_nftables),
+    Case::new("rules/del_matrix_leaves_no_rules", &["C-042", "BR-B7"], matrix),
+    Case::new("rules/del_keeps_other_attachments_rules", &["C-047", "BR-B9"], others),
+    Case::new("rules/gc_removes_invalid_attachments", &["C-045", "BR-R2"], gc),
+    Case::new("rules/failed_add_leaves_no_rules", &["C-085", "BR-R1"], failed_add),
+    Case::new("rules/del_removes_the_references_rules", &["BR-R5"], migration).needs(&[Need::Reference]),
+    Case::new("rules/both_suites_work_side_by_side", &["BR-R19"], side_by_side).needs(&[Need::Reference]),
+    Case::new("rules/del_and_gc_remove_the_references_nftables_rules", &["BR-R5"], reference_nftables),
 ];
 
 /// With both kinds of packet rules.

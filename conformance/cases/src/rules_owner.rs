@@ -22,11 +22,7 @@ pub const CASES: &[Case] = &[
         |room| refused(room, "iptables"),
     )
     .needs(&[Need::Iptables]),
-    Case::new(
-        "rules/two_networks_with_one_subnet_take_nothing_from_each_other",
-        &["BR-R11", "PM-R10"],
-        one_subnet,
-    ),
+    Case::new("rules/networks_with_one_subnet_keep_their_own_rules", &["BR-R11", "PM-R10"], one_subnet),
     Case::new("portmap/a_container_has_its_ports_on_each_of_its_networks", &["PM-R11"], |room| {
         own_ports(room, "nftables", true)
     }),

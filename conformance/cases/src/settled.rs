@@ -19,8 +19,8 @@ pub const CASES: &[Case] = &[
         beside_many(room, "bridge", &bridge(USUAL), "2001:db8:1::1", true)
     })
     .alone(),
-    Case::new("settled/bridge_ipv6_works_at_once_where_all_links_look_for_duplicates", &["BR-V1"], strict),
-    Case::new("settled/first_connects_of_many_adds_in_a_row", &["BR-V1"], first_of_many).alone(),
+    Case::new("settled/bridge_ipv6_works_at_once_with_duplicate_detection_on_all_links", &["BR-V1"], strict),
+    Case::new("settled/first_connections_succeed_over_many_adds", &["BR-V1"], first_of_many).alone(),
     Case::new("settled/macvlan_ipv6_works_at_once_beside_many_namespaces", &["MV-R1"], |room| {
         room.outside(&[])?;
         beside_many(room, "macvlan", &lan("macvlan", &json!({"enabledad": false})), OUTSIDE[1], false)
@@ -47,8 +47,7 @@ pub const CASES: &[Case] = &[
     })
     .needs(&[Need::BridgeVlanFiltering, Need::VlanLinks])
     .alone(),
-    Case::new("settled/duplicates_are_looked_for_beside_many_namespaces", &["BR-K14"], with_detection)
-        .alone(),
+    Case::new("settled/duplicates_are_detected_beside_many_namespaces", &["BR-K14"], with_detection).alone(),
 ];
 
 /// The kernel asks a neighbour again after a second: whoever answers sooner was there at the first question.

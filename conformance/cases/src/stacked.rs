@@ -58,13 +58,13 @@ pub const CASES: &[Case] = &[
         del_matrix(room, "ipvlan", &["plain file"])
     })
     .needs(IPVLAN),
-    Case::new("macvlan/a_master_that_vanishes_before_del", &["LK-7"], |room| vanishing(room, "macvlan")),
-    Case::new("ipvlan/a_master_that_vanishes_before_del", &["LK-7"], |room| vanishing(room, "ipvlan"))
+    Case::new("macvlan/del_succeeds_after_the_master_vanished", &["LK-7"], |room| vanishing(room, "macvlan")),
+    Case::new("ipvlan/del_succeeds_after_the_master_vanished", &["LK-7"], |room| vanishing(room, "ipvlan"))
         .needs(IPVLAN),
     Case::new("macvlan/a_failed_add_leaves_nothing", &["C-085", "MV-B1"], |room| failed_add(room, "macvlan")),
     Case::new("ipvlan/a_failed_add_leaves_nothing", &["C-085", "IV-B3"], |room| failed_add(room, "ipvlan"))
         .needs(IPVLAN),
-    Case::new("macvlan/a_port_and_a_stacked_master_are_told_apart", &["MV-B7"], |room| {
+    Case::new("macvlan/a_bridge_port_and_a_stacked_master_are_distinguished", &["MV-B7"], |room| {
         other_masters(room, "macvlan")
     }),
 ];

@@ -12,8 +12,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("stdin/not_one_json_object_is_code_6", &["C-003", "C-006", "C-021"], not_an_object),
-    Case::new("stdin/that_cannot_be_read_is_code_5", &["C-023"], unreadable),
+    Case::new("stdin/anything_but_one_json_object_is_code_6", &["C-003", "C-006", "C-021"], not_an_object),
+    Case::new("stdin/unreadable_input_is_code_5", &["C-023"], unreadable),
     Case::new("stdin/64_mib_are_refused_in_bounded_memory", &["C-002", "C-021"], huge),
     Case::new("stdin/deep_nesting_is_refused_without_a_crash", &["C-002", "C-021"], deep),
     Case::new("stdin/network_name_rule", &["C-022"], network_name),
@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
     Case::new("stdin/null_and_empty_address_mean_absent", &["C-028"], null),
     Case::new("stdin/wrong_types_are_code_999", &["C-028"], wrong_types),
     Case::new("stdin/long_names_work_or_leave_nothing", &["C-022"], long_names),
-    Case::new("stdin/hostile_texts_in_keys_make_nothing", &["C-022"], hostile),
+    Case::new("stdin/hostile_strings_create_nothing", &["C-022"], hostile),
 ];
 
 fn add(room: &Room, plugin: &str, stdin: impl Into<Vec<u8>>) -> Result<Answer> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub const CASES: &[Case] = &[
     Case::new("stdin/wrong_types_name_the_key_in_every_plugin", &["C-028"], every_key),
     Case::new("stdin/wrong_types_in_a_previous_result_name_the_key", &["C-028", "C-120"], previous_result),
-    Case::new("stdin/wrong_types_of_the_protocols_own_keys_name_the_key", &["C-021", "C-024"], own_keys),
+    Case::new("stdin/wrong_types_of_protocol_keys_name_the_key", &["C-021", "C-024"], own_keys),
 ];
 
 /// What a key holds when it is right.

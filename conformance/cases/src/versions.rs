@@ -13,9 +13,9 @@ pub const CASES: &[Case] = &[
         &["C-004", "C-020", "C-036", "C-037"],
         version,
     ),
-    Case::new("versions/add_and_del_want_an_advertised_version", &["C-031"], unknown_version),
-    Case::new("versions/check_gate", &["C-032", "C-034"], check_gate),
-    Case::new("versions/gc_and_status_gate", &["C-033", "C-034"], gc_status_gate),
+    Case::new("versions/add_and_del_need_an_advertised_version", &["C-031"], unknown_version),
+    Case::new("versions/check_needs_version_0_4_0", &["C-032", "C-034"], check_gate),
+    Case::new("versions/gc_and_status_need_version_1_1_0", &["C-033", "C-034"], gc_status_gate),
     Case::new("versions/gc_and_status_succeed_from_1_1_0", &["C-005", "C-035"], gc_status),
     Case::new(
         "versions/host_local_results",

@@ -10,19 +10,19 @@ use harness::{ip, socket};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("worlds/busy_an_attachment_comes_and_goes", &["C-040", "C-042", "HO-36"], |room| {
+    Case::new("worlds/busy_attachments_work_and_leave_nothing", &["C-040", "C-042", "HO-36"], |room| {
         life(room, World::Busy, &bridge("1.1.0"))
     }),
-    Case::new("worlds/hostile_an_attachment_comes_and_goes", &["C-040", "C-042", "HO-36"], |room| {
+    Case::new("worlds/hostile_attachments_work_and_leave_nothing", &["C-040", "C-042", "HO-36"], |room| {
         life(room, World::Hostile, &with(&bridge("1.1.0"), json!({"ipMasq": true})))
     })
     .needs(&[Need::OtherUsers]),
-    Case::new("worlds/odd_an_administrators_things_stay", &["C-040", "C-042", "HO-36"], |room| {
+    Case::new("worlds/odd_objects_of_the_administrator_are_kept", &["C-040", "C-042", "HO-36"], |room| {
         let ipam = json!({"type": "host-local", "subnet": "10.1.2.0/24"});
         let keys = json!({"ipMasq": true, "macspoofchk": true, "ipam": ipam});
         life(room, World::Odd, &with(&bridge("1.1.0"), keys))
     }),
-    Case::new("worlds/odd_the_route_that_was_learned_stays", &["C-040", "BR-V2"], |room| {
+    Case::new("worlds/odd_learned_routes_are_kept", &["C-040", "BR-V2"], |room| {
         life(room, World::Odd, &bridge("1.1.0"))
     }),
 ];

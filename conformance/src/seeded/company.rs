@@ -25,21 +25,23 @@ fn uptime() -> f64 {
 
 /// All of them.
 pub const COMPANY: &[Defect] = &[
-    defect("takes_an_administrators_address", "bridge", "worlds/odd_an_administrators_things_stay", |call| {
-        call.after(call.verb == "DEL", |_| {
-            drop(Command::new("ip").args(["addr", "flush", "dev", "zadmin"]).status());
-        })
+    defect(
+        "removes_an_administrators_address",
+        "bridge",
+        "worlds/odd_objects_of_the_administrator_are_kept",
+        |call| {
+            call.after(call.verb == "DEL", |_| {
+                drop(Command::new("ip").args(["addr", "flush", "dev", "zadmin"]).status());
+            })
+        },
+    ),
+    defect("makes_the_host_ignore_its_router", "bridge", "worlds/odd_learned_routes_are_kept", |call| {
+        call.after(call.verb == "ADD", |_| drop(fs::write(format!("/proc/sys/{LISTENS}"), "1")))
     }),
     defect(
-        "host_stops_to_listen_to_its_router",
+        "sets_up_a_link_that_accepts_advertisements",
         "bridge",
-        "worlds/odd_the_route_that_was_learned_stays",
-        |call| call.after(call.verb == "ADD", |_| drop(fs::write(format!("/proc/sys/{LISTENS}"), "1"))),
-    ),
-    defect(
-        "link_that_listens_to_routers_is_set_up_all_the_same",
-        "bridge",
-        "routers/a_link_that_would_listen_to_one_is_not_set_up",
+        "routers/a_link_that_accepts_advertisements_is_not_set_up",
         |call| {
             call.after_failure(|reply| {
                 if String::from_utf8_lossy(&reply.stdout).contains("accept_ra") {
@@ -48,20 +50,15 @@ pub const COMPANY: &[Defect] = &[
             })
         },
     ),
+    defect("removes_learned_routes_of_the_host", "bridge", "worlds/odd_learned_routes_are_kept", |call| {
+        call.after(call.verb == "ADD", |_| {
+            drop(Command::new("ip").args(["-6", "route", "flush", "proto", "ra"]).status());
+        })
+    }),
     defect(
-        "host_loses_what_it_had_learned",
+        "refuses_state_with_a_later_clock",
         "bridge",
-        "worlds/odd_the_route_that_was_learned_stays",
-        |call| {
-            call.after(call.verb == "ADD", |_| {
-                drop(Command::new("ip").args(["-6", "route", "flush", "proto", "ra"]).status());
-            })
-        },
-    ),
-    defect(
-        "state_of_a_later_clock_is_refused",
-        "bridge",
-        "worlds/an_attachment_lives_through_clocks_that_jump",
+        "worlds/an_attachment_survives_clock_jumps",
         |call| {
             // A lock or a state that is believed for as long as its maker's clock is not ahead.
             let mark = Path::new("/run/moor/jump");
@@ -75,9 +72,9 @@ pub const COMPANY: &[Defect] = &[
         },
     ),
     defect(
-        "finds_a_link_by_the_label_that_its_container_gives",
+        "finds_a_link_by_the_containers_label",
         "bridge",
-        "worlds/a_container_under_anothers_label_goes_alone",
+        "worlds/del_of_a_container_under_anothers_label_keeps_the_other",
         |call| {
             call.after(call.verb == "CHECK", |reply| {
                 let labelled = |ns: &str| {
@@ -91,9 +88,9 @@ pub const COMPANY: &[Defect] = &[
         },
     ),
     defect(
-        "lock_that_every_user_can_take",
+        "leaves_a_lock_open_to_all_users",
         "bridge",
-        "worlds/hostile_an_attachment_comes_and_goes",
+        "worlds/hostile_attachments_work_and_leave_nothing",
         |call| {
             let lock = Path::new("/run/moor/open");
             drop(fs::create_dir_all("/run/moor").and_then(|()| fs::write(lock, "")));

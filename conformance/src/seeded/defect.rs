@@ -50,64 +50,72 @@ const ALL: &[Defect] = &[
     defect("returns_0_on_error", "host-local", "errors/one_object_on_stdout_and_exit_1", |call| {
         call.after(true, |reply| reply.code = 0)
     }),
-    defect("fails_without_a_word", "bridge", "errors/one_object_on_stdout_and_exit_1", |call| {
+    defect("fails_without_output", "bridge", "errors/one_object_on_stdout_and_exit_1", |call| {
         call.after_failure(|reply| reply.stdout.clear())
     }),
-    defect("tells_errors_on_stderr_only", "host-local", "stdin/network_name_rule", |call| {
+    defect("prints_errors_on_stderr_only", "host-local", "stdin/network_name_rule", |call| {
         call.after_failure(|reply| reply.stderr.append(&mut reply.stdout))
     }),
-    defect("one_code_for_everything", "bridge", "stdin/not_one_json_object_is_code_6", |call| {
-        call.after_failure(|reply| reply.edit(|error| error["code"] = json!(100)))
-    }),
-    defect("garbage_after_the_result", "host-local", "versions/host_local_results", |call| {
+    defect(
+        "uses_one_code_for_all_errors",
+        "bridge",
+        "stdin/anything_but_one_json_object_is_code_6",
+        |call| call.after_failure(|reply| reply.edit(|error| error["code"] = json!(100))),
+    ),
+    defect("prints_garbage_after_the_result", "host-local", "versions/host_local_results", |call| {
         call.after(call.verb == "ADD", |reply| reply.stdout.extend(b"\ndone"))
     }),
     defect(
-        "final_newline",
+        "prints_a_final_newline",
         "bridge",
         "versions/results_are_indented_by_four_without_final_newline",
         |call| call.after(call.verb == "ADD", |reply| reply.stdout.push(b'\n')),
     ),
     // What it takes in.
-    defect(
-        "stdin_before_environment",
-        "bridge",
-        "env/environment_is_checked_before_stdin",
-        |call| match call.config() {
+    defect("checks_stdin_before_environment", "bridge", "env/environment_is_checked_before_stdin", |call| {
+        match call.config() {
             None if call.verb != "VERSION" => Reply::error(6, "no JSON"),
             _ => call.sound(),
-        },
-    ),
-    defect("unknown_commands_succeed", "loopback", "env/unknown_command", |call| {
+        }
+    }),
+    defect("accepts_unknown_commands", "loopback", "env/unknown_command", |call| {
         let known = ["", "ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"].contains(&call.verb.as_str());
         if known { call.sound() } else { Reply::nothing() }
     }),
-    defect("keys_match_by_case", "bridge", "stdin/keys_match_without_regard_to_case", |call| {
+    defect("matches_keys_by_case", "bridge", "stdin/keys_match_without_regard_to_case", |call| {
         call.with(|config| {
             if let Some(keys) = config.as_object_mut() {
                 keys.retain(|key, _| !key.chars().all(char::is_uppercase));
             }
         })
     }),
-    defect("version_lies", "bridge", "versions/version_prints_one_line_and_reads_nothing", |call| {
-        call.after(call.verb == "VERSION", |reply| {
-            reply.stdout = b"{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"1.1.0\"]}\n".to_vec();
-        })
-    }),
-    defect("cni_path_ignored", "bridge", "delegation/plugin_lookup_along_cni_path", |call| {
+    defect(
+        "reports_wrong_versions",
+        "bridge",
+        "versions/version_prints_one_line_and_reads_nothing",
+        |call| {
+            call.after(call.verb == "VERSION", |reply| {
+                reply.stdout = b"{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"1.1.0\"]}\n".to_vec();
+            })
+        },
+    ),
+    defect("ignores_cni_path", "bridge", "delegation/plugin_lookup_along_cni_path", |call| {
         call.with_env("CNI_PATH", &call.real.to_string_lossy())
     }),
     defect(
-        "own_delegate_run_for_anothers",
+        "runs_its_own_delegate_for_anothers",
         "bridge",
-        "delegation/anothers_plugin_of_the_same_name_is_run",
+        "delegation/another_vendors_plugin_of_the_same_name_is_run",
         |call| call.with_env("CNI_PATH", &call.real.to_string_lossy()),
     ),
-    defect("own_namespace_taken", "bridge", "netns/own_namespace_is_refused_before_anything", |call| {
-        call.with_env("CNI_NETNS_OVERRIDE", "1")
-    }),
+    defect(
+        "accepts_its_own_namespace",
+        "bridge",
+        "netns/own_namespace_is_refused_before_any_change",
+        |call| call.with_env("CNI_NETNS_OVERRIDE", "1"),
+    ),
     // What it answers.
-    defect("version_conversion_forgotten", "bridge", "versions/bridge_results", |call| {
+    defect("does_not_convert_versions", "bridge", "versions/bridge_results", |call| {
         call.with(|config| config["cniVersion"] = json!("1.0.0"))
     }),
     defect("drops_an_address", "bridge", "versions/bridge_results", |call| {
@@ -132,20 +140,25 @@ const ALL: &[Defect] = &[
         })
     }),
     // What it makes.
-    defect("mtu_ignored", "bridge", "bridge/mtu_of_both_ends_and_a_new_bridge", |call| call.without("mtu")),
-    defect("hairpin_off", "bridge", "bridge/port_flags", |call| call.without("hairpinMode")),
-    defect("mac_ignored", "bridge", "bridge/mac_precedence_and_syntax", |call| call.without("runtimeConfig")),
+    defect("ignores_mtu", "bridge", "bridge/mtu_applies_to_both_ends_and_a_new_bridge", |call| {
+        call.without("mtu")
+    }),
+    defect("ignores_hairpin_mode", "bridge", "bridge/port_flags", |call| call.without("hairpinMode")),
+    defect("ignores_mac", "bridge", "bridge/mac_precedence_and_syntax", |call| call.without("runtimeConfig")),
     defect(
-        "masquerade_forgotten",
+        "does_not_masquerade",
         "bridge",
         "masquerade/rules_do_not_grow_with_containers_and_name_their_owner",
         |call| call.without("ipMasq"),
     ),
-    defect("gives_an_address_twice", "host-local", "host_local/another_ifname_has_its_own_address", |call| {
-        call.after(call.verb == "ADD", |_| drop(harness::store::forget(NET)))
-    }),
     defect(
-        "add_twice_moves_on",
+        "allocates_an_address_twice",
+        "host-local",
+        "host_local/another_ifname_has_its_own_address",
+        |call| call.after(call.verb == "ADD", |_| drop(harness::store::forget(NET))),
+    ),
+    defect(
+        "second_add_allocates_again",
         "host-local",
         "host_local/same_owner_twice_fails_and_keeps_the_first",
         |call| {
@@ -188,25 +201,20 @@ const ALL: &[Defect] = &[
     defect("status_always_passes", "host-local", "host_local/status", |call| {
         if call.verb == "STATUS" { Reply::nothing() } else { call.sound() }
     }),
-    defect("gc_ignored", "host-local", "host_local/gc", |call| {
+    defect("ignores_gc", "host-local", "host_local/gc", |call| {
         if call.verb == "GC" { Reply::nothing() } else { call.sound() }
     }),
+    defect("gc_without_the_key_removes_all", "bridge", "bridge/gc_without_the_key_removes_nothing", |call| {
+        call.with(|config| {
+            if call.verb == "GC" && config.get(VALID).is_none() {
+                config[VALID] = Value::Null;
+            }
+        })
+    }),
     defect(
-        "gc_without_the_key_collects_all",
-        "bridge",
-        "bridge/gc_without_the_key_collects_nothing",
-        |call| {
-            call.with(|config| {
-                if call.verb == "GC" && config.get(VALID).is_none() {
-                    config[VALID] = Value::Null;
-                }
-            })
-        },
-    ),
-    defect(
-        "octal_is_taken_for_decimal",
+        "reads_octal_as_decimal",
         "portmap",
-        "condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused",
+        "condition_syntax/expressions_that_nft_reads_differently_are_refused",
         |call| {
             call.with(|config| {
                 if config.pointer("/conditionsV4/0") == Some(&json!("tcp dport 010")) {
@@ -218,7 +226,7 @@ const ALL: &[Defect] = &[
     defect(
         "check_fails_on_the_references_names",
         "bridge",
-        "going_back/check_passes_what_the_reference_attached",
+        "going_back/check_accepts_attachments_of_the_reference",
         |call| {
             // A host's end that this suite would not have called so.
             let config = call.config().unwrap_or_default();
@@ -232,20 +240,25 @@ const ALL: &[Defect] = &[
             }
         },
     ),
-    defect("saved_rules_do_not_load", "portmap", "saved_rules/every_feature_loads_again_and_works", |call| {
-        call.after(call.verb == "ADD", |_| {
-            // iptables takes the name for a chain; nft's language has it as a word.
-            drop(Command::new("iptables-nft").args(["-t", "nat", "-N", "masquerade"]).status());
-        })
-    }),
+    defect(
+        "makes_rules_that_do_not_load_again",
+        "portmap",
+        "saved_rules/every_feature_loads_again_and_works",
+        |call| {
+            call.after(call.verb == "ADD", |_| {
+                // iptables takes the name for a chain; nft's language has it as a word.
+                drop(Command::new("iptables-nft").args(["-t", "nat", "-N", "masquerade"]).status());
+            })
+        },
+    ),
     // What it does to the host's own network, and lets a container do.
     defect(
         "returns_before_ipv6_is_usable",
         "bridge",
-        "settled/bridge_ipv6_works_at_once_where_all_links_look_for_duplicates",
+        "settled/bridge_ipv6_works_at_once_with_duplicate_detection_on_all_links",
         |call| after_add(call, "-6 addr flush dev br0 scope link;-6 addr add fe80::99/64 dev br0", None),
     ),
-    defect("takes_the_hosts_router", "bridge", "routers/the_hosts_own_default_route_stays", |call| {
+    defect("removes_the_hosts_router", "bridge", "routers/the_hosts_own_default_route_is_kept", |call| {
         after_add(call, "-6 route flush proto ra", None)
     }),
     defect(
@@ -254,13 +267,16 @@ const ALL: &[Defect] = &[
         "routers/an_administrators_bridge_keeps_its_router",
         |call| after_add(call, "", Some(("ipv6/conf/br0/accept_ra", "0"))),
     ),
-    defect("takes_a_container_for_a_router", "bridge", "routers/a_container_on_a_bridge_is_none", |call| {
-        after_add(call, "", Some(("ipv6/conf/br0/accept_ra", "2")))
-    }),
+    defect(
+        "accepts_a_container_as_router",
+        "bridge",
+        "routers/a_container_on_a_bridge_is_not_accepted_as_router",
+        |call| after_add(call, "", Some(("ipv6/conf/br0/accept_ra", "2"))),
+    ),
     defect(
         "learns_from_link_local_frames",
         "bridge",
-        "macspoofchk/a_link_local_frame_takes_no_neighbours_traffic",
+        "macspoofchk/a_link_local_frame_diverts_no_traffic",
         |call| {
             let reply = after_add(call, "link set br0 type bridge no_linklocal_learn 0", None);
             let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
@@ -270,17 +286,14 @@ const ALL: &[Defect] = &[
             reply
         },
     ),
-    defect(
-        "has_no_way_back",
-        "bridge",
-        "bridge/gateways_outside_of_the_subnet_lead_there_and_back",
-        |call| after_add(call, "route flush proto 109 table main;-6 route flush proto 109 table main", None),
-    ),
-    defect("leaves_lost_routes", "macvlan", "host_access/check_makes_lost_routes_again", |call| {
+    defect("lacks_the_return_route", "bridge", "bridge/gateways_outside_the_subnet_work_both_ways", |call| {
+        after_add(call, "route flush proto 109 table main;-6 route flush proto 109 table main", None)
+    }),
+    defect("does_not_restore_lost_routes", "macvlan", "host_access/check_restores_lost_routes", |call| {
         if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
     }),
     // What only the comparison with a sound suite sees.
-    defect("another_mtu", "bridge", "diff/20-layer2.conflist", |call| {
+    defect("differs_in_mtu", "bridge", "diff/20-layer2.conflist", |call| {
         call.with(|config| {
             if let Some(mtu) = config.get_mut("mtu").filter(|mtu| mtu.is_number()) {
                 *mtu = json!(1350);
@@ -293,7 +306,7 @@ const ALL: &[Defect] = &[
     defect("leaves_a_file", "host-local", "diff/30-two-ranges.conflist", |call| {
         call.after(call.verb == "DEL", |_| drop(fs::write("/run/left-by-a-defect", "")))
     }),
-    defect("another_code", "bridge", "diff/20-layer2.conflist", |call| {
+    defect("differs_in_error_code", "bridge", "diff/20-layer2.conflist", |call| {
         call.after_failure(|reply| reply.edit(|error| error["code"] = json!(1)))
     }),
 ];

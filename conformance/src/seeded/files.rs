@@ -13,19 +13,16 @@ const RECORD: &str = "/var/lib/cni/networks/.moor/net.boot";
 
 /// All of them.
 pub const FILES: &[Defect] = &[
-    defect("lets_everybody_into_its_directory", "portmap", "private/no_other_user_can_hold_a_lock", |call| {
+    defect("opens_its_directory_to_all_users", "portmap", "private/no_other_user_can_hold_a_lock", |call| {
         call.after(call.verb == "ADD", |_| open("/run/moor", 0o755))
     }),
+    defect("creates_a_lock_with_the_umask", "portmap", "private/files_are_private_under_any_umask", |call| {
+        call.after(call.verb == "ADD", |_| open("/run/moor/intent/.lock", 0o644))
+    }),
     defect(
-        "makes_a_lock_by_the_umask",
-        "portmap",
-        "private/whatever_the_umask_nobody_else_can_open_a_file",
-        |call| call.after(call.verb == "ADD", |_| open("/run/moor/intent/.lock", 0o644)),
-    ),
-    defect(
-        "waits_for_a_lock_without_a_bound",
+        "waits_for_a_lock_without_a_timeout",
         "host-local",
-        "private/a_holder_in_another_pid_namespace_is_reported",
+        "private/a_lock_holder_in_another_pid_namespace_is_reported",
         |call| {
             if call.verb == "DEL" {
                 drop(File::open(format!("{NET}/lock")).and_then(|lock| lock.lock()));
@@ -34,15 +31,15 @@ pub const FILES: &[Defect] = &[
         },
     ),
     defect(
-        "names_no_holder",
+        "does_not_name_the_holder",
         "host-local",
-        "private/a_stopped_plugin_is_named_to_those_who_need_its_lock",
+        "private/a_lock_timeout_names_a_stopped_plugin",
         |call| call.after_failure(|reply| reply.edit(|error| error["msg"] = json!("the store is busy"))),
     ),
     defect(
         "frees_another_machines_leases",
         "host-local",
-        "host_local/machines_that_share_a_store_free_nothing_of_each_other",
+        "host_local/machines_sharing_a_store_keep_each_others_leases",
         |call| {
             let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
             let foreign = fs::read_to_string(RECORD).is_ok_and(|text| !text.contains(machine.trim()));
@@ -53,7 +50,7 @@ pub const FILES: &[Defect] = &[
         },
     ),
     defect(
-        "collects_another_machines_leases",
+        "gc_removes_another_machines_leases",
         "host-local",
         "host_local/gc_of_one_machine_keeps_another_machines_leases",
         |call| {
@@ -64,9 +61,9 @@ pub const FILES: &[Defect] = &[
         },
     ),
     defect(
-        "keeps_a_boot_record_for_ever",
+        "keeps_a_boot_record_forever",
         "host-local",
-        "host_local/the_boot_record_goes_with_the_last_lease",
+        "host_local/the_last_release_removes_the_boot_record",
         |call| {
             let record = fs::read(RECORD);
             call.after(call.verb == "DEL", |_| drop(record.and_then(|bytes| fs::write(RECORD, bytes))))
@@ -87,24 +84,32 @@ pub const FILES: &[Defect] = &[
         },
     ),
     defect(
-        "hides_a_wrong_bound",
+        "does_not_name_a_wrong_bound",
         "host-local",
-        "host_local/a_bound_that_is_nobodys_address_is_named",
+        "host_local/a_range_bound_that_is_no_host_address_is_named",
         |call| {
             call.after_failure(|reply| reply.edit(|error| error["msg"] = json!("RangeStart not in network")))
         },
     ),
-    defect("names_half_a_path", "portmap", "stdin/wrong_types_in_a_previous_result_name_the_key", |call| {
-        call.after_failure(|reply| {
-            reply.edit(|error| {
-                let text = error["msg"].as_str().unwrap_or_default().replace("prevResult.", "");
-                error["msg"] = json!(text);
-            });
-        })
-    }),
-    defect("has_two_codes_for_types", "macvlan", "stdin/wrong_types_name_the_key_in_every_plugin", |call| {
-        call.after_failure(|reply| reply.edit(|error| error["code"] = json!(7)))
-    }),
+    defect(
+        "names_only_part_of_a_path",
+        "portmap",
+        "stdin/wrong_types_in_a_previous_result_name_the_key",
+        |call| {
+            call.after_failure(|reply| {
+                reply.edit(|error| {
+                    let text = error["msg"].as_str().unwrap_or_default().replace("prevResult.", "");
+                    error["msg"] = json!(text);
+                });
+            })
+        },
+    ),
+    defect(
+        "uses_two_codes_for_wrong_types",
+        "macvlan",
+        "stdin/wrong_types_name_the_key_in_every_plugin",
+        |call| call.after_failure(|reply| reply.edit(|error| error["code"] = json!(7))),
+    ),
 ];
 
 fn open(path: &str, mode: u32) {

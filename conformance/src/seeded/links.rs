@@ -11,7 +11,7 @@ use super::wrapper::{Call, Reply};
 
 /// All of them.
 pub const LINKS: &[Defect] = &[
-    defect("deletes_whatever_has_the_name", "bridge", "bridge/del_keeps_another_networks_link", |call| {
+    defect("deletes_any_link_of_the_name", "bridge", "bridge/del_keeps_another_networks_link", |call| {
         after_del(call, &["link", "del", &ifname()])
     }),
     defect(
@@ -21,23 +21,23 @@ pub const LINKS: &[Defect] = &[
         |call| after_del(call, &["link", "del", &ifname()]),
     ),
     defect(
-        "takes_lo_down_for_anybody",
+        "takes_lo_down_for_any_attachment",
         "loopback",
         "loopback/late_del_keeps_the_new_containers_lo",
         |call| after_del(call, &["link", "set", "lo", "down"]),
     ),
     defect(
-        "believes_the_containers_alias",
+        "trusts_the_containers_alias",
         "macvlan",
-        "macvlan/del_takes_a_link_that_the_container_disguised",
+        "macvlan/del_removes_a_link_that_the_container_disguised",
         |call| if call.verb == "DEL" && is_disguised() { Reply::nothing() } else { call.sound() },
     ),
-    defect("deletes_by_group_alone", "macvlan", "parents/links_of_others_in_the_group_stay", |call| {
+    defect("deletes_by_group_alone", "macvlan", "parents/foreign_links_in_the_group_are_kept", |call| {
         call.after(call.verb == "DEL", |_| {
             drop(Command::new("ip").args(["link", "del", "group", "1836019570"]).status());
         })
     }),
-    defect("pins_another_bridge", "bridge", "bridge/a_bridge_of_others_keeps_its_mac_address", |call| {
+    defect("pins_another_bridge", "bridge", "bridge/a_foreign_bridge_keeps_its_mac_address", |call| {
         call.after(call.verb == "ADD", |reply| {
             let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
             let text = |at: &str| result.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -46,9 +46,9 @@ pub const LINKS: &[Defect] = &[
         })
     }),
     defect(
-        "takes_an_idle_bridges_address",
+        "removes_an_idle_bridges_address",
         "bridge",
-        "bridge/an_administrators_address_on_an_idle_bridge_stays",
+        "bridge/an_administrators_address_on_an_idle_bridge_is_kept",
         |call| {
             if call.verb == "ADD" {
                 drop(Command::new("ip").args(["addr", "del", "10.7.7.1/24", "dev", "br0"]).status());

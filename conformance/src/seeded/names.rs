@@ -16,7 +16,7 @@ use super::wrapper::Reply;
 /// All of them.
 pub const NAMES: &[Defect] = &[
     defect(
-        "takes_what_may_not_be_opened_for_gone",
+        "treats_inaccessible_namespaces_as_gone",
         "dns",
         "dns/a_namespace_named_by_its_process_is_served_while_it_lives",
         |call| {
@@ -26,7 +26,7 @@ pub const NAMES: &[Defect] = &[
         },
     ),
     defect(
-        "enters_whatever_is_at_the_path",
+        "enters_any_namespace_at_the_path",
         "dns",
         "dns/another_namespace_at_the_path_is_not_entered",
         |call| {
@@ -39,17 +39,17 @@ pub const NAMES: &[Defect] = &[
     defect("needs_the_responder_for_del", "dns", "dns/a_stopped_responder_stops_no_del", |call| {
         call.after(call.verb == "DEL" && is_stopped(), |reply| *reply = Reply::error(999, "no answer"))
     }),
-    defect("names_no_process", "dns", "dns/a_stopped_responder_is_named", |call| {
+    defect("does_not_name_the_process", "dns", "dns/a_stopped_responder_is_named", |call| {
         call.after_failure(|reply| reply.edit(|error| error["msg"] = "no answer".into()))
     }),
-    defect("asks_once", "dns", "dns/check_passes_when_packets_are_lost", |call| {
+    defect("queries_once", "dns", "dns/check_passes_when_packets_are_lost", |call| {
         let inside = format!("--net={}", namespace());
         let lossy =
             || Command::new("nsenter").args([&inside, "nft", "list", "table", "inet", "lossy"]).output();
         let lost = call.verb == "CHECK" && lossy().is_ok_and(|listed| listed.status.success());
         call.after(lost, |reply| *reply = Reply::error(999, "timed out"))
     }),
-    defect("ends_whom_a_pid_file_names", "dns", "dns/only_dnsnames_own_dnsmasq_is_ended", |call| {
+    defect("kills_any_process_in_a_pid_file", "dns", "dns/only_dnsnames_own_dnsmasq_is_ended", |call| {
         if call.verb == "ADD"
             && let Ok(pid) = fs::read_to_string("/run/containers/cni/dnsname/net/pidfile")
         {
@@ -60,17 +60,17 @@ pub const NAMES: &[Defect] = &[
     defect("leaves_dnsnames_dnsmasq", "dns", "dns/dnsname_ends_with_its_last_container", |call| {
         if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
     }),
-    defect("forgets_what_dnsname_knew", "dns", "dns/names_of_dnsname_are_taken_over", |call| {
+    defect("forgets_records_of_dnsname", "dns", "dns/names_of_dnsname_are_taken_over", |call| {
         call.after(call.verb == "ADD", |_| {
             let of_dnsname = |path: &PathBuf| path.to_string_lossy().contains("/att/=");
             records().into_iter().filter(of_dnsname).for_each(|path| drop(fs::remove_file(path)));
         })
     }),
     // Where a wrapper of the plugin cannot be the responder, it configures one that breaks the promise.
-    defect("gives_nobody_a_budget", "dns", "dns/a_flood_costs_nobody_else_an_answer", |call| {
+    defect("has_no_budget_per_client", "dns", "dns/a_flood_costs_nobody_else_an_answer", |call| {
         call.with(|config| config["internal"] = json!(true))
     }),
-    defect("orders_servers_for_everybody", "dns", "dns/a_slow_name_changes_no_networks_servers", |call| {
+    defect("orders_servers_for_all_networks", "dns", "dns/a_slow_name_changes_no_networks_servers", |call| {
         call.with(|config| {
             if let Some(servers) = config["upstreams"].as_array_mut() {
                 servers.reverse();
@@ -78,19 +78,22 @@ pub const NAMES: &[Defect] = &[
         })
     }),
     defect(
-        "owns_what_is_below_a_network",
+        "claims_names_below_a_network",
         "dns",
         "dns/a_network_may_be_called_as_a_domain_of_the_outside",
         |call| call.with(|config| config["internal"] = json!(true)),
     ),
-    defect("says_nothing_of_dots", "dns", "dns/a_name_with_dots_is_told_of_and_may_be_refused", |call| {
+    defect("does_not_report_dots", "dns", "dns/a_name_with_dots_is_told_of_and_may_be_refused", |call| {
         call.after(true, |reply| reply.stderr.clear())
     }),
-    defect("dnsname_is_as_strict", "dns", "dns/names_that_dnsname_took_stop_no_container", |call| {
-        call.with(|config| config["type"] = json!("dns"))
-    }),
     defect(
-        "leaves_removed_records_removed",
+        "refuses_names_that_dnsname_accepted",
+        "dns",
+        "dns/names_that_dnsname_took_stop_no_container",
+        |call| call.with(|config| config["type"] = json!("dns")),
+    ),
+    defect(
+        "does_not_restore_removed_records",
         "dns",
         "dns/records_that_are_removed_as_a_whole_come_back",
         |call| {
@@ -100,7 +103,7 @@ pub const NAMES: &[Defect] = &[
         },
     ),
     defect(
-        "hands_its_records_to_whoever_listens",
+        "sends_its_records_to_any_listener",
         "dns",
         "dns/a_container_on_the_hosts_network_is_no_plugin_and_no_responder",
         |call| {
@@ -110,7 +113,7 @@ pub const NAMES: &[Defect] = &[
             call.sound()
         },
     ),
-    defect("believes_another_users_files", "dns", "dns/records_of_another_user_are_not_believed", |call| {
+    defect("trusts_another_users_files", "dns", "dns/records_of_another_user_are_not_believed", |call| {
         drop(std::os::unix::fs::chown("/run/moor/dns", Some(0), Some(0)));
         call.sound()
     }),

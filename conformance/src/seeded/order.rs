@@ -11,12 +11,15 @@ use super::wrapper::{Call, Reply};
 
 /// They make sound plugins ask too early, wait too long, and refuse what works.
 pub const ORDER: &[Defect] = &[
-    defect("asks_ipam_before_the_link", "bridge", "bridge/ipam_plugin_finds_and_uses_the_link", |call| {
-        match early(call) {
+    defect(
+        "calls_ipam_before_creating_the_link",
+        "bridge",
+        "bridge/ipam_plugin_finds_and_uses_the_link",
+        |call| match early(call) {
             Some(refused) if call.verb == "ADD" => refused,
             _ => call.sound(),
-        }
-    }),
+        },
+    ),
     defect("deletes_the_link_before_dhcp", "bridge", "bridge/ipam_plugin_finds_and_uses_the_link", |call| {
         if call.verb == "DEL" {
             let _ = ip::run_in("c1", &["link", "del", "eth0"]);
@@ -36,7 +39,7 @@ pub const ORDER: &[Defect] = &[
     defect(
         "status_is_always_50",
         "macvlan",
-        "macvlan/status_is_50_where_add_lacks_a_part_of_the_kernel",
+        "macvlan/status_is_50_where_the_kernel_lacks_a_feature",
         |call| {
             if call.verb == "STATUS" { Reply::error(50, "this kernel has nothing") } else { call.sound() }
         },

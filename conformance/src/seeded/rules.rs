@@ -18,9 +18,9 @@ pub const RULES: &[Defect] = &[
         },
     ),
     defect(
-        "takes_a_living_containers_port",
+        "takes_a_running_containers_port",
         "portmap",
-        "rules/two_networks_with_one_subnet_take_nothing_from_each_other",
+        "rules/networks_with_one_subnet_keep_their_own_rules",
         |call| {
             call.after_failure(|reply| {
                 let result = call.config().map(|config| config["prevResult"].to_string());
@@ -45,7 +45,7 @@ pub const RULES: &[Defect] = &[
     defect(
         "lets_invalid_packets_leave",
         "bridge",
-        "masquerade/no_packet_of_no_connection_leaves_with_the_containers_address",
+        "masquerade/invalid_packets_do_not_leave_with_the_containers_address",
         |call| {
             call.after(call.verb == "ADD", |_| {
                 drop(Command::new("nft").args(["flush", "chain", "inet", "moor", "leave"]).status());

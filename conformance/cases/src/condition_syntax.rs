@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::masquerade::nft;
 
 pub const CASES: &[Case] = &[
-    Case::new("condition_words/what_nft_reads_otherwise_or_not_at_all_is_refused", &["PM-C4"], refused),
-    Case::new("condition_words/what_is_accepted_is_what_nft_makes_of_it", &["PM-C5"], equal),
+    Case::new("condition_syntax/expressions_that_nft_reads_differently_are_refused", &["PM-C4"], refused),
+    Case::new("condition_syntax/accepted_expressions_become_the_rules_of_nft", &["PM-C5"], equal),
 ];
 
 /// Words for IPv4, for IPv6, and the word that the error names.
