@@ -1,5 +1,5 @@
-//! What cannot be is refused before anybody is asked: STATUS for a kernel that lacks something, an MTU too small for
-//! IPv6. And what is ready to use can be used beside others.
+//! Early refusals: STATUS reports a missing kernel feature, ADD refuses an MTU too small for IPv6.
+//! The example networks avoid the subnets of other tools.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -35,7 +35,7 @@ pub const CASES: &[Case] = &[
         .needs(IPVLAN),
 ];
 
-/// ADD is the judge: STATUS succeeds where it does, and reports the same part of the kernel where that is missing.
+/// STATUS succeeds where ADD does, and reports the same missing kernel feature where ADD fails.
 fn status(room: &Room, configs: &[Value]) -> Result<()> {
     room.outside(&[])?;
     let container = room.container("c1")?;
@@ -73,7 +73,7 @@ fn mtu(room: &Room, plugin: &str) -> Result<()> {
         let keys = json!({"isDefaultGateway": false, "enabledad": false, "mtu": mtu, "ipam": ipam});
         room.attach(plugin, "ADD", &container).path_first(&fake.dir).config(&with(&network, keys)).run()
     };
-    // Where the configuration shows it, nobody is asked.
+    // If the configuration shows the conflict, no IPAM plugin is called.
     for ipam in [
         json!({"type": "fakeipam", "ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": RANGES}]]}),
         json!({"type": "fakeipam", "subnet": RANGES}),
@@ -83,7 +83,7 @@ fn mtu(room: &Room, plugin: &str) -> Result<()> {
         ensure!(fake.commands()?.is_empty(), "{ipam}: {:?}", fake.commands()?);
         room.ensure_nothing_left(&before, &["c1"])?;
     }
-    // Where only the result does, everything is taken back.
+    // If only the result shows it, ADD undoes everything.
     let plain = json!({"type": "fakeipam"});
     add(1279, &plain)?.error_with(7, "IPv6 needs at least 1280")?;
     ensure!(fake.commands()? == ["ADD", "DEL"], "{:?}", fake.commands()?);
@@ -92,16 +92,16 @@ fn mtu(room: &Room, plugin: &str) -> Result<()> {
     add(1280, &plain)?.result()?;
     let config = with(&network, json!({"ipam": plain}));
     room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
-    // IPv4 has no such bound.
+    // IPv4 has no such minimum.
     let v4 = json!({"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]});
     add(576, &v4)?.result().map(drop)
 }
 
-/// The subnets that podman, Docker and Kubernetes take when nobody says otherwise.
+/// The subnets that podman, Docker and Kubernetes use by default.
 const DEFAULTS: [&str; 5] =
     ["10.88.0.0/16", "172.17.0.0/16", "10.96.0.0/12", "10.244.0.0/16", "10.85.0.0/16"];
 
-/// podman takes a bridge without `isGateway` for an internal network.
+/// podman treats a bridge without `isGateway` as an internal network.
 fn suitable(room: &Room) -> Result<()> {
     let defaults: Vec<IpNetwork> = DEFAULTS.iter().map(|net| net.parse()).collect::<Result<_, _>>()?;
     for (file, list) in harness::stage::conflists::load(&room.net_d)? {

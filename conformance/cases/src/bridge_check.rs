@@ -1,4 +1,4 @@
-//! bridge CHECK: one drift at a time, each named.
+//! bridge CHECK: each case changes one thing, and the error names it.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -84,7 +84,7 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-/// What a mutation may want to know.
+/// The names that a change may need.
 struct Drift<'a> {
     host: &'a str,
     ifname: &'a str,
@@ -95,7 +95,8 @@ fn check(room: &Room, container: &Container, config: &Value, result: &Value) -> 
     room.attach("bridge", "CHECK", container).config(&config).run()
 }
 
-/// Attaches `c1`, lets CHECK pass, changes one thing, and wants CHECK to fail with `text` in its message.
+/// Attaches `c1`, runs CHECK, makes one change, and expects CHECK to fail with `text` in its
+/// message.
 fn drift(room: &Room, keys: Value, text: &str, change: impl Fn(&Drift) -> Result<()>) -> Result<()> {
     let container = room.container("c1")?;
     let config = with(&bridge(USUAL), keys);
@@ -108,7 +109,8 @@ fn drift(room: &Room, keys: Value, text: &str, change: impl Fn(&Drift) -> Result
     Ok(())
 }
 
-/// It is the host's: a runtime that checks its containers is not to take their addresses because of it.
+/// Forwarding belongs to the host: if CHECK failed, a runtime would remove the addresses of all its
+/// containers.
 fn forwarding(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let result = room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
@@ -137,7 +139,7 @@ fn needs_prev(room: &Room) -> Result<()> {
         .config(&config)
         .run()?
         .error_with(999, "Required prevResult missing")?;
-    // A result that speaks of another interface or container.
+    // A result for another interface or container.
     let mut other = result.clone();
     other["interfaces"][2]["name"] = "eth7".into();
     check(room, &container, &config, &other)?.error_code(999)?;
@@ -157,7 +159,7 @@ fn tolerates(room: &Room) -> Result<()> {
     let config = with(&bridge(USUAL), json!({"isDefaultGateway": false}));
     let container = room.container("c1")?;
     let result = room.attach("bridge", "ADD", &container).config(&config).run()?.result()?;
-    // Another container, a sniffer, and what later plugins of the chain add.
+    // Another container, a sniffer, and additions of later plugins in the chain.
     room.attach("bridge", "ADD", &room.container("c2")?).config(&config).run()?.result()?;
     ip::run(&["link", "set", "br0", "promisc", "on"])?;
     ip::script(

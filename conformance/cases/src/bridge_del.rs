@@ -1,4 +1,4 @@
-//! bridge DEL and GC: nothing of an attachment is left, whatever is missing (C-042, C-114).
+//! bridge DEL and GC leave nothing of an attachment, whatever is missing (C-042, C-114).
 
 use std::fs::{self, File};
 
@@ -27,7 +27,11 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/del_with_invalid_keys_still_cleans_up", &["R-4", "BR-R3", "HL-R1"], broken_rest),
     Case::new("bridge/del_does_not_touch_others", &["C-042", "C-047", "BR-10"], others),
     Case::new("bridge/gc_removes_invalid_attachments", &["C-045", "C-046", "BR-R2"], gc),
-    Case::new("bridge/gc_without_the_key_removes_nothing", &["C-046", "R-6", "BR-R2", "BR-10"], gc_unsaid),
+    Case::new(
+        "bridge/gc_without_the_key_removes_nothing",
+        &["C-046", "R-6", "BR-R2", "BR-10"],
+        gc_without_key,
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -38,9 +42,9 @@ enum Netns {
     File,
 }
 
-/// Every DEL of {prevResult, none} x {once, twice}, with the namespace in that state.
+/// DEL with {prevResult, none} x {once, twice}, in one state of the namespace.
 fn matrix(room: &Room, netns: Netns) -> Result<()> {
-    // The network exists already, so that what stays can only be the attachment's.
+    // The network exists before, so that only the attachment's objects can be left over.
     let first = room.container("first")?;
     room.attach("bridge", "ADD", &first).config(&bridge(USUAL)).run()?.result()?;
     for prev in [true, false] {
@@ -75,7 +79,7 @@ fn matrix(room: &Room, netns: Netns) -> Result<()> {
 }
 
 fn living_link(room: &Room) -> Result<()> {
-    // The namespace lives on (somebody holds it), but the runtime has lost its path.
+    // The namespace exists (a process holds it), but the runtime has lost its path.
     let container = room.container("c1")?;
     room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
     let held = File::open(&container.path)?;
@@ -129,7 +133,7 @@ fn others(room: &Room) -> Result<()> {
         room.attach("bridge", "ADD", container).config(&bridge(USUAL)).run()?.result()?;
     }
     let other = with(&bridge(USUAL), json!({"name": "other"}));
-    // The right container, another network: its lease and link are not this network's.
+    // The same container in another network: this network's lease and link are not affected.
     room.attach("bridge", "DEL", &one).env("CNI_NETNS", "").config(&other).run()?.silent()?;
     room.attach("bridge", "DEL", &one).env("CNI_IFNAME", "eth1").config(&bridge(USUAL)).run()?.silent()?;
     room.reach("c1", "10.1.2.3")?;
@@ -158,7 +162,8 @@ fn gc(room: &Room) -> Result<()> {
         json!({"name": "other", "bridge": "br1", "ipam": {"type": "host-local", "subnet": "10.5.0.0/24"}}),
     );
     room.attach("bridge", "ADD", &foreign).config(&other).run()?.result()?;
-    // c3's namespace is gone, as after a crash of the runtime; c1 is valid; eth9 of c2 never was.
+    // c3's namespace is gone, as after a crash of the runtime; c1 is valid; eth9 of c2 never
+    // existed.
     room.remove(&harness::namespace::Container { id: "c3".into(), path: "/run/netns/c3".into() })?;
     let valid = json!([{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth9"}]);
     let config =
@@ -169,14 +174,11 @@ fn gc(room: &Room) -> Result<()> {
         ensure!(ip::link(Some("c2"), "eth0")?.is_none(), "c2 still has its interface");
         room.reach("c1", "10.1.2.1")?;
         room.reach("foreign", "10.5.0.1").or_else(|_| {
-            ensure!(
-                ip::link(Some("foreign"), "eth0")?.is_some(),
-                "another network's interface was collected"
-            );
+            ensure!(ip::link(Some("foreign"), "eth0")?.is_some(), "GC removed another network's interface");
             Ok(())
         })?;
     }
-    // null is the empty set.
+    // null means the empty set.
     let config = with(&bridge("1.1.0"), json!({"cni.dev/valid-attachments": null}));
     room.call("bridge", "GC").config(&config).run()?.silent()?;
     room.attach("bridge", "DEL", &foreign).config(&other).run()?.silent()?;
@@ -185,9 +187,9 @@ fn gc(room: &Room) -> Result<()> {
     Ok(())
 }
 
-fn gc_unsaid(room: &Room) -> Result<()> {
+fn gc_without_key(room: &Room) -> Result<()> {
     attach_three(room)?;
     let before = room.snapshot()?;
     room.call("bridge", "GC").config(&bridge("1.1.0")).run()?.silent()?;
-    room.ensure_unchanged(&before, "GC collected although nobody said what is valid")
+    room.ensure_unchanged(&before, "GC without a list of valid attachments removed something")
 }

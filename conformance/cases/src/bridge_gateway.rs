@@ -1,4 +1,4 @@
-//! bridge: gateways, routes and what is set around them.
+//! bridge: gateways, routes, sysctls and addresses.
 
 use anyhow::{Result, ensure};
 use harness::case::Case;
@@ -63,7 +63,7 @@ fn default_route_once(room: &Room) -> Result<()> {
 fn force_address(room: &Room) -> Result<()> {
     ip::script(None, "link add br0 type bridge\n link set br0 up\n addr add 10.7.7.1/24 dev br0")?;
     allow_ipv6(&["br0"])?;
-    // A port in use, so that the address is somebody's and not a stale one.
+    // A port in use, so that the address counts as used and not as stale.
     ip::script(
         None,
         "link add used0 type veth peer name used1\n link set used0 master br0 up\n link set used1 up",
@@ -73,10 +73,7 @@ fn force_address(room: &Room) -> Result<()> {
     let call = room.attach("bridge", "ADD", &container).config(&bridge(USUAL));
     call.run()?.error_with(999, "already has an IP address different from 10.1.2.1/24")?;
     room.ensure_nothing_left(&before, &["c1"])?;
-    ensure!(
-        ip::addresses(None, "br0")?.contains(&"10.7.7.1/24".to_owned()),
-        "the address of somebody was taken"
-    );
+    ensure!(ip::addresses(None, "br0")?.contains(&"10.7.7.1/24".to_owned()), "ADD removed an address in use");
     add(room, &container, &with(&bridge(USUAL), json!({"forceAddress": true})))?;
     let addresses = ip::addresses(None, "br0")?;
     ensure!(
@@ -103,7 +100,8 @@ fn two_ranges(room: &Room) -> Result<()> {
 }
 
 fn zero_mac(room: &Room) -> Result<()> {
-    // A bridge whose last port has gone has the MAC 00:00:00:00:00:00, until the next port comes.
+    // A bridge that has lost its last port has the MAC address 00:00:00:00:00:00 until the next
+    // port is added.
     ip::script(
         None,
         "link add br0 type bridge
@@ -187,7 +185,7 @@ fn bridge_mac(room: &Room) -> Result<()> {
             let mac = link(None, name)?["address"].clone();
             ensure!(
                 result["interfaces"][0]["mac"] == mac,
-                "the result says {} but {name} has {mac}",
+                "the result has {} but {name} has {mac}",
                 result["interfaces"][0]
             );
             let first = first.get_or_insert_with(|| mac.clone());

@@ -1,4 +1,4 @@
-//! bridge: what each key does.
+//! bridge: the effect of each key.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -26,17 +26,17 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/dns_overrides_that_of_ipam", &["BR-K18"], dns),
 ];
 
-/// ADD that must succeed.
+/// Runs an ADD that must succeed.
 pub fn add(room: &Room, container: &Container, config: &Value) -> Result<Value> {
     room.attach("bridge", "ADD", container).config(config).run()?.result()
 }
 
-/// A link that must be there.
+/// Returns a link that must exist.
 pub fn link(ns: Option<&str>, name: &str) -> Result<Value> {
     ip::link(ns, name)?.with_context(|| format!("no link {name}"))
 }
 
-/// The host end, as the result names it.
+/// Returns the name of the host end from the result.
 fn host_end(result: &Value) -> Result<Value> {
     link(None, result["interfaces"][1]["name"].as_str().context("no host end in the result")?)
 }
@@ -71,7 +71,7 @@ fn no_bridge(room: &Room) -> Result<()> {
             .silent()?;
         room.ensure_nothing_left(&before, &["c1"])?;
     }
-    ensure!(ip::link(None, "br0")?.is_some(), "somebody's veth was deleted");
+    ensure!(ip::link(None, "br0")?.is_some(), "ADD deleted a foreign veth");
     Ok(())
 }
 
@@ -257,7 +257,7 @@ fn dns(room: &Room) -> Result<()> {
         let result = add(room, &container, &with(&config, json!({"dns": dns})))?;
         ensure!(result["dns"] == expected, "{id}: {}", result["dns"]);
     }
-    // An empty list is present, so IPAM's servers are gone.
+    // An empty list counts as present, so it overrides the servers of IPAM.
     let result = add(room, &room.container("c5")?, &with(&config, json!({"dns": {"nameservers": []}})))?;
     ensure!(result["dns"]["nameservers"].is_null() && result["dns"]["search"].is_null(), "{}", result["dns"]);
     Ok(())

@@ -1,4 +1,4 @@
-//! bridge: the life of an attachment, seen by packets.
+//! bridge: ADD and DEL of attachments, checked with packets.
 
 use std::time::Duration;
 
@@ -39,11 +39,12 @@ fn first_act(room: &Room) -> Result<()> {
     ] {
         let container = room.container(id)?;
         room.attach("bridge", "ADD", &container).config(&bridge(USUAL)).run()?.result()?;
-        // The first packet; half a second is ample for a handshake and too short for duplicate address detection.
+        // The first packet: half a second is ample for a handshake and too short for duplicate
+        // address detection.
         let took = room.inside(id, || socket::reach(target.parse()?, Duration::from_millis(500)))?;
         ensure!(took < Duration::from_millis(500), "{target} took {took:?}");
     }
-    // And from there to here: a conversation with a listener in a container, both families.
+    // The other direction: connections to a listener in a container, in both families.
     for address in ["10.1.2.3", "2001:db8:1::3"] {
         let (listener, at) = room.inside("c1", || socket::tcp_echo(address.parse()?))?;
         std::thread::scope(|scope| -> Result<()> {
@@ -59,8 +60,8 @@ fn first_act(room: &Room) -> Result<()> {
 }
 
 fn first_packet(room: &Room) -> Result<()> {
-    // Without IPv6 nothing but the link itself can be waited for. A packet that is sent before the link carries any
-    // is dropped, and the neighbour is asked for again only after a second.
+    // Without IPv6 the only thing to wait for is the link itself: a packet sent before the link has
+    // carrier is dropped, and the neighbour is queried again only after a second.
     let config = with(&bridge(USUAL), json!({"ipam": {"type": "host-local", "subnet": "10.1.2.0/24"}}));
     for n in 2..32 {
         let container = room.container(&format!("c{n}"))?;
@@ -82,12 +83,12 @@ fn bind_at_once(room: &Room) -> Result<()> {
         room.inside(&container.id, || socket::bind(address))?;
         ensure_settled(Some(&container.id), "eth0")?;
     }
-    // The gateway's address too: the container's first packet needs it.
+    // The gateway's address must be usable too: the container's first packet needs it.
     ensure_settled(None, "br0")?;
     Ok(())
 }
 
-/// Every address that was asked for can be used. (The link-local one is the kernel's, in its own time.)
+/// Every requested address is usable. (The kernel configures the link-local address later.)
 fn ensure_settled(ns: Option<&str>, link: &str) -> Result<()> {
     let infos = ip::rows(ns, &["-6", "addr", "show", "dev", link])?;
     let global = infos.iter().filter_map(|row| row["addr_info"].as_array()).flatten();
@@ -99,8 +100,8 @@ fn ensure_settled(ns: Option<&str>, link: &str) -> Result<()> {
 fn stale_neighbour(room: &Room) -> Result<()> {
     let sibling = room.container("sibling")?;
     room.attach("bridge", "ADD", &sibling).config(&bridge(USUAL)).run()?.result()?;
-    // The host and the sibling remember another MAC for the address that the next container will have. An entry in
-    // state REACHABLE would be believed for half a minute.
+    // Host and sibling cache another MAC address for the address of the next container. An entry in
+    // state REACHABLE would be used for half a minute.
     for (ns, dev) in [(None, "br0"), (Some("sibling"), "eth0")] {
         for address in ["10.1.2.3", "2001:db8:1::3"] {
             let words =
@@ -186,11 +187,11 @@ fn existing_interface(room: &Room) -> Result<()> {
     let left: Vec<_> = left.into_iter().filter(|line| !line.contains("last_reserved_ip")).collect();
     ensure!(left.is_empty(), "the second ADD changed the first's state: {left:#?}");
     room.reach("c1", "10.1.2.1")?;
-    // A foreign link under that name.
+    // A foreign link with that name.
     let other = room.container("c2")?;
     ip::run(&["link", "add", "foreign0", "type", "veth", "peer", "name", "eth0", "netns", "c2"])?;
     room.attach("bridge", "ADD", &other).config(&bridge(USUAL)).run()?.error_with(999, "already exists")?;
-    ensure!(ip::link(Some("c2"), "eth0")?.is_some(), "somebody's interface was deleted");
+    ensure!(ip::link(Some("c2"), "eth0")?.is_some(), "ADD deleted a foreign interface");
     Ok(())
 }
 

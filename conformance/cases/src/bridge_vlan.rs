@@ -1,4 +1,4 @@
-//! bridge: VLAN keys. All need a kernel with bridge VLAN filtering.
+//! bridge: VLAN keys. All cases need a kernel with bridge VLAN filtering.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -21,10 +21,10 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/vlan_separates_containers", &["BR-K10"], parted).needs(VLAN),
 ];
 
-/// What `bridge vlan` says of a VLAN that untagged frames belong to, and whose frames go out without a tag.
+/// The flags that `bridge vlan` prints for the VLAN of untagged frames.
 const UNTAGGED: &str = "PVID Egress Untagged";
 
-/// The VLANs of a port as `(id, flags)`, without the ranges that iproute2 may fold.
+/// The VLANs of a port as `(id, flags)`; ranges that iproute2 folds are expanded.
 pub fn vlans(port: &str) -> Result<Vec<(u64, String)>> {
     let text = ip::output("bridge", &["-j", "vlan", "show", "dev", port])?;
     let rows: Value = serde_json::from_str(&text).with_context(|| format!("read {text}"))?;
@@ -38,7 +38,7 @@ pub fn vlans(port: &str) -> Result<Vec<(u64, String)>> {
     Ok(list)
 }
 
-/// ADD that must succeed.
+/// Runs an ADD that must succeed.
 pub fn add(room: &Room, id: &str, config: &Value) -> Result<Value> {
     room.attach("bridge", "ADD", &room.container(id)?).config(config).run()?.result()
 }
@@ -62,11 +62,11 @@ fn tables(room: &Room) -> Result<()> {
         (json!({"vlan": 4094}), vec![(4094, UNTAGGED)]),
         (json!({"vlan": 100, "preserveDefaultVlan": true}), vec![(1, "Egress Untagged"), (100, UNTAGGED)]),
         (json!({"vlan": 100, "vlanTrunk": trunk}), and(&[(100, UNTAGGED)])),
-        // Trunk ids alone: untagged frames belong to VLAN 1.
+        // Trunk ids only: untagged frames belong to VLAN 1.
         (json!({"vlanTrunk": trunk}), and(&[(1, UNTAGGED)])),
         (json!({"vlanTrunk": trunk, "preserveDefaultVlan": true}), and(&[(1, UNTAGGED)])),
         (json!({"vlanTrunk": [{"minID": 2, "maxID": 4094}]}), [&[(1, UNTAGGED)], &most[..]].concat()),
-        // Neither VLAN nor trunk ids: what the bridge gives to every port.
+        // Neither VLAN nor trunk ids: the bridge's default for every port.
         (json!({"vlanTrunk": []}), vec![(1, UNTAGGED)]),
         (json!({}), vec![(1, UNTAGGED)]),
     ]
@@ -107,7 +107,7 @@ fn gateway(room: &Room) -> Result<()> {
     ensure!(addresses.contains(&"10.1.2.1/24".to_owned()), "{addresses:?}");
     ensure!(addresses.contains(&"2001:db8:1::1/64".to_owned()), "{addresses:?}");
     ensure!(ip::addresses(None, "br0")?.is_empty(), "br0: {:?}", ip::addresses(None, "br0")?);
-    // Its other end is a port of VLAN 100 alone.
+    // Its other end is a port of VLAN 100 only.
     let port = link["link"].as_str().context("br0.100 has no other end here")?;
     ensure!(vlans(port)? == [(100, UNTAGGED.to_owned())], "{port}: {:?}", vlans(port)?);
     room.reach("c1", "10.1.2.1")?;
@@ -127,7 +127,7 @@ fn shared(room: &Room) -> Result<()> {
     let config = with(&bridge(USUAL), json!({"vlan": 100}));
     let containers = ["c1", "c2", "c3", "c4"].map(|id| room.container(id));
     let containers = containers.into_iter().collect::<Result<Vec<_>>>()?;
-    // At once: each finds no interface, or one that another is making.
+    // Concurrent ADDs: each finds no interface, or one that another ADD is creating.
     std::thread::scope(|scope| {
         let calls = containers.iter().map(|container| {
             let call = || room.attach("bridge", "ADD", container).config(&config).run()?.result();

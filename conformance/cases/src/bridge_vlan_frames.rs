@@ -1,4 +1,5 @@
-//! bridge: who hears which broadcast, by VLAN. VLAN 1 once leaked into the reference's tagged ports.
+//! bridge: which ports receive which broadcasts, by VLAN. The reference once leaked VLAN 1 into
+//! tagged ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -23,20 +24,20 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::BridgeVlanFiltering, Need::VlanLinks]),
 ];
 
-/// Where broadcasts go to.
+/// The destination of broadcasts.
 const PORT: u16 = 7777;
 
-/// How long a frame may take that should not come, once all that should have come are there.
+/// How long to wait for unexpected frames after all expected ones have arrived.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Who must hear whom.
+/// Each listener with the senders that it must receive.
 type Matrix = BTreeMap<&'static str, BTreeSet<String>>;
 
 fn matrix<const N: usize>(rows: [(&'static str, &[&str]); N]) -> Matrix {
     rows.into_iter().map(|(ear, voices)| (ear, voices.iter().map(|&voice| voice.into()).collect())).collect()
 }
 
-/// Lets that link of a namespace (of the host, without one) send broadcasts.
+/// Allows that link of a namespace (of the host if there is none) to send broadcasts.
 fn give_voice(ns: Option<&str>, link: &str, last: u8) -> Result<()> {
     ip::script(
         ns,
@@ -47,17 +48,17 @@ fn give_voice(ns: Option<&str>, link: &str, last: u8) -> Result<()> {
     )
 }
 
-/// Sends one broadcast frame that says who sent it.
-fn say(name: &str) -> Result<()> {
+/// Sends one broadcast frame that contains the sender's name.
+fn broadcast(name: &str) -> Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_broadcast(true)?;
     socket
         .send_to(name.as_bytes(), (Ipv4Addr::BROADCAST, PORT))
-        .with_context(|| format!("{name} says its name"))?;
+        .with_context(|| format!("{name} sends its name"))?;
     Ok(())
 }
 
-/// Whoever is in the matrix listens from here on.
+/// Starts to listen on every link in the matrix.
 fn ears(room: &Room, matrix: &Matrix) -> Result<BTreeMap<&'static str, UdpSocket>> {
     let ear = |&name: &&'static str| {
         let socket = room.inside(name, || Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))?))?;
@@ -66,15 +67,15 @@ fn ears(room: &Room, matrix: &Matrix) -> Result<BTreeMap<&'static str, UdpSocket
     matrix.keys().map(ear).collect()
 }
 
-/// What each ear has heard must be what the matrix says, its own voice aside.
+/// Compares the senders that each listener received with the matrix, except for its own.
 fn compare(ears: &BTreeMap<&'static str, UdpSocket>, matrix: &Matrix) -> Result<()> {
     for (name, ear) in ears {
         let wanted = matrix.get(name).context("an ear without a row")?;
-        let mut heard = BTreeSet::new();
+        let mut received = BTreeSet::new();
         let mut deadline = Instant::now() + patience();
         let mut complete = false;
         loop {
-            if !complete && wanted.is_subset(&heard) {
+            if !complete && wanted.is_subset(&received) {
                 (complete, deadline) = (true, Instant::now() + GRACE);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -85,7 +86,7 @@ fn compare(ears: &BTreeMap<&'static str, UdpSocket>, matrix: &Matrix) -> Result<
             let mut word = [0; 64];
             match ear.recv(&mut word) {
                 Ok(length) => drop(
-                    heard
+                    received
                         .insert(String::from_utf8_lossy(word.get(..length).unwrap_or_default()).into_owned()),
                 ),
                 Err(error)
@@ -96,13 +97,14 @@ fn compare(ears: &BTreeMap<&'static str, UdpSocket>, matrix: &Matrix) -> Result<
                 Err(error) => return Err(error).context("listen"),
             }
         }
-        heard.retain(|voice| voice.split(' ').next() != Some(name));
-        ensure!(heard == *wanted, "{name} must hear {wanted:?}, and heard {heard:?}");
+        received.retain(|voice| voice.split(' ').next() != Some(name));
+        ensure!(received == *wanted, "{name} must receive {wanted:?}, and received {received:?}");
     }
     Ok(())
 }
 
-/// Two containers in VLAN 100, one in 200, one in none, one in 100 that kept VLAN 1, and the host on its bridge.
+/// Two containers in VLAN 100, one in 200, one in none, one in 100 that kept VLAN 1, and the host
+/// on its bridge.
 fn broadcasts(room: &Room) -> Result<()> {
     for (last, id, keys) in [
         (1, "red1", json!({"vlan": 100})),
@@ -119,20 +121,21 @@ fn broadcasts(room: &Room) -> Result<()> {
         ("red1", &["red2", "leaky"]),
         ("red2", &["red1", "leaky"]),
         ("blue", &[]),
-        // Untagged frames belong to VLAN 1 here, and the host's do.
+        // Untagged frames belong to VLAN 1 here, and so do the host's.
         ("plain", &["host"]),
-        // Which is what it asked for, and proves that VLAN 1's frames were there to be heard.
+        // It was configured to receive VLAN 1, which proves that the host's frames were sent.
         ("leaky", &["red1", "red2", "plain", "host"]),
     ]);
     let ears = ears(room, &matrix)?;
     for voice in matrix.keys() {
-        room.inside(voice, || say(voice))?;
+        room.inside(voice, || broadcast(voice))?;
     }
-    say("host")?;
+    broadcast("host")?;
     compare(&ears, &matrix)
 }
 
-/// A container with a trunk and links in its VLANs: what it sends there is heard in that VLAN and nowhere else.
+/// A container with a trunk and links in its VLANs: what it sends in a VLAN arrives in that VLAN
+/// only.
 fn trunk(room: &Room) -> Result<()> {
     for (last, id, keys) in [
         (1, "red", json!({"vlan": 100})),
@@ -158,11 +161,11 @@ fn trunk(room: &Room) -> Result<()> {
     }
     let ears = ears(room, &matrix)?;
     for voice in matrix.keys().filter(|voice| **voice != "trunk") {
-        room.inside(voice, || say(voice))?;
+        room.inside(voice, || broadcast(voice))?;
     }
     for link in ["eth0", "eth0.100", "eth0.200", "eth0.300"] {
         ip::run_in("trunk", &["route", "replace", "255.255.255.255", "dev", link])?;
-        room.inside("trunk", || say(&format!("trunk {link}")))?;
+        room.inside("trunk", || broadcast(&format!("trunk {link}")))?;
     }
     compare(&ears, &matrix)
 }

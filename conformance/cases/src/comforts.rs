@@ -1,4 +1,4 @@
-//! What comes by itself in a while is reported, and no reason for ADD to fail or to wait.
+//! Conditions that pass by themselves are reported; ADD neither fails nor waits for them.
 
 use std::time::{Duration, Instant};
 
@@ -34,9 +34,9 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::VlanLinks]),
 ];
 
-/// No wait for anything that takes seconds.
+/// An upper bound that excludes any wait of seconds.
 const SOON: Duration = Duration::from_secs(2);
-/// Ample for two forward delays of two seconds.
+/// Longer than two forward delays of two seconds.
 const FORWARDING: Duration = Duration::from_secs(15);
 
 fn add(room: &Room, container: &Container, config: &Value) -> Result<(Value, Answer)> {
@@ -53,7 +53,7 @@ fn checks(room: &Room, container: &Container, config: &Value, result: &Value) ->
 }
 
 fn spanning_tree(room: &Room) -> Result<()> {
-    // As NetworkManager makes bridges, but for the delay, which is 15 seconds there.
+    // As NetworkManager creates bridges, except for the delay, which is 15 seconds there.
     ip::script(None, "link add br0 type bridge stp_state 1 forward_delay 200\n link set br0 up")?;
     allow_ipv6(&["br0"])?;
     let container = room.container("c1")?;

@@ -1,5 +1,5 @@
-//! portmap, conditions in the words of nft: what has another meaning there is refused by its word, and what is accepted
-//! is what nft makes of the same words.
+//! portmap, conditions in the language of nft: an expression with another meaning in nft is refused
+//! by name, and an accepted one becomes the rules that nft makes of it.
 
 use anyhow::{Result, ensure};
 use harness::case::Case;
@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[
     Case::new("condition_syntax/accepted_expressions_become_the_rules_of_nft", &["PM-C5"], equal),
 ];
 
-/// Words for IPv4, for IPv6, and the word that the error names.
+/// Expressions for IPv4 and IPv6, and the token that the error names.
 const REFUSED: [(&str, &str, &str); 16] = [
     ("tcp dport 010", "", "010"),
     ("tcp dport +80", "", "+80"),
@@ -32,7 +32,7 @@ const REFUSED: [(&str, &str, &str); 16] = [
     ("oif { lo, wa* }", "", "wa*"),
     ("iif 1", "", "1"),
     ("meta l4proto udp tcp dport 80", "", "tcp"),
-    // It would test a byte of an address.
+    // nft would test a byte of an address.
     ("", "meta ip protocol 6", "meta ip"),
     ("", "ip6 saddr fd00::/+8", "/+8"),
 ];
@@ -53,12 +53,12 @@ const ACCEPTED: [(&str, &str); 10] = [
 fn refused(room: &Room) -> Result<()> {
     let (container, previous) = bridged(room, "c1")?;
     let before = harness::snapshot::rules()?;
-    for (v4, v6, word) in REFUSED {
-        let words = json!({"conditionsV4": [v4], "conditionsV6": [v6]});
-        let config = with(&portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous), words);
+    for (v4, v6, token) in REFUSED {
+        let expressions = json!({"conditionsV4": [v4], "conditionsV6": [v6]});
+        let config = with(&portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous), expressions);
         let error = room.attach("portmap", "ADD", &container).config(&config).run()?.error()?;
         ensure!(matches!(error.code, 2 | 7), "{v4}{v6}: code {}", error.code);
-        ensure!(error.msg.contains(word), "{v4}{v6}: no word of {word:?}: {error}");
+        ensure!(error.msg.contains(token), "{v4}{v6}: the error does not name {token:?}: {error}");
         ensure!(harness::snapshot::rules()? == before, "{v4}{v6}: it is refused, and rules are left");
     }
     Ok(())
@@ -73,18 +73,18 @@ fn listed(chain: &str) -> Result<Vec<String>> {
 
 fn equal(room: &Room) -> Result<()> {
     let (container, previous) = bridged(room, "c1")?;
-    for (family, words) in ACCEPTED {
+    for (family, expressions) in ACCEPTED {
         let key = if family == "ipv4" { "conditionsV4" } else { "conditionsV6" };
         let mut config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
-        config[key] = json!([words]);
+        config[key] = json!([expressions]);
         room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
         let all = ip::output("nft", &["list", "chains", "inet"])?;
-        let chain = all.split_whitespace().find(|word| word.starts_with("published-if"));
+        let chain = all.split_whitespace().find(|token| token.starts_with("published-if"));
         let ours = listed(&format!("moor {}", chain.unwrap_or("published-if")))?;
         nft("add table inet check; add chain inet check theirs; flush chain inet check theirs")?;
-        nft(&format!("add rule inet check theirs meta nfproto {family} {words} return"))?;
+        nft(&format!("add rule inet check theirs meta nfproto {family} {expressions} return"))?;
         let theirs = listed("check theirs")?;
-        ensure!(ours == theirs && ours.len() == 1, "{words}: {ours:?}, of nft {theirs:?}");
+        ensure!(ours == theirs && ours.len() == 1, "{expressions}: {ours:?}, nft makes {theirs:?}");
         room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `detectConflict`: an address that another host on the link has is not used (RFC 5227; RFC 4862,
+//! `detectConflict`: an address that another host on the link uses is refused (RFC 5227; RFC 4862,
 //! section 5.4).
 
 use std::time::Duration;
@@ -31,9 +31,9 @@ pub const CASES: &[Case] = &[
     Case::new("macvlan/invalid_detect_conflict_is_refused", &["LK-15"], faults),
 ];
 
-/// How long others have for an answer, in milliseconds.
+/// How long other hosts have to answer, in milliseconds.
 const TIME: u64 = 600;
-/// How much later a failure may be told.
+/// How much later ADD may return the error.
 const LATE: u64 = 250;
 
 fn detecting(plugin: &str, keys: &Value) -> Value {
@@ -56,7 +56,7 @@ fn rogue(room: &Room, plugin: &str) -> Result<()> {
         ip::run_in("outside", &[&[family, "addr", "add", &address, "dev", "eth0"], nodad].concat())?;
         let (error, took) = refusal(room, plugin, &container, &detecting(plugin, &json!({})), &address)?;
         ensure!(error.code == 11 && error.msg.contains(&mac), "{mac} is not named: {error}");
-        // What the kernel in the virtual machine takes says nothing.
+        // Timing in an emulated virtual machine is meaningless.
         let bound = Duration::from_millis(TIME + LATE) * if plugin == "ipvlan" { 10 } else { 1 };
         ensure!(took < bound, "{address}: refused after {took:?}");
         ip::run_in("outside", &[family, "addr", "del", &address, "dev", "eth0"])?;
@@ -95,7 +95,7 @@ fn free(room: &Room, plugin: &str) -> Result<()> {
             ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
         ip::run_in("outside", &words)?;
     }
-    // The key is enough; the older one is only about IPv6.
+    // `detectConflict` suffices; `enabledad` is about IPv6 only.
     let config = detecting(plugin, &json!({"enabledad": false}));
     let (container, result) = add(room, plugin, "c1", &config)?;
     check(room, plugin, &container, &config, &result)?.silent()?;
@@ -115,7 +115,7 @@ fn sibling(room: &Room, plugin: &str) -> Result<()> {
     add(room, plugin, "first", &elsewhere)?;
     let container = room.container("c1")?;
     let [v4, _] = addresses(0);
-    // Two ipvlans of one master cannot even have the same address.
+    // Two ipvlans of one master cannot have the same address at all.
     let text = if plugin == "ipvlan" { "in use" } else { v4.as_str() };
     let (error, _) = refusal(room, plugin, &container, &detecting(plugin, &json!({})), text)?;
     ensure!(plugin == "ipvlan" || error.msg.contains(&mac_of("first")?), "{error}");
@@ -129,7 +129,7 @@ fn next_free(room: &Room) -> Result<()> {
     ip::run_in("outside", &["-6", "addr", "add", &format!("{}/64", taken[1][1]), "dev", "eth0", "nodad"])?;
     let keys = |attempts: u32| json!({"detectConflict": {"timeoutMs": 200, "attempts": attempts}});
     let container = room.container("c1")?;
-    // Each attempt meets another one.
+    // Each attempt conflicts with another host.
     let config = lan("macvlan", &keys(2));
     refused(room, "macvlan", &container, &config, &format!("{}/64", taken[1][1]))?;
     store::forget("/var/lib/cni/networks/lan")?;
@@ -148,7 +148,7 @@ fn must_be(room: &Room) -> Result<()> {
     let [v4, _] = addresses(0);
     ip::run_in("outside", &["addr", "add", &format!("{v4}/24"), "dev", "eth0"])?;
     let container = room.container("c1")?;
-    // One address in all, so that there is no other.
+    // A range of one address, so that there is no alternative.
     let ipam = json!({"type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": v4, "rangeEnd": v4});
     let keys = json!({"ipam": ipam, "detectConflict": {"timeoutMs": TIME, "attempts": 10}});
     let (error, took) = refusal(room, "macvlan", &container, &lan("macvlan", &keys), &v4)?;
@@ -161,7 +161,8 @@ fn own(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let keys = json!({"mac": "0a:00:00:00:00:05", "detectConflict": {"timeoutMs": 100}});
     for nth in 0..3 {
-        // The same address again, while announcements of the one before may still be under way.
+        // The same address again, while announcements of the previous holder may still be in
+        // flight.
         store::forget("/var/lib/cni/networks/lan")?;
         let (container, _) = add(room, "macvlan", &format!("c{nth}"), &lan("macvlan", &keys))?;
         room.attach("macvlan", "DEL", &container).config(&lan("macvlan", &keys)).run()?.silent()?;

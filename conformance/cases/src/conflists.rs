@@ -1,4 +1,4 @@
-//! Every conflist in testdata/net.d, loaded and run as a runtime would (C-120, C-121, C-122).
+//! Every conflist in testdata/net.d, loaded and run as a runtime does (C-120, C-121, C-122).
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -37,17 +37,17 @@ fn every_file(room: &Room, wanted: fn(&[Need]) -> bool) -> Result<()> {
         let before = room.snapshot()?;
         let container = room.container(&format!("c-{}", list.name))?;
         let attachment = Attachment::new(&container.id, container.path.display().to_string(), ifname(&list));
-        let told = |verb: &'static str| {
+        let context = |verb: &'static str| {
             let file = file.clone();
             move || format!("{file}: {verb}")
         };
-        runtime.add(&list, &attachment).with_context(told("ADD"))?;
+        runtime.add(&list, &attachment).with_context(context("ADD"))?;
         if list.version.as_str() >= "0.4.0" {
-            runtime.check(&list, &attachment).with_context(told("CHECK"))?;
+            runtime.check(&list, &attachment).with_context(context("CHECK"))?;
         }
-        runtime.status(&list).with_context(told("STATUS"))?;
-        runtime.del(&list, &attachment).with_context(told("DEL"))?;
-        runtime.del(&list, &attachment).with_context(told("DEL again"))?;
+        runtime.status(&list).with_context(context("STATUS"))?;
+        runtime.del(&list, &attachment).with_context(context("DEL"))?;
+        runtime.del(&list, &attachment).with_context(context("DEL again"))?;
         let bridges: Vec<_> =
             list.plugins.iter().filter_map(|plugin| plugin.object.get("bridge")?.as_str()).collect();
         let left = room.left_since(&before, &bridges, &[&container.id])?;

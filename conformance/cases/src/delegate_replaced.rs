@@ -1,5 +1,6 @@
-//! Delegation when somebody else's plugin lies under a name that the suite has too (C-080): other networks' installers
-//! write their own `loopback`, `host-local` and `portmap` into the same directory.
+//! Delegation when another vendor's plugin has the name of one of the suite's (C-080): installers
+//! of other networks write their own `loopback`, `host-local` and `portmap` into the same
+//! directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,11 @@ pub const CASES: &[Case] = &[
     Case::new("delegation/a_copy_of_the_delegate_works", &["C-080"], copy),
 ];
 
-/// An address that host-local would not give first.
+/// An address that host-local would not allocate first.
 const ANSWER: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
 printf '{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.207/24","gateway":"10.1.2.1"}]}'"#;
 
-/// A directory with a copy of the suite's host-local in it.
+/// A directory with a copy of the suite's host-local.
 fn copied(room: &Room) -> Result<PathBuf> {
     let dir = room.scratch("copies");
     fs::create_dir_all(&dir)?;
@@ -37,7 +38,7 @@ fn replaced(room: &Room) -> Result<()> {
     let dir = copied(room)?;
     let fake = Fake::new(room, "host-local", ANSWER)?;
     let container = room.container("c1")?;
-    // As `cp -f` does it: into the file that is there.
+    // As `cp -f` does: into the existing file.
     fs::write(dir.join("host-local"), fs::read(fake.dir.join("host-local"))?)?;
     let result = call(room, "ADD", &container, &dir)?.result()?;
     ensure!(

@@ -1,4 +1,4 @@
-//! Delegation to an IPAM plugin, watched by a fake one (C-080 to C-089).
+//! Delegation to an IPAM plugin, observed with a fake one (C-080 to C-089).
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     Case::new("delegation/check_failure_is_relayed", &["C-043", "C-071"], check_failure),
 ];
 
-/// What a well-behaved fake answers: one address on ADD, nothing else.
+/// The answer of a well-behaved fake: one address on ADD, otherwise nothing.
 const WELL: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
 printf '{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.7/24","gateway":"10.1.2.1"}]}'"#;
 
@@ -39,7 +39,7 @@ fn config(fake: &Fake) -> Value {
 fn unchanged(room: &Room) -> Result<()> {
     let fake = Fake::new(room, "fakeipam", WELL)?;
     let container = room.container("c1")?;
-    // Odd spacing, order and escapes: a plugin that re-encodes what it has parsed does not keep them.
+    // Odd spacing, order and escapes: a plugin that re-encodes parsed input does not preserve them.
     let text = format!(
         "{{ \"type\":\"bridge\",\t\"name\":\"net\", \"x\":\"\\u0041<&>\", \"n\":1.50, \"n\":12345678901234567890,\n \
          \"bridge\":\"br0\",\"cniVersion\":\"{USUAL}\",\"ipam\":{{\"type\":\"fakeipam\"}} }} \n"
@@ -79,7 +79,7 @@ fn unchanged(room: &Room) -> Result<()> {
 fn lookup(room: &Room) -> Result<()> {
     let fake = Fake::new(room, "fakeipam", WELL)?;
     let container = room.container("c1")?;
-    // An entry that does not exist and one where the name is a directory are passed over.
+    // A missing entry and one where the name is a directory are skipped.
     std::fs::create_dir_all(room.scratch("dir/fakeipam"))?;
     let path = format!("/nonexistent:{}::{}", room.scratch("dir").display(), fake.dir.display());
     let call = room.attach("bridge", "ADD", &container).env("CNI_PATH", path);
@@ -137,12 +137,12 @@ fn unusable(room: &Room) -> Result<()> {
 }
 
 fn stderr(room: &Room) -> Result<()> {
-    let fake = Fake::new(room, "fakeipam", &format!("echo a word for the log >&2\n{WELL}"))?;
+    let fake = Fake::new(room, "fakeipam", &format!("echo a message for the log >&2\n{WELL}"))?;
     let container = room.container("c1")?;
     let answer =
         room.attach("bridge", "ADD", &container).path_first(&fake.dir).config(&config(&fake)).run()?;
     answer.result()?;
-    ensure!(answer.stderr.contains("a word for the log"), "stderr was {:?}", answer.stderr);
+    ensure!(answer.stderr.contains("a message for the log"), "stderr was {:?}", answer.stderr);
     Ok(())
 }
 
@@ -167,7 +167,7 @@ printf '{"ips":[{"address":"10.1.2.7/24","interface":9}]}'"#;
     let container = room.container("c1")?;
     let call = room.attach("bridge", "ADD", &container).path_first(&fake.dir);
     let result = call.config(&config(&fake)).run()?.result()?;
-    // The index is the bridge plugin's, the gateway the network's first address.
+    // The index is the bridge plugin's, the gateway is the network's first address.
     let ips = json!([{"address": "10.1.2.7/24", "gateway": "10.1.2.1", "interface": 2}]);
     let found = differences(&ips, &result["ips"]);
     ensure!(found.is_empty(), "{found:#?}");
@@ -248,7 +248,7 @@ fn busy(room: &Room) -> Result<()> {
     let writer = std::fs::OpenOptions::new().append(true).open(&path)?;
     let refused = std::process::Command::new(&path).env("CNI_COMMAND", "VERSION").status();
     if refused.is_ok() {
-        return Ok(()); // some kernels (6.11, 6.12) let a file be run while it is written: nothing to try again
+        return Ok(()); // some kernels (6.11, 6.12) execute a file that is open for writing: no retry needed
     }
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| -> Result<()> {

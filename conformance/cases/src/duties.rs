@@ -1,4 +1,5 @@
-//! What a runtime owes its plugins (C-130 to C-136): Moor's runtime library over fakes that write down what they get.
+//! The duties of a runtime towards plugins (C-130 to C-136): Moor's runtime library calls fakes
+//! that record their input.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -26,11 +27,11 @@ pub const CASES: &[Case] = &[
     Case::new("runtime/concurrent_loopback_and_eth0_in_one_namespace", &["R-8"], both_at_once),
 ];
 
-/// What a well-behaved fake answers: one address on ADD, nothing else.
+/// The answer of a well-behaved fake: one address on ADD, otherwise nothing.
 const RESULT: &str = r#"[ "$CNI_COMMAND" = ADD ] || exit 0
 printf '{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.7/24"}]}'"#;
 
-/// A runtime over fakes of these names; all they get is in the log of the one that is returned.
+/// Returns a runtime over fakes of these names, and the fake with the log of all calls.
 fn fakes(room: &Room, answers: &[(&str, &str)]) -> Result<(Runtime, Fake)> {
     let mut last = None;
     for (name, answer) in answers {
@@ -50,7 +51,7 @@ fn attachment() -> Attachment {
     Attachment::new("c1", "/run/netns/c1".to_owned(), "eth0")
 }
 
-/// What the fakes were asked, as `ADD first`, and with what.
+/// The recorded calls, as `ADD first`, and their input.
 fn asked(fake: &Fake) -> Result<Vec<(String, Value)>> {
     let calls = fake.seen()?.into_iter().map(|seen| {
         let stdin: Value = serde_json::from_slice(&seen.stdin).context("a request is JSON")?;
@@ -69,7 +70,7 @@ fn no_plugins(room: &Room) -> Result<()> {
         let path = room.write("lists/net.conflist", document.to_string())?;
         ensure!(Conflist::from_file(&path).is_err(), "a file of {document} loaded");
     }
-    // The side directory may hold the plugins instead.
+    // The directory beside the list may hold the plugins instead.
     let path = room.write("lists/net.conflist", r#"{"cniVersion": "1.1.0", "name": "net"}"#)?;
     room.write("lists/net/10.conf", r#"{"type": "first"}"#)?;
     let loaded = Conflist::from_file(&path)?;
@@ -111,7 +112,7 @@ fn order(room: &Room) -> Result<()> {
         wanted.into_iter().chain(["DEL second", "DEL first", "GC first", "GC second"]).collect();
     ensure!(verbs == wanted, "asked in this order: {verbs:?}");
 
-    // All but GC stop at the first error.
+    // All verbs except GC stop at the first error.
     let failing = r#"printf '{"code":142,"msg":"no"}'; exit 1"#;
     let (runtime, fake) = fakes(room, &[("second", failing), ("first", failing)])?;
     fs::remove_dir_all(fake.dir.join("log"))?;
@@ -187,7 +188,7 @@ fn names(room: &Room) -> Result<()> {
     fs::copy(fake.dir.join("first"), fake.dir.join("below/first"))?;
     for name in ["below/first", "../fake/first", "/run/room/fake/first"] {
         let document = json!({"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": name}]});
-        // Whether the list does not load or its plugin is not started is the runtime's choice.
+        // The runtime may refuse the list or refuse to start the plugin.
         let ran = list(&document).and_then(|list| Ok(runtime.del(&list, &attachment())?));
         ensure!(ran.is_err(), "{name} was run");
     }
@@ -209,7 +210,8 @@ fn untouched(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// What is asked before every pod, and while others work: without a capability, and while somebody holds the store.
+/// Runtimes call these before every pod and concurrently: they need no capability and no lock of
+/// the store.
 fn cheap(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let before = room.snapshot()?;
@@ -234,7 +236,7 @@ fn cheap(room: &Room) -> Result<()> {
     room.ensure_unchanged(&before, "after STATUS")
 }
 
-/// containerd adds both at the same time.
+/// containerd adds both concurrently.
 fn both_at_once(room: &Room) -> Result<()> {
     let before = room.snapshot()?;
     let (lo, eth0) = (smallest("loopback", USUAL), smallest("bridge", USUAL));

@@ -1,4 +1,5 @@
-//! How results are written, and what becomes of results of other versions (C-007, C-052, C-064, C-093).
+//! How results are encoded, and how results of other versions are converted (C-007, C-052, C-064,
+//! C-093).
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -43,7 +44,7 @@ fn key_order(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The keys of results up to 0.4.0, each after those that it may not stand before.
+/// The keys of results up to 0.4.0, each after those that it must follow.
 const DECLARED: [&str; 21] = [
     "cniVersion",
     "interfaces",
@@ -68,7 +69,8 @@ const DECLARED: [&str; 21] = [
     "options",
 ];
 
-/// Keys that follow each other in one object. The layout is that of C-004: a key per line, four spaces per level.
+/// Consecutive keys of one object. The layout is that of C-004: one key per line, four spaces per
+/// level.
 fn neighbours(text: &str) -> Vec<(String, String)> {
     let mut last: Vec<Option<String>> = vec![];
     let mut pairs = vec![];
@@ -77,7 +79,7 @@ fn neighbours(text: &str) -> Vec<(String, String)> {
         last.resize(level + 1, None);
         let Some((key, _)) = line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once("\":"))
         else {
-            // Also a new object in a list begins here.
+            // A new object in a list begins here too.
             last[level] = None;
             continue;
         };
@@ -102,7 +104,7 @@ fn conversion(room: &Room) -> Result<()> {
     let spoken = room.versions_of("loopback")?;
     for (asked, given) in [("1.0.0", "1.1.0"), ("1.1.0", "1.0.0")] {
         if !spoken.iter().any(|version| version == asked) || !spoken.iter().any(|version| version == given) {
-            continue; // A suite that speaks one of the two has no sister to convert.
+            continue; // A suite with one of the two versions has nothing to convert.
         }
         let previous = json!({"cniVersion": given, "interfaces": [{"name": "lo", "sandbox": "/run/netns/c1"}],
                               "ips": [{"address": "10.1.2.3/24", "interface": 0}]});
@@ -122,7 +124,7 @@ fn readers(room: &Room) -> Result<()> {
     let config = host_local(USUAL, "10.1.2.0/24");
     let result = call("host-local", "ADD", "IP=10.1.2.9").config(&config).run()?.result()?;
     ensure!(result["ips"][0]["address"] == "10.1.2.9/24", "{result}");
-    // The others do not look at it, whatever it is.
+    // The other plugins ignore it, whatever its value.
     for args in ["MAC=0a:00:00:00:00:07", "IP=10.1.2.9", "no pair at all", "a=b=c;;"] {
         let config = smallest("loopback", USUAL);
         let answer = call("loopback", "ADD", args).env("CNI_IFNAME", "lo").config(&config).run()?;

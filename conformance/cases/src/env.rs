@@ -101,7 +101,7 @@ fn container_id(room: &Room) -> Result<()> {
     let long = "c".repeat(300);
     for id in ["../x", "-x", "_x", ".", "a b", "a\nb", "a/b", "ä", "a\u{0}b".trim_end_matches('\u{0}')] {
         if id.contains('\u{0}') {
-            continue; // the kernel cannot carry it in an environment
+            continue; // an environment variable cannot hold it
         }
         for verb in ["ADD", "CHECK", "DEL"] {
             let call = room.attach("host-local", verb, &container).env("CNI_CONTAINERID", id);

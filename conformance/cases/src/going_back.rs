@@ -1,4 +1,4 @@
-//! Beside the reference and back to it: CHECK of what it attached, and `portmap release`.
+//! Migration beside and back to the reference: CHECK of its attachments, and `portmap release`.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
     .needs(&[Need::Reference]),
 ];
 
-/// The reference is asked in a version that Debian's has.
+/// A version that Debian's reference supports.
 fn config() -> Value {
     with(&masquerade(), json!({"cniVersion": "1.0.0", "macspoofchk": true}))
 }
@@ -49,7 +49,7 @@ fn call(
     call.env("CNI_NETNS", &container.path).config(config).run()
 }
 
-/// The rules, without what iptables counts in them.
+/// The rules, without the packet counters of iptables.
 fn uncounted() -> Result<Vec<String>> {
     let strip = |line: String| -> String {
         let words = line.split(' ').filter(|word| word.parse::<u64>().is_err());
@@ -70,10 +70,10 @@ fn passes(room: &Room, plugin: &str, container: &Container, config: &Value) -> R
     answer.silent().with_context(|| format!("CHECK of {plugin}"))
 }
 
-/// By its iptables back end, with a MAC filter, and a name of its own for the host's end.
+/// With the iptables back end, a MAC filter, and a given name for the host end.
 fn attached(room: &Room) -> Result<()> {
     room.outside(&[])?;
-    // What the reference leaves for good, of an attachment that is gone.
+    // Objects that the reference leaves behind for a deleted attachment.
     let once = room.container("once")?;
     let result = reference(room, "bridge", "ADD", &once, &config())?.result()?;
     let published = portmap(ports(), &result);
@@ -92,7 +92,7 @@ fn attached(room: &Room) -> Result<()> {
     for backend in [json!({}), json!({"ipMasqBackend": "iptables"})] {
         passes(room, "bridge", &container, &with(&attached, backend))?;
     }
-    // And fails as ever where something is missing.
+    // CHECK still fails where something is missing.
     let chain = ip::output("iptables", &["-t", "nat", "-S", "POSTROUTING"])?;
     let jump = chain.lines().find(|line| line.contains("-s 10.1.2.")).context("no jump of the reference")?;
     let lines = |jump: &str| -> Result<()> {
@@ -109,7 +109,7 @@ fn attached(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// What its later releases make of tables of nf_tables, by their published shapes.
+/// The nf_tables rules of later releases, by their published form.
 fn by_nftables(room: &Room) -> Result<()> {
     let container = room.container("one")?;
     let plain = with(&config(), json!({"ipMasq": false, "macspoofchk": false}));
@@ -150,7 +150,7 @@ fn by_nftables(room: &Room) -> Result<()> {
     run(&masquerades)?;
     check("bridge", &attached)?.silent()?;
     run(&forwards)?;
-    // One port is missing still.
+    // One port is still missing.
     check("portmap", &published)?.error_with(999, "published")?;
     run(&at)?;
     check("portmap", &published)?.silent()?;
@@ -160,7 +160,7 @@ fn by_nftables(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Before the reference takes over: its DEL knows nothing of what this suite made.
+/// Before the switch to the reference: its DEL does not know the objects of this suite.
 fn release(room: &Room) -> Result<()> {
     let add = |id: &str, network: &str, port: u16| -> Result<(Container, Value, Value)> {
         let container = room.container(id)?;
@@ -180,14 +180,14 @@ fn release(room: &Room) -> Result<()> {
     };
     let (container, attached, published) = add("c1", "net", 8080)?;
     let (other, others, others_ports) = add("c2", "other", 8081)?;
-    let said = release(&["release", "net"])?;
+    let printed = release(&["release", "net"])?;
     for word in ["container c1", "8080", "masquerade of 10.1.2.2", "MAC filter"] {
-        ensure!(said.contains(word), "no word of {word}: {said}");
+        ensure!(printed.contains(word), "no {word:?} in: {printed}");
     }
     let left = ip::output("nft", &["list", "ruleset"])?;
     ensure!(!left.contains("moor/net/") && left.contains("moor/other/"), "of one network: {left}");
     reference(room, "portmap", "DEL", &container, &published)?.silent()?;
-    // Debian's 1.1.1 takes it for an error that a chain of iptables is not there, once link and lease are gone.
+    // Debian's 1.1.1 fails after deleting link and lease if a chain of iptables is missing.
     let del = reference(room, "bridge", "DEL", &container, &attached)?;
     let is_known = |answer: &Answer| answer.error().is_ok_and(|error| error.msg.contains("does not exist"));
     ensure!(del.silent().is_ok() || is_known(&del), "{}", del.summary());

@@ -1,4 +1,4 @@
-//! The harness' own company: what a case may ask of a room holds. A suite takes no part in these.
+//! The harness's helpers for other users of the host work as documented. No suite takes part.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -52,8 +52,8 @@ fn frames(room: &Room) -> Result<()> {
         frame::tcp(near.mac, source, ends, frame::SYN | frame::ACK),
     ] {
         far.send(&sent)?;
-        let heard = near.hear(Duration::from_secs(2), |heard| heard.starts_with(&sent))?;
-        heard.with_context(|| format!("a frame to {:02x?} is not heard", &sent[..6]))?;
+        let received = near.hear(Duration::from_secs(2), |received| received.starts_with(&sent))?;
+        received.with_context(|| format!("a frame to {:02x?} is not received", &sent[..6]))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The harness' own promise: a plugin that means harm writes nothing outside of its room, though it runs as root.
+//! A hostile plugin writes nothing outside its room, though it runs as root.
 
 use std::fs;
 
@@ -13,8 +13,8 @@ pub const CASES: &[Case] = &[
     Case::new("harness/a_hostile_plugin_makes_no_device", &["HA-7"], devices),
 ];
 
-/// Tries whatever would change the machine, in ways that harm nobody where they succeed: what is opened for writing is not
-/// written to, and what is written is what was there.
+/// Attempts anything that would change the machine, in ways that are harmless if they succeed:
+/// files are opened for writing but not written to, or written with their own content.
 const HOSTILE: &str = r#"
 out=/run/room/reached; : > $out
 opened() { (: >> "$1") 2>/dev/null && echo "opened $1" >> $out; }
@@ -59,7 +59,7 @@ done
 [ "$CNI_COMMAND" = ADD ] || exit 0
 printf '{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.7/24","gateway":"10.1.2.1"}]}'"#;
 
-/// Lets a plugin of this text have its way as a delegate, and shows what it has reached.
+/// Runs a plugin of this text as a delegate and returns what it could access.
 fn run(room: &Room, text: &str) -> Result<()> {
     let fake = Fake::wrapper(room, "hostile", text)?;
     let config = with(&bridge(USUAL), serde_json::json!({"ipam": {"type": fake.name()}}));

@@ -1,4 +1,5 @@
-//! `hostAccess` of macvlan and ipvlan: host and containers reach each other, and nobody else sees it.
+//! `hostAccess` of macvlan and ipvlan: host and containers reach each other, and no other host sees
+//! the traffic.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -52,7 +53,7 @@ pub fn delete(room: &Room, plugin: &str, container: &Container, config: &Value) 
     room.attach(plugin, "DEL", container).config(config).run()?.silent()
 }
 
-/// The links of the host that are there for `hostAccess`.
+/// The host's links that exist for `hostAccess`.
 pub fn shims() -> Result<Vec<String>> {
     let rows = ip::rows(None, &["-d", "link", "show"])?;
     let shims = rows
@@ -89,7 +90,7 @@ fn both_ways(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
     );
     delete(room, plugin, &second, &config)?;
     room.ensure_nothing_left(&before, &["c1", "c2"])?;
-    // And without the key the host does not, as ever.
+    // Without the key the host still cannot reach containers.
     let (_, third) = add(room, plugin, "c3", &lan(plugin, keys))?;
     ensure!(!reaches(room, None, &addresses_of(&third)?)?, "without hostAccess the host reaches a container");
     Ok(())
@@ -98,7 +99,7 @@ fn both_ways(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
 fn routed(room: &Room, mode: &str) -> Result<()> {
     room.outside(&["10.7.0.0/24", "2001:db8:7::/64"])?;
     let before = room.snapshot()?;
-    // No routes: in these modes there are default routes without.
+    // No routes: in these modes there are default routes without a gateway.
     let ipam = json!({
         "type": "host-local",
         "ranges": [[{"subnet": "10.7.0.0/24", "rangeStart": "10.7.0.10"}],
@@ -126,10 +127,7 @@ fn routed(room: &Room, mode: &str) -> Result<()> {
     delete(room, "ipvlan", &second, &config)?;
     room.ensure_nothing_left(&before, &["c1", "c2"])?;
     let (_, _) = add(room, "ipvlan", "c3", &with(&config, json!({"defaultRoute": false})))?;
-    ensure!(
-        ip::rows(Some("c3"), &["route", "show", "default"])?.is_empty(),
-        "a default route nobody asked for"
-    );
+    ensure!(ip::rows(Some("c3"), &["route", "show", "default"])?.is_empty(), "an unexpected default route");
     Ok(())
 }
 
@@ -169,12 +167,13 @@ fn internal(room: &Room) -> Result<()> {
     let (container, result) = add(room, "macvlan", "c1", &config)?;
     ensure!(reaches(room, None, &addresses_of(&result)?)? && reaches(room, Some("c1"), &own)?);
     check(room, "macvlan", &container, &config, &result)?.silent()?;
-    // The shim goes first, then what it was on.
+    // The shim is deleted first, then its parent.
     delete(room, "macvlan", &container, &config)?;
     room.ensure_nothing_left(&before, &["c1"])
 }
 
-/// The host has one more link on the wire. Whoever asks for the host's addresses must hear of the one they are on.
+/// The host has a second link on the wire. ARP requests for the host's addresses must be answered
+/// with the MAC address of their own link.
 fn neighbours(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let config = lan("macvlan", &json!({"hostAccess": true}));
@@ -205,7 +204,7 @@ fn reused(room: &Room) -> Result<()> {
                    [{"subnet": "2001:db8:ff::/64", "rangeStart": "2001:db8:ff::10", "rangeEnd": "2001:db8:ff::10"}]],
     });
     let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false, "ipam": ipam}));
-    // Somebody else keeps the link there.
+    // Another process keeps the link there.
     add(
         room,
         "macvlan",
@@ -260,7 +259,7 @@ fn strict(room: &Room) -> Result<()> {
     let container = room.container("c0")?;
     let config = lan("ipvlan", &json!({"hostAccess": true}));
     refused(room, "ipvlan", &container, &config, "net.ipv4.conf.wan0.rp_filter is 1")?;
-    // An address of its own is on the way that the answers take.
+    // A configured address is on the path that the answers take.
     let own = ["198.51.100.3".to_owned(), "2001:db8:ff::3".to_owned()];
     let config = with(&config, json!({"hostAddresses": own}));
     let (first, result) = add(room, "ipvlan", "c1", &config)?;

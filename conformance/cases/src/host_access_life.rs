@@ -1,4 +1,4 @@
-//! `hostAccess` over its life: what CHECK sees, who goes and who stays, many at once, failures.
+//! `hostAccess` over its lifetime: CHECK, GC, shared use, concurrency, failures.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -46,7 +46,7 @@ fn drifts(room: &Room) -> Result<()> {
     check(room, "macvlan", &container, &config, &result)?.silent()?;
     let shim = shims()?.pop().context("no shim")?;
     let [v4, v6] = addresses_of(&result)?;
-    // The host's routes are the host's to lose: they are made again.
+    // The host may lose its routes: CHECK restores them.
     for (family, address, route) in
         [("-4", &v4, format!("route del {v4}")), ("-6", &v6, format!("-6 route del {v6}"))]
     {
@@ -73,7 +73,7 @@ fn drifts(room: &Room) -> Result<()> {
         error.msg.contains(&format!("the host's interface {shim}: expected present, actual missing")),
         "{error}"
     );
-    // A DEL finds nothing, and says nothing.
+    // DEL finds nothing, and prints nothing.
     delete(room, "macvlan", &container, &config)
 }
 
@@ -96,7 +96,8 @@ fn dead(room: &Room) -> Result<()> {
         ensure!(rows.is_empty(), "the route of the dead is still there: {rows:?}");
     }
     check(room, "macvlan", &alive, &config, &others)?.silent().context("GC broke a valid attachment")?;
-    // DEL too finds the routes without the namespace, without a result, with a broken configuration.
+    // DEL finds the routes without the namespace, without a result, and with an invalid
+    // configuration.
     room.remove(&alive)?;
     let broken = with(&config, json!({"mode": "no such", "hostAccess": 5, "master": 5, "vlan": "x"}));
     delete(room, "macvlan", &alive, &broken)?;
@@ -115,7 +116,7 @@ fn two_networks(room: &Room) -> Result<()> {
     let (one, two) = (network("one", "198.51.100.50"), network("two", "198.51.100.90"));
     let (first, result) = add(room, "macvlan", "c1", &one)?;
     let (second, others) = add(room, "macvlan", "c2", &two)?;
-    // The name is taken, so this ADD fails; the DEL after it is of the same container and interface.
+    // The name exists, so this ADD fails; the DEL after it is for the same container and interface.
     refused(room, "macvlan", &first, &two, "file exists")?;
     delete(room, "macvlan", &first, &two)?;
     check(room, "macvlan", &first, &one, &result)?.silent().context("another network's DEL")?;
@@ -130,7 +131,7 @@ fn two_networks(room: &Room) -> Result<()> {
 
 fn failed_add(room: &Room) -> Result<()> {
     room.outside(&[])?;
-    // Somebody's link has the name of ours: the last step of ADD fails.
+    // A foreign link has the name of ours: the last step of ADD fails.
     let config = lan("macvlan", &json!({"hostAccess": true, "enabledad": false}));
     let (container, _) = add(room, "macvlan", "c1", &config)?;
     let name = shims()?.pop().context("no shim")?;
@@ -138,7 +139,7 @@ fn failed_add(room: &Room) -> Result<()> {
     ip::run(&["link", "add", &name, "type", "bridge"])?;
     refused(room, "macvlan", &container, &config, "failed to give the host access")?;
     delete(room, "macvlan", &container, &config)?;
-    let theirs = ip::link(None, &name)?.context("somebody else's link is gone")?;
+    let theirs = ip::link(None, &name)?.context("the foreign link is gone")?;
     ensure!(theirs["linkinfo"]["info_kind"] == "bridge", "{theirs}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! `hostAccess` when the host's own address goes and comes, as a DHCP client's does, and when two networks share one.
+//! `hostAccess` when the host's own address is removed and added again, as with DHCP, and when two
+//! networks share one.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -20,7 +21,7 @@ pub const CASES: &[Case] = &[
     Case::new("parents/a_vlan_follows_its_masters_mtu", &["MV-R5"], follows).needs(&[Need::VlanLinks]),
 ];
 
-/// What brings the routes back.
+/// The command that restores the routes.
 #[derive(Clone, Copy)]
 enum By {
     Add,
@@ -32,7 +33,7 @@ fn shared() -> Value {
     lan("macvlan", &json!({"hostAccess": true, "enabledad": false}))
 }
 
-/// The host's addresses on its wire go, and come back.
+/// Removes the host's addresses on its wire and adds them again.
 fn renew() -> Result<()> {
     ip::script(
         None,
@@ -79,7 +80,7 @@ fn kept(room: &Room) -> Result<()> {
     check(room, "macvlan", &first, &config, &result)?.silent()?;
     ensure!(reaches(room, None, &addresses_of(&result)?)?, "the host does not reach the container");
     delete(room, "macvlan", &first, &config)?;
-    ensure!(shims()?.is_empty(), "the shim stays when nobody needs it");
+    ensure!(shims()?.is_empty(), "the unused shim is still there");
     Ok(())
 }
 

@@ -28,18 +28,18 @@ pub const CASES: &[Case] = &[
     Case::new("host_local/missing_ipam_key", &["HL-K2"], missing_ipam),
 ];
 
-/// ADD for an owner with no namespace to speak of: host-local never opens it.
+/// Runs ADD with a namespace that does not exist: host-local never opens it.
 pub fn add(room: &Room, id: &str, config: &Value) -> Result<Answer> {
     attach(room, "ADD", id, config)
 }
 
-/// Any verb for `id` and `eth0`.
+/// Runs a verb for `id` and `eth0`.
 pub fn attach(room: &Room, verb: &str, id: &str, config: &Value) -> Result<Answer> {
     let call = room.call("host-local", verb).env("CNI_CONTAINERID", id).env("CNI_IFNAME", "eth0");
     call.env("CNI_NETNS", "/run/netns/none").config(config).run()
 }
 
-/// The addresses of a result, without lengths.
+/// The addresses of a result, without prefix lengths.
 pub fn given(result: &Value) -> Vec<String> {
     let ips = result["ips"].as_array().into_iter().flatten();
     ips.filter_map(|ip| Some(ip["address"].as_str()?.split('/').next()?.to_owned())).collect()
@@ -56,7 +56,7 @@ fn fresh() {
 }
 
 fn vectors(room: &Room) -> Result<()> {
-    // Sets, pointer, addresses already taken, the addresses of the next ADDs ("-" for exhausted).
+    // Sets, pointer, leased addresses, the addresses of the next ADDs ("-" for exhausted).
     let vectors: &[(Value, &str, &[&str], &[&str])] = &[
         (json!([[{"subnet": "10.1.2.0/24"}]]), "", &[], &["10.1.2.2"]),
         (json!([[{"subnet": "10.0.0.0/29"}]]), "10.0.0.5", &[], &["10.0.0.6", "10.0.0.2"]),
@@ -316,7 +316,7 @@ fn exclude(room: &Room) -> Result<()> {
     let expected = ["10.0.0.3", "10.0.0.8", "10.0.0.10", "10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14"];
     ensure!(all == expected, "{all:?}");
     add(room, "c9", &config)?.error_with(999, "no IP addresses available in range set")?;
-    // Not by request either.
+    // Not on request either.
     attach(room, "DEL", "c0", &config)?.silent()?;
     let asked = with(&config, json!({"runtimeConfig": {"ips": ["10.0.0.2"]}}));
     add(room, "c9", &asked)?.refused("")?;

@@ -1,4 +1,4 @@
-//! host-local: addresses that are asked for.
+//! host-local: requested addresses.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -28,7 +28,7 @@ fn requested(room: &Room) -> Result<()> {
     let addresses: Vec<_> =
         result["ips"].as_array().into_iter().flatten().map(|ip| ip["address"].clone()).collect();
     ensure!(addresses == ["10.1.2.50/24", "fd00::77/64"], "the subnet's length counts: {addresses:?}");
-    // The pointer moves too.
+    // The pointer advances too.
     let result = add(room, "c2", &sets)?.result()?;
     ensure!(given(&result) == ["10.1.2.51", "fd00::78"], "{:?}", given(&result));
     let config = with(&sets, json!({"runtimeConfig": {"ips": ["10.1.2.60/24"]}}));
@@ -78,7 +78,8 @@ fn second_request(room: &Room) -> Result<()> {
 fn failed_second(room: &Room) -> Result<()> {
     let one = ranges(json!([[{"subnet": "10.1.2.0/24"}]]));
     add(room, "c1", &one)?.result()?;
-    // The first set can be served, the second is exhausted: what the second ADD took goes back, the first's stays.
+    // The first set has an address, the second is exhausted: the second ADD returns its lease, the
+    // first ADD's lease remains.
     let two = ranges(json!([[{"subnet": "10.5.0.0/24"}], [{"subnet": "10.6.0.0/30"}]]));
     store::write(NET, "10.6.0.2", &store::content("other", "eth0"))?;
     add(room, "c1", &two)?.error_with(999, "no IP addresses available in range set")?;

@@ -1,5 +1,5 @@
-//! host-local: a store that several machines share, what is recorded of a boot, leases that are rewritten in place, and
-//! bounds of ranges that are nobody's.
+//! host-local: a store that several machines share, boot records, leases that are rewritten in
+//! place, and range bounds that are no host addresses.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -29,14 +29,15 @@ fn config() -> Value {
     ranges(json!([[{"subnet": "10.0.0.0/28"}]]))
 }
 
-/// This is another machine from here on, or the same one booted anew: with the kernel's memory, /run is lost.
+/// Makes this room another machine, or the same one after a reboot: /run is lost with the kernel's
+/// memory.
 fn machine(room: &Room, number: u32) -> Result<()> {
     room.become_machine(number)?;
     fs::remove_dir_all("/run/moor").ok();
     Ok(())
 }
 
-/// Another boot of the machine that this is.
+/// Simulates a reboot of this machine.
 fn boot(room: &Room, number: u32) -> Result<()> {
     let id = room.write("boot_id", format!("00000000-0000-4000-9000-{number:012x}\n"))?;
     let target = "/proc/sys/kernel/random/boot_id";
@@ -73,7 +74,7 @@ fn machines(room: &Room) -> Result<()> {
     for id in ["a1", "a2", "a3", "b1"] {
         attach(room, "DEL", id, &config())?.silent()?;
     }
-    // Alone again, a reboot frees what was leased before it.
+    // When one machine is left, a reboot frees its earlier leases.
     lease(room, "a4")?;
     boot(room, 12)?;
     lease(room, "a5")?;
@@ -107,7 +108,8 @@ fn no_id(room: &Room) -> Result<()> {
         boot(room, 22)?;
         lease(room, "b")?;
         ensure_leased(&["a", "b"], &format!("machine-id {id:?}"))?;
-        // Nor does one that has an id: they may be those of a machine that has none.
+        // A machine that has an id reclaims nothing either: the leases may be those of a machine
+        // without one.
         machine(room, 3)?;
         lease(room, "c")?;
         boot(room, 23)?;
@@ -118,7 +120,7 @@ fn no_id(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A boot alone: that machine may be this one or any other.
+/// Only a boot is recorded: its machine may be this one or any other.
 fn old(room: &Room) -> Result<()> {
     machine(room, 1)?;
     for (record, boots) in [("00000000-0000-4000-8000-000000000009", 2), ("", 2), ("\u{0}what", 2)] {
@@ -156,7 +158,7 @@ fn record(room: &Room) -> Result<()> {
     let keys = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": []});
     room.call("host-local", "GC").config(&with(&config(), keys)).run()?.silent()?;
     ensure!(left().is_empty(), "after GC there is {:?}", left());
-    // The next one is reclaimed at the next boot all the same.
+    // The new lease is still reclaimed at the next boot.
     lease(room, "d")?;
     boot(room, 41)?;
     lease(room, "e")?;
@@ -173,7 +175,7 @@ fn rewritten(room: &Room) -> Result<()> {
         Ok((meta.mtime(), meta.mtime_nsec()))
     };
     let before = time()?;
-    // Two change places, and one gets another owner: all that the store's memory names is wrong.
+    // Two leases swap files, and one gets another owner: the store's index is wrong in every entry.
     for (address, id) in address.iter().zip(["b", "a", "d"]) {
         fs::write(Path::new(NET).join(address), store::content(id, "eth0"))?;
     }
@@ -208,7 +210,7 @@ fn bounds(room: &Room) -> Result<()> {
             ensure!(error.msg.contains(named), "{verb} {start}-{end}: {error}");
         }
     }
-    // Between others they are passed over.
+    // Among other addresses, they are skipped.
     let whole = json!([[{"subnet": "10.0.0.0/30", "rangeStart": "10.0.0.0", "rangeEnd": "10.0.0.3"}]]);
     let got = given(&add(room, "a", &ranges(whole))?.result()?);
     ensure!(got == ["10.0.0.2"], "a whole subnet gives {got:?}");

@@ -1,4 +1,4 @@
-//! host-local: the store under stress, by another suite, across reboots, broken and full.
+//! host-local: the store under load, shared with another suite, across reboots, corrupt and full.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -37,7 +37,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Strace]),
 ];
 
-/// Makes the room believe that the machine has booted anew: another boot id, an empty /run/moor.
+/// Makes the room look like the machine after a reboot: another boot id, an empty /run/moor.
 fn boot(room: &Room, n: u32) -> Result<()> {
     let id = room.write("boot_id", format!("00000000-0000-4000-8000-{n:012}\n"))?;
     let target = "/proc/sys/kernel/random/boot_id";
@@ -57,7 +57,7 @@ fn reboot(room: &Room) -> Result<()> {
     for id in ["x", "y", "z"] {
         add(room, id, &config)?.result().with_context(|| format!("{id} after the reboot"))?;
     }
-    // A late DEL of the former boot's container must not free the new owner's address.
+    // A late DEL of a container from before the reboot must not free the new owner's address.
     attach(room, "DEL", "a", &config)?.silent()?;
     let owners: Vec<_> = store::leases(NET)?.into_iter().map(|(_, content)| content).collect();
     ensure!(
@@ -92,12 +92,12 @@ fn cooldown(room: &Room) -> Result<()> {
         config["ipam"]["cooldown"] = cooldown.into();
         ensure!(given(&add(room, "a", &config)?.result()?) == ["10.0.0.2"]);
         attach(room, "DEL", "a", &config)?.silent()?;
-        // The pointer to the range's end: the next scan begins with the freed address.
+        // The pointer is set to the end of the range: the next scan begins with the freed address.
         add(room, "last", &with(&config, json!({"runtimeConfig": {"ips": ["10.0.0.6"]}})))?.result()?;
         let got = given(&add(room, "b", &config)?.result()?);
         ensure!(got == [expected], "cooldown {cooldown}: gave {got:?}, expected {expected}");
     }
-    // While no other is free, a resting one is given.
+    // If no other address is free, one in cooldown is allocated.
     config["name"] = "net".into();
     config["ipam"]["cooldown"] = 3600.into();
     for id in ["c", "d", "e"] {
@@ -188,12 +188,12 @@ fn legacy(room: &Room) -> Result<()> {
         .error_with(999, "10.1.2.9 has been allocated to old, duplicate allocation is not allowed")?;
     attach(room, "DEL", "old", &config)?.silent()?;
     ensure!(store::leases(NET)?.is_empty(), "{:?}", store::leases(NET)?);
-    // An exact match is preferred: the id-only file is then somebody else's interface.
+    // An exact match is preferred: the file with the id only then belongs to another interface.
     store::write(NET, "10.1.2.9", "old")?;
     store::write(NET, "10.1.2.10", &store::content("old", "eth0"))?;
     attach(room, "DEL", "old", &config)?.silent()?;
     ensure!(store::addresses(NET)? == ["10.1.2.9"], "{:?}", store::addresses(NET)?);
-    // A bare line feed is no separator.
+    // A bare line feed is not a separator.
     store::write(NET, "10.1.2.11", "lf\neth0")?;
     attach(room, "CHECK", "lf", &config)?.error_code(999)?;
     Ok(())
@@ -235,7 +235,8 @@ fn pointer_fails(room: &Room) -> Result<()> {
     fs::create_dir_all(format!("{NET}/last_reserved_ip.0/in-the-way"))?;
     let answer = add(room, "a", &config)?;
     if answer.succeeded() {
-        // To allocate without a pointer is as good: the address is given once and is free after DEL.
+        // Allocation without a pointer is acceptable: the address is allocated once and is free
+        // after DEL.
         attach(room, "DEL", "a", &config)?.silent()?;
     } else {
         answer.error_code(999)?;
@@ -326,7 +327,7 @@ fn dir_read_only(room: &Room) -> Result<()> {
 }
 
 fn dir_full(room: &Room) -> Result<()> {
-    // No byte free, then no inode free at every point of an ADD's way.
+    // No byte free, then no inode free, at every step of ADD.
     let dir = small_disk(room, "size=8k")?;
     store::write(format!("{dir}/net"), "10.1.2.2", &store::content("other", "eth0"))?;
     fs::write(format!("{dir}/ballast"), vec![b'x'; 4096])?;
@@ -366,7 +367,7 @@ fn ten_thousand(room: &Room) -> Result<()> {
         )?;
     }
     store::write(NET, "last_reserved_ip.0", "10.64.39.17")?;
-    // The first call may read everything, to make its index.
+    // The first call may read everything to build its index.
     add(room, "first", &config)?.result()?;
     let log = room.scratch("opened");
     for verb in ["ADD", "DEL"] {

@@ -1,4 +1,4 @@
-//! Two suites on one lease store, since executables are swapped under running containers.
+//! Two suites on one lease store, since executables are replaced while containers run.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -73,7 +73,7 @@ fn crowd(room: &Room) -> Result<()> {
         (0..LEASES).all(|n| owners.contains(&store::content(&format!("c{n}"), "eth0"))),
         "a lease names a wrong owner"
     );
-    // Round robin in a fresh /20: the first thousand, whoever was asked.
+    // Round robin in an empty /20: the first thousand addresses, whichever suite allocates.
     let expected: HashSet<_> = (2..LEASES + 2).map(|n| format!("10.16.{}.{}", n >> 8, n & 255)).collect();
     let names: HashSet<_> = leases.iter().map(|(address, _)| address.to_string()).collect();
     ensure!(
@@ -107,7 +107,8 @@ fn equal(room: &Room) -> Result<()> {
         for n in 30..32 {
             call(room, next()?, "ADD", &format!("c{n}"), &config)?.result()?;
         }
-        // Modes apart: Debian's reference writes leases as 0644, later ones as 0600 (see lease_bytes_names_and_modes).
+        // Except for modes: Debian's reference writes leases as 0644, later releases as 0600 (see
+        // lease_bytes_names_and_modes).
         let strip = |line: String| {
             line.replace(&dir.display().to_string(), "").replace(" 0600 ", " ").replace(" 0644 ", " ")
         };

@@ -1,4 +1,4 @@
-//! ipvlan. Cases that make a link need a kernel with CONFIG_IPVLAN.
+//! ipvlan. Cases that create a link need a kernel with CONFIG_IPVLAN.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn chained(room: &Room) -> Result<()> {
     ensure!(ip::addresses(Some("c1"), "eth0")? == ["198.51.100.77/24"]);
     room.inside("c1", || socket::reach("198.51.100.2".parse()?, Duration::from_secs(1)))?;
     check(room, "ipvlan", &container, &config, &result)?.silent()?;
-    // A chain's end holds more interfaces than the one that was the master.
+    // The final result of a chain has more interfaces than the master's.
     let more = with(&result, json!({"interfaces": [{"name": "a"}, {"name": "b"}]}));
     room.attach("ipvlan", "DEL", &container)
         .config(&with(&config, json!({"prevResult": more})))
@@ -129,7 +129,7 @@ fn del_master(room: &Room) -> Result<()> {
         json!({"master": null, "prevResult": two}),
         json!({"mode": "no such", "mtu": "x", "master": 5}),
     ] {
-        // A lease that DEL must find, whatever else there is.
+        // A lease that DEL must find in any case.
         store::write("/var/lib/cni/networks/lan", "198.51.100.10", &store::content("c1", "eth0"))?;
         let config = lan("ipvlan", &keys);
         room.attach("ipvlan", "DEL", &container)
@@ -174,6 +174,6 @@ fn status(room: &Room) -> Result<()> {
     ask(&with(&config, json!({"master": "none0"})))?.error_with(50, "none0")?;
     ip::run(&["link", "set", "wan0", "down"])?;
     ask(&config)?.error_with(50, "master \"wan0\" is down")?;
-    // Behind another plugin there is nothing to ask for.
+    // Behind another plugin there is no master to look for.
     ask(&with(&config, json!({"master": null, "ipam": null})))?.silent()
 }

@@ -1,4 +1,4 @@
-//! The cases, one file per topic. A new one is a function and one line in its topic's list.
+//! The cases, one file per topic. To add a case, write a function and a line in its topic's list.
 
 mod availability;
 mod bridge_check;
@@ -91,7 +91,7 @@ mod worlds;
 
 use harness::case::Case;
 
-/// Every case, in the order they are listed and run.
+/// Every case, in the order in which they are listed and run.
 pub fn all() -> Vec<Case> {
     [
         env::CASES,

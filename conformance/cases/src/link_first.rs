@@ -1,4 +1,5 @@
-//! The order of ADD: the container's link is there when an IPAM plugin is asked, and goes when that refuses.
+//! The order of ADD: the container's link exists when the IPAM plugin runs, and is deleted when
+//! that fails.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -38,7 +39,8 @@ pub const CASES: &[Case] = &[
     Case::new("bridge/spoof_filter_is_set_before_the_ipam_plugin_runs", &["BR-R13"], filtered),
 ];
 
-/// What a DHCP client does first, with a refusal as the reference's words it; and it sends its release by the link.
+/// What a DHCP client does first, with an error in the reference's wording; it sends its release
+/// over the link.
 const LOOK: &str = r#"case "$CNI_COMMAND" in
 ADD)
     if ! ip -n "$CNI_CONTAINERID" link set "$CNI_IFNAME" up; then
@@ -124,7 +126,7 @@ fn killed(room: &Room, plugin: &str) -> Result<()> {
     room.ensure_nothing_left(&before, &["c1"])
 }
 
-/// A container that runs already can send as soon as the IPAM plugin has set its link up.
+/// A running container can send as soon as the IPAM plugin has set its link up.
 fn filtered(room: &Room) -> Result<()> {
     let rules = room.scratch("rules");
     let (fake, config) =

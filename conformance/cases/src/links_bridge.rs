@@ -1,4 +1,4 @@
-//! bridge DEL: only what is provably the attachment's goes.
+//! bridge DEL deletes only links that provably belong to the attachment.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -56,7 +56,7 @@ fn refused_add(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The runtime has given the dead container's path to a new one, and only then sends the DEL.
+/// The runtime gave the dead container's path to a new one, and sends the DEL only then.
 fn late(room: &Room) -> Result<()> {
     let config = bridge(USUAL);
     let dead = room.container("c1")?;
@@ -72,7 +72,7 @@ fn late(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A pair that is not connected yet, under a name as the reference draws them.
+/// A pair that has no master yet, with a name as the reference generates them.
 fn half_made(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     ip::run(&["link", "add", "veth12ab34cd", "type", "veth", "peer", "name", "eth0", "netns", "c1"])?;
@@ -88,7 +88,7 @@ fn half_made(room: &Room) -> Result<()> {
 
 fn other_makers(room: &Room) -> Result<()> {
     let config = bridge(USUAL);
-    // The bridge exists, so that a port of it could be meant.
+    // The bridge exists, so that DEL could take a port of it for its own.
     let first = room.container("first")?;
     room.attach("bridge", "ADD", &first).config(&config).run()?.result()?;
     ip::run(&["link", "add", "br9", "type", "bridge"])?;
@@ -102,7 +102,7 @@ fn other_makers(room: &Room) -> Result<()> {
              link set other0 master br9",
         ),
         (
-            "a port that somebody else has labelled",
+            "a port with a foreign label",
             "link add named0 type veth peer name eth0 netns ID
              link set named0 master br0 alias customer-7",
         ),
@@ -154,7 +154,7 @@ fn renamed(room: &Room) -> Result<()> {
     let result = room.attach("bridge", "ADD", &container).config(&config).run()?.result()?;
     let renamed = with(&config, json!({"name": "renamed"}));
     del(room, &container, &renamed)?;
-    ensure!(has_link("c1", "eth0")?, "it cannot be told from another network's living link");
+    ensure!(has_link("c1", "eth0")?, "DEL cannot distinguish it from another network's link in use");
     del(room, &container, &with(&renamed, json!({"prevResult": result})))?;
     ensure!(!has_link("c1", "eth0")?, "the runtime remembers its host end, and it is still there");
     Ok(())

@@ -1,4 +1,5 @@
-//! macvlan and ipvlan DEL: the container cannot hide its link, and nothing of another attachment's goes.
+//! macvlan and ipvlan DEL: the container cannot hide its link, and no other attachment's link is
+//! deleted.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -41,7 +42,7 @@ fn del(room: &Room, container: &Container, config: &Value) -> Result<()> {
     room.attach(plugin, "DEL", container).config(config).run()?.silent()
 }
 
-/// The container's links but loopback, and what the kernel makes by itself.
+/// The container's links, except loopback and those that the kernel creates.
 fn links(id: &str) -> Result<Vec<String>> {
     let mut links = ip::links(Some(id))?;
     links.retain(|name| name != "lo");
@@ -75,7 +76,8 @@ fn disguised(room: &Room, plugin: &str) -> Result<()> {
     Ok(())
 }
 
-/// Links that bear no mark but their name, as the reference makes them: what the runtime remembers is proof.
+/// Links without any mark but their name, as the reference creates them: prevResult is the proof of
+/// ownership.
 fn remembered(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let config = config("macvlan");
@@ -115,7 +117,7 @@ fn others(room: &Room) -> Result<()> {
     let (container, _) = add(room, "macvlan", "c1", &one)?;
     let second = room.attach("macvlan", "ADD", &container).env("CNI_IFNAME", "net1").config(&two).run()?;
     let result = second.result()?;
-    // A refused ADD's DEL, under the first interface's name.
+    // The DEL of a refused ADD, with the first interface's name.
     room.attach("macvlan", "ADD", &container).config(&two).run()?.error_code(999)?;
     del(room, &container, &two)?;
     ensure!(links("c1")? == ["eth0", "net1"], "{:?}", links("c1")?);
@@ -142,7 +144,7 @@ fn renamed(room: &Room) -> Result<()> {
     let (container, result) = add(room, "macvlan", "c1", &config)?;
     let renamed = with(&config, json!({"name": "renamed"}));
     del(room, &container, &renamed)?;
-    ensure!(links("c1")? == ["eth0"], "it cannot be told from another network's living link");
+    ensure!(links("c1")? == ["eth0"], "DEL cannot distinguish it from another network's link in use");
     del(room, &container, &with(&renamed, json!({"prevResult": result})))?;
     ensure!(links("c1")?.is_empty(), "the runtime remembers it, and it is still there");
     Ok(())

@@ -1,4 +1,4 @@
-//! A bridge that was there before: what its owner has set stays as it is.
+//! A bridge that existed before ADD keeps the settings of its owner.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -23,7 +23,8 @@ fn mac(name: &str) -> Result<String> {
     Ok(link["address"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The host is reached by the MAC address of a bridge that has its address, ports or not.
+/// Other hosts reach the host by the MAC address of a bridge that has its address, with or without
+/// ports.
 fn keeps_mac(room: &Room) -> Result<()> {
     ip::script(
         None,
@@ -66,14 +67,14 @@ fn follows_uplink(room: &Room) -> Result<()> {
     )?;
     allow_ipv6(&["br0"])?;
     add(room, &room.container("c1")?, &bridge(USUAL))?;
-    // Its owner exchanges the uplink.
+    // Its owner replaces the uplink.
     ip::run(&["link", "set", "lan0", "address", "02:00:00:00:00:05"])?;
     ensure!(mac("br0")? == "02:00:00:00:00:05", "the bridge is pinned to {}", mac("br0")?);
     Ok(())
 }
 
 fn address(room: &Room) -> Result<()> {
-    // A bridge that the suite itself made, and nobody is on any more.
+    // A bridge that the suite created, and that has no ports any more.
     let first = room.container("c1")?;
     add(room, &first, &layer2(USUAL))?;
     room.attach("bridge", "DEL", &first).config(&layer2(USUAL)).run()?.silent()?;

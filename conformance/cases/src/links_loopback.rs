@@ -1,4 +1,4 @@
-//! loopback DEL: `lo` goes down with the attachment that brought it up, and with no other.
+//! loopback DEL: `lo` is set down with the attachment that set it up, and with no other.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -21,7 +21,7 @@ fn late(room: &Room) -> Result<()> {
     let config = smallest("loopback", USUAL);
     let dead = room.container("c1")?;
     room.attach("loopback", "ADD", &dead).config(&config).run()?.result()?;
-    // The same namespace first, which the runtime has given to another container; then a new one.
+    // First the same namespace, which the runtime gave to another container; then a new one.
     for again in [false, true] {
         if again {
             room.remove(&dead)?;

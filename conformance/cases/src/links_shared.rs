@@ -1,4 +1,4 @@
-//! Links that attachments share: what an administrator made, or has come to use, stays.
+//! Links that attachments share: DEL keeps those that an administrator created or uses.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -35,10 +35,10 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::VlanLinks]),
 ];
 
-/// The number of our group of links.
+/// The number of our link group.
 const GROUP: &str = "1836019570";
 
-/// The number is nobody's property.
+/// Others may use the same number.
 fn in_the_group(room: &Room, script: &str) -> Result<()> {
     room.outside(&[])?;
     ip::script(None, script)?;
@@ -61,7 +61,8 @@ fn in_the_group(room: &Room, script: &str) -> Result<()> {
     Ok(())
 }
 
-/// The last DEL leaves a link that is in use, and reports it; once it is not, the next takes it.
+/// The last DEL keeps a link that is in use, and reports it; the next DEL after that use deletes
+/// it.
 fn stays_while_used(
     room: &Room,
     container: &Container,

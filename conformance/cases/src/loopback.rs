@@ -56,7 +56,7 @@ fn up(room: &Room) -> Result<()> {
     ensure!(links == ["lo"], "links are {links:?}");
     room.reach("c1", "127.0.0.1")?;
     room.reach("c1", "::1")?;
-    // Twice is no harm: containerd and the runtime may both do it.
+    // A second DEL does no harm: containerd and the runtime may both send one.
     room.attach("loopback", "ADD", &container).config(&config).run()?.result()?;
     Ok(())
 }

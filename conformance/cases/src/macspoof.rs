@@ -1,4 +1,4 @@
-//! bridge, macspoofchk: a container speaks with its own MAC address only.
+//! bridge, macspoofchk: a container sends with its own MAC address only.
 
 use std::time::Duration;
 
@@ -21,21 +21,21 @@ fn guarded() -> Value {
     with(&bridge("1.1.0"), json!({"macspoofchk": true}))
 }
 
-/// Whether an answer comes within a time that is ample for one that comes at all.
-fn hears(room: &Room, from: &str, to: &str) -> Result<bool> {
+/// Whether an answer arrives within a time that is ample for one that arrives at all.
+fn answers(room: &Room, from: &str, to: &str) -> Result<bool> {
     Ok(room.inside(from, || socket::reach(to.parse()?, Duration::from_millis(400))).is_ok())
 }
 
 fn dropped(room: &Room) -> Result<()> {
     add(room, &room.container("c1")?, &guarded())?;
-    // On the same bridge, and free to be whoever it likes.
+    // On the same bridge, without a filter.
     add(room, &room.container("free")?, &bridge("1.1.0"))?;
     for (id, may) in [("c1", false), ("free", true)] {
-        ensure!(hears(room, id, "10.1.2.1")?, "{id} with its own address");
+        ensure!(answers(room, id, "10.1.2.1")?, "{id} with its own address");
         let own = ip::link(Some(id), "eth0")?.map(|link| link["address"].clone()).unwrap_or_default();
         let own = own.as_str().unwrap_or_default().to_owned();
         ip::run_in(id, &["link", "set", "eth0", "address", "02:00:00:00:00:99"])?;
-        ensure!(hears(room, id, "10.1.2.1")? == may, "{id} with another address");
+        ensure!(answers(room, id, "10.1.2.1")? == may, "{id} with another address");
         ip::run_in(id, &["link", "set", "eth0", "address", &own])?;
         room.reach(id, "10.1.2.1")?;
     }
@@ -44,7 +44,7 @@ fn dropped(room: &Room) -> Result<()> {
 
 fn check(room: &Room) -> Result<()> {
     let config = with(&layer2("1.1.0"), json!({"macspoofchk": true}));
-    for (n, (harm, told)) in [
+    for (n, (harm, error)) in [
         ("flush set bridge moor macs", "set bridge moor macs"),
         ("flush set bridge moor ports", "set bridge moor ports"),
         ("flush chain bridge moor macspoofchk", "rules of chain bridge moor macspoofchk"),
@@ -59,11 +59,11 @@ fn check(room: &Room) -> Result<()> {
         let check = || room.attach("bridge", "CHECK", &container).config(&checked).run();
         check()?.silent()?;
         super::masquerade::nft(harm)?;
-        harness::stage::reapply::mended(&check()?, told)?;
+        harness::stage::reapply::mended(&check()?, error)?;
         ensure!(check()?.stderr.is_empty(), "it is not mended");
         super::masquerade::nft(harm)?;
         harness::stage::reapply::forget_records()?;
-        check()?.error_with(999, told)?;
+        check()?.error_with(999, error)?;
         room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
         ensure!(snapshot::rules()?.is_empty(), "after {harm}: {:#?}", snapshot::rules()?);
     }

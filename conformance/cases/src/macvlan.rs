@@ -1,4 +1,4 @@
-//! macvlan: who reaches whom by real packets, what a container has, and how it ends.
+//! macvlan: reachability by real packets, links and results, CHECK and DEL.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn passthru(room: &Room) -> Result<()> {
     let config = lan("macvlan", &json!({"mode": "passthru", "mac": "0a:00:00:00:00:05"}));
     let (container, result) = add(room, "macvlan", "c1", &config)?;
     let master = ip::link(None, "wan0")?.context("no wan0")?;
-    // The kernel's rule, whatever is asked for; the result says what is.
+    // The kernel chooses the mode, whatever is requested; the result reports it.
     ensure!(result["interfaces"][0]["mac"] == master["address"], "{result} on {master}");
     ensure!(ip::link(Some("c1"), "eth0")?.context("no eth0")?["address"] == master["address"]);
     ensure!(reaches(room, Some("c1"), &outside())? && reaches(room, Some("outside"), &addresses(0))?);
@@ -65,7 +65,7 @@ fn first_act(room: &Room) -> Result<()> {
         let infos = ip::rows(Some(&id), &["-6", "addr", "show", "dev", "eth0"])?;
         ensure!(!infos.iter().any(|row| row.to_string().contains("tentative")), "after ADD: {infos:?}");
     }
-    // Without looking for duplicates there is nothing to wait for.
+    // Without duplicate address detection there is nothing to wait for.
     let quick = room.container("quick")?;
     let call = room.attach("macvlan", "ADD", &quick).config(&with(&config, json!({"enabledad": false})));
     let answer = call.run()?;
@@ -97,7 +97,7 @@ fn del_others(room: &Room) -> Result<()> {
     let config =
         json!({"cniVersion": harness::config::USUAL, "name": "lan", "type": "macvlan", "master": "wan0"});
     let (container, _) = add(room, "macvlan", "c1", &config)?;
-    // The name is taken, so the second network's ADD fails, and runtimes send DEL after that.
+    // The name exists, so the second network's ADD fails, and runtimes send DEL after that.
     let second = with(&config, json!({"name": "second"}));
     refused(room, "macvlan", &container, &second, "file exists")?;
     room.attach("macvlan", "DEL", &container).config(&second).run()?.silent()?;
@@ -106,7 +106,7 @@ fn del_others(room: &Room) -> Result<()> {
         "DEL of a failed ADD deleted another network's interface"
     );
     room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
-    // Nor is anything deleted that is no macvlan.
+    // A link that is not a macvlan is not deleted either.
     ip::run_in("c1", &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])?;
     room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
     ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "DEL deleted an interface that is no macvlan");
@@ -119,7 +119,7 @@ fn drifts(room: &Room) -> Result<()> {
     let (container, result) = add(room, "macvlan", "c1", &config)?;
     check(room, "macvlan", &container, &config, &result)?.silent()?;
     let [v4, v6] = addresses(0);
-    // Each drift, and what brings it back.
+    // Each drift, and the command that reverts it.
     let drifts: [(&str, &str, &[&str]); 6] = [
         ("link set eth0 mtu 1300", "link set eth0 mtu 1400", &["MTU of eth0: expected 1400, actual 1300"]),
         (

@@ -1,4 +1,4 @@
-//! macvlan: what each key does, results, and what is refused before anything is touched.
+//! macvlan: the effect of each key, results, and refusals before any change.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -71,11 +71,12 @@ fn mixed(room: &Room) -> Result<()> {
 
 fn host_name(room: &Room) -> Result<()> {
     room.outside(&[])?;
-    // Before Linux 6.15 the kernel looks for a new link's name in the namespace of whoever asks.
+    // Before Linux 6.15 the kernel looks for a new link's name in the namespace of the requesting
+    // process.
     ip::script(None, "link add eth0 type veth peer name other0")?;
     add(room, "macvlan", "c1", &layer2_config())?;
     ensure!(ip::link(None, "eth0")?.context("the host's eth0")?["linkinfo"]["info_kind"] == "veth");
-    // And the master may have the very name, too.
+    // The master may have the same name too.
     ip::script(None, "link set eth0 up\n link set other0 up")?;
     add(room, "macvlan", "c2", &with(&layer2_config(), json!({"master": "eth0"})))?;
     ensure!(eth0("c2")?["linkinfo"]["info_kind"] == "macvlan");

@@ -1,4 +1,4 @@
-//! bridge, ipMasq: what leaves has the host's address, what stays inside keeps its own.
+//! bridge, ipMasq: packets to the outside have the host's address, packets inside keep their own.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::case::Case;
@@ -34,7 +34,7 @@ pub fn masquerade() -> Value {
     with(&bridge("1.1.0"), json!({"ipMasq": true}))
 }
 
-/// The outside has no route to the containers: it can answer the host only.
+/// The outside has no route to the containers: it can answer only the host.
 pub fn ensure_masqueraded(from: &str) -> Result<()> {
     for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
         let seen = socket::seen_as(from, "outside", outside)?;
@@ -53,7 +53,7 @@ fn seen_from(room: &Room) -> Result<()> {
         let seen = socket::seen_as("c2", "c1", address)?;
         ensure!(seen == sibling, "c1 takes c2 for {seen}, not {sibling}");
     }
-    // One goes, the other's stays.
+    // One attachment is deleted, the other's rule is kept.
     let one = Container { id: "c1".into(), path: "/run/netns/c1".into() };
     room.attach("bridge", "DEL", &one).config(&masquerade()).run()?.silent()?;
     ensure_masqueraded("c2")
@@ -73,7 +73,8 @@ fn two_ranges(room: &Room) -> Result<()> {
 }
 
 fn other_subnet(room: &Room) -> Result<()> {
-    // One range set of two subnets, the first of which has room for one container: the host routes between the two.
+    // One range set of two subnets, the first of which has room for one container: the host routes
+    // between the two.
     let mut config = masquerade();
     config["ipam"]["ranges"] = json!([[{"subnet": "10.1.2.0/30"}, {"subnet": "10.1.3.0/24"}]]);
     for (id, address) in [("c1", "10.1.2.2/30"), ("c2", "10.1.3.2/24")] {
@@ -121,7 +122,7 @@ fn back_end(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// CHECK is content after ADD, and names what somebody took away.
+/// CHECK passes after ADD, and names each rule that another process deleted or changed.
 fn check(room: &Room) -> Result<()> {
     let inside = |rules: &[String]| {
         let name = rules.iter().find_map(|line| line.split(": chain ").nth(1)?.strip_prefix("masq-"));
@@ -135,23 +136,23 @@ fn check(room: &Room) -> Result<()> {
         (
             &[
                 "delete element inet moor masq4 { 10.1.2.N }",
-                "add element inet moor masq4 { 10.1.2.N comment \"somebody\" : accept }",
+                "add element inet moor masq4 { 10.1.2.N comment \"other\" : accept }",
             ],
-            "actual accept for somebody",
+            "actual accept for other",
         ),
         (&["flush chain inet moor masq"], "rules of chain inet moor masq: expected 2, actual 0"),
         (&["flush chain inet moor INSIDE"], "rules of chain inet moor INSIDE"),
         (&["add rule inet moor INSIDE accept"], "rules of chain inet moor INSIDE"),
         (&["flush ruleset"], "chain inet moor masq: expected present, actual absent"),
     ];
-    for (n, (harms, told)) in harms.into_iter().enumerate() {
+    for (n, (harms, error)) in harms.into_iter().enumerate() {
         let container = room.container(&format!("c{n}"))?;
         let result = add(room, &container, &masquerade())?;
         let checked = with(&masquerade(), json!({"prevResult": result}));
         let check = || room.attach("bridge", "CHECK", &container).config(&checked).run();
         check()?.silent()?;
-        let chain = inside(&snapshot::rules()?).context("no chain knows what is inside")?;
-        // Leases are given out in order.
+        let chain = inside(&snapshot::rules()?).context("no chain matches traffic inside the network")?;
+        // Leases are allocated in order.
         let fill = |text: &str| text.replace('N', &(n + 2).to_string()).replace("INSIDE", &chain);
         let fill = |text: &str| {
             if text.contains("INSIDE") { text.replace("INSIDE", &chain) } else { fill(text) }
@@ -159,13 +160,13 @@ fn check(room: &Room) -> Result<()> {
         for harm in harms {
             nft(&fill(harm))?;
         }
-        reapply::mended(&check()?, &fill(told))?;
+        reapply::mended(&check()?, &fill(error))?;
         ensure!(check()?.stderr.is_empty(), "it is not mended");
         for harm in harms {
             nft(&fill(harm))?;
         }
         forget_records()?;
-        check()?.error_with(999, &fill(told))?;
+        check()?.error_with(999, &fill(error))?;
         room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
         if n > 0 {
             nft("flush ruleset")?;
@@ -202,7 +203,7 @@ fn taken_over(room: &Room) -> Result<()> {
     let result = add(room, &container, &masquerade())?;
     let checked = with(&masquerade(), json!({"prevResult": result}));
     room.attach("bridge", "CHECK", &container).config(&checked).run()?.silent()?;
-    // What is another's by then, DEL does not take away.
+    // DEL keeps an element that by then belongs to another attachment.
     nft("delete element inet moor masq6 { 2001:db8:1::3 }")?;
     nft("add element inet moor masq6 { 2001:db8:1::3 comment \"moor/net/eth0/next\" : accept }")?;
     room.attach("bridge", "DEL", &container).config(&checked).run()?.silent()?;
@@ -246,7 +247,7 @@ fn no_process(room: &Room) -> Result<()> {
         let text = std::fs::read_to_string(&log)?;
         let programs: Vec<&str> =
             text.lines().filter_map(|line| line.split('"').nth(1)?.rsplit('/').next()).collect();
-        // Where one executable holds both, the second needs no process either.
+        // If one executable holds both plugins, no second process is needed.
         ensure!(matches!(programs[..], ["bridge"] | ["bridge", "host-local"]), "{verb} started {programs:?}");
     }
     Ok(())

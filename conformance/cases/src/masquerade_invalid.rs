@@ -1,4 +1,4 @@
-//! bridge, ipMasq: packets that belong to no connection, which NAT does not see.
+//! bridge, ipMasq: packets in conntrack state INVALID, which NAT does not translate.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,10 +20,10 @@ pub const CASES: &[Case] = &[
 ];
 
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Out of nowhere.
+/// Flags of packets that belong to no connection.
 const FLAGS: [u8; 3] = [RST, SYN | ACK, RST | ACK];
 
-/// Whether a frame holds a packet from that address, by a port.
+/// Whether a frame holds a packet from that address, by port.
 fn is_from(bytes: &[u8], source: IpAddr, port: u16) -> bool {
     let (at, octets) = match source {
         IpAddr::V4(address) => (14 + 12, address.octets().to_vec()),
@@ -42,9 +42,9 @@ fn mac_of(ns: Option<&str>, link: &str) -> Result<frame::MacBytes> {
 fn outside(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let result = add(room, &room.container("c1")?, &masquerade())?;
-    // The ways are known.
+    // All neighbours are resolved.
     ensure_masqueraded("c1")?;
-    let (wire, heard) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("outside"), "eth0")?);
+    let (wire, listener) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("outside"), "eth0")?);
     let gateway = mac_of(None, "br0")?;
     let ips = result["ips"].as_array().context("no addresses")?;
     for (ip, (outside, host)) in ips.iter().zip(OUTSIDE.iter().zip(["198.51.100.1", "2001:db8:ff::1"])) {
@@ -54,22 +54,22 @@ fn outside(room: &Room) -> Result<()> {
         for (port, flags) in (7000..).zip(FLAGS) {
             wire.send(&frame::tcp(gateway, wire.mac, [(source, 1234), (target, port)], flags))?;
         }
-        // What begins a connection follows, and is the host's.
+        // Packets that open a connection still pass, with the host's address.
         wire.send(&frame::tcp(gateway, wire.mac, [(source, 1235), (target, 7999)], SYN))?;
         let leaked = std::cell::Cell::new(None);
-        let seen = heard.hear(PATIENCE * 4, |bytes| {
+        let seen = listener.hear(PATIENCE * 4, |bytes| {
             if let Some((port, flags)) = (7000..).zip(FLAGS).find(|(port, _)| is_from(bytes, source, *port)) {
                 leaked.set(Some((port, flags)));
             }
             is_from(bytes, host, 7999)
         })?;
-        ensure!(seen.is_some(), "the outside does not hear a connection of {source} begin");
+        ensure!(seen.is_some(), "the outside receives no first packet of {source}");
         ensure!(leaked.get().is_none(), "{source} leaves as itself: flags {:#x?}", leaked.get());
     }
     Ok(())
 }
 
-/// From one subnet of the network to another the way back may be another one, which the host does not see.
+/// Between two subnets of the network the return path may bypass the host.
 fn inside(room: &Room) -> Result<()> {
     let mut config = masquerade();
     config["ipam"]["ranges"] = json!([[{"subnet": "10.1.2.0/30"}, {"subnet": "10.1.3.0/24"}]]);
@@ -77,12 +77,12 @@ fn inside(room: &Room) -> Result<()> {
         add(room, &room.container(id)?, &config)?;
     }
     room.reach("c1", "10.1.3.2")?;
-    let (wire, heard) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("c2"), "eth0")?);
+    let (wire, listener) = (room.wire(Some("c1"), "eth0")?, room.wire(Some("c2"), "eth0")?);
     let gateway = mac_of(None, "br0")?;
     let (source, target): (IpAddr, IpAddr) = ("10.1.2.2".parse()?, "10.1.3.2".parse()?);
     for (port, flags) in (7000..).zip(FLAGS) {
         wire.send(&frame::tcp(gateway, wire.mac, [(source, 1234), (target, port)], flags))?;
-        let seen = heard.hear(PATIENCE * 4, |bytes| is_from(bytes, source, port))?;
+        let seen = listener.hear(PATIENCE * 4, |bytes| is_from(bytes, source, port))?;
         ensure!(seen.is_some(), "a packet with flags {flags:#x} does not pass inside");
     }
     Ok(())

@@ -34,7 +34,7 @@ fn config() -> Value {
     with(&bridge(USUAL), json!({"ipMasq": true, "ipMasqBackend": "iptables"}))
 }
 
-/// By whatever back end it was made: what the configuration says now is another thing.
+/// DEL removes rules of either back end, whatever the configuration names now.
 fn del(room: &Room, container: &Container, config: &Value) -> Result<()> {
     let flipped = with(config, json!({"ipMasqBackend": "nftables"}));
     room.attach("bridge", "DEL", container).config(&flipped).run()?.silent()
@@ -53,7 +53,7 @@ fn takeover(room: &Room) -> Result<()> {
         del(room, &container, &prev)?;
         let empty = saved()?;
         ensure!(!empty.contains("CNI-"), "our DEL left of the reference's: {empty}");
-        // The next address is the same one again.
+        // The next lease is the same address.
         std::fs::remove_dir_all("/var/lib/cni/networks").context("forget the leases")?;
         let made = room.attach("bridge", "ADD", &container).config(&config).run()?.result()?;
         let ours = saved()?;
@@ -103,10 +103,10 @@ fn check(room: &Room) -> Result<()> {
                     check()?.silent()?;
                 } else {
                     let error = check()?.error()?;
-                    let tells = ["expected present", "actual absent", rule]
+                    let complete = ["expected present", "actual absent", rule]
                         .iter()
                         .all(|word| error.msg.contains(word));
-                    ensure!(tells, "without {rule}, CHECK says {error}");
+                    ensure!(complete, "without {rule}, CHECK reports {error}");
                 }
             }
         }
@@ -141,7 +141,7 @@ fn two_interfaces(room: &Room) -> Result<()> {
 }
 
 fn failed(room: &Room) -> Result<()> {
-    // iptables makes its table when it is first used, and leaves it.
+    // iptables creates its table on first use, and keeps it.
     for program in ["iptables", "ip6tables"] {
         for command in ["-A", "-D"] {
             ip::output(program, &["-t", "nat", command, "POSTROUTING", "-j", "ACCEPT"])?;
@@ -157,12 +157,13 @@ fn failed(room: &Room) -> Result<()> {
     room.ensure_nothing_left(&before, &["c1"])
 }
 
-/// {last of all, beside another interface of the container} x {prevResult, none} x {same network, renamed}, twice each.
+/// {only attachment, beside another interface of the container} x {prevResult, none} x {same
+/// network, renamed}, twice each.
 fn renamed(room: &Room) -> Result<()> {
     for case in 0..8 {
         let (prev, renamed, beside) = (case % 2 == 0, case / 2 % 2 == 1, case / 4 == 1);
-        let told = || format!("beside {beside}, prevResult {prev}, renamed {renamed}");
-        // The lease of a renamed network stays: another container has another address.
+        let context = || format!("beside {beside}, prevResult {prev}, renamed {renamed}");
+        // The lease of a renamed network is kept: another container gets another address.
         let container = room.container(&format!("c{case}"))?;
         let add = |ifname: &str| {
             let call = room.attach("bridge", "ADD", &container).env("CNI_IFNAME", ifname);
@@ -178,20 +179,25 @@ fn renamed(room: &Room) -> Result<()> {
         if renamed {
             asked["name"] = json!("renamed");
         }
-        // A renamed network's stay while their attachment is alive, and the runtime remembers nothing of it.
+        // Without prevResult, a renamed network's rules are kept while their attachment exists.
         if renamed && !prev {
             let all = saved()?;
-            room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;
-            ensure!(jumps(&saved()?) == jumps(&all), "{}: a living attachment's rules are gone", told());
+            room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(context)?;
+            ensure!(
+                jumps(&saved()?) == jumps(&all),
+                "{}: the rules of an existing attachment are gone",
+                context()
+            );
             let veth = made["interfaces"][1]["name"].as_str().context("no host veth")?;
             ip::run(&["link", "del", veth]).ok();
         }
-        // Of an attachment that is gone and of which nothing is told, a second one would take what the name leads to.
+        // For a deleted attachment without prevResult, a second DEL would remove the rules that the
+        // name matches.
         for _ in 0..if beside && !prev && !renamed { 1 } else { 2 } {
-            room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;
-            ensure!(jumps(&saved()?) == jumps(&before), "{}: the rules are {}", told(), saved()?);
+            room.attach("bridge", "DEL", &container).config(&asked).run()?.silent().with_context(context)?;
+            ensure!(jumps(&saved()?) == jumps(&before), "{}: the rules are {}", context(), saved()?);
         }
-        ensure!(beside || !saved()?.contains("CNI-"), "{}: left: {}", told(), saved()?);
+        ensure!(beside || !saved()?.contains("CNI-"), "{}: left: {}", context(), saved()?);
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Who reaches whom on macvlan and ipvlan, by real packets in both families. What is expected are the tables of the
-//! plugins' pages, so neither can be true alone.
+//! Reachability on macvlan and ipvlan, by real packets in both families. The expected results are
+//! the tables in the plugins' README.md, so code and tables must agree.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::case::Case;
@@ -11,7 +11,7 @@ use harness::stage::lan::{add, addresses_of, lan, outside, refused, vlan_outside
 use harness::{ip, socket};
 use serde_json::{Value, json};
 
-/// The page of each plugin.
+/// Each plugin with its page.
 const PAGES: [(&str, &str); 2] = [
     ("macvlan", include_str!("../../../plugins/macvlan/README.md")),
     ("ipvlan", include_str!("../../../plugins/ipvlan/README.md")),
@@ -69,7 +69,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::VlanLinks, Need::Ipvlan]),
 ];
 
-/// Whom a container may reach: the tables' columns.
+/// The peers of a container: the tables' columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Outside,
@@ -87,41 +87,41 @@ const PEERS: [(&str, Peer); 5] = [
     ("one on another VLAN", Peer::OtherVlan),
 ];
 
-/// What the tables say.
+/// The values in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum Cell {
     Yes,
     No,
-    /// By a switch that sends frames back the way they came.
+    /// Through a switch that sends frames back to the port that they came from.
     Reflected,
     /// ADD refuses the key.
     Refused,
     /// ADD refuses a second container.
     Alone,
-    /// Those whose MAC address is listed.
+    /// Only from listed MAC addresses.
     Listed,
-    /// By addresses that the host is given for it.
+    /// With addresses that the host gets for it.
     Given,
 }
 
-const WORDS: [(&str, Word); 7] = [
-    ("yes", Word::Yes),
-    ("no", Word::No),
-    ("only by a switch that sends frames back (802.1Qbg)", Word::Reflected),
-    ("refused", Word::Refused),
-    ("there can be none", Word::Alone),
-    ("the listed addresses", Word::Listed),
-    ("by `hostAddresses`", Word::Given),
+const VALUES: [(&str, Cell); 7] = [
+    ("yes", Cell::Yes),
+    ("no", Cell::No),
+    ("only by a switch that sends frames back (802.1Qbg)", Cell::Reflected),
+    ("refused", Cell::Refused),
+    ("there can be none", Cell::Alone),
+    ("the listed addresses", Cell::Listed),
+    ("by `hostAddresses`", Cell::Given),
 ];
 
-/// A row of a table: mode, then flag or `internal`, and a word for each peer.
+/// A row of a table: mode, then flag or `internal`, and a value for each peer.
 #[derive(Debug)]
 struct Row {
     keys: Vec<String>,
-    words: Vec<(Peer, Word)>,
+    values: Vec<(Peer, Cell)>,
 }
 
-/// The table of a plugin's page in which modes and peers meet.
+/// The table of a plugin's page with modes in rows and peers in columns.
 fn table(plugin: &str) -> Result<Vec<Row>> {
     let page = PAGES.iter().find(|(name, _)| *name == plugin).map(|(_, page)| *page);
     let page = page.with_context(|| format!("{plugin} has no page"))?;
@@ -143,16 +143,16 @@ fn table(plugin: &str) -> Result<Vec<Row>> {
         .take_while(|line| line.starts_with('|'))
         .map(|line| {
             let cells = cells(line);
-            let (keys, words) = cells.split_at(keys);
-            ensure!(words.len() == peers.len(), "a row of another length: {line}");
-            let words = peers.iter().zip(words).map(|(peer, word)| {
-                let known = WORDS.iter().find(|(known, _)| known == word);
-                Ok((*peer, known.with_context(|| format!("what is {word:?}?"))?.1))
+            let (keys, values) = cells.split_at(keys);
+            ensure!(values.len() == peers.len(), "a row of another length: {line}");
+            let values = peers.iter().zip(values).map(|(peer, cell)| {
+                let known = VALUES.iter().find(|(known, _)| known == cell);
+                Ok((*peer, known.with_context(|| format!("unknown value {cell:?}"))?.1))
             });
             let keys =
                 keys.iter().flat_map(|cell| cell.split(", ")).map(|key| key.trim_matches('`').to_owned());
             let keys = keys.collect();
-            Ok(Row { keys, words: words.collect::<Result<_>>()? })
+            Ok(Row { keys, values: values.collect::<Result<_>>()? })
         })
         .collect()
 }
@@ -188,30 +188,30 @@ fn row(room: &Room, plugin: &str, keys: &[&str]) -> Result<()> {
     let (_, result) = add(room, plugin, "c1", &config)?;
     let one = addresses_of(&result)?;
     let host = ["198.51.100.1".to_owned(), "2001:db8:ff::1".to_owned()];
-    for (peer, word) in &row.words {
+    for (peer, cell) in &row.values {
         let ctx = || format!("{keys:?}, {peer:?}");
-        match (peer, word) {
-            (Peer::Outside, Word::Yes | Word::No) => {
-                meet(room, end("c1", &one), end("outside", &outside()), *word == Word::Yes)
+        match (peer, cell) {
+            (Peer::Outside, Cell::Yes | Cell::No) => {
+                meet(room, end("c1", &one), end("outside", &outside()), *cell == Cell::Yes)
             }
-            (Peer::Outside, Word::Listed) => listed(room, plugin, &row, &one),
-            (Peer::Sibling, Word::Alone) => {
+            (Peer::Outside, Cell::Listed) => listed(room, plugin, &row, &one),
+            (Peer::Sibling, Cell::Alone) => {
                 refused(room, plugin, &room.container("c2")?, &config, "passthru takes it alone")
             }
-            (Peer::Sibling, word) => sibling(room, plugin, &config, &one, *word),
-            (Peer::Host, Word::Yes | Word::No) => {
-                meet(room, end("c1", &one), End { ns: None, addresses: &host }, *word == Word::Yes)
+            (Peer::Sibling, cell) => sibling(room, plugin, &config, &one, *cell),
+            (Peer::Host, Cell::Yes | Cell::No) => {
+                meet(room, end("c1", &one), End { ns: None, addresses: &host }, *cell == Cell::Yes)
             }
-            (Peer::HostWithAccess, word) => with_access(room, plugin, &row, &host, *word),
-            (Peer::OtherVlan, Word::No) => Ok(()), // See `vlans`.
-            (peer, word) => bail!("nobody knows how to try {peer:?}: {word:?}"),
+            (Peer::HostWithAccess, cell) => with_access(room, plugin, &row, &host, *cell),
+            (Peer::OtherVlan, Cell::No) => Ok(()), // See `vlans`.
+            (peer, cell) => bail!("no test for {peer:?}: {cell:?}"),
         }
         .with_context(ctx)?;
     }
     Ok(())
 }
 
-/// One who sends and answers.
+/// One end of an exchange.
 #[derive(Clone, Copy, Debug)]
 struct End<'a> {
     /// The namespace; `None` is the host.
@@ -223,7 +223,8 @@ fn end<'a>(ns: &'a str, addresses: &'a [String; 2]) -> End<'a> {
     End { ns: Some(ns), addresses }
 }
 
-/// Both ways, in both families (at the same time: what is not answered is waited for in vain): as expected.
+/// Checks both directions in both families (concurrently, since each unanswered packet costs a
+/// timeout).
 fn meet(room: &Room, one: End<'_>, other: End<'_>, expected: bool) -> Result<()> {
     for (from, to) in [(one, other), (other, one)] {
         let [v4, v6] = to.addresses;
@@ -247,11 +248,11 @@ fn meet(room: &Room, one: End<'_>, other: End<'_>, expected: bool) -> Result<()>
     Ok(())
 }
 
-fn sibling(room: &Room, plugin: &str, config: &Value, one: &[String; 2], word: Word) -> Result<()> {
+fn sibling(room: &Room, plugin: &str, config: &Value, one: &[String; 2], cell: Cell) -> Result<()> {
     let (_, result) = add(room, plugin, "c2", config)?;
     let two = addresses_of(&result)?;
-    meet(room, end("c1", one), end("c2", &two), word == Word::Yes)?;
-    if word == Word::Reflected {
+    meet(room, end("c1", one), end("c2", &two), cell == Cell::Yes)?;
+    if cell == Cell::Reflected {
         ip::script(
             Some("outside"),
             "link add sw0 type bridge
@@ -267,7 +268,7 @@ fn sibling(room: &Room, plugin: &str, config: &Value, one: &[String; 2], word: W
     Ok(())
 }
 
-/// Mode source: the listed outside is heard, for another list it is not.
+/// Mode source: the listed outside is reachable; with another list it is not.
 fn listed(room: &Room, plugin: &str, row: &Row, one: &[String; 2]) -> Result<()> {
     meet(room, end("c1", one), end("outside", &outside()), true)?;
     let other = row.config(plugin, json!({"sourceMacs": ["0a:00:00:00:00:77"]}))?;
@@ -275,29 +276,29 @@ fn listed(room: &Room, plugin: &str, row: &Row, one: &[String; 2]) -> Result<()>
     meet(room, end("unlisted", &addresses_of(&result)?), end("outside", &outside()), false)
 }
 
-fn with_access(room: &Room, plugin: &str, row: &Row, host: &[String; 2], word: Word) -> Result<()> {
+fn with_access(room: &Room, plugin: &str, row: &Row, host: &[String; 2], cell: Cell) -> Result<()> {
     let given = ["198.51.100.5".to_owned(), "2001:db8:ff::5".to_owned()];
     let mut config = row.config(plugin, json!({"hostAccess": true}))?;
     let mut host = host;
-    if word == Word::Given {
+    if cell == Cell::Given {
         config["hostAddresses"] = json!(given);
         host = &given;
     }
-    if word == Word::Refused {
+    if cell == Cell::Refused {
         return refused(room, plugin, &room.container("c3")?, &config, "hostAccess needs");
     }
     let (_, result) = add(room, plugin, "c3", &config)?;
     let host = End { ns: None, addresses: host };
-    meet(room, end("c3", &addresses_of(&result)?), host, matches!(word, Word::Yes | Word::Given))
+    meet(room, end("c3", &addresses_of(&result)?), host, matches!(cell, Cell::Yes | Cell::Given))
 }
 
-/// All rows: two VLANs of one master, with one subnet, so that nobody needs a router.
+/// All rows: two VLANs of one master, with one subnet, so that no router is needed.
 fn vlans(room: &Room, plugin: &str) -> Result<()> {
     vlan_outside(room)?;
     // An internal network has no VLANs.
     for row in table(plugin)?.into_iter().filter(|row| row.keys != ["bridge", "internal"]) {
-        let Some((_, word)) = row.words.iter().find(|(peer, _)| *peer == Peer::OtherVlan) else {
-            bail!("the table for {plugin} says nothing of VLANs");
+        let Some((_, cell)) = row.values.iter().find(|(peer, _)| *peer == Peer::OtherVlan) else {
+            bail!("the table for {plugin} has no row for VLANs");
         };
         let on = |id: &str, vlan: u16| -> Result<(Container, Value, [String; 2])> {
             let config = row.config(plugin, json!({"vlan": vlan}))?;
@@ -308,7 +309,7 @@ fn vlans(room: &Room, plugin: &str) -> Result<()> {
         let ids = [10, 20].map(|vlan| format!("{name}-{vlan}"));
         let (first, config, one) = on(&ids[0], 10)?;
         let (second, other, two) = on(&ids[1], 20)?;
-        meet(room, end(&ids[0], &one), end(&ids[1], &two), *word == Word::Yes)
+        meet(room, end(&ids[0], &one), end(&ids[1], &two), *cell == Cell::Yes)
             .with_context(|| name.clone())?;
         for (container, config) in [(first, config), (second, other)] {
             room.attach(plugin, "DEL", &container).config(&config).run()?.silent()?;

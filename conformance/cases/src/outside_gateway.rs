@@ -1,4 +1,4 @@
-//! Gateways outside of the container's subnet: ADD succeeds only if packets find their way there and back.
+//! Gateways outside the container's subnet: ADD succeeds only if both ends can route to each other.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -39,7 +39,7 @@ fn outside_of_subnet(v4: &str, v6: &str) -> Value {
     with(&bridge(USUAL), json!({"ipam": {"type": "host-local", "ranges": ranges}}))
 }
 
-/// Both ways between host, container, sibling and outside.
+/// Both directions between host, container, sibling and outside.
 fn ensure_reached(room: &Room, id: &str, own: &[String; 2], others: &[&str]) -> Result<()> {
     for address in own {
         room.reach("outside", address)?;
@@ -64,7 +64,7 @@ fn there_and_back(room: &Room, v4: &str, v6: &str) -> Result<()> {
     let checked = with(&config, json!({"prevResult": result}));
     let check = || room.attach("bridge", "CHECK", &first).config(&checked).run()?.silent();
     check()?;
-    // A route that is lost is the host's to lose, and is made again.
+    // The host may lose the route: CHECK restores it.
     ip::run(&["route", "del", &one[0]])?;
     check()?;
     room.reach("outside", &one[0])?;
@@ -77,7 +77,7 @@ fn there_and_back(room: &Room, v4: &str, v6: &str) -> Result<()> {
     Ok(())
 }
 
-/// An IPAM plugin that gives one address of each family, without a subnet.
+/// An IPAM plugin that returns one address of each family, without a subnet.
 fn single(room: &Room, gateways: bool) -> Result<Fake> {
     let ip = |address: &str, gateway: &str| match gateways {
         true => json!({"address": address, "gateway": gateway}),
@@ -117,7 +117,7 @@ fn only_gateway(room: &Room) -> Result<()> {
     for gateway in ["10.9.9.1", "2001:db8:9::1"] {
         room.reach("c1", gateway)?;
     }
-    // No subnet around the gateway is taken from the host.
+    // The host gets no route for the subnet around the gateway.
     let routes = ip::rows(None, &["route", "show", "10.9.9.0/24"])?;
     ensure!(routes.is_empty(), "{routes:?}");
     Ok(())
@@ -150,8 +150,8 @@ fn published(room: &Room) -> Result<()> {
     room.attach("portmap", "ADD", &container).config(&portmap(ports, &result)).run()?.result()?;
     serve(room, "c1", 80)?;
     for address in ["198.51.100.1", "2001:db8:ff::1"] {
-        let said = ask(room, Some("outside"), address, 8080)?;
-        ensure!(said.starts_with("c1:80"), "{address} answered {said:?}");
+        let reply = ask(room, Some("outside"), address, 8080)?;
+        ensure!(reply.starts_with("c1:80"), "{address} answered {reply:?}");
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Parents that are made on demand: a VLAN on a link of the host, an internal network's own wire.
+//! Parents that are created on demand: a VLAN on a link of the host, and the wire of an internal
+//! network.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -138,7 +139,7 @@ fn existing(room: &Room) -> Result<()> {
         room.ensure_nothing_left(&before, &["c1"]).with_context(|| keys.to_string())?;
         room.remove(&container)?;
     }
-    // What an administrator has set down is not for us to set up.
+    // ADD does not set up a link that an administrator set down.
     ip::run(&["link", "set", "people", "down"])?;
     let (container, _) = add(room, "macvlan", "c2", &vlan_lan("macvlan", &json!({"vlan": 10})))?;
     let people = ip::link(None, "people")?.context("no link people")?;
@@ -170,7 +171,8 @@ fn other_vlan(room: &Room) -> Result<()> {
     let on = |vlan: u64| vlan_lan("macvlan", &json!({"vlan": vlan, "name": format!("lan{vlan}")}));
     let (_, first) = add(room, "macvlan", "c1", &on(10))?;
     let (_, second) = add(room, "macvlan", "c2", &on(20))?;
-    // The addresses are of different subnets, so the container is told that the other's is on its link.
+    // The addresses are in different subnets, so the container gets a route to the other's on its
+    // link.
     let other = addresses_of(&second)?;
     ip::script(
         Some("c1"),
@@ -195,7 +197,7 @@ fn dead(room: &Room) -> Result<()> {
     room.call("macvlan", "GC").config(&valid(&["c2"])).run()?.silent()?;
     check(room, "macvlan", &alive, &config, &result)?.silent()?;
     room.remove(&alive)?;
-    // The kernel dissolves a namespace in its own time, and only then is the parent unused.
+    // The kernel deletes a namespace asynchronously, and only then is the parent unused.
     until("the VLAN is gone after GC", || {
         room.call("macvlan", "GC").config(&valid(&[])).run()?.silent()?;
         Ok(ip::link(None, PARENT)?.is_none())
@@ -203,7 +205,7 @@ fn dead(room: &Room) -> Result<()> {
     room.ensure_nothing_left(&before, &["c1", "c2"])
 }
 
-/// What is in use is the kernel's to know: nothing there depends on files.
+/// Whether a link is in use is known from the kernel: it does not depend on files.
 fn lost_run(room: &Room) -> Result<()> {
     vlan_outside(room)?;
     let config = vlan_lan("macvlan", &json!({"vlan": 10, "enabledad": false}));
@@ -225,7 +227,7 @@ fn failed_add(room: &Room) -> Result<()> {
     });
     let config = vlan_lan("macvlan", &json!({"vlan": 10, "ipam": ipam, "enabledad": false}));
     refused(room, "macvlan", &container, &config, "failed to add route")?;
-    // And with others on it, it stays for them.
+    // While others use it, it is kept.
     let good = vlan_lan("macvlan", &json!({"vlan": 10, "enabledad": false}));
     let (other, result) = add(room, "macvlan", "c2", &good)?;
     refused(room, "macvlan", &container, &config, "failed to add route")?;
@@ -244,7 +246,7 @@ fn drifts(room: &Room) -> Result<()> {
     ip::run(&["link", "set", PARENT, "down"])?;
     let error = check(room, "macvlan", &container, &config, &result)?.error()?;
     ensure!(error.msg.contains("state of wan0.10: expected up, actual down"), "{error}");
-    // Another ADD mends it.
+    // Another ADD restores it.
     let (second, _) = add(room, "macvlan", "c2", &config)?;
     check(room, "macvlan", &container, &config, &result)?.silent()?;
     delete(room, "macvlan", &second, &config)?;
@@ -368,7 +370,7 @@ fn faults(room: &Room) -> Result<()> {
             refused(room, plugin, &container, &config, text).with_context(|| format!("{plugin} {keys}"))?;
             let error = room.attach(plugin, "ADD", &container).config(&config).run()?.error()?;
             ensure!(error.code == code, "{plugin} {keys}: {error}");
-            // Nor does any of it stand in a DEL's way.
+            // None of this makes DEL fail.
             delete(room, plugin, &container, &config).with_context(|| format!("{plugin} {keys}: DEL"))?;
         }
     }

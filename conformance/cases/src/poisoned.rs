@@ -1,4 +1,4 @@
-//! macspoofchk: no frame of a container's makes the bridge send a neighbour's traffic to it.
+//! macspoofchk: no frame of a container makes the bridge send a neighbour's traffic to it.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub const CASES: &[Case] = &[
     .needs(&[Need::BridgeVlanFiltering]),
 ];
 
-/// The groups whose frames end at the port (IEEE 802.1Q, table 8-1), but for those of pause frames.
+/// The groups that bridges do not forward (IEEE 802.1Q, table 8-1), except that of pause frames.
 const GROUPS: [u8; 4] = [0x03, 0x0d, 0x0e, 0x0f];
 
 fn takes_nothing(room: &Room, vlan: bool) -> Result<()> {
@@ -42,7 +42,7 @@ fn takes_nothing(room: &Room, vlan: bool) -> Result<()> {
     if vlan {
         config = with(&config, json!({"vlan": 100}));
     }
-    // The neighbour is one that is not guarded.
+    // The neighbour has no macspoofchk.
     add(room, &room.container("victim")?, &config)?;
     let guarded = with(&config, json!({"macspoofchk": true}));
     let attacker = room.container("attacker")?;
@@ -51,14 +51,14 @@ fn takes_nothing(room: &Room, vlan: bool) -> Result<()> {
     let source = frame::mac(victim["address"].as_str().unwrap_or_default())?;
     let wire = room.wire(Some("attacker"), "eth0")?;
     for last in GROUPS {
-        // The bridge knows where the victim is, and the host which address it has.
+        // The bridge has learned the victim's port, and the host its MAC address.
         room.reach("victim", "10.1.2.1")?;
         wire.send(&frame::lldp(last, source))?;
         socket::reach("10.1.2.2".parse()?, Duration::from_millis(400)).with_context(|| {
             format!("the victim's traffic is lost to a frame to 01:80:c2:00:00:{last:02x}")
         })?;
     }
-    // Nobody else is hindered, and CHECK passes.
+    // Other containers are not affected, and CHECK passes.
     room.reach("attacker", "10.1.2.2")?;
     room.reach("victim", "10.1.2.3")?;
     socket::reach("10.1.2.3".parse()?, Duration::from_millis(400)).context("the guarded container")?;

@@ -1,4 +1,4 @@
-//! portmap, seen by packets.
+//! portmap, checked with packets.
 
 use std::fs;
 use std::io::Write;
@@ -34,12 +34,12 @@ pub const CASES: &[Case] = &[
     Case::new("portmap/udp_clients_follow_a_container_that_moves", &["PM-3"], udp),
 ];
 
-/// With br_netfilter, packets between two ports of a bridge pass the host's rules as well, and neighbours need no
-/// masquerade.
+/// With br_netfilter, packets between two ports of a bridge also pass the host's rules, and
+/// neighbours need no masquerade.
 fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
     for family in ["ip", "ip6"] {
         let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
-        // A host that has no such parameter has no br_netfilter.
+        // A host without this parameter has no br_netfilter.
         if br_netfilter || Path::new(&path).exists() {
             fs::write(&path, if br_netfilter { "1" } else { "0" })
                 .with_context(|| format!("write {path}"))?;
@@ -54,7 +54,8 @@ fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
     serve(room, "c1", 80)?;
     for (index, gateway) in ["10.1.2.1", "2001:db8:1::1"].into_iter().enumerate() {
         let own = address(&config, index == 1);
-        // The true client, from the outside and from the host; the host's address, where the answer would not come back.
+        // The client's own address, from the outside and from the host; the host's address, where
+        // the reply would not return otherwise.
         expect(room, Some("outside"), HOST[index], 8080, &format!("c1:80 {}", OUTSIDE[index]))?;
         expect(room, None, HOST[index], 8080, &format!("c1:80 {}", HOST[index]))?;
         expect(room, None, gateway, 8080, &format!("c1:80 {gateway}"))?;
@@ -67,11 +68,11 @@ fn everywhere(room: &Room, br_netfilter: bool) -> Result<()> {
     }
     expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
     expect(room, None, "127.1.2.3", 8080, "c1:80 10.1.2.1")?;
-    // The kernel cannot lead ::1 elsewhere: refused at once, so that a client goes on to 127.0.0.1.
+    // The kernel cannot redirect ::1: refused at once, so that a client falls back to 127.0.0.1.
     let refused = TcpStream::connect_timeout(&SocketAddr::new("::1".parse()?, 8080), patience());
     ensure!(
         refused.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused),
-        "::1 said {refused:?}"
+        "::1 answered {refused:?}"
     );
     Ok(())
 }
@@ -108,7 +109,8 @@ fn specific(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The container is published at the ports that another machine, behind this host as a router, serves itself.
+/// The container's ports are published on a host that is the router of another machine with the
+/// same ports.
 fn transit(room: &Room) -> Result<()> {
     room.outside(&["10.1.2.0/24", "2001:db8:1::/64"])?;
     let all = |port: u16| json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
@@ -141,7 +143,8 @@ fn loopback(room: &Room) -> Result<()> {
     bridged(room, "evil")?;
     ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "1", "localhost needs route_localnet");
     ensure!(room.host_sysctl("net/ipv4/conf/all/route_localnet")? == "0", "every link has route_localnet");
-    // A service that listens on the host's loopback only; the neighbour sends it what a neighbour must not.
+    // A service that listens on the host's loopback only; the neighbour sends packets to it that
+    // must not arrive.
     let secret = TcpListener::bind("127.0.0.1:7000")?;
     std::thread::spawn(move || secret.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret"))));
     room.inside("evil", || {
@@ -150,14 +153,14 @@ fn loopback(room: &Room) -> Result<()> {
     })?;
     ip::script(
         Some("evil"),
-        // Its own loopback is down, so that 127.0.0.0/8 is free to lead elsewhere.
+        // Its own loopback is down, so that it can route 127.0.0.0/8 to the host.
         "route add 127.0.0.0/8 via 10.1.2.1 dev eth0 src 10.1.2.3",
     )?;
     ensure!(ask(room, Some("evil"), "127.0.0.1", 7000).is_err(), "a neighbour reached the host's loopback");
-    // What the guard is worth: without it, the neighbour gets through.
+    // Without the guard chain the neighbour reaches the service, so the attack itself works.
     ip::output("nft", &["flush", "chain", "inet", "moor", "published-guard"])?;
-    let said = ask(room, Some("evil"), "127.0.0.1", 7000).context("the attack itself does not work")?;
-    ensure!(said == "secret", "{said}");
+    let reply = ask(room, Some("evil"), "127.0.0.1", 7000).context("the attack itself does not work")?;
+    ensure!(reply == "secret", "{reply}");
     Ok(())
 }
 
@@ -199,7 +202,8 @@ fn range(room: &Room) -> Result<()> {
             maps.filter(|map| ["ports", "range"].iter().any(|name| map["name"].to_string().contains(name)));
         Ok(ports.filter_map(|map| map["elem"].as_array()).map(Vec::len).sum())
     };
-    // Where they keep their numbers; nft's language cannot move a range, so that moved ports are an element each.
+    // The location of the port numbers; nft's language cannot map a range, so each mapped port is
+    // one element.
     let v4 = |to: u16| json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": to, "hostIP": "0.0.0.0"}]);
     let (container, config) = published(room, "c1", v4(20_000))?;
     let count = elements()?;
@@ -253,7 +257,7 @@ fn udp(room: &Room) -> Result<()> {
     for socket in clients.iter().chain([&unrelated]) {
         say(socket)?;
     }
-    // The container goes and another one comes in its place, at other addresses; the clients keep their ports.
+    // Another container replaces the first, at other addresses; the clients keep their ports.
     room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
     let flows = ip::output("cat", &["/proc/net/nf_conntrack"]).unwrap_or_default();
     ensure!(!flows.contains("dport=5353"), "DEL leaves flows to the container: {flows}");
@@ -261,8 +265,8 @@ fn udp(room: &Room) -> Result<()> {
     for (index, socket) in clients.iter().enumerate() {
         let to = address(&moved, index == 1);
         answer(room, "c3", &to)?;
-        let said = say(socket).context("the client's flow goes to where the container was")?;
-        ensure!(said == format!("c3 {to}"), "the client reached {said}");
+        let reply = say(socket).context("the client's flow goes to where the container was")?;
+        ensure!(reply == format!("c3 {to}"), "the client reached {reply}");
     }
     ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())

@@ -1,5 +1,5 @@
-//! Published ports in the chain that runtimes call, on hosts as they are: with nothing but our executables, without
-//! IPv6, with another program's firewall, with many containers at once.
+//! Published ports in the chain that runtimes call: with no other executables, without IPv6, with
+//! another program's firewall, with many containers at once.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
@@ -51,7 +51,7 @@ fn tcp(port: u16) -> Value {
     json!([{"hostPort": port, "containerPort": 80, "protocol": "tcp"}])
 }
 
-/// The whole chain's ADD or DEL; the previous result of DEL is in `config`.
+/// Runs ADD or DEL of the whole chain; the previous result for DEL is in `config`.
 fn no_program(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let traced = |plugin: &str, verb: &str, config: &Value| -> Result<(Value, usize, usize)> {
@@ -62,7 +62,7 @@ fn no_program(room: &Room) -> Result<()> {
         let answer = room.attach(plugin, verb, &container).config(config).under(&words).run()?;
         let result = if verb == "ADD" { answer.result()? } else { answer.silent().map(|()| Value::Null)? };
         let log = fs::read_to_string(&log)?;
-        // By the call's name: paths may hold any of these words.
+        // By the name of the system call: paths may hold any of these strings.
         let call = |line: &str| line.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let programs = log.lines().filter(|line| call(line).starts_with("execve")).count();
         let batches = log.lines().filter(|line| line.contains("NFNL_MSG_BATCH_BEGIN")).count();
@@ -71,7 +71,7 @@ fn no_program(room: &Room) -> Result<()> {
     let (previous, bridge_programs, bridge_batches) = traced("bridge", "ADD", &masqueraded())?;
     let config = portmap(tcp(8080), &previous);
     let (_, programs, batches) = traced("portmap", "ADD", &config)?;
-    // Itself each, and the delegate (none where it is the same executable).
+    // The plugins themselves, and the delegate (none if it is the same executable).
     ensure!(bridge_programs <= 2 && programs == 1, "ADD runs {bridge_programs} and {programs} programs");
     ensure!(bridge_batches + batches <= 2, "ADD commits {bridge_batches} and {batches} times");
     let (_, programs, batches) = traced("portmap", "DEL", &config)?;
@@ -81,7 +81,7 @@ fn no_program(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// No shell, no iptables, no nft, no library: the plugins and what the kernel itself shows.
+/// No shell, no iptables, no nft, no library: the plugins and the kernel's own file systems.
 fn bare_root(room: &Room) -> Result<()> {
     const BIN: &str = "/opt/cni/bin";
     room.outside(&[])?;
@@ -128,7 +128,7 @@ fn bare_root(room: &Room) -> Result<()> {
     expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
     call("portmap", "DEL", &config)?.silent()?;
     call("bridge", "DEL", &masqueraded())?.silent()?;
-    // What the root shows is not the room's.
+    // The files in the new root differ from the room's.
     for shown in ["/proc", "/run/netns"] {
         umount2(&inside(shown), MntFlags::MNT_DETACH).with_context(|| format!("take {shown} away"))?;
     }
@@ -142,7 +142,7 @@ fn bare_root(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// As by `net.ipv6.conf.all.disable_ipv6=1` in an administrator's sysctl.d.
+/// As with `net.ipv6.conf.all.disable_ipv6=1` in an administrator's sysctl.d.
 fn without_ipv6(room: &Room) -> Result<()> {
     for links in ["all", "default"] {
         fs::write(format!("/proc/sys/net/ipv6/conf/{links}/disable_ipv6"), "1")?;
@@ -163,14 +163,14 @@ fn without_ipv6(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A client that sends a number ten times a second from one port, and notes who answered which.
+/// A client that sends a number ten times a second from one port, and records who answered each.
 struct Beat {
     stop: AtomicBool,
     sent: AtomicUsize,
 }
 
 impl Beat {
-    /// The longest that a case may take of it: one minute.
+    /// The longest part of its life that a case may use: one minute.
     const MOST: usize = 600;
     const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -188,9 +188,9 @@ impl Beat {
         while !self.stop.load(Ordering::Acquire) && answers.len() < Self::MOST {
             let next = Instant::now() + Self::INTERVAL;
             self.sent.fetch_add(1, Ordering::AcqRel);
-            // While nobody is there, the host may say so at the next call.
+            // While there is no container, the next call may return an error from the host.
             let sent = socket.send(b"?").is_ok();
-            let mut said = None;
+            let mut reply = None;
             loop {
                 let left = next.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -201,16 +201,16 @@ impl Beat {
                 if let Ok(length) = socket.recv(&mut buffer)
                     && sent
                 {
-                    said =
+                    reply =
                         Some(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned());
                 }
             }
-            answers.push(said);
+            answers.push(reply);
         }
         Ok(answers)
     }
 
-    /// Waits until it has sent so many more.
+    /// Waits until it has sent that many more.
     fn beats(&self, more: usize) -> Result<()> {
         let until = self.sent.load(Ordering::Acquire) + more;
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -222,7 +222,7 @@ impl Beat {
     }
 }
 
-/// Stops the clients, however their case ends.
+/// Stops the clients when dropped, however their case ends.
 struct Stop<'a>([&'a AtomicBool; 2]);
 
 impl Drop for Stop<'_> {
@@ -264,13 +264,13 @@ fn ten_hertz(room: &Room) -> Result<()> {
     ensure!(heir != address(&config, false), "the container has not moved");
     ensure!(answers.iter().take(3).all(Option::is_some), "no answers before DEL: {answers:?}");
     let after = answers.get(mark..).unwrap_or_default();
-    let lost = after.iter().filter(|said| **said != Some(format!("c3 {heir}"))).count();
+    let lost = after.iter().filter(|reply| **reply != Some(format!("c3 {heir}"))).count();
     ensure!(
         after.len() >= 10 && lost <= 1,
         "{lost} of {} packets after ADD were lost: {after:?}",
         after.len()
     );
-    let lost = others.iter().filter(|said| said.is_none()).count();
+    let lost = others.iter().filter(|reply| reply.is_none()).count();
     ensure!(lost == 0, "an unrelated client lost {lost} of {} packets", others.len());
     Ok(())
 }
@@ -278,7 +278,7 @@ fn ten_hertz(room: &Room) -> Result<()> {
 fn crowd(room: &Room) -> Result<()> {
     const COUNT: u16 = 200;
     let containers = (0..COUNT).map(|n| room.container(&format!("c{n}"))).collect::<Result<Vec<_>>>()?;
-    // The network stands before and after, so that what is left can only be the containers'.
+    // The network exists before and after, so that only objects of the containers can be left over.
     let network = bridge(USUAL);
     let resident = room.container("resident")?;
     room.attach("bridge", "ADD", &resident).config(&network).run()?.result()?;
@@ -329,7 +329,7 @@ fn long_id(room: &Room) -> Result<()> {
     let (container, previous) = bridged(room, "c1")?;
     let before = ruleset()?;
     let config = portmap(tcp(8080), &previous);
-    // Alike but for the last character: they must not be taken for one another.
+    // They differ only in the last character and must not be confused.
     let ids = ["a", "b"].map(|last| format!("{}{last}", "c".repeat(299)));
     let call = |verb: &str, id: &str, config: &Value| {
         room.attach("portmap", verb, &container).env("CNI_CONTAINERID", id).config(config).run()

@@ -1,4 +1,5 @@
-//! portmap, `conditionsV4` and `conditionsV6` in the words of nft: of each attachment's own, and by packets.
+//! portmap, `conditionsV4` and `conditionsV6` in the language of nft: per attachment, checked with
+//! packets.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -35,7 +36,7 @@ pub const CASES: &[Case] = &[
     Case::new("portmap_conditions/the_next_holder_of_an_address_has_its_own_conditions", &["PM-C7"], heir),
 ];
 
-/// Everybody but the machine outside.
+/// All clients except the machine outside.
 fn not_outside() -> Value {
     let [v4, v6] = OUTSIDE.map(|address| address.to_owned());
     json!({"conditionsV4": ["ip", "saddr", "!=", v4], "conditionsV6": ["ip6", "saddr", "!=", v6]})
@@ -74,7 +75,7 @@ fn owners(room: &Room) -> Result<()> {
         "conditionsV6": [format!("ip6 saddr {{ 2001:db8:99::/48, {} }}", OUTSIDE[1])],
     });
     add(room, "c3", one(8083), only)?;
-    // Of one family only: the other one is open to all.
+    // Conditions for one family only: the other one is open to all.
     add(room, "c4", one(8084), json!({"conditionsV4": ["ip", "saddr", "192.0.2.0/24"]}))?;
     for id in ["c1", "c2", "c3", "c4"] {
         serve(room, id, 80)?;
@@ -102,7 +103,7 @@ fn shapes(room: &Room) -> Result<()> {
     let link = ip::output("ip", &["-o", "route", "get", OUTSIDE[0]])?;
     let link =
         link.split(" dev ").nth(1).and_then(|rest| rest.split(' ').next()).context("no link to outside")?;
-    // A range, an address of the host's, and by the link: the host itself comes by none.
+    // A range, an address of the host, and a link: the host's own packets arrive on no link.
     let mappings = json!([
         {"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 4000},
         {"hostPort": 8081, "containerPort": 80, "hostIP": HOST[0]},
@@ -127,7 +128,7 @@ fn shapes(room: &Room) -> Result<()> {
     closed(room, None, "127.0.0.1", 3100)
 }
 
-/// The lines of the chains of conditions, each without its place.
+/// The lines of the chains of conditions, without their handles and positions.
 fn chains() -> Result<Vec<String>> {
     let text = ip::output("nft", &["-n", "list", "table", "inet", "moor"])?;
     let mut lines = Vec::new();
@@ -207,8 +208,8 @@ fn refused(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// {the last of all, beside others} x {same mappings, none} x {same network, renamed}, twice each. A renamed network's
-/// stay as long as their attachment is alive.
+/// {only attachment, beside others} x {same mappings, none} x {same network, renamed}, twice each.
+/// A renamed network's conditions are kept as long as their attachment exists.
 fn del(room: &Room) -> Result<()> {
     for beside in [false, true] {
         if beside {
@@ -252,7 +253,7 @@ fn del(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Its link is, with its namespace.
+/// Its link exists as long as its namespace.
 fn gone(room: &Room, container: &Container) -> Result<()> {
     room.attach("bridge", "DEL", container).config(&harness::config::bridge(USUAL)).run()?.silent()
 }
@@ -274,8 +275,8 @@ fn mended(room: &Room) -> Result<()> {
         let before = rules()?;
         ip::output("nft", &change.split(' ').collect::<Vec<_>>())?;
         harness::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
-        let said = reapply(room, "portmap")?;
-        ensure!(said.contains("everything is there"), "a second one says {said}");
+        let printed = reapply(room, "portmap")?;
+        ensure!(printed.contains("everything is there"), "a second one prints {printed}");
         let changes = harness::diff::lines(&before, &rules()?);
         ensure!(changes.is_empty(), "{change}, and reapply: {}", harness::diff::shown(&changes));
         for (host, outside) in HOST.into_iter().zip(OUTSIDE) {
@@ -303,7 +304,8 @@ fn gc(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// With other conditions, with none, and with some again; a client of UDP that has been let in is not let in for ever.
+/// With other conditions, with none, and with some again; a UDP client that was once accepted is
+/// checked again.
 fn again(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let (container, open) = published(room, "c1", one(5353))?;
@@ -333,7 +335,8 @@ fn again(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A dead container's address is another's now: its ports can be had, and what it had as conditions is no more.
+/// An address of a dead container belongs to another: its ports are free, and its conditions do not
+/// apply.
 fn heir(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let range = json!({"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000});

@@ -1,4 +1,4 @@
-//! portmap: how published ports end, by DEL and GC, those that the reference published too.
+//! portmap: DEL and GC of published ports, including those that the reference published.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -25,20 +25,21 @@ fn del_matrix(room: &Room) -> Result<()> {
     del_matrix_of(room, ruleset, |id, port| published(room, id, one(port)), |_, config| config)
 }
 
-/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network, renamed}, twice each:
-/// `rules` are then as they were before `publish`. `asked` is what becomes of the configuration besides.
+/// {namespace fine, empty, gone} x {prevResult, none} x {same mappings, none} x {same network,
+/// renamed}, twice each: the rules are then as they were before `publish`. `asked` makes further
+/// changes to the configuration.
 pub fn del_matrix_of(
     room: &Room,
     rules: fn() -> Result<Value>,
     publish: impl Fn(&str, u16) -> Result<(Container, Value)>,
     asked: impl Fn(usize, Value) -> Value,
 ) -> Result<()> {
-    // The tables are there already, so that what stays can only be the attachment's.
+    // The tables exist before, so that only objects of the attachment can be left over.
     publish("first", 7000)?;
     let before = rules()?;
     for case in 0..24 {
         let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
-        let told = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
+        let context = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
         let (container, config) = publish(&format!("c{case}"), 8080)?;
         ensure!(rules()? != before, "ADD made no rules");
         let mut asked = asked(case, config);
@@ -54,11 +55,11 @@ pub fn del_matrix_of(
         if netns == 2 {
             room.remove(&container)?;
         }
-        // A renamed network's stay while their attachment is alive, and the runtime remembers nothing of it.
+        // Without prevResult, a renamed network's rules are kept while their attachment exists.
         if renamed && !prev && netns != 2 {
             let made = rules()?;
-            room.attach("portmap", "DEL", &container).config(&asked).run()?.silent().with_context(told)?;
-            ensure!(rules()? == made, "{}: a living attachment's rules are gone", told());
+            room.attach("portmap", "DEL", &container).config(&asked).run()?.silent().with_context(context)?;
+            ensure!(rules()? == made, "{}: the rules of an existing attachment are gone", context());
         }
         if renamed && !prev {
             let bridge = harness::config::bridge(USUAL);
@@ -67,9 +68,9 @@ pub fn del_matrix_of(
         for time in ["once", "twice"] {
             let call = room.attach("portmap", "DEL", &container).config(&asked);
             let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
-            call.run()?.silent().with_context(told)?;
+            call.run()?.silent().with_context(context)?;
             let after = rules()?;
-            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", told());
+            ensure!(after == before, "{}, {time}: the rules were {before} and are {after}", context());
         }
         let bridge = harness::config::bridge(USUAL);
         room.attach("bridge", "DEL", &container).config(&bridge).run()?.silent()?;
@@ -78,7 +79,7 @@ pub fn del_matrix_of(
 }
 
 fn last(room: &Room) -> Result<()> {
-    // The bridge and its addresses stay.
+    // The bridge and its addresses are kept.
     bridged(room, "first")?;
     let (before, state) = (ruleset()?, room.snapshot()?);
     let attached = [published(room, "c1", one(8080))?, published(room, "c2", one(8081))?];
@@ -121,7 +122,7 @@ fn gc(room: &Room) -> Result<()> {
     room.call("portmap", "GC").config(&base).run()?.silent()?;
     let other = with(&base, json!({"name": "other", "cni.dev/valid-attachments": []}));
     room.call("portmap", "GC").config(&other).run()?.silent()?;
-    ensure!(ruleset()? == all, "GC collected what it was not told about");
+    ensure!(ruleset()? == all, "GC without a list of valid attachments removed rules");
     let config = with(&base, json!({"cni.dev/valid-attachments": valid}));
     room.call("portmap", "GC").config(&config).run()?.silent()?;
     let after = ruleset()?;
@@ -140,7 +141,7 @@ fn migration(room: &Room) -> Result<()> {
         call.env("CNI_IFNAME", "eth0").config(config).run()?.result()
     };
     let config = portmap(one(8080), &previous);
-    // Another container's, so that their shared chains are there.
+    // Another container's rules exist, and with them the shared chains.
     theirs(&neighbour, &portmap(one(8081), &other))?;
     let before = uncounted()?;
     theirs(&container, &config)?;
@@ -148,11 +149,11 @@ fn migration(room: &Room) -> Result<()> {
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     let after = uncounted()?;
     ensure!(after == before, "left of the reference's: {after}, before: {before}");
-    // Side by side.
+    // Both suites side by side.
     room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
     room.attach("portmap", "CHECK", &container).config(&config).run()?.silent()?;
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
-    ensure!(uncounted()? == before, "our DEL touched somebody else's rules");
+    ensure!(uncounted()? == before, "DEL changed the rules of another container");
     Ok(())
 }
 

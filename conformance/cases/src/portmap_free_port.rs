@@ -1,4 +1,4 @@
-//! portmap, `hostPort: 0`: any port that is free.
+//! portmap, `hostPort: 0`: any free port.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -21,7 +21,7 @@ pub const CASES: &[Case] = &[
     Case::new("free_port/ranges_and_implicit_zeros_are_refused", &["PM-F5"], bad_input),
 ];
 
-/// The ports that the kernel gives to whoever asks for none; the others of 49152 to 65535 are chosen first.
+/// The kernel's range for ephemeral ports; other ports of 49152 to 65535 are chosen first.
 fn local_range(range: &str) -> Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).context("set the range of local ports")
 }
@@ -30,12 +30,12 @@ fn any(proto: &str) -> Value {
     json!({"hostPort": 0, "containerPort": 80, "protocol": proto})
 }
 
-/// An ADD, and the ports that its log tells.
+/// Runs an ADD and returns the ports that it logs.
 fn add(room: &Room, container: &Container, config: &Value) -> Result<Vec<u16>> {
     let answer = room.attach("portmap", "ADD", container).config(config).run()?;
     ensure!(answer.result()? == config["prevResult"], "the result is another");
-    let told = answer.stderr.lines().filter_map(|line| line.split("host port ").nth(1)?.split('/').next());
-    told.map(|port| port.parse().with_context(|| format!("{port:?} is no port"))).collect()
+    let logged = answer.stderr.lines().filter_map(|line| line.split("host port ").nth(1)?.split('/').next());
+    logged.map(|port| port.parse().with_context(|| format!("{port:?} is no port"))).collect()
 }
 
 fn chosen(room: &Room) -> Result<()> {
@@ -49,7 +49,10 @@ fn chosen(room: &Room) -> Result<()> {
     let ports = add(room, &container, &config)?;
     let mut once = ports.clone();
     once.dedup();
-    ensure!(once.len() == 4 && ports.iter().all(|port| (49_152..=65_535).contains(port)), "told: {ports:?}");
+    ensure!(
+        once.len() == 4 && ports.iter().all(|port| (49_152..=65_535).contains(port)),
+        "logged: {ports:?}"
+    );
     serve(room, "c1", 80)?;
     for (host, client) in HOST.into_iter().zip(OUTSIDE) {
         expect(room, Some("outside"), host, ports[0], &format!("c1:80 {client}"))?;
@@ -75,14 +78,14 @@ fn chosen(room: &Room) -> Result<()> {
     for _ in 0..2 {
         room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     }
-    // By handles the two differ: everything was made anew.
+    // The handles differ: every rule was made anew.
     let left = ruleset()?.to_string();
     ensure!(!left.contains("c1\"") && before.to_string().contains("8080"), "left: {left}");
     check()?.error_with(999, "not on record").map(drop)
 }
 
 fn others(room: &Room) -> Result<()> {
-    // The last three are nobody's: a listener has one, a container another, a socket of UDP the third.
+    // The last three are in use: by a listener, by a container, by a UDP socket.
     local_range("32768 65532")?;
     let listener = TcpListener::bind(("127.0.0.1", 65_533))?;
     published(room, "other", json!([{"hostPort": 65_534, "containerPort": 80, "hostIP": HOST_ONLY}]))?;
@@ -106,7 +109,7 @@ fn others(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// An address of the host that only it is asked at.
+/// An address that only the host itself can reach.
 const HOST_ONLY: &str = "127.0.0.1";
 
 fn crowd(room: &Room) -> Result<()> {
@@ -162,7 +165,7 @@ fn bad_input(room: &Room) -> Result<()> {
         room.attach("portmap", "ADD", &container).config(&config).run()?.refused(text)?;
     }
     ensure!(ruleset()? == before, "a refused ADD made rules");
-    // DEL is content with all of them, also without a record.
+    // DEL accepts all of them, also without a record.
     let config = portmap(json!([any("tcp"), {"hostPort": 0, "hostPortEnd": 1}]), &previous);
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()
 }

@@ -1,4 +1,4 @@
-//! GC of many published ports: it gets through beside others, and holds nobody up.
+//! GC of many published ports: it succeeds beside other writers, and does not block them for long.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ pub const CASES: &[Case] =
     &[Case::new("portmap/gc_of_many_ports_succeeds_during_regular_rule_changes", &["PM-R2"], beside_changes)
         .alone()];
 
-/// Attachments whose runtime has forgotten them.
+/// Attachments that their runtime has forgotten.
 const STALE: u16 = 500;
-/// Shorter than one look at everything takes, longer than one transaction of a bounded size.
+/// Shorter than one dump of all rules, longer than one transaction of a bounded size.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(60);
 
-/// The result of a plugin before portmap, of a container with an address of its own.
+/// The result of a plugin before portmap, for a container with an address of its own.
 fn previous(number: u16) -> Value {
     let address = format!("10.1.{}.{}/16", 100 + number / 200, 2 + number % 200);
     json!({"cniVersion": USUAL, "ips": [{"address": address}]})

@@ -1,4 +1,4 @@
-//! portmap and bridge on hosts that lack something which they do not need, or do not need yet.
+//! portmap and bridge on hosts without a feature that they do not need, or do not need yet.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Iptables]),
 ];
 
-/// The addresses come and go, as those of VRRP and of clouds do; the rules are there before and after.
+/// The addresses come and go, as those of VRRP and of clouds do; the rules exist before and after.
 fn later_address(room: &Room, backend: &str) -> Result<()> {
     room.outside(&[])?;
     let (container, previous) = bridged(room, "c1")?;
@@ -55,7 +55,7 @@ fn later_address(room: &Room, backend: &str) -> Result<()> {
     attach("DEL")?.silent()
 }
 
-/// bridge and portmap, both by iptables, with IPv4 addresses alone.
+/// bridge and portmap, both with iptables, with IPv4 addresses only.
 fn without_ip6tables(room: &Room) -> Result<()> {
     let bin = room.scratch("v4-only");
     fs::create_dir_all(&bin)?;
@@ -82,7 +82,7 @@ fn without_ip6tables(room: &Room) -> Result<()> {
     }
     call("portmap", "DEL", &ports)?.silent()?;
     call("bridge", "DEL", &attached)?.silent()?;
-    // Of a family that has an address and no programs, these are named.
+    // The programs of a family with an address are missing, so the error names them.
     let both = with(&bridge(USUAL), json!({"ipMasq": true, "ipMasqBackend": "iptables"}));
     let error = call("bridge", "ADD", &both)?.error()?;
     ensure!(error.to_string().contains("ip6tables"), "{error}");
@@ -91,7 +91,7 @@ fn without_ip6tables(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The directory that administrative programs are in, behind another one.
+/// Puts another directory before that of the administrative programs.
 struct Hidden;
 
 const PROGRAMS: &str = "/usr/sbin";

@@ -33,12 +33,12 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Iptables, Need::Strace]),
 ];
 
-/// The rules of both families, as the programs tell them, without their date.
+/// The rules of both families, as the programs print them, without their date.
 pub fn saved() -> Result<String> {
     let mut text = String::new();
     for program in ["iptables-save", "ip6tables-save"] {
-        let said = ip::output(program, &["-t", "nat"])?;
-        said.lines().filter(|line| !line.starts_with('#')).for_each(|line| text += &format!("{line}\n"));
+        let printed = ip::output(program, &["-t", "nat"])?;
+        printed.lines().filter(|line| !line.starts_with('#')).for_each(|line| text += &format!("{line}\n"));
     }
     Ok(text)
 }
@@ -121,15 +121,16 @@ fn matrix(room: &Room) -> Result<()> {
     ] {
         for previous in [previous.clone(), of_family(&previous, false), of_family(&previous, true)] {
             let config = with(&iptables(mappings.clone(), &previous), keys.clone());
-            let told = || format!("{mappings} with {keys} at {}", previous["ips"]);
-            // An address of a family that the container has not is refused by us, and skipped by the reference.
+            let context = || format!("{mappings} with {keys} at {}", previous["ips"]);
+            // We refuse an address of a family that the container does not have; the reference
+            // skips it.
             if mappings == addressed && previous["ips"].as_array().is_some_and(|ips| ips.len() < 2) {
                 continue;
             }
             let prepare = || -> Result<()> {
                 flush()?;
                 for program in ["iptables", "ip6tables"] {
-                    // Whose mark it is, and rules that were there first.
+                    // The owner of the mark bit, and rules that existed before.
                     ip::output(program, &["-t", "nat", "-N", "KUBE-MARK-MASQ"])?;
                     ip::output(program, &["-t", "nat", "-A", "POSTROUTING", "-p", "icmp", "-j", "ACCEPT"])?;
                 }
@@ -140,14 +141,22 @@ fn matrix(room: &Room) -> Result<()> {
                 .config(&config)
                 .run()?
                 .result()
-                .with_context(told)?;
+                .with_context(context)?;
             let theirs = saved()?;
-            ensure!(theirs.contains("--to-destination"), "the reference made no rules: {}", told());
+            ensure!(theirs.contains("--to-destination"), "the reference made no rules: {}", context());
             prepare()?;
-            room.attach("portmap", "ADD", &container).config(&config).run()?.result().with_context(told)?;
+            room.attach("portmap", "ADD", &container)
+                .config(&config)
+                .run()?
+                .result()
+                .with_context(context)?;
             let ours = saved()?;
-            ensure!(ours == theirs, "{}: ours are\n{ours}\ntheirs are\n{theirs}", told());
-            room.attach("portmap", "CHECK", &container).config(&config).run()?.silent().with_context(told)?;
+            ensure!(ours == theirs, "{}: ours are\n{ours}\ntheirs are\n{theirs}", context());
+            room.attach("portmap", "CHECK", &container)
+                .config(&config)
+                .run()?
+                .silent()
+                .with_context(context)?;
         }
     }
     Ok(())
@@ -165,8 +174,8 @@ fn takeover(room: &Room) -> Result<()> {
     reference(room, "portmap", "ADD", &first).config(&neighbour).run()?.result()?;
     let (container, previous) = bridged(room, "c1")?;
     let before = saved()?;
-    // Its CHECK (of 1.1.0) asks each program for the rules of both families, also of its own: it is asked about IPv4
-    // alone, and gets no ip6tables to ask.
+    // The reference's CHECK (of 1.1.0) queries each program for the rules of both families: it is
+    // called with IPv4 only, and without an ip6tables.
     let bin = room.scratch("bin");
     std::fs::create_dir_all(&bin)?;
     symlink(ip::output("sh", &["-c", "command -v iptables"])?.trim(), bin.join("iptables"))?;
@@ -182,13 +191,13 @@ fn takeover(room: &Room) -> Result<()> {
         }
         theirs("DEL")?.silent().context("the reference's DEL of ours")?;
         ensure!(saved()? == before, "the reference's DEL left of ours: {}", saved()?);
-        // What it knows nothing of goes with our own.
+        // Rules that it does not know are deleted with our own.
         ours("DEL")?.silent()?;
         theirs("ADD")?.result()?;
         ensure!(saved()? != before, "the reference's ADD made nothing");
         ours("DEL")?.silent()?;
         ensure!(saved()? == before, "our DEL left of the reference's: {}", saved()?);
-        // Both for one container: an ADD of ours after an ADD of theirs doubles nothing.
+        // Both for one container: our ADD after theirs adds no duplicates.
         theirs("ADD")?.result()?;
         let made = saved()?;
         ours("ADD")?.result()?;
@@ -199,7 +208,7 @@ fn takeover(room: &Room) -> Result<()> {
         ours("DEL")?.silent()?;
         ensure!(saved()? == before, "our DEL left {}", saved()?);
     }
-    // Side by side with what the neighbour has from the reference: it is whole to the end.
+    // Beside a neighbour of the reference: its rules are complete to the end.
     room.attach("portmap", "CHECK", &first).config(&neighbour).run()?.silent()?;
     room.attach("portmap", "DEL", &first).config(&neighbour).run()?.silent()?;
     ensure!(!saved()?.contains("CNI-DN-"), "left: {}", saved()?);
@@ -237,7 +246,7 @@ fn again(room: &Room) -> Result<()> {
     ensure!(!after.contains("8080") && !after.contains("10.1.2.2:"), "the old ports are left: {after}");
     room.attach("portmap", "CHECK", &container).config(&moved).run()?.silent()?;
     room.attach("portmap", "CHECK", &container).config(&config).run()?.error()?;
-    // By the other back end: what CHECK compares with is what the configuration says.
+    // With the other back end: CHECK compares with the configured one.
     let flipped = with(&moved, json!({"backend": "nftables"}));
     room.attach("portmap", "CHECK", &container).config(&flipped).run()?.error().map(drop)
 }
@@ -253,8 +262,8 @@ fn check(room: &Room) -> Result<()> {
         .map(|program| Ok((program, ip::output(program, &["-t", "nat", "-S"])?)))
         .collect::<Result<Vec<_>>>()?
         .into_iter()
-        .flat_map(|(program, said)| {
-            let rules = said.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned);
+        .flat_map(|(program, printed)| {
+            let rules = printed.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned);
             rules.map(move |rule| (program, rule)).collect::<Vec<_>>()
         })
         .collect();
@@ -266,8 +275,11 @@ fn check(room: &Room) -> Result<()> {
         let error = check()?.error().with_context(|| format!("without {rule}"))?;
         let chain = rule.split(' ').nth(1).unwrap_or_default();
         let target = rule.rsplit(" -j ").next().unwrap_or_default();
-        let tells = ["expected present", "actual absent", chain, target, program];
-        ensure!(tells.iter().all(|word| error.msg.contains(word)), "without {rule}, CHECK says {error}");
+        let expected = ["expected present", "actual absent", chain, target, program];
+        ensure!(
+            expected.iter().all(|word| error.msg.contains(word)),
+            "without {rule}, CHECK reports {error}"
+        );
         room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
         check()?.silent().with_context(|| format!("{rule}, and ADD again"))?;
     }
@@ -279,7 +291,7 @@ fn check(room: &Room) -> Result<()> {
     harness::stage::reapply::mended(&check()?, "route_localnet")
 }
 
-/// The one container's chain.
+/// The chain of the only container.
 fn config_chain() -> Result<String> {
     let saved = saved()?;
     let line = saved.lines().find(|line| line.starts_with(":CNI-DN-")).context("no container has a chain")?;
@@ -287,28 +299,28 @@ fn config_chain() -> Result<String> {
 }
 
 fn failed(room: &Room) -> Result<()> {
-    // The chains that are shared are there, so that what stays could only be the container's.
+    // The shared chains exist, so that only objects of the container can be left over.
     published(room, "first", one(7000), json!({}))?;
     let (container, previous) = bridged(room, "c1")?;
     let before = uncounted()?;
     let nonsense = with(&iptables(one(8080), &previous), json!({"conditionsV6": ["-m", "no-such-match"]}));
     let error = room.attach("portmap", "ADD", &container).config(&nonsense).run()?.error_code(999)?;
     let all = format!("{} {}", error.msg, error.details);
-    ensure!(all.contains("ip6tables") && all.contains("no-such-match"), "the error does not tell: {error}");
+    ensure!(all.contains("ip6tables") && all.contains("no-such-match"), "the error names no cause: {error}");
     ensure!(uncounted()? == before, "the failed ADD left {}", uncounted()?);
-    // Nothing is read as a further line.
+    // No value is parsed as a further line.
     let lines = json!({"conditionsV4": ["-s", "10.0.0.0/8\n-F CNI-HOSTPORT-DNAT"]});
     let config = with(&iptables(one(8080), &previous), lines);
     room.attach("portmap", "ADD", &container).config(&config).run()?.refused("no word of a rule")?;
     ensure!(uncounted()? == before, "the refused ADD made {}", uncounted()?);
-    // Another attachment has the port by the other back end: its owner is named.
+    // Another attachment has the port in the other back end: the error names its owner.
     let (owner, theirs) = bridged(room, "owner")?;
     room.attach("portmap", "ADD", &owner).config(&portmap(one(8080), &theirs)).run()?.result()?;
     let before = uncounted()?;
     let config = iptables(one(8080), &previous);
     room.attach("portmap", "ADD", &container).config(&config).run()?.error_with(999, "owner")?;
     ensure!(uncounted()? == before, "the failed ADD left {}", uncounted()?);
-    // No programs: an error that names what is missing, and nothing is made.
+    // No programs: the error names what is missing, and nothing is created.
     let config = iptables(one(8081), &previous);
     let call = room.attach("portmap", "ADD", &container).config(&config);
     let wrapper = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /usr/sbin && exec \"$0\""];
@@ -345,7 +357,7 @@ fn refused(room: &Room) -> Result<()> {
 fn programs(room: &Room) -> Result<()> {
     let (container, previous) = bridged(room, "c1")?;
     let config = iptables(one(8080), &previous);
-    // Rules that are told in the program's own words need no second look.
+    // Rules in the program's own syntax need no second query.
     for (verb, most) in [("ADD", 4), ("CHECK", 2), ("DEL", 0)] {
         let log = room.scratch(verb);
         let file = log.display().to_string();

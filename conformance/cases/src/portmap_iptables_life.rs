@@ -1,4 +1,4 @@
-//! portmap, `backend: iptables`: the same life as with nf_tables.
+//! portmap, `backend: iptables`: the same life cycle as with nf_tables.
 
 use std::os::unix::fs::symlink;
 
@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Iptables, Need::IptablesLegacy]),
 ];
 
-/// The configuration no longer says iptables.
+/// The configuration no longer names iptables.
 fn del_matrix(room: &Room) -> Result<()> {
     let publish = |id: &str, port| {
         let (container, config) = published(room, id, one(port), json!({}))?;
@@ -57,7 +57,7 @@ fn gc(room: &Room) -> Result<()> {
     let all = uncounted()?;
     let other = with(&with(&base, valid.clone()), json!({"name": "other"}));
     room.call("portmap", "GC").config(&other).run()?.silent()?;
-    ensure!(uncounted()? == all, "GC collected what it was not told about");
+    ensure!(uncounted()? == all, "GC without a list of valid attachments removed rules");
     room.call("portmap", "GC").config(&with(&base, valid)).run()?.silent()?;
     ensure!(uncounted()? == before, "after GC the rules are {}, not {before}", uncounted()?);
     Ok(())
@@ -87,7 +87,7 @@ fn twenty(room: &Room) -> Result<()> {
     let mut lines: Vec<&str> = saved_then.lines().filter(|line| line.starts_with("-A ")).collect();
     let count = lines.len();
     lines.sort_unstable();
-    // Both families have some in common, and no rule is there more often than in each.
+    // Both families share some rules, and no rule exists more often than once per family.
     let twice = |rule: &&&[&str]| rule.len() > 2;
     let doubled: Vec<_> = lines.chunk_by(|a, b| a == b).filter(|rule| twice(&rule)).collect();
     ensure!(doubled.is_empty(), "of {count} rules there are more than two: {doubled:?}");
@@ -99,7 +99,7 @@ fn twenty(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Each back end's ports are taken for the other one too, and for itself.
+/// Ports of each back end are taken for both back ends.
 fn taken(room: &Room) -> Result<()> {
     let range = json!({"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000});
     let here = json!({"hostPort": 9090, "containerPort": 80, "hostIP": "10.1.2.1"});
@@ -120,10 +120,10 @@ fn taken(room: &Room) -> Result<()> {
                 json!({"hostPort": 2500, "hostPortEnd": 3500, "containerPort": 80}),
             ] {
                 let config = config(json!([{"hostPort": 1, "containerPort": 1}, mapping]));
-                let told = || format!("{theirs} has it, {ours} asks for {mapping}");
+                let context = || format!("{theirs} has it, {ours} asks for {mapping}");
                 let answer = room.attach("portmap", "ADD", &other).config(&config).run()?;
-                answer.error_with(999, &id).with_context(told)?;
-                ensure!(uncounted()? == before, "{}: the refused ADD changed the rules", told());
+                answer.error_with(999, &id).with_context(context)?;
+                ensure!(uncounted()? == before, "{}: the refused ADD changed the rules", context());
             }
             // Another protocol, a neighbouring port, another address: these are free.
             let free = config(json!([
@@ -136,7 +136,8 @@ fn taken(room: &Room) -> Result<()> {
                 ensure!(answer.succeeded(), "{theirs} beside {ours}: {verb}: {}", answer.summary());
             }
         }
-        // Freed, it can be had by either; and the second back end of one container replaces the first.
+        // A freed port is available to both; and the second back end of one container replaces the
+        // first.
         room.attach("portmap", "DEL", &owner).config(&config).run()?.silent()?;
         for ours in [theirs, "iptables", "nftables", "iptables"] {
             let config = with(&portmap(json!([any]), &previous), json!({"backend": ours}));
@@ -150,7 +151,7 @@ fn taken(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A host whose programs are of the older kind when ADD comes, and of the newer when DEL does.
+/// A host with legacy iptables at ADD and nf_tables at DEL.
 fn old_tables(room: &Room) -> Result<()> {
     let bin = room.scratch("bin");
     std::fs::create_dir_all(&bin)?;
@@ -184,9 +185,10 @@ fn old_tables(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The plugin's own steps; the programs that it runs are whole or not by themselves (one COMMIT).
+/// Kills the plugin at its own steps; the programs that it runs are atomic by themselves (one
+/// COMMIT).
 fn hit(room: &Room, kill: bool) -> Result<()> {
-    // The chains that are shared are there, so that what stays could only be the container's.
+    // The shared chains exist, so that only objects of the container can be left over.
     published(room, "first", one(7000), json!({}))?;
     let (container, config) = published(room, "c1", one(8080), json!({}))?;
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;

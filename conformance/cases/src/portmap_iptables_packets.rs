@@ -1,4 +1,4 @@
-//! portmap, `backend: iptables`, seen by packets.
+//! portmap, `backend: iptables`, checked with packets.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -24,12 +24,12 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Iptables]),
 ];
 
-/// The reference's rules masquerade whoever is of the container's network.
+/// The reference's rules masquerade clients in the container's network.
 fn everywhere(room: &Room) -> Result<()> {
     room.outside(&[])?;
     for family in ["ip", "ip6"] {
         let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
-        // With br_netfilter, a frame gets back to its own port with `hairpinMode` only.
+        // With br_netfilter, a frame returns to its own port only with `hairpinMode`.
         if std::path::Path::new(&path).exists() {
             std::fs::write(&path, "0").with_context(|| format!("write {path}"))?;
         }
@@ -94,8 +94,8 @@ fn udp(room: &Room) -> Result<()> {
     for (index, socket) in clients.iter().enumerate() {
         let to = address(&moved, index == 1);
         answer(room, "c3", &to)?;
-        let said = say(socket).context("the client's flow goes to where the container was")?;
-        ensure!(said == format!("c3 {to}"), "the client reached {said}");
+        let reply = say(socket).context("the client's flow goes to where the container was")?;
+        ensure!(reply == format!("c3 {to}"), "the client reached {reply}");
     }
     ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())

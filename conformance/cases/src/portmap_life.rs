@@ -1,4 +1,4 @@
-//! portmap: the life of published ports. How it ends: `portmap_del`.
+//! portmap: ADD and CHECK of published ports. For DEL see `portmap_del`.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -66,7 +66,8 @@ fn taken(room: &Room) -> Result<()> {
     room.attach("portmap", "ADD", &other).config(&config_of_other).run()?.result()?;
     room.attach("portmap", "DEL", &owner).config(&config).run()?.silent()?;
     room.attach("portmap", "CHECK", &other).config(&config_of_other).run()?.silent()?;
-    // Freed, it can be had; and what a dead container had whose address this one has now is not in the way.
+    // A freed port is available; and a dead container's mapping does not conflict when its address
+    // has a new owner.
     let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &config["prevResult"]);
     room.attach("portmap", "ADD", &owner).config(&config).run()?.result()?;
     let (heir, previous) = heir_of(room, &owner, &config)?;
@@ -83,7 +84,7 @@ fn again(room: &Room) -> Result<()> {
         room.attach("portmap", "ADD", &container).config(config).run()?.result()?;
         ensure!(ruleset()? == before, "the second ADD changed the rules");
     }
-    // With other ports, at another address, after a rename: only what is new is there.
+    // With other ports, at another address, after a rename: only the new rules exist.
     let mut moved = portmap(one(9090), &config["prevResult"]);
     moved["name"] = json!("renamed");
     moved["prevResult"]["ips"][0]["address"] = json!("10.1.2.77/24");
@@ -117,8 +118,8 @@ fn check(room: &Room) -> Result<()> {
         nft(change)?;
         harness::stage::reapply::forget_records()?;
         let error = check()?.error().with_context(|| format!("after {change}"))?;
-        let tells = ["expected", "actual", named].iter().all(|word| error.msg.contains(word));
-        ensure!(tells, "after {change}, CHECK says {error}");
+        let complete = ["expected", "actual", named].iter().all(|word| error.msg.contains(word));
+        ensure!(complete, "after {change}, CHECK reports {error}");
         nft("flush ruleset")?;
         add()?;
         check()?.silent().with_context(|| format!("{change}, and ADD again"))?;
@@ -188,7 +189,7 @@ fn failed(room: &Room) -> Result<()> {
     let config = portmap(one(8080), &previous);
     room.attach("portmap", "ADD", &other).config(&config).run()?.error_with(999, "[::]:8080/tcp")?;
     ensure!(ruleset()? == before, "the failed ADD left rules");
-    // A container without an address of the family that is asked for by name.
+    // A container without an address of the family of the hostIP.
     let mut v4_only = previous.clone();
     v4_only["ips"] = json!([previous["ips"][0]]);
     let asked = json!([{"hostPort": 1, "containerPort": 1}, {"hostPort": 2, "containerPort": 2, "hostIP": "2001:db8:1::1"}]);
@@ -197,7 +198,7 @@ fn failed(room: &Room) -> Result<()> {
         .run()?
         .refused("no IPv6 address")?;
     ensure!(ruleset()? == before, "the failed ADD left rules");
-    // Any address of a family that it has not is nothing to be done.
+    // The wildcard address of a family that the container lacks needs no rule.
     let config = portmap(json!([{"hostPort": 2, "containerPort": 2, "hostIP": "::"}]), &v4_only);
     room.attach("portmap", "ADD", &other).config(&config).run()?.result()?;
     ensure!(ruleset()? == before, "ports were published without an address to lead to");
@@ -278,7 +279,7 @@ fn chain(room: &Room) -> Result<()> {
     ensure!(ruleset()?.to_string().contains("8080"), "the chain published nothing");
     runtime.check(&list, &attachment).context("CHECK")?;
     ip::output("nft", &["flush", "ruleset"])?;
-    // What is on record is made again; without a record it is gone.
+    // A mapping on record is restored; without a record it is gone.
     runtime.check(&list, &attachment).context("CHECK after a flush")?;
     ensure!(ruleset()?.to_string().contains("8080"), "CHECK does not make the rules again");
     ip::output("nft", &["flush", "ruleset"])?;
@@ -312,7 +313,7 @@ fn no_program(room: &Room) -> Result<()> {
         ensure!(call.run()?.succeeded(), "{verb} failed");
         let log = std::fs::read_to_string(&log)?;
         let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
-        // By the call's name: paths may hold any of these words.
+        // By the name of the system call: paths may hold any of these strings.
         let calls = |name: &str| {
             let named =
                 |line: &&str| line.split_whitespace().nth(1).is_some_and(|call| call.starts_with(name));

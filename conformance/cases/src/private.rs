@@ -1,5 +1,5 @@
-//! Nobody else can make a plugin wait, or write for it: what it keeps is its user's alone, whatever the umask, and every
-//! wait for a lock has a bound and an error that names the holder.
+//! No other user can delay a plugin or write its files: they belong to the plugin's user under any
+//! umask, every wait for a lock has a timeout, and its error names the holder.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -42,14 +42,14 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::PidNamespace]),
 ];
 
-/// What the plugins keep for as long as the kernel runs, and beside the leases.
+/// The plugins' own directories: one until reboot, one beside the leases.
 const KEPT: [&str; 2] = ["/run/moor", "/var/lib/cni/networks/.moor"];
-/// A call that waits for a lock has come to an end by then.
+/// The longest that a call waits for a lock.
 const BOUND: Duration = Duration::from_secs(28);
-/// One that waits for nobody.
+/// A call that waits for no lock.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// Everything below these directories, and they themselves.
+/// Everything below these directories, and the directories themselves.
 fn kept() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = KEPT.iter().map(PathBuf::from).filter(|dir| dir.exists()).collect();
     let mut next = 0;
@@ -63,7 +63,7 @@ fn kept() -> Vec<PathBuf> {
     found
 }
 
-/// Masquerade, a published port and a lease; the configurations for DEL.
+/// Masquerade, a published port and a lease; returns the configurations for DEL.
 fn attached(room: &Room, id: &str, port: u16) -> Result<(Container, [Value; 2])> {
     let container = room.container(id)?;
     let bridge = masquerade();
@@ -101,7 +101,7 @@ fn no_lock(room: &Room) -> Result<()> {
     ensure_private(room, "after ADD")?;
     detach(room, &container, &configs)?;
     ensure_private(room, "after DEL")?;
-    // Of what is the reference's as well, the lock is not for everybody either.
+    // The lock in the directory shared with the reference is not open to all users either.
     ensure!(room.lock_as_user(&Path::new(NET).join("lock"))?.is_none(), "another user locks the leases");
     Ok(())
 }
@@ -172,7 +172,8 @@ fn planted(room: &Room) -> Result<()> {
     let forged = fs::read_to_string(&own)?.replace(" 8080-8080 ", " 6666-6666 ");
     ensure!(forged.contains("6666"), "a record is {forged}");
     nft("flush ruleset")?;
-    // One forged record in a directory of root's that is open; then a directory that is wholly the user's.
+    // One forged record in an open directory of root's; then a directory that belongs to the other
+    // user.
     for of_user in [false, true] {
         open_dir("/run/moor", 0o777)?;
         if of_user {
@@ -192,8 +193,8 @@ fn planted(room: &Room) -> Result<()> {
         if answer.succeeded() {
             continue;
         }
-        let told = answer.stderr;
-        ensure!(told.contains(records) && told.contains(&NOBODY.to_string()), "it is refused by {told:?}");
+        let stderr = answer.stderr;
+        ensure!(stderr.contains(records) && stderr.contains(&NOBODY.to_string()), "the error is {stderr:?}");
         fs::remove_dir_all(records)?;
         fs::rename("/run/moor/away", records)?;
     }
@@ -207,7 +208,7 @@ fn planted(room: &Room) -> Result<()> {
     detach(room, &container, &configs)
 }
 
-/// Of a root that another user could have made it lead to.
+/// A root that another user could have redirected.
 fn linked(room: &Room) -> Result<()> {
     let elsewhere = room.scratch("elsewhere");
     fs::create_dir_all(&elsewhere)?;
@@ -222,7 +223,8 @@ fn linked(room: &Room) -> Result<()> {
     attached(room, "c2", 8080).map(drop)
 }
 
-/// A plugin that holds the lock of its network's leases, and cannot go on: it reads a pipe that nobody writes to.
+/// A plugin that holds the lock of its network's leases and cannot continue: it reads a pipe
+/// without a writer.
 fn stuck(room: &Room, config: &Value) -> Result<Beside> {
     let pointer = Path::new(NET).join("last_reserved_ip.0");
     fs::remove_file(&pointer)?;
@@ -257,7 +259,7 @@ fn stopped(room: &Room) -> Result<()> {
             let error = answer.error_code(11).with_context(|| verb.to_owned())?;
             ensure!(answer.took < BOUND, "{verb} took {:?}", answer.took);
             for word in [&format!("process {pid} ("), "host-local", "stopped"] {
-                ensure!(error.msg.contains(word), "{verb} does not tell {word:?}: {error}");
+                ensure!(error.msg.contains(word), "{verb} does not name {word:?}: {error}");
             }
         }
         Ok(())
@@ -269,7 +271,8 @@ fn stopped(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// With each of these locks held, calls end in time: well, or with an error that names the holder.
+/// With each of these locks held, calls return in time: with success, or with an error that names
+/// the holder.
 fn held_by_root(room: &Room, paths: &[PathBuf], call: impl Fn(usize) -> Result<Answer>) -> Result<usize> {
     let mut refused = 0;
     for (n, path) in paths.iter().enumerate() {
@@ -286,7 +289,8 @@ fn held_by_root(room: &Room, paths: &[PathBuf], call: impl Fn(usize) -> Result<A
     Ok(refused)
 }
 
-/// What is kept beside the leases, directly in its directory or below. The leases' own lock, and dns', have their cases.
+/// Everything kept beside the leases, in its directory or below. The locks of leases and of dns
+/// have cases of their own.
 fn top_locks(room: &Room) -> Result<()> {
     any_lock(room, |path| KEPT.iter().any(|dir| path.parent() == Some(Path::new(dir))))
 }
@@ -295,7 +299,7 @@ fn inner_locks(room: &Room) -> Result<()> {
     any_lock(room, |path| KEPT.iter().all(|dir| path.parent() != Some(Path::new(dir))))
 }
 
-/// Locks each of them in turn, during an ADD and, where that does not need the lock, a DEL.
+/// Locks each of them in turn, during an ADD and, if that does not need the lock, a DEL.
 fn any_lock(room: &Room, which: impl Fn(&Path) -> bool) -> Result<()> {
     let (container, configs) = attached(room, "c1", 8080)?;
     let mut paths = kept();
@@ -333,7 +337,7 @@ fn iptables_lock(room: &Room) -> Result<()> {
 fn elsewhere(room: &Room) -> Result<()> {
     let config = host_local(USUAL, "10.1.2.0/24");
     add(room, "a", &config)?.result()?;
-    // The plugin is in a pid namespace of its own, from which the holder cannot be seen.
+    // The plugin is in a pid namespace of its own, in which the holder is not visible.
     let _holder = room.lock_as_root(&Path::new(NET).join("lock"))?.context("lock the leases")?;
     let call = room.call("host-local", "DEL").env("CNI_CONTAINERID", "a").env("CNI_IFNAME", "eth0");
     let words = ["unshare", "--pid", "--fork", "--mount-proc"];

@@ -142,7 +142,8 @@ fn of_another_process(room: &Room) -> Result<()> {
     let path = format!("/proc/{}/ns/net", other.id());
     let attached = (|| {
         let call = |verb| room.call("bridge", verb).env("CNI_CONTAINERID", "c1").env("CNI_IFNAME", "eth0");
-        // `ip` enters the namespace before it becomes `cat`; until then the path is the room's own and refused.
+        // `ip` enters the namespace before it becomes `cat`; until then the path is the room's own
+        // namespace and refused.
         let deadline = Instant::now() + Duration::from_secs(5);
         let own = std::fs::read_link("/proc/self/ns/net")?;
         while std::fs::read_link(&path)? == own {

@@ -1,4 +1,4 @@
-//! `portmap reapply` and `bridge reapply`: what somebody flushed is made again.
+//! `portmap reapply` and `bridge reapply` restore rules after another program flushed them.
 
 use std::fs;
 
@@ -75,8 +75,8 @@ fn rebuilt(room: &Room) -> Result<()> {
     let before = rules()?;
     for plugin in ["portmap", "bridge"] {
         nft("flush ruleset")?;
-        let said = reapply(room, plugin)?;
-        ensure!(said.contains("of 1 attachments"), "{plugin} said {said:?}");
+        let printed = reapply(room, plugin)?;
+        ensure!(printed.contains("of 1 attachments"), "{plugin} printed {printed:?}");
         same_rules(&before, "after reapply")?;
         one.check(room)?;
         for (host, client) in HOST.into_iter().zip(OUTSIDE) {
@@ -85,7 +85,7 @@ fn rebuilt(room: &Room) -> Result<()> {
         expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
         ensure_masqueraded("c1")?;
     }
-    // What was known of route_localnet before the flush is known still.
+    // The earlier value of route_localnet is still on record after the flush.
     one.del(room)?;
     ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");
     ensure!(records()?.is_empty(), "records are left: {:?}", records()?);
@@ -93,12 +93,12 @@ fn rebuilt(room: &Room) -> Result<()> {
 }
 
 fn second(room: &Room) -> Result<()> {
-    let said = reapply(room, "portmap").context("with nothing on record")?;
-    ensure!(said.contains("0 records"), "{said:?}");
+    let printed = reapply(room, "portmap").context("with nothing on record")?;
+    ensure!(printed.contains("0 records"), "{printed:?}");
     let one = Attached::new(room, "c1", 8080)?;
     let range = json!([{"hostPort": 20_000, "hostPortEnd": 39_999, "containerPort": 20_000}]);
     published(room, "c2", range)?;
-    // With handles: what was made anew would have another one.
+    // With handles: a rule that was made anew would have another one.
     let handles = || harness::ip::output("nft", &["-a", "list", "ruleset"]);
     let before = handles()?;
     let log = room.scratch("strace");
@@ -110,9 +110,9 @@ fn second(room: &Room) -> Result<()> {
     };
     for plugin in ["portmap", "bridge"] {
         let batches = run(plugin)?;
-        ensure!(batches == 0, "a reapply of what is there commits {batches} times");
+        ensure!(batches == 0, "a reapply with all rules present commits {batches} times");
     }
-    ensure!(handles()? == before, "a reapply of what is there changed the rules");
+    ensure!(handles()? == before, "a reapply with all rules present changed them");
     nft("flush ruleset")?;
     for (plugin, wanted) in [("bridge", 1), ("portmap", 0)] {
         let batches = run(plugin)?;
@@ -144,7 +144,7 @@ fn partial(room: &Room) -> Result<()> {
         reapply(room, "portmap")?;
         same_rules(&before, &format!("after {change} and reapply"))?;
     }
-    // What somebody made of an element of ours; what another attachment has stays its own.
+    // A foreign rule replaced an element of ours; the elements of other attachments are kept.
     nft("delete element inet moor ports4 { tcp . 8080 }")?;
     nft("add element inet moor ports4 { tcp . 8080 : 192.0.2.1 . 1 }")?;
     fs::write("/proc/sys/net/ipv4/conf/br0/route_localnet", "0")?;
@@ -154,21 +154,24 @@ fn partial(room: &Room) -> Result<()> {
     room.attach("portmap", "CHECK", &two).config(&config).run()?.silent()?;
     nft("delete element inet moor ports4 { tcp . 8080 }")?;
     nft("add element inet moor ports4 { tcp . 8080 comment \"moor/net/eth0/other\" : 192.0.2.1 . 1 }")?;
-    let said = reapply(room, "portmap")?;
-    ensure!(said.contains("moor/net/eth0/other") && said.contains("tcp . 8080"), "no word of it: {said}");
+    let printed = reapply(room, "portmap")?;
+    ensure!(
+        printed.contains("moor/net/eth0/other") && printed.contains("tcp . 8080"),
+        "the conflict is not reported: {printed}"
+    );
     ensure!(ruleset()?.to_string().contains("192.0.2.1"), "another's port was taken from it");
     Ok(())
 }
 
 fn deleted(room: &Room) -> Result<()> {
-    // The bridge and what belongs to the network is there.
+    // The bridge and the objects of the network exist.
     let (_, previous) = bridged(room, "first")?;
     let before = room.snapshot()?;
     let stays = Attached::new(room, "c1", 8081)?;
     let kept = rules()?;
     let gone = Attached::new(room, "c2", 8082)?;
     let collected = Attached::new(room, "c3", 8083)?;
-    // While nothing of it is there.
+    // While none of its rules exist.
     nft("flush ruleset")?;
     gone.del(room)?;
     let valid = ["first", "c1"].map(|id| json!({"containerID": id, "ifname": "eth0"}));
@@ -180,7 +183,7 @@ fn deleted(room: &Room) -> Result<()> {
     reapply(room, "portmap")?;
     same_rules(&kept, "after DEL, GC and reapply")?;
     stays.check(room)?;
-    // While all of it is there; under another name of the network.
+    // While all of its rules exist; with another name of the network.
     let renamed = Attached::new(room, "c4", 8084)?;
     for (plugin, config) in [("portmap", &renamed.portmap), ("bridge", &renamed.bridge)] {
         let config = with(config, json!({"name": "renamed"}));
@@ -198,13 +201,13 @@ fn deleted(room: &Room) -> Result<()> {
     }
     stays.del(room)?;
     reapply(room, "bridge")?;
-    // The renamed network's lease is host-local's to find, in the directory of the old name.
+    // host-local finds the lease of the renamed network in the directory of the old name.
     room.attach("bridge", "DEL", &renamed.container).config(&renamed.bridge).run()?.silent()?;
     room.attach("bridge", "DEL", &collected.container).config(&collected.bridge).run()?.silent()?;
     room.ensure_nothing_left(&before, &["c1", "c2", "c3", "c4", "failing"])
 }
 
-/// Killed at the very end, when all rules are there and the record is about to be.
+/// Killed at the very end, when all rules exist and before the record is written.
 fn unfinished(room: &Room) -> Result<()> {
     let (container, previous) = bridged(room, "c1")?;
     let before = rules()?;
@@ -216,7 +219,7 @@ fn unfinished(room: &Room) -> Result<()> {
     nft("flush ruleset")?;
     reapply(room, "portmap")?;
     same_rules(&before, "after a killed ADD, a flush and reapply")?;
-    // The same once more as the repetition of one that came to its end: DEL takes both.
+    // Again, with a repeated ADD: DEL removes the objects of both.
     add().run()?.result()?;
     add().under(&killed.map(str::to_owned)).run()?;
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
@@ -246,7 +249,7 @@ fn ledger(room: &Room) -> Result<()> {
     let config = portmap(json!([{"hostPort": 8080, "containerPort": 80}]), &previous);
     let error = room.attach("portmap", "ADD", &other).config(&config).run()?.error_with(999, "taken")?;
     ensure!(error.msg.contains("moor/net/eth0/c1"), "the owner is not named: {error}");
-    // And so they are there again.
+    // So they exist again.
     one.check(room)
 }
 
@@ -262,14 +265,14 @@ fn unreadable(room: &Room) -> Result<()> {
     }
     fs::write(format!("{RECORDS}/portmap-long"), vec![b'x'; 4 << 20])?;
     nft("flush ruleset")?;
-    let said = reapply(room, "portmap")?;
-    ensure!(said.matches(RECORDS).count() == 3 && said.contains("portmap-long"), "it says {said}");
+    let printed = reapply(room, "portmap")?;
+    ensure!(printed.matches(RECORDS).count() == 3 && printed.contains("portmap-long"), "it prints {printed}");
     same_rules(&before, "after reapply with unreadable records")?;
     one.check(room)?;
     broken.del(room)?;
     fs::remove_file(format!("{RECORDS}/portmap-long"))?;
-    let said = reapply(room, "portmap")?;
-    ensure!(!said.contains(RECORDS), "DEL left an unreadable record: {said}");
+    let printed = reapply(room, "portmap")?;
+    ensure!(!printed.contains(RECORDS), "DEL left an unreadable record: {printed}");
     same_rules(&before, "after DEL of an attachment with an unreadable record")
 }
 
@@ -279,7 +282,7 @@ fn many(room: &Room) -> Result<()> {
     for name in records()? {
         let (plugin, _) = name.split_once('-').with_context(|| format!("a record is called {name}"))?;
         let text = fs::read_to_string(format!("{RECORDS}/{name}"))?;
-        ensure!(text.contains("10.1.2.2") && text.contains("2001:db8:1::2"), "{name} says {text}");
+        ensure!(text.contains("10.1.2.2") && text.contains("2001:db8:1::2"), "{name} holds {text}");
         for n in 1..COUNT {
             let text = text
                 .replace("eth0 c0", &format!("eth0 c{n}"))
@@ -301,7 +304,7 @@ fn many(room: &Room) -> Result<()> {
     let batches = fs::read_to_string(&log)?.matches("NFNL_MSG_BATCH_BEGIN").count();
     ensure!(batches == 1, "it commits {batches} times");
     let wanted = format!("of {COUNT} attachments");
-    ensure!(answer.stderr.contains(&wanted), "it says {:?}, not {wanted}", answer.stderr);
+    ensure!(answer.stderr.contains(&wanted), "it prints {:?}, not {wanted}", answer.stderr);
     one.check(room)?;
     let rules = ruleset()?.to_string();
     for n in [1, COUNT / 2, COUNT - 1] {
@@ -324,7 +327,8 @@ fn crowd(room: &Room) -> Result<()> {
             let one = Attached::new(room, id, port);
             attached.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let one = one?;
-            // Somebody flushes all the time: what is on record is there again after the next reapply.
+            // Another process flushes the rules continuously: recorded rules exist again after the
+            // next reapply.
             reapply(room, "bridge")?;
             one.del(room)
         };

@@ -1,4 +1,4 @@
-//! Who is a router of the host's: its own router is and stays one, a container is none.
+//! Router advertisements: the host's own router is kept, and a container is not accepted as one.
 
 use std::fs;
 use std::net::Ipv6Addr;
@@ -61,14 +61,15 @@ pub const CASES: &[Case] = &[
 
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 0);
 
-/// The kernel acts on an advertisement as it comes in; this is for a busy machine.
+/// The kernel handles an advertisement on arrival; the timeout is for a busy machine.
 const GRACE: Duration = Duration::from_millis(500);
 
 fn set(key: &str, value: &str) -> Result<()> {
     fs::write(format!("/proc/sys/net/{key}"), value).with_context(|| format!("set {key}"))
 }
 
-/// Routes and addresses of the host's that come of an advertisement, but for those from a world's own router.
+/// Routes and addresses of the host that come from an advertisement, except those of a world's own
+/// router.
 fn learned() -> Result<Vec<String>> {
     let routes = ip::rows(None, &["-6", "route", "show", "table", "all"])?;
     let routes = routes.into_iter().filter(|row| row["protocol"] == "ra" && row["dev"] != UPLINK);
@@ -79,7 +80,7 @@ fn learned() -> Result<Vec<String>> {
 }
 
 fn hostile(room: &Room, plugin: &str, config: &Value, shared: &[&str]) -> Result<()> {
-    // So that nothing but the links' own settings keeps advertisements out.
+    // Only the links' own settings then block advertisements.
     set("ipv6/conf/default/accept_ra", "2")?;
     let before = ip::links(None)?;
     let container = room.container("c1")?;
@@ -102,7 +103,7 @@ fn hostile(room: &Room, plugin: &str, config: &Value, shared: &[&str]) -> Result
     let wire = room.wire(Some("c1"), "eth0")?;
     let all = frame::router_advertisement(wire.mac, PREFIX, 1800);
     wire.send(&all)?;
-    // And past the bridge, to the port alone.
+    // Past the bridge, to the port directly.
     for last in [0x03, 0x0e] {
         wire.send(&[&[0x01, 0x80, 0xc2, 0, 0, last], all.get(6..).unwrap_or_default()].concat())?;
     }
@@ -111,7 +112,7 @@ fn hostile(room: &Room, plugin: &str, config: &Value, shared: &[&str]) -> Result
     Ok(())
 }
 
-/// The kernel refuses the parameter that keeps advertisements out of `link`.
+/// Makes the kernel refuse the parameter that blocks advertisements on `link`.
 fn unprotected(room: &Room, plugin: &str, config: &Value, link: &str) -> Result<()> {
     let (container, before) = (room.container("c1")?, room.snapshot()?);
     let path = format!("/proc/sys/net/ipv6/conf/{link}/accept_ra");
@@ -150,9 +151,9 @@ fn own_route(room: &Room) -> Result<()> {
         let key = format!("net/ipv6/conf/{link}/accept_ra");
         ensure!(room.host_sysctl(&key)? == "1", "{link} has learned nothing, and {key} was changed");
     }
-    // And it is renewed.
+    // And the route is renewed.
     ip::run(&["-6", "route", "flush", "proto", "ra", "dev", "wan0"])?;
-    until("the router's next advertisement is heard", || {
+    until("the router's next advertisement is received", || {
         advertise(room)?;
         has_default("wan0")
     })

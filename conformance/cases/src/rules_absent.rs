@@ -1,5 +1,5 @@
-//! A kernel without nf_tables answers EPROTONOSUPPORT when a netfilter socket is asked for: packet
-//! rules are refused with an error that names nf_tables, and what needs none works.
+//! A kernel without nf_tables returns EPROTONOSUPPORT for a netfilter socket: packet rules fail
+//! with an error that names nf_tables, and everything else works.
 
 use std::fs;
 
@@ -13,12 +13,13 @@ use harness::stage::portmap::{portmap, ruleset};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] =
-    &[Case::new("rules/a_kernel_without_nf_tables_is_reported", &["C-044", "HO-32"], told)
+    &[Case::new("rules/a_kernel_without_nf_tables_is_reported", &["C-044", "HO-32"], refused)
         .needs(&[Need::Strace])];
 
 const WORDS: &str = "packet rules need nf_tables, which this kernel is without";
 
-/// The call, on such a kernel: the plugin's own netfilter socket is refused, whichever of its sockets that is.
+/// Runs the call as on such a kernel: the plugin's netfilter socket is refused, wherever it is
+/// among its sockets.
 fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
     let log = room.scratch("sockets");
     let under = |rest: &[&str]| {
@@ -27,7 +28,7 @@ fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
         let rest = rest.iter().map(|word| (*word).to_owned());
         call().under(&words.into_iter().chain(rest).collect::<Vec<_>>()).run()
     };
-    // No other answer than this kernel's tells which socket it is: it is refused one after the other.
+    // The position of the netfilter socket is unknown, so each socket is refused in turn.
     for nth in 1..8 {
         let answer = under(&["-e", &format!("inject=socket:error=EPROTONOSUPPORT:when={nth}")])?;
         let sockets = fs::read_to_string(&log).context("read what sockets were asked for")?;
@@ -42,7 +43,7 @@ fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
     anyhow::bail!("the plugin asks for no netfilter socket")
 }
 
-fn told(room: &Room) -> Result<()> {
+fn refused(room: &Room) -> Result<()> {
     let plain = with(&bridge(USUAL), json!({"isDefaultGateway": true}));
     let masquerade = with(&plain, json!({"ipMasq": true}));
     let container = room.container("c1")?;
@@ -61,7 +62,7 @@ fn told(room: &Room) -> Result<()> {
     ensure!(ruleset()? == rules, "portmap's ADD has left rules");
     room.ensure_unchanged(&before, "portmap's ADD")?;
     on("portmap", "STATUS", &newer(&config))?.error_with(50, WORDS)?;
-    // There is nothing to take back.
+    // There is nothing to undo.
     on("portmap", "DEL", &config)?.silent()?;
     on("bridge", "DEL", &plain)?.silent()
 }

@@ -1,4 +1,4 @@
-//! Packet rules beside somebody who commits to nf_tables all the time.
+//! Packet rules while another process commits to nf_tables continuously.
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -24,19 +24,19 @@ pub const CASES: &[Case] = &[Case::new(
 )
 .alone()];
 
-/// Those who make and delete a table all the time.
+/// Processes that create and delete a table continuously.
 pub struct Noise {
     go_on: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<u32>>>,
 }
 
 impl Noise {
-    /// So many, as fast as the kernel lets them.
+    /// Several, without pauses.
     pub fn begin(count: usize) -> Self {
         Self::paced(count, Duration::ZERO)
     }
 
-    /// One, who pauses between his changes.
+    /// One, with pauses between its changes.
     pub fn every(pause: Duration) -> Self {
         Self::paced(1, pause)
     }
@@ -66,7 +66,7 @@ impl Noise {
         Self { threads: threads.collect(), go_on }
     }
 
-    /// Ends it; how many commits there were.
+    /// Stops it; returns the number of its commits.
     pub fn end(mut self) -> Result<u32> {
         self.go_on.store(false, Ordering::Relaxed);
         let mut commits = 0;
@@ -83,7 +83,8 @@ impl Drop for Noise {
     }
 }
 
-/// A transaction that makes table `ip noise` and deletes it (linux/netfilter/nfnetlink.h, nf_tables.h).
+/// A transaction that creates table `ip noise` and deletes it (linux/netfilter/nfnetlink.h,
+/// nf_tables.h).
 fn batch() -> Vec<u8> {
     const BEGIN: u16 = 16;
     const END: u16 = 17;
@@ -92,7 +93,8 @@ fn batch() -> Vec<u8> {
     const REQUEST: u16 = 1;
     const CREATE: u16 = 0x400;
     const IPV4: u8 = 2;
-    // The header of nfnetlink; in those that begin and end it is the subsystem that is named, big-endian.
+    // The header of nfnetlink; in the messages that begin and end a batch it names the subsystem,
+    // big-endian.
     let whole: &[u8] = &[0, 0, 0, 10];
     // NFTA_TABLE_NAME
     let name: &[u8] = b"\x0a\x00\x01\x00noise\x00\x00\x00";
@@ -123,16 +125,16 @@ fn beside_commits(room: &Room) -> Result<()> {
         let call = |plugin: &str, verb: &str, config: &Value| {
             room.attach(plugin, verb, &container).config(config).run()
         };
-        let told = || format!("round {round}");
-        let previous = call("bridge", "ADD", &network)?.result().with_context(told)?;
+        let context = || format!("round {round}");
+        let previous = call("bridge", "ADD", &network)?.result().with_context(context)?;
         let ports = portmap(one(8080), &previous);
-        call("portmap", "ADD", &ports)?.result().with_context(told)?;
-        call("portmap", "DEL", &ports)?.silent().with_context(told)?;
+        call("portmap", "ADD", &ports)?.result().with_context(context)?;
+        call("portmap", "DEL", &ports)?.silent().with_context(context)?;
         call("bridge", "DEL", &with(&network, json!({"prevResult": previous})))?
             .silent()
-            .with_context(told)?;
+            .with_context(context)?;
     }
     let commits = noise.end()?;
-    ensure!(commits > 1000, "somebody committed {commits} times only");
+    ensure!(commits > 1000, "the other process committed only {commits} times");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! bridge DEL and GC: no packet rule is left, whatever is missing, and whichever suite made them.
+//! bridge DEL and GC leave no packet rule, whatever is missing, and whichever suite made it.
 
 use std::fs::File;
 
@@ -30,7 +30,8 @@ fn config() -> Value {
     with(&masquerade(), json!({"macspoofchk": true}))
 }
 
-/// {namespace fine, empty, gone} x {prevResult, none} x {same name, renamed} x {other attachments, none}, twice each.
+/// {namespace fine, empty, gone} x {prevResult, none} x {same name, renamed} x {other attachments,
+/// none}, twice each.
 fn matrix(room: &Room) -> Result<()> {
     for others in [false, true] {
         if others {
@@ -58,7 +59,7 @@ fn matrix(room: &Room) -> Result<()> {
             if renamed {
                 config["name"] = "renamed".into();
             }
-            // A renamed network's stay while their attachment is alive, and the runtime remembers nothing of it.
+            // Without prevResult, a renamed network's rules are kept while their attachment exists.
             if renamed && !prev && netns != "gone" {
                 let made = snapshot::rules()?;
                 room.attach("bridge", "DEL", &container).config(&config).run()?.silent()?;
@@ -77,7 +78,7 @@ fn matrix(room: &Room) -> Result<()> {
             }
             drop(held);
             if renamed {
-                // Its lease is the old name's, as it was.
+                // Its lease still belongs to the old name.
                 room.attach("bridge", "DEL", &container).config(&self::config()).run()?.silent()?;
             }
         }
@@ -94,7 +95,7 @@ fn others(room: &Room) -> Result<()> {
     del().env("CNI_CONTAINERID", "c").run()?.silent()?;
     del().env("CNI_CONTAINERID", "c11").run()?.silent()?;
     ensure!(snapshot::rules()? == before, "changed: {:#?}", snapshot::rules()?);
-    // A network that makes no rules (any more) has none left either.
+    // A network whose configuration makes no rules (any more) keeps none either.
     let without = with(&config(), json!({"ipMasq": false, "macspoofchk": false}));
     room.attach("bridge", "DEL", &container).config(&without).run()?.silent()?;
     ensure!(snapshot::rules()?.is_empty(), "left: {:#?}", snapshot::rules()?);
@@ -147,11 +148,12 @@ fn reference<'r>(room: &'r Room, verb: &str, container: &Container, ifname: &str
         .env("CNI_CONTAINERID", &container.id)
         .env("CNI_NETNS", &container.path)
         .env("CNI_IFNAME", ifname)
-        // It hands nft its rules in a file.
+        // It passes rules to nft in a file.
         .env("TMPDIR", harness::room::SCRATCH)
 }
 
-/// What the reference's own DEL leaves too: the tables and base chains of iptables-nft and of its MAC filter.
+/// Objects that the reference's own DEL also leaves: the tables and base chains of iptables-nft and
+/// of its MAC filter.
 fn without_empty(rules: Vec<String>) -> Vec<String> {
     let mut rules = rules;
     rules.retain(|line| {
@@ -182,7 +184,7 @@ fn migration(room: &Room) -> Result<()> {
             del.run()?.silent()?;
             let rules = snapshot::rules()?.join("\n");
             if ifname == "eth0" && prev {
-                // Both interfaces share a chain; the other's is still whole.
+                // Both interfaces share a chain; the other's rules are complete.
                 ensure!(rules.matches("jump CNI-").count() == 2, "{rules}");
                 ensure!(rules.contains(&format!("macspoofchk-{id}-eth1")), "{rules}");
             }
@@ -212,8 +214,8 @@ fn side_by_side(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Its nftables back end is younger than the reference that distributions have; these are its rules for network
-/// `mynet`, `eth0` of `cid1`, and a second attachment's.
+/// The nftables back end is newer than the reference that distributions package; these are its
+/// rules for network `mynet`, `eth0` of `cid1`, and a second attachment.
 fn reference_nftables(room: &Room) -> Result<()> {
     let rule = |address: &str, hash: &str, id: &str| {
         format!(
@@ -247,7 +249,7 @@ fn reference_nftables(room: &Room) -> Result<()> {
         room.attach("bridge", "DEL", &container).config(&config).run()?.silent()?;
         ensure!(snapshot::rules()? == before, "left: {:#?}", snapshot::rules()?);
     }
-    // GC: `one` is valid, `cid1` is not; nothing of another network is touched.
+    // GC: `one` is valid, `cid1` is not; other networks are not affected.
     load(&rule("10.1.2.2", "0b65a318f52e521b", "cid1"))?;
     let keys = json!({"cni.dev/valid-attachments": [{"containerID": "one", "ifname": "eth0"}]});
     room.call("bridge", "GC").config(&with(&config, keys)).run()?.silent()?;

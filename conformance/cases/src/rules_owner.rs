@@ -1,4 +1,5 @@
-//! Packet rules and ports beside another network's: what is another's stays, what is the container's own is no conflict.
+//! Packet rules and ports of several networks: another network's are kept, and a container does not
+//! conflict with itself.
 
 use std::fs;
 
@@ -51,7 +52,7 @@ fn ports(name: &str, mappings: Value, previous: &Value, backend: &str) -> Value 
     with(&portmap(mappings, previous), json!({"name": name, "backend": backend}))
 }
 
-/// All rules, and all records, with what is in them.
+/// All rules, and all records with their content.
 fn state() -> Result<Vec<String>> {
     let mut lines = snapshot::rules()?;
     lines.retain(|line| !line.contains("counter"));
@@ -79,7 +80,7 @@ fn refused(room: &Room, backend: &str) -> Result<()> {
     let before = state()?;
     call("bridge", "ADD", &two).run()?.error()?;
     ensure!(state()? == before, "the refused ADD changed {:#?}", state()?);
-    // What the runtime sends then, with what it knows.
+    // The DEL that the runtime sends then, with the result that it has.
     let of_two = json!({"cniVersion": USUAL, "name": "netb", "type": "portmap", "backend": backend,
         "runtimeConfig": {"portMappings": mappings}});
     for netns in [Some(&container.path), None] {
@@ -115,7 +116,7 @@ fn one_subnet(room: &Room) -> Result<()> {
     let published = ports("neta", json!([{"hostPort": 8080, "containerPort": 80}]), &mine, "nftables");
     call("portmap", "ADD", &c1, &published).run()?.result()?;
     let before = state()?;
-    // The same address once more: masqueraded, with the same port, and with another one.
+    // The same address again: masqueraded, with the same port, and with another one.
     let error = call("bridge", "ADD", &c2, &masquerade(&two)).run()?.error_with(999, "moor/neta/eth0/c1")?;
     ensure!(error.to_string().contains("10.1.2."), "the address is not named: {error}");
     call("bridge", "DEL", &c2, &masquerade(&two)).run()?.silent()?;
@@ -135,8 +136,8 @@ fn one_subnet(room: &Room) -> Result<()> {
     call("bridge", "CHECK", &c1, &with(&masquerade(&one), json!({"prevResult": mine}))).run()?.silent()
 }
 
-/// As podman and nerdctl ask: the ports of a container with the ADD of each of its networks. The container's second
-/// attachment is on another network if `two`, else another interface on the same one.
+/// As podman and nerdctl do: the container's ports are in the ADD of each of its networks. The
+/// second attachment is on another network if `two`, otherwise another interface on the same one.
 fn own_ports(room: &Room, backend: &str, two: bool) -> Result<()> {
     room.outside(&[])?;
     let first = network("neta", "br0", "10.1.2.0/24", json!({}));
@@ -168,7 +169,7 @@ fn own_ports(room: &Room, backend: &str, two: bool) -> Result<()> {
             call("portmap", "ADD", at, &config)?.result().with_context(|| format!("interface {at}"))?;
             published.push(config);
         }
-        // The way back of what comes by eth1 need not be the one that it came by.
+        // The reply to a packet on eth1 may leave by another interface.
         serve(room, &id, 80)?;
         serve(room, &id, 3050)?;
         let answers = |when: &str| -> Result<()> {
@@ -195,9 +196,10 @@ fn own_ports(room: &Room, backend: &str, two: bool) -> Result<()> {
         call("portmap", "DEL", gone, &published[gone])?.silent()?;
         call("bridge", "DEL", gone, networks[gone].1)?.silent()?;
         call("portmap", "CHECK", stays, &published[stays])?.silent()?;
-        // Two interfaces on one network answer for each other's address, and the host remembers which one did.
+        // Two interfaces on one network answer for each other's address, and the host has cached
+        // one of them.
         ip::run(&["neigh", "flush", "all"])?;
-        // The default route was the one that went, or not.
+        // The default route may have been the deleted one.
         let gateway = gateway(&published[stays])?;
         ip::run_in(&id, &["route", "replace", "default", "via", &gateway])?;
         answers("with one")?;

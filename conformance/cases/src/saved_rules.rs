@@ -1,5 +1,5 @@
-//! Packet rules that are saved with `nft list ruleset` and loaded again, as distributions do at shutdown and boot; and
-//! rules of an earlier layout, under which executables are replaced.
+//! Packet rules that are saved with `nft list ruleset` and loaded again, as distributions do at
+//! shutdown and boot; and rules of an earlier layout, which an upgrade finds.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -47,7 +47,8 @@ impl Attached {
         for (plugin, config) in [("portmap", &self.portmap), ("bridge", &self.bridge)] {
             let answer = room.attach(plugin, verb, &self.container).config(config).run()?;
             answer.silent().with_context(|| format!("{verb} of {plugin}"))?;
-            // What CHECK finds amiss it may mend, with a line on standard error: here nothing is.
+            // CHECK may restore a missing rule and report it on standard error: here it restores
+            // nothing.
             ensure!(verb != "CHECK" || answer.stderr.is_empty(), "{plugin} prints {:?}", answer.stderr);
         }
         Ok(())
@@ -86,7 +87,7 @@ fn every_feature(room: &Room) -> Result<()> {
     expect(room, Some("outside"), HOST[0], 8081, &format!("c1:80 {}", OUTSIDE[0]))?;
     expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
     ensure_masqueraded("c1")?;
-    // On what was loaded, everything goes on.
+    // Everything continues with the loaded rules.
     let third = Attached::new(
         room,
         "c3",
@@ -139,7 +140,7 @@ fn permits(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// nft's language cannot move a range of ports; what is loaded moves them all the same.
+/// nft's language cannot map a range of ports; the loaded rules still map them.
 fn moved_range(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let mappings = json!([{"hostPort": 20_000, "hostPortEnd": 20_999, "containerPort": 30_000}]);
@@ -168,8 +169,8 @@ fn inside(room: &Room) -> Result<()> {
     harness::stage::dns::call(room, "DEL", &container, "web", &config).run()?.silent()
 }
 
-/// Turns the rules into those that executables of an earlier time made; nft has no words for the rules that looked the
-/// ranges up.
+/// Turns the rules into those of earlier executables; nft has no syntax for the rules that looked
+/// the ranges up.
 fn make_earlier(id: &str, config: &Value) -> Result<()> {
     let mut script = String::from(
         "flush chain inet moor published-output\n\
@@ -226,7 +227,7 @@ fn earlier_add(room: &Room) -> Result<()> {
 fn earlier_del(room: &Room) -> Result<()> {
     earlier(room, "c1")?.verb(room, "DEL")?;
     nothing_left()?;
-    // Beside another's, which stays as it is.
+    // Beside another attachment, which is not changed.
     let one = earlier(room, "c2")?;
     nft(
         "add element inet moor publishers { 1 . 1 comment \"moor/net/eth0/c9 1\" : \"br0\" . 10.1.2.9 . \"br0\" . :: }; \

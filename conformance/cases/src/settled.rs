@@ -1,4 +1,4 @@
-//! IPv6 works when ADD returns, also where the kernel has its hands full: what comes first is a packet.
+//! IPv6 works when ADD returns, even under kernel load: the first packet arrives.
 
 use std::time::{Duration, Instant};
 
@@ -50,10 +50,11 @@ pub const CASES: &[Case] = &[
     Case::new("settled/duplicates_are_detected_beside_many_namespaces", &["BR-K14"], with_detection).alone(),
 ];
 
-/// The kernel asks a neighbour again after a second: whoever answers sooner was there at the first question.
+/// The kernel repeats a neighbour solicitation after a second: an earlier answer is one to the
+/// first solicitation.
 const AT_ONCE: Duration = Duration::from_millis(700);
 
-/// Namespaces that come and go, so many that the kernel's work queue is long.
+/// Creates and deletes namespaces, so many that the kernel's work queue is long.
 fn busy(room: &Room) -> Busy {
     let busy = room.busy_rtnl(8);
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -69,7 +70,8 @@ fn add(room: &Room, plugin: &str, id: &str, config: &Value) -> Result<(Container
     Ok((container, result))
 }
 
-/// The first packet of a container reaches `gateway`, and the first one from outside reaches it.
+/// The first packet of a container reaches `gateway`, and the first one from outside reaches the
+/// container.
 fn beside_many(room: &Room, plugin: &str, config: &Value, gateway: &str, from_outside: bool) -> Result<()> {
     let busy = busy(room);
     for n in 0..12 {

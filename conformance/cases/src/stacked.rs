@@ -1,4 +1,4 @@
-//! What macvlan and ipvlan promise alike; each is tried for both.
+//! Promises common to macvlan and ipvlan; each case runs for both.
 
 use std::fs::File;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
     })
     .needs(&[Need::Ipvlan, Need::Reference]),
     Case::new("ipvlan/result_in_l3_equals_the_references", &["C-050", "IV-1"], |room| {
-        // Its release takes no route without a gateway in these modes.
+        // This release of the reference accepts no route without a gateway in these modes.
         let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]]});
         let dns = json!({"nameservers": ["10.7.0.1"], "search": ["example.org"]});
         equal(room, "ipvlan", &json!({"mode": "l3", "mtu": 1400, "ipam": ipam, "dns": dns}))
@@ -41,7 +41,7 @@ pub const CASES: &[Case] = &[
     Case::new("macvlan/del_matrix", &["C-042", "C-113", "C-114", "MV-3"], |room| {
         del_matrix(room, "macvlan", &["fine", "unset", "gone", "plain file"])
     }),
-    // Emulated, the whole takes too long for one case.
+    // Under emulation, all states take too long for one case.
     Case::new("ipvlan/del_matrix_namespace_fine", &["C-042", "IV-3"], |room| {
         del_matrix(room, "ipvlan", &["fine"])
     })
@@ -69,7 +69,7 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-/// In every version that the reference speaks, with these keys beside those of [`lan`].
+/// In every version that the reference supports, with these keys added to those of [`lan`].
 fn equal(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
     room.outside(&[])?;
     for (nth, version) in VERSIONS.iter().filter(|version| **version != "1.1.0").enumerate() {
@@ -88,7 +88,7 @@ fn equal(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
             if let Some(link) = result["interfaces"].get_mut(0) {
                 link["sandbox"] = "the container".into();
             }
-            // Left out when empty from 1.0.0 on, as later reference versions do (C-051).
+            // Omitted when empty from 1.0.0 on, as later releases of the reference do (C-051).
             if result["dns"] == json!({}) {
                 result.as_object_mut().map(|map| map.remove("dns"));
             }
@@ -104,8 +104,8 @@ fn equal(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
 fn stale_neighbour(room: &Room, plugin: &str) -> Result<()> {
     room.outside(&[])?;
     for dad in [true, false] {
-        // The outside remembers another MAC for what the next container will have. An entry in state REACHABLE would
-        // be believed for half a minute.
+        // The outside caches another MAC address for the next container's address. An entry in
+        // state REACHABLE would be used for half a minute.
         let nth = usize::from(!dad);
         let addresses = addresses(nth);
         for address in &addresses {
@@ -113,7 +113,8 @@ fn stale_neighbour(room: &Room, plugin: &str) -> Result<()> {
                 ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
             ip::run_in("outside", &words)?;
         }
-        // Entries this young are not believed to have changed (net.ipv4.neigh.*.locktime, one second by default).
+        // The kernel does not change entries this young (net.ipv4.neigh.*.locktime, one second by
+        // default).
         room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
         add(room, plugin, &format!("c{nth}"), &lan(plugin, &json!({"enabledad": dad})))?;
         for address in &addresses {
@@ -124,7 +125,7 @@ fn stale_neighbour(room: &Room, plugin: &str) -> Result<()> {
     Ok(())
 }
 
-/// What may have become of the container's namespace when DEL comes, with the result of ADD and without, twice.
+/// DEL for each state of the container's namespace, with the result of ADD and without, twice.
 fn del_matrix(room: &Room, plugin: &str, states: &[&str]) -> Result<()> {
     room.outside(&[])?;
     // Without IPv6 there is nothing to wait for.
@@ -132,7 +133,8 @@ fn del_matrix(room: &Room, plugin: &str, states: &[&str]) -> Result<()> {
         &lan(plugin, &json!({})),
         json!({"ipam": {"type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10"}}),
     );
-    // The network's directory exists already, so that what stays can only be the attachment's.
+    // The network's directory exists before, so that only objects of the attachment can be left
+    // over.
     add(room, plugin, "first", &config)?;
     for state in states {
         for prev in [true, false] {
@@ -165,7 +167,7 @@ fn del_matrix(room: &Room, plugin: &str, states: &[&str]) -> Result<()> {
 fn failed_add(room: &Room, plugin: &str) -> Result<()> {
     room.outside(&[])?;
     let container = room.container("c1")?;
-    // The route's gateway is on no link, so ADD fails when all but the routes is there.
+    // The route's gateway is on no link, so ADD fails after everything except the routes exists.
     let ipam = json!({
         "type": "host-local", "subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10",
         "routes": [{"dst": "192.0.2.0/24", "gw": "203.0.113.1"}],
@@ -184,7 +186,7 @@ fn duplicate(room: &Room, plugin: &str) -> Result<()> {
     refused(room, plugin, &container, &lan(plugin, &json!({})), &format!("{taken}/64"))
 }
 
-/// Between CHECK and DEL: it takes its links along; the lease is what is left.
+/// The master vanishes between CHECK and DEL, with its links; only the lease is left.
 fn vanishing(room: &Room, plugin: &str) -> Result<()> {
     room.outside(&[])?;
     let config = lan(plugin, &json!({"enabledad": false}));
@@ -200,7 +202,7 @@ fn vanishing(room: &Room, plugin: &str) -> Result<()> {
     Ok(())
 }
 
-/// Masters of the wrong kind: a port of a bridge; one that is a macvlan itself.
+/// Masters of the wrong kind: a port of a bridge; a macvlan.
 fn other_masters(room: &Room, plugin: &str) -> Result<()> {
     room.outside(&[])?;
     ip::script(
@@ -215,7 +217,7 @@ fn other_masters(room: &Room, plugin: &str) -> Result<()> {
     let container = room.container("c1")?;
     let on = |master: &str| lan(plugin, &json!({"master": master, "enabledad": false}));
     refused(room, plugin, &container, &on("port0"), "master \"port0\" is a port of the bridge \"br0\"")?;
-    // The kernel puts it on the macvlan's own master, where passthru is not alone.
+    // The kernel puts it on the macvlan's own master, which passthru does not use exclusively.
     let passthru = with(&on("stacked0"), json!({"mode": "passthru"}));
     refused(room, plugin, &container, &passthru, "passthru takes it alone")?;
     let result = room.attach(plugin, "ADD", &container).config(&on("stacked0")).run()?.result()?;

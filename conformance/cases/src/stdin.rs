@@ -1,4 +1,4 @@
-//! Standard input: what is refused, and how, and what is let pass (C-020 to C-028).
+//! Standard input: what is refused, with which error, and what is accepted (C-020 to C-028).
 
 use std::fs::File;
 use std::io::Write;
@@ -53,7 +53,8 @@ fn not_an_object(room: &Room) -> Result<()> {
             let error = add(room, plugin, bad)?.error_code(6)?;
             ensure!(error.msg.starts_with("error unmarshall network config: "), "{plugin} {bad:?}: {error}");
         }
-        // Go replaces bytes that are not UTF-8 and then refuses the name; refusing the document is as good.
+        // Go replaces bytes that are not UTF-8 and then refuses the name; refusing the document is
+        // equivalent.
         let error = add(room, plugin, *non_utf8)?.error()?;
         ensure!([6, 7].contains(&error.code), "{plugin}, not UTF-8: {error}");
         add(room, plugin, format!("{good} x"))?.error_code(6)?;
@@ -86,7 +87,7 @@ fn huge(room: &Room) -> Result<()> {
             call.env("CNI_IFNAME", "eth0").stdin_file(&path).run()?.error_code(6)?;
         }
     }
-    // The largest child so far: the input once or a few times over, not a tree of it.
+    // The largest child so far: the input once or a few times, not a tree of it.
     let most_kib = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
     ensure!(most_kib < 600 * 1024, "a plugin took {} MiB of memory", most_kib / 1024);
     Ok(())
@@ -98,7 +99,8 @@ fn deep(room: &Room) -> Result<()> {
             for depth in [10_000_usize, 1_000_000] {
                 let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));
                 let config = format!("{{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"x\":{value}}}");
-                // Up to 10,000 Go reads it; what matters is an error object instead of a crash.
+                // Go parses up to 10,000 levels; the case requires an error object instead of a
+                // crash.
                 let error = add(room, plugin, config)?.error()?;
                 ensure!(depth < 1_000_000 || error.code == 6, "{plugin}: {error}");
             }
@@ -253,7 +255,7 @@ fn long_names(room: &Room) -> Result<()> {
         if answer.succeeded() {
             attach("DEL").run()?.silent()?;
         } else {
-            // A network's name is a file's name for host-local: 255 bytes at most.
+            // host-local uses a network's name as a file name: 255 bytes at most.
             ensure!(network.len() > 255, "{} and {} bytes: {}", network.len(), id.len(), answer.error()?);
             answer.error()?;
         }

@@ -1,4 +1,5 @@
-//! A value of another JSON type is refused alike for every key of every plugin: one code, and the path to the key (C-028).
+//! A value of the wrong JSON type gets the same error for every key of every plugin: one code, and
+//! the path of the key (C-028).
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -12,7 +13,7 @@ pub const CASES: &[Case] = &[
     Case::new("stdin/wrong_types_of_protocol_keys_name_the_key", &["C-021", "C-024"], own_keys),
 ];
 
-/// What a key holds when it is right.
+/// The type of a key.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Text,
@@ -24,7 +25,7 @@ enum Kind {
 
 use Kind::{Bool, Integer, List, Object, Text};
 
-/// A value of each kind, and a number that is no integer.
+/// A value of each type, and a number that is not an integer.
 fn values() -> [(Option<Kind>, Value); 6] {
     [
         (Some(Text), json!("5")),
@@ -219,7 +220,7 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
 
 const PLUGINS: [&str; 6] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns"];
 
-/// A configuration that is right.
+/// A valid configuration.
 fn sound(plugin: &str) -> Value {
     let previous = json!({
         "cniVersion": USUAL, "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/c1"}],
@@ -238,7 +239,7 @@ fn sound(plugin: &str) -> Value {
     }
 }
 
-/// Sets the value at a path like `ipam.ranges[0][0].subnet`, making what leads there.
+/// Sets the value at a path like `ipam.ranges[0][0].subnet`, and creates its parents.
 fn set(document: &mut Value, path: &str, value: Value) {
     let pieces = path.replace('[', ".[");
     let place = pieces.split('.').fold(document, |place, piece| match piece.strip_prefix('[') {
@@ -262,7 +263,7 @@ fn set(document: &mut Value, path: &str, value: Value) {
     *place = value;
 }
 
-/// Every key with every value of another kind is refused with that code and its path.
+/// Every key with every value of another type is refused with that code and its path.
 fn ensure_refused(room: &Room, plugin: &str, keys: &[(&str, Kind)], code: u64) -> Result<()> {
     let container = room.container(plugin)?;
     let before = room.snapshot()?;
@@ -286,7 +287,7 @@ fn previous_result(room: &Room) -> Result<()> {
     ["portmap", "dns"].iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
 }
 
-/// Of these the protocol itself has a code: they are read before the plugin is known to speak the version.
+/// The protocol itself defines a code for these: they are read before the version is checked.
 fn own_keys(room: &Room) -> Result<()> {
     let keys = [("name", Text), ("cniVersion", Text)];
     PLUGINS.iter().chain(&["loopback"]).try_for_each(|plugin| ensure_refused(room, plugin, &keys, 6))

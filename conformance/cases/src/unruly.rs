@@ -1,5 +1,5 @@
-//! Containers that make what they like of their own links, and clocks that jump: what a case may ask for holds, and an
-//! attachment lives through it.
+//! Containers that change their own links, and clocks that jump: the harness can do both, and an
+//! attachment survives them.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::TimeNamespace]),
 ];
 
-/// Addresses of each family on the crowded link: more than one answer of the kernel's holds.
+/// Addresses of each family on the crowded link: more than one reply of the kernel holds.
 const CROWD: usize = 500;
 
 /// A month.
@@ -62,7 +62,7 @@ fn clocks(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A container with a published port, and what its plugins were told.
+/// A container with a published port, and its plugins' configurations.
 struct Published {
     container: Container,
     bridge: Value,
@@ -89,7 +89,8 @@ impl Published {
     }
 }
 
-/// One container takes another's label for its link, puts another kind of link in its place, and has a thousand addresses.
+/// One container sets another's label on its link, puts another kind of link in its place, and adds
+/// a thousand addresses.
 fn unruly(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let before = room.snapshot()?;
@@ -107,13 +108,13 @@ fn unruly(room: &Room) -> Result<()> {
     ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "DEL has taken the container's own bridge");
     other.verb(room, "CHECK")?;
     room.reach("c2", "10.1.2.1")?;
-    let said = ask(room, Some("outside"), "198.51.100.1", 8081)?;
-    ensure!(said.starts_with("c2:80"), "the other's published port answers {said:?}");
+    let reply = ask(room, Some("outside"), "198.51.100.1", 8081)?;
+    ensure!(reply.starts_with("c2:80"), "the other's published port answers {reply:?}");
     other.verb(room, "DEL")?;
     room.ensure_nothing_left(&before, &["c1", "c2"])
 }
 
-/// One call a month ahead, the next not, so that the clocks jump both ways.
+/// One call a month ahead, the next not, so that the clock jumps both ways.
 fn jumping(room: &Room) -> Result<()> {
     let before = room.snapshot()?;
     let (ahead, now) = (clocks_ahead(JUMP), Vec::new());

@@ -1,4 +1,5 @@
-//! Versions: what is advertised, what each verb lets pass, the shape of results per version (C-030 to C-066).
+//! Versions: which are advertised, which each verb accepts, the shape of results per version (C-030
+//! to C-066).
 
 use anyhow::{Result, ensure};
 use harness::case::Case;
@@ -118,7 +119,7 @@ fn gc_status(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Wraps a result of the newest shape down to a version's, as C-060 to C-064 say.
+/// Converts a result of the newest shape to that of a version, by C-060 to C-064.
 fn in_version(version: &str, interfaces: Value, ips: &[(&str, &str)], routes: &[&str]) -> Value {
     let family = |text: &str| if text.contains(':') { "6" } else { "4" };
     let mut result = json!({"cniVersion": version});
@@ -164,7 +165,7 @@ fn in_version(version: &str, interfaces: Value, ips: &[(&str, &str)], routes: &[
     result
 }
 
-/// A default route; bridge (unlike host-local) writes the gateway into those it appends.
+/// A default route; bridge (unlike host-local) writes the gateway into those that it appends.
 fn route(dst: &str, ips: &[(&str, &str)], with_gateway: bool) -> Value {
     let gateway = ips
         .iter()
@@ -219,7 +220,7 @@ fn layer2_results(room: &Room) -> Result<()> {
         let before = room.snapshot()?;
         let answer = room.attach("bridge", "ADD", &container).config(&layer2(version)).run()?;
         if matches!(version, "0.1.0" | "0.2.0") {
-            // C-065: found before anything is touched.
+            // C-065: refused before any change.
             answer.error_with(999, "no valid IP addresses")?;
             let changes = room.changes_since(&before)?;
             ensure!(changes.is_empty(), "{version} was refused after something was made: {changes:#?}");

@@ -1,4 +1,5 @@
-//! A sample of each world in every run: an attachment comes, works and goes. The whole is `conformance run --world`.
+//! A sample of each world in every run: ADD, packets, CHECK and DEL. `conformance run --world` runs
+//! all cases in a world.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -27,7 +28,7 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-/// How often it comes and goes: the second time finds what the first has left.
+/// How often: the second time runs in the state that the first has left.
 const TIMES: usize = 3;
 
 fn life(room: &Room, world: World, config: &Value) -> Result<()> {
@@ -36,7 +37,7 @@ fn life(room: &Room, world: World, config: &Value) -> Result<()> {
         let id = format!("c{nth}");
         let container = room.container(&id)?;
         let result = room.attach("bridge", "ADD", &container).config(config).run()?.result()?;
-        // Both directions, since the answer has to find its way back.
+        // Both directions, since the reply must be routed too.
         room.inside(&id, || socket::reach("10.1.2.1".parse()?, socket::patience())).context("the gateway")?;
         let checked = with(config, json!({"prevResult": result}));
         room.attach("bridge", "CHECK", &container).config(&checked).run()?.silent()?;
