@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cni::{Route, Version};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
+use sys::IpFamily;
 
 use crate::alloc::Offer;
 use crate::error::ConfigError;
@@ -232,7 +233,7 @@ fn check_sets(sets: Sets, version: Version) -> Result<Vec<RangeSet>, ConfigError
             cause => ConfigError::InSet(index, Box::new(cause)),
         })?);
     }
-    let v4 = checked.iter().filter(|set| set.is_ipv4()).count();
+    let v4 = checked.iter().filter(|set| set.family() == IpFamily::V4).count();
     let old = match version {
         Version::V0_1_0 => Some("0.1.0"),
         Version::V0_2_0 => Some("0.2.0"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use sys::IpFamily;
 
 use crate::error::{ConfigError, Misplaced, Reserved};
 
@@ -48,14 +49,14 @@ impl Range {
         if subnet.ip() != subnet.network() {
             return Err(ConfigError::HostBits(subnet));
         }
-        let v4 = subnet.is_ipv4();
-        let first = address(v4, number(subnet.network()) + 1);
+        let family = IpFamily::of(subnet.ip());
+        let first = address(family, number(subnet.network()) + 1);
         let last = match subnet {
-            IpNetwork::V4(net) => address(v4, number(IpAddr::V4(net.broadcast())) - 1),
+            IpNetwork::V4(net) => address(family, number(IpAddr::V4(net.broadcast())) - 1),
             IpNetwork::V6(net) => IpAddr::V6(net.broadcast()),
         };
         let gateway = parts.gateway.map_or(first, |gateway| gateway.to_canonical());
-        if gateway.is_ipv4() != v4 {
+        if IpFamily::of(gateway) != family {
             return Err(ConfigError::GatewayFamily { gateway, subnet });
         }
         let end = parts.end.map(|end| end.to_canonical());
@@ -137,9 +138,9 @@ impl RangeSet {
         Ok(Self(ranges))
     }
 
-    /// Whether its addresses are IPv4.
-    pub fn is_ipv4(&self) -> bool {
-        self.0.first().is_some_and(|range| range.start.is_ipv4())
+    /// The family of its addresses; it is never without a range.
+    pub fn family(&self) -> IpFamily {
+        self.0.first().map_or(IpFamily::V6, |range| IpFamily::of(range.start))
     }
 
     /// The range with this address.
@@ -157,7 +158,7 @@ impl RangeSet {
     /// the first range's start if `last` is not in the set. Holes cost nothing: only addresses that
     /// are tried take time.
     pub fn candidates(&self, last: Option<IpAddr>, exclude: &Exclude) -> Candidates {
-        let v4 = self.is_ipv4();
+        let family = self.family();
         let whole = |range: &Range| (number(range.start), number(range.end));
         let at = last.and_then(|last| {
             let index = self.0.iter().position(|range| range.contains(last))?;
@@ -168,7 +169,9 @@ impl RangeSet {
             None => spans.extend(self.0.iter().map(|range| (range, whole(range)))),
             Some((index, last)) => {
                 let (before, from) = self.0.split_at(index);
-                let Some((own, after)) = from.split_first() else { return Candidates::default() };
+                let Some((own, after)) = from.split_first() else {
+                    return Candidates { family, spans: Vec::new(), at: 0 };
+                };
                 let (start, end) = whole(own);
                 if last < end {
                     spans.push((own, (last + 1, end)));
@@ -179,19 +182,19 @@ impl RangeSet {
         }
         let mut free = Vec::with_capacity(spans.len());
         for (range, span) in spans {
-            let mut holes: Vec<_> = exclude.spans(v4).collect();
+            let mut holes: Vec<_> = exclude.spans(family).collect();
             let single = |ip: IpAddr| (number(ip), number(ip));
-            if range.gateway.is_ipv4() == v4 {
+            if IpFamily::of(range.gateway) == family {
                 holes.push(single(range.gateway));
             }
             holes.push(single(range.subnet.network()));
-            if v4 {
+            if family == IpFamily::V4 {
                 holes.push(single(range.subnet.broadcast()));
             }
             holes.sort_unstable();
             cut(span, &holes, |part| free.push(part));
         }
-        Candidates { v4, spans: free, at: 0 }
+        Candidates { family, spans: free, at: 0 }
     }
 
     /// The gateway and prefix length for an address of the set.
@@ -231,9 +234,9 @@ fn cut((mut from, to): Span, holes: &[Span], mut part: impl FnMut(Span)) {
 }
 
 /// Addresses in the order of allocation; see [`RangeSet::candidates`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Candidates {
-    v4: bool,
+    family: IpFamily,
     spans: Vec<Span>,
     at: usize,
 }
@@ -243,7 +246,7 @@ impl Iterator for Candidates {
 
     fn next(&mut self) -> Option<IpAddr> {
         let (from, to) = self.spans.get_mut(self.at)?;
-        let ip = address(self.v4, *from);
+        let ip = address(self.family, *from);
         if from < to {
             *from += 1;
         } else {
@@ -255,23 +258,24 @@ impl Iterator for Candidates {
 
 /// Addresses that are never allocated, not even on request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exclude(Vec<(bool, Span)>);
+pub struct Exclude(Vec<(IpFamily, Span)>);
 
 impl Exclude {
     /// Ignores host bits of the networks.
     pub fn new(nets: &[IpNetwork]) -> Self {
-        let span = |net: &IpNetwork| (net.is_ipv4(), (number(net.network()), number(net.broadcast())));
+        let span =
+            |net: &IpNetwork| (IpFamily::of(net.ip()), (number(net.network()), number(net.broadcast())));
         Self(nets.iter().map(span).collect())
     }
 
     /// Whether the address is excluded.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let n = number(ip);
-        self.spans(ip.is_ipv4()).any(|(low, high)| low <= n && n <= high)
+        self.spans(IpFamily::of(ip)).any(|(low, high)| low <= n && n <= high)
     }
 
-    fn spans(&self, v4: bool) -> impl Iterator<Item = Span> {
-        self.0.iter().filter(move |(of, _)| *of == v4).map(|(_, span)| *span)
+    fn spans(&self, family: IpFamily) -> impl Iterator<Item = Span> {
+        self.0.iter().filter(move |(of, _)| *of == family).map(|(_, span)| *span)
     }
 }
 
@@ -286,11 +290,10 @@ fn number(ip: IpAddr) -> u128 {
 }
 
 /// The inverse of [`number`]. A number after the family's last address becomes the last address.
-fn address(v4: bool, n: u128) -> IpAddr {
-    if v4 {
-        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX)))
-    } else {
-        IpAddr::V6(Ipv6Addr::from_bits(n))
+fn address(family: IpFamily, n: u128) -> IpAddr {
+    match family {
+        IpFamily::V4 => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX))),
+        IpFamily::V6 => IpAddr::V6(Ipv6Addr::from_bits(n)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use cni::{AddResult, Error, Interface, Route};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
+use sys::IpFamily;
 
 use crate::config::{Config, first_address};
 
@@ -58,10 +59,10 @@ pub fn complete(config: &Config, mut ipam: AddResult) -> Result<AddResult, Error
             defaults.extend(default_route(gateway));
         }
     }
-    for ipv4 in [true, false] {
-        let mut family = ipam.ips.iter().filter(|ip| ip.address.is_ipv4() == ipv4).peekable();
-        let Some(first) = family.peek().map(|ip| ip.address) else { continue };
-        if config.is_gateway && family.all(|ip| ip.gateway.is_none()) {
+    for family in IpFamily::BOTH {
+        let mut ips = ipam.ips.iter().filter(|ip| IpFamily::of(ip.address.ip()) == family).peekable();
+        let Some(first) = ips.peek().map(|ip| ip.address) else { continue };
+        if config.is_gateway && ips.all(|ip| ip.gateway.is_none()) {
             return Err(Error::internal(format!(
                 "isGateway: the IPAM plugin gave {first}, a subnet of one address, without a gateway: give it one \
                  in ipam"

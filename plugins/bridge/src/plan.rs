@@ -11,6 +11,7 @@ use host::piece::{
     Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet, WayBack,
 };
 use ipnetwork::IpNetwork;
+use sys::IpFamily;
 
 use crate::answer::{CONTAINER, Links};
 use crate::config::{Config, Masquerading};
@@ -253,12 +254,12 @@ fn settled(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
 
 /// The host forwards packets of each family in which it is a gateway.
 fn host_forwarding(result: &AddResult) -> Option<Piece> {
-    let serves =
-        |v4: bool| result.ips.iter().any(|ip| ip.gateway.is_some_and(|gateway| gateway.is_ipv4() == v4));
+    let gateways = || result.ips.iter().filter_map(|ip| ip.gateway);
+    let serves = |family| gateways().any(|gateway| IpFamily::of(gateway) == family);
     let set = |key: &str| Sysctl { key: key.into(), value: "1", required: true };
     let mut settings = Vec::new();
-    settings.extend(serves(true).then(|| set("net/ipv4/ip_forward")));
-    settings.extend(serves(false).then(|| set("net/ipv6/conf/all/forwarding")));
+    settings.extend(serves(IpFamily::V4).then(|| set("net/ipv4/ip_forward")));
+    settings.extend(serves(IpFamily::V6).then(|| set("net/ipv6/conf/all/forwarding")));
     let forwarding = Sysctls { place: Place::Host, purpose: "failed to enable forwarding", settings };
     (!forwarding.settings.is_empty()).then_some(Piece::Sysctls(forwarding))
 }

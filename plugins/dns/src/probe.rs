@@ -1,9 +1,11 @@
 //! One question to a server, and the addresses that it answers with (RFC 1035).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use sys::IpFamily;
 
 use crate::wire::{HEADER, UDP_PLAIN, flag, kind};
 
@@ -23,11 +25,9 @@ const IN: u16 = 1;
 ///
 /// # Errors
 /// There was no answer in time, or none that can be read, or one that is an error.
-pub fn addresses(server: IpAddr, name: &str, v4: bool, until: Instant) -> io::Result<Vec<IpAddr>> {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    let wanted = if v4 { kind::A } else { kind::AAAA };
+pub fn addresses(server: IpAddr, name: &str, family: IpFamily, until: Instant) -> io::Result<Vec<IpAddr>> {
+    let socket = UdpSocket::bind((IpFamily::of(server).unspecified(), 0))?;
+    let wanted = family.choose(kind::A, kind::AAAA);
     let question = question(name, wanted);
     let until = until.max(Instant::now() + LEAST);
     let mut pause = FIRST_PAUSE;

@@ -4,6 +4,7 @@
 use cni::{Code, Error, shortened};
 use host::iptables::{Mark, Ports};
 use host::ports::{Conditions, Fault};
+use sys::IpFamily;
 
 use crate::config::invalid;
 
@@ -91,8 +92,8 @@ impl Backend {
         }
         let [v4, v6] = [keys.conditions_v4, keys.conditions_v6].map(Option::unwrap_or_default);
         Ok(Self::NfTables([
-            Conditions::read(&v4, true).map_err(|fault| not_understood("conditionsV4", &fault))?,
-            Conditions::read(&v6, false).map_err(|fault| not_understood("conditionsV6", &fault))?,
+            Conditions::read(&v4, IpFamily::V4).map_err(|fault| not_understood("conditionsV4", &fault))?,
+            Conditions::read(&v6, IpFamily::V6).map_err(|fault| not_understood("conditionsV6", &fault))?,
         ]))
     }
 }

@@ -7,6 +7,7 @@ use cni::{Code, Error, Json, Request, shortened};
 use host::ports::{Chosen, Mapping, Masquerade};
 use host::rules::published::Hint;
 use serde::Deserialize;
+use sys::IpFamily;
 
 use crate::backend::{Backend, Keys};
 
@@ -145,8 +146,8 @@ impl Config {
     }
 
     /// The mappings of one family: in order, each port once; without those of a port that is yet to be chosen.
-    pub fn mappings(&self, v4: bool) -> &[Mapping] {
-        if v4 { &self.mappings.v4 } else { &self.mappings.v6 }
+    pub fn mappings(&self, family: IpFamily) -> &[Mapping] {
+        family.choose(&self.mappings.v4, &self.mappings.v6)
     }
 
     /// Of these ports, the first of its kind for each that is wanted free; `None` when there are too few.
@@ -179,12 +180,12 @@ impl Config {
 
 impl ByFamily {
     fn of(wanted: &[Wanted]) -> Result<Self, Error> {
-        Ok(Self { v4: Self::of_family(wanted, true)?, v6: Self::of_family(wanted, false)? })
+        Ok(Self { v4: Self::of_family(wanted, IpFamily::V4)?, v6: Self::of_family(wanted, IpFamily::V6)? })
     }
 
-    fn of_family(wanted: &[Wanted], v4: bool) -> Result<Vec<Mapping>, Error> {
+    fn of_family(wanted: &[Wanted], family: IpFamily) -> Result<Vec<Mapping>, Error> {
         let known = wanted.iter().filter(|wanted| !wanted.is_free());
-        let mut all: Vec<Mapping> = known.filter_map(|wanted| wanted.of_family(v4)).collect();
+        let mut all: Vec<Mapping> = known.filter_map(|wanted| wanted.of_family(family)).collect();
         all.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports, mapping.target));
         let mut once: Vec<Mapping> = Vec::with_capacity(all.len());
         for mapping in all {
@@ -233,12 +234,12 @@ impl Wanted {
     }
 
     /// As the mapping of a container's address of that family; `None` if it is for the other one.
-    pub fn of_family(&self, v4: bool) -> Option<Mapping> {
+    pub fn of_family(&self, family: IpFamily) -> Option<Mapping> {
         let address = match self.at {
             HostIp::Any => None,
-            HostIp::AnyV4 if v4 => None,
-            HostIp::AnyV6 if !v4 => None,
-            HostIp::This(ip) if ip.is_ipv4() == v4 => Some(ip),
+            HostIp::AnyV4 if family == IpFamily::V4 => None,
+            HostIp::AnyV6 if family == IpFamily::V6 => None,
+            HostIp::This(ip) if IpFamily::of(ip) == family => Some(ip),
             _ => return None,
         };
         Some(Mapping { proto: self.proto, address, ports: self.ports, target: self.target })

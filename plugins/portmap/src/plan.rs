@@ -1,7 +1,5 @@
 //! What must exist, from the configuration, the previous plugin's result and the host's facts. Pure.
 
-use std::net::IpAddr;
-
 use cni::{AddResult, Code, Error};
 use host::Owner;
 use host::iptables::Ports;
@@ -9,6 +7,7 @@ use host::piece::{Hairpin, Piece, Published};
 use host::ports::{Chosen, Conditions, Container, Mapping, Masquerade, Publication};
 use host::rules::published::{RUNS_MAX, Refusal};
 use ipnetwork::IpNetwork;
+use sys::IpFamily;
 
 use crate::backend::{Backend, Options};
 use crate::config::{Config, HostIp, invalid};
@@ -31,7 +30,7 @@ pub fn plan(
     }
     let container = |((network, mappings), link): ((IpNetwork, &[Mapping]), &Option<String>)| {
         let conditions = match &config.backend {
-            Backend::NfTables([v4, v6]) => if network.is_ipv4() { v4 } else { v6 }.clone(),
+            Backend::NfTables([v4, v6]) => IpFamily::of(network.ip()).choose(v4, v6).clone(),
             Backend::Iptables(_) => Conditions::default(),
         };
         Container {
@@ -86,18 +85,18 @@ pub fn chains(
         return Err(invalid(&Refusal::TooMany(config.wanted.len()).to_string()));
     }
     let of_family = |container: IpNetwork| {
-        let v4 = container.is_ipv4();
+        let family = IpFamily::of(container.ip());
         let [conditions_v4, conditions_v6] = &options.conditions;
         Ports {
             chain: chain.to_owned(),
             network: owner.network.clone(),
             container_id: owner.container_id.clone(),
             container,
-            mappings: config.wanted.iter().filter_map(|wanted| wanted.of_family(v4)).collect(),
+            mappings: config.wanted.iter().filter_map(|wanted| wanted.of_family(family)).collect(),
             listed: config.wanted.iter().map(|wanted| (wanted.proto, wanted.ports)).collect(),
             masquerade: config.masquerade,
             mark: options.mark.clone(),
-            conditions: if v4 { conditions_v4 } else { conditions_v6 }.clone(),
+            conditions: family.choose(conditions_v4, conditions_v6).clone(),
         }
     };
     Ok(addresses(result, &owner.ifname).into_iter().map(of_family).collect())
@@ -114,7 +113,8 @@ pub fn published_at<'c>(
 ) -> Result<Vec<(IpNetwork, &'c [Mapping])>, Error> {
     let addresses = addresses(result, ifname);
     families_fit(config, &addresses)?;
-    let with_ports = addresses.into_iter().map(|address| (address, config.mappings(address.is_ipv4())));
+    let with_ports =
+        addresses.into_iter().map(|address| (address, config.mappings(IpFamily::of(address.ip()))));
     Ok(with_ports.filter(|(_, mappings)| !mappings.is_empty()).collect())
 }
 
@@ -126,22 +126,22 @@ pub fn addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
         None => true,
         Some(link) => link.name == ifname && link.sandbox.as_ref().is_some_and(|path| !path.is_empty()),
     };
-    let first = |v4: bool| {
+    let first = |family| {
         let mut ips = result.ips.iter().filter(|ip| qualifies(ip.interface)).map(|ip| ip.address);
-        ips.find(|ip| ip.is_ipv4() == v4)
+        ips.find(|net| IpFamily::of(net.ip()) == family)
     };
-    [true, false].into_iter().filter_map(first).collect()
+    IpFamily::BOTH.into_iter().filter_map(first).collect()
 }
 
 /// A port at an address of the host that cannot lead to the container would be silently closed.
 fn families_fit(config: &Config, addresses: &[IpNetwork]) -> Result<(), Error> {
-    let fits = |ip: IpAddr| addresses.iter().any(|address| address.is_ipv4() == ip.is_ipv4());
+    let fits = |family| addresses.iter().any(|address| IpFamily::of(address.ip()) == family);
     for wanted in &config.wanted {
         if let HostIp::This(ip) = wanted.at
             && !addresses.is_empty()
-            && !fits(ip)
+            && !fits(IpFamily::of(ip))
         {
-            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            let family = IpFamily::of(ip).name();
             return Err(Error::new(
                 Code::InvalidConfig,
                 format!("hostIP {ip}: the container has no {family} address that it could lead to"),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use cni::{AddResult, Error, Interface, Request, testing};
 use host::iptables::Mark;
 use host::ports::{Conditions, Mapping, Masquerade};
+use sys::IpFamily;
 
 use crate::backend::{Backend, Options};
 use crate::config::{self, Config};
@@ -51,8 +52,8 @@ fn keys_and_protocols_are_read_in_any_case() {
         mapping(SCTP, None, (9, 9), 9),
     ];
     expected.sort();
-    assert_eq!(config.mappings(true), expected);
-    assert_eq!(config.mappings(false), expected);
+    assert_eq!(config.mappings(IpFamily::V4), expected);
+    assert_eq!(config.mappings(IpFamily::V6), expected);
 }
 
 /// PM-K3.
@@ -63,13 +64,13 @@ fn a_host_address_is_of_one_family() {
             {"hostPort": 3, "containerPort": 3, "hostIP": "192.0.2.1"}, {"hostPort": 4, "containerPort": 4, "hostIP": "2001:db8::1"},
             {"hostPort": 5, "containerPort": 5, "hostIP": "::ffff:192.0.2.2"}]"#,
     );
-    let of = |v4| {
-        let mappings = config.mappings(v4);
+    let of = |family| {
+        let mappings = config.mappings(family);
         mappings.iter().map(|mapping| (mapping.ports.0, mapping.address)).collect::<Vec<_>>()
     };
     let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-    assert_eq!(of(true), [(1, None), (3, ip("192.0.2.1")), (5, ip("192.0.2.2"))]);
-    assert_eq!(of(false), [(2, None), (4, ip("2001:db8::1"))]);
+    assert_eq!(of(IpFamily::V4), [(1, None), (3, ip("192.0.2.1")), (5, ip("192.0.2.2"))]);
+    assert_eq!(of(IpFamily::V6), [(2, None), (4, ip("2001:db8::1"))]);
 }
 
 /// PM-K2: before anything is touched, with the reference's texts.
@@ -102,7 +103,7 @@ fn a_free_port_is_none_yet() {
             {"hostPort": 9, "containerPort": 9}]"#,
     );
     assert_eq!(config.wanted.iter().filter(|wanted| wanted.is_free()).count(), 2);
-    assert_eq!(config.mappings(true), [mapping(TCP, None, (9, 9), 9)]);
+    assert_eq!(config.mappings(IpFamily::V4), [mapping(TCP, None, (9, 9), 9)]);
     let range = refusal(r#"[{"hostPort": 0, "hostPortEnd": 9, "containerPort": 80}]"#);
     assert!(range.code == 7 && range.msg.contains("no range"), "{range:?}");
     let asked = with_mappings(r#"[{"hostPort": 0, "containerPort": 80}]"#);
@@ -113,19 +114,19 @@ fn a_free_port_is_none_yet() {
 fn duplicates_are_one_and_contradictions_are_refused() {
     let twice = r#"[{"hostPort": 80, "containerPort": 8080}, {"hostPort": 80, "containerPort": 8080},
         {"hostPort": 78, "hostPortEnd": 82, "containerPort": 8078}]"#;
-    assert_eq!(config(twice).mappings(true), [mapping(TCP, None, (78, 82), 8078)]);
+    assert_eq!(config(twice).mappings(IpFamily::V4), [mapping(TCP, None, (78, 82), 8078)]);
     let error = refusal(r#"[{"hostPort": 80, "containerPort": 1}, {"hostPort": 80, "containerPort": 2}]"#);
     assert_eq!((error.code, error.msg.as_str()), (7, "host port 80 leads to two container ports"));
     // An address of its own is another matter.
     let both = r#"[{"hostPort": 80, "containerPort": 1}, {"hostPort": 80, "containerPort": 2, "hostIP": "192.0.2.1"}]"#;
-    assert_eq!(config(both).mappings(true).len(), 2);
+    assert_eq!(config(both).mappings(IpFamily::V4).len(), 2);
 }
 
 #[test]
 fn ranges_are_as_long_on_both_sides() {
     let range =
         r#"[{"hostPort": 1000, "hostPortEnd": 1999, "containerPort": 2000, "containerPortEnd": 2999}]"#;
-    assert_eq!(config(range).mappings(true), [mapping(TCP, None, (1000, 1999), 2000)]);
+    assert_eq!(config(range).mappings(IpFamily::V4), [mapping(TCP, None, (1000, 1999), 2000)]);
     for (keys, msg) in [
         (r#""hostPort": 10, "hostPortEnd": 9, "containerPort": 1"#, "below"),
         (r#""hostPort": 10, "hostPortEnd": 19, "containerPort": 1, "containerPortEnd": 9"#, "equally"),
@@ -149,7 +150,10 @@ fn the_back_end_is_nf_tables_unless_iptables_is_asked_for() {
         Backend::Iptables(Options { mark, conditions: [words(v4), words(v6)] })
     };
     fn nf_tables<const N: usize>(v4: [&str; N], v6: [&str; N]) -> Backend {
-        Backend::NfTables([Conditions::read(&v4, true).unwrap(), Conditions::read(&v6, false).unwrap()])
+        Backend::NfTables([
+            Conditions::read(&v4, IpFamily::V4).unwrap(),
+            Conditions::read(&v6, IpFamily::V6).unwrap(),
+        ])
     }
     let chain = || Mark::Chain("KUBE-MARK-MASQ".into());
     for (keys, expected) in [

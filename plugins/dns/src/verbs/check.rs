@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cni::{AddResult, Code, Error, Request};
-use sys::NetNs;
+use sys::{IpFamily, NetNs};
 
 use super::Way;
 use crate::config::Config;
@@ -95,12 +95,12 @@ fn inside(
 fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
     let Attachment { names, ips, .. } = &plan.attachment;
     let Some(name) = names.first() else { return Ok(()) };
-    for v4 in [true, false] {
-        let wanted: Vec<IpAddr> = ips.iter().copied().filter(|ip| ip.is_ipv4() == v4).collect();
+    for family in IpFamily::BOTH {
+        let wanted: Vec<IpAddr> = ips.iter().copied().filter(|ip| IpFamily::of(*ip) == family).collect();
         if wanted.is_empty() {
             continue;
         }
-        let told = probe::addresses(server, name, v4, until).map_err(|error| {
+        let told = probe::addresses(server, name, family, until).map_err(|error| {
             Error::internal(format!("the container asks {server} for {name}: {error}")).details(
                 "the responder is in force: the host's firewall must let UDP and TCP in to port 53 there",
             )

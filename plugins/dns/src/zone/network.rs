@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use sys::IpFamily;
+
 use crate::map::Map;
 use crate::record::{self, Attachment, Key};
 
@@ -64,12 +66,12 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    pub(super) fn of_family(&self, v4: bool) -> &[(IpAddr, usize)] {
-        if v4 { &self.v4 } else { &self.v6 }
+    pub(super) fn of_family(&self, family: IpFamily) -> &[(IpAddr, usize)] {
+        family.choose(&self.v4, &self.v6)
     }
 
     fn of(&mut self, ip: IpAddr) -> &mut Vec<(IpAddr, usize)> {
-        if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+        IpFamily::of(ip).choose(&mut self.v4, &mut self.v6)
     }
 
     fn insert(&mut self, ip: IpAddr) {

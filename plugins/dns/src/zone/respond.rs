@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
+use sys::IpFamily;
+
 use super::Asker;
 use super::network::Addresses;
 use super::reverse::Reverse;
@@ -122,15 +124,15 @@ fn write(
     ttl: u32,
     answer: &mut Answer<'_>,
 ) -> bool {
-    let families: &[bool] = match kind {
-        kind::A => &[true],
-        kind::AAAA => &[false],
-        kind::ANY => &[true, false],
+    let families: &[IpFamily] = match kind {
+        kind::A => &[IpFamily::V4],
+        kind::AAAA => &[IpFamily::V6],
+        kind::ANY => &IpFamily::BOTH,
         _ => &[],
     };
     let mut any = false;
-    for v4 in families {
-        let lists = || addresses.iter().flatten().map(|addresses| addresses.of_family(*v4));
+    for family in families {
+        let lists = || addresses.iter().flatten().map(|addresses| addresses.of_family(*family));
         for (nth, list) in lists().enumerate() {
             let first = if list.len() > 1 { asker.turn() % list.len() } else { 0 };
             let (head, tail) = list.split_at(first);

@@ -10,8 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
-use sys::network_test;
 use sys::testing::run;
+use sys::{IpFamily, network_test};
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "t" };
 const OURS: Chain<'_> = Chain { table: TABLE, name: "ours" };
@@ -182,20 +182,20 @@ fn nft(command: &str) -> Result<(), String> {
     output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn compare(socket: &Nft, terms: &[Term], v4: bool) -> Result<bool, TestCaseError> {
+fn compare(socket: &Nft, terms: &[Term], family: IpFamily) -> Result<bool, TestCaseError> {
     let words: Vec<String> = terms.iter().map(Term::words).collect();
     let words = words.join(" ");
-    let Ok(conditions) = Conditions::read(&[&words], v4) else { return Ok(false) };
-    let family = if v4 { "meta nfproto ipv4" } else { "meta nfproto ipv6" };
-    let whole = nft(&format!("flush table inet t; add rule inet t theirs {family} {words} return"));
+    let Ok(conditions) = Conditions::read(&[&words], family) else { return Ok(false) };
+    let proto = family.choose("meta nfproto ipv4", "meta nfproto ipv6");
+    let whole = nft(&format!("flush table inet t; add rule inet t theirs {proto} {words} return"));
     prop_assert!(whole.is_ok(), "{words:?} is accepted, and nft refuses it: {}", whole.unwrap_err());
     let terms: Vec<Term> = terms.iter().cloned().map(Term::by_name).collect();
     let rules: String =
-        spelled_out(&terms).iter().map(|rule| format!("; add rule inet t theirs {family} {rule}")).collect();
+        spelled_out(&terms).iter().map(|rule| format!("; add rule inet t theirs {proto} {rule}")).collect();
     let added = nft(&format!("flush table inet t{rules}"));
     prop_assert!(added.is_ok(), "{words:?}: {}", added.unwrap_err());
     let mut batch = Batch::new();
-    let rules = conditions.rules(v4);
+    let rules = conditions.rules(family);
     let (rest, rules) = rules.split_last().unwrap();
     let accept = Rule::new().verdict(Verdict::Accept);
     prop_assert_eq!(rest.exprs(), accept.exprs());
@@ -216,7 +216,7 @@ network_test! {
         let accepted = std::cell::Cell::new(0);
         let mut runner = TestRunner::new(Config { cases: 1000, failure_persistence: None, ..Config::default() });
         let tried = runner.run(&(vec(term(), 1..3), any::<bool>()), |(terms, v4)| {
-            let is_accepted = compare(&socket, &terms, v4)?;
+            let is_accepted = compare(&socket, &terms, if v4 { IpFamily::V4 } else { IpFamily::V6 })?;
             accepted.set(accepted.get() + u32::from(is_accepted));
             Ok(())
         });

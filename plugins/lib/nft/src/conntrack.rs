@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink::message::{Refusal, Request};
 use netlink::socket::Socket;
-use sys::{Result, sysctl};
+use sys::{IpFamily, Result, sysctl};
 
 pub(crate) use flow::read_any;
 use flow::{
@@ -175,7 +175,7 @@ enum Question {
     /// Every flow of both families: the kernel filters one family only.
     Everything,
     /// Those of a family and a protocol.
-    Some { v4: bool, proto: u8, about: About },
+    Some { family: IpFamily, proto: u8, about: About },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,8 +193,8 @@ impl Question {
     const fn family(self) -> u8 {
         match self {
             Self::Everything => AF_UNSPEC,
-            Self::Some { v4: true, .. } => AF_INET,
-            Self::Some { v4: false, .. } => AF_INET6,
+            Self::Some { family: IpFamily::V4, .. } => AF_INET,
+            Self::Some { family: IpFamily::V6, .. } => AF_INET6,
         }
     }
 }
@@ -206,13 +206,13 @@ fn questions(which: &[Flows], count: usize) -> Vec<Question> {
         1..=FEW_FLOWS => return vec![Question::Everything],
         _ => {}
     }
-    let mut kinds: Vec<(bool, u8)> = which.iter().map(|flows| (flows.v4(), flows.proto)).collect();
+    let mut kinds: Vec<_> = which.iter().map(|flows| (flows.family(), flows.proto)).collect();
     kinds.sort_unstable();
     kinds.dedup();
     let mut questions = Vec::new();
-    for (v4, proto) in kinds {
+    for (family, proto) in kinds {
         let mut abouts = Vec::new();
-        for flows in which.iter().filter(|flows| (flows.v4(), flows.proto) == (v4, proto)) {
+        for flows in which.iter().filter(|flows| (flows.family(), flows.proto) == (family, proto)) {
             let about = flows.about();
             if !abouts.contains(&about) {
                 abouts.push(about);
@@ -221,15 +221,15 @@ fn questions(which: &[Flows], count: usize) -> Vec<Question> {
         if abouts.len() > LISTINGS || abouts.contains(&About::Any) {
             abouts = vec![About::Any];
         }
-        questions.extend(abouts.into_iter().map(|about| Question::Some { v4, proto, about }));
+        questions.extend(abouts.into_iter().map(|about| Question::Some { family, proto, about }));
     }
     questions
 }
 
 impl Flows {
-    const fn v4(&self) -> bool {
+    const fn family(&self) -> IpFamily {
         let (Replies::From(ip) | Replies::NotFrom(ip)) = self.replies_from;
-        ip.is_ipv4()
+        IpFamily::of(ip)
     }
 
     /// What narrows most: few flows lead to one container, many to all others.
@@ -314,13 +314,16 @@ mod tests {
         let both = [flows(v4, (53, 53), false), flows(v6, (53, 53), false)];
         assert_eq!(questions(&both, 0), []);
         assert_eq!(questions(&both, FEW_FLOWS), [Question::Everything]);
-        let some = |v4, about| Question::Some { v4, proto: 17, about };
+        let of = |family, about| Question::Some { family, proto: 17, about };
         let port = About::Port(53);
-        assert_eq!(questions(&both, usize::MAX), [some(false, port), some(true, port)]);
+        assert_eq!(questions(&both, usize::MAX), [of(IpFamily::V4, port), of(IpFamily::V6, port)]);
         let ports: Vec<_> = (1..=3).map(|port| flows(v4, (port, port), false)).collect();
-        assert_eq!(questions(&ports, usize::MAX), [some(true, About::Any)]);
+        assert_eq!(questions(&ports, usize::MAX), [of(IpFamily::V4, About::Any)]);
         let gone: Vec<_> = (1..=3).map(|port| flows(v4, (port, port + 9), true)).collect();
-        assert_eq!(questions(&gone, usize::MAX), [some(true, About::RepliesFrom([10, 1, 1, 1].into()))]);
-        assert_eq!(questions(&[flows(v6, (1, 9), true)], usize::MAX), [some(false, About::Any)]);
+        assert_eq!(
+            questions(&gone, usize::MAX),
+            [of(IpFamily::V4, About::RepliesFrom([10, 1, 1, 1].into()))]
+        );
+        assert_eq!(questions(&[flows(v6, (1, 9), true)], usize::MAX), [of(IpFamily::V6, About::Any)]);
     }
 }

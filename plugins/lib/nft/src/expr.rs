@@ -1,6 +1,7 @@
 //! Expressions: what rules consist of.
 
 use netlink::attr::{Attr, Malformed, Writer};
+use sys::IpFamily;
 
 use super::expr_wire as wire;
 use super::field::Field;
@@ -148,8 +149,8 @@ pub enum Found {
 pub struct Nat {
     /// Of the destination; else of the source.
     pub destination: bool,
-    /// Addresses are IPv6; else IPv4.
-    pub ipv6: bool,
+    /// The family of the addresses.
+    pub family: IpFamily,
     /// The register of the address, or of the first of a range.
     pub addr: Reg,
     /// The register of the last address.

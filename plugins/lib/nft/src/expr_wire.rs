@@ -1,6 +1,7 @@
 //! Expressions as attributes (linux/netfilter/nf_tables.h), written and read.
 
 use netlink::attr::{Attr, Malformed, Writer};
+use sys::IpFamily;
 
 use super::expr::{Compare, Expr, Found, Nat, Reg};
 use super::field::{Ct, Field, Header, Meta};
@@ -110,7 +111,7 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
         }
         Expr::Nat(nat) => {
             w.be32(NFTA_NAT_TYPE, if nat.destination { NFT_NAT_DNAT } else { NFT_NAT_SNAT });
-            w.be32(NFTA_NAT_FAMILY, if nat.ipv6 { IPV6 } else { IPV4 });
+            w.be32(NFTA_NAT_FAMILY, nat.family.choose(IPV4, IPV6));
             let registers = [
                 (NFTA_NAT_REG_ADDR_MIN, Some(nat.addr)),
                 (NFTA_NAT_REG_ADDR_MAX, nat.addr_last),
@@ -275,9 +276,9 @@ fn nat(a: &Known<'_>) -> Option<Nat> {
             NFT_NAT_SNAT => false,
             _ => return None,
         },
-        ipv6: match a.number(NFTA_NAT_FAMILY)? {
-            IPV6 => true,
-            IPV4 => false,
+        family: match a.number(NFTA_NAT_FAMILY)? {
+            IPV6 => IpFamily::V6,
+            IPV4 => IpFamily::V4,
             _ => return None,
         },
         addr: addr?,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink::attr::{Malformed, Writer};
+use sys::IpFamily;
 
 use super::expr::{Compare, Expr, Found, Nat, Reg};
 use super::field::Field;
@@ -254,12 +255,12 @@ fn translation(data: Data) -> Result<Nat, Malformed> {
 const NO_DESTINATION: Malformed = Malformed("the map holds no destinations");
 
 fn destination(types: &[Type]) -> Result<Nat, Malformed> {
-    let (ipv6, port) = match types {
-        [Type::Ipv4] => (false, None),
-        [Type::Ipv6] => (true, None),
-        [Type::Ipv4, Type::Port] => (false, Some(Reg::new(1)?)),
-        [Type::Ipv6, Type::Port] => (true, Some(Reg::new(4)?)),
+    let (family, port) = match types {
+        [Type::Ipv4] => (IpFamily::V4, None),
+        [Type::Ipv6] => (IpFamily::V6, None),
+        [Type::Ipv4, Type::Port] => (IpFamily::V4, Some(Reg::new(1)?)),
+        [Type::Ipv6, Type::Port] => (IpFamily::V6, Some(Reg::new(4)?)),
         _ => return Err(NO_DESTINATION),
     };
-    Ok(Nat { destination: true, ipv6, addr: Reg::FIRST, addr_last: None, port, port_last: None, flags: 0 })
+    Ok(Nat { destination: true, family, addr: Reg::FIRST, addr_last: None, port, port_last: None, flags: 0 })
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 
+use crate::IpFamily;
 use crate::calls::{self, Head, RawAddress, RawControl, Train};
 
 /// A control message begins with its length, a word of the machine, its level and its type, padded to such a word.
@@ -145,11 +146,11 @@ pub(crate) fn link(control: &[u64], length: usize) -> Option<u32> {
 
 /// Index of the link that the first packet of an accepted connection came by. The listening socket must have been
 /// asked to tell links (IP_PKTINFO; IPv6 tells anyway).
-pub fn link_of_connection(socket: &impl AsFd, v4: bool) -> io::Result<Option<u32>> {
+pub fn link_of_connection(socket: &impl AsFd, family: IpFamily) -> io::Result<Option<u32>> {
     /// uapi/linux/in.h; for a stream it gives what IP_PKTINFO would for a datagram (net/ipv4/ip_sockglue.c).
     const IP_PKTOPTIONS: i32 = 9;
     let mut value = [0; 8];
-    if v4 {
+    if family == IpFamily::V4 {
         let length = calls::socket_option(socket.as_fd(), libc::IPPROTO_IP, IP_PKTOPTIONS, &mut value)?;
         return Ok(link(&value, length));
     }

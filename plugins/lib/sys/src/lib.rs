@@ -10,6 +10,7 @@ pub mod datagram;
 mod error;
 pub mod file;
 pub mod frame;
+mod ip_family;
 mod netns;
 pub mod passing;
 pub mod privilege;
@@ -23,4 +24,5 @@ pub mod wait;
 
 pub use background::close_in_background;
 pub use error::{Error, Result};
+pub use ip_family::IpFamily;
 pub use netns::{NetNs, NetNsError};

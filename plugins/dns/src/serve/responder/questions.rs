@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use sys::IpFamily;
 use sys::datagram::BATCH;
 
 use super::{ACCEPTS, BATCHES, Responder};
@@ -82,7 +83,7 @@ impl Responder {
                 // No descriptor or no memory is left: what waits would be told of again and again.
                 Err(_) => return self.turn_away(id, now),
             };
-            let link = sys::datagram::link_of_connection(&stream, peer.is_ipv4()).ok().flatten();
+            let link = sys::datagram::link_of_connection(&stream, IpFamily::of(peer.ip())).ok().flatten();
             if let Some((asker, host)) = listener.origin.admit(links, &self.zone, link, peer.ip()) {
                 let payer = Payer::of(&asker, host);
                 self.connections.accept(&self.poller, stream, peer.ip(), payer, id, now);

@@ -11,7 +11,7 @@ use host::piece::{
 };
 use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
-use sys::NetNs;
+use sys::{IpFamily, NetNs};
 
 use crate::conflict::{self, Detection};
 use crate::container;
@@ -124,10 +124,11 @@ fn rest(
 /// which is the IPAM plugin's.
 fn default_routes(ifname: &str, result: &AddResult, own: &[IpNetwork]) -> Vec<Piece> {
     let route = |dst: IpNetwork| {
-        let has_route = |ipv4: bool| result.routes.iter().any(|route| route.dst.is_ipv4() == ipv4);
-        let ours = own.iter().any(|net| net.is_ipv4() == dst.is_ipv4());
+        let family = IpFamily::of(dst.ip());
+        let has_route = result.routes.iter().any(|route| IpFamily::of(route.dst.ip()) == family);
+        let ours = own.iter().any(|net| IpFamily::of(net.ip()) == family);
         let route = netlink::Route::on_link(dst);
-        (ours && !has_route(dst.is_ipv4())).then(|| {
+        (ours && !has_route).then(|| {
             Piece::Route(Route { place: Place::Sandbox, link: ifname.to_owned(), route, any_table: true })
         })
     };

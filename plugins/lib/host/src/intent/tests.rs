@@ -24,7 +24,8 @@ fn full() -> Record {
         conditions: Conditions::default(),
     };
     let conditions =
-        Conditions::read(&["ip saddr != { 10.0.0.0/8, 192.0.2.1 } iifname \"eth*\""], true).unwrap();
+        Conditions::read(&["ip saddr != { 10.0.0.0/8, 192.0.2.1 } iifname \"eth*\""], sys::IpFamily::V4)
+            .unwrap();
     Record {
         containers: vec![
             Container {

@@ -25,6 +25,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::str::{FromStr, SplitWhitespace};
 
+use sys::IpFamily;
+
 use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
 use crate::{Namespace, Owner};
@@ -129,7 +131,7 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
         "if" => {
             let container = record.containers.last_mut()?;
             let words: Vec<&str> = words.by_ref().collect();
-            container.conditions = Conditions::read(&words, container.address.is_ipv4()).ok()?;
+            container.conditions = Conditions::read(&words, IpFamily::of(container.address)).ok()?;
         }
         "port" => {
             let proto = parse(&mut words)?;

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::names::{masquerade_chain, masquerade_comment};
 use super::state::State;
@@ -57,22 +57,22 @@ impl MasqueradeChain {
     }
 
     fn families(&self) -> Vec<OfFamily> {
-        let of = |v4: bool| {
+        let of = |family| {
             let addresses: Vec<_> =
-                self.addresses.iter().copied().filter(|net| net.is_ipv4() == v4).collect();
+                self.addresses.iter().copied().filter(|net| IpFamily::of(net.ip()) == family).collect();
             (!addresses.is_empty()).then(|| OfFamily {
-                v4,
+                family,
                 chain: masquerade_chain(&self.owner.network, &self.owner.container_id),
                 comment: quoted(&masquerade_comment(&self.owner.network, &self.owner.container_id)),
                 addresses,
             })
         };
-        [true, false].into_iter().filter_map(of).collect()
+        IpFamily::BOTH.into_iter().filter_map(of).collect()
     }
 }
 
 struct OfFamily {
-    v4: bool,
+    family: IpFamily,
     chain: String,
     comment: String,
     addresses: Vec<IpNetwork>,
@@ -92,7 +92,7 @@ impl OfFamily {
     }
 
     fn masquerade(&self) -> String {
-        let multicast = if self.v4 { "224.0.0.0/4" } else { "ff00::/8" };
+        let multicast = self.family.choose("224.0.0.0/4", "ff00::/8");
         format!("{} ! -d {multicast} -m comment --comment {} -j MASQUERADE", self.chain, self.comment)
     }
 
@@ -106,8 +106,8 @@ impl OfFamily {
 }
 
 impl Rules for OfFamily {
-    fn v4(&self) -> bool {
-        self.v4
+    fn family(&self) -> IpFamily {
+        self.family
     }
 
     fn add(&self, state: &State) -> String {

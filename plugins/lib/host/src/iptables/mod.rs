@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use sys::{Error, Result, file, program};
+use sys::{Error, IpFamily, Result, file, program};
 
 use crate::Drift;
 
@@ -74,14 +74,14 @@ const V6: Tools = Tools {
 const OLD_V4: Tools = Tools { save: "iptables-legacy-save", restore: "iptables-legacy-restore", ..V4 };
 const OLD_V6: Tools = Tools { save: "ip6tables-legacy-save", restore: "ip6tables-legacy-restore", ..V6 };
 
-fn tools(v4: bool) -> Tools {
-    if v4 { V4 } else { V6 }
+fn tools(family: IpFamily) -> Tools {
+    family.choose(V4, V6)
 }
 
 /// Rules of one family that can be made, compared and taken back.
 trait Rules {
-    /// Whether they are IPv4's; else they are IPv6's.
-    fn v4(&self) -> bool;
+    /// Their family.
+    fn family(&self) -> IpFamily;
     /// The lines that make them, where the table is in that state.
     fn add(&self, state: &State) -> String;
     /// Every rule that must be there, without `-A`, and what is there too much.
@@ -97,11 +97,11 @@ trait Rules {
 fn add_all<R: Rules>(all: &[R]) -> Result<()> {
     let _lock = lock()?;
     for (made, rules) in all.iter().enumerate() {
-        let added = change(tools(rules.v4()), |state| rules.add(state));
+        let added = change(tools(rules.family()), |state| rules.add(state));
         if added.is_err() {
             // What had no answer may have been done all the same. The error that led here is the one to be told.
             for rules in all.iter().take(made + 1) {
-                let _ = change(tools(rules.v4()), |state| rules.delete(state));
+                let _ = change(tools(rules.family()), |state| rules.delete(state));
             }
             return added;
         }
@@ -117,7 +117,7 @@ fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
     let _lock = lock()?;
     let mut done = Ok(());
     for rules in all {
-        done = done.and(change(tools(rules.v4()), |state| rules.delete(state)));
+        done = done.and(change(tools(rules.family()), |state| rules.delete(state)));
     }
     done
 }
@@ -129,7 +129,7 @@ fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
 fn verify_all<R: Rules>(all: &[R]) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
     for rules in all {
-        let tools = tools(rules.v4());
+        let tools = tools(rules.family());
         let state = look(tools)?;
         let (wanted, mut extra) = rules.wanted(&state);
         drifts.append(&mut extra);
@@ -215,29 +215,29 @@ pub fn unmasquerade_in_old_tables(chains: &[(String, Vec<IpAddr>)]) -> Result<()
     in_old_tables(NAT, |_, state| lines(state))
 }
 
-/// `lines` is told whether the table is IPv4's.
-fn in_old_tables(table: &'static str, lines: impl Fn(bool, &State) -> String) -> Result<()> {
+/// `lines` takes the family of the table.
+fn in_old_tables(table: &'static str, lines: impl Fn(IpFamily, &State) -> String) -> Result<()> {
     in_tables(&old_tables(table), lines)
 }
 
-/// The programs for the tables of that name that are of the older kind, with whether they are IPv4's.
-fn old_tables(table: &'static str) -> Vec<(bool, Tools)> {
+/// The programs for the tables of that name that are of the older kind, each with its family.
+fn old_tables(table: &'static str) -> Vec<(IpFamily, Tools)> {
     let mut tables = Vec::new();
-    for (v4, old, new) in [(true, OLD_V4, V4), (false, OLD_V6, V6)] {
+    for (family, old, new) in [(IpFamily::V4, OLD_V4, V4), (IpFamily::V6, OLD_V6, V6)] {
         let names = file::read(Path::new(old.names), NAMES_MAX).ok().flatten().unwrap_or_default();
         if names.split(|byte| *byte == b'\n').any(|name| name == table.as_bytes()) {
             // Hosts that know no other kind have the programs under the plain names.
             let tools = if program::find(old.save).is_some() { old } else { new };
-            tables.push((v4, Tools { table, ..tools }));
+            tables.push((family, Tools { table, ..tools }));
         }
     }
     tables
 }
 
-fn in_tables(tables: &[(bool, Tools)], lines: impl Fn(bool, &State) -> String) -> Result<()> {
+fn in_tables(tables: &[(IpFamily, Tools)], lines: impl Fn(IpFamily, &State) -> String) -> Result<()> {
     let mut done = Ok(());
-    for &(v4, tools) in tables {
-        let changed = lock().and_then(|_lock| change(tools, |state| lines(v4, state)));
+    for &(family, tools) in tables {
+        let changed = lock().and_then(|_lock| change(tools, |state| lines(family, state)));
         done = done.and(changed);
     }
     done
@@ -328,5 +328,5 @@ fn quoted(word: &str) -> String {
 
 /// An address as a rule has it, with the length of one that is alone.
 pub(crate) fn single(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+    format!("{address}/{}", IpFamily::of(address).bits())
 }

@@ -1,7 +1,7 @@
 //! What is let in through tables of the older kind (xtables): see [`crate::rules::resolver::Permit`], which does the
 //! same in those of nf_tables.
 
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::state::State;
 use super::{in_old_tables, push};
@@ -11,14 +11,14 @@ use crate::chain_end::{Step, end};
 pub(crate) const INPUT: &str = "INPUT";
 const FILTER: &str = "filter";
 
-/// Has the rules that are `wanted` of IPv4 (`true`) and of IPv6, without `-A`, at the head of [`INPUT`], where that
+/// Has the rules that are `wanted` of each family, without `-A`, at the head of [`INPUT`], where that
 /// refuses what it does not know. Their comment is the label, and these are all that have it.
 ///
 /// # Errors
 /// A program could not be run, or refused.
-pub(crate) fn let_in(wanted: &dyn Fn(bool) -> Vec<String>, label: &str) -> Result<()> {
-    in_old_tables(FILTER, |v4, state| match is_closed(state) {
-        true => lines(state, &wanted(v4), label),
+pub(crate) fn let_in(wanted: &dyn Fn(IpFamily) -> Vec<String>, label: &str) -> Result<()> {
+    in_old_tables(FILTER, |family, state| match is_closed(state) {
+        true => lines(state, &wanted(family), label),
         false => String::new(),
     })
 }

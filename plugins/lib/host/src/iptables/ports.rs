@@ -3,7 +3,7 @@
 mod text;
 
 use ipnetwork::IpNetwork;
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::names::SUMMARY;
 use super::state::State;
@@ -75,8 +75,8 @@ impl Ports {
 }
 
 impl Rules for Ports {
-    fn v4(&self) -> bool {
-        self.container.is_ipv4()
+    fn family(&self) -> IpFamily {
+        IpFamily::of(self.container.ip())
     }
 
     fn add(&self, state: &State) -> String {

@@ -12,6 +12,7 @@ use std::fmt;
 
 use ipnetwork::IpNetwork;
 use nft::{Compare, Field, Header, IPV4, IPV6, Rule, Value, Verdict};
+use sys::IpFamily;
 
 /// What must be so of a packet that comes to a published port; without any, nothing must. Two are the same when their
 /// words are.
@@ -63,8 +64,8 @@ impl Conditions {
     ///
     /// # Errors
     /// Names the word that is not known, or that is wrong.
-    pub fn read<T: AsRef<str>>(words: &[T], v4: bool) -> Result<Self, Fault> {
-        read::conditions(words, v4)
+    pub fn read<T: AsRef<str>>(words: &[T], family: IpFamily) -> Result<Self, Fault> {
+        read::conditions(words, family)
     }
 
     /// Whether nothing must be so.
@@ -74,8 +75,8 @@ impl Conditions {
 
     /// The rules of a chain of `inet` that goes back where the conditions are so, and where they are not has the packet pass all
     /// that is behind the jump to it.
-    pub fn rules(&self, v4: bool) -> Vec<Rule> {
-        let family = || Rule::new().nfproto(if v4 { IPV4 } else { IPV6 });
+    pub fn rules(&self, family: IpFamily) -> Vec<Rule> {
+        let family = || Rule::new().nfproto(family.choose(IPV4, IPV6));
         let mut rules = Vec::new();
         for term in self.terms.iter().filter(|term| term.negated) {
             let rule = |test: &Test| test.put(term.of_proto(family()), term.field).verdict(Verdict::Accept);

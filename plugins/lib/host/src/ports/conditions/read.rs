@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use nft::{
     Compare, Ct, Field, Header, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, Value,
 };
+use sys::IpFamily;
 
 use super::tokens::{tokens, told};
 use super::{Conditions, Fault, Term, Test};
@@ -43,9 +44,9 @@ enum Kind {
     State,
 }
 
-pub(super) fn conditions<T: AsRef<str>>(words: &[T], v4: bool) -> Result<Conditions, Fault> {
+pub(super) fn conditions<T: AsRef<str>>(words: &[T], family: IpFamily) -> Result<Conditions, Fault> {
     let tokens = tokens(words)?;
-    let mut reader = Reader { tokens: &tokens, v4 };
+    let mut reader = Reader { tokens: &tokens, family };
     let mut terms: Vec<Term> = Vec::new();
     while !reader.tokens.is_empty() {
         let begin = reader.tokens;
@@ -69,7 +70,7 @@ pub(super) fn conditions<T: AsRef<str>>(words: &[T], v4: bool) -> Result<Conditi
 
 struct Reader<'a> {
     tokens: &'a [String],
-    v4: bool,
+    family: IpFamily,
 }
 
 impl<'a> Reader<'a> {
@@ -158,8 +159,8 @@ impl<'a> Reader<'a> {
     /// A field, and what it says of the transport protocol.
     fn field(&mut self) -> Result<(Option<u8>, Field, Kind), Fault> {
         let word = self.next()?;
-        if matches!((word, self.v4), ("ip", false) | ("ip6", true)) {
-            let what = if self.v4 { "no IPv4 packet has it" } else { "no IPv6 packet has it" };
+        if matches!((word, self.family), ("ip", IpFamily::V6) | ("ip6", IpFamily::V4)) {
+            let what = self.family.choose("no IPv4 packet has it", "no IPv6 packet has it");
             return Err(Fault::Invalid(what, word.into()));
         }
         if word == "meta" {
@@ -241,19 +242,22 @@ impl<'a> Reader<'a> {
     }
 
     fn address(&mut self, word: &str) -> Result<Test, Fault> {
-        let v4 = self.v4;
+        let family = self.family;
         let wrong = |word: &str| {
-            Fault::Invalid(if v4 { "it is no IPv4 address" } else { "it is no IPv6 address" }, told(word))
+            Fault::Invalid(family.choose("it is no IPv4 address", "it is no IPv6 address"), told(word))
         };
         if word.contains('/') {
             // As nft has it: a length, no mask.
             let parts =
                 word.split_once('/').and_then(|(ip, length)| Some((ip.parse().ok()?, decimal(length)?)));
             let network = parts.and_then(|(ip, length)| IpNetwork::new(ip, length).ok());
-            return network.filter(|net| net.is_ipv4() == v4).map(Test::Network).ok_or_else(|| wrong(word));
+            return network
+                .filter(|net| IpFamily::of(net.ip()) == family)
+                .map(Test::Network)
+                .ok_or_else(|| wrong(word));
         }
         self.one_or_range(word, |word| match word.parse::<IpAddr>() {
-            Ok(ip) if ip.is_ipv4() == v4 => Ok(Value::new().addr(ip)),
+            Ok(ip) if IpFamily::of(ip) == family => Ok(Value::new().addr(ip)),
             _ => Err(wrong(word)),
         })
     }

@@ -4,16 +4,17 @@
 use nft::Expr;
 
 use proptest::prelude::*;
+use sys::IpFamily;
 
 use super::*;
 
-fn read(words: &str, v4: bool) -> Result<Conditions, Fault> {
-    Conditions::read(&[words], v4)
+fn read(words: &str, family: IpFamily) -> Result<Conditions, Fault> {
+    Conditions::read(&[words], family)
 }
 
 /// Each rule as the constants that it compares with, and its verdict.
-fn shown(words: &str, v4: bool) -> Vec<String> {
-    let rules = read(words, v4).unwrap().rules(v4);
+fn shown(words: &str, family: IpFamily) -> Vec<String> {
+    let rules = read(words, family).unwrap().rules(family);
     let step = |expr: &Expr| match expr {
         Expr::Compare { op, value, .. } => Some(format!("{op:?} {:02x?}", value.bytes())),
         Expr::Bitwise { mask, .. } => Some(format!("& {:02x?}", mask.bytes())),
@@ -32,14 +33,14 @@ fn shown(words: &str, v4: bool) -> Vec<String> {
 /// PM-C1: all conditions must hold, of a set one; otherwise the packet is not redirected.
 #[test]
 fn every_condition_must_be_so_and_of_a_set_one() {
-    assert_eq!(shown("ip saddr 10.0.0.0/8", true), ["[0a], return", "accept"]);
+    assert_eq!(shown("ip saddr 10.0.0.0/8", IpFamily::V4), ["[0a], return", "accept"]);
     assert_eq!(
-        shown("ip saddr 10.0.0.0/9", true),
+        shown("ip saddr 10.0.0.0/9", IpFamily::V4),
         ["& [ff, 80, 00, 00], [0a, 00, 00, 00], return", "accept"]
     );
-    assert_eq!(shown("ip saddr 192.0.2.1", true), ["[c0, 00, 02, 01], return", "accept"]);
+    assert_eq!(shown("ip saddr 192.0.2.1", IpFamily::V4), ["[c0, 00, 02, 01], return", "accept"]);
     assert_eq!(
-        shown("ip saddr { 192.0.2.1, 192.0.2.9 } tcp sport { 1-2, 7 }", true),
+        shown("ip saddr { 192.0.2.1, 192.0.2.9 } tcp sport { 1-2, 7 }", IpFamily::V4),
         [
             "[c0, 00, 02, 01], [06], GreaterOr[00, 01], LessOr[00, 02], return",
             "[c0, 00, 02, 01], [06], [00, 07], return",
@@ -48,15 +49,15 @@ fn every_condition_must_be_so_and_of_a_set_one() {
             "accept"
         ]
     );
-    assert_eq!(shown("tcp dport < 1024", true), ["[06], Less [04, 00], return", "accept"]);
-    assert_eq!(shown("ct state new,related", false).len(), 2);
+    assert_eq!(shown("tcp dport < 1024", IpFamily::V4), ["[06], Less [04, 00], return", "accept"]);
+    assert_eq!(shown("ct state new,related", IpFamily::V6).len(), 2);
 }
 
 /// What is not to be so ends it first; what is said of the protocol beside it must be so all the same.
 #[test]
 fn none_of_what_is_negated_may_be_so() {
     assert_eq!(
-        shown("tcp dport != { 80, 90-99 } ip saddr 192.0.2.1", true),
+        shown("tcp dport != { 80, 90-99 } ip saddr 192.0.2.1", IpFamily::V4),
         [
             "[06], [00, 50], accept",
             "[06], GreaterOr[00, 5a], LessOr[00, 63], accept",
@@ -64,23 +65,23 @@ fn none_of_what_is_negated_may_be_so() {
             "accept"
         ]
     );
-    assert_eq!(shown("ct state != new", true).len(), 3);
+    assert_eq!(shown("ct state != new", IpFamily::V4).len(), 3);
 }
 
 /// PM-C5: a list item may be a word or many; signs need no spaces; names may be in quotes.
 #[test]
 fn words_are_parted_as_nft_parts_them() {
-    let of = |words: &[&str]| Conditions::read(words, true).unwrap();
+    let of = |words: &[&str]| Conditions::read(words, IpFamily::V4).unwrap();
     let one = of(&["ip saddr!={10.0.0.0/8,192.0.2.1-192.0.2.9} iifname \"eth*\""]);
     let many =
         of(&["ip", "saddr", "!=", "{", "10.0.0.0/8,", "192.0.2.1", "-", "192.0.2.9", "}", "iifname", "eth*"]);
     assert_eq!(one.terms, many.terms);
     // What is written on record is read again.
     for conditions in [one, many] {
-        assert_eq!(read(&conditions.to_string(), true), Ok(conditions));
+        assert_eq!(read(&conditions.to_string(), IpFamily::V4), Ok(conditions));
     }
     assert_eq!(of(&["meta mark and 0xff == 16"]).terms, of(&["mark&255 0x10"]).terms);
-    assert!(of(&[""]).is_empty() && Conditions::read::<&str>(&[], true).unwrap().is_empty());
+    assert!(of(&[""]).is_empty() && Conditions::read::<&str>(&[], IpFamily::V4).unwrap().is_empty());
 }
 
 /// PM-C4: the error names the word.
@@ -100,7 +101,7 @@ fn what_is_not_known_and_what_cannot_be_is_told_apart() {
         ("ip saddr 10.0.0.1 ; flush", ";"),
         ("ip saddr 10.0.0.1\0", "\0"),
     ] {
-        match read(words, true) {
+        match read(words, IpFamily::V4) {
             Err(Fault::Unknown(told)) => assert!(told.starts_with(word), "{words}: {told}"),
             other => panic!("{words}: {other:?}"),
         }
@@ -142,10 +143,14 @@ fn what_is_not_known_and_what_cannot_be_is_told_apart() {
         "ct state != new,related",
         "iifname \"eth0",
     ] {
-        assert!(matches!(read(words, true), Err(Fault::Invalid(..))), "{words}: {:?}", read(words, true));
+        assert!(
+            matches!(read(words, IpFamily::V4), Err(Fault::Invalid(..))),
+            "{words}: {:?}",
+            read(words, IpFamily::V4)
+        );
     }
     let large: String = (0..23).map(|n| format!("{}{n}", if n > 0 { ", " } else { "" })).collect();
-    assert!(read(&format!("tcp dport {{ {large} }} tcp sport {{ {large} }}"), true).is_err());
+    assert!(read(&format!("tcp dport {{ {large} }} tcp sport {{ {large} }}"), IpFamily::V4).is_err());
 }
 
 proptest! {
@@ -160,11 +165,12 @@ proptest! {
             Just("ct".into()), Just("state".into()), Just("new".into()), Just("mark".into()), Just("&".into()), ".{0,6}",
         ], 0..9), v4: bool)
     {
-        if let Ok(conditions) = Conditions::read(&words, v4) {
+        let family = if v4 { IpFamily::V4 } else { IpFamily::V6 };
+        if let Ok(conditions) = Conditions::read(&words, family) {
             let text = conditions.to_string();
             prop_assert!(!text.contains('\n'));
-            prop_assert_eq!(conditions.rules(v4).is_empty(), false);
-            prop_assert_eq!(read(&text, v4), Ok(conditions));
+            prop_assert!(!conditions.rules(family).is_empty());
+            prop_assert_eq!(read(&text, family), Ok(conditions));
         }
     }
 }

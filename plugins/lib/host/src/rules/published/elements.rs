@@ -1,8 +1,9 @@
 //! A publication as elements: a pure function, and its inverse for what the kernel tells.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nft::{Batch, Data, Element, Set, Target, Type, Value, Verdict};
+use sys::IpFamily;
 
 use super::guard;
 use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
@@ -18,8 +19,11 @@ const CONDITIONAL: &str = "conditional";
 /// Elements, each with its set.
 pub(super) type Found = Vec<(Set<'static>, Element)>;
 
-pub(super) const fn family(ip: IpAddr) -> &'static FamilySets {
-    if ip.is_ipv4() { &V4 } else { &V6 }
+pub(super) const fn sets_of(family: IpFamily) -> &'static FamilySets {
+    match family {
+        IpFamily::V4 => &V4,
+        IpFamily::V6 => &V6,
+    }
 }
 
 /// The elements of a publication, with the set of each; the publisher's own comes last.
@@ -28,7 +32,7 @@ pub(super) fn of(publication: &Publication) -> Found {
     let mut elements = Vec::new();
     let by_elements = publication.containers.iter().filter(|_| publication.chain.is_none());
     for container in by_elements {
-        let sets = family(container.address);
+        let sets = sets_of(IpFamily::of(container.address));
         for mapping in container.merged() {
             ports(sets, container.address, &mapping, &mut elements);
         }
@@ -66,7 +70,7 @@ pub(super) fn of(publication: &Publication) -> Found {
 
 /// Where a container's ports lead to first.
 fn guarded(container: &Container, guard: &str, elements: &mut Found) {
-    let sets = family(container.address);
+    let sets = sets_of(IpFamily::of(container.address));
     for mapping in runs(container) {
         let set = if mapping.address.is_some() { sets.guarded_at } else { sets.guarded };
         let ports = run(&mapping, |port| key(&mapping, port));
@@ -76,8 +80,8 @@ fn guarded(container: &Container, guard: &str, elements: &mut Found) {
 
 /// What iptables leads to a container.
 fn elsewhere(container: &Container, elements: &mut Found) {
-    let sets = family(container.address);
-    let none = unspecified(container.address.is_ipv4());
+    let sets = sets_of(IpFamily::of(container.address));
+    let none = IpFamily::of(container.address).unspecified();
     for mapping in runs(container) {
         let key = |port| Value::new().addr(mapping.address.unwrap_or(none)).proto(mapping.proto).port(port);
         elements.push((sets.elsewhere, run(&mapping, key).to(Value::new().addr(container.address))));
@@ -103,14 +107,15 @@ fn key(mapping: &Mapping, port: u16) -> Value {
 }
 
 fn publisher(publication: &Publication, label: &str, count: usize, is_conditional: bool) -> Element {
-    let of = |v4| publication.containers.iter().find(|container| container.address.is_ipv4() == v4);
+    let of =
+        |family| publication.containers.iter().find(|container| IpFamily::of(container.address) == family);
     let link = |container: Option<&Container>| container.and_then(|c| c.link.clone()).unwrap_or_default();
-    let address = |container: Option<&Container>, none: IpAddr| container.map_or(none, |c| c.address);
+    let address = |family: IpFamily| of(family).map_or(family.unspecified(), |c| c.address);
     let value = Value::new()
-        .ifname(&link(of(true)))
-        .addr(address(of(true), Ipv4Addr::UNSPECIFIED.into()))
-        .ifname(&link(of(false)))
-        .addr(address(of(false), Ipv6Addr::UNSPECIFIED.into()));
+        .ifname(&link(of(IpFamily::V4)))
+        .addr(address(IpFamily::V4))
+        .ifname(&link(of(IpFamily::V6)))
+        .addr(address(IpFamily::V6));
     let comment = match &publication.chain {
         None if is_conditional => format!("{label} {count} {CONDITIONAL}"),
         None => format!("{label} {count}"),
@@ -207,11 +212,6 @@ pub(super) fn is_of_ports(set: &Set<'_>) -> bool {
     !is_beside_ports(set) && set.name != PUBLISHERS.name
 }
 
-/// No address in particular, of a family.
-pub(super) fn unspecified(v4: bool) -> IpAddr {
-    if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
-}
-
 /// The keys under which a publisher's elements are, but for those of its ports.
 pub(super) fn beside_ports(publisher: &Element) -> Found {
     let Target::Value(value) = publisher.target else { return Vec::new() };
@@ -239,11 +239,11 @@ pub(super) fn beside_ports(publisher: &Element) -> Found {
 }
 
 /// The keys of the elements that these mappings have in a family, whatever they lead to.
-pub(super) fn keys(v4: bool, mappings: &[Mapping]) -> Found {
-    let to = unspecified(v4);
+pub(super) fn keys(family: IpFamily, mappings: &[Mapping]) -> Found {
+    let to = family.unspecified();
     let mut elements = Vec::new();
     for mapping in merged(mappings) {
-        ports(family(to), to, &mapping, &mut elements);
+        ports(sets_of(family), to, &mapping, &mut elements);
     }
     elements
 }

@@ -2,7 +2,7 @@
 //! before it leads to the container. Other attachments' packets never come there.
 
 use nft::{Batch, Chain, Nft, Rule};
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::elements::{self, Found, attachment};
 use super::layout::PUBLISHERS;
@@ -35,8 +35,12 @@ pub(super) fn of(publication: &Publication) -> Vec<Guard> {
     let mut guards = Vec::new();
     for container in &publication.containers {
         if let Some(conditions) = conditions(publication, container) {
-            let v4 = container.address.is_ipv4();
-            guards.push(Guard { name: name(&label, v4), label: label.clone(), rules: conditions.rules(v4) });
+            let family = IpFamily::of(container.address);
+            guards.push(Guard {
+                name: name(&label, family),
+                label: label.clone(),
+                rules: conditions.rules(family),
+            });
         }
     }
     guards
@@ -45,13 +49,13 @@ pub(super) fn of(publication: &Publication) -> Vec<Guard> {
 /// What a container's ports lead to first, if it has conditions.
 pub(super) fn name_of(publication: &Publication, container: &Container) -> Option<String> {
     conditions(publication, container)?;
-    Some(name(&publication.owner.label(), container.address.is_ipv4()))
+    Some(name(&publication.owner.label(), IpFamily::of(container.address)))
 }
 
 /// As the publisher's element is named: by what does not change when the network is renamed.
-fn name(label: &str, v4: bool) -> String {
-    let family = if v4 { 4 } else { 6 };
-    format!("published-if{family}-{:016x}", hash(attachment(label)))
+fn name(label: &str, family: IpFamily) -> String {
+    let version = family.choose(4, 6);
+    format!("published-if{version}-{:016x}", hash(attachment(label)))
 }
 
 /// Those chains of these publishers that are there.
@@ -62,7 +66,7 @@ pub(super) fn there(nft: &Nft, found: &Found) -> Result<Vec<String>> {
         .filter(|(set, _)| set.name == PUBLISHERS.name)
         .filter_map(|(_, publisher)| publisher.comment.as_deref());
     for label in comments.filter(|comment| elements::is_conditional(comment)) {
-        for name in [true, false].map(|v4| name(label, v4)) {
+        for name in IpFamily::BOTH.map(|family| name(label, family)) {
             if nft.chain(&chain(&name))?.is_some() {
                 names.push(name);
             }

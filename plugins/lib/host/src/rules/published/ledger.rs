@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use nft::{Element, Nft, Set};
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::Refusal;
-use super::elements::{self, Found, attachment, family};
+use super::elements::{self, Found, attachment, sets_of};
 use super::layout::PUBLISHERS;
 use super::shared::{Held, is_same_container};
 use super::withdraw::elements_of;
@@ -39,7 +39,7 @@ pub(super) fn look(
     let attachments = Attachments::default();
     let mut standing = Standing::default();
     for container in &publication.containers {
-        let sets = family(container.address);
+        let sets = sets_of(IpFamily::of(container.address));
         let mut found = Found::new();
         let singles =
             || wanted.iter().filter(|(set, _)| set.name == sets.ports.name || set.name == sets.ports_at.name);
@@ -49,7 +49,7 @@ pub(super) fn look(
         if few {
             for mapping in &container.mappings {
                 let key =
-                    elements::keys(container.address.is_ipv4(), &[Mapping { address: None, ..*mapping }]);
+                    elements::keys(IpFamily::of(container.address), &[Mapping { address: None, ..*mapping }]);
                 for (set, key) in key {
                     found.extend(nft.element(&set, &key)?.map(|element| (set, element)));
                 }
@@ -78,7 +78,7 @@ pub(super) fn look(
             if is_dead {
                 standing.stale.push((set, element));
             } else if is_same_container(&owner, &label) {
-                standing.shared.push((container.address.is_ipv4(), theirs));
+                standing.shared.push((IpFamily::of(container.address), theirs));
             } else {
                 standing.taken.get_or_insert_with(|| taken(ours, container.address, &set, &element, owner));
             }
@@ -108,7 +108,7 @@ fn complete(nft: &Nft, stale: &mut Found) -> Result<()> {
 }
 
 fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, owner: String) -> Refusal {
-    let any = if container.is_ipv4() { "0.0.0.0" } else { "[::]" };
+    let any = IpFamily::of(container).choose("0.0.0.0", "[::]");
     let address = ours.address.map_or(any.to_owned(), |address| match address {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),

@@ -2,7 +2,7 @@
 //! whoever made them.
 
 use nft::{Chain, Family, Field, Nft, Rule, RuleInfo, Table, Value, same};
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use crate::ports::{Container, Mapping, Publication};
 
@@ -15,8 +15,8 @@ const CHAINS: [&str; 2] = ["hostports", "hostip_hostports"];
 /// The kernel could not be asked.
 pub fn is_published_by_reference(nft: &Nft, publication: &Publication) -> Result<bool> {
     for container in &publication.containers {
-        let v4 = container.address.is_ipv4();
-        let table = Table { family: if v4 { Family::Ip } else { Family::Ip6 }, name: "cni_hostport" };
+        let family = IpFamily::of(container.address).choose(Family::Ip, Family::Ip6);
+        let table = Table { family, name: "cni_hostport" };
         let mut rules = Vec::new();
         for name in CHAINS {
             rules.extend(nft.rules(&Chain { table, name })?);
@@ -31,7 +31,7 @@ pub fn is_published_by_reference(nft: &Nft, publication: &Publication) -> Result
 
 /// The reference has a rule for each port.
 fn is_led(rules: &[RuleInfo], container: &Container, mapping: &Mapping) -> bool {
-    let daddr = if container.address.is_ipv4() { Field::IP_DADDR } else { Field::IP6_DADDR };
+    let daddr = IpFamily::of(container.address).choose(Field::IP_DADDR, Field::IP6_DADDR);
     (mapping.ports.0..=mapping.ports.1).all(|port| {
         let target = mapping.target + (port - mapping.ports.0);
         let rule = match mapping.address {

@@ -4,23 +4,23 @@
 use std::collections::{BTreeMap, HashSet};
 
 use nft::{Batch, Element, Nft, Set};
-use sys::Result;
+use sys::{IpFamily, Result};
 
-use super::elements::{self, Found, container, family};
+use super::elements::{self, Found, container, sets_of};
 use super::layout::PUBLISHERS;
 use crate::intent::Records;
 use crate::ports::{Mapping, Publication};
 use crate::rules::restore::owner;
 
-/// Ports of a family: IPv4's if `v4`.
-pub(super) type Held = Vec<(bool, Mapping)>;
+/// Ports, each of a family.
+pub(super) type Held = Vec<(IpFamily, Mapping)>;
 
 /// The publication without ports that other attachments of the container have.
-pub(super) fn without(publication: &Publication, held: &[(bool, Mapping)]) -> Publication {
+pub(super) fn without(publication: &Publication, held: &[(IpFamily, Mapping)]) -> Publication {
     let mut rest = publication.clone();
     for container in &mut rest.containers {
-        let v4 = container.address.is_ipv4();
-        for (_, taken) in held.iter().filter(|(of, _)| *of == v4) {
+        let family = IpFamily::of(container.address);
+        for (_, taken) in held.iter().filter(|(of, _)| *of == family) {
             container.mappings = container.mappings.iter().flat_map(|mapping| cut(mapping, taken)).collect();
         }
     }
@@ -31,7 +31,7 @@ pub(super) fn without(publication: &Publication, held: &[(bool, Mapping)]) -> Pu
 pub(super) fn elements_without(
     publication: &Publication,
     wanted: &[(Set<'static>, Element)],
-    held: &[(bool, Mapping)],
+    held: &[(IpFamily, Mapping)],
 ) -> Found {
     let is_of_ports = |(set, _): &(Set<'static>, Element)| elements::is_of_ports(set);
     let mut all = elements::of(&without(publication, held));
@@ -122,8 +122,8 @@ pub(super) fn hand_over(nft: &Nft, batch: &mut Batch, gone: &Found, rest: &[Elem
 fn mappings(publication: &Publication) -> Held {
     let containers = publication.containers.iter();
     let of = |container: &crate::ports::Container| {
-        let v4 = container.address.is_ipv4();
-        container.mappings.iter().map(|mapping| (v4, *mapping)).collect::<Vec<_>>()
+        let family = IpFamily::of(container.address);
+        container.mappings.iter().map(|mapping| (family, *mapping)).collect::<Vec<_>>()
     };
     containers.flat_map(of).collect()
 }
@@ -131,8 +131,8 @@ fn mappings(publication: &Publication) -> Held {
 /// The ports that attachments of a container have, but for those that go.
 fn holdings(nft: &Nft, label: &str, gone: &Found) -> Result<Held> {
     let mut held = Held::new();
-    for v4 in [true, false] {
-        let sets = family(elements::unspecified(v4));
+    for family in IpFamily::BOTH {
+        let sets = sets_of(family);
         for set in [sets.ports, sets.ports_at, sets.ranges, sets.ranges_at, sets.elsewhere] {
             let stays = |element: &Element| {
                 !gone.iter().any(|(of, gone)| of.name == set.name && gone.key == element.key)
@@ -142,7 +142,7 @@ fn holdings(nft: &Nft, label: &str, gone: &Found) -> Result<Held> {
             for element in
                 nft.elements(&set)?.iter().filter(|element| of_container(element) && stays(element))
             {
-                held.extend(elements::read(&set, element).map(|(mapping, _)| (v4, mapping)));
+                held.extend(elements::read(&set, element).map(|(mapping, _)| (family, mapping)));
             }
         }
     }

@@ -206,7 +206,8 @@ fn ports_under_conditions_lead_to_the_owners_chain_first() {
     let mut publication = publication("10.1.2.3", Masquerade::Nobody, mappings);
     let without = elements::of(&publication);
     assert!(super::guard::of(&publication).is_empty());
-    publication.containers[0].conditions = Conditions::read(&["ip saddr 10.0.0.0/8"], true).unwrap();
+    publication.containers[0].conditions =
+        Conditions::read(&["ip saddr 10.0.0.0/8"], sys::IpFamily::V4).unwrap();
     let with = elements::of(&publication);
     let guarded: Vec<_> =
         shown(&publication).into_iter().filter(|line| line.starts_with("conditional")).collect();

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use nft::{Batch, Chain, Element, Nft, Set, Value};
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::elements::{self, Found, attachment};
 use super::layout::{PUBLISHERS, V4, V6, chains, owned};
@@ -58,11 +58,11 @@ pub(super) fn chains_of(gone: &Found) -> Vec<String> {
 impl Hint {
     /// What is on record.
     fn of(containers: &[Container]) -> Self {
-        let of = |v4| {
-            let of_family = containers.iter().filter(|container| container.address.is_ipv4() == v4);
+        let of = |family| {
+            let of_family = containers.iter().filter(|container| IpFamily::of(container.address) == family);
             of_family.flat_map(|container| container.mappings.iter().copied()).collect()
         };
-        Self { v4: of(true), v6: of(false) }
+        Self { v4: of(IpFamily::V4), v6: of(IpFamily::V6) }
     }
 }
 
@@ -233,8 +233,8 @@ pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -
     let few = elements::count(comment).filter(|count| *count <= LOOK_UPS);
     if let (Some(hint), Some(count)) = (hint, few) {
         let mut keys = elements::beside_ports(publisher);
-        keys.extend(elements::keys(true, &hint.v4));
-        keys.extend(elements::keys(false, &hint.v6));
+        keys.extend(elements::keys(IpFamily::V4, &hint.v4));
+        keys.extend(elements::keys(IpFamily::V6, &hint.v6));
         for (set, key) in keys {
             let element = nft.element(&set, &key)?;
             let same = |found: &Element| found.key == key.key && found.end == key.end && is_ours(found);

@@ -19,7 +19,7 @@ use nft::{
     Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
     Value, Verdict, same,
 };
-use sys::Result;
+use sys::{IpFamily, Result};
 
 use super::{PROTOCOLS, label};
 use crate::chain_end::{Step, end};
@@ -51,7 +51,7 @@ pub struct Permit<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Allowed<'a> {
     from: From<'a>,
-    v4: bool,
+    ip: IpFamily,
     what: What,
 }
 
@@ -77,8 +77,8 @@ impl Permit<'_> {
     /// The kernel refused: some firewalls keep their tables to themselves (NFT_TABLE_F_OWNER).
     pub fn add(&self, nft: Option<&Nft>) -> Result<()> {
         let label = label(self.network);
-        let lines = |v4| {
-            let allowed = self.allowed().filter(|allowed| allowed.v4 == v4);
+        let lines = |ip| {
+            let allowed = self.allowed().filter(|allowed| allowed.ip == ip);
             allowed.map(|allowed| allowed.line(&label)).collect()
         };
         nft.map_or(Ok(()), |nft| self.add_here(nft, &label))
@@ -120,8 +120,8 @@ impl Permit<'_> {
 
     fn rules(&self, family: Family, label: &str) -> Vec<Rule> {
         let fits = |allowed: &Allowed<'_>| match family {
-            Family::Ip => allowed.v4,
-            Family::Ip6 => !allowed.v4,
+            Family::Ip => allowed.ip == IpFamily::V4,
+            Family::Ip6 => allowed.ip == IpFamily::V6,
             _ => true,
         };
         self.allowed().filter(fits).map(|allowed| allowed.rule(family, label)).collect()
@@ -132,35 +132,35 @@ impl Permit<'_> {
         let subnets = self.subnets.iter().filter(|_| self.links.is_empty());
         let sources = move || links.clone().chain(subnets.clone().map(|subnet| From::Subnet(*subnet)));
         let questions = self.addresses.iter().flat_map(|ip| PROTOCOLS.map(|proto| (*ip, proto)));
-        let questions = questions.map(|(ip, proto)| (ip.is_ipv4(), What::Questions(ip, proto, self.port)));
+        let questions =
+            questions.map(|(ip, proto)| (IpFamily::of(ip), What::Questions(ip, proto, self.port)));
         let v6 = self.addresses.iter().any(IpAddr::is_ipv6);
         let neighbours =
-            NEIGHBOURS.into_iter().filter(move |_| v6).map(|kind| (false, What::Neighbours(kind)));
-        questions.chain(neighbours).flat_map(move |(v4, what)| {
-            let fitting = sources().filter(move |from| from.is_of(v4));
-            fitting.map(move |from| Allowed { from, v4, what })
+            NEIGHBOURS.into_iter().filter(move |_| v6).map(|kind| (IpFamily::V6, What::Neighbours(kind)));
+        questions.chain(neighbours).flat_map(move |(ip, what)| {
+            let fitting = sources().filter(move |from| from.is_of(ip));
+            fitting.map(move |from| Allowed { from, ip, what })
         })
     }
 }
 
 impl From<'_> {
-    fn is_of(self, v4: bool) -> bool {
+    fn is_of(self, ip: IpFamily) -> bool {
         match self {
             Self::Link(_) => true,
-            Self::Subnet(subnet) => subnet.is_ipv4() == v4,
+            Self::Subnet(subnet) => IpFamily::of(subnet.ip()) == ip,
         }
     }
 }
 
 impl Allowed<'_> {
     fn rule(&self, family: Family, label: &str) -> Rule {
-        let of_family = |rule: Rule| match (family, self.v4) {
-            (Family::Inet, true) => rule.nfproto(IPV4),
-            (Family::Inet, false) => rule.nfproto(IPV6),
+        let of_family = |rule: Rule| match family {
+            Family::Inet => rule.nfproto(self.ip.choose(IPV4, IPV6)),
             _ => rule,
         };
         let (saddr, daddr) =
-            if self.v4 { (Field::IP_SADDR, Field::IP_DADDR) } else { (Field::IP6_SADDR, Field::IP6_DADDR) };
+            self.ip.choose((Field::IP_SADDR, Field::IP_DADDR), (Field::IP6_SADDR, Field::IP6_DADDR));
         let rule = match self.from {
             From::Link(link) => of_family(Rule::new().is(Field::IIFNAME, Value::new().ifname(link))),
             From::Subnet(subnet) => of_family(Rule::new()).network(saddr, subnet, true),
