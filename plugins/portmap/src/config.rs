@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cni::{Code, Error, Json, Request, shortened};
 use host::ports::{Chosen, Mapping, Masquerade};
 use host::rules::published::Hint;
+use nft::Protocol;
 use serde::Deserialize;
 use sys::IpFamily;
 
@@ -95,11 +96,6 @@ pub enum HostIp {
     /// This one.
     This(IpAddr),
 }
-
-/// linux/in.h
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
-const IPPROTO_SCTP: u8 = 132;
 
 /// More entries than there are ports cannot be meant.
 const ENTRIES_MAX: usize = 65_535;
@@ -275,12 +271,9 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
     if target.checked_add(count).is_none() {
         return Err(invalid(&format!("host ports {first}-{last} lead beyond container port 65535")));
     }
-    let proto = match conf.protocol.as_deref().unwrap_or_default() {
-        proto if proto.is_empty() || proto.eq_ignore_ascii_case("tcp") => IPPROTO_TCP,
-        proto if proto.eq_ignore_ascii_case("udp") => IPPROTO_UDP,
-        proto if proto.eq_ignore_ascii_case("sctp") => IPPROTO_SCTP,
-        other => return Err(invalid(&format!("unknown protocol {:?}: tcp, udp or sctp", shortened(other)))),
-    };
+    let name = conf.protocol.as_deref().filter(|name| !name.is_empty()).unwrap_or("tcp");
+    let proto = Protocol::named(name)
+        .ok_or_else(|| invalid(&format!("unknown protocol {:?}: tcp, udp or sctp", shortened(name))))?;
     let at = match conf.host_ip.as_deref().unwrap_or_default() {
         "" => HostIp::Any,
         text => match cni::parse_ip(text) {

@@ -6,6 +6,7 @@ use host::intent::{By, Records};
 use host::piece::Kernel;
 use host::ports::{Chosen, Mapping};
 use host::rules::published;
+use nft::Protocol;
 
 use crate::config::{Config, Wanted};
 use crate::refusal;
@@ -49,11 +50,7 @@ pub fn choose(config: &Config, owner: &Owner, kernel: &mut Kernel) -> Result<Vec
 /// Prints on standard error the ports that nobody asked for by number.
 pub fn log(owner: &Owner, chosen: &[Chosen]) {
     for Chosen { proto, target, port, .. } in chosen {
-        let proto = match proto {
-            6 => "tcp",
-            17 => "udp",
-            _ => "sctp",
-        };
+        let proto = Protocol(*proto);
         eprintln!(
             "portmap: container {} ({}): host port {port}/{proto} leads to its port {target}",
             owner.container_id, owner.ifname

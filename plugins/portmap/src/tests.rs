@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use cni::{AddResult, Error, Interface, Request, testing};
 use host::iptables::Mark;
 use host::ports::{Conditions, Mapping, Masquerade};
+use nft::Protocol;
 use sys::IpFamily;
 
 use crate::backend::{Backend, Options};
 use crate::config::{self, Config};
 use crate::plan;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
+const TCP: u8 = Protocol::TCP;
+const UDP: u8 = Protocol::UDP;
+const SCTP: u8 = Protocol::SCTP;
 
 fn request(keys: &str) -> Request {
     testing::add_with("portmap", keys, "")

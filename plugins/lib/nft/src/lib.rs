@@ -20,6 +20,7 @@ mod expr_wire;
 mod field;
 pub mod fuzz;
 mod object;
+mod protocol;
 mod read;
 mod rule;
 mod same;
@@ -45,6 +46,7 @@ pub use field::{
     STATUS_SNAT,
 };
 pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
+pub use protocol::Protocol;
 pub use read::{ChainInfo, RuleInfo, TableInfo};
 pub use rule::{IPV4, IPV6, Rule};
 pub use same::same;

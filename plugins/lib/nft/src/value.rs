@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink::Mac;
 use netlink::attr::Malformed;
 
+use super::protocol::Protocol;
 use super::uapi::{BYTEORDER_BIG, BYTEORDER_HOST, BYTEORDER_NONE};
 
 /// NFT_DATA_VALUE_MAXLEN: all registers together.
@@ -69,12 +70,10 @@ impl Type {
             Self::Ipv4 => write!(to, "{}", Ipv4Addr::from(array::<4>(bytes))),
             Self::Ipv6 => write!(to, "{}", Ipv6Addr::from(array::<16>(bytes))),
             Self::Ether => write!(to, "{}", Mac(array(bytes))),
-            Self::Proto => match array::<1>(bytes) {
-                [6] => to.write_str("tcp"),
-                [17] => to.write_str("udp"),
-                [132] => to.write_str("sctp"),
-                [other] => write!(to, "{other}"),
-            },
+            Self::Proto => {
+                let [number] = array(bytes);
+                write!(to, "{}", Protocol(number))
+            }
             Self::Port => write!(to, "{}", u16::from_be_bytes(array(bytes))),
             Self::Mark => write!(to, "{:#x}", u32::from_ne_bytes(array(bytes))),
             Self::Ifname => {

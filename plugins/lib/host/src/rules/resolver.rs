@@ -16,7 +16,9 @@ mod permit;
 
 use std::net::IpAddr;
 
-use nft::{Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, Set, Type, Value};
+use nft::{
+    Base, Chain, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Protocol, Rule, Set, Type, Value,
+};
 use sys::Result;
 
 use super::{Filled, TABLE, ensure, retire};
@@ -41,7 +43,7 @@ const MAPS: [Set<'static>; 2] = [RESOLVERS4, RESOLVERS6];
 /// Before the NAT of services and of published ports (-100, NF_IP_PRI_NAT_DST in linux/netfilter_ipv4.h; ours are later).
 const BEFORE_DNAT: i32 = -110;
 /// linux/in.h
-const PROTOCOLS: [u8; 2] = [17, 6];
+const PROTOCOLS: [u8; 2] = [Protocol::UDP, Protocol::TCP];
 /// Where resolvers are asked (RFC 1035, section 4.2).
 const PORT: u16 = 53;
 

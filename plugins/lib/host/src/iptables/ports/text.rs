@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use nft::Protocol;
+
 use super::{Mark, Ports};
 use crate::iptables::names::{MASQUERADE, SET_MARK, SUMMARY, ports_comment};
 use crate::iptables::{quoted, single};
@@ -68,7 +70,7 @@ impl Ports {
             }
         };
         for mapping in &self.mappings {
-            let (proto, port) = (protocol(mapping.proto), range(mapping.ports));
+            let (proto, port) = (Protocol(mapping.proto), range(mapping.ports));
             let at = mapping.address.map(|address| format!(" -d {}", single(address))).unwrap_or_default();
             let matches = format!("{at} -p {proto} -m {proto} --dport {port}");
             if let Some(set_mark) = self.set_mark() {
@@ -105,11 +107,12 @@ impl Ports {
         let conditions =
             self.conditions.iter().fold(String::new(), |words, word| words + " " + &quoted(word));
         let mut rules = Vec::new();
-        let mut protocols: Vec<&str> = self.listed.iter().map(|(proto, _)| protocol(*proto)).collect();
+        let name = |proto: u8| Protocol(proto).to_string();
+        let mut protocols: Vec<String> = self.listed.iter().map(|(proto, _)| name(*proto)).collect();
         protocols.sort_unstable();
         protocols.dedup();
         for proto in protocols {
-            let ports = self.listed.iter().filter(|(of, _)| protocol(*of) == proto);
+            let ports = self.listed.iter().filter(|(of, _)| name(*of) == proto);
             let ports: Vec<(u16, u16)> = ports.map(|(_, ports)| *ports).collect();
             let mut rest = ports.as_slice();
             while !rest.is_empty() {
@@ -146,14 +149,6 @@ fn target(mapping: &Mapping) -> String {
         0 => format!(":{target}"),
         _ if first == target => String::new(),
         count => format!(":{target}-{}/{first}", target + count),
-    }
-}
-
-fn protocol(number: u8) -> &'static str {
-    match number {
-        6 => "tcp",
-        17 => "udp",
-        _ => "sctp",
     }
 }
 

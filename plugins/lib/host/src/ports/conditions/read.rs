@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use nft::{
-    Compare, Ct, Field, Header, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, Value,
+    Compare, Ct, Field, Header, Meta, Protocol, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED,
+    Value,
 };
 use sys::IpFamily;
 
@@ -17,18 +18,20 @@ const RULES_MAX: usize = 512;
 /// The longest name of an interface (IFNAMSIZ, less its NUL).
 const NAME_MAX: usize = 15;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
-
 const STATES: [(&str, u32); 4] = [
     ("new", STATE_NEW),
     ("established", STATE_ESTABLISHED),
     ("related", STATE_RELATED),
     ("invalid", STATE_INVALID),
 ];
-const PROTOCOLS: [(&str, u8); 6] =
-    [("tcp", TCP), ("udp", UDP), ("sctp", SCTP), ("icmp", 1), ("icmpv6", 58), ("ipv6-icmp", 58)];
+const PROTOCOLS: [(&str, u8); 6] = [
+    ("tcp", Protocol::TCP),
+    ("udp", Protocol::UDP),
+    ("sctp", Protocol::SCTP),
+    ("icmp", 1),
+    ("icmpv6", 58),
+    ("ipv6-icmp", 58),
+];
 
 /// What values of a field look like.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,9 +176,9 @@ impl<'a> Reader<'a> {
         }
         let ports = |proto| move |field| (proto, field, Kind::Port);
         let of_protocol = match word {
-            "tcp" => ports(Some(TCP)),
-            "udp" => ports(Some(UDP)),
-            "sctp" => ports(Some(SCTP)),
+            "tcp" => ports(Some(Protocol::TCP)),
+            "udp" => ports(Some(Protocol::UDP)),
+            "sctp" => ports(Some(Protocol::SCTP)),
             "th" => ports(None),
             "ip" | "ip6" | "ct" => return self.field_of(word),
             other => return Err(Fault::Unknown(told(other))),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use nft::Protocol;
+
 /// Why ports could not be published, although the kernel did what it was asked; nothing was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -44,7 +46,7 @@ impl fmt::Display for Refusal {
             Self::NoneFree(proto) => write!(
                 f,
                 "hostPort 0: no {} port from {} to {} is free: all are published, or programs of this host have them",
-                nft::Value::new().proto(*proto).show(&[nft::Type::Proto]),
+                Protocol(*proto),
                 super::free::RANGE.0,
                 super::free::RANGE.1,
             ),

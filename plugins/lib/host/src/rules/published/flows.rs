@@ -5,15 +5,12 @@ use std::net::IpAddr;
 
 use netlink::Netlink;
 use nft::conntrack::{Flows, Replies};
-use nft::{Element, Nft, Set};
+use nft::{Element, Nft, Protocol, Set};
 use sys::Result;
 
 use super::elements;
 use crate::intent::By;
 use crate::ports::{Mapping, Publication, merged};
-
-/// IPPROTO_UDP: a client that goes on sending from one port renews what is known of it for ever.
-const UDP: u8 = 17;
 
 /// What came of forgetting flows. Where it failed, the rules are made or gone all the same: it is reported, and no error.
 #[derive(Debug)]
@@ -32,11 +29,12 @@ impl Forgotten {
     }
 }
 
-/// After ports were published: UDP flows that came to them before and went elsewhere.
+/// After ports were published: UDP flows that came to them before and went elsewhere. A client that goes on sending from
+/// one port renews what is known of it for ever.
 pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<()> {
     let mut which = Vec::new();
     for container in &publication.containers {
-        let udp = container.mappings.iter().filter(|mapping| mapping.proto == UDP);
+        let udp = container.mappings.iter().filter(|mapping| mapping.proto == Protocol::UDP);
         which.extend(udp.map(|mapping| (*mapping, Replies::NotFrom(container.address))));
     }
     forget(nft, &which)
@@ -47,7 +45,7 @@ pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: boo
     let mut of_container: BTreeMap<IpAddr, Vec<Mapping>> = BTreeMap::new();
     for (set, element) in gone {
         if let Some((mapping, to)) = elements::read(set, element)
-            && (all || mapping.proto == UDP)
+            && (all || mapping.proto == Protocol::UDP)
         {
             // Where in the container they led does not matter, so that neighbours become one.
             of_container.entry(to).or_default().push(Mapping { target: mapping.ports.0, ..mapping });

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use nft::Nft;
+use nft::{Nft, Protocol};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, setsockopt,
@@ -24,9 +24,6 @@ use crate::ports::Mapping;
 pub(super) const RANGE: (u16, u16) = (49_152, 65_535);
 /// Where the kernel takes the ports from that programs leave to it: two numbers.
 const LOCAL_RANGE: &str = "net/ipv4/ip_local_port_range";
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// Chooses a port for each of these protocols: one that no attachment publishes, that is not to be avoided, and that a
 /// program of this host could have in both families, which is tried. Those come first that the kernel gives to no
@@ -96,8 +93,8 @@ fn published(nft: &Nft, owner: &Owner) -> Result<Vec<Mapping>> {
 /// socket of IPv6 that is of IPv4 too tells of both. It is closed again at once; nobody could connect to it.
 fn is_free(proto: u8, port: u16) -> Result<bool> {
     let (kind, protocol) = match proto {
-        TCP => (SockType::Stream, SockProtocol::Tcp),
-        UDP => (SockType::Datagram, SockProtocol::Udp),
+        Protocol::TCP => (SockType::Stream, SockProtocol::Tcp),
+        Protocol::UDP => (SockType::Datagram, SockProtocol::Udp),
         // Without the directory there is no SCTP here, and a socket of it would have the kernel load it.
         _ if !Path::new("/proc/net/sctp").exists() => return Ok(true),
         _ => (SockType::Stream, SockProtocol::Sctp),

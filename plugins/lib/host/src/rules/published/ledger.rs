@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use nft::{Element, Nft, Set};
+use nft::{Element, Nft, Protocol, Set};
 use sys::{IpFamily, Result};
 
 use super::Refusal;
@@ -113,11 +113,7 @@ fn taken(ours: &Mapping, container: IpAddr, set: &Set<'_>, theirs: &Element, own
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     });
-    let proto = match ours.proto {
-        6 => "tcp",
-        17 => "udp",
-        _ => "sctp",
-    };
+    let proto = Protocol(ours.proto);
     let ports = match ours.ports {
         (first, last) if first == last => first.to_string(),
         (first, last) => format!("{first}-{last}"),

@@ -9,8 +9,8 @@ use super::layout::{PUBLISHERS, V4, V6};
 use crate::Owner;
 use crate::ports::{Conditions, Container, Mapping, Masquerade, Publication};
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+const TCP: u8 = nft::Protocol::TCP;
+const UDP: u8 = nft::Protocol::UDP;
 
 fn mapping(proto: u8, address: Option<&str>, ports: (u16, u16), target: u16) -> Mapping {
     Mapping { proto, address: address.map(|address| address.parse().unwrap()), ports, target }

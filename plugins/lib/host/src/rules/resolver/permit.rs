@@ -16,8 +16,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nft::{
-    Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Rule, RuleInfo, Table,
-    Value, Verdict, same,
+    Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Protocol, Rule, RuleInfo,
+    Table, Value, Verdict, same,
 };
 use sys::{IpFamily, Result};
 
@@ -185,7 +185,7 @@ impl Allowed<'_> {
         };
         let (destination, what) = match self.what {
             What::Questions(ip, proto, port) => {
-                let proto = if proto == PROTOCOLS[0] { "udp" } else { "tcp" };
+                let proto = Protocol(proto);
                 (format!(" -d {}", iptables::single(ip)), format!("-p {proto} -m {proto} --dport {port}"))
             }
             What::Neighbours(kind) => (String::new(), format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind}")),
