@@ -15,9 +15,9 @@ pub fn check(request: &Request, config: &Config, kernel: &mut Kernel, owner: &Ow
     let result = request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
     let links = links(request, config, owner, &result, kernel.host())?;
     let mtu = match config.mtu {
-        Mtu::Bytes(mtu) => Some(mtu),
+        Some(Mtu::Bytes(mtu)) => Some(mtu),
         // Nothing to verify: the kernel's default and the link of the default route may change.
-        Mtu::Kernel | Mtu::Auto => None,
+        None | Some(Mtu::Auto) => None,
     };
     let facts = Facts { owner, links: &links, mtu, vlan_port: plan::vlan_port(config) };
     attach::refuse_drift(owner, &drifts(&plan::plan(config, &facts, &result), kernel, owner)?)

@@ -101,8 +101,6 @@ impl<'de> Deserialize<'de> for MtuConf {
 /// The MTU of the veth and, when it is created, of the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mtu {
-    /// The kernel's default.
-    Kernel,
     /// This many bytes.
     Bytes(u32),
     /// That of the link of the host's default route.
@@ -135,8 +133,8 @@ pub struct Config {
     pub mac_filter: bool,
     /// A conflicting address of the bridge is replaced.
     pub force_address: bool,
-    /// See [`Mtu`].
-    pub mtu: Mtu,
+    /// The MTU; `None` is the kernel's default.
+    pub mtu: Option<Mtu>,
     /// A frame may leave by the port on which it arrived.
     pub hairpin: bool,
     /// The bridge is put into promiscuous mode.
@@ -293,14 +291,14 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
     Ok(name)
 }
 
-fn mtu(conf: Option<MtuConf>) -> Result<Mtu, Error> {
+fn mtu(conf: Option<MtuConf>) -> Result<Option<Mtu>, Error> {
     match conf {
-        None => Ok(Mtu::Kernel),
-        Some(MtuConf::Auto) => Ok(Mtu::Auto),
-        Some(MtuConf::Bytes(bytes)) if bytes <= 0 => Ok(Mtu::Kernel),
+        None => Ok(None),
+        Some(MtuConf::Auto) => Ok(Some(Mtu::Auto)),
+        Some(MtuConf::Bytes(bytes)) if bytes <= 0 => Ok(None),
         // 68 is the minimum of IPv4 (RFC 791), 65535 the maximum of a veth (ETH_MAX_MTU).
         Some(MtuConf::Bytes(bytes)) => match u32::try_from(bytes) {
-            Ok(mtu @ 68..=65535) => Ok(Mtu::Bytes(mtu)),
+            Ok(mtu @ 68..=65535) => Ok(Some(Mtu::Bytes(mtu))),
             _ => Err(Error::new(
                 Code::InvalidConfig,
                 format!("invalid MTU {bytes} (must be between 68 and 65535)"),
@@ -327,12 +325,7 @@ fn mac(
             format!("failed to make veth pair: address {}: {why}", shortened(&text)),
         )
     };
-    let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;
-    // The kernel refuses both, but later and only with "Cannot assign requested address".
-    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-        return Err(invalid("a link's MAC address is neither zero nor a multicast address"));
-    }
-    Ok(Some(mac))
+    attach::link_mac(&text).map(Some).map_err(invalid)
 }
 
 /// Gateways of the subnets in an ipam section, by the keys that most IPAM plugins share (`subnet`,

@@ -181,9 +181,9 @@ fn finish(
 /// default without such a route.
 fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
     match config.mtu {
-        Mtu::Kernel => Ok(None),
-        Mtu::Bytes(mtu) => Ok(Some(mtu)),
-        Mtu::Auto => {
+        None => Ok(None),
+        Some(Mtu::Bytes(mtu)) => Ok(Some(mtu)),
+        Some(Mtu::Auto) => {
             let host = kernel.host();
             let Some(index) = host.default_route_link()? else { return Ok(None) };
             // A default route by loopback does not lead to the outside.

@@ -60,7 +60,7 @@ fn plan_of(keys: &str, ipam: AddResult) -> String {
         None => ipam,
     };
     let mtu = match config.mtu {
-        Mtu::Bytes(mtu) => Some(mtu),
+        Some(Mtu::Bytes(mtu)) => Some(mtu),
         _ => None,
     };
     let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: "veth00000002".into() };
@@ -240,10 +240,10 @@ fn errors_name_the_fault_of_the_configuration() {
 
 #[test]
 fn the_mtu_is_a_number_or_auto_or_the_kernels_default() {
-    assert_eq!(config(r#""mtu": 9000"#).mtu, Mtu::Bytes(9000));
-    assert_eq!(config(r#""mtu": "auto""#).mtu, Mtu::Auto);
+    assert_eq!(config(r#""mtu": 9000"#).mtu, Some(Mtu::Bytes(9000)));
+    assert_eq!(config(r#""mtu": "auto""#).mtu, Some(Mtu::Auto));
     for keys in [r#""mtu": 0"#, r#""mtu": -5"#, r#""mtu": null"#, r#""bridge": "b""#] {
-        assert_eq!(config(keys).mtu, Mtu::Kernel);
+        assert_eq!(config(keys).mtu, None);
     }
 }
 

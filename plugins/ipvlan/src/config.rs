@@ -28,8 +28,8 @@ pub struct Config {
     pub master: Master,
     /// Mode and flag.
     pub ipvlan: Ipvlan,
-    /// The MTU in bytes; 0 means the parent's.
-    pub mtu: i64,
+    /// The MTU in bytes; `None` is the kernel's default, the parent's.
+    pub mtu: Option<i64>,
     /// Whether the kernel detects duplicates of IPv6 addresses.
     pub dad: bool,
     /// Whether a family without a route gets a default route.
@@ -69,7 +69,7 @@ impl Config {
             default_route,
             ipvlan: Ipvlan { mode, flag },
             // Like the reference, this ignores a negative one.
-            mtu: conf.mtu.unwrap_or(0).max(0),
+            mtu: conf.mtu.filter(|mtu| *mtu > 0),
             dad: conf.enabledad.unwrap_or(true),
             detection,
             ipam: attach::ipam_type(request)?,

@@ -39,8 +39,8 @@ pub struct Config {
     pub mode: MacvlanMode,
     /// Mode source: the source addresses of accepted frames.
     pub sources: Vec<Mac>,
-    /// The MTU in bytes; 0 means the parent's.
-    pub mtu: i64,
+    /// The MTU in bytes; `None` is the kernel's default, the parent's.
+    pub mtu: Option<i64>,
     /// The configured MAC address.
     pub mac: Option<Mac>,
     /// The length of the queue of broadcasts.
@@ -91,7 +91,7 @@ impl Config {
             master,
             mode,
             sources: sources.iter().map(|text| mac(text)).collect::<Result<_, _>>()?,
-            mtu: conf.mtu.unwrap_or(0),
+            mtu: conf.mtu.filter(|mtu| *mtu != 0),
             mac: configured_mac(request, conf.runtime_config, conf.mac)?,
             // 0 means the kernel's default.
             bc_queue_len: conf.bcqueuelen.filter(|length| *length != 0),
@@ -154,10 +154,5 @@ fn mac(text: &str) -> Result<Mac, Error> {
         let text = shortened(text);
         Error::new(Code::InvalidConfig, format!("invalid args {text} for MAC addr: {why}"))
     };
-    let mac: Mac = text.parse().map_err(|_| invalid("invalid MAC address"))?;
-    // The kernel refuses both, but later and only with "Cannot assign requested address".
-    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-        return Err(invalid("a link's MAC address is neither zero nor a multicast address"));
-    }
-    Ok(mac)
+    attach::link_mac(text).map_err(invalid)
 }

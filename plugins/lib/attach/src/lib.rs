@@ -66,6 +66,19 @@ pub fn mac_of(mac: Option<&str>) -> Option<Mac> {
     mac.and_then(|mac| mac.parse().ok())
 }
 
+/// The configured MAC address of a link.
+///
+/// # Errors
+/// What is wrong with it. The kernel refuses an address that no link may have too, but later and
+/// only with "Cannot assign requested address".
+pub fn link_mac(text: &str) -> Result<Mac, &'static str> {
+    let mac: Mac = text.parse().map_err(|_| "invalid MAC address")?;
+    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+        return Err("a link's MAC address is neither zero nor a multicast address");
+    }
+    Ok(mac)
+}
+
 /// Fails if CHECK found any drift of the attachment.
 ///
 /// # Errors

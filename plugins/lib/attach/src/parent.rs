@@ -175,18 +175,19 @@ impl Parent {
         }
     }
 
-    /// The configured MTU in bytes, if it fits this parent; 0 means the parent's.
+    /// The configured MTU in bytes, if it fits this parent; `None` is the kernel's default, the
+    /// parent's.
     ///
     /// # Errors
     /// It is above the parent's: an ipvlan link would drop larger packets silently. Or it is below
     /// 68, the minimum of any link (RFC 791).
-    pub fn mtu_for(&self, configured: i64) -> Result<Option<u32>, Error> {
+    pub fn mtu_for(&self, configured: Option<i64>) -> Result<Option<u32>, Error> {
+        let Some(configured) = configured else { return Ok(None) };
         let invalid = || {
             let text = format!("invalid MTU {configured}, must be [0, master MTU({})]", self.mtu);
             Error::new(Code::InvalidConfig, text).details("0 is the master's; no link takes less than 68")
         };
         match u32::try_from(configured) {
-            Ok(0) => Ok(None),
             Ok(mtu) if (68..=self.mtu).contains(&mtu) => Ok(Some(mtu)),
             _ => Err(invalid()),
         }
