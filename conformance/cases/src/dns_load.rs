@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +16,7 @@ use harness::stage::dns::{
     until, with_records,
 };
 use harness::stage::load::{Load, come_and_go, names};
+use harness::strace::attached::Attached;
 use harness::strace::summary;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -173,24 +173,12 @@ fn system_calls(room: &Room) -> Result<()> {
     for id in 0..WAITING {
         socket.send(&Question::new("web", kind::A).message(id)?)?;
     }
-    let log = room.scratch("strace");
-    let mut strace = Command::new("strace")
-        .args(["-f", "-qq", "-p", &pid.to_string(), "-o", &log.display().to_string()])
-        .stdin(Stdio::null())
-        .spawn()
-        .context("start strace")?;
-    let attached = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-    };
-    until(Duration::from_secs(5), "strace is attached", attached)?;
+    let strace = Attached::to(pid, &["-f"], &room.scratch("strace"))?;
     kill(process, Signal::SIGCONT)?;
     for _ in 0..WAITING {
         heard(&socket)?;
     }
-    kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
-    strace.wait()?;
-    let log = fs::read_to_string(&log)?;
+    let log = strace.detach()?;
     let calls = log.lines().filter(|line| line.contains('(') && !line.contains("---")).count();
     ensure!(calls <= usize::from(WAITING) / 4, "{calls} calls for {WAITING} questions:\n{log}");
     Ok(())
@@ -211,23 +199,12 @@ fn least_calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
 fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     let (own, theirs) = (room.scratch("strace.plugin"), room.scratch("strace.responder"));
     let pid = the_responder()?;
-    let mut strace = Command::new("strace")
-        .args(["-c", "-qq", "-p", &pid.to_string(), "-o", &theirs.display().to_string()])
-        .stdin(Stdio::null())
-        .spawn()
-        .context("start strace")?;
-    let attached = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-    };
-    until(Duration::from_secs(5), "strace is attached", attached)?;
+    let strace = Attached::to(pid, &["-c"], &theirs)?;
     let words = ["strace", "-f", "-c", "-qq", "-o", &own.display().to_string()].map(str::to_owned);
     call(room, "ADD", &named.container, &named.name, &named.config).under(&words).run()?.result()?;
-    kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
-    strace.wait()?;
+    let summary = strace.detach()?;
     let (calls, programs) = summary::totals(&fs::read_to_string(&own)?)?;
     ensure!(programs == 1, "the plugin started {} programs", programs - 1);
-    let summary = fs::read_to_string(&theirs)?;
     let rows = summary.lines().filter(|line| !line.contains("total"));
     let responder = rows.filter_map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok()).sum();
     Ok((calls, responder))
