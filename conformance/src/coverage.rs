@@ -1,5 +1,5 @@
-//! Which clauses have a case, and which of those have passed: the lists in `testdata/clauses`
-//! against the cases and, when one is given, the JSON report of a run.
+//! Which clauses have a case, and which of those passed: the lists in `testdata/clauses` against
+//! the cases and, if given, the JSON report of a run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ const PAGES: [(&str, &str); 12] = [
     ("harness", include_str!("../../testdata/clauses/harness.txt")),
 ];
 
-/// One clause, and the cases that try it.
+/// One clause, and the cases that test it.
 struct Clause<'t> {
     page: &'static str,
     id: &'t str,
@@ -33,20 +33,21 @@ struct Clause<'t> {
     cases: Vec<&'static str>,
 }
 
-/// What a run said of each case: `passed`, `failed`, `not run`.
-type Told = BTreeMap<String, String>;
+/// The outcome of each case in a run: `passed`, `failed`, `not run`.
+type Outcomes = BTreeMap<String, String>;
 
 /// Prints the coverage; `report` is the JSON report of a run. True when every clause has a case and
-/// none of the cases has failed in that run.
+/// none of the cases failed in that run.
 pub fn run(cases: &[Case], report: Option<&Path>, all: bool, as_json: bool) -> Result<bool> {
     let clauses = clauses(cases)?;
-    let told = report.map(told).transpose()?;
+    let outcomes = report.map(outcomes).transpose()?;
     if as_json {
-        println!("{}", serde_json::to_string_pretty(&document(&clauses, told.as_ref()))?);
+        println!("{}", serde_json::to_string_pretty(&document(&clauses, outcomes.as_ref()))?);
     } else {
-        print(&clauses, told.as_ref(), all);
+        print(&clauses, outcomes.as_ref(), all);
     }
-    let missed = |clause: &Clause| clause.cases.is_empty() || state(clause, told.as_ref()) == Some("failed");
+    let missed =
+        |clause: &Clause| clause.cases.is_empty() || state(clause, outcomes.as_ref()) == Some("failed");
     Ok(!clauses.iter().any(missed))
 }
 
@@ -56,7 +57,7 @@ fn clauses(cases: &[Case]) -> Result<Vec<Clause<'static>>> {
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (id, text) =
                 line.split_once(' ').with_context(|| format!("{page}: no promise in {line:?}"))?;
-            ensure!(!clauses.iter().any(|clause| clause.id == id), "{page}: {id} stands twice");
+            ensure!(!clauses.iter().any(|clause| clause.id == id), "{page}: {id} occurs twice");
             let tried = cases.iter().filter(|case| case.clauses.contains(&id)).map(|case| case.name);
             clauses.push(Clause { page, id, text, cases: tried.collect() });
         }
@@ -64,21 +65,22 @@ fn clauses(cases: &[Case]) -> Result<Vec<Clause<'static>>> {
     Ok(clauses)
 }
 
-fn told(report: &Path) -> Result<Told> {
+fn outcomes(report: &Path) -> Result<Outcomes> {
     let text = fs::read(report).with_context(|| format!("read {}", report.display()))?;
-    let document: Value =
-        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON report", report.display()))?;
+    let document: Value = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a JSON report", report.display()))?;
     let cases = document["cases"].as_array();
     let cases =
-        cases.with_context(|| format!("{} has no cases: it is no report of a run", report.display()))?;
+        cases.with_context(|| format!("{} has no cases: it is not the report of a run", report.display()))?;
     let text = |case: &Value, key: &str| case[key].as_str().unwrap_or_default().to_owned();
     Ok(cases.iter().map(|case| (text(case, "name"), text(case, "outcome"))).collect())
 }
 
-/// What the run says of a clause: one failure fails it, and all must have been run for it to have passed.
-fn state(clause: &Clause, told: Option<&Told>) -> Option<&'static str> {
-    let told = told?;
-    let outcomes: Vec<_> = clause.cases.iter().map(|name| told.get(*name).map(String::as_str)).collect();
+/// The outcome of a clause in a run: one failed case fails it, and it passes only if all its cases
+/// ran.
+fn state(clause: &Clause, outcomes: Option<&Outcomes>) -> Option<&'static str> {
+    let outcomes = outcomes?;
+    let outcomes: Vec<_> = clause.cases.iter().map(|name| outcomes.get(*name).map(String::as_str)).collect();
     if outcomes.contains(&Some("failed")) {
         return Some("failed");
     }
@@ -86,22 +88,23 @@ fn state(clause: &Clause, told: Option<&Told>) -> Option<&'static str> {
     Some(if all { "passed" } else { "not run" })
 }
 
-fn print(clauses: &[Clause], told: Option<&Told>, all: bool) {
+fn print(clauses: &[Clause], outcomes: Option<&Outcomes>, all: bool) {
     for (page, _) in PAGES {
         let of_page: Vec<_> = clauses.iter().filter(|clause| clause.page == page).collect();
         let tried = of_page.iter().filter(|clause| !clause.cases.is_empty()).count();
         let percent = (tried * 100).checked_div(of_page.len()).unwrap_or(100);
         let mut line =
             format!("{page:<11} {tried:>3} of {:>3} clauses have a case, {percent:>3} %", of_page.len());
-        if told.is_some() {
-            let count = |wanted| of_page.iter().filter(|clause| state(clause, told) == Some(wanted)).count();
+        if outcomes.is_some() {
+            let count =
+                |wanted| of_page.iter().filter(|clause| state(clause, outcomes) == Some(wanted)).count();
             line += &format!("; {} passed, {} failed", count("passed"), count("failed"));
         }
         println!("{line}");
     }
     for clause in clauses {
         let cases = if clause.cases.is_empty() { "NO CASE".to_owned() } else { clause.cases.join(" ") };
-        match state(clause, told) {
+        match state(clause, outcomes) {
             Some("failed") => println!("failed   {} {} ({cases})", clause.id, clause.text),
             _ if clause.cases.is_empty() => println!("no case  {} {}", clause.id, clause.text),
             state if all => {
@@ -112,10 +115,10 @@ fn print(clauses: &[Clause], told: Option<&Told>, all: bool) {
     }
 }
 
-fn document(clauses: &[Clause], told: Option<&Told>) -> Value {
+fn document(clauses: &[Clause], outcomes: Option<&Outcomes>) -> Value {
     let shown = |clause: &Clause| {
         json!({"page": clause.page, "id": clause.id, "text": clause.text, "cases": clause.cases,
-               "outcome": state(clause, told)})
+               "outcome": state(clause, outcomes)})
     };
     json!({"clauses": clauses.iter().map(shown).collect::<Vec<_>>()})
 }

@@ -1,5 +1,6 @@
-//! Judges a directory of CNI plugins. Every case runs in a room of its own (user, network, mount and pid namespaces,
-//! private `/run`, `/var/lib/cni`, `/etc/cni`), and the machine's own state is compared before and after.
+//! Tests a directory of CNI plugins. Every case runs in a room of its own (user, network, mount and
+//! pid namespaces, private `/run`, `/var/lib/cni`, `/etc/cni`), and the machine's own state is
+//! compared before and after.
 
 mod cli;
 mod clients;
@@ -78,7 +79,7 @@ fn reported(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Does something in rooms and then shows that the machine itself has not changed.
+/// Runs a function that uses rooms, and then shows that the machine itself has not changed.
 fn guarded(common: &Common, work: impl FnOnce(&runner::Grounds) -> Result<bool>) -> Result<bool> {
     let before = Machine::now()?;
     let held = work(&common.grounds()?)?;

@@ -1,9 +1,9 @@
-//! What the demo is written on: aligned text, colour only on a terminal.
+//! The demo's output: aligned text, with colour only on a terminal.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
-/// The page, and whether everything on it held.
+/// The output, and whether every step passed.
 pub struct Paper {
     colour: bool,
     step: usize,
@@ -31,7 +31,7 @@ impl Paper {
         println!("   {text}");
     }
 
-    /// A step that held, or did not and then the whole demo did not.
+    /// A step that passed, or failed and with it the whole demo.
     pub fn step(&mut self, what: &str, took: Duration, done: Result<(), String>) {
         let time = format!("{:>7.1} ms", took.as_secs_f64() * 1e3);
         match done {
@@ -44,7 +44,7 @@ impl Paper {
         }
     }
 
-    /// A cell of the matrix: the time of a round trip, or that nothing came back.
+    /// A cell of the matrix: the round-trip time, or no answer.
     pub fn cell(&mut self, round_trip: Option<Duration>) -> String {
         match round_trip {
             Some(time) => self.painted("32", &format!("{:>8.2} ms", time.as_secs_f64() * 1e3)),
@@ -55,12 +55,12 @@ impl Paper {
         }
     }
 
-    /// Whether everything held; prints the verdict.
+    /// Whether every step passed; prints the verdict.
     pub fn verdict(&self) -> bool {
         let text = match self.failures {
-            0 => self.painted("1;32", "Everything held."),
-            1 => self.painted("1;31", "One step did not hold."),
-            n => self.painted("1;31", &format!("{n} steps did not hold.")),
+            0 => self.painted("1;32", "Every step passed."),
+            1 => self.painted("1;31", "One step failed."),
+            n => self.painted("1;31", &format!("{n} steps failed.")),
         };
         println!("\n{text}");
         self.failures == 0

@@ -1,4 +1,4 @@
-//! All that this executable does in rooms: every case, and every other kind of job.
+//! Everything that this executable runs in rooms: every case, and every other kind of job.
 
 use harness::case::Case;
 use harness::faults;
@@ -6,7 +6,7 @@ use harness::job::{Kind, Registry};
 
 use crate::{clients, compare, demo, stress};
 
-/// Every case, in the order they are listed and run.
+/// Every case, in the order in which they are listed and run.
 pub fn cases() -> Vec<Case> {
     let mut all = cases::all();
     all.extend_from_slice(bench::attachments::CASES);

@@ -1,5 +1,5 @@
-//! `conformance stress`: many attachments at once on one network and one lease store, by two suites, some of them killed
-//! on the way. What is done comes from a seed: the same seed does the same again.
+//! `conformance stress`: many concurrent attachments on one network and one lease store, by two
+//! suites, some of them killed. A seed determines the calls: the same seed repeats them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,7 +16,7 @@ use harness::room::call::{Answer, Call};
 use harness::runner::Grounds;
 use serde_json::{Value, json};
 
-/// Containers, of which up to [`AT_ONCE`] have something done to them at once. The ranges hold a few more.
+/// Containers, of which up to [`AT_ONCE`] have a call at the same time. The ranges hold a few more.
 const CONTAINERS: usize = 24;
 const AT_ONCE: u64 = 10;
 /// Rounds of one seed.
@@ -24,7 +24,7 @@ const ROUNDS: usize = 30;
 
 const BRIDGE: &str = "br0";
 
-/// Which seeds, and with whom.
+/// The seeds, and the suites.
 pub struct Options {
     /// The first seed.
     pub seed: u64,
@@ -35,7 +35,7 @@ pub struct Options {
 /// The job of a seed's room.
 pub const JOBS: &[Kind] = &[Kind::new("stress", |room, seed| Ok(reported(room, job(room, seed))))];
 
-/// Runs the seeds: true when all held.
+/// Runs the seeds: true when all passed.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let mut held = true;
     for seed in options.seed..options.seed.saturating_add(options.seeds) {
@@ -53,12 +53,12 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     Ok(held)
 }
 
-/// Prints what was done on standard output.
+/// Prints the calls on standard output.
 fn job(room: &Room, seed: &str) -> Result<()> {
     let mut rng = Rng::new(seed.parse().context("a seed is a number")?);
     let before = room.snapshot()?;
     let mut suites = vec![room.suite.clone()];
-    // With a second suite on the same bridge and store, as while a node is migrated.
+    // With a second suite on the same bridge and store, as during the migration of a node.
     suites.extend(Some(room.reference.clone()).filter(|dir| dir.join("bridge").is_file()));
     let mut stage = Stage { room, suites, members: vec![], done: HashMap::new() };
     for number in 0..CONTAINERS {
@@ -79,7 +79,7 @@ fn job(room: &Room, seed: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is known of a container.
+/// The state of a container.
 enum State {
     /// Not attached.
     Absent,
@@ -111,7 +111,8 @@ struct Stage<'r> {
 }
 
 impl Stage<'_> {
-    /// Some containers, each with an act that its state allows, all at once; then nothing may be wrong.
+    /// Some containers, each with an act that its state allows, all concurrently; then the state
+    /// must be consistent.
     fn round(&mut self, rng: &mut Rng) -> Result<()> {
         let mut acts: Vec<(usize, Act)> = vec![];
         for _ in 0..=rng.below(AT_ONCE) {
@@ -144,14 +145,14 @@ impl Stage<'_> {
 
     fn choose(&self, member: usize, rng: &mut Rng) -> Result<Act> {
         let any = usize::try_from(rng.below(self.suites.len() as u64))?;
-        // Most calls are over after this, some are not.
+        // Most calls have ended by then, some have not.
         let kill = (rng.below(4) == 0).then(|| 200 + rng.below(6000));
         Ok(match &self.members[member].state {
             State::Absent if rng.below(8) == 0 => Act { verb: "DEL", suite: any, kill: None },
             State::Absent => Act { verb: "ADD", suite: any, kill },
             State::Attached(by, _) if rng.below(3) == 0 => Act { verb: "CHECK", suite: *by, kill: None },
             State::Attached(..) => Act { verb: "DEL", suite: any, kill },
-            // What ours left half-made, ours finds.
+            // Ours cleans up objects that ours left incomplete.
             State::Unknown => Act { verb: "DEL", suite: 0, kill: None },
         })
     }
@@ -179,10 +180,10 @@ impl Stage<'_> {
         call.run()
     }
 
-    /// What the answer makes of the container's state; an error is what must not be.
+    /// Updates the container's state by the answer; an error is an answer that must not be.
     fn note(&mut self, member: usize, act: &Act, answer: &Answer) -> Result<()> {
         let member = &mut self.members[member];
-        // Whatever it had printed by then: a runtime does not read the answer of a call that it has killed.
+        // Its output is ignored: a runtime does not read the answer of a call that it has killed.
         let killed = act.kill.is_some() && matches!(answer.status.code(), None | Some(137));
         match act.verb {
             _ if killed => member.state = State::Unknown,
@@ -201,9 +202,9 @@ impl Stage<'_> {
         for member in &self.members {
             let State::Attached(_, result) = &member.state else { continue };
             for ip in result["ips"].as_array().context("a result without addresses")? {
-                let address = ip["address"].as_str().context("an address that is no text")?.to_owned();
+                let address = ip["address"].as_str().context("an address that is not a string")?.to_owned();
                 if let Some(other) = owners.insert(address.clone(), &member.container.id) {
-                    bail!("{address} was given to {other} and to {}", member.container.id);
+                    bail!("{address} is allocated to {other} and to {}", member.container.id);
                 }
             }
         }
@@ -211,14 +212,14 @@ impl Stage<'_> {
     }
 }
 
-/// Waits until no plugin runs any more: the IPAM plugin of one that was killed goes on to its end.
+/// Waits until no plugin runs any more: the IPAM plugin of a killed one continues to its end.
 fn settle() -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let mut running = vec![];
         for entry in fs::read_dir("/proc")?.flatten() {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            // One that has ended and that nobody has asked for yet has no command line.
+            // A zombie that has not been reaped yet has no command line.
             let runs = fs::read(entry.path().join("cmdline")).is_ok_and(|line| !line.is_empty());
             if runs && matches!(name.trim(), "bridge" | "host-local" | "moor-plugins") {
                 running.push(name.trim().to_owned());

@@ -1,4 +1,4 @@
-//! What a suite costs: attachments, and names.
+//! The cost of a suite: of attachments, and of names.
 
 pub mod attachments;
 pub mod dns;

@@ -1,6 +1,6 @@
-//! Medians, percentiles, ratios, and how far a ratio can be believed.
+//! Medians, percentiles, ratios, and the noise of a ratio.
 
-/// Into how many consecutive parts a run is cut to see its noise.
+/// The number of consecutive parts of a run that show its noise.
 const PARTS: usize = 5;
 
 /// The median; of none, 0.
@@ -32,7 +32,8 @@ pub struct Ratio {
     pub noise: f64,
 }
 
-/// The ratio of the medians of two series that were measured in turns; none when there is nothing to divide by.
+/// The ratio of the medians of two series that were measured in turns; none if a divisor is
+/// missing.
 pub fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Ratio> {
     let divide = |ours: &[f64], theirs: &[f64]| {
         let base = median(theirs);

@@ -44,7 +44,7 @@ fn status(room: &Room, configs: &[Value]) -> Result<()> {
         let plugin = config["type"].as_str().context("no type")?;
         let links = ip::links(None)?;
         let answer = room.call(plugin, "STATUS").config(&config).run()?;
-        ensure!(ip::links(None)? == links, "{config}: STATUS made a link");
+        ensure!(ip::links(None)? == links, "{config}: STATUS created a link");
         let added = room.attach(plugin, "ADD", &container).config(&config).run()?;
         room.attach(plugin, "DEL", &container).config(&config).run()?.silent()?;
         if added.succeeded() {

@@ -100,7 +100,7 @@ fn unknown(room: &Room) -> Result<()> {
         room.attach("bridge", "DEL", &container).config(&bridge(USUAL)).run()?.silent()?;
     }
     room.ensure_nothing_left(&before, &["c1"])?;
-    ensure!(ip::link(None, "br0")?.is_none(), "DEL made a bridge");
+    ensure!(ip::link(None, "br0")?.is_none(), "DEL created a bridge");
     Ok(())
 }
 

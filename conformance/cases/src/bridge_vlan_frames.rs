@@ -70,7 +70,7 @@ fn ears(room: &Room, matrix: &Matrix) -> Result<BTreeMap<&'static str, UdpSocket
 /// Compares the senders that each listener received with the matrix, except for its own.
 fn compare(ears: &BTreeMap<&'static str, UdpSocket>, matrix: &Matrix) -> Result<()> {
     for (name, ear) in ears {
-        let wanted = matrix.get(name).context("an ear without a row")?;
+        let wanted = matrix.get(name).context("a listener without a row")?;
         let mut received = BTreeSet::new();
         let mut deadline = Instant::now() + patience();
         let mut complete = false;

@@ -37,7 +37,7 @@ fn fakes(room: &Room, answers: &[(&str, &str)]) -> Result<(Runtime, Fake)> {
     for (name, answer) in answers {
         last = Some(Fake::new(room, name, answer)?);
     }
-    let fake = last.context("no fake was asked for")?;
+    let fake = last.context("no fake was configured")?;
     let mut runtime = conflists::runtime(room);
     runtime.cni_path = vec![fake.dir.clone()];
     Ok((runtime, fake))
@@ -90,7 +90,7 @@ fn version_and_name(room: &Room) -> Result<()> {
                               "plugins": [{"type": "first", "name": "other", "cniVersion": "0.1.0"}]});
         runtime.del(&list(&document)?, &attachment())?;
         let calls = asked(&fake)?;
-        let (_, stdin) = calls.first().context("the plugin was not asked")?;
+        let (_, stdin) = calls.first().context("the plugin was not called")?;
         ensure!(stdin["cniVersion"] == wanted && stdin["name"] == "net", "{document}: {stdin}");
     }
     Ok(())
@@ -110,7 +110,7 @@ fn order(room: &Room) -> Result<()> {
     let wanted = ["ADD first", "ADD second", "CHECK first", "CHECK second", "STATUS first", "STATUS second"];
     let wanted: Vec<_> =
         wanted.into_iter().chain(["DEL second", "DEL first", "GC first", "GC second"]).collect();
-    ensure!(verbs == wanted, "asked in this order: {verbs:?}");
+    ensure!(verbs == wanted, "called in this order: {verbs:?}");
 
     // All verbs except GC stop at the first error.
     let failing = r#"printf '{"code":142,"msg":"no"}'; exit 1"#;
@@ -121,7 +121,7 @@ fn order(room: &Room) -> Result<()> {
     ensure!(stopped && runtime.gc(&list, Some(&[].into())).is_err(), "a failing plugin went unnoticed");
     let verbs: Vec<String> = asked(&fake)?.into_iter().map(|(call, _)| call).collect();
     let wanted = ["ADD first", "CHECK first", "STATUS first", "DEL second", "GC first", "GC second"];
-    ensure!(verbs == wanted, "asked in this order: {verbs:?}");
+    ensure!(verbs == wanted, "called in this order: {verbs:?}");
     Ok(())
 }
 
@@ -203,7 +203,7 @@ fn untouched(room: &Room) -> Result<()> {
     let document = json!({"cniVersion": "1.1.0", "name": "net", "plugins": [plugin]});
     runtime.del(&list(&document)?, &attachment())?;
     let calls = asked(&fake)?;
-    let (_, stdin) = calls.first().context("the plugin was not asked")?;
+    let (_, stdin) = calls.first().context("the plugin was not called")?;
     ensure!(stdin["args"] == plugin["args"] && stdin["nobody"] == plugin["nobody"], "it got {stdin}");
     let own: Vec<_> = stdin.as_object().into_iter().flat_map(|map| map.keys()).collect();
     ensure!(!own.iter().any(|key| key.starts_with("cni.dev/")), "DEL got {own:?}");
@@ -225,7 +225,7 @@ fn cheap(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     room.attach("bridge", "ADD", &container).config(&smallest("bridge", "1.1.0")).run()?.result()?;
     let held = File::options().write(true).open("/var/lib/cni/networks/net/lock")?;
-    held.lock().context("take the store's lock")?;
+    held.lock().context("lock the store")?;
     let before = room.snapshot()?;
     let macvlan = with(&smallest("macvlan", "1.1.0"), json!({"master": "wan0"}));
     for config in PLUGINS.map(|plugin| smallest(plugin, "1.1.0")).iter().chain([&macvlan]) {

@@ -38,7 +38,7 @@ fn key_order(room: &Room) -> Result<()> {
         for (before, after) in neighbours(&text) {
             let place = |key: &str| DECLARED.iter().position(|known| *known == key);
             let right = if *version < "1.0.0" { place(&before) < place(&after) } else { before < after };
-            ensure!(right, "{version}: {before} stands before {after} in\n{text}");
+            ensure!(right, "{version}: {before} precedes {after} in\n{text}");
         }
     }
     Ok(())

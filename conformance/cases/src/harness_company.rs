@@ -22,18 +22,18 @@ pub const CASES: &[Case] = &[
 
 fn user(room: &Room) -> Result<()> {
     let own = room.write("root/closed", "")?;
-    let locked = room.lock_as_user(&own)?.context("the user cannot lock a file that he may read")?;
+    let locked = room.lock_as_user(&own)?.context("the user cannot lock a readable file")?;
     ensure!(!room.lock_is_free(&own)?, "the user's lock does not hold");
     drop(locked);
-    ensure!(room.lock_is_free(&own)?, "the user's lock does not end with him");
-    let locked = room.lock_as_root(&own)?.context("root cannot lock its file")?;
+    ensure!(room.lock_is_free(&own)?, "the user's lock outlives the user's process");
+    let locked = room.lock_as_root(&own)?.context("root cannot lock its own file")?;
     ensure!(!room.lock_is_free(&own)?, "root's lock does not hold");
     drop(locked);
     std::fs::set_permissions(&own, PermissionsExt::from_mode(0o600))?;
-    ensure!(room.lock_as_user(&own)?.is_none(), "the user locks a file that he may not read");
+    ensure!(room.lock_as_user(&own)?.is_none(), "the user locks an unreadable file");
     let dir = room.users_directory()?;
     let done = room.as_user("/usr/bin/touch").arg(dir.join("his")).status()?;
-    ensure!(done.success(), "the user cannot write to his directory: {done}");
+    ensure!(done.success(), "the user cannot write to its own directory: {done}");
     let done = room.as_user("/bin/cat").arg(&own).output()?;
     ensure!(!done.status.success(), "the user reads a file of root's");
     Ok(())
@@ -61,7 +61,7 @@ fn frames(room: &Room) -> Result<()> {
 fn busy(room: &Room) -> Result<()> {
     let busy = room.busy_rtnl(2);
     std::thread::sleep(Duration::from_millis(300));
-    ensure!(busy.made() > 2, "in 300 ms {} namespaces were made", busy.made());
+    ensure!(busy.made() > 2, "only {} namespaces were created in 300 ms", busy.made());
     ip::run(&["link", "show", "lo"])
 }
 

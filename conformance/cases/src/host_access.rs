@@ -86,7 +86,7 @@ fn both_ways(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
     delete(room, plugin, &first, &config)?;
     ensure!(
         reaches(room, None, &two)? && reaches(room, Some("c2"), &host())?,
-        "another's DEL took the way away"
+        "another container's DEL removed the route"
     );
     delete(room, plugin, &second, &config)?;
     room.ensure_nothing_left(&before, &["c1", "c2"])?;
@@ -149,7 +149,7 @@ fn own_addresses(room: &Room, plugin: &str) -> Result<()> {
     }
     check(room, plugin, &first, &config, &result)?.silent()?;
     delete(room, plugin, &first, &config)?;
-    ensure!(reaches(room, None, &two)?, "another's DEL took the way away");
+    ensure!(reaches(room, None, &two)?, "another container's DEL removed the route");
     delete(room, plugin, &second, &config)?;
     room.ensure_nothing_left(&before, &["c1", "c2"])
 }

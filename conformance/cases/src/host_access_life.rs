@@ -53,7 +53,7 @@ fn drifts(room: &Room) -> Result<()> {
         ip::script(None, &route)?;
         check(room, "macvlan", &container, &config, &result)?.silent().with_context(|| route.clone())?;
         let there = ip::rows(None, &[family, "route", "show", address])?;
-        ensure!(!there.is_empty(), "after {route} and CHECK there is none");
+        ensure!(!there.is_empty(), "CHECK does not restore {route}");
     }
     ip::script(Some("c1"), "-6 route del 2001:db8:ff::1")?;
     let error = check(room, "macvlan", &container, &config, &result)?.error()?;
@@ -93,7 +93,7 @@ fn dead(room: &Room) -> Result<()> {
     gc(&["c2"])?;
     for (family, address) in [("-4", &v4), ("-6", &v6)] {
         let rows = ip::rows(None, &[family, "route", "show", address])?;
-        ensure!(rows.is_empty(), "the route of the dead is still there: {rows:?}");
+        ensure!(rows.is_empty(), "the dead container's route is still there: {rows:?}");
     }
     check(room, "macvlan", &alive, &config, &others)?.silent().context("GC broke a valid attachment")?;
     // DEL finds the routes without the namespace, without a result, and with an invalid

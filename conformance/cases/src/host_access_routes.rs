@@ -61,7 +61,7 @@ fn lost(room: &Room, by: By) -> Result<()> {
             ensure!(done.succeeded(), "{}", done.summary());
         }
     }
-    ensure!(reaches(room, None, &one)?, "the way to the first container is not made again");
+    ensure!(reaches(room, None, &one)?, "the route to the first container is not restored");
     check(room, "macvlan", &first, &config, &result)?.silent()?;
     for container in &all {
         delete(room, "macvlan", container, &config)?;
@@ -76,7 +76,7 @@ fn kept(room: &Room) -> Result<()> {
     let (second, _) = add(room, "macvlan", "c2", &config)?;
     renew()?;
     delete(room, "macvlan", &second, &config)?;
-    ensure!(shims()?.len() == 1, "the DEL of another took the shim away");
+    ensure!(shims()?.len() == 1, "the DEL of another container removed the shim");
     check(room, "macvlan", &first, &config, &result)?.silent()?;
     ensure!(reaches(room, None, &addresses_of(&result)?)?, "the host does not reach the container");
     delete(room, "macvlan", &first, &config)?;

@@ -235,7 +235,7 @@ fn validation(room: &Room) -> Result<()> {
     ] {
         let answer = add(room, "c1", &ranges(sets.clone()))?;
         answer.refused(text).with_context(|| sets.to_string())?;
-        ensure!(store::leases(NET)?.is_empty(), "{sets}: a lease was made");
+        ensure!(store::leases(NET)?.is_empty(), "{sets}: a lease was created");
     }
     room.ensure_nothing_left(&before, &["c1"])?;
     // One subnet may be split among sets.
@@ -271,7 +271,7 @@ fn old_versions(room: &Room) -> Result<()> {
         json!({"cniVersion": "0.2.0"}),
     );
     add(room, "c1", &config)?.refused("CNI version 0.2.0 does not support more than 1 address per family")?;
-    ensure!(store::leases(NET)?.is_empty(), "a lease was made");
+    ensure!(store::leases(NET)?.is_empty(), "a lease was created");
     let config = with(
         &ranges(json!([[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]])),
         json!({"cniVersion": "0.2.0"}),
@@ -302,7 +302,7 @@ fn route_without_dst(room: &Room) -> Result<()> {
     let mut config = host_local(USUAL, "10.1.2.0/24");
     config["ipam"]["routes"] = json!([{"gw": "10.1.2.9"}]);
     add(room, "c1", &config)?.refused("")?;
-    ensure!(store::leases(NET)?.is_empty(), "a lease was made");
+    ensure!(store::leases(NET)?.is_empty(), "a lease was created");
     Ok(())
 }
 

@@ -101,8 +101,7 @@ fn no_id(room: &Room) -> Result<()> {
     for id in ["", "uninitialized\n"] {
         let none = room.write("no-machine", id)?;
         let target = "/etc/machine-id";
-        mount(Some(&none), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .context("take the id away")?;
+        mount(Some(&none), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("remove the id")?;
         boot(room, 21)?;
         lease(room, "a")?;
         boot(room, 22)?;

@@ -131,7 +131,7 @@ fn gc(room: &Room) -> Result<()> {
     let left = collected(room, json!({}))?;
     ensure!(
         left.iter().filter(|address| *address != "10.1.2.6").count() == 4,
-        "without the key nothing goes: {left:?}"
+        "without the key nothing is released: {left:?}"
     );
     let valid = json!([{"containerID": "a", "ifname": "eth0"}, {"containerID": "old", "ifname": "eth7"}]);
     let left = collected(room, json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}))?;
@@ -143,7 +143,7 @@ fn gc(room: &Room) -> Result<()> {
     }
     ensure!(
         store::pointer(NET, 0).as_deref() == Some("10.1.2.6") && Path::new(NET).join("lock").exists(),
-        "GC took the pointer or the lock"
+        "GC removed the pointer or the lock"
     );
     ensure!(store::addresses("/var/lib/cni/networks/other")? == ["10.1.2.2"], "GC went to another network");
     Ok(())
@@ -156,7 +156,7 @@ fn status(room: &Room) -> Result<()> {
     );
     let status = |config: &Value| room.call("host-local", "STATUS").config(config).run();
     status(&config)?.silent()?;
-    ensure!(store::leases(NET)?.is_empty(), "STATUS took a lease");
+    ensure!(store::leases(NET)?.is_empty(), "STATUS allocated a lease");
     add(room, "a", &config)?.result()?;
     status(&config)?.error_code(50)?;
     attach(room, "DEL", "a", &config)?.silent()?;
@@ -268,12 +268,12 @@ fn lock(room: &Room) -> Result<()> {
     let config = host_local(USUAL, "10.1.2.0/24");
     fs::create_dir_all(NET)?;
     let file = File::create(format!("{NET}/lock"))?;
-    file.lock().context("take the lock")?;
+    file.lock().context("lock the store")?;
     let (sender, receiver) = channel();
     std::thread::scope(|scope| -> Result<()> {
         scope.spawn(|| drop(sender.send(add(room, "a", &config))));
         let early = receiver.recv_timeout(Duration::from_millis(300));
-        file.unlock().context("give the lock back")?;
+        file.unlock().context("release the lock")?;
         ensure!(matches!(early, Err(RecvTimeoutError::Timeout)), "ADD did not wait for the lock's holder");
         receiver
             .recv_timeout(Duration::from_secs(10))

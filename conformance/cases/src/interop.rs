@@ -78,12 +78,12 @@ fn crowd(room: &Room) -> Result<()> {
     let names: HashSet<_> = leases.iter().map(|(address, _)| address.to_string()).collect();
     ensure!(
         names == expected,
-        "other addresses than the reference alone would give: {:?}",
+        "other addresses than the reference alone allocates: {:?}",
         names.symmetric_difference(&expected).take(9).collect::<Vec<_>>()
     );
     all("DEL", 1)?;
     let left = store::leases(store::NET)?;
-    ensure!(left.is_empty(), "{} leases were not freed by the other side", left.len());
+    ensure!(left.is_empty(), "the other suite did not free {} leases", left.len());
     Ok(())
 }
 

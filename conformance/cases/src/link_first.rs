@@ -117,7 +117,7 @@ fn killed(room: &Room, plugin: &str) -> Result<()> {
     let container = room.container("c1")?;
     let before = room.snapshot()?;
     let call = room.attach(plugin, "ADD", &container).path_first(&fake.dir).config(&config);
-    ensure!(!call.run()?.succeeded(), "ADD outlived its death");
+    ensure!(!call.run()?.succeeded(), "ADD survived SIGKILL");
     ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "the link was not there when ADD was killed");
     room.attach(plugin, "DEL", &container).path_first(&fake.dir).config(&config).run()?.silent()?;
     ensure!(ip::link(Some("c1"), "eth0")?.is_none(), "the link stays");
@@ -137,6 +137,6 @@ fn filtered(room: &Room) -> Result<()> {
     let result = call.run()?.result()?;
     let host = result["interfaces"][1]["name"].as_str().context("no host veth")?;
     let rules = std::fs::read_to_string(rules)?;
-    ensure!(rules.contains(host), "no filter of {host} while the IPAM plugin is asked: {rules}");
+    ensure!(rules.contains(host), "no filter of {host} while the IPAM plugin runs: {rules}");
     Ok(())
 }

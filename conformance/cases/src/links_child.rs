@@ -106,7 +106,7 @@ fn remembered(room: &Room) -> Result<()> {
         });
         del(room, &container, &with(&config, json!({"prevResult": previous})))?;
         let left = links(&id)?;
-        ensure!(left.is_empty(), "known by {by}: {left:?} is left");
+        ensure!(left.is_empty(), "identified by {by}: {left:?} is left");
     }
     Ok(())
 }

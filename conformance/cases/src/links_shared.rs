@@ -88,7 +88,7 @@ fn used_shim(room: &Room) -> Result<()> {
     let config = lan("macvlan", &json!({"hostAccess": true}));
     for n in 0..2 {
         let (container, _) = add(room, "macvlan", &format!("c{n}"), &config)?;
-        let shim = shims()?.pop().context("no link of the host's")?;
+        let shim = shims()?.pop().context("the host has no link")?;
         let used: (&str, &[&str], &[&str]) = match n {
             0 => (
                 "ip",

@@ -60,7 +60,7 @@ fn check(room: &Room) -> Result<()> {
         check()?.silent()?;
         super::masquerade::nft(harm)?;
         harness::stage::reapply::mended(&check()?, error)?;
-        ensure!(check()?.stderr.is_empty(), "it is not mended");
+        ensure!(check()?.stderr.is_empty(), "it is not restored");
         super::masquerade::nft(harm)?;
         harness::stage::reapply::forget_records()?;
         check()?.error_with(999, error)?;

@@ -109,7 +109,7 @@ fn del_others(room: &Room) -> Result<()> {
     // A link that is not a macvlan is not deleted either.
     ip::run_in("c1", &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])?;
     room.attach("macvlan", "DEL", &container).config(&config).run()?.silent()?;
-    ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "DEL deleted an interface that is no macvlan");
+    ensure!(ip::link(Some("c1"), "eth0")?.is_some(), "DEL deleted an interface that is not a macvlan");
     Ok(())
 }
 

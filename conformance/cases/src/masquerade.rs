@@ -38,7 +38,7 @@ pub fn masquerade() -> Value {
 pub fn ensure_masqueraded(from: &str) -> Result<()> {
     for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
         let seen = socket::seen_as(from, "outside", outside)?;
-        ensure!(seen == host, "{outside} takes {from} for {seen}, not for the host");
+        ensure!(seen == host, "{outside} sees {from} as {seen}, not as the host");
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ fn seen_from(room: &Room) -> Result<()> {
     }
     for (address, sibling) in [("10.1.2.2", "10.1.2.3"), ("2001:db8:1::2", "2001:db8:1::3")] {
         let seen = socket::seen_as("c2", "c1", address)?;
-        ensure!(seen == sibling, "c1 takes c2 for {seen}, not {sibling}");
+        ensure!(seen == sibling, "c1 sees c2 as {seen}, not {sibling}");
     }
     // One attachment is deleted, the other's rule is kept.
     let one = Container { id: "c1".into(), path: "/run/netns/c1".into() };
@@ -161,7 +161,7 @@ fn check(room: &Room) -> Result<()> {
             nft(&fill(harm))?;
         }
         reapply::mended(&check()?, &fill(error))?;
-        ensure!(check()?.stderr.is_empty(), "it is not mended");
+        ensure!(check()?.stderr.is_empty(), "it is not restored");
         for harm in harms {
             nft(&fill(harm))?;
         }

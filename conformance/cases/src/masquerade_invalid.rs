@@ -64,7 +64,7 @@ fn outside(room: &Room) -> Result<()> {
             is_from(bytes, host, 7999)
         })?;
         ensure!(seen.is_some(), "the outside receives no first packet of {source}");
-        ensure!(leaked.get().is_none(), "{source} leaves as itself: flags {:#x?}", leaked.get());
+        ensure!(leaked.get().is_none(), "{source} leaves with its own address: flags {:#x?}", leaked.get());
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ fn takeover(room: &Room) -> Result<()> {
         let theirs = |verb| reference(room, "bridge", verb, &container).config(&config).run();
         let made = theirs("ADD")?.result().with_context(|| keys.to_string())?;
         let by_reference = saved()?;
-        ensure!(by_reference.contains("MASQUERADE"), "the reference made no rules");
+        ensure!(by_reference.contains("MASQUERADE"), "the reference created no rules");
         let prev = with(&config, json!({"prevResult": made}));
         del(room, &container, &prev)?;
         let empty = saved()?;
@@ -75,12 +75,12 @@ fn seen(room: &Room) -> Result<()> {
         room.attach("bridge", "ADD", &container).config(&config()).run()?.result()?;
         for (outside, host) in OUTSIDE.into_iter().zip(["198.51.100.1", "2001:db8:ff::1"]) {
             let seen = socket::seen_as(id, "outside", outside)?;
-            ensure!(seen == host, "{outside} takes {id} for {seen}, not for the host");
+            ensure!(seen == host, "{outside} sees {id} as {seen}, not as the host");
         }
     }
     for (address, sibling) in [("10.1.2.2", "10.1.2.3"), ("2001:db8:1::2", "2001:db8:1::3")] {
         let seen = socket::seen_as("c2", "c1", address)?;
-        ensure!(seen == sibling, "c1 takes c2 for {seen}, not {sibling}");
+        ensure!(seen == sibling, "c1 sees c2 as {seen}, not {sibling}");
     }
     Ok(())
 }
@@ -174,7 +174,7 @@ fn renamed(room: &Room) -> Result<()> {
         }
         let before = saved()?;
         let made = add("eth0")?;
-        ensure!(jumps(&saved()?).len() == jumps(&before).len() + 2, "ADD made {}", saved()?);
+        ensure!(jumps(&saved()?).len() == jumps(&before).len() + 2, "ADD created {}", saved()?);
         let mut asked = with(&config(), if prev { json!({"prevResult": made}) } else { json!({}) });
         if renamed {
             asked["name"] = json!("renamed");
@@ -222,7 +222,7 @@ fn gc(room: &Room) -> Result<()> {
         room.call("bridge", "GC").config(&config).run()?.silent()
     };
     of("other", json!([]))?;
-    ensure!(saved()? == all, "GC of another network collected {}", saved()?);
+    ensure!(saved()? == all, "GC of another network removed {}", saved()?);
     of("net", valid)?;
     ensure!(saved()? == before, "after GC the rules are {}, not {before}", saved()?);
     of("net", json!([]))?;

@@ -135,8 +135,10 @@ fn table(plugin: &str) -> Result<Vec<Row>> {
     let named = |list: &[(&str, Peer)], name: &String| {
         list.iter().find(|(known, _)| known == name).map(|(_, peer)| *peer)
     };
-    let peers =
-        header.iter().skip(keys).map(|name| named(&PEERS, name).with_context(|| format!("who is {name:?}?")));
+    let peers = header
+        .iter()
+        .skip(keys)
+        .map(|name| named(&PEERS, name).with_context(|| format!("unknown peer {name:?}")));
     let peers: Vec<Peer> = peers.collect::<Result<_>>()?;
     lines
         .skip(1)

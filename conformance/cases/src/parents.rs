@@ -97,7 +97,7 @@ fn first_and_last(room: &Room, plugin: &str) -> Result<()> {
         ensure!(ip::link(None, PARENT)?.is_some(), "the VLAN went before the last container");
         ensure!(
             reaches(room, Some(&second.id), &outside)?,
-            "another's DEL took the second container's network away"
+            "another container's DEL cut off the second container"
         );
         delete(room, plugin, &second, &config)?;
         ensure_gone(PARENT)?;
@@ -239,7 +239,7 @@ fn drifts(room: &Room) -> Result<()> {
     let config = vlan_lan("macvlan", &json!({"vlan": 10, "enabledad": false, "cniVersion": "1.1.0"}));
     let status = || room.call("macvlan", "STATUS").config(&config).run();
     status()?.silent()?;
-    ensure_gone(PARENT).context("STATUS made the VLAN")?;
+    ensure_gone(PARENT).context("STATUS created the VLAN")?;
     let (container, result) = add(room, "macvlan", "c1", &config)?;
     status()?.silent()?;
     check(room, "macvlan", &container, &config, &result)?.silent()?;
@@ -321,7 +321,7 @@ fn internal(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
         reaches(room, Some(&first.id), &two)? && reaches(room, Some(&second.id), &one)?,
         "not each other"
     );
-    ensure!(!reaches(room, None, &one)?, "the host reaches them");
+    ensure!(!reaches(room, None, &one)?, "the host reaches the containers");
     // Another network has another wire.
     let other = with(&config, json!({"name": "other"}));
     let (third, _) = add(room, plugin, &format!("{mode}3"), &other)?;

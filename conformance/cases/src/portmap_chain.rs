@@ -130,7 +130,7 @@ fn bare_root(room: &Room) -> Result<()> {
     call("bridge", "DEL", &masqueraded())?.silent()?;
     // The files in the new root differ from the room's.
     for shown in ["/proc", "/run/netns"] {
-        umount2(&inside(shown), MntFlags::MNT_DETACH).with_context(|| format!("take {shown} away"))?;
+        umount2(&inside(shown), MntFlags::MNT_DETACH).with_context(|| format!("unmount {shown}"))?;
     }
     room.ensure_nothing_left(&before, &["c1"])?;
     let leases = fs::read_dir(inside("/var/lib/cni/networks/net"))?.flatten();
@@ -338,7 +338,7 @@ fn long_id(room: &Room) -> Result<()> {
     let one = ruleset()?;
     call("CHECK", &ids[0], &config)?.silent()?;
     call("DEL", &ids[1], &config)?.silent()?;
-    ensure!(ruleset()? == one, "DEL took the ports of a container with a similar id");
+    ensure!(ruleset()? == one, "DEL removed the ports of a container with a similar id");
     call("DEL", &ids[0], &config)?.silent()?;
     ensure!(ruleset()? == before, "rules are left");
     Ok(())

@@ -204,7 +204,7 @@ fn refused(room: &Room) -> Result<()> {
         add(keys)?.refused(named)?;
     }
     add(json!({"conditionsV4": "ip saddr 10.0.0.1"}))?.error_code(999)?;
-    ensure!(ruleset()? == before, "a refused ADD made rules");
+    ensure!(ruleset()? == before, "a refused ADD created rules");
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub fn del_matrix_of(
         let (netns, prev, same, renamed) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 0, case / 12 == 1);
         let context = || format!("namespace {netns}, prevResult {prev}, mappings {same}, renamed {renamed}");
         let (container, config) = publish(&format!("c{case}"), 8080)?;
-        ensure!(rules()? != before, "ADD made no rules");
+        ensure!(rules()? != before, "ADD created no rules");
         let mut asked = asked(case, config);
         if !prev {
             asked["prevResult"] = Value::Null;
@@ -104,7 +104,7 @@ fn broken_rest(room: &Room) -> Result<()> {
         let (container, config) = published(room, "c1", one(8080))?;
         let config = with(&config, keys.clone());
         room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
-        ensure!(ruleset()? == before, "with {keys} something is left");
+        ensure!(ruleset()? == before, "with {keys} objects are left");
         room.attach("bridge", "DEL", &container).config(&harness::config::bridge(USUAL)).run()?.silent()?;
         room.remove(&container)?;
     }

@@ -35,7 +35,7 @@ fn add(room: &Room, container: &Container, config: &Value) -> Result<Vec<u16>> {
     let answer = room.attach("portmap", "ADD", container).config(config).run()?;
     ensure!(answer.result()? == config["prevResult"], "the result is another");
     let logged = answer.stderr.lines().filter_map(|line| line.split("host port ").nth(1)?.split('/').next());
-    logged.map(|port| port.parse().with_context(|| format!("{port:?} is no port"))).collect()
+    logged.map(|port| port.parse().with_context(|| format!("{port:?} is not a port"))).collect()
 }
 
 fn chosen(room: &Room) -> Result<()> {
@@ -74,7 +74,7 @@ fn chosen(room: &Room) -> Result<()> {
     reapply(room, "portmap")?;
     check()?.silent()?;
     expect(room, Some("outside"), HOST[0], ports[0], &format!("c1:80 {}", OUTSIDE[0]))?;
-    ensure!(add(room, &container, &config)? == ports, "after a flush ADD chose others");
+    ensure!(add(room, &container, &config)? == ports, "after a flush ADD chose other ports");
     for _ in 0..2 {
         room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     }
@@ -92,11 +92,11 @@ fn others(room: &Room) -> Result<()> {
     let datagrams = UdpSocket::bind(("::1", 65_535))?;
     let (container, previous) = bridged(room, "c1")?;
     let config = portmap(json!([any("tcp")]), &previous);
-    ensure!(add(room, &container, &config)? == [65_535], "of TCP the last one is free");
+    ensure!(add(room, &container, &config)? == [65_535], "for TCP the last one is free");
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     let config =
         portmap(json!([any("udp"), {"hostPort": 65_534, "containerPort": 1, "protocol": "udp"}]), &previous);
-    ensure!(add(room, &container, &config)? == [65_533], "of UDP the first one is free");
+    ensure!(add(room, &container, &config)? == [65_533], "for UDP the first one is free");
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     let two = portmap(json!([any("tcp"), any("tcp")]), &previous);
     let ports = add(room, &container, &two)?;
@@ -144,9 +144,9 @@ fn none(room: &Room) -> Result<()> {
     let before = ruleset()?;
     let config = portmap(json!([any("udp"), any("tcp")]), &previous);
     room.attach("portmap", "ADD", &container).config(&config).run()?.error_with(999, "no tcp port")?;
-    ensure!(ruleset()? == before, "a refused ADD made rules");
+    ensure!(ruleset()? == before, "a refused ADD created rules");
     let ports = add(room, &container, &portmap(json!([any("udp")]), &previous))?;
-    ensure!(ports.len() == 1, "of UDP all are free: {ports:?}");
+    ensure!(ports.len() == 1, "for UDP all are free: {ports:?}");
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn bad_input(room: &Room) -> Result<()> {
         let config = portmap(json!([mapping]), &previous);
         room.attach("portmap", "ADD", &container).config(&config).run()?.refused(text)?;
     }
-    ensure!(ruleset()? == before, "a refused ADD made rules");
+    ensure!(ruleset()? == before, "a refused ADD created rules");
     // DEL accepts all of them, also without a record.
     let config = portmap(json!([any("tcp"), {"hostPort": 0, "hostPortEnd": 1}]), &previous);
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()

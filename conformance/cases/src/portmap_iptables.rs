@@ -143,7 +143,7 @@ fn matrix(room: &Room) -> Result<()> {
                 .result()
                 .with_context(context)?;
             let theirs = saved()?;
-            ensure!(theirs.contains("--to-destination"), "the reference made no rules: {}", context());
+            ensure!(theirs.contains("--to-destination"), "the reference created no rules: {}", context());
             prepare()?;
             room.attach("portmap", "ADD", &container)
                 .config(&config)
@@ -194,16 +194,16 @@ fn takeover(room: &Room) -> Result<()> {
         // Rules that it does not know are deleted with our own.
         ours("DEL")?.silent()?;
         theirs("ADD")?.result()?;
-        ensure!(saved()? != before, "the reference's ADD made nothing");
+        ensure!(saved()? != before, "the reference's ADD created nothing");
         ours("DEL")?.silent()?;
         ensure!(saved()? == before, "our DEL left of the reference's: {}", saved()?);
         // Both for one container: our ADD after theirs adds no duplicates.
         theirs("ADD")?.result()?;
         let made = saved()?;
         ours("ADD")?.result()?;
-        ensure!(saved()? == made, "our ADD after the reference's made {}, not {made}", saved()?);
+        ensure!(saved()? == made, "our ADD after the reference's created {}, not {made}", saved()?);
         theirs("ADD")?.result()?;
-        ensure!(saved()? == made, "the reference's ADD after ours made {}, not {made}", saved()?);
+        ensure!(saved()? == made, "the reference's ADD after ours created {}, not {made}", saved()?);
         ours("CHECK")?.silent()?;
         ours("DEL")?.silent()?;
         ensure!(saved()? == before, "our DEL left {}", saved()?);
@@ -312,7 +312,7 @@ fn failed(room: &Room) -> Result<()> {
     let lines = json!({"conditionsV4": ["-s", "10.0.0.0/8\n-F CNI-HOSTPORT-DNAT"]});
     let config = with(&iptables(one(8080), &previous), lines);
     room.attach("portmap", "ADD", &container).config(&config).run()?.refused("no word of a rule")?;
-    ensure!(uncounted()? == before, "the refused ADD made {}", uncounted()?);
+    ensure!(uncounted()? == before, "the refused ADD created {}", uncounted()?);
     // Another attachment has the port in the other back end: the error names its owner.
     let (owner, theirs) = bridged(room, "owner")?;
     room.attach("portmap", "ADD", &owner).config(&portmap(one(8080), &theirs)).run()?.result()?;
@@ -350,7 +350,7 @@ fn refused(room: &Room) -> Result<()> {
         .config(&config)
         .run()?
         .refused("Invalid host port number: 65536")?;
-    ensure!(uncounted()? == before, "a refused ADD made rules");
+    ensure!(uncounted()? == before, "a refused ADD created rules");
     Ok(())
 }
 

@@ -41,7 +41,7 @@ fn del_matrix(room: &Room) -> Result<()> {
     let publish = |id: &str, port| {
         let (container, config) = published(room, id, one(port), json!({}))?;
         ensure!(config["backend"] == "iptables", "the back end is another one");
-        ensure!(saved()?.contains(&port.to_string()), "ADD made no rules of iptables");
+        ensure!(saved()?.contains(&port.to_string()), "ADD created no rules of iptables");
         Ok((container, config))
     };
     let other = |case| json!({"backend": if case % 2 == 0 { "nftables" } else { "bogus" }});
@@ -90,7 +90,7 @@ fn twenty(room: &Room) -> Result<()> {
     // Both families share some rules, and no rule exists more often than once per family.
     let twice = |rule: &&&[&str]| rule.len() > 2;
     let doubled: Vec<_> = lines.chunk_by(|a, b| a == b).filter(|rule| twice(&rule)).collect();
-    ensure!(doubled.is_empty(), "of {count} rules there are more than two: {doubled:?}");
+    ensure!(doubled.is_empty(), "more than two copies of {count} rules: {doubled:?}");
     all("CHECK")?;
     all("DEL")?;
     ensure!(!saved()?.contains("CNI-DN-"), "left behind: {}", saved()?);

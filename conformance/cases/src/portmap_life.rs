@@ -114,7 +114,7 @@ fn check(room: &Room) -> Result<()> {
     ] {
         nft(change)?;
         harness::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;
-        ensure!(check()?.stderr.is_empty(), "after {change}: it is not mended");
+        ensure!(check()?.stderr.is_empty(), "after {change}: it is not restored");
         nft(change)?;
         harness::stage::reapply::forget_records()?;
         let error = check()?.error().with_context(|| format!("after {change}"))?;
@@ -176,7 +176,7 @@ fn bad_input(room: &Room) -> Result<()> {
     ] {
         add(json!([good]), keys)?.refused(text)?;
     }
-    ensure!(ruleset()? == before, "a refused ADD made rules");
+    ensure!(ruleset()? == before, "a refused ADD created rules");
     Ok(())
 }
 
@@ -201,7 +201,7 @@ fn failed(room: &Room) -> Result<()> {
     // The wildcard address of a family that the container lacks needs no rule.
     let config = portmap(json!([{"hostPort": 2, "containerPort": 2, "hostIP": "::"}]), &v4_only);
     room.attach("portmap", "ADD", &other).config(&config).run()?.result()?;
-    ensure!(ruleset()? == before, "ports were published without an address to lead to");
+    ensure!(ruleset()? == before, "ports were published without a container address");
     Ok(())
 }
 
@@ -231,7 +231,7 @@ fn without_mappings(room: &Room) -> Result<()> {
     let no_ips = with(&previous, json!({"ips": []}));
     let config = portmap(one(8080), &no_ips);
     room.attach("portmap", "ADD", &container).config(&config).run()?.result()?;
-    ensure!(ruleset()? == before, "rules were made");
+    ensure!(ruleset()? == before, "rules were created");
     Ok(())
 }
 

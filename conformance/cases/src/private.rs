@@ -200,10 +200,7 @@ fn planted(room: &Room) -> Result<()> {
     }
     reapply(room, "portmap")?;
     let rules = harness::ip::output("nft", &["list", "ruleset"])?;
-    ensure!(
-        rules.contains("8080") && !rules.contains("6666"),
-        "root's own record is not made again: {rules}"
-    );
+    ensure!(rules.contains("8080") && !rules.contains("6666"), "root's own record is not restored: {rules}");
     ensure_private(room, "afterwards")?;
     detach(room, &container, &configs)
 }
@@ -218,7 +215,7 @@ fn linked(room: &Room) -> Result<()> {
     let error = room.attach("bridge", "ADD", &container).config(&masquerade()).run()?.error()?;
     ensure!(error.msg.contains("/run/moor"), "{error}");
     let there = fs::read_dir(&elsewhere)?.count();
-    ensure!(there == 0, "{there} files were made where the link leads");
+    ensure!(there == 0, "{there} files were created in the link's target");
     fs::remove_file("/run/moor")?;
     attached(room, "c2", 8080).map(drop)
 }
@@ -267,7 +264,7 @@ fn stopped(room: &Room) -> Result<()> {
     drop(stuck);
     fs::remove_file(Path::new(NET).join("last_reserved_ip.0"))?;
     attach(room, "DEL", "a", &config)?.silent()?;
-    ensure!(store::addresses(NET)?.is_empty(), "the retry leaves {:?}", store::addresses(NET)?);
+    ensure!(store::addresses(NET)?.is_empty(), "the retry left {:?}", store::addresses(NET)?);
     Ok(())
 }
 
@@ -311,7 +308,7 @@ fn any_lock(room: &Room, which: impl Fn(&Path) -> bool) -> Result<()> {
         answer if answer.succeeded() => call("DEL", n),
         answer => Ok(answer),
     })?;
-    ensure!(refused > 0, "of {paths:?} no lock was needed");
+    ensure!(refused > 0, "no call needed a lock of {paths:?}");
     (0..others.len()).try_for_each(|n| call("DEL", n)?.silent().context("a retry"))?;
     detach(room, &container, &configs)?;
     ensure!(store::addresses(NET)?.is_empty(), "left: {:?}", store::addresses(NET)?);
@@ -329,7 +326,7 @@ fn iptables_lock(room: &Room) -> Result<()> {
         path.to_string_lossy().contains("iptables") && path.metadata().is_ok_and(|of| of.len() == 0)
     });
     let refused = held_by_root(room, &paths, |_| call("ADD", &containers[1]))?;
-    ensure!(refused == 1, "of {paths:?} {refused} locks were needed");
+    ensure!(refused == 1, "{refused} calls needed a lock of {paths:?}");
     call("ADD", &containers[1])?.result().context("a retry")?;
     containers.iter().try_for_each(|container| call("DEL", container)?.silent())
 }

@@ -64,7 +64,7 @@ impl Attached {
 
 fn same_rules(before: &[String], when: &str) -> Result<()> {
     let changes = harness::diff::lines(before, &rules()?);
-    ensure!(changes.is_empty(), "{when} the rules are others: {}", harness::diff::shown(&changes));
+    ensure!(changes.is_empty(), "{when} the rules differ: {}", harness::diff::shown(&changes));
     Ok(())
 }
 
@@ -280,7 +280,7 @@ fn many(room: &Room) -> Result<()> {
     const COUNT: u32 = 10_000;
     let one = Attached::new(room, "c0", 9)?;
     for name in records()? {
-        let (plugin, _) = name.split_once('-').with_context(|| format!("a record is called {name}"))?;
+        let (plugin, _) = name.split_once('-').with_context(|| format!("a record has the name {name}"))?;
         let text = fs::read_to_string(format!("{RECORDS}/{name}"))?;
         ensure!(text.contains("10.1.2.2") && text.contains("2001:db8:1::2"), "{name} holds {text}");
         for n in 1..COUNT {
@@ -312,7 +312,7 @@ fn many(room: &Room) -> Result<()> {
         let count = rules.matches(&label).count();
         ensure!(count == 13, "{count} elements of {label}");
     }
-    ensure!(reapply(room, "bridge")?.contains("everything is there"), "a second one finds something to do");
+    ensure!(reapply(room, "bridge")?.contains("everything is there"), "a second reapply changes something");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
     // The position of the netfilter socket is unknown, so each socket is refused in turn.
     for nth in 1..8 {
         let answer = under(&["-e", &format!("inject=socket:error=EPROTONOSUPPORT:when={nth}")])?;
-        let sockets = fs::read_to_string(&log).context("read what sockets were asked for")?;
+        let sockets = fs::read_to_string(&log).context("read the requested sockets")?;
         let refused = sockets.lines().find(|line| line.contains("(INJECTED)"));
         if refused
             .with_context(|| format!("no netfilter socket among: {sockets}"))?
@@ -40,7 +40,7 @@ fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
             return Ok(answer);
         }
     }
-    anyhow::bail!("the plugin asks for no netfilter socket")
+    anyhow::bail!("the plugin opens no netfilter socket")
 }
 
 fn refused(room: &Room) -> Result<()> {

@@ -63,7 +63,7 @@ fn matrix(room: &Room) -> Result<()> {
             if renamed && !prev && netns != "gone" {
                 let made = snapshot::rules()?;
                 room.attach("bridge", "DEL", &container).config(&config).run()?.silent()?;
-                ensure!(snapshot::rules()? == made, "{what}: a living attachment's rules are gone");
+                ensure!(snapshot::rules()? == made, "{what}: the rules of an existing attachment are gone");
             }
             if renamed && !prev {
                 let veth = result["interfaces"][1]["name"].as_str().context("no host veth")?.to_owned();
@@ -173,7 +173,7 @@ fn migration(room: &Room) -> Result<()> {
         for ifname in ["eth0", "eth1"] {
             results.push(reference(room, "ADD", &container, ifname).config(&config).run()?.result()?);
         }
-        ensure!(without_empty(snapshot::rules()?).len() > 10, "the reference made no rules");
+        ensure!(without_empty(snapshot::rules()?).len() > 10, "the reference created no rules");
         if gone {
             room.remove(&container)?;
         }
@@ -206,7 +206,7 @@ fn side_by_side(room: &Room) -> Result<()> {
     ensure!(!snapshot::rules()?.iter().any(|line| line.contains("moor")), "ours are left");
     let again = room.container("again")?;
     add(room, &again, &config)?;
-    ensure!(snapshot::rules()?.len() == both.len(), "theirs are not what they were");
+    ensure!(snapshot::rules()?.len() == both.len(), "the reference's rules changed");
     reference(room, "DEL", &theirs, "eth0").config(&config).run()?;
     room.attach("bridge", "DEL", &again).config(&config).run()?.silent()?;
     let left = without_empty(snapshot::rules()?);
@@ -256,6 +256,6 @@ fn reference_nftables(room: &Room) -> Result<()> {
     ensure!(snapshot::rules()? == before, "left: {:#?}", snapshot::rules()?);
     let keys = json!({"name": "other", "cni.dev/valid-attachments": []});
     room.call("bridge", "GC").config(&with(&config, keys)).run()?.silent()?;
-    ensure!(snapshot::rules()? == before, "another network's GC took: {:#?}", snapshot::rules()?);
+    ensure!(snapshot::rules()? == before, "another network's GC removed: {:#?}", snapshot::rules()?);
     Ok(())
 }

@@ -214,7 +214,7 @@ fn earlier_add(room: &Room) -> Result<()> {
         expect(room, Some("outside"), host, 3333, &format!("c1:3333 {client}"))?;
         expect(room, Some("outside"), host, 8081, &format!("c2:80 {client}"))?;
     }
-    ensure!(!listing()?.contains("map ranges4"), "the earlier maps stay: {}", listing()?);
+    ensure!(!listing()?.contains("map ranges4"), "the earlier maps are still there: {}", listing()?);
     for attached in [&one, &two] {
         attached.verb(room, "CHECK")?;
     }

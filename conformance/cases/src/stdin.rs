@@ -60,7 +60,7 @@ fn not_an_object(room: &Room) -> Result<()> {
         add(room, plugin, format!("{good} x"))?.error_code(6)?;
     }
     let changes = room.changes_since(&before)?;
-    ensure!(changes.is_empty(), "refused input made something: {changes:#?}");
+    ensure!(changes.is_empty(), "refused input changed something: {changes:#?}");
     Ok(())
 }
 
@@ -89,7 +89,7 @@ fn huge(room: &Room) -> Result<()> {
     }
     // The largest child so far: the input once or a few times, not a tree of it.
     let most_kib = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-    ensure!(most_kib < 600 * 1024, "a plugin took {} MiB of memory", most_kib / 1024);
+    ensure!(most_kib < 600 * 1024, "a plugin used {} MiB of memory", most_kib / 1024);
     Ok(())
 }
 

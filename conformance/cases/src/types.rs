@@ -276,7 +276,7 @@ fn ensure_refused(room: &Room, plugin: &str, keys: &[(&str, Kind)], code: u64) -
             ensure!(error.msg.contains(&format!("{path}: ")), "{plugin}: {path} is {value}: {error}");
         }
     }
-    room.ensure_unchanged(&before, &format!("{plugin} made something of what it refused"))
+    room.ensure_unchanged(&before, &format!("{plugin} changed something though it refused the call"))
 }
 
 fn every_key(room: &Room) -> Result<()> {

@@ -101,7 +101,7 @@ fn unruly(room: &Room) -> Result<()> {
     room.crowd("c1", "lan0", CROWD)?;
     ip::run_in("c1", &["link", "add", "eth0", "type", "bridge"])?;
     let check = room.attach("bridge", "CHECK", &unruly.container).config(&unruly.bridge).run()?;
-    ensure!(!check.succeeded(), "CHECK takes the container's own bridge for the attachment's link");
+    ensure!(!check.succeeded(), "CHECK accepts the container's own bridge as the attachment's link");
     other.verb(room, "CHECK")?;
     unruly.verb(room, "DEL")?;
     ensure!(ip::link(Some("c1"), "lan0")?.is_none(), "the attachment's link is left under its new name");

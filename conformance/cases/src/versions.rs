@@ -64,7 +64,7 @@ fn unknown_version(room: &Room) -> Result<()> {
         }
     }
     let changes = room.changes_since(&before)?;
-    ensure!(changes.is_empty(), "a refused version made something: {changes:#?}");
+    ensure!(changes.is_empty(), "a call with a refused version changed something: {changes:#?}");
     Ok(())
 }
 
@@ -223,7 +223,7 @@ fn layer2_results(room: &Room) -> Result<()> {
             // C-065: refused before any change.
             answer.error_with(999, "no valid IP addresses")?;
             let changes = room.changes_since(&before)?;
-            ensure!(changes.is_empty(), "{version} was refused after something was made: {changes:#?}");
+            ensure!(changes.is_empty(), "{version} was refused after something was created: {changes:#?}");
             continue;
         }
         let expected = in_version(version, interfaces(&container.path), &[], &[]);

@@ -1,4 +1,4 @@
-//! containerd: by `ctr`, and by its Container Runtime Interface as a kubelet uses it.
+//! containerd: with `ctr`, and with its Container Runtime Interface as a kubelet uses it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -28,8 +28,8 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     let runtime = format!("{SCRATCH}/crun");
     steps.check("ctr run --cni: the container has the plugin's address", || {
         let run = ["run", "--rm", "--cni", "--snapshotter", "native", "--runc-binary", &runtime, IMAGE, "c1"];
-        let said = output("ctr", &[&run[..], &["/bin/ip", "-4", "addr", "show", "eth0"]].concat())?;
-        ensure!(said.contains("inet 10.91.0."), "it said {said:?}");
+        let printed = output("ctr", &[&run[..], &["/bin/ip", "-4", "addr", "show", "eth0"]].concat())?;
+        ensure!(printed.contains("inet 10.91.0."), "ctr printed {printed:?}");
         Ok(())
     });
     steps.check("nothing is left of it", || nothing_left(room, &before));
@@ -38,9 +38,9 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         pod = Some(run_pod()?);
         Ok(())
     });
-    let pod = pod.context("without a pod there is nothing to go on with")?;
+    let pod = pod.context("no pod, so the remaining steps cannot run")?;
     let named = Message::default().text(1, &pod);
-    steps.check("CRI PodSandboxStatus tells its address, and it answers there", || {
+    steps.check("CRI PodSandboxStatus returns its address, and it answers there", || {
         let answer = cri::call("PodSandboxStatus", &named)?;
         let network = cri::field(&answer, 1).and_then(|status| cri::field(status, 5));
         let address = network.and_then(|network| cri::field(network, 1)).context("no address")?;
@@ -50,8 +50,8 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         reads(room, None, "127.0.0.1", 8080)?;
         HOST.iter().try_for_each(|host| reads(room, Some("outside"), host, 8080))
     };
-    steps.check("reached by localhost and from outside, both families", reached);
-    steps.check("containerd is killed and started again: the pod stays reached", || {
+    steps.check("reachable at localhost and from outside, both families", reached);
+    steps.check("containerd is killed and started again: the pod is still reachable", || {
         daemon.kill()?;
         daemon = Daemon::start()?;
         reached()
@@ -72,10 +72,10 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     daemon.kill()
 }
 
-/// `RunPodSandboxRequest`; gives the pod's id.
+/// Sends a `RunPodSandboxRequest`; returns the pod's id.
 fn run_pod() -> Result<String> {
     let metadata = Message::default().text(1, "pod").text(2, "uid").text(3, "default").number(4, 1);
-    // TCP is 0, which is not written.
+    // TCP is 0, which is not encoded.
     let port = Message::default().number(2, 80).number(3, 8080);
     let config = Message::default().message(1, &metadata).text(2, "pod").message(5, &port);
     let config = config.message(8, &Message::default());
@@ -83,7 +83,7 @@ fn run_pod() -> Result<String> {
     Ok(std::str::from_utf8(cri::field(&answer, 1).context("no pod id")?)?.to_owned())
 }
 
-/// containerd itself; it ends with the room at the latest.
+/// The containerd process; it ends with the room at the latest.
 struct Daemon(Child);
 
 impl Daemon {
@@ -137,7 +137,7 @@ fn image() -> Result<String> {
 }
 
 fn configure() -> Result<()> {
-    // containerd cannot be told that there are no control groups; crun can.
+    // containerd has no option for a missing cgroup file system; crun has.
     let runtime = format!("{SCRATCH}/crun");
     fs::write(&runtime, "#!/bin/sh\nexec /usr/bin/crun --cgroup-manager=disabled \"$@\"\n")?;
     fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755))?;

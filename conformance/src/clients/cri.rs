@@ -1,5 +1,5 @@
-//! The Container Runtime Interface as a kubelet speaks it: gRPC over HTTP/2 on containerd's socket. curl carries it;
-//! the few messages are written by hand (runtime.v1 of k8s.io/cri-api, api.proto).
+//! The Container Runtime Interface as a kubelet uses it: gRPC over HTTP/2 on containerd's socket.
+//! curl sends it; the few messages are encoded by hand (runtime.v1 of k8s.io/cri-api, api.proto).
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use harness::room::SCRATCH;
 
-/// A message that is being written: tag, then value, as protocol buffers have it.
+/// A message under construction: tag, then value, in the encoding of protocol buffers.
 #[derive(Default)]
 pub struct Message(Vec<u8>);
 
@@ -38,7 +38,7 @@ impl Message {
     }
 }
 
-/// The bytes of a field that has a length; the first of that number.
+/// The bytes of a length-delimited field; the first of that number.
 pub fn field(mut bytes: &[u8], wanted: u64) -> Option<&[u8]> {
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;
@@ -71,7 +71,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Calls a method of the runtime service and gives the answer's message.
+/// Calls a method of the runtime service and returns the message of the answer.
 pub fn call(method: &str, message: &Message) -> Result<Vec<u8>> {
     let path = |name: &str| format!("{SCRATCH}/cri-{name}");
     let length = u32::try_from(message.0.len())?.to_be_bytes();

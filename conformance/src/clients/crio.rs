@@ -1,6 +1,6 @@
-//! CRI-O 1.34, whose package cannot be had everywhere: what it does with plugins (cri-o/ocicni, `pkg/ocicni`), by the
-//! crate that does what a runtime does. VERSION of every plugin, STATUS until ready, GC and CHECK of all pods when it starts;
-//! CHECK after every ADD.
+//! CRI-O 1.34, whose package is not available everywhere: its calls to plugins (cri-o/ocicni,
+//! `pkg/ocicni`), made by the runtime library. VERSION of every plugin, STATUS until ready, GC and
+//! CHECK of all pods at start; CHECK after every ADD.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use serde_json::{Value, json};
 
 use super::{CONFLISTS, Steps, nothing_left};
 
-/// Between two looks at STATUS, and how long it looks.
+/// The interval between two STATUS calls, and the timeout.
 const POLL: Duration = Duration::from_millis(500);
 const READY: Duration = Duration::from_secs(10);
-/// How long ADD and CHECK of a pod may take.
+/// The timeout for ADD and CHECK of a pod.
 const SETUP: Duration = Duration::from_secs(300);
 const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
 const PORT: u16 = 8080;
 
-/// The daemon. What it knows when it starts again is on disk.
+/// The daemon. Its state at a restart is on disk.
 struct Crio<'r> {
     room: &'r Room,
     runtime: Runtime,
     networks: Vec<Conflist>,
 }
 
-/// A pod: its namespace and the networks that it is on, in order.
+/// A pod: its namespace and its networks, in order.
 struct Pod {
     container: Container,
     networks: Vec<(String, Attachment)>,
@@ -44,7 +44,7 @@ impl<'r> Crio<'r> {
         let mut networks = vec![];
         for file in CONFLISTS {
             let mut list = Conflist::from_file(room.net_d.join(file)).with_context(|| file.to_owned())?;
-            // It runs VERSION on every plugin, and leaves out a file with one that does not answer.
+            // It runs VERSION on every plugin, and skips a file with one that does not answer.
             list.version = room.newest_common(&list)?;
             networks.push(list);
         }
@@ -75,7 +75,8 @@ impl<'r> Crio<'r> {
         self.networks.iter().find(|list| list.name == name).with_context(|| format!("no network {name}"))
     }
 
-    /// RunPodSandbox: `lo`, then the networks one after the other, each with ADD and CHECK; a failure tears down.
+    /// RunPodSandbox: `lo`, then one network after another, each with ADD and CHECK; a failure
+    /// tears down.
     fn run(&self, name: &str, networks: &[&str], port: Option<u16>) -> Result<Pod> {
         let container = self.room.container(name)?;
         ip::run_in(name, &["link", "set", "lo", "up"])?;
@@ -100,18 +101,18 @@ impl<'r> Crio<'r> {
         Ok(pod)
     }
 
-    /// PodSandboxStatus: CHECK, and the address as it is in the cache. A pod that fails it has none, and kubelet makes
-    /// another.
+    /// PodSandboxStatus: CHECK, and the cached address. If CHECK fails, the pod has no address and
+    /// kubelet recreates it.
     fn check(&self, pod: &Pod) -> Result<()> {
         for (network, attachment) in &pod.networks {
             let list = self.network(network)?;
-            let told = || format!("CHECK of {} on {network}", attachment.container_id);
-            self.runtime.check(list, attachment).with_context(told)?;
+            let context = || format!("CHECK of {} on {network}", attachment.container_id);
+            self.runtime.check(list, attachment).with_context(context)?;
             let cached = self.runtime.cached_result(list, attachment)?;
             ensure!(
                 cached.is_some_and(|result| result["ips"].is_array()),
                 "{}: no address is cached",
-                told()
+                context()
             );
         }
         Ok(())
@@ -126,7 +127,8 @@ impl<'r> Crio<'r> {
     }
 }
 
-/// What it says of an attachment: its `CNI_ARGS` in its order, and capabilities as it spells them. Aliases are a map.
+/// The attachment as CRI-O passes it: `CNI_ARGS` in its order, and its names of capabilities.
+/// Aliases are a map.
 fn attachment(container: &Container, ifname: &str, network: &str, port: Option<u16>) -> Attachment {
     let mut attachment = Attachment::new(&container.id, container.path.display().to_string(), ifname);
     attachment.args = [
@@ -158,17 +160,17 @@ fn answers(room: &Room, pod: &Pod, from: Option<&str>, to: &str) -> Result<()> {
     let to = std::net::SocketAddr::new(to.parse()?, PORT);
     std::thread::scope(|scope| {
         let served = scope.spawn(|| socket::serve_one(&listener));
-        let said = match from {
+        let reply = match from {
             Some(from) => room.inside(from, || socket::tcp_say(to)),
             None => socket::tcp_say(to),
         };
-        if said.is_err() {
-            // Nobody came, so somebody must: the listener waits for one client.
+        if reply.is_err() {
+            // No client arrived, so connect here: the listener waits for one client.
             let own = std::net::SocketAddr::new(if to.is_ipv6() { "::1" } else { "127.0.0.1" }.parse()?, 80);
             room.inside(&pod.container.id, || socket::tcp_say(own)).ok();
         }
         drop(served.join());
-        said.with_context(|| format!("{to} from {}", from.unwrap_or("the host")))
+        reply.with_context(|| format!("{to} from {}", from.unwrap_or("the host")))
     })
 }
 
@@ -199,7 +201,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     run(steps, "a pod with an alias", "shop", &[names], None);
     run(steps, "a pod on two networks", "both", &[ports, names], None);
     let [web, shop, both] = pods.as_slice() else { bail!("without its pods there is nothing to go on with") };
-    steps.check("reached by localhost and from outside, both families", || reached(room, web));
+    steps.check("reachable at localhost and from outside, both families", || reached(room, web));
     steps.check("PodSandboxStatus of all, ten times", || {
         (0..10).try_for_each(|_| [web, shop, both].iter().try_for_each(|pod| crio.check(pod)))
     });

@@ -1,4 +1,5 @@
-//! macvlan with the reference's `dhcp`: its daemon on the host, dnsmasq at the other end of the wire.
+//! macvlan with the reference's `dhcp`: its daemon on the host, dnsmasq at the other end of the
+//! wire.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +15,11 @@ use serde_json::{Value, json};
 
 use super::Steps;
 
-/// Where the daemon listens.
+/// The socket of the daemon.
 const SOCKET: &str = "/run/cni/dhcp.sock";
 const RANGE: &str = "198.51.100.100,198.51.100.150,1h";
 
-/// What it takes beside the suite.
+/// The programs that it needs beside the suite.
 pub fn ready(grounds: &Grounds) -> Result<()> {
     super::privileged()?;
     let daemon = grounds.reference.join("dhcp");
@@ -28,7 +29,7 @@ pub fn ready(grounds: &Grounds) -> Result<()> {
     Ok(())
 }
 
-/// A process that ends with this.
+/// A process that is killed when dropped.
 struct Ended(Child);
 
 impl Drop for Ended {

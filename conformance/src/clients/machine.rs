@@ -1,4 +1,5 @@
-//! What a container runtime expects of its machine: its own files, a root file system to run, the plugins.
+//! The machine that a container runtime expects: its own files, a root file system to run, the
+//! plugins.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,18 +13,18 @@ use nix::mount::{MsFlags, mount};
 
 use super::{CONFLISTS, PAGE};
 
-/// Where go-cni, containerd's library, looks for plugins.
+/// The directory in which go-cni, containerd's library, looks for plugins.
 pub const PLUGINS: &str = "/opt/cni/bin";
 
-/// The programs that must be in the unpacked packages.
+/// The programs that the unpacked packages must contain.
 const PROGRAMS: [&str; 5] = ["podman", "conmon", "crun", "containerd", "ctr"];
 
-/// What busybox is in the container.
+/// The commands of busybox in the container.
 const APPLETS: [&str; 4] = ["sh", "httpd", "ip", "nslookup"];
 
 const NONE: Option<&str> = None;
 
-/// The unpacked packages' `usr`, as `.ci/tools clients` leaves it: they are not installed.
+/// The `usr` of the unpacked packages, as `.ci/tools clients` leaves it: they are not installed.
 pub fn packages() -> Result<PathBuf> {
     let usr = cache::directory("clients")?.join("usr");
     for program in PROGRAMS {
@@ -39,7 +40,7 @@ pub fn rootfs() -> PathBuf {
     Path::new(SCRATCH).join("rootfs")
 }
 
-/// Lays the packages over this room's `/usr`, and makes the rest.
+/// Mounts the packages over this room's `/usr`, and creates the rest.
 pub fn furnish(room: &Room) -> Result<()> {
     let usr = packages()?;
     let layers = format!("lowerdir={}:/usr", usr.display());
@@ -76,7 +77,7 @@ pub fn furnish(room: &Room) -> Result<()> {
     ip::run(&["route", "add", "default", "via", harness::namespace::OUTSIDE[0]])
 }
 
-/// A program with its arguments, ended after a minute; gives what it printed.
+/// Runs a program, ended after a minute; returns its output.
 pub fn output(program: &str, args: &[&str]) -> Result<String> {
     let done = Command::new("timeout")
         .args(["-k", "5", "60", program])
@@ -97,7 +98,7 @@ pub fn output(program: &str, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }
 
-/// Whether a line of a snapshot is about something that plugins make.
+/// Whether a line of a snapshot describes an object that plugins create.
 pub fn is_of_plugins(line: &str) -> bool {
     !line.contains(" /run/") || line.contains("/run/moor")
 }

@@ -1,5 +1,5 @@
-//! `conformance clients`: the container runtimes that people run, over the suite's plugins, each in a room of its own:
-//! podman, containerd and the reference's dhcp from Debian's packages, and what CRI-O does.
+//! `conformance clients`: common container runtimes with the suite's plugins, each in a room of its
+//! own: podman, containerd and the reference's dhcp from Debian's packages, and CRI-O's calls.
 
 mod containerd;
 mod cri;
@@ -22,13 +22,13 @@ use nix::unistd::geteuid;
 
 use crate::paper::Paper;
 
-/// The longest that one client's room may take.
+/// The timeout of one client's room.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A client.
 struct Client {
     name: &'static str,
-    /// What it takes of the machine.
+    /// What it needs of the machine.
     ready: fn(&Grounds) -> Result<()>,
     furnish: fn(&Room) -> Result<()>,
     steps: fn(&Room, &mut Steps) -> Result<()>,
@@ -46,14 +46,14 @@ const CONFLISTS: [&str; 2] = ["40-portmap.conflist", "70-dns.conflist"];
 /// The bridges of these, and of podman's second network.
 const BRIDGES: [&str; 3] = ["moor4", "moor7", podman::SECOND_BRIDGE];
 
-/// What the container's web server says.
+/// The page of the container's web server.
 const PAGE: &str = "moored\n";
 
 /// The job of a client's room.
 pub const JOBS: &[Kind] = &[Kind::new("client", job)];
 
-/// Runs every client whose name holds `filter`: true when every step held. A client that cannot be run here is named,
-/// and is a failure where everything must run (`CI=true`).
+/// Runs every client with `filter` in its name: true when every step passed. A client that cannot
+/// run here is named, and is a failure where everything must run (`CI=true`).
 pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
     let strict = strict();
     let grounds = Grounds { timeout: PATIENCE, ..grounds.clone() };
@@ -68,7 +68,7 @@ pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
         }
         ran += 1;
     }
-    ensure!(ran > 0, "no client is called {filter:?}");
+    ensure!(ran > 0, "no client matches {filter:?}");
     Ok(held)
 }
 
@@ -85,7 +85,7 @@ impl Client {
 }
 
 fn privileged() -> Result<()> {
-    ensure!(geteuid().is_root(), "a service for all users needs root");
+    ensure!(geteuid().is_root(), "a system service needs root");
     Ok(())
 }
 
@@ -100,11 +100,11 @@ fn job(room: &Room, name: &str) -> Result<bool> {
     Ok(steps.0.verdict())
 }
 
-/// What was tried, each with its outcome.
+/// The steps so far, each with its outcome.
 struct Steps(Paper);
 
 impl Steps {
-    /// One step; what fails is shown, and the next is tried all the same.
+    /// Runs one step; a failure is printed, and the next step runs anyway.
     fn check(&mut self, what: &str, step: impl FnOnce() -> Result<()>) {
         let began = Instant::now();
         let done = step();
@@ -112,19 +112,19 @@ impl Steps {
     }
 }
 
-/// The page of the web server behind `address`, asked for from a namespace or from the room's host. A server that has
-/// just been started is waited for.
+/// Requests the page of the web server at `address` from a namespace or from the room's host. Waits
+/// for a server that has just been started.
 fn reads(room: &Room, from: Option<&str>, address: &str, port: u16) -> Result<()> {
     let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
     let deadline = Instant::now() + socket::patience();
     loop {
-        let said = match from {
+        let page = match from {
             Some(from) => room.inside(from, || socket::page(address)),
             None => socket::page(address),
         };
-        match said {
-            Ok(said) if said.ends_with(PAGE) => return Ok(()),
-            Ok(said) => bail!("{address} said {said:?}"),
+        match page {
+            Ok(page) if page.ends_with(PAGE) => return Ok(()),
+            Ok(page) => bail!("{address} returned {page:?}"),
             Err(error) if Instant::now() > deadline => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
@@ -135,13 +135,13 @@ fn reads(room: &Room, from: Option<&str>, address: &str, port: u16) -> Result<()
 fn is_silent(address: &str, port: u16) -> Result<()> {
     let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
     match socket::page(address) {
-        Ok(said) => bail!("{address} still says {said:?}"),
+        Ok(page) => bail!("{address} still returns {page:?}"),
         Err(_) => Ok(()),
     }
 }
 
-/// Links, rules and leases are those of before; the runtime's own files are its own affair. It and the kernel take a
-/// dead container's things away in their own time, so what is left is looked at again for a while.
+/// Links, rules and leases are as before; the runtime's own files may differ. Runtime and kernel
+/// delete objects of a dead container asynchronously, so leftovers are checked again for a while.
 fn nothing_left(room: &Room, before: &[String]) -> Result<()> {
     let deadline = Instant::now() + socket::patience();
     loop {

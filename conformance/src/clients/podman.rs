@@ -28,20 +28,20 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         reads(room, None, "127.0.0.1", port)?;
         HOST.iter().try_for_each(|host| reads(room, Some("outside"), host, port))
     };
-    steps.check("knows the network of the conflist", || {
+    steps.check("lists the network of the conflist", || {
         let list = podman(&["network", "ls", "--format", "{{.Name}}"])?;
         ensure!(list.lines().any(|name| name == NETWORK), "podman knows {list:?}");
         Ok(())
     });
     steps.check("run: a container with a published port", || serve("web", "8080:80"));
-    steps.check("reached by localhost and from outside, both families", || reached(8080));
+    steps.check("reachable at localhost and from outside, both families", || reached(8080));
     steps.check("inspect: the address of the plugin's result", || {
         let format = "{{(index .NetworkSettings.Networks \"moor-ports\").IPAddress}}";
         let address = podman(&["inspect", "-f", format, "web"])?;
         reads(room, None, &address, 80)
     });
-    steps.check("restart: attached anew", || podman(&["restart", "-t", "0", "web"]).map(drop));
-    steps.check("reached after the restart", || reached(8080));
+    steps.check("restart: attached again", || podman(&["restart", "-t", "0", "web"]).map(drop));
+    steps.check("reachable after the restart", || reached(8080));
     steps.check("a second container reaches the first by its published port", || {
         serve("other", "8081:80")?;
         let netns = podman(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "other"])?;
@@ -65,7 +65,8 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-/// A second network that publishes ports: podman gives a container's ports to each of its networks.
+/// A second network that publishes ports: podman passes a container's ports to each of its
+/// networks.
 fn second_network() -> Result<()> {
     let first = fs::read_to_string("/etc/cni/net.d/40-portmap.conflist")?;
     let second = first.replace(NETWORK, SECOND).replace("moor4", SECOND_BRIDGE);
@@ -90,7 +91,7 @@ fn two_networks(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
         second_network()?;
         run("both", &both).map(drop)
     });
-    steps.check("its port is reached, both families", reached);
+    steps.check("its port is reachable, both families", reached);
     steps.check("another container is refused the port", || match run("late", SECOND) {
         Ok(_) => bail!("podman published a port twice"),
         Err(_) => podman(&["rm", "-f", "-t", "0", "late"]).map(drop),
@@ -108,7 +109,7 @@ fn two_networks(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
     steps.check("nothing is left of both networks", || nothing_left(room, before));
 }
 
-/// Containers find each other as they do in a network of Docker's.
+/// Containers resolve each other's names as in a network of Docker.
 fn names(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
     let podman = |args: &[&str]| output("podman", args);
     let run = |name: &str| {
@@ -120,24 +121,24 @@ fn names(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
         podman(&["inspect", "-f", "{{(index .NetworkSettings.Networks \"moor-names\").IPAddress}}", name])
     };
     let ask = |name: &str| podman(&["exec", "shop-2", "/bin/nslookup", "-type=a", name]);
-    steps.check("names: two containers of one alias", || run("shop-1").and_then(|()| run("shop-2")));
-    steps.check("the name of the other leads to it", || {
-        let (said, address) = (ask("shop-1")?, address("shop-1")?);
-        ensure!(said.contains(&address), "nslookup said {said:?}, not {address}");
+    steps.check("names: two containers with one alias", || run("shop-1").and_then(|()| run("shop-2")));
+    steps.check("the name of the other container resolves to its address", || {
+        let (printed, address) = (ask("shop-1")?, address("shop-1")?);
+        ensure!(printed.contains(&address), "nslookup printed {printed:?}, not {address}");
         Ok(())
     });
-    steps.check("the alias leads to both", || {
-        let said = ask("shop")?;
+    steps.check("the alias resolves to both", || {
+        let printed = ask("shop")?;
         for name in ["shop-1", "shop-2"] {
-            ensure!(said.contains(&address(name)?), "nslookup said {said:?}, without {name}");
+            ensure!(printed.contains(&address(name)?), "nslookup printed {printed:?}, without {name}");
         }
         Ok(())
     });
     steps.check("a name is gone with its container", || {
         let gone = address("shop-1")?;
         podman(&["rm", "-f", "-t", "0", "shop-1"])?;
-        let said = ask("shop")?;
-        ensure!(!said.contains(&gone), "nslookup said {said:?}, with {gone}");
+        let printed = ask("shop")?;
+        ensure!(!printed.contains(&gone), "nslookup printed {printed:?}, with {gone}");
         podman(&["rm", "-f", "-t", "0", "shop-2"]).map(drop)
     });
     steps.check("nothing is left of those with names", || nothing_left(room, before));

@@ -1,5 +1,5 @@
-//! What one suite makes of one request, in a room of its own: ADD, DEL and an ADD that is wrong, and after each of them
-//! all there is to see.
+//! One suite's answers to one request, in a room of its own: ADD, DEL and an invalid ADD, and the
+//! complete state after each.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ use serde_json::{Map, Value, json};
 use super::Request;
 use super::mask::Mask;
 
-/// How long the kernel may take to hear of carriers, and to find out that nobody else has an IPv6 address.
+/// How long the kernel may take to notice carrier, and to finish duplicate address detection.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// What runtimes keep themselves; ours has written it, not the suite.
+/// A file of the runtime: the runtime library wrote it, not the suite.
 const OF_THE_RUNTIME: &str = " /var/lib/cni/results";
 
-/// The job of one room. Prints what there was to see after each moment (see [`super::MOMENTS`]) as lists of lines, or
-/// `null` when a plugin of the list does not speak the version.
+/// The job of one room. Prints the state after each moment (see [`super::MOMENTS`]) as lists of
+/// lines, or `null` when a plugin of the list does not support the version.
 pub fn job(room: &Room, request: &str) -> Result<()> {
     let request = Request::read(request)?;
     let mut list = Conflist::from_file(room.net_d.join(&request.file)).context("load the conflist")?;
@@ -45,31 +45,31 @@ fn moments(room: &Room, list: &Conflist) -> Result<Vec<Vec<String>>> {
         ..Attachment::new(&container.id, container.path.display().to_string(), conflists::ifname(list))
     };
     let mut mask = Mask::default();
-    let mut seen = |said: Vec<String>| -> Result<Vec<String>> {
-        let mut lines = said;
+    let mut seen = |answer: Vec<String>| -> Result<Vec<String>> {
+        let mut lines = answer;
         lines.extend(room.snapshot()?.into_iter().map(|line| format!("host {line}")));
         lines.extend(room.snapshot_in(&container)?.into_iter().map(|line| format!("container {line}")));
         lines.retain(|line| !line.contains(OF_THE_RUNTIME));
         Ok(mask.masked(&lines))
     };
-    let added = told(runtime.add(list, &attachment));
+    let added = answer_lines(runtime.add(list, &attachment));
     settle(&container)?;
     let mut moments = vec![seen(added)?];
-    moments.push(seen(told(runtime.del(list, &attachment).map(|()| json!({}))))?);
+    moments.push(seen(answer_lines(runtime.del(list, &attachment).map(|()| json!({}))))?);
     if let Some(wrong) = wrong(list) {
-        moments.push(seen(told(runtime.add(&wrong, &attachment)))?);
+        moments.push(seen(answer_lines(runtime.add(&wrong, &attachment)))?);
     }
     Ok(moments)
 }
 
-/// What the runtime offers to plugins that declare it.
+/// The runtime's values for capabilities that plugins declare.
 fn capabilities() -> Map<String, Value> {
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
     Map::from_iter([("portMappings".to_owned(), ports), ("aliases".to_owned(), json!({"moor": ["one"]}))])
 }
 
-/// The list with a value that cannot be, if it has a key for that: a range that does not begin at its network, else an
-/// MTU that is no number.
+/// The list with an invalid value, if it has a key for one: a range that does not begin at its
+/// network, otherwise an MTU that is not a number.
 fn wrong(list: &Conflist) -> Option<Conflist> {
     let mut list = list.clone();
     let keys = &mut list.plugins.first_mut()?.object;
@@ -82,16 +82,17 @@ fn wrong(list: &Conflist) -> Option<Conflist> {
     Some(list)
 }
 
-/// What was said, a line for each value. Of an error the code, and that it has a message: the words may be others.
-fn told(answer: std::result::Result<Value, Error>) -> Vec<String> {
+/// The answer, one line per value. Of an error only the code and the presence of a message: texts
+/// may differ.
+fn answer_lines(answer: std::result::Result<Value, Error>) -> Vec<String> {
     let mut lines = vec![];
     match answer {
         Ok(result) => values("result ", &result, &mut lines),
         Err(error) => {
-            let (code, worded) =
+            let (code, has_message) =
                 error.failure().map_or((0, false), |failure| (failure.code, !failure.msg.is_empty()));
             lines.push(format!("error code = {code}"));
-            lines.push(format!("error message = {}", if worded { "told" } else { "missing" }));
+            lines.push(format!("error message = {}", if has_message { "present" } else { "missing" }));
         }
     }
     lines
@@ -111,8 +112,9 @@ fn values(path: &str, value: &Value, lines: &mut Vec<String>) {
     }
 }
 
-/// Waits for what the kernel does in its own time, of which a plugin may wait for less: a bridge hears of its port's
-/// carrier, and IPv6 addresses become usable and get their routes. What has not settled in time is seen as it is.
+/// Waits for asynchronous work of the kernel that a plugin need not wait for: a bridge notices its
+/// port's carrier, and IPv6 addresses become usable and get their routes. After the timeout the
+/// state is recorded as it is.
 fn settle(container: &Container) -> Result<()> {
     let deadline = Instant::now() + SETTLING;
     while !(settled(None)? && settled(Some(&container.id))?) && Instant::now() < deadline {}
@@ -127,7 +129,7 @@ fn settled(ns: Option<&str>) -> Result<bool> {
     let master_waits = |port: &Value| {
         carrier(port) && links.iter().any(|link| link["ifname"] == port["master"] && !carrier(link))
     };
-    // Without a carrier nobody asks whether others have an address.
+    // Without carrier there is no duplicate address detection.
     let usable = |link: &Value| {
         let mut list = link["addr_info"].as_array().into_iter().flatten();
         let routed = |info: &Value| routes.iter().any(|route| route["dst"] == info["local"]);
@@ -142,13 +144,13 @@ mod tests {
     use runtime::Conflist;
     use serde_json::json;
 
-    use super::{told, wrong};
+    use super::{answer_lines, wrong};
 
     #[test]
     fn a_result_is_told_value_by_value() {
         let result = json!({"ips": [{"address": "10.0.0.2/24", "interface": 0}], "dns": {}});
         assert_eq!(
-            told(Ok(result)),
+            answer_lines(Ok(result)),
             ["result .dns = {}", "result .ips[0].address = \"10.0.0.2/24\"", "result .ips[0].interface = 0",]
         );
     }

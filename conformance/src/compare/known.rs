@@ -1,4 +1,5 @@
-//! The differences that are meant: a list in `testdata/diff`, chosen by what the other suite says of itself.
+//! The intended differences: a list in `testdata/diff`, chosen by the version text of the other
+//! suite.
 
 use anyhow::{Context, Result, ensure};
 use harness::baseline;
@@ -6,19 +7,19 @@ use harness::runner::Grounds;
 
 use super::{MOMENTS, Request};
 
-/// The lists that the harness brings along: name, text.
+/// The lists that are built in: name, text.
 const OWN: [(&str, &str); 1] =
     [("reference-1.1.1", include_str!("../../../testdata/diff/reference-1.1.1.txt"))];
 
-/// A reason, and where it holds.
+/// A reason, and the places where it applies.
 #[derive(Debug)]
 pub struct Reason {
-    /// Why the difference is meant.
+    /// Why the difference is intended.
     pub text: String,
     places: Vec<Place>,
 }
 
-/// Conflists, versions, moments and differences; a `*` stands for anything.
+/// Conflists, versions, moments and differences; a `*` matches anything.
 #[derive(Debug)]
 struct Place {
     file: String,
@@ -27,7 +28,7 @@ struct Place {
     difference: String,
 }
 
-/// What is known of a suite.
+/// The known differences to a suite.
 #[derive(Debug, Default)]
 pub struct Known {
     /// The reasons, in the list's order.
@@ -36,25 +37,26 @@ pub struct Known {
 }
 
 impl Known {
-    /// The list that was made for a suite which says of itself what this one says; an empty one when there is none.
+    /// The list made for a suite with this version text; empty if there is none.
     pub fn of(suite: &Grounds) -> Result<Self> {
-        let said = baseline::about(suite)?;
+        let about = baseline::about(suite)?;
         for (name, text) in OWN {
             let known = Self::read(name, text)?;
-            if !known.about.is_empty() && known.about == said {
+            if !known.about.is_empty() && known.about == about {
                 return Ok(known);
             }
         }
         Ok(Self::default())
     }
 
-    /// `about:` lines are what the suite's bridge says without a command; `#` begins a comment. A reason stands at the
-    /// beginning of a line; below it, indented, where it holds: conflist, versions, moments, difference.
+    /// `about:` lines are what the suite's bridge prints without a command; `#` begins a comment. A
+    /// reason starts in the first column; the places where it applies are indented below it:
+    /// conflist, versions, moments, difference.
     pub fn read(name: &str, text: &str) -> Result<Self> {
         let mut known = Self::default();
         for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            if let Some(said) = line.strip_prefix("about: ") {
-                known.about.push(said.to_owned());
+            if let Some(about) = line.strip_prefix("about: ") {
+                known.about.push(about.to_owned());
             } else if line.starts_with(' ') {
                 let place = Place::read(line).with_context(|| format!("{name}: {line}"))?;
                 let reason = known.reasons.last_mut();
@@ -68,14 +70,14 @@ impl Known {
         Ok(known)
     }
 
-    /// Why a difference is meant, if it is: the reason's place in the list, from 0.
+    /// The reason for a difference, if it is known: its index in the list.
     pub fn reason(&self, request: &Request, moment: &str, difference: &str) -> Option<usize> {
         self.reasons
             .iter()
             .position(|reason| reason.places.iter().any(|place| place.holds(request, moment, difference)))
     }
 
-    /// The places that speak of what was asked for, and fit nothing that was found (request, moment, difference).
+    /// The places that cover a request but matched no difference (request, moment, difference).
     pub fn idle(&self, asked: &[&Request], found: &[(&Request, &str, &str)]) -> Vec<String> {
         let mut idle = vec![];
         for place in self.reasons.iter().flat_map(|reason| &reason.places) {
@@ -114,12 +116,12 @@ impl Place {
     }
 }
 
-/// Whether a pattern fits a text: a `*` stands for any characters, also none.
+/// Whether a pattern matches a text: a `*` stands for any characters, also none.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };
     let starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    // The last star takes all that may be in its way.
+    // The last star matches all that remains before the end.
     let mut ends = starts.filter(|at| fits(rest, &text[*at..]));
     rest.is_empty() || ends.next().is_some()
 }

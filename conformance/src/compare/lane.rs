@@ -1,4 +1,4 @@
-//! Where suites are asked: here, or in a virtual machine what this kernel lacks.
+//! Where requests run: here, or in a virtual machine for features that this kernel lacks.
 
 use std::sync::Mutex;
 
@@ -13,23 +13,23 @@ use runtime::Conflist;
 
 use super::{Compared, Options, Request, Row, compared};
 
-/// How many versions, the newest ones, go to the virtual machine when nobody asks for that lane: emulated, one takes ten
-/// times as long, and what is left hardly depends on it.
+/// How many versions, the newest ones, run in the virtual machine by default: under emulation one
+/// takes ten times as long, and the result hardly depends on the version.
 const NEWEST: usize = 2;
 
-/// What came of all conflists.
+/// The results of all conflists.
 #[derive(Default)]
 pub struct Findings {
     /// The requests, in the order of the conflists and versions.
     pub rows: Vec<Row>,
     /// The conflists that were not compared, and why.
     pub not_run: Vec<(String, String)>,
-    /// The conflists whose older versions wait for somebody to ask for the virtual machine.
+    /// The conflists with older versions that run in the virtual machine only on request.
     pub newest_only: Vec<String>,
 }
 
-/// Compares these conflists, each in its lane: in every version, but for what goes to the virtual machine by itself.
-/// With [`Lane::Vm`] it is an error that there is no machine.
+/// Compares these conflists, each in its lane: in every version, except for those limited in the
+/// virtual machine. With [`Lane::Vm`] a missing machine is an error.
 pub fn run(grounds: &Grounds, lists: &[(String, Conflist)], options: &Options) -> Result<Findings> {
     let lacking = match options.lane {
         Lane::Vm => vec![],
@@ -85,41 +85,47 @@ fn requests(lists: &[&(String, Conflist)], versions: &[&str]) -> Vec<Request> {
 
 fn in_machine(grounds: &Grounds, vm: &VmArgs, asked: &[Request]) -> Result<Vec<Row>> {
     let names: Vec<String> = asked.iter().map(Request::name).collect();
-    let mut told: Vec<Row> = vec![];
+    let mut rows: Vec<Row> = vec![];
     let mut stray = String::new();
     let ended =
         vm.machine()?.run(&harness(grounds, "diff", &names), |line| match serde_json::from_str(line) {
-            Ok(row) => told.push(row),
+            Ok(row) => rows.push(row),
             Err(_) => stray += &format!("\n    {line}"),
         });
     let mut trouble = match ended {
         Ok(ended) => {
             eprintln!("conformance: {}", ended.told());
-            format!("the harness in the virtual machine told nothing of it (exit status {})", ended.status)
+            format!(
+                "the harness in the virtual machine reported nothing about it (exit status {})",
+                ended.status
+            )
         }
         Err(error) => format!("{error:#}"),
     };
     if !stray.is_empty() {
-        trouble += &format!("\n  it said:{stray}");
+        trouble += &format!(
+            "
+  it printed:{stray}"
+        );
     }
-    let row = |request: &Request| match told.iter().find(|row| row.request == *request) {
+    let row = |request: &Request| match rows.iter().find(|row| row.request == *request) {
         Some(row) => row.clone(),
         None => Row { request: request.clone(), compared: Compared::Trouble(trouble.clone()) },
     };
     Ok(asked.iter().map(row).collect())
 }
 
-/// In the machine: compares these requests and tells what came of each in a line of its own.
+/// In the machine: compares these requests and prints the result of each on a line of its own.
 pub fn guest(grounds: &Grounds, names: &[String]) -> Result<bool> {
     let asked = names.iter().map(|name| Request::read(name)).collect::<Result<Vec<_>>>()?;
     let line = Mutex::new(());
-    let told = grounds.parallel(&asked, |request| -> Result<()> {
+    let printed = grounds.parallel(&asked, |request| -> Result<()> {
         let row = Row { request: request.clone(), compared: compared(grounds, request) };
         let text = serde_json::to_string(&row)?;
         let _one_at_a_time = line.lock();
         println!("{text}");
         Ok(())
     });
-    told.into_iter().collect::<Result<Vec<()>>>()?;
+    printed.into_iter().collect::<Result<Vec<()>>>()?;
     Ok(true)
 }

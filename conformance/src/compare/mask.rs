@@ -1,24 +1,27 @@
-//! Names and MAC addresses that are others in every run, replaced by whose they are: what is equal then looks equal.
+//! Names and MAC addresses that differ in every run, replaced by their owners, so that equal states
+//! look equal.
 
 use std::collections::BTreeMap;
 
 use harness::golden::{is_mac, is_veth};
 
-/// Whose MAC addresses these are, of all that was seen so far: a link that is gone may have left its address somewhere.
+/// The owners of all MAC addresses seen so far: the address of a deleted link may still be in use
+/// elsewhere.
 #[derive(Default)]
 pub struct Mask {
     owners: BTreeMap<String, String>,
 }
 
 impl Mask {
-    /// The lines with host veths as `<veth>` and MAC addresses as `<mac of host br0>`: that of the first link which
-    /// has it, so that two links with one address are seen to share it. What the kernel chooses is named as what it
-    /// is, what rules have counted is 0, and a file that is no text has no content.
+    /// The lines with host veths as `<veth>` and MAC addresses as `<mac of host br0>`: the first
+    /// link with an address is its owner, so that a shared address is visible. Values that the
+    /// kernel chooses are replaced by their kind, counters of rules by 0, and binary files have no
+    /// content.
     pub fn masked(&mut self, lines: &[String]) -> Vec<String> {
         for line in lines {
             let words: Vec<&str> = line.split(' ').collect();
             if let [place, "link", name, ..] = words[..]
-                && let Some(mac) = words.iter().copied().find(|word| is_mac(word) && !is_nobodys(word))
+                && let Some(mac) = words.iter().copied().find(|word| is_mac(word) && !is_unassigned(word))
             {
                 let name = if is_veth(name) { "<veth>" } else { name };
                 self.owners.entry(mac.to_owned()).or_insert_with(|| format!("<mac of {place} {name}>"));
@@ -30,7 +33,7 @@ impl Mask {
     }
 
     fn line(&self, line: &str) -> String {
-        let line = without_what_varies(line);
+        let line = without_varying_values(line);
         let mut text = String::with_capacity(line.len());
         let mut rest = line.as_str();
         let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-');
@@ -38,7 +41,7 @@ impl Mask {
             let word = &rest[..rest.find(|c| !is_of_word(c)).unwrap_or(rest.len())];
             match self.owners.get(word) {
                 Some(owner) => text += owner,
-                None if is_mac(word) && !is_nobodys(word) => text += "<mac>",
+                None if is_mac(word) && !is_unassigned(word) => text += "<mac>",
                 None if is_veth(word) => text += "<veth>",
                 None => text += &chosen_by_the_kernel(word).unwrap_or_else(|| word.to_owned()),
             }
@@ -52,12 +55,12 @@ impl Mask {
 }
 
 /// All zeros or all ones.
-fn is_nobodys(mac: &str) -> bool {
+fn is_unassigned(mac: &str) -> bool {
     matches!(mac, "00:00:00:00:00:00" | "ff:ff:ff:ff:ff:ff")
 }
 
-/// A port of a socket that asked for any: `11:38507`, after an address (net.ipv4.ip_local_port_range). A time: eleven digits
-/// or more.
+/// An ephemeral port: `11:38507`, after an address (net.ipv4.ip_local_port_range). A time: eleven
+/// digits or more.
 fn chosen_by_the_kernel(word: &str) -> Option<String> {
     let (before, number) =
         word.rsplit_once(':').map_or(("", word), |(before, _)| word.split_at(before.len() + 1));
@@ -68,9 +71,9 @@ fn chosen_by_the_kernel(word: &str) -> Option<String> {
     is_port.then(|| format!("{before}<port>"))
 }
 
-/// What a rule has counted depends on when one looks, and whether the kernel says that there is no carrier on when it
-/// last looked (net/core/link_watch.c); LOWER_UP says so at once.
-fn without_what_varies(line: &str) -> String {
+/// The counters of rules depend on the time, and the NO-CARRIER flag on the kernel's last look
+/// (net/core/link_watch.c); LOWER_UP is current.
+fn without_varying_values(line: &str) -> String {
     let mut words: Vec<&str> = line.split(' ').collect();
     for at in 4..words.len() {
         if let Some(["counter", "packets", packets, "bytes", bytes]) = words.get_mut(at - 4..=at) {
@@ -82,10 +85,10 @@ fn without_what_varies(line: &str) -> String {
     }
     if let [place, kind @ ("file" | "directory" | "other"), path, ..] = words[..] {
         let is_number = |part: &&str| part.len() > 3 && part.bytes().all(|byte| byte.is_ascii_digit());
-        // A directory that is named for a namespace.
+        // A directory that is named after a namespace.
         let parts = path.split('/').map(|part| if is_number(&part) { "<number>" } else { part });
         let mut path = parts.collect::<Vec<_>>().join("/");
-        // No text, in a file that is named for a device and an inode.
+        // A binary file that is named after a device and an inode.
         if words.get(6) == Some(&"binary") {
             path = format!("{}/<binary>", path.rsplit_once('/').map_or("", |(dir, _)| dir));
             words.truncate(6);
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_chooses_is_named() {
-        for (line, told) in [
+        for (line, wanted) in [
             (
                 "host nft table ip nat: counter packets 3 bytes 180 jump CNI-1",
                 "host nft table ip nat: counter packets 0 bytes 0 jump CNI-1",
@@ -156,7 +159,7 @@ mod tests {
             ("host link br0 mtu 1500 [BROADCAST NO-CARRIER UP]", "host link br0 mtu 1500 [BROADCAST UP]"),
             ("host file /run/x/2d-3 0600 9 bytes binary 1x..", "host file /run/x/<binary> 0600 9 bytes"),
         ] {
-            assert_eq!(masked(&[line]), [told]);
+            assert_eq!(masked(&[line]), [wanted]);
         }
     }
 }

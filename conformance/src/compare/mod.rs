@@ -1,4 +1,5 @@
-//! `conformance diff`: the same requests to two suites, and how their answers and what they leave differ.
+//! `conformance diff`: the same requests to two suites, and how their answers and the resulting
+//! states differ.
 
 mod attempt;
 mod known;
@@ -21,20 +22,20 @@ use serde::{Deserialize, Serialize};
 use known::Known;
 pub use lane::guest;
 
-/// After what one looks: an ADD, its DEL, and an ADD with a value that cannot be.
+/// The state is compared after each: an ADD, its DEL, and an ADD with an invalid value.
 const MOMENTS: [&str; 3] = ["ADD", "DEL", "wrong"];
 
-/// What is asked for.
+/// The options of a comparison.
 pub struct Options<'o> {
     /// The other suite.
     pub against: &'o Path,
-    /// Only the conflists whose name holds this.
+    /// Only the conflists with this text in their name.
     pub filter: &'o str,
-    /// Where.
+    /// Where to run the requests.
     pub lane: Lane,
     /// The virtual machine.
     pub vm: &'o VmArgs,
-    /// Whether known differences are printed each.
+    /// Whether every known difference is printed.
     pub full: bool,
     /// Whether a conflist that needs the virtual machine and was not compared is a failure.
     pub strict: bool,
@@ -55,18 +56,18 @@ struct Difference {
     text: String,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Compared {
-    /// Not both suites speak the version.
-    NotSpoken,
-    /// The differences; none when all is equal.
+    /// One of the suites does not support the version.
+    Unsupported,
+    /// The differences; empty if all is equal.
     Differences(Vec<Difference>),
-    /// It could not be found out.
+    /// The comparison failed.
     Trouble(String),
 }
 
-/// A request and what came of it.
+/// A request and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Row {
     request: Request,
@@ -80,7 +81,7 @@ impl Request {
     }
 
     fn read(name: &str) -> Result<Self> {
-        let (file, version) = name.split_once(' ').with_context(|| format!("{name:?} is no request"))?;
+        let (file, version) = name.split_once(' ').with_context(|| format!("{name:?} is not a request"))?;
         Ok(Self { file: file.to_owned(), version: version.to_owned() })
     }
 }
@@ -88,11 +89,11 @@ impl Request {
 /// The job of a suite's room.
 pub const JOBS: &[Kind] = &[Kind::new("answer", |room, name| attempt::job(room, name).map(|()| true))];
 
-/// Runs every conflist in every version through both suites, each in a room of its own, and prints the differences:
-/// true when there are none but the known ones.
+/// Runs every conflist in every version with both suites, each in a room of its own, and prints the
+/// differences: true when all differences are known.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let other = options.against;
-    ensure!(other.is_dir(), "{} is no directory", other.display());
+    ensure!(other.is_dir(), "{} is not a directory", other.display());
     let grounds = Grounds { reference: other.canonicalize()?, ..grounds.clone() };
     let mut lists = conflists::load(&grounds.net_d)?;
     lists.retain(|(file, _)| file.contains(options.filter));
@@ -123,37 +124,37 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     Ok(held && (findings.not_run.is_empty() || !options.strict))
 }
 
-/// The first difference of a suite from `grounds.reference` in a conflist, in the newest version.
+/// The first difference to the suite `grounds.reference` in a conflist, in the newest version.
 pub fn first(grounds: &Grounds, file: &str) -> Result<Option<String>> {
     let version = VERSIONS.last().copied().unwrap_or_default().to_owned();
     match compared(grounds, &Request { file: file.to_owned(), version }) {
-        Compared::Differences(found) => Ok(found
-            .first()
-            .map(|difference| format!("after {}: {}", table::words(&difference.moment), difference.text))),
-        Compared::NotSpoken => bail!("{file}: not both suites speak it"),
+        Compared::Differences(found) => Ok(found.first().map(|difference| {
+            format!("after {}: {}", table::moment_name(&difference.moment), difference.text)
+        })),
+        Compared::Unsupported => bail!("{file}: not both suites speak it"),
         Compared::Trouble(trouble) => bail!(trouble),
     }
 }
 
-/// The suite that has no such plugin.
+/// The suite without such a plugin.
 fn lacks<'s>(grounds: &'s Grounds, plugin: &str) -> Option<&'s Path> {
     [&*grounds.suite, &*grounds.reference].into_iter().find(|suite| !suite.join(plugin).is_file())
 }
 
-/// Asks both suites here.
+/// Runs a request with both suites here.
 fn compared(grounds: &Grounds, request: &Request) -> Compared {
     let theirs = Grounds { suite: grounds.reference.clone(), ..grounds.clone() };
     let asked = ask(&theirs, request).and_then(|theirs| Ok(theirs.zip(ask(grounds, request)?)));
     let (theirs, ours) = match asked {
         Ok(Some(both)) => both,
-        Ok(None) => return Compared::NotSpoken,
+        Ok(None) => return Compared::Unsupported,
         Err(error) => return Compared::Trouble(format!("{error:#}")),
     };
     let mut differences = vec![];
     for ((moment, ours), theirs) in MOMENTS.iter().zip(&ours).zip(&theirs) {
         let found = state::differences(ours, theirs).into_iter();
         differences.extend(found.map(|text| Difference { moment: (*moment).to_owned(), text }));
-        // What comes of something that only one has done cannot be compared.
+        // A moment that only one of the suites has cannot be compared.
         if state::failure(ours).is_some() != state::failure(theirs).is_some() {
             break;
         }
@@ -161,7 +162,7 @@ fn compared(grounds: &Grounds, request: &Request) -> Compared {
     Compared::Differences(differences)
 }
 
-/// What one suite makes of it: what there was to see after each of the [`MOMENTS`].
+/// The state after each of the [`MOMENTS`] with one suite.
 fn ask(grounds: &Grounds, request: &Request) -> Result<Option<Vec<Vec<String>>>> {
     let done = grounds.run(&format!("answer:{}", request.name()))?;
     if let Some(trouble) = done.trouble {

@@ -1,8 +1,8 @@
-//! Two states of the world, each a list of lines that stand for themselves, and how they differ, trait by trait.
+//! Compares two states, each a list of self-contained lines, trait by trait.
 
 use std::collections::BTreeMap;
 
-/// The groups that differences come in, and how a line of each begins after its place.
+/// The groups of differences, and the kinds of lines in each.
 const GROUPS: [(&str, &[&str]); 8] = [
     ("links", &["link"]),
     ("addresses", &["address"]),
@@ -27,25 +27,26 @@ pub fn group(line: &str) -> &'static str {
     }
 }
 
-/// A line in parts: what it is about, and what it says of that.
+/// A line split into its subject and the traits of that subject.
 struct Item<'l> {
     line: &'l str,
     subject: String,
     traits: Vec<(String, String)>,
 }
 
-/// What a suite failed with, if it did.
+/// The error code of a suite, if it failed.
 pub fn failure(lines: &[String]) -> Option<&str> {
     lines.iter().find_map(|line| line.strip_prefix("error code = "))
 }
 
-/// How ours differs from theirs, in words, sorted. Things of one subject are compared trait by trait; what has no
-/// counterpart stands there as a whole. Where one has failed and the other has not, that is the only difference.
+/// The differences between ours and theirs, as text, sorted. Lines of one subject are compared
+/// trait by trait; a line without a counterpart is reported as a whole. If only one suite failed,
+/// that is the only difference.
 pub fn differences(ours: &[String], theirs: &[String]) -> Vec<String> {
     let (our_code, their_code) = (failure(ours), failure(theirs));
     if our_code.is_some() != their_code.is_some() {
-        let told = |code: Option<&str>| code.unwrap_or("none").to_owned();
-        return vec![format!("error code: {}, theirs {}", told(our_code), told(their_code))];
+        let shown = |code: Option<&str>| code.unwrap_or("none").to_owned();
+        return vec![format!("error code: {}, theirs {}", shown(our_code), shown(their_code))];
     }
     let mut found = vec![];
     let (our_links, their_links) = (links(ours), links(theirs));
@@ -68,7 +69,7 @@ pub fn differences(ours: &[String], theirs: &[String]) -> Vec<String> {
     found
 }
 
-/// The links that there are, with their places.
+/// The links, with their places.
 fn links(lines: &[String]) -> Vec<(&str, &str)> {
     let words = lines.iter().map(|line| line.splitn(4, ' ').collect::<Vec<_>>());
     let named = words.filter_map(|words| match words[..] {
@@ -78,14 +79,14 @@ fn links(lines: &[String]) -> Vec<(&str, &str)> {
     named.collect()
 }
 
-/// The link that a sysctl is of: where only one has the link, that says all.
+/// The link of a sysctl: if only one state has the link, its sysctls are not compared.
 fn link_of_sysctl(line: &str) -> Option<(&str, &str)> {
     let (place, path) = line.split_once(" sysctl net/")?;
     let (_, link) = path.split_once("/conf/")?;
     Some((place, link.split_once('/')?.0))
 }
 
-/// The lines that the other has not, or not as often, by subject.
+/// The lines that the other state lacks, or has less often, by subject.
 fn alone<'l>(lines: &'l [String], others: &[String]) -> BTreeMap<String, Vec<Item<'l>>> {
     let mut others: Vec<&String> = others.iter().collect();
     let mut items = BTreeMap::<_, Vec<_>>::new();
@@ -110,17 +111,17 @@ fn by_traits(ours: &Item, theirs: &Item) -> Vec<String> {
     names.sort();
     names.dedup();
     let differ = names.into_iter().filter(|name| value(ours, name) != value(theirs, name));
-    let told = |name: &String| {
+    let difference = |name: &String| {
         let label = if name.is_empty() { String::new() } else { format!("{name} ") };
         format!("{}: {label}{}, theirs {}", ours.subject, value(ours, name), value(theirs, name))
     };
-    let found: Vec<String> = differ.map(told).collect();
-    // A trait that is said twice, or in another order.
+    let found: Vec<String> = differ.map(difference).collect();
+    // A repeated trait, or another order.
     if found.is_empty() { vec![whole(ours, "ours"), whole(theirs, "theirs")] } else { found }
 }
 
-fn whole(item: &Item, whose: &str) -> String {
-    let told = |(name, value): &(String, String)| format!("{name} {value}").trim().to_owned();
+fn whole(item: &Item, side: &str) -> String {
+    let shown = |(name, value): &(String, String)| format!("{name} {value}").trim().to_owned();
     let rest = match item.traits.as_slice() {
         [] => item
             .line
@@ -128,10 +129,10 @@ fn whole(item: &Item, whose: &str) -> String {
             .unwrap_or_default()
             .trim_start_matches([' ', ':'])
             .to_owned(),
-        traits => traits.iter().map(told).collect::<Vec<_>>().join(" "),
+        traits => traits.iter().map(shown).collect::<Vec<_>>().join(" "),
     };
     let colon = if rest.is_empty() { "" } else { ": " };
-    format!("{}: only {whose}{colon}{rest}", item.subject)
+    format!("{}: only {side}{colon}{rest}", item.subject)
 }
 
 fn read(line: &str) -> Item<'_> {
@@ -153,21 +154,21 @@ fn read(line: &str) -> Item<'_> {
             item(words[..3].join(" "), vec![("mode".into(), mode.into()), content])
         }
         [_, "nft", ..] => {
-            // A line is all there is of a rule: it has no counterpart but itself.
+            // A rule is compared as a whole line.
             item(line.split_once(": ").map_or(line, |(table, _)| table).to_owned(), vec![])
         }
         _ => item(line.to_owned(), vec![]),
     }
 }
 
-/// A line of keys and values, told by some of them.
-fn of_keys<'l>(line: &'l str, words: &[&str], kind: usize, telling: &[&str]) -> Item<'l> {
-    let (told, traits): (Vec<_>, Vec<_>) = pairs(words.get(kind..).unwrap_or_default())
+/// A line of keys and values, some of which form its subject.
+fn of_keys<'l>(line: &'l str, words: &[&str], kind: usize, identifying: &[&str]) -> Item<'l> {
+    let (identity, traits): (Vec<_>, Vec<_>) = pairs(words.get(kind..).unwrap_or_default())
         .into_iter()
-        .partition(|(key, _)| telling.contains(&key.as_str()));
+        .partition(|(key, _)| identifying.contains(&key.as_str()));
     let mut subject = words[..kind.min(words.len())].join(" ");
-    for key in telling {
-        for (_, value) in told.iter().filter(|(name, _)| name == key) {
+    for key in identifying {
+        for (_, value) in identity.iter().filter(|(name, _)| name == key) {
             subject += &if *key == "dst" { format!(" {value}") } else { format!(" {key} {value}") };
         }
     }
@@ -178,7 +179,7 @@ fn is_closed(value: &str) -> bool {
     value.matches('<').count() == value.matches('>').count()
 }
 
-/// Keys and their values; what stands in brackets is one value, `[flags]`.
+/// Keys and their values; text in brackets is one value, `[flags]`.
 fn pairs(words: &[&str]) -> Vec<(String, String)> {
     let mut pairs = vec![];
     let mut words = words.iter();
@@ -191,7 +192,7 @@ fn pairs(words: &[&str]) -> Vec<(String, String)> {
             }
             pairs.push(("flags".to_owned(), format!("[{}", list.join(" "))));
         } else {
-            // Whose a MAC address is stands in brackets with spaces.
+            // The owner of a MAC address is in brackets and contains spaces.
             let mut value = words.next().copied().unwrap_or_default().to_owned();
             while value.starts_with('<') && !is_closed(&value) {
                 let Some(next) = words.next() else { break };
@@ -218,7 +219,7 @@ mod tests {
         assert!(found(&state, &state).is_empty());
     }
 
-    /// Also the very same thing, more often.
+    /// Includes repeated lines.
     #[test]
     fn what_only_one_has_is_told_as_a_whole() {
         assert_eq!(
@@ -291,7 +292,7 @@ mod tests {
         }
     }
 
-    /// Two routes of one destination cannot be told apart by it.
+    /// Two routes to one destination have the same subject.
     #[test]
     fn sysctls_go_with_their_link() {
         let sysctl = |link: &str| format!("host sysctl net/ipv4/conf/{link}/forwarding = 1");
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn where_one_fails_nothing_else_is_compared() {
         assert_eq!(
-            found(&["error code = 7", "error message = told"], &["result .dns = {}", "host link x mtu 1"]),
+            found(&["error code = 7", "error message = present"], &["result .dns = {}", "host link x mtu 1"]),
             ["error code: 7, theirs none"]
         );
     }

@@ -1,4 +1,5 @@
-//! The outcome in words: a line for each conflist and version, below it what is not known, and in the end what is.
+//! The report: a line for each conflist and version, the new differences below it, the known ones
+//! at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -6,37 +7,38 @@ use std::fmt::Write as _;
 use super::known::Known;
 use super::{Compared, Difference, MOMENTS, Request, Row, state};
 
-/// So many known differences stand below their reason; of more, so many examples.
+/// How many known differences are printed below their reason: all, or as examples of more.
 const EXAMPLES: usize = 3;
 
 /// The longest example, in characters.
 const LONGEST: usize = 160;
 
-/// A difference of a conflist, and where it was seen.
+/// A difference of a conflist, and where it occurred.
 #[derive(Default)]
 struct Seen {
     moments: BTreeSet<usize>,
     versions: BTreeSet<String>,
 }
 
-/// Prints all; every known difference if `full`. True when there are no others, and all could be found out.
+/// Prints everything; every known difference if `full`. True when there are no others, and no
+/// comparison failed.
 pub fn print(rows: &[Row], known: &Known, full: bool) -> bool {
-    let (text, held) = told(rows, known, full);
+    let (text, held) = report(rows, known, full);
     print!("{text}");
     held
 }
 
-fn told(rows: &[Row], known: &Known, full: bool) -> (String, bool) {
+fn report(rows: &[Row], known: &Known, full: bool) -> (String, bool) {
     let mut text = String::new();
-    let (mut compared, mut as_known, mut differ, mut untold) = (0, 0, 0, 0);
+    let (mut compared, mut as_known, mut differ, mut failed) = (0, 0, 0, 0);
     for rows in rows.chunk_by(|one, other| one.request.file == other.request.file) {
         let mut new = BTreeMap::<&str, Seen>::new();
         for Row { request, compared: outcome } in rows {
             let word = match outcome {
-                Compared::NotSpoken => "not compared: not both suites speak it".to_owned(),
+                Compared::Unsupported => "not compared: one of the suites does not support it".to_owned(),
                 Compared::Trouble(trouble) => {
-                    untold += 1;
-                    format!("NOT FOUND OUT: {trouble}")
+                    failed += 1;
+                    format!("FAILED: {trouble}")
                 }
                 Compared::Differences(differences) => {
                     compared += 1;
@@ -64,10 +66,10 @@ fn told(rows: &[Row], known: &Known, full: bool) -> (String, bool) {
         unknown(&new, versions, &mut text);
     }
     reasons(rows, known, full, &mut text);
-    let untold_too = if untold > 0 { format!(", {untold} could not be found out") } else { String::new() };
-    writeln!(text, "{compared} compared, {as_known} differ as known, {differ} differ otherwise{untold_too}")
+    let and_failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+    writeln!(text, "{compared} compared, {as_known} differ as known, {differ} differ otherwise{and_failed}")
         .ok();
-    (text, differ == 0 && untold == 0)
+    (text, differ == 0 && failed == 0)
 }
 
 fn place(difference: &Difference) -> Option<usize> {
@@ -84,12 +86,12 @@ fn verdict(unknown: usize, reasons: &BTreeSet<usize>) -> String {
     }
 }
 
-/// What is not known, in full: by what it is, after what, and in which versions.
+/// The new differences in full: by group, moment and versions.
 fn unknown(new: &BTreeMap<&str, Seen>, versions: usize, text: &mut String) {
     let mut groups = BTreeMap::<(&str, String), Vec<&str>>::new();
     for (difference, seen) in new {
         let moments: Vec<_> =
-            seen.moments.iter().filter_map(|at| MOMENTS.get(*at)).map(|moment| words(moment)).collect();
+            seen.moments.iter().filter_map(|at| MOMENTS.get(*at)).map(|moment| moment_name(moment)).collect();
         let listed: Vec<_> = seen.versions.iter().map(String::as_str).collect();
         let versions = match listed.len() == versions {
             true => "every version".to_owned(),
@@ -106,8 +108,8 @@ fn unknown(new: &BTreeMap<&str, Seen>, versions: usize, text: &mut String) {
     }
 }
 
-/// One of the [`MOMENTS`], for people.
-pub fn words(moment: &str) -> &'static str {
+/// The printed name of one of the [`MOMENTS`].
+pub fn moment_name(moment: &str) -> &'static str {
     match moment {
         "ADD" => "ADD",
         "DEL" => "DEL",
@@ -115,7 +117,7 @@ pub fn words(moment: &str) -> &'static str {
     }
 }
 
-/// The places of the list that nothing was seen of, though what they speak of was asked for.
+/// The places of the list that matched nothing, though their requests were compared.
 pub fn print_idle(rows: &[Row], known: &Known) {
     let asked = rows.iter().filter(|row| matches!(row.compared, Compared::Differences(_)));
     let idle = known.idle(&asked.map(|row| &row.request).collect::<Vec<_>>(), &found(rows));
@@ -135,7 +137,7 @@ fn found(rows: &[Row]) -> Vec<(&Request, &str, &str)> {
     all
 }
 
-/// The reasons that were given, with what they were given for.
+/// The reasons that applied, with their differences.
 fn reasons(rows: &[Row], known: &Known, full: bool, text: &mut String) {
     let found = found(rows);
     let mut given = BTreeMap::<usize, BTreeSet<&str>>::new();
@@ -156,7 +158,7 @@ fn reasons(rows: &[Row], known: &Known, full: bool, text: &mut String) {
         let all = full || differences.len() <= EXAMPLES;
         let such_as = if all { "" } else { ", such as" };
         writeln!(text, "      {}{such_as}", counts.join(", ")).ok();
-        // Sorted, what is ours and what is theirs lie apart: examples are from both ends and from between.
+        // Sorted, ours and theirs are apart: the examples are from both ends and the middle.
         let last = differences.len().saturating_sub(1);
         let example = |at: usize| all || at == 0 || at == last || at == last / 2;
         for (_, difference) in differences.iter().enumerate().filter(|(at, _)| example(*at)) {
@@ -187,7 +189,7 @@ mod tests {
             row("0.4.0", &[("ADD", mtu), ("DEL", mtu), ("ADD", "result .dns: {}, theirs none")]),
             row("1.0.0", &[("ADD", mtu), ("DEL", mtu)]),
         ];
-        let (text, held) = told(&rows, &Known::default(), false);
+        let (text, held) = report(&rows, &Known::default(), false);
         assert!(!held);
         assert_eq!(
             text,
@@ -207,7 +209,7 @@ mod tests {
         let found: Vec<_> = rules.iter().map(|rule| ("ADD", rule.as_str())).collect();
         let list = "it is so\n    * * ADD host nft table ip nat: only theirs: *\n    * * DEL host link *\n";
         let (text, held) =
-            told(&[row("1.0.0", &found), row("1.1.0", &[])], &Known::read("x", list).unwrap(), false);
+            report(&[row("1.0.0", &found), row("1.1.0", &[])], &Known::read("x", list).unwrap(), false);
         assert!(held);
         assert_eq!(
             text,
@@ -223,8 +225,8 @@ mod tests {
 
     #[test]
     fn what_could_not_be_found_out_is_no_success() {
-        let mut untold = row("1.0.0", &[]);
-        untold.compared = Compared::Trouble("it died".into());
-        assert!(!told(&[untold], &Known::default(), false).1);
+        let mut failed = row("1.0.0", &[]);
+        failed.compared = Compared::Trouble("it died".into());
+        assert!(!report(&[failed], &Known::default(), false).1);
     }
 }

@@ -1,5 +1,5 @@
-//! The main job, seen: a host, two containers attached through a conflist, an outside; who reaches whom; DEL, and the
-//! proof that nothing is left.
+//! The main use of the suite on one screen: a host, two containers attached through a conflist, an
+//! outside; reachability; DEL, and the proof that nothing is left.
 
 mod services;
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::paper::Paper;
 use services::Shops;
 
-/// The conflist that README shows.
+/// The conflist that README.md shows.
 const CONFLIST: &str = "10-moor.conflist";
 
 /// The host's own addresses, as the outside sees them.
@@ -32,7 +32,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// Its address of a family, without the length, and the gateway.
+    /// Its address of a family, without the prefix length, and the gateway.
     fn address(&self, v6: bool) -> Option<(IpAddr, IpAddr)> {
         let ips = self.result["ips"].as_array()?;
         ips.iter().find_map(|ip| {
@@ -46,7 +46,7 @@ impl Guest {
 /// The job of its room.
 pub const JOBS: &[Kind] = &[Kind::new("demo", |room, _| run(room))];
 
-/// Runs the demo in this room: true when every step held.
+/// Runs the demo in this room: true when every step passed.
 pub fn run(room: &Room) -> Result<bool> {
     let mut paper = Paper::new();
     let mut list = Conflist::from_file(room.net_d.join(CONFLIST)).context("load the conflist")?;
@@ -55,7 +55,7 @@ pub fn run(room: &Room) -> Result<bool> {
     runtime.timeout = Duration::from_secs(20);
     runtime.forward_stderr = false;
 
-    println!("Two containers on one host, and somebody outside.");
+    println!("Two containers on one host, and a machine outside.");
     println!("Everything happens in throwaway namespaces; this machine's network is not touched.");
     paper.heading("The stage");
     room.outside(&[])?;
@@ -88,7 +88,7 @@ pub fn run(room: &Room) -> Result<bool> {
                 show_result(&paper, &result);
                 guests.push(Guest { container, attachment, result });
             }
-            Err(error) => paper.step(&what, took, Err(told(error))),
+            Err(error) => paper.step(&what, took, Err(one_line(error))),
         }
     }
     if guests.len() < 2 {
@@ -96,7 +96,7 @@ pub fn run(room: &Room) -> Result<bool> {
     }
 
     paper.heading(
-        "Who reaches whom, as the first act after ADD (a TCP handshake or its refusal, there and back)",
+        "Who reaches whom, with the first packet after ADD (a TCP handshake or its refusal, both ways)",
     );
     for v6 in [false, true] {
         reachability(room, &mut paper, &guests, v6)?;
@@ -119,15 +119,15 @@ pub fn run(room: &Room) -> Result<bool> {
     paper.heading("CHECK");
     for guest in &guests {
         let (took, done) = timed(|| runtime.check(&list, &guest.attachment));
-        paper.step(&format!("CHECK {}", guest.container.id), took, done.map_err(told));
+        paper.step(&format!("CHECK {}", guest.container.id), took, done.map_err(one_line));
     }
     drift(&mut paper, &runtime, &list, &guests[0])?;
 
-    paper.heading("DEL, and once more, for it must not mind");
+    paper.heading("DEL, twice: the second must succeed too");
     for guest in &guests {
         for again in ["", " again"] {
             let (took, done) = timed(|| runtime.del(&list, &guest.attachment));
-            paper.step(&format!("DEL {}{again}", guest.container.id), took, done.map_err(told));
+            paper.step(&format!("DEL {}{again}", guest.container.id), took, done.map_err(one_line));
         }
     }
 
@@ -168,7 +168,7 @@ fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
     (began.elapsed(), done)
 }
 
-fn told(error: impl Display) -> String {
+fn one_line(error: impl Display) -> String {
     error.to_string()
 }
 
@@ -201,7 +201,7 @@ fn reachability(room: &Room, paper: &mut Paper, guests: &[Guest], v6: bool) -> R
     Ok(())
 }
 
-/// It can answer the host only, so the containers must come with the host's address.
+/// The outside can answer only the host, so packets of containers must have the host's address.
 fn seen_from_outside(paper: &mut Paper, id: &str, outside: &str, host: &str) {
     let (took, done) = timed(|| socket::seen_as(id, "outside", outside));
     let done = match done {
@@ -209,7 +209,7 @@ fn seen_from_outside(paper: &mut Paper, id: &str, outside: &str, host: &str) {
         Ok(seen) => Err(format!("it comes from {seen}")),
         Err(error) => Err(format!("{error:#}")),
     };
-    paper.step(&format!("the outside takes {id} for {host}"), took, done);
+    paper.step(&format!("the outside sees {host} for {id}"), took, done);
 }
 
 fn round_trip(room: &Room, from: &str, to: IpAddr) -> Option<Duration> {
@@ -223,7 +223,7 @@ fn binds_at_once(room: &Room, paper: &mut Paper, guest: &Guest) {
     paper.step(&what, took, done.map(drop).map_err(|error| format!("{error:#}")));
 }
 
-/// The lease files and whom they name.
+/// The lease files with their owners.
 fn leases(room: &Room) -> Vec<String> {
     let is_lease = |line: &String| {
         let path = line.split(' ').nth(1).unwrap_or_default();
@@ -239,7 +239,7 @@ fn leases(room: &Room) -> Vec<String> {
         .collect()
 }
 
-/// Somebody takes an address away; CHECK must say so, and be content again when it is back.
+/// Removes an address; CHECK must report it, and pass again when the address is back.
 fn drift(paper: &mut Paper, runtime: &Runtime, list: &Conflist, guest: &Guest) -> Result<()> {
     let id = &guest.container.id;
     let address = guest.result["ips"][0]["address"].as_str().context("the result lacks an address")?;
@@ -248,15 +248,15 @@ fn drift(paper: &mut Paper, runtime: &Runtime, list: &Conflist, guest: &Guest) -
     let (took, done) = timed(|| runtime.check(list, &guest.attachment));
     let what = format!("CHECK {id} after `ip addr del {address}`");
     match done {
-        Ok(()) => paper.step(&what, took, Err("it noticed nothing".into())),
+        Ok(()) => paper.step(&what, took, Err("CHECK passed".into())),
         Err(error) => {
             paper.step(&what, took, Ok(()));
-            paper.line(&format!("     it says: {}", told(error)));
+            paper.line(&format!("     error: {}", one_line(error)));
         }
     }
     ip::run_in(id, &["addr", "add", address, "brd", "+", "dev", "eth0"])?;
     ip::run_in(id, &["route", "replace", "default", "via", &route])?;
     let (took, done) = timed(|| runtime.check(list, &guest.attachment));
-    paper.step(&format!("CHECK {id} after it was put back"), took, done.map_err(told));
+    paper.step(&format!("CHECK {id} after it was put back"), took, done.map_err(one_line));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The second act: ports that the outside reaches, and names instead of addresses.
+//! The second part: ports that are reachable from outside, and names instead of addresses.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use harness::stage::upstream::Upstream;
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::{Value, json};
 
-use super::{HOST, timed, told};
+use super::{HOST, one_line, timed};
 use crate::paper::Paper;
 
 const CONFLIST: &str = "70-dns.conflist";
 const PORT: u16 = 8080;
-/// What the outside's name server says of every name.
+/// The answer of the outside's name server for every name.
 const ELSEWHERE: &str = "203.0.113.9";
 
-/// Two containers that serve the same thing under one alias; the first is published.
+/// Two containers with the same service under one alias; the first one publishes its port.
 pub struct Shops {
     list: Conflist,
     shops: Vec<(Attachment, Value)>,
@@ -32,7 +32,7 @@ impl Shops {
         paper.heading("Ports and names: two more containers, on a network with portmap and dns");
         let mut list = Conflist::from_file(room.net_d.join(CONFLIST)).context("load the conflist")?;
         list.version = room.newest_common(&list)?;
-        // What the machine's own resolv.conf names cannot be asked from here.
+        // The servers in the machine's own resolv.conf are not reachable from here.
         let dns = list.plugins.iter_mut().find(|plugin| plugin.plugin_type == "dns");
         let dns = dns.context("the conflist has no dns")?;
         dns.object.insert("upstreams".into(), json!([OUTSIDE[0]]));
@@ -54,18 +54,18 @@ impl Shops {
                     paper.step(&format!("ADD {name} eth0"), took, Ok(()));
                     shops.push((attachment, result));
                 }
-                Err(error) => paper.step(&format!("ADD {name} eth0"), took, Err(told(error))),
+                Err(error) => paper.step(&format!("ADD {name} eth0"), took, Err(one_line(error))),
             }
         }
         Ok(Self { list, shops })
     }
 
-    /// The bridge that their network stays with.
+    /// The bridge that remains of their network.
     pub fn bridge(&self) -> Vec<&str> {
         super::bridge_of(&self.list)
     }
 
-    /// Who reaches the published port, and whom the container sees.
+    /// Who reaches the published port, and which client address the container sees.
     pub fn ports(&self, room: &Room, paper: &mut Paper) -> Result<()> {
         if self.shops.len() < 2 {
             return Ok(());
@@ -81,29 +81,29 @@ impl Shops {
                 ("shop-1 itself, there too", Some("shop-1"), host, None),
             ];
             if !v6 {
-                from.insert(2, ("the host by localhost", None, "127.0.0.1", None));
+                from.insert(2, ("the host, at localhost", None, "127.0.0.1", None));
             }
             for (who, ns, to, client) in from {
-                let (took, said) = timed(|| portmap::ask(room, ns, to, PORT));
-                let held = said.map_err(|error| format!("{error:#}")).and_then(|said| {
-                    let right = client.is_none_or(|client| said == format!("shop-1:80 {client}"));
-                    if right { Ok(()) } else { Err(format!("it heard {said:?}")) }
+                let (took, reply) = timed(|| portmap::ask(room, ns, to, PORT));
+                let held = reply.map_err(|error| format!("{error:#}")).and_then(|reply| {
+                    let right = client.is_none_or(|client| reply == format!("shop-1:80 {client}"));
+                    if right { Ok(()) } else { Err(format!("the reply is {reply:?}")) }
                 });
                 let family = if v6 { "IPv6" } else { "IPv4" };
                 paper.step(&format!("{family}: {who}"), took, held);
             }
         }
-        paper.line("the outside and the host come to it with their own addresses");
+        paper.line("the container sees the outside's and the host's own addresses");
         Ok(())
     }
 
-    /// What names lead to.
+    /// The addresses of names.
     pub fn names(&self, room: &Room, paper: &mut Paper) -> Result<()> {
         let [first, second] = self.shops.as_slice() else { return Ok(()) };
-        paper.heading("Names, asked from inside shop-2");
+        paper.heading("Names, queried from inside shop-2");
         let _outside = Upstream::start(room, Some("outside"), OUTSIDE[0], ELSEWHERE)?;
         let server = first.1["dns"]["nameservers"][0].as_str().context("the result names no server")?;
-        paper.line(&format!("nameserver {server}, as the result of ADD says"));
+        paper.line(&format!("nameserver {server}, from the result of ADD"));
         let own = |shop: &(Attachment, Value), v6| portmap::address(&json!({"prevResult": shop.1}), v6);
         let asked = |what: &str, kind| -> Result<Vec<String>> {
             let reply = ask(room, Some("shop-2"), server, &Question::new(what, kind))?;
@@ -120,10 +120,10 @@ impl Shops {
             ("www.moor.test, of the outside", "www.moor.test", kind::A, vec![ELSEWHERE.to_owned()]),
         ];
         for (what, name, kind, expected) in expectations {
-            let (took, said) = timed(|| asked(name, kind));
-            let held = said.and_then(|said| {
-                let equal = said.iter().collect::<BTreeSet<_>>() == expected.iter().collect();
-                ensure!(equal, "it heard {said:?}, not {expected:?}");
+            let (took, reply) = timed(|| asked(name, kind));
+            let held = reply.and_then(|reply| {
+                let equal = reply.iter().collect::<BTreeSet<_>>() == expected.iter().collect();
+                ensure!(equal, "the answer is {reply:?}, not {expected:?}");
                 Ok(())
             });
             paper.step(what, took, held.map_err(|error| format!("{error:#}")));
@@ -131,20 +131,20 @@ impl Shops {
         Ok(())
     }
 
-    /// DEL of both: a name is gone when its DEL has returned.
+    /// DEL of both: a name is gone when its DEL returns.
     pub fn close(&self, room: &Room, paper: &mut Paper, runtime: &Runtime) {
         paper.heading("DEL of these, too");
         for (attachment, result) in &self.shops {
             let name = &attachment.container_id;
             let (took, done) = timed(|| runtime.del(&self.list, attachment));
-            paper.step(&format!("DEL {name}"), took, done.map_err(told));
+            paper.step(&format!("DEL {name}"), took, done.map_err(one_line));
             let server = result["dns"]["nameservers"][0].as_str().unwrap_or_default();
             let Some(other) = self.shops.last().filter(|last| last.0.container_id != *name) else { continue };
             let whole = format!("{name}.moor.internal");
-            let (took, said) = timed(|| resolve(room, Some(&other.0.container_id), server, &whole));
-            let held = match said {
-                Ok(said) if said.is_empty() => Ok(()),
-                Ok(said) => Err(format!("it leads to {said:?}")),
+            let (took, reply) = timed(|| resolve(room, Some(&other.0.container_id), server, &whole));
+            let held = match reply {
+                Ok(reply) if reply.is_empty() => Ok(()),
+                Ok(reply) => Err(format!("it resolves to {reply:?}")),
                 Err(error) => Err(format!("{error:#}")),
             };
             paper.step(&format!("the name {whole} is gone"), took, held);

@@ -1,4 +1,4 @@
-//! Defects that show on a host that others use too.
+//! Defects that show on a host with other users.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::defect::{Defect, defect};
 use super::wrapper::Reply;
 
-/// How long whoever waits for a chance to lock something is given.
+/// How long another user gets for a chance to lock something.
 const CHANCE: Duration = Duration::from_millis(500);
 
-/// Whether the world's host listens to its router.
+/// Whether the world's host accepts advertisements of its router.
 const LISTENS: &str = "net/ipv6/conf/adminup/accept_ra";
 
-/// Far more than a case takes, in seconds.
+/// Far longer than a case takes, in seconds.
 const MINUTE: f64 = 60.0;
 
 /// By this process's own clock.
@@ -23,7 +23,7 @@ fn uptime() -> f64 {
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
 }
 
-/// All of them.
+/// The defects of this file.
 pub const COMPANY: &[Defect] = &[
     defect(
         "removes_an_administrators_address",
@@ -60,7 +60,7 @@ pub const COMPANY: &[Defect] = &[
         "bridge",
         "worlds/an_attachment_survives_clock_jumps",
         |call| {
-            // A lock or a state that is believed for as long as its maker's clock is not ahead.
+            // A lock or a state that is valid as long as the clock of its writer is not ahead.
             let mark = Path::new("/run/moor/jump");
             let now = uptime();
             let last = fs::read_to_string(mark).ok().and_then(|text| text.parse().ok()).unwrap_or(now);

@@ -1,4 +1,4 @@
-//! The defects: each makes one sound plugin break one promise, and names the case that must see it.
+//! The defects: each makes one working plugin break one promise, and names the case that must fail.
 
 use std::fs;
 use std::path::Path;
@@ -15,15 +15,15 @@ use super::order::ORDER;
 use super::rules::RULES;
 use super::wrapper::{Call, Reply};
 
-/// One way to be wrong.
+/// One defect.
 pub struct Defect {
-    /// What is wrong, as a name.
+    /// Its name.
     pub name: &'static str,
     /// The plugin that has it.
     pub plugin: &'static str,
-    /// The case that must catch it, or the comparison with the sound suite: `diff/<conflist>`.
+    /// The case that must fail, or the comparison with the unmodified suite: `diff/<conflist>`.
     pub case: &'static str,
-    /// Does what the plugin would do, but for the defect.
+    /// Runs the plugin, and adds the defect.
     pub act: fn(&Call) -> Reply,
 }
 
@@ -36,14 +36,14 @@ pub(super) const fn defect(
     Defect { name, plugin, case, act }
 }
 
-/// All of them.
+/// All defects.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
     ALL.iter().chain(COMPANY).chain(FILES).chain(LINKS).chain(NAMES).chain(RULES).chain(ORDER)
 }
 
-/// Those that stand here.
+/// The defects of this file.
 const ALL: &[Defect] = &[
-    // How it ends and what it prints.
+    // Exit status and output.
     defect("prints_on_del", "bridge", "bridge/del_matrix_namespace_fine", |call| {
         call.after(call.verb == "DEL", |reply| reply.stdout = b"{}".to_vec())
     }),
@@ -71,7 +71,7 @@ const ALL: &[Defect] = &[
         "versions/results_are_indented_by_four_without_final_newline",
         |call| call.after(call.verb == "ADD", |reply| reply.stdout.push(b'\n')),
     ),
-    // What it takes in.
+    // Input.
     defect("checks_stdin_before_environment", "bridge", "env/environment_is_checked_before_stdin", |call| {
         match call.config() {
             None if call.verb != "VERSION" => Reply::error(6, "no JSON"),
@@ -114,7 +114,7 @@ const ALL: &[Defect] = &[
         "netns/own_namespace_is_refused_before_any_change",
         |call| call.with_env("CNI_NETNS_OVERRIDE", "1"),
     ),
-    // What it answers.
+    // Results.
     defect("does_not_convert_versions", "bridge", "versions/bridge_results", |call| {
         call.with(|config| config["cniVersion"] = json!("1.0.0"))
     }),
@@ -139,7 +139,7 @@ const ALL: &[Defect] = &[
             }
         })
     }),
-    // What it makes.
+    // Created objects.
     defect("ignores_mtu", "bridge", "bridge/mtu_applies_to_both_ends_and_a_new_bridge", |call| {
         call.without("mtu")
     }),
@@ -179,7 +179,7 @@ const ALL: &[Defect] = &[
             _ => call.sound(),
         },
     ),
-    // What it leaves, and what it does not see.
+    // Leftovers and missed changes.
     defect("leaks_a_veth", "bridge", "bridge/del_matrix_namespace_fine", |call| {
         call.after(call.verb == "DEL", |_| {
             let pair = ["link", "add", "leak0", "type", "veth", "peer", "name", "leak1"];
@@ -228,7 +228,7 @@ const ALL: &[Defect] = &[
         "bridge",
         "going_back/check_accepts_attachments_of_the_reference",
         |call| {
-            // A host's end that this suite would not have called so.
+            // A host end with a name that this suite does not generate.
             let config = call.config().unwrap_or_default();
             let name = config.pointer("/prevResult/interfaces/1/name").and_then(Value::as_str);
             match name {
@@ -246,12 +246,12 @@ const ALL: &[Defect] = &[
         "saved_rules/every_feature_loads_again_and_works",
         |call| {
             call.after(call.verb == "ADD", |_| {
-                // iptables takes the name for a chain; nft's language has it as a word.
+                // iptables accepts the name for a chain; in nft's language it is a keyword.
                 drop(Command::new("iptables-nft").args(["-t", "nat", "-N", "masquerade"]).status());
             })
         },
     ),
-    // What it does to the host's own network, and lets a container do.
+    // The host's own network, and permissions of a container.
     defect(
         "returns_before_ipv6_is_usable",
         "bridge",
@@ -292,7 +292,7 @@ const ALL: &[Defect] = &[
     defect("does_not_restore_lost_routes", "macvlan", "host_access/check_restores_lost_routes", |call| {
         if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
     }),
-    // What only the comparison with a sound suite sees.
+    // Found only by the comparison with an unmodified suite.
     defect("differs_in_mtu", "bridge", "diff/20-layer2.conflist", |call| {
         call.with(|config| {
             if let Some(mtu) = config.get_mut("mtu").filter(|mtu| mtu.is_number()) {
@@ -311,7 +311,7 @@ const ALL: &[Defect] = &[
     }),
 ];
 
-/// What an `ip` command and a parameter below `net` do after a successful ADD.
+/// Runs an `ip` command and sets a parameter below `net` after a successful ADD.
 fn after_add(call: &Call, command: &str, parameter: Option<(&str, &str)>) -> Reply {
     call.after(call.verb == "ADD", |_| {
         if let Some((key, value)) = parameter {

@@ -1,4 +1,4 @@
-//! Defects of what plugins keep in files: who may open it, who waits for it, whose it is.
+//! Defects of the files that plugins keep: permissions, locks, owners.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use super::wrapper::Reply;
 
 const RECORD: &str = "/var/lib/cni/networks/.moor/net.boot";
 
-/// All of them.
+/// The defects of this file.
 pub const FILES: &[Defect] = &[
     defect("opens_its_directory_to_all_users", "portmap", "private/no_other_user_can_hold_a_lock", |call| {
         call.after(call.verb == "ADD", |_| open("/run/moor", 0o755))
@@ -120,12 +120,12 @@ fn container() -> String {
     std::env::var("CNI_CONTAINERID").unwrap_or_default()
 }
 
-/// Which address the container got, as the defective plugin remembers it.
+/// The container's address, as the defective plugin recorded it.
 fn memory() -> String {
     format!("/run/seeded-{}", container())
 }
 
-/// Whether the lease of that address is not the container's.
+/// Whether the lease of that address belongs to another container.
 fn is_rewritten() -> bool {
     let text = |address: String| fs::read_to_string(format!("{NET}/{address}"));
     !fs::read_to_string(memory()).and_then(text).is_ok_and(|text| text.starts_with(&container()))

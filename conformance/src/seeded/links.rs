@@ -1,4 +1,4 @@
-//! Defects about whose a link is: plugins that delete or change what is another's.
+//! Defects of link ownership: plugins that delete or change links of others.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::defect::{Defect, defect};
 use super::wrapper::{Call, Reply};
 
-/// All of them.
+/// The defects of this file.
 pub const LINKS: &[Defect] = &[
     defect("deletes_any_link_of_the_name", "bridge", "bridge/del_keeps_another_networks_link", |call| {
         after_del(call, &["link", "del", &ifname()])
@@ -62,13 +62,13 @@ fn ifname() -> String {
     std::env::var("CNI_IFNAME").unwrap_or_default()
 }
 
-/// The name by which `ip` knows the container's namespace.
+/// The name of the container's namespace for `ip`.
 fn namespace() -> Option<String> {
     let path = std::env::var_os("CNI_NETNS")?;
     Some(Path::new(&path).file_name()?.to_string_lossy().into_owned())
 }
 
-/// What an `ip` command does in the container after a DEL.
+/// Runs an `ip` command in the container after a DEL.
 fn after_del(call: &Call, words: &[&str]) -> Reply {
     call.after(call.verb == "DEL", |_| {
         if let Some(namespace) = namespace() {
@@ -77,7 +77,7 @@ fn after_del(call: &Call, words: &[&str]) -> Reply {
     })
 }
 
-/// Whether the container's link has another name than the runtime asked for, or somebody else's alias.
+/// Whether the container's link has another name than the runtime requested, or a foreign alias.
 fn is_disguised() -> bool {
     let link = namespace().and_then(|namespace| ip::link(Some(&namespace), &ifname()).ok()?);
     let id = std::env::var("CNI_CONTAINERID").unwrap_or_default();

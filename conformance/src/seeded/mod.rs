@@ -1,4 +1,4 @@
-//! The suite tests itself: plugins with one defect each, and the case that must catch it.
+//! The suite tests itself: plugins with one defect each, and the case that must fail.
 
 mod company;
 mod defect;
@@ -19,10 +19,10 @@ use harness::runner::Grounds;
 use crate::compare;
 use defect::Defect;
 
-/// How what is no case but a comparison of two suites begins.
+/// The prefix of a comparison of two suites, instead of a case.
 const DIFF: &str = "diff/";
 
-/// A directory of one's own that goes when it is dropped.
+/// A temporary directory that is deleted when dropped.
 struct Workshop(PathBuf);
 
 impl Drop for Workshop {
@@ -31,7 +31,8 @@ impl Drop for Workshop {
     }
 }
 
-/// Runs each defect's case, which is one of the `known`, with and without the defect. True when every one is caught, and by the defect alone.
+/// Runs each defect's case, which is one of the `known`, with and without the defect. True when
+/// every case fails, and only with the defect.
 pub fn run(grounds: &Grounds, filter: &str, known: &[Case]) -> Result<bool> {
     let defects: Vec<&Defect> = defect::all().filter(|defect| defect.name.contains(filter)).collect();
     if defects.is_empty() {
@@ -39,7 +40,7 @@ pub fn run(grounds: &Grounds, filter: &str, known: &[Case]) -> Result<bool> {
     }
     for defect in &defects {
         let is_there = defect.case.starts_with(DIFF) || known.iter().any(|case| case.name == defect.case);
-        ensure!(is_there, "no case is called {}", defect.case);
+        ensure!(is_there, "there is no case {}", defect.case);
     }
     let workshop = Workshop(std::env::temp_dir().join(format!("conformance-seeded-{}", std::process::id())));
     let mut sound: Vec<&str> = defects.iter().map(|defect| defect.case).collect();
@@ -55,7 +56,7 @@ pub fn run(grounds: &Grounds, filter: &str, known: &[Case]) -> Result<bool> {
     let caught = grounds.parallel(&defects, |defect| {
         let dir = workshop.0.join(defect.name);
         wrapper::suite(&dir, &grounds.suite, &grounds.exe, defect)
-            .with_context(|| format!("lay out {}", dir.display()))?;
+            .with_context(|| format!("create {}", dir.display()))?;
         trouble(grounds, &dir, defect.case)
     });
     let mut count = 0;
@@ -77,7 +78,8 @@ pub fn run(grounds: &Grounds, filter: &str, known: &[Case]) -> Result<bool> {
     Ok(count == defects.len())
 }
 
-/// Why the suite fails the case, on one line. `diff/<conflist>` is the comparison of it with the sound one.
+/// Why the suite fails the case, on one line. `diff/<conflist>` is its comparison with the
+/// unmodified suite.
 fn trouble(grounds: &Grounds, suite: &Path, case: &str) -> Result<Option<String>> {
     let suite = Grounds { suite: suite.to_owned(), ..grounds.clone() };
     let trouble = match case.strip_prefix(DIFF) {

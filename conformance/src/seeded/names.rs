@@ -13,7 +13,7 @@ use serde_json::json;
 use super::defect::{Defect, defect};
 use super::wrapper::Reply;
 
-/// All of them.
+/// The defects of this file.
 pub const NAMES: &[Defect] = &[
     defect(
         "treats_inaccessible_namespaces_as_gone",
@@ -66,7 +66,7 @@ pub const NAMES: &[Defect] = &[
             records().into_iter().filter(of_dnsname).for_each(|path| drop(fs::remove_file(path)));
         })
     }),
-    // Where a wrapper of the plugin cannot be the responder, it configures one that breaks the promise.
+    // A wrapper cannot replace the responder, so these configure one that breaks the promise.
     defect("has_no_budget_per_client", "dns", "dns/a_flood_costs_nobody_else_an_answer", |call| {
         call.with(|config| config["internal"] = json!(true))
     }),
@@ -126,9 +126,9 @@ pub const NAMES: &[Defect] = &[
     }),
 ];
 
-/// Gives a directory of the host's to whoever has the responder's abstract name.
+/// Passes a directory of the host to any process with the responder's abstract name.
 fn hand_over() -> anyhow::Result<()> {
-    let name = dns_strangers::responders_name().context("nobody listens")?;
+    let name = dns_strangers::responders_name().context("no responder listens")?;
     let socket = dns_strangers::open()?;
     connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
     let dir = fs::File::open("/run")?;

@@ -1,4 +1,4 @@
-//! Defects of the order of ADD and DEL, and of what may stand in their way.
+//! Defects of the order of ADD and DEL, and of refusals.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::defect::{Defect, defect};
 use super::wrapper::{Call, Reply};
 
-/// They make sound plugins ask too early, wait too long, and refuse what works.
+/// The defects of this file.
 pub const ORDER: &[Defect] = &[
     defect(
         "calls_ipam_before_creating_the_link",
@@ -53,7 +53,7 @@ pub const ORDER: &[Defect] = &[
     }),
 ];
 
-/// The refusal of an IPAM plugin that is asked while there is no link.
+/// The error of an IPAM plugin that runs before the link exists.
 fn early(call: &Call) -> Option<Reply> {
     let ipam = call.config()?["ipam"]["type"].as_str()?.to_owned();
     let path = std::env::var("CNI_PATH").ok()?;

@@ -1,4 +1,4 @@
-//! Defects of packet rules: of their owners, and of what they keep in.
+//! Defects of packet rules: their owners, and the packets that they stop.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::defect::{Defect, defect};
 
-/// All of them.
+/// The defects of this file.
 pub const RULES: &[Defect] = &[
     defect(
         "withdraws_another_networks_rules",

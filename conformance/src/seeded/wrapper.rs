@@ -1,4 +1,4 @@
-//! The harness under the name of a plugin: does what the sound plugin does, but for one defect.
+//! The harness under the name of a plugin: runs the unmodified plugin, and adds one defect.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 
 use super::defect;
 
-/// The file beside the link that says which defect, and where the sound plugins are. The environment cannot: cases
-/// give their own to every call.
+/// The file beside the link with the name of the defect and the directory of the unmodified
+/// plugins. The environment cannot carry them: cases set their own for every call.
 pub const MARK: &str = ".defect";
 
 /// A call of the defective plugin.
 pub struct Call {
     /// `CNI_COMMAND`.
     pub verb: String,
-    /// The directory of the sound plugins.
+    /// The directory of the unmodified plugins.
     pub real: PathBuf,
     plugin: String,
     stdin: Vec<u8>,
 }
 
-/// What the plugin says in the end.
+/// The plugin's output and exit status.
 pub struct Reply {
     /// Its exit status.
     pub code: u8,
@@ -34,14 +34,15 @@ pub struct Reply {
     pub stderr: Vec<u8>,
 }
 
-/// If this process was started under the name of a defective plugin: plays it.
+/// If this process was started under the name of a defective plugin, runs that plugin.
 pub fn play() -> Option<ExitCode> {
     let own = PathBuf::from(std::env::args_os().next()?);
     let mark = fs::read_to_string(own.parent()?.join(MARK)).ok()?;
     let (name, real) = mark.split_once('\n')?;
     let defect = defect::all().find(|defect| defect.name == name)?;
     let mut stdin = vec![];
-    // VERSION and the text about the plugin come without reading; a sound plugin is not to wait for its caller here.
+    // The plugin answers VERSION and prints its text without reading; it must not wait for its
+    // caller here.
     let verb = std::env::var("CNI_COMMAND").unwrap_or_default();
     if !matches!(verb.as_str(), "" | "VERSION") {
         std::io::stdin().read_to_end(&mut stdin).ok();
@@ -55,7 +56,7 @@ pub fn play() -> Option<ExitCode> {
 }
 
 impl Call {
-    /// What the sound plugin says.
+    /// Runs the unmodified plugin.
     pub fn sound(&self) -> Reply {
         self.ask(&self.stdin, None)
     }
@@ -81,7 +82,7 @@ impl Call {
         self.with(|config| drop(config.as_object_mut().and_then(|keys| keys.remove(key))))
     }
 
-    /// What the sound plugin says, changed if `when`.
+    /// Runs the unmodified plugin and changes its reply if `when`.
     pub fn after(&self, when: bool, change: impl FnOnce(&mut Reply)) -> Reply {
         let mut reply = self.sound();
         if when {
@@ -90,7 +91,7 @@ impl Call {
         reply
     }
 
-    /// What the sound plugin says, changed if it has failed.
+    /// Runs the unmodified plugin and changes its reply if it failed.
     pub fn after_failure(&self, change: impl FnOnce(&mut Reply)) -> Reply {
         let mut reply = self.sound();
         if reply.code != 0 {
@@ -124,24 +125,25 @@ impl Call {
                 let code = done.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2);
                 Reply { code, stdout: done.stdout, stderr: done.stderr }
             }
-            Err(error) => Reply::error(999, &format!("run the sound {}: {error}", program.display())),
+            Err(error) => Reply::error(999, &format!("run the unmodified {}: {error}", program.display())),
         }
     }
 }
 
 impl Reply {
-    /// Success without a word.
+    /// Success without output.
     pub fn nothing() -> Self {
         Self { code: 0, stdout: vec![], stderr: vec![] }
     }
 
-    /// An error as plugins tell it.
+    /// An error in the format of plugins.
     pub fn error(code: u64, msg: &str) -> Self {
         let document = json!({"code": code, "msg": msg}).to_string();
         Self { code: 1, stdout: document.into_bytes(), stderr: vec![] }
     }
 
-    /// Changes the document that is printed, if there is one. Indented as before, so that only the change is seen.
+    /// Changes the printed document, if there is one. Keeps the indentation, so that nothing else
+    /// changes.
     pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
         let Ok(mut document) = serde_json::from_slice::<Value>(&self.stdout) else { return };
         edit(&mut document);
@@ -154,7 +156,8 @@ impl Reply {
     }
 }
 
-/// Makes a directory of plugins of which one has the defect: links to the sound ones, and one to the harness.
+/// Creates a directory of plugins, one of them defective: links to the unmodified ones, and one to
+/// the harness.
 pub fn suite(dir: &Path, sound: &Path, exe: &Path, defect: &defect::Defect) -> std::io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(dir.join(MARK), format!("{}\n{}", defect.name, sound.display()))?;

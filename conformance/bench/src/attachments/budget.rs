@@ -1,4 +1,4 @@
-//! The budgets, read from the one file that holds them, and whether they are met.
+//! The budgets: read from the one file that holds them, and compared with the measurements.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::stats::{Ratio, ratio};
 /// The file, beside the conflists.
 pub const FILE: &str = "budgets.json";
 
-/// What ours may cost.
+/// The limits for this suite.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Budgets {
@@ -26,9 +26,10 @@ pub struct Budgets {
     _about: Vec<String>,
     /// Ratios of times, from one run.
     pub ratios: Vec<RatioBudget>,
-    /// An ADD or DEL in a crowd, to the same alone, after what the kernel's own work grew by.
+    /// An ADD or DEL among many attachments, relative to one alone, minus the growth of the
+    /// kernel's own work.
     pub growth: f64,
-    /// So many ADDs at once, their time to the reference's.
+    /// That many concurrent ADDs, relative to the reference's.
     pub together: TogetherBudget,
     /// Connections through the rules.
     pub data_path: DataPathBudget,
@@ -38,7 +39,7 @@ pub struct Budgets {
     pub executable_bytes: u64,
     /// Of the executable that holds them all.
     pub multicall_bytes: u64,
-    /// What noise cannot change.
+    /// Counts, which noise cannot change.
     pub counts: Vec<CountBudget>,
 }
 
@@ -61,7 +62,7 @@ enum Of {
     Cpu,
 }
 
-/// What it is divided by.
+/// The divisor.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum To {
@@ -70,7 +71,7 @@ enum To {
     FloorAndTwoStarts,
 }
 
-/// A budget for many at once.
+/// A budget for concurrent attachments.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TogetherBudget {
@@ -78,15 +79,15 @@ pub struct TogetherBudget {
     at_most: f64,
 }
 
-/// A budget for connections: times, to others'.
+/// A budget for connections: times relative to others.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataPathBudget {
-    /// Through the last of many ports of ours, to through one.
+    /// Through the last of many ports of ours, relative to one port.
     last_to_one: f64,
-    /// The same, to through one port of the reference's rules.
+    /// The same, relative to one port of the reference's rules.
     last_to_reference: f64,
-    /// Out through masquerade, to through that of the reference's rules.
+    /// Out through masquerade, relative to that of the reference's rules.
     masquerade_to_reference: f64,
 }
 
@@ -102,38 +103,38 @@ pub struct CountBudget {
     child_processes: u64,
 }
 
-/// A budget, held against what was measured.
+/// A budget with its measurement.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// What was measured.
     pub what: String,
-    /// How it came out.
+    /// The verdict.
     pub outcome: Outcome,
-    /// What it was; none: it could not be measured.
+    /// The measured value; none if it could not be measured.
     pub value: Option<f64>,
-    /// How far that can be believed; counts have none.
+    /// The noise of the value; counts have none.
     pub noise: f64,
     /// The budget.
     pub at_most: f64,
 }
 
-/// How a budget came out.
+/// The verdict on a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// Kept.
+    /// Met.
     Met,
-    /// Not kept, but by less than the noise.
+    /// Missed, but by less than the noise.
     WithinNoise,
-    /// Not kept.
+    /// Missed.
     Missed,
-    /// Nothing to judge by.
+    /// Not measured.
     NotMeasured,
 }
 
 impl Budgets {
-    /// Reads the file that lies beside the directory of conflists.
+    /// Reads the file beside the directory of conflists.
     pub fn read(net_d: &Path) -> Result<Self> {
         let path = net_d.parent().unwrap_or(net_d).join(FILE);
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -197,7 +198,7 @@ impl Budgets {
         Ok(verdicts)
     }
 
-    /// The budget for growth, for every point that was measured.
+    /// The budget for growth, for every measured point.
     pub fn growth(&self, growth: &[Growth]) -> Vec<Verdict> {
         growth
             .iter()
@@ -237,7 +238,7 @@ impl Budgets {
         verdicts
     }
 
-    /// The budget for many at once.
+    /// The budget for concurrent attachments.
     pub fn together(&self, all: &[Together]) -> Vec<Verdict> {
         let budget = &self.together;
         let what = format!("{} ADDs at once, wall, to the reference", budget.attachments);
@@ -316,7 +317,7 @@ impl Verdict {
         Self::ratio(what, ratio, at_most as f64)
     }
 
-    /// One line for a person.
+    /// The verdict as one line of text.
     pub fn line(&self) -> String {
         let word = match self.outcome {
             Outcome::Met => "met",

@@ -1,4 +1,5 @@
-//! What attachments may cost, as far as noise cannot change it; `conformance bench` measures the rest.
+//! Counts of attachments, which noise cannot change, against their budgets; `conformance bench`
+//! measures the rest.
 
 use harness::case::Case;
 use harness::need::Need;

@@ -1,4 +1,4 @@
-//! Who is measured: a suite of plugins, or the kernel alone.
+//! What is measured: a suite of plugins, or the kernel alone.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -15,9 +15,9 @@ use super::shot::{Sample, Shot};
 
 /// The names in tables and reports.
 pub const OURS: &str = "ours";
-/// The same plugins as one executable, whose delegates are in its own process.
+/// The same plugins as one executable, which runs delegates in its own process.
 pub const MULTICALL: &str = "moor-plugins";
-/// The suite that ours is measured against.
+/// The suite to compare with.
 pub const REFERENCE: &str = "reference";
 /// The kernel's own work.
 pub const FLOOR: &str = "floor";
@@ -29,19 +29,19 @@ pub const START: &str = "process start";
 pub struct Contender {
     /// Its name.
     pub name: &'static str,
-    /// Where its executables are.
+    /// The directory of its executables.
     pub dir: PathBuf,
-    /// Tells its network from the others'.
+    /// The index of its network among the contenders.
     pub slot: u8,
 }
 
 /// An attachment by a contender.
 pub struct Attachment<'a> {
-    /// Whose.
+    /// The contender.
     pub contender: &'a Contender,
-    /// What of.
+    /// The scenario.
     pub scenario: Scenario,
-    /// Which container.
+    /// The container's name.
     pub container: &'a Container,
     /// The interface in it.
     pub ifname: String,
@@ -50,7 +50,8 @@ pub struct Attachment<'a> {
 }
 
 impl Contender {
-    /// The suites that a room measures: ours, `moor-plugins` when it lies beside ours, and the reference.
+    /// The suites that a room measures: ours, `moor-plugins` if it is beside ours, and the
+    /// reference.
     pub fn all(room: &Room) -> Result<Vec<Self>> {
         let mut all = vec![Self { name: OURS, dir: room.suite.clone(), slot: 0 }];
         let moor_plugins = room.suite.join(MULTICALL);
@@ -68,7 +69,7 @@ impl Contender {
         Ok(all)
     }
 
-    /// Bytes of the executables that take part, each file once.
+    /// Bytes of the executables involved, each file once.
     pub fn bytes(&self, scenario: Scenario) -> Result<u64> {
         let mut files = vec![];
         for name in scenario.executables() {
@@ -80,7 +81,7 @@ impl Contender {
         Ok(files.iter().map(|(.., size)| size).sum())
     }
 
-    /// An attachment that has not been made yet.
+    /// An attachment that does not exist yet.
     pub fn attachment<'a>(
         &'a self,
         scenario: Scenario,
@@ -98,14 +99,14 @@ impl Contender {
     }
 }
 
-/// Device, inode and size of what a path leads to.
+/// Device, inode and size of the file behind a path.
 pub fn identity(path: &Path) -> Result<(u64, u64, u64)> {
-    let found = path.metadata().with_context(|| format!("look at {}", path.display()))?;
+    let found = path.metadata().with_context(|| format!("stat {}", path.display()))?;
     Ok((found.dev(), found.ino(), found.len()))
 }
 
 impl Attachment<'_> {
-    /// The configurations of a verb, in the order in which the plugins are called for it.
+    /// The configurations of a verb, in the order in which its plugins are called.
     fn configs(&self, verb: &str) -> Vec<Value> {
         let mut chain = self.scenario.chain(self.contender.slot);
         if verb == "DEL" {
@@ -134,14 +135,15 @@ impl Attachment<'_> {
         Ok(Shot { program: self.contender.dir.join(plugin), env, input: config.to_string(), tag })
     }
 
-    /// Runs a verb over the chain; `each` runs one call. Results are passed on as a runtime does (C-041).
+    /// Runs a verb over the chain; `each` runs one call. Results are passed on as a runtime does
+    /// (C-041).
     pub fn each(&mut self, verb: &str, mut each: impl FnMut(&Shot) -> Result<Option<Value>>) -> Result<()> {
         let mut passed = if verb == "ADD" { None } else { self.result.clone() };
         for config in self.configs(verb) {
-            let said = each(&self.shot(&config, passed.as_ref(), verb)?)
+            let printed = each(&self.shot(&config, passed.as_ref(), verb)?)
                 .with_context(|| format!("{} {verb}", self.contender.name))?;
             if verb == "ADD" {
-                passed = said;
+                passed = printed;
             }
         }
         self.result = if verb == "DEL" { None } else { passed };
@@ -152,24 +154,24 @@ impl Attachment<'_> {
     pub fn run(&mut self, verb: &str) -> Result<Sample> {
         let mut whole = Sample::default();
         self.each(verb, |shot| {
-            let (sample, said) = shot.fire()?;
+            let (sample, printed) = shot.fire()?;
             whole += sample;
-            Ok(said)
+            Ok(printed)
         })?;
         Ok(whole)
     }
 
-    /// The single call of a verb of a chain of one, to be started by somebody else.
+    /// The single call of a verb in a chain of one, for the caller to start.
     pub fn only_shot(&self, verb: &str) -> Result<Shot> {
         let configs = self.configs(verb);
         self.shot(configs.first().context("an empty chain")?, self.result.as_ref(), verb)
     }
 
-    /// Every verb once, untimed: those that do not work, and why. ADD and DEL must.
+    /// Runs every verb once, untimed: returns those that do not work, and why. ADD and DEL must.
     pub fn rehearse(&mut self) -> Result<Option<String>> {
         let [add, check, del] = VERBS;
         if let Err(error) = self.run(add) {
-            // Whatever a broken ADD has left would be in the others' way.
+            // Leftovers of a failed ADD would affect the other contenders.
             self.run(del).ok();
             return Err(error);
         }

@@ -1,4 +1,5 @@
-//! What noise cannot change: system calls, child processes, peak memory, bytes. Never counted while timing.
+//! Counts, which noise cannot change: system calls, child processes, peak memory, bytes. Never
+//! counted while timing.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,11 +21,11 @@ use super::{peak, responder};
 pub struct Counts {
     /// System calls of all its processes.
     pub system_calls: u64,
-    /// Processes that its plugins started (programs that were executed, not threads).
+    /// Processes that its plugins started (executed programs, not threads).
     pub child_processes: u64,
     /// Peak resident memory of its largest process, in KiB.
     pub peak_kib: u64,
-    /// Bytes of the executables that take part, each file once.
+    /// Bytes of the executables involved, each file once.
     pub executable_bytes: u64,
 }
 

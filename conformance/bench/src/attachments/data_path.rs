@@ -1,7 +1,7 @@
-//! `--data-path`: what a connection costs that goes through a published port, or out through masquerade.
+//! `--data-path`: the cost of a connection through a published port, or out through masquerade.
 //!
-//! Each set of rules has a host of its own: three namespaces, a container behind a bridge, the host, and the outside. So
-//! nobody's rules are in another's way, and all are measured in turns.
+//! Each set of rules has a host of its own: three namespaces, a container behind a bridge, the
+//! host, and the outside. So no rules affect another set, and all sets are measured in turns.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -24,12 +24,12 @@ use crate::stats::median;
 /// Rounds, and connections of each in one.
 const ROUNDS: usize = 20;
 const CONNECTIONS: usize = 150;
-/// Bytes that go there and back over one connection, one after the other.
+/// Bytes that go both ways over one connection, one after the other.
 const ECHOES: usize = 150;
-/// The longest that a connection may take.
+/// The timeout of a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The network between host and outside, and where the outside listens.
+/// The network between host and outside, and the outside's port.
 const HOST: &str = "198.51.100.1";
 const OUTSIDE: &str = "198.51.100.2";
 const OUTSIDE_PORT: u16 = 9000;
@@ -37,7 +37,7 @@ const OUTSIDE_PORT: u16 = 9000;
 /// Many ports.
 pub const MANY: u16 = 10_000;
 
-/// Which rules a host has. The measured port is the last of so many.
+/// The rules of a host. The measured port is the last of that many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rules {
@@ -45,14 +45,14 @@ pub enum Rules {
     None,
     /// Ours.
     Ours(u16),
-    /// As the reference's iptables back end has them.
+    /// Those of the reference's iptables back end.
     Iptables(u16),
-    /// As its nftables back end has them.
+    /// Those of its nftables back end.
     Nftables(u16),
 }
 
 impl Rules {
-    /// All that are measured.
+    /// All measured rules.
     const ALL: [Rules; 7] = [
         Rules::None,
         Rules::Ours(1),
@@ -63,11 +63,11 @@ impl Rules {
         Rules::Nftables(MANY),
     ];
 
-    /// In words.
+    /// The name in tables.
     pub fn name(self) -> String {
-        let of = |whose: &str, ports: u16| match ports {
-            1 => format!("{whose}, one port"),
-            _ => format!("{whose}, the last of {ports} ports"),
+        let of = |owner: &str, ports: u16| match ports {
+            1 => format!("{owner}, one port"),
+            _ => format!("{owner}, the last of {ports} ports"),
         };
         match self {
             Rules::None => "no rules".into(),
@@ -77,19 +77,19 @@ impl Rules {
         }
     }
 
-    /// Whether masquerade is measured as well: with one attachment each.
+    /// Whether masquerade is measured as well: once for each kind of rules, with one attachment.
     fn masquerades(self) -> bool {
         matches!(self, Rules::None | Rules::Ours(1) | Rules::Iptables(1) | Rules::Nftables(1))
     }
 }
 
-/// What connections cost through some rules: a median of each round, microseconds.
+/// The cost of connections through some rules: a median of each round, microseconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Costs {
-    /// From asking for a connection to having seen its end.
+    /// From connecting until the end of the connection.
     pub connection: Vec<f64>,
-    /// A byte there and back, once connected.
+    /// A byte both ways, once connected.
     pub echo: Vec<f64>,
 }
 
@@ -115,7 +115,8 @@ struct Host {
 
 /// The job of the room with all hosts.
 pub fn job(room: &Room) -> Result<Vec<DataPath>> {
-    // Where the scheduler puts client and server on two processors, an echo takes three times as long, whatever the rules.
+    // With client and server on two processors, an echo takes three times as long, whatever the
+    // rules.
     processor::stay_on_one()?;
     let ours = Contender { name: OURS, dir: room.suite.clone(), slot: 0 };
     let mut hosts = vec![];
@@ -130,10 +131,10 @@ pub fn job(room: &Room) -> Result<Vec<DataPath>> {
         servers.push(room.inside(&host.outside.id, || serve(SocketAddr::from(([0; 4], OUTSIDE_PORT))))?);
     }
     for round in 0..ROUNDS {
-        let everybody = hosts.len();
-        for turn in 0..everybody {
-            let step = if round % 2 == 0 { turn } else { everybody - 1 - turn };
-            if let Some(host) = hosts.get_mut((round / 2 + step) % everybody) {
+        let total = hosts.len();
+        for turn in 0..total {
+            let step = if round % 2 == 0 { turn } else { total - 1 - turn };
+            if let Some(host) = hosts.get_mut((round / 2 + step) % total) {
                 host.measure(room).with_context(|| host.path.rules.name())?;
             }
         }
@@ -169,7 +170,7 @@ impl Host {
                  route add {subnet} via {HOST}"
             ),
         )?;
-        // Every host is a machine of its own: it knows nothing of another's containers.
+        // Every host is a machine of its own, without any other's containers.
         store::forget("/run/moor")?;
         let container = room.inside(&host.id, || set_up(ours, &inside, rules, &subnet))?;
         let to_container = match rules {
@@ -196,11 +197,12 @@ impl Host {
     }
 }
 
-/// Attaches the container and makes the rules; gives its address. In the host's namespace.
+/// Attaches the container and creates the rules; returns its address. In the host's namespace.
 fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> Result<IpAddr> {
     let scenario = match rules {
         Rules::Ours(others) => {
-            // The others' first: a gateway is there once anybody is attached, and ports are published behind it.
+            // The attachments of others first: publishing a port needs the gateway, which the first
+            // ADD creates.
             ports::publish(ours, others - 1)?;
             Scenario::Portmap
         }
@@ -209,9 +211,9 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
     let mut attachment = ours.attachment(scenario, inside, "eth0");
     attachment.run("ADD")?;
     let result = attachment.result.context("ADD has no result")?;
-    let net = result["ips"][0]["address"].as_str().context("ADD gave no address")?;
+    let net = result["ips"][0]["address"].as_str().context("ADD returned no address")?;
     let address: IpAddr = net.split('/').next().unwrap_or_default().parse().context("read the address")?;
-    let IpAddr::V4(v4) = address else { return Err(anyhow!("{address} is not of IPv4")) };
+    let IpAddr::V4(v4) = address else { return Err(anyhow!("{address} is not an IPv4 address")) };
     let mappings = |count: u16| {
         let mut mappings = ports::others(ours.slot, count - 1);
         mappings.push(Mapping { host_port: MEASURED.0, address: v4, port: MEASURED.1 });
@@ -241,11 +243,11 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
     Ok(address)
 }
 
-/// Sends back what comes until the other end is done, one connection after the other; ends with the room.
+/// Echoes bytes until the peer closes, one connection after the other; ends with the room.
 fn serve(at: SocketAddr) -> Result<JoinHandle<()>> {
     let listener = TcpListener::bind(at).with_context(|| format!("listen at {at}"))?;
     Ok(std::thread::spawn(move || {
-        // A client that goes away with a reset is done as well.
+        // A reset by the client also ends the connection.
         for mut stream in listener.incoming().flatten() {
             drop(echo(&mut stream));
         }
@@ -271,7 +273,8 @@ fn costs(to: SocketAddr, costs: &mut Costs) -> Result<()> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connect to {to}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        // A reset at the end: thousands of connections would wait for their last packets for minutes.
+        // A reset at the end: otherwise thousands of connections would stay in TIME_WAIT for
+        // minutes.
         setsockopt(&stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
         Ok(stream)
     };
@@ -281,7 +284,7 @@ fn costs(to: SocketAddr, costs: &mut Costs) -> Result<()> {
         let began = Instant::now();
         let mut stream = connect()?;
         stream.write_all(&byte)?;
-        stream.read_exact(&mut byte).context("hear the answer")?;
+        stream.read_exact(&mut byte).context("read the answer")?;
         drop(stream);
         times.push(micros(began));
     }
@@ -291,7 +294,7 @@ fn costs(to: SocketAddr, costs: &mut Costs) -> Result<()> {
     for _ in 0..ECHOES {
         let began = Instant::now();
         stream.write_all(&byte)?;
-        stream.read_exact(&mut byte).context("hear the answer")?;
+        stream.read_exact(&mut byte).context("read the answer")?;
         times.push(micros(began));
     }
     costs.echo.push(median(&times));

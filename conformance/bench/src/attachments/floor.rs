@@ -1,7 +1,7 @@
-//! The floor: what the kernel's own work costs, when one process that holds everything open asks for it.
+//! The floor: the cost of the kernel's own work for one process that keeps everything open.
 //!
-//! The harness never looks at anything through the suite's library; here it does not look, it asks for work. Whose
-//! netlink messages these are makes no difference to what the kernel needs for them.
+//! The harness never inspects state through the suite's library; here it does not inspect, it makes
+//! requests. The sender of these netlink messages makes no difference to the kernel's cost.
 
 use std::fs;
 use std::net::IpAddr;
@@ -23,17 +23,17 @@ use sys::NetNs;
 use super::scenario::{CROWD, PARENT, Scenario, address, network};
 use super::shot::Sample;
 
-/// Its place among the contenders' networks.
+/// Its index among the contenders' networks.
 const SLOT: u8 = 3;
 
 /// The ends of its veth pair.
 const NAME: &str = "vethfloor";
 const IFNAME: &str = "eth0";
 
-/// Interface index of `lo` (the kernel makes it first).
+/// Interface index of `lo` (the kernel creates it first).
 const LO: u32 = 1;
 
-/// A process's open handles, and what it makes with them.
+/// A process's open handles, and the requests that it makes.
 pub struct Floor {
     scenario: Scenario,
     host: Netlink,
@@ -48,8 +48,9 @@ pub struct Floor {
 impl Floor {
     /// Opens everything for attachments of a container.
     pub fn new(scenario: Scenario, container: &Container) -> Result<Self> {
-        // A masquerade or a published port is one element of a set, some microseconds for who holds the socket open:
-        // nothing beside the links. So these share the floor of what they stand on.
+        // A masquerade or a published port is one element of a set, which costs some microseconds
+        // with an open socket: little beside the links. So these scenarios share the floor of the
+        // scenario below them.
         let addressed = !matches!(scenario, Scenario::Loopback | Scenario::Layer2);
         let parent = match scenario {
             Scenario::Crowded => CROWD.to_owned(),
@@ -135,7 +136,8 @@ impl Floor {
             route.gateway = Some(gateway.ip());
             route.index = Some(index);
             self.inside.add_route(&route, true)?;
-            // One frame, but to every port of the bridge. A link of ipvlan announces itself as it comes up.
+            // One frame, but to every port of the bridge. An ipvlan link announces itself when it
+            // is set up.
             if self.scenario != Scenario::Ipvlan {
                 self.inside.announce(index, link.mac.context("the new link has no Ethernet address")?)?;
             }
@@ -171,7 +173,8 @@ impl Floor {
     }
 }
 
-/// Processor time of this thread, milliseconds. Of a thread that runs, getrusage only knows what the last tick saw.
+/// Processor time of this thread, milliseconds. For a running thread, getrusage is only as exact as
+/// the last tick.
 fn processor_ms() -> Result<f64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("read the thread's clock")?;
     Ok(time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6)

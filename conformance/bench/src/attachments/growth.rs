@@ -18,34 +18,34 @@ use super::ports;
 use super::scenario::{CROWD, Scenario, address, network};
 use crate::stats::{Ratio, median};
 
-/// Where it is measured.
+/// A point of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
     /// Its name.
     pub name: &'static str,
     scenario: Scenario,
-    /// Live attachments; the measured ones' bridge has a thousand of them.
+    /// Live attachments; the bridge of the measured ones has a thousand of them.
     attachments: u32,
     /// Leases.
     leases: u16,
     /// Published ports.
     ports: u16,
-    /// Whom.
+    /// Which contenders are measured.
     who: Who,
 }
 
-/// Whom a point measures.
+/// The contenders that a point measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
-    /// Everybody, in turns.
+    /// All, in turns.
     All,
-    /// Ours, and the kernel alone: the reference's rules would be in their way.
+    /// Ours, and the kernel alone: the reference's rules would affect them.
     Ours,
     /// The reference, a few times: its operations may take seconds.
     Reference,
 }
 
-/// The points; the first of a scenario is what its others are held against.
+/// The points; the first of a scenario is the base of its others.
 pub const POINTS: [Point; 11] = [
     crowded("1 attachment", 1, 1),
     crowded("100 attachments", 100, 100),
@@ -64,18 +64,18 @@ const fn crowded(name: &'static str, attachments: u32, leases: u16) -> Point {
     Point { name, scenario: Scenario::Crowded, attachments, leases, ports: 0, who: Who::All }
 }
 
-/// The measured one comes after so many.
+/// How many attachments come before the measured one.
 const fn published(name: &'static str, ports: u16, who: Who) -> Point {
     Point { name, scenario: Scenario::Portmap, attachments: 0, leases: 1, ports, who }
 }
 
 impl Point {
-    /// The point of that name.
+    /// The point with that name.
     pub fn named(name: &str) -> Option<Self> {
         POINTS.into_iter().find(|point| point.name == name)
     }
 
-    /// Whether others are held against it.
+    /// Whether it is the base of other points.
     pub fn is_base(self) -> bool {
         POINTS.iter().find(|point| point.scenario == self.scenario) == Some(&self)
     }
@@ -104,13 +104,13 @@ pub struct Growth {
     pub point: &'static str,
     /// The verb.
     pub verb: &'static str,
-    /// Its time less what the kernel's own work has grown by, to its time at the first point.
+    /// Its time minus the growth of the kernel's own work, relative to its time at the first point.
     pub beyond_the_kernel: Option<Ratio>,
 }
 
 /// The job of a point's room.
 pub fn job(room: &Room, name: &str) -> Result<Measured> {
-    let point = Point::named(name).with_context(|| format!("no point is called {name}"))?;
+    let point = Point::named(name).with_context(|| format!("there is no point {name}"))?;
     if point.attachments > 0 {
         crowd(room, point.attachments)?;
     }
@@ -126,13 +126,13 @@ pub fn job(room: &Room, name: &str) -> Result<Measured> {
         })
         .collect();
     if point.ports > 0 {
-        let first = contenders.first().context("there is nobody to publish ports")?;
+        let first = contenders.first().context("no suite to publish ports")?;
         match point.who {
             Who::Reference => {
                 let subnet = format!("{}/16", address(first.slot, 0));
                 ports::load_iptables(&ports::others(first.slot, point.ports), &subnet)?;
             }
-            // The table is the host's: `moor-plugins` finds what the single executables have made.
+            // The table is the host's: `moor-plugins` finds the rules of the single executables.
             _ => ports::publish(first, point.ports)?,
         }
     }
@@ -140,20 +140,21 @@ pub fn job(room: &Room, name: &str) -> Result<Measured> {
     measure(room, point.scenario, contenders, span)
 }
 
-/// So many are on one bridge: Linux gives it 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h), and those that are
-/// measured need some.
+/// How many are on one bridge: Linux allows 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h),
+/// and the measured ones need some.
 const PORTS: u32 = 1000;
 
-/// Attachments that nobody measures: veth pairs on bridges, of which [`CROWD`] is the first, all their far ends up in
-/// one namespace.
+/// Unmeasured attachments: veth pairs on bridges, of which [`CROWD`] is the first, with all their
+/// far ends in one namespace.
 fn crowd(room: &Room, attachments: u32) -> Result<()> {
     let container = room.container("crowd")?;
     let netns = NetNs::open(&container.path)?;
     let (host, inside) = (Netlink::open()?, Netlink::open_in(&netns)?);
-    // A thousand links that all look for duplicates and routers on one bridge would keep this kernel busy for long.
+    // A thousand links with duplicate address detection and router solicitations on one bridge
+    // would keep this kernel busy for long.
     let ipv6 = |on: bool| {
-        let said = set_ipv6(on);
-        said.and_then(|()| room.inside("crowd", || set_ipv6(on)))
+        let done = set_ipv6(on);
+        done.and_then(|()| room.inside("crowd", || set_ipv6(on)))
     };
     ipv6(false)?;
     let mut master = None;
@@ -179,13 +180,13 @@ fn crowd(room: &Room, attachments: u32) -> Result<()> {
 fn set_ipv6(on: bool) -> Result<()> {
     const PATH: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
     match fs::write(PATH, if on { "0" } else { "1" }) {
-        // A kernel without it has nothing to be switched off.
+        // A kernel without IPv6 has nothing to disable.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         done => done.with_context(|| format!("write {PATH}")),
     }
 }
 
-/// The leases of a network's others, from its first free address on, as if given in turn.
+/// The unmeasured leases of a network, from its first free address on, as if allocated in turn.
 fn write_leases(slot: u8, leases: u16) -> Result<()> {
     let dir = format!("/var/lib/cni/networks/{}", network(slot));
     let mut last = String::new();
@@ -196,7 +197,7 @@ fn write_leases(slot: u8, leases: u16) -> Result<()> {
     store::write(&dir, "last_reserved_ip.0", &last).map(drop)
 }
 
-/// Holds every point against the first of its scenario.
+/// Compares every point with the first of its scenario.
 pub fn compare(points: &[(Point, Measured)]) -> Vec<Growth> {
     let mut growth = vec![];
     for (point, measured) in
@@ -212,7 +213,8 @@ pub fn compare(points: &[(Point, Measured)]) -> Vec<Growth> {
     growth
 }
 
-/// The points were not measured in turns, so the noise is what the halves of the point's own run disagree by.
+/// The points were not measured in turns, so the noise is the difference between the halves of the
+/// point's own run.
 fn beyond(alone: &Measured, measured: &Measured, verb: &str) -> Option<Ratio> {
     let wall = |of: &Measured, contender: &str| of.find(contender, verb).map(Series::wall);
     let (ours, kernel) = (wall(measured, OURS)?, wall(measured, FLOOR)?);

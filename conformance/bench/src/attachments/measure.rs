@@ -1,4 +1,4 @@
-//! One scenario in one room: everybody in turns.
+//! One scenario in one room: all contenders in turns.
 
 use std::time::{Duration, Instant};
 
@@ -16,23 +16,23 @@ use super::responder;
 use super::scenario::{PARENT, Scenario, VERBS, names};
 use super::shot::Sample;
 
-/// What one contender's verb cost.
+/// The cost of one contender's verb.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Series {
-    /// Who.
+    /// The contender.
     pub contender: String,
-    /// Which verb.
+    /// The verb.
     pub verb: String,
     /// Every time, in the order of the rounds.
     pub samples: Vec<Sample>,
-    /// What was counted; the floor has no processes.
+    /// The counts; the floor has no processes.
     pub counts: Option<Counts>,
 }
 
 /// A scenario's measurements.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// Everybody's verbs.
+    /// The verbs of all contenders.
     pub series: Vec<Series>,
     /// What could not be measured, and why.
     pub not_run: Vec<String>,
@@ -41,11 +41,11 @@ pub struct Measured {
 /// How long a scenario is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// At most so many rounds.
+    /// The maximum number of rounds.
     pub rounds: usize,
     /// No new round after this time, once `least` are done.
     pub time: Duration,
-    /// Fewer say nothing.
+    /// The minimum number of rounds; fewer are meaningless.
     pub least: usize,
     /// Whether system calls and memory are counted as well.
     pub counted: bool,
@@ -81,7 +81,7 @@ pub struct Runner {
     checks: bool,
 }
 
-/// What stands ready before the first contender: the parent of links that need one.
+/// What exists before the first contender: the parent of links that need one.
 pub fn prepare(scenario: Scenario) -> Result<()> {
     if scenario.has_parent() {
         ip::script(
@@ -125,12 +125,12 @@ pub fn measure(room: &Room, scenario: Scenario, contenders: Vec<Contender>, span
         if round >= span.least && began.elapsed() > span.time {
             break;
         }
-        // Everybody is first in turn, and the turns go forwards and backwards: what one leaves for the kernel to do
-        // does not always fall on the same other.
-        let everybody = runners.len() + 1;
-        for turn in 0..everybody {
-            let step = if round % 2 == 0 { turn } else { everybody - 1 - turn };
-            match runners.get((round / 2 + step) % everybody) {
+        // The order rotates, forwards and backwards: the kernel's deferred work of one contender
+        // then falls on different others.
+        let total = runners.len() + 1;
+        for turn in 0..total {
+            let step = if round % 2 == 0 { turn } else { total - 1 - turn };
+            match runners.get((round / 2 + step) % total) {
                 Some(runner) => one(runner, scenario, &mut measured)?,
                 None => {
                     for verb in VERBS {
@@ -146,7 +146,7 @@ pub fn measure(room: &Room, scenario: Scenario, contenders: Vec<Contender>, span
     Ok(measured)
 }
 
-/// Sees that it works, leaves one attachment that stays, so that the network stands, and counts.
+/// Runs every verb once, leaves one attachment so that the network exists, and counts.
 pub fn ready(
     room: &Room,
     scenario: Scenario,
@@ -169,7 +169,7 @@ pub fn ready(
     }
     let checks = trouble.is_none();
     let countable = match scenario {
-        Scenario::DnsCold => Err(anyhow!("the responder goes on")),
+        Scenario::DnsCold => Err(anyhow!("the responder continues after ADD")),
         _ => Need::Strace.probe(&room.reference),
     };
     let counted = match countable {
@@ -187,7 +187,7 @@ pub fn ready(
 }
 
 impl Runner {
-    /// Takes away what [`ready`] has left.
+    /// Removes the attachment that [`ready`] has left.
     pub fn clear(self, room: &Room, scenario: Scenario) -> Result<()> {
         if let Some(standing) = scenario.resident() {
             let id = resident(&self.contender);
@@ -203,7 +203,7 @@ fn resident(contender: &Contender) -> String {
     format!("r{}", contender.slot)
 }
 
-/// A whole life of an attachment.
+/// One attachment from ADD to DEL.
 fn one(runner: &Runner, scenario: Scenario, measured: &mut Measured) -> Result<()> {
     if scenario == Scenario::DnsCold {
         responder::end(&names(runner.contender.slot))?;

@@ -1,5 +1,5 @@
-//! `conformance bench`: what attachments cost, ours and another suite's and the kernel alone, in turns in one run, held
-//! against the budgets.
+//! `conformance bench`: the cost of attachments, of ours and another suite's and the kernel alone,
+//! in turns in one run, compared with the budgets.
 
 mod budget;
 mod cases;
@@ -38,17 +38,17 @@ use contender::{Contender, OURS};
 use measure::{Measured, Span};
 use scenario::Scenario;
 
-/// The longest that one room may take: a point of `--scale` makes 180,000 files first.
+/// The timeout of one room: a point of `--scale` creates 180,000 files first.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// What to measure.
+/// The options of a measurement.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Only the scenarios whose name holds this text.
+    /// Only the scenarios with this text in their name.
     pub filter: String,
-    /// At most so many rounds of each scenario.
+    /// The maximum number of rounds of each scenario.
     pub rounds: usize,
-    /// No new round of a scenario after so many seconds.
+    /// No new round of a scenario after this many seconds.
     pub seconds: u64,
     /// Also among many attachments, leases and ports.
     pub scale: bool,
@@ -60,19 +60,19 @@ pub struct Options {
     pub json: bool,
     /// Where to write a page with the numbers as bars.
     pub page: Option<PathBuf>,
-    /// Where scenarios run that this kernel cannot.
+    /// Where to run scenarios that this kernel cannot run.
     pub vm: VmArgs,
 }
 
 /// The jobs of its rooms.
 pub const JOBS: &[Kind] = &[
     Kind::new("bench", |room, job| scenario_job(room, job).map(|()| true)),
-    Kind::new("bench-scale", |room, point| say(&growth::job(room, point)?).map(|()| true)),
-    Kind::new("bench-path", |room, _| say(&data_path::job(room)?).map(|()| true)),
-    Kind::new("bench-parallel", |room, size| say(&together::job(room, size)?).map(|()| true)),
+    Kind::new("bench-scale", |room, point| print(&growth::job(room, point)?).map(|()| true)),
+    Kind::new("bench-path", |room, _| print(&data_path::job(room)?).map(|()| true)),
+    Kind::new("bench-parallel", |room, size| print(&together::job(room, size)?).map(|()| true)),
 ];
 
-/// Measures, prints, and says whether no budget is missed by more than its noise.
+/// Measures, prints, and returns whether no budget is missed by more than its noise.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let budgets = Budgets::read(&grounds.net_d)?;
     let grounds = Grounds { timeout: PATIENCE, jobs: 1, ..grounds.clone() };
@@ -159,16 +159,17 @@ fn held(verdicts: &[Verdict]) -> bool {
     verdicts.iter().all(|verdict| verdict.outcome != Outcome::Missed)
 }
 
-/// Runs a job in a room and reads what it found.
+/// Runs a job in a room and parses its output.
 fn answer<T: DeserializeOwned>(grounds: &Grounds, job: &str) -> Result<T> {
     let done = grounds.run(job)?;
     if let Some(trouble) = done.trouble {
         bail!("{job}: {trouble}");
     }
-    serde_json::from_str(&done.stdout).with_context(|| format!("{job} said {:?}", done.stdout))
+    serde_json::from_str(&done.stdout).with_context(|| format!("{job} printed {:?}", done.stdout))
 }
 
-/// Runs a scenario's job in a virtual machine, for this kernel cannot. Emulated, only its ratios say something.
+/// Runs a scenario's job in a virtual machine, for features that this kernel lacks. Under
+/// emulation, only ratios are meaningful.
 fn elsewhere(grounds: &Grounds, vm: &VmArgs, job: &str, why: &str) -> Result<Measured> {
     let not_run = |why: String| Measured { not_run: vec![why], ..Measured::default() };
     let machine = match vm.machine() {
@@ -184,12 +185,12 @@ fn elsewhere(grounds: &Grounds, vm: &VmArgs, job: &str, why: &str) -> Result<Mea
         Err(_) => stray += &format!("\n    {line}"),
     })?;
     let mut measured =
-        measured.with_context(|| format!("{job} in the virtual machine said nothing else than{stray}"))?;
+        measured.with_context(|| format!("{job} in the virtual machine printed only{stray}"))?;
     measured.not_run.push(format!("on this kernel: {why}; so this was in a {}", ended.told()));
     Ok(measured)
 }
 
-fn say(found: &impl Serialize) -> Result<()> {
+fn print(found: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(found)?);
     Ok(())
 }
@@ -201,16 +202,16 @@ fn scenario_job(room: &Room, job: &str) -> Result<()> {
     let (rounds, time) = (number()?.try_into()?, Duration::from_secs(number()?));
     let span = Span { rounds, time, least: 5, counted: true };
     let name = parts.next().unwrap_or_default();
-    let scenario = Scenario::named(name).with_context(|| format!("no scenario is called {name:?}"))?;
-    say(&measure::measure(room, scenario, Contender::all(room)?, span)?)
+    let scenario = Scenario::named(name).with_context(|| format!("there is no scenario {name:?}"))?;
+    print(&measure::measure(room, scenario, Contender::all(room)?, span)?)
 }
 
-/// The short form: only what noise cannot change.
+/// The short form: only counts, which noise cannot change.
 pub fn counts_stay_within_budget(room: &Room) -> Result<()> {
     counts_of(room, |scenario| scenario != Scenario::Ipvlan)
 }
 
-/// The same for what not every kernel can.
+/// The same for features that not every kernel has.
 pub fn counts_of_ipvlan_stay_within_budget(room: &Room) -> Result<()> {
     counts_of(room, |scenario| scenario == Scenario::Ipvlan)
 }
@@ -243,7 +244,7 @@ fn counts_of(room: &Room, wanted: impl Fn(Scenario) -> bool) -> Result<()> {
         verdicts.iter().filter(|verdict| verdict.outcome != Outcome::Met).map(Verdict::line).collect();
     ensure!(
         missed.is_empty(),
-        "the budgets hold for what `make build` makes, not for debug builds:\n{}",
+        "the budgets apply to the output of `make build`, not to debug builds:\n{}",
         missed.join("\n")
     );
     Ok(())

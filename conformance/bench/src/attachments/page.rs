@@ -1,4 +1,4 @@
-//! The page: the numbers of a run as bars that a browser shows, in one file that needs nothing else.
+//! The page: the numbers of a run as bars for a browser, in one self-contained file.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// Bars are this high and their labels have this much room, in pixels.
+/// The height of bars and the width of their labels, in pixels.
 const BAR: f64 = 14.0;
 const LABEL: f64 = 190.0;
 const WIDTH: f64 = 520.0;
@@ -30,7 +30,7 @@ pub fn write(path: &Path, document: &Value) -> Result<()> {
 fn of(document: &Value) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>What an attachment costs</title>\
-         <style>{STYLE}</style><h1>What an attachment costs</h1><p>{}</p><p>Medians in ms of one run, everybody in \
+         <style>{STYLE}</style><h1>What an attachment costs</h1><p>{}</p><p>Medians in ms of one run, all contenders in \
          turns; the line ends at the 99th percentile. Read the ratios: machines are noisy.</p>",
         escaped(text(&document["machine"]))
     );

@@ -1,8 +1,8 @@
 //! Peak memory of the processes of a call, read from each at its end.
 //!
-//! `ru_maxrss` cannot say it: across an exec the kernel keeps the larger of the old and the new image's peak, so the
-//! child of a big process is never small. A process that is traced stops once more as it ends, and its own peak can be
-//! read then.
+//! `ru_maxrss` is no use: across an exec the kernel keeps the larger peak of the old and the new
+//! image, so the child of a big process never has a small one. A traced process stops once more as
+//! it exits, and its own peak can be read then.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -17,16 +17,16 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The hidden sub-command: becomes the program, to be traced by its parent. Only comes back when that fails.
+/// The hidden subcommand: executes the program, traced by its parent. Returns only if that fails.
 pub fn become_traced(program: &Path) -> Result<bool> {
     ptrace::traceme().context("ask to be traced")?;
     Err(Command::new(program).exec()).with_context(|| format!("start {}", program.display()))
 }
 
-/// Runs a command that begins with [`become_traced`] and gives back whether it exited with 0, and the peak of the
-/// resident memory of the largest of its processes, in KiB.
+/// Runs a command that begins with [`become_traced`] and returns whether it exited with 0, and the
+/// peak resident memory of the largest of its processes, in KiB.
 ///
-/// Other children of the caller may end meanwhile: they are not waited for again.
+/// Other children of the caller may end meanwhile: they are not reaped.
 pub fn of(mut command: Command) -> Result<(bool, u64)> {
     let child = command.spawn().context("start a traced process")?;
     let first = Pid::from_raw(child.id().try_into()?);
@@ -51,10 +51,10 @@ pub fn of(mut command: Command) -> Result<(bool, u64)> {
                 resume(pid, None)?;
             }
             Ok(WaitStatus::PtraceEvent(pid, _, PTRACE_EVENT_EXEC)) => resume(pid, None)?,
-            // A process or thread is born, and known before its parent can end.
+            // A process or thread is created, and known before its parent can end.
             Ok(WaitStatus::PtraceEvent(pid, ..)) => {
-                let child = Pid::from_raw(ptrace::getevent(pid).context("ask for a child's id")?.try_into()?);
-                // It may have been heard of by its first stop.
+                let child = Pid::from_raw(ptrace::getevent(pid).context("read a child's id")?.try_into()?);
+                // Its first stop may have come before this event.
                 if !born.contains(&child) {
                     living.push(child);
                 }
@@ -87,24 +87,24 @@ pub fn of(mut command: Command) -> Result<(bool, u64)> {
             Err(error) => return Err(error).context("wait for traced processes"),
         }
     }
-    ensure!(peak > 0, "no traced process told its peak");
-    Ok((succeeded.context("the end of a traced process was not seen")?, peak))
+    ensure!(peak > 0, "no peak was read from a traced process");
+    Ok((succeeded.context("the end of a traced process was not observed")?, peak))
 }
 
 fn resume(pid: Pid, signal: Option<Signal>) -> Result<()> {
     match ptrace::cont(pid, signal) {
         // Another thread of its process has ended it meanwhile.
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error).context("let a traced process go on"),
+        Err(error) => Err(error).context("continue a traced process"),
     }
 }
 
-/// `VmHWM` of proc(5): KiB. 0 for one that has no memory of its own any more.
+/// `VmHWM` of proc(5): KiB. 0 for a process that has released its memory.
 pub fn high_water(pid: Pid) -> Result<u64> {
     let status =
         fs::read_to_string(format!("/proc/{pid}/status")).context("read a traced process's status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let Some(line) = line else { return Ok(0) };
     let number = line.split_whitespace().next().context("VmHWM has no number")?;
-    number.parse().context("VmHWM is no number")
+    number.parse().context("VmHWM is not a number")
 }

@@ -1,7 +1,8 @@
-//! Published ports that nobody measures: as ADDs of ours made them, or as the reference's rules would be.
+//! Unmeasured published ports: as ADDs of ours create them, or as the reference's rules would be.
 //!
-//! The reference runs some programs for each port, which takes longer and longer: ten thousand are not to be waited for.
-//! So its rules are loaded at once, as text, in the shape that its ADDs of one port each leave.
+//! The reference runs some programs for each port, which takes longer with each: ten thousand would
+//! take too long. So its rules are loaded at once, as text, in the form that its ADDs of one port
+//! each leave.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,24 +17,24 @@ use super::contender::Contender;
 use super::scenario::{MEASURED, address, network};
 use super::shot::Shot;
 
-/// The first host port; the next is two further, so that no two make a range.
+/// The first host port; the next is two further, so that no two form a range.
 const FIRST: u16 = 10_000;
 const STEP: u16 = 2;
 
 /// Ports of ours that one ADD publishes.
 pub const BATCH: u16 = 1000;
 
-/// The host ports of others.
+/// The unmeasured host ports.
 fn host_ports(count: u16) -> impl Iterator<Item = u16> {
     (0..count).map(|number| FIRST + number * STEP)
 }
 
-/// The address of the container behind one of them: at the far end of the range that leases are given from.
+/// The address of the container behind one of them: at the far end of the range of leases.
 fn behind(slot: u8, number: u16) -> Ipv4Addr {
     address(slot, 50_000 + number)
 }
 
-/// Publishes so many by ours, [`BATCH`] by an ADD.
+/// Publishes that many with our plugins, [`BATCH`] per ADD.
 pub fn publish(contender: &Contender, count: u16) -> Result<()> {
     let ports: Vec<u16> = host_ports(count).collect();
     for (batch, ports) in (0..).zip(ports.chunks(usize::from(BATCH))) {
@@ -68,7 +69,7 @@ pub fn publish(contender: &Contender, count: u16) -> Result<()> {
     Ok(())
 }
 
-/// A mapping: host port, and what it leads to.
+/// A mapping: the host port and its destination.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping {
     /// At any address of the host.
@@ -79,7 +80,7 @@ pub struct Mapping {
     pub port: u16,
 }
 
-/// The mappings of others, as if of a container each.
+/// The unmeasured mappings, as if of one container each.
 pub fn others(slot: u8, count: u16) -> Vec<Mapping> {
     (0..)
         .zip(host_ports(count))
@@ -87,7 +88,7 @@ pub fn others(slot: u8, count: u16) -> Vec<Mapping> {
         .collect()
 }
 
-/// Loads them, in this order, as the reference's iptables back end has them.
+/// Loads them, in this order, in the form of the reference's iptables back end.
 pub fn load_iptables(mappings: &[Mapping], subnet: &str) -> Result<()> {
     let mut text = String::from("*nat\n");
     let chain = |number: usize| format!("CNI-DN-{number:021x}");
@@ -151,9 +152,9 @@ pub fn fed(program: &str, args: &[&str], text: &str) -> Result<()> {
         .stdin(Stdio::piped())
         .spawn()
         .with_context(|| format!("start {program} (is it installed?)"))?;
-    child.stdin.take().context("it has an input")?.write_all(text.as_bytes())?;
+    child.stdin.take().context("standard input is a pipe")?.write_all(text.as_bytes())?;
     let status = child.wait()?;
-    ensure!(status.success(), "{program} took no rules: {status}");
+    ensure!(status.success(), "{program} rejected the rules: {status}");
     Ok(())
 }
 

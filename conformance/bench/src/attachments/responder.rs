@@ -1,4 +1,4 @@
-//! The responder of names that an ADD has left running.
+//! The dns responder that an ADD started.
 
 use std::fs;
 use std::path::Path;
@@ -13,16 +13,16 @@ use nix::unistd::Pid;
 
 use super::peak;
 
-/// How long a killed one may take to be gone.
+/// The timeout for a killed one to exit.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The process that answers for the one namespace that is in a directory of names, if there is one.
+/// The process that answers for the only namespace in a directory of names, if there is one.
 fn of(names: &Path) -> Option<Pid> {
     let place = fs::read_dir(names).ok()?.flatten().next()?.path();
     Some(Pid::from_raw(responder(&place)?.try_into().ok()?))
 }
 
-/// Its peak memory in KiB; none when there is none.
+/// Its peak memory in KiB; none if there is no responder.
 pub fn peak_kib(names: &Path) -> Result<Option<u64>> {
     of(names).map(peak::high_water).transpose()
 }
@@ -32,7 +32,7 @@ pub fn end(names: &Path) -> Result<()> {
     let Some(pid) = of(names) else { return Ok(()) };
     kill(pid, Signal::SIGKILL).with_context(|| format!("kill the responder {pid}"))?;
     match waitpid(pid, None) {
-        // It is a child of the room's first process only once its parent has ended.
+        // It becomes a child of the room's first process only after its parent has ended.
         Ok(_) | Err(Errno::ECHILD) => {}
         Err(error) => return Err(error).context("wait for the killed responder"),
     }

@@ -7,7 +7,7 @@ use harness::config::USUAL;
 use harness::need::Need;
 use serde_json::{Value, json};
 
-/// The port that is measured, and the container's.
+/// The measured host port, and the container's.
 pub const MEASURED: (u16, u16) = (8000, 80);
 
 /// The verbs, in the order of an attachment's life.
@@ -28,13 +28,14 @@ pub enum Scenario {
     Portmap,
     /// [`Scenario::Bridge`] with names, while the responder runs.
     Dns,
-    /// The same as the first of its host: the responder is started. Nothing is counted: what ADD has started goes on.
+    /// The same as the first on its host: the responder is started. Nothing is counted, since the
+    /// responder continues after ADD.
     DnsCold,
     /// macvlan with IPv4 addresses.
     Macvlan,
     /// ipvlan with IPv4 addresses.
     Ipvlan,
-    /// [`Scenario::Bridge`] on the bridge that a crowd is on; only measured for its growth.
+    /// [`Scenario::Bridge`] on a bridge with many others; only measured for growth.
     Crowded,
 }
 
@@ -73,7 +74,7 @@ impl Scenario {
         Self::ALL.into_iter().find(|scenario| scenario.name() == name)
     }
 
-    /// Every executable that takes part.
+    /// Every executable involved.
     pub fn executables(self) -> &'static [&'static str] {
         match self {
             Scenario::Loopback => &["loopback"],
@@ -86,7 +87,7 @@ impl Scenario {
         }
     }
 
-    /// What it needs of the kernel.
+    /// The kernel features that it needs.
     pub fn need(self) -> Option<Need> {
         match self {
             Scenario::Macvlan => Some(Need::Macvlan),
@@ -95,12 +96,13 @@ impl Scenario {
         }
     }
 
-    /// Whether its links hang on [`PARENT`], and no bridge is there.
+    /// Whether its links are on [`PARENT`], without a bridge.
     pub fn has_parent(self) -> bool {
         matches!(self, Scenario::Macvlan | Scenario::Ipvlan)
     }
 
-    /// What stays attached while it is measured, so that the network stands. Two attachments cannot publish one port.
+    /// What stays attached during the measurement, so that the network exists. Two attachments
+    /// cannot publish one port.
     pub fn resident(self) -> Option<Scenario> {
         match self {
             Scenario::Loopback => None,
@@ -115,9 +117,9 @@ impl Scenario {
         self.executables().iter().map(|name| dir.join(name)).find(|path| !path.is_file())
     }
 
-    /// The configurations of the chain, for a network of its own: `slot` tells contenders apart.
+    /// The configurations of the chain, for a network of its own: `slot` is the contender's index.
     pub fn chain(self, slot: u8) -> Vec<Value> {
-        // In a crowd all are on one bridge, so they share its gateway; their ranges differ.
+        // Crowded contenders share one bridge, so they share its gateway; their ranges differ.
         let range = match self {
             Scenario::Crowded => json!({"subnet": "10.96.0.0/12", "gateway": "10.96.0.1",
                 "rangeStart": address(slot, 2), "rangeEnd": address(slot, 65_534)}),
@@ -158,15 +160,15 @@ impl Scenario {
     }
 }
 
-/// Where a contender's names are: of its own, or its rival's responder would answer.
+/// A contender's directory of names: its own, otherwise its rival's responder would answer.
 pub fn names(slot: u8) -> PathBuf {
     PathBuf::from(format!("/run/names-of-{}", network(slot)))
 }
 
-/// The link that those of macvlan and ipvlan hang on.
+/// The parent of macvlan and ipvlan links.
 pub const PARENT: &str = "parent0";
 
-/// The bridge of a crowd.
+/// The bridge with many attachments.
 pub const CROWD: &str = "crowd0";
 
 /// The network of a contender.

@@ -1,4 +1,5 @@
-//! One process, started the way it can be timed: input and output are files, so that nobody else has to run meanwhile.
+//! One process, started so that it can be timed: input and output are files, so that no other
+//! process has to run meanwhile.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,12 +14,12 @@ use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What one operation cost.
+/// The cost of one operation.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// Milliseconds from before its start to after its end.
     pub wall_ms: f64,
-    /// Milliseconds of processor time, user and system, with the processes it waited for.
+    /// Milliseconds of processor time, user and system, including the processes that it waited for.
     pub cpu_ms: f64,
 }
 
@@ -38,12 +39,12 @@ pub struct Shot {
     pub env: Vec<(OsString, OsString)>,
     /// Its standard input.
     pub input: String,
-    /// Tells its files from those of others that run at the same time.
+    /// The prefix of its files, distinct among concurrent processes.
     pub tag: String,
 }
 
 impl Shot {
-    /// The command, with its files opened. `wrapper` is what it runs under.
+    /// The command, with its files opened. `wrapper` is the program that runs it.
     pub fn command(&self, wrapper: &[OsString]) -> Result<Command> {
         let stdin = self.file("in");
         fs::write(&stdin, &self.input).with_context(|| format!("write {}", stdin.display()))?;
@@ -75,7 +76,7 @@ impl Shot {
         Ok((Sample { wall_ms, cpu_ms }, self.answer(status)?))
     }
 
-    /// What it printed, after it succeeded.
+    /// Its output, after it succeeded.
     pub fn answer(&self, status: std::process::ExitStatus) -> Result<Option<Value>> {
         ensure!(
             status.success(),
@@ -87,7 +88,7 @@ impl Shot {
         self.printed()
     }
 
-    /// What it printed.
+    /// Its output.
     pub fn printed(&self) -> Result<Option<Value>> {
         let stdout = fs::read_to_string(self.file("out"))?;
         if stdout.trim().is_empty() {

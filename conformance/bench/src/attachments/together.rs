@@ -18,13 +18,13 @@ pub const SIZES: [usize; 3] = [1, 10, 100];
 /// How often.
 const ROUNDS: usize = 5;
 
-/// What a contender needed for all of them, each time.
+/// The time of a contender for all of them, in each round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Together {
     /// How many at once.
     pub attachments: usize,
-    /// Who.
+    /// The contender.
     pub contender: String,
     /// From before the first ADD's start to after the last one's end, milliseconds.
     pub add_ms: Vec<f64>,
@@ -32,7 +32,7 @@ pub struct Together {
     pub del_ms: Vec<f64>,
     /// Calls that failed, over all rounds.
     pub failures: u64,
-    /// What the first of them said.
+    /// The error of the first of them.
     pub first_failure: Option<String>,
 }
 
@@ -56,10 +56,10 @@ pub fn job(room: &Room, size: &str) -> Result<Vec<Together>> {
         rows.push((contender, row));
     }
     for round in 0..ROUNDS {
-        let everybody = rows.len();
-        for turn in 0..everybody {
+        let total = rows.len();
+        for turn in 0..total {
             let (contender, row) =
-                &mut rows[(round + if round % 2 == 0 { turn } else { everybody - turn }) % everybody];
+                &mut rows[(round + if round % 2 == 0 { turn } else { total - turn }) % total];
             let add = all(contender, &containers, "ADD", row)?;
             row.add_ms.push(add);
             let del = all(contender, &containers, "DEL", row)?;
