@@ -7,14 +7,13 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
+use libc::{RTM_DELROUTE, RTM_NEWLINK, RTM_NEWROUTE};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use sys::{Error, NetNs, Result, wait};
 
 use crate::addr::{self, AF_INET6};
-use crate::link::RTM_NEWLINK;
 use crate::message::{Message, Messages};
-use crate::route::{RTM_DELROUTE, RTM_NEWROUTE};
 use crate::socket::Socket;
 use crate::{Address, Link, Netlink, NotReady, OperState, PortState, link, route};
 

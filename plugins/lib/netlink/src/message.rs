@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rtnetlink::packet_core::Emitable;
 use sys::Error;
 
 use crate::attr::{Attrs, Malformed, Writer};
@@ -87,6 +88,29 @@ impl Request {
         Self { kind, flags: flags | NLM_F_REQUEST, attrs }
     }
 
+    /// A request of type `kind` with a message of rtnetlink: the family's header and the attributes.
+    pub fn of(kind: u16, flags: u16, message: &dyn Emitable) -> Self {
+        let mut request = Self::new(kind, flags, &[]);
+        let length = message.buffer_len();
+        // rtnetlink writes the lowest 16 bits of an attribute's length: this bounds them all.
+        if u16::try_from(length).is_err() {
+            request.attrs.fail("a message is longer than 65535 bytes");
+            return request;
+        }
+        let mut bytes = vec![0; length];
+        message.emit(&mut bytes);
+        request.attrs.raw(&bytes);
+        request
+    }
+
+    /// The message holds this name. A NUL inside is a fault: the kernel would see a shorter name.
+    pub fn named(mut self, name: &str) -> Self {
+        if name.contains('\0') {
+            self.attrs.fail("a string holds a NUL");
+        }
+        self
+    }
+
     /// Adds header flags.
     pub fn flag(&mut self, flags: u16) {
         self.flags |= flags;
@@ -111,6 +135,14 @@ impl Request {
             *to = from;
         }
         Ok(bytes)
+    }
+}
+
+/// The builder with a value set, if there is one.
+pub(crate) fn with<B, V>(builder: B, value: Option<V>, set: impl FnOnce(B, V) -> B) -> B {
+    match value {
+        Some(value) => set(builder, value),
+        None => builder,
     }
 }
 

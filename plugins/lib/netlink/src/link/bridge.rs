@@ -2,14 +2,13 @@
 
 use std::fmt;
 
+use libc::RTM_NEWLINK;
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder};
 use sys::Result;
 
-use super::{
-    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
-    IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header, quoted,
-};
-use crate::attr::{Attrs, Malformed, Writer};
-use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::quoted;
+use crate::attr::{Attrs, Malformed};
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 use crate::{Mac, Netlink};
 
 /// linux/if_link.h, attributes of a bridge.
@@ -161,22 +160,23 @@ impl BridgePort {
 }
 
 impl PortChange {
-    /// As IFLA_LINKINFO of the port.
-    fn write(&self, attrs: &mut Writer) {
-        attrs.nest(IFLA_LINKINFO, |attrs| {
-            attrs.string(IFLA_INFO_SLAVE_KIND, "bridge");
-            attrs.nest(IFLA_INFO_SLAVE_DATA, |attrs| {
-                if let Some(on) = self.hairpin {
-                    attrs.u8(IFLA_BRPORT_MODE, on.into());
-                }
-                if let Some(on) = self.learning {
-                    attrs.u8(IFLA_BRPORT_LEARNING, on.into());
-                }
-                if let Some(on) = self.isolated {
-                    attrs.u8(IFLA_BRPORT_ISOLATED, on.into());
-                }
-            });
-        });
+    fn request(&self, index: u32) -> Request {
+        let port = with(LinkBridgePort::new(index), self.hairpin, LinkMessageBuilder::hairpin);
+        let port = with(port, self.learning, LinkMessageBuilder::<LinkBridgePort>::learning);
+        let port = with(port, self.isolated, LinkMessageBuilder::isolated);
+        // RTM_NEWLINK without CREATE: RTM_SETLINK acknowledges this and ignores it.
+        Request::of(RTM_NEWLINK, 0, &port.build())
+    }
+}
+
+impl NewBridge<'_> {
+    fn request(&self) -> Request {
+        let bridge = LinkMessageBuilder::<LinkBridge>::new(self.name).no_linklocal_learn(true);
+        let bridge = with(bridge, self.mac, |bridge, mac| bridge.address(mac.0.to_vec()));
+        let bridge = with(bridge, self.mtu, LinkMessageBuilder::mtu);
+        let bridge = with(bridge, self.vlan_filtering.then_some(true), LinkMessageBuilder::vlan_filtering);
+        let bridge = if self.up { bridge.up() } else { bridge };
+        Request::of(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &bridge.build()).named(self.name)
     }
 }
 
@@ -187,27 +187,7 @@ impl Netlink {
     /// `is_exists` when the name is taken (by a bridge or by something else); `is_not_supported` when VLAN filtering
     /// was asked for and the kernel has none. Nothing was made.
     pub fn create_bridge(&self, bridge: &NewBridge<'_>) -> Result<()> {
-        let flags = if bridge.up { IFF_UP } else { 0 };
-        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, flags, flags));
-        let attrs = &mut request.attrs;
-        attrs.string(IFLA_IFNAME, bridge.name);
-        if let Some(mac) = bridge.mac {
-            attrs.bytes(IFLA_ADDRESS, &mac.0);
-        }
-        if let Some(mtu) = bridge.mtu {
-            attrs.u32(IFLA_MTU, mtu);
-        }
-        attrs.nest(IFLA_LINKINFO, |attrs| {
-            attrs.string(IFLA_INFO_KIND, "bridge");
-            attrs.nest(IFLA_INFO_DATA, |attrs| {
-                if bridge.vlan_filtering {
-                    attrs.u8(IFLA_BR_VLAN_FILTERING, 1);
-                }
-                let only = NO_LINK_LOCAL_LEARN.to_ne_bytes();
-                attrs.bytes(IFLA_BR_MULTI_BOOLOPT, &[only, only].concat());
-            });
-        });
-        self.change("create bridge", request, || quoted(bridge.name))
+        self.change("create bridge", bridge.request(), || quoted(bridge.name))
     }
 
     /// Changes what a link is as a bridge port.
@@ -215,9 +195,6 @@ impl Netlink {
     /// # Errors
     /// What the kernel said; the link is not a port of a bridge.
     pub fn set_bridge_port(&self, index: u32, change: &PortChange) -> Result<()> {
-        // RTM_NEWLINK without CREATE: RTM_SETLINK acknowledges this and ignores it.
-        let mut request = Request::new(RTM_NEWLINK, 0, &header(0, index, 0, 0));
-        change.write(&mut request.attrs);
-        self.change("set bridge port", request, || self.link_label(index))
+        self.change("set bridge port", change.request(index), || self.link_label(index))
     }
 }

@@ -1,10 +1,13 @@
 //! ipvlan links.
 
+use rtnetlink::packet_route::link::{InfoKind, IpVlanFlags, IpVlanMode};
+use rtnetlink::{LinkIpVlan, LinkMessageBuilder};
 use sys::Result;
 
 use super::Stacked;
 use crate::Netlink;
-use crate::attr::{Attrs, Malformed, Writer};
+use crate::attr::{Attrs, Malformed};
+use crate::message::Request;
 
 /// linux/if_link.h, attributes of an ipvlan.
 const IFLA_IPVLAN_MODE: u16 = 1;
@@ -50,11 +53,11 @@ impl IpvlanMode {
         Self::ALL.into_iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
     }
 
-    const fn number(self) -> u16 {
+    const fn wire(self) -> IpVlanMode {
         match self {
-            Self::L2 => 0,
-            Self::L3 => 1,
-            Self::L3s => 2,
+            Self::L2 => IpVlanMode::L2,
+            Self::L3 => IpVlanMode::L3,
+            Self::L3s => IpVlanMode::L3S,
         }
     }
 }
@@ -69,19 +72,19 @@ impl IpvlanFlag {
         Self::ALL.into_iter().find(|(_, flag)| *flag == self).map_or("", |(name, _)| name)
     }
 
-    const fn number(self) -> u16 {
+    const fn wire(self) -> IpVlanFlags {
         match self {
-            Self::Bridge => 0,
-            Self::Private => 1,
-            Self::Vepa => 2,
+            Self::Bridge => IpVlanFlags::empty(),
+            Self::Private => IpVlanFlags::Private,
+            Self::Vepa => IpVlanFlags::Vepa,
         }
     }
 }
 
 impl Ipvlan {
-    fn write(self, attrs: &mut Writer) {
-        attrs.bytes(IFLA_IPVLAN_MODE, &self.mode.number().to_ne_bytes());
-        attrs.bytes(IFLA_IPVLAN_FLAGS, &self.flag.number().to_ne_bytes());
+    fn request(self, link: &Stacked<'_>) -> Request {
+        let ipvlan = LinkMessageBuilder::<LinkIpVlan>::new_with_info_kind(InfoKind::IpVlan);
+        link.request(ipvlan.mode(self.mode.wire()).flag(self.flag.wire()))
     }
 
     /// IFLA_INFO_DATA of an ipvlan; `None` when its mode is of a newer kernel.
@@ -93,11 +96,11 @@ impl Ipvlan {
             match attr.kind {
                 IFLA_IPVLAN_MODE => {
                     let mut modes = IpvlanMode::ALL.into_iter().map(|(_, mode)| mode);
-                    mode = modes.find(|mode| number() == Some(mode.number()));
+                    mode = modes.find(|mode| number() == Some(mode.wire().into()));
                 }
                 IFLA_IPVLAN_FLAGS => {
                     let mut flags = IpvlanFlag::ALL.into_iter().map(|(_, flag)| flag);
-                    flag = flags.find(|flag| number() == Some(flag.number()));
+                    flag = flags.find(|flag| number() == Some(flag.wire().bits()));
                 }
                 _ => {}
             }
@@ -113,8 +116,7 @@ impl Netlink {
     /// `is_exists` when the name is taken; `is_not_supported` without CONFIG_IPVLAN; EBUSY when the parent has macvlan
     /// links or is a port of something. Nothing was made.
     pub fn create_ipvlan(&self, link: &Stacked<'_>, ipvlan: Ipvlan) -> Result<()> {
-        let request = link.request("ipvlan", |attrs| ipvlan.write(attrs));
-        self.create_stacked("create ipvlan", link.name, request)
+        self.create_stacked("create ipvlan", link.name, ipvlan.request(link))
     }
 }
 
@@ -130,7 +132,7 @@ mod tests {
     fn what_is_asked_for_can_be_read() {
         for (_, mode) in IpvlanMode::ALL {
             for (_, flag) in IpvlanFlag::ALL {
-                let request = LINK.request("ipvlan", |attrs| Ipvlan { mode, flag }.write(attrs));
+                let request = Ipvlan { mode, flag }.request(&LINK);
                 let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
                 assert_eq!((link.kind.as_deref(), link.peer_index), (Some("ipvlan"), Some(7)));
                 assert_eq!(link.ipvlan, Some(Ipvlan { mode, flag }));
@@ -141,9 +143,7 @@ mod tests {
     /// The bytes of IFLA_LINKINFO as iproute2 sends them for `type ipvlan mode l3s vepa`: two attributes of a u16.
     #[test]
     fn mode_and_flag_are_sixteen_bits_each() {
-        let request = LINK.request("ipvlan", |attrs| {
-            Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Vepa }.write(attrs);
-        });
+        let request = Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Vepa }.request(&LINK);
         let bytes = request.finish(1).unwrap();
         let number = |value: u16| value.to_ne_bytes();
         let tail =

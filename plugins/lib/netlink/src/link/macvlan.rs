@@ -1,20 +1,18 @@
 //! macvlan links.
 
+use rtnetlink::packet_route::link::{InfoKind, InfoMacVlan, MacVlanMacAddressMode, MacVlanMode};
+use rtnetlink::{LinkMacVlan, LinkMessageBuilder};
 use sys::Result;
 
-use super::{IFLA_MASTER, Stacked};
-use crate::attr::{Attrs, Malformed, Writer};
+use super::Stacked;
+use crate::attr::{Attrs, Malformed};
+use crate::message::with;
 use crate::{Mac, Netlink};
 
 /// linux/if_link.h, attributes of a macvlan.
 const IFLA_MACVLAN_MODE: u16 = 1;
-const IFLA_MACVLAN_MACADDR_MODE: u16 = 3;
-const IFLA_MACVLAN_MACADDR: u16 = 4;
 const IFLA_MACVLAN_MACADDR_DATA: u16 = 5;
 const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
-
-/// linux/if_link.h: the addresses given replace those that are there.
-const MACVLAN_MACADDR_SET: u32 = 3;
 
 /// net/loopback: the first link of every namespace (LOOPBACK_IFINDEX, net/flow.h).
 const LOOPBACK_INDEX: u32 = 1;
@@ -72,29 +70,29 @@ impl MacvlanMode {
         Self::ALL.into_iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
     }
 
-    const fn number(self) -> u32 {
+    const fn wire(self) -> MacVlanMode {
         match self {
-            Self::Private => 1,
-            Self::Vepa => 2,
-            Self::Bridge => 4,
-            Self::Passthru => 8,
-            Self::Source => 16,
+            Self::Private => MacVlanMode::Private,
+            Self::Vepa => MacVlanMode::Vepa,
+            Self::Bridge => MacVlanMode::Bridge,
+            Self::Passthru => MacVlanMode::Passthrough,
+            Self::Source => MacVlanMode::Source,
         }
     }
 }
 
 impl Macvlan<'_> {
-    fn write(&self, attrs: &mut Writer) {
-        attrs.u32(IFLA_MACVLAN_MODE, self.mode.number());
-        if let Some(length) = self.bc_queue_len {
-            attrs.u32(IFLA_MACVLAN_BC_QUEUE_LEN, length);
+    fn builder(&self) -> LinkMessageBuilder<LinkMacVlan> {
+        let link = LinkMessageBuilder::<LinkMacVlan>::new_with_info_kind(InfoKind::MacVlan);
+        let length = self.bc_queue_len.map(InfoMacVlan::BcQueueLen);
+        let link =
+            with(link.mode(self.mode.wire()), length, LinkMessageBuilder::<LinkMacVlan>::append_info_data);
+        if self.sources.is_empty() {
+            return link;
         }
-        if !self.sources.is_empty() {
-            attrs.u32(IFLA_MACVLAN_MACADDR_MODE, MACVLAN_MACADDR_SET);
-            attrs.nest(IFLA_MACVLAN_MACADDR_DATA, |attrs| {
-                self.sources.iter().for_each(|mac| attrs.bytes(IFLA_MACVLAN_MACADDR, &mac.0));
-            });
-        }
+        let sources = self.sources.iter().map(|mac| InfoMacVlan::MacAddr(mac.0)).collect();
+        link.append_info_data(InfoMacVlan::MacAddrMode(MacVlanMacAddressMode::Set))
+            .append_info_data(InfoMacVlan::MacAddrData(sources))
     }
 }
 
@@ -108,7 +106,7 @@ impl MacvlanInfo {
                 IFLA_MACVLAN_MODE => {
                     let number = attr.u32()?;
                     let mut modes = MacvlanMode::ALL.into_iter().map(|(_, mode)| mode);
-                    info.mode = modes.find(|mode| mode.number() == number);
+                    info.mode = modes.find(|mode| u32::from(mode.wire()) == number);
                 }
                 IFLA_MACVLAN_BC_QUEUE_LEN => info.bc_queue_len = attr.u32()?,
                 IFLA_MACVLAN_MACADDR_DATA => {
@@ -131,8 +129,7 @@ impl Netlink {
     /// when it is no Ethernet link, has a passthru link, or has any link and passthru is asked for, or when the MTU is
     /// above the parent's. Nothing was made.
     pub fn create_macvlan(&self, link: &Stacked<'_>, macvlan: &Macvlan<'_>) -> Result<()> {
-        let request = link.request("macvlan", |attrs| macvlan.write(attrs));
-        self.create_stacked("create macvlan", link.name, request)
+        self.create_stacked("create macvlan", link.name, link.request(macvlan.builder()))
     }
 
     /// Whether macvlan or ipvlan links are stacked on that link, in whatever namespaces these are, or it is a port of
@@ -161,9 +158,7 @@ impl Netlink {
         let link =
             Stacked { name: NAME, parent, parent_netns_id: None, mac: None, mtu: None, index: 0, group: 0 };
         let passthru = Macvlan { mode: MacvlanMode::Passthru, bc_queue_len: None, sources: &[] };
-        let mut request = link.request("macvlan", |attrs| passthru.write(attrs));
-        request.attrs.u32(IFLA_MASTER, LOOPBACK_INDEX);
-        match self.socket.change(request) {
+        match self.socket.change(link.request(passthru.builder().controller(LOOPBACK_INDEX))) {
             Ok(()) => Ok(None),
             Err(refusal) => match refusal.source.raw_os_error() {
                 // Nothing was said of links: it had no memory for the question.
@@ -193,7 +188,7 @@ mod tests {
 
     /// What we ask for is what the kernel would describe, so our reader must find it in our request.
     fn read_back(macvlan: &Macvlan<'_>) -> crate::Link {
-        let request = LINK.request("macvlan", |attrs| macvlan.write(attrs));
+        let request = LINK.request(macvlan.builder());
         read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap()
     }
 
@@ -212,10 +207,9 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_is_not_sent() {
+        let macvlan = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
         let request =
-            Stacked { parent_netns_id: None, mac: None, mtu: None, ..LINK }.request("macvlan", |attrs| {
-                Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] }.write(attrs);
-            });
+            Stacked { parent_netns_id: None, mac: None, mtu: None, ..LINK }.request(macvlan.builder());
         // nlmsghdr 16, ifinfomsg 16, name 12, link 8, info 4 + (kind 12 + data 4 + (mode 8)).
         assert_eq!(request.finish(1).unwrap().len(), 16 + 16 + 12 + 8 + 4 + 12 + 4 + 8);
     }

@@ -1,4 +1,8 @@
 //! Links: read, changed, deleted; one file for each kind of link that is made.
+//!
+//! The builders of rtnetlink make the requests. Two attributes they cannot write as the kernel wants
+//! them, so these are added as bytes: an alias without a NUL at its end, and an alternative name in a
+//! question.
 
 mod bridge;
 mod dummy;
@@ -13,9 +17,13 @@ mod vlan_link;
 
 use std::fmt;
 
+use libc::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK};
+use rtnetlink::packet_core::DefaultNla;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use sys::Result;
 
-use crate::message::{Refusal, Request};
+use crate::message::{Refusal, Request, with};
 use crate::{Mac, Netlink};
 
 pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
@@ -25,12 +33,6 @@ pub use stacked::Stacked;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 pub use vlan_link::VlanInfo;
-
-/// linux/rtnetlink.h, message types.
-pub(crate) const RTM_NEWLINK: u16 = 16;
-pub(crate) const RTM_DELLINK: u16 = 17;
-pub(crate) const RTM_GETLINK: u16 = 18;
-pub(crate) const RTM_SETLINK: u16 = 19;
 
 /// linux/if_link.h, attributes of a link.
 pub(crate) const IFLA_ADDRESS: u16 = 1;
@@ -43,10 +45,7 @@ pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_IFALIAS: u16 = 20;
 pub(crate) const IFLA_AF_SPEC: u16 = 26;
 pub(crate) const IFLA_GROUP: u16 = 27;
-pub(crate) const IFLA_NET_NS_FD: u16 = 28;
-pub(crate) const IFLA_EXT_MASK: u16 = 29;
 pub(crate) const IFLA_PROMISCUITY: u16 = 30;
-pub(crate) const IFLA_NUM_TX_QUEUES: u16 = 31;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_ALT_IFNAME: u16 = 53;
 
@@ -55,9 +54,6 @@ pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFLA_INFO_DATA: u16 = 2;
 pub(crate) const IFLA_INFO_SLAVE_KIND: u16 = 4;
 pub(crate) const IFLA_INFO_SLAVE_DATA: u16 = 5;
-
-/// linux/rtnetlink.h: leave the counters out of the description.
-const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
 /// linux/if.h: the longest interface name, in bytes (IFNAMSIZ - 1).
 const NAME_MAX: usize = 15;
@@ -204,41 +200,24 @@ impl fmt::Display for OperState {
     }
 }
 
-/// `struct ifinfomsg` (linux/rtnetlink.h); of `flags`, the bits in `change` count.
-pub(crate) fn header(family: u8, index: u32, flags: u32, change: u32) -> Vec<u8> {
-    [&[family, 0, 0, 0][..], &index.to_ne_bytes(), &flags.to_ne_bytes(), &change.to_ne_bytes()].concat()
-}
-
-/// Flags and change mask for what is to be set or cleared.
-fn flag_bits(bits: &[(u32, Option<bool>)]) -> (u32, u32) {
-    bits.iter().fold((0, 0), |(flags, change), &(bit, wanted)| match wanted {
-        Some(true) => (flags | bit, change | bit),
-        Some(false) => (flags, change | bit),
-        None => (flags, change),
-    })
-}
-
 fn change_request(index: u32, change: &LinkChange<'_>) -> Request {
-    let (flags, mask) = flag_bits(&[(IFF_UP, change.up), (IFF_PROMISC, change.promiscuous)]);
-    let mut request = Request::new(RTM_NEWLINK, 0, &header(0, index, flags, mask));
-    let attrs = &mut request.attrs;
-    if let Some(mac) = change.mac {
-        attrs.bytes(IFLA_ADDRESS, &mac.0);
-    }
-    if let Some(mtu) = change.mtu {
-        attrs.u32(IFLA_MTU, mtu);
-    }
-    if let Some(alias) = change.alias {
-        // The kernel keeps the bytes as they come: no NUL at the end.
-        attrs.bytes(IFLA_IFALIAS, alias.as_bytes());
-    }
-    if let Some(master) = change.master {
-        attrs.u32(IFLA_MASTER, master);
-    }
-    if let Some(name) = change.name {
-        attrs.string(IFLA_IFNAME, name);
-    }
-    request
+    let link = LinkUnspec::new_with_index(index);
+    let link = with(link, change.up, |link, up| if up { link.up() } else { link.down() });
+    let link = with(link, change.promiscuous, LinkMessageBuilder::promiscuous);
+    let link = with(link, change.mac, |link, mac| link.address(mac.0.to_vec()));
+    let link = with(link, change.mtu, LinkMessageBuilder::mtu);
+    // The kernel keeps the bytes as they come, and the builder would end them with a NUL.
+    let link = with(link, change.alias, |link, alias| {
+        link.append_extra_attribute(raw(IFLA_IFALIAS, alias.as_bytes()))
+    });
+    let link = with(link, change.master, LinkMessageBuilder::controller);
+    let link = with(link, change.name, LinkMessageBuilder::name);
+    Request::of(RTM_NEWLINK, 0, &link.build()).named(change.name.unwrap_or_default())
+}
+
+/// An attribute as bytes.
+fn raw(kind: u16, bytes: &[u8]) -> LinkAttribute {
+    LinkAttribute::Other(DefaultNla::new(kind, bytes.to_vec()))
 }
 
 impl Netlink {
@@ -251,11 +230,14 @@ impl Netlink {
         if name.is_empty() || name.len() > ALTERNATIVE_NAME_MAX || name.contains('\0') {
             return Ok(None);
         }
-        let mut request = question(0);
         // Only the second takes the longer ones; the first takes either.
-        let attribute = if name.len() > NAME_MAX { IFLA_ALT_IFNAME } else { IFLA_IFNAME };
-        request.attrs.string(attribute, name);
-        self.find_link(request).map_err(|refusal| refusal.on("look up link", quoted(name)))
+        let attribute = if name.len() > NAME_MAX {
+            raw(IFLA_ALT_IFNAME, &[name.as_bytes(), &[0]].concat())
+        } else {
+            LinkAttribute::IfName(name.to_owned())
+        };
+        let link = question(0).append_extra_attribute(attribute);
+        self.find_link(link).map_err(|refusal| refusal.on("look up link", quoted(name)))
     }
 
     /// The link of that index; `None` if there is none.
@@ -270,7 +252,8 @@ impl Netlink {
         self.find_link(question(index)).map_err(|refusal| refusal.on("look up link", format!("{index}")))
     }
 
-    fn find_link(&self, request: Request) -> Result<Option<Link>, Refusal> {
+    fn find_link(&self, link: LinkMessageBuilder<LinkUnspec>) -> Result<Option<Link>, Refusal> {
+        let request = Request::of(RTM_GETLINK, 0, &link.build());
         match self.socket.get(request, |payload| Ok(read::link(payload)?)) {
             Ok(link) => Ok(Some(link)),
             Err(refusal) if refusal.is(libc::ENODEV) => Ok(None),
@@ -284,7 +267,7 @@ impl Netlink {
     /// The kernel refused, or links changed whenever they were listed, for ten seconds.
     pub fn links(&self) -> Result<Vec<Link>> {
         self.socket
-            .dump(question(0), |payload, links| {
+            .dump(Request::of(RTM_GETLINK, 0, &question(0).build()), |payload, links| {
                 links.push(read::link(payload)?);
                 Ok(())
             })
@@ -319,15 +302,15 @@ impl Netlink {
     /// # Errors
     /// What the kernel said; `is_not_found` when it is gone.
     pub fn delete_link(&self, index: u32) -> Result<()> {
-        let request = Request::new(RTM_DELLINK, 0, &header(0, index, 0, 0));
+        let request = Request::of(RTM_DELLINK, 0, &LinkUnspec::new_with_index(index).build());
         self.change("delete link", request, || self.link_label(index))
     }
 }
 
-fn question(index: u32) -> Request {
-    let mut request = Request::new(RTM_GETLINK, 0, &header(0, index, 0, 0));
-    request.attrs.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    request
+/// What to ask about a link; the counters are left out of the answer.
+fn question(index: u32) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_index(index)
+        .append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]))
 }
 
 /// A name for an error message: as given, on one line.

@@ -1,8 +1,12 @@
 //! What this kernel can do, found out by requests that make nothing.
+//!
+//! rtnetlink does not know RTM_GETVLAN: this module writes that request itself.
 
+use libc::RTM_NEWLINK;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use sys::{Error, Result};
 
-use super::{IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, RTM_NEWLINK, header};
 use crate::Netlink;
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
@@ -22,10 +26,10 @@ impl Netlink {
     /// # Errors
     /// The kernel could not be asked.
     pub fn has_link_kind(&self, kind: &str) -> Result<bool> {
-        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0, 0));
-        request.attrs.string(IFLA_IFNAME, "/");
-        request.attrs.u32(IFLA_NUM_TX_QUEUES, 0);
-        request.attrs.nest(IFLA_LINKINFO, |attrs| attrs.string(IFLA_INFO_KIND, kind));
+        let link = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Other(kind.to_owned()))
+            .name("/")
+            .append_extra_attribute(LinkAttribute::NumTxQueues(0));
+        let request = Request::of(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link.build()).named(kind);
         supported(self.change("probe for links of kind", request, || kind.to_owned()))
     }
 

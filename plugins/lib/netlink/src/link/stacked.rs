@@ -1,13 +1,12 @@
 //! A link that is stacked on another one, its parent: what macvlan and ipvlan have in common.
 
+use libc::RTM_NEWLINK;
+use rtnetlink::LinkMessageBuilder;
+use rtnetlink::packet_route::link::LinkAttribute;
 use sys::Result;
 
-use super::{
-    IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID,
-    IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK, header, quoted,
-};
-use crate::attr::Writer;
-use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::quoted;
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 use crate::{Mac, Netlink};
 
 /// A link to make in the socket's namespace, on a parent that may be in another one.
@@ -33,29 +32,18 @@ pub struct Stacked<'a> {
 }
 
 impl Stacked<'_> {
-    /// The request; `data` writes what only this kind has.
-    pub(crate) fn request(&self, kind: &str, data: impl FnOnce(&mut Writer)) -> Request {
-        let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, self.index, 0, 0));
-        let attrs = &mut request.attrs;
-        attrs.string(IFLA_IFNAME, self.name);
-        attrs.u32(IFLA_LINK, self.parent);
-        if let Some(id) = self.parent_netns_id {
-            attrs.i32(IFLA_LINK_NETNSID, id);
-        }
-        if let Some(mac) = self.mac {
-            attrs.bytes(IFLA_ADDRESS, &mac.0);
-        }
-        if let Some(mtu) = self.mtu {
-            attrs.u32(IFLA_MTU, mtu);
-        }
-        if self.group != 0 {
-            attrs.u32(IFLA_GROUP, self.group);
-        }
-        attrs.nest(IFLA_LINKINFO, |attrs| {
-            attrs.string(IFLA_INFO_KIND, kind);
-            attrs.nest(IFLA_INFO_DATA, data);
-        });
-        request
+    /// The request; `link` is the builder with what only this kind has.
+    pub(crate) fn request<T>(&self, link: LinkMessageBuilder<T>) -> Request {
+        let link = link.name(self.name).index(self.index).link(self.parent);
+        let link = with(
+            link,
+            self.parent_netns_id.map(LinkAttribute::LinkNetNsId),
+            LinkMessageBuilder::append_extra_attribute,
+        );
+        let link = with(link, self.mac, |link, mac| link.address(mac.0.to_vec()));
+        let link = with(link, self.mtu, LinkMessageBuilder::mtu);
+        let link = with(link, Some(self.group).filter(|&group| group != 0), LinkMessageBuilder::link_group);
+        Request::of(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link.build()).named(self.name)
     }
 }
 

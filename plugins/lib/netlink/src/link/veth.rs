@@ -2,18 +2,14 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use libc::RTM_NEWLINK;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use sys::Result;
 
-use super::{
-    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_NET_NS_FD, RTM_NEWLINK, header, quoted,
-};
-use crate::attr::Writer;
-use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use super::quoted;
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 use crate::{Mac, Netlink};
-
-/// linux/veth.h: the far end, a `struct ifinfomsg` and attributes of its own.
-const VETH_INFO_PEER: u16 = 1;
 
 /// The near end of a pair, in the socket's namespace.
 #[derive(Clone, Copy, Debug)]
@@ -46,36 +42,20 @@ pub struct VethPeer<'a> {
 }
 
 /// What both ends have.
-fn end(attrs: &mut Writer, name: &str, mac: Option<Mac>, mtu: Option<u32>) {
-    attrs.string(IFLA_IFNAME, name);
-    if let Some(mac) = mac {
-        attrs.bytes(IFLA_ADDRESS, &mac.0);
-    }
-    if let Some(mtu) = mtu {
-        attrs.u32(IFLA_MTU, mtu);
-    }
+fn end<T>(link: LinkMessageBuilder<T>, mac: Option<Mac>, mtu: Option<u32>) -> LinkMessageBuilder<T> {
+    let link = with(link, mac, |link, mac| link.address(mac.0.to_vec()));
+    with(link, mtu, LinkMessageBuilder::mtu)
 }
 
 fn request(veth: &Veth<'_>) -> Request {
-    let flags = if veth.up { IFF_UP } else { 0 };
-    let mut request = Request::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, flags, flags));
-    end(&mut request.attrs, veth.name, veth.mac, veth.mtu);
-    if let Some(master) = veth.master {
-        request.attrs.u32(IFLA_MASTER, master);
-    }
-    request.attrs.nest(IFLA_LINKINFO, |attrs| {
-        attrs.string(IFLA_INFO_KIND, "veth");
-        attrs.nest(IFLA_INFO_DATA, |attrs| {
-            attrs.nest(VETH_INFO_PEER, |attrs| {
-                attrs.raw(&header(0, 0, 0, 0));
-                end(attrs, veth.peer.name, veth.peer.mac, veth.peer.mtu);
-                if let Some(netns) = veth.peer.netns {
-                    attrs.i32(IFLA_NET_NS_FD, netns.as_raw_fd());
-                }
-            });
-        });
-    });
-    request
+    let peer = end(LinkUnspec::new_with_name(veth.peer.name), veth.peer.mac, veth.peer.mtu);
+    let peer = with(peer, veth.peer.netns, |peer, netns| peer.setns_by_fd(netns.as_raw_fd()));
+    let link = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(veth.name)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
+    let link = with(end(link, veth.mac, veth.mtu), veth.master, LinkMessageBuilder::controller);
+    let link = if veth.up { link.up() } else { link };
+    Request::of(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link.build()).named(veth.name).named(veth.peer.name)
 }
 
 impl Netlink {

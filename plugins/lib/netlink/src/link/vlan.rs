@@ -1,23 +1,22 @@
 //! VLANs of bridge ports.
 
+use libc::{RTM_DELLINK, RTM_GETLINK, RTM_SETLINK};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::{BridgeVlanInfoFlags, LinkAttribute, LinkExtentMask};
+use rtnetlink::{LinkBridgeVlan, LinkUnspec};
 use sys::Result;
 
-use super::{IFLA_AF_SPEC, IFLA_EXT_MASK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK, header, read};
+use super::{IFLA_AF_SPEC, read};
 use crate::Netlink;
 use crate::attr::{Attrs, Malformed};
 use crate::message::Request;
 
-/// linux/socket.h.
-const AF_BRIDGE: u8 = 7;
-/// linux/rtnetlink.h: describe VLANs, as ranges.
-const RTEXT_FILTER_BRVLAN_COMPRESSED: u32 = 1 << 2;
 /// linux/if_bridge.h: `struct bridge_vlan_info`, u16 flags, u16 id.
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
 /// linux/if_bridge.h, flags of a VLAN.
 const PVID: u16 = 1 << 1;
 const UNTAGGED: u16 = 1 << 2;
 const RANGE_BEGIN: u16 = 1 << 3;
-const RANGE_END: u16 = 1 << 4;
 
 /// VLANs of a port that have the same flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,20 +38,16 @@ impl PortVlans {
     }
 
     fn request(&self, kind: u16, index: u32) -> Request {
-        let mut request = Request::new(kind, 0, &header(AF_BRIDGE, index, 0, 0));
-        let flags = if self.pvid { PVID } else { 0 } | if self.untagged { UNTAGGED } else { 0 };
-        request.attrs.nest(IFLA_AF_SPEC, |attrs| {
-            let mut info = |flags: u16, id: u16| {
-                attrs.bytes(IFLA_BRIDGE_VLAN_INFO, &[flags.to_ne_bytes(), id.to_ne_bytes()].concat());
-            };
-            if self.first == self.last {
-                info(flags, self.first);
-            } else {
-                info(flags | RANGE_BEGIN, self.first);
-                info(flags | RANGE_END, self.last);
-            }
-        });
-        request
+        let mut flags = BridgeVlanInfoFlags::empty();
+        flags.set(BridgeVlanInfoFlags::Pvid, self.pvid);
+        flags.set(BridgeVlanInfoFlags::Untagged, self.untagged);
+        let port = LinkBridgeVlan::new(index);
+        let port = if self.first == self.last {
+            port.vlan(self.first, flags)
+        } else {
+            port.vlan_range_start(self.first, flags).vlan_range_end(self.last, flags)
+        };
+        Request::of(kind, 0, &port.build())
     }
 
     fn label(&self) -> String {
@@ -108,8 +103,10 @@ impl Netlink {
     /// What the kernel said.
     pub fn port_vlans(&self, index: u32) -> Result<Vec<PortVlans>> {
         // Strict checking forbids to name the link here: all ports are listed.
-        let mut request = Request::new(RTM_GETLINK, 0, &header(AF_BRIDGE, 0, 0, 0));
-        request.attrs.u32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN_COMPRESSED);
+        let all = LinkUnspec::new_with_index(0)
+            .interface_family(AddressFamily::Bridge)
+            .append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
+        let request = Request::of(RTM_GETLINK, 0, &all.build());
         self.socket
             .dump(request, |payload, vlans| {
                 vlans.extend(read(payload, index)?);
@@ -173,8 +170,8 @@ mod tests {
             &[44, 0, 0, 0, 19, 0, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0][..],
             // ifinfomsg: AF_BRIDGE, index 7.
             &[7, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            // IFLA_AF_SPEC | NLA_F_NESTED { IFLA_BRIDGE_VLAN_INFO { PVID | UNTAGGED, 100 } }.
-            &[12, 0, 26, 0x80, 8, 0, 2, 0, 6, 0, 100, 0],
+            // IFLA_AF_SPEC { IFLA_BRIDGE_VLAN_INFO { PVID | UNTAGGED, 100 } }.
+            &[12, 0, 26, 0, 8, 0, 2, 0, 6, 0, 100, 0],
         ]
         .concat();
         assert_eq!(bytes, expected);
@@ -185,7 +182,7 @@ mod tests {
     fn a_range_is_sent_as_its_begin_and_its_end() {
         let trunk = PortVlans { first: 200, last: 300, pvid: false, untagged: false };
         let bytes = trunk.request(RTM_DELLINK, 7).finish(5).unwrap();
-        let expected = [20, 0, 26, 0x80, 8, 0, 2, 0, 8, 0, 200, 0, 8, 0, 2, 0, 16, 0, 44, 1];
+        let expected = [20, 0, 26, 0, 8, 0, 2, 0, 8, 0, 200, 0, 8, 0, 2, 0, 16, 0, 44, 1];
         assert_eq!(bytes.get(32..).unwrap(), expected);
         assert_eq!(bytes.get(4..6).unwrap(), [17, 0]);
     }

@@ -1,5 +1,7 @@
 //! 802.1Q links: one VLAN of another link as a link of its own.
 
+use rtnetlink::packet_route::link::InfoKind;
+use rtnetlink::{LinkMessageBuilder, LinkVlan};
 use sys::Result;
 
 use super::Stacked;
@@ -38,6 +40,10 @@ impl VlanInfo {
     }
 }
 
+fn kind() -> LinkMessageBuilder<LinkVlan> {
+    LinkMessageBuilder::new_with_info_kind(InfoKind::Vlan)
+}
+
 impl Netlink {
     /// Makes the link of 802.1Q VLAN `id` on `link.parent`, down.
     ///
@@ -45,13 +51,15 @@ impl Netlink {
     /// `is_exists` when the name is taken, or the parent has a link of that VLAN; `is_not_supported` without
     /// CONFIG_VLAN_8021Q, or when the parent cannot have VLANs; ERANGE for an `id` above 4094.
     pub fn create_vlan(&self, link: &Stacked<'_>, id: u16) -> Result<()> {
-        let request = link.request("vlan", |attrs| attrs.bytes(IFLA_VLAN_ID, &id.to_ne_bytes()));
+        let request = link.request(kind().id(id));
         self.create_stacked("create VLAN link", link.name, request)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::link::VlanProtocol;
+
     use super::super::read;
     use super::*;
 
@@ -67,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_can_be_read() {
-        let request = LINK.request("vlan", |attrs| attrs.bytes(IFLA_VLAN_ID, &10u16.to_ne_bytes()));
+        let request = LINK.request(kind().id(10));
         let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
         assert_eq!((link.kind.as_deref(), link.peer_index, link.group), (Some("vlan"), Some(7), 5));
         assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: true }));
@@ -75,10 +83,7 @@ mod tests {
 
     #[test]
     fn the_other_tag_is_told_apart() {
-        let request = LINK.request("vlan", |attrs| {
-            attrs.bytes(IFLA_VLAN_ID, &10u16.to_ne_bytes());
-            attrs.bytes(IFLA_VLAN_PROTOCOL, &0x88a8u16.to_be_bytes());
-        });
+        let request = LINK.request(kind().id(10).protocol(VlanProtocol::Ieee8021Ad));
         let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
         assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: false }));
     }
