@@ -1,22 +1,22 @@
 //! Addresses of links.
+//!
+//! The requests are messages of rtnetlink, but its `AddressMessageBuilder` does not make them: it leaves
+//! out a multicast address, has no flags, and removes an address only with its prefix length.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use sys::Result;
 
 use crate::Netlink;
 use crate::attr::{Attrs, Malformed};
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
-/// linux/rtnetlink.h, message types.
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
 /// linux/if_addr.h, attributes. ADDRESS is the far end of a point-to-point link, else the same as LOCAL.
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
 const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 /// Who added an address (IFA_PROTO, since Linux 5.18): the number that our routes have too.
@@ -24,7 +24,6 @@ const OUR_PROTOCOL: u8 = 109;
 /// linux/if_addr.h, flags.
 /// (IFA_F_TEMPORARY of an IPv4 address means that it is a secondary one.)
 const IFA_F_TEMPORARY: u32 = 0x01;
-const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
@@ -89,23 +88,29 @@ pub(crate) fn family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
-fn header(index: u32, net: IpNetwork) -> Vec<u8> {
-    [&[family(net.ip()), net.prefix(), 0, 0][..], &index.to_ne_bytes()].concat()
+fn message(index: u32, net: IpNetwork, attributes: Vec<AddressAttribute>) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(net.ip()).into();
+    message.header.prefix_len = net.prefix();
+    message.header.index = index;
+    message.attributes = attributes;
+    message
 }
 
-fn add_request(address: &NewAddress) -> Request {
+fn add_request(address: &NewAddress, marked: bool) -> Request {
     let net = address.net;
-    let mut request = Request::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &header(address.index, net));
-    let attrs = &mut request.attrs;
-    attrs.ip(IFA_LOCAL, net.ip());
-    attrs.ip(IFA_ADDRESS, net.ip());
-    if net.is_ipv4() && net.prefix() < 31 {
-        attrs.ip(IFA_BROADCAST, net.broadcast());
+    let mut attributes = vec![AddressAttribute::Local(net.ip()), AddressAttribute::Address(net.ip())];
+    match net {
+        IpNetwork::V4(net) if net.prefix() < 31 => {
+            attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+        }
+        IpNetwork::V6(_) if address.nodad => attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+        _ => {}
     }
-    if address.nodad && net.is_ipv6() {
-        attrs.u32(IFA_FLAGS, IFA_F_NODAD);
+    if marked {
+        attributes.push(AddressAttribute::Protocol(OUR_PROTOCOL.into()));
     }
-    request
+    Request::of(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message(address.index, net, attributes))
 }
 
 /// Reads the payload of an RTM_NEWADDR; `None` for a family that is not IP.
@@ -138,8 +143,9 @@ impl Netlink {
     /// # Errors
     /// The kernel refused. A link that is not there has none.
     pub fn addresses(&self, index: Option<u32>) -> Result<Vec<Address>> {
-        let fixed = [&[0; 4][..], &index.unwrap_or(0).to_ne_bytes()].concat();
-        let listed = self.socket.dump(Request::new(RTM_GETADDR, 0, &fixed), |payload, addresses| {
+        let mut link = AddressMessage::default();
+        link.header.index = index.unwrap_or(0);
+        let listed = self.socket.dump(Request::of(RTM_GETADDR, 0, &link), |payload, addresses| {
             // The kernel filters (Linux 5.0), but does not have to.
             addresses
                 .extend(read(payload)?.filter(|address| index.is_none_or(|index| index == address.index)));
@@ -156,7 +162,7 @@ impl Netlink {
     /// # Errors
     /// `is_exists` when the link has the same address with the same prefix length (IPv6: with any).
     pub fn add_address(&self, address: &NewAddress) -> Result<()> {
-        self.change("add address", add_request(address), || {
+        self.change("add address", add_request(address, false), || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
     }
@@ -166,9 +172,7 @@ impl Netlink {
     /// # Errors
     /// Those of [`Netlink::add_address`].
     pub fn add_marked_address(&self, address: &NewAddress) -> Result<()> {
-        let mut request = add_request(address);
-        request.attrs.bytes(IFA_PROTO, &[OUR_PROTOCOL]);
-        self.change("add address", request, || {
+        self.change("add address", add_request(address, true), || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
     }
@@ -178,8 +182,8 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when the link does not have it, or there is no such link.
     pub fn delete_address(&self, index: u32, net: IpNetwork) -> Result<()> {
-        let mut request = Request::new(RTM_DELADDR, 0, &header(index, net));
-        request.attrs.ip(IFA_LOCAL, net.ip());
+        let address = message(index, net, vec![AddressAttribute::Local(net.ip())]);
+        let request = Request::of(RTM_DELADDR, 0, &address);
         self.change("delete address", request, || format!("{net} from {}", self.link_label(index)))
     }
 }
@@ -202,13 +206,13 @@ mod tests {
 
         /// What we ask for is what the kernel would describe, so our reader must find it in our request.
         #[test]
-        fn what_is_asked_for_can_be_read(v6: bool, octets: [u8; 16], prefix in 0u8..=128, index: u32) {
+        fn what_is_asked_for_can_be_read(v6: bool, octets: [u8; 16], prefix in 0u8..=128, index: u32, marked: bool) {
             let ip: IpAddr = if v6 { octets.into() } else { <[u8; 4]>::try_from(&octets[..4]).unwrap().into() };
             let net = IpNetwork::new(ip, prefix.min(if v6 { 128 } else { 32 })).unwrap();
-            let bytes = add_request(&NewAddress { index, net, nodad: true }).finish(1).unwrap();
+            let bytes = add_request(&NewAddress { index, net, nodad: true }, marked).finish(1).unwrap();
             let address = read(bytes.get(16..).unwrap()).unwrap().unwrap();
-            prop_assert_eq!((address.index, address.net), (index, net));
-            prop_assert_eq!(address.flags, if v6 { IFA_F_NODAD } else { 0 });
+            prop_assert_eq!((address.index, address.net, address.marked), (index, net, marked));
+            prop_assert_eq!(address.flags, if v6 { AddressFlags::Nodad.bits() } else { 0 });
         }
     }
 }

@@ -2,6 +2,9 @@
 //! and sockets for every family, and the requests and replies of rtnetlink: links, addresses,
 //! routes, neighbours, and waiting for their events. It knows no packet filter, no owner and no
 //! plan: what a link is for is its caller's affair.
+//!
+//! Requests are messages of the package rtnetlink, where it has a builder made by that. Replies are
+//! read here: a reader that takes what it knows and skips the rest works with any kernel.
 
 mod addr;
 pub mod attr;

@@ -1,29 +1,18 @@
 //! Neighbour entries (ARP, NDP).
+//!
+//! The requests are messages of rtnetlink; its builder of them needs a connection of its own.
 
 use std::net::IpAddr;
 
+use libc::{RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::neighbour::{self, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use sys::Result;
 
 use crate::addr::family;
 use crate::attr::Malformed;
 use crate::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
 use crate::{Mac, Netlink};
-
-/// linux/rtnetlink.h, message types.
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
-const RTM_GETNEIGH: u16 = 30;
-/// linux/neighbour.h, attributes of an entry.
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NDA_IFINDEX: u16 = 8;
-/// linux/socket.h: the entry is of a bridge.
-const AF_BRIDGE: u8 = 7;
-/// linux/neighbour.h, state and flags of a bridge's entry: it does not age; it is the master's; another port does not
-/// take it over.
-const NUD_NOARP: u16 = 0x40;
-const NTF_MASTER: u8 = 0x04;
-const NTF_STICKY: u8 = 0x40;
 
 /// State of an entry that we set (linux/neighbour.h, `NUD_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +26,11 @@ pub enum NeighbourState {
 }
 
 impl NeighbourState {
-    fn bits(self) -> u16 {
+    fn wire(self) -> neighbour::NeighbourState {
         match self {
-            Self::Reachable => 0x02,
-            Self::Stale => 0x04,
-            Self::Permanent => 0x80,
+            Self::Reachable => neighbour::NeighbourState::Reachable,
+            Self::Stale => neighbour::NeighbourState::Stale,
+            Self::Permanent => neighbour::NeighbourState::Permanent,
         }
     }
 }
@@ -53,9 +42,24 @@ fn read(payload: &[u8]) -> Result<(u32, u16), Malformed> {
     index.zip(state).ok_or(Malformed("a neighbour is too short"))
 }
 
-/// `struct ndmsg` (linux/neighbour.h): u8 family, 3 bytes pad, i32 index, u16 state, u8 flags, u8 type.
-fn header(index: u32, ip: IpAddr, state: u16) -> Vec<u8> {
-    [&[family(ip), 0, 0, 0][..], &index.to_ne_bytes(), &state.to_ne_bytes(), &[0, 0]].concat()
+fn message(index: u32, ip: IpAddr, state: neighbour::NeighbourState) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(ip).into();
+    message.header.ifindex = index;
+    message.header.state = state;
+    message.attributes.push(NeighbourAttribute::Destination(ip.into()));
+    message
+}
+
+fn forwarding_entry(port: u32, mac: Mac) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = port;
+    // It does not age; it is the master's; another port does not take it over.
+    message.header.state = neighbour::NeighbourState::Noarp;
+    message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message
 }
 
 impl Netlink {
@@ -64,10 +68,9 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub fn set_neighbour(&self, index: u32, ip: IpAddr, mac: Mac, state: NeighbourState) -> Result<()> {
-        let fixed = header(index, ip, state.bits());
-        let mut request = Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &fixed);
-        request.attrs.ip(NDA_DST, ip);
-        request.attrs.bytes(NDA_LLADDR, &mac.0);
+        let mut entry = message(index, ip, state.wire());
+        entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        let request = Request::of(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &entry);
         self.change("set neighbour", request, || format!("{ip} lladdr {mac} on {}", self.link_label(index)))
     }
 
@@ -76,11 +79,8 @@ impl Netlink {
     /// # Errors
     /// What the kernel said; the link is no port of a bridge.
     pub fn set_forwarding_entry(&self, port: u32, mac: Mac) -> Result<()> {
-        let [low, high] = NUD_NOARP.to_ne_bytes();
-        let fixed =
-            [&[AF_BRIDGE, 0, 0, 0][..], &port.to_ne_bytes(), &[low, high, NTF_MASTER | NTF_STICKY, 0]];
-        let mut request = Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &fixed.concat());
-        request.attrs.bytes(NDA_LLADDR, &mac.0);
+        let entry = forwarding_entry(port, mac);
+        let request = Request::of(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &entry);
         self.change("set bridge entry", request, || format!("{mac} on {}", self.link_label(port)))
     }
 
@@ -89,12 +89,12 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn has_permanent_neighbours(&self, index: u32) -> Result<bool> {
-        let mut request = Request::new(RTM_GETNEIGH, 0, &[0; 12]);
-        request.attrs.u32(NDA_IFINDEX, index);
-        let listed = self.socket.dump(request, |payload, found| {
+        let mut link = NeighbourMessage::default();
+        link.attributes.push(NeighbourAttribute::IfIndex(index));
+        let listed = self.socket.dump(Request::of(RTM_GETNEIGH, 0, &link), |payload, found| {
             let (of, state) = read(payload)?;
             // The kernel filters, but does not have to.
-            if of == index && state & NeighbourState::Permanent.bits() != 0 {
+            if of == index && state & u16::from(neighbour::NeighbourState::Permanent) != 0 {
                 found.push(state);
             }
             Ok(())
@@ -108,8 +108,8 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when there is none.
     pub fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
-        let mut request = Request::new(RTM_DELNEIGH, 0, &header(index, ip, 0));
-        request.attrs.ip(NDA_DST, ip);
+        let entry = message(index, ip, neighbour::NeighbourState::None);
+        let request = Request::of(RTM_DELNEIGH, 0, &entry);
         // Absence is what most callers want to see: its name is not worth another question to the kernel.
         self.change("delete neighbour", request, || format!("{ip} on interface {index}"))
     }

@@ -1,27 +1,32 @@
 //! The numbers by which a namespace knows others (linux/net_namespace.h): a link's parent in another namespace is
 //! named by its index and such a number.
+//!
+//! The requests are messages of rtnetlink; its builder of them needs a connection of its own.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use libc::{RTM_GETNSID, RTM_NEWNSID};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use sys::Result;
 
 use crate::Netlink;
 use crate::attr::{Attrs, Malformed};
 use crate::message::{Refusal, Request};
 
-/// linux/rtnetlink.h, message types.
-const RTM_NEWNSID: u16 = 88;
-const RTM_GETNSID: u16 = 90;
-
 /// linux/net_namespace.h, attributes.
 const NETNSA_NSID: u16 = 1;
-const NETNSA_FD: u16 = 3;
 
 /// `struct rtgenmsg` (linux/rtnetlink.h), a u8 family, padded.
-const HEADER: [u8; 4] = [0; 4];
+const HEADER: usize = 4;
 
 /// NETNSA_NSID_NOT_ASSIGNED: as an answer, there is none; as a wish, any.
 const NONE: i32 = -1;
+
+fn message(other: BorrowedFd<'_>) -> NsidMessage {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(other.as_raw_fd().cast_unsigned()));
+    message
+}
 
 impl Netlink {
     /// The number by which the socket's namespace knows `other`; `None` when it has none, or `other` is its own.
@@ -29,8 +34,7 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn netns_id(&self, other: BorrowedFd<'_>) -> Result<Option<i32>> {
-        let mut request = Request::new(RTM_GETNSID, 0, &HEADER);
-        request.attrs.i32(NETNSA_FD, other.as_raw_fd());
+        let request = Request::of(RTM_GETNSID, 0, &message(other));
         let id = self.socket.get(request, |payload| Ok(read(payload)?));
         id.map(|id| (id != NONE).then_some(id))
             .map_err(|refusal| refusal.on("look up", "a namespace's number"))
@@ -44,9 +48,9 @@ impl Netlink {
         if let Some(id) = self.netns_id(other)? {
             return Ok(id);
         }
-        let mut request = Request::new(RTM_NEWNSID, 0, &HEADER);
-        request.attrs.i32(NETNSA_FD, other.as_raw_fd());
-        request.attrs.i32(NETNSA_NSID, NONE);
+        let mut namespace = message(other);
+        namespace.attributes.push(NsidAttribute::Id(NONE));
+        let request = Request::of(RTM_NEWNSID, 0, &namespace);
         match self.socket.change(request) {
             // Somebody else has just done it.
             Err(refusal) if refusal.is(libc::EEXIST) => {}
@@ -58,7 +62,7 @@ impl Netlink {
 }
 
 pub(crate) fn read(payload: &[u8]) -> Result<i32, Malformed> {
-    for attr in Attrs::after(payload, HEADER.len())? {
+    for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
         if attr.kind == NETNSA_NSID {
             return attr.i32();

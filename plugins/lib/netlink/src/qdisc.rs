@@ -1,16 +1,12 @@
 //! Queueing disciplines: only whether somebody has set one.
 
+use libc::RTM_GETQDISC;
+use rtnetlink::packet_route::tc::TcHeader;
 use sys::Result;
 
 use crate::Netlink;
 use crate::attr::Malformed;
 use crate::message::Request;
-
-/// linux/rtnetlink.h, message type.
-const RTM_GETQDISC: u16 = 38;
-
-/// `struct tcmsg` (linux/rtnetlink.h): u8 family, 3 bytes pad, i32 index, u32 handle, u32 parent, u32 info.
-const HEADER: usize = 20;
 
 /// Index and handle of a description.
 fn read(payload: &[u8]) -> Result<(u32, u32), Malformed> {
@@ -24,13 +20,14 @@ impl Netlink {
     /// # Errors
     /// The kernel refused. One without traffic control has none.
     pub fn has_qdisc(&self, index: u32) -> Result<bool> {
-        let listed = self.socket.dump(Request::new(RTM_GETQDISC, 0, &[0; HEADER]), |payload, found| {
-            let (of, handle) = read(payload)?;
-            if of == index && handle != 0 {
-                found.push(handle);
-            }
-            Ok(())
-        });
+        let listed =
+            self.socket.dump(Request::of(RTM_GETQDISC, 0, &TcHeader::default()), |payload, found| {
+                let (of, handle) = read(payload)?;
+                if of == index && handle != 0 {
+                    found.push(handle);
+                }
+                Ok(())
+            });
         match listed {
             Err(refusal) if refusal.is(libc::EOPNOTSUPP) => Ok(false),
             listed => listed

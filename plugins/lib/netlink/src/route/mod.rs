@@ -1,4 +1,7 @@
 //! Routes.
+//!
+//! The builder of rtnetlink makes the requests. Destination, next hop, source and metrics are added to
+//! its message: the builder has no metrics and no IPv4 next hop of an IPv6 route.
 
 pub(crate) mod read;
 mod towards;
@@ -6,18 +9,17 @@ mod towards;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 use sys::Result;
 
 use crate::Netlink;
 use crate::addr::{AF_INET, AF_INET6, family};
-use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 
 pub use towards::Towards;
 
-/// linux/rtnetlink.h, message types.
-pub(crate) const RTM_NEWROUTE: u16 = 24;
-pub(crate) const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
 /// linux/rtnetlink.h, attributes of a route.
 pub(crate) const RTA_DST: u16 = 1;
 pub(crate) const RTA_OIF: u16 = 4;
@@ -116,52 +118,39 @@ impl Route {
     }
 
     fn request(&self, kind: u16, flags: u16) -> Request {
-        // Tables over 255 are said by the attribute alone.
-        let table = u8::try_from(self.table).unwrap_or(0);
-        let hop_flags = if self.onlink { RTNH_F_ONLINK } else { 0 };
-        let prefix = self.dst.prefix();
-        let fixed =
-            header(family(self.dst.ip()), prefix, [table, self.protocol, self.scope, self.kind], hop_flags);
-        let mut request = Request::new(kind, flags, &fixed);
-        let attrs = &mut request.attrs;
-        if prefix != 0 {
-            // The kernel refuses host bits.
-            attrs.ip(RTA_DST, self.dst.network());
-        }
-        attrs.u32(RTA_TABLE, self.table);
-        match self.gateway {
-            Some(gateway) if gateway.is_ipv4() == self.dst.is_ipv4() => attrs.ip(RTA_GATEWAY, gateway),
-            // A gateway of the other family (Linux 5.2): its family comes first.
-            Some(gateway) => {
-                let mut via = u16::from(family(gateway)).to_ne_bytes().to_vec();
-                match gateway {
-                    IpAddr::V4(ip) => via.extend(ip.octets()),
-                    IpAddr::V6(ip) => via.extend(ip.octets()),
-                }
-                attrs.bytes(RTA_VIA, &via);
+        let route = RouteMessageBuilder::<IpAddr>::new()
+            .table_id(self.table)
+            .protocol(self.protocol.into())
+            .scope(self.scope.into())
+            .kind(self.kind.into());
+        let route = if self.onlink { route.onlink() } else { route };
+        let route = with(route, self.index, RouteMessageBuilder::output_interface);
+        let mut message = with(route, self.priority, RouteMessageBuilder::priority).build();
+        message.header.address_family = family(self.dst.ip()).into();
+        message.header.destination_prefix_length = self.dst.prefix();
+        message.attributes.extend(self.addresses());
+        message.attributes.extend(self.metrics());
+        Request::of(kind, flags, &message)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = RouteAttribute> {
+        // The kernel refuses host bits.
+        let dst = (!self.is_default()).then(|| RouteAttribute::Destination(self.dst.network().into()));
+        let gateway = self.gateway.map(|gateway| {
+            if gateway.is_ipv4() == self.dst.is_ipv4() {
+                RouteAttribute::Gateway(gateway.into())
+            } else {
+                RouteAttribute::Via(gateway.into())
             }
-            None => {}
-        }
-        if let Some(index) = self.index {
-            attrs.u32(RTA_OIF, index);
-        }
-        if let Some(source) = self.source {
-            attrs.ip(RTA_PREFSRC, source);
-        }
-        if let Some(priority) = self.priority {
-            attrs.u32(RTA_PRIORITY, priority);
-        }
-        if self.mtu.is_some() || self.advmss.is_some() {
-            attrs.nest(RTA_METRICS, |attrs| {
-                if let Some(mtu) = self.mtu {
-                    attrs.u32(RTAX_MTU, mtu);
-                }
-                if let Some(advmss) = self.advmss {
-                    attrs.u32(RTAX_ADVMSS, advmss);
-                }
-            });
-        }
-        request
+        });
+        let source = self.source.map(|source| RouteAttribute::PrefSource(source.into()));
+        [dst, gateway, source].into_iter().flatten()
+    }
+
+    fn metrics(&self) -> Option<RouteAttribute> {
+        let metrics = [self.mtu.map(RouteMetric::Mtu), self.advmss.map(RouteMetric::Advmss)];
+        let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+        (!metrics.is_empty()).then_some(RouteAttribute::Metrics(metrics))
     }
 
     fn label(&self, netlink: &Netlink) -> String {
@@ -177,12 +166,6 @@ impl Route {
         }
         label + &format!(" (scope {}, table {})", self.scope, self.table)
     }
-}
-
-/// `struct rtmsg` (linux/rtnetlink.h): u8 family, u8 destination length, u8 source length, u8 TOS, u8 table,
-/// u8 protocol, u8 scope, u8 type, u32 flags.
-fn header(family: u8, prefix: u8, what: [u8; 4], flags: u32) -> Vec<u8> {
-    [&[family, prefix, 0, 0][..], &what, &flags.to_ne_bytes()].concat()
 }
 
 impl Netlink {
@@ -237,7 +220,7 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn advertised_routes(&self) -> Result<Vec<u32>> {
-        let routes = self.listed(AF_INET6, [0, RTPROT_RA, 0, 0], None, None)?;
+        let routes = self.listed(AF_INET6, RTPROT_RA, None, None)?;
         Ok(routes
             .into_iter()
             .filter(|route| route.protocol == RTPROT_RA)
@@ -255,25 +238,18 @@ impl Netlink {
     }
 
     fn routes_of(&self, family: u8, index: Option<u32>, table: Option<u32>) -> Result<Vec<Route>> {
-        self.listed(family, [0; 4], index, table)
+        self.listed(family, 0, index, table)
     }
 
-    /// `what` is as for [`header`]: what is not 0 the kernel may look for.
-    fn listed(
-        &self,
-        family: u8,
-        what: [u8; 4],
-        index: Option<u32>,
-        table: Option<u32>,
-    ) -> Result<Vec<Route>> {
-        let mut request = Request::new(RTM_GETROUTE, 0, &header(family, 0, what, 0));
-        if let Some(table) = table {
-            request.attrs.u32(RTA_TABLE, table);
-        }
-        if let Some(index) = index {
-            request.attrs.u32(RTA_OIF, index);
-        }
-        let listed = self.socket.dump(request, |payload, routes| {
+    /// A protocol that is not 0 the kernel may look for.
+    fn listed(&self, family: u8, protocol: u8, index: Option<u32>, table: Option<u32>) -> Result<Vec<Route>> {
+        // What the builder begins with (main, static, unicast) the kernel would look for.
+        let mut wanted = RouteMessage::default();
+        wanted.header.address_family = family.into();
+        wanted.header.protocol = protocol.into();
+        wanted.attributes.extend(table.map(RouteAttribute::Table));
+        wanted.attributes.extend(index.map(RouteAttribute::Oif));
+        let listed = self.socket.dump(Request::of(RTM_GETROUTE, 0, &wanted), |payload, routes| {
             // The kernel filters (Linux 5.0), but does not have to; of a multipath route it gives all hops.
             routes.extend(read::routes(family, payload)?.into_iter().filter(|route| {
                 index.is_none_or(|index| route.index == Some(index))

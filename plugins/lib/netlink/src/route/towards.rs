@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
+use libc::RTM_GETROUTE;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use sys::Result;
 
-use super::{RTA_DST, RTA_OIF};
+use super::RTA_OIF;
 use crate::Netlink;
 use crate::addr::family;
 use crate::attr::Attrs;
 use crate::message::Request;
 
 /// linux/rtnetlink.h.
-const RTM_GETROUTE: u16 = 26;
 const RTN_LOCAL: u8 = 2;
 /// Length of `struct rtmsg`, and where its type is.
 const HEADER: usize = 12;
@@ -32,13 +33,11 @@ impl Netlink {
     /// # Errors
     /// The kernel refused for another reason than that.
     pub fn towards(&self, ip: IpAddr) -> Result<Option<Towards>> {
-        let bits = if ip.is_ipv4() { 32 } else { 128 };
-        let mut fixed = [0; HEADER];
-        fixed[0] = family(ip);
-        fixed[1] = bits;
-        let mut request = Request::new(RTM_GETROUTE, 0, &fixed);
-        request.attrs.ip(RTA_DST, ip);
-        let answer = self.socket.get(request, |payload| {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family(ip).into();
+        question.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+        question.attributes.push(RouteAttribute::Destination(ip.into()));
+        let answer = self.socket.get(Request::of(RTM_GETROUTE, 0, &question), |payload| {
             let local = payload.get(KIND) == Some(&RTN_LOCAL);
             for attr in Attrs::after(payload, HEADER)? {
                 let attr = attr?;
