@@ -6,7 +6,8 @@ use host::rules::published::Refusal;
 use host::{Namespace, Owner};
 
 use crate::config::Config;
-use crate::{facts, free, plan, refusal};
+use crate::error::refusal;
+use crate::{facts, free, plan};
 
 /// How often ports are chosen anew because somebody was quicker.
 const ATTEMPTS: u32 = 16;
@@ -35,7 +36,7 @@ pub fn add(request: &Request, config: &Config, owner: &Owner, previous: &AddResu
             break;
         }
         if attempt == 1 {
-            for ip in facts::absent_addresses(&pieces, kernel.host())? {
+            for ip in facts::absent_addresses(pieces.iter().filter_map(plan::published), kernel.host())? {
                 // One that comes later (VRRP, a cloud's floating address) is published all the same.
                 eprintln!(
                     "portmap: hostIP {ip} is not an address of this host: its ports are published as soon as it is"

@@ -6,7 +6,7 @@ use host::iptables::{Mark, Ports};
 use host::ports::{Conditions, Fault};
 use sys::IpFamily;
 
-use crate::config::invalid;
+use crate::error::invalid;
 
 /// What publishes the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cni::{Code, Error, Json, Request, shortened};
+use cni::{Error, Json, Request, shortened};
 use host::ports::{Chosen, Mapping, Masquerade};
 use host::rules::published::Hint;
 use nft::Protocol;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use sys::IpFamily;
 
 use crate::backend::{Backend, Keys};
+use crate::error::invalid;
 
 /// The keys as they are written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
@@ -298,8 +299,4 @@ fn port(whose: &str, number: i64) -> Result<u16, Error> {
         .ok()
         .filter(|port| *port != 0)
         .ok_or_else(|| invalid(&format!("Invalid {whose} port number: {number}")))
-}
-
-pub(crate) fn invalid(msg: &str) -> Error {
-    Error::new(Code::InvalidConfig, msg)
 }

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use cni::{AddResult, Error};
-use host::piece::{Kernel, Piece};
+use host::piece::{Kernel, Published};
 use host::rules::published;
 use host::{Namespace, Owner};
 use netlink::Netlink;
 
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::plan;
+use crate::container;
 
 /// What the host has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Facts {
 /// The kernel could not be asked, or the configuration does not fit the container.
 pub fn look(config: &Config, owner: &Owner, result: &AddResult, kernel: &mut Kernel) -> Result<Facts, Error> {
     let mut facts = Facts::default();
-    for (network, _) in plan::published_at(config, result, &owner.ifname)? {
+    for (network, _) in container::published_at(config, result, &owner.ifname)? {
         facts.links.push(link_towards(network.ip(), kernel.host())?);
     }
     if !facts.links.is_empty() {
@@ -54,8 +54,10 @@ pub fn chain(config: &Config, owner: &Owner, kernel: &mut Kernel) -> Result<Opti
 ///
 /// # Errors
 /// The kernel could not be asked.
-pub fn absent_addresses(pieces: &[Piece], netlink: &Netlink) -> Result<Vec<IpAddr>, Error> {
-    let published = pieces.iter().filter_map(plan::published);
+pub fn absent_addresses<'p>(
+    published: impl Iterator<Item = &'p Published>,
+    netlink: &Netlink,
+) -> Result<Vec<IpAddr>, Error> {
     let mappings = published.flat_map(|published| &published.publication.containers);
     let mappings = mappings.flat_map(|container| &container.mappings);
     let mut asked: Vec<IpAddr> = mappings.filter_map(|mapping| mapping.address).collect();

@@ -9,7 +9,7 @@ use host::rules::published;
 use nft::Protocol;
 
 use crate::config::{Config, Wanted};
-use crate::refusal;
+use crate::error::refusal;
 
 /// The ports that the attachment has on record, where they are as many as are wanted and of these kinds; none are where
 /// none is wanted free.

@@ -6,6 +6,8 @@ mod add;
 mod backend;
 mod check;
 mod config;
+mod container;
+mod error;
 mod facts;
 mod free;
 mod plan;
@@ -20,7 +22,7 @@ use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use host::piece;
 use host::rules;
-use host::rules::published::{self, Refusal};
+use host::rules::published;
 use netlink::Netlink;
 use nft::Nft;
 
@@ -128,16 +130,5 @@ fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
     match opened {
         Err(error) if rules::is_without_nf_tables(&error) => Ok(None),
         opened => Ok(opened.map(Some)?),
-    }
-}
-
-/// The error of a runtime, with what to do about a refusal.
-fn refusal(error: sys::Error) -> Error {
-    match error.reason() {
-        None => error.into(),
-        Some(Refusal::TooMany(_) | Refusal::TooManyMoved(_)) => Error::new(Code::InvalidConfig, error.to_string()),
-        Some(Refusal::NoneFree(_) | Refusal::AddressInUse { .. }) => Error::internal(error.to_string()),
-        Some(Refusal::Taken { .. }) => Error::internal(error.to_string())
-            .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
     }
 }

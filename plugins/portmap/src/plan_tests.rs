@@ -6,7 +6,7 @@ use host::piece::Piece;
 
 use crate::config::Config;
 use crate::facts::Facts;
-use crate::plan;
+use crate::{container, plan};
 
 const PORTS: &str = r#""runtimeConfig": {"portMappings": [
     {"hostPort": 8080, "containerPort": 80},
@@ -83,7 +83,7 @@ fn a_host_address_of_a_family_that_the_container_lacks_is_refused() {
     let v6 = r#""runtimeConfig": {"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "2001:db8::1"}]}"#;
     let config = Config::of(&testing::add_with("portmap", v6, "")).unwrap();
     let result = AddResult { ips: vec![testing::ip(None, "10.1.2.3/24", None)], ..AddResult::default() };
-    let error = plan::published_at(&config, &result, "eth0").unwrap_err();
+    let error = container::published_at(&config, &result, "eth0").unwrap_err();
     let expected = "hostIP 2001:db8::1: the container has no IPv6 address that it could lead to";
     assert_eq!((error.code, error.msg.as_str()), (7, expected));
 }
@@ -93,5 +93,5 @@ fn without_ports_for_the_containers_families_nothing_is_planned() {
     let v6 = r#""runtimeConfig": {"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "::"}]}"#;
     let config = Config::of(&testing::add_with("portmap", v6, "")).unwrap();
     let result = AddResult { ips: vec![testing::ip(None, "10.1.2.3/24", None)], ..AddResult::default() };
-    assert!(plan::published_at(&config, &result, "eth0").unwrap().is_empty());
+    assert!(container::published_at(&config, &result, "eth0").unwrap().is_empty());
 }

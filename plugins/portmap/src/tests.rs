@@ -10,7 +10,7 @@ use sys::IpFamily;
 
 use crate::backend::{Backend, Options};
 use crate::config::{self, Config};
-use crate::plan;
+use crate::container;
 
 const TCP: u8 = Protocol::TCP;
 const UDP: u8 = Protocol::UDP;
@@ -266,7 +266,7 @@ fn the_first_address_of_each_family_on_the_containers_interface_is_published() {
     let interfaces = vec![link("br0", None), link("eth0", None), link("eth1", inside), link("eth0", inside)];
     let of = |ips| {
         let result = AddResult { interfaces: interfaces.clone(), ips, ..AddResult::default() };
-        plan::addresses(&result, "eth0").iter().map(|net| net.ip().to_string()).collect::<Vec<_>>()
+        container::addresses(&result, "eth0").iter().map(|net| net.ip().to_string()).collect::<Vec<_>>()
     };
     let others = [ip(Some(0), "10.0.0.1/24"), ip(Some(1), "10.0.0.2/24"), ip(Some(2), "10.0.0.3/24")];
     assert!(of(others.to_vec()).is_empty());

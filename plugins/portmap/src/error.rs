@@ -1,0 +1,20 @@
+//! Errors as the runtime reads them.
+
+use cni::{Code, Error};
+use host::rules::published::Refusal;
+
+/// A configuration that cannot be meant.
+pub fn invalid(msg: &str) -> Error {
+    Error::new(Code::InvalidConfig, msg)
+}
+
+/// The error of a runtime, with what to do about a refusal.
+pub fn refusal(error: sys::Error) -> Error {
+    match error.reason() {
+        None => error.into(),
+        Some(Refusal::TooMany(_) | Refusal::TooManyMoved(_)) => Error::new(Code::InvalidConfig, error.to_string()),
+        Some(Refusal::NoneFree(_) | Refusal::AddressInUse { .. }) => Error::internal(error.to_string()),
+        Some(Refusal::Taken { .. }) => Error::internal(error.to_string())
+            .details("choose another host port, or delete that container; if it is gone, its DEL or a GC frees the port"),
+    }
+}
