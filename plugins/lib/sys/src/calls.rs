@@ -1,5 +1,5 @@
-//! System calls that neither std nor nix nor netlink-sys offers safely: the only unsafe code in the tree.
-//! One call per block; every function here is safe to call with any arguments.
+//! System calls that neither std nor nix nor netlink-sys offers safely: the only unsafe code in the
+//! tree. One call per block; every function here is safe to call with any arguments.
 #![allow(unsafe_code)]
 
 mod pidfd;
@@ -21,29 +21,30 @@ fn check(result: impl Into<i64>) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// `N` bytes (up to 256) of the kernel's random generator. Never blocks, not even early at boot (GRND_INSECURE,
-/// Linux 5.6): addresses need to differ, not to be secret.
+/// Returns `N` bytes (up to 256) from the kernel's random generator. Never blocks, not even early
+/// at boot (GRND_INSECURE, Linux 5.6): addresses need to differ, not to be secret.
 pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    // SAFETY: the pointer and length are those of `bytes`, which lives across the call and may hold any bytes.
+    // SAFETY: the pointer and length are those of `bytes`, which lives across the call and may hold
+    // any bytes.
     let result = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_INSECURE) };
-    // The kernel gives requests of up to 256 bytes whole.
+    // The kernel never shortens requests of up to 256 bytes.
     check(i64::try_from(result).unwrap_or(-1)).map(|_| bytes)
 }
 
-/// The `CLONE_NEW*` flag that tells what kind of namespace `fd` is (ioctl NS_GET_NSTYPE, linux/nsfs.h);
-/// ENOTTY when it is none.
+/// Returns the `CLONE_NEW*` flag for the kind of namespace that `fd` is (ioctl NS_GET_NSTYPE,
+/// linux/nsfs.h); ENOTTY when `fd` is not a namespace.
 pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> io::Result<i32> {
     // SAFETY: `fd` is open for the lifetime of the borrow, and this request takes no pointer.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) };
     check(result).map(|_| result)
 }
 
-/// linux/socket.h, as `struct sockaddr_ll` wants it.
+/// linux/socket.h, with the type of `struct sockaddr_ll`'s field.
 const AF_PACKET: u16 = 17;
 
-/// Binds a packet socket to a link, from where it then hears frames of that protocol (packet(7); `protocol` is an
-/// `ETH_P_*` of linux/if_ether.h).
+/// Binds a packet socket to a link: it then receives that link's frames of `protocol`, an `ETH_P_*`
+/// of linux/if_ether.h (packet(7)).
 pub(crate) fn bind_packet(socket: BorrowedFd<'_>, protocol: u16, index: i32) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: AF_PACKET,
@@ -55,33 +56,33 @@ pub(crate) fn bind_packet(socket: BorrowedFd<'_>, protocol: u16, index: i32) -> 
         sll_addr: [0; 8],
     };
     let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
-    // SAFETY: the socket is open for the lifetime of the borrow, and the address is borrowed across the call, with its
-    // own length.
+    // SAFETY: the socket is open for the lifetime of the borrow, and the address is borrowed across
+    // the call, with its own length.
     let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
     check(result).map(drop)
 }
 
-/// The network namespace that a socket belongs to (needs CAP_NET_ADMIN there).
+/// Opens the network namespace that a socket belongs to (needs CAP_NET_ADMIN there).
 pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the socket is open for the lifetime of the borrow, and this request takes no pointer.
     let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
     check(fd)?;
-    // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
+    // SAFETY: the kernel has just created this descriptor for us, and no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number of the network namespace that a socket belongs to, never used again until the next boot
-/// (SO_NETNS_COOKIE, Linux 5.14; ENOPROTOOPT before).
+/// Returns the cookie of the network namespace that a socket belongs to. The kernel does not reuse
+/// it before the next boot (SO_NETNS_COOKIE, Linux 5.14; ENOPROTOOPT before).
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = [0];
     socket_option(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie).map(|_| cookie[0])
 }
 
-/// Gives the signal its default action, if it is ignored: what a program ignores, those that it starts ignore too.
-pub(crate) fn heed_signal(signal: i32) {
-    // SAFETY: zeroes are values of the struct's fields (numbers, a set of bits, an optional pointer).
+/// Restores a signal's default action if it is ignored: child programs inherit ignored signals.
+pub(crate) fn restore_default_signal(signal: i32) {
+    // SAFETY: all-zero bytes are valid for every field (numbers, a bit set, an optional pointer).
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: asks only, and writes a whole struct to a local that lives across the call.
+    // SAFETY: only queries, and writes a whole struct to a local that lives across the call.
     let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
     if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
         // SAFETY: installs no function of this program.
@@ -92,7 +93,7 @@ pub(crate) fn heed_signal(signal: i32) {
 /// linux/close_range.h (Linux 5.11).
 const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
 
-/// Has the next program of this process begin without the descriptors from `first` on; EINVAL before Linux 5.11.
+/// Marks all descriptors from `first` on as close-on-exec; EINVAL before Linux 5.11.
 pub(crate) fn close_at_exec(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers only, and closes nothing in this program.
     let result =
@@ -100,9 +101,9 @@ pub(crate) fn close_at_exec(first: u32) -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// The same of one descriptor.
+/// Marks one descriptor as close-on-exec.
 pub(crate) fn close_one_at_exec(fd: i32) -> io::Result<()> {
-    // SAFETY: takes numbers only; of one that is no descriptor, the kernel says EBADF.
+    // SAFETY: takes numbers only; for a number that is not open, the kernel returns EBADF.
     let result = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     check(result).map(drop)
 }

@@ -1,14 +1,15 @@
-//! Who came first.
+//! A clock to order records by.
 
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{Error, Result};
 
-/// Nanoseconds of CLOCK_BOOTTIME (clock_gettime(2)): it goes on while the machine sleeps, and never back, whatever is done
-/// to the time of day. For what lies in `/run`, which is of one boot.
+/// Returns CLOCK_BOOTTIME in nanoseconds (clock_gettime(2)). It runs while the machine is suspended
+/// and never goes back, even when the time of day is set. For records under `/run`, which do not
+/// outlive a boot.
 ///
 /// # Errors
-/// The kernel has no such clock.
+/// The kernel does not have this clock.
 pub fn since_boot() -> Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map_err(|errno| Error::new("read", "the clock since boot", errno))?;

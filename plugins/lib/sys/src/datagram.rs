@@ -1,4 +1,4 @@
-//! Many datagrams with one system call, and nothing allocated for them.
+//! Batches of datagrams in one system call, without an allocation per datagram.
 
 use std::cmp::Reverse;
 use std::io;
@@ -8,14 +8,15 @@ use std::os::fd::AsFd;
 use crate::IpFamily;
 use crate::calls::{self, Head, RawAddress, RawControl, Train};
 
-/// A control message begins with its length, a word of the machine, its level and its type, padded to such a word.
+/// A control message begins with its length (one machine word), its level and its type, padded to a
+/// word.
 const WORD: usize = size_of::<usize>();
 const HEAD: usize = (WORD + 8).next_multiple_of(WORD);
 
-/// How many datagrams one call moves at most.
+/// The most datagrams that one call moves.
 pub const BATCH: usize = calls::BATCH;
 
-/// Datagrams that have come.
+/// Received datagrams.
 #[derive(Debug)]
 pub struct Inbox {
     data: Box<[u8]>,
@@ -26,25 +27,25 @@ pub struct Inbox {
     count: usize,
 }
 
-/// One of them.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its bytes, or the first of them.
+    /// Its bytes, cut off at the size of its buffer.
     pub bytes: &'a [u8],
-    /// Whether there were more.
+    /// Whether bytes were cut off.
     pub truncated: bool,
-    /// Who sent it.
+    /// Its sender.
     pub peer: Peer,
-    /// Index of the link it came by, when the socket tells (IP_PKTINFO, IPV6_RECVPKTINFO).
+    /// Index of the link it arrived on, if the socket reports it (IP_PKTINFO, IPV6_RECVPKTINFO).
     pub link: Option<u32>,
 }
 
-/// An address that a datagram came from and another can go to, as the kernel writes it.
+/// The address of a datagram's sender or receiver, as the kernel writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(RawAddress);
 
 impl Peer {
-    /// The address; `None` if it is of another family than IP.
+    /// The address and port; `None` for a family other than IP.
     pub fn address(&self) -> Option<SocketAddr> {
         let bytes = bytes_of(&self.0);
         let family = i32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
@@ -77,7 +78,7 @@ fn bytes_of(words: &RawAddress) -> [u8; 32] {
 }
 
 impl Inbox {
-    /// Room for [`BATCH`] datagrams of `size` bytes.
+    /// Creates an empty inbox with [`BATCH`] buffers of `size` bytes.
     pub fn new(size: usize) -> Self {
         Self {
             data: vec![0; size * BATCH].into(),
@@ -89,10 +90,10 @@ impl Inbox {
         }
     }
 
-    /// Receives what is there, in the place of what was received before; gives how many.
+    /// Receives the queued datagrams, replacing those received before; returns how many.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none; an error that belongs to an earlier datagram sent.
+    /// `WouldBlock` when none is queued; or a pending error of a datagram sent earlier.
     pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         self.count = 0;
         self.count = calls::receive_many(
@@ -119,7 +120,8 @@ impl Inbox {
     }
 }
 
-/// The link's index in control messages (`struct cmsghdr`, uapi/linux/in.h `in_pktinfo`, in6.h `in6_pktinfo`) of `length` bytes.
+/// Returns the link's index from `length` bytes of control messages (`struct cmsghdr`,
+/// uapi/linux/in.h `in_pktinfo`, in6.h `in6_pktinfo`).
 pub(crate) fn link(control: &[u64], length: usize) -> Option<u32> {
     let mut bytes = [0; size_of::<RawControl>()];
     for (to, from) in bytes.chunks_exact_mut(8).zip(control) {
@@ -144,27 +146,30 @@ pub(crate) fn link(control: &[u64], length: usize) -> Option<u32> {
     None
 }
 
-/// Index of the link that the first packet of an accepted connection came by. The listening socket must have been
-/// asked to tell links (IP_PKTINFO; IPv6 tells anyway).
+/// Returns the index of the link on which an accepted connection's first packet arrived. The
+/// listening socket must have IP_PKTINFO set; IPv6 needs no option.
 pub fn link_of_connection(socket: &impl AsFd, family: IpFamily) -> io::Result<Option<u32>> {
-    /// uapi/linux/in.h; for a stream it gives what IP_PKTINFO would for a datagram (net/ipv4/ip_sockglue.c).
+    /// uapi/linux/in.h; on a stream it returns what IP_PKTINFO returns on a datagram
+    /// (net/ipv4/ip_sockglue.c).
     const IP_PKTOPTIONS: i32 = 9;
     let mut value = [0; 8];
     if family == IpFamily::V4 {
         let length = calls::socket_option(socket.as_fd(), libc::IPPROTO_IP, IP_PKTOPTIONS, &mut value)?;
         return Ok(link(&value, length));
     }
-    // The link that the connection came by is the one its multicasts would leave by (net/ipv6/tcp_ipv6.c).
+    // IPv6 sets the multicast interface of an accepted connection to the link it arrived on
+    // (net/ipv6/tcp_ipv6.c).
     calls::socket_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &mut value[..1])?;
     let bytes = value[0].to_ne_bytes();
     Ok(Some(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])))
 }
 
-/// Datagrams that are to go.
+/// Datagrams to send.
 ///
-/// Those to one address go through the kernel as one (udp(7), UDP_SEGMENT): a resolver library asks for both families at
-/// once, from one port, and who asks for many others asks for more than two. It is the way through the kernel that an answer
-/// costs most of. All of such a train but the last have one length, so the longer ones come first.
+/// Datagrams to the same address are sent as one train (udp(7), UDP_SEGMENT): a resolver library
+/// asks for both address families at once from one port, and a busy client asks more. The kernel's
+/// path is the most expensive part of an answer, and a train takes it once. All datagrams of a
+/// train except the last have the same length, so longer ones are sent first.
 #[derive(Debug)]
 pub struct Outbox {
     data: Box<[u8]>,
@@ -172,23 +177,23 @@ pub struct Outbox {
     peers: [RawAddress; BATCH],
     lengths: [usize; BATCH],
     count: usize,
-    /// Whether the kernel takes several as one.
+    /// Whether the kernel accepts trains.
     together: bool,
 }
 
 impl Outbox {
-    /// Room for [`BATCH`] datagrams of `size` bytes.
+    /// Creates an empty outbox with [`BATCH`] buffers of `size` bytes.
     pub fn new(size: usize) -> Self {
         let data = vec![0; size * BATCH].into();
         Self { data, size, peers: [[0; 8]; BATCH], lengths: [0; BATCH], count: 0, together: true }
     }
 
-    /// Room for the next datagram; empty when there are [`BATCH`].
+    /// The buffer of the next datagram; empty when [`BATCH`] datagrams are waiting.
     pub fn room(&mut self) -> &mut [u8] {
         self.data.get_mut(self.count * self.size..(self.count + 1) * self.size).unwrap_or_default()
     }
 
-    /// The first `length` bytes of the room are a datagram to `peer`.
+    /// Queues the first `length` bytes of [`Self::room`] as a datagram to `peer`.
     pub fn push(&mut self, length: usize, peer: Peer) {
         if let (Some(to), Some(held)) = (self.peers.get_mut(self.count), self.lengths.get_mut(self.count)) {
             *to = peer.0;
@@ -197,7 +202,8 @@ impl Outbox {
         }
     }
 
-    /// Sends them all; what the kernel refuses is passed over, as if it had been lost on the way.
+    /// Sends all queued datagrams. One that the kernel refuses is dropped, as if lost on the
+    /// network.
     pub fn send(&mut self, socket: &impl AsFd) {
         let mut order: [usize; BATCH] = std::array::from_fn(|n| n);
         let mut rest = order.get_mut(..self.count).unwrap_or_default();
@@ -219,7 +225,7 @@ impl Outbox {
             let gone = match sent {
                 Ok(sent) => trains.iter().take(sent.max(1)).map(|train| train.count).sum(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                // An old kernel, a link that carries less at once, or one that checksums nothing.
+                // An old kernel, a link with a smaller MTU, or one without checksum offload.
                 Err(error) if first > 1 && is_about_trains(&error) => {
                     self.together = false;
                     0
@@ -231,14 +237,14 @@ impl Outbox {
         self.count = 0;
     }
 
-    /// Puts datagrams that may go as one together; gives how many trains that makes.
+    /// Groups the datagrams into trains; returns how many there are.
     fn couple(&self, order: &[usize], trains: &mut [Train; BATCH]) -> usize {
         let mut made = 0;
         let mut rest = order;
         while let (Some(first), Some(train)) = (rest.first(), trains.get_mut(made)) {
             let (peer, length) = (self.peers[*first], self.lengths[*first]);
             let mut count = 1;
-            // A shorter one ends it; one of no bytes has no place in one.
+            // A shorter datagram ends a train; an empty one cannot be part of one.
             while self.together
                 && self.lengths[rest[count - 1]] == length
                 && rest.get(count).is_some_and(|next| self.peers[*next] == peer && self.lengths[*next] > 0)
@@ -259,7 +265,7 @@ fn is_about_trains(error: &io::Error) -> bool {
     matches!(errno, Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
 }
 
-/// The control message UDP_SEGMENT (uapi/linux/udp.h): every so many bytes begin a datagram.
+/// The control message UDP_SEGMENT (uapi/linux/udp.h): a datagram starts every `length` bytes.
 fn segments_of(length: usize) -> (RawControl, usize) {
     let mut bytes = [0; size_of::<RawControl>()];
     let length = u16::try_from(length).unwrap_or(u16::MAX);
@@ -301,7 +307,7 @@ mod tests {
         while inbox.receive(&server).is_ok() {
             for datagram in inbox.iter() {
                 assert_eq!(datagram.peer.address(), Some(client.local_addr().unwrap()));
-                assert_eq!(datagram.link, Some(1), "it came by the loopback link");
+                assert_eq!(datagram.link, Some(1), "it arrived on the loopback link");
                 assert_eq!(datagram.truncated, seen.len() > 16);
                 outbox.room()[..datagram.bytes.len()].copy_from_slice(datagram.bytes);
                 outbox.push(datagram.bytes.len(), datagram.peer);
@@ -312,14 +318,14 @@ mod tests {
         assert_eq!(seen, (0..40).map(|n: usize| n.min(16)).collect::<Vec<_>>());
         let mut buffer = [0; 64];
         let mut lengths: Vec<usize> = (0..40).map(|_| client.recv(&mut buffer).unwrap()).collect();
-        // Those to one address may come in another order.
+        // Datagrams to one address may arrive in another order.
         lengths.sort_unstable();
         assert_eq!(lengths, seen);
     }
 
-    /// Whatever goes together, each is a datagram of its own to its own address, whole.
+    /// Datagrams sent as a train arrive whole, one by one, each at its own address.
     #[test]
-    fn what_goes_as_one_arrives_one_by_one() {
+    fn datagrams_of_a_train_arrive_one_by_one() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         for together in [true, false] {
             let clients = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -358,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_train_is_of_one_length_but_for_its_end() {
+    fn only_the_last_datagram_of_a_train_is_shorter() {
         let mut outbox = Outbox::new(64);
         for length in [10, 30, 30, 20, 20, 10, 0] {
             outbox.push(length, Peer([1; 8]));
@@ -369,18 +375,18 @@ mod tests {
         let mut trains = [Train { count: 0, control: [0; 8], control_length: 0 }; BATCH];
         let made = outbox.couple(&order, &mut trains);
         let counts: Vec<usize> = trains[..made].iter().map(|train| train.count).collect();
-        // 30 30 20, 20 10, 10, 0, and another's 30.
+        // 30 30 20, 20 10, 10, 0, and a 30 to another peer.
         assert_eq!(counts, [3, 2, 1, 1, 1]);
     }
 
     #[test]
-    fn datagrams_come_and_go_in_batches_with_sender_link_and_length() {
+    fn batches_carry_sender_link_and_length() {
         round("127.0.0.1:0");
         round("[::1]:0");
     }
 
     #[test]
-    fn control_messages_of_whatever_content_are_read_without_a_panic() {
+    fn any_control_messages_are_read_without_panic() {
         for word in [0, 1, 15, 16, 17, 28, u64::MAX] {
             for length in 0..=64 {
                 assert!(

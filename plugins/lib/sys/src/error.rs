@@ -1,4 +1,4 @@
-//! What failed, on what, and what the kernel said.
+//! Errors: the operation, its object, and the kernel's reason.
 
 use std::fmt;
 use std::io;
@@ -8,8 +8,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An operation that failed.
 ///
-/// `{}` is one clause without the cause, which [`std::error::Error::source`] gives (so that a
-/// caller who joins the chain does not repeat it); `{:#}` is the whole sentence.
+/// `{}` prints one clause without the cause, which [`std::error::Error::source`] returns (so that a
+/// caller who joins the chain does not repeat it); `{:#}` prints the whole sentence.
 #[derive(Debug)]
 pub enum Error {
     /// A system call or a netlink request failed.
@@ -18,36 +18,36 @@ pub enum Error {
         op: &'static str,
         /// On what: an interface name, a route, a path.
         object: String,
-        /// The kernel's own words (netlink extended acknowledgement), if it had any.
+        /// The kernel's own message (netlink extended acknowledgement), if it sent one.
         message: Option<String>,
         /// The errno, or `InvalidData` for a malformed answer, `TimedOut` when none came.
         source: io::Error,
     },
-    /// A larger step failed by this.
+    /// A larger step failed because of this error.
     Within {
         /// The step.
         step: String,
         /// Why it failed.
         source: Box<Error>,
     },
-    /// The kernel did what it was asked, and a crate that builds on this one has a reason of its
-    /// own to fail: [`Error::reason`] returns it.
+    /// The kernel call succeeded, but a crate built on this one has a reason of its own to fail:
+    /// [`Error::reason`] returns it.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// An error without a word from the kernel but its errno. `op` is a verb phrase, `object` what
+    /// An error with an errno and no message from the kernel. `op` is a verb phrase, `object` what
     /// it was done to.
     pub fn new(op: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Kernel { op, object: object.into(), message: None, source: source.into() }
     }
 
-    /// The same error as the cause of a larger step's failure.
+    /// Wraps the error as the cause of a larger step's failure.
     pub fn within(self, step: String) -> Self {
         Self::Within { step, source: Box::new(self) }
     }
 
-    /// The reason of [`Error::Other`], if it is of this type.
+    /// The reason inside [`Error::Other`], if it has this type.
     pub fn reason<T: std::error::Error + 'static>(&self) -> Option<&T> {
         match self {
             Self::Other(reason) => reason.downcast_ref(),
@@ -55,7 +55,7 @@ impl Error {
         }
     }
 
-    /// The errno, if one is at the bottom of this.
+    /// The errno at the end of the chain, if there is one.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Kernel { source, .. } => source.raw_os_error(),
@@ -64,19 +64,20 @@ impl Error {
         }
     }
 
-    /// EEXIST: the thing is there already.
+    /// EEXIST: the object already exists.
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)
     }
 
-    /// ENODEV, ENOENT, ESRCH, ENXIO or EADDRNOTAVAIL: the thing (or the link it is on) is not
-    /// there.
+    /// ENODEV, ENOENT, ESRCH, ENXIO or EADDRNOTAVAIL: the object (or the link it is on) does not
+    /// exist.
     pub fn is_not_found(&self) -> bool {
         const ABSENT: [i32; 5] = [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::ENXIO, libc::EADDRNOTAVAIL];
         self.errno().is_some_and(|errno| ABSENT.contains(&errno))
     }
 
-    /// EOPNOTSUPP or EAFNOSUPPORT: this kernel was built without it, or the device does not do it.
+    /// EOPNOTSUPP or EAFNOSUPPORT: the kernel was built without the feature, or the device lacks
+    /// it.
     pub fn is_not_supported(&self) -> bool {
         matches!(self.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT))
     }

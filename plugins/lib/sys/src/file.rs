@@ -1,9 +1,10 @@
-//! Files that are there whole or not at all, whenever the process is killed or the disk is full.
+//! Atomic file writes: a file is there whole or not at all, even if the process is killed or the
+//! disk is full.
 //!
-//! A new file is written without a name (`O_TMPFILE`), synced, and then linked: its name appears together with its
-//! content, and never over another's file. Where the filesystem has no nameless files, a temporary name that begins
-//! with [`TEMP_PREFIX`] takes their place; whoever holds the directory's lock clears away what a killed process
-//! left of these with [`sweep`].
+//! A new file is written without a name (`O_TMPFILE`), synced, and then linked: its name appears
+//! together with its content, and never replaces another's file. On filesystems without nameless
+//! files, a temporary name that begins with [`TEMP_PREFIX`] is used instead; the holder of the
+//! directory's lock removes those of killed processes with [`sweep`].
 
 mod lock;
 mod private;
@@ -23,28 +24,28 @@ use crate::{Error, Result};
 pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, open_lock, try_lock};
 pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 
-/// How the names of our temporary files begin. Not an address, not a link name, and hidden from `ls`.
+/// Prefix of our temporary files: not an address, not a link name, and hidden from `ls`.
 pub const TEMP_PREFIX: &str = ".moor-";
 
-/// What became of an exclusive creation.
+/// Outcome of an exclusive creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// The file is there, whole, and it is ours.
+    /// The file was created, whole, by this call.
     Created,
-    /// Somebody's file of that name was there; it is untouched.
+    /// A file of that name already existed; it is untouched.
     Exists,
 }
 
-/// When the bytes must be on the disk.
+/// When the bytes must reach the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// Before the name shows them: after a power cut the file is the old one or the new one.
+    /// Before the name appears: after a power cut the file has the old or the new content.
     Now,
-    /// Whenever the kernel likes. For hints: after a power cut the file may be empty.
+    /// At the kernel's convenience. For hints: after a power cut the file may be empty.
     Later,
 }
 
-/// Content that has no name yet. Dropped without a link, it leaves nothing.
+/// Content without a name. Dropped without a link, it leaves nothing.
 #[derive(Debug)]
 pub struct Draft<'a> {
     dir: &'a Path,
@@ -61,7 +62,7 @@ enum Body {
 }
 
 impl<'a> Draft<'a> {
-    /// Writes `bytes` on the filesystem of the directory `dir`; `mode` is subject to the umask.
+    /// Writes `bytes` to the filesystem of the directory `dir`; `mode` is subject to the umask.
     pub fn new(dir: &'a Path, bytes: &'a [u8], mode: u32, sync: Sync) -> Result<Self> {
         let opened = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(mode).open(dir);
         let body = match opened {
@@ -70,7 +71,8 @@ impl<'a> Draft<'a> {
                     .map_err(|cause| Error::new("write a new file in", show(dir), cause))?;
                 Body::Nameless(file)
             }
-            // EOPNOTSUPP: the filesystem has none; EISDIR: the kernel has none (open(2), O_TMPFILE).
+            // EOPNOTSUPP: the filesystem lacks it; EISDIR: the kernel lacks it (open(2),
+            // O_TMPFILE).
             Err(cause) if matches!(cause.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
                 Body::Named(named(dir, bytes, mode, sync)?)
             }
@@ -79,14 +81,14 @@ impl<'a> Draft<'a> {
         Ok(Self { dir, bytes, mode, sync, body })
     }
 
-    /// Gives the content the name `name` in the directory, unless there is such a file. A draft can be offered
-    /// several names until one is free; the names it got share one file.
+    /// Links the content as `name` in the directory, unless that name exists. A draft can be linked
+    /// under several names, for example until one is free; they share one file.
     pub fn link(&mut self, name: &str) -> Result<Made> {
         let target = self.dir.join(name);
         if let Body::Nameless(file) = &self.body {
             let source = format!("/proc/self/fd/{}", file.as_raw_fd());
             match linkat(AT_FDCWD, source.as_str(), AT_FDCWD, &target, AtFlags::AT_SYMLINK_FOLLOW) {
-                // Without /proc a nameless file cannot be linked by an ordinary process.
+                // Without /proc an unprivileged process cannot link a nameless file.
                 Err(nix::Error::ENOENT) => {
                     self.body = Body::Named(named(self.dir, self.bytes, self.mode, self.sync)?);
                 }
@@ -101,7 +103,7 @@ impl<'a> Draft<'a> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if let Body::Named(path) = &self.body {
-            // What stays is swept by the next holder of the lock.
+            // If this fails, the next holder of the lock sweeps the file.
             let _ = fs::remove_file(path);
         }
     }
@@ -121,7 +123,7 @@ fn named(dir: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// One name per process: what a former process of the same id left is overwritten.
+/// One name per process: a file of an earlier process with the same pid is overwritten.
 fn temp_path(dir: &Path, role: &str) -> PathBuf {
     dir.join(format!("{TEMP_PREFIX}{role}-{}", std::process::id()))
 }
@@ -146,14 +148,14 @@ fn write_synced(file: &mut File, bytes: &[u8], sync: Sync) -> io::Result<()> {
     if sync == Sync::Now { file.sync_all() } else { Ok(()) }
 }
 
-/// Creates the file `path` with this content, unless there is one: exclusive, whole or not at all. The caller syncs
-/// the directory if the name must outlive a power cut.
+/// Creates the file `path` with this content unless it exists: exclusive, whole or not at all. The
+/// caller syncs the directory if the name must survive a power cut.
 pub fn create_whole(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<Made> {
     let (dir, name) = split(path)?;
     Draft::new(dir, bytes, mode, sync)?.link(name)
 }
 
-/// Puts this content in the place of whatever `path` was: a reader sees the old or the new, never a part.
+/// Replaces the file `path`: a reader sees the old content or the new, never a part.
 pub fn replace_whole(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<()> {
     let (dir, name) = split(path)?;
     let temp = temp_path(dir, name);
@@ -171,7 +173,7 @@ fn split(path: &Path) -> Result<(&Path, &str)> {
     }
 }
 
-/// Removes the file; false when there was none.
+/// Removes the file; returns false when it did not exist.
 pub fn remove(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -180,8 +182,8 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// The content of a file of at most `limit` bytes; `None` when there is no such file. A longer one is an error
-/// (`FileTooLarge`), so that memory stays bounded whatever the path names.
+/// Returns the content of a file of at most `limit` bytes; `None` when it does not exist. A longer
+/// file is an error (`FileTooLarge`), so that memory stays bounded whatever the path names.
 pub fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     let fail = |cause| Error::new("read", show(path), cause);
     let mut file = match File::open(path) {
@@ -189,7 +191,7 @@ pub fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(fail(cause)),
     };
-    // Nearly every file here is a line or two: one read, and no question about its size first.
+    // Most files here are a line or two: one read is enough, without asking for the size first.
     let mut bytes = vec![0; 512.min(limit + 1)];
     let first = file.read(&mut bytes).map_err(fail)?;
     let full = first == bytes.len();
@@ -213,7 +215,7 @@ pub fn open_dir(path: &Path) -> Result<File> {
         .map_err(|cause| Error::new("open directory", show(path), cause))
 }
 
-/// Creates a directory and its parents with `mode`; those that exist are left as they are.
+/// Creates a directory and its parents with `mode`; existing ones are left as they are.
 pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -222,7 +224,7 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
         .map_err(|cause| Error::new("create directory", show(path), cause))
 }
 
-/// Makes the names in a directory outlive a power cut.
+/// Makes the names in a directory survive a power cut.
 pub fn sync_dir(dir: &File, path: &Path) -> Result<()> {
     dir.sync_all().map_err(|cause| Error::new("sync directory", show(path), cause))
 }
@@ -233,8 +235,8 @@ pub fn set_modified(file: &File, path: &Path, time: SystemTime) -> Result<()> {
         .map_err(|cause| Error::new("set the time of", show(path), cause))
 }
 
-/// Removes the temporary files that killed processes left in a directory. Only under the lock that all writers of
-/// the directory hold.
+/// Removes the temporary files that killed processes left in a directory. Call it only with the
+/// lock that all writers of the directory take.
 pub fn sweep(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(|cause| Error::new("list", show(dir), cause))? {
         let entry = entry.map_err(|cause| Error::new("list", show(dir), cause))?;
@@ -256,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_created_file_is_whole_has_its_mode_and_leaves_no_other_name() {
+    fn a_created_file_has_content_and_mode_and_no_other_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("10.0.0.2");
         assert_eq!(create_whole(&path, b"one", 0o600, Sync::Now).unwrap(), Made::Created);
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_named_draft_links_exclusively_and_its_temporary_name_goes() {
-        // What happens on a filesystem without nameless files, and without /proc.
+        // The path taken on a filesystem without nameless files, and without /proc.
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "theirs").unwrap();
         let body = Body::Named(named(dir.path(), b"ours", 0o600, Sync::Now).unwrap());
@@ -299,14 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_without_a_name_leaves_nothing() {
+    fn an_unlinked_draft_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         drop(Draft::new(dir.path(), b"ours", 0o600, Sync::Now).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_replaced_file_holds_the_new_content_alone() {
+    fn a_replaced_file_has_only_the_new_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("last");
         for text in ["a longer content", "short"] {
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_replacement_keeps_the_old_and_no_temporary() {
+    fn a_failed_replacement_keeps_the_old_file_and_no_temporary() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("last");
         fs::create_dir(&path).unwrap();
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_is_bounded_and_a_missing_file_is_none() {
+    fn reading_is_bounded_and_a_missing_file_reads_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         assert_eq!(read(&path, 10).unwrap(), None);
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_takes_our_temporaries_only() {
+    fn sweep_removes_only_our_temporaries() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["10.0.0.2", "lock", ".moor-draft-77", ".hidden"] {
             fs::write(dir.path().join(name), "x").unwrap();

@@ -1,7 +1,8 @@
-//! What plugins need of the operating system: files, locks and private directories, processes and
+//! The operating system as plugins use it: files, locks and private directories, processes and
 //! programs, privileges, sockets with their datagrams and descriptors, clocks, random bytes, kernel
 //! parameters, and network namespaces. All unsafe code of the tree is in its module `calls`, behind
-//! functions that are safe with any arguments. It knows no netlink, no packet filter and no CNI.
+//! functions that are safe with any arguments. It does not depend on netlink, the packet filter or
+//! CNI.
 
 mod background;
 mod calls;

@@ -11,7 +11,7 @@ use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
 
 use crate::{Error, calls};
 
-/// An open network namespace; it lives at least as long as this.
+/// An open network namespace, which it keeps alive.
 #[derive(Debug)]
 pub struct NetNs {
     file: File,
@@ -20,19 +20,19 @@ pub struct NetNs {
 /// Why a path could not be opened as a network namespace (C-113).
 #[derive(Debug)]
 pub enum NetNsError {
-    /// There is nothing at the path: the container is gone.
+    /// Nothing is at the path: the container is gone.
     Gone {
         /// The path as given.
         path: PathBuf,
     },
-    /// What is there is something else.
+    /// The path leads to something else.
     NotANetNs {
         /// The path as given.
         path: PathBuf,
         /// The type of the file system it is on (`statfs` `f_type`).
         magic: u64,
     },
-    /// It could not be looked at.
+    /// The path cannot be examined.
     Io {
         /// The path as given.
         path: PathBuf,
@@ -42,15 +42,16 @@ pub enum NetNsError {
 }
 
 impl NetNs {
-    /// Opens `path`, which is a bind mount of a namespace or `/proc/<pid>/ns/net`. Never blocks, whatever the
-    /// path leads to.
+    /// Opens `path`, which is a bind mount of a namespace or `/proc/<pid>/ns/net`. Never blocks,
+    /// whatever the path names.
     ///
     /// # Errors
     /// See [`NetNsError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetNsError> {
         let path = path.as_ref();
         let io = |source: io::Error| match source.raw_os_error() {
-            // ESRCH: a process that ends between the look-up and the open. The others: nothing can be at such a path.
+            // ESRCH: the process ended between lookup and open. The others: no file can have such a
+            // path.
             Some(libc::ENOENT | libc::ESRCH | libc::ENOTDIR | libc::ENAMETOOLONG | libc::ELOOP) => {
                 NetNsError::Gone { path: path.to_owned() }
             }
@@ -62,9 +63,11 @@ impl NetNs {
         if magic != FsType(libc::NSFS_MAGIC) && magic != PROC_SUPER_MAGIC {
             return Err(not_one());
         }
-        // If the path has become a FIFO or a device meanwhile, O_NONBLOCK keeps the open from waiting for it.
+        // If the path has become a FIFO or a device meanwhile, O_NONBLOCK keeps the open from
+        // blocking.
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(io)?;
-        // The file system alone is no proof: /proc holds ordinary files, and nsfs the other kinds of namespace.
+        // The filesystem type is not enough: /proc holds ordinary files, and nsfs other kinds of
+        // namespaces.
         match calls::namespace_type(file.as_fd()) {
             Ok(libc::CLONE_NEWNET) => Ok(Self { file }),
             Ok(_) => Err(not_one()),
@@ -73,8 +76,9 @@ impl NetNs {
         }
     }
 
-    /// The namespace at `path`; `None` when the path is empty, or leads to no namespace any more. What a container had
-    /// in its namespace went with that, and what is at the path now is not the container's.
+    /// Opens the namespace at `path`; `None` when the path is empty or no longer leads to a
+    /// namespace. The container's objects went with its namespace, and whatever is at the path now
+    /// is not the container's.
     ///
     /// # Errors
     /// [`NetNsError::Io`].
@@ -89,7 +93,7 @@ impl NetNs {
         }
     }
 
-    /// The namespace of the calling thread.
+    /// The calling thread's namespace.
     ///
     /// # Errors
     /// `/proc` is not mounted.
@@ -99,18 +103,18 @@ impl NetNs {
         File::open(PATH).map(|file| Self { file }).map_err(|error| Error::new("open", PATH, error))
     }
 
-    /// The namespace of a socket, which is that of the thread at the time it made it.
+    /// The namespace of a socket, which is the creating thread's at that time.
     pub fn of_socket(socket: BorrowedFd<'_>) -> crate::Result<Self> {
         calls::socket_namespace(socket)
             .map(|fd| Self { file: fd.into() })
             .map_err(|error| Error::new("get network namespace of", "a netlink socket", error))
     }
 
-    /// A name for the namespace of a socket, for what is kept beside it: nothing else on this machine has the same
-    /// until the next boot, or (before Linux 5.14) as long as the namespace lives.
+    /// A name for a socket's namespace, for state kept about it. It is unique on this machine until
+    /// the next boot or, before Linux 5.14, for as long as the namespace lives.
     ///
     /// # Errors
-    /// The kernel is that old, and `/proc` is not mounted.
+    /// The kernel is older than Linux 5.14, and `/proc` is not mounted.
     pub fn name_of_socket(socket: BorrowedFd<'_>) -> crate::Result<String> {
         if let Ok(cookie) = calls::netns_cookie(socket) {
             return Ok(cookie.to_string());
@@ -118,7 +122,8 @@ impl NetNs {
         Ok(format!("inode-{}", Self::current()?.inode()?))
     }
 
-    /// The inode of the namespace. Another one may have it once this one is gone; see [`Self::cookie_of_socket`].
+    /// The namespace's inode number. It is reused once the namespace is gone; see
+    /// [`Self::cookie_of_socket`].
     ///
     /// # Errors
     /// `fstat` failed.
@@ -127,12 +132,13 @@ impl NetNs {
         inode.map_err(|error| Error::new("look at", "network namespace", error))
     }
 
-    /// The number of a socket's namespace, which no other gets before the next boot; `None` before Linux 5.14.
+    /// The cookie of a socket's namespace, which is not reused before the next boot; `None` before
+    /// Linux 5.14.
     pub fn cookie_of_socket(socket: BorrowedFd<'_>) -> Option<u64> {
         calls::netns_cookie(socket).ok()
     }
 
-    /// Whether both are one namespace.
+    /// Whether both are the same namespace.
     ///
     /// # Errors
     /// `fstat` failed.
@@ -143,11 +149,12 @@ impl NetNs {
             .map_err(|error| Error::new("look at", "network namespace", error))
     }
 
-    /// Runs `f` with this thread inside the namespace, and comes back, also when `f` panics.
-    /// A thread that cannot come back would do harm in the wrong namespace: the process is aborted.
+    /// Runs `f` with this thread inside the namespace and returns to the previous one, even when
+    /// `f` panics. A thread that cannot return would do harm in the wrong namespace: the process
+    /// aborts.
     ///
     /// # Errors
-    /// The namespace could not be entered; `f` was not called.
+    /// The thread cannot enter the namespace; `f` was not called.
     pub fn enter<T>(&self, f: impl FnOnce() -> T) -> crate::Result<T> {
         let home = Home(Self::current()?);
         setns(self, CloneFlags::CLONE_NEWNET)
@@ -158,10 +165,10 @@ impl NetNs {
     }
 }
 
-/// Brings the thread home when dropped.
+/// Returns the thread to its namespace when dropped.
 struct Home(NetNs);
 
-/// What can fail on the way home is memory, for a moment.
+/// The way back can only fail for lack of memory, which may be temporary.
 const ATTEMPTS_HOME: usize = 5;
 
 impl Drop for Home {

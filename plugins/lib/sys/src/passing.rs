@@ -5,21 +5,21 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::calls;
 
-/// A packet, as far as it was received.
+/// A received packet.
 #[derive(Debug)]
 pub struct Packet {
-    /// How many bytes of the buffer it filled; 0 at the end of the connection.
+    /// The bytes written to the buffer; 0 at the end of the connection.
     pub length: usize,
-    /// Whether nothing of it was cut off.
+    /// Whether nothing was cut off.
     pub whole: bool,
-    /// The descriptors that came with it; they are closed on exec.
+    /// The descriptors in it, closed on exec.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Receives a packet that is there already.
+/// Receives a packet that is already queued.
 ///
 /// # Errors
-/// `WouldBlock` when there is none.
+/// `WouldBlock` when none is queued.
 pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Packet> {
     let (length, whole, descriptors) = calls::receive_with_descriptors(socket.as_fd(), buffer)?;
     Ok(Packet { length, whole, descriptors })

@@ -1,4 +1,4 @@
-//! Giving up what is not needed.
+//! Dropping privileges.
 
 use std::io;
 
@@ -7,28 +7,30 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use crate::calls;
 
-/// linux/capability.h: ports below 1024 may be bound.
+/// linux/capability.h: bind ports below 1024.
 pub const NET_BIND_SERVICE: u32 = 10;
 
-/// Gives up all capabilities but this one, which is kept if it is held, over the execution of another program too; and the
-/// means to get others (no_new_privs; prctl(2)). Of the calling thread alone: there had better be no other.
+/// Drops all capabilities except this one, which survives an exec if it is held, and disables
+/// gaining others (no_new_privs; prctl(2)). It affects only the calling thread, so call it before
+/// starting others.
 ///
 /// # Errors
 /// The kernel refused.
 pub fn keep(capability: u32) -> io::Result<()> {
     prctl::set_no_new_privs()?;
-    calls::keep_capabilities(1 << capability)?;
-    match calls::keep_over_exec(capability) {
-        // It was not held before.
+    calls::drop_capabilities_outside(1 << capability)?;
+    match calls::raise_ambient(capability) {
+        // The capability was not held.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
         done => done,
     }
 }
 
-/// Becomes the user and the group `id`, without any other group; capabilities stay permitted until [`keep`] takes them.
+/// Becomes the user and group `id`, without supplementary groups; capabilities stay permitted until
+/// [`keep`] drops them.
 ///
 /// # Errors
-/// The kernel refused: this is not root.
+/// The kernel refused: the process is not root.
 pub fn become_user(id: u32) -> io::Result<()> {
     prctl::set_keepcaps(true)?;
     let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));

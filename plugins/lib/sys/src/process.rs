@@ -1,4 +1,4 @@
-//! What a process that outlives its caller must leave behind; and other processes.
+//! Detaching a long-lived process from its caller, and handles of other processes.
 
 use std::fs;
 use std::io;
@@ -9,25 +9,25 @@ use nix::sys::signal::Signal;
 
 use crate::{Error, Result, calls, wait};
 
-/// signal(7): the last of the standard ones.
+/// signal(7): the last of the standard signals.
 const LAST_SIGNAL: i32 = 31;
-/// Descriptors that every program has.
+/// Descriptors up to this one are passed to every program.
 const STDERR: u32 = 2;
 
-/// Has the programs that this one starts begin without any descriptor but standard input, output and error: a pipe
-/// that they kept open would have its reader wait for them, and a lock that they held would never be free.
+/// Marks all descriptors above standard error as close-on-exec. A pipe that a child kept open would
+/// make its reader wait for the child, and an inherited lock would never be released.
 ///
 /// # Errors
 /// The kernel is older than Linux 5.11, and `/proc` is not mounted.
 pub fn keep_descriptors() -> Result<()> {
     match calls::close_at_exec(STDERR + 1) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => one_by_one(),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => mark_one_by_one(),
         done => done,
     }
-    .map_err(|error| Error::new("keep", "descriptors from programs that are started", error))
+    .map_err(|error| Error::new("set close-on-exec on", "open descriptors", error))
 }
 
-/// Another process. It is not mistaken for the next one that gets its number.
+/// Another process, pinned: the handle never refers to a later process with the same pid.
 #[derive(Debug)]
 pub struct Process {
     pidfd: OwnedFd,
@@ -35,7 +35,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of that number now; look at it after this, and it is the one that was looked at. `None`: there is none.
+    /// Opens the process that has this pid now; `None` when there is none. Examine the process
+    /// after opening it, so that both see the same one.
     ///
     /// # Errors
     /// The kernel refused, or is older than Linux 5.3.
@@ -48,12 +49,12 @@ impl Process {
         }
     }
 
-    /// Its number.
+    /// The pid.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Sends it a signal; one that has ended gets none.
+    /// Sends a signal; an ended process gets none.
     ///
     /// # Errors
     /// The kernel refused.
@@ -66,7 +67,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended; `false` when the deadline came first.
+    /// Waits until the process has ended; `false` when the deadline comes first.
     ///
     /// # Errors
     /// The kernel refused.
@@ -76,17 +77,17 @@ impl Process {
     }
 }
 
-/// Has signals do again what they do by default, where the caller of this program ignored them (as nohup(1) and many
-/// a daemon do), but for SIGPIPE, which no program of ours wants.
+/// Restores the default action of signals that the caller of this program ignored (as nohup(1) and
+/// many daemons do), except SIGPIPE, which our programs ignore.
 pub fn heed_signals() {
-    (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).for_each(calls::heed_signal);
+    (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).for_each(calls::restore_default_signal);
 }
 
-fn one_by_one() -> io::Result<()> {
+fn mark_one_by_one() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         if let Some(fd) = number.filter(|fd| i64::from(*fd) > i64::from(STDERR)) {
-            // The listing's own is in the list.
+            // The directory handle's own descriptor is in the listing too.
             let _ = calls::close_one_at_exec(fd);
         }
     }
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_ends_by_its_own_descriptor() {
+    fn a_process_is_signalled_and_awaited_by_descriptor() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::open(child.id()).unwrap().unwrap();
         assert!(!process.has_ended(Instant::now()).unwrap());
@@ -115,16 +116,16 @@ mod tests {
         assert!(Process::open(child.id()).unwrap().is_none() && Process::open(u32::MAX).unwrap().is_none());
     }
 
-    /// D-053; both ways, as old kernels have the second only.
+    /// D-053; both implementations, as old kernels have only the second.
     #[test]
-    fn programs_begin_without_our_descriptors() {
-        for keep in [keep_descriptors, || one_by_one().map_err(|error| Error::new("keep", "", error))] {
+    fn child_programs_inherit_no_descriptors() {
+        for keep in [keep_descriptors, || mark_one_by_one().map_err(|error| Error::new("keep", "", error))] {
             let file = File::open("/dev/null").unwrap();
             fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
             keep().unwrap();
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             assert!(!Command::new("test").args(["-e", &path]).status().unwrap().success());
-            // It is open here.
+            // The descriptor is open in this process.
             assert!(file.metadata().is_ok());
         }
     }

@@ -1,5 +1,5 @@
-//! A program of the host's, run to its end within a bounded time: no shell, its input and output in memory files, so
-//! that neither side can block the other.
+//! Runs a program of the host within a time limit: without a shell, with input and output in memory
+//! files, so that neither side can block the other.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -15,16 +15,16 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::{Error, Result};
 
-/// The most bytes of its standard error that are kept.
-const MOST_STDERR: usize = 4 << 10;
-/// How often it is looked whether a program that has closed its standard error has ended, in milliseconds.
-const LOOK_EVERY: u16 = 5;
-/// Where a host's administrative programs are, for runtimes that are started with a shorter PATH.
+/// The most bytes of standard error that are kept.
+const STDERR_MAX: usize = 4 << 10;
+/// Poll interval for a program that has closed its standard error, in milliseconds.
+const POLL_MS: u16 = 5;
+/// Directories of administrative programs, for runtimes that are started with a shorter PATH.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// What became of a program.
+/// Outcome of a program.
 pub struct Finished {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// What it wrote to standard output.
     pub stdout: String,
@@ -32,18 +32,18 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// The program's file: as the PATH has it, or in one of the directories that such programs are in.
+/// Finds a program's file, on the PATH or in a directory of administrative programs.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(SYSTEM_DIRS.map(PathBuf::from));
-    // A relative directory would be looked for wherever the runtime happens to be.
+    // A relative directory would depend on the runtime's working directory.
     dirs.filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// Runs it with these words and this input. A program that has not ended in time is killed.
+/// Runs a program with these arguments and this input, and kills it when the time is over.
 ///
 /// # Errors
-/// It is not there, could not be started, or did not end in time.
+/// The program was not found, could not be started, or did not end in time.
 pub fn run(name: &str, args: &[&str], input: &str, time: Duration) -> Result<Finished> {
     let failed = |error: io::Error| Error::new("run", name, error);
     let program = find(name).ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
@@ -51,14 +51,14 @@ pub fn run(name: &str, args: &[&str], input: &str, time: Duration) -> Result<Fin
 }
 
 fn finish(program: &Path, args: &[&str], input: &str, deadline: Instant) -> io::Result<Finished> {
-    let mut stdin = memory()?;
+    let mut stdin = memory_file()?;
     stdin.write_all(input.as_bytes())?;
     stdin.rewind()?;
-    let mut stdout = memory()?;
+    let mut stdout = memory_file()?;
     let mut command = Command::new(program);
     command.args(args).stdin(stdin).stdout(stdout.try_clone()?).stderr(Stdio::piped());
     let mut child = command.spawn()?;
-    let ended = attend(&mut child, deadline);
+    let ended = wait_for_end(&mut child, deadline);
     let (status, stderr) = match ended {
         Ok(ended) => ended,
         Err(error) => {
@@ -68,35 +68,36 @@ fn finish(program: &Path, args: &[&str], input: &str, deadline: Instant) -> io::
         }
     };
     stdout.rewind()?;
-    let mut said = Vec::new();
-    stdout.read_to_end(&mut said)?;
+    let mut output = Vec::new();
+    stdout.read_to_end(&mut output)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Finished { status, stdout: text(&said), stderr: text(&stderr) })
+    Ok(Finished { status, stdout: text(&output), stderr: text(&stderr) })
 }
 
-fn memory() -> io::Result<File> {
+fn memory_file() -> io::Result<File> {
     Ok(memfd_create("moor", MFdFlags::MFD_CLOEXEC)?.into())
 }
 
-/// Listens to its standard error until it is closed, which is when the program ends, and then for the end itself.
-fn attend(child: &mut Child, deadline: Instant) -> io::Result<(ExitStatus, Vec<u8>)> {
+/// Reads standard error until it is closed, which usually happens when the program ends, then waits
+/// for the end.
+fn wait_for_end(child: &mut Child, deadline: Instant) -> io::Result<(ExitStatus, Vec<u8>)> {
     let mut pipe = child.stderr.take();
     if let Some(pipe) = &pipe {
         fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
-    let mut heard = Vec::new();
+    let mut bytes = Vec::new();
     loop {
         if pipe.is_none()
             && let Some(status) = child.try_wait()?
         {
-            return Ok((status, heard));
+            return Ok((status, bytes));
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::new(ErrorKind::TimedOut, "it did not end in time and was killed"));
+            return Err(io::Error::new(ErrorKind::TimedOut, "did not end in time and was killed"));
         }
-        // A program may close its standard error and go on; only then is it looked for again and again.
-        let most = if pipe.is_some() { left } else { left.min(Duration::from_millis(LOOK_EVERY.into())) };
+        // Poll only a program that closed its standard error and still runs.
+        let most = if pipe.is_some() { left } else { left.min(Duration::from_millis(POLL_MS.into())) };
         let mut waiting: Vec<PollFd<'_>> =
             pipe.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
         let time = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
@@ -106,21 +107,21 @@ fn attend(child: &mut Child, deadline: Instant) -> io::Result<(ExitStatus, Vec<u
             Err(error) => return Err(error.into()),
         }
         if let Some(open) = &mut pipe
-            && listen(open, &mut heard)?
+            && read_available(open, &mut bytes)?
         {
             pipe = None;
         }
     }
 }
 
-/// Takes what is there; says whether that was all.
-fn listen(pipe: &mut ChildStderr, heard: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads what is available; returns whether the end was reached.
+fn read_available(pipe: &mut ChildStderr, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 1024];
     match pipe.read(&mut buffer) {
         Ok(0) => Ok(true),
         Ok(count) => {
-            let room = MOST_STDERR.saturating_sub(heard.len());
-            heard.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+            let room = STDERR_MAX.saturating_sub(bytes.len());
+            bytes.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
             Ok(false)
         }
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
@@ -135,7 +136,7 @@ mod tests {
     const SECONDS: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_program_hears_its_input_whole_and_is_heard_whole() {
+    fn input_and_output_are_passed_whole() {
         let long = "line\n".repeat(200_000);
         let done = run("cat", &[], &long, SECONDS).unwrap();
         assert!(done.status.success() && done.stdout == long && done.stderr.is_empty());

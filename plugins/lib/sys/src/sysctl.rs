@@ -1,7 +1,8 @@
-//! Kernel parameters under `/proc/sys`, of the network namespace that the calling thread is in
-//! (see [`crate::NetNs::enter`]).
+//! Kernel parameters under `/proc/sys`, of the calling thread's network namespace (see
+//! [`crate::NetNs::enter`]).
 //!
-//! A key's components are separated by `/`, because interface names may hold dots: `net/ipv4/conf/eth0.5/arp_notify`.
+//! A key's components are separated by `/`, because interface names may contain dots:
+//! `net/ipv4/conf/eth0.5/arp_notify`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,36 +12,36 @@ use crate::{Error, Result};
 
 const ROOT: &str = "/proc/sys";
 
-/// The value, without the newline at its end.
+/// Returns the value, without the newline at its end.
 ///
 /// # Errors
-/// The key is malformed, or there is no such parameter (`is_not_found`), or it cannot be read.
+/// The key is malformed, the parameter does not exist (`is_not_found`), or it cannot be read.
 pub fn read(key: &str) -> Result<String> {
     path(key)
         .and_then(read_at)
         .map_err(|error| Error::new("read sysctl", key.escape_debug().to_string(), error))
 }
 
-/// Writes `value` if another one is there; says whether it did.
-/// A read-only `/proc/sys` is no error when the value holds already.
+/// Writes `value` unless it is already set; returns whether it wrote. A read-only `/proc/sys` is
+/// not an error when the value is already set.
 ///
 /// # Errors
-/// The key is malformed, or there is no such parameter (`is_not_found`), or it cannot be written.
+/// The key is malformed, the parameter does not exist (`is_not_found`), or it cannot be written.
 pub fn write(key: &str, value: &str) -> Result<bool> {
     path(key)
         .and_then(|path| {
-            // Some parameters can only be written: then there is nothing to compare.
+            // Write-only parameters cannot be compared.
             if read_at(path.clone()).is_ok_and(|now| now == value) {
                 return Ok(false);
             }
-            // Neither created nor truncated; the kernel takes the value of a single write.
+            // Neither create nor truncate; the kernel takes the value of a single write.
             File::options().write(true).open(path)?.write_all(value.as_bytes())?;
             Ok(true)
         })
         .map_err(|error| Error::new("write sysctl", format!("{}={value}", key.escape_debug()), error))
 }
 
-/// Writes `value` without looking at what is there: for parameters of a link that has just been made.
+/// Writes `value` without reading the old one: for parameters of a link that was just created.
 ///
 /// # Errors
 /// As for [`write`].
@@ -56,7 +57,7 @@ fn read_at(path: PathBuf) -> io::Result<String> {
     Ok(value)
 }
 
-/// The file of a key. Keys are made of configuration: none may lead out of `/proc/sys`.
+/// Returns the file of a key. Keys come from configuration: none may lead out of `/proc/sys`.
 fn path(key: &str) -> io::Result<PathBuf> {
     if key.contains('\0') || key.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no sysctl has such a name"));
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_does_not_lead_out_of_proc_sys() {
+    fn a_key_cannot_lead_out_of_proc_sys() {
         for key in
             ["", "/etc/passwd", "net/../../etc/passwd", "..", "net//ipv4", "net/", "net/./ipv4", "net\0"]
         {
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_name_may_hold_dots() {
+    fn an_interface_name_may_contain_dots() {
         let key = "net/ipv4/conf/eth0.5/arp_notify";
         assert_eq!(path(key).unwrap(), PathBuf::from("/proc/sys/net/ipv4/conf/eth0.5/arp_notify"));
     }

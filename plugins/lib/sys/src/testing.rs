@@ -1,5 +1,5 @@
-//! What integration tests share: a process in namespaces of its own, and iproute2 to look at what a
-//! test has made.
+//! Shared code of integration tests: running a test in a process with its own namespaces, and
+//! iproute2 to examine what a test has created.
 
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
@@ -13,19 +13,19 @@ use serde_json::Value;
 
 use crate::NetNs;
 
-/// Names the test that runs inside already.
+/// Set in the process that already runs inside the namespaces, to the test's name.
 const INSIDE: &str = "MOOR_TEST_INSIDE";
 
-/// Runs `body` as the test `name` alone in a process that has network and mount namespaces of its own (for an ordinary
-/// user, a user namespace too: a process with threads cannot make one).
+/// Runs `body` as the test `name` in a process with its own network and mount namespaces (for an
+/// unprivileged user, a user namespace too: a multi-threaded process cannot create one).
 ///
 /// # Panics
-/// The test fails there, or the namespaces cannot be had.
+/// The test fails there, or the namespaces cannot be created.
 pub fn in_own_network(name: &str, body: impl FnOnce()) {
     in_own_namespaces(name, &["--net", "--mount"], 60, body);
 }
 
-/// The same in these namespaces (options of unshare(1)), for at most so many seconds.
+/// As [`in_own_network`], in these namespaces (options of unshare(1)), for at most `seconds`.
 ///
 /// # Panics
 /// As [`in_own_network`].
@@ -44,12 +44,12 @@ pub fn in_own_namespaces(name: &str, which: &[&str], seconds: u32, body: impl Fn
         .output()
         .unwrap_or_else(|error| panic!("timeout(1) and unshare(1) are needed for namespace tests: {error}"));
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    // A harness that finds no such test succeeds as well.
+    // A test binary that finds no such test succeeds too.
     let passed = output.status.success() && out.contains("test result: ok. 1 passed");
     assert!(passed, "{name}, in namespaces of its own: {}\n{out}\n{err}", output.status);
 }
 
-/// A test that has a network and a `/run` of its own.
+/// A test that runs in its own network namespace, with its own `/run`.
 #[macro_export]
 macro_rules! network_test {
     ($(#[$attribute:meta])* fn $name:ident() $body:block) => {

@@ -9,27 +9,28 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::random;
 
-/// How long something is tried again because somebody else was quicker.
+/// How long an operation is retried that other processes' changes disturb.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Attempts that follow each other at once: most collisions are with one change of somebody else.
+/// The number of first attempts without a pause: most collisions are with a single change.
 const AT_ONCE: u32 = 8;
-/// The longest pause before a later attempt. Its length is random, so that two that collide do not stay in step.
+/// The longest pause before a later attempt. Pauses are random, so that two retriers do not stay in
+/// step.
 const PAUSE_MAX_US: u64 = 1000;
 
-/// Attempts at something that somebody else's changes spoil, for at most [`PATIENCE`].
+/// Retries of an operation that other processes' changes disturb, for at most [`PATIENCE`].
 pub struct Attempts {
     deadline: Instant,
-    /// How many were spoiled.
+    /// The number of failed attempts.
     pub failed: u32,
 }
 
 impl Attempts {
-    /// Begins the time for them.
+    /// Starts the time limit.
     pub fn begin() -> Self {
         Self { deadline: Instant::now() + PATIENCE, failed: 0 }
     }
 
-    /// Counts one that was spoiled, and pauses; `false` when the time is over.
+    /// Counts a failed attempt and pauses; `false` when the time is over.
     pub fn again(&mut self) -> bool {
         self.failed += 1;
         if Instant::now() >= self.deadline {
@@ -45,10 +46,10 @@ impl Attempts {
     }
 }
 
-/// Waits until there is something to read; `false` when the deadline came first.
+/// Waits until `fd` is readable; `false` when the deadline comes first.
 pub fn readable(fd: &impl AsFd, deadline: Instant) -> io::Result<bool> {
     loop {
-        // Rounded up, so that the last round does not spin.
+        // Round up, so that the last round does not spin.
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
         let timeout =

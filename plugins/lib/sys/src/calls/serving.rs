@@ -1,11 +1,11 @@
-//! What a server needs: datagrams by the batch, descriptors in packets, fewer capabilities.
+//! System calls of a server: batches of datagrams, descriptors in packets, fewer capabilities.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, mem, ptr};
 
 use super::check;
 
-/// Datagrams that one call moves at most.
+/// The most datagrams that one call moves.
 pub(crate) const BATCH: usize = 32;
 
 /// A socket address as the kernel writes it (`struct sockaddr_in`, `struct sockaddr_in6`).
@@ -13,7 +13,7 @@ pub(crate) type RawAddress = [u32; 8];
 /// Room for the control messages of a datagram.
 pub(crate) type RawControl = [u64; 8];
 
-/// What there is about a datagram besides its bytes.
+/// What the kernel reports about a datagram besides its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Head {
     pub(crate) length: usize,
@@ -21,8 +21,8 @@ pub(crate) struct Head {
     pub(crate) control: usize,
 }
 
-/// Receives up to [`BATCH`] datagrams that are there already, each into its `size` bytes of `data`; neither std nor nix
-/// does so without allocating for each.
+/// Receives up to [`BATCH`] datagrams that are already queued, each into its own `size` bytes of
+/// `data`. Neither std nor nix does this without an allocation per datagram.
 pub(crate) fn receive_many(
     socket: BorrowedFd<'_>,
     data: &mut [u8],
@@ -37,7 +37,7 @@ pub(crate) fn receive_many(
     let each = data.chunks_exact_mut(size.max(1)).zip(peers).zip(controls.iter_mut());
     for (((data, peer), control), (slot, message)) in each.zip(slots.iter_mut().zip(&mut messages)) {
         let slot = slot.write(libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() });
-        // SAFETY: all fields are numbers and pointers, for which zeroes are values.
+        // SAFETY: all fields are numbers and pointers, for which zero is a valid value.
         let message = unsafe { message.assume_init_mut() };
         message.msg_hdr.msg_name = peer.as_mut_ptr().cast();
         message.msg_hdr.msg_namelen = socklen(mem::size_of::<RawAddress>());
@@ -48,8 +48,9 @@ pub(crate) fn receive_many(
         count += 1;
     }
     let first: *mut libc::mmsghdr = messages.as_mut_ptr().cast();
-    // SAFETY: the first `count` messages are initialised; each points at an address, a control buffer, and an iovec that
-    // points at a piece of `data`, all exclusively borrowed or owned here until after the call, with their true lengths.
+    // SAFETY: the first `count` messages are initialised; each points at an address, a control
+    // buffer, and an iovec that points at a piece of `data`, all exclusively borrowed or owned here
+    // until after the call, with their true lengths.
     let result =
         unsafe { libc::recvmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT, ptr::null_mut()) };
     let received = usize::try_from(check(result)?).unwrap_or(0);
@@ -65,19 +66,20 @@ pub(crate) fn receive_many(
     Ok(received)
 }
 
-/// Datagrams to one address that take the way through the kernel as one.
+/// Datagrams to one address that the kernel handles as one until the device (UDP_SEGMENT).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Train {
     /// How many; at least one.
     pub(crate) count: usize,
-    /// The control message that says where one ends and the next begins, and its bytes: none for one alone.
+    /// The control message with the segment size, and its length in bytes; 0 for a single datagram.
     pub(crate) control: RawControl,
     pub(crate) control_length: usize,
 }
 
-/// Sends datagrams, up to [`BATCH`]. `order` names them in the order that `trains` count them in: the one of number n is at
-/// n times `size` of `data`, has `lengths[n]` bytes, and goes to `peers[n]`, which is one and the same for all of a train.
-/// Gives how many trains were sent; an error is that of the first one.
+/// Sends up to [`BATCH`] datagrams. `order` lists their numbers in the order in which `trains`
+/// count them: datagram n starts at n times `size` of `data`, has `lengths[n]` bytes, and goes to
+/// `peers[n]`, which is the same for all of a train. Returns how many trains were sent; an error is
+/// that of the first train.
 pub(crate) fn send_many(
     socket: BorrowedFd<'_>,
     data: &[u8],
@@ -104,7 +106,7 @@ pub(crate) fn send_many(
             slot.write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
         }
         let peer = mine.first().and_then(|n| peers.get(*n)).unwrap_or(&peers[0]);
-        // SAFETY: all fields are numbers and pointers, for which zeroes are values.
+        // SAFETY: all fields are numbers and pointers, for which zero is a valid value.
         let message = unsafe { message.assume_init_mut() };
         message.msg_hdr.msg_name = peer.as_ptr().cast_mut().cast();
         message.msg_hdr.msg_namelen = socklen(mem::size_of::<libc::sockaddr_in6>());
@@ -117,9 +119,9 @@ pub(crate) fn send_many(
         count += 1;
     }
     let first: *mut libc::mmsghdr = messages.as_mut_ptr().cast();
-    // SAFETY: the first `count` messages are initialised; each points at an address, at as many initialised iovecs as it
-    // says, which point at pieces of `data`, and maybe at a control message; all are alive until after the call, with
-    // lengths within theirs, and the kernel only reads them.
+    // SAFETY: the first `count` messages are initialised; each points at an address, at as many
+    // initialised iovecs as its count, which point at pieces of `data`, and at most one control
+    // message; all outlive the call, the lengths are within theirs, and the kernel only reads them.
     let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT) };
     Ok(usize::try_from(check(result)?).unwrap_or(0))
 }
@@ -128,7 +130,7 @@ fn socklen(length: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(length).unwrap_or(0)
 }
 
-/// Reads a socket option of whatever shape; gives its length. nix has no option of variable length.
+/// Reads a socket option of variable length, which nix does not offer, and returns its length.
 pub(crate) fn socket_option(
     socket: BorrowedFd<'_>,
     level: i32,
@@ -136,29 +138,31 @@ pub(crate) fn socket_option(
     value: &mut [u64],
 ) -> io::Result<usize> {
     let mut length = socklen(mem::size_of_val(value));
-    // SAFETY: the pointer and length are those of `value`, whose bytes may have any value.
+    // SAFETY: the pointer and length are those of `value`, and any bytes are valid in it.
     let result = unsafe {
         libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length)
     };
     check(result).map(|_| usize::try_from(length).unwrap_or(0).min(mem::size_of_val(value)))
 }
 
-/// Takes over descriptors that the kernel has just put into this process, out of a control message (SCM_RIGHTS).
+/// Takes ownership of descriptors that the kernel has just installed in this process, from a
+/// control message (SCM_RIGHTS).
 fn adopt(numbers: &[RawFd]) -> Vec<OwnedFd> {
     numbers
         .iter()
         .map(|number| {
-            // SAFETY: called with numbers of a control message alone, once: nothing else knows these descriptors.
+            // SAFETY: called once, only with the numbers in a control message: no other code owns
+            // them.
             unsafe { OwnedFd::from_raw_fd(*number) }
         })
         .collect()
 }
 
-/// Descriptors of one packet (net/scm.h, SCM_MAX_FD).
+/// The most descriptors in one packet (net/scm.h, SCM_MAX_FD).
 const DESCRIPTORS_MAX: usize = 253;
 
-/// Receives a packet, and the descriptors that come with it. nix gives none of these where some did not fit, though they
-/// are open already.
+/// Receives a packet and the descriptors in it. When some descriptors did not fit, nix returns none
+/// of them, although the others are already open in this process.
 pub(crate) fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
@@ -166,24 +170,25 @@ pub(crate) fn receive_with_descriptors(
     receive_with_room(socket, bytes, DESCRIPTORS_MAX)
 }
 
-/// The same with room for so many descriptors.
+/// As [`receive_with_descriptors`], with room for `most` descriptors.
 fn receive_with_room(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
     most: usize,
 ) -> io::Result<(usize, bool, Vec<OwnedFd>)> {
     let most = u32::try_from(most * mem::size_of::<RawFd>()).unwrap_or(0);
-    // SAFETY: computes with numbers only.
+    // SAFETY: only computes with numbers.
     let space = usize::try_from(unsafe { libc::CMSG_SPACE(most) }).unwrap_or(0);
-    // Of words, as control messages are aligned.
+    // Control messages are aligned to words.
     let mut control = vec![0u64; space.div_ceil(mem::size_of::<u64>())];
     let mut slice = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: zeroes are values of all its fields: numbers, and pointers that are not followed.
+    // SAFETY: zero is a valid value for every field: numbers, and pointers that are not followed.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     (message.msg_iov, message.msg_iovlen) = (&raw mut slice, 1);
     (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space);
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
-    // SAFETY: the message leads to buffers of the lengths that it has, all of which live across the call.
+    // SAFETY: the message points at buffers with the given lengths, all of which live across the
+    // call.
     let length = check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) } as i64)?;
     let filled = message.msg_controllen.min(space);
     let whole = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
@@ -191,8 +196,8 @@ fn receive_with_room(
     Ok((usize::try_from(length).unwrap_or(0), whole, adopt(&numbers(&control))))
 }
 
-/// The descriptors in control messages (cmsg(3)): each a length with the header, a level, a type, and data; the next one
-/// begins at a multiple of a word.
+/// Returns the descriptors in control messages (cmsg(3)). Each message is a length (header
+/// included), a level, a type, and data; the next one begins at a multiple of a word.
 fn numbers(mut control: &[u8]) -> Vec<RawFd> {
     const HEADER: usize = 16;
     let mut all = Vec::new();
@@ -214,12 +219,13 @@ fn numbers(mut control: &[u8]) -> Vec<RawFd> {
 /// linux/capability.h: 64 bits of capabilities, in two words.
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
-/// Gives up all capabilities but those of the mask, which are kept if held: permitted, effective and inheritable ones. Neither
-/// libc nor nix has this call.
-pub(crate) fn keep_capabilities(mask: u64) -> io::Result<()> {
+/// Drops all capabilities outside the mask from the permitted, effective and inheritable sets.
+/// Neither libc nor nix offers this call.
+pub(crate) fn drop_capabilities_outside(mask: u64) -> io::Result<()> {
     let header = [CAPABILITY_VERSION_3, 0];
     let mut words = [0u32; 6];
-    // SAFETY: the header is the struct of two words that this call wants, and version 3 writes two structs of three words.
+    // SAFETY: the header is the two-word struct that the call expects, and version 3 writes two
+    // structs of three words.
     let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), words.as_mut_ptr()) };
     check(result)?;
     let [_, permitted_low, _, _, permitted_high, _] = words;
@@ -231,9 +237,9 @@ pub(crate) fn keep_capabilities(mask: u64) -> io::Result<()> {
     check(result).map(|_| ())
 }
 
-/// Has a capability that is permitted and inheritable outlive the execution of another program by a user other than root
-/// (capabilities(7), ambient set). EPERM: it is not held.
-pub(crate) fn keep_over_exec(capability: u32) -> io::Result<()> {
+/// Makes a capability that is permitted and inheritable survive an exec by a user other than root
+/// (capabilities(7), ambient set). EPERM when it is not held.
+pub(crate) fn raise_ambient(capability: u32) -> io::Result<()> {
     let (raise, capability) = (libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(capability));
     // SAFETY: this option reads numbers only; the last two have to be zero.
     check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0) }).map(|_| ())
@@ -252,20 +258,20 @@ mod tests {
 
     use super::*;
 
-    /// Descriptors of this file that are open in this process.
+    /// Counts this process's open descriptors of the file with that inode.
     fn open_of(inode: u64) -> usize {
         let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
         all.filter(|entry| std::fs::metadata(entry.path()).is_ok_and(|meta| meta.ino() == inode)).count()
     }
 
     #[test]
-    fn descriptors_are_owned_though_not_all_of_them_fit() {
+    fn descriptors_that_fit_are_owned_when_others_do_not() {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (here, there) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
         let file = tempfile::tempfile().unwrap();
         let inode = file.metadata().unwrap().ino();
         let other = file.try_clone().unwrap();
-        // Room for one is room for two, as control messages are aligned.
+        // Control messages are aligned, so room for one is room for two.
         for (room, whole) in [(1, false), (3, true), (253, true)] {
             let fds = [file.as_raw_fd(), other.as_raw_fd(), file.as_raw_fd()];
             let rights = [ControlMessage::ScmRights(&fds)];

@@ -1,5 +1,5 @@
-//! `flock`, never waited for without a bound: whoever holds a lock may be stopped, or stuck in the kernel. The error
-//! names the holder, so that a person can end it.
+//! `flock` with a bounded wait: the holder of a lock may be stopped, or stuck in the kernel. The
+//! error names the holder, so that an administrator can end it.
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -16,45 +16,48 @@ use nix::sys::stat::{major, minor};
 use super::show;
 use crate::{Error, Result};
 
-/// How long a process waits for locks, all of them together. Holders need milliseconds; a hundred of them one after the
-/// other, each syncing a slow disk, need seconds. Runtimes give up after two minutes and more.
+/// How long a process waits for locks in total. Holders need milliseconds; a hundred of them in a
+/// row, each syncing a slow disk, need seconds. Runtimes give up after two minutes or more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What of it is gone, in milliseconds.
+/// The part of [`PATIENCE`] already used, in milliseconds.
 static WAITED: AtomicU64 = AtomicU64::new(0);
 
-/// The first pause between two attempts, which doubles up to the last one: `flock` itself knows no bound.
+/// The first pause between two attempts; pauses double up to the last one. `flock` itself has no
+/// timeout.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(10);
-/// Holders that an error names.
+/// The most holders that an error names.
 const HOLDERS_SHOWN: usize = 3;
-/// More than any list of locks, in bytes.
+/// Larger than any list of locks, in bytes.
 const LOCKS_MAX: usize = 4 << 20;
 
 /// How a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Beside others that hold it so.
+    /// Together with other shared holders.
     Shared,
-    /// Alone.
+    /// Exclusively.
     Alone,
 }
 
-/// Opens the lock file, creating it with `mode`, and waits for its exclusive `flock`; the lock ends with the file or
-/// the process. A filesystem that cannot lock is an error: to go on unlocked would be to give one thing twice.
+/// Opens the lock file, creating it with `mode`, and waits for its exclusive `flock`; closing the
+/// file or ending the process releases it. A filesystem that cannot lock is an error: without a
+/// lock two containers could get the same address.
 ///
 /// # Errors
-/// It cannot be opened, or is held for longer than [`PATIENCE`]: EAGAIN, with the holder's name.
+/// The file cannot be opened, or the lock is held for longer than [`PATIENCE`]: EAGAIN, with the
+/// holder's name.
 pub fn lock(path: &Path, mode: u32) -> Result<File> {
     lock_as(path, mode, Hold::Alone)
 }
 
-/// As [`lock`], held as `hold` asks.
+/// As [`lock`], shared or exclusive.
 ///
 /// # Errors
 /// As for [`lock`].
 pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
-    // std insists on write access to create; the kernel and the reference do not.
+    // std requires write access to create a file; the kernel and the reference do not.
     let file = opened(path, mode, OFlag::O_RDONLY)?;
     let left = PATIENCE.saturating_sub(Duration::from_millis(WAITED.load(Ordering::Relaxed)));
     lock_bounded(&file, path, hold, left)?;
@@ -64,7 +67,7 @@ pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
 /// Waits for the `flock` of an open file, at most for `patience`; `path` is its name, for errors.
 ///
 /// # Errors
-/// The filesystem cannot lock, or somebody holds the lock all the while: EAGAIN, with the holder's name.
+/// The filesystem cannot lock, or the lock is held all that time: EAGAIN, with the holder's name.
 pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) -> Result<()> {
     let attempt = || match hold {
         Hold::Shared => file.try_lock_shared(),
@@ -88,7 +91,7 @@ pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) ->
     })
 }
 
-/// As [`lock`], but does not wait: `None` when somebody else has it. The file may be written to.
+/// As [`lock`], but does not wait: `None` when the lock is held. The file may be written to.
 ///
 /// # Errors
 /// It cannot be opened, or the filesystem cannot lock.
@@ -126,8 +129,8 @@ fn still_held(file: &File, path: &Path, patience: Duration) -> Error {
     }
 }
 
-/// The processes that hold a `flock` of the file, as this process's pid namespace numbers them; 0 for one that has no
-/// number in it. `None` when the kernel's list cannot be read.
+/// Returns the processes that hold a `flock` of the file, numbered as in this process's pid
+/// namespace; 0 for one outside of it. `None` when the kernel's list cannot be read.
 fn holders(file: &File) -> Option<Vec<u32>> {
     let meta = file.metadata().ok()?;
     let bytes = super::read(Path::new("/proc/locks"), LOCKS_MAX).ok()??;
@@ -135,12 +138,13 @@ fn holders(file: &File) -> Option<Vec<u32>> {
     let exact = listed(&list, |device, inode| {
         device == format!("{:02x}:{:02x}", major(meta.dev()), minor(meta.dev())) && inode == meta.ino()
     });
-    // Some filesystems show a file under another device number than the one they lock it by (btrfs, overlayfs).
+    // Some filesystems show a file under another device number than the one they lock it by (btrfs,
+    // overlayfs).
     Some(if exact.is_empty() { listed(&list, |_, inode| inode == meta.ino()) } else { exact })
 }
 
-/// The pids of `/proc/locks` that hold a `flock` (`7: FLOCK  ADVISORY  WRITE 1234 00:1a:77 0 EOF`); those that wait for
-/// one have an arrow in the second column.
+/// Returns the pids in `/proc/locks` that hold a `flock` (`7: FLOCK  ADVISORY  WRITE 1234 00:1a:77
+/// 0 EOF`). Waiters have an arrow in the second column.
 fn listed(list: &str, is_it: impl Fn(&str, u64) -> bool) -> Vec<u32> {
     let pid = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
@@ -159,7 +163,8 @@ fn named(holders: &[u32]) -> String {
         text.push_str(&process(*pid));
     }
     match holders.len().checked_sub(HOLDERS_SHOWN) {
-        // The list leaves out who is in another pid namespace, or shows a 0, as the kernel's version has it.
+        // Depending on its version, the kernel omits holders of other pid namespaces or lists them
+        // as 0.
         None if holders.is_empty() => return process(0),
         Some(more) if more > 0 => {
             // Writing to a string does not fail.
@@ -170,7 +175,7 @@ fn named(holders: &[u32]) -> String {
     text
 }
 
-/// A process for a person to find: its pid, its name, and whether it is stopped.
+/// Describes a process for an administrator: its pid, its name, and whether it is stopped.
 fn process(pid: u32) -> String {
     if pid == 0 {
         return "a process that is not visible here (of another pid namespace, or ended)".into();
@@ -181,7 +186,7 @@ fn process(pid: u32) -> String {
     };
     let Some(name) = read("comm") else { return format!("process {pid}") };
     let name = name.trim_end().escape_debug();
-    // The state stands behind the name, which may itself hold parentheses (proc(5)).
+    // The state follows the name, which may contain parentheses (proc(5)).
     let state = read("stat").and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
     match state {
         Some('T' | 't') => format!("process {pid} ({name}), which is stopped: continue it or end it"),
@@ -199,7 +204,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
 
     #[test]
-    fn the_lock_is_the_one_that_flock_takes() {
+    fn the_lock_is_compatible_with_flock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = lock(&path, 0o750).unwrap();
@@ -211,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_stays_held_is_an_error_that_names_its_holder() {
+    fn a_lock_that_stays_held_fails_with_its_holders_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let _held = lock(&path, 0o600).unwrap();
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_had_once_its_holder_lets_go() {
+    fn a_lock_is_taken_once_its_holder_releases_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = lock_as(&path, 0o600, Hold::Shared).unwrap();
@@ -240,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn holders_are_read_and_waiters_are_not() {
+    fn holders_are_listed_and_waiters_are_not() {
         let list = "1: FLOCK  ADVISORY  WRITE 12 00:1a:77 0 EOF\n1: -> FLOCK  ADVISORY  READ 13 00:1a:77 0 EOF\n\
                     2: POSIX  ADVISORY  WRITE 14 00:1a:77 0 EOF\n3: FLOCK  ADVISORY  READ 0 00:1a:77 0 EOF\n\
                     4: FLOCK  ADVISORY  READ 15 08:01:77 0 EOF\nrubbish\n";

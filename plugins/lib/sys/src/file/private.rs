@@ -1,10 +1,12 @@
-//! Directories that no other user can enter. Whoever can open a file or a directory can hold its `flock` and so make
-//! all others wait, and whoever can write into a directory can put another in the place of what is in it.
+//! Directories that no other user can enter. Anybody who can open a file or a directory can hold
+//! its `flock` and block everyone else, and anybody who can write into a directory can replace its
+//! entries.
 //!
-//! A directory is private when it is this process's user's, with all rights for the owner and none for anybody else.
-//! This is also the proof that what is in it was put there by that user. One that is found with wider modes (an older
-//! version made them so, or a umask of 0 did) is closed first and cleared of what others may have put or opened there,
-//! and gets its final mode only then: in between it is marked, so that nobody believes it half done.
+//! A directory is private when this process's user owns it, with all rights for the owner and none
+//! for others. That also proves that the same user put its entries there. A directory found with
+//! wider modes (made by an older version, or under a umask of 0) is closed first, then cleared of
+//! what others may have put or opened there, and only then gets its final mode. Meanwhile the
+//! sticky bit marks it, so that no process trusts it half done.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -17,25 +19,27 @@ use nix::unistd::geteuid;
 use super::show;
 use crate::{Error, Result};
 
-/// The mode of a private directory, and of what is in it.
+/// The mode of a private directory, and of the directories in it.
 const DIR_MODE: u32 = 0o700;
-/// For the owner alone, with the sticky bit for a mark: a directory that is being cleared.
+/// A directory that is being cleared: for the owner only, with the sticky bit as a mark.
 const CLEARING: u32 = 0o1700;
-/// The bits that are compared; what a parent passes on (set-group-id) does not matter.
+/// The mode bits that are compared; inherited bits (set-group-id) do not matter.
 const BITS: u32 = 0o1777;
 const OTHERS: u32 = 0o077;
 const WRITABLE: u32 = 0o022;
 /// The mode of directories above the private ones.
 const PARENTS_MODE: u32 = 0o755;
 
-/// What lives as long as the kernel state that it describes; this directory and those in it are private.
+/// State that lives as long as the kernel objects it describes; this directory and those in it are
+/// private.
 pub const RUN_DIR: &str = "/run/moor";
 
-/// Makes sure that the directory `path` is there and private, and so are the `depth - 1` directories above it; what is
-/// above these is not looked at, and made with mode 0755 where it is missing.
+/// Makes sure that the directory `path` and the `depth - 1` directories above it exist and are
+/// private. Directories further up are not checked, and are created with mode 0755 if missing.
 ///
 /// # Errors
-/// One of them cannot be made; or it is another user's, or no directory, and so not believed.
+/// A directory cannot be created; or it belongs to another user, or is not a directory, and is not
+/// trusted.
 pub fn make_private_dir(path: &Path, depth: usize) -> Result<()> {
     for dir in from_the_top(path, depth) {
         if look(dir)?.is_none() {
@@ -45,10 +49,10 @@ pub fn make_private_dir(path: &Path, depth: usize) -> Result<()> {
     Ok(())
 }
 
-/// As [`make_private_dir`], but makes nothing: false when one of them is missing.
+/// As [`make_private_dir`], but creates nothing: false when a directory is missing.
 ///
 /// # Errors
-/// One of them cannot be looked at or closed; or it is another user's, or no directory.
+/// A directory cannot be examined or closed; or it belongs to another user, or is not a directory.
 pub fn has_private_dir(path: &Path, depth: usize) -> Result<bool> {
     for dir in from_the_top(path, depth) {
         if look(dir)?.is_none() {
@@ -64,7 +68,7 @@ fn from_the_top(path: &Path, depth: usize) -> impl Iterator<Item = &Path> {
     dirs.into_iter()
 }
 
-/// What nearly always is a look and nothing else; `None` when there is nothing of that name.
+/// The common case, which only checks; `None` when nothing has that name.
 fn look(dir: &Path) -> Result<Option<()>> {
     match fs::symlink_metadata(dir) {
         Ok(meta) if is_private(&meta) => Ok(Some(())),
@@ -95,7 +99,8 @@ fn make(dir: &Path) -> Result<()> {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
             Err(Error::new("create directory", show(dir), cause))
         }
-        // Another may have been quicker, or the umask may have left nothing for the owner.
+        // Another process may have created it first, or the umask may have removed the owner's
+        // rights.
         _ => look(dir).and_then(|found| {
             found.ok_or_else(|| {
                 Error::new("create directory", show(dir), io::Error::from_raw_os_error(libc::ENOENT))
@@ -104,7 +109,7 @@ fn make(dir: &Path) -> Result<()> {
     }
 }
 
-/// Makes a directory private that is there: by its descriptor, so that nothing else can come in its place meanwhile.
+/// Makes an existing directory private, by its descriptor, so that it cannot be swapped meanwhile.
 fn close(dir: &Path) -> Result<()> {
     let opened =
         OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(dir).map_err(
@@ -131,8 +136,8 @@ fn set_mode(opened: &File, dir: &Path, mode: u32) -> Result<()> {
         .map_err(|cause| Error::new("change the mode of", show(dir), cause))
 }
 
-/// Removes what others may have put into a directory, written to, or hold the lock of. Directories of ours are looked
-/// at when they are used.
+/// Removes what others may have put into a directory, written to, or locked. Our own subdirectories
+/// are checked when they are used.
 fn clear(dir: &Path) -> Result<()> {
     let fail = |cause| Error::new("list", show(dir), cause);
     for entry in fs::read_dir(dir).map_err(fail)? {
@@ -155,12 +160,13 @@ fn clear(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether nobody else can have written to a file, nor, if it is a lock (which is empty, and made again), can hold it.
+/// Whether nobody else can have written to a file or, if it is a lock (which is empty, and created
+/// again), hold it.
 fn is_sound(file: &Metadata) -> bool {
     file.mode() & WRITABLE == 0 && (file.len() > 0 || file.mode() & OTHERS == 0)
 }
 
-/// `None` for what another process has removed meanwhile.
+/// Maps "not found" to `None`: another process has removed it meanwhile.
 fn gone_or<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     match done {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn made_directories_are_private_and_those_above_are_left_alone() {
+    fn created_directories_are_private_and_parents_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("run/moor/intent");
         assert!(!has_private_dir(&inner, 2).unwrap());
@@ -197,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_other_modes_is_mended() {
+    fn a_directory_with_wider_modes_is_closed() {
         let dir = tempfile::tempdir().unwrap();
         for wide in [0o755, 0o777, 0o1700, 0o1777, 0o710, 0o500, 0o400] {
             let path = dir.path().join(format!("{wide:o}"));
@@ -211,9 +217,9 @@ mod tests {
         }
     }
 
-    /// Their locks may be held by whoever could open them.
+    /// Other users may hold their locks.
     #[test]
-    fn what_others_could_open_in_an_open_directory_goes() {
+    fn files_that_others_could_open_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("moor");
         fs::create_dir(&path).unwrap();
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_and_no_file_is_taken_for_a_directory() {
+    fn links_and_files_are_refused_as_directories() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().join("real");
         fs::create_dir(&real).unwrap();
@@ -246,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_is_refused_and_left_as_it_is() {
+    fn a_directory_of_another_user_is_refused_and_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("theirs");
         fs::create_dir(&path).unwrap();
         set(&path, 0o755);
-        // Root alone can give something away.
+        // Only root can change a file's owner.
         if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
             let error = make_private_dir(&path, 1).unwrap_err();
             assert!(format!("{error:#}").contains("belongs to user 65534"), "{error:#}");
