@@ -1,4 +1,4 @@
-//! A transaction: changes that the kernel makes together, or not at all.
+//! A transaction: changes that the kernel makes together or not at all.
 
 use netlink::attr::{Malformed, Writer};
 use netlink::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
@@ -10,11 +10,11 @@ use super::rule::Rule;
 use super::uapi::*;
 use super::{udata, value};
 
-/// linux/netlink.h: of NEWRULE, at the end of the chain and not at its head.
+/// linux/netlink.h: for NEWRULE, append to the chain instead of inserting at its head.
 const NLM_F_APPEND: u16 = 0x800;
-/// Elements in one message: their list is one attribute, whose length is 16 bits.
+/// The most elements in one message: their list is one attribute with a 16-bit length.
 const ELEMENTS_MAX: usize = 400;
-/// Bytes of elements in one message, likewise.
+/// The most bytes of elements in one message, for the same reason.
 const ELEMENTS_BYTES: usize = 60_000;
 
 /// Changes to be committed together, in this order. Dropped, they are never made.
@@ -26,19 +26,19 @@ pub struct Batch {
     fault: Option<Error>,
 }
 
-/// A message, and what to say when it fails.
+/// A message, and the context of its error.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Where it ends in the batch's bytes.
+    /// Offset of its end in the batch's bytes.
     pub(super) end: usize,
     pub(super) op: &'static str,
     pub(super) object: String,
-    /// It is of elements with keys of these types.
+    /// The types of its elements' keys, if it carries elements.
     pub(super) key: Option<&'static [value::Type]>,
 }
 
 impl Batch {
-    /// No changes yet.
+    /// Creates an empty batch.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,7 +48,7 @@ impl Batch {
         self.parts.is_empty() && self.fault.is_none()
     }
 
-    /// Adds a table; one that is there stays as it is.
+    /// Adds a table; an existing one stays as it is.
     pub fn add_table(&mut self, table: &Table<'_>, comment: Option<&str>) {
         self.push(NEWTABLE, NLM_F_CREATE, table, "add", named("table", table), |w| {
             w.string(NFTA_TABLE_NAME, table.name);
@@ -57,14 +57,15 @@ impl Batch {
         });
     }
 
-    /// Deletes a table with all that is in it.
+    /// Deletes a table and everything in it.
     pub fn del_table(&mut self, table: &Table<'_>) {
         self.push(DELTABLE, 0, table, "delete", named("table", table), |w| {
             w.string(NFTA_TABLE_NAME, table.name);
         });
     }
 
-    /// Adds a chain; one that is there stays as it is, but must have the same base (EEXIST otherwise).
+    /// Adds a chain; an existing one stays as it is, but must have the same base (EEXIST
+    /// otherwise).
     pub fn add_chain(&mut self, chain: &Chain<'_>, base: Option<&Base>, comment: Option<&str>) {
         self.push(NEWCHAIN, NLM_F_CREATE, &chain.table, "add", named("chain", chain), |w| {
             w.string(NFTA_CHAIN_TABLE, chain.table.name);
@@ -81,7 +82,7 @@ impl Batch {
         });
     }
 
-    /// Deletes a chain with its rules; nothing may lead to it any more (EBUSY).
+    /// Deletes a chain with its rules; nothing may jump to it any more (EBUSY).
     pub fn del_chain(&mut self, chain: &Chain<'_>) {
         self.push(DELCHAIN, 0, &chain.table, "delete", named("chain", chain), |w| {
             w.string(NFTA_CHAIN_TABLE, chain.table.name);
@@ -115,7 +116,7 @@ impl Batch {
         });
     }
 
-    /// Deletes a rule by the handle that a listing gave.
+    /// Deletes a rule by the handle from a listing.
     pub fn del_rule(&mut self, chain: &Chain<'_>, handle: u64) {
         let object = format!("rule {handle} of chain {chain}");
         self.push(DELRULE, 0, &chain.table, "delete", object, |w| {
@@ -125,7 +126,8 @@ impl Batch {
         });
     }
 
-    /// Adds a set or map; one that is there stays as it is, but must be of the same types (EEXIST otherwise).
+    /// Adds a set or map; an existing one stays as it is, but must have the same types (EEXIST
+    /// otherwise).
     pub fn add_set(&mut self, set: &Set<'_>, comment: Option<&str>) {
         self.sets = self.sets.wrapping_add(1);
         let id = self.sets;
@@ -153,7 +155,7 @@ impl Batch {
         });
     }
 
-    /// Deletes a set or map with its elements; no rule may look it up any more (EBUSY).
+    /// Deletes a set or map with its elements; no rule may use it any more (EBUSY).
     pub fn del_set(&mut self, set: &Set<'_>) {
         self.push(DELSET, 0, &set.table, "delete", set.to_string(), |w| {
             w.string(NFTA_SET_TABLE, set.table.name);
@@ -169,18 +171,18 @@ impl Batch {
         });
     }
 
-    /// Adds elements. One that is there and leads to the same stays as it is, comment and all; one that leads to
-    /// something else is a conflict (EEXIST).
+    /// Adds elements. An existing one with the same data stays as it is, comment included; one with
+    /// other data is a conflict (EEXIST).
     pub fn add_elements(&mut self, set: &Set<'_>, elements: &[Element]) {
         self.elements(NEWSETELEM, NLM_F_CREATE, set, elements, "add");
     }
 
-    /// Adds elements none of which may be there (EEXIST).
+    /// Adds elements, none of which may exist (EEXIST).
     pub fn create_elements(&mut self, set: &Set<'_>, elements: &[Element]) {
         self.elements(NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, set, elements, "create");
     }
 
-    /// Deletes elements by their keys; all must be there (ENOENT).
+    /// Deletes elements by their keys; all must exist (ENOENT).
     pub fn del_elements(&mut self, set: &Set<'_>, elements: &[Element]) {
         self.elements(DELSETELEM, 0, set, elements, "delete");
     }
@@ -197,7 +199,7 @@ impl Batch {
                     bytes <= ELEMENTS_BYTES
                 })
                 .count();
-            // One that is too long by itself is sent, to be refused.
+            // An element that is too long by itself is sent and refused.
             let (now, later) = rest.split_at(fitting.max(1).min(rest.len()));
             rest = later;
             self.push(kind, flags, &set.table, op, set.to_string(), |w| {
@@ -239,7 +241,7 @@ impl Batch {
         }
     }
 
-    /// The first thing in it that cannot be said.
+    /// The first fault in the batch's content.
     pub(super) fn check(&mut self) -> Result<()> {
         self.fault.take().map_or(Ok(()), Err)
     }
@@ -271,7 +273,7 @@ pub(super) fn set_flags(set: &Set<'_>) -> u32 {
     if set.data != Data::None {
         flags |= NFT_SET_MAP;
     }
-    // Without intervals a concatenation is hashed as one key, which any set can do.
+    // Without intervals a concatenation is hashed as one key, which any set supports.
     if set.interval && set.key.len() > 1 {
         flags |= NFT_SET_CONCAT;
     }
@@ -300,7 +302,7 @@ fn write_data_type(w: &mut Writer, data: Data) {
     }
 }
 
-/// What nft needs to show the set as it is meant.
+/// The user data by which nft shows the set with its types.
 fn set_userdata(set: &Set<'_>, comment: Option<&str>) -> std::result::Result<Vec<u8>, Malformed> {
     let mut bytes = Vec::new();
     udata::number(&mut bytes, UDATA_SET_KEYBYTEORDER, value::byte_order(set.key));

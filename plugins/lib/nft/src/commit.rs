@@ -1,4 +1,4 @@
-//! Committing, and what is committed only if nothing changed meanwhile.
+//! Committing transactions, also on condition that nothing changed meanwhile.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,25 +14,28 @@ use super::batch::{Batch, Part};
 use super::uapi::*;
 use super::{Nft, value};
 
-/// What the send buffer holds for certain (net.core.wmem_default is 212,992 unless somebody made it smaller).
+/// What the send buffer always holds (net.core.wmem_default is 212,992 unless an administrator made
+/// it smaller).
 const SEND_BUFFER: usize = 64 * 1024;
-/// The kernel's own part of the send buffer, generously.
+/// The kernel's overhead in the send buffer, rounded up.
 const SEND_OVERHEAD: usize = 4096;
-/// Of `struct nlmsghdr`: where the flags and the sequence number are.
+/// Offsets in `struct nlmsghdr` of the flags and the sequence number.
 const FLAGS: std::ops::Range<usize> = 6..8;
 const SEQUENCE: std::ops::Range<usize> = 8..12;
 const HEADER: usize = 16;
 
-/// Whether a commit failed only because what it was decided on is no longer so (ERESTART): nothing was changed.
+/// Whether a commit failed only because the rules changed after they were read (ERESTART): nothing
+/// was changed.
 pub fn is_stale(error: &Error) -> bool {
     error.errno() == Some(libc::ERESTART)
 }
 
 impl Nft {
-    /// The generation of the rules in this network namespace: another number after every commit by anybody.
+    /// The generation of the rules in this network namespace, which every commit by any process
+    /// changes.
     ///
     /// # Errors
-    /// EOPNOTSUPP or EINVAL: the kernel is without nf_tables. EPERM: without CAP_NET_ADMIN.
+    /// EOPNOTSUPP or EINVAL: the kernel lacks nf_tables. EPERM: CAP_NET_ADMIN is missing.
     pub fn generation(&self) -> Result<u32> {
         let request = Request::new(SUBSYSTEM | GETGEN, 0, &[0; NFGENMSG]);
         self.socket
@@ -51,7 +54,7 @@ impl Nft {
     /// Makes all changes, or none.
     ///
     /// # Errors
-    /// Names the first change that the kernel refused, and the element of it where the kernel tells.
+    /// Names the first change that the kernel refused, and its element if the kernel reports it.
     pub fn commit(&self, batch: Batch) -> Result<()> {
         self.send(batch, None)
     }
@@ -59,16 +62,16 @@ impl Nft {
     /// Makes all changes, or none, if the generation is still this one.
     ///
     /// # Errors
-    /// As [`Nft::commit`]; [`is_stale`] when the generation is another.
+    /// As [`Nft::commit`]; [`is_stale`] when the generation has changed.
     pub fn commit_at(&self, batch: Batch, generation: u32) -> Result<()> {
         self.send(batch, Some(generation))
     }
 
-    /// Lets `decide` look and fill a batch, which is committed if nobody committed anything meanwhile; else begins
-    /// again, for at most ten seconds. An empty batch is not sent.
+    /// Lets `decide` read the rules and fill a batch, and commits it if nobody committed anything
+    /// meanwhile; otherwise retries, for at most ten seconds. An empty batch is not sent.
     ///
     /// # Errors
-    /// Those of `decide` and of [`Nft::commit`]; [`is_stale`] when every attempt came too late.
+    /// Those of `decide` and of [`Nft::commit`]; [`is_stale`] when every attempt was overtaken.
     pub fn transact<T>(&self, mut decide: impl FnMut(&Self, &mut Batch) -> Result<T>) -> Result<T> {
         let mut attempts = Attempts::begin();
         loop {
@@ -105,7 +108,7 @@ impl Nft {
         self.outcome(&batch, begin)
     }
 
-    /// A transaction is one datagram: the send buffer must hold it.
+    /// A transaction is one datagram, so the send buffer must hold it.
     fn make_room(&self, length: usize) -> io::Result<()> {
         let needed = length + SEND_OVERHEAD;
         if needed <= SEND_BUFFER.max(self.send_buffer.get()) {
@@ -117,8 +120,10 @@ impl Nft {
         Ok(())
     }
 
-    /// Reads what the kernel says. It speaks of changes in their order: of those it refuses, and of the last one, which asks for it.
-    /// Of the transaction as a whole (a stale generation, no permission) it speaks as of its beginning, perhaps without a word of the last one.
+    /// Reads the kernel's replies. They come in the order of the changes: refusals, and the
+    /// acknowledgement that the last change requests. A refusal of the whole transaction (a stale
+    /// generation, no permission) has the sequence number of its begin message, and the
+    /// acknowledgement may then be missing.
     fn outcome(&self, batch: &Batch, begin: u32) -> Result<()> {
         let count = u32::try_from(batch.parts.len()).unwrap_or(u32::MAX);
         let whole = |refusal: Refusal| refusal.on("commit", "an nf_tables transaction");
@@ -128,7 +133,8 @@ impl Nft {
         loop {
             match self.socket.receive(&mut buffer) {
                 Ok(()) => {}
-                // More refusals than the receive buffer holds, which is told before those that it does hold.
+                // ENOBUFS: more refusals than the receive buffer holds. The kernel reports the
+                // overflow first, then the refusals that did fit.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && !overflow => {
                     overflow = true;
                     continue;
@@ -163,7 +169,7 @@ impl Nft {
         }
     }
 
-    /// Throws away what was received: a full buffer would take no next answer.
+    /// Discards what was received: a full buffer could not take the next answer.
     fn drain(&self) {
         let mut byte = [0];
         loop {
@@ -175,12 +181,12 @@ impl Nft {
     }
 }
 
-/// Whether somebody else's commit came in between, or into a listing.
+/// Whether another process committed in between, or during a listing.
 fn is_overtaken(error: &Error) -> bool {
     is_stale(error) || error.errno() == Some(libc::EINTR)
 }
 
-/// The kernel does not say who committed; those who listen to it are told.
+/// The kernel does not report who committed; only its event listeners learn that.
 fn overtaken(attempts: u32) -> Error {
     let message = format!(
         "another process changed packet rules during each of {attempts} attempts in {} s: `nft monitor` names it; \
@@ -191,9 +197,10 @@ fn overtaken(attempts: u32) -> Error {
     Error::Kernel { op: "commit", object: "an nf_tables transaction".into(), message: Some(message), source }
 }
 
-/// The whole datagram: a beginning, the changes, numbered, the last of which is to be acknowledged, and an end.
+/// The whole datagram: a begin message, the numbered changes, the last of which requests an
+/// acknowledgement, and an end message.
 fn frame(batch: &mut Batch, generation: Option<u32>, begin: u32) -> std::result::Result<Vec<u8>, Malformed> {
-    // The resource of these two is the subsystem, big-endian.
+    // The `res_id` of both is the subsystem, big-endian.
     let fixed = [0, 0, 0, 10];
     let mut first = Request::new(NFNL_MSG_BATCH_BEGIN, 0, &fixed);
     if let Some(generation) = generation {
@@ -224,7 +231,7 @@ fn frame(batch: &mut Batch, generation: Option<u32>, begin: u32) -> std::result:
     Ok(bytes)
 }
 
-/// The error of the change at `index`; of elements, with the one that the kernel points at.
+/// The error of the change at `index`; for elements, with the element that the kernel points at.
 fn describe(batch: &Batch, index: usize, fault: Option<usize>, refusal: Refusal) -> Error {
     let Some(Part { end, op, object, key }) = batch.parts.get(index) else {
         return refusal.on("commit", "an nf_tables transaction");
@@ -239,7 +246,7 @@ fn describe(batch: &Batch, index: usize, fault: Option<usize>, refusal: Refusal)
     }
 }
 
-/// The key of the element that begins at `fault` in a message, or of the only one.
+/// The key of the element that contains offset `fault` of a message, or of its only element.
 fn offending_key(message: &[u8], fault: Option<usize>, key: &[value::Type]) -> Option<String> {
     let list = Attrs::after(message.get(HEADER..)?, NFGENMSG)
         .ok()?
@@ -263,7 +270,7 @@ fn offending_key(message: &[u8], fault: Option<usize>, key: &[value::Type]) -> O
     })
 }
 
-/// Whether byte `offset` of a message is in this attribute of it.
+/// Whether byte `offset` of a message is inside this attribute.
 fn holds(message: &[u8], attr: Attr<'_>, offset: usize) -> bool {
     let start = attr.payload.as_ptr().addr().wrapping_sub(message.as_ptr().addr());
     (start.saturating_sub(4)..start + attr.payload.len()).contains(&offset)

@@ -1,9 +1,11 @@
-//! Connection tracking (linux/netfilter/nfnetlink_conntrack.h): forgetting flows whose destination has changed.
+//! Connection tracking (linux/netfilter/nfnetlink_conntrack.h): deleting flows after their
+//! destination has changed.
 //!
-//! A translation is looked up for the first packet of a flow only. A client that keeps sending UDP from one port to a
-//! published one has the flow, and so a dead container's address, renewed by every packet: such flows must be
-//! forgotten when a mapping comes or goes. Which ones is told by the protocol, the original destination and where
-//! replies come from; never by a port alone, which would cut off others.
+//! The kernel looks up a translation only for the first packet of a flow. A client that keeps
+//! sending UDP from one port to a published port renews the flow with every packet, and with it a
+//! dead container's address: such flows must be deleted when a mapping comes or goes. They are
+//! selected by the protocol, the original destination and the source of replies; a port alone would
+//! cut off other flows.
 
 mod flow;
 
@@ -30,42 +32,44 @@ const AF_INET6: u8 = 10;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-/// net/netfilter/nf_internals.h (since Linux 5.8): the parts of a tuple that a listing is filtered by.
+/// net/netfilter/nf_internals.h (since Linux 5.8): the parts of a tuple by which the kernel filters
+/// a listing.
 const FILTER_IP_SRC: u32 = 1 << 0;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
-/// How many flows the calling thread's network namespace tracks.
+/// The number of flows that the calling thread's network namespace tracks.
 const COUNT: &str = "net/netfilter/nf_conntrack_count";
-/// So many flows are told sooner than the table is walked through a second time.
+/// Up to this many flows, transferring all is faster than walking the table a second time.
 const FEW_FLOWS: usize = 1000;
-/// The most listings of one family and protocol that are better than one of all its flows.
+/// The most filtered listings of one family and protocol; beyond it, one listing of all its flows
+/// is better.
 const LISTINGS: usize = 2;
 
-/// Which flows: all that is said must be so.
+/// A selection of flows: every field must match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flows {
     /// The transport protocol (IPPROTO_UDP, …).
     pub proto: u8,
-    /// Where the first packet was sent to: the host's address, unless it may be any.
+    /// The original destination: a host address; `None` matches any.
     pub destination: Option<IpAddr>,
-    /// The port it was sent to: first and last.
+    /// The original destination port: first and last.
     pub ports: (u16, u16),
-    /// Where replies come from.
+    /// The source of replies.
     pub replies_from: Replies,
 }
 
-/// Where replies of a flow come from.
+/// The source of a flow's replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replies {
-    /// From this address: the container that the flow was led to.
+    /// This address: the container that the flow was translated to.
     From(IpAddr),
-    /// From anywhere of this address's family but from it: every other container, and whoever got the packets while
-    /// the port was not published.
+    /// Any address of this family except this one: every other container, and whoever got the
+    /// packets while the port was not published.
     NotFrom(IpAddr),
 }
 
-/// Connection tracking, over a netfilter socket: see [`crate::Nft::conntrack`].
+/// Connection tracking over a netfilter socket: see [`crate::Nft::conntrack`].
 #[derive(Clone, Copy, Debug)]
 pub struct Conntrack<'a> {
     socket: &'a Socket,
@@ -76,8 +80,8 @@ impl<'a> Conntrack<'a> {
         Self { socket }
     }
 
-    /// Forgets the flows that any of `which` describes; gives how many there were. A kernel that tracks no connections
-    /// has none.
+    /// Deletes the flows that match any of `which` and returns their number, which is 0 on a kernel
+    /// without connection tracking.
     ///
     /// # Errors
     /// The kernel refused.
@@ -85,12 +89,12 @@ impl<'a> Conntrack<'a> {
         if which.is_empty() {
             return Ok(0);
         }
-        // A kernel may have the parameter and not show it.
+        // A kernel with connection tracking may lack the parameter.
         let count = sysctl::read(COUNT).ok().and_then(|count| count.parse().ok()).unwrap_or(usize::MAX);
         let mut forgotten = 0;
-        for question in questions(which, count) {
-            for flow in self.list(question)? {
-                if which.iter().any(|flows| flows.hold(&flow)) && self.delete(&flow)? {
+        for listing in listings(which, count) {
+            for flow in self.list(listing)? {
+                if which.iter().any(|flows| flows.matches(&flow)) && self.delete(&flow)? {
                     forgotten += 1;
                 }
             }
@@ -98,19 +102,20 @@ impl<'a> Conntrack<'a> {
         Ok(forgotten)
     }
 
-    fn list(self, question: Question) -> Result<Vec<Flow>> {
-        let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_GET, 0, &[question.family(), 0, 0, 0]);
-        if let Question::Some { proto, about, .. } = question {
-            // The kernel picks what it can, so that a host with a million connections does not tell us all.
+    fn list(self, listing: Listing) -> Result<Vec<Flow>> {
+        let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_GET, 0, &[listing.family(), 0, 0, 0]);
+        if let Listing::Some { proto, filter, .. } = listing {
+            // The kernel filters where it can, so that a host with a million connections does not
+            // send us all of them.
             let (mut original, mut reply) = (0, FILTER_PROTO_NUM);
             request.attrs.nest(CTA_TUPLE_REPLY, |w| {
-                if let About::RepliesFrom(ip) = about {
+                if let Filter::RepliesFrom(ip) = filter {
                     reply |= FILTER_IP_SRC;
                     w.nest(CTA_TUPLE_IP, |w| w.ip(CTA_IP_V4_SRC, ip.into()));
                 }
                 w.nest(CTA_TUPLE_PROTO, |w| w.u8(CTA_PROTO_NUM, proto));
             });
-            if let About::Port(port) = about {
+            if let Filter::Port(port) = filter {
                 original = FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT;
                 request.attrs.nest(CTA_TUPLE_ORIG, |w| {
                     w.nest(CTA_TUPLE_PROTO, |w| {
@@ -129,16 +134,17 @@ impl<'a> Conntrack<'a> {
             Ok(())
         });
         match listed {
-            Err(refusal) if unknown(&refusal) => Ok(Vec::new()),
+            Err(refusal) if is_unsupported(&refusal) => Ok(Vec::new()),
             listed => listed.map_err(|refusal| refusal.on("list", "tracked connections")),
         }
     }
 
-    /// Whether it was there still.
+    /// Deletes a flow; false when it no longer exists.
     fn delete(self, flow: &Flow) -> Result<bool> {
         let family = family(flow.original.destination);
         let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_DELETE, 0, &[family, 0, 0, 0]);
-        // The tuple as the kernel told it; the id, lest a new flow of the same tuple is taken for it.
+        // The tuple as the kernel sent it, and the id, so that a new flow with the same tuple is
+        // not deleted.
         request.attrs.nest(CTA_TUPLE_ORIG, |w| {
             let (source, destination) = match family {
                 AF_INET => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
@@ -168,62 +174,62 @@ impl<'a> Conntrack<'a> {
     }
 }
 
-/// What is listed. The kernel walks through its whole table for each listing (4 ms for 262,144 buckets, however few
-/// flows are in it), so what matters first is how few there are.
+/// A listing to request. The kernel walks its whole table for each listing (4 ms for 262,144
+/// buckets, even when nearly empty), so the number of listings matters most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
-    /// Every flow of both families: the kernel filters one family only.
-    Everything,
-    /// Those of a family and a protocol.
-    Some { family: IpFamily, proto: u8, about: About },
+enum Listing {
+    /// All flows of both families: the kernel can filter by one family only.
+    All,
+    /// The flows of a family and a protocol.
+    Some { family: IpFamily, proto: u8, filter: Filter },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
+enum Filter {
     /// This original destination port.
     Port(u16),
-    /// Replies from a container. Of IPv6 the kernel compares addresses the wrong way round
-    /// (ctnetlink_filter_match_tuple): [`About::Any`] then.
+    /// Replies from a container. IPv6 uses [`Filter::Any`]: the kernel compares IPv6 addresses
+    /// wrongly (ctnetlink_filter_match_tuple).
     RepliesFrom(Ipv4Addr),
-    /// Everything.
+    /// All of them.
     Any,
 }
 
-impl Question {
+impl Listing {
     const fn family(self) -> u8 {
         match self {
-            Self::Everything => AF_UNSPEC,
+            Self::All => AF_UNSPEC,
             Self::Some { family: IpFamily::V4, .. } => AF_INET,
             Self::Some { family: IpFamily::V6, .. } => AF_INET6,
         }
     }
 }
 
-/// As few questions as cover all of `which`, on a host with `count` flows.
-fn questions(which: &[Flows], count: usize) -> Vec<Question> {
+/// The smallest set of listings that covers all of `which`, on a host with `count` flows.
+fn listings(which: &[Flows], count: usize) -> Vec<Listing> {
     match count {
         0 => return Vec::new(),
-        1..=FEW_FLOWS => return vec![Question::Everything],
+        1..=FEW_FLOWS => return vec![Listing::All],
         _ => {}
     }
     let mut kinds: Vec<_> = which.iter().map(|flows| (flows.family(), flows.proto)).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let mut questions = Vec::new();
+    let mut listings = Vec::new();
     for (family, proto) in kinds {
-        let mut abouts = Vec::new();
+        let mut filters = Vec::new();
         for flows in which.iter().filter(|flows| (flows.family(), flows.proto) == (family, proto)) {
-            let about = flows.about();
-            if !abouts.contains(&about) {
-                abouts.push(about);
+            let filter = flows.filter();
+            if !filters.contains(&filter) {
+                filters.push(filter);
             }
         }
-        if abouts.len() > LISTINGS || abouts.contains(&About::Any) {
-            abouts = vec![About::Any];
+        if filters.len() > LISTINGS || filters.contains(&Filter::Any) {
+            filters = vec![Filter::Any];
         }
-        questions.extend(abouts.into_iter().map(|about| Question::Some { family, proto, about }));
+        listings.extend(filters.into_iter().map(|filter| Listing::Some { family, proto, filter }));
     }
-    questions
+    listings
 }
 
 impl Flows {
@@ -232,17 +238,17 @@ impl Flows {
         IpFamily::of(ip)
     }
 
-    /// What narrows most: few flows lead to one container, many to all others.
-    fn about(&self) -> About {
+    /// The most selective filter: few flows go to one container, many to all others.
+    fn filter(&self) -> Filter {
         let (first, last) = self.ports;
         match self.replies_from {
-            Replies::From(IpAddr::V4(ip)) => About::RepliesFrom(ip),
-            _ if first == last => About::Port(first),
-            _ => About::Any,
+            Replies::From(IpAddr::V4(ip)) => Filter::RepliesFrom(ip),
+            _ if first == last => Filter::Port(first),
+            _ => Filter::Any,
         }
     }
 
-    fn hold(&self, flow: &Flow) -> bool {
+    fn matches(&self, flow: &Flow) -> bool {
         let (first, last) = self.ports;
         let replies = match self.replies_from {
             Replies::From(ip) => flow.replies_from == ip,
@@ -255,8 +261,8 @@ impl Flows {
     }
 }
 
-/// Linux without connection tracking netlink: no handler, or no such module.
-fn unknown(refusal: &Refusal) -> bool {
+/// A kernel without connection tracking over netlink: no handler, or no such module.
+fn is_unsupported(refusal: &Refusal) -> bool {
     refusal.is(libc::EOPNOTSUPP) || refusal.is(libc::EPROTONOSUPPORT)
 }
 
@@ -269,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_is_told_by_protocol_destination_and_reply_source_together() {
+    fn a_flow_matches_only_by_protocol_destination_and_reply_source() {
         let flow = |destination: [u8; 4], port, replies_from: [u8; 4]| Flow {
             original: flow::Tuple {
                 source: [192, 0, 2, 9].into(),
@@ -289,16 +295,16 @@ mod tests {
             ports: (53, 54),
             replies_from: Replies::From([10, 1, 1, 1].into()),
         };
-        assert!(from.hold(&flow(host, 53, [10, 1, 1, 1])));
-        assert!(from.hold(&flow(host, 54, [10, 1, 1, 1])));
-        assert!(!from.hold(&flow(host, 55, [10, 1, 1, 1])));
-        assert!(!from.hold(&flow([192, 0, 2, 3], 53, [10, 1, 1, 1])));
-        assert!(!from.hold(&flow(host, 53, [10, 1, 1, 2])));
-        assert!(!Flows { proto: 6, ..from }.hold(&flow(host, 53, [10, 1, 1, 1])));
-        assert!(Flows { destination: None, ..from }.hold(&flow([192, 0, 2, 3], 53, [10, 1, 1, 1])));
+        assert!(from.matches(&flow(host, 53, [10, 1, 1, 1])));
+        assert!(from.matches(&flow(host, 54, [10, 1, 1, 1])));
+        assert!(!from.matches(&flow(host, 55, [10, 1, 1, 1])));
+        assert!(!from.matches(&flow([192, 0, 2, 3], 53, [10, 1, 1, 1])));
+        assert!(!from.matches(&flow(host, 53, [10, 1, 1, 2])));
+        assert!(!Flows { proto: 6, ..from }.matches(&flow(host, 53, [10, 1, 1, 1])));
+        assert!(Flows { destination: None, ..from }.matches(&flow([192, 0, 2, 3], 53, [10, 1, 1, 1])));
         let not_from = Flows { replies_from: Replies::NotFrom([10, 1, 1, 1].into()), ..from };
-        assert!(not_from.hold(&flow(host, 53, host)));
-        assert!(!not_from.hold(&flow(host, 53, [10, 1, 1, 1])));
+        assert!(not_from.matches(&flow(host, 53, host)));
+        assert!(!not_from.matches(&flow(host, 53, [10, 1, 1, 1])));
     }
 
     fn flows(ip: &str, ports: (u16, u16), from: bool) -> Flows {
@@ -307,23 +313,23 @@ mod tests {
         Flows { proto: 17, destination: None, ports, replies_from }
     }
 
-    /// A listing walks through the kernel's whole table, so there are few.
+    /// Each listing walks the kernel's whole table.
     #[test]
-    fn as_few_listings_as_cover_everything() {
+    fn listings_cover_every_selection_and_are_few() {
         let (v4, v6) = ("10.1.1.1", "fd00::1");
         let both = [flows(v4, (53, 53), false), flows(v6, (53, 53), false)];
-        assert_eq!(questions(&both, 0), []);
-        assert_eq!(questions(&both, FEW_FLOWS), [Question::Everything]);
-        let of = |family, about| Question::Some { family, proto: 17, about };
-        let port = About::Port(53);
-        assert_eq!(questions(&both, usize::MAX), [of(IpFamily::V4, port), of(IpFamily::V6, port)]);
+        assert_eq!(listings(&both, 0), []);
+        assert_eq!(listings(&both, FEW_FLOWS), [Listing::All]);
+        let of = |family, filter| Listing::Some { family, proto: 17, filter };
+        let port = Filter::Port(53);
+        assert_eq!(listings(&both, usize::MAX), [of(IpFamily::V4, port), of(IpFamily::V6, port)]);
         let ports: Vec<_> = (1..=3).map(|port| flows(v4, (port, port), false)).collect();
-        assert_eq!(questions(&ports, usize::MAX), [of(IpFamily::V4, About::Any)]);
+        assert_eq!(listings(&ports, usize::MAX), [of(IpFamily::V4, Filter::Any)]);
         let gone: Vec<_> = (1..=3).map(|port| flows(v4, (port, port + 9), true)).collect();
         assert_eq!(
-            questions(&gone, usize::MAX),
-            [of(IpFamily::V4, About::RepliesFrom([10, 1, 1, 1].into()))]
+            listings(&gone, usize::MAX),
+            [of(IpFamily::V4, Filter::RepliesFrom([10, 1, 1, 1].into()))]
         );
-        assert_eq!(questions(&[flows(v6, (1, 9), true)], usize::MAX), [of(IpFamily::V6, About::Any)]);
+        assert_eq!(listings(&[flows(v6, (1, 9), true)], usize::MAX), [of(IpFamily::V6, Filter::Any)]);
     }
 }

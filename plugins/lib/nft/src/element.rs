@@ -16,51 +16,51 @@ use super::verdict::{Datum, Verdict, write_value};
 pub struct Element {
     /// Its key, or the first key of its range.
     pub key: Value,
-    /// The last key of its range. Of a concatenation, each part is a range of its own.
+    /// The last key of its range. In a concatenation, each part is a range of its own.
     pub end: Option<Value>,
-    /// What it leads to.
+    /// The data that its key maps to.
     pub target: Target,
-    /// Whose it is, or what else there is to say: up to [`super::COMMENT_MAX`] bytes.
+    /// Its comment, for example its owner: up to [`super::COMMENT_MAX`] bytes.
     pub comment: Option<String>,
 }
 
-/// What an element leads to.
+/// The data of an element.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Nothing: it is an element of a set.
+    /// None: the element of a set.
     None,
     /// A verdict.
     Verdict(Verdict),
     /// A value.
     Value(Value),
-    /// A range of values, by the first and the last.
+    /// A range of values: the first and the last.
     Range(Value, Value),
 }
 
 impl Element {
-    /// The element of a set with this key; also a key to delete by, whatever it leads to.
+    /// An element of a set with this key; also a key to delete by, whatever its data.
     pub fn new(key: Value) -> Self {
         Self { key, end: None, target: Target::None, comment: None }
     }
 
-    /// The same for a range of keys; both ends belong to it.
+    /// An element for a range of keys, both ends included.
     pub fn range(first: Value, last: Value) -> Self {
         Self { key: first, end: Some(last), target: Target::None, comment: None }
     }
 
-    /// An element of a map.
+    /// Turns it into an element of a map.
     #[must_use]
     pub fn to(self, target: impl Into<Target>) -> Self {
         Self { target: target.into(), ..self }
     }
 
-    /// With a comment.
+    /// Adds a comment.
     #[must_use]
     pub fn comment(self, comment: impl Into<String>) -> Self {
         Self { comment: Some(comment.into()), ..self }
     }
 
-    /// As `nft` writes it, of a set of these types.
+    /// Formats it as `nft` does, in a set of these types.
     pub fn show(&self, set: &Set<'_>) -> String {
         let mut text = self.key.show(set.key);
         if let Some(end) = self.end {
@@ -70,7 +70,7 @@ impl Element {
         text
     }
 
-    /// No fewer bytes than [`Element::write`] makes of it.
+    /// An upper bound of the bytes that [`Element::write`] writes.
     pub(super) fn size_bound(&self) -> usize {
         let target = match &self.target {
             Target::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => chain.len(),
@@ -79,12 +79,12 @@ impl Element {
         400 + target + self.comment.as_deref().map_or(0, str::len)
     }
 
-    /// Appends it to a list; `whole` is with what it leads to and its comment, else only its key is written.
+    /// Appends it to a list; with `whole` its data and comment too, otherwise only its key.
     pub(super) fn write(&self, set: &Set<'_>, whole: bool, writer: &mut Writer) -> Result<(), Malformed> {
         let first = self.key.of(set.key)?;
         let last = self.end.as_ref().map_or(Ok(first), |end| end.of(set.key))?;
         if !set.interval && self.end.is_some() {
-            return Err(Malformed("a range of keys is for a set of intervals"));
+            return Err(Malformed("a range of keys needs a set of intervals"));
         }
         let mut comment = Vec::new();
         if let Some(text) = &self.comment {
@@ -94,7 +94,7 @@ impl Element {
             (Target::None, Data::None) | (Target::Verdict(_), Data::Verdict) => Vec::new(),
             (Target::Value(value), Data::Value(types)) => value.of(types)?.to_vec(),
             (Target::Range(first, last), Data::Range(types)) => {
-                // A range is two values, each filled to whole registers.
+                // A range is two values, each padded to whole registers.
                 let mut bytes = Vec::new();
                 for value in [first, last] {
                     bytes.extend_from_slice(value.of(types)?);
@@ -103,7 +103,7 @@ impl Element {
                 bytes
             }
             _ if !whole => Vec::new(),
-            _ => return Err(Malformed("an element does not lead to what its set holds")),
+            _ => return Err(Malformed("an element does not have the data of its set")),
         };
         writer.nest(NFTA_LIST_ELEM, |w| {
             write_value(w, NFTA_SET_ELEM_KEY, first);
@@ -122,7 +122,7 @@ impl Element {
                 w.bytes(NFTA_SET_ELEM_USERDATA, &comment);
             }
         });
-        // An interval of single keys ends with an element of its own, which is the first key that is not in it.
+        // An interval of single keys ends with a separate element, at the first key after it.
         if set.interval
             && set.key.len() == 1
             && let Some(after) = self.end.unwrap_or(self.key).next()
@@ -135,7 +135,7 @@ impl Element {
         Ok(())
     }
 
-    /// Reads one of a list; with it, whether it only marks where an interval ends.
+    /// Reads one element of a list; also returns whether it only marks the end of an interval.
     pub(super) fn read(set: &Set<'_>, attr: Attr<'_>) -> Result<(Self, bool), Malformed> {
         let mut key = None;
         let mut end = None;
@@ -157,9 +157,10 @@ impl Element {
         Ok((Self { key, end: end.filter(|end| *end != key), target, comment }, ends))
     }
 
-    /// Makes intervals of what was read of a set of single keys: each reaches to the next mark.
+    /// Combines the elements of a set of single keys into intervals: each reaches to the next mark.
     pub(super) fn intervals(mut read: Vec<(Self, bool)>) -> Vec<Self> {
-        // A mark before an element of the same key: the one interval ends where the other begins.
+        // An end mark sorts before an element with the same key: one interval ends where the next
+        // begins.
         read.sort_by_key(|(element, ends)| (element.key, !ends));
         let mut intervals: Vec<Self> = Vec::with_capacity(read.len() / 2 + 1);
         let mut open = false;
@@ -193,7 +194,7 @@ impl Target {
                 let (first, last) = bytes.split_at_checked(half).ok_or(Malformed("a range is too short"))?;
                 Ok(Self::Range(part(first)?, part(last)?))
             }
-            _ => Err(Malformed("an element does not lead to what its set holds")),
+            _ => Err(Malformed("an element does not have the data of its set")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Expressions: what rules consist of.
+//! Expressions: the parts of rules.
 
 use netlink::attr::{Attr, Malformed, Writer};
 use sys::IpFamily;
@@ -9,15 +9,15 @@ use super::uapi::{NFT_REG32_00, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM};
 use super::value::Value;
 use super::verdict::Verdict;
 
-/// A register of four bytes; longer values take as many of them in a row. [`super::Rule`] hands them out.
+/// A 4-byte register; longer values take several consecutive ones. [`super::Rule`] allocates them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reg(u8);
 
 impl Reg {
-    /// How many there are.
+    /// The number of registers.
     const COUNT: usize = 16;
 
-    /// The first.
+    /// The first register.
     pub(super) const FIRST: Self = Self(0);
 
     /// The register `index`, from 0.
@@ -29,12 +29,12 @@ impl Reg {
             .ok_or(Malformed("a rule needs more than 64 bytes of registers"))
     }
 
-    /// Its NFT_REG32_*.
+    /// Its number as a NFT_REG32_*.
     pub(super) fn number(self) -> u32 {
         NFT_REG32_00 + u32::from(self.0)
     }
 
-    /// From a NFT_REG32_*, or a NFT_REG_*, as the kernel calls every fourth.
+    /// Reads a NFT_REG32_*, or a NFT_REG_*, which the kernel uses for every fourth.
     pub(super) fn from_number(number: u32) -> Result<Self, Malformed> {
         let index = match number {
             1..=4 => Some((number - 1) * 4),
@@ -42,37 +42,39 @@ impl Reg {
         };
         index
             .and_then(|index| usize::try_from(index).ok())
-            .ok_or(Malformed("a register is none that is known"))
+            .ok_or(Malformed("unknown register number"))
             .and_then(Self::new)
     }
 }
 
-/// What a rule does at one step. A step that does not match ends the rule; the packet goes on to the next one.
+/// One step of a rule. A step that does not match ends the rule; the packet continues at the next
+/// rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expr {
-    /// Puts something of the packet into registers; does not match when the packet has no such thing.
+    /// Loads a field of the packet into registers; does not match when the packet has no such
+    /// field.
     Load {
-        /// What.
+        /// The field.
         field: Field,
-        /// Where to.
+        /// The first register.
         to: Reg,
     },
     /// Puts a constant into registers.
     Immediate {
         /// The constant.
         value: Value,
-        /// Where to.
+        /// The first register.
         to: Reg,
     },
     /// Ends the rule with a verdict.
     Verdict(Verdict),
-    /// Matches when the register compares so to the constant.
+    /// Matches when the comparison of the register with the constant holds.
     Compare {
-        /// What is compared.
+        /// The register.
         from: Reg,
-        /// How.
+        /// The operator.
         op: Compare,
-        /// To what. Of a longer register, only so many bytes are looked at.
+        /// The constant. Of a longer register, only this many bytes are compared.
         value: Value,
     },
     /// `register = (register & mask) ^ xor`.
@@ -81,40 +83,41 @@ pub enum Expr {
         at: Reg,
         /// Bits to keep.
         mask: Value,
-        /// Bits to turn over then.
+        /// Bits to flip afterwards.
         xor: Value,
     },
-    /// Puts the bytes of each number of a register into network order, or back. This library does not write it.
+    /// Converts each number in a register to network byte order, or back. This library does not
+    /// write it.
     Byteorder {
-        /// How long each number is, in bytes.
+        /// The length of each number, in bytes.
         size: u32,
-        /// How long all are: with less than one, nothing happens.
+        /// The length of all numbers; below `size`, nothing happens.
         length: u32,
     },
-    /// Looks a key up; does not match when it is not there.
+    /// Looks up a key; does not match when the key is missing.
     Lookup {
         /// The set or map.
         set: String,
-        /// Where the key begins.
+        /// The first register of the key.
         from: Reg,
-        /// What becomes of what the key leads to.
-        to: Found,
+        /// What to do with the result.
+        to: LookupResult,
     },
-    /// Gives the connection another destination or source.
+    /// Translates the connection's destination or source address.
     Nat(Nat),
-    /// Gives the connection the outgoing interface's address as its source.
+    /// Translates the connection's source to the outgoing interface's address.
     Masquerade {
-        /// With a port drawn at random.
+        /// With a random port.
         fully_random: bool,
     },
     /// Counts packets and bytes.
     Counter,
-    /// One that the kernel has and this library does not know, by its name (and one that it knows, used in a way it
-    /// does not); a target of xtables is `target` and its name.
+    /// An expression that this library does not know, by its name (or a known one with unsupported
+    /// attributes); an xtables target is `target` and its name.
     Other(String),
 }
 
-/// How a register is compared to a constant, as big-endian numbers (enum nft_cmp_ops).
+/// A comparison of a register with a constant, as big-endian numbers (enum nft_cmp_ops).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Compare {
     /// The same.
@@ -131,33 +134,33 @@ pub enum Compare {
     GreaterOrEqual,
 }
 
-/// What becomes of what a key leads to.
+/// What a lookup does with its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Found {
-    /// It is a set: the rule goes on.
+pub enum LookupResult {
+    /// In a set: the rule continues if the key is present.
     Member,
-    /// It is a set, and the rule goes on only when the key is *not* in it.
-    NoMember,
-    /// It is a map: the value is put into registers.
+    /// In a set: the rule continues if the key is *not* present.
+    NotMember,
+    /// In a map: the value is loaded into registers.
     Value(Reg),
-    /// It is a verdict map: the rule ends with the verdict.
+    /// In a verdict map: the rule ends with the verdict.
     Verdict,
 }
 
-/// A translation.
+/// An address translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nat {
-    /// Of the destination; else of the source.
+    /// Of the destination; otherwise of the source.
     pub destination: bool,
     /// The family of the addresses.
     pub family: IpFamily,
-    /// The register of the address, or of the first of a range.
+    /// The register of the address, or of the first address of a range.
     pub addr: Reg,
-    /// The register of the last address.
+    /// The register of the last address of a range.
     pub addr_last: Option<Reg>,
-    /// The register of the port, or of the first of a range; without, the port stays.
+    /// The register of the port, or of the first port of a range; `None` keeps the port.
     pub port: Option<Reg>,
-    /// The register of the last port. A port that is in the range already stays as it is.
+    /// The register of the last port of a range. A port inside the range is kept.
     pub port_last: Option<Reg>,
     /// NF_NAT_RANGE_* (linux/netfilter/nf_nat.h).
     pub flags: u32,
@@ -172,7 +175,7 @@ impl Expr {
         });
     }
 
-    /// Reads one of a rule's list. What it does not know is not a fault.
+    /// Reads one expression of a rule's list. An unknown one is not an error.
     pub(super) fn read(attr: Attr<'_>) -> Result<Self, Malformed> {
         let mut name = String::new();
         let mut data = None;

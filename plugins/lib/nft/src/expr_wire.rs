@@ -1,9 +1,9 @@
-//! Expressions as attributes (linux/netfilter/nf_tables.h), written and read.
+//! Expressions as attributes (linux/netfilter/nf_tables.h): writing and reading.
 
 use netlink::attr::{Attr, Malformed, Writer};
 use sys::IpFamily;
 
-use super::expr::{Compare, Expr, Found, Nat, Reg};
+use super::expr::{Compare, Expr, LookupResult, Nat, Reg};
 use super::field::{Ct, Field, Header, Meta};
 use super::uapi::NFT_REG_VERDICT;
 use super::value::Value;
@@ -62,7 +62,7 @@ const NFT_NAT_DNAT: u32 = 1;
 /// NFPROTO_IPV4, NFPROTO_IPV6.
 const IPV4: u32 = 2;
 const IPV6: u32 = 10;
-/// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel adds of itself.
+/// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel adds by itself.
 const RANGE_IMPLIED: u32 = 3;
 
 const NFTA_TARGET_NAME: u16 = 1;
@@ -72,10 +72,10 @@ const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
 /// linux/netfilter/nf_nat.h.
 const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 0x10;
 
-/// More than any of the attributes above.
+/// Greater than every attribute above.
 const KINDS: usize = 8;
 
-/// Writes what is inside NFTA_EXPR_DATA.
+/// Writes the content of NFTA_EXPR_DATA.
 pub(super) fn write(expr: &Expr, w: &mut Writer) {
     match expr {
         Expr::Load { field, to } => load(*field, to.number(), w),
@@ -103,10 +103,10 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
             w.string(NFTA_LOOKUP_SET, set);
             w.be32(NFTA_LOOKUP_SREG, from.number());
             match to {
-                Found::Member => {}
-                Found::NoMember => w.be32(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV),
-                Found::Value(to) => w.be32(NFTA_LOOKUP_DREG, to.number()),
-                Found::Verdict => w.be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT),
+                LookupResult::Member => {}
+                LookupResult::NotMember => w.be32(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV),
+                LookupResult::Value(to) => w.be32(NFTA_LOOKUP_DREG, to.number()),
+                LookupResult::Verdict => w.be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT),
             }
         }
         Expr::Nat(nat) => {
@@ -130,7 +130,7 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
         Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
         Expr::Masquerade { fully_random: false } | Expr::Counter => {}
         Expr::Other(_) | Expr::Byteorder { .. } => {
-            w.fail("an expression that is not known cannot be written");
+            w.fail("an unknown expression cannot be written");
         }
     }
 }
@@ -159,7 +159,7 @@ fn load(field: Field, to: u32, w: &mut Writer) {
     }
 }
 
-/// The attributes of an expression, by their type.
+/// The attributes of an expression, indexed by type.
 #[derive(Debug, Default)]
 pub(super) struct Known<'a>([Option<Attr<'a>>; KINDS]);
 
@@ -192,7 +192,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The expression, unless it is one that this library would not write.
+/// Returns the expression; `None` if this library would not write it like that.
 pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
     Some(match name {
         "meta" => {
@@ -226,7 +226,7 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             op: Compare::from_number(a.number(NFTA_CMP_OP)?)?,
             value: a.value(NFTA_CMP_DATA)?,
         },
-        // Operation 0 is mask and xor; Linux 5.6 and later tell it.
+        // Operation 0 is mask and xor; Linux 5.6 and later report it.
         "bitwise"
             if a.number(NFTA_BITWISE_OP).unwrap_or(0) == 0
                 && a.reg(NFTA_BITWISE_SREG) == a.reg(NFTA_BITWISE_DREG) =>
@@ -244,10 +244,10 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             set: a.attr(NFTA_LOOKUP_SET)?.string(),
             from: a.reg(NFTA_LOOKUP_SREG)?,
             to: match (a.number(NFTA_LOOKUP_DREG), a.number(NFTA_LOOKUP_FLAGS).unwrap_or(0)) {
-                (None, 0) => Found::Member,
-                (None, NFT_LOOKUP_F_INV) => Found::NoMember,
-                (Some(NFT_REG_VERDICT), 0) => Found::Verdict,
-                (Some(number), 0) => Found::Value(Reg::from_number(number).ok()?),
+                (None, 0) => LookupResult::Member,
+                (None, NFT_LOOKUP_F_INV) => LookupResult::NotMember,
+                (Some(NFT_REG_VERDICT), 0) => LookupResult::Verdict,
+                (Some(number), 0) => LookupResult::Value(Reg::from_number(number).ok()?),
                 _ => return None,
             },
         },
@@ -258,7 +258,7 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             _ => return None,
         },
         "counter" => Expr::Counter,
-        // One of xtables: what it does, its own name says.
+        // An xtables target: its own name describes it.
         "target" => Expr::Other(format!("target {}", a.attr(NFTA_TARGET_NAME)?.string())),
         _ => return None,
     })
@@ -266,7 +266,7 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
 
 fn nat(a: &Known<'_>) -> Option<Nat> {
     let first = |kind| a.reg(kind);
-    // The kernel says the first again when there is no last.
+    // Without a last value, the kernel repeats the first.
     let last = |kind, first: Option<Reg>| a.reg(kind).filter(|reg| Some(*reg) != first);
     let addr = first(NFTA_NAT_REG_ADDR_MIN);
     let port = first(NFTA_NAT_REG_PROTO_MIN);

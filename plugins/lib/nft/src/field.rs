@@ -1,24 +1,26 @@
-//! What of a packet can be looked at.
+//! Fields of a packet that rules can examine.
 
 use super::value::Type;
 
-/// Something of a packet, its metadata, its connection or its route that can be loaded into a register.
+/// Something that a rule can load into a register: of the packet, its metadata, its connection or
+/// its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
-    /// About the packet.
+    /// Metadata of the packet.
     Meta(Meta),
-    /// About its connection.
+    /// Data of its connection.
     Ct(Ct),
-    /// Bytes of it.
+    /// Bytes of the packet.
     Payload {
-        /// Counted from where.
+        /// The header that the offset counts from.
         header: Header,
-        /// How many bytes from there.
+        /// The offset, in bytes.
         offset: u8,
-        /// How many bytes.
+        /// The number of bytes.
         length: u8,
     },
-    /// The type of its destination address, as the routing tables have it (RTN_*, in host byte order): see [`LOCAL`].
+    /// The type of the destination address in the routing tables (RTN_*, in host byte order): see
+    /// [`LOCAL`].
     FibDaddrType,
 }
 
@@ -32,38 +34,38 @@ pub enum Meta {
     Protocol,
     /// Its mark.
     Mark,
-    /// The index of the interface it came in by (host byte order).
+    /// The index of the incoming interface (host byte order).
     Iif,
-    /// The index of the interface it goes out by (host byte order).
+    /// The index of the outgoing interface (host byte order).
     Oif,
-    /// The name of the interface it came in by (a port, in a bridge's table).
+    /// The name of the incoming interface (a port, in a bridge table).
     Iifname,
-    /// The name of the interface it goes out by.
+    /// The name of the outgoing interface.
     Oifname,
     /// Its address family (one byte, [`super::IPV4`] or [`super::IPV6`]).
     Nfproto,
     /// Its transport protocol.
     L4proto,
-    /// The bridge that the port it came in by belongs to.
+    /// The bridge of the incoming port.
     BridgeIifname,
 }
 
 /// enum nft_ct_keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ct {
-    /// What the packet is to its connection: bits (host byte order), see [`STATE_NEW`].
+    /// The packet's state in its connection: bits (host byte order), see [`STATE_NEW`].
     State,
-    /// 0: as the first packet; 1: a reply (one byte).
+    /// 0: original direction; 1: reply (one byte).
     Direction,
-    /// What was done to the connection: bits (host byte order), see [`STATUS_DNAT`].
+    /// The connection's status: bits (host byte order), see [`STATUS_DNAT`].
     Status,
     /// The connection's mark.
     Mark,
 }
 
-/// [`Ct::State`]: part of no connection that makes sense.
+/// [`Ct::State`]: belongs to no valid connection.
 pub const STATE_INVALID: u32 = 1;
-/// [`Ct::State`]: packets were seen both ways.
+/// [`Ct::State`]: packets were seen in both directions.
 pub const STATE_ESTABLISHED: u32 = 2;
 /// [`Ct::State`]: expected by another connection.
 pub const STATE_RELATED: u32 = 4;
@@ -96,17 +98,17 @@ impl Field {
     pub const IIFNAME: Self = Self::Meta(Meta::Iifname);
     /// oifname.
     pub const OIFNAME: Self = Self::Meta(Meta::Oifname);
-    /// ip saddr: only of packets that are IPv4.
+    /// ip saddr: only for IPv4 packets.
     pub const IP_SADDR: Self = Self::Payload { header: Header::Network, offset: 12, length: 4 };
-    /// ip daddr: only of packets that are IPv4.
+    /// ip daddr: only for IPv4 packets.
     pub const IP_DADDR: Self = Self::Payload { header: Header::Network, offset: 16, length: 4 };
-    /// ip6 saddr: only of packets that are IPv6.
+    /// ip6 saddr: only for IPv6 packets.
     pub const IP6_SADDR: Self = Self::Payload { header: Header::Network, offset: 8, length: 16 };
-    /// ip6 daddr: only of packets that are IPv6.
+    /// ip6 daddr: only for IPv6 packets.
     pub const IP6_DADDR: Self = Self::Payload { header: Header::Network, offset: 24, length: 16 };
-    /// th sport: of TCP, UDP and SCTP.
+    /// th sport: for TCP, UDP and SCTP.
     pub const SPORT: Self = Self::Payload { header: Header::Transport, offset: 0, length: 2 };
-    /// th dport: of TCP, UDP and SCTP.
+    /// th dport: for TCP, UDP and SCTP.
     pub const DPORT: Self = Self::Payload { header: Header::Transport, offset: 2, length: 2 };
     /// ether saddr.
     pub const ETHER_SADDR: Self = Self::Payload { header: Header::Link, offset: 6, length: 6 };
@@ -177,7 +179,7 @@ impl Header {
     }
 }
 
-/// The tables above hold every variant.
+/// The tables above contain every variant.
 fn number<T: Copy + PartialEq>(all: &[(T, u32)], this: T) -> u32 {
     all.iter().find(|(one, _)| *one == this).map_or(u32::MAX, |(_, number)| *number)
 }

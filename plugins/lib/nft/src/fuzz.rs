@@ -1,4 +1,4 @@
-//! Every reader of what the kernel sends, for the fuzzer.
+//! Runs every reader of kernel messages, for the fuzzer.
 
 use netlink::message::Messages;
 
@@ -12,7 +12,7 @@ const PORTS: Set<'_> = Set {
     interval: false,
 };
 
-/// A set of each form that we read elements of.
+/// One set of each form whose elements we read.
 const SETS: [Set<'_>; 4] = [
     PORTS,
     Set { data: Data::Range(&[Type::Ipv4, Type::Port]), interval: true, ..PORTS },
@@ -20,7 +20,7 @@ const SETS: [Set<'_>; 4] = [
     Set { key: &[Type::Ipv4], data: Data::None, interval: true, ..PORTS },
 ];
 
-/// Reads a datagram as every kind of answer that we ask for: nothing in it may make a reader panic.
+/// Reads a datagram as every kind of answer that we request: no content may make a reader panic.
 pub fn replies(datagram: &[u8]) {
     for message in Messages::new(datagram) {
         let Ok(message) = message else { return };

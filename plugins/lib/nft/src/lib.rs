@@ -1,15 +1,15 @@
 //! nf_tables (linux/netfilter/nf_tables.h) and connection tracking, over netlink: no `nft`, no
-//! `iptables`. It knows tables, chains, rules, sets and their elements, how each is written, read
-//! and compared, and how a transaction is committed. It knows no owner, no table of its own and no
-//! plan: which rules a host needs is its caller's affair.
+//! `iptables`. This crate covers tables, chains, rules, sets and their elements: writing, reading
+//! and comparing them, and committing transactions. It knows no owner, no table name and no plan:
+//! its callers decide which rules a host needs.
 //!
-//! Changes are gathered in a [`Batch`] and committed as one transaction: all or nothing. Keep one
-//! [`Nft`] for the life of the process, and let it go last: when it is dropped after deletions, the
-//! kernel waits for an RCU grace period (8 to 16 ms, measured; so long a failed batch takes too),
-//! unless by [`Nft::close_in_background`].
+//! Changes are collected in a [`Batch`] and committed as one transaction: all or nothing. Keep one
+//! [`Nft`] for the life of the process, and drop it last: when it is dropped after deletions, the
+//! kernel waits for an RCU grace period (8 to 16 ms, measured; a failed batch takes as long),
+//! unless it is closed by [`Nft::close_in_background`].
 //!
-//! Every commit makes a new *generation* of the network namespace's rules. [`Nft::transact`] looks,
-//! decides, and commits what it decided only if nobody committed anything in between.
+//! Every commit creates a new *generation* of the network namespace's rules. [`Nft::transact`]
+//! reads, decides, and commits only if nobody else committed in between.
 
 mod batch;
 mod commit;
@@ -40,7 +40,7 @@ use sys::{Error, NetNs, Result};
 pub use batch::Batch;
 pub use commit::is_stale;
 pub use element::{Element, Target};
-pub use expr::{Compare, Expr, Found, Nat, Reg};
+pub use expr::{Compare, Expr, LookupResult, Nat, Reg};
 pub use field::{
     Ct, Field, Header, LOCAL, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATUS_DNAT,
     STATUS_SNAT,
@@ -56,12 +56,12 @@ pub use verdict::Verdict;
 
 use crate::conntrack::Conntrack;
 
-/// A netfilter socket. It belongs to the network namespace it was opened in, wherever the thread
-/// goes later.
+/// A netfilter socket. It stays in the network namespace it was opened in, even if the thread
+/// moves.
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
-    /// As large as the send buffer was made, in bytes; 0 is the system's default.
+    /// The size that the send buffer was raised to, in bytes; 0 is the system's default.
     send_buffer: Cell<usize>,
 }
 
@@ -69,31 +69,31 @@ impl Nft {
     /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
-    /// The socket could not be made: the kernel is without netfilter netlink.
+    /// The socket cannot be created: the kernel lacks netfilter netlink.
     pub fn open() -> Result<Self> {
         Socket::open(NETLINK_NETFILTER)
             .map(|socket| Self { socket, send_buffer: Cell::new(0) })
             .map_err(|error| Error::new("open", "a netfilter netlink socket", error))
     }
 
-    /// Opens a socket in `netns`, from where the thread is.
+    /// Opens a socket in `netns`, from any namespace.
     ///
     /// # Errors
-    /// The namespace could not be entered, or the socket could not be made.
+    /// The namespace cannot be entered, or the socket cannot be created.
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         netns.enter(Self::open)?
     }
 
-    /// Closes the socket without waiting. Whoever closes a netfilter socket waits for the memory of
-    /// what was deleted to be free (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace
-    /// period of 4 to 16 ms, after all has been said and done. Here a worker of the kernel's does,
-    /// unless the kernel lends us none: then we wait.
+    /// Closes the socket without waiting. Closing a netfilter socket waits until the memory of
+    /// deleted objects is freed (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace period
+    /// of 4 to 16 ms, after all work is done. A kernel worker waits instead, if the kernel provides
+    /// one.
     pub fn close_in_background(self) {
         sys::close_in_background(self.socket);
     }
 
-    /// Connection tracking by the same socket. (Any netfilter socket waits for what was deleted
-    /// when it is closed.)
+    /// Connection tracking over the same socket. (Closing any netfilter socket waits for deleted
+    /// objects.)
     pub fn conntrack(&self) -> Conntrack<'_> {
         Conntrack::new(&self.socket)
     }

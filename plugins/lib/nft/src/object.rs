@@ -1,11 +1,11 @@
-//! Tables, chains, sets and maps, as they are named and declared.
+//! Tables, chains, sets and maps: their names and declarations.
 
 use std::fmt;
 
 use super::uapi::{NF_ACCEPT, NF_DROP};
 use super::value::Type;
 
-/// What packets a table sees (NFPROTO_* in linux/netfilter.h).
+/// The packets that a table sees (NFPROTO_* in linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4 and IPv6.
@@ -14,7 +14,7 @@ pub enum Family {
     Ip,
     /// IPv6.
     Ip6,
-    /// What passes through bridges.
+    /// Packets that pass through bridges.
     Bridge,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// A table, by its name.
+/// A table's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table<'a> {
     /// Its family.
@@ -59,59 +59,59 @@ pub struct Table<'a> {
     pub name: &'a str,
 }
 
-/// A chain, by its name.
+/// A chain's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain<'a> {
-    /// Where it is.
+    /// Its table.
     pub table: Table<'a>,
     /// Its name, up to 255 bytes.
     pub name: &'a str,
 }
 
-/// A set or a map, as it is declared.
+/// The declaration of a set or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Set<'a> {
-    /// Where it is.
+    /// Its table.
     pub table: Table<'a>,
     /// Its name, up to 255 bytes.
     pub name: &'a str,
-    /// What a key consists of; more than one part is a concatenation.
+    /// The types of its key; more than one is a concatenation.
     pub key: &'static [Type],
-    /// What an element leads to.
+    /// The data of its elements.
     pub data: Data,
-    /// Keys may be ranges. A look-up is then a search and no longer a hash, and of a concatenation a change copies
-    /// the whole set: for the few, not for the many.
+    /// Keys may be ranges. A lookup is then a search instead of a hash, and changing a
+    /// concatenation copies the whole set: suitable for few elements only.
     pub interval: bool,
 }
 
-/// What an element of a set leads to.
+/// The data of a set's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// Nothing: it is a set.
+    /// None: a set.
     None,
-    /// A verdict: it is a verdict map.
+    /// A verdict: a verdict map.
     Verdict,
     /// A value of these types.
     Value(&'static [Type]),
-    /// A range of values of these types: the first and the last, one behind the other in the registers.
+    /// A range of values of these types: the first and the last, in consecutive registers.
     Range(&'static [Type]),
 }
 
-/// What makes a chain a base chain: where packets come into it.
+/// The attributes that make a chain a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
     /// Its type.
     pub kind: Kind,
     /// Its hook.
     pub hook: Hook,
-    /// Its place among the chains of the hook: lower ones come first.
+    /// Its order among the hook's chains: lower ones run first.
     pub priority: i32,
-    /// What becomes of a packet at its end.
+    /// The fate of a packet that reaches its end.
     pub policy: Policy,
 }
 
 impl Base {
-    /// Whether a listing ([`super::ChainInfo::base`]) tells the same.
+    /// Whether a listing ([`super::ChainInfo::base`]) shows the same.
     pub fn is(&self, (kind, hook, priority, policy): &(String, u32, i32, u32)) -> bool {
         (kind.as_str(), *hook, *priority, *policy)
             == (self.kind.name(), self.hook.number(), self.priority, self.policy.number())
@@ -138,7 +138,7 @@ pub enum Kind {
     Filter,
     /// The first packet of a connection.
     Nat,
-    /// Any packet going out; it is routed again when its mark changes.
+    /// Outgoing packets; a packet is routed again when its mark changes.
     Route,
 }
 
@@ -179,10 +179,10 @@ impl Hook {
     }
 }
 
-/// What becomes of a packet at the end of a base chain.
+/// The fate of a packet that reaches the end of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// It goes on.
+    /// It continues.
     Accept,
     /// It is dropped.
     Drop,

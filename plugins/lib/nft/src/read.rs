@@ -1,4 +1,4 @@
-//! Looking: tables, chains, rules, sets and their elements.
+//! Reading tables, chains, rules, sets and their elements.
 
 use netlink::attr::{Attrs, Malformed, Writer};
 use netlink::message::{Refusal, Request};
@@ -12,26 +12,26 @@ use super::uapi::*;
 use super::verdict::write_value;
 use super::{Nft, udata, value};
 
-/// How often elements are listed anew when some were told twice.
+/// The most listings of a set when elements appear twice.
 const LISTINGS: u32 = 5;
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableInfo {
-    /// Its family; `None` of one that this library has no name for.
+    /// Its family; `None` for one unknown to this library.
     pub family: Option<Family>,
     /// Its name.
     pub name: String,
     /// Its comment.
     pub comment: Option<String>,
-    /// How many chains, sets and maps it has.
+    /// The number of its chains, sets and maps.
     pub uses: u32,
 }
 
 /// A chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainInfo {
-    /// Its table's family; `None` of one that this library has no name for.
+    /// Its table's family; `None` for one unknown to this library.
     pub family: Option<Family>,
     /// Its table's name.
     pub table: String,
@@ -39,9 +39,10 @@ pub struct ChainInfo {
     pub name: String,
     /// Its comment.
     pub comment: Option<String>,
-    /// Of a base chain: its type, its hook's number (NF_INET_*), its priority and its policy (NF_ACCEPT, NF_DROP).
+    /// For a base chain: its type, its hook's number (NF_INET_*), its priority and its policy
+    /// (NF_ACCEPT, NF_DROP).
     pub base: Option<(String, u32, i32, u32)>,
-    /// How many rules it has, and how many lead to it.
+    /// The number of its rules and of the rules that jump to it.
     pub uses: u32,
 }
 
@@ -52,7 +53,7 @@ impl ChainInfo {
         base.is_some_and(|(kind, at, ..)| kind == Kind::Filter.name() && *at == hook.number())
     }
 
-    /// Whether it is a base chain whose policy is to drop.
+    /// Whether it is a base chain with a drop policy.
     pub fn drops(&self) -> bool {
         self.base.as_ref().is_some_and(|(.., policy)| *policy == Policy::Drop.number())
     }
@@ -61,22 +62,22 @@ impl ChainInfo {
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleInfo {
-    /// By which it can be deleted.
+    /// The handle to delete it by.
     pub handle: u64,
     /// Its comment.
     pub comment: Option<String>,
-    /// Its steps, as [`super::Rule::exprs`] of the same rule has them.
+    /// Its steps, as [`super::Rule::exprs`] returns them for the same rule.
     pub exprs: Vec<Expr>,
 }
 
-/// The name of an object and of its table, as every kind of object begins.
+/// The name of an object and of its table, with which every request begins.
 fn request(kind: u16, table: &Table<'_>, fill: impl FnOnce(&mut Writer)) -> Request {
     let mut request = Request::new(SUBSYSTEM | kind, 0, &[table.family.number(), 0, 0, 0]);
     fill(&mut request.attrs);
     request
 }
 
-/// ENOENT is an answer.
+/// Maps ENOENT to `None`.
 fn found<T>(answer: std::result::Result<T, Refusal>) -> std::result::Result<Option<T>, Refusal> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -85,13 +86,13 @@ fn found<T>(answer: std::result::Result<T, Refusal>) -> std::result::Result<Opti
     }
 }
 
-/// The list of what is not there is empty.
+/// Maps ENOENT to an empty list.
 fn listed<T>(answer: std::result::Result<Vec<T>, Refusal>) -> std::result::Result<Vec<T>, Refusal> {
     found(answer).map(Option::unwrap_or_default)
 }
 
 impl Nft {
-    /// The tables of all families.
+    /// Lists the tables of all families.
     ///
     /// # Errors
     /// The kernel refused.
@@ -105,7 +106,7 @@ impl Nft {
             .map_err(|refusal| refusal.on("list", "tables"))
     }
 
-    /// A table, if it is there.
+    /// Returns a table; `None` if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
@@ -115,12 +116,12 @@ impl Nft {
             .map_err(|refusal| refusal.on("get", format!("table {table}")))
     }
 
-    /// The chains of a table; none if it is not there.
+    /// Lists the chains of a table; empty if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn chains(&self, table: &Table<'_>) -> Result<Vec<ChainInfo>> {
-        // The kernel can list by family only.
+        // The kernel can filter by family only.
         let request = request(GETCHAIN, table, |_| {});
         listed(self.socket.dump(request, |payload, all| {
             all.extend(Some(read_chain(payload)?).filter(|chain| chain.table == table.name));
@@ -129,7 +130,7 @@ impl Nft {
         .map_err(|refusal| refusal.on("list", format!("chains of table {table}")))
     }
 
-    /// The base chains of all tables.
+    /// Lists the base chains of all tables.
     ///
     /// # Errors
     /// The kernel refused.
@@ -143,7 +144,7 @@ impl Nft {
             .map_err(|refusal| refusal.on("list", "base chains"))
     }
 
-    /// A chain, if it is there.
+    /// Returns a chain; `None` if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
@@ -156,7 +157,7 @@ impl Nft {
             .map_err(|refusal| refusal.on("get", format!("chain {chain}")))
     }
 
-    /// The rules of a chain, in order; none if it is not there.
+    /// Lists the rules of a chain, in order; empty if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
@@ -172,7 +173,7 @@ impl Nft {
         .map_err(|refusal| refusal.on("list", format!("rules of chain {chain}")))
     }
 
-    /// Whether the set or map is there, and then whether it is of the declared types.
+    /// Whether a set or map has the declared types; `None` if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
@@ -185,21 +186,22 @@ impl Nft {
             .map_err(|refusal| refusal.on("get", set.to_string()))
     }
 
-    /// The elements of a set or map, in the order of their keys; none if it is not there.
+    /// Lists the elements of a set or map, in the order of their keys; empty if it does not exist.
     ///
-    /// A hash that has just grown is resized in the background, and a listing that meets this tells elements twice
-    /// and leaves others out, without a word (NLM_F_DUMP_INTR is for changes of rules). What is told twice gives it away.
+    /// The kernel resizes a hash in the background after it has grown. A listing that runs
+    /// meanwhile repeats some elements and omits others, without a flag (NLM_F_DUMP_INTR only
+    /// covers rules). Repeated elements reveal it.
     ///
     /// # Errors
-    /// The kernel refused; or it is of other types than declared.
+    /// The kernel refused, or the set has other types than declared.
     pub fn elements(&self, set: &Set<'_>) -> Result<Vec<Element>> {
         let mut elements = Vec::new();
         for _ in 0..LISTINGS {
             elements = self.list_elements(set)?;
             elements.sort_unstable_by_key(|element| element.key);
-            let told = elements.len();
+            let listed = elements.len();
             elements.dedup_by_key(|element| (element.key, element.end));
-            if elements.len() == told {
+            if elements.len() == listed {
                 break;
             }
         }
@@ -220,18 +222,18 @@ impl Nft {
         })
     }
 
-    /// The element with the key of `wanted`, if it is there. Of an interval set, the one that its (first) key is in,
-    /// which may be another: compare.
+    /// Returns the element with the key of `wanted`; `None` if it does not exist. In an interval
+    /// set it is the element that contains the (first) key, which may have other ends: compare.
     ///
     /// # Errors
-    /// The kernel refused, or the set is of other types than declared.
+    /// The kernel refused, or the set has other types than declared.
     pub fn element(&self, set: &Set<'_>, wanted: &Element) -> Result<Option<Element>> {
         let object = || format!("element {} of {set}", wanted.show(set));
         let Some(mut element) = self.get_element(set, wanted, 0).map_err(|r| r.on("get", object()))? else {
             return Ok(None);
         };
         if set.interval && set.key.len() == 1 {
-            // Where it ends is an element of its own.
+            // The end of its interval is a separate element.
             let end = self.get_element(set, wanted, NFT_SET_ELEM_INTERVAL_END);
             let end = end.map_err(|r| r.on("get the end of", object()))?;
             let last = end.map_or(Some(element.key.last_of_its_length()), |end| end.key.previous());
@@ -266,7 +268,7 @@ impl Nft {
         });
         let mut read = Vec::new();
         let each = |payload: &[u8]| Ok(read_elements(set, payload, &mut read)?);
-        // Of the end of an interval that has none, the kernel says nothing at all.
+        // For an interval without an end, the kernel sends no answer at all.
         found(if flags == 0 {
             self.socket.get(request, each)
         } else {
@@ -363,7 +365,7 @@ fn is_of_type(set: &Set<'_>, payload: &[u8]) -> std::result::Result<bool, Malfor
         && key.0 == value::type_id(set.key)
         && usize::try_from(key.1).is_ok_and(|length| length == value::length(set.key))
         && data == data_id
-        // Of a verdict the kernel tells the length that it has inside.
+        // For a verdict the kernel reports the length of its internal structure.
         && (data == Some(NFT_DATA_VERDICT)
             || usize::try_from(data_length).is_ok_and(|length| length == declared_length.unwrap_or(0))))
 }
@@ -384,7 +386,7 @@ fn read_elements(
     Ok(())
 }
 
-/// Every reader of messages, for tests and the fuzzer.
+/// Runs every message reader, for tests and the fuzzer.
 pub(crate) fn read_any(sets: &[Set<'_>], payload: &[u8]) {
     let _ = (read_table(payload), read_chain(payload), read_rule(payload));
     for set in sets {

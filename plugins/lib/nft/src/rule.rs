@@ -1,4 +1,5 @@
-//! Rules, built step by step. The builder hands out the registers: each step loads what it looks at, and looks at it.
+//! Rules, built step by step. The builder allocates registers: each step loads a field and tests
+//! it.
 
 use std::net::IpAddr;
 
@@ -6,7 +7,7 @@ use ipnetwork::IpNetwork;
 use netlink::attr::{Malformed, Writer};
 use sys::IpFamily;
 
-use super::expr::{Compare, Expr, Found, Nat, Reg};
+use super::expr::{Compare, Expr, LookupResult, Nat, Reg};
 use super::field::Field;
 use super::object::{Data, Set};
 use super::uapi::{NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA, UDATA_COMMENT};
@@ -19,10 +20,11 @@ pub const IPV4: u8 = 2;
 /// NFPROTO_IPV6.
 pub const IPV6: u8 = 10;
 
-/// A rule. `Rule::new().is(Field::FibDaddrType, Value::new().mark(LOCAL)).verdict(Verdict::Jump(chain))`.
+/// A rule. `Rule::new().is(Field::FibDaddrType,
+/// Value::new().mark(LOCAL)).verdict(Verdict::Jump(chain))`.
 ///
-/// What cannot be said (a value of another length than what it is compared to, a key that is not the map's) makes a
-/// rule that the batch it is added to refuses.
+/// An impossible step (a value with another length than its field, a key that does not fit the map)
+/// makes a rule that the batch refuses.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     exprs: Vec<Expr>,
@@ -31,7 +33,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule that matches every packet and does nothing.
+    /// Creates a rule that matches every packet and does nothing.
     pub fn new() -> Self {
         Self::default()
     }
@@ -41,33 +43,34 @@ impl Rule {
         &self.exprs
     }
 
-    /// Only packets of this address family: what looks at an IP header in an `inet` table needs it.
+    /// Matches packets of this address family: required before an IP header is examined in an
+    /// `inet` table.
     #[must_use]
     pub fn nfproto(self, family: u8) -> Self {
         self.is(Field::NFPROTO, Value::new().raw(&[family]))
     }
 
-    /// Only packets where it is this.
+    /// Matches packets with this value in the field.
     #[must_use]
     pub fn is(self, field: Field, value: Value) -> Self {
         self.compare(field, Compare::Equal, value)
     }
 
-    /// Only packets where it compares so to this.
+    /// Matches packets for which the comparison holds.
     #[must_use]
     pub fn compare(self, field: Field, op: Compare, value: Value) -> Self {
         let fits = value.bytes().len() == field.length();
-        self.check(fits, "a value is not as long as what it is compared to").load(field).compared(op, value)
+        self.check(fits, "a value does not have the length of its field").load(field).compared(op, value)
     }
 
-    /// Only packets whose address `field` is (or is not) in `network/length`. As nft writes it: of a prefix of whole bytes
-    /// only these are loaded, and any other is a mask of the whole address.
+    /// Matches packets with the address `field` inside (or outside) the network. As nft does, it
+    /// loads only the bytes of a prefix of whole bytes, and masks the whole address for any other.
     #[must_use]
     pub fn network(self, field: Field, network: IpNetwork, inside: bool) -> Self {
         let op = if inside { Compare::Equal } else { Compare::NotEqual };
         let first = Value::new().addr(network.network());
         let fits = first.bytes().len() == field.length();
-        let rule = self.check(fits, "a network is of another family than what is compared to it");
+        let rule = self.check(fits, "a network does not have the family of its field");
         let length = network.prefix() / 8;
         if let Field::Payload { header, offset, .. } = field
             && length > 0
@@ -83,59 +86,63 @@ impl Rule {
         rule.load(field).masked(mask, zero).compared(op, first)
     }
 
-    /// Only packets where one of these bits of a field in host byte order (a mark, a state, a status) is set.
+    /// Matches packets with at least one of these bits set in a field in host byte order (a mark, a
+    /// state, a status).
     #[must_use]
     pub fn any_bit(self, field: Field, bits: u32) -> Self {
         self.bits(field, bits, Compare::NotEqual, 0)
     }
 
-    /// Only packets where the bits `mask` of a field in host byte order compare so to this.
+    /// Matches packets for which the comparison holds for the bits `mask` of a field in host byte
+    /// order.
     #[must_use]
     pub fn bits(self, field: Field, mask: u32, op: Compare, value: u32) -> Self {
-        self.check(field.length() == REGISTER, "bits are of a field of four bytes")
+        self.check(field.length() == REGISTER, "bits need a field of four bytes")
             .load(field)
             .masked(Value::new().mark(mask), Value::new().mark(0))
             .compared(op, Value::new().mark(value))
     }
 
-    /// Only packets where a field's first bytes are these.
+    /// Matches packets with a field that begins with these bytes.
     #[must_use]
     pub fn begins(self, field: Field, value: Value) -> Self {
         let fits = (1..=field.length()).contains(&value.bytes().len());
-        self.check(fits, "a field is shorter than what it is to begin with")
-            .load(field)
-            .compared(Compare::Equal, value)
+        self.check(fits, "a field is shorter than its prefix").load(field).compared(Compare::Equal, value)
     }
 
-    /// Only packets whose key is in the set (or, of an interval map, leads anywhere).
+    /// Matches packets with a key in the set (or, for an interval map, with any data).
     #[must_use]
     pub fn member(self, key: &[Field], set: &Set<'_>) -> Self {
-        self.lookup(key, set, Found::Member)
+        self.lookup(key, set, LookupResult::Member)
     }
 
-    /// Only packets whose key is not in the set.
+    /// Matches packets with a key that is not in the set.
     #[must_use]
     pub fn no_member(self, key: &[Field], set: &Set<'_>) -> Self {
-        self.lookup(key, set, Found::NoMember)
+        self.lookup(key, set, LookupResult::NotMember)
     }
 
-    /// Does with a packet what the verdict map says of its key.
+    /// Applies the verdict that the map has for the packet's key.
     #[must_use]
     pub fn verdict_map(self, key: &[Field], map: &Set<'_>) -> Self {
-        self.check(map.data == Data::Verdict, "the map holds no verdicts").lookup(key, map, Found::Verdict)
+        self.check(map.data == Data::Verdict, "the map has no verdicts").lookup(
+            key,
+            map,
+            LookupResult::Verdict,
+        )
     }
 
-    /// Gives the connection the destination that the map has for the key: an address, or an address and a port. Packets
-    /// without one go on to the next rule.
+    /// Translates the connection's destination to the map's value for the key: an address, or an
+    /// address and a port. Packets without an entry continue at the next rule.
     #[must_use]
     pub fn dnat_map(self, key: &[Field], map: &Set<'_>) -> Self {
         match translation(map.data) {
-            Ok(nat) => self.lookup(key, map, Found::Value(nat.addr)).then(Expr::Nat(nat)),
+            Ok(nat) => self.lookup(key, map, LookupResult::Value(nat.addr)).then(Expr::Nat(nat)),
             Err(fault) => self.fault(fault),
         }
     }
 
-    /// Gives the connection this destination.
+    /// Translates the connection's destination.
     #[must_use]
     pub fn dnat(self, addr: IpAddr, port: Option<u16>) -> Self {
         let types: &[Type] =
@@ -156,38 +163,38 @@ impl Rule {
         }
     }
 
-    /// Gives the connection the outgoing interface's address as its source.
+    /// Translates the connection's source to the outgoing interface's address.
     #[must_use]
     pub fn masquerade(self, fully_random: bool) -> Self {
         self.then(Expr::Masquerade { fully_random })
     }
 
-    /// Counts.
+    /// Counts packets and bytes.
     #[must_use]
     pub fn counter(self) -> Self {
         self.then(Expr::Counter)
     }
 
-    /// Ends with a verdict.
+    /// Ends the rule with a verdict.
     #[must_use]
     pub fn verdict(self, verdict: Verdict) -> Self {
         self.then(Expr::Verdict(verdict))
     }
 
-    /// What it is for, or whose it is: up to [`super::COMMENT_MAX`] bytes.
+    /// Its comment, for example its purpose or owner: up to [`super::COMMENT_MAX`] bytes.
     #[must_use]
     pub fn comment(self, comment: impl Into<String>) -> Self {
         Self { comment: Some(comment.into()), ..self }
     }
 
-    /// One more step, with registers of the caller's choice.
+    /// Appends a step with registers of the caller's choice.
     #[must_use]
     pub fn then(mut self, expr: Expr) -> Self {
         self.exprs.push(expr);
         self
     }
 
-    /// The attributes that are its own.
+    /// Writes the rule's own attributes.
     pub(super) fn write(&self, writer: &mut Writer) {
         if let Some(Malformed(fault)) = self.fault {
             writer.fail(fault);
@@ -202,10 +209,10 @@ impl Rule {
         }
     }
 
-    fn lookup(self, key: &[Field], set: &Set<'_>, to: Found) -> Self {
+    fn lookup(self, key: &[Field], set: &Set<'_>, to: LookupResult) -> Self {
         let fits = key.len() == set.key.len() && key.iter().zip(set.key).all(|(field, part)| field.is(*part));
-        let mut rule = self.check(fits, "what is looked up is not of the type of the set's keys");
-        // The parts of a key are in registers in a row, from the first.
+        let mut rule = self.check(fits, "a key does not have the type of its set");
+        // The parts of a key are in consecutive registers, from the first.
         let mut index = 0;
         for field in key {
             rule = rule.load_at(*field, index);
@@ -244,7 +251,8 @@ impl Rule {
     }
 }
 
-/// The translation of the destination to what a map holds, which is put into registers from the first on.
+/// The translation of the destination to a map's value, which is loaded into registers from the
+/// first on.
 fn translation(data: Data) -> Result<Nat, Malformed> {
     match data {
         Data::Value(types) => destination(types),
@@ -252,7 +260,7 @@ fn translation(data: Data) -> Result<Nat, Malformed> {
     }
 }
 
-const NO_DESTINATION: Malformed = Malformed("the map holds no destinations");
+const NO_DESTINATION: Malformed = Malformed("the map has no destinations");
 
 fn destination(types: &[Type]) -> Result<Nat, Malformed> {
     let (family, port) = match types {

@@ -1,38 +1,40 @@
-//! Whether two rules mean the same. nft and this library have several ways to write one: `ip daddr 10.0.0.0/8` is a load
-//! of four bytes, a mask and a comparison, or a load of one byte and a comparison; tests that follow one another may
-//! stand in any order; two of neighbouring fields may be one of both.
+//! Compares the meaning of rules. nft and this library can write a rule in several ways: `ip daddr
+//! 10.0.0.0/8` is a load of four bytes, a mask and a comparison, or a load of one byte and a
+//! comparison; consecutive tests may have any order; two tests of adjacent fields may be one of
+//! both.
 
 use super::expr::{Compare, Expr, Nat, Reg};
 use super::field::{Field, Header};
 use super::value::Value;
 
-/// Whether they mean the same, whoever wrote them.
+/// Whether both rules mean the same, whoever wrote them.
 pub fn same(one: &[Expr], other: &[Expr]) -> bool {
     one == other || meaning(one) == meaning(other)
 }
 
-/// What a rule does, in order.
+/// A step of a rule's meaning, in order.
 #[derive(Debug, PartialEq, Eq)]
 enum Step<'a> {
-    /// Tests that follow one another, in an order of their own.
+    /// Consecutive tests, in canonical order.
     Tests(Vec<Test>),
-    /// A translation, with the constants that it takes from registers; which registers does not matter.
+    /// A translation and the constants in its registers; register numbers do not matter.
     Translation(Nat, Vec<&'a Value>),
-    /// The rest, as it stands.
+    /// Any other expression, unchanged.
     Other(&'a Expr),
 }
 
-/// What must be so of a packet.
+/// A condition on a packet.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Test {
-    /// The packet's bits under a mask are these; one step for each byte, so that it does not matter how many are loaded
-    /// together.
+    /// The packet's bits under a mask have this value; one test for each byte, so that it does not
+    /// matter how many bytes are loaded together.
     Byte { header: Header, offset: usize, mask: u8, value: u8 },
-    /// Any other comparison of a field: the mask (all ones without one), how, and to what.
+    /// Any other comparison of a field: the mask (all ones if there is none), the operator, and the
+    /// value.
     Field { field: Field, mask: Vec<u8>, op: Compare, value: Vec<u8> },
 }
 
-/// Runs of tests in one order, and what is between them.
+/// Sorts runs of tests, and keeps the expressions between them.
 fn meaning(exprs: &[Expr]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     let mut run = Vec::new();
@@ -49,7 +51,7 @@ fn meaning(exprs: &[Expr]) -> Vec<Step<'_>> {
             continue;
         }
         rest = after;
-        if !is_idle(first) {
+        if !is_no_op(first) {
             steps.extend(tests(&mut run));
             steps.push(Step::Other(first));
         }
@@ -64,7 +66,7 @@ fn tests(run: &mut Vec<Test>) -> Option<Step<'static>> {
     (!run.is_empty()).then(|| Step::Tests(std::mem::take(run)))
 }
 
-/// Reads constants and the translation to them; gives back what follows.
+/// Reads constants and the translation to them; returns the rest.
 fn translation(exprs: &[Expr]) -> Option<(Step<'_>, &[Expr])> {
     let constants = exprs.iter().take_while(|expr| matches!(expr, Expr::Immediate { .. })).count();
     let (constants, [Expr::Nat(nat), rest @ ..]) = exprs.split_at(constants) else { return None };
@@ -90,12 +92,13 @@ fn translation(exprs: &[Expr]) -> Option<(Step<'_>, &[Expr])> {
     Some((Step::Translation(nat, values?), rest))
 }
 
-/// nft puts the first part of a key of intervals into network order although it is one byte, which changes nothing.
-fn is_idle(expr: &Expr) -> bool {
+/// nft converts the first part of an interval key to network byte order although it is one byte,
+/// which changes nothing.
+fn is_no_op(expr: &Expr) -> bool {
     matches!(expr, Expr::Byteorder { size, length } if length < size)
 }
 
-/// Reads a load and what it is compared to; gives back what follows.
+/// Reads a load and its comparison; returns the rest.
 fn test<'a>(exprs: &'a [Expr], run: &mut Vec<Test>) -> Option<&'a [Expr]> {
     let [Expr::Load { field, to }, rest @ ..] = exprs else { return None };
     let (mask, mut rest) = match rest {
@@ -131,7 +134,7 @@ fn test<'a>(exprs: &'a [Expr], run: &mut Vec<Test>) -> Option<&'a [Expr]> {
     Some(rest)
 }
 
-/// Without the bytes at the end that the mask leaves out of an equation.
+/// Drops trailing bytes that the mask of an equality ignores.
 fn trimmed(mut field: Field, mut mask: Vec<u8>, op: Compare, mut value: Vec<u8>) -> Test {
     if let Field::Payload { header, offset, .. } = field
         && op == Compare::NotEqual
@@ -144,7 +147,7 @@ fn trimmed(mut field: Field, mut mask: Vec<u8>, op: Compare, mut value: Vec<u8>)
     Test::Field { field, mask, op, value }
 }
 
-/// Whether a register is used before it is loaded anew: then it is no test that stands by itself.
+/// Whether a register is used before it is loaded again: then the test does not stand alone.
 fn uses(exprs: &[Expr], reg: Reg) -> bool {
     matches!(exprs.first(), Some(Expr::Lookup { from, .. } | Expr::Bitwise { at: from, .. }) if *from == reg)
 }
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_stand_in_any_order_but_not_around_what_is_done() {
+    fn tests_match_in_any_order_but_not_across_actions() {
         let name = Value::new().ifname("br0");
         let one = Rule::new().nfproto(IPV4).is(Field::IIFNAME, name);
         let other = Rule::new().is(Field::IIFNAME, name).nfproto(IPV4);
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_fields_may_be_loaded_together() {
+    fn adjacent_fields_may_be_loaded_together() {
         let both = Value::new().raw(&[0, 1, 0, 2]);
         let field = Field::Payload { header: Header::Transport, offset: 0, length: 4 };
         let merged = Rule::new().is(field, both);

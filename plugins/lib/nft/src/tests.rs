@@ -1,4 +1,5 @@
-//! Bytes, by hand from linux/netfilter/nf_tables.h and as `nft --debug=mnl` shows its own; and readers on any bytes.
+//! Bytes written by hand from linux/netfilter/nf_tables.h and `nft --debug=mnl`, and readers on any
+//! bytes.
 
 use netlink::attr::{Attr, Attrs, Writer};
 
@@ -19,7 +20,7 @@ const RANGES: Set<'_> = Set { data: Data::Range(&[Type::Ipv4, Type::Port]), inte
 const NETS: Set<'_> =
     Set { table: TABLE, name: "n", key: &[Type::Ipv4], data: Data::Verdict, interval: true };
 
-/// An attribute: length and type in host byte order, then bytes filled to four.
+/// An attribute: length and type in host byte order, then the payload padded to four bytes.
 fn attr(kind: u16, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len() + 4).unwrap();
     let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
@@ -28,7 +29,7 @@ fn attr(kind: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A nest: its type has the top bit.
+/// A nest: its type has the top bit set.
 fn nest(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
     attr(kind | 0x8000, &parts.concat())
 }
@@ -76,24 +77,24 @@ fn a_range_of_a_concatenation_has_its_end_beside_its_key() {
 }
 
 #[test]
-fn an_interval_of_single_keys_ends_with_an_element_of_its_own() {
+fn an_interval_of_single_keys_ends_with_a_separate_element() {
     let addr = |a, b, c, d| Value::new().addr([a, b, c, d]);
     let net = Element::range(addr(10, 0, 0, 0), addr(10, 255, 255, 255)).to(Verdict::Accept);
     let verdict = |code: [u8; 4]| nest(2, &[nest(2, &[attr(1, &code)])]);
     let start = nest(1, &[value(1, &[10, 0, 0, 0]), verdict([0, 0, 0, 1])]);
     let end = nest(1, &[value(1, &[11, 0, 0, 0]), attr(3, &[0, 0, 0, 1])]);
     assert_eq!(element(&NETS, &net), [start, end].concat());
-    // Nothing is behind the last address.
+    // No key follows the last address.
     let last = Element::range(addr(255, 0, 0, 0), addr(255, 255, 255, 255)).to(Verdict::Drop);
     assert_eq!(element(&NETS, &last), nest(1, &[value(1, &[255, 0, 0, 0]), verdict([0, 0, 0, 0])]));
 }
 
 #[test]
-fn intervals_are_found_again_whatever_the_order_of_their_ends() {
+fn intervals_are_read_in_any_order_of_their_ends() {
     let addr = |last| Value::new().addr([10, 0, 0, last]);
     let elements = [
         Element::range(addr(0), addr(7)).comment("a"),
-        // Touching the one before: its mark has the same key.
+        // Adjacent to the one before: its end mark has the same key.
         Element::range(addr(8), addr(9)),
         Element::new(addr(20)),
         Element::range(addr(200), Value::new().addr([255, 255, 255, 255])),
@@ -113,7 +114,7 @@ fn intervals_are_found_again_whatever_the_order_of_their_ends() {
 
 /// The rule `fib daddr type local dnat ip to meta l4proto . th dport map @m`.
 #[test]
-fn a_rule_of_look_ups() {
+fn a_rule_with_lookups() {
     let local = Rule::new().is(Field::FibDaddrType, Value::new().mark(LOCAL));
     let rule = local.dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS).comment("c");
     let mut writer = Writer::default();
@@ -122,7 +123,7 @@ fn a_rule_of_look_ups() {
     let expr = |name: &str, attrs: &[Vec<u8>]| {
         nest(1, &[attr(1, &[name.as_bytes(), &[0]].concat()), nest(2, attrs)])
     };
-    // Registers of four bytes are numbered from 8.
+    // 4-byte registers are numbered from 8.
     let expected = [
         nest(
             4,
@@ -140,9 +141,10 @@ fn a_rule_of_look_ups() {
     assert_eq!(writer.finish().unwrap(), expected.concat());
 }
 
-/// The kernel calls every fourth register by its old number, and says the last of a range that has none.
+/// The kernel uses the 16-byte number for every fourth register, and repeats the first value of a
+/// range without a last.
 #[test]
-fn what_the_kernel_says_otherwise_is_read_as_what_was_meant() {
+fn the_kernels_other_notations_are_read_as_written() {
     let be = |number: u32| number.to_be_bytes();
     let bytes = nest(
         1,
@@ -169,7 +171,7 @@ fn what_the_kernel_says_otherwise_is_read_as_what_was_meant() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_said_is_refused() {
+fn an_impossible_rule_is_refused() {
     let wrong = [
         Rule::new().is(Field::DPORT, Value::new().mark(80)),
         Rule::new().verdict_map(&[Field::IP_SADDR], &PORTS),
@@ -206,7 +208,7 @@ proptest! {
         read::read_any(&sets(), &bytes);
     }
 
-    /// Near the truth is where readers break.
+    /// Nearly valid messages are what breaks readers.
     #[test]
     fn damaged_messages_are_read_without_panic(at in any::<usize>(), with: u8, cut in any::<usize>()) {
         let rule = Rule::new()
@@ -228,7 +230,7 @@ proptest! {
         read::read_any(&sets(), &bytes);
     }
 
-    /// What a CHECK compares is what was written, for any value and register the builder can come to.
+    /// CHECK compares what is written, for any value and register that the builder produces.
     #[test]
     fn what_is_written_is_read(port: u16, mark: u32, mask: u32, inside: bool) {
         let rule = Rule::new()

@@ -1,6 +1,6 @@
-//! Numbers of linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h (NFTA_*, NFT_*, NFNL_*), and of the user
-//! data that nft(8) puts beside objects (libnftnl/udata.h, nftables' datatype.h). All integers in attributes are
-//! big-endian, those in registers and user data are not.
+//! Numbers of linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h (NFTA_*, NFT_*, NFNL_*),
+//! and of the user data that nft(8) attaches to objects (libnftnl/udata.h, nftables' datatype.h).
+//! Integers in attributes are big-endian; those in registers and user data are not.
 
 /// NFNL_SUBSYS_NFTABLES, in the upper byte of a message's type.
 pub(super) const SUBSYSTEM: u16 = 10 << 8;
@@ -71,7 +71,7 @@ pub(super) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(super) const NFT_SET_INTERVAL: u32 = 0x4;
 pub(super) const NFT_SET_MAP: u32 = 0x8;
 pub(super) const NFT_SET_CONCAT: u32 = 0x80;
-/// The data type that says "a verdict".
+/// The data type of a verdict.
 pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
@@ -99,7 +99,7 @@ pub(super) const NFTA_EXPR_DATA: u16 = 2;
 pub(super) const NFT_REG_VERDICT: u32 = 0;
 pub(super) const NFT_REG32_00: u32 = 8;
 
-/// NFT_USERDATA_MAXLEN, of tables, chains, rules, sets and elements.
+/// NFT_USERDATA_MAXLEN, for tables, chains, rules, sets and elements.
 pub(super) const USERDATA_MAX: usize = 256;
 /// The comment of a table, chain, rule or element.
 pub(super) const UDATA_COMMENT: u8 = 0;
@@ -107,7 +107,7 @@ pub(super) const UDATA_SET_KEYBYTEORDER: u8 = 0;
 pub(super) const UDATA_SET_DATABYTEORDER: u8 = 1;
 pub(super) const UDATA_SET_DATA_INTERVAL: u8 = 6;
 pub(super) const UDATA_SET_COMMENT: u8 = 7;
-/// nft's byte orders: of a concatenation none, of its parts their own.
+/// nft's byte orders: none for a concatenation, whose parts have their own.
 pub(super) const BYTEORDER_NONE: u32 = 0;
 pub(super) const BYTEORDER_HOST: u32 = 1;
 pub(super) const BYTEORDER_BIG: u32 = 2;

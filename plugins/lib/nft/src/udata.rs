@@ -1,16 +1,16 @@
-//! User data as nft(8) writes and shows it: runs of (u8 type, u8 length, bytes).
+//! User data in nft(8)'s format: runs of (u8 type, u8 length, bytes).
 
 use netlink::attr::Malformed;
 
 use super::uapi::USERDATA_MAX;
 
-/// The longest comment, in bytes: its user data holds two bytes of header and a NUL too.
+/// The longest comment, in bytes: its user data also holds a 2-byte header and a NUL.
 pub const COMMENT_MAX: usize = USERDATA_MAX - 3;
 
-/// Appends a text.
+/// Appends a string.
 pub(super) fn text(udata: &mut Vec<u8>, kind: u8, text: &str) -> Result<(), Malformed> {
     if text.contains('\0') {
-        return Err(Malformed("a comment holds a NUL"));
+        return Err(Malformed("a comment contains a NUL"));
     }
     let length = u8::try_from(text.len() + 1).ok().filter(|_| text.len() <= COMMENT_MAX);
     udata.extend([kind, length.ok_or(Malformed("a comment is longer than 253 bytes"))?]);
@@ -19,13 +19,14 @@ pub(super) fn text(udata: &mut Vec<u8>, kind: u8, text: &str) -> Result<(), Malf
     Ok(())
 }
 
-/// Appends a number, in host byte order as nft has it.
+/// Appends a number, in host byte order as nft does.
 pub(super) fn number(udata: &mut Vec<u8>, kind: u8, number: u32) {
     udata.extend([kind, 4]);
     udata.extend(number.to_ne_bytes());
 }
 
-/// The text of this type, if there is one. What is not well formed was not written by us or by nft: it has none.
+/// Returns the string of this type. Malformed data was written neither by us nor by nft, and has
+/// none.
 pub(super) fn read_text(mut udata: &[u8], kind: u8) -> Option<String> {
     loop {
         let (&[found, length], rest) = udata.split_first_chunk()?;
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_that_cannot_be_said_is_a_fault() {
+    fn an_impossible_comment_is_refused() {
         assert!(text(&mut Vec::new(), 0, "a\0b").is_err());
         assert!(text(&mut Vec::new(), 0, &"a".repeat(254)).is_err());
         let mut udata = Vec::new();

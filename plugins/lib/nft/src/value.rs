@@ -1,4 +1,4 @@
-//! Keys and values: what stands in registers and in the elements of sets and maps.
+//! Keys and values, as registers and elements of sets and maps hold them.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,10 +11,11 @@ use super::uapi::{BYTEORDER_BIG, BYTEORDER_HOST, BYTEORDER_NONE};
 
 /// NFT_DATA_VALUE_MAXLEN: all registers together.
 const MAX: usize = 64;
-/// A register, and so each part of a concatenation, is a multiple of this.
+/// Registers, and so the parts of a concatenation, are multiples of this.
 pub(super) const REGISTER: usize = 4;
 
-/// The type of a value. The kernel knows lengths only; the type is for people, who see it in `nft list`.
+/// The type of a value. The kernel knows only lengths; the type is for people, who see it in `nft
+/// list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     /// ipv4_addr.
@@ -29,7 +30,7 @@ pub enum Type {
     Port,
     /// mark, in host byte order.
     Mark,
-    /// ifname, filled to 16 bytes.
+    /// ifname, padded to 16 bytes.
     Ifname,
 }
 
@@ -84,14 +85,15 @@ impl Type {
     }
 }
 
-/// The first bytes, zeros where there are none.
+/// The first bytes, padded with zeros.
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
     array.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     array
 }
 
-/// The length of a value of these types, in a set and in registers: parts of a concatenation are filled to four bytes.
+/// The length of a value of these types, in a set and in registers: parts of a concatenation are
+/// padded to four bytes.
 pub(super) fn length(types: &[Type]) -> usize {
     match types {
         [single] => single.length(),
@@ -104,12 +106,12 @@ pub(super) fn type_id(types: &[Type]) -> u32 {
     types.iter().fold(0, |id, part| id << 6 | part.id())
 }
 
-/// The byte order that nft is told: without it, it shows a mark of 1 as 16777216.
+/// The byte order for nft: without it, nft shows a mark of 1 as 16777216.
 pub(super) fn byte_order(types: &[Type]) -> u32 {
     if let [single] = types { single.byte_order() } else { BYTEORDER_NONE }
 }
 
-/// A value as `nft` writes it: `10.1.2.3 . tcp . 80`.
+/// A value as `nft` shows it: `10.1.2.3 . tcp . 80`.
 pub(super) fn show(types: &[Type], mut bytes: &[u8]) -> String {
     let mut text = String::new();
     for (index, part) in types.iter().enumerate() {
@@ -139,12 +141,12 @@ impl Default for Value {
 }
 
 impl Value {
-    /// Nothing yet.
+    /// Creates an empty value.
     pub const fn new() -> Self {
         Self { bytes: [0; MAX], length: 0, parts: 0 }
     }
 
-    /// An address, of four or of sixteen bytes.
+    /// Appends an address, of 4 or 16 bytes.
     #[must_use]
     pub fn addr(self, ip: impl Into<IpAddr>) -> Self {
         match ip.into() {
@@ -153,38 +155,39 @@ impl Value {
         }
     }
 
-    /// A transport protocol.
+    /// Appends a transport protocol.
     #[must_use]
     pub fn proto(self, proto: u8) -> Self {
         self.push(&[proto])
     }
 
-    /// A port.
+    /// Appends a port.
     #[must_use]
     pub fn port(self, port: u16) -> Self {
         self.push(&port.to_be_bytes())
     }
 
-    /// A mark, or any number that is in host byte order.
+    /// Appends a mark, or any number in host byte order.
     #[must_use]
     pub fn mark(self, mark: u32) -> Self {
         self.push(&mark.to_ne_bytes())
     }
 
-    /// An Ethernet address.
+    /// Appends an Ethernet address.
     #[must_use]
     pub fn mac(self, mac: Mac) -> Self {
         self.push(&mac.0)
     }
 
-    /// An interface's name, up to 15 bytes; what is longer is cut, as no interface has such a name.
+    /// Appends an interface name of up to 15 bytes; longer names are cut off, as no interface can
+    /// have them.
     #[must_use]
     pub fn ifname(self, name: &str) -> Self {
         let name = name.as_bytes();
         self.push(&array::<16>(name.get(..15).unwrap_or(name)))
     }
 
-    /// Bytes as they are.
+    /// Appends raw bytes.
     #[must_use]
     pub fn raw(self, bytes: &[u8]) -> Self {
         self.push(bytes)
@@ -193,7 +196,7 @@ impl Value {
     fn push(mut self, part: &[u8]) -> Self {
         let start = usize::from(self.length).next_multiple_of(REGISTER);
         let room = start.checked_add(part.len()).and_then(|end| self.bytes.get_mut(start..end));
-        // What does not fit makes the value one that fits no type: its use is an error.
+        // An overflow makes the value fit no type: using it is an error.
         let (length, parts) = match room {
             Some(room) => {
                 room.copy_from_slice(part);
@@ -204,26 +207,26 @@ impl Value {
         Self { length, parts, ..self }
     }
 
-    /// The bytes, those of a concatenation filled to four.
+    /// The bytes; parts of a concatenation are padded to four.
     pub fn bytes(&self) -> &[u8] {
         let length = usize::from(self.length);
         let length = if self.parts > 1 { length.next_multiple_of(REGISTER) } else { length };
         self.bytes.get(..length).unwrap_or_default()
     }
 
-    /// The bytes, if they can be of these types.
+    /// The bytes, if they fit these types.
     pub(super) fn of(&self, types: &[Type]) -> Result<&[u8], Malformed> {
         let bytes = self.bytes();
         if bytes.is_empty() || bytes.len() != length(types) {
-            return Err(Malformed("a value is not of the type of its set"));
+            return Err(Malformed("a value does not have the type of its set"));
         }
         Ok(bytes)
     }
 
-    /// From the kernel: the bytes of a value of these types.
+    /// Reads a value of these types from the kernel's bytes.
     pub(super) fn read(types: &[Type], bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() != length(types) {
-            return Err(Malformed("an element is not of the type of its set"));
+            return Err(Malformed("an element does not have the type of its set"));
         }
         let mut value = Self::new();
         let mut rest = bytes;
@@ -234,7 +237,7 @@ impl Value {
         Ok(value)
     }
 
-    /// The next value as bytes are ordered; `None` after the last.
+    /// The next value in byte order; `None` after the last.
     pub(super) fn next(mut self) -> Option<Self> {
         let bytes = self.bytes.get_mut(..usize::from(self.length))?;
         for byte in bytes.iter_mut().rev() {
@@ -247,7 +250,7 @@ impl Value {
         None
     }
 
-    /// The value before; `None` before the first.
+    /// The previous value in byte order; `None` before the first.
     pub(super) fn previous(mut self) -> Option<Self> {
         let bytes = self.bytes.get_mut(..usize::from(self.length))?;
         for byte in bytes.iter_mut().rev() {
@@ -268,7 +271,7 @@ impl Value {
         self
     }
 
-    /// The address that a value consists of, or begins with, by its type.
+    /// The address that a value is, or begins with, according to its types.
     pub fn first_addr(&self, types: &[Type]) -> Option<IpAddr> {
         match types.first()? {
             Type::Ipv4 => Some(Ipv4Addr::from(array::<4>(self.bytes())).into()),
@@ -277,7 +280,7 @@ impl Value {
         }
     }
 
-    /// As `nft` writes it.
+    /// Formats it as `nft` does.
     pub fn show(&self, types: &[Type]) -> String {
         show(types, self.bytes())
     }
@@ -294,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_concatenation_are_filled_to_four_bytes_and_a_single_value_is_not() {
+    fn parts_of_a_concatenation_are_padded_and_a_single_value_is_not() {
         const KEY: &[Type] = &[Type::Proto, Type::Port];
         let value = Value::new().proto(6).port(80);
         assert_eq!(value.of(KEY).unwrap(), [6, 0, 0, 0, 0, 80, 0, 0]);
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_after_the_last_is_none() {
+    fn the_last_value_has_no_successor() {
         let last = Value::new().addr(Ipv4Addr::BROADCAST);
         assert_eq!(last.next(), None);
         assert_eq!(last.previous().and_then(Value::next), Some(last));
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_fits_no_type() {
+    fn an_overlong_value_fits_no_type() {
         let mut value = Value::new();
         for _ in 0..5 {
             value = value.addr(Ipv6Addr::LOCALHOST);

@@ -1,4 +1,4 @@
-//! Verdicts, and the two shapes of data (NFTA_DATA_*): a value or a verdict.
+//! Verdicts, and the two forms of data (NFTA_DATA_*): a value or a verdict.
 
 use std::fmt;
 
@@ -9,23 +9,23 @@ use super::uapi::{
     NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It has passed this base chain.
+    /// Ends this base chain and accepts the packet in it.
     Accept,
-    /// It ends here.
+    /// Drops the packet.
     Drop,
-    /// Back to the chain that jumped here.
+    /// Returns to the chain that jumped here.
     Return,
-    /// To another chain of the table, and back.
+    /// Jumps to another chain of the table, which returns here.
     Jump(String),
-    /// To another chain of the table, and back to where this one would go back to.
+    /// Continues in another chain of the table, which returns to this chain's caller.
     Goto(String),
 }
 
 impl Verdict {
-    /// As the attribute `kind`, which holds data.
+    /// Writes it as data in the attribute `kind`.
     pub(super) fn write(&self, writer: &mut Writer, kind: u16) {
         let (code, chain) = match self {
             Self::Accept => (NF_ACCEPT, None),
@@ -55,7 +55,7 @@ impl Verdict {
                 _ => {}
             }
         }
-        let unknown = Malformed("a verdict is none that is known");
+        let unknown = Malformed("unknown verdict");
         let code = code.ok_or(unknown)?;
         match (code.cast_signed(), chain) {
             (NFT_RETURN, _) => Ok(Self::Return),
@@ -97,18 +97,18 @@ impl<'a> Datum<'a> {
                 _ => {}
             }
         }
-        Err(Malformed("data holds neither a value nor a verdict"))
+        Err(Malformed("data has neither a value nor a verdict"))
     }
 
     pub(super) fn value(attr: Attr<'a>) -> Result<&'a [u8], Malformed> {
         match Self::read(attr)? {
             Self::Value(bytes) => Ok(bytes),
-            Self::Verdict(_) => Err(Malformed("a verdict stands where a value must")),
+            Self::Verdict(_) => Err(Malformed("a verdict instead of a value")),
         }
     }
 }
 
-/// A value as the attribute `kind`, which holds data.
+/// Writes a value as data in the attribute `kind`.
 pub(super) fn write_value(writer: &mut Writer, kind: u16, bytes: &[u8]) {
     writer.nest(kind, |w| w.bytes(NFTA_DATA_VALUE, bytes));
 }

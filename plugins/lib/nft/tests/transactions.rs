@@ -36,10 +36,10 @@ network_test! {
 
         // What cannot be said is not sent.
         for (element, fault) in [
-            (Element::new(Value::new().port(80)).to(target(2, 80)), "a value is not of the type of its set"),
-            (Element::new(port(80)), "an element does not lead to what its set holds"),
+            (Element::new(Value::new().port(80)).to(target(2, 80)), "a value does not have the type of its set"),
+            (Element::new(port(80)), "an element does not have the data of its set"),
             (Element::new(port(80)).to(target(2, 80)).comment("x".repeat(254)), "a comment is longer than 253 bytes"),
-            (Element::range(port(80), port(81)).to(target(2, 80)), "a range of keys is for a set of intervals"),
+            (Element::range(port(80), port(81)).to(target(2, 80)), "a range of keys needs a set of intervals"),
         ] {
             let mut batch = Batch::new();
             batch.add_elements(&PORTS, &[element]);

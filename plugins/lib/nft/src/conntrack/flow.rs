@@ -1,4 +1,4 @@
-//! A tracked connection, as the kernel tells it.
+//! A tracked connection, as the kernel describes it.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use sys::Result;
 /// Length of `struct nfgenmsg`: u8 family, u8 version, be16 resource.
 const NFGENMSG: usize = 4;
 
-/// linux/netfilter/nfnetlink_conntrack.h: a connection, a direction of it, and what tells it from others.
+/// linux/netfilter/nfnetlink_conntrack.h: a connection, one direction of it, and its identity.
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
 pub(super) const CTA_ID: u16 = 12;
@@ -29,12 +29,12 @@ pub(super) struct Flow {
     pub(super) original: Tuple,
     /// The source of replies.
     pub(super) replies_from: IpAddr,
-    /// As told: big-endian.
+    /// As received: big-endian.
     pub(super) zone: Option<[u8; 2]>,
     pub(super) id: Option<[u8; 4]>,
 }
 
-/// One direction of it.
+/// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tuple {
     pub(super) source: IpAddr,
@@ -44,13 +44,13 @@ pub(super) struct Tuple {
     pub(super) destination_port: u16,
 }
 
-/// The reader of messages, for the fuzzer.
+/// The message reader, for the fuzzer.
 pub(crate) fn read_any(payload: &[u8]) {
     let _ = Flow::read(payload);
 }
 
 impl Flow {
-    /// `None` of a connection that has no ports.
+    /// `None` for a connection without ports.
     pub(super) fn read(payload: &[u8]) -> Result<Option<Self>, Malformed> {
         let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
         for attr in Attrs::after(payload, NFGENMSG)? {
