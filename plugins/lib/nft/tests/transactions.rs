@@ -34,7 +34,7 @@ network_test! {
         assert_eq!(error.errno(), Some(libc::ENOENT));
         assert_eq!(error.to_string(), "delete chain inet moor publish");
 
-        // What cannot be said is not sent.
+        // Impossible elements are not sent.
         for (element, fault) in [
             (Element::new(Value::new().port(80)).to(target(2, 80)), "a value does not have the type of its set"),
             (Element::new(port(80)), "an element does not have the data of its set"),
