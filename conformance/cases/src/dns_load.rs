@@ -113,7 +113,7 @@ fn killed_under_load(room: &Room) -> Result<()> {
         healed.end()?.ensure_perfect(0).with_context(|| format!("after {verb}"))?;
     }
     let tally = load.end()?;
-    ensure!(tally.wrong == 0, "{tally}: {:?}", tally.told);
+    ensure!(tally.wrong == 0, "{tally}: {:?}", tally.faults);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-//! What must hold of any input whatever. Each body takes bytes and panics when it does not: the fuzzer
-//! (`libfuzzer/`) looks for such bytes guided by coverage, the property tests here on any toolchain.
-//! The inputs in `testdata/fuzz/<name of the body>/` are where both begin.
+//! Properties that must hold for any input. Each body takes bytes and panics when its property
+//! fails: the fuzzer (`libfuzzer/`) searches for such bytes guided by coverage, the property tests
+//! here run on any toolchain. Both start from the inputs in `testdata/fuzz/<name of the body>/`.
 
 mod request;
 mod result;
@@ -10,7 +10,7 @@ pub use request::{conflist, request};
 pub use result::result;
 pub use store::store;
 
-/// A body: its name, and what it does.
+/// A body: its name and its function.
 pub type Body = (&'static str, fn(&[u8]));
 
 /// Every body.
@@ -23,7 +23,7 @@ pub const ALL: &[Body] = &[
     ("dns", dns::wire::fuzz::query),
 ];
 
-/// What the kernel sends is read without a panic, whatever it is: rtnetlink, nf_tables, conntrack.
+/// Any bytes from the kernel are read without a panic: rtnetlink, nf_tables, conntrack.
 pub fn netlink(bytes: &[u8]) {
     nft::fuzz::replies(bytes);
 }

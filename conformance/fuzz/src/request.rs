@@ -1,9 +1,10 @@
-//! What a runtime hands over: standard input and the environment; and what an administrator writes: conflists.
+//! Input of runtimes, standard input and the environment; and of administrators, conflists.
 
 use cni::{Env, Error, Request};
 
-/// The first lines are `NAME=VALUE` of the environment up to an empty one, the rest is standard input. Whatever they
-/// are, each plugin decodes its configuration or says one error; nothing of it touches the machine.
+/// The first lines are `NAME=VALUE` of the environment up to an empty one; the rest is standard
+/// input. For any such input, each plugin decodes its configuration or reports one error, without
+/// touching the machine.
 pub fn request(bytes: &[u8]) {
     let (variables, stdin) = split(bytes);
     let env: Env = variables.iter().filter_map(|line| line.split_once('=')).collect();
@@ -13,11 +14,11 @@ pub fn request(bytes: &[u8]) {
     for config in CONFIGS {
         if let Err(error) = config(&request) {
             let text = error.print(request.version);
-            let said: serde_json::Value = match serde_json::from_slice(&text) {
-                Ok(said) => said,
-                Err(bad) => panic!("an error that is no JSON: {bad}: {}", String::from_utf8_lossy(&text)),
+            let document: serde_json::Value = match serde_json::from_slice(&text) {
+                Ok(document) => document,
+                Err(bad) => panic!("an error that is not JSON: {bad}: {}", String::from_utf8_lossy(&text)),
             };
-            assert!(said["code"].is_u64() && said["msg"].is_string(), "{said}");
+            assert!(document["code"].is_u64() && document["msg"].is_string(), "{document}");
         }
     }
 }
@@ -33,7 +34,7 @@ const CONFIGS: [Decode; 5] = [
     host_local::validate,
 ];
 
-/// Whatever is in a configuration file is a list or an error.
+/// Any configuration file is a list or an error.
 pub fn conflist(bytes: &[u8]) {
     let _ = (runtime::Conflist::from_bytes(bytes), runtime::PluginConf::from_bytes(bytes));
 }

@@ -1,4 +1,4 @@
-//! host-local's store, with anything in it.
+//! host-local's store with arbitrary content.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use cni::Env;
 use host_local::{HostLocal, Roots};
 use tempfile::TempDir;
 
-/// Each line `NAME=CONTENT` is a file of the lease directory, or, as `index=…` and `boot=…`, of our own beside it.
-/// Whatever is there, every verb ends with status 0 or with one error, ADD gives an address of the range that no
-/// lease holds, and DEL frees it.
+/// Each line `NAME=CONTENT` is a file of the lease directory or, as `index=…` and `boot=…`, of our
+/// own next to it. For any content, every verb ends with status 0 or with one error, ADD returns an
+/// address of the range that no lease holds, and DEL frees it.
 pub fn store(bytes: &[u8]) {
     let Ok(home) = TempDir::new() else { return };
     let home = home.path();
@@ -43,8 +43,8 @@ pub fn store(bytes: &[u8]) {
     verb(&plugin, home, "STATUS", "one");
     if let Some(given) = verb(&plugin, home, "ADD", "one") {
         let lease = network.join(&given);
-        assert!(lease.exists(), "{given} was given without a lease");
-        assert!(given.starts_with("10.1.2.") || given == "10.1.2.1", "{given} is not of the range");
+        assert!(lease.exists(), "{given} was assigned without a lease");
+        assert!(given.starts_with("10.1.2.") || given == "10.1.2.1", "{given} is outside of the range");
         verb(&plugin, home, "CHECK", "one");
         verb(&plugin, home, "DEL", "one");
         let held = fs::read(&lease).is_ok_and(|text| text.starts_with(b"one\r\n"));
@@ -53,7 +53,7 @@ pub fn store(bytes: &[u8]) {
     verb(&plugin, home, "GC", "one");
 }
 
-/// One verb; of ADD, the address.
+/// Runs one verb; returns ADD's address.
 fn verb(plugin: &HostLocal, home: &Path, command: &str, id: &str) -> Option<String> {
     let env: Env = [
         ("CNI_COMMAND", command),
@@ -70,27 +70,30 @@ fn verb(plugin: &HostLocal, home: &Path, command: &str, id: &str) -> Option<Stri
     });
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let status = cni::run(plugin, &env, &mut conf.to_string().as_bytes(), &mut stdout, &mut stderr);
-    let said: Option<serde_json::Value> = serde_json::from_slice(&stdout).ok();
+    let document: Option<serde_json::Value> = serde_json::from_slice(&stdout).ok();
     match status {
         0 => {
-            let ip = said?["ips"][0]["address"].as_str()?.split('/').next()?.to_owned();
+            let ip = document?["ips"][0]["address"].as_str()?.split('/').next()?.to_owned();
             Some(ip)
         }
         _ => {
-            assert!(said.is_some_and(|said| said["code"].is_u64()), "{command}: no error document");
+            assert!(
+                document.is_some_and(|document| document["code"].is_u64()),
+                "{command}: no error document"
+            );
             None
         }
     }
 }
 
-/// The bytes over the head of every file of our own.
+/// Writes the bytes over the head of every file of our own.
 fn overwrite(run: &Path, content: &[u8]) {
     let Ok(files) = fs::read_dir(run) else { return };
     for path in files.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
         let Ok(mut old) = fs::read(&path) else { continue };
         let over = content.len().min(old.len());
         old.splice(..over, content.iter().take(over).copied());
-        // The file is a cache: nothing to be lost.
+        // The file is a cache, so a failure loses nothing.
         let _ = fs::write(&path, old);
     }
 }

@@ -1,4 +1,4 @@
-//! The bodies on any toolchain: the inputs of the tree, the same with damage, and any bytes.
+//! Runs the bodies on any toolchain: on the inputs of the tree, on damaged ones, and on any bytes.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -33,37 +33,38 @@ fn holds(name: &str, cases: u32) {
     proptest!(config, |(input in any)| body(&input));
 }
 
-/// C-030: whatever a runtime hands over, a plugin decodes it or says one error.
+/// C-030: a plugin decodes any input of a runtime or reports one error.
 #[test]
 fn any_request_is_decoded_or_refused() {
     holds("request", 2000);
 }
 
-/// C-070: whatever a plugin answered, it is converted without loss or refused.
+/// C-070: any answer of a plugin is converted without loss or refused.
 #[test]
 fn any_result_is_converted_or_refused() {
     holds("result", 2000);
 }
 
-/// C-130: whatever is in a configuration file, it is a list or an error.
+/// C-130: any configuration file is a list or an error.
 #[test]
 fn any_configuration_file_is_read_or_refused() {
     holds("conflist", 2000);
 }
 
-/// Whatever is in the lease directory and beside it, addresses are given once.
+/// With any content of the lease directory, addresses are assigned once.
 #[test]
 fn any_store_serves_or_refuses() {
     holds("store", 100);
 }
 
-/// Whatever the kernel says.
+/// Any message of the kernel is read or refused.
 #[test]
 fn any_reply_of_the_kernel_is_read_or_refused() {
     holds("netlink", 4000);
 }
 
-/// D-028, D-029: whatever a client sends, the answer is a bounded response to it, or there is none.
+/// D-028, D-029: the answer to any packet of a client is a bounded response to it, or there is
+/// none.
 #[test]
 fn any_packet_is_answered_within_its_limit_or_dropped() {
     holds("dns", 5_000);

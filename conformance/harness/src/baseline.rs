@@ -1,4 +1,5 @@
-//! The deviations that a suite is known for: a list in `testdata/baseline`, chosen by what the suite says of itself.
+//! The known deviations of a suite: a list in `testdata/baseline`, selected by the text that the
+//! suite's bridge prints about itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,42 +11,43 @@ use crate::case::{Outcome, Verdict};
 use crate::runner::Grounds;
 use crate::world::World;
 
-/// The lists that the harness brings along: name, text.
+/// The harness's own lists: name, text.
 const OWN: [(&str, &str); 1] =
     [("reference-1.1.1", include_str!("../../../testdata/baseline/reference-1.1.1.txt"))];
 
-/// How the reason of a race begins.
+/// Prefix of the reason of a race.
 const SOMETIMES: &str = "sometimes";
 
-/// The cases that a suite is known to fail, and why.
+/// The cases that a suite is known to fail, with reasons.
 pub struct Baseline {
-    /// What the list is called in reports.
+    /// The name of the list in reports.
     pub name: String,
     about: Vec<String>,
     known: BTreeMap<String, String>,
 }
 
-/// What a run's outcome means beside the list.
+/// An outcome compared with the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing<'b> {
-    /// As it should be, or not run: nothing to say.
+    /// As expected, or not run: nothing to report.
     Fine,
-    /// Failed, and that is known, for this reason.
+    /// Failed as listed, for this reason.
     Known(&'b str),
-    /// Failed, and nobody knew.
+    /// Failed, and is not listed.
     New,
-    /// Passed, and the list says otherwise.
+    /// Passed, although it is listed.
     Fixed,
 }
 
-/// What the suite's bridge says of itself. In a room: nobody knows yet what a suite does when it is started.
+/// The text that the suite's bridge prints about itself. It runs in a room, because an unknown
+/// suite may do anything when started.
 pub fn about(grounds: &Grounds) -> Result<Vec<String>> {
     Ok(grounds.run("about:")?.stdout.lines().map(str::to_owned).collect())
 }
 
 impl Baseline {
-    /// The list to hold a run against: the file that is named, none for `none`, else the one of ours that was made
-    /// for a suite which says the same of itself.
+    /// Selects the list to compare a run with: the file that is given, no list for `none`,
+    /// otherwise the harness's own list for a suite with the same text about itself.
     pub fn choose(asked: Option<&Path>, grounds: &Grounds) -> Result<Option<Self>> {
         match asked {
             Some(path) if path.as_os_str() == "none" => Ok(None),
@@ -54,23 +56,23 @@ impl Baseline {
                 Self::read(&path.display().to_string(), &text).map(Some)
             }
             None => {
-                let said = about(grounds)?;
-                Ok(Self::own()?.into_iter().find(|own| !own.about.is_empty() && own.about == said))
+                let text = about(grounds)?;
+                Ok(Self::own()?.into_iter().find(|own| !own.about.is_empty() && own.about == text))
             }
         }
     }
 
-    /// Those that the harness brings along.
+    /// The harness's own lists.
     pub fn own() -> Result<Vec<Self>> {
         OWN.into_iter().map(|(name, text)| Self::read(name, text)).collect()
     }
 
-    /// The cases that it names.
+    /// The cases in the list.
     pub fn cases(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }
 
-    /// What cannot hold in a world, beside what the suite is known for anyway.
+    /// The cases that cannot pass in a world, together with the suite's known deviations.
     pub fn of_world(world: World, known: Option<Self>) -> Result<Self> {
         let mut list = Self::read(&format!("the world {}", world.name()), world.exceptions())?;
         if let Some(known) = known {
@@ -80,24 +82,25 @@ impl Baseline {
         Ok(list)
     }
 
-    /// `about:` lines are what the suite's bridge says without a command; `#` begins a comment; all else is the name
-    /// of a case and the reason. A reason that begins with `sometimes` is a race's: passing does not fix it.
+    /// `about:` lines are the text that the suite's bridge prints without a command; `#` begins a
+    /// comment; every other line is a case's name and the reason. A reason that begins with
+    /// `sometimes` marks a race: a pass does not make it fixed.
     fn read(name: &str, text: &str) -> Result<Self> {
         let mut baseline = Self { name: name.to_owned(), about: vec![], known: BTreeMap::new() };
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            if let Some(said) = line.strip_prefix("about: ") {
-                baseline.about.push(said.to_owned());
+            if let Some(text) = line.strip_prefix("about: ") {
+                baseline.about.push(text.to_owned());
                 continue;
             }
             let (case, reason) = line.split_once(' ').unwrap_or((line, ""));
-            ensure!(!reason.trim().is_empty(), "{name}: {case} is known for no reason");
+            ensure!(!reason.trim().is_empty(), "{name}: {case} is listed without a reason");
             let earlier = baseline.known.insert(case.to_owned(), reason.trim().to_owned());
-            ensure!(earlier.is_none(), "{name}: {case} stands twice");
+            ensure!(earlier.is_none(), "{name}: {case} is listed twice");
         }
         Ok(baseline)
     }
 
-    /// What an outcome means beside this list.
+    /// Compares an outcome with this list.
     pub fn standing(&self, outcome: &Outcome) -> Standing<'_> {
         match (&outcome.verdict, self.known.get(&outcome.name)) {
             (Verdict::Failed(_), Some(reason)) => Standing::Known(reason),
@@ -114,7 +117,7 @@ mod tests {
     use crate::case::{Outcome, Verdict};
 
     #[test]
-    fn a_failure_is_known_or_new_and_a_pass_of_a_known_one_is_fixed() {
+    fn a_failure_is_known_or_new_and_a_pass_of_a_listed_case_is_fixed() {
         let baseline =
             Baseline::read("x", "about: a\nabout: b\n# why\na/b it is so\na/r sometimes it is so\n").unwrap();
         assert_eq!(baseline.about, ["a", "b"]);

@@ -1,30 +1,30 @@
-//! A case: one promise, the clauses it comes from, and the code that tries it.
+//! A case: one promise, the clauses it comes from, and the code that tests it.
 
 use std::time::Duration;
 
 use crate::need::Need;
 use crate::room::Room;
 
-/// Why a case failed, as a person reads it. The runner adds the calls that led there.
+/// The reason of a failed case, for people. The runner adds the calls that led to it.
 pub type Failure = anyhow::Error;
 
-/// One promise, tried in a room of its own.
+/// One promise, tested in a room of its own.
 #[derive(Clone, Copy)]
 pub struct Case {
     /// `group/what_is_promised`, unique.
     pub name: &'static str,
-    /// The ids of the clauses it tries, as in `testdata/clauses`.
+    /// The ids of the clauses it tests, as in `testdata/clauses`.
     pub clauses: &'static [&'static str],
-    /// What the machine must have; the only reasons for not running it.
+    /// The features that the machine must have; the only reasons not to run it.
     pub needs: &'static [Need],
-    /// Whether it needs the machine to itself: it measures, or fills it.
+    /// Whether it must run alone on the machine: it measures, or uses much of it.
     pub alone: bool,
-    /// Tries it.
+    /// Tests the promise.
     pub run: fn(&Room) -> Result<(), Failure>,
 }
 
 impl Case {
-    /// A case that every machine can run.
+    /// A case that runs on every machine.
     pub const fn new(
         name: &'static str,
         clauses: &'static [&'static str],
@@ -33,17 +33,18 @@ impl Case {
         Self { name, clauses, needs: &[], alone: false, run }
     }
 
-    /// The same case, for machines that have these.
+    /// The same case, for machines with these features.
     pub const fn needs(self, needs: &'static [Need]) -> Self {
         Self { needs, ..self }
     }
 
-    /// Whether it needs root of the machine, not of a user namespace: then its room does not confine a hostile plugin.
+    /// Whether it needs root of the machine, not of a user namespace: then its room does not
+    /// confine a hostile plugin.
     pub fn needs_the_machines_root(&self) -> bool {
         self.needs.iter().any(|need| need.is_the_machines())
     }
 
-    /// The same case, with no other beside it.
+    /// The same case, run alone.
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }
     }
@@ -52,16 +53,16 @@ impl Case {
 /// How a case ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The promise is kept.
+    /// The promise holds.
     Passed,
-    /// It is not; the report says how that was seen.
+    /// It does not hold; the report describes how that was seen.
     Failed(String),
-    /// The probe of a declared need failed, so nothing is known.
+    /// The probe of a need failed, so the promise was not tested.
     NotRun(String),
 }
 
 impl Verdict {
-    /// Whether the run as a whole must fail.
+    /// Whether it makes the run fail.
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
@@ -75,8 +76,8 @@ pub struct Outcome {
     pub clauses: &'static [&'static str],
     /// How it ended.
     pub verdict: Verdict,
-    /// Wall time.
+    /// Wall-clock time.
     pub took: Duration,
-    /// Whether that was in the virtual machine.
+    /// Whether it ran in the virtual machine.
     pub in_vm: bool,
 }

@@ -1,17 +1,17 @@
-//! Network configurations that cases and stages begin with.
+//! Network configurations for cases and stages.
 
 use serde_json::{Value, json};
 
 /// The versions of the CNI specification, oldest first (C-036).
 pub const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-/// The version that cases use which are not about versions: every suite of today speaks it.
+/// The version of cases that are not about versions: every current suite supports it.
 pub const USUAL: &str = "1.0.0";
 
-/// The plugins that every suite has.
+/// The plugins in every suite.
 pub const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
 
-/// A host-local configuration with one range, for the plugin itself or for a delegating one.
+/// A host-local configuration with one range, to call directly or as a delegate.
 pub fn host_local(version: &str, subnet: &str) -> Value {
     json!({
         "cniVersion": version, "name": "net", "type": "host-local",
@@ -32,7 +32,7 @@ pub fn layer2(version: &str) -> Value {
     json!({"cniVersion": version, "name": "net", "type": "bridge", "bridge": "br0"})
 }
 
-/// The document with these top-level keys set.
+/// A copy of the document with these top-level keys set.
 pub fn with(document: &Value, keys: Value) -> Value {
     let mut document = document.clone();
     if let (Some(map), Value::Object(keys)) = (document.as_object_mut(), keys) {
@@ -41,7 +41,7 @@ pub fn with(document: &Value, keys: Value) -> Value {
     document
 }
 
-/// The smallest configuration with which a plugin's ADD succeeds.
+/// A minimal configuration with which a plugin's ADD succeeds.
 pub fn smallest(plugin: &str, version: &str) -> Value {
     match plugin {
         "bridge" => bridge(version),

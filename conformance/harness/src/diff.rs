@@ -1,13 +1,13 @@
-//! The difference of two states of the world, each a sorted list of lines that stand for themselves.
+//! The difference of two states, each a sorted list of self-contained lines.
 
-/// What is only in one of them: `- line` was there before, `+ line` came.
+/// The lines that only one state has: `- line` was removed, `+ line` was added.
 pub fn lines(before: &[String], after: &[String]) -> Vec<String> {
     let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
     let came = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
     gone.chain(came).collect()
 }
 
-/// Lines for a report, the first dozen.
+/// Formats lines for a report, up to a dozen.
 pub fn shown(lines: &[String]) -> String {
     let mut text: String = lines.iter().take(12).map(|line| format!("\n    {line}")).collect();
     if lines.len() > 12 {
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_and_what_came_are_told_apart() {
+    fn removed_and_added_lines_are_distinguished() {
         assert_eq!(lines(&list("a b"), &list("b c")), ["- a", "+ c"]);
     }
 }

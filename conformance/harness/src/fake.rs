@@ -1,4 +1,4 @@
-//! Fake delegates: shell scripts that write down what they were given and answer as told.
+//! Fake delegates: shell scripts that record their calls and print a given answer.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -15,27 +15,27 @@ pub struct Fake {
     name: String,
 }
 
-/// One call that a fake has seen.
+/// A recorded call of a fake.
 #[derive(Debug)]
 pub struct Seen {
     /// `CNI_COMMAND`.
     pub command: String,
-    /// Its whole environment, `K=V` lines.
+    /// The whole environment, `K=V` lines.
     pub env: Vec<String>,
-    /// Its standard input.
+    /// The standard input.
     pub stdin: Vec<u8>,
 }
 
 impl Fake {
-    /// A fake of that name. `answer` is shell text that runs after the call was written down; there `$CNI_COMMAND`
-    /// and the rest of the environment can be used.
+    /// Creates a fake of that name. `answer` is shell text that runs after the call is recorded; it
+    /// can use `$CNI_COMMAND` and the rest of the environment.
     pub fn new(room: &Room, name: &str, answer: &str) -> Result<Self> {
         let log = room.scratch("fake/log");
         let note = "mkdir -p {0}\nn=$(ls {0} | wc -l)\ncat > {0}/$n.stdin\nenv > {0}/$n.env";
         Self::wrapper(room, name, &format!("{}\n{answer}", note.replace("{0}", &log.display().to_string())))
     }
 
-    /// A plugin of that name that is just this shell text.
+    /// Creates a plugin of that name from this shell text.
     pub fn wrapper(room: &Room, name: &str, text: &str) -> Result<Self> {
         let dir = room.scratch("fake");
         fs::create_dir_all(&dir)?;
@@ -46,7 +46,7 @@ impl Fake {
         Ok(Self { dir, name: name.to_owned() })
     }
 
-    /// The calls in order.
+    /// The recorded calls, in order.
     pub fn seen(&self) -> Result<Vec<Seen>> {
         let log = self.dir.join("log");
         let mut calls = vec![];
@@ -61,12 +61,12 @@ impl Fake {
         Ok(calls)
     }
 
-    /// The commands in order.
+    /// The recorded commands, in order.
     pub fn commands(&self) -> Result<Vec<String>> {
         Ok(self.seen()?.into_iter().map(|seen| seen.command).collect())
     }
 
-    /// Its name, for `ipam.type`.
+    /// The plugin's name, for `ipam.type`.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,4 +1,4 @@
-//! Whole Ethernet frames on a link, as a hostile container or a neighbour on the LAN sends them.
+//! Ethernet frames on a link, as a hostile container or a neighbour on the LAN sends them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,17 +22,17 @@ const ETH_P_LLDP: u16 = 0x88cc;
 
 const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
-/// The longest frame that is heard whole.
+/// The longest frame that is received whole.
 const FRAME: usize = 9216;
 
-/// Flag of a TCP segment: opens a connection.
+/// TCP flag: opens a connection.
 pub const SYN: u8 = 0x02;
-/// Resets the connection.
+/// TCP flag: resets the connection.
 pub const RST: u8 = 0x04;
-/// Acknowledges what was received.
+/// TCP flag: acknowledges received data.
 pub const ACK: u8 = 0x10;
 
-/// A link, for frames in and out.
+/// A link, for sending and receiving frames.
 pub struct Wire {
     socket: OwnedFd,
     /// The link's own address.
@@ -40,7 +40,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// The link of that name in a namespace, or in the room's host.
+    /// Opens the link of that name in a namespace, or in the room's host.
     pub fn open(ns: Option<&str>, link: &str) -> Result<Self> {
         let row = ip::link(ns, link)?.with_context(|| format!("no link {link} in {ns:?}"))?;
         let index = row["ifindex"].as_u64().context("a link has an index")?;
@@ -53,24 +53,25 @@ impl Wire {
         Ok(Self { socket: socket.with_context(|| format!("open a packet socket on {link}"))?, mac })
     }
 
-    /// The link of that name in a namespace, for sending alone and without asking `ip`.
+    /// Opens the link of that name in a namespace, only for sending, without running `ip`.
     pub fn from_within(ns: &str, link: &str) -> Result<Self> {
         namespace::inside(ns, || Self::here(link))
     }
 
-    /// The same in the calling thread's namespace.
+    /// As [`Wire::from_within`], in the calling thread's namespace.
     pub fn here(link: &str) -> Result<Self> {
         let index = nix::net::if_::if_nametoindex(link)?;
         Ok(Self { socket: sys::frame::open(index, 0)?, mac: [0; 6] })
     }
 
-    /// Sends one frame as it is, whatever source it names.
+    /// Sends a frame as it is, whatever its source address.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).context("send a frame")?;
         Ok(())
     }
 
-    /// The first frame that `wanted` holds for; `None` when there was none in time. Frames that leave count too.
+    /// Returns the first frame that matches `wanted`; `None` when there was none in time. Outgoing
+    /// frames count too.
     pub fn hear(&self, patience: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
         let deadline = Instant::now() + patience;
         let mut bytes = vec![0; FRAME];
@@ -98,7 +99,7 @@ impl Wire {
     }
 }
 
-/// The address that `ip` writes so.
+/// Parses an address in the format of `ip`.
 pub fn mac(text: &str) -> Result<MacBytes> {
     let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>();
     bytes.ok().and_then(|bytes| bytes.try_into().ok()).with_context(|| format!("{text} is no MAC address"))
@@ -109,8 +110,8 @@ pub fn ethernet(to: MacBytes, from: MacBytes, protocol: u16, payload: &[u8]) -> 
     [&to[..], &from, &protocol.to_be_bytes(), payload].concat()
 }
 
-/// An LLDP frame (IEEE 802.1AB) to one of the addresses 01:80:c2:00:00:0x that bridges keep to themselves: chassis, port,
-/// time to live, end.
+/// An LLDP frame (IEEE 802.1AB) to one of the addresses 01:80:c2:00:00:0x, which bridges do not
+/// forward: chassis, port, time to live, end.
 pub fn lldp(last: u8, from: MacBytes) -> Vec<u8> {
     let chassis = [&[0x02, 0x07, 0x04][..], &from].concat();
     let port = [&[0x04, 0x07, 0x03][..], &from].concat();
@@ -118,20 +119,20 @@ pub fn lldp(last: u8, from: MacBytes) -> Vec<u8> {
     ethernet([0x01, 0x80, 0xc2, 0, 0, last], from, ETH_P_LLDP, &body)
 }
 
-/// An ARP reply to everybody: `address` is at `from`.
+/// An ARP reply to broadcast that claims `address` for `from`.
 pub fn arp(from: MacBytes, address: Ipv4Addr) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, 2];
     let body = [&head[..], &from, &address.octets(), &[0xff; 6], &address.octets()].concat();
     ethernet([0xff; 6], from, ETH_P_ARP, &body)
 }
 
-/// A router advertisement (RFC 4861) that offers itself for `lifetime` seconds, and a prefix of 64 bits to take an
-/// address from.
+/// A router advertisement (RFC 4861) with a router `lifetime` in seconds, and a 64-bit prefix for
+/// autoconfiguration.
 pub fn router_advertisement(from: MacBytes, prefix: Ipv6Addr, lifetime: u16) -> Vec<u8> {
     let [a, b, ..] = lifetime.to_be_bytes();
     let head = [134, 0, 0, 0, 64, 0, a, b, 0, 0, 0, 0, 0, 0, 0, 0];
     let own = [&[1, 1][..], &from].concat();
-    // On link and for addresses of one's own; valid and preferred for an hour.
+    // On-link and autonomous flags; valid and preferred for an hour.
     let times = [3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0];
     let message = [&head[..], &own, &times, &prefix.octets()].concat();
     let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -139,7 +140,7 @@ pub fn router_advertisement(from: MacBytes, prefix: Ipv6Addr, lifetime: u16) -> 
     ethernet([0x33, 0x33, 0, 0, 0, 1], from, ETH_P_IPV6, &packet)
 }
 
-/// The link-local address that belongs to an Ethernet address (RFC 4291, appendix A).
+/// The link-local address made from an Ethernet address (RFC 4291, appendix A).
 pub fn link_local(mac: MacBytes) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     let half = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
@@ -156,7 +157,7 @@ pub fn tcp(to: MacBytes, from: MacBytes, ends: [(IpAddr, u16); 2], flags: u8) ->
     ethernet(to, from, protocol, &ip_packet(source, target, TCP, [&ports[..], &rest].concat(), 16))
 }
 
-/// An IP packet; the payload's own checksum stands at `sum` in it, and is 0 so far.
+/// An IP packet; the payload's checksum is at `sum` in it, and still 0.
 fn ip_packet(source: IpAddr, target: IpAddr, protocol: u8, mut payload: Vec<u8>, sum: usize) -> Vec<u8> {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checksum_over_what_it_completes_is_zero() {
+    fn a_checksum_over_a_packet_with_its_checksum_is_zero() {
         let to = [2, 0, 0, 0, 0, 1];
         let ends = [("10.0.0.1".parse().unwrap(), 1), ("10.0.0.2".parse().unwrap(), 2)];
         let frame = tcp(to, to, ends, SYN);

@@ -1,9 +1,9 @@
-//! Comparing JSON with an expected shape. In the expectation a string `<mac>`, `<veth>`, `<number>` or `<any>` stands
-//! for a value that differs from run to run.
+//! Compares JSON with an expected shape. In the expectation a string `<mac>`, `<veth>`, `<number>`
+//! or `<any>` stands for a value that differs between runs.
 
 use serde_json::Value;
 
-/// Where `actual` departs from `expected`, one line per place, with its JSON path. Empty when they match.
+/// Lists where `actual` differs from `expected`, one line per JSON path. Empty when they match.
 pub fn differences(expected: &Value, actual: &Value) -> Vec<String> {
     let mut found = vec![];
     compare("", expected, actual, &mut found);
@@ -74,7 +74,7 @@ mod tests {
     use super::differences;
 
     #[test]
-    fn a_class_stands_for_any_value_of_it_and_for_no_other() {
+    fn a_class_matches_its_values_and_no_others() {
         let expected = json!({"mac": "<mac>", "name": "<veth>"});
         assert!(
             differences(&expected, &json!({"mac": "0a:00:00:00:00:01", "name": "veth0123abcd"})).is_empty()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_added_and_changed_values_are_each_named_with_their_path() {
+    fn missing_added_and_changed_values_are_listed_with_their_paths() {
         let expected = json!({"a": {"b": 1}, "c": [1, 2], "d": true});
         let actual = json!({"a": {}, "c": [1, 3], "d": true, "e": null});
         assert_eq!(
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_other_lengths_differ() {
+    fn lists_of_different_lengths_differ() {
         assert_eq!(differences(&json!([1]), &json!([1, 1])).len(), 1);
     }
 }

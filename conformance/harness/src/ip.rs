@@ -1,4 +1,5 @@
-//! iproute2 as the independent eye: what the harness sets up and sees goes through it, never through a suite's code.
+//! iproute2 as the independent observer: the harness sets up and inspects everything through it,
+//! never through a suite's code.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -16,7 +17,7 @@ pub fn run_in(ns: &str, args: &[&str]) -> Result<()> {
     run(&[&["-n", ns], args].concat())
 }
 
-/// Runs several commands, one per line, words parted by spaces.
+/// Runs several commands, one per line, with words separated by spaces.
 pub fn script(ns: Option<&str>, lines: &str) -> Result<()> {
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -28,7 +29,7 @@ pub fn script(ns: Option<&str>, lines: &str) -> Result<()> {
     Ok(())
 }
 
-/// The rows of `ip -j ...`; nothing to show is no rows.
+/// The rows of `ip -j ...`; empty output is no rows.
 pub fn rows(ns: Option<&str>, args: &[&str]) -> Result<Vec<Value>> {
     let ns_args = ns.map_or(vec![], |ns| vec!["-n", ns]);
     let text = output("ip", &[&ns_args[..], &["-j"], args].concat())?;
@@ -41,7 +42,8 @@ pub fn rows(ns: Option<&str>, args: &[&str]) -> Result<Vec<Value>> {
     }
 }
 
-/// The rows of several `ip -j ...` with the same options, by one process: starting one is what a look costs.
+/// The rows of several `ip -j ...` with the same options, in one process: starting the process is
+/// the main cost.
 pub fn several<const N: usize>(
     ns: Option<&str>,
     options: &[&str],
@@ -57,7 +59,7 @@ pub fn several<const N: usize>(
     Ok(lists.map(filled))
 }
 
-/// The link of that name with its details, if there is one.
+/// The link of that name with its details, if it exists.
 pub fn link(ns: Option<&str>, name: &str) -> Result<Option<Value>> {
     Ok(rows(ns, &["-d", "link", "show"])?.into_iter().find(|row| row["ifname"] == name))
 }
@@ -72,7 +74,7 @@ pub fn addresses(ns: Option<&str>, name: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Names of the links of a namespace.
+/// The names of the links in a namespace.
 pub fn links(ns: Option<&str>) -> Result<Vec<String>> {
     Ok(rows(ns, &["link", "show"])?
         .iter()
@@ -80,23 +82,23 @@ pub fn links(ns: Option<&str>) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Without the empty objects that stand for what a filter left out.
+/// Drops the empty objects that stand for filtered rows.
 fn filled(rows: Vec<Value>) -> Vec<Value> {
     rows.into_iter().filter(|row| row.as_object().is_some_and(|o| !o.is_empty())).collect()
 }
 
-/// Runs a program that must succeed; its standard output.
+/// Runs a program that must succeed; returns its standard output.
 pub fn output(program: &str, args: &[&str]) -> Result<String> {
     fed(program, args, "")
 }
 
-/// The same with a standard input, of less than a pipe holds.
+/// The same with a standard input that fits a pipe.
 fn fed(program: &str, args: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("start {program} (is it installed?)"))?;
     if let Some(mut pipe) = child.stdin.take() {
-        // Who does not read it has no need of it.
+        // A program that does not read its input does not need it.
         pipe.write_all(input.as_bytes()).ok();
     }
     let done = child.wait_with_output().with_context(|| format!("wait for {program}"))?;

@@ -1,4 +1,4 @@
-//! The hidden sub-command: what one process does in one room.
+//! The hidden sub-command: the work of one process in one room.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::need::Need;
 use crate::room::{Room, confine, enter};
 use crate::world::World;
 
-/// How many of the last calls a failure shows.
+/// The number of last calls that a failure prints.
 const CALLS_SHOWN: usize = 3;
 
 /// One job for one room.
 #[derive(Args)]
 pub struct Job {
-    /// The plugins that are judged.
+    /// The plugins under test.
     #[arg(long = "cni-path")]
     pub suite: PathBuf,
     /// The reference's plugins.
@@ -28,30 +28,30 @@ pub struct Job {
     /// Whether this process is already inside the namespaces.
     #[arg(long)]
     pub inside: bool,
-    /// The world that the room is, for a case.
+    /// The world to make of the room, for a case.
     #[arg(long)]
     pub world: Option<World>,
     /// `case:<name>`, `need:<name>`, `about:`, or `<kind>:<rest>` of a [`Kind`].
     pub what: String,
 }
 
-/// A kind of job beside cases and needs.
+/// A kind of job other than cases and needs.
 #[derive(Clone, Copy)]
 pub struct Kind {
-    /// What stands before the colon in [`Job::what`].
+    /// The part before the colon in [`Job::what`].
     pub name: &'static str,
-    /// Does the job; gets what stands behind the colon. True when it held.
+    /// Does the job, given the part after the colon. True when it succeeded.
     pub run: fn(&Room, &str) -> Result<bool>,
 }
 
 impl Kind {
-    /// A kind of that name.
+    /// Creates a kind.
     pub const fn new(name: &'static str, run: fn(&Room, &str) -> Result<bool>) -> Self {
         Self { name, run }
     }
 }
 
-/// All that an executable does in rooms.
+/// All jobs of an executable.
 pub struct Registry {
     /// Its cases.
     pub cases: Vec<Case>,
@@ -59,7 +59,7 @@ pub struct Registry {
     pub kinds: Vec<Kind>,
 }
 
-/// Enters the room and does the job: true when it held. What it has to say goes to standard error.
+/// Enters the room and does the job: true when it succeeded. Messages go to standard error.
 pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
     let case = job.what.strip_prefix("case:");
     let case = case.and_then(|name| registry.cases.iter().find(|case| case.name == name));
@@ -92,7 +92,7 @@ pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
     }
 }
 
-/// What the suite's bridge says of itself.
+/// Prints the text that the suite's bridge prints about itself.
 fn about(room: &Room) -> Result<()> {
     print!("{}", room.call("bridge", "").run()?.stderr);
     Ok(())

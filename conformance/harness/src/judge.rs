@@ -1,4 +1,4 @@
-//! `run`: the cases that are wanted, each in a room of its own, and the reports.
+//! `run`: runs the selected cases, each in a room of its own, and writes the reports.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -15,15 +15,15 @@ use crate::untouched::Machine;
 use crate::vm;
 use crate::world::World;
 
-/// What `run` is asked.
+/// The options of `run`.
 #[derive(Args)]
 pub struct RunArgs {
     #[command(flatten)]
     common: Common,
-    /// Only the cases whose name or clause holds this text.
+    /// Only the cases with a name or clause that contains this text.
     #[arg(long, value_name = "SUBSTR")]
     filter: Option<String>,
-    /// Only the cases that need something which not every kernel has.
+    /// Only the cases with needs that some kernels do not meet.
     #[arg(long)]
     special: bool,
     /// Where to run them.
@@ -37,17 +37,17 @@ pub struct RunArgs {
     /// Print the names and clauses of the cases and stop.
     #[arg(long)]
     list: bool,
-    /// How to tell the outcomes: text, json, junit, tap, markdown; to a file with =FILE; may be given several times
-    /// [default: text].
+    /// Report format: text, json, junit, tap or markdown; to a file with =FILE; may be given
+    /// several times [default: text].
     #[arg(long, value_name = "FORM[=FILE]")]
     report: Vec<Wanted>,
-    /// The deviations that the suite is known for, or `none` [default: the list of ours that was made for a suite
-    /// which says the same of itself].
+    /// The file with the suite's known deviations, or `none` [default: the list in
+    /// testdata/baseline for a suite that prints the same text about itself].
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 }
 
-/// Runs those of these cases. True when all is as it should be.
+/// Runs the selected cases. True when everything is as expected.
 pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
     let cases = wanted(args, all);
     if args.list {
@@ -69,11 +69,11 @@ pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
         None => baseline,
     };
     let progress = Progress::new(cases.len(), lines);
-    let tell = |outcome: &Outcome| {
+    let report = |outcome: &Outcome| {
         let standing = baseline.as_ref().map_or(Standing::Fine, |baseline| baseline.standing(outcome));
-        progress.tell(outcome, standing);
+        progress.report(outcome, standing);
     };
-    let outcomes = vm::lane::run(&grounds, &cases, args.lane, &args.vm, tell)?;
+    let outcomes = vm::lane::run(&grounds, &cases, args.lane, &args.vm, report)?;
     progress.end();
     let touched = before.changes()?;
     let run = Run {
@@ -87,7 +87,7 @@ pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
     Ok(run.held())
 }
 
-/// Whether what was not run counts as failed: in CI.
+/// Whether a case that was not run counts as failed: in CI.
 pub fn strict() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
@@ -96,14 +96,14 @@ fn wanted(args: &RunArgs, all: Vec<Case>) -> Vec<Case> {
     let filter = args.filter.as_deref().unwrap_or_default();
     let special = |case: &Case| case.needs.iter().any(|need| need.of_kernel());
     let named = |case: &Case| case.name.contains(filter) || case.clauses.contains(&filter);
-    // What a world is tried with is no ordinary case, and has its own.
+    // Cases about worlds and about the harness have their own runs.
     let ordinary = |case: &Case| !["harness/", "worlds/"].iter().any(|group| case.name.starts_with(group));
     let fits = |case: &Case| args.world.is_none() || ordinary(case);
     let all = all.into_iter();
     all.filter(|case| named(case) && fits(case) && (special(case) || !args.special)).collect()
 }
 
-/// What is said while it runs: a line per case for a text report, and on a terminal one line that stays.
+/// The output during a run: a line per case for a text report, and on a terminal one status line.
 struct Progress {
     total: usize,
     lines: bool,
@@ -116,7 +116,7 @@ impl Progress {
         Self { total, lines, terminal: std::io::stderr().is_terminal(), done: Mutex::new((0, 0)) }
     }
 
-    fn tell(&self, outcome: &Outcome, standing: Standing) {
+    fn report(&self, outcome: &Outcome, standing: Standing) {
         let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         done.0 += 1;
         done.1 += usize::from(matches!(outcome.verdict, Verdict::Failed(_)));

@@ -1,14 +1,17 @@
-//! What an attachment left behind, told apart from what belongs to its network and may stay: the bridge with its
-//! gateway addresses, forwarding, the store's directories, lock and round-robin pointers.
+//! Separates what an attachment left behind from what belongs to its network and may stay: the
+//! bridge with its gateway addresses, forwarding, the store's directories, lock and round-robin
+//! pointers.
 
-/// The lines of a difference (see `diff::lines`) that belong to an attachment. Also what was there before and is gone
-/// counts. `bridges` are the links of the network; `ids` the container ids, which no file may speak of any more.
+/// The lines of a difference (see `diff::lines`) that belong to an attachment. A removed line
+/// counts too. `bridges` are the links of the network; `ids` the container ids, which no file may
+/// contain any more.
 pub fn of_attachments(changes: &[String], bridges: &[&str], ids: &[&str]) -> Vec<String> {
     let stays = |line: &String| may_stay(line, bridges, ids) || is_hairpin_alone(line, changes);
     changes.iter().filter(|line| !stays(line)).cloned().collect()
 }
 
-/// A published port has had hairpin mode turned on for its container's port of the bridge: it goes with the link.
+/// A published port turns on hairpin mode for its container's bridge port: it goes away with the
+/// link.
 fn is_hairpin_alone(line: &str, changes: &[String]) -> bool {
     let [off, on] = [" hairpin false ", " hairpin true "];
     let other = match line.strip_prefix("- link ") {
@@ -31,7 +34,7 @@ fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
         }
         "directory" => true,
         "file" => line.starts_with('-') || is_of_network(subject, line, ids),
-        // The responder of names stays for a while: the next container needs no new one.
+        // The DNS responder stays for a while: the next container does not need a new one.
         "other" => subject.ends_with("/control.sock"),
         _ => false,
     }
@@ -40,8 +43,8 @@ fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
 fn is_of_network(path: &str, line: &str, ids: &[&str]) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let is_lease = name.parse::<std::net::IpAddr>().is_ok();
-    // Hexadecimal digits among which a short container id may stand: of the kernel's boot id, and of the device and inode
-    // that an index of leases is of. Of its owners an index holds hashes alone.
+    // These contain hexadecimal digits that may match a short container id: the kernel's boot id,
+    // and the device and inode of a lease index. Owners are in an index only as hashes.
     if path.ends_with(".boot") || is_index(path) {
         return true;
     }
@@ -81,7 +84,7 @@ mod tests {
         }
     }
 
-    /// Nothing else of the link may be another, and hairpin mode may not be lost.
+    /// Nothing else of the link may change, and hairpin mode may not be lost.
     #[test]
     fn hairpin_mode_goes_with_the_link() {
         let line = |sign, on, mtu| {

@@ -1,5 +1,5 @@
-//! The harness: rooms to judge plugins in, what is seen and done there, and how it is reported. It
-//! knows no case: the executable hands in a registry (see [`job::Registry`]).
+//! The harness: rooms to test plugins in, tools to act and observe there, and reports. It knows no
+//! case: the executable passes in a registry (see [`job::Registry`]).
 
 pub mod baseline;
 pub mod cache;

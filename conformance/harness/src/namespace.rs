@@ -1,4 +1,4 @@
-//! Network namespaces by name: containers, and work that is done inside one. And clocks of one's own.
+//! Network namespaces by name: containers, and work inside one. And time namespaces.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// A container: a namespace with a name, which is its id too.
+/// A container: a named network namespace, with the name as its id.
 #[derive(Clone, Debug)]
 pub struct Container {
     /// `CNI_CONTAINERID`, and the namespace's name for `ip -n`.
@@ -19,7 +19,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Makes an empty namespace, bound at /run/netns/<id>.
+    /// Creates an empty namespace, bound at /run/netns/<id>.
     pub fn new(id: &str) -> Result<Self> {
         let path = PathBuf::from("/run/netns").join(id);
         File::create(&path).with_context(|| format!("create {}", path.display()))?;
@@ -33,21 +33,22 @@ impl Container {
         Ok(Self { id: id.to_owned(), path })
     }
 
-    /// Takes the namespace away, as a runtime does: the file goes too.
+    /// Removes the namespace as a runtime does, with its file.
     pub fn remove(&self) -> Result<()> {
         umount2(&self.path, MntFlags::MNT_DETACH).context("unbind the namespace")?;
         fs::remove_file(&self.path).context("remove its file")
     }
 }
 
-/// The IPv4 and IPv6 address of the host outside.
+/// The IPv4 and IPv6 address of the outside host.
 pub const OUTSIDE: [&str; 2] = ["198.51.100.2", "2001:db8:ff::2"];
 
-/// How long a new namespace may have to wait for a place.
+/// How long a new namespace may wait for quota.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Moves this thread into a new network namespace. Those that have ended count until the kernel has taken them down, so a
-/// room where many come and go waits for a place (ENOSPC, user_namespaces(7)).
+/// Moves this thread into a new network namespace. Ended namespaces count against the quota until
+/// the kernel has dismantled them, so a room that creates many waits on ENOSPC
+/// (user_namespaces(7)).
 fn new_namespace() -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -58,7 +59,7 @@ fn new_namespace() -> Result<()> {
     }
 }
 
-/// Turns IPv6 on for links of the room's host: for new links it may be off.
+/// Turns IPv6 on for links of the room's host; it may be off for new links.
 pub fn allow_ipv6(links: &[&str]) -> Result<()> {
     links.iter().try_for_each(|link| {
         fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "0")
@@ -66,7 +67,7 @@ pub fn allow_ipv6(links: &[&str]) -> Result<()> {
     })
 }
 
-/// The containers that there are, by name; the outside is none.
+/// The names of the existing containers, without the outside.
 pub fn containers() -> Vec<String> {
     let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -82,7 +83,8 @@ pub fn inside<R: Send>(ns: &str, work: impl FnOnce() -> Result<R> + Send) -> Res
     })?
 }
 
-/// Runs a closure in a new namespace, which lasts as long as something that the closure gives back holds it.
+/// Runs a closure in a new namespace, which lasts as long as something in the returned value holds
+/// it.
 pub fn in_new<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
     in_thread(|| {
         new_namespace()?;
@@ -96,8 +98,8 @@ fn in_thread<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
         .map_err(|_| anyhow!("the namespace's thread panicked"))
 }
 
-/// The words before a program (unshare(1)) whose clocks are that many seconds ahead of the machine's: those that count from
-/// the boot, and so what `/proc/uptime` shows it. There is one time of day for all.
+/// A command prefix (unshare(1)) that puts the boot clocks, and with them `/proc/uptime`, that many
+/// seconds ahead. The time of day does not change.
 pub fn clocks_ahead(seconds: u64) -> Vec<String> {
     let seconds = seconds.to_string();
     let words = ["unshare", "--time", "--fork", "--boottime", &seconds, "--monotonic", &seconds];

@@ -1,4 +1,4 @@
-//! What a case may need of the machine. A need is probed by a small real attempt, in a room; only a failed probe
+//! The needs of cases. A need is probed by a small real attempt, in a room; only a failed probe
 //! excuses a case from running.
 
 use std::os::unix::process::CommandExt;
@@ -11,13 +11,13 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::ip;
 use crate::namespace::clocks_ahead;
 
-/// A user who owns nothing (kernel.overflowuid).
+/// A user without files and rights (kernel.overflowuid).
 pub const NOBODY: u32 = 65534;
 
-/// A property of the machine that not every machine has.
+/// A feature that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// CONFIG_BRIDGE_NETFILTER: packets between two ports of a bridge pass the host's rules.
+    /// CONFIG_BRIDGE_NETFILTER: the host's rules see packets between two ports of a bridge.
     BrNetfilter,
     /// CONFIG_BRIDGE_VLAN_FILTERING.
     BridgeVlanFiltering,
@@ -29,28 +29,29 @@ pub enum Need {
     Ipvlan,
     /// CONFIG_MACVLAN.
     Macvlan,
-    /// The programs iptables-save and iptables-restore, and what they need of the kernel.
+    /// The programs iptables-save and iptables-restore, and their kernel features.
     Iptables,
-    /// The same for tables of the older kind (iptables-legacy), and the right to see which there are.
+    /// The same for iptables-legacy, and the right to list the legacy tables.
     IptablesLegacy,
-    /// Users besides root: a user namespace of an ordinary user has one user.
+    /// Users besides root: an unprivileged user's namespace has only one user.
     OtherUsers,
     /// A pid namespace with its own `/proc`, which a room that locks `/proc` cannot mount.
     PidNamespace,
     /// The reference's plugins, in `--reference`.
     Reference,
-    /// The right to send the kernel more at once than `net.core.wmem_max` (SO_SNDBUFFORCE): not in a user namespace.
+    /// The right to exceed `net.core.wmem_max` in one send (SO_SNDBUFFORCE): not in a user
+    /// namespace.
     SendBuffer,
-    /// strace, and the right to trace one's own children.
+    /// strace, and the right to trace child processes.
     Strace,
-    /// CONFIG_TIME_NS: clocks of one's own.
+    /// CONFIG_TIME_NS: time namespaces.
     TimeNamespace,
     /// CONFIG_VLAN_8021Q.
     VlanLinks,
 }
 
 impl Need {
-    /// All of them.
+    /// Every need.
     pub const ALL: [Need; 15] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
@@ -90,7 +91,7 @@ impl Need {
         }
     }
 
-    /// Whether another kernel has it: then the virtual machine may.
+    /// Whether it depends on the kernel: then the virtual machine may meet it.
     pub fn of_kernel(self) -> bool {
         matches!(
             self,
@@ -103,7 +104,7 @@ impl Need {
         matches!(self, Need::SendBuffer | Need::IptablesLegacy | Need::PidNamespace)
     }
 
-    /// Tries it, in a room. The error says what is missing.
+    /// Probes it, in a room. The error names the missing feature.
     pub fn probe(self, reference: &Path) -> Result<()> {
         match self {
             Need::BrNetfilter => {
@@ -132,9 +133,9 @@ impl Need {
             Need::Iptables => nat_table("iptables", "ip6tables"),
             Need::IptablesLegacy => {
                 nat_table("iptables-legacy", "ip6tables-legacy")?;
-                // Without it nobody can tell that there are such tables.
+                // Without this file the legacy tables cannot be detected.
                 let names = std::fs::read("/proc/net/ip_tables_names");
-                names.map(drop).context("a user namespace does not show which older tables there are")
+                names.map(drop).context("a user namespace does not list the legacy tables")
             }
             Need::OtherUsers => {
                 let status = Command::new("/bin/true").uid(NOBODY).gid(NOBODY).status();
@@ -167,19 +168,19 @@ impl Need {
                 let words = clocks_ahead(1);
                 let words: Vec<&str> = words.iter().map(String::as_str).chain(["true"]).collect();
                 let (program, args) = words.split_first().context("a program has a name")?;
-                ip::output(program, args).map(drop).context("no clocks of one's own (CONFIG_TIME_NS)")
+                ip::output(program, args).map(drop).context("no time namespaces (CONFIG_TIME_NS)")
             }
         }
     }
 }
 
-/// Makes a link of that kind on another.
+/// Creates a link of that kind on another.
 fn on_a_parent(kind: &str) -> Result<()> {
     ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
     ip::run(&["link", "add", "link", "probe0", "name", "probe2", "type", kind])
 }
 
-/// Makes a chain in each family's table by the programs that cases use.
+/// Creates a chain in each family's table with the programs that cases use.
 fn nat_table(v4: &str, v6: &str) -> Result<()> {
     for program in [v4, v6] {
         ip::output(program, &["-t", "nat", "-N", "PROBE"])

@@ -1,4 +1,4 @@
-//! The options that every verb understands, and where the work is done by them.
+//! The options of every verb, and the working environment they describe.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use clap::Args;
 use crate::runner::Grounds;
 use crate::world::World;
 
-/// What every verb understands.
+/// The options of every verb.
 #[derive(Args, Clone)]
 pub struct Common {
     /// The directory of plugins to judge [default: bin/ beside the executable, else ./bin].
@@ -18,30 +18,31 @@ pub struct Common {
     /// The reference plugins, for the cases that mix two suites.
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
     reference: PathBuf,
-    /// The conflists to load [default: testdata/net.d beside the executable or in the working directory].
+    /// The conflists to load [default: testdata/net.d beside the executable or in the working
+    /// directory].
     #[arg(long, value_name = "DIR")]
     net_d: Option<PathBuf>,
-    /// How many rooms at once [default: the number of processors].
+    /// Number of parallel rooms [default: the number of processors].
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// How long one room may take, in seconds. The longest cases take 15 on an idle machine, and ten
+    /// Time limit of one room, in seconds. The longest cases take 15 on an idle machine, and ten
     /// times that beside others.
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
 }
 
 impl Common {
-    /// The same, with rooms that are such a world, in which everything takes longer.
+    /// As [`Common::grounds`], for rooms inside a world, where everything takes longer.
     pub fn grounds_in(&self, world: Option<World>) -> Result<Grounds> {
         let grounds = self.grounds()?;
         let timeout = if world.is_some() { grounds.timeout * 3 } else { grounds.timeout };
         Ok(Grounds { world, timeout, ..grounds })
     }
 
-    /// Where the verb does its work.
+    /// The working environment.
     ///
     /// # Errors
-    /// There is no suite to judge, or it lies where rooms have directories of their own.
+    /// There is no suite to test, or it is in a directory that rooms replace.
     pub fn grounds(&self) -> Result<Grounds> {
         let exe = std::env::current_exe().context("find the harness's own executable")?;
         let suite = match &self.cni_path {

@@ -1,13 +1,13 @@
-//! How long to wait for others, on a machine that has more to do than this.
+//! Timeouts for other processes, on a machine that may be busy.
 
 use std::fs;
 use std::time::Duration;
 
-/// The most that a busy machine is waited for, as a multiple of an idle one.
+/// The longest timeout on a busy machine, as a multiple of an idle one's.
 const MOST: f64 = 10.0;
 
-/// The time for which to wait for what takes at most `idle` on an idle machine: longer by the number of processes that
-/// share a processor at present (proc(5), /proc/loadavg).
+/// The timeout for an operation that takes at most `idle` on an idle machine: scaled by the number
+/// of processes per processor (proc(5), /proc/loadavg).
 pub fn on_this_machine(idle: Duration) -> Duration {
     let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_machine_is_waited_for_once_and_a_busy_one_longer() {
+    fn a_busy_machine_gets_more_time() {
         assert_eq!(factor(0.3, 2.0), 1.0);
         assert_eq!(factor(8.0, 2.0), 4.0);
         assert_eq!(factor(500.0, 2.0), MOST);

@@ -1,10 +1,10 @@
-//! Which processor this process runs on.
+//! Pinning to a processor.
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Keeps this process and what it starts from now on, on the processor that it is on.
+/// Pins this process, and every child started from now on, to its current processor.
 pub fn stay_on_one() -> Result<()> {
     let mut here = CpuSet::new();
     here.set(sched_getcpu()?)?;

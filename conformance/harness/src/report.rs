@@ -1,4 +1,4 @@
-//! The outcomes, for people and for programs.
+//! Reports of outcomes, for people and for programs.
 
 mod forms;
 
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use crate::baseline::{Baseline, Standing};
 use crate::case::{Outcome, Verdict};
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// For people: a line per case, failures in full, the sums.
+    /// For people: a line per case, failures in full, the totals.
     Text,
     /// One JSON document.
     Json,
-    /// As JUnit writes it, which CI systems read.
+    /// JUnit XML, which CI systems read.
     Junit,
     /// The Test Anything Protocol, version 14.
     Tap,
@@ -28,10 +28,10 @@ pub enum Form {
     Markdown,
 }
 
-/// A report that is asked for: its form, and the file that it goes to instead of standard output.
+/// A requested report: its format, and the file to write instead of standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The form.
+    /// The format.
     pub form: Form,
     /// The file.
     pub file: Option<PathBuf>,
@@ -59,37 +59,37 @@ impl FromStr for Wanted {
     }
 }
 
-/// A run that is over.
+/// A finished run.
 pub struct Run<'r> {
-    /// The suite that was judged.
+    /// The suite under test.
     pub suite: &'r Path,
     /// The outcomes, in the order of the cases.
     pub outcomes: &'r [Outcome],
-    /// What has changed on the machine itself.
+    /// The changes to the machine itself.
     pub touched: &'r [String],
     /// Whether a case that was not run counts as failed.
     pub strict: bool,
-    /// What the suite is known for.
+    /// The suite's known deviations.
     pub baseline: Option<&'r Baseline>,
 }
 
-/// The sums of a run.
+/// The totals of a run.
 #[derive(Default)]
 pub struct Sums {
     /// Cases that passed.
     pub passed: usize,
-    /// Cases that failed, also those that are known.
+    /// Cases that failed, known ones included.
     pub failed: usize,
     /// Cases that were not run.
     pub not_run: usize,
-    /// Of the failed ones, those that are known.
+    /// Of the failed ones, the known ones.
     pub known: usize,
-    /// Of the passed ones, those that the baseline says fail.
+    /// Of the passed ones, those that the baseline lists as failing.
     pub fixed: usize,
 }
 
 impl Run<'_> {
-    /// What an outcome means beside the baseline. Without one, a failure is new.
+    /// Compares an outcome with the baseline. Without one, a failure is new.
     pub fn standing(&self, outcome: &Outcome) -> Standing<'_> {
         match self.baseline {
             Some(baseline) => baseline.standing(outcome),
@@ -98,7 +98,7 @@ impl Run<'_> {
         }
     }
 
-    /// The sums.
+    /// The totals.
     pub fn sums(&self) -> Sums {
         let mut sums = Sums::default();
         for outcome in self.outcomes {
@@ -116,8 +116,8 @@ impl Run<'_> {
         sums
     }
 
-    /// Whether everything is as it should be: no failure that is not known, none fixed that the baseline still lists,
-    /// the machine as it was.
+    /// Whether everything is as expected: no new failure, no fixed case in the baseline, and the
+    /// machine unchanged.
     pub fn held(&self) -> bool {
         let sums = self.sums();
         sums.failed == sums.known
@@ -126,7 +126,7 @@ impl Run<'_> {
             && !(self.strict && sums.not_run > 0)
     }
 
-    /// Writes a report where it is wanted.
+    /// Writes a report to its destination.
     pub fn write(&self, wanted: &Wanted) -> Result<()> {
         let text = match wanted.form {
             Form::Text => forms::text(self),
@@ -142,7 +142,7 @@ impl Run<'_> {
     }
 }
 
-/// What is asked for, or text on standard output. Only one can go there.
+/// The requested reports, or text on standard output. Only one can go to standard output.
 pub fn wanted(asked: &[Wanted]) -> Result<Vec<Wanted>> {
     if asked.is_empty() {
         return Ok(vec![Wanted { form: Form::Text, file: None }]);

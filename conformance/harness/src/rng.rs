@@ -1,15 +1,15 @@
-//! Numbers that come from a seed.
+//! Random numbers from a seed.
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
 pub struct Rng(u64);
 
 impl Rng {
-    /// Begins at a seed.
+    /// Starts from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// One of so many places; 0 of none.
+    /// An index below `length`; 0 if that is 0.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or_default()
     }

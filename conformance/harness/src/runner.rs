@@ -1,4 +1,4 @@
-//! Runs jobs, each in a room of its own, several at a time, each for a bounded time.
+//! Runs jobs, each in a room of its own, several in parallel, each with a time limit.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -17,30 +17,30 @@ use crate::case::{Case, Outcome, Verdict};
 use crate::need::Need;
 use crate::world::World;
 
-/// What a run stands on.
+/// The working environment of a run.
 #[derive(Clone)]
 pub struct Grounds {
     /// The harness itself.
     pub exe: PathBuf,
-    /// The plugins that are judged.
+    /// The plugins under test.
     pub suite: PathBuf,
     /// The reference's plugins.
     pub reference: PathBuf,
     /// The conflists.
     pub net_d: PathBuf,
-    /// Rooms at once.
+    /// The number of parallel rooms.
     pub jobs: usize,
-    /// The longest that one room may take.
+    /// The time limit of a room.
     pub timeout: Duration,
-    /// The world that rooms of cases are, if they are not empty.
+    /// The world to make of rooms of cases; `None` keeps them empty.
     pub world: Option<World>,
 }
 
-/// What a job's process left: its standard output, and why it failed if it did.
+/// The result of a job's process.
 pub struct Finished {
-    /// All it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// Its standard error, and its exit when that was not 0.
+    /// Its standard error, and its exit status when that was not 0.
     pub trouble: Option<String>,
 }
 
@@ -57,8 +57,8 @@ impl Grounds {
         command
     }
 
-    /// Runs a job to its end, or ends it with everything it started. The job's process group and pid namespace are
-    /// its own, so nothing else can be hit.
+    /// Runs a job to its end, or kills it and everything it started. The job has its own process
+    /// group and pid namespace, so nothing else can be hit.
     pub fn run(&self, job: &str) -> Result<Finished> {
         let mut child = self
             .command(job)
@@ -70,7 +70,8 @@ impl Grounds {
             .with_context(|| format!("start {}", self.exe.display()))?;
         let group = Pid::from_raw(child.id().try_into()?);
         let (sender, receiver) = channel();
-        // The pipes close when the last process of the room is gone, so their end is the room's end.
+        // The pipes close when the last process of the room ends, so end of file is the end of the
+        // room.
         for (is_stderr, pipe) in [
             (false, child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>)),
             (true, child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>)),
@@ -109,7 +110,7 @@ impl Grounds {
         Ok(Finished { stdout, trouble })
     }
 
-    /// Runs a job that prints for people: its output is ours. True when it held.
+    /// Runs a job that prints for people, with our output. True when it succeeded.
     pub fn show(&self, job: &str) -> Result<bool> {
         let mut child =
             self.command(job).process_group(0).stdin(Stdio::null()).spawn().context("start the room")?;
@@ -125,7 +126,7 @@ impl Grounds {
         }
     }
 
-    /// Runs `work` over all items, `jobs` at a time; the answers stand in the items' order.
+    /// Runs `work` on all items, `jobs` at a time; results are in the order of the items.
     pub fn parallel<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::with_capacity(items.len()));
@@ -146,7 +147,7 @@ impl Grounds {
         done.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    /// What this machine lacks, of the needs that are asked for.
+    /// The requested needs that this machine does not meet.
     pub fn lacking(&self, wanted: &[Need]) -> Vec<(Need, String)> {
         let answers = self.parallel(wanted, |need| match self.run(&format!("need:{}", need.name())) {
             Ok(Finished { trouble: None, .. }) => None,
@@ -157,8 +158,8 @@ impl Grounds {
     }
 }
 
-/// Runs the cases, those that need the machine to themselves after the others; the outcomes stand in their order, and
-/// `each` hears of them as they come.
+/// Runs the cases, those that must run alone after the others. Outcomes are in the order of the
+/// cases; `each` is called as they come.
 pub fn run_cases(grounds: &Grounds, cases: &[Case], each: impl Fn(&Outcome) + Sync) -> Vec<Outcome> {
     let wanted: Vec<Need> =
         Need::ALL.into_iter().filter(|need| cases.iter().any(|c| c.needs.contains(need))).collect();

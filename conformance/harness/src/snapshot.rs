@@ -1,4 +1,5 @@
-//! The state of a network namespace and of the directories that plugins write to, as sorted readable lines.
+//! The state of a network namespace and of the directories that plugins write to, as sorted
+//! readable lines.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,7 +27,7 @@ const LINK_SYSCTLS: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// What of a link's kind is told, where the kind has it: what is set, not what is measured.
+/// Attributes of link kinds in a snapshot: configuration, not measurements.
 const OF_KIND: [&str; 9] = [
     "mode",
     "id",
@@ -39,7 +40,7 @@ const OF_KIND: [&str; 9] = [
     "mcast_snooping",
 ];
 
-/// What can be on for a bridge's port, beside those that are told when they are off too.
+/// Bridge port flags in a snapshot when set; others are always shown.
 const OF_PORT: [&str; 12] = [
     "guard",
     "root_block",
@@ -55,8 +56,8 @@ const OF_PORT: [&str; 12] = [
     "locked",
 ];
 
-/// Links, addresses, routes, rules and lasting neighbours of a namespace, without what changes by itself (indices, timers,
-/// counters, what the kernel makes for link-local IPv6, neighbours that age).
+/// Links, addresses, routes, rules and permanent neighbours of a namespace, without what changes by
+/// itself (indices, timers, counters, the kernel's link-local IPv6 objects, ageing neighbours).
 pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     let mut lines = vec![];
     let [links, neighbours] = ip::several(ns, &["-d"], ["addr show", "neigh show"])?;
@@ -80,18 +81,18 @@ pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Packet rules of the calling thread's namespace, as `nft` shows them: each line after the table that it is in. Without
-/// those of a world's administrator, which the world looks after itself.
+/// The nftables rules of the calling thread's namespace: each line after its table. Excludes those
+/// of a world's administrator, which the world checks itself.
 pub fn rules() -> Result<Vec<String>> {
     let mut lines = all_rules()?;
     lines.retain(|line| !line.split_once(':').is_some_and(|(table, _)| table.ends_with(ADMINISTRATOR)));
     Ok(lines)
 }
 
-/// How the tables of a world's administrator are called.
+/// Name prefix of the tables of a world's administrator.
 const ADMINISTRATOR: &str = " administrator";
 
-/// All packet rules, the administrator's too.
+/// All nftables rules, the administrator's included.
 pub fn all_rules() -> Result<Vec<String>> {
     let text = ip::output("nft", &["list", "ruleset"])?;
     let mut table = String::new();
@@ -108,7 +109,7 @@ pub fn all_rules() -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Link-local, multicast and anycast routes, which the kernel makes and unmakes in its own time.
+/// Link-local, multicast and anycast routes, which the kernel adds and removes in its own time.
 fn by_itself(route: &Value) -> bool {
     let dst = route["dst"].as_str().unwrap_or_default();
     dst.starts_with("fe80:") || dst.starts_with("ff00:") || route["type"] == "anycast" || route["type"] == "4"
@@ -116,7 +117,7 @@ fn by_itself(route: &Value) -> bool {
 
 fn link(row: &Value) -> String {
     let flags = row["flags"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    // The kernel notices in its own time; LOWER_UP says so at once.
+    // The kernel updates NO-CARRIER with delay; LOWER_UP changes at once.
     let mut flags: Vec<&str> = flags.filter(|flag| *flag != "NO-CARRIER").collect();
     flags.sort_unstable();
     let mut text = format!(
@@ -134,7 +135,7 @@ fn link(row: &Value) -> String {
         ("alias", &row["ifalias"]),
         ("group", &row["group"]),
         ("txqlen", &row["txqlen"]),
-        // A veth's other end is no lower link.
+        // A veth's peer is not a lower link.
         ("on", if row["linkinfo"]["info_kind"] == "veth" { &Value::Null } else { &row["link"] }),
     ] {
         if !value.is_null() {
@@ -163,7 +164,7 @@ fn address(link: &Value, info: &Value) -> String {
     text
 }
 
-/// The row's keys and values, sorted, without those that vary.
+/// The row's keys and values, sorted, without the varying ones.
 fn pairs(row: &Value, without: &[&str]) -> String {
     let kept = row.as_object().into_iter().flatten().filter(|(key, _)| !without.contains(&key.as_str()));
     kept.map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(" ")
@@ -173,7 +174,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The sysctls that plugins touch, of the calling thread's namespace.
+/// The sysctls that plugins touch, in the calling thread's namespace.
 pub fn sysctls() -> Vec<String> {
     let mut lines = vec![];
     let mut note = |path: String| {
@@ -192,8 +193,8 @@ pub fn sysctls() -> Vec<String> {
     lines
 }
 
-/// Every file below these directories: mode, size and content (shortened), or what it is if it is no plain file.
-/// Directories are listed too, so that an empty one left behind is seen.
+/// Every file below these directories: mode, size and content (shortened), or its type if it is not
+/// a regular file. Directories are listed too, to find empty ones left behind.
 pub fn files(roots: &[&Path]) -> Vec<String> {
     let mut lines = vec![];
     roots.iter().for_each(|root| walk(root, &mut lines));
@@ -218,8 +219,8 @@ fn walk(path: &Path, lines: &mut Vec<String>) {
     }
 }
 
-/// The beginning of a file: a text in quotes, or what is readable of anything else. Escapes for that would be digits among
-/// which a short container id may stand.
+/// The beginning of a file: text in quotes, otherwise the printable bytes. Escapes would contain
+/// digits that may match a short container id.
 fn content(bytes: &[u8]) -> String {
     const SHOWN: usize = 300;
     match std::str::from_utf8(bytes) {
@@ -233,11 +234,11 @@ fn content(bytes: &[u8]) -> String {
     }
 }
 
-/// The machine's own namespace and directories: what no run may change.
+/// The machine's own namespace and directories, which no run may change.
 pub fn machine() -> Result<Vec<String>> {
     let mut lines = network(None)?;
     lines.extend(sysctls());
-    // Without counters. An ordinary user may not see them, and can change none.
+    // Without counters. An unprivileged user may not see the rules, and cannot change any.
     let rules = ip::output("nft", &["--stateless", "list", "ruleset"]).unwrap_or_default();
     lines.extend(rules.lines().map(|line| format!("nft {}", line.trim())));
     let roots = ["/run/moor", "/run/netns", "/run/cni", "/var/lib/cni", "/etc/cni"];
@@ -251,9 +252,9 @@ mod tests {
 
     use super::{address, content, link, pairs};
 
-    /// An index of leases whose bytes happen to be written with the digits of `c1`.
+    /// A lease index with bytes that print as the digits of `c1`.
     #[test]
-    fn no_container_id_comes_out_of_bytes_that_are_no_text() {
+    fn binary_bytes_never_show_a_container_id() {
         assert_eq!(content(b"c1\r\neth0"), "\"c1\\r\\neth0\"");
         let index = content("1xilroom\u{ec1a}\u{1}\0\0c2".as_bytes());
         assert_eq!(index, "binary 1xilroom......c2");
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_told_by_what_lasts() {
+    fn a_link_line_has_only_lasting_attributes() {
         let row = json!({
             "ifindex": 7, "ifname": "veth0", "mtu": 1500, "address": "0a:00:00:00:00:01", "flags": ["UP", "BROADCAST"],
             "master": "br0", "linkinfo": {"info_kind": "veth", "info_slave_data": {
@@ -275,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_told_without_its_timers() {
+    fn an_address_line_has_no_timers() {
         let info = json!({"family": "inet", "local": "10.0.0.1", "prefixlen": 24, "scope": "global", "valid_life_time": 5});
         assert_eq!(address(&json!("br0"), &info), "address 10.0.0.1/24 dev br0 scope global");
     }
 
     #[test]
-    fn a_route_is_told_without_what_varies() {
+    fn a_route_line_has_no_varying_attributes() {
         let row = json!({"dst": "default", "gateway": "10.0.0.1", "expires": 3});
         assert_eq!(pairs(&row, &["expires"]), "dst default gateway 10.0.0.1");
     }

@@ -1,4 +1,5 @@
-//! Reaching by real packets. Each function runs in the calling thread's namespace (see [`inside`]).
+//! Reachability by real packets. Each function runs in the calling thread's namespace (see
+//! [`inside`]).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,15 +9,15 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::namespace::inside;
 
-/// How long one attempt to reach may take.
+/// The time limit of one attempt.
 pub fn patience() -> Duration {
     crate::patience::on_this_machine(Duration::from_secs(3))
 }
 
-/// A port that nobody listens on: a refusal from there is an answer of the address all the same.
+/// A closed port: a refusal from it still proves that the address answers.
 const CLOSED_PORT: u16 = 9;
 
-/// Reaches an address: a TCP handshake or a reset must come back. Returns how long that took.
+/// Reaches an address: a TCP handshake or a reset must come back. Returns the time it took.
 pub fn reach(address: IpAddr, patience: Duration) -> Result<Duration> {
     let began = Instant::now();
     match TcpStream::connect_timeout(&SocketAddr::new(address, CLOSED_PORT), patience) {
@@ -26,7 +27,7 @@ pub fn reach(address: IpAddr, patience: Duration) -> Result<Duration> {
     }
 }
 
-/// The same, tried anew until there is an answer or the deadline has come.
+/// As [`reach`], repeated until there is an answer or the deadline has passed.
 pub fn reach_by(address: IpAddr, deadline: Instant) -> Result<Duration> {
     loop {
         match reach(address, patience()) {
@@ -36,14 +37,15 @@ pub fn reach_by(address: IpAddr, deadline: Instant) -> Result<Duration> {
     }
 }
 
-/// A TCP listener that sends back what one client says.
+/// A TCP listener that echoes one client.
 pub fn tcp_echo(address: IpAddr) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((address, 0)).with_context(|| format!("bind TCP to {address}"))?;
     let at = listener.local_addr()?;
     Ok((listener, at))
 }
 
-/// Serves one client of a [`tcp_echo`] listener; bounded by [`patience`] once the client is there.
+/// Serves one client of a [`tcp_echo`] listener; bounded by [`patience`] once the client has
+/// connected.
 pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
     let (mut stream, from) = listener.accept().context("accept")?;
     stream.set_read_timeout(Some(patience()))?;
@@ -53,7 +55,7 @@ pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
     Ok(from.ip())
 }
 
-/// Says a word to a [`tcp_echo`] listener and hears it back.
+/// Sends a word to a [`tcp_echo`] listener and reads it back.
 pub fn tcp_say(to: SocketAddr) -> Result<()> {
     let mut stream =
         TcpStream::connect_timeout(&to, patience()).with_context(|| format!("connect to {to}"))?;
@@ -65,18 +67,19 @@ pub fn tcp_say(to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// The whole answer of a web server to a request for its page.
+/// A web server's whole answer to a request for its page.
 pub fn page(at: SocketAddr) -> Result<String> {
     let mut stream =
         TcpStream::connect_timeout(&at, patience()).with_context(|| format!("connect to {at}"))?;
     stream.set_read_timeout(Some(patience()))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").with_context(|| format!("ask {at}"))?;
-    let mut said = String::new();
-    stream.take(64 * 1024).read_to_string(&mut said).with_context(|| format!("hear {at} answer"))?;
-    Ok(said)
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer).with_context(|| format!("hear {at} answer"))?;
+    Ok(answer)
 }
 
-/// Whom a listener at `address` in the namespace `listener` takes a client in the namespace `from` for.
+/// The source address that a listener at `address` in the namespace `listener` sees for a client in
+/// the namespace `from`.
 pub fn seen_as(from: &str, listener: &str, address: &str) -> Result<String> {
     let address: IpAddr = address.parse()?;
     let (socket, at) = inside(listener, || tcp_echo(address))?;
@@ -88,7 +91,7 @@ pub fn seen_as(from: &str, listener: &str, address: &str) -> Result<String> {
     })
 }
 
-/// Binds UDP to an address, which a tentative IPv6 address refuses.
+/// Binds UDP to an address, which fails for a tentative IPv6 address.
 pub fn bind(address: IpAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((address, 0)).with_context(|| format!("bind UDP to {address}"))?;
     socket.set_read_timeout(Some(patience()))?;

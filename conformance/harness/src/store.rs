@@ -1,4 +1,4 @@
-//! The lease store of HL-1, read and written by this code alone.
+//! The lease store of HL-1, read and written only by this code.
 
 use std::fs::{self, Permissions};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ pub const NET: &str = "/var/lib/cni/networks/net";
 /// A lease: the address and the file's content.
 pub type Lease = (IpAddr, String);
 
-/// The leases in a network's directory, by address. What is not named like an address is none.
+/// The leases in a network's directory, by address. Files not named like an address are skipped.
 pub fn leases(dir: impl AsRef<Path>) -> Result<Vec<Lease>> {
     let dir = dir.as_ref();
     let Ok(entries) = fs::read_dir(dir) else { return Ok(vec![]) };
@@ -38,7 +38,7 @@ pub fn content(id: &str, ifname: &str) -> String {
     format!("{id}\r\n{ifname}")
 }
 
-/// Writes a file of the store, with its directory.
+/// Writes a file of the store, and creates its directory.
 pub fn write(dir: impl AsRef<Path>, name: &str, content: &str) -> Result<PathBuf> {
     fs::create_dir_all(&dir)?;
     let path = dir.as_ref().join(name);
@@ -52,7 +52,7 @@ pub fn pointer(dir: impl AsRef<Path>, range: usize) -> Option<String> {
     fs::read_to_string(dir.as_ref().join(format!("last_reserved_ip.{range}"))).ok()
 }
 
-/// Takes a network's leases and pointers away, as if they had been lost.
+/// Removes a network's leases and pointers, as if they had been lost.
 pub fn forget(dir: impl AsRef<Path>) -> Result<()> {
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,5 @@
-//! This machine, which must be as it was before; and `untouched`, which runs a command between two looks at it.
+//! The machine's own state, which must not change; and `untouched`, which runs a command between
+//! two snapshots of it.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -7,22 +8,23 @@ use anyhow::{Context, Result};
 
 use crate::{diff, snapshot};
 
-/// The machine's own state at some time.
+/// The machine's state at some time.
 pub struct Machine(Vec<String>);
 
 impl Machine {
-    /// Its state now.
+    /// Takes a snapshot.
     pub fn now() -> Result<Self> {
         snapshot::machine().map(Self)
     }
 
-    /// What has changed since then.
+    /// The changes since the snapshot.
     pub fn changes(&self) -> Result<Vec<String>> {
         Ok(diff::lines(&self.0, &snapshot::machine()?))
     }
 }
 
-/// Runs it with this process's own standard streams. True when it succeeded and has changed nothing.
+/// Runs the command with this process's standard streams. True when it succeeded and changed
+/// nothing.
 pub fn run(command: &[OsString]) -> Result<bool> {
     let (program, args) = command.split_first().context("no command is given")?;
     let before = Machine::now()?;

@@ -94,7 +94,7 @@ fn in_machine(grounds: &Grounds, vm: &VmArgs, asked: &[Request]) -> Result<Vec<R
         });
     let mut trouble = match ended {
         Ok(ended) => {
-            eprintln!("conformance: {}", ended.told());
+            eprintln!("conformance: {}", ended.summary());
             format!(
                 "the harness in the virtual machine reported nothing about it (exit status {})",
                 ended.status

@@ -186,7 +186,7 @@ fn elsewhere(grounds: &Grounds, vm: &VmArgs, job: &str, why: &str) -> Result<Mea
     })?;
     let mut measured =
         measured.with_context(|| format!("{job} in the virtual machine printed only{stray}"))?;
-    measured.not_run.push(format!("on this kernel: {why}; so this was in a {}", ended.told()));
+    measured.not_run.push(format!("on this kernel: {why}; so this was in a {}", ended.summary()));
     Ok(measured)
 }
 

@@ -28,7 +28,7 @@ pub fn run(room: &Room) -> Result<bool> {
     let went = come_and_go(room, &names, 2, LASTS, AT_MOST)?;
     let tally = load.end()?;
     println!("  {went} containers came and went: {tally}");
-    tally.told.iter().for_each(|told| println!("    {told}"));
+    tally.faults.iter().for_each(|fault| println!("    {fault}"));
     let perfect = tally.lost == 0 && tally.wrong == 0 && went >= GOING;
     let mut kept = verdict("every question was answered, and truly", perfect);
     let mut slowest = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Where trials are run: here, or in a virtual machine those whose plugin this kernel does not let work.
+//! Where trials run: here, or in a virtual machine if this kernel lacks what the plugin needs.
 
 use std::sync::Mutex;
 
@@ -14,23 +14,24 @@ use crate::strace::point::{Extent, Point};
 use crate::vm::VmArgs;
 use crate::vm::lane::{Lane, harness};
 
-/// What came of all targets.
+/// The results of all targets.
 #[derive(Default)]
 pub struct Findings {
     /// The trials, in the order of the targets.
     pub rows: Vec<Row>,
-    /// Targets that were not tried, and why.
+    /// Targets that were not run, with reasons.
     pub not_run: Vec<(Target, String)>,
-    /// Targets that wait for somebody to ask for the virtual machine.
+    /// Targets that only an explicit request for the virtual machine runs.
     pub left_out: Vec<Target>,
-    /// Targets that were tried in the virtual machine, and how far.
+    /// Targets that ran in the virtual machine, and the extent of their trials.
     pub in_vm: Option<(Vec<Target>, Extent)>,
-    /// Why the virtual machine did not tell all.
+    /// Why the virtual machine's results are incomplete.
     pub trouble: Option<String>,
 }
 
-/// Runs the trials of these targets, each in its lane. Emulated they take ten times as long, so of what goes to the
-/// virtual machine by itself the targets that make most are hit, at their messages; with [`Lane::Vm`] all, everywhere.
+/// Runs the trials of these targets, each in its lane. Emulation takes ten times as long, so
+/// without a request only representative targets go to the virtual machine, and only their messages
+/// are hit; [`Lane::Vm`] runs all targets and points there.
 pub fn run(grounds: &Grounds, targets: &[Target], options: &Options) -> Result<Findings> {
     let mut findings = Findings::default();
     let needs = |target: &Target, need: &Need| target.needs().contains(need);
@@ -90,7 +91,7 @@ fn in_machine(
     });
     findings.trouble = match ended {
         Ok(ended) if ended.status == 0 => {
-            eprintln!("conformance: {}", ended.told());
+            eprintln!("conformance: {}", ended.summary());
             None
         }
         Ok(ended) => {
@@ -99,24 +100,25 @@ fn in_machine(
         Err(error) => Some(format!("{error:#}")),
     };
     if let Some(trouble) = findings.trouble.as_mut().filter(|_| !stray.is_empty()) {
-        *trouble += &format!("\n  it said:{stray}");
+        *trouble += &format!("\n  stray output:{stray}");
     }
     findings.in_vm = Some((there.to_vec(), extent));
     Ok(())
 }
 
-/// In the machine: runs the trials of these targets and tells each in a line of its own, see [`read`].
+/// In the machine: runs the trials of these targets and prints each as a line of its own, see
+/// [`read`].
 pub fn guest(grounds: &Grounds, names: &[String], extent: Extent) -> Result<bool> {
     let targets = names.iter().map(|name| Target::named(name)).collect::<Result<Vec<_>>>()?;
     let line = Mutex::new(());
     trials(grounds, &targets, extent, |row| {
         let _one_at_a_time = line.lock();
-        println!("{}", told(row));
+        println!("{}", to_line(row));
     })?;
     Ok(true)
 }
 
-fn told(row: &Row) -> Value {
+fn to_line(row: &Row) -> Value {
     let (outcome, report) = match &row.outcome {
         Ok(outcome) => (Some(outcome.name()), None),
         Err(report) => (None, Some(report)),
@@ -127,18 +129,18 @@ fn told(row: &Row) -> Value {
     })
 }
 
-/// A trial from its line. What is no such line is somebody's complaint.
+/// Parses a trial's line; `None` for other output, which is reported as stray.
 fn read(line: &str) -> Option<Row> {
-    let told: Value = serde_json::from_str(line).ok()?;
-    let outcome = match (told["outcome"].as_str(), told["report"].as_str()) {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let outcome = match (line["outcome"].as_str(), line["report"].as_str()) {
         (Some(outcome), None) => Ok(Outcome::named(outcome)?),
         (None, Some(report)) => Err(report.to_owned()),
         _ => return None,
     };
     let point =
-        Point { syscall: told["syscall"].as_str()?.to_owned(), nth: told["nth"].as_u64()?.try_into().ok()? };
-    let target = Target::named(told["target"].as_str()?).ok()?;
-    Some(Row { target, fault: Fault::named(told["fault"].as_str()?)?, point, outcome })
+        Point { syscall: line["syscall"].as_str()?.to_owned(), nth: line["nth"].as_u64()?.try_into().ok()? };
+    let target = Target::named(line["target"].as_str()?).ok()?;
+    Some(Row { target, fault: Fault::named(line["fault"].as_str()?)?, point, outcome })
 }
 
 #[cfg(test)]
@@ -146,12 +148,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trial_comes_back_from_the_machine_as_it_was_told() {
+    fn a_trial_is_read_from_its_own_line() {
         for outcome in [Ok(Outcome::Tolerated), Err("left behind: eth0\n".to_owned())] {
             let target = Target::named("ipvlan/ADD/host-access").unwrap();
             let point = Point { syscall: "sendto".into(), nth: 7 };
             let row = Row { target, fault: Fault::Kill, point, outcome: outcome.clone() };
-            let back = read(&told(&row).to_string()).unwrap();
+            let back = read(&to_line(&row).to_string()).unwrap();
             assert_eq!((back.target, back.fault, back.outcome), (target, Fault::Kill, outcome));
             assert_eq!((back.point.syscall.as_str(), back.point.nth), ("sendto", 7));
         }

@@ -21,22 +21,22 @@ use target::TARGETS;
 use target::Target;
 use trial::{Fault, Outcome};
 
-/// How many trials one room has where trials share one: few enough to be done in time, also when emulated.
+/// Trials per room, for targets that share rooms: few enough to finish in time under emulation.
 const SHARED: usize = 12;
 
-/// What is asked for.
+/// The options of `faults`.
 pub struct Options<'o> {
-    /// Only the targets whose name holds this.
+    /// Only the targets with a name that contains this.
     pub filter: &'o str,
-    /// Where.
+    /// The lane.
     pub lane: Lane,
     /// The virtual machine.
     pub vm: &'o VmArgs,
-    /// Whether a target that is not tried is a failure.
+    /// Whether a target that is not run is a failure.
     pub strict: bool,
 }
 
-/// One trial and how it ended; the error is the report.
+/// One trial and its outcome; the error is the report.
 struct Row {
     target: Target,
     fault: Fault,
@@ -61,7 +61,7 @@ impl Hits {
         format!("fault:{target}:{:?}:{extent}:{}", self.fault, points.join(","))
     }
 
-    /// From what follows `fault:`.
+    /// Parses what follows `fault:`.
     fn read(job: &str) -> Result<Self> {
         let [target, fault, extent, points] =
             job.split(':').collect::<Vec<_>>().try_into().map_err(|_| anyhow!("{job:?} is no job"))?;
@@ -80,7 +80,7 @@ pub const JOBS: &[Kind] = &[
     Kind::new("fault", |room, job| Ok(reported(room, trial_job(room, job)))),
 ];
 
-/// Runs every trial, prints the table and the failures: true when nothing was left anywhere.
+/// Runs every trial, prints the table and the failures: true when nothing was left behind.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     let targets: Vec<_> =
         TARGETS.into_iter().filter(|target| target.name().contains(options.filter)).collect();
@@ -91,7 +91,7 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     Ok(table::print(&findings) && (findings.not_run.is_empty() || !options.strict))
 }
 
-/// The trials of these targets, here; `each` hears of them as they end.
+/// Runs the trials of these targets here; `each` is called as they end.
 fn trials(
     grounds: &Grounds,
     targets: &[Target],
@@ -114,7 +114,7 @@ fn trials(
     }
     let total: usize = jobs.iter().map(|hits| hits.points.len()).sum();
     let done = AtomicUsize::new(0);
-    let tell = |row: &Row| {
+    let report = |row: &Row| {
         let count = done.fetch_add(1, Ordering::Relaxed) + 1;
         if std::io::stderr().is_terminal() {
             eprint!("\r{count} of {total}");
@@ -122,7 +122,7 @@ fn trials(
         }
         each(row);
     };
-    let rows = grounds.parallel(&jobs, |hits| in_rooms(grounds, hits, &tell));
+    let rows = grounds.parallel(&jobs, |hits| in_rooms(grounds, hits, &report));
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -139,29 +139,31 @@ fn parse(line: &str) -> Result<Point> {
     Ok(Point { syscall: syscall.to_owned(), nth: nth.parse()? })
 }
 
-/// These trials one after the other in one room; a failed one spoils it, so the rest goes to another.
-fn in_rooms(grounds: &Grounds, hits: &Hits, tell: &(impl Fn(&Row) + Sync)) -> Vec<Row> {
+/// Runs these trials one after the other in one room. A failed trial spoils the room, so the rest
+/// runs in another.
+fn in_rooms(grounds: &Grounds, hits: &Hits, report: &(impl Fn(&Row) + Sync)) -> Vec<Row> {
     let mut rows = vec![];
     while let Some(rest) = hits.points.get(rows.len()..).filter(|rest| !rest.is_empty()) {
         let (mut outcomes, trouble) = in_room(grounds, &Hits { points: rest.to_vec(), ..*hits });
         if outcomes.len() < rest.len() {
-            outcomes.push(Err(trouble.unwrap_or_else(|| "the room told nothing of it".into())));
+            outcomes.push(Err(trouble.unwrap_or_else(|| "the room reported no outcome".into())));
         }
         for (point, outcome) in rest.iter().zip(outcomes) {
             rows.push(Row { target: hits.target, fault: hits.fault, point: point.clone(), outcome });
-            rows.last().into_iter().for_each(tell);
+            rows.last().into_iter().for_each(report);
         }
     }
     rows
 }
 
-/// What one room told of its trials in turn, and why it ended before the last if it did.
+/// The outcomes from one room in turn, and why it ended before the last, if it did.
 fn in_room(grounds: &Grounds, hits: &Hits) -> (Vec<Result<Outcome, String>>, Option<String>) {
     match grounds.run(&hits.job()) {
         Ok(Finished { trouble, stdout }) => {
-            let told =
-                stdout.lines().map(|line| Outcome::named(line).ok_or_else(|| format!("it said {line:?}")));
-            (told.take(hits.points.len()).collect(), trouble)
+            let outcomes = stdout
+                .lines()
+                .map(|line| Outcome::named(line).ok_or_else(|| format!("unexpected output {line:?}")));
+            (outcomes.take(hits.points.len()).collect(), trouble)
         }
         Err(error) => (vec![], Some(format!("{error:#}"))),
     }

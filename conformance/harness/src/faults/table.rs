@@ -1,11 +1,11 @@
-//! What is printed in the end: the failures in full, a line per target, the sums.
+//! The final output: the failures in full, a line per target, the totals.
 
 use super::lane::Findings;
 use super::target::TARGETS;
 use super::trial::{Fault, Outcome};
 use crate::strace::point::Extent;
 
-/// Prints it: true when nothing was left and the virtual machine told all.
+/// Prints it: true when nothing was left behind and the virtual machine reported everything.
 pub fn print(findings: &Findings) -> bool {
     let rows = &findings.rows;
     eprintln!();

@@ -1,4 +1,4 @@
-//! Who is hit, in which verb, on what stage.
+//! Targets of faults: plugin, verb and stage.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -9,18 +9,18 @@ use crate::stage::dns;
 use crate::stage::lan::{lan, vlan_lan};
 use crate::stage::portmap::portmap;
 
-/// Who is hit, in which verb.
+/// A plugin and verb to hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The plugin that the runtime calls.
     pub plugin: &'static str,
     /// Its verb.
     pub verb: &'static str,
-    /// On what stage, and who of those that take part.
+    /// The process that is hit, and its stage.
     pub part: Part,
 }
 
-/// What is hit, on what stage.
+/// The process that is hit, and its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The plugin itself.
@@ -29,15 +29,15 @@ pub enum Part {
     Delegate,
     /// Itself, with packet rules in its configuration.
     Rules,
-    /// Itself, beside another attachment of its kind: what they share is there before and must stay.
+    /// Itself, next to another attachment of its kind: what they share exists before and must stay.
     Beside,
-    /// Itself, where something of it is in the container's namespace.
+    /// Itself, with state in the container's namespace.
     Inside,
-    /// Itself, in a mode that routes.
+    /// Itself, in a routed mode.
     Routed,
-    /// Itself, on a VLAN that is made on demand.
+    /// Itself, on a VLAN link that it creates on demand.
     Vlan,
-    /// Itself, with `hostAccess`, on such a VLAN: all that can be made at once.
+    /// Itself, with `hostAccess`, on such a VLAN link: everything that one ADD can create.
     Access,
 }
 
@@ -81,7 +81,7 @@ impl Target {
         Self { plugin, verb, part }
     }
 
-    /// For jobs: `bridge/ADD/itself`.
+    /// Its name in jobs: `bridge/ADD/itself`.
     pub fn name(self) -> String {
         let part = match self.part {
             Part::Itself => "itself",
@@ -102,7 +102,7 @@ impl Target {
         found.with_context(|| format!("no target is called {name}"))
     }
 
-    /// What the kernel must have.
+    /// The kernel features it needs.
     pub fn needs(self) -> &'static [Need] {
         match (self.plugin, self.part) {
             ("ipvlan", Part::Vlan | Part::Access) => &[Need::Ipvlan, Need::VlanLinks],
@@ -112,20 +112,20 @@ impl Target {
         }
     }
 
-    /// Whether it is tried in the virtual machine also when nobody asks for that lane: of those that this kernel lacks
-    /// something for, the ones that make most.
+    /// Whether it runs in the virtual machine without a request for that lane: of the targets that
+    /// this kernel cannot run, those that create most.
     pub fn is_representative(self) -> bool {
         self.part == Part::Access
     }
 
-    /// Whether the room can be made as it was at first, so that one has many trials.
+    /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
         matches!(self.plugin, "macvlan" | "ipvlan") && self.part != Part::Delegate
     }
 
-    /// The configuration.
+    /// Its configuration.
     pub fn config(self) -> Value {
-        // Looking for duplicates takes a second, and is the kernel's.
+        // Duplicate detection takes a second, and is the kernel's.
         let quick = |keys| with(&json!({"enabledad": false}), keys);
         match (self.plugin, self.part) {
             ("bridge", Part::Rules) => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
@@ -138,13 +138,14 @@ impl Target {
                     json!({"vlan": 10, "hostAccess": true, "hostAddresses": ["10.10.10.3", "fd00:10::3"]});
                 vlan_lan(self.plugin, &quick(own))
             }
-            // Without routes: there are default routes that lead out of the link.
+            // Without routes: default routes on the link already exist.
             ("ipvlan", Part::Routed) => {
                 let ranges = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "2001:db8:7::/64"}]]);
                 lan("ipvlan", &quick(json!({"mode": "l3", "ipam": {"type": "host-local", "ranges": ranges}})))
             }
             ("macvlan" | "ipvlan", _) => lan(self.plugin, &quick(json!({}))),
-            // Both families, every set that elements come to lie in; the previous result is known on the stage only.
+            // Both families, and every set that elements can be in; only the stage knows the
+            // previous result.
             ("portmap", _) => portmap(
                 json!([
                     {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},

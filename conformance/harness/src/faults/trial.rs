@@ -1,4 +1,4 @@
-//! One fault in one room: prepare, hit, and look what is left.
+//! One fault in one room: prepare, inject, and check what is left.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,37 +20,37 @@ use crate::stage::reapply::reapply;
 use crate::strace::point::{Extent, Point, points, strace};
 use crate::{ip, processor};
 
-/// What is done to the process at a point.
+/// The fault injected at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// SIGKILL as the call begins.
+    /// SIGKILL at the start of the call.
     Kill,
     /// The call fails.
     Error,
 }
 
-/// A trial that was good, or that was none.
+/// The outcome of a trial that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The verb failed (or died), and nothing was left then or after DEL.
+    /// The verb failed (or was killed), and nothing was left then or after DEL.
     Undone,
-    /// The verb succeeded in spite of it, and its success was whole.
+    /// The verb succeeded in spite of the fault, and completely.
     Tolerated,
-    /// The point was not passed in this run.
+    /// The run did not reach the point.
     NotReached,
 }
 
 const ID: &str = "c1";
 
 impl Fault {
-    /// The fault that is written so (`{:?}`).
+    /// The fault with that name (`{:?}`).
     pub fn named(name: &str) -> Option<Self> {
         [Self::Kill, Self::Error].into_iter().find(|fault| format!("{fault:?}") == name)
     }
 }
 
 impl Outcome {
-    /// For the report of a job.
+    /// Its name in a job's output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Undone => "undone",
@@ -65,7 +65,7 @@ impl Outcome {
     }
 }
 
-/// A trial in preparation.
+/// A prepared trial.
 struct Trial<'r> {
     room: &'r Room,
     target: Target,
@@ -115,13 +115,13 @@ impl<'r> Trial<'r> {
         self.room.attach(self.target.plugin, verb, &self.container).config(&self.config)
     }
 
-    /// The target's verb with its victim under strace.
+    /// Runs the target's verb with its victim under strace.
     fn hit(&self, extent: Extent, inject: Option<String>) -> Result<Answer> {
         let words = strace(&self.log, extent, inject);
         if self.target.part != Part::Delegate {
             return self.call(self.target.verb).under(&words).run();
         }
-        // Only the delegate's call of this very verb is watched, not the one that takes it back.
+        // Trace only the delegate's call for this verb, not the one that undoes it.
         let real = self.room.suite.join("host-local");
         let once = self.room.scratch("once");
         let script = format!(
@@ -135,17 +135,18 @@ impl<'r> Trial<'r> {
         self.call(self.target.verb).path_first(&wrapper.dir).run()
     }
 
-    /// What is left of the attachment now.
+    /// The attachment's leftovers.
     fn left(&self, before: &[String]) -> Result<Vec<String>> {
         let mut left = self.room.left_since(before, &["br0"], &[ID])?;
         if self.target.plugin == "portmap" {
-            // The bridge's parameters may change with its network, but this one is of the ports.
+            // The bridge's parameters may change with its network, but this one belongs to the
+            // ports.
             let changes = self.room.changes_since(before)?;
             left.extend(changes.into_iter().filter(|line| line.contains("route_localnet")));
             return Ok(left);
         }
         if self.target.plugin == "dns" {
-            // With the last container goes all that is recorded of its network.
+            // With the last container, all records of its network go too.
             let changes = self.room.changes_since(before)?;
             let is_record = |line: &&String| line.contains("/run/moor/dns/") && line.contains(".json");
             left.extend(changes.into_iter().filter(|line| is_record(&line)));
@@ -165,8 +166,8 @@ impl<'r> Trial<'r> {
         Ok(())
     }
 
-    /// Takes away what the network keeps on disk when its last container has gone: the next trial meets the host as the
-    /// first one did.
+    /// Removes what the network keeps on disk after its last container, so that the next trial
+    /// meets the host in its first state.
     fn forget(&self) -> Result<()> {
         for dir in ["/run/moor", "/var/lib/cni/networks"] {
             if let Err(error) = fs::remove_dir_all(dir)
@@ -205,13 +206,14 @@ pub fn list(room: &Room, target: Target, extent: Extent) -> Result<String> {
     Ok(points(&log).into_iter().map(|point| format!("{} {}\n", point.syscall, point.nth)).collect())
 }
 
-/// One trial after the other; `tell` hears of each. An error says what was left, or what else was broken.
-pub fn run(room: &Room, hits: &Hits, tell: impl Fn(Outcome)) -> Result<()> {
+/// Runs trials one after the other; `report` gets each outcome. An error describes leftovers or
+/// other damage.
+pub fn run(room: &Room, hits: &Hits, report: impl Fn(Outcome)) -> Result<()> {
     processor::stay_on_one()?;
     let trial = Trial::new(room, hits.target)?;
     let before = room.snapshot()?;
     for point in &hits.points {
-        tell(one(&trial, &before, hits, point)?);
+        report(one(&trial, &before, hits, point)?);
         if hits.target.shares_a_room() {
             trial.forget()?;
         }
@@ -240,26 +242,26 @@ fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Resu
         (_, true, true) => bail!("the process was killed and yet succeeded"),
         (_, true, false) => Outcome::Undone,
         ("ADD", false, true) => {
-            trial.check(&answer.result()?).context("ADD says that it succeeded, but CHECK does not agree")?;
+            trial.check(&answer.result()?).context("ADD succeeded, but CHECK fails")?;
             Outcome::Tolerated
         }
         ("ADD", false, false) => {
-            told_as_error(&answer, point)?;
+            ensure_error_object(&answer, point)?;
             trial.ensure_nothing_left(before, "after the failed ADD")?;
             Outcome::Undone
         }
         (_, false, true) => {
-            trial.ensure_nothing_left(before, "after a DEL that says it succeeded")?;
+            trial.ensure_nothing_left(before, "after a DEL that succeeded")?;
             Outcome::Tolerated
         }
         (_, false, false) => {
-            told_as_error(&answer, point)?;
+            ensure_error_object(&answer, point)?;
             Outcome::Undone
         }
     };
     trial.call("DEL").run()?.silent().context("DEL after the fault")?;
     if target.part == Part::Rules || target.plugin == "portmap" {
-        // What did not come to its end, or was deleted, is not made again.
+        // An undone or deleted attachment must not be reapplied.
         reapply(trial.room, target.plugin)?;
     }
     trial.ensure_nothing_left(before, "after DEL")?;
@@ -267,8 +269,8 @@ fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Resu
     Ok(outcome)
 }
 
-/// A failure is told by an error object; only where writing itself was hit can there be none.
-fn told_as_error(answer: &Answer, point: &Point) -> Result<()> {
+/// A failure must print an error object, unless writing itself was hit.
+fn ensure_error_object(answer: &Answer, point: &Point) -> Result<()> {
     if answer.stdout.is_empty() && point.syscall.starts_with("write") {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The forms of a report, each as a text.
+//! The formats of a report, each as a text.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::{Run, case, line};
 use crate::baseline::Standing;
 use crate::case::{Outcome, Verdict};
 
-/// The failures in full, what was not run by name, and the sums. The last line is for CI to recognise.
+/// The failures in full, the names of cases not run, and the totals. CI recognises the last line.
 pub fn text(run: &Run) -> String {
     let mut text = String::new();
     for outcome in run.outcomes {
@@ -35,7 +35,7 @@ pub fn text(run: &Run) -> String {
                 writeln!(text, "fixed: {} passes; take it out of the baseline", outcome.name)
             }
             (_, Standing::New) if run.baseline.is_some() => {
-                writeln!(text, "new: {} fails, and the baseline does not say so", outcome.name)
+                writeln!(text, "new: {} fails, and is not in the baseline", outcome.name)
             }
             _ => Ok(()),
         };
@@ -85,7 +85,7 @@ pub fn json(run: &Run) -> Value {
     })
 }
 
-/// As JUnit writes it: what was not run, and what failed as known, is skipped.
+/// JUnit XML: cases not run and known failures are skipped.
 pub fn junit(run: &Run) -> String {
     let sums = run.sums();
     let seconds: f64 = run.outcomes.iter().map(|outcome| outcome.took.as_secs_f64()).sum();
@@ -102,7 +102,7 @@ pub fn junit(run: &Run) -> String {
         let (group, name) = outcome.name.split_once('/').unwrap_or(("", &outcome.name));
         let inside = match (&outcome.verdict, run.standing(outcome)) {
             (_, Standing::Known(reason)) => format!("<skipped message=\"as known: {}\"/>", xml(reason)),
-            (_, Standing::Fixed) => "<failure message=\"fixed: the baseline says that it fails\"/>".into(),
+            (_, Standing::Fixed) => "<failure message=\"fixed: the baseline lists it as failing\"/>".into(),
             (Verdict::Failed(report), _) => {
                 format!("<failure message=\"{}\">{}</failure>", xml(first_line(report)), xml(report))
             }
@@ -120,7 +120,7 @@ pub fn junit(run: &Run) -> String {
     text + "</testsuite>\n"
 }
 
-/// The Test Anything Protocol: what failed as known is to do.
+/// The Test Anything Protocol: known failures are TODO.
 pub fn tap(run: &Run) -> String {
     let mut text = format!("TAP version 14\n1..{}\n", run.outcomes.len());
     for (number, outcome) in (1..).zip(run.outcomes) {
@@ -143,7 +143,7 @@ pub fn tap(run: &Run) -> String {
     text
 }
 
-/// A page for a job's summary: the sums, then what is not as it should be.
+/// A page for a CI job's summary: the totals, then every unexpected outcome.
 pub fn markdown(run: &Run) -> String {
     let sums = run.sums();
     let mut text = format!("# Conformance of `{}`\n\n", run.suite.display());
@@ -188,7 +188,7 @@ fn first_line(text: &str) -> &str {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
 }
 
-/// Text inside XML: markup is escaped, and what XML cannot hold is left out.
+/// Escapes markup for XML and drops characters that XML forbids.
 fn xml(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for sign in text.chars() {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_tells_all_three_outcomes() {
+    fn every_format_shows_all_three_outcomes() {
         let text = shown(text);
         assert!(text.ends_with("1 passed, 1 failed, 1 not run\n1 passed, 1 failed\n"), "{text}");
         let junit = shown(junit);

@@ -1,4 +1,4 @@
-//! One call of a plugin: environment, standard input, a bounded wait, and what came of it.
+//! One call of a plugin: environment, standard input, time limit, and answer.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,10 +19,10 @@ use serde_json::Value;
 use super::{Room, SCRATCH};
 use crate::patience;
 
-/// The longest that one call may take on an idle machine.
+/// The time limit of one call on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A call that is being prepared.
+/// A call in preparation.
 pub struct Call<'r> {
     room: &'r Room,
     program: PathBuf,
@@ -37,16 +37,16 @@ enum Input {
     File(PathBuf),
 }
 
-/// What came of a call.
+/// The answer to a call.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// How the process ended.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it logged.
+    /// Its standard error.
     pub stderr: String,
-    /// Wall time.
+    /// Wall-clock time.
     pub took: Duration,
 }
 
@@ -57,7 +57,7 @@ pub struct PluginError {
     pub code: u64,
     /// `msg`.
     pub msg: String,
-    /// `details`, or nothing.
+    /// `details`, or empty.
     pub details: String,
 }
 
@@ -68,7 +68,7 @@ pub struct Record {
 }
 
 impl<'r> Call<'r> {
-    /// A call of that executable with an empty environment but `PATH`.
+    /// A call of that executable with only `PATH` in its environment.
     pub fn new(room: &'r Room, program: PathBuf) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
         let env = BTreeMap::from([("PATH".into(), path)]);
@@ -81,7 +81,7 @@ impl<'r> Call<'r> {
         self
     }
 
-    /// Takes a variable away.
+    /// Removes a variable.
     pub fn unset(mut self, key: &str) -> Self {
         self.env.remove(OsStr::new(key));
         self
@@ -92,19 +92,19 @@ impl<'r> Call<'r> {
         self.stdin(config.to_string())
     }
 
-    /// Standard input as it is.
+    /// Sets standard input to these bytes.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Input::Bytes(bytes.into());
         self
     }
 
-    /// Standard input from a file.
+    /// Takes standard input from a file.
     pub fn stdin_file(mut self, path: &Path) -> Self {
         self.input = Input::File(path.into());
         self
     }
 
-    /// Arguments, which a plugin ignores.
+    /// Passes arguments, which a plugin ignores.
     pub fn argv(mut self, args: &[&str]) -> Self {
         self.argv = args.iter().map(Into::into).collect();
         self
@@ -124,7 +124,7 @@ impl<'r> Call<'r> {
         self.env("CNI_PATH", path)
     }
 
-    /// Runs it, in the scratch directory. Error: it could not be started, or did not end in time.
+    /// Runs it, in the scratch directory. Fails if it cannot be started or does not end in time.
     pub fn run(self) -> Result<Answer> {
         let began = Instant::now();
         let mut words = self
@@ -150,7 +150,7 @@ impl<'r> Call<'r> {
         };
         let mut child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
         let group = Pid::from_raw(child.id().try_into()?);
-        // A plugin that answers before it has read everything closes the pipe; that is its right.
+        // A plugin may answer before it has read everything, and close the pipe.
         let feed =
             child.stdin.take().map(|mut pipe| std::thread::spawn(move || drop(pipe.write_all(&bytes))));
         let stdout = collect(child.stdout.take());
@@ -217,20 +217,20 @@ impl Answer {
         self.status.success()
     }
 
-    /// It must have exited with 0; standard output as one JSON document.
+    /// Requires exit status 0; returns standard output as one JSON document.
     pub fn result(&self) -> Result<Value> {
         ensure!(self.succeeded(), "expected success, got {}", self.summary());
         self.document()
     }
 
-    /// It must have exited with 0 and printed nothing (DEL, CHECK, GC, STATUS; C-005).
+    /// Requires exit status 0 and no output (DEL, CHECK, GC, STATUS; C-005).
     pub fn silent(&self) -> Result<()> {
         ensure!(self.succeeded(), "expected success, got {}", self.summary());
         ensure!(self.stdout.is_empty(), "expected no output, got {}", self.summary());
         Ok(())
     }
 
-    /// It must have exited with 1 and printed exactly one JSON error object.
+    /// Requires exit status 1 and exactly one JSON error object, which it returns.
     pub fn error(&self) -> Result<PluginError> {
         ensure!(self.status.code() == Some(1), "expected an error and exit 1, got {}", self.summary());
         let document = self.document()?;
@@ -241,21 +241,22 @@ impl Answer {
         Ok(error)
     }
 
-    /// The same, with this code.
+    /// As [`Answer::error`], with this code.
     pub fn error_code(&self, code: u64) -> Result<PluginError> {
         let error = self.error()?;
         ensure!(error.code == code, "expected code {code}, got {error}");
         Ok(error)
     }
 
-    /// The same, and this text in the message.
+    /// As [`Answer::error_code`], with this text in the message.
     pub fn error_with(&self, code: u64, text: &str) -> Result<PluginError> {
         let error = self.error_code(code)?;
         ensure!(error.msg.contains(text), "expected {text:?} in the message, got {error}");
         Ok(error)
     }
 
-    /// It must have refused a configuration: code 7, or 999 as the reference says, and this text in the message.
+    /// Requires a refused configuration: code 7, or 999 as the reference returns, and this text in
+    /// the message.
     pub fn refused(&self, text: &str) -> Result<PluginError> {
         let error = self.error()?;
         ensure!([7, 999].contains(&error.code), "expected code 7 or 999, got {error}");
@@ -269,7 +270,7 @@ impl Answer {
             .with_context(|| format!("standard output is not one JSON document: {}", self.summary()))
     }
 
-    /// How it ended and what it printed, on a few lines.
+    /// Its exit status and output, on a few lines.
     pub fn summary(&self) -> String {
         let end = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit {code}"),
@@ -282,11 +283,11 @@ impl Answer {
 
     fn shown(&self) -> String {
         let mut text = format!("    {} after {:.1} ms\n", self.status, self.took.as_secs_f64() * 1e3);
-        for (label, said) in
+        for (label, output) in
             [("stdout", String::from_utf8_lossy(&self.stdout)), ("stderr", self.stderr.as_str().into())]
         {
-            if !said.is_empty() {
-                text += &format!("    {label}: {}\n", shorten(&said, 1500).replace('\n', "\n    "));
+            if !output.is_empty() {
+                text += &format!("    {label}: {}\n", shorten(&output, 1500).replace('\n', "\n    "));
             }
         }
         text

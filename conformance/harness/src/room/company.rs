@@ -1,5 +1,5 @@
-//! Who else is on the host: a local user without rights, namespaces that come and go, an administrator who reboots, another
-//! machine.
+//! Other actors on the host: an unprivileged local user, namespaces that come and go, an
+//! administrator who reboots, another machine.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -20,13 +20,13 @@ use super::{Room, SCRATCH};
 use crate::need::NOBODY;
 use crate::{diff, ip};
 
-/// How long another process may take to get a lock that is free.
+/// The time limit for another process to take a free lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest that anything here goes on, whatever becomes of the case.
+/// The lifetime limit of everything here, whatever happens to the case.
 const AT_MOST: Duration = Duration::from_secs(300);
 
-/// A process beside the case, with all that it has started; they end with this.
+/// A process next to the case, with all its children; they end when this is dropped.
 pub struct Beside(pub Child);
 
 impl Beside {
@@ -46,14 +46,14 @@ impl Drop for Beside {
     }
 }
 
-/// Namespaces that come and go until this ends.
+/// Namespaces that come and go until this is dropped.
 pub struct Busy {
     over: Arc<AtomicBool>,
     made: Arc<AtomicUsize>,
 }
 
 impl Busy {
-    /// How many have been made.
+    /// The number of namespaces created so far.
     pub fn made(&self) -> usize {
         self.made.load(Ordering::Relaxed)
     }
@@ -65,28 +65,29 @@ impl Drop for Busy {
     }
 }
 
-/// A machine that may have fewer network namespaces than this is small, as the virtual machine is: it takes them down so
-/// slowly that those that were let go would fill its quota, and nobody else could make one.
+/// A machine with a smaller quota of network namespaces is small, as the virtual machine is: it
+/// dismantles them so slowly that released ones fill the quota and block everyone else.
 const QUOTA_OF_A_SMALL_MACHINE: usize = 16_384;
-/// Between two namespaces there, when the first hundred are made.
+/// The pause between two namespaces on a small machine, after the first hundred.
 const WHEN_SMALL: Duration = Duration::from_millis(200);
 
-/// How many network namespaces the machine may have, whatever this user namespace's own limit says: half of its threads
-/// (fork_init, kernel/fork.c).
+/// The machine's quota of network namespaces, regardless of this user namespace's limit: half of
+/// its threads (fork_init, kernel/fork.c).
 fn namespaces_max() -> usize {
     let text = fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
     text.trim().parse::<usize>().unwrap_or(0) / 2
 }
 
 impl Room {
-    /// A program that is run by a local user who owns nothing and may nothing (see [`crate::need::Need::OtherUsers`]).
+    /// Runs a program as an unprivileged local user without files (see
+    /// [`crate::need::Need::OtherUsers`]).
     pub fn as_user(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.uid(NOBODY).gid(NOBODY).current_dir("/");
         command
     }
 
-    /// A directory of that user's own.
+    /// Creates a directory that this user owns.
     pub fn users_directory(&self) -> Result<PathBuf> {
         let dir = Path::new(SCRATCH).join("user");
         fs::create_dir_all(&dir)?;
@@ -94,17 +95,18 @@ impl Room {
         Ok(dir)
     }
 
-    /// That user locks a file or directory (flock(2)) and keeps it locked. `None`: he may not even open it.
+    /// Lets that user lock a file or directory (flock(2)) and hold the lock. `None`: the user
+    /// cannot even open it.
     pub fn lock_as_user(&self, path: &Path) -> Result<Option<Beside>> {
         self.lock(self.as_user("/usr/bin/flock"), path)
     }
 
-    /// Root locks it, as another program would.
+    /// Locks a file as root, as another program would.
     pub fn lock_as_root(&self, path: &Path) -> Result<Option<Beside>> {
         self.lock(Command::new("/usr/bin/flock"), path)
     }
 
-    /// Whether root could lock it now.
+    /// Whether root can take the lock now.
     pub fn lock_is_free(&self, path: &Path) -> Result<bool> {
         let done = Command::new("/usr/bin/flock").arg("-n").arg(path).arg("true").status();
         Ok(done.context("start flock (util-linux)")?.success())
@@ -112,25 +114,26 @@ impl Room {
 
     fn lock(&self, mut flock: Command, path: &Path) -> Result<Option<Beside>> {
         let seconds = AT_MOST.as_secs().to_string();
-        // With -o flock alone has the lock, so that it ends with the one process that is waited for.
+        // With -o only flock itself holds the lock, so that it ends with the process that is waited
+        // for.
         flock.arg("-o").arg(path).args(["sh", "-c", "echo locked; exec sleep $0", &seconds]);
         let mut locker = Beside::start(flock.stdout(Stdio::piped()).stderr(Stdio::null()))?;
-        let said = locker.0.stdout.take().context("flock has an output")?;
+        let output = locker.0.stdout.take().context("flock has an output")?;
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut line = String::new();
-            let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut line);
+            let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line);
             let _ = sender.send(read.is_ok() && line.starts_with("locked"));
         });
         match receiver.recv_timeout(PATIENCE) {
             Ok(true) => Ok(Some(locker)),
             Ok(false) => Ok(None),
-            Err(_) => bail!("{} is locked by somebody else", path.display()),
+            Err(_) => bail!("{} is locked by another process", path.display()),
         }
     }
 
-    /// Keeps the kernel's lock of network configuration (RTNL) busy: `threads` threads make network namespaces and
-    /// let them go, as fast as they can; on a small machine fewer.
+    /// Keeps the kernel's lock of network configuration (RTNL) busy: `threads` threads create and
+    /// release network namespaces as fast as they can; on a small machine more slowly.
     pub fn busy_rtnl(&self, threads: usize) -> Busy {
         let busy = Busy { over: Arc::default(), made: Arc::default() };
         let deadline = Instant::now() + AT_MOST;
@@ -150,8 +153,8 @@ impl Room {
         busy
     }
 
-    /// Saves the packet rules of the calling thread's namespace and loads them again, as distributions do at shutdown and
-    /// boot. What is loaded must read as what was saved.
+    /// Saves the packet rules of the calling thread's namespace and loads them again, as
+    /// distributions do at shutdown and boot. The loaded rules must list like the saved ones.
     pub fn save_and_load_rules(&self) -> Result<()> {
         let listing = || ip::output("nft", &["list", "ruleset"]);
         let saved = listing()?;
@@ -159,11 +162,11 @@ impl Room {
         ip::output("nft", &["-f", &file.display().to_string()]).context("load the saved rules")?;
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         let changes = diff::lines(&lines(&saved), &lines(&listing()?));
-        ensure!(changes.is_empty(), "the loaded rules are others: {}", diff::shown(&changes));
+        ensure!(changes.is_empty(), "the loaded rules differ: {}", diff::shown(&changes));
         Ok(())
     }
 
-    /// From here on this is another machine: one that has booted anew and has another id.
+    /// Turns this into another machine: one that has rebooted and has another id.
     pub fn become_machine(&self, number: u32) -> Result<()> {
         let id = self.write("machine-id", format!("{number:032x}\n"))?;
         let boot = self.write("boot_id", format!("00000000-0000-4000-8000-{number:012x}\n"))?;

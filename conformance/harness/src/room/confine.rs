@@ -1,7 +1,8 @@
-//! What keeps a hostile plugin in its room, though it is root there: everything of the machine is read-only or not there,
-//! and a user namespace owns what the plugin may change. In it root has all capabilities over the room's own links and
-//! mounts, and none over the machine: what was mounted before stays as it is mounted (mount_namespaces(7), "Restrictions on
-//! mount namespaces"), no device can be made, no module loaded, no clock set.
+//! Confines a hostile plugin to its room, although it is root there: everything of the machine is
+//! read-only or hidden, and a user namespace owns what the plugin may change. Root in it has all
+//! capabilities over the room's own links and mounts, and none over the machine: existing mounts
+//! stay as they are (mount_namespaces(7), "Restrictions on mount namespaces"), no device can be
+//! created, no module loaded, no clock set.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -21,17 +22,17 @@ const NONE: Option<&str> = None;
 /// The devices that programs expect.
 const DEVICES: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "net/tun"];
 
-/// Every user and group as themselves: a file of root's is root's inside, and a case's other user is there too. Rights over
-/// the machine do not come from that, since all that root owns there is read-only.
+/// Maps every user and group to itself: root's files belong to root inside, and a case's other user
+/// exists. This gives no rights over the machine, as everything that root owns there is read-only.
 const IDENTITY: &str = "0 0 4294967295";
 
-/// Whether this process can be confined; an ordinary user's room is a user namespace anyway.
+/// Whether this process can be confined; an unprivileged user's room is a user namespace anyway.
 pub fn is_possible() -> bool {
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     geteuid().is_root() && most.trim() != "0"
 }
 
-/// Makes all that is mounted read-only. The mounts must be private already.
+/// Makes all mounts read-only. They must be private already.
 pub fn make_machine_read_only() -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the room's mounts")?;
     for line in mounts.lines() {
@@ -41,7 +42,7 @@ pub fn make_machine_read_only() -> Result<()> {
             continue;
         }
         let done = read_only(Path::new(place), options);
-        // What lies under another mount cannot be reached, by nobody.
+        // A path under another mount is unreachable for everybody.
         if place == "/" {
             done.context("make / read-only")?;
         }
@@ -66,7 +67,8 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
     mount(Some(from), to, NONE, MsFlags::MS_BIND, NONE).with_context(|| format!("bind {}", to.display()))
 }
 
-/// Of the room's /proc, what belongs to a network namespace stays as it is; what belongs to the kernel cannot be written.
+/// In the room's /proc, what belongs to a network namespace stays writable; what belongs to the
+/// kernel becomes read-only.
 pub fn lock_proc() -> Result<()> {
     for entry in fs::read_dir("/proc").context("list /proc")? {
         let entry = entry?;
@@ -89,7 +91,7 @@ pub fn lock_proc() -> Result<()> {
     mount(NONE, own, NONE, flags, NONE).context("leave the sysctls of the network writable")
 }
 
-/// Covers /dev with the few devices that belong to nobody: no disk, no memory, no terminal of the machine's.
+/// Covers /dev with a few harmless devices: no disk, no memory, no terminal of the machine.
 pub fn own_devices() -> Result<()> {
     let dev = Path::new(SCRATCH).join(".dev");
     fs::create_dir_all(dev.join("net"))?;
@@ -107,12 +109,14 @@ pub fn own_devices() -> Result<()> {
     mount(Some(&dev), "/dev", NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).context("cover /dev")
 }
 
-/// Enters a user namespace, and new namespaces for the network, mounts, names and messages that belong to it.
+/// Enters a user namespace, and new namespaces for the network, mounts, host names and IPC that
+/// belong to it.
 ///
-/// /sys stays the machine's, read-only, and shows the machine's links. One of the room's own on top of it could be taken
-/// away again, and then `ip -n` could not mount its own: it mounts one read-only if it cannot take away what is there.
+/// /sys stays the machine's, read-only, and shows the machine's links. If the room mounted its own
+/// on top, it could be unmounted again, and `ip -n` could then not mount one: it mounts a read-only
+/// one only if it cannot unmount the existing one.
 pub fn enter_user_namespace() -> Result<()> {
-    // The maps of others than oneself can only be written from the outside, so somebody must stay there.
+    // Only a process outside can write maps of other ids, so a child stays there.
     let own = std::process::id();
     let script =
         format!("read -r _ && echo {IDENTITY} >/proc/{own}/uid_map && echo {IDENTITY} >/proc/{own}/gid_map");

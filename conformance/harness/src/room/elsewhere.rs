@@ -1,5 +1,6 @@
-//! What a suite writes outside of the directories that a room has of its own. Every directory of the root gets a layer
-//! that takes the writing instead of the machine's disk, and what lies in the layers in the end was written elsewhere.
+//! Detects what a suite writes outside the room's own directories. An overlay on every directory of
+//! the root receives the writes instead of the machine's disk; in the end the overlays hold what
+//! was written elsewhere.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,10 +11,10 @@ use nix::mount::{MsFlags, mount};
 
 use super::SCRATCH;
 
-/// The kernel's own, and what is the room's own as a whole.
+/// The kernel's file systems, and the directories that the room replaces as a whole.
 const NOT_COVERED: [&str; 4] = ["proc", "sys", "dev", "run"];
 
-/// The layers over the machine's directories.
+/// The overlays on the machine's directories.
 #[derive(Default)]
 pub struct Elsewhere {
     covered: Vec<(PathBuf, PathBuf)>,
@@ -21,8 +22,9 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// Covers the directories of the root in which nothing else is mounted. Those with mounts stay as they are, and a
-    /// kernel without overlays for this user leaves all: there `/` is read-only, and who writes is refused.
+    /// Covers the directories of the root without mounts in them. Directories with mounts stay as
+    /// they are, and without overlay support for this user none is covered: there `/` is read-only
+    /// and writes fail.
     pub fn cover() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the room's mounts")?;
         let places: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).collect();
@@ -41,7 +43,8 @@ impl Elsewhere {
             fs::create_dir_all(&work)?;
             let like = fs::metadata(&dir)?;
             fs::set_permissions(&upper, like.permissions())?;
-            // An ordinary user is nobody but root in here; what belongs to others keeps looking so from below.
+            // An unprivileged user is only root in here; other users' files keep showing the lower
+            // owner.
             std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid())).ok();
             let options =
                 format!("lowerdir={},upperdir={},workdir={}", dir.display(), upper.display(), work.display());
@@ -53,18 +56,18 @@ impl Elsewhere {
         Ok(Self { covered, before: vec![] })
     }
 
-    /// Whether something can be made at this path without the machine noticing.
+    /// Whether a file can be created at this path without changing the machine.
     pub fn covers(&self, path: &Path) -> bool {
         self.covered.iter().any(|(dir, _)| path.starts_with(dir))
     }
 
-    /// The room is furnished: what lies in the layers from now on is the suite's.
+    /// The room is furnished: what appears in the overlays from now on is the suite's.
     pub fn begun(mut self) -> Self {
         self.before = self.written();
         self
     }
 
-    /// Nothing may have been written.
+    /// Requires that nothing was written.
     pub fn ensure_untouched(&self) -> Result<()> {
         let mut written = self.written();
         written.retain(|path| !self.before.contains(path));
@@ -86,7 +89,7 @@ impl Elsewhere {
     }
 }
 
-/// Everything in a layer, under the name that it has in the room.
+/// Everything in an overlay, with its path in the room.
 fn walk(upper: &Path, shown: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(upper).into_iter().flatten().flatten() {
         let place = shown.join(entry.file_name());

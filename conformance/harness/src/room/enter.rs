@@ -1,4 +1,4 @@
-//! Entering the room: namespaces, then mounts, so that nothing a plugin does can reach the machine.
+//! Enters the room: first namespaces, then mounts, so that a plugin cannot reach the machine.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,8 +17,8 @@ use crate::ip;
 
 const NONE: Option<&str> = None;
 
-/// Leaves the machine's namespaces for new ones. The pid namespace begins with the next child. The others of a confined
-/// room come with its user namespace, in [`furnish`].
+/// Leaves the machine's namespaces for new ones. The pid namespace starts with the next child. The
+/// other namespaces of a confined room come with its user namespace, in [`furnish`].
 pub fn unshare_all(confined: bool) -> Result<()> {
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
     if !confined {
@@ -38,9 +38,10 @@ pub fn unshare_all(confined: bool) -> Result<()> {
     Ok(())
 }
 
-/// Furnishes the new namespaces: private mounts, empty state directories, `lo` up. Runs as the first process of the
-/// pid namespace. What is written outside of those directories lands in a layer that is looked at if `watched`, and is
-/// refused where there is none. A `confined` room can change nothing else of the machine either.
+/// Furnishes the new namespaces: private mounts, empty state directories, `lo` up. Runs as the
+/// first process of the pid namespace. Writes outside of those directories go to overlays if
+/// `watched`, and fail where there is none. A `confined` room cannot change anything else of the
+/// machine either.
 pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("make the mounts private")?;
     if confined {
@@ -48,7 +49,8 @@ pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
     }
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE).context("mount /proc of the room")?;
     if !confined {
-        // /sys/class/net shows the namespace that mounted it. Not all kernels let a user namespace do so; few need it.
+        // /sys/class/net shows the namespace that mounted it. Some kernels refuse this in a user
+        // namespace; few cases need it.
         mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE).ok();
     }
     tmpfs(Path::new("/run"))?;
@@ -63,7 +65,7 @@ pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
         if dir.is_dir() { tmpfs(dir)? } else { shadow_parent(dir)? }
     }
     own_machine_id(&elsewhere)?;
-    // A suite that writes elsewhere gets EROFS and shows it. A user namespace may not be allowed to say so.
+    // A suite that writes elsewhere gets EROFS. In a user namespace this remount may be refused.
     mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, NONE).ok();
     if confined {
         confine::own_devices()?;
@@ -75,7 +77,7 @@ pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
     Ok(elsewhere.begun())
 }
 
-/// Not every machine that runs the harness has an id; every room has this one.
+/// Not every machine has an id; every room has this one.
 fn own_machine_id(elsewhere: &Elsewhere) -> Result<()> {
     let (target, own) = (Path::new("/etc/machine-id"), Path::new(SCRATCH).join(".machine-id"));
     fs::write(&own, "6d6f6f72000000000000000000000001\n").context("write the room's machine id")?;
@@ -93,7 +95,8 @@ fn tmpfs(dir: &Path) -> Result<()> {
         .with_context(|| format!("mount a tmpfs on {}", dir.display()))
 }
 
-/// Makes `dir` exist in the room only: its parent is covered by a tmpfs whose entries lead to the machine's own.
+/// Creates `dir` only inside the room: a tmpfs covers its parent, with entries that lead to the
+/// machine's own.
 fn shadow_parent(dir: &Path) -> Result<()> {
     let parent = dir.parent().context("a state directory has a parent")?;
     let kept = Path::new(SCRATCH).join(".machine").join(parent.strip_prefix("/")?);
@@ -108,7 +111,7 @@ fn shadow_parent(dir: &Path) -> Result<()> {
     fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))
 }
 
-/// The command that runs this executable again with the same arguments, and `--inside`.
+/// The command that runs this executable again with the same arguments and `--inside`.
 pub fn again() -> Result<Command> {
     let mut args = std::env::args_os().skip(1);
     let mut command = Command::new(std::env::current_exe()?);

@@ -1,4 +1,5 @@
-//! The clean room: a "host" of namespaces in which one job runs, with its own `/run`, `/var/lib/cni`, `/etc/cni`.
+//! The clean room: a "host" of namespaces in which one job runs, with its own `/run`,
+//! `/var/lib/cni`, `/etc/cni`.
 
 pub mod call;
 pub mod company;
@@ -22,15 +23,15 @@ use crate::namespace::Container;
 use crate::{diff, leftover, snapshot};
 use call::{Call, Record};
 
-/// The place for a case's own files; not part of snapshots.
+/// The directory of a case's own files; not part of snapshots.
 pub const SCRATCH: &str = "/run/room";
 
-/// How long the kernel may take to dissolve a namespace that nobody holds any more.
+/// The time limit for the kernel to dismantle a namespace after its last user.
 const SETTLING: Duration = Duration::from_secs(2);
 
 /// A room, from inside.
 pub struct Room {
-    /// The plugins that are judged.
+    /// The plugins under test.
     pub suite: PathBuf,
     /// The reference's plugins.
     pub reference: PathBuf,
@@ -39,7 +40,8 @@ pub struct Room {
     records: Mutex<Vec<Record>>,
 }
 
-/// The link by which the host of a world has learned its route. Its name is among those of the administrator's.
+/// The link by which a world's host has learned its route. It is named like the administrator's
+/// links.
 pub const UPLINK: &str = "adminup";
 
 impl Room {
@@ -53,7 +55,7 @@ impl Room {
         }
     }
 
-    /// A call of a plugin of the suite: only `CNI_COMMAND` and `CNI_PATH` are set.
+    /// A call of a plugin of the suite, with only `CNI_COMMAND` and `CNI_PATH` set.
     pub fn call(&self, plugin: &str, verb: &str) -> Call<'_> {
         Call::new(self, self.suite.join(plugin)).env("CNI_COMMAND", verb).env("CNI_PATH", &self.suite)
     }
@@ -66,14 +68,14 @@ impl Room {
             .env("CNI_IFNAME", "eth0")
     }
 
-    /// The spec versions that a plugin of the suite says it speaks.
+    /// The CNI versions that a plugin of the suite reports.
     pub fn versions_of(&self, plugin: &str) -> Result<Vec<String>> {
         let answer = self.call(plugin, "VERSION").run()?.result()?;
         let list = answer["supportedVersions"].as_array().context("VERSION names no versions")?;
         Ok(list.iter().filter_map(|version| Some(version.as_str()?.to_owned())).collect())
     }
 
-    /// The newest version, up to the list's own, that all its plugins speak.
+    /// The newest version, up to the list's own, that all its plugins support.
     pub fn newest_common(&self, list: &Conflist) -> Result<String> {
         let mut common: Option<Vec<String>> = None;
         for plugin in &list.plugins {
@@ -84,7 +86,8 @@ impl Room {
         common.and_then(|mut common| common.pop()).context("the list's plugins have no version in common")
     }
 
-    /// The link of that name in a namespace, or in the room's host, for frames in and out.
+    /// Opens the link of that name in a namespace, or in the room's host, for sending and receiving
+    /// frames.
     pub fn wire(&self, ns: Option<&str>, link: &str) -> Result<Wire> {
         Wire::open(ns, link)
     }
@@ -94,9 +97,10 @@ impl Room {
         Path::new(SCRATCH).join(name)
     }
 
-    /// Everything that a plugin could have left in the "host": links, addresses, routes, neighbours, rules, sysctls of the
-    /// host, files. The scratch directory and the namespaces themselves are the harness's, and the sysctls of the link by
-    /// which a world's host has learned its route are the world's to look after.
+    /// Everything that a plugin can leave in the "host": links, addresses, routes, neighbours,
+    /// rules, sysctls, files. It excludes the scratch directory and the namespaces themselves,
+    /// which are the harness's, and the sysctls of the link by which a world's host has learned its
+    /// route, which the world checks.
     pub fn snapshot(&self) -> Result<Vec<String>> {
         let mut lines = snapshot::network(None)?;
         lines.extend(snapshot::rules()?);
@@ -106,14 +110,14 @@ impl Room {
         Ok(lines)
     }
 
-    /// The same of a container's namespace, without files.
+    /// The same for a container's namespace, without files.
     pub fn snapshot_in(&self, container: &Container) -> Result<Vec<String>> {
         let mut lines = snapshot::network(Some(&container.id))?;
         lines.extend(self.inside(&container.id, || Ok([snapshot::rules()?, snapshot::sysctls()].concat()))?);
         Ok(lines)
     }
 
-    /// The files of [`Room::snapshot`] alone.
+    /// Only the files of [`Room::snapshot`].
     pub fn files(&self) -> Vec<String> {
         let mut lines = snapshot::files(&["/run", "/var/lib/cni", "/etc/cni"].map(Path::new));
         lines.retain(|line| {
@@ -122,27 +126,28 @@ impl Room {
         lines
     }
 
-    /// What changed since then.
+    /// The changes since then.
     pub fn changes_since(&self, before: &[String]) -> Result<Vec<String>> {
         Ok(diff::lines(before, &self.snapshot()?))
     }
 
-    /// Nothing may have changed since then.
+    /// Requires that nothing changed since then.
     pub fn ensure_unchanged(&self, before: &[String], what: &str) -> Result<()> {
         let changes = self.changes_since(before)?;
         ensure!(changes.is_empty(), "{what}; changed: {}", shown(&changes));
         Ok(())
     }
 
-    /// Nothing of an attachment of bridge `br0` may be left since then; what belongs to the network may stay.
+    /// Requires that no attachment of bridge `br0` left anything since then; its network's state
+    /// may stay.
     pub fn ensure_nothing_left(&self, before: &[String], ids: &[&str]) -> Result<()> {
         let left = self.left_since(before, &["br0"], ids)?;
         ensure!(left.is_empty(), "left behind: {}", shown(&left));
         Ok(())
     }
 
-    /// What attachments have left since then. The kernel takes a dead namespace's links away in its own time, so
-    /// something that is left is looked at again until it is gone or has stayed for [`SETTLING`].
+    /// What attachments have left since then. The kernel removes a dead namespace's links in its
+    /// own time, so the check is repeated until nothing is left or [`SETTLING`] has passed.
     pub fn left_since(&self, before: &[String], bridges: &[&str], ids: &[&str]) -> Result<Vec<String>> {
         let deadline = Instant::now() + SETTLING;
         loop {

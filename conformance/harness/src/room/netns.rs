@@ -10,16 +10,16 @@ use super::Room;
 use crate::namespace::{self, Container, OUTSIDE, allow_ipv6};
 use crate::{ip, socket};
 
-/// How long the stage may take to be set.
+/// The time limit for setting the stage.
 const STAGE_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Room {
-    /// Makes a container: an empty namespace, bound at /run/netns/<id>.
+    /// Creates a container: an empty namespace, bound at /run/netns/<id>.
     pub fn container(&self, id: &str) -> Result<Container> {
         Container::new(id)
     }
 
-    /// Takes a container's namespace away, as a runtime does: the file goes too.
+    /// Removes a container's namespace as a runtime does, with its file.
     pub fn remove(&self, container: &Container) -> Result<()> {
         container.remove()
     }
@@ -29,11 +29,12 @@ impl Room {
         namespace::inside(ns, work)
     }
 
-    /// Makes the host "outside": joined to the room's host by a veth, with routes back to the containers' networks.
+    /// Creates the "outside" host: a veth connects it to the room's host, and it has routes back to
+    /// the containers' networks.
     pub fn outside(&self, container_networks: &[&str]) -> Result<Container> {
         let outside = self.container("outside")?;
-        // A veth whose ends have the same index in their namespaces hears of its carrier up to a second late
-        // (linkwatch_urgent_event, net/core/link_watch.c).
+        // If both ends of a veth have the same index in their namespaces, the kernel reports the
+        // carrier up to a second late (linkwatch_urgent_event, net/core/link_watch.c).
         let pair = ["link", "add", "wan0", "index", "1000", "type", "veth", "peer", "name", "eth0"];
         ip::run(&[&pair[..], &["netns", "outside"]].concat())?;
         allow_ipv6(&["wan0"])?;
@@ -54,8 +55,8 @@ impl Room {
             let via = if network.contains(':') { "2001:db8:ff::1" } else { "198.51.100.1" };
             ip::run_in("outside", &["route", "add", network, "via", via])?;
         }
-        // The stage is set when both can be heard: until its link is settled the kernel does not answer for it, and on a
-        // busy machine that takes it seconds.
+        // The stage is ready when both hosts answer: the kernel does not answer on a link before it
+        // has settled, which takes a busy machine seconds.
         let deadline = Instant::now() + STAGE_PATIENCE;
         for address in OUTSIDE {
             socket::reach_by(address.parse()?, deadline).context("set up the outside")?;
@@ -67,7 +68,7 @@ impl Room {
         Ok(outside)
     }
 
-    /// Reaches an address from a namespace by real packets.
+    /// Requires that an address can be reached from a namespace by real packets.
     pub fn reach(&self, from: &str, to: &str) -> Result<()> {
         let address: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;
         self.inside(from, || socket::reach(address, socket::patience()))

@@ -1,19 +1,20 @@
-//! What a container with NET_ADMIN does to its own links: other names and labels, and more addresses than anybody expects.
+//! What a container with NET_ADMIN does to its own links: renaming, alternative labels, and masses
+//! of addresses.
 
 use anyhow::{Context, Result};
 
 use super::Room;
 use crate::ip;
 
-/// Two prefixes that no case gives to containers; a crowd's addresses are numbered in them.
+/// Two prefixes that no case gives to containers, for the addresses of a crowd.
 const CROWD: [&str; 2] = ["10.200", "2001:db8:c0::"];
 
-/// As much as one byte of an IPv4 address counts, so that a number is two of them.
+/// The numbers per byte of an IPv4 address; a number is written as two of them.
 const PER_BYTE: usize = 250;
 
 impl Room {
-    /// The container calls its link otherwise and labels it so. It is down for a moment, as older kernels ask for, and the
-    /// kernel takes its IPv6 addresses and its routes away.
+    /// Renames the container's link and labels it. The link is down meanwhile, as older kernels
+    /// require, and the kernel removes its IPv6 addresses and its routes.
     pub fn disguise(&self, container: &str, link: &str, name: &str, label: &str) -> Result<()> {
         ip::run_in(container, &["link", "set", link, "down"])?;
         ip::run_in(container, &["link", "set", link, "name", name])?;
@@ -21,7 +22,7 @@ impl Room {
         ip::run_in(container, &["link", "set", name, "up"])
     }
 
-    /// The container gives its link that many addresses of each family.
+    /// Adds this many addresses of each family to the container's link.
     pub fn crowd(&self, container: &str, link: &str, count: usize) -> Result<()> {
         let [v4, v6] = CROWD;
         let lines = (0..count).map(|nth| {

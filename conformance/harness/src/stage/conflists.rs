@@ -15,7 +15,7 @@ fn has(list: &Conflist, types: &[&str]) -> bool {
     list.plugins.iter().any(|plugin| types.contains(&plugin.plugin_type.as_str()))
 }
 
-/// What the list needs of the kernel that not every kernel has.
+/// The kernel features that the list needs and some kernels lack.
 pub fn needs(list: &Conflist) -> Vec<Need> {
     let key = |name: &str| list.plugins.iter().any(|plugin| plugin.object.contains_key(name));
     let stacked = has(list, &["macvlan", "ipvlan"]);
@@ -27,7 +27,8 @@ pub fn needs(list: &Conflist) -> Vec<Need> {
     needs.into_iter().filter_map(|(need, it_does)| it_does.then_some(need)).collect()
 }
 
-/// What a list expects of its host: macvlan and ipvlan are on the link of the default route unless they name another.
+/// Prepares the host for a list: macvlan and ipvlan use the link of the default route unless they
+/// name another.
 pub fn stage(room: &Room, list: &Conflist) -> Result<()> {
     if !has(list, &["macvlan", "ipvlan"]) || ip::link(None, "wan0")?.is_some() {
         return Ok(());
@@ -50,12 +51,12 @@ pub fn load(net_d: &Path) -> Result<Vec<(String, Conflist)>> {
     paths.into_iter().map(load).collect()
 }
 
-/// The interface that a list is for: `lo` for loopback's, else `eth0`.
+/// The interface of a list: `lo` for loopback's, otherwise `eth0`.
 pub fn ifname(list: &Conflist) -> &'static str {
     if list.plugins.iter().any(|plugin| plugin.plugin_type == "loopback") { "lo" } else { "eth0" }
 }
 
-/// A runtime over the suite.
+/// A runtime with the suite's plugins.
 pub fn runtime(room: &Room) -> Runtime {
     let mut runtime = Runtime::new(vec![room.suite.clone()], "/var/lib/cni");
     runtime.timeout = Duration::from_secs(20);

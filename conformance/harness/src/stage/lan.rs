@@ -1,4 +1,5 @@
-//! What the cases of macvlan and ipvlan share: a wire with somebody at its far end, and who reaches whom on it.
+//! Shared code of macvlan's and ipvlan's cases: a wire with a host at its far end, and who reaches
+//! whom on it.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,10 @@ use crate::room::call::{Answer, PluginError};
 use crate::strace::victim::Victim;
 use crate::{ip, socket};
 
-/// Ample for a handshake on a wire of this machine's, also when the neighbour has to be asked for.
+/// Ample time for a handshake on a local wire, neighbour discovery included.
 pub const AMPLE: Duration = Duration::from_millis(700);
 
-/// A dual-stack network on the room's `wan0`, whose far end is the gateway.
+/// A dual-stack network on the room's `wan0`, with the far end as gateway.
 pub fn lan(plugin: &str, keys: &Value) -> Value {
     let config = json!({
         "cniVersion": crate::config::USUAL, "name": "lan", "type": plugin, "master": "wan0",
@@ -35,7 +36,7 @@ pub fn addresses(nth: usize) -> [String; 2] {
     [format!("198.51.100.{}", 10 + nth), format!("2001:db8:ff::{:x}", 16 + nth)]
 }
 
-/// The same on VLAN `vlan` of the keys, or 10, where [`vlan_outside`] is the gateway.
+/// The same on VLAN `vlan` of the keys, or 10, with [`vlan_outside`] as gateway.
 pub fn vlan_lan(plugin: &str, keys: &Value) -> Value {
     let vlan = keys["vlan"].as_u64().unwrap_or(10);
     let [v4, v6] = vlan_gateway(vlan);
@@ -55,7 +56,7 @@ pub fn vlan_gateway(vlan: u64) -> [String; 2] {
     [format!("10.10.{vlan}.2"), format!("fd00:{vlan}::2")]
 }
 
-/// The outside with the VLANs 10 and 20 on its end of the wire.
+/// The outside with VLANs 10 and 20 on its end of the wire.
 pub fn vlan_outside(room: &Room) -> Result<()> {
     room.outside(&[])?;
     for vlan in [10, 20] {
@@ -82,7 +83,7 @@ pub fn addresses_of(result: &Value) -> Result<[String; 2]> {
     Ok([address(0)?, address(1)?])
 }
 
-/// Waits until something holds that the kernel does in its own time.
+/// Waits until a condition holds that the kernel establishes in its own time.
 pub fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + socket::patience();
     while !holds()? {
@@ -91,14 +92,14 @@ pub fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-/// ADD that must succeed, in a new container.
+/// Runs ADD, which must succeed, in a new container.
 pub fn add(room: &Room, plugin: &str, id: &str, config: &Value) -> Result<(Container, Value)> {
     let container = room.container(id)?;
     let result = room.attach(plugin, "ADD", &container).config(config).run()?.result()?;
     Ok((container, result))
 }
 
-/// A verb for all of these containers at once; the answers stand in their order.
+/// Calls a verb for all of these containers in parallel; the answers are in their order.
 pub fn at_once(room: &Room, verb: &str, containers: &[Container], config: &Value) -> Result<Vec<Answer>> {
     let plugin = config["type"].as_str().context("the configuration has no type")?;
     let one = |container| room.attach(plugin, verb, container).config(config).run();
@@ -109,8 +110,8 @@ pub fn at_once(room: &Room, verb: &str, containers: &[Container], config: &Value
     })
 }
 
-/// One container goes while another comes, with the plugin held up at each of its netlink messages in turn: whatever
-/// is theirs in common, whoever stays has it, and in the end it is gone.
+/// Detaches one container while another is attached, delaying the plugin at each of its netlink
+/// messages in turn: shared objects must stay for the remaining container, and be gone in the end.
 pub fn one_goes_one_comes(room: &Room, config: &Value, nothing_left: impl Fn() -> Result<()>) -> Result<()> {
     let plugin = config["type"].as_str().context("the configuration has no type")?;
     let (hindered, other) = (room.container("hindered")?, room.container("other")?);
@@ -148,7 +149,8 @@ pub fn check(
     room.attach(plugin, "CHECK", container).config(&config).run()
 }
 
-/// Whether packets come and go between a namespace (`None` is the host) and both addresses; both families must agree.
+/// Whether packets pass between a namespace (`None` is the host) and both addresses; both families
+/// must agree.
 pub fn reaches(room: &Room, from: Option<&str>, to: &[String; 2]) -> Result<bool> {
     let mut reached = vec![];
     for address in to {
@@ -168,12 +170,13 @@ pub fn outside() -> [String; 2] {
     OUTSIDE.map(str::to_owned)
 }
 
-/// A refused ADD: the error has this text, and neither host, leases nor container have anything new.
+/// Requires that ADD is refused: the error contains this text, and neither host, leases nor
+/// container have changed.
 pub fn refused(room: &Room, plugin: &str, container: &Container, config: &Value, text: &str) -> Result<()> {
     refusal(room, plugin, container, config, text).map(drop)
 }
 
-/// The same, for the error and how long it took.
+/// As [`refused`]; returns the error and the time it took.
 pub fn refusal(
     room: &Room,
     plugin: &str,

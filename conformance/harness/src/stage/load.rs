@@ -1,4 +1,5 @@
-//! Questions at a steady rate about names that come and go, each answer held against what was so while it was asked.
+//! Queries at a steady rate for names that come and go; each answer is compared with the state
+//! during the query.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,37 +17,38 @@ use crate::dns_client::{Question, client, kind, rcode};
 use crate::room::Room;
 use crate::stage::dns::Named;
 
-/// When a question counts as lost: resolvers ask again after five seconds, impatient ones after two.
+/// When a query counts as lost: resolvers retry after five seconds, impatient ones after two.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Numbers of questions, one for each that may be on its way.
+/// The number of query ids.
 const NUMBERS: usize = 1 << 16;
-/// Bytes of answers that may wait to be heard, as the kernel counts them.
+/// Receive buffer for answers, in bytes as the kernel counts them.
 const QUEUE: usize = 8 << 20;
-/// How many faults are told in words.
-const TOLD: usize = 8;
-/// How many of the containers that come and go are there at once, for each who attaches them.
+/// The number of wrong answers described in a report.
+const FAULTS_SHOWN: usize = 8;
+/// For each worker, how many of the containers that come and go exist at once.
 const AT_ONCE: usize = 8;
 
-/// A name, and whether it is there. Who attaches its container says so before and after.
+/// A name and whether it exists. The worker that attaches its container updates it before and
+/// after.
 pub struct Known {
     question: String,
     address: AtomicU32,
-    /// A count of changes: of 4 the rest 0 is absent, 2 is there, and odd ones are on the way.
+    /// A counter of changes modulo 4: 0 is absent, 2 is present, odd values are in transition.
     state: AtomicU64,
 }
 
 impl Known {
-    /// A name that is not there yet.
+    /// A name that does not exist yet.
     pub fn absent(question: &str) -> Self {
         Self { question: question.to_owned(), address: AtomicU32::new(0), state: AtomicU64::new(0) }
     }
 
-    /// It is about to come, or to go.
+    /// Marks the start of ADD or DEL.
     pub fn changes(&self) {
         self.state.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// It has come: ADD has answered.
+    /// Marks the end of ADD: the name exists.
     pub fn is_there(&self, address: &str) -> Result<()> {
         let address: Ipv4Addr = address.parse()?;
         self.address.store(address.into(), Ordering::SeqCst);
@@ -54,7 +56,7 @@ impl Known {
         Ok(())
     }
 
-    /// What must be answered, if nothing changed since the question.
+    /// Checks an answer, if the state did not change since the query.
     fn verdict(&self, asked_in: u64, reply: &[u8]) -> Result<(), String> {
         let code = reply.get(3).map_or(15, |flags| flags & 15);
         let has_answers = reply.get(7).is_some_and(|count| *count > 0);
@@ -76,9 +78,9 @@ impl Known {
     }
 }
 
-/// A question on its way.
+/// A query in flight.
 struct Slot {
-    /// Nanoseconds since the load began; 0 when there is no question of that number.
+    /// Nanoseconds since the load began; 0 when no query has that id.
     sent: AtomicU64,
     name: AtomicUsize,
     state: AtomicU64,
@@ -90,35 +92,36 @@ struct Shared {
     names: Arc<Vec<Known>>,
     slots: Vec<Slot>,
     over: AtomicBool,
-    /// Everything has been asked.
+    /// All queries have been sent.
     asked: AtomicBool,
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Questions that were sent.
+    /// Queries sent.
     pub asked: u64,
-    /// Questions that nobody answered in [`PATIENCE`].
+    /// Queries without an answer within [`PATIENCE`].
     pub lost: u64,
-    /// Datagrams that found the queue of a socket of the host full, which is the responder's: it had no processor.
+    /// Datagrams dropped because a socket's queue on the host was full: the responder did not get
+    /// the processor.
     pub overflowed: u64,
-    /// Answers that were not true, SERVFAIL among them, and the first of them in words.
+    /// Wrong answers, SERVFAIL among them.
     pub wrong: u64,
-    /// Those words.
-    pub told: Vec<String>,
-    /// The longest that an answer took.
+    /// Descriptions of the first wrong answers.
+    pub faults: Vec<String>,
+    /// The longest time to an answer.
     pub slowest: Duration,
-    /// How long the load lasted.
+    /// The duration of the load.
     pub lasted: Duration,
 }
 
 impl Tally {
-    /// Every question that got to the responder must have had a true answer, and so many must have been asked per
-    /// second.
+    /// Requires a correct answer to every query that reached the responder, and this rate of
+    /// queries per second.
     pub fn ensure_perfect(&self, rate: u64) -> Result<()> {
         let whole = self.lost <= self.overflowed && self.wrong == 0;
-        ensure!(whole, "{self}:\n  {}", self.told.join("\n  "));
+        ensure!(whole, "{self}:\n  {}", self.faults.join("\n  "));
         let wanted = rate * self.lasted.as_secs();
         ensure!(self.asked * 10 >= wanted * 8, "only {self}: the machine is too busy for {rate} a second");
         Ok(())
@@ -138,7 +141,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// A load that is running.
+/// A running load.
 pub struct Load {
     shared: Arc<Shared>,
     overflows: u64,
@@ -147,12 +150,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins to ask a server (its port 53), from a namespace, for these names in turns.
+    /// Starts querying a server (its port 53) from a namespace, for these names in turns.
     pub fn start(room: &Room, from: &str, server: &str, names: Arc<Vec<Known>>, rate: u64) -> Result<Self> {
         let server = SocketAddr::new(server.parse()?, 53);
         let socket = room.inside(from, || client(server))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        // What comes while nobody listens here is not the server's loss.
+        // Drops while this socket is not read would not be the server's fault.
         if setsockopt(&socket, sockopt::RcvBufForce, &QUEUE).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &QUEUE)?;
         }
@@ -176,12 +179,12 @@ impl Load {
         Ok(Self { shared, overflows, asker, listener })
     }
 
-    /// Ends it, and waits for the last answers.
+    /// Ends the load, and waits for the last answers.
     pub fn end(self) -> Result<Tally> {
         self.shared.over.store(true, Ordering::SeqCst);
-        let asked = self.asker.join().map_err(|_| anyhow!("who asks panicked"))?;
+        let asked = self.asker.join().map_err(|_| anyhow!("the sender panicked"))?;
         self.shared.asked.store(true, Ordering::SeqCst);
-        let heard = self.listener.join().map_err(|_| anyhow!("who listens panicked"))?;
+        let heard = self.listener.join().map_err(|_| anyhow!("the receiver panicked"))?;
         let overflowed = overflows()? - self.overflows;
         Ok(Tally {
             asked: asked.asked,
@@ -193,7 +196,8 @@ impl Load {
     }
 }
 
-/// Datagrams that found the queue of their socket full, on the host (`RcvbufErrors`, /proc/net/snmp).
+/// Datagrams that found the queue of their socket full, on the host (`RcvbufErrors`,
+/// /proc/net/snmp).
 fn overflows() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/snmp")?;
     let mut lines = text.lines().filter(|line| line.starts_with("Udp:")).map(str::split_whitespace);
@@ -212,7 +216,7 @@ impl Shared {
         let mut tally = Tally::default();
         while !self.over.load(Ordering::SeqCst) {
             let due = Duration::from_nanos(tally.asked * 1_000_000_000 / rate.max(1));
-            // That is the rate; nobody is waited for.
+            // The rate is fixed; answers are not awaited.
             std::thread::sleep(due.saturating_sub(self.began.elapsed()));
             let name = usize::try_from(tally.asked).unwrap_or_default() % messages.len().max(1);
             let number = usize::try_from(tally.asked).unwrap_or_default() % NUMBERS;
@@ -220,10 +224,11 @@ impl Shared {
             let slot = &self.slots[number];
             slot.name.store(name, Ordering::SeqCst);
             slot.state.store(known.state.load(Ordering::SeqCst), Ordering::SeqCst);
-            // The one of that number before was never answered.
+            // The previous query with this id was never answered.
             tally.lost += u64::from(slot.sent.swap(self.now(), Ordering::SeqCst) != 0);
             message[..2].copy_from_slice(&u16::try_from(number).unwrap_or_default().to_be_bytes());
-            // A port that nobody has is told by the next call; the question is lost, and counted in the end.
+            // A closed port is reported by the next call; the query is lost, and counted in the
+            // end.
             if self.socket.send(message).is_err() {
                 drop(self.socket.send(message));
             }
@@ -258,7 +263,7 @@ impl Shared {
         let number = reply.first_chunk().map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
         let slot = &self.slots[number];
         let sent = slot.sent.swap(0, Ordering::SeqCst);
-        // Answered already: a resolver does not listen any more.
+        // Already answered: a resolver would not listen any more.
         if sent == 0 {
             return;
         }
@@ -266,16 +271,17 @@ impl Shared {
         tally.slowest = tally.slowest.max(took);
         tally.lost += u64::from(took > PATIENCE);
         let Some(known) = self.names.get(slot.name.load(Ordering::SeqCst)) else { return };
-        if let Err(told) = known.verdict(slot.state.load(Ordering::SeqCst), reply) {
+        if let Err(fault) = known.verdict(slot.state.load(Ordering::SeqCst), reply) {
             tally.wrong += 1;
-            if tally.told.len() < TOLD {
-                tally.told.push(told);
+            if tally.faults.len() < FAULTS_SHOWN {
+                tally.faults.push(fault);
             }
         }
     }
 }
 
-/// Containers `r<n>` that stay, and names of others `g<n>` that come and go: for [`come_and_go`].
+/// Creates containers `r<n>` that stay, and names `g<n>` for containers that come and go: see
+/// [`come_and_go`].
 pub fn names(room: &Room, stay: usize, go: usize) -> Result<(Vec<Named>, Arc<Vec<Known>>)> {
     let mut stayed = vec![];
     let mut names = vec![];
@@ -291,8 +297,9 @@ pub fn names(room: &Room, stay: usize, go: usize) -> Result<(Vec<Named>, Arc<Vec
     Ok((stayed, Arc::new(names)))
 }
 
-/// Attaches and detaches the containers that come and go, one after the other and `workers` at a time, until each was
-/// there and `until` has passed, but no longer than `at_most`. Gives how many came and went.
+/// Attaches and detaches the containers that come and go, one after the other in each of `workers`
+/// threads, until each has existed and `until` has passed, but no longer than `at_most`. Returns
+/// how many came and went.
 pub fn come_and_go(
     room: &Room,
     names: &[Known],

@@ -1,4 +1,4 @@
-//! Stages: what is set up before a case or a measurement begins, and who asks and answers there.
+//! Stages: what is set up before a case or a measurement begins, with its clients and servers.
 
 pub mod conflists;
 pub mod dns;

@@ -1,4 +1,4 @@
-//! Containers behind a bridge with published ports, and who answers on these ports.
+//! Containers behind a bridge with published ports, and the servers on these ports.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,10 +14,10 @@ use crate::namespace::Container;
 use crate::room::Room;
 use crate::socket::patience;
 
-/// The host's addresses on the side of the outside.
+/// The host's addresses towards the outside.
 pub const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
 
-/// A portmap configuration for what the previous plugin answered.
+/// A portmap configuration with the previous plugin's result.
 pub fn portmap(mappings: Value, previous: &Value) -> Value {
     json!({
         "cniVersion": USUAL, "name": "net", "type": "portmap",
@@ -40,13 +40,13 @@ pub fn published(room: &Room, id: &str, mappings: Value) -> Result<(Container, V
     Ok((container, config))
 }
 
-/// A container that dies without DEL, and another one that has its addresses then.
+/// Lets a container die without DEL, and creates another one that gets its addresses.
 pub fn heir_of(room: &Room, dead: &Container, config: &Value) -> Result<(Container, Value)> {
     room.remove(dead)?;
     let veth = config["prevResult"]["interfaces"][1]["name"].as_str().context("no host veth")?;
     let deadline = Instant::now() + patience();
     while ip::link(None, veth)?.is_some() {
-        ensure!(Instant::now() < deadline, "{veth} stays though its container is gone");
+        ensure!(Instant::now() < deadline, "{veth} stays although its container is gone");
         std::thread::sleep(Duration::from_millis(5));
     }
     // The next address is the first again.
@@ -56,7 +56,7 @@ pub fn heir_of(room: &Room, dead: &Container, config: &Value) -> Result<(Contain
     Ok((heir, previous))
 }
 
-/// The rules of the room, as nft tells them.
+/// The rules of the room, as nft lists them.
 pub fn ruleset() -> Result<Value> {
     Ok(serde_json::from_str(&ip::output("nft", &["-j", "list", "ruleset"])?)?)
 }
@@ -68,7 +68,7 @@ pub fn address(config: &Value, v6: bool) -> String {
     texts.find(|address| address.contains(':') == v6).unwrap_or_default().to_owned()
 }
 
-/// Serves on a port of every address of a namespace: who connects is told the port and who he is.
+/// Serves on a port of every address of a namespace: a client gets the port and its own address.
 pub fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
     let listener = room.inside(ns, || {
         TcpListener::bind(("::", port)).with_context(|| format!("listen on port {port} in {ns}"))
@@ -85,10 +85,10 @@ pub fn serve(room: &Room, ns: &str, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Connects from a namespace (the host's without a name): the answer of whoever was reached.
+/// Connects from a namespace (`None` is the host) and returns the answer.
 pub fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<String> {
     let at = SocketAddr::new(to.parse()?, port);
-    let say = || -> Result<String> {
+    let answer_of = || -> Result<String> {
         let mut stream =
             TcpStream::connect_timeout(&at, patience()).with_context(|| format!("connect to {at}"))?;
         stream.set_read_timeout(Some(patience()))?;
@@ -97,16 +97,16 @@ pub fn ask(room: &Room, from: Option<&str>, to: &str, port: u16) -> Result<Strin
         Ok(answer)
     };
     match from {
-        Some(ns) => room.inside(ns, say),
-        None => say(),
+        Some(ns) => room.inside(ns, answer_of),
+        None => answer_of(),
     }
 }
 
-/// Connects, and expects this answer.
+/// Connects, and requires this answer.
 pub fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str) -> Result<()> {
     let who = from.unwrap_or("the host");
-    let said = ask(room, from, to, port).with_context(|| format!("from {who}"))?;
-    ensure!(said == answer, "{who} asked {to} port {port} and heard {said:?}, not {answer:?}");
+    let got = ask(room, from, to, port).with_context(|| format!("from {who}"))?;
+    ensure!(got == answer, "{who} asked {to} port {port} and got {got:?}, not {answer:?}");
     Ok(())
 }
 
@@ -123,7 +123,7 @@ pub fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks, and waits for the answer.
+/// Sends a datagram, and waits for the answer.
 pub fn say(socket: &UdpSocket) -> Result<String> {
     let mut buffer = [0; 100];
     socket.send(b"?")?;

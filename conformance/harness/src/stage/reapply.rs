@@ -1,4 +1,4 @@
-//! `portmap reapply` and `bridge reapply`, what they read, and what they make.
+//! `portmap reapply` and `bridge reapply`, the records they read, and the rules they make.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::room::Room;
 use crate::room::call::{Answer, Call};
 use crate::snapshot;
 
-/// Where the plugins keep what they have made for each attachment.
+/// The records of attachments.
 pub const RECORDS: &str = "/run/moor/intent";
 
 /// The command, for a plugin.
@@ -16,18 +16,18 @@ pub fn call<'r>(room: &'r Room, plugin: &str) -> Call<'r> {
     Call::new(room, room.suite.join(plugin)).argv(&["reapply"])
 }
 
-/// Runs it; returns what it printed on standard error.
+/// Runs it; returns its standard error.
 pub fn reapply(room: &Room, plugin: &str) -> Result<String> {
     let answer = call(room, plugin).run()?;
     answer.silent().context("reapply")?;
     Ok(answer.stderr)
 }
 
-/// A CHECK that found this, made it again, and passed.
+/// Requires that CHECK found this missing, made it again, and passed.
 pub fn mended(answer: &Answer, what: &str) -> Result<()> {
     answer.silent().context("CHECK of what is on record")?;
-    let is_told = answer.stderr.contains(what) && answer.stderr.contains("made again");
-    ensure!(is_told, "CHECK made {what} again without a word: {:?}", answer.stderr);
+    let is_reported = answer.stderr.contains(what) && answer.stderr.contains("made again");
+    ensure!(is_reported, "CHECK does not report that it made {what} again: {:?}", answer.stderr);
     Ok(())
 }
 
@@ -39,7 +39,7 @@ pub fn forget_records() -> Result<()> {
     Ok(())
 }
 
-/// The rules as nft shows them, in an order that does not depend on who came first.
+/// The rules as nft lists them, in an order that does not depend on the order of creation.
 pub fn rules() -> Result<Vec<String>> {
     let mut rules = snapshot::rules()?;
     // A set's elements are on lines of their own, with commas between them.
@@ -50,7 +50,7 @@ pub fn rules() -> Result<Vec<String>> {
     Ok(rules)
 }
 
-/// The names of all records; a lock is none.
+/// The names of all records, without locks.
 pub fn records() -> Result<Vec<String>> {
     let entries = fs::read_dir(RECORDS).context("list the records")?;
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));

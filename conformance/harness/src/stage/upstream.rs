@@ -1,4 +1,4 @@
-//! What cases about names ask of the outside: servers that remember what they were asked.
+//! DNS servers outside, for cases about names: they record their queries.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -10,7 +10,7 @@ use crate::dns_client::{frame, framed, kind, rcode};
 use crate::ip;
 use crate::room::Room;
 
-/// Where servers of the outside are: addresses of the namespace of [`outside`].
+/// Addresses of upstream servers, in the namespace of [`outside`].
 pub const UPSTREAMS: [&str; 3] = ["198.51.100.2", "198.51.100.3", "198.51.100.4"];
 
 /// The outside, with an address for each of [`UPSTREAMS`].
@@ -22,19 +22,19 @@ pub fn outside(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A server that remembers what it was asked. It ends with the room.
+/// A server that records its queries. It ends with the room.
 pub struct Upstream {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Upstream {
-    /// Begins to serve at port 53 of an address, in a namespace or on the host: it knows one address for everything.
+    /// Serves at port 53 of an address, in a namespace or on the host: one address for every name.
     pub fn start(room: &Room, ns: Option<&str>, address: &str, answer: &str) -> Result<Self> {
         let answer: IpAddr = answer.parse()?;
         Self::that(room, ns, address, move |question, _| vec![answered(question, answer)])
     }
 
-    /// Begins to serve there; `answer` says what a question, and who asked, is answered with.
+    /// Serves there; `answer` makes the answer from the query and the client.
     pub fn that(
         room: &Room,
         ns: Option<&str>,
@@ -62,7 +62,7 @@ impl Upstream {
         Ok(Self { asked })
     }
 
-    /// Begins to serve over TCP at port 53 of an address of the outside: it knows one address for everything.
+    /// Serves over TCP at port 53 of an address of the outside: one address for every name.
     pub fn over_tcp(room: &Room, address: &str, answer: &str) -> Result<()> {
         let (at, answer): (SocketAddr, IpAddr) = (SocketAddr::new(address.parse()?, 53), answer.parse()?);
         let open = || TcpListener::bind(at).with_context(|| format!("serve at {at} over TCP"));
@@ -82,13 +82,13 @@ impl Upstream {
         Ok(())
     }
 
-    /// The names that it was asked for until now.
+    /// The names queried so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The question with one record of an address behind it.
+/// The query with one address record appended.
 pub fn answered(question: &[u8], address: IpAddr) -> Vec<u8> {
     let mut reply = failed(question, rcode::NOERROR);
     if let Some(count) = reply.get_mut(7) {
@@ -116,7 +116,7 @@ pub fn failed(question: &[u8], code: u8) -> Vec<u8> {
     reply
 }
 
-/// Where the byte is that ends the name of a question.
+/// The offset of the byte that ends the name of a query.
 fn end_of_name(question: &[u8]) -> usize {
     let mut at = 12;
     while let Some(&length) = question.get(at).filter(|length| **length > 0) {
@@ -128,7 +128,7 @@ fn end_of_name(question: &[u8]) -> usize {
 fn name_of(question: &[u8]) -> String {
     let mut labels = question.get(13..end_of_name(question)).unwrap_or_default().to_vec();
     let mut next = question.get(12).map_or(0, |length| usize::from(*length));
-    // The lengths of the labels behind the first stand where the dots are written.
+    // The length bytes of later labels are where the dots are written.
     while let Some(length) = labels.get_mut(next) {
         let step = usize::from(*length);
         *length = b'.';

@@ -1,4 +1,4 @@
-//! strace: where a plugin can be hit, a plugin that is hit there, and how many system calls it makes.
+//! strace: the points at which a plugin can be hit, a plugin hit there, and counts of system calls.
 
 pub mod attached;
 pub mod point;

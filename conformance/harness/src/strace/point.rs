@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What strace watches. A leading `?` lets strace skip what this architecture does not have.
+/// The system calls that strace watches. A leading `?` lets strace skip one that this architecture
+/// lacks.
 const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,\
     renameat,renameat2,?rename,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,ftruncate,fallocate,fchmod,fchmodat,?chmod,fchown,\
     utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
 
-/// Of these, what sends messages.
+/// Those of them that send messages.
 const MESSAGES: &str = "trace=sendto,sendmsg,sendmmsg";
 
-/// At which of its system calls a plugin is hit.
+/// The system calls at which a plugin is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// At each that changes something.
+    /// Every call that changes something.
     All,
-    /// At its messages to the kernel.
+    /// Its messages to the kernel.
     Messages,
 }
 
@@ -35,11 +36,12 @@ impl Extent {
     }
 }
 
-/// The words before a command by which strace logs its points to a file, and does what `inject` says at one of them
-/// (`strace -e inject=`). A process that the command starts is left alone once it runs another program.
+/// The command prefix for strace to log the points to a file and to apply `inject` at one of them
+/// (`strace -e inject=`). A child process is no longer traced once it executes another program.
 ///
-/// For errors of messages the process is stopped at nothing else: stops are what costs most when it is emulated. A
-/// program that it starts is hit too then, if it sends any. Signals are lost that way (strace 6.1), so they go the long one.
+/// For errors at messages, only these are traced: stops are expensive under emulation. A child
+/// program is then hit too, if it sends messages. Signals get lost that way (strace 6.1), so they
+/// use the full trace.
 pub fn strace(log: &Path, extent: Extent, inject: Option<String>) -> Vec<String> {
     let signals = inject.as_ref().is_some_and(|inject| inject.contains(":signal="));
     let which: &[&str] = match extent {
@@ -54,12 +56,12 @@ pub fn strace(log: &Path, extent: Extent, inject: Option<String>) -> Vec<String>
     words
 }
 
-/// One call of one system call, counted as strace's `when=` counts: per process.
+/// One call of a system call, counted as strace's `when=` does: per process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
     /// The system call's name.
     pub syscall: String,
-    /// Which one of its calls, from 1.
+    /// The number of the call, from 1.
     pub nth: usize,
 }
 
@@ -69,7 +71,7 @@ impl Point {
         self.syscall.starts_with("send")
     }
 
-    /// An error that this call can meet in life.
+    /// A realistic error for this call.
     pub fn errno(&self) -> &'static str {
         match self.syscall.as_str() {
             "sendto" | "sendmsg" | "sendmmsg" => "ENOBUFS",
@@ -83,7 +85,7 @@ impl Point {
     }
 }
 
-/// The points in a log of `strace -f -o`: every watched call but those `open`s that create nothing.
+/// The points in a log of `strace -f -o`: every watched call except `open`s that create nothing.
 pub fn points(log: &str) -> Vec<Point> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut points = vec![];
@@ -111,7 +113,7 @@ mod tests {
     use super::{Point, points};
 
     #[test]
-    fn calls_are_counted_per_process_and_harmless_opens_are_counted_but_not_points() {
+    fn calls_are_counted_per_process_and_read_only_opens_are_not_points() {
         let log = "\
 12 openat(AT_FDCWD, \"/etc/x\", O_RDONLY|O_CLOEXEC) = 3
 12 openat(AT_FDCWD, \"/run/x\", O_RDWR|O_CREAT, 0600) = 3

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-/// All calls, and the programs that were executed, in a summary of `strace -c`: a row is `% time`, seconds, usecs per
-/// call, calls, errors if there were any, name.
+/// The number of calls and of executed programs in a summary of `strace -c`: a row is `% time`,
+/// seconds, usecs per call, calls, errors if there were any, name.
 pub fn totals(summary: &str) -> Result<(u64, u64)> {
     let (mut calls, mut programs) = (0, 0);
     for line in summary.lines() {
@@ -31,7 +31,7 @@ mod tests {
     use super::totals;
 
     #[test]
-    fn failed_executions_are_calls_but_no_programs() {
+    fn failed_execs_count_as_calls_but_not_as_programs() {
         let summary = "\
 % time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------

@@ -1,4 +1,5 @@
-//! A SIGKILL or an error at every step of one verb, in one room, for a case that has its own idea of what may be left.
+//! A SIGKILL or an error at every step of one verb, in one room, for a case with its own idea of
+//! leftovers.
 
 use std::fs;
 
@@ -11,10 +12,10 @@ use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::Answer;
 
-/// How long a plugin is held up, in microseconds: long enough for another one's whole run.
+/// How long a plugin is delayed, in microseconds: enough for another one's whole run.
 const HOLD_UP: u32 = 100_000;
 
-/// What is hit.
+/// The target of faults.
 pub struct Victim<'r> {
     /// The room.
     pub room: &'r Room,
@@ -29,13 +30,13 @@ pub struct Victim<'r> {
 }
 
 impl Victim<'_> {
-    /// Kills the plugin as it begins each of its system calls that change something, and sends DEL: then
-    /// `nothing_left` must hold. Returns at how many steps it was hit.
+    /// Kills the plugin at the start of each system call that changes something, and sends DEL:
+    /// then `nothing_left` must hold. Returns the number of steps at which it was hit.
     pub fn killed_at_each(&self, nothing_left: impl Fn() -> Result<()>) -> Result<usize> {
         self.killed_and_mended(|| Ok(()), nothing_left)
     }
 
-    /// The same, with something else before DEL that must succeed.
+    /// As [`Victim::killed_at_each`], with a mending step before DEL that must succeed.
     pub fn killed_and_mended(
         &self,
         mend: impl Fn() -> Result<()>,
@@ -45,8 +46,8 @@ impl Victim<'_> {
         for step in self.steps(&nothing_left)? {
             let at = format!("{} killed at {} {}", self.verb, step.syscall, step.nth);
             let (answer, reached) = self.hit("signal=KILL", &step)?;
-            // It may be a step of a process that it started, or one that not every run has.
-            ensure!(!(answer.succeeded() && reached), "{at}, and yet it succeeded");
+            // The step may be a child process's, or one that not every run has.
+            ensure!(!(answer.succeeded() && reached), "{at}, but it succeeded");
             hit += usize::from(reached);
             mend().with_context(|| format!("after {at}"))?;
             self.call("DEL")?.silent().with_context(|| format!("DEL after {at}"))?;
@@ -55,8 +56,8 @@ impl Victim<'_> {
         Ok(hit)
     }
 
-    /// Has each of those calls fail. An ADD that fails must have left nothing, one that succeeds must be whole; after
-    /// a DEL that succeeds nothing may be left, and one that fails can be sent again.
+    /// Makes each of those calls fail. A failed ADD must leave nothing, and a successful one must
+    /// be complete; a successful DEL must leave nothing, and a failed one can be repeated.
     pub fn failed_at_each(&self, nothing_left: impl Fn() -> Result<()>) -> Result<usize> {
         let mut hit = 0;
         for step in self.steps(&nothing_left)? {
@@ -78,8 +79,8 @@ impl Victim<'_> {
         Ok(hit)
     }
 
-    /// Holds the plugin up as it begins each of its netlink messages, while `meanwhile` runs. `before` prepares each
-    /// run, `after` hears what came of it and of `meanwhile`.
+    /// Delays the plugin at the start of each of its netlink messages, while `meanwhile` runs.
+    /// `before` prepares each run, `after` gets its answer and the result of `meanwhile`.
     pub fn held_up_at_each<B, M: Send>(
         &self,
         before: impl Fn() -> Result<B>,
@@ -122,7 +123,7 @@ impl Victim<'_> {
         self.room.attach(self.plugin, self.verb, self.container).config(self.config).under(&words).run()
     }
 
-    /// The steps of a run that is not hit.
+    /// The steps of a run without faults.
     fn steps(&self, nothing_left: impl Fn() -> Result<()>) -> Result<Vec<Point>> {
         let listed = self.traced(None)?;
         ensure!(listed.succeeded(), "{} under strace: {}", self.verb, listed.summary());
@@ -132,7 +133,7 @@ impl Victim<'_> {
         Ok(steps)
     }
 
-    /// What came of a run that was hit at that step, and whether it came so far.
+    /// The answer of a run with a fault at that step, and whether it reached the step.
     fn hit(&self, how: &str, step: &Point) -> Result<(Answer, bool)> {
         let answer = self.traced(Some(format!("inject={}:{how}:when={}", step.syscall, step.nth)))?;
         let log = self.log()?;

@@ -1,5 +1,5 @@
-//! A distribution's kernel package, unpacked: `<images>/<package>/{boot/vmlinuz-*, lib/modules/*}`, as `.ci/tools vm`
-//! leaves it.
+//! A distribution's kernel package, unpacked: `<images>/<package>/{boot/vmlinuz-*, lib/modules/*}`,
+//! as `.ci/tools vm` leaves it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What init needs before it can ask for more: the bus, the host's root, the layer above it, the ports.
+/// The modules that init needs before it can load more: the bus, the host's root, the overlay on
+/// it, the ports.
 const NEEDED: [&str; 5] = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"];
 
 /// A kernel and its modules.
 pub struct Image {
     /// The compressed kernel.
     pub kernel: PathBuf,
-    /// What `uname -r` will say.
+    /// The output of `uname -r`.
     pub version: String,
     /// The modules' directory, which ends in the version.
     pub modules: PathBuf,
 }
 
 impl Image {
-    /// The image in that directory that was unpacked last.
+    /// The most recently unpacked image in that directory.
     pub fn newest(images: &Path) -> Result<Self> {
         let entries = fs::read_dir(images).with_context(|| format!("open {}", images.display()))?;
         let mut found: Vec<_> = entries
@@ -50,7 +51,7 @@ impl Image {
         Ok(Self { kernel, version, modules })
     }
 
-    /// The modules that init loads, in an order in which each finds what it depends on.
+    /// The modules that init loads, each after its dependencies.
     pub fn first_modules(&self) -> Result<Vec<PathBuf>> {
         let dep = fs::read_to_string(self.modules.join("modules.dep")).context("read modules.dep")?;
         let order = load_order(&dep, &NEEDED);
@@ -58,8 +59,8 @@ impl Image {
     }
 }
 
-/// The paths of modules.dep (`path: path...`, see depmod(8)) to load for these modules, in order. A module that is not
-/// listed is built into the kernel.
+/// The paths of modules.dep (`path: path...`, see depmod(8)) to load for these modules, in order. A
+/// module that is not listed is built into the kernel.
 fn load_order<'d>(dep: &'d str, wanted: &[&str]) -> Vec<&'d str> {
     let rows = dep.lines().filter_map(|line| line.split_once(':'));
     let rows: BTreeMap<_, _> = rows.map(|(path, needs)| (name(path), (path, needs))).collect();
@@ -88,7 +89,7 @@ mod tests {
     use super::load_order;
 
     #[test]
-    fn a_module_is_loaded_once_and_after_what_it_needs() {
+    fn a_module_is_loaded_once_and_after_its_dependencies() {
         let dep = "k/bus-pci.ko.xz: k/bus.ko.xz k/ring.ko.xz\nk/bus.ko.xz: k/ring.ko.xz\nk/ring.ko.xz:\nk/other.ko.xz:\n\
                    k/fs.ko.xz: k/bus.ko.xz k/ring.ko.xz\n";
         let order = load_order(dep, &["bus_pci", "builtin", "fs"]);

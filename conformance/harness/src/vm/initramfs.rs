@@ -1,11 +1,12 @@
-//! A cpio archive as the kernel unpacks it (Documentation/driver-api/early-userspace/buffer-format.rst, "newc").
+//! A cpio archive as the kernel unpacks it
+//! (Documentation/driver-api/early-userspace/buffer-format.rst, "newc").
 
-/// What an entry is; the rest of the mode are its permissions.
+/// The type bits of an entry's mode; the other bits are its permissions.
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// An archive that is being written.
+/// An archive in progress.
 #[derive(Default)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -13,22 +14,22 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// A directory; the ones it is in come first.
+    /// Adds a directory; its parents must come first.
     pub fn directory(&mut self, name: &str) {
         self.entry(name, DIRECTORY | 0o755, (0, 0), &[]);
     }
 
-    /// A file that can be executed.
+    /// Adds an executable file.
     pub fn file(&mut self, name: &str, content: &[u8]) {
         self.entry(name, FILE | 0o755, (0, 0), content);
     }
 
-    /// A character device.
+    /// Adds a character device.
     pub fn device(&mut self, name: &str, major: u32, minor: u32) {
         self.entry(name, CHARACTER_DEVICE | 0o600, (major, minor), &[]);
     }
 
-    /// The archive with its end.
+    /// Appends the trailer and returns the archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
@@ -36,7 +37,8 @@ impl Archive {
 
     fn entry(&mut self, name: &str, mode: u32, (major, minor): (u32, u32), content: &[u8]) {
         self.entries += 1;
-        // Magic, then inode, mode, uid, gid, links, mtime, size, device of the file, device it is, name's size, checksum.
+        // Magic, then inode, mode, uid, gid, links, mtime, size, the file's device, the device it
+        // is, the name's size, checksum.
         let fields = [
             self.entries,
             mode,
@@ -63,13 +65,13 @@ impl Archive {
         self.pad();
     }
 
-    /// Names' ends and contents' ends lie on multiples of four bytes.
+    /// Names and contents are padded to multiples of four bytes.
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 }
 
-/// The format has room for 4 GiB; what we pack are a few MiB.
+/// The format allows 4 GiB; our files are a few MiB.
 fn size(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

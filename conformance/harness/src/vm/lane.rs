@@ -1,4 +1,4 @@
-//! Which cases go to the virtual machine, and how their outcomes come back: one machine for all of a run.
+//! Selects the cases for the virtual machine and collects their outcomes: one machine per run.
 
 use std::ffi::OsString;
 use std::sync::Mutex;
@@ -14,13 +14,13 @@ use crate::need::Need;
 use crate::report;
 use crate::runner::{self, Grounds};
 
-/// Emulated, a room takes longer.
+/// The factor on a room's time limit under emulation.
 const PATIENCE: u32 = 2;
 
-/// Where cases are run.
+/// Where cases run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Lane {
-    /// Here; in a virtual machine what this kernel lacks, if one can be had.
+    /// Here; in a virtual machine, if available, what this kernel lacks.
     Auto,
     /// Here.
     Native,
@@ -28,8 +28,8 @@ pub enum Lane {
     Vm,
 }
 
-/// Runs the cases, each in its lane; the outcomes stand in the cases' order, and `each` hears of them as they come.
-/// With [`Lane::Vm`] it is an error that there is no machine.
+/// Runs the cases, each in its lane. Outcomes are in the order of the cases; `each` is called as
+/// they come. With [`Lane::Vm`] a missing machine is an error.
 pub fn run(
     grounds: &Grounds,
     cases: &[Case],
@@ -97,16 +97,16 @@ fn in_machine(
     });
     let mut trouble = match &ended {
         Ok(ended) => {
-            eprintln!("conformance: {}", ended.told());
+            eprintln!("conformance: {}", ended.summary());
             format!(
-                "the harness in the virtual machine told nothing of this case (exit status {})",
+                "the harness in the virtual machine reported no outcome of this case (exit status {})",
                 ended.status
             )
         }
         Err(error) => format!("{error:#}"),
     };
     if !stray.is_empty() {
-        trouble += &format!("\n  it said:{stray}");
+        trouble += &format!("\n  stray output:{stray}");
     }
     for case in there {
         if !outcomes.iter().any(|outcome| outcome.name == case.name) {
@@ -117,7 +117,8 @@ fn in_machine(
     outcomes
 }
 
-/// What a machine runs: this harness, for that work on these names (see `__guest` in main.rs).
+/// The command in the machine: this harness, for that work on these names (see `__guest` in
+/// main.rs).
 pub fn harness(grounds: &Grounds, work: &str, names: &[String]) -> Vec<OsString> {
     let seconds = (grounds.timeout * PATIENCE).as_secs().to_string();
     let mut words: Vec<OsString> = vec![grounds.exe.clone().into(), "__guest".into()];
@@ -137,7 +138,8 @@ pub fn harness(grounds: &Grounds, work: &str, names: &[String]) -> Vec<OsString>
     words
 }
 
-/// In the machine: runs, of all cases, those of these names and tells each outcome in a line of its own, see [`read`].
+/// In the machine: runs the cases with these names and prints each outcome as a line of its own,
+/// see [`read`].
 pub fn guest(grounds: &Grounds, all: Vec<Case>, names: &[String]) -> Result<bool> {
     let cases: Vec<_> = all.into_iter().filter(|case| names.iter().any(|name| name == case.name)).collect();
     if cases.len() != names.len() {
@@ -151,16 +153,16 @@ pub fn guest(grounds: &Grounds, all: Vec<Case>, names: &[String]) -> Result<bool
     Ok(!outcomes.iter().any(|outcome| outcome.verdict.is_failure()))
 }
 
-/// An outcome from its line. What is no such line is somebody's complaint.
+/// Parses an outcome's line; `None` for other output, which is reported as stray.
 fn read<'c>(line: &str, there: &[&'c Case]) -> Option<(&'c Case, Verdict, Duration)> {
-    let told: Value = serde_json::from_str(line).ok()?;
-    let case = there.iter().find(|case| told["name"] == case.name)?;
-    let report = told["report"].as_str()?.to_owned();
-    let verdict = match told["outcome"].as_str()? {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let case = there.iter().find(|case| line["name"] == case.name)?;
+    let report = line["report"].as_str()?.to_owned();
+    let verdict = match line["outcome"].as_str()? {
         "passed" => Verdict::Passed,
         "failed" => Verdict::Failed(report),
         "not run" => Verdict::NotRun(format!("in the virtual machine too: {report}")),
         _ => return None,
     };
-    Some((case, verdict, Duration::try_from_secs_f64(told["seconds"].as_f64()?).ok()?))
+    Some((case, verdict, Duration::try_from_secs_f64(line["seconds"].as_f64()?).ok()?))
 }

@@ -1,4 +1,4 @@
-//! The emulator's process: started, listened to, ended.
+//! The emulator's process: starting, reading its output, ending it.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -16,34 +16,36 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::image::Image;
 use super::initramfs::Archive;
 
-/// The longest until the command begins. Ten seconds are usual; a busy machine may need some times that.
+/// The time limit until the command starts. Ten seconds are usual; a busy machine may need several
+/// times that.
 const BOOT: Duration = Duration::from_secs(120);
 
-/// How many of the console's lines a failure shows.
+/// The number of console lines that a failure prints.
 const CONSOLE_LINES: usize = 20;
 
 const INIT: &[u8] = include_bytes!("init");
 
-/// What a machine is made of.
+/// The parts of a machine.
 pub struct Machine {
     emulator: PathBuf,
-    /// Ends the emulator when the harness is killed.
+    /// Kills the emulator when the harness is killed.
     leash: PathBuf,
     busybox: PathBuf,
     image: Image,
     bounds: Bounds,
 }
 
-/// How long a machine is waited for.
+/// The time limits of a machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// From one line of the command's to the next: what hangs is ended, however much there is to do.
+    /// Between two lines of the command's output: a hung command is ended, however long the whole
+    /// work is.
     pub silence: Duration,
-    /// In all.
+    /// In total.
     pub total: Duration,
 }
 
-/// How a command in the machine ended.
+/// The end of a command in the machine.
 pub struct Ended {
     /// Its exit status.
     pub status: u8,
@@ -51,13 +53,13 @@ pub struct Ended {
     pub kernel: String,
     /// From the emulator's start to the command's.
     pub boot: Duration,
-    /// In all.
+    /// In total.
     pub took: Duration,
 }
 
 impl Ended {
-    /// In words.
-    pub fn told(&self) -> String {
+    /// One line for people.
+    pub fn summary(&self) -> String {
         format!(
             "virtual machine: kernel {}, up after {:.1} s, {:.1} s in all",
             self.kernel,
@@ -68,7 +70,7 @@ impl Ended {
 }
 
 impl Machine {
-    /// Finds the parts of a machine that will live within these bounds.
+    /// Finds the parts of a machine with these time limits.
     pub fn find(images: &Path, bounds: Bounds) -> Result<Self> {
         ensure!(std::env::consts::ARCH == "x86_64", "its kernels are x86_64, this machine is not");
         let busybox = program("busybox", "busybox-static")?;
@@ -87,10 +89,11 @@ impl Machine {
         })
     }
 
-    /// Boots, runs the command in the working directory as root, and gives its output, line by line as it comes.
+    /// Boots, runs the command in the working directory as root, and passes on its output line by
+    /// line.
     ///
-    /// Error: the machine could not be started, did not boot, died, or went beyond its bounds; with the console's last
-    /// lines. Whatever happens, no process is left.
+    /// Fails if the machine cannot be started, does not boot, dies, or exceeds its limits; the
+    /// error has the console's last lines. No process is left in any case.
     pub fn run(&self, command: &[OsString], mut line: impl FnMut(&str)) -> Result<Ended> {
         let began = Instant::now();
         let desk = Desk::new()?;
@@ -127,10 +130,10 @@ impl Machine {
                             format!("was not done within {} s", self.bounds.total.as_secs())
                         }
                         None => format!("did not boot within {} s", BOOT.as_secs()),
-                        Some(_) => format!("said nothing for {} s", self.bounds.silence.as_secs()),
+                        Some(_) => format!("printed nothing for {} s", self.bounds.silence.as_secs()),
                     };
                     drop(emulator);
-                    bail!("the virtual machine {what}, so it was ended{}", desk.told());
+                    bail!("the virtual machine {what}, so it was ended{}", desk.last_output());
                 }
             }
         }
@@ -138,7 +141,7 @@ impl Machine {
         let status = fs::read_to_string(desk.file("status")).unwrap_or_default();
         let (Some(boot), Ok(status)) = (boot, status.trim().parse()) else {
             let how = how.map_or_else(String::new, |how| format!(" ({how})"));
-            bail!("the virtual machine ended before the command did{how}{}", desk.told());
+            bail!("the virtual machine ended before the command did{how}{}", desk.last_output());
         };
         Ok(Ended { status, kernel: self.image.version.clone(), boot, took: began.elapsed() })
     }
@@ -180,7 +183,8 @@ impl Machine {
         let processors = std::thread::available_parallelism().map_or(2, usize::from).min(4).to_string();
         let mut command = Command::new(&self.leash);
         command.args(["--pdeathsig", "KILL", "--"]).arg(&self.emulator);
-        // Not KVM, also where it is there: everywhere the same, and nobody's nested virtualisation is trusted.
+        // Never KVM, even if available: results are the same everywhere, and nested virtualisation
+        // is not relied on.
         command.args(["-accel", "tcg", "-machine", "pc", "-cpu", "max", "-smp", &processors, "-m", "1024"]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.image.kernel).args(["-initrd", "initramfs", "-append"]);
@@ -193,20 +197,22 @@ impl Machine {
         {
             command.args(["-chardev", end, "-device", &format!("virtserialport,chardev={name},name={name}")]);
         }
-        // Its standard input stays open as long as `Emulator` lives: at its end the output's port would close too.
+        // Its standard input stays open while `Emulator` lives: at its end the output's port would
+        // close too.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(desk.file("qemu"))?);
         command.current_dir(&desk.0).process_group(0);
         Ok(command)
     }
 }
 
-/// The emulator's process, ended when dropped.
+/// The emulator's process, killed when dropped.
 struct Emulator(Child);
 
 impl Emulator {
-    /// Ends it if need be. Once its output is closed it is on its way out, and the status is its own.
+    /// Kills it if necessary. Once its output is closed it is about to exit, and the status is its
+    /// own.
     fn end(&mut self) -> Option<ExitStatus> {
-        // It is our child until it has been waited for, so nobody else can have its id.
+        // It stays our child until it is waited for, so its pid cannot be reused.
         self.0.kill().ok();
         self.0.wait().ok()
     }
@@ -218,7 +224,7 @@ impl Drop for Emulator {
     }
 }
 
-/// A directory for what goes to the machine and comes back, removed when dropped.
+/// A directory for files to and from the machine, removed when dropped.
 struct Desk(PathBuf);
 
 impl Desk {
@@ -231,16 +237,16 @@ impl Desk {
         self.0.join(name)
     }
 
-    /// What the emulator and the console said last.
-    fn told(&self) -> String {
+    /// The last output of the emulator and the console.
+    fn last_output(&self) -> String {
         let mut text = String::new();
-        for (whose, name) in [("qemu", "qemu"), ("the console", "console")] {
+        for (source, name) in [("qemu", "qemu"), ("the console", "console")] {
             let bytes = fs::read(self.file(name)).unwrap_or_default();
-            let said = String::from_utf8_lossy(&bytes);
-            let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+            let output = String::from_utf8_lossy(&bytes);
+            let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
             let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default();
             if !last.is_empty() {
-                write!(text, "\n  {whose} said last:").ok();
+                write!(text, "\n  last output of {source}:").ok();
                 for line in last {
                     write!(text, "\n    {}", line.trim_end()).ok();
                 }
@@ -256,7 +262,7 @@ impl Drop for Desk {
     }
 }
 
-/// A program of the PATH, or of the directories that an ordinary user's PATH may lack.
+/// Finds a program on the PATH, or in directories that an unprivileged user's PATH may lack.
 fn program(name: &str, package: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs =
@@ -265,7 +271,7 @@ fn program(name: &str, package: &str) -> Result<PathBuf> {
     found.ok_or_else(|| anyhow!("no {name} (Debian: {package})"))
 }
 
-/// One word for a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &[u8]) -> Vec<u8> {
     let mut quoted = vec![b'\''];
     for &byte in word {
@@ -282,10 +288,10 @@ fn quoted(word: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Ample for what does not hang.
+    /// Ample for anything that does not hang.
     const AMPLE: Duration = Duration::from_secs(30);
 
-    /// The directory of an image, and a machine of it with that emulator and these bounds.
+    /// An image's directory, and a machine of it with that emulator and these limits.
     fn machine(emulator: &str, silence: Duration, total: Duration) -> (Desk, Machine) {
         let desk = Desk::new().unwrap();
         fs::write(desk.file("modules.dep"), "").unwrap();
@@ -306,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_dies_is_told_with_its_last_words() {
+    fn a_machine_that_dies_is_reported_with_its_last_output() {
         let (_desk, machine) = machine("dies", AMPLE, AMPLE);
         let mut lines = vec![];
         let error =
@@ -319,12 +325,12 @@ mod tests {
     #[test]
     fn a_machine_that_hangs_is_ended_and_leaves_no_process() {
         let second = Duration::from_secs(1);
-        for (silence, total, said) in
-            [(AMPLE, second, "was not done within 1 s"), (second, AMPLE, "said nothing for 1 s")]
+        for (silence, total, text) in
+            [(AMPLE, second, "was not done within 1 s"), (second, AMPLE, "printed nothing for 1 s")]
         {
             let (desk, machine) = machine("hangs", silence, total);
             let error = machine.run(&["true".into()], |_| {}).err().unwrap().to_string();
-            assert!(error.contains(said), "{error}");
+            assert!(error.contains(text), "{error}");
             let pid = fs::read_to_string(desk.file("pid")).unwrap();
             assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} lives");
         }
@@ -334,7 +340,7 @@ mod tests {
     fn a_word_is_one_word_for_the_shell() {
         let word = "it's $HOME; \"so\"\n*";
         let script = [b"printf %s ".to_vec(), quoted(word.as_bytes())].concat();
-        let said = Command::new("sh").arg("-c").arg(String::from_utf8(script).unwrap()).output().unwrap();
-        assert_eq!(said.stdout, word.as_bytes());
+        let output = Command::new("sh").arg("-c").arg(String::from_utf8(script).unwrap()).output().unwrap();
+        assert_eq!(output.stdout, word.as_bytes());
     }
 }

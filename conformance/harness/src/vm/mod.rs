@@ -1,5 +1,6 @@
-//! A virtual machine for what this kernel lacks: a distribution's kernel with its modules, emulated (never KVM), on
-//! this machine's own files, which it sees through a layer of its own and cannot change.
+//! A virtual machine for features that this kernel lacks: a distribution's kernel with its modules,
+//! emulated (never KVM), on this machine's own files, which it sees through an overlay and cannot
+//! change.
 
 pub mod image;
 mod initramfs;
@@ -18,16 +19,18 @@ use clap::Args;
 use crate::cache;
 use machine::{Bounds, Machine};
 
-/// What has to do with the virtual machine.
+/// Options of the virtual machine.
 #[derive(Args, Clone, Debug)]
 pub struct VmArgs {
-    /// The unpacked kernel packages [default: moor/vm in $XDG_CACHE_HOME or ~/.cache; `make tools-vm` fills it].
+    /// The unpacked kernel packages [default: moor/vm in $XDG_CACHE_HOME or ~/.cache; `make
+    /// tools-vm` fills it].
     #[arg(long, value_name = "DIR")]
     vm_images: Option<PathBuf>,
-    /// How long the virtual machine may live, in seconds.
+    /// Time limit of the virtual machine, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     vm_timeout: u64,
-    /// How long it may print nothing (no outcome of a case, no line of a command), in seconds: longer than a room may take.
+    /// Time limit between two lines of output (outcomes of cases, lines of a command), in seconds:
+    /// longer than a room may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 420)]
     vm_silence: u64,
 }
@@ -43,7 +46,7 @@ pub struct CommandArgs {
 }
 
 impl VmArgs {
-    /// The machine, if it can be had. The error says what is missing and how to get it.
+    /// The machine, if available. The error names what is missing and how to get it.
     pub fn machine(&self) -> Result<Machine> {
         let images = match &self.vm_images {
             Some(dir) => dir.clone(),
@@ -57,12 +60,12 @@ impl VmArgs {
     }
 }
 
-/// Runs a command in the machine; its output and its exit status are ours.
+/// Runs a command in the machine, with its output and its exit status as ours.
 pub fn command(args: &CommandArgs) -> Result<ExitCode> {
     let ended = args.vm.machine()?.run(&args.command, |line| {
-        // Nobody who reads is no reason to stop.
+        // A closed standard output is no reason to stop.
         writeln!(std::io::stdout(), "{line}").ok();
     })?;
-    eprintln!("conformance: {}", ended.told());
+    eprintln!("conformance: {}", ended.summary());
     Ok(ExitCode::from(ended.status))
 }

@@ -1,4 +1,5 @@
-//! A busy host: the kernel's lock of network configuration (RTNL) is wanted all the time, and so are the processors.
+//! A busy host: the kernel's lock of network configuration (RTNL) is contended all the time, and so
+//! are the processors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use crate::room::company::Busy;
 /// Longer than any room lasts.
 const AT_MOST: Duration = Duration::from_secs(300);
 
-/// Goes on until it is dropped.
+/// Runs until it is dropped.
 pub struct Load {
     _namespaces: Busy,
     over: Arc<AtomicBool>,

@@ -1,5 +1,5 @@
-//! A host on which others mean harm: a local user without rights locks whatever he can open, root's umask is 0, and from
-//! every container frames come that nobody asked for.
+//! A host with attackers: an unprivileged local user locks every file that he can open, root's
+//! umask is 0, and unsolicited frames come from every container.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::room::company::Beside;
 /// Longer than any room lasts.
 const AT_MOST: Duration = Duration::from_secs(300);
 
-/// Between one salvo and the next.
+/// The pause between two salvos.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The user's program: whatever can be opened is locked and stays so.
+/// The user's program: locks everything that can be opened, and holds the locks.
 const LOCKER: &str = r#"
 while :; do
   find /run/moor /run/xtables.lock /var/lib/cni -readable 2>/dev/null | while read -r path; do
@@ -32,7 +32,7 @@ while :; do
   sleep 0.02
 done"#;
 
-/// They go on until this is dropped.
+/// The attackers, who go on until this is dropped.
 pub struct Hostiles {
     _user: Option<Beside>,
     over: Arc<AtomicBool>,
@@ -45,7 +45,7 @@ impl Drop for Hostiles {
 }
 
 pub fn enter(room: &Room) -> Result<Hostiles> {
-    // A user namespace of an ordinary user has no second one.
+    // An unprivileged user's namespace has no second user.
     let user = if geteuid().is_root() {
         let dir = room.users_directory()?;
         let mut locker = room.as_user("/bin/sh");
@@ -61,8 +61,8 @@ pub fn enter(room: &Room) -> Result<Hostiles> {
     Ok(hostiles)
 }
 
-/// From each container with an `eth0`, again and again: a router that offers itself, LLDP to each of the addresses that
-/// bridges keep to themselves, and a claim to an address that nobody has.
+/// Sends from each container with an `eth0`, again and again: router advertisements, LLDP to each
+/// address that bridges do not forward, and claims to an unused address.
 fn containers(over: &AtomicBool) {
     let deadline = Instant::now() + AT_MOST;
     let source = [0x02, 0, 0, 0xba, 0xd0, 0];

@@ -1,6 +1,7 @@
-//! Worlds: what else there may be on a host. `conformance run --world NAME` runs every case inside of one.
+//! Worlds: kinds of hosts that are not empty. `conformance run --world NAME` runs every case inside
+//! one.
 //!
-//! What cannot hold there is listed with its reason in `testdata/worlds/NAME.txt`.
+//! Cases that cannot pass there are listed with reasons in `testdata/worlds/NAME.txt`.
 
 mod busy;
 mod hostile;
@@ -17,9 +18,11 @@ use crate::room::Room;
 pub enum World {
     /// Network namespaces come and go as fast as they can, and the processors are loaded.
     Busy,
-    /// A local user locks what he can open, the umask is 0, and containers send what they like.
+    /// A local user locks every file that he can open, the umask is 0, and containers send hostile
+    /// frames.
     Hostile,
-    /// An administrator has addresses, bridges, rules and sysctls of his own, and the host its route from a router.
+    /// An administrator has addresses, bridges, rules and sysctls, and the host's route comes from
+    /// a router.
     Odd,
 }
 
@@ -33,7 +36,7 @@ impl World {
         }
     }
 
-    /// What cannot hold in it: names of cases and reasons, as a baseline has them.
+    /// The cases that cannot pass in it, with reasons, in the format of a baseline.
     pub fn exceptions(self) -> &'static str {
         match self {
             Self::Busy => include_str!("../../../../testdata/worlds/busy.txt"),
@@ -42,7 +45,7 @@ impl World {
         }
     }
 
-    /// Makes the room such a world, for as long as what it gives back is there.
+    /// Turns the room into such a world, for as long as the returned value lives.
     pub fn enter(self, room: &Room) -> Result<Inhabited> {
         let made = match self {
             Self::Busy => busy::enter(room).map(Inhabited::Busy),
@@ -53,18 +56,18 @@ impl World {
     }
 }
 
-/// A room that is a world now.
+/// A room inside a world.
 pub enum Inhabited {
-    /// The load lasts as long as this.
+    /// The load, which lasts as long as this.
     Busy(busy::Load),
-    /// The hostile ones are there as long as this.
+    /// The attackers, who stay as long as this.
     Hostile(hostile::Hostiles),
-    /// What the administrator had.
+    /// The administrator's objects.
     Odd(odd::Administrator),
 }
 
 impl Inhabited {
-    /// Nothing that was somebody else's may have changed.
+    /// Requires that nothing of others has changed.
     pub fn ensure_untouched(&self) -> Result<()> {
         match self {
             Self::Busy(_) | Self::Hostile(_) => Ok(()),

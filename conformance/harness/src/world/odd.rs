@@ -1,5 +1,5 @@
-//! A host with an administrator: bridges, addresses, rules and sysctls of his own, none of which is the suite's; and a route
-//! that the host has from a router's advertisements.
+//! A host with an administrator: bridges, addresses, rules and sysctls that are not the suite's;
+//! and a route from a router's advertisements.
 
 use std::fs;
 use std::io::Write;
@@ -22,9 +22,10 @@ const SYSCTLS: [(&str, &str); 6] = [
     ("net/ipv4/conf/all/log_martians", "1"),
 ];
 
-/// Links and what is on them. A bridge with spanning tree, as NetworkManager makes it, has a port and an address; `zadmin`
-/// is idle; both are in no group, and their names sort before and after the suite's. The port's other end stays down, so
-/// that no carrier comes in the middle of a case.
+/// Links and their addresses. A bridge with spanning tree, as NetworkManager creates it, has a port
+/// and an address; `zadmin` is idle; both are in no group, and their names sort before and after
+/// the suite's. The port's other end stays down, so that no carrier comes up in the middle of a
+/// case.
 const LINKS: &str = "link add admin0 type bridge stp_state 1 forward_delay 400
      link add zadmin type bridge
      link add adminport type veth peer name adminpeer
@@ -38,7 +39,7 @@ const LINKS: &str = "link add admin0 type bridge stp_state 1 forward_delay 400
      rule add pref 20000 from 172.31.255.0/24 lookup 200
      route add default via 172.31.255.2 table 200";
 
-/// A firewall that accepts what it knows nothing of, by tables before and after the usual priorities.
+/// A firewall that accepts unknown packets, in tables before and after the usual priorities.
 const RULES: &str = r#"
 table inet administrator {
     set admins { type ipv4_addr; flags interval; elements = { 172.31.255.0/24 } }
@@ -52,10 +53,10 @@ table bridge administrator {
 }
 "#;
 
-/// How what is his is called in a snapshot.
-const HIS: [&str; 4] = ["admin", "172.31.25", "172.30.", "disable_ipv6"];
+/// How the administrator's lines in a snapshot are recognised.
+const MARKS: [&str; 4] = ["admin", "172.31.25", "172.30.", "disable_ipv6"];
 
-/// What he has; looked at again in the end.
+/// The administrator's objects; checked in the end.
 pub struct Administrator {
     before: Vec<String>,
     router: Router,
@@ -70,7 +71,7 @@ pub fn enter(room: &Room) -> Result<Administrator> {
         fs::write(format!("/proc/sys/{path}"), value).with_context(|| format!("set {path}"))?;
     }
     let router = Router::connect()?;
-    Ok(Administrator { before: his()?, router })
+    Ok(Administrator { before: administrators_lines()?, router })
 }
 
 fn nft(rules: &str) -> Result<()> {
@@ -81,30 +82,32 @@ fn nft(rules: &str) -> Result<()> {
     Ok(())
 }
 
-/// What there is of his, but for forwarding, which ADD turns on for the whole host, and for what keeps the router's route
-/// then. Carriers come and go in the kernel's own time, and counters count.
-fn his() -> Result<Vec<String>> {
+/// The administrator's objects, except forwarding, which ADD turns on for the whole host, and the
+/// parameter that then keeps the router's route. Carriers, which change in the kernel's own time,
+/// and counters are left out.
+fn administrators_lines() -> Result<Vec<String>> {
     let listens = format!("/{UPLINK}/accept_ra ");
     let mut lines = snapshot::network(None)?;
     lines.extend(snapshot::all_rules()?);
     let sysctls = snapshot::sysctls().into_iter();
     lines.extend(sysctls.filter(|line| !line.contains("/forwarding") && !line.contains(&listens)));
-    lines.retain(|line| HIS.iter().any(|his| line.contains(his)));
+    lines.retain(|line| MARKS.iter().any(|mark| line.contains(mark)));
     for line in &mut lines {
         if let (true, Some((head, _))) = (line.contains("counter"), line.split_once(" packets")) {
             *line = head.to_owned();
         }
         *line = line.replace("LOWER_UP ", "");
-        // A change of the spanning tree's topology shortens the ageing for a while.
+        // A change of the spanning tree's topology shortens the ageing time for a while.
         *line = line.split(" ageing_time").next().unwrap_or_default().to_owned();
     }
     Ok(lines)
 }
 
 impl Administrator {
-    /// Nothing of his may be gone or changed. Rules that the case itself has flushed as a whole do not count.
+    /// Requires that nothing of the administrator's is gone or changed. Rules that the case itself
+    /// has flushed as a whole do not count.
     pub fn ensure_untouched(&self) -> Result<()> {
-        let now = his()?;
+        let now = administrators_lines()?;
         let flushed = !now.iter().any(|line| line.starts_with("nft"));
         let lost =
             self.before.iter().filter(|line| !(now.contains(line) || flushed && line.starts_with("nft")));

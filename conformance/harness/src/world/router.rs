@@ -1,6 +1,7 @@
-//! A router at the far end of one of the administrator's links: from its advertisements the host has its IPv6 default
-//! route and an address, as a machine without static addresses has them. When a host begins to forward, the kernel drops
-//! what was learned so and listens no more, unless somebody keeps it from that (`accept_ra`, ip-sysctl.rst).
+//! A router at the far end of one of the administrator's links: the host has its IPv6 default route
+//! and an address from its advertisements, like a machine without static addresses. When a host
+//! starts forwarding, the kernel drops what it learned that way and stops listening, unless
+//! `accept_ra` prevents it (ip-sysctl.rst).
 
 use std::fs;
 use std::net::Ipv6Addr;
@@ -15,11 +16,11 @@ use crate::{ip, namespace};
 const MAC: MacBytes = [0x02, 0, 0, 0, 0xad, 0x01];
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xad, 0, 0, 0, 0, 0);
 
-/// How long what is advertised lasts, in seconds: longer than any room.
+/// The lifetime of advertised objects, in seconds: longer than any room.
 const LIFETIME: u16 = 1800;
 
-/// How long the host may take to act on an advertisement: the kernel settles addresses in a queue behind its RTNL lock,
-/// which a busy machine keeps for seconds.
+/// The time limit for the host to act on an advertisement: the kernel configures addresses in a
+/// queue behind its RTNL lock, which a busy machine holds for seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -33,7 +34,8 @@ impl Router {
     pub fn connect() -> Result<Self> {
         let router = Self { wire: wire()? };
         namespace::allow_ipv6(&[UPLINK])?;
-        // Else the kernel looks for duplicates of what it has learned, and its lists change in the middle of a case.
+        // Otherwise the kernel probes for duplicates of the new address, and its lists change in
+        // the middle of a case.
         for name in ["dad_transmits", "router_solicitation_delay"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{UPLINK}/{name}"), "0")
                 .with_context(|| format!("set {name} of {UPLINK}"))?;
@@ -43,8 +45,8 @@ impl Router {
         Ok(router)
     }
 
-    /// The route is still there; and when it is not, as in the end it is not unless it is renewed, the router's next
-    /// advertisement makes it again.
+    /// Requires that the route still exists, and that the router's next advertisement restores it
+    /// after it is deleted.
     pub fn ensure_heard(&self) -> Result<()> {
         ensure!(has_route()?, "the host has lost the default route that it had learned by {UPLINK}");
         open_firewall()?;
@@ -65,7 +67,7 @@ impl Router {
     }
 }
 
-/// The case is over, and a firewall that it has made lets no advertisement in.
+/// After a case, its firewall may drop advertisements.
 fn open_firewall() -> Result<()> {
     ip::output("nft", &["flush", "ruleset"])?;
     if fs::read_to_string("/proc/net/ip6_tables_names").is_ok_and(|tables| !tables.is_empty()) {
@@ -75,7 +77,7 @@ fn open_firewall() -> Result<()> {
     Ok(())
 }
 
-/// Makes the router's namespace and the link, and opens the router's end.
+/// Creates the router's namespace and the link, and opens the router's end.
 fn wire() -> Result<Wire> {
     let [a, b, c, d, e, f] = MAC;
     let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
@@ -94,7 +96,7 @@ fn wire() -> Result<Wire> {
     .context("make the administrator's router")
 }
 
-/// And none that could turn out to be somebody else's.
+/// Without an address that may turn out to be a duplicate.
 fn has_address() -> Result<bool> {
     let rows = ip::rows(None, &["-6", "addr", "show", "dev", UPLINK])?;
     let all: Vec<_> = rows.iter().filter_map(|row| row["addr_info"].as_array()).flatten().collect();
