@@ -1,4 +1,4 @@
-//! nf_tables, made over netlink and looked at with `nft -j`.
+//! nf_tables objects, created over netlink and examined with `nft -j`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -24,8 +24,8 @@ fn named(kind: &str, name: &str) -> Json {
 }
 
 network_test! {
-    /// nft lists tables, chains and maps as they are meant, with their comments.
-    fn objects_are_seen_by_nft_as_they_were_meant() {
+    /// nft lists tables, chains and maps with their types and comments.
+    fn nft_lists_objects_as_declared() {
         let nft = Nft::open().unwrap();
         commit(&nft, |batch| {
             tables(batch);
@@ -51,7 +51,7 @@ network_test! {
 }
 
 network_test! {
-    fn elements_are_seen_by_nft_with_their_owners_and_are_deleted_singly() {
+    fn nft_lists_elements_with_owners_and_they_are_deleted_singly() {
         let nft = Nft::open().unwrap();
         let owned = |element: Element| element.comment("moor/net/eth0/c1");
         let net = |a, b| Element::range(
@@ -78,7 +78,7 @@ network_test! {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        // And by ourselves: all, and each by its key.
+        // Our own reader: all elements, and each by its key.
         let mut nets = nft.elements(&NETS).unwrap();
         nets.sort_by_key(|element| element.key);
         assert_eq!(nets.len(), 4, "{nets:?}");
@@ -104,8 +104,8 @@ network_test! {
 }
 
 network_test! {
-    /// What CHECK compares: the steps of a rule, read back, are those that were written.
-    fn rules_are_read_back_as_they_were_written_and_nft_can_show_them() {
+    /// CHECK compares the steps of a rule that was read with those that were written.
+    fn rules_are_read_back_as_written_and_nft_shows_them() {
         let nft = Nft::open().unwrap();
         let ip = |rule: Rule| rule.nfproto(IPV4);
         let inside = "10.1.2.0/24".parse().unwrap();
@@ -164,7 +164,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_chain_and_a_table_tell_what_they_are() {
+    fn chains_and_tables_are_listed_with_their_attributes() {
         let nft = Nft::open().unwrap();
         assert_eq!(nft.table(&TABLE).unwrap(), None);
         assert_eq!(nft.chain(&PREROUTING).unwrap(), None);
@@ -178,7 +178,7 @@ network_test! {
             batch.add_chain(&PREROUTING, Some(&NAT), Some("begins"));
             batch.add_chain(&Chain { table: Table { family: Family::Bridge, name: "nat" }, name: "PREROUTING" },
                 Some(&Base { kind: Kind::Filter, priority: -300, ..NAT }), None);
-            // Twice is once.
+            // Adding twice is the same as once.
             tables(batch);
             batch.add_chain(&PREROUTING, Some(&NAT), Some("begins"));
         });
@@ -199,8 +199,8 @@ network_test! {
 }
 
 network_test! {
-    /// What macspoofchk needs: on a bridge, packets of a port must have its container's Ethernet address.
-    fn a_bridge_table_knows_ports_and_ethernet_addresses() {
+    /// As macspoofchk needs it: packets from a port must have its container's Ethernet address.
+    fn a_bridge_table_matches_ports_and_ethernet_addresses() {
         let table = Table { family: Family::Bridge, name: "moor" };
         let chain = Chain { table, name: "spoof" };
         let set = |name, key| Set { table, name, key, data: Data::None, interval: false };

@@ -1,4 +1,4 @@
-//! Rules that packets meet: an outside, a host and a container, each a network namespace.
+//! Rules and packets: an outside, a host and a container, each in its own network namespace.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -48,7 +48,7 @@ struct World {
     nft: Nft,
 }
 
-/// A namespace as a path that `ip` takes.
+/// The path of a namespace for `ip`.
 fn path(netns: &NetNs) -> String {
     format!("/proc/{}/fd/{}", process::id(), netns.as_fd().as_raw_fd())
 }
@@ -85,7 +85,7 @@ fn commit(nft: &Nft, fill: impl FnOnce(&mut Batch)) {
     nft.commit(batch).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
-/// Published ports, as they are looked up: only what is for this host, whether it comes in or begins here.
+/// Published ports, looked up only for packets to this host, both incoming and locally generated.
 fn publishing(batch: &mut Batch) {
     batch.add_table(&TABLE, None);
     for set in [PORTS4, ADDR_PORTS4, PORTS6, SAME_PORTS4] {
@@ -120,7 +120,7 @@ fn at(ip: &str, port: u16) -> SocketAddr {
     (addr(ip), port).into()
 }
 
-/// Listens in a namespace; the answer to whoever connects is the port and who he is.
+/// Listens in a namespace and answers a client with the port and the client's address.
 fn serve(netns: &NetNs, listen: SocketAddr) {
     let listener = netns.enter(|| TcpListener::bind(listen)).unwrap().unwrap();
     std::thread::spawn(move || {
@@ -133,7 +133,7 @@ fn serve(netns: &NetNs, listen: SocketAddr) {
     });
 }
 
-/// Answers every datagram with its own port, and tells nobody else.
+/// Answers every datagram with its own port, silently.
 fn echo(netns: &NetNs, listen: SocketAddr) {
     let socket = netns.enter(|| UdpSocket::bind(listen)).unwrap().unwrap();
     std::thread::spawn(move || {
@@ -144,7 +144,7 @@ fn echo(netns: &NetNs, listen: SocketAddr) {
     });
 }
 
-/// Connects, and gives the answer of whoever was reached.
+/// Connects and returns the answer of the server that was reached.
 fn ask(to: SocketAddr) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -161,7 +161,7 @@ network_test! {
     /// PM-6, PM-B4: ports are published to the outside and to the host itself, the container sees
     /// the true client, and a connection to *another* machine's port is not touched
     /// (CVE-2025-67499, CVE-2019-9946), in both hooks.
-    fn a_published_port_leads_into_the_container_and_transit_is_not_touched() {
+    fn a_published_port_reaches_the_container_and_transit_is_untouched() {
         let world = world();
         commit(&world.nft, |batch| {
             publishing(batch);
@@ -171,7 +171,7 @@ network_test! {
             let key = Value::new().addr(addr(HOST)).proto(6).port(9090);
             batch.add_elements(&ADDR_PORTS4, &[Element::new(key).to(to(CONTAINER, 80)).comment(OWNER)]);
         });
-        // Another machine, behind the host, that has port 8080 of its own.
+        // Another machine, behind the host, with its own port 8080.
         world.container.enter(|| run("ip address add 10.9.1.9/24 dev eth0")).unwrap();
         world.container.enter(|| run("ip address add fd00:9::9/64 dev eth0 nodad")).unwrap();
         for listen in [at(CONTAINER, 80), at("fd00:9::2", 80), at("10.9.1.9", 8080), at("fd00:9::9", 8080)] {
@@ -197,8 +197,9 @@ network_test! {
 }
 
 network_test! {
-    /// PM-3: flows of a mapping with a new target are forgotten; others to its container port stay.
-    fn a_flow_to_an_old_target_is_forgotten_and_an_unrelated_one_is_not() {
+    /// PM-3: flows of a mapping with a new target are deleted; other flows to its container port
+    /// stay.
+    fn a_flow_to_an_old_target_is_deleted_and_an_unrelated_one_stays() {
         const UDP: u8 = 17;
         let world = world();
         let udp = |port| Value::new().proto(UDP).port(port);
@@ -227,7 +228,7 @@ network_test! {
             batch.del_elements(&PORTS4, &[Element::new(udp(5353)), Element::new(udp(5454))]);
             batch.add_elements(&PORTS4, &[Element::new(udp(5353)).to(to("10.9.1.3")), Element::new(udp(5454)).to(to("10.9.1.3"))]);
         });
-        // The kernel goes on with what it knows: that is why there is something to forget.
+        // The kernel keeps using tracked flows, which is why they must be deleted.
         assert_eq!([answer(&moving), answer(&staying)], ["10.9.1.2:53", "10.9.1.2:53"]);
         let flows = |destination: Option<&str>, port, replies_from| Flows {
             proto: UDP, destination: destination.map(addr), ports: (port, port), replies_from,
@@ -271,11 +272,11 @@ network_test! {
 }
 
 network_test! {
-    /// BR-K5: a container's address leads to the rules of its attachment: as it is inside,
+    /// BR-K5: a container's address selects the rules of its attachment: unchanged inside,
     /// masqueraded outside.
-    fn what_leaves_a_masqueraded_network_has_the_hosts_address() {
+    fn packets_that_leave_a_masqueraded_network_have_the_hosts_address() {
         let world = world();
-        // Another network of the same, behind the outside machine.
+        // Another destination in the network's own range, behind the outside machine.
         world.outside.enter(|| {
             run("ip address add 10.9.7.2/24 dev eth0");
             run("ip route add 10.9.1.0/24 via 192.0.2.1");
@@ -286,7 +287,8 @@ network_test! {
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             socket
         });
-        // Who a packet from the container seems to be from. Every connection has a port of its own.
+        // The source that a packet from the container appears to have. Every connection has a port
+        // of its own.
         let seen = |by: &UdpSocket| {
             let from = world.container.enter(|| UdpSocket::bind(at("0.0.0.0", 0))).unwrap().unwrap();
             from.send_to(b"?", by.local_addr().unwrap()).unwrap();
@@ -315,7 +317,7 @@ network_test! {
         });
         assert_eq!(seen(&outside), HOST);
         assert_eq!(seen(&inside), CONTAINER);
-        // What leads to a chain must go before it, in the same transaction.
+        // Elements that jump to a chain must be deleted before it, in the same transaction.
         commit(&world.nft, |batch| {
             batch.del_elements(&MASQ4, std::slice::from_ref(&element));
             batch.del_chain(&attachment);

@@ -1,4 +1,5 @@
-//! Transactions of nf_tables: all or nothing, refused by name, bound to what was looked at.
+//! Transactions of nf_tables: all or nothing, refused by name, bound to the generation that was
+//! read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,7 +10,8 @@ use nft::{Batch, Element, Field, Nft, Rule, Value, is_stale};
 use sys::network_test;
 
 network_test! {
-    /// Rule 6 of the house: what was tried, on what object, what the kernel said; and nothing was done.
+    /// A refusal contains the operation, the object and the kernel's reason, and nothing is
+    /// changed.
     fn a_refused_element_is_named_and_nothing_is_changed() {
         let nft = Nft::open().unwrap();
         commit(&nft, |batch| {
@@ -62,14 +64,14 @@ network_test! {
         }
         let error = nft.commit(batch).unwrap_err();
         assert_eq!(error.to_string(), "delete table inet moor");
-        // And the next one is not confused by what is left of it.
+        // Leftover replies do not confuse the next transaction.
         commit(&nft, tables);
         assert!(nft.table(&TABLE).unwrap().is_some());
     }
 }
 
 network_test! {
-    /// Trap T6: twenty thousand elements with comments are one transaction of several megabytes.
+    /// Twenty thousand elements with comments are one transaction of several megabytes.
     fn twenty_thousand_elements_are_one_transaction() {
         let nft = Nft::open().unwrap();
         let generation = nft.generation().unwrap();
@@ -91,7 +93,7 @@ network_test! {
 }
 
 network_test! {
-    fn what_was_decided_on_an_older_generation_is_not_done_but_decided_anew() {
+    fn a_decision_on_an_older_generation_is_discarded_and_repeated() {
         let nft = Nft::open().unwrap();
         let other = Nft::open().unwrap();
         commit(&nft, tables);
@@ -119,7 +121,7 @@ network_test! {
             })
             .unwrap();
         assert_eq!((rounds, seen), (3, 3));
-        // Bounded.
+        // The retries are bounded.
         let mut rounds = 0;
         let error = nft
             .transact(|_, batch| {
@@ -135,8 +137,9 @@ network_test! {
 }
 
 network_test! {
-    /// Two hundred at once, each of which reads and then changes, get through, and nothing is left.
-    fn two_hundred_at_once_all_come_through() {
+    /// Two hundred concurrent transactions, each of which reads and then changes, succeed and leave
+    /// nothing.
+    fn two_hundred_concurrent_transactions_succeed() {
         let nft = Nft::open().unwrap();
         commit(&nft, tables);
         let threads: Vec<_> = (0..200u16)
@@ -169,8 +172,8 @@ network_test! {
 }
 
 network_test! {
-    /// The kernel looks at the ends of a new range only: one that holds another whole passes (Linux 6.18), so a ledger
-    /// of ports cannot rest on this alone.
+    /// The kernel only checks the ends of a new range: a range that contains an existing one passes
+    /// (Linux 6.18), so a ledger of ports cannot rely on this alone.
     fn ranges_that_overlap_are_refused() {
         let nft = Nft::open().unwrap();
         let range = |first: u16, last: u16| Element::range(port(first), port(last)).to((target(2, first), target(2, last)));
@@ -186,10 +189,10 @@ network_test! {
             assert_eq!(error.to_string(), format!("add element tcp . {first} - tcp . {last} of map inet moor ranges"));
         }
         commit(&nft, |batch| batch.add_elements(&RANGES, &[range(201, 250), range(50, 99)]));
-        // The one that a port is in is found, and is not the one that was asked for.
+        // The range that contains a port is found, although it is not the requested one.
         let found = nft.element(&RANGES, &range(120, 130)).unwrap();
         assert_eq!(found, Some(range(100, 200)));
-        // Of an element that is there already the comment stays: whose it is does not change silently.
+        // An existing element keeps its comment: its owner does not change silently.
         let element = |owner: &str| Element::new(port(80)).to(target(2, 80)).comment(owner);
         commit(&nft, |batch| batch.add_elements(&PORTS, &[element("first")]));
         commit(&nft, |batch| batch.add_elements(&PORTS, &[element("second")]));

@@ -1,4 +1,4 @@
-//! Tables of published ports, as small as they can be, and the eyes of nft(8) to look at them.
+//! Minimal tables of published ports, and nft(8) to examine them.
 
 #![allow(clippy::unwrap_used, missing_docs, dead_code)]
 
@@ -30,7 +30,7 @@ pub const MASQ: Set<'_> =
 pub const NETS: Set<'_> =
     Set { table: TABLE, name: "nets", key: &[Type::Ipv4], data: Data::None, interval: true };
 
-/// What `nft` sees, without its own version and without handles.
+/// The ruleset as `nft` lists it, without its version and handles.
 pub fn ruleset() -> Vec<Json> {
     let mut all: Json = serde_json::from_str(&run("nft -j list ruleset")).unwrap();
     let mut objects: Vec<Json> = all["nftables"].as_array_mut().unwrap().drain(1..).collect();
