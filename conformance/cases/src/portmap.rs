@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,8 @@ use harness::need::Need;
 use harness::room::Room;
 use harness::socket::patience;
 use harness::stage::portmap::{
-    HOST, address, answer, ask, bridged, expect, portmap, published, ruleset, say, serve,
+    HOST, address, answer, ask, bridged, expect, expect_clients_of, portmap, published, ruleset, say, serve,
+    udp_client,
 };
 use serde_json::{Value, json};
 
@@ -244,16 +245,8 @@ fn udp(room: &Room) -> Result<()> {
             answer(room, id, &address(config, index == 1))?;
         }
     }
-    let client = |index: usize, port: u16| -> Result<UdpSocket> {
-        room.inside("outside", || {
-            let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
-            socket.set_read_timeout(Some(patience()))?;
-            socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
-            Ok(socket)
-        })
-    };
-    let clients = [client(0, 5353)?, client(1, 5353)?];
-    let unrelated = client(0, 5454)?;
+    let clients = [udp_client(room, 0, 5353)?, udp_client(room, 1, 5353)?];
+    let unrelated = udp_client(room, 0, 5454)?;
     for socket in clients.iter().chain([&unrelated]) {
         say(socket)?;
     }
@@ -262,12 +255,7 @@ fn udp(room: &Room) -> Result<()> {
     let flows = ip::output("cat", &["/proc/net/nf_conntrack"]).unwrap_or_default();
     ensure!(!flows.contains("dport=5353"), "DEL leaves flows to the container: {flows}");
     let (_, moved) = published(room, "c3", mappings)?;
-    for (index, socket) in clients.iter().enumerate() {
-        let to = address(&moved, index == 1);
-        answer(room, "c3", &to)?;
-        let reply = say(socket).context("the client's flow goes to where the container was")?;
-        ensure!(reply == format!("c3 {to}"), "the client reached {reply}");
-    }
+    expect_clients_of(room, &clients, "c3", &moved)?;
     ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())
 }

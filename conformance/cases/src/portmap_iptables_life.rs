@@ -8,7 +8,7 @@ use harness::config::with;
 use harness::ip;
 use harness::need::Need;
 use harness::room::Room;
-use harness::stage::portmap::{bridged, portmap};
+use harness::stage::portmap::{at_once, bridged, portmap};
 use harness::strace::victim::Victim;
 use serde_json::{Value, json};
 
@@ -65,23 +65,13 @@ fn gc(room: &Room) -> Result<()> {
 
 fn twenty(room: &Room) -> Result<()> {
     const COUNT: u16 = 20;
-    let attached = (0..COUNT).map(|n| bridged(room, &format!("c{n}"))).collect::<Result<Vec<_>>>()?;
-    let all = |verb: &str| -> Result<()> {
-        std::thread::scope(|scope| {
-            let started: Vec<_> = (8000..)
-                .zip(&attached)
-                .map(|(port, (container, previous))| {
-                    let config = iptables(one(port), previous);
-                    scope.spawn(move || room.attach("portmap", verb, container).config(&config).run())
-                })
-                .collect();
-            for thread in started {
-                let answer = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-                ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
-            }
-            Ok(())
-        })
-    };
+    let attached = (0..COUNT).map(|n| {
+        let (container, previous) = bridged(room, &format!("c{n}"))?;
+        let port = 8000 + n;
+        Ok((container, iptables(one(port), &previous)))
+    });
+    let attached = attached.collect::<Result<Vec<_>>>()?;
+    let all = |verb| at_once(room, verb, &attached);
     all("ADD")?;
     let saved_then = saved()?;
     let mut lines: Vec<&str> = saved_then.lines().filter(|line| line.starts_with("-A ")).collect();

@@ -1,15 +1,14 @@
 //! portmap, `backend: iptables`, checked with packets.
 
-use std::net::{IpAddr, UdpSocket};
-
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::ip;
 use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
-use harness::socket::patience;
-use harness::stage::portmap::{HOST, address, answer, ask, bridged, expect, say, serve};
+use harness::stage::portmap::{
+    HOST, address, answer, ask, bridged, expect, expect_clients_of, say, serve, udp_client,
+};
 use serde_json::json;
 
 use crate::portmap_iptables::{one, published};
@@ -73,16 +72,8 @@ fn udp(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let (first, config) = published(room, "c1", one(5353), json!({}))?;
     let (_, staying) = published(room, "c2", one(5454), json!({}))?;
-    let client = |index: usize, port: u16| -> Result<UdpSocket> {
-        room.inside("outside", || {
-            let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
-            socket.set_read_timeout(Some(patience()))?;
-            socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
-            Ok(socket)
-        })
-    };
-    let clients = [client(0, 5353)?, client(1, 5353)?];
-    let unrelated = client(0, 5454)?;
+    let clients = [udp_client(room, 0, 5353)?, udp_client(room, 1, 5353)?];
+    let unrelated = udp_client(room, 0, 5454)?;
     for (index, socket) in clients.iter().enumerate() {
         answer(room, "c1", &address(&config, index == 1))?;
         say(socket)?;
@@ -91,12 +82,7 @@ fn udp(room: &Room) -> Result<()> {
     say(&unrelated)?;
     room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
     let (_, moved) = published(room, "c3", one(5353), json!({}))?;
-    for (index, socket) in clients.iter().enumerate() {
-        let to = address(&moved, index == 1);
-        answer(room, "c3", &to)?;
-        let reply = say(socket).context("the client's flow goes to where the container was")?;
-        ensure!(reply == format!("c3 {to}"), "the client reached {reply}");
-    }
+    expect_clients_of(room, &clients, "c3", &moved)?;
     ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())
 }

@@ -7,7 +7,7 @@ use harness::ip;
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::conflists::runtime;
-use harness::stage::portmap::{bridged, heir_of, portmap, published, ruleset};
+use harness::stage::portmap::{at_once, bridged, heir_of, portmap, published, ruleset};
 use runtime::{Attachment, Conflist};
 use serde_json::{Value, json};
 
@@ -243,23 +243,13 @@ fn status(room: &Room) -> Result<()> {
 fn fifty(room: &Room) -> Result<()> {
     const COUNT: u16 = 50;
     let before = ruleset()?;
-    let attached = (0..COUNT).map(|n| bridged(room, &format!("c{n}"))).collect::<Result<Vec<_>>>()?;
-    let all = |verb: &str| -> Result<()> {
-        std::thread::scope(|scope| {
-            let started: Vec<_> = (8000..)
-                .zip(&attached)
-                .map(|(port, (container, previous))| {
-                    let config = portmap(one(port), previous);
-                    scope.spawn(move || room.attach("portmap", verb, container).config(&config).run())
-                })
-                .collect();
-            for thread in started {
-                let answer = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-                ensure!(answer.succeeded(), "{verb}: {}", String::from_utf8_lossy(&answer.stdout));
-            }
-            Ok(())
-        })
-    };
+    let attached = (0..COUNT).map(|n| {
+        let (container, previous) = bridged(room, &format!("c{n}"))?;
+        let port = 8000 + n;
+        Ok((container, portmap(one(port), &previous)))
+    });
+    let attached = attached.collect::<Result<Vec<_>>>()?;
+    let all = |verb| at_once(room, verb, &attached);
     all("ADD")?;
     all("CHECK")?;
     all("DEL")?;

@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::config::{USUAL, bridge};
 use crate::ip;
-use crate::namespace::Container;
+use crate::namespace::{Container, OUTSIDE};
 use crate::room::Room;
 use crate::socket::patience;
 
@@ -108,6 +108,43 @@ pub fn expect(room: &Room, from: Option<&str>, to: &str, port: u16, answer: &str
     let got = ask(room, from, to, port).with_context(|| format!("from {who}"))?;
     ensure!(got == answer, "{who} asked {to} port {port} and got {got:?}, not {answer:?}");
     Ok(())
+}
+
+/// A client of UDP in the outside, by its addresses of that index.
+pub fn udp_client(room: &Room, index: usize, port: u16) -> Result<UdpSocket> {
+    room.inside("outside", || {
+        let socket = UdpSocket::bind((OUTSIDE[index].parse::<IpAddr>()?, 0))?;
+        socket.set_read_timeout(Some(patience()))?;
+        socket.connect((HOST[index].parse::<IpAddr>()?, port))?;
+        Ok(socket)
+    })
+}
+
+/// Lets a container answer at its address of each family. These clients must reach it, whoever
+/// answered them before.
+pub fn expect_clients_of(room: &Room, clients: &[UdpSocket], id: &str, config: &Value) -> Result<()> {
+    for (index, socket) in clients.iter().enumerate() {
+        let to = address(config, index == 1);
+        answer(room, id, &to)?;
+        let reply = say(socket).context("the client's flow goes to where the container was")?;
+        ensure!(reply == format!("{id} {to}"), "the client reached {reply}");
+    }
+    Ok(())
+}
+
+/// Runs a verb for all of these attachments at the same time.
+pub fn at_once(room: &Room, verb: &str, attached: &[(Container, Value)]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let run = |(container, config): &(Container, Value)| {
+            room.attach("portmap", verb, container).config(config).run()
+        };
+        let started: Vec<_> = attached.iter().map(|one| scope.spawn(move || run(one))).collect();
+        for thread in started {
+            let answer = thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+            ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
+        }
+        Ok(())
+    })
 }
 
 /// Answers every datagram to port 53 of an address.
