@@ -1,7 +1,7 @@
 //! Addresses of links.
 //!
-//! The requests are messages of rtnetlink, but its `AddressMessageBuilder` does not make them: it leaves
-//! out a multicast address, has no flags, and removes an address only with its prefix length.
+//! The requests are rtnetlink messages, but not made by its `AddressMessageBuilder`, which omits a
+//! multicast address, has no flags, and removes an address only with its prefix length.
 
 use std::net::IpAddr;
 
@@ -14,15 +14,16 @@ use crate::Netlink;
 use crate::attr::{Attrs, Malformed};
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
-/// linux/if_addr.h, attributes. ADDRESS is the far end of a point-to-point link, else the same as LOCAL.
+/// linux/if_addr.h, attributes. ADDRESS is the far end of a point-to-point link, otherwise the same
+/// as LOCAL.
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
-/// Who added an address (IFA_PROTO, since Linux 5.18): the number that our routes have too.
+/// The mark of our addresses (IFA_PROTO, since Linux 5.18): the number that our routes have too.
 const OUR_PROTOCOL: u8 = 109;
 /// linux/if_addr.h, flags.
-/// (IFA_F_TEMPORARY of an IPv4 address means that it is a secondary one.)
+/// (For an IPv4 address, IFA_F_TEMPORARY means that it is a secondary one.)
 const IFA_F_TEMPORARY: u32 = 0x01;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_DEPRECATED: u32 = 0x20;
@@ -31,7 +32,8 @@ const IFA_F_PERMANENT: u32 = 0x80;
 /// linux/socket.h.
 pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_INET6: u8 = 10;
-/// Length of `struct ifaddrmsg` (linux/if_addr.h): u8 family, u8 prefix length, u8 flags, u8 scope, u32 index.
+/// Length of `struct ifaddrmsg` (linux/if_addr.h): u8 family, u8 prefix length, u8 flags, u8 scope,
+/// u32 index.
 const HEADER: usize = 8;
 
 /// An address of a link.
@@ -45,7 +47,8 @@ pub struct Address {
     pub flags: u32,
     /// `RT_SCOPE_*` of linux/rtnetlink.h: 0 global, 253 link, 254 host.
     pub scope: u8,
-    /// [`Netlink::add_marked_address`] added it. A kernel before Linux 5.18 does not remember.
+    /// Whether [`Netlink::add_marked_address`] added it. Kernels before Linux 5.18 do not keep the
+    /// mark.
     pub marked: bool,
 }
 
@@ -56,28 +59,30 @@ pub struct NewAddress {
     pub index: u32,
     /// The address, with host bits, and its prefix length.
     pub net: IpNetwork,
-    /// IPv6: do not look for duplicates (IFA_F_NODAD); it can be used at once.
+    /// IPv6: skip duplicate address detection (IFA_F_NODAD); the address can be used at once.
     pub nodad: bool,
 }
 
 impl Address {
-    /// Duplicate address detection is not done (or has failed): it cannot be bound yet.
+    /// Whether duplicate address detection is not done (or has failed): the address cannot be bound
+    /// yet.
     pub fn tentative(&self) -> bool {
         self.flags & IFA_F_TENTATIVE != 0
     }
 
-    /// Not to be relied on: temporary (RFC 8981), deprecated, or tentative.
+    /// Whether it may not last: temporary (RFC 8981), deprecated, or tentative.
     pub fn passing(&self) -> bool {
         let passing = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
         self.flags & passing != 0 || self.net.is_ipv6() && self.flags & IFA_F_TEMPORARY != 0
     }
 
-    /// It is a global IPv6 address that expires: made of a router's prefix, or given for a time.
+    /// Whether it is a global IPv6 address that expires: autoconfigured from a router's prefix, or
+    /// given a lifetime.
     pub fn advertised(&self) -> bool {
         self.net.is_ipv6() && self.scope == 0 && self.flags & IFA_F_PERMANENT == 0
     }
 
-    /// Another node has it.
+    /// Whether duplicate address detection has failed: another node has it.
     pub fn dad_failed(&self) -> bool {
         self.flags & IFA_F_DADFAILED != 0
     }
@@ -113,7 +118,7 @@ fn add_request(address: &NewAddress, marked: bool) -> Request {
     Request::of(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message(address.index, net, attributes))
 }
 
-/// Reads the payload of an RTM_NEWADDR; `None` for a family that is not IP.
+/// Reads the payload of an RTM_NEWADDR; `None` for a family other than IP.
 pub(crate) fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
     let short = Malformed("an address is too short");
     let (&[family, prefix, flags, scope], rest) = payload.split_first_chunk().ok_or(short)?;
@@ -138,15 +143,15 @@ pub(crate) fn read(payload: &[u8]) -> Result<Option<Address>, Malformed> {
 }
 
 impl Netlink {
-    /// The addresses of a link, or of all.
+    /// Lists the addresses of a link, or of all links.
     ///
     /// # Errors
-    /// The kernel refused. A link that is not there has none.
+    /// The kernel refused. A link that does not exist has no addresses.
     pub fn addresses(&self, index: Option<u32>) -> Result<Vec<Address>> {
         let mut link = AddressMessage::default();
         link.header.index = index.unwrap_or(0);
         let listed = self.socket.dump(Request::of(RTM_GETADDR, 0, &link), |payload, addresses| {
-            // The kernel filters (Linux 5.0), but does not have to.
+            // The kernel filters since Linux 5.0; older ones do not.
             addresses
                 .extend(read(payload)?.filter(|address| index.is_none_or(|index| index == address.index)));
             Ok(())
@@ -157,17 +162,19 @@ impl Netlink {
         }
     }
 
-    /// Adds an address, scope global; IPv4 with a prefix shorter than /31 gets its broadcast address.
+    /// Adds an address with global scope; an IPv4 prefix shorter than /31 gets its broadcast
+    /// address.
     ///
     /// # Errors
-    /// `is_exists` when the link has the same address with the same prefix length (IPv6: with any).
+    /// `is_exists` when the link already has the address with the same prefix length (IPv6: with
+    /// any).
     pub fn add_address(&self, address: &NewAddress) -> Result<()> {
         self.change("add address", add_request(address, false), || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
     }
 
-    /// The same, with a mark by which it is known as ours: nobody else added it.
+    /// As [`Netlink::add_address`], with a mark that identifies the address as ours.
     ///
     /// # Errors
     /// Those of [`Netlink::add_address`].
@@ -180,7 +187,7 @@ impl Netlink {
     /// Removes an address.
     ///
     /// # Errors
-    /// `is_not_found` when the link does not have it, or there is no such link.
+    /// `is_not_found` when the link does not have the address or does not exist.
     pub fn delete_address(&self, index: u32, net: IpNetwork) -> Result<()> {
         let address = message(index, net, vec![AddressAttribute::Local(net.ip())]);
         let request = Request::of(RTM_DELADDR, 0, &address);
@@ -197,16 +204,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(mut bytes in vec(any::<u8>(), 0..100), family in 0u8..12) {
+        fn any_bytes_are_read_without_panic(mut bytes in vec(any::<u8>(), 0..100), family in 0u8..12) {
             if let Some(first) = bytes.first_mut() {
                 *first = family;
             }
             let _ = read(&bytes);
         }
 
-        /// What we ask for is what the kernel would describe, so our reader must find it in our request.
+        /// A request and the kernel's description have the same form, so our reader must be able to
+        /// read the request.
         #[test]
-        fn what_is_asked_for_can_be_read(v6: bool, octets: [u8; 16], prefix in 0u8..=128, index: u32, marked: bool) {
+        fn a_request_is_read_back(v6: bool, octets: [u8; 16], prefix in 0u8..=128, index: u32, marked: bool) {
             let ip: IpAddr = if v6 { octets.into() } else { <[u8; 4]>::try_from(&octets[..4]).unwrap().into() };
             let net = IpNetwork::new(ip, prefix.min(if v6 { 128 } else { 32 })).unwrap();
             let bytes = add_request(&NewAddress { index, net, nodad: true }, marked).finish(1).unwrap();

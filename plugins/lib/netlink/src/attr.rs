@@ -1,24 +1,25 @@
-//! Netlink attributes (linux/netlink.h, `struct nlattr`): one writer and one reader for all families.
-//! Neither panics, whatever it is given: the writer remembers its first fault, the reader stops at it.
+//! Netlink attributes (linux/netlink.h, `struct nlattr`): one writer and one reader for all
+//! families. Neither panics on any input: the writer records its first fault, the reader stops at
+//! it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{fmt, io};
 
 use crate::Mac;
 
-/// linux/netlink.h: the payload is attributes.
+/// linux/netlink.h: the payload consists of attributes.
 const NLA_F_NESTED: u16 = 1 << 15;
-/// linux/netlink.h: the bits of the type that are not flags (NLA_TYPE_MASK).
+/// linux/netlink.h: the bits of the type without flags (NLA_TYPE_MASK).
 const NLA_TYPE_MASK: u16 = 0x3fff;
 /// Length of `struct nlattr`: a u16 length (header included, padding not) and a u16 type.
 const HEADER: usize = 4;
 /// NLA_ALIGNTO.
 const ALIGN: usize = 4;
 
-/// Bytes that are not what they should be, or values that cannot be said.
+/// Bytes that violate the format, or values that cannot be represented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(
-    /// What is wrong.
+    /// The violation.
     pub &'static str,
 );
 
@@ -29,7 +30,7 @@ pub struct Writer {
     fault: Option<Malformed>,
 }
 
-/// An attribute that was read; the flags are taken off its type.
+/// An attribute that was read; its type has no flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr<'a> {
     /// Its type.
@@ -38,50 +39,50 @@ pub struct Attr<'a> {
     pub payload: &'a [u8],
 }
 
-/// The attributes in a run of bytes. After a malformed one there is no next one.
+/// The attributes in a run of bytes. Iteration ends after a malformed one.
 #[derive(Clone, Debug)]
 pub struct Attrs<'a> {
     rest: &'a [u8],
 }
 
 impl Writer {
-    /// Bytes as they are: a family's fixed header. Padded to four, as everything is.
+    /// Appends raw bytes, such as a family's fixed header, padded to four.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.pad();
     }
 
-    /// An attribute with these bytes.
+    /// Appends an attribute with these bytes.
     pub fn bytes(&mut self, kind: u16, payload: &[u8]) {
         let start = self.begin(kind);
         self.bytes.extend_from_slice(payload);
         self.end(start);
     }
 
-    /// One byte.
+    /// Appends a byte.
     pub fn u8(&mut self, kind: u16, value: u8) {
         self.bytes(kind, &[value]);
     }
 
-    /// Host byte order.
+    /// Appends a number in host byte order.
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
-    /// Host byte order.
+    /// Appends a number in host byte order.
     pub fn i32(&mut self, kind: u16, value: i32) {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
-    /// Big-endian, as netfilter has its numbers.
+    /// Appends a big-endian number, as netfilter uses them.
     pub fn be32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// A string with the NUL that ends it; one inside is a fault.
+    /// Appends a string with a terminating NUL; a NUL inside is a fault.
     pub fn string(&mut self, kind: u16, value: &str) {
         if value.contains('\0') {
-            self.fail("a string holds a NUL");
+            self.fail("a string contains a NUL");
         }
         let start = self.begin(kind);
         self.bytes.extend_from_slice(value.as_bytes());
@@ -89,7 +90,7 @@ impl Writer {
         self.end(start);
     }
 
-    /// Four or sixteen bytes.
+    /// Appends an address of 4 or 16 bytes.
     pub fn ip(&mut self, kind: u16, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.bytes(kind, &ip.octets()),
@@ -97,14 +98,14 @@ impl Writer {
         }
     }
 
-    /// An attribute made of what `fill` writes.
+    /// Appends an attribute with the attributes that `fill` writes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.begin(kind | NLA_F_NESTED);
         fill(self);
         self.end(start);
     }
 
-    /// All that was written.
+    /// Returns everything that was written.
     ///
     /// # Errors
     /// The first fault.
@@ -132,7 +133,7 @@ impl Writer {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
     }
 
-    /// Makes the message one that cannot be sent.
+    /// Records a fault, so that the message cannot be sent.
     pub fn fail(&mut self, what: &'static str) {
         self.fault.get_or_insert(Malformed(what));
     }
@@ -144,10 +145,10 @@ impl<'a> Attrs<'a> {
         Self { rest: bytes }
     }
 
-    /// Reads what follows a fixed header of `length` bytes.
+    /// Reads the attributes after a fixed header of `length` bytes.
     ///
     /// # Errors
-    /// There are fewer bytes than that.
+    /// `bytes` is shorter than the header.
     pub fn after(bytes: &'a [u8], length: usize) -> Result<Self, Malformed> {
         bytes
             .get(length.next_multiple_of(ALIGN)..)
@@ -160,7 +161,7 @@ impl<'a> Iterator for Attrs<'a> {
     type Item = Result<Attr<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // Fewer bytes than a header are padding, as the kernel's own reader has it.
+        // Fewer bytes than a header are padding, as in the kernel's own reader.
         let (&length, rest) = self.rest.split_first_chunk::<2>()?;
         let (&kind, _) = rest.split_first_chunk::<2>()?;
         let length = usize::from(u16::from_ne_bytes(length));
@@ -173,13 +174,13 @@ impl<'a> Iterator for Attrs<'a> {
     }
 }
 
-/// Numbers take the first bytes of a longer payload: a newer kernel may append to what we know.
+/// Numbers are read from the first bytes of a longer payload: a newer kernel may append fields.
 impl<'a> Attr<'a> {
     fn array<const N: usize>(&self) -> Result<[u8; N], Malformed> {
         self.payload.first_chunk().copied().ok_or(Malformed("an attribute is too short"))
     }
 
-    /// One byte.
+    /// Reads one byte.
     ///
     /// # Errors
     /// The payload is too short.
@@ -187,7 +188,7 @@ impl<'a> Attr<'a> {
         self.array().map(u8::from_ne_bytes)
     }
 
-    /// Four bytes.
+    /// Reads a number of four bytes.
     ///
     /// # Errors
     /// The payload is too short.
@@ -195,7 +196,7 @@ impl<'a> Attr<'a> {
         self.array().map(u32::from_ne_bytes)
     }
 
-    /// Four bytes, with a sign.
+    /// Reads a signed number of four bytes.
     ///
     /// # Errors
     /// The payload is too short.
@@ -203,7 +204,7 @@ impl<'a> Attr<'a> {
         self.array().map(i32::from_ne_bytes)
     }
 
-    /// Big-endian, as netfilter has its numbers.
+    /// Reads a big-endian number, as netfilter uses them.
     ///
     /// # Errors
     /// The payload is too short.
@@ -211,7 +212,7 @@ impl<'a> Attr<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// Big-endian, as netfilter has its handles.
+    /// Reads a big-endian number of eight bytes, as netfilter's handles.
     ///
     /// # Errors
     /// The payload is too short.
@@ -219,35 +220,36 @@ impl<'a> Attr<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// Up to the first NUL, or to the end. Interface names need not be UTF-8: what is not shows as U+FFFD.
+    /// Reads up to the first NUL, or to the end. Interface names need not be UTF-8: invalid bytes
+    /// become U+FFFD.
     pub fn string(&self) -> String {
         let end = self.payload.iter().position(|&byte| byte == 0).unwrap_or(self.payload.len());
         String::from_utf8_lossy(self.payload.get(..end).unwrap_or_default()).into_owned()
     }
 
-    /// By its length, IPv4 or IPv6.
+    /// Reads an IPv4 or IPv6 address, according to the length.
     ///
     /// # Errors
-    /// The payload has another length.
+    /// The payload has a different length.
     pub fn ip(&self) -> Result<IpAddr, Malformed> {
         ip_from(self.payload)
     }
 
-    /// An Ethernet address; `None` when it is of another length (tunnels, InfiniBand).
+    /// Reads an Ethernet address; `None` for another length (tunnels, InfiniBand).
     pub fn mac(&self) -> Option<Mac> {
         self.payload.try_into().ok().map(Mac)
     }
 
-    /// What is nested in it.
+    /// The attributes nested in it.
     pub fn nested(&self) -> Attrs<'a> {
         Attrs::new(self.payload)
     }
 }
 
-/// An address of four or sixteen bytes.
+/// An address of 4 or 16 bytes.
 ///
 /// # Errors
-/// The length is another.
+/// The length is different.
 pub fn ip_from(bytes: &[u8]) -> Result<IpAddr, Malformed> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         Ok(Ipv4Addr::from(octets).into())
@@ -279,7 +281,7 @@ mod tests {
 
     use super::*;
 
-    /// What a test writes, to be compared with what is read.
+    /// Attributes that a test writes and compares with what is read.
     #[derive(Clone, Debug, PartialEq)]
     enum Tree {
         Leaf(u16, Vec<u8>),
@@ -328,7 +330,7 @@ mod tests {
             }
         }
 
-        /// Every reader on every byte string: ends, and does not panic.
+        /// Every reader on any bytes: ends, and does not panic.
         #[test]
         fn the_reader_never_panics(bytes in vec(any::<u8>(), 0..200)) {
             let mut count = 0;
@@ -340,7 +342,7 @@ mod tests {
             prop_assert!(count <= 2 * bytes.len());
         }
 
-        /// Lengths near the truth are what breaks readers: flip one byte of something well formed.
+        /// Nearly valid lengths are what breaks readers: damage one byte of a valid message.
         #[test]
         fn a_damaged_message_is_read_without_panic(trees in vec(tree(), 1..6), at in any::<usize>(), with: u8) {
             let mut writer = Writer::default();
@@ -353,7 +355,7 @@ mod tests {
         }
     }
 
-    /// `struct nlattr`: length with header and without padding, then the type.
+    /// `struct nlattr`: the length with header and without padding, then the type.
     #[test]
     fn the_bytes_are_those_of_linux_netlink_h() {
         let mut writer = Writer::default();
@@ -368,21 +370,21 @@ mod tests {
     }
 
     #[test]
-    fn too_long_an_attribute_is_a_fault_and_not_a_wrong_length() {
+    fn an_overlong_attribute_is_a_fault() {
         let mut writer = Writer::default();
         writer.nest(1, |w| w.bytes(2, &vec![0; 65_530]));
         assert!(writer.finish().is_err());
     }
 
     #[test]
-    fn a_nul_inside_a_name_is_a_fault_and_not_a_shorter_name() {
+    fn a_nul_inside_a_name_is_a_fault() {
         let mut writer = Writer::default();
         writer.string(3, "eth0\0x");
-        assert_eq!(writer.finish(), Err(Malformed("a string holds a NUL")));
+        assert_eq!(writer.finish(), Err(Malformed("a string contains a NUL")));
     }
 
     #[test]
-    fn a_wrong_length_ends_the_reading() {
+    fn a_wrong_length_ends_the_iteration() {
         for length in [0u16, 3, 9, u16::MAX] {
             let mut bytes = length.to_ne_bytes().to_vec();
             bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0]);

@@ -1,4 +1,4 @@
-//! A socket of rtnetlink.
+//! The rtnetlink socket.
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use sys::{Error, NetNs, Result};
@@ -6,8 +6,8 @@ use sys::{Error, NetNs, Result};
 use crate::message::Request;
 use crate::socket::Socket;
 
-/// An rtnetlink socket. It belongs to the network namespace it was opened in, wherever the thread
-/// goes later.
+/// An rtnetlink socket. It stays in the network namespace it was opened in, even if the thread
+/// moves.
 #[derive(Debug)]
 pub struct Netlink {
     pub(crate) socket: Socket,
@@ -17,22 +17,22 @@ impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
-    /// The socket could not be made.
+    /// The socket cannot be created.
     pub fn open() -> Result<Self> {
         Socket::open(NETLINK_ROUTE)
             .map(|socket| Self { socket })
             .map_err(|error| Error::new("open", "a route netlink socket", error))
     }
 
-    /// Opens a socket in `netns`, from where the thread is.
+    /// Opens a socket in `netns`, from any namespace.
     ///
     /// # Errors
-    /// The namespace could not be entered, or the socket could not be made.
+    /// The namespace cannot be entered, or the socket cannot be created.
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         netns.enter(Self::open)?
     }
 
-    /// Asks for a change; `object` is only made when the kernel refuses.
+    /// Requests a change; `object` is only evaluated when the kernel refuses.
     pub(crate) fn change(
         &self,
         op: &'static str,
@@ -42,7 +42,7 @@ impl Netlink {
         self.socket.change(request).map_err(|refusal| refusal.on(op, object()))
     }
 
-    /// A link for an error message: by its name, if it still has one.
+    /// Describes a link in an error message: by its name, if it still has one.
     pub(crate) fn link_label(&self, index: u32) -> String {
         match self.link_by_index(index) {
             Ok(Some(link)) => format!("\"{}\"", link.name.escape_debug()),

@@ -1,4 +1,4 @@
-//! Waiting for the kernel: by its events, never by sleeping, and never past a deadline.
+//! Waiting for the kernel by its events, without sleeping, until a deadline.
 
 use std::cell::Cell;
 use std::io;
@@ -17,37 +17,40 @@ use crate::message::{Message, Messages};
 use crate::socket::Socket;
 use crate::{Address, Link, Netlink, NotReady, OperState, PortState, link, route};
 
-/// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR (9).
+/// linux/rtnetlink.h: the bits of the multicast groups RTNLGRP_LINK (1) and RTNLGRP_IPV6_IFADDR
+/// (9).
 const RTMGRP_LINK: u32 = 0x1;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 /// RTNLGRP_IPV6_ROUTE (11).
 const RTMGRP_IPV6_ROUTE: u32 = 0x400;
 
-/// RFC 4291, section 2.5.6: how all link-local addresses begin.
+/// RFC 4291, section 2.5.6: the prefix of link-local addresses.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::from_bits(0xfe80 << 112);
 
-/// linux/socket.h: the description is of the link itself, not of what it is to a bridge.
+/// linux/socket.h: the description is of the link itself, not of its role in a bridge.
 const AF_UNSPEC: u8 = 0;
 
-/// What is in the way of what is waited for, as the error to give if it stays so; none: it is there.
+/// The reason why the awaited state is not reached, as the error at the deadline; `None` when it is
+/// reached.
 type Obstacle = Option<NotReady>;
 
-/// What an event says of what is waited for.
-enum Heard {
-    /// It is about something else.
-    Nothing,
-    /// It is about that, but does not say enough.
-    Something,
-    /// It says how it is.
-    Seen(Obstacle),
+/// What an event means for the awaited state.
+enum Meaning {
+    /// It is unrelated.
+    Unrelated,
+    /// It is related, but the state must be read.
+    Unclear,
+    /// It contains the state.
+    State(Obstacle),
 }
 
 impl Netlink {
-    /// Waits until the link is up and, if it is a bridge port, forwards. Spanning tree, which takes its time on purpose,
-    /// is not waited for: it returns the state in which that holds the port.
+    /// Waits until the link is up and, if it is a bridge port, forwards. It does not wait for
+    /// spanning tree, which delays ports on purpose, but returns the state in which spanning tree
+    /// holds the port.
     ///
     /// # Errors
-    /// [`NotReady::PortState`] at the deadline; `is_not_found` when the link goes away.
+    /// [`NotReady::PortState`] at the deadline; `is_not_found` when the link disappears.
     pub fn wait_for_port(&self, index: u32, deadline: Instant) -> Result<Option<PortState>> {
         let held = Cell::new(None);
         let obstacle = |link: Link| {
@@ -60,25 +63,26 @@ impl Netlink {
             })?;
             Ok(obstacle(link))
         };
-        // The event describes the link as it then is. To ask again is to wait for the lock that the kernel still holds
-        // for what comes after: on a bridge with a thousand ports, milliseconds.
+        // The event contains the link's state. A new request would wait for a lock that the kernel
+        // still holds for later work: for milliseconds on a bridge with a thousand ports.
         self.wait(RTMGRP_LINK, deadline, &look, &|event| match link::read::index(event.payload) {
             Ok(about) if about == index => match event.payload.first() {
                 Some(&AF_UNSPEC) if event.kind == RTM_NEWLINK => link::read::link(event.payload)
-                    .map_or(Heard::Something, |link| Heard::Seen(obstacle(link))),
-                // The bridge tells of its ports in words of its own; and a link may go away.
-                _ => Heard::Something,
+                    .map_or(Meaning::Unclear, |link| Meaning::State(obstacle(link))),
+                // Bridges have their own events about ports; and the link may disappear.
+                _ => Meaning::Unclear,
             },
-            _ => Heard::Nothing,
+            _ => Meaning::Unrelated,
         })?;
         Ok(held.get())
     }
 
-    /// Waits until these IPv6 addresses of the link can be used, and its `link_local` one if that is asked for and the
-    /// link is to have one.
+    /// Waits until these IPv6 addresses of the link can be used, and with `link_local` also its
+    /// link-local address, if the link gets one.
     ///
     /// # Errors
-    /// [`NotReady::DuplicateAddress`] as soon as one has failed; [`NotReady::TentativeAddress`] at the deadline.
+    /// [`NotReady::DuplicateAddress`] as soon as detection has failed for one;
+    /// [`NotReady::TentativeAddress`] at the deadline.
     pub fn wait_for_addresses(
         &self,
         index: u32,
@@ -122,21 +126,24 @@ impl Netlink {
                     Ok(routes)
                         if !routes.iter().any(|route| route.is_local() && route.index == Some(index)) =>
                     {
-                        Heard::Nothing
+                        Meaning::Unrelated
                     }
-                    _ => Heard::Something,
+                    _ => Meaning::Unclear,
                 },
-                // A route says that an address can be used, an address that it never will.
+                // A route event means that an address can be used, an address event that it never
+                // will be.
                 _ => match addr::read(event.payload) {
-                    Ok(Some(address)) if address.index != index || !address.dad_failed() => Heard::Nothing,
-                    _ => Heard::Something,
+                    Ok(Some(address)) if address.index != index || !address.dad_failed() => {
+                        Meaning::Unrelated
+                    }
+                    _ => Meaning::Unclear,
                 },
             },
         )
     }
 
-    /// The link-local address that is not usable yet, or the prefix of one that is yet to come. None where the kernel
-    /// was told to make none.
+    /// The link-local address that cannot be used yet, or its prefix while there is none. `None` if
+    /// the kernel is configured to generate none.
     fn missing_link_local(&self, index: u32, addresses: &[Address]) -> Result<Option<IpNetwork>> {
         if let Some(address) = addresses.iter().find(|address| is_link_local(&address.net.ip())) {
             return Ok(Some(address.net));
@@ -146,45 +153,46 @@ impl Netlink {
         Ok(comes.then(|| IpAddr::V6(LINK_LOCAL).into()))
     }
 
-    /// Looks; if that does not do, subscribes, looks again (something may have happened in between), and then listens
-    /// to the events of `group`: what `hear` makes of the last one, or another look.
+    /// Checks the state; if it is not reached, subscribes, checks again (it may have changed in
+    /// between), and then follows the events of `group`: with the result of `interpret` for the
+    /// last one, or another check.
     fn wait(
         &self,
         group: u32,
         deadline: Instant,
         look: &dyn Fn() -> Result<Obstacle>,
-        hear: &dyn Fn(&Message<'_>) -> Heard,
+        interpret: &dyn Fn(&Message<'_>) -> Meaning,
     ) -> Result<()> {
         if look()?.is_none() {
             return Ok(());
         }
-        self.listen_until(group, deadline, look, hear)
+        self.listen_until(group, deadline, look, interpret)
     }
 
-    /// The same for what has been looked for already.
+    /// As `wait`, after a first check.
     fn listen_until(
         &self,
         group: u32,
         deadline: Instant,
         look: &dyn Fn() -> Result<Obstacle>,
-        hear: &dyn Fn(&Message<'_>) -> Heard,
+        interpret: &dyn Fn(&Message<'_>) -> Meaning,
     ) -> Result<()> {
         let events = self.listen(group)?;
         let mut seen = look()?;
         while let Some(pending) = seen {
-            if !wait::readable(&events, deadline).map_err(unheard)? {
+            if !wait::readable(&events, deadline).map_err(event_error)? {
                 return Err(pending.into());
             }
-            seen = match heard(&events, hear).map_err(unheard)? {
-                Heard::Nothing => Some(pending),
-                Heard::Something => look()?,
-                Heard::Seen(seen) => seen,
+            seen = match latest(&events, interpret).map_err(event_error)? {
+                Meaning::Unrelated => Some(pending),
+                Meaning::Unclear => look()?,
+                Meaning::State(seen) => seen,
             };
         }
         Ok(())
     }
 
-    /// An event socket in the namespace of this one, which need not be the thread's.
+    /// Opens an event socket in this socket's namespace, which need not be the thread's.
     fn listen(&self, group: u32) -> Result<Socket> {
         let open = || {
             Socket::listen(NETLINK_ROUTE, group).map_err(|error| Error::new("open", "an event socket", error))
@@ -198,11 +206,11 @@ fn is_link_local(ip: &IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// What keeps a link from carrying packets.
+/// The reason why a link does not carry packets.
 fn obstacle(link: Link) -> Obstacle {
     let state = match (link.oper_state, link.port) {
         _ if !link.up() => OperState::Down.to_string(),
-        // Drivers that do not say are taken at their flag's word.
+        // For drivers that do not report a state, IFF_LOWER_UP counts.
         (OperState::Up | OperState::Unknown, port)
             if port.is_none_or(|port| port.state != PortState::Disabled) =>
         {
@@ -214,27 +222,27 @@ fn obstacle(link: Link) -> Obstacle {
     Some(NotReady::PortState { link: link.name, state })
 }
 
-fn unheard(error: io::Error) -> Error {
+fn event_error(error: io::Error) -> Error {
     Error::new("wait for", "a kernel event", error)
 }
 
-/// Takes all events that have come, and says what the last one that says something says.
-fn heard(events: &Socket, hear: &dyn Fn(&Message<'_>) -> Heard) -> io::Result<Heard> {
-    let mut last = Heard::Nothing;
+/// Reads all pending events; returns the meaning of the last related one.
+fn latest(events: &Socket, interpret: &dyn Fn(&Message<'_>) -> Meaning) -> io::Result<Meaning> {
+    let mut last = Meaning::Unrelated;
     let mut buffer = Vec::new();
     loop {
         match events.receive(&mut buffer) {
             Ok(()) => {
                 for message in Messages::new(&buffer) {
-                    match message.map_or(Heard::Something, |message| hear(&message)) {
-                        Heard::Nothing => {}
+                    match message.map_or(Meaning::Unclear, |message| interpret(&message)) {
+                        Meaning::Unrelated => {}
                         more => last = more,
                     }
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(last),
-            // Events were lost: all the more reason to look.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => last = Heard::Something,
+            // Events were lost, so the state must be read.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => last = Meaning::Unclear,
             Err(error) => return Err(error),
         }
     }

@@ -1,9 +1,9 @@
-//! Every reader of what rtnetlink sends, for the fuzzer.
+//! Runs every reader of rtnetlink messages, for the fuzzer.
 
 use crate::link::{read, vlan};
 use crate::{addr, nsid, route};
 
-/// Reads a payload as every kind of answer that we ask for: nothing in it may make a reader panic.
+/// Reads a payload as every kind of answer that we request: no content may make a reader panic.
 pub fn payload(payload: &[u8]) {
     let _ = (read::link(payload), addr::read(payload), vlan::read(payload, 1), nsid::read(payload));
     for family in [libc::AF_INET, libc::AF_INET6] {

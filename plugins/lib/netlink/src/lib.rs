@@ -1,10 +1,10 @@
-//! Netlink, synchronous: one request, one answer, bounded in time. It knows messages, attributes
-//! and sockets for every family, and the requests and replies of rtnetlink: links, addresses,
-//! routes, neighbours, and waiting for their events. It knows no packet filter, no owner and no
-//! plan: what a link is for is its caller's affair.
+//! Synchronous netlink: one request, one answer, bounded in time. This crate covers messages,
+//! attributes and sockets for every family, and the requests and replies of rtnetlink: links,
+//! addresses, routes, neighbours, and waiting for their events. It knows no packet filter, no owner
+//! and no plan: its callers decide what a link is for.
 //!
-//! Requests are messages of the package rtnetlink, where it has a builder made by that. Replies are
-//! read here: a reader that takes what it knows and skips the rest works with any kernel.
+//! Requests are messages of the package rtnetlink, made by its builders where it has suitable ones.
+//! Replies are read here: a reader that skips unknown attributes works with any kernel.
 
 mod addr;
 pub mod attr;

@@ -8,12 +8,12 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
-/// The text is no Ethernet address.
+/// The text is not an Ethernet address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseMacError(String);
 
 impl Mac {
-    /// All ones: everybody on the link.
+    /// All ones: the broadcast address.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
     /// A locally administered unicast address from the kernel's random generator.
@@ -21,24 +21,25 @@ impl Mac {
     /// # Errors
     /// `getrandom` failed.
     pub fn random() -> sys::Result<Self> {
-        let bytes =
-            sys::random::bytes().map_err(|error| sys::Error::new("draw", "an Ethernet address", error))?;
+        let bytes = sys::random::bytes()
+            .map_err(|error| sys::Error::new("generate", "an Ethernet address", error))?;
         Ok(Self::locally_administered(bytes))
     }
 
-    /// A locally administered unicast address made of these six bytes (a hash, for an address that a restarted
-    /// process would choose again).
+    /// A locally administered unicast address from these six bytes (of a hash, if a restarted
+    /// process must choose the same address).
     pub fn locally_administered(bytes: [u8; 6]) -> Self {
         let [first, rest @ ..] = bytes;
-        // IEEE 802, section 8.2: bit 0 of the first byte is set for groups, bit 1 for local administration.
+        // IEEE 802, section 8.2: in the first byte, bit 0 is set for groups, bit 1 for local
+        // administration.
         let first = first & !0b01 | 0b10;
         let [b, c, d, e, f] = rest;
         Self([first, b, c, d, e, f])
     }
 
-    /// The same address as that of a port of a bridge: it begins with fe. A bridge without a MAC address of its own takes
-    /// the lowest of its ports' (br_stp_recalculate_bridge_id, net/bridge/br_stp_if.c), which this never is beside a
-    /// port of another kind.
+    /// This address with the first byte fe, for a bridge port. A bridge without a MAC address of
+    /// its own takes the lowest of its ports' (br_stp_recalculate_bridge_id,
+    /// net/bridge/br_stp_if.c); this one is never lower than another port's.
     #[must_use]
     pub fn of_port(self) -> Self {
         let [_, rest @ ..] = self.0;
@@ -46,25 +47,25 @@ impl Mac {
         Self([0xfe, b, c, d, e, f])
     }
 
-    /// The locally administered unicast address that goes with a hash.
+    /// The locally administered unicast address made from a hash.
     pub fn of_hash(hash: u64) -> Self {
         let [_, _, bytes @ ..] = hash.to_be_bytes();
         Self::locally_administered(bytes)
     }
 
-    /// The link-local IPv6 address that belongs to this one (RFC 4291, appendix A).
+    /// The link-local IPv6 address made from this one (RFC 4291, appendix A).
     pub fn link_local(&self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.0;
         let half = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
         Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(half))
     }
 
-    /// All zeroes: none.
+    /// Whether it is all zeros, which means no address.
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 6]
     }
 
-    /// Of a group of stations, broadcast included: no interface can have it.
+    /// Whether it is a group address, broadcast included: no interface can have it.
     pub fn is_multicast(&self) -> bool {
         let [first, ..] = self.0;
         first & 1 != 0
@@ -74,15 +75,15 @@ impl Mac {
 impl FromStr for Mac {
     type Err = ParseMacError;
 
-    /// The three forms that Go's `net.ParseMAC` takes: `02:00:5e:10:00:01`, `02-00-5e-10-00-01`, `0200.5e10.0001`;
-    /// either case of letters, all digits.
+    /// Parses the three forms that Go's `net.ParseMAC` accepts: `02:00:5e:10:00:01`,
+    /// `02-00-5e-10-00-01`, `0200.5e10.0001`; upper or lower case, without omitted digits.
     fn from_str(text: &str) -> Result<Self, ParseMacError> {
         parse(text).map(Self).ok_or_else(|| ParseMacError(text.to_owned()))
     }
 }
 
 fn parse(text: &str) -> Option<[u8; 6]> {
-    // Where the separators stand tells the form; everything else must be a digit.
+    // The position of the separators determines the form; every other character must be a digit.
     let (separator, group) = match (text.as_bytes().get(2)?, text.as_bytes().get(4)?) {
         (b':', _) => (':', 2),
         (b'-', _) => ('-', 2),
@@ -132,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read(octets: [u8; 6]) {
+        fn a_formatted_address_is_parsed(octets: [u8; 6]) {
             let mac = Mac(octets);
             let text = mac.to_string();
             prop_assert_eq!(text.parse(), Ok(mac));
@@ -142,12 +143,12 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text: String) {
+        fn any_text_is_parsed_without_panic(text: String) {
             let _ = text.parse::<Mac>();
         }
 
         #[test]
-        fn a_drawn_address_is_local_and_of_one_station(octets: [u8; 6]) {
+        fn a_generated_address_is_local_and_unicast(octets: [u8; 6]) {
             let mac = Mac::locally_administered(octets);
             prop_assert_eq!(mac.0[0] & 0b11, 0b10);
             prop_assert!(!mac.is_multicast() && !mac.is_zero());
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_refused() {
+    fn texts_that_go_refuses_are_refused() {
         for text in [
             "",
             "02",
@@ -172,7 +173,7 @@ mod tests {
             "02:00:5e:10:00:01\n",
             "ü2:00:5e:10:00:01",
             "0:00:00:00:00:000",
-            // Eight and twenty bytes are addresses for Go, but not of Ethernet.
+            // Go accepts eight and twenty bytes, which are not Ethernet addresses.
             "02:00:5e:10:00:00:00:01",
         ] {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn two_drawn_addresses_differ() {
+    fn two_random_addresses_differ() {
         assert_ne!(Mac::random().unwrap(), Mac::random().unwrap());
     }
 }

@@ -7,42 +7,42 @@ use sys::Error;
 
 use crate::attr::{Attrs, Malformed, Writer};
 
-/// linux/netlink.h, message flags: it is a request.
+/// linux/netlink.h, message flags: a request.
 pub const NLM_F_REQUEST: u16 = 0x01;
-/// The kernel acknowledges it.
+/// Request an acknowledgement.
 pub const NLM_F_ACK: u16 = 0x04;
-/// Of an answer: what was listed changed meanwhile.
+/// In an answer: the listed objects changed meanwhile.
 pub const NLM_F_DUMP_INTR: u16 = 0x10;
-/// The answer is a listing.
+/// Request a listing.
 pub const NLM_F_DUMP: u16 = 0x300;
-/// It takes the place of what is there.
+/// Replace an existing object.
 pub const NLM_F_REPLACE: u16 = 0x100;
-/// It fails if the thing is there.
+/// Fail if the object exists.
 pub const NLM_F_EXCL: u16 = 0x200;
-/// It makes the thing if it is not there.
+/// Create the object if it does not exist.
 pub const NLM_F_CREATE: u16 = 0x400;
-/// Of NLMSG_ERROR only: the request's payload is not echoed.
+/// NLMSG_ERROR only: the request's payload is not echoed.
 const NLM_F_CAPPED: u16 = 0x100;
-/// Of NLMSG_ERROR and NLMSG_DONE only: attributes follow.
+/// NLMSG_ERROR and NLMSG_DONE only: attributes follow.
 const NLM_F_ACK_TLVS: u16 = 0x200;
 
-/// linux/netlink.h, control messages: to be ignored.
+/// linux/netlink.h, control messages: ignored.
 pub const NLMSG_NOOP: u16 = 1;
-/// An error, or with code 0 an acknowledgement.
+/// An error, or an acknowledgement if its code is 0.
 pub const NLMSG_ERROR: u16 = 2;
 /// The end of a listing.
 pub const NLMSG_DONE: u16 = 3;
 /// Data was lost.
 pub const NLMSG_OVERRUN: u16 = 4;
 
-/// linux/netlink.h: the kernel's own words, and where in the request the offending attribute is.
+/// linux/netlink.h: the kernel's message, and the offset of the offending attribute in the request.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSGERR_ATTR_OFFS: u16 = 2;
 
 /// Length of `struct nlmsghdr`: u32 length, u16 type, u16 flags, u32 sequence, u32 port.
 const HEADER: usize = 16;
 
-/// A request being written.
+/// A request in progress.
 #[derive(Clone, Debug)]
 pub struct Request {
     kind: u16,
@@ -58,9 +58,9 @@ pub struct Message<'a> {
     pub kind: u16,
     /// Its flags (`NLM_F_*`).
     pub flags: u16,
-    /// The number of the request that it answers.
+    /// The sequence number of the request that it answers.
     pub sequence: u32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub payload: &'a [u8],
 }
 
@@ -70,17 +70,17 @@ pub struct Messages<'a> {
     rest: &'a [u8],
 }
 
-/// The kernel's no: an errno and, if it had one, a sentence.
+/// A refusal of the kernel: an errno and possibly a message.
 #[derive(Debug)]
 pub struct Refusal {
     /// The errno, or `InvalidData` for a malformed answer.
     pub source: io::Error,
-    /// The extended acknowledgement.
+    /// The extended acknowledgement's message.
     pub message: Option<String>,
 }
 
 impl Request {
-    /// A request of type `kind`; `fixed` is the family's header (`struct ifinfomsg`, …).
+    /// Creates a request of type `kind`; `fixed` is the family's header (`struct ifinfomsg`, …).
     pub fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
         let mut attrs = Writer::default();
         attrs.raw(&[0; HEADER]);
@@ -88,11 +88,12 @@ impl Request {
         Self { kind, flags: flags | NLM_F_REQUEST, attrs }
     }
 
-    /// A request of type `kind` with a message of rtnetlink: the family's header and the attributes.
+    /// A request of type `kind` with an rtnetlink message, which has the family's header and
+    /// attributes.
     pub fn of(kind: u16, flags: u16, message: &dyn Emitable) -> Self {
         let mut request = Self::new(kind, flags, &[]);
         let length = message.buffer_len();
-        // rtnetlink writes the lowest 16 bits of an attribute's length: this bounds them all.
+        // rtnetlink truncates an attribute's length to 16 bits, so the whole message is bounded.
         if u16::try_from(length).is_err() {
             request.attrs.fail("a message is longer than 65535 bytes");
             return request;
@@ -103,10 +104,10 @@ impl Request {
         request
     }
 
-    /// The message holds this name. A NUL inside is a fault: the kernel would see a shorter name.
+    /// Checks a name in the message. A NUL inside is a fault: the kernel would see a shorter name.
     pub fn named(mut self, name: &str) -> Self {
         if name.contains('\0') {
-            self.attrs.fail("a string holds a NUL");
+            self.attrs.fail("a string contains a NUL");
         }
         self
     }
@@ -116,10 +117,10 @@ impl Request {
         self.flags |= flags;
     }
 
-    /// The whole message. The port is left 0: the kernel knows the socket.
+    /// Returns the whole message. The port stays 0: the kernel knows the socket.
     ///
     /// # Errors
-    /// Something in it could not be written.
+    /// A part of it could not be represented.
     pub fn finish(self, sequence: u32) -> Result<Vec<u8>, Malformed> {
         let mut bytes = self.attrs.finish()?;
         let length = u32::try_from(bytes.len()).map_err(|_| Malformed("a message is longer than 4 GiB"))?;
@@ -138,7 +139,7 @@ impl Request {
     }
 }
 
-/// The builder with a value set, if there is one.
+/// Sets a value on the builder, if there is one.
 pub(crate) fn with<B, V>(builder: B, value: Option<V>, set: impl FnOnce(B, V) -> B) -> B {
     match value {
         Some(value) => set(builder, value),
@@ -147,12 +148,12 @@ pub(crate) fn with<B, V>(builder: B, value: Option<V>, set: impl FnOnce(B, V) ->
 }
 
 impl Refusal {
-    /// The error of an operation on an object.
+    /// Converts it to the error of an operation on an object.
     pub fn on(self, op: &'static str, object: impl Into<String>) -> Error {
         Error::Kernel { op, object: object.into(), message: self.message, source: self.source }
     }
 
-    /// The kernel said this errno.
+    /// Whether it has this errno.
     pub fn is(&self, errno: i32) -> bool {
         self.source.raw_os_error() == Some(errno)
     }
@@ -194,13 +195,13 @@ fn split(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
 }
 
 impl Message<'_> {
-    /// The outcome that an NLMSG_ERROR or an NLMSG_DONE carries: 0 is an acknowledgement.
+    /// The outcome in an NLMSG_ERROR or an NLMSG_DONE: 0 is an acknowledgement.
     ///
     /// # Errors
-    /// That of the kernel, or the message is too short.
+    /// The kernel's error, or the message is too short.
     pub fn outcome(&self) -> Result<(), Refusal> {
         let Some((code, rest)) = self.payload.split_first_chunk() else {
-            // Linux sends NLMSG_DONE with a code; netlink(7) does not promise it.
+            // Linux sends NLMSG_DONE with a code, but netlink(7) does not guarantee it.
             return if self.kind == NLMSG_DONE {
                 Ok(())
             } else {
@@ -211,23 +212,25 @@ impl Message<'_> {
             0 => Ok(()),
             code => Err(Refusal {
                 source: io::Error::from_raw_os_error(code.saturating_neg()),
-                message: self.words(rest),
+                message: self.text(rest),
             }),
         }
     }
 
-    /// The extended acknowledgement's text.
-    fn words(&self, rest: &[u8]) -> Option<String> {
+    /// The message of the extended acknowledgement.
+    fn text(&self, rest: &[u8]) -> Option<String> {
         self.extended(rest)?.flatten().find(|attr| attr.kind == NLMSGERR_ATTR_MSG).map(|attr| attr.string())
     }
 
-    /// Where in the request, from its first byte, the attribute is that an NLMSG_ERROR is about, if the kernel says.
+    /// The offset in the request of the attribute that an NLMSG_ERROR is about, if the kernel
+    /// reports it.
     pub fn fault_offset(&self) -> Option<usize> {
         let attr = self.extended(self.payload.get(4..)?)?.flatten().find(|a| a.kind == NLMSGERR_ATTR_OFFS)?;
         usize::try_from(attr.u32().ok()?).ok()
     }
 
-    /// What follows the code. In an NLMSG_ERROR the request's header comes first, and, unless capped, its payload.
+    /// The attributes after the code. In an NLMSG_ERROR the request's header precedes them, and its
+    /// payload unless capped.
     fn extended<'a>(&self, rest: &'a [u8]) -> Option<Attrs<'a>> {
         if self.flags & NLM_F_ACK_TLVS == 0 {
             return None;
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_words_are_found_behind_the_echoed_request() {
+    fn the_kernels_message_is_found_after_the_echoed_request() {
         let echo = Request::new(16, 0, &[0; 24]).finish(9).unwrap();
         let cases = [
             error(NLM_F_ACK_TLVS, NLMSG_ERROR, &echo),
@@ -303,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_flag_no_words_are_made_up() {
+    fn without_the_flag_there_is_no_message() {
         let echo = Request::new(16, 0, &[]).finish(9).unwrap();
         let bytes = error(0, NLMSG_ERROR, &echo);
         let refusal = Messages::new(&bytes).next().unwrap().unwrap().outcome().unwrap_err();

@@ -1,6 +1,7 @@
 //! Neighbour entries (ARP, NDP).
 //!
-//! The requests are messages of rtnetlink; its builder of them needs a connection of its own.
+//! The requests are rtnetlink messages; rtnetlink's own builder would need its asynchronous
+//! connection.
 
 use std::net::IpAddr;
 
@@ -14,14 +15,14 @@ use crate::attr::Malformed;
 use crate::message::{NLM_F_CREATE, NLM_F_REPLACE, Request};
 use crate::{Mac, Netlink};
 
-/// State of an entry that we set (linux/neighbour.h, `NUD_*`).
+/// State of an entry to set (linux/neighbour.h, `NUD_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeighbourState {
-    /// Confirmed now, ages like any other.
+    /// Confirmed now; ages normally.
     Reachable,
-    /// Believed until used.
+    /// Used until it is needed, then confirmed.
     Stale,
-    /// Never aged, never replaced by what the link says.
+    /// Does not age, and is not replaced by received packets.
     Permanent,
 }
 
@@ -35,7 +36,7 @@ impl NeighbourState {
     }
 }
 
-/// Index and state of a description.
+/// Reads the index and state of a description.
 fn read(payload: &[u8]) -> Result<(u32, u16), Malformed> {
     let index = payload.get(4..).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_ne_bytes(*bytes));
     let state = payload.get(8..).and_then(<[u8]>::first_chunk).map(|bytes| u16::from_ne_bytes(*bytes));
@@ -55,7 +56,7 @@ fn forwarding_entry(port: u32, mac: Mac) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = port;
-    // It does not age; it is the master's; another port does not take it over.
+    // The entry does not age, belongs to the master, and other ports do not take it over.
     message.header.state = neighbour::NeighbourState::Noarp;
     message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
@@ -66,7 +67,7 @@ impl Netlink {
     /// Sets a neighbour entry, replacing what was there.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel refused.
     pub fn set_neighbour(&self, index: u32, ip: IpAddr, mac: Mac, state: NeighbourState) -> Result<()> {
         let mut entry = message(index, ip, state.wire());
         entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
@@ -74,17 +75,18 @@ impl Netlink {
         self.change("set neighbour", request, || format!("{ip} lladdr {mac} on {}", self.link_label(index)))
     }
 
-    /// Makes it known to the bridge of a port, for good and in all VLANs of that port, that a MAC address is behind it.
+    /// Adds a permanent entry to the forwarding table of a port's bridge, in all VLANs of the port:
+    /// the MAC address is behind the port.
     ///
     /// # Errors
-    /// What the kernel said; the link is no port of a bridge.
+    /// The kernel refused; the link is not a port of a bridge.
     pub fn set_forwarding_entry(&self, port: u32, mac: Mac) -> Result<()> {
         let entry = forwarding_entry(port, mac);
         let request = Request::of(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &entry);
         self.change("set bridge entry", request, || format!("{mac} on {}", self.link_label(port)))
     }
 
-    /// Whether a link has neighbour entries that somebody set for good.
+    /// Whether a link has permanent neighbour entries.
     ///
     /// # Errors
     /// The kernel refused.
@@ -93,7 +95,7 @@ impl Netlink {
         link.attributes.push(NeighbourAttribute::IfIndex(index));
         let listed = self.socket.dump(Request::of(RTM_GETNEIGH, 0, &link), |payload, found| {
             let (of, state) = read(payload)?;
-            // The kernel filters, but does not have to.
+            // The kernel filters, but older ones do not.
             if of == index && state & u16::from(neighbour::NeighbourState::Permanent) != 0 {
                 found.push(state);
             }
@@ -106,11 +108,11 @@ impl Netlink {
     /// Removes a neighbour entry.
     ///
     /// # Errors
-    /// `is_not_found` when there is none.
+    /// `is_not_found` when the entry does not exist.
     pub fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
         let entry = message(index, ip, neighbour::NeighbourState::None);
         let request = Request::of(RTM_DELNEIGH, 0, &entry);
-        // Absence is what most callers want to see: its name is not worth another question to the kernel.
+        // Most callers expect that it is absent: looking up the link's name is not worth a request.
         self.change("delete neighbour", request, || format!("{ip} on interface {index}"))
     }
 }

@@ -1,4 +1,4 @@
-//! Why something that was waited for is not ready.
+//! Reasons why an awaited state was not reached.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use sys::Error;
 
 use crate::Mac;
 
-/// A state of a link or an address at the end of a wait for another one.
+/// The state of a link or an address at the end of a wait for another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotReady {
     /// The bridge port did not forward before the deadline.

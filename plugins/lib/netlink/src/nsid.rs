@@ -1,7 +1,8 @@
-//! The numbers by which a namespace knows others (linux/net_namespace.h): a link's parent in another namespace is
-//! named by its index and such a number.
+//! A namespace's ids for other namespaces (linux/net_namespace.h): a link's parent in another
+//! namespace is identified by its index and such an id.
 //!
-//! The requests are messages of rtnetlink; its builder of them needs a connection of its own.
+//! The requests are rtnetlink messages; rtnetlink's own builder would need its asynchronous
+//! connection.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -19,7 +20,7 @@ const NETNSA_NSID: u16 = 1;
 /// `struct rtgenmsg` (linux/rtnetlink.h), a u8 family, padded.
 const HEADER: usize = 4;
 
-/// NETNSA_NSID_NOT_ASSIGNED: as an answer, there is none; as a wish, any.
+/// NETNSA_NSID_NOT_ASSIGNED: in an answer, there is no id; in a request, any id.
 const NONE: i32 = -1;
 
 fn message(other: BorrowedFd<'_>) -> NsidMessage {
@@ -29,18 +30,19 @@ fn message(other: BorrowedFd<'_>) -> NsidMessage {
 }
 
 impl Netlink {
-    /// The number by which the socket's namespace knows `other`; `None` when it has none, or `other` is its own.
+    /// Returns the id of the socket's namespace for `other`; `None` when there is none, or `other`
+    /// is the socket's own.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn netns_id(&self, other: BorrowedFd<'_>) -> Result<Option<i32>> {
         let request = Request::of(RTM_GETNSID, 0, &message(other));
         let id = self.socket.get(request, |payload| Ok(read(payload)?));
-        id.map(|id| (id != NONE).then_some(id))
-            .map_err(|refusal| refusal.on("look up", "a namespace's number"))
+        id.map(|id| (id != NONE).then_some(id)).map_err(|refusal| refusal.on("look up", "a namespace's id"))
     }
 
-    /// The same, but `other` is given a number if it has none; it keeps it as long as both namespaces live.
+    /// As [`Netlink::netns_id`], but assigns an id if there is none; it stays as long as both
+    /// namespaces live.
     ///
     /// # Errors
     /// The kernel refused.
@@ -52,12 +54,12 @@ impl Netlink {
         namespace.attributes.push(NsidAttribute::Id(NONE));
         let request = Request::of(RTM_NEWNSID, 0, &namespace);
         match self.socket.change(request) {
-            // Somebody else has just done it.
+            // Another process has just assigned one.
             Err(refusal) if refusal.is(libc::EEXIST) => {}
             made => made.map_err(|refusal| refusal.on("number", "a namespace"))?,
         }
         let unknown = || Refusal { source: std::io::ErrorKind::NotFound.into(), message: None };
-        self.netns_id(other)?.ok_or_else(|| unknown().on("look up", "the number that a namespace was given"))
+        self.netns_id(other)?.ok_or_else(|| unknown().on("look up", "the id that a namespace was assigned"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A netlink socket: requests answered in order, by sequence number, within a bounded time.
+//! A netlink socket: requests are answered in order, by sequence number, within a time limit.
 
 use std::cell::Cell;
 use std::io;
@@ -14,10 +14,11 @@ use crate::message::{
     NLMSG_OVERRUN, Refusal, Request,
 };
 
-/// The kernel answers a request inside `send`; this is only so that nothing can hang for ever.
+/// The kernel answers a request inside `send`; this only prevents waiting for ever.
 const ANSWER_TIMEOUT_S: i64 = 10;
-/// The kernel fills a listing's datagrams to at most 32 KiB (netlink_dump, net/netlink/af_netlink.c); the description
-/// of one object, without what we do not ask for (virtual functions), is far shorter. So no length is asked first.
+/// The kernel fills a listing's datagrams to at most 32 KiB (netlink_dump,
+/// net/netlink/af_netlink.c); the description of one object, without what we do not request
+/// (virtual functions), is far shorter. So the length is not peeked first.
 const LONGEST_DATAGRAM: usize = 32 * 1024;
 
 /// A netlink socket of any family.
@@ -29,24 +30,25 @@ pub struct Socket {
 
 impl Socket {
     /// Opens a socket of a `NETLINK_*` protocol in the thread's network namespace, with extended
-    /// acknowledgements and strict checking (so that the kernel filters listings, and refuses what it does not know).
+    /// acknowledgements and strict checking (the kernel then filters listings, and refuses unknown
+    /// attributes).
     ///
     /// # Errors
-    /// The kernel has no such protocol, or no descriptor is left.
+    /// The kernel lacks the protocol, or no descriptor is left.
     pub fn open(protocol: isize) -> io::Result<Self> {
         let socket = netlink_sys::Socket::new(protocol)?;
         socket.set_ext_ack(true)?;
-        // A refusal need not repeat the request: many of them must fit the receive buffer.
+        // A refusal need not repeat the request: many refusals must fit the receive buffer.
         socket.set_cap_ack(true)?;
         socket.set_netlink_get_strict_chk(true)?;
         setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT_S))?;
         Ok(Self { socket, sequence: Cell::new(0) })
     }
 
-    /// Opens a socket that only listens to events; `groups` has bit n-1 for multicast group n.
+    /// Opens a socket that only receives events; `groups` has bit n-1 for multicast group n.
     ///
     /// # Errors
-    /// The kernel has no such protocol, or no descriptor is left.
+    /// The kernel lacks the protocol, or no descriptor is left.
     pub fn listen(protocol: isize, groups: u32) -> io::Result<Self> {
         let mut socket = netlink_sys::Socket::new(protocol)?;
         socket.set_non_blocking(true)?;
@@ -54,7 +56,7 @@ impl Socket {
         Ok(Self { socket, sequence: Cell::new(0) })
     }
 
-    /// Asks for a change, and waits until the kernel has acknowledged it.
+    /// Requests a change, and waits for the kernel's acknowledgement.
     ///
     /// # Errors
     /// The kernel refused, or did not answer in time.
@@ -63,7 +65,7 @@ impl Socket {
         self.exchange(request, false, |_| Ok(())).map(|_| ())
     }
 
-    /// Asks for one thing. `read` gets the answer's payload.
+    /// Requests one object. `read` gets the answer's payload.
     ///
     /// # Errors
     /// The kernel refused, or did not answer in time, or `read` failed.
@@ -77,10 +79,11 @@ impl Socket {
             answer = Some(read(message.payload));
             Ok(())
         })?;
-        answer.unwrap_or_else(|| Err(invalid("the kernel acknowledged a question without answering it")))
+        answer.unwrap_or_else(|| Err(invalid("the kernel acknowledged a request without answering it")))
     }
 
-    /// Asks for one thing that there may be none of: what says nothing then is made to acknowledge the question.
+    /// Requests one object that may not exist: where the kernel then sends nothing, an
+    /// acknowledgement is requested too.
     ///
     /// # Errors
     /// The kernel refused, or did not answer in time, or `read` failed.
@@ -98,11 +101,12 @@ impl Socket {
         Ok(answer)
     }
 
-    /// Lists. `read` gets every payload and picks what it wants; a listing that changed while it was read
-    /// (NLM_F_DUMP_INTR) is begun again, for at most ten seconds.
+    /// Requests a listing. `read` gets every payload and selects from it. A listing that changed
+    /// meanwhile (NLM_F_DUMP_INTR) is repeated, for at most ten seconds.
     ///
     /// # Errors
-    /// The kernel refused, or did not answer in time, or `read` failed, or the listing changed all the time.
+    /// The kernel refused, or did not answer in time, or `read` failed, or the listing changed
+    /// every time.
     pub fn dump<T>(
         &self,
         mut request: Request,
@@ -120,7 +124,7 @@ impl Socket {
                 return Err(Refusal {
                     source: io::Error::from_raw_os_error(libc::EINTR),
                     message: Some(format!(
-                        "what was listed changed during each of {} attempts in {} s",
+                        "the listed objects changed during each of {} attempts in {} s",
                         attempts.failed,
                         PATIENCE.as_secs()
                     )),
@@ -129,8 +133,9 @@ impl Socket {
         }
     }
 
-    /// Sends a request and reads to the end of its answer, which is the first message if a `single` one is expected;
-    /// gives the flags of all its messages together. A listing is read to its end even after a fault, else the next one on this socket would be EBUSY.
+    /// Sends a request and reads its answer to the end, which is the first message if a `single`
+    /// one is expected; returns the flags of all its messages combined. A listing is read to its
+    /// end even after a fault, as the next one on this socket would otherwise fail with EBUSY.
     fn exchange(
         &self,
         request: Request,
@@ -153,7 +158,7 @@ impl Socket {
                     Ok(message) => message,
                     Err(malformed) => return Some(Err(malformed.into())),
                 };
-                // An answer to a request that was given up earlier.
+                // A late answer to an earlier request that timed out.
                 if message.sequence != sequence {
                     return None;
                 }
@@ -174,7 +179,7 @@ impl Socket {
         outcome.and(fault).map(|()| flags)
     }
 
-    /// The first of `count` sequence numbers that nobody else uses.
+    /// Reserves `count` sequence numbers and returns the first.
     pub fn reserve(&self, count: u32) -> u32 {
         let first = self.sequence.get().wrapping_add(1);
         self.sequence.set(self.sequence.get().wrapping_add(count));
@@ -184,15 +189,15 @@ impl Socket {
     /// Sends to the kernel.
     ///
     /// # Errors
-    /// The kernel does not take it.
+    /// The kernel does not accept it.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         retried(|| self.socket.send(bytes, 0)).map(|_| ())
     }
 
-    /// Receives one datagram, whole, into `buffer`, from the kernel.
+    /// Receives one whole datagram from the kernel into `buffer`.
     ///
     /// # Errors
-    /// Nothing came in time (or is there, of a socket that listens), or it is too long.
+    /// Nothing came in time (or is pending, on an event socket), or it is too long.
     pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         loop {
             buffer.clear();
@@ -201,7 +206,7 @@ impl Socket {
             if length > buffer.len() {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer is too long"));
             }
-            // Port 0 is the kernel; nobody else has anything to tell us.
+            // Port 0 is the kernel; datagrams of other senders are ignored.
             if from.port_number() == 0 {
                 return Ok(());
             }
@@ -224,7 +229,7 @@ fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// What SO_RCVTIMEO's EAGAIN means here.
+/// The meaning of SO_RCVTIMEO's EAGAIN.
 fn unanswered(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         io::Error::new(

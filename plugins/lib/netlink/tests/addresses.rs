@@ -1,4 +1,4 @@
-//! Addresses and neighbours, as `ip` sees what was asked for, and as packets do.
+//! Addresses and neighbours, as `ip` and packets see them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use sys::{NetNs, network_test, sysctl};
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
-/// A pod whose `eth0` is the far end of a port of `br0`; gives the index of `eth0`, which is down.
+/// A pod with `eth0` as the far end of a port of `br0`; returns the index of `eth0`, which is down.
 fn attach(pod: &NetNs, port: &str) -> u32 {
     let netlink = Netlink::open().unwrap();
     if netlink.link_by_name("br0").unwrap().is_none() {
@@ -45,7 +45,7 @@ fn seen(pod: &NetNs, address: &str) -> Value {
 }
 
 network_test! {
-    fn an_address_is_as_asked_for_with_its_broadcast_where_there_is_one() {
+    fn an_address_is_as_requested_with_its_broadcast() {
         let pod = another_network();
         let index = attach(&pod, "veth0");
         let netlink = Netlink::open_in(&pod).unwrap();
@@ -88,7 +88,7 @@ network_test! {
 }
 
 network_test! {
-    fn addresses_of_one_link_are_not_those_of_another() {
+    fn addresses_are_listed_per_link() {
         run("ip link set lo up");
         let netlink = Netlink::open().unwrap();
         let pod = another_network();
@@ -116,7 +116,7 @@ network_test! {
         pod.enter(|| UdpSocket::bind("[fd00::2]:0").map(drop)).unwrap().unwrap();
         assert!(seen(&pod, "fd00::2")["nodad"].as_bool().unwrap());
 
-        // What the flag spares: with detection the same bind fails.
+        // The flag's effect: with detection the same bind fails.
         add(&netlink, index, "fd00::3/64", false);
         assert!(pod.enter(|| UdpSocket::bind("[fd00::3]:0")).unwrap().is_err());
         assert!(netlink.addresses(Some(index)).unwrap().iter().any(|address| address.tentative()));
@@ -138,11 +138,11 @@ network_test! {
 }
 
 network_test! {
-    fn an_address_that_stays_tentative_is_an_error_at_the_deadline_and_not_later() {
+    fn an_address_that_stays_tentative_is_an_error_at_the_deadline() {
         let pod = another_network();
         let index = attach(&pod, "veth0");
         let netlink = Netlink::open_in(&pod).unwrap();
-        // The link is down: detection does not begin.
+        // The link is down, so detection does not start.
         add(&netlink, index, "fd00::2/64", false);
         let start = Instant::now();
         let error = netlink
@@ -156,7 +156,7 @@ network_test! {
 
 network_test! {
     /// RFC 4862, section 5.4.5.
-    fn an_address_that_another_node_has_is_an_error_that_names_it() {
+    fn a_duplicate_address_is_an_error_that_names_it() {
         let (one, two) = (another_network(), another_network());
         let first = attach(&one, "veth1");
         let second = attach(&two, "veth2");
@@ -181,19 +181,19 @@ fn port(name: &str) -> u32 {
 }
 
 network_test! {
-    fn a_port_forwards_once_its_far_end_is_up_and_the_wait_says_so() {
+    fn the_wait_ends_when_the_ports_far_end_is_up() {
         let pod = another_network();
         let index = attach(&pod, "veth0");
         let host = Netlink::open().unwrap();
         let deadline = Instant::now() + Duration::from_millis(100);
         let error = host.wait_for_port(port("veth0"), deadline).unwrap_err();
-        // The reference's text. Which of the two states it is depends on the kernel.
+        // The reference's text. Which of the two states is shown depends on the kernel.
         let text = error.to_string();
         let states = ["down", "lower-layer-down"].map(|state| format!("bridge port in error state: {state} (veth0)"));
         assert!(states.contains(&text), "{text}");
         assert!(Instant::now() >= deadline);
 
-        // From a thread that is elsewhere: the events are those of the socket's namespace.
+        // From a thread in another namespace: the events are those of the socket's.
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let host = host;
@@ -220,7 +220,7 @@ network_test! {
                 let host = host;
                 host.wait_for_port(index, Instant::now() + Duration::from_secs(20))
             });
-            // Deleted from its far end, at whatever stage the waiter is.
+            // Deleted from its far end, at any stage of the wait.
             let netlink = Netlink::open_in(&pod).unwrap();
             netlink.delete_link(netlink.link_by_name("eth0").unwrap().unwrap().index).unwrap();
             waiting.join().unwrap()
@@ -255,8 +255,9 @@ network_test! {
     }
 }
 
-/// A pod with an address of each family on a port that forwards, whose neighbour on the bridge believes that another
-/// station has these addresses; gives the pod's socket and the index of its `eth0`.
+/// A pod with an address of each family on a forwarding port, and a neighbour on the bridge with
+/// another station's entries for these addresses; returns the pod's socket and the index of its
+/// `eth0`.
 fn pod_with_stale_neighbour(pod: &NetNs, addresses: &[IpAddr]) -> (Netlink, u32) {
     let index = attach(pod, "veth0");
     let host = Netlink::open().unwrap();
@@ -282,8 +283,9 @@ fn neighbour_knows(ip: IpAddr, mac: Mac) -> bool {
 }
 
 network_test! {
-    /// A reused address must reach its new owner at once: RFC 5227, section 3; RFC 4861, section 7.2.6.
-    fn the_kernel_announces_when_the_address_of_a_link_is_set_again() {
+    /// A reused address must reach its new owner at once: RFC 5227, section 3; RFC 4861, section
+    /// 7.2.6.
+    fn setting_the_same_mac_address_announces_addresses() {
         let pod = another_network();
         let addresses: [IpAddr; 2] = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         let (netlink, index) = pod_with_stale_neighbour(&pod, &addresses);

@@ -1,4 +1,4 @@
-//! Links, as `ip` sees what was asked for.
+//! Links, as `ip` sees them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn veth<'a>(name: &'a str, peer: &'a str, netns: Option<&'a NetNs>) -> Veth<'a> 
 }
 
 network_test! {
-    fn a_veth_is_born_in_place_with_everything_it_needs() {
+    fn a_veth_is_created_in_place_with_all_attributes() {
         let pod = another_network();
         let netlink = Netlink::open().unwrap();
         let master = bridge(&netlink, "br0");
@@ -71,7 +71,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_name_that_is_taken_on_either_side_is_told_and_nothing_is_made() {
+    fn a_name_taken_on_either_side_is_an_error_and_creates_nothing() {
         let pod = another_network();
         let netlink = Netlink::open().unwrap();
         netlink.create_veth(&veth("veth0", "eth0", Some(&pod))).unwrap();
@@ -87,7 +87,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_bridge_that_exists_is_told_from_other_failures() {
+    fn an_existing_bridge_is_distinguished_from_other_failures() {
         let netlink = Netlink::open().unwrap();
         let asked = NewBridge { name: "br0", mac: Some(HOST_MAC), mtu: Some(1400), vlan_filtering: false, up: true };
         netlink.create_bridge(&asked).unwrap();
@@ -100,7 +100,7 @@ network_test! {
         assert_eq!(link.bridge.map(|bridge| bridge.vlan_filtering), Some(false));
 
         assert!(netlink.create_bridge(&asked).unwrap_err().is_exists());
-        // Whatever else has the name.
+        // Any link may have the name.
         assert!(netlink.create_bridge(&NewBridge { name: "lo", ..asked }).unwrap_err().is_exists());
         for name in ["", "a-name-of-17-byte", "a/b", "nul\0"] {
             let error = netlink.create_bridge(&NewBridge { name, ..asked }).unwrap_err();
@@ -112,8 +112,8 @@ network_test! {
 }
 
 network_test! {
-    /// Either the kernel filters, and `ip` sees it, or it says that it cannot and nothing is made.
-    fn vlan_filtering_is_had_or_clearly_refused() {
+    /// Either the kernel filters, and `ip` shows it, or it refuses and nothing is created.
+    fn vlan_filtering_is_enabled_or_refused() {
         let netlink = Netlink::open().unwrap();
         let asked = NewBridge { name: "br0", mac: None, mtu: None, vlan_filtering: true, up: true };
         match netlink.create_bridge(&asked) {
@@ -131,7 +131,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_link_changes_in_what_was_asked_and_in_nothing_else() {
+    fn a_link_changes_only_as_requested() {
         let netlink = Netlink::open().unwrap();
         let master = bridge(&netlink, "br0");
         netlink.create_veth(&veth("veth0", "veth1", None)).unwrap();
@@ -150,7 +150,7 @@ network_test! {
         assert!(flags.contains(&"UP".into()) && flags.contains(&"PROMISC".into()), "{link}");
         let read = netlink.link_by_index(index).unwrap().unwrap();
         assert_eq!((read.alias.as_deref(), read.promiscuous()), (Some("moor net/pod"), true));
-        // A bridge makes its ports promiscuous as well.
+        // A bridge also makes its ports promiscuous.
         assert_eq!(u64::from(read.promiscuity), link["promiscuity"].as_u64().unwrap());
 
         let back = LinkChange { up: Some(false), alias: Some(""), promiscuous: Some(false), master: Some(0), ..nothing };
@@ -165,7 +165,7 @@ network_test! {
 }
 
 network_test! {
-    /// The kernel acknowledges RTM_SETLINK for this and ignores it: look with other eyes.
+    /// The kernel acknowledges RTM_SETLINK for this and ignores it, so `ip` must confirm it.
     fn hairpin_and_isolation_are_really_set() {
         let netlink = Netlink::open().unwrap();
         let master = bridge(&netlink, "br0");
@@ -189,7 +189,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_deleted_veth_takes_its_peer_along_and_a_second_delete_finds_nothing() {
+    fn deleting_a_veth_deletes_its_peer_and_a_second_delete_is_not_found() {
         let pod = another_network();
         let netlink = Netlink::open().unwrap();
         netlink.create_veth(&veth("veth0", "eth0", Some(&pod))).unwrap();
@@ -205,7 +205,7 @@ network_test! {
 }
 
 network_test! {
-    fn no_link_has_an_impossible_name() {
+    fn an_impossible_name_finds_no_link() {
         let netlink = Netlink::open().unwrap();
         for name in ["", "a-name-of-17-byte", "nul\0", "a/b", ".", "%d", "ü", "\n"] {
             assert_eq!(netlink.link_by_name(name).unwrap(), None, "{name:?}");
@@ -216,7 +216,7 @@ network_test! {
 }
 
 network_test! {
-    /// 400 links are more than one datagram holds.
+    /// 400 links do not fit one datagram.
     fn all_links_are_listed_however_many() {
         let netlink = Netlink::open().unwrap();
         for n in 0..200 {
@@ -234,7 +234,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_refusal_repeats_the_kernels_own_words() {
+    fn a_refusal_contains_the_kernels_message() {
         let netlink = Netlink::open().unwrap();
         netlink.create_veth(&veth("veth0", "veth1", None)).unwrap();
         let index = netlink.link_by_name("veth0").unwrap().unwrap().index;
@@ -249,7 +249,7 @@ network_test! {
 
 network_test! {
     /// An answer must not be lost or mixed up when links change during a listing.
-    fn listing_goes_on_while_links_come_and_go() {
+    fn listing_works_while_links_come_and_go() {
         let netlink = Netlink::open().unwrap();
         run("ip link set lo up");
         for n in 0..60 {
@@ -272,7 +272,7 @@ network_test! {
                         assert_eq!(links.iter().filter(|link| link.name.starts_with("near")).count(), 60);
                         listed += 1;
                     }
-                    // Five attempts were all disturbed: said, and not papered over.
+                    // Every attempt was disturbed, and the error reports it.
                     Err(error) => assert_eq!(error.errno(), Some(4), "{error:#}"),
                 }
             }

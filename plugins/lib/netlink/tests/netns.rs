@@ -1,4 +1,4 @@
-//! Network namespaces: opened, told apart, entered and left (C-110, C-113).
+//! Network namespaces: opening, comparing, entering and leaving them (C-110, C-113).
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,9 +12,9 @@ use nix::sys::stat::Mode;
 use sys::testing::{another_network, ip_link, no_link, run};
 use sys::{NetNs, NetNsError, network_test};
 
-/// C-113: where nothing is, and where nothing can be.
+/// C-113: nonexistent and impossible paths.
 #[test]
-fn a_path_that_is_gone_is_gone() {
+fn a_missing_path_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     File::create(&file).unwrap();
@@ -37,9 +37,9 @@ fn a_path_that_is_gone_is_gone() {
     }
 }
 
-/// C-113: the text, and the file system's type in hexadecimal.
+/// C-113: the text, and the filesystem's type in hexadecimal.
 #[test]
-fn a_plain_file_is_refused_by_the_type_of_its_file_system() {
+fn a_plain_file_is_refused_by_its_filesystem_type() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     File::create(&path).unwrap();
@@ -50,9 +50,10 @@ fn a_plain_file_is_refused_by_the_type_of_its_file_system() {
     assert_eq!(error.to_string(), expected);
 }
 
-/// An ordinary file of procfs passes the file system check of C-113, and is still no namespace; nor is one of another kind.
+/// A regular file of procfs passes the filesystem check of C-113 but is not a namespace; nor is a
+/// namespace of another kind a network namespace.
 #[test]
-fn what_only_looks_like_a_namespace_is_refused() {
+fn files_that_resemble_a_namespace_are_refused() {
     for (path, magic) in [
         ("/proc/version", 0x9fa0),
         ("/proc", 0x9fa0),
@@ -66,7 +67,7 @@ fn what_only_looks_like_a_namespace_is_refused() {
     }
 }
 
-/// Opening a FIFO that nobody writes to would wait for ever.
+/// Opening a FIFO without a writer would wait for ever.
 #[test]
 fn no_kind_of_file_blocks_the_open() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,7 +84,7 @@ fn no_kind_of_file_blocks_the_open() {
 }
 
 network_test! {
-    /// C-110: a namespace is known by device and inode, not by its path.
+    /// C-110: a namespace is identified by device and inode, not by its path.
     fn one_namespace_has_many_paths() {
         let here = NetNs::current().unwrap();
         let pod = another_network();
@@ -100,7 +101,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_thread_comes_back_from_a_namespace_also_when_it_panics() {
+    fn a_thread_returns_from_a_namespace_even_when_it_panics() {
         let here = NetNs::current().unwrap();
         let pod = another_network();
         let inside = pod.enter(|| NetNs::current().unwrap()).unwrap();
@@ -125,7 +126,7 @@ network_test! {
 }
 
 network_test! {
-    /// Parameters are those of the namespace that the thread is in.
+    /// Parameters belong to the thread's namespace.
     fn a_parameter_is_written_where_the_thread_is_and_only_if_it_differs() {
         let pod = another_network();
         let key = "net/ipv4/ip_forward";
@@ -143,7 +144,7 @@ network_test! {
 }
 
 network_test! {
-    /// Containers often have /proc/sys mounted read-only: what holds already needs no writing.
+    /// Containers often have /proc/sys mounted read-only: an unchanged value needs no write.
     fn a_read_only_proc_sys_matters_only_when_something_must_change() {
         run("mount --bind /proc/sys /proc/sys");
         run("mount -o remount,bind,ro /proc/sys");

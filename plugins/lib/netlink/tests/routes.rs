@@ -1,4 +1,4 @@
-//! Routes, as `ip` sees what was asked for.
+//! Routes, as `ip` sees them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use sys::network_test;
 use sys::testing::{look, run};
 
-/// A link that is up and has addresses of both families; gives its index.
+/// A link that is up and has addresses of both families; returns its index.
 fn link(netlink: &Netlink, name: &str, nets: [&str; 2]) -> u32 {
     netlink
         .create_bridge(&NewBridge { name, mac: None, mtu: None, vlan_filtering: false, up: true })
@@ -32,8 +32,8 @@ fn seen(command: &str) -> Value {
 }
 
 network_test! {
-    /// The reference leaves `mtu` and `advmss` out (BR-3).
-    fn a_route_has_every_attribute_that_was_asked_for() {
+    /// The reference omits `mtu` and `advmss` (BR-3).
+    fn a_route_has_every_requested_attribute() {
         let netlink = Netlink::open().unwrap();
         let index = link(&netlink, "br0", ["10.1.0.2/24", "fd00::2/64"]);
         for (dst, gateway, command) in [
@@ -87,8 +87,8 @@ network_test! {
 }
 
 network_test! {
-    /// As the reference asks (CREATE alone), and as one who wants to know (EXCL).
-    fn a_second_route_to_the_same_place_is_told_when_exclusive() {
+    /// As the reference requests it (only CREATE), and exclusively (EXCL).
+    fn a_second_route_is_an_error_when_exclusive() {
         let netlink = Netlink::open().unwrap();
         let index = Some(link(&netlink, "br0", ["10.1.0.2/24", "fd00::2/64"]));
         for (dst, one, two) in [("10.9.0.0/16", "10.1.0.1", "10.1.0.9"), ("fd09::/32", "fd00::1", "fd00::9")] {
@@ -101,7 +101,7 @@ network_test! {
             let expected = format!("add route {dst} via {two} dev \"br0\" (scope 0, table 254)");
             assert!(error.to_string().starts_with(&expected), "{error:#}");
         }
-        // IPv6 makes one route of several next hops: each is shown.
+        // IPv6 combines several next hops into one route: each is shown.
         netlink.add_route(&Route { index, ..via("fd09::/32", "fd00::9") }, false).unwrap();
         let both: Vec<_> = netlink.routes(index, None).unwrap().into_iter().filter(|r| r.dst.to_string() == "fd09::/32").collect();
         let mut gateways: Vec<_> = both.iter().map(|route| route.gateway.unwrap().to_string()).collect();
@@ -111,7 +111,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_multipath_route_shows_the_hops_of_each_link() {
+    fn a_multipath_route_lists_the_hops_of_each_link() {
         let netlink = Netlink::open().unwrap();
         let one = link(&netlink, "br1", ["10.1.0.2/24", "fd01::2/64"]);
         let two = link(&netlink, "br2", ["10.2.0.2/24", "fd02::2/64"]);
@@ -127,7 +127,7 @@ network_test! {
 
 network_test! {
     /// The link for `mtu: "auto"`: lowest metric, IPv4 before IPv6, main table only.
-    fn the_default_route_is_found_as_a_packet_would_find_it() {
+    fn the_default_route_is_the_one_that_packets_take() {
         let netlink = Netlink::open().unwrap();
         let one = link(&netlink, "br1", ["10.1.0.2/24", "fd01::2/64"]);
         let two = link(&netlink, "br2", ["10.2.0.2/24", "fd02::2/64"]);
@@ -145,8 +145,8 @@ network_test! {
 }
 
 network_test! {
-    /// A container without IPv6: the listing must not give IPv4 twice, nor fail.
-    fn a_namespace_without_ipv6_has_its_ipv4_routes_once() {
+    /// In a container without IPv6, the listing must neither repeat IPv4 routes nor fail.
+    fn a_namespace_without_ipv6_lists_ipv4_routes_once() {
         for kind in ["all", "default"] {
             sys::sysctl::write(&format!("net/ipv6/conf/{kind}/disable_ipv6"), "1").unwrap();
         }

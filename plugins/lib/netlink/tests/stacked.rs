@@ -1,4 +1,4 @@
-//! What is stacked on a link, also where nobody can look.
+//! Links stacked on another, also in namespaces that cannot be listed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use sys::testing::{another_network, run};
 use sys::{NetNs, network_test};
 
 network_test! {
-    fn a_link_is_built_upon_while_links_are_on_it_wherever_they_are() {
+    fn a_link_is_built_upon_by_links_in_any_namespace() {
         run("ip link add wan0 type veth peer name far0");
         let netlink = Netlink::open().unwrap();
         let index = netlink.link_by_name("wan0").unwrap().unwrap().index;
@@ -27,7 +27,7 @@ network_test! {
             inside.delete_link(made.index).unwrap();
             assert!(!netlink.is_built_upon(index).unwrap(), "{mode:?}");
         }
-        // The question leaves nothing, and changes nothing.
+        // The probe leaves nothing and changes nothing.
         assert_eq!(netlink.links().unwrap().len(), before);
         let link = netlink.link_by_name("wan0").unwrap().unwrap();
         assert_eq!((link.promiscuity, link.up()), (0, false));
@@ -35,7 +35,7 @@ network_test! {
 }
 
 network_test! {
-    fn a_port_and_a_link_that_is_gone_are_not_for_the_taking() {
+    fn a_port_and_a_missing_link_are_reported_as_built_upon() {
         run("ip link add wan0 type veth peer name far0");
         run("ip link add br0 type bridge");
         run("ip link set wan0 master br0");

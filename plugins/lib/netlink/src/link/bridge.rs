@@ -13,9 +13,9 @@ use crate::{Mac, Netlink};
 
 /// linux/if_link.h, attributes of a bridge.
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
-/// `struct br_boolopt_multi` (linux/if_bridge.h): u32 values, u32 mask of those that count.
+/// `struct br_boolopt_multi` (linux/if_bridge.h): u32 values, u32 mask of the valid ones.
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
-/// linux/if_bridge.h, BR_BOOLOPT_NO_LL_LEARN as a bit of it.
+/// linux/if_bridge.h, BR_BOOLOPT_NO_LL_LEARN as a bit.
 const NO_LINK_LOCAL_LEARN: u32 = 1;
 /// linux/if_link.h, attributes of a bridge port. MODE is the hairpin flag.
 const IFLA_BRPORT_STATE: u16 = 1;
@@ -23,26 +23,26 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
-/// What a link is as a bridge.
+/// Attributes of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BridgeInfo {
-    /// Frames are sorted by VLAN (IFLA_BR_VLAN_FILTERING).
+    /// The bridge filters by VLAN (IFLA_BR_VLAN_FILTERING).
     pub vlan_filtering: bool,
-    /// Nothing is learned from frames to link-local groups (BR_BOOLOPT_NO_LL_LEARN), which pass no bridge and so none
-    /// of its packet filters.
+    /// The bridge does not learn from frames to link-local groups (BR_BOOLOPT_NO_LL_LEARN), which
+    /// are not forwarded and so bypass its packet filters.
     pub no_link_local_learn: bool,
 }
 
-/// What a link is as a port of a bridge.
+/// Attributes of a bridge port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BridgePort {
     /// Spanning tree state.
     pub state: PortState,
-    /// Frames may leave by the port they came in (IFLA_BRPORT_MODE).
+    /// Frames may leave by the port they arrived on (IFLA_BRPORT_MODE).
     pub hairpin: bool,
-    /// Talks only to ports that are not isolated (IFLA_BRPORT_ISOLATED).
+    /// The port exchanges frames only with ports that are not isolated (IFLA_BRPORT_ISOLATED).
     pub isolated: bool,
-    /// The bridge learns who is behind it from their frames (IFLA_BRPORT_LEARNING).
+    /// The bridge learns the addresses behind the port from frames (IFLA_BRPORT_LEARNING).
     pub learning: bool,
 }
 
@@ -59,38 +59,39 @@ pub enum PortState {
     Forwarding,
     /// Spanning tree: blocked.
     Blocking,
-    /// Of a newer kernel.
+    /// A state of a newer kernel.
     Other(u8),
 }
 
-/// A bridge to make.
+/// A bridge to create.
 #[derive(Clone, Copy, Debug)]
 pub struct NewBridge<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its Ethernet address; one that is given stays, none: it follows its ports.
+    /// Its Ethernet address, which then stays; `None` follows its ports.
     pub mac: Option<Mac>,
-    /// Largest packet, in bytes; none: follows its ports.
+    /// Its MTU, in bytes; `None` follows its ports.
     pub mtu: Option<u32>,
-    /// Sort frames by VLAN.
+    /// Filter by VLAN.
     pub vlan_filtering: bool,
-    /// Set up.
+    /// Set it up.
     pub up: bool,
 }
 
-/// What to change on a port; what is `None` stays.
+/// Changes to a port; `None` keeps a value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PortChange {
-    /// Frames may leave by the port they came in.
+    /// Frames may leave by the port they arrived on.
     pub hairpin: Option<bool>,
-    /// Talks only to ports that are not isolated.
+    /// Exchange frames only with ports that are not isolated.
     pub isolated: Option<bool>,
-    /// The bridge learns who is behind it.
+    /// Learn the addresses behind the port.
     pub learning: Option<bool>,
 }
 
 impl PortState {
-    /// Whether spanning tree keeps the port from forwarding. Without it, a port that is not disabled forwards.
+    /// Whether spanning tree keeps the port from forwarding. Without spanning tree, every enabled
+    /// port forwards.
     pub fn is_spanning_trees(self) -> bool {
         matches!(self, Self::Listening | Self::Learning | Self::Blocking)
     }
@@ -123,7 +124,7 @@ impl fmt::Display for PortState {
 }
 
 impl BridgeInfo {
-    /// IFLA_INFO_DATA of a bridge. A kernel leaves out what it does not have.
+    /// Reads the IFLA_INFO_DATA of a bridge. A kernel omits attributes that it lacks.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
         let mut info = Self { vlan_filtering: false, no_link_local_learn: false };
         for attr in attrs {
@@ -142,7 +143,7 @@ impl BridgeInfo {
 }
 
 impl BridgePort {
-    /// IFLA_INFO_SLAVE_DATA of a bridge's port.
+    /// Reads the IFLA_INFO_SLAVE_DATA of a bridge port.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
         let mut port = Self { state: PortState::Disabled, hairpin: false, isolated: false, learning: true };
         for attr in attrs {
@@ -164,7 +165,8 @@ impl PortChange {
         let port = with(LinkBridgePort::new(index), self.hairpin, LinkMessageBuilder::hairpin);
         let port = with(port, self.learning, LinkMessageBuilder::<LinkBridgePort>::learning);
         let port = with(port, self.isolated, LinkMessageBuilder::isolated);
-        // RTM_NEWLINK without CREATE: RTM_SETLINK acknowledges this and ignores it.
+        // RTM_NEWLINK without CREATE: the kernel acknowledges RTM_SETLINK but ignores these
+        // attributes.
         Request::of(RTM_NEWLINK, 0, &port.build())
     }
 }
@@ -181,19 +183,19 @@ impl NewBridge<'_> {
 }
 
 impl Netlink {
-    /// Makes a bridge.
+    /// Creates a bridge.
     ///
     /// # Errors
-    /// `is_exists` when the name is taken (by a bridge or by something else); `is_not_supported` when VLAN filtering
-    /// was asked for and the kernel has none. Nothing was made.
+    /// `is_exists` when the name is taken (by a bridge or another link); `is_not_supported` when
+    /// VLAN filtering was requested and the kernel lacks it. Nothing was created.
     pub fn create_bridge(&self, bridge: &NewBridge<'_>) -> Result<()> {
         self.change("create bridge", bridge.request(), || quoted(bridge.name))
     }
 
-    /// Changes what a link is as a bridge port.
+    /// Changes attributes of a bridge port.
     ///
     /// # Errors
-    /// What the kernel said; the link is not a port of a bridge.
+    /// The kernel refused; the link is not a port of a bridge.
     pub fn set_bridge_port(&self, index: u32, change: &PortChange) -> Result<()> {
         self.change("set bridge port", change.request(index), || self.link_label(index))
     }

@@ -1,4 +1,4 @@
-//! dummy links: a wire with nobody at its other end.
+//! Dummy links, which drop every packet.
 
 use libc::RTM_NEWLINK;
 use rtnetlink::LinkDummy;
@@ -9,7 +9,7 @@ use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 use crate::{Mac, Netlink};
 
 impl Netlink {
-    /// Makes a dummy link, down, born in `group` (IFLA_GROUP).
+    /// Creates a dummy link, down, in `group` from the start (IFLA_GROUP).
     ///
     /// # Errors
     /// `is_exists` when the name is taken; `is_not_supported` without CONFIG_DUMMY.

@@ -13,29 +13,31 @@ use crate::message::Request;
 const IFLA_IPVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_FLAGS: u16 = 2;
 
-/// At which layer packets are sorted (linux/if_link.h, `IPVLAN_MODE_*`). All links of a parent have one mode.
+/// The layer of demultiplexing (linux/if_link.h, `IPVLAN_MODE_*`). All links of a parent have the
+/// same mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpvlanMode {
-    /// Frames, with ARP and neighbour discovery.
+    /// By frame, with ARP and neighbour discovery.
     L2,
-    /// Packets, routed by the parent's namespace; no broadcast, no multicast.
+    /// By packet, routed in the parent's namespace; no broadcast, no multicast.
     L3,
-    /// The same, and the parent's namespace's netfilter hooks see them.
+    /// As L3, and netfilter hooks of the parent's namespace see the packets.
     L3s,
 }
 
-/// Who may talk to whom (linux/if_link.h, `IPVLAN_F_*`). All links of a parent have the same.
+/// Isolation of the links (linux/if_link.h, `IPVLAN_F_*`). All links of a parent have the same
+/// flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpvlanFlag {
     /// Links on the same parent reach each other directly.
     Bridge,
-    /// They do not.
+    /// Links on the same parent do not reach each other.
     Private,
-    /// Everything leaves by the parent; a switch may send it back.
+    /// All frames leave by the parent; a switch may send them back.
     Vepa,
 }
 
-/// What a link is as an ipvlan.
+/// Attributes of an ipvlan link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipvlan {
     /// Its mode.
@@ -45,7 +47,7 @@ pub struct Ipvlan {
 }
 
 impl IpvlanMode {
-    /// All of them, by the names that `ip link` uses.
+    /// Every mode, by the names that `ip link` uses.
     pub const ALL: [(&'static str, Self); 3] = [("l2", Self::L2), ("l3", Self::L3), ("l3s", Self::L3s)];
 
     /// Its name.
@@ -63,7 +65,7 @@ impl IpvlanMode {
 }
 
 impl IpvlanFlag {
-    /// All of them, by the names that `ip link` uses.
+    /// Every flag, by the names that `ip link` uses.
     pub const ALL: [(&'static str, Self); 3] =
         [("bridge", Self::Bridge), ("private", Self::Private), ("vepa", Self::Vepa)];
 
@@ -87,7 +89,7 @@ impl Ipvlan {
         link.request(ipvlan.mode(self.mode.wire()).flag(self.flag.wire()))
     }
 
-    /// IFLA_INFO_DATA of an ipvlan; `None` when its mode is of a newer kernel.
+    /// Reads the IFLA_INFO_DATA of an ipvlan; `None` when its mode is unknown.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
         let (mut mode, mut flag) = (None, Some(IpvlanFlag::Bridge));
         for attr in attrs {
@@ -110,11 +112,11 @@ impl Ipvlan {
 }
 
 impl Netlink {
-    /// Makes an ipvlan, down. An Ethernet address cannot be asked for: it has its parent's.
+    /// Creates an ipvlan, down. It always has its parent's Ethernet address.
     ///
     /// # Errors
-    /// `is_exists` when the name is taken; `is_not_supported` without CONFIG_IPVLAN; EBUSY when the parent has macvlan
-    /// links or is a port of something. Nothing was made.
+    /// `is_exists` when the name is taken; `is_not_supported` without CONFIG_IPVLAN; EBUSY when the
+    /// parent has macvlan links or is a port itself. Nothing was created.
     pub fn create_ipvlan(&self, link: &Stacked<'_>, ipvlan: Ipvlan) -> Result<()> {
         self.create_stacked("create ipvlan", link.name, ipvlan.request(link))
     }
@@ -129,7 +131,7 @@ mod tests {
         Stacked { name: "eth0", parent: 7, parent_netns_id: None, mac: None, mtu: None, index: 0, group: 0 };
 
     #[test]
-    fn what_is_asked_for_can_be_read() {
+    fn a_request_is_read_back() {
         for (_, mode) in IpvlanMode::ALL {
             for (_, flag) in IpvlanFlag::ALL {
                 let request = Ipvlan { mode, flag }.request(&LINK);
@@ -140,7 +142,7 @@ mod tests {
         }
     }
 
-    /// The bytes of IFLA_LINKINFO as iproute2 sends them for `type ipvlan mode l3s vepa`: two attributes of a u16.
+    /// IFLA_LINKINFO as iproute2 sends it for `type ipvlan mode l3s vepa`: two u16 attributes.
     #[test]
     fn mode_and_flag_are_sixteen_bits_each() {
         let request = Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Vepa }.request(&LINK);

@@ -17,46 +17,46 @@ const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 /// net/loopback: the first link of every namespace (LOOPBACK_IFINDEX, net/flow.h).
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Who may talk to whom (linux/if_link.h, `MACVLAN_MODE_*`).
+/// Isolation of the links (linux/if_link.h, `MACVLAN_MODE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MacvlanMode {
-    /// Nobody on the same parent, also not by way of a switch that reflects.
+    /// Links on the same parent do not reach each other, not even through a reflecting switch.
     Private,
-    /// Everything leaves by the parent; a switch may send it back.
+    /// All frames leave by the parent; a switch may send them back.
     Vepa,
     /// Links on the same parent reach each other directly.
     Bridge,
-    /// The parent is this link's alone, and takes its address.
+    /// The link has the parent to itself, and takes its address.
     Passthru,
-    /// Only frames from listed addresses are taken in.
+    /// Only frames from listed addresses are accepted.
     Source,
 }
 
-/// What a link is as a macvlan.
+/// Attributes of a macvlan link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacvlanInfo {
-    /// Its mode; none: of a newer kernel.
+    /// Its mode; `None` for one of a newer kernel.
     pub mode: Option<MacvlanMode>,
-    /// How many broadcasts the link has asked for room for (IFLA_MACVLAN_BC_QUEUE_LEN).
+    /// The queue length for broadcasts that the link requested (IFLA_MACVLAN_BC_QUEUE_LEN).
     pub bc_queue_len: u32,
-    /// Mode source: whose frames are taken in.
+    /// Mode source: the accepted source addresses.
     pub sources: Vec<Mac>,
 }
 
-/// What only a macvlan has.
+/// The macvlan-specific part of a new link.
 #[derive(Clone, Copy, Debug)]
 pub struct Macvlan<'a> {
     /// Its mode.
     pub mode: MacvlanMode,
-    /// Room for this many broadcasts that wait for delivery; none: the kernel's default, 1000. The parent uses the
-    /// greatest of its links'.
+    /// The queue length for broadcasts; `None` is the kernel's default, 1000. The parent uses the
+    /// maximum of its links.
     pub bc_queue_len: Option<u32>,
-    /// Mode source: whose frames are taken in.
+    /// Mode source: the accepted source addresses.
     pub sources: &'a [Mac],
 }
 
 impl MacvlanMode {
-    /// All of them, by the names that `ip link` uses.
+    /// Every mode, by the names that `ip link` uses.
     pub const ALL: [(&'static str, Self); 5] = [
         ("private", Self::Private),
         ("vepa", Self::Vepa),
@@ -97,7 +97,7 @@ impl Macvlan<'_> {
 }
 
 impl MacvlanInfo {
-    /// IFLA_INFO_DATA of a macvlan.
+    /// Reads the IFLA_INFO_DATA of a macvlan.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
         let mut info = Self { mode: None, bc_queue_len: 0, sources: Vec::new() };
         for attr in attrs {
@@ -122,30 +122,34 @@ impl MacvlanInfo {
 }
 
 impl Netlink {
-    /// Makes a macvlan, down.
+    /// Creates a macvlan, down.
     ///
     /// # Errors
-    /// `is_exists` when the name is taken; EBUSY when the parent has ipvlan links or is a port of something; EINVAL
-    /// when it is no Ethernet link, has a passthru link, or has any link and passthru is asked for, or when the MTU is
-    /// above the parent's. Nothing was made.
+    /// `is_exists` when the name is taken; EBUSY when the parent has ipvlan links or is a port
+    /// itself; EINVAL when it is not an Ethernet link, has a passthru link, or has any link and
+    /// passthru is requested, or when the MTU is above the parent's. Nothing was created.
     pub fn create_macvlan(&self, link: &Stacked<'_>, macvlan: &Macvlan<'_>) -> Result<()> {
         self.create_stacked("create macvlan", link.name, link.request(macvlan.builder()))
     }
 
-    /// Whether macvlan or ipvlan links are stacked on that link, in whatever namespaces these are, or it is a port of
-    /// something: whatever takes its frames. No list could tell, for the kernel shows nobody another's namespace.
+    /// Whether something else takes the link's frames: macvlan or ipvlan links on it, in any
+    /// namespace, or a bridge that it is a port of. No listing shows this, as the kernel hides
+    /// other namespaces.
     ///
-    /// So it is asked for a link that it cannot make: a passthru macvlan, which has its parent alone, as a port of
-    /// loopback, which has no ports. The refusal says how far it came, and nothing is left, whenever the process ends.
+    /// So this requests a link that cannot be created: a passthru macvlan, which must have its
+    /// parent alone, as a port of loopback, which has no ports. The refusal shows how far the
+    /// kernel got, and nothing is left, even if the process is killed.
     ///
     /// # Errors
-    /// The kernel could not be asked. Without macvlan in the kernel (CONFIG_MACVLAN) the answer is yes.
+    /// The kernel did not answer the question. Without macvlan in the kernel (CONFIG_MACVLAN) the
+    /// answer is yes.
     pub fn is_built_upon(&self, index: u32) -> Result<bool> {
         match self.refusal_of_a_link_on(index)? {
-            // A macvlan is there already; or an ipvlan, or a bridge.
+            // The link already has a macvlan, an ipvlan, or a bridge.
             Some(libc::EINVAL | libc::EBUSY) => Ok(true),
-            // As far as to the port of loopback. A kernel without macvlan says the same, and says it of loopback too,
-            // which macvlan does not take for a parent (EINVAL).
+            // The kernel got as far as the port of loopback. A kernel without macvlan returns the
+            // same errno, and also for a link on loopback, which macvlan refuses as a parent
+            // (EINVAL).
             Some(libc::EOPNOTSUPP) => {
                 Ok(self.refusal_of_a_link_on(LOOPBACK_INDEX)? == Some(libc::EOPNOTSUPP))
             }
@@ -161,7 +165,7 @@ impl Netlink {
         match self.socket.change(link.request(passthru.builder().controller(LOOPBACK_INDEX))) {
             Ok(()) => Ok(None),
             Err(refusal) => match refusal.source.raw_os_error() {
-                // Nothing was said of links: it had no memory for the question.
+                // The refusal is about memory, not about links.
                 None | Some(libc::ENOBUFS | libc::ENOMEM) => {
                     Err(refusal.on("ask for links on", format!("interface {parent}")))
                 }
@@ -186,14 +190,15 @@ mod tests {
         group: 0,
     };
 
-    /// What we ask for is what the kernel would describe, so our reader must find it in our request.
+    /// A request and the kernel's description have the same form, so our reader must be able to
+    /// read the request.
     fn read_back(macvlan: &Macvlan<'_>) -> crate::Link {
         let request = LINK.request(macvlan.builder());
         read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap()
     }
 
     #[test]
-    fn what_is_asked_for_can_be_read() {
+    fn a_request_is_read_back() {
         let sources = [Mac([2, 0, 0, 0, 0, 8]), Mac([2, 0, 0, 0, 0, 9])];
         for (name, mode) in MacvlanMode::ALL {
             let link = read_back(&Macvlan { mode, bc_queue_len: Some(2000), sources: &sources });
@@ -206,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_is_not_sent() {
+    fn unset_attributes_are_not_sent() {
         let macvlan = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
         let request =
             Stacked { parent_netns_id: None, mac: None, mtu: None, ..LINK }.request(macvlan.builder());

@@ -1,8 +1,8 @@
-//! Links: read, changed, deleted; one file for each kind of link that is made.
+//! Links: reading, changing and deleting them; one file for each kind of link that is created.
 //!
-//! The builders of rtnetlink make the requests. Two attributes they cannot write as the kernel wants
-//! them, so these are added as bytes: an alias without a NUL at its end, and an alternative name in a
-//! question.
+//! rtnetlink's builders make the requests. Two attributes are added as raw bytes, because the
+//! builders cannot write them as the kernel expects: an alias without a terminating NUL, and the
+//! alternative name in a lookup.
 
 mod bridge;
 mod dummy;
@@ -72,77 +72,79 @@ pub struct Link {
     pub index: u32,
     /// Interface name.
     pub name: String,
-    /// Its Ethernet address, if it has one of six bytes.
+    /// Ethernet address, if it has one of six bytes.
     pub mac: Option<Mac>,
-    /// Largest packet, in bytes.
+    /// MTU, in bytes.
     pub mtu: u32,
     /// `IFF_*` of linux/if.h.
     pub flags: u32,
-    /// How many want it promiscuous: packet sockets count too (IFLA_PROMISCUITY).
+    /// The number of users that want it promiscuous, packet sockets included (IFLA_PROMISCUITY).
     pub promiscuity: u32,
     /// RFC 2863 operational state.
     pub oper_state: OperState,
-    /// Index of the bridge (or other device) it is a port of.
+    /// Index of the bridge (or other device) that it is a port of.
     pub master: Option<u32>,
-    /// Driver: `veth`, `bridge`, `macvlan`; none for hardware.
+    /// Driver: `veth`, `bridge`, `macvlan`; `None` for hardware.
     pub kind: Option<String>,
-    /// Index of the veth peer or the parent device (IFLA_LINK), in the namespace that `peer_netns_id` names.
+    /// Index of the veth peer or the parent device (IFLA_LINK), in the namespace of
+    /// `peer_netns_id`.
     pub peer_index: Option<u32>,
-    /// The id by which this namespace knows the peer's namespace (IFLA_LINK_NETNSID); none: this one.
+    /// This namespace's id for the peer's namespace (IFLA_LINK_NETNSID); `None` is this one.
     pub peer_netns_id: Option<i32>,
     /// Free text (`ip link set alias`).
     pub alias: Option<String>,
-    /// The group it is in (`ip link set group`); 0 is everybody's.
+    /// Its group (`ip link set group`); 0 is the default group.
     pub group: u32,
-    /// The kernel makes a link-local IPv6 address for it when it is up (IFLA_INET6_ADDR_GEN_MODE).
+    /// Whether the kernel generates a link-local IPv6 address when it is up
+    /// (IFLA_INET6_ADDR_GEN_MODE).
     pub makes_link_local: bool,
-    /// What it is as a port of a bridge.
+    /// Its attributes as a bridge port.
     pub port: Option<BridgePort>,
-    /// What it is as a bridge.
+    /// Its attributes as a bridge.
     pub bridge: Option<BridgeInfo>,
-    /// What it is as a macvlan.
+    /// Its attributes as a macvlan.
     pub macvlan: Option<MacvlanInfo>,
-    /// What it is as an ipvlan.
+    /// Its attributes as an ipvlan.
     pub ipvlan: Option<Ipvlan>,
-    /// What it is as a VLAN of its parent.
+    /// Its attributes as a VLAN of its parent.
     pub vlan: Option<VlanInfo>,
 }
 
 /// RFC 2863 operational state (linux/if.h, `IF_OPER_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperState {
-    /// The driver does not say (loopback, some tunnels).
+    /// The driver does not report a state (loopback, some tunnels).
     Unknown,
     /// The device is gone.
     NotPresent,
     /// Not up, or no carrier.
     Down,
-    /// The device below is down (a veth whose peer is down).
+    /// The lower device is down (a veth with a peer that is down).
     LowerLayerDown,
-    /// In a test.
+    /// In a test mode.
     Testing,
-    /// Waiting for something outside (802.1X).
+    /// Waiting for an external event (802.1X).
     Dormant,
     /// Can carry packets.
     Up,
-    /// Of a newer kernel.
+    /// A state of a newer kernel.
     Other(u8),
 }
 
-/// What to change on a link; what is `None` stays.
+/// Changes to a link; `None` keeps a value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkChange<'a> {
-    /// Set up or down.
+    /// Set it up or down.
     pub up: Option<bool>,
     /// Ethernet address.
     pub mac: Option<Mac>,
-    /// Largest packet, in bytes.
+    /// MTU, in bytes.
     pub mtu: Option<u32>,
     /// Free text, at most 255 bytes; empty removes it.
     pub alias: Option<&'a str>,
     /// The administrative promiscuity flag.
     pub promiscuous: Option<bool>,
-    /// Index of the device to become a port of; 0 releases it.
+    /// Index of the device it becomes a port of; 0 releases it.
     pub master: Option<u32>,
     /// New name.
     pub name: Option<&'a str>,
@@ -159,12 +161,12 @@ impl Link {
         self.flags & IFF_LOOPBACK != 0
     }
 
-    /// Up, and what is below it carries packets (IFF_LOWER_UP).
+    /// Up, and the lower device carries packets (IFF_LOWER_UP).
     pub fn carrier(&self) -> bool {
         self.flags & IFF_LOWER_UP != 0
     }
 
-    /// Somebody set the promiscuity flag (IFF_PROMISC); see also `promiscuity`.
+    /// The promiscuity flag is set (IFF_PROMISC); see also `promiscuity`.
     pub fn promiscuous(&self) -> bool {
         self.flags & IFF_PROMISC != 0
     }
@@ -206,7 +208,7 @@ fn change_request(index: u32, change: &LinkChange<'_>) -> Request {
     let link = with(link, change.promiscuous, LinkMessageBuilder::promiscuous);
     let link = with(link, change.mac, |link, mac| link.address(mac.0.to_vec()));
     let link = with(link, change.mtu, LinkMessageBuilder::mtu);
-    // The kernel keeps the bytes as they come, and the builder would end them with a NUL.
+    // The kernel stores the bytes as they are, and the builder would append a NUL.
     let link = with(link, change.alias, |link, alias| {
         link.append_extra_attribute(raw(IFLA_IFALIAS, alias.as_bytes()))
     });
@@ -215,41 +217,42 @@ fn change_request(index: u32, change: &LinkChange<'_>) -> Request {
     Request::of(RTM_NEWLINK, 0, &link.build()).named(change.name.unwrap_or_default())
 }
 
-/// An attribute as bytes.
+/// An attribute with these bytes.
 fn raw(kind: u16, bytes: &[u8]) -> LinkAttribute {
     LinkAttribute::Other(DefaultNla::new(kind, bytes.to_vec()))
 }
 
 impl Netlink {
-    /// The link of that name (or alternative name); `None` if there is none.
+    /// Returns the link of that name (or alternative name); `None` if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn link_by_name(&self, name: &str) -> Result<Option<Link>> {
-        // The kernel refuses to look for what cannot be there.
+        // The kernel refuses impossible names.
         if name.is_empty() || name.len() > ALTERNATIVE_NAME_MAX || name.contains('\0') {
             return Ok(None);
         }
-        // Only the second takes the longer ones; the first takes either.
+        // Only IFLA_ALT_IFNAME takes longer names; IFLA_IFNAME finds both kinds.
         let attribute = if name.len() > NAME_MAX {
             raw(IFLA_ALT_IFNAME, &[name.as_bytes(), &[0]].concat())
         } else {
             LinkAttribute::IfName(name.to_owned())
         };
-        let link = question(0).append_extra_attribute(attribute);
+        let link = lookup_request(0).append_extra_attribute(attribute);
         self.find_link(link).map_err(|refusal| refusal.on("look up link", quoted(name)))
     }
 
-    /// The link of that index; `None` if there is none.
+    /// Returns the link of that index; `None` if it does not exist.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
-        // Zero is no index: the kernel would ask for a name.
+        // With index 0, the kernel would require a name.
         if index == 0 {
             return Ok(None);
         }
-        self.find_link(question(index)).map_err(|refusal| refusal.on("look up link", format!("{index}")))
+        self.find_link(lookup_request(index))
+            .map_err(|refusal| refusal.on("look up link", format!("{index}")))
     }
 
     fn find_link(&self, link: LinkMessageBuilder<LinkUnspec>) -> Result<Option<Link>, Refusal> {
@@ -261,13 +264,13 @@ impl Netlink {
         }
     }
 
-    /// All links.
+    /// Lists all links.
     ///
     /// # Errors
-    /// The kernel refused, or links changed whenever they were listed, for ten seconds.
+    /// The kernel refused, or links changed during every attempt for ten seconds.
     pub fn links(&self) -> Result<Vec<Link>> {
         self.socket
-            .dump(Request::of(RTM_GETLINK, 0, &question(0).build()), |payload, links| {
+            .dump(Request::of(RTM_GETLINK, 0, &lookup_request(0).build()), |payload, links| {
                 links.push(read::link(payload)?);
                 Ok(())
             })
@@ -277,43 +280,44 @@ impl Netlink {
     /// Changes a link, in one request.
     ///
     /// # Errors
-    /// What the kernel said; what was refused comes after what was done, in the order of the fields
+    /// The kernel refused; changes before the refused one are made, in the order of the fields
     /// (MAC, MTU, name, alias, flags, master).
     pub fn set_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
-        // RTM_NEWLINK without CREATE, and never RTM_SETLINK: that acknowledges what it ignores.
+        // RTM_NEWLINK without CREATE: RTM_SETLINK would acknowledge attributes that it ignores.
         self.change("change link", change_request(index, change), || self.link_label(index))
     }
 
-    /// Has the kernel announce every address of a link that is up, by setting the Ethernet address that it has: a
-    /// gratuitous ARP for each IPv4 address if `net/ipv4/conf/<link>/arp_notify` is 1, an unsolicited Neighbour
-    /// Advertisement for each IPv6 address if `net/ipv6/conf/<link>/ndisc_notify` is 1.
+    /// Makes the kernel announce every address of a link that is up, by setting the Ethernet
+    /// address that it already has: with a gratuitous ARP for each IPv4 address if
+    /// `net/ipv4/conf/<link>/arp_notify` is 1, with an unsolicited Neighbour Advertisement for each
+    /// IPv6 address if `net/ipv6/conf/<link>/ndisc_notify` is 1.
     ///
-    /// A packet socket of our own would do the same, and wait 10 ms for an RCU grace period at its close.
+    /// A packet socket could do the same, but closing it waits 10 ms for an RCU grace period.
     ///
     /// # Errors
-    /// What the kernel said; ipvlan links cannot have their address set (`is_not_supported`).
+    /// The kernel refused; ipvlan links do not let their address be set (`is_not_supported`).
     pub fn announce(&self, index: u32, mac: Mac) -> Result<()> {
         let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
         self.change("announce addresses of", change_request(index, &change), || self.link_label(index))
     }
 
-    /// Deletes a link; a veth takes its peer along.
+    /// Deletes a link; deleting a veth also deletes its peer.
     ///
     /// # Errors
-    /// What the kernel said; `is_not_found` when it is gone.
+    /// The kernel refused; `is_not_found` when the link does not exist.
     pub fn delete_link(&self, index: u32) -> Result<()> {
         let request = Request::of(RTM_DELLINK, 0, &LinkUnspec::new_with_index(index).build());
         self.change("delete link", request, || self.link_label(index))
     }
 }
 
-/// What to ask about a link; the counters are left out of the answer.
-fn question(index: u32) -> LinkMessageBuilder<LinkUnspec> {
+/// A request for a link's description, without counters.
+fn lookup_request(index: u32) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(index)
         .append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]))
 }
 
-/// A name for an error message: as given, on one line.
+/// Quotes a name for an error message, on one line.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.escape_debug())
 }

@@ -1,4 +1,4 @@
-//! What this kernel can do, found out by requests that make nothing.
+//! Probes of kernel features, by requests that create nothing.
 //!
 //! rtnetlink does not know RTM_GETVLAN: this module writes that request itself.
 
@@ -10,7 +10,7 @@ use sys::{Error, Result};
 use crate::Netlink;
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
 
-/// linux/rtnetlink.h: the VLANs of bridges, with a `struct br_vlan_msg` (linux/if_bridge.h).
+/// linux/rtnetlink.h: lists the VLANs of bridges, with a `struct br_vlan_msg` (linux/if_bridge.h).
 const RTM_GETVLAN: u16 = 114;
 /// linux/socket.h.
 const AF_BRIDGE: u8 = 7;
@@ -18,13 +18,15 @@ const AF_BRIDGE: u8 = 7;
 const NO_LINK: i32 = i32::MAX;
 
 impl Netlink {
-    /// Whether the kernel has links of `kind`. Like making one, it has the kernel load the kind's module.
+    /// Whether the kernel has links of `kind`. Like creating one, this makes the kernel load the
+    /// kind's module.
     ///
-    /// Only after the kind is found does the kernel look at the number of queues (rtnl_create_link), and only after that
-    /// at the name (register_netdevice). Both are impossible here, so nothing is made.
+    /// The kernel checks the number of queues (rtnl_create_link) only after it has found the kind,
+    /// and the name (register_netdevice) only after that. Both are invalid here, so nothing is
+    /// created.
     ///
     /// # Errors
-    /// The kernel could not be asked.
+    /// The kernel did not answer the question.
     pub fn has_link_kind(&self, kind: &str) -> Result<bool> {
         let link = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Other(kind.to_owned()))
             .name("/")
@@ -33,10 +35,11 @@ impl Netlink {
         supported(self.change("probe for links of kind", request, || kind.to_owned()))
     }
 
-    /// Whether bridges sort frames by VLAN (CONFIG_BRIDGE_VLAN_FILTERING); the kernel must have bridges.
+    /// Whether bridges can filter by VLAN (CONFIG_BRIDGE_VLAN_FILTERING); the kernel must have
+    /// bridges.
     ///
     /// # Errors
-    /// The kernel could not be asked.
+    /// The kernel did not answer the question.
     pub fn has_bridge_vlan_filtering(&self) -> Result<bool> {
         let mut message = vec![AF_BRIDGE, 0, 0, 0];
         message.extend(NO_LINK.to_ne_bytes());
@@ -45,7 +48,7 @@ impl Netlink {
     }
 }
 
-/// EOPNOTSUPP comes before every other refusal of what has been asked for.
+/// The kernel returns EOPNOTSUPP before it checks anything else in these requests.
 fn supported(outcome: Result<()>) -> Result<bool> {
     match outcome {
         Ok(()) => Ok(true),

@@ -9,13 +9,14 @@ use super::{
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
 
-/// linux/if_link.h, in IFLA_AF_SPEC's nest of IPv6, and a value of it.
+/// linux/if_link.h, in the IPv6 nest of IFLA_AF_SPEC, and one of its values.
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
-/// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32 flags, u32 change.
+/// Length of `struct ifinfomsg` (linux/rtnetlink.h): u8 family, u8 pad, u16 type, i32 index, u32
+/// flags, u32 change.
 pub(crate) const HEADER: usize = 16;
 
-/// The index in a `struct ifinfomsg`.
+/// Reads the index in a `struct ifinfomsg`.
 pub(crate) fn index(payload: &[u8]) -> Result<u32, Malformed> {
     field(payload, 4)
 }
@@ -69,7 +70,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
     Ok(link)
 }
 
-/// IFLA_AF_SPEC: a nest for each family; without one of IPv6 the link has none.
+/// Reads IFLA_AF_SPEC, with a nest for each family; without an IPv6 nest the link has no IPv6.
 fn makes_link_local(attr: &Attr<'_>) -> Result<bool, Malformed> {
     for family in attr.nested() {
         let family = family?;
@@ -87,7 +88,7 @@ fn makes_link_local(attr: &Attr<'_>) -> Result<bool, Malformed> {
     Ok(false)
 }
 
-/// IFLA_LINKINFO: the kinds tell how the data are to be read, so these are read last.
+/// Reads IFLA_LINKINFO. The format of the data depends on the kinds, so the data are read last.
 fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
     let (mut data, mut port_kind, mut port_data) = (None, None, None);
     for attr in attr.nested() {
@@ -123,13 +124,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_read_without_panic(bytes in vec(any::<u8>(), 0..300)) {
             let _ = link(&bytes);
         }
 
-        /// Attributes with the right numbers and any payload, nested ones too.
+        /// Attributes with known types and any payload, nested ones too.
         #[test]
-        fn no_attributes_make_the_reader_panic(
+        fn any_attributes_are_read_without_panic(
             kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan"), Just("vlan")],
             attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12),
         ) {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_description_is_an_error_and_not_a_link() {
+    fn an_empty_description_is_an_error() {
         assert!(link(&[]).is_err());
         assert!(link(&[0; HEADER - 1]).is_err());
     }

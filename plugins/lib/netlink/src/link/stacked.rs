@@ -1,4 +1,4 @@
-//! A link that is stacked on another one, its parent: what macvlan and ipvlan have in common.
+//! A link stacked on another one, its parent: the common part of macvlan and ipvlan.
 
 use libc::RTM_NEWLINK;
 use rtnetlink::LinkMessageBuilder;
@@ -9,30 +9,31 @@ use super::quoted;
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 use crate::{Mac, Netlink};
 
-/// A link to make in the socket's namespace, on a parent that may be in another one.
+/// A link to create in the socket's namespace, on a parent that may be in another one.
 ///
-/// The container's socket asks. Before Linux 6.15 the link is born in the parent's namespace all the same, and then put
-/// into the socket's within the same request, so the name must be free in both.
+/// The container's socket sends the request. Before Linux 6.15 the kernel still creates the link in
+/// the parent's namespace and moves it within the same request, so the name must be free in both.
 #[derive(Clone, Copy, Debug)]
 pub struct Stacked<'a> {
     /// Its final name.
     pub name: &'a str,
     /// Index of the parent, in its namespace.
     pub parent: u32,
-    /// The number by which the socket's namespace knows the parent's ([`Netlink::make_netns_id`]); none: its own.
+    /// The socket's namespace's id for the parent's ([`Netlink::make_netns_id`]); `None` is its
+    /// own.
     pub parent_netns_id: Option<i32>,
-    /// Its Ethernet address; none: the kernel's choice.
+    /// Its Ethernet address; `None` lets the kernel choose.
     pub mac: Option<Mac>,
-    /// Largest packet, in bytes; none: the parent's.
+    /// Its MTU, in bytes; `None` is the parent's.
     pub mtu: Option<u32>,
-    /// Its index; 0: the kernel's choice.
+    /// Its index; 0 lets the kernel choose.
     pub index: u32,
-    /// The group it is born in (IFLA_GROUP); 0 is everybody's.
+    /// The group that it is created in (IFLA_GROUP); 0 is the default group.
     pub group: u32,
 }
 
 impl Stacked<'_> {
-    /// The request; `link` is the builder with what only this kind has.
+    /// The request; `link` is a builder with the attributes of this kind.
     pub(crate) fn request<T>(&self, link: LinkMessageBuilder<T>) -> Request {
         let link = link.name(self.name).index(self.index).link(self.parent);
         let link = with(

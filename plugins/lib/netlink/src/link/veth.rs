@@ -1,4 +1,4 @@
-//! A veth pair, made by one request.
+//! veth pairs, created by one request.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -16,32 +16,33 @@ use crate::{Mac, Netlink};
 pub struct Veth<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its Ethernet address; none: the kernel draws one.
+    /// Its Ethernet address; `None` lets the kernel choose.
     pub mac: Option<Mac>,
-    /// Largest packet, in bytes; none: 1500.
+    /// Its MTU, in bytes; `None` is 1500.
     pub mtu: Option<u32>,
     /// Index of the bridge it becomes a port of.
     pub master: Option<u32>,
-    /// Set up.
+    /// Set it up.
     pub up: bool,
     /// The far end.
     pub peer: VethPeer<'a>,
 }
 
-/// The far end of a pair. It cannot be born up: the kernel refuses (ENOTCONN) while there is no near end yet.
+/// The far end of a pair. It cannot be created up: the kernel refuses (ENOTCONN) while the near end
+/// does not exist.
 #[derive(Clone, Copy, Debug)]
 pub struct VethPeer<'a> {
     /// Its final name.
     pub name: &'a str,
-    /// Its Ethernet address; none: the kernel draws one.
+    /// Its Ethernet address; `None` lets the kernel choose.
     pub mac: Option<Mac>,
-    /// Largest packet, in bytes; none: 1500.
+    /// Its MTU, in bytes; `None` is 1500.
     pub mtu: Option<u32>,
-    /// The namespace it is born in ([`sys::NetNs`] is `AsFd`); none: the socket's own.
+    /// The namespace it is created in ([`sys::NetNs`] is `AsFd`); `None` is the socket's own.
     pub netns: Option<BorrowedFd<'a>>,
 }
 
-/// What both ends have.
+/// The common attributes of both ends.
 fn end<T>(link: LinkMessageBuilder<T>, mac: Option<Mac>, mtu: Option<u32>) -> LinkMessageBuilder<T> {
     let link = with(link, mac, |link, mac| link.address(mac.0.to_vec()));
     with(link, mtu, LinkMessageBuilder::mtu)
@@ -59,10 +60,11 @@ fn request(veth: &Veth<'_>) -> Request {
 }
 
 impl Netlink {
-    /// Makes the pair in one request: there is no instant at which one end is in the wrong place.
+    /// Creates the pair in one request: neither end is in the wrong namespace at any time.
     ///
     /// # Errors
-    /// `is_exists` when either name is taken in its namespace; whatever else the kernel said. Nothing was made.
+    /// `is_exists` when either name is taken in its namespace; any other refusal. Nothing was
+    /// created.
     pub fn create_veth(&self, veth: &Veth<'_>) -> Result<()> {
         self.change("create veth", request(veth), || {
             format!("{} with peer {}", quoted(veth.name), quoted(veth.peer.name))

@@ -25,9 +25,9 @@ pub struct PortVlans {
     pub first: u16,
     /// Highest id; `first` for one VLAN.
     pub last: u16,
-    /// Untagged frames that come in belong to it (one VLAN only).
+    /// Incoming untagged frames belong to it (one VLAN only).
     pub pvid: bool,
-    /// Frames of it go out without a tag.
+    /// Its frames leave untagged.
     pub untagged: bool,
 }
 
@@ -59,7 +59,7 @@ impl PortVlans {
     }
 }
 
-/// Reads the payload of an RTM_NEWLINK of the bridge family, if it is about `index`.
+/// Reads the payload of an RTM_NEWLINK of the bridge family, if it describes `index`.
 pub(crate) fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malformed> {
     let mut vlans = Vec::new();
     if read::index(payload)? != index {
@@ -97,12 +97,12 @@ pub(crate) fn read(payload: &[u8], index: u32) -> Result<Vec<PortVlans>, Malform
 }
 
 impl Netlink {
-    /// The VLANs of a port; none on a kernel without bridge VLAN filtering.
+    /// Lists the VLANs of a port; empty on a kernel without bridge VLAN filtering.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel refused.
     pub fn port_vlans(&self, index: u32) -> Result<Vec<PortVlans>> {
-        // Strict checking forbids to name the link here: all ports are listed.
+        // Strict checking forbids naming the link here: all ports are listed.
         let all = LinkUnspec::new_with_index(0)
             .interface_family(AddressFamily::Bridge)
             .append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
@@ -115,20 +115,20 @@ impl Netlink {
             .map_err(|refusal| refusal.on("list", "VLANs of bridge ports"))
     }
 
-    /// Adds VLANs to a port; those it has get these flags.
+    /// Adds VLANs to a port; existing ones get these flags.
     ///
     /// # Errors
-    /// `is_not_supported`: the kernel has no bridge VLAN filtering. Invalid ids are EINVAL.
+    /// `is_not_supported`: the kernel lacks bridge VLAN filtering. EINVAL: an id is invalid.
     pub fn add_port_vlans(&self, index: u32, vlans: PortVlans) -> Result<()> {
         self.change("add", vlans.request(RTM_SETLINK, index), || {
             format!("{} to bridge port {}", vlans.label(), self.link_label(index))
         })
     }
 
-    /// Removes VLANs from a port; the flags do not matter.
+    /// Removes VLANs from a port, regardless of the flags.
     ///
     /// # Errors
-    /// `is_not_supported`: the kernel has no bridge VLAN filtering.
+    /// `is_not_supported`: the kernel lacks bridge VLAN filtering.
     pub fn delete_port_vlans(&self, index: u32, vlans: PortVlans) -> Result<()> {
         let vlans = PortVlans { pvid: false, untagged: false, ..vlans };
         self.change("delete", vlans.request(RTM_DELLINK, index), || {
@@ -146,13 +146,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..120)) {
+        fn any_bytes_are_read_without_panic(bytes in vec(any::<u8>(), 0..120)) {
             let index = read::index(&bytes).unwrap_or(0);
             let _ = read(&bytes, index);
         }
 
         #[test]
-        fn what_is_asked_for_can_be_read(first in 1u16..4095, more in 0u16..100, pvid: bool, untagged: bool) {
+        fn a_request_is_read_back(first in 1u16..4095, more in 0u16..100, pvid: bool, untagged: bool) {
             let vlans = PortVlans { first, last: first + more, pvid, untagged };
             let bytes = vlans.request(RTM_SETLINK, 7).finish(1).unwrap();
             prop_assert_eq!(read(bytes.get(16..).unwrap(), 7).unwrap(), [vlans]);
@@ -160,10 +160,11 @@ mod tests {
         }
     }
 
-    /// The structures of linux/if_bridge.h, as `bridge vlan add dev <7> vid 100 pvid untagged` sends them.
+    /// The structures of linux/if_bridge.h, as `bridge vlan add dev <7> vid 100 pvid untagged`
+    /// sends them.
     #[test]
     #[cfg(target_endian = "little")]
-    fn a_pvid_is_sent_as_linux_if_bridge_h_has_it() {
+    fn a_pvid_is_sent_as_in_linux_if_bridge_h() {
         let bytes = PortVlans::one(100, true, true).request(RTM_SETLINK, 7).finish(5).unwrap();
         let expected = [
             // nlmsghdr: 44 bytes, RTM_SETLINK, NLM_F_REQUEST, sequence 5.
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn a_range_is_sent_as_its_begin_and_its_end() {
+    fn a_range_is_sent_as_begin_and_end() {
         let trunk = PortVlans { first: 200, last: 300, pvid: false, untagged: false };
         let bytes = trunk.request(RTM_DELLINK, 7).finish(5).unwrap();
         let expected = [20, 0, 26, 0, 8, 0, 2, 0, 8, 0, 200, 0, 8, 0, 2, 0, 16, 0, 44, 1];

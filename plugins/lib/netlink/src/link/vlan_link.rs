@@ -1,4 +1,4 @@
-//! 802.1Q links: one VLAN of another link as a link of its own.
+//! 802.1Q links: one VLAN of a parent link as a link of its own.
 
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::{LinkMessageBuilder, LinkVlan};
@@ -12,10 +12,10 @@ use crate::attr::{Attrs, Malformed};
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
 
-/// linux/if_ether.h: the tag of IEEE 802.1Q (802.1ad has another).
+/// linux/if_ether.h: the tag of IEEE 802.1Q (802.1ad uses another).
 const ETH_P_8021Q: u16 = 0x8100;
 
-/// What a link is as a VLAN of its parent.
+/// Attributes of a VLAN link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VlanInfo {
     /// 0 to 4095.
@@ -25,7 +25,7 @@ pub struct VlanInfo {
 }
 
 impl VlanInfo {
-    /// IFLA_INFO_DATA of a VLAN link; `None` when it does not say its number.
+    /// Reads the IFLA_INFO_DATA of a VLAN link; `None` without a VLAN id.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Option<Self>, Malformed> {
         let (mut id, mut dot1q) = (None, true);
         for attr in attrs {
@@ -45,11 +45,12 @@ fn kind() -> LinkMessageBuilder<LinkVlan> {
 }
 
 impl Netlink {
-    /// Makes the link of 802.1Q VLAN `id` on `link.parent`, down.
+    /// Creates the link of 802.1Q VLAN `id` on `link.parent`, down.
     ///
     /// # Errors
-    /// `is_exists` when the name is taken, or the parent has a link of that VLAN; `is_not_supported` without
-    /// CONFIG_VLAN_8021Q, or when the parent cannot have VLANs; ERANGE for an `id` above 4094.
+    /// `is_exists` when the name is taken or the parent already has a link for that VLAN;
+    /// `is_not_supported` without CONFIG_VLAN_8021Q, or when the parent does not support VLANs;
+    /// ERANGE for an `id` above 4094.
     pub fn create_vlan(&self, link: &Stacked<'_>, id: u16) -> Result<()> {
         let request = link.request(kind().id(id));
         self.create_stacked("create VLAN link", link.name, request)
@@ -74,7 +75,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_asked_for_can_be_read() {
+    fn a_request_is_read_back() {
         let request = LINK.request(kind().id(10));
         let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
         assert_eq!((link.kind.as_deref(), link.peer_index, link.group), (Some("vlan"), Some(7), 5));
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_tag_is_told_apart() {
+    fn an_802_1ad_link_is_not_an_802_1q_link() {
         let request = LINK.request(kind().id(10).protocol(VlanProtocol::Ieee8021Ad));
         let link = read::link(request.finish(1).unwrap().get(16..).unwrap()).unwrap();
         assert_eq!(link.vlan, Some(VlanInfo { id: 10, dot1q: false }));

@@ -1,6 +1,6 @@
 //! Routes.
 //!
-//! The builder of rtnetlink makes the requests. Destination, next hop, source and metrics are added to
+//! rtnetlink's builder makes the requests. Destination, next hop, source and metrics are added to
 //! its message: the builder has no metrics and no IPv4 next hop of an IPv6 route.
 
 pub(crate) mod read;
@@ -35,55 +35,58 @@ pub(crate) const RTAX_MTU: u16 = 2;
 pub(crate) const RTAX_ADVMSS: u16 = 8;
 /// linux/rtnetlink.h, flags of a next hop.
 pub(crate) const RTNH_F_ONLINK: u32 = 4;
-/// linux/rtnetlink.h, who made a route: the administrator; a router, by its advertisements.
+/// linux/rtnetlink.h, origin of a route: the administrator; router advertisements.
 const RTPROT_BOOT: u8 = 3;
 const RTPROT_RA: u8 = 9;
 /// linux/rtnetlink.h.
 const RTN_LOCAL: u8 = 2;
-/// linux/rtnetlink.h: the kernel's own table, of the host's addresses.
+/// linux/rtnetlink.h: the kernel's own table of local addresses.
 const LOCAL_TABLE: u32 = 255;
 const RTN_UNICAST: u8 = 1;
 
-/// A route, to be added or as read. A multipath route is read as one of these for each of its next hops.
+/// A route, to be added or as read. A multipath route is read as one of these per next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to; `/0` is the default route.
+    /// Destination; `/0` is the default route.
     pub dst: IpNetwork,
-    /// Next hop; none: the destination is on the link.
+    /// Next hop; `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// Index of the link it leaves by.
+    /// Index of the outgoing link.
     pub index: Option<u32>,
-    /// The address that packets are sent from which have none yet (RTA_PREFSRC); none: the kernel's choice.
+    /// Source address of packets that have none yet (RTA_PREFSRC); `None` lets the kernel choose.
     pub source: Option<IpAddr>,
     /// Path MTU, in bytes (RTAX_MTU).
     pub mtu: Option<u32>,
     /// Largest TCP segment to advertise, in bytes (RTAX_ADVMSS).
     pub advmss: Option<u32>,
-    /// Metric: the lowest wins. None: 0 for IPv4, 1024 for IPv6.
+    /// Metric: the lowest wins. `None` is 0 for IPv4, 1024 for IPv6.
     pub priority: Option<u32>,
     /// Table; 254 is main.
     pub table: u32,
-    /// `RT_SCOPE_*`: 0 universe, 253 link, 254 host. IPv6 has none.
+    /// `RT_SCOPE_*`: 0 universe, 253 link, 254 host. IPv6 has no scopes.
     pub scope: u8,
-    /// Who made it (`RTPROT_*`): 3 boot, 2 kernel.
+    /// Origin (`RTPROT_*`): 3 boot, 2 kernel.
     pub protocol: u8,
     /// `RTN_*`: 1 unicast, 2 local, 3 broadcast, 7 unreachable.
     pub kind: u8,
-    /// Take the gateway to be on the link, whatever its address (RTNH_F_ONLINK).
+    /// Treat the gateway as on-link, whatever its address (RTNH_F_ONLINK).
     pub onlink: bool,
 }
 
 impl Route {
     /// The main table.
     pub const MAIN_TABLE: u32 = 254;
-    /// A scope: on the link itself, of an address or a destination (RT_SCOPE_LINK, linux/rtnetlink.h).
+    /// The scope of an address or a destination on the link itself (RT_SCOPE_LINK,
+    /// linux/rtnetlink.h).
     pub const SCOPE_LINK: u8 = 253;
-    /// A protocol: the kernel made it of an address, or of what it is (RTPROT_KERNEL).
+    /// The protocol of routes that the kernel derives from an address or configuration
+    /// (RTPROT_KERNEL).
     pub const BY_KERNEL: u8 = 2;
-    /// A protocol: the kernel learned it from a router advertisement (RTPROT_RA).
+    /// The protocol of routes from router advertisements (RTPROT_RA).
     pub const BY_ADVERTISEMENT: u8 = 9;
 
-    /// A unicast route in the main table, scope universe, protocol boot, to be refined by struct update.
+    /// A unicast route in the main table, scope universe, protocol boot, to be refined by struct
+    /// update.
     pub fn new(dst: IpNetwork) -> Self {
         Self {
             dst,
@@ -101,18 +104,18 @@ impl Route {
         }
     }
 
-    /// The same to a destination that needs no gateway: of link scope, where the family has scopes.
+    /// A route without a gateway: of link scope, if the family has scopes.
     pub fn on_link(dst: IpNetwork) -> Self {
         let scope = if dst.is_ipv4() { Self::SCOPE_LINK } else { 0 };
         Self { scope, ..Self::new(dst) }
     }
 
-    /// To everywhere that no other route leads to.
+    /// Whether it is the default route.
     pub fn is_default(&self) -> bool {
         self.dst.prefix() == 0
     }
 
-    /// To an address of this host's.
+    /// Whether its destination is an address of this host.
     pub fn is_local(&self) -> bool {
         self.kind == RTN_LOCAL
     }
@@ -169,8 +172,9 @@ impl Route {
 }
 
 impl Netlink {
-    /// Adds a route; with `exclusive`, not beside one of the same destination, metric and table
-    /// (without: another gateway coexists or makes the route multipath, as the reference has it).
+    /// Adds a route. With `exclusive`, it fails if one with the same destination, metric and table
+    /// exists; otherwise, as in the reference, a different gateway coexists or makes the route
+    /// multipath.
     ///
     /// # Errors
     /// `is_exists`; ENETUNREACH when the gateway is not on a link.
@@ -179,15 +183,15 @@ impl Netlink {
         self.change("add route", route.request(RTM_NEWROUTE, flags), || route.label(self))
     }
 
-    /// Removes a route: the first that matches in what `route` says.
+    /// Removes the first route that matches the fields of `route`.
     ///
     /// # Errors
-    /// `is_not_found` when there is none.
+    /// `is_not_found` when no route matches.
     pub fn delete_route(&self, route: &Route) -> Result<()> {
         self.change("delete route", route.request(RTM_DELROUTE, 0), || route.label(self))
     }
 
-    /// Routes of both families, of a link or all, of a table or all.
+    /// Lists routes of both families, of one link or all, of one table or all.
     ///
     /// # Errors
     /// The kernel refused.
@@ -197,7 +201,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Index of the link of the default route in the main table: of the lowest metric, IPv4 before IPv6.
+    /// Index of the link of the default route in the main table: with the lowest metric, IPv4
+    /// before IPv6.
     ///
     /// # Errors
     /// The kernel refused.
@@ -215,7 +220,7 @@ impl Netlink {
         Ok(None)
     }
 
-    /// Indices of the links by which routers have given this host IPv6 routes; one for each route.
+    /// Indices of the links on which this host has IPv6 routes from routers; one per route.
     ///
     /// # Errors
     /// The kernel refused.
@@ -228,7 +233,7 @@ impl Netlink {
             .collect())
     }
 
-    /// The IPv6 addresses of a link for which the kernel takes packets in now.
+    /// The IPv6 addresses of a link on which the kernel accepts packets now.
     ///
     /// # Errors
     /// The kernel refused.
@@ -241,16 +246,17 @@ impl Netlink {
         self.listed(family, 0, index, table)
     }
 
-    /// A protocol that is not 0 the kernel may look for.
+    /// The kernel may filter by a protocol other than 0.
     fn listed(&self, family: u8, protocol: u8, index: Option<u32>, table: Option<u32>) -> Result<Vec<Route>> {
-        // What the builder begins with (main, static, unicast) the kernel would look for.
+        // The kernel would filter by the builder's defaults (main, static, unicast).
         let mut wanted = RouteMessage::default();
         wanted.header.address_family = family.into();
         wanted.header.protocol = protocol.into();
         wanted.attributes.extend(table.map(RouteAttribute::Table));
         wanted.attributes.extend(index.map(RouteAttribute::Oif));
         let listed = self.socket.dump(Request::of(RTM_GETROUTE, 0, &wanted), |payload, routes| {
-            // The kernel filters (Linux 5.0), but does not have to; of a multipath route it gives all hops.
+            // The kernel filters since Linux 5.0, older ones do not; and it returns all hops of a
+            // multipath route.
             routes.extend(read::routes(family, payload)?.into_iter().filter(|route| {
                 index.is_none_or(|index| route.index == Some(index))
                     && table.is_none_or(|table| route.table == table)
@@ -258,7 +264,7 @@ impl Netlink {
             Ok(())
         });
         match listed {
-            // No such table, or no such link: no routes.
+            // Without the table or the link there are no routes.
             Err(refusal) if refusal.is(libc::ENOENT) || refusal.is(libc::ENODEV) => Ok(Vec::new()),
             other => other.map_err(|refusal| refusal.on("list", "routes")),
         }
@@ -321,9 +327,10 @@ mod tests {
     }
 
     proptest! {
-        /// What we ask for is what the kernel would describe, so our reader must find it in our request.
+        /// A request and the kernel's description have the same form, so our reader must be able to
+        /// read the request.
         #[test]
-        fn what_is_asked_for_can_be_read(route in any_route()) {
+        fn a_request_is_read_back(route in any_route()) {
             let bytes = route.request(RTM_NEWROUTE, 0).finish(1).unwrap();
             let read = read::routes(family(route.dst.ip()), bytes.get(16..).unwrap()).unwrap();
             prop_assert_eq!(read, [route]);

@@ -13,13 +13,14 @@ use crate::attr::{Attr, Attrs, Malformed, ip_from};
 
 /// Length of `struct rtmsg`.
 const HEADER: usize = 12;
-/// Length of `struct rtnexthop` (linux/rtnetlink.h): u16 length, u8 flags, u8 weight - 1, i32 index.
+/// Length of `struct rtnexthop` (linux/rtnetlink.h): u16 length, u8 flags, u8 weight - 1, i32
+/// index.
 const HOP_HEADER: usize = 8;
-/// linux/rtnetlink.h: a cached copy, no route.
+/// linux/rtnetlink.h: a cached copy, not a route.
 const RTM_F_CLONED: u32 = 0x200;
 
-/// Reads the payload of an RTM_NEWROUTE: no route if it is of another family (a kernel without IPv6 answers with all
-/// families) or a cached copy, several if it has several next hops.
+/// Reads the payload of an RTM_NEWROUTE: no route if it is of another family (a kernel without IPv6
+/// answers with all families) or a cached copy, several if it has several next hops.
 pub(crate) fn routes(family: u8, payload: &[u8]) -> Result<Vec<Route>, Malformed> {
     let short = Malformed("a route is too short");
     let (&[of, prefix, _, _, table, protocol, scope, kind], rest) =
@@ -109,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(mut bytes in vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_without_panic(mut bytes in vec(any::<u8>(), 0..200)) {
             for family in [AF_INET, AF_INET6] {
                 if let Some(first) = bytes.first_mut() {
                     *first = family;
@@ -119,13 +120,13 @@ mod tests {
         }
 
         #[test]
-        fn no_next_hops_make_the_reader_panic(bytes in vec(any::<u8>(), 0..60)) {
+        fn any_next_hops_are_read_without_panic(bytes in vec(any::<u8>(), 0..60)) {
             let _ = hops(&Route::new("0.0.0.0/0".parse().unwrap()), &bytes);
         }
     }
 
     #[test]
-    fn a_multipath_route_is_one_route_for_each_next_hop() {
+    fn a_multipath_route_is_one_route_per_next_hop() {
         let mut writer = Writer::default();
         writer.raw(&[AF_INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
         let hop = |index: u32, gateway: [u8; 4]| {

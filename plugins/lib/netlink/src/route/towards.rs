@@ -1,4 +1,4 @@
-//! Where a packet to an address would go.
+//! Route lookup for a packet to an address.
 
 use std::net::IpAddr;
 
@@ -14,24 +14,24 @@ use crate::message::Request;
 
 /// linux/rtnetlink.h.
 const RTN_LOCAL: u8 = 2;
-/// Length of `struct rtmsg`, and where its type is.
+/// Length of `struct rtmsg`, and the offset of its type.
 const HEADER: usize = 12;
 const KIND: usize = 7;
 
-/// Where a packet to an address would go.
+/// The result of a route lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Towards {
-    /// Index of the link that it would leave by.
+    /// Index of the outgoing link.
     pub index: u32,
-    /// It would not leave: the address is this host's own.
+    /// Whether the address is this host's own, so that the packet would not leave.
     pub local: bool,
 }
 
 impl Netlink {
-    /// Asks the kernel's routing for one address; `None` when there is no route.
+    /// Looks up the route to an address; `None` when there is none.
     ///
     /// # Errors
-    /// The kernel refused for another reason than that.
+    /// The kernel refused for another reason.
     pub fn towards(&self, ip: IpAddr) -> Result<Option<Towards>> {
         let mut question = RouteMessage::default();
         question.header.address_family = family(ip).into();
@@ -55,6 +55,7 @@ impl Netlink {
     }
 }
 
-/// What the kernel says when there is none: also an unreachable, a prohibit and a blackhole route, and no such family.
+/// The kernel's errors for no route: also for unreachable, prohibit and blackhole routes, and an
+/// unsupported family.
 const NO_ROUTE: [i32; 6] =
     [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL, libc::EAFNOSUPPORT, libc::EOPNOTSUPP];
