@@ -49,7 +49,7 @@ fn first_act(room: &Room) -> Result<()> {
         let (listener, at) = room.inside("c1", || socket::tcp_echo(address.parse()?))?;
         std::thread::scope(|scope| -> Result<()> {
             let served = scope.spawn(|| socket::serve_one(&listener));
-            room.inside("outside", || socket::tcp_say(at))?;
+            room.inside("outside", || socket::tcp_exchange(at))?;
             let from = served.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
             let outside = OUTSIDE[usize::from(address.contains(':'))];
             ensure!(from.to_string() == outside, "{address} saw the outside as {from}, not {outside}");

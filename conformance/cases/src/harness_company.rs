@@ -52,7 +52,7 @@ fn frames(room: &Room) -> Result<()> {
         frame::tcp(near.mac, source, ends, frame::SYN | frame::ACK),
     ] {
         far.send(&sent)?;
-        let received = near.hear(Duration::from_secs(2), |received| received.starts_with(&sent))?;
+        let received = near.receive(Duration::from_secs(2), |received| received.starts_with(&sent))?;
         received.with_context(|| format!("a frame to {:02x?} is not received", &sent[..6]))?;
     }
     Ok(())

@@ -57,7 +57,7 @@ fn outside(room: &Room) -> Result<()> {
         // Packets that open a connection still pass, with the host's address.
         wire.send(&frame::tcp(gateway, wire.mac, [(source, 1235), (target, 7999)], SYN))?;
         let leaked = std::cell::Cell::new(None);
-        let seen = listener.hear(PATIENCE * 4, |bytes| {
+        let seen = listener.receive(PATIENCE * 4, |bytes| {
             if let Some((port, flags)) = (7000..).zip(FLAGS).find(|(port, _)| is_from(bytes, source, *port)) {
                 leaked.set(Some((port, flags)));
             }
@@ -82,7 +82,7 @@ fn inside(room: &Room) -> Result<()> {
     let (source, target): (IpAddr, IpAddr) = ("10.1.2.2".parse()?, "10.1.3.2".parse()?);
     for (port, flags) in (7000..).zip(FLAGS) {
         wire.send(&frame::tcp(gateway, wire.mac, [(source, 1234), (target, port)], flags))?;
-        let seen = listener.hear(PATIENCE * 4, |bytes| is_from(bytes, source, port))?;
+        let seen = listener.receive(PATIENCE * 4, |bytes| is_from(bytes, source, port))?;
         ensure!(seen.is_some(), "a packet with flags {flags:#x} does not pass inside");
     }
     Ok(())

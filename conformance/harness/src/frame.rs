@@ -72,7 +72,7 @@ impl Wire {
 
     /// Returns the first frame that matches `wanted`; `None` when there was none in time. Outgoing
     /// frames count too.
-    pub fn hear(&self, patience: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+    pub fn receive(&self, patience: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
         let deadline = Instant::now() + patience;
         let mut bytes = vec![0; FRAME];
         loop {
@@ -93,7 +93,7 @@ impl Wire {
                     }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("hear a frame"),
+                Err(errno) => return Err(errno).context("receive a frame"),
             }
         }
     }

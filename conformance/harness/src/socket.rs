@@ -56,7 +56,7 @@ pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
 }
 
 /// Sends a word to a [`tcp_echo`] listener and reads it back.
-pub fn tcp_say(to: SocketAddr) -> Result<()> {
+pub fn tcp_exchange(to: SocketAddr) -> Result<()> {
     let mut stream =
         TcpStream::connect_timeout(&to, patience()).with_context(|| format!("connect to {to}"))?;
     stream.set_read_timeout(Some(patience()))?;
@@ -85,7 +85,7 @@ pub fn seen_as(from: &str, listener: &str, address: &str) -> Result<String> {
     let (socket, at) = inside(listener, || tcp_echo(address))?;
     std::thread::scope(|scope| {
         let served = scope.spawn(|| serve_one(&socket));
-        inside(from, || tcp_say(at)).with_context(|| format!("{from} to {address}"))?;
+        inside(from, || tcp_exchange(at)).with_context(|| format!("{from} to {address}"))?;
         let peer = served.join().map_err(|_| anyhow!("the listener panicked"))??;
         Ok(peer.to_string())
     })

@@ -19,7 +19,7 @@ pub fn look(result: &AddResult) -> Result<Facts, Error> {
     let mut facts = Facts::default();
     let mut elsewhere = false;
     for gateway in gateways {
-        if netlink.towards(gateway)?.is_some_and(|towards| towards.local) {
+        if netlink.look_up_route(gateway)?.is_some_and(|found| found.local) {
             facts.addresses.push(gateway);
         } else {
             elsewhere = true;
@@ -32,13 +32,13 @@ pub fn look(result: &AddResult) -> Result<Facts, Error> {
     if facts.addresses.is_empty() {
         return Ok(facts);
     }
-    let towards = match containers.first() {
-        Some(container) => netlink.towards(container.ip())?.filter(|towards| !towards.local),
+    let route = match containers.first() {
+        Some(container) => netlink.look_up_route(container.ip())?.filter(|found| !found.local),
         None => None,
     };
-    let arrival = match (towards, link) {
-        (Some(towards), Some(link)) if link.index == towards.index => Some(link),
-        (Some(towards), _) => netlink.link_by_index(towards.index)?,
+    let arrival = match (route, link) {
+        (Some(route), Some(link)) if link.index == route.index => Some(link),
+        (Some(route), _) => netlink.link_by_index(route.index)?,
         (None, link) => link,
     };
     // A veth that leads to a container leads to no other; what leads to many is a bridge or stands on one.
@@ -67,5 +67,5 @@ fn of_link(result: &AddResult, link: &Link, netlink: &Netlink, facts: &mut Facts
 /// # Errors
 /// The kernel refused.
 pub fn is_here(ip: std::net::IpAddr) -> sys::Result<bool> {
-    Ok(Netlink::open()?.towards(ip)?.is_some_and(|towards| towards.local))
+    Ok(Netlink::open()?.look_up_route(ip)?.is_some_and(|found| found.local))
 }

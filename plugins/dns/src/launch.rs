@@ -50,7 +50,7 @@ const GRACE: &str = "MOOR_DNS_GRACE";
 /// # Errors
 /// It could not be started, or said why it cannot serve.
 pub fn start(place: &Place) -> Result<(), Error> {
-    sys::process::keep_descriptors()?;
+    sys::process::close_descriptors_on_exec()?;
     if Path::new(SYSTEMD).is_dir()
         && let Some(systemd_run) = SYSTEMD_RUN.into_iter().find(|path| Path::new(path).exists())
     {
@@ -182,7 +182,7 @@ fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
 /// The first thing that a started responder does: it leaves the caller's session and terminal, heeds the signals that
 /// its caller ignored, and is seen by a name (it was started as `/proc/self/exe`).
 pub fn leave_session() {
-    sys::process::heed_signals();
+    sys::process::restore_default_signals();
     // It fails for who leads a group of processes already: then there is none to leave.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(PROCESS_NAME);

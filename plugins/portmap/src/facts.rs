@@ -65,7 +65,7 @@ pub fn absent_addresses<'p>(
     asked.dedup();
     let mut absent = Vec::new();
     for ip in asked {
-        if !netlink.towards(ip)?.is_some_and(|towards| towards.local) {
+        if !netlink.look_up_route(ip)?.is_some_and(|found| found.local) {
             absent.push(ip);
         }
     }
@@ -73,6 +73,6 @@ pub fn absent_addresses<'p>(
 }
 
 fn link_towards(address: IpAddr, netlink: &Netlink) -> Result<Option<String>, Error> {
-    let Some(towards) = netlink.towards(address)?.filter(|towards| !towards.local) else { return Ok(None) };
-    Ok(netlink.link_by_index(towards.index)?.map(|link| link.name))
+    let Some(route) = netlink.look_up_route(address)?.filter(|found| !found.local) else { return Ok(None) };
+    Ok(netlink.link_by_index(route.index)?.map(|link| link.name))
 }

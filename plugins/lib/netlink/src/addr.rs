@@ -71,7 +71,7 @@ impl Address {
     }
 
     /// Whether it may not last: temporary (RFC 8981), deprecated, or tentative.
-    pub fn passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         let passing = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
         self.flags & passing != 0 || self.net.is_ipv6() && self.flags & IFA_F_TEMPORARY != 0
     }

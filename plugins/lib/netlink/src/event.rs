@@ -54,7 +54,7 @@ impl Netlink {
     pub fn wait_for_port(&self, index: u32, deadline: Instant) -> Result<Option<PortState>> {
         let held = Cell::new(None);
         let obstacle = |link: Link| {
-            held.set(link.port.map(|port| port.state).filter(|state| state.is_spanning_trees()));
+            held.set(link.port.map(|port| port.state).filter(|state| state.is_held_by_spanning_tree()));
             obstacle(link)
         };
         let look = || {

@@ -30,4 +30,4 @@ pub use link::{
 pub use mac::{Mac, ParseMacError};
 pub use neigh::NeighbourState;
 pub use not_ready::NotReady;
-pub use route::{Route, Towards};
+pub use route::{Route, RouteLookup};

@@ -12,7 +12,7 @@ const PORTS: Set<'_> = Set {
     interval: false,
 };
 
-/// One set of each form whose elements we read.
+/// One set of each form that we read elements of.
 const SETS: [Set<'_>; 4] = [
     PORTS,
     Set { data: Data::Range(&[Type::Ipv4, Type::Port]), interval: true, ..PORTS },

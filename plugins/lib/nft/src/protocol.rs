@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A transport protocol by its number (IPPROTO_*, linux/in.h). It is shown by its name, where it is one of those that
-/// ports can be published of, else as the number.
+/// A transport protocol by its number (IPPROTO_*, linux/in.h). It prints as a name if ports of the
+/// protocol can be published, otherwise as the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocol(pub u8);
 

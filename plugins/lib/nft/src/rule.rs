@@ -118,7 +118,7 @@ impl Rule {
 
     /// Matches packets with a key that is not in the set.
     #[must_use]
-    pub fn no_member(self, key: &[Field], set: &Set<'_>) -> Self {
+    pub fn not_member(self, key: &[Field], set: &Set<'_>) -> Self {
         self.lookup(key, set, LookupResult::NotMember)
     }
 

@@ -238,7 +238,7 @@ proptest! {
             .any_bit(Field::Ct(Ct::Status), mask)
             .bits(Field::Ct(Ct::Mark), mask, Compare::NotEqual, mark)
             .network(Field::IP6_SADDR, "fd00::/64".parse().unwrap(), inside)
-            .no_member(&[Field::L4PROTO, Field::DPORT], &PORTS)
+            .not_member(&[Field::L4PROTO, Field::DPORT], &PORTS)
             .dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS)
             .dnat([10, 1, 2, 3].into(), Some(port))
             .counter()

@@ -107,7 +107,7 @@ pub(super) const UDATA_SET_KEYBYTEORDER: u8 = 0;
 pub(super) const UDATA_SET_DATABYTEORDER: u8 = 1;
 pub(super) const UDATA_SET_DATA_INTERVAL: u8 = 6;
 pub(super) const UDATA_SET_COMMENT: u8 = 7;
-/// nft's byte orders: none for a concatenation, whose parts have their own.
+/// nft's byte orders: none for a concatenation; its parts have their own.
 pub(super) const BYTEORDER_NONE: u32 = 0;
 pub(super) const BYTEORDER_HOST: u32 = 1;
 pub(super) const BYTEORDER_BIG: u32 = 2;

@@ -116,7 +116,7 @@ network_test! {
                 "dnat ip to ip daddr . meta l4proto . th dport map @addr-ports comment \"mine\""),
             (ip(Rule::new()).dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS), "dnat ip to meta l4proto . th dport map @ports"),
             (ip(Rule::new()).verdict_map(&[Field::IP_SADDR], &MASQ), "ip saddr vmap @masq"),
-            (ip(Rule::new()).no_member(&[Field::IP_DADDR], &NETS).counter().verdict(Verdict::Drop),
+            (ip(Rule::new()).not_member(&[Field::IP_DADDR], &NETS).counter().verdict(Verdict::Drop),
                 "ip daddr != @nets counter packets 0 bytes 0 drop"),
             (ip(Rule::new()).network(Field::IP_DADDR, inside, true).verdict(Verdict::Accept), "ip daddr 10.1.2.0/24 accept"),
             (Rule::new().nfproto(10).network(Field::IP6_DADDR, "ff00::/8".parse().unwrap(), false).verdict(Verdict::Return),
@@ -210,7 +210,7 @@ network_test! {
         let nft = Nft::open().unwrap();
         let port = Value::new().ifname("veth0123456789");
         let rules = [
-            Rule::new().no_member(&[Field::IIFNAME], &guarded).verdict(Verdict::Accept),
+            Rule::new().not_member(&[Field::IIFNAME], &guarded).verdict(Verdict::Accept),
             Rule::new().member(&[Field::IIFNAME, Field::ETHER_SADDR], &allowed).verdict(Verdict::Accept),
             Rule::new().is(Field::ETHER_SADDR, Value::new().mac(mac)).verdict(Verdict::Return),
             Rule::new().is(Field::IIFNAME, port).counter().verdict(Verdict::Drop),

@@ -16,7 +16,7 @@ pub const NET_BIND_SERVICE: u32 = 10;
 ///
 /// # Errors
 /// The kernel refused.
-pub fn keep(capability: u32) -> io::Result<()> {
+pub fn drop_capabilities_except(capability: u32) -> io::Result<()> {
     prctl::set_no_new_privs()?;
     calls::drop_capabilities_outside(1 << capability)?;
     match calls::raise_ambient(capability) {
@@ -27,7 +27,7 @@ pub fn keep(capability: u32) -> io::Result<()> {
 }
 
 /// Becomes the user and group `id`, without supplementary groups; capabilities stay permitted until
-/// [`keep`] drops them.
+/// [`drop_capabilities_except`] drops them.
 ///
 /// # Errors
 /// The kernel refused: the process is not root.

@@ -19,7 +19,7 @@ const STDERR: u32 = 2;
 ///
 /// # Errors
 /// The kernel is older than Linux 5.11, and `/proc` is not mounted.
-pub fn keep_descriptors() -> Result<()> {
+pub fn close_descriptors_on_exec() -> Result<()> {
     match calls::close_at_exec(STDERR + 1) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => mark_one_by_one(),
         done => done,
@@ -79,7 +79,7 @@ impl Process {
 
 /// Restores the default action of signals that the caller of this program ignored (as nohup(1) and
 /// many daemons do), except SIGPIPE, which our programs ignore.
-pub fn heed_signals() {
+pub fn restore_default_signals() {
     (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).for_each(calls::restore_default_signal);
 }
 
@@ -119,10 +119,12 @@ mod tests {
     /// D-053; both implementations, as old kernels have only the second.
     #[test]
     fn child_programs_inherit_no_descriptors() {
-        for keep in [keep_descriptors, || mark_one_by_one().map_err(|error| Error::new("keep", "", error))] {
+        for mark in
+            [close_descriptors_on_exec, || mark_one_by_one().map_err(|error| Error::new("mark", "", error))]
+        {
             let file = File::open("/dev/null").unwrap();
             fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-            keep().unwrap();
+            mark().unwrap();
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             assert!(!Command::new("test").args(["-e", &path]).status().unwrap().success());
             // The descriptor is open in this process.

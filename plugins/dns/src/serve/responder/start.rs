@@ -103,7 +103,7 @@ impl Responder {
         if root {
             sys::privilege::become_user(RESPONDER).map_err(|cause| fail("leave the user root at", cause))?;
         }
-        sys::privilege::keep(sys::privilege::NET_BIND_SERVICE)
+        sys::privilege::drop_capabilities_except(sys::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("give up privileges at", cause))?;
         // A kernel without one of these has names all the same.
         for confined in [confine::write_nowhere(), confine::call_only_what_is_needed()] {

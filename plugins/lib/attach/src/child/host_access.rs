@@ -97,7 +97,7 @@ fn parents_addresses(host: &Netlink, parent: &Parent) -> Result<Vec<IpNetwork>, 
     let Some(link) = host.link_by_name(&parent.name)? else { return Ok(Vec::new()) };
     let addresses = host.addresses(Some(link.index))?.into_iter();
     Ok(addresses
-        .filter(|address| address.scope == 0 && !address.passing())
+        .filter(|address| address.scope == 0 && !address.is_transient())
         .map(|address| address.net)
         .collect())
 }

@@ -133,7 +133,7 @@ fn sources(host: &Netlink, link: &Link) -> Result<Vec<IpNetwork>> {
     let mut nets = Vec::new();
     for index in [Some(link.index), parent].into_iter().flatten() {
         let addresses = host.addresses(Some(index))?.into_iter();
-        nets.extend(addresses.filter(|a| a.scope == 0 && !a.passing()).map(|address| address.net));
+        nets.extend(addresses.filter(|a| a.scope == 0 && !a.is_transient()).map(|address| address.net));
     }
     Ok(nets)
 }

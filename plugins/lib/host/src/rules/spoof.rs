@@ -132,7 +132,7 @@ pub(super) fn delete(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Res
 fn chain() -> Filled<'static> {
     let rule = Rule::new()
         .member(&[Field::IIFNAME], &PORTS)
-        .no_member(&[Field::IIFNAME, Field::ETHER_SADDR], &MACS)
+        .not_member(&[Field::IIFNAME, Field::ETHER_SADDR], &MACS)
         .verdict(Verdict::Drop);
     Filled {
         chain: CHAIN,

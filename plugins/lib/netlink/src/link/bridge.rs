@@ -92,7 +92,7 @@ pub struct PortChange {
 impl PortState {
     /// Whether spanning tree keeps the port from forwarding. Without spanning tree, every enabled
     /// port forwards.
-    pub fn is_spanning_trees(self) -> bool {
+    pub fn is_held_by_spanning_tree(self) -> bool {
         matches!(self, Self::Listening | Self::Learning | Self::Blocking)
     }
 }

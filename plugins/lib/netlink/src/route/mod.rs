@@ -3,8 +3,8 @@
 //! rtnetlink's builder makes the requests. Destination, next hop, source and metrics are added to
 //! its message: the builder has no metrics and no IPv4 next hop of an IPv6 route.
 
+mod lookup;
 pub(crate) mod read;
-mod towards;
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use crate::Netlink;
 use crate::addr::{AF_INET, AF_INET6, family};
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 
-pub use towards::Towards;
+pub use lookup::RouteLookup;
 
 /// linux/rtnetlink.h, attributes of a route.
 pub(crate) const RTA_DST: u16 = 1;

@@ -20,7 +20,7 @@ const KIND: usize = 7;
 
 /// The result of a route lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Towards {
+pub struct RouteLookup {
     /// Index of the outgoing link.
     pub index: u32,
     /// Whether the address is this host's own, so that the packet would not leave.
@@ -32,7 +32,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel refused for another reason.
-    pub fn towards(&self, ip: IpAddr) -> Result<Option<Towards>> {
+    pub fn look_up_route(&self, ip: IpAddr) -> Result<Option<RouteLookup>> {
         let mut question = RouteMessage::default();
         question.header.address_family = family(ip).into();
         question.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
@@ -42,13 +42,13 @@ impl Netlink {
             for attr in Attrs::after(payload, HEADER)? {
                 let attr = attr?;
                 if attr.kind == RTA_OIF {
-                    return Ok(Some(Towards { index: attr.u32()?, local }));
+                    return Ok(Some(RouteLookup { index: attr.u32()?, local }));
                 }
             }
             Ok(None)
         });
         match answer {
-            Ok(towards) => Ok(towards),
+            Ok(route) => Ok(route),
             Err(refusal) if NO_ROUTE.iter().any(|errno| refusal.is(*errno)) => Ok(None),
             Err(refusal) => Err(refusal.on("look up the route to", ip.to_string())),
         }
