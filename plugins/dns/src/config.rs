@@ -1,4 +1,4 @@
-//! The configuration: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+//! The configuration: as written ([`Conf`]), and checked ([`Config`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::names::{self, Invalid};
 use crate::record::{CrossNetwork, Mode, NAMES_MAX};
 
-/// The keys as they are written. `null` and absent are the same.
+/// The keys as written. `null` is the same as absent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
@@ -59,56 +59,56 @@ struct ArgsCni {
     names: Option<Vec<String>>,
 }
 
-/// Just enough to delete by, and nothing that must be right.
+/// The only key that DEL needs.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct DelConf {
     state_dir: Option<Json>,
 }
 
-/// What the configuration asks for, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// In lower case, each once, the primary one first; never empty.
+    /// In lower case, without duplicates, the primary name first; never empty.
     pub names: Vec<String>,
-    /// The domain that names answer under as well.
+    /// A domain that names are also found under.
     pub domain: Option<String>,
-    /// Where containers ask; by what the host has when it is not said.
+    /// Where containers send queries; decided by the host's addresses if absent.
     pub mode: Option<Mode>,
-    /// The responder's port in mode [`Mode::Gateway`]; containers ask port 53.
+    /// The responder's port in mode [`Mode::Gateway`]; containers use port 53.
     pub port: u16,
-    /// Seconds that answers may be kept.
+    /// The TTL of answers, in seconds.
     pub ttl: u32,
-    /// Nothing is asked of the outside.
+    /// Nothing is forwarded.
     pub internal: bool,
-    /// The network's servers for what is asked of the outside.
+    /// The network's upstream servers.
     pub upstreams: Option<Vec<SocketAddr>>,
-    /// This container's own.
+    /// This container's upstream servers.
     pub own_upstreams: Option<Vec<SocketAddr>>,
-    /// Whether a bare name that is not known is asked of the outside.
+    /// Whether an unknown name without dots is forwarded.
     pub forward_single_label: bool,
     /// What a container on several networks learns of them.
     pub cross_network: CrossNetwork,
-    /// Whether the previous result's name servers stay, after ours.
+    /// Whether the name servers of the previous result stay, after ours.
     pub keep_nameservers: bool,
-    /// Whether an attachment that cannot be served passes unchanged.
+    /// Whether a failure passes the previous result on instead.
     pub optional: bool,
-    /// Where the records are, if not at the usual place.
+    /// The root of the state directories, if not the default.
     pub state_dir: Option<PathBuf>,
 }
 
-/// Bytes of all names that a runtime gives.
+/// Bytes of all names in one list.
 const LIST_MAX: usize = 16 << 10;
-/// RFC 2181, section 8, allows more; an address that may change is not to be kept for longer.
+/// RFC 2181, section 8, allows more; but addresses of containers change.
 const TTL_MAX: u32 = 3600;
-/// glibc asks no more of resolv.conf (MAXNS, resolv.h).
+/// glibc uses no more servers of resolv.conf (MAXNS, resolv.h).
 const UPSTREAMS_MAX: usize = 3;
-/// Of the path: with the rest, it must fit into an address of a socket (108 bytes, sys/un.h).
+/// The rest of a socket's path must fit too (108 bytes, sys/un.h).
 const STATE_DIR_MAX: usize = 70;
 const DNS_PORT: u16 = 53;
 
 impl Config {
-    /// Reads and checks all of it; nothing has been touched when this fails.
+    /// Reads and checks all keys.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let domain = match conf.domain_name.as_deref().unwrap_or_default() {
@@ -130,7 +130,7 @@ impl Config {
             other => return Err(one_of("crossNetwork", other, "first, union or none")),
         };
         let skip = match conf.invalid_names.as_deref().unwrap_or_default() {
-            // Containers that dnsname took are not to stop: it had any text for a name.
+            // dnsname accepted any name: its containers must not fail to start.
             "" => conf.plugin.as_deref() == Some("dnsname"),
             "error" => false,
             "skip" => true,
@@ -170,7 +170,7 @@ impl Config {
     }
 }
 
-/// `stateDir`, if the configuration still says a usable one: nothing else in it may stand in DEL's way.
+/// `stateDir`, if it is usable. No other key can make DEL fail.
 pub fn state_dir_for_del(request: &Request) -> Option<PathBuf> {
     let conf: DelConf = request.config().ok()?;
     state_dir(conf.state_dir?.as_str()?).ok()
@@ -187,7 +187,7 @@ fn state_dir(text: &str) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Where names come from, in the order in which they count.
+/// The sources of names, in order of precedence.
 struct Sources {
     pod_name: Option<String>,
     aliases: Vec<String>,
@@ -218,7 +218,7 @@ impl Sources {
         ];
         for (source, list) in told {
             if list.iter().map(String::len).sum::<usize>() > LIST_MAX {
-                return Err(invalid(format!("{source}: more than {LIST_MAX} bytes of names")));
+                return Err(invalid(format!("{source}: names are longer than {LIST_MAX} bytes together")));
             }
             for text in list {
                 match checked(&text) {
@@ -226,11 +226,11 @@ impl Sources {
                     Err(why) if skip => skipped(source, &text, &why),
                     Err(why) => {
                         return Err(invalid(format!(
-                            "{source}: {:?} is no name of a container: {}",
+                            "{source}: {:?} is not a valid name: {}",
                             shortened(&text),
                             why.why()
                         ))
-                        .details("set invalidNames: \"skip\" to go without it"));
+                        .details("set invalidNames: \"skip\" to ignore it"));
                     }
                 }
             }
@@ -238,23 +238,24 @@ impl Sources {
         if self.with_short_id || all.is_empty() {
             all.push(self.short_id);
         }
-        names::each_once(all)
-            .map_err(|_| invalid(format!("a container has at most {NAMES_MAX} names, and this has more")))
+        names::each_once(all).map_err(|_| invalid(format!("more than {NAMES_MAX} names")))
     }
 }
 
 fn skipped(source: &str, text: &str, why: &Invalid) {
-    eprintln!("dns: {source}: {:?} is left out: {}", shortened(text), why.why());
+    eprintln!("dns: {source}: {:?} is ignored: {}", shortened(text), why.why());
 }
 
-/// Other keys are none of ours, well formed or not: `CNI_ARGS` is for all plugins of a list.
+/// The pod's name. Other keys are ignored, valid or not: `CNI_ARGS` is for all plugins of a
+/// list.
 pub fn pod_name(args: &str) -> Option<String> {
     let pairs = args.split(';').filter_map(|pair| pair.split_once('='));
     let last = pairs.rev().find(|(key, _)| *key == "K8S_POD_NAME");
     last.map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty())
 }
 
-/// As the conventions have it, a list; as the runtimes of dnsname have it, a list for each network.
+/// A list, as the CNI conventions have it, or a list for each network, as runtimes pass to
+/// dnsname.
 fn aliases(value: Option<&Json>, network: &str) -> Result<Vec<String>, Error> {
     let wrong = |error: cni::DecodeError| {
         let error = error.below("aliases").below("runtimeConfig");
@@ -272,14 +273,14 @@ fn aliases(value: Option<&Json>, network: &str) -> Result<Vec<String>, Error> {
 
 fn servers(key: &str, list: &[String]) -> Result<Option<Vec<SocketAddr>>, Error> {
     if list.len() > UPSTREAMS_MAX {
-        return Err(invalid(format!("{key}: at most {UPSTREAMS_MAX} servers, and these are {}", list.len())));
+        return Err(invalid(format!("{key}: at most {UPSTREAMS_MAX} servers, but there are {}", list.len())));
     }
     let read = |text: &String| {
         let address = cni::parse_ip(text).map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)).ok();
         let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_unspecified() && !at.ip().is_multicast();
         address.or_else(|| text.parse().ok()).filter(usable).ok_or_else(|| {
             let shown = shortened(text);
-            invalid(format!("{key}: {shown:?} is no server: an address, or address:port ([v6]:port)"))
+            invalid(format!("{key}: {shown:?} is not a server: expected address or address:port ([v6]:port)"))
         })
     };
     let servers = list.iter().map(read).collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,6 @@
-//! Mode [`crate::record::Mode::Netns`]: sockets in the container's own namespace, on an address of its loopback, and the rules that
-//! lead port 53 there. The responder has the sockets; it keeps the namespace alive by them, so they end with the
-//! attachment.
+//! Mode [`crate::record::Mode::Netns`]: sockets on a loopback address in the container's
+//! network namespace, and rules that redirect port 53 to them. The responder holds the sockets.
+//! They keep the namespace alive, so it closes them with the attachment.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,24 +16,25 @@ use sys::{NetNs, NetNsError};
 use crate::control::Ask;
 use crate::record::{Key, Namespace};
 
-/// The first address that is asked, and how many there are: a container on several networks asks one for each.
+/// The first address, and how many there are: a container on several networks uses one for
+/// each.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const ADDRESSES: u8 = 32;
 
-/// Sockets in a container's namespace.
+/// Sockets in a container's network namespace.
 pub struct Sockets {
     udp: UdpSocket,
     tcp: TcpListener,
     nft: Nft,
     label: String,
-    /// What the container asks.
+    /// The name server of the container.
     pub address: Ipv4Addr,
-    /// Where they are.
+    /// The namespace.
     pub namespace: Namespace,
 }
 
-/// The namespace at the path, unless it is gone or another has its place: a process id, and so the path
-/// `/proc/<pid>/ns/net`, is used again.
+/// Opens the namespace at the path, if it is the recorded one. A process id may be reused, and
+/// with it the path `/proc/<pid>/ns/net`.
 ///
 /// # Errors
 /// The kernel refused.
@@ -51,13 +52,13 @@ pub fn namespace(path: &str, recorded: Option<Namespace>) -> Result<Option<NetNs
     Ok(Some(netns))
 }
 
-/// The number of the namespace that this thread is in. Any socket tells, and this one touches nothing there.
+/// The cookie of this thread's namespace. Any socket has it; this one affects nothing there.
 fn cookie_here() -> Option<u64> {
     UnixDatagram::unbound().ok().and_then(|socket| NetNs::cookie_of_socket(socket.as_fd()))
 }
 
 impl Sockets {
-    /// Opens them. The loopback is brought up; it is the container's own, and stays so.
+    /// Opens the sockets, and sets the container's loopback up; it stays up.
     ///
     /// # Errors
     /// The namespace could not be entered, or the kernel refused.
@@ -77,7 +78,7 @@ impl Sockets {
         let mut free = (last..last + ADDRESSES).map(|last| Ipv4Addr::new(127, 0, 0, last));
         let address = free.find(|address| !taken.contains(&(*address).into())).ok_or_else(|| {
             Error::internal(format!(
-                "the container has {ADDRESSES} networks with a resolver: no address is free"
+                "no address is free: the container has {ADDRESSES} networks with a resolver"
             ))
         })?;
         let fail = |error| sys::Error::new("listen in the container at", address.to_string(), error);
@@ -87,11 +88,12 @@ impl Sockets {
         Ok(Self { udp, tcp, nft, label, address, namespace })
     }
 
-    /// Hands the sockets over by `ask`, and leads the container there. The attachment is recorded already: a responder
-    /// that is only started by this opens sockets of its own for it first, which these take the place of.
+    /// Passes the sockets to the responder by `ask`, and redirects port 53. The attachment
+    /// is recorded already, so a responder that is started by this opens sockets of its own
+    /// first, which these replace.
     ///
     /// # Errors
-    /// The responder refused, or the kernel.
+    /// The responder or the kernel refused.
     pub fn hand_over(
         self,
         network: &str,
@@ -103,7 +105,7 @@ impl Sockets {
         self.lead().map(drop)
     }
 
-    /// Leads the container to the sockets, and gives them.
+    /// Redirects port 53 of the container to the sockets, and returns them.
     ///
     /// # Errors
     /// The kernel refused.
@@ -113,13 +115,13 @@ impl Sockets {
         };
         let ports = [port(self.udp.local_addr())?, port(self.tcp.local_addr())?];
         Inside { label: &self.label, address: self.address, ports }.add(&self.nft)?;
-        // It may have replaced rules of before.
+        // It may have replaced older rules.
         self.nft.close_in_background();
         Ok((self.udp, self.tcp))
     }
 }
 
-/// Takes the rules back; gives the socket that they were taken back by, whose end takes time.
+/// Removes the rules. Returns the nf_tables socket, which takes time to close.
 ///
 /// # Errors
 /// The kernel refused. A namespace that is gone has no rules.

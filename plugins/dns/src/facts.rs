@@ -1,14 +1,14 @@
-//! What the host has of a container's network.
+//! Gathers the host's facts about a container's network.
 
 use cni::{AddResult, Error};
 use netlink::{Link, Netlink};
 
 use crate::plan::{self, Arrival, Facts};
 
-/// Looks at the host, as little as will do.
+/// Reads addresses and links of the host, as few as possible.
 ///
 /// # Errors
-/// The kernel refused, or the result contradicts itself.
+/// The kernel refused, or the result is inconsistent.
 pub fn look(result: &AddResult) -> Result<Facts, Error> {
     let containers = plan::addresses(result)?;
     let gateways = plan::gateways(result);
@@ -41,13 +41,14 @@ pub fn look(result: &AddResult) -> Result<Facts, Error> {
         (Some(route), _) => netlink.link_by_index(route.index)?,
         (None, link) => link,
     };
-    // A veth that leads to a container leads to no other; what leads to many is a bridge or stands on one.
+    // A veth leads to one container. A link to many is a bridge, or a link on top of one.
     facts.arrival =
         arrival.map(|link| Arrival { own: link.kind.as_deref() == Some("veth"), link: link.name });
     Ok(facts)
 }
 
-/// An address that is still tentative has no route; and a bridge may have addresses that are nobody's gateway.
+/// Finds addresses without a route, such as tentative ones, and addresses of a bridge that are
+/// no gateway.
 fn of_link(result: &AddResult, link: &Link, netlink: &Netlink, facts: &mut Facts) -> Result<(), Error> {
     let gateways = plan::gateways(result);
     let addresses = netlink.addresses(Some(link.index))?;
@@ -62,7 +63,7 @@ fn of_link(result: &AddResult, link: &Link, netlink: &Netlink, facts: &mut Facts
     Ok(())
 }
 
-/// Whether an address is this host's own.
+/// Whether an address is this host's.
 ///
 /// # Errors
 /// The kernel refused.

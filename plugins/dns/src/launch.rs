@@ -1,9 +1,10 @@
-//! Starting the responder: ready before this returns, and nothing of the caller's about it.
+//! Starts the responder and waits until it is ready; it keeps nothing of the caller's.
 //!
-//! It begins as this executable again, with standard output as the pipe that it says it is ready by, no other
-//! descriptor, an empty environment, and a session of its own. Where systemd manages the machine it begins as a service
-//! of its own, which systemd starts again when it was killed, or as a scope, where the caller's namespaces are not
-//! systemd's: or the end of the unit that attached the first container would be its end as well.
+//! The responder is this executable again, with a pipe as standard output to report readiness,
+//! no other descriptor, an empty environment, and its own session. Where systemd manages the
+//! machine, the responder is a service, which systemd restarts after a kill, or a scope if the
+//! caller's namespaces are not systemd's. Otherwise it would end with the unit that attached
+//! the first container.
 
 use std::fs;
 use std::io::{self, PipeReader, Read};
@@ -20,35 +21,36 @@ use crate::control::PROCESS_NAME;
 use crate::place::is_system_root;
 use crate::record::Place;
 
-/// How long a responder may take to be ready. It takes some milliseconds.
+/// How long a responder may take to become ready. It takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long systemd may take before we do without.
+/// How long systemd may take before the responder is started without it.
 const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(2);
-/// What a responder says when it is ready. Anything else is its error.
+/// The line of a responder that is ready. Anything else is an error.
 pub const READY: &str = "ok";
-/// What it is as a service. One that was killed is started again; one that told an error, which is status 1, would only
-/// tell it again. It waits for no other unit to be up, and at a shutdown it ends with the last processes, as containers
-/// may be among them.
+/// The properties of the service. It is restarted after a kill, but not after an error (status
+/// 1), which would repeat. It waits for no other unit at boot, and at shutdown ends with the
+/// last processes, since containers may be among them.
 const SERVICE: [&str; 4] = [
     "--property=Type=notify",
     "--property=Restart=on-failure",
     "--property=RestartPreventExitStatus=1",
     "--property=DefaultDependencies=no",
 ];
-/// Has it say so at the pipe.
+/// Reports readiness on the pipe.
 const READY_BY_STDOUT: [&str; 2] = ["--ready-fd", "1"];
-/// The longest error of it, in bytes.
+/// The longest error message, in bytes.
 const SAID_MAX: u64 = 4096;
 /// sd_booted(3).
 const SYSTEMD: &str = "/run/systemd/system";
 const SYSTEMD_RUN: [&str; 2] = ["/usr/bin/systemd-run", "/bin/systemd-run"];
-/// Seconds that an idle responder stays, for tests: what it is without is [`crate::serve`]'s to say.
+/// Seconds that an idle responder keeps running, for tests. The default is in [`crate::serve`].
 const GRACE: &str = "MOOR_DNS_GRACE";
 
-/// Starts the responder of a place, and waits until it is ready. Callers hold the place's lock.
+/// Starts the responder of a state directory, and waits until it is ready. Callers hold the
+/// plugins' lock.
 ///
 /// # Errors
-/// It could not be started, or said why it cannot serve.
+/// It could not be started, or reported an error.
 pub fn start(place: &Place) -> Result<(), Error> {
     sys::process::close_descriptors_on_exec()?;
     if Path::new(SYSTEMD).is_dir()
@@ -56,23 +58,23 @@ pub fn start(place: &Place) -> Result<(), Error> {
     {
         let service = is_system_root() && is_with_init();
         let mut command = by_systemd(systemd_run, place, service)?;
-        // A machine whose systemd does not answer has a responder all the same.
+        // If systemd does not answer, the responder is started without it.
         match run(&mut command, PATIENCE_WITH_SYSTEMD) {
             Ok(Outcome::Ready) => return Ok(()),
             Ok(Outcome::Said(why)) => return Err(refused(&why)),
-            // It is ready when systemd-run has nothing more to do.
+            // The service is ready when systemd-run exits.
             Ok(Outcome::Ended { well: true }) if service => return Ok(()),
             Ok(Outcome::Ended { .. }) | Err(_) => {}
         }
     }
     let mut command = Command::new("/proc/self/exe");
-    // Of an executable that holds several plugins, the name tells which.
+    // An executable with several plugins dispatches on the name.
     command.arg0("dns").args(arguments(place)).args(READY_BY_STDOUT);
     let started = run(&mut command, PATIENCE);
     match started.map_err(|error| sys::Error::new("start", "the responder", error))? {
         Outcome::Ready => Ok(()),
         Outcome::Said(why) => Err(refused(&why)),
-        Outcome::Ended { .. } => Err(refused("it ended without a word")),
+        Outcome::Ended { .. } => Err(refused("it exited without an error message")),
     }
 }
 
@@ -88,7 +90,7 @@ fn arguments(place: &Place) -> Vec<std::ffi::OsString> {
     arguments
 }
 
-/// Whether this process is where systemd's services begin: in its network, and with its files.
+/// Whether this process has the network and mount namespaces of systemd's services.
 fn is_with_init() -> bool {
     ["net", "mnt"].iter().all(|kind| {
         let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
@@ -96,7 +98,8 @@ fn is_with_init() -> bool {
     })
 }
 
-/// As a service it says when it is ready by sd_notify(3). A scope is in the namespaces of the caller.
+/// The systemd-run command. A service reports readiness by sd_notify(3). A scope runs in the
+/// caller's namespaces.
 fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command, Error> {
     let program: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(systemd_run);
@@ -123,17 +126,17 @@ fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command
     Ok(command)
 }
 
-/// What became of a program that was started.
+/// The result of starting a program.
 enum Outcome {
-    /// It said that it is ready.
+    /// It is ready.
     Ready,
-    /// It said why not.
+    /// It reported an error.
     Said(String),
-    /// It ended without a word; `well`: with status 0.
+    /// It exited without a message; `well`: with status 0.
     Ended { well: bool },
 }
 
-/// Runs it until it says that it is ready, or why not, or ends.
+/// Runs a program until it reports readiness or an error, or exits.
 fn run(command: &mut Command, patience: Duration) -> io::Result<Outcome> {
     let (reader, writer) = io::pipe()?;
     let kept: Vec<_> =
@@ -141,19 +144,19 @@ fn run(command: &mut Command, patience: Duration) -> io::Result<Outcome> {
     command.env_clear().envs(kept).current_dir("/");
     command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
     let mut child = command.spawn()?;
-    // It holds the other end of the pipe.
+    // The command holds the other end of the pipe.
     command.stdout(Stdio::null());
     let said = listen(reader, patience);
     if matches!(&said, Ok(said) if said == READY) {
         return Ok(Outcome::Ready);
     }
-    // Of no use, or at its end: then its status is its own already.
+    // It failed or is exiting; in that case its status is already set.
     child.kill()?;
     let well = child.wait()?.success();
     said.map(|said| if said.is_empty() { Outcome::Ended { well } } else { Outcome::Said(said) })
 }
 
-/// What comes through the pipe until a line or the pipe ends.
+/// Reads from the pipe until a line or the end.
 fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
     let deadline = Instant::now() + patience;
     let mut said = Vec::new();
@@ -179,11 +182,11 @@ fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
     }
 }
 
-/// The first thing that a started responder does: it leaves the caller's session and terminal, heeds the signals that
-/// its caller ignored, and is seen by a name (it was started as `/proc/self/exe`).
+/// Detaches a started responder: it leaves the caller's session and terminal, resets signals
+/// that the caller ignored, and sets its name (it was started as `/proc/self/exe`).
 pub fn leave_session() {
     sys::process::restore_default_signals();
-    // It fails for who leads a group of processes already: then there is none to leave.
+    // The leader of a process group cannot, and has no session to leave.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(PROCESS_NAME);
 }

@@ -1,7 +1,8 @@
 //! `dns`: containers find each other by name, on every kind of network.
 //!
-//! Two halves share one executable and the files of [`record`]. The plugin writes one file for each attachment and
-//! has the responder know of it ([`control`]) before ADD answers. The responder holds nothing that is not in the files.
+//! The plugin and the responder share one executable and the files of [`record`]. The plugin
+//! writes a file for each attachment and notifies the responder ([`control`]) before ADD
+//! returns. The responder keeps no other state.
 
 mod config;
 mod container;
@@ -32,16 +33,16 @@ use std::ffi::OsString;
 
 use cni::{AddResult, Error, Plugin, Request};
 
-/// The plugin.
+/// The plugin `dns`.
 pub struct Dns;
 
 impl Plugin for Dns {
     const NAME: &'static str = "dns";
     const ABOUT: &'static str = "containers find each other by name";
-    /// What was configured for that plugin works as it is.
+    /// Configurations of that plugin work unchanged.
     const ALIASES: &'static [&'static str] = &["dnsname"];
     const COMMANDS: &'static [(&'static str, &'static str)] =
-        &[("serve", "answers questions, until no container needs it any more; ADD starts it")];
+        &[("serve", "answers DNS queries while there are attachments; ADD starts it")];
 
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         verbs::add(request)

@@ -1,27 +1,28 @@
-//! Maps of what is looked up for every question.
+//! Hash maps for lookups of every query.
 //!
-//! The hash is one multiplication for every eight bytes and one at the end, begun with a secret of this process: who may choose names or
-//! addresses does not know which of them meet, and learns no more of it than the time of an answer tells. What std hashes
-//! by withstands more, at four times the cost.
+//! The hash is one multiplication per eight bytes and one at the end, seeded with a secret of
+//! this process. Clients that choose names or addresses do not know which of them collide, and
+//! learn no more than response times show. The default hash of std resists stronger attacks, at
+//! four times the cost.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
 
-/// A map by that hash.
+/// A map with that hash.
 pub(crate) type Map<K, V> = HashMap<K, V, Secret>;
 
-/// What the hash begins with.
+/// The seed of the hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Secret(u64);
 
-/// Any odd number with as many ones as zeroes: here of the golden ratio.
+/// An odd number with equally many ones and zeroes, from the golden ratio.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Default for Secret {
     fn default() -> Self {
         static SECRET: OnceLock<u64> = OnceLock::new();
-        // Without a generator there is a secret less, and a map all the same.
+        // Without a random generator the seed is known, and the map still works.
         Self(*SECRET.get_or_init(|| sys::random::bytes().map_or(MULTIPLIER, u64::from_ne_bytes)))
     }
 }
@@ -34,11 +35,12 @@ impl BuildHasher for Secret {
     }
 }
 
-/// A hash that grows.
+/// The state of the hash.
 pub(crate) struct Mixed(u64);
 
 impl Mixed {
-    /// Both halves of the product count: the upper bits of either factor are in the upper one.
+    /// Folds both halves of the product: upper bits of the factors only affect its upper
+    /// half.
     fn mix(&mut self, word: u64) {
         let product = u128::from(self.0 ^ word) * u128::from(MULTIPLIER);
         let half = |product: u128| u64::try_from(product & u128::from(u64::MAX)).unwrap_or(0);
@@ -65,7 +67,8 @@ impl Hasher for Mixed {
     }
 
     fn finish(&self) -> u64 {
-        // What the last word moved by one step, one multiplication moves by equal steps.
+        // Without this multiplication, inputs that differ by a constant would have
+        // hashes that do.
         let mut last = Mixed(self.0);
         last.mix(self.0 >> 32);
         last.0
@@ -79,15 +82,16 @@ mod tests {
 
     use super::*;
 
-    /// Names and addresses are much alike: neither the lower bits nor the upper seven, by which a map looks first, may be.
+    /// Names and addresses are similar to each other. Neither the lower bits nor the upper
+    /// seven, which a map uses first, may be.
     #[test]
-    fn what_is_much_alike_is_spread() {
+    fn similar_keys_have_different_hashes() {
         let secret = Secret(1);
         let names = (0..4096).map(|n| secret.hash_one(format!("name{n}").as_bytes()));
         let v4 = (0..4096u32).map(|n| secret.hash_one(IpAddr::from((0x0a00_0000 + n).to_be_bytes())));
         let v6 = (0..4096u128).map(|n| secret.hash_one(IpAddr::from((0xfd << 120 | n).to_be_bytes())));
         for hashes in [names.collect::<Vec<_>>(), v4.collect(), v6.collect()] {
-            // At random 63 % of as many places are taken.
+            // Random hashes would fill 63 % of the values.
             let taken: HashSet<u64> = hashes.iter().map(|hash| hash & 4095).collect();
             assert!(taken.len() > 2400, "{} of 4096", taken.len());
             let upper: HashSet<u64> = hashes.iter().map(|hash| hash >> 57).collect();

@@ -1,27 +1,28 @@
-//! Names of an attachment: where they come from, and which are names at all (RFC 1035, RFC 1123, and the underscore
-//! that compose puts into names).
+//! The names of an attachment: sources and syntax (RFC 1035, RFC 1123, and the underscore that
+//! compose uses).
 
 use std::net::Ipv4Addr;
 
 use crate::record::NAMES_MAX;
 
-/// The longest name, in bytes of text (RFC 1035, section 2.3.4, less the lengths of the first label and of the root).
+/// The longest name in bytes of text (RFC 1035, section 2.3.4, without the length of the first
+/// label and the root).
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
-/// Digits of a container's id that are a name of it.
+/// Digits of a container id that are used as a name.
 const SHORT_ID: usize = 12;
 
-/// Why a text is no name of a container.
+/// Why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    /// It breaks the grammar: what of it.
+    /// The syntax is wrong.
     Form(&'static str),
-    /// It means something else: what.
+    /// The name has another meaning.
     Reserved(&'static str),
 }
 
 impl Invalid {
-    /// What is wrong, as the end of a sentence.
+    /// The reason, as the end of a sentence.
     pub fn why(&self) -> &'static str {
         match self {
             Self::Form(why) | Self::Reserved(why) => why,
@@ -29,18 +30,18 @@ impl Invalid {
     }
 }
 
-/// The name in lower case; `suffix` is the domain that it must fit in front of.
+/// Parses a name and converts it to lower case; `suffix` is the domain that must fit behind it.
 ///
 /// # Errors
-/// It is no name.
+/// It is not a valid name.
 pub fn checked(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
-    // A dot at its end makes no other name of it.
+    // A final dot is allowed.
     let name = grammatical(text.strip_suffix('.').unwrap_or(text))?;
     if name.len() + suffix.map_or(0, |suffix| suffix.len() + 1) > NAME_MAX {
-        return Err(Invalid::Form("with its domain it is longer than 253 bytes"));
+        return Err(Invalid::Form("it is longer than 253 bytes with its domain"));
     }
     if name == "localhost" || name.ends_with(".localhost") {
-        return Err(Invalid::Reserved("it means the asker itself (RFC 6761)"));
+        return Err(Invalid::Reserved("it means the client itself (RFC 6761)"));
     }
     if is_address(&name) {
         return Err(Invalid::Reserved("it is an address"));
@@ -48,16 +49,17 @@ pub fn checked(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
     Ok(name)
 }
 
-/// Whether the name is below somebody else's, as far as we know: it has dots, and is in neither of our suffixes.
+/// Whether the name may belong to somebody else: it has dots, and is below neither of our
+/// suffixes.
 pub fn is_of_outside(name: &str, domain: Option<&str>, network: &str) -> bool {
     let below = |suffix: &str| name.strip_suffix(suffix).is_some_and(|head| head.ends_with('.'));
     name.contains('.') && !domain.is_some_and(below) && !below(&network.to_ascii_lowercase())
 }
 
-/// A domain in lower case, without the dot at its end.
+/// Parses a domain and converts it to lower case, without a final dot.
 ///
 /// # Errors
-/// It is none.
+/// It is not a valid name.
 pub fn domain(text: &str) -> Result<String, Invalid> {
     grammatical(text.strip_suffix('.').unwrap_or(text))
 }
@@ -68,25 +70,25 @@ fn grammatical(text: &str) -> Result<String, Invalid> {
     }
     for label in text.split('.') {
         if label.is_empty() {
-            return Err(Invalid::Form("a label of it is empty"));
+            return Err(Invalid::Form("a label is empty"));
         }
         if label.len() > LABEL_MAX {
-            return Err(Invalid::Form("a label of it is longer than 63 bytes"));
+            return Err(Invalid::Form("a label is longer than 63 bytes"));
         }
         if label.starts_with('-') || label.ends_with('-') {
-            return Err(Invalid::Form("a label of it begins or ends with a hyphen"));
+            return Err(Invalid::Form("a label begins or ends with a hyphen"));
         }
         if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
             return Err(Invalid::Form(
-                "only letters, digits, hyphens, underscores and dots make a name (others as xn--…)",
+                "only letters, digits, hyphens, underscores and dots are allowed (others as xn--…)",
             ));
         }
     }
     Ok(text.to_ascii_lowercase())
 }
 
-/// Whether a resolver would take it for an IPv4 address, and ask nobody (inet_aton(3): one to four numbers, the last of
-/// which fills what is left).
+/// Whether a resolver takes it for an IPv4 address without a query (inet_aton(3): one to four
+/// numbers, the last of which fills the remaining bytes).
 fn is_address(name: &str) -> bool {
     let mut parts: Vec<Option<u64>> = name.split('.').map(number).collect();
     let Some(Some(last)) = parts.pop() else { return false };
@@ -102,11 +104,12 @@ fn number(text: &str) -> Option<u64> {
         None if text.len() > 1 && text.starts_with('0') => (text, 8),
         None => (text, 10),
     };
-    // It takes a sign, which is no digit.
+    // from_str_radix accepts a sign.
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())?
 }
 
-/// The first characters of a container's id as a name. Ids are `[A-Za-z0-9][A-Za-z0-9_.-]*`, which is nearly one.
+/// The first characters of a container id as a name. Ids are `[A-Za-z0-9][A-Za-z0-9_.-]*`, so
+/// few need a change.
 pub fn short_id(container: &str) -> String {
     let short = container.get(..SHORT_ID).unwrap_or(container).trim_end_matches(['-', '.']);
     grammatical(short).unwrap_or_else(|_| {
@@ -115,10 +118,10 @@ pub fn short_id(container: &str) -> String {
     })
 }
 
-/// Each name once, in order. Names are in lower case.
+/// Removes duplicates. Names are in lower case.
 ///
 /// # Errors
-/// How many there are, when that is more than [`NAMES_MAX`].
+/// The number of names, if it exceeds [`NAMES_MAX`].
 pub fn each_once(names: Vec<String>) -> Result<Vec<String>, usize> {
     let mut once: Vec<String> = Vec::with_capacity(names.len());
     for name in names {
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runtimes_call_containers_is_a_name() {
+    fn names_that_runtimes_use_are_valid() {
         for (text, name) in [
             ("web", "web"),
             ("Web-1", "web-1"),
@@ -162,9 +165,9 @@ mod tests {
         );
     }
 
-    /// D-009, and what it must not mean (d.9).
+    /// D-009, and names with another meaning.
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_rejected() {
         let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(62)].join(".");
         for text in [
             "",
@@ -197,9 +200,9 @@ mod tests {
         assert!(checked(&"a".repeat(61), Some(&long[..192])).is_err());
     }
 
-    /// D-007: there is always one.
+    /// D-007
     #[test]
-    fn a_short_id_is_a_name_of_any_container() {
+    fn every_container_id_has_a_short_name() {
         for (id, name) in [
             ("0123456789ABcdef", "0123456789ab"),
             ("c1", "c1"),
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_the_outside_has_dots_and_none_of_our_suffixes() {
+    fn an_external_name_has_dots_and_none_of_our_suffixes() {
         for (name, outside) in [
             ("web", false),
             ("registry-1.docker.io", true),
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_once() {
+    fn duplicate_names_are_removed() {
         let names = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         assert_eq!(each_once(names(&["a", "b", "a"])).unwrap(), names(&["a", "b"]));
         let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
@@ -235,9 +238,9 @@ mod tests {
     }
 
     proptest! {
-        /// D-009: no text becomes more than one name, or another one.
+        /// D-009: a text becomes at most one name, and no other one.
         #[test]
-        fn a_name_is_a_text_of_the_grammar(text in "\\PC{0,80}") {
+        fn valid_names_follow_the_grammar(text in "\\PC{0,80}") {
             if let Ok(name) = checked(&text, None) {
                 let same = text.to_ascii_lowercase();
                 prop_assert_eq!(&name, same.strip_suffix('.').unwrap_or(&same));
@@ -246,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn a_short_id_is_grammatical(id in "[A-Za-z0-9][A-Za-z0-9_.-]{0,30}") {
+        fn short_names_follow_the_grammar(id in "[A-Za-z0-9][A-Za-z0-9_.-]{0,30}") {
             prop_assert!(grammatical(&short_id(&id)).is_ok());
         }
     }

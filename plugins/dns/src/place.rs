@@ -1,4 +1,4 @@
-//! Which [`Place`] is this request's.
+//! Finds the state directory of this request.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,12 +11,13 @@ use sys::NetNs;
 use crate::control::client;
 use crate::record::Place;
 
-/// Where root's records are: with the kernel state that they describe, they are gone after a boot.
+/// For root: on a tmpfs, which a boot clears together with the kernel state that the records
+/// describe.
 const SYSTEM: &str = "/run/moor/dns";
-/// Of `$XDG_RUNTIME_DIR`.
+/// Below `$XDG_RUNTIME_DIR`.
 const OF_USER: &str = "moor/dns";
 
-/// The place of the network namespace that this process is in, and a socket for its responder.
+/// The state directory of this process's network namespace, and a socket for its responder.
 ///
 /// # Errors
 /// The kernel refused.
@@ -27,8 +28,8 @@ pub fn here(configured: Option<&Path>) -> Result<(Place, OwnedFd), Error> {
     Ok((Place::at(root.join(name)), socket))
 }
 
-/// By what the process may do, and not by whether a variable happens to be set: a container that root started from a
-/// login shell is stopped from a service.
+/// Depends on privileges, not on a variable alone: root may start a container from a login
+/// shell and stop it from a service.
 fn root() -> PathBuf {
     if is_system_root() {
         return SYSTEM.into();
@@ -37,11 +38,12 @@ fn root() -> PathBuf {
     of_user.map_or_else(|| SYSTEM.into(), |dir| dir.join(OF_USER))
 }
 
-/// Whether this is root, and of the initial user namespace.
+/// Whether this process is root in the initial user namespace.
 pub fn is_system_root() -> bool {
     static IS: OnceLock<bool> = OnceLock::new();
     *IS.get_or_init(|| {
-        // user_namespaces(7): the initial one maps all ids to themselves. A kernel without them has no such file.
+        // user_namespaces(7): the initial one maps every id to itself. A kernel without
+        // user namespaces has no such file.
         let initial = fs::read_to_string("/proc/self/uid_map")
             .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]));
         initial && nix::unistd::geteuid().is_root()

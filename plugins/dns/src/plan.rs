@@ -1,4 +1,4 @@
-//! What must be recorded, from the configuration and the previous plugin's result.
+//! Plans the records, from the configuration and the previous plugin's result.
 
 use std::net::IpAddr;
 
@@ -8,38 +8,38 @@ use ipnetwork::IpNetwork;
 use crate::config::Config;
 use crate::record::{Attachment, Key, Mode, Network, VERSION};
 
-/// The link by which a container's questions arrive.
+/// The link by which a container's queries arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Its name.
     pub link: String,
-    /// It is this container's alone.
+    /// Whether it leads to this container only.
     pub own: bool,
 }
 
-/// What the host has of the network.
+/// The host's facts about the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Addresses of this host that the container reaches.
+    /// Addresses of this host that the container can reach.
     pub addresses: Vec<IpAddr>,
-    /// How it reaches them.
+    /// The link by which they are reached.
     pub arrival: Option<Arrival>,
 }
 
-/// What must be recorded.
+/// The records to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The network.
     pub network: Network,
-    /// The attachment; its order is not decided here.
+    /// The attachment. Its order is set later.
     pub attachment: Attachment,
 }
 
-/// The container's addresses of a result, with their prefixes: those on interfaces in the container, and those of which
-/// no interface is told.
+/// The container's addresses in a result, with prefix lengths: those on interfaces in the
+/// container, and those without an interface.
 ///
 /// # Errors
-/// There are none, or the result contradicts itself.
+/// There are none, or the result is inconsistent.
 pub fn addresses(result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
     let mut addresses = Vec::new();
     for ip in &result.ips {
@@ -48,7 +48,7 @@ pub fn addresses(result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
             Some(index) => {
                 let link = result.interfaces.get(index).ok_or_else(|| {
                     invalid(format!(
-                        "prevResult: address {} is on interface {index}, and there are {}",
+                        "prevResult: address {} is on interface {index}, but there are {}",
                         ip.address,
                         result.interfaces.len()
                     ))
@@ -61,17 +61,17 @@ pub fn addresses(result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
         }
     }
     if addresses.is_empty() {
-        return Err(invalid("prevResult has no address of the container: there is nothing to name"));
+        return Err(invalid("prevResult has no address of the container"));
     }
     Ok(addresses)
 }
 
-/// Gateways of a result that may be addresses of this host. Link-local ones are not: a resolver's configuration would
-/// have to say on which link.
+/// Gateways in a result that may be addresses of this host. Not link-local ones: resolv.conf
+/// would need to name a link.
 pub fn gateways(result: &AddResult) -> Vec<IpAddr> {
     let mut gateways: Vec<IpAddr> = Vec::new();
-    // macvlan and ipvlan tell no link of the host: the gateway may be the host's own address, and still it is not
-    // reached, since a parent does not talk to its children.
+    // macvlan and ipvlan report no link of the host. Their gateway may be the host's own
+    // address, but a child cannot reach its parent.
     let all_inside =
         result.interfaces.iter().all(|link| link.sandbox.as_ref().is_some_and(|path| !path.is_empty()));
     if all_inside && !result.interfaces.is_empty() {
@@ -91,7 +91,7 @@ pub fn host_link(result: &AddResult) -> Option<&str> {
     result.interfaces.iter().find(on_host).map(|link| link.name.as_str())
 }
 
-/// Whether an address is good only on the link that it came by.
+/// Whether an address is link-local.
 pub fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -99,15 +99,15 @@ pub fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-/// What must be recorded of an attachment.
+/// Plans the records of an attachment.
 ///
 /// # Errors
-/// The result names no container, or the wanted mode is not possible.
+/// The result has no address of the container, or the configured mode is impossible.
 pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Facts) -> Result<Plan, Error> {
     let addresses = addresses(result)?;
     let mode = match config.mode {
         Some(Mode::Gateway) if facts.addresses.is_empty() => {
-            return Err(invalid("mode gateway: this host has no address that the container could ask")
+            return Err(invalid("mode gateway: this host has no address that the container can reach")
                 .details("prevResult's gateways are not addresses of this host; leave mode out, or set it to netns"));
         }
         Some(mode) => mode,
@@ -117,7 +117,7 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
     let gateway = mode == Mode::Gateway;
     let mut subnets: Vec<IpNetwork> = Vec::new();
     for address in &addresses {
-        // A prefix length of a prefix is one.
+        // A prefix length of a network is valid.
         let subnet = IpNetwork::new(address.network(), address.prefix()).unwrap_or(*address);
         if !subnets.contains(&subnet) {
             subnets.push(subnet);
@@ -156,14 +156,14 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
     Ok(Plan { network, attachment })
 }
 
-/// What the request's attachment is found by.
+/// The identity of the request's attachment.
 pub fn key(request: &Request) -> Key {
     Key { container: request.container_id.clone(), ifname: request.ifname.clone() }
 }
 
 impl Plan {
-    /// The network as it is to be recorded where `former` is recorded: with what other attachments of it need, as far
-    /// as it still `is_here`.
+    /// The network's record, merged with a `former` one: listening addresses that are still
+    /// the host's, subnets and links are kept, because other attachments need them.
     pub fn joined(&self, former: Option<&Network>, is_here: impl Fn(IpAddr) -> bool) -> Network {
         let mut network = self.network.clone();
         let Some(former) = former.filter(|former| former.mode == network.mode) else { return network };
@@ -176,7 +176,8 @@ impl Plan {
     }
 }
 
-/// Those that are there keep their order, so that a record that says the same is the same.
+/// Merges two lists. Former elements keep their order, so that an unchanged record stays
+/// identical.
 fn join<'a, T: Clone + PartialEq + 'a>(ours: &mut Vec<T>, former: impl IntoIterator<Item = &'a T>) {
     let mut all: Vec<T> = former.into_iter().cloned().collect();
     for one in ours.drain(..) {
@@ -187,7 +188,7 @@ fn join<'a, T: Clone + PartialEq + 'a>(ours: &mut Vec<T>, former: impl IntoItera
     *ours = all;
 }
 
-/// The result with the responder's addresses.
+/// The result with our name servers and domain.
 pub fn answered(config: &Config, mut result: AddResult, servers: &[IpAddr]) -> AddResult {
     let ours: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let former = std::mem::take(&mut result.dns.nameservers);

@@ -1,4 +1,4 @@
-//! Plans; no root, no kernel.
+//! Plans, without root or kernel.
 
 use cni::{AddResult, Request, Version, testing};
 
@@ -35,9 +35,9 @@ fn planned(keys: &str, text: &str, facts: &Facts) -> Result<Plan, cni::Error> {
     plan::plan(&Config::of(&request).unwrap(), &request, &result(text), facts)
 }
 
-/// d.4: the gateways that the host really has.
+/// The gateways that the host has.
 #[test]
-fn a_gateway_of_the_host_is_where_containers_ask() {
+fn containers_query_a_gateway_that_is_the_hosts() {
     let Plan { network, attachment } =
         planned(r#""domainName":"Example.Org""#, BRIDGE, &bridge_facts()).unwrap();
     assert_eq!((network.mode, network.listen.len(), network.port), (Mode::Gateway, 2, 53));
@@ -51,31 +51,31 @@ fn a_gateway_of_the_host_is_where_containers_ask() {
     assert_eq!((attachment.netns, attachment.ingress), (None, None));
 }
 
-/// ptp: the link is the container's alone, and goes with it.
+/// ptp: the link leads to one container, and is removed with it.
 #[test]
-fn a_link_of_the_container_alone_is_of_its_own_record() {
+fn a_link_to_one_container_is_in_its_own_record() {
     let facts = Facts { arrival: Some(Arrival { link: "veth1".into(), own: true }), ..bridge_facts() };
     let plan = planned("", BRIDGE, &facts).unwrap();
     assert_eq!((plan.network.ingress.len(), plan.attachment.ingress.as_deref()), (0, Some("veth1")));
 }
 
-/// d.4, D-073
+/// D-073
 #[test]
-fn without_a_gateway_on_the_host_containers_ask_in_their_own_namespace() {
+fn containers_without_a_gateway_on_the_host_query_their_own_namespace() {
     let Plan { network, attachment } = planned("", MACVLAN, &Facts::default()).unwrap();
     assert_eq!((network.mode, network.listen.len(), network.ingress.len()), (Mode::Netns, 0, 0));
     assert_eq!(attachment.netns.as_deref(), Some("/run/netns/c1"));
     let forced = planned(r#""mode":"netns""#, BRIDGE, &bridge_facts()).unwrap();
     assert_eq!((forced.network.mode, forced.network.listen.len()), (Mode::Netns, 0));
     assert_eq!(planned(r#""mode":"gateway""#, MACVLAN, &Facts::default()).unwrap_err().code, 7);
-    // A parent does not talk to its children, though the gateway may be its own address.
+    // A child cannot reach its parent, though the gateway may be the parent's address.
     assert!(plan::gateways(&result(MACVLAN)).is_empty());
     assert_eq!(plan::gateways(&result(BRIDGE)).len(), 2);
 }
 
 /// D-010
 #[test]
-fn a_result_that_names_no_container_is_an_error() {
+fn a_result_without_a_container_address_is_an_error() {
     for odd in [
         r#"{"cniVersion":"1.1.0"}"#,
         r#"{"cniVersion":"1.1.0","interfaces":[{"name":"br0"}]}"#,
@@ -90,7 +90,7 @@ fn a_result_that_names_no_container_is_an_error() {
     assert_eq!(planned("", bare, &bridge_facts()).unwrap().attachment.ips.len(), 1);
 }
 
-/// D-011, d.10
+/// D-011
 #[test]
 fn the_result_has_our_servers_first_and_the_domain_once() {
     let servers = ["10.1.2.1".parse().unwrap()];
@@ -109,7 +109,7 @@ fn the_result_has_our_servers_first_and_the_domain_once() {
     assert_eq!((interfaces, ips, routes), (former.interfaces, former.ips, former.routes));
 }
 
-/// What other attachments of the network need stays, as long as it is there.
+/// Addresses that other attachments need stay while they are the host's.
 #[test]
 fn a_network_keeps_what_its_other_attachments_need() {
     let v4 = Facts { addresses: vec!["10.1.2.1".parse().unwrap()], ..bridge_facts() };

@@ -1,4 +1,4 @@
-//! One question to a server, and the addresses that it answers with (RFC 1035).
+//! Queries a server for the addresses of a name (RFC 1035).
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -9,22 +9,22 @@ use sys::IpFamily;
 
 use crate::wire::{HEADER, UDP_PLAIN, flag, kind};
 
-/// How long the first question waits for its answer before it is asked again, and the later ones. A server of this very
-/// host takes some 50 microseconds; on a fresh bridge, or under load, a datagram is lost now and then.
+/// How long to wait before the query is sent again: first, and later. A server on this host
+/// takes about 50 microseconds, but on a new bridge or under load a datagram may be lost.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(250);
-/// The least time that any server gets, however late it is asked.
+/// The least time that a server gets, however late it is queried.
 const LEAST: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
-/// Any number will do: the socket is connected, so nobody else answers.
+/// Any id will do: the socket is connected, so no other host answers.
 const ID: [u8; 2] = [0x6d, 0x6f];
 const IN: u16 = 1;
 
-/// The addresses of one family that the server at `server`, port 53, tells of a name. It is asked again and again until
+/// Queries port 53 of `server` for the addresses of a name in one family, repeatedly until
 /// `until`.
 ///
 /// # Errors
-/// There was no answer in time, or none that can be read, or one that is an error.
+/// There was no answer in time, or it is malformed, or an error.
 pub fn addresses(server: IpAddr, name: &str, family: IpFamily, until: Instant) -> io::Result<Vec<IpAddr>> {
     let socket = UdpSocket::bind((IpFamily::of(server).unspecified(), 0))?;
     let wanted = family.choose(kind::A, kind::AAAA);
@@ -53,7 +53,7 @@ pub fn addresses(server: IpAddr, name: &str, family: IpFamily, until: Instant) -
     }
 }
 
-/// Whether the way there may be a moment away only: an address or a neighbour that the kernel is about to know.
+/// Whether the error may be temporary: an address or neighbour entry that is not there yet.
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -64,7 +64,7 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// The answer to our question, if it comes before `until`.
+/// Receives the answer to our query, if it comes before `until`.
 fn hear(socket: &UdpSocket, until: Instant) -> io::Result<Option<Vec<u8>>> {
     let mut answer = [0; UDP_PLAIN];
     loop {
@@ -126,7 +126,7 @@ fn read(answer: &[u8], wanted: u16) -> Option<Vec<IpAddr>> {
     Some(addresses)
 }
 
-/// Where a name ends; one that ends with a pointer ends there.
+/// Skips a name; returns where it ends. A pointer ends a name.
 fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match message.get(at)? {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_out_of_an_answer() {
+    fn addresses_are_read_from_an_answer() {
         let mut answer = question("web.net", kind::A);
         answer[2] = 0x84;
         answer[7] = 2;
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn random_answers_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let mut answer = question("a", kind::A);
             answer[2] = 0x80;
             answer[7] = 9;

@@ -1,4 +1,4 @@
-//! The responder, as the verbs see it: there when it is needed.
+//! The verbs' connection to the responder, which they start if necessary.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,26 +10,27 @@ use crate::launch;
 use crate::record::Place;
 use crate::restore;
 
-/// How often it is asked again after it went away: one that has just ended of idleness is followed by a new one.
+/// Attempts if the responder exits meanwhile: one that was idle may just be exiting.
 const ATTEMPTS: usize = 3;
 
-/// The responder of a place.
+/// A client of a state directory's responder.
 pub struct Responder<'a> {
     place: &'a Place,
-    /// Not connected yet.
+    /// Not connected yet; taken by the first request.
     socket: Option<OwnedFd>,
 }
 
 impl<'a> Responder<'a> {
-    /// That of a place; `socket` is one of [`client::socket`].
+    /// A client of the responder in `place`; `socket` is from [`client::socket`].
     pub fn new(place: &'a Place, socket: OwnedFd) -> Self {
         Self { place, socket: Some(socket) }
     }
 
-    /// Asks, and starts one that can answer if there is none. Callers hold the place's lock.
+    /// Sends a request, and starts a responder if there is none. Callers hold the plugins'
+    /// lock.
     ///
     /// # Errors
-    /// There is none and none could be started, it does not answer, or it cannot do what is asked.
+    /// The responder could not be started, does not answer, or failed.
     pub fn ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let mut started = Ok(());
         for _ in 0..ATTEMPTS {
@@ -40,12 +41,13 @@ impl<'a> Responder<'a> {
                 }
                 Ok(answer) => return accepted(&answer),
                 Err(Silence::Absent | Silence::Gone) => {
-                    // One that was looked for in vain where plugins look.
+                    // A responder whose state directory was removed.
                     if let Some(socket) = client::at_rear(self.place) {
                         restore::settle(self.place, &socket)?;
                         continue;
                     }
-                    // Where it could not be started, systemd may have been quicker: it is asked once more.
+                    // If the start failed, systemd may have started it
+                    // meanwhile: one more request.
                     started?;
                     started = launch::start(self.place);
                 }
@@ -54,15 +56,15 @@ impl<'a> Responder<'a> {
         }
         started?;
         Err(Error::internal(format!(
-            "the responder of {} ends as soon as it is asked",
+            "the responder of {} exits on every request",
             self.place.dir().display()
         )))
     }
 
-    /// Asks if there is one; says whether there was.
+    /// Sends a request if there is a responder; returns whether there is.
     ///
     /// # Errors
-    /// It does not answer, or it cannot do what is asked.
+    /// It does not answer, or failed.
     pub fn ask_if_there(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<bool, Error> {
         match self.try_ask(ask, handed) {
             Ok(answer) => accepted(&answer).map(|()| true),
@@ -71,13 +73,13 @@ impl<'a> Responder<'a> {
         }
     }
 
-    /// One question, and one more to a responder of an older release: that it become this one.
+    /// Sends a request, and makes a responder of an older release execute this one.
     fn try_ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Silence> {
         let answer = self.exchange(ask, handed)?;
         if is_newer(cni::RELEASE, &answer.build)
             && let Some(path) = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned))
         {
-            // It goes on as it is, if it cannot.
+            // On failure the old one continues.
             if let Ok(own) = std::fs::File::open("/proc/self/exe") {
                 let _ = self.exchange(&Ask::Reexec { path }, &[own.as_fd()]);
             }
@@ -107,7 +109,8 @@ fn accepted(answer: &Answer) -> Result<(), Error> {
     }
 }
 
-/// Whether a release is later than another: `1.2.10` than `1.2.9`, and `1.2.3-4-gabcdef0` than `1.2.3-3-g…`.
+/// Whether a release is newer than another: `1.2.10` than `1.2.9`, and `1.2.3-4-gabcdef0` than
+/// `1.2.3-3-g…`.
 fn is_newer(release: &str, than: &str) -> bool {
     let order = |release: &str| -> Vec<u64> {
         let (release, _commit) = release.split_once("-g").unwrap_or((release, ""));
@@ -120,9 +123,9 @@ fn is_newer(release: &str, than: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// D-070: an older plugin does not put its responder in the place of a newer one.
+    /// D-070: an older plugin does not replace a newer responder.
     #[test]
-    fn releases_have_an_order() {
+    fn releases_are_ordered() {
         for (newer, older) in [
             ("1.2.10", "1.2.9"),
             ("2.0.0", "1.9.9"),

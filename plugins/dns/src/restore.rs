@@ -1,5 +1,6 @@
-//! Records that were removed as a whole, with their directory, while their responder lives: it is another user than root
-//! where root started it, and cannot write them again. The next plugin does, from its memory.
+//! Restores records that were removed together with their directory while the responder runs.
+//! If root started it, it runs as another user and cannot write them. The next plugin does,
+//! from the responder's memory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -13,18 +14,19 @@ use crate::control::{self, Answer, Ask, Entry};
 use crate::place::is_system_root;
 use crate::record::{FILE_MAX, Place};
 
-/// The longest list of records, in bytes: one that the responder's memory has room for.
+/// The longest list of records, in bytes: what the responder's memory may hold.
 const LIST_MAX: u64 = 64 << 20;
-/// O_TMPFILE (open(2)): nobody else can have it.
+/// O_TMPFILE (open(2)): a file that nobody else can open.
 const NAMELESS: i32 = nix::fcntl::OFlag::O_TMPFILE.bits();
 
-/// Whether there may be something to take back: no records, and a responder that answers by some.
+/// Whether to restore: there are no records, and a responder still has some.
 #[must_use]
 pub fn is_due(place: &Place) -> bool {
     !place.networks_dir().exists() && client::at_rear(place).is_some()
 }
 
-/// Writes the records again where [`is_due`], and has the responder go on with them. Callers hold the place's lock.
+/// Writes the records again if [`is_due`], and makes the responder use them. Callers hold the
+/// plugins' lock.
 ///
 /// # Errors
 /// The responder does not answer, or the kernel refused; the next call tries again.
@@ -50,7 +52,8 @@ pub fn restore(place: &Place) -> Result<(), Error> {
 
 fn write(place: &Place, mut list: File) -> Result<(), Error> {
     list.rewind()?;
-    // What another user wrote is looked at as any input: bounded, and no name of it is part of a path.
+    // Another user wrote this, so it is untrusted: its size is bounded, and no name in it
+    // becomes a path.
     let mut lines = BufReader::new(list.take(LIST_MAX));
     let mut line = Vec::new();
     loop {
@@ -62,7 +65,9 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
         let entry: Entry = match serde_json::from_slice(&line) {
             Ok(entry) => entry,
             Err(error) => {
-                eprintln!("dns: a record of the responder's cannot be read, and is left out: {error}");
+                eprintln!(
+                    "dns: a record from the responder's memory cannot be read, and is skipped: {error}"
+                );
                 continue;
             }
         };
@@ -75,7 +80,7 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
     }
 }
 
-/// Has the responder at the other end go on with the records that are there now.
+/// Makes a responder use the records that are in `place` now.
 ///
 /// # Errors
 /// It does not answer, or the kernel refused.
@@ -83,7 +88,7 @@ pub fn settle(place: &Place, responder: &OwnedFd) -> Result<(), Error> {
     admit(place)?;
     let dir = sys::file::open_dir(&place.networks_dir())?;
     let plugins_lock = sys::file::open_lock(&place.plugins_lock())?;
-    // One that holds it listens at the socket beside it.
+    // Only the responder that holds this lock listens at the socket beside it.
     let own = match sys::file::try_lock(&place.responder_lock(), 0o600)? {
         Some(lock) => Some((OwnedFd::from(lock), control::at_path(&place.control())?)),
         None => None,

@@ -1,4 +1,4 @@
-//! Who has a port that the responder wants, as far as /proc tells.
+//! Finds the process that has a port which the responder needs, as far as /proc shows it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{fmt, fs};
@@ -7,13 +7,13 @@ use crate::control::PROCESS_NAME;
 
 /// Sockets of this network namespace (proc(5)), by protocol and family.
 const TABLES: [&str; 4] = ["/proc/net/udp", "/proc/net/udp6", "/proc/net/tcp", "/proc/net/tcp6"];
-/// net/tcp_states.h: a socket of TCP that listens; one of UDP that is bound and not connected.
+/// net/tcp_states.h: a listening TCP socket, and a bound UDP socket that is not connected.
 const WAITING: [&str; 2] = ["0A", "07"];
 
 /// A process that has the port.
 #[derive(Debug)]
 pub struct Holder {
-    /// Its number.
+    /// The process id.
     pub pid: u32,
     name: String,
 }
@@ -24,8 +24,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The process that has the port at one of the addresses, or at all of this host's: `dnsmasq (process 123)`. `None` where
-/// there is none, or another user's that cannot be seen.
+/// The process that has the port at one of the addresses or at all: `dnsmasq (process 123)`.
+/// `None` if there is none, or it belongs to another user.
 pub fn holder(addresses: &[IpAddr], port: u16) -> Option<Holder> {
     let mut inodes = Vec::new();
     for table in TABLES.iter().filter_map(|table| fs::read_to_string(table).ok()) {
@@ -45,12 +45,12 @@ pub fn holder(addresses: &[IpAddr], port: u16) -> Option<Holder> {
         })?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let name = name.trim_end();
-        // The responder may have other addresses of its network.
+        // The responder may listen at other addresses of its network.
         (name.as_bytes() != PROCESS_NAME.to_bytes()).then(|| Holder { pid, name: name.to_owned() })
     })
 }
 
-/// The inode of a table's line, if the socket is in our way.
+/// The inode in a line of the table, if the socket conflicts.
 fn socket<'a>(line: &'a str, addresses: &[IpAddr], port: u16) -> Option<&'a str> {
     let mut words = line.split_ascii_whitespace();
     let (ip, at) = words.nth(1)?.split_once(':')?;
@@ -61,7 +61,7 @@ fn socket<'a>(line: &'a str, addresses: &[IpAddr], port: u16) -> Option<&'a str>
     if wanted && WAITING.contains(&state) { words.nth(5) } else { None }
 }
 
-/// An address as the kernel prints it: words of four bytes, each as a number of this machine.
+/// Parses an address as the kernel prints it: 32-bit words in host byte order.
 fn address(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
     match hex.len() {
@@ -78,9 +78,9 @@ fn address(hex: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// d.4: the owner, if it is visible.
+    /// The process is named if it is visible.
     #[test]
-    fn the_process_that_has_a_port_is_named() {
+    fn the_process_that_has_the_port_is_found() {
         let ours = std::process::id().to_string();
         for at in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
             let udp = std::net::UdpSocket::bind(at).unwrap();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_socket_at_the_port_and_address_counts() {
+    fn only_a_socket_at_the_port_and_address_conflicts() {
         let line = "  12: 0158580A:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0 0";
         let ours = [IpAddr::from([10, 88, 88, 1])];
         assert_eq!(socket(line, &ours, 53), Some("4711"));

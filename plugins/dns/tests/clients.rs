@@ -1,4 +1,4 @@
-//! Clients of all kinds, and what they may do to others.
+//! Clients of all kinds, and how little they can affect others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -19,7 +19,7 @@ fn local_names_are_answered_over_udp_and_tcp_and_pipelined() {
         let _responder = Responder::start(&network(&[]));
         assert_eq!(ask("web"), (0, 1));
         assert_eq!(ask("none.foo.io"), (3, 0));
-        assert_eq!(ask("example.org"), (5, 0), "nobody is to be asked: REFUSED");
+        assert_eq!(ask("example.org"), (5, 0), "nobody to forward to: REFUSED");
         let mut stream = TcpStream::connect(GATEWAY).unwrap();
         let all: Vec<u8> = (1..=20).flat_map(|id| framed(&question(id, "web"))).collect();
         // In pieces that end anywhere.
@@ -33,10 +33,10 @@ fn local_names_are_answered_over_udp_and_tcp_and_pipelined() {
     });
 }
 
-/// D-052, CVE-2024-8418, CVE-2026-35406: half a frame and then the end, or nothing more, or never anything.
+/// D-052, CVE-2024-8418, CVE-2026-35406: a partial frame and then the end, or silence.
 #[test]
-fn clients_that_say_half_or_nothing_are_in_nobodys_way() {
-    in_own_network("clients_that_say_half_or_nothing_are_in_nobodys_way", || {
+fn slow_and_broken_tcp_clients_block_nobody() {
+    in_own_network("slow_and_broken_tcp_clients_block_nobody", || {
         let responder = Responder::start(&network(&[]));
         let spent = || {
             let text = fs::read_to_string(format!("/proc/{}/schedstat", responder.child.id())).unwrap();
@@ -57,17 +57,18 @@ fn clients_that_say_half_or_nothing_are_in_nobodys_way() {
             let mut stream = TcpStream::connect(GATEWAY).unwrap();
             stream.write_all(wrong).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            // Closed with bytes unread may be told as a reset.
+            // A close with unread bytes may be reported as a reset.
             assert!(matches!(stream.read(&mut [0; 9]), Ok(0) | Err(_)));
         }
-        // More than one client may have: its own make room, and others are served.
+        // More than one client's limit: its own connections are closed, and others are
+        // served.
         kept.extend((0..300).map(|_| TcpStream::connect(GATEWAY).unwrap()));
         let before = spent();
         assert_eq!(ask("web"), (0, 1));
         let mut other = connect_from("127.0.0.9");
         other.write_all(&framed(&question(5, "web"))).unwrap();
         assert_eq!(outcome(&over_tcp(&mut other)), (0, 1));
-        // They are closed after five seconds; until then nothing is done about them.
+        // They are closed after five seconds; until then they cost no CPU time.
         kept.swap_remove(1).read_to_end(&mut Vec::new()).unwrap();
         assert!(spent() - before < Duration::from_millis(100), "{:?}", spent() - before);
     });
@@ -78,9 +79,9 @@ fn connect_from(address: &str) -> TcpStream {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
     let ip: IpAddr = address.parse().unwrap();
-    let IpAddr::V4(ip) = ip else { panic!("an IPv4 address is wanted") };
+    let IpAddr::V4(ip) = ip else { panic!("not an IPv4 address") };
     bind(number, &SockaddrIn::from(std::net::SocketAddrV4::new(ip, 0))).unwrap();
-    let SocketAddr::V4(gateway) = GATEWAY.parse().unwrap() else { panic!("an IPv4 address is wanted") };
+    let SocketAddr::V4(gateway) = GATEWAY.parse().unwrap() else { panic!("not an IPv4 address") };
     connect(number, &SockaddrIn::from(gateway)).unwrap();
     socket.into()
 }

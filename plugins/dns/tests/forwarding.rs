@@ -1,4 +1,4 @@
-//! What is asked of the outside, and what becomes of it.
+//! Forwarded queries.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use common::*;
 use dns::record::Network;
 
-/// D-040, D-041: who does not answer, or does not know, is not the last to be asked.
+/// D-040, D-041
 #[test]
-fn another_server_is_asked_when_one_is_silent_or_fails() {
-    in_own_network("another_server_is_asked_when_one_is_silent_or_fails", || {
+fn the_next_server_is_queried_after_a_timeout_or_failure() {
+    in_own_network("the_next_server_is_queried_after_a_timeout_or_failure", || {
         let (silent, _) = server("127.0.2.1:53", |_| Vec::new());
         let (failing, _) = server("127.0.2.2:53", |question| vec![answered(question, 2)]);
         let (good, count) = server("127.0.2.3:53", |question| vec![answered(question, 0)]);
@@ -25,24 +25,24 @@ fn another_server_is_asked_when_one_is_silent_or_fails() {
         assert_eq!(ask("example.org"), (0, 1));
         responder.place.put_network(&network(&[silent, good])).unwrap();
         assert_eq!(responder.sync("c1"), None);
-        // One time-out is not death; three are.
+        // A server counts as failing after three time-outs, not one.
         for _ in 0..3 {
             let began = Instant::now();
             assert_eq!(ask("example.org"), (0, 1));
-            assert!(began.elapsed() >= Duration::from_secs(1), "it was waited for the first one");
+            assert!(began.elapsed() >= Duration::from_secs(1), "waits for the first server");
         }
         let began = Instant::now();
         let before = count.load(Ordering::SeqCst);
         assert_eq!(ask("example.com"), (0, 1));
         assert_eq!(count.load(Ordering::SeqCst), before + 1);
-        assert!(began.elapsed() < Duration::from_secs(1), "it is remembered who was silent");
+        assert!(began.elapsed() < Duration::from_secs(1), "the silent server is remembered");
     });
 }
 
-/// D-040: never silence.
+/// D-040
 #[test]
-fn when_nobody_answers_that_is_the_answer() {
-    in_own_network("when_nobody_answers_that_is_the_answer", || {
+fn servfail_is_returned_if_no_server_answers() {
+    in_own_network("servfail_is_returned_if_no_server_answers", || {
         let (silent, count) = server("127.0.2.1:53", |_| Vec::new());
         let _responder = Responder::start(&network(&[silent, "127.0.2.9:53".parse().unwrap()]));
         assert_eq!(ask("example.org"), (2, 0));
@@ -50,7 +50,7 @@ fn when_nobody_answers_that_is_the_answer() {
     });
 }
 
-/// D-042, D-031: the number, the question and the sender must be right; NXDOMAIN is final (D-041).
+/// D-042, D-031: id, question and sender must match; NXDOMAIN is final (D-041).
 #[test]
 fn forged_answers_are_ignored() {
     in_own_network("forged_answers_are_ignored", || {
@@ -73,27 +73,27 @@ fn forged_answers_are_ignored() {
             buffer[12..],
             question(9, "Example.ORG")[12..].iter().copied().chain([0; 512]).take(500).collect::<Vec<_>>()
         );
-        assert_eq!(buffer[2] & 4, 0, "not our own word");
-        assert_eq!(buffer[3] & 0x20, 0, "nobody verified it for us");
+        assert_eq!(buffer[2] & 4, 0, "not authoritative");
+        assert_eq!(buffer[3] & 0x20, 0, "not validated");
         assert_eq!(others.load(Ordering::SeqCst), 0);
     });
 }
 
 /// D-043.
 #[test]
-fn our_own_address_is_not_asked() {
-    in_own_network("our_own_address_is_not_asked", || {
+fn our_own_address_is_not_queried() {
+    in_own_network("our_own_address_is_not_queried", || {
         let _responder = Responder::start(&network(&[GATEWAY.parse().unwrap()]));
         let began = Instant::now();
         assert_eq!(ask("example.org"), (2, 0));
-        assert!(began.elapsed() < Duration::from_secs(1), "nobody was waited for");
+        assert!(began.elapsed() < Duration::from_secs(1), "no wait");
     });
 }
 
-/// D-043: whatever port the responder has, port 53 of its address leads to it.
+/// D-043: port 53 of our address leads to us, whatever port we listen at.
 #[test]
-fn port_53_of_our_own_address_is_not_asked() {
-    in_own_network("port_53_of_our_own_address_is_not_asked", || {
+fn port_53_of_our_own_address_is_not_queried() {
+    in_own_network("port_53_of_our_own_address_is_not_queried", || {
         let (own, count) = server("127.0.1.1:53", |question| vec![answered(question, 0)]);
         let _responder = Responder::start(&Network { port: 5353, ..network(&[own]) });
         assert_eq!(ask_at("127.0.1.1:5353", "example.org"), (2, 0));
@@ -101,10 +101,10 @@ fn port_53_of_our_own_address_is_not_asked() {
     });
 }
 
-/// D-046: TC is passed on, and over TCP the server is asked over TCP.
+/// D-046: TC is passed on, and a query over TCP is forwarded over TCP.
 #[test]
-fn what_is_truncated_outside_is_had_over_tcp() {
-    in_own_network("what_is_truncated_outside_is_had_over_tcp", || {
+fn truncated_forwarded_answers_are_available_over_tcp() {
+    in_own_network("truncated_forwarded_answers_are_available_over_tcp", || {
         let (outside, _) = server("127.0.2.1:53", |mut question| {
             question[2] |= 0x82;
             vec![question]
@@ -145,10 +145,11 @@ fn what_is_truncated_outside_is_had_over_tcp() {
     });
 }
 
-/// D-047: what is asked of a black hole is in nobody's way, and not more than 256 of one client.
+/// D-047: a silent upstream server blocks nobody, and one client has at most 256 queries in
+/// flight.
 #[test]
-fn questions_that_nobody_answers_do_not_keep_local_ones_waiting() {
-    in_own_network("questions_that_nobody_answers_do_not_keep_local_ones_waiting", || {
+fn unanswered_forwarded_queries_do_not_delay_local_ones() {
+    in_own_network("unanswered_forwarded_queries_do_not_delay_local_ones", || {
         let (silent, count) = server("127.0.2.1:53", |_| Vec::new());
         let responder = Responder::start(&network(&[silent]));
         let flood = client();
@@ -157,7 +158,7 @@ fn questions_that_nobody_answers_do_not_keep_local_ones_waiting() {
         let mut buffer = [0; 512];
         for n in 0..1500u16 {
             flood.send(&question(n, "example.org")).unwrap();
-            // The first 256 are on their way; each of the others is answered at once.
+            // The first 256 are in flight; each of the others is answered at once.
             if n >= 256 {
                 flood.recv(&mut buffer).unwrap();
                 refused += usize::from(outcome(&buffer) == (2, 0));

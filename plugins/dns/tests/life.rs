@@ -1,4 +1,4 @@
-//! The life of a responder: its records, its executable, its privileges and its end.
+//! The life cycle of a responder: records, executable, privileges, exit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,8 +22,8 @@ use common::*;
 
 /// D-053.
 #[test]
-fn of_roots_rights_only_port_53_is_left() {
-    in_own_network("of_roots_rights_only_port_53_is_left", || {
+fn the_responder_keeps_only_the_privilege_of_low_ports() {
+    in_own_network("the_responder_keeps_only_the_privilege_of_low_ports", || {
         let responder = Responder::start(&network(&[]));
         let status = fs::read_to_string(format!("/proc/{}/status", responder.child.id())).unwrap();
         for line in [
@@ -43,8 +43,8 @@ fn of_roots_rights_only_port_53_is_left() {
 
 /// D-055.
 #[test]
-fn what_is_no_question_on_the_control_socket_ends_the_connection_alone() {
-    in_own_network("what_is_no_question_on_the_control_socket_ends_the_connection_alone", || {
+fn a_malformed_request_closes_only_its_control_connection() {
+    in_own_network("a_malformed_request_closes_only_its_control_connection", || {
         let responder = Responder::start(&network(&[]));
         for junk in [b"junk".to_vec(), b"{}".to_vec(), vec![b' '; 5000], br#"{"ask":"what"}"#.to_vec()] {
             let mut control = responder.control();
@@ -62,10 +62,10 @@ fn what_is_no_question_on_the_control_socket_ends_the_connection_alone() {
     });
 }
 
-/// D-001, D-065, D-068: `sync` answers when it is so.
+/// D-001, D-065, D-068: `sync` returns when the change is in force.
 #[test]
-fn what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not() {
-    in_own_network("what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not", || {
+fn changes_are_in_force_when_sync_returns() {
+    in_own_network("changes_are_in_force_when_sync_returns", || {
         let responder = Responder::start(&network(&[]));
         for round in 0..50 {
             let container = format!("r{round}");
@@ -76,7 +76,7 @@ fn what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not() {
             assert_eq!(responder.sync(&container), None);
             assert_eq!(ask("new.foo.io"), (3, 0));
         }
-        // With the last attachment goes the network, and its sockets with it.
+        // The network and its sockets are removed with the last attachment.
         responder.place.remove_attachment("n1", &key("c1")).unwrap();
         assert_eq!(responder.sync("c1"), None);
         let taken = UdpSocket::bind(GATEWAY).unwrap();
@@ -92,11 +92,11 @@ fn what_is_recorded_is_answered_when_sync_answers_and_what_is_removed_is_not() {
     });
 }
 
-/// d.3: an administrator's changes are in force without a plugin's word, also in a responder that became another
-/// executable; the sockets follow them.
+/// Changes by hand take effect without a plugin, also in a responder that executed another
+/// version; sockets follow.
 #[test]
-fn what_is_changed_by_hand_is_noticed() {
-    in_own_network("what_is_changed_by_hand_is_noticed", || {
+fn records_changed_by_hand_are_noticed() {
+    in_own_network("records_changed_by_hand_are_noticed", || {
         let responder = Responder::start(&network(&[]));
         let (place, dir) = (&responder.place, responder.place.network_dir("n1"));
         let file = |container: &str| place.attachments_dir("n1").join(key(container).file_name());
@@ -110,17 +110,17 @@ fn what_is_changed_by_hand_is_noticed() {
             soon("it is moved back", || ask("db") == (0, 1));
             fs::remove_file(file("c2")).unwrap();
             soon("it is removed", || ask("db.foo.io") == (3, 0));
-            assert_eq!(ask("web"), (0, 1), "others stay");
-            let said = fs::read_to_string(file("c1")).unwrap();
-            fs::write(file("c1"), said.replace("\"web\"", "\"new\"")).unwrap();
+            assert_eq!(ask("web"), (0, 1), "others are kept");
+            let text = fs::read_to_string(file("c1")).unwrap();
+            fs::write(file("c1"), text.replace("\"web\"", "\"new\"")).unwrap();
             soon("a record is written again", || ask("new") == (0, 1));
-            fs::write(file("c1"), &said).unwrap();
+            fs::write(file("c1"), &text).unwrap();
             soon("as it was", || ask("web") == (0, 1));
             fs::remove_dir_all(&dir).unwrap();
-            soon("with the network go its sockets", || !is_heard());
+            soon("sockets are closed with the network", || !is_heard());
             place.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
             place.put_network(&network(&[])).unwrap();
-            soon("and come back", is_heard);
+            soon("sockets are opened again", is_heard);
             assert_eq!(ask("web"), (0, 1), "round {round}");
             let path = env!("CARGO_BIN_EXE_dns").to_owned();
             assert_eq!(responder.control().ask(&Ask::Reexec { path }).unwrap().error, None);
@@ -128,7 +128,7 @@ fn what_is_changed_by_hand_is_noticed() {
         }
         fs::remove_dir_all(place.dir()).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(500));
-        assert_eq!(ask("web"), (0, 1), "what is removed as a whole is answered from memory");
+        assert_eq!(ask("web"), (0, 1), "removed records are served from memory");
         let _lock = place.lock().unwrap();
         assert!(restore::is_due(place));
         restore::restore(place).unwrap();
@@ -138,10 +138,10 @@ fn what_is_changed_by_hand_is_noticed() {
     });
 }
 
-/// D-069, D-070: not one question is lost while the records change and while the executable does.
+/// D-069, D-070
 #[test]
-fn no_question_is_lost_by_reloads_and_by_a_new_executable() {
-    in_own_network("no_question_is_lost_by_reloads_and_by_a_new_executable", || {
+fn reloads_and_a_new_executable_lose_no_query() {
+    in_own_network("reloads_and_a_new_executable_lose_no_query", || {
         let (outside, _) = server("127.0.2.1:53", |question| vec![answered(question, 0)]);
         let responder = Responder::start(&network(&[outside]));
         let over = Arc::new(AtomicBool::new(false));
@@ -169,7 +169,7 @@ fn no_question_is_lost_by_reloads_and_by_a_new_executable() {
         for _ in 0..5 {
             let path = env!("CARGO_BIN_EXE_dns").to_owned();
             assert_eq!(responder.control().ask(&Ask::Reexec { path }).unwrap().error, None);
-            // The successor answers on the same socket, under the same number.
+            // The successor answers on the same socket, with the same process id.
             assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, pid);
         }
         assert!(responder.control().ask(&Ask::Reexec { path: "/none".into() }).unwrap().error.is_some());
@@ -178,14 +178,14 @@ fn no_question_is_lost_by_reloads_and_by_a_new_executable() {
             assert!(asker.join().unwrap() > 0);
         }
         let second = spawn(&responder.place, "60").1;
-        assert!(second.contains("another responder lives"), "the lock was held all the time: {second}");
+        assert!(second.contains("another responder lives"), "the lock is held throughout: {second}");
     });
 }
 
-/// D-061, D-071: a killed one leaves nothing in the way; one that nobody needs ends, and says so by its socket.
+/// D-061, D-071: a killed responder blocks nothing; one without attachments exits.
 #[test]
-fn the_lock_is_the_life_and_nobody_to_answer_for_is_its_end() {
-    in_own_network("the_lock_is_the_life_and_nobody_to_answer_for_is_its_end", || {
+fn a_killed_responder_is_replaced_and_an_idle_one_exits() {
+    in_own_network("a_killed_responder_is_replaced_and_an_idle_one_exits", || {
         let mut responder = Responder::start(&network(&[]));
         responder.child.kill().unwrap();
         responder.child.wait().unwrap();
@@ -196,10 +196,10 @@ fn the_lock_is_the_life_and_nobody_to_answer_for_is_its_end() {
         assert_eq!(ask("web"), (0, 1));
         let held = responder.place.lock().unwrap();
         responder.place.remove_attachment("n1", &key("c1")).unwrap();
-        assert_eq!(responder.sync("c1"), None, "while a plugin is at work it stays");
+        assert_eq!(responder.sync("c1"), None, "it stays while a plugin is at work");
         drop(held);
         assert!(responder.child.wait().unwrap().success());
-        // Its user may not remove the socket. Nobody listens at it.
+        // Its user may not remove the socket. Nobody listens there.
         let socket = client::socket().unwrap();
         let asked = client::ask(&socket, &responder.place.control(), &Ask::Hello, &[]);
         assert!(matches!(asked, Err(client::Error::Absent)), "{asked:?}");
@@ -207,10 +207,10 @@ fn the_lock_is_the_life_and_nobody_to_answer_for_is_its_end() {
     });
 }
 
-/// d.2: an operator's kill, or the node's shutdown, ends it at once, whatever its caller ignored; nothing is lost by it.
+/// A signal of an operator or of the shutdown stops it, even if its caller ignored the signal.
 #[test]
-fn a_signal_to_end_is_heeded_although_the_caller_ignored_it() {
-    in_own_network("a_signal_to_end_is_heeded_although_the_caller_ignored_it", || {
+fn termination_signals_work_even_if_the_caller_ignored_them() {
+    in_own_network("termination_signals_work_even_if_the_caller_ignored_them", || {
         let mut responder = Responder::start(&network(&[]));
         for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
             responder.child.kill().unwrap();
@@ -229,10 +229,10 @@ fn a_signal_to_end_is_heeded_although_the_caller_ignored_it() {
     });
 }
 
-/// D-061, d.4: also one that systemd started again, which no plugin has sockets for.
+/// D-061: also if systemd restarted it, so that no plugin passes it sockets.
 #[test]
-fn one_that_is_started_anew_has_sockets_in_its_containers_again() {
-    in_own_network("one_that_is_started_anew_has_sockets_in_its_containers_again", || {
+fn a_restarted_responder_reopens_sockets_in_containers() {
+    in_own_network("a_restarted_responder_reopens_sockets_in_containers", || {
         let run = |words: &str| {
             let mut words = words.split(' ');
             assert!(Command::new(words.next().unwrap()).args(words).status().unwrap().success());

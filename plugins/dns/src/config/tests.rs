@@ -21,9 +21,9 @@ fn refusal(keys: &str) -> (u32, String) {
     (error.code, error.msg)
 }
 
-/// D-002: both shapes; a map is asked for this network only.
+/// D-002: a map is read for this network only.
 #[test]
-fn aliases_are_a_list_or_a_list_for_each_network() {
+fn aliases_are_one_list_or_one_per_network() {
     let list = config(r#""runtimeConfig":{"aliases":["www","API"]}"#).unwrap();
     let map = config(r#""runtimeConfig":{"aliases":{"net":["www","API"],"other":["x"]}}"#).unwrap();
     assert_eq!(list, map);
@@ -38,9 +38,9 @@ fn aliases_are_a_list_or_a_list_for_each_network() {
     }
 }
 
-/// D-007, D-008, d.5: sources in their order.
+/// D-007, D-008
 #[test]
-fn names_come_from_everywhere_and_unknown_arguments_do_no_harm() {
+fn names_come_from_all_sources_and_unknown_arguments_are_ignored() {
     assert_eq!(names("", ""), ["0123456789ab"]);
     assert_eq!(names("K8S_POD_NAME=", ""), ["0123456789ab"]);
     for args in
@@ -56,7 +56,7 @@ fn names_come_from_everywhere_and_unknown_arguments_do_no_harm() {
 
 /// D-009
 #[test]
-fn what_is_no_name_fails_the_request_or_is_skipped() {
+fn invalid_names_fail_the_request_or_are_ignored() {
     let alias = r#""runtimeConfig":{"aliases":["good","bad name\n10.9.9.9"]}"#;
     let (code, msg) = refusal(alias);
     assert!(code == 7 && msg.contains("runtimeConfig.aliases") && !msg.contains('\n'), "{msg}");
@@ -118,7 +118,7 @@ fn keys_have_their_defaults_and_bounds() {
 }
 
 #[test]
-fn values_are_as_they_are_meant() {
+fn values_are_parsed() {
     let keys = r#""domainName":"Example.ORG.","mode":"netns","ttl":3600,"upstreams":["1.1.1.1","[fd00::1]:5353","fd00::2"],
         "runtimeConfig":{"dns":{"servers":["9.9.9.9:54"]}},"stateDir":"/x","keepNameservers":false"#;
     let config = config(keys).unwrap();
@@ -132,17 +132,17 @@ fn values_are_as_they_are_meant() {
     assert_eq!(config.state_dir, Some("/x".into()));
 }
 
-/// What dnsname was configured with works unchanged (a.1).
+/// Configurations of dnsname work unchanged.
 #[test]
-fn a_configuration_of_dnsname_is_one_of_ours() {
+fn a_dnsname_configuration_is_accepted() {
     let keys = r#""domainName":"","capabilities":{"aliases":true},"runtimeConfig":{"aliases":{"net":["a"]}}"#;
     let config = config(keys).unwrap();
     assert_eq!((config.domain, config.names[1].as_str()), (None, "a"));
 }
 
-/// D-065: DEL asks for one key, and for nothing that must be right.
+/// D-065: DEL needs one key, and ignores errors in all others.
 #[test]
-fn del_needs_nothing_of_the_configuration() {
+fn del_ignores_errors_in_the_configuration() {
     let odd = request("", r#""domainName":5,"mode":[],"runtimeConfig":7"#);
     assert_eq!(state_dir_for_del(&odd), None);
     for (key, dir) in [("\"/x\"", Some("/x")), ("5", None), ("\"x\"", None), ("null", None)] {

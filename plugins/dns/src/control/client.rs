@@ -1,4 +1,4 @@
-//! The plugin's side of the control socket.
+//! The plugin side of the control socket.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -18,21 +18,22 @@ use super::process::Process;
 use super::{Answer, Ask, PACKET_MAX};
 use crate::record::{Place, RESPONDER};
 
-/// How long the responder may take. It answers within a millisecond; a runtime gives up on us after some ten seconds.
+/// How long the responder may take. It responds within a millisecond; runtimes give up on a
+/// plugin after about ten seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked at meanwhile: one that is stopped will not answer.
+/// How often to check meanwhile whether it is stopped.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub enum Error {
-    /// There is no responder: no socket, or nobody listens at it.
+    /// There is no responder: no socket, or nobody listens.
     Absent,
-    /// It went away before it answered.
+    /// The connection was closed before the response.
     Gone,
-    /// It did not answer in time; which process it is, as far as it can be seen.
+    /// There was no response in time; the process, as far as it is visible.
     Silent(Option<Process>),
-    /// What it answered is no answer.
+    /// The response cannot be parsed.
     Malformed(serde_json::Error),
     /// The kernel refused.
     Kernel(sys::Error),
@@ -44,7 +45,7 @@ impl fmt::Display for Error {
             Self::Absent => f.write_str("there is no responder"),
             Self::Gone => f.write_str("the responder went away before it answered"),
             Self::Silent(Some(process)) if process.is_stopped() => {
-                write!(f, "the responder ({process}) does not answer: have it go on (kill -CONT), or end it")
+                write!(f, "the responder ({process}) does not answer: continue it (kill -CONT) or kill it")
             }
             Self::Silent(process) => {
                 f.write_str("the responder")?;
@@ -53,7 +54,7 @@ impl fmt::Display for Error {
                 }
                 write!(f, " did not answer within {} s", PATIENCE.as_secs())
             }
-            Self::Malformed(_) => f.write_str("what the responder answered cannot be read"),
+            Self::Malformed(_) => f.write_str("the responder's answer cannot be read"),
             Self::Kernel(error) => error.fmt(f),
         }
     }
@@ -69,7 +70,7 @@ impl error::Error for Error {
     }
 }
 
-/// A socket for a responder, not connected yet.
+/// Opens a socket that is not connected yet.
 ///
 /// # Errors
 /// The kernel refused.
@@ -83,10 +84,10 @@ pub fn socket() -> sys::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Asks the responder that listens at `path`, and hands it these descriptors.
+/// Connects to the responder that listens at `path`, and sends a request with descriptors.
 ///
 /// # Errors
-/// See [`Error`]; what the responder itself refused is in the answer.
+/// See [`Error`]. A failure of the responder is in the response.
 pub fn ask(socket: &OwnedFd, path: &Path, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
     connect_to(socket, path)?;
     let patience = Patience { path, until: Instant::now() + PATIENCE };
@@ -119,8 +120,8 @@ fn failed(path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// A connection to the responder of a place that was removed under it, if there is one: it is our own user or that of a
-/// responder which root started. Never waits.
+/// Connects to a responder whose state directory was removed, if there is one: its user is
+/// ours, root, or the responder's own. Never waits.
 #[must_use]
 pub fn at_rear(place: &Place) -> Option<OwnedFd> {
     let own = |uid| uid == 0 || uid == RESPONDER || uid == nix::unistd::geteuid().as_raw();
@@ -131,18 +132,18 @@ pub fn at_rear(place: &Place) -> Option<OwnedFd> {
     (own(peer.uid()) && has_our_files(peer.pid())).then_some(socket)
 }
 
-/// Whether a process sees the files that this one or the first process does. A container on the host's network may be any
-/// user, and does not.
+/// Whether the process has our mount namespace or that of init. A container in the host's
+/// network namespace may run as any user, but has another.
 fn has_our_files(pid: i32) -> bool {
     let files = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     let its = files(&pid.to_string());
     its.is_some() && (its == files("self") || its == files("1"))
 }
 
-/// Asks the responder at the other end of a connection, and hands it these descriptors.
+/// Sends a request with descriptors over a connection.
 ///
 /// # Errors
-/// See [`Error`]; what the responder itself refused is in the answer.
+/// See [`Error`]. A failure of the responder is in the response.
 pub fn ask_connected(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
     let until = Instant::now() + PATIENCE;
     let kernel = |errno| Error::Kernel(sys::Error::new("ask", "the responder", errno));
@@ -168,7 +169,7 @@ pub fn ask_connected(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> 
     }
 }
 
-/// Sends a question as one packet.
+/// Sends a request as one packet.
 fn send(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> nix::Result<()> {
     let handed: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&handed)];
@@ -178,14 +179,14 @@ fn send(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> nix::Result<(
         .map(drop)
 }
 
-/// Waiting for the responder that listens at `path`, which ends early if that is stopped.
+/// The deadline of calls to the responder at `path`. A stopped responder ends them early.
 struct Patience<'a> {
     path: &'a Path,
     until: Instant,
 }
 
 impl Patience<'_> {
-    /// Calls again what came back without success after [`LOOK`].
+    /// Repeats a call that was interrupted or timed out.
     fn with<T>(&self, mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
         loop {
             match call() {

@@ -1,4 +1,4 @@
-//! Where a responder listens to plugins.
+//! The responder's listening sockets.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,10 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 
 use crate::record::Place;
 
-/// Connections that may wait in the kernel.
+/// Connections that wait in the kernel for accept(2).
 const BACKLOG: i32 = 128;
 
-/// A socket that listens at the path, in the place of one that a dead responder left.
+/// Listens at a path, in place of the socket of a dead responder.
 ///
 /// # Errors
 /// The kernel refused.
@@ -21,15 +21,15 @@ pub fn at_path(path: &Path) -> sys::Result<OwnedFd> {
     let fail = |cause: io::Error| sys::Error::new("listen at", path.display().to_string(), cause);
     sys::file::remove(path)?;
     let socket = bound(&UnixAddr::new(path).map_err(|errno| fail(errno.into()))?).map_err(fail)?;
-    // The directory keeps others out; nobody can connect before it listens.
+    // The directory is private; no connection succeeds before the socket listens.
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(fail)?;
     listening(socket).map_err(fail)
 }
 
-/// A socket that listens at [`rear`].
+/// Listens at [`rear`].
 ///
 /// # Errors
-/// Somebody has that name already, or the kernel refused.
+/// The name is taken, or the kernel refused.
 pub fn at_rear(place: &Place) -> io::Result<OwnedFd> {
     listening(bound(&rear(place)?)?)
 }
@@ -46,12 +46,13 @@ fn listening(socket: OwnedFd) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The address at which a responder is found whose place was removed: a name of the network namespace (unix(7), abstract),
-/// which no file stands for. Places of the same path are told apart by the filesystem that they are on, which outlives them.
-/// Anybody may take such a name first, or connect to it: both ends look who the other is.
+/// The address of a responder whose state directory was removed: an abstract name in the
+/// network namespace (unix(7)). It contains the device of the filesystem, since other mount
+/// namespaces may have a directory of the same path. Anybody may bind such a name or connect to
+/// it, so both ends check the peer's credentials.
 ///
 /// # Errors
-/// The name would be too long, or there is no filesystem.
+/// The name is too long, or there is no filesystem.
 pub fn rear(place: &Place) -> io::Result<UnixAddr> {
     let dirs = place.dir().ancestors().skip(1);
     let device = dirs

@@ -1,8 +1,8 @@
-//! The control socket: what plugins ask of the responder.
+//! The control socket: requests of plugins to the responder.
 //!
-//! SOCK_SEQPACKET at [`crate::record::Place::control`]; one question and one answer per connection or several after
-//! each other, each one packet of JSON. The responder answers those of its own user and of root only (SO_PEERCRED),
-//! and closes a connection that says anything else than a question.
+//! A SOCK_SEQPACKET socket at [`crate::record::Place::control`]. Each request and each response
+//! is one packet of JSON; a connection may carry several. The responder accepts its own user
+//! and root only (SO_PEERCRED), and closes a connection that sends anything but requests.
 
 pub mod client;
 mod listen;
@@ -16,48 +16,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Attachment, Key, Network};
 
-/// What both sides understand. A side that hears of another number goes on as long as it understands the packet.
+/// The protocol version. Each side accepts any version as long as it understands the packet.
 pub const PROTOCOL: u32 = 1;
 /// The longest packet, in bytes.
 pub const PACKET_MAX: usize = 4096;
 
-/// A question: a packet, and in the case of [`Ask::Adopt`] two descriptors with it (SCM_RIGHTS).
+/// A request: a packet, and descriptors with it where stated (SCM_RIGHTS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Who are you?
+    /// Does nothing; the response names version and process.
     Hello,
-    /// Read again what is recorded of this network, or of one attachment of it. Answered when that is in force:
-    /// sockets are bound, or closed; sockets of an attachment that is no more are closed.
+    /// Reads the records of a network, or of one attachment of it. The response comes when
+    /// they are in force: sockets are bound, and those of removed attachments closed.
     Sync {
         /// The network's name.
         network: String,
-        /// The attachment; without one, all of the network.
+        /// The attachment; all of the network if absent.
         key: Option<Key>,
     },
-    /// Here are the sockets of an attachment's own namespace: one of UDP, and one of TCP that listens. They take the
-    /// place of its former ones. The attachment is recorded already; it is read again as by [`Ask::Sync`].
+    /// Takes over sockets in an attachment's namespace: a UDP socket and a listening TCP
+    /// socket come with the packet. They replace its previous ones. Reads the attachment's
+    /// record as [`Ask::Sync`] does.
     Adopt {
         /// The network's name.
         network: String,
         /// The attachment.
         key: Key,
     },
-    /// Become this executable, sockets and all: the one that a descriptor with the packet is of, which the path of needs
-    /// not be open to the responder; without one, that at the path. Answered before it is done.
+    /// Executes another version of this program, which inherits the sockets: the descriptor
+    /// that comes with the packet, since the path may be closed to the responder; without
+    /// one, the file at the path. The response comes first.
     Reexec {
         /// Its path.
         path: String,
     },
-    /// Write all records into the file that comes with the packet, an [`Entry`] a line. Asked at [`rear`], after the
-    /// records were removed as a whole.
+    /// Writes all records into the file that comes with the packet, one [`Entry`] per line.
+    /// Sent to [`rear`] after the records were removed.
     Records,
-    /// Go on in the place whose descriptors come with the packet: the directory of the records and the plugins' lock, and
-    /// of a place that was made anew the responder's lock, held, and the control socket.
+    /// Continues with the descriptors that come with the packet: the directory of the
+    /// records and the plugins' lock; for a state directory created anew, also the
+    /// responder's lock, held, and the control socket.
     Settle,
 }
 
-/// A question as it is written: which, and of what. (serde can tell an enum's variants apart by itself, by means that take
-/// 20 KB of an executable.)
+/// A request as JSON. (serde can derive this for an enum, at the cost of 20 KB of code.)
 #[derive(Serialize, Deserialize)]
 struct Written {
     ask: String,
@@ -69,24 +71,24 @@ struct Written {
     path: Option<String>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// [`PROTOCOL`] of the responder.
+    /// The responder's [`PROTOCOL`].
     pub protocol: u32,
     /// Its release ([`cni::RELEASE`]).
     pub build: String,
     /// Its process id, in its own PID namespace.
     pub pid: u32,
-    /// Why what was asked for could not be done: address, protocol and cause.
+    /// Why the request failed: address, protocol and cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The records that it read are not there any more: [`Ask::Settle`] first. Nothing was done.
+    /// The records were removed: send [`Ask::Settle`] first. Nothing was done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
 }
 
-/// A record as [`Ask::Records`] has it: of a network, or of an attachment.
+/// A line of [`Ask::Records`]: the record of a network or of an attachment.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// A network, which comes before its attachments.
@@ -98,7 +100,7 @@ pub struct Entry {
 }
 
 impl Ask {
-    /// As a packet.
+    /// Serializes to a packet.
     pub fn to_packet(&self) -> Vec<u8> {
         let (ask, network, key, path) = match self {
             Self::Hello => ("hello", None, None, None),
@@ -112,7 +114,7 @@ impl Ask {
         packet(&Written { ask: ask.to_owned(), network: text(network), key: key.cloned(), path: text(path) })
     }
 
-    /// Of a packet; `None` when it is none.
+    /// Parses a packet.
     pub fn of_packet(packet: &[u8]) -> Option<Self> {
         let Written { ask, network, key, path } = serde_json::from_slice(packet).ok()?;
         Some(match ask.as_str() {
@@ -128,7 +130,7 @@ impl Ask {
 }
 
 impl Answer {
-    /// That of this executable.
+    /// The response of this process.
     pub fn of_this(error: Option<String>) -> Self {
         Self {
             protocol: PROTOCOL,
@@ -139,27 +141,27 @@ impl Answer {
         }
     }
 
-    /// That there are no records to go by.
+    /// The response while the records are removed.
     pub fn detached() -> Self {
         let why = "the records were removed, and are not written again yet".to_owned();
         Self { detached: true, ..Self::of_this(Some(why)) }
     }
 
-    /// As a packet.
+    /// Serializes to a packet.
     pub fn to_packet(&self) -> Vec<u8> {
         packet(self)
     }
 
-    /// Of a packet.
+    /// Parses a packet.
     ///
     /// # Errors
-    /// It is none.
+    /// It is malformed.
     pub fn of_packet(packet: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(packet)
     }
 }
 
 fn packet(message: &impl Serialize) -> Vec<u8> {
-    // Strings and numbers always print.
+    // Strings and numbers always serialize.
     serde_json::to_vec(message).unwrap_or_default()
 }

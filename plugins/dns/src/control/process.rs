@@ -1,4 +1,4 @@
-//! The responder as a process, for who waits for it in vain.
+//! The responder as a process, for error messages of plugins that get no response.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -10,17 +10,17 @@ use crate::record::RESPONDER_LOCK;
 /// The name of a responder as a process (comm, proc(5)).
 pub const NAME: &CStr = c"moor-dns";
 
-/// A process, and what it is at.
+/// A process and its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pid: u32,
-    /// As proc(5) has it: `T` for one that is stopped.
+    /// The state as in proc(5): `T` if stopped.
     state: char,
 }
 
 impl Process {
-    /// The responder that listens at the control socket: as it wrote itself into its lock. No other process is taken
-    /// for it, so one that has gone without a trace is none.
+    /// The responder that listens at the control socket, from the process id in its lock
+    /// file. A process with another name is not taken for it.
     pub fn responder(control: &Path) -> Option<Self> {
         let about = fs::read_to_string(control.with_file_name(RESPONDER_LOCK)).ok()?;
         let pid = about.split_whitespace().next()?.parse().ok()?;
@@ -31,7 +31,7 @@ impl Process {
         (name.as_bytes() == NAME.to_bytes()).then_some(Self { pid, state: tail.chars().next()? })
     }
 
-    /// Whether it is stopped, by a signal or a debugger: it does nothing until it is continued.
+    /// Whether it is stopped by a signal or a debugger.
     pub fn is_stopped(self) -> bool {
         matches!(self.state, 'T' | 't')
     }

@@ -4,9 +4,9 @@ fn key() -> Key {
     Key { container: "c1".into(), ifname: "eth0".into() }
 }
 
-/// What an earlier and a later version say to each other: a change of these texts is a new protocol.
+/// Releases exchange these packets: a change is a new protocol version.
 #[test]
-fn packets_are_as_they_were() {
+fn packets_keep_their_format() {
     for (ask, text) in [
         (Ask::Hello, r#"{"ask":"hello"}"#),
         (Ask::Sync { network: "n".into(), key: None }, r#"{"ask":"sync","network":"n"}"#),
@@ -33,7 +33,7 @@ fn packets_are_as_they_were() {
 
 /// D-055
 #[test]
-fn what_is_no_question_is_none() {
+fn malformed_requests_are_rejected() {
     for odd in ["", "{", "[]", "null", "{}", r#"{"ask":"stop"}"#, r#"{"ask":"sync"}"#, "\u{0}\u{ff}"] {
         assert!(Ask::of_packet(odd.as_bytes()).is_none(), "{odd}");
     }

@@ -1,4 +1,4 @@
-//! The directory of one network, as dnsname lays it out.
+//! The directory that dnsname keeps for one network.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,20 +14,20 @@ use sys::process::Process;
 
 use crate::place::is_system_root;
 
-/// Of the directory for state that is gone with a boot.
+/// Below the runtime directory.
 const OF_DNSNAME: &str = "containers/cni/dnsname";
 const CONF: &str = "dnsmasq.conf";
 const HOSTS: &str = "addnhosts";
 const PID: &str = "pidfile";
 const LOCK: &str = "lock";
-/// A file of addresses and names: some hundred bytes for each container.
+/// The longest hosts file: some hundred bytes for each container.
 const HOSTS_MAX: usize = 4 << 20;
 const PID_MAX: usize = 64;
-/// How long a dnsmasq may take to end when it is asked to, and when it is not asked.
+/// How long dnsmasq may take to exit after SIGTERM and after SIGKILL.
 const ASKED: Duration = Duration::from_secs(1);
 const FORCED: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// A network's directory.
 pub(super) struct Left {
     dir: PathBuf,
 }
@@ -40,11 +40,12 @@ pub(super) struct Host {
 }
 
 impl Left {
-    /// That of the network, if dnsname has one: where it would be for this user, and writable by nobody else.
+    /// The network's directory, if dnsname has one for this user and nobody else can write
+    /// there.
     pub(super) fn of(network: &str) -> Option<Self> {
         let roots = [
             is_system_root().then(|| PathBuf::from("/run")),
-            // dnsname goes by the variable for root as well.
+            // dnsname as root uses the variable too.
             std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
         ];
         let dirs = roots.into_iter().flatten().map(|root| root.join(OF_DNSNAME).join(network));
@@ -56,7 +57,7 @@ impl Left {
         Ok(file::lock(&self.dir.join(LOCK), 0o600)?)
     }
 
-    /// What it serves.
+    /// The entries of the hosts file.
     pub(super) fn hosts(&self) -> Result<Vec<Host>, Error> {
         Ok(self.lines()?.iter().filter_map(|line| host(line)).collect())
     }
@@ -66,7 +67,8 @@ impl Left {
         Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
     }
 
-    /// Takes these out of what it serves; with the last one its dnsmasq goes, as dnsname has it.
+    /// Removes entries from the hosts file; with the last entry, stops dnsmasq, as dnsname
+    /// does.
     pub(super) fn forget(&self, gone: impl Fn(&Host) -> bool) -> Result<(), Error> {
         let lines = self.lines()?;
         let stays = |line: &&String| !host(line).is_some_and(|host| gone(&host));
@@ -91,7 +93,8 @@ impl Left {
         Ok(self.dnsmasq(None)?.is_some())
     }
 
-    /// Ends its dnsmasq, which `otherwise` may be where it left no pid file; gives its number.
+    /// Stops its dnsmasq; returns the process id. Without a pid file, `otherwise` may find
+    /// the process.
     pub(super) fn end(&self, otherwise: impl FnOnce() -> Option<u32>) -> Result<Option<u32>, Error> {
         let dnsmasq = match self.dnsmasq(None)? {
             None => self.dnsmasq(otherwise())?,
@@ -110,15 +113,15 @@ impl Left {
         )))
     }
 
-    /// Its dnsmasq: the process of its pid file, or `pid`, if it is a dnsmasq that was started with this very
-    /// configuration, and serves this network namespace. No other process is ever signalled.
+    /// Its dnsmasq: the process of the pid file, or `pid`. It must be a dnsmasq with this
+    /// configuration file in this network namespace; no other process is ever signalled.
     fn dnsmasq(&self, pid: Option<u32>) -> Result<Option<Process>, Error> {
         let recorded = || -> Option<u32> {
             let bytes = file::read(&self.dir.join(PID), PID_MAX).ok().flatten()?;
             String::from_utf8_lossy(&bytes).trim().parse().ok()
         };
         let Some(pid) = pid.or_else(recorded) else { return Ok(None) };
-        // What is looked at from here on is the process that would be signalled.
+        // From here on the process cannot be replaced by another one with its id.
         let process = Process::open(pid)?;
         Ok(process.filter(|process| self.is_it(process.pid())))
     }
@@ -139,13 +142,13 @@ impl Left {
             && namespace(&proc) == here
     }
 
-    /// Removes the directory: what it said is recorded elsewhere, or is over.
+    /// Removes the directory; its content has been taken over or is obsolete.
     pub(super) fn remove(&self) -> Result<(), Error> {
         for name in [CONF, HOSTS, PID, LOCK] {
             file::remove(&self.dir.join(name))?;
         }
         match fs::remove_dir(&self.dir) {
-            // Somebody keeps something else there.
+            // There are other files in it.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) =>
             {
@@ -158,7 +161,7 @@ impl Left {
     }
 }
 
-/// Whether it is a directory that nobody but this user may change.
+/// Whether it is a directory that only this user can change.
 fn is_own(dir: &Path) -> bool {
     let own = |meta: fs::Metadata| {
         meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_an_address_and_names() {
+    fn a_line_has_an_address_and_names() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(
             host("10.88.0.2\tweb\twww api"),
@@ -188,7 +191,7 @@ mod tests {
         assert_eq!(host(""), None);
     }
 
-    /// A pid file that is wrong, by a crash or by somebody's will, leads to nobody.
+    /// A wrong pid file, after a crash or by intent, makes no process a dnsmasq.
     #[test]
     fn no_other_process_is_taken_for_a_dnsmasq() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! What the plugin `dnsname` left on this host, and how it becomes ours: a dnsmasq for each network, which has the port
-//! that the responder needs, and the names of its containers in a hosts file. They have been running all the while and
-//! are to be found by these names until their own next ADD or DEL.
+//! Takes over from the plugin `dnsname`: for each network it left a dnsmasq, on the port that
+//! the responder needs, and a hosts file with container names. Those containers keep running,
+//! and must be found by these names until their own next ADD or DEL.
 
 mod left;
 
@@ -15,11 +15,12 @@ use crate::responder::Responder;
 use crate::{config, names, rival};
 use left::{Host, Left};
 
-/// Ends the network's dnsmasq and records its names as ours, if it was dnsname's; gives the network's new record then.
-/// Callers hold the place's lock.
+/// Stops the network's dnsmasq and records its names, if dnsname served it; then returns the
+/// network's new record. Callers hold the plugins' lock.
 ///
 /// # Errors
-/// Its dnsmasq does not end, or the kernel refused. What is recorded by then stays: it is so.
+/// Its dnsmasq does not exit, or the kernel refused. Records written until then stay; they are
+/// correct.
 pub fn take_over(plan: &Plan, place: &Place, network: &Network) -> Result<Option<Network>, Error> {
     let Some(left) = Left::of(&network.name) else { return Ok(None) };
     let _lock = left.lock()?;
@@ -32,7 +33,7 @@ pub fn take_over(plan: &Plan, place: &Place, network: &Network) -> Result<Option
             place.put_attachment(&record)?;
         }
     }
-    // One that lost its pid file is known by the port.
+    // A dnsmasq without pid file is found by its port.
     let holder = || rival::holder(&plan.network.listen, plan.network.port).map(|holder| holder.pid);
     let ended = left.end(holder)?;
     left.remove()?;
@@ -45,7 +46,7 @@ pub fn take_over(plan: &Plan, place: &Place, network: &Network) -> Result<Option
     Ok(Some(network))
 }
 
-/// The names of a line, as far as they are names: dnsname took anything.
+/// The record of an entry. Invalid names, which dnsname accepts, are left out.
 fn record_of(host: Host, network: &str) -> Option<Attachment> {
     let valid = host.names.iter().filter_map(|name| names::checked(name, None).ok());
     let mut names: Vec<String> = Vec::new();
@@ -64,12 +65,12 @@ fn record_of(host: Host, network: &str) -> Option<Attachment> {
         ingress: None,
         netns: None,
         namespace: None,
-        // Whoever is attached from now on came later.
+        // Before all later attachments.
         order: 0,
     })
 }
 
-/// A container has records of its own now: dnsname's are over.
+/// Removes records taken over from dnsname for a container that has a record of its own now.
 ///
 /// # Errors
 /// The kernel refused.
@@ -82,7 +83,8 @@ pub fn replaced(place: &Place, network: &Network, ips: &[IpAddr]) -> Result<(), 
     Ok(())
 }
 
-/// DEL of a container without a record of ours: what dnsname knows of it is forgotten, whether that became ours or not.
+/// DEL of a container without a record of its own: removes what dnsname knows of it, whether
+/// taken over or not.
 ///
 /// # Errors
 /// The kernel refused.
@@ -106,7 +108,7 @@ pub fn forget(place: &Place, request: &Request) -> Result<(), Error> {
     }
 }
 
-/// What a DEL is about: addresses, where there is a result of before, and otherwise a name, as dnsname itself had it.
+/// What DEL removes: addresses from the previous result, or else a name, as dnsname did.
 struct Gone {
     ips: Vec<IpAddr>,
     name: Option<String>,
@@ -127,10 +129,11 @@ impl Gone {
     }
 }
 
-/// Whether a container without a record of ours is found by what dnsname registered: then nothing has drifted.
+/// Whether a container without a record of its own is served from dnsname's data. Then CHECK
+/// passes.
 ///
 /// # Errors
-/// It is to be served by the responder, and that cannot.
+/// The data has been taken over, and the responder cannot serve it.
 pub fn serves(place: &Place, attachment: &Attachment, responder: &mut Responder<'_>) -> Result<bool, Error> {
     let network = &attachment.network;
     let ours = |ip: &IpAddr| place.has_attachment(network, &of_dnsname(*ip));

@@ -1,25 +1,25 @@
-//! How many questions may be on their way, and for whom. Whoever uses up what is theirs is told so at once, and nobody
-//! else feels it.
+//! Limits queries in flight: in total, per network and per account. A client above its limit
+//! gets SERVFAIL at once, and no other client is affected.
 
 use crate::map::Map;
 use crate::zone::{Payer, Slot};
 
-/// Those of one container, or of the host at one network's address.
+/// Queries of one container, or of the host at one network's address.
 const OF_ONE: usize = 128;
-/// Those of all together that have no record and ask at one network's address.
+/// Queries of all unregistered clients at one network's address.
 const OF_STRANGERS: usize = 32;
-/// Those of one network.
+/// Queries of one network.
 const OF_NETWORK: usize = 512;
-/// All of them.
+/// All queries.
 const ALL: usize = 4096;
-/// Descriptors that the rest needs: connections, addresses, plugins.
+/// Descriptors reserved for connections, listeners and plugins.
 const RESERVED: u64 = 640;
-/// Sockets that a question has, rarely more: one for each server that it waits for.
+/// Sockets per query: one for each server that it waits for, rarely more than two.
 const SOCKETS: u64 = 2;
-/// As many as there are always descriptors for.
+/// The limit on all queries that any number of descriptors allows.
 const LEAST: usize = 128;
 
-/// See the module.
+/// The number of queries in flight.
 #[derive(Debug)]
 pub(super) struct Budget {
     most: usize,
@@ -35,13 +35,13 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Keeps to what so many descriptors allow.
+    /// Lowers the limit to what the number of descriptors allows.
     pub(super) fn limit(&mut self, descriptors: u64) {
         let fit = usize::try_from(descriptors.saturating_sub(RESERVED) / SOCKETS).unwrap_or(ALL);
         self.most = fit.clamp(LEAST, ALL);
     }
 
-    /// Whether there is room for one more.
+    /// Whether the account may have another query in flight.
     pub(super) fn allows(&self, payer: &Payer) -> bool {
         let of_payer = match payer {
             Payer::Container(..) | Payer::Host(_) => OF_ONE,
@@ -53,14 +53,14 @@ impl Budget {
             && self.of_payer.get(payer).is_none_or(|count| *count < of_payer)
     }
 
-    /// One more is on its way.
+    /// Counts a query.
     pub(super) fn take(&mut self, payer: &Payer) {
         self.all += 1;
         *self.of_network.entry(payer.network()).or_default() += 1;
         *self.of_payer.entry(payer.clone()).or_default() += 1;
     }
 
-    /// It is no more.
+    /// Uncounts a query.
     pub(super) fn give(&mut self, payer: &Payer) {
         self.all = self.all.saturating_sub(1);
         less(&mut self.of_network, &payer.network());
@@ -105,7 +105,7 @@ mod tests {
         budget.give(&container(one, 0));
         assert_eq!(taken(&mut budget, &container(one, 0)), 1);
         budget.limit(0);
-        assert!(!budget.allows(&Payer::Host(two)), "there are descriptors for fewer");
+        assert!(!budget.allows(&Payer::Host(two)), "too few descriptors");
         zone.remove_network("one");
     }
 }

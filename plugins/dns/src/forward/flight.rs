@@ -1,4 +1,4 @@
-//! A question on its way.
+//! A forwarded query.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -11,36 +11,36 @@ use crate::event_loop::connect_to;
 use crate::wire::{HEADER, Query, Rcode, flag, opt, put, truncated, word};
 use crate::zone::Payer;
 
-/// How often a question is sent at most: as often as [`TRY`] begins in [`TOTAL`].
+/// How often a query is sent at most: as often as [`TRY`] fits into [`TOTAL`].
 const TRIES: usize = 4;
-/// Stray datagrams that are read at once.
+/// Unrelated datagrams that are read at once.
 const STRAYS: usize = 16;
 
-/// What a client asked, and how it is answered.
+/// The parts of a client's query that are needed to forward and to answer it.
 #[derive(Debug)]
 pub struct Question {
-    /// Who wants to know.
+    /// Where the answer goes.
     pub client: Client,
     id: u16,
     flags: u16,
     limit: usize,
     edns: bool,
-    /// The message for servers but for its number: header, question, EDNS.
+    /// The message for upstream servers, without its id: header, question, EDNS.
     message: Vec<u8>,
     question: usize,
 }
 
-/// An answer for a client; its bytes are in the buffer that was given.
+/// An answer for a client. Its bytes are in the caller's buffer.
 #[derive(Debug)]
 pub struct Reply {
-    /// Whom it is for.
+    /// Where it goes.
     pub client: Client,
-    /// How many bytes.
+    /// Its length in bytes.
     pub length: usize,
 }
 
 impl Question {
-    /// Keeps what is needed of a question. `limit`: the longest answer that the client takes.
+    /// Copies from a query. `limit`: the longest answer that the client takes.
     pub fn new(client: Client, query: &Query<'_>, limit: usize) -> Self {
         let question = query.question();
         let mut message = Vec::with_capacity(HEADER + question.len() + 11);
@@ -64,7 +64,7 @@ impl Question {
         self.message.get(HEADER..HEADER + self.question).unwrap_or_default()
     }
 
-    /// The message for a server, under that number; with or without EDNS.
+    /// The message for an upstream server, with or without EDNS.
     fn message(&mut self, id: u16, edns: bool) -> &[u8] {
         let end = if edns { self.message.len() } else { HEADER + self.question };
         put(&mut self.message, 0, id);
@@ -72,7 +72,7 @@ impl Question {
         self.message.get(..end).unwrap_or_default()
     }
 
-    /// Answers that nobody answered; gives the length.
+    /// Writes SERVFAIL; returns the length.
     pub fn fail(&self, buffer: &mut [u8]) -> usize {
         let message = if self.edns { &self.message[..] } else { &self.message[..HEADER + self.question] };
         let Some(room) = buffer.get_mut(..message.len()) else { return 0 };
@@ -80,14 +80,14 @@ impl Question {
         put(room, 0, self.id);
         put(room, 2, flag::QR | self.flags & flag::RD | flag::RA | Rcode::ServFail as u16);
         put(room, 10, u16::from(self.edns));
-        // Of EDNS only what we say ourselves.
+        // Of EDNS only our own OPT record.
         if let Some(options) = room.get_mut(HEADER + self.question..).filter(|rest| !rest.is_empty()) {
             options.copy_from_slice(&opt(Rcode::NoError, false));
         }
         room.len()
     }
 
-    /// Whether a message that came from the server answers the question that went to it under `id`, and how.
+    /// Classifies a message from the server that got the query under `id`.
     fn judge(&self, id: u16, message: &[u8]) -> Verdict {
         let flags = word(message, 2).unwrap_or(0);
         if word(message, 0) != Some(id) || flags & (flag::QR | flag::OPCODE) != flag::QR {
@@ -106,13 +106,13 @@ impl Question {
                     Verdict::Answer
                 }
             }
-            // Some servers do not repeat what they refuse.
+            // Some servers do not repeat the question in an error.
             Some(0) if failed => failure,
             _ => Verdict::Stray,
         }
     }
 
-    /// Makes the server's answer in the buffer ours; gives its length.
+    /// Turns the server's answer in the buffer into ours; returns its length.
     fn pass_back(&self, buffer: &mut [u8], length: usize) -> usize {
         let flags = word(buffer, 2).unwrap_or(0) & (flag::TC | flag::RCODE);
         put(buffer, 0, self.id);
@@ -128,33 +128,33 @@ impl Question {
 enum Verdict {
     Stray,
     Failure,
-    /// It says that it does not understand the question.
+    /// The server does not understand the query.
     NotUnderstood,
     Answer,
 }
 
-/// How it goes on.
+/// What to do next.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// By waiting.
+    /// Wait for another event.
     Wait,
-    /// With the next server.
+    /// Query the next server.
     Next,
-    /// It does not: an answer of that many bytes is in the buffer.
+    /// Send the answer in the buffer, which has that length.
     Done(usize),
 }
 
-/// See the module.
+/// A query in flight.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) question: Question,
     pub(super) payer: Payer,
     servers: Vec<SocketAddr>,
-    /// Those that do not understand EDNS (RFC 6891, section 7): to be asked without.
+    /// Servers that do not support EDNS (RFC 6891, section 7), to be queried without.
     plain: Vec<SocketAddr>,
-    /// Those that were asked, and have not said that they do not know.
+    /// Queries without an answer yet.
     tries: Vec<Try>,
-    /// How many were asked.
+    /// How many queries were sent.
     asked: usize,
     began: Instant,
     tried: Instant,
@@ -171,7 +171,7 @@ struct Try {
 #[derive(Debug)]
 enum Socket {
     Datagram(UdpSocket),
-    /// With what is still to be written, and what was read.
+    /// The stream, with unsent and received bytes.
     Stream {
         stream: TcpStream,
         output: Vec<u8>,
@@ -185,7 +185,7 @@ impl Flight {
         Self { question, payer, servers, plain, tries, asked: 0, began: now, tried: now }
     }
 
-    /// Bytes of answers that are held until they are whole.
+    /// Bytes of incomplete answers.
     pub(super) fn bytes(&self) -> usize {
         let held = |attempt: &Try| match &attempt.socket {
             Socket::Datagram(_) => 0,
@@ -194,8 +194,8 @@ impl Flight {
         self.tries.iter().map(held).sum()
     }
 
-    /// Asks the next server that can be asked; says whether there is any to wait for. `watch` gets the socket, and
-    /// whether it is waited for until it can be written to.
+    /// Queries the next server; returns whether there is an answer to wait for. `watch`
+    /// gets the socket, and whether to wait until it is writable.
     pub(super) fn ask_next(
         &mut self,
         upstreams: &mut Upstreams,
@@ -215,7 +215,7 @@ impl Flight {
                         return true;
                     }
                 }
-                // What we lack says nothing of the server.
+                // A local shortage is no failure of the server.
                 Err(error) if is_our_lack(&error) => {}
                 Err(_) => upstreams.is_dead(self.payer.network(), server, now),
             }
@@ -223,12 +223,13 @@ impl Flight {
         !self.tries.is_empty()
     }
 
-    /// A server is asked again only when it may not have heard: one that said no has gone from the tries.
+    /// A server is queried again only if the query may be lost: a server that answered with
+    /// an error is not in `tries`.
     fn may_ask(&self) -> bool {
         self.asked < self.servers.len() || (!self.tries.is_empty() && self.asked < TRIES)
     }
 
-    /// Whom to ask next, and whether with EDNS if the client had it.
+    /// The next server, and whether to keep EDNS.
     fn next_server(&mut self) -> Option<(SocketAddr, bool)> {
         if let Some(server) = self.plain.pop() {
             return Some((server, false));
@@ -257,12 +258,13 @@ impl Flight {
         Ok(Try { server, id, edns, socket })
     }
 
-    /// When it wants to be taken care of.
+    /// When to give up on the current server.
     pub(super) fn due(&self) -> Instant {
         (self.tried + TRY).min(self.began + TOTAL)
     }
 
-    /// Takes note that the server asked last did not answer in time; says whether it is too late for others.
+    /// Records that the last server did not answer in time; returns whether the total time
+    /// is over.
     pub(super) fn is_late(&mut self, upstreams: &mut Upstreams, now: Instant) -> bool {
         if let Some(silent) = self.tries.last() {
             upstreams.is_silent(self.payer.network(), silent.server, now);
@@ -270,7 +272,7 @@ impl Flight {
         now >= self.began + TOTAL
     }
 
-    /// Reads what came; `written` is told when a connection has nothing more to write.
+    /// Reads answers; `written` is called when a connection has nothing more to write.
     pub(super) fn advance(
         &mut self,
         upstreams: &mut Upstreams,
@@ -298,7 +300,7 @@ impl Flight {
                     return Step::Done(self.question.pass_back(buffer, length));
                 }
                 Ok(Some((_, verdict))) => {
-                    // It is there, whatever it says.
+                    // The server answers, with whatever code.
                     upstreams.is_alive(network, attempt.server);
                     if verdict == Verdict::NotUnderstood && attempt.edns {
                         self.plain.push(attempt.server);
@@ -320,13 +322,13 @@ impl Flight {
         Reply { client: self.question.client, length }
     }
 
-    /// The answer that nobody answered.
+    /// Writes SERVFAIL as the answer.
     pub(super) fn failed(&self, buffer: &mut [u8]) -> Reply {
         self.reply(self.question.fail(buffer))
     }
 }
 
-/// Whether there was no room here: for descriptors, for memory, for the number of a port.
+/// Whether this host is short of descriptors, memory or ports.
 fn is_our_lack(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let lacks =
@@ -336,7 +338,7 @@ fn is_our_lack(error: &io::Error) -> bool {
 
 type Received = io::Result<Option<(usize, Verdict)>>;
 
-/// Reads datagrams until one is not a stray.
+/// Reads datagrams until one is related to the query.
 fn receive(socket: &UdpSocket, buffer: &mut [u8], judge: impl Fn(&[u8]) -> Verdict) -> Received {
     for _ in 0..STRAYS {
         match socket.recv(buffer) {
@@ -352,7 +354,8 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8], judge: impl Fn(&[u8]) -> Verdi
     Ok(None)
 }
 
-/// Goes on writing and reading; gives the length of the message in the buffer once it is whole.
+/// Writes and reads what is possible; returns the length of the message in the buffer once it
+/// is complete.
 fn converse(
     stream: &mut TcpStream,
     output: &mut Vec<u8>,

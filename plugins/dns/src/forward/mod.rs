@@ -1,8 +1,8 @@
-//! Questions for the outside: passed on to other servers, and their answers passed back.
+//! Forwards queries to upstream servers, and their answers to clients.
 //!
-//! Each goes out from a port of the kernel's choice with a number of its own, to one server after another: a server
-//! that does not answer in [`TRY`] is left to answer late while the next one is asked. Somebody always answers in the
-//! end: after [`TOTAL`] it is us, and we say that nobody did.
+//! Each query is sent from an ephemeral port with a random id, to one server after another. A
+//! server that does not answer within [`TRY`] may still answer while the next one is queried. A
+//! client always gets an answer: after [`TOTAL`] it is SERVFAIL.
 
 mod budget;
 mod flight;
@@ -22,53 +22,54 @@ use crate::event_loop::{Id, Slab};
 use crate::source::{Poller, Source};
 use crate::zone::Payer;
 
-/// How long one server is waited for before the next one is asked.
+/// How long to wait for one server before the next one is queried.
 pub const TRY: Duration = Duration::from_millis(1500);
-/// How long all of them are.
+/// How long to wait for all servers.
 pub const TOTAL: Duration = Duration::from_secs(5);
-/// Bytes of answers that are on their way to us, of all questions. A whole one is 64 KiB at most.
+/// Bytes of incomplete answers of all queries. One answer has at most 64 KiB.
 const BYTES_MAX: usize = 12 << 20;
-/// How many servers are asked at most.
+/// How many servers are queried at most.
 pub const SERVERS_MAX: usize = 3;
-/// How many late questions are taken care of before others are listened to again.
+/// Timed-out queries handled at once.
 const AT_ONCE: usize = 64;
 
-/// Whom an answer is for.
+/// Where an answer goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
-    /// One that sent a datagram to that listener.
+    /// To the sender of a datagram, from that listener.
     Datagram(Id, sys::datagram::Peer),
-    /// One that has that connection.
+    /// To that connection.
     Connection(Id),
 }
 
-/// All questions on their way.
+/// All queries in flight.
 #[derive(Debug, Default)]
 pub struct Forwarder {
     flights: Slab<Flight>,
     budget: Budget,
-    /// Bytes that the questions hold of answers.
+    /// Bytes of incomplete answers.
     bytes: usize,
     upstreams: Upstreams,
-    /// When the earliest question wants to be taken care of, or before.
+    /// The earliest deadline, or an earlier time.
     due: Option<Instant>,
 }
 
 impl Forwarder {
-    /// Our own addresses: whoever is told to ask there would ask us for ever.
+    /// Sets our own addresses, which are never queried: that would be a loop.
     pub fn set_own(&mut self, own: Vec<SocketAddr>) {
         self.upstreams.set_own(own);
     }
 
-    /// Keeps to what so many descriptors allow.
+    /// Limits queries to what the number of descriptors allows.
     pub fn limit(&mut self, descriptors: u64) {
         self.budget.limit(descriptors);
     }
 
-    /// Passes a question on.
+    /// Forwards a query.
     ///
     /// # Errors
-    /// Nobody is asked: there are too many questions on their way, or no server to ask. The client wants an answer.
+    /// Too many queries are in flight, or there is no server to query. The client needs an
+    /// answer.
     pub fn start(
         &mut self,
         poller: &Poller,
@@ -92,7 +93,7 @@ impl Forwarder {
         }
     }
 
-    /// Asks the next server; gives the question back when there is none left to wait for.
+    /// Queries the next server; returns the query if there is none left to wait for.
     fn proceed(&mut self, poller: &Poller, id: Id, now: Instant) -> Option<Flight> {
         let flight = self.flights.get_mut(id)?;
         let left = flight.ask_next(&mut self.upstreams, now, |socket, write| {
@@ -114,7 +115,7 @@ impl Forwarder {
         Some(flight)
     }
 
-    /// Something happened to the sockets of a question; gives the answer, which is written into `buffer`.
+    /// Handles an event of a query's sockets; returns the answer, written into `buffer`.
     pub fn advance(&mut self, poller: &Poller, id: Id, buffer: &mut [u8], now: Instant) -> Option<Reply> {
         let flight = self.flights.get_mut(id)?;
         let before = flight.bytes();
@@ -130,12 +131,13 @@ impl Forwarder {
         }
     }
 
-    /// When [`Forwarder::expire`] wants to be called.
+    /// When [`Forwarder::expire`] is due.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Takes care of questions that nobody answered in time, one answer per call, until it gives none.
+    /// Handles queries that are past their deadline: one answer per call, until there is
+    /// none.
     pub fn expire(&mut self, poller: &Poller, buffer: &mut [u8], now: Instant) -> Option<Reply> {
         if self.due.is_none_or(|due| now < due) {
             return None;
@@ -159,7 +161,7 @@ impl Forwarder {
         None
     }
 
-    /// Whether no question is on its way.
+    /// Whether no query is in flight.
     pub fn is_idle(&self) -> bool {
         self.flights.len() == 0
     }

@@ -1,4 +1,4 @@
-//! The servers that the host asks: those of resolv.conf(5).
+//! The host's name servers, from resolv.conf(5).
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,21 +11,21 @@ use nix::net::if_::if_nametoindex;
 
 use super::SERVERS_MAX;
 
-/// The port of servers in resolv.conf.
+/// The port of name servers in resolv.conf.
 const PORT: u16 = 53;
-/// How often the file is looked at while there are questions. It is asked for by its path, so it does not matter
-/// whether it was written again, replaced, or is a link to something that was: events of the kernel come for one
-/// directory, and a link may lead through many.
+/// How often the file is checked while there are queries. It is opened by path, so it may be
+/// rewritten, replaced, or behind a chain of symbolic links. inotify watches one directory, and
+/// a link may lead through many.
 const LOOK: Duration = Duration::from_millis(500);
-/// A file that changed so lately may change once more without another time to tell it by.
+/// A file that changed this recently may change again without a new timestamp.
 const UNSETTLED: Duration = Duration::from_millis(100);
 /// The longest file that is read.
 const FILE_MAX: usize = 64 << 10;
 
-/// What tells one state of a file from another: device, inode, size, change of content, change of inode.
+/// Identifies one state of a file: device, inode, size, modification time, change time.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// See the module.
+/// The servers, and the state of the file that they were read from.
 #[derive(Debug)]
 pub struct HostServers {
     path: PathBuf,
@@ -35,12 +35,12 @@ pub struct HostServers {
 }
 
 impl HostServers {
-    /// The servers of the file at `path`.
+    /// Servers of the file at `path`.
     pub fn of_file(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), servers: Rc::new([]), stamp: None, looked: None }
     }
 
-    /// The servers as they are now, or were half a second ago. None when there is no file: nobody is to be asked then.
+    /// The servers, at most half a second old. Empty if there is no file.
     pub fn get(&mut self, now: Instant) -> &Rc<[SocketAddr]> {
         if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK) {
             self.looked = Some(now);
@@ -67,7 +67,7 @@ impl HostServers {
     }
 }
 
-/// The first servers of a resolv.conf; lines that are not understood are passed over.
+/// The first servers of a resolv.conf; other lines are skipped.
 fn parse(text: &str) -> Vec<SocketAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -86,7 +86,7 @@ fn parse(text: &str) -> Vec<SocketAddr> {
     unique
 }
 
-/// An address; one of IPv6 may have a zone, which is a link's name or index (RFC 4007, section 11).
+/// An address. An IPv6 address may have a zone: a link's name or index (RFC 4007, section 11).
 fn address(text: &str) -> Option<SocketAddr> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Some(SocketAddr::new(ip, PORT));
@@ -102,7 +102,7 @@ mod tests {
 
     /// D-044.
     #[test]
-    fn zones_junk_and_more_than_three_servers_are_tolerated() {
+    fn zones_junk_and_excess_servers_are_accepted() {
         let text = "# nameserver 1.1.1.1\nnameserver fe80::1%lo\nnameserver\nnameserver x\nnameserver fe80::2%none0\n\
                     search a b\n  nameserver\t10.0.0.1  # one\nnameserver 10.0.0.1\noptions ndots:5\n\u{1}\n\
                     nameserver ::1\nnameserver 10.0.0.3\n";
@@ -113,7 +113,7 @@ mod tests {
 
     /// D-044.
     #[test]
-    fn a_replaced_a_rewritten_and_a_linked_file_are_read_again() {
+    fn a_changed_file_is_read_again_however_it_changed() {
         let dir = tempfile::tempdir().unwrap();
         let (path, target, temp) =
             (dir.path().join("resolv.conf"), dir.path().join("target"), dir.path().join("temp"));
@@ -123,11 +123,11 @@ mod tests {
             now += LOOK;
             servers.get(now).iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
         };
-        assert!(get(&mut servers).is_empty(), "there is no file");
+        assert!(get(&mut servers).is_empty(), "no file");
         fs::write(&path, "nameserver 10.0.0.1\n").unwrap();
         assert_eq!(get(&mut servers), ["10.0.0.1"]);
         fs::write(&path, "nameserver 10.0.0.2\n").unwrap();
-        assert_eq!(get(&mut servers), ["10.0.0.2"], "of the same length, at nearly the same time");
+        assert_eq!(get(&mut servers), ["10.0.0.2"], "same length, nearly the same time");
         fs::write(&temp, "nameserver 10.0.0.3\n").unwrap();
         fs::rename(&temp, &path).unwrap();
         assert_eq!(get(&mut servers), ["10.0.0.3"]);
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(get(&mut servers), ["10.0.0.4"]);
         fs::write(&temp, "nameserver 10.0.0.5\n").unwrap();
         fs::rename(&temp, &target).unwrap();
-        assert_eq!(get(&mut servers), ["10.0.0.5"], "what the link leads to was replaced");
+        assert_eq!(get(&mut servers), ["10.0.0.5"], "the target of the link was replaced");
         fs::remove_file(&target).unwrap();
         assert!(get(&mut servers).is_empty(), "the link leads nowhere");
     }

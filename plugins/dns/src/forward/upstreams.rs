@@ -1,5 +1,5 @@
-//! Which servers are asked, and in what order. What one network learns of its servers is nothing to another: they may ask
-//! the same servers for other names, by other ways.
+//! Chooses upstream servers and their order. Networks do not share what they learn: they may
+//! query the same servers for other names, by other routes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,27 +8,27 @@ use super::SERVERS_MAX;
 use crate::map::Map;
 use crate::zone::Slot;
 
-/// How long a server that does not answer is asked last.
+/// How long a failing server is queried last.
 const DEAD: Duration = Duration::from_secs(10);
-/// How many questions it must leave without an answer, one after the other: some names take their time.
+/// Unanswered queries in a row that make a server failing. Some names take long to resolve.
 const SILENT: u32 = 3;
-/// How many of these are remembered.
+/// Servers that are remembered.
 const TROUBLED_MAX: usize = 1024;
 
 /// A server of a network.
 type Server = (Slot, SocketAddr);
 
-/// What is the matter with a server.
+/// Failures of a server.
 #[derive(Debug)]
 struct Trouble {
-    /// Questions that it left without an answer, since it answered one.
+    /// Unanswered queries since its last answer.
     silent: u32,
-    /// Until when that is remembered; and how long it is asked last, if it is dead.
+    /// When to forget the failures.
     until: Instant,
     dead: bool,
 }
 
-/// See the module.
+/// Which servers of a network answer.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     own: Vec<SocketAddr>,
@@ -40,7 +40,7 @@ impl Upstreams {
         self.own = own;
     }
 
-    /// The first servers that are not ourselves; those that did not answer lately at the end.
+    /// The first servers that are not ourselves; failing servers come last.
     pub(super) fn in_order(
         &mut self,
         network: Slot,
@@ -54,18 +54,18 @@ impl Upstreams {
                 let trouble = self.troubled.get(&(network, *server));
                 trouble.is_some_and(|trouble| trouble.dead && trouble.until > now)
             };
-            // Stable: the order is kept among those that are alike.
+            // A stable sort keeps the configured order.
             order.sort_by_key(dead);
         }
         order
     }
 
-    /// It left a question without an answer.
+    /// Records a query without an answer.
     pub(super) fn is_silent(&mut self, network: Slot, server: SocketAddr, now: Instant) {
         self.note(network, server, 1, now);
     }
 
-    /// Nobody is there, as the kernel or another host says.
+    /// Records that the server is unreachable: an ICMP error, or no route.
     pub(super) fn is_dead(&mut self, network: Slot, server: SocketAddr, now: Instant) {
         self.note(network, server, SILENT, now);
     }
@@ -109,7 +109,7 @@ mod tests {
 
     /// D-043.
     #[test]
-    fn our_own_addresses_are_not_asked_and_of_the_others_the_first_three() {
+    fn the_first_three_servers_are_queried_without_our_own_addresses() {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
         let [one, _] = networks();
         assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_answer_is_asked_last_for_ten_seconds() {
+    fn a_silent_server_is_queried_last_for_ten_seconds() {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
         let [one, two] = networks();
         let order = [servers[1], servers[2], servers[0]];
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_name_among_others_is_no_death() {
+    fn an_answer_resets_the_count_of_failures() {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
         let [one, _] = networks();
         for _ in 0..10 {

@@ -1,7 +1,8 @@
-//! The records' reader: the responder, which is a user of its own where root started it.
+//! Lets the responder read the records: it runs as its own user if root started it.
 //!
-//! The place's directory is root's alone. Those of the records have the responder's group, and hand it on to what is made
-//! in them (set-group-id); it has the first of them as its working directory.
+//! The state directory is private to root. The directories below it belong to the responder's
+//! group, which new files inherit (set-group-id). The responder reaches them as its working
+//! directory.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,16 +12,17 @@ use std::path::Path;
 use super::Place;
 use super::file::{DIR_MODE, FILE_MODE};
 
-/// The user and the group of a responder that root started: a number that systemd leaves to nobody (its "Users, Groups,
-/// UIDs and GIDs"), below those of its dynamic users.
+/// User and group of a responder that root started: an id that systemd reserves for nobody (see
+/// "Users, Groups, UIDs and GIDs" there), below those of its dynamic users.
 pub const RESPONDER: u32 = 61053;
 
 const SET_GROUP_ID: u32 = 0o2000;
-/// Records are three directories deep.
+/// Levels of directories and files below that of the records.
 const DEPTH: usize = 3;
 
 impl Place {
-    /// Makes the directory of the records where it is missing, and lets the responder read all that is in it.
+    /// Creates the directory of the records if missing, and gives the responder read access
+    /// to all that is in it.
     ///
     /// # Errors
     /// The kernel refused.
@@ -34,14 +36,14 @@ impl Place {
 
 fn admit(path: &Path, depth: usize) -> io::Result<()> {
     let meta = match fs::symlink_metadata(path) {
-        // Draft of a plugin that was killed meanwhile.
+        // The draft of a plugin that was killed.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
         meta => meta?,
     };
     let mode = match (meta.is_dir(), meta.is_file()) {
         (true, _) => SET_GROUP_ID | DIR_MODE,
         (_, true) => FILE_MODE,
-        // Nothing of ours.
+        // Not a file of ours.
         _ => return Ok(()),
     };
     if meta.gid() != RESPONDER {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::name::encoded;
 
-/// What an attachment is found by, whatever its names are: its [`Owner`] without the network, which names the directory
-/// of its record, and stands once in a request to the responder.
+/// The identity of an attachment: its [`Owner`] without the network, which names the directory of
+/// the record, and stands once in a request to the responder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// `CNI_CONTAINERID`
@@ -18,37 +18,37 @@ pub struct Key {
 }
 
 impl Key {
-    /// The owner, on that network.
+    /// The owner of what belongs to the attachment, on that network.
     pub fn on(&self, network: &str) -> Owner {
         Owner::new(network, &self.container, &self.ifname)
     }
 
-    /// The name of its file. No container id holds an `@`.
+    /// The name of its file. No container id contains an `@`.
     pub fn file_name(&self) -> String {
         format!("{}@{}.json", encoded(&self.container), self.ifname)
     }
 }
 
-/// The key of what dnsname registered for an address, which it kept no container's id of. No attachment of a container
-/// has such a one: no id begins with `=`.
+/// The key of a record taken over from dnsname, which keeps addresses but no container ids. It
+/// differs from all others, since no container id begins with `=`.
 pub fn of_dnsname(ip: IpAddr) -> Key {
     Key { container: format!("{OF_DNSNAME}{ip}"), ifname: "dnsname".to_owned() }
 }
 
-/// How the names of their files begin.
+/// The beginning of such a file's name.
 pub const OF_DNSNAME: &str = "=";
 
-/// Which network namespace it is, whatever its path leads to by now.
+/// The identity of a network namespace, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
-    /// Its inode, which another namespace may get once it is gone.
+    /// Its inode, which may be reused once the namespace is gone.
     pub inode: u64,
-    /// Its cookie, which no other gets before the next boot (Linux 5.14).
+    /// Its cookie, which is unique until the next boot (Linux 5.14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<u64>,
 }
 
-/// An attachment: its names and where they lead to.
+/// An attachment: its names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Attachment {
@@ -56,27 +56,28 @@ pub struct Attachment {
     pub v: u32,
     /// The network's name.
     pub network: String,
-    /// What it is found by.
+    /// Its identity.
     pub key: Key,
-    /// In lower case, each once, the primary one first; never empty.
+    /// In lower case, without duplicates, the primary name first; never empty.
     pub names: Vec<String>,
     /// The container's addresses on this network.
     pub ips: Vec<IpAddr>,
-    /// Servers for what this container asks of the outside; the network's when absent.
+    /// Upstream servers for this container; the network's if absent.
     pub upstreams: Option<Vec<SocketAddr>>,
-    /// The link of the host that leads to this container alone (ptp): its questions arrive by it, besides by the
-    /// links of [`super::Network::ingress`].
+    /// The link of the host that leads to this container only (ptp). Its queries arrive by
+    /// this link or by those of [`super::Network::ingress`].
     pub ingress: Option<String>,
     /// Path of the container's network namespace, in mode [`super::Mode::Netns`].
     pub netns: Option<String>,
-    /// What was at that path at ADD. A record of an earlier release has none.
+    /// The namespace at that path at ADD. Records of an earlier release have none.
     pub namespace: Option<Namespace>,
-    /// When it was attached, in nanoseconds of CLOCK_BOOTTIME: of a container's networks the earlier come first.
+    /// When it was attached, in nanoseconds of CLOCK_BOOTTIME. Orders the networks of a
+    /// container.
     pub order: u64,
 }
 
-/// As it stands in the file: the key's parts beside the others. (serde can flatten by itself, by means that take 20 KB of
-/// an executable.)
+/// The layout in the file, where the key's fields stand beside the others. (serde can flatten,
+/// at the cost of 20 KB of code.)
 #[derive(Serialize, Deserialize)]
 struct Written {
     v: u32,

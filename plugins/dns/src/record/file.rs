@@ -1,4 +1,4 @@
-//! Records as files.
+//! Reading and writing record files.
 
 use std::fs;
 use std::io;
@@ -10,35 +10,36 @@ use sys::file::{self, Draft, Made, Sync, TEMP_PREFIX};
 
 use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION, encoded};
 
-/// The file, in a network's directory, of the network itself.
+/// The file of the network itself, in its directory.
 pub const NETWORK_FILE: &str = "network.json";
 
-/// The modes of records and their directories: the responder reads them by its group, in a directory that is root's alone.
+/// Modes of records and directories: the responder's group may read them, in a directory that
+/// is private to root.
 pub(super) const FILE_MODE: u32 = 0o640;
 pub(super) const DIR_MODE: u32 = 0o750;
 
-/// Everything that is recorded of one network.
+/// All records of one network.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// The network itself; absent when its record is missing or cannot be read.
+    /// The network's record; `None` if it is missing or cannot be read.
     pub network: Option<Network>,
-    /// Its attachments, in no order.
+    /// Its attachments, in any order.
     pub attachments: Vec<Attachment>,
-    /// Files that could not be read; they are left as they are.
+    /// Files that cannot be read; they are left as they are.
     pub faulty: Vec<Faulty>,
 }
 
-/// A file that could not be read.
+/// A file that cannot be read.
 #[derive(Debug)]
 pub struct Faulty {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub error: Error,
 }
 
-/// Gives the record the name in the directory, in the place of a former one: a reader sees the old or the new.
-/// Callers hold the lock, so what is under the temporary name was left by one that was killed.
+/// Writes a record atomically: a reader sees the old one or the new one. Callers hold the lock,
+/// so a temporary file was left by a plugin that was killed.
 pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> sys::Result<()> {
     let path = dir.join(name);
     let fail = |cause| sys::Error::new("write", path.display().to_string(), cause);
@@ -67,25 +68,27 @@ fn temporary(name: &str) -> String {
     format!("{TEMP_PREFIX}{name}")
 }
 
-/// Removes a record and what a killed [`put`] left of it; says whether there was one.
+/// Removes a record, and the temporary file of a killed [`put`]. Returns whether the record was
+/// there.
 pub(super) fn remove(dir: &Path, name: &str) -> sys::Result<bool> {
     file::remove(&dir.join(temporary(name)))?;
     file::remove(&dir.join(name))
 }
 
-/// Removes all records but those whose names stay, and all temporary files; says how many records there were.
-pub(super) fn remove_all_but(dir: &Path, stays: impl Fn(&str) -> bool) -> sys::Result<usize> {
+/// Removes all records but the kept ones, and all temporary files. Returns how many records
+/// were removed.
+pub(super) fn remove_all_but(dir: &Path, keep: impl Fn(&str) -> bool) -> sys::Result<usize> {
     let mut removed = 0;
     for path in list(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !stays(name) && file::remove(&path)? {
+        if !keep(name) && file::remove(&path)? {
             removed += 1;
         }
     }
     Ok(removed)
 }
 
-/// Whether a directory of records has none, or is not there.
+/// Whether a directory has no records or does not exist.
 pub(super) fn is_empty(dir: &Path) -> sys::Result<bool> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(!entries.any(|entry| entry.is_ok_and(|entry| is_record(&entry)))),
@@ -94,7 +97,7 @@ pub(super) fn is_empty(dir: &Path) -> sys::Result<bool> {
     }
 }
 
-/// How many records a directory has; none if it is not there.
+/// Counts the records of a directory; 0 if it does not exist.
 pub(super) fn count(dir: &Path) -> sys::Result<usize> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(entries.filter(|entry| entry.as_ref().is_ok_and(is_record)).count()),
@@ -103,14 +106,14 @@ pub(super) fn count(dir: &Path) -> sys::Result<usize> {
     }
 }
 
-/// Removes a network's directory, which has no attachments.
+/// Removes the directory of a network without attachments.
 pub(super) fn remove_network(network: &Path, attachments: &Path) -> sys::Result<()> {
     remove_dir(attachments)?;
     remove(network, NETWORK_FILE)?;
     remove_dir(network)
 }
 
-/// Removes a directory that holds temporary files at most.
+/// Removes a directory that has temporary files at most.
 fn remove_dir(dir: &Path) -> sys::Result<()> {
     match fs::remove_dir(dir) {
         Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => {
@@ -123,7 +126,7 @@ fn remove_dir(dir: &Path) -> sys::Result<()> {
     .map_err(|cause| sys::Error::new("remove directory", dir.display().to_string(), cause))
 }
 
-/// The record of the network whose directory that is.
+/// The network's record in its directory.
 pub(super) fn network(dir: &Path) -> Result<Option<Network>, Error> {
     let Some(read) = read::<Network>(&dir.join(NETWORK_FILE))? else { return Ok(None) };
     placed(dir, &encoded(&read.name))?;
@@ -139,15 +142,15 @@ pub(super) fn attachment(path: &Path) -> Result<Option<Attachment>, Error> {
     Ok(Some(read))
 }
 
-/// What was copied or moved aside under another name is not what DEL would find.
+/// Refuses a file under a name that is not its own, such as a copy: DEL would not find it.
 fn placed(path: &Path, name: &str) -> Result<(), Error> {
     if path.file_name().is_some_and(|own| own == name) {
         return Ok(());
     }
-    Err(Error::Malformed(format!("it belongs under the name {name}")))
+    Err(Error::Malformed(format!("its name should be {name}")))
 }
 
-/// Looks at the version before anything else: the rest of a later one may mean anything.
+/// Checks the version first: the rest of a newer record may mean anything.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     #[derive(Deserialize)]
     struct Version {
@@ -178,7 +181,7 @@ pub(super) fn scan_network(dir: &Path) -> sys::Result<Known> {
     Ok(known)
 }
 
-/// What a directory holds, but for temporary files; nothing if it is not there.
+/// The paths in a directory, without temporary files; empty if it does not exist.
 pub(super) fn list(dir: &Path) -> sys::Result<Vec<PathBuf>> {
     let fail = |cause| sys::Error::new("list", dir.display().to_string(), cause);
     let entries = match fs::read_dir(dir) {

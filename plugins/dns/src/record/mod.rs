@@ -1,8 +1,8 @@
-//! What is known of networks and attachments: one small file each, there whole or not at all.
+//! The records: one file for each network and each attachment, written atomically.
 //!
 //! ```text
 //! <root>/<network namespace>/          0700
-//!   lock                               held by a plugin that changes something; never removed
+//!   lock                               held by a plugin while it changes records; never removed
 //!   responder.lock                     held by the responder for its life
 //!   control.sock                       see [`crate::control`]
 //!   net/                             02750, of the responder's group ([`RESPONDER`]); its files are 0640
@@ -10,8 +10,9 @@
 //!   net/<network>/att/<id>@<if>.json   [`Attachment`]; `=<ip>@dnsname.json` of what was [`of_dnsname`]
 //! ```
 //!
-//! Attachments are added, replaced and removed one by one, each by one atomic change of a directory: no file is ever
-//! read, modified and written, so none can be lost or half written. Names of containers play no part in the paths.
+//! Attachments are added, replaced and removed one by one, each by one atomic operation in a
+//! directory. No file is changed in place, so no update is lost and none is seen half written.
+//! Names of containers do not appear in paths.
 
 mod access;
 mod attachment;
@@ -32,7 +33,7 @@ pub use name::encoded;
 pub use network::{CrossNetwork, Mode, Network};
 pub use place::{Place, RESPONDER_LOCK};
 
-/// The layout of the files that this version writes and understands.
+/// The version of the records that this release writes and reads.
 pub const VERSION: u32 = 1;
 /// The longest file that is read, in bytes.
 pub const FILE_MAX: usize = 64 << 10;
@@ -41,14 +42,14 @@ pub const NAMES_MAX: usize = 64;
 /// The most attachments of one network.
 pub const ATTACHMENTS_MAX: usize = 4096;
 
-/// Why a record could not be read.
+/// Why a record cannot be read.
 #[derive(Debug)]
 pub enum Error {
     /// The kernel refused.
     Kernel(sys::Error),
-    /// The file is not what it should be.
+    /// The content is invalid.
     Malformed(String),
-    /// It was written by a later version, in a layout that this one does not know.
+    /// A later release wrote it, in a version that this release does not know.
     Newer(u32),
 }
 

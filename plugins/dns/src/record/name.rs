@@ -1,14 +1,15 @@
-//! Names of files.
+//! File names of records.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// The longest identifier that is a file's name as it is, in bytes.
+/// The longest identifier that is used as it is, in bytes.
 const PLAIN_MAX: usize = 200;
 
-/// A network's name or a container's id as a file's name. The protocol allows `[A-Za-z0-9][A-Za-z0-9_.-]*` of any
-/// length, which leads out of no directory; a long one is replaced by its hash. The name that this gives stays as it is.
+/// The file name of a network or container id. The protocol allows
+/// `[A-Za-z0-9][A-Za-z0-9_.-]*`, which cannot leave the directory, of any length; a long one is
+/// replaced by its hash. Encoding a result again does not change it.
 pub fn encoded(identifier: &str) -> String {
     if identifier.len() <= PLAIN_MAX {
         return identifier.to_owned();

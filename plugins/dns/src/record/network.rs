@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::prefix;
 
-/// Where containers ask.
+/// Where the containers of a network send their queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// At the network's gateway addresses, which the host has.
+    /// To the network's gateway addresses, which are the host's.
     Gateway,
-    /// At 127.0.0.11 in their own network namespace, by sockets that were opened there.
+    /// To 127.0.0.11 in their own network namespace, where the responder has sockets.
     Netns,
 }
 
@@ -21,12 +21,13 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CrossNetwork {
-    /// The first network that has the name answers alone: the asked one, then the others as they were attached.
+    /// The first network that has the name answers: the queried one, then the others in
+    /// order of attachment.
     #[default]
     First,
-    /// All that have the name answer together.
+    /// All networks that have the name answer together.
     Union,
-    /// Only the asked one answers.
+    /// Only the queried network answers.
     None,
 }
 
@@ -37,31 +38,31 @@ pub struct Network {
     pub v: u32,
     /// Its name.
     pub name: String,
-    /// Where its containers ask.
+    /// Where its containers send queries.
     pub mode: Mode,
-    /// Addresses of the host that the responder listens at; none in mode [`Mode::Netns`].
+    /// Addresses of the host that the responder listens at; empty in mode [`Mode::Netns`].
     pub listen: Vec<IpAddr>,
-    /// The port there, of UDP and of TCP.
+    /// The port there, of UDP and TCP.
     pub port: u16,
-    /// The containers' prefixes: reverse names in them are this network's.
+    /// The containers' subnets. The network is authoritative for reverse names in them.
     #[serde(with = "prefix")]
     pub subnets: Vec<IpNetwork>,
-    /// Links of the host by which questions may arrive (bridges). Questions of the host itself always may; see also
-    /// [`super::Attachment::ingress`].
+    /// Links of the host by which queries may arrive (bridges). Queries of the host itself
+    /// are always accepted. See also [`super::Attachment::ingress`].
     pub ingress: Vec<String>,
-    /// The domain that names answer under as well, in lower case, without a dot at its end.
+    /// A domain that names are also found under, in lower case, without a final dot.
     pub domain: Option<String>,
-    /// Servers for what is asked of the outside; those of resolv.conf when absent.
+    /// Upstream servers; those of resolv.conf if absent.
     pub upstreams: Option<Vec<SocketAddr>>,
-    /// Nothing is asked of the outside.
+    /// Nothing is forwarded.
     pub internal: bool,
-    /// Seconds that answers may be kept.
+    /// The TTL of answers, in seconds.
     pub ttl: u32,
-    /// Whether a bare name that is not known is asked of the outside.
+    /// Whether an unknown name without dots is forwarded.
     pub forward_single_label: bool,
     /// What a container on several networks learns of them.
     pub cross_network: CrossNetwork,
-    /// Some of its names were dnsname's: see [`super::of_dnsname`].
+    /// Some of its records are taken over from dnsname: see [`super::of_dnsname`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_dnsname: bool,
 }

@@ -1,4 +1,4 @@
-//! Where the records of one network namespace are.
+//! The state directory of one network namespace.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,15 +10,16 @@ use sys::file;
 use super::file::{self as records, Known, NETWORK_FILE};
 use super::{Attachment, Error, Key, Network, OF_DNSNAME, encoded};
 
-/// The file that a responder holds the lock of, and writes its process id into.
+/// The file that the responder locks, and writes its process id into.
 pub const RESPONDER_LOCK: &str = "responder.lock";
 
-/// The directory of the records, in that of the place.
+/// The directory of the records.
 const NETWORKS: &str = "net";
-/// The same while it is being written again as a whole.
+/// The directory of records that are being restored.
 const DRAFT: &str = "net.new";
 
-/// The directory of one network namespace: the records, the locks and the control socket.
+/// The directory with the records, locks and control socket of one network namespace:
+/// `<stateDir>/<namespace>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     dir: PathBuf,
@@ -26,28 +27,29 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place whose directory is `dir`.
+    /// The state directory at `dir`.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
         Self { networks: dir.join(NETWORKS), dir }
     }
 
-    /// The same place for a process whose working directory is [`Place::networks_dir`], and that may not enter those above.
+    /// The same directory for a process whose working directory is [`Place::networks_dir`],
+    /// and that may not enter the directories above.
     pub fn from_within(self) -> Self {
         Self { networks: ".".into(), ..self }
     }
 
-    /// The same place with records of another name, which nobody reads.
+    /// The same directory with a draft of the records, which nobody reads yet.
     pub fn drafted(&self) -> Self {
         Self { networks: self.dir.join(DRAFT), ..self.clone() }
     }
 
-    /// The directory.
+    /// Its path.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The file that the responder holds an exclusive `flock` of for its life.
+    /// The file that the responder holds an exclusive `flock` of while it runs.
     pub fn responder_lock(&self) -> PathBuf {
         self.dir.join(RESPONDER_LOCK)
     }
@@ -57,17 +59,17 @@ impl Place {
         self.dir.join("control.sock")
     }
 
-    /// The directory that holds one directory for each network.
+    /// The directory with one directory for each network.
     pub fn networks_dir(&self) -> PathBuf {
         self.networks.clone()
     }
 
-    /// A path of a record as anybody else would find it.
+    /// The absolute path of a record.
     pub fn shown(&self, path: &Path) -> PathBuf {
         self.dir.join(NETWORKS).join(path.strip_prefix(".").unwrap_or(path))
     }
 
-    /// The file that every plugin holds an exclusive `flock` of while it changes something.
+    /// The file that a plugin holds an exclusive `flock` of while it changes records.
     pub fn plugins_lock(&self) -> PathBuf {
         self.dir.join("lock")
     }
@@ -77,72 +79,74 @@ impl Place {
         self.networks_dir().join(encoded(network))
     }
 
-    /// The directory that holds one file for each of its attachments.
+    /// The directory with one file for each attachment.
     pub fn attachments_dir(&self, network: &str) -> PathBuf {
         self.network_dir(network).join("att")
     }
 
-    /// Creates the directory where it is missing, and waits for the lock that every change is made under.
+    /// Creates the directory if missing, and waits for the plugins' lock.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn lock(&self) -> sys::Result<File> {
         self.make_private()?;
-        // Of this process alone: what it makes is the responder's to read, and nobody else's.
+        // For this process only: the responder's group may read what it creates, and
+        // nobody else.
         umask(Mode::from_bits_truncate(0o027));
         file::lock(&self.plugins_lock(), 0o600)
     }
 
-    /// Creates the directory where it is missing; nobody else may enter it, and what others may have written is not
-    /// believed.
+    /// Creates the directory if missing. Nobody else may enter it; a directory of another
+    /// user is not trusted.
     ///
     /// # Errors
-    /// It is another user's, or the kernel refused.
+    /// It belongs to another user, or the kernel refused.
     pub fn make_private(&self) -> sys::Result<()> {
-        // Those above it as far as they are ours: an administrator's `stateDir` stays as it is.
+        // Parents only below our own directory: an administrator's `stateDir` keeps its
+        // mode.
         let below = self.dir.strip_prefix(file::RUN_DIR).map_or(0, |rest| rest.components().count());
         file::make_private_dir(&self.dir, below + 1)
     }
 
-    /// Writes the record of a network; one that says the same already is left alone.
+    /// Writes the record of a network. An identical record is not written again.
     ///
     /// # Errors
-    /// The kernel refused; the old record is untouched.
+    /// The kernel refused; the old record is unchanged.
     pub fn put_network(&self, network: &Network) -> sys::Result<()> {
         let dir = self.network_dir(&network.name);
         records::put(&dir, NETWORK_FILE, network)
     }
 
-    /// Writes the record of an attachment in the place of its former one.
+    /// Writes the record of an attachment.
     ///
     /// # Errors
-    /// The kernel refused; the old record is untouched.
+    /// The kernel refused; the old record is unchanged.
     pub fn put_attachment(&self, attachment: &Attachment) -> sys::Result<()> {
         records::put(&self.attachments_dir(&attachment.network), &attachment.key.file_name(), attachment)
     }
 
-    /// The record of a network, if there is one.
+    /// Reads the record of a network, if there is one.
     ///
     /// # Errors
-    /// There is one that cannot be read.
+    /// It cannot be read.
     pub fn network(&self, network: &str) -> Result<Option<Network>, Error> {
         records::network(&self.network_dir(network))
     }
 
-    /// The record of an attachment, if there is one.
+    /// Reads the record of an attachment, if there is one.
     ///
     /// # Errors
-    /// There is one that cannot be read.
+    /// It cannot be read.
     pub fn attachment(&self, network: &str, key: &Key) -> Result<Option<Attachment>, Error> {
         records::attachment(&self.attachments_dir(network).join(key.file_name()))
     }
 
-    /// Whether there is a record of an attachment, of whatever content.
+    /// Whether there is a record of an attachment, readable or not.
     pub fn has_attachment(&self, network: &str, key: &Key) -> bool {
         self.attachments_dir(network).join(key.file_name()).exists()
     }
 
-    /// Removes the record of an attachment; says whether there was one.
+    /// Removes the record of an attachment. Returns whether it was there.
     ///
     /// # Errors
     /// The kernel refused.
@@ -150,8 +154,9 @@ impl Place {
         records::remove(&self.attachments_dir(network), &key.file_name())
     }
 
-    /// Removes the records of all attachments of a network but these, readable or not; says how many there were. What
-    /// was dnsname's has no container's id to be valid by, and stays until its DEL.
+    /// Removes the records of all attachments of a network but the valid ones, readable or
+    /// not. Returns how many were removed. Records taken over from dnsname have no
+    /// container id to check, and stay until their DEL.
     ///
     /// # Errors
     /// The kernel refused.
@@ -169,7 +174,7 @@ impl Place {
         records::is_empty(&self.attachments_dir(network))
     }
 
-    /// Removes what is recorded of a network that has no attachments.
+    /// Removes the records of a network without attachments.
     ///
     /// # Errors
     /// The kernel refused, or it has one.
@@ -177,42 +182,42 @@ impl Place {
         records::remove_network(&self.network_dir(network), &self.attachments_dir(network))
     }
 
-    /// The records of all networks, without those that cannot be read.
+    /// The records of all networks, without unreadable ones.
     ///
     /// # Errors
-    /// The directory is there and could not be listed.
+    /// The directory exists and cannot be listed.
     pub fn networks(&self) -> sys::Result<Vec<Network>> {
         let dirs = records::list(&self.networks_dir())?;
         Ok(dirs.iter().filter_map(|dir| records::network(dir).ok().flatten()).collect())
     }
 
-    /// The names of the networks' directories.
+    /// The directory names of the networks.
     ///
     /// # Errors
-    /// The directory that holds them is there and could not be listed.
+    /// The directory that holds them exists and cannot be listed.
     pub fn directories(&self) -> sys::Result<Vec<String>> {
         let dirs = records::list(&self.networks_dir())?;
         let names = dirs.into_iter().filter_map(|dir| dir.file_name()?.to_str().map(str::to_owned));
         Ok(names.collect())
     }
 
-    /// How many attachments a network has.
+    /// Counts the attachments of a network.
     ///
     /// # Errors
-    /// The directory is there and could not be listed.
+    /// The directory exists and cannot be listed.
     pub fn count(&self, network: &str) -> sys::Result<usize> {
         records::count(&self.attachments_dir(network))
     }
 
-    /// Everything that is recorded of a network.
+    /// Reads all records of a network.
     ///
     /// # Errors
-    /// The directory is there and could not be listed. Files that cannot be read are told in the answer.
+    /// The directory exists and cannot be listed. Unreadable files are in the result.
     pub fn scan_network(&self, network: &str) -> sys::Result<Known> {
         records::scan_network(&self.network_dir(network))
     }
 
-    /// Everything that is recorded, network by network.
+    /// Reads all records, network by network.
     ///
     /// # Errors
     /// As [`Place::scan_network`].

@@ -1,4 +1,4 @@
-//! Prefixes as text.
+//! Subnets as text.
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer, Serializer};

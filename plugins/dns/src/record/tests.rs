@@ -50,7 +50,7 @@ fn names_of_files(dir: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_put_is_found_again_alone_and_with_its_network() {
+fn records_are_read_back_singly_and_with_their_network() {
     let (_dir, place) = place();
     let _lock = place.lock().unwrap();
     let (one, two) = (attachment("c1", "eth0"), attachment("c1", "eth1"));
@@ -66,9 +66,9 @@ fn what_is_put_is_found_again_alone_and_with_its_network() {
     assert!(known.faulty.is_empty());
 }
 
-/// d.3: ADD twice for the same key replaces; nothing else is in the directory.
+/// ADD twice for one key replaces the record, and leaves no other file.
 #[test]
-fn a_record_is_replaced_whole_also_over_what_a_killed_plugin_left() {
+fn a_record_is_replaced_despite_a_killed_plugins_draft() {
     let (_dir, place) = place();
     let mut record = attachment("c1", "eth0");
     place.put_attachment(&record).unwrap();
@@ -80,9 +80,9 @@ fn a_record_is_replaced_whole_also_over_what_a_killed_plugin_left() {
     assert_eq!(names_of_files(&att), ["c1@eth0.json"]);
 }
 
-/// D-006, D-071: the other interface's record stays; with the last one goes the network, the locks stay.
+/// D-006, D-071: removing one interface's record keeps the other's; locks are never removed.
 #[test]
-fn removal_is_by_key_and_the_last_takes_the_network_with_it() {
+fn records_are_removed_by_key_and_the_network_after_the_last() {
     let (_dir, place) = place();
     drop(place.lock().unwrap());
     place.put_network(&network()).unwrap();
@@ -104,9 +104,9 @@ fn removal_is_by_key_and_the_last_takes_the_network_with_it() {
     assert!(!place.remove_attachment("never", &two.key).unwrap());
 }
 
-/// D-065, D-070: a file that cannot be read is told, and left.
+/// D-065, D-070
 #[test]
-fn what_cannot_be_read_is_told_and_left() {
+fn unreadable_records_are_reported_and_kept() {
     let (_dir, place) = place();
     place.put_network(&network()).unwrap();
     place.put_attachment(&attachment("good", "eth0")).unwrap();
@@ -124,14 +124,14 @@ fn what_cannot_be_read_is_told_and_left() {
     assert_eq!(names_of_files(&att).len(), 5);
     for id in ["new", "bad", "none", "big", "good"] {
         let key = Key { container: id.into(), ifname: "eth0".into() };
-        assert!(place.remove_attachment("net", &key).unwrap(), "DEL removes by key, whatever is in the file");
+        assert!(place.remove_attachment("net", &key).unwrap(), "DEL removes by key, whatever the content");
     }
     assert!(place.is_empty("net").unwrap());
 }
 
-/// d.3: DEL goes by the file's name, so what lies under another one is not served.
+/// DEL removes by file name, so a file under another name is not served.
 #[test]
-fn a_copy_under_another_name_is_told_and_is_nobodys_record() {
+fn a_copy_under_another_name_is_reported_and_not_served() {
     let (_dir, place) = place();
     place.put_network(&network()).unwrap();
     let record = attachment("c1", "eth0");
@@ -148,7 +148,7 @@ fn a_copy_under_another_name_is_told_and_is_nobodys_record() {
     assert!(place.scan().unwrap().iter().all(|known| known.network.is_none()));
 }
 
-/// D-054: no identifier of the protocol leads out of the directory or is too long for a file.
+/// D-054: no identifier leaves the directory or makes a file name too long.
 #[test]
 fn long_identifiers_are_hashed() {
     let long = "n".repeat(5000);
@@ -163,9 +163,9 @@ fn long_identifiers_are_hashed() {
     assert_eq!(place.attachment(&long, &record.key).unwrap(), Some(record));
 }
 
-/// D-067: by the names of the files, so that what cannot be read goes as well.
+/// D-067: by file name, so unreadable records are removed too.
 #[test]
-fn all_but_the_valid_ones_are_removed_readable_or_not() {
+fn all_invalid_attachments_are_removed_readable_or_not() {
     let (_dir, place) = place();
     let (good, stale) = (attachment("c1", "eth0"), attachment("c2", "eth0"));
     place.put_attachment(&good).unwrap();

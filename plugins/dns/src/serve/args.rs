@@ -4,19 +4,20 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long a responder stays that has nobody to answer for.
+/// How long a responder without attachments keeps running.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// Parsed arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Args {
-    /// The place's directory.
+    /// The state directory (`--place`).
     pub(super) place: PathBuf,
-    /// How long to stay with nobody to answer for.
+    /// How long to keep running without attachments.
     pub(super) grace: Duration,
-    /// A descriptor that is told when questions are answered.
+    /// A descriptor that is written to once the responder is ready.
     pub(super) ready_fd: Option<u32>,
-    /// Standard input is a socket with what a former image of this process left to this one.
+    /// Standard input is a socket over which the previous executable passes its
+    /// descriptors.
     pub(super) inherit: bool,
 }
 

@@ -1,7 +1,9 @@
-//! What the responder may still do, by the kernel's own means: it answers whoever can reach it, and reads what they send.
+//! Confines the responder with the kernel's means: Landlock and seccomp, each where the kernel
+//! has it.
 //!
-//! Each of them is taken where the kernel has it. Reading needs no rule: a user of its own reads what everybody may, and the
-//! records. Both outlive the execution of another program, so a successor has to get by with what is allowed here.
+//! Reading needs no rule: the responder runs as its own user and reads what everybody may read,
+//! and the records. Both filters survive execve(2), so a successor works with the system calls
+//! allowed here.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -10,7 +12,7 @@ use landlock::{ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, path_ben
 use libc::c_long;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// What the program calls, and what a static executable calls before its `main`.
+/// System calls of the responder, and of a static executable before `main`.
 const ALLOWED: &[c_long] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -103,7 +105,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_writev,
 ];
 
-/// The same, of the calls that newer architectures have no longer.
+/// System calls that newer architectures no longer have.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_OF_OLD: &[c_long] = &[
     libc::SYS_access,
@@ -121,10 +123,10 @@ const ALLOWED_OF_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_OF_OLD: &[c_long] = &[];
 
-/// Has the kernel let no file be written to, made or removed from here on but the one that swallows all (landlock(7)).
+/// Forbids to write, create or remove any file except /dev/null (landlock(7)).
 ///
 /// # Errors
-/// The kernel has it, and refused.
+/// The kernel supports Landlock, and refused.
 pub(super) fn write_nowhere() -> Result<(), Box<dyn Error>> {
     let abi = ABI::V5;
     let rules = path_beneath_rules(["/dev/null"], AccessFs::WriteFile);
@@ -136,11 +138,11 @@ pub(super) fn write_nowhere() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Has the kernel refuse all system calls with EPERM that this program has no use for (seccomp(2)): no process is started, no
-/// namespace entered, nothing mounted or traced.
+/// Makes the kernel refuse every system call that is not in the list with EPERM (seccomp(2)):
+/// no process is started, no namespace entered, nothing mounted or traced.
 ///
 /// # Errors
-/// The kernel has no filters, or refused.
+/// The kernel has no seccomp filters, or refused.
 pub(super) fn call_only_what_is_needed() -> Result<(), Box<dyn Error>> {
     let allowed: BTreeMap<c_long, _> =
         ALLOWED.iter().chain(ALLOWED_OF_OLD).map(|number| (*number, Vec::new())).collect();
@@ -162,13 +164,13 @@ mod tests {
 
     use super::*;
 
-    /// A thread alone is confined by what it calls.
+    /// Runs `work` in a thread: both filters apply to the calling thread only.
     fn in_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         std::thread::spawn(work).join().unwrap()
     }
 
     #[test]
-    fn nothing_is_written_to_any_more() {
+    fn file_writes_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mine");
         fs::write(&path, "").unwrap();
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_no_use_is_not_called_any_more() {
+    fn system_calls_outside_the_list_are_refused() {
         in_a_thread(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
             call_only_what_is_needed().unwrap();

@@ -1,7 +1,7 @@
-//! Connections of clients (RFC 7766): several questions on one, answered as the answers come.
+//! TCP connections of clients (RFC 7766): a client may send several queries, and gets answers
+//! as they come.
 //!
-//! Nobody is waited for: what a client has not sent or not taken stays where it is, and the connection is closed when
-//! that goes on for too long.
+//! No read and no write blocks. A connection that makes no progress for too long is closed.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -15,50 +15,50 @@ use crate::zone::Payer;
 
 /// Connections at once.
 const MAX: usize = 256;
-/// Those of one container, of the host at one network's address, and of all together that have no record and ask there.
+/// Connections of one account.
 const OF_ONE_MAX: usize = 32;
-/// Those of one network.
+/// Connections of one network.
 const OF_NETWORK_MAX: usize = 128;
-/// How long a connection may stand still.
+/// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a question may take to come.
+/// How long the bytes of one query may take to arrive.
 const REQUEST: Duration = Duration::from_secs(10);
-/// Bytes of answers that may wait for a client before its next questions are read.
+/// Bytes of unsent answers above which no further query of the connection is read.
 const OUTPUT_MAX: usize = 128 << 10;
-/// Bytes of answers that a connection may have waiting: what comes from other servers comes unasked. One that takes none
-/// of it is closed.
+/// Bytes of unsent answers above which the connection is closed. Answers of upstream servers
+/// are queued whether the client reads or not.
 const OUTPUT_HARD_MAX: usize = 256 << 10;
-/// Bytes of answers that wait for all clients together: the one that has most makes room.
+/// Bytes of unsent answers of all connections. Above it, the connection with most is closed.
 const BYTES_MAX: usize = 16 << 20;
-/// Bytes that a connection may keep for its next answers.
+/// Capacity that an empty output buffer keeps.
 const KEPT: usize = 4 << 10;
-/// Questions of one connection that may be on their way to other servers.
+/// Forwarded queries in flight of one connection.
 const PENDING_MAX: usize = 64;
-/// Bytes of a frame's length.
+/// Bytes of the length prefix.
 const PREFIX: usize = 2;
 
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// Where it comes from.
+    /// The client's address.
     pub peer: IpAddr,
-    /// Whom it is counted by.
+    /// The account that the connection is charged to.
     pub payer: Payer,
-    /// Where it came in.
+    /// The listener that accepted it.
     pub listener: Id,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// Questions on their way to other servers.
+    /// Forwarded queries in flight.
     pending: usize,
-    /// Nothing more will be read.
+    /// The client has closed its side.
     ended: bool,
     moved: Instant,
     request_since: Option<Instant>,
     watched: (bool, bool),
 }
 
-/// All of them.
+/// All connections.
 #[derive(Debug, Default)]
 pub struct Connections {
     all: Slab<Connection>,
@@ -72,12 +72,13 @@ impl Connection {
         self.request_since.map_or(idle, |since| idle.min(since + REQUEST))
     }
 
-    /// What is to be read next is read only when there is room for its answer.
+    /// Whether another query may be read.
     fn has_room(&self) -> bool {
         self.output.len() < OUTPUT_MAX && self.pending < PENDING_MAX
     }
 
-    /// The next whole question; `Err` when what came is none, `None` when there is not enough yet.
+    /// Removes the next complete query from the input: `None` if it is incomplete, `Err` if
+    /// its length is invalid.
     fn take(&mut self) -> Result<Option<Vec<u8>>, ()> {
         let Some(prefix) = self.input.get(..PREFIX) else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes([prefix[0], prefix[1]]));
@@ -92,7 +93,7 @@ impl Connection {
         Ok(Some(question))
     }
 
-    /// Reads what there is, up to a question of the longest kind.
+    /// Reads available bytes, up to the longest query.
     fn fill(&mut self, now: Instant) -> io::Result<()> {
         let mut piece = [0; QUERY_MAX + PREFIX];
         while self.input.len() < piece.len() {
@@ -134,7 +135,7 @@ impl Connection {
     }
 
     fn push(&mut self, answer: &[u8]) {
-        // No answer is longer than its prefix can tell.
+        // The length prefix has 16 bits.
         if let Ok(length) = u16::try_from(answer.len()) {
             self.output.extend_from_slice(&length.to_be_bytes());
             self.output.extend_from_slice(answer);
@@ -142,19 +143,19 @@ impl Connection {
     }
 }
 
-/// What became of a question that came by a connection.
+/// What was done with a query.
 pub enum Handled<'a> {
-    /// This is its answer.
+    /// Answered.
     Answer(&'a [u8]),
-    /// It is on its way to other servers.
+    /// Forwarded to upstream servers.
     Pending,
-    /// It was none: there is nothing more to say to this client.
+    /// Not a DNS query: the connection is closed.
     Noise,
 }
 
 impl Connections {
-    /// Takes a connection in. When there are too many of whom it is counted by, of its network or of all, the one among
-    /// these that has stood still for the longest time makes room.
+    /// Adds a connection. If its account, its network or all connections are at their
+    /// limit, the one among them that has been idle longest is closed.
     pub fn accept(
         &mut self,
         poller: &Poller,
@@ -199,7 +200,7 @@ impl Connections {
         }
     }
 
-    /// Closes the one of these that has stood still for the longest time.
+    /// Closes the matching connection that has been idle longest.
     fn make_room(&mut self, these: impl Fn(&Connection) -> bool) {
         let these = self.all.iter().filter(|(_, held)| these(held));
         if let Some((stillest, _)) = these.min_by_key(|(_, held)| held.moved) {
@@ -217,7 +218,7 @@ impl Connections {
         }
     }
 
-    /// Closes those that have most waiting for them, until all together have no more than they may.
+    /// Closes the connections with most unsent bytes until all are within the limit.
     fn keep_to_bytes(&mut self) {
         let bytes = |connections: &Self| -> usize {
             connections.all.iter().map(|(_, held)| held.output.capacity()).sum()
@@ -229,14 +230,14 @@ impl Connections {
         }
     }
 
-    /// Closes what came in there.
+    /// Closes the connections of listeners that are gone.
     pub fn close_of(&mut self, gone: impl Fn(Id) -> bool) {
         let ids: Vec<Id> =
             self.all.iter().filter(|(_, connection)| gone(connection.listener)).map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Something happened: reads questions, has them answered, and writes what there is to write.
+    /// Handles an event: reads queries, passes each to `answer`, and writes what is queued.
     pub fn advance(
         &mut self,
         poller: &Poller,
@@ -289,7 +290,7 @@ impl Connections {
         self.settle(poller, id, broken);
     }
 
-    /// The answer of other servers to a question of the connection.
+    /// Queues the answer of an upstream server.
     pub fn answer(&mut self, poller: &Poller, id: Id, answer: &[u8], now: Instant) {
         let Some(connection) = self.all.get_mut(id) else { return };
         connection.pending = connection.pending.saturating_sub(1);
@@ -299,11 +300,11 @@ impl Connections {
         self.settle(poller, id, broken);
     }
 
-    /// Watches for what can go on, and closes what cannot.
+    /// Updates what is watched, and closes the connection if it has failed or is finished.
     fn settle(&mut self, poller: &Poller, id: Id, broken: bool) {
         let Some(connection) = self.all.get_mut(id) else { return };
         let over = connection.ended && connection.output.is_empty() && connection.pending == 0;
-        // A connection that has ended is readable for ever: it is not watched for that, or it would keep us busy.
+        // At end of file a socket stays readable: watching it for input would spin.
         let waiting = connection.output.len();
         let watch = (!connection.ended && connection.has_room(), waiting > 0);
         let watched = broken
@@ -317,12 +318,12 @@ impl Connections {
         }
     }
 
-    /// When [`Connections::expire`] wants to be called.
+    /// When [`Connections::expire`] is due.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Closes what took too long.
+    /// Closes connections that are past their deadline.
     pub fn expire(&mut self, now: Instant) {
         if self.due.is_none_or(|due| now < due) {
             return;
@@ -337,7 +338,7 @@ impl Connections {
         self.due = self.all.iter().map(|(_, connection)| connection.deadline()).min();
     }
 
-    /// Whether nobody waits for an answer, as far as we know.
+    /// Whether no answer is queued or in flight.
     pub fn is_idle(&self) -> bool {
         self.all.iter().all(|(_, connection)| connection.output.is_empty() && connection.pending == 0)
     }

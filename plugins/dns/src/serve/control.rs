@@ -1,4 +1,4 @@
-//! The control socket's end at the responder; see [`crate::control`].
+//! The responder's side of the control socket; see [`crate::control`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,19 +12,19 @@ use crate::event_loop::{Id, Slab, fails_one_connection_only};
 use crate::record::Place;
 use crate::source::{Poller, Source};
 
-/// Connections at once; more than a plugin of every container would need.
+/// Connections at once.
 const MAX: usize = 256;
-/// How long a connection may stand still.
+/// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(30);
-/// How many connections are accepted before others are listened to.
+/// Connections accepted per event.
 const ACCEPTS: usize = 128;
 
-/// See the module.
+/// The control socket and the connections of plugins.
 #[derive(Debug)]
 pub(super) struct Control {
-    /// Of SOCK_SEQPACKET, which std knows no name for: it accepts all the same.
+    /// SOCK_SEQPACKET. std has no type for it, but accept(2) is the same.
     socket: UnixListener,
-    /// At [`crate::control::rear`], unless somebody has that name.
+    /// The socket at [`crate::control::rear`], unless the name is taken.
     rear: Option<UnixListener>,
     plugins: Slab<Plugin>,
 }
@@ -32,21 +32,23 @@ pub(super) struct Control {
 #[derive(Debug)]
 struct Plugin {
     socket: OwnedFd,
-    /// It came by the rear, which a container on the host's network can find as well.
+    /// It came by the abstract socket, to which a container in the host's network namespace
+    /// can connect too.
     rear: bool,
     moved: Instant,
 }
 
-/// A question, with what came with it.
+/// A request and the descriptors that came with it.
 pub(super) type Asked = (Ask, Vec<OwnedFd>);
 
 impl Control {
-    /// Goes on with a socket that is open.
+    /// Takes over a listening socket.
     pub(super) fn of_socket(socket: OwnedFd) -> Self {
         Self { socket: socket.into(), rear: None, plugins: Slab::default() }
     }
 
-    /// Has plugins find this responder though its place is removed.
+    /// Also listens at the abstract socket, which survives the removal of the state
+    /// directory.
     pub(super) fn open_rear(&mut self, place: &Place, poller: &Poller) -> io::Result<()> {
         let rear = UnixListener::from(at_rear(place)?);
         poller.watch(&rear, Source::Control, Id::ZERO)?;
@@ -54,7 +56,7 @@ impl Control {
         Ok(())
     }
 
-    /// Listens at another socket from now on; those that are connected stay.
+    /// Replaces the listening socket; connections stay.
     pub(super) fn replace(&mut self, socket: OwnedFd, poller: &Poller) -> nix::Result<()> {
         self.socket = socket.into();
         self.watch(poller)
@@ -65,24 +67,25 @@ impl Control {
         poller.watch(&self.socket, Source::Control, Id::ZERO)
     }
 
-    /// Takes connections in, or leaves them where they are.
+    /// Starts or stops accepting connections.
     pub(super) fn listen(&self, poller: &Poller, on: bool) -> nix::Result<()> {
         std::iter::once(&self.socket)
             .chain(&self.rear)
             .try_for_each(|socket| poller.change(socket, Source::Control, Id::ZERO, on, false))
     }
 
-    /// Those that are connected.
+    /// The numbers of the connections.
     pub(super) fn plugins(&self) -> Vec<Id> {
         self.plugins.iter().map(|(id, _)| id).collect()
     }
 
-    /// The socket that connections come in at.
+    /// The listening socket.
     pub(super) fn socket(&self) -> &UnixListener {
         &self.socket
     }
 
-    /// Takes connections in that have come: of our own user and of root (D-055). Says whether there was room for all.
+    /// Accepts connections of root and of the responder's own user (D-055). Returns whether
+    /// all waiting ones were accepted.
     pub(super) fn accept(&mut self, poller: &Poller, now: Instant) -> bool {
         let mut sockets = std::iter::once(&self.socket).chain(&self.rear);
         let Some(mut socket) = sockets.next() else { return true };
@@ -123,7 +126,7 @@ impl Control {
         true
     }
 
-    /// The next question of a plugin. What is none ends the connection.
+    /// The next request of a plugin. Anything else closes the connection.
     pub(super) fn receive(&mut self, id: Id, now: Instant) -> Option<Asked> {
         let plugin = self.plugins.get_mut(id)?;
         let mut buffer = [0; PACKET_MAX];
@@ -148,7 +151,7 @@ impl Control {
         }
     }
 
-    /// Answers a plugin. One that does not take it has gone.
+    /// Sends a response. A connection that does not take it is closed.
     pub(super) fn answer(&mut self, id: Id, answer: &Answer) {
         let Some(plugin) = self.plugins.get(id) else { return };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -157,7 +160,7 @@ impl Control {
         }
     }
 
-    /// Whether a plugin is connected that has not been still for long.
+    /// Whether a plugin is connected that has not been idle for long.
     pub(super) fn is_in_use(&mut self, now: Instant) -> bool {
         let still: Vec<Id> = self
             .plugins

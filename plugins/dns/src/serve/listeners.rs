@@ -1,4 +1,5 @@
-//! Where questions come in: the gateways' addresses, and sockets in containers' namespaces.
+//! The sockets that receive queries: at gateway addresses, and in containers' network
+//! namespaces.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
@@ -11,52 +12,52 @@ use crate::record::{Key, Mode};
 use crate::source::{Poller, Source};
 use crate::zone::{Asker, Attached, Network, Slot, Zone};
 
-/// Where containers ask.
+/// The port that containers send queries to.
 const DNS_PORT: u16 = 53;
-/// linux/netdevice.h: the loopback link's index, in every namespace.
+/// linux/netdevice.h: the index of the loopback link, in every namespace.
 const LOOPBACK: u32 = 1;
-/// How many links' names are kept.
+/// Link names in the cache.
 const LINKS_KEPT: usize = 1024;
 
-/// Whose questions come in.
+/// What a listener serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Those of the networks that have their gateway here.
+    /// An address of the host, and the networks that have it as gateway.
     Gateway(SocketAddr, Vec<Slot>),
-    /// Those of one container.
+    /// One container, in its network namespace.
     Container(Slot, Key),
 }
 
-/// A pair of sockets.
+/// A UDP and a TCP socket.
 #[derive(Debug)]
 pub struct Listener {
-    /// For datagrams.
+    /// The UDP socket.
     pub udp: UdpSocket,
-    /// For connections.
+    /// The TCP socket.
     pub tcp: TcpListener,
-    /// Whose questions come in.
+    /// What it serves.
     pub origin: Origin,
-    /// Where a container's namespace is looked for.
+    /// Where a container's namespace was.
     pub presence: Presence,
 }
 
-/// All of them.
+/// All listeners.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// The pairs.
+    /// The listeners.
     pub all: Slab<Listener>,
     links: Links,
 }
 
-/// Names of links, as they were when they were asked for.
+/// A cache of link names by index.
 #[derive(Debug, Default)]
 pub struct Links {
     names: Map<u32, String>,
 }
 
 impl Links {
-    /// Whether the link has one of these names. What was remembered is not taken for a reason to say no: a bridge
-    /// may be gone and come back.
+    /// Whether the link has an allowed name. A cached name only confirms: a link may have
+    /// been deleted and created again.
     fn is_one_of(&mut self, link: u32, allowed: impl Fn(&str) -> bool) -> bool {
         if self.names.get(&link).is_some_and(|name| allowed(name)) {
             return true;
@@ -74,8 +75,8 @@ impl Links {
 }
 
 impl Origin {
-    /// Who asks from that address, having come by that link, and whether that is this host itself; `None` if it is not to
-    /// be answered at all.
+    /// Identifies the client by source address and incoming link, and whether it is this
+    /// host itself; `None` if the query must be ignored.
     pub fn admit<'z>(
         &self,
         links: &mut Links,
@@ -98,7 +99,7 @@ impl Origin {
                 };
                 let near = link == LOOPBACK
                     || fits(asker.network(), asker.attached())
-                    // It may be near another network that has its gateway here.
+                    // Another network with this gateway may have the link.
                     || shared.len() > 1
                         && shared.iter().filter_map(|slot| zone.network(*slot)).any(|network| fits(network, network.owner(source)));
                 near.then_some((asker, link == LOOPBACK))
@@ -106,7 +107,7 @@ impl Origin {
         }
     }
 
-    /// The container, if it is one's own socket.
+    /// The container, for a listener in its namespace.
     pub fn container(&self) -> Option<(Slot, &Key)> {
         match self {
             Self::Container(slot, key) => Some((*slot, key)),
@@ -116,13 +117,13 @@ impl Origin {
 }
 
 impl Listeners {
-    /// What is there, and the links' names: to be used side by side.
+    /// The listener and the link cache, borrowed separately.
     pub fn split(&mut self, id: Id) -> Option<(&Listener, &mut Links)> {
         self.all.get(id).map(|listener| (listener, &mut self.links))
     }
 
-    /// Our own addresses. Whatever port is really ours, what is asked at port 53 there comes to us: containers are led so,
-    /// and the host is.
+    /// Our own addresses. Port 53 of each counts too, whatever port we listen at: queries
+    /// of containers and of the host are redirected from there.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let own = self.all.iter().filter_map(|(_, listener)| match listener.origin {
             Origin::Gateway(address, _) => Some(address),
@@ -131,10 +132,10 @@ impl Listeners {
         own.flat_map(|address| [address, SocketAddr::new(address.ip(), DNS_PORT)]).collect()
     }
 
-    /// Takes a pair of sockets in.
+    /// Adds a listener.
     ///
     /// # Errors
-    /// The kernel refused to watch them.
+    /// The kernel refused to watch it.
     pub fn insert(&mut self, poller: &Poller, listener: Listener) -> nix::Result<Id> {
         let id = self.all.insert(listener);
         let watched = self.all.get(id).map_or(Ok(()), |listener| {
@@ -150,16 +151,16 @@ impl Listeners {
         }
     }
 
-    /// Takes the sockets of a container in, in the place of its former ones.
+    /// Adds the listener of a container in place of its previous one.
     ///
     /// # Errors
-    /// The kernel refused to watch them.
+    /// The kernel refused to watch it.
     pub fn adopt(&mut self, poller: &Poller, listener: Listener) -> nix::Result<()> {
         self.close(|held| held.origin == listener.origin);
         self.insert(poller, listener).map(|_| ())
     }
 
-    /// Closes those sockets.
+    /// Closes the matching listeners.
     pub fn close(&mut self, which: impl Fn(&Listener) -> bool) {
         let gone: Vec<Id> =
             self.all.iter().filter(|(_, listener)| which(listener)).map(|(id, _)| id).collect();
@@ -168,10 +169,10 @@ impl Listeners {
         }
     }
 
-    /// Opens what the networks ask for, and closes what none asks for any more. What could not be opened is told,
-    /// and for which network.
+    /// Opens the sockets that the networks need and closes the rest. Returns what could not
+    /// be opened, by network.
     pub fn follow(&mut self, poller: &Poller, zone: &Zone) -> Vec<(Slot, String)> {
-        // Links may have got other names.
+        // Links may have been renamed.
         self.links.names.clear();
         let mut wanted: Map<SocketAddr, Vec<Slot>> = Map::default();
         for (slot, network) in zone.networks() {

@@ -1,7 +1,7 @@
-//! The responder: one process, one thread, for all networks of a network namespace.
+//! The responder: one process with one thread for all networks of a network namespace.
 //!
-//! It holds nothing that is not in the files, but for its sockets. While it lives it holds the lock of
-//! [`Place::responder_lock`]; it ends by itself when there has been nobody to answer for some time.
+//! Its only state outside the record files is its sockets. It holds [`Place::responder_lock`]
+//! while it runs, and exits when there has been no attachment for some time.
 
 mod args;
 mod confine;
@@ -28,14 +28,14 @@ use responder::Responder;
 #[cfg(doc)]
 use crate::record::Place;
 
-/// The responder's life: the command `serve --place DIR [--grace SECONDS] [--ready-fd N]`. It ends when there has been
-/// no attachment for the grace.
+/// Runs the responder: the command `serve --place DIR [--grace SECONDS] [--ready-fd N]`. It
+/// exits when there has been no attachment for the grace period.
 ///
-/// `--ready-fd`: a descriptor that one line is written to once questions are answered: `ok`, or why it will not be.
+/// `--ready-fd`: a descriptor that gets one line once queries are answered: `ok`, or the error.
 ///
 /// # Errors
-/// Another responder lives there, the records cannot be listed, or the kernel refused. An address that cannot be bound
-/// is no such error: it is told to who asks to have its network served.
+/// Another responder is running there, the records cannot be listed, or the kernel refused. An
+/// address that cannot be bound is reported to the plugin that asks for its network instead.
 pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
     let args = Args::read(arguments)?;
     let ready = args.ready_fd.map(ready_file).transpose()?;
@@ -45,33 +45,34 @@ pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
     }
     if let Some(mut ready) = ready {
         let line = started.as_ref().map_or_else(|error| error.replace('\n', " "), |_| "ok".into());
-        // Who does not listen any more does not want to know.
+        // The reader may be gone.
         let _ = writeln!(ready, "{line}");
     }
     let ended = started.and_then(|responder| responder.run().map_err(|error| format!("{error:#}")));
     ended.map_err(cni::Error::internal)
 }
 
-/// Tells systemd, where it started this, that questions are answered (sd_notify(3)).
+/// Notifies systemd, if it started this process, that queries are answered (sd_notify(3)).
 fn tell_manager() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    // Who does not listen does not want to know.
+    // Nobody may be listening.
     let _ = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
         Some(name) => socket.send_to_addr(b"READY=1", &SocketAddr::from_abstract_name(name)?),
         None => socket.send_to(b"READY=1", path),
     });
 }
 
-/// The descriptor as a file, by way of /proc; its number is given up, so that its other end hears of the end.
+/// Reopens the descriptor as a file by way of /proc and closes its number, so that closing the
+/// file closes the pipe.
 fn ready_file(number: u32) -> Result<File, cni::Error> {
     let file = File::options()
         .write(true)
         .open(format!("/proc/self/fd/{number}"))
         .map_err(|error| cni::Error::internal(format!("open --ready-fd {number}: {error}")))?;
     let nowhere = || File::options().write(true).open("/dev/null");
-    // It was open a moment ago, and nobody here but this knows of it.
+    // It was open a moment ago, and nothing else here uses it.
     let _ = match i32::try_from(number) {
-        // The standard ones are not to be taken by sockets.
+        // No socket may get the number of a standard stream.
         Ok(1) => nowhere().map(|nowhere| nix::unistd::dup2_stdout(nowhere).is_ok()),
         Ok(2) => nowhere().map(|nowhere| nix::unistd::dup2_stderr(nowhere).is_ok()),
         Ok(number) if number > 2 => Ok(nix::unistd::close(number).is_ok()),

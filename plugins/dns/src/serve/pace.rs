@@ -1,36 +1,37 @@
-//! Whether questions come so fast that it pays to let some gather.
+//! Whether queries arrive so fast that waiting for more of them pays.
 //!
-//! One that is answered alone costs the most: a wake-up, and the whole way through the kernel for one answer, which is
-//! nine tenths of it all. Those that come together are taken, and answers to one address go, as one ([`sys::datagram`]).
-//! But whoever is faster than those who ask finds just one each time. Network cards moderate their interrupts for that
-//! reason.
+//! A query that is answered alone costs a wake-up and a pass through the kernel, nine tenths of
+//! all its cost. Queries that arrive together are received, and answers to one address sent, in
+//! one system call ([`sys::datagram`]). But a responder that is faster than its clients finds
+//! one query at a time. Network cards moderate interrupts for the same reason.
 
 use std::time::{Duration, Instant};
 
-/// How many questions are looked at together.
+/// Queries per measurement.
 const WINDOW: usize = 32;
-/// They come fast if they come closer together than this.
+/// Queries are fast if they arrive closer together than this.
 const FAST: Duration = Duration::from_micros(50);
-/// How long they are let gather. The kernel adds its slack of 50 us (prctl(2), PR_SET_TIMERSLACK).
+/// How long to wait for more. The kernel adds its timer slack of 50 us (prctl(2),
+/// PR_SET_TIMERSLACK).
 const PAUSE: Duration = Duration::from_micros(30);
 
-/// See the module.
+/// Measures the rate of queries.
 #[derive(Debug)]
 pub struct Pace {
-    /// The first one of the window came then.
+    /// When the current window began.
     since: Instant,
     count: usize,
-    /// The window before this one was fast.
+    /// The previous window was fast.
     fast: bool,
 }
 
 impl Pace {
-    /// Slow, until seen otherwise.
+    /// Slow at first.
     pub fn new(now: Instant) -> Self {
         Self { since: now, count: 0, fast: false }
     }
 
-    /// So many questions came; gives how long to wait before the next ones are taken.
+    /// Counts queries that arrived; returns how long to wait before the next are received.
     pub fn pause(&mut self, questions: usize, now: Instant) -> Option<Duration> {
         self.count += questions;
         let late = now.saturating_duration_since(self.since) >= FAST * u32::try_from(WINDOW).unwrap_or(1);
@@ -45,7 +46,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Feeds questions that come so far apart, in micros, so many at once; gives how many pauses that makes.
+    /// Counts pauses while `at_once` queries arrive every `apart` microseconds, `rounds`
+    /// times.
     fn pauses(pace: &mut Pace, from: Instant, apart: u64, at_once: usize, rounds: u32) -> (u32, Instant) {
         let mut now = from;
         let mut made = 0;
@@ -57,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_that_come_slowly_are_answered_at_once() {
+    fn slow_queries_are_answered_at_once() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         assert_eq!(pauses(&mut pace, start, 100, 1, 1_000).0, 0);
@@ -77,15 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_let_gather_until_it_ends() {
+    fn fast_queries_are_batched_until_they_slow_down() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let (made, now) = pauses(&mut pace, start, 10, 1, 1_000);
         assert_eq!(made, 1_000 - 31);
-        // What gathers in a pause counts as well.
+        // Queries that arrive during a pause count too.
         let (made, now) = pauses(&mut pace, now, 100, 8, 1_000);
         assert_eq!(made, 1_000);
-        // Rounds without a question, those of a timer, make no pause.
+        // A round without queries (a timer) makes no pause.
         assert_eq!(pace.pause(0, now), None);
         let (made, now) = pauses(&mut pace, now, 10_000, 1, 1);
         assert_eq!(made, 0);

@@ -1,8 +1,8 @@
-//! Whether a container's namespace is still where it was, as far as a process without rights can see.
+//! Whether a container's namespace still exists, as far as an unprivileged process can see.
 //!
-//! `/proc/<pid>/ns/net` of another user's process, or of one with more capabilities than ours, may not be opened
-//! (ptrace(2), PTRACE_MODE_READ), and so it tells nothing. That such a process lives is seen all the same: by the time
-//! that it began, which the next one with its number has not.
+//! `/proc/<pid>/ns/net` of another user's process, or of one with more capabilities, may not be
+//! opened (ptrace(2), PTRACE_MODE_READ). But the start time of the process is readable, and a
+//! later process with the same id has another.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,40 +12,42 @@ use sys::{NetNs, NetNsError};
 use crate::record::Namespace;
 use crate::zone::Attached;
 
-/// See the module.
+/// Where a container's network namespace was, and how it is recognized.
 #[derive(Debug, Default)]
 pub enum Presence {
-    /// It is not looked for, since it could not be recognized.
+    /// Not checked, because it could not be recognized.
     #[default]
     Unknown,
     /// At a path that anybody may open.
     Path {
         /// The path.
         path: PathBuf,
-        /// What was there.
+        /// The namespace that was there.
         recorded: Option<Namespace>,
     },
-    /// That of a process.
+    /// The namespace of a process.
     Process {
-        /// Its directory in /proc.
+        /// The directory of the process in /proc.
         dir: PathBuf,
-        /// When it began, in ticks since the boot.
+        /// Its start time, in clock ticks since boot.
         began: u64,
     },
 }
 
 impl Presence {
-    /// That of an attachment with sockets in its own namespace, which is there now.
+    /// The namespace of an attachment that has sockets there, as it is now.
     pub fn of(attached: &Attached) -> Self {
         let Some(path) = attached.netns.as_deref() else { return Self::Unknown };
         match process_of(path) {
-            // Where /proc hides other users' processes (hidepid), only DEL ends it.
+            // Where /proc hides other users' processes (hidepid), the sockets stay
+            // until DEL.
             Some(dir) => began(&dir).map_or(Self::Unknown, |began| Self::Process { dir, began }),
             None => Self::Path { path: path.into(), recorded: attached.namespace },
         }
     }
 
-    /// Whether it is known to be gone. What may not be looked at is not.
+    /// Whether the namespace is known to be gone. One that may not be inspected counts as
+    /// there.
     pub fn is_over(&self) -> bool {
         match self {
             Self::Unknown => false,
@@ -61,17 +63,17 @@ impl Presence {
     }
 }
 
-/// The directory of the process whose namespace a path is by its text: `/proc/<pid>` of `/proc/<pid>/ns/net`.
+/// The directory of the process that a path refers to: `/proc/<pid>` of `/proc/<pid>/ns/net`.
 fn process_of(path: &str) -> Option<PathBuf> {
     let pid = path.strip_prefix("/proc/")?.split('/').next()?;
     pid.parse::<u32>().ok()?;
     Some(Path::new("/proc").join(pid))
 }
 
-/// When a process began that has not ended (proc(5), `stat`).
+/// The start time of a process that has not exited (proc(5), `stat`).
 fn began(dir: &Path) -> Option<u64> {
     let stat = fs::read_to_string(dir.join("stat")).ok()?;
-    // Its name may hold anything; the third field is behind it, and this one is the 22nd.
+    // The name may contain anything. The state is the third field, the start time the 22nd.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_beginning() {
+    fn a_process_is_recognized_by_its_start_time() {
         let own = PathBuf::from(format!("/proc/{}", std::process::id()));
         assert_eq!(process_of(&format!("{}/ns/net", own.display())), Some(own.clone()));
         for other in ["/run/netns/a", "/proc/self/ns/net", "/proc/1x/ns/net", "proc/1/ns/net"] {
@@ -92,12 +94,12 @@ mod tests {
         }
         let now = began(&own).unwrap();
         assert!(!Presence::Process { dir: own.clone(), began: now }.is_over());
-        assert!(Presence::Process { dir: own, began: now + 1 }.is_over(), "another has its number");
+        assert!(Presence::Process { dir: own, began: now + 1 }.is_over(), "another process has the id");
         assert!(Presence::Process { dir: "/proc/4294967295".into(), began: now }.is_over());
     }
 
     #[test]
-    fn another_namespace_at_the_path_is_the_end_of_the_former() {
+    fn another_namespace_at_the_path_means_the_recorded_one_is_gone() {
         let path = PathBuf::from(format!("/proc/{}/ns/net", std::process::id()));
         let inode = NetNs::open(&path).unwrap().inode().unwrap();
         let at =

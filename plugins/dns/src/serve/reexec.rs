@@ -1,7 +1,9 @@
-//! Becoming another executable, sockets and all: what waits in them is answered by the successor.
+//! Executes another version of this program, which inherits the sockets: it answers what waits
+//! in them.
 //!
-//! The descriptors go through a socket pair whose reading end is the successor's standard input: nothing else
-//! survives the exec, and nothing has to be told apart by numbers.
+//! The descriptors are sent over a socket pair, one end of which becomes standard input of the
+//! successor. Nothing else survives the execve(2), and no descriptor is identified by its
+//! number.
 
 use std::ffi::CString;
 use std::io::{self, IoSlice};
@@ -20,25 +22,26 @@ use super::listeners::{Listener, Origin};
 use crate::record::Key;
 use crate::zone::Zone;
 
-/// Items of one packet: at most two descriptors each, and the kernel takes 253 (net/scm.h, SCM_MAX_FD).
+/// Items of one packet: two descriptors each, and the kernel takes 253 (net/scm.h, SCM_MAX_FD).
 const ITEMS: usize = 100;
-/// The longest packet: names of 255 bytes, and what JSON puts around them.
+/// The longest packet: names of 255 bytes, in JSON.
 const PACKET_MAX: usize = 128 << 10;
-/// Bytes that may wait in the pair, if the kernel allows.
+/// Send buffer of the socket pair, as far as the kernel allows it.
 const QUEUE: usize = 8 << 20;
 
-/// A container whose sockets are left.
+/// A container that has sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct Container {
     network: String,
     key: Key,
 }
 
-/// What the descriptors of a packet are, two by two (UDP and TCP): those of a container, or of an address of the host.
-/// Before the first of them all come the lock, held, that of the plugins, and the control socket.
+/// The owners of a packet's descriptors, which come in pairs (UDP and TCP): a container, or
+/// `None` for an address of the host. The first packet begins with the responder's lock, the
+/// plugins' lock and the control socket.
 type Items = Vec<Option<Container>>;
 
-/// What a former image leaves to this one.
+/// What the previous executable passed on.
 #[derive(Debug, Default)]
 pub(super) struct Legacy {
     pub(super) lock: Option<OwnedFd>,
@@ -49,10 +52,10 @@ pub(super) struct Legacy {
 }
 
 impl Legacy {
-    /// Takes over what waits in standard input.
+    /// Receives the descriptors from standard input.
     ///
     /// # Errors
-    /// Nobody left anything there.
+    /// Standard input is not such a socket.
     pub(super) fn take() -> io::Result<Self> {
         let stdin = io::stdin();
         let mut buffer = vec![0; PACKET_MAX];
@@ -68,7 +71,8 @@ impl Legacy {
             if legacy.lock.is_none() {
                 legacy.lock = Some(next()?);
                 let second = next()?;
-                // An image of before the responder was a user of its own opens the plugins' lock when it needs it.
+                // Releases in which the responder ran as root do not pass the
+                // plugins' lock.
                 if is_socket(&second)? {
                     legacy.control = Some(second);
                 } else {
@@ -93,17 +97,17 @@ fn is_socket(descriptor: &OwnedFd) -> io::Result<bool> {
     Ok(kind == SFlag::S_IFSOCK)
 }
 
-/// What stays with the process besides its listeners.
+/// The descriptors that the successor inherits besides the listeners.
 pub(super) struct Kept<'a> {
-    /// Its own lock, held.
+    /// The responder's lock.
     pub(super) lock: BorrowedFd<'a>,
-    /// The plugins'.
+    /// The plugins' lock.
     pub(super) plugins_lock: BorrowedFd<'a>,
     /// The control socket.
     pub(super) control: BorrowedFd<'a>,
 }
 
-/// Becomes the executable; comes back only if that failed.
+/// Executes the successor; returns only on failure.
 pub(super) fn become_it<'a>(
     executable: &OwnedFd,
     args: &Args,
@@ -114,7 +118,7 @@ pub(super) fn become_it<'a>(
     let left = || -> io::Result<()> {
         let (write, read) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        // It may be given less; a packet that does not fit is an error below.
+        // The kernel may grant less. A packet that does not fit is an error below.
         let _ = setsockopt(&write, sockopt::SndBuf, &QUEUE);
         let mut items = Items::new();
         let mut numbers: Vec<RawFd> =
@@ -149,7 +153,7 @@ pub(super) fn become_it<'a>(
     let words = ["dns", "serve", "--inherit", "--grace", &grace, "--place"].map(str::as_bytes);
     let words = words.into_iter().chain([args.place.as_os_str().as_bytes()]).map(CString::new);
     let words: Vec<CString> = words.flatten().collect();
-    // By its descriptor: directories above it may be closed to this user.
+    // By descriptor: the directories of its path may be closed to this user.
     match nix::unistd::fexecve(executable, &words, &[] as &[CString]) {
         Ok(never) => match never {},
         Err(errno) => errno.into(),

@@ -1,4 +1,4 @@
-//! The responder: what happens, and what is done about it.
+//! The responder's main loop: what it does on each event.
 
 mod plugins;
 mod questions;
@@ -27,26 +27,26 @@ use crate::record::{Key, Place};
 use crate::source::{Event, Poller, Source};
 use crate::zone::{Slot, Zone};
 
-/// Where the host's servers are told.
+/// The file with the host's name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// How many batches of one socket are answered before others are listened to.
+/// Batches of datagrams handled per event.
 const BATCHES: usize = 8;
-/// How many connections are accepted before others are listened to.
+/// Connections accepted per event.
 const ACCEPTS: usize = 64;
-/// How often addresses that could not be bound are tried again, and containers' namespaces are looked at.
+/// How often unbound addresses are retried and containers' namespaces checked.
 const ROUND: Duration = Duration::from_secs(1);
-/// How long questions that are on their way keep a successor waiting.
+/// How long a successor waits for queries in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The process and all its state.
 #[derive(Debug)]
 pub(super) struct Responder {
     args: Args,
     place: Place,
-    /// The filesystem and the owner of the records' directory.
+    /// Device and owner of the directory with the records.
     origin: (u64, u32),
     lock: File,
-    /// Held while nobody may change the records.
+    /// Held while no plugin may change records.
     plugins_lock: File,
     poller: Poller,
     control: Control,
@@ -58,38 +58,38 @@ pub(super) struct Responder {
     host_servers: HostServers,
     inbox: Inbox,
     outbox: Outbox,
-    /// Questions that came as datagrams in this round.
+    /// Datagrams received in this round.
     questions: usize,
     pace: Pace,
-    /// Room for one answer of any length.
+    /// A buffer for one answer of any length.
     scratch: Box<[u8]>,
-    /// Some address could not be bound.
+    /// An address could not be bound.
     unbound: bool,
-    /// When it was seen last that there is nobody to answer for.
+    /// When the responder was last found to have no attachment.
     empty_since: Option<Instant>,
     round: Instant,
-    /// What it is about to become, and when at the latest.
+    /// The successor to execute, and the deadline for it.
     leaving: Option<(OwnedFd, PathBuf, Instant)>,
-    /// Listeners that had no descriptor for a connection, and until when they are not watched for more.
+    /// Listeners that found no free descriptor, and when to accept again.
     turned_away: Vec<Id>,
     turned_away_until: Option<Instant>,
 }
 
 impl Responder {
-    /// Where the namespace of an attachment with sockets of its own is looked for.
+    /// Where the namespace of an attachment was.
     pub(super) fn presence(&self, slot: Slot, key: &Key) -> Presence {
         let attached = self.zone.network(slot).and_then(|network| network.attached(key));
         attached.map(Presence::of).unwrap_or_default()
     }
 
-    /// Goes on with a container's sockets, in the place of its former ones.
+    /// Adds a container's sockets in place of its previous ones.
     fn take_in(&mut self, listener: Listener) -> io::Result<()> {
         listener.udp.set_nonblocking(true)?;
         listener.tcp.set_nonblocking(true)?;
         Ok(self.listeners.adopt(&self.poller, listener)?)
     }
 
-    /// Makes the sockets follow the records; gives what failed, with the network's name.
+    /// Opens and closes sockets according to the records; returns failures by network name.
     fn follow(&mut self, now: Instant) -> Vec<(String, String)> {
         let failed = self.listeners.follow(&self.poller, &self.zone);
         self.forwarder.set_own(self.listeners.addresses());
@@ -105,7 +105,7 @@ impl Responder {
         failed.into_iter().filter_map(named).collect()
     }
 
-    /// Answers until there has been nobody to answer for the grace.
+    /// Handles events until there has been no attachment for the grace period.
     pub(super) fn run(mut self) -> sys::Result<()> {
         let mut events = Vec::new();
         loop {
@@ -185,8 +185,8 @@ impl Responder {
         }
     }
 
-    /// Tries again what could not be bound; closes the sockets of containers that have gone without a word, which
-    /// would keep their namespaces.
+    /// Retries addresses that could not be bound, and closes the sockets of containers
+    /// whose namespace is gone: an open socket would keep it alive.
     fn look_around(&mut self, now: Instant) {
         self.round = now + ROUND;
         self.listeners.close(|listener| listener.presence.is_over());
@@ -195,14 +195,14 @@ impl Responder {
         }
     }
 
-    /// Whether it is over: no plugin is at work, and there is still no record.
+    /// Whether to exit: no plugin is at work, and there is still no record.
     fn may_end(&mut self, now: Instant) -> sys::Result<bool> {
         self.empty_since = Some(now);
         if self.is_detached() {
             return Ok(true);
         }
         if self.plugins_lock.try_lock().is_err() {
-            // A plugin is at work; it will say when it has something for us.
+            // A plugin is at work. It sends a request if it needs the responder.
             return Ok(false);
         }
         let over = self.is_over(now);
@@ -212,8 +212,8 @@ impl Responder {
         over
     }
 
-    /// The same while no plugin changes anything. Nobody listens at the control socket then; its name stays where this user
-    /// may not remove it.
+    /// The same, while no plugin changes records. Closing the control socket refuses later
+    /// requests; its file may stay, because this user may not remove it.
     fn is_over(&mut self, now: Instant) -> sys::Result<bool> {
         if self.control.is_in_use(now) {
             return Ok(false);
@@ -228,10 +228,11 @@ impl Responder {
     }
 }
 
-/// Who it is, for people, and for plugins that wait for it in vain.
+/// Writes process id and release into the lock file, for administrators and for plugins that
+/// get no response.
 fn write_about(lock: &mut File) {
     let about = format!("{} {}\n", std::process::id(), cni::RELEASE);
-    // It answers without, too.
+    // The file is informative only.
     let _ =
         lock.set_len(0).and_then(|()| io::Seek::rewind(lock)).and_then(|()| lock.write_all(about.as_bytes()));
 }

@@ -1,8 +1,9 @@
-//! Changes of the records that no plugin tells of: by hand, or by a plugin that was killed.
+//! Notices changes of the records that no plugin reports: by hand, or by a plugin that was
+//! killed.
 //!
-//! A plugin tells what it changed right after it did, so most of what is seen here is told before it is [`SETTLE`] old,
-//! and costs nothing more. The rest is read again then. That needs no lock: a change that is made while records are read
-//! is seen as one more, and who reads a record before its plugin tells of it is only early.
+//! A plugin reports its changes at once, so most events are matched by a report before they are
+//! [`SETTLE`] old, and cost nothing. The rest is read again. That needs no lock: a change
+//! during the read makes another event.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -18,51 +19,52 @@ use crate::map::Map;
 use crate::record::{Key, NETWORK_FILE, Place, encoded};
 use crate::source::{Poller, Source};
 
-/// How long a plugin may take to tell of a change; also the least time between two readings of what none told of.
+/// How long a plugin may take to report a change, and the shortest time between two reloads.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How many buffers of changes are taken in at once.
+/// Buffers of events read at once.
 const BUFFERS: usize = 64;
-/// linux/inotify.h: nothing of files without a name, such as a draft of a record. (nix has no name for it.)
+/// linux/inotify.h: no events of unlinked files, such as the draft of a record. (nix has no
+/// name for it.)
 const IN_EXCL_UNLINK: AddWatchFlags = AddWatchFlags::from_bits_retain(0x0400_0000);
 
-/// See the module.
+/// The inotify watches.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// None where the kernel refused: then only what plugins tell is known.
+    /// None if the kernel refused: then only reported changes are noticed.
     inotify: Option<Inotify>,
     spots: Map<WatchDescriptor, Spot>,
-    /// What has changed and was not told yet: a network's directory, and the file there.
+    /// Unreported changes: a network's directory, and the name of the file in it.
     changed: Vec<(String, OsString)>,
-    /// Anything may have changed.
+    /// Events were lost, so anything may have changed.
     lost: bool,
-    /// When the first of that was seen.
+    /// When the first unreported change was seen.
     since: Option<Instant>,
-    /// It has been told that something is not watched.
+    /// The failure to watch was logged.
     complained: bool,
 }
 
-/// A directory that is watched.
+/// A watched directory.
 #[derive(Debug, PartialEq, Eq)]
 enum Spot {
-    /// That of all networks.
+    /// The directory of all networks.
     Networks,
-    /// That of one network.
+    /// The directory of one network.
     Network(String),
-    /// That of its attachments.
+    /// The directory of its attachments.
     Attachments(String),
 }
 
-/// What is to be read again.
+/// What to read again.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Untold {
     /// All records.
     Everything,
-    /// Those of the networks whose directories have these names.
+    /// The networks with these directory names.
     Networks(Vec<String>),
 }
 
 impl Watch {
-    /// One that watches nothing yet.
+    /// Starts without any watched directory.
     pub(super) fn start(poller: &Poller) -> Self {
         let mut watch = Self::default();
         let open = || {
@@ -83,16 +85,18 @@ impl Watch {
         }
     }
 
-    /// Watches all networks from now on: to be called before they are read.
+    /// Watches all networks. Callers do this before they read the records.
     pub(super) fn all(&mut self, place: &Place) {
         self.put(&place.networks_dir(), Spot::Networks);
-        // What cannot be listed cannot be read either, and that is told.
+        // A directory that cannot be listed cannot be read either; the reader reports
+        // that.
         for network in place.directories().unwrap_or_default() {
             self.network(place, &network);
         }
     }
 
-    /// Watches a network from now on: to be called before it is read. What is not there is not watched.
+    /// Watches a network. Callers do this before they read its records. A missing directory
+    /// is not watched.
     pub(super) fn network(&mut self, place: &Place, network: &str) {
         let dir = encoded(network);
         self.put(&place.networks_dir(), Spot::Networks);
@@ -113,7 +117,7 @@ impl Watch {
         let added = inotify.add_watch(path, changes);
         let former = self.spots.iter().find(|(_, held)| **held == spot).map(|(number, _)| *number);
         if let Some(former) = former.filter(|former| added != Ok(*former)) {
-            // It has another name now, or none.
+            // The directory was replaced or removed.
             self.spots.remove(&former);
             let _ = inotify.rm_watch(former);
         }
@@ -124,7 +128,7 @@ impl Watch {
         }
     }
 
-    /// Takes in what has happened.
+    /// Reads pending events.
     pub(super) fn take(&mut self, now: Instant) {
         for _ in 0..BUFFERS {
             let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) else { break };
@@ -148,10 +152,10 @@ impl Watch {
             _ if mask.intersects(AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_UNMOUNT) => {
                 self.lost = true
             }
-            // It was moved away itself.
+            // The directory itself was moved away.
             Some(Spot::Networks) if name.is_empty() => self.lost = true,
             Some(Spot::Networks) => {
-                // No directory of ours has another kind of name.
+                // Directories of records have UTF-8 names.
                 self.changed.extend(name.into_string().ok().map(|dir| (dir, OsString::new())));
             }
             Some(Spot::Network(dir) | Spot::Attachments(dir)) => self.changed.push((dir.clone(), name)),
@@ -159,7 +163,8 @@ impl Watch {
         }
     }
 
-    /// A plugin tells of a network, or of one attachment of it. Says whether that is all that has changed there.
+    /// A plugin reports a change of a network or of one attachment. Returns whether nothing
+    /// else changed there.
     pub(super) fn told(&mut self, network: &str, key: Option<&Key>, now: Instant) -> bool {
         self.take(now);
         let (dir, file) = (encoded(network), key.map(Key::file_name));
@@ -176,12 +181,12 @@ impl Watch {
         all
     }
 
-    /// When [`Watch::untold`] wants to be asked.
+    /// When [`Watch::untold`] is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + SETTLE)
     }
 
-    /// What has changed without a word.
+    /// Takes the unreported changes.
     pub(super) fn untold(&mut self) -> Untold {
         self.since = None;
         let mut dirs: Vec<String> = self.changed.drain(..).map(|(dir, _)| dir).collect();

@@ -15,10 +15,10 @@ use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
 use crate::responder::Responder;
 use crate::{dnsname, facts, names, place, restore, rival};
 
-/// Registers the container, and tells it where to ask.
+/// Registers the container and adds its name servers to the result.
 ///
 /// # Errors
-/// Nothing is left then.
+/// Nothing is left behind.
 pub fn add(request: &Request) -> Result<AddResult, Error> {
     let config = Config::of(request)?;
     let previous = request.prev_result()?.ok_or_else(|| {
@@ -44,7 +44,7 @@ pub fn add(request: &Request) -> Result<AddResult, Error> {
     }
 }
 
-/// Gives the addresses that the container asks.
+/// Registers the container; returns the addresses of its name servers.
 fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Vec<IpAddr>, Error> {
     let plan = plan::plan(config, request, previous, &facts::look(previous)?)?;
     let netns = match plan.network.mode {
@@ -56,7 +56,7 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
     let _lock = place.lock()?;
     restore::restore(&place)?;
     names_are_free(&plan, &place)?;
-    // A record that cannot be read is replaced.
+    // An unreadable record is replaced.
     let former = place.attachment(&request.network, &plan.attachment.key).ok().flatten();
     if former.is_none() && place.count(&request.network)? >= ATTACHMENTS_MAX {
         return Err(Error::internal(format!(
@@ -73,9 +73,9 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
             }),
             None => withdraw(&place, &mut responder, request, false).map(drop),
         };
-        // The error that led here is the one to be told.
+        // The caller reports the first error.
         if let Err(error) = undone {
-            eprintln!("dns: take back the names of container {}: {}", request.container_id, error.msg);
+            eprintln!("dns: remove the names of container {}: {}", request.container_id, error.msg);
         }
     })
 }
@@ -106,13 +106,13 @@ fn register(
             dnsname::replaced(place, &network, &attachment.ips)?;
             let ask = Ask::Sync { network: network.name.clone(), key: Some(attachment.key.clone()) };
             let served = match responder.ask(&ask, &[]) {
-                // A dnsmasq that was started after our first ADD.
+                // A dnsmasq may have been started after our first ADD.
                 Err(_) if dnsname::take_over(plan, place, &network)?.is_some() => responder.ask(&ask, &[]),
                 done => done,
             };
             served.map_err(|error| match rival::holder(&plan.network.listen, plan.network.port) {
                 Some(holder) => {
-                    error.details(format!("port {} there is that of {holder}", plan.network.port))
+                    error.details(format!("port {} there is in use by {holder}", plan.network.port))
                 }
                 None => error,
             })?;
@@ -129,7 +129,7 @@ fn register(
     }
 }
 
-/// A name inside of another network's domain would be answered for by that one.
+/// Refuses names inside another network's domain, which that network would answer.
 fn names_are_free(plan: &Plan, place: &Place) -> Result<(), Error> {
     let names = || plan.attachment.names.iter().filter(|name| name.contains('.'));
     if names().next().is_none() {

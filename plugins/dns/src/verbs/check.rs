@@ -1,4 +1,5 @@
-//! CHECK: what ADD made is there, and answers. What can be mended without the container is mended.
+//! CHECK: compares the records with the plan and queries the responder, and repairs what it can
+//! without the container.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -15,15 +16,16 @@ use crate::record::{Attachment, Mode, Network, Place};
 use crate::responder::Responder;
 use crate::{container, dnsname, facts, place, probe, restore};
 
-/// How long all of a container's questions may take: a datagram that is lost is no drift.
+/// How long all queries may take: a lost datagram is no drift.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same of sockets in the container itself, before they are opened anew: nothing is lost on a loopback.
+/// The same for sockets in the container, before they are reopened: nothing is lost on a
+/// loopback.
 const PATIENCE_INSIDE: Duration = Duration::from_secs(1);
 
-/// Verifies the records, and asks the responder for the container's own name.
+/// Verifies the records, and queries the container's primary name.
 ///
 /// # Errors
-/// Every difference is named, as it should be and as it is.
+/// Every difference, with expected and actual value.
 pub fn check(request: &Request) -> Result<(), Error> {
     let config = Config::of(request)?;
     let previous = request
@@ -44,10 +46,11 @@ pub fn check(request: &Request) -> Result<(), Error> {
     let way = Way::keep(&network)?;
     let ask = Ask::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
     responder.ask(&ask, &[])?;
-    // A container that does not let answers in keeps nobody else waiting.
+    // A container that blocks answers makes nobody else wait.
     drop(lock);
     match network.mode {
-        // From where the container asks: the host's firewall lets the host itself through.
+        // From the container's namespace: the host's firewall accepts queries of the
+        // host itself.
         Mode::Gateway => NetNs::open(&request.netns)?
             .enter(|| {
                 let until = Instant::now() + PATIENCE;
@@ -61,7 +64,8 @@ pub fn check(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// The container's own namespace: sockets that a responder lost when it was killed are opened anew.
+/// Verifies sockets in the container's namespace, and reopens those that a killed responder
+/// lost.
 fn inside(
     request: &Request,
     plan: &Plan,
@@ -72,7 +76,7 @@ fn inside(
 ) -> Result<(), Error> {
     let Some(netns) = container::namespace(&request.netns, found.namespace)? else {
         return Err(Error::internal(format!(
-            "names of container {} ({}) have drifted: {} is not the network namespace that ADD found there",
+            "names of container {} ({}) have drifted: {} is not the network namespace of ADD",
             found.key.container, found.key.ifname, request.netns
         )));
     };
@@ -91,7 +95,8 @@ fn inside(
     netns.enter(|| asked(address, plan, Instant::now() + PATIENCE))?
 }
 
-/// Asks one server for the primary name: each address of the container must be among the answers.
+/// Queries one server for the primary name: the answer must contain every address of the
+/// container.
 fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
     let Attachment { names, ips, .. } = &plan.attachment;
     let Some(name) = names.first() else { return Ok(()) };
@@ -100,21 +105,21 @@ fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
         if wanted.is_empty() {
             continue;
         }
-        let told = probe::addresses(server, name, family, until).map_err(|error| {
+        let found = probe::addresses(server, name, family, until).map_err(|error| {
             Error::internal(format!("the container asks {server} for {name}: {error}")).details(
-                "the responder is in force: the host's firewall must let UDP and TCP in to port 53 there",
+                "the responder is running: the host's firewall must accept UDP and TCP to port 53 there",
             )
         })?;
-        if let Some(ip) = wanted.iter().find(|ip| !told.contains(ip)) {
+        if let Some(ip) = wanted.iter().find(|ip| !found.contains(ip)) {
             return Err(Error::internal(format!(
-                "{server} does not say that {name} is {ip}: it says {told:?}"
+                "{server} does not answer {ip} for {name}: it answers {found:?}"
             )));
         }
     }
     Ok(())
 }
 
-/// The records, if they say what the plan does.
+/// The records, if they agree with the plan.
 fn recorded(plan: &Plan, place: &Place) -> Result<(Network, Attachment), Error> {
     let unreadable = |error| Error::internal(format!("a record of network {}: {error}", plan.network.name));
     let mut drifts = Vec::new();

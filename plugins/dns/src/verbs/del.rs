@@ -1,4 +1,4 @@
-//! DEL: by key, whatever else there is.
+//! DEL: removes by key, without any other input.
 
 use cni::{Error, Request};
 use nft::Nft;
@@ -9,10 +9,10 @@ use crate::record::{Mode, Place};
 use crate::responder::Responder;
 use crate::{config, container, dnsname, place, plan, restore};
 
-/// Forgets the container. What is gone already is no error.
+/// Removes the container's names. Success if they are gone already.
 ///
 /// # Errors
-/// Something could not be done now, and a retry could.
+/// Something failed that a retry may do.
 pub fn del(request: &Request) -> Result<(), Error> {
     let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
     if !place.dir().exists() && !restore::is_due(&place) {
@@ -26,7 +26,7 @@ pub fn del(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes back all that ADD made; `revive`s a responder that others of the network need.
+/// Removes all that ADD made. `revive`: starts a responder that other containers need.
 pub(super) fn withdraw(
     place: &Place,
     responder: &mut Responder<'_>,
@@ -36,9 +36,13 @@ pub(super) fn withdraw(
     let (network, key) = (&request.network, plan::key(request));
     let record = place.attachment(network, &key);
     if let Err(error) = &record {
-        eprintln!("dns: the record of container {} is removed unread: {error}", key.container);
+        eprintln!(
+            "dns: the record of container {} is removed although it cannot be read: {error}",
+            key.container
+        );
     }
-    // Whether there are rules in the container is not known of what cannot be read, or was removed by a killed DEL.
+    // An unreadable record, or one that a killed DEL removed, does not tell whether there
+    // are rules in the container.
     let netns = match &record {
         Ok(Some(attachment)) => attachment.netns.clone().map(|path| (path, attachment.namespace)),
         _ => Some((request.netns.clone(), None))
@@ -50,7 +54,7 @@ pub(super) fn withdraw(
     let last = place.is_empty(network)?;
     let rules = if last { retire_network(place, network)? } else { None };
     let ask = Ask::Sync { network: network.clone(), key: Some(key) };
-    // A responder that is not there answers for nobody.
+    // Without a responder there is nobody to notify.
     notify(responder, &ask, !last && revive);
     let inside = match netns {
         Some((path, recorded)) => container::clear(&path, recorded, &plan::key(request).on(network))?,
@@ -59,14 +63,14 @@ pub(super) fn withdraw(
     Ok([rules, inside])
 }
 
-/// Whether containers of the network may have rules of their own.
+/// Whether containers of the network may have rules in their namespaces.
 fn in_containers(place: &Place, network: &str) -> bool {
     !matches!(place.network(network), Ok(Some(network)) if network.mode == Mode::Gateway)
 }
 
-/// Has the responder read what was removed; `revive`s one that others need. It answers for a container that is not
-/// recorded any more only until it has read that, and it reads by itself (inotify) as soon as it can: one that is
-/// stopped, or cannot serve others, is no failure of DEL.
+/// Makes the responder read what was removed. `revive`: starts one that other containers need.
+/// A failure does not fail DEL: the responder also notices the removal itself (inotify), as
+/// soon as it runs.
 pub(super) fn notify(responder: &mut Responder<'_>, ask: &Ask, revive: bool) {
     match responder.ask_if_there(ask, &[]) {
         Ok(false) if revive => log(responder.ask(ask, &[])),
@@ -75,7 +79,8 @@ pub(super) fn notify(responder: &mut Responder<'_>, ask: &Ask, revive: bool) {
     }
 }
 
-/// The container is forgotten; that others are not served as they should be is no failure of that.
+/// Logs a failure that does not fail the command: the container's names are removed, and others
+/// are affected only.
 pub(super) fn log(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         eprintln!("dns: {}", error.msg);

@@ -1,4 +1,4 @@
-//! GC: forgets what is not valid any more, of this network only.
+//! GC: removes attachments of this network that are no longer valid.
 
 use cni::{Error, Request, ValidAttachments};
 use nft::Nft;
@@ -10,10 +10,10 @@ use crate::record::Key;
 use crate::responder::Responder;
 use crate::{config, container, place, restore};
 
-/// Forgets every attachment of the network but the valid ones.
+/// Removes every attachment of the network but the valid ones.
 ///
 /// # Errors
-/// Something could not be done now, and a retry could.
+/// Something failed that a retry may do.
 pub fn gc(request: &Request) -> Result<(), Error> {
     let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
     let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
@@ -31,7 +31,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     let rules = if last { retire_network(&place, &request.network)? } else { None };
     let ask = Ask::Sync { network: request.network.clone(), key: None };
     notify(&mut responder, &ask, !last);
-    // A namespace may be there still whose container is not valid any more.
+    // The namespace of an invalid container may still exist.
     let gone = known.attachments.into_iter().filter(|attachment| !valid.contains(&attachment.key));
     for (path, recorded, key) in
         gone.filter_map(|attachment| Some((attachment.netns?, attachment.namespace, attachment.key)))

@@ -1,4 +1,4 @@
-//! The verbs.
+//! CNI's verbs.
 
 mod add;
 mod check;
@@ -21,19 +21,19 @@ pub use status::status;
 
 use crate::record::{Mode, Network, Place};
 
-/// The way from a network's containers to its resolver.
+/// The packet rules for a network's resolver.
 #[derive(Default)]
 struct Way {
-    /// By which it was made. The later it ends, the less its end waits ([`nft`]).
+    /// The socket that installed them. Closing it late shortens the wait ([`nft`]).
     _rules: Option<Nft>,
-    /// Why the host's firewall may be in it. That is another's to decide, and so no error of ours: whether questions
-    /// get through, CHECK finds out.
+    /// Why the host's firewall may drop queries. Its owner decides that, so it is no error
+    /// here; CHECK finds out whether queries arrive.
     closed: Option<sys::Error>,
 }
 
 impl Way {
-    /// Keeps the way free. A kernel without nf_tables has nothing that could lead elsewhere, unless the resolver has
-    /// another port.
+    /// Installs the rules. Without nf_tables in the kernel nothing can redirect queries, so
+    /// none is needed unless the resolver has another port.
     fn keep(network: &Network) -> Result<Self, Error> {
         if network.mode != Mode::Gateway {
             return Ok(Self::default());
@@ -60,7 +60,8 @@ fn permit(network: &Network) -> Permit<'_> {
     }
 }
 
-/// Whoever started the container chose the name, and everybody on the network gets that answer.
+/// A warning: whoever starts a container chooses its name, and everybody on the network gets
+/// its address for that name.
 fn of_outside(container: &str, name: &str, network: &str) -> String {
     format!(
         "container {container} is called {name}: network {network} does not reach another host of that name \
@@ -68,11 +69,11 @@ fn of_outside(container: &str, name: &str, network: &str) -> String {
     )
 }
 
-/// Where containers ask.
+/// The port that containers send queries to.
 const DNS_PORT: u16 = 53;
 
-/// Takes back everything that a network without attachments has. Gives the socket of the rules back: its end takes
-/// time ([`Nft::close_in_background`]).
+/// Removes the rules and records of a network without attachments. Returns the nf_tables
+/// socket, which takes time to close ([`Nft::close_in_background`]).
 fn retire_network(place: &Place, name: &str) -> Result<Option<Nft>, Error> {
     let nft = match rules::open() {
         Err(error) if is_without_nf_tables(&error) => None,

@@ -1,4 +1,4 @@
-//! STATUS: whether ADD could be served.
+//! STATUS: whether ADD would succeed.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -13,15 +13,15 @@ use crate::record::{self, Mode, Network};
 use crate::responder::Responder;
 use crate::{names, place, restore};
 
-/// An address of every host that nobody else listens at: what is asked there is the permission, not the port.
-/// Not as a text: what reads one looks up names as well, and brings a resolver with it.
+/// An address of every host at which nobody else listens: binding it tests the permission, not
+/// the port. No text: parsing an address with std's resolver makes the executable larger.
 const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// Whether ADD could be served: records can be written, the port may be used, and the network's responder, if it has
-/// attachments, is in force.
+/// Whether ADD would succeed: records can be written, the port may be used, and the responder
+/// serves the network's attachments.
 ///
 /// # Errors
-/// Code 50: not; code 51: not, and attached containers are not served as they should be either.
+/// Code 50: it would not. Code 51: attached containers are affected too.
 pub fn status(request: &Request) -> Result<(), Error> {
     let config = Config::of(request)?;
     let (place, socket) = place::here(config.state_dir.as_deref())?;
@@ -61,13 +61,13 @@ pub fn status(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// Whether the host's firewall lets questions in, as far as its own rules tell.
+/// Whether the host's firewall accepts queries, as far as its rules show.
 fn is_let_in(network: &Network) -> Result<(), Error> {
     let Ok(nft) = rules::open() else { return Ok(()) };
     match permit(network).drifts(&nft)?.first() {
         None => Ok(()),
         Some(drift) => Err(Error::new(Code::LimitedConnectivity, drift.to_string())
-            .details("the next ADD or CHECK of the network gives the permission, if the firewall lets it")),
+            .details("the next ADD or CHECK of the network adds the rule, if the firewall allows it")),
     }
 }
 

@@ -1,19 +1,19 @@
-//! Writes an answer, within a limit.
+//! Writes answers within a size limit.
 
 use std::net::IpAddr;
 
 use super::query::word;
 use super::{HEADER, Query, Rcode, UDP_MAX, flag, kind};
 
-/// Bytes of the OPT record.
+/// Length of the OPT record.
 const OPT: usize = 11;
-/// Marks a pointer to a name that stands earlier in the message (RFC 1035, section 4.1.4).
+/// Marks a compression pointer (RFC 1035, section 4.1.4).
 const POINTER: u16 = 0xc000;
-/// Where the question's name stands, and so the names that it ends with.
+/// Offset of the queried name in a message.
 const QUESTION: u16 = 12;
 
-/// An answer that grows in a buffer and never over its limit. A record that does not fit is left out, and the answer
-/// is marked as truncated.
+/// An answer in a buffer. A record that exceeds the limit is left out, and the answer is marked
+/// as truncated.
 pub struct Answer<'b> {
     buffer: &'b mut [u8],
     length: usize,
@@ -25,9 +25,9 @@ pub struct Answer<'b> {
 }
 
 impl<'b> Answer<'b> {
-    /// Begins the answer to a question: header and question, and room for EDNS if the client speaks it. `limit` is at
-    /// least 512 and at most the length of the buffer, which is what counts if not so. `recursion`: whether we would
-    /// ask others for this client.
+    /// Begins an answer: header, question, and room for OPT if the client uses EDNS.
+    /// `limit` should be at least 512; the buffer's length is a limit too. `recursion`:
+    /// whether we would forward for this client.
     pub fn new(buffer: &'b mut [u8], limit: usize, query: &Query<'_>, recursion: bool) -> Self {
         let opt = query.edns.is_some();
         let limit = limit.min(buffer.len()).saturating_sub(if opt { OPT } else { 0 });
@@ -39,12 +39,12 @@ impl<'b> Answer<'b> {
         answer
     }
 
-    /// Marks the answer as of our own data.
+    /// Marks the answer as authoritative.
     pub fn authoritative(&mut self) {
         self.flags |= flag::AA;
     }
 
-    /// Adds an address of the name asked for.
+    /// Adds an address of the queried name.
     pub fn address(&mut self, ttl: u32, address: IpAddr) -> bool {
         let written = match address {
             IpAddr::V4(ip) => self.record(QUESTION, kind::A, ttl, |answer| answer.bytes(&ip.octets())),
@@ -54,9 +54,9 @@ impl<'b> Answer<'b> {
         written
     }
 
-    /// Adds the name `host.suffix` (or `host`, if that would be too long) of the address asked for.
+    /// Adds the name `host.suffix` as PTR record, or `host` if that would be too long.
     pub fn pointer(&mut self, ttl: u32, host: &str, suffix: &str) -> bool {
-        // A name's bytes: its text's, the first label's length, and the root's.
+        // A name in a message: its text, the length of the first label, and the root.
         let suffix = if host.len() + suffix.len() + 3 > 255 { "" } else { suffix };
         let written = self.record(QUESTION, kind::PTR, ttl, |answer| {
             host.split('.').chain(suffix.split('.')).all(|label| answer.label(label)) && answer.bytes(&[0])
@@ -65,16 +65,18 @@ impl<'b> Answer<'b> {
         written
     }
 
-    /// Adds the SOA record of the zone whose name the question's ends with, `offset` bytes behind the question's
-    /// beginning (RFC 2308: how long the answer's absence may be remembered), as an authority or as the answer.
+    /// Adds the SOA record of the zone, as authority or as answer. The zone is the suffix
+    /// of the queried name at `offset`. Its minimum is how long clients may cache the
+    /// absence (RFC 2308).
     pub fn soa(&mut self, ttl: u32, offset: usize, asked: bool) -> bool {
         let zone = QUESTION.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
         let written = self.record(zone, kind::SOA, ttl, |answer| {
-            // The primary server (the zone itself), and the mailbox of who is responsible.
+            // The primary server is the zone itself; the mailbox is hostmaster's.
             answer.bytes(&(POINTER | zone).to_be_bytes())
                 && answer.label("hostmaster")
                 && answer.bytes(&(POINTER | zone).to_be_bytes())
-                // Serial, refresh, retry, expire: for secondary servers, and there are none. Minimum.
+                // Serial, refresh, retry, expire: for secondary servers, of
+                // which there are none. Minimum.
                 && [1, 3600, 600, 86400, ttl].iter().all(|field: &u32| answer.bytes(&field.to_be_bytes()))
         });
         if asked {
@@ -85,7 +87,7 @@ impl<'b> Answer<'b> {
         written
     }
 
-    /// Ends the answer; gives its length.
+    /// Completes the answer; returns its length.
     pub fn finish(mut self, code: Rcode) -> usize {
         if self.opt {
             self.limit += OPT;
@@ -138,10 +140,11 @@ impl<'b> Answer<'b> {
     }
 }
 
-/// Answers what was understood of a packet (its header, and maybe its question) with a code; gives the length.
+/// Writes an error response to a packet: its header and perhaps its question, with a code.
+/// Returns the length.
 pub fn refusal(understood: &[u8], code: Rcode, buffer: &mut [u8]) -> usize {
     let flags = word(understood, 2).unwrap_or(0);
-    // Only who speaks EDNS is told that its version is not ours.
+    // BADVERS has an OPT record; its client used one.
     let edns = code == Rcode::BadVers;
     let length = understood.len() + if edns { OPT } else { 0 };
     let Some(room) = buffer.get_mut(..length) else { return 0 };
@@ -158,7 +161,7 @@ pub fn refusal(understood: &[u8], code: Rcode, buffer: &mut [u8]) -> usize {
     length
 }
 
-/// Cuts a message down to its header and question, marked as truncated; gives the length.
+/// Truncates a message to header and question, and sets TC; returns the length.
 pub fn truncated(message: &mut [u8], question: usize) -> usize {
     let length = (HEADER + question).min(message.len());
     put(message, 2, word(message, 2).unwrap_or(0) | flag::TC);
@@ -168,7 +171,7 @@ pub fn truncated(message: &mut [u8], question: usize) -> usize {
     length
 }
 
-/// The OPT record: we take [`UDP_MAX`] bytes, speak version 0, and the code's upper bits go here.
+/// The OPT record: [`UDP_MAX`], version 0, and the upper bits of the code.
 pub(crate) fn opt(code: Rcode, dnssec: bool) -> [u8; OPT] {
     let [_, kind] = kind::OPT.to_be_bytes();
     let [high, low] = u16::try_from(UDP_MAX).unwrap_or(u16::MAX).to_be_bytes();

@@ -1,11 +1,12 @@
-//! Bodies of fuzz targets: they panic where a promise is broken. Shared with a property test.
+//! Bodies of fuzz targets, which panic where an invariant is broken. Shared with property
+//! tests.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Answer, HEADER, Rcode, Received, TCP_MAX, flag, read, refusal, word};
 
-/// D-028, D-029: a packet of whatever content is read without a panic; what is answered is a response with the
-/// question's number, echoes the question, and never goes over the limit.
+/// D-028, D-029: parsing any packet does not panic. An answer is a response with the id and
+/// question of the query, within the limit.
 pub fn query(packet: &[u8]) {
     let mut buffer = [0; 2048];
     let (length, limit) = match read(packet) {
@@ -19,14 +20,14 @@ pub fn query(packet: &[u8]) {
             answer.soa(0, 0, false);
             let length = answer.finish(Rcode::NoError);
             let question = query.question();
-            assert_eq!(&buffer[HEADER..HEADER + question.len()], question, "the question comes back");
-            assert_ne!(word(&buffer, 2).map(|flags| flags & flag::TC), Some(0), "what did not fit is told");
+            assert_eq!(&buffer[HEADER..HEADER + question.len()], question, "the question is repeated");
+            assert_ne!(word(&buffer, 2).map(|flags| flags & flag::TC), Some(0), "truncation is marked");
             (length, limit)
         }
     };
-    assert!((HEADER..=limit.min(TCP_MAX)).contains(&length), "{length} bytes, and {limit} were allowed");
-    assert_eq!(buffer[..2], packet[..2], "the number comes back");
+    assert!((HEADER..=limit.min(TCP_MAX)).contains(&length), "{length} bytes, limit {limit}");
+    assert_eq!(buffer[..2], packet[..2], "the id is repeated");
     let flags = word(&buffer, 2).unwrap_or(0);
     assert_ne!(flags & flag::QR, 0, "it is a response");
-    assert_eq!(flags & (flag::AD | flag::CD | 0x40), 0, "nothing is copied that is not understood");
+    assert_eq!(flags & (flag::AD | flag::CD | 0x40), 0, "unknown bits are not copied");
 }

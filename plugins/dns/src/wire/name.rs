@@ -1,16 +1,16 @@
-//! A name as a question has it, made ready to be looked up.
+//! A queried name, normalized for lookups.
 
 /// RFC 1035, section 2.3.4: the longest name, in bytes of a message.
 const WIRE_MAX: usize = 255;
-/// Its longest label.
+/// The longest label.
 const LABEL_MAX: usize = 63;
-/// Stands for a dot within a label: no name of ours holds it, so such a name is never found, and never taken for one
-/// with a label more.
+/// Replaces a dot within a label. No name of ours contains this byte, so such a name is never
+/// found.
 const INNER_DOT: u8 = 0;
 
-/// The text of a name, in lower case, with dots between its labels and none at its end; empty for the root. The byte
-/// at `n` of the text is at `n + 1` of the name in the message: where a label begins in the text, its length stands
-/// in the message.
+/// A name as lower-case text, with dots between its labels and none at its end; empty for the
+/// root. Byte `n` of the text is byte `n + 1` of the name in a message, where a label's length
+/// precedes it.
 #[derive(Clone)]
 pub struct Name {
     text: [u8; WIRE_MAX],
@@ -18,7 +18,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Reads a name without pointers at the beginning of `bytes`; also gives how many bytes it took.
+    /// Parses a name without compression pointers; also returns its length in bytes.
     pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut name = Self { text: [0; WIRE_MAX], length: 0 };
         let mut at = 0;
@@ -28,7 +28,8 @@ impl Name {
             if length == 0 {
                 return Some((name, at));
             }
-            // The label, its length, and the root's: a name of 255 bytes has a text of 253.
+            // A name of 255 bytes has a text of 253, without the length of the first
+            // label and the root.
             if length > LABEL_MAX || at + length + 1 > WIRE_MAX {
                 return None;
             }
@@ -49,13 +50,13 @@ impl Name {
         &self.text[..self.length]
     }
 
-    /// Whether it has one label.
+    /// Whether it has exactly one label.
     pub fn is_single(&self) -> bool {
         self.length > 0 && !self.text().contains(&b'.')
     }
 
-    /// What stands before `suffix` (not empty): `Some("")` when the name is the suffix itself, `None` when it is
-    /// not under it.
+    /// The labels before `suffix`, which is not empty: empty if the name is the suffix
+    /// itself, `None` if it is not below it.
     pub fn before<'a>(&'a self, suffix: &[u8]) -> Option<&'a [u8]> {
         let head = self.text().strip_suffix(suffix)?;
         if head.is_empty() || suffix.is_empty() { Some(head) } else { head.strip_suffix(b".") }

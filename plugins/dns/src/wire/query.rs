@@ -1,44 +1,45 @@
-//! Reads a question.
+//! Parses queries.
 
 use super::{HEADER, Name, Rcode, UDP_MAX, UDP_PLAIN, flag, kind};
 
-/// What a packet turned out to be.
+/// A parsed packet.
 #[allow(
     clippy::large_enum_variant,
     reason = "one lives at a time, on the stack, and nothing is allocated for it"
 )]
 pub enum Received<'a> {
-    /// Not to be answered: no message, or a response. Whoever answers responses can be made to talk to its like for ever.
+    /// Must not be answered: it has no header, or is a response. Two servers that answer
+    /// responses can loop.
     Noise,
-    /// Not to be answered with more than a code, and with as many bytes of the packet as were understood.
+    /// Rejected with a code, and as many bytes of the packet as were parsed.
     Refused(Rcode, &'a [u8]),
-    /// A question to answer.
+    /// A query to answer.
     Query(Query<'a>),
 }
 
-/// What EDNS says in a question (RFC 6891).
+/// The EDNS fields of a query (RFC 6891).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// Bytes that the client takes over UDP.
+    /// The client's limit for messages over UDP, in bytes.
     pub size: u16,
-    /// Whether it wants DNSSEC records (RFC 3225).
+    /// The client wants DNSSEC records (RFC 3225).
     pub dnssec: bool,
 }
 
-/// A question for records of class IN.
+/// A query of class IN.
 pub struct Query<'a> {
     packet: &'a [u8],
     end: usize,
-    /// The name asked for.
+    /// The queried name.
     pub name: Name,
-    /// The type asked for.
+    /// The queried type.
     pub kind: u16,
-    /// What EDNS says, if there is any.
+    /// EDNS, if the client uses it.
     pub edns: Option<Edns>,
 }
 
 impl<'a> Query<'a> {
-    /// The client's number for it.
+    /// The id.
     pub fn id(&self) -> u16 {
         word(self.packet, 0).unwrap_or(0)
     }
@@ -48,7 +49,7 @@ impl<'a> Query<'a> {
         word(self.packet, 2).unwrap_or(0)
     }
 
-    /// The question as it came: name, type, class.
+    /// The question section as received: name, type, class.
     pub fn question(&self) -> &'a [u8] {
         self.packet.get(HEADER..self.end).unwrap_or(&[])
     }
@@ -59,7 +60,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Reads a packet of whatever content.
+/// Parses any packet.
 pub fn read(packet: &[u8]) -> Received<'_> {
     match read_query(packet) {
         Ok(query) => Received::Query(query),
@@ -68,7 +69,7 @@ pub fn read(packet: &[u8]) -> Received<'_> {
     }
 }
 
-/// A code, and where what was understood ends.
+/// A code, and the number of bytes that were parsed.
 type Refusal = (Rcode, usize);
 
 fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Refusal>> {
@@ -90,7 +91,8 @@ fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Refusal>> {
     let kind = word(packet, at).ok_or(MALFORMED)?;
     let class = word(packet, at + 2).ok_or(MALFORMED)?;
     let end = at + 4;
-    // A transfer carries a record (RFC 1995, section 3): say no before it is taken for malformed.
+    // A transfer query contains a record (RFC 1995, section 3), so reject it before records
+    // make it malformed.
     if class != kind::IN || matches!(kind, kind::AXFR | kind::IXFR) {
         return Err(Some((Rcode::Refused, end)));
     }
@@ -101,7 +103,7 @@ fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Refusal>> {
     Ok(Query { packet, end, name, kind, edns })
 }
 
-/// Looks for the OPT record among the additional ones; there may be one (RFC 6891, section 6.1.1).
+/// Finds the OPT record in the additional section; there may be one (RFC 6891, section 6.1.1).
 fn read_edns(packet: &[u8], end: usize, additionals: u16) -> Result<Option<Edns>, Option<Refusal>> {
     let malformed = Some((Rcode::FormErr, end));
     let (mut at, mut edns) = (end, None);
@@ -128,7 +130,7 @@ fn read_edns(packet: &[u8], end: usize, additionals: u16) -> Result<Option<Edns>
     Ok(edns)
 }
 
-/// Where a name at `at` ends. Pointers are not followed.
+/// Skips a name at `at`; returns where it ends. Pointers are not followed.
 fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let length = usize::from(*packet.get(at)?);

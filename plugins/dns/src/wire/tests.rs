@@ -1,4 +1,4 @@
-//! The codec, against itself, against promises, and against a codec of others.
+//! The codec, tested against itself, its invariants, and another implementation.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A question as another implementation writes it.
+/// A query as another implementation encodes it.
 fn question(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -37,7 +37,7 @@ fn code(packet: &[u8]) -> Option<Rcode> {
 }
 
 #[test]
-fn a_question_is_read_as_another_implementation_writes_it() {
+fn queries_of_another_implementation_are_parsed() {
     let packet = question("WeB.Example.ORG.", RecordType::AAAA, Some(4096));
     let query = query(&packet);
     assert_eq!(query.name.text(), b"web.example.org");
@@ -49,9 +49,9 @@ fn a_question_is_read_as_another_implementation_writes_it() {
     assert_eq!(query.name.before(b"xample.org"), None, "not at a dot");
 }
 
-/// D-027: what is not said is 512.
+/// D-027
 #[test]
-fn the_limit_over_udp_is_512_or_what_edns_says_up_to_1232() {
+fn the_udp_limit_is_512_or_that_of_edns_up_to_1232() {
     for (edns, limit) in [(None, 512), (Some(0), 512), (Some(600), 600), (Some(65535), 1232)] {
         assert_eq!(query(&question("a.", RecordType::A, edns)).udp_limit(), limit);
     }
@@ -59,7 +59,7 @@ fn the_limit_over_udp_is_512_or_what_edns_says_up_to_1232() {
 
 /// D-028.
 #[test]
-fn what_is_no_question_is_dropped_or_refused_by_its_kind() {
+fn non_queries_are_ignored_and_bad_queries_rejected_with_a_code() {
     let good = question("a.", RecordType::A, Some(1232));
     let with = |at: usize, value: u8| {
         let mut packet = good.clone();
@@ -83,13 +83,13 @@ fn what_is_no_question_is_dropped_or_refused_by_its_kind() {
     }
 }
 
-/// D-028: BADVERS is written so that others understand it.
+/// D-028: another implementation reads BADVERS.
 #[test]
-fn a_refusal_repeats_the_question_and_nothing_else() {
+fn an_error_response_repeats_the_question_only() {
     let mut packet = question("a.b.", RecordType::A, Some(1232));
     packet[27] = 1;
     let mut buffer = [0xff; 64];
-    let Received::Refused(code, understood) = read(&packet) else { panic!("EDNS version 1 is spoken") };
+    let Received::Refused(code, understood) = read(&packet) else { panic!("EDNS version 1 is accepted") };
     let length = refusal(understood, code, &mut buffer);
     let message = Message::from_vec(&buffer[..length]).unwrap();
     assert_eq!(u16::from(message.metadata.response_code), 16);
@@ -97,9 +97,9 @@ fn a_refusal_repeats_the_question_and_nothing_else() {
     assert!(!message.metadata.authentic_data);
 }
 
-/// D-028, D-030, D-031: header and records, as another implementation reads them.
+/// D-028, D-030, D-031: another implementation reads header and records.
 #[test]
-fn answers_are_read_by_another_implementation_as_they_were_meant() {
+fn another_implementation_parses_our_answers() {
     let packet = question("WeB.foo.io.", RecordType::A, Some(1232));
     let query = query(&packet);
     let mut buffer = [0; UDP_MAX];
@@ -124,13 +124,13 @@ fn answers_are_read_by_another_implementation_as_they_were_meant() {
     assert_eq!(records, [of("10.0.0.1"), of("fd00::1"), of("db.foo.io.")]);
     let authority = &message.authorities[0];
     assert_eq!(authority.name.to_ascii(), "foo.io.");
-    let RData::SOA(soa) = &authority.data else { panic!("an SOA record is wanted") };
+    let RData::SOA(soa) = &authority.data else { panic!("not an SOA record") };
     assert_eq!((soa.minimum, soa.rname.to_ascii().as_str()), (30, "hostmaster.foo.io."));
     assert_eq!(message.edns.map(|edns| edns.max_payload()), Some(1232));
 }
 
 #[test]
-fn a_reverse_name_that_would_be_too_long_goes_without_its_suffix() {
+fn an_overlong_reverse_name_omits_its_suffix() {
     let packet = question("1.0.0.10.in-addr.arpa.", RecordType::PTR, None);
     let query = query(&packet);
     let host = vec!["h".repeat(60); 4].join(".");
@@ -146,15 +146,15 @@ fn a_reverse_name_that_would_be_too_long_goes_without_its_suffix() {
 }
 
 proptest! {
-    /// D-029: bytes of whatever content.
+    /// D-029: random bytes.
     #[test]
-    fn random_packets_break_no_promise(packet in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn random_packets_break_no_invariant(packet in prop::collection::vec(any::<u8>(), 0..600)) {
         fuzz::query(&packet);
     }
 
-    /// D-029: questions with bytes changed.
+    /// D-029: queries with some bytes changed.
     #[test]
-    fn mutated_questions_break_no_promise(
+    fn mutated_queries_break_no_invariant(
         name in "([a-zA-Z0-9][a-zA-Z0-9_-]{0,20}\\.){1,6}",
         edns in prop::option::of(any::<u16>()),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
@@ -170,9 +170,9 @@ proptest! {
         fuzz::query(&packet[..cut.index(packet.len())]);
     }
 
-    /// D-029: what both read, both read alike.
+    /// D-029
     #[test]
-    fn names_are_read_as_another_implementation_reads_them(
+    fn names_of_another_implementation_are_parsed(
         name in "([a-zA-Z0-9][a-zA-Z0-9_-]{0,62}\\.){1,3}",
         kind in any::<u16>(),
     ) {

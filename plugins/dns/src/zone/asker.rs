@@ -1,4 +1,4 @@
-//! Who asks, and what it may know.
+//! The client of a query, and the networks it may see.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -6,12 +6,12 @@ use std::rc::Rc;
 use super::{Attached, Membership, Network, Slot, Zone};
 use crate::record::CrossNetwork;
 
-/// See the module.
+/// A client: a container, or an unregistered address on a network.
 #[derive(Clone, Copy)]
 pub struct Asker<'z> {
     zone: &'z Zone,
     slot: Slot,
-    /// The network that was asked.
+    /// The queried network.
     network: &'z Network,
     others: &'z [Membership],
     attached: Option<&'z Attached>,
@@ -33,17 +33,17 @@ impl<'z> Asker<'z> {
         Self { zone, slot, network, others, attached: Some(attached) }
     }
 
-    /// Where the network is that was asked.
+    /// Where the queried network is in the zone.
     pub(super) fn slot(&self) -> Slot {
         self.slot
     }
 
-    /// The network that was asked.
+    /// The queried network.
     pub fn network(&self) -> &'z Network {
         self.network
     }
 
-    /// The container's attachment there; `None` if none is known.
+    /// The container's attachment to it; `None` for an unregistered client.
     pub fn attached(&self) -> Option<&'z Attached> {
         self.attached
     }
@@ -52,24 +52,24 @@ impl<'z> Asker<'z> {
         Self { zone, slot, network, others: &[], attached: None }
     }
 
-    /// The networks it may know of: first the one that was asked, then the others as it was attached to them.
+    /// The networks it may see: the queried one, then the others in order of attachment.
     pub(super) fn networks(&self) -> impl Iterator<Item = &'z Network> + use<'z> {
         let (zone, first) = (self.zone, self.slot);
         let others = self.others.iter().filter(move |other| other.slot != first);
         std::iter::once(self.network).chain(others.filter_map(move |other| zone.network(other.slot)))
     }
 
-    /// The network through which it may ask the outside, if any.
+    /// The network whose upstream servers it may use, if any.
     fn way_out(&self) -> Option<&'z Network> {
         self.networks().find(|network| !network.record().internal)
     }
 
-    /// Whether it may ask the outside.
+    /// Whether its queries may be forwarded.
     pub(super) fn may_ask_outside(&self) -> bool {
         self.way_out().is_some()
     }
 
-    /// The servers that are to be asked for it; `None` for those of resolv.conf.
+    /// The upstream servers for it; `None` for those of resolv.conf.
     pub(super) fn servers(&self) -> Option<Rc<[SocketAddr]>> {
         let own = self.attached.and_then(|attached| attached.upstreams.as_ref());
         own.or_else(|| self.way_out().and_then(Network::upstreams)).cloned()

@@ -1,6 +1,6 @@
-//! What is known, arranged to be asked: built of the records and of nothing else.
+//! All records in memory, indexed for queries.
 //!
-//! One changed attachment costs its own names and addresses, however many others there are.
+//! The cost of changing an attachment depends on its own names and addresses only.
 
 mod asker;
 mod network;
@@ -24,10 +24,10 @@ pub use respond::{Outcome, Servers, respond};
 use crate::map::Map;
 use crate::record::{Attachment, Key};
 
-/// A container's networks, in the order that it was attached to them.
+/// A container's networks, in order of attachment.
 type Memberships = Vec<Membership>;
 
-/// One attachment, as its container sees it.
+/// An attachment, as part of its container.
 #[derive(Debug)]
 struct Membership {
     order: u64,
@@ -35,7 +35,7 @@ struct Membership {
     ifname: String,
 }
 
-/// Where a network is; it keeps its place while it is known.
+/// The index of a network, which it keeps while it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(usize);
 
@@ -45,22 +45,23 @@ pub struct Zone {
     networks: Vec<Option<Network>>,
     slots: Map<String, Slot>,
     containers: Map<Rc<str>, Memberships>,
-    /// Goes on with every answer, so that each begins with another address.
+    /// Incremented with every answer, so that successive answers begin with different
+    /// addresses.
     turn: Cell<usize>,
 }
 
 impl Zone {
-    /// The network of that name.
+    /// Finds a network by name.
     pub fn slot(&self, network: &str) -> Option<Slot> {
         self.slots.get(network).copied()
     }
 
-    /// The network at that place.
+    /// The network at that index.
     pub fn network(&self, slot: Slot) -> Option<&Network> {
         self.networks.get(slot.0)?.as_ref()
     }
 
-    /// All networks, and where they are.
+    /// All networks and their indexes.
     pub fn networks(&self) -> impl Iterator<Item = (Slot, &Network)> {
         self.networks
             .iter()
@@ -73,7 +74,7 @@ impl Zone {
         self.slots.keys()
     }
 
-    /// How many attachments there are.
+    /// Counts all attachments.
     pub fn attachments(&self) -> usize {
         self.networks().map(|(_, network)| network.len()).sum()
     }
@@ -91,7 +92,7 @@ impl Zone {
         })
     }
 
-    /// Takes over what is said of a network itself; its attachments stay.
+    /// Sets a network's record and keeps its attachments.
     pub fn put_network(&mut self, record: crate::record::Network) -> Slot {
         if let Some(slot) = self.slot(&record.name)
             && let Some(network) = self.networks.get_mut(slot.0).and_then(Option::as_mut)
@@ -108,7 +109,7 @@ impl Zone {
         Slot(free)
     }
 
-    /// Takes over everything that is said of a network: an attachment that is not among these is forgotten.
+    /// Sets all records of a network: an attachment that is not among them is removed.
     pub fn put_whole(&mut self, record: crate::record::Network, mut attachments: Vec<Attachment>) {
         let slot = self.put_network(record);
         let keys: HashSet<&Key> = attachments.iter().map(|record| &record.key).collect();
@@ -116,12 +117,13 @@ impl Zone {
         let gone: Vec<Key> =
             held.filter(|(key, _)| !keys.contains(key)).map(|(key, _)| key.clone()).collect();
         gone.iter().for_each(|key| self.remove_attachment(slot, key));
-        // As they came: of two that have one address, the later is its owner.
+        // In order of attachment: of two attachments with one address, the later one
+        // owns it.
         attachments.sort_by_key(|record| record.order);
         attachments.into_iter().for_each(|record| self.put_attachment(slot, record));
     }
 
-    /// Forgets a network with all its attachments.
+    /// Removes a network with all its attachments.
     pub fn remove_network(&mut self, name: &str) {
         let Some(slot) = self.slots.remove(name) else { return };
         self.networks[slot.0] = None;
@@ -131,7 +133,7 @@ impl Zone {
         });
     }
 
-    /// Puts an attachment of the network in the place of its former self.
+    /// Adds an attachment, or replaces it.
     pub fn put_attachment(&mut self, slot: Slot, record: Attachment) {
         self.remove_attachment(slot, &record.key);
         let Some(network) = self.networks.get_mut(slot.0).and_then(Option::as_mut) else { return };
@@ -146,7 +148,7 @@ impl Zone {
         network.insert(record, container);
     }
 
-    /// Forgets an attachment.
+    /// Removes an attachment.
     pub fn remove_attachment(&mut self, slot: Slot, key: &Key) {
         let Some(network) = self.networks.get_mut(slot.0).and_then(Option::as_mut) else { return };
         network.remove(key);
@@ -158,8 +160,9 @@ impl Zone {
         }
     }
 
-    /// Who asks at an address that these networks share: the container that has the source address, or somebody on
-    /// the network that the source fits to.
+    /// The client that queries an address which these networks share: the container with
+    /// the source address, or else an unregistered client of the network whose subnet
+    /// contains it.
     pub fn asker(&self, shared: &[Slot], source: IpAddr) -> Option<Asker<'_>> {
         let networks =
             || shared.iter().filter_map(|slot| self.network(*slot).map(|network| (*slot, network)));
@@ -174,7 +177,7 @@ impl Zone {
         })
     }
 
-    /// The container that asks through a socket in its own namespace.
+    /// The container that queries a socket in its own namespace.
     pub fn asker_of(&self, slot: Slot, key: &Key) -> Option<Asker<'_>> {
         let network = self.network(slot)?;
         Some(Asker::container(self, slot, network, network.attached(key)?))

@@ -1,4 +1,4 @@
-//! One network: its names, and whose addresses are whose.
+//! One network: its names and the owners of its addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -8,11 +8,11 @@ use sys::IpFamily;
 use crate::map::Map;
 use crate::record::{self, Attachment, Key};
 
-/// See the module.
+/// A network with its attachments.
 #[derive(Debug)]
 pub struct Network {
     record: record::Network,
-    /// The network's name as a suffix: in lower case.
+    /// The network's name as a suffix, in lower case.
     suffix: String,
     upstreams: Option<Rc<[SocketAddr]>>,
     attachments: Map<Key, Rc<Attached>>,
@@ -27,11 +27,11 @@ pub struct Attached {
     pub(super) upstreams: Option<Rc<[SocketAddr]>>,
     names: Box<[String]>,
     ips: Box<[IpAddr]>,
-    /// Path of its network namespace, if it has sockets there.
+    /// Path of its network namespace, if the responder has sockets there.
     pub(crate) netns: Option<String>,
-    /// What was there at ADD.
+    /// The namespace at that path at ADD.
     pub(crate) namespace: Option<record::Namespace>,
-    /// The link that leads to it alone.
+    /// The link that leads to it only.
     pub(crate) ingress: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Attached {
     }
 }
 
-/// The addresses of a name, each once, and how many attachments have it there.
+/// The addresses of a name, and how many attachments have each.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     v4: Vec<(IpAddr, usize)>,
@@ -121,17 +121,17 @@ impl Network {
         self.upstreams = self.record.upstreams.as_deref().map(Rc::from);
     }
 
-    /// What is said of the network itself.
+    /// The network's record.
     pub fn record(&self) -> &record::Network {
         &self.record
     }
 
-    /// How many attachments it has.
+    /// Counts the attachments.
     pub fn len(&self) -> usize {
         self.attachments.len()
     }
 
-    /// Whether it has no attachment.
+    /// Whether there is no attachment.
     pub fn is_empty(&self) -> bool {
         self.attachments.is_empty()
     }
@@ -141,7 +141,7 @@ impl Network {
         self.attachments.iter().map(|(key, attached)| (key, attached.as_ref()))
     }
 
-    /// The attachment of that key.
+    /// The attachment with that key.
     pub fn attached(&self, key: &Key) -> Option<&Attached> {
         self.attachments.get(key).map(Rc::as_ref)
     }
@@ -190,17 +190,17 @@ impl Network {
         self.names.get(name)
     }
 
-    /// The attachment that has the address; of several the one that came last.
+    /// The attachment that has the address; of several, the latest.
     pub fn owner(&self, ip: IpAddr) -> Option<&Attached> {
         self.owners.get(&ip)?.last().map(Rc::as_ref)
     }
 
-    /// Whether the address is one of the network's prefixes'.
+    /// Whether a subnet of the network contains the address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.record.subnets.iter().any(|subnet| subnet.contains(ip))
     }
 
-    /// The suffixes that its names answer under: the domain, and the network's own name.
+    /// The suffixes that names are found under: the domain, and the network's name.
     pub(super) fn suffixes(&self) -> impl Iterator<Item = &str> {
         self.record
             .domain

@@ -1,22 +1,23 @@
-//! Whom what an asker costs is counted by: never the address alone, of which a container may have as many as it likes.
+//! The account that a client's resources are charged to. Never the source address alone: a
+//! container may use as many as it likes.
 
 use std::rc::Rc;
 
 use super::{Asker, Slot};
 
-/// See the module.
+/// An account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payer {
-    /// A container, on the network that it asked.
+    /// A container on the queried network.
     Container(Slot, Rc<str>),
     /// The host itself, at that network's address.
     Host(Slot),
-    /// All together that have no record and ask at that network's address.
+    /// All unregistered clients at that network's address.
     Strangers(Slot),
 }
 
 impl Payer {
-    /// Who pays for the asker; `host`: it asks from this host.
+    /// The account of a client; `host`: the client is this host.
     pub fn of(asker: &Asker<'_>, host: bool) -> Self {
         match asker.attached() {
             Some(attached) => Self::Container(asker.slot(), Rc::clone(&attached.container)),
@@ -25,7 +26,7 @@ impl Payer {
         }
     }
 
-    /// The network that was asked.
+    /// The queried network.
     pub fn network(&self) -> Slot {
         match self {
             Self::Container(slot, _) | Self::Host(slot) | Self::Strangers(slot) => *slot,

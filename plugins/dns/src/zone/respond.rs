@@ -1,4 +1,4 @@
-//! What is answered to whom.
+//! Decides what to answer, and writes it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -12,43 +12,44 @@ use super::special::{Special, special};
 use crate::record::CrossNetwork;
 use crate::wire::{Answer, Query, Rcode, kind};
 
-/// The most networks whose addresses of one name are put together in one answer.
+/// The most networks that contribute addresses to one answer.
 const UNION_MAX: usize = 16;
 
-/// What became of a question.
+/// What to do with a query.
 pub enum Outcome {
-    /// An answer of that many bytes.
+    /// Send the answer, which has that many bytes.
     Answer(usize),
-    /// These servers are to be asked.
+    /// Forward it to these servers.
     Ask(Servers),
 }
 
-/// Whom to ask.
+/// Upstream servers.
 #[derive(Clone, Debug)]
 pub enum Servers {
-    /// Those that the host asks.
+    /// The host's.
     Host,
-    /// These.
+    /// The configured ones.
     These(Rc<[SocketAddr]>),
 }
 
-/// What a name is here.
+/// What is known of the queried name.
 enum Known<'z> {
-    /// A name, with the addresses of it; ours alone, whatever record is asked for.
+    /// A name of containers. We are authoritative for it, whatever the type.
     Name { addresses: [Option<&'z Addresses>; UNION_MAX], zone: usize, ttl: u32 },
     /// The reverse name of an attachment's address.
     Pointer { host: &'z str, suffix: &'z str, ttl: u32 },
-    /// The asker itself, by a name that everybody has for it.
+    /// The client itself, by a special-use name.
     Localhost { zone: usize, ttl: u32 },
-    /// A name without records of its own, above others.
+    /// A name without records that has names below it.
     Above { zone: usize, ttl: u32, top: bool },
-    /// It would be ours, and is not there.
+    /// We are authoritative, and there is no such name.
     Nothing { zone: usize, ttl: u32 },
-    /// Others may know.
+    /// Other servers are authoritative.
     Foreign,
 }
 
-/// Answers a question in at most `limit` bytes, or says whom to ask. `host_servers`: whether the host asks any.
+/// Answers a query in at most `limit` bytes, or returns where to forward it. `host_servers`:
+/// whether the host has upstream servers.
 pub fn respond(
     asker: &Asker<'_>,
     query: &Query<'_>,
@@ -102,7 +103,8 @@ pub fn respond(
         Known::Foreign => {
             let bare = query.name.is_single();
             if bare && !(outside && asker.network().record().forward_single_label) {
-                // Nobody else has bare names: the root's word for it, which is the last byte of the question's name.
+                // Nobody else has names without dots: answer with the SOA of the
+                // root, the last byte of the queried name.
                 answer.authoritative();
                 answer.soa(asker.network().record().ttl, query.name.text().len() + 1, false);
                 Rcode::NxDomain
@@ -116,7 +118,8 @@ pub fn respond(
     Outcome::Answer(answer.finish(code))
 }
 
-/// Writes the addresses that the type asks for, beginning with another one each time; says whether there are any.
+/// Writes the addresses of the queried type, each time beginning with another one. Returns
+/// whether there are any.
 fn write(
     asker: &Asker<'_>,
     addresses: &[Option<&Addresses>],
@@ -150,7 +153,7 @@ fn write(
     any
 }
 
-/// What a name is here; `outside`: there is somebody else who may be asked.
+/// Looks the name up; `outside`: the query could be forwarded.
 fn known<'z>(asker: &Asker<'z>, query: &Query<'_>, outside: bool) -> Known<'z> {
     // The whole name first, in all networks; then without a suffix.
     find(asker, query, false)
@@ -161,7 +164,7 @@ fn known<'z>(asker: &Asker<'z>, query: &Query<'_>, outside: bool) -> Known<'z> {
         .unwrap_or(Known::Foreign)
 }
 
-/// A name that means the same everywhere.
+/// A special-use name.
 fn everywhere<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Option<Known<'z>> {
     let ttl = asker.network().record().ttl;
     Some(match special(&query.name)? {
@@ -198,8 +201,9 @@ fn find<'z>(asker: &Asker<'z>, query: &Query<'_>, shortened: bool) -> Option<Kno
     first.map(|(zone, ttl)| Known::Name { addresses, zone, ttl })
 }
 
-/// A name that is a network's by its domain. Nobody gave us what is below a network's bare name: it may be called `app`,
-/// as others' domains are. What we do not have there is asked of the outside, if anybody may be.
+/// A name below a network's domain. The domain is ours, a network's bare name is not: the
+/// network may be called `app`, which is a top-level domain too. So unknown names below a
+/// network's name are forwarded, if possible.
 fn suffix<'z>(asker: &Asker<'z>, query: &Query<'_>, outside: bool) -> Option<Known<'z>> {
     asker.networks().find_map(|network| {
         let domain = network.record().domain.as_deref();
@@ -213,7 +217,7 @@ fn suffix<'z>(asker: &Asker<'z>, query: &Query<'_>, outside: bool) -> Option<Kno
     })
 }
 
-/// A reverse name that is in a network's prefixes.
+/// A reverse name in a network's subnets.
 fn reverse<'z>(asker: &Asker<'z>, query: &Query<'_>) -> Option<Known<'z>> {
     let reverse = Reverse::read(query.name.text())?;
     asker.networks().find_map(|network| {

@@ -1,20 +1,21 @@
-//! Reverse names: `4.3.2.1.in-addr.arpa` (RFC 1035, section 3.5) and their like of IPv6 (RFC 3596, section 2.5).
+//! Reverse names: `4.3.2.1.in-addr.arpa` (RFC 1035, section 3.5), and the same for IPv6 (RFC
+//! 3596, section 2.5).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses that a reverse name stands for: those of a prefix, or of one address.
+/// The addresses that a reverse name stands for: one address, or those of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reverse {
     /// The address, or the first of the prefix.
     pub(super) address: IpAddr,
-    /// The prefix's length in bits.
+    /// The prefix length.
     pub(super) bits: u8,
-    /// Whether the name has labels before those of a whole address.
+    /// Whether there are labels below those of a whole address.
     pub(super) below: bool,
 }
 
 impl Reverse {
-    /// Reads the text of a name in lower case.
+    /// Parses a name in lower case.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         if let Some(head) = text.strip_suffix(b".in-addr.arpa") {
             let mut octets = [0; 4];
@@ -29,7 +30,8 @@ impl Reverse {
     }
 }
 
-/// Reads the labels from the last to the first; gives their number, and whether there were more than fit.
+/// Parses the labels from the last to the first; returns their number, and whether there are
+/// more.
 fn fill(head: &[u8], digits: &mut [u8], read: impl Fn(&[u8]) -> Option<u8>) -> Option<(u8, bool)> {
     let mut count = 0;
     let mut labels = head.rsplit(|byte| *byte == b'.');

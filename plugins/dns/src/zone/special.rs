@@ -1,26 +1,26 @@
-//! Names that mean the same everywhere, and are nobody's to be asked (RFC 6761, RFC 6303, RFC 7686). Names for tests and
-//! documentation, and the reverse names of private addresses, are not among them: we ask a site's own servers, and these
-//! may well know them.
+//! Special-use names, which are never forwarded (RFC 6761, RFC 6303, RFC 7686). Names for tests
+//! and documentation and the reverse names of private addresses are not among them: a site's
+//! own servers may know those.
 
 use std::net::IpAddr;
 
 use super::reverse::Reverse;
 use crate::wire::Name;
 
-/// What such a name is. `zone`: where the name of its zone begins in the question's.
+/// A special-use name. `zone`: where its zone begins in the queried name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
-    /// The asker itself.
+    /// The client itself.
     Localhost { zone: usize },
     /// The reverse name of that.
     LocalhostsAddress,
-    /// There are names below it.
+    /// It exists, with names below it only.
     Above,
-    /// Nothing.
+    /// It does not exist.
     Nothing { zone: usize },
 }
 
-/// What the name is, if it is such a one.
+/// Recognizes a special-use name.
 pub(super) fn special(name: &Name) -> Option<Special> {
     let below = |suffix: &[u8]| {
         let head = name.before(suffix)?;
@@ -47,7 +47,8 @@ pub(super) fn special(name: &Name) -> Option<Special> {
     })
 }
 
-/// Whether the addresses mean the same on every host: this host, this network, this link, all of them.
+/// Whether the addresses mean the same on every host: this host, this network, this link,
+/// broadcast.
 fn is_nobodys(reverse: Reverse) -> bool {
     let bits = reverse.bits;
     match reverse.address {

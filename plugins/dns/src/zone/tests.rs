@@ -1,4 +1,4 @@
-//! Who is answered what.
+//! Answers to queries.
 
 mod held;
 mod sizes;
@@ -66,7 +66,7 @@ pub(crate) fn two_networks() -> Zone {
     zone(vec![network("one", &[]), network("two", &[])], Vec::new())
 }
 
-/// One network with two families, and two containers behind one alias.
+/// One network with both families, and two containers that share an alias.
 fn plain() -> Zone {
     zone(
         vec![network("n1", &["10.0.0.0/16", "fd00::/64"])],
@@ -96,8 +96,8 @@ fn query(packet: &[u8]) -> Query<'_> {
     }
 }
 
-/// What came of a question: `None` when others are to be asked; else the code, whether it is our own word, the
-/// answers' data, the number of authorities.
+/// The answer to a query: `None` if it is forwarded; else the code, whether it is
+/// authoritative, the data of the answer section, the number of authority records.
 #[derive(Debug, PartialEq, Eq)]
 struct Got {
     code: u16,
@@ -159,7 +159,7 @@ fn no_such_name() -> Option<Got> {
 
 /// D-020, D-023.
 #[test]
-fn a_name_answers_alone_with_the_domain_and_with_the_network_in_any_case() {
+fn a_name_is_found_bare_in_its_domain_and_in_its_network_in_any_case() {
     let zone = plain();
     for name in ["web", "WEB", "web.foo.io", "Web.Foo.IO", "web.n1", "wEb.N1"] {
         assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), found(&["10.0.0.2"]), "{name}");
@@ -170,7 +170,7 @@ fn a_name_answers_alone_with_the_domain_and_with_the_network_in_any_case() {
 
 /// D-021.
 #[test]
-fn a_known_name_is_ours_whatever_is_asked_for() {
+fn known_names_are_authoritative_for_every_type() {
     let zone = plain();
     for kind in [15, 16, 33, 65, kind::SOA, kind::PTR] {
         assert_eq!(ask(&zone, "n1", "10.0.0.3", "web", kind), nothing(), "{kind}");
@@ -180,7 +180,7 @@ fn a_known_name_is_ours_whatever_is_asked_for() {
 
 /// D-022.
 #[test]
-fn what_is_unknown_in_the_domain_is_not_asked_of_others() {
+fn unknown_names_in_the_domain_are_not_forwarded() {
     let zone = plain();
     for name in ["none.foo.io", "web.web.foo.io"] {
         assert_eq!(ask(&zone, "n1", "10.0.0.3", name, kind::A), no_such_name(), "{name}");
@@ -191,9 +191,9 @@ fn what_is_unknown_in_the_domain_is_not_asked_of_others() {
     }
 }
 
-/// D-022: where nobody may be asked, all that ends with the network's name is ours.
+/// D-022: where nothing may be forwarded, we are authoritative below the network's name.
 #[test]
-fn below_an_internal_networks_name_there_is_what_we_have() {
+fn an_internal_network_is_authoritative_below_its_name() {
     let mut internal = network("n1", &["10.0.0.0/16"]);
     internal.internal = true;
     let zone = zone(vec![internal], vec![attachment("n1", "a", &["web"], &["10.0.0.2"], 1)]);
@@ -204,7 +204,7 @@ fn below_an_internal_networks_name_there_is_what_we_have() {
 
 /// D-105
 #[test]
-fn names_that_mean_the_same_everywhere_are_asked_of_nobody() {
+fn special_use_names_are_not_forwarded() {
     let zone = plain();
     let ask = |name: &str, kind| ask(&zone, "n1", "10.0.0.3", name, kind);
     for name in ["localhost", "a.LocalHost"] {
@@ -237,9 +237,9 @@ fn names_that_mean_the_same_everywhere_are_asked_of_nobody() {
     }
 }
 
-/// A dot within a label is none between labels.
+/// A dot within a label does not separate labels.
 #[test]
-fn a_label_with_a_dot_in_it_is_no_name_of_ours() {
+fn a_label_that_contains_a_dot_matches_no_name() {
     let zone = plain();
     let mut packet = question("web-foo.io", kind::A);
     packet[HEADER + 4] = b'.';
@@ -250,7 +250,7 @@ fn a_label_with_a_dot_in_it_is_no_name_of_ours() {
 
 /// D-003, D-030.
 #[test]
-fn an_alias_of_several_gives_all_addresses_once_and_begins_with_another_each_time() {
+fn a_shared_alias_rotates_over_all_addresses_without_duplicates() {
     let mut zone = plain();
     let slot = zone.slot("n1").unwrap();
     zone.put_attachment(slot, attachment("n1", "c", &["third", "www"], &["10.0.0.3"], 3));
@@ -266,7 +266,7 @@ fn an_alias_of_several_gives_all_addresses_once_and_begins_with_another_each_tim
 
 /// D-024.
 #[test]
-fn reverse_names_in_the_prefixes_are_ours_and_lead_back() {
+fn reverse_names_in_the_subnets_are_authoritative_and_consistent() {
     let zone = plain();
     let ptr = |name: &str| ask(&zone, "n1", "10.0.0.3", name, kind::PTR);
     assert_eq!(ptr("2.0.0.10.in-addr.arpa"), found(&["web.foo.io"]));
@@ -283,7 +283,7 @@ fn reverse_names_in_the_prefixes_are_ours_and_lead_back() {
     }
 }
 
-/// Two networks; `both` is on them, in this order.
+/// Two networks. The container `both` is on both, in this order.
 fn two() -> Zone {
     let mut other = network("n2", &["10.2.0.0/16"]);
     other.domain = None;
@@ -300,7 +300,7 @@ fn two() -> Zone {
 
 /// D-025, D-026.
 #[test]
-fn a_container_sees_its_networks_and_the_first_that_has_the_name_answers_alone() {
+fn the_first_network_of_a_container_that_has_the_name_answers() {
     let zone = two();
     assert_eq!(ask(&zone, "n1", "10.0.0.2", "two", kind::A), found(&["10.2.0.3"]));
     assert_eq!(ask(&zone, "n1", "10.0.0.2", "two.n2", kind::A), found(&["10.2.0.3"]));
@@ -308,7 +308,7 @@ fn a_container_sees_its_networks_and_the_first_that_has_the_name_answers_alone()
     assert_eq!(
         ask(&zone, "n2", "10.2.0.2", "same", kind::A),
         found(&["10.2.0.3"]),
-        "the one that is asked is first"
+        "the queried network is first"
     );
     assert_eq!(ask(&zone, "n1", "10.0.0.2", "same.n2", kind::A), found(&["10.2.0.3"]));
     assert_eq!(ask(&zone, "n1", "10.0.0.3", "two", kind::A), None, "on n1 alone");
@@ -317,7 +317,7 @@ fn a_container_sees_its_networks_and_the_first_that_has_the_name_answers_alone()
 }
 
 #[test]
-fn what_is_known_of_other_networks_can_be_all_or_nothing() {
+fn cross_network_union_and_none_are_honoured() {
     let mut zone = two();
     let mut record = network("n1", &["10.0.0.0/16"]);
     record.cross_network = CrossNetwork::Union;
@@ -329,9 +329,9 @@ fn what_is_known_of_other_networks_can_be_all_or_nothing() {
     assert_eq!(ask(&zone, "n1", "10.0.0.2", "two", kind::A), None);
 }
 
-/// D-045; d.5: so that stub resolvers try their next server.
+/// D-045: refused, so that stub resolvers try their next server.
 #[test]
-fn an_internal_network_asks_nobody() {
+fn an_internal_network_forwards_nothing() {
     let mut zone = plain();
     let mut record = network("n1", &["10.0.0.0/16"]);
     record.internal = true;
@@ -344,7 +344,7 @@ fn an_internal_network_asks_nobody() {
 }
 
 #[test]
-fn bare_names_stay_here_if_so_configured() {
+fn bare_names_are_not_forwarded_if_so_configured() {
     let mut zone = plain();
     let mut record = network("n1", &["10.0.0.0/16"]);
     record.forward_single_label = false;
@@ -353,9 +353,9 @@ fn bare_names_stay_here_if_so_configured() {
     assert_eq!(ask(&zone, "n1", "10.0.0.3", "example.org", kind::A), None);
 }
 
-/// d.6: the container's servers, or the network's, or the host's.
+/// The container's servers, else the network's, else the host's.
 #[test]
-fn the_nearest_servers_are_asked() {
+fn the_most_specific_servers_are_used() {
     let mut zone = plain();
     let slot = zone.slot("n1").unwrap();
     let servers = |zone: &Zone| {

@@ -1,4 +1,5 @@
-//! `dns serve` in a namespace of its own: loopback addresses are the gateways, and servers of the outside.
+//! `dns serve` in its own namespaces: loopback addresses are the gateways and the upstream
+//! servers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
 
@@ -25,7 +26,7 @@ pub fn in_own_network(name: &str, body: fn()) {
     });
 }
 
-/// A responder, and its place.
+/// A responder and its state directory.
 pub struct Responder {
     pub child: Child,
     pub place: Place,
@@ -82,7 +83,7 @@ pub fn spawn(place: &Place, grace: &str) -> (Child, String) {
     serve(Command::new(env!("CARGO_BIN_EXE_dns")), place, grace)
 }
 
-/// Runs `command` as a responder; also gives the line that it is ready by.
+/// Runs `command` as a responder; also returns its line on readiness.
 pub fn serve(mut command: Command, place: &Place, grace: &str) -> (Child, String) {
     let mut child = command
         .args(["serve", "--grace", grace, "--ready-fd", "1", "--place"])
@@ -97,7 +98,7 @@ pub fn serve(mut command: Command, place: &Place, grace: &str) -> (Child, String
 }
 
 impl Responder {
-    /// With one network, and `web` at 10.0.0.2 on it.
+    /// Starts a responder with one network and `web` at 10.0.0.2 on it.
     pub fn start(network: &Network) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::at(dir.path());
@@ -130,7 +131,7 @@ impl Control {
         send(std::os::fd::AsRawFd::as_raw_fd(&self.0), packet, MsgFlags::MSG_NOSIGNAL).unwrap();
     }
 
-    /// `None` when the connection was closed instead of an answer.
+    /// Sends a request; `None` if the connection was closed.
     pub fn ask(&mut self, ask: &Ask) -> Option<Answer> {
         self.send(&ask.to_packet());
         self.receive()
@@ -145,7 +146,7 @@ impl Control {
     }
 }
 
-/// Waits until something is so, for less time than an administrator would.
+/// Waits for a condition, for less time than an administrator would.
 pub fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(2);
     while !is_so() {
@@ -196,8 +197,8 @@ pub fn ask_at(server: &str, name: &str) -> (u8, u8) {
     outcome(&buffer[..length])
 }
 
-/// Whether anybody answers. The kernel tells at once when nobody listens, but not of what waited in a socket that was
-/// closed.
+/// Whether the responder answers. The kernel refuses datagrams without a socket, but not those
+/// that waited in a socket when it was closed.
 pub fn is_heard() -> bool {
     let client = client();
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -216,7 +217,8 @@ pub fn framed(packet: &[u8]) -> Vec<u8> {
     [&u16::try_from(packet.len()).unwrap().to_be_bytes()[..], packet].concat()
 }
 
-/// A server of the outside that answers each question with what `answer` makes of it; also tells how many came.
+/// An upstream server that replies to each query with the messages of `answer`; also counts the
+/// queries.
 pub fn server(
     address: &str,
     answer: impl Fn(Vec<u8>) -> Vec<Vec<u8>> + Send + 'static,
@@ -236,7 +238,7 @@ pub fn server(
     (local, count)
 }
 
-/// An answer with that code, and one address if it is 0.
+/// An answer with a code, and with one address if the code is 0.
 pub fn answered(mut question: Vec<u8>, code: u8) -> Vec<u8> {
     question[2] |= 0x84;
     question[3] = 0x20 | code;

@@ -1,4 +1,4 @@
-//! What plugins ask for.
+//! Requests of plugins.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,7 +49,7 @@ impl Responder {
         }
     }
 
-    /// Reads again what is recorded, and makes the sockets follow.
+    /// Reads records again and opens or closes sockets accordingly.
     fn sync(&mut self, network: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
         let read = self.read_again(network, key, now);
         let failed = self.follow(now);
@@ -60,7 +60,7 @@ impl Responder {
         }
     }
 
-    /// Goes on with the sockets of a container.
+    /// Takes over the sockets of a container.
     fn adopt(&mut self, network: &str, key: Key, descriptors: Vec<OwnedFd>) -> Result<(), String> {
         let of = || format!("take the sockets of {} in network {network}", key.container);
         let slot = self.zone.slot(network).ok_or_else(|| format!("{}: there is no such network", of()))?;
@@ -68,7 +68,7 @@ impl Responder {
             return Err(format!("{}: the attachment is not recorded", of()));
         }
         let Ok([udp, tcp]) = <[OwnedFd; 2]>::try_from(descriptors) else {
-            return Err(format!("{}: one of UDP and one of TCP are wanted", of()));
+            return Err(format!("{}: expected a UDP and a TCP socket", of()));
         };
         let told = of();
         let presence = self.presence(slot, &key);
@@ -77,7 +77,7 @@ impl Responder {
         self.take_in(listener).map_err(|error| format!("{told}: {error}"))
     }
 
-    /// Listens to new questions and plugins, or leaves them where they are.
+    /// Starts or stops receiving queries and accepting connections.
     pub(super) fn listen(&self, on: bool) {
         if let Err(errno) = self.control.listen(&self.poller, on) {
             log_error(&"watch the control socket", &errno);
@@ -94,17 +94,18 @@ impl Responder {
         }
     }
 
-    /// Becomes another executable, once no question is on its way or it has been waited for long enough.
+    /// Executes the successor once no query is in flight, or at the deadline.
     pub(super) fn leave(&mut self, now: Instant) {
         let busy = !(self.forwarder.is_idle() && self.connections.is_idle());
         let Some((executable, path, _)) = self.leaving.take_if(|(_, _, latest)| !busy || now >= *latest)
         else {
             return;
         };
-        // What they have said is answered; who says more finds the connection closed, and asks the successor.
+        // Requests that were sent are answered. A later request finds the connection
+        // closed and goes to the successor.
         self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
         if self.leaving.take().is_some() {
-            log_error(&"become another executable", &"asked for twice; the first is done");
+            log_error(&"become another executable", &"requested twice; the first request counts");
         }
         let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
         let kept = Kept {
@@ -118,7 +119,8 @@ impl Responder {
     }
 }
 
-/// What a plugin asks this to become: by the descriptor that came with its question, or by its path.
+/// The executable to become: the descriptor that came with the request, or else the file at the
+/// path.
 fn executable(path: &Path, descriptors: Vec<OwnedFd>) -> std::io::Result<OwnedFd> {
     match descriptors.into_iter().next() {
         Some(executable) => {

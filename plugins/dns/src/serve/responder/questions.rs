@@ -1,4 +1,4 @@
-//! Questions of clients, and their answers.
+//! Queries of clients, and their answers.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::wire::{HEADER, Rcode, Received, TCP_MAX, read, refusal};
 use crate::zone::{Asker, Outcome, Payer, Servers, respond};
 
-/// How long connections wait in the kernel when there is no descriptor for them.
+/// How long accepting pauses when no descriptor is free.
 pub(super) const TURNED_AWAY: Duration = Duration::from_millis(100);
 
 impl Responder {
@@ -25,7 +25,8 @@ impl Responder {
         for _ in 0..BATCHES {
             let count = match self.inbox.receive(&listener.udp) {
                 Ok(count) => count,
-                // What went wrong with an answer before is told here; the next call goes on.
+                // The error of an earlier send is reported here; the next call
+                // goes on.
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => continue,
                 Err(_) => return,
             };
@@ -80,7 +81,8 @@ impl Responder {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if fails_one_connection_only(&error) => continue,
-                // No descriptor or no memory is left: what waits would be told of again and again.
+                // No descriptor or memory is left: the waiting connection would
+                // wake us again and again.
                 Err(_) => return self.turn_away(id, now),
             };
             let link = sys::datagram::link_of_connection(&stream, IpFamily::of(peer.ip())).ok().flatten();
@@ -91,7 +93,7 @@ impl Responder {
         }
     }
 
-    /// Does not listen to connections there for a moment.
+    /// Pauses accepting connections of a listener.
     fn turn_away(&mut self, id: Id, now: Instant) {
         if let Some(listener) = self.listeners.all.get(id)
             && self.poller.change(&listener.tcp, Source::Accept, id, false, false).is_ok()
@@ -101,7 +103,7 @@ impl Responder {
         }
     }
 
-    /// Listens to connections again.
+    /// Resumes accepting connections.
     pub(super) fn turn_back(&mut self) {
         self.turned_away_until = None;
         if self.leaving.is_none()
@@ -153,13 +155,13 @@ impl Responder {
         });
     }
 
-    /// Passes an answer of other servers on.
+    /// Sends the answer of an upstream server to the client.
     pub(super) fn deliver(&mut self, reply: &Reply, now: Instant) {
         let Some(answer) = self.scratch.get(..reply.length) else { return };
         match reply.client {
             Client::Datagram(listener, peer) => {
                 if let (Some(listener), Some(address)) = (self.listeners.all.get(listener), peer.address()) {
-                    // Lost on the way, if it cannot be sent.
+                    // A datagram that cannot be sent counts as lost.
                     let _ = listener.udp.send_to(answer, address);
                 }
             }

@@ -1,4 +1,4 @@
-//! Reading what is recorded.
+//! Reading the records.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -26,7 +26,7 @@ impl Responder {
         Ok(())
     }
 
-    /// Reads all records of a network; gives those that cannot be read.
+    /// Reads all records of a network; returns the unreadable files.
     fn read_network(&mut self, name: &str) -> sys::Result<Vec<Faulty>> {
         self.watch.network(&self.place, name);
         let known = self.place.scan_network(name)?;
@@ -37,12 +37,12 @@ impl Responder {
         Ok(known.faulty)
     }
 
-    /// Reads again what a plugin says has changed: a network, or one attachment of it.
+    /// Reads what a plugin reports as changed: a network, or one attachment of it.
     pub(super) fn read_again(&mut self, name: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
         let told = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
         let all = self.watch.told(name, key, now);
         let Some((slot, key)) = self.zone.slot(name).zip(key).filter(|_| all) else {
-            // One that is new may have more attachments than this one.
+            // A new network may have other attachments too.
             let faulty = self.read_network(name).map_err(|error| told(&error))?;
             self.complain_of(&faulty);
             let concerns = |faulty: &&Faulty| {
@@ -69,7 +69,7 @@ impl Responder {
         Ok(())
     }
 
-    /// Reads again what has changed without a plugin's word (d.3).
+    /// Reads changes that no plugin reported.
     pub(super) fn catch_up(&mut self, now: Instant) {
         let untold = self.watch.untold();
         if self.is_detached() {
@@ -87,7 +87,7 @@ impl Responder {
             }
             Untold::Networks(dirs) => {
                 for dir in dirs {
-                    // One that is not known is read by the directory's name.
+                    // An unknown network is read by its directory name.
                     let name = self.zone.names().find(|name| encoded(name) == dir).cloned();
                     let name = name.unwrap_or(dir);
                     match self.read_network(&name) {
@@ -102,7 +102,7 @@ impl Responder {
         }
     }
 
-    /// Tells of records that cannot be read.
+    /// Logs files that cannot be read.
     fn complain_of(&self, faulty: &[Faulty]) {
         for Faulty { path, error } in faulty {
             log_error(&self.place.shown(path).display(), error);

@@ -1,5 +1,5 @@
-//! Records that were removed as a whole, with their directory, while containers run: this one answers on from memory, and
-//! the next plugin writes them again.
+//! Survives the removal of the records' directory while containers run: the responder keeps
+//! answering from memory, and the next plugin writes the records again.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,14 +11,14 @@ use crate::control::Entry;
 use crate::serve::log::log_error;
 
 impl Responder {
-    /// Whether the directory of the records, which is this process's working directory, is there no more.
+    /// Whether the directory of the records, which is the working directory, was removed.
     pub(super) fn is_detached(&self) -> bool {
-        // Of a directory that was removed nothing links to it (rmdir(2)).
+        // A removed directory has no links (rmdir(2)).
         nix::sys::stat::stat(".").is_ok_and(|meta| meta.st_nlink == 0)
     }
 
-    /// Whether a file or a directory is the user's who started this, and on the filesystem that the place was on. Whoever has
-    /// none of that filesystem's files is no plugin of this place.
+    /// Checks that a descriptor is on the filesystem of the records and has their owner. A
+    /// process that cannot open such a file is no plugin of this directory.
     fn is_of_the_place(&self, descriptor: &OwnedFd) -> std::io::Result<()> {
         let meta = nix::sys::stat::fstat(descriptor)?;
         match (meta.st_dev, meta.st_uid) == self.origin {
@@ -27,7 +27,7 @@ impl Responder {
         }
     }
 
-    /// Writes all records into a plugin's file.
+    /// Writes all records into a file that a plugin opened.
     pub(super) fn list(&self, descriptors: Vec<OwnedFd>) -> std::io::Result<()> {
         let [file] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| std::io::ErrorKind::InvalidInput)?;
         self.is_of_the_place(&file)?;
@@ -45,8 +45,8 @@ impl Responder {
         list.flush()
     }
 
-    /// Goes on in a directory of records that a plugin has opened, and where that is in a place made anew, holds its lock and
-    /// listens at its socket.
+    /// Continues with a directory of records that a plugin opened. If the state directory
+    /// was created anew, also takes over its lock and control socket.
     pub(super) fn settle(&mut self, descriptors: Vec<OwnedFd>, now: Instant) -> Result<(), String> {
         let place = self.shown();
         let told = |what: &str, error: &dyn std::fmt::Display| format!("{what} of {place}: {error}");

@@ -1,4 +1,4 @@
-//! How the responder starts: anew, or as the successor of an earlier image with its sockets.
+//! Starting: anew, or as successor of another executable with its sockets.
 
 use std::fs::File;
 use std::io;
@@ -28,7 +28,7 @@ use crate::wire::{QUERY_MAX, TCP_MAX, UDP_MAX};
 use crate::zone::{Slot, Zone};
 
 impl Responder {
-    /// Takes the lock, reads the records, opens the sockets, and gives up what is not needed any more.
+    /// Takes the lock, reads the records, opens the sockets, and drops privileges.
     pub(in crate::serve) fn start(args: &Args) -> sys::Result<Self> {
         let place = Place::at(&args.place);
         let fail = |op, cause: io::Error| sys::Error::new(op, args.place.display().to_string(), cause);
@@ -46,13 +46,15 @@ impl Responder {
             Some(socket) => socket,
             None => at_path(&place.control())?,
         });
-        // A former image of root's has given up what it would take to leave that user.
+        // A previous executable that ran as root has dropped the capability to change
+        // its user.
         let root = !args.inherit && is_system_root();
         if root {
             place.admit()?;
         }
         let plugins_lock = match legacy.plugins_lock.take() {
-            // A former image is in the directory of the records already.
+            // A previous executable's working directory is the directory of the
+            // records.
             Some(lock) => lock.into(),
             None => {
                 enter(&place)?;
@@ -61,7 +63,7 @@ impl Responder {
         };
         let meta = nix::sys::stat::stat(".").map_err(|errno| fail("look at the records of", errno.into()))?;
         let origin = (meta.st_dev, meta.st_uid);
-        // The directories above may be closed to it from here on.
+        // From here on the directories above may be closed to this process.
         let place = place.from_within();
         let poller = Poller::new().map_err(|errno| fail("wait for questions at", errno.into()))?;
         control.watch(&poller).map_err(|errno| fail("wait for plugins at", errno.into()))?;
@@ -105,7 +107,7 @@ impl Responder {
         }
         sys::privilege::drop_capabilities_except(sys::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("give up privileges at", cause))?;
-        // A kernel without one of these has names all the same.
+        // A kernel without one of these still gets a responder.
         for confined in [confine::write_nowhere(), confine::call_only_what_is_needed()] {
             if let Err(error) = confined {
                 log_error(&"the kernel confines the responder less than it could", &error);
@@ -132,8 +134,9 @@ impl Responder {
         Ok(())
     }
 
-    /// Opens sockets anew in the namespaces of containers that have none: those of a responder that was killed went
-    /// with it. What is in the way of one is told in the log, and to the runtime by the next CHECK of that one.
+    /// Opens sockets in the namespaces of containers that have none, because the previous
+    /// responder was killed. Failures are logged, and reported to the runtime by the next
+    /// CHECK of the container.
     fn reopen(&mut self) {
         let has = |slot: Slot, key: &Key| {
             self.listeners.all.iter().any(|(_, held)| held.origin.container() == Some((slot, key)))
@@ -146,7 +149,8 @@ impl Responder {
                 let Some(path) = &attached.netns else { continue };
                 let name = &network.record().name;
                 let sockets = container::namespace(path, attached.namespace).and_then(|netns| {
-                    // One that has gone without a word is no error, and has no use for sockets.
+                    // A container that is gone needs no sockets; that is no
+                    // error.
                     let Some(netns) = netns else { return Ok(None) };
                     Sockets::open(&netns, name, key).and_then(Sockets::lead).map(Some)
                 });
@@ -168,7 +172,7 @@ impl Responder {
     }
 }
 
-/// Makes the directory of the records this process's own: it may be closed to it by its path soon.
+/// Changes to the directory of the records. Its path may be closed to this process later.
 fn enter(place: &Place) -> sys::Result<()> {
     let dir = place.networks_dir();
     sys::file::create_dir(&dir, 0o750)?;
@@ -185,9 +189,9 @@ fn take_lock(place: &Place) -> sys::Result<File> {
     })
 }
 
-/// As many descriptors as are allowed: each question on its way has some. Gives how many.
+/// Raises the limit of open files to the hard limit, for queries in flight. Returns the limit.
 fn raise_descriptors() -> u64 {
     let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
-    // What there is must do.
+    // The soft limit must do.
     setrlimit(Resource::RLIMIT_NOFILE, most, most).map_or(now, |()| most)
 }

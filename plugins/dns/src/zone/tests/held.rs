@@ -1,10 +1,10 @@
-//! What is held as records come and go.
+//! The index as records are added and removed.
 
 use super::*;
 
 /// D-004, D-005, D-006.
 #[test]
-fn an_attachment_that_goes_or_is_replaced_takes_only_its_own_along() {
+fn removing_or_replacing_an_attachment_keeps_the_others() {
     let mut zone = plain();
     let slot = zone.slot("n1").unwrap();
     zone.put_attachment(slot, attachment("n1", "c", &["web"], &["10.0.0.9"], 3));
@@ -26,13 +26,13 @@ fn an_attachment_that_goes_or_is_replaced_takes_only_its_own_along() {
     assert_eq!(zone.attachments(), 2);
     zone.remove_network("n1");
     assert_eq!((zone.attachments(), zone.slot("n1")), (0, None));
-    assert!(zone.containers.is_empty(), "nothing is kept of what is gone");
+    assert!(zone.containers.is_empty(), "no leftovers");
 }
 
-/// d.3: what is read again takes the place of what was held; a network's place among the others, by which its sockets
-/// know it, stays.
+/// A network that is read again replaces its former state. Its index stays, since sockets refer
+/// to it.
 #[test]
-fn a_network_that_is_read_again_keeps_its_place_and_what_is_still_recorded() {
+fn a_network_that_is_read_again_keeps_its_index_and_recorded_attachments() {
     let mut zone = Zone::default();
     zone.put_whole(network("n1", &[]), vec![attachment("n1", "c1", &["web"], &["10.0.0.2"], 1)]);
     let n2 = || network("n2", &["10.0.0.0/8"]);
@@ -42,7 +42,7 @@ fn a_network_that_is_read_again_keeps_its_place_and_what_is_still_recorded() {
     let owner = |zone: &Zone| {
         zone.network(slot).unwrap().owner("10.0.0.2".parse().unwrap()).unwrap().primary().to_owned()
     };
-    assert_eq!(owner(&zone), "web", "the one that came last, in whatever order they are read");
+    assert_eq!(owner(&zone), "web", "the latest, in whatever order they are read");
     zone.remove_network("n1");
     zone.put_whole(n2(), vec![attachment("n2", "c4", &["new"], &["10.0.0.4"], 4), later.clone()]);
     assert_eq!(zone.slot("n2"), Some(slot));

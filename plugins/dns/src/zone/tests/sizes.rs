@@ -4,7 +4,7 @@ use super::*;
 
 /// D-027.
 #[test]
-fn sixty_addresses_are_cut_to_512_bytes_and_whole_over_tcp_as_are_a_thousand() {
+fn many_addresses_are_truncated_over_udp_and_complete_over_tcp() {
     for count in [60, 1000] {
         let many = (0..count).map(|n| {
             let ip = format!("10.0.{}.{}", n / 200, n % 200 + 1);
@@ -31,7 +31,7 @@ fn sixty_addresses_are_cut_to_512_bytes_and_whole_over_tcp_as_are_a_thousand() {
 }
 
 #[test]
-fn an_answer_never_goes_over_a_small_buffer() {
+fn an_answer_never_exceeds_a_small_buffer() {
     let packet = question("a", kind::A);
     let mut buffer = [0; 40];
     let mut answer = Answer::new(&mut buffer, 512, &query(&packet), false);
