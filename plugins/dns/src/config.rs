@@ -114,7 +114,7 @@ impl Config {
         let domain = match conf.domain_name.as_deref().unwrap_or_default() {
             "" => None,
             text => Some(names::domain(text).map_err(|why| {
-                invalid(format!("invalid domainName {:?}: {}", shortened(text), why.why()))
+                invalid(format!("invalid domainName {:?}: {}", shortened(text), why.reason()))
             })?),
         };
         let mode = match conf.mode.as_deref().unwrap_or_default() {
@@ -204,31 +204,31 @@ impl Sources {
         skip: bool,
         dotted: bool,
     ) -> Result<Vec<String>, Error> {
-        let checked = |text: &str| match names::checked(text, domain)? {
-            name if !dotted && names::is_of_outside(&name, domain, network) => {
+        let checked = |text: &str| match names::parse(text, domain)? {
+            name if !dotted && names::is_external(&name, domain, network) => {
                 Err(Invalid::Reserved("it has dots, and dottedNames is \"refuse\""))
             }
             name => Ok(name),
         };
         let mut all = Vec::new();
-        let told = [
+        let sources = [
             ("K8S_POD_NAME", self.pod_name.into_iter().collect()),
             ("runtimeConfig.aliases", self.aliases),
             ("args.cni.names", self.names),
         ];
-        for (source, list) in told {
+        for (source, list) in sources {
             if list.iter().map(String::len).sum::<usize>() > LIST_MAX {
                 return Err(invalid(format!("{source}: names are longer than {LIST_MAX} bytes together")));
             }
             for text in list {
                 match checked(&text) {
                     Ok(name) => all.push(name),
-                    Err(why) if skip => skipped(source, &text, &why),
+                    Err(why) if skip => log_ignored(source, &text, &why),
                     Err(why) => {
                         return Err(invalid(format!(
                             "{source}: {:?} is not a valid name: {}",
                             shortened(&text),
-                            why.why()
+                            why.reason()
                         ))
                         .details("set invalidNames: \"skip\" to ignore it"));
                     }
@@ -238,12 +238,12 @@ impl Sources {
         if self.with_short_id || all.is_empty() {
             all.push(self.short_id);
         }
-        names::each_once(all).map_err(|_| invalid(format!("more than {NAMES_MAX} names")))
+        names::deduplicate(all).map_err(|_| invalid(format!("more than {NAMES_MAX} names")))
     }
 }
 
-fn skipped(source: &str, text: &str, why: &Invalid) {
-    eprintln!("dns: {source}: {:?} is ignored: {}", shortened(text), why.why());
+fn log_ignored(source: &str, text: &str, why: &Invalid) {
+    eprintln!("dns: {source}: {:?} is ignored: {}", shortened(text), why.reason());
 }
 
 /// The pod's name. Other keys are ignored, valid or not: `CNI_ARGS` is for all plugins of a

@@ -13,7 +13,7 @@ use netlink::{LinkChange, Netlink};
 use nft::Nft;
 use sys::{NetNs, NetNsError};
 
-use crate::control::Ask;
+use crate::control::ControlRequest;
 use crate::record::{Key, Namespace};
 
 /// The first address, and how many there are: a container on several networks uses one for
@@ -88,7 +88,7 @@ impl Sockets {
         Ok(Self { udp, tcp, nft, label, address, namespace })
     }
 
-    /// Passes the sockets to the responder by `ask`, and redirects port 53. The attachment
+    /// Passes the sockets to the responder by `call`, and redirects port 53. The attachment
     /// is recorded already, so a responder that is started by this opens sockets of its own
     /// first, which these replace.
     ///
@@ -98,18 +98,18 @@ impl Sockets {
         self,
         network: &str,
         key: &Key,
-        ask: impl FnOnce(&Ask, &[BorrowedFd<'_>]) -> Result<(), Error>,
+        call: impl FnOnce(&ControlRequest, &[BorrowedFd<'_>]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let adopt = Ask::Adopt { network: network.to_owned(), key: key.clone() };
-        ask(&adopt, &[self.udp.as_fd(), self.tcp.as_fd()])?;
-        self.lead().map(drop)
+        let adopt = ControlRequest::Adopt { network: network.to_owned(), key: key.clone() };
+        call(&adopt, &[self.udp.as_fd(), self.tcp.as_fd()])?;
+        self.redirect().map(drop)
     }
 
     /// Redirects port 53 of the container to the sockets, and returns them.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn lead(self) -> Result<(UdpSocket, TcpListener), Error> {
+    pub fn redirect(self) -> Result<(UdpSocket, TcpListener), Error> {
         let port = |address: std::io::Result<std::net::SocketAddr>| {
             address.map(|address| address.port()).map_err(|error| sys::Error::new("name", "a socket", error))
         };
@@ -125,7 +125,7 @@ impl Sockets {
 ///
 /// # Errors
 /// The kernel refused. A namespace that is gone has no rules.
-pub fn clear(path: &str, recorded: Option<Namespace>, owner: &Owner) -> Result<Option<Nft>, Error> {
+pub fn remove_rules(path: &str, recorded: Option<Namespace>, owner: &Owner) -> Result<Option<Nft>, Error> {
     let Some(netns) = namespace(path, recorded)? else { return Ok(None) };
     let nft = Nft::open_in(&netns)?;
     match resolver::remove_inside(&nft, &owner.label()) {

@@ -18,13 +18,13 @@ use cni::Error;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::control::PROCESS_NAME;
-use crate::place::is_system_root;
-use crate::record::Place;
+use crate::locate::is_system_root;
+use crate::record::StateDir;
 
 /// How long a responder may take to become ready. It takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long systemd may take before the responder is started without it.
-const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(2);
+const SYSTEMD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The line of a responder that is ready. Anything else is an error.
 pub const READY: &str = "ok";
 /// The properties of the service. It is restarted after a kill, but not after an error (status
@@ -37,9 +37,9 @@ const SERVICE: [&str; 4] = [
     "--property=DefaultDependencies=no",
 ];
 /// Reports readiness on the pipe.
-const READY_BY_STDOUT: [&str; 2] = ["--ready-fd", "1"];
+const REPORT_ON_STDOUT: [&str; 2] = ["--ready-fd", "1"];
 /// The longest error message, in bytes.
-const SAID_MAX: u64 = 4096;
+const MESSAGE_MAX: u64 = 4096;
 /// sd_booted(3).
 const SYSTEMD: &str = "/run/systemd/system";
 const SYSTEMD_RUN: [&str; 2] = ["/usr/bin/systemd-run", "/bin/systemd-run"];
@@ -51,39 +51,39 @@ const GRACE: &str = "MOOR_DNS_GRACE";
 ///
 /// # Errors
 /// It could not be started, or reported an error.
-pub fn start(place: &Place) -> Result<(), Error> {
+pub fn start(state_dir: &StateDir) -> Result<(), Error> {
     sys::process::close_descriptors_on_exec()?;
     if Path::new(SYSTEMD).is_dir()
         && let Some(systemd_run) = SYSTEMD_RUN.into_iter().find(|path| Path::new(path).exists())
     {
-        let service = is_system_root() && is_with_init();
-        let mut command = by_systemd(systemd_run, place, service)?;
+        let service = is_system_root() && shares_namespaces_with_init();
+        let mut command = systemd_command(systemd_run, state_dir, service)?;
         // If systemd does not answer, the responder is started without it.
-        match run(&mut command, PATIENCE_WITH_SYSTEMD) {
+        match run(&mut command, SYSTEMD_TIMEOUT) {
             Ok(Outcome::Ready) => return Ok(()),
-            Ok(Outcome::Said(why)) => return Err(refused(&why)),
+            Ok(Outcome::Failed(why)) => return Err(start_failed(&why)),
             // The service is ready when systemd-run exits.
-            Ok(Outcome::Ended { well: true }) if service => return Ok(()),
-            Ok(Outcome::Ended { .. }) | Err(_) => {}
+            Ok(Outcome::Exited { success: true }) if service => return Ok(()),
+            Ok(Outcome::Exited { .. }) | Err(_) => {}
         }
     }
     let mut command = Command::new("/proc/self/exe");
     // An executable with several plugins dispatches on the name.
-    command.arg0("dns").args(arguments(place)).args(READY_BY_STDOUT);
-    let started = run(&mut command, PATIENCE);
+    command.arg0("dns").args(arguments(state_dir)).args(REPORT_ON_STDOUT);
+    let started = run(&mut command, START_TIMEOUT);
     match started.map_err(|error| sys::Error::new("start", "the responder", error))? {
         Outcome::Ready => Ok(()),
-        Outcome::Said(why) => Err(refused(&why)),
-        Outcome::Ended { .. } => Err(refused("it exited without an error message")),
+        Outcome::Failed(why) => Err(start_failed(&why)),
+        Outcome::Exited { .. } => Err(start_failed("it exited without an error message")),
     }
 }
 
-fn refused(said: &str) -> Error {
-    Error::internal(format!("the responder cannot serve: {said}"))
+fn start_failed(message: &str) -> Error {
+    Error::internal(format!("the responder cannot serve: {message}"))
 }
 
-fn arguments(place: &Place) -> Vec<std::ffi::OsString> {
-    let mut arguments = vec!["serve".into(), "--place".into(), place.dir().into()];
+fn arguments(state_dir: &StateDir) -> Vec<std::ffi::OsString> {
+    let mut arguments = vec!["serve".into(), "--place".into(), state_dir.dir().into()];
     if let Some(grace) = std::env::var_os(GRACE) {
         arguments.extend(["--grace".into(), grace]);
     }
@@ -91,7 +91,7 @@ fn arguments(place: &Place) -> Vec<std::ffi::OsString> {
 }
 
 /// Whether this process has the network and mount namespaces of systemd's services.
-fn is_with_init() -> bool {
+fn shares_namespaces_with_init() -> bool {
     ["net", "mnt"].iter().all(|kind| {
         let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
         of("1").is_some_and(|init| of("self") == Some(init))
@@ -100,7 +100,7 @@ fn is_with_init() -> bool {
 
 /// The systemd-run command. A service reports readiness by sd_notify(3). A scope runs in the
 /// caller's namespaces.
-fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command, Error> {
+fn systemd_command(systemd_run: &str, state_dir: &StateDir, service: bool) -> Result<Command, Error> {
     let program: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(systemd_run);
     command.args(["--quiet", "--collect", "--description=Moor: names of containers"]);
@@ -119,9 +119,9 @@ fn by_systemd(systemd_run: &str, place: &Place, service: bool) -> Result<Command
     if program.file_name().is_some_and(|name| name == "moor-plugins") {
         command.arg("dns");
     }
-    command.args(arguments(place));
+    command.args(arguments(state_dir));
     if !service {
-        command.args(READY_BY_STDOUT);
+        command.args(REPORT_ON_STDOUT);
     }
     Ok(command)
 }
@@ -131,13 +131,13 @@ enum Outcome {
     /// It is ready.
     Ready,
     /// It reported an error.
-    Said(String),
-    /// It exited without a message; `well`: with status 0.
-    Ended { well: bool },
+    Failed(String),
+    /// It exited without a message; `success`: with status 0.
+    Exited { success: bool },
 }
 
 /// Runs a program until it reports readiness or an error, or exits.
-fn run(command: &mut Command, patience: Duration) -> io::Result<Outcome> {
+fn run(command: &mut Command, timeout: Duration) -> io::Result<Outcome> {
     let (reader, writer) = io::pipe()?;
     let kept: Vec<_> =
         command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
@@ -146,20 +146,22 @@ fn run(command: &mut Command, patience: Duration) -> io::Result<Outcome> {
     let mut child = command.spawn()?;
     // The command holds the other end of the pipe.
     command.stdout(Stdio::null());
-    let said = listen(reader, patience);
-    if matches!(&said, Ok(said) if said == READY) {
+    let message = read_line(reader, timeout);
+    if matches!(&message, Ok(message) if message == READY) {
         return Ok(Outcome::Ready);
     }
     // It failed or is exiting; in that case its status is already set.
     child.kill()?;
-    let well = child.wait()?.success();
-    said.map(|said| if said.is_empty() { Outcome::Ended { well } } else { Outcome::Said(said) })
+    let success = child.wait()?.success();
+    message.map(
+        |message| if message.is_empty() { Outcome::Exited { success } } else { Outcome::Failed(message) },
+    )
 }
 
 /// Reads from the pipe until a line or the end.
-fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
-    let deadline = Instant::now() + patience;
-    let mut said = Vec::new();
+fn read_line(mut pipe: PipeReader, timeout: Duration) -> io::Result<String> {
+    let deadline = Instant::now() + timeout;
+    let mut message = Vec::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
@@ -170,21 +172,21 @@ fn listen(mut pipe: PipeReader, patience: Duration) -> io::Result<String> {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
         }
-        let before = said.len();
+        let before = message.len();
         let mut piece = [0; 512];
         let length = pipe.read(&mut piece)?;
-        said.extend_from_slice(piece.get(..length).unwrap_or_default());
-        let line = said.iter().position(|byte| *byte == b'\n');
-        if line.is_some() || said.len() == before || said.len() as u64 > SAID_MAX {
-            said.truncate(line.unwrap_or(said.len()));
-            return Ok(String::from_utf8_lossy(&said).into_owned());
+        message.extend_from_slice(piece.get(..length).unwrap_or_default());
+        let line = message.iter().position(|byte| *byte == b'\n');
+        if line.is_some() || message.len() == before || message.len() as u64 > MESSAGE_MAX {
+            message.truncate(line.unwrap_or(message.len()));
+            return Ok(String::from_utf8_lossy(&message).into_owned());
         }
     }
 }
 
 /// Detaches a started responder: it leaves the caller's session and terminal, resets signals
 /// that the caller ignored, and sets its name (it was started as `/proc/self/exe`).
-pub fn leave_session() {
+pub fn detach_from_caller() {
     sys::process::restore_default_signals();
     // The leader of a process group cannot, and has no session to leave.
     let _ = nix::unistd::setsid();

@@ -12,17 +12,17 @@ mod event_loop;
 mod facts;
 mod forward;
 mod launch;
+mod locate;
 mod map;
 mod names;
-mod place;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod port_holder;
 mod probe;
 pub mod record;
 mod responder;
 pub mod restore;
-mod rival;
 pub mod serve;
 mod source;
 mod verbs;
@@ -65,7 +65,7 @@ impl Plugin for Dns {
     }
 
     fn command(&self, _name: &str, arguments: &[OsString]) -> Result<(), Error> {
-        launch::leave_session();
+        launch::detach_from_caller();
         serve::main(arguments)
     }
 }

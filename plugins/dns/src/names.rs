@@ -16,16 +16,16 @@ const SHORT_ID: usize = 12;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {
     /// The syntax is wrong.
-    Form(&'static str),
+    Syntax(&'static str),
     /// The name has another meaning.
     Reserved(&'static str),
 }
 
 impl Invalid {
     /// The reason, as the end of a sentence.
-    pub fn why(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
-            Self::Form(why) | Self::Reserved(why) => why,
+            Self::Syntax(why) | Self::Reserved(why) => why,
         }
     }
 }
@@ -34,11 +34,11 @@ impl Invalid {
 ///
 /// # Errors
 /// It is not a valid name.
-pub fn checked(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
+pub fn parse(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
     // A final dot is allowed.
-    let name = grammatical(text.strip_suffix('.').unwrap_or(text))?;
+    let name = check_syntax(text.strip_suffix('.').unwrap_or(text))?;
     if name.len() + suffix.map_or(0, |suffix| suffix.len() + 1) > NAME_MAX {
-        return Err(Invalid::Form("it is longer than 253 bytes with its domain"));
+        return Err(Invalid::Syntax("it is longer than 253 bytes with its domain"));
     }
     if name == "localhost" || name.ends_with(".localhost") {
         return Err(Invalid::Reserved("it means the client itself (RFC 6761)"));
@@ -51,7 +51,7 @@ pub fn checked(text: &str, suffix: Option<&str>) -> Result<String, Invalid> {
 
 /// Whether the name may belong to somebody else: it has dots, and is below neither of our
 /// suffixes.
-pub fn is_of_outside(name: &str, domain: Option<&str>, network: &str) -> bool {
+pub fn is_external(name: &str, domain: Option<&str>, network: &str) -> bool {
     let below = |suffix: &str| name.strip_suffix(suffix).is_some_and(|head| head.ends_with('.'));
     name.contains('.') && !domain.is_some_and(below) && !below(&network.to_ascii_lowercase())
 }
@@ -61,25 +61,25 @@ pub fn is_of_outside(name: &str, domain: Option<&str>, network: &str) -> bool {
 /// # Errors
 /// It is not a valid name.
 pub fn domain(text: &str) -> Result<String, Invalid> {
-    grammatical(text.strip_suffix('.').unwrap_or(text))
+    check_syntax(text.strip_suffix('.').unwrap_or(text))
 }
 
-fn grammatical(text: &str) -> Result<String, Invalid> {
+fn check_syntax(text: &str) -> Result<String, Invalid> {
     if text.len() > NAME_MAX {
-        return Err(Invalid::Form("it is longer than 253 bytes"));
+        return Err(Invalid::Syntax("it is longer than 253 bytes"));
     }
     for label in text.split('.') {
         if label.is_empty() {
-            return Err(Invalid::Form("a label is empty"));
+            return Err(Invalid::Syntax("a label is empty"));
         }
         if label.len() > LABEL_MAX {
-            return Err(Invalid::Form("a label is longer than 63 bytes"));
+            return Err(Invalid::Syntax("a label is longer than 63 bytes"));
         }
         if label.starts_with('-') || label.ends_with('-') {
-            return Err(Invalid::Form("a label begins or ends with a hyphen"));
+            return Err(Invalid::Syntax("a label begins or ends with a hyphen"));
         }
         if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-            return Err(Invalid::Form(
+            return Err(Invalid::Syntax(
                 "only letters, digits, hyphens, underscores and dots are allowed (others as xn--…)",
             ));
         }
@@ -112,7 +112,7 @@ fn number(text: &str) -> Option<u64> {
 /// few need a change.
 pub fn short_id(container: &str) -> String {
     let short = container.get(..SHORT_ID).unwrap_or(container).trim_end_matches(['-', '.']);
-    grammatical(short).unwrap_or_else(|_| {
+    check_syntax(short).unwrap_or_else(|_| {
         let plain: String = short.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         plain.to_ascii_lowercase()
     })
@@ -122,7 +122,7 @@ pub fn short_id(container: &str) -> String {
 ///
 /// # Errors
 /// The number of names, if it exceeds [`NAMES_MAX`].
-pub fn each_once(names: Vec<String>) -> Result<Vec<String>, usize> {
+pub fn deduplicate(names: Vec<String>) -> Result<Vec<String>, usize> {
     let mut once: Vec<String> = Vec::with_capacity(names.len());
     for name in names {
         if !once.contains(&name) {
@@ -156,12 +156,11 @@ mod tests {
             ("999999999999", "999999999999"),
             ("256.1.1.1", "256.1.1.1"),
         ] {
-            assert_eq!(checked(text, None).unwrap(), name);
+            assert_eq!(parse(text, None).unwrap(), name);
         }
-        assert!(checked(&"a".repeat(63), None).is_ok());
+        assert!(parse(&"a".repeat(63), None).is_ok());
         assert!(
-            checked(&["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join("."), None)
-                .is_ok()
+            parse(&["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join("."), None).is_ok()
         );
     }
 
@@ -189,15 +188,15 @@ mod tests {
             &"a".repeat(64),
             &long,
         ] {
-            assert!(matches!(checked(text, None), Err(Invalid::Form(_))), "{text:?}");
+            assert!(matches!(parse(text, None), Err(Invalid::Syntax(_))), "{text:?}");
         }
         for text in
             ["localhost", "LocalHost", "a.localhost", "10.0.0.1", "10.1", "167772161", "0x7f.1", "010.0.0.1"]
         {
-            assert!(matches!(checked(text, None), Err(Invalid::Reserved(_))), "{text:?}");
+            assert!(matches!(parse(text, None), Err(Invalid::Reserved(_))), "{text:?}");
         }
-        assert!(checked(&"a".repeat(60), Some(&long[..192])).is_ok());
-        assert!(checked(&"a".repeat(61), Some(&long[..192])).is_err());
+        assert!(parse(&"a".repeat(60), Some(&long[..192])).is_ok());
+        assert!(parse(&"a".repeat(61), Some(&long[..192])).is_err());
     }
 
     /// D-007
@@ -224,24 +223,24 @@ mod tests {
             ("web.net", false),
             ("web.xnet", true),
         ] {
-            assert_eq!(is_of_outside(name, Some("foo.io"), "Net"), outside, "{name}");
+            assert_eq!(is_external(name, Some("foo.io"), "Net"), outside, "{name}");
         }
     }
 
     #[test]
     fn duplicate_names_are_removed() {
         let names = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(each_once(names(&["a", "b", "a"])).unwrap(), names(&["a", "b"]));
+        assert_eq!(deduplicate(names(&["a", "b", "a"])).unwrap(), names(&["a", "b"]));
         let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
-        assert_eq!(each_once(many.clone()).unwrap_err(), 65);
-        assert_eq!(each_once(many[..64].to_vec()).unwrap().len(), 64);
+        assert_eq!(deduplicate(many.clone()).unwrap_err(), 65);
+        assert_eq!(deduplicate(many[..64].to_vec()).unwrap().len(), 64);
     }
 
     proptest! {
         /// D-009: a text becomes at most one name, and no other one.
         #[test]
         fn valid_names_follow_the_grammar(text in "\\PC{0,80}") {
-            if let Ok(name) = checked(&text, None) {
+            if let Ok(name) = parse(&text, None) {
                 let same = text.to_ascii_lowercase();
                 prop_assert_eq!(&name, same.strip_suffix('.').unwrap_or(&same));
                 prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
@@ -250,7 +249,7 @@ mod tests {
 
         #[test]
         fn short_names_follow_the_grammar(id in "[A-Za-z0-9][A-Za-z0-9_.-]{0,30}") {
-            prop_assert!(grammatical(&short_id(&id)).is_ok());
+            prop_assert!(check_syntax(&short_id(&id)).is_ok());
         }
     }
 }

@@ -164,13 +164,13 @@ pub fn key(request: &Request) -> Key {
 impl Plan {
     /// The network's record, merged with a `former` one: listening addresses that are still
     /// the host's, subnets and links are kept, because other attachments need them.
-    pub fn joined(&self, former: Option<&Network>, is_here: impl Fn(IpAddr) -> bool) -> Network {
+    pub fn merged_with(&self, former: Option<&Network>, is_here: impl Fn(IpAddr) -> bool) -> Network {
         let mut network = self.network.clone();
         let Some(former) = former.filter(|former| former.mode == network.mode) else { return network };
         let ours = network.listen.clone();
-        join(&mut network.listen, former.listen.iter().filter(|ip| ours.contains(ip) || is_here(**ip)));
-        join(&mut network.subnets, &former.subnets);
-        join(&mut network.ingress, &former.ingress);
+        merge(&mut network.listen, former.listen.iter().filter(|ip| ours.contains(ip) || is_here(**ip)));
+        merge(&mut network.subnets, &former.subnets);
+        merge(&mut network.ingress, &former.ingress);
         network.from_dnsname = former.from_dnsname;
         network
     }
@@ -178,7 +178,7 @@ impl Plan {
 
 /// Merges two lists. Former elements keep their order, so that an unchanged record stays
 /// identical.
-fn join<'a, T: Clone + PartialEq + 'a>(ours: &mut Vec<T>, former: impl IntoIterator<Item = &'a T>) {
+fn merge<'a, T: Clone + PartialEq + 'a>(ours: &mut Vec<T>, former: impl IntoIterator<Item = &'a T>) {
     let mut all: Vec<T> = former.into_iter().cloned().collect();
     for one in ours.drain(..) {
         if !all.contains(&one) {
@@ -189,7 +189,7 @@ fn join<'a, T: Clone + PartialEq + 'a>(ours: &mut Vec<T>, former: impl IntoItera
 }
 
 /// The result with our name servers and domain.
-pub fn answered(config: &Config, mut result: AddResult, servers: &[IpAddr]) -> AddResult {
+pub fn with_name_servers(config: &Config, mut result: AddResult, servers: &[IpAddr]) -> AddResult {
     let ours: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let former = std::mem::take(&mut result.dns.nameservers);
     let former = former.into_iter().filter(|server| config.keep_nameservers && !ours.contains(server));

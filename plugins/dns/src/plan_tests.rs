@@ -94,8 +94,9 @@ fn a_result_without_a_container_address_is_an_error() {
 #[test]
 fn the_result_has_our_servers_first_and_the_domain_once() {
     let servers = ["10.1.2.1".parse().unwrap()];
-    let answer =
-        |keys: &str, text: &str| plan::answered(&Config::of(&request(keys)).unwrap(), result(text), &servers);
+    let answer = |keys: &str, text: &str| {
+        plan::with_name_servers(&Config::of(&request(keys)).unwrap(), result(text), &servers)
+    };
     let plain = answer("", BRIDGE);
     assert_eq!(plain.dns.nameservers, ["10.1.2.1", "9.9.9.9"]);
     assert_eq!((plain.dns.search, plain.dns.options), (vec!["here".to_owned()], vec!["ndots:1".to_owned()]));
@@ -117,8 +118,8 @@ fn a_network_keeps_what_its_other_attachments_need() {
     let mut former = planned("", BRIDGE, &bridge_facts()).unwrap().network;
     former.listen.push("10.9.9.9".parse().unwrap());
     let gone: std::net::IpAddr = "10.9.9.9".parse().unwrap();
-    let joined = plan.joined(Some(&former), |ip| ip != gone);
+    let joined = plan.merged_with(Some(&former), |ip| ip != gone);
     assert_eq!(joined.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.2.1", "fd00::1"]);
     assert_eq!((&joined.subnets, &joined.ingress), (&former.subnets, &former.ingress));
-    assert_eq!(plan.joined(None, |_| true), plan.network);
+    assert_eq!(plan.merged_with(None, |_| true), plan.network);
 }

@@ -14,7 +14,7 @@ use crate::wire::{HEADER, UDP_PLAIN, flag, kind};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(250);
 /// The least time that a server gets, however late it is queried.
-const LEAST: Duration = Duration::from_secs(1);
+const MIN_TIME: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
 /// Any id will do: the socket is connected, so no other host answers.
 const ID: [u8; 2] = [0x6d, 0x6f];
@@ -29,13 +29,13 @@ pub fn addresses(server: IpAddr, name: &str, family: IpFamily, until: Instant) -
     let socket = UdpSocket::bind((IpFamily::of(server).unspecified(), 0))?;
     let wanted = family.choose(kind::A, kind::AAAA);
     let question = question(name, wanted);
-    let until = until.max(Instant::now() + LEAST);
+    let until = until.max(Instant::now() + MIN_TIME);
     let mut pause = FIRST_PAUSE;
     loop {
         let again = Instant::now() + pause;
         let asked = socket.connect((server, DNS_PORT)).and_then(|()| socket.send(&question));
-        let heard = match asked.and_then(|_| hear(&socket, again)) {
-            Err(error) if is_passing(&error) => {
+        let outcome = match asked.and_then(|_| receive(&socket, again)) {
+            Err(error) if is_transient(&error) => {
                 thread::sleep(again.saturating_duration_since(Instant::now()));
                 Err(error)
             }
@@ -47,14 +47,14 @@ pub fn addresses(server: IpAddr, name: &str, family: IpFamily, until: Instant) -
             Ok(None) => Err(io::ErrorKind::TimedOut.into()),
         };
         if Instant::now() >= until {
-            return heard;
+            return outcome;
         }
         pause = PAUSE;
     }
 }
 
 /// Whether the error may be temporary: an address or neighbour entry that is not there yet.
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::HostUnreachable
@@ -65,7 +65,7 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// Receives the answer to our query, if it comes before `until`.
-fn hear(socket: &UdpSocket, until: Instant) -> io::Result<Option<Vec<u8>>> {
+fn receive(socket: &UdpSocket, until: Instant) -> io::Result<Option<Vec<u8>>> {
     let mut answer = [0; UDP_PLAIN];
     loop {
         let left = until.saturating_duration_since(Instant::now());

@@ -4,26 +4,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cni::Error;
 
-use crate::control::client::{self, Error as Silence};
-use crate::control::{Answer, Ask};
+use crate::control::client::{self, Error as CallError};
+use crate::control::{ControlRequest, ControlResponse};
 use crate::launch;
-use crate::record::Place;
+use crate::record::StateDir;
 use crate::restore;
 
 /// Attempts if the responder exits meanwhile: one that was idle may just be exiting.
 const ATTEMPTS: usize = 3;
 
 /// A client of a state directory's responder.
-pub struct Responder<'a> {
-    place: &'a Place,
+pub struct ResponderClient<'a> {
+    state_dir: &'a StateDir,
     /// Not connected yet; taken by the first request.
     socket: Option<OwnedFd>,
 }
 
-impl<'a> Responder<'a> {
-    /// A client of the responder in `place`; `socket` is from [`client::socket`].
-    pub fn new(place: &'a Place, socket: OwnedFd) -> Self {
-        Self { place, socket: Some(socket) }
+impl<'a> ResponderClient<'a> {
+    /// A client of the responder in `state_dir`; `socket` is from [`client::socket`].
+    pub fn new(state_dir: &'a StateDir, socket: OwnedFd) -> Self {
+        Self { state_dir, socket: Some(socket) }
     }
 
     /// Sends a request, and starts a responder if there is none. Callers hold the plugins'
@@ -31,25 +31,25 @@ impl<'a> Responder<'a> {
     ///
     /// # Errors
     /// The responder could not be started, does not answer, or failed.
-    pub fn ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    pub fn call(&mut self, request: &ControlRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let mut started = Ok(());
         for _ in 0..ATTEMPTS {
-            match self.try_ask(ask, handed) {
+            match self.try_call(request, descriptors) {
                 Ok(answer) if answer.detached => {
                     let socket = self.connected()?;
-                    restore::settle(self.place, &socket)?;
+                    restore::settle(self.state_dir, &socket)?;
                 }
-                Ok(answer) => return accepted(&answer),
-                Err(Silence::Absent | Silence::Gone) => {
+                Ok(answer) => return into_result(&answer),
+                Err(CallError::Absent | CallError::Gone) => {
                     // A responder whose state directory was removed.
-                    if let Some(socket) = client::at_rear(self.place) {
-                        restore::settle(self.place, &socket)?;
+                    if let Some(socket) = client::connect_fallback(self.state_dir) {
+                        restore::settle(self.state_dir, &socket)?;
                         continue;
                     }
                     // If the start failed, systemd may have started it
                     // meanwhile: one more request.
                     started?;
-                    started = launch::start(self.place);
+                    started = launch::start(self.state_dir);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -57,7 +57,7 @@ impl<'a> Responder<'a> {
         started?;
         Err(Error::internal(format!(
             "the responder of {} exits on every request",
-            self.place.dir().display()
+            self.state_dir.dir().display()
         )))
     }
 
@@ -65,23 +65,31 @@ impl<'a> Responder<'a> {
     ///
     /// # Errors
     /// It does not answer, or failed.
-    pub fn ask_if_there(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<bool, Error> {
-        match self.try_ask(ask, handed) {
-            Ok(answer) => accepted(&answer).map(|()| true),
-            Err(Silence::Absent | Silence::Gone) => Ok(false),
+    pub fn call_if_running(
+        &mut self,
+        request: &ControlRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<bool, Error> {
+        match self.try_call(request, descriptors) {
+            Ok(answer) => into_result(&answer).map(|()| true),
+            Err(CallError::Absent | CallError::Gone) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Sends a request, and makes a responder of an older release execute this one.
-    fn try_ask(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Silence> {
-        let answer = self.exchange(ask, handed)?;
+    fn try_call(
+        &mut self,
+        request: &ControlRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<ControlResponse, CallError> {
+        let answer = self.connect_and_call(request, descriptors)?;
         if is_newer(cni::RELEASE, &answer.build)
             && let Some(path) = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned))
         {
             // On failure the old one continues.
             if let Ok(own) = std::fs::File::open("/proc/self/exe") {
-                let _ = self.exchange(&Ask::Reexec { path }, &[own.as_fd()]);
+                let _ = self.connect_and_call(&ControlRequest::Reexec { path }, &[own.as_fd()]);
             }
         }
         Ok(answer)
@@ -89,20 +97,24 @@ impl<'a> Responder<'a> {
 
     fn connected(&self) -> Result<OwnedFd, Error> {
         let socket = client::socket()?;
-        client::connect_to(&socket, &self.place.control())?;
+        client::connect_to(&socket, &self.state_dir.control())?;
         Ok(socket)
     }
 
-    fn exchange(&mut self, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Silence> {
+    fn connect_and_call(
+        &mut self,
+        request: &ControlRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<ControlResponse, CallError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
-            None => client::socket().map_err(Silence::Kernel)?,
+            None => client::socket().map_err(CallError::Kernel)?,
         };
-        client::ask(&socket, &self.place.control(), ask, handed)
+        client::call(&socket, &self.state_dir.control(), request, descriptors)
     }
 }
 
-fn accepted(answer: &Answer) -> Result<(), Error> {
+fn into_result(answer: &ControlResponse) -> Result<(), Error> {
     match &answer.error {
         None => Ok(()),
         Some(error) => Err(Error::internal(error.as_str())),

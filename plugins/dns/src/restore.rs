@@ -9,10 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use cni::Error;
 
-use crate::control::client::{self, ask_connected};
-use crate::control::{self, Answer, Ask, Entry};
-use crate::place::is_system_root;
-use crate::record::{FILE_MAX, Place};
+use crate::control::client::{self, call_connected};
+use crate::control::{self, ControlRequest, ControlResponse, Entry};
+use crate::locate::is_system_root;
+use crate::record::{FILE_MAX, StateDir};
 
 /// The longest list of records, in bytes: what the responder's memory may hold.
 const LIST_MAX: u64 = 64 << 20;
@@ -21,8 +21,8 @@ const NAMELESS: i32 = nix::fcntl::OFlag::O_TMPFILE.bits();
 
 /// Whether to restore: there are no records, and a responder still has some.
 #[must_use]
-pub fn is_due(place: &Place) -> bool {
-    !place.networks_dir().exists() && client::at_rear(place).is_some()
+pub fn is_due(state_dir: &StateDir) -> bool {
+    !state_dir.networks_dir().exists() && client::connect_fallback(state_dir).is_some()
 }
 
 /// Writes the records again if [`is_due`], and makes the responder use them. Callers hold the
@@ -30,27 +30,27 @@ pub fn is_due(place: &Place) -> bool {
 ///
 /// # Errors
 /// The responder does not answer, or the kernel refused; the next call tries again.
-pub fn restore(place: &Place) -> Result<(), Error> {
-    if place.networks_dir().exists() {
+pub fn restore(state_dir: &StateDir) -> Result<(), Error> {
+    if state_dir.networks_dir().exists() {
         return Ok(());
     }
-    let Some(responder) = client::at_rear(place) else { return Ok(()) };
+    let Some(responder) = client::connect_fallback(state_dir) else { return Ok(()) };
     let list =
-        OpenOptions::new().read(true).write(true).custom_flags(NAMELESS).mode(0o600).open(place.dir())?;
-    accepted(ask_connected(&responder, &Ask::Records, &[list.as_fd()])?)?;
-    let draft = place.drafted();
+        OpenOptions::new().read(true).write(true).custom_flags(NAMELESS).mode(0o600).open(state_dir.dir())?;
+    accepted(call_connected(&responder, &ControlRequest::Records, &[list.as_fd()])?)?;
+    let draft = state_dir.draft();
     match fs::remove_dir_all(draft.networks_dir()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     write(&draft, list)?;
     admit(&draft)?;
-    fs::rename(draft.networks_dir(), place.networks_dir())?;
-    eprintln!("dns: {} was removed: its records are written again", place.networks_dir().display());
-    settle(place, &responder)
+    fs::rename(draft.networks_dir(), state_dir.networks_dir())?;
+    eprintln!("dns: {} was removed: its records are written again", state_dir.networks_dir().display());
+    settle(state_dir, &responder)
 }
 
-fn write(place: &Place, mut list: File) -> Result<(), Error> {
+fn write(state_dir: &StateDir, mut list: File) -> Result<(), Error> {
     list.rewind()?;
     // Another user wrote this, so it is untrusted: its size is bounded, and no name in it
     // becomes a path.
@@ -60,7 +60,7 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
         line.clear();
         let length = (&mut lines).take(FILE_MAX as u64).read_until(b'\n', &mut line)?;
         if length == 0 {
-            return sys::file::create_dir(&place.networks_dir(), 0o750).map_err(Error::from);
+            return sys::file::create_dir(&state_dir.networks_dir(), 0o750).map_err(Error::from);
         }
         let entry: Entry = match serde_json::from_slice(&line) {
             Ok(entry) => entry,
@@ -72,41 +72,41 @@ fn write(place: &Place, mut list: File) -> Result<(), Error> {
             }
         };
         if let Some(network) = &entry.network {
-            place.put_network(network)?;
+            state_dir.put_network(network)?;
         }
         if let Some(attachment) = &entry.attachment {
-            place.put_attachment(attachment)?;
+            state_dir.put_attachment(attachment)?;
         }
     }
 }
 
-/// Makes a responder use the records that are in `place` now.
+/// Makes a responder use the records that are in `state_dir` now.
 ///
 /// # Errors
 /// It does not answer, or the kernel refused.
-pub fn settle(place: &Place, responder: &OwnedFd) -> Result<(), Error> {
-    admit(place)?;
-    let dir = sys::file::open_dir(&place.networks_dir())?;
-    let plugins_lock = sys::file::open_lock(&place.plugins_lock())?;
+pub fn settle(state_dir: &StateDir, responder: &OwnedFd) -> Result<(), Error> {
+    admit(state_dir)?;
+    let dir = sys::file::open_dir(&state_dir.networks_dir())?;
+    let plugins_lock = sys::file::open_lock(&state_dir.plugins_lock())?;
     // Only the responder that holds this lock listens at the socket beside it.
-    let own = match sys::file::try_lock(&place.responder_lock(), 0o600)? {
-        Some(lock) => Some((OwnedFd::from(lock), control::at_path(&place.control())?)),
+    let own = match sys::file::try_lock(&state_dir.responder_lock(), 0o600)? {
+        Some(lock) => Some((OwnedFd::from(lock), control::at_path(&state_dir.control())?)),
         None => None,
     };
-    let mut handed: Vec<BorrowedFd<'_>> = vec![dir.as_fd(), plugins_lock.as_fd()];
+    let mut descriptors: Vec<BorrowedFd<'_>> = vec![dir.as_fd(), plugins_lock.as_fd()];
     if let Some((lock, socket)) = &own {
-        handed.extend([lock.as_fd(), socket.as_fd()]);
+        descriptors.extend([lock.as_fd(), socket.as_fd()]);
     }
-    accepted(ask_connected(responder, &Ask::Settle, &handed)?)
+    accepted(call_connected(responder, &ControlRequest::Settle, &descriptors)?)
 }
 
-fn admit(place: &Place) -> Result<(), Error> {
+fn admit(state_dir: &StateDir) -> Result<(), Error> {
     if is_system_root() {
-        place.admit()?;
+        state_dir.let_responder_read()?;
     }
     Ok(())
 }
 
-fn accepted(answer: Answer) -> Result<(), Error> {
+fn accepted(answer: ControlResponse) -> Result<(), Error> {
     answer.error.map_or(Ok(()), |error| Err(Error::internal(error)))
 }

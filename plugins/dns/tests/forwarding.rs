@@ -23,7 +23,7 @@ fn the_next_server_is_queried_after_a_timeout_or_failure() {
         let (good, count) = server("127.0.2.3:53", |question| vec![answered(question, 0)]);
         let responder = Responder::start(&network(&[failing, good]));
         assert_eq!(ask("example.org"), (0, 1));
-        responder.place.put_network(&network(&[silent, good])).unwrap();
+        responder.state_dir.put_network(&network(&[silent, good])).unwrap();
         assert_eq!(responder.sync("c1"), None);
         // A server counts as failing after three time-outs, not one.
         for _ in 0..3 {

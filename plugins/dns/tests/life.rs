@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use dns::control::{Ask, client};
-use dns::record::{Attachment, Mode, Network, Place};
+use dns::control::{ControlRequest, client};
+use dns::record::{Attachment, Mode, Network, StateDir};
 use dns::restore;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -53,10 +53,10 @@ fn a_malformed_request_closes_only_its_control_connection() {
         }
         let mut control = responder.control();
         for _ in 0..3 {
-            assert_eq!(control.ask(&Ask::Hello).unwrap().pid, responder.child.id());
+            assert_eq!(control.ask(&ControlRequest::Hello).unwrap().pid, responder.child.id());
         }
         let mode = std::os::unix::fs::PermissionsExt::mode(
-            &fs::metadata(responder.place.control()).unwrap().permissions(),
+            &fs::metadata(responder.state_dir.control()).unwrap().permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
     });
@@ -69,19 +69,19 @@ fn changes_are_in_force_when_sync_returns() {
         let responder = Responder::start(&network(&[]));
         for round in 0..50 {
             let container = format!("r{round}");
-            responder.place.put_attachment(&attachment(&container, "new", "10.0.0.9")).unwrap();
+            responder.state_dir.put_attachment(&attachment(&container, "new", "10.0.0.9")).unwrap();
             assert_eq!(responder.sync(&container), None);
             assert_eq!(ask("new.foo.io"), (0, 1));
-            assert!(responder.place.remove_attachment("n1", &key(&container)).unwrap());
+            assert!(responder.state_dir.remove_attachment("n1", &key(&container)).unwrap());
             assert_eq!(responder.sync(&container), None);
             assert_eq!(ask("new.foo.io"), (3, 0));
         }
         // The network and its sockets are removed with the last attachment.
-        responder.place.remove_attachment("n1", &key("c1")).unwrap();
+        responder.state_dir.remove_attachment("n1", &key("c1")).unwrap();
         assert_eq!(responder.sync("c1"), None);
         let taken = UdpSocket::bind(GATEWAY).unwrap();
-        responder.place.put_network(&network(&[])).unwrap();
-        responder.place.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
+        responder.state_dir.put_network(&network(&[])).unwrap();
+        responder.state_dir.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
         let error = responder.sync("c1").expect("the port is taken");
         for part in [GATEWAY, "UDP", "in use"] {
             assert!(error.contains(part), "{part}: {error}");
@@ -98,11 +98,11 @@ fn changes_are_in_force_when_sync_returns() {
 fn records_changed_by_hand_are_noticed() {
     in_own_network("records_changed_by_hand_are_noticed", || {
         let responder = Responder::start(&network(&[]));
-        let (place, dir) = (&responder.place, responder.place.network_dir("n1"));
-        let file = |container: &str| place.attachments_dir("n1").join(key(container).file_name());
+        let (state_dir, dir) = (&responder.state_dir, responder.state_dir.network_dir("n1"));
+        let file = |container: &str| state_dir.attachments_dir("n1").join(key(container).file_name());
         let aside = file("c2").with_extension("aside");
         for round in 0..2 {
-            place.put_attachment(&attachment("c2", "db", "10.0.0.3")).unwrap();
+            state_dir.put_attachment(&attachment("c2", "db", "10.0.0.3")).unwrap();
             soon("a record appears", || ask("db") == (0, 1));
             fs::rename(file("c2"), &aside).unwrap();
             soon("it is moved aside", || ask("db.foo.io") == (3, 0));
@@ -118,23 +118,23 @@ fn records_changed_by_hand_are_noticed() {
             soon("as it was", || ask("web") == (0, 1));
             fs::remove_dir_all(&dir).unwrap();
             soon("sockets are closed with the network", || !is_heard());
-            place.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
-            place.put_network(&network(&[])).unwrap();
+            state_dir.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
+            state_dir.put_network(&network(&[])).unwrap();
             soon("sockets are opened again", is_heard);
             assert_eq!(ask("web"), (0, 1), "round {round}");
             let path = env!("CARGO_BIN_EXE_dns").to_owned();
-            assert_eq!(responder.control().ask(&Ask::Reexec { path }).unwrap().error, None);
-            assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, responder.child.id());
+            assert_eq!(responder.control().ask(&ControlRequest::Reexec { path }).unwrap().error, None);
+            assert_eq!(responder.control().ask(&ControlRequest::Hello).unwrap().pid, responder.child.id());
         }
-        fs::remove_dir_all(place.dir()).unwrap();
+        fs::remove_dir_all(state_dir.dir()).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(500));
         assert_eq!(ask("web"), (0, 1), "removed records are served from memory");
-        let _lock = place.lock().unwrap();
-        assert!(restore::is_due(place));
-        restore::restore(place).unwrap();
-        assert!(matches!(place.attachment("n1", &key("c1")), Ok(Some(_))) && !restore::is_due(place));
+        let _lock = state_dir.lock().unwrap();
+        assert!(restore::is_due(state_dir));
+        restore::restore(state_dir).unwrap();
+        assert!(matches!(state_dir.attachment("n1", &key("c1")), Ok(Some(_))) && !restore::is_due(state_dir));
         assert_eq!((ask("web"), responder.sync("c1")), ((0, 1), None));
-        assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, responder.child.id());
+        assert_eq!(responder.control().ask(&ControlRequest::Hello).unwrap().pid, responder.child.id());
     });
 }
 
@@ -162,22 +162,29 @@ fn reloads_and_a_new_executable_lose_no_query() {
             .into();
         started.recv().unwrap();
         for round in 0..40 {
-            responder.place.put_attachment(&attachment(&format!("r{round}"), "new", "10.0.0.9")).unwrap();
-            responder.control().ask(&Ask::Sync { network: "n1".into(), key: None }).unwrap();
+            responder.state_dir.put_attachment(&attachment(&format!("r{round}"), "new", "10.0.0.9")).unwrap();
+            responder.control().ask(&ControlRequest::Sync { network: "n1".into(), key: None }).unwrap();
         }
         let pid = responder.child.id();
         for _ in 0..5 {
             let path = env!("CARGO_BIN_EXE_dns").to_owned();
-            assert_eq!(responder.control().ask(&Ask::Reexec { path }).unwrap().error, None);
+            assert_eq!(responder.control().ask(&ControlRequest::Reexec { path }).unwrap().error, None);
             // The successor answers on the same socket, with the same process id.
-            assert_eq!(responder.control().ask(&Ask::Hello).unwrap().pid, pid);
+            assert_eq!(responder.control().ask(&ControlRequest::Hello).unwrap().pid, pid);
         }
-        assert!(responder.control().ask(&Ask::Reexec { path: "/none".into() }).unwrap().error.is_some());
+        assert!(
+            responder
+                .control()
+                .ask(&ControlRequest::Reexec { path: "/none".into() })
+                .unwrap()
+                .error
+                .is_some()
+        );
         over.store(true, Ordering::SeqCst);
         for asker in askers {
             assert!(asker.join().unwrap() > 0);
         }
-        let second = spawn(&responder.place, "60").1;
+        let second = spawn(&responder.state_dir, "60").1;
         assert!(second.contains("another responder lives"), "the lock is held throughout: {second}");
     });
 }
@@ -189,21 +196,21 @@ fn a_killed_responder_is_replaced_and_an_idle_one_exits() {
         let mut responder = Responder::start(&network(&[]));
         responder.child.kill().unwrap();
         responder.child.wait().unwrap();
-        assert!(responder.place.control().exists());
-        let (child, line) = spawn(&responder.place, "0");
+        assert!(responder.state_dir.control().exists());
+        let (child, line) = spawn(&responder.state_dir, "0");
         responder.child = child;
         assert_eq!(line, "ok");
         assert_eq!(ask("web"), (0, 1));
-        let held = responder.place.lock().unwrap();
-        responder.place.remove_attachment("n1", &key("c1")).unwrap();
+        let held = responder.state_dir.lock().unwrap();
+        responder.state_dir.remove_attachment("n1", &key("c1")).unwrap();
         assert_eq!(responder.sync("c1"), None, "it stays while a plugin is at work");
         drop(held);
         assert!(responder.child.wait().unwrap().success());
         // Its user may not remove the socket. Nobody listens there.
         let socket = client::socket().unwrap();
-        let asked = client::ask(&socket, &responder.place.control(), &Ask::Hello, &[]);
+        let asked = client::call(&socket, &responder.state_dir.control(), &ControlRequest::Hello, &[]);
         assert!(matches!(asked, Err(client::Error::Absent)), "{asked:?}");
-        assert!(responder.place.responder_lock().exists());
+        assert!(responder.state_dir.responder_lock().exists());
     });
 }
 
@@ -218,7 +225,7 @@ fn termination_signals_work_even_if_the_caller_ignored_them() {
             let ignoring = ["-c", "trap '' TERM HUP INT; exec \"$@\"", "sh"];
             let mut command = Command::new("sh");
             command.args(ignoring).arg(env!("CARGO_BIN_EXE_dns"));
-            let (child, line) = serve(command, &responder.place, "60");
+            let (child, line) = serve(command, &responder.state_dir, "60");
             responder.child = child;
             assert_eq!((line.as_str(), ask("web")), ("ok", (0, 1)));
             let pid = Pid::from_raw(responder.child.id().cast_signed());
@@ -240,16 +247,16 @@ fn a_restarted_responder_reopens_sockets_in_containers() {
         run("mount -t tmpfs none /run");
         run("ip netns add c9");
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::at(dir.path());
-        place.put_network(&Network { mode: Mode::Netns, listen: Vec::new(), ..network(&[]) }).unwrap();
+        let state_dir = StateDir::at(dir.path());
+        state_dir.put_network(&Network { mode: Mode::Netns, listen: Vec::new(), ..network(&[]) }).unwrap();
         let gone =
             Attachment { netns: Some("/run/netns/gone".into()), ..attachment("c8", "old", "10.0.0.8") };
         let there = Attachment { netns: Some("/run/netns/c9".into()), ..attachment("c9", "web", "10.0.0.9") };
-        place.put_attachment(&gone).unwrap();
-        place.put_attachment(&there).unwrap();
+        state_dir.put_attachment(&gone).unwrap();
+        state_dir.put_attachment(&there).unwrap();
         let inside = sys::NetNs::open("/run/netns/c9").unwrap();
         for _ in 0..2 {
-            let (mut child, line) = spawn(&place, "60");
+            let (mut child, line) = spawn(&state_dir, "60");
             let answered = inside.enter(|| ask_at("127.0.0.11:53", "web")).unwrap();
             child.kill().unwrap();
             child.wait().unwrap();

@@ -15,14 +15,14 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use super::process::Process;
-use super::{Answer, Ask, PACKET_MAX};
-use crate::record::{Place, RESPONDER};
+use super::{ControlRequest, ControlResponse, PACKET_MAX};
+use crate::record::{RESPONDER, StateDir};
 
 /// How long the responder may take. It responds within a millisecond; runtimes give up on a
 /// plugin after about ten seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often to check meanwhile whether it is stopped.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl fmt::Display for Error {
                 if let Some(process) = process {
                     write!(f, " ({process})")?;
                 }
-                write!(f, " did not answer within {} s", PATIENCE.as_secs())
+                write!(f, " did not answer within {} s", TIMEOUT.as_secs())
             }
             Self::Malformed(_) => f.write_str("the responder's answer cannot be read"),
             Self::Kernel(error) => error.fmt(f),
@@ -78,9 +78,9 @@ pub fn socket() -> sys::Result<OwnedFd> {
     let fail = |errno| sys::Error::new("open", "a control socket", errno);
     let socket =
         new_socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(fail)?;
-    let patience = TimeVal::new(LOOK.as_secs().cast_signed(), 0);
-    setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(fail)?;
-    setsockopt(&socket, sockopt::SendTimeout, &patience).map_err(fail)?;
+    let interval = TimeVal::new(POLL_INTERVAL.as_secs().cast_signed(), 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &interval).map_err(fail)?;
+    setsockopt(&socket, sockopt::SendTimeout, &interval).map_err(fail)?;
     Ok(socket)
 }
 
@@ -88,15 +88,22 @@ pub fn socket() -> sys::Result<OwnedFd> {
 ///
 /// # Errors
 /// See [`Error`]. A failure of the responder is in the response.
-pub fn ask(socket: &OwnedFd, path: &Path, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+pub fn call(
+    socket: &OwnedFd,
+    path: &Path,
+    request: &ControlRequest,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<ControlResponse, Error> {
     connect_to(socket, path)?;
-    let patience = Patience { path, until: Instant::now() + PATIENCE };
+    let deadline = Deadline { path, until: Instant::now() + TIMEOUT };
     let fail = |errno| failed(path, errno);
-    patience.with(|| send(socket, ask, handed)).map_err(fail)?;
+    deadline.with(|| send(socket, request, descriptors)).map_err(fail)?;
     let mut answer = [0; PACKET_MAX];
-    match patience.with(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())).map_err(fail)? {
+    match deadline.with(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())).map_err(fail)? {
         0 => Err(Error::Gone),
-        length => Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed),
+        length => {
+            ControlResponse::from_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed)
+        }
     }
 }
 
@@ -107,8 +114,8 @@ pub fn ask(socket: &OwnedFd, path: &Path, ask: &Ask, handed: &[BorrowedFd<'_>]) 
 pub fn connect_to(socket: &OwnedFd, path: &Path) -> Result<(), Error> {
     let fail = |errno| failed(path, errno);
     let address = UnixAddr::new(path).map_err(fail)?;
-    let patience = Patience { path, until: Instant::now() + PATIENCE };
-    patience.with(|| connect(socket.as_raw_fd(), &address)).map_err(fail)
+    let deadline = Deadline { path, until: Instant::now() + TIMEOUT };
+    deadline.with(|| connect(socket.as_raw_fd(), &address)).map_err(fail)
 }
 
 fn failed(path: &Path, errno: Errno) -> Error {
@@ -123,11 +130,11 @@ fn failed(path: &Path, errno: Errno) -> Error {
 /// Connects to a responder whose state directory was removed, if there is one: its user is
 /// ours, root, or the responder's own. Never waits.
 #[must_use]
-pub fn at_rear(place: &Place) -> Option<OwnedFd> {
+pub fn connect_fallback(state_dir: &StateDir) -> Option<OwnedFd> {
     let own = |uid| uid == 0 || uid == RESPONDER || uid == nix::unistd::geteuid().as_raw();
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = new_socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).ok()?;
-    connect(socket.as_raw_fd(), &super::rear(place).ok()?).ok()?;
+    connect(socket.as_raw_fd(), &super::fallback_address(state_dir).ok()?).ok()?;
     let peer = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
     (own(peer.uid()) && has_our_files(peer.pid())).then_some(socket)
 }
@@ -144,10 +151,14 @@ fn has_our_files(pid: i32) -> bool {
 ///
 /// # Errors
 /// See [`Error`]. A failure of the responder is in the response.
-pub fn ask_connected(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
-    let until = Instant::now() + PATIENCE;
+pub fn call_connected(
+    socket: &OwnedFd,
+    request: &ControlRequest,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<ControlResponse, Error> {
+    let until = Instant::now() + TIMEOUT;
     let kernel = |errno| Error::Kernel(sys::Error::new("ask", "the responder", errno));
-    send(socket, ask, handed).map_err(kernel)?;
+    send(socket, request, descriptors).map_err(kernel)?;
     let mut answer = [0; PACKET_MAX];
     loop {
         let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
@@ -163,29 +174,30 @@ pub fn ask_connected(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> 
             Err(errno) => return Err(kernel(errno)),
             Ok(0) => return Err(Error::Gone),
             Ok(length) => {
-                return Answer::of_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed);
+                return ControlResponse::from_packet(answer.get(..length).unwrap_or_default())
+                    .map_err(Error::Malformed);
             }
         }
     }
 }
 
 /// Sends a request as one packet.
-fn send(socket: &OwnedFd, ask: &Ask, handed: &[BorrowedFd<'_>]) -> nix::Result<()> {
-    let handed: Vec<RawFd> = handed.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&handed)];
-    let control = if handed.is_empty() { &[][..] } else { &rights };
-    let packet = ask.to_packet();
+fn send(socket: &OwnedFd, request: &ControlRequest, descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let control = if descriptors.is_empty() { &[][..] } else { &rights };
+    let packet = request.to_packet();
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], control, MsgFlags::MSG_NOSIGNAL, None)
         .map(drop)
 }
 
 /// The deadline of calls to the responder at `path`. A stopped responder ends them early.
-struct Patience<'a> {
+struct Deadline<'a> {
     path: &'a Path,
     until: Instant,
 }
 
-impl Patience<'_> {
+impl Deadline<'_> {
     /// Repeats a call that was interrupted or timed out.
     fn with<T>(&self, mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
         loop {

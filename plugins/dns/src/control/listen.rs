@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 
-use crate::record::Place;
+use crate::record::StateDir;
 
 /// Connections that wait in the kernel for accept(2).
 const BACKLOG: i32 = 128;
@@ -26,12 +26,12 @@ pub fn at_path(path: &Path) -> sys::Result<OwnedFd> {
     listening(socket).map_err(fail)
 }
 
-/// Listens at [`rear`].
+/// Listens at [`fallback_address`].
 ///
 /// # Errors
 /// The name is taken, or the kernel refused.
-pub fn at_rear(place: &Place) -> io::Result<OwnedFd> {
-    listening(bound(&rear(place)?)?)
+pub fn at_fallback(state_dir: &StateDir) -> io::Result<OwnedFd> {
+    listening(bound(&fallback_address(state_dir)?)?)
 }
 
 fn bound(address: &UnixAddr) -> io::Result<OwnedFd> {
@@ -53,12 +53,12 @@ fn listening(socket: OwnedFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The name is too long, or there is no filesystem.
-pub fn rear(place: &Place) -> io::Result<UnixAddr> {
-    let dirs = place.dir().ancestors().skip(1);
+pub fn fallback_address(state_dir: &StateDir) -> io::Result<UnixAddr> {
+    let dirs = state_dir.dir().ancestors().skip(1);
     let device = dirs
         .filter(|dir| !dir.starts_with(sys::file::RUN_DIR))
         .find_map(|dir| Some(fs::metadata(dir).ok()?.dev()));
     let device = device.ok_or(io::ErrorKind::NotFound)?;
-    let name = format!("moor-dns {device:x} {}", place.dir().display());
+    let name = format!("moor-dns {device:x} {}", state_dir.dir().display());
     Ok(UnixAddr::new_abstract(name.as_bytes())?)
 }

@@ -1,6 +1,6 @@
 //! The control socket: requests of plugins to the responder.
 //!
-//! A SOCK_SEQPACKET socket at [`crate::record::Place::control`]. Each request and each response
+//! A SOCK_SEQPACKET socket at [`crate::record::StateDir::control`]. Each request and each response
 //! is one packet of JSON; a connection may carry several. The responder accepts its own user
 //! and root only (SO_PEERCRED), and closes a connection that sends anything but requests.
 
@@ -10,7 +10,7 @@ pub mod process;
 #[cfg(test)]
 mod tests;
 
-pub use listen::{at_path, at_rear, rear};
+pub use listen::{at_fallback, at_path, fallback_address};
 pub use process::NAME as PROCESS_NAME;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub const PACKET_MAX: usize = 4096;
 
 /// A request: a packet, and descriptors with it where stated (SCM_RIGHTS).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum ControlRequest {
     /// Does nothing; the response names version and process.
     Hello,
     /// Reads the records of a network, or of one attachment of it. The response comes when
@@ -36,7 +36,7 @@ pub enum Ask {
     },
     /// Takes over sockets in an attachment's namespace: a UDP socket and a listening TCP
     /// socket come with the packet. They replace its previous ones. Reads the attachment's
-    /// record as [`Ask::Sync`] does.
+    /// record as [`ControlRequest::Sync`] does.
     Adopt {
         /// The network's name.
         network: String,
@@ -51,7 +51,7 @@ pub enum Ask {
         path: String,
     },
     /// Writes all records into the file that comes with the packet, one [`Entry`] per line.
-    /// Sent to [`rear`] after the records were removed.
+    /// Sent to [`fallback_address`] after the records were removed.
     Records,
     /// Continues with the descriptors that come with the packet: the directory of the
     /// records and the plugins' lock; for a state directory created anew, also the
@@ -73,7 +73,7 @@ struct Written {
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct ControlResponse {
     /// The responder's [`PROTOCOL`].
     pub protocol: u32,
     /// Its release ([`cni::RELEASE`]).
@@ -83,12 +83,12 @@ pub struct Answer {
     /// Why the request failed: address, protocol and cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The records were removed: send [`Ask::Settle`] first. Nothing was done.
+    /// The records were removed: send [`ControlRequest::Settle`] first. Nothing was done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
 }
 
-/// A line of [`Ask::Records`]: the record of a network or of an attachment.
+/// A line of [`ControlRequest::Records`]: the record of a network or of an attachment.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// A network, which comes before its attachments.
@@ -99,7 +99,7 @@ pub struct Entry {
     pub attachment: Option<Attachment>,
 }
 
-impl Ask {
+impl ControlRequest {
     /// Serializes to a packet.
     pub fn to_packet(&self) -> Vec<u8> {
         let (ask, network, key, path) = match self {
@@ -115,7 +115,7 @@ impl Ask {
     }
 
     /// Parses a packet.
-    pub fn of_packet(packet: &[u8]) -> Option<Self> {
+    pub fn from_packet(packet: &[u8]) -> Option<Self> {
         let Written { ask, network, key, path } = serde_json::from_slice(packet).ok()?;
         Some(match ask.as_str() {
             "hello" => Self::Hello,
@@ -129,9 +129,9 @@ impl Ask {
     }
 }
 
-impl Answer {
+impl ControlResponse {
     /// The response of this process.
-    pub fn of_this(error: Option<String>) -> Self {
+    pub fn new(error: Option<String>) -> Self {
         Self {
             protocol: PROTOCOL,
             build: cni::RELEASE.into(),
@@ -144,7 +144,7 @@ impl Answer {
     /// The response while the records are removed.
     pub fn detached() -> Self {
         let why = "the records were removed, and are not written again yet".to_owned();
-        Self { detached: true, ..Self::of_this(Some(why)) }
+        Self { detached: true, ..Self::new(Some(why)) }
     }
 
     /// Serializes to a packet.
@@ -156,7 +156,7 @@ impl Answer {
     ///
     /// # Errors
     /// It is malformed.
-    pub fn of_packet(packet: &[u8]) -> Result<Self, serde_json::Error> {
+    pub fn from_packet(packet: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(packet)
     }
 }

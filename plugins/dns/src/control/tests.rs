@@ -8,33 +8,33 @@ fn key() -> Key {
 #[test]
 fn packets_keep_their_format() {
     for (ask, text) in [
-        (Ask::Hello, r#"{"ask":"hello"}"#),
-        (Ask::Sync { network: "n".into(), key: None }, r#"{"ask":"sync","network":"n"}"#),
+        (ControlRequest::Hello, r#"{"ask":"hello"}"#),
+        (ControlRequest::Sync { network: "n".into(), key: None }, r#"{"ask":"sync","network":"n"}"#),
         (
-            Ask::Sync { network: "n".into(), key: Some(key()) },
+            ControlRequest::Sync { network: "n".into(), key: Some(key()) },
             r#"{"ask":"sync","network":"n","key":{"container":"c1","ifname":"eth0"}}"#,
         ),
         (
-            Ask::Adopt { network: "n".into(), key: key() },
+            ControlRequest::Adopt { network: "n".into(), key: key() },
             r#"{"ask":"adopt","network":"n","key":{"container":"c1","ifname":"eth0"}}"#,
         ),
-        (Ask::Reexec { path: "/x".into() }, r#"{"ask":"reexec","path":"/x"}"#),
-        (Ask::Records, r#"{"ask":"records"}"#),
-        (Ask::Settle, r#"{"ask":"settle"}"#),
+        (ControlRequest::Reexec { path: "/x".into() }, r#"{"ask":"reexec","path":"/x"}"#),
+        (ControlRequest::Records, r#"{"ask":"records"}"#),
+        (ControlRequest::Settle, r#"{"ask":"settle"}"#),
     ] {
         assert_eq!(String::from_utf8(ask.to_packet()).unwrap(), text);
-        assert_eq!(Ask::of_packet(text.as_bytes()).unwrap(), ask);
+        assert_eq!(ControlRequest::from_packet(text.as_bytes()).unwrap(), ask);
     }
-    let answer = Answer { protocol: 1, build: "1.2.3".into(), pid: 7, error: None, detached: false };
+    let answer = ControlResponse { protocol: 1, build: "1.2.3".into(), pid: 7, error: None, detached: false };
     assert_eq!(String::from_utf8(answer.to_packet()).unwrap(), r#"{"protocol":1,"build":"1.2.3","pid":7}"#);
     let later = r#"{"protocol":2,"build":"9","pid":7,"error":"x","more":[1]}"#;
-    assert_eq!(Answer::of_packet(later.as_bytes()).unwrap().error.as_deref(), Some("x"));
+    assert_eq!(ControlResponse::from_packet(later.as_bytes()).unwrap().error.as_deref(), Some("x"));
 }
 
 /// D-055
 #[test]
 fn malformed_requests_are_rejected() {
     for odd in ["", "{", "[]", "null", "{}", r#"{"ask":"stop"}"#, r#"{"ask":"sync"}"#, "\u{0}\u{ff}"] {
-        assert!(Ask::of_packet(odd.as_bytes()).is_none(), "{odd}");
+        assert!(ControlRequest::from_packet(odd.as_bytes()).is_none(), "{odd}");
     }
 }

@@ -2,18 +2,18 @@
 //! the responder needs, and a hosts file with container names. Those containers keep running,
 //! and must be found by these names until their own next ADD or DEL.
 
-mod left;
+mod dir;
 
 use std::net::IpAddr;
 
 use cni::{Error, Request};
 
-use crate::control::Ask;
+use crate::control::ControlRequest;
 use crate::plan::{self, Plan};
-use crate::record::{Attachment, Network, Place, VERSION, of_dnsname};
-use crate::responder::Responder;
-use crate::{config, names, rival};
-use left::{Host, Left};
+use crate::record::{Attachment, Network, StateDir, VERSION, dnsname_key};
+use crate::responder::ResponderClient;
+use crate::{config, names, port_holder};
+use dir::{DnsnameDir, Host};
 
 /// Stops the network's dnsmasq and records its names, if dnsname served it; then returns the
 /// network's new record. Callers hold the plugins' lock.
@@ -21,22 +21,22 @@ use left::{Host, Left};
 /// # Errors
 /// Its dnsmasq does not exit, or the kernel refused. Records written until then stay; they are
 /// correct.
-pub fn take_over(plan: &Plan, place: &Place, network: &Network) -> Result<Option<Network>, Error> {
-    let Some(left) = Left::of(&network.name) else { return Ok(None) };
-    let _lock = left.lock()?;
+pub fn take_over(plan: &Plan, state_dir: &StateDir, network: &Network) -> Result<Option<Network>, Error> {
+    let Some(dnsname_dir) = DnsnameDir::of(&network.name) else { return Ok(None) };
+    let _lock = dnsname_dir.lock()?;
     let network = Network { from_dnsname: true, ..network.clone() };
-    place.put_network(&network)?;
-    for host in left.hosts()? {
+    state_dir.put_network(&network)?;
+    for host in dnsname_dir.hosts()? {
         if !plan.attachment.ips.contains(&host.ip)
             && let Some(record) = record_of(host, &network.name)
         {
-            place.put_attachment(&record)?;
+            state_dir.put_attachment(&record)?;
         }
     }
     // A dnsmasq without pid file is found by its port.
-    let holder = || rival::holder(&plan.network.listen, plan.network.port).map(|holder| holder.pid);
-    let ended = left.end(holder)?;
-    left.remove()?;
+    let holder = || port_holder::find(&plan.network.listen, plan.network.port).map(|holder| holder.pid);
+    let ended = dnsname_dir.stop(holder)?;
+    dnsname_dir.remove()?;
     if let Some(pid) = ended {
         eprintln!(
             "dns: network {}: took over the names of dnsname, and ended its dnsmasq ({pid})",
@@ -48,7 +48,7 @@ pub fn take_over(plan: &Plan, place: &Place, network: &Network) -> Result<Option
 
 /// The record of an entry. Invalid names, which dnsname accepts, are left out.
 fn record_of(host: Host, network: &str) -> Option<Attachment> {
-    let valid = host.names.iter().filter_map(|name| names::checked(name, None).ok());
+    let valid = host.names.iter().filter_map(|name| names::parse(name, None).ok());
     let mut names: Vec<String> = Vec::new();
     for name in valid.take(crate::record::NAMES_MAX) {
         if !names.contains(&name) {
@@ -58,7 +58,7 @@ fn record_of(host: Host, network: &str) -> Option<Attachment> {
     (!names.is_empty()).then(|| Attachment {
         v: VERSION,
         network: network.to_owned(),
-        key: of_dnsname(host.ip),
+        key: dnsname_key(host.ip),
         names,
         ips: vec![host.ip],
         upstreams: None,
@@ -74,10 +74,10 @@ fn record_of(host: Host, network: &str) -> Option<Attachment> {
 ///
 /// # Errors
 /// The kernel refused.
-pub fn replaced(place: &Place, network: &Network, ips: &[IpAddr]) -> Result<(), Error> {
+pub fn replaced(state_dir: &StateDir, network: &Network, ips: &[IpAddr]) -> Result<(), Error> {
     if network.from_dnsname {
         for ip in ips {
-            place.remove_attachment(&network.name, &of_dnsname(*ip))?;
+            state_dir.remove_attachment(&network.name, &dnsname_key(*ip))?;
         }
     }
     Ok(())
@@ -88,40 +88,40 @@ pub fn replaced(place: &Place, network: &Network, ips: &[IpAddr]) -> Result<(), 
 ///
 /// # Errors
 /// The kernel refused.
-pub fn forget(place: &Place, request: &Request) -> Result<(), Error> {
-    let gone = Gone::of(request);
+pub fn forget(state_dir: &StateDir, request: &Request) -> Result<(), Error> {
+    let target = Target::of(request);
     let network = &request.network;
-    if matches!(place.network(network), Ok(Some(record)) if record.from_dnsname) {
-        for record in place.scan_network(network)?.attachments {
-            let is_of_dnsname = record.ips.iter().any(|ip| record.key == of_dnsname(*ip));
-            if is_of_dnsname && gone.is(record.ips.first().copied(), record.names.first()) {
-                place.remove_attachment(network, &record.key)?;
+    if matches!(state_dir.network(network), Ok(Some(record)) if record.from_dnsname) {
+        for record in state_dir.scan_network(network)?.attachments {
+            let is_of_dnsname = record.ips.iter().any(|ip| record.key == dnsname_key(*ip));
+            if is_of_dnsname && target.matches(record.ips.first().copied(), record.names.first()) {
+                state_dir.remove_attachment(network, &record.key)?;
             }
         }
     }
-    match Left::of(network) {
+    match DnsnameDir::of(network) {
         None => Ok(()),
-        Some(left) => {
-            let _lock = left.lock()?;
-            left.forget(|host| gone.is(Some(host.ip), host.names.first()))
+        Some(dnsname_dir) => {
+            let _lock = dnsname_dir.lock()?;
+            dnsname_dir.forget(|host| target.matches(Some(host.ip), host.names.first()))
         }
     }
 }
 
 /// What DEL removes: addresses from the previous result, or else a name, as dnsname did.
-struct Gone {
+struct Target {
     ips: Vec<IpAddr>,
     name: Option<String>,
 }
 
-impl Gone {
+impl Target {
     fn of(request: &Request) -> Self {
         let previous = request.prev_result().ok().flatten();
         let ips = previous.and_then(|result| plan::addresses(&result).ok()).unwrap_or_default();
         Self { ips: ips.iter().map(|net| net.ip()).collect(), name: config::pod_name(&request.args) }
     }
 
-    fn is(&self, ip: Option<IpAddr>, name: Option<&String>) -> bool {
+    fn matches(&self, ip: Option<IpAddr>, name: Option<&String>) -> bool {
         if self.ips.is_empty() {
             return name.zip(self.name.as_ref()).is_some_and(|(is, was)| is.eq_ignore_ascii_case(was));
         }
@@ -134,15 +134,19 @@ impl Gone {
 ///
 /// # Errors
 /// The data has been taken over, and the responder cannot serve it.
-pub fn serves(place: &Place, attachment: &Attachment, responder: &mut Responder<'_>) -> Result<bool, Error> {
+pub fn serves(
+    state_dir: &StateDir,
+    attachment: &Attachment,
+    responder: &mut ResponderClient<'_>,
+) -> Result<bool, Error> {
     let network = &attachment.network;
-    let ours = |ip: &IpAddr| place.has_attachment(network, &of_dnsname(*ip));
+    let ours = |ip: &IpAddr| state_dir.has_attachment(network, &dnsname_key(*ip));
     if attachment.ips.iter().all(ours) {
-        responder.ask(&Ask::Sync { network: network.clone(), key: None }, &[])?;
+        responder.call(&ControlRequest::Sync { network: network.clone(), key: None }, &[])?;
         return Ok(true);
     }
-    let Some(left) = Left::of(network) else { return Ok(false) };
-    let hosts = left.hosts()?;
+    let Some(dnsname_dir) = DnsnameDir::of(network) else { return Ok(false) };
+    let hosts = dnsname_dir.hosts()?;
     let known = |ip: &IpAddr| hosts.iter().any(|host| host.ip == *ip);
-    Ok(attachment.ips.iter().all(known) && left.runs()?)
+    Ok(attachment.ips.iter().all(known) && dnsname_dir.runs()?)
 }

@@ -1,5 +1,5 @@
-//! An event loop for one thread: non-blocking sockets, the numbers that events carry, and the wait for
-//! events. It knows nothing of what is sent over the sockets.
+//! An event loop for one thread: non-blocking sockets, the numbers that events carry, and the wait
+//! for events. It knows nothing of what is sent over the sockets.
 
 mod poller;
 mod slab;

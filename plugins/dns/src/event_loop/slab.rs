@@ -1,4 +1,5 @@
-//! Values under numbers that are not reused: the number of a removed value never finds its successor.
+//! Values under numbers that are not reused: the number of a removed value never finds its
+//! successor.
 
 /// The number of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

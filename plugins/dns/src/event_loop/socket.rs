@@ -79,7 +79,7 @@ pub fn listen_at(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Listen
     Ok((udp.into(), tcp.into()))
 }
 
-/// Opens a socket from an ephemeral port and connects it. A TCP connection may still be in progress.
+/// Opens a socket from an ephemeral port and connects it. A TCP connection may be in progress.
 ///
 /// # Errors
 /// The kernel refused, or has no route to the address.

@@ -5,133 +5,16 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use super::question::{MessageKind, Question, Reply};
 use super::upstreams::Upstreams;
-use super::{Client, TOTAL, TRY};
+use super::{ATTEMPT_TIMEOUT, TOTAL_TIMEOUT};
 use crate::event_loop::connect_to;
-use crate::wire::{HEADER, Query, Rcode, flag, opt, put, truncated, word};
-use crate::zone::Payer;
+use crate::zone::Account;
 
-/// How often a query is sent at most: as often as [`TRY`] fits into [`TOTAL`].
-const TRIES: usize = 4;
+/// How often a query is sent at most: as often as [`ATTEMPT_TIMEOUT`] fits into [`TOTAL_TIMEOUT`].
+const ATTEMPTS_MAX: usize = 4;
 /// Unrelated datagrams that are read at once.
-const STRAYS: usize = 16;
-
-/// The parts of a client's query that are needed to forward and to answer it.
-#[derive(Debug)]
-pub struct Question {
-    /// Where the answer goes.
-    pub client: Client,
-    id: u16,
-    flags: u16,
-    limit: usize,
-    edns: bool,
-    /// The message for upstream servers, without its id: header, question, EDNS.
-    message: Vec<u8>,
-    question: usize,
-}
-
-/// An answer for a client. Its bytes are in the caller's buffer.
-#[derive(Debug)]
-pub struct Reply {
-    /// Where it goes.
-    pub client: Client,
-    /// Its length in bytes.
-    pub length: usize,
-}
-
-impl Question {
-    /// Copies from a query. `limit`: the longest answer that the client takes.
-    pub fn new(client: Client, query: &Query<'_>, limit: usize) -> Self {
-        let question = query.question();
-        let mut message = Vec::with_capacity(HEADER + question.len() + 11);
-        message.resize(HEADER, 0);
-        put(&mut message, 2, query.flags() & (flag::RD | flag::CD));
-        put(&mut message, 4, 1);
-        message.extend_from_slice(question);
-        if let Some(edns) = query.edns {
-            put(&mut message, 10, 1);
-            message.extend_from_slice(&opt(Rcode::NoError, edns.dnssec));
-        }
-        let (id, flags, edns) = (query.id(), query.flags(), query.edns.is_some());
-        Self { client, id, flags, limit, edns, message, question: question.len() }
-    }
-
-    fn is_tcp(&self) -> bool {
-        matches!(self.client, Client::Connection(_))
-    }
-
-    fn asked(&self) -> &[u8] {
-        self.message.get(HEADER..HEADER + self.question).unwrap_or_default()
-    }
-
-    /// The message for an upstream server, with or without EDNS.
-    fn message(&mut self, id: u16, edns: bool) -> &[u8] {
-        let end = if edns { self.message.len() } else { HEADER + self.question };
-        put(&mut self.message, 0, id);
-        put(&mut self.message, 10, u16::from(edns));
-        self.message.get(..end).unwrap_or_default()
-    }
-
-    /// Writes SERVFAIL; returns the length.
-    pub fn fail(&self, buffer: &mut [u8]) -> usize {
-        let message = if self.edns { &self.message[..] } else { &self.message[..HEADER + self.question] };
-        let Some(room) = buffer.get_mut(..message.len()) else { return 0 };
-        room.copy_from_slice(message);
-        put(room, 0, self.id);
-        put(room, 2, flag::QR | self.flags & flag::RD | flag::RA | Rcode::ServFail as u16);
-        put(room, 10, u16::from(self.edns));
-        // Of EDNS only our own OPT record.
-        if let Some(options) = room.get_mut(HEADER + self.question..).filter(|rest| !rest.is_empty()) {
-            options.copy_from_slice(&opt(Rcode::NoError, false));
-        }
-        room.len()
-    }
-
-    /// Classifies a message from the server that got the query under `id`.
-    fn judge(&self, id: u16, message: &[u8]) -> Verdict {
-        let flags = word(message, 2).unwrap_or(0);
-        if word(message, 0) != Some(id) || flags & (flag::QR | flag::OPCODE) != flag::QR {
-            return Verdict::Stray;
-        }
-        let code = flags & flag::RCODE;
-        let odd = code == Rcode::FormErr as u16 || code == Rcode::NotImp as u16;
-        let failed = odd || matches!(code, 2 | 5);
-        let failure = if odd { Verdict::NotUnderstood } else { Verdict::Failure };
-        let asked = message.get(HEADER..HEADER + self.question);
-        match word(message, 4) {
-            Some(1) if asked.is_some_and(|asked| asked.eq_ignore_ascii_case(self.asked())) => {
-                if failed {
-                    failure
-                } else {
-                    Verdict::Answer
-                }
-            }
-            // Some servers do not repeat the question in an error.
-            Some(0) if failed => failure,
-            _ => Verdict::Stray,
-        }
-    }
-
-    /// Turns the server's answer in the buffer into ours; returns its length.
-    fn pass_back(&self, buffer: &mut [u8], length: usize) -> usize {
-        let flags = word(buffer, 2).unwrap_or(0) & (flag::TC | flag::RCODE);
-        put(buffer, 0, self.id);
-        put(buffer, 2, flag::QR | flag::RA | self.flags & flag::RD | flags);
-        if let Some(asked) = buffer.get_mut(HEADER..HEADER + self.question) {
-            asked.copy_from_slice(self.asked());
-        }
-        if length > self.limit { truncated(&mut buffer[..length], self.question) } else { length }
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Stray,
-    Failure,
-    /// The server does not understand the query.
-    NotUnderstood,
-    Answer,
-}
+const UNRELATED_MAX: usize = 16;
 
 /// What to do next.
 #[derive(Debug)]
@@ -148,20 +31,20 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) question: Question,
-    pub(super) payer: Payer,
+    pub(super) account: Account,
     servers: Vec<SocketAddr>,
     /// Servers that do not support EDNS (RFC 6891, section 7), to be queried without.
     plain: Vec<SocketAddr>,
     /// Queries without an answer yet.
-    tries: Vec<Try>,
+    attempts: Vec<Attempt>,
     /// How many queries were sent.
-    asked: usize,
+    sent: usize,
     began: Instant,
     tried: Instant,
 }
 
 #[derive(Debug)]
-struct Try {
+struct Attempt {
     server: SocketAddr,
     id: u16,
     edns: bool,
@@ -180,23 +63,23 @@ enum Socket {
 }
 
 impl Flight {
-    pub(super) fn new(question: Question, payer: Payer, servers: Vec<SocketAddr>, now: Instant) -> Self {
-        let (plain, tries) = (Vec::new(), Vec::new());
-        Self { question, payer, servers, plain, tries, asked: 0, began: now, tried: now }
+    pub(super) fn new(question: Question, account: Account, servers: Vec<SocketAddr>, now: Instant) -> Self {
+        let (plain, attempts) = (Vec::new(), Vec::new());
+        Self { question, account, servers, plain, attempts, sent: 0, began: now, tried: now }
     }
 
     /// Bytes of incomplete answers.
     pub(super) fn bytes(&self) -> usize {
-        let held = |attempt: &Try| match &attempt.socket {
+        let held = |attempt: &Attempt| match &attempt.socket {
             Socket::Datagram(_) => 0,
             Socket::Stream { input, .. } => input.capacity(),
         };
-        self.tries.iter().map(held).sum()
+        self.attempts.iter().map(held).sum()
     }
 
     /// Queries the next server; returns whether there is an answer to wait for. `watch`
     /// gets the socket, and whether to wait until it is writable.
-    pub(super) fn ask_next(
+    pub(super) fn query_next(
         &mut self,
         upstreams: &mut Upstreams,
         now: Instant,
@@ -204,29 +87,29 @@ impl Flight {
     ) -> bool {
         self.tried = now;
         while let Some((server, edns)) = self.next_server() {
-            match self.ask(server, edns) {
+            match self.send(server, edns) {
                 Ok(attempt) => {
                     let watched = match &attempt.socket {
                         Socket::Datagram(socket) => watch(socket.as_fd(), false),
                         Socket::Stream { stream, .. } => watch(stream.as_fd(), true),
                     };
                     if watched.is_ok() {
-                        self.tries.push(attempt);
+                        self.attempts.push(attempt);
                         return true;
                     }
                 }
                 // A local shortage is no failure of the server.
-                Err(error) if is_our_lack(&error) => {}
-                Err(_) => upstreams.is_dead(self.payer.network(), server, now),
+                Err(error) if is_local_shortage(&error) => {}
+                Err(_) => upstreams.note_unreachable(self.account.network(), server, now),
             }
         }
-        !self.tries.is_empty()
+        !self.attempts.is_empty()
     }
 
     /// A server is queried again only if the query may be lost: a server that answered with
-    /// an error is not in `tries`.
+    /// an error is not in `attempts`.
     fn may_ask(&self) -> bool {
-        self.asked < self.servers.len() || (!self.tries.is_empty() && self.asked < TRIES)
+        self.sent < self.servers.len() || (!self.attempts.is_empty() && self.sent < ATTEMPTS_MAX)
     }
 
     /// The next server, and whether to keep EDNS.
@@ -235,12 +118,12 @@ impl Flight {
             return Some((server, false));
         }
         self.may_ask().then(|| {
-            self.asked += 1;
-            (self.servers[(self.asked - 1) % self.servers.len()], true)
+            self.sent += 1;
+            (self.servers[(self.sent - 1) % self.servers.len()], true)
         })
     }
 
-    fn ask(&mut self, server: SocketAddr, edns: bool) -> io::Result<Try> {
+    fn send(&mut self, server: SocketAddr, edns: bool) -> io::Result<Attempt> {
         let id = u16::from_ne_bytes(sys::random::bytes()?);
         let socket = connect_to(server, self.question.is_tcp())?;
         let edns = edns && self.question.edns;
@@ -255,21 +138,21 @@ impl Flight {
             socket.send(message)?;
             Socket::Datagram(socket)
         };
-        Ok(Try { server, id, edns, socket })
+        Ok(Attempt { server, id, edns, socket })
     }
 
     /// When to give up on the current server.
     pub(super) fn due(&self) -> Instant {
-        (self.tried + TRY).min(self.began + TOTAL)
+        (self.tried + ATTEMPT_TIMEOUT).min(self.began + TOTAL_TIMEOUT)
     }
 
     /// Records that the last server did not answer in time; returns whether the total time
     /// is over.
-    pub(super) fn is_late(&mut self, upstreams: &mut Upstreams, now: Instant) -> bool {
-        if let Some(silent) = self.tries.last() {
-            upstreams.is_silent(self.payer.network(), silent.server, now);
+    pub(super) fn note_late(&mut self, upstreams: &mut Upstreams, now: Instant) -> bool {
+        if let Some(silent) = self.attempts.last() {
+            upstreams.note_timeout(self.account.network(), silent.server, now);
         }
-        now >= self.began + TOTAL
+        now >= self.began + TOTAL_TIMEOUT
     }
 
     /// Reads answers; `written` is called when a connection has nothing more to write.
@@ -280,38 +163,38 @@ impl Flight {
         now: Instant,
         written: impl Fn(BorrowedFd<'_>) -> nix::Result<()>,
     ) -> Step {
-        let network = self.payer.network();
+        let network = self.account.network();
         let mut n = 0;
         let mut failed = false;
-        while let Some(attempt) = self.tries.get_mut(n) {
+        while let Some(attempt) = self.attempts.get_mut(n) {
             let received = match &mut attempt.socket {
                 Socket::Datagram(socket) => {
-                    receive(socket, buffer, |message| self.question.judge(attempt.id, message))
+                    receive(socket, buffer, |message| self.question.classify(attempt.id, message))
                 }
-                Socket::Stream { stream, output, input } => converse(stream, output, input, buffer, &written)
+                Socket::Stream { stream, output, input } => exchange(stream, output, input, buffer, &written)
                     .map(|length| {
-                        length.map(|length| (length, self.question.judge(attempt.id, &buffer[..length])))
+                        length.map(|length| (length, self.question.classify(attempt.id, &buffer[..length])))
                     }),
             };
             match received {
                 Ok(None) => n += 1,
-                Ok(Some((length, Verdict::Answer))) => {
-                    upstreams.is_alive(network, attempt.server);
+                Ok(Some((length, MessageKind::Answer))) => {
+                    upstreams.note_answer(network, attempt.server);
                     return Step::Done(self.question.pass_back(buffer, length));
                 }
-                Ok(Some((_, verdict))) => {
+                Ok(Some((_, kind))) => {
                     // The server answers, with whatever code.
-                    upstreams.is_alive(network, attempt.server);
-                    if verdict == Verdict::NotUnderstood && attempt.edns {
+                    upstreams.note_answer(network, attempt.server);
+                    if kind == MessageKind::NotUnderstood && attempt.edns {
                         self.plain.push(attempt.server);
                     }
                     failed = true;
-                    self.tries.remove(n);
+                    self.attempts.remove(n);
                 }
                 Err(_) => {
-                    upstreams.is_dead(network, attempt.server, now);
+                    upstreams.note_unreachable(network, attempt.server, now);
                     failed = true;
-                    self.tries.remove(n);
+                    self.attempts.remove(n);
                 }
             }
         }
@@ -329,22 +212,22 @@ impl Flight {
 }
 
 /// Whether this host is short of descriptors, memory or ports.
-fn is_our_lack(error: &io::Error) -> bool {
+fn is_local_shortage(error: &io::Error) -> bool {
     use nix::errno::Errno;
-    let lacks =
+    let shortages =
         [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EAGAIN, Errno::EADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|errno| lacks.contains(&Errno::from_raw(errno)))
+    error.raw_os_error().is_some_and(|errno| shortages.contains(&Errno::from_raw(errno)))
 }
 
-type Received = io::Result<Option<(usize, Verdict)>>;
+type Received = io::Result<Option<(usize, MessageKind)>>;
 
 /// Reads datagrams until one is related to the query.
-fn receive(socket: &UdpSocket, buffer: &mut [u8], judge: impl Fn(&[u8]) -> Verdict) -> Received {
-    for _ in 0..STRAYS {
+fn receive(socket: &UdpSocket, buffer: &mut [u8], classify: impl Fn(&[u8]) -> MessageKind) -> Received {
+    for _ in 0..UNRELATED_MAX {
         match socket.recv(buffer) {
-            Ok(length) => match judge(&buffer[..length]) {
-                Verdict::Stray => {}
-                verdict => return Ok(Some((length, verdict))),
+            Ok(length) => match classify(&buffer[..length]) {
+                MessageKind::Unrelated => {}
+                kind => return Ok(Some((length, kind))),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -356,7 +239,7 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8], judge: impl Fn(&[u8]) -> Verdi
 
 /// Writes and reads what is possible; returns the length of the message in the buffer once it
 /// is complete.
-fn converse(
+fn exchange(
     stream: &mut TcpStream,
     output: &mut Vec<u8>,
     input: &mut Vec<u8>,

@@ -1,11 +1,12 @@
 //! Forwards queries to upstream servers, and their answers to clients.
 //!
 //! Each query is sent from an ephemeral port with a random id, to one server after another. A
-//! server that does not answer within [`TRY`] may still answer while the next one is queried. A
-//! client always gets an answer: after [`TOTAL`] it is SERVFAIL.
+//! server that does not answer within [`ATTEMPT_TIMEOUT`] may still answer while the next one is
+//! queried. A client always gets an answer: after [`TOTAL_TIMEOUT`] it is SERVFAIL.
 
 mod budget;
 mod flight;
+mod question;
 mod resolv;
 mod upstreams;
 
@@ -14,24 +15,24 @@ use std::time::{Duration, Instant};
 
 use budget::Budget;
 use flight::{Flight, Step};
-pub use flight::{Question, Reply};
+pub use question::{Question, Reply};
 pub use resolv::HostServers;
 use upstreams::Upstreams;
 
 use crate::event_loop::{Id, Slab};
 use crate::source::{Poller, Source};
-use crate::zone::Payer;
+use crate::zone::Account;
 
 /// How long to wait for one server before the next one is queried.
-pub const TRY: Duration = Duration::from_millis(1500);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long to wait for all servers.
-pub const TOTAL: Duration = Duration::from_secs(5);
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of incomplete answers of all queries. One answer has at most 64 KiB.
 const BYTES_MAX: usize = 12 << 20;
 /// How many servers are queried at most.
 pub const SERVERS_MAX: usize = 3;
 /// Timed-out queries handled at once.
-const AT_ONCE: usize = 64;
+const EXPIRED_MAX: usize = 64;
 
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -74,19 +75,19 @@ impl Forwarder {
         &mut self,
         poller: &Poller,
         question: Question,
-        payer: Payer,
+        account: Account,
         servers: &[SocketAddr],
         now: Instant,
     ) -> Result<(), Question> {
-        if !self.budget.allows(&payer) {
+        if !self.budget.allows(&account) {
             return Err(question);
         }
-        let servers = self.upstreams.in_order(payer.network(), servers, now);
+        let servers = self.upstreams.ordered(account.network(), servers, now);
         if servers.is_empty() {
             return Err(question);
         }
-        self.budget.take(&payer);
-        let id = self.flights.insert(Flight::new(question, payer, servers, now));
+        self.budget.acquire(&account);
+        let id = self.flights.insert(Flight::new(question, account, servers, now));
         match self.proceed(poller, id, now) {
             None => Ok(()),
             Some(flight) => Err(flight.question),
@@ -96,7 +97,7 @@ impl Forwarder {
     /// Queries the next server; returns the query if there is none left to wait for.
     fn proceed(&mut self, poller: &Poller, id: Id, now: Instant) -> Option<Flight> {
         let flight = self.flights.get_mut(id)?;
-        let left = flight.ask_next(&mut self.upstreams, now, |socket, write| {
+        let left = flight.query_next(&mut self.upstreams, now, |socket, write| {
             poller.watch(&socket, Source::Flight, id)?;
             if write { poller.change(&socket, Source::Flight, id, true, true) } else { Ok(()) }
         });
@@ -110,7 +111,7 @@ impl Forwarder {
 
     fn take(&mut self, id: Id) -> Option<Flight> {
         let flight = self.flights.remove(id)?;
-        self.budget.give(&flight.payer);
+        self.budget.release(&flight.account);
         self.bytes -= flight.bytes();
         Some(flight)
     }
@@ -147,11 +148,11 @@ impl Forwarder {
             .iter()
             .filter(|(_, flight)| flight.due() <= now)
             .map(|(id, _)| id)
-            .take(AT_ONCE)
+            .take(EXPIRED_MAX)
             .collect();
         for id in late {
             let over =
-                self.flights.get_mut(id).is_some_and(|flight| flight.is_late(&mut self.upstreams, now));
+                self.flights.get_mut(id).is_some_and(|flight| flight.note_late(&mut self.upstreams, now));
             let failed = if over { self.take(id) } else { self.proceed(poller, id, now) };
             if let Some(flight) = failed {
                 return Some(flight.failed(buffer));

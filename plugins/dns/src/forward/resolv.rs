@@ -16,7 +16,7 @@ const PORT: u16 = 53;
 /// How often the file is checked while there are queries. It is opened by path, so it may be
 /// rewritten, replaced, or behind a chain of symbolic links. inotify watches one directory, and
 /// a link may lead through many.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// A file that changed this recently may change again without a new timestamp.
 const UNSETTLED: Duration = Duration::from_millis(100);
 /// The longest file that is read.
@@ -31,25 +31,25 @@ pub struct HostServers {
     path: PathBuf,
     servers: Rc<[SocketAddr]>,
     stamp: Option<Stamp>,
-    looked: Option<Instant>,
+    checked: Option<Instant>,
 }
 
 impl HostServers {
     /// Servers of the file at `path`.
     pub fn of_file(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), servers: Rc::new([]), stamp: None, looked: None }
+        Self { path: path.into(), servers: Rc::new([]), stamp: None, checked: None }
     }
 
     /// The servers, at most half a second old. Empty if there is no file.
     pub fn get(&mut self, now: Instant) -> &Rc<[SocketAddr]> {
-        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK) {
-            self.looked = Some(now);
-            self.look();
+        if self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= CHECK_INTERVAL) {
+            self.checked = Some(now);
+            self.check();
         }
         &self.servers
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         let meta = fs::metadata(&self.path).ok();
         let stamp = meta.as_ref().map(|meta| {
             let content = (meta.mtime(), meta.mtime_nsec());
@@ -120,7 +120,7 @@ mod tests {
         let mut servers = HostServers::of_file(&path);
         let mut now = Instant::now();
         let mut get = |servers: &mut HostServers| {
-            now += LOOK;
+            now += CHECK_INTERVAL;
             servers.get(now).iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
         };
         assert!(get(&mut servers).is_empty(), "no file");

@@ -9,30 +9,30 @@ use crate::map::Map;
 use crate::zone::Slot;
 
 /// How long a failing server is queried last.
-const DEAD: Duration = Duration::from_secs(10);
+const FAILING_FOR: Duration = Duration::from_secs(10);
 /// Unanswered queries in a row that make a server failing. Some names take long to resolve.
-const SILENT: u32 = 3;
+const TIMEOUTS_MAX: u32 = 3;
 /// Servers that are remembered.
-const TROUBLED_MAX: usize = 1024;
+const FAILING_MAX: usize = 1024;
 
 /// A server of a network.
 type Server = (Slot, SocketAddr);
 
 /// Failures of a server.
 #[derive(Debug)]
-struct Trouble {
+struct Failures {
     /// Unanswered queries since its last answer.
-    silent: u32,
+    timeouts: u32,
     /// When to forget the failures.
     until: Instant,
-    dead: bool,
+    is_failing: bool,
 }
 
 /// Which servers of a network answer.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     own: Vec<SocketAddr>,
-    troubled: Map<Server, Trouble>,
+    failing: Map<Server, Failures>,
 }
 
 impl Upstreams {
@@ -41,55 +41,51 @@ impl Upstreams {
     }
 
     /// The first servers that are not ourselves; failing servers come last.
-    pub(super) fn in_order(
-        &mut self,
-        network: Slot,
-        servers: &[SocketAddr],
-        now: Instant,
-    ) -> Vec<SocketAddr> {
+    pub(super) fn ordered(&mut self, network: Slot, servers: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
         let mut order: Vec<SocketAddr> =
             servers.iter().filter(|server| !self.own.contains(server)).take(SERVERS_MAX).copied().collect();
-        if !self.troubled.is_empty() {
-            let dead = |server: &SocketAddr| {
-                let trouble = self.troubled.get(&(network, *server));
-                trouble.is_some_and(|trouble| trouble.dead && trouble.until > now)
+        if !self.failing.is_empty() {
+            let is_failing = |server: &SocketAddr| {
+                let failures = self.failing.get(&(network, *server));
+                failures.is_some_and(|failures| failures.is_failing && failures.until > now)
             };
             // A stable sort keeps the configured order.
-            order.sort_by_key(dead);
+            order.sort_by_key(is_failing);
         }
         order
     }
 
     /// Records a query without an answer.
-    pub(super) fn is_silent(&mut self, network: Slot, server: SocketAddr, now: Instant) {
-        self.note(network, server, 1, now);
+    pub(super) fn note_timeout(&mut self, network: Slot, server: SocketAddr, now: Instant) {
+        self.add_failures(network, server, 1, now);
     }
 
     /// Records that the server is unreachable: an ICMP error, or no route.
-    pub(super) fn is_dead(&mut self, network: Slot, server: SocketAddr, now: Instant) {
-        self.note(network, server, SILENT, now);
+    pub(super) fn note_unreachable(&mut self, network: Slot, server: SocketAddr, now: Instant) {
+        self.add_failures(network, server, TIMEOUTS_MAX, now);
     }
 
-    fn note(&mut self, network: Slot, server: SocketAddr, silent: u32, now: Instant) {
+    fn add_failures(&mut self, network: Slot, server: SocketAddr, timeouts: u32, now: Instant) {
         let key = (network, server);
-        if self.troubled.len() >= TROUBLED_MAX && !self.troubled.contains_key(&key) {
-            self.troubled.retain(|_, trouble| trouble.until > now);
-            if self.troubled.len() >= TROUBLED_MAX {
+        if self.failing.len() >= FAILING_MAX && !self.failing.contains_key(&key) {
+            self.failing.retain(|_, failures| failures.until > now);
+            if self.failing.len() >= FAILING_MAX {
                 return;
             }
         }
-        let trouble = self.troubled.entry(key).or_insert(Trouble { silent: 0, until: now, dead: false });
-        if trouble.until <= now {
-            trouble.silent = 0;
+        let failures =
+            self.failing.entry(key).or_insert(Failures { timeouts: 0, until: now, is_failing: false });
+        if failures.until <= now {
+            failures.timeouts = 0;
         }
-        trouble.silent = trouble.silent.saturating_add(silent);
-        trouble.dead = trouble.silent >= SILENT;
-        trouble.until = now + DEAD;
+        failures.timeouts = failures.timeouts.saturating_add(timeouts);
+        failures.is_failing = failures.timeouts >= TIMEOUTS_MAX;
+        failures.until = now + FAILING_FOR;
     }
 
-    pub(super) fn is_alive(&mut self, network: Slot, server: SocketAddr) {
-        if !self.troubled.is_empty() {
-            self.troubled.remove(&(network, server));
+    pub(super) fn note_answer(&mut self, network: Slot, server: SocketAddr) {
+        if !self.failing.is_empty() {
+            self.failing.remove(&(network, server));
         }
     }
 }
@@ -112,11 +108,11 @@ mod tests {
     fn the_first_three_servers_are_queried_without_our_own_addresses() {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
         let [one, _] = networks();
-        assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
+        assert_eq!(upstreams.ordered(one, &servers, now), servers[..3]);
         upstreams.set_own(servers[..1].to_vec());
-        assert_eq!(upstreams.in_order(one, &servers, now), servers[1..]);
+        assert_eq!(upstreams.ordered(one, &servers, now), servers[1..]);
         upstreams.set_own(servers.clone());
-        assert!(upstreams.in_order(one, &servers, now).is_empty());
+        assert!(upstreams.ordered(one, &servers, now).is_empty());
     }
 
     #[test]
@@ -124,17 +120,17 @@ mod tests {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
         let [one, two] = networks();
         let order = [servers[1], servers[2], servers[0]];
-        for silent in 1..=SILENT {
-            assert_eq!(upstreams.in_order(one, &servers, now), servers[..3], "{silent}");
-            upstreams.is_silent(one, servers[0], now);
+        for timeouts in 1..=TIMEOUTS_MAX {
+            assert_eq!(upstreams.ordered(one, &servers, now), servers[..3], "{timeouts}");
+            upstreams.note_timeout(one, servers[0], now);
         }
-        assert_eq!(upstreams.in_order(one, &servers, now + Duration::from_secs(9)), order);
-        assert_eq!(upstreams.in_order(one, &servers, now + Duration::from_secs(10)), servers[..3]);
-        assert_eq!(upstreams.in_order(two, &servers, now), servers[..3], "another network");
-        upstreams.is_alive(one, servers[0]);
-        assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
-        upstreams.is_dead(one, servers[0], now);
-        assert_eq!(upstreams.in_order(one, &servers, now), order);
+        assert_eq!(upstreams.ordered(one, &servers, now + Duration::from_secs(9)), order);
+        assert_eq!(upstreams.ordered(one, &servers, now + Duration::from_secs(10)), servers[..3]);
+        assert_eq!(upstreams.ordered(two, &servers, now), servers[..3], "another network");
+        upstreams.note_answer(one, servers[0]);
+        assert_eq!(upstreams.ordered(one, &servers, now), servers[..3]);
+        upstreams.note_unreachable(one, servers[0], now);
+        assert_eq!(upstreams.ordered(one, &servers, now), order);
     }
 
     #[test]
@@ -142,10 +138,10 @@ mod tests {
         let (mut upstreams, servers, now) = (Upstreams::default(), servers(), Instant::now());
         let [one, _] = networks();
         for _ in 0..10 {
-            upstreams.is_silent(one, servers[0], now);
-            upstreams.is_silent(one, servers[0], now);
-            upstreams.is_alive(one, servers[0]);
+            upstreams.note_timeout(one, servers[0], now);
+            upstreams.note_timeout(one, servers[0], now);
+            upstreams.note_answer(one, servers[0]);
         }
-        assert_eq!(upstreams.in_order(one, &servers, now), servers[..3]);
+        assert_eq!(upstreams.ordered(one, &servers, now), servers[..3]);
     }
 }

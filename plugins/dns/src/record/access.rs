@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
-use super::Place;
+use super::StateDir;
 use super::file::{DIR_MODE, FILE_MODE};
 
 /// User and group of a responder that root started: an id that systemd reserves for nobody (see
@@ -20,13 +20,13 @@ const SET_GROUP_ID: u32 = 0o2000;
 /// Levels of directories and files below that of the records.
 const DEPTH: usize = 3;
 
-impl Place {
+impl StateDir {
     /// Creates the directory of the records if missing, and gives the responder read access
     /// to all that is in it.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn admit(&self) -> sys::Result<()> {
+    pub fn let_responder_read(&self) -> sys::Result<()> {
         let dir = self.networks_dir();
         sys::file::create_dir(&dir, DIR_MODE)?;
         admit(&dir, DEPTH)

@@ -31,12 +31,12 @@ impl Key {
 
 /// The key of a record taken over from dnsname, which keeps addresses but no container ids. It
 /// differs from all others, since no container id begins with `=`.
-pub fn of_dnsname(ip: IpAddr) -> Key {
-    Key { container: format!("{OF_DNSNAME}{ip}"), ifname: "dnsname".to_owned() }
+pub fn dnsname_key(ip: IpAddr) -> Key {
+    Key { container: format!("{DNSNAME_PREFIX}{ip}"), ifname: "dnsname".to_owned() }
 }
 
 /// The beginning of such a file's name.
-pub const OF_DNSNAME: &str = "=";
+pub const DNSNAME_PREFIX: &str = "=";
 
 /// The identity of a network namespace, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

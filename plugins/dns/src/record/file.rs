@@ -20,18 +20,18 @@ pub(super) const DIR_MODE: u32 = 0o750;
 
 /// All records of one network.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct NetworkRecords {
     /// The network's record; `None` if it is missing or cannot be read.
     pub network: Option<Network>,
     /// Its attachments, in any order.
     pub attachments: Vec<Attachment>,
     /// Files that cannot be read; they are left as they are.
-    pub faulty: Vec<Faulty>,
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// A file that cannot be read.
 #[derive(Debug)]
-pub struct Faulty {
+pub struct Unreadable {
     /// The file.
     pub path: PathBuf,
     /// The cause.
@@ -164,18 +164,18 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     }
 }
 
-pub(super) fn scan_network(dir: &Path) -> sys::Result<Known> {
-    let mut known = Known::default();
+pub(super) fn scan_network(dir: &Path) -> sys::Result<NetworkRecords> {
+    let mut known = NetworkRecords::default();
     match network(dir) {
         Ok(network) => known.network = network,
-        Err(error) => known.faulty.push(Faulty { path: dir.join(NETWORK_FILE), error }),
+        Err(error) => known.unreadable.push(Unreadable { path: dir.join(NETWORK_FILE), error }),
     }
     for path in list(&dir.join("att"))? {
         match attachment(&path) {
             Ok(Some(attachment)) => known.attachments.push(attachment),
             // Removed meanwhile.
             Ok(None) => {}
-            Err(error) => known.faulty.push(Faulty { path, error }),
+            Err(error) => known.unreadable.push(Unreadable { path, error }),
         }
     }
     Ok(known)

@@ -5,9 +5,9 @@
 //!   lock                               held by a plugin while it changes records; never removed
 //!   responder.lock                     held by the responder for its life
 //!   control.sock                       see [`crate::control`]
-//!   net/                             02750, of the responder's group ([`RESPONDER`]); its files are 0640
+//!   net/                               02750 and 0640 for files, group [`RESPONDER`]
 //!   net/<network>/network.json         [`Network`]
-//!   net/<network>/att/<id>@<if>.json   [`Attachment`]; `=<ip>@dnsname.json` of what was [`of_dnsname`]
+//!   net/<network>/att/<id>@<if>.json   [`Attachment`]; `=<ip>@dnsname.json`: see [`dnsname_key`]
 //! ```
 //!
 //! Attachments are added, replaced and removed one by one, each by one atomic operation in a
@@ -19,19 +19,19 @@ mod attachment;
 mod file;
 mod name;
 mod network;
-mod place;
 mod prefix;
+mod state_dir;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 pub use access::RESPONDER;
-pub use attachment::{Attachment, Key, Namespace, OF_DNSNAME, of_dnsname};
-pub use file::{Faulty, Known, NETWORK_FILE};
+pub use attachment::{Attachment, DNSNAME_PREFIX, Key, Namespace, dnsname_key};
+pub use file::{NETWORK_FILE, NetworkRecords, Unreadable};
 pub use name::encoded;
 pub use network::{CrossNetwork, Mode, Network};
-pub use place::{Place, RESPONDER_LOCK};
+pub use state_dir::{RESPONDER_LOCK, StateDir};
 
 /// The version of the records that this release writes and reads.
 pub const VERSION: u32 = 1;

@@ -62,7 +62,7 @@ pub struct Network {
     pub forward_single_label: bool,
     /// What a container on several networks learns of them.
     pub cross_network: CrossNetwork,
-    /// Some of its records are taken over from dnsname: see [`super::of_dnsname`].
+    /// Some of its records are taken over from dnsname: see [`super::dnsname_key`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_dnsname: bool,
 }

@@ -11,7 +11,7 @@ const GRACE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Args {
     /// The state directory (`--place`).
-    pub(super) place: PathBuf,
+    pub(super) state_dir: PathBuf,
     /// How long to keep running without attachments.
     pub(super) grace: Duration,
     /// A descriptor that is written to once the responder is ready.
@@ -23,18 +23,18 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn read(arguments: &[OsString]) -> Result<Self, cni::Error> {
-        let mut args = Self { place: PathBuf::new(), grace: GRACE, ready_fd: None, inherit: false };
+        let mut args = Self { state_dir: PathBuf::new(), grace: GRACE, ready_fd: None, inherit: false };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             match argument.to_str() {
-                Some("--place") => args.place = value(argument, rest.next())?.into(),
+                Some("--place") => args.state_dir = value(argument, rest.next())?.into(),
                 Some("--grace") => args.grace = Duration::from_secs(number(argument, rest.next())?.into()),
                 Some("--ready-fd") => args.ready_fd = Some(number(argument, rest.next())?),
                 Some("--inherit") => args.inherit = true,
                 _ => return Err(wrong(argument, "is not understood")),
             }
         }
-        if args.place.as_os_str().is_empty() {
+        if args.state_dir.as_os_str().is_empty() {
             return Err(wrong(OsStr::new("--place"), "is missing"));
         }
         Ok(args)

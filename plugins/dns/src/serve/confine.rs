@@ -107,7 +107,7 @@ const ALLOWED: &[c_long] = &[
 
 /// System calls that newer architectures no longer have.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_OF_OLD: &[c_long] = &[
+const ALLOWED_LEGACY: &[c_long] = &[
     libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_dup2,
@@ -121,13 +121,13 @@ const ALLOWED_OF_OLD: &[c_long] = &[
     libc::SYS_unlink,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_OF_OLD: &[c_long] = &[];
+const ALLOWED_LEGACY: &[c_long] = &[];
 
 /// Forbids to write, create or remove any file except /dev/null (landlock(7)).
 ///
 /// # Errors
 /// The kernel supports Landlock, and refused.
-pub(super) fn write_nowhere() -> Result<(), Box<dyn Error>> {
+pub(super) fn forbid_file_writes() -> Result<(), Box<dyn Error>> {
     let abi = ABI::V5;
     let rules = path_beneath_rules(["/dev/null"], AccessFs::WriteFile);
     Ruleset::default()
@@ -143,9 +143,9 @@ pub(super) fn write_nowhere() -> Result<(), Box<dyn Error>> {
 ///
 /// # Errors
 /// The kernel has no seccomp filters, or refused.
-pub(super) fn call_only_what_is_needed() -> Result<(), Box<dyn Error>> {
+pub(super) fn forbid_other_system_calls() -> Result<(), Box<dyn Error>> {
     let allowed: BTreeMap<c_long, _> =
-        ALLOWED.iter().chain(ALLOWED_OF_OLD).map(|number| (*number, Vec::new())).collect();
+        ALLOWED.iter().chain(ALLOWED_LEGACY).map(|number| (*number, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter =
         SeccompFilter::new(allowed, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
@@ -177,7 +177,7 @@ mod tests {
         let (confined, here) = (path.clone(), dir.path().to_owned());
         in_a_thread(move || {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            write_nowhere().unwrap();
+            forbid_file_writes().unwrap();
             let refused =
                 |done: io::Result<()>| assert_eq!(done.unwrap_err().raw_os_error(), Some(libc::EACCES));
             refused(File::options().write(true).open(&confined).map(drop));
@@ -194,7 +194,7 @@ mod tests {
     fn system_calls_outside_the_list_are_refused() {
         in_a_thread(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            call_only_what_is_needed().unwrap();
+            forbid_other_system_calls().unwrap();
             assert_eq!(unshare(CloneFlags::CLONE_NEWNET), Err(Errno::EPERM));
             assert_eq!(nix::sys::signal::kill(nix::unistd::getpid(), None), Err(Errno::EPERM));
             assert!(std::thread::Builder::new().spawn(|| {}).is_err());

@@ -11,14 +11,14 @@ use crate::event_loop::{Id, Slab};
 use crate::map::Map;
 use crate::source::{Poller, Source};
 use crate::wire::{HEADER, QUERY_MAX};
-use crate::zone::Payer;
+use crate::zone::Account;
 
 /// Connections at once.
 const MAX: usize = 256;
 /// Connections of one account.
-const OF_ONE_MAX: usize = 32;
+const PER_ACCOUNT_MAX: usize = 32;
 /// Connections of one network.
-const OF_NETWORK_MAX: usize = 128;
+const PER_NETWORK_MAX: usize = 128;
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long the bytes of one query may take to arrive.
@@ -44,7 +44,7 @@ pub struct Connection {
     /// The client's address.
     pub peer: IpAddr,
     /// The account that the connection is charged to.
-    pub payer: Payer,
+    pub account: Account,
     /// The listener that accepted it.
     pub listener: Id,
     input: Vec<u8>,
@@ -52,8 +52,8 @@ pub struct Connection {
     /// Forwarded queries in flight.
     pending: usize,
     /// The client has closed its side.
-    ended: bool,
-    moved: Instant,
+    eof: bool,
+    last_progress: Instant,
     request_since: Option<Instant>,
     watched: (bool, bool),
 }
@@ -62,13 +62,13 @@ pub struct Connection {
 #[derive(Debug, Default)]
 pub struct Connections {
     all: Slab<Connection>,
-    of_payer: Map<Payer, usize>,
+    of_account: Map<Account, usize>,
     due: Option<Instant>,
 }
 
 impl Connection {
     fn deadline(&self) -> Instant {
-        let idle = self.moved + IDLE;
+        let idle = self.last_progress + IDLE;
         self.request_since.map_or(idle, |since| idle.min(since + REQUEST))
     }
 
@@ -100,12 +100,12 @@ impl Connection {
             let room = piece.len() - self.input.len();
             match self.stream.read(&mut piece[..room]) {
                 Ok(0) => {
-                    self.ended = true;
+                    self.eof = true;
                     return Ok(());
                 }
                 Ok(count) => {
                     self.input.extend_from_slice(&piece[..count]);
-                    self.moved = now;
+                    self.last_progress = now;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -120,7 +120,7 @@ impl Connection {
             match self.stream.write(&self.output) {
                 Ok(count) => {
                     self.output.drain(..count);
-                    self.moved = now;
+                    self.last_progress = now;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.output.shrink_to(self.output.len());
@@ -150,7 +150,7 @@ pub enum Handled<'a> {
     /// Forwarded to upstream servers.
     Pending,
     /// Not a DNS query: the connection is closed.
-    Noise,
+    NotQuery,
 }
 
 impl Connections {
@@ -161,34 +161,34 @@ impl Connections {
         poller: &Poller,
         stream: TcpStream,
         peer: IpAddr,
-        payer: Payer,
+        account: Account,
         listener: Id,
         now: Instant,
     ) {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        let network = payer.network();
-        let of_network = self.of_payer.iter().filter(|(payer, _)| payer.network() == network);
+        let network = account.network();
+        let of_network = self.of_account.iter().filter(|(account, _)| account.network() == network);
         let of_network: usize = of_network.map(|(_, count)| count).sum();
-        if self.of_payer.get(&payer).is_some_and(|count| *count >= OF_ONE_MAX) {
-            self.make_room(|held| held.payer == payer);
-        } else if of_network >= OF_NETWORK_MAX {
-            self.make_room(|held| held.payer.network() == network);
+        if self.of_account.get(&account).is_some_and(|count| *count >= PER_ACCOUNT_MAX) {
+            self.make_room(|held| held.account == account);
+        } else if of_network >= PER_NETWORK_MAX {
+            self.make_room(|held| held.account.network() == network);
         } else if self.all.len() >= MAX {
             self.make_room(|_| true);
         }
-        *self.of_payer.entry(payer.clone()).or_default() += 1;
+        *self.of_account.entry(account.clone()).or_default() += 1;
         let connection = Connection {
             stream,
             peer,
-            payer,
+            account,
             listener,
             input: Vec::new(),
             output: Vec::new(),
             pending: 0,
-            ended: false,
-            moved: now,
+            eof: false,
+            last_progress: now,
             request_since: None,
             watched: (true, false),
         };
@@ -203,23 +203,23 @@ impl Connections {
     /// Closes the matching connection that has been idle longest.
     fn make_room(&mut self, these: impl Fn(&Connection) -> bool) {
         let these = self.all.iter().filter(|(_, held)| these(held));
-        if let Some((stillest, _)) = these.min_by_key(|(_, held)| held.moved) {
-            self.close(stillest);
+        if let Some((idlest, _)) = these.min_by_key(|(_, held)| held.last_progress) {
+            self.close(idlest);
         }
     }
 
     fn close(&mut self, id: Id) {
         let Some(connection) = self.all.remove(id) else { return };
-        if let Some(count) = self.of_payer.get_mut(&connection.payer) {
+        if let Some(count) = self.of_account.get_mut(&connection.account) {
             *count -= 1;
             if *count == 0 {
-                self.of_payer.remove(&connection.payer);
+                self.of_account.remove(&connection.account);
             }
         }
     }
 
     /// Closes the connections with most unsent bytes until all are within the limit.
-    fn keep_to_bytes(&mut self) {
+    fn enforce_total_bytes(&mut self) {
         let bytes = |connections: &Self| -> usize {
             connections.all.iter().map(|(_, held)| held.output.capacity()).sum()
         };
@@ -254,7 +254,7 @@ impl Connections {
                     break;
                 }
                 Ok(Some(question)) => question,
-                Ok(None) if connection.ended => break,
+                Ok(None) if connection.eof => break,
                 Ok(None) => {
                     let before = connection.input.len();
                     broken = connection.fill(now).is_err();
@@ -275,7 +275,7 @@ impl Connections {
                     }
                 }
                 Handled::Pending => handled.0 = Some(()),
-                Handled::Noise => handled.1 = true,
+                Handled::NotQuery => handled.1 = true,
             });
             connection.output = output;
             connection.pending += usize::from(handled.0.is_some());
@@ -295,7 +295,7 @@ impl Connections {
         let Some(connection) = self.all.get_mut(id) else { return };
         connection.pending = connection.pending.saturating_sub(1);
         connection.push(answer);
-        connection.moved = now;
+        connection.last_progress = now;
         let broken = connection.flush(now).is_err();
         self.settle(poller, id, broken);
     }
@@ -303,10 +303,10 @@ impl Connections {
     /// Updates what is watched, and closes the connection if it has failed or is finished.
     fn settle(&mut self, poller: &Poller, id: Id, broken: bool) {
         let Some(connection) = self.all.get_mut(id) else { return };
-        let over = connection.ended && connection.output.is_empty() && connection.pending == 0;
+        let over = connection.eof && connection.output.is_empty() && connection.pending == 0;
         // At end of file a socket stays readable: watching it for input would spin.
         let waiting = connection.output.len();
-        let watch = (!connection.ended && connection.has_room(), waiting > 0);
+        let watch = (!connection.eof && connection.has_room(), waiting > 0);
         let watched = broken
             || watch == connection.watched
             || poller.change(&connection.stream, Source::Connection, id, watch.0, watch.1).is_ok();
@@ -314,7 +314,7 @@ impl Connections {
         if broken || over || !watched || waiting > OUTPUT_HARD_MAX {
             self.close(id);
         } else if waiting > 0 {
-            self.keep_to_bytes();
+            self.enforce_total_bytes();
         }
     }
 

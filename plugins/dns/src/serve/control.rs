@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
 
-use crate::control::{Answer, Ask, PACKET_MAX, at_rear};
+use crate::control::{ControlRequest, ControlResponse, PACKET_MAX, at_fallback};
 use crate::event_loop::{Id, Slab, fails_one_connection_only};
-use crate::record::Place;
+use crate::record::StateDir;
 use crate::source::{Poller, Source};
 
 /// Connections at once.
@@ -24,35 +24,35 @@ const ACCEPTS: usize = 128;
 pub(super) struct Control {
     /// SOCK_SEQPACKET. std has no type for it, but accept(2) is the same.
     socket: UnixListener,
-    /// The socket at [`crate::control::rear`], unless the name is taken.
-    rear: Option<UnixListener>,
-    plugins: Slab<Plugin>,
+    /// The socket at [`crate::control::fallback_address`], unless the name is taken.
+    fallback: Option<UnixListener>,
+    connections: Slab<Connection>,
 }
 
 #[derive(Debug)]
-struct Plugin {
+struct Connection {
     socket: OwnedFd,
     /// It came by the abstract socket, to which a container in the host's network namespace
     /// can connect too.
-    rear: bool,
-    moved: Instant,
+    fallback: bool,
+    last_progress: Instant,
 }
 
 /// A request and the descriptors that came with it.
-pub(super) type Asked = (Ask, Vec<OwnedFd>);
+pub(super) type Incoming = (ControlRequest, Vec<OwnedFd>);
 
 impl Control {
     /// Takes over a listening socket.
     pub(super) fn of_socket(socket: OwnedFd) -> Self {
-        Self { socket: socket.into(), rear: None, plugins: Slab::default() }
+        Self { socket: socket.into(), fallback: None, connections: Slab::default() }
     }
 
     /// Also listens at the abstract socket, which survives the removal of the state
     /// directory.
-    pub(super) fn open_rear(&mut self, place: &Place, poller: &Poller) -> io::Result<()> {
-        let rear = UnixListener::from(at_rear(place)?);
-        poller.watch(&rear, Source::Control, Id::ZERO)?;
-        self.rear = Some(rear);
+    pub(super) fn open_fallback(&mut self, state_dir: &StateDir, poller: &Poller) -> io::Result<()> {
+        let fallback = UnixListener::from(at_fallback(state_dir)?);
+        poller.watch(&fallback, Source::Control, Id::ZERO)?;
+        self.fallback = Some(fallback);
         Ok(())
     }
 
@@ -70,13 +70,13 @@ impl Control {
     /// Starts or stops accepting connections.
     pub(super) fn listen(&self, poller: &Poller, on: bool) -> nix::Result<()> {
         std::iter::once(&self.socket)
-            .chain(&self.rear)
+            .chain(&self.fallback)
             .try_for_each(|socket| poller.change(socket, Source::Control, Id::ZERO, on, false))
     }
 
     /// The numbers of the connections.
-    pub(super) fn plugins(&self) -> Vec<Id> {
-        self.plugins.iter().map(|(id, _)| id).collect()
+    pub(super) fn connections(&self) -> Vec<Id> {
+        self.connections.iter().map(|(id, _)| id).collect()
     }
 
     /// The listening socket.
@@ -87,16 +87,16 @@ impl Control {
     /// Accepts connections of root and of the responder's own user (D-055). Returns whether
     /// all waiting ones were accepted.
     pub(super) fn accept(&mut self, poller: &Poller, now: Instant) -> bool {
-        let mut sockets = std::iter::once(&self.socket).chain(&self.rear);
+        let mut sockets = std::iter::once(&self.socket).chain(&self.fallback);
         let Some(mut socket) = sockets.next() else { return true };
-        let mut rear = false;
+        let mut fallback = false;
         for _ in 0..ACCEPTS {
             let stream = match socket.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if fails_one_connection_only(&error) => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match sockets.next() {
                     Some(next) => {
-                        (socket, rear) = (next, true);
+                        (socket, fallback) = (next, true);
                         continue;
                     }
                     None => return true,
@@ -109,68 +109,72 @@ impl Control {
             if !trusted {
                 continue;
             }
-            if self.plugins.len() >= MAX
-                && let Some((stillest, _)) = self.plugins.iter().min_by_key(|(_, plugin)| plugin.moved)
+            if self.connections.len() >= MAX
+                && let Some((idlest, _)) =
+                    self.connections.iter().min_by_key(|(_, connection)| connection.last_progress)
             {
-                self.plugins.remove(stillest);
+                self.connections.remove(idlest);
             }
-            let id = self.plugins.insert(Plugin { socket, rear, moved: now });
+            let id = self.connections.insert(Connection { socket, fallback, last_progress: now });
             if self
-                .plugins
+                .connections
                 .get(id)
                 .is_some_and(|held| poller.watch(&held.socket, Source::Plugin, id).is_err())
             {
-                self.plugins.remove(id);
+                self.connections.remove(id);
             }
         }
         true
     }
 
     /// The next request of a plugin. Anything else closes the connection.
-    pub(super) fn receive(&mut self, id: Id, now: Instant) -> Option<Asked> {
-        let plugin = self.plugins.get_mut(id)?;
+    pub(super) fn receive(&mut self, id: Id, now: Instant) -> Option<Incoming> {
+        let connection = self.connections.get_mut(id)?;
         let mut buffer = [0; PACKET_MAX];
-        let packet = match sys::passing::receive(&plugin.socket, &mut buffer) {
+        let packet = match sys::passing::receive(&connection.socket, &mut buffer) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return None;
             }
             received => received.ok().filter(|packet| packet.whole && packet.length > 0),
         };
-        let asked =
-            packet.and_then(|packet| Some((Ask::of_packet(&buffer[..packet.length])?, packet.descriptors)));
-        let asked = asked.filter(|(ask, _)| !plugin.rear || matches!(ask, Ask::Records | Ask::Settle));
-        match asked {
-            Some(asked) => {
-                plugin.moved = now;
-                Some(asked)
+        let incoming = packet.and_then(|packet| {
+            Some((ControlRequest::from_packet(&buffer[..packet.length])?, packet.descriptors))
+        });
+        let incoming = incoming.filter(|(request, _)| {
+            !connection.fallback || matches!(request, ControlRequest::Records | ControlRequest::Settle)
+        });
+        match incoming {
+            Some(incoming) => {
+                connection.last_progress = now;
+                Some(incoming)
             }
             None => {
-                self.plugins.remove(id);
+                self.connections.remove(id);
                 None
             }
         }
     }
 
     /// Sends a response. A connection that does not take it is closed.
-    pub(super) fn answer(&mut self, id: Id, answer: &Answer) {
-        let Some(plugin) = self.plugins.get(id) else { return };
+    pub(super) fn answer(&mut self, id: Id, answer: &ControlResponse) {
+        let Some(connection) = self.connections.get(id) else { return };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        if send(plugin.socket.as_fd().as_raw_fd(), &answer.to_packet(), flags).is_err() {
-            self.plugins.remove(id);
+        if send(connection.socket.as_fd().as_raw_fd(), &answer.to_packet(), flags).is_err() {
+            self.connections.remove(id);
         }
     }
 
     /// Whether a plugin is connected that has not been idle for long.
     pub(super) fn is_in_use(&mut self, now: Instant) -> bool {
-        let still: Vec<Id> = self
-            .plugins
+        let idle: Vec<Id> = self
+            .connections
             .iter()
-            .filter(|(_, plugin)| now.saturating_duration_since(plugin.moved) > IDLE)
+            .filter(|(_, connection)| now.saturating_duration_since(connection.last_progress) > IDLE)
             .map(|(id, _)| id)
             .collect();
-        for id in still {
-            self.plugins.remove(id);
+        for id in idle {
+            self.connections.remove(id);
         }
-        self.plugins.len() > 0
+        self.connections.len() > 0
     }
 }

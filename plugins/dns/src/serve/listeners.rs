@@ -10,7 +10,7 @@ use crate::event_loop::{Id, ListenError, Slab, listen_at};
 use crate::map::Map;
 use crate::record::{Key, Mode};
 use crate::source::{Poller, Source};
-use crate::zone::{Asker, Attached, Network, Slot, Zone};
+use crate::zone::{Attached, Network, Querier, Slot, Zone};
 
 /// The port that containers send queries to.
 const DNS_PORT: u16 = 53;
@@ -77,18 +77,20 @@ impl Links {
 impl Origin {
     /// Identifies the client by source address and incoming link, and whether it is this
     /// host itself; `None` if the query must be ignored.
-    pub fn admit<'z>(
+    pub fn identify<'z>(
         &self,
         links: &mut Links,
         zone: &'z Zone,
         link: Option<u32>,
         source: IpAddr,
-    ) -> Option<(Asker<'z>, bool)> {
+    ) -> Option<(Querier<'z>, bool)> {
         match self {
-            Self::Container(slot, key) => zone.asker_of(*slot, key).map(|asker| (asker, false)),
+            Self::Container(slot, key) => {
+                zone.querier_in_namespace(*slot, key).map(|querier| (querier, false))
+            }
             Self::Gateway(_, shared) => {
                 let link = link?;
-                let asker = zone.asker(shared, source)?;
+                let querier = zone.querier(shared, source)?;
                 let mut fits = |network: &Network, owner: Option<&Attached>| {
                     let record = network.record();
                     (owner.is_some() || record.subnets.is_empty() || network.contains(source))
@@ -97,12 +99,12 @@ impl Origin {
                                 || owner.is_some_and(|owner| owner.ingress.as_deref() == Some(name))
                         })
                 };
-                let near = link == LOOPBACK
-                    || fits(asker.network(), asker.attached())
+                let reachable = link == LOOPBACK
+                    || fits(querier.network(), querier.attached())
                     // Another network with this gateway may have the link.
                     || shared.len() > 1
                         && shared.iter().filter_map(|slot| zone.network(*slot)).any(|network| fits(network, network.owner(source)));
-                near.then_some((asker, link == LOOPBACK))
+                reachable.then_some((querier, link == LOOPBACK))
             }
         }
     }
@@ -118,7 +120,7 @@ impl Origin {
 
 impl Listeners {
     /// The listener and the link cache, borrowed separately.
-    pub fn split(&mut self, id: Id) -> Option<(&Listener, &mut Links)> {
+    pub fn listener_and_links(&mut self, id: Id) -> Option<(&Listener, &mut Links)> {
         self.all.get(id).map(|listener| (listener, &mut self.links))
     }
 
@@ -171,7 +173,7 @@ impl Listeners {
 
     /// Opens the sockets that the networks need and closes the rest. Returns what could not
     /// be opened, by network.
-    pub fn follow(&mut self, poller: &Poller, zone: &Zone) -> Vec<(Slot, String)> {
+    pub fn apply(&mut self, poller: &Poller, zone: &Zone) -> Vec<(Slot, String)> {
         // Links may have been renamed.
         self.links.names.clear();
         let mut wanted: Map<SocketAddr, Vec<Slot>> = Map::default();

@@ -1,6 +1,6 @@
 //! The responder: one process with one thread for all networks of a network namespace.
 //!
-//! Its only state outside the record files is its sockets. It holds [`Place::responder_lock`]
+//! Its only state outside the record files is its sockets. It holds [`StateDir::responder_lock`]
 //! while it runs, and exits when there has been no attachment for some time.
 
 mod args;
@@ -26,7 +26,7 @@ use args::Args;
 use responder::Responder;
 
 #[cfg(doc)]
-use crate::record::Place;
+use crate::record::StateDir;
 
 /// Runs the responder: the command `serve --place DIR [--grace SECONDS] [--ready-fd N]`. It
 /// exits when there has been no attachment for the grace period.
@@ -38,10 +38,10 @@ use crate::record::Place;
 /// address that cannot be bound is reported to the plugin that asks for its network instead.
 pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
     let args = Args::read(arguments)?;
-    let ready = args.ready_fd.map(ready_file).transpose()?;
+    let ready = args.ready_fd.map(take_descriptor).transpose()?;
     let started = Responder::start(&args).map_err(|error| format!("{error:#}"));
     if started.is_ok() {
-        tell_manager();
+        notify_systemd();
     }
     if let Some(mut ready) = ready {
         let line = started.as_ref().map_or_else(|error| error.replace('\n', " "), |_| "ok".into());
@@ -53,7 +53,7 @@ pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
 }
 
 /// Notifies systemd, if it started this process, that queries are answered (sd_notify(3)).
-fn tell_manager() {
+fn notify_systemd() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     // Nobody may be listening.
     let _ = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
@@ -64,17 +64,17 @@ fn tell_manager() {
 
 /// Reopens the descriptor as a file by way of /proc and closes its number, so that closing the
 /// file closes the pipe.
-fn ready_file(number: u32) -> Result<File, cni::Error> {
+fn take_descriptor(number: u32) -> Result<File, cni::Error> {
     let file = File::options()
         .write(true)
         .open(format!("/proc/self/fd/{number}"))
         .map_err(|error| cni::Error::internal(format!("open --ready-fd {number}: {error}")))?;
-    let nowhere = || File::options().write(true).open("/dev/null");
+    let null = || File::options().write(true).open("/dev/null");
     // It was open a moment ago, and nothing else here uses it.
     let _ = match i32::try_from(number) {
         // No socket may get the number of a standard stream.
-        Ok(1) => nowhere().map(|nowhere| nix::unistd::dup2_stdout(nowhere).is_ok()),
-        Ok(2) => nowhere().map(|nowhere| nix::unistd::dup2_stderr(nowhere).is_ok()),
+        Ok(1) => null().map(|null| nix::unistd::dup2_stdout(null).is_ok()),
+        Ok(2) => null().map(|null| nix::unistd::dup2_stderr(null).is_ok()),
         Ok(number) if number > 2 => Ok(nix::unistd::close(number).is_ok()),
         _ => Ok(false),
     };

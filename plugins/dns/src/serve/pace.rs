@@ -32,13 +32,13 @@ impl Pace {
     }
 
     /// Counts queries that arrived; returns how long to wait before the next are received.
-    pub fn pause(&mut self, questions: usize, now: Instant) -> Option<Duration> {
-        self.count += questions;
+    pub fn pause(&mut self, queries: usize, now: Instant) -> Option<Duration> {
+        self.count += queries;
         let late = now.saturating_duration_since(self.since) >= FAST * u32::try_from(WINDOW).unwrap_or(1);
         if late || self.count >= WINDOW {
             *self = Self { since: now, count: 0, fast: !late };
         }
-        (self.fast && questions > 0).then_some(PAUSE)
+        (self.fast && queries > 0).then_some(PAUSE)
     }
 }
 

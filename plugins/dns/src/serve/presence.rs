@@ -30,7 +30,7 @@ pub enum Presence {
         /// The directory of the process in /proc.
         dir: PathBuf,
         /// Its start time, in clock ticks since boot.
-        began: u64,
+        start_time: u64,
     },
 }
 
@@ -41,17 +41,19 @@ impl Presence {
         match process_of(path) {
             // Where /proc hides other users' processes (hidepid), the sockets stay
             // until DEL.
-            Some(dir) => began(&dir).map_or(Self::Unknown, |began| Self::Process { dir, began }),
+            Some(dir) => {
+                start_time(&dir).map_or(Self::Unknown, |start_time| Self::Process { dir, start_time })
+            }
             None => Self::Path { path: path.into(), recorded: attached.namespace },
         }
     }
 
     /// Whether the namespace is known to be gone. One that may not be inspected counts as
     /// there.
-    pub fn is_over(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         match self {
             Self::Unknown => false,
-            Self::Process { dir, began: then } => began(dir) != Some(*then),
+            Self::Process { dir, start_time: then } => start_time(dir) != Some(*then),
             Self::Path { path, recorded } => match NetNs::open(path) {
                 Ok(netns) => {
                     recorded.is_some_and(|recorded| netns.inode().is_ok_and(|inode| inode != recorded.inode))
@@ -71,14 +73,14 @@ fn process_of(path: &str) -> Option<PathBuf> {
 }
 
 /// The start time of a process that has not exited (proc(5), `stat`).
-fn began(dir: &Path) -> Option<u64> {
+fn start_time(dir: &Path) -> Option<u64> {
     let stat = fs::read_to_string(dir.join("stat")).ok()?;
     // The name may contain anything. The state is the third field, the start time the 22nd.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
-    let began = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(began)
+    let start_time = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(start_time)
 }
 
 #[cfg(test)]
@@ -92,10 +94,10 @@ mod tests {
         for other in ["/run/netns/a", "/proc/self/ns/net", "/proc/1x/ns/net", "proc/1/ns/net"] {
             assert_eq!(process_of(other), None);
         }
-        let now = began(&own).unwrap();
-        assert!(!Presence::Process { dir: own.clone(), began: now }.is_over());
-        assert!(Presence::Process { dir: own, began: now + 1 }.is_over(), "another process has the id");
-        assert!(Presence::Process { dir: "/proc/4294967295".into(), began: now }.is_over());
+        let now = start_time(&own).unwrap();
+        assert!(!Presence::Process { dir: own.clone(), start_time: now }.is_gone());
+        assert!(Presence::Process { dir: own, start_time: now + 1 }.is_gone(), "another process has the id");
+        assert!(Presence::Process { dir: "/proc/4294967295".into(), start_time: now }.is_gone());
     }
 
     #[test]
@@ -104,7 +106,7 @@ mod tests {
         let inode = NetNs::open(&path).unwrap().inode().unwrap();
         let at =
             |inode| Presence::Path { path: path.clone(), recorded: Some(Namespace { inode, cookie: None }) };
-        assert!(!at(inode).is_over() && at(inode + 1).is_over());
-        assert!(Presence::Path { path: "/run/netns/none".into(), recorded: None }.is_over());
+        assert!(!at(inode).is_gone() && at(inode + 1).is_gone());
+        assert!(Presence::Path { path: "/run/netns/none".into(), recorded: None }.is_gone());
     }
 }

@@ -43,7 +43,7 @@ type Items = Vec<Option<Container>>;
 
 /// What the previous executable passed on.
 #[derive(Debug, Default)]
-pub(super) struct Legacy {
+pub(super) struct Inherited {
     pub(super) lock: Option<OwnedFd>,
     pub(super) plugins_lock: Option<OwnedFd>,
     pub(super) control: Option<OwnedFd>,
@@ -51,7 +51,7 @@ pub(super) struct Legacy {
     pub(super) containers: Vec<(String, Key, UdpSocket, TcpListener)>,
 }
 
-impl Legacy {
+impl Inherited {
     /// Receives the descriptors from standard input.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Legacy {
     pub(super) fn take() -> io::Result<Self> {
         let stdin = io::stdin();
         let mut buffer = vec![0; PACKET_MAX];
-        let mut legacy = Self::default();
+        let mut inherited = Self::default();
         loop {
             let packet = sys::passing::receive(&stdin.as_fd(), &mut buffer)?;
             if packet.length == 0 {
@@ -68,27 +68,27 @@ impl Legacy {
             let items: Items = serde_json::from_slice(&buffer[..packet.length])?;
             let mut descriptors = packet.descriptors.into_iter();
             let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof));
-            if legacy.lock.is_none() {
-                legacy.lock = Some(next()?);
+            if inherited.lock.is_none() {
+                inherited.lock = Some(next()?);
                 let second = next()?;
                 // Releases in which the responder ran as root do not pass the
                 // plugins' lock.
                 if is_socket(&second)? {
-                    legacy.control = Some(second);
+                    inherited.control = Some(second);
                 } else {
-                    (legacy.plugins_lock, legacy.control) = (Some(second), Some(next()?));
+                    (inherited.plugins_lock, inherited.control) = (Some(second), Some(next()?));
                 }
             }
             for item in items {
                 let (udp, tcp) = (next()?.into(), next()?.into());
                 match item {
-                    None => legacy.gateways.push((udp, tcp)),
-                    Some(Container { network, key }) => legacy.containers.push((network, key, udp, tcp)),
+                    None => inherited.gateways.push((udp, tcp)),
+                    Some(Container { network, key }) => inherited.containers.push((network, key, udp, tcp)),
                 }
             }
         }
         nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        Ok(legacy)
+        Ok(inherited)
     }
 }
 
@@ -98,7 +98,7 @@ fn is_socket(descriptor: &OwnedFd) -> io::Result<bool> {
 }
 
 /// The descriptors that the successor inherits besides the listeners.
-pub(super) struct Kept<'a> {
+pub(super) struct KeptDescriptors<'a> {
     /// The responder's lock.
     pub(super) lock: BorrowedFd<'a>,
     /// The plugins' lock.
@@ -108,14 +108,14 @@ pub(super) struct Kept<'a> {
 }
 
 /// Executes the successor; returns only on failure.
-pub(super) fn become_it<'a>(
+pub(super) fn exec_successor<'a>(
     executable: &OwnedFd,
     args: &Args,
-    kept: &Kept<'_>,
+    kept: &KeptDescriptors<'_>,
     listeners: impl Iterator<Item = &'a Listener>,
     zone: &Zone,
 ) -> io::Error {
-    let left = || -> io::Result<()> {
+    let send_all = || -> io::Result<()> {
         let (write, read) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         // The kernel may grant less. A packet that does not fit is an error below.
@@ -135,32 +135,32 @@ pub(super) fn become_it<'a>(
             });
             numbers.extend([listener.udp.as_raw_fd(), listener.tcp.as_raw_fd()]);
             if items.len() == ITEMS {
-                leave(&write, &items, &numbers)?;
+                send_batch(&write, &items, &numbers)?;
                 items.clear();
                 numbers.clear();
             }
         }
         if !numbers.is_empty() {
-            leave(&write, &items, &numbers)?;
+            send_batch(&write, &items, &numbers)?;
         }
         nix::unistd::dup2_stdin(read)?;
         Ok(())
     };
-    if let Err(error) = left() {
+    if let Err(error) = send_all() {
         return error;
     }
     let grace = args.grace.as_secs().to_string();
-    let words = ["dns", "serve", "--inherit", "--grace", &grace, "--place"].map(str::as_bytes);
-    let words = words.into_iter().chain([args.place.as_os_str().as_bytes()]).map(CString::new);
-    let words: Vec<CString> = words.flatten().collect();
+    let arguments = ["dns", "serve", "--inherit", "--grace", &grace, "--place"].map(str::as_bytes);
+    let arguments = arguments.into_iter().chain([args.state_dir.as_os_str().as_bytes()]).map(CString::new);
+    let arguments: Vec<CString> = arguments.flatten().collect();
     // By descriptor: the directories of its path may be closed to this user.
-    match nix::unistd::fexecve(executable, &words, &[] as &[CString]) {
+    match nix::unistd::fexecve(executable, &arguments, &[] as &[CString]) {
         Ok(never) => match never {},
         Err(errno) => errno.into(),
     }
 }
 
-fn leave(socket: &OwnedFd, items: &Items, numbers: &[RawFd]) -> io::Result<()> {
+fn send_batch(socket: &OwnedFd, items: &Items, numbers: &[RawFd]) -> io::Result<()> {
     let bytes = serde_json::to_vec(items)?;
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let rights = [ControlMessage::ScmRights(numbers)];

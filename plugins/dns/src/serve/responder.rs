@@ -1,7 +1,7 @@
 //! The responder's main loop: what it does on each event.
 
 mod plugins;
-mod questions;
+mod queries;
 mod records;
 mod restore;
 mod start;
@@ -23,7 +23,7 @@ use super::presence::Presence;
 use super::watch::Watch;
 use crate::event_loop::Id;
 use crate::forward::{Forwarder, HostServers};
-use crate::record::{Key, Place};
+use crate::record::{Key, StateDir};
 use crate::source::{Event, Poller, Source};
 use crate::zone::{Slot, Zone};
 
@@ -34,15 +34,15 @@ const BATCHES: usize = 8;
 /// Connections accepted per event.
 const ACCEPTS: usize = 64;
 /// How often unbound addresses are retried and containers' namespaces checked.
-const ROUND: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a successor waits for queries in flight.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process and all its state.
 #[derive(Debug)]
 pub(super) struct Responder {
     args: Args,
-    place: Place,
+    state_dir: StateDir,
     /// Device and owner of the directory with the records.
     origin: (u64, u32),
     lock: File,
@@ -59,7 +59,7 @@ pub(super) struct Responder {
     inbox: Inbox,
     outbox: Outbox,
     /// Datagrams received in this round.
-    questions: usize,
+    queries: usize,
     pace: Pace,
     /// A buffer for one answer of any length.
     scratch: Box<[u8]>,
@@ -67,12 +67,21 @@ pub(super) struct Responder {
     unbound: bool,
     /// When the responder was last found to have no attachment.
     empty_since: Option<Instant>,
-    round: Instant,
-    /// The successor to execute, and the deadline for it.
-    leaving: Option<(OwnedFd, PathBuf, Instant)>,
+    next_check: Instant,
+    /// The executable to become, as soon as no query is in flight.
+    successor: Option<Successor>,
     /// Listeners that found no free descriptor, and when to accept again.
-    turned_away: Vec<Id>,
-    turned_away_until: Option<Instant>,
+    paused: Vec<Id>,
+    paused_until: Option<Instant>,
+}
+
+/// An executable that a plugin asked this process to become.
+#[derive(Debug)]
+struct Successor {
+    executable: OwnedFd,
+    path: PathBuf,
+    /// When to execute it even if queries are in flight.
+    deadline: Instant,
 }
 
 impl Responder {
@@ -83,15 +92,15 @@ impl Responder {
     }
 
     /// Adds a container's sockets in place of its previous ones.
-    fn take_in(&mut self, listener: Listener) -> io::Result<()> {
+    fn adopt_listener(&mut self, listener: Listener) -> io::Result<()> {
         listener.udp.set_nonblocking(true)?;
         listener.tcp.set_nonblocking(true)?;
         Ok(self.listeners.adopt(&self.poller, listener)?)
     }
 
     /// Opens and closes sockets according to the records; returns failures by network name.
-    fn follow(&mut self, now: Instant) -> Vec<(String, String)> {
-        let failed = self.listeners.follow(&self.poller, &self.zone);
+    fn apply_records(&mut self, now: Instant) -> Vec<(String, String)> {
+        let failed = self.listeners.apply(&self.poller, &self.zone);
         self.forwarder.set_own(self.listeners.addresses());
         let listeners = &self.listeners.all;
         self.connections.close_of(|listener| listeners.get(listener).is_none());
@@ -112,37 +121,37 @@ impl Responder {
             let deadline = self.deadline();
             self.poller
                 .wait(deadline, |event| events.push(event))
-                .map_err(|errno| sys::Error::new("wait for questions at", self.shown(), errno))?;
+                .map_err(|errno| sys::Error::new("wait for queries at", self.dir_text(), errno))?;
             let now = Instant::now();
-            self.questions = 0;
+            self.queries = 0;
             events.drain(..).for_each(|event| self.handle(event, now));
             self.connections.expire(now);
             while let Some(reply) = self.forwarder.expire(&self.poller, &mut self.scratch, now) {
                 self.deliver(&reply, now);
             }
-            if now >= self.round {
-                self.look_around(now);
+            if now >= self.next_check {
+                self.run_checks(now);
             }
             if self.watch.due().is_some_and(|due| now >= due) {
-                self.catch_up(now);
+                self.reload_changes(now);
             }
-            if self.turned_away_until.is_some_and(|until| now >= until) {
-                self.turn_back();
+            if self.paused_until.is_some_and(|until| now >= until) {
+                self.resume_accepting();
             }
-            if self.leaving.is_some() {
-                self.leave(now);
+            if self.successor.is_some() {
+                self.exec_successor(now);
             }
-            if self.empty_since.is_some_and(|since| now >= since + self.args.grace) && self.may_end(now)? {
+            if self.empty_since.is_some_and(|since| now >= since + self.args.grace) && self.may_exit(now)? {
                 return Ok(());
             }
-            if let Some(pause) = self.pace.pause(self.questions, now) {
+            if let Some(pause) = self.pace.pause(self.queries, now) {
                 std::thread::sleep(pause);
             }
         }
     }
 
-    fn shown(&self) -> String {
-        self.args.place.display().to_string()
+    fn dir_text(&self) -> String {
+        self.args.state_dir.display().to_string()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -152,10 +161,10 @@ impl Responder {
             self.connections.due(),
             self.forwarder.due(),
             self.watch.due(),
-            look.then_some(self.round),
+            look.then_some(self.next_check),
             self.empty_since.map(|since| since + self.args.grace),
-            self.leaving.as_ref().map(|(_, _, latest)| *latest),
-            self.turned_away_until,
+            self.successor.as_ref().map(|successor| successor.deadline),
+            self.paused_until,
         ]
         .into_iter()
         .flatten()
@@ -164,8 +173,8 @@ impl Responder {
 
     fn handle(&mut self, event: Event, now: Instant) {
         match event.source {
-            Source::Datagram if self.leaving.is_none() => self.datagrams(event.id, now),
-            Source::Accept if self.leaving.is_none() => self.accept(event.id, now),
+            Source::Datagram if self.successor.is_none() => self.datagrams(event.id, now),
+            Source::Accept if self.successor.is_none() => self.accept(event.id, now),
             Source::Datagram | Source::Accept => {}
             Source::Connection => self.connection(event.id, now),
             Source::Flight => {
@@ -173,10 +182,10 @@ impl Responder {
                     self.deliver(&reply, now);
                 }
             }
-            Source::Control if self.leaving.is_none() => {
+            Source::Control if self.successor.is_none() => {
                 if !self.control.accept(&self.poller, now) && self.control.listen(&self.poller, false).is_ok()
                 {
-                    self.turned_away_until = Some(now + questions::TURNED_AWAY);
+                    self.paused_until = Some(now + queries::ACCEPT_PAUSE);
                 }
             }
             Source::Control => {}
@@ -187,25 +196,25 @@ impl Responder {
 
     /// Retries addresses that could not be bound, and closes the sockets of containers
     /// whose namespace is gone: an open socket would keep it alive.
-    fn look_around(&mut self, now: Instant) {
-        self.round = now + ROUND;
-        self.listeners.close(|listener| listener.presence.is_over());
+    fn run_checks(&mut self, now: Instant) {
+        self.next_check = now + CHECK_INTERVAL;
+        self.listeners.close(|listener| listener.presence.is_gone());
         if self.unbound {
-            self.follow(now);
+            self.apply_records(now);
         }
     }
 
     /// Whether to exit: no plugin is at work, and there is still no record.
-    fn may_end(&mut self, now: Instant) -> sys::Result<bool> {
+    fn may_exit(&mut self, now: Instant) -> sys::Result<bool> {
         self.empty_since = Some(now);
-        if self.is_detached() {
+        if self.records_are_gone() {
             return Ok(true);
         }
         if self.plugins_lock.try_lock().is_err() {
             // A plugin is at work. It sends a request if it needs the responder.
             return Ok(false);
         }
-        let over = self.is_over(now);
+        let over = self.is_unused(now);
         if !matches!(over, Ok(true)) {
             let _ = self.plugins_lock.unlock();
         }
@@ -214,23 +223,23 @@ impl Responder {
 
     /// The same, while no plugin changes records. Closing the control socket refuses later
     /// requests; its file may stay, because this user may not remove it.
-    fn is_over(&mut self, now: Instant) -> sys::Result<bool> {
+    fn is_unused(&mut self, now: Instant) -> sys::Result<bool> {
         if self.control.is_in_use(now) {
             return Ok(false);
         }
         self.load()?;
         if self.zone.attachments() > 0 {
-            self.follow(now);
+            self.apply_records(now);
             return Ok(false);
         }
-        let _ = sys::file::remove(&self.place.control());
+        let _ = sys::file::remove(&self.state_dir.control());
         Ok(true)
     }
 }
 
 /// Writes process id and release into the lock file, for administrators and for plugins that
 /// get no response.
-fn write_about(lock: &mut File) {
+fn write_lock_file(lock: &mut File) {
     let about = format!("{} {}\n", std::process::id(), cni::RELEASE);
     // The file is informative only.
     let _ =

@@ -16,7 +16,7 @@ use sys::file::TEMP_PREFIX;
 use super::log::log_error;
 use crate::event_loop::Id;
 use crate::map::Map;
-use crate::record::{Key, NETWORK_FILE, Place, encoded};
+use crate::record::{Key, NETWORK_FILE, StateDir, encoded};
 use crate::source::{Poller, Source};
 
 /// How long a plugin may take to report a change, and the shortest time between two reloads.
@@ -32,7 +32,7 @@ const IN_EXCL_UNLINK: AddWatchFlags = AddWatchFlags::from_bits_retain(0x0400_000
 pub(super) struct Watch {
     /// None if the kernel refused: then only reported changes are noticed.
     inotify: Option<Inotify>,
-    spots: Map<WatchDescriptor, Spot>,
+    watched: Map<WatchDescriptor, WatchedDir>,
     /// Unreported changes: a network's directory, and the name of the file in it.
     changed: Vec<(String, OsString)>,
     /// Events were lost, so anything may have changed.
@@ -40,12 +40,12 @@ pub(super) struct Watch {
     /// When the first unreported change was seen.
     since: Option<Instant>,
     /// The failure to watch was logged.
-    complained: bool,
+    logged: bool,
 }
 
 /// A watched directory.
 #[derive(Debug, PartialEq, Eq)]
-enum Spot {
+enum WatchedDir {
     /// The directory of all networks.
     Networks,
     /// The directory of one network.
@@ -56,7 +56,7 @@ enum Spot {
 
 /// What to read again.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Untold {
+pub(super) enum Unreported {
     /// All records.
     Everything,
     /// The networks with these directory names.
@@ -73,38 +73,38 @@ impl Watch {
         };
         match open() {
             Ok(inotify) => watch.inotify = Some(inotify),
-            Err(errno) => watch.complain(errno),
+            Err(errno) => watch.log_once(errno),
         }
         watch
     }
 
-    fn complain(&mut self, errno: Errno) {
-        if !self.complained {
-            self.complained = true;
+    fn log_once(&mut self, errno: Errno) {
+        if !self.logged {
+            self.logged = true;
             log_error(&"records that are changed by hand may be noticed late: watch them", &errno.desc());
         }
     }
 
     /// Watches all networks. Callers do this before they read the records.
-    pub(super) fn all(&mut self, place: &Place) {
-        self.put(&place.networks_dir(), Spot::Networks);
+    pub(super) fn all(&mut self, state_dir: &StateDir) {
+        self.put(&state_dir.networks_dir(), WatchedDir::Networks);
         // A directory that cannot be listed cannot be read either; the reader reports
         // that.
-        for network in place.directories().unwrap_or_default() {
-            self.network(place, &network);
+        for network in state_dir.directories().unwrap_or_default() {
+            self.network(state_dir, &network);
         }
     }
 
     /// Watches a network. Callers do this before they read its records. A missing directory
     /// is not watched.
-    pub(super) fn network(&mut self, place: &Place, network: &str) {
+    pub(super) fn network(&mut self, state_dir: &StateDir, network: &str) {
         let dir = encoded(network);
-        self.put(&place.networks_dir(), Spot::Networks);
-        self.put(&place.network_dir(network), Spot::Network(dir.clone()));
-        self.put(&place.attachments_dir(network), Spot::Attachments(dir));
+        self.put(&state_dir.networks_dir(), WatchedDir::Networks);
+        self.put(&state_dir.network_dir(network), WatchedDir::Network(dir.clone()));
+        self.put(&state_dir.attachments_dir(network), WatchedDir::Attachments(dir));
     }
 
-    fn put(&mut self, path: &Path, spot: Spot) {
+    fn put(&mut self, path: &Path, watched_dir: WatchedDir) {
         let Some(inotify) = &self.inotify else { return };
         let changes = AddWatchFlags::IN_ONLYDIR
             | AddWatchFlags::IN_DELETE
@@ -115,16 +115,16 @@ impl Watch {
             | AddWatchFlags::IN_MOVE_SELF
             | IN_EXCL_UNLINK;
         let added = inotify.add_watch(path, changes);
-        let former = self.spots.iter().find(|(_, held)| **held == spot).map(|(number, _)| *number);
+        let former = self.watched.iter().find(|(_, held)| **held == watched_dir).map(|(number, _)| *number);
         if let Some(former) = former.filter(|former| added != Ok(*former)) {
             // The directory was replaced or removed.
-            self.spots.remove(&former);
+            self.watched.remove(&former);
             let _ = inotify.rm_watch(former);
         }
         match added {
-            Ok(number) => drop(self.spots.insert(number, spot)),
+            Ok(number) => drop(self.watched.insert(number, watched_dir)),
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            Err(errno) => self.complain(errno),
+            Err(errno) => self.log_once(errno),
         }
     }
 
@@ -141,38 +141,40 @@ impl Watch {
 
     fn note(&mut self, InotifyEvent { wd, mask, name, .. }: InotifyEvent) {
         if mask.contains(AddWatchFlags::IN_IGNORED) {
-            self.spots.remove(&wd);
+            self.watched.remove(&wd);
             return;
         }
         let name = name.unwrap_or_default();
         if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
             return;
         }
-        match self.spots.get(&wd) {
+        match self.watched.get(&wd) {
             _ if mask.intersects(AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_UNMOUNT) => {
                 self.lost = true
             }
             // The directory itself was moved away.
-            Some(Spot::Networks) if name.is_empty() => self.lost = true,
-            Some(Spot::Networks) => {
+            Some(WatchedDir::Networks) if name.is_empty() => self.lost = true,
+            Some(WatchedDir::Networks) => {
                 // Directories of records have UTF-8 names.
                 self.changed.extend(name.into_string().ok().map(|dir| (dir, OsString::new())));
             }
-            Some(Spot::Network(dir) | Spot::Attachments(dir)) => self.changed.push((dir.clone(), name)),
+            Some(WatchedDir::Network(dir) | WatchedDir::Attachments(dir)) => {
+                self.changed.push((dir.clone(), name))
+            }
             None => {}
         }
     }
 
     /// A plugin reports a change of a network or of one attachment. Returns whether nothing
     /// else changed there.
-    pub(super) fn told(&mut self, network: &str, key: Option<&Key>, now: Instant) -> bool {
+    pub(super) fn reported(&mut self, network: &str, key: Option<&Key>, now: Instant) -> bool {
         self.take(now);
         let (dir, file) = (encoded(network), key.map(Key::file_name));
-        let told = [Some(OsStr::new(NETWORK_FILE)), file.as_deref().map(OsStr::new)];
+        let expected = [Some(OsStr::new(NETWORK_FILE)), file.as_deref().map(OsStr::new)];
         let mut all = true;
         self.changed.retain(|(changed, name)| {
             let here = *changed == dir;
-            all &= !here || told.contains(&Some(name));
+            all &= !here || expected.contains(&Some(name));
             !here
         });
         if self.changed.is_empty() && !self.lost {
@@ -181,20 +183,20 @@ impl Watch {
         all
     }
 
-    /// When [`Watch::untold`] is due.
+    /// When [`Watch::take_unreported`] is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + SETTLE)
     }
 
     /// Takes the unreported changes.
-    pub(super) fn untold(&mut self) -> Untold {
+    pub(super) fn take_unreported(&mut self) -> Unreported {
         self.since = None;
         let mut dirs: Vec<String> = self.changed.drain(..).map(|(dir, _)| dir).collect();
         if std::mem::take(&mut self.lost) {
-            return Untold::Everything;
+            return Unreported::Everything;
         }
         dirs.sort_unstable();
         dirs.dedup();
-        Untold::Networks(dirs)
+        Unreported::Networks(dirs)
     }
 }

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use cni::{AddResult, Code, Error, Request};
 use sys::NetNs;
 
-use super::del::withdraw;
-use super::{Way, of_outside};
+use super::del::remove_container;
+use super::{ResolverRules, external_name_warning};
 use crate::config::Config;
 use crate::container::Sockets;
-use crate::control::Ask;
+use crate::control::ControlRequest;
 use crate::plan::{self, Plan};
-use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, Place};
-use crate::responder::Responder;
-use crate::{dnsname, facts, names, place, restore, rival};
+use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, StateDir};
+use crate::responder::ResponderClient;
+use crate::{dnsname, facts, locate, names, port_holder, restore};
 
 /// Registers the container and adds its name servers to the result.
 ///
@@ -30,11 +30,11 @@ pub fn add(request: &Request) -> Result<AddResult, Error> {
             for name in config
                 .names
                 .iter()
-                .filter(|name| names::is_of_outside(name, config.domain.as_deref(), &request.network))
+                .filter(|name| names::is_external(name, config.domain.as_deref(), &request.network))
             {
-                eprintln!("dns: {}", of_outside(&request.container_id, name, &request.network));
+                eprintln!("dns: {}", external_name_warning(&request.container_id, name, &request.network));
             }
-            Ok(plan::answered(&config, previous, &servers))
+            Ok(plan::with_name_servers(&config, previous, &servers))
         }
         Err(error) if config.optional => {
             eprintln!("dns: container {} goes without names (optional): {}", request.container_id, error.msg);
@@ -51,27 +51,27 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
         Mode::Gateway => None,
         Mode::Netns => Some(NetNs::open(&request.netns)?),
     };
-    let (place, socket) = place::here(config.state_dir.as_deref())?;
-    let mut responder = Responder::new(&place, socket);
-    let _lock = place.lock()?;
-    restore::restore(&place)?;
-    names_are_free(&plan, &place)?;
+    let (state_dir, socket) = locate::state_dir(config.state_dir.as_deref())?;
+    let mut responder = ResponderClient::new(&state_dir, socket);
+    let _lock = state_dir.lock()?;
+    restore::restore(&state_dir)?;
+    check_names(&plan, &state_dir)?;
     // An unreadable record is replaced.
-    let former = place.attachment(&request.network, &plan.attachment.key).ok().flatten();
-    if former.is_none() && place.count(&request.network)? >= ATTACHMENTS_MAX {
+    let former = state_dir.attachment(&request.network, &plan.attachment.key).ok().flatten();
+    if former.is_none() && state_dir.count(&request.network)? >= ATTACHMENTS_MAX {
         return Err(Error::internal(format!(
             "network {} has {ATTACHMENTS_MAX} named attachments: there is no room for another",
             request.network
         )));
     }
     let attachment = Attachment { order: sys::clock::since_boot()?, ..plan.attachment.clone() };
-    register(&plan, &attachment, netns.as_ref(), &place, &mut responder).inspect_err(|_| {
+    register(&plan, &attachment, netns.as_ref(), &state_dir, &mut responder).inspect_err(|_| {
         let undone = match former.filter(|former| former.netns.is_none()) {
-            Some(former) => place.put_attachment(&former).map_err(Error::from).and_then(|()| {
-                let ask = Ask::Sync { network: request.network.clone(), key: Some(former.key) };
-                responder.ask_if_there(&ask, &[]).map(drop)
+            Some(former) => state_dir.put_attachment(&former).map_err(Error::from).and_then(|()| {
+                let sync = ControlRequest::Sync { network: request.network.clone(), key: Some(former.key) };
+                responder.call_if_running(&sync, &[]).map(drop)
             }),
-            None => withdraw(&place, &mut responder, request, false).map(drop),
+            None => remove_container(&state_dir, &mut responder, request, false).map(drop),
         };
         // The caller reports the first error.
         if let Err(error) = undone {
@@ -84,33 +84,36 @@ fn register(
     plan: &Plan,
     attachment: &Attachment,
     netns: Option<&NetNs>,
-    place: &Place,
-    responder: &mut Responder<'_>,
+    state_dir: &StateDir,
+    responder: &mut ResponderClient<'_>,
 ) -> Result<Vec<IpAddr>, Error> {
-    let former = place.network(&plan.network.name).ok().flatten();
-    let mut network = plan.joined(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
-    place.put_network(&network)?;
+    let former = state_dir.network(&plan.network.name).ok().flatten();
+    let mut network = plan.merged_with(former.as_ref(), |ip| facts::is_here(ip).unwrap_or(false));
+    state_dir.put_network(&network)?;
     if former.is_none()
         && netns.is_none()
-        && let Some(taken) = dnsname::take_over(plan, place, &network)?
+        && let Some(taken) = dnsname::take_over(plan, state_dir, &network)?
     {
         network = taken;
     }
-    let way = Way::keep(&network)?;
-    if let Some(error) = &way.closed {
+    let resolver_rules = ResolverRules::install(&network)?;
+    if let Some(error) = &resolver_rules.firewall_error {
         eprintln!("dns: network {}: {error:#}", network.name);
     }
     match netns {
         None => {
-            place.put_attachment(attachment)?;
-            dnsname::replaced(place, &network, &attachment.ips)?;
-            let ask = Ask::Sync { network: network.name.clone(), key: Some(attachment.key.clone()) };
-            let served = match responder.ask(&ask, &[]) {
+            state_dir.put_attachment(attachment)?;
+            dnsname::replaced(state_dir, &network, &attachment.ips)?;
+            let sync =
+                ControlRequest::Sync { network: network.name.clone(), key: Some(attachment.key.clone()) };
+            let served = match responder.call(&sync, &[]) {
                 // A dnsmasq may have been started after our first ADD.
-                Err(_) if dnsname::take_over(plan, place, &network)?.is_some() => responder.ask(&ask, &[]),
+                Err(_) if dnsname::take_over(plan, state_dir, &network)?.is_some() => {
+                    responder.call(&sync, &[])
+                }
                 done => done,
             };
-            served.map_err(|error| match rival::holder(&plan.network.listen, plan.network.port) {
+            served.map_err(|error| match port_holder::find(&plan.network.listen, plan.network.port) {
                 Some(holder) => {
                     error.details(format!("port {} there is in use by {holder}", plan.network.port))
                 }
@@ -121,21 +124,23 @@ fn register(
         Some(netns) => {
             let sockets = Sockets::open(netns, &attachment.network, &attachment.key)?;
             let namespace = Some(sockets.namespace);
-            place.put_attachment(&Attachment { namespace, ..attachment.clone() })?;
+            state_dir.put_attachment(&Attachment { namespace, ..attachment.clone() })?;
             let address = sockets.address.into();
-            sockets.hand_over(&attachment.network, &attachment.key, |ask, fds| responder.ask(ask, fds))?;
+            sockets.hand_over(&attachment.network, &attachment.key, |request, fds| {
+                responder.call(request, fds)
+            })?;
             Ok(vec![address])
         }
     }
 }
 
 /// Refuses names inside another network's domain, which that network would answer.
-fn names_are_free(plan: &Plan, place: &Place) -> Result<(), Error> {
+fn check_names(plan: &Plan, state_dir: &StateDir) -> Result<(), Error> {
     let names = || plan.attachment.names.iter().filter(|name| name.contains('.'));
     if names().next().is_none() {
         return Ok(());
     }
-    for other in place.networks()? {
+    for other in state_dir.networks()? {
         let Some(domain) = other.domain.filter(|domain| plan.network.domain.as_ref() != Some(domain)) else {
             continue;
         };

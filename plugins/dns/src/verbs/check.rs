@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use cni::{AddResult, Code, Error, Request};
 use sys::{IpFamily, NetNs};
 
-use super::Way;
+use super::ResolverRules;
 use crate::config::Config;
 use crate::container::Sockets;
-use crate::control::Ask;
+use crate::control::ControlRequest;
 use crate::plan::{self, Plan};
-use crate::record::{Attachment, Mode, Network, Place};
-use crate::responder::Responder;
-use crate::{container, dnsname, facts, place, probe, restore};
+use crate::record::{Attachment, Mode, Network, StateDir};
+use crate::responder::ResponderClient;
+use crate::{container, dnsname, facts, locate, probe, restore};
 
 /// How long all queries may take: a lost datagram is no drift.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for sockets in the container, before they are reopened: nothing is lost on a
 /// loopback.
-const PATIENCE_INSIDE: Duration = Duration::from_secs(1);
+const TIMEOUT_INSIDE: Duration = Duration::from_secs(1);
 
 /// Verifies the records, and queries the container's primary name.
 ///
@@ -31,21 +31,21 @@ pub fn check(request: &Request) -> Result<(), Error> {
     let previous = request
         .prev_result()?
         .ok_or_else(|| Error::new(Code::InvalidConfig, "Required prevResult missing"))?;
-    let (place, socket) = place::here(config.state_dir.as_deref())?;
-    if config.optional && !place.has_attachment(&request.network, &plan::key(request)) {
+    let (state_dir, socket) = locate::state_dir(config.state_dir.as_deref())?;
+    if config.optional && !state_dir.has_attachment(&request.network, &plan::key(request)) {
         return Ok(());
     }
     let plan = plan::plan(&config, request, &previous, &facts::look(&previous)?)?;
-    let mut responder = Responder::new(&place, socket);
-    let lock = place.lock()?;
-    restore::restore(&place)?;
-    let (network, attachment) = match recorded(&plan, &place) {
-        Err(_) if dnsname::serves(&place, &plan.attachment, &mut responder)? => return Ok(()),
+    let mut responder = ResponderClient::new(&state_dir, socket);
+    let lock = state_dir.lock()?;
+    restore::restore(&state_dir)?;
+    let (network, attachment) = match recorded(&plan, &state_dir) {
+        Err(_) if dnsname::serves(&state_dir, &plan.attachment, &mut responder)? => return Ok(()),
         recorded => recorded?,
     };
-    let way = Way::keep(&network)?;
-    let ask = Ask::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
-    responder.ask(&ask, &[])?;
+    let resolver_rules = ResolverRules::install(&network)?;
+    let sync = ControlRequest::Sync { network: network.name.clone(), key: Some(plan.attachment.key.clone()) };
+    responder.call(&sync, &[])?;
     // A container that blocks answers makes nobody else wait.
     drop(lock);
     match network.mode {
@@ -53,14 +53,14 @@ pub fn check(request: &Request) -> Result<(), Error> {
         // host itself.
         Mode::Gateway => NetNs::open(&request.netns)?
             .enter(|| {
-                let until = Instant::now() + PATIENCE;
-                plan.network.listen.iter().try_for_each(|server| asked(*server, &plan, until))
+                let until = Instant::now() + TIMEOUT;
+                plan.network.listen.iter().try_for_each(|server| verify_answers(*server, &plan, until))
             })?
-            .map_err(|error| match &way.closed {
-                Some(closed) => error.details(format!("{closed:#}")),
+            .map_err(|error| match &resolver_rules.firewall_error {
+                Some(firewall_error) => error.details(format!("{firewall_error:#}")),
                 None => error,
             }),
-        Mode::Netns => inside(request, &plan, &attachment, &previous, &place, &mut responder),
+        Mode::Netns => inside(request, &plan, &attachment, &previous, &state_dir, &mut responder),
     }
 }
 
@@ -71,8 +71,8 @@ fn inside(
     plan: &Plan,
     found: &Attachment,
     previous: &AddResult,
-    place: &Place,
-    responder: &mut Responder<'_>,
+    state_dir: &StateDir,
+    responder: &mut ResponderClient<'_>,
 ) -> Result<(), Error> {
     let Some(netns) = container::namespace(&request.netns, found.namespace)? else {
         return Err(Error::internal(format!(
@@ -80,24 +80,25 @@ fn inside(
             found.key.container, found.key.ifname, request.netns
         )));
     };
-    let told = previous.dns.nameservers.iter().filter_map(|server| cni::parse_ip(server).ok());
-    let servers: Vec<IpAddr> = told.filter(IpAddr::is_loopback).collect();
-    let until = Instant::now() + PATIENCE_INSIDE;
-    let all = || netns.enter(|| servers.iter().try_for_each(|server| asked(*server, plan, until)))?;
+    let configured = previous.dns.nameservers.iter().filter_map(|server| cni::parse_ip(server).ok());
+    let servers: Vec<IpAddr> = configured.filter(IpAddr::is_loopback).collect();
+    let until = Instant::now() + TIMEOUT_INSIDE;
+    let all =
+        || netns.enter(|| servers.iter().try_for_each(|server| verify_answers(*server, plan, until)))?;
     if !servers.is_empty() && all().is_ok() {
         return Ok(());
     }
-    let lock = place.lock()?;
+    let lock = state_dir.lock()?;
     let sockets = Sockets::open(&netns, &request.network, &plan.attachment.key)?;
     let address = sockets.address.into();
-    sockets.hand_over(&request.network, &plan.attachment.key, |ask, fds| responder.ask(ask, fds))?;
+    sockets.hand_over(&request.network, &plan.attachment.key, |request, fds| responder.call(request, fds))?;
     drop(lock);
-    netns.enter(|| asked(address, plan, Instant::now() + PATIENCE))?
+    netns.enter(|| verify_answers(address, plan, Instant::now() + TIMEOUT))?
 }
 
 /// Queries one server for the primary name: the answer must contain every address of the
 /// container.
-fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
+fn verify_answers(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
     let Attachment { names, ips, .. } = &plan.attachment;
     let Some(name) = names.first() else { return Ok(()) };
     for family in IpFamily::BOTH {
@@ -120,20 +121,20 @@ fn asked(server: IpAddr, plan: &Plan, until: Instant) -> Result<(), Error> {
 }
 
 /// The records, if they agree with the plan.
-fn recorded(plan: &Plan, place: &Place) -> Result<(Network, Attachment), Error> {
+fn recorded(plan: &Plan, state_dir: &StateDir) -> Result<(Network, Attachment), Error> {
     let unreadable = |error| Error::internal(format!("a record of network {}: {error}", plan.network.name));
     let mut drifts = Vec::new();
-    let attachment = place.attachment(&plan.network.name, &plan.attachment.key).map_err(unreadable)?;
+    let attachment = state_dir.attachment(&plan.network.name, &plan.attachment.key).map_err(unreadable)?;
     match &attachment {
         None => drifts.push("the container is not recorded".to_owned()),
         Some(found) => drifts_of_attachment(&plan.attachment, found, &mut drifts),
     }
-    let network = place.network(&plan.network.name).map_err(unreadable)?;
+    let network = state_dir.network(&plan.network.name).map_err(unreadable)?;
     match &network {
         None => drifts.push("the network is not recorded".to_owned()),
         Some(found) => {
             let wanted = &plan.network;
-            differ("mode", &wanted.mode, &found.mode, &mut drifts);
+            compare("mode", &wanted.mode, &found.mode, &mut drifts);
             for ip in wanted.listen.iter().filter(|ip| !found.listen.contains(ip)) {
                 drifts.push(format!("address {ip} of the responder is not recorded"));
             }
@@ -151,13 +152,13 @@ fn recorded(plan: &Plan, place: &Place) -> Result<(Network, Attachment), Error> 
 }
 
 fn drifts_of_attachment(wanted: &Attachment, found: &Attachment, drifts: &mut Vec<String>) {
-    differ("names", &wanted.names, &found.names, drifts);
-    differ("addresses", &wanted.ips, &found.ips, drifts);
-    differ("upstreams", &wanted.upstreams, &found.upstreams, drifts);
-    differ("link", &wanted.ingress, &found.ingress, drifts);
+    compare("names", &wanted.names, &found.names, drifts);
+    compare("addresses", &wanted.ips, &found.ips, drifts);
+    compare("upstreams", &wanted.upstreams, &found.upstreams, drifts);
+    compare("link", &wanted.ingress, &found.ingress, drifts);
 }
 
-fn differ<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, found: &T, drifts: &mut Vec<String>) {
+fn compare<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, found: &T, drifts: &mut Vec<String>) {
     if wanted != found {
         drifts.push(format!("{what}: expected {wanted:?}, actual {found:?}"));
     }

@@ -3,38 +3,38 @@
 use cni::{Error, Request};
 use nft::Nft;
 
-use super::retire_network;
-use crate::control::Ask;
-use crate::record::{Mode, Place};
-use crate::responder::Responder;
-use crate::{config, container, dnsname, place, plan, restore};
+use super::remove_network;
+use crate::control::ControlRequest;
+use crate::record::{Mode, StateDir};
+use crate::responder::ResponderClient;
+use crate::{config, container, dnsname, locate, plan, restore};
 
 /// Removes the container's names. Success if they are gone already.
 ///
 /// # Errors
 /// Something failed that a retry may do.
 pub fn del(request: &Request) -> Result<(), Error> {
-    let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
-    if !place.dir().exists() && !restore::is_due(&place) {
-        return dnsname::forget(&place, request);
+    let (state_dir, socket) = locate::state_dir(config::state_dir_for_del(request).as_deref())?;
+    if !state_dir.dir().exists() && !restore::is_due(&state_dir) {
+        return dnsname::forget(&state_dir, request);
     }
-    let mut responder = Responder::new(&place, socket);
-    let _lock = place.lock()?;
-    restore::restore(&place)?;
-    let rules = withdraw(&place, &mut responder, request, true)?;
+    let mut responder = ResponderClient::new(&state_dir, socket);
+    let _lock = state_dir.lock()?;
+    restore::restore(&state_dir)?;
+    let rules = remove_container(&state_dir, &mut responder, request, true)?;
     rules.into_iter().flatten().for_each(Nft::close_in_background);
     Ok(())
 }
 
 /// Removes all that ADD made. `revive`: starts a responder that other containers need.
-pub(super) fn withdraw(
-    place: &Place,
-    responder: &mut Responder<'_>,
+pub(super) fn remove_container(
+    state_dir: &StateDir,
+    responder: &mut ResponderClient<'_>,
     request: &Request,
     revive: bool,
 ) -> Result<[Option<Nft>; 2], Error> {
     let (network, key) = (&request.network, plan::key(request));
-    let record = place.attachment(network, &key);
+    let record = state_dir.attachment(network, &key);
     if let Err(error) = &record {
         eprintln!(
             "dns: the record of container {} is removed although it cannot be read: {error}",
@@ -46,42 +46,42 @@ pub(super) fn withdraw(
     let netns = match &record {
         Ok(Some(attachment)) => attachment.netns.clone().map(|path| (path, attachment.namespace)),
         _ => Some((request.netns.clone(), None))
-            .filter(|(path, _)| !path.is_empty() && in_containers(place, network)),
+            .filter(|(path, _)| !path.is_empty() && may_have_container_rules(state_dir, network)),
     };
-    if !place.remove_attachment(network, &key)? {
-        dnsname::forget(place, request)?;
+    if !state_dir.remove_attachment(network, &key)? {
+        dnsname::forget(state_dir, request)?;
     }
-    let last = place.is_empty(network)?;
-    let rules = if last { retire_network(place, network)? } else { None };
-    let ask = Ask::Sync { network: network.clone(), key: Some(key) };
+    let last = state_dir.is_empty(network)?;
+    let rules = if last { remove_network(state_dir, network)? } else { None };
+    let sync = ControlRequest::Sync { network: network.clone(), key: Some(key) };
     // Without a responder there is nobody to notify.
-    notify(responder, &ask, !last && revive);
+    notify(responder, &sync, !last && revive);
     let inside = match netns {
-        Some((path, recorded)) => container::clear(&path, recorded, &plan::key(request).on(network))?,
+        Some((path, recorded)) => container::remove_rules(&path, recorded, &plan::key(request).on(network))?,
         None => None,
     };
     Ok([rules, inside])
 }
 
 /// Whether containers of the network may have rules in their namespaces.
-fn in_containers(place: &Place, network: &str) -> bool {
-    !matches!(place.network(network), Ok(Some(network)) if network.mode == Mode::Gateway)
+fn may_have_container_rules(state_dir: &StateDir, network: &str) -> bool {
+    !matches!(state_dir.network(network), Ok(Some(network)) if network.mode == Mode::Gateway)
 }
 
 /// Makes the responder read what was removed. `revive`: starts one that other containers need.
 /// A failure does not fail DEL: the responder also notices the removal itself (inotify), as
 /// soon as it runs.
-pub(super) fn notify(responder: &mut Responder<'_>, ask: &Ask, revive: bool) {
-    match responder.ask_if_there(ask, &[]) {
-        Ok(false) if revive => log(responder.ask(ask, &[])),
+pub(super) fn notify(responder: &mut ResponderClient<'_>, sync: &ControlRequest, revive: bool) {
+    match responder.call_if_running(sync, &[]) {
+        Ok(false) if revive => log_failure(responder.call(sync, &[])),
         Ok(_) => {}
-        Err(error) => log(Err(error)),
+        Err(error) => log_failure(Err(error)),
     }
 }
 
 /// Logs a failure that does not fail the command: the container's names are removed, and others
 /// are affected only.
-pub(super) fn log(outcome: Result<(), Error>) {
+pub(super) fn log_failure(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         eprintln!("dns: {}", error.msg);
     }

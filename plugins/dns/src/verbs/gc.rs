@@ -3,12 +3,12 @@
 use cni::{Error, Request, ValidAttachments};
 use nft::Nft;
 
-use super::del::{log, notify};
-use super::retire_network;
-use crate::control::Ask;
+use super::del::{log_failure, notify};
+use super::remove_network;
+use crate::control::ControlRequest;
 use crate::record::Key;
-use crate::responder::Responder;
-use crate::{config, container, place, restore};
+use crate::responder::ResponderClient;
+use crate::{config, container, locate, restore};
 
 /// Removes every attachment of the network but the valid ones.
 ///
@@ -16,29 +16,29 @@ use crate::{config, container, place, restore};
 /// Something failed that a retry may do.
 pub fn gc(request: &Request) -> Result<(), Error> {
     let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
-    let (place, socket) = place::here(config::state_dir_for_del(request).as_deref())?;
-    if !place.dir().exists() && !restore::is_due(&place) {
+    let (state_dir, socket) = locate::state_dir(config::state_dir_for_del(request).as_deref())?;
+    if !state_dir.dir().exists() && !restore::is_due(&state_dir) {
         return Ok(());
     }
     let valid: Vec<Key> =
         valid.into_iter().map(|valid| Key { container: valid.container_id, ifname: valid.ifname }).collect();
-    let mut responder = Responder::new(&place, socket);
-    let _lock = place.lock()?;
-    restore::restore(&place)?;
-    let known = place.scan_network(&request.network)?;
-    place.remove_all_but(&request.network, &valid)?;
-    let last = place.is_empty(&request.network)?;
-    let rules = if last { retire_network(&place, &request.network)? } else { None };
-    let ask = Ask::Sync { network: request.network.clone(), key: None };
-    notify(&mut responder, &ask, !last);
+    let mut responder = ResponderClient::new(&state_dir, socket);
+    let _lock = state_dir.lock()?;
+    restore::restore(&state_dir)?;
+    let known = state_dir.scan_network(&request.network)?;
+    state_dir.remove_all_but(&request.network, &valid)?;
+    let last = state_dir.is_empty(&request.network)?;
+    let rules = if last { remove_network(&state_dir, &request.network)? } else { None };
+    let sync = ControlRequest::Sync { network: request.network.clone(), key: None };
+    notify(&mut responder, &sync, !last);
     // The namespace of an invalid container may still exist.
     let gone = known.attachments.into_iter().filter(|attachment| !valid.contains(&attachment.key));
     for (path, recorded, key) in
         gone.filter_map(|attachment| Some((attachment.netns?, attachment.namespace, attachment.key)))
     {
-        match container::clear(&path, recorded, &key.on(&request.network)) {
+        match container::remove_rules(&path, recorded, &key.on(&request.network)) {
             Ok(inside) => inside.into_iter().for_each(Nft::close_in_background),
-            Err(error) => log(Err(error)),
+            Err(error) => log_failure(Err(error)),
         }
     }
     rules.into_iter().for_each(Nft::close_in_background);

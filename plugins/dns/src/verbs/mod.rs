@@ -19,22 +19,22 @@ pub use del::del;
 pub use gc::gc;
 pub use status::status;
 
-use crate::record::{Mode, Network, Place};
+use crate::record::{Mode, Network, StateDir};
 
 /// The packet rules for a network's resolver.
 #[derive(Default)]
-struct Way {
+struct ResolverRules {
     /// The socket that installed them. Closing it late shortens the wait ([`nft`]).
     _rules: Option<Nft>,
     /// Why the host's firewall may drop queries. Its owner decides that, so it is no error
     /// here; CHECK finds out whether queries arrive.
-    closed: Option<sys::Error>,
+    firewall_error: Option<sys::Error>,
 }
 
-impl Way {
+impl ResolverRules {
     /// Installs the rules. Without nf_tables in the kernel nothing can redirect queries, so
     /// none is needed unless the resolver has another port.
-    fn keep(network: &Network) -> Result<Self, Error> {
+    fn install(network: &Network) -> Result<Self, Error> {
         if network.mode != Mode::Gateway {
             return Ok(Self::default());
         }
@@ -45,8 +45,8 @@ impl Way {
         if let Some(nft) = &nft {
             Resolver { network: &network.name, addresses: &network.listen, port: network.port }.add(nft)?;
         }
-        let closed = permit(network).add(nft.as_ref()).err();
-        Ok(Self { _rules: nft, closed })
+        let firewall_error = permit(network).add(nft.as_ref()).err();
+        Ok(Self { _rules: nft, firewall_error })
     }
 }
 
@@ -62,7 +62,7 @@ fn permit(network: &Network) -> Permit<'_> {
 
 /// A warning: whoever starts a container chooses its name, and everybody on the network gets
 /// its address for that name.
-fn of_outside(container: &str, name: &str, network: &str) -> String {
+fn external_name_warning(container: &str, name: &str, network: &str) -> String {
     format!(
         "container {container} is called {name}: network {network} does not reach another host of that name \
          (dottedNames: \"refuse\" allows no such names)"
@@ -74,13 +74,13 @@ const DNS_PORT: u16 = 53;
 
 /// Removes the rules and records of a network without attachments. Returns the nf_tables
 /// socket, which takes time to close ([`Nft::close_in_background`]).
-fn retire_network(place: &Place, name: &str) -> Result<Option<Nft>, Error> {
+fn remove_network(state_dir: &StateDir, name: &str) -> Result<Option<Nft>, Error> {
     let nft = match rules::open() {
         Err(error) if is_without_nf_tables(&error) => None,
         opened => Some(opened?),
     };
     if let Some(nft) = &nft {
-        let networks = place.networks()?;
+        let networks = state_dir.networks()?;
         let listen = |own: bool| -> Vec<IpAddr> {
             let these = networks.iter().filter(|network| (network.name == name) == own);
             these.flat_map(|network| network.listen.iter().copied()).collect()
@@ -88,6 +88,6 @@ fn retire_network(place: &Place, name: &str) -> Result<Option<Nft>, Error> {
         resolver::remove(nft, name, &listen(true), &listen(false))?;
     }
     resolver::remove_from_old_tables(name)?;
-    place.remove_network(name)?;
+    state_dir.remove_network(name)?;
     Ok(nft)
 }

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, UdpSocket};
 use cni::{Code, Error, Request};
 use host::rules;
 
-use super::{of_outside, permit};
+use super::{external_name_warning, permit};
 use crate::config::Config;
-use crate::control::Ask;
+use crate::control::ControlRequest;
 use crate::record::{self, Mode, Network};
-use crate::responder::Responder;
-use crate::{names, place, restore};
+use crate::responder::ResponderClient;
+use crate::{locate, names, restore};
 
 /// An address of every host at which nobody else listens: binding it tests the permission, not
 /// the port. No text: parsing an address with std's resolver makes the executable larger.
@@ -24,17 +24,19 @@ const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// Code 50: it would not. Code 51: attached containers are affected too.
 pub fn status(request: &Request) -> Result<(), Error> {
     let config = Config::of(request)?;
-    let (place, socket) = place::here(config.state_dir.as_deref())?;
-    let _lock = place.lock().map_err(|error| as_code(Code::NotAvailable, error.into()))?;
-    restore::restore(&place).map_err(|error| as_code(Code::LimitedConnectivity, error))?;
+    let (state_dir, socket) = locate::state_dir(config.state_dir.as_deref())?;
+    let _lock = state_dir.lock().map_err(|error| as_code(Code::NotAvailable, error.into()))?;
+    restore::restore(&state_dir).map_err(|error| as_code(Code::LimitedConnectivity, error))?;
     if let Err(error) = UdpSocket::bind((LOOPBACK, config.port))
         && error.kind() == io::ErrorKind::PermissionDenied
     {
         let error = sys::Error::new("listen at port", config.port.to_string(), error);
         return Err(as_code(Code::NotAvailable, error.into()));
     }
-    let known = place.scan_network(&request.network)?;
-    if let Some(newer) = known.faulty.iter().find(|faulty| matches!(faulty.error, record::Error::Newer(_))) {
+    let known = state_dir.scan_network(&request.network)?;
+    if let Some(newer) =
+        known.unreadable.iter().find(|unreadable| matches!(unreadable.error, record::Error::Newer(_)))
+    {
         return Err(Error::new(
             Code::LimitedConnectivity,
             format!("record {} is {}", newer.path.display(), newer.error),
@@ -46,23 +48,26 @@ pub fn status(request: &Request) -> Result<(), Error> {
     let domain = known.network.as_ref().and_then(|network| network.domain.as_deref());
     for attachment in &known.attachments {
         for name in &attachment.names {
-            if names::is_of_outside(name, domain, &request.network) {
-                eprintln!("dns: {}", of_outside(&attachment.key.container, name, &request.network));
+            if names::is_external(name, domain, &request.network) {
+                eprintln!(
+                    "dns: {}",
+                    external_name_warning(&attachment.key.container, name, &request.network)
+                );
             }
         }
     }
-    let mut responder = Responder::new(&place, socket);
+    let mut responder = ResponderClient::new(&state_dir, socket);
     responder
-        .ask(&Ask::Sync { network: request.network.clone(), key: None }, &[])
+        .call(&ControlRequest::Sync { network: request.network.clone(), key: None }, &[])
         .map_err(|error| as_code(Code::LimitedConnectivity, error))?;
     match known.network.filter(|network| network.mode == Mode::Gateway) {
-        Some(network) => is_let_in(&network),
+        Some(network) => check_firewall(&network),
         None => Ok(()),
     }
 }
 
 /// Whether the host's firewall accepts queries, as far as its rules show.
-fn is_let_in(network: &Network) -> Result<(), Error> {
+fn check_firewall(network: &Network) -> Result<(), Error> {
     let Ok(nft) = rules::open() else { return Ok(()) };
     match permit(network).drifts(&nft)?.first() {
         None => Ok(()),

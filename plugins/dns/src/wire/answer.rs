@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::query::word;
+use super::query::u16_at;
 use super::{HEADER, Query, Rcode, UDP_MAX, flag, kind};
 
 /// Length of the OPT record.
@@ -68,7 +68,7 @@ impl<'b> Answer<'b> {
     /// Adds the SOA record of the zone, as authority or as answer. The zone is the suffix
     /// of the queried name at `offset`. Its minimum is how long clients may cache the
     /// absence (RFC 2308).
-    pub fn soa(&mut self, ttl: u32, offset: usize, asked: bool) -> bool {
+    pub fn soa(&mut self, ttl: u32, offset: usize, is_answer: bool) -> bool {
         let zone = QUESTION.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
         let written = self.record(zone, kind::SOA, ttl, |answer| {
             // The primary server is the zone itself; the mailbox is hostmaster's.
@@ -79,7 +79,7 @@ impl<'b> Answer<'b> {
                 // which there are none. Minimum.
                 && [1, 3600, 600, 86400, ttl].iter().all(|field: &u32| answer.bytes(&field.to_be_bytes()))
         });
-        if asked {
+        if is_answer {
             self.answers += u16::from(written);
         } else {
             self.authorities += u16::from(written);
@@ -91,13 +91,13 @@ impl<'b> Answer<'b> {
     pub fn finish(mut self, code: Rcode) -> usize {
         if self.opt {
             self.limit += OPT;
-            self.bytes(&opt(code, false));
+            self.bytes(&opt_record(code, false));
         }
         let flags = self.flags | code as u16 & flag::RCODE;
         for (at, value) in
             [(2, flags), (4, 1), (6, self.answers), (8, self.authorities), (10, u16::from(self.opt))]
         {
-            put(self.buffer, at, value);
+            put_u16(self.buffer, at, value);
         }
         self.length
     }
@@ -111,7 +111,7 @@ impl<'b> Answer<'b> {
         head[4..6].copy_from_slice(&kind::IN.to_be_bytes());
         head[6..10].copy_from_slice(&ttl.to_be_bytes());
         if self.bytes(&head) && data(self) {
-            put(self.buffer, start + 10, u16::try_from(self.length - start - 12).unwrap_or(0));
+            put_u16(self.buffer, start + 10, u16::try_from(self.length - start - 12).unwrap_or(0));
             return true;
         }
         self.length = start;
@@ -142,21 +142,21 @@ impl<'b> Answer<'b> {
 
 /// Writes an error response to a packet: its header and perhaps its question, with a code.
 /// Returns the length.
-pub fn refusal(understood: &[u8], code: Rcode, buffer: &mut [u8]) -> usize {
-    let flags = word(understood, 2).unwrap_or(0);
+pub fn error_response(understood: &[u8], code: Rcode, buffer: &mut [u8]) -> usize {
+    let flags = u16_at(understood, 2).unwrap_or(0);
     // BADVERS has an OPT record; its client used one.
     let edns = code == Rcode::BadVers;
     let length = understood.len() + if edns { OPT } else { 0 };
     let Some(room) = buffer.get_mut(..length) else { return 0 };
     room[..understood.len()].copy_from_slice(understood);
-    put(room, 2, flag::QR | flags & (flag::OPCODE | flag::RD) | code as u16 & flag::RCODE);
-    put(room, 4, u16::from(understood.len() > HEADER));
+    put_u16(room, 2, flag::QR | flags & (flag::OPCODE | flag::RD) | code as u16 & flag::RCODE);
+    put_u16(room, 4, u16::from(understood.len() > HEADER));
     for at in [6, 8, 10] {
-        put(room, at, 0);
+        put_u16(room, at, 0);
     }
     if edns {
-        put(room, 10, 1);
-        room[understood.len()..].copy_from_slice(&opt(code, false));
+        put_u16(room, 10, 1);
+        room[understood.len()..].copy_from_slice(&opt_record(code, false));
     }
     length
 }
@@ -164,15 +164,15 @@ pub fn refusal(understood: &[u8], code: Rcode, buffer: &mut [u8]) -> usize {
 /// Truncates a message to header and question, and sets TC; returns the length.
 pub fn truncated(message: &mut [u8], question: usize) -> usize {
     let length = (HEADER + question).min(message.len());
-    put(message, 2, word(message, 2).unwrap_or(0) | flag::TC);
+    put_u16(message, 2, u16_at(message, 2).unwrap_or(0) | flag::TC);
     for at in [6, 8, 10] {
-        put(message, at, 0);
+        put_u16(message, at, 0);
     }
     length
 }
 
 /// The OPT record: [`UDP_MAX`], version 0, and the upper bits of the code.
-pub(crate) fn opt(code: Rcode, dnssec: bool) -> [u8; OPT] {
+pub(crate) fn opt_record(code: Rcode, dnssec: bool) -> [u8; OPT] {
     let [_, kind] = kind::OPT.to_be_bytes();
     let [high, low] = u16::try_from(UDP_MAX).unwrap_or(u16::MAX).to_be_bytes();
     let extended = u8::try_from(code as u16 >> 4).unwrap_or(0);
@@ -180,7 +180,7 @@ pub(crate) fn opt(code: Rcode, dnssec: bool) -> [u8; OPT] {
 }
 
 /// Writes a big-endian word.
-pub(crate) fn put(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     if let Some(room) = bytes.get_mut(at..at + 2) {
         room.copy_from_slice(&value.to_be_bytes());
     }

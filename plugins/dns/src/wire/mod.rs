@@ -11,10 +11,10 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, refusal, truncated};
-pub(crate) use answer::{opt, put};
+pub use answer::{Answer, error_response, truncated};
+pub(crate) use answer::{opt_record, put_u16};
 pub use name::Name;
-pub(crate) use query::word;
+pub(crate) use query::u16_at;
 pub use query::{Edns, Query, Received, read};
 
 /// RFC 1035, section 4.1.1: the header's length.

@@ -10,9 +10,9 @@ use super::{HEADER, Name, Rcode, UDP_MAX, UDP_PLAIN, flag, kind};
 pub enum Received<'a> {
     /// Must not be answered: it has no header, or is a response. Two servers that answer
     /// responses can loop.
-    Noise,
+    NotQuery,
     /// Rejected with a code, and as many bytes of the packet as were parsed.
-    Refused(Rcode, &'a [u8]),
+    Rejected(Rcode, &'a [u8]),
     /// A query to answer.
     Query(Query<'a>),
 }
@@ -41,12 +41,12 @@ pub struct Query<'a> {
 impl<'a> Query<'a> {
     /// The id.
     pub fn id(&self) -> u16 {
-        word(self.packet, 0).unwrap_or(0)
+        u16_at(self.packet, 0).unwrap_or(0)
     }
 
     /// The header's flags.
     pub fn flags(&self) -> u16 {
-        word(self.packet, 2).unwrap_or(0)
+        u16_at(self.packet, 2).unwrap_or(0)
     }
 
     /// The question section as received: name, type, class.
@@ -64,17 +64,17 @@ impl<'a> Query<'a> {
 pub fn read(packet: &[u8]) -> Received<'_> {
     match read_query(packet) {
         Ok(query) => Received::Query(query),
-        Err(Some((code, end))) => Received::Refused(code, packet.get(..end).unwrap_or(packet)),
-        Err(None) => Received::Noise,
+        Err(Some((code, end))) => Received::Rejected(code, packet.get(..end).unwrap_or(packet)),
+        Err(None) => Received::NotQuery,
     }
 }
 
 /// A code, and the number of bytes that were parsed.
-type Refusal = (Rcode, usize);
+type Rejection = (Rcode, usize);
 
-fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Refusal>> {
-    const MALFORMED: Option<Refusal> = Some((Rcode::FormErr, HEADER));
-    let count = |at| word(packet, at).ok_or(None);
+fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Rejection>> {
+    const MALFORMED: Option<Rejection> = Some((Rcode::FormErr, HEADER));
+    let count = |at| u16_at(packet, at).ok_or(None);
     let (flags, questions) = (count(2)?, count(4)?);
     let (answers, authorities, additionals) = (count(6)?, count(8)?, count(10)?);
     if flags & flag::QR != 0 {
@@ -88,8 +88,8 @@ fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Refusal>> {
     }
     let (name, length) = packet.get(HEADER..).and_then(Name::read).ok_or(MALFORMED)?;
     let at = HEADER + length;
-    let kind = word(packet, at).ok_or(MALFORMED)?;
-    let class = word(packet, at + 2).ok_or(MALFORMED)?;
+    let kind = u16_at(packet, at).ok_or(MALFORMED)?;
+    let class = u16_at(packet, at + 2).ok_or(MALFORMED)?;
     let end = at + 4;
     // A transfer query contains a record (RFC 1995, section 3), so reject it before records
     // make it malformed.
@@ -104,13 +104,13 @@ fn read_query(packet: &[u8]) -> Result<Query<'_>, Option<Refusal>> {
 }
 
 /// Finds the OPT record in the additional section; there may be one (RFC 6891, section 6.1.1).
-fn read_edns(packet: &[u8], end: usize, additionals: u16) -> Result<Option<Edns>, Option<Refusal>> {
+fn read_edns(packet: &[u8], end: usize, additionals: u16) -> Result<Option<Edns>, Option<Rejection>> {
     let malformed = Some((Rcode::FormErr, end));
     let (mut at, mut edns) = (end, None);
     for _ in 0..additionals {
         let owner = at;
         at = skip_name(packet, at).ok_or(malformed)?;
-        let field = |offset| word(packet, at + offset).ok_or(malformed);
+        let field = |offset| u16_at(packet, at + offset).ok_or(malformed);
         let (kind, size, version, flags, length) =
             (field(0)?, field(2)?, field(4)? & 0xff, field(6)?, field(8)?);
         if kind == kind::OPT {
@@ -144,6 +144,6 @@ fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// The big-endian word at `at`.
-pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)
 }

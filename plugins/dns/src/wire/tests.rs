@@ -31,7 +31,7 @@ fn query(packet: &[u8]) -> Query<'_> {
 
 fn code(packet: &[u8]) -> Option<Rcode> {
     match read(packet) {
-        Received::Refused(code, _) => Some(code),
+        Received::Rejected(code, _) => Some(code),
         _ => None,
     }
 }
@@ -66,8 +66,8 @@ fn non_queries_are_ignored_and_bad_queries_rejected_with_a_code() {
         packet[at] = value;
         packet
     };
-    assert!(matches!(read(&with(2, 0x81)), Received::Noise), "a response");
-    assert!(matches!(read(&good[..11]), Received::Noise), "no header");
+    assert!(matches!(read(&with(2, 0x81)), Received::NotQuery), "a response");
+    assert!(matches!(read(&good[..11]), Received::NotQuery), "no header");
     assert_eq!(code(&with(2, 0x11)), Some(Rcode::NotImp), "STATUS");
     assert_eq!(code(&with(2, 0x29)), Some(Rcode::NotImp), "UPDATE");
     assert_eq!(code(&with(5, 0)), Some(Rcode::FormErr), "no question");
@@ -89,8 +89,8 @@ fn an_error_response_repeats_the_question_only() {
     let mut packet = question("a.b.", RecordType::A, Some(1232));
     packet[27] = 1;
     let mut buffer = [0xff; 64];
-    let Received::Refused(code, understood) = read(&packet) else { panic!("EDNS version 1 is accepted") };
-    let length = refusal(understood, code, &mut buffer);
+    let Received::Rejected(code, understood) = read(&packet) else { panic!("EDNS version 1 is accepted") };
+    let length = error_response(understood, code, &mut buffer);
     let message = Message::from_vec(&buffer[..length]).unwrap();
     assert_eq!(u16::from(message.metadata.response_code), 16);
     assert_eq!((message.queries.len(), message.answers.len()), (1, 0));

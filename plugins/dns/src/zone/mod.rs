@@ -2,9 +2,9 @@
 //!
 //! The cost of changing an attachment depends on its own names and addresses only.
 
-mod asker;
+mod account;
 mod network;
-mod payer;
+mod querier;
 mod respond;
 mod reverse;
 mod special;
@@ -16,9 +16,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-pub use asker::Asker;
+pub use account::Account;
 pub use network::{Attached, Network};
-pub use payer::Payer;
+pub use querier::Querier;
 pub use respond::{Outcome, Servers, respond};
 
 use crate::map::Map;
@@ -110,7 +110,7 @@ impl Zone {
     }
 
     /// Sets all records of a network: an attachment that is not among them is removed.
-    pub fn put_whole(&mut self, record: crate::record::Network, mut attachments: Vec<Attachment>) {
+    pub fn replace_network(&mut self, record: crate::record::Network, mut attachments: Vec<Attachment>) {
         let slot = self.put_network(record);
         let keys: HashSet<&Key> = attachments.iter().map(|record| &record.key).collect();
         let held = self.network(slot).into_iter().flat_map(Network::attachments);
@@ -163,24 +163,24 @@ impl Zone {
     /// The client that queries an address which these networks share: the container with
     /// the source address, or else an unregistered client of the network whose subnet
     /// contains it.
-    pub fn asker(&self, shared: &[Slot], source: IpAddr) -> Option<Asker<'_>> {
+    pub fn querier(&self, shared: &[Slot], source: IpAddr) -> Option<Querier<'_>> {
         let networks =
             || shared.iter().filter_map(|slot| self.network(*slot).map(|network| (*slot, network)));
         let known = networks().find_map(|(slot, network)| {
             let attached = network.owner(source)?;
-            Some(Asker::container(self, slot, network, attached))
+            Some(Querier::container(self, slot, network, attached))
         });
         known.or_else(|| {
             let (slot, network) =
                 networks().find(|(_, network)| network.contains(source)).or_else(|| networks().next())?;
-            Some(Asker::anybody(self, slot, network))
+            Some(Querier::unregistered(self, slot, network))
         })
     }
 
     /// The container that queries a socket in its own namespace.
-    pub fn asker_of(&self, slot: Slot, key: &Key) -> Option<Asker<'_>> {
+    pub fn querier_in_namespace(&self, slot: Slot, key: &Key) -> Option<Querier<'_>> {
         let network = self.network(slot)?;
-        Some(Asker::container(self, slot, network, network.attached(key)?))
+        Some(Querier::container(self, slot, network, network.attached(key)?))
     }
 
     fn turn(&self) -> usize {

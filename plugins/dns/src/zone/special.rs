@@ -13,11 +13,11 @@ pub(super) enum Special {
     /// The client itself.
     Localhost { zone: usize },
     /// The reverse name of that.
-    LocalhostsAddress,
+    LoopbackReverse,
     /// It exists, with names below it only.
-    Above,
+    EmptyNonTerminal,
     /// It does not exist.
-    Nothing { zone: usize },
+    NoSuchName { zone: usize },
 }
 
 /// Recognizes a special-use name.
@@ -30,26 +30,26 @@ pub(super) fn special(name: &Name) -> Option<Special> {
         return Some(Special::Localhost { zone });
     }
     if let Some(zone) = below(b"invalid").or_else(|| below(b"onion")) {
-        return Some(Special::Nothing { zone });
+        return Some(Special::NoSuchName { zone });
     }
     let reverse = Reverse::read(name.text())?;
-    if !is_nobodys(reverse) {
+    if !is_special_use_address(reverse) {
         return None;
     }
     let whole = reverse.bits == if reverse.address.is_ipv4() { 32 } else { 128 };
     Some(match reverse.address {
         IpAddr::V4(ip) if whole && !reverse.below && ip.octets() == [127, 0, 0, 1] => {
-            Special::LocalhostsAddress
+            Special::LoopbackReverse
         }
-        IpAddr::V6(ip) if whole && !reverse.below && ip.is_loopback() => Special::LocalhostsAddress,
-        _ if whole || reverse.below => Special::Nothing { zone: 0 },
-        _ => Special::Above,
+        IpAddr::V6(ip) if whole && !reverse.below && ip.is_loopback() => Special::LoopbackReverse,
+        _ if whole || reverse.below => Special::NoSuchName { zone: 0 },
+        _ => Special::EmptyNonTerminal,
     })
 }
 
 /// Whether the addresses mean the same on every host: this host, this network, this link,
 /// broadcast.
-fn is_nobodys(reverse: Reverse) -> bool {
+fn is_special_use_address(reverse: Reverse) -> bool {
     let bits = reverse.bits;
     match reverse.address {
         IpAddr::V4(ip) => {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::record::{self, CrossNetwork, Mode};
-use crate::wire::{Answer, HEADER, Query, Rcode, Received, TCP_MAX, UDP_PLAIN, flag, kind, read, word};
+use crate::wire::{Answer, HEADER, Query, Rcode, Received, TCP_MAX, UDP_PLAIN, flag, kind, read, u16_at};
 
 fn network(name: &str, subnets: &[&str]) -> record::Network {
     record::Network {
@@ -108,23 +108,23 @@ struct Got {
 
 fn ask(zone: &Zone, at: &str, source: &str, name: &str, kind: u16) -> Option<Got> {
     let slot = zone.slot(at).unwrap();
-    let asker = zone.asker(&[slot], source.parse().unwrap()).unwrap();
+    let querier = zone.querier(&[slot], source.parse().unwrap()).unwrap();
     let packet = question(name, kind);
     let mut buffer = [0; 1232];
-    match respond(&asker, &query(&packet), &mut buffer, UDP_PLAIN, true) {
-        Outcome::Ask(_) => None,
+    match respond(&querier, &query(&packet), &mut buffer, UDP_PLAIN, true) {
+        Outcome::Forward(_) => None,
         Outcome::Answer(length) => Some(got(&buffer[..length], packet.len())),
     }
 }
 
 /// Reads what [`Answer`] writes.
 fn got(message: &[u8], mut at: usize) -> Got {
-    let flags = word(message, 2).unwrap();
+    let flags = u16_at(message, 2).unwrap();
     let mut data = Vec::new();
-    for _ in 0..word(message, 6).unwrap() {
-        let length = usize::from(word(message, at + 10).unwrap());
+    for _ in 0..u16_at(message, 6).unwrap() {
+        let length = usize::from(u16_at(message, at + 10).unwrap());
         let bytes = &message[at + 12..at + 12 + length];
-        data.push(match word(message, at + 2).unwrap() {
+        data.push(match u16_at(message, at + 2).unwrap() {
             kind::A => IpAddr::from(<[u8; 4]>::try_from(bytes).unwrap()).to_string(),
             kind::AAAA => IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap()).to_string(),
             kind::PTR => String::from_utf8_lossy(crate::wire::Name::read(bytes).unwrap().0.text()).into(),
@@ -136,7 +136,7 @@ fn got(message: &[u8], mut at: usize) -> Got {
         code: flags & flag::RCODE,
         own: flags & flag::AA != 0,
         data,
-        authorities: word(message, 8).unwrap(),
+        authorities: u16_at(message, 8).unwrap(),
     }
 }
 
@@ -243,9 +243,9 @@ fn a_label_that_contains_a_dot_matches_no_name() {
     let zone = plain();
     let mut packet = question("web-foo.io", kind::A);
     packet[HEADER + 4] = b'.';
-    let asker = zone.asker(&[zone.slot("n1").unwrap()], "10.0.0.3".parse().unwrap()).unwrap();
+    let querier = zone.querier(&[zone.slot("n1").unwrap()], "10.0.0.3".parse().unwrap()).unwrap();
     let mut buffer = [0; 512];
-    assert!(matches!(respond(&asker, &query(&packet), &mut buffer, 512, true), Outcome::Ask(_)));
+    assert!(matches!(respond(&querier, &query(&packet), &mut buffer, 512, true), Outcome::Forward(_)));
 }
 
 /// D-003, D-030.
@@ -359,8 +359,8 @@ fn the_most_specific_servers_are_used() {
     let mut zone = plain();
     let slot = zone.slot("n1").unwrap();
     let servers = |zone: &Zone| {
-        let asker = zone.asker(&[slot], "10.0.0.3".parse().unwrap()).unwrap();
-        asker.servers().map(|servers| servers[0].to_string())
+        let querier = zone.querier(&[slot], "10.0.0.3".parse().unwrap()).unwrap();
+        querier.servers().map(|servers| servers[0].to_string())
     };
     assert_eq!(servers(&zone), None);
     let mut record = network("n1", &["10.0.0.0/16"]);

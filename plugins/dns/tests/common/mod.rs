@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dns::control::{Answer, Ask};
-use dns::record::{Attachment, CrossNetwork, Key, Mode, Network, Place, VERSION};
+use dns::control::{ControlRequest, ControlResponse};
+use dns::record::{Attachment, CrossNetwork, Key, Mode, Network, StateDir, VERSION};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 
 pub const GATEWAY: &str = "127.0.1.1:53";
@@ -29,7 +29,7 @@ pub fn in_own_network(name: &str, body: fn()) {
 /// A responder and its state directory.
 pub struct Responder {
     pub child: Child,
-    pub place: Place,
+    pub state_dir: StateDir,
     _dir: tempfile::TempDir,
 }
 
@@ -79,15 +79,15 @@ pub fn attachment(container: &str, name: &str, ip: &str) -> Attachment {
     }
 }
 
-pub fn spawn(place: &Place, grace: &str) -> (Child, String) {
-    serve(Command::new(env!("CARGO_BIN_EXE_dns")), place, grace)
+pub fn spawn(state_dir: &StateDir, grace: &str) -> (Child, String) {
+    serve(Command::new(env!("CARGO_BIN_EXE_dns")), state_dir, grace)
 }
 
 /// Runs `command` as a responder; also returns its line on readiness.
-pub fn serve(mut command: Command, place: &Place, grace: &str) -> (Child, String) {
+pub fn serve(mut command: Command, state_dir: &StateDir, grace: &str) -> (Child, String) {
     let mut child = command
         .args(["serve", "--grace", grace, "--ready-fd", "1", "--place"])
-        .arg(place.dir())
+        .arg(state_dir.dir())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -101,18 +101,18 @@ impl Responder {
     /// Starts a responder with one network and `web` at 10.0.0.2 on it.
     pub fn start(network: &Network) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::at(dir.path());
-        place.put_network(network).unwrap();
-        place.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
-        let (child, line) = spawn(&place, "60");
+        let state_dir = StateDir::at(dir.path());
+        state_dir.put_network(network).unwrap();
+        state_dir.put_attachment(&attachment("c1", "web", "10.0.0.2")).unwrap();
+        let (child, line) = spawn(&state_dir, "60");
         assert_eq!(line, "ok");
-        Self { child, place, _dir: dir }
+        Self { child, state_dir, _dir: dir }
     }
 
     pub fn control(&self) -> Control {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
-        let address = UnixAddr::new(&self.place.control()).unwrap();
+        let address = UnixAddr::new(&self.state_dir.control()).unwrap();
         connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).unwrap();
         let stream = UnixStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -120,7 +120,10 @@ impl Responder {
     }
 
     pub fn sync(&self, container: &str) -> Option<String> {
-        self.control().ask(&Ask::Sync { network: "n1".into(), key: Some(key(container)) }).unwrap().error
+        self.control()
+            .ask(&ControlRequest::Sync { network: "n1".into(), key: Some(key(container)) })
+            .unwrap()
+            .error
     }
 }
 
@@ -132,16 +135,16 @@ impl Control {
     }
 
     /// Sends a request; `None` if the connection was closed.
-    pub fn ask(&mut self, ask: &Ask) -> Option<Answer> {
+    pub fn ask(&mut self, ask: &ControlRequest) -> Option<ControlResponse> {
         self.send(&ask.to_packet());
         self.receive()
     }
 
-    pub fn receive(&mut self) -> Option<Answer> {
+    pub fn receive(&mut self) -> Option<ControlResponse> {
         let mut buffer = [0; 4096];
         match self.0.read(&mut buffer).unwrap() {
             0 => None,
-            length => Some(Answer::of_packet(&buffer[..length]).unwrap()),
+            length => Some(ControlResponse::from_packet(&buffer[..length]).unwrap()),
         }
     }
 }

@@ -7,42 +7,49 @@ use std::time::Instant;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{DRAIN, Responder};
-use crate::control::{Answer, Ask};
+use super::{DRAIN_TIMEOUT, Responder, Successor};
+use crate::control::{ControlRequest, ControlResponse};
 use crate::event_loop::Id;
 use crate::record::Key;
 use crate::serve::listeners::{Listener, Origin};
 use crate::serve::log::log_error;
-use crate::serve::reexec::{self, Kept};
+use crate::serve::reexec::{self, KeptDescriptors};
 use crate::source::Source;
 
 impl Responder {
     pub(super) fn plugin(&mut self, id: Id, now: Instant) {
-        while let Some((ask, descriptors)) = self.control.receive(id, now) {
-            let reads = matches!(ask, Ask::Sync { .. } | Ask::Adopt { .. });
-            let answer = match self.is_detached() && reads {
-                true => Answer::detached(),
-                false => Answer::of_this(self.obey(ask, descriptors, now).err()),
+        while let Some((request, descriptors)) = self.control.receive(id, now) {
+            let reads = matches!(request, ControlRequest::Sync { .. } | ControlRequest::Adopt { .. });
+            let answer = match self.records_are_gone() && reads {
+                true => ControlResponse::detached(),
+                false => ControlResponse::new(self.execute(request, descriptors, now).err()),
             };
             self.control.answer(id, &answer);
         }
     }
 
-    fn obey(&mut self, ask: Ask, descriptors: Vec<OwnedFd>, now: Instant) -> Result<(), String> {
-        match ask {
-            Ask::Hello => Ok(()),
-            Ask::Records => self.list(descriptors).map_err(|error| format!("list the records: {error}")),
-            Ask::Settle => self.settle(descriptors, now),
-            Ask::Sync { network, key } => self.sync(&network, key.as_ref(), now),
-            Ask::Adopt { network, key } => {
+    fn execute(
+        &mut self,
+        request: ControlRequest,
+        descriptors: Vec<OwnedFd>,
+        now: Instant,
+    ) -> Result<(), String> {
+        match request {
+            ControlRequest::Hello => Ok(()),
+            ControlRequest::Records => {
+                self.list(descriptors).map_err(|error| format!("list the records: {error}"))
+            }
+            ControlRequest::Settle => self.settle(descriptors, now),
+            ControlRequest::Sync { network, key } => self.sync(&network, key.as_ref(), now),
+            ControlRequest::Adopt { network, key } => {
                 self.sync(&network, Some(&key), now)?;
                 self.adopt(&network, key, descriptors)
             }
-            Ask::Reexec { path } => {
+            ControlRequest::Reexec { path } => {
                 let path = PathBuf::from(path);
                 let executable = executable(&path, descriptors)
                     .map_err(|errno| format!("become {}: {errno}", path.display()))?;
-                self.leaving = Some((executable, path, now + DRAIN));
+                self.successor = Some(Successor { executable, path, deadline: now + DRAIN_TIMEOUT });
                 self.listen(false);
                 Ok(())
             }
@@ -51,8 +58,8 @@ impl Responder {
 
     /// Reads records again and opens or closes sockets accordingly.
     fn sync(&mut self, network: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
-        let read = self.read_again(network, key, now);
-        let failed = self.follow(now);
+        let read = self.reload(network, key, now);
+        let failed = self.apply_records(now);
         read?;
         match failed.into_iter().find(|(failed, _)| failed == network) {
             Some((_, error)) => Err(error),
@@ -70,11 +77,11 @@ impl Responder {
         let Ok([udp, tcp]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             return Err(format!("{}: expected a UDP and a TCP socket", of()));
         };
-        let told = of();
+        let operation = of();
         let presence = self.presence(slot, &key);
         let origin = Origin::Container(slot, key);
         let listener = Listener { udp: udp.into(), tcp: tcp.into(), origin, presence };
-        self.take_in(listener).map_err(|error| format!("{told}: {error}"))
+        self.adopt_listener(listener).map_err(|error| format!("{operation}: {error}"))
     }
 
     /// Starts or stops receiving queries and accepting connections.
@@ -95,25 +102,26 @@ impl Responder {
     }
 
     /// Executes the successor once no query is in flight, or at the deadline.
-    pub(super) fn leave(&mut self, now: Instant) {
+    pub(super) fn exec_successor(&mut self, now: Instant) {
         let busy = !(self.forwarder.is_idle() && self.connections.is_idle());
-        let Some((executable, path, _)) = self.leaving.take_if(|(_, _, latest)| !busy || now >= *latest)
+        let Some(Successor { executable, path, .. }) =
+            self.successor.take_if(|successor| !busy || now >= successor.deadline)
         else {
             return;
         };
         // Requests that were sent are answered. A later request finds the connection
         // closed and goes to the successor.
-        self.control.plugins().into_iter().for_each(|id| self.plugin(id, now));
-        if self.leaving.take().is_some() {
+        self.control.connections().into_iter().for_each(|id| self.plugin(id, now));
+        if self.successor.take().is_some() {
             log_error(&"become another executable", &"requested twice; the first request counts");
         }
         let listeners = self.listeners.all.iter().map(|(_, listener)| listener);
-        let kept = Kept {
+        let kept = KeptDescriptors {
             lock: self.lock.as_fd(),
             plugins_lock: self.plugins_lock.as_fd(),
             control: self.control.socket().as_fd(),
         };
-        let error = reexec::become_it(&executable, &self.args, &kept, listeners, &self.zone);
+        let error = reexec::exec_successor(&executable, &self.args, &kept, listeners, &self.zone);
         log_error(&format_args!("become {}", path.display()), &error);
         self.listen(true);
     }

@@ -4,65 +4,67 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Responder;
-use crate::record::{Faulty, Key, NETWORK_FILE, encoded};
+use crate::record::{Key, NETWORK_FILE, Unreadable, encoded};
 use crate::serve::log::log_error;
-use crate::serve::watch::Untold;
+use crate::serve::watch::Unreported;
 
 impl Responder {
     /// Reads all records.
     pub(super) fn load(&mut self) -> sys::Result<()> {
-        self.watch.all(&self.place);
-        let known = self.place.scan()?;
+        self.watch.all(&self.state_dir);
+        let known = self.state_dir.scan()?;
         let networks = || known.iter().filter_map(|known| known.network.as_ref());
         let there: HashSet<&String> = networks().map(|network| &network.name).collect();
         let gone: Vec<String> = self.zone.names().filter(|name| !there.contains(name)).cloned().collect();
         gone.iter().for_each(|name| self.zone.remove_network(name));
         for known in known {
-            self.complain_of(&known.faulty);
+            self.log_unreadable(&known.unreadable);
             if let Some(network) = known.network {
-                self.zone.put_whole(network, known.attachments);
+                self.zone.replace_network(network, known.attachments);
             }
         }
         Ok(())
     }
 
     /// Reads all records of a network; returns the unreadable files.
-    fn read_network(&mut self, name: &str) -> sys::Result<Vec<Faulty>> {
-        self.watch.network(&self.place, name);
-        let known = self.place.scan_network(name)?;
+    fn read_network(&mut self, name: &str) -> sys::Result<Vec<Unreadable>> {
+        self.watch.network(&self.state_dir, name);
+        let known = self.state_dir.scan_network(name)?;
         match known.network {
-            Some(network) => self.zone.put_whole(network, known.attachments),
+            Some(network) => self.zone.replace_network(network, known.attachments),
             None => self.zone.remove_network(name),
         }
-        Ok(known.faulty)
+        Ok(known.unreadable)
     }
 
     /// Reads what a plugin reports as changed: a network, or one attachment of it.
-    pub(super) fn read_again(&mut self, name: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
-        let told = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
-        let all = self.watch.told(name, key, now);
+    pub(super) fn reload(&mut self, name: &str, key: Option<&Key>, now: Instant) -> Result<(), String> {
+        let fail = |error: &dyn std::fmt::Display| format!("read the records of network {name}: {error:#}");
+        let all = self.watch.reported(name, key, now);
         let Some((slot, key)) = self.zone.slot(name).zip(key).filter(|_| all) else {
             // A new network may have other attachments too.
-            let faulty = self.read_network(name).map_err(|error| told(&error))?;
-            self.complain_of(&faulty);
-            let concerns = |faulty: &&Faulty| {
+            let unreadable = self.read_network(name).map_err(|error| fail(&error))?;
+            self.log_unreadable(&unreadable);
+            let concerns = |unreadable: &&Unreadable| {
                 key.is_none_or(|key| {
-                    faulty.path.ends_with(NETWORK_FILE) || faulty.path.ends_with(key.file_name())
+                    unreadable.path.ends_with(NETWORK_FILE) || unreadable.path.ends_with(key.file_name())
                 })
             };
-            return match faulty.iter().find(concerns) {
-                Some(faulty) => {
-                    Err(format!("{}: {:#}", self.place.shown(&faulty.path).display(), faulty.error))
-                }
+            return match unreadable.iter().find(concerns) {
+                Some(unreadable) => Err(format!(
+                    "{}: {:#}",
+                    self.state_dir.absolute(&unreadable.path).display(),
+                    unreadable.error
+                )),
                 None => Ok(()),
             };
         };
-        let Some(network) = self.place.network(name).map_err(|error| told(&error))? else {
+        let Some(network) = self.state_dir.network(name).map_err(|error| fail(&error))? else {
             self.zone.remove_network(name);
             return Ok(());
         };
         self.zone.put_network(network);
-        match self.place.attachment(name, key).map_err(|error| told(&error))? {
+        match self.state_dir.attachment(name, key).map_err(|error| fail(&error))? {
             Some(record) => self.zone.put_attachment(slot, record),
             None => self.zone.remove_attachment(slot, key),
         }
@@ -70,42 +72,42 @@ impl Responder {
     }
 
     /// Reads changes that no plugin reported.
-    pub(super) fn catch_up(&mut self, now: Instant) {
-        let untold = self.watch.untold();
-        if self.is_detached() {
+    pub(super) fn reload_changes(&mut self, now: Instant) {
+        let unreported = self.watch.take_unreported();
+        if self.records_are_gone() {
             log_error(
-                &self.place.dir().display(),
+                &self.state_dir.dir().display(),
                 &"was removed: the next call of a plugin writes its records again",
             );
             return;
         }
-        match untold {
-            Untold::Everything => {
+        match unreported {
+            Unreported::Everything => {
                 if let Err(error) = self.load() {
                     log_error(&"read the records", &error);
                 }
             }
-            Untold::Networks(dirs) => {
+            Unreported::Networks(dirs) => {
                 for dir in dirs {
                     // An unknown network is read by its directory name.
                     let name = self.zone.names().find(|name| encoded(name) == dir).cloned();
                     let name = name.unwrap_or(dir);
                     match self.read_network(&name) {
-                        Ok(faulty) => self.complain_of(&faulty),
+                        Ok(unreadable) => self.log_unreadable(&unreadable),
                         Err(error) => log_error(&format_args!("read the records of network {name}"), &error),
                     }
                 }
             }
         }
-        for (network, error) in self.follow(now) {
+        for (network, error) in self.apply_records(now) {
             log_error(&format_args!("network {network}"), &error);
         }
     }
 
     /// Logs files that cannot be read.
-    fn complain_of(&self, faulty: &[Faulty]) {
-        for Faulty { path, error } in faulty {
-            log_error(&self.place.shown(path).display(), error);
+    fn log_unreadable(&self, unreadable: &[Unreadable]) {
+        for Unreadable { path, error } in unreadable {
+            log_error(&self.state_dir.absolute(path).display(), error);
         }
     }
 }

@@ -7,12 +7,12 @@ use std::time::Instant;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sys::datagram::{Inbox, Outbox};
 
-use super::{RESOLV_CONF, ROUND, Responder, write_about};
+use super::{CHECK_INTERVAL, RESOLV_CONF, Responder, write_lock_file};
 use crate::container::{self, Sockets};
 use crate::control::at_path;
 use crate::forward::{Forwarder, HostServers};
-use crate::place::is_system_root;
-use crate::record::{Key, Mode, Place, RESPONDER};
+use crate::locate::is_system_root;
+use crate::record::{Key, Mode, RESPONDER, StateDir};
 use crate::serve::args::Args;
 use crate::serve::confine;
 use crate::serve::connections::Connections;
@@ -21,7 +21,7 @@ use crate::serve::listeners::{Listener, Listeners, Origin};
 use crate::serve::log::log_error;
 use crate::serve::pace::Pace;
 use crate::serve::presence::Presence;
-use crate::serve::reexec::Legacy;
+use crate::serve::reexec::Inherited;
 use crate::serve::watch::Watch;
 use crate::source::Poller;
 use crate::wire::{QUERY_MAX, TCP_MAX, UDP_MAX};
@@ -30,50 +30,50 @@ use crate::zone::{Slot, Zone};
 impl Responder {
     /// Takes the lock, reads the records, opens the sockets, and drops privileges.
     pub(in crate::serve) fn start(args: &Args) -> sys::Result<Self> {
-        let place = Place::at(&args.place);
-        let fail = |op, cause: io::Error| sys::Error::new(op, args.place.display().to_string(), cause);
-        let mut legacy = Legacy::default();
+        let state_dir = StateDir::at(&args.state_dir);
+        let fail = |op, cause: io::Error| sys::Error::new(op, args.state_dir.display().to_string(), cause);
+        let mut inherited = Inherited::default();
         if args.inherit {
-            legacy = Legacy::take().map_err(|cause| fail("take over the sockets of", cause))?;
+            inherited = Inherited::take().map_err(|cause| fail("take over the sockets of", cause))?;
         }
-        let mut lock = match legacy.lock.take() {
+        let mut lock = match inherited.lock.take() {
             Some(lock) => File::from(lock),
-            None => take_lock(&place)?,
+            None => take_lock(&state_dir)?,
         };
-        write_about(&mut lock);
+        write_lock_file(&mut lock);
         let descriptors = raise_descriptors();
-        let mut control = Control::of_socket(match legacy.control.take() {
+        let mut control = Control::of_socket(match inherited.control.take() {
             Some(socket) => socket,
-            None => at_path(&place.control())?,
+            None => at_path(&state_dir.control())?,
         });
         // A previous executable that ran as root has dropped the capability to change
         // its user.
         let root = !args.inherit && is_system_root();
         if root {
-            place.admit()?;
+            state_dir.let_responder_read()?;
         }
-        let plugins_lock = match legacy.plugins_lock.take() {
+        let plugins_lock = match inherited.plugins_lock.take() {
             // A previous executable's working directory is the directory of the
             // records.
             Some(lock) => lock.into(),
             None => {
-                enter(&place)?;
-                sys::file::open_lock(&place.plugins_lock())?
+                enter(&state_dir)?;
+                sys::file::open_lock(&state_dir.plugins_lock())?
             }
         };
-        let meta = nix::sys::stat::stat(".").map_err(|errno| fail("look at the records of", errno.into()))?;
+        let meta = nix::sys::stat::stat(".").map_err(|errno| fail("inspect the records of", errno.into()))?;
         let origin = (meta.st_dev, meta.st_uid);
         // From here on the directories above may be closed to this process.
-        let place = place.from_within();
-        let poller = Poller::new().map_err(|errno| fail("wait for questions at", errno.into()))?;
+        let state_dir = state_dir.from_within();
+        let poller = Poller::new().map_err(|errno| fail("wait for queries at", errno.into()))?;
         control.watch(&poller).map_err(|errno| fail("wait for plugins at", errno.into()))?;
-        if let Err(error) = control.open_rear(&place, &poller) {
-            log_error(&"records that are removed as a whole are not written again", &error);
+        if let Err(error) = control.open_fallback(&state_dir, &poller) {
+            log_error(&"removed records cannot be restored", &error);
         }
         let now = Instant::now();
         let mut responder = Self {
             args: args.clone(),
-            place,
+            state_dir,
             origin,
             lock,
             plugins_lock,
@@ -87,44 +87,44 @@ impl Responder {
             host_servers: HostServers::of_file(RESOLV_CONF),
             inbox: Inbox::new(QUERY_MAX),
             outbox: Outbox::new(UDP_MAX),
-            questions: 0,
+            queries: 0,
             pace: Pace::new(now),
             scratch: vec![0; TCP_MAX].into(),
             unbound: false,
             empty_since: None,
-            round: now + ROUND,
-            leaving: None,
-            turned_away: Vec::new(),
-            turned_away_until: None,
+            next_check: now + CHECK_INTERVAL,
+            successor: None,
+            paused: Vec::new(),
+            paused_until: None,
         };
         responder.forwarder.limit(descriptors);
         responder.load()?;
-        responder.inherit(legacy).map_err(|errno| fail("go on with the sockets of", errno.into()))?;
+        responder.inherit(inherited).map_err(|errno| fail("continue with the sockets of", errno.into()))?;
         responder.reopen();
-        responder.follow(now);
+        responder.apply_records(now);
         if root {
-            sys::privilege::become_user(RESPONDER).map_err(|cause| fail("leave the user root at", cause))?;
+            sys::privilege::become_user(RESPONDER).map_err(|cause| fail("drop the user root at", cause))?;
         }
         sys::privilege::drop_capabilities_except(sys::privilege::NET_BIND_SERVICE)
-            .map_err(|cause| fail("give up privileges at", cause))?;
+            .map_err(|cause| fail("drop capabilities at", cause))?;
         // A kernel without one of these still gets a responder.
-        for confined in [confine::write_nowhere(), confine::call_only_what_is_needed()] {
+        for confined in [confine::forbid_file_writes(), confine::forbid_other_system_calls()] {
             if let Err(error) = confined {
-                log_error(&"the kernel confines the responder less than it could", &error);
+                log_error(&"the kernel cannot confine the responder fully", &error);
             }
         }
         Ok(responder)
     }
 
-    fn inherit(&mut self, legacy: Legacy) -> nix::Result<()> {
-        for (udp, tcp) in legacy.gateways {
+    fn inherit(&mut self, inherited: Inherited) -> nix::Result<()> {
+        for (udp, tcp) in inherited.gateways {
             if let Ok(address) = udp.local_addr() {
                 let origin = Origin::Gateway(address, Vec::new());
                 let presence = Presence::default();
                 self.listeners.insert(&self.poller, Listener { udp, tcp, origin, presence })?;
             }
         }
-        for (network, key, udp, tcp) in legacy.containers {
+        for (network, key, udp, tcp) in inherited.containers {
             if let Some(slot) = self.zone.slot(&network) {
                 let presence = self.presence(slot, &key);
                 let origin = Origin::Container(slot, key);
@@ -152,7 +152,7 @@ impl Responder {
                     // A container that is gone needs no sockets; that is no
                     // error.
                     let Some(netns) = netns else { return Ok(None) };
-                    Sockets::open(&netns, name, key).and_then(Sockets::lead).map(Some)
+                    Sockets::open(&netns, name, key).and_then(Sockets::redirect).map(Some)
                 });
                 match sockets {
                     Ok(None) => {}
@@ -165,7 +165,7 @@ impl Responder {
             }
         }
         for listener in opened {
-            if let Err(error) = self.take_in(listener) {
+            if let Err(error) = self.adopt_listener(listener) {
                 log_error(&"sockets of a container", &error);
             }
         }
@@ -173,16 +173,16 @@ impl Responder {
 }
 
 /// Changes to the directory of the records. Its path may be closed to this process later.
-fn enter(place: &Place) -> sys::Result<()> {
-    let dir = place.networks_dir();
+fn enter(state_dir: &StateDir) -> sys::Result<()> {
+    let dir = state_dir.networks_dir();
     sys::file::create_dir(&dir, 0o750)?;
     std::env::set_current_dir(&dir)
         .map_err(|cause| sys::Error::new("enter", dir.display().to_string(), cause))
 }
 
-fn take_lock(place: &Place) -> sys::Result<File> {
-    place.make_private()?;
-    let path = place.responder_lock();
+fn take_lock(state_dir: &StateDir) -> sys::Result<File> {
+    state_dir.make_private()?;
+    let path = state_dir.responder_lock();
     sys::file::try_lock(&path, 0o600)?.ok_or_else(|| {
         let cause = io::Error::new(io::ErrorKind::WouldBlock, "another responder lives");
         sys::Error::new("lock", path.display().to_string(), cause)

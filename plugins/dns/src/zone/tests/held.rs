@@ -34,17 +34,17 @@ fn removing_or_replacing_an_attachment_keeps_the_others() {
 #[test]
 fn a_network_that_is_read_again_keeps_its_index_and_recorded_attachments() {
     let mut zone = Zone::default();
-    zone.put_whole(network("n1", &[]), vec![attachment("n1", "c1", &["web"], &["10.0.0.2"], 1)]);
+    zone.replace_network(network("n1", &[]), vec![attachment("n1", "c1", &["web"], &["10.0.0.2"], 1)]);
     let n2 = || network("n2", &["10.0.0.0/8"]);
     let later = attachment("n2", "c3", &["web", "db"], &["10.0.0.2"], 3);
-    zone.put_whole(n2(), vec![later.clone(), attachment("n2", "c2", &["old"], &["10.0.0.2"], 2)]);
+    zone.replace_network(n2(), vec![later.clone(), attachment("n2", "c2", &["old"], &["10.0.0.2"], 2)]);
     let slot = zone.slot("n2").unwrap();
     let owner = |zone: &Zone| {
         zone.network(slot).unwrap().owner("10.0.0.2".parse().unwrap()).unwrap().primary().to_owned()
     };
     assert_eq!(owner(&zone), "web", "the latest, in whatever order they are read");
     zone.remove_network("n1");
-    zone.put_whole(n2(), vec![attachment("n2", "c4", &["new"], &["10.0.0.4"], 4), later.clone()]);
+    zone.replace_network(n2(), vec![attachment("n2", "c4", &["new"], &["10.0.0.4"], 4), later.clone()]);
     assert_eq!(zone.slot("n2"), Some(slot));
     let held = zone.network(slot).unwrap();
     let mut keys: Vec<&str> = held.attachments().map(|(key, _)| key.container.as_str()).collect();

@@ -11,15 +11,15 @@ fn many_addresses_are_truncated_over_udp_and_complete_over_tcp() {
             attachment("n1", &format!("c{n}"), &["many"], &[&ip], n)
         });
         let zone = zone(vec![network("n1", &["10.0.0.0/16"])], many.collect());
-        let asker = zone.asker(&[zone.slot("n1").unwrap()], "10.0.0.1".parse().unwrap()).unwrap();
+        let querier = zone.querier(&[zone.slot("n1").unwrap()], "10.0.0.1".parse().unwrap()).unwrap();
         let packet = question("many", kind::A);
         let mut buffer = vec![0; TCP_MAX];
-        let mut ask = |limit| match respond(&asker, &query(&packet), &mut buffer, limit, true) {
+        let mut ask = |limit| match respond(&querier, &query(&packet), &mut buffer, limit, true) {
             Outcome::Answer(length) => {
-                let cut = word(&buffer, 2).unwrap() & flag::TC != 0;
+                let cut = u16_at(&buffer, 2).unwrap() & flag::TC != 0;
                 (length, cut, got(&buffer[..length], packet.len()).data)
             }
-            Outcome::Ask(_) => panic!("a known name is asked of others"),
+            Outcome::Forward(_) => panic!("a known name is asked of others"),
         };
         let (length, cut, data) = ask(UDP_PLAIN);
         assert!(length <= UDP_PLAIN && length > UDP_PLAIN - 16 && cut && data.len() == 30);

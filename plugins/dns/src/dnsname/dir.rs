@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 use sys::file::{self, Sync};
 use sys::process::Process;
 
-use crate::place::is_system_root;
+use crate::locate::is_system_root;
 
 /// Below the runtime directory.
-const OF_DNSNAME: &str = "containers/cni/dnsname";
+const DNSNAME_DIR: &str = "containers/cni/dnsname";
 const CONF: &str = "dnsmasq.conf";
 const HOSTS: &str = "addnhosts";
 const PID: &str = "pidfile";
@@ -24,11 +24,11 @@ const LOCK: &str = "lock";
 const HOSTS_MAX: usize = 4 << 20;
 const PID_MAX: usize = 64;
 /// How long dnsmasq may take to exit after SIGTERM and after SIGKILL.
-const ASKED: Duration = Duration::from_secs(1);
-const FORCED: Duration = Duration::from_secs(2);
+const TERM_TIMEOUT: Duration = Duration::from_secs(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A network's directory.
-pub(super) struct Left {
+pub(super) struct DnsnameDir {
     dir: PathBuf,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Host {
     pub(super) names: Vec<String>,
 }
 
-impl Left {
+impl DnsnameDir {
     /// The network's directory, if dnsname has one for this user and nobody else can write
     /// there.
     pub(super) fn of(network: &str) -> Option<Self> {
@@ -48,7 +48,7 @@ impl Left {
             // dnsname as root uses the variable too.
             std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
         ];
-        let dirs = roots.into_iter().flatten().map(|root| root.join(OF_DNSNAME).join(network));
+        let dirs = roots.into_iter().flatten().map(|root| root.join(DNSNAME_DIR).join(network));
         dirs.filter(|dir| is_own(dir)).map(|dir| Self { dir }).next()
     }
 
@@ -77,7 +77,7 @@ impl Left {
             return Ok(());
         }
         if !rest.iter().any(|line| host(line).is_some()) {
-            self.end(|| None)?;
+            self.stop(|| None)?;
             return self.remove();
         }
         let text: String = rest.into_iter().flat_map(|line| [line, "\n"]).collect();
@@ -95,15 +95,15 @@ impl Left {
 
     /// Stops its dnsmasq; returns the process id. Without a pid file, `otherwise` may find
     /// the process.
-    pub(super) fn end(&self, otherwise: impl FnOnce() -> Option<u32>) -> Result<Option<u32>, Error> {
+    pub(super) fn stop(&self, otherwise: impl FnOnce() -> Option<u32>) -> Result<Option<u32>, Error> {
         let dnsmasq = match self.dnsmasq(None)? {
             None => self.dnsmasq(otherwise())?,
             found => found,
         };
         let Some(dnsmasq) = dnsmasq else { return Ok(None) };
-        for (signal, patience) in [(Signal::SIGTERM, ASKED), (Signal::SIGKILL, FORCED)] {
+        for (signal, timeout) in [(Signal::SIGTERM, TERM_TIMEOUT), (Signal::SIGKILL, KILL_TIMEOUT)] {
             dnsmasq.signal(signal)?;
-            if dnsmasq.has_ended(Instant::now() + patience)? {
+            if dnsmasq.has_ended(Instant::now() + timeout)? {
                 return Ok(Some(dnsmasq.pid()));
             }
         }
@@ -123,10 +123,10 @@ impl Left {
         let Some(pid) = pid.or_else(recorded) else { return Ok(None) };
         // From here on the process cannot be replaced by another one with its id.
         let process = Process::open(pid)?;
-        Ok(process.filter(|process| self.is_it(process.pid())))
+        Ok(process.filter(|process| self.is_our_dnsmasq(process.pid())))
     }
 
-    fn is_it(&self, pid: u32) -> bool {
+    fn is_our_dnsmasq(&self, pid: u32) -> bool {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let namespace = |of: &Path| fs::read_link(of.join("ns/net")).ok();
         let here = namespace(Path::new("/proc/thread-self"));
@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn no_other_process_is_taken_for_a_dnsmasq() {
         let dir = tempfile::tempdir().unwrap();
-        let left = Left { dir: dir.path().to_owned() };
+        let dnsname_dir = DnsnameDir { dir: dir.path().to_owned() };
         fs::write(dir.path().join(PID), std::process::id().to_string()).unwrap();
-        assert!(left.dnsmasq(None).unwrap().is_none());
-        assert_eq!(left.end(|| Some(std::process::id())).unwrap(), None);
+        assert!(dnsname_dir.dnsmasq(None).unwrap().is_none());
+        assert_eq!(dnsname_dir.stop(|| Some(std::process::id())).unwrap(), None);
         fs::write(dir.path().join(HOSTS), "10.0.0.2\tweb\n10.0.0.3\tdb\n").unwrap();
-        left.forget(|host| host.names == ["web"]).unwrap();
+        dnsname_dir.forget(|host| host.names == ["web"]).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(HOSTS)).unwrap(), "10.0.0.3\tdb\n");
-        left.forget(|host| host.names == ["db"]).unwrap();
+        dnsname_dir.forget(|host| host.names == ["db"]).unwrap();
         assert!(!dir.path().exists());
         fs::create_dir(dir.path()).unwrap();
     }

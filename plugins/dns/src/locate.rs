@@ -9,7 +9,7 @@ use cni::Error;
 use sys::NetNs;
 
 use crate::control::client;
-use crate::record::Place;
+use crate::record::StateDir;
 
 /// For root: on a tmpfs, which a boot clears together with the kernel state that the records
 /// describe.
@@ -21,11 +21,11 @@ const OF_USER: &str = "moor/dns";
 ///
 /// # Errors
 /// The kernel refused.
-pub fn here(configured: Option<&Path>) -> Result<(Place, OwnedFd), Error> {
+pub fn state_dir(configured: Option<&Path>) -> Result<(StateDir, OwnedFd), Error> {
     let socket = client::socket()?;
     let name = NetNs::name_of_socket(socket.as_fd())?;
     let root = configured.map_or_else(root, Path::to_owned);
-    Ok((Place::at(root.join(name)), socket))
+    Ok((StateDir::at(root.join(name)), socket))
 }
 
 /// Depends on privileges, not on a variable alone: root may start a container from a login

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, umask};
 use sys::file;
 
-use super::file::{self as records, Known, NETWORK_FILE};
-use super::{Attachment, Error, Key, Network, OF_DNSNAME, encoded};
+use super::file::{self as records, NETWORK_FILE, NetworkRecords};
+use super::{Attachment, DNSNAME_PREFIX, Error, Key, Network, encoded};
 
 /// The file that the responder locks, and writes its process id into.
 pub const RESPONDER_LOCK: &str = "responder.lock";
@@ -21,26 +21,26 @@ const DRAFT: &str = "net.new";
 /// The directory with the records, locks and control socket of one network namespace:
 /// `<stateDir>/<namespace>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct StateDir {
     dir: PathBuf,
     networks: PathBuf,
 }
 
-impl Place {
+impl StateDir {
     /// The state directory at `dir`.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
         Self { networks: dir.join(NETWORKS), dir }
     }
 
-    /// The same directory for a process whose working directory is [`Place::networks_dir`],
+    /// The same directory for a process whose working directory is [`StateDir::networks_dir`],
     /// and that may not enter the directories above.
     pub fn from_within(self) -> Self {
         Self { networks: ".".into(), ..self }
     }
 
     /// The same directory with a draft of the records, which nobody reads yet.
-    pub fn drafted(&self) -> Self {
+    pub fn draft(&self) -> Self {
         Self { networks: self.dir.join(DRAFT), ..self.clone() }
     }
 
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// The absolute path of a record.
-    pub fn shown(&self, path: &Path) -> PathBuf {
+    pub fn absolute(&self, path: &Path) -> PathBuf {
         self.dir.join(NETWORKS).join(path.strip_prefix(".").unwrap_or(path))
     }
 
@@ -162,7 +162,7 @@ impl Place {
     /// The kernel refused.
     pub fn remove_all_but(&self, network: &str, valid: &[Key]) -> sys::Result<usize> {
         let valid: HashSet<String> = valid.iter().map(Key::file_name).collect();
-        let stays = |name: &str| valid.contains(name) || name.starts_with(OF_DNSNAME);
+        let stays = |name: &str| valid.contains(name) || name.starts_with(DNSNAME_PREFIX);
         records::remove_all_but(&self.attachments_dir(network), stays)
     }
 
@@ -213,15 +213,15 @@ impl Place {
     ///
     /// # Errors
     /// The directory exists and cannot be listed. Unreadable files are in the result.
-    pub fn scan_network(&self, network: &str) -> sys::Result<Known> {
+    pub fn scan_network(&self, network: &str) -> sys::Result<NetworkRecords> {
         records::scan_network(&self.network_dir(network))
     }
 
     /// Reads all records, network by network.
     ///
     /// # Errors
-    /// As [`Place::scan_network`].
-    pub fn scan(&self) -> sys::Result<Vec<Known>> {
+    /// As [`StateDir::scan_network`].
+    pub fn scan(&self) -> sys::Result<Vec<NetworkRecords>> {
         records::list(&self.networks_dir())?.iter().map(|dir| records::scan_network(dir)).collect()
     }
 }

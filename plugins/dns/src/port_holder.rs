@@ -26,7 +26,7 @@ impl fmt::Display for Holder {
 
 /// The process that has the port at one of the addresses or at all: `dnsmasq (process 123)`.
 /// `None` if there is none, or it belongs to another user.
-pub fn holder(addresses: &[IpAddr], port: u16) -> Option<Holder> {
+pub fn find(addresses: &[IpAddr], port: u16) -> Option<Holder> {
     let mut inodes = Vec::new();
     for table in TABLES.iter().filter_map(|table| fs::read_to_string(table).ok()) {
         let held = table.lines().filter_map(|line| socket(line, addresses, port));
@@ -87,12 +87,12 @@ mod tests {
             let tcp = std::net::TcpListener::bind(at).unwrap();
             for port in [udp.local_addr().unwrap().port(), tcp.local_addr().unwrap().port()] {
                 let wanted = [udp.local_addr().unwrap().ip()];
-                let holder = holder(&wanted, port).unwrap();
+                let holder = find(&wanted, port).unwrap();
                 assert!(holder.to_string().contains(&format!("(process {ours})")), "{holder}");
             }
             let port = tcp.local_addr().unwrap().port();
             drop((udp, tcp));
-            assert!(holder(&["192.0.2.1".parse().unwrap()], port).is_none());
+            assert!(find(&["192.0.2.1".parse().unwrap()], port).is_none());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::record::CrossNetwork;
 
 /// A client: a container, or an unregistered address on a network.
 #[derive(Clone, Copy)]
-pub struct Asker<'z> {
+pub struct Querier<'z> {
     zone: &'z Zone,
     slot: Slot,
     /// The queried network.
@@ -17,7 +17,7 @@ pub struct Asker<'z> {
     attached: Option<&'z Attached>,
 }
 
-impl<'z> Asker<'z> {
+impl<'z> Querier<'z> {
     pub(super) fn container(
         zone: &'z Zone,
         slot: Slot,
@@ -48,7 +48,7 @@ impl<'z> Asker<'z> {
         self.attached
     }
 
-    pub(super) fn anybody(zone: &'z Zone, slot: Slot, network: &'z Network) -> Self {
+    pub(super) fn unregistered(zone: &'z Zone, slot: Slot, network: &'z Network) -> Self {
         Self { zone, slot, network, others: &[], attached: None }
     }
 
@@ -60,19 +60,19 @@ impl<'z> Asker<'z> {
     }
 
     /// The network whose upstream servers it may use, if any.
-    fn way_out(&self) -> Option<&'z Network> {
+    fn forwarding_network(&self) -> Option<&'z Network> {
         self.networks().find(|network| !network.record().internal)
     }
 
     /// Whether its queries may be forwarded.
-    pub(super) fn may_ask_outside(&self) -> bool {
-        self.way_out().is_some()
+    pub(super) fn may_forward(&self) -> bool {
+        self.forwarding_network().is_some()
     }
 
     /// The upstream servers for it; `None` for those of resolv.conf.
     pub(super) fn servers(&self) -> Option<Rc<[SocketAddr]>> {
         let own = self.attached.and_then(|attached| attached.upstreams.as_ref());
-        own.or_else(|| self.way_out().and_then(Network::upstreams)).cloned()
+        own.or_else(|| self.forwarding_network().and_then(Network::upstreams)).cloned()
     }
 
     pub(super) fn turn(&self) -> usize {

@@ -13,15 +13,15 @@ use crate::serve::connections::Handled;
 use crate::serve::listeners::Origin;
 use crate::serve::log::log_error;
 use crate::source::Source;
-use crate::wire::{HEADER, Rcode, Received, TCP_MAX, read, refusal};
-use crate::zone::{Asker, Outcome, Payer, Servers, respond};
+use crate::wire::{HEADER, Rcode, Received, TCP_MAX, error_response, read};
+use crate::zone::{Account, Outcome, Querier, Servers, respond};
 
 /// How long accepting pauses when no descriptor is free.
-pub(super) const TURNED_AWAY: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Responder {
     pub(super) fn datagrams(&mut self, id: Id, now: Instant) {
-        let Some((listener, links)) = self.listeners.split(id) else { return };
+        let Some((listener, links)) = self.listeners.listener_and_links(id) else { return };
         for _ in 0..BATCHES {
             let count = match self.inbox.receive(&listener.udp) {
                 Ok(count) => count,
@@ -30,34 +30,35 @@ impl Responder {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => continue,
                 Err(_) => return,
             };
-            self.questions += count;
+            self.queries += count;
             let host_servers = !self.host_servers.get(now).is_empty();
             for datagram in self.inbox.iter() {
                 let Some(source) = datagram.peer.ip() else { continue };
-                let Some((asker, host)) = listener.origin.admit(links, &self.zone, datagram.link, source)
+                let Some((querier, host)) =
+                    listener.origin.identify(links, &self.zone, datagram.link, source)
                 else {
                     continue;
                 };
                 let room = self.outbox.room();
                 let length = match read(datagram.bytes) {
-                    Received::Noise => continue,
-                    Received::Refused(code, understood) => refusal(understood, code, room),
+                    Received::NotQuery => continue,
+                    Received::Rejected(code, understood) => error_response(understood, code, room),
                     Received::Query(_) if datagram.truncated => {
-                        refusal(&datagram.bytes[..HEADER], Rcode::FormErr, room)
+                        error_response(&datagram.bytes[..HEADER], Rcode::FormErr, room)
                     }
                     Received::Query(query) => {
                         let limit = query.udp_limit();
-                        match respond(&asker, &query, room, limit, host_servers) {
+                        match respond(&querier, &query, room, limit, host_servers) {
                             Outcome::Answer(length) => length,
-                            Outcome::Ask(servers) => {
+                            Outcome::Forward(servers) => {
                                 let client = Client::Datagram(id, datagram.peer);
                                 let question = Question::new(client, &query, limit);
                                 let servers = match &servers {
                                     Servers::Host => self.host_servers.get(now),
-                                    Servers::These(servers) => servers,
+                                    Servers::Configured(servers) => servers,
                                 };
-                                let payer = Payer::of(&asker, host);
-                                match self.forwarder.start(&self.poller, question, payer, servers, now) {
+                                let account = Account::of(&querier, host);
+                                match self.forwarder.start(&self.poller, question, account, servers, now) {
                                     Ok(()) => continue,
                                     Err(question) => question.fail(room),
                                 }
@@ -76,42 +77,42 @@ impl Responder {
 
     pub(super) fn accept(&mut self, id: Id, now: Instant) {
         for _ in 0..ACCEPTS {
-            let Some((listener, links)) = self.listeners.split(id) else { return };
+            let Some((listener, links)) = self.listeners.listener_and_links(id) else { return };
             let (stream, peer) = match listener.tcp.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if fails_one_connection_only(&error) => continue,
                 // No descriptor or memory is left: the waiting connection would
                 // wake us again and again.
-                Err(_) => return self.turn_away(id, now),
+                Err(_) => return self.pause_accepting(id, now),
             };
             let link = sys::datagram::link_of_connection(&stream, IpFamily::of(peer.ip())).ok().flatten();
-            if let Some((asker, host)) = listener.origin.admit(links, &self.zone, link, peer.ip()) {
-                let payer = Payer::of(&asker, host);
-                self.connections.accept(&self.poller, stream, peer.ip(), payer, id, now);
+            if let Some((querier, host)) = listener.origin.identify(links, &self.zone, link, peer.ip()) {
+                let account = Account::of(&querier, host);
+                self.connections.accept(&self.poller, stream, peer.ip(), account, id, now);
             }
         }
     }
 
     /// Pauses accepting connections of a listener.
-    fn turn_away(&mut self, id: Id, now: Instant) {
+    fn pause_accepting(&mut self, id: Id, now: Instant) {
         if let Some(listener) = self.listeners.all.get(id)
             && self.poller.change(&listener.tcp, Source::Accept, id, false, false).is_ok()
         {
-            self.turned_away.push(id);
-            self.turned_away_until = Some(now + TURNED_AWAY);
+            self.paused.push(id);
+            self.paused_until = Some(now + ACCEPT_PAUSE);
         }
     }
 
     /// Resumes accepting connections.
-    pub(super) fn turn_back(&mut self) {
-        self.turned_away_until = None;
-        if self.leaving.is_none()
+    pub(super) fn resume_accepting(&mut self) {
+        self.paused_until = None;
+        if self.successor.is_none()
             && let Err(errno) = self.control.listen(&self.poller, true)
         {
             log_error(&"watch the control socket", &errno);
         }
-        for id in std::mem::take(&mut self.turned_away) {
+        for id in std::mem::take(&mut self.paused) {
             if let Some(listener) = self.listeners.all.get(id)
                 && let Err(errno) = self.poller.change(&listener.tcp, Source::Accept, id, true, false)
             {
@@ -123,27 +124,27 @@ impl Responder {
     pub(super) fn connection(&mut self, id: Id, now: Instant) {
         let Self { connections, poller, listeners, zone, scratch, forwarder, host_servers, .. } = self;
         connections.advance(poller, id, now, |connection, packet, done| {
-            let asker: Option<Asker<'_>> =
+            let querier: Option<Querier<'_>> =
                 listeners.all.get(connection.listener).and_then(|listener| match &listener.origin {
-                    Origin::Gateway(_, shared) => zone.asker(shared, connection.peer),
-                    Origin::Container(slot, key) => zone.asker_of(*slot, key),
+                    Origin::Gateway(_, shared) => zone.querier(shared, connection.peer),
+                    Origin::Container(slot, key) => zone.querier_in_namespace(*slot, key),
                 });
-            let (Some(asker), received) = (asker, read(packet)) else { return done(Handled::Noise) };
+            let (Some(querier), received) = (querier, read(packet)) else { return done(Handled::NotQuery) };
             let length = match received {
-                Received::Noise => return done(Handled::Noise),
-                Received::Refused(code, understood) => refusal(understood, code, scratch),
+                Received::NotQuery => return done(Handled::NotQuery),
+                Received::Rejected(code, understood) => error_response(understood, code, scratch),
                 Received::Query(query) => {
                     let host = !host_servers.get(now).is_empty();
-                    match respond(&asker, &query, scratch, TCP_MAX, host) {
+                    match respond(&querier, &query, scratch, TCP_MAX, host) {
                         Outcome::Answer(length) => length,
-                        Outcome::Ask(servers) => {
+                        Outcome::Forward(servers) => {
                             let question = Question::new(Client::Connection(id), &query, TCP_MAX);
                             let servers = match &servers {
                                 Servers::Host => host_servers.get(now),
-                                Servers::These(servers) => servers,
+                                Servers::Configured(servers) => servers,
                             };
-                            let payer = connection.payer.clone();
-                            match forwarder.start(poller, question, payer, servers, now) {
+                            let account = connection.account.clone();
+                            match forwarder.start(poller, question, account, servers, now) {
                                 Ok(()) => return done(Handled::Pending),
                                 Err(question) => question.fail(scratch),
                             }
