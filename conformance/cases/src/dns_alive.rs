@@ -1,4 +1,4 @@
-//! dns: nobody waits for ever, and nothing is taken for gone that is not.
+//! dns: waits are bounded, and nothing that exists is taken for gone.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use harness::need::{NOBODY, Need};
 use harness::room::Room;
 use harness::room::call::Answer;
 use harness::stage::dns::{
-    GATEWAYS, INSIDE, Named, RESPONDER, call, dns, expect, kill_responder, records, resolve, the_responder,
+    GATEWAYS, INSIDE, Named, RESPONDER, call, dns, expect, kill_responder, records, resolve, responder_pid,
     until,
 };
 use nix::sys::signal::{Signal, kill};
@@ -21,18 +21,18 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/a_namespace_named_by_its_process_is_served_while_it_lives", &["D-076"], by_process),
+    Case::new("dns/a_namespace_given_by_process_is_served_while_the_process_lives", &["D-076"], by_process),
     Case::new("dns/another_namespace_at_the_path_is_not_entered", &["D-076"], another_at_the_path),
-    Case::new("dns/a_stopped_responder_stops_no_del", &["D-077"], stopped_del).alone(),
-    Case::new("dns/a_stopped_responder_is_named", &["D-077"], stopped).alone(),
-    Case::new("dns/check_passes_when_packets_are_lost", &["D-078"], lossy),
-    Case::new("dns/records_that_are_removed_as_a_whole_come_back", &["D-079"], removed),
-    Case::new("dns/records_of_another_user_are_not_believed", &["D-108"], foreign).needs(&[Need::OtherUsers]),
-    Case::new("dns/nobody_else_can_take_its_locks", &["D-108"], private),
-    Case::new("dns/check_opens_a_flushed_firewall_again", &["D-057", "D-066"], flushed),
+    Case::new("dns/del_succeeds_while_the_responder_is_stopped", &["D-077"], stopped_del).alone(),
+    Case::new("dns/errors_name_a_stopped_responder", &["D-077"], stopped).alone(),
+    Case::new("dns/check_passes_despite_lost_packets", &["D-078"], lossy),
+    Case::new("dns/removed_records_are_restored", &["D-079"], removed),
+    Case::new("dns/records_of_another_user_are_not_trusted", &["D-108"], foreign).needs(&[Need::OtherUsers]),
+    Case::new("dns/other_users_cannot_take_its_locks", &["D-108"], private),
+    Case::new("dns/check_restores_rules_after_a_firewall_reload", &["D-057", "D-066"], flushed),
 ];
 
-/// A process in a container's namespace, which ends with this.
+/// A process in a container's namespace, killed on drop.
 struct Inhabitant(Child);
 
 impl Inhabitant {
@@ -63,13 +63,13 @@ impl Drop for Inhabitant {
     }
 }
 
-/// What a link to a container's namespace reads as.
+/// The text of a link to the container's namespace.
 fn inode(container: &Container) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(&container.path).ok().map(|meta| format!("net:[{}]", meta.ino()).into())
 }
 
-/// A container on a macvlan, attached by the path that `path` makes of its usual one.
+/// A container on a macvlan, attached by the path that `path` returns.
 fn on_lan(
     room: &Room,
     id: &str,
@@ -82,7 +82,7 @@ fn on_lan(
     Ok((container, dns(&previous, json!({"name": "lan"}))))
 }
 
-/// As runtimes without a directory of namespaces have it. The responder may not open that path.
+/// Some runtimes keep no directory of namespaces. The responder may not open the path.
 fn by_process(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let mut process = None;
@@ -96,13 +96,13 @@ fn by_process(room: &Room) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     call(room, "CHECK", &container, "web", &config).run()?.silent()?;
-    // What ends without a DEL is not kept by the responder's sockets.
+    // The responder's sockets do not outlive a process that ends without DEL.
     drop(process.take());
     let unanswered = || resolve(room, Some("c1"), INSIDE, "web").is_err();
-    until(Duration::from_secs(3), "the sockets of a process that has ended are closed", unanswered)
+    until(Duration::from_secs(3), "the sockets close with the process", unanswered)
 }
 
-/// Paths are used again, those of processes above all.
+/// Paths are reused, above all those of processes.
 fn another_at_the_path(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let at = |container: &Container| Ok(container.path.display().to_string());
@@ -117,7 +117,8 @@ fn another_at_the_path(room: &Room) -> Result<()> {
         ensure!(rules.trim().is_empty() && !links.contains("UP"), "after {after}: {links}{rules}");
         Ok(())
     };
-    // Another container's ADD starts a responder, which opens the sockets of all anew.
+    // Another container's ADD starts a responder, which reopens the sockets of all
+    // containers.
     let (other, theirs) = on_lan(room, "c2", at)?;
     call(room, "ADD", &other, "db", &theirs).run()?.result()?;
     untouched("another's ADD")?;
@@ -129,12 +130,12 @@ fn another_at_the_path(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The responder, stopped as by a debugger or an administrator; it goes on when this is dropped.
+/// The stopped responder, as by a debugger or an administrator; continued on drop.
 struct Stopped(Pid);
 
 impl Stopped {
     fn now() -> Result<Self> {
-        let pid = Pid::from_raw(the_responder()?.try_into()?);
+        let pid = Pid::from_raw(responder_pid()?.try_into()?);
         kill(pid, Signal::SIGSTOP)?;
         Ok(Self(pid))
     }
@@ -146,14 +147,14 @@ impl Drop for Stopped {
     }
 }
 
-/// What calls a plugin.
+/// Calls a plugin.
 type Run<'a> = &'a dyn Fn() -> Result<Answer>;
 
-/// A call, which must not take longer than a runtime waits.
-fn within(what: &str, patience: Duration, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
+/// A call that must not take longer than a runtime waits.
+fn within(what: &str, limit: Duration, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
     let began = Instant::now();
     let answer = run()?;
-    ensure!(began.elapsed() < patience, "{what} took {:?}: {}", began.elapsed(), answer.summary());
+    ensure!(began.elapsed() < limit, "{what} took {:?}: {}", began.elapsed(), answer.summary());
     Ok(answer)
 }
 
@@ -170,8 +171,8 @@ fn stopped_del(room: &Room) -> Result<()> {
     let gc = || room.call("dns", "GC").config(&with(&one.config, keys)).run();
     within("GC", Duration::from_secs(4), gc)?.silent()?;
     drop(stopped);
-    let forgotten = || resolve(room, Some("c3"), GATEWAYS[0], "web.net").is_ok_and(|told| told.is_empty());
-    until(Duration::from_secs(2), "it goes on, and has forgotten who has gone", forgotten)?;
+    let forgotten = || resolve(room, Some("c3"), GATEWAYS[0], "web.net").is_ok_and(|found| found.is_empty());
+    until(Duration::from_secs(2), "the continued responder no longer answers for c3", forgotten)?;
     expect(room, Some("c3"), GATEWAYS[0], "x", &[&three.address(false)])
 }
 
@@ -201,7 +202,7 @@ fn stopped(room: &Room) -> Result<()> {
     one.verb(room, "CHECK")?.silent()
 }
 
-/// Two of three answers are lost on their way; a busy host loses some.
+/// Two of three answers are lost on their way, as on a busy host.
 fn lossy(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
     let lose = "add table inet lossy; \
@@ -214,7 +215,7 @@ fn lossy(room: &Room) -> Result<()> {
     named.del(room)
 }
 
-/// The permission that ADD gave goes with a reload of the firewall, and comes back.
+/// A firewall reload removes the rule that ADD added; CHECK adds it again.
 fn flushed(room: &Room) -> Result<()> {
     let closed = "add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }; \
         add rule inet fw input iif lo accept";
@@ -231,13 +232,13 @@ fn flushed(room: &Room) -> Result<()> {
     named.del(room)
 }
 
-/// README: /run/moor may be deleted at any time.
+/// The directory /run/moor may be deleted at any time.
 fn removed(room: &Room) -> Result<()> {
     let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
     let before = records();
     for (nth, dir) in ["/run/moor/dns", "/run/moor"].into_iter().enumerate() {
         fs::remove_dir_all(dir)?;
-        // Longer than changes of the records take to be noticed.
+        // Longer than the responder takes to notice changes of records.
         std::thread::sleep(Duration::from_millis(500));
         expect(room, Some("c1"), GATEWAYS[0], "db", &[&two.address(false)])?;
         let checked = one.verb(room, "CHECK")?;
@@ -257,7 +258,7 @@ fn removed(room: &Room) -> Result<()> {
     expect(room, Some("c3"), GATEWAYS[0], "web", &[&one.address(false)])
 }
 
-/// A directory that somebody else made first is theirs to change at any time.
+/// The owner of a directory can change it at any time.
 fn foreign(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let previous =
@@ -272,24 +273,24 @@ fn foreign(room: &Room) -> Result<()> {
     expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])
 }
 
-/// Whatever the umask is, and whatever an older release left.
+/// Whatever the umask, and whatever modes an older release left.
 fn private(room: &Room) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let named = Named::add(room, "c1", "web", json!({}))?;
-    for place in harness::stage::dns::places() {
-        fs::set_permissions(&place, PermissionsExt::from_mode(0o755))?;
+    for dir in harness::stage::dns::state_dirs() {
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o755))?;
     }
     let masked = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
     call(room, "ADD", &named.container, "web", &named.config).under(&masked).run()?.result()?;
-    let mut left = vec![std::path::PathBuf::from("/run/moor/dns")];
-    while let Some(path) = left.pop() {
+    let mut paths = vec![std::path::PathBuf::from("/run/moor/dns")];
+    while let Some(path) = paths.pop() {
         let meta = fs::symlink_metadata(&path)?;
         let mode = meta.permissions().mode() & 0o7777;
         let (readable, group) = (path.components().any(|part| part.as_os_str() == "net"), meta.gid());
         let closed = if readable && group == RESPONDER { 0o027 } else { 0o077 };
         ensure!(mode & closed == 0, "{} has mode {mode:04o}, group {group}", path.display());
         if meta.is_dir() {
-            left.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
+            paths.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
         }
     }
     named.verb(room, "CHECK")?.silent()?;

@@ -1,26 +1,32 @@
-//! dns: what is answered.
+//! dns: the content of answers.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::with;
-use harness::dns_client::{ID, Question, client, heard, kind, rcode};
+use harness::dns_client::{ID, Question, client, kind, rcode, receive};
 use harness::rng::Rng;
 use harness::room::Room;
-use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, say, the_responder, unheard};
+use harness::stage::dns::{
+    GATEWAYS, Named, ask, ask_tcp, call, dns, expect, expect_no_answer, responder_pid, send_raw,
+};
 use harness::stage::upstream::{Upstream, outside};
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/a_name_has_its_forms", &["D-020", "D-023", "D-024"], forms),
-    Case::new("dns/a_name_without_the_family_is_an_empty_answer", &["D-020", "D-030"], other_family),
-    Case::new("dns/a_long_answer_is_cut_where_it_must_be", &["D-027"], long_answer),
-    Case::new("dns/a_thousand_addresses_come_over_tcp", &["D-027"], thousand),
-    Case::new("dns/odd_questions_get_the_standards_answer_or_none", &["D-028"], odd),
-    Case::new("dns/no_packet_brings_the_responder_down", &["D-029"], junk),
-    Case::new("dns/answers_may_not_be_kept_unless_it_is_said", &["D-030"], ttl),
-    Case::new("dns/the_header_tells_whose_word_it_is", &["D-031"], flags),
+    Case::new("dns/a_name_is_found_bare_and_with_its_suffixes", &["D-020", "D-023", "D-024"], forms),
+    Case::new(
+        "dns/a_name_without_an_address_of_the_family_has_an_empty_answer",
+        &["D-020", "D-030"],
+        other_family,
+    ),
+    Case::new("dns/long_answers_are_truncated_over_udp_only", &["D-027"], long_answer),
+    Case::new("dns/a_thousand_addresses_fit_over_tcp", &["D-027"], thousand),
+    Case::new("dns/malformed_queries_get_the_standard_response", &["D-028"], odd),
+    Case::new("dns/no_packet_crashes_the_responder", &["D-029"], junk),
+    Case::new("dns/ttl_is_zero_unless_configured", &["D-030"], ttl),
+    Case::new("dns/header_flags_show_authority_and_recursion", &["D-031"], flags),
 ];
 
 fn forms(room: &Room) -> Result<()> {
@@ -38,7 +44,11 @@ fn forms(room: &Room) -> Result<()> {
                     ask_tcp(room, Some("c1"), server, &Question::new(name, kind))?,
                 ] {
                     ensure!(reply.texts() == [&named.address(v6)], "{name} at {server}: {reply:?}");
-                    ensure!(reply.question == name, "asked for {name}, answered about {}", reply.question);
+                    ensure!(
+                        reply.question == name,
+                        "the query is {name}, the answer repeats {}",
+                        reply.question
+                    );
                     ensure!(reply.is_authoritative() && reply.answers[0].ttl == 7, "{reply:?}");
                 }
             }
@@ -54,7 +64,7 @@ fn forms(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// A container with these addresses, called so, of which `c1` can ask.
+/// Gives a container these addresses and this name, which `c1` can query.
 fn with_addresses(room: &Room, named: &Named, name: &str, addresses: Vec<String>) -> Result<()> {
     let ips: Vec<Value> = addresses
         .into_iter()
@@ -77,7 +87,7 @@ fn other_family(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// One container with sixty addresses: as long an answer as sixty of one alias.
+/// One container with sixty addresses has as long an answer as sixty containers with one alias.
 fn long_answer(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
     with_addresses(room, &named, "many", (2..62).map(|last| format!("10.1.2.{last}")).collect())?;
@@ -105,7 +115,7 @@ fn thousand(room: &Room) -> Result<()> {
     let mut wanted = addresses;
     wanted.sort();
     ensure!(texts == wanted && !all.is_truncated(), "{} answers", texts.len());
-    // A larger size than that is announced in vain: larger datagrams may not arrive.
+    // Announcing more has no effect: larger datagrams may not arrive.
     for (announced, most) in [(512, 512), (1232, 1232), (4096, 1232)] {
         let question = Question { edns: Some(announced), ..question.clone() };
         let reply = ask(room, None, GATEWAYS[0], &question)?;
@@ -114,7 +124,7 @@ fn thousand(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Where the OPT record of a question begins that has one, from its end (RFC 6891, section 6.1.2).
+/// Length of the OPT record at the end of a query (RFC 6891, section 6.1.2).
 const OPT_LENGTH: usize = 11;
 
 fn odd(room: &Room) -> Result<()> {
@@ -126,10 +136,10 @@ fn odd(room: &Room) -> Result<()> {
         packet[at] = value;
         packet
     };
-    // What looks like an answer would go to and fro between two servers.
-    unheard(room, Some("c1"), GATEWAYS[0], &changed(2, 0x81))?;
-    unheard(room, Some("c1"), GATEWAYS[0], &plain[..11])?;
-    unheard(room, Some("c1"), GATEWAYS[0], &[])?;
+    // A server that answers responses could loop with another one.
+    expect_no_answer(room, Some("c1"), GATEWAYS[0], &changed(2, 0x81))?;
+    expect_no_answer(room, Some("c1"), GATEWAYS[0], &plain[..11])?;
+    expect_no_answer(room, Some("c1"), GATEWAYS[0], &[])?;
     let end = plain.len();
     let two = [&changed(5, 2)[..], &plain[12..]].concat();
     for (what, packet, code) in [
@@ -142,32 +152,33 @@ fn odd(room: &Room) -> Result<()> {
         ("AXFR", changed(end - 3, 252), rcode::REFUSED),
         ("IXFR", changed(end - 3, 251), rcode::REFUSED),
     ] {
-        let answer = say(room, "c1", GATEWAYS[0], &packet)?;
+        let answer = send_raw(room, "c1", GATEWAYS[0], &packet)?;
         ensure!(answer[3] & 15 == code && answer[2] & 0x80 != 0, "{what}: {answer:02x?}");
         ensure!(answer[..2] == packet[..2] && answer[6..8] == [0, 0], "{what}: {answer:02x?}");
     }
     let mut extended = Question { edns: Some(1232), ..question }.message(ID)?;
-    // A cookie (RFC 7873), and the bits AD, CD and DO: nothing of it is ours to say.
+    // A cookie (RFC 7873), and the bits AD, CD and DO: none of them may be in the answer.
     let opt = extended.len() - OPT_LENGTH;
     extended[3] |= 0x30;
     extended[opt + 7] = 0x80;
     extended[opt + 10] = 12;
     extended.extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
-    let answer = say(room, "c1", GATEWAYS[0], &extended)?;
+    let answer = send_raw(room, "c1", GATEWAYS[0], &extended)?;
     ensure!(answer[3] & 15 == rcode::NOERROR && answer[3] & 0x20 == 0, "{answer:02x?}");
     ensure!(!answer.windows(8).any(|part| part == [1, 2, 3, 4, 5, 6, 7, 8]), "{answer:02x?}");
     ensure!(answer[11] == 1 && answer[answer.len() - 2..] == [0, 0], "options: {answer:02x?}");
-    // Version 1 of EDNS: BADVERS is 16, of which the OPT record has the upper half (RFC 6891, section 6.1.3).
+    // Version 1 of EDNS: BADVERS is 16, and its upper bits are in the OPT record (RFC 6891,
+    // section 6.1.3).
     let mut later = extended[..opt + OPT_LENGTH].to_vec();
     (later[opt + 6], later[opt + 10]) = (1, 0);
-    let answer = say(room, "c1", GATEWAYS[0], &later)?;
+    let answer = send_raw(room, "c1", GATEWAYS[0], &later)?;
     let opt = answer.len() - OPT_LENGTH;
     ensure!((answer[3] & 15, answer[opt + 5], answer[opt + 6]) == (0, 1, 0), "{answer:02x?}");
     ensure!(answer[6..8] == [0, 0], "{answer:02x?}");
     Ok(())
 }
 
-/// A packet with some bytes changed, cut, or with others behind it.
+/// A packet with some bytes changed, truncated, or followed by others.
 fn mutated(packet: &[u8], random: &mut Rng) -> Vec<u8> {
     let mut packet = packet.to_vec();
     for _ in 0..random.below(4) {
@@ -182,10 +193,10 @@ fn mutated(packet: &[u8], random: &mut Rng) -> Vec<u8> {
     packet
 }
 
-/// Real packets, changed at random; ten million of them are the fuzz target's.
+/// Random changes of real packets. The fuzz target tries ten million.
 fn junk(room: &Room) -> Result<()> {
     let _named = Named::add(room, "c1", "web", json!({}))?;
-    let before = the_responder()?;
+    let before = responder_pid()?;
     let mut seeds = vec![];
     for (name, edns) in [("web", None), ("web.net", Some(1232)), ("2.2.1.10.in-addr.arpa", Some(512))] {
         for kind in [kind::A, kind::AAAA, kind::PTR, 255] {
@@ -200,26 +211,26 @@ fn junk(room: &Room) -> Result<()> {
         for round in 0..20_000u32 {
             let at = random.index(seeds.len());
             let mut packet = mutated(&seeds[at], &mut random);
-            // Not the number of the question behind it.
+            // Not the id of the query sent after it.
             if let Some(number) = packet.first_mut() {
                 *number = 0;
             }
             socket.send(&packet)?;
-            // Whatever becomes of it: the question behind it is answered.
+            // Whatever the response, the query after it is answered.
             socket.send(&probe)?;
             loop {
-                let told = || format!("round {round}: {packet:02x?}");
-                let answer = heard(&socket).with_context(told)?;
-                ensure!(answer.len() <= 1232 && answer[2] & 0x80 != 0, "{}: {answer:02x?}", told());
+                let context = || format!("round {round}: {packet:02x?}");
+                let answer = receive(&socket).with_context(context)?;
+                ensure!(answer.len() <= 1232 && answer[2] & 0x80 != 0, "{}: {answer:02x?}", context());
                 if answer[..2] == [0xff, 0xff] {
-                    ensure!(answer[3] & 15 == rcode::NOERROR, "{}: {answer:02x?}", told());
+                    ensure!(answer[3] & 15 == rcode::NOERROR, "{}: {answer:02x?}", context());
                     break;
                 }
             }
         }
         Ok(())
     })?;
-    ensure!(the_responder()? == before, "it is another responder");
+    ensure!(responder_pid()? == before, "the responder was replaced");
     Ok(())
 }
 
@@ -254,7 +265,8 @@ fn flags(room: &Room) -> Result<()> {
             .into_iter()
             .map(|name| {
                 let reply = ask(room, Some(from), GATEWAYS[0], &Question::new(name, kind::A))?;
-                // What was desired is said again (RFC 1035, section 4.1.1).
+                // Recursion desired is copied into the response (RFC 1035,
+                // section 4.1.1).
                 ensure!(reply.flags & 0x100 != 0, "{name}: {reply:?}");
                 Ok((reply.is_authoritative(), reply.offers_recursion()))
             })
@@ -262,11 +274,11 @@ fn flags(room: &Room) -> Result<()> {
     };
     let open =
         Named::add(room, "c1", "web", json!({"domainName": "example.org", "upstreams": ["198.51.100.2"]}))?;
-    let told = ask_all("c1")?;
-    ensure!(told == [(true, true), (true, true), (false, true)], "authoritative and recursive: {told:?}");
+    let flags = ask_all("c1")?;
+    ensure!(flags == [(true, true), (true, true), (false, true)], "authoritative and recursive: {flags:?}");
     open.del(room)?;
     let closed = Named::add(room, "c2", "web", json!({"domainName": "example.org", "internal": true}))?;
-    let told = ask_all("c2")?;
-    ensure!(told == [(true, false), (true, false), (false, false)], "of an internal network: {told:?}");
+    let flags = ask_all("c2")?;
+    ensure!(flags == [(true, false), (true, false), (false, false)], "in an internal network: {flags:?}");
     closed.del(room)
 }

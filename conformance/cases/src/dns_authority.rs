@@ -1,4 +1,4 @@
-//! dns: which names are ours to answer, and which are the outside's.
+//! dns: which names are authoritative, and which are forwarded.
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
@@ -10,11 +10,11 @@ use harness::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/a_network_may_be_called_as_a_domain_of_the_outside", &["D-022"], called_app),
-    Case::new("dns/a_name_with_dots_is_told_of_and_may_be_refused", &["D-107"], dotted),
-    Case::new("dns/a_server_without_edns_is_asked_again", &["D-104"], without_edns),
-    Case::new("dns/special_names_are_answered_here", &["D-105"], special),
-    Case::new("dns/names_that_dnsname_took_stop_no_container", &["D-106"], lenient),
+    Case::new("dns/a_network_may_have_the_name_of_a_public_domain", &["D-022"], called_app),
+    Case::new("dns/names_with_dots_are_warned_about_or_refused", &["D-107"], dotted),
+    Case::new("dns/a_server_without_edns_is_queried_again", &["D-104"], without_edns),
+    Case::new("dns/special_use_names_are_not_forwarded", &["D-105"], special),
+    Case::new("dns/names_that_dnsname_accepted_fail_no_container", &["D-106"], lenient),
 ];
 
 const ANSWER: &str = "203.0.113.1";
@@ -48,28 +48,28 @@ fn dotted(room: &Room) -> Result<()> {
     call(room, "ADD", &container, "web", &refusing).run()?.error_with(7, "registry-1.docker.io")?;
     ensure!(records().is_empty(), "left behind: {:?}", records());
     call(room, "ADD", &container, "web", &with(&config, json!({"dottedNames": "x"}))).run()?.error_code(7)?;
-    let tells = |stderr: &str| -> Result<()> {
+    let warns = |stderr: &str| -> Result<()> {
         ensure!(stderr.contains("registry-1.docker.io") && stderr.contains("c1"), "{stderr:?}");
         ensure!(!stderr.contains("web.foobar.io") && !stderr.contains("www.net"), "{stderr:?}");
         Ok(())
     };
     let answer = call(room, "ADD", &container, "web", &config).run()?;
     answer.result()?;
-    tells(&answer.stderr)?;
+    warns(&answer.stderr)?;
     expect(room, Some("c1"), GATEWAYS[0], "registry-1.docker.io", &["10.1.2.2"])?;
     let status = with(&config, json!({"cniVersion": "1.1.0", "prevResult": null}));
     let answer = room.call("dns", "STATUS").config(&status).run()?;
     ensure!(answer.succeeded(), "{}", answer.summary());
-    tells(&answer.stderr)
+    warns(&answer.stderr)
 }
 
-/// A server of before 1999 says so in one of two ways, with or without the question.
+/// A server from before 1999 rejects EDNS with one of two codes, with or without the question.
 fn without_edns(room: &Room) -> Result<()> {
     outside(room)?;
     for (nth, code) in [rcode::FORMERR, rcode::NOTIMP].into_iter().enumerate() {
         let at = UPSTREAMS[nth];
         let address = ANSWER.parse()?;
-        let old = Upstream::that(room, Some("outside"), at, move |question, _| {
+        let old = Upstream::with(room, Some("outside"), at, move |question, _| {
             if question.get(11) == Some(&0) {
                 return vec![answered(question, address)];
             }
@@ -113,7 +113,7 @@ fn special(room: &Room) -> Result<()> {
         let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::reverse(address)?)?;
         ensure!(reply.rcode() == rcode::NXDOMAIN, "{address}: {reply:?}");
     }
-    ensure!(upstream.asked().is_empty(), "the outside was asked for {:?}", upstream.asked());
+    ensure!(upstream.asked().is_empty(), "forwarded: {:?}", upstream.asked());
     Ok(())
 }
 
@@ -125,15 +125,18 @@ fn lenient(room: &Room) -> Result<()> {
     let config = dns(&previous, keys);
     let answer = call(room, "ADD", &container, "-web-", &config).run()?;
     answer.result()?;
-    for left_out in ["123", "trail-", "-web-"] {
-        ensure!(answer.stderr.contains(left_out), "{left_out} goes without a word: {:?}", answer.stderr);
+    for ignored in ["123", "trail-", "-web-"] {
+        ensure!(answer.stderr.contains(ignored), "no warning about {ignored}: {:?}", answer.stderr);
     }
     for name in ["www.site", "c1"] {
         expect(room, Some("c1"), GATEWAYS[0], name, &["10.1.2.2"])?;
     }
     let strict = with(&config, json!({"invalidNames": "error"}));
-    call(room, "ADD", &container, "web", &strict).run()?.error_with(7, "123").context("as it is asked")?;
-    // Under our own type it is an error as before; a dot at the end is no fault.
+    call(room, "ADD", &container, "web", &strict)
+        .run()?
+        .error_with(7, "123")
+        .context("invalidNames: error")?;
+    // With our own type it is an error as before; a final dot is allowed.
     let own = with(&config, json!({"type": "dns", "runtimeConfig": {"aliases": ["site.", "site"]}}));
     call(room, "ADD", &container, "web", &own).run()?.result()?;
     expect(room, Some("c1"), GATEWAYS[0], "site", &["10.1.2.2"])?;

@@ -1,4 +1,4 @@
-//! dns: what is asked of the outside, and how.
+//! dns: forwarded queries.
 
 use std::fs;
 use std::io::Write;
@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
-use harness::dns_client::{ID, Question, Reply, connect, frame, framed, heard, kind, rcode};
+use harness::dns_client::{ID, Question, Reply, connect, framed, kind, rcode, read_frame, receive};
 use harness::ip;
 use harness::room::Room;
-use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, the_responder, until};
+use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, expect, resolve, responder_pid, until};
 use harness::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/unknown_names_go_to_the_outside", &["D-021", "D-022", "D-024"], unknown),
-    Case::new("dns/a_silent_server_is_followed_by_the_next", &["D-040"], silent).alone(),
-    Case::new("dns/a_failing_server_is_followed_by_the_next", &["D-041"], failing),
-    Case::new("dns/forged_answers_are_passed_over", &["D-042"], forged),
-    Case::new("dns/it_does_not_ask_itself", &["D-043"], itself),
-    Case::new("dns/a_changed_resolv_conf_is_followed", &["D-044"], resolv_conf),
-    Case::new("dns/an_internal_network_asks_nobody", &["D-045"], internal),
-    Case::new("dns/what_is_cut_outside_comes_over_tcp", &["D-046"], over_tcp),
-    Case::new("dns/a_black_hole_keeps_no_local_name_waiting", &["D-047"], black_hole).alone(),
+    Case::new("dns/unknown_names_are_forwarded", &["D-021", "D-022", "D-024"], unknown),
+    Case::new("dns/the_next_server_is_queried_after_a_timeout", &["D-040"], silent).alone(),
+    Case::new("dns/the_next_server_is_queried_after_a_failure", &["D-041"], failing),
+    Case::new("dns/forged_answers_are_ignored", &["D-042"], forged),
+    Case::new("dns/the_responder_does_not_query_itself", &["D-043"], itself),
+    Case::new("dns/changes_of_resolv_conf_take_effect", &["D-044"], resolv_conf),
+    Case::new("dns/an_internal_network_forwards_nothing", &["D-045"], internal),
+    Case::new("dns/truncated_upstream_answers_are_available_over_tcp", &["D-046"], over_tcp),
+    Case::new("dns/a_silent_upstream_does_not_delay_local_names", &["D-047"], black_hole).alone(),
 ];
 
-/// A name of the outside.
+/// A name that is forwarded.
 const WWW: &str = "www.moor.test";
-/// What servers of the outside answer, one each.
+/// The answers of the upstream servers.
 const ANSWERS: [&str; 3] = ["203.0.113.1", "203.0.113.2", "203.0.113.3"];
 
 fn question() -> Question {
@@ -45,7 +45,7 @@ fn unknown(room: &Room) -> Result<()> {
     expect(room, Some("c1"), GATEWAYS[0], WWW, &[ANSWERS[0]])?;
     for kind in [15, 16, 33, 65, 255] {
         let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("web", kind))?;
-        ensure!(reply.rcode() == rcode::NOERROR, "type {kind} of a name that there is: {reply:?}");
+        ensure!(reply.rcode() == rcode::NOERROR, "type {kind} of a known name: {reply:?}");
     }
     let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("nosuch.example.org", kind::A))?;
     ensure!(reply.rcode() == rcode::NXDOMAIN, "{reply:?}");
@@ -54,15 +54,15 @@ fn unknown(room: &Room) -> Result<()> {
         let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::reverse(unused)?)?;
         ensure!(reply.rcode() == rcode::NXDOMAIN, "{unused}: {reply:?}");
     }
-    ensure!(upstream.asked() == [WWW], "the outside was asked for {:?}", upstream.asked());
+    ensure!(upstream.asked() == [WWW], "forwarded: {:?}", upstream.asked());
     ask(room, Some("c1"), GATEWAYS[0], &Question::reverse("192.0.2.1")?)?;
     ensure!(upstream.asked() == [WWW, "1.2.0.192.in-addr.arpa"], "{:?}", upstream.asked());
     named.del(room)
 }
 
-/// A server that takes questions and says nothing.
+/// An upstream server that never answers.
 fn mute(room: &Room, address: &str) -> Result<Upstream> {
-    Upstream::that(room, Some("outside"), address, |_, _| vec![])
+    Upstream::with(room, Some("outside"), address, |_, _| vec![])
 }
 
 fn silent(room: &Room) -> Result<()> {
@@ -80,7 +80,7 @@ fn silent(room: &Room) -> Result<()> {
     let (reply, took) = ask("c1")?;
     ensure!(reply.texts() == [ANSWERS[1]] && took < Duration::from_secs(2), "{took:?}: {reply:?}");
     ensure!(first.asked().len() == 1, "{:?}", first.asked());
-    // It is remembered who is silent, and one time-out is not that.
+    // A silent server is remembered after more than one time-out.
     for _ in 0..2 {
         let (reply, took) = ask("c1")?;
         ensure!(reply.texts() == [ANSWERS[1]] && took < Duration::from_secs(2), "{took:?}: {reply:?}");
@@ -90,7 +90,7 @@ fn silent(room: &Room) -> Result<()> {
     ensure!(reply.texts() == [ANSWERS[1]] && first.asked().len() == 3, "{:?}", first.asked());
     ensure!(took < Duration::from_secs(1), "{took:?}");
     named.del(room)?;
-    // Nobody there, nobody at home, and one that says nothing.
+    // An unused address, an unreachable address, and a silent server.
     let nobody = json!({"upstreams": ["198.51.100.77", "203.0.113.53", UPSTREAMS[2]]});
     let _named = Named::add(room, "c2", "db", nobody)?;
     let (reply, took) = ask("c2")?;
@@ -108,14 +108,14 @@ fn failing(room: &Room) -> Result<()> {
             ip::run_in("outside", &["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
         }
         let failed = move |question: &[u8], _| vec![failed(question, code)];
-        let one = Upstream::that(room, Some("outside"), &first, failed)?;
+        let one = Upstream::with(room, Some("outside"), &first, failed)?;
         let other = Upstream::start(room, Some("outside"), &second, ANSWERS[1])?;
         let id = format!("c{nth}");
         let named = Named::add(room, &id, "web", json!({"upstreams": [first, second]}))?;
         let reply = ask(room, Some(&id), GATEWAYS[0], &question())?;
-        ensure!(one.asked().len() == 1, "code {code}: the first was asked for {:?}", one.asked());
+        ensure!(one.asked().len() == 1, "code {code}: forwarded to the first: {:?}", one.asked());
         if code == rcode::NXDOMAIN {
-            ensure!(reply.rcode() == code && other.asked().is_empty(), "a no is final: {reply:?}");
+            ensure!(reply.rcode() == code && other.asked().is_empty(), "NXDOMAIN is final: {reply:?}");
         } else {
             ensure!(reply.texts() == [ANSWERS[1]], "code {code}: {reply:?}");
         }
@@ -126,20 +126,21 @@ fn failing(room: &Room) -> Result<()> {
 
 fn forged(room: &Room) -> Result<()> {
     outside(room)?;
-    let open = || Ok(UdpSocket::bind((UPSTREAMS[1], 53))?);
-    let elsewhere = room.inside("outside", open)?;
+    let bind = || Ok(UdpSocket::bind((UPSTREAMS[1], 53))?);
+    let elsewhere = room.inside("outside", bind)?;
     let false_address = "203.0.113.66".parse()?;
     let right = ANSWERS[0].parse()?;
-    let _server = Upstream::that(room, Some("outside"), UPSTREAMS[0], move |question, from| {
+    let _server = Upstream::with(room, Some("outside"), UPSTREAMS[0], move |question, from| {
         let forged = answered(question, false_address);
-        // From another address than the one that was asked.
+        // From another address than the queried one.
         drop(elsewhere.send_to(&forged, from));
         let changed = |at: usize| {
             let mut forged = forged.clone();
             forged[at] ^= 1;
             forged
         };
-        // Another number, another name, another type; no answer at all; then the right one.
+        // Another id, another name, another type, no response at all; then the right
+        // answer.
         let odd =
             [changed(0), changed(1), changed(14), changed(12 + WWW.len() + 3), question.to_vec(), vec![0; 5]];
         odd.into_iter().chain([answered(question, right)]).collect()
@@ -151,11 +152,11 @@ fn forged(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Datagrams that came in on the host, of either family.
+/// Datagrams that the host received, in both families.
 fn datagrams() -> Result<u64> {
     let count = |file: &str, prefix: &str, column: usize| -> Result<u64> {
         let text = fs::read_to_string(file)?;
-        // Of the file for IPv4 the first line with that prefix names the columns.
+        // In the IPv4 file, the first line with that prefix names the columns.
         let line = text.lines().rfind(|line| line.starts_with(prefix)).unwrap_or_default();
         line.split_whitespace().nth(column).and_then(|word| word.parse().ok()).with_context(|| text.clone())
     };
@@ -175,11 +176,11 @@ fn itself(room: &Room) -> Result<()> {
     let reply = ask(room, Some("c2"), GATEWAYS[0], &question())?;
     ensure!(reply.rcode() == rcode::SERVFAIL, "{reply:?}");
     let came = datagrams()? - before;
-    ensure!(came <= 2, "one question and its answer made {came} datagrams");
+    ensure!(came <= 2, "one query and its answer made {came} datagrams");
     Ok(())
 }
 
-/// A directory of its own for resolv.conf: the machine's stays as it is.
+/// Gives the case its own /etc, so that it does not change the machine's resolv.conf.
 fn own_etc() -> Result<()> {
     ip::output("mount", &["-t", "tmpfs", "tmpfs", "/etc"]).map(drop)
 }
@@ -196,14 +197,14 @@ fn resolv_conf(room: &Room) -> Result<()> {
     let server = |nth: usize| format!("nameserver {}\n", UPSTREAMS[nth]);
     fs::write(path, server(0))?;
     let _named = Named::add(room, "c1", "web", json!({}))?;
-    let responder = the_responder()?;
-    let heard = || resolve(room, Some("c1"), GATEWAYS[0], WWW).unwrap_or_default();
+    let responder = responder_pid()?;
+    let receive = || resolve(room, Some("c1"), GATEWAYS[0], WWW).unwrap_or_default();
     let follows = |nth: usize, how: &str| {
-        until(Duration::from_secs(1), &format!("the new server is asked ({how})"), || {
-            heard() == [ANSWERS[nth]]
+        until(Duration::from_secs(1), &format!("the new server is queried ({how})"), || {
+            receive() == [ANSWERS[nth]]
         })
     };
-    follows(0, "as it was")?;
+    follows(0, "at first")?;
     let renamed = |to: &Path, text: &str| -> Result<()> {
         fs::write("/etc/new", text)?;
         Ok(fs::rename("/etc/new", to)?)
@@ -211,24 +212,24 @@ fn resolv_conf(room: &Room) -> Result<()> {
     renamed(path, &server(1))?;
     follows(1, "replaced by rename")?;
     fs::write(path, server(2))?;
-    follows(2, "written in its place")?;
-    // As systemd-resolved and others have it.
+    follows(2, "rewritten")?;
+    // As systemd-resolved and others do.
     let target = room.scratch("stub-resolv.conf");
     fs::write(&target, server(0))?;
     symlink(&target, "/etc/link")?;
     fs::rename("/etc/link", path)?;
-    follows(0, "now a link")?;
+    follows(0, "replaced by a link")?;
     fs::write("/etc/new", server(1))?;
     fs::copy("/etc/new", room.scratch("new"))?;
     fs::rename(room.scratch("new"), &target)?;
-    follows(1, "behind the link replaced by rename")?;
+    follows(1, "link target replaced by rename")?;
     fs::write(&target, server(2))?;
-    follows(2, "behind the link written in its place")?;
+    follows(2, "link target rewritten")?;
     let odd = "junk\n\u{1}nameserver\nnameserver x\nnameserver fe80::1%nolink0\n; c\noptions ndots:5 rotate\nnameserver \
         198.51.100.2 # one\nnameserver 198.51.100.3\nnameserver 198.51.100.4\nnameserver 198.51.100.99\n";
     fs::write(&target, odd)?;
     follows(0, "with junk, a zone and too many servers")?;
-    ensure!(the_responder()? == responder, "it is another responder");
+    ensure!(responder_pid()? == responder, "the responder was replaced");
     Ok(())
 }
 
@@ -257,7 +258,7 @@ fn internal(room: &Room) -> Result<()> {
         }
         expect(room, Some(&id), GATEWAYS[0], "web", &[&named.address(false)])?;
         ensure!(upstream.asked().is_empty(), "{:?}", upstream.asked());
-        // Neighbours may be looked for; what asks would be a dozen packets.
+        // Neighbour discovery is allowed; queries would be a dozen packets.
         ensure!(outgoing()? - before <= 3, "{} packets went out", outgoing()? - before);
         named.del(room)?;
     }
@@ -271,21 +272,22 @@ fn over_tcp(room: &Room) -> Result<()> {
         reply[2] |= 2;
         vec![reply]
     };
-    let _udp = Upstream::that(room, Some("outside"), UPSTREAMS[0], cut)?;
+    let _udp = Upstream::with(room, Some("outside"), UPSTREAMS[0], cut)?;
     Upstream::over_tcp(room, UPSTREAMS[0], ANSWERS[0])?;
     let named = Named::add(room, "c1", "web", json!({"upstreams": [UPSTREAMS[0]]}))?;
     let reply = ask(room, Some("c1"), GATEWAYS[0], &question())?;
     ensure!(reply.is_truncated() && reply.answers.is_empty(), "{reply:?}");
     let reply = ask_tcp(room, Some("c1"), GATEWAYS[0], &question())?;
     ensure!(reply.texts() == [ANSWERS[0]] && !reply.is_truncated(), "{reply:?}");
-    // One after the other on one connection; then many at once, in pieces that end anywhere.
+    // Queries one after the other on one connection; then many at once, in pieces that end
+    // anywhere.
     let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
     let local = named.address(false);
     room.inside("c1", || {
         let mut stream = connect(at)?;
         for (name, address) in [("web", local.as_str()), (WWW, ANSWERS[0]), ("web.net", &local)] {
             stream.write_all(&framed(&Question::new(name, kind::A).message(ID)?)?)?;
-            let reply = Reply::read(frame(&mut stream)?)?;
+            let reply = Reply::read(read_frame(&mut stream)?)?;
             ensure!(reply.texts() == [address], "{name}: {reply:?}");
         }
         let mut all = vec![];
@@ -298,7 +300,7 @@ fn over_tcp(room: &Room) -> Result<()> {
         }
         let mut ids = vec![];
         for _ in 0..20 {
-            let reply = frame(&mut stream)?;
+            let reply = read_frame(&mut stream)?;
             ensure!(reply[3] & 15 == rcode::NOERROR && reply[7] == 1, "{reply:02x?}");
             ids.push(u16::from_be_bytes([reply[0], reply[1]]));
         }
@@ -308,8 +310,8 @@ fn over_tcp(room: &Room) -> Result<()> {
     })
 }
 
-/// Questions that may be on their way to other servers at once, of all addresses together that no container has.
-const OF_STRANGERS: usize = 32;
+/// Queries in flight of all unregistered addresses together.
+const UNREGISTERED_MAX: usize = 32;
 
 fn black_hole(room: &Room) -> Result<()> {
     outside(room)?;
@@ -329,13 +331,14 @@ fn black_hole(room: &Room) -> Result<()> {
             socket.connect(at)?;
             for id in 0..250 {
                 socket.send(&message(WWW, id)?)?;
-                // A local question behind them is answered: so many at most lie in the socket's buffer. The last one is
-                // asked when nothing else is on its way: answers that are ready together come in any order.
+                // A local query after them is answered, before the socket's
+                // buffer is full. The last one is sent when nothing else is in
+                // flight: answers that are ready together come in any order.
                 for _ in 0..usize::from(id % 50 == 49) + usize::from(id == 249) {
                     socket.send(&message("web", 0xffff)?)?;
                     socket.set_read_timeout(Some(Duration::from_secs(3)))?;
                     loop {
-                        let reply = heard(&socket).context("a local name is kept waiting")?;
+                        let reply = receive(&socket).context("a local name has to wait")?;
                         if reply[..2] == [0xff, 0xff] {
                             ensure!(reply[7] == 1, "{reply:02x?}");
                             break;
@@ -347,7 +350,7 @@ fn black_hole(room: &Room) -> Result<()> {
             }
             sockets.push(socket);
         }
-        // While all of them are on their way.
+        // While all of them are in flight.
         let mut quickest = Duration::MAX;
         for _ in 0..50 {
             let began = Instant::now();
@@ -357,10 +360,10 @@ fn black_hole(room: &Room) -> Result<()> {
         }
         Ok((refused, quickest))
     })?;
-    let all = OF_STRANGERS;
-    ensure!(refused == 1500 - all, "{refused} of 1500 were answered at once, not {}", 1500 - all);
+    let all = UNREGISTERED_MAX;
+    ensure!(refused == 1500 - all, "{refused} of 1500 were refused at once, not {}", 1500 - all);
     ensure!(quickest < Duration::from_millis(5), "a local name took {quickest:?} at best");
-    let open = fs::read_dir(format!("/proc/{}/fd", the_responder()?))?.count();
+    let open = fs::read_dir(format!("/proc/{}/fd", responder_pid()?))?.count();
     ensure!(open < all + 50, "{open} descriptors");
     Ok(())
 }

@@ -16,15 +16,15 @@ use harness::{ip, socket};
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/a_published_port_53_diverts_no_question", &["D-056"], published),
-    Case::new("dns/a_closed_firewall_is_opened_for_questions", &["D-057"], closed_nft),
-    Case::new("dns/a_closed_iptables_is_opened_for_questions", &["D-057"], closed_iptables)
+    Case::new("dns/a_published_port_53_does_not_divert_queries", &["D-056"], published),
+    Case::new("dns/a_closed_firewall_is_opened_for_queries", &["D-057"], closed_nft),
+    Case::new("dns/a_closed_iptables_is_opened_for_queries", &["D-057"], closed_iptables)
         .needs(&[Need::Iptables]),
-    Case::new("dns/a_closed_older_iptables_is_opened_for_questions", &["D-057"], closed_iptables_legacy)
+    Case::new("dns/a_closed_legacy_iptables_is_opened_for_queries", &["D-057"], closed_iptables_legacy)
         .needs(&[Need::IptablesLegacy]),
-    Case::new("dns/check_tells_that_the_hosts_firewall_drops", &["D-066"], firewall),
-    Case::new("dns/a_taken_port_is_told_and_nothing_is_left", &["D-068"], taken),
-    Case::new("dns/systemd_that_does_not_answer_is_in_nobodys_way", &["D-072"], no_systemd),
+    Case::new("dns/check_reports_a_firewall_that_drops_queries", &["D-066"], firewall),
+    Case::new("dns/a_taken_port_fails_add_and_leaves_nothing", &["D-068"], taken),
+    Case::new("dns/an_unresponsive_systemd_does_not_fail_add", &["D-072"], no_systemd),
 ];
 
 fn published(room: &Room) -> Result<()> {
@@ -52,7 +52,7 @@ fn published(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// What is dropped by name stays dropped: that is somebody's will, and CHECK tells.
+/// A rule that drops queries explicitly stays in force; CHECK reports it.
 fn firewall(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
     named.verb(room, "CHECK")?.silent()?;
@@ -97,7 +97,8 @@ fn closed_by(room: &Room, programs: [&str; 2]) -> Result<()> {
     opened(room, rules)
 }
 
-/// A closed firewall lets the network's containers ask from ADD on, and nobody after the last DEL.
+/// A closed firewall accepts queries of the network's containers from ADD on, and nothing after
+/// the last DEL.
 fn opened(room: &Room, rules: impl Fn() -> Result<String>) -> Result<()> {
     let before = rules()?;
     let [one, two] = [Named::add(room, "c1", "web", json!({}))?, Named::add(room, "c2", "db", json!({}))?];
@@ -110,16 +111,16 @@ fn opened(room: &Room, rules: impl Fn() -> Result<String>) -> Result<()> {
                 ensure!(reply.texts() == [&one.address(v6)], "{from} at {server}: {reply:?}");
             }
         }
-        // And for nothing else.
+        // And nothing else.
         let other = || socket::reach(GATEWAYS[0].parse()?, Duration::from_millis(200));
-        ensure!(room.inside(from, other).is_err(), "{from} gets at other ports");
+        ensure!(room.inside(from, other).is_err(), "{from} reaches other ports");
     }
     one.verb(room, "CHECK")?.silent()?;
     one.del(room)?;
     expect(room, Some("c2"), GATEWAYS[0], "db", &[&two.address(false)])?;
     two.del(room)?;
     let after = rules()?;
-    ensure!(after == before, "the firewall was\n{before}\nand is\n{after}");
+    ensure!(after == before, "the firewall changed from\n{before}\nto\n{after}");
     Ok(())
 }
 
@@ -134,20 +135,20 @@ fn taken(room: &Room) -> Result<()> {
     let began = Instant::now();
     let error = add()?.error()?;
     ensure!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
-    let said = error.msg.to_lowercase();
+    let msg = error.msg.to_lowercase();
     for word in [GATEWAYS[0], "udp", "in use"] {
-        ensure!(said.contains(word), "{word:?} is not in {error}");
+        ensure!(msg.contains(word), "{word:?} is not in {error}");
     }
     drop(udp);
     let tcp = std::net::TcpListener::bind("[::]:53")?;
-    let said = add()?.error()?.msg.to_lowercase();
-    ensure!(said.contains("tcp") && said.contains("in use"), "{said}");
+    let msg = add()?.error()?.msg.to_lowercase();
+    ensure!(msg.contains("tcp") && msg.contains("in use"), "{msg}");
     ensure!(
         records().is_empty() && ip::output("nft", &["list", "ruleset"])? == rules,
         "left behind: {:?}",
         records()
     );
-    // The way out: another port, which containers need not know of.
+    // The remedy: another port, which containers need not know.
     let other = with(&config, json!({"port": 5353}));
     call(room, "ADD", &container, "web", &other).run()?.result()?;
     expect(room, Some("c1"), GATEWAYS[0], "web", &["10.1.2.2"])?;
@@ -155,7 +156,7 @@ fn taken(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// What looks as if systemd managed this machine, and nobody is there.
+/// systemd seems to manage this machine, but does not answer.
 fn no_systemd(room: &Room) -> Result<()> {
     fs::create_dir_all("/run/systemd/system")?;
     let named = Named::add(room, "c1", "web", json!({}))?;

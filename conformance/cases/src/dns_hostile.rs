@@ -1,4 +1,4 @@
-//! dns among hostile neighbours: what one container can use up, and for whom.
+//! dns with hostile neighbours: what one container can exhaust, and for whom.
 
 use std::fs;
 use std::io::Write;
@@ -7,33 +7,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
-use harness::dns_client::{ID, Question, connect, frame, framed, kind, rcode};
+use harness::dns_client::{ID, Question, connect, framed, kind, rcode, read_frame};
 use harness::ip;
 use harness::room::Room;
-use harness::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, the_responder};
+use harness::stage::dns::{GATEWAYS, Named, OTHER_GATEWAY, ask, expect, other_bridge, responder_pid};
 use harness::stage::upstream::{UPSTREAMS, Upstream, answered, failed, outside};
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/a_flood_costs_nobody_else_an_answer", &["D-047", "D-100"], flood).alone(),
-    Case::new("dns/a_slow_name_changes_no_networks_servers", &["D-101"], slow_name).alone(),
-    Case::new("dns/clients_that_do_not_read_take_little_memory", &["D-102"], memory).alone(),
-    Case::new("dns/without_descriptors_it_waits_and_does_not_spin", &["D-103"], descriptors).alone(),
+    Case::new("dns/a_flood_loses_no_answers_of_others", &["D-047", "D-100"], flood).alone(),
+    Case::new("dns/a_slow_name_does_not_fail_a_server", &["D-101"], slow_name).alone(),
+    Case::new("dns/clients_that_do_not_read_use_little_memory", &["D-102"], memory).alone(),
+    Case::new("dns/running_out_of_descriptors_does_not_spin", &["D-103"], descriptors).alone(),
 ];
 
 const WWW: &str = "www.moor.test";
 const ANSWERS: [&str; 2] = ["203.0.113.1", "203.0.113.2"];
 
-/// A server that knows one address for one name, and says nothing to all other questions.
+/// An upstream server that answers for one name and ignores all others.
 fn choosy(room: &Room, at: &str, answer: &str) -> Result<Upstream> {
     let answer = answer.parse()?;
-    Upstream::that(room, Some("outside"), at, move |question, _| {
-        let knows = question.windows(3).any(|part| part == b"www");
-        if knows { vec![answered(question, answer)] } else { vec![] }
+    Upstream::with(room, Some("outside"), at, move |question, _| {
+        let known = question.windows(3).any(|part| part == b"www");
+        if known { vec![answered(question, answer)] } else { vec![] }
     })
 }
 
-/// Addresses that a container gives itself.
+/// Adds addresses to a container's interface.
 fn more_addresses(id: &str, count: u32) -> Result<Vec<String>> {
     let addresses: Vec<String> = (0..count).map(|n| format!("10.1.2.{}", 100 + n)).collect();
     for address in &addresses {
@@ -42,7 +42,7 @@ fn more_addresses(id: &str, count: u32) -> Result<Vec<String>> {
     Ok(addresses)
 }
 
-/// From six addresses, as many names that nobody answers as there is room for, again and again.
+/// Queries from six addresses for as many unanswered names as possible, repeatedly.
 fn flood(room: &Room) -> Result<()> {
     outside(room)?;
     let _server = choosy(room, UPSTREAMS[0], ANSWERS[0])?;
@@ -70,7 +70,7 @@ fn flood(room: &Room) -> Result<()> {
             let id = u16::try_from(sent % 60_000)?;
             let message = Question::new(&format!("n{sent}.moor.test"), kind::A).message(id)?;
             for socket in &sockets {
-                // A full buffer is as full as it can be.
+                // A full send buffer is enough.
                 drop(socket.send(&message));
                 while socket.recv(&mut [0; 512]).is_ok() {}
             }
@@ -87,7 +87,7 @@ fn flood(room: &Room) -> Result<()> {
         let reply = ask(room, Some(from), server, &Question::new(name, kind::A));
         lost[nth] += usize::from(!reply.is_ok_and(|reply| reply.texts() == [&wanted]));
     }
-    ensure!(lost == [0, 0], "lost {} of 750 of another network, {} of 250 of a neighbour", lost[0], lost[1]);
+    ensure!(lost == [0, 0], "lost {} of 750 on another network, {} of 250 of a neighbour", lost[0], lost[1]);
     Ok(())
 }
 
@@ -104,21 +104,21 @@ fn slow_name(room: &Room) -> Result<()> {
     };
     let reply = slow("slow.moor.test")?;
     ensure!(reply.texts() == [ANSWERS[1]], "{reply:?}");
-    expect(room, Some("c1"), GATEWAYS[0], WWW, &[ANSWERS[0]]).context("one time-out is not death")?;
+    expect(room, Some("c1"), GATEWAYS[0], WWW, &[ANSWERS[0]]).context("after one time-out")?;
     for n in 0..4 {
         slow(&format!("slow{n}.moor.test"))?;
     }
     expect(room, Some("c2"), OTHER_GATEWAY, WWW, &[ANSWERS[0]]).context("another network")
 }
 
-/// Answers as long as they can be.
+/// An upstream server with answers of maximum length.
 fn long_answers(room: &Room) -> Result<()> {
     let at = SocketAddr::new(UPSTREAMS[0].parse()?, 53);
     let listener = room.inside("outside", || TcpListener::bind(at).context("serve over TCP"))?;
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                while let Ok(question) = frame(&mut stream) {
+                while let Ok(question) = read_frame(&mut stream) {
                     let mut reply = failed(&question, rcode::NOERROR);
                     reply.resize(65_000, 0);
                     let Ok(framed) = framed(&reply) else { break };
@@ -132,14 +132,15 @@ fn long_answers(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The most memory that a process has had, in KiB.
+/// Peak memory of a process, in KiB.
 fn peak(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|word| word.parse().ok()).context(status)
 }
 
-/// Containers of two networks ask as much as they can by as many connections as they can, and read nothing.
+/// Containers of two networks send as many queries as they can over as many connections as they
+/// can, and read nothing.
 fn memory(room: &Room) -> Result<()> {
     outside(room)?;
     long_answers(room)?;
@@ -159,32 +160,32 @@ fn memory(room: &Room) -> Result<()> {
         room.inside(&id, || {
             for connection in 0..32 {
                 let mut stream = connect(at)?;
-                let mut asked = vec![];
+                let mut queries = vec![];
                 for question in 0..64u16 {
                     let name = format!("n{connection}-{question}.moor.test");
-                    asked.extend(framed(&Question::new(&name, kind::A).message(question)?)?);
+                    queries.extend(framed(&Question::new(&name, kind::A).message(question)?)?);
                 }
-                // Whom it closes has had enough.
-                drop(stream.write_all(&asked));
+                // Connections above the limit are closed.
+                drop(stream.write_all(&queries));
                 kept.push(stream);
             }
             Ok(())
         })?;
     }
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(6) {
         std::thread::sleep(Duration::from_millis(200));
         expect(room, Some("c0"), GATEWAYS[0], "c1", &[&all[1].address(false)])?;
     }
     let most = peak(pid)?;
-    ensure!(most <= 64 << 10, "it took {most} KiB");
+    ensure!(most <= 64 << 10, "it used {most} KiB");
     drop(kept);
-    ensure!(the_responder()? == pid, "it is another responder");
+    ensure!(responder_pid()? == pid, "the responder was replaced");
     Ok(())
 }
 
-/// Nanoseconds of processor time.
+/// CPU time of a process.
 fn spent(pid: u32) -> Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
     let first = text.split(' ').next().and_then(|word| word.parse().ok());
@@ -196,13 +197,13 @@ fn descriptors(room: &Room) -> Result<()> {
     let bridge = harness::config::bridge(harness::config::USUAL);
     let previous = room.attach("bridge", "ADD", &container).config(&bridge).run()?.result()?;
     let config = harness::stage::dns::dns(&previous, json!({}));
-    // The responder has what its first caller has.
+    // The responder inherits the limit of its first caller.
     let few = ["prlimit", "--nofile=30:30"];
     harness::stage::dns::call(room, "ADD", &container, "web", &config).under(&few).run()?.result()?;
     let address = harness::stage::portmap::address(&config, false);
     let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
     let kept: Vec<TcpStream> = room.inside("c1", || (0..40).map(|_| connect(at)).collect())?;
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let (before, began) = (spent(pid)?, Instant::now());
     while began.elapsed() < Duration::from_secs(2) {
         std::thread::sleep(Duration::from_millis(100));
@@ -216,8 +217,8 @@ fn descriptors(room: &Room) -> Result<()> {
             let mut stream = connect(at)?;
             stream.write_all(&framed(&Question::new("web", kind::A).message(ID)?)?)?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            frame(&mut stream).map(drop)
+            read_frame(&mut stream).map(drop)
         })
     };
-    harness::stage::dns::until(Duration::from_secs(5), "connections are taken in again", || by_tcp().is_ok())
+    harness::stage::dns::until(Duration::from_secs(5), "connections are accepted again", || by_tcp().is_ok())
 }

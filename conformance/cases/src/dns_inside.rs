@@ -1,4 +1,4 @@
-//! dns: containers that ask in their own namespace.
+//! dns: containers that query their own namespace.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use harness::stage::upstream::Upstream;
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/without_a_gateway_containers_ask_inside", &["D-073"], inside),
-    Case::new("dns/a_namespace_ends_with_its_attachment", &["D-074"], namespace_ends),
+    Case::new("dns/containers_without_a_gateway_query_inside", &["D-073"], inside),
+    Case::new("dns/del_releases_the_namespace", &["D-074"], namespace_ends),
 ];
 
 const NAMES: [&str; 2] = ["c1", "c2"];
 
-/// macvlan: the host has no address that its containers could reach.
+/// With macvlan, the host has no address that its containers can reach.
 fn inside(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let upstream = Upstream::start(room, Some("outside"), "198.51.100.2", "203.0.113.9")?;
@@ -49,18 +49,18 @@ fn inside(room: &Room) -> Result<()> {
     all_answer()?;
     expect(room, Some("c1"), INSIDE, "www.moor.test", &["203.0.113.9"])?;
     ensure!(upstream.asked() == ["www.moor.test"], "{:?}", upstream.asked());
-    // A server of the container's own may have the port of all its addresses.
+    // A server of the container may bind port 53 on all its addresses.
     let own = room.inside("c1", || Ok(UdpSocket::bind("0.0.0.0:53")?))?;
     all_answer()?;
     drop(own);
     let check = |at: usize| call(room, "CHECK", &configs[at].0, ["web", "db"][at], &configs[at].1).run();
     check(0)?.silent()?;
-    // Sockets went with the responder: the next call has them all opened again.
+    // The sockets closed with the responder: the next call reopens all of them.
     kill_responder()?;
     check(1)?.silent()?;
     all_answer()?;
     call(room, "DEL", &configs[0].0, "", &configs[0].1).run()?.silent()?;
-    ensure!(resolve(room, Some("c2"), INSIDE, "web.example.org")?.is_empty(), "web is there");
+    ensure!(resolve(room, Some("c2"), INSIDE, "web.example.org")?.is_empty(), "web is still found");
     let rules = room.inside("c1", || ip::output("nft", &["list", "ruleset"]))?;
     ensure!(rules.trim().is_empty(), "left in the container: {rules}");
     Ok(())
@@ -72,7 +72,7 @@ fn namespace_ends(room: &Room) -> Result<()> {
     let (container, previous) = harness::stage::lan::add(room, "macvlan", "c1", &lan)?;
     let config = dns(&previous, json!({"name": "lan"}));
     call(room, "ADD", &container, "web", &config).run()?.result()?;
-    // The parent counts its children's lower addresses only as long as they live.
+    // The parent counts its children's lower addresses only while they exist.
     let address = harness::stage::portmap::address(&config, false);
     let answers =
         || room.inside("outside", || harness::socket::reach(address.parse()?, Duration::from_millis(200)));

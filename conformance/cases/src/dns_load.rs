@@ -1,4 +1,4 @@
-//! dns: under load, and what it costs where noise cannot change it. Times are `conformance dns`'s.
+//! dns under load, and costs that do not depend on timing. `conformance dns` measures times.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::with;
-use harness::dns_client::{ID, Question, client, connect, frame, framed, heard, kind};
+use harness::dns_client::{ID, Question, client, connect, framed, kind, read_frame, receive};
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::dns::{
-    GATEWAYS, Named, ask, call, control, expect, kill_responder, places, records, resolve, the_responder,
+    GATEWAYS, Named, ask, call, control, expect, kill_responder, records, resolve, responder_pid, state_dirs,
     until, with_records,
 };
 use harness::stage::load::{Load, come_and_go, names};
@@ -23,11 +23,11 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/half_and_idle_connections_cost_little", &["D-052"], connections).alone(),
+    Case::new("dns/partial_and_idle_connections_cost_little", &["D-052"], connections).alone(),
     Case::new("dns/containers_come_and_go_under_load", &["D-069"], come_and_go_under_load).alone(),
-    Case::new("dns/a_killed_responder_is_revived_under_load", &["D-061"], killed_under_load).alone(),
+    Case::new("dns/a_killed_responder_is_restarted_under_load", &["D-061"], killed_under_load).alone(),
     Case::new("dns/another_executable_takes_over_under_load", &["D-070"], reexec).alone(),
-    Case::new("dns/many_questions_cost_few_system_calls", &["D-080"], system_calls).needs(&[Need::Strace]),
+    Case::new("dns/many_queries_cost_few_system_calls", &["D-080"], system_calls).needs(&[Need::Strace]),
     Case::new("dns/an_add_costs_no_more_among_thousands_of_names", &["D-081"], among_thousands)
         .needs(&[Need::Strace]),
     Case::new("dns/a_thousand_names_take_four_megabytes", &["D-082"], memory),
@@ -35,15 +35,15 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Strace]),
 ];
 
-/// Nanoseconds of processor time that a process has had (Documentation/scheduler/sched-stats.rst).
+/// CPU time of a process (Documentation/scheduler/sched-stats.rst).
 fn spent(pid: u32) -> Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
     let first = text.split(' ').next().and_then(|word| word.parse().ok());
     Ok(Duration::from_nanos(first.with_context(|| text.clone())?))
 }
 
-/// CVE-2024-8418 and CVE-2026-35406 of another resolver: one that says nothing blocked all others, and half a frame
-/// and the end took a whole processor.
+/// As in CVE-2024-8418 and CVE-2026-35406 of another resolver: a silent connection blocked all
+/// others, and a partial frame followed by the end used all of a CPU.
 fn connections(room: &Room) -> Result<()> {
     let _named = Named::add(room, "c1", "web", json!({}))?;
     let other = Named::add(room, "c2", "db", json!({}))?;
@@ -54,7 +54,7 @@ fn connections(room: &Room) -> Result<()> {
             let mut closing = connect(at)?;
             closing.write_all(half)?;
             closing.shutdown(std::net::Shutdown::Write)?;
-            ensure!(matches!(closing.read(&mut [0; 9]), Ok(0)), "open behind the end of {half:?}");
+            ensure!(matches!(closing.read(&mut [0; 9]), Ok(0)), "still open after the end of {half:?}");
             let mut waiting = connect(at)?;
             waiting.write_all(half)?;
             kept.push(waiting);
@@ -64,16 +64,18 @@ fn connections(room: &Room) -> Result<()> {
         }
         Ok(kept)
     })?;
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let (before, began) = (spent(pid)?, Instant::now());
     room.inside("c2", || {
         let mut stream = connect(at)?;
         stream.write_all(&framed(&Question::new("db", kind::A).message(ID)?)?)?;
-        ensure!(frame(&mut stream)?.ends_with(&other.address(false).parse::<std::net::Ipv4Addr>()?.octets()));
+        ensure!(
+            read_frame(&mut stream)?.ends_with(&other.address(false).parse::<std::net::Ipv4Addr>()?.octets())
+        );
         Ok(())
     })?;
     expect(room, Some("c1"), GATEWAYS[0], "db", &[&other.address(false)])?;
-    // All that the responder took are closed in the end; it has nothing to do until then.
+    // The responder closes all connections in the end, and is idle until then.
     for stream in &mut kept {
         stream.set_read_timeout(Some(Duration::from_secs(15)))?;
         let end = stream.read(&mut [0; 9]);
@@ -85,7 +87,7 @@ fn connections(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Each ADD and each DEL is a reload.
+/// Each ADD and DEL makes the responder reload.
 fn come_and_go_under_load(room: &Room) -> Result<()> {
     let (_stay, names) = names(room, 4, 40)?;
     let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
@@ -104,7 +106,7 @@ fn killed_under_load(room: &Room) -> Result<()> {
         kill_responder()?;
         let answer = stay[1].verb(room, verb)?;
         ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
-        // What was asked meanwhile is lost; from now on nothing is.
+        // Queries during the restart may be lost; after it none is.
         let healed = Load::start(room, "r2", GATEWAYS[0], names.clone(), 2000)?;
         for named in &stay {
             expect(room, Some("r3"), GATEWAYS[0], &named.name, &[&named.address(false)])?;
@@ -117,7 +119,7 @@ fn killed_under_load(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// The load goes on for so long.
+/// Waits that long while the load continues.
 fn lasts(time: Duration) -> Result<()> {
     let began = Instant::now();
     until(Duration::from_secs(5), "some of a second", || began.elapsed() > time)
@@ -125,8 +127,8 @@ fn lasts(time: Duration) -> Result<()> {
 
 fn reexec(room: &Room) -> Result<()> {
     let (stay, names) = names(room, 4, 0)?;
-    let pid = the_responder()?;
-    // A record of a later version lies there meanwhile.
+    let pid = responder_pid()?;
+    // A record of a later version is there meanwhile.
     let record = records().into_iter().find(|path| path.ends_with("r3@eth0.json")).context("no record")?;
     let mut later: Value = serde_json::from_slice(&fs::read(&record)?)?;
     (later["v"], later["container"], later["names"]) = (json!(99), json!("later"), json!(["later"]));
@@ -141,7 +143,7 @@ fn reexec(room: &Room) -> Result<()> {
         round += 1;
         let answer = control(&json!({"ask": "reexec", "path": exe}).to_string())?;
         ensure!(!answer.is_empty() && !answer.contains("error"), "round {round}: {answer}");
-        // The successor answers at the same socket, and is the same process.
+        // The successor answers on the same socket, and is the same process.
         let answer: Value = serde_json::from_str(&control(r#"{"ask":"hello"}"#)?)?;
         ensure!(answer["pid"] == json!(pid), "round {round}: {answer}");
     }
@@ -152,20 +154,20 @@ fn reexec(room: &Room) -> Result<()> {
     for named in &stay {
         expect(room, Some("r1"), GATEWAYS[0], &named.name, &[&named.address(false)])?;
     }
-    ensure!(resolve(room, Some("r1"), GATEWAYS[0], "later.net")?.is_empty(), "it is not understood");
+    ensure!(resolve(room, Some("r1"), GATEWAYS[0], "later.net")?.is_empty(), "a later record is served");
     ensure!(fs::read(&path)? == later.to_string().as_bytes(), "the later record was changed");
     let none = control(&json!({"ask": "reexec", "path": "/none"}).to_string())?;
-    ensure!(none.contains("error") && the_responder()? == pid, "{none}");
+    ensure!(none.contains("error") && responder_pid()? == pid, "{none}");
     Ok(())
 }
 
-/// Questions that lie in the socket's buffer at once.
+/// Queries that wait in the socket's buffer at once.
 const WAITING: u16 = 128;
 
-/// Many are taken and answered by one call each, however short of time it is.
+/// Many queries are received and answered by one system call each.
 fn system_calls(room: &Room) -> Result<()> {
     let _named = Named::add(room, "c1", "web", json!({}))?;
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let process = Pid::from_raw(pid.try_into()?);
     let at = SocketAddr::new(GATEWAYS[0].parse()?, 53);
     let socket = room.inside("c1", || client(at))?;
@@ -176,16 +178,16 @@ fn system_calls(room: &Room) -> Result<()> {
     let strace = Attached::to(pid, &["-f"], &room.scratch("strace"))?;
     kill(process, Signal::SIGCONT)?;
     for _ in 0..WAITING {
-        heard(&socket)?;
+        receive(&socket)?;
     }
     let log = strace.detach()?;
     let calls = log.lines().filter(|line| line.contains('(') && !line.contains("---")).count();
-    ensure!(calls <= usize::from(WAITING) / 4, "{calls} calls for {WAITING} questions:\n{log}");
+    ensure!(calls <= usize::from(WAITING) / 4, "{calls} calls for {WAITING} queries:\n{log}");
     Ok(())
 }
 
-/// What the plugin and its responder need for an ADD, in system calls: the least of three each, since on a busy machine
-/// they look more often for what is not there yet.
+/// System calls of the plugin and of its responder for an ADD: the least of three runs, since
+/// on a busy machine they poll more often.
 fn least_calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     let mut least = (u64::MAX, u64::MAX);
     for _ in 0..3 {
@@ -195,13 +197,13 @@ fn least_calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     Ok(least)
 }
 
-/// What they do for one.
+/// System calls of one run.
 fn calls_of_add(room: &Room, named: &Named) -> Result<(u64, u64)> {
     let (own, theirs) = (room.scratch("strace.plugin"), room.scratch("strace.responder"));
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let strace = Attached::to(pid, &["-c"], &theirs)?;
-    let words = ["strace", "-f", "-c", "-qq", "-o", &own.display().to_string()].map(str::to_owned);
-    call(room, "ADD", &named.container, &named.name, &named.config).under(&words).run()?.result()?;
+    let wrapper = ["strace", "-f", "-c", "-qq", "-o", &own.display().to_string()].map(str::to_owned);
+    call(room, "ADD", &named.container, &named.name, &named.config).under(&wrapper).run()?.result()?;
     let summary = strace.detach()?;
     let (calls, programs) = summary::totals(&fs::read_to_string(&own)?)?;
     ensure!(programs == 1, "the plugin started {} programs", programs - 1);
@@ -216,7 +218,8 @@ fn among_thousands(room: &Room) -> Result<()> {
     with_records(room, &named, 5000 / 3)?;
     let new = with(&named.config, json!({"runtimeConfig": {"aliases": ["new"]}}));
     let among = least_calls_of_add(room, &Named { config: new, ..named })?;
-    // One among thousands is written and read alone. To count the files of a directory is a call per some hundred.
+    // One record among thousands is written and read alone. Counting the files of a
+    // directory takes one call per some hundred.
     ensure!(
         among.0 <= alone.0 + 20 && among.1 <= alone.1 + 5,
         "calls: {alone:?} alone, {among:?} among 5,000 names"
@@ -240,18 +243,18 @@ fn memory(room: &Room) -> Result<()> {
             let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new(&format!("a{n}"), kind::A))?;
             ensure!(reply.answers.len() == 1, "{reply:?}");
         }
-        let held = resident(the_responder()?)?;
-        ensure!(held <= most, "{names} names take {held} KiB, and {most} were promised");
+        let held = resident(responder_pid()?)?;
+        ensure!(held <= most, "{names} names take {held} KiB, more than {most}");
     }
     Ok(())
 }
 
-/// A child process is what an ADD can least afford: the first one starts a responder, and no other does.
+/// A child process is the largest cost of an ADD: only the first one starts a responder.
 fn programs(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let (calls, _) = least_calls_of_add(room, &named)?;
     ensure!(calls <= 200, "{calls} system calls");
-    ensure!(the_responder()? == pid && places().len() == 1, "it is another responder");
+    ensure!(responder_pid()? == pid && state_dirs().len() == 1, "the responder was replaced");
     Ok(())
 }

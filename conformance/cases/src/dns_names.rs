@@ -1,4 +1,4 @@
-//! dns: who is registered, by what names.
+//! dns: which names are registered.
 
 use std::fs;
 
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 pub const CASES: &[Case] = &[
     Case::new("dns/a_name_resolves_before_add_returns", &["D-001", "D-005"], at_once),
     Case::new("dns/aliases_are_a_list_or_a_map", &["D-002"], aliases),
-    Case::new("dns/containers_share_an_alias", &["D-003"], shared_alias),
-    Case::new("dns/containers_share_a_name", &["D-004"], shared_name),
+    Case::new("dns/containers_can_share_an_alias", &["D-003"], shared_alias),
+    Case::new("dns/containers_can_share_a_name", &["D-004"], shared_name),
     Case::new("dns/two_interfaces_of_a_container_are_two_attachments", &["D-006"], two_interfaces),
-    Case::new("dns/without_a_name_there_is_the_short_id", &["D-007", "D-008"], short_id),
-    Case::new("dns/what_is_no_name_is_refused_and_makes_nothing", &["D-009", "D-054"], bad_names),
-    Case::new("dns/an_odd_result_is_refused_and_makes_nothing", &["D-010", "D-012"], odd_results),
+    Case::new("dns/a_container_without_a_name_has_its_short_id", &["D-007", "D-008"], short_id),
+    Case::new("dns/invalid_names_are_refused_and_leave_nothing", &["D-009", "D-054"], bad_names),
+    Case::new("dns/an_inconsistent_result_is_refused_and_leaves_nothing", &["D-010", "D-012"], odd_results),
     Case::new("dns/the_result_has_the_responder_first", &["D-011"], result),
     Case::new("dns/a_configuration_of_dnsname_works_unchanged", &["D-109"], dnsname),
 ];
@@ -32,7 +32,7 @@ fn at_once(room: &Room) -> Result<()> {
         named.verb(room, "ADD")?.result()?;
         expect(room, Some("c1"), GATEWAYS[0], "web", &[&address])?;
     }
-    // Again, with another address: that of before is nobody's.
+    // Again with another address: the old one is removed.
     let mut moved = named.config.clone();
     moved["prevResult"]["ips"][0]["address"] = json!("10.1.2.77/24");
     call(room, "ADD", &named.container, "web", &moved).run()?.result()?;
@@ -53,7 +53,7 @@ fn aliases(room: &Room) -> Result<()> {
     let by_list = recorded()?;
     named.del(room)?;
     call(room, "ADD", &named.container, "web", &with(&named.config, map)).run()?.result()?;
-    ensure!(recorded()? == by_list, "the map made {} and the list {by_list}", recorded()?);
+    ensure!(recorded()? == by_list, "the map made {}, the list {by_list}", recorded()?);
     for name in ["web", "www", "api", "Api"] {
         expect(room, Some("c1"), GATEWAYS[0], name, &[&named.address(false)])?;
     }
@@ -73,10 +73,10 @@ fn shared_alias(room: &Room) -> Result<()> {
     let mut first = vec![];
     for _ in 0..8 {
         let reply = ask(room, Some("c1"), GATEWAYS[0], &Question::new("www", kind::A))?;
-        let mut told = reply.texts();
-        first.push(told.first().context("no answer")?.to_string());
-        told.sort_unstable();
-        ensure!(told == addresses, "{told:?}, not {addresses:?}");
+        let mut texts = reply.texts();
+        first.push(texts.first().context("no answer")?.to_string());
+        texts.sort_unstable();
+        ensure!(texts == addresses, "{texts:?}, not {addresses:?}");
     }
     first.sort();
     first.dedup();
@@ -196,7 +196,7 @@ fn result(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// By its name, too: a link to the plugin.
+/// The executable is called dnsname too: a link to the plugin.
 fn dnsname(room: &Room) -> Result<()> {
     let program = room.scratch("dnsname");
     std::os::unix::fs::symlink(room.suite.join("dns"), &program)?;

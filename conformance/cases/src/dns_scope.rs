@@ -1,4 +1,4 @@
-//! dns: who may know what.
+//! dns: which clients see which names.
 
 use anyhow::{Result, ensure};
 use harness::case::Case;
@@ -7,19 +7,19 @@ use harness::dns_client::{Question, kind, rcode};
 use harness::ip;
 use harness::room::Room;
 use harness::stage::dns::{
-    GATEWAYS, Named, OTHER_GATEWAY, ask, expect, nobody_answers, other_bridge, resolve,
+    GATEWAYS, Named, OTHER_GATEWAY, ask, expect, expect_silence, other_bridge, resolve,
 };
 use harness::stage::upstream::outside;
 use serde_json::json;
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/a_container_on_two_networks_knows_both", &["D-025"], two_networks),
-    Case::new("dns/a_stranger_on_a_bridge_knows_that_network", &["D-026"], stranger),
-    Case::new("dns/the_network_outside_gets_no_answer", &["D-050"], from_outside),
-    Case::new("dns/another_networks_gateway_says_nothing", &["D-051"], other_gateway),
+    Case::new("dns/a_container_on_two_networks_sees_both", &["D-025"], two_networks),
+    Case::new("dns/an_unregistered_container_sees_its_bridges_network", &["D-026"], stranger),
+    Case::new("dns/hosts_outside_get_no_answer", &["D-050"], from_outside),
+    Case::new("dns/another_networks_gateway_does_not_answer", &["D-051"], other_gateway),
 ];
 
-/// Nobody is asked of the outside: what is not known here is not known.
+/// Nothing is forwarded, so unknown names stay unknown.
 const INTERNAL: fn() -> serde_json::Value = || json!({"internal": true});
 
 fn two_networks(room: &Room) -> Result<()> {
@@ -41,7 +41,7 @@ fn two_networks(room: &Room) -> Result<()> {
             expect(room, Some("both"), server, name, &[address])?;
         }
     }
-    // Whoever is on one of them only does not learn of the other.
+    // A container on one network does not see the other.
     for (from, server, hidden) in
         [("one", GATEWAYS[0], ["db", "b.other"]), ("two", OTHER_GATEWAY, ["web", "a.net"])]
     {
@@ -49,25 +49,25 @@ fn two_networks(room: &Room) -> Result<()> {
             let reply = ask(room, Some(from), server, &Question::new(name, kind::A))?;
             ensure!(
                 reply.rcode() != rcode::NOERROR && reply.answers.is_empty(),
-                "{from} learns of {name}: {reply:?}"
+                "{from} sees {name}: {reply:?}"
             );
         }
     }
     expect(room, Some("one"), GATEWAYS[0], "shared", &[&one])?;
     second.del(room)?;
-    ensure!(resolve(room, Some("both"), GATEWAYS[0], "db")?.is_empty(), "it is not on the network any more");
+    ensure!(resolve(room, Some("both"), GATEWAYS[0], "db")?.is_empty(), "it is no longer on the network");
     expect(room, Some("both"), GATEWAYS[0], "web", &[&one])
 }
 
 fn stranger(room: &Room) -> Result<()> {
     let web = Named::add(room, "one", "web", INTERNAL())?;
     let _db = Named::behind(room, "two", "db", &other_bridge(), INTERNAL())?;
-    // Of the network, and nobody told the responder.
+    // On the network, but not registered.
     let stranger = room.container("stranger")?;
     room.attach("bridge", "ADD", &stranger).config(&bridge(USUAL)).run()?.result()?;
     expect(room, Some("stranger"), GATEWAYS[0], "web", &[&web.address(false)])?;
     for name in ["db", "db.other"] {
-        ensure!(resolve(room, Some("stranger"), GATEWAYS[0], name)?.is_empty(), "it learns of {name}");
+        ensure!(resolve(room, Some("stranger"), GATEWAYS[0], name)?.is_empty(), "it sees {name}");
     }
     Ok(())
 }
@@ -81,9 +81,9 @@ fn from_outside(room: &Room) -> Result<()> {
     )?;
     let web = Named::add(room, "c1", "web", json!({}))?;
     for server in GATEWAYS {
-        // It gets there: the host answers for the address.
+        // Packets get there: the host has the address.
         room.reach("outside", server)?;
-        nobody_answers(room, "outside", server)?;
+        expect_silence(room, "outside", server)?;
         expect(room, None, server, "web", &[&web.address(false)])?;
     }
     Ok(())
@@ -94,7 +94,7 @@ fn other_gateway(room: &Room) -> Result<()> {
     let db = Named::behind(room, "two", "db", &other_bridge(), INTERNAL())?;
     ip::run_in("two", &["route", "add", "10.1.2.0/24", "via", OTHER_GATEWAY])?;
     room.reach("two", GATEWAYS[0])?;
-    nobody_answers(room, "two", GATEWAYS[0])?;
+    expect_silence(room, "two", GATEWAYS[0])?;
     expect(room, Some("two"), OTHER_GATEWAY, "db", &[&db.address(false)])?;
     expect(room, Some("one"), GATEWAYS[0], "web", &[&web.address(false)])
 }

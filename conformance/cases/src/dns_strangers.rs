@@ -1,5 +1,6 @@
-//! dns: processes of uid 0 that share the host's network namespace and none of its files, as root of a container on the
-//! host's network is. Abstract socket names belong to the network namespace (unix(7)), so they reach that one.
+//! dns: processes of uid 0 that share the host's network namespace but not its files, as root
+//! in a container on the host's network does. Abstract socket names belong to the network
+//! namespace (unix(7)), so they are reachable from there.
 
 use std::fs::{self, File};
 use std::io::IoSlice;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use harness::case::Case;
 use harness::room::Room;
-use harness::stage::dns::{GATEWAYS, Named, expect, kill_responder, the_responder, until};
+use harness::stage::dns::{GATEWAYS, Named, expect, kill_responder, responder_pid, until};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen,
@@ -21,22 +22,25 @@ use nix::sys::socket::{
 use serde_json::{Value, json};
 
 /// The cases of this file.
-pub const CASES: &[Case] =
-    &[Case::new("dns/a_container_on_the_hosts_network_is_no_plugin_and_no_responder", &["D-055"], strangers)];
+pub const CASES: &[Case] = &[Case::new(
+    "dns/a_container_on_the_hosts_network_cannot_pose_as_plugin_or_responder",
+    &["D-055"],
+    strangers,
+)];
 
-/// How long a stranger waits for the other end, in milliseconds.
-const PATIENCE: u16 = 2000;
+/// How long a stranger waits for the peer, in milliseconds.
+const TIMEOUT_MS: u16 = 2000;
 
 fn strangers(room: &Room) -> Result<()> {
     let named = Named::add(room, "c1", "web", json!({}))?;
-    let pid = the_responder()?;
+    let pid = responder_pid()?;
     let name = responders_name().context("no responder listens at an abstract name")?;
     let asked = start(Stranger::Asks, &name)?.wait_with_output()?;
     let asked = String::from_utf8_lossy(&asked.stdout).into_owned();
     let expected =
         "hello: no answer\nreexec: no answer\nsync: no answer\nrecords: refused\nsettle: refused\n";
-    ensure!(asked == expected, "a stranger who asks the responder is answered:\n{asked}");
-    ensure!(the_responder()? == pid, "another responder runs now");
+    ensure!(asked == expected, "a stranger got answers of the responder:\n{asked}");
+    ensure!(responder_pid()? == pid, "the responder was replaced");
     expect(room, Some("c1"), GATEWAYS[0], "web", &[&named.address(false)])?;
     named.verb(room, "CHECK")?.silent()?;
     named.del(room)?;
@@ -55,7 +59,7 @@ fn strangers(room: &Room) -> Result<()> {
     served
 }
 
-/// The abstract name at which somebody is a responder in this network namespace.
+/// The abstract name of a responder in this network namespace.
 pub fn responders_name() -> Option<String> {
     let sockets = fs::read_to_string("/proc/net/unix").ok()?;
     sockets.lines().find_map(|line| Some(format!("moor-dns {}", line.split_once("@moor-dns ")?.1)))
@@ -64,9 +68,9 @@ pub fn responders_name() -> Option<String> {
 /// What a stranger does.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Stranger {
-    /// Asks the responder of that name, and prints what it answers.
+    /// Sends requests to that name, and prints the responses.
     Asks,
-    /// Listens at that name, and prints how many descriptors each packet brings.
+    /// Listens at that name, and prints the number of descriptors in each packet.
     Listens,
 }
 
@@ -82,7 +86,7 @@ fn start(stranger: Stranger, name: &str) -> Result<Child> {
         .context("start a stranger")
 }
 
-/// The hidden sub-command, in a mount namespace of its own.
+/// The hidden sub-command, in its own mount namespace.
 pub fn act(stranger: Stranger, name: &str) -> Result<bool> {
     let address = UnixAddr::new_abstract(name.as_bytes())?;
     match stranger {
@@ -92,7 +96,7 @@ pub fn act(stranger: Stranger, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Root of a container has a directory of root's, on a filesystem of the container's.
+/// Root in a container has a directory owned by root, on a filesystem of the container.
 fn ask(address: &UnixAddr) -> Result<()> {
     nix::mount::mount(Some("tmpfs"), "/run", Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)?;
     fs::create_dir("/run/net")?;
@@ -105,10 +109,10 @@ fn ask(address: &UnixAddr) -> Result<()> {
         (json!({"ask": "records"}), &[list.as_fd()]),
         (json!({"ask": "settle"}), &[dir.as_fd(), lock.as_fd()]),
     ];
-    for (packet, handed) in asks {
+    for (packet, descriptors) in asks {
         let socket = open()?;
         connect(socket.as_raw_fd(), address)?;
-        send(&socket, packet.to_string().as_bytes(), handed)?;
+        send(&socket, packet.to_string().as_bytes(), descriptors)?;
         let answer = self::packet(&socket)?.map(|answer| serde_json::from_slice::<Value>(&answer.bytes));
         let outcome = match answer.transpose()? {
             None => "no answer",
@@ -141,9 +145,9 @@ struct Packet {
     descriptors: usize,
 }
 
-/// The next packet, unless the other end closes the connection or is silent.
+/// The next packet, unless the peer closes the connection or is silent.
 fn packet(socket: &OwnedFd) -> Result<Option<Packet>> {
-    if !is_readable(socket, PATIENCE)? {
+    if !is_readable(socket, TIMEOUT_MS)? {
         return Ok(None);
     }
     let mut buffer = [0; 4096];
@@ -152,28 +156,28 @@ fn packet(socket: &OwnedFd) -> Result<Option<Packet>> {
             bytes: buffer.get(..received.length).unwrap_or_default().to_vec(),
             descriptors: received.descriptors.len(),
         })),
-        // Closed with the question unread.
+        // Closed with the request unread.
         Ok(_) => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn is_readable(socket: &impl AsFd, patience_ms: u16) -> nix::Result<bool> {
+fn is_readable(socket: &impl AsFd, timeout_ms: u16) -> nix::Result<bool> {
     let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    Ok(poll(&mut waiting, PollTimeout::from(patience_ms))? > 0)
+    Ok(poll(&mut waiting, PollTimeout::from(timeout_ms))? > 0)
 }
 
-/// A socket of the kind that the responder has.
+/// A socket of the same type as the responder's.
 pub fn open() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
 }
 
 /// Sends a packet with descriptors.
-pub fn send(socket: &OwnedFd, packet: &[u8], handed: &[BorrowedFd<'_>]) -> nix::Result<()> {
-    let handed: Vec<i32> = handed.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&handed)];
-    let control = if handed.is_empty() { &[][..] } else { &rights };
+pub fn send(socket: &OwnedFd, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let descriptors: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let control = if descriptors.is_empty() { &[][..] } else { &rights };
     let packet = [IoSlice::new(packet)];
     sendmsg::<()>(socket.as_raw_fd(), &packet, control, MsgFlags::MSG_NOSIGNAL, None).map(drop)
 }

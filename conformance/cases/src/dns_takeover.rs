@@ -1,4 +1,4 @@
-//! dns in the place of dnsname: its dnsmasq, its files, its containers.
+//! dns as replacement of dnsname: its dnsmasq, its files, its containers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use harness::need::Need;
 use harness::room::Room;
 use harness::room::call::{Answer, Call};
 use harness::stage::dns::{
-    GATEWAYS, ask, call, expect, kill_responder, records, resolve, the_responder, until,
+    GATEWAYS, ask, call, expect, kill_responder, records, resolve, responder_pid, until,
 };
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
     Case::new("dns/names_of_dnsname_are_taken_over", &["D-090"], taken_over).needs(&[Need::Dnsname]),
-    Case::new("dns/dnsname_ends_with_its_last_container", &["D-090"], last).needs(&[Need::Dnsname]),
-    Case::new("dns/only_dnsnames_own_dnsmasq_is_ended", &["D-090"], others).needs(&[Need::Dnsname]),
+    Case::new("dns/dnsmasq_stops_with_its_last_container", &["D-090"], last).needs(&[Need::Dnsname]),
+    Case::new("dns/only_dnsnames_dnsmasq_is_stopped", &["D-090"], others).needs(&[Need::Dnsname]),
 ];
 
-/// A container that dnsname registered.
+/// A container registered by dnsname.
 struct Registered {
     container: Container,
     name: &'static str,
@@ -55,7 +55,7 @@ impl Registered {
         call.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAME={}", self.name)).run()
     }
 
-    /// By the plugin under test: its type is dnsname still.
+    /// Calls the plugin under test, still with type dnsname.
     fn ours(&self, room: &Room, verb: &str) -> Result<Answer> {
         self.by(room, room.suite.join("dns"), verb)
     }
@@ -67,7 +67,7 @@ impl Registered {
 
 const DIR: &str = "/run/containers/cni/dnsname/net";
 
-/// The dnsmasq of dnsname, as long as it runs.
+/// The dnsmasq of dnsname, while it runs.
 fn dnsmasq() -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -81,14 +81,14 @@ fn taken_over(room: &Room) -> Result<()> {
     let web = Registered::add(room, "c1", "web")?;
     let db = Registered::add(room, "c2", "db")?;
     dnsmasq().context("dnsname started no dnsmasq")?;
-    // What it registered is right, before and after: a runtime that looks at all of its pods finds no fault.
+    // CHECK passes before and after the takeover: some runtimes check all of their pods.
     web.ours(room, "CHECK")?.silent()?;
     let container = room.container("c3")?;
     let previous =
         room.attach("bridge", "ADD", &container).config(&harness::config::bridge(USUAL)).run()?.result()?;
     let config = with(&web.config, json!({"prevResult": previous, "runtimeConfig": null, "type": "dns"}));
     call(room, "ADD", &container, "new", &config).run()?.result()?;
-    ensure!(dnsmasq().is_none() && !Path::new(DIR).exists(), "dnsname is there still");
+    ensure!(dnsmasq().is_none() && !Path::new(DIR).exists(), "dnsname is still there");
     let all = || -> Result<()> {
         for server in GATEWAYS {
             for name in ["web", "web.foobar.io", "alias-of-web", "WEB"] {
@@ -111,13 +111,13 @@ fn taken_over(room: &Room) -> Result<()> {
         {"containerID": "c3", "ifname": "eth0"}]});
     room.call("dns", "GC").config(&with(&config, valid)).run()?.silent()?;
     all().context("after GC")?;
-    // Its own next ADD takes the place of what it was.
+    // The next ADD of a container replaces its former record.
     db.ours(room, "ADD")?.result()?;
     all().context("after an ADD of one")?;
     for gone in [&db, &web] {
         gone.ours(room, "DEL")?.silent()?;
         let there = resolve(room, Some("c3"), GATEWAYS[0], &format!("{}.foobar.io", gone.name))?;
-        ensure!(there.is_empty(), "{} is there after its DEL", gone.name);
+        ensure!(there.is_empty(), "{} is found after its DEL", gone.name);
         gone.ours(room, "DEL")?.silent()?;
     }
     ensure!(records().len() == 1, "{:?}", records());
@@ -126,36 +126,36 @@ fn taken_over(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Executables are exchanged, and no container comes any more.
+/// The executables are replaced, and no further container is added.
 fn last(room: &Room) -> Result<()> {
     let web = Registered::add(room, "c1", "web")?;
     let db = Registered::add(room, "c2", "db")?;
     let pid = dnsmasq().context("dnsname started no dnsmasq")?;
     db.ours(room, "DEL")?.silent()?;
-    ensure!(dnsmasq() == Some(pid), "it ended, and web needs it");
+    ensure!(dnsmasq() == Some(pid), "it exited although web needs it");
     let is = |name: &str| resolve(room, Some("c1"), GATEWAYS[0], &format!("{name}.foobar.io"));
-    until(Duration::from_secs(2), "dnsmasq forgets db", || is("db").is_ok_and(|told| told.is_empty()))?;
-    ensure!(is("web")? == [web.address(false)], "web went too");
+    until(Duration::from_secs(2), "dnsmasq forgets db", || is("db").is_ok_and(|found| found.is_empty()))?;
+    ensure!(is("web")? == [web.address(false)], "web is gone too");
     web.ours(room, "DEL")?.silent()?;
     ensure!(dnsmasq().is_none() && !Path::new(DIR).exists(), "dnsname outlives its last container");
-    ensure!(the_responder().is_err(), "a responder was started to say goodbye");
+    ensure!(responder_pid().is_err(), "DEL started a responder");
     Ok(())
 }
 
-/// A pid file may lead anywhere; a dnsmasq of somebody else's may have the port.
+/// A pid file may name any process, and another dnsmasq may have the port.
 fn others(room: &Room) -> Result<()> {
     let web = Registered::add(room, "c1", "web")?;
     let pid = dnsmasq().context("dnsname started no dnsmasq")?;
-    // It is known by the port, though its pid file leads to another process.
+    // It is found by the port, although its pid file names another process.
     let mut bystander = std::process::Command::new("sleep").arg("600").spawn()?;
     fs::write(Path::new(DIR).join("pidfile"), format!("{}\n", bystander.id()))?;
     let added = web.ours(room, "ADD")?;
     let alive = bystander.try_wait()?.is_none();
     bystander.kill().ok();
     bystander.wait().ok();
-    ensure!(alive, "a process that is no dnsmasq was ended");
+    ensure!(alive, "a process that is not dnsmasq was killed");
     added.result()?;
-    ensure!(dnsmasq().is_none(), "process {pid} is there still");
+    ensure!(dnsmasq().is_none(), "process {pid} still runs");
     expect(room, Some("c1"), GATEWAYS[0], "web", &[&web.address(false)])?;
     web.ours(room, "DEL")?.silent()?;
     Ok(())

@@ -14,10 +14,10 @@ use harness::stage::dns::{
 use serde_json::{Value, json};
 
 pub const CASES: &[Case] = &[
-    Case::new("dns/del_matrix", &["C-042", "D-065"], del_matrix),
-    Case::new("dns/check_names_every_drift", &["C-043", "D-066"], drifts),
-    Case::new("dns/gc_collects_what_is_not_valid", &["C-045", "D-067"], gc),
-    Case::new("dns/status", &["C-044", "D-110"], status),
+    Case::new("dns/del_succeeds_in_every_state", &["C-042", "D-065"], del_matrix),
+    Case::new("dns/check_reports_every_drift", &["C-043", "D-066"], drifts),
+    Case::new("dns/gc_removes_invalid_attachments", &["C-045", "D-067"], gc),
+    Case::new("dns/status_reports_whether_add_would_succeed", &["C-044", "D-110"], status),
 ];
 
 /// {namespace fine, unset, gone} x {prevResult, none} x {record, broken record} x {responder, none}, twice each.
@@ -25,7 +25,7 @@ fn del_matrix(room: &Room) -> Result<()> {
     let first = Named::add(room, "first", "first", json!({}))?;
     for case in 0..24 {
         let (netns, prev, broken, dead) = (case % 3, case / 3 % 2 == 0, case / 6 % 2 == 1, case / 12 == 1);
-        let told = || format!("namespace {netns}, prevResult {prev}, broken {broken}, dead {dead}");
+        let context = || format!("namespace {netns}, prevResult {prev}, broken {broken}, dead {dead}");
         let id = format!("c{case}");
         let named = Named::add(room, &id, "web", json!({}))?;
         let record = records().into_iter().find(|path| path.ends_with(format!("{id}@eth0.json")));
@@ -47,11 +47,15 @@ fn del_matrix(room: &Room) -> Result<()> {
         for time in ["once", "twice"] {
             let call = call(room, "DEL", &named.container, "", &config);
             let call = if netns == 1 { call.env("CNI_NETNS", "") } else { call };
-            call.run()?.silent().with_context(|| format!("{}, {time}", told()))?;
-            ensure!(!record.exists(), "{}, {time}: the record is there", told());
+            call.run()?.silent().with_context(|| format!("{}, {time}", context()))?;
+            ensure!(!record.exists(), "{}, {time}: the record is still there", context());
         }
-        expect(room, None, GATEWAYS[0], "first", &[&first.address(false)]).with_context(told)?;
-        ensure!(resolve(room, None, GATEWAYS[0], "web.net")?.is_empty(), "{}: the name is there", told());
+        expect(room, None, GATEWAYS[0], "first", &[&first.address(false)]).with_context(context)?;
+        ensure!(
+            resolve(room, None, GATEWAYS[0], "web.net")?.is_empty(),
+            "{}: the name is still found",
+            context()
+        );
         let bridge = harness::config::bridge(USUAL);
         room.attach("bridge", "DEL", &named.container).config(&bridge).run()?.silent()?;
     }
@@ -73,11 +77,11 @@ fn drifts(room: &Room) -> Result<()> {
     named.verb(room, "CHECK")?.error()?;
     fs::write(&record, &right)?;
     named.verb(room, "CHECK")?.silent()?;
-    // What is there to be mended is mended.
+    // CHECK repairs what it can.
     ip::output("nft", &["flush", "ruleset"])?;
     named.verb(room, "CHECK")?.silent()?;
-    ensure!(ip::output("nft", &["list", "ruleset"])?.contains("resolvers4"), "the rules are not there again");
-    // A responder that cannot be revived: its port is another's meanwhile.
+    ensure!(ip::output("nft", &["list", "ruleset"])?.contains("resolvers4"), "the rules are still missing");
+    // A responder that cannot be restarted: another process has its port.
     kill_responder()?;
     let taken = UdpSocket::bind((GATEWAYS[0], 53))?;
     named.verb(room, "CHECK")?.error_with(999, GATEWAYS[0])?;
@@ -95,11 +99,11 @@ fn gc(room: &Room) -> Result<()> {
     });
     let run = |keys: Value| room.call("dns", "GC").config(&with(&keep.config, keys)).run();
     run(json!({"cniVersion": "1.1.0", "prevResult": null}))?.silent()?;
-    ensure!(records().len() == 3, "nothing was said of what is valid: {:?}", records());
+    ensure!(records().len() == 3, "removed without a list of valid attachments: {:?}", records());
     run(keys)?.silent()?;
     ensure!(records().len() == 2, "{:?}", records());
     expect(room, Some("keep"), GATEWAYS[0], "keep", &[&keep.address(false)])?;
-    ensure!(resolve(room, Some("keep"), GATEWAYS[0], "stale.net")?.is_empty(), "stale is there");
+    ensure!(resolve(room, Some("keep"), GATEWAYS[0], "stale.net")?.is_empty(), "stale is still found");
     expect(room, Some("other"), OTHER_GATEWAY, "other", &[&other.address(false)])?;
     stale.del(room)?;
     run(json!({"cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": []}))?.silent()?;
@@ -118,7 +122,7 @@ fn status(room: &Room) -> Result<()> {
     run(json!({"ttl": -1}))?.error_code(7)?;
     let named = Named::add(room, "c1", "web", json!({}))?;
     run(json!({}))?.silent()?;
-    // A file of a later version is told, and stays.
+    // A record of a later version is reported, and kept.
     let record = records().remove(0);
     let later = fs::read_to_string(&record)?.replace("\"v\":1", "\"v\":2");
     fs::write(&record, &later)?;

@@ -1,5 +1,5 @@
-//! Questions to a name server and what it answers, byte by byte (RFC 1035, RFC 6891): what cases look at is not read by
-//! the code that they judge. Each function runs in the calling thread's namespace (see `Room::inside`).
+//! A DNS client, byte by byte (RFC 1035, RFC 6891): cases must not parse answers with the code
+//! that they judge. Each function runs in the calling thread's namespace (see `Room::inside`).
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Types of records.
+/// Record types.
 pub mod kind {
-    /// An IPv4 address.
+    /// IPv4 address.
     pub const A: u16 = 1;
-    /// The authority of a zone.
+    /// Start of authority.
     pub const SOA: u16 = 6;
-    /// The name of an address.
+    /// Name of an address.
     pub const PTR: u16 = 12;
-    /// An IPv6 address.
+    /// IPv6 address.
     pub const AAAA: u16 = 28;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
@@ -25,15 +25,15 @@ pub mod kind {
 pub mod rcode {
     /// No error.
     pub const NOERROR: u8 = 0;
-    /// The server cannot read the question.
+    /// The query is malformed.
     pub const FORMERR: u8 = 1;
-    /// The server has failed.
+    /// The server failed.
     pub const SERVFAIL: u8 = 2;
     /// There is no such name.
     pub const NXDOMAIN: u8 = 3;
-    /// The server does not know that kind of question.
+    /// Not implemented.
     pub const NOTIMP: u8 = 4;
-    /// The server refuses to answer.
+    /// The server refuses the query.
     pub const REFUSED: u8 = 5;
 }
 
@@ -42,52 +42,52 @@ pub fn patience() -> Duration {
     crate::patience::on_this_machine(Duration::from_secs(3))
 }
 
-/// A question.
+/// A query.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Text, as a person writes it; a dot at its end changes nothing.
+    /// The name as text; a final dot is ignored.
     pub name: String,
-    /// The type of records that are wanted.
+    /// The record type.
     pub kind: u16,
-    /// The size that EDNS announces; without, there is no OPT record.
+    /// The size announced by EDNS; no OPT record if absent.
     pub edns: Option<u16>,
 }
 
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// All of it.
+    /// The message.
     pub bytes: Vec<u8>,
-    /// The second word of its header.
+    /// The flags of its header.
     pub flags: u16,
-    /// The question that it repeats: the name as it was spelled.
+    /// The repeated name, spelled as in the message.
     pub question: String,
-    /// Records that answer.
+    /// The answer section.
     pub answers: Vec<Record>,
-    /// Records of who knows.
+    /// The authority section.
     pub authority: Vec<Record>,
 }
 
-/// A record.
+/// A resource record.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Whose.
+    /// The owner name.
     pub name: String,
-    /// Its type.
+    /// The type.
     pub kind: u16,
-    /// Seconds that it may be kept.
+    /// The TTL in seconds.
     pub ttl: u32,
-    /// An address, or a name; of a SOA record, how many seconds a no may be kept.
+    /// An address or a name; the minimum of a SOA record.
     pub text: String,
 }
 
 impl Question {
-    /// A question without EDNS.
+    /// A query without EDNS.
     pub fn new(name: &str, kind: u16) -> Self {
         Self { name: name.to_owned(), kind, edns: None }
     }
 
-    /// The question who has an address.
+    /// A query for the name of an address.
     pub fn reverse(address: &str) -> Result<Self> {
         let name = match address.parse()? {
             IpAddr::V4(ip) => {
@@ -103,13 +103,13 @@ impl Question {
         Ok(Self::new(&name, kind::PTR))
     }
 
-    /// As a message.
+    /// Encodes the query.
     pub fn message(&self, id: u16) -> Result<Vec<u8>> {
         let mut bytes = id.to_be_bytes().to_vec();
-        // Recursion is desired, as stub resolvers have it.
+        // Recursion is desired, as by stub resolvers.
         bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(self.edns.is_some())]);
         for label in self.name.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
-            bytes.push(u8::try_from(label.len()).context("a label is too long to ask for")?);
+            bytes.push(u8::try_from(label.len()).context("a label is too long")?);
             bytes.extend(label.bytes());
         }
         bytes.push(0);
@@ -124,30 +124,30 @@ impl Question {
         Ok(bytes)
     }
 
-    /// Asks over UDP.
+    /// Sends the query over UDP.
     pub fn udp(&self, server: SocketAddr) -> Result<Reply> {
         self.udp_within(server, patience())
     }
 
-    /// Asks over UDP, and waits so long.
+    /// Sends the query over UDP, with a timeout.
     pub fn udp_within(&self, server: SocketAddr, patience: Duration) -> Result<Reply> {
         let socket = client(server)?;
         socket.set_read_timeout(Some(patience))?;
         socket.send(&self.message(ID)?)?;
         let about = || format!("{server} about {}", self.name);
-        Reply::read(heard(&socket).with_context(about)?).with_context(about)
+        Reply::read(receive(&socket).with_context(about)?).with_context(about)
     }
 
-    /// Asks over TCP.
+    /// Sends the query over TCP.
     pub fn tcp(&self, server: SocketAddr) -> Result<Reply> {
         let mut stream = connect(server)?;
         stream.write_all(&framed(&self.message(ID)?)?)?;
         let about = || format!("{server} about {} over TCP", self.name);
-        Reply::read(frame(&mut stream).with_context(about)?).with_context(about)
+        Reply::read(read_frame(&mut stream).with_context(about)?).with_context(about)
     }
 }
 
-/// A socket that talks to a server, and waits for its answers.
+/// A socket connected to a server, with a read timeout.
 pub fn client(server: SocketAddr) -> Result<UdpSocket> {
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
@@ -157,7 +157,7 @@ pub fn client(server: SocketAddr) -> Result<UdpSocket> {
 }
 
 /// The next datagram.
-pub fn heard(socket: &UdpSocket) -> Result<Vec<u8>> {
+pub fn receive(socket: &UdpSocket) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 65536];
     let length = socket.recv(&mut bytes)?;
     bytes.truncate(length);
@@ -172,7 +172,7 @@ pub fn connect(server: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A message as it goes over TCP.
+/// A message with the length prefix of TCP.
 pub fn framed(message: &[u8]) -> Result<Vec<u8>> {
     let mut framed = u16::try_from(message.len())?.to_be_bytes().to_vec();
     framed.extend(message);
@@ -180,7 +180,7 @@ pub fn framed(message: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The next message of a connection.
-pub fn frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
+pub fn read_frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -188,15 +188,15 @@ pub fn frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The number of questions that are asked one by one.
+/// The id of queries that are sent one at a time.
 pub const ID: u16 = 0x4d6f;
 
 impl Reply {
-    /// Reads an answer to a question of ours.
+    /// Parses the answer to a query with [`ID`].
     pub fn read(bytes: Vec<u8>) -> Result<Self> {
         let mut at = Cursor { bytes: &bytes, at: 0 };
         let (id, flags) = (at.word()?, at.word()?);
-        ensure!(id == ID && flags & 0x8000 != 0, "no answer to the question: id {id:#x}, flags {flags:#x}");
+        ensure!(id == ID && flags & 0x8000 != 0, "not an answer to the query: id {id:#x}, flags {flags:#x}");
         let counts = [at.word()?, at.word()?, at.word()?, at.word()?];
         ensure!(counts[0] == 1, "the answer repeats {} questions", counts[0]);
         let question = at.name()?;
@@ -207,7 +207,7 @@ impl Reply {
                 section.push(at.record()?);
             }
         }
-        ensure!(at.at == bytes.len(), "{} bytes behind the answer", bytes.len() - at.at);
+        ensure!(at.at == bytes.len(), "{} bytes after the answer", bytes.len() - at.at);
         let [answers, authority, _] = sections;
         Ok(Self { bytes, flags, question, answers, authority })
     }
@@ -217,22 +217,22 @@ impl Reply {
         (self.flags & 15) as u8
     }
 
-    /// Whether the answer is of the server's own data.
+    /// Whether the answer is authoritative.
     pub fn is_authoritative(&self) -> bool {
         self.flags & 0x400 != 0
     }
 
-    /// Whether it did not fit.
+    /// Whether the answer is truncated.
     pub fn is_truncated(&self) -> bool {
         self.flags & 0x200 != 0
     }
 
-    /// Whether the server asks others for who asks.
+    /// Whether the server offers recursion.
     pub fn offers_recursion(&self) -> bool {
         self.flags & 0x80 != 0
     }
 
-    /// What the answering records say, in their order.
+    /// The texts of the answer section, in order.
     pub fn texts(&self) -> Vec<&str> {
         self.answers.iter().map(|record| record.text.as_str()).collect()
     }
@@ -298,7 +298,7 @@ impl Cursor<'_> {
                 String::new()
             }
         };
-        ensure!(self.at == end, "a record of type {kind} is not as long as it says");
+        ensure!(self.at == end, "a record of type {kind} does not have its declared length");
         Ok(Record { name, kind, ttl, text })
     }
 }

@@ -18,7 +18,7 @@ pub const NAMES: &[Defect] = &[
     defect(
         "treats_inaccessible_namespaces_as_gone",
         "dns",
-        "dns/a_namespace_named_by_its_process_is_served_while_it_lives",
+        "dns/a_namespace_given_by_process_is_served_while_the_process_lives",
         |call| {
             call.after(call.verb == "ADD" && namespace().starts_with("/proc/"), |_| {
                 records().iter().for_each(|path| drop(fs::remove_file(path)));
@@ -36,20 +36,20 @@ pub const NAMES: &[Defect] = &[
             })
         },
     ),
-    defect("needs_the_responder_for_del", "dns", "dns/a_stopped_responder_stops_no_del", |call| {
+    defect("needs_the_responder_for_del", "dns", "dns/del_succeeds_while_the_responder_is_stopped", |call| {
         call.after(call.verb == "DEL" && is_stopped(), |reply| *reply = Reply::error(999, "no answer"))
     }),
-    defect("does_not_name_the_process", "dns", "dns/a_stopped_responder_is_named", |call| {
+    defect("does_not_name_the_process", "dns", "dns/errors_name_a_stopped_responder", |call| {
         call.after_failure(|reply| reply.edit(|error| error["msg"] = "no answer".into()))
     }),
-    defect("queries_once", "dns", "dns/check_passes_when_packets_are_lost", |call| {
+    defect("queries_once", "dns", "dns/check_passes_despite_lost_packets", |call| {
         let inside = format!("--net={}", namespace());
         let lossy =
             || Command::new("nsenter").args([&inside, "nft", "list", "table", "inet", "lossy"]).output();
         let lost = call.verb == "CHECK" && lossy().is_ok_and(|listed| listed.status.success());
         call.after(lost, |reply| *reply = Reply::error(999, "timed out"))
     }),
-    defect("kills_any_process_in_a_pid_file", "dns", "dns/only_dnsnames_own_dnsmasq_is_ended", |call| {
+    defect("kills_any_process_in_a_pid_file", "dns", "dns/only_dnsnames_dnsmasq_is_stopped", |call| {
         if call.verb == "ADD"
             && let Ok(pid) = fs::read_to_string("/run/containers/cni/dnsname/net/pidfile")
         {
@@ -57,7 +57,7 @@ pub const NAMES: &[Defect] = &[
         }
         call.sound()
     }),
-    defect("leaves_dnsnames_dnsmasq", "dns", "dns/dnsname_ends_with_its_last_container", |call| {
+    defect("leaves_dnsnames_dnsmasq", "dns", "dns/dnsmasq_stops_with_its_last_container", |call| {
         if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
     }),
     defect("forgets_records_of_dnsname", "dns", "dns/names_of_dnsname_are_taken_over", |call| {
@@ -67,10 +67,10 @@ pub const NAMES: &[Defect] = &[
         })
     }),
     // A wrapper cannot replace the responder, so these configure one that breaks the promise.
-    defect("has_no_budget_per_client", "dns", "dns/a_flood_costs_nobody_else_an_answer", |call| {
+    defect("has_no_budget_per_client", "dns", "dns/a_flood_loses_no_answers_of_others", |call| {
         call.with(|config| config["internal"] = json!(true))
     }),
-    defect("orders_servers_for_all_networks", "dns", "dns/a_slow_name_changes_no_networks_servers", |call| {
+    defect("orders_servers_for_all_networks", "dns", "dns/a_slow_name_does_not_fail_a_server", |call| {
         call.with(|config| {
             if let Some(servers) = config["upstreams"].as_array_mut() {
                 servers.reverse();
@@ -80,32 +80,27 @@ pub const NAMES: &[Defect] = &[
     defect(
         "claims_names_below_a_network",
         "dns",
-        "dns/a_network_may_be_called_as_a_domain_of_the_outside",
+        "dns/a_network_may_have_the_name_of_a_public_domain",
         |call| call.with(|config| config["internal"] = json!(true)),
     ),
-    defect("does_not_report_dots", "dns", "dns/a_name_with_dots_is_told_of_and_may_be_refused", |call| {
+    defect("does_not_report_dots", "dns", "dns/names_with_dots_are_warned_about_or_refused", |call| {
         call.after(true, |reply| reply.stderr.clear())
     }),
     defect(
         "refuses_names_that_dnsname_accepted",
         "dns",
-        "dns/names_that_dnsname_took_stop_no_container",
+        "dns/names_that_dnsname_accepted_fail_no_container",
         |call| call.with(|config| config["type"] = json!("dns")),
     ),
-    defect(
-        "does_not_restore_removed_records",
-        "dns",
-        "dns/records_that_are_removed_as_a_whole_come_back",
-        |call| {
-            call.after(call.verb == "CHECK", |_| {
-                places().into_iter().for_each(|place| drop(fs::remove_dir_all(place.join("net"))));
-            })
-        },
-    ),
+    defect("does_not_restore_removed_records", "dns", "dns/removed_records_are_restored", |call| {
+        call.after(call.verb == "CHECK", |_| {
+            places().into_iter().for_each(|place| drop(fs::remove_dir_all(place.join("net"))));
+        })
+    }),
     defect(
         "sends_its_records_to_any_listener",
         "dns",
-        "dns/a_container_on_the_hosts_network_is_no_plugin_and_no_responder",
+        "dns/a_container_on_the_hosts_network_cannot_pose_as_plugin_or_responder",
         |call| {
             if call.verb == "ADD" {
                 drop(hand_over());
@@ -113,11 +108,11 @@ pub const NAMES: &[Defect] = &[
             call.sound()
         },
     ),
-    defect("trusts_another_users_files", "dns", "dns/records_of_another_user_are_not_believed", |call| {
+    defect("trusts_another_users_files", "dns", "dns/records_of_another_user_are_not_trusted", |call| {
         drop(std::os::unix::fs::chown("/run/moor/dns", Some(0), Some(0)));
         call.sound()
     }),
-    defect("leaves_its_locks_open", "dns", "dns/nobody_else_can_take_its_locks", |call| {
+    defect("leaves_its_locks_open", "dns", "dns/other_users_cannot_take_its_locks", |call| {
         call.after(call.verb == "ADD", |_| {
             for place in places() {
                 drop(fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o755)));

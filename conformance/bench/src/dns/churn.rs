@@ -1,4 +1,5 @@
-//! The same ADDs and DELs to our plugin and to Debian's dnsname (with dnsmasq): how many fail, and what is left.
+//! The same ADDs and DELs with our plugin and with Debian's dnsname (with dnsmasq): failures,
+//! and what they leave.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,20 +15,20 @@ use harness::stage::dns::records;
 use harness::{cache, ip};
 use serde_json::{Value, json};
 
-use super::verdict;
+use super::report_budget;
 
-/// Rounds of the only container; workers, and rounds of each.
+/// Rounds of a single container; concurrent workers, and rounds of each.
 const ROUNDS: usize = 200;
 const WORKERS: [usize; 2] = [4, 100];
 /// Where dnsname keeps its files.
 const DNSNAME_STATE: &str = "/run/containers/cni/dnsname";
 
-/// How one plugin did.
+/// The calls of one plugin.
 #[derive(Default)]
 struct Outcome {
     calls: usize,
     failed: usize,
-    told: BTreeMap<String, usize>,
+    errors: BTreeMap<String, usize>,
     spent: Duration,
 }
 
@@ -39,8 +40,8 @@ impl Outcome {
             self.failed += 1;
             let text = String::from_utf8_lossy(&answer.stdout).into_owned();
             let error: Value = serde_json::from_str(&text).unwrap_or_default();
-            let told = error["msg"].as_str().unwrap_or(&text).trim().replace('\n', " ");
-            *self.told.entry(told.chars().take(90).collect()).or_default() += 1;
+            let msg = error["msg"].as_str().unwrap_or(&text).trim().replace('\n', " ");
+            *self.errors.entry(msg.chars().take(90).collect()).or_default() += 1;
         }
     }
 
@@ -48,8 +49,8 @@ impl Outcome {
         self.calls += other.calls;
         self.failed += other.failed;
         self.spent += other.spent;
-        for (told, count) in other.told {
-            *self.told.entry(told).or_default() += count;
+        for (msg, count) in other.errors {
+            *self.errors.entry(msg).or_default() += count;
         }
         self
     }
@@ -69,7 +70,7 @@ fn member(room: &Room, id: &str) -> Result<Member> {
     Ok(Member { container, config })
 }
 
-/// An ADD and a DEL.
+/// One ADD and one DEL.
 fn round(room: &Room, program: &Path, plugin: &str, member: &Member, outcome: &mut Outcome) -> Result<()> {
     for verb in ["ADD", "DEL"] {
         let call = Call::new(room, program.to_owned()).env("CNI_COMMAND", verb).env("CNI_PATH", &room.suite);
@@ -82,7 +83,8 @@ fn round(room: &Room, program: &Path, plugin: &str, member: &Member, outcome: &m
     Ok(())
 }
 
-/// Both plugins, one after the other over the same containers: true when ours failed nowhere and left nothing.
+/// Runs both plugins, one after the other, on the same containers. Returns true if ours had no
+/// failure and left nothing.
 pub fn run(room: &Room) -> Result<bool> {
     let dnsname = cache::unpacked("usr/lib/cni/dnsname")?;
     let plugins: [(&str, PathBuf); 2] = [("dns", room.suite.join("dns")), ("dnsname", dnsname)];
@@ -112,13 +114,13 @@ pub fn run(room: &Room) -> Result<bool> {
         })?;
         let second = row(plugin, "4 workers, 100 each", &together, &before)?;
         if *plugin == "dns" {
-            kept = verdict("no failure and nothing left", first == 0 && second == 0);
+            kept = report_budget("no failure and nothing left", first == 0 && second == 0);
         }
     }
     Ok(kept)
 }
 
-/// Prints one; gives failures and what is left, counted.
+/// Prints a row; returns the number of failures and leftovers.
 fn row(plugin: &str, what: &str, outcome: &Outcome, before: &(String, Vec<String>)) -> Result<usize> {
     let left = left(before)?;
     let each = outcome.spent.as_secs_f64() * 1e3 / outcome.calls.max(1) as f64;
@@ -128,8 +130,8 @@ fn row(plugin: &str, what: &str, outcome: &Outcome, before: &(String, Vec<String
         outcome.failed,
         left.len()
     );
-    for (told, count) in &outcome.told {
-        println!("            {count} x {told}");
+    for (msg, count) in &outcome.errors {
+        println!("            {count} x {msg}");
     }
     for line in left.iter().take(4) {
         println!("            left: {line}");
@@ -141,7 +143,8 @@ fn rules() -> Result<String> {
     ip::output("nft", &["list", "ruleset"])
 }
 
-/// Files of either, and servers of dnsname's; our responder stays for the next container, as it should.
+/// Files of both plugins, and dnsname's servers. Our responder keeps running for the next
+/// container.
 fn state() -> Vec<String> {
     let mut state: Vec<String> = records().iter().map(|path| path.display().to_string()).collect();
     for network in fs::read_dir(DNSNAME_STATE).into_iter().flatten().flatten() {
@@ -150,7 +153,7 @@ fn state() -> Vec<String> {
         }
     }
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        // One that has ended has no command line.
+        // An exited process has no command line.
         let runs = fs::read(entry.path().join("cmdline")).is_ok_and(|line| !line.is_empty());
         if runs && fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "dnsmasq\n") {
             state.push(format!("process {} of dnsmasq", entry.file_name().display()));
@@ -162,7 +165,7 @@ fn state() -> Vec<String> {
 fn left((rules_before, state_before): &(String, Vec<String>)) -> Result<Vec<String>> {
     let mut left = state();
     left.retain(|line| !state_before.contains(line));
-    // Counters are not what is left.
+    // Counters are no leftovers.
     let bare = |text: &str| -> Vec<String> {
         let words = |line: &str| {
             line.split_whitespace().take_while(|word| *word != "counter").collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! dnsperf: as many questions as a server answers.
+//! dnsperf: measures how many queries per second a server answers.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use harness::room::Room;
 
-/// Asks a server, in the namespace of the container `c1`, what a file says, for some seconds: how many answers there were,
-/// and how many a second. Each must be an answer.
+/// Sends the queries of a file from the namespace of the container `c1` for some seconds.
+/// Returns the number of answers, in total and per second. Every response must be NOERROR.
 pub fn run(room: &Room, server: &str, questions: &Path, seconds: u64) -> Result<(f64, f64)> {
     let output = room.inside("c1", || {
         let mut command = Command::new("dnsperf");
@@ -19,10 +19,10 @@ pub fn run(room: &Room, server: &str, questions: &Path, seconds: u64) -> Result<
     let after = |label: &str| -> Result<f64> {
         let rest = text.lines().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_default();
         let word = rest.split_whitespace().next().and_then(|word| word.parse().ok());
-        word.with_context(|| format!("dnsperf does not tell {label}: {text}"))
+        word.with_context(|| format!("dnsperf does not print {label}: {text}"))
     };
     let (sent, completed) = (after("Queries sent:")?, after("Queries completed:")?);
     ensure!(text.contains("NOERROR") && text.contains("(100.00%)"), "{server}: {text}");
-    ensure!(completed >= sent * 0.999, "{server} lost questions: {text}");
+    ensure!(completed >= sent * 0.999, "{server} lost queries: {text}");
     Ok((completed, after("Queries per second:")?))
 }

@@ -7,21 +7,21 @@ use harness::room::Room;
 use harness::stage::dns::{GATEWAYS, expect, kill_responder, until};
 use harness::stage::load::{Load, come_and_go, names};
 
-use super::verdict;
+use super::report_budget;
 
-/// Questions a second.
+/// Queries per second.
 const RATE: u64 = 5_000;
-/// How long, and how many containers meanwhile.
+/// The duration, and the number of containers meanwhile.
 const LASTS: Duration = Duration::from_secs(30);
 const GOING: usize = 500;
 /// Containers that stay.
 const STAYING: usize = 8;
-/// The longest that those that go may take.
+/// The longest that the containers may take.
 const AT_MOST: Duration = Duration::from_secs(240);
 /// How often the responder is killed.
 const KILLS: usize = 10;
 
-/// True when no question was lost or answered wrongly, but those that were asked while there was nobody.
+/// Returns true if no query is lost or answered wrongly, except while there is no responder.
 pub fn run(room: &Room) -> Result<bool> {
     let (stay, names) = names(room, STAYING, GOING)?;
     let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), RATE)?;
@@ -30,7 +30,7 @@ pub fn run(room: &Room) -> Result<bool> {
     println!("  {went} containers came and went: {tally}");
     tally.faults.iter().for_each(|fault| println!("    {fault}"));
     let perfect = tally.lost == 0 && tally.wrong == 0 && went >= GOING;
-    let mut kept = verdict("every question was answered, and truly", perfect);
+    let mut kept = report_budget("every query was answered correctly", perfect);
     let mut slowest = Duration::ZERO;
     let (mut lost, mut healed) = (0, 0);
     for round in 0..KILLS {
@@ -45,7 +45,7 @@ pub fn run(room: &Room) -> Result<bool> {
         let answer = stay[1].verb(room, verb)?;
         ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
         slowest = slowest.max(began.elapsed());
-        // From now on nothing is lost.
+        // From now on no query is lost.
         let after = Load::start(room, "r2", GATEWAYS[0], names.clone(), RATE)?;
         for named in &stay {
             expect(room, Some("r3"), GATEWAYS[0], &named.name, &[&named.address(false)])
@@ -58,7 +58,9 @@ pub fn run(room: &Room) -> Result<bool> {
         healed += usize::from(during.wrong == 0 && after.lost == 0 && after.wrong == 0);
     }
     let ms = slowest.as_secs_f64() * 1e3;
-    println!("  killed {KILLS} times: CHECK or ADD took {ms:.1} ms at most; {lost} questions fell between");
-    kept &= verdict("the next CHECK or ADD healed it, with every record", healed == KILLS);
+    println!(
+        "  killed {KILLS} times: CHECK or ADD took {ms:.1} ms at most; {lost} queries were lost meanwhile"
+    );
+    kept &= report_budget("the next CHECK or ADD restarted it with all records", healed == KILLS);
     Ok(kept)
 }

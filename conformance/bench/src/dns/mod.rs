@@ -1,11 +1,11 @@
-//! `conformance dns`: names beside the servers that people have now: how fast, at what cost, how often an attachment
-//! fails, and what is lost under load. Each part in a room of its own.
+//! `conformance dns`: compares names with other servers in use: speed, cost, failed
+//! attachments, and losses under load. Each part has its own room.
 
 mod churn;
 mod dnsperf;
 mod load;
 mod names;
-mod rival;
+mod servers;
 mod speed;
 
 use std::time::Duration;
@@ -16,28 +16,24 @@ use harness::room::Room;
 use harness::runner::Grounds;
 
 /// The longest that one part may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A part: its name, what it is about, and what it does.
+/// A part: its name, a description, and its function.
 type Part = (&'static str, &'static str, fn(&Room) -> Result<bool>);
 
 const PARTS: [Part; 4] = [
-    ("churn", "the only container comes and goes, and four at once (D-060)", churn::run),
-    ("load", "5,000 questions a second while 500 containers come and go (D-061, D-069)", load::run),
-    ("names", "how soon one among 5,000 is answered, and how fast all of them are (D-081)", names::run),
-    (
-        "speed",
-        "questions a second, processor time, memory, and what an ADD takes (D-080, D-082, D-083)",
-        speed::run,
-    ),
+    ("churn", "one container comes and goes, then four at once (D-060)", churn::run),
+    ("load", "5,000 queries a second while 500 containers come and go (D-061, D-069)", load::run),
+    ("names", "delay of a new name among 5,000, and queries a second (D-081)", names::run),
+    ("speed", "queries a second, CPU time, memory, and the time of an ADD (D-080, D-082, D-083)", speed::run),
 ];
 
 /// The job of a part's room.
 pub const JOBS: &[Kind] = &[Kind::new("dns", job)];
 
-/// Runs every part whose name holds `filter`: true when all budgets were kept.
+/// Runs every part with `filter` in its name. Returns true if all budgets were kept.
 pub fn run(grounds: &Grounds, filter: &str) -> Result<bool> {
-    let grounds = Grounds { timeout: PATIENCE, ..grounds.clone() };
+    let grounds = Grounds { timeout: TIMEOUT, ..grounds.clone() };
     let mut held = true;
     let parts: Vec<_> = PARTS.into_iter().filter(|(name, ..)| name.contains(filter)).collect();
     ensure!(!parts.is_empty(), "no part is called {filter:?}");
@@ -53,8 +49,8 @@ fn job(room: &Room, name: &str) -> Result<bool> {
     part(room)
 }
 
-/// A line that says whether a promise was kept.
-fn verdict(what: &str, kept: bool) -> bool {
+/// Prints whether a budget was kept.
+fn report_budget(what: &str, kept: bool) -> bool {
     println!("  {} {what}", if kept { "kept  " } else { "MISSED" });
     kept
 }

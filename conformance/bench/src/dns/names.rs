@@ -1,4 +1,4 @@
-//! Five thousand names: how soon a new one is answered, and whether the others are answered as fast as a hundred are.
+//! Five thousand names: the delay of a new name, and the speed compared with a hundred names.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::config::with;
-use harness::dns_client::{ID, Question, Reply, client, heard, kind};
+use harness::dns_client::{ID, Question, Reply, client, kind, receive};
 use harness::ip;
 use harness::room::Room;
 use harness::stage::dns::{GATEWAYS, Named, call, control, records, with_records};
@@ -15,41 +15,41 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::rival::{self, Host};
-use super::{dnsperf, verdict};
+use super::servers::{self, Host};
+use super::{dnsperf, report_budget};
 use crate::stats::{median, ratio};
 
-/// Few names and many, at three a container.
+/// Few and many containers, with three names each.
 const CONTAINERS: [usize; 2] = [34, 1_667];
-/// Turns of each, and how long each is asked for, in seconds.
+/// Turns of each, and the duration of each in seconds.
 const TURNS: usize = 12;
 const SECONDS: u64 = 1;
-/// The budget: questions a second among many as a ratio to those among few.
+/// The budget: queries per second with many names, as a ratio to few.
 const SPEED: f64 = 0.9;
 /// New names of each kind.
 const NEW: usize = 30;
 /// How long a new name may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Where dnsmasq is asked.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The address of dnsmasq.
 const DNSMASQ: &str = "10.1.2.250";
 
-/// True when every promise was kept.
+/// Returns true if all budgets were kept.
 pub fn run(room: &Room) -> Result<bool> {
     let named = Named::add(room, "c1", "web", json!({"shortId": false, "internal": true}))?;
-    let [few, many] = asked_in_turns(room, &named)?;
+    let [few, many] = measure_in_turns(room, &named)?;
     let held = ratio(&many, &few).context("nothing was answered")?;
-    println!("  {:<44}{:>10.0}", "questions a second, 100 names", median(&few));
-    println!("  {:<44}{:>10.0}", "questions a second, 5,000 names", median(&many));
-    let fast = verdict(
+    println!("  {:<44}{:>10.0}", "queries a second, 100 names", median(&few));
+    println!("  {:<44}{:>10.0}", "queries a second, 5,000 names", median(&many));
+    let fast = report_budget(
         &format!("at least {SPEED} of that of 100 names: {:.2} (noise {:.2})", held.value, held.noise),
         held.value + held.noise >= SPEED,
     );
     Ok(new_names(room, &named)? && fast)
 }
 
-/// Questions a second among few names and among many.
-fn asked_in_turns(room: &Room, named: &Named) -> Result<[Vec<f64>; 2]> {
-    // As many lines for both: what reads them costs the same.
+/// Queries per second with few and with many names.
+fn measure_in_turns(room: &Room, named: &Named) -> Result<[Vec<f64>; 2]> {
+    // The same number of lines for both, so that reading them costs the same.
     let lines = CONTAINERS[1];
     let questions = CONTAINERS.map(|containers| {
         (0..lines).fold(String::new(), |mut text, line| {
@@ -72,8 +72,8 @@ fn asked_in_turns(room: &Room, named: &Named) -> Result<[Vec<f64>; 2]> {
     Ok(measured)
 }
 
-/// How long after a change a new name is answered, among many: behind an ADD, behind a record that was written and told,
-/// and behind a file of hosts that dnsmasq was told to read again; in turns.
+/// The delay of a new name among many, in turns: after an ADD, after a record is written and
+/// reported, and after dnsmasq is told to reload its hosts file.
 fn new_names(room: &Room, named: &Named) -> Result<bool> {
     let own = named.address(false);
     let mut hosts: Vec<Host> = vec![("web".to_owned(), own.clone())];
@@ -82,7 +82,7 @@ fn new_names(room: &Room, named: &Named) -> Result<bool> {
         hosts.extend(["a", "b", "c"].map(|letter| (format!("{letter}{n}"), address.clone())));
     }
     ip::run(&["addr", "add", &format!("{DNSMASQ}/24"), "dev", "br0"])?;
-    let (dnsmasq, mut child) = rival::dnsmasq(room, DNSMASQ, "names", &hosts)?;
+    let (dnsmasq, mut child) = servers::dnsmasq(room, DNSMASQ, "names", &hosts)?;
     let record = records().into_iter().find(|path| path.ends_with("c1@eth0.json")).context("no record")?;
     let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
     let to = |server: &str| -> Result<UdpSocket> {
@@ -90,7 +90,7 @@ fn new_names(room: &Room, named: &Named) -> Result<bool> {
         room.inside("c1", || client(server))
     };
     let (ours, theirs) = (to(GATEWAYS[0])?, to(DNSMASQ)?);
-    let [mut added, mut told, mut reloaded] = [vec![], vec![], vec![]];
+    let [mut added, mut synced, mut reloaded] = [vec![], vec![], vec![]];
     let mut at_once = 0;
     for n in 0..NEW {
         let aliases = json!({"runtimeConfig": {"aliases": [format!("add{n}")]}});
@@ -107,12 +107,12 @@ fn new_names(room: &Room, named: &Named) -> Result<bool> {
         fs::rename(&draft, record.with_file_name("new@eth0.json"))?;
         let answer = control(&sync.to_string())?;
         ensure!(!answer.is_empty() && !answer.contains("error"), "{answer}");
-        told.push(answered(&ours, &format!("new{n}"), &address, begin)?.0);
+        synced.push(answered(&ours, &format!("new{n}"), &address, begin)?.0);
 
         hosts.push((format!("new{n}"), address.clone()));
-        let draft = room.write("hosts", rival::hosts_text(&hosts))?;
+        let draft = room.write("hosts", servers::hosts_text(&hosts))?;
         let begin = Instant::now();
-        fs::rename(&draft, rival::hosts_path(room, "names"))?;
+        fs::rename(&draft, servers::hosts_path(room, "names"))?;
         kill(Pid::from_raw(dnsmasq.pid.try_into()?), Signal::SIGHUP)?;
         reloaded.push(answered(&theirs, &format!("new{n}"), &address, begin)?.0);
     }
@@ -120,29 +120,30 @@ fn new_names(room: &Room, named: &Named) -> Result<bool> {
     child.wait().ok();
     for (what, took) in [
         ("ms from the end of ADD to the answer", &added),
-        ("ms from a record's rename, told, to the answer", &told),
+        ("ms from a record's rename and sync", &synced),
         ("ms of dnsmasq: from a rename and SIGHUP", &reloaded),
     ] {
         println!("  {what:<48}{:>6.2}", median(took));
     }
-    let (ours, theirs) = (median(&told), median(&reloaded));
+    let (ours, theirs) = (median(&synced), median(&reloaded));
     Ok([
-        verdict(&format!("the first question after ADD is answered: {at_once} of {NEW}"), at_once == NEW),
-        verdict(&format!("as soon as with dnsmasq: {ours:.2} ms to {theirs:.2}"), ours <= theirs),
+        report_budget(&format!("the first query after ADD is answered: {at_once} of {NEW}"), at_once == NEW),
+        report_budget(&format!("as soon as with dnsmasq: {ours:.2} ms to {theirs:.2}"), ours <= theirs),
     ]
     .into_iter()
     .all(|kept| kept))
 }
 
-/// Asks until a name leads to the address: the milliseconds since `begin`, and how often it was asked for.
+/// Queries until a name has the address. Returns the milliseconds since `begin`, and the number
+/// of queries.
 fn answered(socket: &UdpSocket, name: &str, address: &str, begin: Instant) -> Result<(f64, usize)> {
     let question = Question::new(name, kind::A).message(ID)?;
     let mut asked = 0;
     loop {
-        ensure!(begin.elapsed() < PATIENCE, "{name} is not answered within {} s", PATIENCE.as_secs());
+        ensure!(begin.elapsed() < TIMEOUT, "{name} is not answered within {} s", TIMEOUT.as_secs());
         asked += 1;
         socket.send(&question)?;
-        if Reply::read(heard(socket)?)?.texts() == [address] {
+        if Reply::read(receive(socket)?)?.texts() == [address] {
             return Ok((begin.elapsed().as_secs_f64() * 1e3, asked));
         }
     }

@@ -1,4 +1,4 @@
-//! Questions to each server in turns, and what an ADD takes.
+//! Queries to each server in turns, and the time of an ADD.
 
 use std::fmt::Write;
 
@@ -6,29 +6,29 @@ use anyhow::Result;
 use harness::config::with;
 use harness::ip;
 use harness::room::Room;
-use harness::stage::dns::{GATEWAYS, Named, call, kill_responder, the_responder};
+use harness::stage::dns::{GATEWAYS, Named, call, kill_responder, responder_pid};
 use serde_json::json;
 
-use super::rival::{self, Host, Rival};
-use super::{dnsperf, verdict};
+use super::servers::{self, Host, Server};
+use super::{dnsperf, report_budget};
 use crate::stats::{median, ratio};
 
-/// How many names there are.
+/// Numbers of names.
 const SIZES: [usize; 2] = [10, 1_000];
-/// Turns of each server, and how long each is asked for, in seconds.
+/// Turns of each server, and the duration of each in seconds.
 const TURNS: usize = 5;
 const SECONDS: u64 = 2;
-/// The budgets: questions a second and processor time as ratios to dnsmasq's, resident KiB.
+/// The budgets: queries per second and CPU time as ratios to dnsmasq, resident memory in KiB.
 const SPEED: f64 = 1.0;
 const TIME: f64 = 0.6;
 const RESIDENT: u64 = 4 << 10;
-/// The budgets of an ADD in ms: with a responder that runs, and with one that must be started.
+/// The budgets of an ADD in ms: with a running responder, and with one to be started.
 const WARM: f64 = 3.0;
 const COLD: f64 = 15.0;
-/// ADDs that are timed.
+/// Timed ADDs.
 const ADDS: usize = 40;
 
-/// What was measured of one server, turn by turn.
+/// The results of one server, by turn.
 #[derive(Default)]
 struct Measured {
     per_second: Vec<f64>,
@@ -36,9 +36,9 @@ struct Measured {
     resident: u64,
 }
 
-/// True when every budget was kept.
+/// Returns true if all budgets were kept.
 pub fn run(room: &Room) -> Result<bool> {
-    // Nobody is asked of the outside, by none of them.
+    // None of the servers forwards queries.
     let empty = room.write("resolv.conf", "")?;
     ip::output("mount", &["--bind", &empty.display().to_string(), "/etc/resolv.conf"])?;
     let client = Named::add(room, "c1", "c1", json!({"shortId": false, "internal": true}))?;
@@ -69,11 +69,11 @@ fn questions(room: &Room, client: &Named, size: usize) -> Result<bool> {
         ip::run(&["addr", "add", &format!("{address}/24"), "dev", "br0"])?;
     }
     let tag = size.to_string();
-    let ours = Rival { name: "dns", address: GATEWAYS[0].to_owned(), pid: the_responder()? };
-    rival::ready(room, &ours, &hosts[0])?;
-    let (dnsmasq, mut child) = rival::dnsmasq(room, &addresses[0], &tag, &hosts)?;
-    let aardvark = rival::aardvark(room, &addresses[1], &tag, &hosts)?;
-    let rivals = [ours, dnsmasq, aardvark];
+    let ours = Server { name: "dns", address: GATEWAYS[0].to_owned(), pid: responder_pid()? };
+    servers::ready(room, &ours, &hosts[0])?;
+    let (dnsmasq, mut child) = servers::dnsmasq(room, &addresses[0], &tag, &hosts)?;
+    let aardvark = servers::aardvark(room, &addresses[1], &tag, &hosts)?;
+    let servers = [ours, dnsmasq, aardvark];
     let mut text = String::new();
     for (name, _) in &hosts {
         writeln!(text, "{name} A")?;
@@ -81,35 +81,35 @@ fn questions(room: &Room, client: &Named, size: usize) -> Result<bool> {
     let questions = room.write(&format!("questions.{tag}"), text)?;
     let mut all = [(); 3].map(|()| Measured::default());
     for _ in 0..TURNS {
-        for (rival, measured) in rivals.iter().zip(&mut all) {
-            let before = rival.spent()?;
-            let (answered, per_second) = dnsperf::run(room, &rival.address, &questions, SECONDS)?;
-            let spent = rival.spent()?.saturating_sub(before);
+        for (server, measured) in servers.iter().zip(&mut all) {
+            let before = server.spent()?;
+            let (answered, per_second) = dnsperf::run(room, &server.address, &questions, SECONDS)?;
+            let spent = server.spent()?.saturating_sub(before);
             measured.per_second.push(per_second);
             measured.micros.push(spent.as_secs_f64() * 1e6 / answered.max(1.0));
-            measured.resident = rival.resident()?;
+            measured.resident = server.resident()?;
         }
     }
     child.kill().ok();
     child.wait().ok();
-    ip::output("kill", &[&rivals[2].pid.to_string()])?;
-    Ok(table(&format!("{size} names"), &rivals, &all))
+    ip::output("kill", &[&servers[2].pid.to_string()])?;
+    Ok(table(&format!("{size} names"), &servers, &all))
 }
 
-fn table(title: &str, rivals: &[Rival; 3], all: &[Measured; 3]) -> bool {
+fn table(title: &str, servers: &[Server; 3], all: &[Measured; 3]) -> bool {
     println!(
         "  {title:<14}{:>16}{:>10}{:>14}{:>10}{:>12}",
-        "questions/s", "ratio", "us a question", "ratio", "KiB"
+        "queries/s", "ratio", "us a query", "ratio", "KiB"
     );
     let [ours, dnsmasq, _] = all;
-    for (rival, measured) in rivals.iter().zip(all) {
+    for (server, measured) in servers.iter().zip(all) {
         let of = |theirs: fn(&Measured) -> &[f64]| {
             let ratio = ratio(theirs(measured), theirs(dnsmasq));
             ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.value))
         };
         println!(
             "  {:<14}{:>16.0}{:>10}{:>14.2}{:>10}{:>12}",
-            rival.name,
+            server.name,
             median(&measured.per_second),
             of(|measured| &measured.per_second),
             median(&measured.micros),
@@ -119,23 +119,23 @@ fn table(title: &str, rivals: &[Rival; 3], all: &[Measured; 3]) -> bool {
     }
     let speed = ratio(&ours.per_second, &dnsmasq.per_second);
     let time = ratio(&ours.micros, &dnsmasq.micros);
-    let told = |ratio: Option<crate::stats::Ratio>| {
+    let text = |ratio: Option<crate::stats::Ratio>| {
         ratio.map_or("nothing".to_owned(), |ratio| format!("{:.2} (noise {:.2})", ratio.value, ratio.noise))
     };
     let fast = speed.is_some_and(|ratio| ratio.value + ratio.noise >= SPEED);
     let cheap = time.is_some_and(|ratio| ratio.value - ratio.noise <= TIME);
     let small = ours.resident <= RESIDENT;
-    // Every promise is told, whatever became of the one before.
+    // Every budget is reported, whatever the result of the one before.
     [
-        verdict(&format!("at least {SPEED:.1} of dnsmasq's questions a second: {}", told(speed)), fast),
-        verdict(&format!("at most {TIME:.1} of dnsmasq's time for a question: {}", told(time)), cheap),
-        verdict(&format!("at most {RESIDENT} KiB: {}", ours.resident), small),
+        report_budget(&format!("at least {SPEED:.1} of dnsmasq's queries a second: {}", text(speed)), fast),
+        report_budget(&format!("at most {TIME:.1} of dnsmasq's time for a query: {}", text(time)), cheap),
+        report_budget(&format!("at most {RESIDENT} KiB: {}", ours.resident), small),
     ]
     .into_iter()
     .all(|kept| kept)
 }
 
-/// What an ADD takes, with a responder and without.
+/// The time of an ADD, with and without a running responder.
 fn adds(room: &Room, client: &Named) -> Result<bool> {
     let time = |cold: bool| -> Result<f64> {
         let mut times = vec![];
@@ -150,14 +150,18 @@ fn adds(room: &Room, client: &Named) -> Result<bool> {
         }
         Ok(median(&times))
     };
-    // One other stays, so that the network does; a responder that begins reads what is on record.
+    // Another attachment stays, so the network does too; a starting responder reads its
+    // record.
     let valid = json!([{"containerID": "c1", "ifname": "eth0"}, {"containerID": "many1", "ifname": "eth0"}]);
     let keys = json!({"cniVersion": "1.1.0", "prevResult": null, "cni.dev/valid-attachments": valid});
     room.call("dns", "GC").config(&with(&client.config, keys)).run()?.silent()?;
     let (warm, cold) = (time(false)?, time(true)?);
     Ok([
-        verdict(&format!("an ADD adds at most {WARM} ms: {warm:.1}"), warm <= WARM),
-        verdict(&format!("an ADD that starts the responder adds at most {COLD} ms: {cold:.1}"), cold <= COLD),
+        report_budget(&format!("an ADD adds at most {WARM} ms: {warm:.1}"), warm <= WARM),
+        report_budget(
+            &format!("an ADD that starts the responder adds at most {COLD} ms: {cold:.1}"),
+            cold <= COLD,
+        ),
     ]
     .into_iter()
     .all(|kept| kept))

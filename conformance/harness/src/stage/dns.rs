@@ -1,4 +1,5 @@
-//! What cases about names stand on: containers behind a bridge with names, and questions from anywhere.
+//! Helpers for cases about names: named containers behind a bridge, and DNS queries from any
+//! namespace.
 
 use std::fs;
 use std::io::Write;
@@ -16,23 +17,23 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
 
 use crate::config::{USUAL, with};
-use crate::dns_client::{ID, Question, Reply, client, connect, frame, framed, heard, kind};
+use crate::dns_client::{ID, Question, Reply, client, connect, framed, kind, read_frame, receive};
 use crate::namespace::Container;
 use crate::patience;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
 
-/// The user and the group of a responder that root started: README names it, for administrators.
+/// User and group of a responder that root started, as documented for administrators.
 pub const RESPONDER: u32 = 61053;
-/// Where containers of [`crate::config::bridge`] ask.
+/// Name servers of containers on [`crate::config::bridge`].
 pub const GATEWAYS: [&str; 2] = ["10.1.2.1", "2001:db8:1::1"];
-/// Where containers without a gateway on the host ask.
+/// Name server of containers without a gateway on the host.
 pub const INSIDE: &str = "127.0.0.11";
 
-/// Where containers of [`other_bridge`] ask.
+/// Name server of containers on [`other_bridge`].
 pub const OTHER_GATEWAY: &str = "10.9.0.1";
 
-/// Another network, whose bridge is `br1`.
+/// Another network, with the bridge `br1`.
 pub fn other_bridge() -> Value {
     json!({
         "cniVersion": USUAL, "name": "other", "type": "bridge", "bridge": "br1", "isGateway": true,
@@ -40,13 +41,13 @@ pub fn other_bridge() -> Value {
     })
 }
 
-/// A dns configuration behind what another plugin answered.
+/// A dns configuration with the result of another plugin.
 pub fn dns(previous: &Value, keys: Value) -> Value {
     let config = json!({"cniVersion": USUAL, "name": "net", "type": "dns", "prevResult": previous});
     with(&config, keys)
 }
 
-/// A call of dns for a container that is called so.
+/// A call of dns for a container with a name.
 pub fn call<'r>(room: &'r Room, verb: &str, container: &Container, name: &str, config: &Value) -> Call<'r> {
     let call = room.attach("dns", verb, container).config(config);
     if name.is_empty() { call } else { call.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAME={name}")) }
@@ -56,28 +57,28 @@ pub fn call<'r>(room: &'r Room, verb: &str, container: &Container, name: &str, c
 pub struct Named {
     /// The container.
     pub container: Container,
-    /// The link by which it is on the network.
+    /// The interface that is attached to the network.
     pub ifname: &'static str,
-    /// The name that it was given.
+    /// The name.
     pub name: String,
-    /// The dns configuration that it was attached with.
+    /// The dns configuration of its ADD.
     pub config: Value,
-    /// What dns answered.
+    /// The result of its ADD.
     pub result: Value,
 }
 
 impl Named {
-    /// A container behind `br0`, called so.
+    /// Adds a container with a name behind `br0`.
     pub fn add(room: &Room, id: &str, name: &str, keys: Value) -> Result<Self> {
         Self::behind(room, id, name, &crate::config::bridge(USUAL), keys)
     }
 
-    /// A container of another bridge's network; dns is for the same network.
+    /// Adds a container behind another bridge, with dns for the same network.
     pub fn behind(room: &Room, id: &str, name: &str, bridge: &Value, keys: Value) -> Result<Self> {
         Self::of(room, room.container(id)?, "eth0", name, bridge, keys)
     }
 
-    /// The same for a container that there is, and a link of that name.
+    /// The same for an existing container and an interface of that name.
     pub fn of(
         room: &Room,
         container: Container,
@@ -94,7 +95,7 @@ impl Named {
         Ok(Self { container, ifname, name: name.to_owned(), config, result })
     }
 
-    /// Another verb for it.
+    /// Calls another verb for it.
     pub fn verb(&self, room: &Room, verb: &str) -> Result<Answer> {
         call(room, verb, &self.container, &self.name, &self.config).env("CNI_IFNAME", self.ifname).run()
     }
@@ -110,7 +111,7 @@ impl Named {
     }
 }
 
-/// Asks a server (its port 53) from a namespace, or from the host.
+/// Queries port 53 of a server from a namespace, or from the host.
 pub fn ask(room: &Room, from: Option<&str>, server: &str, question: &Question) -> Result<Reply> {
     asked(room, from, server, question, false)
 }
@@ -122,65 +123,65 @@ pub fn ask_tcp(room: &Room, from: Option<&str>, server: &str, question: &Questio
 
 fn asked(room: &Room, from: Option<&str>, server: &str, question: &Question, tcp: bool) -> Result<Reply> {
     let server = SocketAddr::new(server.parse()?, 53);
-    let say = || if tcp { question.tcp(server) } else { question.udp(server) };
+    let send_raw = || if tcp { question.tcp(server) } else { question.udp(server) };
     match from {
-        Some(ns) => room.inside(ns, say),
-        None => say(),
+        Some(ns) => room.inside(ns, send_raw),
+        None => send_raw(),
     }
 }
 
-/// Sends a datagram that must not be answered, and a question behind it whose answer must come first and alone.
-pub fn unheard(room: &Room, from: Option<&str>, server: &str, packet: &[u8]) -> Result<()> {
+/// Sends a datagram that must not be answered, then a query, whose answer must be the only one.
+pub fn expect_no_answer(room: &Room, from: Option<&str>, server: &str, packet: &[u8]) -> Result<()> {
     let server = SocketAddr::new(server.parse()?, 53);
-    let say = || -> Result<()> {
+    let send_raw = || -> Result<()> {
         let socket = client(server)?;
         socket.send(packet)?;
         socket.send(&Question::new("web", kind::A).message(ID)?)?;
-        Reply::read(heard(&socket)?).map(drop)
+        Reply::read(receive(&socket)?).map(drop)
     };
     match from {
-        Some(ns) => room.inside(ns, say),
-        None => say(),
+        Some(ns) => room.inside(ns, send_raw),
+        None => send_raw(),
     }
 }
 
-/// Sends a datagram; the answer, as it is.
-pub fn say(room: &Room, from: &str, server: &str, packet: &[u8]) -> Result<Vec<u8>> {
+/// Sends a datagram; returns the response as received.
+pub fn send_raw(room: &Room, from: &str, server: &str, packet: &[u8]) -> Result<Vec<u8>> {
     let server = SocketAddr::new(server.parse()?, 53);
     room.inside(from, || {
         let socket = client(server)?;
         socket.send(packet)?;
-        heard(&socket).with_context(|| format!("{server} about {packet:02x?}"))
+        receive(&socket).with_context(|| format!("{server} about {packet:02x?}"))
     })
 }
 
-/// Nobody may be answered there, over UDP and over TCP, while the host is.
-pub fn nobody_answers(room: &Room, from: &str, server: &str) -> Result<()> {
+/// Checks that a namespace gets no answer over UDP or TCP while the host does.
+pub fn expect_silence(room: &Room, from: &str, server: &str) -> Result<()> {
     let at = SocketAddr::new(server.parse()?, 53);
     let question = Question::new("web", kind::A);
     let message = question.message(ID)?;
     let (socket, stream) = room.inside(from, || {
         let socket = client(at)?;
         socket.send(&message)?;
-        // A connection may be taken and then closed.
+        // A connection may be accepted and then closed.
         let stream = connect(at).ok().filter(|stream| {
             let mut stream: &std::net::TcpStream = stream;
             framed(&message).is_ok_and(|framed| stream.write_all(&framed).is_ok())
         });
         Ok((socket, stream))
     })?;
-    // The host asks the same sockets later, so what could be answered before has been.
+    // The host's queries go to the same sockets later, so earlier queries have been handled.
     ask(room, None, server, &question)?;
     ask_tcp(room, None, server, &question)?;
     socket.set_nonblocking(true)?;
-    ensure!(heard(&socket).is_err(), "{from} asked {server} and was answered");
+    ensure!(receive(&socket).is_err(), "{server} answered {from}");
     if let Some(mut stream) = stream {
-        ensure!(frame(&mut stream).is_err(), "{from} asked {server} over TCP and was answered");
+        ensure!(read_frame(&mut stream).is_err(), "{server} answered {from} over TCP");
     }
     Ok(())
 }
 
-/// The IPv4 addresses of a name, in order of their text; none for a name that there is not.
+/// The IPv4 addresses of a name, sorted as text; empty for an unknown name.
 pub fn resolve(room: &Room, from: Option<&str>, server: &str, name: &str) -> Result<Vec<String>> {
     let reply = ask(room, from, server, &Question::new(name, kind::A))?;
     let mut texts: Vec<String> = reply.texts().into_iter().map(str::to_owned).collect();
@@ -188,85 +189,87 @@ pub fn resolve(room: &Room, from: Option<&str>, server: &str, name: &str) -> Res
     Ok(texts)
 }
 
-/// A name must lead to exactly these addresses.
+/// Checks that a name has exactly these addresses.
 pub fn expect(room: &Room, from: Option<&str>, server: &str, name: &str, addresses: &[&str]) -> Result<()> {
     let who = from.unwrap_or("the host");
-    let told =
-        resolve(room, from, server, name).with_context(|| format!("{who} asks {server} for {name}"))?;
-    ensure!(told == addresses, "{who} asked {server} for {name} and heard {told:?}, not {addresses:?}");
+    let found =
+        resolve(room, from, server, name).with_context(|| format!("{who} queries {server} for {name}"))?;
+    ensure!(found == addresses, "{who} queried {server} for {name}: {found:?}, not {addresses:?}");
     Ok(())
 }
 
-/// The directories of responders: one for each network namespace that had one.
-pub fn places() -> Vec<PathBuf> {
+/// The state directories: one for each network namespace that had a responder.
+pub fn state_dirs() -> Vec<PathBuf> {
     let entries = fs::read_dir("/run/moor/dns").into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
 }
 
-/// The process of the responder at a place, as long as it lives.
+/// The process id of the responder of a state directory, while it runs.
 pub fn responder(place: &Path) -> Option<u32> {
     let socket = place.join("responder.lock");
     let pid: u32 = fs::read_to_string(socket).ok()?.split_whitespace().next()?.parse().ok()?;
-    // `pid (name) state …`: one that has ended is there as a zombie until the room's first process is told of it.
+    // `pid (name) state …`: an exited process is a zombie until the room's first process
+    // reaps it.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     (stat.contains("(moor-dns)") && !stat.contains(") Z")).then_some(pid)
 }
 
-/// The one responder of the room.
-pub fn the_responder() -> Result<u32> {
-    let places = places();
-    ensure!(places.len() == 1, "there are {} places: {places:?}", places.len());
-    responder(&places[0]).context("there is no responder")
+/// The only responder of the room.
+pub fn responder_pid() -> Result<u32> {
+    let state_dirs = state_dirs();
+    ensure!(state_dirs.len() == 1, "there are {} state directories: {state_dirs:?}", state_dirs.len());
+    responder(&state_dirs[0]).context("there is no responder")
 }
 
-/// Ends the one responder with SIGKILL, and waits until it is gone.
+/// Kills the only responder with SIGKILL, and waits until it is gone.
 pub fn kill_responder() -> Result<()> {
-    let pid = nix::unistd::Pid::from_raw(the_responder()?.try_into()?);
+    let pid = nix::unistd::Pid::from_raw(responder_pid()?.try_into()?);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
-    until(Duration::from_secs(2), "a killed responder is gone", || the_responder().is_err())
+    until(Duration::from_secs(2), "a killed responder is gone", || responder_pid().is_err())
 }
 
-/// Says something at the control socket of the one place, and gives the answer; nothing when it is closed instead.
-pub fn control(said: &str) -> Result<String> {
-    let place = places().into_iter().next().context("there is no place")?;
-    control_at(&place.join("control.sock"), said.as_bytes())
+/// Sends a request to the only control socket; returns the response, empty if the connection is
+/// closed.
+pub fn control(request: &str) -> Result<String> {
+    let place = state_dirs().into_iter().next().context("no state directory")?;
+    control_at(&place.join("control.sock"), request.as_bytes())
 }
 
-/// The same at that socket.
-pub fn control_at(path: &Path, said: &[u8]) -> Result<String> {
+/// The same for that socket.
+pub fn control_at(path: &Path, request: &[u8]) -> Result<String> {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    let patience = TimeVal::seconds(5);
-    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    let timeout = TimeVal::seconds(5);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
     nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
         .with_context(|| format!("connect to {}", path.display()))?;
-    match send(socket.as_raw_fd(), said, MsgFlags::MSG_NOSIGNAL) {
-        // Closed before anything was said.
+    match send(socket.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL) {
+        // Closed before the request.
         Err(Errno::EPIPE) => return Ok(String::new()),
         done => done?,
     };
     let mut answer = [0; 4096];
     match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
-        // Closed with what was said unread, or after it.
+        // Closed with the request unread, or after it.
         Ok(0) | Err(Errno::ECONNRESET | Errno::EPIPE) => Ok(String::new()),
         Ok(length) => Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned()),
         Err(errno) => Err(errno).context("no answer at the control socket"),
     }
 }
 
-/// Waits until something is so, for a bounded time: that of an idle machine.
-pub fn until(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + patience::on_this_machine(patience);
-    while !is_so() {
-        ensure!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
+/// Waits until a condition holds. `limit` is for an idle machine.
+pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + patience::on_this_machine(limit);
+    while !condition() {
+        ensure!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
         std::thread::yield_now();
     }
     Ok(())
 }
 
-/// Files of records: one for each attachment.
+/// Record files: one for each attachment.
 pub fn records() -> Vec<PathBuf> {
     let mut records = vec![];
-    for place in places() {
+    for place in state_dirs() {
         for network in fs::read_dir(place.join("net")).into_iter().flatten().flatten() {
             let files = fs::read_dir(network.path().join("att")).into_iter().flatten().flatten();
             records.extend(files.map(|entry| entry.path()));
@@ -276,7 +279,8 @@ pub fn records() -> Vec<PathBuf> {
     records
 }
 
-/// Writes the records of as many attachments, three names each, beside that of a container; the responder begins anew.
+/// Writes records of `count` attachments with three names each, beside that of a container;
+/// restarts the responder.
 pub fn with_records(room: &Room, named: &Named, count: usize) -> Result<()> {
     let record = records().into_iter().next().context("no record")?;
     let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;

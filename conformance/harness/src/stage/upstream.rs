@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::dns_client::{frame, framed, kind, rcode};
+use crate::dns_client::{framed, kind, rcode, read_frame};
 use crate::ip;
 use crate::room::Room;
 
@@ -31,11 +31,11 @@ impl Upstream {
     /// Serves at port 53 of an address, in a namespace or on the host: one address for every name.
     pub fn start(room: &Room, ns: Option<&str>, address: &str, answer: &str) -> Result<Self> {
         let answer: IpAddr = answer.parse()?;
-        Self::that(room, ns, address, move |question, _| vec![answered(question, answer)])
+        Self::with(room, ns, address, move |question, _| vec![answered(question, answer)])
     }
 
     /// Serves there; `answer` makes the answer from the query and the client.
-    pub fn that(
+    pub fn with(
         room: &Room,
         ns: Option<&str>,
         address: &str,
@@ -70,7 +70,7 @@ impl Upstream {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 std::thread::spawn(move || {
-                    while let Ok(question) = frame(&mut stream) {
+                    while let Ok(question) = read_frame(&mut stream) {
                         let reply = framed(&answered(&question, answer)).unwrap_or_default();
                         if stream.write_all(&reply).is_err() {
                             break;

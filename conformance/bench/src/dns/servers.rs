@@ -1,4 +1,4 @@
-//! The servers that answer the same questions: ours, dnsmasq with dnsname's settings, aardvark-dns.
+//! The compared servers: ours, dnsmasq with dnsname's settings, aardvark-dns.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,31 +12,31 @@ use harness::dns_client::{Question, kind};
 use harness::room::Room;
 use harness::stage::dns::{ask, until};
 
-/// A server that runs.
-pub struct Rival {
-    /// What it is called.
+/// A running server.
+pub struct Server {
+    /// Its name in the table.
     pub name: &'static str,
-    /// Where it is asked.
+    /// Its address.
     pub address: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
 }
 
 /// A name and its address.
 pub type Host = (String, String);
 
-/// The file that a dnsmasq reads its hosts of, and again when it hears SIGHUP.
+/// The hosts file of a dnsmasq, which it reads again on SIGHUP.
 pub fn hosts_path(room: &Room, tag: &str) -> PathBuf {
     room.scratch(&format!("dnsmasq.{tag}"))
 }
 
-/// What is in it.
+/// The content of that file.
 pub fn hosts_text(hosts: &[Host]) -> String {
     hosts.iter().map(|(name, ip)| format!("{ip}\t{name}\n")).collect()
 }
 
-/// Starts dnsmasq at that address, with the options that dnsname gives it.
-pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<(Rival, Child)> {
+/// Starts dnsmasq at that address, with the options of dnsname.
+pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<(Server, Child)> {
     let path = hosts_path(room, tag);
     fs::write(&path, hosts_text(hosts))?;
     let child = Command::new("dnsmasq")
@@ -56,13 +56,13 @@ pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<
         .stderr(Stdio::null())
         .spawn()
         .context("start dnsmasq")?;
-    let rival = Rival { name: "dnsmasq", address: address.to_owned(), pid: child.id() };
-    ready(room, &rival, &hosts[0])?;
-    Ok((rival, child))
+    let server = Server { name: "dnsmasq", address: address.to_owned(), pid: child.id() };
+    ready(room, &server, &hosts[0])?;
+    Ok((server, child))
 }
 
-/// Starts aardvark-dns at that address; it answers clients that are among the hosts only.
-pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<Rival> {
+/// Starts aardvark-dns at that address. It answers only clients that are among the hosts.
+pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<Server> {
     let dir = room.scratch(&format!("aardvark.{tag}"));
     fs::create_dir_all(&dir)?;
     let mut text = format!("{address}\n");
@@ -83,27 +83,28 @@ pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result
         .context("start aardvark-dns")?;
     let pid_file = dir.join("aardvark.pid");
     let pid = || fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
-    until(Duration::from_secs(5), "aardvark-dns tells its process", || pid().is_some())?;
+    until(Duration::from_secs(5), "aardvark-dns writes its pid file", || pid().is_some())?;
     let pid = pid().context("no process")?;
-    let rival = Rival { name: "aardvark-dns", address: address.to_owned(), pid };
-    ready(room, &rival, &hosts[0])?;
-    Ok(rival)
+    let server = Server { name: "aardvark-dns", address: address.to_owned(), pid };
+    ready(room, &server, &hosts[0])?;
+    Ok(server)
 }
 
-/// Waits until it answers, and answers truly.
-pub fn ready(room: &Room, rival: &Rival, (name, ip): &Host) -> Result<()> {
+/// Waits until the server gives the right answer.
+pub fn ready(room: &Room, server: &Server, (name, ip): &Host) -> Result<()> {
     let question = Question::new(name, kind::A);
-    let mut said = String::new();
+    let mut last = String::new();
     let answers = || {
-        let reply = ask(room, Some("c1"), &rival.address, &question);
-        said = format!("{reply:?}");
+        let reply = ask(room, Some("c1"), &server.address, &question);
+        last = format!("{reply:?}");
         reply.is_ok_and(|reply| reply.texts() == [ip])
     };
-    until(Duration::from_secs(10), &format!("{} answers", rival.name), answers).with_context(|| said.clone())
+    until(Duration::from_secs(10), &format!("{} answers", server.name), answers).with_context(|| last.clone())
 }
 
-impl Rival {
-    /// Processor time until now, user and system (proc_pid_stat(5), fields 14 and 15, in hundredths of a second).
+impl Server {
+    /// CPU time until now, user and system (proc_pid_stat(5), fields 14 and 15, in
+    /// hundredths of a second).
     pub fn spent(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
