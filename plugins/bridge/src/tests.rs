@@ -1,7 +1,8 @@
 //! Plans compared with golden files, and errors of the configuration; needs neither root nor
 //! kernel.
 
-use cni::{AddResult, Error, IpConfig, Request, Route, testing};
+use cni::testing::{self, route};
+use cni::{AddResult, Error, IpConfig, Request, Route};
 use host::Owner;
 use netlink::Mac;
 
@@ -27,11 +28,6 @@ fn refusal(keys: &str) -> Error {
 
 fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
     testing::ip(None, address, gateway)
-}
-
-fn route(dst: &str) -> Route {
-    let dst = cni::parse_cidr(dst).unwrap();
-    Route { dst, gw: None, mtu: 0, advmss: 0, priority: 0, table: None, scope: None }
 }
 
 fn dual_stack() -> AddResult {

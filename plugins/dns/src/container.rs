@@ -11,7 +11,7 @@ use host::Owner;
 use host::rules::resolver::{self, Inside};
 use netlink::{LinkChange, Netlink};
 use nft::Nft;
-use sys::{NetNs, NetNsError};
+use sys::NetNs;
 
 use crate::control::ControlRequest;
 use crate::record::{Key, Namespace};
@@ -39,11 +39,7 @@ pub struct Sockets {
 /// # Errors
 /// The kernel refused.
 pub fn namespace(path: &str, recorded: Option<Namespace>) -> Result<Option<NetNs>, Error> {
-    let netns = match NetNs::open(path) {
-        Ok(netns) => netns,
-        Err(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(netns) = NetNs::open_if_there(path)? else { return Ok(None) };
     let Some(recorded) = recorded else { return Ok(Some(netns)) };
     let now = Namespace { inode: netns.inode()?, cookie: recorded.cookie };
     if now != recorded || recorded.cookie.is_some() && netns.enter(cookie_here)? != recorded.cookie {

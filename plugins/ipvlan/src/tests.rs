@@ -76,15 +76,7 @@ fn a_routed_network_without_routes_has_default_routes_on_the_link() {
         assert_eq!(defaults(keys, &addresses()), expected, "{keys}");
     }
     let mut result = addresses();
-    result.routes.push(cni::Route {
-        dst: cni::parse_cidr("10.0.0.0/8").unwrap(),
-        gw: None,
-        mtu: 0,
-        advmss: 0,
-        priority: 0,
-        table: None,
-        scope: None,
-    });
+    result.routes.push(testing::route("10.0.0.0/8"));
     // A family with a route of its own gets no default route.
     let expected = vec![("10.0.0.0/8".to_owned(), None), ("::/0".to_owned(), None)];
     assert_eq!(defaults(r#""mode": "l3""#, &result), expected);

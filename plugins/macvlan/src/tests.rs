@@ -2,7 +2,7 @@
 //! kernel.
 
 use attach::{Parent, child};
-use cni::{AddResult, Error, IpConfig, Request, Route, testing};
+use cni::{AddResult, Error, IpConfig, Request, testing};
 use host::Owner;
 use host::piece::{HostRoute, OnDemand, OnDemandKind, Place, Shim};
 use netlink::Mac;
@@ -41,18 +41,9 @@ fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
 }
 
 fn dual_stack() -> AddResult {
-    let default = Route {
-        dst: cni::parse_cidr("0.0.0.0/0").unwrap(),
-        gw: None,
-        mtu: 0,
-        advmss: 0,
-        priority: 0,
-        table: None,
-        scope: None,
-    };
     AddResult {
         ips: vec![ip("10.1.2.3/24", Some("10.1.2.1")), ip("fd00:1::3/64", None)],
-        routes: vec![default],
+        routes: vec![testing::route("0.0.0.0/0")],
         ..AddResult::default()
     }
 }

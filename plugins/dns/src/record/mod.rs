@@ -22,7 +22,7 @@ mod network;
 mod prefix;
 mod state_dir;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 

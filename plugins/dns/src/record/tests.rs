@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     Network {
         v: VERSION,
         name: "net".into(),

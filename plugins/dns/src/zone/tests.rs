@@ -11,20 +11,12 @@ use crate::wire::{Answer, HEADER, Query, Rcode, Received, TCP_MAX, UDP_PLAIN, fl
 
 fn network(name: &str, subnets: &[&str]) -> record::Network {
     record::Network {
-        v: record::VERSION,
         name: name.into(),
-        mode: Mode::Gateway,
         listen: Vec::new(),
-        port: 53,
         subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
         ingress: Vec::new(),
         domain: Some("foo.io".into()),
-        upstreams: None,
-        internal: false,
-        ttl: 0,
-        forward_single_label: true,
-        cross_network: CrossNetwork::First,
-        from_dnsname: false,
+        ..record::tests::network()
     }
 }
 

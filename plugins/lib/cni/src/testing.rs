@@ -1,7 +1,7 @@
 //! Helpers for unit tests of plugins: requests, results, and the comparison of a plan with its
 //! golden file.
 
-use crate::{Env, IpConfig, Request, parse_cidr, parse_ip};
+use crate::{Env, IpConfig, Request, Route, parse_cidr, parse_ip};
 
 /// The environment of a call for this interface of a container.
 pub fn env(command: &str, container_id: &str, ifname: &str, args: &str) -> Env {
@@ -41,6 +41,15 @@ pub fn ip(interface: Option<usize>, address: &str, gateway: Option<&str>) -> IpC
     let address = parse_cidr(address).unwrap_or_else(|error| panic!("{error}: {address}"));
     let gateway = gateway.map(|text| parse_ip(text).unwrap_or_else(|error| panic!("{error}: {text}")));
     IpConfig { interface, address, gateway }
+}
+
+/// A route of a result, without a gateway.
+///
+/// # Panics
+/// The text is no prefix.
+pub fn route(dst: &str) -> Route {
+    let dst = parse_cidr(dst).unwrap_or_else(|error| panic!("{error}: {dst}"));
+    Route { dst, gw: None, mtu: 0, advmss: 0, priority: 0, table: None, scope: None }
 }
 
 /// Compares a plan with `testdata/plans/<plugin>/<name>.txt`; with `BLESS=1` in the environment it
