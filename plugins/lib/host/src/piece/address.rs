@@ -18,7 +18,7 @@ pub struct Address {
     pub link: String,
     /// The address and its prefix length.
     pub net: IpNetwork,
-    /// IPv6: whether duplicates are looked for before it is used.
+    /// IPv6: whether duplicate address detection runs before it is used.
     pub dad: bool,
 }
 
@@ -72,8 +72,8 @@ pub struct Route {
     pub link: String,
     /// The route; its link index is filled in here.
     pub route: netlink::Route,
-    /// Whether another table than the route's will do: the plan does not name one, and a chained plugin may have
-    /// moved the link's routes into its own.
+    /// Whether a route in another table will do: the plan names no table, and a chained plugin may
+    /// have moved the link's routes into its own.
     pub any_table: bool,
 }
 
@@ -119,7 +119,7 @@ impl Route {
         text(&self.route)
     }
 
-    /// The reference's words, which people grep for.
+    /// The reference's text, which people search for.
     fn failed(&self, error: Error) -> Error {
         let netlink::Route { dst, gateway, priority, scope, table, .. } = &self.route;
         let gateway = gateway.map_or_else(|| "<nil>".into(), |gateway| gateway.to_string());
@@ -152,21 +152,22 @@ fn text(route: &netlink::Route) -> String {
     text
 }
 
-/// Neighbours that do not send to an address's previous owner any more.
+/// Updated neighbours, which no longer send to an address's previous owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// The container's link.
     pub link: String,
     /// Its Ethernet address.
     pub mac: Mac,
-    /// The addresses that live there now.
+    /// The addresses on the link now.
     pub addresses: Vec<IpAddr>,
-    /// The host's link in the same segment, whose own neighbour table is put right without a packet.
+    /// The host's link in the same segment; its own neighbour table is updated without a packet.
     pub host_link: String,
 }
 
 impl Part for Announcement {
-    // Neighbours that miss it learn by themselves within seconds, so its failure is not the attachment's.
+    // Neighbours that miss it learn by themselves within seconds, so a failure does not fail the
+    // attachment.
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let host_index = kernel.index(Place::Host, &self.host_link)?;
         for address in &self.addresses {

@@ -1,4 +1,4 @@
-//! What the host has learned from routers: it is not lost when the host begins to forward.
+//! Keeps what the host has learned from routers when it starts forwarding.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,17 @@ use sys::{Result, sysctl};
 
 use super::sysctl::best_effort;
 
-/// The host's forwarding of IPv6: with it, the kernel takes the host for a router, which listens to no other.
+/// The host's IPv6 forwarding: with it, the kernel treats the host as a router and ignores
+/// advertisements.
 pub(super) const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
-/// Lets the links by which the host has learned routes or addresses from router advertisements go on listening to them
-/// (`accept_ra` 2) when the host begins to forward. Without, the kernel drops the default routes at once, and the
-/// addresses when they expire. Links that do not listen, or that have learned nothing, stay as they are.
+/// Keeps the links on which the host has learned routes or addresses from router advertisements
+/// listening to them (`accept_ra` 2) when the host starts forwarding. Otherwise the kernel drops
+/// the default routes at once, and the addresses when they expire. Links that do not listen, or
+/// have learned nothing, stay as they are.
 ///
 /// # Errors
-/// The kernel could not be asked. A parameter that cannot be set is as it would have been.
+/// The kernel could not be asked. A parameter that cannot be set keeps its value.
 pub(super) fn keep(host: &Netlink) -> Result<()> {
     let mut learned: BTreeSet<u32> = host.advertised_routes()?.into_iter().collect();
     let addresses = host.addresses(None)?.into_iter();

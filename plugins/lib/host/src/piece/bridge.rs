@@ -7,7 +7,7 @@ use super::port::VlanSet;
 use super::{Kernel, Part, Place, Undo, sysctl};
 use crate::{Conflict, Drift};
 
-/// A bridge; it is shared by every network that names it, and outlives the attachments.
+/// A bridge, shared by every network that names it; it outlives the attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bridge {
     /// Its name.
@@ -16,24 +16,24 @@ pub struct Bridge {
     pub new_mac: Mac,
     /// Its MTU in bytes when it is created here.
     pub new_mtu: Option<u32>,
-    /// Whether it sorts frames by VLAN when it is created here.
+    /// Whether it filters by VLAN when it is created here.
     pub vlan_filtering: bool,
     /// Whether it is in promiscuous mode.
     pub promiscuous: bool,
 }
 
-/// The alias of a bridge that we made: nobody else has put an address on it on purpose.
+/// The alias of a bridge that we created: only plugins have put addresses on it.
 pub(super) const BRIDGE_LABEL: &str = "moor/bridge";
 
-/// The host asks for a container's IPv6 neighbour entry from the link-local address of its own link there. While that
-/// is tentative, up to two seconds after the first port has come up, nothing from outside reaches the container. The
-/// address is made of a MAC address that was drawn for this link, so there is no duplicate to look for. (A host
-/// without IPv6 has no such parameter.)
+/// The host resolves a container's IPv6 neighbour entry from the link-local address of its own link
+/// there. While that address is tentative, for up to two seconds after the first port has come up,
+/// nothing from outside reaches the container. The address is made from a MAC address generated for
+/// this link, so duplicate detection is not needed. (A host without IPv6 lacks the parameter.)
 fn solicit_at_once(link: &str) {
     let _ = sys::sysctl::set(&format!("net/ipv6/conf/{link}/accept_dad"), "0");
 }
 
-/// Attempts at a bridge that somebody else creates or deletes at the same time.
+/// Attempts at a bridge that other processes create or delete at the same time.
 const ATTEMPTS: usize = 5;
 
 impl Bridge {
@@ -53,7 +53,8 @@ impl Bridge {
         kernel.host.set_link(link.index, &change)
     }
 
-    /// The bridge, made if need be. The one who loses a race to create it uses the winner's.
+    /// Returns the bridge, and creates it if it is missing. The loser of a race to create it uses
+    /// the winner's.
     fn find_or_create(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<Link> {
         for _ in 0..ATTEMPTS {
             if let Some(link) = kernel.find_bridge(&self.name)? {
@@ -77,7 +78,8 @@ impl Part for Bridge {
         let prefix = |error: Error| error.within(format!("failed to create bridge \"{}\"", self.name));
         let link = self.find_or_create(kernel, undo).map_err(prefix)?;
         kernel.remember_bridge(&link);
-        // What an administrator made is left as it is: the host may have its own default route by that bridge.
+        // An administrator's bridge stays as it is: the host may have its own default route through
+        // it.
         if link.alias.as_deref() != Some(BRIDGE_LABEL) {
             kernel.found_mac = link.mac;
         }
@@ -104,7 +106,7 @@ impl Part for Bridge {
             "up",
             if link.up() { "up" } else { "down" },
         ));
-        // More promiscuity than was asked for is somebody's packet capture, not a drift.
+        // Additional promiscuity is a packet capture, not drift.
         if self.promiscuous && !link.promiscuous() {
             drifts.push(Drift::new(format!("promiscuous mode of bridge {}", self.name), "on", "off"));
         }
@@ -112,8 +114,8 @@ impl Part for Bridge {
     }
 }
 
-/// A link of the host that is in one VLAN of a bridge, as `<bridge>.<vlan>`: one end of a veth pair whose other end is
-/// a port of the bridge. Shared like the bridge.
+/// A link of the host in one VLAN of a bridge, named `<bridge>.<vlan>`: one end of a veth pair; the
+/// other end is a port of the bridge. Shared like the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VlanLink {
     /// Name of the bridge.
@@ -161,7 +163,8 @@ impl Part for VlanLink {
             Some(link) => up = link.up(),
             None => self.create(kernel, undo)?,
         }
-        // Also when it was there: whoever made it may have been killed before it was a port, or had its VLAN.
+        // Also for an existing link: its creator may have been killed before it was a port, or had
+        // its VLAN.
         let Some(port) = kernel.host.link_by_name(&self.port)? else {
             return Ok(()); // Made by the reference, whose port has a name we cannot know.
         };

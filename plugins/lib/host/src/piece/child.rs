@@ -1,4 +1,4 @@
-//! A macvlan or ipvlan link of a container, on a parent of the host's or of the container's own.
+//! A container's macvlan or ipvlan link, on a parent of the host or of the container.
 
 use std::os::fd::AsFd;
 
@@ -8,44 +8,45 @@ use sys::{Error, NetNs, Result};
 use super::{Feature, Kernel, OnDemand, Part, Place, Undo, shared};
 use crate::{Drift, Owner};
 
-/// A link that shares its parent's wire. It lives in the container's namespace and goes with it; the parent is left
-/// as it is.
+/// A link that shares its parent's wire. It lives in the container's namespace and goes with it;
+/// the parent stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildLink {
     /// Its name in the container.
     pub name: String,
-    /// A name derived from its owner. Before Linux 6.15 a link is born in its parent's namespace before it is put into
-    /// the container's; where the parent's has another link called `name`, it is born under this one, and renamed.
+    /// A name derived from its owner. Before Linux 6.15 a link is created in its parent's namespace
+    /// and then moved; if that namespace has another link called `name`, it is created under this
+    /// name, and renamed.
     pub birth_name: String,
     /// Name of its parent.
     pub parent: String,
     /// Where the parent is.
     pub parent_place: Place,
-    /// The parent, if it is one that is made for those who are on it.
+    /// The parent, if it is created on demand.
     pub on_demand: Option<OnDemand>,
-    /// What it is.
+    /// Its kind.
     pub kind: ChildKind,
-    /// The Ethernet address to give it; `None` leaves it to the kernel: an ipvlan or a passthru macvlan has its
+    /// Its Ethernet address; `None` lets the kernel choose: an ipvlan or a passthru macvlan has its
     /// parent's.
     pub mac: Option<Mac>,
     /// MTU in bytes; `None` is the parent's.
     pub mtu: Option<u32>,
-    /// Whose it is: [`Owner::label`], kept as its alias.
+    /// Its owner's label: [`Owner::label`], kept as its alias.
     pub label: String,
-    /// [`Owner::link_index`]: what the container cannot change of it.
+    /// [`Owner::link_index`]: the container cannot change it.
     pub index: u32,
 }
 
-/// What a [`ChildLink`] is.
+/// The kind of a [`ChildLink`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChildKind {
     /// A macvlan: an Ethernet address of its own.
     Macvlan {
-        /// Who may talk to whom.
+        /// Which links reach each other.
         mode: MacvlanMode,
-        /// Room for broadcasts that wait for delivery; `None` is the kernel's default.
+        /// Queue length for broadcasts; `None` is the kernel's default.
         bc_queue_len: Option<u32>,
-        /// Mode source: whose frames are taken in.
+        /// Mode source: the accepted source addresses.
         sources: Vec<Mac>,
     },
     /// An ipvlan: its parent's Ethernet address.
@@ -74,7 +75,7 @@ impl Part for ChildLink {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let driver = self.kind.driver();
         let failed = |error: Error| error.within(format!("failed to create {driver}"));
-        // Until the link is on it, nobody may take a parent away that looks unused.
+        // Until the link is on it, nobody may delete a parent that looks unused.
         let _lock = match &self.on_demand {
             Some(parent) => {
                 let lock = shared::lock().map_err(failed)?;
@@ -94,7 +95,8 @@ impl Part for ChildLink {
         let Self { mac, mtu, index, .. } = *self;
         let mut link = Stacked { name: &self.name, parent, parent_netns_id, mac, mtu, index, group: 0 };
         let mut made = self.create(kernel, &link);
-        // Another link may have the index. EBUSY has other causes too, which the second attempt meets again.
+        // Another link may have the index. EBUSY has other causes too, which the second attempt
+        // also meets.
         if made.as_ref().is_err_and(|error| error.errno() == Some(libc::EBUSY)) {
             link.index = 0;
             made = self.create(kernel, &link);
@@ -170,7 +172,7 @@ impl ChildLink {
         }
     }
 
-    /// What the errno of a refused creation means here.
+    /// Explains the errno of a refused creation.
     fn refused(&self, error: Error) -> Error {
         let driver = self.kind.driver();
         let parent = &self.parent;
@@ -221,10 +223,10 @@ impl ChildLink {
         drifts
     }
 
-    /// Whether the link is on that very parent.
+    /// Whether the link is on exactly this parent.
     fn parent_drift(&self, kernel: &Kernel, link: &Link, parent: &Link) -> Result<Option<Drift>> {
-        // On a parent that is such a link itself the kernel stacks on that one's parent (macvlan_common_newlink,
-        // ipvlan_link_new), which may be out of sight.
+        // If the parent itself is such a link, the kernel stacks on its parent
+        // (macvlan_common_newlink, ipvlan_link_new), which may be in another namespace.
         let real = match parent.kind.as_deref() {
             Some(kind) if kind == self.kind.driver() => (parent.peer_index, parent.peer_netns_id),
             _ => (Some(parent.index), None),
@@ -246,7 +248,7 @@ impl ChildLink {
     }
 }
 
-/// Addresses in an order of their own.
+/// Formats addresses in sorted order.
 fn list(macs: &[Mac]) -> String {
     let mut macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
     macs.sort();

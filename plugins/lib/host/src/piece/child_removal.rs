@@ -1,9 +1,10 @@
 //! The macvlan or ipvlan links that a DEL deletes from the container's namespace.
 //!
-//! A container may rename its link, and give it any alias and Ethernet address. It cannot change the link's index, which
-//! ADD made of the owner ([`Owner::link_index`]); so that proves whose a link is. A link with an index of the kernel's
-//! choice is of the reference's ADD, or of one that found the index taken: its name, alias, Ethernet address and IP
-//! addresses are looked at, and each may show that it is ours. Its alias alone does not show that it is another's.
+//! A container may rename its link, and give it any alias and Ethernet address. It cannot change
+//! the link's index, which ADD derived from the owner ([`Owner::link_index`]); so the index proves
+//! the owner. A link with an index that the kernel chose comes from the reference's ADD, or from
+//! one that found the index taken: its name, alias, Ethernet address and IP addresses are checked,
+//! and each may show that it is ours. An alias alone does not show that it is another owner's.
 
 use std::net::IpAddr;
 
@@ -13,7 +14,7 @@ use sys::Result;
 use super::birth_name;
 use crate::Owner;
 
-/// What the runtime remembers of the attachment's link.
+/// The runtime's cached result about the attachment's link.
 #[derive(Clone, Debug, Default)]
 pub struct RememberedLink {
     /// Its Ethernet address, if it has one of its own.
@@ -22,11 +23,12 @@ pub struct RememberedLink {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Deletes the owner's links of that driver from the container's namespace, where `sandbox` is, whatever they are called
-/// there. Links of other kinds and other owners stay.
+/// Deletes the owner's links of that driver from the container's namespace `sandbox`, whatever
+/// their names. Links of other kinds and owners stay.
 ///
 /// # Errors
-/// The kernel could not be asked, or refused: then a link may still answer for the attachment's addresses.
+/// The kernel could not be asked, or refused: then a link may still answer for the attachment's
+/// addresses.
 pub fn delete_child(
     sandbox: &Netlink,
     owner: &Owner,
@@ -52,13 +54,14 @@ fn is_ours(sandbox: &Netlink, link: &Link, owner: &Owner, remembered: &Remembere
         return Ok(true);
     }
     if Owner::has_link_index(link.index) {
-        // Another owner's; it may be that the network has been renamed, if the runtime remembers this very link.
+        // Another owner's label; but the network may have been renamed, if the runtime remembers
+        // exactly this link.
         if !label.is_some_and(|label| owner.is_in(label)) {
             return Ok(false);
         }
     } else if match label {
         Some(label) => label == owner.label(),
-        // One under its birth name is of an ADD that was killed before it could rename it.
+        // A link with its birth name comes from an ADD that was killed before it could rename it.
         None => link.name == owner.ifname || link.name == birth_name(owner),
     } {
         return Ok(true);

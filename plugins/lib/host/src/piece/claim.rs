@@ -1,4 +1,4 @@
-//! Addresses that nobody else on the link has.
+//! Addresses that are unique on their link.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -14,14 +14,16 @@ use crate::Drift;
 use crate::advertisement::AdvertisementSocket;
 use crate::arp::ArpSocket;
 
-/// Addresses of the container's link, which is up, that are only used if nobody else is found to have them.
+/// Addresses of the container's link, which is up, that are only used if no other node is found to
+/// have them.
 ///
-/// IPv4: ARP probes (RFC 5227). Its three probes and their waits take five to nine seconds; here they take `time`: one
-/// at once, one after a quarter and one after half of it, and then half of it is left to answer the last. Who sends
-/// anything from the address or probes for it too, from another Ethernet address than ours, is in the way. Then the
-/// address is announced.
+/// IPv4: ARP probes (RFC 5227). The RFC's three probes and waits take five to nine seconds; here
+/// they take `time`: one probe at once, one after a quarter and one after half of it, and the
+/// second half is left for answers. Any ARP packet from the address, or a probe for it, from
+/// another Ethernet address is a conflict. Then the address is announced.
 ///
-/// IPv6: the kernel's duplicate address detection (RFC 4862, section 5.4), at the same time; how long that takes says
+/// IPv6: the kernel's duplicate address detection (RFC 4862, section 5.4), in parallel;
+/// [`DetectionTime`] sets its duration.
 /// [`DetectionTime`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -29,14 +31,15 @@ pub struct Claim {
     pub link: String,
     /// The addresses and their prefix lengths.
     pub addresses: Vec<IpNetwork>,
-    /// The link by which ARP goes out and comes in: the container's own, but an ipvlan's parent. Answers to a probe
-    /// are for an address that the kernel cannot tell the ipvlan by, so they stay with the parent.
+    /// The link for ARP packets: the container's own, but an ipvlan's parent, because answers to a
+    /// probe are for an address that the kernel cannot assign to the ipvlan, so they stay with the
+    /// parent.
     pub arp: (Place, String),
-    /// How long others have for an answer.
+    /// The time for answers.
     pub time: Duration,
 }
 
-/// When each probe goes out, in quarters of the time.
+/// When each probe is sent, in quarters of the time.
 const PROBES: [u32; 3] = [0, 1, 2];
 const QUARTERS: u32 = 4;
 
@@ -48,7 +51,7 @@ impl Part for Claim {
             self.addresses.iter().partition(|address| address.is_ipv4());
         let advertisements = match v6.is_empty() {
             true => None,
-            // It only knows the holder's name, so the claim does not fail without it.
+            // It is only needed for the holder's name, so the claim does not fail without it.
             false => kernel.within(Place::Sandbox, AdvertisementSocket::open)?.ok(),
         };
         for net in &v6 {
@@ -93,10 +96,10 @@ impl Part for Claim {
 }
 
 impl Claim {
-    /// Asks for all IPv4 addresses at once.
+    /// Probes all IPv4 addresses at once.
     ///
     /// # Errors
-    /// [`NotReady::DuplicateAddress`] as soon as somebody has one.
+    /// [`NotReady::DuplicateAddress`] as soon as another node has one.
     fn probed(&self, kernel: &mut Kernel, v4: &[(IpNetwork, Ipv4Addr)], began: Instant) -> Result<ArpSocket> {
         let (place, name) = &self.arp;
         let failed = |error| Error::new("look for duplicate addresses on", name.clone(), error);
@@ -121,18 +124,20 @@ impl Claim {
     }
 }
 
-/// How long the kernel waits for answers when it looks for duplicates of IPv6 addresses: the link's retransmission
-/// time (RFC 4862, section 5.1), which is set before the link comes up, and back when its addresses are settled.
+/// The kernel's wait for answers in IPv6 duplicate detection: the link's retransmission time (RFC
+/// 4862, section 5.1), which is set before the link comes up, and reset when its addresses are
+/// settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectionTime {
     /// The container's link.
     pub link: String,
-    /// The time, at least 10 ms for the kernel; `None` is that of every new link, usually a second.
+    /// The time, at least 10 ms for the kernel; `None` is the default of new links, usually a
+    /// second.
     pub time: Option<Duration>,
 }
 
 impl Part for DetectionTime {
-    // A user namespace does not see the parameter: there, detection takes its second.
+    // A user namespace does not show the parameter: there, detection takes its second.
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let key = |link: &str| format!("net/ipv6/neigh/{link}/retrans_time_ms");
         kernel.within(Place::Sandbox, || {
@@ -146,13 +151,13 @@ impl Part for DetectionTime {
         })
     }
 
-    // A passing state.
+    // A temporary state.
     fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
         Ok(Vec::new())
     }
 }
 
-/// The error with the holder of the address, if that has told who it is.
+/// Adds the holder of the address to the error, if the holder has identified itself.
 fn named(error: Error, advertisements: Option<&AdvertisementSocket>) -> Error {
     let Some(NotReady::DuplicateAddress { link, address, .. }) = error.reason() else { return error };
     let holder = match address.ip() {

@@ -1,11 +1,11 @@
-//! What attachments need of the kernel that not every kernel has.
+//! Kernel features that attachments need and some kernels lack.
 
 use std::io;
 
 use netlink::Netlink;
 use sys::{Error, Result};
 
-/// A part of the kernel that can be left out when it is built, or not be installed.
+/// A kernel feature that may be disabled at build time, or not installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// Links of this kind, by its driver's name.
@@ -15,7 +15,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// What is missing, and what to look for.
+    /// Describes what is missing, and what to check.
     pub(super) fn missing(self) -> String {
         match self {
             Self::Links("vlan") => "this kernel has no VLAN links (is its module 8021q installed?)".into(),
@@ -27,7 +27,7 @@ impl Feature {
     }
 }
 
-/// Asks the kernel for each of these; nothing is made.
+/// Probes the kernel for each of these, without creating anything.
 ///
 /// # Errors
 /// `is_not_supported` for the first that is missing, or the kernel could not be asked.

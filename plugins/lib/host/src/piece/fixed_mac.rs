@@ -1,4 +1,4 @@
-//! A port of a bridge that learns nothing from it.
+//! A bridge port on which the bridge learns no addresses.
 
 use netlink::{Mac, PortChange};
 use sys::Result;
@@ -6,11 +6,12 @@ use sys::Result;
 use super::{Kernel, Part, Place, Undo};
 use crate::Drift;
 
-/// Frames to link-local groups (01:80:c2:00:00:0x: LLDP and the like) end at the port, before any packet filter of the
-/// bridge; and yet the bridge learns from their source. One that is forged takes the traffic of its owner. So behind a
-/// port whose MAC address is checked, that address alone is known to be, as a lasting entry.
+/// Frames to link-local groups (01:80:c2:00:00:0x: LLDP and the like) end at the port, before any
+/// packet filter of the bridge; yet the bridge learns their source address. A forged one diverts
+/// its owner's traffic. So a port with a checked MAC address does not learn, and has that address
+/// as a permanent entry.
 ///
-/// A bridge that learns nothing from such frames, as those that we make, needs none of this.
+/// A bridge that does not learn from such frames, like those that we create, does not need this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedMac {
     /// Name of the bridge.
@@ -34,7 +35,7 @@ impl Part for FixedMac {
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        // A link that is missing, or no port, is the veth's drift.
+        // A missing link, or one that is not a port, is the veth's drift.
         let port = kernel.host.link_by_name(&self.port)?.and_then(|link| link.port);
         if !port.is_some_and(|port| port.learning) || !kernel.learns_from_link_local(&self.bridge)? {
             return Ok(Vec::new());

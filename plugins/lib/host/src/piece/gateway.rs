@@ -1,4 +1,4 @@
-//! The gateway addresses of a bridge: shared, and fought over by those who find others there.
+//! The gateway addresses of a bridge: shared, and possibly in conflict with existing ones.
 
 use ipnetwork::IpNetwork;
 use netlink::{Address, Link, LinkChange, NewAddress, Route};
@@ -19,24 +19,24 @@ pub struct Gateways {
     pub link: String,
     /// The addresses, with their subnets' prefix lengths.
     pub wanted: Vec<IpNetwork>,
-    /// Addresses that the same configuration gives to other containers' gateways: these may be there.
+    /// Gateway addresses of the same configuration for other containers: these may exist.
     pub known: Vec<IpNetwork>,
-    /// Whether an address in the way is removed, whoever uses it.
+    /// Whether a conflicting address is removed, even if it is in use.
     pub force: bool,
-    /// The attachment's own port, which does not count as a user of an address in the way.
+    /// The attachment's own port, which does not count as a user of a conflicting address.
     pub own_port: String,
 }
 
 impl Gateways {
-    /// Whether `have` cannot stay beside `wanted`: two IPv4 addresses mean that the subnet was changed under running
-    /// containers; in IPv6 only overlapping subnets do.
+    /// Whether `have` conflicts with `wanted`: two IPv4 addresses mean that the subnet was changed
+    /// under running containers; in IPv6 only overlapping subnets conflict.
     fn in_the_way(&self, wanted: &IpNetwork, have: &IpNetwork) -> bool {
         if self.wanted.contains(have) || self.known.contains(have) {
             return false;
         }
         match (wanted, have) {
             (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
-            // Every link has link-local addresses, in one subnet.
+            // Every link has link-local addresses, in the same subnet.
             (_, IpNetwork::V6(have)) if have.ip().is_unicast_link_local() => false,
             (IpNetwork::V6(wanted), IpNetwork::V6(have)) => {
                 wanted.contains(have.network()) || have.contains(wanted.network())
@@ -45,7 +45,7 @@ impl Gateways {
         }
     }
 
-    /// Removes what is in the way, when that is asked for or harms nobody.
+    /// Removes a conflicting address, when that is configured or harmless.
     fn make_way(&self, kernel: &Kernel, link: &Link, wanted: &IpNetwork, have: &Address) -> Result<()> {
         if !self.force {
             let ports: Vec<String> = kernel
@@ -55,8 +55,8 @@ impl Gateways {
                 .filter(|port| port.master == Some(link.index) && port.name != self.own_port)
                 .map(|port| port.name)
                 .collect();
-            // One of ours, on a bridge of ours that nobody uses, is left over from an earlier configuration. Any other
-            // is somebody's, who put it there on purpose.
+            // One of ours, on a bridge of ours without users, is left over from an earlier
+            // configuration. Any other was added on purpose.
             if link.alias.as_deref() != Some(BRIDGE_LABEL) || !have.marked || !ports.is_empty() {
                 return Err(Conflict::Gateway {
                     link: self.link.clone(),
@@ -112,13 +112,13 @@ impl Part for Gateways {
     }
 }
 
-/// Whether we made the link: a bridge, or the host's link in a VLAN of one.
+/// Whether we created the link: a bridge, or the host's link in a VLAN of one.
 fn is_ours(link: &Link) -> bool {
     link.alias.as_deref() == Some(BRIDGE_LABEL) || link.kind.as_deref() == Some("veth")
 }
 
-/// Adds an address without looking for duplicates. Where the host has IPv6 off for new links, it is turned on for one
-/// that we made, as for the container's.
+/// Adds an address without duplicate detection. If IPv6 is off for the host's new links, it is
+/// turned on for a link that we created, as for the container's.
 fn add(kernel: &Kernel, link: &Link, net: IpNetwork) -> Result<()> {
     let new = NewAddress { index: link.index, net, nodad: true };
     match kernel.host.add_marked_address(&new) {
@@ -135,9 +135,10 @@ fn add(kernel: &Kernel, link: &Link, net: IpNetwork) -> Result<()> {
 }
 
 impl Gateways {
-    /// The host asks for its IPv6 neighbours from the link-local address of the link. The kernel makes that when the
-    /// link has its carrier, and may look for duplicates for seconds (`net.ipv6.conf.all.accept_dad`). So a link that
-    /// we made gets it now; the MAC address that it is made of was drawn for this link, and nobody else has it.
+    /// The host resolves its IPv6 neighbours from the link's link-local address. The kernel
+    /// generates it when the link gets its carrier, and may run duplicate detection for seconds
+    /// (`net.ipv6.conf.all.accept_dad`). So a link that we created gets it now; its MAC address was
+    /// generated for this link, so the address is unique.
     fn add_link_local(&self, kernel: &Kernel, link: &Link, have: &[Address]) -> Result<()> {
         let needed = self.wanted.iter().any(IpNetwork::is_ipv6) && is_ours(link);
         let Some(mac) = link.mac.filter(|_| needed) else { return Ok(()) };
@@ -152,10 +153,11 @@ impl Gateways {
         }
     }
 
-    /// A bridge that others have in their neighbour tables must keep its MAC address as ports come and go. One that we
-    /// made has its own from birth. Any other follows its ports unless its owner pinned it, and our port sorts after
-    /// theirs ([`netlink::Mac::of_port`]). So only a bridge without other ports has changed: it is given back what it had,
-    /// or keeps what it has now if it had none.
+    /// A bridge in other hosts' neighbour tables must keep its MAC address as ports come and go.
+    /// One that we created has its own from the start. Any other follows its ports unless its owner
+    /// set the address, and our port sorts after the others ([`netlink::Mac::of_port`]). So only a
+    /// bridge without other ports has changed: its previous address is restored, or it keeps the
+    /// current one if it had none.
     fn keep_mac(kernel: &Kernel, link: &Link) -> Result<()> {
         if link.bridge.is_none() || link.alias.as_deref() == Some(BRIDGE_LABEL) {
             return Ok(());

@@ -1,5 +1,6 @@
-//! A container's way to its own published port where br_netfilter is on. The kernel then rewrites the destination while
-//! the frame is still the bridge's, and sends it on from there: it must leave by the port that it came in by.
+//! A container's access to its own published port if br_netfilter is on. The kernel then rewrites
+//! the destination while the frame is still in the bridge, and forwards it there: it must leave by
+//! the port that it arrived on.
 
 use netlink::PortChange;
 use sys::{Result, sysctl};
@@ -7,17 +8,18 @@ use sys::{Result, sysctl};
 use super::{Kernel, Part, Undo};
 use crate::Drift;
 
-/// Ports of bridges that send frames back to where they came from, if this host needs it.
+/// Bridge ports in hairpin mode, if this host needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hairpin {
-    /// Links of the host; one that is no port of a bridge is left as it is.
+    /// Links of the host; one that is not a bridge port stays as it is.
     pub links: Vec<String>,
 }
 
 impl Part for Hairpin {
-    // Whoever deletes the link undoes it.
+    // Deleting the link undoes it.
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
-        // Without br_netfilter there are no such parameters, and packets to the host's address are routed.
+        // Without br_netfilter these parameters do not exist, and packets to the host's address are
+        // routed.
         let is_on = |family| {
             sysctl::read(&format!("net/bridge/bridge-nf-call-{family}tables")).is_ok_and(|on| on == "1")
         };
@@ -34,7 +36,7 @@ impl Part for Hairpin {
         Ok(())
     }
 
-    // The bridge is another plugin's, whose CHECK knows how its port must be.
+    // The bridge belongs to another plugin, and its CHECK verifies the port.
     fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
         Ok(Vec::new())
     }

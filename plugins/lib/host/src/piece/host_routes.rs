@@ -1,9 +1,10 @@
-//! The host's routes to containers that no subnet on a link of its leads to, and the marks of who is there.
+//! The host's routes to containers outside of every subnet on its links, and marks of these
+//! containers.
 //!
-//! The kernel deletes an IPv4 route when the address goes that it names as its source, and the address that comes back
-//! (a DHCP client renews it) brings no route back. So each route has a mark beside it: the same without a source, in a
-//! table that no rule leads to, which lasts as long as the link. Marks count as users of the link, and routes are made
-//! again from them.
+//! The kernel deletes an IPv4 route together with its source address, and when the address returns
+//! (a DHCP client renews it), the route does not. So each route has a mark: the same route without
+//! a source, in a table that no rule uses, which lasts as long as the link. Marks count as users of
+//! the link, and routes are restored from them.
 
 use std::net::IpAddr;
 
@@ -14,33 +15,33 @@ use sys::Result;
 use super::shared;
 use crate::Owner;
 
-/// Who put a route there (rtm_protocol, linux/rtnetlink.h): a number that nobody else is known to use.
+/// The origin of our routes (rtm_protocol, linux/rtnetlink.h): a number without another known user.
 pub(super) const PROTOCOL: u8 = 109;
 
 /// The table of marks: "moor".
 const MARKS: u32 = 0x6d6f_6f72;
 
-/// Our routes by a link, marks among them.
+/// Lists our routes on a link, marks included.
 pub(super) fn list(host: &Netlink, index: u32) -> Result<Vec<Route>> {
     let mut routes = host.routes(Some(index), None)?;
     routes.retain(|route| route.protocol == PROTOCOL);
     Ok(routes)
 }
 
-/// Whether a route is one that packets take.
+/// Whether packets use a route.
 pub(super) fn leads(route: &Route) -> bool {
     route.table == Route::MAIN_TABLE
 }
 
-/// Adds a mark and its route, each unless it is there; another route with its metric gives way. The mark comes first:
-/// by it, the route of a killed ADD is found.
+/// Adds a mark and its route unless they exist; another route with its metric is replaced. The mark
+/// comes first: it leads to the route of a killed ADD.
 pub(super) fn add(host: &Netlink, route: &Route) -> Result<()> {
     let exclusively = |route: &Route| match host.add_route(route, true) {
         Err(error) if !error.is_exists() => Err(error),
         added => Ok(added.is_ok()),
     };
     exclusively(&Route { table: MARKS, source: None, ..*route })?;
-    // IPv6 keeps a route whose source has gone, without a source.
+    // IPv6 keeps a route after its source address is gone, without a source.
     if !exclusively(route)? && !list(host, route.index.unwrap_or(0))?.contains(route) {
         let _ = host.delete_route(&Route { source: None, ..*route });
         exclusively(route)?;
@@ -48,14 +49,14 @@ pub(super) fn add(host: &Netlink, route: &Route) -> Result<()> {
     Ok(())
 }
 
-/// All marks.
+/// Lists all marks.
 fn marks(host: &Netlink) -> Result<Vec<Route>> {
     let mut marks = host.routes(None, Some(MARKS))?;
     marks.retain(|mark| mark.protocol == PROTOCOL);
     Ok(marks)
 }
 
-/// Deletes the marked routes of which `is_gone` says so, the marks last.
+/// Deletes the marked routes for which `is_gone` holds, the marks last.
 fn delete(host: &Netlink, is_gone: impl Fn(&Route) -> bool) -> Result<()> {
     for mark in marks(host)?.iter().filter(|mark| is_gone(mark)) {
         for table in [Route::MAIN_TABLE, MARKS] {
@@ -68,7 +69,7 @@ fn delete(host: &Netlink, is_gone: impl Fn(&Route) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the host's routes to the attachment of that tag.
+/// Deletes the host's routes to the attachment with that tag.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
@@ -76,7 +77,7 @@ pub(super) fn delete_tagged(host: &Netlink, tag: u32) -> Result<()> {
     delete(host, |mark| mark.priority == Some(tag))
 }
 
-/// DEL: deletes the host's routes to an attachment by a bridge.
+/// DEL: deletes the host's routes to an attachment on a bridge.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
@@ -88,7 +89,8 @@ pub fn delete_host_routes(host: &Netlink, owner: &Owner) -> Result<()> {
     delete_tagged(host, owner.tag())
 }
 
-/// GC: deletes the host's routes by bridges to attachments whose host veths are gone. Those by a shim are its own.
+/// GC: deletes the host's routes through bridges to attachments without a host veth. A shim's
+/// routes are its own.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
@@ -106,7 +108,7 @@ pub fn delete_dead_host_routes(host: &Netlink) -> Result<()> {
     delete(host, |mark| !by_shim(mark) && !living.contains(&mark.priority.unwrap_or(0)))
 }
 
-/// Makes the routes again whose marks are left; gives their destinations.
+/// Restores the routes with remaining marks; returns their destinations.
 pub(super) fn restore(host: &Netlink, link: &Link) -> Result<Vec<IpNetwork>> {
     let (ways, marks): (Vec<Route>, Vec<Route>) = list(host, link.index)?.into_iter().partition(leads);
     let whole = |mark: &Route| {
@@ -127,7 +129,8 @@ pub(super) fn restore(host: &Netlink, link: &Link) -> Result<Vec<IpNetwork>> {
     Ok(restored)
 }
 
-/// The host's addresses that containers beside the link can answer to: those on it alone, then its parent's.
+/// The host's addresses that containers next to the link can answer to: first those only on this
+/// link, then its parent's.
 fn sources(host: &Netlink, link: &Link) -> Result<Vec<IpNetwork>> {
     let parent = link.peer_index.filter(|_| link.peer_netns_id.is_none());
     let mut nets = Vec::new();
@@ -138,14 +141,15 @@ fn sources(host: &Netlink, link: &Link) -> Result<Vec<IpNetwork>> {
     Ok(nets)
 }
 
-/// An address of the link's own has no subnet, and comes first; then one in whose subnet the container is.
+/// The link's own address has no subnet and comes first; then one with the container in its subnet.
 fn source(nets: &[IpNetwork], to: IpAddr) -> Option<IpAddr> {
     let nets: Vec<&IpNetwork> = nets.iter().filter(|net| net.is_ipv4() == to.is_ipv4()).collect();
     let own = nets.iter().find(|net| net.prefix() == if net.is_ipv4() { 32 } else { 128 });
     own.or_else(|| nets.iter().find(|net| net.contains(to))).or(nets.first()).map(|net| net.ip())
 }
 
-/// Makes the host's routes to containers again that were lost with an address of the host's; gives their destinations.
+/// Restores the host's routes to containers that were lost with an address of the host; returns
+/// their destinations.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.

@@ -1,4 +1,4 @@
-//! The kernel that pieces are made in: the host's namespace, and the container's.
+//! Access to the kernel in both namespaces: the host's and the container's.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use sys::{Error, NetNs, Result};
 use crate::intent::Records;
 use crate::rules;
 
-/// Which of the two namespaces.
+/// One of the two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The plugin's own.
@@ -23,24 +23,24 @@ pub enum Place {
     Sandbox,
 }
 
-/// One rtnetlink socket in each namespace, and one for the host's packet rules when there are some to make.
+/// One rtnetlink socket in each namespace, and a socket for the host's packet rules if needed.
 pub struct Kernel {
     pub(super) host: Netlink,
-    /// The container's; `None` for who never enters it.
+    /// The container's; `None` if it is never entered.
     sandbox: Option<Sandbox>,
-    /// Links that have been looked up: a plan names the same few again and again.
+    /// Links that were looked up: a plan names the same few repeatedly.
     indices: Vec<(Place, String, u32)>,
-    /// The bridge that has been looked at last, and whether it learns from frames to link-local groups.
+    /// The bridge looked up last, and whether it learns from frames to link-local groups.
     bridge: Option<(String, bool)>,
-    /// A bridge that has just been looked up, for the piece that needs it next.
+    /// A bridge that was just looked up, for the next piece.
     found_bridge: Option<Link>,
     /// The MAC address of a bridge that is not ours, before the attachment's port was added.
     pub(super) found_mac: Option<Mac>,
-    /// Held shared from the moment a bridge is looked at; see [`Kernel::use_shared_links`].
+    /// Held shared from the first lookup of a bridge; see [`Kernel::use_shared_links`].
     pub(super) shared_links: Option<File>,
     /// Held from the first packet rule on.
     records: Option<Records>,
-    /// Dropped last, as late as can be: it waits for what was deleted.
+    /// Dropped last, as late as possible: closing it waits for deleted objects.
     nft: Option<Nft>,
 }
 
@@ -50,24 +50,24 @@ struct Sandbox {
     netns: NetNs,
 }
 
-/// Tells those who use a bridge from the one who would take it back; nothing is written to it.
+/// Separates users of a bridge from a process that deletes it; nothing is written to it.
 const BRIDGES_LOCK: &str = "/run/moor/bridges.lock";
 
 impl Kernel {
     /// Opens both; `netns` is the container's.
     ///
     /// # Errors
-    /// A socket could not be made, or the namespace could not be entered.
+    /// A socket cannot be created, or the namespace cannot be entered.
     pub fn open(netns: NetNs) -> Result<Self> {
         let mut kernel = Self::open_host()?;
         kernel.sandbox = Some(Sandbox { netlink: Netlink::open_in(&netns)?, netns });
         Ok(kernel)
     }
 
-    /// Opens the host's alone, for pieces that are all there.
+    /// Opens only the host's, for pieces that need nothing else.
     ///
     /// # Errors
-    /// The socket could not be made.
+    /// The socket cannot be created.
     pub fn open_host() -> Result<Self> {
         Ok(Self {
             host: Netlink::open()?,
@@ -87,10 +87,10 @@ impl Kernel {
         &self.host
     }
 
-    /// The socket in that place.
+    /// The socket in that namespace.
     ///
     /// # Errors
-    /// The container's is asked for, and only the host's is open.
+    /// The container's is requested, and only the host's is open.
     pub fn netlink(&self, place: Place) -> Result<&Netlink> {
         match place {
             Place::Host => Ok(&self.host),
@@ -103,12 +103,13 @@ impl Kernel {
         self.sandbox.as_ref().ok_or_else(closed)
     }
 
-    /// The socket for the host's packet rules; opened when first asked for, so ask before anything is touched.
+    /// The socket for the host's packet rules, opened at the first request: request it before
+    /// changing anything.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the process may not use it.
     pub fn nft(&mut self) -> Result<&Nft> {
-        // What is not there yet is made first, so that the borrow is the caller's.
+        // Open a missing socket first, so that the borrow is the caller's.
         let nft = match self.nft.take() {
             Some(nft) => nft,
             None => rules::open()?,
@@ -116,11 +117,11 @@ impl Kernel {
         Ok(self.nft.insert(nft))
     }
 
-    /// The records of packet rules. From here to the end of the process, nobody makes anew what is on record: call it
-    /// before a rule is made.
+    /// The records of packet rules. From here to the end of the process, no other process restores
+    /// recorded rules: call it before creating a rule.
     ///
     /// # Errors
-    /// They cannot be kept: see [`Records::open`].
+    /// They cannot be opened: see [`Records::open`].
     pub(super) fn records(&mut self) -> Result<&Records> {
         let records = match self.records.take() {
             Some(records) => records,
@@ -129,7 +130,7 @@ impl Kernel {
         Ok(self.records.insert(records))
     }
 
-    /// A link that must be there.
+    /// Returns a link that must exist.
     ///
     /// # Errors
     /// `is_not_found`, or the kernel could not be asked.
@@ -138,7 +139,7 @@ impl Kernel {
         self.netlink(place)?.link_by_name(name)?.ok_or_else(absent)
     }
 
-    /// The index of a link that must be there; asked for once.
+    /// Returns the index of a link that must exist; looked up once.
     pub(super) fn index(&mut self, place: Place, name: &str) -> Result<u32> {
         let known = self.indices.iter().find(|(p, n, _)| *p == place && n == name);
         if let Some((_, _, index)) = known {
@@ -149,7 +150,7 @@ impl Kernel {
         Ok(index)
     }
 
-    /// Remembers a bridge that has just been looked at, for those who ask for its index or its nature.
+    /// Caches a bridge that was just looked up, for its index and attributes.
     pub(super) fn remember_bridge(&mut self, link: &Link) {
         self.indices.push((Place::Host, link.name.clone(), link.index));
         self.bridge = Some((link.name.clone(), learns_from_link_local(link)));
@@ -163,8 +164,8 @@ impl Kernel {
         }
     }
 
-    /// The real name of a bridge that may be given by an alternative one; `None` when there is no such link. It is not
-    /// looked up again when it is used: nobody takes it back from here on.
+    /// The real name of a bridge, which may be given by an alternative name; `None` when it does
+    /// not exist. It is not looked up again when it is used: nobody deletes it from here on.
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -174,7 +175,7 @@ impl Kernel {
         Ok(self.found_bridge.as_ref().map(|link| link.name.clone()))
     }
 
-    /// A bridge, as far as there is one: the one that was looked up last, or what the kernel has.
+    /// The bridge, if it exists: from the cache or the kernel.
     pub(super) fn find_bridge(&mut self, name: &str) -> Result<Option<Link>> {
         match self.found_bridge.take().filter(|link| link.name == name) {
             None => self.host.link_by_name(name),
@@ -182,7 +183,8 @@ impl Kernel {
         }
     }
 
-    /// Links that were made are gone again: another of the name would have another index.
+    /// Clears the cache after created links were deleted: a new link of the same name has another
+    /// index.
     pub(super) fn forget_links(&mut self) {
         self.indices.clear();
         self.bridge = None;
@@ -193,7 +195,7 @@ impl Kernel {
         Ok(self.sandbox()?.netns.as_fd())
     }
 
-    /// Runs `f` in that place's namespace.
+    /// Runs `f` in that namespace.
     pub(super) fn within<T>(&self, place: Place, f: impl FnOnce() -> T) -> Result<T> {
         match place {
             Place::Host => Ok(f()),
@@ -201,11 +203,12 @@ impl Kernel {
         }
     }
 
-    /// From here to the end of the process, nobody takes back a link that others may use too. Where the directory
-    /// cannot be had (a read-only /run) there is no lock, and then nothing shared is ever taken back.
+    /// From here to the end of the process, no other process deletes a link that others may use
+    /// too. Without the directory (a read-only /run) there is no lock, and nothing shared is ever
+    /// deleted.
     ///
     /// # Errors
-    /// Somebody who takes a link back does not come to an end.
+    /// A process that deletes a link does not finish.
     pub(super) fn use_shared_links(&mut self) -> Result<()> {
         if self.shared_links.is_none() {
             let locked = file::make_private_dir(Path::new(file::RUN_DIR), 1)

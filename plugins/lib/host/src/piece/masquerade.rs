@@ -1,4 +1,4 @@
-//! Addresses that the outside sees as the host's.
+//! Addresses that appear outside as the host's.
 
 use std::net::IpAddr;
 
@@ -12,11 +12,11 @@ use crate::{Drift, Owner};
 /// The masquerade of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
     /// The container's addresses.
     pub addresses: Vec<IpAddr>,
-    /// The subnets of its network: there it is itself.
+    /// The subnets of its network, inside which addresses stay unchanged.
     pub inside: Vec<IpNetwork>,
 }
 
@@ -30,7 +30,7 @@ impl Part for Masquerade {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         kernel.records()?;
         let nft = kernel.nft()?;
-        // Before: an answer that gets lost does not say that nothing was made.
+        // Push it first: after a lost answer the rules may exist.
         undo.push(Undo::Rules(self.owner.clone(), self.addresses.clone()));
         self.with(|masqueraded| masqueraded.add(nft))
             .map_err(|error| error.within("failed to set up masquerade".into()))

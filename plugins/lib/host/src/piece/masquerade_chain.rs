@@ -1,4 +1,4 @@
-//! Addresses that the outside sees as the host's, by iptables.
+//! Addresses that appear outside as the host's, by iptables.
 
 use sys::Result;
 
@@ -11,7 +11,7 @@ use crate::rules::reference;
 impl Part for MasqueradeChain {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let record = Record { masquerade_chain: Some(self.known()), ..Record::new(self.owner.clone()) };
-        // Before: a program that was killed may have done it all the same.
+        // Push it first: a killed program may have created the rules.
         undo.push(Undo::MasqueradeChain(self.clone()));
         let records = kernel.records()?;
         records

@@ -1,8 +1,9 @@
-//! What must exist, as data, and the engine that makes it exist, verifies it and takes it back.
+//! Desired state as data, and the engine that creates, verifies and undoes it.
 //!
-//! A plugin's plan is a list of [`Piece`]s. [`Making`] makes them in order, in one go or in several, and takes all of them
-//! back unless it is kept: a failed ADD leaves nothing. [`verify`] looks at the same list and names each difference. What is
-//! deleted is found by its owner, not by a plan: see [`crate::Owner`] and [`delete_veth`].
+//! A plugin's plan is a list of [`Piece`]s. [`Making`] creates them in order, in one or several
+//! steps, and undoes all of them unless they are kept: a failed ADD leaves nothing. [`verify`]
+//! compares the same list with the kernel and names each difference. Objects to delete are found by
+//! their owner, not by a plan: see [`crate::Owner`] and [`delete_veth`].
 
 mod address;
 mod advertised;
@@ -65,30 +66,30 @@ pub use veth::{VethPair, choose_host_veth};
 pub use veth_removal::{delete_container_veth, delete_veth, delete_veths_but};
 pub use way_back::WayBack;
 
-/// One thing that must exist.
+/// One element of the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A bridge.
     Bridge(Bridge),
     /// A veth pair between a bridge and a container.
     Veth(VethPair),
-    /// A port by which only one MAC address comes in.
+    /// A port that accepts frames from only one MAC address.
     MacFilter(MacFilter),
-    /// A port that the bridge learns nothing from.
+    /// A port on which the bridge learns no addresses.
     FixedMac(FixedMac),
-    /// Addresses that the outside sees as the host's.
+    /// Addresses that appear outside as the host's.
     Masquerade(Masquerade),
-    /// The same, in chains of iptables.
+    /// The same, by chains of iptables.
     MasqueradeChain(MasqueradeChain),
     /// Ports of the host that lead to a container.
     Published(Published),
-    /// A container's way to its own published port.
+    /// A container's access to its own published port.
     Hairpin(Hairpin),
-    /// What of these is on record.
+    /// The record of its packet rules.
     Recorded(Recorded),
     /// A macvlan or ipvlan link of a container.
     Child(ChildLink),
-    /// What the host veth is as a port of the bridge.
+    /// The host veth's settings as a bridge port.
     Port(Port),
     /// The host's own link in a VLAN of the bridge.
     VlanLink(VlanLink),
@@ -100,9 +101,9 @@ pub enum Piece {
     Sysctls(Sysctls),
     /// An address.
     Address(Address),
-    /// Addresses that nobody else has.
+    /// Addresses that are unique on their link.
     Claim(Claim),
-    /// How long duplicates of IPv6 addresses are looked for.
+    /// The duration of IPv6 duplicate detection.
     DetectionTime(DetectionTime),
     /// A link that is up.
     Up(Up),
@@ -112,17 +113,18 @@ pub enum Piece {
     Route(Route),
     /// A port that forwards.
     Forwarding(Forwarding),
-    /// Neighbours that know where the addresses are now.
+    /// Neighbours with updated entries.
     Announcement(Announcement),
-    /// The host's own link beside the containers'.
+    /// The host's own link next to the containers'.
     Shim(Shim),
 }
 
-/// What every piece can do.
+/// The operations of every piece.
 trait Part {
-    /// Makes it exist; whatever is made is pushed onto `undo` at once, so that an error halfway takes it back too.
+    /// Creates it; whatever is created is pushed onto `undo` at once, so that an error halfway
+    /// undoes it too.
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()>;
-    /// Names the differences.
+    /// Lists the differences.
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>>;
 }
 
@@ -157,15 +159,15 @@ impl Piece {
     }
 }
 
-/// Makes all of it exist, in order.
+/// Creates all of it, in order.
 ///
 /// # Errors
-/// The first that a piece returns; what had been made is gone again.
+/// The first error of a piece; everything created is undone.
 pub fn apply(pieces: &[Piece], kernel: &mut Kernel) -> Result<()> {
     Making::begin(kernel, pieces).map(Making::keep)
 }
 
-/// Every difference between the plan and the kernel.
+/// Lists every difference between the plan and the kernel.
 ///
 /// # Errors
 /// The kernel could not be asked.

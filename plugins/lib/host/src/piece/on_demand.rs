@@ -1,4 +1,4 @@
-//! A parent that is made for those who are on it: a VLAN of a link of the host, or a wire that leads nowhere.
+//! A parent link created on demand: a VLAN of a host link, or an isolated wire.
 
 use std::io;
 
@@ -13,35 +13,36 @@ use crate::owner::part;
 /// The alias of a VLAN.
 pub(super) const VLAN_ALIAS: &str = "moor:parent";
 
-/// What the aliases of wires that lead nowhere begin with.
+/// Prefix of the aliases of isolated wires.
 pub(super) const INTERNAL_ALIAS: &str = "moor:internal:";
 
-/// In the names of these ([`super::shared_name`]).
+/// The letter in their names ([`super::shared_name`]).
 pub(super) const INTERNAL_LETTER: char = 'd';
 
-/// A parent that is made with the first attachment on it and taken away with the last one: see [`super::ChildLink`]
-/// and [`super::release`]. It is the host's. A link of that name which we did not make is used as it is, and stays.
+/// A parent that is created with the first attachment on it and deleted with the last one: see
+/// [`super::ChildLink`] and [`super::release`]. It is in the host's namespace. An existing link of
+/// that name that we did not create is used as it is, and stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnDemand {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: OnDemandKind,
 }
 
-/// What an [`OnDemand`] is.
+/// The kind of an [`OnDemand`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnDemandKind {
     /// An 802.1Q VLAN.
     Vlan {
-        /// The link whose VLAN it is.
+        /// The link that it is a VLAN of.
         base: String,
         /// 1 to 4094.
         id: u16,
-        /// That link's MTU in bytes, which a VLAN that we made has too.
+        /// That link's MTU in bytes, which a VLAN that we created follows.
         mtu: u32,
     },
-    /// A dummy link: what is on it reaches nothing else.
+    /// A dummy link: links on it reach nothing else.
     Internal {
         /// The network that it is the wire of.
         network: String,
@@ -51,7 +52,7 @@ pub enum OnDemandKind {
 }
 
 impl OnDemand {
-    /// Makes it if need be, and sees to it that it is up. Under the lock of shared links.
+    /// Creates it if it is missing, and sets it up. Call it with the lock of shared links.
     pub(super) fn ensure(&self, kernel: &Kernel) -> Result<()> {
         let host = &kernel.host;
         let link = match host.link_by_name(&self.name)? {
@@ -70,22 +71,22 @@ impl OnDemand {
         if link.up() || !is_ours(&link) {
             return Ok(());
         }
-        // It is the containers' wire. The host takes no part in it, least of all with addresses that a router there
-        // would have it make up. (A host without IPv6 has no such parameter.)
+        // It is the containers' wire. The host has no part in it, and must not get addresses from a
+        // router there. (A host without IPv6 lacks the parameter.)
         sysctl::best_effort(&format!("net/ipv6/conf/{}/disable_ipv6", self.name), "1");
-        // Also if somebody turns IPv6 on for all links again.
+        // Also in case IPv6 is turned on for all links later.
         sysctl::refuse_routers(&self.name)?;
         let alias = self.alias();
         let change = LinkChange { alias: Some(&alias), ..LinkChange::default() };
         let raised = host.set_link(link.index, &LinkChange { up: Some(true), ..change });
         match raised {
-            // The kernel sets a VLAN up with the link below it (vlan_device_event).
+            // The kernel sets a VLAN up together with its lower link (vlan_device_event).
             Err(error) if error.errno() == Some(libc::ENETDOWN) => host.set_link(link.index, &change),
             done => done,
         }
     }
 
-    /// The kernel makes a VLAN's MTU smaller with that of the link below, but not larger again.
+    /// The kernel lowers a VLAN's MTU with its lower link's, but does not raise it again.
     fn follow_mtu(&self, host: &Netlink, link: &Link) -> Result<()> {
         match self.kind {
             OnDemandKind::Vlan { mtu, .. } if is_ours(link) && link.mtu != mtu => {
@@ -114,7 +115,7 @@ impl OnDemand {
         }
     }
 
-    /// What making it takes.
+    /// The kernel feature it needs.
     pub fn feature(&self) -> Feature {
         match self.kind {
             OnDemandKind::Vlan { .. } => Feature::Links("vlan"),
@@ -122,7 +123,7 @@ impl OnDemand {
         }
     }
 
-    /// What the errno of a refused creation means here.
+    /// Explains the errno of a refused creation.
     fn refused(&self, error: Error) -> Error {
         match &self.kind {
             OnDemandKind::Vlan { base, .. } if error.is_not_supported() => {
@@ -136,7 +137,7 @@ impl OnDemand {
         }
     }
 
-    /// Tells people what it is for.
+    /// Its alias, which explains its purpose.
     fn alias(&self) -> String {
         match &self.kind {
             OnDemandKind::Vlan { .. } => VLAN_ALIAS.into(),
@@ -151,7 +152,7 @@ impl OnDemand {
         }
     }
 
-    /// What the link is, if it is something else.
+    /// Describes the link, if it is something else.
     fn otherwise(&self, host: &Netlink, link: &Link) -> Result<Option<String>> {
         let right = match &self.kind {
             OnDemandKind::Vlan { base, id, .. } => {
@@ -159,7 +160,7 @@ impl OnDemand {
                 let of = host.link_by_index(link.peer_index.unwrap_or(0))?;
                 vlan == Some(*id) && of.is_some_and(|of| of.name == *base)
             }
-            // One without an alias is of an ADD that was killed before it could give it one.
+            // A link without an alias comes from an ADD that was killed before it could set one.
             OnDemandKind::Internal { .. } => {
                 is_ours(link) && link.alias.as_ref().is_none_or(|alias| *alias == self.alias())
             }
@@ -175,7 +176,7 @@ impl OnDemand {
         }))
     }
 
-    /// Whether the link below it, if there is one, is up.
+    /// Whether its lower link, if any, is up.
     fn can_be_up(&self, host: &Netlink) -> Result<bool> {
         match &self.kind {
             OnDemandKind::Vlan { base, .. } => Ok(host.link_by_name(base)?.is_none_or(|base| base.up())),
@@ -183,7 +184,7 @@ impl OnDemand {
         }
     }
 
-    /// The differences of the link of that name.
+    /// Lists the differences of the link of that name.
     pub(super) fn drifts(&self, kernel: &Kernel, link: &Link) -> Result<Vec<Drift>> {
         let name = &self.name;
         let otherwise = self.otherwise(&kernel.host, link)?;

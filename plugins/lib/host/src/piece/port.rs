@@ -1,4 +1,4 @@
-//! What a link is as a port of a bridge.
+//! A link's settings as a bridge port.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::{Drift, notice};
 pub struct Port {
     /// Name of the link.
     pub link: String,
-    /// Frames may leave by the port they came in by.
+    /// Frames may leave by the port they arrived on.
     pub hairpin: bool,
-    /// It does not talk to other isolated ports.
+    /// It exchanges no frames with other isolated ports.
     pub isolated: bool,
-    /// Its VLANs, where the bridge sorts by them.
+    /// Its VLANs, if the bridge filters by VLAN.
     pub vlans: Option<VlanSet>,
 }
 
@@ -27,14 +27,14 @@ pub struct Port {
 pub struct VlanSet {
     /// The VLAN of untagged frames.
     pub untagged: u16,
-    /// VLANs whose frames are tagged.
+    /// VLANs with tagged frames.
     pub tagged: BTreeSet<u16>,
-    /// Whether the VLANs that the kernel gave the port (the bridge's default, 1) stay.
+    /// Whether the VLANs that the kernel assigned to the port (the bridge's default, 1) stay.
     pub keep_default: bool,
 }
 
 impl VlanSet {
-    /// Gives the port these VLANs.
+    /// Assigns these VLANs to the port.
     pub(super) fn apply(&self, host: &Netlink, index: u32) -> Result<()> {
         let wanted = self.wanted();
         if !self.keep_default {
@@ -47,7 +47,7 @@ impl VlanSet {
         wanted.into_iter().try_for_each(|vlans| host.add_port_vlans(index, vlans))
     }
 
-    /// The untagged VLAN, and the tagged ones as the fewest ranges.
+    /// The untagged VLAN, and the tagged ones in as few ranges as possible.
     fn wanted(&self) -> Vec<PortVlans> {
         let id = self.untagged;
         let mut all = vec![PortVlans { first: id, last: id, pvid: true, untagged: true }];
@@ -78,7 +78,7 @@ fn unfiltered(error: Error) -> Error {
     if error.is_not_supported() { error.within(Feature::BridgeVlanFiltering.missing()) } else { error }
 }
 
-/// As `bridge vlan` has it: `5-7`, `100 PVID untagged`.
+/// Formats as `bridge vlan` does: `5-7`, `100 PVID untagged`.
 fn text(vlans: &PortVlans) -> String {
     let mut text = vlans.first.to_string();
     if vlans.last != vlans.first {
@@ -94,7 +94,7 @@ fn text(vlans: &PortVlans) -> String {
 
 impl Part for Port {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
-        // A new port has neither.
+        // A new port has neither setting.
         if !self.hairpin && !self.isolated && self.vlans.is_none() {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl Part for Port {
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        // A link that is missing, or no port, is the veth's drift.
+        // A missing link, or one that is not a port, is the veth's drift.
         let Some(link) = kernel.host.link_by_name(&self.link)? else { return Ok(Vec::new()) };
         let Some(port) = link.port else { return Ok(Vec::new()) };
         let BridgePort { hairpin, isolated, .. } = port;
@@ -123,7 +123,8 @@ impl Part for Port {
             Drift::unless_equal(format!("{what} of port {}", self.link), on_off(expected), on_off(actual))
         };
         let mut drifts = Vec::new();
-        // Others turn it on for their own ends, such as a published port that the container itself asks for.
+        // Others may turn it on, for example for a published port that the container itself
+        // connects to.
         drifts.extend(flag("hairpin mode", true, hairpin).filter(|_| self.hairpin));
         drifts.extend(flag("isolation", self.isolated, isolated));
         if let Some(vlans) = &self.vlans {
@@ -133,7 +134,8 @@ impl Part for Port {
     }
 }
 
-/// A link of the host that carries packets: up, and its port forwards, or will when spanning tree lets it.
+/// A link of the host that carries packets: up, and its port forwards, or will once spanning tree
+/// allows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarding {
     /// Name of the link.

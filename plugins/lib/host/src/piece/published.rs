@@ -8,12 +8,12 @@ use crate::iptables::Ports;
 use crate::ports::Publication;
 use crate::rules::published;
 
-/// What an attachment publishes, with its record.
+/// An attachment's published ports, with their record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The ports.
     pub publication: Publication,
-    /// The chains that lead them to the container, one of each family, where iptables publishes them; none where
+    /// The chains to the container, one per family, if iptables publishes the ports; empty if
     /// nf_tables does.
     pub chains: Vec<Ports>,
 }
@@ -23,7 +23,8 @@ impl Part for Published {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let nft = kernel.nft()?;
         let wanted = published::Wanted::of(&self.publication)?;
-        // Neither step leaves anything when it fails, and what another attachment has is not to be taken back.
+        // Neither step leaves anything when it fails, and another attachment's ports must not be
+        // undone.
         if !self.chains.is_empty() {
             wanted.ensure_free(nft)?;
             Ports::add(&self.chains)?;

@@ -6,12 +6,12 @@ use super::{Kernel, Part, Piece, Undo};
 use crate::intent::{By, Record};
 use crate::{Drift, Owner};
 
-/// A record that must be there as long as the rules; see [`crate::intent`].
+/// A record that must exist as long as the rules; see [`crate::intent`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// Who keeps it.
+    /// The plugin that keeps it.
     pub by: By,
-    /// What it says.
+    /// Its content.
     pub record: Record,
 }
 
@@ -42,7 +42,7 @@ impl Part for Recorded {
             .map_err(|error| error.within("failed to put the packet rules on record".into()))
     }
 
-    // An attachment is whole without it: it may be of a version that kept none.
+    // An attachment is complete without it: an older version may have created it without a record.
     fn verify(&self, _: &mut Kernel) -> Result<Vec<Drift>> {
         Ok(Vec::new())
     }

@@ -1,4 +1,4 @@
-//! IPv6 addresses that can be used.
+//! IPv6 addresses that are ready for use.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use sys::{Error, Result};
 use super::{Kernel, Part, Place, Undo};
 use crate::{Drift, notice};
 
-/// IPv6 addresses by which packets go out and come in now.
+/// IPv6 addresses that send and receive packets now.
 ///
-/// Also an address that no duplicates are looked for is only half there when it has been added: the kernel joins its
-/// solicited-node group and adds its route, without which it answers nobody, from a work queue, behind the work of all
-/// other namespaces.
+/// Even without duplicate detection, an address that was just added is not ready: the kernel joins
+/// its solicited-node group and adds its route, without which it answers nobody, from a work queue
+/// shared with all other namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// Where the link is.
@@ -22,16 +22,16 @@ pub struct Settled {
     pub link: String,
     /// The addresses.
     pub addresses: Vec<IpAddr>,
-    /// Whether duplicates are looked for.
+    /// Whether duplicate detection runs.
     pub dad: bool,
 }
 
-/// Detection takes one to two seconds (RFC 4862, section 5.4). On a host where many namespaces come and go, the kernel's
-/// work queue adds up to ten.
+/// Detection takes one to two seconds (RFC 4862, section 5.4). On a host with many short-lived
+/// namespaces, the kernel's work queue adds up to ten.
 pub(super) const DAD_DEADLINE: Duration = Duration::from_secs(30);
-/// Without detection it is that work queue alone: less than a millisecond's work, if nobody is before it.
+/// Without detection only the work queue counts: less than a millisecond, if it is empty.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The container's link-local address is the kernel's affair, and only nearly always there as soon as the others.
+/// The kernel creates the container's link-local address, usually as soon as the others.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Part for Settled {
@@ -48,7 +48,8 @@ impl Part for Settled {
             Err(error) if is_tentative(&error) => {}
             waited => return waited,
         }
-        // Where no packet passes (the bridge's spanning tree holds the port) there is nothing to wait for.
+        // While no packet passes (the bridge's spanning tree blocks the port) there is nothing to
+        // wait for.
         if !kernel.link(self.place, &self.link)?.carrier() {
             return Ok(());
         }
@@ -66,7 +67,8 @@ impl Part for Settled {
 }
 
 impl Settled {
-    /// Without detection the kernel is only slow: the address will be there, so the attachment does not fail.
+    /// Without detection the kernel is only slow: the address will become ready, so the attachment
+    /// does not fail.
     fn tolerated(&self, waited: Result<()>) -> Result<()> {
         match waited {
             Err(error) if is_tentative(&error) => {

@@ -1,10 +1,12 @@
-//! Links of the host that attachments share and that we made: known as ours from birth on, counted by the kernel, and
-//! taken away with the last attachment. There are parents ([`super::OnDemand`]) and shims ([`super::Shim`]).
+//! Links of the host that we created and attachments share: marked as ours from the start, with
+//! users counted by the kernel, and deleted with the last attachment. These are parents
+//! ([`super::OnDemand`]) and shims ([`super::Shim`]).
 //!
-//! What is in use is not written down anywhere, so that no record can be lost or be wrong: whether links are on a
-//! parent the kernel says, and the host's routes by a shim carry their owners' tags. So a container that died without
-//! a DEL counts no more, and whatever was killed at whatever instant, the next DEL or GC of anybody puts it right.
-//! Making a shared link and beginning to use it is one step under a lock, looking and deleting is another.
+//! Usage is not recorded anywhere, so that no record can be lost or wrong: the kernel knows whether
+//! links are on a parent, and the host's routes through a shim carry their owners' tags. So a
+//! container that died without a DEL no longer counts, and after a kill at any point, the next DEL
+//! or GC of any attachment cleans up. Creating a shared link and starting to use it is one step
+//! under a lock, checking and deleting is another.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,15 +19,16 @@ use super::{host_routes, shim};
 use crate::Owner;
 use crate::owner::fnv1a;
 
-/// The group of links (IFLA_GROUP) that is ours: "moor". A link is born in its group, and only then gets an alias.
+/// Our group of links (IFLA_GROUP): "moor". A link is created in its group, and gets an alias only
+/// afterwards.
 pub(super) const GROUP: u32 = 0x6d6f_6f72;
 
-/// The lock's file: it is held for as long as making or deleting takes the kernel.
+/// The lock file: held while the kernel creates or deletes a link.
 const LOCK: &str = "/run/moor/shared-links.lock";
 
-/// Whether we made that link, to be shared by attachments. The group alone does not show it, since anybody may use that
-/// number: the link also has the alias and the name that we give. One without an alias is of an ADD that was killed before
-/// it could give it one, and is not up yet.
+/// Whether we created that link, to be shared by attachments. The group alone does not prove it,
+/// since anybody may use that number: the link also has our alias and name. A link without an alias
+/// comes from an ADD that was killed before it could set one, and is not up yet.
 pub fn is_ours(link: &Link) -> bool {
     let labelled = |alias: &str| match &link.alias {
         Some(have) => have.starts_with(alias),
@@ -40,49 +43,51 @@ pub fn is_ours(link: &Link) -> bool {
         }
 }
 
-/// A VLAN's name is its parent's and its id, or what people call it.
+/// A VLAN's name is its parent's name and its id, or chosen by the user.
 fn is_named_by_its_id(link: &Link) -> bool {
     link.vlan.is_some_and(|vlan| link.name.ends_with(&format!(".{}", vlan.id)))
 }
 
-/// Whether a link is ours, and the host's own beside containers'.
+/// Whether a link is ours, and is a shim.
 pub(super) fn is_shim(link: &Link) -> bool {
     is_ours(link) && shim::is_one(link)
 }
 
-/// Whether there may be shared links that we made: whether, as far as is remembered, any was made since the machine
-/// has started.
+/// Whether shared links of ours may exist: whether any was created since the boot, as far as is
+/// recorded.
 pub fn made_any() -> bool {
     Path::new(LOCK).exists()
 }
 
-/// A link name of 15 bytes: `moor`, a letter that tells the use, and a hash of what it is for.
+/// A link name of 15 bytes: `moor`, a letter for its use, and a hash of its purpose.
 pub fn shared_name(letter: char, what: &str) -> String {
     format!("moor{letter}{:010x}", fnv1a(what.bytes()) & 0xff_ffff_ffff)
 }
 
-/// Whether [`shared_name`] may have made that name.
+/// Whether a name has the form of [`shared_name`].
 fn is_shared_name(name: &str, letter: char) -> bool {
     let hash = name.strip_prefix("moor").and_then(|rest| rest.strip_prefix(letter));
     hash.is_some_and(|hash| hash.len() == 10 && hash.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Waits, with a bound, until nobody makes or deletes shared links; nobody will before this is dropped.
+/// Waits, with a limit, until nobody creates or deletes shared links; nobody will before this is
+/// dropped.
 pub(super) fn lock() -> Result<File> {
     file::make_private_dir(Path::new(file::RUN_DIR), 1)?;
     file::lock(Path::new(LOCK), 0o600)
 }
 
-/// DEL, when the attachment's own link is gone: the host's routes to it, and what was only there for it.
+/// DEL, after the attachment's own link is gone: deletes the host's routes to it, and links that
+/// only it used.
 ///
 /// # Errors
-/// The kernel could not be asked, or refused. As much as can be deleted is.
+/// The kernel could not be asked, or refused. As much as possible is deleted.
 pub fn release(host: &Netlink, owner: &Owner) -> Result<()> {
     let tag = owner.tag();
     sweep(host, |_, of| of == tag)
 }
 
-/// GC: the host's routes to all attachments of the network but these, and what nobody uses.
+/// GC: deletes the host's routes to all attachments of the network except these, and unused links.
 ///
 /// # Errors
 /// As for [`release`].
@@ -92,8 +97,8 @@ pub fn release_but(host: &Netlink, network: &str, valid: &[Owner]) -> Result<()>
     sweep(host, |shim, of| shim.alias.as_deref() == Some(&alias) && !tags.contains(&of))
 }
 
-/// Deletes the host's routes of which `is_gone` says so, knowing the shim and the owner's tag; then the shims without
-/// routes; then the parents with nothing on them.
+/// Deletes the host's routes for which `is_gone` holds, given the shim and the owner's tag; then
+/// the shims without routes; then the parents without links on them.
 pub(super) fn sweep(host: &Netlink, is_gone: impl Fn(&Link, u32) -> bool) -> Result<()> {
     if !host.links()?.iter().any(is_ours) {
         return Ok(());
@@ -105,7 +110,7 @@ pub(super) fn sweep(host: &Netlink, is_gone: impl Fn(&Link, u32) -> bool) -> Res
     for shim in shims {
         done = done.and(shim::sweep(host, &shim, |tag| is_gone(&shim, tag)));
     }
-    // A VLAN of a VLAN was made after it.
+    // A VLAN of a VLAN was created after it.
     parents.sort_by_key(|parent| std::cmp::Reverse(parent.index));
     for parent in parents {
         done = done.and(delete_unused(host, &parent));
@@ -131,7 +136,7 @@ fn delete_unused(host: &Netlink, parent: &Link) -> Result<()> {
     delete_unless(use_of_it, host, parent)
 }
 
-/// What somebody has come to use a link of ours for as what it is, a link of the host: routes and traffic control.
+/// How others use a link of ours as a link of the host: routes and traffic control.
 pub(super) fn others_use(host: &Netlink, link: &Link) -> Result<Option<&'static str>> {
     let own = [Route::BY_KERNEL, host_routes::PROTOCOL];
     if host.routes(Some(link.index), None)?.iter().any(|route| !own.contains(&route.protocol)) {

@@ -1,5 +1,5 @@
-//! The host's own link beside the containers' on their parent: macvlan and ipvlan links do not reach the link that they
-//! are on, but they reach each other.
+//! The host's own link next to the containers' on their parent: macvlan and ipvlan links do not
+//! reach their parent, but they reach each other.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,8 +13,8 @@ use super::{ChildKind, Kernel, Part, Place, Undo, host_routes, sysctl};
 use crate::Drift;
 use crate::owner::part;
 
-/// The host's link beside those of one network's containers, made with the first attachment and taken away with the
-/// last one, and the host's routes to one of them.
+/// The host's link next to one network's containers, created with the first attachment and deleted
+/// with the last one, and the host's routes to one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shim {
     /// Its name: [`super::shared_name`] of network and parent.
@@ -23,24 +23,25 @@ pub struct Shim {
     pub network: String,
     /// Name of the parent, a link of the host.
     pub parent: String,
-    /// What it is.
+    /// Its kind.
     pub kind: ChildKind,
     /// A macvlan's Ethernet address.
     pub mac: Option<Mac>,
-    /// Its link-local address, by which the containers reach the host's IPv6 addresses; `None`: they need none.
+    /// Its link-local address, through which the containers reach the host's IPv6 addresses; `None`
+    /// if not needed.
     pub link_local: Option<Ipv6Addr>,
-    /// Addresses of the host's that are on this link alone.
+    /// Addresses of the host that are only on this link.
     pub addresses: Vec<IpAddr>,
     /// The routes to the attachment.
     pub routes: Vec<HostRoute>,
-    /// The containers' Ethernet address, if the host would not hear them answer when it asks for it: what they send to
-    /// an IPv4 address of the parent's goes to the parent.
+    /// The containers' Ethernet address, if the host would not receive their answers to ARP
+    /// requests: their packets to an IPv4 address of the parent go to the parent.
     pub neighbour: Option<Mac>,
-    /// [`crate::Owner::tag`] of the attachment: the metric of its routes, by which they are found again.
+    /// [`crate::Owner::tag`] of the attachment: the metric that identifies its routes.
     pub tag: u32,
 }
 
-/// A route of the host's to a container's address.
+/// A route of the host to a container's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRoute {
     /// The container's address.
@@ -49,10 +50,10 @@ pub struct HostRoute {
     pub source: IpAddr,
 }
 
-/// What the aliases of shims begin with.
+/// Prefix of the aliases of shims.
 pub(super) const ALIAS: &str = "moor:shim:";
 
-/// In the names of shims ([`super::shared_name`]).
+/// The letter in the names of shims ([`super::shared_name`]).
 pub(super) const LETTER: char = 'h';
 
 /// The alias of a network's shims.
@@ -60,12 +61,12 @@ pub(super) fn alias(network: &str) -> String {
     format!("{ALIAS}{}", part(network))
 }
 
-/// Whether a link of ours is a shim, not a parent.
+/// Whether a link of ours is a shim rather than a parent.
 pub(super) fn is_one(link: &Link) -> bool {
     matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
 }
 
-/// Deletes the routes whose tags are gone, and the shim if it has none left.
+/// Deletes the routes with tags that are gone, and the shim if it has none left.
 pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) -> Result<()> {
     let mut left = false;
     for route in host_routes::list(host, shim.index)? {
@@ -73,7 +74,7 @@ pub(super) fn sweep(host: &Netlink, shim: &Link, is_gone: impl Fn(u32) -> bool) 
             left = true;
             continue;
         }
-        // First what is found by the route.
+        // First what the route leads to.
         let _ = host.delete_neighbour(shim.index, route.dst.ip());
         match host.delete_route(&route) {
             Err(error) if !error.is_not_found() => return Err(error),
@@ -101,7 +102,7 @@ impl Shim {
             let message = Some(format!("it is no {} link of ours", self.kind.driver()));
             return Err(Error::Kernel { op: "use", object: self.name.clone(), message, source });
         }
-        // Also what another ADD made, which may have been killed in the middle of it.
+        // Also for a link of another ADD, which may have been killed in the middle.
         if !link.up() {
             self.prepare()?;
         }
@@ -139,14 +140,14 @@ impl Shim {
         }
     }
 
-    /// The parameters of a link that is not up yet.
+    /// Sets the parameters of a link that is not up yet.
     fn prepare(&self) -> Result<()> {
         for (key, value) in [
-            // It answers for the host's addresses, but only to those whom the host would answer by it: the
-            // containers. To others on the wire the host is where it always was.
+            // It answers for the host's addresses, but only to hosts that this host would answer
+            // through it: the containers. For others on the wire the host stays where it was.
             ("ipv4/conf/{}/arp_filter", "1"),
             ("ipv6/conf/{}/disable_ipv6", "0"),
-            // No addresses but ours (IN6_ADDR_GEN_MODE_NONE), and these are nobody else's.
+            // Only our addresses (IN6_ADDR_GEN_MODE_NONE), which are unique.
             ("ipv6/conf/{}/addr_gen_mode", "1"),
             ("ipv6/conf/{}/accept_dad", "0"),
         ] {
@@ -155,15 +156,16 @@ impl Shim {
         sysctl::refuse_routers(&self.name)
     }
 
-    /// The link's addresses with their prefix lengths: the host's own lead nowhere else.
+    /// The link's addresses with their prefix lengths: the host's own have full length.
     fn nets(&self) -> impl Iterator<Item = IpNetwork> {
         let host = self.addresses.iter().map(|ip| IpNetwork::from(*ip));
         let link_local = self.link_local.and_then(|ip| IpNetwork::new(ip.into(), 64).ok());
         host.chain(link_local)
     }
 
-    /// The differences of the routes that cannot be put right. A route goes with the host's address that it names, and
-    /// does not come back with that: this is the host's doing, so it is mended and reported, not a drift.
+    /// Lists the routes that cannot be restored. The kernel deletes a route with its source
+    /// address, and the route does not return with it: that is the host's doing, so it is restored
+    /// and reported, not a drift.
     fn routes_drifts(&self, kernel: &Kernel, link: &Link) -> Result<Vec<Drift>> {
         let lost = |have: &[Route]| -> Vec<&HostRoute> {
             let there = |wanted: Route| {
@@ -192,8 +194,8 @@ impl Shim {
         Ok(missing.into_iter().map(drift).collect())
     }
 
-    /// Reports who else of the host's links has an address that this one is about to get: which of them a container
-    /// reaches by it is then left to chance.
+    /// Reports other links of the host with an address that this one is about to get: which of them
+    /// a container then reaches through it is undefined.
     fn report_taken(&self, host: &Netlink, link: &Link, net: &IpNetwork) -> Result<()> {
         for other in host.addresses(None)?.iter().filter(|other| other.net.ip() == net.ip()) {
             let name = host.link_by_index(other.index)?.map(|link| link.name);
@@ -223,14 +225,14 @@ impl Shim {
 impl Part for Shim {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let failed = |error: Error| error.within("failed to give the host access".into());
-        // Until it has a route, nobody may take a shim away that looks unused.
+        // Until it has a route, nobody may delete a shim that looks unused.
         let _lock = shared::lock().map_err(failed)?;
         undo.push(Undo::HostRoutes(self.tag));
         let link = self.ensure(kernel).map_err(failed)?;
-        // Others may have lost theirs.
+        // Others may have lost their routes.
         host_routes::restore(&kernel.host, &link).map_err(failed)?;
         for route in &self.routes {
-            // Whoever had the address before may have had another Ethernet address.
+            // The previous owner of the address may have had another Ethernet address.
             let _ = kernel.host.delete_neighbour(link.index, route.to);
             let unheard = route.to.is_ipv4() && !self.addresses.contains(&route.source);
             if let Some(mac) = self.neighbour.filter(|_| unheard) {

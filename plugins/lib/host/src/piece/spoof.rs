@@ -1,4 +1,4 @@
-//! A port by which only one MAC address comes in.
+//! A port that accepts frames from only one MAC address.
 
 use netlink::Mac;
 use sys::Result;
@@ -10,9 +10,9 @@ use crate::{Drift, Owner};
 /// The MAC filter of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacFilter {
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
-    /// Name of the port; the filter may be there before the port is.
+    /// Name of the port; the filter may exist before the port.
     pub port: String,
     /// The container's MAC address.
     pub mac: Mac,
@@ -28,7 +28,7 @@ impl Part for MacFilter {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         kernel.records()?;
         let nft = kernel.nft()?;
-        // Before: an answer that gets lost does not say that nothing was made.
+        // Push it first: after a lost answer the rules may exist.
         undo.push(Undo::Rules(self.owner.clone(), Vec::new()));
         self.with(|guarded| guarded.add(nft))
             .map_err(|error| error.within("failed to setup spoof-check".into()))

@@ -6,14 +6,14 @@ use sys::{Result, sysctl};
 use super::{Kernel, Part, Place, Undo, advertised};
 use crate::Drift;
 
-/// Parameters of one place.
+/// Parameters of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sysctls {
-    /// Where.
+    /// The namespace.
     pub place: Place,
-    /// What their failure is called.
+    /// The name of the step in an error.
     pub purpose: &'static str,
-    /// The parameters, in the order they are set.
+    /// The parameters, in the order in which they are set.
     pub settings: Vec<Sysctl>,
 }
 
@@ -24,26 +24,26 @@ pub struct Sysctl {
     pub key: String,
     /// Its value.
     pub value: &'static str,
-    /// Whether the attachment works only with it.
+    /// Whether the attachment fails without it.
     pub required: bool,
 }
 
-/// Sets a parameter that improves things, and that this kernel may not have.
+/// Sets a parameter that is an improvement, and that this kernel may lack.
 pub(super) fn best_effort(key: &str, value: &str) {
     let _ = sysctl::write(key, value);
 }
 
-/// What lets a neighbour on a link change the host's routes: a router advertisement gives it a default route and an
-/// address, a redirect a way by the neighbour.
+/// Parameters by which a neighbour on a link changes the host's routes: a router advertisement
+/// gives it a default route and an address, a redirect a route through the neighbour.
 const ROUTES_BY_NEIGHBOURS: [&str; 3] =
     ["ipv6/conf/{}/accept_ra", "ipv6/conf/{}/accept_redirects", "ipv4/conf/{}/accept_redirects"];
 
-/// Keeps containers from changing the host's routes by a link that was made for them. Call it before the link is up:
-/// a container that runs already may send as soon as it is.
+/// Keeps containers from changing the host's routes on a link that was created for them. Call it
+/// before the link is up: a running container may send at once.
 ///
 /// # Errors
-/// A parameter cannot be set, and the link must not be up without it. (A host without IPv6 has none, and where `/proc/sys`
-/// is read-only its owner answers for what it holds.)
+/// A parameter cannot be set, and the link must not be up without it. (A host without IPv6 lacks
+/// them, and a read-only `/proc/sys` is its owner's responsibility.)
 pub(super) fn refuse_routers(link: &str) -> Result<()> {
     for key in ROUTES_BY_NEIGHBOURS {
         match sysctl::set(&format!("net/{}", key.replace("{}", link)), "0") {
@@ -57,7 +57,8 @@ pub(super) fn refuse_routers(link: &str) -> Result<()> {
 }
 
 impl Part for Sysctls {
-    // Never taken back: those of a link go with it, and forwarding is the host's, which others have come to rely on.
+    // Never undone: a link's parameters go with it, and forwarding is the host's, which others may
+    // rely on by now.
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         kernel.within(self.place, || {
             self.settings.iter().try_for_each(|setting| match setting.required {

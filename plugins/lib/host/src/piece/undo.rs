@@ -1,4 +1,4 @@
-//! Taking back what a failed ADD made.
+//! Undoing what a failed ADD created.
 
 use std::net::IpAddr;
 
@@ -12,36 +12,38 @@ use crate::intent::By;
 use crate::iptables::{MasqueradeChain, Ports};
 use crate::rules::{self, published};
 
-/// How to take one thing back. What hangs on a link (addresses, routes, its parameters) goes with the link.
+/// An undo step. Objects on a link (addresses, routes, its parameters) go with the link.
 pub(super) enum Undo {
-    /// Delete a link of the host that is this attachment's alone. By name: it is known before the index is.
+    /// Delete a link of the host that only this attachment uses. By name, which is known before the
+    /// index.
     Link(String),
-    /// Delete a link of the container's that is this attachment's alone.
+    /// Delete a link of the container that only this attachment uses.
     SandboxLink(String),
-    /// Delete a link that others may have begun to use.
+    /// Delete a link that others may have started to use.
     SharedLink(String),
-    /// Remove addresses from a link that others may have begun to use.
+    /// Remove addresses from a link that others may have started to use.
     SharedAddresses(u32, Vec<IpNetwork>),
-    /// Delete the links that attachments share and that nobody uses any more.
+    /// Delete shared links without users.
     UnusedLinks,
-    /// Delete the host's routes to the attachment of that tag, and its shim if it was the last one's.
+    /// Delete the host's routes to the attachment with that tag, and its shim if these were the
+    /// last.
     HostRoutes(u32),
-    /// Delete the host's routes to the attachment of that tag by the link of its gateways.
+    /// Delete the host's routes to the attachment with that tag through the link of its gateways.
     WayBack(u32),
     /// Remove the record of an attachment's packet rules.
     Record(By, Owner),
-    /// Delete the packet rules of an attachment; its addresses are these.
+    /// Delete the packet rules of an attachment with these addresses.
     Rules(Owner, Vec<IpAddr>),
-    /// Take back the ports that an attachment publishes.
+    /// Remove the published ports of an attachment.
     Published(Owner),
-    /// Delete chains of iptables that lead ports to a container.
+    /// Delete the iptables chains that lead ports to a container.
     PortChains(Vec<Ports>),
-    /// Delete an attachment's rules of iptables.
+    /// Delete an attachment's iptables rules.
     MasqueradeChain(MasqueradeChain),
 }
 
-/// Runs them backwards. An error here has nowhere to go: the ADD's own is what must be told, and the DEL that every
-/// runtime sends after a failed ADD looks once more.
+/// Runs the steps backwards. Their errors are dropped: ADD's own error must be reported, and the
+/// DEL that every runtime sends after a failed ADD tries again.
 pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
     for step in undo.into_iter().rev() {
         let _ = match step {
@@ -79,7 +81,7 @@ fn delete(netlink: &Netlink, name: &str, may: impl FnOnce(u32) -> bool) -> Resul
     }
 }
 
-/// Whether a shared link serves nobody: no other process is at work on one, and it has no ports.
+/// Whether a shared link has no users: no other process works on one, and it has no ports.
 fn unused(kernel: &Kernel, index: u32) -> bool {
     kernel.alone()
         && kernel.host.links().is_ok_and(|links| links.iter().all(|link| link.master != Some(index)))

@@ -21,7 +21,7 @@ pub struct VethPair {
     pub container_mac: Mac,
     /// MTU of both ends in bytes; `None` is the kernel's default.
     pub mtu: Option<u32>,
-    /// Whose it is: [`Owner::label`], kept as the host end's alias.
+    /// Its owner's label: [`Owner::label`], kept as the host end's alias.
     pub label: String,
 }
 
@@ -48,7 +48,7 @@ impl Part for VethPair {
         }
         undo.push(Undo::Link(self.host_name.clone()));
         let index = kernel.index(Place::Host, &self.host_name)?;
-        // A port takes in some frames past its bridge: those to addresses that are for the link alone.
+        // A port accepts some frames past its bridge: those to addresses for the link only.
         sysctl::refuse_routers(&self.host_name)?;
         let change = LinkChange { alias: Some(&self.label), up: Some(true), ..LinkChange::default() };
         kernel.host.set_link(index, &change)
@@ -103,11 +103,13 @@ fn interface_exists(container: &str, host: &str) -> Error {
     Conflict::InterfaceExists { container: container.into(), host: host.into() }.into()
 }
 
-/// The name to give the owner's host veth. What an earlier attachment of the same owner left under one of its names is
-/// deleted: an owner has one attachment, and the caller has seen that it is not in this container.
+/// Chooses the name of the owner's host veth. A link that an earlier attachment of the same owner
+/// left under one of its names is deleted: an owner has one attachment, and the caller has checked
+/// that it is not in this container.
 ///
 /// # Errors
-/// The container has the interface already; every name is taken by others; the kernel could not be asked.
+/// The container has the interface already; all names belong to others; the kernel could not be
+/// asked.
 pub fn choose_host_veth(kernel: &Kernel, owner: &Owner) -> Result<String> {
     if kernel.netlink(Place::Sandbox)?.link_by_name(&owner.ifname)?.is_some() {
         return Err(interface_exists(&owner.ifname, &owner.host_veth_names().next().unwrap_or_default()));
@@ -128,7 +130,7 @@ pub fn choose_host_veth(kernel: &Kernel, owner: &Owner) -> Result<String> {
         .within(format!("all of {names} belong to others")))
 }
 
-/// Deletes a link; one that is gone already is deleted.
+/// Deletes a link; a missing one counts as deleted.
 pub(super) fn delete(host: &Netlink, link: &Link) -> Result<()> {
     match host.delete_link(link.index) {
         Err(error) if !error.is_not_found() => Err(error),

@@ -1,8 +1,8 @@
-//! The veth pairs that a DEL or a GC deletes.
+//! Deletion of veth pairs by DEL and GC.
 //!
-//! The host's end carries the owner's label, which no container can change. A pair without our label is only deleted
-//! when everything shows that it is this attachment's: its kind, its peer, and the bridge that this is a port of. The
-//! reference's plugin makes such pairs.
+//! The host end carries the owner's label, which no container can change. A pair without our label
+//! is only deleted when everything shows that it is this attachment's: its kind, its peer, and its
+//! bridge. The reference's plugin creates such pairs.
 
 use std::collections::HashSet;
 
@@ -16,9 +16,9 @@ use crate::{Owner, Removal};
 /// RT_SCOPE_UNIVERSE (linux/rtnetlink.h): not the scope of link-local addresses.
 const SCOPE_UNIVERSE: u8 = 0;
 
-/// Deletes the attachment's veth pair by the host's end, whatever became of the container's namespace: the one with its
-/// label, else the one that the runtime remembers, with the label that it had before its network was renamed. Returns
-/// whether there was one.
+/// Deletes the attachment's veth pair by the host end, whatever happened to the container's
+/// namespace: the pair with its label, otherwise the one that the runtime remembers, with the label
+/// that it had before its network was renamed. Returns whether there was one.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
@@ -26,7 +26,7 @@ pub fn delete_veth(host: &Netlink, removal: &Removal) -> Result<bool> {
     let label = removal.owner().label();
     for (candidate, name) in removal.owner().host_veth_names().enumerate() {
         let Some(link) = host.link_by_name(&name)? else { continue };
-        // One without a label is of an ADD that was killed before it could give it one.
+        // A link without a label comes from an ADD that was killed before it could set one.
         let ours = match &link.alias {
             Some(alias) => *alias == label,
             None => candidate == 0,
@@ -44,10 +44,10 @@ pub fn delete_veth(host: &Netlink, removal: &Removal) -> Result<bool> {
     Ok(false)
 }
 
-/// Deletes the pair that has an end in the container under the attachment's interface name, if it is provably the
-/// attachment's. Anything else of that name stays: another network's interface, whose presence made this attachment's
-/// ADD fail, or that of another container, which has been given the path of the namespace since. `bridge` is the name
-/// of the configured bridge.
+/// Deletes the pair with an end in the container under the attachment's interface name, if it is
+/// provably the attachment's. Anything else of that name stays: another network's interface, which
+/// made this attachment's ADD fail, or another container's, which has since got the path of the
+/// namespace. `bridge` is the name of the configured bridge.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
@@ -73,15 +73,17 @@ fn is_ours(host: &Netlink, peer: &Link, removal: &Removal, bridge: &str) -> Resu
         let owner = removal.owner();
         return Ok(*alias == owner.label() || remembered && owner.is_in(alias));
     }
-    // Other plugins make pairs as well, but no ports of bridges; and two networks may have a bridge each.
+    // Other plugins create pairs too, but not bridge ports; and two networks may have a bridge
+    // each.
     if peer.port.is_none() || !removal.remembered().is_empty() {
         return Ok(peer.port.is_some() && remembered);
     }
     Ok(host.link_by_name(bridge)?.is_some_and(|bridge| peer.master == Some(bridge.index)))
 }
 
-/// Whether a pair was left by an ADD of the reference that was killed before it had connected it: a name as it draws them,
-/// nobody's label, no bridge, and no address at either end. A pair that another plugin has finished has one of them.
+/// Whether an ADD of the reference was killed before it had connected the pair: a random name in
+/// its format, no label, no bridge, and no address at either end. A pair that another plugin has
+/// finished has at least one of them.
 fn is_unfinished(host: &Netlink, peer: &Link, sandbox: &Netlink, link: &Link) -> Result<bool> {
     if peer.alias.is_some() || peer.master.is_some() || !is_drawn(&peer.name) {
         return Ok(false);
@@ -104,10 +106,11 @@ fn is_veth(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth")
 }
 
-/// Deletes the veth pairs of every owner on the network but the valid ones; carries on after an error.
+/// Deletes the veth pairs of every owner on the network except the valid ones; continues after an
+/// error.
 ///
 /// # Errors
-/// The kernel could not be asked; else the last that a deletion gave.
+/// The kernel could not be asked; otherwise the last error of a deletion.
 pub fn delete_veths_but(host: &Netlink, network: &str, valid: &[Owner]) -> Result<()> {
     let prefix = Owner::label_prefix(network);
     let valid: HashSet<String> = valid.iter().map(Owner::label).collect();

@@ -1,4 +1,4 @@
-//! The host's way back to a container whose gateway is outside of its subnet.
+//! The host's routes to a container with a gateway outside of its subnet.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,16 @@ use sys::{Error, Result};
 use super::{Kernel, Part, Place, Undo, host_routes, shared};
 use crate::Drift;
 
-/// Routes of the host's to a container by the link that carries its gateways: no subnet of theirs leads to it.
+/// Routes of the host to a container through the link with its gateways, if no subnet of theirs
+/// contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WayBack {
     /// The bridge, or the host's link in a VLAN of it.
     pub link: String,
-    /// The container's addresses, each with the gateway that the host speaks to it from; `None`: the kernel's choice.
+    /// The container's addresses, each with the gateway that the host uses as source; `None` lets
+    /// the kernel choose.
     pub routes: Vec<(IpAddr, Option<IpAddr>)>,
-    /// [`crate::Owner::tag`] of the attachment: the metric of its routes, by which they are found again.
+    /// [`crate::Owner::tag`] of the attachment: the metric that identifies its routes.
     pub tag: u32,
 }
 
@@ -50,8 +52,8 @@ impl Part for WayBack {
         self.wanted(index).try_for_each(|route| host_routes::add(&kernel.host, &route)).map_err(failed)
     }
 
-    // A route goes with the host's address that it names, and does not come back with that: this is the host's doing,
-    // so it is mended and reported, not a drift.
+    // The kernel deletes a route with its source address, and the route does not return with it:
+    // that is the host's doing, so it is restored and reported, not a drift.
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
         let Some(link) = kernel.host.link_by_name(&self.link)? else { return Ok(Vec::new()) };
         let missing = self.missing(&kernel.host, link.index)?;
