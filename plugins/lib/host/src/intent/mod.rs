@@ -1,12 +1,13 @@
-//! What the packet rules of attachments are, on record: so that they can be made again after somebody flushed them.
+//! Records of the packet rules of attachments, by which they are restored after a flush.
 //!
-//! There is one file for each attachment and plugin. ADD writes it as the last thing it makes, DEL removes it as the
-//! first: so a record is there only of an attachment whose ADD came to its end, and whose DEL has not begun, whenever
-//! either of them is killed. (The rules that a killed ADD leaves are found by their owner, which needs no record.)
+//! There is one file per attachment and plugin. ADD writes it as its last step, DEL removes it as
+//! its first: so a record only exists for an attachment with a finished ADD and without a started
+//! DEL, even if either is killed. (The rules of a killed ADD are found by their owner, which needs
+//! no record.)
 //!
-//! From the first change of its rules to that of its record, ADD and DEL hold the records' lock shared; who makes
-//! everything anew (a reapply) holds it alone. So nothing comes back that a DEL is about to delete, and nothing is
-//! missing that an ADD is about to record.
+//! From the first change of its rules to that of its record, ADD and DEL hold the records' lock
+//! shared; a reapply, which restores everything, holds it exclusively. So it restores nothing that
+//! a DEL is about to delete, and misses nothing that an ADD is about to record.
 //!
 //! The directory is in `/run`: it goes with the kernel state that it describes.
 
@@ -30,27 +31,27 @@ use sys::{Error, Result, clock};
 use crate::ports::{Chosen, Container};
 use crate::{Namespace, Owner, Removal};
 
-/// Where the records are.
+/// The directory of records.
 const DIR: &str = "/run/moor/intent";
-/// How many directories of this path are private.
+/// The number of private directories in this path.
 const DEPTH: usize = 2;
-/// In the directory; nothing is written to it. (Not the directory itself: one that was open to other users once may be
-/// held by one of them for ever.)
+/// The lock file in the directory; nothing is written to it. (Not the directory itself: if it was
+/// once open to other users, one of them may hold its lock for ever.)
 const LOCK: &str = ".lock";
 const MODE: u32 = 0o600;
-/// The longest record, in bytes: as many ports as one attachment may publish ([`crate::rules::published::ELEMENTS_MAX`]),
-/// of both families, each on a line of its own.
+/// The longest record, in bytes: as many ports as one attachment may publish
+/// ([`crate::rules::published::ELEMENTS_MAX`]), of both families, each on a line of its own.
 const LONGEST: usize = 2 << 20;
 
-/// Who keeps a record.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// The plugin that attaches: masquerade and MAC filter.
+    /// The attaching plugin's: masquerade and MAC filter.
     Bridge,
-    /// The plugin that publishes ports.
+    /// The port-publishing plugin's.
     Portmap,
-    /// Who masquerades by iptables. It is no intent, since a reapply makes no rules of iptables; but their chain is named
-    /// after the network, which may have another name when they are to go.
+    /// For masquerade by iptables. A reapply does not restore iptables rules; but their chain is
+    /// named after the network, which may have another name when they are deleted.
     Iptables,
 }
 
@@ -67,28 +68,29 @@ impl By {
 /// The packet rules of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Whose they are.
+    /// Their owner.
     pub owner: Owner,
-    /// What it publishes.
+    /// Its published ports.
     pub containers: Vec<Container>,
-    /// The chain of iptables that its ports are in, if they are there: these are not made again.
+    /// The iptables chain of its ports, if they are there: these are not restored.
     pub chain: Option<String>,
-    /// Ports of these that were chosen for it.
+    /// The chosen ones among its ports.
     pub chosen: Vec<Chosen>,
-    /// Links that have `route_localnet` because of published ports, and had not before.
+    /// Links that got `route_localnet` because of published ports.
     pub localnet: Vec<String>,
-    /// Addresses that are masqueraded, and the subnets inside of which they are not.
+    /// Masqueraded addresses, and the subnets inside which they are not masqueraded.
     pub masquerade: Option<(Vec<IpAddr>, Vec<IpNetwork>)>,
-    /// The chain of iptables by which it is masqueraded, and the addresses that lead to it.
+    /// The iptables chain that masquerades it, and the addresses that lead to it.
     pub masquerade_chain: Option<(String, Vec<IpAddr>)>,
-    /// A port of a bridge, and the MAC address that may come in by it.
+    /// A bridge port, and the MAC address that it accepts.
     pub mac_filter: Option<(String, Mac)>,
-    /// The container's network namespace, where no link of the host shows whether the attachment is alive.
+    /// The container's network namespace, if no link of the host shows whether the attachment is
+    /// alive.
     pub netns: Option<Namespace>,
 }
 
 impl Record {
-    /// Of an attachment that has no rules yet.
+    /// The record of an attachment without rules.
     pub fn new(owner: Owner) -> Self {
         Self {
             owner,
@@ -104,7 +106,7 @@ impl Record {
     }
 }
 
-/// The directory, locked for as long as this lives.
+/// The directory, locked while this lives.
 #[derive(Debug)]
 pub struct Records {
     dir: PathBuf,
@@ -112,15 +114,15 @@ pub struct Records {
 }
 
 impl Records {
-    /// For an ADD, which is about to make rules; the directory is made when it is missing.
+    /// Opens it for an ADD, which is about to create rules; creates a missing directory.
     ///
     /// # Errors
-    /// The directory cannot be made or locked.
+    /// The directory cannot be created or locked.
     pub fn open() -> Result<Self> {
         Self::open_at(Path::new(DIR))
     }
 
-    /// For everybody else; `None` when nothing was ever recorded.
+    /// Opens it for any other use; `None` when nothing was ever recorded.
     ///
     /// # Errors
     /// The directory cannot be opened or locked.
@@ -137,7 +139,7 @@ impl Records {
         Self::lock_if_any(dir, Hold::Shared)
     }
 
-    /// The directory for oneself alone, once all others are done.
+    /// Opens the directory exclusively, after all others are done.
     pub(crate) fn open_alone_if_any() -> Result<Option<Self>> {
         Self::lock_if_any(Path::new(DIR), Hold::Alone)
     }
@@ -154,33 +156,35 @@ impl Records {
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
-    /// Writes a record, whole; what the same plugin recorded of the same attachment before is replaced.
+    /// Writes a whole record, and replaces the same plugin's earlier one of the attachment.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, by: By, record: &Record) -> Result<()> {
         let path = self.path(by, &record.owner);
         let text = text::write(record, clock::since_boot()?);
-        // Without a name until it is whole: a killed process leaves nothing.
+        // The file has no name until it is whole: a killed process leaves nothing.
         while file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? == Made::Exists {
             file::remove(&path)?;
         }
         Ok(())
     }
 
-    /// The record of an attachment, if there is one.
+    /// Reads the record of an attachment, if there is one.
     ///
     /// # Errors
-    /// It cannot be read, or says what no record says.
+    /// It cannot be read, or is malformed.
     pub fn read(&self, by: By, owner: &Owner) -> Result<Option<Record>> {
         read(&self.path(by, owner)).map(|found| found.map(|(record, _)| record))
     }
 
-    /// Removes the record of an attachment that is gone, and returns it; that of another network's attachment of the
-    /// same interface stays while that is alive. One that cannot be read makes nothing anew, and goes too.
+    /// Removes the record of an attachment that is gone, and returns it. That of another network's
+    /// attachment of the same interface stays while that is alive. An unreadable record restores
+    /// nothing, and is removed too.
     ///
     /// # Errors
-    /// It cannot be removed; or it is not known whether the other attachment is alive, and then it stays.
+    /// It cannot be removed; or it is unknown whether the other attachment is alive, and then it
+    /// stays.
     pub fn take(&self, by: By, removal: &Removal) -> Result<Option<Record>> {
         let record = self.read(by, removal.owner()).unwrap_or_default();
         if let Some(record) = &record
@@ -192,7 +196,7 @@ impl Records {
         Ok(record)
     }
 
-    /// Removes the record that an ADD has written which is being taken back.
+    /// Removes the record written by an ADD that is being undone.
     ///
     /// # Errors
     /// It cannot be removed.
@@ -203,7 +207,7 @@ impl Records {
         }
     }
 
-    /// Whether there is a record of another attachment's.
+    /// Whether there is a record of another attachment.
     ///
     /// # Errors
     /// They cannot be listed.
@@ -212,7 +216,8 @@ impl Records {
         Ok(self.paths()?.iter().any(|path| *path != own && is_of(path, by)))
     }
 
-    /// The records of a network's attachments but these; of those that cannot be read there is a word in the log.
+    /// The records of a network's attachments except these; unreadable ones are reported in the
+    /// log.
     ///
     /// # Errors
     /// They cannot be listed.
@@ -232,7 +237,7 @@ impl Records {
         Ok(records)
     }
 
-    /// All records, those written last first, and what could not be read.
+    /// All records, latest first, and the errors of unreadable ones.
     ///
     /// # Errors
     /// They cannot be listed.
@@ -249,7 +254,7 @@ impl Records {
         Ok((records.into_iter().map(|(record, _)| record).collect(), unreadable))
     }
 
-    /// The files of records, in the order of their names; not our temporary ones.
+    /// The files of records, in the order of their names, without our temporary ones.
     fn paths(&self) -> Result<Vec<PathBuf>> {
         let fail = |cause| Error::new("list", self.dir.display().to_string(), cause);
         let mut paths = Vec::new();
@@ -263,9 +268,10 @@ impl Records {
         Ok(paths)
     }
 
-    /// Named by a hash, since a container's id may be longer than a file's name; not by the network, which may have
-    /// another name when the record is looked for. (A namespace has one interface of a name, so two networks' records of
-    /// one interface are never both of living attachments.)
+    /// The name is a hash, since a container's id may exceed the length of a filename. It excludes
+    /// the network, which may have another name when the record is looked up. (A namespace has one
+    /// interface of a name, so two networks' records of one interface never both belong to living
+    /// attachments.)
     fn path(&self, by: By, owner: &Owner) -> PathBuf {
         let mut hash = Sha512::new();
         hash.update(&owner.ifname);
@@ -280,17 +286,17 @@ impl Records {
     }
 }
 
-/// Whether a file's name is one of this plugin's.
+/// Whether a file is a record of this plugin.
 fn is_of(path: &Path, by: By) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(by.name()));
     name.is_some_and(|rest| rest.starts_with('-'))
 }
 
-/// Takes records away, and then what they describe, with nobody making it anew in between. The second is done whatever
-/// comes of the first, whose error is told then.
+/// Removes records and then what they describe, so that it is not restored in between. The second
+/// step runs even if the first fails, and then the first error is returned.
 ///
 /// # Errors
-/// Those of the two.
+/// Those of both steps.
 pub fn withdraw<T>(
     unrecord: impl FnOnce(&Records) -> Result<()>,
     delete: impl FnOnce() -> Result<T>,
@@ -306,11 +312,11 @@ pub fn withdraw<T>(
     Ok(deleted)
 }
 
-/// How many records are removed while the directory is locked.
+/// The number of records that are removed in one hold of the lock.
 const AT_ONCE: usize = 512;
 
-/// Removes the records of a network's attachments but these, and lets others go on in between. One that cannot be read
-/// stays, with a line in the log.
+/// Removes the records of a network's attachments except these, and releases the lock now and then.
+/// An unreadable one stays, and is reported in the log.
 ///
 /// # Errors
 /// They cannot be listed, or one cannot be removed.
@@ -327,7 +333,7 @@ pub fn remove_all_but(by: By, network: &str, valid: &HashSet<Owner>) -> Result<(
     Ok(())
 }
 
-/// A record and when it was written.
+/// Reads a record and the time it was written.
 fn read(path: &Path) -> Result<Option<(Record, u64)>> {
     let Some(bytes) = file::read(path, LONGEST)? else { return Ok(None) };
     let fail = |fault| {

@@ -1,4 +1,4 @@
-//! Records on disk, without a kernel.
+//! Records on disk, without the kernel.
 
 use std::fs;
 
@@ -101,7 +101,7 @@ fn only_what_a_network_has_not_any_more_is_collected() {
     assert_eq!((left, unreadable.len()), (vec!["c1".into(), "c2".into(), "c3".into()], 1));
 }
 
-/// HO-24: an address that several claim is the last one's, however close they come.
+/// HO-24: an address claimed several times belongs to the last claim, however close they are.
 #[test]
 fn records_of_one_moment_are_in_the_order_they_were_written_in() {
     let dir = tempfile::tempdir().unwrap();
@@ -135,13 +135,13 @@ fn a_text_that_is_no_record_is_an_error_that_says_where() {
         assert!(error.contains(told), "{change:?}: {error}");
     }
     assert!(text::read(&[0xff]).is_err());
-    // Cut anywhere, it is no other record than the one whose lines are left.
+    // Cut anywhere, a text is no other record than that of the remaining lines.
     for end in 0..good.len() {
         let _ = text::read(&good.as_bytes()[..end]);
     }
 }
 
-/// The lock is what keeps a DEL and a reapply apart.
+/// The lock separates a DEL from a reapply.
 #[test]
 fn many_change_their_own_and_nobody_while_one_makes_all_anew() {
     let dir = tempfile::tempdir().unwrap();

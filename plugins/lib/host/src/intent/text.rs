@@ -1,5 +1,5 @@
-//! A record as text, a fact a line, for people too. Words are parted by spaces, which no name of a network, an
-//! interface or a container holds:
+//! A record as text, one fact per line, readable for people. Words are separated by spaces, which
+//! no name of a network, an interface or a container contains:
 //!
 //! ```text
 //! v 1
@@ -18,8 +18,9 @@
 //! netns 4026532567 /run/netns/c1
 //! ```
 //!
-//! `written` is in ns since the boot: who comes last has an address that several claim, and the time of a file is as coarse
-//! as the kernel's tick. A `port` is of the container before it, and so is an `if`: its conditions.
+//! `written` is in ns since the boot: it decides who has an address that several claim, as the time
+//! of a file is only as precise as the kernel's tick. `port` and `if` lines, ports and their
+//! conditions, belong to the preceding container.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -31,16 +32,16 @@ use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
 use crate::{Namespace, Owner};
 
-/// What this version writes, and all that it reads.
+/// The version that is written, and the only one that is read.
 const VERSION: &str = "v 1";
-/// No address of the host in particular.
+/// Any address of the host.
 const ANY: &str = "any";
 /// No link.
 const NONE: &str = "-";
 const MASQUERADES: [(Masquerade, &str); 3] =
     [(Masquerade::Nobody, "nobody"), (Masquerade::Needed, "needed"), (Masquerade::Everybody, "everybody")];
 
-/// `written` is when ([`sys::clock`]).
+/// `written` is the time ([`sys::clock`]).
 pub(super) fn write(record: &Record, written: u64) -> String {
     let Owner { network, ifname, container_id } = &record.owner;
     let mut text = format!("{VERSION}\nowner {network} {ifname} {container_id}\nwritten {written}\n");
@@ -87,7 +88,8 @@ pub(super) fn write(record: &Record, written: u64) -> String {
     text
 }
 
-/// The inverse, and when it was written (0 if it does not say); an error says what is wrong with the text.
+/// The inverse; also returns the time it was written (0 if missing). An error describes the fault
+/// in the text.
 pub(super) fn read(bytes: &[u8]) -> Result<(Record, u64), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
     let mut lines = text.lines().enumerate();
@@ -139,7 +141,7 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
             let (first, last) = words.next()?.split_once('-')?;
             let ports = (first.parse().ok()?, last.parse().ok()?);
             let target = parse(&mut words)?;
-            // All that is made of it counts on this.
+            // All later computations rely on this.
             i32::from(ports.1).checked_sub(i32::from(ports.0)).filter(|count| *count >= 0)?;
             u16::checked_add(target, ports.1 - ports.0)?;
             record.containers.last_mut()?.mappings.push(Mapping { proto, address, ports, target });
@@ -175,7 +177,7 @@ fn parse<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Option<T> {
     words.next()?.parse().ok()
 }
 
-/// An address, or none in particular.
+/// An address, or any address.
 fn maybe(words: &mut SplitWhitespace<'_>) -> Option<Option<IpAddr>> {
     match words.next()? {
         ANY => Some(None),

@@ -1,8 +1,9 @@
 //! Masquerade: the reference's chain of a container (BR-I1).
 //!
-//! A chain is shared by a container's interfaces on one network, so its rules are added one by one, and it goes with
-//! the last address that leads to it. What is inside comes before what is masqueraded, also where the container has two
-//! addresses of one family, which the reference gets wrong.
+//! A chain is shared by a container's interfaces on one network, so its rules are added one by one,
+//! and it is deleted with the last address that leads to it. Rules for addresses inside precede the
+//! masquerade, even if the container has two addresses of one family, which the reference gets
+//! wrong.
 
 use std::net::IpAddr;
 
@@ -19,22 +20,22 @@ const POSTROUTING: &str = "POSTROUTING";
 /// The masquerade of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasqueradeChain {
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
-    /// The container's addresses, with the lengths of their networks: in these it is itself.
+    /// The container's addresses with prefix lengths: inside these networks it is not masqueraded.
     pub addresses: Vec<IpNetwork>,
 }
 
 impl MasqueradeChain {
-    /// Makes the rules of both families, or none.
+    /// Adds the rules of both families, or none.
     ///
     /// # Errors
-    /// A program is not there, did not end in time, or refused.
+    /// A program is missing, did not end in time, or refused.
     pub fn add(&self) -> Result<()> {
         add_all(&self.families())
     }
 
-    /// Takes them back.
+    /// Deletes them.
     ///
     /// # Errors
     /// As [`MasqueradeChain::add`]; both families are tried.
@@ -42,7 +43,7 @@ impl MasqueradeChain {
         delete_all(&self.families())
     }
 
-    /// Every difference between these rules and the tables.
+    /// Lists every difference between these rules and the tables.
     ///
     /// # Errors
     /// A program could not be asked.
@@ -50,7 +51,7 @@ impl MasqueradeChain {
         verify_all(&self.families())
     }
 
-    /// Its chain, and the addresses that lead there.
+    /// Its chain, and the addresses that lead to it.
     pub(crate) fn known(&self) -> (String, Vec<IpAddr>) {
         let chain = masquerade_chain(&self.owner.network, &self.owner.container_id);
         (chain, self.addresses.iter().map(IpNetwork::ip).collect())
@@ -145,8 +146,8 @@ impl Rules for OfFamily {
     }
 }
 
-/// The lines that delete what leads from these addresses (from all, if none are known) to a container's chain, and the
-/// chain when nothing leads there any more.
+/// The lines that delete the jumps from these addresses (from all, if none are known) to a
+/// container's chain, and the chain when no jump is left.
 pub(super) fn delete(state: &State, chain: &str, addresses: &[IpAddr]) -> String {
     let mut lines = String::new();
     if !state.has_chain(chain) {

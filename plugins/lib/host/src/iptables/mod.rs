@@ -1,13 +1,14 @@
-//! Rules of iptables, for who asks for them by name: the reference's, chain by chain and word by word, so that either
-//! suite can go on where the other one left off.
+//! iptables rules, for configurations that request them: the same chains and rules as the
+//! reference's, so that either suite can continue the other's work.
 //!
-//! It costs two child processes for each family and operation, whatever the number of rules: `iptables-save -t nat`
-//! tells what is there (all of the table, so it grows with everybody's rules), and one `iptables-restore --noflush`
-//! changes it as a whole or not at all. Between the two a lock keeps others of ours out; where another program has
-//! changed the same chains meanwhile, the second one fails as a whole, and both are done again.
+//! Each operation costs two child processes per family, whatever the number of rules:
+//! `iptables-save -t nat` lists the state (the whole table, so it grows with everybody's rules),
+//! and one `iptables-restore --noflush` makes all changes or none. Between the two a lock excludes
+//! our other processes; if another program has changed the same chains meanwhile, the second one
+//! fails as a whole, and both are repeated.
 //!
-//! What is deleted is looked for over netlink (see [`crate::rules`]), since iptables is mostly made of nf_tables; only
-//! for a host that has tables of the older kind the programs are run then too.
+//! Rules to delete are looked up over netlink (see [`crate::rules`]), since iptables usually uses
+//! nf_tables; the programs run for that only on a host with legacy tables.
 
 mod masquerade;
 mod names;
@@ -35,17 +36,17 @@ pub(crate) use permit::{INPUT, let_in};
 pub use ports::{Mark, Ports};
 use state::State;
 
-/// Seconds that the program waits for others of its kind to be done with the tables.
+/// Seconds that the program waits for the tables' lock.
 const WAIT: &str = "10";
-/// After so long the program itself is given up.
+/// The time limit of the program itself.
 const TIME: Duration = Duration::from_secs(20);
-/// How often a change is decided anew because others have changed the same.
+/// The most attempts at a change that other programs disturb.
 const ATTEMPTS: usize = 5;
-/// How many missing rules CHECK looks for one by one.
+/// The most missing rules that CHECK looks up one by one.
 const MISSING_MAX: usize = 8;
-/// More than any list of the names of tables, in bytes.
+/// Larger than any list of table names, in bytes.
 const NAMES_MAX: usize = 4096;
-/// Held from looking to changing. It is made when first needed, and nothing is written to it.
+/// Held from reading to changing. It is created when first needed, and nothing is written to it.
 const LOCK: &str = "/run/moor/iptables.lock";
 
 /// The programs for the tables of one family and kind.
@@ -54,7 +55,7 @@ struct Tools {
     table: &'static str,
     save: &'static str,
     restore: &'static str,
-    /// Which tables of the older kind there are.
+    /// The list of the legacy tables.
     names: &'static str,
 }
 
@@ -78,28 +79,28 @@ fn tools(family: IpFamily) -> Tools {
     family.choose(V4, V6)
 }
 
-/// Rules of one family that can be made, compared and taken back.
+/// Rules of one family that can be added, compared and deleted.
 trait Rules {
     /// Their family.
     fn family(&self) -> IpFamily;
-    /// The lines that make them, where the table is in that state.
+    /// The lines that add them to a table in that state.
     fn add(&self, state: &State) -> String;
-    /// Every rule that must be there, without `-A`, and what is there too much.
+    /// Every required rule, without `-A`, and the surplus ones as drift.
     fn wanted(&self, state: &State) -> (Vec<String>, Vec<Drift>);
-    /// The lines that take them back.
+    /// The lines that delete them.
     fn delete(&self, state: &State) -> String;
 }
 
-/// Makes the rules of all families, or none.
+/// Adds the rules of all families, or none.
 ///
 /// # Errors
-/// A program is not there, did not end in time, or refused.
+/// A program is missing, did not end in time, or refused.
 fn add_all<R: Rules>(all: &[R]) -> Result<()> {
     let _lock = lock()?;
     for (made, rules) in all.iter().enumerate() {
         let added = change(tools(rules.family()), |state| rules.add(state));
         if added.is_err() {
-            // What had no answer may have been done all the same. The error that led here is the one to be told.
+            // A change without an answer may have been made. The first error is the one to return.
             for rules in all.iter().take(made + 1) {
                 let _ = change(tools(rules.family()), |state| rules.delete(state));
             }
@@ -109,10 +110,10 @@ fn add_all<R: Rules>(all: &[R]) -> Result<()> {
     Ok(())
 }
 
-/// Takes the rules of all families back.
+/// Deletes the rules of all families.
 ///
 /// # Errors
-/// The first of the programs' errors; the others are done all the same.
+/// The first error of a program; the others run nevertheless.
 fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
     let _lock = lock()?;
     let mut done = Ok(());
@@ -122,7 +123,7 @@ fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
     done
 }
 
-/// Every difference between the rules of all families and the tables.
+/// Lists every difference between the rules of all families and the tables.
 ///
 /// # Errors
 /// A program could not be asked.
@@ -133,7 +134,8 @@ fn verify_all<R: Rules>(all: &[R]) -> Result<Vec<Drift>> {
         let state = look(tools)?;
         let (wanted, mut extra) = rules.wanted(&state);
         drifts.append(&mut extra);
-        // What is not there word by word may be there in other words: the program itself compares it.
+        // A rule that is not listed literally may be listed in another notation: the program itself
+        // compares.
         let there = state.rules();
         let mut unknown: Vec<&String> = wanted.iter().filter(|rule| !there.contains(rule.as_str())).collect();
         for _ in 0..MISSING_MAX {
@@ -145,7 +147,7 @@ fn verify_all<R: Rules>(all: &[R]) -> Result<Vec<Drift>> {
     Ok(drifts)
 }
 
-/// Which of these rules is the first that is not in the table.
+/// The index of the first of these rules that is not in the table.
 fn first_missing(tools: Tools, rules: &[&String]) -> Result<Option<usize>> {
     if rules.is_empty() {
         return Ok(None);
@@ -166,11 +168,11 @@ fn first_missing(tools: Tools, rules: &[&String]) -> Result<Option<usize>> {
     }
 }
 
-/// Whether the programs of one family at least are there. Those of a family that no rule is made in are not missed;
-/// where one is, its absence is that change's error.
+/// Whether the programs of at least one family are installed. Those of a family without rules are
+/// not needed; with rules, their absence is that change's error.
 ///
 /// # Errors
-/// Names the first of IPv4's that is not.
+/// Names the first missing program of IPv4.
 pub fn is_installed() -> Result<()> {
     let missing =
         |tools: Tools| [tools.save, tools.restore].into_iter().find(|name| program::find(name).is_none());
@@ -182,11 +184,11 @@ pub fn is_installed() -> Result<()> {
     }
 }
 
-/// Takes the chains of published ports out of tables of the older kind (xtables), which netlink does not show; most
-/// hosts have none, which one look into /proc tells.
+/// Deletes the chains of published ports from legacy tables (xtables), which netlink does not show.
+/// Most hosts have none, as one read of /proc shows.
 ///
 /// # Errors
-/// A program could not be run, or refused; or it is not known whether a chain is in use.
+/// A program could not be run, or refused; or it is unknown whether a chain is in use.
 pub fn withdraw_from_old_tables(chains: &[String], is_in_use: &dyn Fn(&str) -> Result<bool>) -> Result<()> {
     if chains.is_empty() {
         return Ok(());
@@ -204,8 +206,8 @@ pub fn withdraw_from_old_tables(chains: &[String], is_in_use: &dyn Fn(&str) -> R
     in_tables(&tables, |_, state| unused.iter().map(|chain| ports::delete(state, chain)).collect())
 }
 
-/// The same for the chains of containers that are masqueraded, with addresses that lead there: where they are known, they
-/// tell a container's interfaces apart.
+/// As [`withdraw_from_old_tables`], for the chains of masqueraded containers, with the addresses
+/// that lead to them: known addresses distinguish a container's interfaces.
 ///
 /// # Errors
 /// A program could not be run, or refused.
@@ -215,18 +217,18 @@ pub fn unmasquerade_in_old_tables(chains: &[(String, Vec<IpAddr>)]) -> Result<()
     in_old_tables(NAT, |_, state| lines(state))
 }
 
-/// `lines` takes the family of the table.
+/// `lines` gets the family of the table.
 fn in_old_tables(table: &'static str, lines: impl Fn(IpFamily, &State) -> String) -> Result<()> {
     in_tables(&old_tables(table), lines)
 }
 
-/// The programs for the tables of that name that are of the older kind, each with its family.
+/// The programs for the legacy tables of that name, each with its family.
 fn old_tables(table: &'static str) -> Vec<(IpFamily, Tools)> {
     let mut tables = Vec::new();
     for (family, old, new) in [(IpFamily::V4, OLD_V4, V4), (IpFamily::V6, OLD_V6, V6)] {
         let names = file::read(Path::new(old.names), NAMES_MAX).ok().flatten().unwrap_or_default();
         if names.split(|byte| *byte == b'\n').any(|name| name == table.as_bytes()) {
-            // Hosts that know no other kind have the programs under the plain names.
+            // Hosts with only legacy tables have the programs under the plain names.
             let tools = if program::find(old.save).is_some() { old } else { new };
             tables.push((family, Tools { table, ..tools }));
         }
@@ -243,7 +245,8 @@ fn in_tables(tables: &[(IpFamily, Tools)], lines: impl Fn(IpFamily, &State) -> S
     done
 }
 
-/// Has the table changed by the lines that `decide` makes of its state; without lines nothing is done.
+/// Changes the table by the lines that `decide` makes from its state; without lines nothing is
+/// done.
 fn change(tools: Tools, decide: impl Fn(&State) -> String) -> Result<()> {
     let mut before = String::new();
     for _ in 0..ATTEMPTS {
@@ -255,7 +258,7 @@ fn change(tools: Tools, decide: impl Fn(&State) -> String) -> Result<()> {
         if done.status.success() {
             return Ok(());
         }
-        // Refused for what it says, and not because somebody was quicker.
+        // Refused because of the lines, and not because of another program's change.
         if lines == before {
             return Err(refused(tools.restore, &done.stderr));
         }
@@ -276,7 +279,7 @@ fn table(tools: Tools, lines: &str) -> String {
     format!("*{}\n{lines}COMMIT\n", tools.table)
 }
 
-/// The program's own words, without its advice.
+/// The program's own message, without its advice.
 fn refused(program: &str, stderr: &str) -> Error {
     let words = stderr.lines().filter(|line| !line.starts_with('#') && !line.starts_with("Try `"));
     let words: Vec<&str> = words.map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -292,8 +295,8 @@ fn family(tools: Tools) -> &'static str {
     if tools.save == V4.save { "iptables" } else { "ip6tables" }
 }
 
-/// Until it is dropped no other process of ours is between looking and changing; each of them is bounded in time.
-/// Where /run cannot be written there is no lock, and who comes second begins anew.
+/// While it is held, no other process of ours is between reading and changing; each of them has a
+/// time limit. Without a writable /run there is no lock, and the slower process repeats its change.
 fn lock() -> Result<Option<File>> {
     let locked =
         file::make_private_dir(Path::new(file::RUN_DIR), 1).and_then(|()| file::lock(Path::new(LOCK), 0o600));
@@ -303,14 +306,14 @@ fn lock() -> Result<Option<File>> {
     }
 }
 
-/// One line: a command, and what it is done to.
+/// Appends a line: a command, and its object.
 fn push(lines: &mut String, command: &str, rest: &str) {
     let space = if command == ":" { "" } else { " " };
     // Writing to a string does not fail.
     let _ = writeln!(lines, "{command}{space}{rest}");
 }
 
-/// A word as the programs read it: in quotes, where it needs them.
+/// Quotes a word for the programs, if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:,/!=@%+[]".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -326,7 +329,7 @@ fn quoted(word: &str) -> String {
     text + "\""
 }
 
-/// An address as a rule has it, with the length of one that is alone.
+/// An address in a rule, with the full prefix length.
 pub(crate) fn single(address: IpAddr) -> String {
     format!("{address}/{}", IpFamily::of(address).bits())
 }

@@ -1,21 +1,21 @@
-//! The names and comments of the reference's chains (containernetworking/plugins), which ours must be too: executables
-//! are swapped under running containers, in both directions (PM-I1, BR-I1).
+//! The names and comments of the reference's chains (containernetworking/plugins), which ours must
+//! match: executables are swapped under running containers, in both directions (PM-I1, BR-I1).
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha512};
 
-/// Of a chain's name that is derived.
+/// The length of a derived chain name.
 const NAME_MAX: usize = 28;
-/// Of a comment, in bytes; what is longer is cut so that it ends in three dots.
+/// The longest comment, in bytes; a longer one is cut and ends with three dots.
 const COMMENT_MAX: usize = 255;
 const COMMENT_CUT: usize = 253;
 
-/// Leads to the chains of containers with published ports.
+/// Jumps to the chains of containers with published ports.
 pub const SUMMARY: &str = "CNI-HOSTPORT-DNAT";
-/// Marks what is to be masqueraded.
+/// Marks packets to masquerade.
 pub const SET_MARK: &str = "CNI-HOSTPORT-SETMARK";
-/// Masquerades what is marked.
+/// Masquerades marked packets.
 pub const MASQUERADE: &str = "CNI-HOSTPORT-MASQ";
 
 /// The chain of a container with published ports.
@@ -23,20 +23,20 @@ pub fn ports_chain(network: &str, container_id: &str) -> String {
     chain("CNI-DN-", network, container_id)
 }
 
-/// The chain that older versions of the reference had beside it.
+/// The additional chain of older versions of the reference.
 pub fn old_ports_chain(network: &str, container_id: &str) -> String {
     chain("CNI-SN-", network, container_id)
 }
 
-/// The chain of a container that is masqueraded.
+/// The chain of a masqueraded container.
 pub fn masquerade_chain(network: &str, container_id: &str) -> String {
     chain("CNI-", network, container_id)
 }
 
-/// What a rule that leads to a container's ports says of itself.
+/// The comment of a rule that leads to a container's ports.
 pub fn ports_comment(network: &str, container_id: &str) -> String {
     let mut comment = format!("dnat name: \"{network}\" id: \"{container_id}\"");
-    // (Names and ids are ASCII: the runtime's protocol has it so.)
+    // (Names and ids are ASCII, as the runtime's protocol requires.)
     if comment.len() > COMMENT_MAX
         && let Some(head) = comment.get(..COMMENT_CUT)
     {
@@ -45,19 +45,19 @@ pub fn ports_comment(network: &str, container_id: &str) -> String {
     comment
 }
 
-/// What the rules of a container that is masqueraded say of themselves.
+/// The comment of a masqueraded container's rules.
 pub fn masquerade_comment(network: &str, container_id: &str) -> String {
     format!("name: \"{network}\" id: \"{container_id}\"")
 }
 
-/// The prefix and as many hex digits of the SHA-512 of network and container as fit.
+/// The prefix, and as many hex digits of the SHA-512 of network and container as fit.
 fn chain(prefix: &str, network: &str, container_id: &str) -> String {
     let mut name = format!("{prefix}{}", hash(&[network, container_id]));
     name.truncate(NAME_MAX);
     name
 }
 
-/// The hex digits of the SHA-512 of the texts, one after the other.
+/// The hex digits of the SHA-512 of the concatenated texts.
 pub(crate) fn hash(texts: &[&str]) -> String {
     let mut hash = Sha512::new();
     texts.iter().for_each(|text| hash.update(text));
@@ -72,7 +72,7 @@ pub(crate) fn hash(texts: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    /// PM-I1, BR-I1: names as the reference's own executables made them.
+    /// PM-I1, BR-I1: names created by the reference's own executables.
     #[test]
     fn names_are_those_that_the_reference_derives() {
         assert_eq!(ports_chain("n", "id1"), "CNI-DN-b40d6be49a3410ab31bc2");
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(masquerade_chain("mynet", "cid1"), "CNI-a631aa8e1549a3b129110fd2");
     }
 
-    /// PM-I1: one byte over what was meant, as the reference has it.
+    /// PM-I1: one byte too long, as in the reference.
     #[test]
     fn a_long_comment_is_cut_as_the_reference_cuts_it() {
         assert_eq!(ports_comment("net", "c1"), "dnat name: \"net\" id: \"c1\"");

@@ -1,5 +1,5 @@
-//! What is let in through tables of the older kind (xtables): see [`crate::rules::resolver::Permit`], which does the
-//! same in those of nf_tables.
+//! Permits in legacy tables (xtables): see [`crate::rules::resolver::Permit`], which does the same
+//! in those of nf_tables.
 
 use sys::{IpFamily, Result};
 
@@ -7,12 +7,12 @@ use super::state::State;
 use super::{in_old_tables, push};
 use crate::chain_end::{Step, end};
 
-/// The chain that sees what is for this host.
+/// The chain for packets to this host.
 pub(crate) const INPUT: &str = "INPUT";
 const FILTER: &str = "filter";
 
-/// Has the rules that are `wanted` of each family, without `-A`, at the head of [`INPUT`], where that
-/// refuses what it does not know. Their comment is the label, and these are all that have it.
+/// Puts the `wanted` rules of each family, without `-A`, at the head of [`INPUT`], if it refuses
+/// unknown packets. Their comment is the label, and no other rules have it.
 ///
 /// # Errors
 /// A program could not be run, or refused.
@@ -23,7 +23,7 @@ pub(crate) fn let_in(wanted: &dyn Fn(IpFamily) -> Vec<String>, label: &str) -> R
     })
 }
 
-/// Takes all rules of that label back.
+/// Deletes all rules with that label.
 ///
 /// # Errors
 /// A program could not be run, or refused.
@@ -53,7 +53,7 @@ fn is_closed(state: &State) -> bool {
     end.unwrap_or(state.policy(INPUT) == Some("DROP"))
 }
 
-/// What a rule without a condition does.
+/// The effect of a rule without a condition.
 fn step(rule: &str) -> Option<Step> {
     let (_chain, rest) = rule.split_once(' ')?;
     let (how, target) = rest.split_once(' ')?;
@@ -61,7 +61,8 @@ fn step(rule: &str) -> Option<Step> {
         ("-j", "ACCEPT") => Some(Step::Accept),
         ("-j", "DROP" | "REJECT") => Some(Step::Refuse),
         ("-j", "RETURN") => Some(Step::Return),
-        // Other targets are chains, or go on: there is no chain of that name then, and no step of it.
+        // Other targets are chains, or continue: then no chain has that name, and the step has no
+        // effect.
         ("-j", other) => Some(Step::Jump(other.to_owned())),
         ("-g", chain) => Some(Step::Goto(chain.to_owned())),
         _ => None,

@@ -11,16 +11,16 @@ use super::{Rules, add_all, delete_all, push, verify_all};
 use crate::Drift;
 use crate::ports::{Mapping, Masquerade};
 
-/// How what is to be masqueraded is marked.
+/// How packets to masquerade are marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// By this bit of a packet's mark, 0 to 31.
+    /// With this bit of a packet's mark, 0 to 31.
     Bit(u8),
-    /// By somebody else's chain, who masquerades too.
+    /// By another program's chain, which also masquerades.
     Chain(String),
 }
 
-/// What a container publishes in one family.
+/// A container's published ports in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// Its chain.
@@ -29,35 +29,35 @@ pub struct Ports {
     pub network: String,
     /// The container.
     pub container_id: String,
-    /// Its address, and the length of its network's.
+    /// Its address, with its network's prefix length.
     pub container: IpNetwork,
     /// Its ports in this family, in order.
     pub mappings: Vec<Mapping>,
-    /// Protocol and host ports of all its mappings, also of those that are of the other family.
+    /// Protocol and host ports of all its mappings, those of the other family included.
     pub listed: Vec<(u8, (u16, u16))>,
-    /// Whose connections are masqueraded.
+    /// The connections that are masqueraded.
     pub masquerade: Masquerade,
     /// See [`Mark`].
     pub mark: Mark,
-    /// Words that a packet is asked for too before it is led to the container; see [`Ports::is_word`].
+    /// Additional conditions for packets to the container; see [`Ports::is_word`].
     pub conditions: Vec<String>,
 }
 
 impl Ports {
-    /// Whether a word can be a part of a rule: a line of one holds no other lines.
+    /// Whether a word can be part of a rule: it must not contain a line break.
     pub fn is_word(word: &str) -> bool {
         !word.contains(char::is_control)
     }
 
-    /// Makes the rules of a container's families, or none.
+    /// Adds the rules of a container's families, or none.
     ///
     /// # Errors
-    /// A program is not there, did not end in time, or refused.
+    /// A program is missing, did not end in time, or refused.
     pub fn add(all: &[Self]) -> Result<()> {
         add_all(all).map_err(|error| error.within("unable to setup DNAT".into()))
     }
 
-    /// Takes them back; the chains that containers share stay.
+    /// Deletes them; chains shared by containers stay.
     ///
     /// # Errors
     /// As [`Ports::add`]; all families are tried.
@@ -65,7 +65,7 @@ impl Ports {
         delete_all(all)
     }
 
-    /// Every difference between these rules and the tables.
+    /// Lists every difference between these rules and the tables.
     ///
     /// # Errors
     /// A program could not be asked.
@@ -82,8 +82,8 @@ impl Rules for Ports {
     fn add(&self, state: &State) -> String {
         let chain = &self.chain;
         let mut lines = String::new();
-        // A chain that is said in this way is emptied if it is there. Those of all are only made, so that what somebody
-        // has put in just now makes this fail.
+        // This notation empties an existing chain. Shared chains are only created, so that this
+        // fails if another program has just filled one.
         for shared in self.shared_chains().filter(|shared| !state.has_chain(shared)) {
             push(&mut lines, "-N", shared);
         }
@@ -126,7 +126,7 @@ impl Rules for Ports {
     }
 }
 
-/// The lines that delete a container's chain and what leads to it; none where it is not there.
+/// The lines that delete a container's chain and the jumps to it; none if it does not exist.
 pub(super) fn delete(state: &State, chain: &str) -> String {
     let mut lines = String::new();
     if !state.has_chain(chain) {
@@ -145,7 +145,7 @@ mod tests {
     use super::super::names::ports_chain;
     use super::*;
 
-    /// Two ports of a container, one of them of the other family.
+    /// Two ports of a container, one of them in the other family.
     pub(super) fn ports(container: &str) -> Ports {
         let mapping = |proto, port, target| Mapping { proto, address: None, ports: (port, port), target };
         Ports {
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// PM-I1, on a host where nothing of it is there.
+    /// PM-I1, on a host without any of the rules.
     #[test]
     fn the_first_add_makes_what_the_reference_makes() {
         let lines = ports("10.8.0.5/24").add(&State::default());
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(lines, expected);
     }
 
-    /// PM-I4: shared rules that are there are not made again, the container's own are.
+    /// PM-I4: existing shared rules are not added again, the container's own are.
     #[test]
     fn a_second_add_replaces_the_containers_own_alone() {
         let ports = ports("10.8.0.5/24");

@@ -1,11 +1,12 @@
-//! What a table holds, as `iptables-save` tells it.
+//! The content of a table, as `iptables-save` lists it.
 
 use std::collections::{HashMap, HashSet};
 
-/// The chains and rules of a table. Rules are told as the program writes them, which it reads again.
+/// The chains and rules of a table. Rules are in the program's own notation, which it can read
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// With the policies of those that have one.
+    /// The chains, with the policies of built-in ones.
     chains: HashMap<String, String>,
     /// `-A CHAIN …`, in order.
     rules: Vec<String>,
@@ -29,7 +30,7 @@ impl State {
         self.chains.contains_key(chain)
     }
 
-    /// The policy of a chain that is the kernel's own; of another `-`.
+    /// The policy of a built-in chain; `-` for any other.
     pub(super) fn policy(&self, chain: &str) -> Option<&str> {
         self.chains.get(chain).map(String::as_str)
     }
@@ -49,7 +50,7 @@ impl State {
         rules.filter(move |rule| rule.split(' ').next() == Some(chain))
     }
 
-    /// Those of them that lead to `target` and do nothing else.
+    /// The rules of a chain that only jump to `target`.
     pub(super) fn jumps(&self, chain: &str, target: &str) -> impl Iterator<Item = &str> {
         self.rules_of(chain).filter(move |rule| {
             rule.strip_suffix(target).is_some_and(|head| head.ends_with(" -j ") || head.ends_with(" -g "))

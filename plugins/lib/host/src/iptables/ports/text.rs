@@ -10,11 +10,11 @@ use crate::iptables::names::{MASQUERADE, SET_MARK, SUMMARY, ports_comment};
 use crate::iptables::{quoted, single};
 use crate::ports::{Mapping, Masquerade};
 
-/// Ports of one rule, at most (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h).
+/// The most ports in one rule (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h).
 const CHUNK: usize = 15;
 
 impl Ports {
-    /// The chain that marks, where somebody is masqueraded.
+    /// The chain that marks, if anything is masqueraded.
     fn set_mark(&self) -> Option<&str> {
         match (&self.mark, self.masquerade) {
             (_, Masquerade::Nobody) => None,
@@ -23,8 +23,8 @@ impl Ports {
         }
     }
 
-    /// The rules that containers share, in the order they are made in: where (in front of all others or behind), and
-    /// the rule.
+    /// The shared rules, in the order of creation: whether it is inserted at the head, and the
+    /// rule.
     pub(super) fn shared(&self) -> Vec<(bool, String)> {
         let mut rules = Vec::new();
         if let (Some(_), Mark::Bit(bit)) = (self.set_mark(), &self.mark) {
@@ -58,7 +58,7 @@ impl Ports {
         of_mark.chain([SUMMARY])
     }
 
-    /// The rules of the container's own chain. What is given twice is there once.
+    /// The rules of the container's own chain, without duplicates.
     pub(super) fn own(&self) -> Vec<String> {
         let chain = &self.chain;
         let to = self.container.ip();
@@ -116,7 +116,7 @@ impl Ports {
             let ports: Vec<(u16, u16)> = ports.map(|(_, ports)| *ports).collect();
             let mut rest = ports.as_slice();
             while !rest.is_empty() {
-                // A range takes the room of two.
+                // A range counts as two ports.
                 let mut room = CHUNK;
                 let fits = |ports: &&(u16, u16)| {
                     let left = room.checked_sub(if ports.0 == ports.1 { 1 } else { 2 });
@@ -141,8 +141,8 @@ fn range((first, last): (u16, u16)) -> String {
     if first == last { first.to_string() } else { format!("{first}:{last}") }
 }
 
-/// What follows the address: the port, none where ports stay as they are, or the range that they are moved to, and from
-/// where (iptables 1.6.2, Linux 4.18).
+/// The part after the address: the port, nothing if ports stay as they are, or the range that they
+/// are moved to, and the base port (iptables 1.6.2, Linux 4.18).
 fn target(mapping: &Mapping) -> String {
     let Mapping { ports: (first, last), target, .. } = *mapping;
     match last - first {
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!((external.shared().len(), external.shared_chains().count()), (2, 1));
     }
 
-    /// PM-I1: fifteen ports a rule, in the order they are given in.
+    /// PM-I1: fifteen ports per rule, in the given order.
     #[test]
     fn ports_are_listed_by_fifteen() {
         let listed = (1..=31).rev().map(|port| (6, (port, port))).collect();
@@ -188,7 +188,8 @@ mod tests {
         assert!(entries[2].contains("--dports 1 "));
     }
 
-    /// What the reference knows nothing of: ranges, moved as a whole, each the room of two ports in a rule.
+    /// Ranges, which the reference does not support, are moved as a whole and count as two ports in
+    /// a rule.
     #[test]
     fn ranges_are_moved_as_a_whole() {
         let mapping = |ports, target| Mapping { proto: 6, address: None, ports, target };
