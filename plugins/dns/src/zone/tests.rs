@@ -6,7 +6,7 @@ mod sizes;
 use std::net::IpAddr;
 
 use super::*;
-use crate::record::{self, CrossNetwork, Mode};
+use crate::record::{self, CrossNetwork};
 use crate::wire::{Answer, HEADER, Query, Rcode, Received, TCP_MAX, UDP_PLAIN, flag, kind, read, u16_at};
 
 fn network(name: &str, subnets: &[&str]) -> record::Network {
