@@ -53,7 +53,7 @@ const LINK: &[(&str, Kind)] = &[
     ("detectConflict.timeoutMs", Integer),
     ("detectConflict.attempts", Integer),
 ];
-/// Keys of every plugin whose link is on another link.
+/// Keys of every plugin that puts its link on another link.
 const CHILD: &[(&str, Kind)] = &[
     ("master", Text),
     ("mode", Text),
