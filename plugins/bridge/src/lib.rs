@@ -52,8 +52,8 @@ impl Plugin for Bridge {
             config.bridge = name;
         }
         let owner = owner(request);
-        // This fails if the attachment exists. It runs before the IPAM plugin, whose roll-back
-        // would release that attachment's lease.
+        // This fails if the attachment exists. It runs before the IPAM plugin is called: the
+        // roll-back of its ADD would release that attachment's lease.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
         let links = Links {
             bridge_mac: Mac::random()?,

@@ -22,8 +22,8 @@ pub(super) const MOST_OUTPUT: usize = 8 << 20;
 const MOST_STDERR: usize = 64 << 10;
 /// How often to try to start a program that is still being written, a second apart.
 const TRIES: u32 = 6;
-/// How often to check whether a silent child has ended, in milliseconds. This only matters for a
-/// child whose own children have inherited its output.
+/// How often to check whether a silent child has ended, in milliseconds. This only matters if its
+/// own children have inherited its output.
 const LOOK_EVERY: u16 = 100;
 
 /// How a child ended, and its output.
