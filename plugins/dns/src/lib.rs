@@ -16,8 +16,6 @@ mod locate;
 mod map;
 mod names;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod port_holder;
 mod probe;
 pub mod record;

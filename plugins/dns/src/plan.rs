@@ -1,5 +1,8 @@
 //! Plans the records, from the configuration and the previous plugin's result.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use cni::{AddResult, Code, Error, Request};

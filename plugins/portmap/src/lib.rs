@@ -12,8 +12,6 @@ mod facts;
 mod free;
 mod plan;
 #[cfg(test)]
-mod plan_tests;
-#[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;

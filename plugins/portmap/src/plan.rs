@@ -1,5 +1,8 @@
 //! What must exist, from the configuration, the previous plugin's result and the host's facts. Pure.
 
+#[cfg(test)]
+mod tests;
+
 use cni::{AddResult, Error};
 use host::Owner;
 use host::iptables::Ports;
