@@ -1,5 +1,6 @@
-//! Links a static executable without the tables for unwinding: a tenth of it. A panic ends the process (Cargo.toml,
-//! `panic = "abort"`), so that nobody walks the stack but a backtrace, which a stripped executable has no names for.
+//! Links a static executable without the tables for unwinding, which are a tenth of it. A panic
+//! ends the process (Cargo.toml, `panic = "abort"`), so only a backtrace would walk the stack, and
+//! a stripped executable has no names for that.
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/static.ld");
 

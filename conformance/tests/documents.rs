@@ -1,4 +1,5 @@
-//! The documents agree with the tree: the paths, links and cases that they name exist, and a page is short.
+//! The documents agree with the tree: the paths, links and cases that they name exist, and pages
+//! are short.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,5 +1,6 @@
-//! The pages of the plugins agree with the tree: a conflist on a page is a file of `testdata/net.d`, the keys in its
-//! table are those that the plugin reads, and the cases that it names exist.
+//! The pages of the plugins agree with the tree: a conflist on a page is a file of
+//! `testdata/net.d`, the keys in its table are those that the plugin reads, and the cases that it
+//! names exist.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -131,7 +132,8 @@ fn every_plugin_has_a_page() {
     }
 }
 
-/// The first word after the fence is the language; the second one, if any, is the file of `testdata/net.d`.
+/// The first word after the fence is the language; the second one, if any, is the file of
+/// `testdata/net.d`.
 #[test]
 fn a_conflist_on_a_page_is_a_file_that_cases_run() {
     let net_d = root().join("testdata/net.d");
@@ -204,8 +206,8 @@ fn is_of_cni_args(key: &str) -> bool {
     key.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The keys that a plugin's configuration reads, by the structures that it is decoded into: its own `Conf`, and those
-/// of the crate `attach` that its source asks for.
+/// The keys that a plugin's configuration reads, by the structures that it is decoded into: its own
+/// `Conf`, and those of the crate `attach` that its source uses.
 fn keys_read(plugin: &Path) -> BTreeSet<String> {
     let own: String = files(&plugin.join("src"), "rs")
         .iter()
@@ -229,7 +231,8 @@ fn keys_read(plugin: &Path) -> BTreeSet<String> {
     keys
 }
 
-/// Whether `source` calls a function of `shared` that takes a request: `Type::of(request)`, `function(request)`.
+/// Whether `source` calls a function of `shared` that takes a request: `Type::of(request)`,
+/// `function(request)`.
 fn is_asked(source: &str, shared: &str) -> bool {
     let names = |keyword: &str| {
         let names = shared.lines().filter_map(|line| line.strip_prefix(keyword));

@@ -20,7 +20,8 @@ pub const CASES: &[Case] = &[
     Case::new("dns/status_reports_whether_add_would_succeed", &["C-044", "D-110"], status),
 ];
 
-/// {namespace fine, unset, gone} x {prevResult, none} x {record, broken record} x {responder, none}, twice each.
+/// {namespace fine, unset, gone} x {prevResult, none} x {record, broken record} x {responder,
+/// none}, twice each.
 fn del_matrix(room: &Room) -> Result<()> {
     let first = Named::add(room, "first", "first", json!({}))?;
     for case in 0..24 {

@@ -95,7 +95,7 @@ fn others(room: &Room) -> Result<()> {
     del().env("CNI_CONTAINERID", "c").run()?.silent()?;
     del().env("CNI_CONTAINERID", "c11").run()?.silent()?;
     ensure!(snapshot::rules()? == before, "changed: {:#?}", snapshot::rules()?);
-    // A network whose configuration makes no rules (any more) keeps none either.
+    // A network with a configuration that makes no rules (any more) keeps none either.
     let without = with(&config(), json!({"ipMasq": false, "macspoofchk": false}));
     room.attach("bridge", "DEL", &container).config(&without).run()?.silent()?;
     ensure!(snapshot::rules()?.is_empty(), "left: {:#?}", snapshot::rules()?);

@@ -1,6 +1,6 @@
-//! CRI-O 1.34, whose package is not available everywhere: its calls to plugins (cri-o/ocicni,
-//! `pkg/ocicni`), made by the runtime library. VERSION of every plugin, STATUS until ready, GC and
-//! CHECK of all pods at start; CHECK after every ADD.
+//! CRI-O 1.34, without its package, which is not available everywhere: its calls to plugins
+//! (cri-o/ocicni, `pkg/ocicni`), made by the runtime library. VERSION of every plugin, STATUS until
+//! ready, GC and CHECK of all pods at start; CHECK after every ADD.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -41,7 +41,7 @@ impl<'a> ResponderClient<'a> {
                 }
                 Ok(answer) => return into_result(&answer),
                 Err(CallError::Absent | CallError::Gone) => {
-                    // A responder whose state directory was removed.
+                    // A responder that lost its state directory.
                     if let Some(socket) = client::connect_fallback(self.state_dir) {
                         restore::settle(self.state_dir, &socket)?;
                         continue;

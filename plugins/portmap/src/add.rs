@@ -1,4 +1,4 @@
-//! ADD: free ports where any will do, and the plan made.
+//! ADD: chooses free ports if requested, and applies the plan.
 
 use cni::{AddResult, Error, Request};
 use host::piece::{self, Kernel};
@@ -9,17 +9,17 @@ use crate::config::Config;
 use crate::error::refusal;
 use crate::{facts, free, plan};
 
-/// How often ports are chosen anew because somebody was quicker.
+/// Attempts to choose ports that other processes take at the same time.
 const ATTEMPTS: u32 = 16;
 
-/// Publishes what the configuration asks for.
+/// Publishes the configured ports.
 ///
 /// # Errors
-/// Whatever a piece refuses; nothing is left then.
+/// Any error of a piece; nothing is left behind.
 pub fn add(request: &Request, config: &Config, owner: &Owner, previous: &AddResult) -> Result<(), Error> {
     let mut kernel = Kernel::open_host()?;
     for attempt in 1..=ATTEMPTS {
-        // A repeated ADD keeps what it chose; what somebody else has taken is chosen anew.
+        // A repeated ADD keeps its ports; it chooses others for those that were taken meanwhile.
         let on_record = match attempt {
             1 => free::on_record(config, owner).ok().flatten(),
             _ => None,
@@ -37,13 +37,14 @@ pub fn add(request: &Request, config: &Config, owner: &Owner, previous: &AddResu
         }
         if attempt == 1 {
             for ip in facts::absent_addresses(pieces.iter().filter_map(plan::published), kernel.host())? {
-                // One that comes later (VRRP, a cloud's floating address) is published all the same.
+                // An address that appears later (VRRP, a cloud's floating address) is published all
+                // the same.
                 eprintln!(
                     "portmap: hostIP {ip} is not an address of this host: its ports are published as soon as it is"
                 );
             }
         }
-        // Before anything is touched.
+        // Before anything is changed.
         kernel.nft()?;
         let is_last = chosen.is_empty() || attempt == ATTEMPTS;
         match piece::apply(&pieces, &mut kernel) {

@@ -1,5 +1,5 @@
-//! Which back end publishes the ports (PM-K4): nf_tables, unless iptables is asked for by name, or
-//! by options that only iptables has.
+//! Which back end publishes the ports (PM-K4): nf_tables, unless the configuration selects iptables
+//! by name or by options that only iptables has.
 
 use cni::{Code, Error, shortened};
 use host::iptables::{Mark, Ports};
@@ -8,25 +8,25 @@ use sys::IpFamily;
 
 use crate::error::invalid;
 
-/// What publishes the ports.
+/// The back end that publishes the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Maps of nf_tables, where these are so: conditions for IPv4, and for IPv6.
+    /// Maps of nf_tables, with conditions for IPv4 and for IPv6.
     NfTables([Conditions; 2]),
     /// The reference's chains of iptables.
     Iptables(Options),
 }
 
-/// What only iptables has.
+/// Options that only iptables has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How what is to be masqueraded is marked.
+    /// The mark of packets to masquerade.
     pub mark: Mark,
-    /// Words of every rule that leads to the container, for IPv4 and for IPv6.
+    /// Arguments of every rule that leads to the container, for IPv4 and for IPv6.
     pub conditions: [Vec<String>; 2],
 }
 
-/// The keys that the choice depends on.
+/// The keys that determine the choice.
 pub struct Keys {
     pub backend: Option<String>,
     pub mark_masq_bit: Option<i64>,
@@ -35,12 +35,13 @@ pub struct Keys {
     pub conditions_v6: Option<Vec<String>>,
 }
 
-/// The bit of a packet's mark that says "masquerade", where none is named.
+/// The default bit of a packet's mark that means "masquerade".
 pub const MARK_BIT: u8 = 13;
-/// The most bytes of a chain's name (XT_EXTENSION_MAXNAMELEN, linux/netfilter/x_tables.h, less its NUL).
+/// The maximum length of a chain's name in bytes (XT_EXTENSION_MAXNAMELEN,
+/// linux/netfilter/x_tables.h, without its NUL).
 const CHAIN_MAX: usize = 28;
 
-/// Whose language a list of conditions is in: its first character tells.
+/// The language of a list of conditions; its first character identifies it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
     Iptables,
@@ -54,7 +55,7 @@ impl Backend {
         if chain.is_some() && keys.mark_masq_bit.is_some() {
             return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
         }
-        // nf_tables needs none: there, connections are told by conntrack and not by a mark.
+        // nf_tables needs no mark: it identifies the connections by conntrack.
         let bit = match keys.mark_masq_bit.map(u8::try_from) {
             None => MARK_BIT,
             Some(Ok(bit @ 0..=31)) => bit,
@@ -98,7 +99,7 @@ impl Backend {
     }
 }
 
-/// To ignore a condition would open a port to those whom it is to be closed to.
+/// An ignored condition would open a port to clients that it excludes.
 fn not_understood(key: &str, fault: &Fault) -> Error {
     let msg = format!("{key}: {fault}");
     match fault {

@@ -1,4 +1,4 @@
-//! CHECK: the plan that ADD had, made again from its result, and verified.
+//! CHECK: makes ADD's plan again from its result, and verifies it.
 
 use cni::{AddResult, Error};
 use host::intent::By;
@@ -12,13 +12,13 @@ use crate::config::Config;
 use crate::facts::{self, Facts};
 use crate::{free, plan};
 
-/// The most differences that are named: a range may be thousands.
+/// The maximum number of differences in an error: a range may have thousands.
 const DRIFTS_MAX: usize = 20;
 
 /// Verifies everything that ADD made; the error names the drifts.
 ///
 /// # Errors
-/// There are any, or the kernel could not be asked.
+/// There are drifts, or the kernel could not be asked.
 pub fn check(config: &Config, owner: &Owner, previous: &AddResult) -> Result<(), Error> {
     let chosen = free::on_record(config, owner)?.ok_or_else(|| {
         Error::internal("the host port that was chosen for hostPort 0 is not on record")
@@ -41,9 +41,9 @@ pub fn check(config: &Config, owner: &Owner, previous: &AddResult) -> Result<(),
     )))
 }
 
-/// What is not as ADD made it. Rules that are on record are made again: a runtime that checks its containers when it
-/// starts is not to take their addresses because somebody restarted a firewall. Rules that the reference made, with
-/// either of its back ends, are right.
+/// The differences from ADD's plan. Recorded rules are made again first: a runtime that checks its
+/// containers at start must not take their addresses because a firewall was restarted. Rules of the
+/// reference, of either back end, are accepted.
 fn drifts(config: &Config, owner: &Owner, previous: &AddResult) -> Result<Vec<Drift>, Error> {
     let mut kernel = Kernel::open_host()?;
     let mut facts = facts::look(config, owner, previous, &mut kernel)?;
@@ -87,6 +87,6 @@ fn is_of_reference(
     };
     let chain = published::chain_of(nft, owner)?;
     let chains = plan::chains(config, &options, owner, previous, &chain)?;
-    // A host without the programs has no rules of theirs.
+    // A host without the programs has none of their rules.
     Ok(Ports::verify(&chains).is_ok_and(|drifts| drifts.is_empty()))
 }

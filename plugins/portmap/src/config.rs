@@ -1,4 +1,4 @@
-//! The configuration of published ports: as it is written ([`Conf`]), and as it is meant ([`Config`]).
+//! The configuration of published ports: as written ([`Conf`]), and as checked ([`Config`]).
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use sys::IpFamily;
 use crate::backend::{Backend, Keys};
 use crate::error::invalid;
 
-/// The keys as they are written. `null` and absent are the same.
+/// The keys as written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
@@ -33,7 +33,7 @@ struct RuntimeConf {
     port_mappings: Option<Vec<MappingConf>>,
 }
 
-/// Just enough to delete by, and nothing that must be right.
+/// Just enough for DEL, and nothing that must be valid.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct DelConf {
@@ -52,16 +52,16 @@ struct MappingConf {
     host_ip: Option<String>,
 }
 
-/// What the configuration asks for, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The ports.
     pub wanted: Vec<Wanted>,
-    /// Whose connections are masqueraded.
+    /// Which connections are masqueraded.
     pub masquerade: Masquerade,
-    /// What publishes the ports.
+    /// The back end that publishes the ports.
     pub backend: Backend,
-    /// The ports of each family whose numbers are known: in order, each once.
+    /// The ports of each family that have numbers: sorted, each once.
     mappings: ByFamily,
 }
 
@@ -72,14 +72,14 @@ struct ByFamily {
     v6: Vec<Mapping>,
 }
 
-/// Ports of the host, before it is known which addresses the container has.
+/// Ports of the host, before the container's addresses are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The transport protocol (IPPROTO_TCP, …).
     pub proto: u8,
     /// The addresses of the host.
     pub at: HostIp,
-    /// Ports of the host: first and last. Twice 0 is any that is free.
+    /// Ports of the host: first and last. Both are 0 for any free port.
     pub ports: (u16, u16),
     /// The container's port that the first one leads to.
     pub target: u16,
@@ -98,11 +98,11 @@ pub enum HostIp {
     This(IpAddr),
 }
 
-/// More entries than there are ports cannot be meant.
+/// More entries than ports are a mistake.
 const ENTRIES_MAX: usize = 65_535;
 
 impl HostIp {
-    /// As it stands in the configuration; `None` when it is left out.
+    /// As written in the configuration; `None` if absent.
     fn written(self) -> Option<IpAddr> {
         match self {
             Self::Any => None,
@@ -114,7 +114,7 @@ impl HostIp {
 }
 
 impl Config {
-    /// Reads and checks all of it; nothing has been touched when this fails.
+    /// Reads and checks all of it; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let backend = Backend::of(Keys {
@@ -137,17 +137,17 @@ impl Config {
             )));
         }
         let wanted = entries.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
-        // Contradictions are found before anything is touched, whatever families the container has.
+        // Contradictions are found before anything is changed, whatever families the container has.
         let mappings = ByFamily::of(&wanted)?;
         Ok(Self { wanted, masquerade, backend, mappings })
     }
 
-    /// The mappings of one family: in order, each port once; without those of a port that is yet to be chosen.
+    /// The mappings of one family: sorted, each port once; without ports that are yet to be chosen.
     pub fn mappings(&self, family: IpFamily) -> &[Mapping] {
         family.choose(&self.mappings.v4, &self.mappings.v6)
     }
 
-    /// Of these ports, the first of its kind for each that is wanted free; `None` when there are too few.
+    /// For each wanted free port, the first of these that matches; `None` if there are too few.
     pub fn assigned(&self, known: &[Chosen]) -> Option<Vec<Chosen>> {
         let mut left = known.to_vec();
         let mut assigned = Vec::new();
@@ -158,10 +158,10 @@ impl Config {
         Some(assigned)
     }
 
-    /// The same with the ports that were chosen, one for each that is wanted free, in order.
+    /// The same with the chosen ports, one for each wanted free port, in order.
     ///
     /// # Errors
-    /// One of them leads elsewhere already.
+    /// One of them already leads elsewhere.
     pub fn settled(&self, chosen: &[Chosen]) -> Result<Cow<'_, Self>, Error> {
         if chosen.is_empty() {
             return Ok(Cow::Borrowed(self));
@@ -206,12 +206,12 @@ impl ByFamily {
     }
 }
 
-/// What DEL may find, if the configuration still says it: nothing in it may stand in DEL's way.
+/// The hint for DEL, if the configuration still has the ports. Nothing in it may make DEL fail.
 pub fn hint(request: &Request) -> Option<Hint> {
     let conf: DelConf = request.config().ok()?;
     let runtime: RuntimeConf = conf.runtime_config?.decode().ok()?;
     let wanted = runtime.port_mappings?.iter().map(wanted).collect::<Result<Vec<_>, _>>().ok()?;
-    // What was chosen is on record.
+    // The chosen ports are in the record.
     if wanted.iter().any(Wanted::is_free) {
         return None;
     }
@@ -225,12 +225,12 @@ impl Wanted {
         self.ports.0 == 0
     }
 
-    /// The choice of a port for it.
+    /// The choice of `port` for it.
     pub fn at_port(&self, port: u16) -> Chosen {
         Chosen { proto: self.proto, at: self.at.written(), target: self.target, port }
     }
 
-    /// As the mapping of a container's address of that family; `None` if it is for the other one.
+    /// The mapping for a container's address of that family; `None` if it is for the other family.
     pub fn of_family(&self, family: IpFamily) -> Option<Mapping> {
         let address = match self.at {
             HostIp::Any => None,
@@ -263,7 +263,7 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
     let count = last
         .checked_sub(first)
         .ok_or_else(|| invalid(&format!("hostPortEnd {last} is below hostPort {first}")))?;
-    // The end of the container's ports follows from the host's, where it is not given.
+    // Without containerPortEnd, the container's last port follows from the host's.
     if conf.container_port_end.is_some() && target_last.checked_sub(target) != Some(count) {
         return Err(invalid(&format!(
             "host ports {first}-{last} and container ports {target}-{target_last} are not equally many"
@@ -280,7 +280,8 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
         text => match cni::parse_ip(text) {
             Ok(ip) if ip.is_unspecified() && ip.is_ipv4() => HostIp::AnyV4,
             Ok(ip) if ip.is_unspecified() => HostIp::AnyV6,
-            // A packet from ::1 leaves no host (RFC 4291, section 2.5.3), and the kernel has no route_localnet for it.
+            // A packet from ::1 never leaves a host (RFC 4291, section 2.5.3), and the kernel has
+            // no route_localnet for it.
             Ok(ip) if ip.is_ipv6() && ip.is_loopback() => {
                 return Err(invalid("hostIP ::1 cannot lead to a container; use 127.0.0.1, or leave it out"));
             }

@@ -1,4 +1,4 @@
-//! The addresses of a container that its ports lead to. Pure.
+//! The container's addresses that its ports lead to. Pure.
 
 use cni::{AddResult, Code, Error};
 use host::ports::Mapping;
@@ -7,10 +7,10 @@ use sys::IpFamily;
 
 use crate::config::{Config, HostIp};
 
-/// The container's addresses that have ports to publish, each with these.
+/// The container's addresses that have ports to publish, each with its ports.
 ///
 /// # Errors
-/// An address of the host is of a family that the container has no address of.
+/// The container has no address in the family of one of the host's addresses.
 pub fn published_at<'c>(
     config: &'c Config,
     result: &AddResult,
@@ -23,8 +23,8 @@ pub fn published_at<'c>(
     Ok(with_ports.filter(|(_, mappings)| !mappings.is_empty()).collect())
 }
 
-/// The container's addresses, with the lengths of their networks: the first of each family that is on its interface, or
-/// of which no interface is named.
+/// The container's addresses with their prefix lengths: the first of each family that is on its
+/// interface, or that names no interface.
 pub fn addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     let qualifies = |interface: Option<usize>| match interface.and_then(|index| result.interfaces.get(index))
     {
@@ -38,7 +38,7 @@ pub fn addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     IpFamily::BOTH.into_iter().filter_map(first).collect()
 }
 
-/// A port at an address of the host that cannot lead to the container would be silently closed.
+/// A port at a host address that cannot lead to the container would be closed silently.
 fn families_fit(config: &Config, addresses: &[IpNetwork]) -> Result<(), Error> {
     let fits = |family| addresses.iter().any(|address| IpFamily::of(address.ip()) == family);
     for wanted in &config.wanted {

@@ -1,14 +1,14 @@
-//! Errors as the runtime reads them.
+//! Errors as the runtime sees them.
 
 use cni::{Code, Error};
 use host::rules::published::Refusal;
 
-/// A configuration that cannot be meant.
+/// An invalid configuration.
 pub fn invalid(msg: &str) -> Error {
     Error::new(Code::InvalidConfig, msg)
 }
 
-/// The error of a runtime, with what to do about a refusal.
+/// The error for the runtime, with advice after a refusal.
 pub fn refusal(error: sys::Error) -> Error {
     match error.reason() {
         None => error.into(),

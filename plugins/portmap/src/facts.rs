@@ -1,4 +1,4 @@
-//! What the host has for a container's ports, looked at before anything is decided.
+//! The host's state for a container's ports, read before any decision.
 
 use std::net::IpAddr;
 
@@ -12,19 +12,18 @@ use crate::backend::Backend;
 use crate::config::Config;
 use crate::container;
 
-/// What the host has.
+/// The host's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The link that leads to each of the container's addresses that has ports to publish; `None` where there is no
-    /// route.
+    /// The link that leads to each container address with ports to publish; `None` without a route.
     pub links: Vec<Option<String>>,
-    /// The chain that the container's ports are to have in iptables; `None` where nf_tables publishes them.
+    /// The chain of iptables for the container's ports; `None` if nf_tables publishes them.
     pub chain: Option<String>,
     /// The container's network namespace, for the record.
     pub netns: Option<Namespace>,
 }
 
-/// Looks at the host, as little as will do.
+/// Reads as little of the host's state as necessary.
 ///
 /// # Errors
 /// The kernel could not be asked, or the configuration does not fit the container.
@@ -39,7 +38,8 @@ pub fn look(config: &Config, owner: &Owner, result: &AddResult, kernel: &mut Ker
     Ok(facts)
 }
 
-/// The chain in iptables, if the ports are to be there. It may be another one once rules are made again.
+/// The chain of iptables, if iptables publishes the ports. It may be another one after rules are
+/// made again.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -50,7 +50,7 @@ pub fn chain(config: &Config, owner: &Owner, kernel: &mut Kernel) -> Result<Opti
     }
 }
 
-/// Addresses that ports are published at and that this host does not have: the rules are looked up once it has them.
+/// Addresses with published ports that this host does not have: the rules apply as soon as it does.
 ///
 /// # Errors
 /// The kernel could not be asked.

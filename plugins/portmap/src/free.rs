@@ -1,4 +1,4 @@
-//! Free ports, where the configuration asks for any (`hostPort: 0`).
+//! Free ports, for `hostPort: 0`.
 
 use cni::Error;
 use host::Owner;
@@ -11,8 +11,8 @@ use nft::Protocol;
 use crate::config::{Config, Wanted};
 use crate::error::refusal;
 
-/// The ports that the attachment has on record, where they are as many as are wanted and of these kinds; none are where
-/// none is wanted free.
+/// The attachment's recorded ports, if they match the wanted free ports in number and kind; an
+/// empty list if no free port is wanted.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -26,10 +26,10 @@ pub fn on_record(config: &Config, owner: &Owner) -> Result<Option<Vec<Chosen>>, 
     Ok(config.assigned(&chosen))
 }
 
-/// Ports that are free now.
+/// Chooses ports that are free now.
 ///
 /// # Errors
-/// There are none, or the kernel could not be asked.
+/// No port is free, or the kernel could not be asked.
 pub fn choose(config: &Config, owner: &Owner, kernel: &mut Kernel) -> Result<Vec<Chosen>, Error> {
     let (free, known): (Vec<&Wanted>, Vec<&Wanted>) =
         config.wanted.iter().partition(|wanted| wanted.is_free());
@@ -47,7 +47,7 @@ pub fn choose(config: &Config, owner: &Owner, kernel: &mut Kernel) -> Result<Vec
     Ok(free.iter().zip(ports).map(|(wanted, port)| wanted.at_port(port)).collect())
 }
 
-/// Prints on standard error the ports that nobody asked for by number.
+/// Prints the chosen ports on standard error.
 pub fn log(owner: &Owner, chosen: &[Chosen]) {
     for Chosen { proto, target, port, .. } in chosen {
         let proto = Protocol(*proto);

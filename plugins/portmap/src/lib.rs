@@ -1,6 +1,6 @@
-//! `portmap`: publishes ports of a container at the host's addresses, by packet rules of nf_tables, or of iptables where
-//! that is asked for. A chained plugin:
-//! it never enters the container, whose address it takes from the previous plugin's result.
+//! `portmap`: publishes ports of a container at the host's addresses, by packet rules of nf_tables,
+//! or of iptables if configured. A chained plugin: it never enters the container, and takes its
+//! address from the previous plugin's result.
 
 mod add;
 mod backend;
@@ -70,7 +70,7 @@ impl Plugin for PortMap {
         let removal = attach::removal(request);
         let owner = removal.owner();
         let mut chains = published::chains_of(owner).to_vec();
-        // Both back ends: what ADD was told may be another thing than what is told now.
+        // Both back ends: the configuration may have changed since ADD.
         let Some(nft) = if_there(rules::open())? else {
             return Ok(host::iptables::withdraw_from_old_tables(&chains, &|_| Ok(false))?);
         };
@@ -123,7 +123,7 @@ impl Plugin for PortMap {
     }
 }
 
-/// A kernel without nf_tables holds no rules of ours.
+/// A kernel without nf_tables has no rules of this suite.
 fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
     match opened {
         Err(error) if rules::is_without_nf_tables(&error) => Ok(None),

@@ -1,4 +1,5 @@
-//! What must exist, from the configuration, the previous plugin's result and the host's facts. Pure.
+//! What must exist, from the configuration, the previous plugin's result and the host's state.
+//! Pure.
 
 #[cfg(test)]
 mod tests;
@@ -18,10 +19,11 @@ use crate::container::{addresses, published_at};
 use crate::error::invalid;
 use crate::facts::Facts;
 
-/// The plan of an attachment; empty when no address of the container has anything to publish.
+/// The plan of an attachment; empty if no address of the container has ports to publish.
 ///
 /// # Errors
-/// An address of the host is of a family that the container has no address of, or there are too many ports.
+/// The container has no address in the family of one of the host's addresses, or there are too many
+/// ports.
 pub fn plan(
     config: &Config,
     owner: &Owner,
@@ -58,7 +60,7 @@ pub fn plan(
         _ => Vec::new(),
     };
     let mut pieces = Vec::new();
-    // Before the ports: where it fails, nothing is published.
+    // Before the ports: if it fails, nothing is published.
     if config.masquerade != Masquerade::Nobody {
         pieces.push(Piece::Hairpin(Hairpin { links: links_of_host(result) }));
     }
@@ -74,11 +76,11 @@ pub fn published(piece: &Piece) -> Option<&Published> {
     }
 }
 
-/// The chains of iptables of each family that the container has an address of. As the reference has it, a family
-/// without a port of its own is no exception.
+/// The chains of iptables, one for each family in which the container has an address: like the
+/// reference, also for a family without ports.
 ///
 /// # Errors
-/// There are too many ports: the rules that lead to a chain may be as many as elements of nf_tables.
+/// There are too many ports: the limit for rules of iptables is that for ports in nf_tables.
 pub fn chains(
     config: &Config,
     options: &Options,
@@ -107,7 +109,7 @@ pub fn chains(
     Ok(addresses(result, &owner.ifname).into_iter().map(of_family).collect())
 }
 
-/// The links of the host in a result.
+/// The host's links in a result.
 fn links_of_host(result: &AddResult) -> Vec<String> {
     let is_on_host = |sandbox: &Option<String>| sandbox.as_ref().is_none_or(String::is_empty);
     let links = result.interfaces.iter().filter(|interface| is_on_host(&interface.sandbox));

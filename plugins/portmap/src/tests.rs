@@ -74,7 +74,7 @@ fn a_host_address_is_of_one_family() {
     assert_eq!(of(IpFamily::V6), [(2, None), (4, ip("2001:db8::1"))]);
 }
 
-/// PM-K2: before anything is touched, with the reference's texts.
+/// PM-K2: before anything is changed, with the reference's texts.
 #[test]
 fn what_is_no_port_is_refused() {
     for (port, msg) in [
@@ -96,7 +96,8 @@ fn what_is_no_port_is_refused() {
     }
 }
 
-/// PM-F5: a free port is asked for by a written 0, is one port, and no mapping before it is chosen.
+/// PM-F5: a free port is requested by a written 0, is one port, and has no mapping before it is
+/// chosen.
 #[test]
 fn a_free_port_is_none_yet() {
     let config = config(
@@ -118,7 +119,7 @@ fn duplicates_are_one_and_contradictions_are_refused() {
     assert_eq!(config(twice).mappings(IpFamily::V4), [mapping(TCP, None, (78, 82), 8078)]);
     let error = refusal(r#"[{"hostPort": 80, "containerPort": 1}, {"hostPort": 80, "containerPort": 2}]"#);
     assert_eq!((error.code, error.msg.as_str()), (7, "host port 80 leads to two container ports"));
-    // An address of its own is another matter.
+    // A mapping at one address does not contradict one at any address.
     let both = r#"[{"hostPort": 80, "containerPort": 1}, {"hostPort": 80, "containerPort": 2, "hostIP": "192.0.2.1"}]"#;
     assert_eq!(config(both).mappings(IpFamily::V4).len(), 2);
 }
@@ -180,7 +181,7 @@ fn the_back_end_is_nf_tables_unless_iptables_is_asked_for() {
     }
 }
 
-/// PM-I6: what cannot be done is refused and not left out, with the reference's texts.
+/// PM-I6: unsupported options are refused and not ignored, with the reference's texts.
 #[test]
 fn options_of_the_other_back_end_are_refused() {
     const IPTABLES: &str =
@@ -237,7 +238,7 @@ fn masquerade_is_by_need_unless_said_otherwise() {
     assert_eq!(masquerade(r#""masqAll": true"#), Masquerade::Everybody);
 }
 
-/// PM-B5: DEL does not refuse because of what ADD would refuse.
+/// PM-B5: DEL does not fail because of errors that ADD would refuse.
 #[test]
 fn del_takes_what_it_can_from_the_configuration() {
     let hint = |keys: &str| config::hint(&request(keys));
@@ -272,6 +273,6 @@ fn the_first_address_of_each_family_on_the_containers_interface_is_published() {
     assert!(of(others.to_vec()).is_empty());
     let own = [ip(Some(3), "fd00::4/64"), ip(Some(3), "10.0.0.4/24"), ip(Some(3), "10.0.0.5/24")];
     assert_eq!(of([&others[..], &own[..]].concat()), ["10.0.0.4", "fd00::4"]);
-    // No interface is told, or one that is not in the list.
+    // Without an interface, or with one that is not in the list.
     assert_eq!(of(vec![ip(None, "10.0.0.6/24"), ip(Some(9), "fd00::9/64")]), ["10.0.0.6", "fd00::9"]);
 }

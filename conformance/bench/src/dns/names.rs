@@ -73,7 +73,7 @@ fn measure_in_turns(room: &Room, named: &Named) -> Result<[Vec<f64>; 2]> {
 }
 
 /// The delay of a new name among many, in turns: after an ADD, after a record is written and
-/// reported, and after dnsmasq is told to reload its hosts file.
+/// reported, and after dnsmasq receives the signal to reload its hosts file.
 fn new_names(room: &Room, named: &Named) -> Result<bool> {
     let own = named.address(false);
     let mut hosts: Vec<Host> = vec![("web".to_owned(), own.clone())];

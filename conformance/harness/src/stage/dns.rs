@@ -130,7 +130,7 @@ fn asked(room: &Room, from: Option<&str>, server: &str, question: &Question, tcp
     }
 }
 
-/// Sends a datagram that must not be answered, then a query, whose answer must be the only one.
+/// Sends a datagram that must not be answered, then a query; only the query's answer may arrive.
 pub fn expect_no_answer(room: &Room, from: Option<&str>, server: &str, packet: &[u8]) -> Result<()> {
     let server = SocketAddr::new(server.parse()?, 53);
     let send_raw = || -> Result<()> {

@@ -127,8 +127,8 @@ fn failed(path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// Connects to a responder whose state directory was removed, if there is one: its user is
-/// ours, root, or the responder's own. Never waits.
+/// Connects to a responder that lost its state directory, if there is one: its user is ours, root,
+/// or the responder's own. Never waits.
 #[must_use]
 pub fn connect_fallback(state_dir: &StateDir) -> Option<OwnedFd> {
     let own = |uid| uid == 0 || uid == RESPONDER || uid == nix::unistd::geteuid().as_raw();

@@ -46,10 +46,10 @@ fn listening(socket: OwnedFd) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The address of a responder whose state directory was removed: an abstract name in the
-/// network namespace (unix(7)). It contains the device of the filesystem, since other mount
-/// namespaces may have a directory of the same path. Anybody may bind such a name or connect to
-/// it, so both ends check the peer's credentials.
+/// The address of a responder that lost its state directory: an abstract name in the network
+/// namespace (unix(7)). It contains the device of the filesystem, since other mount namespaces may
+/// have a directory of the same path. Anybody may bind such a name or connect to it, so both ends
+/// check the peer's credentials.
 ///
 /// # Errors
 /// The name is too long, or there is no filesystem.

@@ -33,8 +33,8 @@ impl StateDir {
         Self { networks: dir.join(NETWORKS), dir }
     }
 
-    /// The same directory for a process whose working directory is [`StateDir::networks_dir`],
-    /// and that may not enter the directories above.
+    /// The same directory for a process that runs in [`StateDir::networks_dir`] and may not enter
+    /// the directories above.
     pub fn from_within(self) -> Self {
         Self { networks: ".".into(), ..self }
     }

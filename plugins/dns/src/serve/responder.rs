@@ -194,8 +194,8 @@ impl Responder {
         }
     }
 
-    /// Retries addresses that could not be bound, and closes the sockets of containers
-    /// whose namespace is gone: an open socket would keep it alive.
+    /// Retries addresses that could not be bound, and closes the sockets of containers with a
+    /// deleted namespace: an open socket would keep it alive.
     fn run_checks(&mut self, now: Instant) {
         self.next_check = now + CHECK_INTERVAL;
         self.listeners.close(|listener| listener.presence.is_gone());

@@ -41,8 +41,8 @@ pub(super) fn remove_container(
             key.container
         );
     }
-    // An unreadable record, or one that a killed DEL removed, does not tell whether there
-    // are rules in the container.
+    // An unreadable record, or one that a killed DEL removed, does not show whether there are rules
+    // in the container.
     let netns = match &record {
         Ok(Some(attachment)) => attachment.netns.clone().map(|path| (path, attachment.namespace)),
         _ => Some((request.netns.clone(), None))

@@ -160,9 +160,8 @@ impl Zone {
         }
     }
 
-    /// The client that queries an address which these networks share: the container with
-    /// the source address, or else an unregistered client of the network whose subnet
-    /// contains it.
+    /// The client that queries an address which these networks share: the container with the source
+    /// address, or else an unregistered client of the network with the subnet that contains it.
     pub fn querier(&self, shared: &[Slot], source: IpAddr) -> Option<Querier<'_>> {
         let networks =
             || shared.iter().filter_map(|slot| self.network(*slot).map(|network| (*slot, network)));

@@ -59,7 +59,7 @@ impl<'z> Querier<'z> {
         std::iter::once(self.network).chain(others.filter_map(move |other| zone.network(other.slot)))
     }
 
-    /// The network whose upstream servers it may use, if any.
+    /// The network that provides its upstream servers, if any.
     fn forwarding_network(&self) -> Option<&'z Network> {
         self.networks().find(|network| !network.record().internal)
     }

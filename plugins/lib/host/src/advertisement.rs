@@ -1,5 +1,6 @@
-//! Neighbour Advertisements (RFC 4861, section 4.4): who says that an IPv6 address is theirs. The kernel's duplicate
-//! address detection says that there is somebody; only the packet says who.
+//! Neighbour Advertisements (RFC 4861, section 4.4): who has an IPv6 address. The kernel's
+//! duplicate address detection reports only that the address is in use; the packet has the owner's
+//! link-layer address.
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -19,10 +20,10 @@ const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 const UNIT: usize = 8;
 /// Advertisements with their options are far shorter.
 const LONGEST: usize = 256;
-/// So many packets are looked at: more than that is a flood.
+/// The maximum number of packets examined: more than that is a flood.
 const LOOKED_AT: usize = 1024;
 
-/// Hears the ICMPv6 packets of a network namespace.
+/// Receives the ICMPv6 packets of a network namespace.
 pub(crate) struct AdvertisementSocket(OwnedFd);
 
 impl AdvertisementSocket {
@@ -32,7 +33,7 @@ impl AdvertisementSocket {
         Ok(Self(socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?))
     }
 
-    /// Who, among those whose packets have come by now, has the address.
+    /// The owner of the address, by the packets received so far.
     pub(crate) fn holder_of(&self, address: Ipv6Addr) -> Option<Mac> {
         let mut packet = [0; LONGEST];
         (0..LOOKED_AT)
@@ -45,7 +46,7 @@ impl AdvertisementSocket {
     }
 }
 
-/// The link-layer address that an advertisement of `address` gives.
+/// The link-layer address in an advertisement of `address`.
 fn holder(packet: &[u8], address: Ipv6Addr) -> Option<Mac> {
     if packet.first() != Some(&ADVERTISEMENT) {
         return None;

@@ -1,6 +1,7 @@
-//! Asking a link whether anybody has an address: ARP probes and announcements (RFC 5227) by a packet socket.
+//! Asks on a link who has an address: ARP probes and announcements (RFC 5227) by a packet socket.
 //!
-//! Closing the socket, or exiting with it, waits for an RCU grace period (8 to 10 ms): it is for those who ask for it.
+//! Closing the socket, or exiting with it open, waits for an RCU grace period (8 to 10 ms), so it
+//! is used only on request.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,10 +21,10 @@ const ETHERNET: usize = 14;
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// Operation of a request (RFC 826).
 const REQUEST: u16 = 1;
-/// Frames are padded to 60 bytes, and nothing after the 28 of ARP is read.
+/// Frames are padded to 60 bytes; nothing after the 28 bytes of ARP is read.
 const FRAME: usize = 64;
 
-/// What an ARP packet says.
+/// The contents of an ARP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packet {
     operation: u16,
@@ -32,7 +33,7 @@ struct Packet {
     target: Ipv4Addr,
 }
 
-/// Hears and sends the ARP packets of one link.
+/// Receives and sends the ARP packets of one link.
 pub(crate) struct ArpSocket {
     socket: OwnedFd,
     /// The link's Ethernet address.
@@ -45,12 +46,12 @@ impl ArpSocket {
         Ok(Self { socket: frame::open(index, ETH_P_ARP)?, mac })
     }
 
-    /// Asks everybody for an address, without saying that it is ours (RFC 5227, section 1.1: ARP probe).
+    /// Asks who has an address, without claiming it (RFC 5227, section 1.1: ARP probe).
     pub(crate) fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
         self.send(Ipv4Addr::UNSPECIFIED, address)
     }
 
-    /// Tells everybody that an address is ours (RFC 5227, section 1.1: ARP announcement).
+    /// Claims an address (RFC 5227, section 1.1: ARP announcement).
     pub(crate) fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
         self.send(address, address)
     }
@@ -61,7 +62,7 @@ impl ArpSocket {
         Ok(())
     }
 
-    /// Listens until somebody else shows to have one of the addresses, or to want it too; `None` when nobody did
+    /// Listens until another host claims one of the addresses or probes for it; `None` if none does
     /// before the deadline.
     pub(crate) fn hear_of(
         &self,
@@ -70,7 +71,7 @@ impl ArpSocket {
     ) -> io::Result<Option<(Ipv4Addr, Mac)>> {
         let mut frame = [0; FRAME];
         loop {
-            // Also when there is no end of other people's packets.
+            // Also if the packets of others never stop.
             if !wait::readable(&self.socket, deadline)? || Instant::now() > deadline {
                 return Ok(None);
             }
@@ -88,7 +89,7 @@ impl ArpSocket {
 }
 
 impl Packet {
-    /// As a frame to everybody.
+    /// The packet as a broadcast frame.
     fn broadcast(&self) -> Vec<u8> {
         [
             &Mac::BROADCAST.0[..],
@@ -98,14 +99,14 @@ impl Packet {
             &self.operation.to_be_bytes(),
             &self.sender_mac.0,
             &self.sender.octets(),
-            // Whom a request asks for is not known.
+            // The target's hardware address is unknown.
             &[0; 6],
             &self.target.octets(),
         ]
         .concat()
     }
 
-    /// From a frame; `None` for what is no ARP for IPv4 on Ethernet.
+    /// Parses a frame; `None` if it is not ARP for IPv4 on Ethernet.
     fn read(frame: &[u8]) -> Option<Self> {
         let (kind, rest) = frame.get(ETHERNET..)?.split_first_chunk()?;
         let (operation, rest) = rest.split_first_chunk()?;
@@ -121,8 +122,9 @@ impl Packet {
         })
     }
 
-    /// The address that the packet is in the way of, and whose it is (RFC 5227, section 2.1.1): any packet of somebody
-    /// who has it, or a probe of somebody who wants it. What comes from `own` is ours.
+    /// The address that the packet conflicts with, and the sender's MAC address (RFC 5227, section
+    /// 2.1.1). Any packet from the address conflicts, and any probe for it, unless it is from
+    /// `own`.
     fn claim(&self, own: Mac, addresses: &[Ipv4Addr]) -> Option<(Ipv4Addr, Mac)> {
         let probes = self.operation == REQUEST && self.sender.is_unspecified();
         let address = if probes { self.target } else { self.sender };
@@ -168,11 +170,11 @@ mod tests {
             (packet(REQUEST, THEIRS, ADDRESS, other), true),
             (packet(REQUEST, THEIRS, ADDRESS, ADDRESS), true),
             (packet(REQUEST, THEIRS, none, ADDRESS), true),
-            // Somebody asks for it, who has another.
+            // A host with another address asks for it.
             (packet(REQUEST, THEIRS, other, ADDRESS), false),
             (packet(REPLY, THEIRS, other, ADDRESS), false),
             (packet(REQUEST, THEIRS, none, other), false),
-            // Ours come back from a switch that reflects them.
+            // Our own packets, reflected by a switch.
             (packet(REQUEST, OURS, none, ADDRESS), false),
             (packet(REQUEST, OURS, ADDRESS, ADDRESS), false),
         ] {

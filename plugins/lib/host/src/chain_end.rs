@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(ends(&[jump.clone(), ("more", Step::Refuse)]), Some(true));
         assert_eq!(ends(&[jump.clone(), ("more", Step::Return), ("INPUT", Step::Refuse)]), Some(true));
         assert_eq!(ends(&[("INPUT", Step::Goto("more".into())), ("INPUT", Step::Refuse)]), None);
-        // What the kernel would refuse to have, a table of the older kind may be said to.
+        // The kernel refuses such a loop in nf_tables; a list of a legacy table may contain one.
         assert_eq!(ends(&[("INPUT", Step::Jump("INPUT".into()))]), None);
     }
 }

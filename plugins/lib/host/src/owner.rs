@@ -1,9 +1,11 @@
-//! Who an object belongs to, and the names derived from it.
+//! The owner of an object, and the names derived from it.
 //!
-//! Everything that a plugin makes is found again by its owner: the host veth by a name that is a hash of it, and by
-//! the label in its alias. So DEL with the same ids finds what a killed ADD left, also when the namespace is gone.
+//! Every object that a plugin creates is found again by its owner: the host veth by its name, which
+//! is a hash of the owner, and by the label in its alias. So DEL with the same ids finds what a
+//! killed ADD left, even after the namespace is gone.
 
-/// An attachment: the owner of every object made for it, and the one identity by which it is found again.
+/// An attachment: the owner of every object created for it, and the identity by which they are
+/// found again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The network's name.
@@ -14,13 +16,15 @@ pub struct Owner {
     pub ifname: String,
 }
 
-/// How many names are derived for one owner: the first that is free, or ours already, is used.
+/// The number of names derived for one owner: the first one that is free, or already ours, is used.
 const CANDIDATES: u8 = 4;
 
-/// The indices from here on are our links': the kernel numbers links from 1 on, and takes positive numbers alone.
+/// The lowest index of our own links: the kernel numbers links from 1, and accepts positive numbers
+/// only.
 const OWNED_INDICES: u32 = 1 << 30;
 
-/// Longest part of a label that is written out; a longer one is cut and completed by its hash.
+/// The longest part of a label that is written in full; a longer one is cut, and completed by its
+/// hash.
 const PART_MAX: usize = 100;
 
 impl Owner {
@@ -33,8 +37,8 @@ impl Owner {
         Self { network: network.into(), container_id: container_id.into(), ifname: ifname.into() }
     }
 
-    /// The names that the host veth of this owner may have, in the order they are tried: `veth` and 8 hex digits.
-    /// All but the first are used only when two owners' hashes collide.
+    /// The possible names of this owner's host veth, in the order they are tried: `veth` and 8 hex
+    /// digits. All but the first are used only if the hashes of two owners collide.
     pub fn host_veth_names(&self) -> impl Iterator<Item = String> + '_ {
         (0..CANDIDATES).map(|salt| {
             let parts = [&self.network, "/", &self.ifname, "/", &self.container_id];
@@ -43,24 +47,25 @@ impl Owner {
         })
     }
 
-    /// The owner as one line, for an alias or a comment: `moor/<network>/<ifname>/<container id>`. No part can hold
-    /// a slash, so two owners never share a label; at most 255 bytes (IFALIASZ, linux/if.h, less its NUL).
+    /// The owner as one line, for an alias or a comment: `moor/<network>/<ifname>/<container id>`.
+    /// No part contains a slash, so two owners never share a label. At most 255 bytes (IFALIASZ,
+    /// linux/if.h, without its NUL).
     pub fn label(&self) -> String {
         format!("{}{}/{}", Self::label_prefix(&self.network), part(&self.ifname), part(&self.container_id))
     }
 
-    /// The owner that a label names; `None` where a part of it was cut.
+    /// The owner that a label names; `None` if a part of it was cut.
     pub fn of_label(label: &str) -> Option<Self> {
         let mut parts = label.strip_prefix("moor/")?.splitn(3, '/').map(str::to_owned);
         let (network, ifname, container_id) = (parts.next()?, parts.next()?, parts.next()?);
         let owner = Self { network, container_id, ifname };
-        // A part that was cut reads like a whole one of that length.
+        // A cut part looks like a whole one of that length.
         let is_cut = |part: &String| part.len() == PART_MAX && part.contains('~');
         (!is_cut(&owner.network) && !is_cut(&owner.ifname) && !is_cut(&owner.container_id)).then_some(owner)
     }
 
-    /// Whether a label is this attachment's, also when the network had another name when it was written: no two
-    /// attachments have the same container id and interface name.
+    /// Whether a label is this attachment's, even if the network had another name when it was
+    /// written: no two attachments have the same container id and interface name.
     pub fn is_in(&self, label: &str) -> bool {
         label
             .strip_prefix("moor/")
@@ -69,19 +74,19 @@ impl Owner {
             .is_some_and(|(ifname, id)| ifname == part(&self.ifname) && id == part(&self.container_id))
     }
 
-    /// Whether a label is of an attachment of the same container.
+    /// Whether a label is that of an attachment of the same container.
     pub fn has_same_container(&self, label: &str) -> bool {
         label.rsplit_once('/').is_some_and(|(_, id)| id == part(&self.container_id))
     }
 
-    /// The owner as a number that is not 0, for where no text can be kept. Two owners may have the same one, once in
-    /// some billions of pairs.
+    /// The owner as a non-zero number, for places that hold no text. Two owners have the same
+    /// number once in some billions of pairs.
     pub fn tag(&self) -> u32 {
         tag_of_label(&self.label())
     }
 
-    /// The index of the owner's stacked link in its container's namespace. A container may rename its link and change its
-    /// alias, but nobody can change a link's index.
+    /// The index of the owner's stacked link in its container's namespace. A container may rename
+    /// its link and change its alias, but nobody can change a link's index.
     pub fn link_index(&self) -> u32 {
         OWNED_INDICES | self.tag() & (OWNED_INDICES - 1)
     }
@@ -91,7 +96,7 @@ impl Owner {
         index & OWNED_INDICES != 0
     }
 
-    /// What the labels of all owners of one network begin with.
+    /// The prefix of the labels of all owners of one network.
     pub fn label_prefix(network: &str) -> String {
         format!("moor/{}/", part(network))
     }
@@ -103,7 +108,7 @@ pub(crate) fn tag_of_label(label: &str) -> u32 {
     u32::try_from((hash >> 32) ^ (hash & 0xffff_ffff)).unwrap_or(1).max(1)
 }
 
-/// A part of a label, bounded: the tail of a long one is replaced by a hash of the whole.
+/// A part of a label, limited in length: a hash of the whole replaces the tail of a long one.
 pub(crate) fn part(text: &str) -> String {
     match text.get(..PART_MAX - 17) {
         Some(head) if text.len() > PART_MAX => format!("{head}~{:016x}", fnv1a(text.bytes())),
@@ -111,12 +116,12 @@ pub(crate) fn part(text: &str) -> String {
     }
 }
 
-/// A number that a restarted process would make of the same text again: for derived names and addresses.
+/// A hash that is the same in a restarted process: for derived names and addresses.
 pub fn hash(text: &str) -> u64 {
     fnv1a(text.bytes())
 }
 
-/// FNV-1a, 64 bits. Not for secrets: a collision costs one further candidate.
+/// FNV-1a, 64 bits. Not for secrets: a collision costs one more candidate.
 pub(crate) fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,10 +1,12 @@
 //! What the removal of an attachment may take of things that bear a label.
 //!
-//! A network can be renamed while containers are attached to it, so a DEL also looks for its container and interface
-//! under other networks' names. But two networks can be meant for the same interface of the same container: the ADD of
-//! the second is refused, and the DEL that follows must not take the first one's things. The two situations look alike,
-//! and one fact separates them: whether the other attachment is alive. While it is, its things stay, unless the runtime
-//! remembers its host link as this attachment's result. Once the container or its link is gone, they go.
+//! A network can be renamed while containers are attached to it, so a DEL also looks for its
+//! container and interface under other networks' names. But two networks can be meant for the same
+//! interface of the same container: the ADD of the second is refused, and the DEL that follows must
+//! not take the first one's things. The two situations look alike, and one fact separates them:
+//! whether the other attachment is alive. While it is, its things stay, unless the runtime
+//! remembers its host link as this attachment's result. Once the container or its link is gone,
+//! they go.
 
 use std::cell::OnceCell;
 use std::os::fd::AsFd;
@@ -32,8 +34,9 @@ struct Living {
 }
 
 impl Removal {
-    /// `netns` is the path of the container's namespace, or empty; `remembered` are the names of the host's links in
-    /// the result that the runtime keeps of this attachment's ADD. The kernel is asked only when it matters.
+    /// `netns` is the path of the container's namespace, or empty; `remembered` are the names of
+    /// the host's links in the result that the runtime keeps of this attachment's ADD. The kernel
+    /// is asked only when it matters.
     pub fn new(owner: Owner, netns: &str, remembered: Vec<String>) -> Self {
         Self { owner, netns: netns.to_owned(), remembered, living: OnceCell::new() }
     }
@@ -48,8 +51,9 @@ impl Removal {
         &self.remembered
     }
 
-    /// Whether this removal takes what bears the label ([`Owner::label`]): its own label, or that of the same container
-    /// and interface under another network's name if that attachment is not alive.
+    /// Whether this removal takes what bears the label ([`Owner::label`]): its own label, or that
+    /// of the same container and interface under another network's name if that attachment is not
+    /// alive.
     ///
     /// # Errors
     /// The kernel could not be asked. Then the thing must stay, and the DEL must be tried again.
@@ -70,8 +74,9 @@ impl Removal {
         Ok(!living.any && living.labels.iter().all(|alive| alive != label))
     }
 
-    /// An attachment to a bridge is alive while its host veth exists. Any other is alive while the container has the
-    /// interface, unless that is known to be this attachment's own, or another container's.
+    /// An attachment to a bridge is alive while its host veth exists. Any other is alive while the
+    /// container has the interface, unless that is known to be this attachment's own, or another
+    /// container's.
     fn find_living(&self) -> Result<Living> {
         let host = Netlink::open()?;
         let links = host.links()?;
@@ -95,7 +100,8 @@ impl Removal {
         if peer.is_some_and(|peer| self.remembered.contains(&peer.name)) {
             return Ok(living);
         }
-        // A veth's label is on the host's end. That of a stacked link is in the container, which can change its own.
+        // A veth's label is on the host's end. That of a stacked link is in the container, which
+        // can change its own.
         let label = match peer {
             Some(peer) => peer.alias.as_deref(),
             None => link.alias.as_deref(),
@@ -117,7 +123,8 @@ fn unreadable(path: &str, error: NetNsError) -> Error {
     Error::new("open the network namespace", path, source)
 }
 
-/// Whether these may be the two ends of a veth pair, `link` in the namespace that `peer_netns_id` names.
+/// Whether these may be the two ends of a veth pair, with `link` in the namespace that
+/// `peer_netns_id` names.
 pub(crate) fn is_pair(end: &Link, link: &Link) -> bool {
     let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
     is_veth(end) && is_veth(link) && link.peer_index == Some(end.index) && end.peer_index == Some(link.index)

@@ -1,4 +1,5 @@
-//! Conditions in the words of nft, beside nft itself: what is accepted here nft accepts, and means the same by it.
+//! Conditions compared with nft: it accepts every condition that is accepted here, with the same
+//! meaning.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

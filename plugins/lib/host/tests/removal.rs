@@ -1,4 +1,5 @@
-//! What a DEL may take: its own attachment's things, and a renamed network's once that attachment is not alive.
+//! What a DEL may take: the objects of its own attachment, and those of a renamed network once that
+//! attachment is not alive.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +14,7 @@ fn owner(network: &str, container_id: &str) -> Owner {
     Owner::new(network, container_id, "eth0")
 }
 
-/// A pod on a bridge whose host veth bears that label, if any.
+/// A pod on a bridge; its host veth has that label, if any.
 fn attached(pod: &NetNs, label: Option<&str>) -> Netlink {
     let host = Netlink::open().unwrap();
     host.create_bridge(&NewBridge { name: "br0", mac: None, mtu: None, vlan_filtering: false, up: true })

@@ -117,7 +117,7 @@ pub fn no_link(name: &str) -> bool {
     links.as_array().unwrap().iter().all(|link| link["ifname"] != name)
 }
 
-/// Looks until it is so, for at most five seconds.
+/// Polls until the condition holds, for at most five seconds.
 pub fn becomes_true(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = soon();
     while !is_so() {
@@ -128,7 +128,7 @@ pub fn becomes_true(mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// A deadline that is only reached when something is wrong.
+/// A deadline that is reached only after a failure.
 pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }

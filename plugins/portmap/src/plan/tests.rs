@@ -13,7 +13,7 @@ const PORTS: &str = r#""runtimeConfig": {"portMappings": [
     {"hostPort": 3000, "hostPortEnd": 3999, "containerPort": 3000, "protocol": "udp"},
     {"hostPort": 53, "containerPort": 5353, "hostIP": "192.0.2.1"}]}"#;
 
-/// Behind a bridge, with an address of each family.
+/// A container behind a bridge, with an address of each family.
 fn result() -> AddResult {
     let link = |name: &str, sandbox: Option<&str>| Interface {
         name: name.into(),
@@ -40,7 +40,7 @@ fn plan(keys: &str, ports: &[u16], facts: &Facts) -> Result<Vec<Piece>, Error> {
     plan::plan(&*config.settled(&chosen)?, &owner, &result(), &chosen, facts)
 }
 
-/// The plan: a line for each piece, and below it one for each address and chain.
+/// The plan: a line for each piece, followed by one for each address and chain.
 fn plan_of(keys: &str, ports: &[u16], facts: &Facts) -> String {
     let plan = plan(keys, ports, facts).unwrap();
     let text: String = plan.iter().map(|piece| format!("{piece:?}\n")).collect();

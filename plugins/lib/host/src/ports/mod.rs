@@ -1,7 +1,7 @@
 //! Ports that an attachment publishes, as data: what a port of the host leads to, and on which
 //! conditions.
 //!
-//! Packet rules, rules of iptables and records are made of these; nothing here asks the kernel.
+//! Packet rules, rules of iptables and records are made from these; nothing here asks the kernel.
 
 mod conditions;
 
@@ -14,15 +14,15 @@ pub use conditions::{Conditions, Fault};
 /// What an attachment publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// Whose it is.
+    /// The owner.
     pub owner: Owner,
     /// Its addresses: at most one of each family.
     pub containers: Vec<Container>,
-    /// The container's chain of iptables, where its ports are published there
-    /// ([`crate::iptables`]). What is kept here then is whose it is, so that it is found again, and
-    /// what `route_localnet` needs.
+    /// The container's chain of iptables, if its ports are published there ([`crate::iptables`]).
+    /// nf_tables then has only what identifies the owner of the ports, and what `route_localnet`
+    /// needs.
     pub chain: Option<String>,
-    /// Those of its ports that were chosen for it, for the record.
+    /// Ports that were chosen for it, for the record.
     pub chosen: Vec<Chosen>,
     /// The container's network namespace, for the record.
     pub netns: Option<Namespace>,
@@ -50,9 +50,9 @@ pub struct Container {
     pub link: Option<String>,
     /// The ports.
     pub mappings: Vec<Mapping>,
-    /// Whose connections are masqueraded.
+    /// Which connections are masqueraded.
     pub masquerade: Masquerade,
-    /// What must be so of a connection; none where the ports are in iptables.
+    /// The conditions on a connection; none if the ports are in iptables.
     pub conditions: Conditions,
 }
 
@@ -69,20 +69,20 @@ pub struct Mapping {
     pub target: u16,
 }
 
-/// Whose connections to published ports get the host's address as their source.
+/// The connections to published ports that get the host's address as their source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masquerade {
-    /// Nobody's.
+    /// None.
     Nobody,
-    /// Those that could not be answered otherwise: of the container itself, of its neighbours
-    /// behind the same link, and of the host's own 127.0.0.0/8.
+    /// Those that could not be answered otherwise: from the container itself, from its neighbours
+    /// behind the same link, and from the host's own 127.0.0.0/8.
     Needed,
-    /// Everybody's.
+    /// All.
     Everybody,
 }
 
 impl Mapping {
-    /// Whether a connection could be of both.
+    /// Whether a connection could match both.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.proto == other.proto
             && self.ports.0 <= other.ports.1
@@ -92,19 +92,19 @@ impl Mapping {
 }
 
 impl Container {
-    /// Its ports in order, runs of them made one where the ports that they lead to are one run too.
+    /// Its ports in order; runs of ports are merged if their targets are a run too.
     pub fn merged(&self) -> Vec<Mapping> {
         merged(&self.mappings)
     }
 
-    /// Whether the host reaches it by its own 127.0.0.0/8.
+    /// Whether the host reaches it from its own 127.0.0.0/8.
     pub fn by_loopback(&self) -> bool {
         let loopback = |mapping: &Mapping| mapping.address.is_none_or(|address| address.is_loopback());
         self.address.is_ipv4() && self.masquerade != Masquerade::Nobody && self.mappings.iter().any(loopback)
     }
 }
 
-/// Runs of ports made one, where the ports that they lead to are one run too.
+/// Merges runs of ports if their targets are a run too.
 pub(crate) fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
     let mut sorted = mappings.to_vec();
     sorted.sort_unstable_by_key(|mapping| (mapping.proto, mapping.address, mapping.ports));

@@ -1,5 +1,5 @@
-//! Whether the owner of an element is alive. Dead is an attachment that is gone, not one whose address or port somebody
-//! else has: two networks may have one subnet.
+//! Whether the owner of an element is alive. An attachment is dead if it is gone, but not merely
+//! because another attachment has its address or port: two networks may have the same subnet.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -10,15 +10,15 @@ use sys::Result;
 use crate::Owner;
 use crate::intent::{By, Records};
 
-/// What is known of attachments. The kernel is asked once, and only when it matters.
+/// What is known about attachments. The kernel is asked at most once, when the answer is needed.
 #[derive(Default)]
 pub(super) struct Attachments {
     labels: OnceCell<HashSet<String>>,
 }
 
 impl Attachments {
-    /// Whether the attachment is alive, by the label of its veth on the host, or else by the namespace that its record
-    /// names; `None` when neither is there to tell.
+    /// Whether the attachment is alive: a link of the host has its label, or the namespace in its
+    /// record exists. `None` if it has neither a link nor a record.
     pub(super) fn is_alive(&self, label: &str) -> Result<Option<bool>> {
         let labels = match self.labels.get() {
             Some(labels) => labels,
@@ -34,7 +34,7 @@ impl Attachments {
         let Some(records) = Records::open_if_any()? else { return Ok(None) };
         let of = |by| records.read(by, &owner).ok().flatten().filter(|record| record.owner == owner);
         let netns = of(By::Portmap).and_then(|record| record.netns);
-        // One on a bridge whose veth is gone is gone itself.
+        // An attachment to a bridge is gone if its veth is gone.
         Ok(netns.map(|netns| netns.is_there()).or_else(|| of(By::Bridge).map(|_| false)))
     }
 }

@@ -1,4 +1,4 @@
-//! Deleting what an attachment has, or what those have that are no more: by owner, whoever made it.
+//! Deletes the packet rules of attachments, by owner: those of this suite, and the reference's.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -11,11 +11,11 @@ use super::{Left, TABLE, is_without_nf_tables, masquerade, reference, spoof};
 use crate::intent::{self, By, Record, Records};
 use crate::{Owner, Removal, iptables};
 
-/// Deletes the masquerade and the MAC filter of an attachment, with their record, ours and those that the reference
-/// made; also what another network's name is on, if the removal takes that. What is not there is no error. `addresses`,
-/// where they are known, make it quick.
+/// Deletes the masquerade and the MAC filter of an attachment with their record, those of this
+/// suite and the reference's; also those under another network's name, if the removal takes them.
+/// Missing objects are no error. `addresses`, if known, save a search.
 ///
-/// Gives back the socket: the longer it stays open, the less its end waits ([`nft`]).
+/// Returns the socket: the longer it stays open, the shorter the wait when it is closed ([`nft`]).
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
@@ -23,7 +23,7 @@ pub fn delete(removal: &Removal, addresses: &[IpAddr]) -> Result<Option<Nft>> {
     let owner = removal.owner();
     let on_record = OnceCell::new();
     let unrecord = |records: &Records| {
-        // One that cannot be read tells nothing.
+        // An unreadable record is ignored.
         if let Ok(Some(record)) = records.read(By::Iptables, owner)
             && removal.takes(&record.owner.label())?
         {
@@ -35,7 +35,7 @@ pub fn delete(removal: &Removal, addresses: &[IpAddr]) -> Result<Option<Nft>> {
         let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
         let recorded = on_record.get().and_then(|record: &Record| record.masquerade_chain.clone());
         match recorded {
-            // Without addresses, those of the container's other interfaces would be meant too.
+            // An empty list of addresses would match the container's other interfaces too.
             Some(recorded) if recorded.0 == chain && addresses.is_empty() => vec![recorded],
             recorded => recorded.into_iter().chain([(chain, addresses.to_vec())]).collect::<Vec<_>>(),
         }
@@ -49,7 +49,7 @@ pub fn delete(removal: &Removal, addresses: &[IpAddr]) -> Result<Option<Nft>> {
     let done = intent::withdraw(unrecord, delete);
     let old = iptables::unmasquerade_in_old_tables(&chains());
     let nft = done.and_then(|nft| old.map(|()| nft))?;
-    // Last: until the chain is gone, it is to be found.
+    // Last: the record identifies the chain until the chain is gone.
     if on_record.get().is_some()
         && let Some(records) = Records::open_if_any()?
     {
@@ -58,7 +58,7 @@ pub fn delete(removal: &Removal, addresses: &[IpAddr]) -> Result<Option<Nft>> {
     Ok(nft)
 }
 
-/// Deletes only what we made for an attachment.
+/// Deletes only the rules that this suite made for an attachment.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
@@ -67,8 +67,9 @@ pub fn delete_own(nft: &Nft, owner: &Owner, addresses: &[IpAddr]) -> Result<()> 
     delete_ours(nft, &nft.tables()?, addresses, &|other| Ok(other == label)).map(drop)
 }
 
-/// As [`delete`], for all attachments of a network but these. It takes many transactions where there is much to delete,
-/// so that it also gets through beside others who commit, and holds nobody up.
+/// As [`delete`], for all attachments of a network except `valid`. Uses several transactions if
+/// there is much to delete, so that it succeeds despite the commits of other processes, and delays
+/// none of them for long.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
@@ -76,7 +77,7 @@ pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
     let prefix = Owner::label_prefix(network);
     let labels: HashSet<String> = valid.iter().map(Owner::label).collect();
     let owners: HashSet<Owner> = valid.iter().cloned().collect();
-    // First: from here on nothing makes the rules anew.
+    // First: from here on, no process makes the rules again.
     intent::remove_all_but(By::Bridge, network, &owners)?;
     let stale = match Records::open_if_any()? {
         Some(records) => records.all_but(By::Iptables, network, &owners)?,
@@ -99,12 +100,12 @@ pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
     Ok(nft)
 }
 
-/// Most hosts have none of the tables that are looked into; one question tells.
+/// Calls `work` with the list of tables: one request shows that a host has none, as most hosts.
 fn with_tables(work: impl FnOnce(&Nft, &[TableInfo]) -> Result<()>) -> Result<Option<Nft>> {
     let asked = Nft::open().and_then(|nft| nft.tables().map(|tables| (nft, tables)));
     match asked {
         Ok((nft, tables)) => work(&nft, &tables).map(|()| Some(nft)),
-        // Then there are no rules.
+        // Without nf_tables there are no rules.
         Err(error) if is_without_nf_tables(&error) => Ok(None),
         Err(error) => Err(error),
     }
@@ -132,7 +133,7 @@ fn delete_ours(
     })
 }
 
-/// Whether a listing has this table.
+/// Whether a list of tables contains this one.
 pub(super) fn is_in(tables: &[TableInfo], wanted: &Table<'_>) -> bool {
     tables.iter().any(|table| table.family == Some(wanted.family) && table.name == wanted.name)
 }

@@ -1,26 +1,35 @@
-//! Masquerade: what leaves a container's network gets the host's address as its source.
+//! Masquerade: packets that leave a container's network get the host's address as their source.
 //!
-//! A packet costs one look into a map from its source address, however many containers there are. The map leads to a
-//! chain that knows what is inside, which is shared by all containers that have the same inside:
-//!
-//! ```text
-//! map masq4  { type ipv4_addr : verdict; elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto masq-0123456789abcdef } }
-//! chain masq { type nat hook postrouting priority srcnat; ip saddr vmap @masq4; ip6 saddr vmap @masq6 }
-//! chain masq-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …; masquerade }
-//! ```
-//!
-//! NAT does not see a packet that belongs to no connection (a late RST, a SYN+ACK out of nowhere), which would leave with
-//! the container's address. So such packets are dropped where they would be masqueraded, by a second map:
+//! A packet costs one lookup in a map by its source address, regardless of the number of
+//! containers. The map leads to a chain that lists the inside networks. Containers with the same
+//! inside share the chain:
 //!
 //! ```text
-//! map leave4 { type ipv4_addr : verdict; elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto leave-0123456789abcdef } }
-//! chain leave { type filter hook forward priority filter; ct state invalid ip saddr vmap @leave4; … }
-//! chain leave-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …; drop }
+//! map masq4  { type ipv4_addr : verdict;
+//!              elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto masq-0123456789abcdef } }
+//! chain masq { type nat hook postrouting priority srcnat;
+//!              ip saddr vmap @masq4; ip6 saddr vmap @masq6 }
+//! chain masq-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …;
+//!                               masquerade }
 //! ```
 //!
-//! A chain with an inside is named by a hash of it and never changed. It goes with the last element that leads to it,
-//! and the maps and the table with the last such chain. (Attachments of earlier versions have no element in the second
-//! map, until their rules are made again.)
+//! NAT does not process packets that belong to no connection (a late RST, an unsolicited SYN+ACK):
+//! they would leave with the container's address. A second map drops them where they would be
+//! masqueraded:
+//!
+//! ```text
+//! map leave4 { type ipv4_addr : verdict;
+//!              elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto leave-0123456789abcdef } }
+//! chain leave { type filter hook forward priority filter;
+//!               ct state invalid ip saddr vmap @leave4; … }
+//! chain leave-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …;
+//!                                drop }
+//! ```
+//!
+//! A chain is named by a hash of its inside networks and is never changed. It is deleted with the
+//! last element that leads to it; the maps and the table are deleted with the last such chain.
+//! (Attachments of earlier versions have no element in the second map until their rules are made
+//! again.)
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -43,7 +52,7 @@ use crate::{Conflict, Drift};
 
 /// Priority `srcnat` (NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 const BASE: Base = Base { kind: Kind::Nat, hook: Hook::Postrouting, priority: 100, policy: Policy::Accept };
-/// (`masquerade` is a word of nft's language, which no chain can be called by there.)
+/// (In nft's language `masquerade` is a keyword, which cannot name a chain.)
 const CHAIN: Chain<'static> = Chain { table: TABLE, name: "masq" };
 const MASQ4: Set<'static> =
     Set { table: TABLE, name: "masq4", key: &[Type::Ipv4], data: Data::Verdict, interval: false };
@@ -56,36 +65,37 @@ const LEAVE: Chain<'static> = Chain { table: TABLE, name: "leave" };
 const LEAVE_BASE: Base =
     Base { kind: Kind::Filter, hook: Hook::Forward, priority: 0, policy: Policy::Accept };
 const MAP_COMMENT: &str = "containers whose packets to the outside get the host's address";
-/// What the names of the chains begin with that know an inside: those that masquerade, and those that drop.
+/// Prefixes of the names of chains with an inside: those that masquerade, and those that drop.
 const INSIDE_PREFIXES: [&str; 2] = ["masq-", "leave-"];
 
-/// What of one attachment is masqueraded.
+/// The masquerade of one attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masqueraded<'a> {
     /// The container's addresses.
     pub addresses: &'a [IpAddr],
-    /// Destinations to which it stays itself: its network's subnets. Multicast is always one of them.
+    /// Destinations that see the container's own address: its network's subnets. Multicast is
+    /// always one of them.
     pub inside: &'a [IpNetwork],
-    /// Whose it is.
+    /// The owner: see [`crate::Owner::label`].
     pub label: &'a str,
 }
 
 impl Masqueraded<'_> {
-    /// Adds it. An address that was another's is now this one's, unless that one is alive.
+    /// Adds the elements. Takes over an address from another attachment, unless that is alive.
     ///
     /// # Errors
     /// [`Conflict::AddressInUse`]; or the kernel refused.
     pub fn add(&self, nft: &Nft) -> Result<()> {
         let inside = self.inside();
         let [masquerade, drop] = inside.filled();
-        // All are made together, so one of each kind tells.
+        // All of them are made together, so it is enough to check one of each kind.
         if base().is_there(nft)? && drop.is_there(nft)? {
             let mut batch = Batch::new();
             for (map, element) in self.elements(&inside) {
                 batch.create_elements(&map, &[element]);
             }
             match nft.commit(batch) {
-                // The address was another's, or the chains have gone just now.
+                // The address belonged to another attachment, or the chains were deleted just now.
                 Err(error) if error.is_exists() || error.is_not_found() => {}
                 done => return done,
             }
@@ -93,7 +103,7 @@ impl Masqueraded<'_> {
         nft.transact(|nft, batch| {
             let maps = MAPS.map(|map| (map, MAP_COMMENT));
             if ensure(nft, batch, &TABLE, &maps, &[base(), leave()])? {
-                // A table that somebody flushed has lost these rules too.
+                // A flushed table has lost these rules too.
                 [&masquerade, &drop].iter().for_each(|chain| chain.write(batch));
             } else {
                 ensure(nft, batch, &TABLE, &[], &[masquerade.clone(), drop.clone()])?;
@@ -109,7 +119,7 @@ impl Masqueraded<'_> {
         })
     }
 
-    /// Another container's element may be replaced only if that is gone.
+    /// Another container's element may be replaced only if that container is gone.
     fn ensure_dead(&self, map: &Set<'_>, element: &Element) -> Result<()> {
         match owner(element) {
             Some(owner)
@@ -123,7 +133,7 @@ impl Masqueraded<'_> {
         }
     }
 
-    /// Has `batch` make what is missing of all of these. Only inside [`Nft::transact`].
+    /// Adds to `batch` what is missing of all of these. Call it inside [`Nft::transact`].
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -141,7 +151,7 @@ impl Masqueraded<'_> {
         restore(nft, batch, Group { table: TABLE, sets: &sets, chains: &chains, elements }, restored)
     }
 
-    /// What of it is not as it should be.
+    /// Differences between the expected and the actual state.
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -160,7 +170,7 @@ impl Masqueraded<'_> {
             };
             match nft.element(&map, &wanted)? {
                 Some(found) if found == wanted => drops |= is_of_drops(&map),
-                // An earlier version made none.
+                // Earlier versions made none.
                 None if is_of_drops(&map) => {}
                 found => {
                     let actual = found.as_ref().map_or_else(|| "absent".to_owned(), text);
@@ -175,7 +185,7 @@ impl Masqueraded<'_> {
         Ok(drifts)
     }
 
-    /// Its elements, and the maps they are in.
+    /// Its elements, with their maps.
     fn elements(&self, inside: &Inside) -> Vec<(Set<'static>, Element)> {
         let elements = |address: &IpAddr| {
             let lead = |(map, name): (Set<'static>, &String)| {
@@ -191,12 +201,12 @@ impl Masqueraded<'_> {
         let nets = self.nets();
         let text = nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let names = INSIDE_PREFIXES.map(|prefix| format!("{prefix}{:016x}", fnv1a(text.bytes())));
-        // Many subnets are too long for a comment; the rules tell them all.
+        // If the list is too long for a comment, only the rules show it.
         let comment = if text.len() < 200 { format!("inside: {text}") } else { COMMENT.to_owned() };
         Inside { names, comment, nets }
     }
 
-    /// What is inside, in an order that does not depend on that of the addresses.
+    /// The inside networks, in an order that does not depend on the order of the addresses.
     fn nets(&self) -> Vec<IpNetwork> {
         let masked = |net: &IpNetwork| IpNetwork::new(net.network(), net.prefix()).unwrap_or(*net);
         let mut nets: Vec<IpNetwork> = self.inside.iter().map(masked).collect();
@@ -206,9 +216,9 @@ impl Masqueraded<'_> {
     }
 }
 
-/// The chains that know what is inside.
+/// The chains that list the inside networks.
 struct Inside {
-    /// Of the chain that masquerades, and of the one that drops.
+    /// Names of the chain that masquerades, and of the chain that drops.
     names: [String; 2],
     comment: String,
     nets: Vec<IpNetwork>,
@@ -234,9 +244,9 @@ impl Inside {
     }
 }
 
-/// Has `batch` delete what `is_ours` accepts the owner of, or as much of it as one transaction takes; `addresses`, where
-/// they are known, save a look at all.
-/// Only inside [`Nft::transact`].
+/// Adds to `batch` the deletion of the elements with an owner that `is_ours` accepts, up to the
+/// limit of one transaction. `addresses`, if known, save a search. Call it inside
+/// [`Nft::transact`].
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -256,7 +266,7 @@ pub(super) fn delete(
         })
         .collect();
     chains.sort_unstable();
-    // Those that nothing else leads to go too.
+    // Chains that nothing else leads to are deleted too.
     let mut going = Vec::new();
     for same in chains.chunk_by(|a, b| a == b) {
         let Some(name) = same.first() else { continue };
@@ -292,7 +302,8 @@ pub(super) fn delete(
     Ok(left)
 }
 
-/// The elements whose owner `is_ours` accepts. When each of the addresses has its two, these are all: they came together.
+/// The elements with an owner that `is_ours` accepts. If each address has both of its elements, the
+/// list is complete: they are created together.
 fn owned(
     nft: &Nft,
     addresses: &[IpAddr],
@@ -322,7 +333,7 @@ fn owned(
     Ok(ours)
 }
 
-/// The map of those that are masqueraded, and that of those whose packets without a connection are dropped.
+/// The map of masqueraded addresses, and the map that drops their packets without a connection.
 fn maps_of(address: &IpAddr) -> [Set<'static>; 2] {
     if address.is_ipv4() { [MASQ4, LEAVE4] } else { [MASQ6, LEAVE6] }
 }

@@ -1,11 +1,12 @@
-//! Packet rules: what Moor's tables hold, and how it comes and goes.
+//! Packet rules: the contents of Moor's tables, and how they are created and deleted.
 //!
-//! A table is made when the first rule is needed and goes with the last one. What a plugin adds for an attachment are
-//! elements of maps and sets, whose comments name their owner ([`crate::Owner::label`]); chains and their rules are
-//! the same for all, so a packet's cost does not grow with the number of containers.
+//! A table is created with its first rule and deleted with its last one. For an attachment, a
+//! plugin adds elements of maps and sets; their comments name their owner
+//! ([`crate::Owner::label`]). All attachments share the chains and their rules, so the cost of a
+//! packet does not grow with the number of containers.
 //!
-//! Everything here is part of a transaction that somebody else commits: what is asked of the kernel is true only as
-//! long as nobody commits in between, so call it inside [`Nft::transact`].
+//! These functions add to a transaction that their caller commits. What they read from the kernel
+//! holds only as long as nobody commits in between, so call them inside [`Nft::transact`].
 
 mod alive;
 mod attachment;
@@ -31,50 +32,53 @@ pub use restore::Restored;
 use restore::{Group, restore};
 pub use spoof::Guarded;
 
-/// Where everything about IP packets is.
+/// The table for IP packets.
 pub const TABLE: Table<'static> = Table { family: Family::Inet, name: "moor" };
 
-/// What a table says of itself.
+/// The comment of a table.
 pub const COMMENT: &str =
     "Moor's CNI plugins; an element's comment is its owner: moor/network/interface/container";
 
-/// A chain with all the rules that it has.
+/// A chain with all of its rules.
 #[derive(Clone, Debug)]
 pub struct Filled<'a> {
     /// Its name.
     pub chain: Chain<'a>,
-    /// Where packets come into it; `None` for one that others lead to.
+    /// The hook by which packets enter it; `None` if other chains lead to it.
     pub base: Option<Base>,
-    /// What it is for.
+    /// Its purpose.
     pub comment: &'a str,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
 
 impl Filled<'_> {
-    /// Whether it is there with its rules: one question to the kernel. It does not compare the rules, but it sees
-    /// when somebody flushed the chain, the table or everything.
+    /// Whether the chain exists with its rules, by one request to the kernel. It counts the rules
+    /// and does not compare them, but it detects that the chain, the table or the ruleset was
+    /// flushed.
     ///
     /// # Errors
     /// The kernel could not be asked.
     pub fn is_there(&self, nft: &Nft) -> Result<bool> {
         let Some(info) = nft.chain(&self.chain)? else { return Ok(false) };
         let rules = u32::try_from(self.rules.len()).unwrap_or(u32::MAX);
-        // The kernel counts the rules of a chain and what leads to it as one number; to a base chain nothing leads.
+        // The kernel counts the rules of a chain and the references to it as one number; a base
+        // chain has no references.
         Ok(if self.base.is_some() { info.uses == rules } else { info.uses >= rules })
     }
 
-    /// Has `batch` make it, whatever is there of it; the table must be there.
+    /// Adds to `batch` the creation of the chain, regardless of what exists of it; the table must
+    /// exist.
     pub fn write(&self, batch: &mut Batch) {
         batch.add_chain(&self.chain, self.base.as_ref(), Some(self.comment));
-        // Of a new chain nothing; of one that was tampered with, what is left.
+        // A new chain is empty; a modified one loses the rules that are left.
         batch.flush_chain(&self.chain);
         for rule in &self.rules {
             batch.add_rule(&self.chain, rule);
         }
     }
 
-    /// What of it is not as it should be.
+    /// Differences between the expected and the actual state.
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -100,13 +104,14 @@ impl Filled<'_> {
     }
 }
 
-/// Whether this is how a kernel without nf_tables answers: with no netfilter netlink (EPROTONOSUPPORT), without that
-/// part of it (EINVAL), or without the address family (EOPNOTSUPP, EAFNOSUPPORT).
+/// Whether a kernel without nf_tables returns this error: without netfilter netlink
+/// (EPROTONOSUPPORT), without that part of it (EINVAL), or without the address family (EOPNOTSUPP,
+/// EAFNOSUPPORT).
 pub fn is_without_nf_tables(error: &Error) -> bool {
     error.is_not_supported() || matches!(error.errno(), Some(libc::EINVAL | libc::EPROTONOSUPPORT))
 }
 
-/// Opens the socket that packet rules are made by, and makes sure that the kernel has them.
+/// Opens the socket for packet rules, and checks that the kernel supports them.
 ///
 /// # Errors
 /// The kernel has no nf_tables, or the process may not use it.
@@ -119,24 +124,25 @@ pub fn open() -> Result<Nft> {
     })
 }
 
-/// The most owners' elements that one transaction deletes: it is decided and committed in a few milliseconds.
+/// The maximum number of elements with an owner that one transaction deletes: it is prepared and
+/// committed in a few milliseconds.
 const OWNERS_AT_ONCE: usize = 512;
 
-/// What a deletion in several transactions has left to do.
+/// What remains after one of several transactions of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Left {
     Nothing,
     Some,
 }
 
-/// Keeps what one transaction deletes.
+/// Limits the elements to those that one transaction deletes.
 fn limit<T>(elements: &mut Vec<T>) -> Left {
     let left = if elements.len() > OWNERS_AT_ONCE { Left::Some } else { Left::Nothing };
     elements.truncate(OWNERS_AT_ONCE);
     left
 }
 
-/// Whether an element's comment is an owner that `is_ours` accepts.
+/// Whether the comment of an element is an owner that `is_ours` accepts.
 fn is_owned(element: &Element, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<bool> {
     element.comment.as_deref().map_or(Ok(false), is_ours)
 }
@@ -149,11 +155,12 @@ fn led_to(verdict: &Verdict) -> Option<&str> {
     }
 }
 
-/// Has `batch` make a table with these sets and chains, where one of the chains is not there as it should be; says
-/// whether it does. Chains come in an order in which each leads to earlier ones only, and look up these sets only.
+/// Adds to `batch` the creation of a table with these sets and chains, unless all of these chains
+/// are intact; returns whether it does. Each chain leads to earlier ones only, and looks up these
+/// sets only.
 ///
-/// It costs one question for each chain, so name those that can tell: of chains that are only ever made and flushed
-/// together, the base chains.
+/// Each chain costs one request, so name only those that suffice: of chains that are always created
+/// and flushed together, the base chains.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -177,8 +184,9 @@ pub fn ensure(
     Ok(false)
 }
 
-/// Has `batch` delete these chains and sets, all of which are there, and the table with them when it has no others.
-/// Elements that lead to one of the chains must be gone or be in one of the sets.
+/// Adds to `batch` the deletion of these chains and sets, all of which exist, and of the table if
+/// it contains nothing else. Elements that lead to one of the chains must be gone or be in one of
+/// the sets.
 ///
 /// # Errors
 /// The kernel could not be asked.

@@ -1,4 +1,4 @@
-//! Making everything anew that is on record.
+//! Makes all recorded rules again.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,23 +12,23 @@ use crate::Owner;
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, Default)]
 pub struct Reapplied {
-    /// Attachments whose rules are on record.
+    /// The number of attachments with recorded rules.
     pub recorded: usize,
-    /// What was missing and is there again.
+    /// What was missing and is made again.
     pub restored: Restored,
-    /// Links that have got `route_localnet` back.
+    /// The number of links that got `route_localnet` back.
     pub localnet: usize,
     /// Records that could not be read.
     pub unreadable: Vec<Error>,
-    /// Owners of ports that iptables has: if somebody flushed these, they are not made again.
+    /// Owners of ports in iptables: if these are flushed, they are not made again.
     pub elsewhere: Vec<String>,
 }
 
 impl Reapplied {
-    /// Tells it on standard error, in the name of the program that did it: what it could not do, then what it did.
+    /// Prints the outcome on standard error, under the name of the program: failures first.
     pub fn tell(&self, program: &str) {
         for error in &self.unreadable {
             eprintln!("{program}: {error:#}: these rules are not made again");
@@ -59,13 +59,14 @@ impl fmt::Display for Reapplied {
     }
 }
 
-/// Makes everything again that is on record and missing, in one transaction; what is there stays, and when nothing is
-/// missing nothing is committed. What has no record does not come back, and is not deleted either.
+/// Makes all rules again that are recorded but missing, in one transaction. Existing rules stay; if
+/// nothing is missing, nothing is committed. Rules without a record are neither made again nor
+/// deleted.
 ///
 /// # Errors
 /// The records cannot be listed; or the kernel refused, and nothing was made.
 pub fn reapply(nft: &Nft) -> Result<Reapplied> {
-    // Until this ends nobody adds or deletes an attachment's rules.
+    // Until this ends, no other process adds or deletes an attachment's rules.
     let Some(records) = Records::open_alone_if_any()? else { return Ok(Reapplied::default()) };
     let (mut all, unreadable) = records.all()?;
     all.retain(|record| record.masquerade_chain.is_none());
@@ -116,8 +117,8 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
     Ok(Reapplied { recorded, restored, localnet, unreadable, elsewhere })
 }
 
-/// Makes again what is on record, as [`reapply`], if an attachment's own rules are: those that a CHECK misses. `None`
-/// without a record that can be read: what was never made, or not by us, is not ours to make.
+/// As [`reapply`], if the attachment is recorded: for a CHECK that finds its rules missing. `None`
+/// without a readable record: rules that were never made, or not by this suite, are not made again.
 ///
 /// # Errors
 /// As [`reapply`].
@@ -129,8 +130,8 @@ pub fn mend(nft: &Nft, by: By, owner: &Owner) -> Result<Option<Reapplied>> {
     if on_record { reapply(nft).map(Some) } else { Ok(None) }
 }
 
-/// Who has an address now is the one that wrote his record last: of one that had it before, and whose DEL has not
-/// come, nothing is to lead there.
+/// The newest record of an address is that of its owner. An older one is of an attachment that
+/// still awaits its DEL, and nothing may lead there.
 fn forget_the_dead(newest_first: &mut [Record]) {
     let mut published = HashSet::new();
     let mut masqueraded = HashSet::new();

@@ -1,8 +1,8 @@
-//! What the reference's plugins (containernetworking/plugins) left in nf_tables, deleted when the attachment goes:
-//! executables are swapped under running containers. It is found as they find it (BR-R5).
+//! Deletes what the reference (containernetworking/plugins) left in nf_tables: executables are
+//! replaced under running containers. Finds it as the reference does (BR-R5).
 //!
-//! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
-//! kind see [`iptables::unmasquerade_in_old_tables`].
+//! Rules of iptables, also those of this suite, are visible here if iptables makes them in
+//! nf_tables (iptables-nft); for legacy tables see [`iptables::unmasquerade_in_old_tables`].
 
 mod made;
 
@@ -18,7 +18,7 @@ use crate::{Owner, Removal, iptables};
 
 pub use made::{guards, masquerades, networks};
 
-/// Its nftables back end of masquerade.
+/// Its nftables back end for masquerade.
 const MASQUERADE: Table<'static> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
 const MASQ_CHECKS: Chain<'static> = Chain { table: MASQUERADE, name: "masq_checks" };
 /// Its iptables back end.
@@ -28,8 +28,8 @@ const NAT6: Table<'static> = Table { family: Family::Ip6, name: "nat" };
 const FRAMES: Table<'static> = Table { family: Family::Bridge, name: "nat" };
 const PORTS: Chain<'static> = Chain { table: FRAMES, name: "PREROUTING" };
 
-/// Deletes what belongs to an attachment, and its chains of iptables. The container's other interfaces on the same network
-/// share a chain with it; the addresses that lead there, where they are known, tell it apart.
+/// Deletes an attachment's rules and chains of iptables. Interfaces of a container on one network
+/// share a chain; the addresses that lead there, if known, distinguish them.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
@@ -68,14 +68,14 @@ pub(super) fn delete(
     })
 }
 
-/// Whether a removal takes what bears the container and the interface, but no network's name that we know: it does,
-/// unless the container has an interface of unknown origin there, which may be another network's.
+/// Whether a removal takes rules that name no known network. It does, unless the container has an
+/// interface of unknown origin there, which may belong to another network.
 fn takes_nameless(removal: &Removal) -> Result<bool> {
     removal.takes(&Owner { network: String::new(), ..removal.owner().clone() }.label())
 }
 
-/// Deletes what belongs to a network's other attachments than these, as its nftables back end tells, and these chains of
-/// iptables.
+/// Deletes the rules of a network's attachments except `valid`, as the nftables back end identifies
+/// them, and these chains of iptables.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
@@ -102,7 +102,7 @@ pub(super) fn delete_but(
     })
 }
 
-/// What its comments begin with: `<hash of the network>-<hash of interface and container>, net: …`.
+/// Its comments begin with `<hash of the network>-<hash of interface and container>, net: …`.
 struct Hashes<'a> {
     network: &'a str,
     attachment: &'a str,
@@ -132,8 +132,8 @@ fn delete_masquerade(
     Ok(())
 }
 
-/// `POSTROUTING -s <address> -j CNI-<hash>`, and those chains that nothing leads to any more. One chain may be named more
-/// than once, with different addresses.
+/// Deletes `POSTROUTING -s <address> -j CNI-<hash>`, and those of the chains that nothing leads to
+/// any more. A chain may be listed more than once, with different addresses.
 fn delete_nat(
     nft: &Nft,
     batch: &mut Batch,
@@ -178,7 +178,7 @@ fn delete_mac_filter(nft: &Nft, batch: &mut Batch, removal: &Removal) -> Result<
     for rule in rules {
         batch.del_rule(&PORTS, rule.handle);
     }
-    // The first leads to the second. What is too long for a chain's name, none has.
+    // The first leads to the second. A name that is too long for a chain has none.
     for name in [format!("cni-br-iface-{attachment}"), format!("cni-br-iface-{attachment}-mac")] {
         let chain = Chain { table: FRAMES, name: &name };
         if name.len() < CHAIN_NAME_MAX && nft.chain(&chain)?.is_some() {
@@ -188,7 +188,7 @@ fn delete_mac_filter(nft: &Nft, batch: &mut Batch, removal: &Removal) -> Result<
     Ok(())
 }
 
-/// NFT_CHAIN_MAXNAMELEN (linux/netfilter/nf_tables.h): with its NUL.
+/// NFT_CHAIN_MAXNAMELEN (linux/netfilter/nf_tables.h), with its NUL.
 const CHAIN_NAME_MAX: usize = 256;
 
 fn jumps_to(rule: &RuleInfo, chain: &str) -> bool {
@@ -200,7 +200,7 @@ fn compares_to(rule: &RuleInfo, address: IpAddr) -> bool {
     rule.exprs.iter().any(|expr| matches!(expr, Expr::Compare { value, .. } if *value == wanted))
 }
 
-/// The first hex digits of the SHA-512 of the texts, one after the other.
+/// The first hex digits of the SHA-512 of the concatenated texts.
 fn hash<const DIGITS: usize>(texts: &[&str]) -> String {
     let mut digits = iptables::hash(texts);
     digits.truncate(DIGITS);
@@ -211,7 +211,7 @@ fn hash<const DIGITS: usize>(texts: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    /// BR-R5: names as the reference's own executables made them.
+    /// BR-R5: names from the reference's own executables.
     #[test]
     fn names_are_those_that_the_reference_derives() {
         assert_eq!(hash::<16>(&["mynet"]), "d23676b4f2d9fe04");

@@ -1,5 +1,5 @@
-//! Taking away what we made for attachments that live on, before another suite takes over: its DEL knows nothing of our
-//! rules, and a freed address would inherit a port.
+//! Removes the rules that this suite made for living attachments, before another suite takes over:
+//! its DEL does not know these rules, and a reused address would inherit a port.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use super::{delete, published};
 use crate::intent::{Record, Records};
 use crate::{Owner, Removal, iptables};
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, Default)]
 pub struct Released {
-    /// What was taken from each attachment, in words.
+    /// What was removed from each attachment, as text.
     pub taken: Vec<(Owner, String)>,
-    /// Records that could not be read: what they are of stays.
+    /// Records that could not be read: their rules stay.
     pub unreadable: Vec<Error>,
 }
 
 impl Released {
-    /// Reports it on standard error, in the name of the program that did it.
+    /// Prints the outcome on standard error, under the name of the program.
     pub fn tell(&self, program: &str) {
         for error in &self.unreadable {
             eprintln!("{program}: {error:#}: nothing of it is taken away");
@@ -32,10 +32,10 @@ impl Released {
     }
 }
 
-/// Takes the packet rules and records of all attachments away, or of one network's.
+/// Removes the packet rules and records of all attachments, or of those of one network.
 ///
 /// # Errors
-/// The records cannot be listed; or the kernel refused, and what was taken before stays away.
+/// The records cannot be listed; or the kernel refused, and what was removed before stays removed.
 pub fn release(nft: &Nft, network: Option<&str>) -> Result<Released> {
     let (mut records, unreadable) = match Records::open_if_any()? {
         Some(records) => records.all()?,
@@ -55,7 +55,7 @@ pub fn release(nft: &Nft, network: Option<&str>) -> Result<Released> {
     Ok(released)
 }
 
-/// What a record is of.
+/// Formats the contents of a record.
 struct Words<'a>(&'a Record);
 
 impl fmt::Display for Words<'_> {

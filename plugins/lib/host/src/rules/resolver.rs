@@ -1,14 +1,15 @@
-//! The way to a resolver on this host: whatever leads port 53 elsewhere, what is sent to the resolver's own address
-//! gets there.
+//! Keeps a resolver on this host reachable: packets to port 53 of its own address arrive there,
+//! whatever else redirects that port.
 //!
-//! A published port 53 is led to its container at every address of the host, and so at the resolver's. A destination
-//! that is set already stays: the first translation of a connection is the only one. So each address is led to itself
-//! (or to the port that the resolver really has) before anybody else is asked:
+//! A published port 53 leads to its container at every address of the host, including the
+//! resolver's. Only the first translation of a connection has an effect, so each address is led to
+//! itself (or to the resolver's actual port) before other rules apply:
 //!
 //! ```text
 //! map resolvers4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;
-//!                  elements = { 10.1.2.1 . udp . 53 comment "moor/net" : 10.1.2.1 . 53 } }
-//! chain resolvers-prerouting { type nat hook prerouting priority -110; dnat to ip daddr . meta l4proto . th dport map @resolvers4; … }
+//!                 elements = { 10.1.2.1 . udp . 53 comment "moor/net" : 10.1.2.1 . 53 } }
+//! chain resolvers-prerouting { type nat hook prerouting priority -110;
+//!                              dnat to ip daddr . meta l4proto . th dport map @resolvers4; … }
 //! ```
 
 mod inside;
@@ -40,11 +41,12 @@ const RESOLVERS4: Set<'static> = Set {
 const RESOLVERS6: Set<'static> =
     Set { name: "resolvers6", key: KEY6, data: Data::Value(&[Type::Ipv6, Type::Port]), ..RESOLVERS4 };
 const MAPS: [Set<'static>; 2] = [RESOLVERS4, RESOLVERS6];
-/// Before the NAT of services and of published ports (-100, NF_IP_PRI_NAT_DST in linux/netfilter_ipv4.h; ours are later).
+/// Before the NAT of services (-100, NF_IP_PRI_NAT_DST in linux/netfilter_ipv4.h), and before that
+/// of published ports, which is later.
 const BEFORE_DNAT: i32 = -110;
 /// linux/in.h
 const PROTOCOLS: [u8; 2] = [Protocol::UDP, Protocol::TCP];
-/// Where resolvers are asked (RFC 1035, section 4.2).
+/// The port of name servers (RFC 1035, section 4.2).
 const PORT: u16 = 53;
 
 /// The resolver of a network.
@@ -52,14 +54,14 @@ const PORT: u16 = 53;
 pub struct Resolver<'a> {
     /// The network's name.
     pub network: &'a str,
-    /// Addresses of this host that its containers ask.
+    /// Addresses of this host that its containers query.
     pub addresses: &'a [IpAddr],
-    /// The port that the resolver has there.
+    /// The resolver's port at these addresses.
     pub port: u16,
 }
 
 impl Resolver<'_> {
-    /// Keeps the way free. Nothing is committed when it is so already.
+    /// Adds the elements. Commits nothing if they exist.
     ///
     /// # Errors
     /// The kernel refused.
@@ -80,7 +82,7 @@ impl Resolver<'_> {
         added.map_err(|error| error.within("failed to keep the way to the resolver".into()))
     }
 
-    /// What of it is not as it should be.
+    /// Differences between the expected and the actual state.
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -115,8 +117,9 @@ impl Resolver<'_> {
     }
 }
 
-/// Takes back what [`Resolver::add`] and [`Permit::add`] made for a network that has no containers any more, by its name
-/// and its addresses, but not at those addresses `of_others` that other networks' containers ask as well.
+/// Deletes what [`Resolver::add`] and [`Permit::add`] made for a network that has no containers any
+/// more, by its name and its addresses. Addresses in `of_others`, which containers of other
+/// networks query too, stay.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.
@@ -130,7 +133,7 @@ pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAdd
             for element in nft.elements(&set)? {
                 let at = element.key.first_addr(set.key);
                 let is_in = |list: &[IpAddr]| at.is_some_and(|ip| list.contains(&ip));
-                // The comment is that of the first network that asked there.
+                // The comment names the first network with this address.
                 if (element.comment.as_deref() == Some(&label) || is_in(addresses)) && !is_in(of_others) {
                     ours.push((set, element));
                 } else {
@@ -153,7 +156,7 @@ pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAdd
     })
 }
 
-/// Takes back what [`Permit::add`] made in tables of the older kind.
+/// Deletes what [`Permit::add`] made in legacy tables.
 ///
 /// # Errors
 /// A program could not be run, or refused.
@@ -161,7 +164,7 @@ pub fn remove_from_old_tables(network: &str) -> Result<()> {
     iptables::let_in_no_more(&label(network))
 }
 
-/// A network's elements have no attachment in their owner: they are there for all of it.
+/// The owner of a network's elements names no attachment: all attachments share them.
 fn label(network: &str) -> String {
     format!("moor/{}", part(network))
 }
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
     use nft::Target;
 
-    /// d.7: UDP and TCP of both families, each address to itself, and to the true port.
+    /// d.7: UDP and TCP of both families; each address leads to itself, at the actual port.
     #[test]
     fn each_address_is_led_to_itself() {
         let addresses = ["10.1.2.1".parse().unwrap(), "fd00::1".parse().unwrap()];

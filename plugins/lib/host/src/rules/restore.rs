@@ -1,4 +1,4 @@
-//! Making again what somebody flushed, and leaving alone what is there.
+//! Makes flushed rules again, and leaves existing ones alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,25 +8,25 @@ use sys::Result;
 use super::published::{attachment, container};
 use super::{COMMENT, Filled};
 
-/// What must be there of a table. Each chain leads to earlier ones only.
+/// The expected contents of a table. Each chain leads to earlier ones only.
 pub(super) struct Group<'a> {
     pub table: Table<'static>,
     pub sets: &'a [(Set<'static>, &'a str)],
     pub chains: &'a [Filled<'a>],
-    /// Of two that cannot be both, the first is to be there.
+    /// Of two elements that exclude each other, the first one is made.
     pub elements: Vec<(Set<'static>, Element)>,
 }
 
-/// What was missing, and is made again with the transaction that it was found in.
+/// What was missing, and is made again by the transaction that found it missing.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Whose elements: see [`crate::Owner::label`].
+    /// Owners of the elements: see [`crate::Owner::label`].
     pub owners: BTreeSet<String>,
-    /// How many elements.
+    /// The number of elements.
     pub elements: usize,
-    /// How many chains.
+    /// The number of chains.
     pub chains: usize,
-    /// What could not be made, since somebody else has it now: a sentence each.
+    /// Elements that could not be made because they have another owner now: a sentence each.
     pub conflicts: Vec<String>,
 }
 
@@ -37,14 +37,14 @@ impl Restored {
     }
 }
 
-/// An element of the kernel's, or one that the batch is to create.
+/// An element of the kernel, or one that the batch creates.
 struct Known {
     element: Element,
     new: bool,
 }
 
-/// Has `batch` make whatever of the group is missing or not as it should be. What other attachments have stays.
-/// Only inside [`Nft::transact`].
+/// Adds to `batch` what is missing of the group, or differs. Elements of other attachments stay.
+/// Call it inside [`Nft::transact`].
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -56,7 +56,7 @@ pub(super) fn restore(nft: &Nft, batch: &mut Batch, group: Group<'_>, restored: 
         }
     }
     let mut elements = group.elements;
-    // Of one set, those that come first stay first.
+    // The sort is stable: it keeps the order within a set.
     elements.sort_by_key(|(set, _)| set.name);
     let mut changes = Vec::new();
     for of_set in elements.chunk_by(|(a, _), (b, _)| a.name == b.name) {
@@ -82,7 +82,7 @@ pub(super) fn restore(nft: &Nft, batch: &mut Batch, group: Group<'_>, restored: 
     Ok(())
 }
 
-/// What has to go from a set, and what has to come.
+/// The elements to delete from a set, and those to create.
 fn changes_of(
     nft: &Nft,
     set: &Set<'static>,
@@ -94,8 +94,9 @@ fn changes_of(
         there.map(|element| (element.key, Known { element, new: false })).collect();
     let (mut gone, mut new) = (Vec::new(), Vec::new());
     for (_, wanted) in wanted {
-        // All that are known are apart from each other, so those in the way are neighbours. (All parts of a
-        // concatenated range but the last are of one value, so ranges are in the order of their keys.)
+        // Known elements do not overlap, so the conflicting ones are adjacent. (All parts of a
+        // concatenated range but the last have one value, so the order of the keys is the order of
+        // the ranges.)
         let in_the_way: Vec<Value> = known
             .range(..=wanted.end.unwrap_or(wanted.key))
             .rev()
@@ -129,18 +130,18 @@ fn changes_of(
     Ok((gone, new))
 }
 
-/// Whether an element is as it should be. What a comment says after the label may differ: how many ports an attachment
-/// has depends on what others of its container have.
+/// Whether an element is as expected. The comment after the label may differ: the number of an
+/// attachment's ports depends on those that other attachments of its container have.
 fn is_same(there: &Element, wanted: &Element) -> bool {
     (there.key, there.end) == (wanted.key, wanted.end)
         && there.target == wanted.target
         && (there.comment == wanted.comment || owner(wanted).is_some() && owner(there) == owner(wanted))
 }
 
-/// The attachment that an element belongs to, if it is one's.
+/// The label of the attachment that owns an element, if any.
 pub(super) fn owner(element: &Element) -> Option<&str> {
     let comment = element.comment.as_deref()?;
-    // Some comments go on after the label.
+    // Some comments continue after the label.
     let label = comment.split(' ').next()?;
     label.starts_with("moor/").then_some(label)
 }

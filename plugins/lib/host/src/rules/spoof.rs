@@ -1,11 +1,14 @@
-//! The MAC filter: what comes in by a container's port of a bridge has the container's MAC address as its source.
+//! The MAC filter: a frame that arrives by a container's bridge port must have the container's MAC
+//! address as its source.
 //!
-//! A frame costs one look, or two when its port is guarded, however many ports there are:
+//! A frame costs one lookup, or two if its port is filtered, regardless of the number of ports:
 //!
 //! ```text
 //! set ports { type ifname; elements = { "veth01234567" comment "moor/net/eth0/c1" } }
-//! set macs  { type ifname . ether_addr; elements = { "veth01234567" . 02:…:01 comment "moor/net/eth0/c1" } }
-//! chain macspoofchk { type filter hook prerouting priority dstnat; iifname @ports iifname . ether saddr != @macs drop }
+//! set macs  { type ifname . ether_addr;
+//!             elements = { "veth01234567" . 02:…:01 comment "moor/net/eth0/c1" } }
+//! chain macspoofchk { type filter hook prerouting priority dstnat;
+//!                     iifname @ports iifname . ether saddr != @macs drop }
 //! ```
 
 use netlink::Mac;
@@ -18,10 +21,11 @@ use sys::Result;
 use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
 use crate::Drift;
 
-/// Where everything about frames is.
+/// The table for frames.
 pub(super) const TABLE: Table<'static> = Table { family: Family::Bridge, name: "moor" };
 const CHAIN: Chain<'static> = Chain { table: TABLE, name: "macspoofchk" };
-/// Priority `dstnat` of bridges (NF_BR_PRI_NAT_DST_BRIDGED, linux/netfilter_bridge.h), as the reference has it.
+/// Priority `dstnat` of bridges (NF_BR_PRI_NAT_DST_BRIDGED, linux/netfilter_bridge.h), like the
+/// reference's.
 const BASE: Base =
     Base { kind: Kind::Filter, hook: Hook::Prerouting, priority: -300, policy: Policy::Accept };
 const PORTS: Set<'static> =
@@ -30,19 +34,20 @@ const MACS: Set<'static> = Set { name: "macs", key: &[Type::Ifname, Type::Ether]
 const SETS: [Set<'static>; 2] = [PORTS, MACS];
 const COMMENTED: [(Set<'static>, &str); 2] = [(PORTS, "guarded ports"), (MACS, "what they may send")];
 
-/// A port, and the one MAC address that may come in by it.
+/// A port, and the only source MAC address that it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guarded<'a> {
     /// Name of the port; it need not exist yet.
     pub port: &'a str,
     /// The container's MAC address.
     pub mac: Mac,
-    /// Whose it is.
+    /// The owner: see [`crate::Owner::label`].
     pub label: &'a str,
 }
 
 impl Guarded<'_> {
-    /// Adds it. A port of this name that was guarded for another (and is gone, with its filter left) is now this one's.
+    /// Adds the elements. Replaces those of an earlier port of this name, which left its filter
+    /// behind.
     ///
     /// # Errors
     /// The kernel refused.
@@ -63,7 +68,7 @@ impl Guarded<'_> {
         })
     }
 
-    /// Has `batch` make what is missing of all of these. Only inside [`Nft::transact`].
+    /// Adds to `batch` what is missing of all of these. Call it inside [`Nft::transact`].
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -76,7 +81,7 @@ impl Guarded<'_> {
         restore(nft, batch, group, restored)
     }
 
-    /// What of it is not as it should be.
+    /// Differences between the expected and the actual state.
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -99,7 +104,8 @@ impl Guarded<'_> {
     }
 }
 
-/// Has `batch` delete what `is_ours` accepts the owner of, or as much of it as one transaction takes. Only inside [`Nft::transact`].
+/// Adds to `batch` the deletion of the elements with an owner that `is_ours` accepts, up to the
+/// limit of one transaction. Call it inside [`Nft::transact`].
 ///
 /// # Errors
 /// The kernel could not be asked.

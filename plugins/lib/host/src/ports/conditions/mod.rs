@@ -1,7 +1,7 @@
-//! Under what conditions a container's ports are published, in the words of `nft` (PM-C1).
+//! The conditions under which a container's ports are published, in nft's language (PM-C1).
 //!
-//! The words are read here, not by `nft`: what this reader does not know is an error before anything is touched.
-//! They become rules of a chain of the container's own, so that they are nobody else's.
+//! This crate parses them, not `nft`: an unknown word is an error before anything is changed. They
+//! become rules of a chain of the container's own, so they affect no other container.
 
 mod read;
 #[cfg(test)]
@@ -14,67 +14,68 @@ use ipnetwork::IpNetwork;
 use nft::{Compare, Field, Header, IPV4, IPV6, Rule, Value, Verdict};
 use sys::IpFamily;
 
-/// What must be so of a packet that comes to a published port; without any, nothing must. Two are the same when their
-/// words are.
+/// The conditions on packets to a published port; an empty list is no condition. Two are equal if
+/// their texts are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     text: String,
     terms: Vec<Term>,
 }
 
-/// Why conditions cannot be had.
+/// Why conditions are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A word that this reader does not know; `nft` may.
+    /// A word that this parser does not know; `nft` may.
     Unknown(String),
-    /// Something that cannot be meant: what is wrong, and the word.
+    /// An invalid expression: the fault, and the word.
     Invalid(&'static str, String),
 }
 
-/// One thing that must be so.
+/// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Term {
-    /// The transport protocol that the packet must be of, whatever is said of the field.
+    /// The transport protocol that the packet must have, whatever the field must be.
     proto: Option<u8>,
     field: Field,
-    /// None of the tests may match; else one of them must.
+    /// None of the tests may match; otherwise one of them must.
     negated: bool,
     tests: Vec<Test>,
 }
 
-/// What a field is compared to.
+/// A value to compare a field with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
     /// A whole value.
     Is(Compare, Value),
     /// The first bytes of a name.
     Begins(Value),
-    /// From the one to the other.
+    /// An inclusive range.
     Between(Value, Value),
     /// Addresses.
     Network(IpNetwork),
-    /// Bits of a mark: those to look at, and what they are.
+    /// Bits of a mark: the mask, and the value.
     Bits(u32, u32),
     /// Bits of a state, any of them.
     Any(u32),
 }
 
 impl Conditions {
-    /// Reads the words of a rule, of one family; they may be one string or many, as `nft` has them on its command line.
+    /// Parses the words of a rule for one family; they may be one string or many, as on nft's
+    /// command line.
     ///
     /// # Errors
-    /// Names the word that is not known, or that is wrong.
+    /// Names the word that is unknown or invalid.
     pub fn read<T: AsRef<str>>(words: &[T], family: IpFamily) -> Result<Self, Fault> {
         read::conditions(words, family)
     }
 
-    /// Whether nothing must be so.
+    /// Whether there are no conditions.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
 
-    /// The rules of a chain of `inet` that goes back where the conditions are so, and where they are not has the packet pass all
-    /// that is behind the jump to it.
+    /// The rules of a chain of `inet`. It returns if the conditions hold. Otherwise it accepts the
+    /// packet, which skips everything after the jump to it.
     pub fn rules(&self, family: IpFamily) -> Vec<Rule> {
         let family = || Rule::new().nfproto(family.choose(IPV4, IPV6));
         let mut rules = Vec::new();
@@ -99,7 +100,7 @@ impl Conditions {
 }
 
 impl Term {
-    /// The one transport protocol that a packet can be of, where this is so.
+    /// The only transport protocol that a packet can have if the condition holds, if there is one.
     fn only_proto(&self) -> Option<u8> {
         let tested = match &self.tests[..] {
             [Test::Is(Compare::Equal, value)] if self.is_of_proto() && !self.negated => value.bytes().first(),

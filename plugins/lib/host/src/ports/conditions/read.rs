@@ -1,4 +1,5 @@
-//! The reader of conditions: what is known of `nft`'s language, as one table of fields and one of values.
+//! The parser of conditions: the known part of nft's language, as one table of fields and one of
+//! values.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use sys::IpFamily;
 use super::tokens::{tokens, told};
 use super::{Conditions, Fault, Term, Test};
 
-/// More rules than these conditions would be too many for a packet.
+/// The maximum number of rules: more would cost a packet too much.
 const RULES_MAX: usize = 512;
 /// The longest name of an interface (IFNAMSIZ, less its NUL).
 const NAME_MAX: usize = 15;
@@ -33,15 +34,15 @@ const PROTOCOLS: [(&str, u8); 6] = [
     ("ipv6-icmp", 58),
 ];
 
-/// What values of a field look like.
+/// The kinds of values of a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Of the family that the conditions are for.
+    /// An address of the family that the conditions are for.
     Address,
     Port,
     Proto,
     Name,
-    /// A name that nft makes an index of.
+    /// A name that nft converts to an index.
     Interface,
     Mark,
     State,
@@ -159,7 +160,7 @@ impl<'a> Reader<'a> {
         Ok(Term { proto, field, negated, tests })
     }
 
-    /// A field, and what it says of the transport protocol.
+    /// A field, and the transport protocol that it implies.
     fn field(&mut self) -> Result<(Option<u8>, Field, Kind), Fault> {
         let word = self.next()?;
         if matches!((word, self.family), ("ip", IpFamily::V6) | ("ip6", IpFamily::V4)) {
@@ -209,7 +210,7 @@ impl<'a> Reader<'a> {
     fn value(&mut self, kind: Kind, mask: Option<u32>) -> Result<Test, Fault> {
         let word = self.next()?;
         if word.starts_with(['@', '$']) {
-            // A set of somebody else's table, or a variable of a file of `nft`'s.
+            // A set of another table, or a variable of an nft file.
             return Err(Fault::Unknown(told(word)));
         }
         match kind {
@@ -250,7 +251,7 @@ impl<'a> Reader<'a> {
             Fault::Invalid(family.choose("it is no IPv4 address", "it is no IPv6 address"), told(word))
         };
         if word.contains('/') {
-            // As nft has it: a length, no mask.
+            // Like nft: a prefix length, not a mask.
             let parts =
                 word.split_once('/').and_then(|(ip, length)| Some((ip.parse().ok()?, decimal(length)?)));
             let network = parts.and_then(|(ip, length)| IpNetwork::new(ip, length).ok());
@@ -284,12 +285,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What nft has after `meta`.
+/// The keywords of nft after `meta`.
 fn meta(word: &str) -> Option<(Option<u8>, Field, Kind)> {
     let (meta, kind) = match word {
         "mark" => (Meta::Mark, Kind::Mark),
         "l4proto" => (Meta::L4proto, Kind::Proto),
-        // By its name, since the index of an interface may be another one when the rules are made again.
+        // By its name, since an interface may have another index when the rules are made again.
         "iif" => (Meta::Iifname, Kind::Interface),
         "oif" => (Meta::Oifname, Kind::Interface),
         "iifname" => (Meta::Iifname, Kind::Name),
@@ -299,7 +300,7 @@ fn meta(word: &str) -> Option<(Option<u8>, Field, Kind)> {
     Some((None, Field::Meta(meta), kind))
 }
 
-/// A decimal number. With a zero before it, nft takes it for an octal one.
+/// A decimal number. A leading zero is refused: nft reads such a number as octal.
 fn decimal<T: FromStr>(word: &str) -> Option<T> {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
     word.parse().ok().filter(|_| is_plain)

@@ -1,5 +1,5 @@
-//! Words as rules; no root, no kernel. (What `nft` shows of them, and what they do with packets, is tried by the
-//! conformance cases.)
+//! Conditions as rules; no root, no kernel. (The conformance cases try how `nft` lists them, and
+//! what they do with packets.)
 
 use nft::Expr;
 
@@ -53,7 +53,8 @@ fn every_condition_must_be_so_and_of_a_set_one() {
     assert_eq!(shown("ct state new,related", IpFamily::V6).len(), 2);
 }
 
-/// What is not to be so ends it first; what is said of the protocol beside it must be so all the same.
+/// A negated condition is tested first; the protocol that its field implies must match all the
+/// same.
 #[test]
 fn none_of_what_is_negated_may_be_so() {
     assert_eq!(
@@ -76,7 +77,7 @@ fn words_are_parted_as_nft_parts_them() {
     let many =
         of(&["ip", "saddr", "!=", "{", "10.0.0.0/8,", "192.0.2.1", "-", "192.0.2.9", "}", "iifname", "eth*"]);
     assert_eq!(one.terms, many.terms);
-    // What is written on record is read again.
+    // A recorded text is parsed to the same conditions.
     for conditions in [one, many] {
         assert_eq!(read(&conditions.to_string(), IpFamily::V4), Ok(conditions));
     }
@@ -154,8 +155,8 @@ fn what_is_not_known_and_what_cannot_be_is_told_apart() {
 }
 
 proptest! {
-    /// Whatever is written: it is read or refused; what is read is read again from the record, and makes no rule that
-    /// could not be sent.
+    /// Any text is parsed or refused. A parsed text is parsed again from the record, and makes only
+    /// rules that can be sent.
     #[test]
     fn any_words_are_read_without_panic(words in proptest::collection::vec(
         prop_oneof![

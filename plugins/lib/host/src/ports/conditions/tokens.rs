@@ -1,12 +1,12 @@
-//! The words of a rule, parted as `nft` parts them.
+//! Splits a rule into words, as `nft` does.
 
 use super::Fault;
 
-/// How much of a word is told in an error.
+/// The maximum length of a word in an error.
 const TOLD: usize = 64;
 
-/// Words and signs, in order. What is in quotes is a word too; one that holds a sign or a space is none that any
-/// condition here has.
+/// Words and signs, in order. A quoted text is one word; no condition here accepts one that
+/// contains a sign or a space.
 pub(super) fn tokens<T: AsRef<str>>(words: &[T]) -> Result<Vec<String>, Fault> {
     let mut tokens = Vec::new();
     for word in words {
@@ -30,7 +30,8 @@ pub(super) fn tokens<T: AsRef<str>>(words: &[T]) -> Result<Vec<String>, Fault> {
                 }
                 _ => rest.find(|c| !is_plain(c)).unwrap_or(rest.len()),
             };
-            // What is neither a word nor a sign: a control character, or one of those that other statements begin with.
+            // Neither a word nor a sign: a control character, or the first character of another
+            // statement.
             let (token, after) = rest
                 .split_at_checked(length)
                 .filter(|(token, _)| !token.is_empty())
@@ -42,12 +43,12 @@ pub(super) fn tokens<T: AsRef<str>>(words: &[T]) -> Result<Vec<String>, Fault> {
     Ok(tokens)
 }
 
-/// Whether a character is one of words.
+/// Whether a character can be part of a word.
 fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | '*' | '@' | '+' | '$' | '~' | '%')
 }
 
-/// What of a hostile word is fit to be shown.
+/// The beginning of an untrusted word, for an error.
 pub(super) fn told(word: &str) -> String {
     word.chars().take(TOLD).collect()
 }

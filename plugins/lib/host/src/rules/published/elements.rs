@@ -1,4 +1,4 @@
-//! A publication as elements: a pure function, and its inverse for what the kernel tells.
+//! The elements of a publication: a pure function, and its inverse for elements from the kernel.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use super::layout::{FamilySets, LOOPBACK, PUBLISHERS, V4, V6};
 use crate::owner::fnv1a;
 use crate::ports::{Container, Mapping, Masquerade, Publication, merged};
 
-/// From so many ports on, a run of them that keep their numbers is a range. Ranges are for the few: a look-up of one is a search, and a change
-/// copies them all; single ports are hashed.
+/// The minimum length of a run of ports with unchanged numbers that becomes a range. Ranges are for
+/// few users: a lookup is a search and a change copies all of them, while single ports are hashed.
 const RANGE_MIN: u16 = 16;
-/// What a publisher's comment says where it would name a chain of iptables: that there are conditions.
+/// Marks a publisher with conditions, in the place of its comment for a chain of iptables.
 const CONDITIONAL: &str = "conditional";
 
 /// Elements, each with its set.
@@ -26,7 +26,7 @@ pub(super) const fn sets_of(family: IpFamily) -> &'static FamilySets {
     }
 }
 
-/// The elements of a publication, with the set of each; the publisher's own comes last.
+/// The elements of a publication with their sets; the publisher's own element is last.
 pub(super) fn of(publication: &Publication) -> Found {
     let label = publication.owner.label();
     let mut elements = Vec::new();
@@ -68,7 +68,7 @@ pub(super) fn of(publication: &Publication) -> Found {
     elements
 }
 
-/// Where a container's ports lead to first.
+/// Adds the elements that lead a container's ports to its conditions first.
 fn guarded(container: &Container, guard: &str, elements: &mut Found) {
     let sets = sets_of(IpFamily::of(container.address));
     for mapping in runs(container) {
@@ -78,7 +78,7 @@ fn guarded(container: &Container, guard: &str, elements: &mut Found) {
     }
 }
 
-/// What iptables leads to a container.
+/// Adds the ports that iptables leads to a container, for the ledger.
 fn elsewhere(container: &Container, elements: &mut Found) {
     let sets = sets_of(IpFamily::of(container.address));
     let none = IpFamily::of(container.address).unspecified();
@@ -88,7 +88,7 @@ fn elsewhere(container: &Container, elements: &mut Found) {
     }
 }
 
-/// A container's ports, runs of them made one whatever they lead to.
+/// A container's ports, with adjacent ones merged regardless of their targets.
 fn runs(container: &Container) -> Vec<Mapping> {
     let ports = container.mappings.iter().map(|mapping| Mapping { target: mapping.ports.0, ..*mapping });
     merged(&ports.collect::<Vec<_>>())
@@ -124,25 +124,27 @@ fn publisher(publication: &Publication, label: &str, count: usize, is_conditiona
     Element::new(publisher_key(attachment(label))).to(value).comment(comment)
 }
 
-/// The key of an attachment among the publishers: a hash of what does not change when the network is renamed.
+/// The key of an attachment among the publishers: a hash of the parts that do not change when the
+/// network is renamed.
 pub(super) fn publisher_key(attachment: &str) -> Value {
     let hash = fnv1a(attachment.bytes());
     let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or_default();
     Value::new().mark(half(hash >> 32)).mark(half(hash))
 }
 
-/// Of a label (or a publisher's comment), the interface and the container: `eth0/c1`.
+/// The interface and the container in a label or a publisher's comment: `eth0/c1`.
 pub(in crate::rules) fn attachment(label: &str) -> &str {
     let label = label.split_once(' ').map_or(label, |(label, _)| label);
     label.splitn(3, '/').nth(2).unwrap_or_default()
 }
 
-/// Of a label (or a publisher's comment), the container.
+/// The container in a label or a publisher's comment.
 pub(in crate::rules) fn container(label: &str) -> &str {
     attachment(label).split_once('/').map_or("", |(_, container)| container)
 }
 
-/// How many elements a publisher's comment counts: without those that lead to conditions, and its own.
+/// The number of elements in a publisher's comment: without those that lead to conditions, and
+/// without the publisher's own.
 pub(super) fn count(comment: &str) -> Option<usize> {
     comment.split(' ').nth(1)?.parse().ok()
 }
@@ -152,7 +154,7 @@ pub(super) fn chain(comment: &str) -> Option<&str> {
     comment.split(' ').nth(2).filter(|word| *word != CONDITIONAL)
 }
 
-/// Whether a publisher's comment tells of conditions.
+/// Whether a publisher's comment marks conditions.
 pub(super) fn is_conditional(comment: &str) -> bool {
     comment.split(' ').nth(2) == Some(CONDITIONAL)
 }
@@ -164,7 +166,7 @@ fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Found)
     if mapping.target != first || last.saturating_sub(first) < RANGE_MIN - 1 {
         let set = if mapping.address.is_some() { sets.ports_at } else { sets.ports };
         let single = |port: u16| (set, Element::new(key(port)).to(target(mapping.target + (port - first))));
-        // The configuration has made sure that the last target is a port.
+        // The configuration is checked: the last target is a port.
         elements.extend((first..=last).map(single));
         return;
     }
@@ -172,10 +174,10 @@ fn ports(sets: &FamilySets, to: IpAddr, mapping: &Mapping, elements: &mut Found)
     elements.push((set, Element::range(key(first), key(last)).to(Value::new().addr(to))));
 }
 
-/// What an element of one of the maps of ports says: the ports, and the container that they lead to. Where in the
-/// container is not told: it is of no use to those who ask.
+/// The ports of an element of one of the port maps, and the container that they lead to. The target
+/// port is left out: no caller needs it.
 pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)> {
-    // All zeros is none in particular.
+    // All zeros stand for any address.
     let address = element.key.first_addr(set.key).filter(|address| !address.is_unspecified());
     let end = element.end.unwrap_or(element.key);
     let (proto, first) = tail(element.key.bytes())?;
@@ -189,13 +191,13 @@ pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)
     Some((Mapping { proto, address, ports: (first, last), target: 0 }, to))
 }
 
-/// The protocol and the port at the end of a key: four bytes each, filled with zeros.
+/// The protocol and the port at the end of a key: four bytes each, padded with zeros.
 fn tail(key: &[u8]) -> Option<(u8, u16)> {
     let &[proto, _, _, _, high, low, _, _] = key.last_chunk::<8>()?;
     Some((proto, u16::from_be_bytes([high, low])))
 }
 
-/// Whether a set's elements are about a container's address, whatever its ports.
+/// Whether a set's elements hold a container's address, regardless of its ports.
 pub(super) fn is_beside_ports(set: &Set<'_>) -> bool {
     let of = |sets: &FamilySets| [sets.hairpin, sets.oneself, sets.everyone];
     let beside = of(&V4).into_iter().chain(of(&V6)).chain([LOOPBACK]);
@@ -207,12 +209,12 @@ pub(super) fn is_of_conditions(set: &Set<'_>) -> bool {
     [V4.guarded, V4.guarded_at, V6.guarded, V6.guarded_at].iter().any(|other| other.name == set.name)
 }
 
-/// Whether a set's elements are about ports.
+/// Whether a set's elements hold ports.
 pub(super) fn is_of_ports(set: &Set<'_>) -> bool {
     !is_beside_ports(set) && set.name != PUBLISHERS.name
 }
 
-/// The keys under which a publisher's elements are, but for those of its ports.
+/// The keys that a publisher's elements may have, except those of its ports.
 pub(super) fn beside_ports(publisher: &Element) -> Found {
     let Target::Value(value) = publisher.target else { return Vec::new() };
     let bytes = value.bytes();
@@ -238,7 +240,7 @@ pub(super) fn beside_ports(publisher: &Element) -> Found {
     keys
 }
 
-/// The keys of the elements that these mappings have in a family, whatever they lead to.
+/// The keys of the elements of these mappings in a family, regardless of their targets.
 pub(super) fn keys(family: IpFamily, mappings: &[Mapping]) -> Found {
     let to = family.unspecified();
     let mut elements = Vec::new();
@@ -248,7 +250,7 @@ pub(super) fn keys(family: IpFamily, mappings: &[Mapping]) -> Found {
     elements
 }
 
-/// The elements of each set, as far as they stand together.
+/// Groups adjacent elements of the same set.
 pub(super) fn by_set(
     found: &[(Set<'static>, Element)],
 ) -> impl Iterator<Item = (Set<'static>, Vec<Element>)> {
@@ -258,7 +260,7 @@ pub(super) fn by_set(
     })
 }
 
-/// Has `batch` delete these.
+/// Adds to `batch` the deletion of these elements.
 pub(super) fn delete(batch: &mut Batch, gone: &[(Set<'static>, Element)]) {
     for (set, elements) in by_set(gone) {
         batch.del_elements(&set, &elements);

@@ -4,26 +4,26 @@ use std::fmt;
 
 use nft::Protocol;
 
-/// Why ports could not be published, although the kernel did what it was asked; nothing was made.
+/// Why ports could not be published although the kernel refused nothing. Nothing was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Another attachment has a port.
     Taken {
-        /// The protocol, the address and the port that were asked for, as `nft` writes them.
+        /// The requested protocol, address and port, in the format of `nft`.
         wanted: String,
-        /// Those that are taken.
+        /// The ports that are taken.
         taken: String,
-        /// Who has it: see [`crate::Owner::label`].
+        /// The owner: see [`crate::Owner::label`].
         owner: String,
     },
     /// Another container, which is alive, has the container's address too.
     AddressInUse {
-        /// The address, as it stands in a set.
+        /// The address, in the format of the set.
         address: String,
-        /// Who has it: see [`crate::Owner::label`].
+        /// The owner: see [`crate::Owner::label`].
         owner: String,
     },
-    /// No port is left that could be chosen, of this protocol.
+    /// No free port of this protocol is left.
     NoneFree(u8),
     /// There are more separate ports and ranges than [`super::RUNS_MAX`].
     TooMany(usize),

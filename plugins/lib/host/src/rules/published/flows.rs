@@ -1,4 +1,4 @@
-//! Connections that are to be forgotten because what they were led by has changed.
+//! Forgets connections after the elements that led them have changed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,16 +12,17 @@ use super::elements;
 use crate::intent::By;
 use crate::ports::{Mapping, Publication, merged};
 
-/// What came of forgetting flows. Where it failed, the rules are made or gone all the same: it is reported, and no error.
+/// The outcome of forgetting flows. The rules are created or deleted even if it fails, so a failure
+/// is reported and is no error.
 #[derive(Debug)]
 #[must_use]
 pub struct Forgotten {
-    /// Clients of UDP may go on as before where this is an error.
+    /// After an error, clients of UDP may keep their previous destination.
     pub flows: Result<()>,
 }
 
 impl Forgotten {
-    /// Prints on standard error what could not be forgotten.
+    /// Prints a failure on standard error.
     pub fn report(&self) {
         if let Err(error) = &self.flows {
             eprintln!("{}: UDP clients may have to begin anew: {error:#}", By::Portmap.name());
@@ -29,8 +30,8 @@ impl Forgotten {
     }
 }
 
-/// After ports were published: UDP flows that came to them before and went elsewhere. A client that goes on sending from
-/// one port renews what is known of it for ever.
+/// After ports were published: forgets earlier UDP flows to them that lead elsewhere. A client that
+/// keeps sending from the same port would keep such a flow alive forever.
 pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<()> {
     let mut which = Vec::new();
     for container in &publication.containers {
@@ -40,14 +41,15 @@ pub(super) fn forget_before(nft: &Nft, publication: &Publication) -> Result<()> 
     forget(nft, &which)
 }
 
-/// After elements are gone: flows that they led. Of UDP only, or of all protocols.
+/// After elements were deleted: forgets the flows that they led, of all protocols if `all`,
+/// otherwise of UDP only.
 pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: bool) -> Result<()> {
     let mut of_container: BTreeMap<IpAddr, Vec<Mapping>> = BTreeMap::new();
     for (set, element) in gone {
         if let Some((mapping, to)) = elements::read(set, element)
             && (all || mapping.proto == Protocol::UDP)
         {
-            // Where in the container they led does not matter, so that neighbours become one.
+            // The target port does not matter, so adjacent ports can be merged.
             of_container.entry(to).or_default().push(Mapping { target: mapping.ports.0, ..mapping });
         }
     }
@@ -62,7 +64,8 @@ fn forget(nft: &Nft, which: &[(Mapping, Replies)]) -> Result<()> {
     if which.is_empty() {
         return Ok(());
     }
-    // "Any address" is any of this host's: a flow through it to another machine's port is none of ours.
+    // A mapping at any address covers addresses of this host only: a flow through it to another
+    // machine's port is not ours.
     let local: Vec<IpAddr> = match which.iter().any(|(mapping, _)| mapping.address.is_none()) {
         true => Netlink::open()?.addresses(None)?.iter().map(|address| address.net.ip()).collect(),
         false => Vec::new(),

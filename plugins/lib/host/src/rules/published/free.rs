@@ -1,4 +1,4 @@
-//! Choosing host ports that nobody has.
+//! Chooses free host ports.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
@@ -20,16 +20,17 @@ use crate::Owner;
 use crate::owner::fnv1a;
 use crate::ports::Mapping;
 
-/// The ports that are nobody's by name (RFC 6335, section 6).
+/// The ports without an assigned service (RFC 6335, section 6).
 pub(super) const RANGE: (u16, u16) = (49_152, 65_535);
-/// Where the kernel takes the ports from that programs leave to it: two numbers.
+/// The range of ports that the kernel assigns to programs which request none: two numbers.
 const LOCAL_RANGE: &str = "net/ipv4/ip_local_port_range";
 
-/// Chooses a port for each of these protocols: one that no attachment publishes, that is not to be avoided, and that a
-/// program of this host could have in both families, which is tried. Those come first that the kernel gives to no
-/// program by itself: there nobody gets into the way later either.
+/// Chooses a port for each of these protocols. It is one that no attachment publishes, that is not
+/// in `avoid`, and that a program of this host could bind in both families, which is tried. Ports
+/// that the kernel does not assign by itself come first: no program gets those later by chance.
 ///
-/// Somebody may be quicker, so the ledger has the last word ([`Refusal::Taken`]): choose again then.
+/// Another process may take the port first; then the ledger refuses it ([`Refusal::Taken`]), and
+/// the caller chooses again.
 ///
 /// # Errors
 /// [`Refusal::NoneFree`], or the kernel could not be asked.
@@ -54,7 +55,8 @@ pub fn choose(nft: &Nft, owner: &Owner, protos: &[u8], avoid: &[Mapping]) -> Res
     Ok(chosen)
 }
 
-/// All of the range, each once; where to begin differs between attachments, so that few want the same.
+/// All ports of the range, each once. The first one differs between attachments, so that few of
+/// them choose the same.
 fn candidates(owner: &Owner) -> Vec<u16> {
     let text = sysctl::read(LOCAL_RANGE).unwrap_or_default();
     let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
@@ -89,20 +91,21 @@ fn published(nft: &Nft, owner: &Owner) -> Result<Vec<Mapping>> {
     Ok(all)
 }
 
-/// Whether a program of this host could have the port, in both families: so no socket has it at any address. One
-/// socket of IPv6 that is of IPv4 too tells of both. It is closed again at once; nobody could connect to it.
+/// Whether a program of this host could bind the port in both families, so that no socket has it at
+/// any address. One dual-stack IPv6 socket checks both. It is closed at once, and nobody can
+/// connect to it.
 fn is_free(proto: u8, port: u16) -> Result<bool> {
     let (kind, protocol) = match proto {
         Protocol::TCP => (SockType::Stream, SockProtocol::Tcp),
         Protocol::UDP => (SockType::Datagram, SockProtocol::Udp),
-        // Without the directory there is no SCTP here, and a socket of it would have the kernel load it.
+        // Without this directory SCTP is not loaded, and a socket of it would load the module.
         _ if !Path::new("/proc/net/sctp").exists() => return Ok(true),
         _ => (SockType::Stream, SockProtocol::Sctp),
     };
     let v6 = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0));
     let v4 = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
     let outcome = match try_to_bind(AddressFamily::Inet6, kind, protocol, &v6) {
-        // A host without IPv6.
+        // The host has no IPv6.
         Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
             try_to_bind(AddressFamily::Inet, kind, protocol, &v4)
         }
@@ -125,6 +128,6 @@ fn try_to_bind(
     if family == AddressFamily::Inet6 {
         setsockopt(&socket, Ipv6V6Only, &false)?;
     }
-    // Without SO_REUSEADDR, whatever is bound to the port is in the way.
+    // Without SO_REUSEADDR, any socket that is bound to the port makes this fail.
     bind(socket.as_raw_fd(), address)
 }

@@ -1,5 +1,5 @@
-//! The chains that keep conditions: one of each family for an attachment that has any, which a port of its leads to
-//! before it leads to the container. Other attachments' packets never come there.
+//! The chains with conditions. An attachment that has conditions has one of each family, and its
+//! ports lead there before they lead to the container. Packets to other attachments never enter it.
 
 use nft::{Batch, Chain, Nft, Rule};
 use sys::{IpFamily, Result};
@@ -11,7 +11,7 @@ use crate::ports::Conditions;
 use crate::ports::{Container, Publication};
 use crate::rules::{Filled, TABLE};
 
-/// A chain of an attachment's.
+/// A chain of one attachment.
 pub(super) struct Guard {
     name: String,
     label: String,
@@ -24,7 +24,7 @@ impl Guard {
     }
 }
 
-/// The conditions of a container's that are kept here: those of iptables are in its rules.
+/// The conditions of a container that a chain here tests; those of iptables are in its own rules.
 fn conditions<'a>(publication: &Publication, container: &'a Container) -> Option<&'a Conditions> {
     Some(&container.conditions).filter(|conditions| publication.chain.is_none() && !conditions.is_empty())
 }
@@ -46,19 +46,19 @@ pub(super) fn of(publication: &Publication) -> Vec<Guard> {
     guards
 }
 
-/// What a container's ports lead to first, if it has conditions.
+/// The chain that a container's ports lead to first, if it has conditions.
 pub(super) fn name_of(publication: &Publication, container: &Container) -> Option<String> {
     conditions(publication, container)?;
     Some(name(&publication.owner.label(), IpFamily::of(container.address)))
 }
 
-/// As the publisher's element is named: by what does not change when the network is renamed.
+/// Named like the publisher's element: by the parts that do not change when the network is renamed.
 fn name(label: &str, family: IpFamily) -> String {
     let version = family.choose(4, 6);
     format!("published-if{version}-{:016x}", hash(attachment(label)))
 }
 
-/// Those chains of these publishers that are there.
+/// The chains of these publishers that exist.
 pub(super) fn there(nft: &Nft, found: &Found) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let comments = found
@@ -75,7 +75,7 @@ pub(super) fn there(nft: &Nft, found: &Found) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Has `batch` delete chains that nothing leads to any more.
+/// Adds to `batch` the deletion of chains that nothing leads to any more.
 pub(super) fn delete<'a>(batch: &mut Batch, names: impl Iterator<Item = &'a String>) {
     for name in names {
         batch.flush_chain(&chain(name));

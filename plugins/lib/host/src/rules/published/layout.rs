@@ -1,11 +1,13 @@
-//! The maps, sets and chains that published ports are made of.
+//! The maps, sets and chains of published ports.
 //!
-//! A packet's cost is the same for one port and for ten thousand: each family has two hashes (by protocol and port,
-//! and by address too) and two interval maps for ranges that keep their port numbers. (nft's language cannot move a
-//! range by a distance, so a moved port is an element of its own: a saved ruleset must load again.) They are looked up for the first packet of a connection
-//! only, and only when its destination is an address of this host: what is in transit is never touched
-//! (CVE-2019-9946, CVE-2025-67499). Two more interval maps, mostly empty, lead to the chains of those who have conditions
-//! ([`super::guard`]); only packets to their ports come there.
+//! The cost of a packet is the same for one port and for ten thousand. Each family has two hash
+//! maps (by protocol and port, and by address too) and two interval maps for ranges that keep their
+//! port numbers. (nft's language cannot shift a range of ports, and a saved ruleset must load
+//! again, so each moved port is an element of its own.) The maps are looked up only for the first
+//! packet of a connection, and only if its destination is an address of this host: forwarded
+//! packets are never affected (CVE-2019-9946, CVE-2025-67499). Two more interval maps, usually
+//! empty, lead to the chains of containers with conditions ([`super::guard`]); only packets to
+//! their ports enter these.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,27 +27,29 @@ const fn map(name: &'static str, key: &'static [Type], data: Data, interval: boo
     Set { table: TABLE, name, key, data, interval }
 }
 
-/// What one address family has.
+/// The sets of one address family.
 pub(super) struct FamilySets {
-    /// Ports of any address of the host.
+    /// Ports at any address of the host.
     pub ports: Set<'static>,
-    /// Ports of one address of the host.
+    /// Ports at one address of the host.
     pub ports_at: Set<'static>,
-    /// Ranges of ports that keep their numbers, of any address.
+    /// Ranges of ports that keep their numbers, at any address.
     pub ranges: Set<'static>,
-    /// The same, of one address.
+    /// The same at one address.
     pub ranges_at: Set<'static>,
-    /// Ports whose container has conditions, and the chain of these (see [`super::guard`]).
+    /// Ports of containers with conditions, and the chain that tests these (see [`super::guard`]).
     pub guarded: Set<'static>,
     /// The same at one address of the host.
     pub guarded_at: Set<'static>,
-    /// Ports that iptables leads to a container, at an address or at none in particular (all zeros): for the ledger.
+    /// Ports that iptables leads to a container, at one address or at any (all zeros): for the
+    /// ledger.
     pub elsewhere: Set<'static>,
-    /// The link that leads to a container, and the container: what comes from there goes back there.
+    /// The link that leads to a container, and the container: packets from there return there.
     pub hairpin: Set<'static>,
-    /// A container and itself: where bridged packets pass these hooks (br_netfilter), there is no link to tell by.
+    /// A container's address twice: where bridged packets pass these hooks (br_netfilter), the link
+    /// does not identify the sender.
     pub oneself: Set<'static>,
-    /// Containers whose every client is masqueraded.
+    /// Containers with all of their clients masqueraded.
     pub everyone: Set<'static>,
 }
 
@@ -85,12 +89,14 @@ pub(super) const V6: FamilySets = FamilySets {
     everyone: map("everyone6", &[Type::Ipv6], Data::None, false),
 };
 
-/// Containers that the host reaches by its own 127.0.0.0/8.
+/// Containers that the host reaches from its own 127.0.0.0/8.
 pub(super) const LOOPBACK: Set<'static> = map("loopback4", &[Type::Ipv4], Data::None, false);
-/// Links that carry 127.0.0.0/8 for that reason. An element's comment says what `route_localnet` was before.
+/// Links that carry 127.0.0.0/8 for that reason. An element's comment holds the previous value of
+/// `route_localnet`.
 pub(super) const LOCALNET: Set<'static> = map("localnet", &[Type::Ifname], Data::None, false);
-/// Who publishes: a hash of the attachment leads to its links and addresses, the comment names it and counts its
-/// elements. It tells at one look-up that a container has published nothing, which most have not.
+/// The publishers. The key is a hash of the attachment, the value is its links and addresses, and
+/// the comment names it and counts its elements. One lookup shows that a container has published
+/// nothing, which is the usual case.
 pub(super) const PUBLISHERS: Set<'static> = map(
     "publishers",
     &[Type::Mark, Type::Mark],
@@ -98,7 +104,7 @@ pub(super) const PUBLISHERS: Set<'static> = map(
     false,
 );
 
-/// Every set, with what it is for.
+/// Every set, with its purpose.
 pub(super) fn sets() -> [(Set<'static>, &'static str); 23] {
     let mut sets = [(PUBLISHERS, "who publishes ports"); 23];
     let family = |family: &FamilySets| {
@@ -121,7 +127,7 @@ pub(super) fn sets() -> [(Set<'static>, &'static str); 23] {
     sets
 }
 
-/// Those whose elements belong to an attachment: all but [`LOCALNET`], which belongs to links.
+/// The sets with elements of attachments: all but [`LOCALNET`], which has elements of links.
 pub(super) fn owned() -> impl Iterator<Item = Set<'static>> {
     sets().into_iter().map(|(set, _)| set).filter(|set| set.name != LOCALNET.name).chain(retired::SETS)
 }
@@ -133,14 +139,14 @@ const fn chain(name: &'static str) -> Chain<'static> {
 const LOOKUP: Chain<'static> = chain("published");
 const MASQUERADE: Chain<'static> = chain("published-masquerade");
 
-/// After the NAT of services (-100, which iptables and kube-proxy have too): a service address is theirs.
+/// After the NAT of services (-100, as in iptables and kube-proxy): service addresses are theirs.
 const AFTER_DNAT: i32 = -90;
-/// Before the masquerading of networks (100).
+/// Before the masquerade of networks (100).
 const BEFORE_SNAT: i32 = 90;
-/// Before connection tracking (-200): what comes by the wire, as it came.
+/// Before connection tracking (-200): sees packets as they arrived.
 const RAW: i32 = -300;
 
-/// The chains with their rules, in the order they are made in.
+/// The chains with their rules, in the order of their creation.
 pub(super) fn chains() -> Vec<Filled<'static>> {
     let nat = |hook, priority| Some(Base { kind: Kind::Nat, hook, priority, policy: Policy::Accept });
     let local = || {
@@ -161,8 +167,8 @@ pub(super) fn chains() -> Vec<Filled<'static>> {
             chain: chain("published-output"),
             base: nat(Hook::Output, AFTER_DNAT),
             comment: "what this host sends to itself",
-            // The kernel routes ::1 nowhere else: a refusal at once is better than a time-out, and clients then try
-            // 127.0.0.1.
+            // The kernel routes ::1 nowhere else. An immediate refusal is better than a time-out:
+            // clients then try 127.0.0.1.
             rules: vec![
                 Rule::new()
                     .nfproto(IPV6)
@@ -229,9 +235,10 @@ fn masquerade() -> Vec<Rule> {
     ]
 }
 
-/// With `route_localnet` the kernel takes from a neighbour what claims to be to or from this host's loopback
-/// (as in CVE-2020-8558): it is dropped, as it is everywhere else (RFC 1122, section 3.2.1.3). Every packet passes here:
-/// what is cheapest and almost never true comes first.
+/// With `route_localnet` the kernel accepts packets from a neighbour that claim to be from or to
+/// this host's loopback (as in CVE-2020-8558). This rule drops them, as the kernel does on all
+/// other links (RFC 1122, section 3.2.1.3). Every packet passes here, so the cheapest test that is
+/// almost never true comes first.
 fn guard(addr: Field) -> Rule {
     Rule::new()
         .nfproto(IPV4)

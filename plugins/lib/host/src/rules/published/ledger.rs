@@ -1,4 +1,4 @@
-//! The ledger of host ports is the maps themselves: who has a port is its element's comment.
+//! The ledger of host ports is the maps themselves: the comment of a port's element is its owner.
 
 use std::net::IpAddr;
 
@@ -14,21 +14,22 @@ use crate::Owner;
 use crate::ports::{Mapping, Publication};
 use crate::rules::alive::Attachments;
 
-/// With more separate ports than this, all published ports are listed once instead of each being looked up.
+/// With more separate ports than this, all published ports are listed once instead of looked up one
+/// by one.
 const LOOK_UPS: usize = 64;
 
-/// What stands in a publication's way.
+/// What conflicts with a publication.
 #[derive(Default)]
 pub(super) struct Standing {
-    /// What may be taken: of attachments that are dead.
+    /// Elements of dead attachments, which may be taken.
     pub stale: Found,
-    /// What other attachments of the same container have: it need not be made twice.
+    /// Ports of other attachments of the same container, which need not be created again.
     pub shared: Held,
-    /// What may not.
+    /// The refusal, if a port is taken.
     pub taken: Option<Refusal>,
 }
 
-/// Looks for whatever overlaps with the ports that are wanted: an address against any address too.
+/// Finds everything that overlaps with the wanted ports; an address also overlaps with any address.
 pub(super) fn look(
     nft: &Nft,
     publication: &Publication,
@@ -43,7 +44,8 @@ pub(super) fn look(
         let mut found = Found::new();
         let singles =
             || wanted.iter().filter(|(set, _)| set.name == sets.ports.name || set.name == sets.ports_at.name);
-        // A single port of any address is found by its key; for all else that may overlap the sets are searched.
+        // A single port at any address is found by its key; for everything else that may overlap,
+        // the sets are searched.
         let few = container.mappings.iter().all(|mapping| mapping.ports.0 == mapping.ports.1)
             && singles().count() <= LOOK_UPS;
         if few {
@@ -66,13 +68,13 @@ pub(super) fn look(
                 continue;
             };
             let owner = element.comment.clone().unwrap_or_default();
-            // The attachment's own are found by the publisher's element.
+            // The attachment's own elements are found by the publisher's element.
             if attachment(&owner) == attachment(&label) {
                 continue;
             }
             let is_dead = match attachments.is_alive(&owner)? {
                 Some(is_alive) => !is_alive,
-                // Within one network an address is one container's alone.
+                // Within one network, an address belongs to one container only.
                 None => to == container.address && owner.starts_with(&network),
             };
             if is_dead {
@@ -88,8 +90,9 @@ pub(super) fn look(
     Ok(standing)
 }
 
-/// Of the dead whose ports lead to conditions, or are in iptables, everything is taken: what is left of the ones would be
-/// open to all, and of the others would lead there still.
+/// Takes all elements of dead attachments with ports that lead to conditions or are in iptables.
+/// What remained of the former would be open to everybody, and what remained of the latter would
+/// still lead to the container.
 fn complete(nft: &Nft, stale: &mut Found) -> Result<()> {
     let comments = stale.iter().filter_map(|(_, element)| Some(attachment(element.comment.as_deref()?)));
     let mut dead: Vec<String> = comments.map(str::to_owned).collect();

@@ -1,12 +1,13 @@
-//! `route_localnet`: what the host needs to reach a container by 127.0.0.1, on the container's link only, and only
-//! together with the rule that keeps neighbours out.
+//! `route_localnet`: lets the host reach a container from 127.0.0.1. It is set on the container's
+//! link only, and only together with the rule that keeps neighbours out.
 
 use nft::{Batch, Element, Nft, Value};
 use sys::{Result, sysctl};
 
 use super::layout::LOCALNET;
 
-/// The comment of a link whose parameter was off: it is turned off again when nothing needs it any more.
+/// The comment of a link that had the parameter off: it is turned off again when nothing needs it
+/// any more.
 const WAS_OFF: &str = "route_localnet was 0";
 const WAS_ON: &str = "route_localnet was 1";
 
@@ -14,12 +15,13 @@ pub(super) fn key(link: &str) -> String {
     format!("net/ipv4/conf/{link}/route_localnet")
 }
 
-/// The guard of a link, whose parameter was off before it was guarded, or on.
+/// The element that protects a link; `was_off` if the link had the parameter off.
 pub(super) fn element(link: &str, was_off: bool) -> Element {
     Element::new(Value::new().ifname(link)).comment(if was_off { WAS_OFF } else { WAS_ON })
 }
 
-/// Has `batch` guard a link; says whether the parameter was off before it was guarded. It is set after that.
+/// Adds to `batch` the protection of a link; returns whether the parameter was off. The caller
+/// turns it on afterwards.
 pub(super) fn guard(nft: &Nft, batch: &mut Batch, link: &str) -> Result<bool> {
     if let Some(found) = nft.element(&LOCALNET, &element(link, true))? {
         return Ok(found.comment.as_deref() == Some(WAS_OFF));
@@ -29,7 +31,7 @@ pub(super) fn guard(nft: &Nft, batch: &mut Batch, link: &str) -> Result<bool> {
     Ok(was_off)
 }
 
-/// Turns the parameter off again on links that somebody flushed the guard of, and where it was off.
+/// Turns the parameter off again on links that lost their protection to a flush, if it was off.
 pub(super) fn lower_unguarded(nft: &Nft, were_off: &[String]) -> Result<()> {
     for link in were_off {
         if nft.element(&LOCALNET, &element(link, true))?.is_none() {
@@ -45,12 +47,13 @@ pub(super) fn lower_unguarded(nft: &Nft, were_off: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Links whose parameter has been turned off before the guard is gone, and is to be turned on again if the guard stays.
+/// Links with the parameter turned off before their protection is deleted; it is turned on again if
+/// the protection stays.
 #[derive(Default)]
 pub(super) struct Lowered(Vec<String>);
 
 impl Lowered {
-    /// Turns the parameter off on every guarded link where it was off.
+    /// Turns the parameter off on every protected link that had it off.
     pub(super) fn lower(&mut self, nft: &Nft) -> Result<()> {
         for element in nft.elements(&LOCALNET)? {
             let link = element.key.show(LOCALNET.key);
@@ -62,14 +65,14 @@ impl Lowered {
                 Ok(false) => {}
                 // The link may be gone, and its parameter with it.
                 Err(error) if error.is_not_found() => {}
-                // Without the guard, what stays on would let neighbours in.
+                // Without the protection, a parameter that stays on would let neighbours in.
                 Err(error) => return Err(error.within("unable to disable route_localnet".into())),
             }
         }
         Ok(())
     }
 
-    /// The guard stays, since others have come meanwhile.
+    /// Turns the parameter on again: the protection stays, since others have published meanwhile.
     pub(super) fn raise(&mut self) {
         for link in self.0.drain(..) {
             let _ = sysctl::write(&key(&link), "1");

@@ -1,7 +1,8 @@
 //! Published ports: what a host port leads to, in the table `inet moor`.
 //!
-//! [`Wanted::publish`] makes all elements of an attachment in one transaction, or none; [`withdraw`] finds them again by the
-//! attachment alone. Whoever asks for a port that another attachment has gets [`Refusal::Taken`], which names it.
+//! [`Wanted::publish`] creates all elements of an attachment in one transaction, or none.
+//! [`withdraw`] finds them by the attachment alone. A request for another attachment's port fails
+//! with [`Refusal::Taken`], which names the owner.
 
 mod elements;
 mod error;
@@ -33,7 +34,8 @@ pub use restore::{raise_localnet, restore};
 pub use verify::verify;
 pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 
-/// The most separate ports and ranges that one attachment may have.
+/// The maximum number of separate ports and ranges of one attachment.
 pub const RUNS_MAX: usize = 8192;
-/// The most elements that one attachment may have: a range that keeps its port numbers takes one, a moved port one each.
+/// The maximum number of elements of one attachment. A range that keeps its port numbers takes one,
+/// and so does each moved port.
 pub const ELEMENTS_MAX: usize = 65_536;

@@ -1,4 +1,4 @@
-//! Making what an attachment publishes.
+//! Publishes the ports of an attachment.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::rules::restore::owner;
 use crate::rules::{TABLE, ensure};
 use crate::{Owner, Removal};
 
-/// What an attachment publishes, as the elements and chains that it takes.
+/// What an attachment publishes, as elements and chains.
 pub struct Wanted<'p> {
     publication: &'p Publication,
     elements: Found,
@@ -44,7 +44,7 @@ impl<'p> Wanted<'p> {
         Ok(Self { publication, elements, guards: guard::of(publication) })
     }
 
-    /// Whether the ports can be had, before something is made for them that [`Self::publish`] would have to be told of.
+    /// Checks that the ports are available, before the caller creates anything else for them.
     ///
     /// # Errors
     /// As [`Self::publish`].
@@ -55,12 +55,12 @@ impl<'p> Wanted<'p> {
         }
     }
 
-    /// Publishes, in one transaction: all of it or nothing, and puts it on record. What the same attachment had before
-    /// is replaced. Flows that would go on as before are forgotten.
+    /// Publishes the ports in one transaction, all of them or none, and records them. Replaces what
+    /// the same attachment had before. Forgets flows that would keep their previous destination.
     ///
     /// # Errors
-    /// The reason is a [`Refusal`] that names the owner of a port or an address; or the kernel refused. Nothing was
-    /// made then.
+    /// A [`Refusal`] that names the owner of a port or an address; or the kernel refused. Nothing
+    /// was created.
     pub fn publish(&self, nft: &Nft) -> Result<Forgotten> {
         let publication = self.publication;
         let mut mended = false;
@@ -70,7 +70,7 @@ impl<'p> Wanted<'p> {
             match nft.transact(|nft, batch| self.decide(nft, batch, others))? {
                 Decision::Made { replaced, localnet } => break (records, replaced, localnet),
                 Decision::Flushed => {
-                    // Others' ports are theirs all the same: the ledger first.
+                    // First make the other attachments' ports again: the ledger must be complete.
                     drop(records);
                     reapply(nft)?;
                     mended = true;
@@ -78,14 +78,14 @@ impl<'p> Wanted<'p> {
             }
         };
         if let Err(error) = raise(publication).and_then(|()| record(&records, publication, localnet)) {
-            // The error that led here is the one to be told.
+            // The first error is the one to report.
             let _ = take_back(nft, &publication.owner);
             return Err(error);
         }
         Ok(Forgotten { flows: self.forget(nft, replaced) })
     }
 
-    /// Forgets the flows that went elsewhere, or were led by what is `replaced`.
+    /// Forgets flows that led elsewhere, and flows that the `replaced` elements led.
     fn forget(&self, nft: &Nft, replaced: Found) -> Result<()> {
         let wanted: BTreeMap<_, _> =
             self.elements.iter().map(|(set, element)| ((set.name, element.key), element)).collect();
@@ -94,7 +94,7 @@ impl<'p> Wanted<'p> {
             .partition(|(set, gone)| wanted.get(&(set.name, gone.key)).is_some_and(|kept| *kept == gone));
         flows::forget_before(nft, self.publication)?;
         flows::forget_after(nft, &changed, true)?;
-        // Clients of UDP that are kept out from now on.
+        // UDP clients that are excluded from now on.
         if !self.guards.is_empty() {
             flows::forget_after(nft, &same, false)?;
         }
@@ -120,7 +120,7 @@ impl<'p> Wanted<'p> {
         }
         let mut gone = standing.stale;
         gone.extend(own(nft, publication)?);
-        // What is beside the ports is a container's address.
+        // Elements beside the ports hold a container's address.
         let attachments = Attachments::default();
         for (set, element) in wanted.iter().filter(|(set, _)| elements::is_beside_ports(set)) {
             if let Some(found) = nft.element(set, element)?
@@ -136,7 +136,8 @@ impl<'p> Wanted<'p> {
                 gone.push((*set, found));
             }
         }
-        // Of the dead, and of this one when its ports were in iptables and are no more.
+        // Chains of dead attachments, and this one's if its ports were in iptables and no longer
+        // are.
         let mut chains_of_gone = chains_of(&gone);
         chains_of_gone.retain(|chain| publication.chain.as_ref() != Some(chain));
         reference::delete_chains(nft, batch, &chains_of_gone)?;
@@ -165,7 +166,7 @@ impl<'p> Wanted<'p> {
     }
 }
 
-/// Takes back what [`Wanted::publish`] made for an attachment whose ADD fails.
+/// Deletes what [`Wanted::publish`] created for an attachment with a failed ADD.
 ///
 /// # Errors
 /// The kernel refused.
@@ -199,20 +200,22 @@ fn record(records: &Records, publication: &Publication, localnet: Vec<String>) -
     records.write(By::Portmap, &record)
 }
 
-/// What a publication's transaction came to.
+/// The outcome of a publication's transaction.
 enum Decision {
-    /// It is made.
+    /// The elements are created.
     Made {
-        /// What was there before and goes.
+        /// The previous elements, which are deleted.
         replaced: Found,
-        /// The links whose `route_localnet` is off but for published ports.
+        /// The links that have `route_localnet` on only for published ports.
         localnet: Vec<String>,
     },
-    /// There are no rules, and yet there are records of others: somebody flushed them. Nothing is made.
+    /// No rules exist, but records of other attachments do: the rules were flushed. Nothing is
+    /// created.
     Flushed,
 }
 
-/// What this attachment has from before: of an ADD that was repeated, or that died before it could answer.
+/// What this attachment already has, from a repeated ADD or from an ADD that was killed before it
+/// answered.
 fn own(nft: &Nft, publication: &Publication) -> Result<Found> {
     let label = publication.owner.label();
     let key = Element::new(elements::publisher_key(attachment(&label)));

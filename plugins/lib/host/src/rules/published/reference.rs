@@ -1,8 +1,9 @@
-//! What the reference's portmap (containernetworking/plugins) left in nf_tables, deleted when the container goes:
-//! executables are swapped under running containers. It is found as the reference finds it (PM-5).
+//! Deletes what the reference's portmap (containernetworking/plugins) left in nf_tables when its
+//! container is removed: executables are replaced under running containers. Finds it as the
+//! reference does (PM-5).
 //!
-//! Rules of iptables, ours too, are seen where iptables makes them in nf_tables (iptables-nft); for tables of the older
-//! kind see [`crate::iptables::withdraw_from_old_tables`].
+//! Rules of iptables, also those of this suite, are visible here if iptables makes them in
+//! nf_tables (iptables-nft); for legacy tables see [`crate::iptables::withdraw_from_old_tables`].
 //! The chains and tables that containers share stay: an older plugin may still use them.
 
 use nft::{Batch, Chain, Element, Expr, Family, Nft, RuleInfo, Table};
@@ -14,7 +15,7 @@ use super::layout::PUBLISHERS;
 use crate::Owner;
 use crate::iptables::{SUMMARY, old_ports_chain, ports_chain};
 
-/// Its nftables back end, whose rules' comments are the container's id.
+/// Chains of its nftables back end; the comment of a rule is the container's id.
 const CHAINS: [&str; 3] = ["hostports", "hostip_hostports", "masquerading"];
 /// Deletes what the reference's portmap made for a container.
 ///
@@ -43,7 +44,7 @@ pub fn withdraw_of_reference(nft: &Nft, owner: &Owner) -> Result<()> {
     })
 }
 
-/// Those of a container's chains of iptables that are there and that no other interface of it publishes by.
+/// A container's chains of iptables that exist and that no other interface of it uses.
 fn unused(nft: &Nft, tables: &[Table<'_>], owner: &Owner) -> Result<Vec<String>> {
     let mut unused = Vec::new();
     for name in chains_of(owner) {
@@ -58,7 +59,7 @@ fn unused(nft: &Nft, tables: &[Table<'_>], owner: &Owner) -> Result<Vec<String>>
     Ok(unused)
 }
 
-/// Whether another attachment publishes by a chain of iptables.
+/// Whether another attachment publishes its ports by this chain of iptables.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -69,8 +70,8 @@ pub fn is_in_use(nft: &Nft, owner: &Owner, chain: &str) -> Result<bool> {
     Ok(comments.any(|of| elements::chain(of) == Some(chain) && attachment(of) != attachment(&label)))
 }
 
-/// The chain of iptables that an attachment publishes by: the reference's of network and container, or one of its own
-/// where another interface of the container on that network has it.
+/// The chain of iptables for an attachment's ports: the reference's for the network and the
+/// container, or another one if a second interface of the container on that network has it.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -90,12 +91,13 @@ pub fn chain_of(nft: &Nft, owner: &Owner) -> Result<String> {
     })
 }
 
-/// The names that a container's chains of iptables may have.
+/// The possible names of a container's chains of iptables.
 pub fn chains_of(owner: &Owner) -> [String; 2] {
     [ports_chain, old_ports_chain].map(|name| name(&owner.network, &owner.container_id))
 }
 
-/// Has `batch` delete containers' chains of iptables, where iptables makes them in nf_tables.
+/// Adds to `batch` the deletion of containers' chains of iptables, if iptables makes them in
+/// nf_tables.
 pub(super) fn delete_chains(nft: &Nft, batch: &mut Batch, chains: &[String]) -> Result<()> {
     let tables = [Family::Ip, Family::Ip6].map(|family| Table { family, name: "nat" });
     tables.iter().try_for_each(|table| delete_nat(nft, batch, *table, chains))

@@ -1,15 +1,14 @@
-//! Ports that the reference's portmap published in its nftables back end, as CHECK looks at them: they are right,
-//! whoever made them.
+//! Ports that the reference's portmap published with its nftables back end. CHECK accepts them.
 
 use nft::{Chain, Family, Field, Nft, Rule, RuleInfo, Table, Value, same};
 use sys::{IpFamily, Result};
 
 use crate::ports::{Container, Mapping, Publication};
 
-/// Its ports of either kind.
+/// Its chains for ports at any address, and at one address.
 const CHAINS: [&str; 2] = ["hostports", "hostip_hostports"];
 
-/// Whether all ports of a publication are led to the container by the reference's rules.
+/// Whether the reference's rules lead all ports of a publication to the container.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -29,7 +28,7 @@ pub fn is_published_by_reference(nft: &Nft, publication: &Publication) -> Result
     Ok(true)
 }
 
-/// The reference has a rule for each port.
+/// Whether the rules contain the reference's rule for each port.
 fn is_led(rules: &[RuleInfo], container: &Container, mapping: &Mapping) -> bool {
     let daddr = IpFamily::of(container.address).choose(Field::IP_DADDR, Field::IP6_DADDR);
     (mapping.ports.0..=mapping.ports.1).all(|port| {

@@ -1,4 +1,4 @@
-//! Publications that are on record, made again.
+//! Makes recorded publications again.
 
 use nft::{Batch, Nft};
 use sys::{Result, sysctl};
@@ -8,8 +8,8 @@ use super::{elements, guard, localnet, retired};
 use crate::ports::Publication;
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 
-/// Has `batch` make what is missing of all of these; `were_off` are the links that had no `route_localnet` before.
-/// Only inside [`Nft::transact`]; then [`raise_localnet`].
+/// Adds to `batch` what is missing of these publications. `were_off` are the links that had
+/// `route_localnet` off before. Call it inside [`Nft::transact`], then call [`raise_localnet`].
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -35,16 +35,17 @@ pub fn restore(
     if batch.is_empty() { Ok(()) } else { retired::delete(nft, batch) }
 }
 
-/// Once the guard is there: lets the links of these carry 127.0.0.0/8 again. Says of how many it was off.
+/// Lets the links of these publications carry 127.0.0.0/8 again; the links must be protected
+/// already. Returns the number of links that had it off.
 ///
 /// # Errors
-/// A parameter could not be set, of a link that is there.
+/// The parameter of an existing link could not be set.
 pub fn raise_localnet(publications: &[Publication]) -> Result<usize> {
     let mut raised = 0;
     for link in links(publications) {
         match sysctl::write(&localnet::key(link), "1") {
             Ok(changed) => raised += usize::from(changed),
-            // The link has gone, and a DEL will come.
+            // The link is gone; a DEL will follow.
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
@@ -52,7 +53,7 @@ pub fn raise_localnet(publications: &[Publication]) -> Result<usize> {
     Ok(raised)
 }
 
-/// The links by which containers are reached from the host's loopback, each once.
+/// The links by which the host's loopback reaches containers, each once.
 fn links(publications: &[Publication]) -> Vec<&str> {
     let containers = publications.iter().flat_map(|publication| &publication.containers);
     let by_loopback = containers.filter(|container| container.by_loopback());

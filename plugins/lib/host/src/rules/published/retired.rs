@@ -1,6 +1,6 @@
-//! Maps of an earlier layout, in which a range of ports was moved by a remainder, which nft's language does not have.
-//! Executables are replaced under running containers: whatever makes the chains anew deletes these, and what is still in
-//! them is found and deleted with its owner.
+//! Maps of an earlier layout, which shifted a range of ports by a remainder: nft's language cannot
+//! do this. Executables are replaced under running containers, so the transaction that creates the
+//! chains again deletes these maps. Elements still in them are found and deleted with their owner.
 
 use nft::{Batch, Data, Nft, Set, Type};
 use sys::Result;
@@ -14,10 +14,10 @@ const RANGES6: Set<'static> =
     Set { name: "ranges6", data: Data::Range(&[Type::Ipv6, Type::Port]), ..V6.ranges };
 const RANGES_AT6: Set<'static> = Set { name: "ranges-at6", data: RANGES6.data, ..V6.ranges_at };
 
-/// They came and go together.
+/// They are created and deleted together.
 pub(super) const SETS: [Set<'static>; 4] = [RANGES4, RANGES_AT4, RANGES6, RANGES_AT6];
 
-/// Has `batch` delete them, where they are there; no rule looks them up any more.
+/// Adds to `batch` their deletion, if they exist; no rule looks them up any more.
 pub(super) fn delete(nft: &Nft, batch: &mut Batch) -> Result<()> {
     if nft.set_is(&RANGES4)?.is_some() {
         for set in SETS {
@@ -28,7 +28,7 @@ pub(super) fn delete(nft: &Nft, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
-/// The sets of the layout that is there.
+/// The sets of the existing layout.
 pub(super) fn sets_there(nft: &Nft) -> Result<Vec<Set<'static>>> {
     let mut there: Vec<Set<'static>> = sets().into_iter().map(|(set, _)| set).collect();
     if nft.set_is(&RANGES4)?.is_some() {

@@ -1,5 +1,6 @@
-//! Ports that several attachments of one container publish. A runtime gives a container's ports to the ADD of each of
-//! its networks: the first attachment has them, the others stand by, and when the first goes the next one takes over.
+//! Ports that several attachments of one container publish. A runtime passes a container's ports to
+//! the ADD of each of its networks. The first attachment gets them; when it is removed, the next
+//! one takes over.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,10 +13,10 @@ use crate::intent::Records;
 use crate::ports::{Mapping, Publication};
 use crate::rules::restore::owner;
 
-/// Ports, each of a family.
+/// Ports, each with its family.
 pub(super) type Held = Vec<(IpFamily, Mapping)>;
 
-/// The publication without ports that other attachments of the container have.
+/// The publication without the ports that other attachments of the container have.
 pub(super) fn without(publication: &Publication, held: &[(IpFamily, Mapping)]) -> Publication {
     let mut rest = publication.clone();
     for container in &mut rest.containers {
@@ -27,7 +28,8 @@ pub(super) fn without(publication: &Publication, held: &[(IpFamily, Mapping)]) -
     rest
 }
 
-/// The `wanted` elements of a publication, without those of ports that other attachments of the container have.
+/// The `wanted` elements of a publication, without ports that other attachments of the container
+/// have.
 pub(super) fn elements_without(
     publication: &Publication,
     wanted: &[(Set<'static>, Element)],
@@ -39,13 +41,13 @@ pub(super) fn elements_without(
     all.extend(wanted.iter().filter(|element| !is_of_ports(element)).cloned());
     let count = all.iter().filter(|(set, _)| !elements::is_of_conditions(set)).count();
     if let Some((_, publisher)) = all.last_mut() {
-        // Itself is not counted.
+        // The publisher's own element is not counted.
         *publisher = with_count(publisher, |_| count - 1);
     }
     all
 }
 
-/// A publisher that counts other elements.
+/// A publisher with another number of elements.
 fn with_count(publisher: &Element, count: impl Fn(usize) -> usize) -> Element {
     let comment = publisher.comment.as_deref().unwrap_or_default();
     let mut words: Vec<String> = comment.split(' ').map(str::to_owned).collect();
@@ -55,8 +57,8 @@ fn with_count(publisher: &Element, count: impl Fn(usize) -> usize) -> Element {
     publisher.clone().comment(words.join(" "))
 }
 
-/// What is left of a mapping: the ports before those that are taken, and those after them. (At an address and at any
-/// are in different maps: both can be there.)
+/// What is left of a mapping: the ports before and after those that are taken. (Ports at one
+/// address and ports at any address are in different maps, so both can exist.)
 fn cut(mapping: &Mapping, taken: &Mapping) -> Vec<Mapping> {
     if mapping.proto != taken.proto || mapping.address != taken.address || !mapping.overlaps(taken) {
         return vec![*mapping];
@@ -78,8 +80,8 @@ pub(super) fn is_same_container(one: &str, other: &str) -> bool {
     container(one) == container(other)
 }
 
-/// Has `batch` give what goes to other attachments of the same containers that want it by their records. `rest` are the
-/// publishers that stay.
+/// Adds to `batch` the handover of deleted ports to other attachments of the same containers, if
+/// their records have them. `rest` are the remaining publishers.
 pub(super) fn hand_over(nft: &Nft, batch: &mut Batch, gone: &Found, rest: &[Element]) -> Result<()> {
     let publishers = gone.iter().filter(|(set, _)| set.name == PUBLISHERS.name);
     let going: HashSet<&str> =
@@ -92,7 +94,7 @@ pub(super) fn hand_over(nft: &Nft, batch: &mut Batch, gone: &Found, rest: &[Elem
     }
     let Some(records) = Records::open_if_any()? else { return Ok(()) };
     let (mut records, _) = records.all()?;
-    // Who came first takes over.
+    // The oldest attachment takes over.
     records.reverse();
     let mut held = BTreeMap::new();
     for record in records.into_iter().filter(|record| !record.containers.is_empty()) {
@@ -128,7 +130,7 @@ fn mappings(publication: &Publication) -> Held {
     containers.flat_map(of).collect()
 }
 
-/// The ports that attachments of a container have, but for those that go.
+/// The ports of a container's attachments, without those that are deleted.
 fn holdings(nft: &Nft, label: &str, gone: &Found) -> Result<Held> {
     let mut held = Held::new();
     for family in IpFamily::BOTH {
@@ -149,7 +151,7 @@ fn holdings(nft: &Nft, label: &str, gone: &Found) -> Result<Held> {
     Ok(held)
 }
 
-/// Has `batch` make the ports of an attachment, whose other elements are there.
+/// Adds to `batch` the ports of an attachment that already has its other elements.
 fn take_over(batch: &mut Batch, publisher: &Element, all: Found) {
     let ports: Vec<(Set<'static>, Element)> =
         all.into_iter().filter(|(set, _)| elements::is_of_ports(set)).collect();

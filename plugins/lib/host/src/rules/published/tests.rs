@@ -89,7 +89,7 @@ fn masquerade_is_for_nobody_for_those_who_need_it_or_for_everybody() {
     );
 }
 
-/// PM-B3: the host's own loopback is opened only where a mapping can be reached by it.
+/// PM-B3: the host's own loopback is opened only for mappings that it can reach.
 #[test]
 fn loopback_is_for_mappings_that_it_can_reach() {
     let by = |masquerade, address| {
@@ -100,7 +100,7 @@ fn loopback_is_for_mappings_that_it_can_reach() {
     assert!(!by(Masquerade::Needed, Some("192.0.2.1")) && !by(Masquerade::Nobody, None));
 }
 
-/// Ports that keep their numbers are one range, however they are asked for.
+/// Ports that keep their numbers become one range, however they are written.
 #[test]
 fn adjacent_mappings_are_one_range() {
     let adjacent: Vec<_> = (20_000..40_000).rev().map(|port| single(port, port)).collect();
@@ -112,12 +112,12 @@ fn adjacent_mappings_are_one_range() {
     };
     assert_eq!(ports(adjacent.clone()), ports(range));
     assert_eq!(ports(adjacent), ["port-ranges4 tcp . 20000 - tcp . 39999: 10.1.2.3 (moor/net/eth0/c1)"]);
-    // A few stay single: they are hashed.
+    // A few ports stay single: they are hashed.
     let few: Vec<_> = (1..=15).map(|port| single(port, port)).collect();
     assert!(ports(few.clone()).iter().all(|line| line.starts_with("ports4")) && ports(few).len() == 15);
 }
 
-/// nft's language cannot move a range: each port that is moved is an element.
+/// nft's language cannot shift a range: each moved port is an element.
 #[test]
 fn moved_ports_are_elements_of_their_own() {
     let mut two: Vec<_> = (100..200).map(|port| single(port, port)).collect();
@@ -128,7 +128,7 @@ fn moved_ports_are_elements_of_their_own() {
     assert!(shown.contains(&"ports4 tcp . 299: 10.1.2.3 . 300 (moor/net/eth0/c1)".to_owned()));
 }
 
-/// What the kernel tells of an element is what was meant by it.
+/// An element is read as the mapping that it was made from.
 #[test]
 fn elements_are_read_back() {
     let mappings = vec![
@@ -170,7 +170,7 @@ fn a_publishers_element_tells_where_the_others_are() {
     }
 }
 
-/// An attachment's objects are found again after its network was renamed.
+/// An attachment's elements are found after its network was renamed.
 #[test]
 fn an_attachment_is_the_interface_and_the_container() {
     assert_eq!(elements::attachment("moor/net/eth0/c1"), "eth0/c1");
@@ -179,7 +179,7 @@ fn an_attachment_is_the_interface_and_the_container() {
     assert_ne!(elements::publisher_key("eth0/c1"), elements::publisher_key("eth1/c1"));
 }
 
-/// PM-I10: the ports are in iptables then; what is kept is their owner, and the way back to them.
+/// PM-I10: the ports are in iptables; the ledger keeps their owner and the chain.
 #[test]
 fn ports_of_iptables_are_in_the_ledger_only() {
     let mut publication = publication("10.1.1.2", Masquerade::Needed, vec![single(80, 80)]);
@@ -192,14 +192,14 @@ fn ports_of_iptables_are_in_the_ledger_only() {
     let comment = publisher.comment.as_deref().unwrap();
     assert_eq!(elements::chain(comment), Some("CNI-DN-b40d6be49a3410ab31bc2"));
     assert!(elements::attachment(comment).ends_with("/c1"), "{comment}");
-    // With the longest of names it fits a comment (NFT_USERDATA_MAXLEN, less the length, the kind and a NUL).
+    // The longest names fit a comment (NFT_USERDATA_MAXLEN, less the length, the kind and a NUL).
     publication.owner = crate::Owner::new("n".repeat(200), "c".repeat(200), "e".repeat(15));
     let (_, publisher) = elements::of(&publication).pop().unwrap();
     assert!(publisher.comment.unwrap().len() <= 253);
 }
 
-/// PM-C1, unlike the reference. Ports that are not one run for where they lead are one for their
-/// condition; the publisher counts what is found by the ports.
+/// PM-C1, unlike the reference. Ports with different targets are one run for their condition; the
+/// publisher counts the elements that are found by the ports.
 #[test]
 fn ports_under_conditions_lead_to_the_owners_chain_first() {
     let mappings = vec![single(80, 8080), single(81, 9090), mapping(UDP, Some("192.0.2.1"), (53, 53), 53)];
@@ -226,10 +226,10 @@ fn ports_under_conditions_lead_to_the_owners_chain_first() {
     let [guard] = &super::guard::of(&publication)[..] else { panic!("one chain, of the one family") };
     let name = guard.filled().chain.name.to_owned();
     assert!(with.iter().any(|(_, element)| element.target == Target::Verdict(Verdict::Jump(name.clone()))));
-    // With the longest of names it fits a comment.
+    // The longest names fit a comment.
     publication.owner = crate::Owner::new("n".repeat(200), "c".repeat(200), "e".repeat(15));
     assert!(comment(&elements::of(&publication)).len() <= 253);
-    // Those of iptables are in its rules.
+    // Conditions of iptables are in its own rules.
     publication.chain = Some("CNI-DN-b40d6be49a3410ab31bc2".into());
     assert!(super::guard::of(&publication).is_empty() && elements::of(&publication).len() == 3);
 }
@@ -245,7 +245,7 @@ fn an_address_overlaps_with_any_address() {
     assert!(!single(80, 80).overlaps(&single(81, 80)));
 }
 
-/// Each family's names are its own, and no set is named twice.
+/// Each family has names of its own, and no two sets have the same name.
 #[test]
 fn sets_have_names_of_their_own() {
     let mut names: Vec<_> = super::layout::sets().iter().map(|(set, _)| set.name).collect();

@@ -12,7 +12,7 @@ use super::{elements, guard, ledger, localnet, shared};
 use crate::Drift;
 use crate::ports::Publication;
 
-/// Every difference between what a publication must be and what the kernel has.
+/// All differences between a publication and the kernel's state.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -25,7 +25,7 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     let wanted = elements::of(publication);
     let mut missing = differences(nft, &wanted)?;
     if !missing.is_empty() {
-        // Others of the container's attachments may have its ports.
+        // Other attachments of the container may have its ports.
         let standing = ledger::look(nft, publication, &wanted)?;
         if !standing.shared.is_empty() {
             missing = differences(nft, &shared::elements_without(publication, &wanted, &standing.shared))?;
@@ -67,7 +67,7 @@ fn differences(nft: &Nft, wanted: &Found) -> Result<Vec<Drift>> {
     Ok(drifts)
 }
 
-/// Each element, and what the kernel has in its place.
+/// Each element, and the kernel's element with its key.
 fn look_up<'a>(
     nft: &Nft,
     wanted: &'a Found,

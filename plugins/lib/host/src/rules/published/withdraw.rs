@@ -1,4 +1,4 @@
-//! Taking back what an attachment published, and only that.
+//! Withdraws what an attachment published, and nothing else.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -16,14 +16,15 @@ use crate::rules::restore::owner;
 use crate::rules::{TABLE, retire};
 use crate::{Owner, Removal};
 
-/// The most publishers that one transaction takes back: it is decided and committed in a few milliseconds.
+/// The maximum number of publishers that one transaction withdraws: it is prepared and committed in
+/// a few milliseconds.
 const AT_ONCE: usize = 128;
 
-/// With more elements than this, everybody's are listed instead of each being looked up.
+/// With more elements than this, all elements are listed instead of looked up one by one.
 pub(super) const LOOK_UPS: usize = 1024;
 
-/// What may have been published: it saves a search through everybody's ports when it is right, and does no harm when
-/// it is wrong.
+/// The ports that were probably published. A correct hint saves a search through all ports; a wrong
+/// one does no harm.
 #[derive(Clone, Debug, Default)]
 pub struct Hint {
     /// By containers with an IPv4 address.
@@ -32,12 +33,12 @@ pub struct Hint {
     pub v6: Vec<Mapping>,
 }
 
-/// What is to be known of what was taken back.
+/// The outcome of a withdrawal.
 #[derive(Debug)]
 pub struct Withdrawn {
-    /// The flows that it led.
+    /// The outcome for the flows that it led.
     pub forgotten: Forgotten,
-    /// Chains of iptables that had the ports: they are gone, but for those in tables of the older kind
+    /// Chains of iptables that had the ports. They are deleted, except from legacy tables
     /// ([`crate::iptables::withdraw_from_old_tables`]).
     pub chains: Vec<String>,
 }
@@ -56,7 +57,7 @@ pub(super) fn chains_of(gone: &Found) -> Vec<String> {
 }
 
 impl Hint {
-    /// What is on record.
+    /// The recorded ports.
     fn of(containers: &[Container]) -> Self {
         let of = |family| {
             let of_family = containers.iter().filter(|container| IpFamily::of(container.address) == family);
@@ -66,11 +67,13 @@ impl Hint {
     }
 }
 
-/// Takes back what the attachment published; also what another network's attachment of the same interface published, if
-/// the removal takes that. What other attachments of the container publish too leads to them from then on; with the last
-/// publisher of all goes everything else. Flows of UDP to its ports are forgotten.
+/// Withdraws what the attachment published, and what another network's attachment of the same
+/// interface published if the removal takes that. Ports that other attachments of the container
+/// publish too lead to them from then on. The last publisher takes everything else with it. UDP
+/// flows to its ports are forgotten.
 ///
-/// The error is of the rules; that of the flows is in what is given back: the ports are free then.
+/// An error concerns the rules. The returned value has any error of the flows: the ports are free
+/// then.
 ///
 /// # Errors
 /// The kernel refused.
@@ -85,7 +88,7 @@ pub fn withdraw(nft: &Nft, removal: &Removal, hint: Option<&Hint>) -> Result<Wit
             _ => Ok(Vec::new()),
         }
     };
-    // One that cannot be read tells nothing, and goes all the same.
+    // An unreadable record is ignored, and is deleted all the same.
     let recorded = OnceCell::new();
     let gone = intent::withdraw(
         |records| {
@@ -107,15 +110,16 @@ pub fn withdraw(nft: &Nft, removal: &Removal, hint: Option<&Hint>) -> Result<Wit
     Ok(Withdrawn::of(nft, &gone))
 }
 
-/// Takes back what was published by every attachment of the network but these, in as many transactions as keep each of
-/// them short: so it also gets through beside others who commit, and holds nobody up.
+/// Withdraws what all attachments of the network except `valid` published. Uses several short
+/// transactions, so that it succeeds despite the commits of other processes, and delays none of
+/// them for long.
 ///
 /// # Errors
 /// As [`withdraw`].
 pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Withdrawn> {
     let prefix = Owner::label_prefix(network);
     let labels: HashSet<String> = valid.iter().map(Owner::label).collect();
-    // First: from here on nothing makes them anew.
+    // First: from here on, no process makes them again.
     intent::remove_all_but(By::Portmap, network, &valid.iter().cloned().collect())?;
     let mut stale = nft.elements(&PUBLISHERS)?;
     stale.retain(|publisher| {
@@ -127,7 +131,7 @@ pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Wit
     }
     let of_owners = by_owner(nft, &stale)?;
     for some in stale.chunks(AT_ONCE) {
-        // One that has changed since then is another ADD's.
+        // A publisher that has changed since then belongs to another ADD.
         let find = |nft: &Nft| {
             let mut still = Vec::new();
             for publisher in some {
@@ -142,7 +146,7 @@ pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<Wit
     Ok(Withdrawn::of(nft, &all_gone))
 }
 
-/// The elements of these publishers, listed once for all of them.
+/// The elements of these publishers, from one listing.
 fn by_owner(nft: &Nft, publishers: &[Element]) -> Result<HashMap<String, Found>> {
     let labels = publishers.iter().filter_map(attachment_of);
     let mut of_owners: HashMap<String, Found> = labels.map(|of| (of.to_owned(), Found::new())).collect();
@@ -156,7 +160,7 @@ fn by_owner(nft: &Nft, publishers: &[Element]) -> Result<HashMap<String, Found>>
     Ok(of_owners)
 }
 
-/// What is still there of what was listed, and the publisher itself last.
+/// The listed elements that still exist; the publisher's own is last.
 fn known_of(nft: &Nft, publisher: &Element, listed: &HashMap<String, Found>) -> Result<Found> {
     let mut found = Found::new();
     let of_owner = attachment_of(publisher).and_then(|of| listed.get(of));
@@ -213,7 +217,8 @@ fn retire_all(nft: &Nft, batch: &mut Batch, guards: &[String]) -> Result<()> {
     retire(nft, batch, &TABLE, &chains, &retired::sets_there(nft)?)
 }
 
-/// Everything of a publisher, itself last. Where what it hints at is not all that it counts, everybody's is searched.
+/// All elements of a publisher, its own last. If the hint does not lead to as many elements as the
+/// publisher counts, all sets are searched.
 pub(super) fn elements_of(nft: &Nft, publisher: &Element, hint: Option<&Hint>) -> Result<Found> {
     let Some(comment) = publisher.comment.as_deref() else { return Ok(Found::new()) };
     let attachment = attachment(comment);

@@ -1,4 +1,4 @@
-//! What the reference's plugins made for an attachment, as CHECK looks at it: it is right, whoever made it.
+//! Rules that the reference's plugins made for an attachment. CHECK accepts them.
 
 use std::net::IpAddr;
 
@@ -11,11 +11,11 @@ use super::{FRAMES, Hashes, MASQ_CHECKS, MASQUERADE, PORTS, attachment_hash, jum
 use crate::Owner;
 use crate::iptables::MasqueradeChain;
 
-/// The chain by which packets come to [`MASQ_CHECKS`].
+/// The chain that leads packets to [`MASQ_CHECKS`].
 const POSTROUTING: Chain<'static> = Chain { table: MASQUERADE, name: "postrouting" };
 
-/// Whether all addresses of an attachment are masqueraded by the reference's rules, with either of its back ends. To
-/// look at those of iptables takes child processes.
+/// Whether the reference's rules, of either back end, masquerade all addresses of an attachment. To
+/// examine those of iptables takes child processes.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -27,7 +27,7 @@ pub fn masquerades(nft: &Nft, owner: &Owner, addresses: &[IpNetwork]) -> Result<
         return Ok(true);
     }
     let chain = MasqueradeChain { owner: owner.clone(), addresses: addresses.to_vec() };
-    // A host without the programs has no rules of theirs.
+    // A host without the programs has none of their rules.
     Ok(chain.verify().is_ok_and(|drifts| drifts.is_empty()))
 }
 
@@ -56,7 +56,7 @@ fn masquerades_by_nft(nft: &Nft, owner: &Owner, addresses: &[IpNetwork]) -> Resu
     }))
 }
 
-/// Whether the reference's MAC filter guards a port.
+/// Whether the reference's MAC filter covers a port.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -82,7 +82,7 @@ pub fn guards(nft: &Nft, owner: &Owner, port: &str, mac: Mac) -> Result<bool> {
         && has(&Chain { table: FRAMES, name: &second }, &of_mac)?)
 }
 
-/// The networks of addresses, among subnets that hold them.
+/// The addresses, with the prefix lengths of the subnets that contain them.
 pub fn networks(addresses: &[IpAddr], subnets: &[IpNetwork]) -> Vec<IpNetwork> {
     let of = |address: &IpAddr| {
         let subnet = subnets.iter().find(|subnet| subnet.contains(*address))?;

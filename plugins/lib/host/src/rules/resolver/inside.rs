@@ -1,5 +1,5 @@
-//! The same in a container's own namespace, for a resolver that has sockets there: the container asks an address of
-//! its loopback, and any server of its own may still have port 53 of all addresses.
+//! The same in a container's own namespace, for a resolver with sockets there. The container
+//! queries a loopback address, and a server of its own may still have port 53 of all addresses.
 //!
 //! ```text
 //! table ip moor { chain resolver { type nat hook output priority -110;
@@ -17,15 +17,15 @@ use crate::rules::COMMENT;
 /// The rules of an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inside<'a> {
-    /// Whose they are: see [`crate::Owner::label`].
+    /// The owner: see [`crate::Owner::label`].
     pub label: &'a str,
-    /// The address of the loopback that is asked.
+    /// The loopback address that the container queries.
     pub address: Ipv4Addr,
-    /// The ports that the resolver really has: of UDP and of TCP.
+    /// The resolver's actual ports, of UDP and of TCP.
     pub ports: [u16; 2],
 }
 
-/// A container's own table: nothing of it is shared with the host's.
+/// A container's own table, which shares nothing with the host's.
 const INSIDE: Chain<'static> = Chain { table: Table { family: Family::Ip, name: "moor" }, name: "resolver" };
 const INSIDE_BASE: Base =
     Base { kind: Kind::Nat, hook: Hook::Output, priority: BEFORE_DNAT, policy: Policy::Accept };
@@ -63,7 +63,7 @@ impl Inside<'_> {
     }
 }
 
-/// Addresses that other attachments of the container have rules for, by the label of one.
+/// Addresses in the rules of the container's other attachments; `label` is that of this one.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -84,7 +84,8 @@ pub fn taken_inside(nft: &Nft, label: &str) -> Result<Vec<IpAddr>> {
     Ok(taken)
 }
 
-/// Takes back what [`Inside::add`] made for an attachment, with the last one the table.
+/// Deletes what [`Inside::add`] made for an attachment; the last attachment takes the table with
+/// it.
 ///
 /// # Errors
 /// The kernel refused, or could not be asked.

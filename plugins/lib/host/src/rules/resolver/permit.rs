@@ -1,16 +1,17 @@
-//! The permission to ask, where somebody else's firewall refuses what it does not know.
+//! Permits for queries to the resolver, on hosts with a firewall that refuses unknown packets.
 //!
-//! Every base chain of a hook is run, and one that drops has the last word: an accept in a chain of ours would change
-//! nothing. So the permission goes into their chain, at its head, and only where that chain is closed: its policy is to
-//! drop, or it ends with a rule that refuses everything. A rule of theirs that refuses something by name means it, and
-//! stays in force.
+//! The kernel runs all base chains of a hook, and a drop in any of them is final: an accept in a
+//! chain of this suite would change nothing. So the permit goes into the firewall's chain, at its
+//! head, and only if that chain is closed: its policy is to drop, or it ends with a rule that
+//! refuses everything. A rule that refuses specific packets is deliberate, and does not make a
+//! chain closed.
 //!
 //! ```text
 //! iifname "br0" ip daddr 10.1.2.1 udp dport 53 counter accept comment "moor/net"
 //! ```
 //!
-//! The rules are such as iptables makes, whose tables are tables of nf_tables on most hosts: it shows them as its own.
-//! For tables of the older kind see [`crate::iptables`].
+//! The rules have the form of iptables' own: on most hosts its tables are tables of nf_tables, and
+//! it lists these rules as its own. For legacy tables see [`crate::iptables`].
 
 use std::net::IpAddr;
 
@@ -28,7 +29,8 @@ use crate::{Drift, iptables};
 
 /// linux/in6.h
 const ICMPV6: u8 = 58;
-/// Who has an address, and who says so (RFC 4861, section 4.3 and 4.4): without these nobody is reached by IPv6 at all.
+/// Neighbour Solicitation and Neighbour Advertisement (RFC 4861, sections 4.3 and 4.4): nothing is
+/// reachable by IPv6 without them.
 const NEIGHBOURS: [u8; 2] = [135, 136];
 const ICMPV6_TYPE: Field = Field::Payload { header: Header::Transport, offset: 0, length: 1 };
 
@@ -37,11 +39,12 @@ const ICMPV6_TYPE: Field = Field::Payload { header: Header::Transport, offset: 0
 pub struct Permit<'a> {
     /// The network's name.
     pub network: &'a str,
-    /// Addresses of this host that its containers ask.
+    /// Addresses of this host that its containers query.
     pub addresses: &'a [IpAddr],
-    /// The port that the resolver has there: what leads port 53 there has done so before.
+    /// The resolver's port at these addresses; a redirection of port 53 happens before.
     pub port: u16,
-    /// Links that they ask by, if all of them share these; else they are known by their prefixes.
+    /// Links by which the queries arrive, if all containers share these; otherwise the containers'
+    /// prefixes identify them.
     pub links: &'a [String],
     /// Their prefixes.
     pub subnets: &'a [IpNetwork],
@@ -63,18 +66,18 @@ enum From<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum What {
-    /// Questions by this protocol to this address.
+    /// Queries to this address, by this protocol, to this port.
     Questions(IpAddr, u8, u16),
     /// This type of ICMPv6.
     Neighbours(u8),
 }
 
 impl Permit<'_> {
-    /// Gives the permission wherever it is needed and is not whole. Nothing is committed when it is so already. `nft`:
-    /// `None` where the kernel is without nf_tables.
+    /// Adds the permit to each chain that needs it and lacks some of it. Commits nothing if no
+    /// chain does. `nft` is `None` if the kernel has no nf_tables.
     ///
     /// # Errors
-    /// The kernel refused: some firewalls keep their tables to themselves (NFT_TABLE_F_OWNER).
+    /// The kernel refused: some firewalls own their tables exclusively (NFT_TABLE_F_OWNER).
     pub fn add(&self, nft: Option<&Nft>) -> Result<()> {
         let label = label(self.network);
         let lines = |ip| {
@@ -101,7 +104,8 @@ impl Permit<'_> {
         })
     }
 
-    /// Where it is needed and not whole. Tables of the older kind are not looked at: that takes child processes.
+    /// Chains that need the permit and lack some of it. Legacy tables are not examined: that takes
+    /// child processes.
     ///
     /// # Errors
     /// The kernel could not be asked.
@@ -177,7 +181,7 @@ impl Allowed<'_> {
         rule.counter().verdict(Verdict::Accept).comment(label)
     }
 
-    /// The same as `iptables-save` tells it, without `-A`.
+    /// The same in the format of `iptables-save`, without `-A`.
     fn line(&self, label: &str) -> String {
         let (source, link) = match self.from {
             From::Link(link) => (String::new(), format!(" -i {link}")),
@@ -197,7 +201,7 @@ impl Allowed<'_> {
     }
 }
 
-/// Takes back what [`Permit::add`] made for a network, as a part of another transaction.
+/// Deletes what [`Permit::add`] made for a network, as a part of the caller's transaction.
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -224,7 +228,7 @@ fn is_whole(ours: &[RuleInfo], wanted: &[Rule]) -> bool {
         && wanted.iter().all(|wanted| ours.iter().any(|rule| same(&rule.exprs, wanted.exprs())))
 }
 
-/// Others' chains that see what is for this host.
+/// Base chains of others that see packets to this host.
 fn foreign(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
     let chains = nft.base_chains()?.into_iter().filter_map(|chain| {
         let family = chain.family.filter(|family| *family != Family::Bridge)?;
@@ -234,7 +238,7 @@ fn foreign(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
     Ok(chains.collect())
 }
 
-/// Those of them that refuse what they do not know.
+/// Those of them that refuse unknown packets.
 fn closed(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
     let mut closed = Vec::new();
     for (chain, family) in foreign(nft)? {
@@ -282,7 +286,8 @@ mod tests {
         permit.allowed().map(|allowed| allowed.line("moor/net")).collect()
     }
 
-    /// D-057: both protocols, both families, to the port that is really asked; neighbours, where there is IPv6.
+    /// D-057: both protocols and both families, to the resolver's actual port; neighbour discovery,
+    /// if there is IPv6.
     #[test]
     fn as_much_is_permitted_as_questions_need() {
         let end = "-m comment --comment \"moor/net\" -j ACCEPT";
