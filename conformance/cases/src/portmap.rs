@@ -14,8 +14,8 @@ use harness::need::Need;
 use harness::room::Room;
 use harness::socket::patience;
 use harness::stage::portmap::{
-    HOST, address, answer, ask, bridged, expect, expect_clients_of, portmap, published, ruleset, say, serve,
-    udp_client,
+    HOST, address, answer, ask, bridged, exchange, expect, expect_clients_of, portmap, published, ruleset,
+    serve, udp_client,
 };
 use serde_json::{Value, json};
 
@@ -248,7 +248,7 @@ fn udp(room: &Room) -> Result<()> {
     let clients = [udp_client(room, 0, 5353)?, udp_client(room, 1, 5353)?];
     let unrelated = udp_client(room, 0, 5454)?;
     for socket in clients.iter().chain([&unrelated]) {
-        say(socket)?;
+        exchange(socket)?;
     }
     // Another container replaces the first, at other addresses; the clients keep their ports.
     room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
@@ -256,6 +256,6 @@ fn udp(room: &Room) -> Result<()> {
     ensure!(!flows.contains("dport=5353"), "DEL leaves flows to the container: {flows}");
     let (_, moved) = published(room, "c3", mappings)?;
     expect_clients_of(room, &clients, "c3", &moved)?;
-    ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
+    ensure!(exchange(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())
 }

@@ -11,7 +11,7 @@ use harness::namespace::{Container, OUTSIDE};
 use harness::room::Room;
 use harness::socket::patience;
 use harness::stage::portmap::{
-    HOST, address, answer, ask, bridged, expect, heir_of, portmap, published, ruleset, say, serve,
+    HOST, address, answer, ask, bridged, exchange, expect, heir_of, portmap, published, ruleset, serve,
 };
 use harness::stage::reapply::{reapply, rules};
 use serde_json::{Value, json};
@@ -317,7 +317,7 @@ fn again(room: &Room) -> Result<()> {
         Ok(socket)
     })?;
     answer(room, "c1", &address(&open, false))?;
-    say(&client).context("without conditions")?;
+    exchange(&client).context("without conditions")?;
     let config = with(&open, not_outside());
     let add = |config: &Value| -> Result<Value> {
         room.attach("portmap", "ADD", &container).config(config).run()?.result()?;
@@ -325,12 +325,12 @@ fn again(room: &Room) -> Result<()> {
         ruleset()
     };
     let made = add(&config)?;
-    ensure!(say(&client).is_err(), "the client still has its flow");
+    ensure!(exchange(&client).is_err(), "the client still has its flow");
     ensure!(add(&config)? == made, "the same again changed the rules");
     let other = json!({"conditionsV6": ["ip6", "saddr", "fd00::/8"]});
     let rules = add(&with(&open, other))?.to_string();
     ensure!(!rules.contains(OUTSIDE[0]), "the old conditions are left: {rules}");
-    say(&client).context("IPv4 has no conditions any more")?;
+    exchange(&client).context("IPv4 has no conditions any more")?;
     ensure!(add(&open)? == without, "the chains of conditions are left");
     Ok(())
 }

@@ -7,7 +7,7 @@ use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::portmap::{
-    HOST, address, answer, ask, bridged, expect, expect_clients_of, say, serve, udp_client,
+    HOST, address, answer, ask, bridged, exchange, expect, expect_clients_of, serve, udp_client,
 };
 use serde_json::json;
 
@@ -76,14 +76,14 @@ fn udp(room: &Room) -> Result<()> {
     let unrelated = udp_client(room, 0, 5454)?;
     for (index, socket) in clients.iter().enumerate() {
         answer(room, "c1", &address(&config, index == 1))?;
-        say(socket)?;
+        exchange(socket)?;
     }
     answer(room, "c2", &address(&staying, false))?;
-    say(&unrelated)?;
+    exchange(&unrelated)?;
     room.attach("portmap", "DEL", &first).config(&config).run()?.silent()?;
     let (_, moved) = published(room, "c3", one(5353), json!({}))?;
     expect_clients_of(room, &clients, "c3", &moved)?;
-    ensure!(say(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
+    ensure!(exchange(&unrelated)?.starts_with("c2 "), "an unrelated flow was cut off");
     Ok(())
 }
 

@@ -47,7 +47,7 @@ fn drifts(plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drif
         && let Some(mended) = rules::mend(kernel.nft()?, By::Bridge, owner)?
     {
         report(owner, &of_rules, "made again");
-        mended.tell("bridge");
+        mended.report("bridge");
         of_rules = piece::verify(&rules, kernel)?;
     }
     drifts.append(&mut of_rules);

@@ -141,7 +141,7 @@ impl Plugin for Bridge {
 
     fn command(&self, _: &str, _: &[OsString]) -> Result<(), Error> {
         let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
-        rules::reapply(&rules::open()?)?.tell(Self::NAME);
+        rules::reapply(&rules::open()?)?.report(Self::NAME);
         Ok(routes.map(drop)?)
     }
 }

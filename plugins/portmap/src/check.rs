@@ -60,7 +60,7 @@ fn drifts(config: &Config, owner: &Owner, previous: &AddResult) -> Result<Vec<Dr
                 owner.ifname, owner.container_id
             );
         }
-        mended.tell("portmap");
+        mended.report("portmap");
         facts.chain = facts::chain(config, owner, &mut kernel)?;
         return Ok(piece::verify(&planned(&facts)?, &mut kernel)?);
     }

@@ -295,9 +295,9 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
     Ok(Wanted { proto, at, ports: (first, last), target })
 }
 
-fn port(whose: &str, number: i64) -> Result<u16, Error> {
+fn port(side: &str, number: i64) -> Result<u16, Error> {
     u16::try_from(number)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(|| invalid(&format!("Invalid {whose} port number: {number}")))
+        .ok_or_else(|| invalid(&format!("Invalid {side} port number: {number}")))
 }

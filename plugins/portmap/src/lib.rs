@@ -108,14 +108,14 @@ impl Plugin for PortMap {
 
     fn command(&self, name: &str, arguments: &[OsString]) -> Result<(), Error> {
         match (name, arguments) {
-            ("release", []) => rules::release(&rules::open()?, None)?.tell(Self::NAME),
+            ("release", []) => rules::release(&rules::open()?, None)?.report(Self::NAME),
             ("release", [network]) => {
-                rules::release(&rules::open()?, Some(&network.to_string_lossy()))?.tell(Self::NAME);
+                rules::release(&rules::open()?, Some(&network.to_string_lossy()))?.report(Self::NAME);
             }
             ("release", _) => return Err(Error::internal("release takes one network's name, or none")),
             _ => {
                 let routes = Netlink::open().and_then(|host| piece::restore_host_routes(&host));
-                rules::reapply(&rules::open()?)?.tell(Self::NAME);
+                rules::reapply(&rules::open()?)?.report(Self::NAME);
                 routes?;
             }
         }

@@ -126,7 +126,7 @@ pub fn expect_clients_of(room: &Room, clients: &[UdpSocket], id: &str, config: &
     for (index, socket) in clients.iter().enumerate() {
         let to = address(config, index == 1);
         answer(room, id, &to)?;
-        let reply = say(socket).context("the client's flow goes to where the container was")?;
+        let reply = exchange(socket).context("the client's flow goes to where the container was")?;
         ensure!(reply == format!("{id} {to}"), "the client reached {reply}");
     }
     Ok(())
@@ -161,7 +161,7 @@ pub fn answer(room: &Room, ns: &str, at: &str) -> Result<()> {
 }
 
 /// Sends a datagram, and waits for the answer.
-pub fn say(socket: &UdpSocket) -> Result<String> {
+pub fn exchange(socket: &UdpSocket) -> Result<String> {
     let mut buffer = [0; 100];
     socket.send(b"?")?;
     let length = socket.recv(&mut buffer).context("no answer")?;

@@ -64,7 +64,7 @@ impl ArpSocket {
 
     /// Listens until another host claims one of the addresses or probes for it; `None` if none does
     /// before the deadline.
-    pub(crate) fn hear_of(
+    pub(crate) fn wait_for_holder(
         &self,
         addresses: &[Ipv4Addr],
         deadline: Instant,

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_tells_owners_apart_and_stays() {
+    fn tags_of_two_owners_differ_and_are_stable() {
         let tags = ["c1", "c2", "c3"].map(|id| owner("net", id, "eth0").tag());
         assert!(tags.iter().all(|tag| *tag != 0) && tags[0] != tags[1] && tags[1] != tags[2]);
         assert_ne!(tags[0], owner("second", "c1", "eth0").tag());

@@ -117,7 +117,7 @@ fn records_of_one_moment_are_in_the_order_they_were_written_in() {
 fn a_text_that_is_no_record_is_an_error_that_says_where() {
     let good = text::write(&full(), 7);
     assert_eq!(text::read(good.as_bytes()), Ok((full(), 7)));
-    for (change, told) in [
+    for (change, expected) in [
         ("", "does not begin"),
         ("v 2\n", "does not begin"),
         ("v 1\n", "no owner"),
@@ -132,7 +132,7 @@ fn a_text_that_is_no_record_is_an_error_that_says_where() {
         ("v 1\nowner net eth0 c1\nsomething else\n", "line 3"),
     ] {
         let error = text::read(change.as_bytes()).unwrap_err();
-        assert!(error.contains(told), "{change:?}: {error}");
+        assert!(error.contains(expected), "{change:?}: {error}");
     }
     assert!(text::read(&[0xff]).is_err());
     // Cut anywhere, a text is no other record than that of the remaining lines.

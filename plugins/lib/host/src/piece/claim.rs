@@ -111,7 +111,9 @@ impl Claim {
         for _ in PROBES {
             addresses.iter().try_for_each(|address| arp.probe(*address)).map_err(failed)?;
             let deadline = began + self.time * ends.next().unwrap_or(QUARTERS) / QUARTERS;
-            let Some((found, holder)) = arp.hear_of(&addresses, deadline).map_err(failed)? else { continue };
+            let Some((found, holder)) = arp.wait_for_holder(&addresses, deadline).map_err(failed)? else {
+                continue;
+            };
             let net = v4.iter().find(|(_, address)| *address == found).map(|(net, _)| *net);
             return Err(NotReady::DuplicateAddress {
                 link: self.link.clone(),

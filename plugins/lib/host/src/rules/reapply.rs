@@ -29,7 +29,7 @@ pub struct Reapplied {
 
 impl Reapplied {
     /// Prints the outcome on standard error, under the name of the program: failures first.
-    pub fn tell(&self, program: &str) {
+    pub fn report(&self, program: &str) {
         for error in &self.unreadable {
             eprintln!("{program}: {error:#}: these rules are not made again");
         }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_tells_its_network_and_its_attachment() {
+    fn a_comment_names_its_network_and_its_attachment() {
         let of = Hashes::of("6fd94d501e58f0aa-287fc69eff0574a2, net: unit-test, if: eth0, id: one").unwrap();
         assert_eq!((of.network, of.attachment), ("6fd94d501e58f0aa", "287fc69eff0574a2"));
         assert!(Hashes::of("somebody's own").is_none() && Hashes::of("a-b").is_none());

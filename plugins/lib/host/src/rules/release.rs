@@ -21,7 +21,7 @@ pub struct Released {
 
 impl Released {
     /// Prints the outcome on standard error, under the name of the program.
-    pub fn tell(&self, program: &str) {
+    pub fn report(&self, program: &str) {
         for error in &self.unreadable {
             eprintln!("{program}: {error:#}: nothing of it is taken away");
         }

@@ -11,7 +11,7 @@ use nft::{
 };
 use sys::IpFamily;
 
-use super::tokens::{tokens, told};
+use super::tokens::{excerpt, tokens};
 use super::{Conditions, Fault, Term, Test};
 
 /// The maximum number of rules: more would cost a packet too much.
@@ -59,7 +59,7 @@ pub(super) fn conditions<T: AsRef<str>>(words: &[T], family: IpFamily) -> Result
             |other: &Term| term.only_proto().zip(other.only_proto()).is_some_and(|(one, two)| one != two);
         if terms.iter().any(contradicts) {
             let word = begin.first().map(String::as_str).unwrap_or_default();
-            return Err(Fault::Invalid("no packet is of two protocols", told(word)));
+            return Err(Fault::Invalid("no packet is of two protocols", excerpt(word)));
         }
         terms.push(term);
     }
@@ -68,7 +68,7 @@ pub(super) fn conditions<T: AsRef<str>>(words: &[T], family: IpFamily) -> Result
     let rules = count(false).try_fold(1_usize, usize::checked_mul);
     match rules.and_then(|rules| count(true).try_fold(rules, usize::checked_add)) {
         Some(..=RULES_MAX) => Ok(Conditions { text: tokens.join(" "), terms }),
-        _ => Err(Fault::Invalid("the sets make more than 512 rules", told(&tokens.join(" ")))),
+        _ => Err(Fault::Invalid("the sets make more than 512 rules", excerpt(&tokens.join(" ")))),
     }
 }
 
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
                     break;
                 }
                 if !self.take(&[","]) {
-                    return Err(Fault::Invalid("a comma or } must come before it", told(self.peek())));
+                    return Err(Fault::Invalid("a comma or } must come before it", excerpt(self.peek())));
                 }
             }
         } else {
@@ -154,7 +154,9 @@ impl<'a> Reader<'a> {
                     tests = vec![Test::Is(op, value)];
                     false
                 }
-                _ => return Err(Fault::Invalid("only one address or port can be less or more", told(sign))),
+                _ => {
+                    return Err(Fault::Invalid("only one address or port can be less or more", excerpt(sign)));
+                }
             },
         };
         Ok(Term { proto, field, negated, tests })
@@ -169,7 +171,7 @@ impl<'a> Reader<'a> {
         }
         if word == "meta" {
             let word = self.next()?;
-            return meta(word).ok_or_else(|| Fault::Unknown(format!("meta {}", told(word))));
+            return meta(word).ok_or_else(|| Fault::Unknown(format!("meta {}", excerpt(word))));
         }
         // The protocol has no name without `meta`.
         if let Some(field) = meta(word).filter(|(.., kind)| *kind != Kind::Proto) {
@@ -182,12 +184,12 @@ impl<'a> Reader<'a> {
             "sctp" => ports(Some(Protocol::SCTP)),
             "th" => ports(None),
             "ip" | "ip6" | "ct" => return self.field_of(word),
-            other => return Err(Fault::Unknown(told(other))),
+            other => return Err(Fault::Unknown(excerpt(other))),
         };
         match self.next()? {
             "sport" => Ok(of_protocol(Field::SPORT)),
             "dport" => Ok(of_protocol(Field::DPORT)),
-            other => Err(Fault::Unknown(told(other))),
+            other => Err(Fault::Unknown(excerpt(other))),
         }
     }
 
@@ -202,7 +204,7 @@ impl<'a> Reader<'a> {
             ("ip6", "nexthdr") => (header(6), Kind::Proto),
             ("ct", "mark") => (Field::Ct(Ct::Mark), Kind::Mark),
             ("ct", "state") => (Field::Ct(Ct::State), Kind::State),
-            (_, other) => return Err(Fault::Unknown(told(other))),
+            (_, other) => return Err(Fault::Unknown(excerpt(other))),
         };
         Ok((None, field, kind))
     }
@@ -211,29 +213,31 @@ impl<'a> Reader<'a> {
         let word = self.next()?;
         if word.starts_with(['@', '$']) {
             // A set of another table, or a variable of an nft file.
-            return Err(Fault::Unknown(told(word)));
+            return Err(Fault::Unknown(excerpt(word)));
         }
         match kind {
             Kind::Address => self.address(word),
             Kind::Port => {
                 let port = |word: &str| match decimal(word) {
                     Some(port) => Ok(Value::new().port(port)),
-                    None => Err(Fault::Invalid("it is no port number", told(word))),
+                    None => Err(Fault::Invalid("it is no port number", excerpt(word))),
                 };
                 self.one_or_range(word, port)
             }
             Kind::Proto => {
                 let known = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, proto)| *proto);
                 let proto = known.or_else(|| decimal(word));
-                let proto = proto.ok_or_else(|| Fault::Invalid("it is no protocol", told(word)))?;
+                let proto = proto.ok_or_else(|| Fault::Invalid("it is no protocol", excerpt(word)))?;
                 Ok(equal(Value::new().proto(proto)))
             }
             Kind::Name => name(word),
             Kind::Interface => match name(word)? {
-                Test::Begins(_) => Err(Fault::Invalid("only iifname and oifname have a pattern", told(word))),
+                Test::Begins(_) => {
+                    Err(Fault::Invalid("only iifname and oifname have a pattern", excerpt(word)))
+                }
                 // nft takes a number for an index.
                 _ if word.starts_with(|c: char| c.is_ascii_digit()) => {
-                    Err(Fault::Invalid("an interface is named here, not numbered", told(word)))
+                    Err(Fault::Invalid("an interface is named here, not numbered", excerpt(word)))
                 }
                 test => Ok(test),
             },
@@ -248,7 +252,7 @@ impl<'a> Reader<'a> {
     fn address(&mut self, word: &str) -> Result<Test, Fault> {
         let family = self.family;
         let wrong = |word: &str| {
-            Fault::Invalid(family.choose("it is no IPv4 address", "it is no IPv6 address"), told(word))
+            Fault::Invalid(family.choose("it is no IPv4 address", "it is no IPv6 address"), excerpt(word))
         };
         if word.contains('/') {
             // Like nft: a prefix length, not a mask.
@@ -280,7 +284,7 @@ impl<'a> Reader<'a> {
         let Some((first, last)) = ends else { return value(word).map(equal) };
         match (value(first)?, value(last)?) {
             (first, last) if first <= last => Ok(Test::Between(first, last)),
-            _ => Err(Fault::Invalid("the range ends before it begins", told(word))),
+            _ => Err(Fault::Invalid("the range ends before it begins", excerpt(word))),
         }
     }
 }
@@ -316,7 +320,7 @@ fn name(word: &str) -> Result<Test, Fault> {
         None => (word, true),
     };
     if name.is_empty() || name.len() > NAME_MAX || name.contains(['*', '/', ':']) || is_sign(word) {
-        return Err(Fault::Invalid("no interface has such a name", told(word)));
+        return Err(Fault::Invalid("no interface has such a name", excerpt(word)));
     }
     Ok(match is_whole {
         true => equal(Value::new().ifname(name)),
@@ -334,10 +338,10 @@ fn number(word: &str) -> Result<u32, Fault> {
         Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
         _ => decimal(word),
     };
-    number.ok_or_else(|| Fault::Invalid("it is no mark", told(word)))
+    number.ok_or_else(|| Fault::Invalid("it is no mark", excerpt(word)))
 }
 
 fn named(word: &str, known: &[(&str, u32)]) -> Result<u32, Fault> {
     let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
-    found.ok_or_else(|| Fault::Unknown(told(word)))
+    found.ok_or_else(|| Fault::Unknown(excerpt(word)))
 }

@@ -103,7 +103,7 @@ fn what_is_not_known_and_what_cannot_be_is_told_apart() {
         ("ip saddr 10.0.0.1\0", "\0"),
     ] {
         match read(words, IpFamily::V4) {
-            Err(Fault::Unknown(told)) => assert!(told.starts_with(word), "{words}: {told}"),
+            Err(Fault::Unknown(excerpt)) => assert!(excerpt.starts_with(word), "{words}: {excerpt}"),
             other => panic!("{words}: {other:?}"),
         }
     }

@@ -3,7 +3,7 @@
 use super::Fault;
 
 /// The maximum length of a word in an error.
-const TOLD: usize = 64;
+const EXCERPT_MAX: usize = 64;
 
 /// Words and signs, in order. A quoted text is one word; no condition here accepts one that
 /// contains a sign or a space.
@@ -16,9 +16,9 @@ pub(super) fn tokens<T: AsRef<str>>(words: &[T]) -> Result<Vec<String>, Fault> {
                 '"' => {
                     let inside = rest.get(1..).and_then(|inside| inside.split_once('"'));
                     let (name, after) =
-                        inside.ok_or_else(|| Fault::Invalid("a quotation mark is alone", told(rest)))?;
+                        inside.ok_or_else(|| Fault::Invalid("a quotation mark is alone", excerpt(rest)))?;
                     if name.is_empty() || !name.chars().all(is_plain) {
-                        return Err(Fault::Unknown(told(name)));
+                        return Err(Fault::Unknown(excerpt(name)));
                     }
                     tokens.push(name.to_owned());
                     rest = after.trim_start();
@@ -35,7 +35,7 @@ pub(super) fn tokens<T: AsRef<str>>(words: &[T]) -> Result<Vec<String>, Fault> {
             let (token, after) = rest
                 .split_at_checked(length)
                 .filter(|(token, _)| !token.is_empty())
-                .ok_or_else(|| Fault::Unknown(told(rest)))?;
+                .ok_or_else(|| Fault::Unknown(excerpt(rest)))?;
             tokens.push(token.to_owned());
             rest = after.trim_start();
         }
@@ -49,6 +49,6 @@ fn is_plain(c: char) -> bool {
 }
 
 /// The beginning of an untrusted word, for an error.
-pub(super) fn told(word: &str) -> String {
-    word.chars().take(TOLD).collect()
+pub(super) fn excerpt(word: &str) -> String {
+    word.chars().take(EXCERPT_MAX).collect()
 }

@@ -152,7 +152,7 @@ fn elements_are_read_back() {
 }
 
 #[test]
-fn a_publishers_element_tells_where_the_others_are() {
+fn an_owner_element_lists_where_the_others_are() {
     let mut publication = publication("10.1.2.3", Masquerade::Needed, vec![single(80, 80)]);
     let v6 = Container { address: "fd00::3".parse().unwrap(), ..publication.containers[0].clone() };
     publication.containers.push(v6);
