@@ -155,7 +155,10 @@ impl<'a> Reader<'a> {
                     false
                 }
                 _ => {
-                    return Err(Fault::Invalid("only one address or port can be less or more", excerpt(sign)));
+                    return Err(Fault::Invalid(
+                        "only one address or port can be less or more",
+                        excerpt(sign),
+                    ));
                 }
             },
         };
