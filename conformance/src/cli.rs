@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use bench::attachments::part::Part;
 use cases::dns_strangers::Stranger;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use harness::job::Job;
@@ -125,7 +126,8 @@ pub enum Verb {
         vm: vm::VmArgs,
     },
     /// Measure the cost of attachments: ours, another suite's, and the kernel's own, interleaved.
-    #[command(after_help = "Example: conformance bench --against /usr/lib/cni --filter host-local")]
+    #[command(after_help = "Examples:\n  conformance bench --against /usr/lib/cni --filter host-local\n  \
+                            conformance bench --filter none --before DIR")]
     Bench(BenchArgs),
     /// Measure DNS beside dnsmasq, aardvark-dns and dnsname from Debian's packages; takes some
     /// minutes.
@@ -244,7 +246,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub rounds: usize,
     /// Start no new round of a scenario after this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     pub seconds: u64,
     /// Also measure among up to 4,000 attachments, 60,000 leases and 10,000 published ports.
     #[arg(long)]
@@ -255,6 +257,14 @@ pub struct BenchArgs {
     /// Also measure connections through the last of 10,000 published ports, and through masquerade.
     #[arg(long)]
     pub data_path: bool,
+    /// Also measure: start (VERSION beside the smallest executable), chain (on a host of its own,
+    /// and its instructions), gc (of 20 stale attachments), herd (200 at once), wait (until the
+    /// first answers of a published port and a name).
+    #[arg(long, value_name = "PART,...", value_delimiter = ',')]
+    pub also: Vec<Part>,
+    /// Another build of the plugins under test, to compare with in these parts [default parts: all].
+    #[arg(long, value_name = "DIR")]
+    pub before: Option<PathBuf>,
     /// Write a page with the numbers as bars.
     #[arg(long, value_name = "FILE")]
     pub page: Option<PathBuf>,

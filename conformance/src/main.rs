@@ -12,9 +12,10 @@ mod registry;
 mod seeded;
 mod stress;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bench::{attachments, dns};
 use clap::Parser;
 use harness::options::Common;
@@ -101,6 +102,13 @@ fn bench(args: &BenchArgs) -> Result<bool> {
         scale: args.scale,
         parallel: args.parallel,
         data_path: args.data_path,
+        also: args.also.clone(),
+        before: args
+            .before
+            .as_deref()
+            .map(Path::canonicalize)
+            .transpose()
+            .context("open the earlier build")?,
         json: matches!(args.report, Report::Json),
         page: args.page.clone(),
         vm: args.vm.clone(),

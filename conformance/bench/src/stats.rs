@@ -1,4 +1,4 @@
-//! Medians, percentiles, ratios, and the noise of a ratio.
+//! Medians, percentiles, ratios, the noise of a ratio, and the order that keeps it low.
 
 /// The number of consecutive parts of a run that show its noise.
 const PARTS: usize = 5;
@@ -49,9 +49,29 @@ pub fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Ratio> {
     Some(Ratio { value, noise: (highest - lowest) / 2.0 })
 }
 
+/// Everybody in turns, forwards and backwards, and another first each time: the kernel's deferred
+/// work of one then falls on different others.
+pub fn turns(round: usize, total: usize) -> impl Iterator<Item = usize> {
+    (0..total).map(move |turn| {
+        let step = if round.is_multiple_of(2) { turn } else { total - 1 - turn };
+        (round / 2 + step) % total
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_has_a_turn_in_each_round_and_is_first_at_times() {
+        let rounds: Vec<Vec<usize>> = (0..6).map(|round| turns(round, 3).collect()).collect();
+        for round in &rounds {
+            let mut sorted = round.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2]);
+        }
+        assert!((0..3).all(|who| rounds.iter().any(|round| round[0] == who)));
+    }
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::compared::ComparedBudget;
 use super::contender::{FLOOR, MULTICALL, OURS, REFERENCE, START, identity};
 use super::count::Counts;
 use super::data_path::{Costs, DataPath, MANY, Rules};
@@ -33,6 +34,8 @@ pub struct Budgets {
     pub together: TogetherBudget,
     /// Connections through the rules.
     pub data_path: DataPathBudget,
+    /// Single operations.
+    pub compared: Vec<ComparedBudget>,
     /// Peak resident memory of any process, KiB.
     pub peak_kib: u64,
     /// Of one plugin's own executable.
@@ -300,7 +303,8 @@ impl CountBudget {
 }
 
 impl Verdict {
-    fn ratio(what: String, ratio: Option<Ratio>, at_most: f64) -> Self {
+    /// The verdict on a ratio; none was not measured.
+    pub fn ratio(what: String, ratio: Option<Ratio>, at_most: f64) -> Self {
         let outcome = match ratio {
             None => Outcome::NotMeasured,
             Some(ratio) if ratio.value <= at_most => Outcome::Met,
@@ -311,8 +315,8 @@ impl Verdict {
         Self { what, outcome, value: ratio.map(|ratio| ratio.value), noise, at_most }
     }
 
-    /// Counts are small enough for a double to hold exactly.
-    fn count(what: String, count: Option<u64>, at_most: u64) -> Self {
+    /// The verdict on a count, which is small enough for a double to hold exactly.
+    pub fn count(what: String, count: Option<u64>, at_most: u64) -> Self {
         let ratio = count.map(|count| Ratio { value: count as f64, noise: 0.0 });
         Self::ratio(what, ratio, at_most as f64)
     }

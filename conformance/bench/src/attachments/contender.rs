@@ -19,6 +19,8 @@ pub const OURS: &str = "ours";
 pub const MULTICALL: &str = "moor-plugins";
 /// The suite to compare with.
 pub const REFERENCE: &str = "reference";
+/// Another build of the same plugins, of an earlier time.
+pub const BEFORE: &str = "earlier build";
 /// The kernel's own work.
 pub const FLOOR: &str = "floor";
 /// A process that does next to nothing.
@@ -39,12 +41,14 @@ pub struct Contender {
 pub struct Attachment<'a> {
     /// The contender.
     pub contender: &'a Contender,
-    /// The scenario.
-    pub scenario: Scenario,
+    /// The configurations of its plugins, in the order of ADD.
+    pub chain: Vec<Value>,
     /// The container's name.
     pub container: &'a Container,
     /// The interface in it.
     pub ifname: String,
+    /// The container's name for people, as Kubernetes runtimes pass it.
+    pub name: Option<&'a str>,
     /// The result of ADD.
     pub result: Option<Value>,
 }
@@ -53,7 +57,7 @@ impl Contender {
     /// The suites that a room measures: ours, `moor-plugins` if it is beside ours, and the
     /// reference.
     pub fn all(room: &Room) -> Result<Vec<Self>> {
-        let mut all = vec![Self { name: OURS, dir: room.suite.clone(), slot: 0 }];
+        let mut all = vec![Self::ours(room)];
         let moor_plugins = room.suite.join(MULTICALL);
         if moor_plugins.is_file() && identity(&moor_plugins)? != identity(&room.suite.join("loopback"))? {
             let dir = room.scratch(MULTICALL);
@@ -65,8 +69,35 @@ impl Contender {
             }
             all.push(Self { name: MULTICALL, dir, slot: 1 });
         }
-        all.push(Self { name: REFERENCE, dir: room.reference.clone(), slot: 2 });
+        all.push(Self::reference(room));
         Ok(all)
+    }
+
+    /// Our executables.
+    pub fn ours(room: &Room) -> Self {
+        Self { name: OURS, dir: room.suite.clone(), slot: 0 }
+    }
+
+    /// The reference's.
+    pub fn reference(room: &Room) -> Self {
+        Self { name: REFERENCE, dir: room.reference.clone(), slot: 2 }
+    }
+
+    /// Those of an earlier build.
+    pub fn before(dir: &Path) -> Self {
+        Self { name: BEFORE, dir: dir.to_owned(), slot: 4 }
+    }
+
+    /// The same with copies of its executables, in the room. Two builds are compared by copies: how
+    /// a file was written affects the cost of its pages.
+    pub fn copied(&self, room: &Room, executables: &[&str]) -> Result<Self> {
+        let dir = room.scratch(&format!("copies{}", self.slot));
+        std::fs::create_dir_all(&dir)?;
+        for name in executables.iter().filter(|name| self.dir.join(name).is_file()) {
+            let copy = dir.join(name);
+            std::fs::copy(self.dir.join(name), &copy).with_context(|| format!("write {}", copy.display()))?;
+        }
+        Ok(Self { dir, ..self.clone() })
     }
 
     /// Bytes of the executables involved, each file once.
@@ -88,14 +119,15 @@ impl Contender {
         container: &'a Container,
         ifname: &str,
     ) -> Attachment<'a> {
-        Attachment { contender: self, scenario, container, ifname: ifname.to_owned(), result: None }
+        let chain = scenario.chain(self.slot);
+        Attachment { contender: self, chain, container, ifname: ifname.to_owned(), name: None, result: None }
     }
 
     /// A process that only answers VERSION.
-    pub fn start(&self) -> Shot {
+    pub fn start(&self, executable: &str) -> Shot {
         let env = vec![("CNI_COMMAND".into(), "VERSION".into())];
         let input = r#"{"cniVersion": "1.0.0"}"#.to_owned();
-        Shot { program: self.dir.join("loopback"), env, input, tag: "start".into() }
+        Shot { program: self.dir.join(executable), env, input, tag: "start".into() }
     }
 }
 
@@ -108,7 +140,7 @@ pub fn identity(path: &Path) -> Result<(u64, u64, u64)> {
 impl Attachment<'_> {
     /// The configurations of a verb, in the order in which its plugins are called.
     fn configs(&self, verb: &str) -> Vec<Value> {
-        let mut chain = self.scenario.chain(self.contender.slot);
+        let mut chain = self.chain.clone();
         if verb == "DEL" {
             chain.reverse();
         }
@@ -123,7 +155,7 @@ impl Attachment<'_> {
             None => config.clone(),
         };
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
-        let env: Vec<(OsString, OsString)> = vec![
+        let mut env: Vec<(OsString, OsString)> = vec![
             ("PATH".into(), path),
             ("CNI_COMMAND".into(), verb.into()),
             ("CNI_PATH".into(), self.contender.dir.clone().into()),
@@ -131,6 +163,9 @@ impl Attachment<'_> {
             ("CNI_NETNS".into(), self.container.path.clone().into()),
             ("CNI_IFNAME".into(), self.ifname.clone().into()),
         ];
+        if let Some(name) = self.name {
+            env.push(("CNI_ARGS".into(), format!("IgnoreUnknown=1;K8S_POD_NAME={name}").into()));
+        }
         let tag = format!("{}.{}.{}", network(self.contender.slot), self.container.id, self.ifname);
         Ok(Shot { program: self.contender.dir.join(plugin), env, input: config.to_string(), tag })
     }

@@ -16,10 +16,10 @@ use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
-use super::contender::{Contender, OURS};
+use super::contender::Contender;
 use super::ports::{self, Mapping};
 use super::scenario::{MEASURED, Scenario, address};
-use crate::stats::median;
+use crate::stats::{median, turns};
 
 /// Rounds, and connections of each in one.
 const ROUNDS: usize = 20;
@@ -118,7 +118,7 @@ pub fn job(room: &Room) -> Result<Vec<DataPath>> {
     // With client and server on two processors, an echo takes three times as long, whatever the
     // rules.
     processor::stay_on_one()?;
-    let ours = Contender { name: OURS, dir: room.suite.clone(), slot: 0 };
+    let ours = Contender::ours(room);
     let mut hosts = vec![];
     for (number, rules) in Rules::ALL.into_iter().enumerate() {
         let host = Host::new(room, &ours, number, rules).with_context(|| rules.name())?;
@@ -131,10 +131,8 @@ pub fn job(room: &Room) -> Result<Vec<DataPath>> {
         servers.push(room.inside(&host.outside.id, || serve(SocketAddr::from(([0; 4], OUTSIDE_PORT))))?);
     }
     for round in 0..ROUNDS {
-        let total = hosts.len();
-        for turn in 0..total {
-            let step = if round % 2 == 0 { turn } else { total - 1 - turn };
-            if let Some(host) = hosts.get_mut((round / 2 + step) % total) {
+        for turn in turns(round, hosts.len()) {
+            if let Some(host) = hosts.get_mut(turn) {
                 host.measure(room).with_context(|| host.path.rules.name())?;
             }
         }
@@ -244,7 +242,7 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
 }
 
 /// Echoes bytes until the peer closes, one connection after the other; ends with the room.
-fn serve(at: SocketAddr) -> Result<JoinHandle<()>> {
+pub fn serve(at: SocketAddr) -> Result<JoinHandle<()>> {
     let listener = TcpListener::bind(at).with_context(|| format!("listen at {at}"))?;
     Ok(std::thread::spawn(move || {
         // A reset by the client also ends the connection.

@@ -91,10 +91,10 @@ impl Point {
 }
 
 /// A point costs seconds to prepare; its rounds are few.
-const SPAN: Span = Span { rounds: 25, time: Duration::from_secs(20), least: 5, counted: false };
+const SPAN: Span = Span { rounds: 25, time: Duration::from_secs(10), least: 5, counted: false };
 
 /// One operation of the reference among 10,000 ports takes seconds.
-const FEW: Span = Span { rounds: 5, time: Duration::from_secs(20), least: 1, counted: false };
+const FEW: Span = Span { rounds: 5, time: Duration::from_secs(10), least: 1, counted: false };
 
 /// How a verb of ours has grown at a point.
 #[derive(Clone, Debug, Serialize)]

@@ -15,6 +15,7 @@ use super::floor::Floor;
 use super::responder;
 use super::scenario::{PARENT, Scenario, VERBS, names};
 use super::shot::Sample;
+use crate::stats::turns;
 
 /// The cost of one contender's verb.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,20 +118,18 @@ pub fn measure(room: &Room, scenario: Scenario, contenders: Vec<Contender>, span
             }
         }
     }
-    let start =
-        runners.iter().find(|runner| runner.contender.name == OURS).map(|ours| ours.contender.start());
+    let start = runners
+        .iter()
+        .find(|runner| runner.contender.name == OURS)
+        .map(|ours| ours.contender.start("loopback"));
     measured.series.push(Series::new(START, "VERSION"));
     let began = Instant::now();
     for round in 0..span.rounds {
         if round >= span.least && began.elapsed() > span.time {
             break;
         }
-        // The order rotates, forwards and backwards: the kernel's deferred work of one contender
-        // then falls on different others.
-        let total = runners.len() + 1;
-        for turn in 0..total {
-            let step = if round % 2 == 0 { turn } else { total - 1 - turn };
-            match runners.get((round / 2 + step) % total) {
+        for turn in turns(round, runners.len() + 1) {
+            match runners.get(turn) {
                 Some(runner) => one(runner, scenario, &mut measured)?,
                 None => {
                     for verb in VERBS {

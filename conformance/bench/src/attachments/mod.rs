@@ -3,25 +3,35 @@
 
 mod budget;
 mod cases;
+mod chain;
+mod compared;
 mod contender;
 pub mod count;
 mod data_path;
+mod elf;
 mod floor;
 mod growth;
+mod herd;
+mod hosts;
+mod instructions;
 mod measure;
 mod page;
+pub mod part;
 pub mod peak;
 mod ports;
 mod responder;
 mod scenario;
 mod shot;
+mod stale;
+mod start;
 mod table;
 mod together;
+mod wait;
 
 use std::ffi::OsString;
 use std::iter::once;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::job::Kind;
@@ -34,8 +44,10 @@ use serde_json::json;
 
 use budget::{Budgets, Outcome, Verdict};
 pub use cases::CASES;
-use contender::{Contender, OURS};
+use compared::Compared;
+use contender::Contender;
 use measure::{Measured, Span};
+use part::Part;
 use scenario::Scenario;
 
 /// The timeout of one room: a point of `--scale` creates 180,000 files first.
@@ -56,6 +68,10 @@ pub struct Options {
     pub parallel: bool,
     /// Also connections through the rules.
     pub data_path: bool,
+    /// Also these parts.
+    pub also: Vec<Part>,
+    /// Another build of ours to compare with: its whole chain, and its side of every part.
+    pub before: Option<PathBuf>,
     /// One JSON document instead of the tables.
     pub json: bool,
     /// Where to write a page with the numbers as bars.
@@ -69,80 +85,43 @@ pub const JOBS: &[Kind] = &[
     Kind::new("bench", |room, job| scenario_job(room, job).map(|()| true)),
     Kind::new("bench-scale", |room, point| print(&growth::job(room, point)?).map(|()| true)),
     Kind::new("bench-path", |room, _| print(&data_path::job(room)?).map(|()| true)),
+    Kind::new("bench-part", |room, job| print(&part::job(room, job)?).map(|()| true)),
     Kind::new("bench-parallel", |room, size| print(&together::job(room, size)?).map(|()| true)),
 ];
 
 /// Measures, prints, and returns whether no budget is missed by more than its noise.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
-    let budgets = Budgets::read(&grounds.net_d)?;
     let grounds = Grounds { timeout: PATIENCE, jobs: 1, ..grounds.clone() };
-    let wanted: Vec<Scenario> =
-        Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(&options.filter)).collect();
-    if wanted.is_empty() && !options.scale && !options.parallel && !options.data_path {
-        bail!("no scenario matches {:?}", options.filter);
-    }
-    let mut verdicts = vec![];
-    let mut scenarios = vec![];
+    let budgets = Budgets::read(&grounds.net_d)?;
+    let mut run = Run { grounds, options, budgets, verdicts: vec![], seconds: vec![] };
     if !options.json {
-        table::head(&grounds.suite, &grounds.reference);
+        table::head(&run.grounds.suite, &run.grounds.reference, options.before.as_deref());
     }
-    for scenario in wanted {
-        let name = scenario.name();
-        let job = format!("bench:{}:{}:{name}", options.rounds, options.seconds);
-        let lacking = grounds.lacking(scenario.need().as_slice());
-        let measured: Measured = match lacking.first() {
-            None => answer(&grounds, &job)?,
-            Some((_, why)) => elsewhere(&grounds, &options.vm, &job, why)?,
-        };
-        if !options.json {
-            table::scenario(name, &measured);
-        }
-        verdicts.extend(budgets.times(name, &measured));
-        verdicts.extend(budgets.counts(name, &measured));
-        scenarios.push((name, measured));
-    }
-    verdicts.extend(budgets.memory(&scenarios));
-    let mut points = vec![];
-    for point in growth::POINTS.into_iter().filter(|_| options.scale) {
-        if !point.is_base() && !point.title().contains(&options.filter) {
-            continue;
-        }
-        let measured: Measured = answer(&grounds, &format!("bench-scale:{}", point.name))?;
-        if !options.json {
-            table::scenario(&point.title(), &measured);
-        }
-        points.push((point, measured));
-    }
+    let scenarios = run.timed("scenarios", Run::scenarios)?;
+    let points = run.timed("scale", Run::points)?;
     let growth = growth::compare(&points);
-    verdicts.extend(budgets.growth(&growth));
-    let mut together = vec![];
-    if options.parallel {
-        for size in together::SIZES {
-            together.extend(answer::<Vec<together::Together>>(&grounds, &format!("bench-parallel:{size}"))?);
-        }
-        verdicts.extend(budgets.together(&together));
-        if !options.json {
-            table::together(&together);
-        }
+    run.verdicts.extend(run.budgets.growth(&growth));
+    let together = run.timed("parallel", Run::together)?;
+    let paths = run.timed("data path", Run::paths)?;
+    let mut compared = vec![];
+    for part in options.parts() {
+        compared.extend(run.timed(part.name(), |run| run.part(part))?);
     }
-    let mut paths: Vec<data_path::DataPath> = vec![];
-    if options.data_path {
-        paths = answer(&grounds, "bench-path:")?;
-        verdicts.extend(budgets.data_path(&paths));
-        if !options.json {
-            table::paths(&paths);
-        }
-    }
+    run.verdicts.extend(compared::judge(&run.budgets.compared, &compared, options.before.is_some()));
     let mut names: Vec<&str> =
         Scenario::ALL.iter().flat_map(|scenario| scenario.executables()).copied().collect();
     names.sort_unstable();
     names.dedup();
-    verdicts.extend(budgets.files(&grounds.suite, &names)?);
+    run.verdicts.extend(run.budgets.files(&run.grounds.suite, &names)?);
+    let Run { grounds, verdicts, seconds, .. } = run;
     let document = json!({
-        "suite": grounds.suite, "reference": grounds.reference, "machine": table::machine(),
+        "suite": grounds.suite, "reference": grounds.reference, "before": options.before,
+        "machine": table::machine(),
         "scenarios": scenarios.iter().map(|(name, measured)| table::summary(name, measured)).collect::<Vec<_>>(),
         "scale": points.iter().map(|(point, measured)| table::summary(&point.title(), measured)).collect::<Vec<_>>(),
-        "growth": growth, "parallel": together, "dataPath": paths, "budgets": verdicts,
+        "growth": growth, "parallel": together, "dataPath": paths,
+        "compared": compared.iter().map(table::comparison).collect::<Vec<_>>(),
+        "budgets": verdicts, "seconds": seconds,
     });
     if let Some(path) = &options.page {
         page::write(path, &document)?;
@@ -151,8 +130,120 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         table::verdicts(&verdicts);
+        table::seconds(&seconds);
     }
     Ok(held(&verdicts))
+}
+
+/// A run on its way.
+struct Run<'a> {
+    grounds: Grounds,
+    options: &'a Options,
+    budgets: Budgets,
+    verdicts: Vec<Verdict>,
+    /// The duration of each step.
+    seconds: Vec<(&'static str, f64)>,
+}
+
+impl Run<'_> {
+    /// Does a step, and keeps its duration.
+    fn timed<T>(&mut self, name: &'static str, step: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let began = Instant::now();
+        let done = step(self)?;
+        self.seconds.push((name, began.elapsed().as_secs_f64()));
+        Ok(done)
+    }
+
+    fn scenarios(&mut self) -> Result<Vec<(&'static str, Measured)>> {
+        let Options { filter, rounds, seconds, json, vm, .. } = self.options;
+        let wanted: Vec<Scenario> =
+            Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(filter)).collect();
+        if wanted.is_empty() && !self.options.has_more() {
+            bail!("no scenario matches {filter:?}");
+        }
+        let mut scenarios = vec![];
+        for scenario in wanted {
+            let name = scenario.name();
+            let job = format!("bench:{rounds}:{seconds}:{name}");
+            let lacking = self.grounds.lacking(scenario.need().as_slice());
+            let measured: Measured = match lacking.first() {
+                None => answer(&self.grounds, &job)?,
+                Some((_, why)) => elsewhere(&self.grounds, vm, &job, why)?,
+            };
+            if !json {
+                table::scenario(name, &measured);
+            }
+            self.verdicts.extend(self.budgets.times(name, &measured));
+            self.verdicts.extend(self.budgets.counts(name, &measured));
+            scenarios.push((name, measured));
+        }
+        self.verdicts.extend(self.budgets.memory(&scenarios));
+        Ok(scenarios)
+    }
+
+    fn points(&mut self) -> Result<Vec<(growth::Point, Measured)>> {
+        let mut points = vec![];
+        for point in growth::POINTS.into_iter().filter(|_| self.options.scale) {
+            if !point.is_base() && !point.title().contains(&self.options.filter) {
+                continue;
+            }
+            let measured: Measured = answer(&self.grounds, &format!("bench-scale:{}", point.name))?;
+            if !self.options.json {
+                table::scenario(&point.title(), &measured);
+            }
+            points.push((point, measured));
+        }
+        Ok(points)
+    }
+
+    fn together(&mut self) -> Result<Vec<together::Together>> {
+        let mut rows = vec![];
+        if self.options.parallel {
+            for size in together::SIZES {
+                let found: Vec<together::Together> =
+                    answer(&self.grounds, &format!("bench-parallel:{size}"))?;
+                rows.extend(found);
+            }
+            self.verdicts.extend(self.budgets.together(&rows));
+            if !self.options.json {
+                table::together(&rows);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn paths(&mut self) -> Result<Vec<data_path::DataPath>> {
+        let mut paths = vec![];
+        if self.options.data_path {
+            paths = answer(&self.grounds, "bench-path:")?;
+            self.verdicts.extend(self.budgets.data_path(&paths));
+            if !self.options.json {
+                table::paths(&paths);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn part(&mut self, part: Part) -> Result<Vec<Compared>> {
+        let found: Vec<Compared> = answer(&self.grounds, &part.job(self.options.before.as_deref()))?;
+        if !self.options.json {
+            table::compared(&found);
+        }
+        Ok(found)
+    }
+}
+
+impl Options {
+    /// The wanted parts. An earlier build is for all of them, unless some are named.
+    fn parts(&self) -> Vec<Part> {
+        let all = self.also.is_empty() && self.before.is_some();
+        Part::ALL.into_iter().filter(|part| all || self.also.contains(part)).collect()
+    }
+
+    /// Whether anything beside the scenarios is wanted.
+    fn has_more(&self) -> bool {
+        self.scale || self.parallel || self.data_path || !self.parts().is_empty()
+    }
 }
 
 fn held(verdicts: &[Verdict]) -> bool {
@@ -218,7 +309,7 @@ pub fn counts_of_ipvlan_stay_within_budget(room: &Room) -> Result<()> {
 
 fn counts_of(room: &Room, wanted: impl Fn(Scenario) -> bool) -> Result<()> {
     let budgets = Budgets::read(&room.net_d)?;
-    let ours = Contender { name: OURS, dir: room.suite.clone(), slot: 0 };
+    let ours = Contender::ours(room);
     let (mut verdicts, mut scenarios) = (vec![], vec![]);
     for scenario in Scenario::ALL.into_iter().filter(|scenario| wanted(*scenario)) {
         let name = scenario.name();

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::budget::{Outcome, Verdict};
-use super::contender::{FLOOR, OURS, REFERENCE};
+use super::compared::{Compared, Unit};
+use super::contender::{BEFORE, FLOOR, OURS, REFERENCE};
 use super::data_path::{Costs, DataPath, Rules};
 use super::measure::{Measured, Series};
 use super::together::Together;
@@ -28,8 +29,9 @@ pub fn machine() -> String {
 }
 
 /// What is measured, and on what.
-pub fn head(suite: &Path, reference: &Path) {
-    println!("ours: {}    reference: {}", suite.display(), reference.display());
+pub fn head(suite: &Path, reference: &Path, before: Option<&Path>) {
+    let earlier = before.map(|dir| format!("    {BEFORE}: {}", dir.display())).unwrap_or_default();
+    println!("ours: {}    reference: {}{earlier}", suite.display(), reference.display());
     println!("{}", machine());
     println!(
         "Everybody in turns. ms: median (p99; of fewer than 100 the largest) of a verb, the start of its processes \
@@ -138,6 +140,37 @@ pub fn paths(rows: &[DataPath]) {
     }
 }
 
+/// The table of a part.
+pub fn compared(all: &[Compared]) {
+    for compared in all {
+        let unit = compared.unit.name();
+        println!("\n{:<48} {unit:>13} {:>13} {:>18}", compared.title(), "(p99)", "ours to it");
+        let shown = |value: f64| match compared.unit {
+            Unit::Ms => format!("{value:.3}"),
+            Unit::Instructions => format!("{value:.0}"),
+        };
+        for series in &compared.series {
+            let ratio = compared.ours_to(&series.contender).filter(|_| series.contender != OURS);
+            println!(
+                "  {:<46} {:>13} {:>13} {:>18}",
+                format!("{} ({} times)", series.contender, series.values.len()),
+                shown(median(&series.values)),
+                format!("({})", shown(p99(&series.values))),
+                ratio.map_or("-".into(), |ratio| format!("{:.3} +- {:.3}", ratio.value, ratio.noise)),
+            );
+        }
+        compared.faults.iter().for_each(|fault| println!("  FAULT: {fault}"));
+        compared.notes.iter().for_each(|note| println!("  {note}"));
+    }
+}
+
+/// The duration of each step of a run.
+pub fn seconds(seconds: &[(&str, f64)]) {
+    let whole: f64 = seconds.iter().map(|(_, seconds)| seconds).sum();
+    let each: Vec<String> = seconds.iter().map(|(name, seconds)| format!("{name} {seconds:.0} s")).collect();
+    println!("measured in {whole:.0} s: {}", each.join(", "));
+}
+
 /// The budgets.
 pub fn verdicts(verdicts: &[Verdict]) {
     println!("\nbudgets of {OURS}");
@@ -174,4 +207,21 @@ pub fn summary(name: &str, measured: &Measured) -> Value {
         })
         .collect();
     json!({"name": name, "series": series, "notRun": measured.not_run})
+}
+
+/// A part's numbers, in the form of a scenario's.
+pub fn comparison(compared: &Compared) -> Value {
+    let series: Vec<Value> = compared
+        .series
+        .iter()
+        .map(|series| {
+            let ours_to_it = compared.ours_to(&series.contender);
+            json!({
+                "contender": series.contender, "times": series.values.len(), "median": median(&series.values),
+                "p99": p99(&series.values), "oursToIt": ours_to_it,
+            })
+        })
+        .collect();
+    json!({"name": compared.title(), "unit": compared.unit, "series": series, "faults": compared.faults,
+        "notes": compared.notes})
 }

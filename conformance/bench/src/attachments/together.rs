@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::contender::Contender;
 use super::scenario::Scenario;
 use super::shot::Shot;
+use crate::stats::turns;
 
 /// How many at once.
 pub const SIZES: [usize; 3] = [1, 10, 100];
@@ -56,10 +57,8 @@ pub fn job(room: &Room, size: &str) -> Result<Vec<Together>> {
         rows.push((contender, row));
     }
     for round in 0..ROUNDS {
-        let total = rows.len();
-        for turn in 0..total {
-            let (contender, row) =
-                &mut rows[(round + if round % 2 == 0 { turn } else { total - turn }) % total];
+        for turn in turns(round, rows.len()) {
+            let (contender, row) = &mut rows[turn];
             let add = all(contender, &containers, "ADD", row)?;
             row.add_ms.push(add);
             let del = all(contender, &containers, "DEL", row)?;
