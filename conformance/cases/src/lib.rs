@@ -72,6 +72,7 @@ mod portmap_iptables;
 mod portmap_iptables_life;
 mod portmap_iptables_packets;
 mod portmap_life;
+mod portmap_loopback;
 mod private;
 mod protocol;
 mod reapply;
@@ -133,6 +134,7 @@ pub fn all() -> Vec<Case> {
         portmap_conditions::CASES,
         condition_syntax::CASES,
         portmap_life::CASES,
+        portmap_loopback::CASES,
         portmap_del::CASES,
         dns_names::CASES,
         dns_answers::CASES,

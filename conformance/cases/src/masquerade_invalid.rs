@@ -34,7 +34,7 @@ fn is_from(bytes: &[u8], source: IpAddr, port: u16) -> bool {
         && bytes.get(ports + 2..ports + 4) == Some(&port.to_be_bytes())
 }
 
-fn mac_of(ns: Option<&str>, link: &str) -> Result<frame::MacBytes> {
+pub(crate) fn mac_of(ns: Option<&str>, link: &str) -> Result<frame::MacBytes> {
     let row = ip::link(ns, link)?.with_context(|| format!("no link {link}"))?;
     frame::mac(row["address"].as_str().unwrap_or_default())
 }

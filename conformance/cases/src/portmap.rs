@@ -158,8 +158,10 @@ fn loopback(room: &Room) -> Result<()> {
         "route add 127.0.0.0/8 via 10.1.2.1 dev eth0 src 10.1.2.3",
     )?;
     ensure!(ask(room, Some("evil"), "127.0.0.1", 7000).is_err(), "a neighbour reached the host's loopback");
-    // Without the guard chain the neighbour reaches the service, so the attack itself works.
-    ip::output("nft", &["flush", "chain", "inet", "moor", "published-guard"])?;
+    // Without the rules the neighbour reaches the service, so the attack itself works.
+    for chain in ["published-new", "published-input"] {
+        ip::output("nft", &["flush", "chain", "inet", "moor", chain])?;
+    }
     let reply = ask(room, Some("evil"), "127.0.0.1", 7000).context("the attack itself does not work")?;
     ensure!(reply == "secret", "{reply}");
     Ok(())

@@ -44,8 +44,10 @@ fn everywhere(room: &Room) -> Result<()> {
         }
     }
     expect(room, None, "127.0.0.1", 8080, "c1:80 10.1.2.1")?;
-    let guard = ip::output("nft", &["list", "chain", "inet", "moor", "published-guard"])?;
-    ensure!(guard.contains("drop"), "127.0.0.0/8 is open to neighbours: {guard}");
+    for chain in ["published-new", "published-input"] {
+        let rules = ip::output("nft", &["list", "chain", "inet", "moor", chain])?;
+        ensure!(rules.contains("drop"), "127.0.0.0/8 is open to neighbours: {rules}");
+    }
     room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
     ensure!(ask(room, Some("outside"), HOST[0], 8080).is_err(), "the port is still published");
     ensure!(room.host_sysctl("net/ipv4/conf/br0/route_localnet")? == "0", "route_localnet stays on");

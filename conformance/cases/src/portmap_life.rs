@@ -110,7 +110,9 @@ fn check(room: &Room) -> Result<()> {
         ("flush map inet moor publishers", "publishers"),
         ("flush chain inet moor published-output", "published-output"),
         ("flush chain inet moor published", "published"),
-        ("add rule inet moor published-guard accept", "published-guard"),
+        ("add rule inet moor published-input accept", "published-input"),
+        ("flush chain inet moor published-new", "published-new"),
+        ("flush chain inet moor published-loopback", "published-loopback"),
     ] {
         nft(change)?;
         harness::stage::reapply::mended(&check()?, named).with_context(|| format!("after {change}"))?;

@@ -175,6 +175,17 @@ fn make_earlier(id: &str, config: &Value) -> Result<()> {
     let mut script = String::from(
         "flush chain inet moor published-output\n\
          add rule inet moor published-output fib daddr type local jump published\n\
+         flush chain inet moor published-prerouting\n\
+         add rule inet moor published-prerouting fib daddr type local jump published\n\
+         delete chain inet moor published-new\n\
+         delete chain inet moor published-input\n\
+         delete chain inet moor published-loopback\n\
+         add chain inet moor published-guard { type filter hook prerouting priority raw; }\n\
+         add rule inet moor published-guard ip daddr 127.0.0.0/8 iifname @localnet drop\n\
+         add rule inet moor published-guard ip saddr 127.0.0.0/8 iifname @localnet drop\n\
+         flush chain inet moor leave\n\
+         add rule inet moor leave ct state invalid ip saddr vmap @leave4\n\
+         add rule inet moor leave ct state invalid ip6 saddr vmap @leave6\n\
          flush chain inet moor published\n",
     );
     for v6 in [false, true] {
@@ -214,7 +225,9 @@ fn earlier_add(room: &Room) -> Result<()> {
         expect(room, Some("outside"), host, 3333, &format!("c1:3333 {client}"))?;
         expect(room, Some("outside"), host, 8081, &format!("c2:80 {client}"))?;
     }
-    ensure!(!listing()?.contains("map ranges4"), "the earlier maps are still there: {}", listing()?);
+    for earlier in ["map ranges4", "published-guard", "ct state invalid"] {
+        ensure!(!listing()?.contains(earlier), "{earlier} is still there: {}", listing()?);
+    }
     for attached in [&one, &two] {
         attached.verb(room, "CHECK")?;
     }

@@ -43,13 +43,35 @@ pub const RULES: &[Defect] = &[
         },
     ),
     defect(
+        "leaves_the_loopback_open_to_packets_of_no_connection",
+        "portmap",
+        "portmap_loopback/frames_with_it_are_dropped",
+        |call| call.after(call.verb == "ADD", |_| flush("published-input")),
+    ),
+    defect(
+        "offers_a_port_of_the_loopback_to_the_wire",
+        "portmap",
+        "portmap_loopback/a_port_of_it_is_not_for_the_wire",
+        |call| {
+            call.after(call.verb == "ADD", |_| {
+                flush("published-prerouting");
+                let rule = "add rule inet moor published-prerouting fib daddr type local jump published";
+                drop(Command::new("nft").arg(rule).status());
+            })
+        },
+    ),
+    defect(
         "lets_invalid_packets_leave",
         "bridge",
         "masquerade/invalid_packets_do_not_leave_with_the_containers_address",
         |call| {
             call.after(call.verb == "ADD", |_| {
-                drop(Command::new("nft").args(["flush", "chain", "inet", "moor", "leave"]).status());
+                flush("leave");
             })
         },
     ),
 ];
+
+fn flush(chain: &str) {
+    drop(Command::new("nft").args(["flush", "chain", "inet", "moor", chain]).status());
+}

@@ -11,6 +11,7 @@ mod flow;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnetwork::IpNetwork;
 use netlink::message::{Refusal, Request};
 use netlink::socket::Socket;
 use sys::{IpFamily, Result, sysctl};
@@ -19,6 +20,7 @@ pub(crate) use flow::read_any;
 use flow::{
     CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE, Flow,
+    Tuple,
 };
 
 /// linux/netfilter/nfnetlink.h, NFNL_SUBSYS_CTNETLINK, in the upper byte of a message's type.
@@ -102,6 +104,22 @@ impl<'a> Conntrack<'a> {
         Ok(forgotten)
     }
 
+    /// Deletes the flows that were first sent to an address of this network, from an address that
+    /// `from` accepts; returns their number.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn forget_to(self, to: IpNetwork, from: &dyn Fn(IpAddr) -> bool) -> Result<usize> {
+        let mut forgotten = 0;
+        for flow in self.list(Listing::Family(IpFamily::of(to.network())))? {
+            let Tuple { source, destination, .. } = flow.original;
+            if to.contains(destination) && from(source) && self.delete(&flow)? {
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
     fn list(self, listing: Listing) -> Result<Vec<Flow>> {
         let mut request = Request::new(SUBSYSTEM | IPCTNL_MSG_CT_GET, 0, &[listing.family(), 0, 0, 0]);
         if let Listing::Some { proto, filter, .. } = listing {
@@ -180,6 +198,8 @@ impl<'a> Conntrack<'a> {
 enum Listing {
     /// All flows of both families: the kernel can filter by one family only.
     All,
+    /// All flows of a family.
+    Family(IpFamily),
     /// The flows of a family and a protocol.
     Some { family: IpFamily, proto: u8, filter: Filter },
 }
@@ -199,8 +219,8 @@ impl Listing {
     const fn family(self) -> u8 {
         match self {
             Self::All => AF_UNSPEC,
-            Self::Some { family: IpFamily::V4, .. } => AF_INET,
-            Self::Some { family: IpFamily::V6, .. } => AF_INET6,
+            Self::Family(IpFamily::V4) | Self::Some { family: IpFamily::V4, .. } => AF_INET,
+            Self::Family(IpFamily::V6) | Self::Some { family: IpFamily::V6, .. } => AF_INET6,
         }
     }
 }

@@ -142,7 +142,11 @@ fn load(field: Field, to: u32, w: &mut Writer) {
             w.be32(NFTA_META_DREG, to);
         }
         Field::Ct(key) => {
-            w.be32(NFTA_CT_KEY, key.number());
+            let (key, direction) = key.number();
+            w.be32(NFTA_CT_KEY, key);
+            if let Some(direction) = direction {
+                w.u8(NFTA_CT_DIRECTION, direction);
+            }
             w.be32(NFTA_CT_DREG, to);
         }
         Field::Payload { header, offset, length } => {
@@ -199,8 +203,9 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             let field = Field::Meta(Meta::from_number(a.number(NFTA_META_KEY)?)?);
             Expr::Load { field, to: a.reg(NFTA_META_DREG)? }
         }
-        "ct" if a.attr(NFTA_CT_DIRECTION).is_none() => {
-            let field = Field::Ct(Ct::from_number(a.number(NFTA_CT_KEY)?)?);
+        "ct" => {
+            let direction = a.attr(NFTA_CT_DIRECTION).map(|attr| attr.u8()).transpose().ok()?;
+            let field = Field::Ct(Ct::from_number(a.number(NFTA_CT_KEY)?, direction)?);
             Expr::Load { field, to: a.reg(NFTA_CT_DREG)? }
         }
         "payload" => {

@@ -61,8 +61,16 @@ pub enum Ct {
     Status,
     /// The connection's mark.
     Mark,
+    /// The IPv4 destination of its first packet, before any translation.
+    OriginalDaddr,
+    /// The IPv4 destination of its replies, before any translation.
+    ReplyDaddr,
 }
 
+/// [`Ct::Direction`]: from whoever began the connection.
+pub const ORIGINAL: u8 = 0;
+/// [`Ct::Direction`]: to whoever began the connection.
+pub const REPLY: u8 = 1;
 /// [`Ct::State`]: belongs to no valid connection.
 pub const STATE_INVALID: u32 = 1;
 /// [`Ct::State`]: packets were seen in both directions.
@@ -119,7 +127,7 @@ impl Field {
             Self::Meta(Meta::L4proto | Meta::Nfproto) | Self::Ct(Ct::Direction) => 1,
             Self::Meta(Meta::Protocol) => 2,
             Self::Meta(Meta::Mark | Meta::Iif | Meta::Oif)
-            | Self::Ct(Ct::State | Ct::Status | Ct::Mark)
+            | Self::Ct(Ct::State | Ct::Status | Ct::Mark | Ct::OriginalDaddr | Ct::ReplyDaddr)
             | Self::FibDaddrType => 4,
             Self::Meta(Meta::Iifname | Meta::Oifname | Meta::BridgeIifname) => 16,
             Self::Payload { length, .. } => length as usize,
@@ -157,13 +165,25 @@ impl Meta {
 impl Ct {
     const ALL: [(Self, u32); 4] =
         [(Self::State, 0), (Self::Direction, 1), (Self::Status, 2), (Self::Mark, 3)];
+    /// NFT_CT_DST_IP, which is of one direction (IP_CT_DIR_*).
+    const DST_IP: u32 = 20;
 
-    pub(super) fn number(self) -> u32 {
-        number(&Self::ALL, self)
+    /// The key, and the direction if it is of one.
+    pub(super) fn number(self) -> (u32, Option<u8>) {
+        match self {
+            Self::OriginalDaddr => (Self::DST_IP, Some(ORIGINAL)),
+            Self::ReplyDaddr => (Self::DST_IP, Some(REPLY)),
+            _ => (number(&Self::ALL, self), None),
+        }
     }
 
-    pub(super) fn from_number(key: u32) -> Option<Self> {
-        from_number(&Self::ALL, key)
+    pub(super) fn from_number(key: u32, direction: Option<u8>) -> Option<Self> {
+        match (key, direction) {
+            (Self::DST_IP, Some(ORIGINAL)) => Some(Self::OriginalDaddr),
+            (Self::DST_IP, Some(REPLY)) => Some(Self::ReplyDaddr),
+            (_, None) => from_number(&Self::ALL, key),
+            _ => None,
+        }
     }
 }
 
@@ -179,7 +199,7 @@ impl Header {
     }
 }
 
-/// The tables above contain every variant.
+/// The tables above contain every variant that has no case of its own.
 fn number<T: Copy + PartialEq>(all: &[(T, u32)], this: T) -> u32 {
     all.iter().find(|(one, _)| *one == this).map_or(u32::MAX, |(_, number)| *number)
 }

@@ -42,8 +42,8 @@ pub use commit::is_stale;
 pub use element::{Element, Target};
 pub use expr::{Compare, Expr, LookupResult, Nat, Reg};
 pub use field::{
-    Ct, Field, Header, LOCAL, Meta, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATUS_DNAT,
-    STATUS_SNAT,
+    Ct, Field, Header, LOCAL, Meta, ORIGINAL, REPLY, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW,
+    STATE_RELATED, STATUS_DNAT, STATUS_SNAT,
 };
 pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
 pub use protocol::Protocol;

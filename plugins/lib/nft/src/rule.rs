@@ -64,7 +64,8 @@ impl Rule {
     }
 
     /// Matches packets with the address `field` inside (or outside) the network. As nft does, it
-    /// loads only the bytes of a prefix of whole bytes, and masks the whole address for any other.
+    /// compares only the bytes of a prefix of whole bytes, and masks the whole address for any
+    /// other.
     #[must_use]
     pub fn network(self, field: Field, network: IpNetwork, inside: bool) -> Self {
         let op = if inside { Compare::Equal } else { Compare::NotEqual };
@@ -72,14 +73,16 @@ impl Rule {
         let fits = first.bytes().len() == field.length();
         let rule = self.check(fits, "a network does not have the family of its field");
         let length = network.prefix() / 8;
-        if let Field::Payload { header, offset, .. } = field
-            && length > 0
-            && network.prefix().is_multiple_of(8)
-        {
-            let bytes = first.bytes().get(..usize::from(length)).unwrap_or_default();
-            return rule
-                .load(Field::Payload { header, offset, length })
-                .compared(op, Value::new().raw(bytes));
+        if length > 0 && network.prefix().is_multiple_of(8) {
+            let bytes = Value::new().raw(first.bytes().get(..usize::from(length)).unwrap_or_default());
+            match field {
+                Field::Payload { header, offset, .. } => {
+                    return rule.load(Field::Payload { header, offset, length }).compared(op, bytes);
+                }
+                // Loaded whole: it is no part of the packet.
+                Field::Ct(_) => return rule.load(field).compared(op, bytes),
+                _ => {}
+            }
         }
         let mask = Value::new().addr(network.mask());
         let zero = Value::new().raw([0; 16].get(..mask.bytes().len()).unwrap_or_default());

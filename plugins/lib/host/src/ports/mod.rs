@@ -28,6 +28,14 @@ pub struct Publication {
     pub netns: Option<Namespace>,
 }
 
+impl Publication {
+    /// The links by which the host's loopback reaches the containers.
+    pub(crate) fn by_loopback(&self) -> impl Iterator<Item = &str> {
+        let containers = self.containers.iter().filter(|container| container.by_loopback());
+        containers.filter_map(|container| container.link.as_deref())
+    }
+}
+
 /// A port of the host that was chosen because the configuration asked for any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {

@@ -21,7 +21,7 @@
 //! map leave4 { type ipv4_addr : verdict;
 //!              elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto leave-0123456789abcdef } }
 //! chain leave { type filter hook forward priority filter;
-//!               ct state invalid ip saddr vmap @leave4; … }
+//!               ct state != invalid accept; ip saddr vmap @leave4; … }
 //! chain leave-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …;
 //!                                drop }
 //! ```
@@ -36,8 +36,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nft::{
-    Base, Batch, Chain, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule, STATE_INVALID,
-    Set, Target, Type, Value, Verdict,
+    Base, Batch, Chain, Compare, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule,
+    STATE_INVALID, Set, Target, Type, Value, Verdict,
 };
 use sys::Result;
 
@@ -343,10 +343,13 @@ fn is_of_drops(map: &Set<'_>) -> bool {
 }
 
 fn leave() -> Filled<'static> {
-    let invalid = || Rule::new().any_bit(Field::Ct(Ct::State), STATE_INVALID);
     let rules = vec![
-        invalid().nfproto(IPV4).verdict_map(&[Field::IP_SADDR], &LEAVE4),
-        invalid().nfproto(IPV6).verdict_map(&[Field::IP6_SADDR], &LEAVE6),
+        // All other packets, which are nearly all, pass one comparison.
+        Rule::new()
+            .compare(Field::Ct(Ct::State), Compare::NotEqual, Value::new().mark(STATE_INVALID))
+            .verdict(Verdict::Accept),
+        Rule::new().nfproto(IPV4).verdict_map(&[Field::IP_SADDR], &LEAVE4),
+        Rule::new().nfproto(IPV6).verdict_map(&[Field::IP6_SADDR], &LEAVE6),
     ];
     let comment = "packets of no connection, which NAT does not see";
     Filled { chain: LEAVE, base: Some(LEAVE_BASE), comment, rules }

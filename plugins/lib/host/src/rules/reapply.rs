@@ -111,6 +111,9 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         published::restore(&publications, &localnet, nft, batch, &mut restored)?;
         Ok(restored)
     })?;
+    if !restored.is_nothing() {
+        published::forget_strangers(&publications, nft)?;
+    }
     let localnet = published::raise_localnet(&publications)?;
     let elsewhere = all.iter().zip(labels).filter(|(record, _)| record.chain.is_some());
     let elsewhere = elsewhere.map(|(_, label)| label).collect();

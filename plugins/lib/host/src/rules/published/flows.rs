@@ -9,6 +9,7 @@ use nft::{Element, Nft, Protocol, Set};
 use sys::Result;
 
 use super::elements;
+use super::layout::loopback;
 use crate::intent::By;
 use crate::ports::{Mapping, Publication, merged};
 
@@ -58,6 +59,15 @@ pub(super) fn forget_after(nft: &Nft, gone: &[(Set<'static>, Element)], all: boo
         .flat_map(|(to, mappings)| merged(mappings).into_iter().map(|mapping| (mapping, Replies::From(*to))))
         .collect();
     forget(nft, &which)
+}
+
+/// Forgets flows to 127.0.0.0/8 from addresses that are not this host's: they came by the wire while
+/// nothing stopped them ([`super::wire`]).
+pub(super) fn forget_strangers(nft: &Nft) -> Result<()> {
+    let local: Vec<IpAddr> =
+        Netlink::open()?.addresses(None)?.iter().map(|address| address.net.ip()).collect();
+    let is_strange = |source: IpAddr| !source.is_loopback() && !local.contains(&source);
+    nft.conntrack().forget_to(loopback(), &is_strange).map(drop)
 }
 
 fn forget(nft: &Nft, which: &[(Mapping, Replies)]) -> Result<()> {

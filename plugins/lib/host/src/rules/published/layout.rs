@@ -132,7 +132,7 @@ pub(super) fn owned() -> impl Iterator<Item = Set<'static>> {
     sets().into_iter().map(|(set, _)| set).filter(|set| set.name != LOCALNET.name).chain(retired::SETS)
 }
 
-const fn chain(name: &'static str) -> Chain<'static> {
+pub(super) const fn chain(name: &'static str) -> Chain<'static> {
     Chain { table: TABLE, name }
 }
 
@@ -143,11 +143,9 @@ const MASQUERADE: Chain<'static> = chain("published-masquerade");
 const AFTER_DNAT: i32 = -90;
 /// Before the masquerade of networks (100).
 const BEFORE_SNAT: i32 = 90;
-/// Before connection tracking (-200): sees packets as they arrived.
-const RAW: i32 = -300;
 
-/// The chains with their rules, in the order of their creation.
-pub(super) fn chains() -> Vec<Filled<'static>> {
+/// The chains that lead to containers with their rules, in the order of their creation.
+pub(super) fn to_containers() -> Vec<Filled<'static>> {
     let nat = |hook, priority| Some(Base { kind: Kind::Nat, hook, priority, policy: Policy::Accept });
     let local = || {
         Rule::new()
@@ -161,7 +159,12 @@ pub(super) fn chains() -> Vec<Filled<'static>> {
             chain: chain("published-prerouting"),
             base: nat(Hook::Prerouting, AFTER_DNAT),
             comment: "what comes to an address of this host",
-            rules: vec![local()],
+            // The host's own packets have passed `output`: these come by the wire, and what is
+            // published at 127.0.0.1 is not for others.
+            rules: vec![
+                Rule::new().nfproto(IPV4).network(Field::IP_DADDR, loopback(), true).verdict(Verdict::Return),
+                local(),
+            ],
         },
         Filled {
             chain: chain("published-output"),
@@ -186,17 +189,6 @@ pub(super) fn chains() -> Vec<Filled<'static>> {
                     .any_bit(Field::Ct(Ct::Status), STATUS_DNAT)
                     .verdict(Verdict::Jump(MASQUERADE.name.into())),
             ],
-        },
-        Filled {
-            chain: chain("published-guard"),
-            base: Some(Base {
-                kind: Kind::Filter,
-                hook: Hook::Prerouting,
-                priority: RAW,
-                policy: Policy::Accept,
-            }),
-            comment: "127.0.0.0/8 does not come by the wire",
-            rules: [Field::IP_DADDR, Field::IP_SADDR].map(guard).into(),
         },
     ]
 }
@@ -233,18 +225,6 @@ fn masquerade() -> Vec<Rule> {
         v6().member(&[Field::IP6_SADDR, Field::IP6_DADDR], &V6.oneself).masquerade(false),
         v6().member(&[Field::IP6_DADDR], &V6.everyone).masquerade(false),
     ]
-}
-
-/// With `route_localnet` the kernel accepts packets from a neighbour that claim to be from or to
-/// this host's loopback (as in CVE-2020-8558). This rule drops them, as the kernel does on all
-/// other links (RFC 1122, section 3.2.1.3). Every packet passes here, so the cheapest test that is
-/// almost never true comes first.
-fn guard(addr: Field) -> Rule {
-    Rule::new()
-        .nfproto(IPV4)
-        .network(addr, loopback(), true)
-        .member(&[Field::IIFNAME], &LOCALNET)
-        .verdict(Verdict::Drop)
 }
 
 pub(super) fn loopback() -> IpNetwork {

@@ -20,15 +20,23 @@ pub(super) fn element(link: &str, was_off: bool) -> Element {
     Element::new(Value::new().ifname(link)).comment(if was_off { WAS_OFF } else { WAS_ON })
 }
 
-/// Adds to `batch` the protection of a link; returns whether the parameter was off. The caller
-/// turns it on afterwards.
-pub(super) fn guard(nft: &Nft, batch: &mut Batch, link: &str) -> Result<bool> {
+/// A link and its parameter before it was protected.
+pub(super) struct Protected {
+    /// The parameter was off.
+    pub was_off: bool,
+    /// The parameter was on without the protection: neighbours may have connections.
+    pub was_open: bool,
+}
+
+/// Adds to `batch` the protection of a link; the caller turns the parameter on afterwards.
+/// `is_new` if the batch creates the chains that protect it.
+pub(super) fn protect(nft: &Nft, batch: &mut Batch, link: &str, is_new: bool) -> Result<Protected> {
     if let Some(found) = nft.element(&LOCALNET, &element(link, true))? {
-        return Ok(found.comment.as_deref() == Some(WAS_OFF));
+        return Ok(Protected { was_off: found.comment.as_deref() == Some(WAS_OFF), was_open: is_new });
     }
     let was_off = sysctl::read(&key(link)).is_ok_and(|value| value != "1");
     batch.add_elements(&LOCALNET, &[element(link, was_off)]);
-    Ok(was_off)
+    Ok(Protected { was_off, was_open: !was_off })
 }
 
 /// Turns the parameter off again on links that lost their protection to a flush, if it was off.

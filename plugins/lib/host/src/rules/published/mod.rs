@@ -21,6 +21,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod wire;
 mod withdraw;
 
 pub(super) use elements::{attachment, container};
@@ -30,7 +31,7 @@ pub use free::choose;
 pub use publish::{Wanted, take_back};
 pub use reference::{chain_of, chains_of, is_in_use, withdraw_of_reference};
 pub use reference_made::is_published_by_reference;
-pub use restore::{raise_localnet, restore};
+pub use restore::{forget_strangers, raise_localnet, restore};
 pub use verify::verify;
 pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 

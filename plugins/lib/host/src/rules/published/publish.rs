@@ -7,10 +7,10 @@ use sys::{Result, sysctl};
 
 use super::elements::{self, Found, attachment};
 use super::guard::{self, Guard};
-use super::layout::{PUBLISHERS, chains, sets};
+use super::layout::{PUBLISHERS, sets};
 use super::withdraw::{chains_of, elements_of, withdraw};
 use super::{
-    ELEMENTS_MAX, Forgotten, RUNS_MAX, Refusal, flows, ledger, localnet, reference, retired, shared,
+    ELEMENTS_MAX, Forgotten, RUNS_MAX, Refusal, flows, ledger, localnet, reference, retired, shared, wire,
 };
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
@@ -64,11 +64,13 @@ impl<'p> Wanted<'p> {
     pub fn publish(&self, nft: &Nft) -> Result<Forgotten> {
         let publication = self.publication;
         let mut mended = false;
-        let (records, replaced, localnet) = loop {
+        let (records, replaced, localnet, was_open) = loop {
             let records = Records::open()?;
             let others = (!mended).then_some(&records);
             match nft.transact(|nft, batch| self.decide(nft, batch, others))? {
-                Decision::Made { replaced, localnet } => break (records, replaced, localnet),
+                Decision::Made { replaced, localnet, was_open } => {
+                    break (records, replaced, localnet, was_open);
+                }
                 Decision::Flushed => {
                     // First make the other attachments' ports again: the ledger must be complete.
                     drop(records);
@@ -77,7 +79,9 @@ impl<'p> Wanted<'p> {
                 }
             }
         };
-        if let Err(error) = raise(publication).and_then(|()| record(&records, publication, localnet)) {
+        let strangers = if was_open { flows::forget_strangers(nft) } else { Ok(()) };
+        let raised = strangers.and_then(|()| raise(publication));
+        if let Err(error) = raised.and_then(|()| record(&records, publication, localnet)) {
             // The first error is the one to report.
             let _ = take_back(nft, &publication.owner);
             return Err(error);
@@ -110,7 +114,7 @@ impl<'p> Wanted<'p> {
         let rest = (!standing.shared.is_empty())
             .then(|| shared::elements_without(publication, &self.elements, &standing.shared));
         let wanted = rest.as_deref().unwrap_or(&self.elements);
-        let is_new = ensure(nft, batch, &TABLE, &sets(), &chains())?;
+        let is_new = ensure(nft, batch, &TABLE, &sets(), &wire::chains(publication.by_loopback()))?;
         if is_new
             && let Some(records) = others
             && records.has_others(By::Portmap, &publication.owner)?
@@ -156,13 +160,15 @@ impl<'p> Wanted<'p> {
         for (set, elements) in elements::by_set(wanted) {
             batch.create_elements(&set, &elements);
         }
-        let mut localnet = Vec::new();
-        for link in by_loopback(publication) {
-            if localnet::guard(nft, batch, link)? {
+        let (mut localnet, mut was_open) = (Vec::new(), false);
+        for link in publication.by_loopback() {
+            let protected = localnet::protect(nft, batch, link, is_new)?;
+            was_open |= protected.was_open;
+            if protected.was_off {
                 localnet.push(link.to_owned());
             }
         }
-        Ok(Decision::Made { replaced: gone, localnet })
+        Ok(Decision::Made { replaced: gone, localnet, was_open })
     }
 }
 
@@ -175,17 +181,11 @@ pub fn take_back(nft: &Nft, owner: &Owner) -> Result<()> {
 }
 
 fn raise(publication: &Publication) -> Result<()> {
-    for link in by_loopback(publication) {
+    for link in publication.by_loopback() {
         sysctl::write(&localnet::key(link), "1")
             .map_err(|error| error.within("unable to enable route_localnet".into()))?;
     }
     Ok(())
-}
-
-/// The links by which the host's loopback reaches the containers.
-fn by_loopback(publication: &Publication) -> impl Iterator<Item = &str> {
-    let containers = publication.containers.iter().filter(|container| container.by_loopback());
-    containers.filter_map(|container| container.link.as_deref())
 }
 
 fn record(records: &Records, publication: &Publication, localnet: Vec<String>) -> Result<()> {
@@ -208,6 +208,8 @@ enum Decision {
         replaced: Found,
         /// The links that have `route_localnet` on only for published ports.
         localnet: Vec<String>,
+        /// A link had it on without protection.
+        was_open: bool,
     },
     /// No rules exist, but records of other attachments do: the rules were flushed. Nothing is
     /// created.

@@ -3,8 +3,8 @@
 use nft::{Batch, Nft};
 use sys::{Result, sysctl};
 
-use super::layout::{LOCALNET, chains, sets};
-use super::{elements, guard, localnet, retired};
+use super::layout::{LOCALNET, sets};
+use super::{elements, flows, guard, localnet, retired, wire};
 use crate::ports::Publication;
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 
@@ -24,11 +24,12 @@ pub fn restore(
         return Ok(());
     }
     let mut wanted: Vec<_> = publications.iter().flat_map(elements::of).collect();
-    for link in links(publications) {
-        wanted.push((LOCALNET, localnet::element(link, were_off.contains(&link))));
+    let links = links(publications);
+    for link in &links {
+        wanted.push((LOCALNET, localnet::element(link, were_off.contains(link))));
     }
     let guards: Vec<_> = publications.iter().flat_map(guard::of).collect();
-    let mut chains = chains();
+    let mut chains = wire::chains(links);
     chains.extend(guards.iter().map(guard::Guard::filled));
     let group = Group { table: TABLE, sets: &sets(), chains: &chains, elements: wanted };
     restore_group(nft, batch, group, restored)?;
@@ -53,11 +54,17 @@ pub fn raise_localnet(publications: &[Publication]) -> Result<usize> {
     Ok(raised)
 }
 
+/// Forgets the connections that neighbours opened to the host's loopback while rules were missing.
+///
+/// # Errors
+/// The kernel refused.
+pub fn forget_strangers(publications: &[Publication], nft: &Nft) -> Result<()> {
+    if links(publications).is_empty() { Ok(()) } else { flows::forget_strangers(nft) }
+}
+
 /// The links by which the host's loopback reaches containers, each once.
 fn links(publications: &[Publication]) -> Vec<&str> {
-    let containers = publications.iter().flat_map(|publication| &publication.containers);
-    let by_loopback = containers.filter(|container| container.by_loopback());
-    let mut links: Vec<&str> = by_loopback.filter_map(|container| container.link.as_deref()).collect();
+    let mut links: Vec<&str> = publications.iter().flat_map(Publication::by_loopback).collect();
     links.sort_unstable();
     links.dedup();
     links

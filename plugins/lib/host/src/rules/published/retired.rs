@@ -1,11 +1,14 @@
-//! Maps of an earlier layout, which shifted a range of ports by a remainder: nft's language cannot
-//! do this. Executables are replaced under running containers, so the transaction that creates the
-//! chains again deletes these maps. Elements still in them are found and deleted with their owner.
+//! What earlier layouts had: maps that shifted a range of ports by a remainder, which nft's language
+//! cannot do, and a chain that examined every packet for 127.0.0.0/8. Executables are replaced under
+//! running containers, so the transaction that creates the chains again deletes these. Elements
+//! still in the maps are found and deleted with their owner.
 
-use nft::{Batch, Data, Nft, Set, Type};
+use nft::{Batch, Chain, Data, Nft, Set, Type};
 use sys::Result;
 
-use super::layout::{V4, V6, sets};
+use super::layout::{V4, V6, chain, sets};
+use super::wire;
+use crate::rules::TABLE;
 
 const RANGES4: Set<'static> =
     Set { name: "ranges4", data: Data::Range(&[Type::Ipv4, Type::Port]), ..V4.ranges };
@@ -14,11 +17,18 @@ const RANGES6: Set<'static> =
     Set { name: "ranges6", data: Data::Range(&[Type::Ipv6, Type::Port]), ..V6.ranges };
 const RANGES_AT6: Set<'static> = Set { name: "ranges-at6", data: RANGES6.data, ..V6.ranges_at };
 
+/// It led to no other chain.
+const GUARD: Chain<'static> = chain("published-guard");
+
 /// They are created and deleted together.
 pub(super) const SETS: [Set<'static>; 4] = [RANGES4, RANGES_AT4, RANGES6, RANGES_AT6];
 
-/// Adds to `batch` their deletion, if they exist; no rule looks them up any more.
+/// Adds to `batch` their deletion, if they exist; no rule looks the maps up any more.
 pub(super) fn delete(nft: &Nft, batch: &mut Batch) -> Result<()> {
+    if nft.chain(&GUARD)?.is_some() {
+        batch.flush_chain(&GUARD);
+        batch.del_chain(&GUARD);
+    }
     if nft.set_is(&RANGES4)?.is_some() {
         for set in SETS {
             batch.flush_set(&set);
@@ -39,4 +49,12 @@ pub(super) fn sets_there(nft: &Nft) -> Result<Vec<Set<'static>>> {
         there.extend(SETS);
     }
     Ok(there)
+}
+
+/// The chains of the existing layout, base chains first: they lead to the others.
+pub(super) fn chains_there(nft: &Nft) -> Result<Vec<Chain<'static>>> {
+    let there = nft.chains(&TABLE)?;
+    let every = wire::every_chain().map(|filled| filled.chain);
+    let every = [GUARD].into_iter().chain(every);
+    Ok(every.filter(|chain| there.iter().any(|info| info.name == chain.name)).collect())
 }

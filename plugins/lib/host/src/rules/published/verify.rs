@@ -6,9 +6,9 @@ use nft::{Data, Element, Nft, Set, Target};
 use sys::{Result, sysctl};
 
 use super::elements::Found;
-use super::layout::{PUBLISHERS, chains};
+use super::layout::PUBLISHERS;
 use super::withdraw::LOOK_UPS;
-use super::{elements, guard, ledger, localnet, shared};
+use super::{elements, guard, ledger, localnet, shared, wire};
 use crate::Drift;
 use crate::ports::Publication;
 
@@ -19,7 +19,8 @@ use crate::ports::Publication;
 pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
     let guards = guard::of(publication);
-    for filled in chains().into_iter().chain(guards.iter().map(guard::Guard::filled)) {
+    let links = publication.by_loopback();
+    for filled in wire::chains(links).into_iter().chain(guards.iter().map(guard::Guard::filled)) {
         drifts.append(&mut filled.drifts(nft)?);
     }
     let wanted = elements::of(publication);
@@ -32,13 +33,11 @@ pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
         }
     }
     drifts.append(&mut missing);
-    for container in publication.containers.iter().filter(|container| container.by_loopback()) {
-        if let Some(link) = &container.link {
-            let key = localnet::key(link);
-            let actual = sysctl::read(&key).unwrap_or_else(|error| format!("unreadable ({error:#})"));
-            if actual != "1" {
-                drifts.push(Drift::new(format!("sysctl {key}"), "1", actual));
-            }
+    for link in publication.by_loopback() {
+        let key = localnet::key(link);
+        let actual = sysctl::read(&key).unwrap_or_else(|error| format!("unreadable ({error:#})"));
+        if actual != "1" {
+            drifts.push(Drift::new(format!("sysctl {key}"), "1", actual));
         }
     }
     Ok(drifts)

@@ -7,7 +7,7 @@ use nft::{Batch, Chain, Element, Nft, Set, Value};
 use sys::{IpFamily, Result};
 
 use super::elements::{self, Found, attachment};
-use super::layout::{PUBLISHERS, V4, V6, chains, owned};
+use super::layout::{PUBLISHERS, V4, V6, owned};
 use super::localnet::Lowered;
 use super::{Forgotten, flows, guard, localnet, reference, retired, shared};
 use crate::intent::{self, By, Records};
@@ -211,8 +211,7 @@ fn transact(
 }
 
 fn retire_all(nft: &Nft, batch: &mut Batch, guards: &[String]) -> Result<()> {
-    // Base chains first: they lead to the others.
-    let mut chains: Vec<Chain<'_>> = chains().iter().rev().map(|filled| filled.chain).collect();
+    let mut chains: Vec<Chain<'_>> = retired::chains_there(nft)?;
     chains.extend(guards.iter().map(|name| guard::chain(name)));
     retire(nft, batch, &TABLE, &chains, &retired::sets_there(nft)?)
 }
