@@ -79,6 +79,7 @@ mod reapply;
 mod routers;
 mod rules_absent;
 mod rules_busy;
+mod rules_close;
 mod rules_del;
 mod rules_owner;
 mod saved_rules;
@@ -125,6 +126,7 @@ pub fn all() -> Vec<Case> {
         rules_del::CASES,
         rules_owner::CASES,
         rules_busy::CASES,
+        rules_close::CASES,
         host_local::CASES,
         host_local_requests::CASES,
         host_local_store::CASES,

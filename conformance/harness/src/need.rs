@@ -1,6 +1,7 @@
 //! The needs of cases. A need is probed by a small real attempt, in a room; only a failed probe
 //! excuses a case from running.
 
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +26,8 @@ pub enum Need {
     Dnsname,
     /// CONFIG_DUMMY.
     Dummy,
+    /// CONFIG_IO_URING, which no administrator has disabled.
+    IoUring,
     /// CONFIG_IPVLAN.
     Ipvlan,
     /// CONFIG_MACVLAN.
@@ -52,11 +55,12 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 15] = [
+    pub const ALL: [Need; 16] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dnsname,
         Need::Dummy,
+        Need::IoUring,
         Need::Ipvlan,
         Need::Macvlan,
         Need::Iptables,
@@ -77,6 +81,7 @@ impl Need {
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
             Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
+            Need::IoUring => "io_uring",
             Need::Ipvlan => "ipvlan",
             Need::Macvlan => "macvlan",
             Need::Iptables => "iptables",
@@ -95,7 +100,12 @@ impl Need {
     pub fn of_kernel(self) -> bool {
         matches!(
             self,
-            Need::BridgeVlanFiltering | Need::Dummy | Need::Ipvlan | Need::Macvlan | Need::VlanLinks
+            Need::BridgeVlanFiltering
+                | Need::Dummy
+                | Need::IoUring
+                | Need::Ipvlan
+                | Need::Macvlan
+                | Need::VlanLinks
         )
     }
 
@@ -127,6 +137,12 @@ impl Need {
             }
             Need::Dummy => {
                 ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
+            }
+            Need::IoUring => {
+                let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
+                let deferred = sys::BackgroundClose::of(socket.as_fd()).is_deferred();
+                ensure!(deferred, "the kernel lacks io_uring, or it is disabled");
+                Ok(())
             }
             Need::Ipvlan => on_a_parent("ipvlan").context("this kernel lacks CONFIG_IPVLAN"),
             Need::Macvlan => on_a_parent("macvlan").context("this kernel lacks CONFIG_MACVLAN"),

@@ -1,10 +1,13 @@
 //! Defects of packet rules: their owners, and the packets that they stop.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use harness::need::Need;
 use serde_json::json;
 
 use super::defect::{Defect, defect};
+use super::wrapper::Reply;
 
 /// The defects of this file.
 pub const RULES: &[Defect] = &[
@@ -70,6 +73,22 @@ pub const RULES: &[Defect] = &[
             })
         },
     ),
+    defect(
+        "waits_for_deleted_rules",
+        "bridge",
+        "rules/bridge_leaves_the_wait_for_deleted_rules_to_the_kernel",
+        |call| {
+            call.after(call.verb == "DEL", |_| {
+                drop(Command::new("nft").args(["list", "tables"]).stdout(Stdio::null()).status());
+            })
+        },
+    ),
+    defect("needs_io_uring", "portmap", "rules/verbs_work_where_io_uring_is_forbidden", |call| {
+        match Need::IoUring.probe(Path::new("")) {
+            Err(error) if call.verb == "DEL" => Reply::error(999, &error.to_string()),
+            _ => call.sound(),
+        }
+    }),
 ];
 
 fn flush(chain: &str) {

@@ -111,21 +111,19 @@ impl Sockets {
         };
         let ports = [port(self.udp.local_addr())?, port(self.tcp.local_addr())?];
         Inside { label: &self.label, address: self.address, ports }.add(&self.nft)?;
-        // It may have replaced older rules.
-        self.nft.close_in_background();
         Ok((self.udp, self.tcp))
     }
 }
 
-/// Removes the rules. Returns the nf_tables socket, which takes time to close.
+/// Removes the rules.
 ///
 /// # Errors
 /// The kernel refused. A namespace that is gone has no rules.
-pub fn remove_rules(path: &str, recorded: Option<Namespace>, owner: &Owner) -> Result<Option<Nft>, Error> {
-    let Some(netns) = namespace(path, recorded)? else { return Ok(None) };
+pub fn remove_rules(path: &str, recorded: Option<Namespace>, owner: &Owner) -> Result<(), Error> {
+    let Some(netns) = namespace(path, recorded)? else { return Ok(()) };
     let nft = Nft::open_in(&netns)?;
     match resolver::remove_inside(&nft, &owner.label()) {
         Err(error) if !host::rules::is_without_nf_tables(&error) => Err(error.into()),
-        _ => Ok(Some(nft)),
+        _ => Ok(()),
     }
 }

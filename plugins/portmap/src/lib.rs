@@ -79,9 +79,7 @@ impl Plugin for PortMap {
         chains.extend(withdrawn.chains);
         published::withdraw_of_reference(&nft, owner)?;
         let is_in_use = |chain: &str| published::is_in_use(&nft, owner, chain);
-        host::iptables::withdraw_from_old_tables(&chains, &is_in_use)?;
-        nft.close_in_background();
-        Ok(())
+        Ok(host::iptables::withdraw_from_old_tables(&chains, &is_in_use)?)
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
@@ -90,7 +88,6 @@ impl Plugin for PortMap {
         let owners = attach::valid_owners(request, valid);
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
         withdrawn.forgotten.report();
-        nft.close_in_background();
         Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains, &|_| Ok(false))?)
     }
 

@@ -71,7 +71,7 @@ fn attach(config: &Config, request: &Request, previous: &AddResult) -> Result<Ve
                 let sync = ControlRequest::Sync { network: request.network.clone(), key: Some(former.key) };
                 responder.call_if_running(&sync, &[]).map(drop)
             }),
-            None => remove_container(&state_dir, &mut responder, request, false).map(drop),
+            None => remove_container(&state_dir, &mut responder, request, false),
         };
         // The caller reports the first error.
         if let Err(error) = undone {

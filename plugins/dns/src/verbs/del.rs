@@ -1,7 +1,6 @@
 //! DEL: removes by key, without any other input.
 
 use cni::{Error, Request};
-use nft::Nft;
 
 use super::remove_network;
 use crate::control::ControlRequest;
@@ -21,9 +20,7 @@ pub fn del(request: &Request) -> Result<(), Error> {
     let mut responder = ResponderClient::new(&state_dir, socket);
     let _lock = state_dir.lock()?;
     restore::restore(&state_dir)?;
-    let rules = remove_container(&state_dir, &mut responder, request, true)?;
-    rules.into_iter().flatten().for_each(Nft::close_in_background);
-    Ok(())
+    remove_container(&state_dir, &mut responder, request, true)
 }
 
 /// Removes all that ADD made. `revive`: starts a responder that other containers need.
@@ -32,7 +29,7 @@ pub(super) fn remove_container(
     responder: &mut ResponderClient<'_>,
     request: &Request,
     revive: bool,
-) -> Result<[Option<Nft>; 2], Error> {
+) -> Result<(), Error> {
     let (network, key) = (&request.network, plan::key(request));
     let record = state_dir.attachment(network, &key);
     if let Err(error) = &record {
@@ -52,15 +49,14 @@ pub(super) fn remove_container(
         dnsname::forget(state_dir, request)?;
     }
     let last = state_dir.is_empty(network)?;
-    let rules = if last { remove_network(state_dir, network)? } else { None };
+    let _rules = if last { remove_network(state_dir, network)? } else { None };
     let sync = ControlRequest::Sync { network: network.clone(), key: Some(key) };
     // Without a responder there is nobody to notify.
     notify(responder, &sync, !last && revive);
-    let inside = match netns {
-        Some((path, recorded)) => container::remove_rules(&path, recorded, &plan::key(request).on(network))?,
-        None => None,
-    };
-    Ok([rules, inside])
+    match netns {
+        Some((path, recorded)) => container::remove_rules(&path, recorded, &plan::key(request).on(network)),
+        None => Ok(()),
+    }
 }
 
 /// Whether containers of the network may have rules in their namespaces.

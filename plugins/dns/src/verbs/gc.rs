@@ -1,7 +1,6 @@
 //! GC: removes attachments of this network that are no longer valid.
 
 use cni::{Error, Request, ValidAttachments};
-use nft::Nft;
 
 use super::del::{log_failure, notify};
 use super::remove_network;
@@ -28,7 +27,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     let known = state_dir.scan_network(&request.network)?;
     state_dir.remove_all_but(&request.network, &valid)?;
     let last = state_dir.is_empty(&request.network)?;
-    let rules = if last { remove_network(&state_dir, &request.network)? } else { None };
+    let _rules = if last { remove_network(&state_dir, &request.network)? } else { None };
     let sync = ControlRequest::Sync { network: request.network.clone(), key: None };
     notify(&mut responder, &sync, !last);
     // The namespace of an invalid container may still exist.
@@ -36,11 +35,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     for (path, recorded, key) in
         gone.filter_map(|attachment| Some((attachment.netns?, attachment.namespace, attachment.key)))
     {
-        match container::remove_rules(&path, recorded, &key.on(&request.network)) {
-            Ok(inside) => inside.into_iter().for_each(Nft::close_in_background),
-            Err(error) => log_failure(Err(error)),
-        }
+        log_failure(container::remove_rules(&path, recorded, &key.on(&request.network)));
     }
-    rules.into_iter().for_each(Nft::close_in_background);
     Ok(())
 }

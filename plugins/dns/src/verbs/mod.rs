@@ -72,8 +72,8 @@ fn external_name_warning(container: &str, name: &str, network: &str) -> String {
 /// The port that containers send queries to.
 const DNS_PORT: u16 = 53;
 
-/// Removes the rules and records of a network without attachments. Returns the nf_tables
-/// socket, which takes time to close ([`Nft::close_in_background`]).
+/// Removes the rules and records of a network without attachments. Returns the socket: the longer
+/// it stays open, the shorter the wait when it is closed ([`nft`]).
 fn remove_network(state_dir: &StateDir, name: &str) -> Result<Option<Nft>, Error> {
     let nft = match rules::open() {
         Err(error) if is_without_nf_tables(&error) => None,

@@ -22,6 +22,8 @@ const ELEMENTS_BYTES: usize = 60_000;
 pub struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) parts: Vec<Part>,
+    /// Whether a change deletes something.
+    pub(super) deletes: bool,
     sets: u32,
     fault: Option<Error>,
 }
@@ -228,6 +230,7 @@ impl Batch {
         object: String,
         fill: impl FnOnce(&mut Writer),
     ) {
+        self.deletes |= matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET | DELSETELEM);
         let mut request = Request::new(SUBSYSTEM | kind, flags, &[table.family.number(), 0, 0, 0]);
         fill(&mut request.attrs);
         match request.finish(0) {

@@ -12,7 +12,7 @@ use sys::{Error, Result};
 
 use super::batch::{Batch, Part};
 use super::uapi::*;
-use super::{Nft, value};
+use super::{Committed, Nft, value};
 
 /// What the send buffer always holds (net.core.wmem_default is 212,992 unless an administrator made
 /// it smaller).
@@ -105,7 +105,13 @@ impl Nft {
             .map_err(|malformed| Error::new("write", "an nf_tables transaction", malformed))?;
         let sent = self.make_room(framed.len()).and_then(|()| self.socket.send(&framed));
         sent.map_err(|error| Error::new("send", "an nf_tables transaction", error))?;
-        self.outcome(&batch, begin)
+        let outcome = self.outcome(&batch, begin);
+        let done = match &outcome {
+            Ok(()) if !batch.deletes => Committed::Additions,
+            _ => Committed::Deletions,
+        };
+        self.committed.set(self.committed.get().max(done));
+        outcome
     }
 
     /// A transaction is one datagram, so the send buffer must hold it.

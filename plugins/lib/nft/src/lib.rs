@@ -4,9 +4,10 @@
 //! its callers decide which rules a host needs.
 //!
 //! Changes are collected in a [`Batch`] and committed as one transaction: all or nothing. Keep one
-//! [`Nft`] for the life of the process, and drop it last: when it is dropped after deletions, the
-//! kernel waits for an RCU grace period (8 to 16 ms, measured; a failed batch takes as long),
-//! unless it is closed by [`Nft::close_in_background`].
+//! [`Nft`] for the life of the process, and drop it late. When a netfilter socket is closed, the
+//! kernel waits until the memory of deleted objects is freed (nft_rcv_nl_event,
+//! net/netfilter/nf_tables_api.c): an RCU grace period of 4 to 16 ms after a deletion or a failed
+//! batch, also another process's. So dropping an [`Nft`] leaves the close to a kernel worker.
 //!
 //! Every commit creates a new *generation* of the network namespace's rules. [`Nft::transact`]
 //! reads, decides, and commits only if nobody else committed in between.
@@ -32,10 +33,11 @@ mod value;
 mod verdict;
 
 use std::cell::Cell;
+use std::os::fd::AsFd;
 
 use netlink::socket::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use sys::{Error, NetNs, Result};
+use sys::{BackgroundClose, Error, NetNs, Result};
 
 pub use batch::Batch;
 pub use commit::is_stale;
@@ -63,6 +65,18 @@ pub struct Nft {
     socket: Socket,
     /// The size that the send buffer was raised to, in bytes; 0 is the system's default.
     send_buffer: Cell<usize>,
+    committed: Cell<Committed>,
+    /// Dropped after the socket.
+    close: BackgroundClose,
+}
+
+/// What the transactions of a socket did, all in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Committed {
+    Nothing,
+    Additions,
+    /// They deleted something, or failed: the kernel has something to free.
+    Deletions,
 }
 
 impl Nft {
@@ -72,7 +86,12 @@ impl Nft {
     /// The socket cannot be created: the kernel lacks netfilter netlink.
     pub fn open() -> Result<Self> {
         Socket::open(NETLINK_NETFILTER)
-            .map(|socket| Self { socket, send_buffer: Cell::new(0) })
+            .map(|socket| Self {
+                socket,
+                send_buffer: Cell::new(0),
+                committed: Cell::new(Committed::Nothing),
+                close: BackgroundClose::default(),
+            })
             .map_err(|error| Error::new("open", "a netfilter netlink socket", error))
     }
 
@@ -84,17 +103,18 @@ impl Nft {
         netns.enter(Self::open)?
     }
 
-    /// Closes the socket without waiting. Closing a netfilter socket waits until the memory of
-    /// deleted objects is freed (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): a grace period
-    /// of 4 to 16 ms, after all work is done. A kernel worker waits instead, if the kernel provides
-    /// one.
-    pub fn close_in_background(self) {
-        sys::close_in_background(self.socket);
-    }
-
-    /// Connection tracking over the same socket. (Closing any netfilter socket waits for deleted
-    /// objects.)
+    /// Connection tracking over the same socket.
     pub fn conntrack(&self) -> Conntrack<'_> {
         Conntrack::new(&self.socket)
+    }
+}
+
+impl Drop for Nft {
+    /// A socket that only read may have to wait for the previous plugin's deletions. One that only
+    /// added belongs to an ADD, which rarely follows a deletion: the worker is not worth its cost.
+    fn drop(&mut self) {
+        if self.committed.get() != Committed::Additions {
+            self.close = BackgroundClose::of(self.socket.as_fd());
+        }
     }
 }

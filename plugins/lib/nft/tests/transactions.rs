@@ -5,9 +5,11 @@
 
 mod common;
 
+use std::os::fd::AsFd;
+
 use common::*;
 use nft::{Batch, Element, Field, Nft, Rule, Value, is_stale};
-use sys::network_test;
+use sys::{BackgroundClose, network_test};
 
 network_test! {
     /// A refusal contains the operation, the object and the kernel's reason, and nothing is
@@ -200,5 +202,53 @@ network_test! {
         let mut batch = Batch::new();
         batch.create_elements(&PORTS, &[element("second")]);
         assert!(nft.commit(batch).unwrap_err().is_exists());
+    }
+}
+
+/// How often this thread has slept.
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+network_test! {
+    /// Deletions and refusals leave the kernel something to free, and a socket that only read may
+    /// be closed while another process's deletions are freed.
+    fn a_socket_closes_without_waiting_for_deletions() {
+        let listener = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        if !BackgroundClose::of(listener.as_fd()).is_deferred() {
+            // Without io_uring it waits.
+            return;
+        }
+        let changed = |change: &dyn Fn(&mut Batch)| {
+            let nft = Nft::open().unwrap();
+            commit(&nft, tables);
+            let mut batch = Batch::new();
+            change(&mut batch);
+            let _ = nft.commit(batch);
+            nft
+        };
+        let ways: [&dyn Fn() -> Nft; 3] = [
+            &|| changed(&|batch| batch.del_table(&TABLE)),
+            &|| changed(&|batch| batch.del_chain(&PUBLISH)),
+            &|| {
+                drop(changed(&|batch| batch.del_table(&TABLE)));
+                let nft = Nft::open().unwrap();
+                nft.tables().unwrap();
+                nft
+            },
+        ];
+        for (at, way) in ways.iter().enumerate() {
+            // Locks of the kernel make it sleep now and then.
+            let quick = (0..9).filter(|_| {
+                let nft = way();
+                let before = sleeps();
+                drop(nft);
+                sleeps() == before
+            });
+            let quick = quick.count();
+            assert!(quick > 4, "way {at}: only {quick} of 9 closed at once");
+        }
     }
 }

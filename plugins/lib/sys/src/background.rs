@@ -1,14 +1,26 @@
-//! Closing a descriptor without waiting for the kernel.
+//! Closing a file without waiting for the kernel.
 
-use std::os::fd::AsFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::calls;
 
-/// Closes a descriptor for which the kernel makes the last close wait. A kernel worker does that
-/// close and waits instead; without one, the caller waits.
-pub fn close_in_background(descriptor: impl AsFd) {
-    // Close the descriptor first and the ring last: the worker starts when the ring is closed.
-    let ring = calls::held_by_ring(descriptor.as_fd());
-    drop(descriptor);
-    drop(ring);
+/// Defers the last close of a file to a kernel worker: for files for which the kernel makes the
+/// process that closes them last wait. Drop it after the file's descriptor.
+#[derive(Debug, Default)]
+pub struct BackgroundClose {
+    /// The worker starts when the ring is closed.
+    ring: Option<OwnedFd>,
+}
+
+impl BackgroundClose {
+    /// Defers the last close of the file of `descriptor`. Without io_uring, nothing is deferred,
+    /// and the process that closes the descriptor waits.
+    pub fn of(descriptor: BorrowedFd<'_>) -> Self {
+        Self { ring: calls::held_by_ring(descriptor).ok() }
+    }
+
+    /// Whether a kernel worker does the last close.
+    pub fn is_deferred(&self) -> bool {
+        self.ring.is_some()
+    }
 }

@@ -23,7 +23,7 @@ pub mod sysctl;
 pub mod testing;
 pub mod wait;
 
-pub use background::close_in_background;
+pub use background::BackgroundClose;
 pub use error::{Error, Result};
 pub use ip_family::IpFamily;
 pub use netns::{NetNs, NetNsError};
