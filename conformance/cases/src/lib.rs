@@ -4,6 +4,7 @@ mod availability;
 mod bridge_check;
 mod bridge_del;
 mod bridge_gateway;
+mod bridge_gc;
 mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
@@ -111,6 +112,7 @@ pub fn all() -> Vec<Case> {
         bridge_life::CASES,
         bridge_check::CASES,
         bridge_del::CASES,
+        bridge_gc::CASES,
         links_bridge::CASES,
         links_child::CASES,
         links_host_bridge::CASES,

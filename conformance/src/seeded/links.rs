@@ -37,6 +37,26 @@ pub const LINKS: &[Defect] = &[
             drop(Command::new("ip").args(["link", "del", "group", "1836019570"]).status());
         })
     }),
+    defect("gc_deletes_links_one_by_one", "bridge", "bridge/gc_deletes_many_links_by_one_request", |call| {
+        if call.verb == "GC" {
+            ours().iter().for_each(|name| drop(Command::new("ip").args(["link", "del", name]).status()));
+        }
+        call.sound()
+    }),
+    defect(
+        "gc_deletes_its_group_alone",
+        "bridge",
+        "bridge/gc_keeps_links_that_others_put_into_its_group",
+        |call| {
+            call.after(call.verb == "GC", |_| {
+                let links = ip::rows(None, &["link", "show", "type", "veth"]).unwrap_or_default();
+                let groups = links.iter().filter_map(|link| link["group"].as_str());
+                for group in groups.filter(|group| *group != "default") {
+                    drop(Command::new("ip").args(["link", "del", "group", group]).status());
+                }
+            })
+        },
+    ),
     defect("pins_another_bridge", "bridge", "bridge/a_foreign_bridge_keeps_its_mac_address", |call| {
         call.after(call.verb == "ADD", |reply| {
             let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
@@ -57,6 +77,16 @@ pub const LINKS: &[Defect] = &[
         },
     ),
 ];
+
+/// The names of the host's veths with a label of network `net` but the first container's.
+fn ours() -> Vec<String> {
+    let links = ip::rows(None, &["-d", "link", "show", "type", "veth"]).unwrap_or_default();
+    let stale = links.iter().filter(|link| {
+        let alias = link["ifalias"].as_str().unwrap_or_default();
+        alias.starts_with("moor/net/") && !alias.ends_with("/net0")
+    });
+    stale.filter_map(|link| Some(link["ifname"].as_str()?.to_owned())).collect()
+}
 
 fn ifname() -> String {
     std::env::var("CNI_IFNAME").unwrap_or_default()

@@ -74,3 +74,27 @@ network_test! {
         assert!(takes(Some(&pod), &owner("two", "c1"), &[], &owner("one", "c1").label()));
     }
 }
+
+network_test! {
+    /// More than one request deletes.
+    fn gc_deletes_stale_pairs_of_its_network_only_and_changes_no_other() {
+        let host = Netlink::open().unwrap();
+        let create = |name: &str, alias: Option<&str>, group: u32| {
+            let peer = VethPeer { name: &format!("{name}p"), mac: None, mtu: None, netns: None };
+            host.create_veth(&Veth { name, mac: None, mtu: None, master: None, up: false, peer }).unwrap();
+            let index = host.link_by_name(name).unwrap().unwrap().index;
+            host.set_link(index, &LinkChange { alias, group: Some(group), ..LinkChange::default() }).unwrap();
+        };
+        for nth in 0..70 {
+            create(&format!("stale{nth}"), Some(&owner("one", &format!("c{nth}")).label()), nth % 3);
+        }
+        create("valid", Some(&owner("one", "valid").label()), 2);
+        create("other", Some(&owner("two", "c1").label()), 0);
+        create("nobodys", None, 1);
+        host::piece::delete_veths_but(&host, "one", &[owner("one", "valid")]).unwrap();
+        let left = host.links().unwrap().into_iter().filter(|link| !link.loopback() && !link.name.ends_with('p'));
+        let mut left: Vec<(String, u32)> = left.map(|link| (link.name, link.group)).collect();
+        left.sort();
+        assert_eq!(left, [("nobodys".into(), 1), ("other".into(), 0), ("valid".into(), 2)]);
+    }
+}

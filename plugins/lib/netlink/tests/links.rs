@@ -131,6 +131,25 @@ network_test! {
 }
 
 network_test! {
+    fn a_group_of_links_is_deleted_with_the_peers_and_nothing_else() {
+        let pod = another_network();
+        let netlink = Netlink::open().unwrap();
+        for (near, far, group) in [("veth0", "eth0", 1 << 29), ("veth1", "eth1", 1 << 29), ("veth2", "eth2", 7)] {
+            netlink.create_veth(&veth(near, far, Some(&pod))).unwrap();
+            let index = netlink.link_by_name(near).unwrap().unwrap().index;
+            netlink.set_link(index, &LinkChange { group: Some(group), ..LinkChange::default() }).unwrap();
+            assert_eq!(netlink.link_by_index(index).unwrap().unwrap().group, group);
+        }
+        assert_eq!(ip_link("veth0")["group"], "536870912");
+        assert!(netlink.delete_link_group(0).is_err());
+        netlink.delete_link_group(1 << 29).unwrap();
+        assert!(no_link("veth0") && no_link("veth1") && !no_link("veth2"));
+        assert!(pod.enter(|| no_link("eth0") && no_link("eth1") && !no_link("eth2")).unwrap());
+        assert!(netlink.delete_link_group(1 << 29).unwrap_err().is_not_found());
+    }
+}
+
+network_test! {
     fn a_link_changes_only_as_requested() {
         let netlink = Netlink::open().unwrap();
         let master = bridge(&netlink, "br0");

@@ -17,6 +17,7 @@ mod gateway;
 mod hairpin;
 mod host_routes;
 mod kernel;
+mod link_group;
 mod making;
 mod masquerade;
 mod masquerade_chain;

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use netlink::{Link, Netlink};
 use sys::{NetNs, Result};
 
+use super::link_group;
 use super::veth::delete;
 use crate::removal::{is_in_this_namespace, is_pair};
 use crate::{Owner, Removal};
@@ -106,21 +107,25 @@ fn is_veth(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth")
 }
 
-/// Deletes the veth pairs of every owner on the network except the valid ones; continues after an
-/// error.
+/// Deletes the veth pairs of every owner on the network except the valid ones: by one request, and
+/// what that leaves one by one, which continues after an error.
 ///
 /// # Errors
 /// The kernel could not be asked; otherwise the last error of a deletion.
 pub fn delete_veths_but(host: &Netlink, network: &str, valid: &[Owner]) -> Result<()> {
     let prefix = Owner::label_prefix(network);
     let valid: HashSet<String> = valid.iter().map(Owner::label).collect();
-    let stale = host.links()?.into_iter().filter(|link| {
+    let is_stale = |link: &Link| {
         let label = link.alias.as_deref().filter(|alias| alias.starts_with(&prefix));
         is_veth(link) && label.is_some_and(|label| !valid.contains(label))
-    });
+    };
+    let mut links = host.links()?;
+    if link_group::delete(host, &links, is_stale) {
+        links = host.links()?;
+    }
     let mut result = Ok(());
-    for link in stale {
-        result = delete(host, &link).and(result);
+    for link in links.iter().filter(|link| is_stale(link)) {
+        result = delete(host, link).and(result);
     }
     result
 }

@@ -148,6 +148,8 @@ pub struct LinkChange<'a> {
     pub master: Option<u32>,
     /// New name.
     pub name: Option<&'a str>,
+    /// Its group; see [`Netlink::delete_link_group`].
+    pub group: Option<u32>,
 }
 
 impl Link {
@@ -214,6 +216,7 @@ fn change_request(index: u32, change: &LinkChange<'_>) -> Request {
     });
     let link = with(link, change.master, LinkMessageBuilder::controller);
     let link = with(link, change.name, LinkMessageBuilder::name);
+    let link = with(link, change.group, LinkMessageBuilder::link_group);
     Request::of(RTM_NEWLINK, 0, &link.build()).named(change.name.unwrap_or_default())
 }
 
@@ -281,7 +284,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel refused; changes before the refused one are made, in the order of the fields
-    /// (MAC, MTU, name, alias, flags, master).
+    /// (MAC, MTU, group, name, alias, flags, master).
     pub fn set_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
         // RTM_NEWLINK without CREATE: RTM_SETLINK would acknowledge attributes that it ignores.
         self.change("change link", change_request(index, change), || self.link_label(index))
@@ -308,6 +311,18 @@ impl Netlink {
     pub fn delete_link(&self, index: u32) -> Result<()> {
         let request = Request::of(RTM_DELLINK, 0, &LinkUnspec::new_with_index(index).build());
         self.change("delete link", request, || self.link_label(index))
+    }
+
+    /// Deletes all links of a group of this namespace, with their veth peers: all or none, in the
+    /// time of a few.
+    ///
+    /// # Errors
+    /// The kernel refused: group 0 is everybody's, and hardware cannot be deleted; `is_not_found`
+    /// when the group has no link.
+    pub fn delete_link_group(&self, group: u32) -> Result<()> {
+        let links = LinkUnspec::new_with_index(0).link_group(group);
+        let request = Request::of(RTM_DELLINK, 0, &links.build());
+        self.change("delete links of group", request, || group.to_string())
     }
 }
 
