@@ -26,6 +26,9 @@ const ROUNDS: usize = 20;
 const CONNECTIONS: usize = 150;
 /// Bytes that go both ways over one connection, one after the other.
 const ECHOES: usize = 150;
+/// Bytes of a bulk, and how many go both ways over one connection.
+const BULK: usize = 64 * 1024;
+const BULKS: usize = 20;
 /// The timeout of a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -45,6 +48,8 @@ pub enum Rules {
     None,
     /// Ours.
     Ours(u16),
+    /// Ours with `fastPath`.
+    FastPath,
     /// Those of the reference's iptables back end.
     Iptables(u16),
     /// Those of its nftables back end.
@@ -72,6 +77,7 @@ impl Rules {
         match self {
             Rules::None => "no rules".into(),
             Rules::Ours(ports) => of("ours", ports),
+            Rules::FastPath => "ours with fastPath".into(),
             Rules::Iptables(ports) => of("reference's iptables rules", ports),
             Rules::Nftables(ports) => of("reference's nftables rules", ports),
         }
@@ -91,6 +97,8 @@ pub struct Costs {
     pub connection: Vec<f64>,
     /// A byte both ways, once connected.
     pub echo: Vec<f64>,
+    /// [`BULK`] bytes both ways.
+    pub bulk: Vec<f64>,
 }
 
 /// One host's costs.
@@ -115,13 +123,18 @@ struct Host {
 
 /// The job of the room with all hosts.
 pub fn job(room: &Room) -> Result<Vec<DataPath>> {
+    measure(room, &Rules::ALL, ROUNDS)
+}
+
+/// Measures a host for each of these rules, in turns.
+pub fn measure(room: &Room, rules: &[Rules], rounds: usize) -> Result<Vec<DataPath>> {
     // With client and server on two processors, an echo takes three times as long, whatever the
     // rules.
     processor::stay_on_one()?;
     let ours = Contender::ours(room);
     let mut hosts = vec![];
-    for (number, rules) in Rules::ALL.into_iter().enumerate() {
-        let host = Host::new(room, &ours, number, rules).with_context(|| rules.name())?;
+    for (number, rules) in rules.iter().enumerate() {
+        let host = Host::new(room, &ours, number, *rules).with_context(|| rules.name())?;
         hosts.push(host);
     }
     let mut servers = vec![];
@@ -130,7 +143,7 @@ pub fn job(room: &Room) -> Result<Vec<DataPath>> {
         servers.push(room.inside(&host.inside.id, || serve(inside))?);
         servers.push(room.inside(&host.outside.id, || serve(SocketAddr::from(([0; 4], OUTSIDE_PORT))))?);
     }
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for turn in turns(round, hosts.len()) {
             if let Some(host) = hosts.get_mut(turn) {
                 host.measure(room).with_context(|| host.path.rules.name())?;
@@ -204,9 +217,13 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
             ports::publish(ours, others - 1)?;
             Scenario::Portmap
         }
+        Rules::FastPath => Scenario::Portmap,
         _ => Scenario::Bridge,
     };
     let mut attachment = ours.attachment(scenario, inside, "eth0");
+    if rules == Rules::FastPath {
+        attachment.chain.iter_mut().for_each(|config| config["fastPath"] = true.into());
+    }
     attachment.run("ADD")?;
     let result = attachment.result.context("ADD has no result")?;
     let net = result["ips"][0]["address"].as_str().context("ADD returned no address")?;
@@ -219,6 +236,10 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
     };
     match rules {
         Rules::None | Rules::Ours(_) => {}
+        Rules::FastPath => {
+            let tables = ip::output("nft", &["list", "flowtables"])?;
+            ensure!(tables.contains("flowtable "), "these plugins make no flowtable");
+        }
         Rules::Iptables(count) => {
             ports::load_iptables(&mappings(count), subnet)?;
             let masquerade = format!(
@@ -254,11 +275,11 @@ pub fn serve(at: SocketAddr) -> Result<JoinHandle<()>> {
 
 fn echo(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut byte = [0];
+    let mut bytes = vec![0; BULK];
     loop {
-        match stream.read(&mut byte) {
+        match stream.read(&mut bytes) {
             Ok(0) => return Ok(()),
-            Ok(_) => stream.write_all(&byte)?,
+            Ok(count) => stream.write_all(bytes.get(..count).unwrap_or_default())?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -296,6 +317,15 @@ fn costs(to: SocketAddr, costs: &mut Costs) -> Result<()> {
         times.push(micros(began));
     }
     costs.echo.push(median(&times));
+    times.clear();
+    let mut bytes = vec![0; BULK];
+    for _ in 0..BULKS {
+        let began = Instant::now();
+        stream.write_all(&bytes)?;
+        stream.read_exact(&mut bytes).context("read the bulk's answer")?;
+        times.push(micros(began));
+    }
+    costs.bulk.push(median(&times));
     Ok(())
 }
 

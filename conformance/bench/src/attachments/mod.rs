@@ -10,6 +10,7 @@ pub mod count;
 mod data_path;
 mod elf;
 mod floor;
+mod flow;
 mod growth;
 mod herd;
 mod hosts;
@@ -37,7 +38,7 @@ use anyhow::{Context, Result, bail, ensure};
 use harness::job::Kind;
 use harness::room::Room;
 use harness::runner::Grounds;
-use harness::vm::VmArgs;
+use harness::vm::{Ended, Machine, VmArgs};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -225,7 +226,11 @@ impl Run<'_> {
     }
 
     fn part(&mut self, part: Part) -> Result<Vec<Compared>> {
-        let found: Vec<Compared> = answer(&self.grounds, &part.job(self.options.before.as_deref()))?;
+        let job = part.job(self.options.before.as_deref());
+        let found: Vec<Compared> = match part {
+            Part::Flow => counted_elsewhere(&self.grounds, &self.options.vm, &job)?,
+            _ => answer(&self.grounds, &job)?,
+        };
         if !self.options.json {
             table::compared(&found);
         }
@@ -267,18 +272,38 @@ fn elsewhere(grounds: &Grounds, vm: &VmArgs, job: &str, why: &str) -> Result<Mea
         Ok(machine) => machine,
         Err(missing) => return Ok(not_run(format!("{why}; {missing:#}"))),
     };
+    let (mut measured, ended): (Measured, _) = answer_of(&machine, grounds, job)?;
+    measured.not_run.push(format!("on this kernel: {why}; so this was in a {}", ended.summary()));
+    Ok(measured)
+}
+
+/// Runs the part's job in a virtual machine that counts instructions.
+fn counted_elsewhere(grounds: &Grounds, vm: &VmArgs, job: &str) -> Result<Vec<Compared>> {
+    let machine = match vm.machine() {
+        Ok(machine) => machine.counting_instructions(),
+        Err(missing) => return Ok(flow::not_run(&format!("{missing:#}"))),
+    };
+    match answer_of::<Vec<Compared>>(&machine, grounds, job) {
+        Ok((mut found, ended)) => {
+            found.iter_mut().for_each(|compared| compared.notes.push(format!("in a {}", ended.summary())));
+            Ok(found)
+        }
+        Err(why) => Ok(flow::not_run(&format!("{why:#}"))),
+    }
+}
+
+/// Runs a job in a machine and parses its output.
+fn answer_of<T: DeserializeOwned>(machine: &Machine, grounds: &Grounds, job: &str) -> Result<(T, Ended)> {
     let command = grounds.command(job);
     let words: Vec<OsString> =
         once(command.get_program()).chain(command.get_args()).map(ToOwned::to_owned).collect();
-    let (mut measured, mut stray) = (None, String::new());
-    let ended = machine.run(&words, |line| match serde_json::from_str::<Measured>(line) {
-        Ok(found) => measured = Some(found),
+    let (mut found, mut stray) = (None, String::new());
+    let ended = machine.run(&words, |line| match serde_json::from_str::<T>(line) {
+        Ok(parsed) => found = Some(parsed),
         Err(_) => stray += &format!("\n    {line}"),
     })?;
-    let mut measured =
-        measured.with_context(|| format!("{job} in the virtual machine printed only{stray}"))?;
-    measured.not_run.push(format!("on this kernel: {why}; so this was in a {}", ended.summary()));
-    Ok(measured)
+    let found = found.with_context(|| format!("{job} in the virtual machine printed only{stray}"))?;
+    Ok((found, ended))
 }
 
 fn print(found: &impl Serialize) -> Result<()> {

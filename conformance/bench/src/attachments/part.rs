@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use harness::room::Room;
 
 use super::compared::Compared;
-use super::{chain, herd, stale, start, wait};
+use super::{chain, flow, herd, stale, start, wait};
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,13 @@ pub enum Part {
     Herd,
     /// From the runtime's call to the first answers.
     Wait,
+    /// Connections with `fastPath`, in a virtual machine.
+    Flow,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 5] = [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait];
+    pub const ALL: [Part; 6] = [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait, Part::Flow];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Part {
             Part::Gc => "gc",
             Part::Herd => "herd",
             Part::Wait => "wait",
+            Part::Flow => "flow",
         }
     }
 
@@ -65,6 +68,7 @@ pub fn job(room: &Room, job: &str) -> Result<Vec<Compared>> {
         Part::Gc => stale::job(room, before),
         Part::Herd => herd::job(room, before),
         Part::Wait => wait::job(room, before),
+        Part::Flow => flow::job(room),
     }
 }
 

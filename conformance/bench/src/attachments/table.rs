@@ -118,16 +118,17 @@ pub fn together(rows: &[Together]) {
 pub fn paths(rows: &[DataPath]) {
     let Some(base) = rows.iter().find(|row| row.rules == Rules::None) else { return };
     println!(
-        "\n{:<48} {:>12} {:>9} {:>12} {:>9}",
-        "data path: TCP, one client", "connect./s", "of none", "echo us", "of none"
+        "\n{:<48} {:>12} {:>9} {:>12} {:>9} {:>12} {:>9}",
+        "data path: TCP, one client", "connect./s", "of none", "echo us", "of none", "64 KiB us", "of none"
     );
     let print = |direction: &str, name: String, costs: &Costs, base: &Costs| {
-        let (connection, echo) = (median(&costs.connection), median(&costs.echo));
+        let [connection, echo, bulk] = [&costs.connection, &costs.echo, &costs.bulk].map(|of| median(of));
         println!(
-            "  {direction:<4}{name:<42} {:>12.0} {:>9.2} {echo:>12.1} {:>9.2}",
+            "  {direction:<4}{name:<42} {:>12.0} {:>9.2} {echo:>12.1} {:>9.2} {bulk:>12.1} {:>9.2}",
             1e6 / connection,
             median(&base.connection) / connection,
             echo / median(&base.echo),
+            bulk / median(&base.bulk),
         );
     };
     for row in rows {

@@ -33,6 +33,8 @@ pub struct Machine {
     busybox: PathBuf,
     image: Image,
     bounds: Bounds,
+    /// Whether its clock counts instructions.
+    counts: bool,
 }
 
 /// The time limits of a machine.
@@ -86,7 +88,14 @@ impl Machine {
             busybox,
             image: Image::newest(images)?,
             bounds,
+            counts: false,
         })
+    }
+
+    /// The same with one processor, and a clock that advances by one nanosecond with each
+    /// instruction and skips idle time: a duration in it is a count, whatever this machine's load.
+    pub fn counting_instructions(self) -> Self {
+        Self { counts: true, ..self }
     }
 
     /// Boots, runs the command in the working directory as root, and passes on its output line by
@@ -180,12 +189,19 @@ impl Machine {
     }
 
     fn command(&self, desk: &Desk) -> Result<Command> {
-        let processors = std::thread::available_parallelism().map_or(2, usize::from).min(4).to_string();
+        let processors = match self.counts {
+            true => 1,
+            false => std::thread::available_parallelism().map_or(2, usize::from).min(4),
+        };
+        let processors = processors.to_string();
         let mut command = Command::new(&self.leash);
         command.args(["--pdeathsig", "KILL", "--"]).arg(&self.emulator);
         // Never KVM, even if available: results are the same everywhere, and nested virtualisation
         // is not relied on.
         command.args(["-accel", "tcg", "-machine", "pc", "-cpu", "max", "-smp", &processors, "-m", "1024"]);
+        if self.counts {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.image.kernel).args(["-initrd", "initramfs", "-append"]);
         command.arg("console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable");
@@ -299,7 +315,7 @@ mod tests {
         let emulator = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/emulators").join(emulator);
         let leash = program("setpriv", "util-linux").unwrap();
         let bounds = Bounds { silence, total };
-        (desk, Machine { emulator, leash, busybox: "/bin/true".into(), image, bounds })
+        (desk, Machine { emulator, leash, busybox: "/bin/true".into(), image, bounds, counts: false })
     }
 
     #[test]

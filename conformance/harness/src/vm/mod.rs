@@ -17,7 +17,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cache;
-use machine::{Bounds, Machine};
+use machine::Bounds;
+pub use machine::{Ended, Machine};
 
 /// Options of the virtual machine.
 #[derive(Args, Clone, Debug)]
