@@ -76,7 +76,7 @@ fn silent(room: &Room) -> Result<()> {
         let reply = room.inside(from, || question().udp_within(at, Duration::from_secs(8)))?;
         Ok((reply, began.elapsed()))
     };
-    let named = Named::add(room, "c1", "web", json!({"upstreams": &UPSTREAMS[..2]}))?;
+    let named = Named::add(room, "c1", "web", json!({"cache": 0, "upstreams": &UPSTREAMS[..2]}))?;
     let (reply, took) = ask("c1")?;
     ensure!(reply.texts() == [ANSWERS[1]] && took < Duration::from_secs(2), "{took:?}: {reply:?}");
     ensure!(first.asked().len() == 1, "{:?}", first.asked());
@@ -145,7 +145,7 @@ fn forged(room: &Room) -> Result<()> {
             [changed(0), changed(1), changed(14), changed(12 + WWW.len() + 3), question.to_vec(), vec![0; 5]];
         odd.into_iter().chain([answered(question, right)]).collect()
     })?;
-    let _named = Named::add(room, "c1", "web", json!({"upstreams": [UPSTREAMS[0]]}))?;
+    let _named = Named::add(room, "c1", "web", json!({"cache": 0, "upstreams": [UPSTREAMS[0]]}))?;
     for _ in 0..20 {
         expect(room, Some("c1"), GATEWAYS[0], WWW, &[ANSWERS[0]])?;
     }

@@ -46,7 +46,7 @@ fn more_addresses(id: &str, count: u32) -> Result<Vec<String>> {
 fn flood(room: &Room) -> Result<()> {
     outside(room)?;
     let _server = choosy(room, UPSTREAMS[0], ANSWERS[0])?;
-    let keys = || json!({"upstreams": [UPSTREAMS[0]]});
+    let keys = || json!({"cache": 0, "upstreams": [UPSTREAMS[0]]});
     let _hostile = Named::add(room, "c1", "web", keys())?;
     let _neighbour = Named::add(room, "c2", "db", keys())?;
     let other = Named::behind(room, "c3", "far", &other_bridge(), keys())?;

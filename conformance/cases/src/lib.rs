@@ -18,6 +18,8 @@ mod delegation;
 mod dns_alive;
 mod dns_answers;
 mod dns_authority;
+mod dns_cache;
+mod dns_cache_apart;
 pub mod dns_control;
 mod dns_forward;
 mod dns_host;
@@ -154,6 +156,8 @@ pub fn all() -> Vec<Case> {
         dns_strangers::CASES,
         dns_takeover::CASES,
         dns_authority::CASES,
+        dns_cache::CASES,
+        dns_cache_apart::CASES,
         dns_hostile::CASES,
         portmap_free_port::CASES,
         portmap_gc::CASES,

@@ -163,6 +163,7 @@ const DNS: &[(&str, Kind)] = &[
     ("mode", Text),
     ("port", Integer),
     ("ttl", Integer),
+    ("cache", Integer),
     ("internal", Bool),
     ("upstreams", List),
     ("upstreams[0]", Text),

@@ -66,6 +66,8 @@ pub struct Reply {
     pub answers: Vec<Record>,
     /// The authority section.
     pub authority: Vec<Record>,
+    /// The additional section.
+    pub additional: Vec<Record>,
 }
 
 /// A resource record.
@@ -208,8 +210,8 @@ impl Reply {
             }
         }
         ensure!(at.at == bytes.len(), "{} bytes after the answer", bytes.len() - at.at);
-        let [answers, authority, _] = sections;
-        Ok(Self { bytes, flags, question, answers, authority })
+        let [answers, authority, additional] = sections;
+        Ok(Self { bytes, flags, question, answers, authority, additional })
     }
 
     /// The response code.

@@ -8,7 +8,7 @@ use cni::{Code, Error, Json, Request, shortened};
 use serde::Deserialize;
 
 use crate::names::{self, Invalid};
-use crate::record::{CrossNetwork, Mode, NAMES_MAX};
+use crate::record::{ANSWERS_KEPT, CrossNetwork, Mode, NAMES_MAX};
 
 /// The keys as written. `null` is the same as absent.
 #[derive(Default, Deserialize)]
@@ -18,6 +18,7 @@ struct Conf {
     mode: Option<String>,
     port: Option<i64>,
     ttl: Option<i64>,
+    cache: Option<i64>,
     internal: Option<bool>,
     upstreams: Option<Vec<String>>,
     forward_single_label: Option<bool>,
@@ -79,6 +80,8 @@ pub struct Config {
     pub port: u16,
     /// The TTL of answers, in seconds.
     pub ttl: u32,
+    /// How many answers of upstream servers the network keeps.
+    pub cache: u32,
     /// Nothing is forwarded.
     pub internal: bool,
     /// The network's upstream servers.
@@ -101,6 +104,8 @@ pub struct Config {
 const LIST_MAX: usize = 16 << 10;
 /// RFC 2181, section 8, allows more; but addresses of containers change.
 const TTL_MAX: u32 = 3600;
+/// More do not fit into a network's part of the cache.
+const CACHE_MAX: u32 = 4096;
 /// glibc uses no more servers of resolv.conf (MAXNS, resolv.h).
 const UPSTREAMS_MAX: usize = 3;
 /// The rest of a socket's path must fit too (108 bytes, sys/un.h).
@@ -143,6 +148,7 @@ impl Config {
         };
         let port = in_range("port", conf.port.unwrap_or(DNS_PORT.into()), 1, u16::MAX)?;
         let ttl = in_range("ttl", conf.ttl.unwrap_or(0), 0, TTL_MAX)?;
+        let cache = in_range("cache", conf.cache.unwrap_or(ANSWERS_KEPT.into()), 0, CACHE_MAX)?;
         let own_upstreams = conf.runtime_config.dns.and_then(|dns| dns.servers).unwrap_or_default();
         let upstreams = conf.upstreams.unwrap_or_default();
         let sources = Sources {
@@ -158,6 +164,7 @@ impl Config {
             mode,
             port,
             ttl,
+            cache,
             internal: conf.internal.unwrap_or(false),
             upstreams: servers("upstreams", &upstreams)?,
             own_upstreams: servers("runtimeConfig.dns.servers", &own_upstreams)?,

@@ -4,6 +4,7 @@
 //! writes a file for each attachment and notifies the responder ([`control`]) before ADD
 //! returns. The responder keeps no other state.
 
+pub mod cache;
 mod config;
 mod container;
 pub mod control;

@@ -140,6 +140,7 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
         upstreams: config.upstreams.clone(),
         internal: config.internal,
         ttl: config.ttl,
+        cache: config.cache,
         forward_single_label: config.forward_single_label,
         cross_network: config.cross_network,
         from_dnsname: false,

@@ -256,6 +256,13 @@ pub fn control_at(path: &Path, request: &[u8]) -> Result<String> {
     }
 }
 
+/// The figures of a network's kept answers, as the responder reports them.
+pub fn cached(network: &str) -> Result<Value> {
+    let answer: Value =
+        serde_json::from_str(&control(&json!({"ask": "cache", "network": network}).to_string())?)?;
+    answer.get("cache").cloned().with_context(|| answer.to_string())
+}
+
 /// Waits until a condition holds. `limit` is for an idle machine.
 pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + patience::on_this_machine(limit);

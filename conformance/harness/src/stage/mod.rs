@@ -1,5 +1,6 @@
 //! Stages: what is set up before a case or a measurement begins, with its clients and servers.
 
+pub mod answer;
 pub mod conflists;
 pub mod dns;
 pub mod lan;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -60,6 +61,20 @@ impl Upstream {
             }
         });
         Ok(Self { asked })
+    }
+
+    /// Serves outside; `answer` makes the answer from the query, its name and how many queries came
+    /// before.
+    pub fn counting(
+        room: &Room,
+        address: &str,
+        answer: impl Fn(&[u8], &str, u8) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
+        let count = AtomicU8::new(0);
+        Self::with(room, Some("outside"), address, move |question, _| {
+            let before = count.fetch_add(1, Ordering::Relaxed);
+            vec![answer(question, &name_of(question), before)]
+        })
     }
 
     /// Serves over TCP at port 53 of an address of the outside: one address for every name.

@@ -83,6 +83,7 @@ fn keys_have_their_defaults_and_bounds() {
             mode: None,
             port: 53,
             ttl: 0,
+            cache: 512,
             internal: false,
             upstreams: None,
             own_upstreams: None,
@@ -101,6 +102,8 @@ fn keys_have_their_defaults_and_bounds() {
         (r#""port":65536"#, "invalid port 65536"),
         (r#""ttl":-1"#, "invalid ttl -1"),
         (r#""ttl":3601"#, "invalid ttl 3601"),
+        (r#""cache":-1"#, "invalid cache -1: 0 to 4096"),
+        (r#""cache":4097"#, "invalid cache 4097"),
         (r#""domainName":"a..b""#, "invalid domainName"),
         (r#""domainName":"a b""#, "invalid domainName"),
         (r#""stateDir":"x""#, "invalid stateDir"),
@@ -111,15 +114,21 @@ fn keys_have_their_defaults_and_bounds() {
         let (code, msg) = refusal(keys);
         assert!(code == 7 && msg.contains(part), "{keys}: {msg}");
     }
-    for keys in [r#""ttl":"0""#, r#""internal":1"#, r#""domainName":5"#, r#""upstreams":"x""#, r#""args":[]"#]
-    {
+    for keys in [
+        r#""ttl":"0""#,
+        r#""cache":true"#,
+        r#""internal":1"#,
+        r#""domainName":5"#,
+        r#""upstreams":"x""#,
+        r#""args":[]"#,
+    ] {
         assert_eq!(refusal(keys).0, 999, "{keys}");
     }
 }
 
 #[test]
 fn values_are_parsed() {
-    let keys = r#""domainName":"Example.ORG.","mode":"netns","ttl":3600,"upstreams":["1.1.1.1","[fd00::1]:5353","fd00::2"],
+    let keys = r#""domainName":"Example.ORG.","mode":"netns","ttl":3600,"cache":0,"upstreams":["1.1.1.1","[fd00::1]:5353","fd00::2"],
         "runtimeConfig":{"dns":{"servers":["9.9.9.9:54"]}},"stateDir":"/x","keepNameservers":false"#;
     let config = config(keys).unwrap();
     let texts = |list: Option<Vec<SocketAddr>>| -> Vec<String> {
@@ -127,6 +136,7 @@ fn values_are_parsed() {
     };
     assert_eq!(config.domain.as_deref(), Some("example.org"));
     assert_eq!((config.mode, config.ttl, config.keep_nameservers), (Some(Mode::Netns), 3600, false));
+    assert_eq!(config.cache, 0);
     assert_eq!(texts(config.upstreams), ["1.1.1.1:53", "[fd00::1]:5353", "[fd00::2]:53"]);
     assert_eq!(texts(config.own_upstreams), ["9.9.9.9:54"]);
     assert_eq!(config.state_dir, Some("/x".into()));

@@ -14,6 +14,7 @@ pub use listen::{at_fallback, at_path, fallback_address};
 pub use process::NAME as PROCESS_NAME;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Figures;
 use crate::record::{Attachment, Key, Network};
 
 /// The protocol version. Each side accepts any version as long as it understands the packet.
@@ -53,6 +54,11 @@ pub enum ControlRequest {
     /// Writes all records into the file that comes with the packet, one [`Entry`] per line.
     /// Sent to [`fallback_address`] after the records were removed.
     Records,
+    /// The response has the figures of a network's kept answers.
+    Cache {
+        /// The network's name.
+        network: String,
+    },
     /// Continues with the descriptors that come with the packet: the directory of the
     /// records and the plugins' lock; for a state directory created anew, also the
     /// responder's lock, held, and the control socket.
@@ -86,6 +92,9 @@ pub struct ControlResponse {
     /// The records were removed: send [`ControlRequest::Settle`] first. Nothing was done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
+    /// To [`ControlRequest::Cache`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Figures>,
 }
 
 /// A line of [`ControlRequest::Records`]: the record of a network or of an attachment.
@@ -108,6 +117,7 @@ impl ControlRequest {
             Self::Adopt { network, key } => ("adopt", Some(network), Some(key), None),
             Self::Reexec { path } => ("reexec", None, None, Some(path)),
             Self::Records => ("records", None, None, None),
+            Self::Cache { network } => ("cache", Some(network), None, None),
             Self::Settle => ("settle", None, None, None),
         };
         let text = |text: Option<&String>| text.cloned();
@@ -123,6 +133,7 @@ impl ControlRequest {
             "adopt" => Self::Adopt { network: network?, key: key? },
             "reexec" => Self::Reexec { path: path? },
             "records" => Self::Records,
+            "cache" => Self::Cache { network: network? },
             "settle" => Self::Settle,
             _ => return None,
         })
@@ -138,6 +149,7 @@ impl ControlResponse {
             pid: std::process::id(),
             error,
             detached: false,
+            cache: None,
         }
     }
 

@@ -21,12 +21,24 @@ fn packets_keep_their_format() {
         (ControlRequest::Reexec { path: "/x".into() }, r#"{"ask":"reexec","path":"/x"}"#),
         (ControlRequest::Records, r#"{"ask":"records"}"#),
         (ControlRequest::Settle, r#"{"ask":"settle"}"#),
+        (ControlRequest::Cache { network: "n".into() }, r#"{"ask":"cache","network":"n"}"#),
     ] {
         assert_eq!(String::from_utf8(ask.to_packet()).unwrap(), text);
         assert_eq!(ControlRequest::from_packet(text.as_bytes()).unwrap(), ask);
     }
-    let answer = ControlResponse { protocol: 1, build: "1.2.3".into(), pid: 7, error: None, detached: false };
+    let cache = Some(Figures { answers: 1, bytes: 2, hits: 3, misses: 4 });
+    let answer = ControlResponse {
+        protocol: 1,
+        build: "1.2.3".into(),
+        pid: 7,
+        error: None,
+        detached: false,
+        cache: None,
+    };
     assert_eq!(String::from_utf8(answer.to_packet()).unwrap(), r#"{"protocol":1,"build":"1.2.3","pid":7}"#);
+    let figures = ControlResponse { cache, ..answer }.to_packet();
+    let figures = String::from_utf8(figures).unwrap();
+    assert!(figures.ends_with(r#","cache":{"answers":1,"bytes":2,"hits":3,"misses":4}}"#), "{figures}");
     let later = r#"{"protocol":2,"build":"9","pid":7,"error":"x","more":[1]}"#;
     assert_eq!(ControlResponse::from_packet(later.as_bytes()).unwrap().error.as_deref(), Some("x"));
 }

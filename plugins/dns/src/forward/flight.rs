@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::question::{MessageKind, Question, Reply};
 use super::upstreams::Upstreams;
 use super::{ATTEMPT_TIMEOUT, TOTAL_TIMEOUT};
+use crate::cache::Pending;
 use crate::event_loop::connect_to;
 use crate::zone::Account;
 
@@ -23,7 +24,7 @@ pub(super) enum Step {
     Wait,
     /// Query the next server.
     Next,
-    /// Send the answer in the buffer, which has that length.
+    /// Send the answer in the buffer, which has that length, shortened to what the client takes.
     Done(usize),
 }
 
@@ -32,6 +33,8 @@ pub(super) enum Step {
 pub(super) struct Flight {
     pub(super) question: Question,
     pub(super) account: Account,
+    /// Where the answer is kept.
+    pub(super) pending: Option<Pending>,
     servers: Vec<SocketAddr>,
     /// Servers that do not support EDNS (RFC 6891, section 7), to be queried without.
     plain: Vec<SocketAddr>,
@@ -63,9 +66,15 @@ enum Socket {
 }
 
 impl Flight {
-    pub(super) fn new(question: Question, account: Account, servers: Vec<SocketAddr>, now: Instant) -> Self {
+    pub(super) fn new(
+        question: Question,
+        account: Account,
+        servers: Vec<SocketAddr>,
+        pending: Option<Pending>,
+        now: Instant,
+    ) -> Self {
         let (plain, attempts) = (Vec::new(), Vec::new());
-        Self { question, account, servers, plain, attempts, sent: 0, began: now, tried: now }
+        Self { question, account, pending, servers, plain, attempts, sent: 0, began: now, tried: now }
     }
 
     /// Bytes of incomplete answers.
@@ -180,7 +189,8 @@ impl Flight {
                 Ok(None) => n += 1,
                 Ok(Some((length, MessageKind::Answer))) => {
                     upstreams.note_answer(network, attempt.server);
-                    return Step::Done(self.question.pass_back(buffer, length));
+                    self.question.pass_back(buffer);
+                    return Step::Done(length);
                 }
                 Ok(Some((_, kind))) => {
                     // The server answers, with whatever code.

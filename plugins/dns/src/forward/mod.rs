@@ -2,7 +2,8 @@
 //!
 //! Each query is sent from an ephemeral port with a random id, to one server after another. A
 //! server that does not answer within [`ATTEMPT_TIMEOUT`] may still answer while the next one is
-//! queried. A client always gets an answer: after [`TOTAL_TIMEOUT`] it is SERVFAIL.
+//! queried. A client always gets an answer: after [`TOTAL_TIMEOUT`] it is SERVFAIL. Answers are
+//! kept for later clients ([`crate::cache`]).
 
 mod budget;
 mod flight;
@@ -15,13 +16,16 @@ use std::time::{Duration, Instant};
 
 use budget::Budget;
 use flight::{Flight, Step};
-pub use question::{Question, Reply};
+use question::Question;
+pub use question::Reply;
 pub use resolv::HostServers;
 use upstreams::Upstreams;
 
+use crate::cache::{Cache, Figures, Scope};
 use crate::event_loop::{Id, Slab};
 use crate::source::{Poller, Source};
-use crate::zone::Account;
+use crate::wire::Query;
+use crate::zone::{Account, Querier, Slot, Zone};
 
 /// How long to wait for one server before the next one is queried.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -43,10 +47,25 @@ pub enum Client {
     Connection(Id),
 }
 
-/// All queries in flight.
+/// A query for a name of the outside.
+pub struct Asked<'a> {
+    /// The client.
+    pub querier: &'a Querier<'a>,
+    /// Where the answer goes.
+    pub client: Client,
+    /// The account that the query is charged to.
+    pub account: Account,
+    /// The query.
+    pub query: &'a Query<'a>,
+    /// The longest answer that the client takes.
+    pub limit: usize,
+}
+
+/// All queries in flight, and the answers to earlier ones.
 #[derive(Debug, Default)]
 pub struct Forwarder {
     flights: Slab<Flight>,
+    cache: Cache,
     budget: Budget,
     /// Bytes of incomplete answers.
     bytes: usize,
@@ -66,32 +85,44 @@ impl Forwarder {
         self.budget.limit(descriptors);
     }
 
-    /// Forwards a query.
-    ///
-    /// # Errors
-    /// Too many queries are in flight, or there is no server to query. The client needs an
-    /// answer.
-    pub fn start(
+    /// Applies changed records to the kept answers.
+    pub fn follow(&mut self, zone: &Zone) {
+        self.cache.follow(zone);
+    }
+
+    /// The figures of a network's kept answers.
+    pub fn figures(&self, network: Slot) -> Figures {
+        self.cache.figures(network)
+    }
+
+    /// Answers a query from the kept answers, or else forwards it to one of the servers. Returns
+    /// the length of an answer in `buffer`, which is SERVFAIL if too many queries are in flight,
+    /// or if there is no server to query.
+    pub fn ask(
         &mut self,
         poller: &Poller,
-        question: Question,
-        account: Account,
+        asked: Asked<'_>,
         servers: &[SocketAddr],
+        buffer: &mut [u8],
         now: Instant,
-    ) -> Result<(), Question> {
-        if !self.budget.allows(&account) {
-            return Err(question);
+    ) -> Option<usize> {
+        let Asked { querier, client, account, query, limit } = asked;
+        let (slot, network) = (querier.slot(), querier.network().record());
+        let scope = Scope { slot, network, owner: querier.owner_of_servers(), servers };
+        if let Some(length) = since_boot().and_then(|now| self.cache.find(&scope, query, limit, buffer, now))
+        {
+            return Some(length);
         }
-        let servers = self.upstreams.ordered(account.network(), servers, now);
-        if servers.is_empty() {
-            return Err(question);
+        let question = Question::new(client, query, limit);
+        let allowed = self.budget.allows(&account);
+        let servers = self.upstreams.ordered(slot, servers, now);
+        if !allowed || servers.is_empty() {
+            return Some(question.fail(buffer));
         }
         self.budget.acquire(&account);
-        let id = self.flights.insert(Flight::new(question, account, servers, now));
-        match self.proceed(poller, id, now) {
-            None => Ok(()),
-            Some(flight) => Err(flight.question),
-        }
+        let pending = self.cache.expect(&scope, query);
+        let id = self.flights.insert(Flight::new(question, account, servers, pending, now));
+        self.proceed(poller, id, now).map(|flight| flight.failed(buffer).length)
     }
 
     /// Queries the next server; returns the query if there is none left to wait for.
@@ -113,6 +144,9 @@ impl Forwarder {
         let flight = self.flights.remove(id)?;
         self.budget.release(&flight.account);
         self.bytes -= flight.bytes();
+        if let Some(pending) = &flight.pending {
+            self.cache.end(pending);
+        }
         Some(flight)
     }
 
@@ -127,9 +161,18 @@ impl Forwarder {
         match step {
             Step::Wait if self.bytes > BYTES_MAX => self.take(id).map(|flight| flight.failed(buffer)),
             Step::Wait => None,
-            Step::Done(length) => self.take(id).map(|flight| flight.reply(length)),
+            Step::Done(length) => self.take(id).map(|flight| self.complete(flight, buffer, length)),
             Step::Next => self.proceed(poller, id, now).map(|flight| flight.failed(buffer)),
         }
+    }
+
+    /// Keeps the answer in the buffer for later clients, and shortens it to what this one takes.
+    fn complete(&mut self, mut flight: Flight, buffer: &mut [u8], length: usize) -> Reply {
+        if let (Some(pending), Some(now)) = (flight.pending.take(), since_boot()) {
+            self.cache.keep(pending, &buffer[..length], now);
+        }
+        let length = flight.question.shorten(buffer, length);
+        flight.reply(length)
     }
 
     /// When [`Forwarder::expire`] is due.
@@ -166,4 +209,9 @@ impl Forwarder {
     pub fn is_idle(&self) -> bool {
         self.flights.len() == 0
     }
+}
+
+/// The time since boot; without a clock nothing is kept.
+fn since_boot() -> Option<Duration> {
+    sys::clock::since_boot().ok().map(Duration::from_nanos)
 }

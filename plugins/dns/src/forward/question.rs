@@ -12,6 +12,8 @@ pub struct Question {
     flags: u16,
     limit: usize,
     pub(super) edns: bool,
+    /// The client wants to know whether a server validated the answer (RFC 6840, section 5.8).
+    validation: bool,
     /// The message for upstream servers, without its id: header, question, EDNS.
     message: Vec<u8>,
     question: usize,
@@ -32,7 +34,7 @@ impl Question {
         let question = query.question();
         let mut message = Vec::with_capacity(HEADER + question.len() + 11);
         message.resize(HEADER, 0);
-        put_u16(&mut message, 2, query.flags() & (flag::RD | flag::CD));
+        put_u16(&mut message, 2, query.flags() & (flag::RD | flag::AD | flag::CD));
         put_u16(&mut message, 4, 1);
         message.extend_from_slice(question);
         if let Some(edns) = query.edns {
@@ -40,7 +42,8 @@ impl Question {
             message.extend_from_slice(&opt_record(Rcode::NoError, edns.dnssec));
         }
         let (id, flags, edns) = (query.id(), query.flags(), query.edns.is_some());
-        Self { client, id, flags, limit, edns, message, question: question.len() }
+        let validation = flags & flag::AD != 0 || query.edns.is_some_and(|edns| edns.dnssec);
+        Self { client, id, flags, limit, edns, validation, message, question: question.len() }
     }
 
     pub(super) fn is_tcp(&self) -> bool {
@@ -86,7 +89,7 @@ impl Question {
         let failure = if odd { MessageKind::NotUnderstood } else { MessageKind::Failure };
         let repeated = message.get(HEADER..HEADER + self.question);
         match u16_at(message, 4) {
-            Some(1) if repeated.is_some_and(|repeated| repeated.eq_ignore_ascii_case(self.bytes())) => {
+            Some(1) if repeated.is_some_and(|repeated| is_same(repeated, self.bytes())) => {
                 if failed {
                     failure
                 } else {
@@ -99,16 +102,27 @@ impl Question {
         }
     }
 
-    /// Turns the server's answer in the buffer into ours; returns its length.
-    pub(super) fn pass_back(&self, buffer: &mut [u8], length: usize) -> usize {
-        let flags = u16_at(buffer, 2).unwrap_or(0) & (flag::TC | flag::RCODE);
+    /// Turns the server's answer in the buffer into ours.
+    pub(super) fn pass_back(&self, buffer: &mut [u8]) {
+        let validated = if self.validation { flag::AD } else { 0 };
+        let flags = u16_at(buffer, 2).unwrap_or(0) & (flag::TC | flag::RCODE | validated);
         put_u16(buffer, 0, self.id);
         put_u16(buffer, 2, flag::QR | flag::RA | self.flags & flag::RD | flags);
         if let Some(repeated) = buffer.get_mut(HEADER..HEADER + self.question) {
             repeated.copy_from_slice(self.bytes());
         }
+    }
+
+    /// Truncates an answer that the client does not take; returns its length.
+    pub(super) fn shorten(&self, buffer: &mut [u8], length: usize) -> usize {
         if length > self.limit { truncated(&mut buffer[..length], self.question) } else { length }
     }
+}
+
+/// Whether two questions differ by the case of their names only. Type and class have no case.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let end = other.len().saturating_sub(4);
+    one.len() == other.len() && one[..end].eq_ignore_ascii_case(&other[..end]) && one[end..] == other[end..]
 }
 
 /// How a message relates to the query.

@@ -30,7 +30,7 @@ pub use access::RESPONDER;
 pub use attachment::{Attachment, DNSNAME_PREFIX, Key, Namespace, dnsname_key};
 pub use file::{NETWORK_FILE, NetworkRecords, Unreadable};
 pub use name::encoded;
-pub use network::{CrossNetwork, Mode, Network};
+pub use network::{ANSWERS_KEPT, CrossNetwork, Mode, Network};
 pub use state_dir::{RESPONDER_LOCK, StateDir};
 
 /// The version of the records that this release writes and reads.

@@ -31,6 +31,14 @@ pub enum CrossNetwork {
     None,
 }
 
+/// How many answers of upstream servers are kept, unless configured.
+pub const ANSWERS_KEPT: u32 = 512;
+
+/// What a record means that does not have the number.
+fn answers_kept() -> u32 {
+    ANSWERS_KEPT
+}
+
 /// A network, as the last ADD found it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -58,6 +66,9 @@ pub struct Network {
     pub internal: bool,
     /// The TTL of answers, in seconds.
     pub ttl: u32,
+    /// How many answers of upstream servers are kept.
+    #[serde(default = "answers_kept")]
+    pub cache: u32,
     /// Whether an unknown name without dots is forwarded.
     pub forward_single_label: bool,
     /// What a container on several networks learns of them.

@@ -15,6 +15,7 @@ pub(crate) fn network() -> Network {
         upstreams: None,
         internal: false,
         ttl: 0,
+        cache: 512,
         forward_single_label: true,
         cross_network: CrossNetwork::First,
         from_dnsname: false,

@@ -102,6 +102,7 @@ impl Responder {
     fn apply_records(&mut self, now: Instant) -> Vec<(String, String)> {
         let failed = self.listeners.apply(&self.poller, &self.zone);
         self.forwarder.set_own(self.listeners.addresses());
+        self.forwarder.follow(&self.zone);
         let listeners = &self.listeners.all;
         self.connections.close_of(|listener| listeners.get(listener).is_none());
         if self.zone.attachments() > 0 {

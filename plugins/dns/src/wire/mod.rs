@@ -1,11 +1,13 @@
 //! The DNS messages of a responder for containers (RFC 1035, 6891): parses queries, writes
 //! answers.
 //!
-//! Records of other servers are never parsed: the header and question of a forwarded answer are
-//! checked, and its bytes passed on.
+//! Records of other servers are never parsed for what they say: the header and question of a
+//! forwarded answer are checked, and its bytes passed on. [`Lifetime`] reads how long it may be
+//! kept.
 
 mod answer;
 pub mod fuzz;
+mod lifetime;
 mod name;
 mod query;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod tests;
 
 pub use answer::{Answer, error_response, truncated};
 pub(crate) use answer::{opt_record, put_u16};
+pub use lifetime::{Lifetime, is_kept};
 pub use name::Name;
 pub(crate) use query::u16_at;
 pub use query::{Edns, Query, Received, read};
@@ -76,14 +79,20 @@ pub enum Rcode {
 pub mod kind {
     /// IPv4 address.
     pub const A: u16 = 1;
+    /// Another name's records stand for those of this one.
+    pub const CNAME: u16 = 5;
     /// Start of authority.
     pub const SOA: u16 = 6;
     /// Name of an address.
     pub const PTR: u16 = 12;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
+    /// Another zone's names stand for those below this one (RFC 6672).
+    pub const DNAME: u16 = 39;
     /// Options of EDNS instead of a record (RFC 6891).
     pub const OPT: u16 = 41;
+    /// A signature (RFC 4034).
+    pub const RRSIG: u16 = 46;
     /// Incremental zone transfer.
     pub const IXFR: u16 = 251;
     /// Zone transfer.

@@ -131,7 +131,7 @@ fn read_edns(packet: &[u8], end: usize, additionals: u16) -> Result<Option<Edns>
 }
 
 /// Skips a name at `at`; returns where it ends. Pointers are not followed.
-fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let length = usize::from(*packet.get(at)?);
         match length {

@@ -34,7 +34,7 @@ impl<'z> Querier<'z> {
     }
 
     /// Where the queried network is in the zone.
-    pub(super) fn slot(&self) -> Slot {
+    pub fn slot(&self) -> Slot {
         self.slot
     }
 
@@ -73,6 +73,11 @@ impl<'z> Querier<'z> {
     pub(super) fn servers(&self) -> Option<Rc<[SocketAddr]>> {
         let own = self.attached.and_then(|attached| attached.upstreams.as_ref());
         own.or_else(|| self.forwarding_network().and_then(Network::upstreams)).cloned()
+    }
+
+    /// The container, if its upstream servers are its own.
+    pub fn owner_of_servers(&self) -> Option<&'z str> {
+        self.attached.filter(|attached| attached.upstreams.is_some()).map(|attached| &*attached.container)
     }
 
     pub(super) fn turn(&self) -> usize {

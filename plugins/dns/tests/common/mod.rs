@@ -54,6 +54,7 @@ pub fn network(upstreams: &[SocketAddr]) -> Network {
         upstreams: Some(upstreams.to_vec()),
         internal: false,
         ttl: 0,
+        cache: 0,
         forward_single_label: true,
         cross_network: CrossNetwork::First,
         from_dnsname: false,

@@ -20,9 +20,14 @@ impl Responder {
     pub(super) fn plugin(&mut self, id: Id, now: Instant) {
         while let Some((request, descriptors)) = self.control.receive(id, now) {
             let reads = matches!(request, ControlRequest::Sync { .. } | ControlRequest::Adopt { .. });
-            let answer = match self.records_are_gone() && reads {
-                true => ControlResponse::detached(),
-                false => ControlResponse::new(self.execute(request, descriptors, now).err()),
+            let answer = match request {
+                _ if reads && self.records_are_gone() => ControlResponse::detached(),
+                ControlRequest::Cache { network } => {
+                    let cache = self.zone.slot(&network).map(|slot| self.forwarder.figures(slot));
+                    let error = cache.is_none().then(|| format!("there is no network {network}"));
+                    ControlResponse { cache, ..ControlResponse::new(error) }
+                }
+                request => ControlResponse::new(self.execute(request, descriptors, now).err()),
             };
             self.control.answer(id, &answer);
         }
@@ -35,7 +40,7 @@ impl Responder {
         now: Instant,
     ) -> Result<(), String> {
         match request {
-            ControlRequest::Hello => Ok(()),
+            ControlRequest::Hello | ControlRequest::Cache { .. } => Ok(()),
             ControlRequest::Records => {
                 self.list(descriptors).map_err(|error| format!("list the records: {error}"))
             }

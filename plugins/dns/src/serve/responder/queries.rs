@@ -8,7 +8,7 @@ use sys::datagram::BATCH;
 
 use super::{ACCEPTS, BATCHES, Responder};
 use crate::event_loop::{Id, fails_one_connection_only};
-use crate::forward::{Client, Question, Reply};
+use crate::forward::{Asked, Client, Reply};
 use crate::serve::connections::Handled;
 use crate::serve::listeners::Origin;
 use crate::serve::log::log_error;
@@ -51,16 +51,16 @@ impl Responder {
                         match respond(&querier, &query, room, limit, host_servers) {
                             Outcome::Answer(length) => length,
                             Outcome::Forward(servers) => {
-                                let client = Client::Datagram(id, datagram.peer);
-                                let question = Question::new(client, &query, limit);
                                 let servers = match &servers {
                                     Servers::Host => self.host_servers.get(now),
                                     Servers::Configured(servers) => servers,
                                 };
-                                let account = Account::of(&querier, host);
-                                match self.forwarder.start(&self.poller, question, account, servers, now) {
-                                    Ok(()) => continue,
-                                    Err(question) => question.fail(room),
+                                let (client, querier) = (Client::Datagram(id, datagram.peer), &querier);
+                                let account = Account::of(querier, host);
+                                let asked = Asked { querier, client, account, query: &query, limit };
+                                match self.forwarder.ask(&self.poller, asked, servers, room, now) {
+                                    Some(length) => length,
+                                    None => continue,
                                 }
                             }
                         }
@@ -138,15 +138,16 @@ impl Responder {
                     match respond(&querier, &query, scratch, TCP_MAX, host) {
                         Outcome::Answer(length) => length,
                         Outcome::Forward(servers) => {
-                            let question = Question::new(Client::Connection(id), &query, TCP_MAX);
                             let servers = match &servers {
                                 Servers::Host => host_servers.get(now),
                                 Servers::Configured(servers) => servers,
                             };
+                            let (client, querier) = (Client::Connection(id), &querier);
                             let account = connection.account.clone();
-                            match forwarder.start(poller, question, account, servers, now) {
-                                Ok(()) => return done(Handled::Pending),
-                                Err(question) => question.fail(scratch),
+                            let asked = Asked { querier, client, account, query: &query, limit: TCP_MAX };
+                            match forwarder.ask(poller, asked, servers, scratch, now) {
+                                Some(length) => length,
+                                None => return done(Handled::Pending),
                             }
                         }
                     }
