@@ -36,6 +36,8 @@ pub struct Budgets {
     pub data_path: DataPathBudget,
     /// Single operations.
     pub compared: Vec<ComparedBudget>,
+    /// A repeated name of the outside, relative to dnsmasq: `conformance dns` measures it.
+    pub repeated_name: f64,
     /// Peak resident memory of any process, KiB.
     pub peak_kib: u64,
     /// Of one plugin's own executable.

@@ -1,7 +1,7 @@
 //! `conformance bench`: the cost of attachments, of ours and another suite's and the kernel alone,
 //! in turns in one run, compared with the budgets.
 
-mod budget;
+pub mod budget;
 mod cases;
 mod chain;
 mod compared;

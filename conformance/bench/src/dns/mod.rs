@@ -5,6 +5,7 @@ mod churn;
 mod dnsperf;
 mod load;
 mod names;
+mod repeated;
 mod servers;
 mod speed;
 
@@ -21,10 +22,11 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// A part: its name, a description, and its function.
 type Part = (&'static str, &'static str, fn(&Room) -> Result<bool>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("churn", "one container comes and goes, then four at once (D-060)", churn::run),
     ("load", "5,000 queries a second while 500 containers come and go (D-061, D-069)", load::run),
     ("names", "delay of a new name among 5,000, and queries a second (D-081)", names::run),
+    ("repeated", "a repeated name of the outside, whose server takes 20 ms (D-111)", repeated::run),
     ("speed", "queries a second, CPU time, memory, and the time of an ADD (D-080, D-082, D-083)", speed::run),
 ];
 

@@ -82,7 +82,7 @@ fn new_names(room: &Room, named: &Named) -> Result<bool> {
         hosts.extend(["a", "b", "c"].map(|letter| (format!("{letter}{n}"), address.clone())));
     }
     ip::run(&["addr", "add", &format!("{DNSMASQ}/24"), "dev", "br0"])?;
-    let (dnsmasq, mut child) = servers::dnsmasq(room, DNSMASQ, "names", &hosts)?;
+    let (dnsmasq, mut child) = servers::dnsmasq(room, DNSMASQ, "names", &hosts, None)?;
     let record = records().into_iter().find(|path| path.ends_with("c1@eth0.json")).context("no record")?;
     let whole: Value = serde_json::from_slice(&fs::read(&record)?)?;
     let to = |server: &str| -> Result<UdpSocket> {

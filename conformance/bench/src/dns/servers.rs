@@ -35,8 +35,14 @@ pub fn hosts_text(hosts: &[Host]) -> String {
     hosts.iter().map(|(name, ip)| format!("{ip}\t{name}\n")).collect()
 }
 
-/// Starts dnsmasq at that address, with the options of dnsname.
-pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<(Server, Child)> {
+/// Starts dnsmasq at that address, with the options of dnsname and perhaps a server outside.
+pub fn dnsmasq(
+    room: &Room,
+    address: &str,
+    tag: &str,
+    hosts: &[Host],
+    outside: Option<&str>,
+) -> Result<(Server, Child)> {
     let path = hosts_path(room, tag);
     fs::write(&path, hosts_text(hosts))?;
     let child = Command::new("dnsmasq")
@@ -51,6 +57,7 @@ pub fn dnsmasq(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result<
         .args(["--log-facility=/dev/null", "--bind-interfaces", "--except-interface=lo"])
         .arg(format!("--addn-hosts={}", path.display()))
         .arg(format!("--listen-address={address}"))
+        .args(outside.map(|server| format!("--server={server}")))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

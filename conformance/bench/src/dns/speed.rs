@@ -71,7 +71,7 @@ fn questions(room: &Room, client: &Named, size: usize) -> Result<bool> {
     let tag = size.to_string();
     let ours = Server { name: "dns", address: GATEWAYS[0].to_owned(), pid: responder_pid()? };
     servers::ready(room, &ours, &hosts[0])?;
-    let (dnsmasq, mut child) = servers::dnsmasq(room, &addresses[0], &tag, &hosts)?;
+    let (dnsmasq, mut child) = servers::dnsmasq(room, &addresses[0], &tag, &hosts, None)?;
     let aardvark = servers::aardvark(room, &addresses[1], &tag, &hosts)?;
     let servers = [ours, dnsmasq, aardvark];
     let mut text = String::new();
