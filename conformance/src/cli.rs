@@ -1,6 +1,7 @@
 //! The command line of the harness.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bench::attachments::part::Part;
@@ -132,7 +133,7 @@ pub enum Verb {
     /// Measure DNS beside dnsmasq, aardvark-dns and dnsname from Debian's packages; takes some
     /// minutes.
     #[command(
-        after_help = "The parts are churn, load, names and speed.\n\nExample: conformance dns --filter speed"
+        after_help = "The parts are churn, load, names, repeated and speed.\n\nExample: conformance dns --filter speed"
     )]
     Dns {
         #[command(flatten)]
@@ -205,6 +206,14 @@ pub enum Verb {
     Knock {
         /// Its control socket.
         socket: PathBuf,
+    },
+    /// Serve as a DNS server with a defective cache; started by a defect.
+    #[command(name = "__hoard", hide = true)]
+    Hoard {
+        /// Where it listens.
+        at: SocketAddr,
+        /// The server that it asks.
+        server: SocketAddr,
     },
     /// Act as root of a container on the host's network; started by a case.
     #[command(name = "__stranger", hide = true)]

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Traced { program } => attachments::peak::become_traced(&program),
         Verb::Dns { common, filter } => guarded(&common, |grounds| dns::run(grounds, &filter)),
         Verb::Knock { socket } => cases::dns_control::knocked(&socket),
+        Verb::Hoard { at, server } => seeded::hoard::serve(at, server),
         Verb::Stranger { stranger, name } => cases::dns_strangers::act(stranger, &name),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
         Verb::Stress { common, seed, seeds } => {

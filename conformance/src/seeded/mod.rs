@@ -3,6 +3,7 @@
 mod company;
 mod defect;
 mod files;
+pub mod hoard;
 mod links;
 mod names;
 mod order;

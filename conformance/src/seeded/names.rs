@@ -11,6 +11,7 @@ use nix::sys::socket::{UnixAddr, connect};
 use serde_json::json;
 
 use super::defect::{Defect, defect};
+use super::hoard;
 use super::wrapper::Reply;
 
 /// The defects of this file.
@@ -83,6 +84,28 @@ pub const NAMES: &[Defect] = &[
         "dns/a_network_may_have_the_name_of_a_public_domain",
         |call| call.with(|config| config["internal"] = json!(true)),
     ),
+    defect("ignores_ttls", "dns", "dns/a_kept_answer_ends_with_its_shortest_ttl", hoard::put_between),
+    defect(
+        "shares_answers_between_networks",
+        "dns",
+        "dns/networks_share_no_kept_answers",
+        hoard::put_between,
+    ),
+    defect(
+        "believes_additional_records",
+        "dns",
+        "dns/nothing_is_learned_from_other_records",
+        hoard::put_between,
+    ),
+    defect(
+        "shares_answers_of_all_servers",
+        "dns",
+        "dns/containers_with_their_own_servers_share_no_kept_answers",
+        |call| call.without("runtimeConfig"),
+    ),
+    defect("keeps_answers_despite_zero", "dns", "dns/a_cache_of_zero_keeps_nothing", |call| {
+        call.without("cache")
+    }),
     defect("does_not_report_dots", "dns", "dns/names_with_dots_are_warned_about_or_refused", |call| {
         call.after(true, |reply| reply.stderr.clear())
     }),
