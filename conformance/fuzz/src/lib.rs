@@ -21,6 +21,7 @@ pub const ALL: &[Body] = &[
     ("store", store),
     ("netlink", netlink),
     ("dns", dns::wire::fuzz::query),
+    ("dns-answer", dns::cache::fuzz::answer),
 ];
 
 /// Any bytes from the kernel are read without a panic: rtnetlink, nf_tables, conntrack.

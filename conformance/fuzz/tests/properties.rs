@@ -69,3 +69,9 @@ fn any_reply_of_the_kernel_is_read_or_refused() {
 fn any_packet_is_answered_within_its_limit_or_dropped() {
     holds("dns", 5_000);
 }
+
+/// D-114: the answer of a DNS server is kept for the question that it repeats, or not at all.
+#[test]
+fn any_answer_is_kept_for_its_question_or_not_at_all() {
+    holds("dns-answer", 5_000);
+}
