@@ -3,30 +3,53 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-/// Runs `ip` with these arguments in the room's own namespace.
+use crate::patience::on_this_machine;
+
+/// Runs `ip` with these arguments in the room's own namespace. On return, addresses that it adds
+/// with `nodad` are usable.
 pub fn run(args: &[&str]) -> Result<()> {
-    output("ip", args).map(drop)
+    perform(None, args)
 }
 
 /// The same in the namespace of that name.
 pub fn run_in(ns: &str, args: &[&str]) -> Result<()> {
-    run(&[&["-n", ns], args].concat())
+    perform(Some(ns), args)
+}
+
+fn perform(ns: Option<&str>, args: &[&str]) -> Result<()> {
+    let ns_args = ns.map_or(vec![], |ns| vec!["-n", ns]);
+    output("ip", &[&ns_args[..], args].concat())?;
+    if args.contains(&"nodad") { wait_until_usable(ns) } else { Ok(()) }
+}
+
+/// Waits for addresses without duplicate detection: until a worker of the kernel has made the route
+/// that delivers to an address, packets to it are dropped.
+fn wait_until_usable(ns: Option<&str>) -> Result<()> {
+    let deadline = Instant::now() + on_this_machine(Duration::from_secs(2));
+    loop {
+        let [links, routes] =
+            several(ns, &["-6"], ["addr show up scope global", "route show table local type local"])?;
+        let infos = links.iter().filter_map(|row| row["addr_info"].as_array()).flatten();
+        let waiting: Vec<_> = infos
+            .filter(|info| info["nodad"] == true && !routes.iter().any(|route| route["dst"] == info["local"]))
+            .map(|info| &info["local"])
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "no packet can be delivered to {waiting:?} yet");
+    }
 }
 
 /// Runs several commands, one per line, with words separated by spaces.
 pub fn script(ns: Option<&str>, lines: &str) -> Result<()> {
-    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match ns {
-            Some(ns) => run_in(ns, &words)?,
-            None => run(&words)?,
-        }
-    }
-    Ok(())
+    let mut lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.try_for_each(|line| perform(ns, &line.split_whitespace().collect::<Vec<_>>()))
 }
 
 /// The rows of `ip -j ...`; empty output is no rows.

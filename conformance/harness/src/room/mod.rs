@@ -20,6 +20,7 @@ use runtime::Conflist;
 use crate::diff::shown;
 use crate::frame::Wire;
 use crate::namespace::Container;
+use crate::patience::on_this_machine;
 use crate::{diff, leftover, snapshot};
 use call::{Call, Record};
 
@@ -147,9 +148,9 @@ impl Room {
     }
 
     /// What attachments have left since then. The kernel removes a dead namespace's links in its
-    /// own time, so the check is repeated until nothing is left or [`SETTLING`] has passed.
+    /// own time, so the check is repeated until nothing is left or a timeout passes.
     pub fn left_since(&self, before: &[String], bridges: &[&str], ids: &[&str]) -> Result<Vec<String>> {
-        let deadline = Instant::now() + SETTLING;
+        let deadline = Instant::now() + on_this_machine(SETTLING);
         loop {
             let left = leftover::of_attachments(&self.changes_since(before)?, bridges, ids);
             if left.is_empty() || Instant::now() > deadline {
