@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::case::Case;
@@ -10,7 +10,6 @@ use harness::config::{bridge, with};
 use harness::ip;
 use harness::namespace::Container;
 use harness::need::Need;
-use harness::patience::on_this_machine;
 use harness::room::Room;
 use harness::room::call::Answer;
 use serde_json::{Value, json};
@@ -105,23 +104,30 @@ fn many(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// While GC is slow, an administrator puts a link into its group, and takes over one of its links.
+/// While GC is held up before it lists the links again, an administrator puts a link into its group,
+/// and takes over one of its links.
 fn joined(room: &Room) -> Result<()> {
-    attach(room, "net", 9)?;
+    let grouped = messages(&collected(room, &[])?, "IFLA_GROUP");
+    let [.., joins, _] = grouped[..] else { bail!("GC made no group") };
+    attach(room, "net", 4)?;
     ip::run(&["link", "add", "people0", "type", "veth", "peer", "name", "people1"])?;
+    let began = Instant::now();
+    (veths()?, veths()?);
+    ip::script(None, "link set people0 group default\nlink set people1 group default")?;
+    let pause = (began.elapsed() * 4).max(Duration::from_millis(200)).as_micros();
+    let inject = format!("inject=sendto:delay_enter={pause}:when={}", joins + 1);
     let log = room.scratch("strace").display().to_string();
-    let pause = on_this_machine(Duration::from_millis(50)).as_micros();
-    let inject = format!("inject=sendto:delay_enter={pause}");
     let over = AtomicBool::new(false);
     let (answer, joined) = std::thread::scope(|scope| {
         let administrator = scope.spawn(|| join_its_group(&over));
-        let answer = gc(room, "net", &[], &[&strace(&log)[..], &["-e", &inject]].concat());
+        let answer = gc(room, "net", &["net0"], &[&strace(&log)[..], &["-e", &inject]].concat());
         over.store(true, Ordering::Relaxed);
         (answer, administrator.join())
     });
     answer?.silent()?;
     let taken = joined.map_err(|_| anyhow!("the administrator panicked"))??;
-    let mut left: Vec<_> = veths()?.into_iter().map(|veth| (veth.name, veth.group == "default")).collect();
+    let left = veths()?.into_iter().filter(|veth| veth.alias.as_deref() != Some("moor/net/eth0/net0"));
+    let mut left: Vec<_> = left.map(|veth| (veth.name, veth.group == "default")).collect();
     left.sort();
     let mut wanted = [("people0".into(), false), ("people1".into(), true), (taken, true)];
     wanted.sort();
@@ -148,22 +154,24 @@ fn messages(log: &str, text: &str) -> Vec<usize> {
     sent.enumerate().filter(|(_, line)| line.contains(text)).map(|(at, _)| at + 1).collect()
 }
 
-fn refused(room: &Room) -> Result<()> {
+/// Attaches four containers, of which GC must delete three, and removes all; the log of GC.
+fn collected(room: &Room, inject: &[&str]) -> Result<String> {
     let log = room.scratch("strace").display().to_string();
-    let collect = |inject: &[&str]| -> Result<String> {
-        let containers = attach(room, "net", 4)?;
-        gc(room, "net", &["net0"], &[&strace(&log)[..], inject].concat())?.silent()?;
-        ensure_left(&["net0"])?;
-        gc(room, "net", &[], &[])?.silent()?;
-        containers.iter().try_for_each(|container| room.remove(container))?;
-        Ok(fs::read_to_string(&log)?)
-    };
-    let plain = collect(&[])?;
+    let containers = attach(room, "net", 4)?;
+    gc(room, "net", &["net0"], &[&strace(&log)[..], inject].concat())?.silent()?;
+    ensure_left(&["net0"])?;
+    gc(room, "net", &[], &[])?.silent()?;
+    containers.iter().try_for_each(|container| room.remove(container))?;
+    Ok(fs::read_to_string(&log)?)
+}
+
+fn refused(room: &Room) -> Result<()> {
+    let plain = collected(room, &[])?;
     let grouped = messages(&plain, "IFLA_GROUP");
     ensure!(grouped.len() == 4, "3 links join a group, which is deleted: {plain}");
     for at in grouped {
         let inject = format!("inject=sendto:error=ENOBUFS:when={at}");
-        let log = collect(&["-e", &inject]).with_context(|| inject.clone())?;
+        let log = collected(room, &["-e", &inject]).with_context(|| inject.clone())?;
         let singly = log.lines().filter(|line| line.contains("RTM_DELLINK") && !line.contains("IFLA_GROUP"));
         ensure!(singly.count() == 3, "{inject}: not one by one: {log}");
     }
