@@ -160,14 +160,15 @@ impl Host {
         let host = room.container(&name("host"))?;
         let inside = room.container(&name("in"))?;
         let outside = room.container(&name("out"))?;
-        // An index of its own: see `Room::outside`.
+        // An index of its own: see `Room::outside`. Its default route makes it the uplink.
         ip::script(
             Some(&host.id),
             &format!(
                 "link set lo up
                  link add wan0 index 1000 type veth peer name eth0 netns {}
                  addr add {HOST}/24 dev wan0
-                 link set wan0 up",
+                 link set wan0 up
+                 route add default via {OUTSIDE}",
                 outside.id
             ),
         )?;
