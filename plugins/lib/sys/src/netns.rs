@@ -60,7 +60,8 @@ impl NetNs {
         let magic = statfs(path).map_err(|errno| io(errno.into()))?.filesystem_type();
         let not_one =
             || NetNsError::NotANetNs { path: path.to_owned(), magic: u64::try_from(magic.0).unwrap_or(0) };
-        if magic != FsType(libc::NSFS_MAGIC) && magic != PROC_SUPER_MAGIC {
+        // The type is the C library's: signed in glibc, unsigned in musl.
+        if magic != FsType(libc::NSFS_MAGIC as _) && magic != PROC_SUPER_MAGIC {
             return Err(not_one());
         }
         // If the path has become a FIFO or a device meanwhile, O_NONBLOCK keeps the open from

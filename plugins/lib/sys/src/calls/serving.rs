@@ -1,4 +1,9 @@
 //! System calls of a server: batches of datagrams, descriptors in packets, fewer capabilities.
+//!
+//! Messages go to the kernel by number, past the C library: that of musl sends a batch one by one,
+//! and limits the control data of a message to 1,024 bytes. The types of libc have the kernel's
+//! layout on 64-bit machines as long as every byte that is not set is zero: musl declares lengths
+//! as 32 bits, with padding.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, mem, ptr};
@@ -51,8 +56,10 @@ pub(crate) fn receive_many(
     // SAFETY: the first `count` messages are initialised; each points at an address, a control
     // buffer, and an iovec that points at a piece of `data`, all exclusively borrowed or owned here
     // until after the call, with their true lengths.
-    let result =
-        unsafe { libc::recvmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT, ptr::null_mut()) };
+    let result = unsafe {
+        let no_limit = ptr::null_mut::<libc::timespec>();
+        libc::syscall(libc::SYS_recvmmsg, socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT, no_limit)
+    };
     let received = usize::try_from(check(result)?).unwrap_or(0);
     for (head, message) in heads.iter_mut().zip(&messages).take(received) {
         // SAFETY: as above, and the kernel wrote numbers and pointers.
@@ -122,7 +129,8 @@ pub(crate) fn send_many(
     // SAFETY: the first `count` messages are initialised; each points at an address, at as many
     // initialised iovecs as its count, which point at pieces of `data`, and at most one control
     // message; all outlive the call, the lengths are within theirs, and the kernel only reads them.
-    let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT) };
     Ok(usize::try_from(check(result)?).unwrap_or(0))
 }
 
@@ -185,12 +193,16 @@ fn receive_with_room(
     // SAFETY: zero is a valid value for every field: numbers, and pointers that are not followed.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     (message.msg_iov, message.msg_iovlen) = (&raw mut slice, 1);
-    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space);
+    message.msg_control = control.as_mut_ptr().cast();
+    // The type of lengths is the C library's: usize, or socklen_t with musl.
+    message.msg_controllen = space as _;
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     // SAFETY: the message points at buffers with the given lengths, all of which live across the
     // call.
-    let length = check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) } as i64)?;
-    let filled = message.msg_controllen.min(space);
+    let length =
+        check(unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut message, flags) })?;
+    #[allow(clippy::unnecessary_cast, reason = "the type differs between C libraries")]
+    let filled = (message.msg_controllen as usize).min(space);
     let whole = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
     let control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).take(filled).collect();
     Ok((usize::try_from(length).unwrap_or(0), whole, adopt(&numbers(&control))))
