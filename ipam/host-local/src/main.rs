@@ -1,5 +1,8 @@
 //! The `host-local` executable.
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::OneShot = sys::memory::OneShot;
+
 fn main() -> std::process::ExitCode {
     cni::main(host_local::HostLocal::default())
 }

@@ -2,6 +2,9 @@
 
 use cni::Member;
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::OneShot = sys::memory::OneShot;
+
 fn main() -> std::process::ExitCode {
     // For the whole of the process's life.
     let host_local = Box::leak(Box::default());

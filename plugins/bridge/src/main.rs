@@ -1,5 +1,8 @@
 //! The `bridge` executable.
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::OneShot = sys::memory::OneShot;
+
 fn main() -> std::process::ExitCode {
     cni::main(bridge::Bridge)
 }

@@ -1,5 +1,8 @@
 //! The `loopback` executable.
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::OneShot = sys::memory::OneShot;
+
 fn main() -> std::process::ExitCode {
     cni::main(loopback::Loopback)
 }

@@ -1,5 +1,8 @@
 //! The `portmap` executable.
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::OneShot = sys::memory::OneShot;
+
 fn main() -> std::process::ExitCode {
     cni::main(portmap::PortMap)
 }

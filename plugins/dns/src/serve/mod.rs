@@ -37,6 +37,8 @@ use crate::record::StateDir;
 /// Another responder is running there, the records cannot be listed, or the kernel refused. An
 /// address that cannot be bound is reported to the plugin that asks for its network instead.
 pub fn main(arguments: &[OsString]) -> Result<(), cni::Error> {
+    // This process goes on.
+    sys::memory::use_system_allocator();
     let args = Args::read(arguments)?;
     let ready = args.ready_fd.map(take_descriptor).transpose()?;
     let started = Responder::start(&args).map_err(|error| format!("{error:#}"));

@@ -2,6 +2,7 @@
 //! tree. One call per block; every function here is safe to call with any arguments.
 #![allow(unsafe_code)]
 
+mod arena;
 mod pidfd;
 mod ring;
 mod serving;
@@ -9,6 +10,8 @@ mod serving;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use arena::OneShot;
+pub(crate) use arena::retire_one_shot_arena;
 pub(crate) use pidfd::{pidfd_open, pidfd_send_signal};
 pub(crate) use ring::held_by_ring;
 pub(crate) use serving::*;

@@ -12,6 +12,7 @@ mod error;
 pub mod file;
 pub mod frame;
 mod ip_family;
+pub mod memory;
 mod netns;
 pub mod passing;
 pub mod privilege;
