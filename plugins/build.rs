@@ -8,6 +8,7 @@ fn main() {
     println!("cargo::rerun-if-changed={SCRIPT}");
     let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     if features.split(',').any(|feature| feature == "crt-static") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{SCRIPT}");
+        // In these words a linker takes it as well as a C compiler does.
+        println!("cargo::rustc-link-arg-bins=-T{SCRIPT}");
     }
 }

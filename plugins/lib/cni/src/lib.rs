@@ -47,3 +47,6 @@ pub const RELEASE: &str = match option_env!("MOOR_VERSION") {
     Some(tag) if !tag.is_empty() => tag,
     _ => env!("CARGO_PKG_VERSION"),
 };
+
+/// What `--version` prints after the release: the C library, unless it is musl.
+const C_LIBRARY: &str = if cfg!(target_env = "musl") { "" } else { " (glibc)" };

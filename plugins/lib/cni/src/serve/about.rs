@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 
 use super::{AnyPlugin, Streams};
-use crate::RELEASE;
+use crate::{C_LIBRARY, RELEASE};
 
 /// `--version`, `--help`, and without either the about text (C-008).
 pub(super) fn answer(
@@ -15,7 +15,7 @@ pub(super) fn answer(
     let name = plugin.name();
     for argument in arguments {
         let text = match argument.to_str() {
-            Some("--version" | "-V") => format!("{name} {RELEASE}\n"),
+            Some("--version" | "-V") => format!("{name} {RELEASE}{C_LIBRARY}\n"),
             Some("--help" | "-h") => help(plugin),
             _ => continue,
         };

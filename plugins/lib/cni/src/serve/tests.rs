@@ -172,7 +172,7 @@ fn help_and_version_go_to_stdout() {
         (String::from_utf8(stdout).unwrap(), stderr.len())
     };
     let none = Env::default();
-    assert_eq!(stdout_of(&none, "--version"), (format!("fake {}\n", crate::RELEASE), 0));
+    assert_eq!(stdout_of(&none, "--version"), (format!("fake {}{}\n", crate::RELEASE, crate::C_LIBRARY), 0));
     let (help, _) = stdout_of(&none, "--help");
     for text in ["fake", "returns what a test wants", "CNI_COMMAND", "CNI_NETNS", "STATUS", "README"] {
         assert!(help.contains(text), "{help}");
