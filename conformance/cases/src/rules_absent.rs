@@ -19,8 +19,14 @@ pub const CASES: &[Case] =
 const WORDS: &str = "packet rules need nf_tables, which this kernel is without";
 
 /// Runs the call as on such a kernel: the plugin's netfilter socket is refused, wherever it is
-/// among its sockets.
-fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
+/// among its sockets, and as often as it is asked for. A C library may ask twice: musl does without
+/// SOCK_CLOEXEC, for kernels that do not know the flag.
+fn without<'r>(room: &'r Room, times: usize, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
+    Ok(refusing(room, times, call)?.0)
+}
+
+/// As [`without`]; returns how often the socket was asked for too.
+fn refusing<'r>(room: &'r Room, times: usize, call: &dyn Fn() -> Call<'r>) -> Result<(Answer, usize)> {
     let log = room.scratch("sockets");
     let under = |rest: &[&str]| {
         let words =
@@ -30,14 +36,15 @@ fn without<'r>(room: &'r Room, call: &dyn Fn() -> Call<'r>) -> Result<Answer> {
     };
     // The position of the netfilter socket is unknown, so each socket is refused in turn.
     for nth in 1..8 {
-        let answer = under(&["-e", &format!("inject=socket:error=EPROTONOSUPPORT:when={nth}")])?;
+        let last = nth + times - 1;
+        let answer = under(&["-e", &format!("inject=socket:error=EPROTONOSUPPORT:when={nth}..{last}")])?;
         let sockets = fs::read_to_string(&log).context("read the requested sockets")?;
         let refused = sockets.lines().find(|line| line.contains("(INJECTED)"));
         if refused
             .with_context(|| format!("no netfilter socket among: {sockets}"))?
             .contains("NETLINK_NETFILTER")
         {
-            return Ok(answer);
+            return Ok((answer, sockets.lines().filter(|line| line.contains("NETLINK_NETFILTER")).count()));
         }
     }
     anyhow::bail!("the plugin opens no netfilter socket")
@@ -48,10 +55,13 @@ fn refused(room: &Room) -> Result<()> {
     let masquerade = with(&plain, json!({"ipMasq": true}));
     let container = room.container("c1")?;
     let before = room.snapshot()?;
-    let on = |plugin: &'static str, verb: &'static str, config: &Value| {
-        without(room, &|| room.attach(plugin, verb, &container).config(config))
-    };
     let newer = |config: &Value| with(config, json!({"cniVersion": "1.1.0"}));
+    // STATUS changes nothing: it shows how often one socket is asked for.
+    let status = || room.attach("bridge", "STATUS", &container).config(&newer(&masquerade));
+    let times = refusing(room, 1, &status)?.1;
+    let on = |plugin: &'static str, verb: &'static str, config: &Value| {
+        without(room, times, &|| room.attach(plugin, verb, &container).config(config))
+    };
     on("bridge", "ADD", &masquerade)?.error_with(999, WORDS)?;
     ensure!(room.left_since(&before, &["br0"], &["c1"])?.is_empty(), "bridge's ADD has left something");
     on("bridge", "STATUS", &newer(&masquerade))?.error_with(50, WORDS)?;
