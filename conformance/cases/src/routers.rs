@@ -116,7 +116,8 @@ fn hostile(room: &Room, plugin: &str, config: &Value, shared: &[&str]) -> Result
 fn unprotected(room: &Room, plugin: &str, config: &Value, link: &str) -> Result<()> {
     let (container, before) = (room.container("c1")?, room.snapshot()?);
     let path = format!("/proc/sys/net/ipv6/conf/{link}/accept_ra");
-    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", "inject=openat:error=EACCES"];
+    let words =
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", "inject=openat,?open:error=EACCES"];
     let call = room.attach(plugin, "ADD", &container).config(config).under(&words);
     let error = call.run()?.error()?;
     ensure!(error.to_string().contains("accept_ra"), "{error}");

@@ -5,9 +5,9 @@ use std::path::Path;
 
 /// The system calls that strace watches. A leading `?` lets strace skip one that this architecture
 /// lacks.
-const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,\
+const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,?symlink,\
     renameat,renameat2,?rename,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,ftruncate,fallocate,fchmod,fchmodat,?chmod,fchown,\
-    utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
+    fchownat,?chown,?lchown,utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
 
 /// Those of them that send messages.
 const MESSAGES: &str = "trace=sendto,sendmsg,sendmmsg";
@@ -76,9 +76,10 @@ impl Point {
         match self.syscall.as_str() {
             "sendto" | "sendmsg" | "sendmmsg" => "ENOBUFS",
             "write" | "pwrite64" | "writev" | "openat" | "open" | "creat" | "fallocate" => "ENOSPC",
-            "mkdir" | "mkdirat" | "linkat" | "link" | "symlinkat" => "ENOSPC",
+            "mkdir" | "mkdirat" | "linkat" | "link" | "symlinkat" | "symlink" => "ENOSPC",
             "clone" | "clone3" | "vfork" | "fork" => "EAGAIN",
-            "setns" | "unshare" | "mount" | "fchmod" | "fchmodat" | "chmod" | "fchown" => "EPERM",
+            "setns" | "unshare" | "mount" | "fchmod" | "fchmodat" | "chmod" | "fchown" | "fchownat"
+            | "chown" | "lchown" => "EPERM",
             "flock" => "ENOLCK",
             _ => "EIO",
         }
