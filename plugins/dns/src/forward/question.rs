@@ -134,3 +134,44 @@ pub(super) enum MessageKind {
     NotUnderstood,
     Answer,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_loop::Id;
+    use crate::wire::{Received, TCP_MAX, read};
+
+    /// A message about `a`, with these flags, of that type.
+    fn message(name: u8, kind: u8, flags: u16) -> Vec<u8> {
+        let mut message = vec![0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, name, 0, 0, kind, 0, 1];
+        put_u16(&mut message, 2, flags);
+        message
+    }
+
+    fn question(flags: u16) -> Question {
+        let packet = message(b'a', 65, flags);
+        let Received::Query(query) = read(&packet) else { panic!("not a query") };
+        Question::new(Client::Connection(Id::ZERO), &query, TCP_MAX)
+    }
+
+    /// D-042: types are numbers: HTTPS (65) is no spelling of 97.
+    #[test]
+    fn an_answer_repeats_the_type() {
+        let question = question(flag::RD);
+        assert_eq!(question.classify(7, &message(b'A', 65, flag::QR)), MessageKind::Answer);
+        assert_eq!(question.classify(7, &message(b'a', 97, flag::QR)), MessageKind::Unrelated);
+        assert_eq!(question.classify(7, &message(b'b', 65, flag::QR)), MessageKind::Unrelated);
+    }
+
+    /// D-112: only a client that asks for it learns that the answer was validated.
+    #[test]
+    fn the_bit_of_validation_is_passed_to_clients_that_set_it() {
+        for (flags, validated) in [(flag::RD, 0), (flag::RD | flag::AD, flag::AD)] {
+            let mut question = question(flags);
+            assert_eq!(u16_at(question.message(9, false), 2), Some(flags));
+            let mut answer = message(b'A', 65, flag::QR | flag::AA | flag::AD);
+            question.pass_back(&mut answer);
+            assert_eq!(answer, message(b'a', 65, flag::QR | flag::RA | flag::RD | validated));
+        }
+    }
+}

@@ -179,3 +179,11 @@ fn all_invalid_attachments_are_removed_readable_or_not() {
     assert_eq!(state_dir.scan_network("net").unwrap().attachments, [good]);
     assert_eq!(state_dir.remove_all_but("never", &[]).unwrap(), 0);
 }
+
+/// A record without the number means the default, as of builds that kept no answers.
+#[test]
+fn a_network_without_the_number_of_kept_answers_has_the_default() {
+    let mut record = serde_json::to_value(network()).unwrap();
+    assert_eq!(record.as_object_mut().unwrap().remove("cache"), Some(ANSWERS_KEPT.into()));
+    assert_eq!(serde_json::from_value::<Network>(record).unwrap(), network());
+}
