@@ -35,6 +35,7 @@ mod dns_verbs;
 mod duties;
 mod encoding;
 mod env;
+mod fast_path;
 mod going_back;
 mod harness_company;
 mod harness_confined;
@@ -141,6 +142,7 @@ pub fn all() -> Vec<Case> {
         condition_syntax::CASES,
         portmap_life::CASES,
         portmap_loopback::CASES,
+        fast_path::CASES,
         portmap_del::CASES,
         dns_names::CASES,
         dns_answers::CASES,

@@ -28,6 +28,8 @@ pub enum Need {
     Dummy,
     /// CONFIG_IO_URING, which no administrator has disabled.
     IoUring,
+    /// CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD.
+    Flowtables,
     /// CONFIG_IPVLAN.
     Ipvlan,
     /// CONFIG_MACVLAN.
@@ -55,12 +57,13 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 16] = [
+    pub const ALL: [Need; 17] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::Dnsname,
         Need::Dummy,
         Need::IoUring,
+        Need::Flowtables,
         Need::Ipvlan,
         Need::Macvlan,
         Need::Iptables,
@@ -82,6 +85,7 @@ impl Need {
             Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
             Need::IoUring => "io_uring",
+            Need::Flowtables => "flowtables",
             Need::Ipvlan => "ipvlan",
             Need::Macvlan => "macvlan",
             Need::Iptables => "iptables",
@@ -103,6 +107,7 @@ impl Need {
             Need::BridgeVlanFiltering
                 | Need::Dummy
                 | Need::IoUring
+                | Need::Flowtables
                 | Need::Ipvlan
                 | Need::Macvlan
                 | Need::VlanLinks
@@ -143,6 +148,11 @@ impl Need {
                 let deferred = sys::BackgroundClose::of(socket.as_fd()).is_deferred();
                 ensure!(deferred, "the kernel lacks io_uring, or it is disabled");
                 Ok(())
+            }
+            Need::Flowtables => {
+                let rules = "add table inet probe; add flowtable inet probe f { hook ingress priority 0; }; \
+                             add chain inet probe c; add rule inet probe c flow add @f";
+                ip::output("nft", &[rules]).map(drop).context("this kernel lacks CONFIG_NF_FLOW_TABLE_INET")
             }
             Need::Ipvlan => on_a_parent("ipvlan").context("this kernel lacks CONFIG_IPVLAN"),
             Need::Macvlan => on_a_parent("macvlan").context("this kernel lacks CONFIG_MACVLAN"),

@@ -63,6 +63,9 @@ pub const RULES: &[Defect] = &[
             })
         },
     ),
+    defect("makes_no_fast_path", "portmap", "fast_path/a_kernel_without_flowtables_refuses", |call| {
+        call.with(|config| config["fastPath"] = json!(false))
+    }),
     defect(
         "lets_invalid_packets_leave",
         "bridge",

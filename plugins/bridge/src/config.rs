@@ -25,6 +25,7 @@ struct Conf {
     force_address: Option<bool>,
     ip_masq: Option<bool>,
     ip_masq_backend: Option<String>,
+    fast_path: Option<bool>,
     mtu: Option<MtuConf>,
     hairpin_mode: Option<bool>,
     promisc_mode: Option<bool>,
@@ -129,6 +130,8 @@ pub struct Config {
     pub is_default_gateway: bool,
     /// The outside sees the host's address instead of the container's.
     pub masquerade: Masquerading,
+    /// Established connections bypass the rules.
+    pub fast_path: bool,
     /// The container's port only accepts frames from the container's MAC address.
     pub mac_filter: bool,
     /// A conflicting address of the bridge is replaced.
@@ -179,6 +182,7 @@ impl Config {
             is_gateway: (conf.is_gateway.unwrap_or(false) && layer3) || is_default_gateway,
             is_default_gateway,
             masquerade: masquerade(layer3 && conf.ip_masq.unwrap_or(false), conf.ip_masq_backend.as_deref())?,
+            fast_path: conf.fast_path.unwrap_or(false),
             mac_filter: conf.macspoofchk.unwrap_or(false),
             force_address: conf.force_address.unwrap_or(false),
             mtu: mtu(conf.mtu)?,
@@ -214,6 +218,12 @@ impl Config {
                 "detectConflict needs ipam: there is no address to look for",
             ));
         }
+        if config.fast_path && config.masquerade == Masquerading::No {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "fastPath needs ipMasq: no other connection of this plugin has rules to bypass",
+            ));
+        }
         if let Some(name) = config.vlan_link()
             && name.len() > 15
         {
@@ -229,7 +239,7 @@ impl Config {
 
     /// Whether the attachment needs rules of nf_tables.
     pub fn needs_rules(&self) -> bool {
-        self.masquerade == Masquerading::NfTables || self.mac_filter
+        self.masquerade == Masquerading::NfTables || self.mac_filter || self.fast_path
     }
 
     /// The features of the kernel that it needs.

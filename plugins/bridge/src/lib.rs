@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::piece::{self, Kernel, Making, Place};
+use host::rules::FastPath;
 use host::{Conflict, iptables, rules};
 use netlink::{Mac, Netlink};
 use sys::NetNs;
@@ -42,6 +43,9 @@ impl Plugin for Bridge {
         attach::mtu::refuse_for_config(request, mtu)?;
         if config.needs_rules() {
             kernel.nft()?;
+        }
+        if config.fast_path {
+            FastPath::require(kernel.nft()?)?;
         }
         if config.masquerade == Masquerading::Iptables {
             iptables::is_installed()?;
@@ -128,7 +132,10 @@ impl Plugin for Bridge {
         }
         let unavailable = |error| Error::new(Code::NotAvailable, format!("{error:#}"));
         if config.needs_rules() {
-            rules::open().map_err(unavailable)?;
+            let nft = rules::open().map_err(unavailable)?;
+            if config.fast_path {
+                FastPath::require(&nft).map_err(unavailable)?;
+            }
         }
         if config.masquerade == Masquerading::Iptables {
             iptables::is_installed().map_err(unavailable)?;

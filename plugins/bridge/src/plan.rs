@@ -7,8 +7,8 @@ use cni::{AddResult, IpConfig};
 use host::Owner;
 use host::intent::By;
 use host::piece::{
-    Announcement, Bridge, FixedMac, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain, Piece,
-    Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet, WayBack,
+    Announcement, Bridge, FastPath, FixedMac, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain,
+    Piece, Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet, WayBack,
 };
 use ipnetwork::IpNetwork;
 use sys::IpFamily;
@@ -71,6 +71,13 @@ fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> 
             let owner = facts.owner.clone();
             pieces.push(Piece::MasqueradeChain(MasqueradeChain { owner, addresses: own.clone() }));
         }
+    }
+    if config.fast_path && !own.is_empty() {
+        pieces.push(Piece::FastPath(FastPath {
+            owner: facts.owner.clone(),
+            addresses: own.iter().map(IpNetwork::ip).collect(),
+            links: vec![facts.links.host_veth.clone()],
+        }));
     }
     let ifname = &facts.owner.ifname;
     let claimed = config.detection.filter(|_| !own.is_empty());

@@ -176,6 +176,16 @@ fn masquerade_and_mac_filter_are_planned_before_the_container_can_send() {
     golden("masquerade", &plan);
 }
 
+/// FP-1: the container's port, with the addresses that are masqueraded.
+#[test]
+fn a_fast_path_is_planned_after_the_masquerade() {
+    let plan =
+        plan_of(&format!(r#""isGateway": true, "ipMasq": true, "fastPath": true, {IPAM}"#), dual_stack());
+    golden("fast-path", &plan);
+    let error = refusal(&format!(r#""fastPath": true, {IPAM}"#));
+    assert!(error.code == 7 && error.msg.contains("ipMasq"), "{error:?}");
+}
+
 #[test]
 fn without_ipam_nothing_is_masqueraded() {
     let config = config(r#""ipMasq": true, "ipMasqBackend": "iptables""#);

@@ -2,6 +2,7 @@
 
 use cni::{AddResult, Error, Request};
 use host::piece::{self, Kernel};
+use host::rules::FastPath;
 use host::rules::published::Refusal;
 use host::{Namespace, Owner};
 
@@ -45,7 +46,10 @@ pub fn add(request: &Request, config: &Config, owner: &Owner, previous: &AddResu
             }
         }
         // Before anything is changed.
-        kernel.nft()?;
+        let nft = kernel.nft()?;
+        if config.fast_path {
+            FastPath::require(nft)?;
+        }
         let is_last = chosen.is_empty() || attempt == ATTEMPTS;
         match piece::apply(&pieces, &mut kernel) {
             Err(error) if !is_last && is_taken(&error) => {}

@@ -21,6 +21,7 @@ struct Conf {
     backend: Option<String>,
     snat: Option<bool>,
     masq_all: Option<bool>,
+    fast_path: Option<bool>,
     mark_masq_bit: Option<i64>,
     external_set_mark_chain: Option<String>,
     conditions_v4: Option<Vec<String>>,
@@ -59,6 +60,8 @@ pub struct Config {
     pub wanted: Vec<Wanted>,
     /// Which connections are masqueraded.
     pub masquerade: Masquerade,
+    /// Established connections bypass the rules.
+    pub fast_path: bool,
     /// The back end that publishes the ports.
     pub backend: Backend,
     /// The ports of each family that have numbers: sorted, each once.
@@ -139,7 +142,8 @@ impl Config {
         let wanted = entries.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
         // Contradictions are found before anything is changed, whatever families the container has.
         let mappings = ByFamily::of(&wanted)?;
-        Ok(Self { wanted, masquerade, backend, mappings })
+        let fast_path = conf.fast_path.unwrap_or(false);
+        Ok(Self { wanted, masquerade, fast_path, backend, mappings })
     }
 
     /// The mappings of one family: sorted, each port once; without ports that are yet to be chosen.

@@ -20,7 +20,7 @@ use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use host::piece;
 use host::rules;
-use host::rules::published;
+use host::rules::{FastPath, fast_path, published};
 use netlink::Netlink;
 use nft::Nft;
 
@@ -74,6 +74,7 @@ impl Plugin for PortMap {
         let Some(nft) = if_there(rules::open())? else {
             return Ok(host::iptables::withdraw_from_old_tables(&chains, &|_| Ok(false))?);
         };
+        fast_path::withdraw(&nft, &removal)?;
         let withdrawn = published::withdraw(&nft, &removal, config::hint(request).as_ref())?;
         withdrawn.forgotten.report();
         chains.extend(withdrawn.chains);
@@ -86,6 +87,7 @@ impl Plugin for PortMap {
         let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
         let Some(nft) = if_there(rules::open())? else { return Ok(()) };
         let owners = attach::valid_owners(request, valid);
+        fast_path::withdraw_all_but(&nft, &request.network, &owners)?;
         let withdrawn = published::withdraw_all_but(&nft, &request.network, &owners)?;
         withdrawn.forgotten.report();
         Ok(host::iptables::withdraw_from_old_tables(&withdrawn.chains, &|_| Ok(false))?)
@@ -97,7 +99,9 @@ impl Plugin for PortMap {
             Backend::NfTables(_) => Ok(()),
             Backend::Iptables(_) => host::iptables::is_installed(),
         };
-        programs.and_then(|()| rules::open()).map(drop).map_err(|error| {
+        let opened = programs.and_then(|()| rules::open());
+        let fast = |nft| if config.fast_path { FastPath::require(&nft) } else { Ok(()) };
+        opened.and_then(fast).map_err(|error| {
             let Error { msg, details, .. } = Error::from(error);
             Error::new(Code::NotAvailable, msg).details(details)
         })

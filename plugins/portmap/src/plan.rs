@@ -7,7 +7,7 @@ mod tests;
 use cni::{AddResult, Error};
 use host::Owner;
 use host::iptables::Ports;
-use host::piece::{Hairpin, Piece, Published};
+use host::piece::{FastPath, Hairpin, Piece, Published};
 use host::ports::{Chosen, Conditions, Container, Mapping, Masquerade, Publication};
 use host::rules::published::{RUNS_MAX, Refusal};
 use ipnetwork::IpNetwork;
@@ -55,6 +55,7 @@ pub fn plan(
         chosen: chosen.to_vec(),
         netns: facts.netns.clone(),
     };
+    let addresses = publication.containers.iter().map(|container| container.address).collect();
     let chains = match (&config.backend, &facts.chain) {
         (Backend::Iptables(options), Some(chain)) => chains(config, options, owner, result, chain)?,
         _ => Vec::new(),
@@ -65,6 +66,10 @@ pub fn plan(
         pieces.push(Piece::Hairpin(Hairpin { links: links_of_host(result) }));
     }
     pieces.push(Piece::Published(Published { publication, chains }));
+    if config.fast_path {
+        let links = links_of_host(result);
+        pieces.push(Piece::FastPath(FastPath { owner: owner.clone(), addresses, links }));
+    }
     Ok(pieces)
 }
 

@@ -221,7 +221,7 @@ impl Batch {
         }
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         kind: u16,
         flags: u16,

@@ -112,6 +112,8 @@ pub enum Expr {
     },
     /// Counts packets and bytes.
     Counter,
+    /// Lets the further packets of the connection bypass the rules, by the flowtable of this name.
+    Offload(String),
     /// An expression that this library does not know, by its name (or a known one with unsupported
     /// attributes); an xtables target is `target` and its name.
     Other(String),
@@ -207,6 +209,7 @@ impl Expr {
             Self::Nat(_) => "nat",
             Self::Masquerade { .. } => "masq",
             Self::Counter => "counter",
+            Self::Offload(_) => "flow_offload",
             Self::Other(name) => name,
         }
     }

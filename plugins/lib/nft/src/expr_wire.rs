@@ -67,6 +67,8 @@ const RANGE_IMPLIED: u32 = 3;
 
 const NFTA_TARGET_NAME: u16 = 1;
 
+const NFTA_FLOW_TABLE_NAME: u16 = 1;
+
 const NFTA_MASQ_FLAGS: u16 = 1;
 const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
 /// linux/netfilter/nf_nat.h.
@@ -127,6 +129,7 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
                 w.be32(NFTA_NAT_FLAGS, nat.flags);
             }
         }
+        Expr::Offload(flowtable) => w.string(NFTA_FLOW_TABLE_NAME, flowtable),
         Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
         Expr::Masquerade { fully_random: false } | Expr::Counter => {}
         Expr::Other(_) | Expr::Byteorder { .. } => {
@@ -263,6 +266,7 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             _ => return None,
         },
         "counter" => Expr::Counter,
+        "flow_offload" => Expr::Offload(a.attr(NFTA_FLOW_TABLE_NAME)?.string()),
         // An xtables target: its own name describes it.
         "target" => Expr::Other(format!("target {}", a.attr(NFTA_TARGET_NAME)?.string())),
         _ => return None,

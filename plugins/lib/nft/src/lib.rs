@@ -1,5 +1,5 @@
 //! nf_tables (linux/netfilter/nf_tables.h) and connection tracking, over netlink: no `nft`, no
-//! `iptables`. This crate covers tables, chains, rules, sets and their elements: writing, reading
+//! `iptables`. This crate covers tables, chains, rules, sets with their elements, and flowtables: writing, reading
 //! and comparing them, and committing transactions. It knows no owner, no table name and no plan:
 //! its callers decide which rules a host needs.
 //!
@@ -19,6 +19,7 @@ mod element;
 mod expr;
 mod expr_wire;
 mod field;
+mod flowtable;
 pub mod fuzz;
 mod object;
 mod protocol;
@@ -47,7 +48,7 @@ pub use field::{
     Ct, Field, Header, LOCAL, Meta, ORIGINAL, REPLY, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW,
     STATE_RELATED, STATUS_DNAT, STATUS_SNAT,
 };
-pub use object::{Base, Chain, Data, Family, Hook, Kind, Policy, Set, Table};
+pub use object::{Base, Chain, Data, Family, Flowtable, Hook, Kind, Policy, Set, Table};
 pub use protocol::Protocol;
 pub use read::{ChainInfo, RuleInfo, TableInfo};
 pub use rule::{IPV4, IPV6, Rule};

@@ -68,6 +68,15 @@ pub struct Chain<'a> {
     pub name: &'a str,
 }
 
+/// A flowtable's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flowtable<'a> {
+    /// Its table.
+    pub table: Table<'a>,
+    /// Its name, up to 255 bytes.
+    pub name: &'a str,
+}
+
 /// The declaration of a set or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Set<'a> {
@@ -213,6 +222,12 @@ impl fmt::Display for Table<'_> {
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.table, self.name.escape_debug())
+    }
+}
+
+impl fmt::Display for Flowtable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "flowtable {} {}", self.table, self.name.escape_debug())
     }
 }
 

@@ -71,14 +71,14 @@ pub struct RuleInfo {
 }
 
 /// The name of an object and of its table, with which every request begins.
-fn request(kind: u16, table: &Table<'_>, fill: impl FnOnce(&mut Writer)) -> Request {
+pub(super) fn request(kind: u16, table: &Table<'_>, fill: impl FnOnce(&mut Writer)) -> Request {
     let mut request = Request::new(SUBSYSTEM | kind, 0, &[table.family.number(), 0, 0, 0]);
     fill(&mut request.attrs);
     request
 }
 
 /// Maps ENOENT to `None`.
-fn found<T>(answer: std::result::Result<T, Refusal>) -> std::result::Result<Option<T>, Refusal> {
+pub(super) fn found<T>(answer: std::result::Result<T, Refusal>) -> std::result::Result<Option<T>, Refusal> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(refusal) if refusal.is(libc::ENOENT) => Ok(None),

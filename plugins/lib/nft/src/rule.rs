@@ -9,7 +9,7 @@ use sys::IpFamily;
 
 use super::expr::{Compare, Expr, LookupResult, Nat, Reg};
 use super::field::Field;
-use super::object::{Data, Set};
+use super::object::{Data, Flowtable, Set};
 use super::uapi::{NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA, UDATA_COMMENT};
 use super::udata;
 use super::value::{REGISTER, Type, Value};
@@ -176,6 +176,12 @@ impl Rule {
     #[must_use]
     pub fn counter(self) -> Self {
         self.then(Expr::Counter)
+    }
+
+    /// Lets the further packets of established connections bypass the rules.
+    #[must_use]
+    pub fn offload(self, flowtable: &Flowtable<'_>) -> Self {
+        self.then(Expr::Offload(flowtable.name.to_owned()))
     }
 
     /// Ends the rule with a verdict.

@@ -245,6 +245,7 @@ proptest! {
             .dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS)
             .dnat([10, 1, 2, 3].into(), Some(port))
             .counter()
+            .offload(&Flowtable { table: TABLE, name: "f" })
             .masquerade(inside)
             .verdict(Verdict::Jump("chain".to_owned()));
         let mut writer = Writer::default();

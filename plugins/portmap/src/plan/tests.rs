@@ -66,6 +66,12 @@ fn a_chosen_port_is_published_and_remembered_with_its_conditions() {
     golden("free-port", &plan_of(keys, &[49_152], &facts()));
 }
 
+/// FP-1.
+#[test]
+fn a_fast_path_comes_after_the_ports() {
+    golden("fast-path", &plan_of(&format!(r#""fastPath": true, {PORTS}"#), &[], &facts()));
+}
+
 #[test]
 fn ports_in_iptables_are_published_by_a_chain_of_each_family() {
     let facts = Facts { chain: Some("CNI-DN-1".into()), ..facts() };

@@ -53,6 +53,8 @@ pub enum By {
     /// For masquerade by iptables. A reapply does not restore iptables rules; but their chain is
     /// named after the network, which may have another name when they are deleted.
     Iptables,
+    /// For connections that bypass the rules, of whichever plugin.
+    FastPath,
 }
 
 impl By {
@@ -61,6 +63,7 @@ impl By {
             Self::Bridge => "bridge",
             Self::Portmap => "portmap",
             Self::Iptables => "iptables",
+            Self::FastPath => "fastpath",
         }
     }
 }
@@ -84,6 +87,8 @@ pub struct Record {
     pub masquerade_chain: Option<(String, Vec<IpAddr>)>,
     /// A bridge port, and the MAC address that it accepts.
     pub mac_filter: Option<(String, Mac)>,
+    /// Links of the host towards it, and its addresses, with connections that bypass the rules.
+    pub fast_path: Option<(Vec<String>, Vec<IpAddr>)>,
     /// The container's network namespace, if no link of the host shows whether the attachment is
     /// alive.
     pub netns: Option<Namespace>,
@@ -101,6 +106,7 @@ impl Record {
             masquerade: None,
             masquerade_chain: None,
             mac_filter: None,
+            fast_path: None,
             netns: None,
         }
     }

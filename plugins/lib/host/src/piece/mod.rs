@@ -11,6 +11,7 @@ mod bridge;
 mod child;
 mod child_removal;
 mod claim;
+mod fast_path;
 mod feature;
 mod fixed_mac;
 mod gateway;
@@ -45,6 +46,7 @@ pub use bridge::{Bridge, VlanLink};
 pub use child::{ChildKind, ChildLink, birth_name};
 pub use child_removal::{RememberedLink, delete_child};
 pub use claim::{Claim, DetectionTime};
+pub use fast_path::FastPath;
 pub use feature::{Feature, require};
 pub use fixed_mac::FixedMac;
 pub use gateway::Gateways;
@@ -84,6 +86,8 @@ pub enum Piece {
     MasqueradeChain(MasqueradeChain),
     /// Ports of the host that lead to a container.
     Published(Published),
+    /// Connections that bypass the rules.
+    FastPath(FastPath),
     /// A container's access to its own published port.
     Hairpin(Hairpin),
     /// The record of its packet rules.
@@ -140,6 +144,7 @@ impl Piece {
             Self::Masquerade(part) => part,
             Self::MasqueradeChain(part) => part,
             Self::Published(part) => part,
+            Self::FastPath(part) => part,
             Self::Hairpin(part) => part,
             Self::Recorded(part) => part,
             Self::Port(part) => part,

@@ -10,7 +10,7 @@ use super::{Kernel, Place, host_routes, shared};
 use crate::Owner;
 use crate::intent::By;
 use crate::iptables::{MasqueradeChain, Ports};
-use crate::rules::{self, published};
+use crate::rules::{self, fast_path, published};
 
 /// An undo step. Objects on a link (addresses, routes, its parameters) go with the link.
 pub(super) enum Undo {
@@ -34,6 +34,8 @@ pub(super) enum Undo {
     Record(By, Owner),
     /// Delete the packet rules of an attachment with these addresses.
     Rules(Owner, Vec<IpAddr>),
+    /// Delete the fast path of an attachment.
+    FastPath(Owner),
     /// Remove the published ports of an attachment.
     Published(Owner),
     /// Delete the iptables chains that lead ports to a container.
@@ -65,6 +67,7 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
                 kernel.records().and_then(|records| records.remove_own(By::Iptables, &chain.owner))
             }),
             Undo::Published(owner) => kernel.nft().and_then(|nft| published::take_back(nft, &owner)),
+            Undo::FastPath(owner) => kernel.nft().and_then(|nft| fast_path::delete_own(nft, &owner)),
             Undo::PortChains(chains) => Ports::delete(&chains),
             Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove_own(by, &owner)),
             Undo::Rules(owner, addresses) => {

@@ -5,10 +5,13 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use netlink::Netlink;
+use nft::{Element, Set};
 use sys::Result;
 
-use crate::Owner;
+use super::published::container;
+use super::restore::owner;
 use crate::intent::{By, Records};
+use crate::{Conflict, Owner};
 
 /// What is known about attachments. The kernel is asked at most once, when the answer is needed.
 #[derive(Default)]
@@ -36,5 +39,20 @@ impl Attachments {
         let netns = of(By::Portmap).and_then(|record| record.netns);
         // An attachment to a bridge is gone if its veth is gone.
         Ok(netns.map(|netns| netns.is_there()).or_else(|| of(By::Bridge).map(|_| false)))
+    }
+}
+
+/// Requires that another attachment's element can be replaced by one of `label`: its container is
+/// the same, or gone.
+pub(super) fn ensure_dead(label: &str, set: &Set<'_>, element: &Element) -> Result<()> {
+    match owner(element) {
+        Some(owner)
+            if container(owner) != container(label)
+                && Attachments::default().is_alive(owner)? == Some(true) =>
+        {
+            let owner = owner.to_owned();
+            Err(Conflict::AddressInUse { address: element.key.show(set.key), owner }.into())
+        }
+        _ => Ok(()),
     }
 }

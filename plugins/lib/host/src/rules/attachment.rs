@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use nft::{Nft, Table, TableInfo};
 use sys::Result;
 
-use super::{Left, TABLE, is_without_nf_tables, masquerade, reference, spoof};
+use super::{Left, TABLE, fast_path, is_without_nf_tables, masquerade, reference, spoof};
 use crate::intent::{self, By, Record, Records};
 use crate::{Owner, Removal, iptables};
 
@@ -29,7 +29,8 @@ pub fn delete(removal: &Removal, addresses: &[IpAddr]) -> Result<Option<Nft>> {
         {
             let _ = on_record.set(record);
         }
-        records.take(By::Bridge, removal).map(drop)
+        let fast_path = records.take(By::FastPath, removal);
+        records.take(By::Bridge, removal).and(fast_path).map(drop)
     };
     let chains = || {
         let chain = iptables::masquerade_chain(&owner.network, &owner.container_id);
@@ -79,6 +80,7 @@ pub fn delete_but(network: &str, valid: &[Owner]) -> Result<Option<Nft>> {
     let owners: HashSet<Owner> = valid.iter().cloned().collect();
     // First: from here on, no process makes the rules again.
     intent::remove_all_but(By::Bridge, network, &owners)?;
+    intent::remove_all_but(By::FastPath, network, &owners)?;
     let stale = match Records::open_if_any()? {
         Some(records) => records.all_but(By::Iptables, network, &owners)?,
         None => Vec::new(),
@@ -120,6 +122,9 @@ fn delete_ours(
     let [packets, frames] = [TABLE, spoof::TABLE].map(|table| is_in(tables, &table));
     if !packets && !frames {
         return Ok(Left::Nothing);
+    }
+    if packets {
+        fast_path::delete(nft, is_ours)?;
     }
     nft.transact(|nft, batch| {
         let mut left = Left::Nothing;

@@ -41,14 +41,12 @@ use nft::{
 };
 use sys::Result;
 
-use super::alive::Attachments;
-use super::published::container;
-use super::restore::owner;
+use super::alive::ensure_dead;
 use super::{
     COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
 };
+use crate::Drift;
 use crate::owner::fnv1a;
-use crate::{Conflict, Drift};
 
 /// Priority `srcnat` (NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 const BASE: Base = Base { kind: Kind::Nat, hook: Hook::Postrouting, priority: 100, policy: Policy::Accept };
@@ -84,7 +82,7 @@ impl Masqueraded<'_> {
     /// Adds the elements. Takes over an address from another attachment, unless that is alive.
     ///
     /// # Errors
-    /// [`Conflict::AddressInUse`]; or the kernel refused.
+    /// [`crate::Conflict::AddressInUse`]; or the kernel refused.
     pub fn add(&self, nft: &Nft) -> Result<()> {
         let inside = self.inside();
         let [masquerade, drop] = inside.filled();
@@ -110,27 +108,13 @@ impl Masqueraded<'_> {
             }
             for (map, element) in self.elements(&inside) {
                 if let Some(stale) = nft.element(&map, &element)? {
-                    self.ensure_dead(&map, &stale)?;
+                    ensure_dead(self.label, &map, &stale)?;
                     batch.del_elements(&map, &[stale]);
                 }
                 batch.create_elements(&map, &[element]);
             }
             Ok(())
         })
-    }
-
-    /// Another container's element may be replaced only if that container is gone.
-    fn ensure_dead(&self, map: &Set<'_>, element: &Element) -> Result<()> {
-        match owner(element) {
-            Some(owner)
-                if container(owner) != container(self.label)
-                    && Attachments::default().is_alive(owner)? == Some(true) =>
-            {
-                Err(Conflict::AddressInUse { address: element.key.show(map.key), owner: owner.to_owned() }
-                    .into())
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Adds to `batch` what is missing of all of these. Call it inside [`Nft::transact`].

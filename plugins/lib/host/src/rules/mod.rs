@@ -10,6 +10,7 @@
 
 mod alive;
 mod attachment;
+pub mod fast_path;
 mod masquerade;
 pub mod published;
 mod reapply;
@@ -19,12 +20,13 @@ pub mod resolver;
 mod restore;
 mod spoof;
 
-use nft::{Base, Batch, Chain, Element, Family, Nft, Rule, RuleInfo, Set, Table, Verdict};
+use nft::{Base, Batch, Chain, Element, Family, Flowtable, Nft, Rule, RuleInfo, Set, Table, Verdict};
 use sys::{Error, Result};
 
 use crate::Drift;
 
 pub use attachment::{delete, delete_but, delete_own};
+pub use fast_path::FastPath;
 pub use masquerade::Masqueraded;
 pub use reapply::{Reapplied, mend, reapply};
 pub use release::{Released, release};
@@ -197,7 +199,19 @@ pub fn retire(
     chains: &[Chain<'_>],
     sets: &[Set<'_>],
 ) -> Result<()> {
-    let going = u32::try_from(chains.len() + sets.len()).unwrap_or(u32::MAX);
+    retire_with(nft, batch, table, chains, sets, &[])
+}
+
+/// As [`retire`], also of these flowtables.
+fn retire_with(
+    nft: &Nft,
+    batch: &mut Batch,
+    table: &Table<'_>,
+    chains: &[Chain<'_>],
+    sets: &[Set<'_>],
+    flowtables: &[Flowtable<'_>],
+) -> Result<()> {
+    let going = u32::try_from(chains.len() + sets.len() + flowtables.len()).unwrap_or(u32::MAX);
     if nft.table(table)?.is_some_and(|table| table.uses == going) {
         batch.del_table(table);
         return Ok(());
@@ -205,6 +219,7 @@ pub fn retire(
     chains.iter().for_each(|chain| batch.flush_chain(chain));
     sets.iter().for_each(|set| batch.flush_set(set));
     chains.iter().for_each(|chain| batch.del_chain(chain));
+    flowtables.iter().for_each(|flowtable| batch.del_flowtable(flowtable));
     sets.iter().for_each(|set| batch.del_set(set));
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use netlink::Netlink;
 use nft::Nft;
 use sys::{Error, Result};
 
-use super::published;
-use super::{Guarded, Masqueraded, Restored};
+use super::{FastPath, Guarded, Masqueraded, Restored, fast_path, published};
 use crate::Owner;
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
@@ -75,6 +75,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         return Ok(Reapplied { unreadable, ..Reapplied::default() });
     }
     forget_the_dead(&mut all);
+    forget_gone_links(&mut all)?;
     let labels: Vec<String> = all.iter().map(|record| record.owner.label()).collect();
     let masqueraded: Vec<Masqueraded<'_>> = all
         .iter()
@@ -92,6 +93,15 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
             Some(Guarded { port, mac: *mac, label })
         })
         .collect();
+    let fast_paths: Vec<FastPath<'_>> = all
+        .iter()
+        .zip(&labels)
+        .filter_map(|(record, label)| {
+            let (links, addresses) = record.fast_path.as_ref()?;
+            Some(FastPath { addresses, links, label })
+        })
+        .collect();
+    let uplinks = if fast_paths.is_empty() { Vec::new() } else { fast_path::uplinks(&Netlink::open()?)? };
     let publications: Vec<Publication> = all
         .iter()
         .filter(|record| !record.containers.is_empty())
@@ -109,6 +119,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         Masqueraded::restore(&masqueraded, nft, batch, &mut restored)?;
         Guarded::restore(&guarded, nft, batch, &mut restored)?;
         published::restore(&publications, &localnet, nft, batch, &mut restored)?;
+        FastPath::restore(&fast_paths, &uplinks, nft, batch, &mut restored)?;
         Ok(restored)
     })?;
     if !restored.is_nothing() {
@@ -127,7 +138,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
 /// As [`reapply`].
 pub fn mend(nft: &Nft, by: By, owner: &Owner) -> Result<Option<Reapplied>> {
     let on_record = match Records::open_if_any()? {
-        Some(records) => matches!(records.read(by, owner), Ok(Some(_))),
+        Some(records) => [by, By::FastPath].iter().any(|by| matches!(records.read(*by, owner), Ok(Some(_)))),
         None => false,
     };
     if on_record { reapply(nft).map(Some) } else { Ok(None) }
@@ -138,10 +149,30 @@ pub fn mend(nft: &Nft, by: By, owner: &Owner) -> Result<Option<Reapplied>> {
 fn forget_the_dead(newest_first: &mut [Record]) {
     let mut published = HashSet::new();
     let mut masqueraded = HashSet::new();
+    let mut fast = HashSet::new();
     for record in newest_first {
         record.containers.retain(|container| published.insert(container.address));
         if let Some((addresses, _)) = &mut record.masquerade {
             addresses.retain(|address| masqueraded.insert(*address));
         }
+        if let Some((_, addresses)) = &mut record.fast_path {
+            addresses.retain(|address| fast.insert(*address));
+        }
     }
+}
+
+/// A flowtable takes only links that exist.
+fn forget_gone_links(all: &mut [Record]) -> Result<()> {
+    let mut there = None;
+    for (links, _) in all.iter_mut().filter_map(|record| record.fast_path.as_mut()) {
+        let there = match &there {
+            Some(there) => there,
+            None => {
+                let links = Netlink::open()?.links()?.into_iter();
+                there.insert(links.map(|link| link.name).collect::<HashSet<String>>())
+            }
+        };
+        links.retain(|link| there.contains(link));
+    }
+    Ok(())
 }

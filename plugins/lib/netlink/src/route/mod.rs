@@ -220,6 +220,22 @@ impl Netlink {
         Ok(None)
     }
 
+    /// Indices of the links of all default routes in the main table, each once.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn uplinks(&self) -> Result<Vec<u32>> {
+        let mut links = Vec::new();
+        for family in [AF_INET, AF_INET6] {
+            let routes = self.routes_of(family, None, Some(Route::MAIN_TABLE))?;
+            let default = routes.iter().filter(|route| route.is_default() && route.kind == RTN_UNICAST);
+            links.extend(default.filter_map(|route| route.index));
+        }
+        links.sort_unstable();
+        links.dedup();
+        Ok(links)
+    }
+
     /// Indices of the links on which this host has IPv6 routes from routers; one per route.
     ///
     /// # Errors
