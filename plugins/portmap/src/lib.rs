@@ -74,7 +74,6 @@ impl Plugin for PortMap {
         let Some(nft) = if_there(rules::open())? else {
             return Ok(host::iptables::withdraw_from_old_tables(&chains, &|_| Ok(false))?);
         };
-        fast_path::withdraw(&nft, &removal)?;
         let withdrawn = published::withdraw(&nft, &removal, config::hint(request).as_ref())?;
         withdrawn.forgotten.report();
         chains.extend(withdrawn.chains);

@@ -26,7 +26,7 @@ use sys::Result;
 use super::alive::ensure_dead;
 use super::{COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, limit, restore, retire_with};
 use crate::intent::{self, By};
-use crate::{Drift, Owner, Removal};
+use crate::{Drift, Owner};
 
 const FLOWTABLE: Flowtable<'static> = Flowtable { table: TABLE, name: "fastpath" };
 const CHAIN: Chain<'static> = Chain { table: TABLE, name: "fastpath" };
@@ -175,18 +175,6 @@ pub fn uplinks(host: &Netlink) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Deletes the fast path of an attachment with its record; also that under another network's name,
-/// if the removal takes it.
-///
-/// # Errors
-/// The kernel refused.
-pub fn withdraw(nft: &Nft, removal: &Removal) -> Result<()> {
-    intent::withdraw(
-        |records| records.take(By::FastPath, removal).map(drop),
-        || delete(nft, &|label| removal.takes(label)),
-    )
-}
-
 /// Deletes what a failed ADD created.
 ///
 /// # Errors
@@ -196,7 +184,7 @@ pub(crate) fn delete_own(nft: &Nft, owner: &Owner) -> Result<()> {
     delete(nft, &|other| Ok(other == label))
 }
 
-/// As [`withdraw`], for all attachments of a network except `valid`.
+/// Deletes the fast paths of all attachments of a network except `valid`, with their records.
 ///
 /// # Errors
 /// The kernel refused.
@@ -212,6 +200,10 @@ pub fn withdraw_all_but(nft: &Nft, network: &str, valid: &[Owner]) -> Result<()>
 /// # Errors
 /// The kernel refused.
 pub(super) fn delete(nft: &Nft, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<()> {
+    // Most hosts have none.
+    if nft.set_is(&LINKS)?.is_none() {
+        return Ok(());
+    }
     let mut attempt = 1;
     loop {
         match nft.transact(|nft, batch| delete_some(nft, batch, is_ours)) {
@@ -225,9 +217,6 @@ pub(super) fn delete(nft: &Nft, is_ours: &dyn Fn(&str) -> Result<bool>) -> Resul
 }
 
 fn delete_some(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<Left> {
-    if nft.set_is(&LINKS)?.is_none() {
-        return Ok(Left::Nothing);
-    }
     let mut ours = Vec::new();
     let (mut stay, mut left) = (false, Left::Nothing);
     for set in SETS {

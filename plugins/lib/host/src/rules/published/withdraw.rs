@@ -13,7 +13,7 @@ use super::{Forgotten, flows, guard, localnet, reference, retired, shared};
 use crate::intent::{self, By, Records};
 use crate::ports::{Container, Mapping};
 use crate::rules::restore::owner;
-use crate::rules::{TABLE, retire};
+use crate::rules::{TABLE, fast_path, retire};
 use crate::{Owner, Removal};
 
 /// The maximum number of publishers that one transaction withdraws: it is prepared and committed in
@@ -67,10 +67,10 @@ impl Hint {
     }
 }
 
-/// Withdraws what the attachment published, and what another network's attachment of the same
-/// interface published if the removal takes that. Ports that other attachments of the container
-/// publish too lead to them from then on. The last publisher takes everything else with it. UDP
-/// flows to its ports are forgotten.
+/// Withdraws what the attachment published, with its fast path, and what another network's
+/// attachment of the same interface published if the removal takes that. Ports that other
+/// attachments of the container publish too lead to them from then on. The last publisher takes
+/// everything else with it. UDP flows to its ports are forgotten.
 ///
 /// An error concerns the rules. The returned value has any error of the flows: the ports are free
 /// then.
@@ -92,6 +92,7 @@ pub fn withdraw(nft: &Nft, removal: &Removal, hint: Option<&Hint>) -> Result<Wit
     let recorded = OnceCell::new();
     let gone = intent::withdraw(
         |records| {
+            records.take(By::FastPath, removal)?;
             if let Some(record) = records.take(By::Portmap, removal)? {
                 let _ = recorded.set(record);
             }
@@ -100,6 +101,7 @@ pub fn withdraw(nft: &Nft, removal: &Removal, hint: Option<&Hint>) -> Result<Wit
         || {
             let known = recorded.get().map(|record| Hint::of(&record.containers));
             let elements = |publisher: &Element| elements_of(nft, publisher, hint.or(known.as_ref()));
+            fast_path::delete(nft, &|label| removal.takes(label))?;
             let gone = transact(nft, find, elements)?;
             if let Some(record) = recorded.get() {
                 localnet::lower_unguarded(nft, &record.localnet)?;
