@@ -55,7 +55,7 @@ impl<const SIZE: usize> Arena<SIZE> {
         let base = self.bytes.get().addr();
         let mut top = self.top.load(Ordering::Acquire);
         loop {
-            let start = base.checked_add(top)?.checked_next_multiple_of(layout.align())? - base;
+            let start = base.checked_add(top)?.checked_next_multiple_of(layout.align().max(ALIGN))? - base;
             let end = start.checked_add(layout.size()).filter(|end| *end <= SIZE)?;
             match self.top.compare_exchange_weak(top, end, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(Block { start, end, touched: self.touch(end) }),
@@ -149,6 +149,10 @@ unsafe impl<const SIZE: usize> GlobalAlloc for Arena<SIZE> {
         new
     }
 }
+
+/// Every block is aligned as malloc(3) aligns it on 64-bit systems: nix reads control messages in a
+/// buffer of bytes where they are.
+const ALIGN: usize = 16;
 
 /// Bytes that [`OneShot`] hands out before it asks the system's allocator. The kernel only provides
 /// the pages that are written. Less than a huge page, so that it does not provide (and clear) 2 MiB
