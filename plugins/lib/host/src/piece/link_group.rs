@@ -14,8 +14,8 @@ use sys::{Result, random};
 const LOWEST: u32 = 0x2000_0000;
 const DRAWN: u32 = LOWEST - 1;
 
-/// The maximum number of links that one request deletes. Meanwhile the kernel changes no other
-/// link.
+/// The maximum number of links that one request deletes. Meanwhile, for some 50 ms, the kernel
+/// changes no other link.
 const AT_ONCE: usize = 64;
 
 /// Deletes those of these links for which `is_garbage` holds, if there are several. Returns whether
