@@ -21,7 +21,7 @@ const HERD: usize = 200;
 const FEW: usize = 20;
 /// Rounds of each number, the time after which there is no new one, and the minimum.
 const ROUNDS: usize = 6;
-const TIME: Duration = Duration::from_secs(10);
+const TIME: Duration = Duration::from_secs(7);
 const LEAST: usize = 2;
 
 /// The verbs of a round.
@@ -70,13 +70,13 @@ fn one(room: &Room, host: &Host, containers: &[Container], all: &mut [Compared; 
         let (took, failures) = together(&mut attachments, verb)?;
         compared.push(name, took);
         if let Some(first) = failures.first() {
-            record(compared, name, format!("{} calls failed, the first: {first}", failures.len()));
+            record(compared, name, format!("failed calls: {}, the first: {first}", failures.len()));
         }
     }
     let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
     let left = room.left_since(&before, &[&network(host.contender.slot)], &ids)?;
     if let Some(first) = left.first() {
-        record(&mut all[1], name, format!("{} lines of state are left, the first: {first}", left.len()));
+        record(&mut all[1], name, format!("lines of state left: {}, the first: {first}", left.len()));
     }
     Ok(())
 }
