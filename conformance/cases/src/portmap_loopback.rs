@@ -16,7 +16,7 @@ use harness::stage::portmap::{HOST, bridged, expect, published, ruleset, serve};
 use harness::stage::reapply::reapply;
 use serde_json::{Value, json};
 
-use crate::masquerade::nft;
+use crate::masquerade::{masquerade, nft};
 use crate::masquerade_invalid::mac_of;
 
 pub const CASES: &[Case] = &[
@@ -32,6 +32,7 @@ pub const CASES: &[Case] = &[
     Case::new("portmap_loopback/untracked_frames_are_dropped_despite_accept_local", &["PM-B3"], |room| {
         frames(room, Tracking::Off, "2", "1")
     }),
+    Case::new("portmap_loopback/masquerade_keeps_it_as_long_as_it_is_there", &["PM-B3", "PM-B6"], shared),
     Case::new("portmap_loopback/a_check_notices_accept_local", &["PM-B3", "PM-1"], accept_local),
     Case::new("portmap_loopback/the_hosts_connections_cannot_be_joined", &["PM-B3"], joined),
     Case::new("portmap_loopback/connections_from_a_time_without_rules_end", &["PM-B3", "HO-20"], gap),
@@ -150,6 +151,35 @@ fn frames(room: &Room, tracking: Tracking, rp_filter: &str, accept_local: &str) 
     ensure!(delivered > 0, "the attack itself does not work");
     let forwards = rp_filter == "0" || accept_local == "1";
     ensure!((passed > 0) == forwards, "without the rules {passed} frames from 127.0.0.0/8 pass");
+    Ok(())
+}
+
+/// The chain of masquerade drops packets of no connection, and another one does when it goes.
+fn shared(room: &Room) -> Result<()> {
+    let masqueraded = room.container("c0")?;
+    let bridge = masquerade();
+    room.attach("bridge", "ADD", &masqueraded).config(&bridge).run()?.result()?;
+    let neighbour = Neighbour::new(room)?;
+    for key in ["all/rp_filter", "br0/rp_filter"] {
+        set(key, "0")?;
+    }
+    let (container, config) = published(room, "c1", one(8080))?;
+    watch()?;
+    nft("add chain ip watch raw { type filter hook prerouting priority -310; }")?;
+    nft(&format!("add rule ip watch raw iifname br0 tcp dport {} notrack", 7000 + u16::from(RST)))?;
+    let ends = [("127.0.0.2".parse()?, HOST[0].parse()?), ("127.0.0.2".parse()?, "10.99.0.1".parse()?)];
+    ip::script(None, "addr add 10.99.0.2/24 dev br0")?;
+    let has_chain = || -> Result<bool> { Ok(ruleset()?.to_string().contains("published-forward")) };
+    ensure!(!has_chain()?, "two chains examine what passes");
+    ensure!(neighbour.attack(&ends)? == (0, 0), "frames from 127.0.0.0/8 pass beside masquerade");
+    room.attach("bridge", "DEL", &masqueraded).config(&bridge).run()?.silent()?;
+    ensure!(has_chain()?, "no chain examines what passes");
+    ensure!(neighbour.attack(&ends)? == (0, 0), "frames from 127.0.0.0/8 pass after masquerade");
+    let check = room.attach("portmap", "CHECK", &container).config(&config).run()?;
+    check.silent()?;
+    ensure!(check.stderr.is_empty(), "CHECK prints {:?}", check.stderr);
+    room.attach("portmap", "DEL", &container).config(&config).run()?.silent()?;
+    ensure!(!ruleset()?.to_string().contains("moor"), "DEL leaves {}", ruleset()?);
     Ok(())
 }
 

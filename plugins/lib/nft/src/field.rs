@@ -79,6 +79,8 @@ pub const STATE_ESTABLISHED: u32 = 2;
 pub const STATE_RELATED: u32 = 4;
 /// [`Ct::State`]: the first of its connection.
 pub const STATE_NEW: u32 = 8;
+/// [`Ct::State`]: not tracked, because a rule says so.
+pub const STATE_UNTRACKED: u32 = 64;
 /// [`Ct::Status`]: IPS_SRC_NAT (linux/netfilter/nf_conntrack_common.h).
 pub const STATUS_SNAT: u32 = 0x10;
 /// [`Ct::Status`]: IPS_DST_NAT.

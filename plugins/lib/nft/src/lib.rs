@@ -46,7 +46,7 @@ pub use element::{Element, Target};
 pub use expr::{Compare, Expr, LookupResult, Nat, Reg};
 pub use field::{
     Ct, Field, Header, LOCAL, Meta, ORIGINAL, REPLY, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW,
-    STATE_RELATED, STATUS_DNAT, STATUS_SNAT,
+    STATE_RELATED, STATE_UNTRACKED, STATUS_DNAT, STATUS_SNAT,
 };
 pub use object::{Base, Chain, Data, Family, Flowtable, Hook, Kind, Policy, Set, Table};
 pub use protocol::Protocol;

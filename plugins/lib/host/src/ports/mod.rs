@@ -30,7 +30,7 @@ pub struct Publication {
 
 impl Publication {
     /// The links by which the host's loopback reaches the containers.
-    pub(crate) fn by_loopback(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn by_loopback(&self) -> impl Iterator<Item = &str> + Clone {
         let containers = self.containers.iter().filter(|container| container.by_loopback());
         containers.filter_map(|container| container.link.as_deref())
     }

@@ -21,7 +21,8 @@
 //! map leave4 { type ipv4_addr : verdict;
 //!              elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto leave-0123456789abcdef } }
 //! chain leave { type filter hook forward priority filter;
-//!               ct state != invalid accept; ip saddr vmap @leave4; … }
+//!               ct state ! invalid,untracked accept; ip saddr 127.0.0.0/8 drop;
+//!               ct state untracked accept; ip saddr vmap @leave4; … }
 //! chain leave-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …;
 //!                                drop }
 //! ```
@@ -37,11 +38,12 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use nft::{
     Base, Batch, Chain, Compare, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule,
-    STATE_INVALID, Set, Target, Type, Value, Verdict,
+    STATE_INVALID, STATE_UNTRACKED, Set, Target, Type, Value, Verdict,
 };
 use sys::Result;
 
 use super::alive::ensure_dead;
+use super::published::{loopback, stand_in};
 use super::{
     COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, led_to, limit, restore, retire,
 };
@@ -273,6 +275,7 @@ pub(super) fn delete(
             if there.iter().any(|chain| chain.name == LEAVE.name) {
                 all.push(LEAVE);
                 maps.extend([LEAVE4, LEAVE6]);
+                stand_in(nft, batch)?;
             }
             all.append(&mut going);
             retire(nft, batch, &TABLE, &all, &maps)?;
@@ -326,12 +329,22 @@ fn is_of_drops(map: &Set<'_>) -> bool {
     map.name == LEAVE4.name || map.name == LEAVE6.name
 }
 
+/// Whether packets of no connection from 127.0.0.0/8 are dropped here.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub(super) fn drops_loopback(nft: &Nft) -> Result<bool> {
+    leave().is_there(nft)
+}
+
 fn leave() -> Filled<'static> {
+    let state = Field::Ct(Ct::State);
     let rules = vec![
         // All other packets, which are nearly all, pass one comparison.
-        Rule::new()
-            .compare(Field::Ct(Ct::State), Compare::NotEqual, Value::new().mark(STATE_INVALID))
-            .verdict(Verdict::Accept),
+        Rule::new().bits(state, STATE_INVALID | STATE_UNTRACKED, Compare::Equal, 0).verdict(Verdict::Accept),
+        // Where nothing else keeps it from being forwarded: see `published::wire`.
+        Rule::new().nfproto(IPV4).network(Field::IP_SADDR, loopback(), true).verdict(Verdict::Drop),
+        Rule::new().any_bit(state, STATE_UNTRACKED).verdict(Verdict::Accept),
         Rule::new().nfproto(IPV4).verdict_map(&[Field::IP_SADDR], &LEAVE4),
         Rule::new().nfproto(IPV6).verdict_map(&[Field::IP6_SADDR], &LEAVE6),
     ];

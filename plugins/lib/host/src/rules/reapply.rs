@@ -118,7 +118,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         let mut restored = Restored::default();
         Masqueraded::restore(&masqueraded, nft, batch, &mut restored)?;
         Guarded::restore(&guarded, nft, batch, &mut restored)?;
-        published::restore(&publications, &localnet, nft, batch, &mut restored)?;
+        published::restore(&publications, &localnet, !masqueraded.is_empty(), nft, batch, &mut restored)?;
         FastPath::restore(&fast_paths, &uplinks, nft, batch, &mut restored)?;
         Ok(restored)
     })?;

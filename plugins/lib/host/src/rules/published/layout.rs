@@ -227,7 +227,7 @@ fn masquerade() -> Vec<Rule> {
     ]
 }
 
-pub(super) fn loopback() -> IpNetwork {
+pub(in crate::rules) fn loopback() -> IpNetwork {
     // 8 is a prefix length.
     Ipv4Network::new(Ipv4Addr::LOCALHOST, 8)
         .map_or(IpNetwork::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)), Into::into)

@@ -28,11 +28,13 @@ pub(super) use elements::{attachment, container};
 pub use error::Refusal;
 pub use flows::Forgotten;
 pub use free::choose;
+pub(super) use layout::loopback;
 pub use publish::{Wanted, take_back};
 pub use reference::{chain_of, chains_of, is_in_use, withdraw_of_reference};
 pub use reference_made::is_published_by_reference;
 pub use restore::{forget_strangers, raise_localnet, restore};
 pub use verify::verify;
+pub(super) use wire::stand_in;
 pub use withdraw::{Hint, Withdrawn, withdraw, withdraw_all_but};
 
 /// The maximum number of separate ports and ranges of one attachment.

@@ -17,7 +17,7 @@ use crate::ports::Publication;
 use crate::rules::alive::Attachments;
 use crate::rules::reapply::reapply;
 use crate::rules::restore::owner;
-use crate::rules::{TABLE, ensure};
+use crate::rules::{TABLE, ensure, masquerade};
 use crate::{Owner, Removal};
 
 /// What an attachment publishes, as elements and chains.
@@ -114,7 +114,8 @@ impl<'p> Wanted<'p> {
         let rest = (!standing.shared.is_empty())
             .then(|| shared::elements_without(publication, &self.elements, &standing.shared));
         let wanted = rest.as_deref().unwrap_or(&self.elements);
-        let is_new = ensure(nft, batch, &TABLE, &sets(), &wire::chains(publication.by_loopback()))?;
+        let chains = wire::chains(publication.by_loopback(), || masquerade::drops_loopback(nft))?;
+        let is_new = ensure(nft, batch, &TABLE, &sets(), &chains)?;
         if is_new
             && let Some(records) = others
             && records.has_others(By::Portmap, &publication.owner)?

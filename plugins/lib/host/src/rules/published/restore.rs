@@ -9,13 +9,14 @@ use crate::ports::Publication;
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 
 /// Adds to `batch` what is missing of these publications. `were_off` are the links that had
-/// `route_localnet` off before. Call it inside [`Nft::transact`], then call [`raise_localnet`].
+/// `route_localnet` off before; `is_dropped` if the batch has the chains of masquerade. Call it inside [`Nft::transact`], then call [`raise_localnet`].
 ///
 /// # Errors
 /// The kernel could not be asked.
 pub fn restore(
     publications: &[Publication],
     were_off: &[&str],
+    is_dropped: bool,
     nft: &Nft,
     batch: &mut Batch,
     restored: &mut Restored,
@@ -29,7 +30,7 @@ pub fn restore(
         wanted.push((LOCALNET, localnet::element(link, were_off.contains(link))));
     }
     let guards: Vec<_> = publications.iter().flat_map(guard::of).collect();
-    let mut chains = wire::chains(links);
+    let mut chains = wire::chains(links.into_iter(), || Ok(is_dropped))?;
     chains.extend(guards.iter().map(guard::Guard::filled));
     let group = Group { table: TABLE, sets: &sets(), chains: &chains, elements: wanted };
     restore_group(nft, batch, group, restored)?;

@@ -11,6 +11,7 @@ use super::withdraw::LOOK_UPS;
 use super::{elements, guard, ledger, localnet, shared, wire};
 use crate::Drift;
 use crate::ports::Publication;
+use crate::rules::masquerade;
 
 /// All differences between a publication and the kernel's state.
 ///
@@ -19,8 +20,8 @@ use crate::ports::Publication;
 pub fn verify(nft: &Nft, publication: &Publication) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
     let guards = guard::of(publication);
-    let links = publication.by_loopback();
-    for filled in wire::chains(links).into_iter().chain(guards.iter().map(guard::Guard::filled)) {
+    let chains = wire::chains(publication.by_loopback(), || masquerade::drops_loopback(nft))?;
+    for filled in chains.into_iter().chain(guards.iter().map(guard::Guard::filled)) {
         drifts.append(&mut filled.drifts(nft)?);
     }
     let wanted = elements::of(publication);

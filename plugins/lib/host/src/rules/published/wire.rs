@@ -10,13 +10,14 @@
 //!   The connection has the destination that was on the wire.
 //! - A packet of no connection (invalid or untracked) is not translated: if it is for 127.0.0.0/8,
 //!   it arrives at this host.
-//! - With `rp_filter`, the kernel forwards no packets from 127.0.0.0/8. Without it, or with
-//!   `accept_local`, one more chain examines what passes.
+//! - With `rp_filter`, the kernel forwards no packets from 127.0.0.0/8. Without it, those of no
+//!   connection are dropped with others of their kind if a network is masqueraded
+//!   (`rules::masquerade`). If none is, or with `accept_local`, one more chain examines what passes.
 //! - Connections that began while these rules were missing are forgotten
 //!   ([`super::flows::forget_strangers`]).
 
-use nft::{Base, Ct, Field, Hook, IPV4, Kind, ORIGINAL, Policy, REPLY, Rule, Value, Verdict};
-use sys::sysctl;
+use nft::{Base, Batch, Ct, Field, Hook, IPV4, Kind, Nft, ORIGINAL, Policy, REPLY, Rule, Value, Verdict};
+use sys::{Result, sysctl};
 
 use super::layout::{LOCALNET, chain, loopback, to_containers};
 use crate::rules::Filled;
@@ -28,29 +29,57 @@ const FIRST: i32 = -300;
 const ON_THE_WIRE: &str = "published-loopback";
 
 /// All chains of published ports, in the order of their creation. `links` carry 127.0.0.0/8.
-pub(super) fn chains<'a>(links: impl IntoIterator<Item = &'a str>) -> Vec<Filled<'static>> {
-    let mut chains = to_containers();
-    chains.extend([on_the_wire(), first_packets(), input()]);
-    if forwards(links) {
+/// `is_dropped`: whether packets of no connection from 127.0.0.0/8 are dropped elsewhere.
+pub(super) fn chains<'a>(
+    links: impl Iterator<Item = &'a str> + Clone,
+    is_dropped: impl FnOnce() -> Result<bool>,
+) -> Result<Vec<Filled<'static>>> {
+    let mut chains = always();
+    if accept_local(links.clone()) || forward_any(links) && !is_dropped()? {
         chains.push(forward());
     }
+    Ok(chains)
+}
+
+fn always() -> Vec<Filled<'static>> {
+    let mut chains = to_containers();
+    chains.extend([on_the_wire(), first_packets(), input()]);
     chains
 }
 
 /// Every chain that there may be, base chains first.
 pub(super) fn every_chain() -> impl Iterator<Item = Filled<'static>> {
-    let always = chains([]).into_iter().filter(|filled| filled.chain.name != forward().chain.name);
-    [forward()].into_iter().chain(always.collect::<Vec<_>>().into_iter().rev())
+    [forward()].into_iter().chain(always().into_iter().rev())
 }
 
-/// Whether the kernel forwards packets from 127.0.0.0/8 that come from one of these links
+/// Adds to `batch` the chain that drops what is no longer dropped elsewhere, if a link needs it.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub(in crate::rules) fn stand_in(nft: &Nft, batch: &mut Batch) -> Result<()> {
+    let links = nft.elements(&LOCALNET)?;
+    let links: Vec<String> = links.iter().map(|element| element.key.show(LOCALNET.key)).collect();
+    if forward_any(links.iter().map(String::as_str)) && nft.chain(&forward().chain)?.is_none() {
+        forward().write(batch);
+    }
+    Ok(())
+}
+
+/// Whether the kernel forwards some packets from 127.0.0.0/8 that come from one of these links
 /// (fib_validate_source, net/ipv4/fib_frontend.c).
-fn forwards<'a>(links: impl IntoIterator<Item = &'a str>) -> bool {
-    let is_on = |link: &str, key: &str| {
-        sysctl::read(&format!("net/ipv4/conf/{link}/{key}")).is_ok_and(|value| value != "0")
-    };
-    let is_on = |link: &str, key| is_on("all", key) || is_on(link, key);
-    links.into_iter().any(|link| !is_on(link, "rp_filter") || is_on(link, "accept_local"))
+fn forward_any<'a>(mut links: impl Iterator<Item = &'a str>) -> bool {
+    links.any(|link| !is_on(link, "rp_filter"))
+}
+
+/// Whether it forwards all of them, also those that have an address of this host.
+fn accept_local<'a>(mut links: impl Iterator<Item = &'a str>) -> bool {
+    links.any(|link| is_on(link, "accept_local"))
+}
+
+fn is_on(link: &str, key: &str) -> bool {
+    ["all", link]
+        .iter()
+        .any(|link| sysctl::read(&format!("net/ipv4/conf/{link}/{key}")).is_ok_and(|value| value != "0"))
 }
 
 /// Matches packets with this address in 127.0.0.0/8 from a link that carries it.
