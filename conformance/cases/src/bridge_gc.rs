@@ -112,7 +112,9 @@ fn joined(room: &Room) -> Result<()> {
     attach(room, "net", 4)?;
     ip::run(&["link", "add", "people0", "type", "veth", "peer", "name", "people1"])?;
     let began = Instant::now();
-    (veths()?, veths()?);
+    for _ in 0..2 {
+        veths()?;
+    }
     ip::script(None, "link set people0 group default\nlink set people1 group default")?;
     let pause = (began.elapsed() * 4).max(Duration::from_millis(200)).as_micros();
     let inject = format!("inject=sendto:delay_enter={pause}:when={}", joins + 1);
