@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::patience::on_this_machine;
+
 /// A container: a named network namespace, with the name as its id.
 #[derive(Clone, Debug)]
 pub struct Container {
@@ -50,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// the kernel has dismantled them, so a room that creates many waits on ENOSPC
 /// (user_namespaces(7)).
 fn new_namespace() -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + on_this_machine(PATIENCE);
     loop {
         match unshare(CloneFlags::CLONE_NEWNET) {
             Err(Errno::ENOSPC) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Room;
 use crate::namespace::{self, Container, OUTSIDE, allow_ipv6};
+use crate::patience::on_this_machine;
 use crate::{ip, socket};
 
 /// The time limit for setting the stage.
@@ -57,7 +58,7 @@ impl Room {
         }
         // The stage is ready when both hosts answer: the kernel does not answer on a link before it
         // has settled, which takes a busy machine seconds.
-        let deadline = Instant::now() + STAGE_PATIENCE;
+        let deadline = Instant::now() + on_this_machine(STAGE_PATIENCE);
         for address in OUTSIDE {
             socket::reach_by(address.parse()?, deadline).context("set up the outside")?;
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::frame::{self, MacBytes, Wire};
+use crate::patience::on_this_machine;
 use crate::room::UPLINK;
 use crate::{ip, namespace};
 
@@ -55,7 +56,7 @@ impl Router {
     }
 
     fn advertise_until_learned(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + on_this_machine(PATIENCE);
         loop {
             self.wire.send(&frame::router_advertisement(MAC, PREFIX, LIFETIME))?;
             std::thread::sleep(PAUSE);
