@@ -69,7 +69,8 @@ fn counts() -> Result<[u64; 3]> {
 /// Counts the attacker's packets before and after all other rules.
 fn watch() -> Result<()> {
     nft("add table ip watch")?;
-    for (chain, hook, priority) in [("a", "prerouting", -450), ("b", "input", 250), ("c", "forward", 250)] {
+    for (chain, hook, priority) in [("a", "prerouting", -450), ("b", "input", 250), ("c", "postrouting", 250)]
+    {
         nft(&format!("add chain ip watch {chain} {{ type filter hook {hook} priority {priority}; }}"))?;
         nft(&format!("add rule ip watch {chain} iifname br0 tcp sport {MARK} counter"))?;
     }
@@ -169,7 +170,7 @@ fn shared(room: &Room) -> Result<()> {
     nft(&format!("add rule ip watch raw iifname br0 tcp dport {} notrack", 7000 + u16::from(RST)))?;
     let ends = [("127.0.0.2".parse()?, HOST[0].parse()?), ("127.0.0.2".parse()?, "10.99.0.1".parse()?)];
     ip::script(None, "addr add 10.99.0.2/24 dev br0")?;
-    let has_chain = || -> Result<bool> { Ok(ruleset()?.to_string().contains("published-forward")) };
+    let has_chain = || -> Result<bool> { Ok(ruleset()?.to_string().contains("published-leaving")) };
     ensure!(!has_chain()?, "two chains examine what passes");
     ensure!(neighbour.attack(&ends)? == (0, 0), "frames from 127.0.0.0/8 pass beside masquerade");
     room.attach("bridge", "DEL", &masqueraded).config(&bridge).run()?.silent()?;
@@ -190,7 +191,7 @@ fn accept_local(room: &Room) -> Result<()> {
     watch()?;
     set("all/accept_local", "1")?;
     let check = room.attach("portmap", "CHECK", &container).config(&config).run()?;
-    harness::stage::reapply::mended(&check, "published-forward")?;
+    harness::stage::reapply::mended(&check, "published-leaving")?;
     let ends = [("127.0.0.2".parse()?, OUTSIDE[0].parse()?)];
     let came = neighbour.attack(&ends)?;
     ensure!(came == (0, 0), "of a neighbour's frames {came:?} were delivered and passed");

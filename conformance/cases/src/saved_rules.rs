@@ -183,7 +183,8 @@ fn make_earlier(id: &str, config: &Value) -> Result<()> {
          add chain inet moor published-guard { type filter hook prerouting priority raw; }\n\
          add rule inet moor published-guard ip daddr 127.0.0.0/8 iifname @localnet drop\n\
          add rule inet moor published-guard ip saddr 127.0.0.0/8 iifname @localnet drop\n\
-         flush chain inet moor leave\n\
+         delete chain inet moor leaving\n\
+         add chain inet moor leave { type filter hook forward priority filter; }\n\
          add rule inet moor leave ct state invalid ip saddr vmap @leave4\n\
          add rule inet moor leave ct state invalid ip6 saddr vmap @leave6\n\
          flush chain inet moor published\n",
@@ -225,7 +226,7 @@ fn earlier_add(room: &Room) -> Result<()> {
         expect(room, Some("outside"), host, 3333, &format!("c1:3333 {client}"))?;
         expect(room, Some("outside"), host, 8081, &format!("c2:80 {client}"))?;
     }
-    for earlier in ["map ranges4", "published-guard", "ct state invalid"] {
+    for earlier in ["map ranges4", "published-guard", "chain leave {"] {
         ensure!(!listing()?.contains(earlier), "{earlier} is still there: {}", listing()?);
     }
     for attached in [&one, &two] {

@@ -72,7 +72,7 @@ pub const RULES: &[Defect] = &[
         "masquerade/invalid_packets_do_not_leave_with_the_containers_address",
         |call| {
             call.after(call.verb == "ADD", |_| {
-                flush("leave");
+                flush("leaving");
             })
         },
     ),

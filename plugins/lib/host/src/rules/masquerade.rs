@@ -20,9 +20,9 @@
 //! ```text
 //! map leave4 { type ipv4_addr : verdict;
 //!              elements = { 10.1.2.3 comment "moor/net/eth0/c1" : goto leave-0123456789abcdef } }
-//! chain leave { type filter hook forward priority filter;
-//!               ct state ! invalid,untracked accept; ip saddr 127.0.0.0/8 drop;
-//!               ct state untracked accept; ip saddr vmap @leave4; … }
+//! chain leaving { type filter hook postrouting priority filter;
+//!                 ct state ! invalid,untracked accept; iif != 0 ip saddr 127.0.0.0/8 drop;
+//!                 ct state untracked accept; ip saddr vmap @leave4; … }
 //! chain leave-0123456789abcdef { ip daddr 224.0.0.0/4 return; ip daddr 10.1.2.0/24 return; …;
 //!                                drop }
 //! ```
@@ -37,7 +37,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nft::{
-    Base, Batch, Chain, Compare, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Nft, Policy, Rule,
+    Base, Batch, Chain, Compare, Ct, Data, Element, Field, Hook, IPV4, IPV6, Kind, Meta, Nft, Policy, Rule,
     STATE_INVALID, STATE_UNTRACKED, Set, Target, Type, Value, Verdict,
 };
 use sys::Result;
@@ -60,10 +60,13 @@ const MASQ6: Set<'static> = Set { name: "masq6", key: &[Type::Ipv6], ..MASQ4 };
 const LEAVE4: Set<'static> = Set { name: "leave4", ..MASQ4 };
 const LEAVE6: Set<'static> = Set { name: "leave6", ..MASQ6 };
 const MAPS: [Set<'static>; 4] = [MASQ4, MASQ6, LEAVE4, LEAVE6];
-const LEAVE: Chain<'static> = Chain { table: TABLE, name: "leave" };
-/// Priority `filter` (NF_IP_PRI_FILTER, linux/netfilter_ipv4.h).
+const LEAVE: Chain<'static> = Chain { table: TABLE, name: "leaving" };
+/// Where NAT and connection tracking see every packet anyway: the first chain of a hook costs more
+/// than another one, and `forward` may have none.
 const LEAVE_BASE: Base =
-    Base { kind: Kind::Filter, hook: Hook::Forward, priority: 0, policy: Policy::Accept };
+    Base { kind: Kind::Filter, hook: Hook::Postrouting, priority: 0, policy: Policy::Accept };
+/// What it was in an earlier layout, in `forward`.
+const LEAVE_EARLIER: Chain<'static> = Chain { table: TABLE, name: "leave" };
 const MAP_COMMENT: &str = "containers whose packets to the outside get the host's address";
 /// Prefixes of the names of chains with an inside: those that masquerade, and those that drop.
 const INSIDE_PREFIXES: [&str; 2] = ["masq-", "leave-"];
@@ -103,6 +106,7 @@ impl Masqueraded<'_> {
         nft.transact(|nft, batch| {
             let maps = MAPS.map(|map| (map, MAP_COMMENT));
             if ensure(nft, batch, &TABLE, &maps, &[base(), leave()])? {
+                delete_earlier(nft, batch)?;
                 // A flushed table has lost these rules too.
                 [&masquerade, &drop].iter().for_each(|chain| chain.write(batch));
             } else {
@@ -134,7 +138,8 @@ impl Masqueraded<'_> {
         chains.extend([base(), leave()]);
         let elements = all.iter().zip(&insides).flat_map(|(one, inside)| one.elements(inside)).collect();
         let sets = MAPS.map(|map| (map, MAP_COMMENT));
-        restore(nft, batch, Group { table: TABLE, sets: &sets, chains: &chains, elements }, restored)
+        restore(nft, batch, Group { table: TABLE, sets: &sets, chains: &chains, elements }, restored)?;
+        if batch.is_empty() { Ok(()) } else { delete_earlier(nft, batch) }
     }
 
     /// Differences between the expected and the actual state.
@@ -272,8 +277,10 @@ pub(super) fn delete(
         if !there.iter().any(|chain| is_staying(&chain.name)) {
             let mut all = vec![CHAIN];
             let mut maps = vec![MASQ4, MASQ6];
-            if there.iter().any(|chain| chain.name == LEAVE.name) {
-                all.push(LEAVE);
+            let is_there = |chain: &Chain<'_>| there.iter().any(|info| info.name == chain.name);
+            let drops: Vec<_> = [LEAVE, LEAVE_EARLIER].into_iter().filter(is_there).collect();
+            if !drops.is_empty() {
+                all.extend(drops);
                 maps.extend([LEAVE4, LEAVE6]);
                 stand_in(nft, batch)?;
             }
@@ -329,6 +336,15 @@ fn is_of_drops(map: &Set<'_>) -> bool {
     map.name == LEAVE4.name || map.name == LEAVE6.name
 }
 
+/// Adds to `batch` the deletion of the chain of an earlier layout, if it exists.
+fn delete_earlier(nft: &Nft, batch: &mut Batch) -> Result<()> {
+    if nft.chain(&LEAVE_EARLIER)?.is_some() {
+        batch.flush_chain(&LEAVE_EARLIER);
+        batch.del_chain(&LEAVE_EARLIER);
+    }
+    Ok(())
+}
+
 /// Whether packets of no connection from 127.0.0.0/8 are dropped here.
 ///
 /// # Errors
@@ -343,7 +359,12 @@ fn leave() -> Filled<'static> {
         // All other packets, which are nearly all, pass one comparison.
         Rule::new().bits(state, STATE_INVALID | STATE_UNTRACKED, Compare::Equal, 0).verdict(Verdict::Accept),
         // Where nothing else keeps it from being forwarded: see `published::wire`.
-        Rule::new().nfproto(IPV4).network(Field::IP_SADDR, loopback(), true).verdict(Verdict::Drop),
+        // The host's own packets have no incoming link.
+        Rule::new()
+            .compare(Field::Meta(Meta::Iif), Compare::NotEqual, Value::new().mark(0))
+            .nfproto(IPV4)
+            .network(Field::IP_SADDR, loopback(), true)
+            .verdict(Verdict::Drop),
         Rule::new().any_bit(state, STATE_UNTRACKED).verdict(Verdict::Accept),
         Rule::new().nfproto(IPV4).verdict_map(&[Field::IP_SADDR], &LEAVE4),
         Rule::new().nfproto(IPV6).verdict_map(&[Field::IP6_SADDR], &LEAVE6),

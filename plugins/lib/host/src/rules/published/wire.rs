@@ -133,8 +133,9 @@ fn input() -> Filled<'static> {
 
 fn forward() -> Filled<'static> {
     Filled {
-        chain: chain("published-forward"),
-        base: base(Kind::Filter, Hook::Forward, FIRST),
+        chain: chain("published-leaving"),
+        // Where other chains are too: the first of a hook costs most.
+        base: base(Kind::Filter, Hook::Postrouting, FIRST),
         comment: "127.0.0.0/8 does not pass, which the kernel leaves to us",
         // The cheapest test first, although it reads other bytes of IPv6: every packet passes here.
         rules: vec![
