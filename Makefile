@@ -13,7 +13,7 @@ HOST     = $(shell rustc -vV | sed -n 's/^host: //p')
 MUSL     = $(firstword $(subst -, ,$(HOST)))-unknown-linux-musl
 TARGET  ?= $(shell [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)/lib" ] && echo $(MUSL) || echo $(HOST))
 # The toolchain's own linker needs no C compiler, for no architecture. Not position-independent: see SECURITY.md.
-LINK_musl = -C linker=rust-lld -C relocation-model=static -C link-arg=--icf=all
+LINK_musl = -C linker=rust-lld -C link-arg=--build-id=sha1 -C relocation-model=static -C link-arg=--icf=all
 LINK_gnu  = -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all
 # No path of the machine that builds goes into them: the same source gives the same bytes anywhere.
 STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \

@@ -10,12 +10,15 @@ use harness::case::Case;
 use harness::config::{USUAL, bridge};
 use harness::fake::Fake;
 use harness::namespace::Container;
+use harness::need::Need;
 use harness::room::Room;
-use harness::room::call::Answer;
+use harness::room::call::{Answer, Call};
 
 pub const CASES: &[Case] = &[
     Case::new("delegation/another_vendors_plugin_of_the_same_name_is_run", &["C-080"], replaced),
     Case::new("delegation/a_copy_of_the_delegate_works", &["C-080"], copy),
+    Case::new("delegation/a_copy_of_one_executable_is_called_in_its_process", &["HO-40"], in_process)
+        .needs(&[Need::Strace]),
 ];
 
 /// An address that host-local would not allocate first.
@@ -57,4 +60,24 @@ fn copy(room: &Room) -> Result<()> {
     call(room, "ADD", &container, &dir)?.result()?;
     call(room, "DEL", &container, &dir)?.silent()?;
     room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn in_process(room: &Room) -> Result<()> {
+    let dir = room.scratch("copies");
+    fs::create_dir_all(&dir)?;
+    for name in ["bridge", "host-local"] {
+        fs::copy(room.suite.join("moor-plugins"), dir.join(name)).context("copy moor-plugins")?;
+    }
+    let container = room.container("c1")?;
+    let log = room.scratch("strace").display().to_string();
+    let words = ["strace", "-f", "-qq", "-e", "trace=execve,?execveat", "-o", &log];
+    for verb in ["ADD", "DEL"] {
+        let call = Call::new(room, dir.join("bridge")).env("CNI_COMMAND", verb).env("CNI_PATH", &dir);
+        let call = call.env("CNI_CONTAINERID", &container.id).env("CNI_NETNS", &container.path);
+        let answer = call.env("CNI_IFNAME", "eth0").config(&bridge(USUAL)).under(&words).run()?;
+        ensure!(answer.succeeded(), "{}", answer.summary());
+        let programs = fs::read_to_string(&log)?.matches("execve").count();
+        ensure!(programs == 1, "{verb} runs {programs} programs");
+    }
+    Ok(())
 }
