@@ -1,7 +1,7 @@
 //! nf_tables (linux/netfilter/nf_tables.h) and connection tracking, over netlink: no `nft`, no
-//! `iptables`. This crate covers tables, chains, rules, sets with their elements, and flowtables: writing, reading
-//! and comparing them, and committing transactions. It knows no owner, no table name and no plan:
-//! its callers decide which rules a host needs.
+//! `iptables`. This crate covers tables, chains, rules, sets with their elements, and flowtables:
+//! writing, reading and comparing them, and committing transactions. It knows no owner, no table
+//! name and no plan: its callers decide which rules a host needs.
 //!
 //! Changes are collected in a [`Batch`] and committed as one transaction: all or nothing. Keep one
 //! [`Nft`] for the life of the process, and drop it late. When a netfilter socket is closed, the

@@ -24,7 +24,7 @@ use nft::{
 use sys::Result;
 
 use super::alive::ensure_dead;
-use super::{COMMENT, Filled, Group, Left, Restored, TABLE, ensure, is_owned, limit, restore, retire_with};
+use super::{COMMENT, Filled, Group, Left, Owned, Restored, TABLE, ensure, owned, restore, retire_with};
 use crate::intent::{self, By};
 use crate::{Drift, Owner};
 
@@ -217,38 +217,25 @@ pub(super) fn delete(nft: &Nft, is_ours: &dyn Fn(&str) -> Result<bool>) -> Resul
 }
 
 fn delete_some(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<Left> {
-    let mut ours = Vec::new();
-    let (mut stay, mut left) = (false, Left::Nothing);
-    for set in SETS {
-        let mut mine = Vec::new();
-        for element in nft.elements(&set)? {
-            match is_owned(&element, is_ours)? {
-                true => mine.push(element),
-                false => stay = true,
-            }
-        }
-        left = left.max(limit(&mut mine));
-        ours.push((set, mine));
-    }
-    if ours.iter().all(|(_, mine)| mine.is_empty()) {
+    let Some(Owned { elements, is_all, left }) = owned(nft, &SETS, is_ours)? else {
         return Ok(Left::Nothing);
-    }
+    };
     let there = nft.flowtable(&FLOWTABLE)?;
-    if !stay && left == Left::Nothing {
+    if is_all {
         let chains: Vec<Chain<'_>> = nft.chain(&CHAIN)?.map(|_| CHAIN).into_iter().collect();
         let flowtables: Vec<Flowtable<'_>> = there.map(|_| FLOWTABLE).into_iter().collect();
         retire_with(nft, batch, &TABLE, &chains, &SETS, &flowtables)?;
         return Ok(left);
     }
-    let links: BTreeSet<String> = ours
+    let links: BTreeSet<String> = elements
         .iter()
         .filter(|(set, _)| set.name == LINKS.name)
-        .flat_map(|(_, mine)| mine.iter().map(|element| element.key.show(LINKS.key)))
+        .flat_map(|(_, ours)| ours.iter().map(|element| element.key.show(LINKS.key)))
         .collect();
     let there = there.unwrap_or_default();
     let going: Vec<&str> = there.iter().filter(|link| links.contains(*link)).map(String::as_str).collect();
     batch.del_flowtable_links(&FLOWTABLE, &going);
-    ours.iter().for_each(|(set, mine)| batch.del_elements(set, mine));
+    elements.iter().for_each(|(set, ours)| batch.del_elements(set, ours));
     Ok(left)
 }
 

@@ -144,6 +144,33 @@ fn limit<T>(elements: &mut Vec<T>) -> Left {
     left
 }
 
+/// Elements to delete from several sets.
+struct Owned {
+    elements: Vec<(Set<'static>, Vec<Element>)>,
+    /// Whether the sets have no others.
+    is_all: bool,
+    left: Left,
+}
+
+/// The elements of these sets with an owner that `is_ours` accepts, up to the limit of one
+/// transaction; `None` if there are none.
+fn owned(nft: &Nft, sets: &[Set<'static>], is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<Option<Owned>> {
+    let mut owned = Owned { elements: Vec::new(), is_all: true, left: Left::Nothing };
+    for set in sets {
+        let mut ours = Vec::new();
+        for element in nft.elements(set)? {
+            match is_owned(&element, is_ours)? {
+                true => ours.push(element),
+                false => owned.is_all = false,
+            }
+        }
+        owned.left = owned.left.max(limit(&mut ours));
+        owned.elements.push((*set, ours));
+    }
+    owned.is_all &= owned.left == Left::Nothing;
+    Ok(owned.elements.iter().any(|(_, ours)| !ours.is_empty()).then_some(owned))
+}
+
 /// Whether the comment of an element is an owner that `is_ours` accepts.
 fn is_owned(element: &Element, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<bool> {
     element.comment.as_deref().map_or(Ok(false), is_ours)

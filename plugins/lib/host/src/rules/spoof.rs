@@ -18,7 +18,7 @@ use nft::{
 };
 use sys::Result;
 
-use super::{Filled, Group, Left, Restored, ensure, is_owned, limit, restore, retire};
+use super::{Filled, Group, Left, Owned, Restored, ensure, owned, restore, retire};
 use crate::Drift;
 
 /// The table for frames.
@@ -110,27 +110,13 @@ impl Guarded<'_> {
 /// # Errors
 /// The kernel could not be asked.
 pub(super) fn delete(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<Left> {
-    let mut ours = Vec::new();
-    let mut stay = false;
-    let mut left = Left::Nothing;
-    for set in SETS {
-        let mut mine = Vec::new();
-        for element in nft.elements(&set)? {
-            match is_owned(&element, is_ours)? {
-                true => mine.push(element),
-                false => stay = true,
-            }
-        }
-        left = left.max(limit(&mut mine));
-        ours.push((set, mine));
-    }
-    if ours.iter().all(|(_, mine)| mine.is_empty()) {
+    let Some(Owned { elements, is_all, left }) = owned(nft, &SETS, is_ours)? else {
         return Ok(Left::Nothing);
-    }
-    if !stay && left == Left::Nothing {
+    };
+    if is_all {
         retire(nft, batch, &TABLE, &[CHAIN], &SETS)?;
     } else {
-        ours.iter().for_each(|(set, mine)| batch.del_elements(set, mine));
+        elements.iter().for_each(|(set, ours)| batch.del_elements(set, ours));
     }
     Ok(left)
 }

@@ -9,7 +9,8 @@ use crate::ports::Publication;
 use crate::rules::{Group, Restored, TABLE, restore as restore_group};
 
 /// Adds to `batch` what is missing of these publications. `were_off` are the links that had
-/// `route_localnet` off before; `is_dropped` if the batch has the chains of masquerade. Call it inside [`Nft::transact`], then call [`raise_localnet`].
+/// `route_localnet` off before; `is_dropped` if the batch has the chains of masquerade. Call it
+/// inside [`Nft::transact`], then call [`raise_localnet`].
 ///
 /// # Errors
 /// The kernel could not be asked.
