@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use attach::conflict::Detection;
+use attach::mtu::MtuConf;
 use cni::{Code, Error, Request, shortened};
 use host::piece::Feature;
 use ipnetwork::IpNetwork;
 use netlink::Mac;
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
 
 use vlans::{TrunkConf, trunk, vlan};
 
@@ -67,36 +67,6 @@ struct MacConf {
 #[serde(default)]
 struct ArgsConf {
     cni: Option<MacConf>,
-}
-
-enum MtuConf {
-    Bytes(i64),
-    Auto,
-}
-
-impl<'de> Deserialize<'de> for MtuConf {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MtuVisitor;
-        impl Visitor<'_> for MtuVisitor {
-            type Value = MtuConf;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number of bytes or \"auto\"")
-            }
-            fn visit_i64<E>(self, bytes: i64) -> Result<MtuConf, E> {
-                Ok(MtuConf::Bytes(bytes))
-            }
-            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<MtuConf, E> {
-                i64::try_from(bytes).map(MtuConf::Bytes).map_err(|_| E::custom("mtu is out of range"))
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MtuConf, E> {
-                match text {
-                    "auto" => Ok(MtuConf::Auto),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(MtuVisitor)
-    }
 }
 
 /// The MTU of the veth and, when it is created, of the bridge.

@@ -1,11 +1,47 @@
-//! The minimum MTU of IPv6: on a link with less, the kernel accepts no IPv6 address.
+//! An MTU as it is configured, and the minimum MTU of IPv6: on a link with less, the kernel accepts
+//! no IPv6 address.
 
 use cni::{Code, Error, Json, Request};
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 
 /// RFC 8200, section 5 (linux/ipv6.h: IPV6_MIN_MTU), in bytes.
 const IPV6_MIN_MTU: u32 = 1280;
+
+/// An MTU as it is written in a configuration: a number of bytes, or `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MtuConf {
+    /// This many bytes, not checked.
+    Bytes(i64),
+    /// That of the link below.
+    Auto,
+}
+
+impl<'de> Deserialize<'de> for MtuConf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MtuVisitor;
+        impl Visitor<'_> for MtuVisitor {
+            type Value = MtuConf;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of bytes or \"auto\"")
+            }
+            fn visit_i64<E>(self, bytes: i64) -> Result<MtuConf, E> {
+                Ok(MtuConf::Bytes(bytes))
+            }
+            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<MtuConf, E> {
+                i64::try_from(bytes).map(MtuConf::Bytes).map_err(|_| E::custom("mtu is out of range"))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MtuConf, E> {
+                match text {
+                    "auto" => Ok(MtuConf::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(MtuVisitor)
+    }
+}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
