@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -22,6 +22,9 @@ pub(super) const MOST_OUTPUT: usize = 8 << 20;
 const MOST_STDERR: usize = 64 << 10;
 /// How often to try to start a program that is still being written, a second apart.
 const TRIES: u32 = 6;
+/// How long a delegate may take. The reference's dhcp, the slowest one in use, gives up after 208 s;
+/// runtimes give up earlier, but not all of them have a limit.
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
 /// How often to check whether a silent child has ended, in milliseconds. This only matters if its
 /// own children have inherited its output.
 const LOOK_EVERY: u16 = 100;
@@ -31,8 +34,17 @@ pub(super) struct Finished {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
-    /// The child printed more than [`MOST_OUTPUT`] and was killed.
-    pub(super) overflowed: bool,
+    /// Why the child was killed, if it was.
+    pub(super) killed: Option<Killed>,
+}
+
+/// Why a child was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Killed {
+    /// It printed more than [`MOST_OUTPUT`].
+    Overflow,
+    /// It did not end within [`LONGEST`].
+    Timeout,
 }
 
 impl Finished {
@@ -47,22 +59,21 @@ impl Finished {
 }
 
 /// Runs the program to its end, with our environment, this `CNI_COMMAND`, and `stdin` byte for byte
-/// (C-081).
-pub(super) fn run(program: &Path, env: &Env, command: Command, stdin: &[u8]) -> io::Result<Finished> {
+/// (C-081). It is killed after `longest`.
+pub(super) fn run(
+    program: &Path,
+    env: &Env,
+    command: Command,
+    stdin: &[u8],
+    longest: Duration,
+) -> io::Result<Finished> {
     let mut child = spawn(program, env, command)?;
-    match communicate(&mut child, stdin) {
-        Ok((stdout, stderr, overflowed)) => {
-            if overflowed {
-                child.kill()?;
-            }
-            Ok(Finished { status: child.wait()?, stdout, stderr, overflowed })
-        }
-        Err(error) => {
-            child.kill()?;
-            child.wait()?;
-            Err(error)
-        }
+    let finished = communicate(&mut child, stdin, Instant::now() + longest);
+    if !matches!(finished, Ok(Finished { killed: None, .. })) {
+        child.kill()?;
+        child.wait()?;
     }
+    finished
 }
 
 fn spawn(program: &Path, env: &Env, command: Command) -> io::Result<Child> {
@@ -86,16 +97,17 @@ fn spawn_retrying(process: &mut std::process::Command, mut pause: impl FnMut()) 
     }
 }
 
-/// Writes and reads until the child has closed its outputs, or has ended and its outputs are empty.
-/// Returns both outputs, and whether the first exceeded its limit.
-fn communicate(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
+/// Writes and reads until the child has ended and its outputs are empty or closed, or has to be
+/// killed.
+fn communicate(child: &mut Child, input: &[u8], deadline: Instant) -> io::Result<Finished> {
     let mut stdin = Input { pipe: nonblocking(child.stdin.take())?, rest: input };
     let mut stdout = Output::new(nonblocking(child.stdout.take())?, MOST_OUTPUT);
     let mut stderr = Output::new(nonblocking(child.stderr.take())?, MOST_STDERR);
-    let mut ended = false;
+    let mut status = None;
+    let mut killed = None;
     stdin.write_some()?;
     while stdin.pipe.is_some() || stdout.pipe.is_some() || stderr.pipe.is_some() {
-        let wait = if ended { PollTimeout::ZERO } else { PollTimeout::from(LOOK_EVERY) };
+        let wait = if status.is_some() { PollTimeout::ZERO } else { PollTimeout::from(LOOK_EVERY) };
         let ready = {
             let waiting = [
                 stdin.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)),
@@ -106,21 +118,46 @@ fn communicate(child: &mut Child, input: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>,
             poll(&mut waiting, wait)
         };
         match ready {
-            Ok(0) if ended => break,
-            Ok(0) => ended = child.try_wait()?.is_some(),
+            Ok(0) if status.is_some() => break,
+            Ok(0) => status = child.try_wait()?,
             Ok(_) => {
                 stdin.write_some()?;
                 stdout.read_some()?;
                 stderr.read_some()?;
                 if stdout.overflowed {
-                    break;
+                    killed = Some(Killed::Overflow);
                 }
             }
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+        if status.is_none() && Instant::now() >= deadline {
+            killed = Some(Killed::Timeout);
+        }
+        if killed.is_some() {
+            break;
+        }
     }
-    Ok((stdout.bytes, stderr.bytes, stdout.overflowed))
+    if status.is_none() && killed.is_none() {
+        status = end_of(child, deadline)?;
+        killed = status.is_none().then_some(Killed::Timeout);
+    }
+    let status = status.unwrap_or_default();
+    Ok(Finished { status, stdout: stdout.bytes, stderr: stderr.bytes, killed })
+}
+
+/// The end of a child that has closed its outputs: usually it is about to exit. `None` when the
+/// deadline comes first.
+fn end_of(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    let mut pause = Duration::from_micros(20);
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() >= deadline {
+            return Ok(status);
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(LOOK_EVERY.into()));
+    }
 }
 
 /// Makes our end of a pipe non-blocking; the child's end stays as it is.
@@ -194,6 +231,31 @@ mod tests {
     use std::fs::{File, copy};
 
     use super::*;
+
+    fn run_shell(script: &str, longest: Duration) -> Finished {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("delegate");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        run(&program, &Env::default(), Command::Add, b"{}", longest).unwrap()
+    }
+
+    #[test]
+    fn a_delegate_that_does_not_end_is_killed() {
+        let start = Instant::now();
+        for script in ["exec sleep 60", "exec sleep 60 >&- 2>&-"] {
+            let finished = run_shell(script, Duration::from_millis(300));
+            assert_eq!(finished.killed, Some(Killed::Timeout), "{script}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_delegate_that_ends_is_not_killed() {
+        for script in ["echo '{}'", "exec >&- 2>&-; sleep 0.2; exit 3", "sleep 60 & exit 0"] {
+            assert_eq!(run_shell(script, LONGEST).killed, None, "{script}");
+        }
+    }
 
     /// C-087
     #[test]

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 
 use serde::Deserialize;
 
-use self::child::Finished;
+use self::child::{Finished, Killed};
 use crate::env::Env;
 use crate::family::{self, Member};
 use crate::json::Json;
@@ -56,7 +56,7 @@ impl<'r> Delegate<'r> {
         if let Some(member) = family::find(self.name, &self.program) {
             return Ok(run_in_process(member, &self.env.with_command(command), self.stdin));
         }
-        child::run(&self.program, self.env, command, self.stdin).map_err(|error| {
+        child::run(&self.program, self.env, command, self.stdin, child::LONGEST).map_err(|error| {
             let error = Error::from(error);
             let msg = format!("failed to run plugin \"{}\": {}", self.program.display(), error.msg);
             Error { msg, ..error }
@@ -91,16 +91,17 @@ fn run_in_process(member: Member, env: &Env, mut stdin: &[u8]) -> Finished {
     let code = serve::main(member.plugin(), env, &mut std::iter::empty(), &mut streams);
     // In a status of wait(2), the exit code is the second byte.
     let status = ExitStatus::from_raw(i32::from(code) << 8);
-    Finished { status, stdout, stderr, overflowed: false }
+    Finished { status, stdout, stderr, killed: None }
 }
 
 /// Returns the error of a delegate that failed; passes on the log of one that succeeded (C-082).
 fn check(finished: &Finished, name: &str, log: &mut dyn Write) -> Result<(), Error> {
-    if finished.overflowed {
-        let most = child::MOST_OUTPUT;
-        return Err(Error::internal(format!(
-            "plugin \"{name}\" printed more than {most} bytes and was killed"
-        )));
+    if let Some(killed) = finished.killed {
+        let why = match killed {
+            Killed::Overflow => format!("printed more than {} bytes", child::MOST_OUTPUT),
+            Killed::Timeout => format!("did not end within {} s", child::LONGEST.as_secs()),
+        };
+        return Err(Error::internal(format!("plugin \"{name}\" {why} and was killed")));
     }
     if !finished.status.success() {
         return Err(error_of(finished));

@@ -164,7 +164,8 @@ fn a_delegates_log_is_passed_on_when_it_succeeds() {
     let log_of = |script: &str| {
         let dir = install(script);
         let env = Env::from_iter([("CNI_PATH", "/none")]);
-        let finished = child::run(&dir.path().join("ipam"), &env, Command::Add, b"{}").unwrap();
+        let finished =
+            child::run(&dir.path().join("ipam"), &env, Command::Add, b"{}", child::LONGEST).unwrap();
         let mut log = Vec::new();
         (check(&finished, "ipam", &mut log).map_err(|error| error.msg), log)
     };
