@@ -66,10 +66,13 @@ pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
     let confined = case.is_some_and(|case| !case.needs_the_machines_root()) && confine::is_possible();
     if !job.inside {
         enter::unshare_all(confined)?;
+        enter::end_with_the_parent()?;
         let status = enter::again()?.status().context("start the room's first process")?;
         return Ok(status.success());
     }
+    enter::end_with_the_parent()?;
     let elsewhere = enter::furnish(job.what.starts_with("case:"), confined)?;
+    enter::end_with_the_parent()?;
     let room = Room::new(&job.suite, &job.reference, &job.net_d);
     let (kind, name) = job.what.split_once(':').unwrap_or((&job.what, ""));
     match kind {

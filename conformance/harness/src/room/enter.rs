@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
 use super::SCRATCH;
@@ -117,4 +119,10 @@ pub fn again() -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(args.next()).arg("--inside").args(args);
     Ok(command)
+}
+
+/// Has the kernel kill this process when its parent ends: a room does not outlive a run that a
+/// signal ends. A change of credentials switches this off, so it follows every one of them.
+pub fn end_with_the_parent() -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).context("ask for a signal when the parent ends")
 }
