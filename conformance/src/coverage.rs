@@ -10,11 +10,12 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
     ("host-local", include_str!("../../testdata/clauses/host-local.txt")),
+    ("static", include_str!("../../testdata/clauses/static.txt")),
     ("loopback", include_str!("../../testdata/clauses/loopback.txt")),
     ("macvlan", include_str!("../../testdata/clauses/macvlan.txt")),
     ("ipvlan", include_str!("../../testdata/clauses/ipvlan.txt")),

@@ -89,6 +89,7 @@ mod rules_owner;
 mod saved_rules;
 mod settled;
 mod stacked;
+mod static_ipam;
 mod stdin;
 mod types;
 mod unruly;
@@ -136,6 +137,7 @@ pub fn all() -> Vec<Case> {
         host_local_requests::CASES,
         host_local_store::CASES,
         host_local_shared::CASES,
+        static_ipam::CASES,
         portmap::CASES,
         portmap_chain::CASES,
         portmap_conditions::CASES,

@@ -138,6 +138,35 @@ const HOST_LOCAL: &[(&str, Kind)] = &[
     ("args.cni.ips", List),
     ("args.cni.ips[0]", Text),
 ];
+const STATIC: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.addresses", List),
+    ("ipam.addresses[0]", Object),
+    ("ipam.addresses[0].address", Text),
+    ("ipam.addresses[0].gateway", Text),
+    ("ipam.routes", List),
+    ("ipam.routes[0]", Object),
+    ("ipam.routes[0].dst", Text),
+    ("ipam.routes[0].gw", Text),
+    ("ipam.routes[0].mtu", Integer),
+    ("ipam.routes[0].advmss", Integer),
+    ("ipam.routes[0].priority", Integer),
+    ("ipam.routes[0].table", Integer),
+    ("ipam.routes[0].scope", Integer),
+    ("ipam.dns", Object),
+    ("ipam.dns.nameservers", List),
+    ("ipam.dns.nameservers[0]", Text),
+    ("ipam.dns.domain", Text),
+    ("ipam.dns.search", List),
+    ("ipam.dns.options", List),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.ips", List),
+    ("runtimeConfig.ips[0]", Text),
+    ("args", Object),
+    ("args.cni", Object),
+    ("args.cni.ips", List),
+    ("args.cni.ips[0]", Text),
+];
 const PORTMAP: &[(&str, Kind)] = &[
     ("backend", Text),
     ("snat", Bool),
@@ -215,11 +244,12 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
         "host-local" => HOST_LOCAL.to_vec(),
         "portmap" => PORTMAP.to_vec(),
+        "static" => STATIC.to_vec(),
         _ => DNS.to_vec(),
     }
 }
 
-const PLUGINS: [&str; 6] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns"];
+const PLUGINS: [&str; 7] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns", "static"];
 
 /// A valid configuration.
 fn sound(plugin: &str) -> Value {

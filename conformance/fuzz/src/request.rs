@@ -26,12 +26,13 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 5] = [
+const CONFIGS: [Decode; 6] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
     host_local::validate,
+    static_ipam::validate,
 ];
 
 /// Any configuration file is a list or an error.

@@ -68,12 +68,15 @@ fn capabilities() -> Map<String, Value> {
     Map::from_iter([("portMappings".to_owned(), ports), ("aliases".to_owned(), json!({"moor": ["one"]}))])
 }
 
-/// The list with an invalid value, if it has a key for one: a range that does not begin at its
-/// network, otherwise an MTU that is not a number.
+/// The list with an invalid value, if it has a key for one: an address without prefix length, a
+/// range that does not begin at its network, otherwise an MTU that is not a number.
 fn wrong(list: &Conflist) -> Option<Conflist> {
     let mut list = list.clone();
     let keys = &mut list.plugins.first_mut()?.object;
     let (key, value) = match (keys.get("ipam"), keys.get("mtu")) {
+        (Some(ipam), _) if ipam["type"] == "static" => {
+            ("ipam", json!({"type": "static", "addresses": [{"address": "10.1.2.3"}]}))
+        }
         (Some(_), _) => ("ipam", json!({"type": "host-local", "ranges": [[{"subnet": "10.1.2.3/24"}]]})),
         (None, Some(_)) => ("mtu", json!("wide")),
         (None, None) => return None,

@@ -7,6 +7,7 @@ use std::process::Command;
 use harness::store::NET;
 use serde_json::{Value, json};
 
+use super::addresses::ADDRESSES;
 use super::company::COMPANY;
 use super::files::FILES;
 use super::links::LINKS;
@@ -38,7 +39,14 @@ pub(super) const fn defect(
 
 /// All defects.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    ALL.iter().chain(COMPANY).chain(FILES).chain(LINKS).chain(NAMES).chain(RULES).chain(ORDER)
+    ALL.iter()
+        .chain(ADDRESSES)
+        .chain(COMPANY)
+        .chain(FILES)
+        .chain(LINKS)
+        .chain(NAMES)
+        .chain(RULES)
+        .chain(ORDER)
 }
 
 /// The defects of this file.

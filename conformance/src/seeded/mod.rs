@@ -1,5 +1,6 @@
 //! The suite tests itself: plugins with one defect each, and the case that must fail.
 
+mod addresses;
 mod company;
 mod defect;
 mod files;

@@ -16,6 +16,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&loopback::Loopback),
         Member::new(&macvlan::Macvlan),
         Member::new(&portmap::PortMap),
+        Member::new(&static_ipam::Static),
     ];
     cni::multicall(members.leak())
 }

@@ -8,8 +8,18 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 9] =
-    ["bridge", "dns", "dnsname", "host-local", "ipvlan", "loopback", "macvlan", "moor-plugins", "portmap"];
+const NAMES: [&str; 10] = [
+    "bridge",
+    "dns",
+    "dnsname",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "moor-plugins",
+    "portmap",
+    "static",
+];
 
 /// Installs this executable below `home`; returns the directory of the plugins.
 fn installed(home: &Path, options: &[&str]) -> std::path::PathBuf {
