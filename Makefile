@@ -33,7 +33,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install install-units clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dns tools-fuzz tools-supply
+.PHONY: help demo build install install-units clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,7 +99,7 @@ lint: ## formatting and clippy
 
 ##@ Test
 
-test: tools tools-vm tools-dns build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
+test: tools tools-vm tools-dhcp tools-dns build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
 
 test-unit: ## unit and kernel tests, which leave nothing on this machine
 	$(CARGO) run -q -p conformance -- untouched -- $(CARGO) test --workspace
@@ -169,6 +169,9 @@ tools-vm: ## for the virtual machine, with a kernel in ~/.cache/moor/vm
 
 tools-clients: ## for clients: podman and containerd, unpacked in ~/.cache/moor/clients
 	@.ci/tools clients || echo "without them, podman and containerd are not run" >&2
+
+tools-dhcp: ## for the cases of dhcp: dnsmasq; kea and isc-dhcp-server, unpacked in ~/.cache/moor/dhcp
+	@.ci/tools dhcp || echo "without them, the cases about DHCP servers are not run" >&2
 
 tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
 	@.ci/tools dns || echo "without them, the cases about dnsname are not run" >&2

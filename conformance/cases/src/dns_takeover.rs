@@ -44,7 +44,7 @@ impl Registered {
             "capabilities": {"aliases": true}, "runtimeConfig": {"aliases": {"net": ["alias-of-".to_owned() + name]}},
         });
         let registered = Self { container, name, config: with(&config, json!({"prevResult": previous})) };
-        registered.by(room, unpacked("usr/lib/cni/dnsname")?, "ADD")?.result().context("dnsname")?;
+        registered.by(room, unpacked("dns", "usr/lib/cni/dnsname")?, "ADD")?.result().context("dnsname")?;
         Ok(registered)
     }
 

@@ -39,6 +39,7 @@ mod fast_path;
 mod going_back;
 mod harness_company;
 mod harness_confined;
+mod harness_dhcp;
 mod host_access;
 mod host_access_life;
 mod host_access_routes;
@@ -196,6 +197,7 @@ pub fn all() -> Vec<Case> {
         worlds::CASES,
         harness_company::CASES,
         harness_confined::CASES,
+        harness_dhcp::CASES,
     ]
     .into_iter()
     .flat_map(cases_of)

@@ -11,9 +11,9 @@ pub fn directory(kind: &str) -> Result<PathBuf> {
     Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("moor").join(kind))
 }
 
-/// A file of the packages that `.ci/tools dns` unpacked.
-pub fn unpacked(path: &str) -> Result<PathBuf> {
-    let path = directory("dns")?.join(path);
-    ensure!(path.is_file(), "{} is missing: `make tools-dns` fetches it", path.display());
+/// A file of the packages that `.ci/tools KIND` unpacked.
+pub fn unpacked(kind: &str, path: &str) -> Result<PathBuf> {
+    let path = directory(kind)?.join(path);
+    ensure!(path.is_file(), "{} is missing: `make tools-{kind}` fetches it", path.display());
     Ok(path)
 }

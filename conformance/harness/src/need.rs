@@ -22,6 +22,8 @@ pub enum Need {
     BrNetfilter,
     /// CONFIG_BRIDGE_VLAN_FILTERING.
     BridgeVlanFiltering,
+    /// The software of the DHCP servers (`make tools-dhcp`).
+    DhcpServers,
     /// Debian's dnsname (`make tools-dns`), and dnsmasq.
     Dnsname,
     /// CONFIG_DUMMY.
@@ -57,9 +59,10 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 17] = [
+    pub const ALL: [Need; 18] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
+        Need::DhcpServers,
         Need::Dnsname,
         Need::Dummy,
         Need::IoUring,
@@ -82,6 +85,7 @@ impl Need {
         match self {
             Need::BrNetfilter => "br_netfilter",
             Need::BridgeVlanFiltering => "bridge VLAN filtering",
+            Need::DhcpServers => "DHCP servers",
             Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
             Need::IoUring => "io_uring",
@@ -136,8 +140,15 @@ impl Need {
                  link add link probe0 name probe0.7 type vlan id 7",
             )
             .context("this kernel lacks CONFIG_VLAN_8021Q"),
+            Need::DhcpServers => {
+                ip::output("dnsmasq", &["--version"]).context("dnsmasq is missing")?;
+                for program in ["kea-dhcp4", "kea-dhcp6", "dhcpd"] {
+                    crate::cache::unpacked("dhcp", &format!("usr/sbin/{program}"))?;
+                }
+                Ok(())
+            }
             Need::Dnsname => {
-                crate::cache::unpacked("usr/lib/cni/dnsname")?;
+                crate::cache::unpacked("dns", "usr/lib/cni/dnsname")?;
                 ip::output("dnsmasq", &["--version"]).map(drop).context("dnsmasq is missing")
             }
             Need::Dummy => {

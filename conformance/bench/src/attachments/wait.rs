@@ -75,7 +75,7 @@ pub fn job(room: &Room, before: Option<&Path>) -> Result<Vec<Compared>> {
 
 /// The reference's plugins with Debian's dnsname beside them.
 fn with_dnsname(room: &Room) -> Result<PathBuf> {
-    let dnsname = cache::unpacked("usr/lib/cni/dnsname")?;
+    let dnsname = cache::unpacked("dns", "usr/lib/cni/dnsname")?;
     let dir = room.scratch("with-dnsname");
     std::fs::create_dir_all(&dir)?;
     for name in Scenario::Portmap.executables() {

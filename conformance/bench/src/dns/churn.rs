@@ -86,7 +86,7 @@ fn round(room: &Room, program: &Path, plugin: &str, member: &Member, outcome: &m
 /// Runs both plugins, one after the other, on the same containers. Returns true if ours had no
 /// failure and left nothing.
 pub fn run(room: &Room) -> Result<bool> {
-    let dnsname = cache::unpacked("usr/lib/cni/dnsname")?;
+    let dnsname = cache::unpacked("dns", "usr/lib/cni/dnsname")?;
     let plugins: [(&str, PathBuf); 2] = [("dns", room.suite.join("dns")), ("dnsname", dnsname)];
     let members: Vec<Member> =
         (0..WORKERS[0]).map(|n| member(room, &format!("c{n}"))).collect::<Result<_>>()?;

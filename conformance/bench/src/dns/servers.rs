@@ -77,7 +77,7 @@ pub fn aardvark(room: &Room, address: &str, tag: &str, hosts: &[Host]) -> Result
         writeln!(text, "id{n} {ip}  {name}")?;
     }
     fs::write(dir.join("net"), text)?;
-    let program = cache::unpacked("usr/lib/podman/aardvark-dns")?;
+    let program = cache::unpacked("dns", "usr/lib/podman/aardvark-dns")?;
     Command::new(&program)
         .arg("--config")
         .arg(&dir)

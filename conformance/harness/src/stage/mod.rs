@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod conflists;
+pub mod dhcp;
 pub mod dns;
 pub mod lan;
 pub mod load;
