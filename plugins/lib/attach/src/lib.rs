@@ -9,6 +9,7 @@ pub mod lease;
 mod master;
 pub mod mtu;
 mod parent;
+pub mod single;
 
 use std::collections::HashSet;
 

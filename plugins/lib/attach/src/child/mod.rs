@@ -12,7 +12,8 @@ use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 use crate::conflict::{self, Detection};
-use crate::{Master, Parent, ipam_type, lease, mac_of, mtu, owner, refuse_drift, require, valid_owners};
+use crate::single::{self, Attached};
+use crate::{Master, Parent, ipam_type, lease, mtu, owner, refuse_drift, require, valid_owners};
 
 pub use plan::plan;
 
@@ -71,7 +72,7 @@ pub fn add(
     dns: Option<&DnsConf>,
 ) -> Result<AddResult, Error> {
     let links = [plan::link(child, &owner(request), parent)];
-    let complete = |result| result_without_links(request, result, dns);
+    let complete = |result| single::without_link(request, result, dns);
     parent.report_down_master(child.kind.driver());
     match addresses {
         Addresses::Ipam(ipam) => {
@@ -89,32 +90,6 @@ pub fn add(
             })
         }
     }
-}
-
-/// The result of ADD without its links.
-fn result_without_links(
-    request: &Request,
-    mut result: AddResult,
-    dns: Option<&DnsConf>,
-) -> Result<AddResult, Error> {
-    // Only the configuration's counts; the reference drops the IPAM plugin's too.
-    result.dns = cni::Dns::default();
-    if let Some(dns) = dns {
-        dns.override_dns(&mut result);
-    }
-    for ip in &mut result.ips {
-        ip.interface = Some(0);
-        if let Some(gateway) = ip.gateway
-            && gateway.is_ipv4() != ip.address.is_ipv4()
-        {
-            let address = ip.address;
-            return Err(Error::internal(format!(
-                "the address {address} has a gateway of the other family, {gateway}"
-            )));
-        }
-    }
-    result.convertible_to(request.version)?;
-    Ok(result)
 }
 
 /// Creates the rest, after the link.
@@ -151,34 +126,7 @@ pub fn check(
     previous: &AddResult,
 ) -> Result<(), Error> {
     let owner = owner(request);
-    let named = |link: &&Interface| {
-        link.name == owner.ifname && link.sandbox.as_deref().is_some_and(|sandbox| !sandbox.is_empty())
-    };
-    let ours =
-        |link: &Interface| link.name == owner.ifname && link.sandbox.as_deref() == Some(&request.netns);
-    let Some(index) = previous.interfaces.iter().position(ours) else {
-        let sandbox = previous.interfaces.iter().find(named).and_then(|link| link.sandbox.as_deref());
-        return Err(Error::internal(format!(
-            "Sandbox in prevResult {} doesn't match configured netns: {}",
-            sandbox.unwrap_or("(none)"),
-            request.netns
-        )));
-    };
-    let mac_text =
-        previous.interfaces.get(index).and_then(|link| link.mac.as_deref()).filter(|mac| !mac.is_empty());
-    let mac = mac_of(mac_text);
-    if let (Some(text), None) = (mac_text, mac) {
-        return Err(Error::internal(format!(
-            "prevResult has an invalid MAC address for {}: {text:?}",
-            owner.ifname
-        )));
-    }
-    let own: Vec<IpNetwork> = previous
-        .ips
-        .iter()
-        .filter(|ip| ip.interface.is_none_or(|of| of == index))
-        .map(|ip| ip.address)
-        .collect();
+    let Attached { mac, addresses: own } = Attached::of(request, previous)?;
     let child = Child { mac, ..child.clone() };
     parent.report_down_master(child.kind.driver());
     let shim = host_access::shim(kernel.host(), &child, &owner, parent, &own)?;
@@ -234,15 +182,10 @@ fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
 /// The addresses of the attachment's link in the runtime's result. An ipvlan link has the MAC
 /// address of its parent, which identifies nothing.
 fn remembered(request: &Request, driver: &str) -> RememberedLink {
-    let result = request.prev_result().ok().flatten().unwrap_or_default();
-    let is_ours =
-        |link: &Interface| link.name == request.ifname && link.sandbox.as_deref() == Some(&request.netns);
-    let Some(index) = result.interfaces.iter().position(is_ours) else { return RememberedLink::default() };
-    let mac = result.interfaces.get(index).and_then(|link| mac_of(link.mac.as_deref()));
-    let own = result.ips.iter().filter(|ip| ip.interface == Some(index));
+    let Attached { mac, addresses } = Attached::remembered(request).unwrap_or_default();
     RememberedLink {
         mac: mac.filter(|_| driver == "macvlan"),
-        addresses: own.map(|ip| ip.address.ip()).collect(),
+        addresses: addresses.iter().map(IpNetwork::ip).collect(),
     }
 }
 
