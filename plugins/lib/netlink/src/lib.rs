@@ -25,7 +25,8 @@ pub use addr::{Address, NewAddress};
 pub use connection::Netlink;
 pub use link::{
     BridgeInfo, BridgePort, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, Macvlan, MacvlanInfo,
-    MacvlanMode, NewBridge, OperState, PortChange, PortState, PortVlans, Stacked, Veth, VethPeer, VlanInfo,
+    MacvlanMode, NewBridge, OperState, PortChange, PortState, PortVlans, Stacked, TunInfo, Veth, VethPeer,
+    VlanInfo,
 };
 pub use mac::{Mac, ParseMacError};
 pub use neigh::NeighbourState;

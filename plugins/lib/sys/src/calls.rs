@@ -6,6 +6,7 @@ mod arena;
 mod pidfd;
 mod ring;
 mod serving;
+pub(crate) mod tun;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

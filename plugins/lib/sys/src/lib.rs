@@ -20,6 +20,7 @@ pub mod process;
 pub mod program;
 pub mod random;
 pub mod sysctl;
+pub mod tap;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod wait;

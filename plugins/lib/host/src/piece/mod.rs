@@ -31,6 +31,8 @@ mod shared;
 mod shim;
 mod spoof;
 mod sysctl;
+mod tap;
+mod tap_removal;
 mod undo;
 mod veth;
 mod veth_removal;
@@ -64,6 +66,8 @@ pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
 pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
+pub use tap::{TapContext, TapDevice, create_tap_at_stdin, has_tap_contexts, require_taps};
+pub use tap_removal::delete_tap;
 use undo::Undo;
 pub use veth::{VethPair, choose_host_veth};
 pub use veth_removal::{delete_container_veth, delete_veth, delete_veths_but};
@@ -94,6 +98,8 @@ pub enum Piece {
     Recorded(Recorded),
     /// A macvlan or ipvlan link of a container.
     Child(ChildLink),
+    /// A TAP device of a container.
+    Tap(TapDevice),
     /// The host veth's settings as a bridge port.
     Port(Port),
     /// The host's own link in a VLAN of the bridge.
@@ -139,6 +145,7 @@ impl Piece {
             Self::Bridge(part) => part,
             Self::Veth(part) => part,
             Self::Child(part) => part,
+            Self::Tap(part) => part,
             Self::MacFilter(part) => part,
             Self::FixedMac(part) => part,
             Self::Masquerade(part) => part,

@@ -11,6 +11,7 @@ mod macvlan;
 mod probe;
 pub(crate) mod read;
 mod stacked;
+mod tun;
 mod veth;
 pub(crate) mod vlan;
 mod vlan_link;
@@ -30,6 +31,7 @@ pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
 pub use ipvlan::{Ipvlan, IpvlanFlag, IpvlanMode};
 pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
 pub use stacked::Stacked;
+pub use tun::TunInfo;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 pub use vlan_link::VlanInfo;
@@ -108,6 +110,8 @@ pub struct Link {
     pub ipvlan: Option<Ipvlan>,
     /// Its attributes as a VLAN of its parent.
     pub vlan: Option<VlanInfo>,
+    /// Its attributes as a TUN or TAP device.
+    pub tun: Option<TunInfo>,
 }
 
 /// RFC 2863 operational state (linux/if.h, `IF_OPER_*`).

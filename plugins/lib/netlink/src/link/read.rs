@@ -4,7 +4,7 @@ use super::bridge::{BridgeInfo, BridgePort};
 use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
-    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState, VlanInfo,
+    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState, TunInfo, VlanInfo,
 };
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
@@ -48,6 +48,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         macvlan: None,
         ipvlan: None,
         vlan: None,
+        tun: None,
     };
     for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
@@ -106,6 +107,7 @@ fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
         (Some("macvlan"), Some(data)) => link.macvlan = Some(MacvlanInfo::read(data.nested())?),
         (Some("ipvlan"), Some(data)) => link.ipvlan = Ipvlan::read(data.nested())?,
         (Some("vlan"), Some(data)) => link.vlan = VlanInfo::read(data.nested())?,
+        (Some("tun"), Some(data)) => link.tun = Some(TunInfo::read(data.nested())?),
         _ => {}
     }
     if let (Some("bridge"), Some(data)) = (port_kind.as_deref(), port_data) {
@@ -131,7 +133,7 @@ mod tests {
         /// Attributes with known types and any payload, nested ones too.
         #[test]
         fn any_attributes_are_read_without_panic(
-            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan"), Just("vlan")],
+            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan"), Just("vlan"), Just("tun")],
             attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12),
         ) {
             let mut writer = Writer::default();
