@@ -51,6 +51,8 @@ pub enum Need {
     SendBuffer,
     /// strace, and the right to trace child processes.
     Strace,
+    /// CONFIG_TUN, and the right to open /dev/net/tun.
+    Tap,
     /// CONFIG_TIME_NS: time namespaces.
     TimeNamespace,
     /// CONFIG_VLAN_8021Q.
@@ -76,6 +78,7 @@ impl Need {
         Need::Reference,
         Need::SendBuffer,
         Need::Strace,
+        Need::Tap,
         Need::TimeNamespace,
         Need::VlanLinks,
     ];
@@ -99,6 +102,7 @@ impl Need {
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
             Need::Strace => "strace",
+            Need::Tap => "TAP devices",
             Need::TimeNamespace => "time namespace",
             Need::VlanLinks => "VLAN links",
         }
@@ -201,6 +205,8 @@ impl Need {
                 ensure!(status.success(), "strace may not trace here: {status}");
                 Ok(())
             }
+            Need::Tap => ip::run(&["tuntap", "add", "mode", "tap", "name", "probe0"])
+                .context("no TAP devices (CONFIG_TUN), or /dev/net/tun may not be opened"),
             Need::TimeNamespace => {
                 let words = clocks_ahead(1);
                 let words: Vec<&str> = words.iter().map(String::as_str).chain(["true"]).collect();

@@ -19,6 +19,7 @@ use netlink::{
 };
 use nix::time::{ClockId, clock_gettime};
 use sys::NetNs;
+use sys::tap::{Device, Queue};
 
 use super::scenario::{CROWD, PARENT, Scenario, address, network};
 use super::shot::Sample;
@@ -62,7 +63,7 @@ impl Floor {
         netns.enter(|| sys::sysctl::write("net/ipv4/conf/default/arp_notify", "1"))??;
         let inside = Netlink::open_in(&netns)?;
         let mut index = host.link_by_name(&parent)?.map(|link| link.index);
-        if index.is_none() && scenario != Scenario::Loopback {
+        if index.is_none() && !matches!(scenario, Scenario::Loopback | Scenario::Tap) {
             let mac = Some(Mac::random()?);
             let new = NewBridge { name: &parent, mac, mtu: None, vlan_filtering: false, up: true };
             host.create_bridge(&new)?;
@@ -119,6 +120,11 @@ impl Floor {
                 let kind = Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Bridge };
                 self.inside.create_ipvlan(&stacked, kind)?;
             }
+            Scenario::Tap => {
+                let queue = self.netns.enter(Queue::open)??;
+                queue.create(Device { name: IFNAME, index: 0, multi_queue: false })?;
+                queue.make_persistent()?;
+            }
             _ => {
                 let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
                 let master = Some(self.parent);
@@ -150,7 +156,7 @@ impl Floor {
             self.inside.link_by_index(LO)?.context("no lo")?;
             return Ok(());
         }
-        if !self.scenario.has_parent() {
+        if !self.scenario.is_inside() {
             self.host.link_by_name(NAME)?.context("no host end")?;
         }
         let index = self.inside.link_by_name(IFNAME)?.context("no container end")?.index;
@@ -167,7 +173,7 @@ impl Floor {
             fs::remove_file(&self.lease)?;
         }
         let (socket, name) =
-            if self.scenario.has_parent() { (&self.inside, IFNAME) } else { (&self.host, NAME) };
+            if self.scenario.is_inside() { (&self.inside, IFNAME) } else { (&self.host, NAME) };
         let index = socket.link_by_name(name)?.context("the link is gone")?.index;
         Ok(socket.delete_link(index)?)
     }

@@ -35,13 +35,15 @@ pub enum Scenario {
     Macvlan,
     /// ipvlan with IPv4 addresses.
     Ipvlan,
+    /// A TAP device with IPv4 addresses.
+    Tap,
     /// [`Scenario::Bridge`] on a bridge with many others; only measured for growth.
     Crowded,
 }
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 9] = [
+    pub const ALL: [Scenario; 10] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -51,6 +53,7 @@ impl Scenario {
         Scenario::DnsCold,
         Scenario::Macvlan,
         Scenario::Ipvlan,
+        Scenario::Tap,
     ];
 
     /// Its name, in tables, jobs and the file of budgets.
@@ -65,6 +68,7 @@ impl Scenario {
             Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Macvlan => "macvlan + host-local",
             Scenario::Ipvlan => "ipvlan + host-local",
+            Scenario::Tap => "tap + host-local",
             Scenario::Crowded => "crowd",
         }
     }
@@ -84,6 +88,7 @@ impl Scenario {
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Macvlan => &["macvlan", "host-local"],
             Scenario::Ipvlan => &["ipvlan", "host-local"],
+            Scenario::Tap => &["tap", "host-local"],
         }
     }
 
@@ -92,8 +97,14 @@ impl Scenario {
         match self {
             Scenario::Macvlan => Some(Need::Macvlan),
             Scenario::Ipvlan => Some(Need::Ipvlan),
+            Scenario::Tap => Some(Need::Tap),
             _ => None,
         }
+    }
+
+    /// Whether its only link is in the container.
+    pub fn is_inside(self) -> bool {
+        self.has_parent() || self == Scenario::Tap
     }
 
     /// Whether its links are on [`PARENT`], without a bridge.
@@ -150,6 +161,7 @@ impl Scenario {
                 vec![json!({"type": "macvlan", "master": PARENT, "mode": "bridge", "ipam": ipam})]
             }
             Scenario::Ipvlan => vec![json!({"type": "ipvlan", "master": PARENT, "ipam": ipam})],
+            Scenario::Tap => vec![json!({"type": "tap", "ipam": ipam})],
         };
         let named = |mut config: Value| {
             config["cniVersion"] = USUAL.into();

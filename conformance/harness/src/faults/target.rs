@@ -42,7 +42,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 31] = [
+pub const TARGETS: [Target; 34] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -74,6 +74,9 @@ pub const TARGETS: [Target; 31] = [
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
     Target::new("portmap", "DEL", Part::Beside),
+    Target::new("tap", "ADD", Part::Itself),
+    Target::new("tap", "ADD", Part::Delegate),
+    Target::new("tap", "DEL", Part::Itself),
 ];
 
 impl Target {
@@ -107,6 +110,7 @@ impl Target {
         match (self.plugin, self.part) {
             ("ipvlan", Part::Vlan | Part::Access) => &[Need::Ipvlan, Need::VlanLinks],
             ("ipvlan", _) => &[Need::Ipvlan],
+            ("tap", _) => &[Need::Tap],
             (_, Part::Vlan) => &[Need::VlanLinks],
             _ => &[],
         }
@@ -120,7 +124,7 @@ impl Target {
 
     /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
-        matches!(self.plugin, "macvlan" | "ipvlan") && self.part != Part::Delegate
+        matches!(self.plugin, "macvlan" | "ipvlan" | "tap") && self.part != Part::Delegate
     }
 
     /// Its configuration.
@@ -144,6 +148,13 @@ impl Target {
                 lan("ipvlan", &quick(json!({"mode": "l3", "ipam": {"type": "host-local", "ranges": ranges}})))
             }
             ("macvlan" | "ipvlan", _) => lan(self.plugin, &quick(json!({}))),
+            ("tap", _) => {
+                let ranges = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "2001:db8:7::/64"}]]);
+                json!({
+                    "cniVersion": USUAL, "name": "vm", "type": "tap", "owner": 107, "group": 107, "mtu": 1400,
+                    "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
+                })
+            }
             // Both families, and every set that elements can be in; only the stage knows the
             // previous result.
             ("portmap", _) => portmap(

@@ -21,6 +21,7 @@ pub fn needs(list: &Conflist) -> Vec<Need> {
     let stacked = has(list, &["macvlan", "ipvlan"]);
     let needs = [
         (Need::Ipvlan, has(list, &["ipvlan"])),
+        (Need::Tap, has(list, &["tap"])),
         (Need::VlanLinks, stacked && key("vlan")),
         (Need::Dummy, stacked && key("internal")),
     ];

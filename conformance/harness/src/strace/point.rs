@@ -7,7 +7,7 @@ use std::path::Path;
 /// lacks.
 const WATCHED: &str = "trace=sendto,sendmsg,sendmmsg,write,pwrite64,writev,openat,?open,?creat,linkat,?link,symlinkat,?symlink,\
     renameat,renameat2,?rename,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,ftruncate,fallocate,fchmod,fchmodat,?chmod,fchown,\
-    fchownat,?chown,?lchown,utimensat,setns,unshare,mount,flock,fsync,fdatasync,clone,?clone3,?vfork,?fork";
+    fchownat,?chown,?lchown,utimensat,setns,unshare,mount,flock,fsync,fdatasync,ioctl,clone,?clone3,?vfork,?fork";
 
 /// Those of them that send messages.
 const MESSAGES: &str = "trace=sendto,sendmsg,sendmmsg";
@@ -86,7 +86,8 @@ impl Point {
     }
 }
 
-/// The points in a log of `strace -f -o`: every watched call except `open`s that create nothing.
+/// The points in a log of `strace -f -o`: every watched call except `open`s that create nothing and
+/// ioctls but those that change a TAP device.
 pub fn points(log: &str) -> Vec<Point> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut points = vec![];
@@ -100,7 +101,12 @@ pub fn points(log: &str) -> Vec<Point> {
         *nth += 1;
         let creates =
             ["O_CREAT", "O_TMPFILE", "O_TRUNC", "O_WRONLY", "O_RDWR"].iter().any(|flag| rest.contains(flag));
-        if creates || !matches!(syscall, "open" | "openat") {
+        let changes = match syscall {
+            "open" | "openat" => creates,
+            "ioctl" => rest.contains("TUNSET"),
+            _ => true,
+        };
+        if changes {
             points.push(Point { syscall: syscall.to_owned(), nth: *nth });
         }
     }
