@@ -215,6 +215,19 @@ pub enum Verb {
         /// The server that it asks.
         server: SocketAddr,
     },
+    /// Attach to a TAP device as a virtual machine; started by a case.
+    #[command(name = "__queue", hide = true)]
+    Queue {
+        /// The device.
+        device: String,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// Whether the device takes several queues.
+        #[arg(long)]
+        multi_queue: bool,
+    },
     /// Act as root of a container on the host's network; started by a case.
     #[command(name = "__stranger", hide = true)]
     Stranger {

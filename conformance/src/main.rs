@@ -61,6 +61,9 @@ fn main() -> ExitCode {
         Verb::Dns { common, filter } => guarded(&common, |grounds| dns::run(grounds, &filter)),
         Verb::Knock { socket } => cases::dns_control::knocked(&socket),
         Verb::Hoard { at, server } => seeded::hoard::serve(at, server),
+        Verb::Queue { device, uid, gid, multi_queue } => {
+            cases::tap_queue::act(&device, uid, gid, multi_queue)
+        }
         Verb::Stranger { stranger, name } => cases::dns_strangers::act(stranger, &name),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
         Verb::Stress { common, seed, seeds } => {

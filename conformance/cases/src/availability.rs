@@ -33,6 +33,8 @@ pub const CASES: &[Case] = &[
         .needs(MACVLAN),
     Case::new("ipvlan/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "ipvlan"))
         .needs(IPVLAN),
+    Case::new("tap/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "tap"))
+        .needs(&[Need::Tap]),
 ];
 
 /// STATUS succeeds where ADD does, and reports the same missing kernel feature where ADD fails.

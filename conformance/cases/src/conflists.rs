@@ -18,6 +18,10 @@ pub const CASES: &[Case] = &[
         |room| every_file(room, |needs| needs == [Need::Ipvlan]),
     )
     .needs(&[Need::Ipvlan]),
+    Case::new("conflists/every_file_with_tap_loads_and_runs", &["C-040", "C-042", "C-122", "LR-1"], |room| {
+        every_file(room, |needs| needs == [Need::Tap])
+    })
+    .needs(&[Need::Tap]),
     Case::new(
         "conflists/every_file_with_a_parent_on_demand_loads_and_runs",
         &["C-040", "C-042", "C-122", "LR-1"],

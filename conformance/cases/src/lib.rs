@@ -92,6 +92,9 @@ mod settled;
 mod stacked;
 mod static_ipam;
 mod stdin;
+mod tap;
+mod tap_life;
+pub mod tap_queue;
 mod types;
 mod unruly;
 mod versions;
@@ -179,6 +182,9 @@ pub fn all() -> Vec<Case> {
         ipvlan::CASES,
         macvlan::CASES,
         macvlan_keys::CASES,
+        tap::CASES,
+        tap_life::CASES,
+        tap_queue::CASES,
         matrix::CASES,
         stacked::CASES,
         parents::CASES,

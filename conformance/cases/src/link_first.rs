@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];
+const TAP: &[Need] = &[Need::Tap];
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "bridge")),
@@ -20,11 +21,13 @@ pub const CASES: &[Case] = &[
         .needs(MACVLAN),
     Case::new("ipvlan/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "ipvlan"))
         .needs(IPVLAN),
+    Case::new("tap/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "tap")).needs(TAP),
     Case::new("bridge/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "bridge")),
     Case::new("macvlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "macvlan"))
         .needs(MACVLAN),
     Case::new("ipvlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "ipvlan"))
         .needs(IPVLAN),
+    Case::new("tap/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "tap")).needs(TAP),
     Case::new("bridge/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
         killed(room, "bridge")
     }),
@@ -36,6 +39,10 @@ pub const CASES: &[Case] = &[
         killed(room, "ipvlan")
     })
     .needs(IPVLAN),
+    Case::new("tap/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
+        killed(room, "tap")
+    })
+    .needs(TAP),
     Case::new("bridge/spoof_filter_is_set_before_the_ipam_plugin_runs", &["BR-R13"], filtered),
 ];
 

@@ -98,6 +98,21 @@ const MACVLAN: &[(&str, Kind)] = &[
     ("runtimeConfig.mac", Text),
 ];
 const IPVLAN: &[(&str, Kind)] = &[("flag", Text), ("defaultRoute", Bool)];
+const TAP: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.type", Text),
+    ("dns", Object),
+    ("dns.domain", Text),
+    ("mtu", Integer),
+    ("mac", Text),
+    ("multiQueue", Bool),
+    ("owner", Integer),
+    ("group", Integer),
+    ("selinuxContext", Text),
+    ("bridge", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.mac", Text),
+];
 const HOST_LOCAL: &[(&str, Kind)] = &[
     ("ipam", Object),
     ("ipam.subnet", Text),
@@ -245,11 +260,12 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "host-local" => HOST_LOCAL.to_vec(),
         "portmap" => PORTMAP.to_vec(),
         "static" => STATIC.to_vec(),
+        "tap" => TAP.to_vec(),
         _ => DNS.to_vec(),
     }
 }
 
-const PLUGINS: [&str; 7] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns", "static"];
+const PLUGINS: [&str; 8] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns", "static", "tap"];
 
 /// A valid configuration.
 fn sound(plugin: &str) -> Value {

@@ -26,11 +26,12 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 6] = [
+const CONFIGS: [Decode; 7] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
+    |request| tap::Config::of(request).map(drop),
     host_local::validate,
     static_ipam::validate,
 ];

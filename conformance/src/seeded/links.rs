@@ -57,6 +57,18 @@ pub const LINKS: &[Defect] = &[
             })
         },
     ),
+    defect("forgets_the_owner_of_a_tap", "tap", "tap/its_owner_attaches_and_no_other_user", |call| {
+        call.without("owner")
+    }),
+    defect("forgets_the_mtu_of_a_tap", "tap", "tap/mtu_and_mac_are_honoured_with_every_other_key", |call| {
+        call.without("mtu")
+    }),
+    defect("deletes_any_tap_of_the_name", "tap", "tap/del_keeps_devices_of_others", |call| {
+        after_del(call, &["link", "del", &ifname()])
+    }),
+    defect("looks_at_no_device", "tap", "tap/check_names_every_drift", |call| {
+        if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
+    }),
     defect("pins_another_bridge", "bridge", "bridge/a_foreign_bridge_keeps_its_mac_address", |call| {
         call.after(call.verb == "ADD", |reply| {
             let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();

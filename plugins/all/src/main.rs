@@ -17,6 +17,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&macvlan::Macvlan),
         Member::new(&portmap::PortMap),
         Member::new(&static_ipam::Static),
+        Member::new(&tap::Tap),
     ];
     cni::multicall(members.leak())
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "bridge",
     "dns",
     "dnsname",
@@ -19,6 +19,7 @@ const NAMES: [&str; 10] = [
     "moor-plugins",
     "portmap",
     "static",
+    "tap",
 ];
 
 /// Installs this executable below `home`; returns the directory of the plugins.

@@ -31,7 +31,7 @@ fn version(program: &Path, first: Option<&str>) -> Output {
 #[test]
 fn the_name_of_a_link_or_copy_selects_the_plugin() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["bridge", "dns", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "static"] {
+    for name in ["bridge", "dns", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "static", "tap"] {
         let at = |kind: &str| {
             let at = dir.path().join(kind);
             fs::create_dir_all(&at).unwrap();
