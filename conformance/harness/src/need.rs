@@ -61,7 +61,7 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 18] = [
+    pub const ALL: [Need; 19] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
