@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::case::Case;
@@ -12,6 +11,8 @@ use harness::namespace::Container;
 use harness::need::Need;
 use harness::room::Room;
 use harness::room::call::Answer;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const STRACE: &[Need] = &[Need::Strace];
@@ -104,20 +105,15 @@ fn many(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// While GC is held up before it lists the links again, an administrator puts a link into its group,
+/// While GC is stopped before it lists the links again, an administrator puts a link into its group,
 /// and takes over one of its links.
 fn joined(room: &Room) -> Result<()> {
     let grouped = messages(&collected(room, &[])?, "IFLA_GROUP");
-    let [.., joins, _] = grouped[..] else { bail!("GC made no group") };
+    let [.., last_join, _] = grouped[..] else { bail!("GC made no group") };
     attach(room, "net", 4)?;
     ip::run(&["link", "add", "people0", "type", "veth", "peer", "name", "people1"])?;
-    let began = Instant::now();
-    for _ in 0..2 {
-        veths()?;
-    }
-    ip::script(None, "link set people0 group default\nlink set people1 group default")?;
-    let pause = (began.elapsed() * 4).max(Duration::from_millis(200)).as_micros();
-    let inject = format!("inject=sendto:delay_enter={pause}:when={}", joins + 1);
+    // The signal is pending when the call begins, and stops the process when the call has ended.
+    let inject = format!("inject=sendto:signal=SIGSTOP:when={last_join}");
     let log = room.scratch("strace").display().to_string();
     let over = AtomicBool::new(false);
     let (answer, joined) = std::thread::scope(|scope| {
@@ -137,17 +133,34 @@ fn joined(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Returns the name of the link that was taken over.
+/// Acts when all three links are in the group, and lets the stopped GC go on. Returns the name of
+/// the link that was taken over.
 fn join_its_group(over: &AtomicBool) -> Result<String> {
     while !over.load(Ordering::Relaxed) {
-        if let Some(veth) = veths()?.into_iter().find(|veth| veth.group != "default") {
+        let grouped: Vec<Veth> = veths()?.into_iter().filter(|veth| veth.group != "default").collect();
+        if let [veth, _, _] = &grouped[..] {
             let commands =
                 format!("link set people0 group {}\nlink set {} alias theirs", veth.group, veth.name);
-            ip::script(None, &commands)?;
-            return Ok(veth.name);
+            let done = ip::script(None, &commands);
+            resume("bridge")?;
+            return done.map(|()| veth.name.clone());
         }
     }
-    bail!("nobody saw a group")
+    bail!("nobody saw the group of three links")
+}
+
+/// Resumes the room's processes of this name.
+fn resume(name: &str) -> Result<()> {
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let of_name = |comm: String| comm.trim_end() == name;
+        if let Ok(pid) = entry.file_name().to_string_lossy().parse()
+            && fs::read_to_string(entry.path().join("comm")).is_ok_and(of_name)
+        {
+            // It may have ended.
+            kill(Pid::from_raw(pid), Signal::SIGCONT).ok();
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of the messages in a log that contain a text.
