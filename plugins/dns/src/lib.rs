@@ -64,7 +64,7 @@ impl Plugin for Dns {
     }
 
     fn command(&self, _name: &str, arguments: &[OsString]) -> Result<(), Error> {
-        launch::detach_from_caller();
+        launch::detach();
         serve::main(arguments)
     }
 }

@@ -1,11 +1,10 @@
 //! Finds the state directory of this request.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use cni::Error;
+use daemon::is_system_root;
 use sys::NetNs;
 
 use crate::control::client;
@@ -36,16 +35,4 @@ fn root() -> PathBuf {
     }
     let of_user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
     of_user.map_or_else(|| SYSTEM.into(), |dir| dir.join(OF_USER))
-}
-
-/// Whether this process is root in the initial user namespace.
-pub fn is_system_root() -> bool {
-    static IS: OnceLock<bool> = OnceLock::new();
-    *IS.get_or_init(|| {
-        // user_namespaces(7): the initial one maps every id to itself. A kernel without
-        // user namespaces has no such file.
-        let initial = fs::read_to_string("/proc/self/uid_map")
-            .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-        initial && nix::unistd::geteuid().is_root()
-    })
 }

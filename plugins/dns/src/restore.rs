@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use cni::Error;
+use daemon::is_system_root;
 
 use crate::control::client::{self, call_connected};
 use crate::control::{self, ControlRequest, ControlResponse, Entry};
-use crate::locate::is_system_root;
 use crate::record::{FILE_MAX, StateDir};
 
 /// The longest list of records, in bytes: what the responder's memory may hold.

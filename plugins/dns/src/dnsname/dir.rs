@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cni::Error;
+use daemon::is_system_root;
 use nix::sys::signal::Signal;
 use sys::file::{self, Sync};
 use sys::process::Process;
-
-use crate::locate::is_system_root;
 
 /// Below the runtime directory.
 const DNSNAME_DIR: &str = "containers/cni/dnsname";

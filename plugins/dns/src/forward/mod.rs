@@ -207,7 +207,7 @@ impl Forwarder {
 
     /// Whether no query is in flight.
     pub fn is_idle(&self) -> bool {
-        self.flights.len() == 0
+        self.flights.is_empty()
     }
 }
 

@@ -175,6 +175,6 @@ impl Control {
         for id in idle {
             self.connections.remove(id);
         }
-        self.connections.len() > 0
+        !self.connections.is_empty()
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
+use daemon::{confine, is_system_root};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sys::datagram::{Inbox, Outbox};
 
@@ -11,10 +12,8 @@ use super::{CHECK_INTERVAL, RESOLV_CONF, Responder, write_lock_file};
 use crate::container::{self, Sockets};
 use crate::control::at_path;
 use crate::forward::{Forwarder, HostServers};
-use crate::locate::is_system_root;
 use crate::record::{Key, Mode, RESPONDER, StateDir};
 use crate::serve::args::Args;
-use crate::serve::confine;
 use crate::serve::connections::Connections;
 use crate::serve::control::Control;
 use crate::serve::listeners::{Listener, Listeners, Origin};
@@ -108,7 +107,7 @@ impl Responder {
         sys::privilege::drop_capabilities_except(sys::privilege::NET_BIND_SERVICE)
             .map_err(|cause| fail("drop capabilities at", cause))?;
         // A kernel without one of these still gets a responder.
-        for confined in [confine::forbid_file_writes(), confine::forbid_other_system_calls()] {
+        for confined in [confine::forbid_file_writes(&[]), confine::forbid_other_system_calls(&[])] {
             if let Err(error) = confined {
                 log_error(&"the kernel cannot confine the responder fully", &error);
             }

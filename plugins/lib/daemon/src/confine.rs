@@ -1,18 +1,17 @@
-//! Confines the responder with the kernel's means: Landlock and seccomp, each where the kernel
-//! has it.
+//! Confines a daemon with the kernel's means: Landlock and seccomp, each where the kernel has it.
 //!
-//! Reading needs no rule: the responder runs as its own user and reads what everybody may read,
-//! and the records. Both filters survive execve(2), so a successor works with the system calls
-//! allowed here.
+//! Reading needs no rule: a daemon reads what its user may read. Both filters survive execve(2), so
+//! a successor works with the system calls allowed here.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::Path;
 
 use landlock::{ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, path_beneath_rules};
 use libc::c_long;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// System calls of the responder, and of a static executable before `main`.
+/// System calls of every daemon, and of a static executable before `main`.
 const ALLOWED: &[c_long] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -123,29 +122,32 @@ const ALLOWED_LEGACY: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_LEGACY: &[c_long] = &[];
 
-/// Forbids to write, create or remove any file except /dev/null (landlock(7)).
+/// Forbids to write, create or remove any file except /dev/null, and what is below the directories
+/// (landlock(7)).
 ///
 /// # Errors
 /// The kernel supports Landlock, and refused.
-pub(super) fn forbid_file_writes() -> Result<(), Box<dyn Error>> {
+pub fn forbid_file_writes(except: &[&Path]) -> Result<(), Box<dyn Error>> {
     let abi = ABI::V5;
     let rules = path_beneath_rules(["/dev/null"], AccessFs::WriteFile);
     Ruleset::default()
         .handle_access(AccessFs::from_write(abi))?
         .create()?
         .add_rules(rules)?
+        .add_rules(path_beneath_rules(except, AccessFs::from_write(abi)))?
         .restrict_self()?;
     Ok(())
 }
 
-/// Makes the kernel refuse every system call that is not in the list with EPERM (seccomp(2)):
-/// no process is started, no namespace entered, nothing mounted or traced.
+/// Makes the kernel refuse every system call that is neither in the list nor in `besides` with EPERM
+/// (seccomp(2)): no process is started, nothing mounted or traced, and without `setns` in `besides`
+/// no namespace is entered.
 ///
 /// # Errors
 /// The kernel has no seccomp filters, or refused.
-pub(super) fn forbid_other_system_calls() -> Result<(), Box<dyn Error>> {
-    let allowed: BTreeMap<c_long, _> =
-        ALLOWED.iter().chain(ALLOWED_LEGACY).map(|number| (*number, Vec::new())).collect();
+pub fn forbid_other_system_calls(besides: &[c_long]) -> Result<(), Box<dyn Error>> {
+    let allowed = ALLOWED.iter().chain(ALLOWED_LEGACY).chain(besides);
+    let allowed: BTreeMap<c_long, _> = allowed.map(|number| (*number, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter =
         SeccompFilter::new(allowed, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
@@ -177,7 +179,7 @@ mod tests {
         let (confined, here) = (path.clone(), dir.path().to_owned());
         in_a_thread(move || {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            forbid_file_writes().unwrap();
+            forbid_file_writes(&[]).unwrap();
             let refused =
                 |done: io::Result<()>| assert_eq!(done.unwrap_err().raw_os_error(), Some(libc::EACCES));
             refused(File::options().write(true).open(&confined).map(drop));
@@ -194,7 +196,7 @@ mod tests {
     fn system_calls_outside_the_list_are_refused() {
         in_a_thread(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            forbid_other_system_calls().unwrap();
+            forbid_other_system_calls(&[]).unwrap();
             assert_eq!(unshare(CloneFlags::CLONE_NEWNET), Err(Errno::EPERM));
             assert_eq!(nix::sys::signal::kill(nix::unistd::getpid(), None), Err(Errno::EPERM));
             assert!(std::thread::Builder::new().spawn(|| {}).is_err());
