@@ -66,6 +66,40 @@ pub(crate) fn bind_packet(socket: BorrowedFd<'_>, protocol: u16, index: i32) -> 
     check(result).map(drop)
 }
 
+/// An instruction of a filter of packets: operation, jumps, and a number (`struct sock_filter`,
+/// linux/filter.h).
+pub(crate) type FilterStep = (u16, u8, u8, u32);
+
+/// Makes a socket receive only packets that the filter accepts (SO_ATTACH_FILTER, socket(7)).
+pub(crate) fn attach_filter(socket: BorrowedFd<'_>, steps: &[FilterStep]) -> io::Result<()> {
+    let mut steps: Vec<libc::sock_filter> =
+        steps.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let count = u16::try_from(steps.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: count, filter: steps.as_mut_ptr() };
+    let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+    // SAFETY: the program points at as many steps as it states; both live across the call, which
+    // copies and checks them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            length,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Duplicates a descriptor that this process inherited, closed on exec; the original stays open.
+pub(crate) fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only; for a number that is not open, the kernel returns EBADF.
+    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    check(fd)?;
+    // SAFETY: the kernel has just created this descriptor for us, and no other code owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Opens the network namespace that a socket belongs to (needs CAP_NET_ADMIN there).
 pub(crate) fn socket_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the socket is open for the lifetime of the borrow, and this request takes no pointer.

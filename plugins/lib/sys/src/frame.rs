@@ -22,3 +22,46 @@ pub fn open(index: u32, protocol: u16) -> io::Result<OwnedFd> {
     calls::bind_packet(socket.as_fd(), protocol, index)?;
     Ok(socket)
 }
+
+/// As [`open`], for IPv4 alone: receives only UDP datagrams to `port`, and no fragments.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_filtered(index: u32, protocol: u16, port: u32) -> io::Result<OwnedFd> {
+    let number = i32::try_from(index).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    calls::attach_filter(socket.as_fd(), &udp_to(port))?;
+    calls::bind_packet(socket.as_fd(), protocol, number)?;
+    Ok(socket)
+}
+
+/// linux/bpf_common.h: loads of a half word and a byte at a place, and of a half word behind the
+/// header; four times the lower half of a byte into the index; jumps; the return of a number.
+const LOAD_HALF: u16 = 0x28;
+const LOAD_BYTE: u16 = 0x30;
+const LOAD_HALF_BEHIND: u16 = 0x48;
+const LOAD_HEADER_LENGTH: u16 = 0xb1;
+const IF_EQUAL: u16 = 0x15;
+const IF_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+/// netinet/in.h: IPPROTO_UDP.
+const PROTOCOL_UDP: u32 = 17;
+/// Offset and "more fragments" of IPv4's fragment field.
+const FRAGMENT: u32 = 0x3fff;
+
+/// The filter for frames with a UDP datagram over IPv4 to a port.
+fn udp_to(port: u32) -> [calls::FilterStep; 9] {
+    [
+        // The protocol, and the fragment field.
+        (LOAD_BYTE, 0, 0, 23),
+        (IF_EQUAL, 0, 6, PROTOCOL_UDP),
+        (LOAD_HALF, 0, 0, 20),
+        (IF_ANY_BIT, 4, 0, FRAGMENT),
+        // The length of IPv4's header, and the port behind it.
+        (LOAD_HEADER_LENGTH, 0, 0, 14),
+        (LOAD_HALF_BEHIND, 0, 0, 16),
+        (IF_EQUAL, 0, 1, port),
+        (RETURN, 0, 0, u32::MAX),
+        (RETURN, 0, 0, 0),
+    ]
+}

@@ -27,6 +27,14 @@ pub fn close_descriptors_on_exec() -> Result<()> {
     .map_err(|error| Error::new("set close-on-exec on", "open descriptors", error))
 }
 
+/// A descriptor that this process was started with, by its number; closed on exec.
+///
+/// # Errors
+/// None is open with that number.
+pub fn inherited_descriptor(number: i32) -> Result<OwnedFd> {
+    calls::duplicate(number).map_err(|error| Error::new("take over", format!("descriptor {number}"), error))
+}
+
 /// Another process, pinned: the handle never refers to a later process with the same pid.
 #[derive(Debug)]
 pub struct Process {
