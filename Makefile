@@ -23,7 +23,7 @@ STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
 # The newest tag's; without a tag, that of Cargo.toml.
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
-PLUGINS  = bridge dns host-local ipvlan loopback macvlan portmap static tap
+PLUGINS  = bridge dhcp dns host-local ipvlan loopback macvlan portmap static tap
 # The plugins in one file.
 ALL      = moor-plugins
 PROGRAMS = $(PLUGINS) $(ALL) conformance
@@ -73,10 +73,11 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=
 	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
 	put dns dnsname
 
-install-units: ## install the unit that rebuilds packet rules after a firewall's restart, into $(DESTDIR)$(UNITDIR)
+install-units: ## install the units that rebuild packet rules after a firewall's restart, and that run dhcp's daemon, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"
-	@sed 's|/opt/cni/bin|$(PREFIX)|' plugins/portmap/systemd/moor-reapply@.service > "$(DESTDIR)$(UNITDIR)/moor-reapply@.service"
-	@echo "$(DESTDIR)$(UNITDIR)/moor-reapply@.service"
+	@for unit in plugins/portmap/systemd/moor-reapply@.service ipam/dhcp/systemd/moor-dhcp.service ipam/dhcp/systemd/moor-dhcp.socket; do \
+	    to="$(DESTDIR)$(UNITDIR)/$${unit##*/}" && sed 's|/opt/cni/bin|$(PREFIX)|' "$$unit" > "$$to" && echo "$$to" || exit 1; \
+	done
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 15] = [
+const PAGES: [(&str, &str); 16] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
@@ -21,6 +21,7 @@ const PAGES: [(&str, &str); 15] = [
     ("ipvlan", include_str!("../../testdata/clauses/ipvlan.txt")),
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
     ("tap", include_str!("../../testdata/clauses/tap.txt")),
+    ("dhcp", include_str!("../../testdata/clauses/dhcp.txt")),
     ("dns", include_str!("../../testdata/clauses/dns.txt")),
     ("links", include_str!("../../testdata/clauses/links.txt")),
     ("fast-path", include_str!("../../testdata/clauses/fast-path.txt")),

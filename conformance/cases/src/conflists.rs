@@ -3,15 +3,29 @@
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::diff::shown;
+use harness::ip;
+use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::conflists::{ifname, load, needs, runtime, stage};
+use harness::stage::dhcp::{Offer, Software};
 use runtime::Attachment;
 
 pub const CASES: &[Case] = &[
     Case::new("conflists/every_file_loads_and_runs", &["C-040", "C-042", "C-122", "LR-1"], |room| {
         every_file(room, |needs| needs.is_empty())
     }),
+    Case::new(
+        "conflists/every_file_with_dhcp_loads_and_runs",
+        &["C-040", "C-042", "C-122", "LR-1"],
+        |room| {
+            room.outside(&[])?;
+            ip::run(&["route", "add", "default", "via", OUTSIDE[0]])?;
+            let _server = room.dhcp_server(Software::Dnsmasq, &Offer::default())?;
+            every_file(room, |needs| needs == [Need::DhcpServers])
+        },
+    )
+    .needs(&[Need::DhcpServers, Need::Macvlan]),
     Case::new(
         "conflists/every_file_with_ipvlan_loads_and_runs",
         &["C-040", "C-042", "C-122", "LR-1"],

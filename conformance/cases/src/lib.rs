@@ -15,6 +15,7 @@ mod conflict;
 mod conflists;
 mod delegate_replaced;
 mod delegation;
+mod dhcp;
 mod dns_alive;
 mod dns_answers;
 mod dns_authority;
@@ -150,6 +151,7 @@ pub fn all() -> Vec<Case> {
         portmap_loopback::CASES,
         fast_path::CASES,
         portmap_del::CASES,
+        dhcp::CASES,
         dns_names::CASES,
         dns_answers::CASES,
         dns_alive::CASES,

@@ -153,6 +153,22 @@ const HOST_LOCAL: &[(&str, Kind)] = &[
     ("args.cni.ips", List),
     ("args.cni.ips[0]", Text),
 ];
+const DHCP: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.daemonSocketPath", Text),
+    ("ipam.provide", List),
+    ("ipam.provide[0]", Object),
+    ("ipam.provide[0].option", Text),
+    ("ipam.provide[0].value", Text),
+    ("ipam.provide[0].fromArg", Text),
+    ("ipam.request", List),
+    ("ipam.request[0]", Object),
+    ("ipam.request[0].option", Text),
+    ("ipam.request[0].skipDefault", Bool),
+    ("ipam.priority", Integer),
+    ("ipam.timeout", Integer),
+    ("ipam.broadcast", Bool),
+];
 const STATIC: &[(&str, Kind)] = &[
     ("ipam", Object),
     ("ipam.addresses", List),
@@ -259,13 +275,15 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
         "host-local" => HOST_LOCAL.to_vec(),
         "portmap" => PORTMAP.to_vec(),
+        "dhcp" => DHCP.to_vec(),
         "static" => STATIC.to_vec(),
         "tap" => TAP.to_vec(),
         _ => DNS.to_vec(),
     }
 }
 
-const PLUGINS: [&str; 8] = ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dns", "static", "tap"];
+const PLUGINS: [&str; 9] =
+    ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dhcp", "dns", "static", "tap"];
 
 /// A valid configuration.
 fn sound(plugin: &str) -> Value {

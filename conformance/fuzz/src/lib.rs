@@ -20,6 +20,7 @@ pub const ALL: &[Body] = &[
     ("conflist", conflist),
     ("store", store),
     ("netlink", netlink),
+    ("dhcp", dhcp::fuzz::frame),
     ("dns", dns::wire::fuzz::query),
     ("dns-answer", dns::cache::fuzz::answer),
 ];

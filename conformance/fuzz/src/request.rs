@@ -26,12 +26,13 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 7] = [
+const CONFIGS: [Decode; 8] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
     |request| tap::Config::of(request).map(drop),
+    dhcp::validate,
     host_local::validate,
     static_ipam::validate,
 ];

@@ -75,3 +75,9 @@ fn any_packet_is_answered_within_its_limit_or_dropped() {
 fn any_answer_is_kept_for_its_question_or_not_at_all() {
     holds("dns-answer", 5_000);
 }
+
+/// Any frame is a sound offer or nothing.
+#[test]
+fn any_dhcp_message_is_read_or_refused() {
+    holds("dhcp", 2000);
+}

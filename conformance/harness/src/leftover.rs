@@ -34,8 +34,9 @@ fn may_stay(line: &str, bridges: &[&str], ids: &[&str]) -> bool {
         }
         "directory" => true,
         "file" => line.starts_with('-') || is_of_network(subject, line, ids),
-        // The DNS responder stays for a while: the next container does not need a new one.
-        "other" => subject.ends_with("/control.sock"),
+        // The DNS responder and the DHCP daemon stay for a while: the next container does not need
+        // new ones.
+        "other" => subject.ends_with("/control.sock") || subject.ends_with("/dhcp.sock"),
         _ => false,
     }
 }

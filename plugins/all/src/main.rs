@@ -10,6 +10,7 @@ fn main() -> std::process::ExitCode {
     let host_local = Box::leak(Box::default());
     let members: Vec<Member> = vec![
         Member::new(&bridge::Bridge),
+        Member::new(&dhcp::Dhcp),
         Member::new(&dns::Dns),
         Member::new::<host_local::HostLocal>(host_local),
         Member::new(&ipvlan::Ipvlan),

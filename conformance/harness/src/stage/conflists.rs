@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use runtime::{Conflist, Runtime};
+use runtime::{Conflist, PluginConf, Runtime};
 
 use crate::ip;
 use crate::namespace::OUTSIDE;
@@ -19,7 +19,9 @@ fn has(list: &Conflist, types: &[&str]) -> bool {
 pub fn needs(list: &Conflist) -> Vec<Need> {
     let key = |name: &str| list.plugins.iter().any(|plugin| plugin.object.contains_key(name));
     let stacked = has(list, &["macvlan", "ipvlan"]);
+    let leased = |plugin: &PluginConf| plugin.object.get("ipam").is_some_and(|ipam| ipam["type"] == "dhcp");
     let needs = [
+        (Need::DhcpServers, list.plugins.iter().any(leased)),
         (Need::Ipvlan, has(list, &["ipvlan"])),
         (Need::Tap, has(list, &["tap"])),
         (Need::VlanLinks, stacked && key("vlan")),

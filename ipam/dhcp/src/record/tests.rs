@@ -1,0 +1,107 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+
+pub fn record() -> Record {
+    Record {
+        network: "net".into(),
+        container: "c1".into(),
+        ifname: "eth0".into(),
+        netns: "/run/netns/c1".into(),
+        namespace: Namespace { inode: 7, cookie: None },
+        index: 2,
+        socket: "/run/cni/dhcp.sock".into(),
+        state: State::Bound,
+        ask: Ask { client_id: vec![0, 1], provide: Vec::new(), wanted: vec![1, 3], broadcast: false },
+        grant: Grant {
+            address: Ipv4Addr::new(10, 1, 2, 3),
+            prefix: 24,
+            server: Ipv4Addr::new(10, 1, 2, 1),
+            server_mac: [2; 6],
+            lease: Some(100),
+            t1: 50,
+            t2: 87,
+            routers: Vec::new(),
+            classless: None,
+            classful: Vec::new(),
+            mtu: None,
+            name_servers: Vec::new(),
+            domain: None,
+            search: Vec::new(),
+            time_servers: Vec::new(),
+        },
+        since: 1_000_000_000,
+        priority: None,
+    }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(&dir.path().join("moor/dhcp"));
+    store.make().unwrap();
+    (dir, store)
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written() {
+    let (_dir, store) = store();
+    let record = record();
+    assert_eq!(store.read(&record.name()).unwrap(), None);
+    store.write(&record).unwrap();
+    assert_eq!(store.read(&record.name()).unwrap().as_ref(), Some(&record));
+    assert_eq!(store.names().unwrap(), [record.name()]);
+    assert!(store.remove(&record.name()).unwrap() && !store.remove(&record.name()).unwrap());
+}
+
+#[test]
+fn a_record_that_is_not_sound_is_none() {
+    let odd = |change: fn(&mut Record)| {
+        let mut odd = record();
+        change(&mut odd);
+        Record::of_bytes(&serde_json::to_vec(&odd).unwrap())
+    };
+    assert!(odd(|_| {}).is_some());
+    for change in [
+        (|record| record.grant.prefix = 33) as fn(&mut Record),
+        |record| record.grant.address = Ipv4Addr::LOCALHOST,
+        |record| record.grant.t1 = 90,
+        |record| record.grant.lease = Some(0),
+        |record| record.netns = "c1".into(),
+        |record| record.ifname = "an-interface-name".into(),
+        |record| record.ask.wanted = vec![1; 2000],
+    ] {
+        assert_eq!(odd(change), None);
+    }
+    assert_eq!(Record::of_bytes(b"{}"), None);
+}
+
+#[test]
+fn the_daemon_does_not_revive_a_lease_that_is_given_back() {
+    let (_dir, store) = store();
+    let kept = record();
+    assert!(!store.update(&kept).unwrap(), "there is none");
+    store.write(&Record { state: State::Releasing, ..kept.clone() }).unwrap();
+    assert!(!store.update(&kept).unwrap());
+    store.write(&Record { state: State::Lost, ..kept.clone() }).unwrap();
+    assert!(store.update(&kept).unwrap());
+    let other = Record { namespace: Namespace { inode: 8, cookie: None }, ..kept };
+    assert!(!store.update(&other).unwrap(), "a new container of the same name");
+}
+
+#[test]
+fn times_run_from_the_grant() {
+    let record = record();
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!((record.t1(), record.t2(), record.end()), (seconds(51), seconds(88), seconds(101)));
+    let mut infinite = record;
+    infinite.grant.lease = None;
+    assert_eq!((infinite.t1(), infinite.end()), (None, None));
+}
+
+#[test]
+fn names_of_records_differ_and_are_files() {
+    let long = "c".repeat(4000);
+    let names = [name("net", "c1", "eth0"), name("net", "c1", "eth1"), name("net", &long, "eth0")];
+    assert!(names.iter().all(|name| name.len() == 32 + SUFFIX.len()));
+    assert!(names[0] != names[1] && names[1] != names[2]);
+}

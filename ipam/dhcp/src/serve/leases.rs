@@ -1,0 +1,353 @@
+//! The leases that the daemon keeps, and their exchanges in progress.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::{Id, Slab};
+
+use super::log;
+use super::run::{Poller, Source};
+use super::step::{Step, due};
+use super::{args::Args, link};
+use crate::client::{Client, Event, Pace};
+use crate::grant::Grant;
+use crate::record::{Record, State, Store};
+use crate::wire::{FRAME_MAX, Missing, Wire};
+
+/// Exchanges at once; others wait for a moment.
+const FLIGHTS: usize = 256;
+const MOMENT: Duration = Duration::from_millis(100);
+/// Frames read for one event.
+const FRAMES: usize = 64;
+/// Frames of others in one exchange; a link with more gets a pause.
+const JUNK: u32 = 4096;
+/// The pause after what the kernel refused, or a flood.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause while there is no address.
+const SEARCH: Duration = Duration::from_secs(16);
+
+/// The leases.
+#[derive(Debug)]
+pub struct Leases {
+    store: Store,
+    socket: PathBuf,
+    all: Slab<Lease>,
+    names: BTreeMap<String, Id>,
+    /// The longest pause between two messages.
+    longest: Duration,
+    args: Args,
+}
+
+#[derive(Debug)]
+struct Lease {
+    record: Record,
+    flight: Option<Flight>,
+    /// When something is due.
+    next: Option<Duration>,
+    /// The record is not written yet.
+    unwritten: bool,
+}
+
+#[derive(Debug)]
+struct Flight {
+    wire: Wire,
+    client: Client,
+    junk: u32,
+}
+
+impl Leases {
+    /// None yet.
+    pub fn new(args: &Args, store: &Store) -> Self {
+        Self {
+            store: store.clone(),
+            socket: args.socket.clone(),
+            all: Slab::default(),
+            names: BTreeMap::new(),
+            longest: Duration::from_millis(args.limits.resend_max),
+            args: args.clone(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// When the next step is due.
+    pub fn next(&self) -> Option<Duration> {
+        self.all.iter().filter_map(|(_, lease)| lease.next).min()
+    }
+
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn read_all(&mut self, now: Duration) -> sys::Result<()> {
+        let names = self.store.names()?;
+        let gone: Vec<String> = self.names.keys().filter(|name| !names.contains(name)).cloned().collect();
+        gone.iter().for_each(|name| self.forget(name));
+        for name in names.iter().filter(|name| !self.names.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            self.read(&name, now);
+        }
+        Ok(())
+    }
+
+    /// Reads a record again.
+    pub fn read(&mut self, name: &str, now: Duration) {
+        self.forget(name);
+        match self.store.read(name) {
+            Ok(Some(record)) if record.socket == self.socket && record.name() == name => {
+                let lease = Lease { record, flight: None, next: Some(now), unwritten: false };
+                let id = self.all.insert(lease);
+                self.names.insert(name.to_owned(), id);
+            }
+            Ok(_) => {}
+            Err(error) => log(&format_args!("{error:#}")),
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(id) = self.names.remove(name) {
+            self.all.remove(id);
+        }
+    }
+
+    fn flights(&self) -> usize {
+        self.all.iter().filter(|(_, lease)| lease.flight.is_some()).count()
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, poller: &Poller, now: Duration) {
+        let is_due = |lease: &Lease| lease.next.is_some_and(|next| next <= now);
+        let ids: Vec<Id> = self.all.iter().filter(|(_, lease)| is_due(lease)).map(|(id, _)| id).collect();
+        for id in ids {
+            self.advance_one(id, poller, now);
+        }
+    }
+
+    fn advance_one(&mut self, id: Id, poller: &Poller, now: Duration) {
+        let Some(lease) = self.all.get_mut(id) else { return };
+        if lease.unwritten {
+            self.write(id, now);
+            return;
+        }
+        let step = due(&lease.record, now);
+        let (until, fits) = match (step, &lease.flight) {
+            (Step::Wait(until), _) => {
+                (lease.flight, lease.next) = (None, until);
+                return;
+            }
+            (Step::Lose, _) => return self.lose(id, "its time is over", now),
+            (Step::Renew(until), flight) => {
+                (Some(until), flight.as_ref().is_some_and(|flight| flight.client.is_renewal()))
+            }
+            (Step::Rebind(until), flight) => {
+                let rebinds =
+                    |flight: &Flight| !flight.client.is_renewal() && !flight.client.has_no_address();
+                (Some(until), flight.as_ref().is_some_and(rebinds))
+            }
+            (Step::Select, flight) => {
+                (None, flight.as_ref().is_some_and(|flight| flight.client.has_no_address()))
+            }
+        };
+        if !fits && !self.open(id, step, poller, now) {
+            return;
+        }
+        self.transmit(id, until, now);
+    }
+
+    /// Opens the socket of a new exchange.
+    fn open(&mut self, id: Id, step: Step, poller: &Poller, now: Duration) -> bool {
+        let crowded = self.flights() >= FLIGHTS;
+        let longest = self.longest;
+        let Some(lease) = self.all.get_mut(id) else { return false };
+        lease.flight = None;
+        if crowded {
+            lease.next = Some(now + MOMENT);
+            return false;
+        }
+        let record = &lease.record;
+        let path = self.args.reached(&record.netns);
+        let opened = link::place(&path, record).and_then(|place| {
+            let mac = place.mac().map_err(Missing::Kernel)?;
+            Ok((place.wire().map_err(Missing::Kernel)?, mac))
+        });
+        let (wire, mac) = match opened {
+            Ok(opened) => opened,
+            Err(missing) if missing.is_gone() => {
+                // The container is gone. Its record stays for DEL.
+                let name = record.name();
+                self.forget(&name);
+                return false;
+            }
+            Err(missing) => {
+                log(&format_args!("{}: {}", record.owner(), missing.into_cni_error().msg));
+                lease.next = Some(now + PAUSE);
+                return false;
+            }
+        };
+        let (ask, grant) = (record.ask.clone(), record.grant.clone());
+        let pace = Pace { longest };
+        let client = match step {
+            Step::Renew(_) => Client::renew(ask, mac, pace, grant, now),
+            Step::Rebind(_) => Client::rebind(ask, mac, pace, grant, now),
+            _ => Client::select(ask, mac, Pace { longest: longest.min(SEARCH) }, Some(grant.address), now),
+        };
+        if poller.watch(&wire, Source::Flight, id).is_err() {
+            lease.next = Some(now + PAUSE);
+            return false;
+        }
+        lease.flight = Some(Flight { wire, client, junk: 0 });
+        true
+    }
+
+    /// Sends the next message, if it is due and the lease still goes on.
+    fn transmit(&mut self, id: Id, until: Option<Duration>, now: Duration) {
+        let Some(lease) = self.all.get_mut(id) else { return };
+        let Some(flight) = &mut lease.flight else { return };
+        if now >= flight.client.due() {
+            let name = lease.record.name();
+            // DEL marks or removes the record before it releases the address.
+            let held = self.store.read(&name);
+            let goes_on =
+                |held: &Record| held.state == lease.record.state && held.namespace == lease.record.namespace;
+            if !matches!(&held, Ok(Some(held)) if goes_on(held)) {
+                self.read(&name, now);
+                return;
+            }
+            if let Err(error) = flight.wire.send(&flight.client.transmit(now)) {
+                log(&format_args!("{}: send: {error}", lease.record.owner()));
+                (lease.flight, lease.next) = (None, Some(now + PAUSE));
+                return;
+            }
+        }
+        let next = flight.client.due();
+        lease.next = Some(until.map_or(next, |until| next.min(until)));
+    }
+
+    /// Reads frames of an exchange.
+    pub fn receive(&mut self, id: Id, now: Duration) {
+        let mut frame = [0; FRAME_MAX];
+        for _ in 0..FRAMES {
+            let Some(lease) = self.all.get_mut(id) else { return };
+            let Some(flight) = &mut lease.flight else { return };
+            let length = match flight.wire.receive(&mut frame) {
+                Ok(Some(length)) => length,
+                Ok(None) => return,
+                Err(_) => {
+                    (lease.flight, lease.next) = (None, Some(now + PAUSE));
+                    return;
+                }
+            };
+            match flight.client.receive(frame.get(..length).unwrap_or_default(), now) {
+                None => {
+                    flight.junk += 1;
+                    if flight.junk > JUNK {
+                        (lease.flight, lease.next) = (None, Some(now + PAUSE));
+                        return;
+                    }
+                }
+                Some(Event::Offered(offer)) => {
+                    // DEL of a lease that is found again releases this address.
+                    lease.record.grant = *offer;
+                    lease.next = Some(now);
+                    self.write(id, now);
+                    return;
+                }
+                Some(Event::Granted(grant, since)) => return self.granted(id, *grant, since, now),
+                Some(Event::Refused(text)) => return self.lose(id, &text, now),
+            }
+        }
+    }
+
+    fn granted(&mut self, id: Id, grant: Grant, since: Duration, now: Duration) {
+        let Some(lease) = self.all.get_mut(id) else { return };
+        lease.flight = None;
+        let before = lease.record.clone();
+        lease.record.grant = grant;
+        lease.record.state = State::Bound;
+        lease.record.since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        lease.next = Some(now);
+        let record = lease.record.clone();
+        if !self.write(id, now) {
+            return;
+        }
+        let (old, new) = (before.grant.net(), record.grant.net());
+        let changed = old != new;
+        if before.state == State::Bound && !changed {
+            return;
+        }
+        let address =
+            |net: Option<ipnetwork::Ipv4Network>| net.map(|net| net.to_string()).unwrap_or_default();
+        let applied = link::place(&self.args.reached(&record.netns), &record)
+            .map_err(|missing| missing.into_cni_error().msg)
+            .and_then(|place| {
+                let put = link::put_on(&place, &record);
+                let taken = if changed { link::take_off(&place, &before) } else { Ok(()) };
+                put.and(taken).map_err(|error| format!("{error:#}"))
+            });
+        let owner = record.owner();
+        match (before.state, applied) {
+            (_, Err(error)) => {
+                log(&format_args!("{owner}: {} cannot be put on the link: {error}", address(new)))
+            }
+            (State::Bound, Ok(())) => {
+                log(&format_args!("{owner}: the address changed from {} to {}", address(old), address(new)));
+            }
+            (_, Ok(())) => log(&format_args!("{owner}: the address is {} again", address(new))),
+        }
+    }
+
+    /// Stops using an address: it is taken off the link.
+    fn lose(&mut self, id: Id, why: &str, now: Duration) {
+        let Some(lease) = self.all.get_mut(id) else { return };
+        lease.flight = None;
+        let record = &mut lease.record;
+        let owner = record.owner();
+        let taken = link::place(&self.args.reached(&record.netns), record);
+        match taken.map(|place| link::take_off(&place, record)) {
+            Ok(Ok(())) => {
+                log(&format_args!("{owner}: {} was taken off the link: {why}", record.grant.address));
+            }
+            Ok(Err(error)) => {
+                log(&format_args!("{owner}: {error:#}"));
+                lease.next = Some(now + PAUSE);
+                return;
+            }
+            Err(missing) if missing.is_gone() => {
+                let name = record.name();
+                return self.forget(&name);
+            }
+            Err(missing) => {
+                log(&format_args!("{owner}: {}", missing.into_cni_error().msg));
+                lease.next = Some(now + PAUSE);
+                return;
+            }
+        }
+        record.state = State::Lost;
+        lease.next = Some(now);
+        self.write(id, now);
+    }
+
+    /// Writes the record of a lease; false if the lease does not go on, or not yet.
+    fn write(&mut self, id: Id, now: Duration) -> bool {
+        let Some(lease) = self.all.get_mut(id) else { return false };
+        match self.store.update(&lease.record) {
+            Ok(true) => {
+                lease.unwritten = false;
+                true
+            }
+            Ok(false) => {
+                let name = lease.record.name();
+                self.read(&name, now);
+                false
+            }
+            Err(error) => {
+                log(&format_args!("{}: {error:#}", lease.record.owner()));
+                (lease.unwritten, lease.next) = (true, Some(now + MOMENT));
+                true
+            }
+        }
+    }
+}

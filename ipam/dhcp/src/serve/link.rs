@@ -1,0 +1,45 @@
+//! The address on the link, when it changes or its time is over.
+
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use netlink::NewAddress;
+use sys::Result;
+
+use crate::answer::kernel_routes;
+use crate::record::Record;
+use crate::wire::Place;
+
+/// Takes the address of a record off its link.
+///
+/// # Errors
+/// The kernel refused; an address that is not there is no error.
+pub fn take_off(place: &Place, record: &Record) -> Result<()> {
+    let Some(net) = record.grant.net() else { return Ok(()) };
+    let done = place.netlink.delete_address(place.link.index, IpNetwork::from(net));
+    done.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+/// Puts the address of a record on its link, with its routes. The kernel removed the routes with the
+/// last address.
+///
+/// # Errors
+/// The kernel refused; what is there is no error.
+pub fn put_on(place: &Place, record: &Record) -> Result<()> {
+    let there = |done: Result<()>| done.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
+    let Some(net) = record.grant.net() else { return Ok(()) };
+    let address = NewAddress { index: place.link.index, net: net.into(), nodad: false };
+    there(place.netlink.add_address(&address))?;
+    let mut routes = kernel_routes(&record.grant, record.priority, place.link.mtu, place.link.index);
+    // A router may be reached by a route to the link.
+    routes.sort_by_key(|route| route.gateway.is_some());
+    routes.iter().try_for_each(|route| there(place.netlink.add_route(route, true)))
+}
+
+/// The place of a record's link.
+///
+/// # Errors
+/// See [`Place::of_record`].
+pub fn place(path: &Path, record: &Record) -> std::result::Result<Place, crate::wire::Missing> {
+    Place::of_record(path, record.namespace, record.index)
+}

@@ -1,0 +1,83 @@
+//! DEL and GC: give leases back. Neither needs the daemon, a server, or the configuration.
+
+use cni::{Attachment, Error, Request, ValidAttachments};
+
+use super::store;
+use crate::ask::Fields;
+use crate::frame::{self, End};
+use crate::message::Kind;
+use crate::record::{Record, State, Store, name};
+use crate::wire::Place;
+
+pub fn del(request: &Request) -> Result<(), Error> {
+    let store = store();
+    if store.exists()? {
+        give_back(&store, &name(&request.network, &request.container_id, &request.ifname), &request.netns)?;
+    }
+    Ok(())
+}
+
+pub fn gc(request: &Request) -> Result<(), Error> {
+    let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
+    let store = store();
+    if !store.exists()? {
+        return Ok(());
+    }
+    for name in store.names()? {
+        let Some(record) = store.read(&name)? else { continue };
+        let attachment = Attachment { container_id: record.container, ifname: record.ifname };
+        if record.network == request.network && !valid.contains(&attachment) {
+            give_back(&store, &name, "")?;
+        }
+    }
+    Ok(())
+}
+
+/// Releases the lease of a record, and removes the record. `netns`: where the namespace is now, if
+/// not where it was.
+fn give_back(store: &Store, name: &str, netns: &str) -> Result<(), Error> {
+    let record = {
+        let _lock = store.lock()?;
+        let Some(record) = store.read(name)? else {
+            // A malformed record, if there is one.
+            store.remove(name)?;
+            return Ok(());
+        };
+        // From here on the daemon does not renew it.
+        let record = Record { state: State::Releasing, ..record };
+        store.write(&record)?;
+        record
+    };
+    let place = Place::of_record(&record.netns, record.namespace, record.index).or_else(|missing| {
+        if netns.is_empty() {
+            return Err(missing);
+        }
+        Place::of_record(netns.as_ref(), record.namespace, record.index)
+    });
+    // A container that is gone can send nothing: its lease ends by itself.
+    if let Ok(place) = place
+        && let Err(error) = release(&place, &record)
+    {
+        eprintln!("dhcp: {} is not released: {error:#}", record.grant.address);
+    }
+    let _lock = store.lock()?;
+    store.remove(name)?;
+    Ok(())
+}
+
+/// Sends a DHCPRELEASE as a host with the address sends it, so that a server at an ordinary socket
+/// receives it. There is no answer.
+pub fn release(place: &Place, record: &Record) -> sys::Result<()> {
+    place.set_up()?;
+    let mac = place.mac()?;
+    let fields = Fields {
+        xid: sys::random::bytes().map_or(0, u32::from_ne_bytes),
+        ciaddr: Some(record.grant.address),
+        server: Some(record.grant.server),
+        ..Fields::default()
+    };
+    let message = record.ask.message(Kind::Release, mac, &fields);
+    let from = End { mac, ip: record.grant.address };
+    let sent = place.wire()?.send(&frame::encode(from, record.grant.server_end(), &message));
+    sent.map_err(|cause| sys::Error::new("send a release on", place.link.name.clone(), cause))
+}

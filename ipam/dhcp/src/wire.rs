@@ -1,0 +1,164 @@
+//! The link in the container's namespace, and a packet socket on it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use netlink::{Link, LinkChange, Mac, Netlink};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use sys::{BackgroundClose, NetNs, NetNsError, frame as packet};
+
+use crate::frame::ETH_P_IP;
+use crate::record::Namespace;
+
+/// Longer than any frame with a message.
+pub const FRAME_MAX: usize = 2048;
+/// Where client's messages are in frames, for the kernel's filter.
+const CLIENT_PORT: u32 = 68;
+
+/// A namespace with the link of an attachment.
+pub struct Place {
+    /// The namespace.
+    pub netns: NetNs,
+    /// A netlink socket in it.
+    pub netlink: Netlink,
+    /// The link.
+    pub link: Link,
+}
+
+impl Place {
+    /// The link of this name in the namespace at a path.
+    ///
+    /// # Errors
+    /// There is no such namespace or link.
+    pub fn of_name(path: &Path, ifname: &str) -> Result<Self, Missing> {
+        let netns = NetNs::open(path).map_err(Missing::NetNs)?;
+        let netlink = Netlink::open_in(&netns).map_err(Missing::Kernel)?;
+        let link = netlink.link_by_name(ifname).map_err(Missing::Kernel)?;
+        let link = link.ok_or_else(|| Missing::Link(ifname.to_owned()))?;
+        Ok(Self { netns, netlink, link })
+    }
+
+    /// The link of this index in a recorded namespace. The link may have got another name.
+    ///
+    /// # Errors
+    /// There is no such namespace or link; another namespace may be at the path.
+    pub fn of_record(path: &Path, namespace: Namespace, index: u32) -> Result<Self, Missing> {
+        let netns = NetNs::open(path).map_err(Missing::NetNs)?;
+        if !namespace.is(&netns) {
+            return Err(Missing::OtherNetNs);
+        }
+        let netlink = Netlink::open_in(&netns).map_err(Missing::Kernel)?;
+        let link = netlink.link_by_index(index).map_err(Missing::Kernel)?;
+        let link = link.ok_or_else(|| Missing::Link(format!("with index {index}")))?;
+        Ok(Self { netns, netlink, link })
+    }
+
+    /// Sets the link up.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_up(&self) -> sys::Result<()> {
+        if self.link.up() {
+            return Ok(());
+        }
+        self.netlink.set_link(self.link.index, &LinkChange { up: Some(true), ..LinkChange::default() })
+    }
+
+    /// The link's Ethernet address.
+    ///
+    /// # Errors
+    /// It is no Ethernet link.
+    pub fn mac(&self) -> sys::Result<Mac> {
+        self.link.mac.ok_or_else(|| {
+            let cause = io::Error::new(io::ErrorKind::Unsupported, "it has no Ethernet address");
+            sys::Error::new("use DHCP on", self.link.name.clone(), cause)
+        })
+    }
+
+    /// A packet socket on the link.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn wire(&self) -> sys::Result<Wire> {
+        let opened = self.netns.enter(|| packet::open_filtered(self.link.index, ETH_P_IP, CLIENT_PORT))?;
+        let socket = opened
+            .map_err(|cause| sys::Error::new("open a packet socket on", self.link.name.clone(), cause))?;
+        Ok(Wire { _close: BackgroundClose::of(socket.as_fd()), socket })
+    }
+}
+
+/// Why a link is not there.
+#[derive(Debug)]
+pub enum Missing {
+    /// The namespace.
+    NetNs(NetNsError),
+    /// Another namespace is at its path.
+    OtherNetNs,
+    /// The link.
+    Link(String),
+    /// The kernel refused.
+    Kernel(sys::Error),
+}
+
+impl Missing {
+    /// Whether namespace or link are known to be gone.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::NetNs(NetNsError::Gone { .. } | NetNsError::NotANetNs { .. }) => true,
+            Self::OtherNetNs | Self::Link(_) => true,
+            Self::NetNs(NetNsError::Io { .. }) | Self::Kernel(_) => false,
+        }
+    }
+
+    /// The plugin's error.
+    pub fn into_cni_error(self) -> cni::Error {
+        match self {
+            Self::NetNs(error) => error.into(),
+            Self::OtherNetNs => cni::Error::internal("another network namespace is at the path"),
+            Self::Link(name) => cni::Error::internal(format!("error looking up {name:?}: Link not found")),
+            Self::Kernel(error) => error.into(),
+        }
+    }
+}
+
+/// Sends and receives frames.
+#[derive(Debug)]
+pub struct Wire {
+    socket: OwnedFd,
+    /// Closing a packet socket waits for an RCU grace period.
+    _close: BackgroundClose,
+}
+
+impl Wire {
+    /// Sends a frame. One that cannot leave now is lost, as any frame may be.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refused.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        match send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT) {
+            Ok(_) | Err(Errno::ENETDOWN | Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The length of the next frame; `None` when none is queued.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn receive(&self, buffer: &mut [u8; FRAME_MAX]) -> io::Result<Option<usize>> {
+        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(length) => Ok(Some(length)),
+            // The link was set down. It may come up again.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
