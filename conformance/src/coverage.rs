@@ -10,10 +10,11 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 16] = [
+const PAGES: [(&str, &str); 17] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
+    ("host-device", include_str!("../../testdata/clauses/host-device.txt")),
     ("host-local", include_str!("../../testdata/clauses/host-local.txt")),
     ("static", include_str!("../../testdata/clauses/static.txt")),
     ("loopback", include_str!("../../testdata/clauses/loopback.txt")),

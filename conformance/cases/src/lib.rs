@@ -44,6 +44,8 @@ mod harness_dhcp;
 mod host_access;
 mod host_access_life;
 mod host_access_routes;
+mod host_device;
+mod host_device_return;
 mod host_local;
 mod host_local_requests;
 mod host_local_shared;
@@ -138,6 +140,8 @@ pub fn all() -> Vec<Case> {
         rules_owner::CASES,
         rules_busy::CASES,
         rules_close::CASES,
+        host_device::CASES,
+        host_device_return::CASES,
         host_local::CASES,
         host_local_requests::CASES,
         host_local_store::CASES,

@@ -97,6 +97,21 @@ const MACVLAN: &[(&str, Kind)] = &[
     ("runtimeConfig", Object),
     ("runtimeConfig.mac", Text),
 ];
+const HOST_DEVICE: &[(&str, Kind)] = &[
+    ("device", Text),
+    ("hwaddr", Text),
+    ("kernelpath", Text),
+    ("pciBusID", Text),
+    ("DPDKMode", Bool),
+    ("restoreAddresses", Bool),
+    ("takeDefaultRoute", Bool),
+    ("enabledad", Bool),
+    ("dns", Object),
+    ("ipam", Object),
+    ("ipam.type", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.deviceID", Text),
+];
 const IPVLAN: &[(&str, Kind)] = &[("flag", Text), ("defaultRoute", Bool)];
 const TAP: &[(&str, Kind)] = &[
     ("ipam", Object),
@@ -272,6 +287,7 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
     match plugin {
         "bridge" => [LINK, BRIDGE].concat(),
         "macvlan" => [LINK, CHILD, MACVLAN].concat(),
+        "host-device" => HOST_DEVICE.to_vec(),
         "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
         "host-local" => HOST_LOCAL.to_vec(),
         "portmap" => PORTMAP.to_vec(),
@@ -282,8 +298,8 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
     }
 }
 
-const PLUGINS: [&str; 9] =
-    ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "dhcp", "dns", "static", "tap"];
+const PLUGINS: [&str; 10] =
+    ["bridge", "macvlan", "ipvlan", "host-device", "host-local", "portmap", "dhcp", "dns", "static", "tap"];
 
 /// A valid configuration.
 fn sound(plugin: &str) -> Value {

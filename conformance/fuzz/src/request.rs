@@ -26,10 +26,11 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 8] = [
+const CONFIGS: [Decode; 9] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
+    |request| host_device::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
     |request| tap::Config::of(request).map(drop),
     dhcp::validate,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::addresses::ADDRESSES;
 use super::company::COMPANY;
+use super::devices::DEVICES;
 use super::files::FILES;
 use super::links::LINKS;
 use super::names::NAMES;
@@ -42,6 +43,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
     ALL.iter()
         .chain(ADDRESSES)
         .chain(COMPANY)
+        .chain(DEVICES)
         .chain(FILES)
         .chain(LINKS)
         .chain(NAMES)

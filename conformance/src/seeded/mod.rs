@@ -3,6 +3,7 @@
 mod addresses;
 mod company;
 mod defect;
+mod devices;
 mod files;
 pub mod hoard;
 mod links;

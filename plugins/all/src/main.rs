@@ -12,6 +12,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&bridge::Bridge),
         Member::new(&dhcp::Dhcp),
         Member::new(&dns::Dns),
+        Member::new(&host_device::HostDevice),
         Member::new::<host_local::HostLocal>(host_local),
         Member::new(&ipvlan::Ipvlan),
         Member::new(&loopback::Loopback),

@@ -8,10 +8,11 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "bridge",
     "dns",
     "dnsname",
+    "host-device",
     "host-local",
     "ipvlan",
     "loopback",

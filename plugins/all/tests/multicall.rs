@@ -31,9 +31,19 @@ fn version(program: &Path, first: Option<&str>) -> Output {
 #[test]
 fn the_name_of_a_link_or_copy_selects_the_plugin() {
     let dir = tempfile::tempdir().unwrap();
-    for name in
-        ["bridge", "dhcp", "dns", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "static", "tap"]
-    {
+    for name in [
+        "bridge",
+        "dhcp",
+        "dns",
+        "host-device",
+        "host-local",
+        "ipvlan",
+        "loopback",
+        "macvlan",
+        "portmap",
+        "static",
+        "tap",
+    ] {
         let at = |kind: &str| {
             let at = dir.path().join(kind);
             fs::create_dir_all(&at).unwrap();
@@ -68,7 +78,7 @@ fn an_unknown_name_is_an_error_for_a_runtime_and_a_list_for_a_person() {
     assert!(output.status.success());
     assert!(
         String::from_utf8_lossy(&output.stdout)
-            .contains("bridge, dhcp, dns, host-local, ipvlan, loopback, macvlan")
+            .contains("bridge, dhcp, dns, host-device, host-local, ipvlan, loopback, macvlan")
     );
 }
 

@@ -14,8 +14,8 @@ use harness::namespace::Container;
 use harness::store;
 use ipnetwork::IpNetwork;
 use netlink::{
-    Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, Mac, Macvlan, MacvlanMode, Netlink, NewAddress, NewBridge,
-    Route, Stacked, Veth, VethPeer,
+    Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, LinkMove, Mac, Macvlan, MacvlanMode, Netlink, NewAddress,
+    NewBridge, Route, Stacked, Veth, VethPeer,
 };
 use nix::time::{ClockId, clock_gettime};
 use sys::NetNs;
@@ -125,6 +125,11 @@ impl Floor {
                 queue.create(Device { name: IFNAME, index: 0, multi_queue: false })?;
                 queue.make_persistent()?;
             }
+            Scenario::HostDevice => {
+                let device = self.host.link_by_name(PARENT)?.context("no device")?.index;
+                let to = LinkMove { netns: self.netns.as_fd(), name: IFNAME, new_index: 0, alias: PARENT };
+                self.host.move_link(device, &to)?;
+            }
             _ => {
                 let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
                 let master = Some(self.parent);
@@ -171,6 +176,12 @@ impl Floor {
     fn del(&self) -> Result<()> {
         if self.addresses.is_some() {
             fs::remove_file(&self.lease)?;
+        }
+        if self.scenario == Scenario::HostDevice {
+            let index = self.inside.link_by_name(IFNAME)?.context("the device is gone")?.index;
+            let home = NetNs::current()?;
+            let to = LinkMove { netns: home.as_fd(), name: PARENT, new_index: 0, alias: "" };
+            return Ok(self.inside.move_link(index, &to)?);
         }
         let (socket, name) =
             if self.scenario.is_inside() { (&self.inside, IFNAME) } else { (&self.host, NAME) };

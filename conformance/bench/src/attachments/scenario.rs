@@ -37,13 +37,15 @@ pub enum Scenario {
     Ipvlan,
     /// A TAP device with IPv4 addresses.
     Tap,
+    /// A link of the host, moved, with IPv4 addresses.
+    HostDevice,
     /// [`Scenario::Bridge`] on a bridge with many others; only measured for growth.
     Crowded,
 }
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 10] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -54,6 +56,7 @@ impl Scenario {
         Scenario::Macvlan,
         Scenario::Ipvlan,
         Scenario::Tap,
+        Scenario::HostDevice,
     ];
 
     /// Its name, in tables, jobs and the file of budgets.
@@ -69,6 +72,7 @@ impl Scenario {
             Scenario::Macvlan => "macvlan + host-local",
             Scenario::Ipvlan => "ipvlan + host-local",
             Scenario::Tap => "tap + host-local",
+            Scenario::HostDevice => "host-device + host-local",
             Scenario::Crowded => "crowd",
         }
     }
@@ -89,6 +93,7 @@ impl Scenario {
             Scenario::Macvlan => &["macvlan", "host-local"],
             Scenario::Ipvlan => &["ipvlan", "host-local"],
             Scenario::Tap => &["tap", "host-local"],
+            Scenario::HostDevice => &["host-device", "host-local"],
         }
     }
 
@@ -107,16 +112,17 @@ impl Scenario {
         self.has_parent() || self == Scenario::Tap
     }
 
-    /// Whether its links are on [`PARENT`], without a bridge.
+    /// Whether its links are on [`PARENT`], or are it, without a bridge.
     pub fn has_parent(self) -> bool {
-        matches!(self, Scenario::Macvlan | Scenario::Ipvlan)
+        matches!(self, Scenario::Macvlan | Scenario::Ipvlan | Scenario::HostDevice)
     }
 
     /// What stays attached during the measurement, so that the network exists. Two attachments
     /// cannot publish one port.
     pub fn resident(self) -> Option<Scenario> {
         match self {
-            Scenario::Loopback => None,
+            // There is one device.
+            Scenario::Loopback | Scenario::HostDevice => None,
             Scenario::Portmap => Some(Scenario::Masquerade),
             Scenario::DnsCold => Some(Scenario::Bridge),
             other => Some(other),
@@ -162,6 +168,7 @@ impl Scenario {
             }
             Scenario::Ipvlan => vec![json!({"type": "ipvlan", "master": PARENT, "ipam": ipam})],
             Scenario::Tap => vec![json!({"type": "tap", "ipam": ipam})],
+            Scenario::HostDevice => vec![json!({"type": "host-device", "device": PARENT, "ipam": ipam})],
         };
         let named = |mut config: Value| {
             config["cniVersion"] = USUAL.into();
@@ -177,7 +184,7 @@ pub fn names(slot: u8) -> PathBuf {
     PathBuf::from(format!("/run/names-of-{}", network(slot)))
 }
 
-/// The parent of macvlan and ipvlan links.
+/// The parent of macvlan and ipvlan links, and the device of the host.
 pub const PARENT: &str = "parent0";
 
 /// The bridge with many attachments.

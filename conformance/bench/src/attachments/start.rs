@@ -25,8 +25,19 @@ const LEAST: usize = 10;
 pub const EMPTY: &str = "empty executable";
 
 /// The executables that are measured.
-const EXECUTABLES: [&str; 10] =
-    ["bridge", "dns", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "static", "tap", MULTICALL];
+const EXECUTABLES: [&str; 11] = [
+    "bridge",
+    "dns",
+    "host-device",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "portmap",
+    "static",
+    "tap",
+    MULTICALL,
+];
 
 /// The job of the room: every executable of ours that is there.
 pub fn job(room: &Room, before: Option<&Path>) -> Result<Vec<Compared>> {

@@ -42,7 +42,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 34] = [
+pub const TARGETS: [Target; 36] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -55,6 +55,8 @@ pub const TARGETS: [Target; 34] = [
     Target::new("dns", "DEL", Part::Itself),
     Target::new("dns", "DEL", Part::Beside),
     Target::new("dns", "DEL", Part::Inside),
+    Target::new("host-device", "ADD", Part::Itself),
+    Target::new("host-device", "DEL", Part::Itself),
     Target::new("host-local", "ADD", Part::Itself),
     Target::new("host-local", "DEL", Part::Itself),
     Target::new("macvlan", "ADD", Part::Itself),
@@ -124,7 +126,7 @@ impl Target {
 
     /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
-        matches!(self.plugin, "macvlan" | "ipvlan" | "tap") && self.part != Part::Delegate
+        matches!(self.plugin, "macvlan" | "ipvlan" | "host-device" | "tap") && self.part != Part::Delegate
     }
 
     /// Its configuration.
@@ -146,6 +148,10 @@ impl Target {
             ("ipvlan", Part::Routed) => {
                 let ranges = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "2001:db8:7::/64"}]]);
                 lan("ipvlan", &quick(json!({"mode": "l3", "ipam": {"type": "host-local", "ranges": ranges}})))
+            }
+            ("host-device", _) => {
+                let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]]});
+                lan("host-device", &json!({"device": "wan0", "ipam": ipam}))
             }
             ("macvlan" | "ipvlan", _) => lan(self.plugin, &quick(json!({}))),
             ("tap", _) => {

@@ -31,8 +31,13 @@ pub fn needs(list: &Conflist) -> Vec<Need> {
 }
 
 /// Prepares the host for a list: macvlan and ipvlan use the link of the default route unless they
-/// name another.
+/// name another; host-device takes the one it names.
 pub fn stage(room: &Room, list: &Conflist) -> Result<()> {
+    for plugin in list.plugins.iter().filter(|plugin| plugin.plugin_type == "host-device") {
+        let device = plugin.object.get("device").and_then(|name| name.as_str()).context("no device")?;
+        ip::run(&["link", "add", device, "type", "veth", "peer", "name", "far0"])?;
+        ip::run(&["link", "set", "far0", "up"])?;
+    }
     if !has(list, &["macvlan", "ipvlan"]) || ip::link(None, "wan0")?.is_some() {
         return Ok(());
     }

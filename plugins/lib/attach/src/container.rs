@@ -55,7 +55,7 @@ pub(crate) fn sysctls(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
 
 /// The kernel delays duplicate address detection by up to a second, so that machines which start
 /// together do not send at once (RFC 4862, 5.4.2). Containers do not need this.
-pub(crate) fn without_start_delay(ifname: &str) -> Piece {
+pub fn without_start_delay(ifname: &str) -> Piece {
     let key = format!("net/ipv6/conf/{ifname}/router_solicitation_delay");
     Piece::Sysctls(Sysctls {
         place: Place::Sandbox,

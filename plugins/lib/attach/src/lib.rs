@@ -19,7 +19,7 @@ use host::{Drift, Owner, Removal};
 use netlink::{Mac, Netlink};
 use serde::Deserialize;
 
-pub use container::{addresses, routes, settled};
+pub use container::{addresses, routes, settled, without_start_delay};
 pub use master::Master;
 pub use parent::Parent;
 

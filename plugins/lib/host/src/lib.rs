@@ -6,6 +6,7 @@ mod advertisement;
 mod arp;
 mod chain_end;
 mod conflict;
+pub mod device;
 mod drift;
 pub mod intent;
 pub mod iptables;

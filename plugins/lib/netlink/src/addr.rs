@@ -70,6 +70,11 @@ impl Address {
         self.flags & IFA_F_TENTATIVE != 0
     }
 
+    /// Whether it does not expire.
+    pub fn is_permanent(&self) -> bool {
+        self.flags & IFA_F_PERMANENT != 0
+    }
+
     /// Whether it may not last: temporary (RFC 8981), deprecated, or tentative.
     pub fn is_transient(&self) -> bool {
         let passing = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
@@ -79,7 +84,7 @@ impl Address {
     /// Whether it is a global IPv6 address that expires: autoconfigured from a router's prefix, or
     /// given a lifetime.
     pub fn advertised(&self) -> bool {
-        self.net.is_ipv6() && self.scope == 0 && self.flags & IFA_F_PERMANENT == 0
+        self.net.is_ipv6() && self.scope == 0 && !self.is_permanent()
     }
 
     /// Whether duplicate address detection has failed: another node has it.

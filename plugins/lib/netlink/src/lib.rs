@@ -19,16 +19,18 @@ mod not_ready;
 mod nsid;
 mod qdisc;
 mod route;
+mod saved;
 pub mod socket;
 
 pub use addr::{Address, NewAddress};
 pub use connection::Netlink;
 pub use link::{
-    BridgeInfo, BridgePort, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, Macvlan, MacvlanInfo,
-    MacvlanMode, NewBridge, OperState, PortChange, PortState, PortVlans, Stacked, TunInfo, Veth, VethPeer,
-    VlanInfo,
+    BridgeInfo, BridgePort, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, LinkMove, Macvlan, MacvlanInfo,
+    MacvlanMode, NewBridge, OperState, Parameter, PortChange, PortState, PortVlans, Stacked, TunInfo, Veth,
+    VethPeer, VlanInfo,
 };
 pub use mac::{Mac, ParseMacError};
 pub use neigh::NeighbourState;
 pub use not_ready::NotReady;
 pub use route::{Route, RouteLookup};
+pub use saved::Saved;

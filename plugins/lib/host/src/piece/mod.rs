@@ -11,6 +11,7 @@ mod bridge;
 mod child;
 mod child_removal;
 mod claim;
+mod device;
 mod fast_path;
 mod feature;
 mod fixed_mac;
@@ -48,6 +49,7 @@ pub use bridge::{Bridge, VlanLink};
 pub use child::{ChildKind, ChildLink, birth_name};
 pub use child_removal::{RememberedLink, delete_child};
 pub use claim::{Claim, DetectionTime};
+pub use device::HostDevice;
 pub use fast_path::FastPath;
 pub use feature::{Feature, require};
 pub use fixed_mac::FixedMac;
@@ -100,6 +102,8 @@ pub enum Piece {
     Child(ChildLink),
     /// A TAP device of a container.
     Tap(TapDevice),
+    /// A device of the host in a container.
+    Device(HostDevice),
     /// The host veth's settings as a bridge port.
     Port(Port),
     /// The host's own link in a VLAN of the bridge.
@@ -146,6 +150,7 @@ impl Piece {
             Self::Veth(part) => part,
             Self::Child(part) => part,
             Self::Tap(part) => part,
+            Self::Device(part) => part,
             Self::MacFilter(part) => part,
             Self::FixedMac(part) => part,
             Self::Masquerade(part) => part,

@@ -8,6 +8,7 @@ use sys::Result;
 
 use super::{Kernel, Place, host_routes, shared};
 use crate::Owner;
+use crate::device;
 use crate::intent::By;
 use crate::iptables::{MasqueradeChain, Ports};
 use crate::rules::{self, fast_path, published};
@@ -23,6 +24,8 @@ pub(super) enum Undo {
     SharedLink(String),
     /// Remove addresses from a link that others may have started to use.
     SharedAddresses(u32, Vec<IpNetwork>),
+    /// Give an attachment's device back to the host.
+    Device(Owner),
     /// Delete shared links without users.
     UnusedLinks,
     /// Delete the host's routes to the attachment with that tag, and its shim if these were the
@@ -58,6 +61,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
                 nets.into_iter().try_for_each(|net| kernel.host.delete_address(index, net))
             }
             Undo::SharedAddresses(..) => Ok(()),
+            Undo::Device(owner) => kernel.netlink(Place::Sandbox).and_then(|sandbox| {
+                device::give_back(&kernel.host, Some(sandbox), &owner, &device::Hint::default())
+            }),
             Undo::UnusedLinks => shared::sweep(&kernel.host, |_, _| false),
             Undo::HostRoutes(tag) => shared::sweep(&kernel.host, |_, of| of == tag),
             Undo::WayBack(tag) => {

@@ -8,6 +8,8 @@ mod bridge;
 mod dummy;
 mod ipvlan;
 mod macvlan;
+mod move_link;
+mod parameters;
 mod probe;
 pub(crate) mod read;
 mod stacked;
@@ -30,6 +32,8 @@ use crate::{Mac, Netlink};
 pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
 pub use ipvlan::{Ipvlan, IpvlanFlag, IpvlanMode};
 pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
+pub use move_link::LinkMove;
+pub use parameters::Parameter;
 pub use stacked::Stacked;
 pub use tun::TunInfo;
 pub use veth::{Veth, VethPeer};
@@ -49,7 +53,9 @@ pub(crate) const IFLA_AF_SPEC: u16 = 26;
 pub(crate) const IFLA_GROUP: u16 = 27;
 pub(crate) const IFLA_PROMISCUITY: u16 = 30;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_NEW_IFINDEX: u16 = 49;
 const IFLA_ALT_IFNAME: u16 = 53;
+pub(crate) const IFLA_PERM_ADDRESS: u16 = 54;
 
 /// linux/if_link.h, attributes inside IFLA_LINKINFO.
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
@@ -76,6 +82,9 @@ pub struct Link {
     pub name: String,
     /// Ethernet address, if it has one of six bytes.
     pub mac: Option<Mac>,
+    /// The Ethernet address that the hardware has (IFLA_PERM_ADDRESS, since Linux 5.6): nobody can
+    /// change it.
+    pub permanent_mac: Option<Mac>,
     /// MTU, in bytes.
     pub mtu: u32,
     /// `IFF_*` of linux/if.h.

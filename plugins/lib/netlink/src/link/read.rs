@@ -4,7 +4,8 @@ use super::bridge::{BridgeInfo, BridgePort};
 use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
-    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState, TunInfo, VlanInfo,
+    IFLA_MTU, IFLA_OPERSTATE, IFLA_PERM_ADDRESS, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState,
+    TunInfo, VlanInfo,
 };
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
@@ -32,6 +33,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         index: index(payload)?,
         name: String::new(),
         mac: None,
+        permanent_mac: None,
         mtu: 0,
         flags: field(payload, 8)?,
         promiscuity: 0,
@@ -55,6 +57,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         match attr.kind {
             IFLA_IFNAME => link.name = attr.string(),
             IFLA_ADDRESS => link.mac = attr.mac(),
+            IFLA_PERM_ADDRESS => link.permanent_mac = attr.mac(),
             IFLA_MTU => link.mtu = attr.u32()?,
             IFLA_PROMISCUITY => link.promiscuity = attr.u32()?,
             IFLA_OPERSTATE => link.oper_state = attr.u8()?.into(),

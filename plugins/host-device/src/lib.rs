@@ -1,0 +1,189 @@
+//! `host-device`: gives a container a device of the host, and the host its device back.
+
+mod config;
+mod find;
+mod plan;
+mod sysfs;
+#[cfg(test)]
+mod tests;
+
+use attach::{conflict, lease};
+use cni::{AddResult, Command, Error, Interface, Plugin, Request, ValidAttachments};
+use host::device::{self, Hint};
+use host::notice;
+use host::piece::{self, Kernel, Making};
+use ipnetwork::IpNetwork;
+use netlink::{Mac, Netlink};
+use sys::NetNs;
+
+pub use crate::config::Config;
+
+/// The plugin.
+pub struct HostDevice;
+
+impl Plugin for HostDevice {
+    const NAME: &'static str = "host-device";
+    const ABOUT: &'static str = "gives a container a device of the host";
+
+    fn add(&self, request: &Request) -> Result<AddResult, Error> {
+        let config = Config::of(request)?;
+        if config.ipam.is_none() {
+            AddResult::default().convertible_to(request.version)?;
+        }
+        let netns = NetNs::open(&request.netns)?;
+        if config.dpdk {
+            return without_link(request, &config);
+        }
+        let mut kernel = Kernel::open(netns)?;
+        attach::child::refuse_taken(&kernel, &request.ifname, Self::NAME)?;
+        // Another device's repair is no condition of this attachment.
+        if let Err(error) = device::repair(kernel.host()) {
+            notice(format_args!("{error:#}"));
+        }
+        let owner = attach::owner(request);
+        let link = find::device(kernel.host(), &config, &owner)?;
+        let links = [plan::device(&config, &owner, &request.netns, &link.name, link.mac)];
+        let finish = |making: &mut Making<'_>, result: AddResult| {
+            let mut result = complete(request, &config, result)?;
+            let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
+            let pieces = plan::rest(&request.ifname, &result, &own, config.dad, link.carrier());
+            making.add(&pieces).map_err(conflict::to_cni_error)?;
+            result.interfaces = vec![interface(request, link.mac)];
+            Ok(result)
+        };
+        match &config.ipam {
+            Some(ipam) => conflict::with_lease(request, ipam, None, &mut kernel, &links, |making, result| {
+                if result.ips.is_empty() {
+                    return Err(Error::internal("IPAM plugin returned missing IP config"));
+                }
+                finish(making, result)
+            }),
+            None => conflict::without_lease(&mut kernel, &links, AddResult::default(), finish),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(request)?;
+        if let Some(ipam) = &config.ipam {
+            request.delegate(ipam, Command::Check)?;
+        }
+        let previous =
+            request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
+        if config.dpdk {
+            return Ok(());
+        }
+        let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
+        let (index, mac) = remembered(request, &previous)?;
+        let own: Vec<IpNetwork> = previous
+            .ips
+            .iter()
+            .filter(|ip| ip.interface.is_none_or(|of| of == index))
+            .map(|ip| ip.address)
+            .collect();
+        let owner = attach::owner(request);
+        let mut pieces = vec![plan::device(&config, &owner, &request.netns, "", mac)];
+        pieces.extend(plan::rest(&request.ifname, &previous, &own, config.dad, true));
+        attach::refuse_drift(&owner, &piece::verify(&pieces, &mut kernel)?)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        let ipam = attach::ipam_type(request)?;
+        lease::release(request, ipam.as_deref(), || give_back(request))
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        let ipam = attach::ipam_type(request)?;
+        let devices = give_back_stale(request);
+        let leases = match ipam {
+            Some(ipam) => request.delegate(&ipam, Command::Gc),
+            None => Ok(()),
+        };
+        devices.and(leases)
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        let config = attach::ipam_type(request)?;
+        device::repair(&Netlink::open()?)?;
+        match config {
+            Some(ipam) => request.delegate(&ipam, Command::Status),
+            None => Ok(()),
+        }
+    }
+}
+
+/// ADD of a device that a program drives: there is nothing to move.
+fn without_link(request: &Request, config: &Config) -> Result<AddResult, Error> {
+    let result = match &config.ipam {
+        Some(ipam) => request.delegate_add(ipam)?,
+        None => AddResult::default(),
+    };
+    let completed = complete(request, config, result);
+    if let (Err(_), Some(ipam)) = (&completed, &config.ipam) {
+        // The ADD's own error is the one to report.
+        let _ = request.delegate(ipam, Command::Del);
+    }
+    Ok(AddResult { interfaces: vec![interface(request, None)], ..completed? })
+}
+
+/// The result of the IPAM plugin as the attachment's, without its link.
+fn complete(request: &Request, config: &Config, mut result: AddResult) -> Result<AddResult, Error> {
+    // Only the configuration's counts; the reference drops the IPAM plugin's too.
+    result.dns = cni::Dns::default();
+    if let Some(dns) = &config.dns {
+        dns.override_dns(&mut result);
+    }
+    for ip in &mut result.ips {
+        ip.interface = Some(0);
+    }
+    result.convertible_to(request.version)?;
+    Ok(result)
+}
+
+fn interface(request: &Request, mac: Option<Mac>) -> Interface {
+    Interface {
+        name: request.ifname.clone(),
+        mac: mac.map(|mac| mac.to_string()),
+        sandbox: Some(request.netns.clone()),
+        ..Interface::default()
+    }
+}
+
+/// The attachment's link in `prevResult`: its place in the list, and its Ethernet address.
+fn remembered(request: &Request, previous: &AddResult) -> Result<(usize, Option<Mac>), Error> {
+    let ours =
+        |link: &Interface| link.name == request.ifname && link.sandbox.as_deref() == Some(&request.netns);
+    let index = previous.interfaces.iter().position(ours).ok_or_else(|| {
+        Error::internal(format!(
+            "prevResult has no interface {} in sandbox {}",
+            request.ifname, request.netns
+        ))
+    })?;
+    let text = previous.interfaces.get(index).and_then(|link| link.mac.as_deref());
+    Ok((index, attach::mac_of(text)))
+}
+
+/// DEL: the device is found by its owner, and the configuration is only a hint.
+fn give_back(request: &Request) -> Result<(), Error> {
+    let previous = request.prev_result().ok().flatten().unwrap_or_default();
+    let mac = remembered(request, &previous).ok().and_then(|(_, mac)| mac);
+    let hint = Hint { device: config::device_name(request), mac };
+    let sandbox = match NetNs::open_if_there(&request.netns)? {
+        Some(netns) => Some(Netlink::open_in(&netns)?),
+        None => None,
+    };
+    Ok(device::give_back(&Netlink::open()?, sandbox.as_ref(), &attach::owner(request), &hint)?)
+}
+
+/// GC: gives back the devices of attachments that are not valid any more, and completes the return
+/// of those that the kernel gave back.
+fn give_back_stale(request: &Request) -> Result<(), Error> {
+    let host = Netlink::open()?;
+    let stale = match request.valid_attachments()? {
+        ValidAttachments::Only(valid) => {
+            let valid = attach::valid_owners(request, valid);
+            device::give_back_all_but(&host, &request.network, &valid)
+        }
+        _ => Ok(()),
+    };
+    Ok(stale.and(device::repair(&host))?)
+}
