@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
-use harness::config::{USUAL, with};
+use harness::config::{USUAL, VERSIONS, with};
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::lan::{add, check, refused};
@@ -18,6 +18,7 @@ const TAP: &[Need] = &[Need::Tap];
 
 pub const CASES: &[Case] = &[
     Case::new("tap/result_names_one_interface", &["TA-1", "TA-K10"], result).needs(TAP),
+    Case::new("tap/every_version_has_its_result", &["C-036", "C-060", "TA-1"], versions).needs(TAP),
     Case::new("tap/mtu_and_mac_are_honoured_with_every_other_key", &["TA-K1", "TA-K2", "TA-B2"], honoured)
         .needs(TAP),
     Case::new("tap/mac_of_the_runtime_counts_first", &["TA-K3"], precedence).needs(TAP),
@@ -72,6 +73,20 @@ fn result(room: &Room) -> Result<()> {
     room.attach("tap", "DEL", &container).config(&config).run()?.silent()?;
     ensure!(ip::links(Some("c1"))? == ["lo"], "{:?}", ip::links(Some("c1"))?);
     room.ensure_nothing_left(&before, &["c1"])
+}
+
+fn versions(room: &Room) -> Result<()> {
+    for (nth, version) in VERSIONS.iter().enumerate() {
+        let config = tap(&json!({"cniVersion": version}));
+        let (container, result) = add(room, "tap", &format!("c{nth}"), &config)?;
+        ensure!(result["cniVersion"] == *version, "{result}");
+        let v4 = if *version < "0.3.0" { &result["ip4"]["ip"] } else { &result["ips"][0]["address"] };
+        ensure!(*v4 == format!("10.83.0.{}/24", nth + 2), "{version}: {result}");
+        if *version >= "0.4.0" {
+            check(room, "tap", &container, &config, &result)?.silent().context(*version)?;
+        }
+    }
+    Ok(())
 }
 
 fn honoured(room: &Room) -> Result<()> {

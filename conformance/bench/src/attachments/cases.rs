@@ -4,7 +4,9 @@
 use harness::case::Case;
 use harness::need::Need;
 
-use super::{counts_of_ipvlan_stay_within_budget, counts_stay_within_budget};
+use super::{
+    counts_of_ipvlan_stay_within_budget, counts_of_tap_stay_within_budget, counts_stay_within_budget,
+};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -12,4 +14,6 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Strace]),
     Case::new("bench/counts_of_ipvlan_stay_within_budget", &["HA-10"], counts_of_ipvlan_stay_within_budget)
         .needs(&[Need::Strace, Need::Ipvlan]),
+    Case::new("bench/counts_of_tap_stay_within_budget", &["HA-10"], counts_of_tap_stay_within_budget)
+        .needs(&[Need::Strace, Need::Tap]),
 ];

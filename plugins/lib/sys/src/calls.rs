@@ -10,6 +10,8 @@ pub(crate) mod tun;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 pub use arena::OneShot;
 pub(crate) use arena::retire_one_shot_arena;
@@ -144,4 +146,15 @@ pub(crate) fn close_one_at_exec(fd: i32) -> io::Result<()> {
     // SAFETY: takes numbers only; for a number that is not open, the kernel returns EBADF.
     let result = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     check(result).map(drop)
+}
+
+/// Has the child process of `command` call `prepare` before it executes the program. `prepare` must
+/// need no lock: one of another thread would never be released in the child.
+pub(crate) fn prepare_in_child(
+    command: &mut Command,
+    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: plugins have one thread, so the child's memory is a whole copy, and `prepare` may
+    // allocate and open files.
+    unsafe { command.pre_exec(prepare) };
 }

@@ -113,7 +113,7 @@ impl Queue {
         child.arg0(program).args([command, device.name, &index, &queues]).env_clear();
         child.stdin(queue).stdout(Stdio::null()).stderr(Stdio::piped());
         let context = context.to_owned();
-        calls::tun::prepare_in_child(&mut child, move || fs::write(EXEC_CONTEXT, &context));
+        calls::prepare_in_child(&mut child, move || fs::write(EXEC_CONTEXT, &context));
         let output = child.output().map_err(failed)?;
         if output.status.success() {
             return Ok(());

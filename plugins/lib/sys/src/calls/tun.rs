@@ -57,15 +57,3 @@ pub(crate) fn set_persistent(queue: BorrowedFd<'_>) -> io::Result<()> {
     let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETPERSIST, yes) };
     check(result).map(drop)
 }
-
-/// Starts `command`, whose child calls `prepare` before it executes the program. `prepare` must not
-/// use what another thread could hold locked; a process with one thread has no such thing.
-pub(crate) fn prepare_in_child(
-    command: &mut std::process::Command,
-    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: plugins have one thread, so the child has no lock of another thread and may allocate
-    // and open files; its memory is a copy.
-    unsafe { command.pre_exec(prepare) };
-}
