@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use attach::first_address;
 use cni::{AddResult, Error, Interface, Route};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
 use sys::IpFamily;
 
-use crate::config::{Config, first_address};
+use crate::config::Config;
 
 /// Index of the container's link in the result, after the bridge and the host veth.
 pub const CONTAINER: usize = 2;

@@ -3,10 +3,9 @@
 mod vlans;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use attach::conflict::Detection;
-use attach::mtu::MtuConf;
+use attach::{Outside, VethMtu};
 use cni::{Code, Error, Request, shortened};
 use host::piece::Feature;
 use ipnetwork::IpNetwork;
@@ -23,10 +22,6 @@ struct Conf {
     is_gateway: Option<bool>,
     is_default_gateway: Option<bool>,
     force_address: Option<bool>,
-    ip_masq: Option<bool>,
-    ip_masq_backend: Option<String>,
-    fast_path: Option<bool>,
-    mtu: Option<MtuConf>,
     hairpin_mode: Option<bool>,
     promisc_mode: Option<bool>,
     vlan: Option<i64>,
@@ -36,25 +31,9 @@ struct Conf {
     enabledad: Option<bool>,
     disable_container_interface: Option<bool>,
     port_isolation: Option<bool>,
-    ipam: Option<IpamConf>,
     dns: Option<cni::DnsConf>,
     runtime_config: Option<MacConf>,
     args: Option<ArgsConf>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct IpamConf {
-    r#type: Option<String>,
-    subnet: Option<String>,
-    gateway: Option<String>,
-    ranges: Option<cni::Json>,
-}
-
-#[derive(Deserialize)]
-struct RangeConf {
-    subnet: Option<String>,
-    gateway: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -69,26 +48,6 @@ struct ArgsConf {
     cni: Option<MacConf>,
 }
 
-/// The MTU of the veth and, when it is created, of the bridge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mtu {
-    /// This many bytes.
-    Bytes(u32),
-    /// That of the link of the host's default route.
-    Auto,
-}
-
-/// What translates the container's addresses to the host's for the outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Masquerading {
-    /// Nothing: the outside sees the container's address.
-    No,
-    /// Maps of nf_tables.
-    NfTables,
-    /// The reference's chains of iptables.
-    Iptables,
-}
-
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -98,16 +57,14 @@ pub struct Config {
     pub is_gateway: bool,
     /// The container gets a default route by the gateway, in each family.
     pub is_default_gateway: bool,
-    /// The outside sees the host's address instead of the container's.
-    pub masquerade: Masquerading,
-    /// Established connections bypass the rules.
-    pub fast_path: bool,
+    /// How packets reach the outside.
+    pub outside: Outside,
     /// The container's port only accepts frames from the container's MAC address.
     pub mac_filter: bool,
     /// A conflicting address of the bridge is replaced.
     pub force_address: bool,
     /// The MTU; `None` is the kernel's default.
-    pub mtu: Option<Mtu>,
+    pub mtu: Option<VethMtu>,
     /// A frame may leave by the port on which it arrived.
     pub hairpin: bool,
     /// The bridge is put into promiscuous mode.
@@ -144,18 +101,17 @@ impl Config {
     /// Reads and checks the configuration; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
-        let ipam = conf.ipam.as_ref().and_then(|ipam| ipam.r#type.clone()).filter(|name| !name.is_empty());
+        let ipam = attach::ipam_type(request)?;
         let layer3 = ipam.is_some();
         let is_default_gateway = conf.is_default_gateway.unwrap_or(false) && layer3;
         let config = Self {
             bridge: bridge_name(conf.bridge)?,
             is_gateway: (conf.is_gateway.unwrap_or(false) && layer3) || is_default_gateway,
             is_default_gateway,
-            masquerade: masquerade(layer3 && conf.ip_masq.unwrap_or(false), conf.ip_masq_backend.as_deref())?,
-            fast_path: conf.fast_path.unwrap_or(false),
+            outside: Outside::of(request)?,
             mac_filter: conf.macspoofchk.unwrap_or(false),
             force_address: conf.force_address.unwrap_or(false),
-            mtu: mtu(conf.mtu)?,
+            mtu: attach::veth_mtu(request)?,
             hairpin: conf.hairpin_mode.unwrap_or(false),
             promiscuous: conf.promisc_mode.unwrap_or(false),
             vlan: vlan(conf.vlan.unwrap_or(0))?,
@@ -165,7 +121,7 @@ impl Config {
             detection: Detection::of(request)?,
             leave_down: conf.disable_container_interface.unwrap_or(false),
             isolated: conf.port_isolation.unwrap_or(false),
-            ipam_gateways: conf.ipam.as_ref().map(ipam_gateways).unwrap_or_default(),
+            ipam_gateways: attach::ipam_gateways(request)?,
             ipam,
             dns: conf.dns,
             mac: mac(request, conf.runtime_config, conf.args)?,
@@ -188,12 +144,6 @@ impl Config {
                 "detectConflict needs ipam: there is no address to look for",
             ));
         }
-        if config.fast_path && config.masquerade == Masquerading::No {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                "fastPath needs ipMasq: no other connection of this plugin has rules to bypass",
-            ));
-        }
         if let Some(name) = config.vlan_link()
             && name.len() > 15
         {
@@ -205,11 +155,6 @@ impl Config {
             ));
         }
         Ok(config)
-    }
-
-    /// Whether the attachment needs rules of nf_tables.
-    pub fn needs_rules(&self) -> bool {
-        self.masquerade == Masquerading::NfTables || self.mac_filter || self.fast_path
     }
 
     /// The features of the kernel that it needs.
@@ -229,19 +174,6 @@ impl Config {
     /// bridge.
     pub fn vlan_link(&self) -> Option<String> {
         self.vlan.filter(|_| self.is_gateway).map(|vlan| format!("{}.{vlan}", self.bridge))
-    }
-}
-
-/// The back end of masquerade: nf_tables, unless the configuration names iptables.
-fn masquerade(wanted: bool, backend: Option<&str>) -> Result<Masquerading, Error> {
-    match (wanted, backend) {
-        (false, _) => Ok(Masquerading::No),
-        (true, None | Some("" | "nftables")) => Ok(Masquerading::NfTables),
-        (true, Some("iptables")) => Ok(Masquerading::Iptables),
-        (true, Some(other)) => Err(Error::new(
-            Code::InvalidConfig,
-            format!("unknown ipmasq backend \"{}\"", shortened(other).escape_debug()),
-        )),
     }
 }
 
@@ -271,22 +203,6 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
     Ok(name)
 }
 
-fn mtu(conf: Option<MtuConf>) -> Result<Option<Mtu>, Error> {
-    match conf {
-        None => Ok(None),
-        Some(MtuConf::Auto) => Ok(Some(Mtu::Auto)),
-        Some(MtuConf::Bytes(bytes)) if bytes <= 0 => Ok(None),
-        // 68 is the minimum of IPv4 (RFC 791), 65535 the maximum of a veth (ETH_MAX_MTU).
-        Some(MtuConf::Bytes(bytes)) => match u32::try_from(bytes) {
-            Ok(mtu @ 68..=65535) => Ok(Some(Mtu::Bytes(mtu))),
-            _ => Err(Error::new(
-                Code::InvalidConfig,
-                format!("invalid MTU {bytes} (must be between 68 and 65535)"),
-            )),
-        },
-    }
-}
-
 /// `runtimeConfig.mac`, otherwise `args.cni.mac`, otherwise `MAC` of CNI_ARGS; empty means not
 /// given.
 fn mac(
@@ -306,34 +222,4 @@ fn mac(
         )
     };
     attach::link_mac(&text).map(Some).map_err(invalid)
-}
-
-/// Gateways of the subnets in an ipam section, by the keys that most IPAM plugins share (`subnet`,
-/// `ranges`). They are only a hint, so what does not parse is skipped.
-fn ipam_gateways(ipam: &IpamConf) -> Vec<IpNetwork> {
-    let ranges = ipam.ranges.as_ref().and_then(|ranges| ranges.decode::<Vec<Vec<RangeConf>>>().ok());
-    let own = RangeConf { subnet: ipam.subnet.clone(), gateway: ipam.gateway.clone() };
-    let ranges = ranges.into_iter().flatten().flatten();
-    ranges
-        .chain([own])
-        .filter_map(|range| {
-            let subnet = cni::parse_cidr(&range.subnet?).ok()?;
-            let given = range.gateway.filter(|gateway| !gateway.is_empty());
-            let gateway = match given {
-                Some(gateway) => cni::parse_ip(&gateway).ok()?,
-                None => first_address(&subnet)?,
-            };
-            IpNetwork::new(gateway, subnet.prefix()).ok()
-        })
-        .collect()
-}
-
-/// The first address of a subnet after its network address, or `None`; host bits of `net` are
-/// ignored.
-pub fn first_address(net: &IpNetwork) -> Option<IpAddr> {
-    let next: IpAddr = match net.network() {
-        IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),
-        IpAddr::V6(ip) => std::net::Ipv6Addr::from(u128::from(ip).checked_add(1)?).into(),
-    };
-    net.contains(next).then_some(next)
 }

@@ -9,19 +9,16 @@ mod plan;
 mod tests;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 
 use attach::{conflict, ipam_type, lease, owner, removal};
 use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
-use host::piece::{self, Kernel, Making, Place};
-use host::rules::FastPath;
-use host::{Conflict, iptables, rules};
+use host::piece::{self, Kernel, Making, Origin, Place};
+use host::{Conflict, rules};
 use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 use crate::answer::Links;
 pub use crate::config::Config;
-use crate::config::{Masquerading, Mtu};
 use crate::plan::Facts;
 
 /// The plugin.
@@ -39,17 +36,15 @@ impl Plugin for Bridge {
             AddResult::default().convertible_to(request.version)?;
         }
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
-        let mtu = mtu(&config, &kernel)?;
+        let mtu = match config.mtu {
+            Some(mtu) => mtu.resolve(kernel.host())?,
+            None => None,
+        };
         attach::mtu::refuse_for_config(request, mtu)?;
-        if config.needs_rules() {
+        if config.mac_filter {
             kernel.nft()?;
         }
-        if config.fast_path {
-            FastPath::require(kernel.nft()?)?;
-        }
-        if config.masquerade == Masquerading::Iptables {
-            iptables::is_installed()?;
-        }
+        config.outside.prepare(&mut kernel)?;
         // The configured name may be an alternative name, which cannot be used in the result or in
         // the path of a parameter.
         if let Some(name) = kernel.bridge_name(&config.bridge)? {
@@ -93,7 +88,7 @@ impl Plugin for Bridge {
         let ipam = ipam_type(request)?;
         // The socket of the rules stays open to the end, so that the kernel removes rules and link
         // at the same time.
-        let rules = rules::delete(&removal(request), &addresses(request));
+        let rules = rules::delete(&removal(request), &attach::previous_addresses(request));
         let lease = lease::release(request, ipam.as_deref(), || delete_link(request));
         // A failure is reported, so that DEL is tried again, but does not stop the other steps.
         lease.and(rules.map(drop).map_err(Error::from))
@@ -130,16 +125,10 @@ impl Plugin for Bridge {
             let error = Conflict::NotABridge { name: config.bridge };
             return Err(Error::new(Code::NotAvailable, error.to_string()));
         }
-        let unavailable = |error| Error::new(Code::NotAvailable, format!("{error:#}"));
-        if config.needs_rules() {
-            let nft = rules::open().map_err(unavailable)?;
-            if config.fast_path {
-                FastPath::require(&nft).map_err(unavailable)?;
-            }
+        if config.mac_filter {
+            rules::open().map_err(|error| Error::new(Code::NotAvailable, format!("{error:#}")))?;
         }
-        if config.masquerade == Masquerading::Iptables {
-            iptables::is_installed().map_err(unavailable)?;
-        }
+        config.outside.require()?;
         match &config.ipam {
             Some(ipam) => request.delegate(ipam, Command::Status),
             None => Ok(()),
@@ -151,12 +140,6 @@ impl Plugin for Bridge {
         rules::reapply(&rules::open()?)?.report(Self::NAME);
         Ok(routes.map(drop)?)
     }
-}
-
-/// The addresses of the attachment from the runtime's result: only a hint.
-fn addresses(request: &Request) -> Vec<IpAddr> {
-    let result = request.prev_result().ok().flatten().unwrap_or_default();
-    result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
 /// The rest of ADD, after the IPAM plugin's.
@@ -184,22 +167,6 @@ fn finish(
     Ok(answer::with_links(result, config, &links))
 }
 
-/// The MTU in bytes; `auto` means that of the link of the host's default route, or the kernel's
-/// default without such a route.
-fn mtu(config: &Config, kernel: &Kernel) -> Result<Option<u32>, Error> {
-    match config.mtu {
-        None => Ok(None),
-        Some(Mtu::Bytes(mtu)) => Ok(Some(mtu)),
-        Some(Mtu::Auto) => {
-            let host = kernel.host();
-            let Some(index) = host.default_route_link()? else { return Ok(None) };
-            // A default route by loopback does not lead to the outside.
-            let link = host.link_by_index(index)?.filter(|link| link.name != "lo");
-            Ok(link.map(|link| link.mtu.min(65535)))
-        }
-    }
-}
-
 /// Deletes the veth pair, and the host's routes to it.
 fn delete_link(request: &Request) -> Result<(), Error> {
     let host = Netlink::open()?;
@@ -217,7 +184,7 @@ fn delete_veth(request: &Request, host: &Netlink) -> Result<(), Error> {
     match NetNs::open_if_there(&request.netns)? {
         Some(netns) => {
             let bridge = config::bridge_to_leave(request);
-            Ok(piece::delete_container_veth(host, &netns, &removal, &bridge)?)
+            Ok(piece::delete_container_veth(host, &netns, &removal, Origin::Bridge(&bridge))?)
         }
         None => Ok(()),
     }

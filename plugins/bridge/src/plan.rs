@@ -7,14 +7,13 @@ use cni::{AddResult, IpConfig};
 use host::Owner;
 use host::intent::By;
 use host::piece::{
-    Announcement, Bridge, FastPath, FixedMac, Forwarding, Gateways, MacFilter, Masquerade, MasqueradeChain,
-    Piece, Place, Port, Recorded, Settled, Sysctl, Sysctls, Up, VethPair, VlanLink, VlanSet, WayBack,
+    Announcement, Bridge, FixedMac, Forwarding, Gateways, MacFilter, Piece, Place, Port, Recorded, Settled,
+    Up, VethPair, VlanLink, VlanSet, WayBack,
 };
 use ipnetwork::IpNetwork;
-use sys::IpFamily;
 
 use crate::answer::{CONTAINER, Links};
-use crate::config::{Config, Masquerading};
+use crate::config::Config;
 
 /// The facts that the plan needs beside the configuration.
 #[derive(Clone, Debug)]
@@ -46,7 +45,7 @@ pub fn rest(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
     pieces.extend(Recorded::of(By::Bridge, facts.owner, filter.iter().chain(&pieces)));
     // Last: this changes the host and is not undone.
     if config.is_gateway {
-        pieces.extend(host_forwarding(result));
+        pieces.extend(attach::host_forwarding(result));
     }
     pieces.extend(settled(config, facts, result));
     pieces
@@ -61,24 +60,8 @@ fn attachment(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> 
         pieces.extend(return_routes(config, facts, result));
     }
     // Before the container's link is up, so that no packet leaves with the wrong address.
-    match config.masquerade {
-        _ if own.is_empty() => {}
-        Masquerading::No => {}
-        Masquerading::NfTables => {
-            pieces.push(Piece::Masquerade(masquerade(config, facts.owner, &own)));
-        }
-        Masquerading::Iptables => {
-            let owner = facts.owner.clone();
-            pieces.push(Piece::MasqueradeChain(MasqueradeChain { owner, addresses: own.clone() }));
-        }
-    }
-    if config.fast_path && !own.is_empty() {
-        pieces.push(Piece::FastPath(FastPath {
-            owner: facts.owner.clone(),
-            addresses: own.iter().map(IpNetwork::ip).collect(),
-            links: vec![facts.links.host_veth.clone()],
-        }));
-    }
+    let (gateways, port) = (&config.ipam_gateways, &facts.links.host_veth);
+    pieces.extend(config.outside.pieces(facts.owner, &own, gateways, port));
     let ifname = &facts.owner.ifname;
     let claimed = config.detection.filter(|_| !own.is_empty());
     match claimed {
@@ -136,7 +119,7 @@ pub fn links(config: &Config, facts: &Facts) -> Vec<Piece> {
         Piece::Veth(VethPair {
             host_name: links.host_veth.clone(),
             host_mac: links.host_mac,
-            bridge: config.bridge.clone(),
+            bridge: Some(config.bridge.clone()),
             container_name: facts.owner.ifname.clone(),
             container_mac: links.container_mac,
             mtu: facts.mtu,
@@ -182,17 +165,6 @@ fn vlan_link(config: &Config, facts: &Facts) -> Option<Piece> {
     let (name, vlans) = (config.vlan_link()?, vlans(config, &BTreeSet::new())?);
     let port = facts.vlan_port.clone();
     Some(Piece::VlanLink(VlanLink { bridge: config.bridge.clone(), name, port, vlans }))
-}
-
-/// All known subnets of the attachment and its network are inside, even those of which it has no
-/// address.
-fn masquerade(config: &Config, owner: &Owner, own: &[IpNetwork]) -> Masquerade {
-    let subnets = own.iter().chain(&config.ipam_gateways);
-    let mut inside: Vec<IpNetwork> =
-        subnets.filter_map(|net| IpNetwork::new(net.network(), net.prefix()).ok()).collect();
-    inside.sort();
-    inside.dedup();
-    Masquerade { owner: owner.clone(), addresses: own.iter().map(IpNetwork::ip).collect(), inside }
 }
 
 /// The gateway addresses, on the bridge or on the host's link in the VLAN.
@@ -257,18 +229,6 @@ fn settled(config: &Config, facts: &Facts, result: &AddResult) -> Vec<Piece> {
         pieces.push(Piece::Settled(Settled { place: Place::Host, link, addresses, dad: false }));
     }
     pieces
-}
-
-/// The host forwards packets of each family in which it is a gateway.
-fn host_forwarding(result: &AddResult) -> Option<Piece> {
-    let gateways = || result.ips.iter().filter_map(|ip| ip.gateway);
-    let serves = |family| gateways().any(|gateway| IpFamily::of(gateway) == family);
-    let set = |key: &str| Sysctl { key: key.into(), value: "1", required: true };
-    let mut settings = Vec::new();
-    settings.extend(serves(IpFamily::V4).then(|| set("net/ipv4/ip_forward")));
-    settings.extend(serves(IpFamily::V6).then(|| set("net/ipv6/conf/all/forwarding")));
-    let forwarding = Sysctls { place: Place::Host, purpose: "failed to enable forwarding", settings };
-    (!forwarding.settings.is_empty()).then_some(Piece::Sysctls(forwarding))
 }
 
 /// The name of the VLAN interface's port: formed like that of a host veth, from bridge and VLAN.

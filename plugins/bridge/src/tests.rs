@@ -1,13 +1,14 @@
 //! Plans compared with golden files, and errors of the configuration; needs neither root nor
 //! kernel.
 
+use attach::{Masquerading, VethMtu};
 use cni::testing::{self, route};
 use cni::{AddResult, Error, IpConfig, Request, Route};
 use host::Owner;
 use netlink::Mac;
 
 use crate::answer::{self, Links};
-use crate::config::{Config, Masquerading, Mtu};
+use crate::config::Config;
 use crate::plan::{self, Facts};
 
 fn request(keys: &str) -> Request {
@@ -55,10 +56,7 @@ fn plan_of(keys: &str, ipam: AddResult) -> String {
         Some(_) => answer::complete(&config, ipam).unwrap(),
         None => ipam,
     };
-    let mtu = match config.mtu {
-        Some(Mtu::Bytes(mtu)) => Some(mtu),
-        _ => None,
-    };
+    let mtu = config.mtu.and_then(VethMtu::fixed);
     let facts = Facts { owner: &owner, links: &links, mtu, vlan_port: "veth00000002".into() };
     let pieces = plan::plan(&config, &facts, &result);
     let announcement = plan::announcement(&config, &facts, &result);
@@ -189,21 +187,21 @@ fn a_fast_path_is_planned_after_the_masquerade() {
 #[test]
 fn without_ipam_nothing_is_masqueraded() {
     let config = config(r#""ipMasq": true, "ipMasqBackend": "iptables""#);
-    assert!(config.masquerade == Masquerading::No && !config.needs_rules());
+    assert!(config.outside.masquerade == Masquerading::No && !config.outside.needs_rules());
 }
 
 #[test]
 fn an_unknown_back_end_is_refused() {
     let with = |backend: &str| format!(r#""ipMasq": true, "ipMasqBackend": {backend}, {IPAM}"#);
     for backend in ["null", r#""""#, r#""nftables""#] {
-        assert_eq!(config(&with(backend)).masquerade, Masquerading::NfTables, "{backend}");
+        assert_eq!(config(&with(backend)).outside.masquerade, Masquerading::NfTables, "{backend}");
     }
-    assert_eq!(config(&with(r#""iptables""#)).masquerade, Masquerading::Iptables);
+    assert_eq!(config(&with(r#""iptables""#)).outside.masquerade, Masquerading::Iptables);
     let error = refusal(&with(r#""x""#));
     assert_eq!((error.code, error.msg.as_str()), (7, r#"unknown ipmasq backend "x""#));
     assert_eq!(refusal(&with("1")).code, 999);
     // Like the reference, this ignores a key that is not used.
-    assert_eq!(config(&format!(r#""ipMasqBackend": "x", {IPAM}"#)).masquerade, Masquerading::No);
+    assert_eq!(config(&format!(r#""ipMasqBackend": "x", {IPAM}"#)).outside.masquerade, Masquerading::No);
 }
 
 #[test]
@@ -246,8 +244,8 @@ fn errors_name_the_fault_of_the_configuration() {
 
 #[test]
 fn the_mtu_is_a_number_or_auto_or_the_kernels_default() {
-    assert_eq!(config(r#""mtu": 9000"#).mtu, Some(Mtu::Bytes(9000)));
-    assert_eq!(config(r#""mtu": "auto""#).mtu, Some(Mtu::Auto));
+    assert_eq!(config(r#""mtu": 9000"#).mtu, Some(VethMtu::Bytes(9000)));
+    assert_eq!(config(r#""mtu": "auto""#).mtu, Some(VethMtu::Auto));
     for keys in [r#""mtu": 0"#, r#""mtu": -5"#, r#""mtu": null"#, r#""bridge": "b""#] {
         assert_eq!(config(keys).mtu, None);
     }

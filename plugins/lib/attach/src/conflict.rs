@@ -63,7 +63,7 @@ impl Detection {
 
     /// The pieces before the link is set up. Pure.
     pub fn prepared(self, ifname: &str, own: &[IpNetwork]) -> Vec<Piece> {
-        let mut pieces = vec![container::sysctls(ifname, own, true)];
+        let mut pieces = vec![container::parameters(ifname, own, true)];
         if own.iter().any(IpNetwork::is_ipv6) {
             pieces.push(container::without_start_delay(ifname));
             let time = Some(self.time);

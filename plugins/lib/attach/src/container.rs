@@ -12,7 +12,7 @@ pub fn addresses(ifname: &str, own: &[IpNetwork], dad: bool) -> Vec<Piece> {
     if own.is_empty() {
         return Vec::new();
     }
-    let mut pieces = vec![sysctls(ifname, own, dad)];
+    let mut pieces = vec![parameters(ifname, own, dad)];
     pieces.extend(own.iter().map(|net| {
         Piece::Address(Address { place: Place::Sandbox, link: ifname.to_owned(), net: *net, dad })
     }));
@@ -25,8 +25,8 @@ pub fn settled(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
     Piece::Settled(Settled { place: Place::Sandbox, link: ifname.to_owned(), addresses, dad })
 }
 
-/// The parameters of the container's link.
-pub(crate) fn sysctls(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
+/// The parameters of the container's link, set before it is up. Pure.
+pub fn parameters(ifname: &str, own: &[IpNetwork], dad: bool) -> Piece {
     let ipv6 = own.iter().any(IpNetwork::is_ipv6);
     let set = |key: &str, value, required| Sysctl { key: format!("net/{key}"), value, required };
     let v6 = |name: &str| format!("ipv6/conf/{ifname}/{name}");
@@ -64,9 +64,22 @@ pub fn without_start_delay(ifname: &str) -> Piece {
     })
 }
 
-/// The routes of the result. One without a gateway gets the first gateway of its family.
+/// The routes of the result, after those to gateways outside of the link's subnets. One without a
+/// gateway gets the first gateway of its family.
 pub fn routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = outside_gateways(ifname, result);
+    for route in result_routes(ifname, result) {
+        // Two range sets of one family may both have the default route.
+        if !pieces.contains(&route) {
+            pieces.push(route);
+        }
+    }
+    pieces
+}
+
+/// The routes of the result alone. One without a gateway gets the first gateway of its family.
+pub fn result_routes(ifname: &str, result: &AddResult) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
     for route in &result.routes {
         let first = || {
             let family = result.ips.iter().filter(|ip| ip.address.is_ipv4() == route.dst.is_ipv4());

@@ -2,14 +2,20 @@
 //! addresses and routes of a result as pieces, their owner, and the error for a drift. It connects
 //! `cni`, which does not know the kernel, with `host`, which does not know CNI.
 
+mod check;
 pub mod child;
 pub mod conflict;
 mod container;
+mod forwarding;
 pub mod lease;
 mod master;
 pub mod mtu;
+mod outside;
 mod parent;
+mod previous;
 pub mod single;
+mod subnets;
+mod veth_mtu;
 
 use std::collections::HashSet;
 
@@ -19,9 +25,15 @@ use host::{Drift, Owner, Removal};
 use netlink::{Mac, Netlink};
 use serde::Deserialize;
 
-pub use container::{addresses, routes, settled, without_start_delay};
+pub use check::drifts;
+pub use container::{addresses, parameters, result_routes, routes, settled, without_start_delay};
+pub use forwarding::host_forwarding;
 pub use master::Master;
+pub use outside::{Masquerading, Outside};
 pub use parent::Parent;
+pub use previous::{container_link, host_veth, previous_addresses, previous_mac};
+pub use subnets::{first_address, ipam_gateways};
+pub use veth_mtu::{VethMtu, veth_mtu};
 
 /// The owner of a request's objects.
 pub fn owner(request: &Request) -> Owner {

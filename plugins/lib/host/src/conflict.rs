@@ -1,6 +1,7 @@
 //! What is in the way of a piece: it is another's, or something else.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use sys::Error;
@@ -17,6 +18,15 @@ pub enum Conflict {
         address: String,
         /// Who has it: see [`crate::Owner::label`].
         owner: String,
+    },
+    /// The host has a route to this address by another link.
+    AddressRouted {
+        /// The address.
+        address: IpAddr,
+        /// The link.
+        link: String,
+        /// Whose link it is, if it is ours: see [`crate::Owner::label`].
+        owner: Option<String>,
     },
     /// A link of the bridge's name exists and is something else.
     NotABridge {
@@ -51,6 +61,13 @@ impl fmt::Display for Conflict {
                 "address {address} is that of {owner} (network, interface, container), which is alive: \
                  give the networks subnets that do not overlap"
             ),
+            Self::AddressRouted { address, link, owner } => {
+                write!(f, "failed to add route on host: it has a route to {address} by \"{link}\" already")?;
+                match owner {
+                    Some(owner) => write!(f, ", the link of {owner} (network, interface, container)"),
+                    None => Ok(()),
+                }
+            }
             Self::NotABridge { name } => write!(f, "\"{name}\" already exists but is not a bridge"),
             Self::InterfaceExists { container, host } => {
                 write!(f, "container veth name (\"{container}\") peer provided (\"{host}\") already exists")

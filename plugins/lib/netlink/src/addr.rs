@@ -107,17 +107,32 @@ fn message(index: u32, net: IpNetwork, attributes: Vec<AddressAttribute>) -> Add
     message
 }
 
-fn add_request(address: &NewAddress, marked: bool) -> Request {
+/// How an address is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Plain,
+    /// With our mark (IFA_PROTO).
+    Marked,
+    /// Without a route to its subnet (IFA_F_NOPREFIXROUTE).
+    WithoutRoute,
+}
+
+fn add_request(address: &NewAddress, manner: Manner) -> Request {
     let net = address.net;
     let mut attributes = vec![AddressAttribute::Local(net.ip()), AddressAttribute::Address(net.ip())];
     match net {
         IpNetwork::V4(net) if net.prefix() < 31 => {
             attributes.push(AddressAttribute::Broadcast(net.broadcast()));
         }
-        IpNetwork::V6(_) if address.nodad => attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
         _ => {}
     }
-    if marked {
+    let mut flags = AddressFlags::empty();
+    flags.set(AddressFlags::Nodad, address.nodad && net.is_ipv6());
+    flags.set(AddressFlags::Noprefixroute, manner == Manner::WithoutRoute);
+    if !flags.is_empty() {
+        attributes.push(AddressAttribute::Flags(flags));
+    }
+    if manner == Manner::Marked {
         attributes.push(AddressAttribute::Protocol(OUR_PROTOCOL.into()));
     }
     Request::of(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message(address.index, net, attributes))
@@ -174,7 +189,7 @@ impl Netlink {
     /// `is_exists` when the link already has the address with the same prefix length (IPv6: with
     /// any).
     pub fn add_address(&self, address: &NewAddress) -> Result<()> {
-        self.change("add address", add_request(address, false), || {
+        self.change("add address", add_request(address, Manner::Plain), || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
     }
@@ -184,7 +199,17 @@ impl Netlink {
     /// # Errors
     /// Those of [`Netlink::add_address`].
     pub fn add_marked_address(&self, address: &NewAddress) -> Result<()> {
-        self.change("add address", add_request(address, true), || {
+        self.change("add address", add_request(address, Manner::Marked), || {
+            format!("{} to {}", address.net, self.link_label(address.index))
+        })
+    }
+
+    /// As [`Netlink::add_address`], without the route to its subnet.
+    ///
+    /// # Errors
+    /// Those of [`Netlink::add_address`].
+    pub fn add_address_without_route(&self, address: &NewAddress) -> Result<()> {
+        self.change("add address", add_request(address, Manner::WithoutRoute), || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
     }
@@ -222,10 +247,13 @@ mod tests {
         fn a_request_is_read_back(v6: bool, octets: [u8; 16], prefix in 0u8..=128, index: u32, marked: bool) {
             let ip: IpAddr = if v6 { octets.into() } else { <[u8; 4]>::try_from(&octets[..4]).unwrap().into() };
             let net = IpNetwork::new(ip, prefix.min(if v6 { 128 } else { 32 })).unwrap();
-            let bytes = add_request(&NewAddress { index, net, nodad: true }, marked).finish(1).unwrap();
+            let manner = if marked { Manner::Marked } else { Manner::WithoutRoute };
+            let bytes = add_request(&NewAddress { index, net, nodad: true }, manner).finish(1).unwrap();
             let address = read(bytes.get(16..).unwrap()).unwrap().unwrap();
             prop_assert_eq!((address.index, address.net, address.marked), (index, net, marked));
-            prop_assert_eq!(address.flags, if v6 { AddressFlags::Nodad.bits() } else { 0 });
+            let nodad = if v6 { AddressFlags::Nodad } else { AddressFlags::empty() };
+            let without_route = if marked { AddressFlags::empty() } else { AddressFlags::Noprefixroute };
+            prop_assert_eq!(address.flags, (nodad | without_route).bits());
         }
     }
 }

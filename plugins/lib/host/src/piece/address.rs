@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink::{LinkChange, Mac, NewAddress};
+use netlink::{LinkChange, Mac, Netlink, NewAddress};
 use sys::{Error, Result};
 
 use super::{Kernel, Part, Place, Undo};
@@ -29,15 +29,20 @@ impl Part for Address {
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
-        let Some(link) = kernel.netlink(self.place)?.link_by_name(&self.link)? else { return Ok(Vec::new()) };
-        let addresses = kernel.netlink(self.place)?.addresses(Some(link.index))?;
-        if addresses.iter().any(|address| address.net == self.net) {
-            return Ok(Vec::new());
-        }
-        let have: Vec<_> = addresses.iter().map(|address| address.net.to_string()).collect();
-        let actual = if have.is_empty() { "none".into() } else { have.join(", ") };
-        Ok(vec![Drift::new(format!("address of {}", self.link), self.net, actual)])
+        drifts(kernel.netlink(self.place)?, &self.link, self.net)
     }
+}
+
+/// The drift of an address that a link lacks.
+pub(super) fn drifts(netlink: &Netlink, link: &str, net: IpNetwork) -> Result<Vec<Drift>> {
+    let Some(there) = netlink.link_by_name(link)? else { return Ok(Vec::new()) };
+    let addresses = netlink.addresses(Some(there.index))?;
+    if addresses.iter().any(|address| address.net == net) {
+        return Ok(Vec::new());
+    }
+    let have: Vec<_> = addresses.iter().map(|address| address.net.to_string()).collect();
+    let actual = if have.is_empty() { "none".into() } else { have.join(", ") };
+    Ok(vec![Drift::new(format!("address of {link}"), net, actual)])
 }
 
 /// A link that is up.

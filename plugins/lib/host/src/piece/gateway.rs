@@ -1,4 +1,5 @@
-//! The gateway addresses of a bridge: shared, and possibly in conflict with existing ones.
+//! The gateway addresses on the host's link: on a bridge they are shared, and possibly in conflict
+//! with existing ones.
 
 use ipnetwork::IpNetwork;
 use netlink::{Address, Link, LinkChange, NewAddress, Route};
@@ -15,7 +16,8 @@ const LINK_LOCAL_PREFIX: u8 = 64;
 /// The gateway addresses of one attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateways {
-    /// The link that carries them: the bridge, or the host's link in a VLAN of it.
+    /// The link that carries them: the bridge, the host's link in a VLAN of it, or the host's end of
+    /// the container's veth pair.
     pub link: String,
     /// The addresses, with their subnets' prefix lengths.
     pub wanted: Vec<IpNetwork>,
@@ -43,6 +45,14 @@ impl Gateways {
             }
             _ => false,
         }
+    }
+
+    fn failed(&self, error: Error) -> Error {
+        let step = match self.link == self.own_port {
+            true => "failed to add IP addr to veth",
+            false => "failed to set bridge addr",
+        };
+        error.within(step.into())
     }
 
     /// Removes a conflicting address, when that is configured or harmless.
@@ -92,7 +102,7 @@ impl Part for Gateways {
                 Err(error) if error.is_exists() => {} // Another first ADD was quicker.
                 Err(error) => {
                     undo.push(Undo::SharedAddresses(link.index, added));
-                    return Err(error.within("failed to set bridge addr".into()));
+                    return Err(self.failed(error));
                 }
             }
         }
@@ -148,7 +158,7 @@ impl Gateways {
         let net = IpNetwork::new(mac.link_local().into(), LINK_LOCAL_PREFIX)
             .map_err(|_| Error::new("make a link-local address of", mac.to_string(), Errno::EINVAL))?;
         match add(kernel, link, net) {
-            Err(error) if !error.is_exists() => Err(error.within("failed to set bridge addr".into())),
+            Err(error) if !error.is_exists() => Err(self.failed(error)),
             _ => Ok(()),
         }
     }

@@ -27,6 +27,7 @@ mod on_demand;
 mod port;
 mod published;
 mod recorded;
+mod routed;
 mod settled;
 mod shared;
 mod shim;
@@ -63,6 +64,7 @@ pub use on_demand::{OnDemand, OnDemandKind};
 pub use port::{Forwarding, Port, VlanSet};
 pub use published::Published;
 pub use recorded::Recorded;
+pub use routed::{HostRoutes, OwnAddress};
 pub use settled::Settled;
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
@@ -72,7 +74,7 @@ pub use tap::{TapContext, TapDevice, create_tap_at_stdin, has_tap_contexts, requ
 pub use tap_removal::delete_tap;
 use undo::Undo;
 pub use veth::{VethPair, choose_host_veth};
-pub use veth_removal::{delete_container_veth, delete_veth, delete_veths_but};
+pub use veth_removal::{Origin, delete_container_veth, delete_veth, delete_veths_but};
 pub use way_back::WayBack;
 
 /// One element of the desired state.
@@ -80,7 +82,7 @@ pub use way_back::WayBack;
 pub enum Piece {
     /// A bridge.
     Bridge(Bridge),
-    /// A veth pair between a bridge and a container.
+    /// A veth pair between the host, or a bridge of it, and a container.
     Veth(VethPair),
     /// A port that accepts frames from only one MAC address.
     MacFilter(MacFilter),
@@ -114,8 +116,12 @@ pub enum Piece {
     WayBack(WayBack),
     /// Kernel parameters.
     Sysctls(Sysctls),
+    /// The host's routes to a container at the other end of a veth pair.
+    HostRoutes(HostRoutes),
     /// An address.
     Address(Address),
+    /// An address of a container that reaches all others by its gateway.
+    OwnAddress(OwnAddress),
     /// Addresses that are unique on their link.
     Claim(Claim),
     /// The duration of IPv6 duplicate detection.
@@ -164,7 +170,9 @@ impl Piece {
             Self::Gateways(part) => part,
             Self::WayBack(part) => part,
             Self::Sysctls(part) => part,
+            Self::HostRoutes(part) => part,
             Self::Address(part) => part,
+            Self::OwnAddress(part) => part,
             Self::Claim(part) => part,
             Self::DetectionTime(part) => part,
             Self::Up(part) => part,

@@ -1,4 +1,4 @@
-//! A veth pair between a bridge and a container.
+//! A veth pair between the host, or a bridge of it, and a container.
 
 use netlink::{Link, LinkChange, Mac, Netlink, Veth, VethPeer};
 use sys::{Error, Result};
@@ -9,12 +9,12 @@ use crate::{Conflict, Drift, Owner};
 /// A veth pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VethPair {
-    /// Name of the end that is a port of the bridge; see [`choose_host_veth`].
+    /// Name of the host's end; see [`choose_host_veth`].
     pub host_name: String,
     /// Its Ethernet address.
     pub host_mac: Mac,
-    /// Name of the bridge.
-    pub bridge: String,
+    /// The bridge that it is a port of; `None`: the host routes.
+    pub bridge: Option<String>,
     /// Name of the end in the container.
     pub container_name: String,
     /// Its Ethernet address.
@@ -27,12 +27,15 @@ pub struct VethPair {
 
 impl Part for VethPair {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
-        let bridge = kernel.index(Place::Host, &self.bridge)?;
+        let master = match &self.bridge {
+            Some(bridge) => Some(kernel.index(Place::Host, bridge)?),
+            None => None,
+        };
         let made = kernel.host.create_veth(&Veth {
             name: &self.host_name,
             mac: Some(self.host_mac),
             mtu: self.mtu,
-            master: Some(bridge),
+            master,
             up: false,
             peer: VethPeer {
                 name: &self.container_name,
@@ -48,7 +51,7 @@ impl Part for VethPair {
         }
         undo.push(Undo::Link(self.host_name.clone()));
         let index = kernel.index(Place::Host, &self.host_name)?;
-        // A port accepts some frames past its bridge: those to addresses for the link only.
+        // Also a port: it accepts some frames past its bridge, those to addresses of the link only.
         sysctl::refuse_routers(&self.host_name)?;
         let change = LinkChange { alias: Some(&self.label), up: Some(true), ..LinkChange::default() };
         kernel.host.set_link(index, &change)
@@ -80,12 +83,9 @@ impl Part for VethPair {
             Some(index) => kernel.host.link_by_index(index)?.map(|link| link.name),
             None => None,
         };
-        let master = master.unwrap_or_else(|| "none".into());
-        drifts.extend(Drift::unless_equal(
-            format!("master of {}", self.host_name),
-            self.bridge.clone(),
-            master,
-        ));
+        let or_none = |name: Option<String>| name.unwrap_or_else(|| "none".into());
+        let wanted = or_none(self.bridge.clone());
+        drifts.extend(Drift::unless_equal(format!("master of {}", self.host_name), wanted, or_none(master)));
         Ok(drifts)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! The host end carries the owner's label, which no container can change. A pair without our label
 //! is only deleted when everything shows that it is this attachment's: its kind, its peer, and its
-//! bridge. The reference's plugin creates such pairs.
+//! bridge or its addresses. The reference's plugins create such pairs.
 
 use std::collections::HashSet;
 
+use ipnetwork::IpNetwork;
 use netlink::{Link, Netlink};
 use sys::{NetNs, Result};
 
@@ -16,6 +17,16 @@ use crate::{Owner, Removal};
 
 /// RT_SCOPE_UNIVERSE (linux/rtnetlink.h): not the scope of link-local addresses.
 const SCOPE_UNIVERSE: u8 = 0;
+
+/// The origin of a pair without a label: what distinguishes it from those of other plugins and
+/// networks.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// It is a port of the bridge of this name.
+    Bridge(&'a str),
+    /// It is no port, and its container's end has an address in one of these subnets.
+    Routed(&'a [IpNetwork]),
+}
 
 /// Deletes the attachment's veth pair by the host end, whatever happened to the container's
 /// namespace: the pair with its label, otherwise the one that the runtime remembers, with the label
@@ -48,18 +59,23 @@ pub fn delete_veth(host: &Netlink, removal: &Removal) -> Result<bool> {
 /// Deletes the pair with an end in the container under the attachment's interface name, if it is
 /// provably the attachment's. Anything else of that name stays: another network's interface, which
 /// made this attachment's ADD fail, or another container's, which has since got the path of the
-/// namespace. `bridge` is the name of the configured bridge.
+/// namespace. `origin` is that of the pairs of the configured network.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
-pub fn delete_container_veth(host: &Netlink, netns: &NetNs, removal: &Removal, bridge: &str) -> Result<()> {
+pub fn delete_container_veth(
+    host: &Netlink,
+    netns: &NetNs,
+    removal: &Removal,
+    origin: Origin<'_>,
+) -> Result<()> {
     let sandbox = Netlink::open_in(netns)?;
     let Some(link) = sandbox.link_by_name(&removal.owner().ifname)? else { return Ok(()) };
     let peer = host.link_by_index(link.peer_index.unwrap_or(0))?.filter(|peer| is_pair(peer, &link));
     match peer {
         Some(peer)
             if is_in_this_namespace(&sandbox, &link)?
-                && (is_ours(host, &peer, removal, bridge)?
+                && (is_ours([(host, &peer), (&sandbox, &link)], removal, origin)?
                     || is_unfinished(host, &peer, &sandbox, &link)?) =>
         {
             delete(host, &peer)
@@ -68,18 +84,32 @@ pub fn delete_container_veth(host: &Netlink, netns: &NetNs, removal: &Removal, b
     }
 }
 
-fn is_ours(host: &Netlink, peer: &Link, removal: &Removal, bridge: &str) -> Result<bool> {
+/// The two ends of a pair, the host's first, each with the socket of its namespace.
+type Ends<'a> = [(&'a Netlink, &'a Link); 2];
+
+fn is_ours(ends: Ends<'_>, removal: &Removal, origin: Origin<'_>) -> Result<bool> {
+    let [(host, peer), (sandbox, link)] = ends;
     let remembered = removal.remembered().contains(&peer.name);
     if let Some(alias) = &peer.alias {
         let owner = removal.owner();
         return Ok(*alias == owner.label() || remembered && owner.is_in(alias));
     }
-    // Other plugins create pairs too, but not bridge ports; and two networks may have a bridge
-    // each.
-    if peer.port.is_none() || !removal.remembered().is_empty() {
-        return Ok(peer.port.is_some() && remembered);
+    // Other plugins create pairs too; and two networks may have a bridge each.
+    let is_of_kind = matches!(origin, Origin::Bridge(_)) == peer.port.is_some();
+    if !is_of_kind || !removal.remembered().is_empty() {
+        return Ok(is_of_kind && remembered);
     }
-    Ok(host.link_by_name(bridge)?.is_some_and(|bridge| peer.master == Some(bridge.index)))
+    match origin {
+        Origin::Bridge(bridge) => {
+            Ok(host.link_by_name(bridge)?.is_some_and(|bridge| peer.master == Some(bridge.index)))
+        }
+        Origin::Routed(subnets) => {
+            let is_inside = |ip| subnets.iter().any(|subnet| subnet.contains(ip));
+            let addresses = sandbox.addresses(Some(link.index))?;
+            let global = addresses.iter().filter(|address| address.scope == SCOPE_UNIVERSE);
+            Ok(is_drawn(&peer.name) && global.into_iter().any(|address| is_inside(address.net.ip())))
+        }
+    }
 }
 
 /// Whether an ADD of the reference was killed before it had connected the pair: a random name in
