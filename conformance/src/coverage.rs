@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 17] = [
+const PAGES: [(&str, &str); 18] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
@@ -20,6 +20,7 @@ const PAGES: [(&str, &str); 17] = [
     ("loopback", include_str!("../../testdata/clauses/loopback.txt")),
     ("macvlan", include_str!("../../testdata/clauses/macvlan.txt")),
     ("ipvlan", include_str!("../../testdata/clauses/ipvlan.txt")),
+    ("ptp", include_str!("../../testdata/clauses/ptp.txt")),
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
     ("tap", include_str!("../../testdata/clauses/tap.txt")),
     ("dhcp", include_str!("../../testdata/clauses/dhcp.txt")),

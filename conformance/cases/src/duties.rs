@@ -216,7 +216,7 @@ fn cheap(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let before = room.snapshot()?;
     let nothing = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
-    for plugin in PLUGINS.into_iter().chain(["macvlan", "ipvlan", "portmap", "static", "tap"]) {
+    for plugin in PLUGINS.into_iter().chain(["macvlan", "ipvlan", "portmap", "ptp", "static", "tap"]) {
         let answer = room.call(plugin, "VERSION").stdin(r#"{"cniVersion":"1.0.0"}"#).under(&nothing).run()?;
         let versions = answer.result().with_context(|| format!("{plugin} without capabilities"))?;
         ensure!(versions["supportedVersions"].is_array(), "{plugin}: {versions}");
@@ -228,7 +228,8 @@ fn cheap(room: &Room) -> Result<()> {
     held.lock().context("lock the store")?;
     let before = room.snapshot()?;
     let macvlan = with(&smallest("macvlan", "1.1.0"), json!({"master": "wan0"}));
-    for config in PLUGINS.map(|plugin| smallest(plugin, "1.1.0")).iter().chain([&macvlan]) {
+    let ptp = smallest("ptp", "1.1.0");
+    for config in PLUGINS.map(|plugin| smallest(plugin, "1.1.0")).iter().chain([&macvlan, &ptp]) {
         let plugin = config["type"].as_str().unwrap_or_default();
         let answer = room.call(plugin, "STATUS").config(config).run().with_context(|| plugin.to_owned())?;
         answer.silent().with_context(|| format!("{plugin} while the store is locked"))?;

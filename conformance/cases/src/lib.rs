@@ -83,6 +83,9 @@ mod portmap_life;
 mod portmap_loopback;
 mod private;
 mod protocol;
+mod ptp;
+mod ptp_keys;
+mod ptp_life;
 mod reapply;
 mod routers;
 mod rules_absent;
@@ -173,6 +176,9 @@ pub fn all() -> Vec<Case> {
         dns_cache::CASES,
         dns_cache_apart::CASES,
         dns_hostile::CASES,
+        ptp::CASES,
+        ptp_keys::CASES,
+        ptp_life::CASES,
         portmap_free_port::CASES,
         portmap_gc::CASES,
         portmap_hosts::CASES,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
-use harness::config::{USUAL, bridge, layer2, with};
+use harness::config::{USUAL, bridge, layer2, ptp, with};
 use harness::namespace::allow_ipv6;
 use harness::need::Need;
 use harness::room::{Room, UPLINK};
@@ -22,6 +22,9 @@ pub const CASES: &[Case] = &[
     }),
     Case::new("routers/a_container_without_a_gateway_is_not_accepted_as_router", &["BR-V2"], |room| {
         hostile(room, "bridge", &layer2(USUAL), &["br0"])
+    }),
+    Case::new("routers/a_container_on_a_routed_pair_is_not_accepted_as_router", &["PT-R4"], |room| {
+        hostile(room, "ptp", &ptp(USUAL), &[])
     }),
     Case::new("routers/a_container_in_a_vlan_is_not_accepted_as_router", &["BR-V2"], |room| {
         hostile(room, "bridge", &with(&bridge(USUAL), json!({"vlan": 100})), &["br0", "br0.100"])

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
-use harness::config::{USUAL, bridge, with};
+use harness::config::{USUAL, bridge, ptp, with};
 use harness::namespace::{Container, OUTSIDE};
 use harness::need::Need;
 use harness::room::Room;
@@ -17,6 +17,11 @@ pub const CASES: &[Case] = &[
     Case::new("settled/bridge_ipv6_works_at_once_beside_many_namespaces", &["BR-V1"], |room| {
         room.outside(&["10.1.2.0/24", "2001:db8:1::/64"])?;
         beside_many(room, "bridge", &bridge(USUAL), "2001:db8:1::1", true)
+    })
+    .alone(),
+    Case::new("settled/ptp_ipv6_works_at_once_beside_many_namespaces", &["PT-R3"], |room| {
+        room.outside(&["10.1.2.0/24", "2001:db8:1::/64"])?;
+        beside_many(room, "ptp", &ptp(USUAL), "2001:db8:1::1", true)
     })
     .alone(),
     Case::new("settled/bridge_ipv6_works_at_once_with_duplicate_detection_on_all_links", &["BR-V1"], strict),

@@ -89,6 +89,25 @@ const BRIDGE: &[(&str, Kind)] = &[
     ("args.cni", Object),
     ("args.cni.mac", Text),
 ];
+const PTP: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.type", Text),
+    ("dns", Object),
+    ("dns.domain", Text),
+    ("dns.nameservers", List),
+    ("dns.search", List),
+    ("dns.options", List),
+    ("mtu", Integer),
+    ("ipMasq", Bool),
+    ("ipMasqBackend", Text),
+    ("fastPath", Bool),
+    ("mac", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.mac", Text),
+    ("args", Object),
+    ("args.cni", Object),
+    ("args.cni.mac", Text),
+];
 const MACVLAN: &[(&str, Kind)] = &[
     ("mac", Text),
     ("bcqueuelen", Integer),
@@ -291,6 +310,7 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
         "host-local" => HOST_LOCAL.to_vec(),
         "portmap" => PORTMAP.to_vec(),
+        "ptp" => PTP.to_vec(),
         "dhcp" => DHCP.to_vec(),
         "static" => STATIC.to_vec(),
         "tap" => TAP.to_vec(),
@@ -298,6 +318,8 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
     }
 }
 
+const PLUGINS: [&str; 9] =
+    ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "ptp", "dns", "static", "tap"];
 const PLUGINS: [&str; 10] =
     ["bridge", "macvlan", "ipvlan", "host-device", "host-local", "portmap", "dhcp", "dns", "static", "tap"];
 

@@ -26,12 +26,13 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 9] = [
+const CONFIGS: [Decode; 10] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
     |request| host_device::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
+    |request| ptp::Config::of(request).map(drop),
     |request| tap::Config::of(request).map(drop),
     dhcp::validate,
     host_local::validate,

@@ -32,6 +32,15 @@ pub fn layer2(version: &str) -> Value {
     json!({"cniVersion": version, "name": "net", "type": "bridge", "bridge": "br0"})
 }
 
+/// A dual-stack network of routed veth pairs, with default routes.
+pub fn ptp(version: &str) -> Value {
+    json!({
+        "cniVersion": version, "name": "net", "type": "ptp",
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "2001:db8:1::/64"}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]},
+    })
+}
+
 /// A copy of the document with these top-level keys set.
 pub fn with(document: &Value, keys: Value) -> Value {
     let mut document = document.clone();
@@ -45,6 +54,7 @@ pub fn with(document: &Value, keys: Value) -> Value {
 pub fn smallest(plugin: &str, version: &str) -> Value {
     match plugin {
         "bridge" => bridge(version),
+        "ptp" => ptp(version),
         "host-local" => host_local(version, "10.1.2.0/24"),
         _ => json!({"cniVersion": version, "name": "net", "type": plugin}),
     }

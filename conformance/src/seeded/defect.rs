@@ -14,6 +14,7 @@ use super::files::FILES;
 use super::links::LINKS;
 use super::names::NAMES;
 use super::order::ORDER;
+use super::routed::ROUTED;
 use super::rules::RULES;
 use super::wrapper::{Call, Reply};
 
@@ -47,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(FILES)
         .chain(LINKS)
         .chain(NAMES)
+        .chain(ROUTED)
         .chain(RULES)
         .chain(ORDER)
 }

@@ -9,6 +9,7 @@ pub mod hoard;
 mod links;
 mod names;
 mod order;
+mod routed;
 mod rules;
 pub mod wrapper;
 

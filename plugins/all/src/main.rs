@@ -18,6 +18,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&loopback::Loopback),
         Member::new(&macvlan::Macvlan),
         Member::new(&portmap::PortMap),
+        Member::new(&ptp::Ptp),
         Member::new(&static_ipam::Static),
         Member::new(&tap::Tap),
     ];

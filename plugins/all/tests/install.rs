@@ -8,7 +8,7 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "bridge",
     "dns",
     "dnsname",
@@ -19,6 +19,7 @@ const NAMES: [&str; 12] = [
     "macvlan",
     "moor-plugins",
     "portmap",
+    "ptp",
     "static",
     "tap",
 ];

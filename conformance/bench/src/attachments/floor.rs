@@ -132,7 +132,7 @@ impl Floor {
             }
             _ => {
                 let peer = VethPeer { name: IFNAME, mac: None, mtu: None, netns: Some(self.netns.as_fd()) };
-                let master = Some(self.parent);
+                let master = Some(self.parent).filter(|_| self.scenario != Scenario::Ptp);
                 self.host.create_veth(&Veth { name: NAME, mac: None, mtu: None, master, up: true, peer })?;
             }
         }
@@ -148,8 +148,8 @@ impl Floor {
             route.index = Some(index);
             self.inside.add_route(&route, true)?;
             // One frame, but to every port of the bridge. An ipvlan link announces itself when it
-            // is set up.
-            if self.scenario != Scenario::Ipvlan {
+            // is set up; on a routed pair nobody else listens.
+            if !matches!(self.scenario, Scenario::Ipvlan | Scenario::Ptp) {
                 self.inside.announce(index, link.mac.context("the new link has no Ethernet address")?)?;
             }
         }

@@ -31,6 +31,8 @@ pub enum Scenario {
     /// The same as the first on its host: the responder is started. Nothing is counted, since the
     /// responder continues after ADD.
     DnsCold,
+    /// A routed veth pair with IPv4 addresses and masquerade.
+    Ptp,
     /// macvlan with IPv4 addresses.
     Macvlan,
     /// ipvlan with IPv4 addresses.
@@ -45,7 +47,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -53,6 +55,7 @@ impl Scenario {
         Scenario::Portmap,
         Scenario::Dns,
         Scenario::DnsCold,
+        Scenario::Ptp,
         Scenario::Macvlan,
         Scenario::Ipvlan,
         Scenario::Tap,
@@ -69,6 +72,7 @@ impl Scenario {
             Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
             Scenario::Dns => "bridge + host-local + dns",
             Scenario::DnsCold => "bridge + host-local + dns, cold",
+            Scenario::Ptp => "ptp (ipMasq) + host-local",
             Scenario::Macvlan => "macvlan + host-local",
             Scenario::Ipvlan => "ipvlan + host-local",
             Scenario::Tap => "tap + host-local",
@@ -90,6 +94,7 @@ impl Scenario {
             Scenario::Bridge | Scenario::Masquerade | Scenario::Crowded => &["bridge", "host-local"],
             Scenario::Portmap => &["bridge", "host-local", "portmap"],
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
+            Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
             Scenario::Ipvlan => &["ipvlan", "host-local"],
             Scenario::Tap => &["tap", "host-local"],
@@ -163,6 +168,7 @@ impl Scenario {
             Scenario::Dns | Scenario::DnsCold => {
                 vec![routed(own(), false), json!({"type": "dns", "internal": true, "stateDir": names(slot)})]
             }
+            Scenario::Ptp => vec![json!({"type": "ptp", "ipMasq": true, "ipam": ipam})],
             Scenario::Macvlan => {
                 vec![json!({"type": "macvlan", "master": PARENT, "mode": "bridge", "ipam": ipam})]
             }

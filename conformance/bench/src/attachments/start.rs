@@ -25,7 +25,7 @@ const LEAST: usize = 10;
 pub const EMPTY: &str = "empty executable";
 
 /// The executables that are measured.
-const EXECUTABLES: [&str; 11] = [
+const EXECUTABLES: [&str; 12] = [
     "bridge",
     "dns",
     "host-device",
@@ -34,6 +34,7 @@ const EXECUTABLES: [&str; 11] = [
     "loopback",
     "macvlan",
     "portmap",
+    "ptp",
     "static",
     "tap",
     MULTICALL,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::config::{USUAL, bridge, host_local, with};
+use crate::config::{USUAL, bridge, host_local, ptp, with};
 use crate::need::Need;
 use crate::stage::dns;
 use crate::stage::lan::{lan, vlan_lan};
@@ -42,7 +42,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 36] = [
+pub const TARGETS: [Target; 40] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -76,6 +76,10 @@ pub const TARGETS: [Target; 36] = [
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
     Target::new("portmap", "DEL", Part::Beside),
+    Target::new("ptp", "ADD", Part::Itself),
+    Target::new("ptp", "ADD", Part::Rules),
+    Target::new("ptp", "DEL", Part::Itself),
+    Target::new("ptp", "DEL", Part::Rules),
     Target::new("tap", "ADD", Part::Itself),
     Target::new("tap", "ADD", Part::Delegate),
     Target::new("tap", "DEL", Part::Itself),
@@ -172,6 +176,8 @@ impl Target {
                 ]),
                 &Value::Null,
             ),
+            ("ptp", Part::Rules) => with(&ptp(USUAL), json!({"ipMasq": true})),
+            ("ptp", _) => ptp(USUAL),
             _ => host_local(USUAL, "10.1.2.0/24"),
         }
     }
