@@ -318,10 +318,19 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
     }
 }
 
-const PLUGINS: [&str; 9] =
-    ["bridge", "macvlan", "ipvlan", "host-local", "portmap", "ptp", "dns", "static", "tap"];
-const PLUGINS: [&str; 10] =
-    ["bridge", "macvlan", "ipvlan", "host-device", "host-local", "portmap", "dhcp", "dns", "static", "tap"];
+const PLUGINS: [&str; 11] = [
+    "bridge",
+    "macvlan",
+    "ipvlan",
+    "host-device",
+    "host-local",
+    "portmap",
+    "ptp",
+    "dhcp",
+    "dns",
+    "static",
+    "tap",
+];
 
 /// A valid configuration.
 fn sound(plugin: &str) -> Value {
