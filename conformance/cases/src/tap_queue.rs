@@ -79,7 +79,7 @@ fn group(room: &Room) -> Result<()> {
     Ok(())
 }
 
-/// Linux 6.13 alone asks for one of them.
+/// Some kernels of early 2025 ask for one of them (tun_capable, drivers/net/tun.c).
 fn both(room: &Room) -> Result<()> {
     add(room, "tap", "c1", &tap(&json!({"owner": OWNER, "group": OWNER})))?;
     for (uid, gid, outcome) in [(OTHER, OTHER, "refused: EPERM"), (OWNER, OWNER, "attached")] {
