@@ -8,8 +8,9 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "bridge",
+    "dhcp",
     "dns",
     "dnsname",
     "host-device",
