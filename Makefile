@@ -120,7 +120,7 @@ diff: ## the same requests to Moor and to the reference, compared
 stress: ## two suites at once on one directory of leases, some calls killed; SEEDS=4
 	bin/conformance stress --cni-path bin --seeds $(or $(SEEDS),4)
 
-clients: tools tools-clients ## podman, containerd, CRI-O's calls and dhcp, with bin/
+clients: tools tools-clients tools-dhcp ## podman, containerd, CRI-O's calls and dhcp, with bin/
 	bin/conformance clients --cni-path bin
 
 ##@ Test the harness

@@ -1,48 +1,48 @@
-//! macvlan with the reference's `dhcp`: its daemon on the host, dnsmasq at the other end of the
-//! wire.
-
-use std::path::Path;
+//! Addresses from a DHCP server on the wire: macvlan with `dhcp`, and podman's macvlan network
+//! without a subnet.
 
 use anyhow::{Context, Result, ensure};
 use harness::namespace::OUTSIDE;
+use harness::need::Need;
 use harness::room::Room;
 use harness::runner::Grounds;
-use harness::stage::dhcp::{Offer, ReferenceDaemon, Software};
+use harness::stage::dhcp::{Offer, ReferenceDaemon, Server, Software};
 use harness::stage::lan::until;
 use harness::{ip, socket};
 use serde_json::{Value, json};
 
-use super::Steps;
+use super::machine::{output, rootfs};
+use super::{Steps, nothing_left};
 
 /// The programs that it needs beside the suite.
 pub fn ready(grounds: &Grounds) -> Result<()> {
     super::privileged()?;
-    let daemon = grounds.reference.join("dhcp");
-    ensure!(daemon.is_file(), "no {} (Debian: containernetworking-plugins)", daemon.display());
-    let dnsmasq = Path::new("/usr/sbin/dnsmasq");
-    ensure!(dnsmasq.is_file(), "no {}: `make tools-clients` installs dnsmasq-base", dnsmasq.display());
-    Ok(())
+    Need::DhcpServers.probe(&grounds.reference)
+}
+
+/// Starts the server outside, and the daemon if the suite is the reference: its plugin starts none.
+fn serve(room: &Room) -> Result<(Server, Option<ReferenceDaemon>)> {
+    let server = room.dhcp_server(Software::Dnsmasq, &Offer::default())?;
+    let daemon = (room.suite == room.reference).then(|| ReferenceDaemon::start(room)).transpose()?;
+    Ok((server, daemon))
 }
 
 pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     room.outside(&[])?;
-    let server = room.dhcp_server(Software::Dnsmasq, &Offer { lease: 3600, ..Offer::default() })?;
-    let _daemon = ReferenceDaemon::start(room)?;
+    let (server, _daemon) = serve(room)?;
     let before = room.snapshot()?;
     let container = room.container("c1")?;
     let config = json!({
         "cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "master": "wan0", "ipam": {"type": "dhcp"},
     });
-    let call =
-        |verb| room.attach("macvlan", verb, &container).path_first(&room.reference).config(&config).run();
+    let call = |verb| room.attach("macvlan", verb, &container).config(&config).run();
     let mut result = Value::Null;
     steps.check("ADD: an address that dnsmasq has leased", || {
         result = call("ADD")?.result()?;
         let address = result["ips"][0]["address"].as_str().context("no address")?;
         ensure!(ip::addresses(Some("c1"), "eth0")? == [address], "{result}");
         let address = address.split('/').next().unwrap_or_default();
-        let leased = server.addresses()?;
-        ensure!(leased == [address], "{address} is not among the leases: {leased:?}");
+        ensure!(server.addresses()? == [address], "{address} is not the lease: {:?}", server.addresses()?);
         Ok(())
     });
     steps.check("the server is reached", || {
@@ -51,13 +51,47 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     });
     steps.check("CHECK", || {
         let config = harness::config::with(&config, json!({"prevResult": result}));
-        let call = room.attach("macvlan", "CHECK", &container).path_first(&room.reference);
-        call.config(&config).run()?.silent()
+        room.attach("macvlan", "CHECK", &container).config(&config).run()?.silent()
     });
     steps.check("DEL: the lease is released", || {
         call("DEL")?.silent()?;
         until("the lease is gone", || Ok(server.addresses()?.is_empty()))
     });
     steps.check("nothing is left", || room.ensure_nothing_left(&before, &["c1"]));
+    Ok(())
+}
+
+/// podman makes a macvlan network without a subnet: `dhcp` is its IPAM plugin.
+pub fn podman(room: &Room, steps: &mut Steps) -> Result<()> {
+    let (server, _daemon) = serve(room)?;
+    let podman = |args: &[&str]| output("podman", args);
+    let root = rootfs().display().to_string();
+    let before = room.snapshot()?;
+    let address = || {
+        let format = "{{(index .NetworkSettings.Networks \"lan\").IPAddress}}";
+        podman(&["inspect", "-f", format, "leased"])
+    };
+    steps.check("network create -d macvlan, without a subnet", || {
+        podman(&["network", "create", "-d", "macvlan", "-o", "parent=wan0", "lan"]).map(drop)
+    });
+    steps.check("run: the address that the server has leased", || {
+        let run = ["run", "-d", "--name", "leased", "--network", "lan", "--rootfs", &root];
+        podman(&[&run[..], &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]].concat())?;
+        let address = address()?;
+        ensure!(
+            server.addresses()? == [&address[..]],
+            "{address} is not the lease: {:?}",
+            server.addresses()?
+        );
+        super::reads(room, Some("outside"), &address, 80)
+    });
+    steps.check("rm -f: the lease is released", || {
+        podman(&["rm", "-f", "-t", "0", "leased"])?;
+        until("the lease is gone", || Ok(server.addresses()?.is_empty()))
+    });
+    steps.check("nothing is left of the network", || {
+        podman(&["network", "rm", "lan"])?;
+        nothing_left(room, &before)
+    });
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! `conformance clients`: common container runtimes with the suite's plugins, each in a room of its
-//! own: podman, containerd and the reference's dhcp from Debian's packages, and CRI-O's calls.
+//! own: podman and containerd from Debian's packages, CRI-O's calls, and a DHCP server on the wire.
 
 mod containerd;
 mod cri;

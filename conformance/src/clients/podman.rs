@@ -62,7 +62,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     if Path::new(PLUGINS).join("dns").is_file() {
         names(room, steps, &root, &before);
     }
-    Ok(())
+    super::dhcp::podman(room, steps)
 }
 
 /// A second network that publishes ports: podman passes a container's ports to each of its
