@@ -10,6 +10,7 @@ mod forwarding;
 pub mod lease;
 mod master;
 pub mod mtu;
+pub mod only_link;
 mod outside;
 mod parent;
 mod previous;

@@ -1,4 +1,4 @@
-//! The configuration of the parent link of a macvlan or ipvlan network.
+//! The configuration of the parent link of a macvlan, ipvlan or vlan network.
 
 use std::net::IpAddr;
 
@@ -29,6 +29,10 @@ pub struct Master {
     pub vlan: Option<u16>,
     /// The parent is a link of the network's own, without a connection to the outside.
     pub internal: bool,
+    /// The parent must exist, and may be a port: the kernel hands tagged frames to a VLAN's link
+    /// first. It is no link that we create and delete by need, since that need does not count
+    /// VLANs.
+    pub plain: bool,
     /// The namespace of the parent.
     pub place: Place,
     /// `Some`: host and containers can reach each other; the host uses these addresses for it, or
@@ -84,6 +88,7 @@ impl Master {
             name,
             vlan,
             internal,
+            plain: false,
             place: if in_container { Place::Sandbox } else { Place::Host },
             host_access: host_access.then_some(addresses),
         })

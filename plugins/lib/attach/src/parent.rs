@@ -1,13 +1,13 @@
-//! The parent of a macvlan or ipvlan link, found before anything is changed.
+//! The parent of a macvlan, ipvlan or VLAN link, found before anything is changed.
 
 use cni::{Code, Error};
 use host::piece::{OnDemand, OnDemandKind, Place, is_ours, shared_name};
-use netlink::{Link, Mac, Netlink};
+use netlink::{Link, Mac, Netlink, VlanProtocol};
 
 use crate::Master;
 use crate::master::{VLAN_IDS, invalid_vlan};
 
-/// A link on which macvlan or ipvlan links can be created.
+/// A link on which a container's link can be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
     /// Its name.
@@ -48,6 +48,9 @@ impl Parent {
         if master.internal {
             return Self::internal(netlink, &master.network);
         }
+        if master.plain {
+            return Self::plain(netlink, master.place, master.name.as_deref().unwrap_or_default());
+        }
         let Some(name) = &master.name else {
             let link = match netlink.default_route_link()? {
                 Some(index) => netlink.link_by_index(index)?,
@@ -73,9 +76,7 @@ impl Parent {
                     Some((base, id)) => netlink.link_by_name(base)?.map(|base| (base, id)),
                     None => None,
                 };
-                let Some((base, id)) = found else {
-                    return Err(Error::internal(format!("failed to lookup master {name:?}: Link not found")));
-                };
+                let (base, id) = found.ok_or_else(|| not_found(name))?;
                 if !VLAN_IDS.contains(&id) {
                     return Err(Error::new(
                         Code::InvalidConfig,
@@ -87,6 +88,20 @@ impl Parent {
         }
     }
 
+    /// The parent of a VLAN link.
+    fn plain(netlink: &Netlink, place: Place, name: &str) -> Result<Self, Error> {
+        let link = netlink.link_by_name(name)?.ok_or_else(|| not_found(name))?;
+        refuse_loopback(&link)?;
+        if place == Place::Host && is_ours(&link) {
+            let msg = format!(
+                "master {name:?} is a link that macvlan and ipvlan networks create and delete by need: make one of \
+                 your own (ip link add), and name that as \"master\""
+            );
+            return Err(Error::new(Code::InvalidConfig, msg));
+        }
+        Ok(Self::of(link, place, None))
+    }
+
     fn existing(netlink: &Netlink, place: Place, link: Link) -> Result<Self, Error> {
         usable(netlink, &link)?;
         Ok(Self::of(link, place, None))
@@ -96,7 +111,7 @@ impl Parent {
     /// demand.
     fn vlan(netlink: &Netlink, base: &Link, id: u16, name: String) -> Result<Self, Error> {
         let is_this_vlan = |link: &Link| {
-            link.vlan.is_some_and(|vlan| vlan.id == id && vlan.dot1q)
+            link.vlan.as_ref().is_some_and(|vlan| vlan.id == id && vlan.protocol == VlanProtocol::Dot1q)
                 && link.peer_index == Some(base.index)
                 && link.peer_netns_id.is_none()
         };
@@ -162,7 +177,7 @@ impl Parent {
     }
 
     /// If the master is down: why no packet passes, and the remedy.
-    pub(crate) fn why_down(&self) -> Option<String> {
+    pub fn why_down(&self) -> Option<String> {
         let down = self.down.as_ref()?;
         Some(format!("master {down:?} is down: no packet passes until it is up (ip link set {down} up)"))
     }
@@ -203,7 +218,7 @@ fn named_vlan(name: &str) -> Option<(&str, u16)> {
 
 /// The parent and VLAN of a link, if it is a VLAN link that we created.
 fn vlan_of(netlink: &Netlink, link: &Link) -> Result<Option<(Link, u16)>, Error> {
-    match (link.vlan, link.peer_index) {
+    match (&link.vlan, link.peer_index) {
         (Some(vlan), Some(index)) if is_ours(link) => {
             Ok(netlink.link_by_index(index)?.map(|base| (base, vlan.id)))
         }
@@ -225,6 +240,10 @@ fn usable(netlink: &Netlink, link: &Link) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+fn not_found(name: &str) -> Error {
+    Error::internal(format!("failed to lookup master {name:?}: Link not found"))
 }
 
 fn refuse_loopback(link: &Link) -> Result<(), Error> {

@@ -25,9 +25,9 @@ pub mod socket;
 pub use addr::{Address, NewAddress};
 pub use connection::Netlink;
 pub use link::{
-    BridgeInfo, BridgePort, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, LinkMove, Macvlan, MacvlanInfo,
-    MacvlanMode, NewBridge, OperState, Parameter, PortChange, PortState, PortVlans, Stacked, TunInfo, Veth,
-    VethPeer, VlanInfo,
+    BridgeInfo, BridgePort, Dummy, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, LinkMove, Macvlan,
+    MacvlanInfo, MacvlanMode, NewBridge, OperState, Parameter, PortChange, PortState, PortVlans, PriorityMap,
+    Stacked, TunInfo, Veth, VethPeer, Vlan, VlanFlags, VlanProtocol,
 };
 pub use mac::{Mac, ParseMacError};
 pub use neigh::NeighbourState;

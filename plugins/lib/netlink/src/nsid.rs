@@ -41,6 +41,19 @@ impl Netlink {
         id.map(|id| (id != NONE).then_some(id)).map_err(|refusal| refusal.on("look up", "a namespace's id"))
     }
 
+    /// Lists the ids of the namespaces that the socket's has a number for.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn netns_ids(&self) -> Result<Vec<i32>> {
+        let request = Request::of(RTM_GETNSID, 0, &NsidMessage::default());
+        let listed = self.socket.dump(request, |payload, ids| {
+            ids.push(read(payload)?);
+            Ok(())
+        });
+        listed.map_err(|refusal| refusal.on("list", "the ids of namespaces"))
+    }
+
     /// As [`Netlink::netns_id`], but assigns an id if there is none; it stays as long as both
     /// namespaces live.
     ///

@@ -1,4 +1,4 @@
-//! Attachments by a link on a parent: the common part of macvlan and ipvlan.
+//! Attachments by a link on a parent: the common part of macvlan, ipvlan and vlan.
 
 mod host_access;
 mod plan;
@@ -6,14 +6,13 @@ mod plan;
 use std::net::IpAddr;
 
 use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
-use host::piece::{self, ChildKind, Feature, Kernel, Making, Place, RememberedLink};
+use host::piece::{self, ChildKind, Feature, Kernel, Making, Place};
 use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
-use sys::NetNs;
 
 use crate::conflict::{self, Detection};
 use crate::single::{self, Attached};
-use crate::{Master, Parent, ipam_type, lease, mtu, owner, refuse_drift, require, valid_owners};
+use crate::{Master, Parent, ipam_type, lease, mtu, only_link, owner, refuse_drift, require, valid_owners};
 
 pub use plan::plan;
 
@@ -142,7 +141,7 @@ pub fn del(request: &Request, driver: &str) -> Result<(), Error> {
     let ipam = ipam_type(request)?;
     let mut shared = Ok(());
     let lease = lease::release(request, ipam.as_deref(), || {
-        delete_link(request, driver)?;
+        only_link::delete(request, driver)?;
         shared = release_shared(request);
         Ok(())
     });
@@ -167,26 +166,6 @@ fn may_share(request: &Request) -> bool {
                 || master.host_access.is_some()
                 || master.name.is_some_and(|name| name.contains('.'))
         })
-}
-
-fn delete_link(request: &Request, driver: &str) -> Result<(), Error> {
-    match NetNs::open_if_there(&request.netns)? {
-        Some(netns) => {
-            let remembered = remembered(request, driver);
-            Ok(piece::delete_child(&Netlink::open_in(&netns)?, &owner(request), driver, &remembered)?)
-        }
-        None => Ok(()),
-    }
-}
-
-/// The addresses of the attachment's link in the runtime's result. An ipvlan link has the MAC
-/// address of its parent, which identifies nothing.
-fn remembered(request: &Request, driver: &str) -> RememberedLink {
-    let Attached { mac, addresses } = Attached::remembered(request).unwrap_or_default();
-    RememberedLink {
-        mac: mac.filter(|_| driver == "macvlan"),
-        addresses: addresses.iter().map(IpNetwork::ip).collect(),
-    }
 }
 
 /// GC: deletes leases, and links that the host had only for stale attachments. The attachments' own

@@ -73,7 +73,7 @@ pub(super) fn rest(
         let arp = match child.kind {
             // An ipvlan link does not receive the replies.
             ChildKind::Ipvlan(_) => (parent.place, parent.name.clone()),
-            ChildKind::Macvlan { .. } => (Place::Sandbox, ifname.clone()),
+            ChildKind::Macvlan { .. } | ChildKind::Vlan(_) => (Place::Sandbox, ifname.clone()),
         };
         pieces.extend(detection.claimed(ifname, own, arp));
     } else if ipv6 && parent.carrier && child.dad {

@@ -1,11 +1,12 @@
-//! A container's macvlan or ipvlan link, on a parent of the host or of the container.
+//! A container's macvlan, ipvlan or VLAN link, on a parent of the host or of the container.
 
+use std::borrow::Borrow;
 use std::os::fd::AsFd;
 
-use netlink::{Ipvlan, Link, LinkChange, Mac, Macvlan, MacvlanMode, Stacked};
+use netlink::{Ipvlan, Link, LinkChange, Mac, Macvlan, MacvlanMode, PriorityMap, Stacked, Vlan};
 use sys::{Error, NetNs, Result};
 
-use super::{Feature, Kernel, OnDemand, Part, Place, Undo, shared};
+use super::{Feature, Kernel, OnDemand, Part, Place, Undo, shared, vlan_holder};
 use crate::{Drift, Owner};
 
 /// A link that shares its parent's wire. It lives in the container's namespace and goes with it;
@@ -26,8 +27,8 @@ pub struct ChildLink {
     pub on_demand: Option<OnDemand>,
     /// Its kind.
     pub kind: ChildKind,
-    /// Its Ethernet address; `None` lets the kernel choose: an ipvlan or a passthru macvlan has its
-    /// parent's.
+    /// Its Ethernet address; `None` lets the kernel choose: an ipvlan, a passthru macvlan or a VLAN
+    /// has its parent's.
     pub mac: Option<Mac>,
     /// MTU in bytes; `None` is the parent's.
     pub mtu: Option<u32>,
@@ -51,6 +52,8 @@ pub enum ChildKind {
     },
     /// An ipvlan: its parent's Ethernet address.
     Ipvlan(Ipvlan),
+    /// A VLAN of its parent. The kernel has one link of each on a parent, in all namespaces.
+    Vlan(Vlan),
 }
 
 impl ChildKind {
@@ -59,14 +62,7 @@ impl ChildKind {
         match self {
             Self::Macvlan { .. } => "macvlan",
             Self::Ipvlan(_) => "ipvlan",
-        }
-    }
-
-    /// The names of mode and flag.
-    fn text(&self) -> String {
-        match self {
-            Self::Macvlan { mode, .. } => mode.name().into(),
-            Self::Ipvlan(Ipvlan { mode, flag }) => format!("{} {}", mode.name(), flag.name()),
+            Self::Vlan(_) => "vlan",
         }
     }
 }
@@ -101,18 +97,11 @@ impl Part for ChildLink {
             link.index = 0;
             made = self.create(kernel, &link);
         }
-        let taken_elsewhere = |error: &Error| {
-            error.is_exists()
-                && kernel
-                    .netlink(Place::Sandbox)
-                    .and_then(|sandbox| sandbox.link_by_name(&self.name))
-                    .is_ok_and(|link| link.is_none())
-        };
-        if made.as_ref().is_err_and(taken_elsewhere) {
+        if made.as_ref().is_err_and(|error| error.is_exists() && self.is_name_free(kernel)) {
             link.name = &self.birth_name;
             made = self.create(kernel, &link);
         }
-        made.map_err(|error| self.refused(error))?;
+        made.map_err(|error| self.refused(kernel, parent, error))?;
         undo.push(Undo::SandboxLink(self.name.clone()));
         let mut change = LinkChange { alias: Some(&self.label), ..LinkChange::default() };
         if link.name != self.name {
@@ -133,24 +122,12 @@ impl Part for ChildLink {
             drifts.push(Drift::new(format!("interface {}", self.name), "present", "missing"));
             return Ok(drifts);
         };
-        let driver = self.kind.driver();
-        if link.kind.as_deref() != Some(driver) {
-            let kind = link.kind.as_deref().unwrap_or("no virtual link");
-            drifts.push(Drift::new(format!("kind of {}", self.name), driver, kind));
+        if let Some(drift) = driver_drift(&link, self.kind.driver()) {
+            drifts.push(drift);
             return Ok(drifts);
         }
         drifts.extend(self.kind_drifts(&link));
-        if let Some(mac) = self.mac {
-            let actual = link.mac.map_or_else(|| "none".into(), |mac| mac.to_string());
-            drifts.extend(Drift::unless_equal(
-                format!("MAC address of {}", self.name),
-                mac.to_string(),
-                actual,
-            ));
-        }
-        if let Some(mtu) = self.mtu {
-            drifts.extend(Drift::unless_equal(format!("MTU of {}", self.name), mtu, link.mtu));
-        }
+        drifts.extend(common_drifts(&link, self.mac, self.mtu));
         if let Some(parent) = parent {
             drifts.extend(self.parent_drift(kernel, &link, &parent)?);
             if let Some(on_demand) = &self.on_demand {
@@ -169,19 +146,31 @@ impl ChildLink {
                 kernel.netlink(Place::Sandbox)?.create_macvlan(link, &macvlan)
             }
             ChildKind::Ipvlan(ipvlan) => kernel.netlink(Place::Sandbox)?.create_ipvlan(link, *ipvlan),
+            ChildKind::Vlan(vlan) => kernel.netlink(Place::Sandbox)?.create_vlan(link, vlan),
         }
     }
 
-    /// Explains the errno of a refused creation.
-    fn refused(&self, error: Error) -> Error {
+    /// Whether the container has no interface of its name.
+    fn is_name_free(&self, kernel: &Kernel) -> bool {
+        let link = kernel.netlink(Place::Sandbox).and_then(|sandbox| sandbox.link_by_name(&self.name));
+        link.is_ok_and(|link| link.is_none())
+    }
+
+    /// Explains the errno of a refused creation on the link `index`.
+    fn refused(&self, kernel: &Kernel, index: u32, error: Error) -> Error {
         let driver = self.kind.driver();
         let parent = &self.parent;
         let passthru = matches!(self.kind, ChildKind::Macvlan { mode: MacvlanMode::Passthru, .. });
         let why = match error.errno() {
-            Some(libc::EEXIST) => format!(
-                "the container has an interface {:?} already, or has given this attachment's another name",
-                self.name
-            ),
+            Some(libc::EEXIST) => match &self.kind {
+                ChildKind::Vlan(vlan) if self.is_name_free(kernel) => {
+                    vlan_holder::taken(kernel, self.parent_place, (parent, index), vlan)
+                }
+                _ => format!(
+                    "the container has an interface {:?} already, or has given this attachment's another name",
+                    self.name
+                ),
+            },
             Some(libc::EBUSY) => format!(
                 "master {parent:?} cannot have {driver} links: it has links of the other kind (macvlan and ipvlan do \
                  not share a master), or is a port of a bridge, bond or team"
@@ -193,6 +182,9 @@ impl ChildLink {
                 "master {parent:?} does not take the link: it has a passthru link, or is no Ethernet link, or its \
                  MTU is below the one asked for"
             ),
+            Some(libc::EOPNOTSUPP) if matches!(self.kind, ChildKind::Vlan(_)) => {
+                format!("master {parent:?} takes no VLANs, or {}", Feature::Links(driver).missing())
+            }
             Some(libc::EOPNOTSUPP) => Feature::Links(driver).missing(),
             Some(libc::ENODEV) => format!("master {parent:?} has just gone away"),
             _ => return error.within(format!("failed to create {driver}")),
@@ -215,9 +207,23 @@ impl ChildLink {
                 }
                 compare("source addresses", list(sources), list(&have.sources));
             }
-            ChildKind::Ipvlan(_) => {
-                let actual = link.ipvlan.map(|ipvlan| ChildKind::Ipvlan(ipvlan).text());
-                compare("ipvlan mode", self.kind.text(), actual.unwrap_or_else(|| "unknown".into()));
+            ChildKind::Ipvlan(ipvlan) => {
+                let text = |ipvlan: Ipvlan| format!("{} {}", ipvlan.mode.name(), ipvlan.flag.name());
+                compare("ipvlan mode", text(*ipvlan), link.ipvlan.map_or_else(|| "unknown".into(), text));
+            }
+            ChildKind::Vlan(vlan) => {
+                let Some(have) = &link.vlan else { return drifts };
+                compare("VLAN ID", vlan.id.to_string(), have.id.to_string());
+                compare("VLAN protocol", vlan.protocol.name().into(), have.protocol.name().into());
+                compare("VLAN flags", words(&vlan.flags.names()), words(&have.flags.names()));
+                for (what, wanted, have) in
+                    [("ingress", &vlan.ingress, &have.ingress), ("egress", &vlan.egress, &have.egress)]
+                {
+                    // Without a map of ours, the container may have made one.
+                    if !wanted.is_empty() {
+                        compare(&format!("{what} QoS map"), mappings(wanted), mappings(have));
+                    }
+                }
             }
         }
         drifts
@@ -226,9 +232,12 @@ impl ChildLink {
     /// Whether the link is on exactly this parent.
     fn parent_drift(&self, kernel: &Kernel, link: &Link, parent: &Link) -> Result<Option<Drift>> {
         // If the parent itself is such a link, the kernel stacks on its parent
-        // (macvlan_common_newlink, ipvlan_link_new), which may be in another namespace.
+        // (macvlan_common_newlink, ipvlan_link_new), which may be in another namespace. A VLAN of a
+        // VLAN has two tags.
         let real = match parent.kind.as_deref() {
-            Some(kind) if kind == self.kind.driver() => (parent.peer_index, parent.peer_netns_id),
+            Some(kind) if kind == self.kind.driver() && kind != "vlan" => {
+                (parent.peer_index, parent.peer_netns_id)
+            }
             _ => (Some(parent.index), None),
         };
         let (Some(index), None) = real else { return Ok(None) };
@@ -252,7 +261,33 @@ impl ChildLink {
 fn list(macs: &[Mac]) -> String {
     let mut macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
     macs.sort();
-    if macs.is_empty() { "none".into() } else { macs.join(" ") }
+    words(&macs)
+}
+
+/// Formats a map of priorities, without what is mapped to the default.
+fn mappings(map: &PriorityMap) -> String {
+    let mapped = map.iter().filter(|(_, to)| **to != 0);
+    words(&mapped.map(|(from, to)| format!("{from}:{to}")).collect::<Vec<_>>())
+}
+
+fn words<T: Borrow<str>>(words: &[T]) -> String {
+    if words.is_empty() { "none".into() } else { words.join(" ") }
+}
+
+/// Whether a link is of another kind.
+pub(super) fn driver_drift(link: &Link, driver: &str) -> Option<Drift> {
+    let kind = link.kind.as_deref().unwrap_or("no virtual link");
+    Drift::unless_equal(format!("kind of {}", link.name), driver, kind)
+}
+
+/// The differences of address and MTU, if these are given.
+pub(super) fn common_drifts(link: &Link, mac: Option<Mac>, mtu: Option<u32>) -> Vec<Drift> {
+    let mac = mac.and_then(|mac| {
+        let actual = link.mac.map_or_else(|| "none".into(), |mac| mac.to_string());
+        Drift::unless_equal(format!("MAC address of {}", link.name), mac.to_string(), actual)
+    });
+    let mtu = mtu.and_then(|mtu| Drift::unless_equal(format!("MTU of {}", link.name), mtu, link.mtu));
+    mac.into_iter().chain(mtu).collect()
 }
 
 /// [`ChildLink::birth_name`] of an owner's link.

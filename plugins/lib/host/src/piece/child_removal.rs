@@ -1,4 +1,4 @@
-//! The macvlan or ipvlan links that a DEL deletes from the container's namespace.
+//! The stacked or dummy links that a DEL deletes from the container's namespace.
 //!
 //! A container may rename its link, and give it any alias and Ethernet address. It cannot change
 //! the link's index, which ADD derived from the owner ([`Owner::link_index`]); so the index proves

@@ -12,6 +12,7 @@ mod child;
 mod child_removal;
 mod claim;
 mod device;
+mod dummy;
 mod fast_path;
 mod feature;
 mod fixed_mac;
@@ -38,6 +39,7 @@ mod tap_removal;
 mod undo;
 mod veth;
 mod veth_removal;
+mod vlan_holder;
 mod way_back;
 
 use sys::Result;
@@ -51,6 +53,7 @@ pub use child::{ChildKind, ChildLink, birth_name};
 pub use child_removal::{RememberedLink, delete_child};
 pub use claim::{Claim, DetectionTime};
 pub use device::HostDevice;
+pub use dummy::DummyLink;
 pub use fast_path::FastPath;
 pub use feature::{Feature, require};
 pub use fixed_mac::FixedMac;
@@ -100,8 +103,10 @@ pub enum Piece {
     Hairpin(Hairpin),
     /// The record of its packet rules.
     Recorded(Recorded),
-    /// A macvlan or ipvlan link of a container.
+    /// A macvlan, ipvlan or VLAN link of a container.
     Child(ChildLink),
+    /// A dummy link of a container.
+    Dummy(DummyLink),
     /// A TAP device of a container.
     Tap(TapDevice),
     /// A device of the host in a container.
@@ -155,6 +160,7 @@ impl Piece {
             Self::Bridge(part) => part,
             Self::Veth(part) => part,
             Self::Child(part) => part,
+            Self::Dummy(part) => part,
             Self::Tap(part) => part,
             Self::Device(part) => part,
             Self::MacFilter(part) => part,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use netlink::{Link, LinkChange, Mac, Netlink, Stacked};
+use netlink::{Dummy, Link, LinkChange, Mac, Netlink, Stacked, Vlan, VlanProtocol};
 use sys::{Error, Result};
 
 use super::shared::{GROUP, is_ours};
@@ -109,9 +109,12 @@ impl OnDemand {
                     index: 0,
                     group: GROUP,
                 };
-                kernel.host.create_vlan(&link, *id)
+                kernel.host.create_vlan(&link, &Vlan::dot1q(*id))
             }
-            OnDemandKind::Internal { mac, .. } => kernel.host.create_dummy(&self.name, *mac, GROUP),
+            OnDemandKind::Internal { mac, .. } => {
+                let dummy = Dummy { name: &self.name, mac: Some(*mac), mtu: None, index: 0, group: GROUP };
+                kernel.host.create_dummy(&dummy)
+            }
         }
     }
 
@@ -156,9 +159,9 @@ impl OnDemand {
     fn otherwise(&self, host: &Netlink, link: &Link) -> Result<Option<String>> {
         let right = match &self.kind {
             OnDemandKind::Vlan { base, id, .. } => {
-                let vlan = link.vlan.filter(|vlan| vlan.dot1q).map(|vlan| vlan.id);
+                let vlan = link.vlan.as_ref().filter(|vlan| vlan.protocol == VlanProtocol::Dot1q);
                 let of = host.link_by_index(link.peer_index.unwrap_or(0))?;
-                vlan == Some(*id) && of.is_some_and(|of| of.name == *base)
+                vlan.is_some_and(|vlan| vlan.id == *id) && of.is_some_and(|of| of.name == *base)
             }
             // A link without an alias comes from an ADD that was killed before it could set one.
             OnDemandKind::Internal { .. } => {
@@ -169,7 +172,7 @@ impl OnDemand {
             return Ok(None);
         }
         let of = host.link_by_index(link.peer_index.unwrap_or(0))?.map(|of| of.name);
-        Ok(Some(match (link.vlan, of, &link.alias) {
+        Ok(Some(match (&link.vlan, of, &link.alias) {
             (Some(vlan), Some(of), _) => format!("VLAN {} of {of}", vlan.id),
             (_, _, Some(alias)) => format!("{alias:?}"),
             _ => link.kind.as_deref().map_or("a device".into(), |kind| format!("a link of kind {kind}")),

@@ -45,7 +45,7 @@ pub fn is_ours(link: &Link) -> bool {
 
 /// A VLAN's name is its parent's name and its id, or chosen by the user.
 fn is_named_by_its_id(link: &Link) -> bool {
-    link.vlan.is_some_and(|vlan| link.name.ends_with(&format!(".{}", vlan.id)))
+    link.vlan.as_ref().is_some_and(|vlan| link.name.ends_with(&format!(".{}", vlan.id)))
 }
 
 /// Whether a link is ours, and is a shim.

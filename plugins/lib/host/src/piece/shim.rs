@@ -137,6 +137,7 @@ impl Shim {
                 kernel.host.create_macvlan(&link, &Macvlan { mode: *mode, bc_queue_len: None, sources: &[] })
             }
             ChildKind::Ipvlan(ipvlan) => kernel.host.create_ipvlan(&link, *ipvlan),
+            ChildKind::Vlan(vlan) => kernel.host.create_vlan(&link, vlan),
         }
     }
 

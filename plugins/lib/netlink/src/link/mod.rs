@@ -30,6 +30,7 @@ use crate::message::{Refusal, Request, with};
 use crate::{Mac, Netlink};
 
 pub use bridge::{BridgeInfo, BridgePort, NewBridge, PortChange, PortState};
+pub use dummy::Dummy;
 pub use ipvlan::{Ipvlan, IpvlanFlag, IpvlanMode};
 pub use macvlan::{Macvlan, MacvlanInfo, MacvlanMode};
 pub use move_link::LinkMove;
@@ -38,7 +39,7 @@ pub use stacked::Stacked;
 pub use tun::TunInfo;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
-pub use vlan_link::VlanInfo;
+pub use vlan_link::{PriorityMap, Vlan, VlanFlags, VlanProtocol};
 
 /// linux/if_link.h, attributes of a link.
 pub(crate) const IFLA_ADDRESS: u16 = 1;
@@ -53,6 +54,7 @@ pub(crate) const IFLA_AF_SPEC: u16 = 26;
 pub(crate) const IFLA_GROUP: u16 = 27;
 pub(crate) const IFLA_PROMISCUITY: u16 = 30;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_NEW_IFINDEX: u16 = 49;
 const IFLA_ALT_IFNAME: u16 = 53;
 pub(crate) const IFLA_PERM_ADDRESS: u16 = 54;
@@ -118,7 +120,7 @@ pub struct Link {
     /// Its attributes as an ipvlan.
     pub ipvlan: Option<Ipvlan>,
     /// Its attributes as a VLAN of its parent.
-    pub vlan: Option<VlanInfo>,
+    pub vlan: Option<Vlan>,
     /// Its attributes as a TUN or TAP device.
     pub tun: Option<TunInfo>,
 }
@@ -285,12 +287,30 @@ impl Netlink {
     /// # Errors
     /// The kernel refused, or links changed during every attempt for ten seconds.
     pub fn links(&self) -> Result<Vec<Link>> {
+        self.list_links(lookup_request(0), || "links".into())
+    }
+
+    /// Lists all links of the namespace that has this number here ([`Netlink::netns_ids`]).
+    ///
+    /// # Errors
+    /// As for [`Netlink::links`]; also when that namespace is gone.
+    pub fn links_in(&self, netns_id: i32) -> Result<Vec<Link>> {
+        let attribute = raw(IFLA_TARGET_NETNSID, &netns_id.to_ne_bytes());
+        let request = lookup_request(0).append_extra_attribute(attribute);
+        self.list_links(request, || format!("links of namespace {netns_id}"))
+    }
+
+    fn list_links(
+        &self,
+        request: LinkMessageBuilder<LinkUnspec>,
+        label: impl FnOnce() -> String,
+    ) -> Result<Vec<Link>> {
         self.socket
-            .dump(Request::of(RTM_GETLINK, 0, &lookup_request(0).build()), |payload, links| {
+            .dump(Request::of(RTM_GETLINK, 0, &request.build()), |payload, links| {
                 links.push(read::link(payload)?);
                 Ok(())
             })
-            .map_err(|refusal| refusal.on("list", "links"))
+            .map_err(|refusal| refusal.on("list", label()))
     }
 
     /// Changes a link, in one request.

@@ -5,7 +5,7 @@ use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, IFLA_PERM_ADDRESS, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState,
-    TunInfo, VlanInfo,
+    TunInfo, Vlan,
 };
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
@@ -109,7 +109,7 @@ fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
         (Some("bridge"), Some(data)) => link.bridge = Some(BridgeInfo::read(data.nested())?),
         (Some("macvlan"), Some(data)) => link.macvlan = Some(MacvlanInfo::read(data.nested())?),
         (Some("ipvlan"), Some(data)) => link.ipvlan = Ipvlan::read(data.nested())?,
-        (Some("vlan"), Some(data)) => link.vlan = VlanInfo::read(data.nested())?,
+        (Some("vlan"), Some(data)) => link.vlan = Vlan::read(data.nested())?,
         (Some("tun"), Some(data)) => link.tun = Some(TunInfo::read(data.nested())?),
         _ => {}
     }
