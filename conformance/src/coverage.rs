@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 18] = [
+const PAGES: [(&str, &str); 20] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
@@ -21,6 +21,8 @@ const PAGES: [(&str, &str); 18] = [
     ("macvlan", include_str!("../../testdata/clauses/macvlan.txt")),
     ("ipvlan", include_str!("../../testdata/clauses/ipvlan.txt")),
     ("ptp", include_str!("../../testdata/clauses/ptp.txt")),
+    ("vlan", include_str!("../../testdata/clauses/vlan.txt")),
+    ("dummy", include_str!("../../testdata/clauses/dummy.txt")),
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
     ("tap", include_str!("../../testdata/clauses/tap.txt")),
     ("dhcp", include_str!("../../testdata/clauses/dhcp.txt")),

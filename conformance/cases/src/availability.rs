@@ -27,6 +27,12 @@ pub const CASES: &[Case] = &[
     Case::new("ipvlan/status_is_50_where_the_kernel_lacks_a_feature", &["C-044", "LK-8"], |room| {
         status(room, &[lan("ipvlan", &json!({}))])
     }),
+    Case::new("vlan/status_is_50_where_the_kernel_lacks_a_feature", &["C-044", "LK-8"], |room| {
+        status(room, &[lan("vlan", &json!({"vlanId": 10}))])
+    }),
+    Case::new("dummy/status_is_50_where_the_kernel_lacks_a_feature", &["C-044", "LK-8"], |room| {
+        status(room, &[lan("dummy", &json!({}))])
+    }),
     Case::new("conflists/examples_avoid_the_defaults_of_other_tools", &["LR-6"], suitable),
     Case::new("bridge/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "bridge")),
     Case::new("macvlan/mtu_too_small_for_ipv6_is_refused", &["LK-1"], |room| mtu(room, "macvlan"))

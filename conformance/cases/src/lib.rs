@@ -33,6 +33,7 @@ mod dns_scope;
 pub mod dns_strangers;
 mod dns_takeover;
 mod dns_verbs;
+mod dummy;
 mod duties;
 mod encoding;
 mod env;
@@ -104,6 +105,8 @@ pub mod tap_queue;
 mod types;
 mod unruly;
 mod versions;
+mod vlan;
+mod vlan_keys;
 mod worlds;
 
 use harness::case::Case;
@@ -120,6 +123,7 @@ pub fn all() -> Vec<Case> {
         link_first::CASES,
         delegate_replaced::CASES,
         encoding::CASES,
+        dummy::CASES,
         duties::CASES,
         bridge_keys::CASES,
         bridge_gateway::CASES,
@@ -212,6 +216,8 @@ pub fn all() -> Vec<Case> {
         conflict::CASES,
         conflists::CASES,
         unruly::CASES,
+        vlan::CASES,
+        vlan_keys::CASES,
         worlds::CASES,
         harness_company::CASES,
         harness_confined::CASES,

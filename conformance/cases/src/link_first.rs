@@ -11,9 +11,11 @@ use harness::room::Room;
 use harness::stage::lan::lan;
 use serde_json::{Value, json};
 
+const DUMMY: &[Need] = &[Need::Dummy];
 const IPVLAN: &[Need] = &[Need::Ipvlan];
 const MACVLAN: &[Need] = &[Need::Macvlan];
 const TAP: &[Need] = &[Need::Tap];
+const VLAN: &[Need] = &[Need::VlanLinks];
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "bridge")),
@@ -22,12 +24,17 @@ pub const CASES: &[Case] = &[
     Case::new("ipvlan/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "ipvlan"))
         .needs(IPVLAN),
     Case::new("tap/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "tap")).needs(TAP),
+    Case::new("vlan/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "vlan")).needs(VLAN),
+    Case::new("dummy/ipam_plugin_finds_and_uses_the_link", &["LK-4"], |room| found(room, "dummy"))
+        .needs(DUMMY),
     Case::new("bridge/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "bridge")),
     Case::new("macvlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "macvlan"))
         .needs(MACVLAN),
     Case::new("ipvlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "ipvlan"))
         .needs(IPVLAN),
     Case::new("tap/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "tap")).needs(TAP),
+    Case::new("vlan/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "vlan")).needs(VLAN),
+    Case::new("dummy/ipam_failure_removes_the_link", &["LK-5"], |room| refused(room, "dummy")).needs(DUMMY),
     Case::new("bridge/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
         killed(room, "bridge")
     }),
@@ -43,6 +50,14 @@ pub const CASES: &[Case] = &[
         killed(room, "tap")
     })
     .needs(TAP),
+    Case::new("vlan/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
+        killed(room, "vlan")
+    })
+    .needs(VLAN),
+    Case::new("dummy/add_killed_at_the_ipam_plugin_leaves_nothing_after_del", &["LK-6"], |room| {
+        killed(room, "dummy")
+    })
+    .needs(DUMMY),
     Case::new("bridge/spoof_filter_is_set_before_the_ipam_plugin_runs", &["BR-R13"], filtered),
 ];
 

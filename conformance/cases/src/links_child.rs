@@ -1,4 +1,4 @@
-//! macvlan and ipvlan DEL: the container cannot hide its link, and no other attachment's link is
+//! DEL of macvlan, ipvlan, vlan and dummy: the container cannot hide its link, and no other attachment's link is
 //! deleted.
 
 use anyhow::{Context, Result, ensure};
@@ -20,6 +20,14 @@ pub const CASES: &[Case] = &[
         disguised(room, "ipvlan")
     })
     .needs(&[Need::Ipvlan]),
+    Case::new("vlan/del_removes_a_link_that_the_container_disguised", &["VL-L1"], |room| {
+        disguised(room, "vlan")
+    })
+    .needs(&[Need::VlanLinks]),
+    Case::new("dummy/del_removes_a_link_that_the_container_disguised", &["DU-L1"], |room| {
+        disguised(room, "dummy")
+    })
+    .needs(&[Need::Dummy]),
     Case::new("macvlan/del_removes_the_references_disguised_link_by_prev_result", &["MV-L1"], remembered)
         .needs(&[Need::Macvlan]),
     Case::new("macvlan/del_keeps_other_attachments_of_the_container", &["MV-L1"], others)

@@ -1,4 +1,4 @@
-//! Promises common to macvlan and ipvlan; each case runs for both.
+//! Promises common to macvlan, ipvlan and vlan.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +15,7 @@ use harness::{golden, ip, socket, store};
 use serde_json::{Value, json};
 
 const IPVLAN: &[Need] = &[Need::Ipvlan];
+const VLAN: &[Need] = &[Need::VlanLinks];
 
 pub const CASES: &[Case] = &[
     Case::new("macvlan/result_equals_the_references", &["C-050", "MV-1"], |room| {
@@ -32,6 +33,10 @@ pub const CASES: &[Case] = &[
         equal(room, "ipvlan", &json!({"mode": "l3", "mtu": 1400, "ipam": ipam, "dns": dns}))
     })
     .needs(&[Need::Ipvlan, Need::Reference]),
+    Case::new("vlan/result_equals_the_references", &["C-050", "VL-1"], |room| {
+        equal(room, "vlan", &json!({"vlanId": 10}))
+    })
+    .needs(&[Need::VlanLinks, Need::Reference]),
     Case::new("macvlan/duplicate_ipv6_address_is_an_error", &["MV-R2"], |room| duplicate(room, "macvlan")),
     Case::new("ipvlan/duplicate_ipv6_address_is_an_error", &["IV-R6"], |room| duplicate(room, "ipvlan"))
         .needs(IPVLAN),
@@ -61,9 +66,13 @@ pub const CASES: &[Case] = &[
     Case::new("macvlan/del_succeeds_after_the_master_vanished", &["LK-7"], |room| vanishing(room, "macvlan")),
     Case::new("ipvlan/del_succeeds_after_the_master_vanished", &["LK-7"], |room| vanishing(room, "ipvlan"))
         .needs(IPVLAN),
+    Case::new("vlan/del_succeeds_after_the_master_vanished", &["LK-7"], |room| vanishing(room, "vlan"))
+        .needs(VLAN),
     Case::new("macvlan/a_failed_add_leaves_nothing", &["C-085", "MV-B1"], |room| failed_add(room, "macvlan")),
     Case::new("ipvlan/a_failed_add_leaves_nothing", &["C-085", "IV-B3"], |room| failed_add(room, "ipvlan"))
         .needs(IPVLAN),
+    Case::new("vlan/a_failed_add_leaves_nothing", &["C-085", "VL-B1"], |room| failed_add(room, "vlan"))
+        .needs(VLAN),
     Case::new("macvlan/a_bridge_port_and_a_stacked_master_are_distinguished", &["MV-B7"], |room| {
         other_masters(room, "macvlan")
     }),

@@ -147,6 +147,34 @@ const TAP: &[(&str, Kind)] = &[
     ("runtimeConfig", Object),
     ("runtimeConfig.mac", Text),
 ];
+const VLAN: &[(&str, Kind)] = &[
+    ("master", Text),
+    ("vlanId", Integer),
+    ("linkInContainer", Bool),
+    ("protocol", Text),
+    ("reorderHeader", Bool),
+    ("gvrp", Bool),
+    ("mvrp", Bool),
+    ("looseBinding", Bool),
+    ("ingressQosMap", Object),
+    ("ingressQosMap.1", Integer),
+    ("egressQosMap", Object),
+    ("egressQosMap.1", Integer),
+];
+const DUMMY: &[(&str, Kind)] = &[
+    ("ipam", Object),
+    ("ipam.type", Text),
+    ("dns", Object),
+    ("dns.domain", Text),
+    ("dns.nameservers", List),
+    ("dns.nameservers[0]", Text),
+    ("dns.search", List),
+    ("dns.options", List),
+    ("mtu", Integer),
+    ("mac", Text),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.mac", Text),
+];
 const HOST_LOCAL: &[(&str, Kind)] = &[
     ("ipam", Object),
     ("ipam.subnet", Text),
@@ -308,6 +336,8 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "macvlan" => [LINK, CHILD, MACVLAN].concat(),
         "host-device" => HOST_DEVICE.to_vec(),
         "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
+        "vlan" => [LINK, VLAN].concat(),
+        "dummy" => DUMMY.to_vec(),
         "host-local" => HOST_LOCAL.to_vec(),
         "portmap" => PORTMAP.to_vec(),
         "ptp" => PTP.to_vec(),
@@ -318,18 +348,20 @@ fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
     }
 }
 
-const PLUGINS: [&str; 11] = [
+const PLUGINS: [&str; 13] = [
     "bridge",
     "macvlan",
     "ipvlan",
     "host-device",
     "host-local",
     "portmap",
-    "ptp",
     "dhcp",
     "dns",
     "static",
     "tap",
+    "vlan",
+    "dummy",
+    "ptp",
 ];
 
 /// A valid configuration.
@@ -341,7 +373,7 @@ fn sound(plugin: &str) -> Value {
     });
     let sound = with(&host_local(USUAL, "10.1.2.0/24"), json!({"type": plugin}));
     match plugin {
-        "macvlan" | "ipvlan" => with(&sound, json!({"master": "lan0"})),
+        "macvlan" | "ipvlan" | "vlan" => with(&sound, json!({"master": "lan0"})),
         "portmap" => {
             let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
             with(&sound, json!({"runtimeConfig": ports, "prevResult": previous, "ipam": null}))

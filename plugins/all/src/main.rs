@@ -12,6 +12,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&bridge::Bridge),
         Member::new(&dhcp::Dhcp),
         Member::new(&dns::Dns),
+        Member::new(&dummy::Dummy),
         Member::new(&host_device::HostDevice),
         Member::new::<host_local::HostLocal>(host_local),
         Member::new(&ipvlan::Ipvlan),
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&ptp::Ptp),
         Member::new(&static_ipam::Static),
         Member::new(&tap::Tap),
+        Member::new(&vlan::Vlan),
     ];
     cni::multicall(members.leak())
 }

@@ -8,11 +8,12 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "bridge",
     "dhcp",
     "dns",
     "dnsname",
+    "dummy",
     "host-device",
     "host-local",
     "ipvlan",
@@ -23,6 +24,7 @@ const NAMES: [&str; 14] = [
     "ptp",
     "static",
     "tap",
+    "vlan",
 ];
 
 /// Installs this executable below `home`; returns the directory of the plugins.

@@ -35,6 +35,7 @@ fn the_name_of_a_link_or_copy_selects_the_plugin() {
         "bridge",
         "dhcp",
         "dns",
+        "dummy",
         "host-device",
         "host-local",
         "ipvlan",
@@ -43,6 +44,7 @@ fn the_name_of_a_link_or_copy_selects_the_plugin() {
         "portmap",
         "static",
         "tap",
+        "vlan",
     ] {
         let at = |kind: &str| {
             let at = dir.path().join(kind);
@@ -78,7 +80,7 @@ fn an_unknown_name_is_an_error_for_a_runtime_and_a_list_for_a_person() {
     assert!(output.status.success());
     assert!(
         String::from_utf8_lossy(&output.stdout)
-            .contains("bridge, dhcp, dns, host-device, host-local, ipvlan, loopback, macvlan")
+            .contains("bridge, dhcp, dns, dummy, host-device, host-local, ipvlan, loopback, macvlan")
     );
 }
 

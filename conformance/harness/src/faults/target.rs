@@ -42,7 +42,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 40] = [
+pub const TARGETS: [Target; 44] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -72,6 +72,10 @@ pub const TARGETS: [Target; 40] = [
     Target::new("ipvlan", "DEL", Part::Routed),
     Target::new("ipvlan", "DEL", Part::Vlan),
     Target::new("ipvlan", "DEL", Part::Access),
+    Target::new("vlan", "ADD", Part::Itself),
+    Target::new("vlan", "DEL", Part::Itself),
+    Target::new("dummy", "ADD", Part::Itself),
+    Target::new("dummy", "DEL", Part::Itself),
     Target::new("portmap", "ADD", Part::Itself),
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
@@ -117,6 +121,8 @@ impl Target {
             ("ipvlan", Part::Vlan | Part::Access) => &[Need::Ipvlan, Need::VlanLinks],
             ("ipvlan", _) => &[Need::Ipvlan],
             ("tap", _) => &[Need::Tap],
+            ("vlan", _) => &[Need::VlanLinks],
+            ("dummy", _) => &[Need::Dummy],
             (_, Part::Vlan) => &[Need::VlanLinks],
             _ => &[],
         }
@@ -130,7 +136,8 @@ impl Target {
 
     /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
-        matches!(self.plugin, "macvlan" | "ipvlan" | "host-device" | "tap") && self.part != Part::Delegate
+        matches!(self.plugin, "macvlan" | "ipvlan" | "host-device" | "tap" | "vlan" | "dummy")
+            && self.part != Part::Delegate
     }
 
     /// Its configuration.
@@ -157,7 +164,8 @@ impl Target {
                 let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]]});
                 lan("host-device", &json!({"device": "wan0", "ipam": ipam}))
             }
-            ("macvlan" | "ipvlan", _) => lan(self.plugin, &quick(json!({}))),
+            ("macvlan" | "ipvlan" | "dummy", _) => lan(self.plugin, &quick(json!({}))),
+            ("vlan", _) => lan("vlan", &quick(json!({"vlanId": 10}))),
             ("tap", _) => {
                 let ranges = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "2001:db8:7::/64"}]]);
                 json!({

@@ -95,7 +95,7 @@ impl<'r> Trial<'r> {
                 config["prevResult"] = previous;
                 container
             }
-            "macvlan" | "ipvlan" | "host-device" => {
+            "macvlan" | "ipvlan" | "host-device" | "vlan" => {
                 if matches!(target.part, Part::Vlan | Part::Access) {
                     vlan_outside(room)?
                 } else {

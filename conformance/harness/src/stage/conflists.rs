@@ -24,19 +24,26 @@ pub fn needs(list: &Conflist) -> Vec<Need> {
         (Need::DhcpServers, list.plugins.iter().any(leased)),
         (Need::Ipvlan, has(list, &["ipvlan"])),
         (Need::Tap, has(list, &["tap"])),
-        (Need::VlanLinks, stacked && key("vlan")),
-        (Need::Dummy, stacked && key("internal")),
+        (Need::VlanLinks, stacked && key("vlan") || has(list, &["vlan"])),
+        (Need::Dummy, stacked && key("internal") || has(list, &["dummy"])),
     ];
     needs.into_iter().filter_map(|(need, it_does)| it_does.then_some(need)).collect()
 }
 
 /// Prepares the host for a list: macvlan and ipvlan use the link of the default route unless they
-/// name another; host-device takes the one it names.
+/// name another; host-device takes the one it names, vlan
+/// names `eth0`.
 pub fn stage(room: &Room, list: &Conflist) -> Result<()> {
     for plugin in list.plugins.iter().filter(|plugin| plugin.plugin_type == "host-device") {
         let device = plugin.object.get("device").and_then(|name| name.as_str()).context("no device")?;
         ip::run(&["link", "add", device, "type", "veth", "peer", "name", "far0"])?;
         ip::run(&["link", "set", "far0", "up"])?;
+    }
+    if has(list, &["vlan"]) && ip::link(None, "eth0")?.is_none() {
+        return ip::script(
+            None,
+            "link add eth0 type veth peer name eth0-far\n link set eth0 up\n link set eth0-far up",
+        );
     }
     if !has(list, &["macvlan", "ipvlan"]) || ip::link(None, "wan0")?.is_some() {
         return Ok(());
