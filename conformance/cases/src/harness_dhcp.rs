@@ -51,9 +51,9 @@ fn lease(room: &Room, software: Software) -> Result<()> {
     call("DEL")?.silent()?;
     until("the lease is free", || Ok(server.addresses()?.is_empty()))
         .with_context(|| format!("{:?}: {}", server.leases(), server.log()))?;
-    server.stop();
-    server.forget()?;
-    server.start()
+    server.replace(&Offer { range: (10, 20), ..Offer::default() })?;
+    ensure!(server.addresses()?.is_empty(), "another server has leases: {:?}", server.leases()?);
+    Ok(())
 }
 
 fn v6(room: &Room) -> Result<()> {

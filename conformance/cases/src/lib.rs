@@ -16,6 +16,7 @@ mod conflists;
 mod delegate_replaced;
 mod delegation;
 mod dhcp;
+mod dhcp_servers;
 mod dns_alive;
 mod dns_answers;
 mod dns_authority;
@@ -163,6 +164,7 @@ pub fn all() -> Vec<Case> {
         fast_path::CASES,
         portmap_del::CASES,
         dhcp::CASES,
+        dhcp_servers::CASES,
         dns_names::CASES,
         dns_answers::CASES,
         dns_alive::CASES,

@@ -1,11 +1,12 @@
 //! DHCP servers of others, for cases about `dhcp`: dnsmasq, Kea and ISC's, in the namespace of the
 //! outside, with their own files.
 
+mod daemon;
 mod leases;
 mod text;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::patience::on_this_machine;
 use crate::room::Room;
 use crate::{cache, ip};
 
+pub use daemon::{ReferenceDaemon, SuiteDaemon};
 pub use leases::Lease;
 
 /// How long a server may take to start on an idle machine.
@@ -158,10 +160,11 @@ impl Server {
         }
     }
 
-    /// Forgets every lease: it is another server at the same address. It must be stopped.
-    pub fn forget(&self) -> Result<()> {
-        ensure!(self.child.is_none(), "{} runs", self.software.name());
-        text::empty_leases(self.software, &self.dir)
+    /// Puts another server in its place, at the same address and without leases.
+    pub fn replace(&mut self, offer: &Offer) -> Result<()> {
+        self.stop();
+        self.args = text::arguments(self.software, self.family, offer, &self.dir)?;
+        self.start()
     }
 
     /// The leases that have not expired, by its files.
@@ -225,32 +228,4 @@ fn libraries() -> Result<String> {
     let entries = fs::read_dir(&root).with_context(|| format!("list {}", root.display()))?;
     let dirs = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
     Ok(dirs.map(|path| path.display().to_string()).collect::<Vec<_>>().join(":"))
-}
-
-/// The reference's daemon, from [`Room`]'s reference suite. It ends when it is dropped.
-pub struct ReferenceDaemon(Child);
-
-impl ReferenceDaemon {
-    /// Its socket.
-    pub const SOCKET: &'static str = "/run/cni/dhcp.sock";
-
-    /// Starts it on the room's host; returns when it listens.
-    pub fn start(room: &Room) -> Result<Self> {
-        let mut command = Command::new(room.reference.join("dhcp"));
-        command.arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let daemon = Self(command.spawn().with_context(|| format!("start {command:?}"))?);
-        let deadline = Instant::now() + on_this_machine(START);
-        while !Path::new(Self::SOCKET).exists() {
-            ensure!(Instant::now() < deadline, "the reference's daemon does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(daemon)
-    }
-}
-
-impl Drop for ReferenceDaemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-        let _ = fs::remove_file(Self::SOCKET);
-    }
 }
