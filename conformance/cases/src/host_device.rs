@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
-use harness::config::with;
+use harness::config::{VERSIONS, with};
 use harness::ip;
 use harness::namespace::Container;
 use harness::room::Room;
@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     Case::new("host_device/found_by_mac_address_and_by_sysfs", &["HD-K2", "HD-K3", "HD-K4", "HD-K7"], found),
     Case::new("host_device/found_by_the_allocated_device", &["HD-K5"], allocated),
     Case::new("host_device/a_programs_device_has_no_link", &["HD-K6"], dpdk),
+    Case::new("host_device/every_version_has_its_result", &["C-036", "C-060", "HD-1"], versions),
     Case::new("host_device/check_names_every_drift", &["HD-3", "C-043"], drifts),
     Case::new("host_device/faults_of_the_configuration_are_named", &["HD-5"], faults),
     Case::new("host_device/layer_2_is_refused_where_it_cannot_be_expressed", &["HD-B5", "C-065"], layer2),
@@ -48,6 +49,23 @@ fn works(room: &Room) -> Result<()> {
     ensure!(result["interfaces"] == json!([interface]) && result["ips"][1]["interface"] == 0, "{result}");
     ensure!(reaches(room, Some("c1"), &outside())? && reaches(room, Some("outside"), &addresses(0))?);
     check(room, "host-device", &container, &network(&json!({})), &result)?.silent()
+}
+
+fn versions(room: &Room) -> Result<()> {
+    room.outside(&[])?;
+    let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]]});
+    for (nth, version) in VERSIONS.iter().enumerate() {
+        let config = network(&json!({"cniVersion": version, "ipam": ipam}));
+        let (container, result) = add(room, "host-device", &format!("c{nth}"), &config)?;
+        ensure!(result["cniVersion"] == *version, "{result}");
+        let v4 = if *version < "0.3.0" { &result["ip4"]["ip"] } else { &result["ips"][0]["address"] };
+        ensure!(*v4 == format!("10.7.0.{}/24", nth + 2), "{version}: {result}");
+        if *version >= "0.4.0" {
+            check(room, "host-device", &container, &config, &result)?.silent().context(*version)?;
+        }
+        room.attach("host-device", "DEL", &container).config(&config).run()?.silent()?;
+    }
+    Ok(())
 }
 
 /// A directory of sysfs with other content, for this room.

@@ -7,6 +7,7 @@ use cni::{Code, Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
 
+use crate::device::Device;
 use crate::sysfs::Sysfs;
 
 /// The keys as they are written; `null` means absent.
@@ -51,21 +52,6 @@ pub struct Config {
     pub ipam: Option<String>,
     /// Replaces the IPAM plugin's.
     pub dns: Option<cni::DnsConf>,
-}
-
-/// How the device is found on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// The link of that name.
-    Name(String),
-    /// The first link with that Ethernet address.
-    Mac(Mac),
-    /// The link of a device of sysfs, whose directory has this path.
-    Path(String),
-    /// The link of the PCI device at that address.
-    Pci(String),
-    /// The link of the auxiliary device of that name.
-    Auxiliary(String),
 }
 
 impl Config {

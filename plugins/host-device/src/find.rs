@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use cni::Error;
-use host::{Owner, device};
+use host::Owner;
 use netlink::{Link, Netlink};
 
-use crate::config::{Config, Device};
+use crate::config::Config;
+use crate::device::Device;
 use crate::sysfs::Sysfs;
 
 /// Finds the device that the configuration names.
@@ -22,7 +23,7 @@ pub fn device(host: &Netlink, config: &Config, owner: &Owner) -> Result<Link, Er
             Some(link) => link,
             None => {
                 // The kernel may have returned it under another name.
-                device::adopt_on_host(host, owner, name)?;
+                host::device::adopt_on_host(host, owner, name)?;
                 host.link_by_name(name)?.ok_or_else(|| missing(name))?
             }
         },
@@ -36,7 +37,7 @@ pub fn device(host: &Netlink, config: &Config, owner: &Owner) -> Result<Link, Er
 }
 
 fn missing(name: &str) -> Error {
-    let holder = match device::holder(name) {
+    let holder = match host::device::holder(name) {
         Ok(Some(Owner { network, container_id, ifname })) => {
             format!("interface {ifname} of container {container_id} (network {network}) has it")
         }

@@ -1,6 +1,7 @@
 //! `host-device`: gives a container a device of the host, and the host its device back.
 
 mod config;
+mod device;
 mod find;
 mod plan;
 mod sysfs;
@@ -9,7 +10,7 @@ mod tests;
 
 use attach::{conflict, lease};
 use cni::{AddResult, Command, Error, Interface, Plugin, Request, ValidAttachments};
-use host::device::{self, Hint};
+use host::device::Hint;
 use host::notice;
 use host::piece::{self, Kernel, Making};
 use ipnetwork::IpNetwork;
@@ -37,7 +38,7 @@ impl Plugin for HostDevice {
         let mut kernel = Kernel::open(netns)?;
         attach::child::refuse_taken(&kernel, &request.ifname, Self::NAME)?;
         // Another device's repair is no condition of this attachment.
-        if let Err(error) = device::repair(kernel.host()) {
+        if let Err(error) = host::device::repair(kernel.host()) {
             notice(format_args!("{error:#}"));
         }
         let owner = attach::owner(request);
@@ -102,9 +103,9 @@ impl Plugin for HostDevice {
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
-        let config = attach::ipam_type(request)?;
-        device::repair(&Netlink::open()?)?;
-        match config {
+        let ipam = attach::ipam_type(request)?;
+        host::device::repair(&Netlink::open()?)?;
+        match ipam {
             Some(ipam) => request.delegate(&ipam, Command::Status),
             None => Ok(()),
         }
@@ -171,7 +172,7 @@ fn give_back(request: &Request) -> Result<(), Error> {
         Some(netns) => Some(Netlink::open_in(&netns)?),
         None => None,
     };
-    Ok(device::give_back(&Netlink::open()?, sandbox.as_ref(), &attach::owner(request), &hint)?)
+    Ok(host::device::give_back(&Netlink::open()?, sandbox.as_ref(), &attach::owner(request), &hint)?)
 }
 
 /// GC: gives back the devices of attachments that are not valid any more, and completes the return
@@ -181,9 +182,9 @@ fn give_back_stale(request: &Request) -> Result<(), Error> {
     let stale = match request.valid_attachments()? {
         ValidAttachments::Only(valid) => {
             let valid = attach::valid_owners(request, valid);
-            device::give_back_all_but(&host, &request.network, &valid)
+            host::device::give_back_all_but(&host, &request.network, &valid)
         }
         _ => Ok(()),
     };
-    Ok(stale.and(device::repair(&host))?)
+    Ok(stale.and(host::device::repair(&host))?)
 }

@@ -6,7 +6,7 @@ use host::piece::{self, Piece, Place, Up};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
 
-use crate::Config;
+use crate::config::Config;
 
 /// The device, which is in the container before an IPAM plugin is called.
 pub fn device(config: &Config, owner: &Owner, netns: &str, name: &str, mac: Option<Mac>) -> Piece {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cni::Error;
 
-use crate::config::Device;
+use crate::device::Device;
 
 /// The drivers that give a device to a program.
 const DPDK_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];

@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use cni::{AddResult, testing};
 use host::Owner;
 
-use crate::config::{Config, Device};
+use crate::config::Config;
+use crate::device::Device;
 use crate::plan;
 use crate::sysfs::Sysfs;
 
