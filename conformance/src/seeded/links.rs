@@ -32,6 +32,19 @@ pub const LINKS: &[Defect] = &[
         "macvlan/del_removes_a_link_that_the_container_disguised",
         |call| if call.verb == "DEL" && is_disguised() { Reply::nothing() } else { call.sound() },
     ),
+    defect("needs_a_master_to_delete", "vlan", "vlan/del_succeeds_without_a_master", |call| {
+        let is_gone = ip::link(None, "wan0").is_ok_and(|link| link.is_none());
+        if call.verb == "DEL" && is_gone { Reply::error(999, "Link not found") } else { call.sound() }
+    }),
+    defect("accepts_any_vlan_id", "vlan", "vlan/invalid_config_is_refused_before_any_change", |call| {
+        call.without("vlanId")
+    }),
+    defect("needs_ipam_to_delete", "dummy", "dummy/del_succeeds_without_ipam", |call| {
+        if call.verb == "DEL" { Reply::error(999, "no plugin name provided") } else { call.sound() }
+    }),
+    defect("accepts_any_mtu", "dummy", "dummy/invalid_config_is_refused_before_any_change", |call| {
+        call.without("mtu")
+    }),
     defect("deletes_by_group_alone", "macvlan", "parents/foreign_links_in_the_group_are_kept", |call| {
         call.after(call.verb == "DEL", |_| {
             drop(Command::new("ip").args(["link", "del", "group", "1836019570"]).status());

@@ -5,7 +5,8 @@ use harness::case::Case;
 use harness::need::Need;
 
 use super::{
-    counts_of_ipvlan_stay_within_budget, counts_of_tap_stay_within_budget, counts_stay_within_budget,
+    counts_of_ipvlan_stay_within_budget, counts_of_tap_stay_within_budget,
+    counts_of_vlan_and_dummy_stay_within_budget, counts_stay_within_budget,
 };
 
 /// The cases of this file.
@@ -14,6 +15,12 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Strace]),
     Case::new("bench/counts_of_ipvlan_stay_within_budget", &["HA-10"], counts_of_ipvlan_stay_within_budget)
         .needs(&[Need::Strace, Need::Ipvlan]),
+    Case::new(
+        "bench/counts_of_vlan_and_dummy_stay_within_budget",
+        &["HA-10"],
+        counts_of_vlan_and_dummy_stay_within_budget,
+    )
+    .needs(&[Need::Strace, Need::VlanLinks, Need::Dummy]),
     Case::new("bench/counts_of_tap_stay_within_budget", &["HA-10"], counts_of_tap_stay_within_budget)
         .needs(&[Need::Strace, Need::Tap]),
 ];

@@ -14,14 +14,14 @@ use harness::namespace::Container;
 use harness::store;
 use ipnetwork::IpNetwork;
 use netlink::{
-    Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, LinkMove, Mac, Macvlan, MacvlanMode, Netlink, NewAddress,
-    NewBridge, Route, Stacked, Veth, VethPeer,
+    Dummy, Ipvlan, IpvlanFlag, IpvlanMode, LinkChange, LinkMove, Mac, Macvlan, MacvlanMode, Netlink,
+    NewAddress, NewBridge, Route, Stacked, Veth, VethPeer, Vlan,
 };
 use nix::time::{ClockId, clock_gettime};
 use sys::NetNs;
 use sys::tap::{Device, Queue};
 
-use super::scenario::{CROWD, PARENT, Scenario, address, network};
+use super::scenario::{CROWD, PARENT, Scenario, address, network, vlan_id};
 use super::shot::Sample;
 
 /// Its index among the contenders' networks.
@@ -63,7 +63,7 @@ impl Floor {
         netns.enter(|| sys::sysctl::write("net/ipv4/conf/default/arp_notify", "1"))??;
         let inside = Netlink::open_in(&netns)?;
         let mut index = host.link_by_name(&parent)?.map(|link| link.index);
-        if index.is_none() && !matches!(scenario, Scenario::Loopback | Scenario::Tap) {
+        if index.is_none() && !matches!(scenario, Scenario::Loopback | Scenario::Tap | Scenario::Dummy) {
             let mac = Some(Mac::random()?);
             let new = NewBridge { name: &parent, mac, mtu: None, vlan_filtering: false, up: true };
             host.create_bridge(&new)?;
@@ -119,6 +119,11 @@ impl Floor {
             Scenario::Ipvlan => {
                 let kind = Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Bridge };
                 self.inside.create_ipvlan(&stacked, kind)?;
+            }
+            Scenario::Vlan => self.inside.create_vlan(&stacked, &Vlan::dot1q(vlan_id(SLOT)))?,
+            Scenario::Dummy => {
+                let link = Dummy { name: IFNAME, mac: None, mtu: None, index: 0, group: 0 };
+                self.inside.create_dummy(&link)?;
             }
             Scenario::Tap => {
                 let queue = self.netns.enter(Queue::open)??;

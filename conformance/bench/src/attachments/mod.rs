@@ -324,12 +324,17 @@ fn scenario_job(room: &Room, job: &str) -> Result<()> {
 
 /// The short form: only counts, which noise cannot change.
 pub fn counts_stay_within_budget(room: &Room) -> Result<()> {
-    counts_of(room, |scenario| !matches!(scenario, Scenario::Ipvlan | Scenario::Tap))
+    counts_of(room, |scenario| !scenario.is_of_few_kernels())
 }
 
 /// The same for features that not every kernel has.
 pub fn counts_of_ipvlan_stay_within_budget(room: &Room) -> Result<()> {
     counts_of(room, |scenario| scenario == Scenario::Ipvlan)
+}
+
+/// As for ipvlan.
+pub fn counts_of_vlan_and_dummy_stay_within_budget(room: &Room) -> Result<()> {
+    counts_of(room, |scenario| matches!(scenario, Scenario::Vlan | Scenario::Dummy))
 }
 
 /// The same for TAP devices, which need a device node.

@@ -37,6 +37,10 @@ pub enum Scenario {
     Macvlan,
     /// ipvlan with IPv4 addresses.
     Ipvlan,
+    /// A VLAN of a link with IPv4 addresses.
+    Vlan,
+    /// A dummy link with IPv4 addresses.
+    Dummy,
     /// A TAP device with IPv4 addresses.
     Tap,
     /// A link of the host, moved, with IPv4 addresses.
@@ -47,7 +51,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 12] = [
+    pub const ALL: [Scenario; 14] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -58,6 +62,8 @@ impl Scenario {
         Scenario::Ptp,
         Scenario::Macvlan,
         Scenario::Ipvlan,
+        Scenario::Vlan,
+        Scenario::Dummy,
         Scenario::Tap,
         Scenario::HostDevice,
     ];
@@ -75,6 +81,8 @@ impl Scenario {
             Scenario::Ptp => "ptp (ipMasq) + host-local",
             Scenario::Macvlan => "macvlan + host-local",
             Scenario::Ipvlan => "ipvlan + host-local",
+            Scenario::Vlan => "vlan + host-local",
+            Scenario::Dummy => "dummy + host-local",
             Scenario::Tap => "tap + host-local",
             Scenario::HostDevice => "host-device + host-local",
             Scenario::Crowded => "crowd",
@@ -97,6 +105,8 @@ impl Scenario {
             Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
             Scenario::Ipvlan => &["ipvlan", "host-local"],
+            Scenario::Vlan => &["vlan", "host-local"],
+            Scenario::Dummy => &["dummy", "host-local"],
             Scenario::Tap => &["tap", "host-local"],
             Scenario::HostDevice => &["host-device", "host-local"],
         }
@@ -107,27 +117,34 @@ impl Scenario {
         match self {
             Scenario::Macvlan => Some(Need::Macvlan),
             Scenario::Ipvlan => Some(Need::Ipvlan),
+            Scenario::Vlan => Some(Need::VlanLinks),
+            Scenario::Dummy => Some(Need::Dummy),
             Scenario::Tap => Some(Need::Tap),
             _ => None,
         }
     }
 
+    /// Whether it needs more than every kernel has.
+    pub fn is_of_few_kernels(self) -> bool {
+        matches!(self, Scenario::Ipvlan | Scenario::Vlan | Scenario::Dummy | Scenario::Tap)
+    }
+
     /// Whether its only link is in the container.
     pub fn is_inside(self) -> bool {
-        self.has_parent() || self == Scenario::Tap
+        self.has_parent() || matches!(self, Scenario::Tap | Scenario::Dummy)
     }
 
     /// Whether its links are on [`PARENT`], or are it, without a bridge.
     pub fn has_parent(self) -> bool {
-        matches!(self, Scenario::Macvlan | Scenario::Ipvlan | Scenario::HostDevice)
+        matches!(self, Scenario::Macvlan | Scenario::Ipvlan | Scenario::Vlan | Scenario::HostDevice)
     }
 
     /// What stays attached during the measurement, so that the network exists. Two attachments
     /// cannot publish one port.
     pub fn resident(self) -> Option<Scenario> {
         match self {
-            // There is one device.
-            Scenario::Loopback | Scenario::HostDevice => None,
+            // There is one device, and one link of a VLAN.
+            Scenario::Loopback | Scenario::HostDevice | Scenario::Vlan => None,
             Scenario::Portmap => Some(Scenario::Masquerade),
             Scenario::DnsCold => Some(Scenario::Bridge),
             other => Some(other),
@@ -173,6 +190,10 @@ impl Scenario {
                 vec![json!({"type": "macvlan", "master": PARENT, "mode": "bridge", "ipam": ipam})]
             }
             Scenario::Ipvlan => vec![json!({"type": "ipvlan", "master": PARENT, "ipam": ipam})],
+            Scenario::Vlan => {
+                vec![json!({"type": "vlan", "master": PARENT, "vlanId": vlan_id(slot), "ipam": ipam})]
+            }
+            Scenario::Dummy => vec![json!({"type": "dummy", "ipam": ipam})],
             Scenario::Tap => vec![json!({"type": "tap", "ipam": ipam})],
             Scenario::HostDevice => vec![json!({"type": "host-device", "device": PARENT, "ipam": ipam})],
         };
@@ -190,7 +211,12 @@ pub fn names(slot: u8) -> PathBuf {
     PathBuf::from(format!("/run/names-of-{}", network(slot)))
 }
 
-/// The parent of macvlan and ipvlan links, and the device of the host.
+/// A contender's VLAN of [`PARENT`].
+pub fn vlan_id(slot: u8) -> u16 {
+    100 + u16::from(slot)
+}
+
+/// The parent of macvlan, ipvlan and VLAN links, and the device of the host.
 pub const PARENT: &str = "parent0";
 
 /// The bridge with many attachments.

@@ -25,9 +25,10 @@ const LEAST: usize = 10;
 pub const EMPTY: &str = "empty executable";
 
 /// The executables that are measured.
-const EXECUTABLES: [&str; 12] = [
+const EXECUTABLES: [&str; 14] = [
     "bridge",
     "dns",
+    "dummy",
     "host-device",
     "host-local",
     "ipvlan",
@@ -37,6 +38,7 @@ const EXECUTABLES: [&str; 12] = [
     "ptp",
     "static",
     "tap",
+    "vlan",
     MULTICALL,
 ];
 
