@@ -16,6 +16,7 @@ mod conflists;
 mod delegate_replaced;
 mod delegation;
 mod dhcp;
+mod dhcp_inputs;
 mod dhcp_servers;
 mod dns_alive;
 mod dns_answers;
@@ -164,6 +165,7 @@ pub fn all() -> Vec<Case> {
         fast_path::CASES,
         portmap_del::CASES,
         dhcp::CASES,
+        dhcp_inputs::CASES,
         dhcp_servers::CASES,
         dns_names::CASES,
         dns_answers::CASES,

@@ -1,4 +1,4 @@
-//! Defects of the IPAM plugins that keep no leases.
+//! Defects of static and dhcp.
 
 use serde_json::json;
 
@@ -39,6 +39,19 @@ pub const ADDRESSES: &[Defect] = &[
     ),
     defect("check_does_not_compare", "static", "static/check_reports_a_missing_address_and_route", |call| {
         if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("keeps_the_lease_at_del", "dhcp", "dhcp/add_leases_and_del_releases", |call| {
+        if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("check_acquires_a_lease", "dhcp", "dhcp/check_acquires_no_lease", |call| {
+        if call.verb == "CHECK" {
+            call.with_env("CNI_COMMAND", "ADD");
+            return Reply::nothing();
+        }
+        call.sound()
+    }),
+    defect("drops_the_servers_parameters", "dhcp", "dhcp/routes_and_parameters_reach_the_result", |call| {
+        call.after(call.verb == "ADD", |reply| reply.edit(|result| result["dns"] = json!({})))
     }),
     defect("needs_a_valid_configuration_for_del", "static", "static/keeps_no_state", |call| {
         let has_ipam = call.config().is_some_and(|config| config.get("ipam").is_some());

@@ -76,6 +76,8 @@ pub struct Offer {
     /// Routes of option 121: destination and next hop. With one of them, clients must not use the
     /// router (RFC 3442).
     pub routes: Vec<(&'static str, &'static str)>,
+    /// Routes of option 33: destination, which has its class's length, and next hop.
+    pub classful: Vec<(&'static str, &'static str)>,
     /// Whether it has an MTU, servers of names and of time, and a domain.
     pub extras: bool,
     /// DHCPv6: whether it delegates prefixes of [`PREFIXES`].
@@ -84,7 +86,14 @@ pub struct Offer {
 
 impl Default for Offer {
     fn default() -> Self {
-        Self { lease: 120, range: (100, 199), routes: vec![], extras: false, prefixes: false }
+        Self {
+            lease: 120,
+            range: (100, 199),
+            routes: vec![],
+            classful: vec![],
+            extras: false,
+            prefixes: false,
+        }
     }
 }
 
@@ -175,6 +184,12 @@ impl Server {
     /// The addresses of [`Server::leases`], in order.
     pub fn addresses(&self) -> Result<Vec<String>> {
         Ok(self.leases()?.into_iter().map(|lease| lease.address.to_string()).collect())
+    }
+
+    /// The file of its leases.
+    pub fn text(&self) -> Result<String> {
+        let path = text::lease_file(&self.dir);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
 
     /// What it logged.

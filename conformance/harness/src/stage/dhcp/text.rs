@@ -66,8 +66,10 @@ fn dnsmasq(family: Family, offer: &Offer, leases: &Path) -> Vec<String> {
         }
     }
     if family == Family::V4 && !offer.routes.is_empty() {
-        let pairs: Vec<_> = offer.routes.iter().map(|(dst, gw)| format!("{dst},{gw}")).collect();
-        args.push(format!("--dhcp-option=121,{}", pairs.join(",")));
+        args.push(format!("--dhcp-option=121,{}", pairs(&offer.routes)));
+    }
+    if family == Family::V4 && !offer.classful.is_empty() {
+        args.push(format!("--dhcp-option=33,{}", pairs(&offer.classful)));
     }
     if family == Family::V4 && offer.extras {
         args.push(format!("--dhcp-option=option:mtu,{MTU}"));
@@ -76,6 +78,12 @@ fn dnsmasq(family: Family, offer: &Offer, leases: &Path) -> Vec<String> {
         args.push(format!("--dhcp-option=option:domain-name,{DOMAIN}"));
     }
     args
+}
+
+/// Routes as dnsmasq and Kea have them.
+fn pairs(routes: &[(&str, &str)]) -> String {
+    let pairs: Vec<_> = routes.iter().map(|(dst, gw)| format!("{dst},{gw}")).collect();
+    pairs.join(",")
 }
 
 fn kea(name: &str, leases: &Path, offer: &Offer) -> Value {
@@ -92,6 +100,9 @@ fn kea4(offer: &Offer, leases: &Path) -> Result<Value> {
     let mut options = vec![json!({"name": "routers", "data": ROUTER})];
     if !offer.routes.is_empty() {
         options.push(json!({"code": 121, "csv-format": false, "data": hex(&classless(offer)?)}));
+    }
+    if !offer.classful.is_empty() {
+        options.push(json!({"name": "static-routes", "data": pairs(&offer.classful)}));
     }
     if offer.extras {
         options.push(json!({"name": "interface-mtu", "data": MTU.to_string()}));
@@ -134,6 +145,10 @@ fn isc(offer: &Offer) -> Result<String> {
     if !offer.routes.is_empty() {
         let bytes: Vec<_> = classless(offer)?.iter().map(u8::to_string).collect();
         writeln!(text, "option classless {};", bytes.join(", "))?;
+    }
+    if !offer.classful.is_empty() {
+        let pairs: Vec<_> = offer.classful.iter().map(|(dst, gw)| format!("{dst} {gw}")).collect();
+        writeln!(text, "option static-routes {};", pairs.join(", "))?;
     }
     if offer.extras {
         writeln!(text, "option interface-mtu {MTU};\noption domain-name-servers {ROUTER};")?;
