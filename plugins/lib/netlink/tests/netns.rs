@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -151,5 +152,17 @@ network_test! {
         assert!(!sys::sysctl::write("net/ipv4/ip_forward", "0").unwrap());
         let refused = sys::sysctl::write("net/ipv4/ip_forward", "1").unwrap_err();
         assert_eq!(refused.errno(), Some(30), "{refused:#}");
+    }
+}
+
+network_test! {
+    fn links_of_a_namespace_with_a_number_are_listed() {
+        let netlink = Netlink::open().unwrap();
+        let other = another_network();
+        let id = netlink.make_netns_id(other.as_fd()).unwrap();
+        assert!(netlink.netns_ids().unwrap().contains(&id));
+        let names: Vec<String> = netlink.links_in(id).unwrap().into_iter().map(|link| link.name).collect();
+        assert!(names.iter().any(|name| name == "lo"), "{names:?}");
+        assert!(netlink.links_in(i32::MAX).is_err(), "a number that no namespace has");
     }
 }
