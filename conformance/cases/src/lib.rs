@@ -105,6 +105,7 @@ mod tap;
 mod tap_life;
 pub mod tap_queue;
 mod types;
+mod types_keys;
 mod unruly;
 mod versions;
 mod vlan;
