@@ -283,7 +283,7 @@ fn failed(room: &Room) -> Result<()> {
     let before = room.snapshot()?;
     let container = room.container("c1")?;
     // A route that the kernel refuses, after everything else.
-    let mut config = with(&ptp(USUAL), json!({"ipMasq": true}));
+    let mut config = with(&ptp(USUAL), json!({"ipMasq": true, "ipspoofchk": true}));
     config["ipam"]["routes"] = json!([{"dst": "10.99.0.0/16", "gw": "172.31.255.1"}]);
     call(room, "ADD", &container, &config)?.error_code(999)?;
     room.ensure_nothing_left(&before, &["c1"])?;

@@ -1,5 +1,8 @@
 //! ptp: the effect of each key, and what it is worth with other plugins.
 
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::{USUAL, ptp, with};
@@ -7,6 +10,7 @@ use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::dns::{call as dns_call, dns, expect as expect_name};
+use harness::stage::lan::addresses_of;
 use harness::stage::portmap::{HOST, address, expect, portmap, serve};
 use harness::stage::reapply::{forget_records, mended};
 use harness::{ip, snapshot, socket};
@@ -32,6 +36,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Flowtables]),
     Case::new("ptp/fast_path_needs_masquerade_and_flowtables", &["PT-R7"], fast_path_refused),
     Case::new("ptp/status_is_that_of_ipam_and_kernel", &["PT-R5"], status),
+    Case::new("ptp/a_container_sends_only_from_its_own_addresses", &["PT-K6"], own_sources),
     Case::new("ptp/flushed_rules_are_made_again_by_check", &["PT-R10"], flushed),
 ];
 
@@ -239,6 +244,47 @@ fn status(room: &Room) -> Result<()> {
     of(&ptp("1.1.0"))?.silent()?;
     of(&with(&ptp("1.1.0"), json!({"ipMasq": true})))?.silent()?;
     of(&with(&ptp("1.1.0"), json!({"ipam": {"type": "nobodys"}})))?.error()?;
+    Ok(())
+}
+
+/// Whether a datagram from this source of `c1` arrives at the host's address.
+fn arrives(room: &Room, source: &str, to: &str) -> Result<bool> {
+    let to: IpAddr = to.parse()?;
+    let socket = UdpSocket::bind((to, 7777))?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let source: IpAddr = source.parse()?;
+    room.inside("c1", || Ok(UdpSocket::bind((source, 0))?.send_to(b"?", (to, 7777))?))?;
+    Ok(socket.recv(&mut [0]).is_ok())
+}
+
+fn own_sources(room: &Room) -> Result<()> {
+    room.outside(&["10.1.2.0/24", "2001:db8:1::/64"])?;
+    let before = room.snapshot()?;
+    for checked in [false, true] {
+        let config = with(&ptp(USUAL), json!({"ipspoofchk": checked}));
+        let (container, result) = add(room, "c1", &config)?;
+        let kept = with(&config, json!({"prevResult": result}));
+        let own = addresses_of(&result)?;
+        for (own, other, gateway, outside) in [
+            (&own[0], "10.1.2.99", "10.1.2.1", OUTSIDE[0]),
+            (&own[1], "2001:db8:1::99", "2001:db8:1::1", OUTSIDE[1]),
+        ] {
+            room.reach("c1", outside)?;
+            room.reach("outside", own)?;
+            ip::run_in("c1", &["addr", "add", other, "dev", "eth0", "nodad"])?;
+            ensure!(arrives(room, own, gateway)?, "{own} is dropped");
+            ensure!(arrives(room, other, gateway)? != checked, "{other}, checked: {checked}");
+        }
+        call(room, "CHECK", &container, &kept)?.silent()?;
+        if checked {
+            nft("flush ruleset")?;
+            mended(&call(room, "CHECK", &container, &kept)?, "chain inet moor ipspoofchk")?;
+            ensure!(!arrives(room, "10.1.2.99", "10.1.2.1")?, "after CHECK");
+        }
+        call(room, "DEL", &container, &kept)?.silent()?;
+        room.remove(&container)?;
+        room.ensure_nothing_left(&before, &["c1"])?;
+    }
     Ok(())
 }
 

@@ -90,6 +90,7 @@ fn needs_previous(room: &Room) -> Result<()> {
 /// {namespace fine, empty, gone, a plain file} x {prevResult, none} x {other attachments, none},
 /// twice each. The reference leaves the rules if the namespace is empty.
 fn matrix(room: &Room) -> Result<()> {
+    let config = || with(&config(), json!({"ipspoofchk": true}));
     for others in [false, true] {
         if others {
             add(room, "other", &config())?;

@@ -76,6 +76,7 @@ const PTP: &[(&str, Kind)] = &[
     ("ipMasq", Bool),
     ("ipMasqBackend", Text),
     ("fastPath", Bool),
+    ("ipspoofchk", Bool),
     ("mac", Text),
     ("runtimeConfig", Object),
     ("runtimeConfig.mac", Text),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
+    ipspoofchk: Option<bool>,
     mac: Option<String>,
     dns: Option<cni::DnsConf>,
     runtime_config: Option<MacConf>,
@@ -34,6 +35,8 @@ struct ArgsConf {
 pub struct Config {
     /// How packets reach the outside.
     pub outside: Outside,
+    /// The host accepts only packets from the container's own addresses.
+    pub source_filter: bool,
     /// The MTU of both ends; `None` is the kernel's default.
     pub mtu: Option<VethMtu>,
     /// The container's MAC address, if it is configured.
@@ -58,6 +61,7 @@ impl Config {
         };
         Ok(Self {
             outside: Outside::of(request)?,
+            source_filter: conf.ipspoofchk.unwrap_or(false),
             mtu: attach::veth_mtu(request)?,
             ipam,
             ipam_gateways: attach::ipam_gateways(request)?,

@@ -8,7 +8,7 @@ mod plan;
 mod tests;
 
 use attach::{conflict, ipam_type, lease, owner, removal};
-use cni::{AddResult, Command, Error, Plugin, Request, ValidAttachments};
+use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments};
 use host::piece::{self, Feature, Kernel, Making, Origin};
 use host::rules;
 use netlink::{Mac, Netlink};
@@ -33,6 +33,9 @@ impl Plugin for Ptp {
             None => None,
         };
         attach::mtu::refuse_for_config(request, mtu)?;
+        if config.source_filter {
+            kernel.nft()?;
+        }
         config.outside.prepare(&mut kernel)?;
         let owner = owner(request);
         // This fails if the attachment exists. It runs before the IPAM plugin is called: the
@@ -87,6 +90,9 @@ impl Plugin for Ptp {
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
         attach::require(&Netlink::open()?, &[Feature::Links("veth")])?;
+        if config.source_filter {
+            rules::open().map_err(|error| Error::new(Code::NotAvailable, format!("{error:#}")))?;
+        }
         config.outside.require()?;
         request.delegate(&config.ipam, Command::Status)
     }

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use cni::{AddResult, IpConfig};
 use host::Owner;
 use host::intent::By;
-use host::piece::{Gateways, HostRoutes, OwnAddress, Piece, Place, Recorded, Route, Settled, Up, VethPair};
+use host::piece::{
+    Gateways, HostRoutes, OwnAddress, Piece, Place, Recorded, Route, Settled, SourceFilter, Up, VethPair,
+};
 use ipnetwork::IpNetwork;
 
 use crate::answer::{CONTAINER, Links};
@@ -54,6 +56,13 @@ pub fn rest(config: &Config, facts: &Facts<'_>, result: &AddResult) -> Vec<Piece
     pieces.extend(gateways(&ips, host_veth));
     pieces.push(host_routes(&ips, host_veth));
     // Before the container's link is up, so that no packet leaves with the wrong address.
+    if config.source_filter {
+        pieces.push(Piece::SourceFilter(SourceFilter {
+            owner: facts.owner.clone(),
+            link: host_veth.clone(),
+            addresses: own.iter().map(IpNetwork::ip).collect(),
+        }));
+    }
     pieces.extend(config.outside.pieces(facts.owner, &own, &config.ipam_gateways, host_veth));
     pieces.push(attach::parameters(ifname, &own, false));
     pieces.extend(own.iter().map(|net| Piece::OwnAddress(OwnAddress { link: ifname.clone(), net: *net })));

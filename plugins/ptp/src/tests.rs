@@ -63,7 +63,7 @@ fn a_dual_stack_network_plans_both_ends_and_forwarding() {
 #[test]
 fn masquerade_and_fast_path_are_planned_before_the_container_can_send() {
     let ipam = r#""ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}, {"subnet": "10.1.3.0/24"}]]}"#;
-    let keys = format!(r#""ipMasq": true, "fastPath": true, {ipam}"#);
+    let keys = format!(r#""ipMasq": true, "fastPath": true, "ipspoofchk": true, {ipam}"#);
     let plan = completed(&keys, ips(vec![ip("10.1.2.3/24", Some("10.1.2.1"))]));
     testing::golden("ptp", "masquerade", &plan);
 }

@@ -184,7 +184,7 @@ impl Target {
                 ]),
                 &Value::Null,
             ),
-            ("ptp", Part::Rules) => with(&ptp(USUAL), json!({"ipMasq": true})),
+            ("ptp", Part::Rules) => with(&ptp(USUAL), json!({"ipMasq": true, "ipspoofchk": true})),
             ("ptp", _) => ptp(USUAL),
             _ => host_local(USUAL, "10.1.2.0/24"),
         }

@@ -14,8 +14,12 @@ use host::{Drift, Owner, rules};
 pub fn drifts(plugin: &str, plan: &[Piece], kernel: &mut Kernel, owner: &Owner) -> Result<Vec<Drift>, Error> {
     let is_of_host =
         |piece: &&Piece| matches!(piece, Piece::Sysctls(sysctls) if sysctls.place == Place::Host);
-    let is_rule =
-        |piece: &&Piece| matches!(piece, Piece::Masquerade(_) | Piece::MacFilter(_) | Piece::FastPath(_));
+    let is_rule = |piece: &&Piece| {
+        matches!(
+            piece,
+            Piece::Masquerade(_) | Piece::MacFilter(_) | Piece::SourceFilter(_) | Piece::FastPath(_)
+        )
+    };
     let is_fixed = |piece: &&Piece| matches!(piece, Piece::FixedMac(_));
     let of = |is: &dyn Fn(&&Piece) -> bool| plan.iter().filter(is).cloned().collect::<Vec<_>>();
     let rest = of(&|piece| !is_of_host(piece) && !is_rule(piece) && !is_fixed(piece));

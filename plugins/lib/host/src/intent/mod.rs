@@ -87,6 +87,8 @@ pub struct Record {
     pub masquerade_chain: Option<(String, Vec<IpAddr>)>,
     /// A bridge port, and the MAC address that it accepts.
     pub mac_filter: Option<(String, Mac)>,
+    /// A link of the host, and the source addresses that it accepts.
+    pub sources: Option<(String, Vec<IpAddr>)>,
     /// Links of the host towards it, and its addresses, with connections that bypass the rules.
     pub fast_path: Option<(Vec<String>, Vec<IpAddr>)>,
     /// The container's network namespace, if no link of the host shows whether the attachment is
@@ -106,6 +108,7 @@ impl Record {
             masquerade: None,
             masquerade_chain: None,
             mac_filter: None,
+            sources: None,
             fast_path: None,
             netns: None,
         }

@@ -43,6 +43,7 @@ fn full() -> Record {
         )),
         masquerade_chain: Some(("CNI-a631aa8e1549a3b129110fd2".into(), vec!["10.1.2.3".parse().unwrap()])),
         mac_filter: Some(("veth01234567".into(), Mac([2, 0, 0, 0, 0, 1]))),
+        sources: Some(("veth01234567".into(), vec!["10.1.2.3".parse().unwrap()])),
         fast_path: Some((vec!["veth01234567".into()], vec!["10.1.2.3".parse().unwrap()])),
         netns: Namespace::at("/proc/self/ns/net"),
         ..Record::new(owner("net", "c1"))

@@ -15,6 +15,8 @@
 //! inside 10.1.2.0/24
 //! masqchain CNI-a631aa8e1549a3b129110fd2 10.1.2.3
 //! macfilter veth01234567 02:00:00:00:00:01
+//! sourcelink veth01234567
+//! source 10.1.2.3
 //! fastlink veth01234567
 //! fastpath 10.1.2.3
 //! netns 4026532567 /run/netns/c1
@@ -83,6 +85,10 @@ pub(super) fn write(record: &Record, written: u64) -> String {
     }
     if let Some((port, mac)) = &record.mac_filter {
         line(format_args!("macfilter {port} {mac}"));
+    }
+    if let Some((link, addresses)) = &record.sources {
+        line(format_args!("sourcelink {link}"));
+        addresses.iter().for_each(|address| line(format_args!("source {address}")));
     }
     if let Some((links, addresses)) = &record.fast_path {
         links.iter().for_each(|link| line(format_args!("fastlink {link}")));
@@ -170,6 +176,8 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
             record.masquerade_chain = Some((chain, addresses));
         }
         "macfilter" => record.mac_filter = Some((words.next()?.to_owned(), parse(&mut words)?)),
+        "sourcelink" => record.sources = Some((words.next()?.to_owned(), Vec::new())),
+        "source" => record.sources.as_mut()?.1.push(parse(&mut words)?),
         "fastlink" => record.fast_path.get_or_insert_default().0.push(words.next()?.to_owned()),
         "fastpath" => record.fast_path.get_or_insert_default().1.push(parse(&mut words)?),
         "netns" => {

@@ -32,6 +32,7 @@ mod routed;
 mod settled;
 mod shared;
 mod shim;
+mod source_filter;
 mod spoof;
 mod sysctl;
 mod tap;
@@ -71,6 +72,7 @@ pub use routed::{HostRoutes, OwnAddress};
 pub use settled::Settled;
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
+pub use source_filter::SourceFilter;
 pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
 pub use tap::{TapContext, TapDevice, create_tap_at_stdin, has_tap_contexts, require_taps};
@@ -89,6 +91,8 @@ pub enum Piece {
     Veth(VethPair),
     /// A port that accepts frames from only one MAC address.
     MacFilter(MacFilter),
+    /// A link that accepts packets from only its container's addresses.
+    SourceFilter(SourceFilter),
     /// A port on which the bridge learns no addresses.
     FixedMac(FixedMac),
     /// Addresses that appear outside as the host's.
@@ -164,6 +168,7 @@ impl Piece {
             Self::Tap(part) => part,
             Self::Device(part) => part,
             Self::MacFilter(part) => part,
+            Self::SourceFilter(part) => part,
             Self::FixedMac(part) => part,
             Self::Masquerade(part) => part,
             Self::MasqueradeChain(part) => part,

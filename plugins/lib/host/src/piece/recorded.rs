@@ -25,10 +25,14 @@ impl Recorded {
                     record.masquerade = Some((masquerade.addresses.clone(), masquerade.inside.clone()));
                 }
                 Piece::MacFilter(filter) => record.mac_filter = Some((filter.port.clone(), filter.mac)),
+                Piece::SourceFilter(filter) => {
+                    record.sources = Some((filter.link.clone(), filter.addresses.clone()));
+                }
                 _ => {}
             }
         }
-        let has_rules = record.masquerade.is_some() || record.mac_filter.is_some();
+        let has_rules =
+            record.masquerade.is_some() || record.mac_filter.is_some() || record.sources.is_some();
         has_rules.then_some(Piece::Recorded(Self { by, record }))
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use nft::{Nft, Table, TableInfo};
 use sys::Result;
 
-use super::{Left, TABLE, fast_path, is_without_nf_tables, masquerade, reference, spoof};
+use super::{Left, TABLE, fast_path, is_without_nf_tables, masquerade, reference, sources, spoof};
 use crate::intent::{self, By, Record, Records};
 use crate::{Owner, Removal, iptables};
 
@@ -125,6 +125,7 @@ fn delete_ours(
     }
     if packets {
         fast_path::delete(nft, is_ours)?;
+        sources::delete(nft, is_ours)?;
     }
     nft.transact(|nft, batch| {
         let mut left = Left::Nothing;

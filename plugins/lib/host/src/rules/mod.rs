@@ -18,6 +18,7 @@ pub(crate) mod reference;
 mod release;
 pub mod resolver;
 mod restore;
+mod sources;
 mod spoof;
 
 use nft::{Base, Batch, Chain, Element, Family, Flowtable, Nft, Rule, RuleInfo, Set, Table, Verdict};
@@ -32,6 +33,7 @@ pub use reapply::{Reapplied, mend, reapply};
 pub use release::{Released, release};
 pub use restore::Restored;
 use restore::{Group, restore};
+pub use sources::Sources;
 pub use spoof::Guarded;
 
 /// The table for IP packets.

@@ -7,7 +7,7 @@ use netlink::Netlink;
 use nft::Nft;
 use sys::{Error, Result};
 
-use super::{FastPath, Guarded, Masqueraded, Restored, fast_path, published};
+use super::{FastPath, Guarded, Masqueraded, Restored, Sources, fast_path, published};
 use crate::Owner;
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
@@ -93,6 +93,14 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
             Some(Guarded { port, mac: *mac, label })
         })
         .collect();
+    let sources: Vec<Sources<'_>> = all
+        .iter()
+        .zip(&labels)
+        .filter_map(|(record, label)| {
+            let (link, addresses) = record.sources.as_ref()?;
+            Some(Sources { link, addresses, label })
+        })
+        .collect();
     let fast_paths: Vec<FastPath<'_>> = all
         .iter()
         .zip(&labels)
@@ -118,6 +126,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         let mut restored = Restored::default();
         Masqueraded::restore(&masqueraded, nft, batch, &mut restored)?;
         Guarded::restore(&guarded, nft, batch, &mut restored)?;
+        Sources::restore(&sources, nft, batch, &mut restored)?;
         published::restore(&publications, &localnet, !masqueraded.is_empty(), nft, batch, &mut restored)?;
         FastPath::restore(&fast_paths, &uplinks, nft, batch, &mut restored)?;
         Ok(restored)

@@ -60,7 +60,7 @@ struct Words<'a>(&'a Record);
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { containers, masquerade, masquerade_chain, mac_filter, fast_path, .. } = self.0;
+        let Record { containers, masquerade, masquerade_chain, mac_filter, sources, fast_path, .. } = self.0;
         let mut words: Vec<String> = Vec::new();
         for container in containers {
             for mapping in container.merged() {
@@ -74,6 +74,7 @@ impl fmt::Display for Words<'_> {
         }
         let addresses = fast_path.iter().flat_map(|(_, addresses)| addresses);
         words.extend(addresses.map(|address| format!("fast path of {address}")));
+        words.extend(sources.iter().map(|(link, _)| format!("source check of {link}")));
         words.extend(mac_filter.iter().map(|(port, mac)| format!("MAC filter of {port} ({mac})")));
         f.write_str(&words.join(", "))
     }
