@@ -1,6 +1,6 @@
 //! For the fuzzer: any bytes from the network.
 
-use crate::frame;
+use crate::frame::{self, End};
 use crate::grant::Grant;
 use crate::message::Message;
 
@@ -10,10 +10,44 @@ use crate::message::Message;
 /// An offer that is used is not sound.
 pub fn frame(bytes: &[u8]) {
     let Some((from, bytes)) = frame::decode(bytes) else { return };
+    message(bytes, from);
+}
+
+fn message(bytes: &[u8], from: End) {
     let Some(message) = Message::from_bytes(bytes) else { return };
     if let Ok(grant) = Grant::of(&message, from) {
         assert!(grant.is_sound(), "{grant:?}");
         let result = crate::answer::result(&grant, None, 1500);
         assert!(result.print(cni::Version::NEWEST).is_ok(), "{grant:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The fixed part of a reply (RFC 2131, 2) with its cookie, and the type of an acknowledgement.
+    fn acknowledgement() -> Vec<u8> {
+        let mut bytes = vec![0; 236];
+        bytes[..3].copy_from_slice(&[2, 1, 6]);
+        bytes[16..20].copy_from_slice(&[10, 1, 2, 3]);
+        bytes.extend([99, 130, 83, 99, 53, 1, 5]);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn no_options_make_an_unsound_offer(options in prop::collection::vec(any::<u8>(), 0..200)) {
+            message(&[acknowledgement(), options].concat(), End::EVERYBODY);
+        }
+    }
+
+    #[test]
+    fn such_an_acknowledgement_is_an_offer() {
+        let options = vec![1, 4, 255, 255, 255, 0, 51, 4, 0, 0, 14, 16, 54, 4, 10, 1, 2, 1, 255];
+        let message = Message::from_bytes(&[acknowledgement(), options].concat()).unwrap();
+        assert!(Grant::of(&message, End::EVERYBODY).is_ok());
     }
 }

@@ -17,13 +17,10 @@ use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 pub use crate::config::Config;
+use crate::plan::{CREATE, DRIVER};
 
 /// The plugin.
 pub struct Tap;
-
-const DRIVER: &str = "tap";
-/// The command of the process that has the device's SELinux context.
-const CREATE: &str = "create-device";
 
 impl Plugin for Tap {
     const NAME: &'static str = DRIVER;

@@ -7,7 +7,11 @@ use ipnetwork::IpNetwork;
 use netlink::Mac;
 
 use crate::config::Config;
-use crate::{CREATE, DRIVER};
+
+/// The name of the plugin.
+pub const DRIVER: &str = "tap";
+/// The command of the process that has the device's SELinux context.
+pub const CREATE: &str = "create-device";
 
 /// Every piece of the attachment, in the order of creation: [`device`], then [`rest`].
 pub fn plan(
