@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -36,6 +37,7 @@ pub const CASES: &[Case] = &[
     Case::new("dhcp/add_without_a_server_leaves_nothing", &["DH-8"], no_server).needs(SERVER),
     Case::new("dhcp/a_stale_socket_is_replaced", &["DH-B5"], stale).needs(SERVER),
     Case::new("dhcp/the_daemon_takes_the_references_flags", &["DH-7"], flags).needs(SERVER),
+    Case::new("dhcp/a_socket_of_systemd_is_taken_over", &["DH-7"], passed).needs(SERVER),
     Case::new("dhcp/the_references_daemon_is_named", &["DH-R2"], reference).needs(BESIDE),
     Case::new("dhcp/a_missing_ipam_object_is_an_error", &["DH-B1"], no_ipam),
 ];
@@ -43,14 +45,14 @@ pub const CASES: &[Case] = &[
 const SOCKET: &str = "/run/cni/dhcp.sock";
 const RECORDS: &str = "/run/moor/dhcp";
 
-fn config(ipam: &Value) -> Value {
+pub(crate) fn config(ipam: &Value) -> Value {
     json!({
         "cniVersion": USUAL, "name": "lan", "type": "macvlan", "master": "wan0",
         "ipam": with(&json!({"type": "dhcp"}), ipam.clone()),
     })
 }
 
-fn call(room: &Room, verb: &str, container: &Container, config: &Value) -> Result<Answer> {
+pub(crate) fn call(room: &Room, verb: &str, container: &Container, config: &Value) -> Result<Answer> {
     room.attach("macvlan", verb, container).config(config).run()
 }
 
@@ -79,7 +81,7 @@ fn daemon(socket: &str) -> Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(pid)?))
 }
 
-fn kill_daemon() -> Result<Pid> {
+pub(crate) fn kill_daemon() -> Result<Pid> {
     let pid = daemon(SOCKET)?;
     kill(pid, Signal::SIGKILL)?;
     until("the daemon is gone", || Ok(UnixStream::connect(SOCKET).is_err()))?;
@@ -192,9 +194,6 @@ fn check(room: &Room) -> Result<()> {
     other["prevResult"]["ips"][0]["address"] = json!("198.51.100.77/24");
     other["type"] = json!("dhcp");
     room.attach("dhcp", "CHECK", &container).config(&other).run()?.refused("expected: 198.51.100.77")?;
-    ip::run_in("c1", &["addr", "flush", "dev", "eth0"])?;
-    let checked = with(&checked, json!({"type": "dhcp"}));
-    room.attach("dhcp", "CHECK", &container).config(&checked).run()?.refused(address(&result)?)?;
     call_del(room, &container, &config)
 }
 
@@ -306,6 +305,35 @@ fn flags(room: &Room) -> Result<()> {
         until("its files are gone", || Ok(!socket.exists() && !pid.exists()))
     })();
     let _ = daemon_process.kill().and_then(|()| daemon_process.wait());
+    stepped
+}
+
+/// As systemd passes it (sd_listen_fds(3)).
+fn passed(room: &Room) -> Result<()> {
+    let server = server(room, &Offer::default())?;
+    fs::create_dir_all("/run/cni")?;
+    let listener = UnixListener::bind(SOCKET)?;
+    let program = room.suite.join("dhcp");
+    let script =
+        format!("exec 3<&0; LISTEN_PID=$$ LISTEN_FDS=1 exec {} daemon < /dev/null", program.display());
+    let mut process = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(OwnedFd::from(listener))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let stepped = (|| {
+        ensure!(u32::try_from(daemon(SOCKET)?.as_raw())? == process.id(), "another daemon answers");
+        let container = room.container("c1")?;
+        let config = config(&json!({}));
+        call(room, "ADD", &container, &config)?.result()?;
+        call_del(room, &container, &config)?;
+        kill(daemon(SOCKET)?, Signal::SIGTERM)?;
+        process.wait()?;
+        ensure!(Path::new(SOCKET).exists(), "the socket of systemd is removed");
+        released(&server)
+    })();
+    let _ = process.kill().and_then(|()| process.wait());
     stepped
 }
 

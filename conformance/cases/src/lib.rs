@@ -18,6 +18,7 @@ mod delegation;
 mod dhcp;
 mod dhcp_inputs;
 mod dhcp_servers;
+mod dhcp_times;
 mod dns_alive;
 mod dns_answers;
 mod dns_authority;
@@ -168,6 +169,7 @@ pub fn all() -> Vec<Case> {
         dhcp::CASES,
         dhcp_inputs::CASES,
         dhcp_servers::CASES,
+        dhcp_times::CASES,
         dns_names::CASES,
         dns_answers::CASES,
         dns_alive::CASES,

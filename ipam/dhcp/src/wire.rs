@@ -137,8 +137,21 @@ impl Wire {
     /// # Errors
     /// The link is gone, or the kernel refused.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        match self.send_once(frame) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// As [`Wire::send`], for a frame that is not sent again: that there is no room for it is an
+    /// error.
+    ///
+    /// # Errors
+    /// There is no room, the link is gone, or the kernel refused.
+    pub fn send_once(&self, frame: &[u8]) -> io::Result<()> {
         match send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT) {
-            Ok(_) | Err(Errno::ENETDOWN | Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR) => Ok(()),
+            // On a link that is down, no attempt succeeds.
+            Ok(_) | Err(Errno::ENETDOWN) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }

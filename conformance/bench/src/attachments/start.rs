@@ -25,8 +25,9 @@ const LEAST: usize = 10;
 pub const EMPTY: &str = "empty executable";
 
 /// The executables that are measured.
-const EXECUTABLES: [&str; 14] = [
+const EXECUTABLES: [&str; 15] = [
     "bridge",
+    "dhcp",
     "dns",
     "dummy",
     "host-device",

@@ -42,13 +42,15 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 44] = [
+pub const TARGETS: [Target; 46] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
     Target::new("bridge", "DEL", Part::Itself),
     Target::new("bridge", "DEL", Part::Delegate),
     Target::new("bridge", "DEL", Part::Rules),
+    Target::new("dhcp", "ADD", Part::Itself),
+    Target::new("dhcp", "DEL", Part::Itself),
     Target::new("dns", "ADD", Part::Itself),
     Target::new("dns", "ADD", Part::Beside),
     Target::new("dns", "ADD", Part::Inside),
@@ -120,6 +122,7 @@ impl Target {
         match (self.plugin, self.part) {
             ("ipvlan", Part::Vlan | Part::Access) => &[Need::Ipvlan, Need::VlanLinks],
             ("ipvlan", _) => &[Need::Ipvlan],
+            ("dhcp", _) => &[Need::DhcpServers],
             ("tap", _) => &[Need::Tap],
             ("vlan", _) => &[Need::VlanLinks],
             ("dummy", _) => &[Need::Dummy],
@@ -166,6 +169,9 @@ impl Target {
             }
             ("macvlan" | "ipvlan" | "dummy", _) => lan(self.plugin, &quick(json!({}))),
             ("vlan", _) => lan("vlan", &quick(json!({"vlanId": 10}))),
+            ("dhcp", _) => json!({
+                "cniVersion": USUAL, "name": "lan", "type": "dhcp", "ipam": {"type": "dhcp", "timeout": 5},
+            }),
             ("tap", _) => {
                 let ranges = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "2001:db8:7::/64"}]]);
                 json!({

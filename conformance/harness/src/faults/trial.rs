@@ -1,7 +1,9 @@
 //! One fault in one room: prepare, inject, and check what is left.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -13,8 +15,9 @@ use crate::fake::Fake;
 use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
+use crate::stage::dhcp::{Offer, Server, Software};
 use crate::stage::dns::{self, Named};
-use crate::stage::lan::vlan_outside;
+use crate::stage::lan::{until, vlan_outside};
 use crate::stage::portmap::{bridged, published};
 use crate::stage::reapply::reapply;
 use crate::strace::point::{Extent, Point, points, strace};
@@ -72,13 +75,65 @@ struct Trial<'r> {
     container: Container,
     config: Value,
     log: PathBuf,
+    leases: Option<Leases>,
+}
+
+/// What a DHCP client needs: a server, and a daemon that the traced process need not start.
+struct Leases {
+    server: Server,
+    daemon: Child,
+}
+
+impl Leases {
+    /// On the outside's wire; the container gets its end of another one.
+    fn new(room: &Room) -> Result<Self> {
+        room.outside(&[])?;
+        ip::script(
+            None,
+            "link add br0 type bridge
+             link set br0 up
+             link set wan0 master br0
+             link add port0 type veth peer name eth0 netns c1
+             link set port0 master br0 up",
+        )?;
+        ip::run_in(ID, &["link", "set", "eth0", "up"])?;
+        let server = room.dhcp_server(Software::Dnsmasq, &Offer::default())?;
+        let mut command = Command::new(room.suite.join("dhcp"));
+        command.arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = command.spawn().with_context(|| format!("start {command:?}"))?;
+        until("the daemon listens", || Ok(UnixStream::connect("/run/cni/dhcp.sock").is_ok()))?;
+        Ok(Self { server, daemon })
+    }
+
+    /// Records of the plugin, and leases of the server once it heard of their release.
+    fn left(&self) -> Result<Vec<String>> {
+        let records = fs::read_dir("/run/moor/dhcp")?.flatten().map(|file| file.path());
+        let records = records.filter(|path| path.extension().is_some_and(|it| it == "lease"));
+        let mut left: Vec<String> = records.map(|path| format!("+ file {}", path.display())).collect();
+        if until("leases are free", || Ok(self.server.addresses()?.is_empty())).is_err() {
+            left.extend(self.server.addresses()?.into_iter().map(|address| format!("+ lease of {address}")));
+        }
+        Ok(left)
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill().and_then(|()| self.daemon.wait());
+    }
 }
 
 impl<'r> Trial<'r> {
     fn new(room: &'r Room, target: Target) -> Result<Self> {
         let log = room.scratch("strace");
         let mut config = target.config();
+        let mut leases = None;
         let container = match target.plugin {
+            "dhcp" => {
+                let container = room.container(ID)?;
+                leases = Some(Leases::new(room)?);
+                container
+            }
             "dns" => {
                 if target.part == Part::Beside {
                     Named::add(room, "neighbour", "db", json!({}))?;
@@ -105,7 +160,7 @@ impl<'r> Trial<'r> {
             }
             _ => room.container(ID)?,
         };
-        Ok(Self { room, target, container, config, log })
+        Ok(Self { room, target, container, config, log, leases })
     }
 
     fn call(&self, verb: &str) -> Call<'r> {
@@ -143,6 +198,10 @@ impl<'r> Trial<'r> {
             // ports.
             let changes = self.room.changes_since(before)?;
             left.extend(changes.into_iter().filter(|line| line.contains("route_localnet")));
+            return Ok(left);
+        }
+        if let Some(leases) = &self.leases {
+            left.extend(leases.left()?);
             return Ok(left);
         }
         if self.target.plugin == "dns" {

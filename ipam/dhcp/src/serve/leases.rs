@@ -24,6 +24,8 @@ const FRAMES: usize = 64;
 const JUNK: u32 = 4096;
 /// The pause after what the kernel refused, or a flood.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Tries to limit the address on the link.
+const LIMITS: u32 = 30;
 /// The longest pause while there is no address.
 const SEARCH: Duration = Duration::from_secs(16);
 
@@ -47,6 +49,8 @@ struct Lease {
     next: Option<Duration>,
     /// The record is not written yet.
     unwritten: bool,
+    /// When to limit the address on the link, and how often to try again.
+    limit: Option<(Duration, u32)>,
 }
 
 #[derive(Debug)]
@@ -76,7 +80,8 @@ impl Leases {
 
     /// When the next step is due.
     pub fn next(&self) -> Option<Duration> {
-        self.all.iter().filter_map(|(_, lease)| lease.next).min()
+        let limits = self.all.iter().filter_map(|(_, lease)| lease.limit.map(|(at, _)| at));
+        self.all.iter().filter_map(|(_, lease)| lease.next).chain(limits).min()
     }
 
     /// Reads all records.
@@ -98,7 +103,13 @@ impl Leases {
         self.forget(name);
         match self.store.read(name) {
             Ok(Some(record)) if record.socket == self.socket && record.name() == name => {
-                let lease = Lease { record, flight: None, next: Some(now), unwritten: false };
+                let lease = Lease {
+                    record,
+                    flight: None,
+                    next: Some(now),
+                    unwritten: false,
+                    limit: Some((now + PAUSE, LIMITS)),
+                };
                 let id = self.all.insert(lease);
                 self.names.insert(name.to_owned(), id);
             }
@@ -119,10 +130,29 @@ impl Leases {
 
     /// Does what is due.
     pub fn advance(&mut self, poller: &Poller, now: Duration) {
+        let is_late = |lease: &Lease| lease.limit.is_some_and(|(at, _)| at <= now);
+        let ids: Vec<Id> = self.all.iter().filter(|(_, lease)| is_late(lease)).map(|(id, _)| id).collect();
+        for id in ids {
+            self.limit(id, now);
+        }
         let is_due = |lease: &Lease| lease.next.is_some_and(|next| next <= now);
         let ids: Vec<Id> = self.all.iter().filter(|(_, lease)| is_due(lease)).map(|(id, _)| id).collect();
         for id in ids {
             self.advance_one(id, poller, now);
+        }
+    }
+
+    /// Limits the address on the link, which the interface's plugin puts there after ADD of this one.
+    fn limit(&mut self, id: Id, now: Duration) {
+        let Some(lease) = self.all.get_mut(id) else { return };
+        let Some((_, tries)) = lease.limit.take() else { return };
+        let record = &lease.record;
+        let Some(end) = record.end().filter(|end| record.state == State::Bound && *end > now) else { return };
+        let Ok(place) = link::place(&self.args.reached(&record.netns), record) else { return };
+        match link::limit(&place, record, end - now) {
+            Ok(true) => {}
+            Ok(false) => lease.limit = tries.checked_sub(1).map(|tries| (now + PAUSE, tries)),
+            Err(error) => log(&format_args!("{}: {error:#}", record.owner())),
         }
     }
 
@@ -268,7 +298,7 @@ impl Leases {
         lease.record.grant = grant;
         lease.record.state = State::Bound;
         lease.record.since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        lease.next = Some(now);
+        (lease.next, lease.limit) = (Some(now), Some((now, LIMITS)));
         let record = lease.record.clone();
         if !self.write(id, now) {
             return;

@@ -1,6 +1,7 @@
 //! The address on the link, when it changes or its time is over.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use netlink::NewAddress;
@@ -34,6 +35,22 @@ pub fn put_on(place: &Place, record: &Record) -> Result<()> {
     // A router may be reached by a route to the link.
     routes.sort_by_key(|route| route.gateway.is_some());
     routes.iter().try_for_each(|route| there(place.netlink.add_route(route, true)))
+}
+
+/// Has the kernel remove the address of a record when its time is over, even if no daemon runs then.
+/// Returns false if the address is not on the link: the interface's plugin may not have put it there
+/// yet.
+///
+/// # Errors
+/// The kernel refused.
+pub fn limit(place: &Place, record: &Record, left: Duration) -> Result<bool> {
+    let Some(net) = record.grant.net().map(IpNetwork::from) else { return Ok(true) };
+    if !place.netlink.addresses(Some(place.link.index))?.iter().any(|held| held.net == net) {
+        return Ok(false);
+    }
+    // The daemon, which counts finer, comes first.
+    let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX - 3).min(u32::MAX - 3) + 2;
+    place.netlink.limit_address(place.link.index, net, seconds).map(|()| true)
 }
 
 /// The place of a record's link.

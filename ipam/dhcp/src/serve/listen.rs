@@ -6,8 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, socket, sockopt};
+use sys::file::{self, Hold};
 use sys::{Error, Result};
 
 use super::args::Args;
@@ -18,6 +20,8 @@ const FIRST: i32 = 3;
 /// A socket's directory and the socket.
 const DIR_MODE: u32 = 0o700;
 const SOCKET_MODE: u32 = 0o600;
+/// How long another daemon may take to exit.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The listening socket.
 pub struct Listening {
@@ -49,7 +53,7 @@ impl Listening {
             return Err(fail(cause));
         }
         // A dead daemon's.
-        sys::file::remove(&path)?;
+        file::remove(&path)?;
         // The mode before anybody can connect.
         let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777 & !SOCKET_MODE));
         let listener = UnixListener::bind(&path);
@@ -64,7 +68,7 @@ impl Listening {
     pub fn close(&self) {
         if let Some(path) = &self.own {
             // A socket that nobody listens at is replaced by the next daemon.
-            let _ = sys::file::remove(path);
+            let _ = file::remove(path);
         }
     }
 }
@@ -74,10 +78,10 @@ fn lock(args: &Args, store: &Store) -> Result<File> {
     // A path as one name, so that two paths never share a lock.
     let name = args.socket.display().to_string().replace('%', "%25").replace('/', "%2f");
     let path = store.dir().join(format!(".daemon{name}"));
-    sys::file::try_lock(&path, SOCKET_MODE)?.ok_or_else(|| {
-        let cause = io::Error::new(io::ErrorKind::WouldBlock, "another daemon lives");
-        Error::new("lock", path.display().to_string(), cause)
-    })
+    let lock = file::open_lock(&path)?;
+    // One that makes room for this one needs a moment.
+    file::lock_bounded(&lock, &path, Hold::Alone, PATIENCE)?;
+    Ok(lock)
 }
 
 /// Whether a process listens at a path. A connection that would have to wait is one.

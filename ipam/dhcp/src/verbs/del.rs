@@ -54,11 +54,12 @@ fn give_back(store: &Store, name: &str, netns: &str) -> Result<(), Error> {
         }
         Place::of_record(netns.as_ref(), record.namespace, record.index)
     });
-    // A container that is gone can send nothing: its lease ends by itself.
-    if let Ok(place) = place
-        && let Err(error) = release(&place, &record)
-    {
-        eprintln!("dhcp: {} is not released: {error:#}", record.grant.address);
+    match place {
+        // The record stays: another DEL can do what this one could not.
+        Ok(place) => release(&place, &record)?,
+        // A container that is gone can send nothing: its lease ends by itself.
+        Err(missing) if missing.is_gone() => {}
+        Err(missing) => return Err(missing.into_cni_error()),
     }
     let _lock = store.lock()?;
     store.remove(name)?;
@@ -78,6 +79,6 @@ pub fn release(place: &Place, record: &Record) -> sys::Result<()> {
     };
     let message = record.ask.message(Kind::Release, mac, &fields);
     let from = End { mac, ip: record.grant.address };
-    let sent = place.wire()?.send(&frame::encode(from, record.grant.server_end(), &message));
+    let sent = place.wire()?.send_once(&frame::encode(from, record.grant.server_end(), &message));
     sent.map_err(|cause| sys::Error::new("send a release on", place.link.name.clone(), cause))
 }

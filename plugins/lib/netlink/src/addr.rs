@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use sys::Result;
 
 use crate::Netlink;
 use crate::attr::{Attrs, Malformed};
-use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request};
+use crate::message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request};
 
 /// linux/if_addr.h, attributes. ADDRESS is the far end of a point-to-point link, otherwise the same
 /// as LOCAL.
@@ -212,6 +212,21 @@ impl Netlink {
         self.change("add address", add_request(address, Manner::WithoutRoute), || {
             format!("{} to {}", address.net, self.link_label(address.index))
         })
+    }
+
+    /// Sets the time after which the kernel removes an address that the link has; its routes stay
+    /// until then.
+    ///
+    /// # Errors
+    /// The link does not exist. An IPv4 address that the link does not have is added.
+    pub fn limit_address(&self, index: u32, net: IpNetwork, seconds: u32) -> Result<()> {
+        let mut limit = CacheInfo::default();
+        (limit.ifa_valid, limit.ifa_preferred) = (seconds, seconds);
+        let mut address = message(index, net, vec![AddressAttribute::Local(net.ip())]);
+        address.attributes.push(AddressAttribute::Address(net.ip()));
+        address.attributes.push(AddressAttribute::CacheInfo(limit));
+        let request = Request::of(RTM_NEWADDR, NLM_F_REPLACE, &address);
+        self.change("limit address", request, || format!("{net} of {}", self.link_label(index)))
     }
 
     /// Removes an address.
