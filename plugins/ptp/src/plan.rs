@@ -6,7 +6,8 @@ use cni::{AddResult, IpConfig};
 use host::Owner;
 use host::intent::By;
 use host::piece::{
-    Gateways, HostRoutes, OwnAddress, Piece, Place, Recorded, Route, Settled, SourceFilter, Up, VethPair,
+    Forwarding, Gateways, HostRoutes, OwnAddress, Piece, Place, Recorded, Route, Settled, SourceFilter, Up,
+    VethPair,
 };
 use ipnetwork::IpNetwork;
 
@@ -67,6 +68,8 @@ pub fn rest(config: &Config, facts: &Facts<'_>, result: &AddResult) -> Vec<Piece
     pieces.push(attach::parameters(ifname, &own, false));
     pieces.extend(own.iter().map(|net| Piece::OwnAddress(OwnAddress { link: ifname.clone(), net: *net })));
     pieces.push(Piece::Up(Up { place: Place::Sandbox, link: ifname.clone() }));
+    // Until the kernel has noticed the carrier, the host's end drops what the host sends.
+    pieces.push(Piece::Forwarding(Forwarding { link: host_veth.clone() }));
     pieces.extend(container_routes(&ips, ifname, result));
     // The attachment is complete: from now on its packet rules are restored when they are flushed.
     pieces.extend(Recorded::of(By::Bridge, facts.owner, &pieces));
