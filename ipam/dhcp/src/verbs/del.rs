@@ -23,14 +23,16 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     if !store.exists()? {
         return Ok(());
     }
-    for name in store.names()? {
-        let Some(record) = store.read(&name)? else { continue };
+    let give_back_stale = |name: &str| {
+        let Some(record) = store.read(name)? else { return Ok(()) };
         let attachment = Attachment { container_id: record.container, ifname: record.ifname };
-        if record.network == request.network && !valid.contains(&attachment) {
-            give_back(&store, &name, "")?;
+        if record.network != request.network || valid.contains(&attachment) {
+            return Ok(());
         }
-    }
-    Ok(())
+        give_back(&store, name, "")
+    };
+    // A failure is reported, so that GC is tried again, but does not stop the other leases.
+    store.names()?.iter().map(|name| give_back_stale(name)).fold(Ok(()), Result::and)
 }
 
 /// Releases the lease of a record, and removes the record. `netns`: where the namespace is now, if
