@@ -97,6 +97,11 @@ pub fn prepare(scenario: Scenario) -> Result<()> {
     Ok(())
 }
 
+/// Deletes what [`prepare`] has made.
+pub fn clear(scenario: Scenario) -> Result<()> {
+    if scenario.has_parent() { ip::run(&["link", "del", PARENT]) } else { Ok(()) }
+}
+
 /// Rehearses, counts, and measures in turns.
 pub fn measure(room: &Room, scenario: Scenario, contenders: Vec<Contender>, span: Span) -> Result<Measured> {
     prepare(scenario)?;

@@ -358,8 +358,9 @@ fn counts_of(room: &Room, wanted: impl Fn(Scenario) -> bool) -> Result<()> {
         let mut measured = Measured::default();
         let runner = measure::ready(room, scenario, ours.clone(), true, &mut measured)?;
         ensure!(measured.not_run.is_empty(), "{name}: {:?}", measured.not_run);
-        // The next scenario has the same network and containers of the same names.
+        // The next scenario has the same network, parent, and containers of the same names.
         runner.clear(room, scenario)?;
+        measure::clear(scenario)?;
         verdicts.extend(budgets.counts(name, &measured));
         verdicts.extend(budgets.files(&room.suite, scenario.executables())?);
         scenarios.push((name, measured));

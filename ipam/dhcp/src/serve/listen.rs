@@ -41,6 +41,7 @@ impl Listening {
     pub fn open(args: &Args, store: &Store) -> Result<Self> {
         let lock = lock(args, store)?;
         if let Some(listener) = passed()? {
+            write_pid(args)?;
             return Ok(Self { listener, own: None, _lock: Some(lock) });
         }
         let path = args.reached(&args.socket);
@@ -54,6 +55,8 @@ impl Listening {
         }
         // A dead daemon's.
         file::remove(&path)?;
+        // Whoever reaches the socket finds the file, too.
+        write_pid(args)?;
         // The mode before anybody can connect.
         let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777 & !SOCKET_MODE));
         let listener = UnixListener::bind(&path);
@@ -92,6 +95,12 @@ fn in_use(path: &Path) -> bool {
         nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &UnixAddr::new(path)?)
     };
     matches!(attempt(), Ok(()) | Err(nix::errno::Errno::EAGAIN))
+}
+
+fn write_pid(args: &Args) -> Result<()> {
+    let Some(path) = &args.pid_file else { return Ok(()) };
+    let text = format!("{}\n", std::process::id());
+    file::replace_whole(path, text.as_bytes(), 0o644, file::Sync::Later)
 }
 
 /// The socket that systemd passes, if it does.

@@ -85,10 +85,6 @@ impl Running {
         let store = Store::below(&args.host_prefix);
         store.make()?;
         let listening = Listening::open(&args, &store)?;
-        if let Some(path) = &args.pid_file {
-            let text = format!("{}\n", std::process::id());
-            sys::file::replace_whole(path, text.as_bytes(), 0o644, sys::file::Sync::Later)?;
-        }
         let kernel = |errno: nix::errno::Errno| Error::new("wait for", "plugins and signals", errno);
         let poller = Poller::new().map_err(kernel)?;
         poller.watch(&listening.listener, Source::Control, Id::ZERO).map_err(kernel)?;
