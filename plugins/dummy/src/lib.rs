@@ -7,7 +7,7 @@ mod tests;
 
 use attach::single::{self, Attached};
 use attach::{child, conflict, mtu, only_link, owner};
-use cni::{AddResult, Command, Error, Interface, Plugin, Request};
+use cni::{AddResult, Command, Error, Plugin, Request};
 use host::piece::{self, Feature, Kernel};
 use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
@@ -48,12 +48,7 @@ impl Plugin for Dummy {
             let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
             mtu::refuse_for(bytes, &own)?;
             making.add(&plan::rest(&owner, &result, &own)).map_err(conflict::to_cni_error)?;
-            result.interfaces = vec![Interface {
-                name: request.ifname.clone(),
-                mac: mac.map(|mac| mac.to_string()),
-                sandbox: Some(request.netns.clone()),
-                ..Interface::default()
-            }];
+            result.interfaces = vec![single::link(request, mac)];
             Ok(result)
         })
     }

@@ -8,13 +8,14 @@ mod sysfs;
 #[cfg(test)]
 mod tests;
 
+use attach::single::{self, Attached};
 use attach::{conflict, lease};
-use cni::{AddResult, Command, Error, Interface, Plugin, Request, ValidAttachments};
+use cni::{AddResult, Command, Error, Plugin, Request, ValidAttachments};
 use host::device::Hint;
 use host::notice;
 use host::piece::{self, Kernel, Making};
 use ipnetwork::IpNetwork;
-use netlink::{Mac, Netlink};
+use netlink::Netlink;
 use sys::NetNs;
 
 pub use crate::config::Config;
@@ -45,11 +46,11 @@ impl Plugin for HostDevice {
         let link = find::device(kernel.host(), &config, &owner)?;
         let links = [plan::device(&config, &owner, &request.netns, &link.name, link.mac)];
         let finish = |making: &mut Making<'_>, result: AddResult| {
-            let mut result = complete(request, &config, result)?;
+            let mut result = single::without_link(request, result, config.dns.as_ref())?;
             let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
             let pieces = plan::rest(&request.ifname, &result, &own, config.dad, link.carrier());
             making.add(&pieces).map_err(conflict::to_cni_error)?;
-            result.interfaces = vec![interface(request, link.mac)];
+            result.interfaces = vec![single::link(request, link.mac)];
             Ok(result)
         };
         match &config.ipam {
@@ -74,13 +75,7 @@ impl Plugin for HostDevice {
             return Ok(());
         }
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
-        let (index, mac) = remembered(request, &previous)?;
-        let own: Vec<IpNetwork> = previous
-            .ips
-            .iter()
-            .filter(|ip| ip.interface.is_none_or(|of| of == index))
-            .map(|ip| ip.address)
-            .collect();
+        let Attached { mac, addresses: own } = Attached::of(request, &previous)?;
         let owner = attach::owner(request);
         let mut pieces = vec![plan::device(&config, &owner, &request.netns, "", mac)];
         pieces.extend(plan::rest(&request.ifname, &previous, &own, config.dad, true));
@@ -118,55 +113,17 @@ fn without_link(request: &Request, config: &Config) -> Result<AddResult, Error> 
         Some(ipam) => request.delegate_add(ipam)?,
         None => AddResult::default(),
     };
-    let completed = complete(request, config, result);
+    let completed = single::without_link(request, result, config.dns.as_ref());
     if let (Err(_), Some(ipam)) = (&completed, &config.ipam) {
         // The ADD's own error is the one to report.
         let _ = request.delegate(ipam, Command::Del);
     }
-    Ok(AddResult { interfaces: vec![interface(request, None)], ..completed? })
-}
-
-/// The result of the IPAM plugin as the attachment's, without its link.
-fn complete(request: &Request, config: &Config, mut result: AddResult) -> Result<AddResult, Error> {
-    // Only the configuration's counts; the reference drops the IPAM plugin's too.
-    result.dns = cni::Dns::default();
-    if let Some(dns) = &config.dns {
-        dns.override_dns(&mut result);
-    }
-    for ip in &mut result.ips {
-        ip.interface = Some(0);
-    }
-    result.convertible_to(request.version)?;
-    Ok(result)
-}
-
-fn interface(request: &Request, mac: Option<Mac>) -> Interface {
-    Interface {
-        name: request.ifname.clone(),
-        mac: mac.map(|mac| mac.to_string()),
-        sandbox: Some(request.netns.clone()),
-        ..Interface::default()
-    }
-}
-
-/// The attachment's link in `prevResult`: its place in the list, and its Ethernet address.
-fn remembered(request: &Request, previous: &AddResult) -> Result<(usize, Option<Mac>), Error> {
-    let ours =
-        |link: &Interface| link.name == request.ifname && link.sandbox.as_deref() == Some(&request.netns);
-    let index = previous.interfaces.iter().position(ours).ok_or_else(|| {
-        Error::internal(format!(
-            "prevResult has no interface {} in sandbox {}",
-            request.ifname, request.netns
-        ))
-    })?;
-    let text = previous.interfaces.get(index).and_then(|link| link.mac.as_deref());
-    Ok((index, attach::mac_of(text)))
+    Ok(AddResult { interfaces: vec![single::link(request, None)], ..completed? })
 }
 
 /// DEL: the device is found by its owner, and the configuration is only a hint.
 fn give_back(request: &Request) -> Result<(), Error> {
-    let previous = request.prev_result().ok().flatten().unwrap_or_default();
-    let mac = remembered(request, &previous).ok().and_then(|(_, mac)| mac);
+    let mac = Attached::remembered(request).and_then(|attached| attached.mac);
     let hint = Hint { device: config::device_name(request), mac };
     let sandbox = match NetNs::open_if_there(&request.netns)? {
         Some(netns) => Some(Netlink::open_in(&netns)?),

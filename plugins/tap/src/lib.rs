@@ -9,8 +9,8 @@ mod tests;
 use std::ffi::OsString;
 
 use attach::single::{self, Attached};
-use attach::{child, conflict, ipam_type, lease, mtu, owner, refuse_drift};
-use cni::{AddResult, Code, Command, Error, Interface, Plugin, Request};
+use attach::{child, conflict, ipam_type, lease, mtu, only_link, owner, refuse_drift};
+use cni::{AddResult, Code, Command, Error, Plugin, Request};
 use host::piece::{self, Kernel, Making};
 use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
@@ -78,11 +78,7 @@ impl Plugin for Tap {
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
-        // The devices vanish with the containers' namespaces.
-        match ipam_type(request)? {
-            Some(ipam) => request.delegate(&ipam, Command::Gc),
-            None => Ok(()),
-        }
+        only_link::gc(request)
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
@@ -122,12 +118,7 @@ fn finish(
     let own: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
     mtu::refuse_for(config.mtu, &own)?;
     making.add(&plan::rest(&owner(request), &result, &own))?;
-    result.interfaces = vec![Interface {
-        name: request.ifname.clone(),
-        mac: Some(mac.to_string()),
-        sandbox: Some(request.netns.clone()),
-        ..Interface::default()
-    }];
+    result.interfaces = vec![single::link(request, Some(mac))];
     Ok(result)
 }
 

@@ -37,6 +37,16 @@ pub fn without_link(
     Ok(result)
 }
 
+/// The attachment's link, for the result of ADD.
+pub fn link(request: &Request, mac: Option<Mac>) -> Interface {
+    Interface {
+        name: request.ifname.clone(),
+        mac: mac.map(|mac| mac.to_string()),
+        sandbox: Some(request.netns.clone()),
+        ..Interface::default()
+    }
+}
+
 /// The attachment's link in a result of the runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attached {

@@ -5,7 +5,7 @@ mod plan;
 
 use std::net::IpAddr;
 
-use cni::{AddResult, Code, Command, DnsConf, Error, Interface, Request, ValidAttachments};
+use cni::{AddResult, Code, Command, DnsConf, Error, Request, ValidAttachments};
 use host::piece::{self, ChildKind, Feature, Kernel, Making, Place};
 use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
@@ -104,12 +104,7 @@ fn finish(
     mtu::refuse_for(Some(child.mtu.unwrap_or(parent.mtu)), &own)?;
     let shim = host_access::shim(making.kernel().host(), child, &owner, parent, &own)?;
     making.add(&plan::rest(child, &owner, parent, &result, &own, shim)).map_err(conflict::to_cni_error)?;
-    result.interfaces = vec![Interface {
-        name: owner.ifname,
-        mac: child.mac.or(parent.mac).map(|mac| mac.to_string()),
-        sandbox: Some(request.netns.clone()),
-        ..Interface::default()
-    }];
+    result.interfaces = vec![single::link(request, child.mac.or(parent.mac))];
     Ok(result)
 }
 
