@@ -26,13 +26,14 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 12] = [
+const CONFIGS: [Decode; 13] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
     |request| host_device::Config::of(request).map(drop),
     |request| vlan::Config::of(request).map(drop),
     |request| dummy::Config::of(request).map(drop),
+    |request| firewall::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
     |request| ptp::Config::of(request).map(drop),
     |request| tap::Config::of(request).map(drop),

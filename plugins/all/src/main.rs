@@ -13,6 +13,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&dhcp::Dhcp),
         Member::new(&dns::Dns),
         Member::new(&dummy::Dummy),
+        Member::new(&firewall::Firewall),
         Member::new(&host_device::HostDevice),
         Member::new::<host_local::HostLocal>(host_local),
         Member::new(&ipvlan::Ipvlan),

@@ -8,12 +8,13 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "bridge",
     "dhcp",
     "dns",
     "dnsname",
     "dummy",
+    "firewall",
     "host-device",
     "host-local",
     "ipvlan",

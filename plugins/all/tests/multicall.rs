@@ -36,6 +36,7 @@ fn the_name_of_a_link_or_copy_selects_the_plugin() {
         "dhcp",
         "dns",
         "dummy",
+        "firewall",
         "host-device",
         "host-local",
         "ipvlan",

@@ -11,6 +11,7 @@
 mod alive;
 mod attachment;
 pub mod fast_path;
+pub mod firewall;
 mod masquerade;
 pub mod published;
 mod reapply;
@@ -28,6 +29,7 @@ use crate::Drift;
 
 pub use attachment::{delete, delete_but, delete_own};
 pub use fast_path::FastPath;
+pub use firewall::Isolation;
 pub use masquerade::Masqueraded;
 pub use reapply::{Reapplied, mend, reapply};
 pub use release::{Released, release};
