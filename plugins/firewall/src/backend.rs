@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use cni::{Error, Request};
-use host::{Drift, Owner};
+use host::{Drift, Owner, Removal};
+use nft::Nft;
 
 use crate::config::{Backend, Config};
 use crate::{config, firewalld, iptables};
@@ -41,7 +42,7 @@ impl Backend {
     pub fn drifts(self, config: &Config, owner: &Owner, addresses: &[IpAddr]) -> Result<Vec<Drift>, Error> {
         match self {
             Self::Nftables => Ok(Vec::new()),
-            Self::Iptables => iptables::drifts(config, owner, addresses),
+            Self::Iptables => iptables::drifts(config, addresses),
             Self::Firewalld => firewalld::drifts(config, owner, addresses),
         }
     }
@@ -60,11 +61,26 @@ impl Backend {
 }
 
 /// Deletes what any of the back ends outside of `plan` made, this suite's or the reference's: the
-/// configuration may have changed since ADD. Missing objects are no error.
+/// configuration may have changed since ADD. Missing objects are no error. Without nf_tables there
+/// is no socket.
 ///
 /// # Errors
 /// A back end could not be asked, and a retry could succeed. All others are asked nevertheless.
-pub fn delete(request: &Request, owner: &Owner, addresses: &[IpAddr]) -> Result<(), Error> {
-    let iptables = iptables::delete(owner, addresses);
-    firewalld::delete(&config::zone_of(request), owner, addresses).and(iptables)
+pub fn delete(
+    request: &Request,
+    nft: Option<&Nft>,
+    removal: &Removal,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let iptables = iptables::delete(nft, removal, addresses);
+    firewalld::delete(config::zone_of(request).as_deref(), removal, addresses).and(iptables)
+}
+
+/// The same for a network's attachments except `valid`.
+///
+/// # Errors
+/// As [`delete`].
+pub fn collect(nft: Option<&Nft>, network: &str, valid: &[Owner]) -> Result<(), Error> {
+    let iptables = iptables::collect(nft, network, valid);
+    firewalld::collect(network, valid).and(iptables)
 }

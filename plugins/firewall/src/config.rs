@@ -18,6 +18,7 @@ struct Conf {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct DelConf {
+    backend: Option<cni::Json>,
     firewalld_zone: Option<cni::Json>,
 }
 
@@ -52,6 +53,9 @@ pub const ADMIN_CHAIN: &str = "CNI-ADMIN";
 /// The maximum length of a chain's name in bytes (XT_EXTENSION_MAXNAMELEN,
 /// linux/netfilter/x_tables.h, without its NUL).
 const CHAIN_MAX: usize = 28;
+/// Chains and targets of iptables that are none of an administrator's.
+const TAKEN: [&str; 9] =
+    ["ACCEPT", "CNI-FORWARD", "DROP", "FORWARD", "INPUT", "OUTPUT", "QUEUE", "REJECT", "RETURN"];
 /// The maximum length of a zone's name: firewalld's own limit is 17.
 const ZONE_MAX: usize = 64;
 
@@ -94,16 +98,22 @@ impl Config {
     }
 }
 
-/// The zone for DEL. Nothing in the configuration may make DEL fail.
-pub fn zone_of(request: &Request) -> String {
-    let written = request.config::<DelConf>().ok().and_then(|conf| conf.firewalld_zone?.decode().ok());
-    zone(written).unwrap_or_else(|_| ZONE.to_owned())
+/// The zone in which the reference may have made sources, for DEL; `None` under a back end that is
+/// another one. Nothing in the configuration may make DEL fail.
+pub fn zone_of(request: &Request) -> Option<String> {
+    let conf: DelConf = request.config().unwrap_or_default();
+    let text = |json: Option<cni::Json>| json.and_then(|json| json.decode::<Option<String>>().ok()).flatten();
+    if matches!(text(conf.backend).as_deref(), Some("nftables" | "iptables")) {
+        return None;
+    }
+    zone(text(conf.firewalld_zone)).ok().or_else(|| Some(ZONE.to_owned()))
 }
 
 fn admin_chain(written: Option<String>) -> Result<String, Error> {
     let Some(name) = written.filter(|name| !name.is_empty()) else { return Ok(ADMIN_CHAIN.to_owned()) };
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
-    if name.len() > CHAIN_MAX || name.starts_with(['-', '!']) || !name.chars().all(is_plain) {
+    let is_taken = TAKEN.contains(&name.as_str());
+    if name.len() > CHAIN_MAX || name.starts_with(['-', '!']) || !name.chars().all(is_plain) || is_taken {
         return Err(invalid(format!("invalid iptablesAdminChainName {:?}", shortened(&name))));
     }
     Ok(name)

@@ -1,44 +1,56 @@
-//! The back end `iptables`.
+//! The back end `iptables`: the reference's chains.
 
 use std::net::IpAddr;
 
-use cni::{Code, Error};
-use host::{Drift, Owner};
+use cni::Error;
+use host::iptables::Accepted;
+use host::{Drift, Owner, Removal, rules};
+use nft::Nft;
 
 use crate::config::Config;
 
-fn refusal() -> Error {
-    Error::new(Code::UnsupportedField, "backend \"iptables\" is not supported: use \"nftables\"")
+fn accepted(config: &Config, addresses: &[IpAddr]) -> Accepted {
+    Accepted { admin: config.admin_chain.clone(), addresses: addresses.to_vec() }
 }
 
 /// Lets the container's packets pass.
 ///
 /// # Errors
-/// Not supported.
-pub fn add(_: &Config, _: &Owner, _: &[IpAddr]) -> Result<(), Error> {
-    Err(refusal())
+/// A program is missing, did not end in time, or refused; nothing is left.
+pub fn add(config: &Config, owner: &Owner, addresses: &[IpAddr]) -> Result<(), Error> {
+    rules::accept(owner, &accepted(config, addresses))?;
+    Ok(())
 }
 
-/// The differences from what [`add`] made.
+/// The differences from what [`add`] made. Nothing is made again: an administrator's tables are
+/// not changed by a question.
 ///
 /// # Errors
-/// Not supported.
-pub fn drifts(_: &Config, _: &Owner, _: &[IpAddr]) -> Result<Vec<Drift>, Error> {
-    Err(refusal())
+/// A program could not be asked.
+pub fn drifts(config: &Config, addresses: &[IpAddr]) -> Result<Vec<Drift>, Error> {
+    Ok(accepted(config, addresses).verify()?)
 }
 
-/// Deletes the rules of these addresses.
+/// Deletes the rules of an attachment, this suite's or the reference's.
 ///
 /// # Errors
 /// A program could not be run, or refused.
-pub fn delete(_: &Owner, _: &[IpAddr]) -> Result<(), Error> {
-    Ok(())
+pub fn delete(nft: Option<&Nft>, removal: &Removal, addresses: &[IpAddr]) -> Result<(), Error> {
+    Ok(rules::accept_no_more(nft, removal, addresses)?)
+}
+
+/// Deletes the rules of a network's attachments except `valid`.
+///
+/// # Errors
+/// As [`delete`].
+pub fn collect(nft: Option<&Nft>, network: &str, valid: &[Owner]) -> Result<(), Error> {
+    Ok(rules::accept_only(nft, network, valid)?)
 }
 
 /// Checks that ADD could be served.
 ///
 /// # Errors
-/// Not supported.
+/// The programs are missing.
 pub fn require() -> Result<(), Error> {
-    Err(refusal())
+    Ok(host::iptables::is_installed()?)
 }

@@ -13,7 +13,9 @@ mod tests;
 use std::net::IpAddr;
 
 use attach::owner;
-use cni::{AddResult, Code, Error, Plugin, Request, Version};
+use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments, Version};
+use host::rules;
+use nft::Nft;
 
 use crate::config::Backend;
 pub use crate::config::Config;
@@ -54,17 +56,28 @@ impl Plugin for Firewall {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let removal = attach::removal(request);
-        backend::delete(request, removal.owner(), &attach::previous_addresses(request))
+        let nft = if_there(rules::open())?;
+        backend::delete(request, nft.as_ref(), &removal, &attach::previous_addresses(request))
     }
 
-    fn gc(&self, _: &Request) -> Result<(), Error> {
-        Ok(())
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
+        let nft = if_there(rules::open())?;
+        backend::collect(nft.as_ref(), &request.network, &attach::valid_owners(request, valid))
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
         let served = Backend::of(&config).and_then(|backend| backend.require(&config));
         served.map_err(|Error { msg, details, .. }| Error::new(Code::NotAvailable, msg).details(details))
+    }
+}
+
+/// A kernel without nf_tables has no rules of this suite there.
+fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
+    match opened {
+        Err(error) if rules::is_without_nf_tables(&error) => Ok(None),
+        opened => Ok(opened.map(Some)?),
     }
 }
 

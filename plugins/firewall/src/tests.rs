@@ -55,6 +55,7 @@ fn what_is_not_known_is_refused_before_anything_is_changed() {
         (r#""ingressPolicy": "closed""#, 7, "unknown ingress policy: \"closed\""),
         (r#""iptablesAdminChainName": "A B""#, 7, "invalid iptablesAdminChainName \"A B\""),
         (r#""iptablesAdminChainName": "12345678901234567890123456789""#, 7, "invalid iptablesAdminChainName"),
+        (r#""iptablesAdminChainName": "FORWARD""#, 7, "invalid iptablesAdminChainName \"FORWARD\""),
         (r#""firewalldZone": "a\nb""#, 7, "invalid firewalldZone \"a\\nb\""),
     ] {
         let error = refusal(keys);
@@ -65,8 +66,10 @@ fn what_is_not_known_is_refused_before_anything_is_changed() {
 
 #[test]
 fn del_takes_what_it_can_from_the_configuration() {
-    assert_eq!(config::zone_of(&request(r#""firewalldZone": "cni""#)), "cni");
-    for keys in [r#""firewalldZone": 7"#, r#""firewalldZone": "a b""#, r#""ingressPolicy": 7"#] {
-        assert_eq!(config::zone_of(&request(keys)), "trusted", "{keys}");
+    let zone = |keys: &str| config::zone_of(&request(keys));
+    assert_eq!(zone(r#""firewalldZone": "cni""#).as_deref(), Some("cni"));
+    assert_eq!(zone(r#""firewalldZone": "cni", "backend": "iptables""#), None);
+    for keys in [r#""firewalldZone": 7"#, r#""firewalldZone": "a b""#, r#""backend": 7"#] {
+        assert_eq!(zone(keys).as_deref(), Some("trusted"), "{keys}");
     }
 }

@@ -14,7 +14,7 @@ use sys::wait;
 
 use crate::address::{Address, VARIABLE};
 use crate::error::{Error, Fault, Result};
-use crate::message::{self, HEAD, Message, Value};
+use crate::message::{self, HEAD, Message, Object, Value};
 
 /// The longest line of authentication that is read, in bytes.
 const LINE_MAX: usize = 1024;
@@ -26,17 +26,6 @@ const BUS: Object<'static> = Object {
     interface: "org.freedesktop.DBus",
 };
 
-/// An object of a program on the bus, under one of its interfaces.
-#[derive(Clone, Copy, Debug)]
-pub struct Object<'a> {
-    /// The program's name.
-    pub destination: &'a str,
-    /// The object's path.
-    pub path: &'a str,
-    /// The interface.
-    pub interface: &'a str,
-}
-
 /// A connection to the system bus.
 #[derive(Debug)]
 pub struct Bus {
@@ -47,7 +36,8 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Connects to the system bus; `None` if there is none. All calls together get `limit`.
+    /// Connects to the system bus; `None` if there is none. To connect, and each call, takes `limit`
+    /// at most.
     ///
     /// # Errors
     /// The bus does not answer in time, refuses the user, or does not speak the protocol.
@@ -91,6 +81,7 @@ impl Bus {
             return Err(Fault::Text.into());
         }
         self.serial += 1;
+        self.deadline = Instant::now() + self.limit;
         let call = message::call(self.serial, object, member, arguments);
         self.send(&call, object.destination)?;
         loop {

@@ -1,6 +1,6 @@
 //! A client of D-Bus that calls methods on the system bus and reads their answers: arguments are
-//! strings, answers are what a caller here needs ([`Value`]). One thread, one connection, and one
-//! time limit for all of it. An asynchronous library would add 28 crates and 0.6 MB.
+//! strings, answers are what a caller here needs ([`Value`]). One thread, one connection, and a time
+//! limit for each call. An asynchronous library would add 28 crates and 0.6 MB.
 //!
 //! Sections are those of the D-Bus specification (dbus.freedesktop.org/doc/dbus-specification.html).
 
@@ -13,6 +13,6 @@ mod message;
 mod tests;
 mod wire;
 
-pub use bus::{Bus, Object};
+pub use bus::Bus;
 pub use error::{Error, Result};
-pub use message::Value;
+pub use message::{Object, Value};

@@ -1,6 +1,5 @@
 //! Messages ("Message Protocol").
 
-use crate::bus::Object;
 use crate::error::Fault;
 use crate::wire::{Reader, Writer};
 
@@ -28,6 +27,17 @@ const ERROR_NAME: u8 = 4;
 const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
+
+/// An object of a program on the bus, under one of its interfaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a> {
+    /// The program's name.
+    pub destination: &'a str,
+    /// The object's path.
+    pub path: &'a str,
+    /// The interface.
+    pub interface: &'a str,
+}
 
 /// The call of a method with strings as arguments.
 pub fn call(serial: u32, object: &Object<'_>, member: &str, arguments: &[&str]) -> Vec<u8> {

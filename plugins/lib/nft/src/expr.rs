@@ -115,7 +115,8 @@ pub enum Expr {
     /// Lets the further packets of the connection bypass the rules, by the flowtable of this name.
     Offload(String),
     /// An expression that this library does not know, by its name (or a known one with unsupported
-    /// attributes); an xtables target is `target` and its name.
+    /// attributes); an xtables target is `target` and its name, a
+    /// match `match` and its name.
     Other(String),
 }
 

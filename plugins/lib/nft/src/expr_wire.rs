@@ -65,6 +65,7 @@ const IPV6: u32 = 10;
 /// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel adds by itself.
 const RANGE_IMPLIED: u32 = 3;
 
+const NFTA_MATCH_NAME: u16 = 1;
 const NFTA_TARGET_NAME: u16 = 1;
 
 const NFTA_FLOW_TABLE_NAME: u16 = 1;
@@ -267,7 +268,8 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
         },
         "counter" => Expr::Counter,
         "flow_offload" => Expr::Offload(a.attr(NFTA_FLOW_TABLE_NAME)?.string()),
-        // An xtables target: its own name describes it.
+        // An xtables match or target: its own name describes it.
+        "match" => Expr::Other(format!("match {}", a.attr(NFTA_MATCH_NAME)?.string())),
         "target" => Expr::Other(format!("target {}", a.attr(NFTA_TARGET_NAME)?.string())),
         _ => return None,
     })

@@ -29,7 +29,7 @@ use sys::file::{self, Hold, Made, Sync};
 use sys::{Error, Result, clock};
 
 use crate::ports::{Chosen, Container};
-use crate::{Namespace, Owner, Removal};
+use crate::{Namespace, Owner, Removal, Zone};
 
 /// The directory of records.
 const DIR: &str = "/run/moor/intent";
@@ -55,6 +55,10 @@ pub enum By {
     Iptables,
     /// For connections that bypass the rules, of whichever plugin.
     FastPath,
+    /// For addresses that chains of iptables accept. A reapply does not restore them.
+    Accepted,
+    /// For sources of a zone of firewalld.
+    Zone,
 }
 
 impl By {
@@ -64,6 +68,8 @@ impl By {
             Self::Portmap => "portmap",
             Self::Iptables => "iptables",
             Self::FastPath => "fastpath",
+            Self::Accepted => "accepted",
+            Self::Zone => "zone",
         }
     }
 }
@@ -91,6 +97,10 @@ pub struct Record {
     pub sources: Option<(String, Vec<IpAddr>)>,
     /// Links of the host towards it, and its addresses, with connections that bypass the rules.
     pub fast_path: Option<(Vec<String>, Vec<IpAddr>)>,
+    /// Its addresses that chains of iptables accept: these are not restored.
+    pub accepted: Vec<IpAddr>,
+    /// Its addresses in a zone of firewalld.
+    pub zone: Option<Zone>,
     /// The container's network namespace, if no link of the host shows whether the attachment is
     /// alive.
     pub netns: Option<Namespace>,
@@ -110,6 +120,8 @@ impl Record {
             mac_filter: None,
             sources: None,
             fast_path: None,
+            accepted: Vec::new(),
+            zone: None,
             netns: None,
         }
     }
@@ -244,6 +256,15 @@ impl Records {
             }
         }
         Ok(records)
+    }
+
+    /// The readable records of one kind.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn of(&self, by: By) -> Result<Vec<Record>> {
+        let paths = self.paths()?.into_iter().filter(|path| is_of(path, by));
+        Ok(paths.filter_map(|path| read(&path).ok().flatten()).map(|(record, _)| record).collect())
     }
 
     /// All records, latest first, and the errors of unreadable ones.

@@ -6,7 +6,7 @@ use netlink::Mac;
 
 use super::{By, Record, Records, text};
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Namespace, Owner};
+use crate::{Namespace, Owner, Source, Zone};
 
 fn owner(network: &str, id: &str) -> Owner {
     Owner::new(network, id, "eth0")
@@ -45,6 +45,14 @@ fn full() -> Record {
         mac_filter: Some(("veth01234567".into(), Mac([2, 0, 0, 0, 0, 1]))),
         sources: Some(("veth01234567".into(), vec!["10.1.2.3".parse().unwrap()])),
         fast_path: Some((vec!["veth01234567".into()], vec!["10.1.2.3".parse().unwrap()])),
+        accepted: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
+        zone: Some(Zone {
+            name: "trusted".into(),
+            settled: true,
+            sources: [("10.1.2.3", true), ("fd00::3", false)]
+                .map(|(address, is_ours)| Source { address: address.parse().unwrap(), is_ours })
+                .to_vec(),
+        }),
         netns: Namespace::at("/proc/self/ns/net"),
         ..Record::new(owner("net", "c1"))
     }

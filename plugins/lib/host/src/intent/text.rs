@@ -19,6 +19,9 @@
 //! source 10.1.2.3
 //! fastlink veth01234567
 //! fastpath 10.1.2.3
+//! accepted 10.1.2.3
+//! zone trusted settled
+//! zonesource 10.1.2.3 ours
 //! netns 4026532567 /run/netns/c1
 //! ```
 //!
@@ -34,7 +37,7 @@ use sys::IpFamily;
 
 use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Namespace, Owner};
+use crate::{Namespace, Owner, Source, Zone};
 
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "v 1";
@@ -42,6 +45,12 @@ const VERSION: &str = "v 1";
 const ANY: &str = "any";
 /// No link.
 const NONE: &str = "-";
+/// Whether all sources of a zone are made, and none is about to go.
+const SETTLED: &str = "settled";
+const UNSETTLED: &str = "unsettled";
+/// Whether this suite made a source.
+const OURS: &str = "ours";
+const THEIRS: &str = "theirs";
 const MASQUERADES: [(Masquerade, &str); 3] =
     [(Masquerade::Nobody, "nobody"), (Masquerade::Needed, "needed"), (Masquerade::Everybody, "everybody")];
 
@@ -93,6 +102,13 @@ pub(super) fn write(record: &Record, written: u64) -> String {
     if let Some((links, addresses)) = &record.fast_path {
         links.iter().for_each(|link| line(format_args!("fastlink {link}")));
         addresses.iter().for_each(|address| line(format_args!("fastpath {address}")));
+    }
+    record.accepted.iter().for_each(|address| line(format_args!("accepted {address}")));
+    if let Some(Zone { name, settled, sources }) = &record.zone {
+        line(format_args!("zone {name} {}", if *settled { SETTLED } else { UNSETTLED }));
+        for Source { address, is_ours } in sources {
+            line(format_args!("zonesource {address} {}", if *is_ours { OURS } else { THEIRS }));
+        }
     }
     if let Some(Namespace { path, inode }) = &record.netns {
         line(format_args!("netns {inode} {path}"));
@@ -180,6 +196,17 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
         "source" => record.sources.as_mut()?.1.push(parse(&mut words)?),
         "fastlink" => record.fast_path.get_or_insert_default().0.push(words.next()?.to_owned()),
         "fastpath" => record.fast_path.get_or_insert_default().1.push(parse(&mut words)?),
+        "accepted" => record.accepted.push(parse(&mut words)?),
+        "zone" => {
+            let name = words.next()?.to_owned();
+            let settled = one_of(&mut words, SETTLED, UNSETTLED)?;
+            record.zone = Some(Zone { name, settled, sources: Vec::new() });
+        }
+        "zonesource" => {
+            let address = parse(&mut words)?;
+            let is_ours = one_of(&mut words, OURS, THEIRS)?;
+            record.zone.as_mut()?.sources.push(Source { address, is_ours });
+        }
         "netns" => {
             let inode = parse(&mut words)?;
             record.netns = Some(Namespace { path: words.next()?.to_owned(), inode });
@@ -191,6 +218,11 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
 
 fn parse<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Option<T> {
     words.next()?.parse().ok()
+}
+
+fn one_of(words: &mut SplitWhitespace<'_>, yes: &str, no: &str) -> Option<bool> {
+    let word = words.next()?;
+    (word == yes || word == no).then_some(word == yes)
 }
 
 /// An address, or any address.

@@ -10,6 +10,7 @@
 //! Rules to delete are looked up over netlink (see [`crate::rules`]), since iptables usually uses
 //! nf_tables; the programs run for that only on a host with legacy tables.
 
+mod accepted;
 mod masquerade;
 mod names;
 mod permit;
@@ -28,6 +29,8 @@ use sys::{Error, IpFamily, Result, file, program};
 
 use crate::Drift;
 
+pub use accepted::Accepted;
+pub(crate) use accepted::{CHAIN as ACCEPTED_CHAIN, accept_no_more_in_old_tables, accepts_in_old_tables};
 pub use masquerade::MasqueradeChain;
 pub(crate) use names::{SUMMARY, hash};
 pub use names::{masquerade_chain, masquerade_comment, old_ports_chain, ports_chain};
@@ -60,6 +63,7 @@ struct Tools {
 }
 
 const NAT: &str = "nat";
+const FILTER: &str = "filter";
 const V4: Tools = Tools {
     table: NAT,
     save: "iptables-save",
@@ -83,6 +87,10 @@ fn tools(family: IpFamily) -> Tools {
 trait Rules {
     /// Their family.
     fn family(&self) -> IpFamily;
+    /// The programs for their table.
+    fn tools(&self) -> Tools {
+        tools(self.family())
+    }
     /// The lines that add them to a table in that state.
     fn add(&self, state: &State) -> String;
     /// Every required rule, without `-A`, and the surplus ones as drift.
@@ -98,11 +106,11 @@ trait Rules {
 fn add_all<R: Rules>(all: &[R]) -> Result<()> {
     let _lock = lock()?;
     for (made, rules) in all.iter().enumerate() {
-        let added = change(tools(rules.family()), |state| rules.add(state));
+        let added = change(rules.tools(), |state| rules.add(state));
         if added.is_err() {
             // A change without an answer may have been made. The first error is the one to return.
             for rules in all.iter().take(made + 1) {
-                let _ = change(tools(rules.family()), |state| rules.delete(state));
+                let _ = change(rules.tools(), |state| rules.delete(state));
             }
             return added;
         }
@@ -118,7 +126,7 @@ fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
     let _lock = lock()?;
     let mut done = Ok(());
     for rules in all {
-        done = done.and(change(tools(rules.family()), |state| rules.delete(state)));
+        done = done.and(change(rules.tools(), |state| rules.delete(state)));
     }
     done
 }
@@ -130,7 +138,7 @@ fn delete_all<R: Rules>(all: &[R]) -> Result<()> {
 fn verify_all<R: Rules>(all: &[R]) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
     for rules in all {
-        let tools = tools(rules.family());
+        let tools = rules.tools();
         let state = look(tools)?;
         let (wanted, mut extra) = rules.wanted(&state);
         drifts.append(&mut extra);

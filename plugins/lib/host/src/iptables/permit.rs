@@ -4,12 +4,11 @@
 use sys::{IpFamily, Result};
 
 use super::state::State;
-use super::{in_old_tables, push};
+use super::{FILTER, in_old_tables, push};
 use crate::chain_end::{Step, end};
 
 /// The chain for packets to this host.
 pub(crate) const INPUT: &str = "INPUT";
-const FILTER: &str = "filter";
 
 /// Puts the `wanted` rules of each family, without `-A`, at the head of [`INPUT`], if it refuses
 /// unknown packets. Their comment is the label, and no other rules have it.

@@ -106,7 +106,7 @@ pub enum Piece {
     /// A container's access to its own published port.
     Hairpin(Hairpin),
     /// The record of its packet rules.
-    Recorded(Recorded),
+    Recorded(Box<Recorded>),
     /// A macvlan, ipvlan or VLAN link of a container.
     Child(ChildLink),
     /// A dummy link of a container.
@@ -175,7 +175,7 @@ impl Piece {
             Self::Published(part) => part,
             Self::FastPath(part) => part,
             Self::Hairpin(part) => part,
-            Self::Recorded(part) => part,
+            Self::Recorded(part) => part.as_ref(),
             Self::Port(part) => part,
             Self::VlanLink(part) => part,
             Self::Gateways(part) => part,

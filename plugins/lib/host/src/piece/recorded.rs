@@ -33,7 +33,7 @@ impl Recorded {
         }
         let has_rules =
             record.masquerade.is_some() || record.mac_filter.is_some() || record.sources.is_some();
-        has_rules.then_some(Piece::Recorded(Self { by, record }))
+        has_rules.then_some(Piece::Recorded(Box::new(Self { by, record })))
     }
 }
 

@@ -8,6 +8,7 @@
 //! These functions add to a transaction that their caller commits. What they read from the kernel
 //! holds only as long as nobody commits in between, so call them inside [`Nft::transact`].
 
+mod accepted;
 mod alive;
 mod attachment;
 pub mod fast_path;
@@ -27,6 +28,7 @@ use sys::{Error, Result};
 
 use crate::Drift;
 
+pub use accepted::{accept, accept_no_more, accept_only};
 pub use attachment::{delete, delete_but, delete_own};
 pub use fast_path::FastPath;
 pub use firewall::Isolation;

@@ -8,9 +8,9 @@ use nft::Nft;
 use sys::{Error, Result};
 
 use super::{FastPath, Guarded, Masqueraded, Restored, Sources, fast_path, published};
-use crate::Owner;
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
+use crate::{Owner, firewalld};
 
 /// The outcome.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Reapplied {
     pub restored: Restored,
     /// The number of links that got `route_localnet` back.
     pub localnet: usize,
+    /// The number of sources that are in firewalld's zones again.
+    pub sources: usize,
     /// Records that could not be read.
     pub unreadable: Vec<Error>,
     /// Owners of ports in iptables: if these are flushed, they are not made again.
@@ -47,7 +49,7 @@ impl fmt::Display for Reapplied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Restored { owners, elements, chains, .. } = &self.restored;
         write!(f, "{} records of packet rules: ", self.recorded)?;
-        if self.restored.is_nothing() && self.localnet == 0 {
+        if self.restored.is_nothing() && self.localnet == 0 && self.sources == 0 {
             return f.write_str("everything is there");
         }
         write!(
@@ -55,7 +57,11 @@ impl fmt::Display for Reapplied {
             "rebuilt {elements} elements of {} attachments, {chains} chains, route_localnet of {} links",
             owners.len(),
             self.localnet
-        )
+        )?;
+        match self.sources {
+            0 => Ok(()),
+            sources => write!(f, ", {sources} sources of firewalld"),
+        }
     }
 }
 
@@ -68,11 +74,16 @@ impl fmt::Display for Reapplied {
 pub fn reapply(nft: &Nft) -> Result<Reapplied> {
     // Until this ends, no other process adds or deletes an attachment's rules.
     let Some(records) = Records::open_alone_if_any()? else { return Ok(Reapplied::default()) };
-    let (mut all, unreadable) = records.all()?;
-    all.retain(|record| record.masquerade_chain.is_none());
+    let (mut all, mut unreadable) = records.all()?;
+    all.retain(|record| record.masquerade_chain.is_none() && record.accepted.is_empty());
     let recorded = all.len();
+    let in_zones = firewalld::regain(&records).unwrap_or_else(|error| {
+        unreadable.push(error);
+        0
+    });
+    all.retain(|record| record.zone.is_none());
     if all.is_empty() {
-        return Ok(Reapplied { unreadable, ..Reapplied::default() });
+        return Ok(Reapplied { recorded, sources: in_zones, unreadable, ..Reapplied::default() });
     }
     forget_the_dead(&mut all);
     forget_gone_links(&mut all)?;
@@ -137,7 +148,7 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
     let localnet = published::raise_localnet(&publications)?;
     let elsewhere = all.iter().zip(labels).filter(|(record, _)| record.chain.is_some());
     let elsewhere = elsewhere.map(|(_, label)| label).collect();
-    Ok(Reapplied { recorded, restored, localnet, unreadable, elsewhere })
+    Ok(Reapplied { recorded, restored, localnet, sources: in_zones, unreadable, elsewhere })
 }
 
 /// As [`reapply`], if the attachment is recorded: for a CHECK that finds its rules missing. `None`
