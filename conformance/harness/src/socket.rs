@@ -3,9 +3,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::namespace::inside;
 
@@ -44,9 +46,12 @@ pub fn tcp_echo(address: IpAddr) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, at))
 }
 
-/// Serves one client of a [`tcp_echo`] listener; bounded by [`patience`] once the client has
-/// connected.
+/// Serves one client of a [`tcp_echo`] listener. It waits twice as long for the client as the client
+/// tries to connect.
 pub fn serve_one(listener: &TcpListener) -> Result<IpAddr> {
+    let timeout = PollTimeout::try_from(patience() * 2).unwrap_or(PollTimeout::MAX);
+    let ready = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], timeout)?;
+    ensure!(ready == 1, "no client connected");
     let (mut stream, from) = listener.accept().context("accept")?;
     stream.set_read_timeout(Some(patience()))?;
     let mut word = [0; 4];

@@ -164,11 +164,6 @@ fn answers(room: &Room, pod: &Pod, from: Option<&str>, to: &str) -> Result<()> {
             Some(from) => room.inside(from, || socket::tcp_exchange(to)),
             None => socket::tcp_exchange(to),
         };
-        if reply.is_err() {
-            // No client arrived, so connect here: the listener waits for one client.
-            let own = std::net::SocketAddr::new(if to.is_ipv6() { "::1" } else { "127.0.0.1" }.parse()?, 80);
-            room.inside(&pod.container.id, || socket::tcp_exchange(own)).ok();
-        }
         drop(served.join());
         reply.with_context(|| format!("{to} from {}", from.unwrap_or("the host")))
     })
