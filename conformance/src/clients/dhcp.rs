@@ -2,6 +2,8 @@
 //! without a subnet.
 
 use anyhow::{Context, Result, ensure};
+use engines::machine::rootfs;
+use engines::podman::podman;
 use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
@@ -11,7 +13,6 @@ use harness::stage::lan::until;
 use harness::{ip, socket};
 use serde_json::{Value, json};
 
-use super::machine::{output, rootfs};
 use super::{Steps, nothing_left};
 
 /// The programs that it needs beside the suite.
@@ -62,9 +63,8 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
 }
 
 /// podman makes a macvlan network without a subnet: `dhcp` is its IPAM plugin.
-pub fn podman(room: &Room, steps: &mut Steps) -> Result<()> {
+pub fn with_podman(room: &Room, steps: &mut Steps) -> Result<()> {
     let (server, _daemon) = serve(room)?;
-    let podman = |args: &[&str]| output("podman", args);
     let root = rootfs().display().to_string();
     let before = room.snapshot()?;
     let address = || {

@@ -2,16 +2,15 @@
 //! own: podman and containerd from Debian's packages, CRI-O's calls, and a DHCP server on the wire.
 
 mod containerd;
-mod cri;
 mod crio;
 mod dhcp;
-mod machine;
 mod podman;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use engines::machine::{self, PAGE};
 use harness::diff::shown;
 use harness::job::Kind;
 use harness::judge::strict;
@@ -46,9 +45,6 @@ const CONFLISTS: [&str; 2] = ["40-portmap.conflist", "70-dns.conflist"];
 /// The bridges of these, and of podman's second network.
 const BRIDGES: [&str; 3] = ["moor4", "moor7", podman::SECOND_BRIDGE];
 
-/// The page of the container's web server.
-const PAGE: &str = "moored\n";
-
 /// The job of a client's room.
 pub const JOBS: &[Kind] = &[Kind::new("client", job)];
 
@@ -78,7 +74,7 @@ impl Client {
         Self {
             name,
             ready: |_| machine::packages().and_then(|_| privileged()),
-            furnish: machine::furnish,
+            furnish: |room| machine::furnish(room, &CONFLISTS),
             steps,
         }
     }

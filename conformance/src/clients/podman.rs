@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::room::{Room, SCRATCH};
+use engines::machine::{PLUGINS, rootfs};
+use engines::podman::{configure, podman};
+use harness::room::Room;
 
-use super::machine::{PLUGINS, output, rootfs};
 use super::{Steps, is_silent, nothing_left, reads};
 
 const NETWORK: &str = "moor-ports";
@@ -16,10 +17,9 @@ pub const SECOND_BRIDGE: &str = "moor9";
 const HOST: [&str; 2] = ["198.51.100.1", "2001:db8:ff::1"];
 
 pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
-    configure()?;
+    configure(NETWORK)?;
     let root = rootfs().display().to_string();
     let before = room.snapshot()?;
-    let podman = |args: &[&str]| output("podman", args);
     let serve = |name: &str, publish: &str| {
         let run = ["run", "-d", "--name", name, "--network", NETWORK, "-p", publish, "--rootfs", &root];
         podman(&[&run[..], &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]].concat()).map(drop)
@@ -62,7 +62,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     if Path::new(PLUGINS).join("dns").is_file() {
         names(room, steps, &root, &before);
     }
-    super::dhcp::podman(room, steps)
+    super::dhcp::with_podman(room, steps)
 }
 
 /// A second network that publishes ports: podman passes a container's ports to each of its
@@ -77,7 +77,6 @@ fn second_network() -> Result<()> {
 
 /// One container on two networks: its port answers while it is on either of them.
 fn two_networks(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
-    let podman = |args: &[&str]| output("podman", args);
     let both = format!("{NETWORK},{SECOND}");
     let run = |name: &str, networks: &str| {
         let run = ["run", "-d", "--name", name, "--network", networks, "-p", "8082:80", "--rootfs", root];
@@ -111,7 +110,6 @@ fn two_networks(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
 
 /// Containers resolve each other's names as in a network of Docker.
 fn names(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
-    let podman = |args: &[&str]| output("podman", args);
     let run = |name: &str| {
         let run =
             ["run", "-d", "--name", name, "--network", NAMES, "--network-alias", "shop", "--rootfs", root];
@@ -142,30 +140,4 @@ fn names(room: &Room, steps: &mut Steps, root: &str, before: &[String]) {
         podman(&["rm", "-f", "-t", "0", "shop-2"]).map(drop)
     });
     steps.check("nothing is left of those with names", || nothing_left(room, before));
-}
-
-fn configure() -> Result<()> {
-    let conf = format!(
-        r#"[containers]
-cgroups = "disabled"
-default_sysctls = []
-apparmor_profile = "unconfined"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "crun"
-[network]
-network_backend = "cni"
-cni_plugin_dirs = ["{PLUGINS}"]
-network_config_dir = "/etc/cni/net.d"
-default_network = "{NETWORK}"
-"#
-    );
-    let storage = format!(
-        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{SCRATCH}/graph\"\nrunroot = \"{SCRATCH}/runroot\"\n"
-    );
-    for (name, text) in [("containers.conf", &conf), ("storage.conf", &storage)] {
-        fs::write(format!("{SCRATCH}/{name}"), text)?;
-    }
-    Ok(())
 }

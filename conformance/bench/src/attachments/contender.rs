@@ -58,19 +58,25 @@ impl Contender {
     /// reference.
     pub fn all(room: &Room) -> Result<Vec<Self>> {
         let mut all = vec![Self::ours(room)];
-        let moor_plugins = room.suite.join(MULTICALL);
-        if moor_plugins.is_file() && identity(&moor_plugins)? != identity(&room.suite.join("loopback"))? {
-            let dir = room.scratch(MULTICALL);
-            std::fs::create_dir_all(&dir)?;
-            // It holds every plugin; `make install` copies it to their names.
-            for entry in std::fs::read_dir(&room.suite)? {
-                let copy = dir.join(entry?.file_name());
-                std::fs::copy(&moor_plugins, &copy).with_context(|| format!("write {}", copy.display()))?;
-            }
-            all.push(Self { name: MULTICALL, dir, slot: 1 });
-        }
+        all.extend(Self::multicall(room)?);
         all.push(Self::reference(room));
         Ok(all)
+    }
+
+    /// `moor-plugins` under every name, as `make install` copies it, if it is beside ours and not
+    /// the same file.
+    pub fn multicall(room: &Room) -> Result<Option<Self>> {
+        let moor_plugins = room.suite.join(MULTICALL);
+        if !moor_plugins.is_file() || identity(&moor_plugins)? == identity(&room.suite.join("loopback"))? {
+            return Ok(None);
+        }
+        let dir = room.scratch(MULTICALL);
+        std::fs::create_dir_all(&dir)?;
+        for entry in std::fs::read_dir(&room.suite)? {
+            let copy = dir.join(entry?.file_name());
+            std::fs::copy(&moor_plugins, &copy).with_context(|| format!("write {}", copy.display()))?;
+        }
+        Ok(Some(Self { name: MULTICALL, dir, slot: 1 }))
     }
 
     /// Our executables.

@@ -9,6 +9,7 @@ mod contender;
 pub mod count;
 mod data_path;
 mod elf;
+mod engine;
 mod floor;
 mod flow;
 mod growth;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use harness::room::Room;
 
 use super::compared::Compared;
-use super::{chain, flow, herd, stale, start, wait};
+use super::{chain, engine, flow, herd, stale, start, wait};
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +22,16 @@ pub enum Part {
     Herd,
     /// From the runtime's call to the first answers.
     Wait,
+    /// What a network adds to a container engine's commands.
+    Engine,
     /// Connections with `fastPath`, in a virtual machine.
     Flow,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 6] = [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait, Part::Flow];
+    pub const ALL: [Part; 7] =
+        [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait, Part::Engine, Part::Flow];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Part {
             Part::Gc => "gc",
             Part::Herd => "herd",
             Part::Wait => "wait",
+            Part::Engine => "engine",
             Part::Flow => "flow",
         }
     }
@@ -68,6 +72,7 @@ pub fn job(room: &Room, job: &str) -> Result<Vec<Compared>> {
         Part::Gc => stale::job(room, before),
         Part::Herd => herd::job(room, before),
         Part::Wait => wait::job(room, before),
+        Part::Engine => engine::job(room),
         Part::Flow => flow::job(room),
     }
 }

@@ -7,6 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use harness::room::SCRATCH;
 
+/// containerd's socket.
+pub const SOCKET: &str = "/run/containerd/containerd.sock";
+
 /// A message under construction: tag, then value, in the encoding of protocol buffers.
 #[derive(Default)]
 pub struct Message(Vec<u8>);
@@ -20,16 +23,19 @@ impl Message {
         self.0.push(u8::try_from(value).unwrap_or_default());
     }
 
+    /// Adds a number.
     pub fn number(mut self, field: u64, value: u64) -> Self {
         self.varint(field << 3);
         self.varint(value);
         self
     }
 
+    /// Adds a string.
     pub fn text(self, field: u64, text: &str) -> Self {
         self.message(field, &Self(text.as_bytes().to_vec()))
     }
 
+    /// Adds a message.
     pub fn message(mut self, field: u64, inner: &Message) -> Self {
         self.varint(field << 3 | 2);
         self.varint(inner.0.len() as u64);
@@ -77,9 +83,8 @@ pub fn call(method: &str, message: &Message) -> Result<Vec<u8>> {
     let length = u32::try_from(message.0.len())?.to_be_bytes();
     fs::write(path("request"), [&[0][..], &length, &message.0].concat())?;
     fs::write(path("answer"), "")?;
-    let socket = super::containerd::SOCKET;
     let done = Command::new("curl")
-        .args(["-sS", "-m", "60", "--http2-prior-knowledge", "--unix-socket", socket])
+        .args(["-sS", "-m", "60", "--http2-prior-knowledge", "--unix-socket", SOCKET])
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
         .args(["--data-binary", &format!("@{}", path("request")), "-D", &path("headers")])
         .args(["-o", &path("answer"), &format!("http://localhost/runtime.v1.RuntimeService/{method}")])

@@ -9,15 +9,16 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use harness::room::{Room, SCRATCH};
 use harness::{cache, ip};
-use nix::mount::{MsFlags, mount};
-
-use super::{CONFLISTS, PAGE};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// The directory in which go-cni, containerd's library, looks for plugins.
 pub const PLUGINS: &str = "/opt/cni/bin";
 
 /// The programs that the unpacked packages must contain.
 const PROGRAMS: [&str; 5] = ["podman", "conmon", "crun", "containerd", "ctr"];
+
+/// The page of the container's web server.
+pub const PAGE: &str = "moored\n";
 
 /// The commands of busybox in the container.
 const APPLETS: [&str; 4] = ["sh", "httpd", "ip", "nslookup"];
@@ -40,8 +41,9 @@ pub fn rootfs() -> PathBuf {
     Path::new(SCRATCH).join("rootfs")
 }
 
-/// Mounts the packages over this room's `/usr`, and creates the rest.
-pub fn furnish(room: &Room) -> Result<()> {
+/// Mounts the packages over this room's `/usr`, and creates the rest: the suite in [`PLUGINS`],
+/// conflists of the tree in `/etc/cni/net.d`, and an outside.
+pub fn furnish(room: &Room, conflists: &[&str]) -> Result<()> {
     let usr = packages()?;
     let layers = format!("lowerdir={}:/usr", usr.display());
     mount(Some("overlay"), "/usr", Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
@@ -50,14 +52,14 @@ pub fn furnish(room: &Room) -> Result<()> {
     let suite = Path::new(SCRATCH).join("suite");
     fs::create_dir_all(&suite)?;
     mount(Some(&room.suite), &suite, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
-    let conflists = CONFLISTS.map(|file| (file, fs::read(room.net_d.join(file))));
+    let conflists: Vec<_> = conflists.iter().map(|file| (file, fs::read(room.net_d.join(file)))).collect();
     // No control groups: those of the machine are not the room's.
     for dir in ["/sys/fs/cgroup", "/opt", "/tmp", "/dev/shm"] {
         mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), NONE)
             .with_context(|| format!("mount a tmpfs on {dir}"))?;
     }
     fs::create_dir_all(PLUGINS)?;
-    mount(Some(&suite), PLUGINS, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
+    install(&suite)?;
     fs::create_dir_all("/etc/cni/net.d")?;
     for (file, conflist) in conflists {
         let to = Path::new("/etc/cni/net.d").join(file);
@@ -75,6 +77,17 @@ pub fn furnish(room: &Room) -> Result<()> {
     fs::write(root.join("www/index.html"), PAGE)?;
     room.outside(&[])?;
     ip::run(&["route", "add", "default", "via", harness::namespace::OUTSIDE[0]])
+}
+
+/// Lays a directory of plugins over [`PLUGINS`].
+pub fn install(plugins: &Path) -> Result<()> {
+    mount(Some(plugins), PLUGINS, NONE, MsFlags::MS_BIND, NONE)
+        .with_context(|| format!("bind {} to {PLUGINS}", plugins.display()))
+}
+
+/// Removes the last one.
+pub fn uninstall() -> Result<()> {
+    umount2(PLUGINS, MntFlags::MNT_DETACH).with_context(|| format!("unmount {PLUGINS}"))
 }
 
 /// Runs a program, ended after a minute; returns its output.
