@@ -34,7 +34,7 @@ struct Packet {
 }
 
 /// Receives and sends the ARP packets of one link.
-pub(crate) struct ArpSocket {
+pub struct ArpSocket {
     socket: OwnedFd,
     /// The link's Ethernet address.
     mac: Mac,
@@ -42,17 +42,26 @@ pub(crate) struct ArpSocket {
 
 impl ArpSocket {
     /// Opens it for the link `index` of the network namespace that the calling thread is in.
-    pub(crate) fn open(index: u32, mac: Mac) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The caller lacks CAP_NET_RAW, or there is no such link.
+    pub fn open(index: u32, mac: Mac) -> io::Result<Self> {
         Ok(Self { socket: frame::open(index, ETH_P_ARP)?, mac })
     }
 
     /// Asks who has an address, without claiming it (RFC 5227, section 1.1: ARP probe).
-    pub(crate) fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The link is down or gone.
+    pub fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
         self.send(Ipv4Addr::UNSPECIFIED, address)
     }
 
     /// Claims an address (RFC 5227, section 1.1: ARP announcement).
-    pub(crate) fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The link is down or gone.
+    pub fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
         self.send(address, address)
     }
 
@@ -64,7 +73,10 @@ impl ArpSocket {
 
     /// Listens until another host claims one of the addresses or probes for it; `None` if none does
     /// before the deadline.
-    pub(crate) fn wait_for_holder(
+    ///
+    /// # Errors
+    /// The link is down or gone.
+    pub fn wait_for_holder(
         &self,
         addresses: &[Ipv4Addr],
         deadline: Instant,

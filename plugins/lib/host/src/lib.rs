@@ -20,6 +20,7 @@ mod removal;
 pub mod rules;
 mod zone;
 
+pub use arp::ArpSocket;
 pub use conflict::Conflict;
 pub use drift::Drift;
 pub use namespace::Namespace;

@@ -214,14 +214,14 @@ impl Netlink {
         })
     }
 
-    /// Sets the time after which the kernel removes an address that the link has; its routes stay
-    /// until then.
+    /// Sets the seconds after which the kernel removes an address that the link has, and for which
+    /// new connections use it; its routes stay until then.
     ///
     /// # Errors
     /// The link does not exist. An IPv4 address that the link does not have is added.
-    pub fn limit_address(&self, index: u32, net: IpNetwork, seconds: u32) -> Result<()> {
+    pub fn limit_address(&self, index: u32, net: IpNetwork, valid: u32, preferred: u32) -> Result<()> {
         let mut limit = CacheInfo::default();
-        (limit.ifa_valid, limit.ifa_preferred) = (seconds, seconds);
+        (limit.ifa_valid, limit.ifa_preferred) = (valid, preferred.min(valid));
         let mut address = message(index, net, vec![AddressAttribute::Local(net.ip())]);
         address.attributes.push(AddressAttribute::Address(net.ip()));
         address.attributes.push(AddressAttribute::CacheInfo(limit));

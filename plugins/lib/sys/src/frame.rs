@@ -28,9 +28,22 @@ pub fn open(index: u32, protocol: u16) -> io::Result<OwnedFd> {
 /// # Errors
 /// As for [`open`].
 pub fn open_filtered(index: u32, protocol: u16, port: u32) -> io::Result<OwnedFd> {
+    with_filter(index, protocol, &udp_to(port))
+}
+
+/// As [`open`], for IPv6 alone: receives only ICMPv6 messages of this type, without extension
+/// headers.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_icmpv6(index: u32, protocol: u16, kind: u8) -> io::Result<OwnedFd> {
+    with_filter(index, protocol, &icmpv6(kind))
+}
+
+fn with_filter(index: u32, protocol: u16, filter: &[calls::FilterStep]) -> io::Result<OwnedFd> {
     let number = i32::try_from(index).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    calls::attach_filter(socket.as_fd(), &udp_to(port))?;
+    calls::attach_filter(socket.as_fd(), filter)?;
     calls::bind_packet(socket.as_fd(), protocol, number)?;
     Ok(socket)
 }
@@ -46,6 +59,7 @@ const IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 /// netinet/in.h: IPPROTO_UDP.
 const PROTOCOL_UDP: u32 = 17;
+const PROTOCOL_ICMPV6: u32 = 58;
 /// Offset and "more fragments" of IPv4's fragment field.
 const FRAGMENT: u32 = 0x3fff;
 
@@ -61,6 +75,19 @@ fn udp_to(port: u32) -> [calls::FilterStep; 9] {
         (LOAD_HEADER_LENGTH, 0, 0, 14),
         (LOAD_HALF_BEHIND, 0, 0, 16),
         (IF_EQUAL, 0, 1, port),
+        (RETURN, 0, 0, u32::MAX),
+        (RETURN, 0, 0, 0),
+    ]
+}
+
+/// The filter for frames with an ICMPv6 message of a type.
+fn icmpv6(kind: u8) -> [calls::FilterStep; 6] {
+    [
+        // The next header, and the type right behind IPv6's header.
+        (LOAD_BYTE, 0, 0, 20),
+        (IF_EQUAL, 0, 3, PROTOCOL_ICMPV6),
+        (LOAD_BYTE, 0, 0, 54),
+        (IF_EQUAL, 0, 1, u32::from(kind)),
         (RETURN, 0, 0, u32::MAX),
         (RETURN, 0, 0, 0),
     ]

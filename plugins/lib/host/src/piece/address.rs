@@ -25,11 +25,25 @@ pub struct Address {
 impl Part for Address {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
-        kernel.netlink(self.place)?.add_address(&NewAddress { index, net: self.net, nodad: !self.dad })
+        let address = NewAddress { index, net: self.net, nodad: !self.dad };
+        add_or_adopt(kernel.netlink(self.place)?, &address)
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
         drifts(kernel.netlink(self.place)?, &self.link, self.net)
+    }
+}
+
+/// Adds an address. One that the kernel has made already, by a router's advertisement, stays as it
+/// is: it remains the kernel's, with its lifetime.
+pub(super) fn add_or_adopt(netlink: &Netlink, address: &NewAddress) -> Result<()> {
+    match netlink.add_address(address) {
+        Err(error) if error.is_exists() && address.net.is_ipv6() => {
+            let held = netlink.addresses(Some(address.index))?;
+            let is_kernels = held.iter().any(|held| held.net == address.net && held.advertised());
+            if is_kernels { Ok(()) } else { Err(error) }
+        }
+        done => done,
     }
 }
 
@@ -89,7 +103,11 @@ impl Part for Route {
     fn apply(&self, kernel: &mut Kernel, _: &mut Vec<Undo>) -> Result<()> {
         let index = kernel.index(self.place, &self.link)?;
         let route = netlink::Route { index: Some(index), ..self.route };
-        kernel.netlink(self.place)?.add_route(&route, false).map_err(|error| self.failed(error))
+        let netlink = kernel.netlink(self.place)?;
+        if self.is_advertised(netlink, index)? {
+            return Ok(());
+        }
+        netlink.add_route(&route, false).map_err(|error| self.failed(error))
     }
 
     fn verify(&self, kernel: &mut Kernel) -> Result<Vec<Drift>> {
@@ -105,8 +123,10 @@ impl Part for Route {
             return Ok(vec![Drift::new(what(), self.text(), "missing")]);
         }
         let matches = |have: &&netlink::Route| {
+            // A router's advertisements change the MTU of the link, and not always of the route.
+            let by_router = have.protocol == netlink::Route::BY_ADVERTISEMENT;
             have.gateway == self.route.gateway
-                && self.route.mtu.is_none_or(|mtu| have.mtu == Some(mtu))
+                && self.route.mtu.is_none_or(|mtu| by_router || have.mtu == Some(mtu))
                 && self.route.advmss.is_none_or(|advmss| have.advmss == Some(advmss))
                 && self.route.priority.is_none_or(|priority| have.priority == Some(priority))
         };
@@ -120,6 +140,22 @@ impl Part for Route {
 }
 
 impl Route {
+    /// Whether the kernel has the route already, by a router's advertisement. Adding it would end
+    /// its lifetime (fib6_add_rt2node, net/ipv6/ip6_fib.c).
+    fn is_advertised(&self, netlink: &Netlink, index: u32) -> Result<bool> {
+        let by_router =
+            |gateway| matches!(gateway, Some(IpAddr::V6(gateway)) if gateway.is_unicast_link_local());
+        if !by_router(self.route.gateway) {
+            return Ok(false);
+        }
+        let held = netlink.routes(Some(index), Some(self.route.table))?;
+        Ok(held.iter().any(|held| {
+            held.protocol == netlink::Route::BY_ADVERTISEMENT
+                && (held.dst, held.gateway) == (self.route.dst, self.route.gateway)
+                && self.route.priority.is_none_or(|priority| held.priority == Some(priority))
+        }))
+    }
+
     fn text(&self) -> String {
         text(&self.route)
     }

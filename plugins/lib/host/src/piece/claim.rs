@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use netlink::{NewAddress, NotReady};
 use sys::{Error, Result, sysctl};
 
+use super::address::add_or_adopt;
 use super::settled::{DAD_DEADLINE, Settled};
 use super::sysctl::best_effort;
 use super::{Address, Kernel, Part, Place, Undo};
@@ -55,7 +56,8 @@ impl Part for Claim {
             false => kernel.within(Place::Sandbox, AdvertisementSocket::open)?.ok(),
         };
         for net in &v6 {
-            kernel.netlink(Place::Sandbox)?.add_address(&NewAddress { index, net: *net, nodad: false })?;
+            let address = NewAddress { index, net: *net, nodad: false };
+            add_or_adopt(kernel.netlink(Place::Sandbox)?, &address)?;
         }
         let v4: Vec<(IpNetwork, Ipv4Addr)> = v4
             .into_iter()
