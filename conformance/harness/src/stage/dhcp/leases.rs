@@ -73,7 +73,9 @@ fn isc(text: &str) -> Vec<Lease> {
     for line in text.lines() {
         let words: Vec<&str> = line.trim().trim_end_matches(';').split([' ', ';']).collect();
         match (words.as_slice(), &mut open) {
-            (["lease", address, "{", ..], _) => open = address.parse().ok().map(|it| (it, None, false)),
+            (["lease" | "iaaddr", address, "{", ..], _) => {
+                open = address.parse().ok().map(|it| (it, None, false))
+            }
             (["ends", "epoch", expires, ..], Some(lease)) => lease.1 = expires.parse().ok(),
             (["binding", "state", state, ..], Some(lease)) => lease.2 = *state == "active",
             (["}", ..], _) => {

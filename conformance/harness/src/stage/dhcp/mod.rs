@@ -82,6 +82,19 @@ pub struct Offer {
     pub extras: bool,
     /// DHCPv6: whether it delegates prefixes of [`PREFIXES`].
     pub prefixes: bool,
+    /// IPv6: what it advertises as a router; dnsmasq alone can.
+    pub router: Router,
+}
+
+/// What a server advertises as a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// Nothing.
+    None,
+    /// A prefix for autoconfiguration, and no address by DHCPv6.
+    Prefix,
+    /// That addresses come from DHCPv6.
+    Managed,
 }
 
 impl Default for Offer {
@@ -93,6 +106,7 @@ impl Default for Offer {
             classful: vec![],
             extras: false,
             prefixes: false,
+            router: Router::None,
         }
     }
 }
@@ -105,6 +119,8 @@ pub const NETWORK6: &str = "2001:db8:ff:";
 pub const PREFIXES: &str = "2001:db8:d000::/48";
 /// The router, the server of names and the one of time.
 pub const ROUTER: &str = "198.51.100.2";
+/// The server of names for IPv6, of [`Offer::extras`].
+pub const NAMES6: &str = "2001:db8:ff::53";
 /// The MTU of [`Offer::extras`].
 pub const MTU: u32 = 1400;
 /// The domain of [`Offer::extras`].
@@ -114,6 +130,8 @@ pub const DOMAIN: &str = "dhcp.example";
 pub struct Server {
     software: Software,
     family: Family,
+    /// The table of /proc/net and the port in it by which it listens.
+    socket: (&'static str, &'static str),
     dir: PathBuf,
     args: Vec<String>,
     child: Option<Child>,
@@ -133,13 +151,21 @@ impl Room {
 
 impl Server {
     fn new(room: &Room, software: Software, family: Family, offer: &Offer) -> Result<Self> {
-        let dir = room.scratch(&format!("{}-{family:?}", software.name()));
+        let is_router = offer.router == Router::Prefix;
+        let socket = match family {
+            Family::V4 => ("udp", ":0043 "),
+            // ICMPv6.
+            Family::V6 if is_router => ("raw6", ":003A "),
+            Family::V6 => ("udp6", ":0223 "),
+        };
+        let name = if is_router { "router" } else { software.name() };
+        let dir = room.scratch(&format!("{name}-{family:?}"));
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         if family == Family::V6 {
             wait_for_link_local()?;
         }
         let args = text::arguments(software, family, offer, &dir)?;
-        let mut server = Self { software, family, dir, args, child: None };
+        let mut server = Self { software, family, socket, dir, args, child: None };
         server.start()?;
         Ok(server)
     }
@@ -201,10 +227,7 @@ impl Server {
     fn wait_until_it_listens(&mut self) -> Result<()> {
         let deadline = Instant::now() + on_this_machine(START);
         let name = self.software.name();
-        let (table, port) = match self.family {
-            Family::V4 => ("udp", ":0043 "),
-            Family::V6 => ("udp6", ":0223 "),
-        };
+        let (table, port) = self.socket;
         loop {
             let child = self.child.as_mut().context("it was not started")?;
             if let Some(status) = child.try_wait()? {

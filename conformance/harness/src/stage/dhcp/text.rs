@@ -5,10 +5,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{DOMAIN, Family, MTU, NETWORK, NETWORK6, Offer, PREFIXES, ROUTER, Software};
+use super::{DOMAIN, Family, MTU, NAMES6, NETWORK, NETWORK6, Offer, PREFIXES, ROUTER, Router, Software};
 
 /// The file of the leases.
 pub fn lease_file(dir: &Path) -> PathBuf {
@@ -42,14 +42,17 @@ pub fn arguments(software: Software, family: Family, offer: &Offer, dir: &Path) 
             fs::write(&conf, text.to_string())?;
             vec!["-c".into(), conf.display().to_string()]
         }
-        (Software::Isc, Family::V4) => {
-            fs::write(&conf, isc(offer)?)?;
-            let mut args: Vec<String> = ["-4", "-f", "-d", "--no-pid", "-cf"].map(String::from).to_vec();
+        (Software::Isc, _) => {
+            let (text, flag) = match family {
+                Family::V4 => (isc(offer)?, "-4"),
+                Family::V6 => (isc6(offer), "-6"),
+            };
+            fs::write(&conf, text)?;
+            let mut args: Vec<String> = [flag, "-f", "-d", "--no-pid", "-cf"].map(String::from).to_vec();
             args.extend([conf.display().to_string(), "-lf".into(), leases.display().to_string()]);
             args.push("eth0".into());
             args
         }
-        (Software::Isc, Family::V6) => bail!("no case needs the DHCPv6 of isc-dhcp-server"),
     })
 }
 
@@ -61,9 +64,20 @@ fn dnsmasq(family: Family, offer: &Offer, leases: &Path) -> Vec<String> {
     let ((first, last), lease) = (offer.range, offer.lease);
     match family {
         Family::V4 => args.push(format!("--dhcp-range={NETWORK}.{first},{NETWORK}.{last},{lease}s")),
+        Family::V6 if offer.router == Router::Prefix => {
+            args.push(format!("--dhcp-range={NETWORK6}:,ra-only,64,{lease}s"));
+        }
         Family::V6 => {
             args.push(format!("--dhcp-range={NETWORK6}:{first:x},{NETWORK6}:{last:x},64,{lease}s"));
         }
+    }
+    if offer.router != Router::None {
+        args.push("--enable-ra".into());
+    }
+    if family == Family::V6 && offer.extras {
+        args.push(format!("--dhcp-option=option6:dns-server,[{NAMES6}]"));
+        args.push(format!("--dhcp-option=option6:domain-search,{DOMAIN}"));
+        args.push(format!("--ra-param=eth0,mtu:{MTU},10,600"));
     }
     if family == Family::V4 && !offer.routes.is_empty() {
         args.push(format!("--dhcp-option=121,{}", pairs(&offer.routes)));
@@ -127,6 +141,10 @@ fn kea6(offer: &Offer, leases: &Path) -> Value {
     if offer.prefixes {
         subnet["pd-pools"] = delegated;
     }
+    if offer.extras {
+        subnet["option-data"] = json!([{"name": "dns-servers", "data": NAMES6},
+            {"name": "domain-search", "data": DOMAIN}]);
+    }
     conf["preferred-lifetime"] = json!(offer.lease);
     conf["interfaces-config"] = json!({"interfaces": ["eth0"]});
     conf["server-id"] = json!({"type": "LL", "persist": false});
@@ -160,6 +178,16 @@ fn isc(offer: &Offer) -> Result<String> {
          option routers {ROUTER};\n}}"
     )?;
     Ok(text)
+}
+
+fn isc6(offer: &Offer) -> String {
+    let (first, last) = offer.range;
+    format!(
+        "authoritative;\nddns-update-style none;\ndb-time-format local;\n\
+         default-lease-time {0};\npreferred-lifetime {0};\n\
+         subnet6 {NETWORK6}:/64 {{\n  range6 {NETWORK6}:{first:x} {NETWORK6}:{last:x};\n}}\n",
+        offer.lease
+    )
 }
 
 /// The value of option 121 (RFC 3442): length, the destination's significant bytes, next hop.
