@@ -17,6 +17,8 @@ mod delegate_replaced;
 mod delegation;
 mod dhcp;
 mod dhcp_inputs;
+mod dhcp_ipv6;
+mod dhcp_ipv6_times;
 mod dhcp_servers;
 mod dhcp_times;
 mod dns_alive;
@@ -168,6 +170,8 @@ pub fn all() -> Vec<Case> {
         portmap_del::CASES,
         dhcp::CASES,
         dhcp_inputs::CASES,
+        dhcp_ipv6::CASES,
+        dhcp_ipv6_times::CASES,
         dhcp_servers::CASES,
         dhcp_times::CASES,
         dns_names::CASES,

@@ -21,6 +21,7 @@ pub const ALL: &[Body] = &[
     ("store", store),
     ("netlink", netlink),
     ("dhcp", dhcp::fuzz::frame),
+    ("dhcpv6", dhcp::fuzz::datagram),
     ("dns", dns::wire::fuzz::query),
     ("dns-answer", dns::cache::fuzz::answer),
 ];

@@ -81,3 +81,9 @@ fn any_answer_is_kept_for_its_question_or_not_at_all() {
 fn any_dhcp_message_is_read_or_refused() {
     holds("dhcp", 2000);
 }
+
+/// Any datagram is a sound grant or nothing, and any advertisement is read or nothing.
+#[test]
+fn any_dhcpv6_message_is_read_or_refused() {
+    holds("dhcpv6", 2000);
+}

@@ -1,5 +1,6 @@
 //! Defects of dhcp.
 
+use std::fs;
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
@@ -9,6 +10,8 @@ use super::wrapper::Reply;
 
 /// The daemon's socket.
 const SOCKET: &str = "/run/cni/dhcp.sock";
+/// Where its records are.
+const RECORDS: &str = "/run/moor/dhcp";
 
 /// The defects of this file.
 pub const LEASES: &[Defect] = &[
@@ -32,4 +35,31 @@ pub const LEASES: &[Defect] = &[
     defect("gc_releases_everything", "dhcp", "dhcp/gc_releases_what_is_not_valid", |call| {
         call.with(|config| config["cni.dev/valid-attachments"] = json!([]))
     }),
+    defect("has_no_ipv6", "dhcp", "dhcp/slaac_addresses_routes_and_names_reach_the_result", |call| {
+        call.with(|config| config["ipam"]["ipv6"] = Value::Null)
+    }),
+    defect("does_without_ipv6", "dhcp", "dhcp/ipv6_that_is_not_there_fails_add_unless_optional", |call| {
+        call.with(|config| config["ipam"]["ipv6Optional"] = json!(true))
+    }),
+    defect("asks_for_no_prefix", "dhcp", "dhcp/a_prefix_is_delegated_and_released", |call| {
+        call.with(|config| config["ipam"]["prefixDelegation"] = Value::Null)
+    }),
+    defect("asks_no_other_host", "dhcp", "dhcp/addresses_of_other_hosts_are_declined", |call| {
+        call.with(|config| config["ipam"]["probeTimeoutMs"] = json!(0))
+    }),
+    defect(
+        "forgets_the_lease_of_dhcpv6",
+        "dhcp",
+        "dhcp/dhcpv6_leases_of_every_server_are_released",
+        |call| {
+            if call.verb == "DEL" {
+                let records = fs::read_dir(RECORDS).into_iter().flatten().flatten().map(|file| file.path());
+                for record in records.filter(|path| path.extension().is_some_and(|it| it == "lease6")) {
+                    // What is left fails the case as well.
+                    let _ = fs::remove_file(record);
+                }
+            }
+            call.sound()
+        },
+    ),
 ];

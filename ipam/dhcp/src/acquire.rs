@@ -5,15 +5,17 @@ use std::{error, fmt};
 
 use sys::{clock, wait};
 
-use crate::client::{Client, Event};
-use crate::grant::Grant;
-use crate::wire::{FRAME_MAX, Wire};
+use crate::client::Event;
+use crate::exchange::{Exchange, Received};
+use crate::terms::Terms;
 
 /// Why there is no lease.
 #[derive(Debug)]
 pub enum Failure {
     /// No server granted an address in time; the last answer that could not be used.
     NoMoreTries {
+        /// Of this protocol.
+        protocol: &'static str,
         /// How long it waited.
         after: Duration,
         /// The last answer that could not be used.
@@ -26,8 +28,9 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoMoreTries { after, complaint } => {
-                write!(f, "no more tries: no DHCP server granted an address within {} s", after.as_secs())?;
+            Self::NoMoreTries { protocol, after, complaint } => {
+                let seconds = after.as_secs();
+                write!(f, "no more tries: no {protocol} server granted an address within {seconds} s")?;
                 complaint.as_ref().map_or(Ok(()), |complaint| write!(f, " ({complaint})"))
             }
             Self::Kernel(error) => error.fmt(f),
@@ -50,32 +53,31 @@ impl error::Error for Failure {
 /// # Errors
 /// See [`Failure`].
 pub fn acquire(
-    wire: &Wire,
-    client: &mut Client,
+    exchange: &mut Exchange,
     patience: Duration,
-    mut offered: impl FnMut(&Grant) -> sys::Result<()>,
-) -> Result<(Grant, Duration), Failure> {
+    mut offered: impl FnMut(&Terms) -> sys::Result<()>,
+) -> Result<(Terms, Duration), Failure> {
     let kernel = |cause| Failure::Kernel(sys::Error::new("exchange DHCP messages on", "the link", cause));
     let deadline = Instant::now() + patience;
-    let mut frame = [0; FRAME_MAX];
     loop {
-        let now = now().map_err(Failure::Kernel)?;
+        let now = self::now().map_err(Failure::Kernel)?;
         if Instant::now() >= deadline {
-            let complaint = client.complaint().map(str::to_owned);
-            return Err(Failure::NoMoreTries { after: patience, complaint });
+            let complaint = exchange.complaint().map(str::to_owned);
+            let protocol = if matches!(exchange, Exchange::V4(..)) { "DHCP" } else { "DHCPv6" };
+            return Err(Failure::NoMoreTries { protocol, after: patience, complaint });
         }
-        if now >= client.due() {
-            wire.send(&client.transmit(now)).map_err(kernel)?;
+        if now >= exchange.due() {
+            exchange.send(now).map_err(kernel)?;
         }
-        let until = Instant::now() + client.due().saturating_sub(now);
-        if !wait::readable(wire, until.min(deadline)).map_err(kernel)? {
+        let until = Instant::now() + exchange.due().saturating_sub(now);
+        if !wait::readable(exchange, until.min(deadline)).map_err(kernel)? {
             continue;
         }
-        let Some(length) = wire.receive(&mut frame).map_err(kernel)? else { continue };
-        match client.receive(frame.get(..length).unwrap_or_default(), now) {
-            Some(Event::Offered(offer)) => offered(&offer).map_err(Failure::Kernel)?,
-            Some(Event::Granted(grant, since)) => return Ok((*grant, since)),
-            Some(Event::Refused(_)) | None => {}
+        let now = self::now().map_err(Failure::Kernel)?;
+        match exchange.receive(now).map_err(kernel)? {
+            Received::Event(Event::Offered(offer)) => offered(&offer).map_err(Failure::Kernel)?,
+            Received::Event(Event::Granted(terms, since)) => return Ok((*terms, since)),
+            Received::Event(Event::Refused(_)) | Received::Unrelated | Received::Nothing => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The result of ADD from a grant.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cni::{AddResult, Dns, IpConfig, Route};
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -24,6 +24,27 @@ pub fn result(grant: &Grant, priority: Option<u32>, link_mtu: u32) -> AddResult 
             options: Vec::new(),
         },
     }
+}
+
+/// Adds IPv6 addresses to a result, with the default route by a router, which the kernel has already.
+pub fn add_v6(
+    result: &mut AddResult,
+    nets: &[IpNetwork],
+    router: Option<IpAddr>,
+    priority: Option<u32>,
+    mtu: Option<u32>,
+) {
+    result.ips.extend(nets.iter().map(|net| IpConfig { interface: None, address: *net, gateway: router }));
+    let default = IpNetwork::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+    result.routes.extend(default.ok().filter(|_| router.is_some()).map(|dst| Route {
+        dst,
+        gw: router,
+        mtu: mtu.unwrap_or(0),
+        advmss: 0,
+        priority: priority.unwrap_or(0),
+        table: None,
+        scope: None,
+    }));
 }
 
 /// Classless routes stand for all others (RFC 3442).

@@ -41,15 +41,26 @@ enum Phase {
     Rebinding(Box<Grant>),
 }
 
-/// What a frame means.
+/// What a message means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A server offers an address. The request for it is due.
-    Offered(Box<Grant>),
+pub enum Event<G = Grant> {
+    /// A server offers an address. The request for it is due, at once or soon.
+    Offered(Box<G>),
     /// A server grants an address: for its time from then on.
-    Granted(Box<Grant>, Duration),
+    Granted(Box<G>, Duration),
     /// The server refused the address that is in use.
     Refused(String),
+}
+
+impl<G> Event<G> {
+    /// The same about something made of the grant.
+    pub fn map<T>(self, make: impl FnOnce(G) -> T) -> Event<T> {
+        match self {
+            Self::Offered(grant) => Event::Offered(Box::new(make(*grant))),
+            Self::Granted(grant, since) => Event::Granted(Box::new(make(*grant)), since),
+            Self::Refused(text) => Event::Refused(text),
+        }
+    }
 }
 
 /// An exchange in progress.
@@ -98,6 +109,11 @@ impl Client {
     /// Asks every server for more time.
     pub fn rebind(ask: Ask, mac: Mac, pace: Pace, grant: Grant, now: Duration) -> Self {
         Self::new(ask, mac, pace, Phase::Rebinding(Box::new(grant)), now)
+    }
+
+    /// The client that asks.
+    pub fn ask(&self) -> &Ask {
+        &self.ask
     }
 
     /// When the next message is due.
@@ -160,13 +176,9 @@ impl Client {
         u16::try_from(now.saturating_sub(self.began).as_secs()).unwrap_or(u16::MAX)
     }
 
-    /// The pause after the next message: it doubles, and varies by a quarter, so that clients that
-    /// began together do not stay in step.
+    /// The pause after the next message: it doubles.
     fn pause(&self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.sent.min(16)).min(self.pace.longest);
-        let varied = u64::from(number()) % 512;
-        let thousandths = u32::try_from(750 + varied).unwrap_or(1000);
-        pause.saturating_mul(thousandths) / 1000
+        varied(FIRST_PAUSE.saturating_mul(1 << self.sent.min(16)).min(self.pace.longest))
     }
 
     fn restart(&mut self, now: Duration) {
@@ -233,6 +245,12 @@ impl Client {
             Phase::Acknowledgement(_) | Phase::Renewal(_) => None,
         }
     }
+}
+
+/// A pause that varies by a quarter, so that clients that began together do not stay in step.
+pub fn varied(pause: Duration) -> Duration {
+    let thousandths = u32::try_from(750 + u64::from(number()) % 512).unwrap_or(1000);
+    pause.saturating_mul(thousandths) / 1000
 }
 
 /// A number that others cannot guess, so that only who sees the client's messages can answer them.

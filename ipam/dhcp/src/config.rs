@@ -15,6 +15,9 @@ pub const SOCKET: &str = "/run/cni/dhcp.sock";
 const SOCKET_MAX: usize = 107;
 /// The bounds of `timeout`, in seconds.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=240;
+/// The default and the most of `probeTimeoutMs`.
+const PROBE_MS: u64 = 100;
+const PROBE_MS_MAX: u64 = 10_000;
 /// Entries of a list: each code once.
 const ENTRIES_MAX: usize = 256;
 /// The longest value of an option, in bytes.
@@ -36,6 +39,10 @@ pub struct IpamConf {
     priority: Option<i64>,
     timeout: Option<u64>,
     broadcast: Option<bool>,
+    ipv6: Option<String>,
+    ipv6_optional: Option<bool>,
+    prefix_delegation: Option<bool>,
+    probe_timeout_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,6 +60,18 @@ struct RequestConf {
     skip_default: Option<bool>,
 }
 
+/// Where IPv6 addresses come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// The kernel makes them, of the prefixes that routers advertise.
+    Slaac,
+    /// A server leases one.
+    Dhcp {
+        /// Whether it delegates a prefix, too.
+        prefix: bool,
+    },
+}
+
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -62,8 +81,14 @@ pub struct Settings {
     pub ask: Ask,
     /// The metric of routes.
     pub priority: Option<u32>,
-    /// How long ADD waits for an address.
+    /// How long ADD waits for addresses.
     pub timeout: Option<Duration>,
+    /// Where IPv6 addresses come from, if there are any.
+    pub ipv6: Option<Ipv6>,
+    /// Whether an attachment without them is of use.
+    pub ipv6_optional: bool,
+    /// How long another host has to answer for a leased address; zero: it is not asked.
+    pub probe: Duration,
 }
 
 /// A configuration that cannot be used.
@@ -87,6 +112,12 @@ pub enum ConfigError {
     Priority(i64),
     /// A time out of its bounds.
     Timeout(u64),
+    /// A source of IPv6 addresses that is not known.
+    Ipv6(String),
+    /// A prefix without DHCPv6.
+    Prefix,
+    /// A time for answers out of its bounds.
+    Probe(u64),
 }
 
 impl fmt::Display for ConfigError {
@@ -112,6 +143,9 @@ impl fmt::Display for ConfigError {
             Self::Timeout(seconds) => {
                 write!(f, "invalid ipam.timeout {seconds}, must be [{}, {}]", TIMEOUT.start(), TIMEOUT.end())
             }
+            Self::Ipv6(text) => write!(f, "invalid ipam.ipv6 {text:?}, must be off, slaac or dhcpv6"),
+            Self::Prefix => f.write_str("ipam.prefixDelegation needs ipam.ipv6 \"dhcpv6\""),
+            Self::Probe(ms) => write!(f, "invalid ipam.probeTimeoutMs {ms}, must be [0, {PROBE_MS_MAX}]"),
         }
     }
 }
@@ -169,9 +203,30 @@ impl Conf {
         if !ask.fits() {
             return Err(ConfigError::TooLong);
         }
-        let timeout = ipam.timeout.map(Duration::from_secs);
-        Ok(Settings { socket, ask, priority: (priority > 0).then_some(priority), timeout })
+        let probe = ipam.probe_timeout_ms.unwrap_or(PROBE_MS);
+        if probe > PROBE_MS_MAX {
+            return Err(ConfigError::Probe(probe));
+        }
+        Ok(Settings {
+            socket,
+            ask,
+            priority: (priority > 0).then_some(priority),
+            timeout: ipam.timeout.map(Duration::from_secs),
+            ipv6: ipv6(ipam.ipv6, ipam.prefix_delegation.unwrap_or(false))?,
+            ipv6_optional: ipam.ipv6_optional.unwrap_or(false),
+            probe: Duration::from_millis(probe),
+        })
     }
+}
+
+fn ipv6(text: Option<String>, prefix: bool) -> Result<Option<Ipv6>, ConfigError> {
+    let ipv6 = match text.as_deref().unwrap_or_default() {
+        "" | "off" => None,
+        "slaac" => Some(Ipv6::Slaac),
+        "dhcpv6" => Some(Ipv6::Dhcp { prefix }),
+        other => return Err(ConfigError::Ipv6(other.to_owned())),
+    };
+    if prefix && !matches!(ipv6, Some(Ipv6::Dhcp { .. })) { Err(ConfigError::Prefix) } else { Ok(ipv6) }
 }
 
 /// The options that are sent. A fixed value comes before one of CNI_ARGS; the last entry of a code

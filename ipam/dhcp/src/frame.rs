@@ -81,7 +81,7 @@ pub fn decode(frame: &[u8]) -> Option<(End, &[u8])> {
 }
 
 /// The Internet checksum of the parts, of which all but the last have an even length (RFC 1071).
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for part in parts {
         let (words, rest) = part.as_chunks::<2>();

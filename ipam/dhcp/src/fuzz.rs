@@ -1,8 +1,14 @@
 //! For the fuzzer: any bytes from the network.
 
+use std::net::{IpAddr, Ipv6Addr};
+
+use cni::AddResult;
+use ipnetwork::IpNetwork;
+
 use crate::frame::{self, End};
 use crate::grant::Grant;
 use crate::message::Message;
+use crate::v6;
 
 /// Any frame is a usable offer or nothing, and a usable one is sound.
 ///
@@ -20,6 +26,27 @@ fn message(bytes: &[u8], from: End) {
         let result = crate::answer::result(&grant, None, 1500);
         assert!(result.print(cni::Version::NEWEST).is_ok(), "{grant:?}");
     }
+}
+
+/// Any datagram of DHCPv6 is a usable grant or nothing, and any message of a router is read or
+/// nothing.
+///
+/// # Panics
+/// A grant that is used is not sound.
+pub fn datagram(bytes: &[u8]) {
+    let ask = v6::Ask { duid: vec![0, 4, 1], iaid: 1, prefix: bytes.len().is_multiple_of(2) };
+    if let Some(message) = v6::Message::from_bytes(bytes)
+        && let Ok(grant) = v6::Grant::of(&message, &[0, 4, 2], &ask)
+    {
+        assert!(grant.is_sound(), "{grant:?}");
+    }
+    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let mut heard = v6::Heard::default();
+    v6::Advert::of_message(router, bytes).into_iter().for_each(|advert| heard.add(advert));
+    let nets: Vec<IpNetwork> = heard.autonomous().map(IpNetwork::from).collect();
+    let mut result = AddResult::default();
+    crate::answer::add_v6(&mut result, &nets, heard.default_router().map(IpAddr::V6), None, heard.mtu());
+    assert!(result.print(cni::Version::NEWEST).is_ok(), "{heard:?}");
 }
 
 #[cfg(test)]

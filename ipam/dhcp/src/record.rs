@@ -18,14 +18,15 @@ use sha2::{Digest, Sha512};
 use sys::NetNs;
 use sys::file::{self, Hold, Sync};
 
-use crate::ask::Ask;
-use crate::grant::Grant;
+use crate::terms::Terms;
 
 /// The directory of records, below the root of the daemon's host.
 const DIR: &str = "/run/moor/dhcp";
 /// Private directories in this path.
 const DEPTH: usize = 2;
+/// How names of records end, by family.
 const SUFFIX: &str = ".lease";
+const SUFFIX6: &str = ".lease6";
 const LOCK: &str = ".lock";
 const MODE: u32 = 0o600;
 /// The longest record, in bytes: one with all routes that a grant may have.
@@ -93,10 +94,9 @@ pub struct Record {
     pub socket: PathBuf,
     /// The state.
     pub state: State,
-    /// The client.
-    pub ask: Ask,
-    /// The address with its parameters.
-    pub grant: Grant,
+    /// The client, and the address with its parameters.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// When it was granted or offered, in nanoseconds since boot.
     pub since: u64,
     /// The metric of its routes.
@@ -107,23 +107,29 @@ pub struct Record {
 impl Record {
     /// A time after the grant, since boot; `None` is never.
     fn after(&self, seconds: u32) -> Option<Duration> {
-        self.grant.lease.map(|_| Duration::from_nanos(self.since) + Duration::from_secs(seconds.into()))
+        let ends = self.terms.times().end.is_some();
+        ends.then(|| Duration::from_nanos(self.since) + Duration::from_secs(seconds.into()))
     }
 
     /// When the server is asked for more time: not at once, whatever it grants.
     pub fn t1(&self) -> Option<Duration> {
         let earliest = Duration::from_nanos(self.since) + RENEWAL_MIN;
-        self.after(self.grant.t1).map(|t1| t1.max(earliest))
+        self.after(self.terms.times().t1).map(|t1| t1.max(earliest))
     }
 
     /// When every server is asked.
     pub fn t2(&self) -> Option<Duration> {
-        self.after(self.grant.t2)
+        self.after(self.terms.times().t2)
     }
 
     /// When the address may not be used any more.
     pub fn end(&self) -> Option<Duration> {
-        self.after(self.grant.lease?)
+        self.after(self.terms.times().end?)
+    }
+
+    /// How long new connections use the address from now on.
+    pub fn preferred_left(&self, now: Duration) -> Option<Duration> {
+        Some(self.after(self.terms.times().preferred?)?.saturating_sub(now))
     }
 
     /// For messages: the attachment.
@@ -133,27 +139,33 @@ impl Record {
 
     /// The name of its file.
     pub fn name(&self) -> String {
-        name(&self.network, &self.container, &self.ifname)
+        let [v4, v6] = names(&self.network, &self.container, &self.ifname);
+        if self.terms.is_v6() { v6 } else { v4 }
+    }
+
+    /// For messages: the address.
+    pub fn address(&self) -> String {
+        self.terms.net().map(|net| net.ip().to_string()).unwrap_or_default()
     }
 
     fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let record: Self = serde_json::from_slice(bytes).ok()?;
         let short = |text: &str, longest: usize| !text.is_empty() && text.len() <= longest;
-        let sound = record.grant.is_sound()
+        let sound = record.terms.is_sound()
             && short(&record.network, 4096)
             && short(&record.container, 4096)
             && short(&record.ifname, 15)
-            && record.netns.is_absolute()
-            && record.ask.fits();
+            && record.netns.is_absolute();
         sound.then_some(record)
     }
 }
 
-/// The name of an attachment's record: container ids may be longer than names of files.
-pub fn name(network: &str, container: &str, ifname: &str) -> String {
+/// The names of an attachment's records, of IPv4 and of IPv6: container ids may be longer than names
+/// of files.
+pub fn names(network: &str, container: &str, ifname: &str) -> [String; 2] {
     let digest = Sha512::digest(format!("{network}/{ifname}/{container}"));
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    hex + SUFFIX
+    [SUFFIX, SUFFIX6].map(|suffix| format!("{hex}{suffix}"))
 }
 
 /// The directory of records.
@@ -228,7 +240,7 @@ impl Store {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name().into_string().unwrap_or_default();
-            if name.ends_with(SUFFIX) && !name.starts_with('.') {
+            if (name.ends_with(SUFFIX) || name.ends_with(SUFFIX6)) && !name.starts_with('.') {
                 names.push(name);
             }
         }

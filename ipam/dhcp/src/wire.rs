@@ -1,19 +1,27 @@
-//! The link in the container's namespace, and a packet socket on it.
+//! The link in the container's namespace, and sockets on it.
 
 use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use netlink::{Link, LinkChange, Mac, Netlink};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn6, bind, recv, send, setsockopt, socket, sockopt,
+};
 use sys::{BackgroundClose, NetNs, NetNsError, frame as packet};
 
 use crate::frame::ETH_P_IP;
 use crate::record::Namespace;
+use crate::v6::advert::{ADVERTISEMENT, ETH_P_IPV6};
 
-/// Longer than any frame with a message.
-pub const FRAME_MAX: usize = 2048;
+/// Longer than any frame or datagram with a message.
+pub const DATA_MAX: usize = 2048;
+/// Ports of DHCPv6, and all its servers and relays (RFC 8415, section 7).
+const PORT_OF_CLIENTS: u16 = 546;
+const PORT_OF_SERVERS: u16 = 547;
+const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// Where client's messages are in frames, for the kernel's filter.
 const CLIENT_PORT: u32 = 68;
 
@@ -82,10 +90,56 @@ impl Place {
     /// # Errors
     /// The kernel refused.
     pub fn wire(&self) -> sys::Result<Wire> {
-        let opened = self.netns.enter(|| packet::open_filtered(self.link.index, ETH_P_IP, CLIENT_PORT))?;
-        let socket = opened
+        self.wire_of(|| packet::open_filtered(self.link.index, ETH_P_IP, CLIENT_PORT))
+    }
+
+    /// A packet socket that receives router advertisements on the link.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn advertisements(&self) -> sys::Result<Wire> {
+        self.wire_of(|| packet::open_icmpv6(self.link.index, ETH_P_IPV6, ADVERTISEMENT))
+    }
+
+    fn wire_of(&self, open: impl FnOnce() -> io::Result<OwnedFd>) -> sys::Result<Wire> {
+        let socket = self
+            .netns
+            .enter(open)?
             .map_err(|cause| sys::Error::new("open a packet socket on", self.link.name.clone(), cause))?;
         Ok(Wire { _close: BackgroundClose::of(socket.as_fd()), socket })
+    }
+
+    /// The link's own address, which is usable; `None` if there is none.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn link_local(&self) -> sys::Result<Option<Ipv6Addr>> {
+        let usable = self.netlink.usable_addresses(self.link.index)?;
+        Ok(usable.into_iter().find_map(|address| match address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
+            _ => None,
+        }))
+    }
+
+    /// The client's port of DHCPv6 at the link-local address, which has to be usable.
+    ///
+    /// # Errors
+    /// There is no such address, or the kernel refused.
+    pub fn port(&self) -> sys::Result<Port> {
+        let fail = |cause| sys::Error::new("use DHCPv6 on", self.link.name.clone(), cause);
+        let none = || fail(io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no link-local address"));
+        let address =
+            SocketAddrV6::new(self.link_local()?.ok_or_else(none)?, PORT_OF_CLIENTS, 0, self.link.index);
+        let open = || -> nix::Result<OwnedFd> {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let socket = socket(AddressFamily::Inet6, SockType::Datagram, flags, None)?;
+            // The daemon may have an exchange in progress.
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+            bind(socket.as_raw_fd(), &SockaddrIn6::from(address))?;
+            Ok(socket)
+        };
+        let socket = self.netns.enter(open)?.map_err(|errno| fail(errno.into()))?;
+        Ok(Port { socket: socket.into(), index: self.link.index })
     }
 }
 
@@ -160,7 +214,7 @@ impl Wire {
     ///
     /// # Errors
     /// The link is gone.
-    pub fn receive(&self, buffer: &mut [u8; FRAME_MAX]) -> io::Result<Option<usize>> {
+    pub fn receive(&self, buffer: &mut [u8; DATA_MAX]) -> io::Result<Option<usize>> {
         match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(length) => Ok(Some(length)),
             // The link was set down. It may come up again.
@@ -171,6 +225,56 @@ impl Wire {
 }
 
 impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Sends datagrams to the servers of DHCPv6 on a link, and receives those of machines on it.
+#[derive(Debug)]
+pub struct Port {
+    socket: UdpSocket,
+    index: u32,
+}
+
+impl Port {
+    /// Sends a message. One that cannot leave now is lost, as any datagram may be.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refused.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        let servers = SocketAddrV6::new(SERVERS, PORT_OF_SERVERS, 0, self.index);
+        match self.socket.send_to(message, servers) {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EAGAIN | libc::ENOBUFS | libc::ENETDOWN | libc::ENETUNREACH)
+                ) =>
+            {
+                Ok(())
+            }
+            sent => sent.map(drop),
+        }
+    }
+
+    /// The length of the next message; `None` when none is queued. One of a sender that is not on
+    /// the link is empty.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn receive(&self, buffer: &mut [u8; DATA_MAX]) -> io::Result<Option<usize>> {
+        match self.socket.recv_from(buffer) {
+            Ok((length, from)) => {
+                let is_on_link = matches!(from.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+                Ok(Some(if is_on_link { length } else { 0 }))
+            }
+            // An error of an earlier datagram, too: it is sent again.
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+impl AsFd for Port {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

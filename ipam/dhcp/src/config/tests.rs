@@ -15,7 +15,8 @@ fn nothing_but_the_type_is_needed() {
     assert_eq!(settings.socket, PathBuf::from(SOCKET));
     assert_eq!(settings.ask.client_id, b"\0c1/net/eth0");
     assert_eq!(settings.ask.wanted, WANTED);
-    assert_eq!((settings.priority, settings.timeout), (None, None));
+    assert_eq!((settings.priority, settings.timeout, settings.ipv6), (None, None, None));
+    assert_eq!(settings.probe, Duration::from_millis(100));
     let none: Conf = serde_json::from_str("{}").unwrap();
     let identity = Identity { network: "net", container_id: "c1", ifname: "eth0", args: "" };
     assert_eq!(none.check(&identity), Err(ConfigError::NoIpam));
@@ -42,6 +43,15 @@ fn options_are_provided_by_value_and_by_argument() {
 }
 
 #[test]
+fn ipv6_is_off_autoconfigured_or_leased() {
+    let of = |ipam: &str| settings(ipam).unwrap().ipv6;
+    assert_eq!((of(r#"{"ipv6":"off"}"#), of(r#"{"ipv6":""}"#)), (None, None));
+    assert_eq!(of(r#"{"ipv6":"slaac"}"#), Some(Ipv6::Slaac));
+    assert_eq!(of(r#"{"ipv6":"dhcpv6"}"#), Some(Ipv6::Dhcp { prefix: false }));
+    assert_eq!(of(r#"{"ipv6":"dhcpv6","prefixDelegation":true}"#), Some(Ipv6::Dhcp { prefix: true }));
+}
+
+#[test]
 fn requested_options_come_first() {
     let listed = |ipam: &str| settings(ipam).unwrap().ask.wanted;
     let mut all = vec![66, 3];
@@ -61,6 +71,9 @@ fn what_cannot_be_sent_is_refused() {
         (format!(r#"{{"provide":[{{"option":"12","value":"{long}"}}]}}"#), "256 bytes"),
         (r#"{"priority":-1}"#.to_owned(), "priority"),
         (r#"{"timeout":0}"#.to_owned(), "timeout"),
+        (r#"{"ipv6":"on"}"#.to_owned(), "must be off, slaac or dhcpv6"),
+        (r#"{"ipv6":"slaac","prefixDelegation":true}"#.to_owned(), "prefixDelegation needs"),
+        (r#"{"probeTimeoutMs":10001}"#.to_owned(), "probeTimeoutMs 10001"),
         (r#"{"daemonSocketPath":"run/dhcp.sock"}"#.to_owned(), "daemonSocketPath"),
     ] {
         let text = settings(&ipam).unwrap_err().to_string();

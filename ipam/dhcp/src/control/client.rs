@@ -99,7 +99,7 @@ fn exchange(path: &Path, request: &ControlRequest) -> Result<ControlResponse, Ca
     let mut answer = Vec::new();
     loop {
         let mut piece = [0; 1024];
-        let length = stream.read(&mut piece).map_err(failed)?;
+        let length = uninterrupted(|| stream.read(&mut piece)).map_err(failed)?;
         answer.extend_from_slice(piece.get(..length).unwrap_or_default());
         if answer.starts_with(REFERENCE_RESPONSE) {
             return Err(CallError::Reference);
@@ -129,12 +129,24 @@ fn connected(path: &Path) -> Result<UnixStream, CallError> {
     setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(kernel)?;
     setsockopt(&socket, sockopt::SendTimeout, &limit).map_err(kernel)?;
     let address = UnixAddr::new(path).map_err(kernel)?;
-    connect(socket.as_raw_fd(), &address).map_err(|errno| failed(errno.into()))?;
+    let connected = uninterrupted(|| Ok(connect(socket.as_raw_fd(), &address)?));
+    connected.map_err(failed)?;
     let peer = getsockopt(&socket, sockopt::PeerCredentials).map_err(kernel)?;
     if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
         return Err(CallError::OtherUser(peer.uid()));
     }
     Ok(socket.into())
+}
+
+/// Repeats a call that was interrupted: by the end of a close in the background, since a socket with
+/// a time limit is not waited for again (signal(7)).
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn failed(error: io::Error) -> CallError {

@@ -1,6 +1,9 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::ask::Ask;
+use crate::grant::Grant;
+use crate::v6;
 
 pub fn record() -> Record {
     Record {
@@ -12,27 +15,50 @@ pub fn record() -> Record {
         index: 2,
         socket: "/run/cni/dhcp.sock".into(),
         state: State::Bound,
-        ask: Ask { client_id: vec![0, 1], provide: Vec::new(), wanted: vec![1, 3], broadcast: false },
-        grant: Grant {
-            address: Ipv4Addr::new(10, 1, 2, 3),
-            prefix: 24,
-            server: Ipv4Addr::new(10, 1, 2, 1),
-            server_mac: [2; 6],
-            lease: Some(100),
-            t1: 50,
-            t2: 87,
-            routers: Vec::new(),
-            classless: None,
-            classful: Vec::new(),
-            mtu: None,
-            name_servers: Vec::new(),
-            domain: None,
-            search: Vec::new(),
-            time_servers: Vec::new(),
-        },
+        terms: Terms::V4 { ask: ask(), grant: grant() },
         since: 1_000_000_000,
         priority: None,
     }
+}
+
+fn ask() -> Ask {
+    Ask { client_id: vec![0, 1], provide: Vec::new(), wanted: vec![1, 3], broadcast: false }
+}
+
+fn grant() -> Grant {
+    Grant {
+        address: Ipv4Addr::new(10, 1, 2, 3),
+        prefix: 24,
+        server: Ipv4Addr::new(10, 1, 2, 1),
+        server_mac: [2; 6],
+        lease: Some(100),
+        t1: 50,
+        t2: 87,
+        routers: Vec::new(),
+        classless: None,
+        classful: Vec::new(),
+        mtu: None,
+        name_servers: Vec::new(),
+        domain: None,
+        search: Vec::new(),
+        time_servers: Vec::new(),
+    }
+}
+
+pub fn record6() -> Record {
+    let grant = v6::Grant {
+        address: "2001:db8::3".parse().unwrap(),
+        length: 64,
+        server: vec![0, 3, 1],
+        lease: Some(100),
+        preferred: 80,
+        t1: 40,
+        t2: 64,
+        prefix: None,
+        name_servers: Vec::new(),
+        search: Vec::new(),
+    };
+    Record { terms: Terms::V6 { ask: v6::Ask::of(b"c1", false), grant }, ..record() }
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -45,12 +71,13 @@ fn store() -> (tempfile::TempDir, Store) {
 #[test]
 fn a_record_is_read_as_it_was_written() {
     let (_dir, store) = store();
-    let record = record();
-    assert_eq!(store.read(&record.name()).unwrap(), None);
-    store.write(&record).unwrap();
-    assert_eq!(store.read(&record.name()).unwrap().as_ref(), Some(&record));
-    assert_eq!(store.names().unwrap(), [record.name()]);
-    assert!(store.remove(&record.name()).unwrap() && !store.remove(&record.name()).unwrap());
+    for record in [record(), record6()] {
+        assert_eq!(store.read(&record.name()).unwrap(), None);
+        store.write(&record).unwrap();
+        assert_eq!(store.read(&record.name()).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.names().unwrap(), [record.name()]);
+        assert!(store.remove(&record.name()).unwrap() && !store.remove(&record.name()).unwrap());
+    }
 }
 
 #[test]
@@ -61,15 +88,20 @@ fn a_record_that_is_not_sound_is_none() {
         Record::of_bytes(&serde_json::to_vec(&odd).unwrap())
     };
     assert!(odd(|_| {}).is_some());
-    for change in [
-        (|record| record.grant.prefix = 33) as fn(&mut Record),
-        |record| record.grant.address = Ipv4Addr::LOCALHOST,
-        |record| record.grant.t1 = 90,
-        |record| record.grant.lease = Some(0),
-        |record| record.netns = "c1".into(),
-        |record| record.ifname = "an-interface-name".into(),
-        |record| record.ask.wanted = vec![1; 2000],
+    let of = |ask, grant| Terms::V4 { ask, grant };
+    for terms in [
+        of(ask(), Grant { prefix: 33, ..grant() }),
+        of(ask(), Grant { address: Ipv4Addr::LOCALHOST, ..grant() }),
+        of(ask(), Grant { t1: 90, ..grant() }),
+        of(ask(), Grant { lease: Some(0), ..grant() }),
+        of(Ask { wanted: vec![1; 2000], ..ask() }, grant()),
     ] {
+        let odd = Record { terms, ..record() };
+        assert_eq!(Record::of_bytes(&serde_json::to_vec(&odd).unwrap()), None);
+    }
+    for change in [(|record| record.netns = "c1".into()) as fn(&mut Record), |record| {
+        record.ifname = "an-interface-name".into()
+    }] {
         assert_eq!(odd(change), None);
     }
     assert_eq!(Record::of_bytes(b"{}"), None);
@@ -93,15 +125,16 @@ fn times_run_from_the_grant() {
     let record = record();
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     assert_eq!((record.t1(), record.t2(), record.end()), (seconds(51), seconds(88), seconds(101)));
-    let mut infinite = record;
-    infinite.grant.lease = None;
+    assert_eq!(record6().preferred_left(Duration::from_secs(31)), seconds(50));
+    let infinite =
+        Record { terms: Terms::V4 { ask: ask(), grant: Grant { lease: None, ..grant() } }, ..record };
     assert_eq!((infinite.t1(), infinite.end()), (None, None));
 }
 
 #[test]
 fn names_of_records_differ_and_are_files() {
     let long = "c".repeat(4000);
-    let names = [name("net", "c1", "eth0"), name("net", "c1", "eth1"), name("net", &long, "eth0")];
-    assert!(names.iter().all(|name| name.len() == 32 + SUFFIX.len()));
+    let names = [names("net", "c1", "eth0"), names("net", "c1", "eth1"), names("net", &long, "eth0")];
+    assert!(names.iter().all(|[v4, v6]| v4.len() == 32 + SUFFIX.len() && *v6 == format!("{v4}6")));
     assert!(names[0] != names[1] && names[1] != names[2]);
 }

@@ -10,10 +10,11 @@ use super::log;
 use super::run::{Poller, Source};
 use super::step::{Step, due};
 use super::{args::Args, link};
-use crate::client::{Client, Event, Pace};
-use crate::grant::Grant;
+use crate::client::{Event, Pace};
+use crate::exchange::{Exchange, Purpose, Received};
 use crate::record::{Record, State, Store};
-use crate::wire::{FRAME_MAX, Missing, Wire};
+use crate::terms::Terms;
+use crate::wire::Missing;
 
 /// Exchanges at once; others wait for a moment.
 const FLIGHTS: usize = 256;
@@ -51,12 +52,13 @@ struct Lease {
     unwritten: bool,
     /// When to limit the address on the link, and how often to try again.
     limit: Option<(Duration, u32)>,
+    /// Why no exchange can begin, as it was logged.
+    hindrance: Option<String>,
 }
 
 #[derive(Debug)]
 struct Flight {
-    wire: Wire,
-    client: Client,
+    exchange: Exchange,
     junk: u32,
 }
 
@@ -109,6 +111,7 @@ impl Leases {
                     next: Some(now),
                     unwritten: false,
                     limit: Some((now + PAUSE, LIMITS)),
+                    hindrance: None,
                 };
                 let id = self.all.insert(lease);
                 self.names.insert(name.to_owned(), id);
@@ -149,7 +152,8 @@ impl Leases {
         let record = &lease.record;
         let Some(end) = record.end().filter(|end| record.state == State::Bound && *end > now) else { return };
         let Ok(place) = link::place(&self.args.reached(&record.netns), record) else { return };
-        match link::limit(&place, record, end - now) {
+        let left = end - now;
+        match link::limit(&place, record, left, record.preferred_left(now).unwrap_or(left)) {
             Ok(true) => {}
             Ok(false) => lease.limit = tries.checked_sub(1).map(|tries| (now + PAUSE, tries)),
             Err(error) => log(&format_args!("{}: {error:#}", record.owner())),
@@ -163,32 +167,23 @@ impl Leases {
             return;
         }
         let step = due(&lease.record, now);
-        let (until, fits) = match (step, &lease.flight) {
-            (Step::Wait(until), _) => {
+        let (purpose, until) = match step {
+            Step::Wait(until) => {
                 (lease.flight, lease.next) = (None, until);
                 return;
             }
-            (Step::Lose, _) => return self.lose(id, "its time is over", now),
-            (Step::Renew(until), flight) => {
-                (Some(until), flight.as_ref().is_some_and(|flight| flight.client.is_renewal()))
-            }
-            (Step::Rebind(until), flight) => {
-                let rebinds =
-                    |flight: &Flight| !flight.client.is_renewal() && !flight.client.has_no_address();
-                (Some(until), flight.as_ref().is_some_and(rebinds))
-            }
-            (Step::Select, flight) => {
-                (None, flight.as_ref().is_some_and(|flight| flight.client.has_no_address()))
-            }
+            Step::Lose => return self.lose(id, "its time is over", now),
+            Step::Ask(purpose, until) => (purpose, until),
         };
-        if !fits && !self.open(id, step, poller, now) {
+        let fits = lease.flight.as_ref().is_some_and(|flight| flight.exchange.is_for(purpose));
+        if !fits && !self.open(id, purpose, poller, now) {
             return;
         }
         self.transmit(id, until, now);
     }
 
     /// Opens the socket of a new exchange.
-    fn open(&mut self, id: Id, step: Step, poller: &Poller, now: Duration) -> bool {
+    fn open(&mut self, id: Id, purpose: Purpose, poller: &Poller, now: Duration) -> bool {
         let crowded = self.flights() >= FLIGHTS;
         let longest = self.longest;
         let Some(lease) = self.all.get_mut(id) else { return false };
@@ -199,11 +194,12 @@ impl Leases {
         }
         let record = &lease.record;
         let path = self.args.reached(&record.netns);
+        let longest = if purpose == Purpose::Select { longest.min(SEARCH) } else { longest };
         let opened = link::place(&path, record).and_then(|place| {
-            let mac = place.mac().map_err(Missing::Kernel)?;
-            Ok((place.wire().map_err(Missing::Kernel)?, mac))
+            let exchange = Exchange::about(&place, &record.terms, purpose, Pace { longest }, now);
+            exchange.map_err(Missing::Kernel)
         });
-        let (wire, mac) = match opened {
+        let exchange = match opened {
             Ok(opened) => opened,
             Err(missing) if missing.is_gone() => {
                 // The container is gone. Its record stays for DEL.
@@ -212,23 +208,21 @@ impl Leases {
                 return false;
             }
             Err(missing) => {
-                log(&format_args!("{}: {}", record.owner(), missing.into_cni_error().msg));
-                lease.next = Some(now + PAUSE);
+                let why = missing.into_cni_error().msg;
+                // A link may have no address of its own for long.
+                if lease.hindrance.as_ref() != Some(&why) {
+                    log(&format_args!("{}: {why}", record.owner()));
+                }
+                (lease.hindrance, lease.next) = (Some(why), Some(now + PAUSE));
                 return false;
             }
         };
-        let (ask, grant) = (record.ask.clone(), record.grant.clone());
-        let pace = Pace { longest };
-        let client = match step {
-            Step::Renew(_) => Client::renew(ask, mac, pace, grant, now),
-            Step::Rebind(_) => Client::rebind(ask, mac, pace, grant, now),
-            _ => Client::select(ask, mac, Pace { longest: longest.min(SEARCH) }, Some(grant.address), now),
-        };
-        if poller.watch(&wire, Source::Flight, id).is_err() {
+        lease.hindrance = None;
+        if poller.watch(&exchange, Source::Flight, id).is_err() {
             lease.next = Some(now + PAUSE);
             return false;
         }
-        lease.flight = Some(Flight { wire, client, junk: 0 });
+        lease.flight = Some(Flight { exchange, junk: 0 });
         true
     }
 
@@ -236,7 +230,7 @@ impl Leases {
     fn transmit(&mut self, id: Id, until: Option<Duration>, now: Duration) {
         let Some(lease) = self.all.get_mut(id) else { return };
         let Some(flight) = &mut lease.flight else { return };
-        if now >= flight.client.due() {
+        if now >= flight.exchange.due() {
             let name = lease.record.name();
             // DEL marks or removes the record before it releases the address.
             let held = self.store.read(&name);
@@ -246,56 +240,48 @@ impl Leases {
                 self.read(&name, now);
                 return;
             }
-            if let Err(error) = flight.wire.send(&flight.client.transmit(now)) {
+            if let Err(error) = flight.exchange.send(now) {
                 log(&format_args!("{}: send: {error}", lease.record.owner()));
                 (lease.flight, lease.next) = (None, Some(now + PAUSE));
                 return;
             }
         }
-        let next = flight.client.due();
+        let next = flight.exchange.due();
         lease.next = Some(until.map_or(next, |until| next.min(until)));
     }
 
     /// Reads frames of an exchange.
     pub fn receive(&mut self, id: Id, now: Duration) {
-        let mut frame = [0; FRAME_MAX];
         for _ in 0..FRAMES {
             let Some(lease) = self.all.get_mut(id) else { return };
             let Some(flight) = &mut lease.flight else { return };
-            let length = match flight.wire.receive(&mut frame) {
-                Ok(Some(length)) => length,
-                Ok(None) => return,
-                Err(_) => {
+            match flight.exchange.receive(now) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Unrelated) if flight.junk < JUNK => flight.junk += 1,
+                Ok(Received::Unrelated) | Err(_) => {
                     (lease.flight, lease.next) = (None, Some(now + PAUSE));
                     return;
                 }
-            };
-            match flight.client.receive(frame.get(..length).unwrap_or_default(), now) {
-                None => {
-                    flight.junk += 1;
-                    if flight.junk > JUNK {
-                        (lease.flight, lease.next) = (None, Some(now + PAUSE));
-                        return;
-                    }
-                }
-                Some(Event::Offered(offer)) => {
+                Ok(Received::Event(Event::Offered(offer))) => {
                     // DEL of a lease that is found again releases this address.
-                    lease.record.grant = *offer;
-                    lease.next = Some(now);
+                    lease.record.terms = offer.following(&lease.record.terms);
+                    lease.next = Some(flight.exchange.due());
                     self.write(id, now);
                     return;
                 }
-                Some(Event::Granted(grant, since)) => return self.granted(id, *grant, since, now),
-                Some(Event::Refused(text)) => return self.lose(id, &text, now),
+                Ok(Received::Event(Event::Granted(terms, since))) => {
+                    return self.granted(id, *terms, since, now);
+                }
+                Ok(Received::Event(Event::Refused(text))) => return self.lose(id, &text, now),
             }
         }
     }
 
-    fn granted(&mut self, id: Id, grant: Grant, since: Duration, now: Duration) {
+    fn granted(&mut self, id: Id, terms: Terms, since: Duration, now: Duration) {
         let Some(lease) = self.all.get_mut(id) else { return };
         lease.flight = None;
         let before = lease.record.clone();
-        lease.record.grant = grant;
+        lease.record.terms = terms.following(&before.terms);
         lease.record.state = State::Bound;
         lease.record.since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         (lease.next, lease.limit) = (Some(now), Some((now, LIMITS)));
@@ -303,13 +289,16 @@ impl Leases {
         if !self.write(id, now) {
             return;
         }
-        let (old, new) = (before.grant.net(), record.grant.net());
+        let (old, new) = (before.terms.net(), record.terms.net());
+        let prefix = |of: &Record| of.terms.delegated().map(|prefix| prefix.to_string());
+        if let Some(prefix) = prefix(&record).filter(|new| prefix(&before).as_ref() != Some(new)) {
+            log(&format_args!("{}: the prefix {prefix} is delegated", record.owner()));
+        }
         let changed = old != new;
         if before.state == State::Bound && !changed {
             return;
         }
-        let address =
-            |net: Option<ipnetwork::Ipv4Network>| net.map(|net| net.to_string()).unwrap_or_default();
+        let address = |net: Option<ipnetwork::IpNetwork>| net.map(|net| net.to_string()).unwrap_or_default();
         let applied = link::place(&self.args.reached(&record.netns), &record)
             .map_err(|missing| missing.into_cni_error().msg)
             .and_then(|place| {
@@ -338,7 +327,7 @@ impl Leases {
         let taken = link::place(&self.args.reached(&record.netns), record);
         match taken.map(|place| link::take_off(&place, record)) {
             Ok(Ok(())) => {
-                log(&format_args!("{owner}: {} was taken off the link: {why}", record.grant.address));
+                log(&format_args!("{owner}: {} was taken off the link: {why}", record.address()));
             }
             Ok(Err(error)) => {
                 log(&format_args!("{owner}: {error:#}"));

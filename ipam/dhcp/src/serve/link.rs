@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
 use netlink::NewAddress;
 use sys::Result;
 
-use crate::answer::kernel_routes;
 use crate::record::Record;
 use crate::wire::Place;
 
@@ -16,8 +14,8 @@ use crate::wire::Place;
 /// # Errors
 /// The kernel refused; an address that is not there is no error.
 pub fn take_off(place: &Place, record: &Record) -> Result<()> {
-    let Some(net) = record.grant.net() else { return Ok(()) };
-    let done = place.netlink.delete_address(place.link.index, IpNetwork::from(net));
+    let Some(net) = record.terms.net() else { return Ok(()) };
+    let done = place.netlink.delete_address(place.link.index, net);
     done.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
 }
 
@@ -28,10 +26,10 @@ pub fn take_off(place: &Place, record: &Record) -> Result<()> {
 /// The kernel refused; what is there is no error.
 pub fn put_on(place: &Place, record: &Record) -> Result<()> {
     let there = |done: Result<()>| done.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
-    let Some(net) = record.grant.net() else { return Ok(()) };
-    let address = NewAddress { index: place.link.index, net: net.into(), nodad: false };
+    let Some(net) = record.terms.net() else { return Ok(()) };
+    let address = NewAddress { index: place.link.index, net, nodad: false };
     there(place.netlink.add_address(&address))?;
-    let mut routes = kernel_routes(&record.grant, record.priority, place.link.mtu, place.link.index);
+    let mut routes = record.terms.routes(record.priority, place.link.mtu, place.link.index);
     // A router may be reached by a route to the link.
     routes.sort_by_key(|route| route.gateway.is_some());
     routes.iter().try_for_each(|route| there(place.netlink.add_route(route, true)))
@@ -43,14 +41,14 @@ pub fn put_on(place: &Place, record: &Record) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refused.
-pub fn limit(place: &Place, record: &Record, left: Duration) -> Result<bool> {
-    let Some(net) = record.grant.net().map(IpNetwork::from) else { return Ok(true) };
+pub fn limit(place: &Place, record: &Record, left: Duration, preferred: Duration) -> Result<bool> {
+    let Some(net) = record.terms.net() else { return Ok(true) };
     if !place.netlink.addresses(Some(place.link.index))?.iter().any(|held| held.net == net) {
         return Ok(false);
     }
     // The daemon, which counts finer, comes first.
-    let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX - 3).min(u32::MAX - 3) + 2;
-    place.netlink.limit_address(place.link.index, net, seconds).map(|()| true)
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).min(u32::MAX - 3) + 2;
+    place.netlink.limit_address(place.link.index, net, seconds(left), seconds(preferred)).map(|()| true)
 }
 
 /// The place of a record's link.

@@ -20,9 +20,14 @@ use crate::record::Store;
 /// How often records are looked for that no plugin reported, because it was killed.
 const RESCAN: Duration = Duration::from_secs(10);
 /// What the daemon needs to work in containers' namespaces, of which some are only reachable by
-/// their processes.
-const CAPABILITIES: [u32; 4] =
-    [privilege::NET_ADMIN, privilege::NET_RAW, privilege::SYS_ADMIN, privilege::SYS_PTRACE];
+/// their processes, and at DHCPv6's port of clients.
+const CAPABILITIES: [u32; 5] = [
+    privilege::NET_BIND_SERVICE,
+    privilege::NET_ADMIN,
+    privilege::NET_RAW,
+    privilege::SYS_ADMIN,
+    privilege::SYS_PTRACE,
+];
 /// System calls besides those of every daemon: namespaces, records, and sockets closed in the
 /// background.
 const SYSTEM_CALLS: &[libc::c_long] = &[

@@ -1,13 +1,12 @@
 //! CHECK: compares, and never asks a server. The address on the link is the caller's to compare.
 
-use std::net::IpAddr;
-
 use cni::{Error, Request};
 
 use super::{settings, store};
 use crate::acquire::now;
+use crate::config::Ipv6;
 use crate::keeper;
-use crate::record::{Record, State, name};
+use crate::record::{Record, State, names};
 
 pub fn check(request: &Request) -> Result<(), Error> {
     let settings = settings(request)?;
@@ -15,22 +14,28 @@ pub fn check(request: &Request) -> Result<(), Error> {
     let differs = |what: &str, expected: &str, actual: &str| {
         Error::internal(format!("dhcp: {what}: expected: {expected}, actual: {actual}"))
     };
-    let record = if store.exists()? {
-        store.read(&name(&request.network, &request.container_id, &request.ifname))?
-    } else {
-        None
-    };
-    let attachment = format!("lease of {} {}", request.container_id, request.ifname);
-    let Some(record) = record else { return Err(differs(&attachment, "a lease", "none")) };
-    if let Some(actual) = unusable(&record)? {
-        return Err(differs(&attachment, &format!("{} is leased", record.grant.address), actual));
-    }
-    if let Some(result) = request.prev_result()? {
-        let listed = result.ips.iter().any(|ip| ip.address.ip() == IpAddr::from(record.grant.address));
-        if !listed {
+    let exists = store.exists()?;
+    let leases_v6 = matches!(settings.ipv6, Some(Ipv6::Dhcp { .. }));
+    let needed = [true, leases_v6 && !settings.ipv6_optional];
+    let names = names(&request.network, &request.container_id, &request.ifname);
+    let previous = request.prev_result()?;
+    for (name, (needed, family)) in names.iter().zip(needed.into_iter().zip(["", "IPv6 "])) {
+        let record = if exists { store.read(name)? } else { None };
+        let attachment = format!("{family}lease of {} {}", request.container_id, request.ifname);
+        let Some(record) = record else {
+            if needed {
+                return Err(differs(&attachment, "a lease", "none"));
+            }
+            continue;
+        };
+        if let Some(actual) = unusable(&record)? {
+            return Err(differs(&attachment, &format!("{} is leased", record.address()), actual));
+        }
+        let Some(result) = &previous else { continue };
+        let listed = |ip: &cni::IpConfig| Some(ip.address.ip()) == record.terms.net().map(|net| net.ip());
+        if !result.ips.iter().any(listed) {
             let expected: Vec<String> = result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
-            let actual = record.grant.address.to_string();
-            return Err(differs(&attachment, &expected.join(", "), &actual));
+            return Err(differs(&attachment, &expected.join(", "), &record.address()));
         }
     }
     // Without a daemon, the lease would end.

@@ -3,18 +3,18 @@
 use cni::{Attachment, Error, Request, ValidAttachments};
 
 use super::store;
-use crate::ask::Fields;
-use crate::frame::{self, End};
-use crate::message::Kind;
-use crate::record::{Record, State, Store, name};
+use crate::farewell::release;
+use crate::record::{Record, State, Store, names};
 use crate::wire::Place;
 
 pub fn del(request: &Request) -> Result<(), Error> {
     let store = store();
-    if store.exists()? {
-        give_back(&store, &name(&request.network, &request.container_id, &request.ifname), &request.netns)?;
+    if !store.exists()? {
+        return Ok(());
     }
-    Ok(())
+    // A failure is reported, so that DEL is tried again, but does not stop the other family.
+    let [v4, v6] = names(&request.network, &request.container_id, &request.ifname);
+    give_back(&store, &v6, &request.netns).and(give_back(&store, &v4, &request.netns))
 }
 
 pub fn gc(request: &Request) -> Result<(), Error> {
@@ -58,7 +58,7 @@ fn give_back(store: &Store, name: &str, netns: &str) -> Result<(), Error> {
     });
     match place {
         // The record stays: another DEL can do what this one could not.
-        Ok(place) => release(&place, &record)?,
+        Ok(place) => release(&place, &record.terms)?,
         // A container that is gone can send nothing: its lease ends by itself.
         Err(missing) if missing.is_gone() => {}
         Err(missing) => return Err(missing.into_cni_error()),
@@ -66,21 +66,4 @@ fn give_back(store: &Store, name: &str, netns: &str) -> Result<(), Error> {
     let _lock = store.lock()?;
     store.remove(name)?;
     Ok(())
-}
-
-/// Sends a DHCPRELEASE as a host with the address sends it, so that a server at an ordinary socket
-/// receives it. There is no answer.
-pub fn release(place: &Place, record: &Record) -> sys::Result<()> {
-    place.set_up()?;
-    let mac = place.mac()?;
-    let fields = Fields {
-        xid: sys::random::bytes().map_or(0, u32::from_ne_bytes),
-        ciaddr: Some(record.grant.address),
-        server: Some(record.grant.server),
-        ..Fields::default()
-    };
-    let message = record.ask.message(Kind::Release, mac, &fields);
-    let from = End { mac, ip: record.grant.address };
-    let sent = place.wire()?.send_once(&frame::encode(from, record.grant.server_end(), &message));
-    sent.map_err(|cause| sys::Error::new("send a release on", place.link.name.clone(), cause))
 }

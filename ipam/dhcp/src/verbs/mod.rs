@@ -3,6 +3,8 @@
 mod add;
 mod check;
 mod del;
+mod ipv6;
+mod taken;
 
 use cni::{Code, Error, Request};
 
