@@ -9,6 +9,7 @@ mod conflict;
 pub mod device;
 mod drift;
 pub mod firewalld;
+pub mod hex;
 pub mod intent;
 pub mod iptables;
 mod namespace;

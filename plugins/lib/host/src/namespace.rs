@@ -6,8 +6,10 @@ use std::os::unix::fs::MetadataExt;
 /// A container's network namespace, as a path and the inode that was found there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    pub(crate) path: String,
-    pub(crate) inode: u64,
+    /// The path.
+    pub path: String,
+    /// The inode's number.
+    pub inode: u64,
 }
 
 impl Namespace {

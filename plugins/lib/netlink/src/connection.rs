@@ -1,5 +1,7 @@
 //! The rtnetlink socket.
 
+use std::os::fd::AsFd;
+
 use netlink_sys::protocols::NETLINK_ROUTE;
 use sys::{Error, NetNs, Result};
 
@@ -30,6 +32,11 @@ impl Netlink {
     /// The namespace cannot be entered, or the socket cannot be created.
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         netns.enter(Self::open)?
+    }
+
+    /// The cookie of its namespace, which no other has until the next boot; `None` before Linux 5.14.
+    pub fn netns_cookie(&self) -> Option<u64> {
+        NetNs::cookie_of_socket(self.socket.as_fd())
     }
 
     /// Requests a change; `object` is only evaluated when the kernel refuses.

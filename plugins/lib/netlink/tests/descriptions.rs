@@ -54,6 +54,7 @@ fn check_link(link: &Link, message: &LinkMessage) {
     assert_eq!(link.mac.map(|mac| mac.0.to_vec()), value!(attributes, LinkAttribute::Address));
     assert_eq!(Some(link.mtu), value!(attributes, LinkAttribute::Mtu));
     assert_eq!(Some(link.promiscuity), value!(attributes, LinkAttribute::Promiscuity));
+    assert_eq!(Some(link.queue_length), value!(attributes, LinkAttribute::TxQueueLen));
     assert_eq!(link.master, value!(attributes, LinkAttribute::Controller));
     assert_eq!(link.peer_index, value!(attributes, LinkAttribute::Link));
     assert_eq!(link.peer_netns_id, value!(attributes, LinkAttribute::LinkNetNsId));

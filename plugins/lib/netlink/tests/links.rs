@@ -159,6 +159,7 @@ network_test! {
         netlink.set_link(index, &LinkChange { up: Some(true), ..nothing }).unwrap();
         let all = LinkChange {
             mac: Some(HOST_MAC), mtu: Some(1300), alias: Some("moor net/pod"), promiscuous: Some(true),
+            all_multicast: Some(true), queue_length: Some(50),
             master: Some(master), ..nothing
         };
         netlink.set_link(index, &all).unwrap();
@@ -169,6 +170,8 @@ network_test! {
         assert!(flags.contains(&"UP".into()) && flags.contains(&"PROMISC".into()), "{link}");
         let read = netlink.link_by_index(index).unwrap().unwrap();
         assert_eq!((read.alias.as_deref(), read.promiscuous()), (Some("moor net/pod"), true));
+        assert_eq!((read.all_multicast(), u64::from(read.queue_length)), (true, link["txqlen"].as_u64().unwrap()));
+        assert_eq!(read.queue_length, 50);
         // A bridge also makes its ports promiscuous.
         assert_eq!(u64::from(read.promiscuity), link["promiscuity"].as_u64().unwrap());
 

@@ -22,7 +22,7 @@ use std::str::SplitWhitespace;
 use netlink::{Parameter, Saved};
 
 use super::{Device, Record};
-use crate::{Namespace, Owner};
+use crate::{Namespace, Owner, hex};
 
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "v 1";
@@ -52,7 +52,7 @@ pub(super) fn write(record: &Record) -> String {
         line(format_args!("up"));
     }
     if !device.alias.is_empty() {
-        line(format_args!("alias {}", hex(device.alias.as_bytes())));
+        line(format_args!("alias {}", hex::encode(device.alias.as_bytes())));
     }
     for Parameter { name, value } in &device.parameters {
         line(format_args!("parameter {name} {value}"));
@@ -63,7 +63,7 @@ pub(super) fn write(record: &Record) -> String {
     }
     for saved in &device.restored {
         let kind = if saved.is_address() { "address" } else { "route" };
-        line(format_args!("{kind} {}", hex(saved.as_bytes())));
+        line(format_args!("{kind} {}", hex::encode(saved.as_bytes())));
     }
     text
 }
@@ -116,28 +116,18 @@ fn fact(words: &mut SplitWhitespace<'_>, record: &mut Record) -> Option<()> {
         "permanent" => device.permanent_mac = Some(words.next()?.parse().ok()?),
         "mtu" => device.mtu = words.next()?.parse().ok()?,
         "up" => device.up = true,
-        "alias" => device.alias = String::from_utf8(unhex(words.next()?)?).ok()?,
+        "alias" => device.alias = String::from_utf8(hex::decode(words.next()?)?).ok()?,
         "parameter" => {
             let parameter = Parameter::new(words.next()?, words.next()?.parse().ok()?);
             device.parameters.push(parameter?);
         }
         "taken" => record.taken_index = words.next()?.parse().ok()?,
         "released" => record.released = true,
-        "address" => device.restored.push(Saved::address(&unhex(words.next()?)?).ok()?),
-        "route" => device.restored.push(Saved::route(&unhex(words.next()?)?).ok()?),
+        "address" => device.restored.push(Saved::address(&hex::decode(words.next()?)?).ok()?),
+        "route" => device.restored.push(Saved::route(&hex::decode(words.next()?)?).ok()?),
         _ => return None,
     }
     Some(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]
@@ -149,8 +139,9 @@ mod tests {
 
     fn record() -> Record {
         // 10.1.2.3/24, and a default route by 10.1.2.1 (linux/rtnetlink.h).
-        let address = unhex("021880000200000008000200 0a010203".replace(' ', "").as_str()).unwrap();
-        let route = unhex("02000000fe030001000000000800050 00a010201".replace(' ', "").as_str()).unwrap();
+        let address = hex::decode("021880000200000008000200 0a010203".replace(' ', "").as_str()).unwrap();
+        let route =
+            hex::decode("02000000fe030001000000000800050 00a010201".replace(' ', "").as_str()).unwrap();
         Record {
             owner: Owner::new("net", "c1", "eth0"),
             netns: Some(Namespace { path: "/run/netns/c1".into(), inode: 7 }),

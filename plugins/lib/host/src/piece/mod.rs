@@ -37,6 +37,8 @@ mod spoof;
 mod sysctl;
 mod tap;
 mod tap_removal;
+mod tuned_link;
+mod tuned_parameters;
 mod undo;
 mod veth;
 mod veth_removal;
@@ -77,6 +79,8 @@ pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
 pub use tap::{TapContext, TapDevice, create_tap_at_stdin, has_tap_contexts, require_taps};
 pub use tap_removal::delete_tap;
+pub use tuned_link::{LinkSettings, TunedLink};
+pub use tuned_parameters::{TunedParameter, TunedParameters, is_same_value, set_back};
 use undo::Undo;
 pub use veth::{VethPair, choose_host_veth};
 pub use veth_removal::{Origin, delete_container_veth, delete_veth, delete_veths_but};
@@ -147,6 +151,10 @@ pub enum Piece {
     Announcement(Announcement),
     /// The host's own link next to the containers'.
     Shim(Shim),
+    /// Settings of a container's link that an administrator chooses.
+    TunedLink(TunedLink),
+    /// Kernel parameters of a container that an administrator chooses.
+    TunedParameters(TunedParameters),
 }
 
 /// The operations of every piece.
@@ -192,6 +200,8 @@ impl Piece {
             Self::Forwarding(part) => part,
             Self::Announcement(part) => part,
             Self::Shim(part) => part,
+            Self::TunedLink(part) => part,
+            Self::TunedParameters(part) => part,
         }
     }
 }

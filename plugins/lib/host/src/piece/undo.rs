@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use netlink::Netlink;
 use sys::Result;
 
-use super::{Kernel, Place, host_routes, shared};
+use super::{Kernel, LinkSettings, Place, host_routes, set_back, shared};
 use crate::Owner;
 use crate::device;
 use crate::intent::By;
@@ -45,6 +45,10 @@ pub(super) enum Undo {
     PortChains(Vec<Ports>),
     /// Delete an attachment's iptables rules.
     MasqueradeChain(MasqueradeChain),
+    /// Set back what a link of the container had.
+    LinkSettings(u32, LinkSettings),
+    /// Set back parameters of the container's namespace.
+    Parameters(Vec<(String, String)>),
 }
 
 /// Runs the steps backwards. Their errors are dropped: ADD's own error must be reported, and the
@@ -76,6 +80,12 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::FastPath(owner) => kernel.nft().and_then(|nft| fast_path::delete_own(nft, &owner)),
             Undo::PortChains(chains) => Ports::delete(&chains),
             Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove_own(by, &owner)),
+            Undo::LinkSettings(index, before) => {
+                kernel.netlink(Place::Sandbox).and_then(|sandbox| before.set(sandbox, index))
+            }
+            Undo::Parameters(before) => {
+                kernel.within(Place::Sandbox, || set_back(&before)).and_then(|done| done)
+            }
             Undo::Rules(owner, addresses) => {
                 kernel.nft().and_then(|nft| rules::delete_own(nft, &owner, &addresses))
             }

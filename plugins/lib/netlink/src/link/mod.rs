@@ -47,6 +47,7 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
+pub(crate) const IFLA_TXQLEN: u16 = 13;
 pub(crate) const IFLA_OPERSTATE: u16 = 16;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_IFALIAS: u16 = 20;
@@ -73,6 +74,7 @@ const ALTERNATIVE_NAME_MAX: usize = 127;
 pub(crate) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 
 /// A network interface, as the kernel describes it.
@@ -93,6 +95,8 @@ pub struct Link {
     pub flags: u32,
     /// The number of users that want it promiscuous, packet sockets included (IFLA_PROMISCUITY).
     pub promiscuity: u32,
+    /// The most packets that wait to be sent (IFLA_TXQLEN).
+    pub queue_length: u32,
     /// RFC 2863 operational state.
     pub oper_state: OperState,
     /// Index of the bridge (or other device) that it is a port of.
@@ -159,6 +163,10 @@ pub struct LinkChange<'a> {
     pub alias: Option<&'a str>,
     /// The administrative promiscuity flag.
     pub promiscuous: Option<bool>,
+    /// The administrative flag to receive every multicast frame.
+    pub all_multicast: Option<bool>,
+    /// The most packets that wait to be sent.
+    pub queue_length: Option<u32>,
     /// Index of the device it becomes a port of; 0 releases it.
     pub master: Option<u32>,
     /// New name.
@@ -186,6 +194,11 @@ impl Link {
     /// The promiscuity flag is set (IFF_PROMISC); see also `promiscuity`.
     pub fn promiscuous(&self) -> bool {
         self.flags & IFF_PROMISC != 0
+    }
+
+    /// An administrator has made it receive every multicast frame (IFF_ALLMULTI).
+    pub fn all_multicast(&self) -> bool {
+        self.flags & IFF_ALLMULTI != 0
     }
 }
 
@@ -223,6 +236,8 @@ fn change_request(index: u32, change: &LinkChange<'_>) -> Request {
     let link = LinkUnspec::new_with_index(index);
     let link = with(link, change.up, |link, up| if up { link.up() } else { link.down() });
     let link = with(link, change.promiscuous, LinkMessageBuilder::promiscuous);
+    let link = with(link, change.all_multicast, LinkMessageBuilder::allmulticast);
+    let link = with(link, change.queue_length, LinkMessageBuilder::txqueuelen);
     let link = with(link, change.mac, |link, mac| link.address(mac.0.to_vec()));
     let link = with(link, change.mtu, LinkMessageBuilder::mtu);
     // The kernel stores the bytes as they are, and the builder would append a NUL.
@@ -317,7 +332,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel refused; changes before the refused one are made, in the order of the fields
-    /// (MAC, MTU, group, name, alias, flags, master).
+    /// (MAC, MTU, group, name, alias, flags, master, queue length).
     pub fn set_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
         // RTM_NEWLINK without CREATE: RTM_SETLINK would acknowledge attributes that it ignores.
         self.change("change link", change_request(index, change), || self.link_label(index))

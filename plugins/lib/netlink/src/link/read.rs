@@ -4,8 +4,8 @@ use super::bridge::{BridgeInfo, BridgePort};
 use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
-    IFLA_MTU, IFLA_OPERSTATE, IFLA_PERM_ADDRESS, IFLA_PROMISCUITY, Ipvlan, Link, MacvlanInfo, OperState,
-    TunInfo, Vlan,
+    IFLA_MTU, IFLA_OPERSTATE, IFLA_PERM_ADDRESS, IFLA_PROMISCUITY, IFLA_TXQLEN, Ipvlan, Link, MacvlanInfo,
+    OperState, TunInfo, Vlan,
 };
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
@@ -37,6 +37,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         mtu: 0,
         flags: field(payload, 8)?,
         promiscuity: 0,
+        queue_length: 0,
         oper_state: OperState::Unknown,
         master: None,
         kind: None,
@@ -60,6 +61,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
             IFLA_PERM_ADDRESS => link.permanent_mac = attr.mac(),
             IFLA_MTU => link.mtu = attr.u32()?,
             IFLA_PROMISCUITY => link.promiscuity = attr.u32()?,
+            IFLA_TXQLEN => link.queue_length = attr.u32()?,
             IFLA_OPERSTATE => link.oper_state = attr.u8()?.into(),
             IFLA_MASTER => link.master = Some(attr.u32()?),
             IFLA_LINK => link.peer_index = Some(attr.u32()?),
