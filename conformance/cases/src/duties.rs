@@ -216,9 +216,16 @@ fn cheap(room: &Room) -> Result<()> {
     room.outside(&[])?;
     let before = room.snapshot()?;
     let nothing = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
-    for plugin in
-        PLUGINS.into_iter().chain(["host-device", "macvlan", "ipvlan", "portmap", "ptp", "static", "tap"])
-    {
+    for plugin in PLUGINS.into_iter().chain([
+        "host-device",
+        "macvlan",
+        "ipvlan",
+        "portmap",
+        "ptp",
+        "static",
+        "tap",
+        "tuning",
+    ]) {
         let answer = room.call(plugin, "VERSION").stdin(r#"{"cniVersion":"1.0.0"}"#).under(&nothing).run()?;
         let versions = answer.result().with_context(|| format!("{plugin} without capabilities"))?;
         ensure!(versions["supportedVersions"].is_array(), "{plugin}: {versions}");

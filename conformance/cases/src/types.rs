@@ -28,7 +28,7 @@ fn values() -> [(Option<Kind>, Value); 6] {
     ]
 }
 
-const PLUGINS: [&str; 13] = [
+const PLUGINS: [&str; 14] = [
     "bridge",
     "macvlan",
     "ipvlan",
@@ -39,6 +39,7 @@ const PLUGINS: [&str; 13] = [
     "dns",
     "static",
     "tap",
+    "tuning",
     "vlan",
     "dummy",
     "ptp",
@@ -58,6 +59,7 @@ fn sound(plugin: &str) -> Value {
             let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
             with(&sound, json!({"runtimeConfig": ports, "prevResult": previous, "ipam": null}))
         }
+        "tuning" => with(&sound, json!({"prevResult": previous, "ipam": null})),
         "dns" => with(&sound, json!({"prevResult": previous, "ipam": null})),
         _ => sound,
     }
@@ -108,7 +110,7 @@ fn every_key(room: &Room) -> Result<()> {
 }
 
 fn previous_result(room: &Room) -> Result<()> {
-    ["portmap", "dns"].iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
+    ["portmap", "dns", "tuning"].iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
 }
 
 /// The protocol itself defines a code for these: they are read before the version is checked.

@@ -123,6 +123,26 @@ const TAP: &[(&str, Kind)] = &[
     ("runtimeConfig", Object),
     ("runtimeConfig.mac", Text),
 ];
+const TUNING: &[(&str, Kind)] = &[
+    ("sysctl", Object),
+    ("sysctl.net/core/somaxconn", Text),
+    ("mac", Text),
+    ("mtu", Integer),
+    ("promisc", Bool),
+    ("allmulti", Bool),
+    ("txQLen", Integer),
+    ("dataDir", Text),
+    ("args", Object),
+    ("args.cni", Object),
+    ("args.cni.sysctl", Object),
+    ("args.cni.mac", Text),
+    ("args.cni.mtu", Integer),
+    ("args.cni.promisc", Bool),
+    ("args.cni.allmulti", Bool),
+    ("args.cni.txQLen", Integer),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.mac", Text),
+];
 const VLAN: &[(&str, Kind)] = &[
     ("master", Text),
     ("vlanId", Integer),
@@ -322,6 +342,7 @@ pub fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "dhcp" => DHCP.to_vec(),
         "static" => STATIC.to_vec(),
         "tap" => TAP.to_vec(),
+        "tuning" => TUNING.to_vec(),
         _ => DNS.to_vec(),
     }
 }

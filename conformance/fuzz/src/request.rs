@@ -26,7 +26,7 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 13] = [
+const CONFIGS: [Decode; 14] = [
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
     |request| ipvlan::Config::of(request).map(drop),
@@ -37,6 +37,7 @@ const CONFIGS: [Decode; 13] = [
     |request| portmap::Config::of(request).map(drop),
     |request| ptp::Config::of(request).map(drop),
     |request| tap::Config::of(request).map(drop),
+    |request| tuning::Config::of(request).map(drop),
     dhcp::validate,
     host_local::validate,
     static_ipam::validate,

@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&ptp::Ptp),
         Member::new(&static_ipam::Static),
         Member::new(&tap::Tap),
+        Member::new(&tuning::Tuning),
         Member::new(&vlan::Vlan),
     ];
     cni::multicall(members.leak())

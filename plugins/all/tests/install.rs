@@ -8,7 +8,7 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "bridge",
     "dhcp",
     "dns",
@@ -25,6 +25,7 @@ const NAMES: [&str; 17] = [
     "ptp",
     "static",
     "tap",
+    "tuning",
     "vlan",
 ];
 

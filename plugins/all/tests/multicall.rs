@@ -45,6 +45,7 @@ fn the_name_of_a_link_or_copy_selects_the_plugin() {
         "portmap",
         "static",
         "tap",
+        "tuning",
         "vlan",
     ] {
         let at = |kind: &str| {
