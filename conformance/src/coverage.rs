@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 20] = [
+const PAGES: [(&str, &str); 21] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
@@ -25,6 +25,7 @@ const PAGES: [(&str, &str); 20] = [
     ("dummy", include_str!("../../testdata/clauses/dummy.txt")),
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
     ("tap", include_str!("../../testdata/clauses/tap.txt")),
+    ("tuning", include_str!("../../testdata/clauses/tuning.txt")),
     ("dhcp", include_str!("../../testdata/clauses/dhcp.txt")),
     ("dns", include_str!("../../testdata/clauses/dns.txt")),
     ("links", include_str!("../../testdata/clauses/links.txt")),

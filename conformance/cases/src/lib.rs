@@ -107,6 +107,8 @@ mod stdin;
 mod tap;
 mod tap_life;
 pub mod tap_queue;
+mod tuning;
+mod tuning_life;
 mod types;
 mod types_keys;
 mod unruly;
@@ -212,6 +214,8 @@ pub fn all() -> Vec<Case> {
         tap::CASES,
         tap_life::CASES,
         tap_queue::CASES,
+        tuning::CASES,
+        tuning_life::CASES,
         matrix::CASES,
         stacked::CASES,
         parents::CASES,

@@ -17,6 +17,7 @@ use super::names::NAMES;
 use super::order::ORDER;
 use super::routed::ROUTED;
 use super::rules::RULES;
+use super::tuning::TUNING;
 use super::wrapper::{Call, Reply};
 
 /// One defect.
@@ -52,6 +53,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(NAMES)
         .chain(ROUTED)
         .chain(RULES)
+        .chain(TUNING)
         .chain(ORDER)
 }
 

@@ -12,6 +12,7 @@ mod names;
 mod order;
 mod routed;
 mod rules;
+mod tuning;
 pub mod wrapper;
 
 use std::fs;

@@ -26,6 +26,8 @@ pub enum Scenario {
     Masquerade,
     /// The same, with one published port.
     Portmap,
+    /// [`Scenario::Bridge`] with two kernel parameters and an MTU.
+    Tuning,
     /// [`Scenario::Bridge`] with names, while the responder runs.
     Dns,
     /// The same as the first on its host: the responder is started. Nothing is counted, since the
@@ -51,12 +53,13 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 14] = [
+    pub const ALL: [Scenario; 15] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
         Scenario::Masquerade,
         Scenario::Portmap,
+        Scenario::Tuning,
         Scenario::Dns,
         Scenario::DnsCold,
         Scenario::Ptp,
@@ -76,6 +79,7 @@ impl Scenario {
             Scenario::Bridge => "bridge + host-local",
             Scenario::Masquerade => "bridge (ipMasq) + host-local",
             Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
+            Scenario::Tuning => "bridge + host-local + tuning",
             Scenario::Dns => "bridge + host-local + dns",
             Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Ptp => "ptp (ipMasq) + host-local",
@@ -101,6 +105,7 @@ impl Scenario {
             Scenario::Layer2 => &["bridge"],
             Scenario::Bridge | Scenario::Masquerade | Scenario::Crowded => &["bridge", "host-local"],
             Scenario::Portmap => &["bridge", "host-local", "portmap"],
+            Scenario::Tuning => &["bridge", "host-local", "tuning"],
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
@@ -180,6 +185,10 @@ impl Scenario {
                     json!({"type": "portmap", "capabilities": {"portMappings": true},
                         "runtimeConfig": {"portMappings": published}}),
                 ]
+            }
+            Scenario::Tuning => {
+                let sysctl = json!({"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"});
+                vec![routed(own(), false), json!({"type": "tuning", "sysctl": sysctl, "mtu": 1400})]
             }
             Scenario::Crowded => vec![routed(CROWD.into(), false)],
             Scenario::Dns | Scenario::DnsCold => {

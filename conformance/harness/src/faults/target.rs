@@ -8,6 +8,7 @@ use crate::need::Need;
 use crate::stage::dns;
 use crate::stage::lan::{lan, vlan_lan};
 use crate::stage::portmap::portmap;
+use crate::stage::tuning::{everything, tuning};
 
 /// A plugin and verb to hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 46] = [
+pub const TARGETS: [Target; 48] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -89,6 +90,8 @@ pub const TARGETS: [Target; 46] = [
     Target::new("tap", "ADD", Part::Itself),
     Target::new("tap", "ADD", Part::Delegate),
     Target::new("tap", "DEL", Part::Itself),
+    Target::new("tuning", "ADD", Part::Itself),
+    Target::new("tuning", "DEL", Part::Itself),
 ];
 
 impl Target {
@@ -139,7 +142,7 @@ impl Target {
 
     /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
-        matches!(self.plugin, "macvlan" | "ipvlan" | "host-device" | "tap" | "vlan" | "dummy")
+        matches!(self.plugin, "macvlan" | "ipvlan" | "host-device" | "tap" | "tuning" | "vlan" | "dummy")
             && self.part != Part::Delegate
     }
 
@@ -190,6 +193,8 @@ impl Target {
                 ]),
                 &Value::Null,
             ),
+            // Only the stage knows the previous result.
+            ("tuning", _) => tuning(&Value::Null, everything()),
             ("ptp", Part::Rules) => with(&ptp(USUAL), json!({"ipMasq": true, "ipspoofchk": true})),
             ("ptp", _) => ptp(USUAL),
             _ => host_local(USUAL, "10.1.2.0/24"),

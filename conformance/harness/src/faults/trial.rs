@@ -20,8 +20,9 @@ use crate::stage::dns::{self, Named};
 use crate::stage::lan::{until, vlan_outside};
 use crate::stage::portmap::{bridged, published};
 use crate::stage::reapply::reapply;
+use crate::stage::tuning::{kept, linked};
 use crate::strace::point::{Extent, Point, points, strace};
-use crate::{ip, processor};
+use crate::{diff, ip, processor};
 
 /// The fault injected at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,8 @@ struct Trial<'r> {
     config: Value,
     log: PathBuf,
     leases: Option<Leases>,
+    /// The container before a plugin that changes what is there.
+    inside: Vec<String>,
 }
 
 /// What a DHCP client needs: a server, and a daemon that the traced process need not start.
@@ -128,6 +131,7 @@ impl<'r> Trial<'r> {
         let log = room.scratch("strace");
         let mut config = target.config();
         let mut leases = None;
+        let mut inside = Vec::new();
         let container = match target.plugin {
             "dhcp" => {
                 let container = room.container(ID)?;
@@ -150,6 +154,12 @@ impl<'r> Trial<'r> {
                 config["prevResult"] = previous;
                 container
             }
+            "tuning" => {
+                let (container, previous) = linked(room, ID)?;
+                config["prevResult"] = previous;
+                inside = room.snapshot_in(&container)?;
+                container
+            }
             "macvlan" | "ipvlan" | "host-device" | "vlan" => {
                 if matches!(target.part, Part::Vlan | Part::Access) {
                     vlan_outside(room)?
@@ -160,7 +170,7 @@ impl<'r> Trial<'r> {
             }
             _ => room.container(ID)?,
         };
-        Ok(Self { room, target, container, config, log, leases })
+        Ok(Self { room, target, container, config, log, leases, inside })
     }
 
     fn call(&self, verb: &str) -> Call<'r> {
@@ -211,6 +221,11 @@ impl<'r> Trial<'r> {
             left.extend(changes.into_iter().filter(|line| is_record(&line)));
             let inside = self.room.inside(ID, || ip::output("nft", &["list", "ruleset"]))?;
             left.extend(inside.lines().map(|line| format!("+ rule in the container: {line}")));
+            return Ok(left);
+        }
+        if self.target.plugin == "tuning" {
+            left.extend(diff::lines(&self.inside, &self.room.snapshot_in(&self.container)?));
+            left.extend(kept());
             return Ok(left);
         }
         let links = self.room.inside(ID, || Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;

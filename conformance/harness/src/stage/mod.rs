@@ -8,4 +8,5 @@ pub mod lan;
 pub mod load;
 pub mod portmap;
 pub mod reapply;
+pub mod tuning;
 pub mod upstream;
