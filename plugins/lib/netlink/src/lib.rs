@@ -1,7 +1,7 @@
 //! Synchronous netlink: one request, one answer, bounded in time. This crate covers messages,
 //! attributes and sockets for every family, and the requests and replies of rtnetlink: links,
-//! addresses, routes, neighbours, and waiting for their events. It knows no packet filter, no owner
-//! and no plan: its callers decide what a link is for.
+//! addresses, routes, neighbours, traffic control, and waiting for their events. It knows no packet
+//! filter, no owner and no plan: its callers decide what a link is for.
 //!
 //! Requests are messages of the package rtnetlink, made by its builders where it has suitable ones.
 //! Replies are read here: a reader that skips unknown attributes works with any kernel.
@@ -17,10 +17,10 @@ pub mod message;
 mod neigh;
 mod not_ready;
 mod nsid;
-mod qdisc;
 mod route;
 mod saved;
 pub mod socket;
+mod tc;
 
 pub use addr::{Address, NewAddress};
 pub use connection::Netlink;
@@ -34,3 +34,4 @@ pub use neigh::NeighbourState;
 pub use not_ready::NotReady;
 pub use route::{Route, RouteLookup};
 pub use saved::Saved;
+pub use tc::{Classes, Discipline, FairQueue, Filter, Handle, Key, Qdisc, RateClass, Rule, TokenBucket};

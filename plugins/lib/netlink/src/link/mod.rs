@@ -6,6 +6,7 @@
 
 mod bridge;
 mod dummy;
+mod ifb;
 mod ipvlan;
 mod macvlan;
 mod move_link;
