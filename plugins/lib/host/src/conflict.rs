@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink::Handle;
 use sys::Error;
 
 /// Ports of a bridge that an error names; the rest are counted.
@@ -40,6 +41,20 @@ pub enum Conflict {
         /// The host veth it was to be connected to.
         host: String,
     },
+    /// The link has a queueing discipline that is not ours.
+    Queued {
+        /// The link.
+        link: String,
+        /// The discipline's kind.
+        kind: String,
+        /// Its number.
+        handle: Handle,
+    },
+    /// Packets that arrive at the link meet filters that are not ours.
+    Filtered {
+        /// The link.
+        link: String,
+    },
     /// The link that is to carry a gateway address has another one that is in use.
     Gateway {
         /// The link.
@@ -72,6 +87,16 @@ impl fmt::Display for Conflict {
             Self::InterfaceExists { container, host } => {
                 write!(f, "container veth name (\"{container}\") peer provided (\"{host}\") already exists")
             }
+            Self::Queued { link, kind, handle } => write!(
+                f,
+                "{link} has a queueing discipline already, {kind} {handle}, which is not this attachment's: delete it \
+                 (tc qdisc del dev {link} root), or leave its rate to whoever set it"
+            ),
+            Self::Filtered { link } => write!(
+                f,
+                "packets from {link} meet filters of another program (tc filter show dev {link} ingress), which \
+                 packets with a rate would pass by: leave the rate to that program"
+            ),
             Self::Gateway { link, wanted, have, ports } => {
                 write!(f, "\"{link}\" already has an IP address different from {wanted}: {have}")?;
                 match ports.as_slice() {

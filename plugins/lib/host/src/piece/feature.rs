@@ -10,6 +10,8 @@ use sys::{Error, Result};
 pub enum Feature {
     /// Links of this kind, by its driver's name.
     Links(&'static str),
+    /// Queueing disciplines of this kind.
+    Discipline(&'static str),
     /// VLANs of bridge ports.
     BridgeVlanFiltering,
 }
@@ -20,6 +22,9 @@ impl Feature {
         match self {
             Self::Links("vlan") => "this kernel has no VLAN links (is its module 8021q installed?)".into(),
             Self::Links(kind) => format!("this kernel has no {kind} links (is its module installed?)"),
+            Self::Discipline(kind) => {
+                format!("this kernel has no queueing discipline {kind} (is its module sch_{kind} installed?)")
+            }
             Self::BridgeVlanFiltering => {
                 "this kernel's bridges have no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)".into()
             }
@@ -35,6 +40,7 @@ pub fn require(host: &Netlink, features: &[Feature]) -> Result<()> {
     for feature in features {
         let there = match feature {
             Feature::Links(kind) => host.has_link_kind(kind)?,
+            Feature::Discipline(kind) => host.has_discipline(kind)?,
             Feature::BridgeVlanFiltering => host.has_bridge_vlan_filtering()?,
         };
         if !there {

@@ -30,6 +30,7 @@ mod published;
 mod recorded;
 mod routed;
 mod settled;
+mod shaping;
 mod shared;
 mod shim;
 mod source_filter;
@@ -72,6 +73,10 @@ pub use published::Published;
 pub use recorded::Recorded;
 pub use routed::{HostRoutes, OwnAddress};
 pub use settled::Settled;
+pub use shaping::{
+    Directions, Fairness, HostEnd, Ifb, OtherEnd, Packets, Redirect, Shaper, choose_ifb, delete_shaping,
+    delete_shaping_but, delete_shaping_of, host_end, shaper_handle,
+};
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
 pub use source_filter::SourceFilter;
@@ -155,6 +160,12 @@ pub enum Piece {
     TunedLink(TunedLink),
     /// Kernel parameters of a container that an administrator chooses.
     TunedParameters(TunedParameters),
+    /// A rate for the packets that leave by a link.
+    Shaper(Shaper),
+    /// A link that packets are led through.
+    Ifb(Ifb),
+    /// Arriving packets that are led through it.
+    Redirect(Redirect),
 }
 
 /// The operations of every piece.
@@ -202,6 +213,9 @@ impl Piece {
             Self::Shim(part) => part,
             Self::TunedLink(part) => part,
             Self::TunedParameters(part) => part,
+            Self::Shaper(part) => part,
+            Self::Ifb(part) => part,
+            Self::Redirect(part) => part,
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink::Netlink;
+use netlink::{Handle, Netlink};
 use sys::Result;
 
-use super::{Kernel, LinkSettings, Place, host_routes, set_back, shared};
+use super::{Kernel, LinkSettings, Place, host_routes, set_back, shaping, shared};
 use crate::Owner;
 use crate::device;
 use crate::intent::By;
@@ -43,6 +43,10 @@ pub(super) enum Undo {
     Published(Owner),
     /// Delete the iptables chains that lead ports to a container.
     PortChains(Vec<Ports>),
+    /// Delete the discipline of that number from a link of the host.
+    Shaper(String, Handle),
+    /// Remove the redirection from a link of the host to an IFB link.
+    Redirect(String, String),
     /// Delete an attachment's iptables rules.
     MasqueradeChain(MasqueradeChain),
     /// Set back what a link of the container had.
@@ -76,6 +80,14 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             Undo::MasqueradeChain(chain) => chain.delete().and_then(|()| {
                 kernel.records().and_then(|records| records.remove_own(By::Iptables, &chain.owner))
             }),
+            Undo::Shaper(link, handle) => found(&kernel.host, &link).and_then(|link| match link {
+                Some(link) => shaping::take_back(&kernel.host, link, handle),
+                None => Ok(()),
+            }),
+            Undo::Redirect(link, to) => found(&kernel.host, &link).and_then(|link| {
+                let to = found(&kernel.host, &to)?;
+                link.map_or(Ok(()), |link| shaping::withdraw(&kernel.host, link, to.as_slice()))
+            }),
             Undo::Published(owner) => kernel.nft().and_then(|nft| published::take_back(nft, &owner)),
             Undo::FastPath(owner) => kernel.nft().and_then(|nft| fast_path::delete_own(nft, &owner)),
             Undo::PortChains(chains) => Ports::delete(&chains),
@@ -91,6 +103,10 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             }
         };
     }
+}
+
+fn found(netlink: &Netlink, name: &str) -> Result<Option<u32>> {
+    Ok(netlink.link_by_name(name)?.map(|link| link.index))
 }
 
 fn delete(netlink: &Netlink, name: &str, may: impl FnOnce(u32) -> bool) -> Result<()> {
