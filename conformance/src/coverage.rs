@@ -10,9 +10,10 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 21] = [
+const PAGES: [(&str, &str); 22] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
+    ("bandwidth", include_str!("../../testdata/clauses/bandwidth.txt")),
     ("bridge", include_str!("../../testdata/clauses/bridge.txt")),
     ("host-device", include_str!("../../testdata/clauses/host-device.txt")),
     ("host-local", include_str!("../../testdata/clauses/host-local.txt")),

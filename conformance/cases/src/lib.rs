@@ -1,6 +1,9 @@
 //! The cases, one file per topic. To add a case, write a function and a line in its topic's list.
 
 mod availability;
+mod bandwidth;
+mod bandwidth_life;
+mod bandwidth_packets;
 mod bridge_check;
 mod bridge_del;
 mod bridge_gateway;
@@ -162,6 +165,9 @@ pub fn all() -> Vec<Case> {
         host_local_store::CASES,
         host_local_shared::CASES,
         static_ipam::CASES,
+        bandwidth::CASES,
+        bandwidth_life::CASES,
+        bandwidth_packets::CASES,
         portmap::CASES,
         portmap_chain::CASES,
         portmap_conditions::CASES,

@@ -28,7 +28,8 @@ fn values() -> [(Option<Kind>, Value); 6] {
     ]
 }
 
-const PLUGINS: [&str; 14] = [
+const PLUGINS: [&str; 15] = [
+    "bandwidth",
     "bridge",
     "macvlan",
     "ipvlan",
@@ -59,8 +60,7 @@ fn sound(plugin: &str) -> Value {
             let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
             with(&sound, json!({"runtimeConfig": ports, "prevResult": previous, "ipam": null}))
         }
-        "tuning" => with(&sound, json!({"prevResult": previous, "ipam": null})),
-        "dns" => with(&sound, json!({"prevResult": previous, "ipam": null})),
+        "bandwidth" | "dns" | "tuning" => with(&sound, json!({"prevResult": previous, "ipam": null})),
         _ => sound,
     }
 }
@@ -110,7 +110,8 @@ fn every_key(room: &Room) -> Result<()> {
 }
 
 fn previous_result(room: &Room) -> Result<()> {
-    ["portmap", "dns", "tuning"].iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
+    let chained = ["bandwidth", "portmap", "dns", "tuning"];
+    chained.iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
 }
 
 /// The protocol itself defines a code for these: they are read before the version is checked.

@@ -39,6 +39,21 @@ const CHILD: &[(&str, Kind)] = &[
     ("hostAddresses", List),
     ("hostAddresses[0]", Text),
 ];
+const BANDWIDTH: &[(&str, Kind)] = &[
+    ("ingressRate", Integer),
+    ("ingressBurst", Integer),
+    ("egressRate", Integer),
+    ("egressBurst", Integer),
+    ("shapedSubnets", List),
+    ("shapedSubnets[0]", Text),
+    ("unshapedSubnets", List),
+    ("fqCodel", Bool),
+    ("strictBurst", Bool),
+    ("runtimeConfig", Object),
+    ("runtimeConfig.bandwidth", Object),
+    ("runtimeConfig.bandwidth.ingressRate", Integer),
+    ("runtimeConfig.bandwidth.shapedSubnets", List),
+];
 const BRIDGE: &[(&str, Kind)] = &[
     ("bridge", Text),
     ("isGateway", Bool),
@@ -332,6 +347,7 @@ pub fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
     match plugin {
         "bridge" => [LINK, BRIDGE].concat(),
         "macvlan" => [LINK, CHILD, MACVLAN].concat(),
+        "bandwidth" => BANDWIDTH.to_vec(),
         "host-device" => HOST_DEVICE.to_vec(),
         "ipvlan" => [LINK, CHILD, IPVLAN].concat(),
         "vlan" => [LINK, VLAN].concat(),

@@ -32,6 +32,8 @@ pub enum Need {
     IoUring,
     /// CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD.
     Flowtables,
+    /// CONFIG_NET_SCH_FQ_CODEL.
+    FqCodel,
     /// CONFIG_IPVLAN.
     Ipvlan,
     /// CONFIG_MACVLAN.
@@ -61,7 +63,7 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 19] = [
+    pub const ALL: [Need; 20] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
@@ -69,6 +71,7 @@ impl Need {
         Need::Dummy,
         Need::IoUring,
         Need::Flowtables,
+        Need::FqCodel,
         Need::Ipvlan,
         Need::Macvlan,
         Need::Iptables,
@@ -93,6 +96,7 @@ impl Need {
             Need::Dummy => "dummy links",
             Need::IoUring => "io_uring",
             Need::Flowtables => "flowtables",
+            Need::FqCodel => "fq_codel",
             Need::Ipvlan => "ipvlan",
             Need::Macvlan => "macvlan",
             Need::Iptables => "iptables",
@@ -116,6 +120,7 @@ impl Need {
                 | Need::Dummy
                 | Need::IoUring
                 | Need::Flowtables
+                | Need::FqCodel
                 | Need::Ipvlan
                 | Need::Macvlan
                 | Need::VlanLinks
@@ -168,6 +173,11 @@ impl Need {
                 let rules = "add table inet probe; add flowtable inet probe f { hook ingress priority 0; }; \
                              add chain inet probe c; add rule inet probe c flow add @f";
                 ip::output("nft", &[rules]).map(drop).context("this kernel lacks CONFIG_NF_FLOW_TABLE_INET")
+            }
+            Need::FqCodel => {
+                ip::run(&["link", "add", "probe0", "type", "veth", "peer", "name", "probe1"])?;
+                let add = ["qdisc", "add", "dev", "probe0", "root", "fq_codel"];
+                ip::output("tc", &add).map(drop).context("this kernel lacks CONFIG_NET_SCH_FQ_CODEL")
             }
             Need::Ipvlan => on_a_parent("ipvlan").context("this kernel lacks CONFIG_IPVLAN"),
             Need::Macvlan => on_a_parent("macvlan").context("this kernel lacks CONFIG_MACVLAN"),

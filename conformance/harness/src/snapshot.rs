@@ -56,7 +56,7 @@ const OF_PORT: [&str; 12] = [
     "locked",
 ];
 
-/// Links, addresses, routes, rules and permanent neighbours of a namespace, without what changes by
+/// Links, addresses, queueing disciplines, routes, rules and permanent neighbours of a namespace, without what changes by
 /// itself (indices, timers, counters, the kernel's link-local IPv6 objects, ageing neighbours).
 pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     let mut lines = vec![];
@@ -70,6 +70,7 @@ pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     }
     let lasting = neighbours.iter().filter(|row| row["state"].to_string().contains("PERMANENT"));
     lines.extend(lasting.map(|row| format!("neighbour {}", pairs(row, &["state"]))));
+    lines.extend(disciplines(ns)?);
     for family in ["-4", "-6"] {
         let [routes, rules] = ip::several(ns, &["-N", family], ["route show table all", "rule show"])?;
         for row in routes.iter().filter(|row| !by_itself(row)) {
@@ -79,6 +80,25 @@ pub fn network(ns: Option<&str>) -> Result<Vec<String>> {
     }
     lines.sort();
     Ok(lines)
+}
+
+/// The configured queueing disciplines of a namespace: their kinds, places and rates. Their numbers
+/// are those of plugins.
+fn disciplines(ns: Option<&str>) -> Result<Vec<String>> {
+    let within = ns.map_or(vec![], |ns| vec!["-n", ns]);
+    let text = ip::output("tc", &[&within[..], &["-j", "qdisc", "show"]].concat())?;
+    let rows: Vec<Value> = serde_json::from_str(&text)?;
+    // The kernel's own have no number.
+    let rows = rows.iter().filter(|row| row["handle"] != "0:");
+    let line = |row: &Value| {
+        let place = if row["root"] == true { "root".into() } else { plain(&row["parent"]) };
+        // Classes are numbered by their discipline.
+        let place = place.rsplit(':').next().unwrap_or_default().to_owned();
+        let rate = &row["options"]["rate"];
+        let rate = if rate.is_null() { String::new() } else { format!(" rate {rate}") };
+        format!("qdisc {} dev {} at {place}{rate}", plain(&row["kind"]), plain(&row["dev"]))
+    };
+    Ok(rows.map(line).collect())
 }
 
 /// The nftables rules of the calling thread's namespace: each line after its table. Excludes those

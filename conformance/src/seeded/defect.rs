@@ -15,6 +15,7 @@ use super::leases::LEASES;
 use super::links::LINKS;
 use super::names::NAMES;
 use super::order::ORDER;
+use super::rates::RATES;
 use super::routed::ROUTED;
 use super::rules::RULES;
 use super::tuning::TUNING;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(LEASES)
         .chain(LINKS)
         .chain(NAMES)
+        .chain(RATES)
         .chain(ROUTED)
         .chain(RULES)
         .chain(TUNING)

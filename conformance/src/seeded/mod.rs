@@ -10,6 +10,7 @@ mod leases;
 mod links;
 mod names;
 mod order;
+mod rates;
 mod routed;
 mod rules;
 mod tuning;

@@ -9,6 +9,7 @@ fn main() -> std::process::ExitCode {
     // For the whole of the process's life.
     let host_local = Box::leak(Box::default());
     let members: Vec<Member> = vec![
+        Member::new(&bandwidth::Bandwidth),
         Member::new(&bridge::Bridge),
         Member::new(&dhcp::Dhcp),
         Member::new(&dns::Dns),

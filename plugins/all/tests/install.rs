@@ -8,7 +8,8 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
+    "bandwidth",
     "bridge",
     "dhcp",
     "dns",

@@ -32,6 +32,7 @@ fn version(program: &Path, first: Option<&str>) -> Output {
 fn the_name_of_a_link_or_copy_selects_the_plugin() {
     let dir = tempfile::tempdir().unwrap();
     for name in [
+        "bandwidth",
         "bridge",
         "dhcp",
         "dns",

@@ -28,6 +28,8 @@ pub enum Scenario {
     Portmap,
     /// [`Scenario::Bridge`] with two kernel parameters and an MTU.
     Tuning,
+    /// [`Scenario::Bridge`] with a rate in both directions.
+    Bandwidth,
     /// [`Scenario::Bridge`] with names, while the responder runs.
     Dns,
     /// The same as the first on its host: the responder is started. Nothing is counted, since the
@@ -53,13 +55,14 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 15] = [
+    pub const ALL: [Scenario; 16] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
         Scenario::Masquerade,
         Scenario::Portmap,
         Scenario::Tuning,
+        Scenario::Bandwidth,
         Scenario::Dns,
         Scenario::DnsCold,
         Scenario::Ptp,
@@ -80,6 +83,7 @@ impl Scenario {
             Scenario::Masquerade => "bridge (ipMasq) + host-local",
             Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
             Scenario::Tuning => "bridge + host-local + tuning",
+            Scenario::Bandwidth => "bridge + host-local + bandwidth",
             Scenario::Dns => "bridge + host-local + dns",
             Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Ptp => "ptp (ipMasq) + host-local",
@@ -106,6 +110,7 @@ impl Scenario {
             Scenario::Bridge | Scenario::Masquerade | Scenario::Crowded => &["bridge", "host-local"],
             Scenario::Portmap => &["bridge", "host-local", "portmap"],
             Scenario::Tuning => &["bridge", "host-local", "tuning"],
+            Scenario::Bandwidth => &["bridge", "host-local", "bandwidth"],
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
@@ -190,6 +195,11 @@ impl Scenario {
                 let sysctl = json!({"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"});
                 vec![routed(own(), false), json!({"type": "tuning", "sysctl": sysctl, "mtu": 1400})]
             }
+            Scenario::Bandwidth => vec![
+                routed(own(), false),
+                json!({"type": "bandwidth", "ingressRate": 100_000_000, "ingressBurst": 5_000_000,
+                    "egressRate": 100_000_000, "egressBurst": 5_000_000}),
+            ],
             Scenario::Crowded => vec![routed(CROWD.into(), false)],
             Scenario::Dns | Scenario::DnsCold => {
                 vec![routed(own(), false), json!({"type": "dns", "internal": true, "stateDir": names(slot)})]

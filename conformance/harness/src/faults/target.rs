@@ -43,7 +43,9 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 48] = [
+pub const TARGETS: [Target; 50] = [
+    Target::new("bandwidth", "ADD", Part::Itself),
+    Target::new("bandwidth", "DEL", Part::Itself),
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -151,6 +153,11 @@ impl Target {
         // Duplicate detection takes a second, and is the kernel's.
         let quick = |keys| with(&json!({"enabledad": false}), keys);
         match (self.plugin, self.part) {
+            // Only the stage knows the previous result.
+            ("bandwidth", _) => json!({
+                "cniVersion": USUAL, "name": "net", "type": "bandwidth", "ingressRate": 8_000_000,
+                "egressRate": 8_000_000,
+            }),
             ("bridge", Part::Rules) => with(&bridge(USUAL), json!({"ipMasq": true, "macspoofchk": true})),
             ("bridge", _) => bridge(USUAL),
             ("dns", Part::Inside) => dns::dns(&Value::Null, json!({"mode": "netns"})),

@@ -160,6 +160,11 @@ impl<'r> Trial<'r> {
                 inside = room.snapshot_in(&container)?;
                 container
             }
+            "bandwidth" => {
+                let (container, previous) = bridged(room, ID)?;
+                config["prevResult"] = previous;
+                container
+            }
             "macvlan" | "ipvlan" | "host-device" | "vlan" => {
                 if matches!(target.part, Part::Vlan | Part::Access) {
                     vlan_outside(room)?
