@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 22] = [
+const PAGES: [(&str, &str); 23] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bandwidth", include_str!("../../testdata/clauses/bandwidth.txt")),
@@ -25,6 +25,7 @@ const PAGES: [(&str, &str); 22] = [
     ("vlan", include_str!("../../testdata/clauses/vlan.txt")),
     ("dummy", include_str!("../../testdata/clauses/dummy.txt")),
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
+    ("firewall", include_str!("../../testdata/clauses/firewall.txt")),
     ("tap", include_str!("../../testdata/clauses/tap.txt")),
     ("tuning", include_str!("../../testdata/clauses/tuning.txt")),
     ("dhcp", include_str!("../../testdata/clauses/dhcp.txt")),

@@ -217,6 +217,7 @@ fn cheap(room: &Room) -> Result<()> {
     let before = room.snapshot()?;
     let nothing = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
     for plugin in PLUGINS.into_iter().chain([
+        "firewall",
         "bandwidth",
         "host-device",
         "macvlan",

@@ -46,6 +46,9 @@ mod duties;
 mod encoding;
 mod env;
 mod fast_path;
+mod firewall;
+mod firewall_closed;
+mod firewall_life;
 mod going_back;
 mod harness_company;
 mod harness_confined;
@@ -211,6 +214,9 @@ pub fn all() -> Vec<Case> {
         reapply::CASES,
         saved_rules::CASES,
         private::CASES,
+        firewall::CASES,
+        firewall_closed::CASES,
+        firewall_life::CASES,
         going_back::CASES,
         interop::CASES,
         loopback::CASES,

@@ -28,7 +28,7 @@ fn values() -> [(Option<Kind>, Value); 6] {
     ]
 }
 
-const PLUGINS: [&str; 15] = [
+const PLUGINS: [&str; 16] = [
     "bandwidth",
     "bridge",
     "macvlan",
@@ -44,6 +44,7 @@ const PLUGINS: [&str; 15] = [
     "vlan",
     "dummy",
     "ptp",
+    "firewall",
 ];
 
 /// A valid configuration.
@@ -56,6 +57,7 @@ fn sound(plugin: &str) -> Value {
     let sound = with(&host_local(USUAL, "10.1.2.0/24"), json!({"type": plugin}));
     match plugin {
         "macvlan" | "ipvlan" | "vlan" => with(&sound, json!({"master": "lan0"})),
+        "firewall" => with(&sound, json!({"prevResult": previous, "ipam": null})),
         "portmap" => {
             let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
             with(&sound, json!({"runtimeConfig": ports, "prevResult": previous, "ipam": null}))

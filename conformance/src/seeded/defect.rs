@@ -19,6 +19,7 @@ use super::rates::RATES;
 use super::routed::ROUTED;
 use super::rules::RULES;
 use super::tuning::TUNING;
+use super::walls::WALLS;
 use super::wrapper::{Call, Reply};
 
 /// One defect.
@@ -56,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(ROUTED)
         .chain(RULES)
         .chain(TUNING)
+        .chain(WALLS)
         .chain(ORDER)
 }
 

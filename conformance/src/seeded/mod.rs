@@ -14,6 +14,7 @@ mod rates;
 mod routed;
 mod rules;
 mod tuning;
+mod walls;
 pub mod wrapper;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! The configuration: the keys as written ([`Conf`]), and checked ([`Config`]).
 
 use cni::{Code, Error, Request, shortened};
-use host::rules::Isolation;
+use host::Isolation;
 use serde::Deserialize;
 
 /// The keys as written. `null` and absent are the same.
@@ -79,15 +79,13 @@ impl Config {
             }
         };
         let isolation = match conf.ingress_policy.as_deref() {
-            None | Some("" | "open") => Isolation::Open,
-            Some("same-bridge") => Isolation::SameBridge,
-            Some("isolated") => Isolation::Isolated,
-            Some(other) => {
-                return Err(invalid(format!(
+            None | Some("") => Isolation::Open,
+            Some(name) => Isolation::named(name).ok_or_else(|| {
+                invalid(format!(
                     "unknown ingress policy: {:?}: open, same-bridge or isolated",
-                    shortened(other)
-                )));
-            }
+                    shortened(name)
+                ))
+            })?,
         };
         Ok(Self {
             backend,

@@ -3,22 +3,25 @@
 //! previous plugin's result.
 
 mod backend;
+mod check;
 mod config;
+mod facts;
 mod firewalld;
 mod iptables;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
-
 use attach::owner;
 use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments, Version};
-use host::rules;
+use host::Isolation;
+use host::piece::{Kernel, Making};
+use host::rules::{self, firewall};
 use nft::Nft;
 
 use crate::config::Backend;
 pub use crate::config::Config;
+use crate::plan::addresses;
 
 /// The plugin.
 pub struct Firewall;
@@ -34,41 +37,48 @@ impl Plugin for Firewall {
         let previous = previous(request)?;
         previous.convertible_to(request.version)?;
         let backend = Backend::of(&config)?;
-        let _ = plan::plan(&config, backend, &owner(request), &previous);
-        if backend == Backend::Nftables {
-            return Err(Error::new(Code::UnsupportedField, "backend \"nftables\" is not supported yet"));
-        }
-        backend.add(&config, &owner(request), &addresses(&previous))?;
+        let owner = owner(request);
+        let mut kernel = Kernel::open_host()?;
+        let facts = facts::look(&owner, &previous, &mut kernel)?;
+        let pieces = plan::plan(&config, backend, &owner, &previous, &facts)?;
+        let making = Making::begin(&mut kernel, &pieces)?;
+        backend.add(&config, &owner, &addresses(&previous))?;
+        making.keep();
         Ok(previous)
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        let previous = previous(request)?;
-        let drifts = Backend::of(&config)?.drifts(&config, &owner(request), &addresses(&previous))?;
-        match drifts.is_empty() {
-            true => Ok(()),
-            false => {
-                Err(Error::internal(drifts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
-            }
-        }
+        check::check(&config, &owner(request), &previous(request)?)
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let removal = attach::removal(request);
+        // One socket for both, open to the end: see `nft`.
         let nft = if_there(rules::open())?;
-        backend::delete(request, nft.as_ref(), &removal, &attach::previous_addresses(request))
+        let withdrawn = firewall::withdraw(nft.as_ref(), &removal);
+        let addresses = attach::previous_addresses(request);
+        let deleted = backend::delete(request, nft.as_ref(), &removal, &addresses);
+        // A failure is reported, so that DEL is tried again, but does not stop the other step.
+        deleted.and(withdrawn.map_err(Error::from))
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
         let nft = if_there(rules::open())?;
-        backend::collect(nft.as_ref(), &request.network, &attach::valid_owners(request, valid))
+        let owners = attach::valid_owners(request, valid);
+        let withdrawn = firewall::withdraw_all_but(nft.as_ref(), &request.network, &owners);
+        backend::collect(nft.as_ref(), &request.network, &owners).and(withdrawn.map_err(Error::from))
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        let served = Backend::of(&config).and_then(|backend| backend.require(&config));
+        let served = Backend::of(&config).and_then(|backend| {
+            if backend == Backend::Nftables || config.isolation != Isolation::Open {
+                rules::open()?;
+            }
+            backend.require(&config)
+        });
         served.map_err(|Error { msg, details, .. }| Error::new(Code::NotAvailable, msg).details(details))
     }
 }
@@ -85,9 +95,4 @@ fn previous(request: &Request) -> Result<AddResult, Error> {
     request
         .prev_result()?
         .ok_or_else(|| Error::new(Code::InvalidConfig, "missing prevResult from earlier plugin"))
-}
-
-/// All addresses of a result, whatever their interface.
-fn addresses(result: &AddResult) -> Vec<IpAddr> {
-    result.ips.iter().map(|ip| ip.address.ip()).collect()
 }

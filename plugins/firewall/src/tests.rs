@@ -1,7 +1,7 @@
 //! Configurations; no root, no kernel.
 
 use cni::{Error, Request, testing};
-use host::rules::Isolation;
+use host::Isolation;
 
 use crate::config::{self, Backend, Config};
 

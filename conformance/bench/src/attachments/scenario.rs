@@ -30,6 +30,8 @@ pub enum Scenario {
     Tuning,
     /// [`Scenario::Bridge`] with a rate in both directions.
     Bandwidth,
+    /// Behind a firewall, isolated from other networks.
+    Firewall,
     /// [`Scenario::Bridge`] with names, while the responder runs.
     Dns,
     /// The same as the first on its host: the responder is started. Nothing is counted, since the
@@ -55,7 +57,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 16] = [
+    pub const ALL: [Scenario; 17] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -63,6 +65,7 @@ impl Scenario {
         Scenario::Portmap,
         Scenario::Tuning,
         Scenario::Bandwidth,
+        Scenario::Firewall,
         Scenario::Dns,
         Scenario::DnsCold,
         Scenario::Ptp,
@@ -84,6 +87,7 @@ impl Scenario {
             Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
             Scenario::Tuning => "bridge + host-local + tuning",
             Scenario::Bandwidth => "bridge + host-local + bandwidth",
+            Scenario::Firewall => "bridge + host-local + firewall",
             Scenario::Dns => "bridge + host-local + dns",
             Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Ptp => "ptp (ipMasq) + host-local",
@@ -111,6 +115,7 @@ impl Scenario {
             Scenario::Portmap => &["bridge", "host-local", "portmap"],
             Scenario::Tuning => &["bridge", "host-local", "tuning"],
             Scenario::Bandwidth => &["bridge", "host-local", "bandwidth"],
+            Scenario::Firewall => &["bridge", "host-local", "firewall"],
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
@@ -200,6 +205,9 @@ impl Scenario {
                 json!({"type": "bandwidth", "ingressRate": 100_000_000, "ingressBurst": 5_000_000,
                     "egressRate": 100_000_000, "egressBurst": 5_000_000}),
             ],
+            Scenario::Firewall => {
+                vec![routed(own(), false), json!({"type": "firewall", "ingressPolicy": "same-bridge"})]
+            }
             Scenario::Crowded => vec![routed(CROWD.into(), false)],
             Scenario::Dns | Scenario::DnsCold => {
                 vec![routed(own(), false), json!({"type": "dns", "internal": true, "stateDir": names(slot)})]

@@ -25,11 +25,12 @@ const LEAST: usize = 10;
 pub const EMPTY: &str = "empty executable";
 
 /// The executables that are measured.
-const EXECUTABLES: [&str; 15] = [
+const EXECUTABLES: [&str; 16] = [
     "bridge",
     "dhcp",
     "dns",
     "dummy",
+    "firewall",
     "host-device",
     "host-local",
     "ipvlan",

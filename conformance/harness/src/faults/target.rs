@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::config::{USUAL, bridge, host_local, ptp, with};
 use crate::need::Need;
 use crate::stage::dns;
+use crate::stage::firewall::firewall;
 use crate::stage::lan::{lan, vlan_lan};
 use crate::stage::portmap::portmap;
 use crate::stage::tuning::{everything, tuning};
@@ -43,9 +44,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 50] = [
-    Target::new("bandwidth", "ADD", Part::Itself),
-    Target::new("bandwidth", "DEL", Part::Itself),
+pub const TARGETS: [Target; 52] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -81,6 +80,10 @@ pub const TARGETS: [Target; 50] = [
     Target::new("vlan", "DEL", Part::Itself),
     Target::new("dummy", "ADD", Part::Itself),
     Target::new("dummy", "DEL", Part::Itself),
+    Target::new("firewall", "ADD", Part::Itself),
+    Target::new("firewall", "ADD", Part::Beside),
+    Target::new("firewall", "DEL", Part::Itself),
+    Target::new("firewall", "DEL", Part::Beside),
     Target::new("portmap", "ADD", Part::Itself),
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
@@ -189,8 +192,10 @@ impl Target {
                     "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
                 })
             }
-            // Both families, and every set that elements can be in; only the stage knows the
-            // previous result.
+            // Both families, a link, a port and a rule in another firewall's chain; only the stage
+            // knows the previous result.
+            ("firewall", _) => firewall("net", &json!({"ingressPolicy": "isolated"}), &Value::Null),
+            // Both families, and every set that elements can be in.
             ("portmap", _) => portmap(
                 json!([
                     {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},

@@ -17,6 +17,7 @@ use crate::room::Room;
 use crate::room::call::{Answer, Call};
 use crate::stage::dhcp::{Offer, Server, Software};
 use crate::stage::dns::{self, Named};
+use crate::stage::firewall::firewall;
 use crate::stage::lan::{until, vlan_outside};
 use crate::stage::portmap::{bridged, published};
 use crate::stage::reapply::reapply;
@@ -146,6 +147,18 @@ impl<'r> Trial<'r> {
                 config["prevResult"] = previous;
                 container
             }
+            "firewall" => {
+                let close = "add table inet fw; add chain inet fw forward { type filter hook forward priority 0; policy drop; }";
+                ip::output("nft", &[close])?;
+                if target.part == Part::Beside {
+                    let (container, previous) = bridged(room, "neighbour")?;
+                    let config = firewall("net", &json!({"ingressPolicy": "isolated"}), &previous);
+                    room.attach("firewall", "ADD", &container).config(&config).run()?.result()?;
+                }
+                let (container, previous) = bridged(room, ID)?;
+                config["prevResult"] = previous;
+                container
+            }
             "portmap" => {
                 if target.part == Part::Beside {
                     published(room, "neighbour", json!([{"hostPort": 7000, "containerPort": 80}]))?;
@@ -213,6 +226,15 @@ impl<'r> Trial<'r> {
             // ports.
             let changes = self.room.changes_since(before)?;
             left.extend(changes.into_iter().filter(|line| line.contains("route_localnet")));
+            return Ok(left);
+        }
+        if self.target.plugin == "firewall" {
+            // The bridge's port stays, and must be as it was.
+            let port = self.config["prevResult"]["interfaces"][1]["name"].as_str().unwrap_or_default();
+            let rows = ip::rows(None, &["-d", "link", "show", "dev", port])?;
+            let is_isolated =
+                rows.first().is_some_and(|row| row["linkinfo"]["info_slave_data"]["isolated"] == true);
+            left.extend(is_isolated.then(|| format!("+ isolation of {port}")));
             return Ok(left);
         }
         if let Some(leases) = &self.leases {
@@ -339,9 +361,10 @@ fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Resu
         }
     };
     trial.call("DEL").run()?.silent().context("DEL after the fault")?;
-    if target.part == Part::Rules || target.plugin == "portmap" {
+    if target.part == Part::Rules || matches!(target.plugin, "portmap" | "firewall") {
         // An undone or deleted attachment must not be reapplied.
-        reapply(trial.room, target.plugin)?;
+        let plugin = if target.plugin == "firewall" { "portmap" } else { target.plugin };
+        reapply(trial.room, plugin)?;
     }
     trial.ensure_nothing_left(before, "after DEL")?;
     trial.works_again(before)?;

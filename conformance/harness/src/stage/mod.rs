@@ -4,6 +4,7 @@ pub mod answer;
 pub mod conflists;
 pub mod dhcp;
 pub mod dns;
+pub mod firewall;
 pub mod lan;
 pub mod load;
 pub mod portmap;

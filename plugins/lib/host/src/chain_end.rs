@@ -1,5 +1,5 @@
 //! Whether a chain of packet rules, of nf_tables or of iptables, refuses every packet that gets to
-//! its end.
+//! its end, and what becomes of the rules that open it.
 
 use sys::Result;
 
@@ -19,6 +19,15 @@ pub(crate) enum Step {
     Goto(String),
     /// It goes back.
     Return,
+}
+
+/// What a network's rules in a chain become when others are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Earlier {
+    /// They stay.
+    Keep,
+    /// They are replaced.
+    Replace,
 }
 
 /// Whether a chain refuses (`Some(true)`) or lets pass (`Some(false)`) every packet that gets to

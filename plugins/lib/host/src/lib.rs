@@ -4,6 +4,7 @@
 
 mod advertisement;
 mod arp;
+mod attached;
 mod chain_end;
 mod conflict;
 pub mod device;
@@ -22,6 +23,7 @@ pub mod rules;
 mod zone;
 
 pub use arp::ArpSocket;
+pub use attached::{Attached, Isolation, Ways};
 pub use conflict::Conflict;
 pub use drift::Drift;
 pub use namespace::Namespace;

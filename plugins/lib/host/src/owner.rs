@@ -96,6 +96,11 @@ impl Owner {
         index & OWNED_INDICES != 0
     }
 
+    /// The label of what all attachments of a network share: it names none of them.
+    pub(crate) fn network_label(network: &str) -> String {
+        format!("moor/{}", part(network))
+    }
+
     /// The prefix of the labels of all owners of one network.
     pub fn label_prefix(network: &str) -> String {
         format!("moor/{}/", part(network))

@@ -114,9 +114,18 @@ pub enum Expr {
     Counter,
     /// Lets the further packets of the connection bypass the rules, by the flowtable of this name.
     Offload(String),
+    /// Matches what an extension of xtables matches.
+    Match {
+        /// The extension's name.
+        name: String,
+        /// The version of its data.
+        revision: u32,
+        /// Its data, in the extension's own structure (linux/netfilter/xt_*.h), padded to eight
+        /// bytes.
+        data: Vec<u8>,
+    },
     /// An expression that this library does not know, by its name (or a known one with unsupported
-    /// attributes); an xtables target is `target` and its name, a
-    /// match `match` and its name.
+    /// attributes); an xtables target is `target` and its name.
     Other(String),
 }
 
@@ -211,6 +220,7 @@ impl Expr {
             Self::Masquerade { .. } => "masq",
             Self::Counter => "counter",
             Self::Offload(_) => "flow_offload",
+            Self::Match { .. } => "match",
             Self::Other(name) => name,
         }
     }

@@ -65,8 +65,11 @@ const IPV6: u32 = 10;
 /// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel adds by itself.
 const RANGE_IMPLIED: u32 = 3;
 
-const NFTA_MATCH_NAME: u16 = 1;
 const NFTA_TARGET_NAME: u16 = 1;
+
+const NFTA_MATCH_NAME: u16 = 1;
+const NFTA_MATCH_REV: u16 = 2;
+const NFTA_MATCH_INFO: u16 = 3;
 
 const NFTA_FLOW_TABLE_NAME: u16 = 1;
 
@@ -131,6 +134,11 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
             }
         }
         Expr::Offload(flowtable) => w.string(NFTA_FLOW_TABLE_NAME, flowtable),
+        Expr::Match { name, revision, data } => {
+            w.string(NFTA_MATCH_NAME, name);
+            w.be32(NFTA_MATCH_REV, *revision);
+            w.bytes(NFTA_MATCH_INFO, data);
+        }
         Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
         Expr::Masquerade { fully_random: false } | Expr::Counter => {}
         Expr::Other(_) | Expr::Byteorder { .. } => {
@@ -268,8 +276,12 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
         },
         "counter" => Expr::Counter,
         "flow_offload" => Expr::Offload(a.attr(NFTA_FLOW_TABLE_NAME)?.string()),
-        // An xtables match or target: its own name describes it.
-        "match" => Expr::Other(format!("match {}", a.attr(NFTA_MATCH_NAME)?.string())),
+        "match" => Expr::Match {
+            name: a.attr(NFTA_MATCH_NAME)?.string(),
+            revision: a.number(NFTA_MATCH_REV)?,
+            data: a.attr(NFTA_MATCH_INFO)?.payload.to_vec(),
+        },
+        // An xtables target: its own name describes it.
         "target" => Expr::Other(format!("target {}", a.attr(NFTA_TARGET_NAME)?.string())),
         _ => return None,
     })

@@ -130,12 +130,12 @@ impl Nft {
         .map_err(|refusal| refusal.on("list", format!("chains of table {table}")))
     }
 
-    /// Lists the base chains of all tables.
+    /// Lists the base chains of all tables of a family.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn base_chains(&self) -> Result<Vec<ChainInfo>> {
-        let request = Request::new(SUBSYSTEM | GETCHAIN, 0, &[0; NFGENMSG]);
+    pub fn base_chains(&self, family: Family) -> Result<Vec<ChainInfo>> {
+        let request = Request::new(SUBSYSTEM | GETCHAIN, 0, &[family.number(), 0, 0, 0]);
         self.socket
             .dump(request, |payload, all| {
                 all.extend(Some(read_chain(payload)?).filter(|chain| chain.base.is_some()));

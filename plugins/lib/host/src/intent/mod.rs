@@ -29,7 +29,7 @@ use sys::file::{self, Hold, Made, Sync};
 use sys::{Error, Result, clock};
 
 use crate::ports::{Chosen, Container};
-use crate::{Namespace, Owner, Removal, Zone};
+use crate::{Attached, Namespace, Owner, Removal, Zone};
 
 /// The directory of records.
 const DIR: &str = "/run/moor/intent";
@@ -59,6 +59,8 @@ pub enum By {
     Accepted,
     /// For sources of a zone of firewalld.
     Zone,
+    /// The firewall plugin's.
+    Firewall,
 }
 
 impl By {
@@ -70,6 +72,7 @@ impl By {
             Self::FastPath => "fastpath",
             Self::Accepted => "accepted",
             Self::Zone => "zone",
+            Self::Firewall => "firewall",
         }
     }
 }
@@ -101,6 +104,8 @@ pub struct Record {
     pub accepted: Vec<IpAddr>,
     /// Its addresses in a zone of firewalld.
     pub zone: Option<Zone>,
+    /// What it has behind the host's firewall.
+    pub firewall: Option<Attached>,
     /// The container's network namespace, if no link of the host shows whether the attachment is
     /// alive.
     pub netns: Option<Namespace>,
@@ -122,6 +127,7 @@ impl Record {
             fast_path: None,
             accepted: Vec::new(),
             zone: None,
+            firewall: None,
             netns: None,
         }
     }

@@ -6,7 +6,7 @@ use netlink::Mac;
 
 use super::{By, Record, Records, text};
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Namespace, Owner, Source, Zone};
+use crate::{Attached, Isolation, Namespace, Owner, Source, Ways, Zone};
 
 fn owner(network: &str, id: &str) -> Owner {
     Owner::new(network, id, "eth0")
@@ -52,6 +52,13 @@ fn full() -> Record {
             sources: [("10.1.2.3", true), ("fd00::3", false)]
                 .map(|(address, is_ours)| Source { address: address.parse().unwrap(), is_ours })
                 .to_vec(),
+        }),
+        firewall: Some(Attached {
+            accepted: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
+            link: Some("br0".into()),
+            isolation: Isolation::Isolated,
+            port: Some("veth01234567".into()),
+            ways: Ways { links: vec!["br0".into()], subnets: vec!["10.1.2.0/24".parse().unwrap()] },
         }),
         netns: Namespace::at("/proc/self/ns/net"),
         ..Record::new(owner("net", "c1"))

@@ -22,6 +22,11 @@
 //! accepted 10.1.2.3
 //! zone trusted settled
 //! zonesource 10.1.2.3 ours
+//! firewall same-bridge br0
+//! accept 10.1.2.3
+//! isolated veth01234567
+//! waylink br0
+//! way 10.1.2.0/24
 //! netns 4026532567 /run/netns/c1
 //! ```
 //!
@@ -37,7 +42,7 @@ use sys::IpFamily;
 
 use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Namespace, Owner, Source, Zone};
+use crate::{Attached, Isolation, Namespace, Owner, Source, Zone};
 
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "v 1";
@@ -109,6 +114,13 @@ pub(super) fn write(record: &Record, written: u64) -> String {
         for Source { address, is_ours } in sources {
             line(format_args!("zonesource {address} {}", if *is_ours { OURS } else { THEIRS }));
         }
+    }
+    if let Some(Attached { accepted, link, isolation, port, ways }) = &record.firewall {
+        line(format_args!("firewall {isolation} {}", link.as_deref().unwrap_or(NONE)));
+        accepted.iter().for_each(|address| line(format_args!("accept {address}")));
+        port.iter().for_each(|port| line(format_args!("isolated {port}")));
+        ways.links.iter().for_each(|link| line(format_args!("waylink {link}")));
+        ways.subnets.iter().for_each(|subnet| line(format_args!("way {subnet}")));
     }
     if let Some(Namespace { path, inode }) = &record.netns {
         line(format_args!("netns {inode} {path}"));
@@ -207,6 +219,15 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
             let is_ours = one_of(&mut words, OURS, THEIRS)?;
             record.zone.as_mut()?.sources.push(Source { address, is_ours });
         }
+        "firewall" => {
+            let isolation = Isolation::named(words.next()?)?;
+            let link = words.next().filter(|link| *link != NONE).map(str::to_owned);
+            record.firewall = Some(Attached { link, isolation, ..Attached::default() });
+        }
+        "accept" => record.firewall.as_mut()?.accepted.push(parse(&mut words)?),
+        "isolated" => record.firewall.as_mut()?.port = Some(words.next()?.to_owned()),
+        "waylink" => record.firewall.as_mut()?.ways.links.push(words.next()?.to_owned()),
+        "way" => record.firewall.as_mut()?.ways.subnets.push(parse(&mut words)?),
         "netns" => {
             let inode = parse(&mut words)?;
             record.netns = Some(Namespace { path: words.next()?.to_owned(), inode });

@@ -34,8 +34,7 @@ pub(crate) use accepted::{CHAIN as ACCEPTED_CHAIN, accept_no_more_in_old_tables,
 pub use masquerade::MasqueradeChain;
 pub(crate) use names::{SUMMARY, hash};
 pub use names::{masquerade_chain, masquerade_comment, old_ports_chain, ports_chain};
-pub use permit::let_in_no_more;
-pub(crate) use permit::{INPUT, let_in};
+pub(crate) use permit::{FORWARD, INPUT, let_in, let_in_no_more};
 pub use ports::{Mark, Ports};
 use state::State;
 
@@ -223,6 +222,11 @@ pub fn unmasquerade_in_old_tables(chains: &[(String, Vec<IpAddr>)]) -> Result<()
     let lines =
         |state: &State| chains.iter().map(|(chain, of)| masquerade::delete(state, chain, of)).collect();
     in_old_tables(NAT, |_, state| lines(state))
+}
+
+/// Whether this host has a legacy table `filter`: one read of /proc for each family.
+pub(crate) fn has_old_filter() -> bool {
+    !old_tables(FILTER).is_empty()
 }
 
 /// `lines` gets the family of the table.

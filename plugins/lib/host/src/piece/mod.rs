@@ -15,6 +15,7 @@ mod device;
 mod dummy;
 mod fast_path;
 mod feature;
+mod firewall;
 mod fixed_mac;
 mod gateway;
 mod hairpin;
@@ -60,6 +61,7 @@ pub use device::HostDevice;
 pub use dummy::DummyLink;
 pub use fast_path::FastPath;
 pub use feature::{Feature, require};
+pub use firewall::Firewall;
 pub use fixed_mac::FixedMac;
 pub use gateway::Gateways;
 pub use hairpin::Hairpin;
@@ -112,6 +114,8 @@ pub enum Piece {
     Published(Published),
     /// Connections that bypass the rules.
     FastPath(FastPath),
+    /// A container behind the host's firewall.
+    Firewall(Firewall),
     /// A container's access to its own published port.
     Hairpin(Hairpin),
     /// The record of its packet rules.
@@ -193,6 +197,7 @@ impl Piece {
             Self::MasqueradeChain(part) => part,
             Self::Published(part) => part,
             Self::FastPath(part) => part,
+            Self::Firewall(part) => part,
             Self::Hairpin(part) => part,
             Self::Recorded(part) => part.as_ref(),
             Self::Port(part) => part,

@@ -11,7 +11,7 @@ use crate::Owner;
 use crate::device;
 use crate::intent::By;
 use crate::iptables::{MasqueradeChain, Ports};
-use crate::rules::{self, fast_path, published};
+use crate::rules::{self, fast_path, firewall, published};
 
 /// An undo step. Objects on a link (addresses, routes, its parameters) go with the link.
 pub(super) enum Undo {
@@ -39,6 +39,8 @@ pub(super) enum Undo {
     Rules(Owner, Vec<IpAddr>),
     /// Delete the fast path of an attachment.
     FastPath(Owner),
+    /// Delete what an attachment has in the firewall.
+    Firewall(Owner),
     /// Remove the published ports of an attachment.
     Published(Owner),
     /// Delete the iptables chains that lead ports to a container.
@@ -90,6 +92,7 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             }),
             Undo::Published(owner) => kernel.nft().and_then(|nft| published::take_back(nft, &owner)),
             Undo::FastPath(owner) => kernel.nft().and_then(|nft| fast_path::delete_own(nft, &owner)),
+            Undo::Firewall(owner) => kernel.nft().and_then(|nft| firewall::delete_own(nft, &owner)),
             Undo::PortChains(chains) => Ports::delete(&chains),
             Undo::Record(by, owner) => kernel.records().and_then(|records| records.remove_own(by, &owner)),
             Undo::LinkSettings(index, before) => {

@@ -129,7 +129,7 @@ fn is_of(rule: &RuleInfo, address: IpAddr) -> bool {
         return true;
     }
     // (xtables' match of a connection's state: the program has no other notation for it.)
-    let is_match = |expr: &Expr| matches!(expr, Expr::Other(name) if name == "match conntrack");
+    let is_match = |expr: &Expr| matches!(expr, Expr::Match { name, .. } if name == "conntrack");
     let matches = exprs.iter().filter(|expr| is_match(expr)).count();
     exprs.retain(|expr| !is_match(expr));
     matches == 1 && same(&exprs, of(destination).exprs())

@@ -10,7 +10,7 @@ use sys::{Error, Result};
 use super::{FastPath, Guarded, Masqueraded, Restored, Sources, fast_path, published};
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
-use crate::{Owner, firewalld};
+use crate::{Attached, Owner, firewalld};
 
 /// The outcome.
 #[derive(Debug, Default)]
@@ -121,6 +121,10 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         })
         .collect();
     let uplinks = if fast_paths.is_empty() { Vec::new() } else { fast_path::uplinks(&Netlink::open()?)? };
+    let attached: Vec<(&Attached, &Owner)> = all
+        .iter()
+        .filter_map(|record| record.firewall.as_ref().map(|attached| (attached, &record.owner)))
+        .collect();
     let publications: Vec<Publication> = all
         .iter()
         .filter(|record| !record.containers.is_empty())
@@ -139,11 +143,17 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         Guarded::restore(&guarded, nft, batch, &mut restored)?;
         Sources::restore(&sources, nft, batch, &mut restored)?;
         published::restore(&publications, &localnet, !masqueraded.is_empty(), nft, batch, &mut restored)?;
+        Attached::restore(&attached, nft, batch, &mut restored)?;
         FastPath::restore(&fast_paths, &uplinks, nft, batch, &mut restored)?;
         Ok(restored)
     })?;
     if !restored.is_nothing() {
         published::forget_strangers(&publications, nft)?;
+    }
+    for (attached, owner) in &attached {
+        if let Err(error) = attached.ways.open(&owner.network, nft) {
+            unreadable.push(error.within(format!("network {} in another firewall's chain", owner.network)));
+        }
     }
     let localnet = published::raise_localnet(&publications)?;
     let elsewhere = all.iter().zip(labels).filter(|(record, _)| record.chain.is_some());
@@ -170,10 +180,14 @@ fn forget_the_dead(newest_first: &mut [Record]) {
     let mut published = HashSet::new();
     let mut masqueraded = HashSet::new();
     let mut fast = HashSet::new();
+    let mut accepted = HashSet::new();
     for record in newest_first {
         record.containers.retain(|container| published.insert(container.address));
         if let Some((addresses, _)) = &mut record.masquerade {
             addresses.retain(|address| masqueraded.insert(*address));
+        }
+        if let Some(attached) = &mut record.firewall {
+            attached.accepted.retain(|address| accepted.insert(*address));
         }
         if let Some((_, addresses)) = &mut record.fast_path {
             addresses.retain(|address| fast.insert(*address));

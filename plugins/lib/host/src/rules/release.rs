@@ -6,7 +6,7 @@ use std::fmt;
 use nft::Nft;
 use sys::{Error, Result};
 
-use super::{delete, published};
+use super::{delete, firewall, published};
 use crate::intent::{Record, Records};
 use crate::{Owner, Removal, iptables};
 
@@ -50,6 +50,7 @@ pub fn release(nft: &Nft, network: Option<&str>) -> Result<Released> {
             published::is_in_use(nft, &record.owner, chain)
         })?;
         delete(&removal, &[])?;
+        firewall::withdraw(Some(nft), &removal)?;
         released.taken.push((record.owner.clone(), Words(&record).to_string()));
     }
     Ok(released)
@@ -60,7 +61,9 @@ struct Words<'a>(&'a Record);
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { containers, masquerade, masquerade_chain, mac_filter, sources, fast_path, .. } = self.0;
+        let Record {
+            containers, masquerade, masquerade_chain, mac_filter, sources, fast_path, firewall, ..
+        } = self.0;
         let mut words: Vec<String> = Vec::new();
         for container in containers {
             for mapping in container.merged() {
@@ -76,6 +79,7 @@ impl fmt::Display for Words<'_> {
         words.extend(addresses.map(|address| format!("fast path of {address}")));
         words.extend(sources.iter().map(|(link, _)| format!("source check of {link}")));
         words.extend(mac_filter.iter().map(|(port, mac)| format!("MAC filter of {port} ({mac})")));
+        words.extend(firewall.iter().map(|_| "what the firewall lets pass".to_owned()));
         f.write_str(&words.join(", "))
     }
 }

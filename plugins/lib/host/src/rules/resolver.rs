@@ -23,8 +23,7 @@ use nft::{
 use sys::Result;
 
 use super::{Filled, TABLE, ensure, retire};
-use crate::owner::part;
-use crate::{Drift, iptables};
+use crate::{Drift, Owner, iptables};
 
 pub use inside::{Inside, remove_inside, taken_inside};
 pub use permit::Permit;
@@ -106,7 +105,7 @@ impl Resolver<'_> {
     }
 
     fn elements(&self) -> Vec<(Set<'static>, Element)> {
-        let label = label(self.network);
+        let label = Owner::network_label(self.network);
         let of = |(ip, proto): (IpAddr, u8)| {
             let set = if ip.is_ipv4() { RESOLVERS4 } else { RESOLVERS6 };
             let element = Element::new(Value::new().addr(ip).proto(proto).port(PORT));
@@ -124,7 +123,7 @@ impl Resolver<'_> {
 /// # Errors
 /// The kernel refused, or could not be asked.
 pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAddr]) -> Result<()> {
-    let label = label(network);
+    let label = Owner::network_label(network);
     nft.transact(|nft, batch| {
         permit::delete(nft, batch, &label)?;
         let mut stay = false;
@@ -161,12 +160,7 @@ pub fn remove(nft: &Nft, network: &str, addresses: &[IpAddr], of_others: &[IpAdd
 /// # Errors
 /// A program could not be run, or refused.
 pub fn remove_from_old_tables(network: &str) -> Result<()> {
-    iptables::let_in_no_more(&label(network))
-}
-
-/// The owner of a network's elements names no attachment: all attachments share them.
-fn label(network: &str) -> String {
-    format!("moor/{}", part(network))
+    iptables::let_in_no_more(iptables::INPUT, &Owner::network_label(network))
 }
 
 fn maps() -> [(Set<'static>, &'static str); 2] {

@@ -1,10 +1,5 @@
-//! Permits for queries to the resolver, on hosts with a firewall that refuses unknown packets.
-//!
-//! The kernel runs all base chains of a hook, and a drop in any of them is final: an accept in a
-//! chain of this suite would change nothing. So the permit goes into the firewall's chain, at its
-//! head, and only if that chain is closed: its policy is to drop, or it ends with a rule that
-//! refuses everything. A rule that refuses specific packets is deliberate, and does not make a
-//! chain closed.
+//! Permits for queries to the resolver, on hosts with a firewall that refuses unknown packets: see
+//! [`crate::rules::permit`].
 //!
 //! ```text
 //! iifname "br0" ip daddr 10.1.2.1 udp dport 53 counter accept comment "moor/net"
@@ -16,16 +11,13 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use nft::{
-    Batch, Chain, ChainInfo, Expr, Family, Field, Header, Hook, IPV4, IPV6, Nft, Protocol, Rule, RuleInfo,
-    Table, Value, Verdict, same,
-};
+use nft::{Batch, Family, Field, Header, Hook, IPV4, IPV6, Nft, Protocol, Rule, Value, Verdict};
 use sys::{IpFamily, Result};
 
-use super::{PROTOCOLS, label};
-use crate::chain_end::{Step, end};
-use crate::rules::TABLE;
-use crate::{Drift, iptables};
+use super::PROTOCOLS;
+use crate::chain_end::Earlier;
+use crate::rules::permit::{self, Permission};
+use crate::{Drift, Owner, iptables};
 
 /// linux/in6.h
 const ICMPV6: u8 = 58;
@@ -79,29 +71,21 @@ impl Permit<'_> {
     /// # Errors
     /// The kernel refused: some firewalls own their tables exclusively (NFT_TABLE_F_OWNER).
     pub fn add(&self, nft: Option<&Nft>) -> Result<()> {
-        let label = label(self.network);
+        let label = Owner::network_label(self.network);
         let lines = |ip| {
             let allowed = self.allowed().filter(|allowed| allowed.ip == ip);
             allowed.map(|allowed| allowed.line(&label)).collect()
         };
-        nft.map_or(Ok(()), |nft| self.add_here(nft, &label))
-            .and_then(|()| iptables::let_in(&lines, &label))
-            .map_err(|error| error.within("failed to let questions in through the host's firewall".into()))
+        nft.map_or(Ok(()), |nft| {
+            nft.transact(|nft, batch| self.with(&label, |permission| permission.add(nft, batch)))
+        })
+        .and_then(|()| iptables::let_in(iptables::INPUT, &lines, &label, Earlier::Replace))
+        .map_err(|error| error.within("failed to let questions in through the host's firewall".into()))
     }
 
-    fn add_here(&self, nft: &Nft, label: &str) -> Result<()> {
-        nft.transact(|nft, batch| {
-            for (chain, family) in closed(nft)? {
-                let chain = named(&chain, family);
-                let wanted = self.rules(family, label);
-                let ours = ours(nft, &chain, label)?;
-                if !is_whole(&ours, &wanted) {
-                    ours.iter().for_each(|rule| batch.del_rule(&chain, rule.handle));
-                    wanted.iter().rev().for_each(|rule| batch.insert_rule(&chain, rule));
-                }
-            }
-            Ok(())
-        })
+    fn with<T>(&self, label: &str, work: impl FnOnce(&Permission<'_>) -> T) -> T {
+        let rules = |chain: &nft::Chain<'_>| self.rules(chain.table.family, label);
+        work(&Permission { hook: Hook::Input, label, rules: &rules, earlier: Earlier::Replace })
     }
 
     /// Chains that need the permit and lack some of it. Legacy tables are not examined: that takes
@@ -110,16 +94,12 @@ impl Permit<'_> {
     /// # Errors
     /// The kernel could not be asked.
     pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
-        let label = label(self.network);
-        let mut drifts = Vec::new();
-        for (chain, family) in closed(nft)? {
-            let chain = named(&chain, family);
-            if !is_whole(&ours(nft, &chain, &label)?, &self.rules(family, &label)) {
-                let what = format!("permission to ask the resolver in chain {chain}, which is closed");
-                drifts.push(Drift::new(what, "present", "absent"));
-            }
-        }
-        Ok(drifts)
+        let lacking = self.with(&Owner::network_label(self.network), |permission| permission.lacking(nft))?;
+        let drift = |chain| {
+            let what = format!("permission to ask the resolver in chain {chain}, which is closed");
+            Drift::new(what, "present", "absent")
+        };
+        Ok(lacking.into_iter().map(drift).collect())
     }
 
     fn rules(&self, family: Family, label: &str) -> Vec<Rule> {
@@ -206,71 +186,7 @@ impl Allowed<'_> {
 /// # Errors
 /// The kernel could not be asked.
 pub(super) fn delete(nft: &Nft, batch: &mut Batch, label: &str) -> Result<()> {
-    for (chain, family) in foreign(nft)? {
-        let chain = named(&chain, family);
-        ours(nft, &chain, label)?.iter().for_each(|rule| batch.del_rule(&chain, rule.handle));
-    }
-    Ok(())
-}
-
-fn named(chain: &ChainInfo, family: Family) -> Chain<'_> {
-    Chain { table: Table { family, name: &chain.table }, name: &chain.name }
-}
-
-fn ours(nft: &Nft, chain: &Chain<'_>, label: &str) -> Result<Vec<RuleInfo>> {
-    let mut rules = nft.rules(chain)?;
-    rules.retain(|rule| rule.comment.as_deref() == Some(label));
-    Ok(rules)
-}
-
-fn is_whole(ours: &[RuleInfo], wanted: &[Rule]) -> bool {
-    ours.len() == wanted.len()
-        && wanted.iter().all(|wanted| ours.iter().any(|rule| same(&rule.exprs, wanted.exprs())))
-}
-
-/// Base chains of others that see packets to this host.
-fn foreign(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
-    let chains = nft.base_chains()?.into_iter().filter_map(|chain| {
-        let family = chain.family.filter(|family| *family != Family::Bridge)?;
-        let ours = family == TABLE.family && chain.table == TABLE.name;
-        (!ours && chain.is_filter(Hook::Input)).then_some((chain, family))
-    });
-    Ok(chains.collect())
-}
-
-/// Those of them that refuse unknown packets.
-fn closed(nft: &Nft) -> Result<Vec<(ChainInfo, Family)>> {
-    let mut closed = Vec::new();
-    for (chain, family) in foreign(nft)? {
-        let steps = |name: &str| {
-            let chain = Chain { name, ..named(&chain, family) };
-            let rules = nft.rules(&chain)?;
-            Ok(rules.iter().filter_map(|rule| step(&rule.exprs)).collect())
-        };
-        if end(&chain.name, &steps)?.unwrap_or(chain.drops()) {
-            closed.push((chain, family));
-        }
-    }
-    Ok(closed)
-}
-
-fn step(exprs: &[Expr]) -> Option<Step> {
-    let counts = |expr: &&Expr| match expr {
-        Expr::Counter => true,
-        Expr::Other(name) => name == "log",
-        _ => false,
-    };
-    let mut rest = exprs.iter().skip_while(counts);
-    let last = rest.next().filter(|_| rest.next().is_none())?;
-    Some(match last {
-        Expr::Verdict(Verdict::Accept) => Step::Accept,
-        Expr::Verdict(Verdict::Drop) => Step::Refuse,
-        Expr::Verdict(Verdict::Return) => Step::Return,
-        Expr::Verdict(Verdict::Jump(chain)) => Step::Jump(chain.clone()),
-        Expr::Verdict(Verdict::Goto(chain)) => Step::Goto(chain.clone()),
-        Expr::Other(name) if name == "reject" || name == "target REJECT" => Step::Refuse,
-        _ => return None,
-    })
+    permit::delete(nft, batch, Hook::Input, label)
 }
 
 #[cfg(test)]
@@ -308,14 +224,5 @@ mod tests {
                 format!("INPUT -s 10.1.2.0/24 -d 10.1.2.1/32 -p {proto} -m {proto} --dport 5353 {end}")
             })
         );
-    }
-
-    #[test]
-    fn only_rules_without_a_condition_count() {
-        let drop = Expr::Verdict(Verdict::Drop);
-        assert_eq!(step(&[Expr::Counter, drop.clone()]), Some(Step::Refuse));
-        assert_eq!(step(&[Expr::Counter, Expr::Other("target REJECT".into())]), Some(Step::Refuse));
-        assert_eq!(step(&[Expr::Other("target LOG".into())]), None);
-        assert_eq!(step(&[Expr::Other("limit".into()), drop]), None);
     }
 }

@@ -1,0 +1,59 @@
+//! Defects of the firewall plugin.
+
+use std::process::Command;
+
+use super::defect::{Defect, defect};
+use super::wrapper::{Call, Reply};
+
+/// The defects of this file.
+pub const WALLS: &[Defect] = &[
+    defect(
+        "isolates_nothing",
+        "firewall",
+        "firewall/an_open_network_is_reached_from_an_isolated_one",
+        |call| call.without("ingressPolicy"),
+    ),
+    defect(
+        "isolates_networks_and_no_neighbours",
+        "firewall",
+        "firewall/each_policy_lets_pass_what_it_should",
+        |call| {
+            call.with(|config| {
+                if config["ingressPolicy"] == "isolated" {
+                    config["ingressPolicy"] = "same-bridge".into();
+                }
+            })
+        },
+    ),
+    defect("keeps_a_port_isolated", "firewall", "firewall/del_matrix", |call| {
+        let ports = call.config().map(|config| config["prevResult"]["interfaces"][1]["name"].clone());
+        let port = ports.as_ref().and_then(|port| port.as_str()).map(str::to_owned);
+        call.after(call.verb == "DEL", |_| {
+            if let Some(port) = port {
+                let words = ["link", "set", "dev", &port, "type", "bridge_slave", "isolated", "on"];
+                drop(Command::new("ip").args(words).status());
+            }
+        })
+    }),
+    defect("empties_the_admin_chain", "firewall", "firewall/the_admin_chain_comes_first_and_stays", |call| {
+        after(call, "ADD", "flush chain inet moor admin")
+    }),
+    defect("opens_no_closed_chain", "firewall", "firewall/a_closed_forward_chain_is_opened", |call| {
+        after(call, "ADD", "flush chain inet fw forward")
+    }),
+    defect("keeps_a_policy_forever", "firewall", "firewall/the_last_container_takes_everything", |call| {
+        if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("checks_no_policy", "firewall", "firewall/check_names_every_drift", |call| {
+        call.after_failure(|reply| {
+            if String::from_utf8_lossy(&reply.stdout).contains("isolated-") {
+                *reply = Reply::nothing();
+            }
+        })
+    }),
+];
+
+/// Runs an `nft` command after a verb that succeeded.
+fn after(call: &Call, verb: &str, command: &str) -> Reply {
+    call.after(call.verb == verb, |_| drop(Command::new("nft").arg(command).status()))
+}
