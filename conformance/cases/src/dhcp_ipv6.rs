@@ -10,7 +10,7 @@ use harness::namespace::Container;
 use harness::need::Need;
 use harness::room::Room;
 use harness::room::call::Answer;
-use harness::stage::dhcp::{DOMAIN, MTU, NAMES6, NETWORK6, Offer, Router, Server, Software, SuiteDaemon};
+use harness::stage::dhcp::{DOMAIN, MTU, NAMES6, NETWORK6, Offer, Router, Server, Software};
 use harness::stage::lan::{add, check, until};
 use harness::{frame, ip};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ pub(crate) fn v4(room: &Room) -> Result<Server> {
 }
 
 /// A router that advertises a prefix, names and an MTU.
-fn router(room: &Room) -> Result<Server> {
+pub(crate) fn router(room: &Room) -> Result<Server> {
     let offer = Offer { router: Router::Prefix, extras: true, ..Offer::default() };
     room.dhcp6_server(Software::Dnsmasq, &offer)
 }
@@ -147,42 +147,33 @@ fn plugins(room: &Room) -> Result<()> {
 
 fn every_server(room: &Room) -> Result<()> {
     let server = v4(room)?;
-    for (software, router) in
-        [(Software::Dnsmasq, Router::Managed), (Software::Kea, Router::None), (Software::Isc, Router::None)]
-    {
-        leased(room, software, router).with_context(|| software.name())?;
+    leased(room, Software::Dnsmasq, Router::Managed).context("dnsmasq")?;
+    // The kernel makes no address of the router's prefix.
+    let _router = router(room)?;
+    for software in [Software::Kea, Software::Isc] {
+        leased(room, software, Router::Prefix).with_context(|| software.name())?;
     }
     free(&server)
 }
 
 fn leased(room: &Room, software: Software, router: Router) -> Result<()> {
-    let extras = software != Software::Isc;
-    let mut server = room.dhcp6_server(software, &Offer { router, extras, ..Offer::default() })?;
+    let is_first = router == Router::Managed;
+    let router = if is_first { router } else { Router::None };
+    let mut server = room.dhcp6_server(software, &Offer { router, extras: is_first, ..Offer::default() })?;
     let before = room.snapshot()?;
     let container = room.container("c1")?;
     let config = config(&json!({"ipv6": "dhcpv6"}));
     let result = call(room, "ADD", &container, &config)?.result().with_context(|| server.log())?;
     let (address, length) = address6(&result)?;
     ensure!(server.addresses()? == [address.clone()], "{:?}: {result}", server.leases()?);
-    let is_routed = router == Router::Managed;
-    ensure!(length == if is_routed { 64 } else { 128 }, "{result}");
-    ensure!(is_routed == (default_routes("c1")?.len() == 1), "{:?}", default_routes("c1")?);
+    ensure!(length == 64 && default_routes("c1")?.len() == 1, "{result}: {:?}", default_routes("c1")?);
     let held = on_link("c1")?;
     ensure!(held.len() == 1 && held[0]["local"] == *address, "{held:?}");
-    // The kernel ends it if no daemon does.
-    until("the kernel knows when the address ends", || {
-        Ok(on_link("c1")?[0]["valid_life_time"].as_u64().is_some_and(|seconds| seconds <= 125))
-    })?;
-    if is_routed {
-        room.reach("c1", "2001:db8:ff::2")?;
-    }
+    room.reach("c1", "2001:db8:ff::2")?;
     check(room, "macvlan", &container, &config, &result)?.silent()?;
-    let own = with(&config, json!({"type": "dhcp"}));
-    let again = room.attach("dhcp", "ADD", &container).config(&own).run()?.result()?;
-    ensure!(address6(&again)?.0 == address, "a second ADD: {again}");
-    let names = json!([NAMES6]);
-    ensure!(!extras || again["dns"]["nameservers"] == names, "{again}");
-    ensure!(!extras || again["dns"]["search"] == json!([DOMAIN]), "{again}");
+    if is_first {
+        again(room, &container, &with(&config, json!({"type": "dhcp"})), &address)?;
+    }
     call(room, "DEL", &container, &config)?.silent()?;
     free(&server)?;
     server.stop();
@@ -192,13 +183,28 @@ fn leased(room: &Room, software: Software, router: Router) -> Result<()> {
     room.ensure_nothing_left(&before, &["c1"])
 }
 
+/// Another ADD gets the same address, and names.
+fn again(room: &Room, container: &Container, config: &Value, address: &str) -> Result<()> {
+    // The kernel ends it if no daemon does.
+    until("the kernel knows when the address ends", || {
+        Ok(on_link("c1")?[0]["valid_life_time"].as_u64().is_some_and(|seconds| seconds <= 125))
+    })?;
+    let result = room.attach("dhcp", "ADD", container).config(config).run()?.result()?;
+    ensure!(address6(&result)?.0 == address, "a second ADD: {result}");
+    let dns = &result["dns"];
+    ensure!(dns["nameservers"] == json!([NAMES6]) && dns["search"] == json!([DOMAIN]), "{result}");
+    Ok(())
+}
+
 fn prefix(room: &Room) -> Result<()> {
     let _v4 = v4(room)?;
     let server = room.dhcp6_server(Software::Kea, &Offer { prefixes: true, ..Offer::default() })?;
     let container = room.container("c1")?;
     let config = config(&json!({"ipv6": "dhcpv6", "prefixDelegation": true}));
     let answer = call(room, "ADD", &container, &config)?;
-    let (address, _) = address6(&answer.result().with_context(|| server.log())?)?;
+    let (address, length) = address6(&answer.result().with_context(|| server.log())?)?;
+    // No router knows the prefix of the link.
+    ensure!(length == 128 && default_routes("c1")?.is_empty(), "{}", answer.summary());
     let leased = server.addresses()?;
     let prefix = leased.iter().find(|lease| **lease != address).context("no prefix is leased")?;
     let text = format!("the prefix {prefix}/64 is delegated");
@@ -214,7 +220,6 @@ fn prefix(room: &Room) -> Result<()> {
 /// attachment that can do without IPv6 has IPv4.
 fn absent(room: &Room) -> Result<()> {
     let server = v4(room)?;
-    let _daemon = SuiteDaemon::start(room, &[])?;
     let one = |id: &str, keys: Value| -> Result<Answer> {
         let container = room.container(id)?;
         let config = config(&with(&json!({"timeout": 2}), keys));

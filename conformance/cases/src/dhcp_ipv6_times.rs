@@ -13,7 +13,7 @@ use harness::stage::dhcp::{NETWORK, NETWORK6, Offer, Server, Software, SuiteDaem
 use harness::{ip, namespace};
 use serde_json::json;
 
-use crate::dhcp_ipv6::{address6, call, config, free, on_link, v4};
+use crate::dhcp_ipv6::{address6, call, config, free, on_link, router, v4};
 
 const SERVER: &[Need] = &[Need::DhcpServers, Need::Macvlan];
 
@@ -42,6 +42,7 @@ fn has(id: &str, address: &str) -> Result<bool> {
 
 fn times(room: &Room) -> Result<()> {
     let _v4 = v4(room)?;
+    let _router = router(room)?;
     let mut server = room.dhcp6_server(Software::Kea, &Offer { lease: SHORT, ..Offer::default() })?;
     let daemon = SuiteDaemon::start(room, &["-resendmax=1s"])?;
     let container = room.container("c1")?;
@@ -75,6 +76,7 @@ fn declined(room: &Room) -> Result<()> {
     let offer = Offer { range: (100, 103), ..Offer::default() };
     let v4 = room.dhcp_server(Software::Kea, &offer)?;
     let v6 = room.dhcp6_server(Software::Kea, &offer)?;
+    let _router = router(room)?;
     let container = room.container("c1")?;
     // A container on a macvlan does not reach its own host.
     let config = json!({"cniVersion": "1.0.0", "name": "lan", "type": "bridge", "bridge": "lan0",
@@ -87,7 +89,7 @@ fn declined(room: &Room) -> Result<()> {
     let add = || room.attach("bridge", "ADD", &container).config(&config).run();
     let result = add()?.result().with_context(|| format!("{}{}", v4.log(), v6.log()))?;
     let addresses: Vec<&str> = (0..2).filter_map(|nth| result["ips"][nth]["address"].as_str()).collect();
-    let (other4, other6) = (format!("{NETWORK}.101/24"), format!("{NETWORK6}:65/128"));
+    let (other4, other6) = (format!("{NETWORK}.101/24"), format!("{NETWORK6}:65/64"));
     ensure!(addresses == [&*other4, &*other6], "{result}: {}", v6.log());
     for server in [&v4, &v6] {
         ensure!(server.log().contains("DECLINE"), "{}", server.log());

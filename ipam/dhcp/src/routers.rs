@@ -22,8 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(5);
 /// How long the kernel may take for the address of a prefix. Some it ignores.
 const MAKING: Duration = Duration::from_secs(1);
-/// How long routers have to answer beside DHCPv6, which does not need them.
-const BESIDE: Duration = Duration::from_secs(1);
+/// How long routers have to answer beside DHCPv6, which does not need them. They leave three
+/// seconds between two advertisements, and wait up to a half (RFC 4861, section 10).
+const BESIDE: Duration = Duration::from_secs(4);
 
 /// The routers of a link.
 pub struct Routers<'a> {
@@ -33,6 +34,8 @@ pub struct Routers<'a> {
     pub heard: Heard,
     /// The link's parameter for duplicate address detection, to be set again.
     dad: Option<String>,
+    /// When routers were asked first, and are asked next.
+    asked: Option<Instant>,
     next: Instant,
     pause: Duration,
 }
@@ -92,15 +95,16 @@ impl<'a> Routers<'a> {
         let wire = place.advertisements()?;
         let dad = place.netns.enter(|| prepare(&place.link.name, ipv6, priority))??;
         let next = Instant::now();
-        Ok(Self { place, wire, heard: Heard::default(), dad, next, pause: FIRST_PAUSE })
+        Ok(Self { place, wire, heard: Heard::default(), dad, asked: None, next, pause: FIRST_PAUSE })
     }
 
-    /// Waits until the link-local address is usable.
+    /// Waits until the link-local address is usable, and asks for advertisements.
     ///
     /// # Errors
     /// It is not at the deadline, or the kernel refused.
-    pub fn wait_for_link_local(&self, deadline: Instant) -> sys::Result<()> {
-        self.place.netlink.wait_for_addresses(self.place.link.index, &[], true, deadline)
+    pub fn ask(&mut self, deadline: Instant) -> sys::Result<()> {
+        self.place.netlink.wait_for_addresses(self.place.link.index, &[], true, deadline)?;
+        self.solicit(Instant::now()).map(drop)
     }
 
     /// Waits for the addresses that the kernel makes: one of each prefix, or those of the first if
@@ -135,12 +139,12 @@ impl<'a> Routers<'a> {
         }
     }
 
-    /// Waits for a default router, for a moment.
+    /// Waits for a default router, for a moment after the first question.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn await_router(&mut self, deadline: Instant) -> sys::Result<()> {
-        let deadline = deadline.min(Instant::now() + BESIDE);
+        let deadline = deadline.min(self.asked.unwrap_or_else(Instant::now) + BESIDE);
         loop {
             self.read()?;
             let now = Instant::now();
@@ -182,6 +186,7 @@ impl<'a> Routers<'a> {
         let Some(from) = self.place.link_local()? else { return Ok(now + LOOK) };
         let frame = solicitation(self.place.mac()?, from);
         self.wire.send(&frame).map_err(|cause| self.failed(cause))?;
+        self.asked.get_or_insert(now);
         self.next = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(self.next)

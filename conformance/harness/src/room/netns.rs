@@ -69,6 +69,17 @@ impl Room {
         Ok(outside)
     }
 
+    /// Creates another host on a wire of its own, with the outside's IPv4 address: `wan1` leads to
+    /// the `eth0` of the namespace `beyond`.
+    pub fn beyond(&self) -> Result<Container> {
+        let beyond = self.container("beyond")?;
+        ip::run(&["link", "add", "wan1", "type", "veth", "peer", "name", "eth0", "netns", "beyond"])?;
+        ip::run(&["link", "set", "wan1", "up"])?;
+        let lines = "link set lo up\n addr add 198.51.100.2/24 dev eth0\n link set eth0 up";
+        ip::script(Some("beyond"), lines)?;
+        Ok(beyond)
+    }
+
     /// Requires that an address can be reached from a namespace by real packets.
     pub fn reach(&self, from: &str, to: &str) -> Result<()> {
         let address: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;

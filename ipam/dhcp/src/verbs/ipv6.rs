@@ -70,7 +70,7 @@ fn leased<'a>(
         Some(Terms::V6 { grant, .. }) => Some(grant),
         _ => None,
     };
-    routers.wait_for_link_local(deadline)?;
+    routers.ask(deadline)?;
     let (mut taken, mut terms) = adding.leased(deadline, true, |now| {
         let client = v6::Client::select(ask.clone(), adding.pace(), before.clone(), now);
         Ok(Exchange::V6(adding.place.port()?, client))

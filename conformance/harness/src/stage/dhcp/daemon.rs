@@ -24,7 +24,12 @@ impl ReferenceDaemon {
 
     /// Starts it; returns when it listens.
     pub fn start(room: &Room) -> Result<Self> {
-        Daemon::start(&room.reference, &[]).map(Self)
+        Self::start_at(room, SOCKET)
+    }
+
+    /// The same at another socket.
+    pub fn start_at(room: &Room, socket: &str) -> Result<Self> {
+        Daemon::start(&room.reference, socket, &["-socketpath", socket]).map(Self)
     }
 }
 
@@ -34,22 +39,25 @@ pub struct SuiteDaemon(#[expect(dead_code, reason = "its drop ends the daemon")]
 impl SuiteDaemon {
     /// Starts it with these flags of the reference's; returns when it listens.
     pub fn start(room: &Room, flags: &[&str]) -> Result<Self> {
-        Daemon::start(&room.suite, flags).map(Self)
+        Daemon::start(&room.suite, SOCKET, flags).map(Self)
     }
 }
 
-struct Daemon(Child);
+struct Daemon {
+    child: Child,
+    socket: String,
+}
 
 impl Daemon {
-    fn start(suite: &Path, flags: &[&str]) -> Result<Self> {
+    fn start(suite: &Path, socket: &str, flags: &[&str]) -> Result<Self> {
         let mut command = Command::new(suite.join("dhcp"));
         command.arg("daemon").args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
-        let mut daemon = Self(child);
+        let mut daemon = Self { child, socket: socket.to_owned() };
         let deadline = Instant::now() + on_this_machine(START);
-        while UnixStream::connect(SOCKET).is_err() {
-            if let Some(status) = daemon.0.try_wait()? {
+        while UnixStream::connect(socket).is_err() {
+            if let Some(status) = daemon.child.try_wait()? {
                 bail!("{command:?} ended: {status}");
             }
             ensure!(Instant::now() < deadline, "{command:?} does not listen");
@@ -61,7 +69,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-        let _ = fs::remove_file(SOCKET);
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+        let _ = fs::remove_file(&self.socket);
     }
 }

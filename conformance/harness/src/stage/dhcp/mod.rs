@@ -121,17 +121,21 @@ pub const PREFIXES: &str = "2001:db8:d000::/48";
 pub const ROUTER: &str = "198.51.100.2";
 /// The server of names for IPv6, of [`Offer::extras`].
 pub const NAMES6: &str = "2001:db8:ff::53";
+/// The group of all routers of a link, as /proc/net/igmp6 has it.
+const ALL_ROUTERS: &str = "ff020000000000000000000000000002";
 /// The MTU of [`Offer::extras`].
 pub const MTU: u32 = 1400;
 /// The domain of [`Offer::extras`].
 pub const DOMAIN: &str = "dhcp.example";
 
-/// A server in the namespace `outside`, on its `eth0`. It ends when it is dropped.
+/// A server in the namespace `outside` or `beyond`, on its `eth0`. It ends when it is dropped.
 pub struct Server {
+    namespace: &'static str,
     software: Software,
     family: Family,
     /// The table of /proc/net and the port in it by which it listens.
     socket: (&'static str, &'static str),
+    is_router: bool,
     dir: PathBuf,
     args: Vec<String>,
     child: Option<Child>,
@@ -140,32 +144,56 @@ pub struct Server {
 impl Room {
     /// Starts a DHCP server outside; returns when it listens. Needs [`Room::outside`].
     pub fn dhcp_server(&self, software: Software, offer: &Offer) -> Result<Server> {
-        Server::new(self, software, Family::V4, offer)
+        Server::new(self, "outside", software, Family::V4, offer)
+    }
+
+    /// The same beyond. Needs [`Room::beyond`].
+    pub fn dhcp_server_beyond(&self, software: Software, offer: &Offer) -> Result<Server> {
+        Server::new(self, "beyond", software, Family::V4, offer)
     }
 
     /// The same for DHCPv6.
     pub fn dhcp6_server(&self, software: Software, offer: &Offer) -> Result<Server> {
-        Server::new(self, software, Family::V6, offer)
+        Server::new(self, "outside", software, Family::V6, offer)
     }
 }
 
 impl Server {
-    fn new(room: &Room, software: Software, family: Family, offer: &Offer) -> Result<Self> {
-        let is_router = offer.router == Router::Prefix;
+    fn new(
+        room: &Room,
+        namespace: &'static str,
+        software: Software,
+        family: Family,
+        offer: &Offer,
+    ) -> Result<Self> {
+        let is_only_router = offer.router == Router::Prefix;
         let socket = match family {
             Family::V4 => ("udp", ":0043 "),
             // ICMPv6.
-            Family::V6 if is_router => ("raw6", ":003A "),
+            Family::V6 if is_only_router => ("raw6", ":003A "),
             Family::V6 => ("udp6", ":0223 "),
         };
-        let name = if is_router { "router" } else { software.name() };
+        let name = if is_only_router { "router" } else { software.name() };
         let dir = room.scratch(&format!("{name}-{family:?}"));
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         if family == Family::V6 {
             wait_for_link_local()?;
         }
+        if offer.router != Router::None {
+            // The room's host is on the same wire, and stays as it is.
+            fs::write("/proc/sys/net/ipv6/conf/wan0/accept_ra", "0")?;
+        }
         let args = text::arguments(software, family, offer, &dir)?;
-        let mut server = Self { software, family, socket, dir, args, child: None };
+        let mut server = Self {
+            namespace,
+            software,
+            family,
+            socket,
+            is_router: offer.router != Router::None,
+            dir,
+            args,
+            child: None,
+        };
         server.start()?;
         Ok(server)
     }
@@ -184,7 +212,7 @@ impl Server {
             command.env("LD_LIBRARY_PATH", libraries()?);
         }
         let spawn = || command.spawn().with_context(|| format!("start {}", program.display()));
-        self.child = Some(crate::namespace::inside("outside", spawn)?);
+        self.child = Some(crate::namespace::inside(self.namespace, spawn)?);
         self.wait_until_it_listens()
     }
 
@@ -233,8 +261,10 @@ impl Server {
             if let Some(status) = child.try_wait()? {
                 bail!("{name} ended: {status}: {}", self.log());
             }
-            let sockets = fs::read_to_string(format!("/proc/{}/net/{table}", child.id()))?;
-            if sockets.contains(port) {
+            let read = |table: &str| fs::read_to_string(format!("/proc/{}/net/{table}", child.id()));
+            // A router hears questions once it is in the group of all routers.
+            let hears = !self.is_router || read("igmp6")?.contains(ALL_ROUTERS);
+            if hears && read(table)?.contains(port) {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "{name} does not listen: {}", self.log());
