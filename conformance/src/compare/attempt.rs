@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use harness::ip;
 use harness::namespace::Container;
+use harness::need::Need;
 use harness::room::Room;
 use harness::stage::conflists;
+use harness::stage::dhcp::{Offer, ReferenceDaemon, Server, Software};
 use runtime::{Attachment, Conflist, Error};
 use serde_json::{Map, Value, json};
 
@@ -38,6 +40,7 @@ pub fn job(room: &Room, request: &str) -> Result<()> {
 
 fn moments(room: &Room, list: &Conflist) -> Result<Vec<Vec<String>>> {
     conflists::stage(room, list)?;
+    let _served = served(room, list)?;
     let container = room.container("c1")?;
     let runtime = conflists::runtime(room);
     let attachment = Attachment {
@@ -60,6 +63,17 @@ fn moments(room: &Room, list: &Conflist) -> Result<Vec<Vec<String>>> {
         moments.push(seen(answer_lines(runtime.add(&wrong, &attachment)))?);
     }
     Ok(moments)
+}
+
+/// A DHCP server that leases one address alone, so that both suites get the same; and the
+/// reference's daemon, which its plugin does not start.
+fn served(room: &Room, list: &Conflist) -> Result<Option<(Server, Option<ReferenceDaemon>)>> {
+    if !conflists::needs(list).contains(&Need::DhcpServers) {
+        return Ok(None);
+    }
+    let server = room.dhcp_server(Software::Kea, &Offer { range: (100, 100), ..Offer::default() })?;
+    let daemon = (room.suite == room.reference).then(|| ReferenceDaemon::start(room)).transpose()?;
+    Ok(Some((server, daemon)))
 }
 
 /// The runtime's values for capabilities that plugins declare.

@@ -13,7 +13,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use harness::config::VERSIONS;
 use harness::job::Kind;
-use harness::need::Need;
 use harness::runner::Grounds;
 use harness::stage::conflists;
 use harness::vm::VmArgs;
@@ -108,13 +107,6 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
         };
         println!("{file} is not compared: {} has no {plugin}", suite.display());
         false
-    });
-    lists.retain(|(file, list)| {
-        let leased = conflists::needs(list).contains(&Need::DhcpServers);
-        if leased {
-            println!("{file} is not compared: servers lease other addresses to other Ethernet addresses");
-        }
-        !leased
     });
     let known = Known::of(&Grounds { suite: grounds.reference.clone(), ..grounds.clone() })?;
     let findings = lane::run(&grounds, &lists, options)?;
