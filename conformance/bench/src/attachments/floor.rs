@@ -55,8 +55,7 @@ impl Floor {
         let addressed = !matches!(scenario, Scenario::Loopback | Scenario::Layer2);
         let parent = match scenario {
             Scenario::Crowded => CROWD.to_owned(),
-            _ if scenario.has_parent() => PARENT.to_owned(),
-            _ => network(SLOT),
+            _ => scenario.parent().map_or_else(|| network(SLOT), str::to_owned),
         };
         let host = Netlink::open()?;
         let netns = NetNs::open(&container.path)?;
@@ -112,7 +111,7 @@ impl Floor {
             group: 0,
         };
         match self.scenario {
-            Scenario::Macvlan => {
+            Scenario::Macvlan | Scenario::Dhcp => {
                 let kind = Macvlan { mode: MacvlanMode::Bridge, bc_queue_len: None, sources: &[] };
                 self.inside.create_macvlan(&stacked, &kind)?;
             }

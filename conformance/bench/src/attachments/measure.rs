@@ -7,13 +7,14 @@ use harness::ip;
 use harness::namespace::Container;
 use harness::need::Need;
 use harness::room::Room;
+use harness::stage::dhcp::{Offer, ReferenceDaemon, Server, Software};
 use serde::{Deserialize, Serialize};
 
-use super::contender::{Contender, FLOOR, OURS, START};
+use super::contender::{Contender, FLOOR, OURS, REFERENCE, START};
 use super::count::{self, Counts};
 use super::floor::Floor;
 use super::responder;
-use super::scenario::{PARENT, Scenario, VERBS, names};
+use super::scenario::{PARENT, Scenario, VERBS, daemon as daemon_socket, names};
 use super::shot::Sample;
 use crate::stats::turns;
 
@@ -84,7 +85,7 @@ pub struct Runner {
 
 /// What exists before the first contender: the parent of links that need one.
 pub fn prepare(scenario: Scenario) -> Result<()> {
-    if scenario.has_parent() {
+    if scenario.parent() == Some(PARENT) {
         ip::script(
             None,
             &format!(
@@ -97,14 +98,33 @@ pub fn prepare(scenario: Scenario) -> Result<()> {
     Ok(())
 }
 
+/// The DHCP server of a scenario that needs one, and the reference's daemon, which its plugin does
+/// not start.
+fn served(
+    room: &Room,
+    scenario: Scenario,
+    contenders: &[Contender],
+) -> Result<Option<(Server, Option<ReferenceDaemon>)>> {
+    if scenario != Scenario::Dhcp {
+        return Ok(None);
+    }
+    room.outside(&[])?;
+    let server = room.dhcp_server(Software::Dnsmasq, &Offer::default())?;
+    let reference = contenders.iter().find(|contender| contender.name == REFERENCE);
+    let daemon = reference.filter(|reference| scenario.lacking(&reference.dir).is_none());
+    let daemon = daemon.map(|reference| ReferenceDaemon::start_at(room, &daemon_socket(reference.slot)));
+    Ok(Some((server, daemon.transpose()?)))
+}
+
 /// Deletes what [`prepare`] has made.
 pub fn clear(scenario: Scenario) -> Result<()> {
-    if scenario.has_parent() { ip::run(&["link", "del", PARENT]) } else { Ok(()) }
+    if scenario.parent() == Some(PARENT) { ip::run(&["link", "del", PARENT]) } else { Ok(()) }
 }
 
 /// Rehearses, counts, and measures in turns.
 pub fn measure(room: &Room, scenario: Scenario, contenders: Vec<Contender>, span: Span) -> Result<Measured> {
     prepare(scenario)?;
+    let _served = served(room, scenario, &contenders)?;
     let mut measured = Measured::default();
     let mut runners = vec![];
     for contender in contenders {

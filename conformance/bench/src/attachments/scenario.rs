@@ -43,6 +43,8 @@ pub enum Scenario {
     Macvlan,
     /// ipvlan with IPv4 addresses.
     Ipvlan,
+    /// macvlan with an address that a DHCP server leases; daemon and server run already.
+    Dhcp,
     /// A VLAN of a link with IPv4 addresses.
     Vlan,
     /// A dummy link with IPv4 addresses.
@@ -57,7 +59,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 17] = [
+    pub const ALL: [Scenario; 18] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -70,6 +72,7 @@ impl Scenario {
         Scenario::DnsCold,
         Scenario::Ptp,
         Scenario::Macvlan,
+        Scenario::Dhcp,
         Scenario::Ipvlan,
         Scenario::Vlan,
         Scenario::Dummy,
@@ -92,6 +95,7 @@ impl Scenario {
             Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Ptp => "ptp (ipMasq) + host-local",
             Scenario::Macvlan => "macvlan + host-local",
+            Scenario::Dhcp => "macvlan + dhcp",
             Scenario::Ipvlan => "ipvlan + host-local",
             Scenario::Vlan => "vlan + host-local",
             Scenario::Dummy => "dummy + host-local",
@@ -119,6 +123,7 @@ impl Scenario {
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
+            Scenario::Dhcp => &["macvlan", "dhcp"],
             Scenario::Ipvlan => &["ipvlan", "host-local"],
             Scenario::Vlan => &["vlan", "host-local"],
             Scenario::Dummy => &["dummy", "host-local"],
@@ -131,6 +136,7 @@ impl Scenario {
     pub fn need(self) -> Option<Need> {
         match self {
             Scenario::Macvlan => Some(Need::Macvlan),
+            Scenario::Dhcp => Some(Need::DhcpServers),
             Scenario::Ipvlan => Some(Need::Ipvlan),
             Scenario::Vlan => Some(Need::VlanLinks),
             Scenario::Dummy => Some(Need::Dummy),
@@ -149,9 +155,18 @@ impl Scenario {
         self.has_parent() || matches!(self, Scenario::Tap | Scenario::Dummy)
     }
 
-    /// Whether its links are on [`PARENT`], or are it, without a bridge.
+    /// Whether its links are on [`Scenario::parent`], or are it, without a bridge.
     pub fn has_parent(self) -> bool {
-        matches!(self, Scenario::Macvlan | Scenario::Ipvlan | Scenario::Vlan | Scenario::HostDevice)
+        self.parent().is_some()
+    }
+
+    /// The host's link under its links: [`PARENT`], or the one that leads to a DHCP server.
+    pub fn parent(self) -> Option<&'static str> {
+        match self {
+            Scenario::Macvlan | Scenario::Ipvlan | Scenario::Vlan | Scenario::HostDevice => Some(PARENT),
+            Scenario::Dhcp => Some(SERVED),
+            _ => None,
+        }
     }
 
     /// What stays attached during the measurement, so that the network exists. Two attachments
@@ -216,6 +231,10 @@ impl Scenario {
             Scenario::Macvlan => {
                 vec![json!({"type": "macvlan", "master": PARENT, "mode": "bridge", "ipam": ipam})]
             }
+            Scenario::Dhcp => {
+                let ipam = json!({"type": "dhcp", "daemonSocketPath": daemon(slot)});
+                vec![json!({"type": "macvlan", "master": SERVED, "mode": "bridge", "ipam": ipam})]
+            }
             Scenario::Ipvlan => vec![json!({"type": "ipvlan", "master": PARENT, "ipam": ipam})],
             Scenario::Vlan => {
                 vec![json!({"type": "vlan", "master": PARENT, "vlanId": vlan_id(slot), "ipam": ipam})]
@@ -238,6 +257,11 @@ pub fn names(slot: u8) -> PathBuf {
     PathBuf::from(format!("/run/names-of-{}", network(slot)))
 }
 
+/// The socket of a contender's DHCP daemon: its own, since two suites do not share one.
+pub fn daemon(slot: u8) -> String {
+    format!("/run/dhcp-of-{}.sock", network(slot))
+}
+
 /// A contender's VLAN of [`PARENT`].
 pub fn vlan_id(slot: u8) -> u16 {
     100 + u16::from(slot)
@@ -245,6 +269,9 @@ pub fn vlan_id(slot: u8) -> u16 {
 
 /// The parent of macvlan, ipvlan and VLAN links, and the device of the host.
 pub const PARENT: &str = "parent0";
+
+/// The room's link to the outside, where the DHCP server is.
+pub const SERVED: &str = "wan0";
 
 /// The bridge with many attachments.
 pub const CROWD: &str = "crowd0";
