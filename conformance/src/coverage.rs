@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 23] = [
+const PAGES: [(&str, &str); 25] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bandwidth", include_str!("../../testdata/clauses/bandwidth.txt")),
@@ -22,7 +22,9 @@ const PAGES: [(&str, &str); 23] = [
     ("macvlan", include_str!("../../testdata/clauses/macvlan.txt")),
     ("ipvlan", include_str!("../../testdata/clauses/ipvlan.txt")),
     ("ptp", include_str!("../../testdata/clauses/ptp.txt")),
+    ("sbr", include_str!("../../testdata/clauses/sbr.txt")),
     ("vlan", include_str!("../../testdata/clauses/vlan.txt")),
+    ("vrf", include_str!("../../testdata/clauses/vrf.txt")),
     ("dummy", include_str!("../../testdata/clauses/dummy.txt")),
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
     ("firewall", include_str!("../../testdata/clauses/firewall.txt")),

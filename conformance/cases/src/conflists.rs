@@ -42,6 +42,10 @@ pub const CASES: &[Case] = &[
         |room| every_file(room, |needs| needs == [Need::VlanLinks] || needs == [Need::Dummy]),
     )
     .needs(&[Need::VlanLinks, Need::Dummy]),
+    Case::new("conflists/every_file_with_vrf_loads_and_runs", &["C-040", "C-042", "C-122", "LR-1"], |room| {
+        every_file(room, |needs| needs == [Need::Vrf])
+    })
+    .needs(&[Need::Vrf]),
 ];
 
 fn every_file(room: &Room, wanted: fn(&[Need]) -> bool) -> Result<()> {

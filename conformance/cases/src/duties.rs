@@ -224,9 +224,11 @@ fn cheap(room: &Room) -> Result<()> {
         "ipvlan",
         "portmap",
         "ptp",
+        "sbr",
         "static",
         "tap",
         "tuning",
+        "vrf",
     ]) {
         let answer = room.call(plugin, "VERSION").stdin(r#"{"cniVersion":"1.0.0"}"#).under(&nothing).run()?;
         let versions = answer.result().with_context(|| format!("{plugin} without capabilities"))?;

@@ -106,6 +106,8 @@ mod rules_close;
 mod rules_del;
 mod rules_owner;
 mod saved_rules;
+mod sbr;
+mod sbr_life;
 mod settled;
 mod stacked;
 mod static_ipam;
@@ -121,6 +123,8 @@ mod unruly;
 mod versions;
 mod vlan;
 mod vlan_keys;
+mod vrf;
+mod vrf_life;
 mod worlds;
 
 use harness::case::Case;
@@ -205,6 +209,10 @@ pub fn all() -> Vec<Case> {
         ptp::CASES,
         ptp_keys::CASES,
         ptp_life::CASES,
+        sbr::CASES,
+        sbr_life::CASES,
+        vrf::CASES,
+        vrf_life::CASES,
         portmap_free_port::CASES,
         portmap_gc::CASES,
         portmap_hosts::CASES,

@@ -28,7 +28,7 @@ fn values() -> [(Option<Kind>, Value); 6] {
     ]
 }
 
-const PLUGINS: [&str; 16] = [
+const PLUGINS: [&str; 18] = [
     "bandwidth",
     "bridge",
     "macvlan",
@@ -45,6 +45,8 @@ const PLUGINS: [&str; 16] = [
     "dummy",
     "ptp",
     "firewall",
+    "sbr",
+    "vrf",
 ];
 
 /// A valid configuration.
@@ -62,7 +64,8 @@ fn sound(plugin: &str) -> Value {
             let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
             with(&sound, json!({"runtimeConfig": ports, "prevResult": previous, "ipam": null}))
         }
-        "bandwidth" | "dns" | "tuning" => with(&sound, json!({"prevResult": previous, "ipam": null})),
+        "bandwidth" | "dns" | "sbr" | "tuning" => with(&sound, json!({"prevResult": previous, "ipam": null})),
+        "vrf" => with(&sound, json!({"vrfname": "red", "prevResult": previous, "ipam": null})),
         _ => sound,
     }
 }

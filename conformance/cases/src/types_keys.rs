@@ -186,6 +186,9 @@ const DUMMY: &[(&str, Kind)] = &[
     ("runtimeConfig", Object),
     ("runtimeConfig.mac", Text),
 ];
+const SBR: &[(&str, Kind)] =
+    &[("table", Integer), ("gateways", List), ("gateways[0]", Text), ("addSourceHints", Bool)];
+const VRF: &[(&str, Kind)] = &[("vrfname", Text), ("table", Integer)];
 const HOST_LOCAL: &[(&str, Kind)] = &[
     ("ipam", Object),
     ("ipam.subnet", Text),
@@ -359,6 +362,8 @@ pub fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "static" => STATIC.to_vec(),
         "tap" => TAP.to_vec(),
         "tuning" => TUNING.to_vec(),
+        "sbr" => SBR.to_vec(),
+        "vrf" => VRF.to_vec(),
         _ => DNS.to_vec(),
     }
 }

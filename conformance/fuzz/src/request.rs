@@ -26,7 +26,7 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 15] = [
+const CONFIGS: [Decode; 17] = [
     |request| bandwidth::Config::of(request).map(drop),
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
@@ -37,6 +37,8 @@ const CONFIGS: [Decode; 15] = [
     |request| firewall::Config::of(request).map(drop),
     |request| portmap::Config::of(request).map(drop),
     |request| ptp::Config::of(request).map(drop),
+    |request| sbr::Config::of(request).map(drop),
+    |request| vrf::Config::of(request).map(drop),
     |request| tap::Config::of(request).map(drop),
     |request| tuning::Config::of(request).map(drop),
     dhcp::validate,

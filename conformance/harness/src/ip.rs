@@ -52,6 +52,12 @@ pub fn script(ns: Option<&str>, lines: &str) -> Result<()> {
     lines.try_for_each(|line| perform(ns, &line.split_whitespace().collect::<Vec<_>>()))
 }
 
+/// The same in one process, for commands without options; nothing is waited for.
+pub fn batch(ns: Option<&str>, lines: &str) -> Result<()> {
+    let ns_args = ns.map_or(vec![], |ns| vec!["-n", ns]);
+    fed("ip", &[&ns_args[..], &["-batch", "-"]].concat(), lines).map(drop)
+}
+
 /// The rows of `ip -j ...`; empty output is no rows.
 pub fn rows(ns: Option<&str>, args: &[&str]) -> Result<Vec<Value>> {
     let ns_args = ns.map_or(vec![], |ns| vec!["-n", ns]);

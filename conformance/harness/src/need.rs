@@ -59,11 +59,13 @@ pub enum Need {
     TimeNamespace,
     /// CONFIG_VLAN_8021Q.
     VlanLinks,
+    /// CONFIG_NET_VRF.
+    Vrf,
 }
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 20] = [
+    pub const ALL: [Need; 21] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
@@ -84,6 +86,7 @@ impl Need {
         Need::Tap,
         Need::TimeNamespace,
         Need::VlanLinks,
+        Need::Vrf,
     ];
 
     /// Its name, in reports and in the hidden sub-command.
@@ -109,6 +112,7 @@ impl Need {
             Need::Tap => "TAP devices",
             Need::TimeNamespace => "time namespace",
             Need::VlanLinks => "VLAN links",
+            Need::Vrf => "VRF devices",
         }
     }
 
@@ -124,6 +128,7 @@ impl Need {
                 | Need::Ipvlan
                 | Need::Macvlan
                 | Need::VlanLinks
+                | Need::Vrf
         )
     }
 
@@ -149,6 +154,8 @@ impl Need {
                  link add link probe0 name probe0.7 type vlan id 7",
             )
             .context("this kernel lacks CONFIG_VLAN_8021Q"),
+            Need::Vrf => ip::run(&["link", "add", "probe0", "type", "vrf", "table", "7"])
+                .context("this kernel lacks CONFIG_NET_VRF"),
             Need::DhcpServers => {
                 ip::output("dnsmasq", &["--version"]).context("dnsmasq is missing")?;
                 for program in ["kea-dhcp4", "kea-dhcp6", "dhcpd"] {

@@ -22,10 +22,12 @@ fn main() -> std::process::ExitCode {
         Member::new(&macvlan::Macvlan),
         Member::new(&portmap::PortMap),
         Member::new(&ptp::Ptp),
+        Member::new(&sbr::Sbr),
         Member::new(&static_ipam::Static),
         Member::new(&tap::Tap),
         Member::new(&tuning::Tuning),
         Member::new(&vlan::Vlan),
+        Member::new(&vrf::Vrf),
     ];
     cni::multicall(members.leak())
 }

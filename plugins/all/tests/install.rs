@@ -8,7 +8,7 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "bandwidth",
     "bridge",
     "dhcp",
@@ -24,10 +24,12 @@ const NAMES: [&str; 19] = [
     "moor-plugins",
     "portmap",
     "ptp",
+    "sbr",
     "static",
     "tap",
     "tuning",
     "vlan",
+    "vrf",
 ];
 
 /// Installs this executable below `home`; returns the directory of the plugins.

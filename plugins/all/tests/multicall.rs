@@ -44,10 +44,12 @@ fn the_name_of_a_link_or_copy_selects_the_plugin() {
         "loopback",
         "macvlan",
         "portmap",
+        "sbr",
         "static",
         "tap",
         "tuning",
         "vlan",
+        "vrf",
     ] {
         let at = |kind: &str| {
             let at = dir.path().join(kind);

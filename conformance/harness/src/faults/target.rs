@@ -10,6 +10,7 @@ use crate::stage::firewall::firewall;
 use crate::stage::lan::{lan, vlan_lan};
 use crate::stage::portmap::portmap;
 use crate::stage::tuning::{everything, tuning};
+use crate::stage::two_ways::chained;
 
 /// A plugin and verb to hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 52] = [
+pub const TARGETS: [Target; 56] = [
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
@@ -92,11 +93,15 @@ pub const TARGETS: [Target; 52] = [
     Target::new("ptp", "ADD", Part::Rules),
     Target::new("ptp", "DEL", Part::Itself),
     Target::new("ptp", "DEL", Part::Rules),
+    Target::new("sbr", "ADD", Part::Itself),
+    Target::new("sbr", "DEL", Part::Itself),
     Target::new("tap", "ADD", Part::Itself),
     Target::new("tap", "ADD", Part::Delegate),
     Target::new("tap", "DEL", Part::Itself),
     Target::new("tuning", "ADD", Part::Itself),
     Target::new("tuning", "DEL", Part::Itself),
+    Target::new("vrf", "ADD", Part::Itself),
+    Target::new("vrf", "DEL", Part::Itself),
 ];
 
 impl Target {
@@ -134,6 +139,7 @@ impl Target {
             ("tap", _) => &[Need::Tap],
             ("vlan", _) => &[Need::VlanLinks],
             ("dummy", _) => &[Need::Dummy],
+            ("vrf", _) => &[Need::Vrf],
             (_, Part::Vlan) => &[Need::VlanLinks],
             _ => &[],
         }
@@ -147,8 +153,8 @@ impl Target {
 
     /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
-        matches!(self.plugin, "macvlan" | "ipvlan" | "host-device" | "tap" | "tuning" | "vlan" | "dummy")
-            && self.part != Part::Delegate
+        let plugins = ["macvlan", "ipvlan", "host-device", "tap", "tuning", "vlan", "dummy", "sbr", "vrf"];
+        plugins.contains(&self.plugin) && self.part != Part::Delegate
     }
 
     /// Its configuration.
@@ -207,6 +213,8 @@ impl Target {
             ),
             // Only the stage knows the previous result.
             ("tuning", _) => tuning(&Value::Null, everything()),
+            ("sbr", _) => chained("sbr", 0, json!({})),
+            ("vrf", _) => chained("vrf", 0, json!({"vrfname": "red"})),
             ("ptp", Part::Rules) => with(&ptp(USUAL), json!({"ipMasq": true, "ipspoofchk": true})),
             ("ptp", _) => ptp(USUAL),
             _ => host_local(USUAL, "10.1.2.0/24"),

@@ -22,6 +22,7 @@ use crate::stage::lan::{until, vlan_outside};
 use crate::stage::portmap::{bridged, published};
 use crate::stage::reapply::reapply;
 use crate::stage::tuning::{kept, linked};
+use crate::stage::two_ways::two_ways;
 use crate::strace::point::{Extent, Point, points, strace};
 use crate::{diff, ip, processor};
 
@@ -132,7 +133,6 @@ impl<'r> Trial<'r> {
         let log = room.scratch("strace");
         let mut config = target.config();
         let mut leases = None;
-        let mut inside = Vec::new();
         let container = match target.plugin {
             "dhcp" => {
                 let container = room.container(ID)?;
@@ -170,7 +170,6 @@ impl<'r> Trial<'r> {
             "tuning" => {
                 let (container, previous) = linked(room, ID)?;
                 config["prevResult"] = previous;
-                inside = room.snapshot_in(&container)?;
                 container
             }
             "bandwidth" => {
@@ -186,9 +185,22 @@ impl<'r> Trial<'r> {
                 }
                 room.container(ID)?
             }
+            "sbr" | "vrf" => two_ways(room)?,
             _ => room.container(ID)?,
         };
+        let inside = Self::inside(room, target, &container)?;
         Ok(Self { room, target, container, config, log, leases, inside })
+    }
+
+    /// The container's state without the rule that the kernel makes with the first VRF; empty for
+    /// plugins that make their link.
+    fn inside(room: &Room, target: Target, container: &Container) -> Result<Vec<String>> {
+        if !matches!(target.plugin, "sbr" | "tuning" | "vrf") {
+            return Ok(Vec::new());
+        }
+        let mut lines = room.snapshot_in(container)?;
+        lines.retain(|line| !line.contains("l3mdev"));
+        Ok(lines)
     }
 
     fn call(&self, verb: &str) -> Call<'r> {
@@ -250,9 +262,12 @@ impl<'r> Trial<'r> {
             left.extend(inside.lines().map(|line| format!("+ rule in the container: {line}")));
             return Ok(left);
         }
-        if self.target.plugin == "tuning" {
-            left.extend(diff::lines(&self.inside, &self.room.snapshot_in(&self.container)?));
-            left.extend(kept());
+        if !self.inside.is_empty() {
+            let now = Self::inside(self.room, self.target, &self.container)?;
+            left.extend(diff::lines(&self.inside, &now));
+            if self.target.plugin == "tuning" {
+                left.extend(kept());
+            }
             return Ok(left);
         }
         let links = self.room.inside(ID, || Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;

@@ -26,6 +26,7 @@ pub fn needs(list: &Conflist) -> Vec<Need> {
         (Need::Tap, has(list, &["tap"])),
         (Need::VlanLinks, stacked && key("vlan") || has(list, &["vlan"])),
         (Need::Dummy, stacked && key("internal") || has(list, &["dummy"])),
+        (Need::Vrf, has(list, &["vrf"])),
     ];
     needs.into_iter().filter_map(|(need, it_does)| it_does.then_some(need)).collect()
 }

@@ -10,4 +10,5 @@ pub mod load;
 pub mod portmap;
 pub mod reapply;
 pub mod tuning;
+pub mod two_ways;
 pub mod upstream;

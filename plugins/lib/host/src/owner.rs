@@ -107,6 +107,12 @@ impl Owner {
     }
 }
 
+/// The index of a link of our own that attachments share, by a text that names it: see
+/// [`Owner::has_link_index`].
+pub(crate) fn shared_link_index(text: &str) -> u32 {
+    OWNED_INDICES | tag_of_label(text) & (OWNED_INDICES - 1)
+}
+
 /// [`Owner::tag`] of the owner with that label.
 pub(crate) fn tag_of_label(label: &str) -> u32 {
     let hash = fnv1a(label.bytes());

@@ -74,6 +74,22 @@ impl Removal {
         Ok(!living.any && living.labels.iter().all(|alive| alive != label))
     }
 
+    /// Whether a link of the container is another network's, which has the same interface name: by
+    /// its label, which a veth has on its other end.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn is_of_another_network(&self, sandbox: &Netlink, link: &Link) -> Result<bool> {
+        let mut label = link.alias.clone();
+        if let Some(index) = link.peer_index
+            && is_in_this_namespace(sandbox, link)?
+            && let Some(peer) = Netlink::open()?.link_by_index(index)?.filter(|peer| is_pair(peer, link))
+        {
+            label = peer.alias.filter(|_| !self.remembered.contains(&peer.name));
+        }
+        Ok(label.is_some_and(|label| self.owner.is_in(&label) && label != self.owner.label()))
+    }
+
     /// An attachment to a bridge is alive while its host veth exists. Any other is alive while the
     /// container has the interface, unless that is known to be this attachment's own, or another
     /// container's.

@@ -18,6 +18,7 @@ mod neigh;
 mod not_ready;
 mod nsid;
 mod route;
+mod rule;
 mod saved;
 pub mod socket;
 mod tc;
@@ -27,11 +28,12 @@ pub use connection::Netlink;
 pub use link::{
     BridgeInfo, BridgePort, Dummy, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, LinkMove, Macvlan,
     MacvlanInfo, MacvlanMode, NewBridge, OperState, Parameter, PortChange, PortState, PortVlans, PriorityMap,
-    Stacked, TunInfo, Veth, VethPeer, Vlan, VlanFlags, VlanProtocol,
+    Stacked, TunInfo, Veth, VethPeer, Vlan, VlanFlags, VlanProtocol, Vrf,
 };
 pub use mac::{Mac, ParseMacError};
 pub use neigh::NeighbourState;
 pub use not_ready::NotReady;
-pub use route::{Route, RouteLookup};
+pub use route::{Route, RouteLookup, WholeRoute};
+pub use rule::PolicyRule;
 pub use saved::Saved;
 pub use tc::{Classes, Discipline, FairQueue, Filter, Handle, Key, Qdisc, RateClass, Rule, TokenBucket};

@@ -19,6 +19,8 @@ pub const NLM_F_DUMP: u16 = 0x300;
 pub const NLM_F_REPLACE: u16 = 0x100;
 /// Fail if the object exists.
 pub const NLM_F_EXCL: u16 = 0x200;
+/// Add the object after its like.
+pub const NLM_F_APPEND: u16 = 0x800;
 /// Create the object if it does not exist.
 pub const NLM_F_CREATE: u16 = 0x400;
 /// NLMSG_ERROR only: the request's payload is not echoed.

@@ -21,6 +21,7 @@ impl Feature {
     pub(super) fn missing(self) -> String {
         match self {
             Self::Links("vlan") => "this kernel has no VLAN links (is its module 8021q installed?)".into(),
+            Self::Links("vrf") => "this kernel has no VRF devices (CONFIG_NET_VRF)".into(),
             Self::Links(kind) => format!("this kernel has no {kind} links (is its module installed?)"),
             Self::Discipline(kind) => {
                 format!("this kernel has no queueing discipline {kind} (is its module sch_{kind} installed?)")

@@ -34,9 +34,11 @@ mod settled;
 mod shaping;
 mod shared;
 mod shim;
+mod source;
 mod source_filter;
 mod spoof;
 mod sysctl;
+mod tables;
 mod tap;
 mod tap_removal;
 mod tuned_link;
@@ -45,6 +47,7 @@ mod undo;
 mod veth;
 mod veth_removal;
 mod vlan_holder;
+mod vrf;
 mod way_back;
 
 use sys::Result;
@@ -81,6 +84,7 @@ pub use shaping::{
 };
 pub use shared::{is_ours, made_any, release, release_but, shared_name};
 pub use shim::{HostRoute, Shim};
+pub use source::{Source, SourceRouting, Table, remove_source_routing};
 pub use source_filter::SourceFilter;
 pub use spoof::MacFilter;
 pub use sysctl::{Sysctl, Sysctls};
@@ -91,6 +95,7 @@ pub use tuned_parameters::{TunedParameter, TunedParameters, is_same_value, set_b
 use undo::Undo;
 pub use veth::{VethPair, choose_host_veth};
 pub use veth_removal::{Origin, delete_container_veth, delete_veth, delete_veths_but};
+pub use vrf::{VrfPort, leave_vrf};
 pub use way_back::WayBack;
 
 /// One element of the desired state.
@@ -170,6 +175,10 @@ pub enum Piece {
     Ifb(Ifb),
     /// Arriving packets that are led through it.
     Redirect(Redirect),
+    /// Routes by source of a container's link.
+    SourceRouting(SourceRouting),
+    /// A container's link in a VRF.
+    VrfPort(VrfPort),
 }
 
 /// The operations of every piece.
@@ -221,6 +230,8 @@ impl Piece {
             Self::Shaper(part) => part,
             Self::Ifb(part) => part,
             Self::Redirect(part) => part,
+            Self::SourceRouting(part) => part,
+            Self::VrfPort(part) => part,
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink::{Handle, Netlink};
+use netlink::{Handle, Netlink, PolicyRule, WholeRoute};
 use sys::Result;
 
-use super::{Kernel, LinkSettings, Place, host_routes, set_back, shaping, shared};
+use super::vrf::{self, PortState};
+use super::{Kernel, LinkSettings, Place, host_routes, set_back, shaping, shared, source, tables};
 use crate::Owner;
 use crate::device;
 use crate::intent::By;
@@ -55,6 +56,14 @@ pub(super) enum Undo {
     LinkSettings(u32, LinkSettings),
     /// Set back parameters of the container's namespace.
     Parameters(Vec<(String, String)>),
+    /// Delete a rule of the container, and the routes of a link in its table.
+    SourceRule(PolicyRule, Option<u32>),
+    /// Put routes of the container back into the main table.
+    MainRoutes(Vec<WholeRoute>),
+    /// Delete a VRF of the container that nobody uses.
+    UnusedVrf(String),
+    /// Take a link of the container out of its VRF, and give it back what it had before.
+    VrfPort(u32, PortState),
 }
 
 /// Runs the steps backwards. Their errors are dropped: ADD's own error must be reported, and the
@@ -90,6 +99,18 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
                 let to = found(&kernel.host, &to)?;
                 link.map_or(Ok(()), |link| shaping::withdraw(&kernel.host, link, to.as_slice()))
             }),
+            Undo::SourceRule(rule, filled) => {
+                kernel.netlink(Place::Sandbox).and_then(|sandbox| source::withdraw(sandbox, &rule, filled))
+            }
+            Undo::MainRoutes(routes) => {
+                kernel.netlink(Place::Sandbox).and_then(|sandbox| source::return_to_main(sandbox, &routes))
+            }
+            Undo::UnusedVrf(name) => tables::lock().and_then(|_lock| {
+                kernel.netlink(Place::Sandbox).and_then(|sandbox| vrf::delete_unused(sandbox, &name))
+            }),
+            Undo::VrfPort(index, state) => {
+                kernel.netlink(Place::Sandbox).and_then(|sandbox| vrf::release(sandbox, index, &state))
+            }
             Undo::Published(owner) => kernel.nft().and_then(|nft| published::take_back(nft, &owner)),
             Undo::FastPath(owner) => kernel.nft().and_then(|nft| fast_path::delete_own(nft, &owner)),
             Undo::Firewall(owner) => kernel.nft().and_then(|nft| firewall::delete_own(nft, &owner)),

@@ -18,6 +18,7 @@ mod tun;
 mod veth;
 pub(crate) mod vlan;
 mod vlan_link;
+mod vrf;
 
 use std::fmt;
 
@@ -41,6 +42,7 @@ pub use tun::TunInfo;
 pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 pub use vlan_link::{PriorityMap, Vlan, VlanFlags, VlanProtocol};
+pub use vrf::Vrf;
 
 /// linux/if_link.h, attributes of a link.
 pub(crate) const IFLA_ADDRESS: u16 = 1;
@@ -128,6 +130,8 @@ pub struct Link {
     pub vlan: Option<Vlan>,
     /// Its attributes as a TUN or TAP device.
     pub tun: Option<TunInfo>,
+    /// Its routing table as a VRF device.
+    pub vrf_table: Option<u32>,
 }
 
 /// RFC 2863 operational state (linux/if.h, `IF_OPER_*`).

@@ -5,7 +5,7 @@ use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, IFLA_PERM_ADDRESS, IFLA_PROMISCUITY, IFLA_TXQLEN, Ipvlan, Link, MacvlanInfo,
-    OperState, TunInfo, Vlan,
+    OperState, TunInfo, Vlan, vrf,
 };
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
@@ -52,6 +52,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         ipvlan: None,
         vlan: None,
         tun: None,
+        vrf_table: None,
     };
     for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
@@ -113,6 +114,7 @@ fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
         (Some("ipvlan"), Some(data)) => link.ipvlan = Ipvlan::read(data.nested())?,
         (Some("vlan"), Some(data)) => link.vlan = Vlan::read(data.nested())?,
         (Some("tun"), Some(data)) => link.tun = Some(TunInfo::read(data.nested())?),
+        (Some("vrf"), Some(data)) => link.vrf_table = vrf::table(data.nested())?,
         _ => {}
     }
     if let (Some("bridge"), Some(data)) = (port_kind.as_deref(), port_data) {

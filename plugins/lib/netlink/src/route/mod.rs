@@ -5,6 +5,7 @@
 
 mod lookup;
 pub(crate) mod read;
+mod whole;
 
 use std::net::IpAddr;
 
@@ -19,6 +20,7 @@ use crate::addr::{AF_INET, AF_INET6, family};
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 
 pub use lookup::RouteLookup;
+pub use whole::WholeRoute;
 
 /// linux/rtnetlink.h, attributes of a route.
 pub(crate) const RTA_DST: u16 = 1;
@@ -254,7 +256,11 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn usable_addresses(&self, index: u32) -> Result<Vec<IpAddr>> {
-        let routes = self.routes_of(AF_INET6, Some(index), Some(LOCAL_TABLE))?;
+        let mut routes = self.routes_of(AF_INET6, Some(index), Some(LOCAL_TABLE))?;
+        if routes.is_empty() {
+            // In a VRF they are in its table.
+            routes = self.routes_of(AF_INET6, Some(index), None)?;
+        }
         Ok(routes.into_iter().filter(Route::is_local).map(|route| route.dst.ip()).collect())
     }
 
