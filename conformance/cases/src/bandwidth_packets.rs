@@ -1,7 +1,8 @@
 //! bandwidth: packets keep to the rate. Only bounds that hold on a busy machine; `make bench` has
 //! the figures.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub const CASES: &[Case] = &[
     Case::new("bandwidth_packets/only_shaped_subnets_keep_to_it", &["BW-4", "BW-K4"], shaped_subnets),
     Case::new("bandwidth_packets/a_fast_path_does_not_bypass_it", &["BW-4", "BW-R6"], fast_path)
         .needs(&[Need::Flowtables]),
+    Case::new("bandwidth_packets/a_quiet_connection_does_not_wait_for_a_busy_one", &["BW-4", "BW-K5"], quiet)
+        .needs(&[Need::FqCodel]),
 ];
 
 /// In bytes per second, and in bytes.
@@ -157,4 +160,69 @@ fn fast_path(room: &Room) -> Result<()> {
     blast(room, Some("c1"), Some("outside"), harness::namespace::OUTSIDE[0])?
         .ensure_shaped("from the container")?;
     blast(room, Some("outside"), Some("c1"), &v4)?.ensure_shaped("to the container")
+}
+
+/// A connection of TCP fills the queue, as fast as the rate lets it; half of the datagrams of
+/// another one are answered within 30 ms.
+fn quiet(room: &Room) -> Result<()> {
+    let attach = |id, mbit| {
+        // A burst of half a second, and so a queue.
+        let rate = mbit * 1_000_000;
+        let keys = json!({"ingressRate": rate, "ingressBurst": rate / 2, "fqCodel": true});
+        let (_, config, _) = shaped(room, id, &keys)?;
+        let [address, _] = addresses_of(&config["prevResult"])?;
+        anyhow::Ok((id, mbit, address.parse()?))
+    };
+    let all = [attach("c1", 1)?, attach("c2", 10)?];
+    std::thread::scope(|scope| {
+        let run = |(id, mbit, address)| (mbit, scope.spawn(move || under_load(room, id, address)));
+        all.map(run).into_iter().try_for_each(|(mbit, running)| {
+            let median = running.join().map_err(|_| anyhow!("a thread panicked"))??;
+            ensure!(median <= Duration::from_millis(30), "at {mbit} Mbit/s: {median:?}");
+            Ok(())
+        })
+    })
+}
+
+/// The median of round trips from the host beside a stream to the container.
+fn under_load(room: &Room, id: &str, address: IpAddr) -> Result<Duration> {
+    let (listener, echo) =
+        room.inside(id, || Ok((TcpListener::bind((address, 0))?, UdpSocket::bind((address, 0))?)))?;
+    let sender = TcpStream::connect(listener.local_addr()?)?;
+    let (receiver, _) = listener.accept()?;
+    sender.set_write_timeout(Some(Duration::from_secs(5)))?;
+    echo.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let client = UdpSocket::bind("0.0.0.0:0")?;
+    client.connect(echo.local_addr()?)?;
+    client.set_read_timeout(Some(Duration::from_secs(3)))?;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(
+            || while !is_over.load(Ordering::Relaxed) && (&sender).write_all(&[0; 1 << 16]).is_ok() {},
+        );
+        scope.spawn(|| while (&receiver).read(&mut [0; 1 << 16]).is_ok_and(|length| length > 0) {});
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                if let Ok((_, from)) = echo.recv_from(&mut [0; 8]) {
+                    drop(echo.send_to(b"!", from));
+                }
+            }
+        });
+        // Until the burst has passed.
+        std::thread::sleep(Duration::from_secs(1));
+        let ask = || -> Result<Duration> {
+            let began = Instant::now();
+            client.send(b"?")?;
+            client.recv(&mut [0; 8]).context("no answer")?;
+            let took = began.elapsed();
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(took)
+        };
+        let asked = (0..20).map(|_| ask()).collect::<Result<Vec<_>>>();
+        is_over.store(true, Ordering::Relaxed);
+        sender.shutdown(std::net::Shutdown::Both)?;
+        let mut asked = asked?;
+        asked.sort();
+        Ok(asked[asked.len() / 2])
+    })
 }

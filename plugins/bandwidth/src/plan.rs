@@ -17,6 +17,10 @@ const HEADERS: u32 = 22;
 /// time that one packet may take, but at least that of a frame.
 const TARGET_US: u64 = 5_000;
 const LONGEST_PER_S: u64 = 500;
+/// And how many bytes a queue sends at a time below that rate (100 Mbit/s): a short packet then
+/// waits for one long one at most.
+const SMALL_QUANTUM: u32 = 300;
+const LARGE_RATE: u64 = 12_500_000;
 const US_PER_S: u64 = 1_000_000;
 
 /// The host's state.
@@ -57,6 +61,7 @@ fn shaper(config: &Config, facts: &Facts<'_>, link: &str, rate: Rate, end: Other
     let burst = burst.unwrap_or_else(usual).max(frame);
     let fairness = Fairness {
         target_us: number(time_us(frame, rate).max(TARGET_US)),
+        quantum: if rate < LARGE_RATE { SMALL_QUANTUM } else { 0 },
         longest: number(rate / LONGEST_PER_S).max(frame),
     };
     Shaper {

@@ -32,6 +32,8 @@ pub enum Unit {
     Ms,
     /// Instructions in user mode.
     Instructions,
+    /// A ratio, at least 1.
+    Factor,
 }
 
 /// The values of a contender, one of each round.
@@ -58,6 +60,7 @@ impl Unit {
         match self {
             Unit::Ms => "ms",
             Unit::Instructions => "instructions",
+            Unit::Factor => "ratio",
         }
     }
 }

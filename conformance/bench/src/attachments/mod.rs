@@ -21,6 +21,7 @@ mod page;
 pub mod part;
 pub mod peak;
 mod ports;
+mod rates;
 mod responder;
 mod scenario;
 mod shot;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use harness::room::Room;
 
 use super::compared::Compared;
-use super::{chain, engine, flow, herd, stale, start, wait};
+use super::{chain, engine, flow, herd, rates, stale, start, wait};
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,16 @@ pub enum Part {
     Wait,
     /// What a network adds to a container engine's commands.
     Engine,
+    /// The bytes that pass a shaper.
+    Rates,
     /// Connections with `fastPath`, in a virtual machine.
     Flow,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 7] =
-        [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait, Part::Engine, Part::Flow];
+    pub const ALL: [Part; 8] =
+        [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait, Part::Engine, Part::Rates, Part::Flow];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Part {
             Part::Herd => "herd",
             Part::Wait => "wait",
             Part::Engine => "engine",
+            Part::Rates => "rates",
             Part::Flow => "flow",
         }
     }
@@ -73,6 +76,7 @@ pub fn job(room: &Room, job: &str) -> Result<Vec<Compared>> {
         Part::Herd => herd::job(room, before),
         Part::Wait => wait::job(room, before),
         Part::Engine => engine::job(room),
+        Part::Rates => rates::job(room),
         Part::Flow => flow::job(room),
     }
 }

@@ -149,6 +149,7 @@ pub fn compared(all: &[Compared]) {
         let shown = |value: f64| match compared.unit {
             Unit::Ms => format!("{value:.3}"),
             Unit::Instructions => format!("{value:.0}"),
+            Unit::Factor => format!("{value:.3}"),
         };
         for series in &compared.series {
             let ratio = compared.ours_to(&series.contender).filter(|_| series.contender != OURS);

@@ -111,11 +111,11 @@ network_test! {
         assert_eq!(run("tc qdisc show"), before);
         if fair {
             let index = netlink.link_by_name("v0").unwrap().unwrap().index;
-            let queue = Discipline::FairQueue(FairQueue { target_us: 20_000 });
+            let queue = Discipline::FairQueue(FairQueue { target_us: 20_000, quantum: 300 });
             netlink.create_qdisc(index, Handle::ROOT, OURS, &queue).unwrap();
             let Discipline::FairQueue(read) = netlink.qdisc(index, Handle::ROOT).unwrap().unwrap().discipline
             else { panic!("no fair queue") };
-            assert!(read.target_us.abs_diff(20_000) < 10, "{read:?}");
+            assert!(read.target_us.abs_diff(20_000) < 10 && read.quantum == 300, "{read:?}");
         }
     }
 }

@@ -49,7 +49,14 @@ pub(super) enum Undo {
     /// Delete the discipline of that number from a link of the host.
     Shaper(String, Handle),
     /// Remove the redirection from a link of the host to an IFB link.
-    Redirect(String, String),
+    Redirect {
+        /// The link of the host.
+        link: String,
+        /// The IFB link.
+        to: String,
+        /// The place for filters too, if it has none.
+        takes_empty: bool,
+    },
     /// Delete an attachment's iptables rules.
     MasqueradeChain(MasqueradeChain),
     /// Set back what a link of the container had.
@@ -95,9 +102,9 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
                 Some(link) => shaping::take_back(&kernel.host, link, handle),
                 None => Ok(()),
             }),
-            Undo::Redirect(link, to) => found(&kernel.host, &link).and_then(|link| {
+            Undo::Redirect { link, to, takes_empty } => found(&kernel.host, &link).and_then(|link| {
                 let to = found(&kernel.host, &to)?;
-                link.map_or(Ok(()), |link| shaping::withdraw(&kernel.host, link, to.as_slice()))
+                link.map_or(Ok(()), |link| shaping::withdraw(&kernel.host, link, to.as_slice(), takes_empty))
             }),
             Undo::SourceRule(rule, filled) => {
                 kernel.netlink(Place::Sandbox).and_then(|sandbox| source::withdraw(sandbox, &rule, filled))

@@ -15,6 +15,7 @@ const TCA_HTB_DIRECT_QLEN: u16 = 5;
 /// Options of `fq_codel`.
 const TCA_FQ_CODEL_TARGET: u16 = 1;
 const TCA_FQ_CODEL_FLOWS: u16 = 5;
+const TCA_FQ_CODEL_QUANTUM: u16 = 6;
 
 /// The version of `struct tc_htb_glob`, and the divisor for the quantum of classes without one.
 const HTB_VERSION: u32 = 3;
@@ -74,6 +75,8 @@ pub struct Classes {
 pub struct FairQueue {
     /// The delay in a queue that is accepted, in microseconds.
     pub target_us: u32,
+    /// The bytes that a queue sends at a time; 0 is the kernel's default, a packet.
+    pub quantum: u32,
 }
 
 impl Discipline {
@@ -102,6 +105,9 @@ impl Discipline {
             Self::Queue(limit) => attrs.u32(options, *limit),
             Self::FairQueue(queue) => attrs.nest(options, |attrs| {
                 attrs.u32(TCA_FQ_CODEL_TARGET, queue.target_us);
+                if queue.quantum != 0 {
+                    attrs.u32(TCA_FQ_CODEL_QUANTUM, queue.quantum);
+                }
             }),
             Self::Ingress | Self::Clsact | Self::Other(_) => {}
         }
@@ -125,11 +131,13 @@ impl Discipline {
                 None => Self::Other(found.kind.clone()),
             },
             "fq_codel" => {
-                let mut queue = FairQueue { target_us: 0 };
+                let mut queue = FairQueue { target_us: 0, quantum: 0 };
                 for attr in found.nested() {
                     let attr = attr?;
-                    if attr.kind == TCA_FQ_CODEL_TARGET {
-                        queue.target_us = attr.u32()?;
+                    match attr.kind {
+                        TCA_FQ_CODEL_TARGET => queue.target_us = attr.u32()?,
+                        TCA_FQ_CODEL_QUANTUM => queue.quantum = attr.u32()?,
+                        _ => {}
                     }
                 }
                 Self::FairQueue(queue)

@@ -26,15 +26,16 @@ fn leads_to(filter: &Filter, links: &[u32]) -> bool {
 }
 
 /// Removes the redirection from a link of the host to one of these, and its place if it is empty
-/// then.
+/// then; with `takes_empty` also a place that was empty before, which an ADD may have left that was
+/// killed before it made the filter.
 ///
 /// # Errors
 /// The kernel could not be asked, or refused.
-pub fn withdraw(host: &Netlink, link: u32, to: &[u32]) -> Result<()> {
+pub fn withdraw(host: &Netlink, link: u32, to: &[u32], takes_empty: bool) -> Result<()> {
     let filters = host.filters(link, Handle::ARRIVING)?;
     let (ours, others): (Vec<&Filter>, Vec<&Filter>) =
         filters.iter().partition(|filter| leads_to(filter, to));
-    if ours.is_empty() {
+    if ours.is_empty() && !takes_empty {
         return Ok(());
     }
     // `clsact` has a place for leaving packets too, and is not ours.
@@ -60,8 +61,9 @@ impl Part for Redirect {
     fn apply(&self, kernel: &mut Kernel, undo: &mut Vec<Undo>) -> Result<()> {
         let (link, to) = (kernel.index(Place::Host, &self.link)?, kernel.index(Place::Host, &self.to)?);
         let host = &kernel.host;
-        undo.push(Undo::Redirect(self.link.clone(), self.to.clone()));
-        if host.qdisc(link, Handle::INGRESS)?.is_none() {
+        let is_there = host.qdisc(link, Handle::INGRESS)?.is_some();
+        undo.push(Undo::Redirect { link: self.link.clone(), to: self.to.clone(), takes_empty: !is_there });
+        if !is_there {
             host.create_qdisc(link, Handle::INGRESS, PLACE, &Discipline::Ingress)?;
         }
         let filters = host.filters(link, Handle::ARRIVING)?;

@@ -24,7 +24,7 @@ pub fn delete_shaping(host: &Netlink, removal: &Removal, netns: Option<&NetNs>) 
     for veth in host_ends(host, removal, netns)? {
         let undone = unless_gone(shaper::take_back(host, veth.index, shaper_handle(removal.owner())));
         // Before the link that it leads to: packets pass meanwhile.
-        let undone = undone.and(unless_gone(redirect::withdraw(host, veth.index, &indices)));
+        let undone = undone.and(unless_gone(redirect::withdraw(host, veth.index, &indices, true)));
         result = undone.and(result);
     }
     for link in &ifbs {
@@ -45,7 +45,7 @@ pub fn delete_shaping_of(host: &Netlink, owner: &Owner, veth: u32, directions: D
     if directions.from_container {
         for name in ifb::names(owner) {
             if let Some(link) = host.link_by_name(&name)?.filter(|link| ifb::is_of(link, owner)) {
-                redirect::withdraw(host, veth, &[link.index])?;
+                redirect::withdraw(host, veth, &[link.index], false)?;
                 delete(host, &link)?;
             }
         }
@@ -78,7 +78,7 @@ pub fn delete_shaping_but(host: &Netlink, network: &str, valid: &[Owner]) -> Res
     let mut result = Ok(());
     for ifb in links.iter().filter(|link| is_stale(link)) {
         for veth in links.iter().filter(|link| is_veth(link) && link.alias == ifb.alias) {
-            result = unless_gone(redirect::withdraw(host, veth.index, &[ifb.index])).and(result);
+            result = unless_gone(redirect::withdraw(host, veth.index, &[ifb.index], false)).and(result);
         }
     }
     if link_group::delete(host, &links, is_stale) {

@@ -47,6 +47,8 @@ pub struct Shaper {
 pub struct Fairness {
     /// The delay that is accepted in a queue, in microseconds.
     pub target_us: u32,
+    /// The bytes that a queue sends at a time; 0 is a packet.
+    pub quantum: u32,
     /// The longest packet that is not split into segments, in bytes.
     pub longest: u32,
 }
@@ -104,7 +106,9 @@ impl Shaper {
     /// The discipline of the class, if it is not the kernel's own.
     fn leaf(&self) -> Option<Discipline> {
         match (self.fairness, &self.packets) {
-            (Some(Fairness { target_us, .. }), _) => Some(Discipline::FairQueue(FairQueue { target_us })),
+            (Some(Fairness { target_us, quantum, .. }), _) => {
+                Some(Discipline::FairQueue(FairQueue { target_us, quantum }))
+            }
             // A token bucket has this one already.
             (None, Packets::All) => None,
             (None, _) => Some(Discipline::Queue(self.limit)),
@@ -192,6 +196,7 @@ impl Shaper {
             (None, found) => !matches!(found, Some(Discipline::FairQueue(_))),
             (Some(Discipline::FairQueue(expected)), Some(Discipline::FairQueue(found))) => {
                 found.target_us.abs_diff(expected.target_us) <= ROUNDING_US
+                    && [0, found.quantum].contains(&expected.quantum)
             }
             (Some(expected), Some(found)) => expected == *found,
             (Some(_), None) => false,
