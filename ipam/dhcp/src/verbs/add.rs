@@ -58,7 +58,7 @@ pub fn add(request: &Request) -> Result<AddResult, Error> {
     });
     let routers = routers.transpose()?;
     adding.place.set_up()?;
-    let (mut v4, terms) = adding.v4()?;
+    let (v4, terms) = adding.v4()?;
     let mut result = match &terms {
         Terms::V4 { grant, .. } => answer::result(grant, adding.settings.priority, adding.place.link.mtu),
         Terms::V6 { .. } => AddResult::default(),
@@ -66,8 +66,9 @@ pub fn add(request: &Request) -> Result<AddResult, Error> {
     let v6 =
         routers.map(|(ipv6, routers)| ipv6::add(&adding, ipv6, routers, &mut result)).transpose()?.flatten();
     // The records are whole: from here on the daemon keeps the leases.
-    v4.keep()?;
-    v6.map_or(Ok(()), |mut v6| v6.keep())?;
+    let taken: Vec<Taken<'_>> = [Some(v4), v6].into_iter().flatten().collect();
+    taken.iter().try_for_each(Taken::keep)?;
+    taken.into_iter().for_each(Taken::stays);
     Ok(result)
 }
 

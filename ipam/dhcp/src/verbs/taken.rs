@@ -54,7 +54,7 @@ impl<'a> Taken<'a> {
     ///
     /// # Errors
     /// There is no daemon. The lease is given back.
-    pub fn keep(&mut self) -> Result<(), Error> {
+    pub fn keep(&self) -> Result<(), Error> {
         let Some(name) = self.record.as_ref().map(Record::name) else { return Ok(()) };
         let socket = &self.adding.settings.socket;
         let response = match keeper::sync(socket, name.clone()) {
@@ -64,9 +64,12 @@ impl<'a> Taken<'a> {
             }
             done => done?,
         };
-        response.error.map_or(Ok(()), |error| Err(Error::internal(error)))?;
+        response.error.map_or(Ok(()), |error| Err(Error::internal(error)))
+    }
+
+    /// ADD succeeds: the lease stays.
+    pub fn stays(mut self) {
         self.record = None;
-        Ok(())
     }
 }
 
