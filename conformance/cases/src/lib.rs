@@ -12,6 +12,7 @@ mod bridge_keys;
 mod bridge_life;
 mod bridge_vlan;
 mod bridge_vlan_frames;
+mod chain;
 mod comforts;
 mod condition_syntax;
 mod conflict;
@@ -236,6 +237,7 @@ pub fn all() -> Vec<Case> {
         tap_queue::CASES,
         tuning::CASES,
         tuning_life::CASES,
+        chain::CASES,
         matrix::CASES,
         stacked::CASES,
         parents::CASES,
