@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 25] = [
+const PAGES: [(&str, &str); 26] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bandwidth", include_str!("../../testdata/clauses/bandwidth.txt")),
@@ -29,6 +29,7 @@ const PAGES: [(&str, &str); 25] = [
     ("portmap", include_str!("../../testdata/clauses/portmap.txt")),
     ("firewall", include_str!("../../testdata/clauses/firewall.txt")),
     ("tap", include_str!("../../testdata/clauses/tap.txt")),
+    ("chain", include_str!("../../testdata/clauses/chain.txt")),
     ("tuning", include_str!("../../testdata/clauses/tuning.txt")),
     ("dhcp", include_str!("../../testdata/clauses/dhcp.txt")),
     ("dns", include_str!("../../testdata/clauses/dns.txt")),

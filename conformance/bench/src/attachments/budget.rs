@@ -57,6 +57,9 @@ pub struct RatioBudget {
     of: Of,
     to: To,
     at_most: f64,
+    /// Of the plugins as one executable, not of one each.
+    #[serde(default)]
+    one_file: bool,
 }
 
 /// Which time.
@@ -288,8 +291,10 @@ impl RatioBudget {
             Of::Wall => "wall",
             Of::Cpu => "CPU",
         };
+        let contender = if self.one_file { MULTICALL } else { OURS };
+        let of = if self.one_file { format!("{MULTICALL}, {of}") } else { of.to_owned() };
         let what = format!("{} {}, {of}, to {named}", self.scenario, self.verb);
-        let value = series(OURS, &self.verb).zip(base).and_then(|(ours, base)| ratio(&ours, &base));
+        let value = series(contender, &self.verb).zip(base).and_then(|(ours, base)| ratio(&ours, &base));
         Verdict::ratio(what, value, self.at_most)
     }
 }

@@ -32,6 +32,8 @@ pub enum Scenario {
     Bandwidth,
     /// Behind a firewall, isolated from other networks.
     Firewall,
+    /// [`Scenario::Portmap`] with a firewall, settings and rates: every plugin of a network for people.
+    Five,
     /// [`Scenario::Bridge`] with names, while the responder runs.
     Dns,
     /// The same as the first on its host: the responder is started. Nothing is counted, since the
@@ -59,7 +61,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 18] = [
+    pub const ALL: [Scenario; 19] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
@@ -68,6 +70,7 @@ impl Scenario {
         Scenario::Tuning,
         Scenario::Bandwidth,
         Scenario::Firewall,
+        Scenario::Five,
         Scenario::Dns,
         Scenario::DnsCold,
         Scenario::Ptp,
@@ -91,6 +94,7 @@ impl Scenario {
             Scenario::Tuning => "bridge + host-local + tuning",
             Scenario::Bandwidth => "bridge + host-local + bandwidth",
             Scenario::Firewall => "bridge + host-local + firewall",
+            Scenario::Five => "bridge (ipMasq) + host-local + portmap + firewall + tuning + bandwidth",
             Scenario::Dns => "bridge + host-local + dns",
             Scenario::DnsCold => "bridge + host-local + dns, cold",
             Scenario::Ptp => "ptp (ipMasq) + host-local",
@@ -120,6 +124,7 @@ impl Scenario {
             Scenario::Tuning => &["bridge", "host-local", "tuning"],
             Scenario::Bandwidth => &["bridge", "host-local", "bandwidth"],
             Scenario::Firewall => &["bridge", "host-local", "firewall"],
+            Scenario::Five => &["bridge", "host-local", "portmap", "firewall", "tuning", "bandwidth"],
             Scenario::Dns | Scenario::DnsCold => &["bridge", "host-local", "dns"],
             Scenario::Ptp => &["ptp", "host-local"],
             Scenario::Macvlan => &["macvlan", "host-local"],
@@ -175,7 +180,7 @@ impl Scenario {
         match self {
             // There is one device, and one link of a VLAN.
             Scenario::Loopback | Scenario::HostDevice | Scenario::Vlan => None,
-            Scenario::Portmap => Some(Scenario::Masquerade),
+            Scenario::Portmap | Scenario::Five => Some(Scenario::Masquerade),
             Scenario::DnsCold => Some(Scenario::Bridge),
             other => Some(other),
         }
@@ -197,29 +202,25 @@ impl Scenario {
         let ipam = json!({"type": "host-local", "ranges": [[range]], "routes": [{"dst": "0.0.0.0/0"}]});
         let routed = |bridge: String, masquerade: bool| json!({"type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": masquerade, "ipam": ipam});
         let own = || network(slot);
+        let (host_port, port) = MEASURED;
+        let ports = json!([{"hostPort": host_port, "containerPort": port, "protocol": "tcp"}]);
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true},
+            "runtimeConfig": {"portMappings": ports}});
+        let sysctl = json!({"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"});
+        let tuning = json!({"type": "tuning", "sysctl": sysctl, "mtu": 1400});
+        let bandwidth = json!({"type": "bandwidth", "ingressRate": 100_000_000, "ingressBurst": 5_000_000,
+            "egressRate": 100_000_000, "egressBurst": 5_000_000});
         let chain = match self {
             Scenario::Loopback => vec![json!({"type": "loopback"})],
             Scenario::Layer2 => vec![json!({"type": "bridge", "bridge": own()})],
             Scenario::Bridge => vec![routed(own(), false)],
             Scenario::Masquerade => vec![routed(own(), true)],
-            Scenario::Portmap => {
-                let (host_port, port) = MEASURED;
-                let published = json!([{"hostPort": host_port, "containerPort": port, "protocol": "tcp"}]);
-                vec![
-                    routed(own(), true),
-                    json!({"type": "portmap", "capabilities": {"portMappings": true},
-                        "runtimeConfig": {"portMappings": published}}),
-                ]
+            Scenario::Portmap => vec![routed(own(), true), portmap],
+            Scenario::Tuning => vec![routed(own(), false), tuning],
+            Scenario::Bandwidth => vec![routed(own(), false), bandwidth],
+            Scenario::Five => {
+                vec![routed(own(), true), portmap, json!({"type": "firewall"}), tuning, bandwidth]
             }
-            Scenario::Tuning => {
-                let sysctl = json!({"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"});
-                vec![routed(own(), false), json!({"type": "tuning", "sysctl": sysctl, "mtu": 1400})]
-            }
-            Scenario::Bandwidth => vec![
-                routed(own(), false),
-                json!({"type": "bandwidth", "ingressRate": 100_000_000, "ingressBurst": 5_000_000,
-                    "egressRate": 100_000_000, "egressBurst": 5_000_000}),
-            ],
             Scenario::Firewall => {
                 vec![routed(own(), false), json!({"type": "firewall", "ingressPolicy": "same-bridge"})]
             }
