@@ -115,7 +115,7 @@ fn every_key(room: &Room) -> Result<()> {
 }
 
 fn previous_result(room: &Room) -> Result<()> {
-    let chained = ["bandwidth", "portmap", "dns", "tuning"];
+    let chained = ["bandwidth", "firewall", "portmap", "dns", "tuning"];
     chained.iter().try_for_each(|plugin| ensure_refused(room, plugin, PREVIOUS, 999))
 }
 

@@ -186,6 +186,8 @@ const DUMMY: &[(&str, Kind)] = &[
     ("runtimeConfig", Object),
     ("runtimeConfig.mac", Text),
 ];
+const FIREWALL: &[(&str, Kind)] =
+    &[("backend", Text), ("iptablesAdminChainName", Text), ("firewalldZone", Text), ("ingressPolicy", Text)];
 const SBR: &[(&str, Kind)] =
     &[("table", Integer), ("gateways", List), ("gateways[0]", Text), ("addSourceHints", Bool)];
 const VRF: &[(&str, Kind)] = &[("vrfname", Text), ("table", Integer)];
@@ -362,6 +364,7 @@ pub fn keys(plugin: &str) -> Vec<(&'static str, Kind)> {
         "static" => STATIC.to_vec(),
         "tap" => TAP.to_vec(),
         "tuning" => TUNING.to_vec(),
+        "firewall" => FIREWALL.to_vec(),
         "sbr" => SBR.to_vec(),
         "vrf" => VRF.to_vec(),
         _ => DNS.to_vec(),
