@@ -171,6 +171,11 @@ fn locked(room: &Room) -> Result<()> {
     let container = two_ways(room)?;
     let held = File::open(&container.path).context("open the namespace")?;
     held.lock().context("lock the namespace")?;
+    // So that who waits for it is only late.
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(6));
+        drop(held);
+    });
     for verb in ["ADD", "CHECK", "DEL"] {
         let answer = run(room, verb, &container, 1, &sbr(1))?;
         ensure!(answer.succeeded(), "{verb}: {}", answer.summary());

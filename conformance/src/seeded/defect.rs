@@ -18,6 +18,7 @@ use super::order::ORDER;
 use super::rates::RATES;
 use super::routed::ROUTED;
 use super::rules::RULES;
+use super::sources::SOURCES;
 use super::tuning::TUNING;
 use super::walls::WALLS;
 use super::wrapper::{Call, Reply};
@@ -56,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(RATES)
         .chain(ROUTED)
         .chain(RULES)
+        .chain(SOURCES)
         .chain(TUNING)
         .chain(WALLS)
         .chain(ORDER)

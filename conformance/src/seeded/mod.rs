@@ -13,6 +13,7 @@ mod order;
 mod rates;
 mod routed;
 mod rules;
+mod sources;
 mod tuning;
 mod walls;
 pub mod wrapper;

@@ -6,7 +6,7 @@ use harness::need::Need;
 
 use super::{
     counts_of_ipvlan_stay_within_budget, counts_of_tap_stay_within_budget,
-    counts_of_vlan_and_dummy_stay_within_budget, counts_stay_within_budget,
+    counts_of_vlan_and_dummy_stay_within_budget, counts_of_vrf_stay_within_budget, counts_stay_within_budget,
 };
 
 /// The cases of this file.
@@ -21,6 +21,8 @@ pub const CASES: &[Case] = &[
         counts_of_vlan_and_dummy_stay_within_budget,
     )
     .needs(&[Need::Strace, Need::VlanLinks, Need::Dummy]),
+    Case::new("bench/counts_of_vrf_stay_within_budget", &["HA-10"], counts_of_vrf_stay_within_budget)
+        .needs(&[Need::Strace, Need::Vrf]),
     Case::new("bench/counts_of_tap_stay_within_budget", &["HA-10"], counts_of_tap_stay_within_budget)
         .needs(&[Need::Strace, Need::Tap]),
 ];

@@ -339,6 +339,11 @@ pub fn counts_of_vlan_and_dummy_stay_within_budget(room: &Room) -> Result<()> {
     counts_of(room, |scenario| matches!(scenario, Scenario::Vlan | Scenario::Dummy))
 }
 
+/// As for ipvlan.
+pub fn counts_of_vrf_stay_within_budget(room: &Room) -> Result<()> {
+    counts_of(room, |scenario| scenario == Scenario::Vrf)
+}
+
 /// The same for TAP devices, which need a device node.
 pub fn counts_of_tap_stay_within_budget(room: &Room) -> Result<()> {
     counts_of(room, |scenario| scenario == Scenario::Tap)

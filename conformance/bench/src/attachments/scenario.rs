@@ -28,6 +28,10 @@ pub enum Scenario {
     Portmap,
     /// [`Scenario::Bridge`] with two kernel parameters and an MTU.
     Tuning,
+    /// [`Scenario::Bridge`] with routes by source.
+    Sbr,
+    /// [`Scenario::Bridge`] in a VRF.
+    Vrf,
     /// [`Scenario::Bridge`] with a rate in both directions.
     Bandwidth,
     /// Behind a firewall, isolated from other networks.
@@ -61,13 +65,15 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of the table, in its order.
-    pub const ALL: [Scenario; 19] = [
+    pub const ALL: [Scenario; 21] = [
         Scenario::Loopback,
         Scenario::Layer2,
         Scenario::Bridge,
         Scenario::Masquerade,
         Scenario::Portmap,
         Scenario::Tuning,
+        Scenario::Sbr,
+        Scenario::Vrf,
         Scenario::Bandwidth,
         Scenario::Firewall,
         Scenario::Five,
@@ -92,6 +98,8 @@ impl Scenario {
             Scenario::Masquerade => "bridge (ipMasq) + host-local",
             Scenario::Portmap => "bridge (ipMasq) + host-local + portmap",
             Scenario::Tuning => "bridge + host-local + tuning",
+            Scenario::Sbr => "bridge + host-local + sbr",
+            Scenario::Vrf => "bridge + host-local + vrf",
             Scenario::Bandwidth => "bridge + host-local + bandwidth",
             Scenario::Firewall => "bridge + host-local + firewall",
             Scenario::Five => "bridge (ipMasq) + host-local + portmap + firewall + tuning + bandwidth",
@@ -122,6 +130,8 @@ impl Scenario {
             Scenario::Bridge | Scenario::Masquerade | Scenario::Crowded => &["bridge", "host-local"],
             Scenario::Portmap => &["bridge", "host-local", "portmap"],
             Scenario::Tuning => &["bridge", "host-local", "tuning"],
+            Scenario::Sbr => &["bridge", "host-local", "sbr"],
+            Scenario::Vrf => &["bridge", "host-local", "vrf"],
             Scenario::Bandwidth => &["bridge", "host-local", "bandwidth"],
             Scenario::Firewall => &["bridge", "host-local", "firewall"],
             Scenario::Five => &["bridge", "host-local", "portmap", "firewall", "tuning", "bandwidth"],
@@ -146,13 +156,14 @@ impl Scenario {
             Scenario::Vlan => Some(Need::VlanLinks),
             Scenario::Dummy => Some(Need::Dummy),
             Scenario::Tap => Some(Need::Tap),
+            Scenario::Vrf => Some(Need::Vrf),
             _ => None,
         }
     }
 
     /// Whether it needs more than every kernel has.
     pub fn is_of_few_kernels(self) -> bool {
-        matches!(self, Scenario::Ipvlan | Scenario::Vlan | Scenario::Dummy | Scenario::Tap)
+        matches!(self, Scenario::Ipvlan | Scenario::Vlan | Scenario::Dummy | Scenario::Tap | Scenario::Vrf)
     }
 
     /// Whether its only link is in the container.
@@ -221,6 +232,8 @@ impl Scenario {
             Scenario::Five => {
                 vec![routed(own(), true), portmap, json!({"type": "firewall"}), tuning, bandwidth]
             }
+            Scenario::Sbr => vec![routed(own(), false), json!({"type": "sbr"})],
+            Scenario::Vrf => vec![routed(own(), false), json!({"type": "vrf", "vrfname": "red"})],
             Scenario::Firewall => {
                 vec![routed(own(), false), json!({"type": "firewall", "ingressPolicy": "same-bridge"})]
             }

@@ -25,7 +25,7 @@ const LEAST: usize = 10;
 pub const EMPTY: &str = "empty executable";
 
 /// The executables that are measured.
-const EXECUTABLES: [&str; 16] = [
+const EXECUTABLES: [&str; 18] = [
     "bridge",
     "dhcp",
     "dns",
@@ -38,9 +38,11 @@ const EXECUTABLES: [&str; 16] = [
     "macvlan",
     "portmap",
     "ptp",
+    "sbr",
     "static",
     "tap",
     "vlan",
+    "vrf",
     MULTICALL,
 ];
 

@@ -101,11 +101,20 @@ fn put_back(sandbox: &Netlink, rule: &PolicyRule, index: u32, all: &[WholeRoute]
     let is_moved = |route: &WholeRoute| rule.protocol == PROTOCOL && route.first().protocol != PROTOCOL;
     for route in routes.iter().filter(|route| is_moved(route) && !all.iter().any(|it| has_hops_of(it, route)))
     {
-        // What the link can no longer have there is no reason to fail: it is there already, as part
-        // of another source's table, or its gateway is gone.
-        let _ = sandbox.append_route(&route.in_table(Route::MAIN_TABLE));
+        unless_impossible(sandbox.append_route(&route.in_table(Route::MAIN_TABLE)))?;
     }
     routes.iter().try_for_each(|route| or_gone(sandbox.delete_whole_route(route)))
+}
+
+/// A route that is there already, as part of another source's table, is no reason to fail, nor one
+/// that the link can no longer have.
+fn unless_impossible(added: Result<()>) -> Result<()> {
+    const IMPOSSIBLE: [i32; 5] =
+        [libc::EINVAL, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN, libc::ENODEV];
+    added.or_else(|error| match error.errno() {
+        Some(errno) if error.is_exists() || IMPOSSIBLE.contains(&errno) => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Whether a route of the main table, by several links, has the next hops of this copy.
