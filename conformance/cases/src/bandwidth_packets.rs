@@ -197,9 +197,13 @@ fn under_load(room: &Room, id: &str, address: IpAddr) -> Result<Duration> {
     client.set_read_timeout(Some(Duration::from_secs(3)))?;
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(
-            || while !is_over.load(Ordering::Relaxed) && (&sender).write_all(&[0; 1 << 16]).is_ok() {},
-        );
+        scope.spawn(|| {
+            while (&sender).write_all(&[0; 1 << 16]).is_ok() {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
         scope.spawn(|| while (&receiver).read(&mut [0; 1 << 16]).is_ok_and(|length| length > 0) {});
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {

@@ -4,6 +4,7 @@
 mod containerd;
 mod crio;
 mod dhcp;
+mod front;
 mod podman;
 
 use std::net::{IpAddr, SocketAddr};
@@ -40,10 +41,10 @@ const CLIENTS: [Client; 4] = [
     Client { name: "dhcp", ready: dhcp::ready, furnish: |_| Ok(()), steps: dhcp::steps },
 ];
 
-/// The conflist that publishes ports, and the one with names.
-const CONFLISTS: [&str; 2] = ["40-portmap.conflist", "70-dns.conflist"];
-/// The bridges of these, and of podman's second network.
-const BRIDGES: [&str; 3] = ["moor4", "moor7", podman::SECOND_BRIDGE];
+/// The conflist that publishes ports, the one with names, and the one that a person wants.
+const CONFLISTS: [&str; 3] = ["40-portmap.conflist", "70-dns.conflist", front::CONFLIST];
+/// The bridges of these, and of podman's second networks.
+const BRIDGES: [&str; 5] = ["moor4", "moor7", podman::SECOND_BRIDGE, front::BRIDGES[0], front::BRIDGES[1]];
 
 /// The job of a client's room.
 pub const JOBS: &[Kind] = &[Kind::new("client", job)];
@@ -127,7 +128,7 @@ fn reads(room: &Room, from: Option<&str>, address: &str, port: u16) -> Result<()
     }
 }
 
-/// Nothing answers at an address any more.
+/// Nothing answers at an address of the host any more.
 fn is_silent(address: &str, port: u16) -> Result<()> {
     let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
     match socket::page(address) {

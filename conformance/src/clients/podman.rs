@@ -61,6 +61,7 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     // The reference has no plugin for names.
     if Path::new(PLUGINS).join("dns").is_file() {
         names(room, steps, &root, &before);
+        super::front::steps(room, steps, &before);
     }
     super::dhcp::with_podman(room, steps)
 }

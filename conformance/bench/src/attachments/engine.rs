@@ -137,7 +137,7 @@ fn timed<T>(command: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
 
 /// Writes the conflist: what `podman network create` writes, and `bandwidth`.
 fn write_network() -> Result<()> {
-    let ranges = json!([[{"subnet": "10.96.0.0/16"}], [{"subnet": "fd00:96::/64"}]]);
+    let ranges = json!([[{"subnet": "10.94.0.0/16"}], [{"subnet": "fd00:94::/64"}]]);
     let conflist = json!({
         "cniVersion": "0.4.0",
         "name": NETWORK,

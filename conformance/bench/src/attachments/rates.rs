@@ -116,7 +116,11 @@ fn measure(room: &Room, stream: &Stream) -> Result<f64> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let block = vec![0; 1 << 16];
-            while !is_over.load(Ordering::Relaxed) && sender.write_all(&block).is_ok() {}
+            while sender.write_all(&block).is_ok() {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
         });
         let counted = count(&mut receiver);
         is_over.store(true, Ordering::Relaxed);
