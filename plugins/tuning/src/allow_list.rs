@@ -10,7 +10,6 @@ use cni::{Error, shortened};
 use regex_lite::RegexBuilder;
 use sys::file;
 
-use crate::config::invalid;
 use crate::parameter::Parameter;
 
 /// Where it is.
@@ -41,7 +40,7 @@ fn check_against(list: &[u8], parameters: &[Parameter]) -> Result<(), Error> {
     let mut refused: Vec<&Parameter> = parameters.iter().collect();
     for line in &lines {
         let expression = RegexBuilder::new(line).size_limit(EXPRESSION_MAX).build().map_err(|why| {
-            invalid(format!("{PATH}: {:?} is no regular expression", shortened(line)))
+            Error::invalid_config(format!("{PATH}: {:?} is no regular expression", shortened(line)))
                 .details(why.to_string())
         })?;
         refused.retain(|parameter| !expression.is_match(&parameter.written));
@@ -51,7 +50,7 @@ fn check_against(list: &[u8], parameters: &[Parameter]) -> Result<(), Error> {
     }
     match refused.first() {
         None => Ok(()),
-        Some(Parameter { written, .. }) => Err(invalid(format!(
+        Some(Parameter { written, .. }) => Err(Error::invalid_config(format!(
             "Sysctl {written} is not allowed. Only the following sysctls are allowed: [{}]",
             lines.join(" ")
         ))),

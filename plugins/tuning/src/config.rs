@@ -93,8 +93,9 @@ impl Config {
                 all_multicast: args.allmulti.or(conf.allmulti),
                 queue_length: args.tx_q_len.or(conf.tx_q_len).map(queue_length).transpose()?,
             },
-            data_dir: directory(conf.data_dir)
-                .ok_or_else(|| invalid("invalid dataDir: it must be an absolute path".into()))?,
+            data_dir: directory(conf.data_dir).ok_or_else(|| {
+                Error::invalid_config("invalid dataDir: it must be an absolute path".into())
+            })?,
         })
     }
 
@@ -124,25 +125,24 @@ fn directory(configured: Option<String>) -> Option<PathBuf> {
     (path.starts_with('/') && !path.contains(char::is_control)).then(|| path.into())
 }
 
-/// An invalid configuration.
-pub fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
-}
-
 fn mac_address(text: &str) -> Result<Mac, Error> {
     attach::link_mac(text).map_err(|why| {
         let text = shortened(text);
-        invalid(format!("invalid args {text} for MAC addr: {why}"))
+        Error::invalid_config(format!("invalid args {text} for MAC addr: {why}"))
     })
 }
 
 fn mtu(configured: i64) -> Result<u32, Error> {
     let (least, most) = MTU;
     let fits = u32::try_from(configured).ok().filter(|_| (least..=most).contains(&configured));
-    fits.ok_or_else(|| invalid(format!("invalid MTU {configured}, must be 0 or [{least}, {most}]")))
+    fits.ok_or_else(|| {
+        Error::invalid_config(format!("invalid MTU {configured}, must be 0 or [{least}, {most}]"))
+    })
 }
 
 fn queue_length(configured: i64) -> Result<u32, Error> {
     let fits = u32::try_from(configured).ok().filter(|_| configured <= QUEUE_MAX);
-    fits.ok_or_else(|| invalid(format!("invalid txQLen {configured}, must be [0, {QUEUE_MAX}]")))
+    fits.ok_or_else(|| {
+        Error::invalid_config(format!("invalid txQLen {configured}, must be [0, {QUEUE_MAX}]"))
+    })
 }

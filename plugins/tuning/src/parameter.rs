@@ -7,8 +7,6 @@ use cni::{Error, shortened};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::config::invalid;
-
 /// The most parameters of one attachment.
 const COUNT_MAX: usize = 256;
 /// The longest key, in bytes. The longest of the kernel have some eighty.
@@ -69,7 +67,9 @@ impl Parameters {
             let key = key(&written, ifname)?;
             if !seen.insert(key.clone()) {
                 let written = shortened(&written);
-                return Err(invalid("duplicated sysctl keys are not allowed".into()).details(written));
+                return Err(
+                    Error::invalid_config("duplicated sysctl keys are not allowed".into()).details(written)
+                );
             }
             let Some(value) = value else { continue };
             let value = checked_value(&written, &value)?;
@@ -86,7 +86,7 @@ impl Parameters {
     pub fn into_list(self) -> Result<Vec<Parameter>, Error> {
         match self.0.len() {
             0..=COUNT_MAX => Ok(self.0),
-            count => Err(invalid(format!("{count} sysctls, at most {COUNT_MAX} are allowed"))),
+            count => Err(Error::invalid_config(format!("{count} sysctls, at most {COUNT_MAX} are allowed"))),
         }
     }
 }
@@ -98,7 +98,7 @@ pub fn is_of_link(key: &str, link: &str) -> bool {
 
 /// The path of a parameter: dots separate like slashes, but not those of the interface's name.
 fn key(written: &str, ifname: &str) -> Result<String, Error> {
-    let refused = || invalid(format!("invalid net sysctl key: {:?}", shortened(written)));
+    let refused = || Error::invalid_config(format!("invalid net sysctl key: {:?}", shortened(written)));
     if written.len() > KEY_MAX || !written.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refused());
     }
@@ -114,7 +114,7 @@ fn checked_value(written: &str, value: &str) -> Result<String, Error> {
     let value = value.trim_end_matches('\n');
     if value.len() > VALUE_MAX || value.contains(|c: char| c.is_control() && c != '\t') {
         let (written, value) = (shortened(written), shortened(value));
-        return Err(invalid(format!("invalid value of sysctl {written}: {value:?}")));
+        return Err(Error::invalid_config(format!("invalid value of sysctl {written}: {value:?}")));
     }
     Ok(value.to_owned())
 }

@@ -65,6 +65,11 @@ impl Error {
         Self::new(Code::Internal, msg)
     }
 
+    /// Code 7.
+    pub fn invalid_config(msg: impl Into<String>) -> Self {
+        Self::new(Code::InvalidConfig, msg)
+    }
+
     /// The same error with these details.
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
