@@ -33,7 +33,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install install-units clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-fuzz tools-supply
+.PHONY: help demo build install install-units clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-firewalld tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,7 +100,7 @@ lint: ## formatting and clippy
 
 ##@ Test
 
-test: tools tools-vm tools-dhcp tools-dns build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
+test: tools tools-vm tools-dhcp tools-dns tools-firewalld build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
 
 test-unit: ## unit and kernel tests, which leave nothing on this machine
 	$(CARGO) run -q -p conformance -- untouched -- $(CARGO) test --workspace
@@ -176,6 +176,9 @@ tools-dhcp: ## for the cases of dhcp: dnsmasq; kea and isc-dhcp-server, unpacked
 
 tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
 	@.ci/tools dns || echo "without them, the cases about dnsname are not run" >&2
+
+tools-firewalld: ## for the cases of firewalld: D-Bus and Python; firewalld, unpacked in ~/.cache/moor/firewalld
+	@.ci/tools firewalld || echo "without them, the cases about firewalld are not run" >&2
 
 tools-fuzz: ## for fuzz: a C++ compiler
 	@.ci/tools fuzz

@@ -49,6 +49,9 @@ mod env;
 mod fast_path;
 mod firewall;
 mod firewall_closed;
+mod firewall_firewalld;
+mod firewall_iptables;
+mod firewall_iptables_life;
 mod firewall_life;
 mod going_back;
 mod harness_company;
@@ -183,6 +186,9 @@ pub fn all() -> Vec<Case> {
         portmap_life::CASES,
         portmap_loopback::CASES,
         fast_path::CASES,
+        firewall_firewalld::CASES,
+        firewall_iptables::CASES,
+        firewall_iptables_life::CASES,
         portmap_del::CASES,
         dhcp::CASES,
         dhcp_inputs::CASES,

@@ -28,6 +28,8 @@ pub enum Need {
     Dnsname,
     /// CONFIG_DUMMY.
     Dummy,
+    /// firewalld, unpacked (`make tools-firewalld`), and what it runs on.
+    Firewalld,
     /// CONFIG_IO_URING, which no administrator has disabled.
     IoUring,
     /// CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD.
@@ -65,12 +67,13 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 21] = [
+    pub const ALL: [Need; 22] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
         Need::Dnsname,
         Need::Dummy,
+        Need::Firewalld,
         Need::IoUring,
         Need::Flowtables,
         Need::FqCodel,
@@ -97,6 +100,7 @@ impl Need {
             Need::DhcpServers => "DHCP servers",
             Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
+            Need::Firewalld => "firewalld",
             Need::IoUring => "io_uring",
             Need::Flowtables => "flowtables",
             Need::FqCodel => "fq_codel",
@@ -169,6 +173,13 @@ impl Need {
             }
             Need::Dummy => {
                 ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
+            }
+            Need::Firewalld => {
+                crate::cache::unpacked("firewalld", "usr/sbin/firewalld")?;
+                ip::output("dbus-daemon", &["--version"]).context("dbus-daemon is missing")?;
+                ip::output("sh", &["-c", "command -v dbus-send"]).context("dbus-send is missing")?;
+                let modules = ip::output("/usr/bin/python3", &["-c", "import dbus, gi"]);
+                modules.map(drop).context("python3-dbus or python3-gi is missing")
             }
             Need::IoUring => {
                 let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;

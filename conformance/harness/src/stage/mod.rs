@@ -5,6 +5,7 @@ pub mod conflists;
 pub mod dhcp;
 pub mod dns;
 pub mod firewall;
+pub mod firewalld;
 pub mod lan;
 pub mod load;
 pub mod portmap;

@@ -136,7 +136,8 @@ pub fn expect_clients_of(room: &Room, clients: &[UdpSocket], id: &str, config: &
 pub fn at_once(room: &Room, verb: &str, attached: &[(Container, Value)]) -> Result<()> {
     std::thread::scope(|scope| {
         let run = |(container, config): &(Container, Value)| {
-            room.attach("portmap", verb, container).config(config).run()
+            let plugin = config["type"].as_str().unwrap_or_default();
+            room.attach(plugin, verb, container).config(config).run()
         };
         let started: Vec<_> = attached.iter().map(|one| scope.spawn(move || run(one))).collect();
         for thread in started {

@@ -47,11 +47,12 @@ impl Error {
         Self::Within { step, source: Box::new(self) }
     }
 
-    /// The reason inside [`Error::Other`], if it has this type.
+    /// The reason inside [`Error::Other`] at the end of the chain, if it has this type.
     pub fn reason<T: std::error::Error + 'static>(&self) -> Option<&T> {
         match self {
             Self::Other(reason) => reason.downcast_ref(),
-            _ => None,
+            Self::Within { source, .. } => source.reason(),
+            Self::Kernel { .. } => None,
         }
     }
 

@@ -35,63 +35,80 @@ impl Sources {
         let before = records.read(By::Zone, &self.owner).unwrap_or_default();
         heal::heal(&records, &mut firewalld, Some(&self.owner))?;
         let there = firewalld.sources(&self.zone)?;
-        let ours: HashSet<IpAddr> = claimed(&records, &self.zone, |_| true)?;
-        let mut zone = Zone { name: self.zone.clone(), settled: false, sources: Vec::new() };
-        for address in self.addresses.iter().copied() {
-            let is_ours = !there.contains(&single(address)) || ours.contains(&address);
-            zone.sources.push(Source { address, is_ours });
-        }
-        if let Some(Zone { name, sources, .. }) = before.as_ref().and_then(|record| record.zone.clone()) {
-            if name == self.zone {
-                // An earlier ADD's, which DEL must find.
-                let is_new = |source: &Source| !self.addresses.contains(&source.address);
-                zone.sources.extend(sources.into_iter().filter(is_new));
-            } else {
-                let others = claimed(&records, &name, |owner| *owner != self.owner)?;
-                for source in sources.iter().filter(|s| s.is_ours && !others.contains(&s.address)) {
-                    firewalld.remove(&name, source.address)?;
-                }
-            }
+        let mut zone = self.wanted(&records, &there)?;
+        if let Some(earlier) = before.as_ref().and_then(|record| record.zone.as_ref()) {
+            self.take_over(&records, &mut firewalld, earlier, &mut zone)?;
         }
         let write = |zone: &Zone| {
             let record = Record { zone: Some(zone.clone()), ..Record::new(self.owner.clone()) };
             records.write(By::Zone, &record)
         };
         write(&zone)?;
-        if let Err(error) = self.make(&mut firewalld, &mut zone.sources, &there) {
+        let mut added = Vec::new();
+        let made = self.make(&mut firewalld, &mut zone.sources, &there, &mut added).and_then(|()| {
+            zone.settled = true;
+            write(&zone)
+        });
+        if made.is_err() && added.iter().try_for_each(|one| firewalld.remove(&self.zone, *one)).is_ok() {
             let _ = match &before {
                 Some(before) => records.write(By::Zone, before),
                 None => records.remove_own(By::Zone, &self.owner),
             };
-            return Err(error);
         }
-        zone.settled = true;
-        write(&zone)
+        // If they could not be removed, the record remembers them for the DEL that follows.
+        made
     }
 
-    /// Makes the missing ones, or none.
-    fn make(&self, firewalld: &mut Firewalld, sources: &mut [Source], there: &HashSet<String>) -> Result<()> {
-        let mut added = Vec::new();
-        for source in sources {
-            let is_wanted = self.addresses.contains(&source.address);
-            if !is_wanted || there.contains(&single(source.address)) {
-                continue;
-            }
+    /// The zone, with what is there already.
+    fn wanted(&self, records: &Records, there: &HashSet<String>) -> Result<Zone> {
+        let ours = claimed(records, &self.zone, |_| true)?;
+        let source = |address: &IpAddr| Source {
+            address: *address,
+            is_ours: !there.contains(&single(*address)) || ours.contains(address),
+        };
+        let sources = self.addresses.iter().map(source).collect();
+        Ok(Zone { name: self.zone.clone(), settled: false, sources })
+    }
+
+    /// Keeps an earlier ADD's sources for DEL; those of another zone are removed first.
+    fn take_over(
+        &self,
+        records: &Records,
+        firewalld: &mut Firewalld,
+        earlier: &Zone,
+        zone: &mut Zone,
+    ) -> Result<()> {
+        if earlier.name != self.zone {
+            return remove(records, firewalld, &self.owner, earlier);
+        }
+        let is_new = |source: &&Source| !self.addresses.contains(&source.address);
+        zone.sources.extend(earlier.sources.iter().filter(is_new).copied());
+        Ok(())
+    }
+
+    /// Makes the missing ones; `added` gets those that may exist because of this.
+    fn make(
+        &self,
+        firewalld: &mut Firewalld,
+        sources: &mut [Source],
+        there: &HashSet<String>,
+        added: &mut Vec<IpAddr>,
+    ) -> Result<()> {
+        let is_missing = |source: &&mut Source| {
+            self.addresses.contains(&source.address) && !there.contains(&single(source.address))
+        };
+        for source in sources.iter_mut().filter(is_missing) {
             // First: a call without an answer may have been heard.
             added.push(source.address);
-            let failed = match firewalld.add(&self.zone, source.address) {
-                Ok(Outcome::Added) => continue,
+            match firewalld.add(&self.zone, source.address)? {
+                Outcome::Added => {}
                 // An administrator's, of this moment.
-                Ok(Outcome::WasThere) => {
+                Outcome::WasThere => {
                     added.pop();
                     source.is_ours = false;
-                    continue;
                 }
-                Ok(Outcome::Elsewhere(other)) => self.conflict(source.address, &other),
-                Err(error) => error,
-            };
-            let _ = added.iter().try_for_each(|address| firewalld.remove(&self.zone, *address));
-            return Err(failed);
+                Outcome::Elsewhere(other) => return Err(self.conflict(source.address, &other)),
+            }
         }
         Ok(())
     }
@@ -132,7 +149,7 @@ pub(super) fn claimed(
 /// reported in the log: then the record remembers what to remove later.
 ///
 /// # Errors
-/// The records could not be read or written.
+/// The records could not be read or written, or a system call failed.
 pub fn withdraw(removal: &Removal, zone: Option<&str>, known: &[IpAddr]) -> Result<()> {
     let records = Records::open_if_any()?;
     if let Some(records) = &records
@@ -150,6 +167,9 @@ pub fn withdraw(removal: &Removal, zone: Option<&str>, known: &[IpAddr]) -> Resu
     if let Some(zone) = zone.filter(|_| !known.is_empty())
         && let Err(error) = remove_of_reference(records.as_ref(), zone, known)
     {
+        if !is_firewallds(&error) {
+            return Err(error);
+        }
         notice(format_args!("firewall: {error:#}"));
     }
     Ok(())
@@ -181,14 +201,20 @@ fn give_up(records: &Records, mut record: Record) -> Result<()> {
     });
     match removed {
         Ok(()) => records.remove_own(By::Zone, &owner),
-        Err(error) => {
+        Err(error) if is_firewallds(&error) => {
             notice(format_args!(
                 "firewall: {error:#}: the sources of container {} are removed by the next ADD, GC or reapply",
                 owner.container_id
             ));
             Ok(())
         }
+        Err(error) => Err(error),
     }
+}
+
+/// Whether firewalld or its bus is the cause, and not a system call of this process.
+fn is_firewallds(error: &Error) -> bool {
+    error.reason().is_some_and(|reason| !matches!(reason, dbus::Error::Io { .. }))
 }
 
 /// Removes the sources of a zone that this suite made for the owner, and for nobody else.

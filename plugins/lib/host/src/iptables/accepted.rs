@@ -76,7 +76,12 @@ impl Accepted {
     fn families(&self) -> Vec<OfFamily> {
         let of = |family| {
             let of_family = |address: &IpAddr| IpFamily::of(*address) == family;
-            let addresses: Vec<IpAddr> = self.addresses.iter().copied().filter(of_family).collect();
+            let mut addresses: Vec<IpAddr> = Vec::new();
+            for address in self.addresses.iter().filter(|address| of_family(address)) {
+                if !addresses.contains(address) {
+                    addresses.push(*address);
+                }
+            }
             (!addresses.is_empty()).then(|| OfFamily { family, admin: self.admin.clone(), addresses })
         };
         IpFamily::BOTH.into_iter().filter_map(of).collect()

@@ -95,7 +95,11 @@ fn delete(nft: Option<&Nft>, addresses: &[IpAddr], kept: impl Fn() -> Result<Has
         return Ok(());
     }
     let kept = kept()?;
-    let going: Vec<IpAddr> = addresses.iter().copied().filter(|address| !kept.contains(address)).collect();
+    let mut going: Vec<IpAddr> =
+        addresses.iter().copied().filter(|address| !kept.contains(address)).collect();
+    // A recorded address is usually a known one too, and no rule can be deleted twice.
+    going.sort_unstable();
+    going.dedup();
     if let Some(nft) = nft {
         for (chain, _) in chains.iter().zip([v4, v6]).filter(|(_, is_there)| *is_there) {
             delete_in(nft, chain, &going)?;
