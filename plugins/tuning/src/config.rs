@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use host::piece::LinkSettings;
 use netlink::Mac;
 use serde::Deserialize;
@@ -93,9 +93,8 @@ impl Config {
                 all_multicast: args.allmulti.or(conf.allmulti),
                 queue_length: args.tx_q_len.or(conf.tx_q_len).map(queue_length).transpose()?,
             },
-            data_dir: directory(conf.data_dir).ok_or_else(|| {
-                Error::invalid_config("invalid dataDir: it must be an absolute path".into())
-            })?,
+            data_dir: directory(conf.data_dir)
+                .ok_or_else(|| Error::invalid_config("invalid dataDir: it must be an absolute path"))?,
         })
     }
 

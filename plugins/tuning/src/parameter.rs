@@ -67,9 +67,7 @@ impl Parameters {
             let key = key(&written, ifname)?;
             if !seen.insert(key.clone()) {
                 let written = shortened(&written);
-                return Err(
-                    Error::invalid_config("duplicated sysctl keys are not allowed".into()).details(written)
-                );
+                return Err(Error::invalid_config("duplicated sysctl keys are not allowed").details(written));
             }
             let Some(value) = value else { continue };
             let value = checked_value(&written, &value)?;
