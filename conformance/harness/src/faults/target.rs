@@ -45,7 +45,9 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 56] = [
+pub const TARGETS: [Target; 58] = [
+    Target::new("bandwidth", "ADD", Part::Itself),
+    Target::new("bandwidth", "DEL", Part::Itself),
     Target::new("bridge", "ADD", Part::Itself),
     Target::new("bridge", "ADD", Part::Delegate),
     Target::new("bridge", "ADD", Part::Rules),
