@@ -45,7 +45,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 58] = [
+pub const TARGETS: [Target; 56] = [
     Target::new("bandwidth", "ADD", Part::Itself),
     Target::new("bandwidth", "DEL", Part::Itself),
     Target::new("bridge", "ADD", Part::Itself),
@@ -84,9 +84,7 @@ pub const TARGETS: [Target; 58] = [
     Target::new("dummy", "ADD", Part::Itself),
     Target::new("dummy", "DEL", Part::Itself),
     Target::new("firewall", "ADD", Part::Itself),
-    Target::new("firewall", "ADD", Part::Beside),
     Target::new("firewall", "DEL", Part::Itself),
-    Target::new("firewall", "DEL", Part::Beside),
     Target::new("portmap", "ADD", Part::Itself),
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),

@@ -17,7 +17,6 @@ use crate::room::Room;
 use crate::room::call::{Answer, Call};
 use crate::stage::dhcp::{Offer, Server, Software};
 use crate::stage::dns::{self, Named};
-use crate::stage::firewall::firewall;
 use crate::stage::lan::{until, vlan_outside};
 use crate::stage::portmap::{bridged, published};
 use crate::stage::reapply::reapply;
@@ -150,11 +149,6 @@ impl<'r> Trial<'r> {
             "firewall" => {
                 let close = "add table inet fw; add chain inet fw forward { type filter hook forward priority 0; policy drop; }";
                 ip::output("nft", &[close])?;
-                if target.part == Part::Beside {
-                    let (container, previous) = bridged(room, "neighbour")?;
-                    let config = firewall("net", &json!({"ingressPolicy": "isolated"}), &previous);
-                    room.attach("firewall", "ADD", &container).config(&config).run()?.result()?;
-                }
                 let (container, previous) = bridged(room, ID)?;
                 config["prevResult"] = previous;
                 container
