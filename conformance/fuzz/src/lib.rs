@@ -20,6 +20,7 @@ pub const ALL: &[Body] = &[
     ("conflist", conflist),
     ("store", store),
     ("netlink", netlink),
+    ("dbus", dbus::fuzz::message),
     ("dhcp", dhcp::fuzz::frame),
     ("dhcpv6", dhcp::fuzz::datagram),
     ("dns", dns::wire::fuzz::query),

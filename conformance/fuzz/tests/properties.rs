@@ -57,6 +57,12 @@ fn any_store_serves_or_refuses() {
     holds("store", 100);
 }
 
+/// FW-65: any message of the bus is an answer or a fault.
+#[test]
+fn any_message_of_the_bus_is_read_or_refused() {
+    holds("dbus", 2000);
+}
+
 /// Any message of the kernel is read or refused.
 #[test]
 fn any_reply_of_the_kernel_is_read_or_refused() {
