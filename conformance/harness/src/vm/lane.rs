@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::sync::Mutex;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -52,9 +53,17 @@ pub fn run(
     let goes_there =
         |case: &&Case| lane == Lane::Vm || lacking.iter().any(|(need, _)| case.needs.contains(need));
     let (there, here): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(goes_there);
-    let mut outcomes = runner::run_cases(grounds, &here.into_iter().copied().collect::<Vec<_>>(), &each);
-    if !there.is_empty() {
-        outcomes.extend(in_machine(grounds, &there, &lacking, vm, &each));
+    let here: Vec<Case> = here.into_iter().copied().collect();
+    // Cases mostly wait, so both lanes together take little longer than the longer one.
+    let (mut outcomes, in_machine) = std::thread::scope(|scope| {
+        let machine =
+            (!there.is_empty()).then(|| scope.spawn(|| in_machine(grounds, &there, &lacking, vm, &each)));
+        (runner::run_cases(grounds, &here, &each), machine.map(ScopedJoinHandle::join))
+    });
+    match in_machine {
+        Some(Ok(of_machine)) => outcomes.extend(of_machine),
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+        None => {}
     }
     let place = |outcome: &Outcome| cases.iter().position(|case| case.name == outcome.name);
     outcomes.sort_by_key(place);
