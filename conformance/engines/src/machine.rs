@@ -41,6 +41,11 @@ pub fn rootfs() -> PathBuf {
     Path::new(SCRATCH).join("rootfs")
 }
 
+/// Where the room's suite is from [`furnish`] on.
+pub fn suite() -> PathBuf {
+    Path::new(SCRATCH).join("suite")
+}
+
 /// Mounts the packages over this room's `/usr`, and creates the rest: the suite in [`PLUGINS`],
 /// conflists of the tree in `/etc/cni/net.d`, and an outside.
 pub fn furnish(room: &Room, conflists: &[&str]) -> Result<()> {
@@ -49,7 +54,7 @@ pub fn furnish(room: &Room, conflists: &[&str]) -> Result<()> {
     mount(Some("overlay"), "/usr", Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
         .context("lay the packages over /usr")?;
     // Both may be in a directory that is about to be covered.
-    let suite = Path::new(SCRATCH).join("suite");
+    let suite = suite();
     fs::create_dir_all(&suite)?;
     mount(Some(&room.suite), &suite, NONE, MsFlags::MS_BIND, NONE).context("bind the plugins")?;
     let conflists: Vec<_> = conflists.iter().map(|file| (file, fs::read(room.net_d.join(file)))).collect();

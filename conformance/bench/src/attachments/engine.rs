@@ -48,13 +48,14 @@ pub fn job(room: &Room) -> Result<Vec<Compared>> {
         all.iter_mut().for_each(|compared| compared.not_run(OURS, &format!("{why:#}")));
         return Ok(all.into());
     }
+    // What `make install` installs. Furnishing the room may cover the suite's directory.
+    let installed = Contender::multicall(room)?;
+    let installed = installed.unwrap_or_else(|| Contender { dir: machine::suite(), ..Contender::ours(room) });
+    let ours = Contender { name: OURS, ..installed };
     machine::furnish(room, &[])?;
     write_network()?;
     podman::configure(NETWORK)?;
     containerd::configure()?;
-    // What `make install` installs.
-    let ours =
-        Contender { name: OURS, ..Contender::multicall(room)?.unwrap_or_else(|| Contender::ours(room)) };
     let contenders = [ours, Contender::reference(room)];
     let mut daemon = Daemon::start()?;
     containerd::import()?;
