@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use cni::{Code, Version, shortened};
+use cni::{Version, shortened};
 use ipnetwork::IpNetwork;
 
 /// An invalid configuration. Where the reference has a text, it is kept: operators search logs for
@@ -65,6 +65,6 @@ impl std::error::Error for ConfigError {}
 impl ConfigError {
     /// The error for the runtime, with code 7.
     pub fn to_cni_error(&self) -> cni::Error {
-        cni::Error::new(Code::InvalidConfig, self.to_string())
+        cni::Error::invalid_config(self.to_string())
     }
 }

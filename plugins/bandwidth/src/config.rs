@@ -1,6 +1,6 @@
 //! The configured rates: the keys as written ([`Conf`]), and checked ([`Config`]).
 
-use cni::{Code, Error, Request, parse_cidr, shortened};
+use cni::{Error, Request, parse_cidr, shortened};
 use host::piece::Packets;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -97,21 +97,21 @@ impl Config {
     }
 }
 
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(Code::InvalidConfig, msg)
-}
-
 /// The rate of a direction, from numbers of bits.
 fn rate(rate: u64, burst: u64, is_strict: bool) -> Result<Option<Rate>, Error> {
     match (rate, burst) {
         (0, 0) => return Ok(None),
-        (0, _) => return Err(invalid("if burst is set, rate must also be set")),
-        (_, 0) if is_strict => return Err(invalid("if rate is set, burst must also be set")),
-        (1..8, _) => return Err(invalid(format!("a rate of {rate} bit/s is less than a byte per second"))),
+        (0, _) => return Err(Error::invalid_config("if burst is set, rate must also be set")),
+        (_, 0) if is_strict => return Err(Error::invalid_config("if rate is set, burst must also be set")),
+        (1..8, _) => {
+            return Err(Error::invalid_config(format!(
+                "a rate of {rate} bit/s is less than a byte per second"
+            )));
+        }
         _ => {}
     }
     if burst / 8 >= BURST_END {
-        return Err(invalid("burst cannot be more than 4GB"));
+        return Err(Error::invalid_config("burst cannot be more than 4GB"));
     }
     let burst = u32::try_from(burst / 8).ok().filter(|_| burst != 0);
     Ok(Some(Rate { rate: rate / 8, burst }))
@@ -124,19 +124,24 @@ fn packets(shaped: Option<Vec<String>>, unshaped: Option<Vec<String>>) -> Result
         (true, true) => Ok(Packets::All),
         (false, true) => Ok(Packets::Only(shaped)),
         (true, false) => Ok(Packets::AllBut(unshaped)),
-        (false, false) => {
-            Err(invalid("shapedSubnets and unshapedSubnets exclude each other: give one of the two"))
-        }
+        (false, false) => Err(Error::invalid_config(
+            "shapedSubnets and unshapedSubnets exclude each other: give one of the two",
+        )),
     }
 }
 
 fn subnets(list: &[String], key: &str) -> Result<Vec<IpNetwork>, Error> {
     if list.len() > SUBNETS_MAX {
-        return Err(invalid(format!("{key}: {} subnets are too many: at most {SUBNETS_MAX}", list.len())));
+        return Err(Error::invalid_config(format!(
+            "{key}: {} subnets are too many: at most {SUBNETS_MAX}",
+            list.len()
+        )));
     }
     let subnet = |text: &String| {
         let net = parse_cidr(text);
-        net.map_err(|error| invalid(format!("{key}: bad subnet {}: {error}", shortened(text).escape_debug())))
+        net.map_err(|error| {
+            Error::invalid_config(format!("{key}: bad subnet {}: {error}", shortened(text).escape_debug()))
+        })
     };
     list.iter().map(subnet).collect()
 }

@@ -7,7 +7,7 @@ mod plan;
 mod tests;
 
 use attach::{owner, removal};
-use cni::{AddResult, Code, Error, Interface, Plugin, Request, ValidAttachments, Version};
+use cni::{AddResult, Error, Interface, Plugin, Request, ValidAttachments, Version};
 use host::Owner;
 use host::piece::{self, Directions, Feature, HostEnd, Kernel, Making, Packets, Place};
 use netlink::{Link, Netlink};
@@ -90,9 +90,7 @@ impl Plugin for Bandwidth {
 }
 
 fn previous(request: &Request, refusal: &str) -> Result<AddResult, Error> {
-    request
-        .prev_result()?
-        .ok_or_else(|| Error::new(Code::InvalidConfig, refusal).details("there is no prevResult"))
+    request.prev_result()?.ok_or_else(|| Error::invalid_config(refusal).details("there is no prevResult"))
 }
 
 fn facts<'o>(config: &Config, kernel: &Kernel, owner: &'o Owner, veth: &Link) -> Result<Facts<'o>, Error> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use attach::conflict::Detection;
 use attach::{Outside, VethMtu};
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use host::piece::Feature;
 use ipnetwork::IpNetwork;
 use netlink::Mac;
@@ -127,32 +127,22 @@ impl Config {
             mac: mac(request, conf.runtime_config, conf.args)?,
         };
         if config.hairpin && config.promiscuous {
-            return Err(Error::new(
-                Code::InvalidConfig,
+            return Err(Error::invalid_config(
                 "cannot set hairpin mode and promiscuous mode at the same time",
             ));
         }
         if config.leave_down && layer3 {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                "cannot use IPAM when DisableContainerInterface flag is set",
-            ));
+            return Err(Error::invalid_config("cannot use IPAM when DisableContainerInterface flag is set"));
         }
         if config.detection.is_some() && !layer3 {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                "detectConflict needs ipam: there is no address to look for",
-            ));
+            return Err(Error::invalid_config("detectConflict needs ipam: there is no address to look for"));
         }
         if let Some(name) = config.vlan_link()
             && name.len() > 15
         {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!(
-                    "the VLAN interface's name {name:?} is longer than 15 bytes: shorten the bridge's name"
-                ),
-            ));
+            return Err(Error::invalid_config(format!(
+                "the VLAN interface's name {name:?} is longer than 15 bytes: shorten the bridge's name"
+            )));
         }
         Ok(config)
     }
@@ -191,13 +181,13 @@ pub(crate) fn bridge_to_leave(request: &Request) -> String {
 fn bridge_name(name: Option<String>) -> Result<String, Error> {
     let name = name.unwrap_or_else(|| DEFAULT_BRIDGE.into());
     if name.is_empty() {
-        return Err(Error::new(Code::InvalidConfig, "could not add \"\": LinkAttrs.Name cannot be empty"));
+        return Err(Error::invalid_config("could not add \"\": LinkAttrs.Name cannot be empty"));
     }
     // The name becomes part of a path below /proc/sys. The kernel has the same rule for link names;
     // with a '%' it would choose a name of its own (dev_alloc_name, net/core/dev.c).
     let fits = name.len() <= 15 && name != "." && name != "..";
     if !fits || name.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
-        return Err(Error::new(Code::InvalidConfig, format!("invalid bridge name {:?}", shortened(&name)))
+        return Err(Error::invalid_config(format!("invalid bridge name {:?}", shortened(&name)))
             .details("at most 15 bytes, not \".\" or \"..\", no '/', ':', '%' or white space"));
     }
     Ok(name)
@@ -216,10 +206,7 @@ fn mac(
         return Ok(None);
     };
     let invalid = |why: &str| {
-        Error::new(
-            Code::InvalidConfig,
-            format!("failed to make veth pair: address {}: {why}", shortened(&text)),
-        )
+        Error::invalid_config(format!("failed to make veth pair: address {}: {why}", shortened(&text)))
     };
     attach::link_mac(&text).map(Some).map_err(invalid)
 }

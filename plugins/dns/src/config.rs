@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use cni::{Code, Error, Json, Request, shortened};
+use cni::{Error, Json, Request, shortened};
 use serde::Deserialize;
 
 use crate::names::{self, Invalid};
@@ -119,7 +119,7 @@ impl Config {
         let domain = match conf.domain_name.as_deref().unwrap_or_default() {
             "" => None,
             text => Some(names::domain(text).map_err(|why| {
-                invalid(format!("invalid domainName {:?}: {}", shortened(text), why.reason()))
+                Error::invalid_config(format!("invalid domainName {:?}: {}", shortened(text), why.reason()))
             })?),
         };
         let mode = match conf.mode.as_deref().unwrap_or_default() {
@@ -186,10 +186,16 @@ pub fn state_dir_for_del(request: &Request) -> Option<PathBuf> {
 fn state_dir(text: &str) -> Result<PathBuf, Error> {
     let path = PathBuf::from(text);
     if !path.is_absolute() || text.contains('\0') {
-        return Err(invalid(format!("invalid stateDir {:?}: an absolute path is needed", shortened(text))));
+        return Err(Error::invalid_config(format!(
+            "invalid stateDir {:?}: an absolute path is needed",
+            shortened(text)
+        )));
     }
     if text.len() > STATE_DIR_MAX {
-        return Err(invalid(format!("stateDir is {} bytes long: at most {STATE_DIR_MAX}", text.len())));
+        return Err(Error::invalid_config(format!(
+            "stateDir is {} bytes long: at most {STATE_DIR_MAX}",
+            text.len()
+        )));
     }
     Ok(path)
 }
@@ -225,14 +231,16 @@ impl Sources {
         ];
         for (source, list) in sources {
             if list.iter().map(String::len).sum::<usize>() > LIST_MAX {
-                return Err(invalid(format!("{source}: names are longer than {LIST_MAX} bytes together")));
+                return Err(Error::invalid_config(format!(
+                    "{source}: names are longer than {LIST_MAX} bytes together"
+                )));
             }
             for text in list {
                 match checked(&text) {
                     Ok(name) => all.push(name),
                     Err(why) if skip => log_ignored(source, &text, &why),
                     Err(why) => {
-                        return Err(invalid(format!(
+                        return Err(Error::invalid_config(format!(
                             "{source}: {:?} is not a valid name: {}",
                             shortened(&text),
                             why.reason()
@@ -245,7 +253,7 @@ impl Sources {
         if self.with_short_id || all.is_empty() {
             all.push(self.short_id);
         }
-        names::deduplicate(all).map_err(|_| invalid(format!("more than {NAMES_MAX} names")))
+        names::deduplicate(all).map_err(|_| Error::invalid_config(format!("more than {NAMES_MAX} names")))
     }
 }
 
@@ -280,14 +288,19 @@ fn aliases(value: Option<&Json>, network: &str) -> Result<Vec<String>, Error> {
 
 fn servers(key: &str, list: &[String]) -> Result<Option<Vec<SocketAddr>>, Error> {
     if list.len() > UPSTREAMS_MAX {
-        return Err(invalid(format!("{key}: at most {UPSTREAMS_MAX} servers, but there are {}", list.len())));
+        return Err(Error::invalid_config(format!(
+            "{key}: at most {UPSTREAMS_MAX} servers, but there are {}",
+            list.len()
+        )));
     }
     let read = |text: &String| {
         let address = cni::parse_ip(text).map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)).ok();
         let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_unspecified() && !at.ip().is_multicast();
         address.or_else(|| text.parse().ok()).filter(usable).ok_or_else(|| {
             let shown = shortened(text);
-            invalid(format!("{key}: {shown:?} is not a server: expected address or address:port ([v6]:port)"))
+            Error::invalid_config(format!(
+                "{key}: {shown:?} is not a server: expected address or address:port ([v6]:port)"
+            ))
         })
     };
     let servers = list.iter().map(read).collect::<Result<Vec<_>, _>>()?;
@@ -304,15 +317,11 @@ fn in_range<T: TryFrom<i64> + Into<u32> + Copy>(
     T::try_from(value)
         .ok()
         .filter(|_| fits)
-        .ok_or_else(|| invalid(format!("invalid {key} {value}: {least} to {}", most.into())))
+        .ok_or_else(|| Error::invalid_config(format!("invalid {key} {value}: {least} to {}", most.into())))
 }
 
 fn one_of(key: &str, value: &str, these: &str) -> Error {
-    invalid(format!("invalid {key} {:?}: {these}", shortened(value)))
-}
-
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(Code::InvalidConfig, msg)
+    Error::invalid_config(format!("invalid {key} {:?}: {these}", shortened(value)))
 }
 
 #[cfg(test)]

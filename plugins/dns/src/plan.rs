@@ -5,7 +5,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use cni::{AddResult, Code, Error, Request};
+use cni::{AddResult, Error, Request};
 use ipnetwork::IpNetwork;
 
 use crate::config::Config;
@@ -50,7 +50,7 @@ pub fn addresses(result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
             None => true,
             Some(index) => {
                 let link = result.interfaces.get(index).ok_or_else(|| {
-                    invalid(format!(
+                    Error::invalid_config(format!(
                         "prevResult: address {} is on interface {index}, but there are {}",
                         ip.address,
                         result.interfaces.len()
@@ -64,7 +64,7 @@ pub fn addresses(result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
         }
     }
     if addresses.is_empty() {
-        return Err(invalid("prevResult has no address of the container"));
+        return Err(Error::invalid_config("prevResult has no address of the container"));
     }
     Ok(addresses)
 }
@@ -110,8 +110,12 @@ pub fn plan(config: &Config, request: &Request, result: &AddResult, facts: &Fact
     let addresses = addresses(result)?;
     let mode = match config.mode {
         Some(Mode::Gateway) if facts.addresses.is_empty() => {
-            return Err(invalid("mode gateway: this host has no address that the container can reach")
-                .details("prevResult's gateways are not addresses of this host; leave mode out, or set it to netns"));
+            return Err(Error::invalid_config(
+                "mode gateway: this host has no address that the container can reach",
+            )
+            .details(
+                "prevResult's gateways are not addresses of this host; leave mode out, or set it to netns",
+            ));
         }
         Some(mode) => mode,
         None if facts.addresses.is_empty() => Mode::Netns,
@@ -204,8 +208,4 @@ pub fn with_name_servers(config: &Config, mut result: AddResult, servers: &[IpAd
         result.dns.search.push(domain.clone());
     }
     result
-}
-
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(Code::InvalidConfig, msg)
 }

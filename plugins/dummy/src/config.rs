@@ -1,6 +1,6 @@
 //! The configuration of a dummy network: the keys as written ([`Conf`]), and checked ([`Config`]).
 
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
 
@@ -43,9 +43,8 @@ impl Config {
     /// Reads and checks the configuration; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
-        let ipam = attach::ipam_type(request)?.ok_or_else(|| {
-            Error::new(Code::InvalidConfig, "dummy interface requires an IPAM configuration")
-        })?;
+        let ipam = attach::ipam_type(request)?
+            .ok_or_else(|| Error::invalid_config("dummy interface requires an IPAM configuration"))?;
         let given = [conf.runtime_config.and_then(|conf| conf.mac), conf.mac];
         let mac = given.into_iter().flatten().find(|mac| !mac.is_empty());
         Ok(Self {
@@ -60,12 +59,11 @@ impl Config {
 fn mtu(configured: i64) -> Result<u32, Error> {
     u32::try_from(configured).ok().filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
         let msg = format!("invalid MTU {configured}, must be 0 or [{}, {}]", MTUS.start(), MTUS.end());
-        Error::new(Code::InvalidConfig, msg)
+        Error::invalid_config(msg)
     })
 }
 
 fn configured_mac(text: &str) -> Result<Mac, Error> {
-    attach::link_mac(text).map_err(|why| {
-        Error::new(Code::InvalidConfig, format!("invalid MAC address {:?}: {why}", shortened(text)))
-    })
+    attach::link_mac(text)
+        .map_err(|why| Error::invalid_config(format!("invalid MAC address {:?}: {why}", shortened(text))))
 }

@@ -81,7 +81,7 @@ impl Config {
         let isolation = match conf.ingress_policy.as_deref() {
             None | Some("") => Isolation::Open,
             Some(name) => Isolation::named(name).ok_or_else(|| {
-                invalid(format!(
+                Error::invalid_config(format!(
                     "unknown ingress policy: {:?}: open, same-bridge or isolated",
                     shortened(name)
                 ))
@@ -112,7 +112,7 @@ fn admin_chain(written: Option<String>) -> Result<String, Error> {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
     let is_taken = TAKEN.contains(&name.as_str());
     if name.len() > CHAIN_MAX || name.starts_with(['-', '!']) || !name.chars().all(is_plain) || is_taken {
-        return Err(invalid(format!("invalid iptablesAdminChainName {:?}", shortened(&name))));
+        return Err(Error::invalid_config(format!("invalid iptablesAdminChainName {:?}", shortened(&name))));
     }
     Ok(name)
 }
@@ -121,11 +121,7 @@ fn zone(written: Option<String>) -> Result<String, Error> {
     let Some(name) = written.filter(|name| !name.is_empty()) else { return Ok(ZONE.to_owned()) };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/' | '.');
     if name.len() > ZONE_MAX || !name.chars().all(is_plain) {
-        return Err(invalid(format!("invalid firewalldZone {:?}", shortened(&name))));
+        return Err(Error::invalid_config(format!("invalid firewalldZone {:?}", shortened(&name))));
     }
     Ok(name)
-}
-
-fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
 }

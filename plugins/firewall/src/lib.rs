@@ -92,7 +92,5 @@ fn if_there(opened: sys::Result<Nft>) -> Result<Option<Nft>, Error> {
 }
 
 fn previous(request: &Request) -> Result<AddResult, Error> {
-    request
-        .prev_result()?
-        .ok_or_else(|| Error::new(Code::InvalidConfig, "missing prevResult from earlier plugin"))
+    request.prev_result()?.ok_or_else(|| Error::invalid_config("missing prevResult from earlier plugin"))
 }

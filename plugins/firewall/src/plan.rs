@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use cni::{AddResult, Code, Error};
+use cni::{AddResult, Error};
 use host::piece::{Firewall, Piece};
 use host::rules::firewall::PortUse;
 use host::{Attached, Isolation, Owner, Ways};
@@ -29,13 +29,10 @@ pub fn plan(
         return Ok(Vec::new());
     }
     if config.isolation != Isolation::Open && facts.link.is_none() {
-        return Err(Error::new(
-            Code::InvalidConfig,
-            format!(
-                "ingressPolicy {} needs a link of the host towards the container: the result of the previous plugin has none",
-                config.isolation
-            ),
-        ));
+        return Err(Error::invalid_config(format!(
+            "ingressPolicy {} needs a link of the host towards the container: the result of the previous plugin has none",
+            config.isolation
+        )));
     }
     let (port, released) = port(config.isolation, facts);
     let accepted = if by_nftables { addresses(result) } else { Vec::new() };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
 
@@ -87,7 +87,9 @@ impl Config {
         } else if let Some(device) = pci.map(Device::Pci).or(auxiliary) {
             device
         } else {
-            return Err(invalid(r#"specify either "device", "hwaddr", "kernelpath" or "pciBusID""#.into()));
+            return Err(Error::invalid_config(
+                r#"specify either "device", "hwaddr", "kernelpath" or "pciBusID""#,
+            ));
         };
         Ok(Self {
             device,
@@ -107,22 +109,22 @@ pub fn device_name(request: &Request) -> Option<String> {
     conf.device.filter(|name| !name.is_empty())
 }
 
-fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
-}
-
 /// A name or an alternative name of a link.
 fn link_name(name: String) -> Result<String, Error> {
     let fits = name.len() <= 127 && name != "." && name != "..";
     if !fits || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
-        return Err(invalid(format!("invalid device {:?}: not the name of a link", shortened(&name))));
+        return Err(Error::invalid_config(format!(
+            "invalid device {:?}: not the name of a link",
+            shortened(&name)
+        )));
     }
     Ok(name)
 }
 
 fn mac_address(text: &str) -> Result<Mac, Error> {
-    text.parse()
-        .map_err(|error| invalid(format!("failed to parse MAC address {:?}: {error}", shortened(text))))
+    text.parse().map_err(|error| {
+        Error::invalid_config(format!("failed to parse MAC address {:?}: {error}", shortened(text)))
+    })
 }
 
 fn kernel_path(path: String) -> Result<String, Error> {
@@ -131,7 +133,7 @@ fn kernel_path(path: String) -> Result<String, Error> {
         .is_some_and(|rest| rest.split('/').all(|part| part != "." && part != "..") && !rest.contains('\0'));
     if !inside {
         let path = shortened(&path);
-        return Err(invalid(format!(
+        return Err(Error::invalid_config(format!(
             "kernel device path {path:?} must be absolute and begin with /sys/devices/, without \"..\""
         )));
     }
@@ -141,7 +143,7 @@ fn kernel_path(path: String) -> Result<String, Error> {
 /// A PCI address as sysfs writes it: domain, bus, device, function.
 fn pci_address(text: &str) -> Result<String, Error> {
     if !is_pci_address(text) {
-        return Err(invalid(format!(
+        return Err(Error::invalid_config(format!(
             "invalid pciBusID {:?}: expected a PCI address like 0000:3b:00.1",
             shortened(text)
         )));
@@ -165,7 +167,9 @@ fn is_pci_address(text: &str) -> bool {
 
 /// The device that a device plugin has allocated: on the PCI or the auxiliary bus.
 fn device_id(id: &str, sysfs: &Sysfs) -> Result<Device, Error> {
-    let missing = || invalid(format!("runtime config DeviceID {} not found or unsupported", shortened(id)));
+    let missing = || {
+        Error::invalid_config(format!("runtime config DeviceID {} not found or unsupported", shortened(id)))
+    };
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let address = id.to_ascii_lowercase();
     if is_pci_address(id) && sysfs.has_pci_device(&address) {

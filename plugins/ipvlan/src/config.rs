@@ -4,7 +4,7 @@
 use attach::child::{Addresses, Child};
 use attach::conflict::Detection;
 use attach::{Master, Parent};
-use cni::{AddResult, Code, Error, Request, shortened};
+use cni::{AddResult, Error, Request, shortened};
 use host::piece::ChildKind;
 use netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
 use serde::Deserialize;
@@ -54,7 +54,7 @@ impl Config {
                 "hostAccess needs flag bridge: with flag {} the host's link would not be reached either",
                 flag.name()
             );
-            return Err(Error::new(Code::InvalidConfig, msg));
+            return Err(Error::invalid_config(msg));
         }
         // In l2 a default route needs a gateway; an internal network has no outside.
         let default_route = conf.default_route.unwrap_or(true) && mode != IpvlanMode::L2 && !master.internal;
@@ -62,7 +62,7 @@ impl Config {
         if detection.is_some() && mode != IpvlanMode::L2 {
             let msg =
                 format!("detectConflict is for mode l2: mode {} does not resolve neighbours", mode.name());
-            return Err(Error::new(Code::InvalidConfig, msg));
+            return Err(Error::invalid_config(msg));
         }
         Ok(Self {
             master,
@@ -124,7 +124,6 @@ fn named<T: Copy>(all: &[(&'static str, T)], name: Option<&str>, unknown: &str) 
     known.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
         let name = shortened(name);
-        Error::new(Code::InvalidConfig, format!("{unknown}: {name:?}"))
-            .details(format!("one of {}", names.join(", ")))
+        Error::invalid_config(format!("{unknown}: {name:?}")).details(format!("one of {}", names.join(", ")))
     })
 }

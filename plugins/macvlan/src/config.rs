@@ -4,7 +4,7 @@
 use attach::child::Child;
 use attach::conflict::Detection;
 use attach::{Master, Parent};
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use host::piece::ChildKind;
 use netlink::Mac;
 use netlink::MacvlanMode;
@@ -59,7 +59,7 @@ impl Config {
     /// Reads and checks the configuration; changes nothing.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
-        let invalid = |msg: String| Error::new(Code::InvalidConfig, msg);
+        let invalid = |msg: String| Error::invalid_config(msg);
         let mode = mode(conf.mode.as_deref().unwrap_or_default())?;
         let sources = conf.source_macs.unwrap_or_default();
         if !sources.is_empty() && mode != MacvlanMode::Source {
@@ -132,7 +132,7 @@ fn mode(name: &str) -> Result<MacvlanMode, Error> {
     let known = MacvlanMode::ALL.into_iter().find(|(known, _)| *known == name);
     known.map(|(_, mode)| mode).ok_or_else(|| {
         let name = shortened(name);
-        Error::new(Code::InvalidConfig, format!("unknown macvlan mode: {name:?}"))
+        Error::invalid_config(format!("unknown macvlan mode: {name:?}"))
             .details("one of bridge, private, vepa, passthru, source")
     })
 }
@@ -152,7 +152,7 @@ fn configured_mac(
 fn mac(text: &str) -> Result<Mac, Error> {
     let invalid = |why: &str| {
         let text = shortened(text);
-        Error::new(Code::InvalidConfig, format!("invalid args {text} for MAC addr: {why}"))
+        Error::invalid_config(format!("invalid args {text} for MAC addr: {why}"))
     };
     attach::link_mac(text).map_err(invalid)
 }

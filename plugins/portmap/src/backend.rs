@@ -6,8 +6,6 @@ use host::iptables::{Mark, Ports};
 use host::ports::{Conditions, Fault};
 use sys::IpFamily;
 
-use crate::error::invalid;
-
 /// The back end that publishes the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -53,13 +51,13 @@ impl Backend {
     pub fn of(keys: Keys) -> Result<Self, Error> {
         let chain = keys.external_set_mark_chain.filter(|chain| !chain.is_empty());
         if chain.is_some() && keys.mark_masq_bit.is_some() {
-            return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
+            return Err(Error::invalid_config("Cannot specify externalSetMarkChain and markMasqBit"));
         }
         // nf_tables needs no mark: it identifies the connections by conntrack.
         let bit = match keys.mark_masq_bit.map(u8::try_from) {
             None => MARK_BIT,
             Some(Ok(bit @ 0..=31)) => bit,
-            Some(_) => return Err(invalid("MasqMarkBit must be between 0 and 31")),
+            Some(_) => return Err(Error::invalid_config("MasqMarkBit must be between 0 and 31")),
         };
         let options = [
             ("externalSetMarkChain", chain.is_some().then_some(Style::Iptables)),
@@ -75,14 +73,16 @@ impl Backend {
             None | Some("") => !iptables.is_empty(),
             Some("iptables") => true,
             Some("nftables") => false,
-            Some(other) => return Err(invalid(&format!("unrecognized backend {:?}", shortened(other)))),
+            Some(other) => {
+                return Err(Error::invalid_config(format!("unrecognized backend {:?}", shortened(other))));
+            }
         };
         let (chosen, other, alien) = match by_iptables {
             true => ("iptables", "nftables", nf_tables),
             false => ("nftables", "iptables", iptables),
         };
         if !alien.is_empty() {
-            return Err(invalid(&format!(
+            return Err(Error::invalid_config(format!(
                 "{chosen} backend was requested but configuration contains {other}-specific options [{}]",
                 alien.join(" ")
             )));
@@ -103,7 +103,7 @@ impl Backend {
 fn not_understood(key: &str, fault: &Fault) -> Error {
     let msg = format!("{key}: {fault}");
     match fault {
-        Fault::Invalid(..) => invalid(&msg),
+        Fault::Invalid(..) => Error::invalid_config(&msg),
         Fault::Unknown(_) => Error::new(Code::UnsupportedField, msg).details(
             "known are: ip and ip6 (saddr, daddr), tcp, udp, sctp (sport, dport), iifname, oifname, meta l4proto, \
              meta mark, ct mark, ct state, with ==, !=, <, >, ranges, prefixes and sets { a, b }; for others say it in \
@@ -114,14 +114,17 @@ fn not_understood(key: &str, fault: &Fault) -> Error {
 
 fn options_of(chain: Option<String>, bit: u8, conditions: [Vec<String>; 2]) -> Result<Options, Error> {
     if let Some(word) = conditions.iter().flatten().find(|word| !Ports::is_word(word)) {
-        return Err(invalid(&format!("condition {:?} is no word of a rule", shortened(word))));
+        return Err(Error::invalid_config(format!("condition {:?} is no word of a rule", shortened(word))));
     }
     let mark = match chain {
         None => Mark::Bit(bit),
         Some(chain) => {
             let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
             if chain.len() > CHAIN_MAX || chain.starts_with(['-', '!']) || !chain.chars().all(plain) {
-                return Err(invalid(&format!("invalid externalSetMarkChain {:?}", shortened(&chain))));
+                return Err(Error::invalid_config(format!(
+                    "invalid externalSetMarkChain {:?}",
+                    shortened(&chain)
+                )));
             }
             Mark::Chain(chain)
         }

@@ -11,7 +11,6 @@ use serde::Deserialize;
 use sys::IpFamily;
 
 use crate::backend::{Backend, Keys};
-use crate::error::invalid;
 
 /// The keys as written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
@@ -134,7 +133,7 @@ impl Config {
         };
         let entries = conf.runtime_config.and_then(|runtime| runtime.port_mappings).unwrap_or_default();
         if entries.len() > ENTRIES_MAX {
-            return Err(invalid(&format!(
+            return Err(Error::invalid_config(format!(
                 "{} port mappings are too many: at most {ENTRIES_MAX}; use hostPortEnd and containerPortEnd for ranges",
                 entries.len()
             )));
@@ -199,7 +198,7 @@ impl ByFamily {
                     last.ports.1 = last.ports.1.max(mapping.ports.1);
                 }
                 Some(_) => {
-                    return Err(invalid(&format!(
+                    return Err(Error::invalid_config(format!(
                         "host port {} leads to two container ports",
                         mapping.ports.0
                     )));
@@ -254,7 +253,7 @@ fn distance(mapping: &Mapping) -> i32 {
 fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
     let first = match conf.host_port {
         Some(0) if conf.host_port_end.is_some() || conf.container_port_end.is_some() => {
-            return Err(invalid(
+            return Err(Error::invalid_config(
                 "hostPort 0 is one free port, and no range: leave hostPortEnd and containerPortEnd out",
             ));
         }
@@ -266,19 +265,22 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
     let target_last = conf.container_port_end.map_or(Ok(target), |end| port("container", end))?;
     let count = last
         .checked_sub(first)
-        .ok_or_else(|| invalid(&format!("hostPortEnd {last} is below hostPort {first}")))?;
+        .ok_or_else(|| Error::invalid_config(format!("hostPortEnd {last} is below hostPort {first}")))?;
     // Without containerPortEnd, the container's last port follows from the host's.
     if conf.container_port_end.is_some() && target_last.checked_sub(target) != Some(count) {
-        return Err(invalid(&format!(
+        return Err(Error::invalid_config(format!(
             "host ports {first}-{last} and container ports {target}-{target_last} are not equally many"
         )));
     }
     if target.checked_add(count).is_none() {
-        return Err(invalid(&format!("host ports {first}-{last} lead beyond container port 65535")));
+        return Err(Error::invalid_config(format!(
+            "host ports {first}-{last} lead beyond container port 65535"
+        )));
     }
     let name = conf.protocol.as_deref().filter(|name| !name.is_empty()).unwrap_or("tcp");
-    let proto = Protocol::named(name)
-        .ok_or_else(|| invalid(&format!("unknown protocol {:?}: tcp, udp or sctp", shortened(name))))?;
+    let proto = Protocol::named(name).ok_or_else(|| {
+        Error::invalid_config(format!("unknown protocol {:?}: tcp, udp or sctp", shortened(name)))
+    })?;
     let at = match conf.host_ip.as_deref().unwrap_or_default() {
         "" => HostIp::Any,
         text => match cni::parse_ip(text) {
@@ -287,13 +289,15 @@ fn wanted(conf: &MappingConf) -> Result<Wanted, Error> {
             // A packet from ::1 never leaves a host (RFC 4291, section 2.5.3), and the kernel has
             // no route_localnet for it.
             Ok(ip) if ip.is_ipv6() && ip.is_loopback() => {
-                return Err(invalid("hostIP ::1 cannot lead to a container; use 127.0.0.1, or leave it out"));
+                return Err(Error::invalid_config(
+                    "hostIP ::1 cannot lead to a container; use 127.0.0.1, or leave it out",
+                ));
             }
             Ok(ip) if ip.is_multicast() || ip == IpAddr::from(Ipv4Addr::BROADCAST) => {
-                return Err(invalid(&format!("hostIP {ip} is no address that a host can have")));
+                return Err(Error::invalid_config(format!("hostIP {ip} is no address that a host can have")));
             }
             Ok(ip) => HostIp::This(ip),
-            Err(_) => return Err(invalid(&format!("invalid hostIP {:?}", shortened(text)))),
+            Err(_) => return Err(Error::invalid_config(format!("invalid hostIP {:?}", shortened(text)))),
         },
     };
     Ok(Wanted { proto, at, ports: (first, last), target })
@@ -303,5 +307,5 @@ fn port(side: &str, number: i64) -> Result<u16, Error> {
     u16::try_from(number)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(|| invalid(&format!("Invalid {side} port number: {number}")))
+        .ok_or_else(|| Error::invalid_config(format!("Invalid {side} port number: {number}")))
 }

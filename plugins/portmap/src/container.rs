@@ -1,6 +1,6 @@
 //! The container's addresses that its ports lead to. Pure.
 
-use cni::{AddResult, Code, Error};
+use cni::{AddResult, Error};
 use host::ports::Mapping;
 use ipnetwork::IpNetwork;
 use sys::IpFamily;
@@ -47,10 +47,9 @@ fn families_fit(config: &Config, addresses: &[IpNetwork]) -> Result<(), Error> {
             && !fits(IpFamily::of(ip))
         {
             let family = IpFamily::of(ip).name();
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!("hostIP {ip}: the container has no {family} address that it could lead to"),
-            ));
+            return Err(Error::invalid_config(format!(
+                "hostIP {ip}: the container has no {family} address that it could lead to"
+            )));
         }
     }
     Ok(())

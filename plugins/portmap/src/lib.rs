@@ -44,8 +44,7 @@ impl Plugin for PortMap {
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let config = Config::of(request)?;
         let previous = request.prev_result()?.ok_or_else(|| {
-            Error::new(Code::InvalidConfig, "must be called as chained plugin")
-                .details("there is no prevResult")
+            Error::invalid_config("must be called as chained plugin").details("there is no prevResult")
         })?;
         previous.convertible_to(request.version)?;
         if config.wanted.is_empty() {
@@ -57,9 +56,8 @@ impl Plugin for PortMap {
 
     fn check(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        let previous = request
-            .prev_result()?
-            .ok_or_else(|| Error::new(Code::InvalidConfig, "Required prevResult missing"))?;
+        let previous =
+            request.prev_result()?.ok_or_else(|| Error::invalid_config("Required prevResult missing"))?;
         if config.wanted.is_empty() {
             return Ok(());
         }

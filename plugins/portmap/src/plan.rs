@@ -16,7 +16,6 @@ use sys::IpFamily;
 use crate::backend::{Backend, Options};
 use crate::config::Config;
 use crate::container::{addresses, published_at};
-use crate::error::invalid;
 use crate::facts::Facts;
 
 /// The plan of an attachment; empty if no address of the container has ports to publish.
@@ -94,7 +93,7 @@ pub fn chains(
     chain: &str,
 ) -> Result<Vec<Ports>, Error> {
     if config.wanted.len() > RUNS_MAX {
-        return Err(invalid(&Refusal::TooMany(config.wanted.len()).to_string()));
+        return Err(Error::invalid_config(Refusal::TooMany(config.wanted.len()).to_string()));
     }
     let of_family = |container: IpNetwork| {
         let family = IpFamily::of(container.ip());

@@ -2,7 +2,7 @@
 //! ([`Config`]).
 
 use attach::{Outside, VethMtu};
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
 use serde::Deserialize;
@@ -54,8 +54,7 @@ impl Config {
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
         let Some(ipam) = attach::ipam_type(request)? else {
-            return Err(Error::new(
-                Code::InvalidConfig,
+            return Err(Error::invalid_config(
                 "ptp needs ipam, the host has a route to each address: no plugin name provided",
             ));
         };
@@ -86,10 +85,7 @@ fn mac(
         return Ok(None);
     };
     let invalid = |why: &str| {
-        Error::new(
-            Code::InvalidConfig,
-            format!("failed to make veth pair: address {}: {why}", shortened(&text)),
-        )
+        Error::invalid_config(format!("failed to make veth pair: address {}: {why}", shortened(&text)))
     };
     attach::link_mac(&text).map(Some).map_err(invalid)
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{Code, Error, Json, Request, parse_ip, shortened};
+use cni::{Error, Json, Request, parse_ip, shortened};
 use host::piece::Table;
 use serde::Deserialize;
 
@@ -43,7 +43,7 @@ impl Config {
             [("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("IPv6", IpAddr::is_ipv6)]
         {
             if gateways.iter().filter(|gateway| is_of_family(gateway)).count() > 1 {
-                return Err(invalid(format!("more than one {family} gateway specified")));
+                return Err(Error::invalid_config(format!("more than one {family} gateway specified")));
             }
         }
         let hints = conf.add_source_hints.unwrap_or(false);
@@ -67,18 +67,14 @@ fn table(number: i64) -> Result<u32, Error> {
     u32::try_from(number)
         .ok()
         .filter(|table| *table != 0)
-        .ok_or_else(|| invalid(format!("invalid table {number}, must be in [1, {}]", u32::MAX)))
+        .ok_or_else(|| Error::invalid_config(format!("invalid table {number}, must be in [1, {}]", u32::MAX)))
 }
 
 fn gateway(text: &str) -> Result<IpAddr, Error> {
-    let refused = |why: &str| invalid(format!("invalid gateway {:?}{why}", shortened(text)));
+    let refused = |why: &str| Error::invalid_config(format!("invalid gateway {:?}{why}", shortened(text)));
     let ip = parse_ip(text).map_err(|_| refused(""))?;
     if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
         return Err(refused(": not the address of another host"));
     }
     Ok(ip)
-}
-
-fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
 }

@@ -23,7 +23,7 @@ impl Plugin for Sbr {
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let config = Config::of(request)?;
         let previous = request.prev_result()?.ok_or_else(|| {
-            Error::new(Code::InvalidConfig, "This plugin must be called as chained plugin")
+            Error::invalid_config("This plugin must be called as chained plugin")
                 .details("there is no prevResult")
         })?;
         previous.convertible_to(request.version)?;

@@ -1,7 +1,7 @@
 //! The configuration of a network of TAP devices: the keys as written ([`Conf`]), and checked
 //! ([`Config`]).
 
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
 
@@ -64,7 +64,9 @@ impl Config {
         let conf: Conf = request.config()?;
         for (key, id) in [("owner", conf.owner), ("group", conf.group)] {
             if id == Some(NO_ID) {
-                return Err(invalid(format!("invalid {key} {NO_ID}: the kernel has no such id")));
+                return Err(Error::invalid_config(format!(
+                    "invalid {key} {NO_ID}: the kernel has no such id"
+                )));
             }
         }
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -86,17 +88,13 @@ impl Config {
     }
 }
 
-fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
-}
-
 /// 0 is the kernel's default.
 fn mtu(configured: i64) -> Result<Option<u32>, Error> {
     let (least, most) = MTU;
     match u32::try_from(configured) {
         Ok(0) => Ok(None),
         Ok(mtu) if (least..=most).contains(&mtu) => Ok(Some(mtu)),
-        _ => Err(invalid(format!("invalid MTU {configured}, must be 0 or [{least}, {most}]"))),
+        _ => Err(Error::invalid_config(format!("invalid MTU {configured}, must be 0 or [{least}, {most}]"))),
     }
 }
 
@@ -107,7 +105,7 @@ fn refuse_context(context: &str) -> Result<(), Error> {
         return Ok(());
     }
     let context = shortened(context);
-    Err(invalid(format!("invalid selinuxContext {context:?}, must be user:role:type:level")))
+    Err(Error::invalid_config(format!("invalid selinuxContext {context:?}, must be user:role:type:level")))
 }
 
 /// `runtimeConfig.mac`, otherwise `MAC` of CNI_ARGS, otherwise `mac`; empty means not given.
@@ -125,6 +123,6 @@ fn configured_mac(
 fn mac(text: &str) -> Result<Mac, Error> {
     attach::link_mac(text).map_err(|why| {
         let text = shortened(text);
-        invalid(format!("invalid args {text} for MAC addr: {why}"))
+        Error::invalid_config(format!("invalid args {text} for MAC addr: {why}"))
     })
 }

@@ -63,6 +63,6 @@ impl Plugin for Tuning {
 }
 
 fn previous(request: &Request) -> Result<AddResult, Error> {
-    let missing = || Error::new(Code::InvalidConfig, "Required prevResult missing");
+    let missing = || Error::invalid_config("Required prevResult missing");
     request.prev_result()?.ok_or_else(missing)
 }

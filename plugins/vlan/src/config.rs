@@ -6,7 +6,7 @@ use attach::child::Child;
 use attach::conflict::Detection;
 use attach::mtu::MtuConf;
 use attach::{Master, Parent};
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use host::piece::{ChildKind, Place};
 use netlink::{PriorityMap, Vlan, VlanFlags, VlanProtocol};
 use serde::Deserialize;
@@ -65,16 +65,14 @@ impl Config {
         let conf: Conf = request.config()?;
         let in_container = conf.link_in_container.unwrap_or(false);
         let name = conf.master.filter(|name| !name.is_empty()).ok_or_else(|| {
-            invalid(
-                "\"master\" field is required. It specifies the host interface name to create the VLAN for."
-                    .into(),
+            Error::invalid_config(
+                "\"master\" field is required. It specifies the host interface name to create the VLAN for.",
             )
         })?;
         let id = conf.vlan_id.unwrap_or(0);
-        let id = u16::try_from(id)
-            .ok()
-            .filter(|id| IDS.contains(id))
-            .ok_or_else(|| invalid(format!("invalid VLAN ID {id} (must be between 0 and 4094 inclusive)")))?;
+        let id = u16::try_from(id).ok().filter(|id| IDS.contains(id)).ok_or_else(|| {
+            Error::invalid_config(format!("invalid VLAN ID {id} (must be between 0 and 4094 inclusive)"))
+        })?;
         let flags = VlanFlags {
             reorder_header: conf.reorder_header.unwrap_or(true),
             gvrp: conf.gvrp.unwrap_or(false),
@@ -131,17 +129,14 @@ impl Config {
     }
 }
 
-fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
-}
-
 fn protocol(name: &str) -> Result<VlanProtocol, Error> {
     if name.is_empty() {
         return Ok(VlanProtocol::Dot1q);
     }
     let known = VlanProtocol::ALL.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     known.map(|(_, protocol)| protocol).ok_or_else(|| {
-        invalid(format!("unknown VLAN protocol: {:?}", shortened(name))).details("one of 802.1q, 802.1ad")
+        Error::invalid_config(format!("unknown VLAN protocol: {:?}", shortened(name)))
+            .details("one of 802.1q, 802.1ad")
     })
 }
 
@@ -153,7 +148,7 @@ fn ingress(map: BTreeMap<String, i64>) -> Result<PriorityMap, Error> {
 /// From a packet's priority to the one in a tag.
 fn egress(map: BTreeMap<String, i64>) -> Result<PriorityMap, Error> {
     if map.len() > EGRESS_MAX {
-        return Err(invalid(format!(
+        return Err(Error::invalid_config(format!(
             "egressQosMap has {} entries, and {EGRESS_MAX} are the most",
             map.len()
         )));
@@ -170,7 +165,7 @@ fn priorities(
         .map(|(from, to)| {
             let pair = from.parse().ok().zip(u32::try_from(to).ok());
             pair.filter(|(from, to)| fits(*from, *to)).ok_or_else(|| {
-                invalid(format!("invalid entry \"{}\": {to} in {key}", shortened(&from)))
+                Error::invalid_config(format!("invalid entry \"{}\": {to} in {key}", shortened(&from)))
                     .details("a tag's priority is 0 to 7, a packet's any number of 32 bits")
             })
         })

@@ -1,6 +1,6 @@
 //! The configuration of a VRF: the keys as written ([`Conf`]), and checked ([`Config`]).
 
-use cni::{Code, Error, Json, Request, shortened};
+use cni::{Error, Json, Request, shortened};
 use serde::Deserialize;
 
 /// The keys as they are written; `null` means absent.
@@ -38,13 +38,18 @@ impl Config {
         let conf: Conf = request.config()?;
         let name = conf.vrfname.unwrap_or_default();
         if name.is_empty() {
-            return Err(invalid("configuration is expected to have a valid vrf name".into()));
+            return Err(Error::invalid_config("configuration is expected to have a valid vrf name"));
         }
         if !is_link_name(&name) {
-            return Err(invalid(format!("invalid vrfname {:?}: no name of an interface", shortened(&name))));
+            return Err(Error::invalid_config(format!(
+                "invalid vrfname {:?}: no name of an interface",
+                shortened(&name)
+            )));
         }
         if name == request.ifname {
-            return Err(invalid(format!("the VRF cannot have the name of the interface, {name}")));
+            return Err(Error::invalid_config(format!(
+                "the VRF cannot have the name of the interface, {name}"
+            )));
         }
         let table = conf.table.filter(|table| *table != 0).map(table).transpose()?;
         Ok(Self { name, table })
@@ -64,12 +69,7 @@ fn is_link_name(name: &str) -> bool {
 }
 
 fn table(number: i64) -> Result<u32, Error> {
-    u32::try_from(number)
-        .ok()
-        .filter(|table| *table != LOCAL_TABLE)
-        .ok_or_else(|| invalid(format!("invalid table {number}, must be in [0, {}] but 255", u32::MAX)))
-}
-
-fn invalid(msg: String) -> Error {
-    Error::new(Code::InvalidConfig, msg)
+    u32::try_from(number).ok().filter(|table| *table != LOCAL_TABLE).ok_or_else(|| {
+        Error::invalid_config(format!("invalid table {number}, must be in [0, {}] but 255", u32::MAX))
+    })
 }

@@ -6,7 +6,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use cni::{AddResult, Code, Error, Plugin, Request, Version};
+use cni::{AddResult, Error, Plugin, Request, Version};
 use host::piece::{self, Feature, Kernel, leave_vrf};
 use netlink::Netlink;
 use sys::NetNs;
@@ -27,7 +27,7 @@ impl Plugin for Vrf {
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let config = Config::of(request)?;
         let previous = request.prev_result()?.ok_or_else(|| {
-            Error::new(Code::InvalidConfig, "missing prevResult from earlier plugin")
+            Error::invalid_config("missing prevResult from earlier plugin")
                 .details("vrf follows the plugin that makes the interface")
         })?;
         previous.convertible_to(request.version)?;

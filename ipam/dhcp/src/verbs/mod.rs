@@ -45,5 +45,5 @@ fn settings(request: &Request) -> Result<Settings, Error> {
         ifname: &request.ifname,
         args: &request.args,
     };
-    conf.check(&identity).map_err(|error| Error::new(Code::InvalidConfig, error.to_string()))
+    conf.check(&identity).map_err(|error| Error::invalid_config(error.to_string()))
 }

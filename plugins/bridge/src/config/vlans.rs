@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use cni::{Code, Error};
+use cni::Error;
 use serde::Deserialize;
 
 /// IEEE 802.1Q, 9.6: 0 means no VLAN, 4095 is reserved.
@@ -25,15 +25,13 @@ pub(super) fn vlan(id: i64) -> Result<Option<u16>, Error> {
     match u16::try_from(id) {
         Ok(0) => Ok(None),
         Ok(vlan) if VLAN_IDS.contains(&id) => Ok(Some(vlan)),
-        _ => {
-            Err(Error::new(Code::InvalidConfig, format!("invalid VLAN ID {id} (must be between 0 and 4094)")))
-        }
+        _ => Err(Error::invalid_config(format!("invalid VLAN ID {id} (must be between 0 and 4094)"))),
     }
 }
 
 /// The union of the items, each an `id`, a range, or both.
 pub(super) fn trunk(items: &[TrunkConf]) -> Result<BTreeSet<u16>, Error> {
-    let invalid = |text: &str| Error::new(Code::InvalidConfig, text);
+    let invalid = |text: &str| Error::invalid_config(text);
     let one = |id: i64, text: &str| {
         u16::try_from(id).ok().filter(|_| VLAN_IDS.contains(&id)).ok_or_else(|| invalid(text))
     };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{AddResult, Code, Error, Request};
+use cni::{AddResult, Error, Request};
 use sys::NetNs;
 
 use super::del::remove_container;
@@ -22,7 +22,7 @@ use crate::{dnsname, facts, locate, names, port_holder, restore};
 pub fn add(request: &Request) -> Result<AddResult, Error> {
     let config = Config::of(request)?;
     let previous = request.prev_result()?.ok_or_else(|| {
-        Error::new(Code::InvalidConfig, "must be called as chained plugin").details("there is no prevResult")
+        Error::invalid_config("must be called as chained plugin").details("there is no prevResult")
     })?;
     previous.convertible_to(request.version)?;
     match attach(&config, request, &previous) {
@@ -150,10 +150,10 @@ fn check_names(plan: &Plan, state_dir: &StateDir) -> Result<(), Error> {
         if other.name != plan.network.name
             && let Some(name) = names().find(inside)
         {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!("name {name} is in the domain {domain} of network {}", other.name),
-            ));
+            return Err(Error::invalid_config(format!(
+                "name {name} is in the domain {domain} of network {}",
+                other.name
+            )));
         }
     }
     Ok(())

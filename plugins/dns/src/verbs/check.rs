@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use cni::{AddResult, Code, Error, Request};
+use cni::{AddResult, Error, Request};
 use sys::{IpFamily, NetNs};
 
 use super::ResolverRules;
@@ -28,9 +28,8 @@ const TIMEOUT_INSIDE: Duration = Duration::from_secs(1);
 /// Every difference, with expected and actual value.
 pub fn check(request: &Request) -> Result<(), Error> {
     let config = Config::of(request)?;
-    let previous = request
-        .prev_result()?
-        .ok_or_else(|| Error::new(Code::InvalidConfig, "Required prevResult missing"))?;
+    let previous =
+        request.prev_result()?.ok_or_else(|| Error::invalid_config("Required prevResult missing"))?;
     let (state_dir, socket) = locate::state_dir(config.state_dir.as_deref())?;
     if config.optional && !state_dir.has_attachment(&request.network, &plan::key(request)) {
         return Ok(());

@@ -47,7 +47,7 @@ impl Detection {
     pub fn of(request: &Request) -> Result<Option<Self>, Error> {
         let conf: Conf = request.config()?;
         let Some(conf) = conf.detect_conflict else { return Ok(None) };
-        let invalid = |msg: String| Error::new(Code::InvalidConfig, msg);
+        let invalid = |msg: String| Error::invalid_config(msg);
         let within = |key: &str, value: i64, (least, most): (i64, i64)| match (least..=most).contains(&value)
         {
             true => Ok(value),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{Code, Error, Request, shortened};
+use cni::{Error, Request, shortened};
 use host::piece::Place;
 use serde::Deserialize;
 
@@ -48,7 +48,7 @@ impl Master {
     /// type.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let conf: Conf = request.config()?;
-        let invalid = |msg: String| Err(Error::new(Code::InvalidConfig, msg));
+        let invalid = |msg: String| Err(Error::invalid_config(msg));
         let internal = conf.internal.unwrap_or(false);
         let in_container = conf.link_in_container.unwrap_or(false);
         let host_access = conf.host_access.unwrap_or(false);
@@ -115,6 +115,6 @@ fn address(text: &str) -> Result<IpAddr, Error> {
         let msg = format!(
             "invalid address {text:?} in hostAddresses: expected a host's address without a prefix length"
         );
-        Error::new(Code::InvalidConfig, msg)
+        Error::invalid_config(msg)
     })
 }

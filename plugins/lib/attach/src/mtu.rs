@@ -1,7 +1,7 @@
 //! An MTU as it is configured, and the minimum MTU of IPv6: on a link with less, the kernel accepts
 //! no IPv6 address.
 
-use cni::{Code, Error, Json, Request};
+use cni::{Error, Json, Request};
 use ipnetwork::IpNetwork;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
@@ -102,10 +102,9 @@ pub fn refuse_for<'n>(
     let Some(mtu) = mtu.filter(|mtu| *mtu < IPV6_MIN_MTU) else { return Ok(()) };
     match networks.into_iter().find(|network| network.is_ipv6()) {
         None => Ok(()),
-        Some(network) => Err(Error::new(
-            Code::InvalidConfig,
-            format!("invalid MTU {mtu}: IPv6 needs at least {IPV6_MIN_MTU}, and the network has {network}"),
-        )),
+        Some(network) => Err(Error::invalid_config(format!(
+            "invalid MTU {mtu}: IPv6 needs at least {IPV6_MIN_MTU}, and the network has {network}"
+        ))),
     }
 }
 

@@ -48,8 +48,7 @@ impl Outside {
             masquerade(layer3 && conf.ip_masq.unwrap_or(false), conf.ip_masq_backend.as_deref())?;
         let fast_path = conf.fast_path.unwrap_or(false);
         if fast_path && masquerade == Masquerading::No {
-            return Err(Error::new(
-                Code::InvalidConfig,
+            return Err(Error::invalid_config(
                 "fastPath needs ipMasq: no other connection of this plugin has rules to bypass",
             ));
         }
@@ -135,9 +134,9 @@ fn masquerade(wanted: bool, backend: Option<&str>) -> Result<Masquerading, Error
         (false, _) => Ok(Masquerading::No),
         (true, None | Some("" | "nftables")) => Ok(Masquerading::NfTables),
         (true, Some("iptables")) => Ok(Masquerading::Iptables),
-        (true, Some(other)) => Err(Error::new(
-            Code::InvalidConfig,
-            format!("unknown ipmasq backend \"{}\"", shortened(other).escape_debug()),
-        )),
+        (true, Some(other)) => Err(Error::invalid_config(format!(
+            "unknown ipmasq backend \"{}\"",
+            shortened(other).escape_debug()
+        ))),
     }
 }

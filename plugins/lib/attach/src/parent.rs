@@ -1,6 +1,6 @@
 //! The parent of a macvlan, ipvlan or VLAN link, found before anything is changed.
 
-use cni::{Code, Error};
+use cni::Error;
 use host::piece::{OnDemand, OnDemandKind, Place, is_ours, shared_name};
 use netlink::{Link, Mac, Netlink, VlanProtocol};
 
@@ -78,10 +78,7 @@ impl Parent {
                 };
                 let (base, id) = found.ok_or_else(|| not_found(name))?;
                 if !VLAN_IDS.contains(&id) {
-                    return Err(Error::new(
-                        Code::InvalidConfig,
-                        format!("master {name:?}: {}", invalid_vlan(id)),
-                    ));
+                    return Err(Error::invalid_config(format!("master {name:?}: {}", invalid_vlan(id))));
                 }
                 Self::vlan(netlink, &base, id, name.clone())
             }
@@ -97,7 +94,7 @@ impl Parent {
                 "master {name:?} is a link that macvlan and ipvlan networks create and delete by need: make one of \
                  your own (ip link add), and name that as \"master\""
             );
-            return Err(Error::new(Code::InvalidConfig, msg));
+            return Err(Error::invalid_config(msg));
         }
         Ok(Self::of(link, place, None))
     }
@@ -142,7 +139,7 @@ impl Parent {
                          shorter name (ip link add link {} name NAME type vlan id {id}) and name that as \"master\"",
                         base.name
                     );
-                    return Err(Error::new(Code::InvalidConfig, msg));
+                    return Err(Error::invalid_config(msg));
                 }
                 if namesake.is_some() {
                     let msg =
@@ -200,7 +197,7 @@ impl Parent {
         let Some(configured) = configured else { return Ok(None) };
         let invalid = || {
             let text = format!("invalid MTU {configured}, must be [0, master MTU({})]", self.mtu);
-            Error::new(Code::InvalidConfig, text).details("0 is the master's; no link takes less than 68")
+            Error::invalid_config(text).details("0 is the master's; no link takes less than 68")
         };
         match u32::try_from(configured) {
             Ok(mtu) if (68..=self.mtu).contains(&mtu) => Ok(Some(mtu)),
@@ -249,7 +246,7 @@ fn not_found(name: &str) -> Error {
 fn refuse_loopback(link: &Link) -> Result<(), Error> {
     if link.loopback() {
         let msg = format!("master {:?} is loopback: it has no network", link.name);
-        return Err(Error::new(Code::InvalidConfig, msg));
+        return Err(Error::invalid_config(msg));
     }
     Ok(())
 }

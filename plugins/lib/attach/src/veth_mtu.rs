@@ -1,6 +1,6 @@
 //! The MTU of a veth pair.
 
-use cni::{Code, Error, Request};
+use cni::{Error, Request};
 use netlink::Netlink;
 use serde::Deserialize;
 
@@ -38,10 +38,7 @@ pub fn veth_mtu(request: &Request) -> Result<Option<VethMtu>, Error> {
         // 68 is the minimum of IPv4 (RFC 791).
         Some(MtuConf::Bytes(bytes)) => match u32::try_from(bytes) {
             Ok(mtu @ 68..=MAX) => Ok(Some(VethMtu::Bytes(mtu))),
-            _ => Err(Error::new(
-                Code::InvalidConfig,
-                format!("invalid MTU {bytes} (must be between 68 and {MAX})"),
-            )),
+            _ => Err(Error::invalid_config(format!("invalid MTU {bytes} (must be between 68 and {MAX})"))),
         },
     }
 }

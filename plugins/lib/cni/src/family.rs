@@ -9,7 +9,7 @@ use crate::build;
 use crate::env::{CommandVariable, Env};
 use crate::serve::{self, AnyPlugin, Streams};
 use crate::stdio::{Stdin, Stdout};
-use crate::{Code, Error, Plugin, RELEASE, Version};
+use crate::{Error, Plugin, RELEASE, Version};
 
 /// A plugin of an executable that holds several.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ fn report_unknown_name(members: &[Member], env: &Env, called: &OsString, streams
     let names = names.join(", ");
     let called = called.to_string_lossy();
     if env.command() != CommandVariable::Unset {
-        let error = Error::new(Code::InvalidConfig, format!("{called:?} is not the name of a plugin"))
+        let error = Error::invalid_config(format!("{called:?} is not the name of a plugin"))
             .details(format!("link this executable to one of these names: {names}"));
         // When standard output is closed, there is no other place to report to.
         let _ = streams.stdout.write_all(&error.print(Version::NEWEST));

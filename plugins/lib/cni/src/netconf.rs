@@ -51,13 +51,11 @@ impl NetConf {
             }
         };
         if name.is_empty() {
-            return Err(Error::new(Code::InvalidConfig, "missing network name"));
+            return Err(Error::invalid_config("missing network name"));
         }
         if !is_identifier(&name) {
             let details = if name.len() <= 4096 { name } else { quoted(&name) };
-            return Err(
-                Error::new(Code::InvalidConfig, "invalid characters found in network name").details(details)
-            );
+            return Err(Error::invalid_config("invalid characters found in network name").details(details));
         }
         Ok(Self { bytes, tree, name })
     }

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use cni::{Code, Error};
+use cni::Error;
 use host::Owner;
 use host::piece::{ChildKind, HostRoute, Piece, Place, Route, Settled, Shim, shared_name};
 use ipnetwork::IpNetwork;
@@ -120,7 +120,7 @@ fn no_source(parent: &Parent, to: &IpNetwork) -> Error {
         parent.name,
         to.ip()
     );
-    Error::new(Code::InvalidConfig, msg)
+    Error::invalid_config(msg)
 }
 
 /// In mode l2, packets from containers to an address of the parent arrive on the parent, but the

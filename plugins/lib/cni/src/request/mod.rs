@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::env::{Checked, CommandVariable, Env};
 use crate::json::{DecodeError, Json};
 use crate::netconf::NetConf;
-use crate::{AddResult, Code, Command, Error, Version, args, gate};
+use crate::{AddResult, Command, Error, Version, args, gate};
 
 /// The pair that identifies an attachment within a network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -140,10 +140,9 @@ impl Request {
         };
         let nameless = |wire: &Wire| wire.container_id.is_empty() || wire.ifname.is_empty();
         if let Some(index) = listed.iter().position(nameless) {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!("{KEY}[{index}]: containerID and ifname must not be empty"),
-            ));
+            return Err(Error::invalid_config(format!(
+                "{KEY}[{index}]: containerID and ifname must not be empty"
+            )));
         }
         let valid = listed.into_iter();
         Ok(ValidAttachments::Only(
