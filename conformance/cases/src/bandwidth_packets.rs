@@ -188,7 +188,7 @@ fn quiet(room: &Room) -> Result<()> {
 fn under_load(room: &Room, id: &str, address: IpAddr) -> Result<Duration> {
     let (listener, echo) =
         room.inside(id, || Ok((TcpListener::bind((address, 0))?, UdpSocket::bind((address, 0))?)))?;
-    let sender = TcpStream::connect(listener.local_addr()?)?;
+    let sender = TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_secs(5))?;
     let (receiver, _) = listener.accept()?;
     sender.set_write_timeout(Some(Duration::from_secs(5)))?;
     echo.set_read_timeout(Some(Duration::from_millis(100)))?;

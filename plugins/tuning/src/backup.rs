@@ -8,13 +8,14 @@ use host::piece::LinkSettings;
 use host::{Owner, notice};
 use serde::Deserialize;
 use sys::Result;
-use sys::file;
+use sys::file::{self, Sync};
 
 use crate::record::Record;
-use crate::store::write_whole;
 
 /// The mode of a directory that only its owner reads.
 const DIR_MODE: u32 = 0o700;
+/// The mode of a backup.
+const MODE: u32 = 0o600;
 /// The longest one, in bytes; the reference writes a hundred.
 const LONGEST: usize = 64 << 10;
 /// The longest name of a file (NAME_MAX, linux/limits.h).
@@ -46,7 +47,7 @@ pub fn write(path: &Path, settings: &LinkSettings) -> Result<()> {
     if let Some(dir) = path.parent() {
         file::create_dir(dir, DIR_MODE)?;
     }
-    write_whole(path, &print(settings))
+    file::write_whole(path, &print(settings), MODE, Sync::Later)
 }
 
 fn print(settings: &LinkSettings) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use host::{Owner, hash, notice};
-use sys::file::{self, Hold, Made, Sync};
+use sys::file::{self, Hold, Sync};
 use sys::{Error, Result};
 
 use crate::record::Record;
@@ -101,7 +101,7 @@ impl Store {
     /// # Errors
     /// The file cannot be written; the earlier one is there.
     pub fn write(&self, record: &Record) -> Result<()> {
-        write_whole(&self.path(&record.owner), text::write(record).as_bytes())
+        file::write_whole(&self.path(&record.owner), text::write(record).as_bytes(), MODE, Sync::Later)
     }
 
     /// Removes what processes that were killed left of their writing.
@@ -125,18 +125,6 @@ impl Store {
     fn path(&self, owner: &Owner) -> PathBuf {
         let interface = hash(&format!("{}/{}", owner.ifname, owner.container_id));
         self.dir.join(format!("{}{interface:016x}", prefix(&owner.container_id)))
-    }
-}
-
-/// Writes a whole file for its owner alone. A new one has no name before; an earlier one is there
-/// until the new one replaces it.
-///
-/// # Errors
-/// It cannot be written.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    match file::create_whole(path, bytes, MODE, Sync::Later)? {
-        Made::Created => Ok(()),
-        Made::Exists => file::replace_whole(path, bytes, MODE, Sync::Later),
     }
 }
 

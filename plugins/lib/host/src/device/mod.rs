@@ -23,7 +23,7 @@ mod text;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sys::file::{self, Hold, Made, Sync};
+use sys::file::{self, Hold, Sync};
 use sys::{Error, Result};
 
 use crate::{Owner, hash};
@@ -74,6 +74,8 @@ impl Devices {
     fn lock() -> Result<Self> {
         let dir = PathBuf::from(DIR);
         let lock = file::lock_as(&dir.join(LOCK), MODE, Hold::Alone)?;
+        // What processes left that were killed while they wrote; the next one tries again.
+        let _ = file::sweep(&dir);
         Ok(Self { dir, _lock: lock })
     }
 
@@ -102,15 +104,11 @@ impl Devices {
     /// Writes a whole record, and replaces an earlier one of the attachment.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written; the earlier one is there.
     pub fn write(&self, record: &Record) -> Result<()> {
         let path = self.path(&record.owner);
         let text = text::write(record);
-        // The file has no name until it is whole: a killed process leaves nothing.
-        while file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? == Made::Exists {
-            file::remove(&path)?;
-        }
-        Ok(())
+        file::write_whole(&path, text.as_bytes(), MODE, Sync::Later)
     }
 
     /// Removes the record of an attachment.
