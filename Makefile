@@ -1,6 +1,7 @@
 # The menu: `make help`. CI calls these targets.
 
 PREFIX  ?= /opt/cni/bin
+BINDIR  ?= /usr/local/bin
 UNITDIR ?= /etc/systemd/system
 DESTDIR ?=
 MULTICALL ?= 1
@@ -26,7 +27,7 @@ VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v
 PLUGINS  = bandwidth bridge dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf
 # The plugins in one file.
 ALL      = moor-plugins
-PROGRAMS = $(PLUGINS) $(ALL) conformance
+PROGRAMS = $(PLUGINS) $(ALL) moor conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 # Where `make pr` has its plugins: of a development build.
@@ -52,13 +53,12 @@ build: ## build every executable, static, into bin/; AUDITABLE=1: each lists its
 	@for program in $(PROGRAMS); do \
 	    cp -f $(TARGET_DIR)/$(TARGET)/release/$$program bin/.$$program.new && mv -f bin/.$$program.new bin/$$program || exit 1; \
 	done
-	@ln -sfn $(ALL) bin/moor
 	@ls -l bin
 
 # Every name is a copy of moor-plugins, which holds all plugins, so that the IPAM plugin runs in bridge's own process.
 # Copies, not links: an installer that writes another network's `loopback` over ours would write to all names of that file.
-install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: one each
-	@test -x bin/$(ALL) || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
+install: ## install the plugins and moor into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: one each
+	@test -x bin/$(ALL) -a -x bin/moor || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
 	@mkdir -p "$(DESTDIR)$(PREFIX)"
 	@cd "$(DESTDIR)$(PREFIX)" && bin="$(CURDIR)/bin" && \
 	put() { \
@@ -67,11 +67,12 @@ install: ## install the plugins into $(DESTDIR)$(PREFIX), each by rename; LINKS=
 	    else install -m 0755 "$$bin/$(ALL)" ".$$2.new"; fi && \
 	    mv -fT ".$$2.new" "$$2" && echo "$(DESTDIR)$(PREFIX)/$$2"; \
 	} && \
-	if [ "$(MULTICALL)" = 1 ]; then \
-	    put $(ALL) $(ALL) && ln -sfn $(ALL) .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(PREFIX)/moor"; \
-	fi && \
+	if [ "$(MULTICALL)" = 1 ]; then put $(ALL) $(ALL); fi && \
 	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
-	put dns dnsname
+	put dns dnsname && \
+	install -m 0755 "$$bin/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(PREFIX)/moor"
+	@mkdir -p "$(DESTDIR)$(BINDIR)" && cd "$(DESTDIR)$(BINDIR)" && \
+	ln -sfn "$(PREFIX)/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(BINDIR)/moor"
 
 install-units: ## install the units that rebuild packet rules after a firewall's restart, and that run dhcp's daemon, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"

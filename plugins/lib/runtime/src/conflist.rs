@@ -67,8 +67,8 @@ impl Conflist {
         Self::from_bytes(&json::encode(&list).map_err(ListFault::Json)?)
     }
 
-    /// Parses a list, which may have no plugins yet.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ConfError> {
+    /// Parses a list, which may have no plugins yet: they may all be in its side directory.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfError> {
         let list = object(bytes).map_err(|fault| match fault {
             NotAnObject::Json(error) => ListFault::Json(error),
             NotAnObject::Type(found) => ListFault::NotAnObject(found),

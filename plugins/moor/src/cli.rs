@@ -1,0 +1,136 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use cni::RELEASE;
+
+use crate::completion::{self, CompletionArgs};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::{Note, escaped};
+
+const EXAMPLES: &str = "Examples:\n  \
+    moor bridge --help\n  \
+    source <(moor completion bash)";
+
+/// Networks of containers, and whose is which address, port and interface.
+#[derive(Parser)]
+#[command(name = "moor", version = RELEASE, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub struct Globals {
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// `json` or `table`
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = parse_format)]
+    pub format: Option<Format>,
+    /// Directory of conflists, instead of $NETCONFPATH or /etc/cni/net.d; may be given several times
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Vec<PathBuf>,
+    /// Directories of plugins, instead of $CNI_PATH or /opt/cni/bin:/usr/lib/cni:/usr/libexec/cni
+    #[arg(long, global = true, value_name = "PATH")]
+    pub cni_path: Option<OsString>,
+    /// Directory of the runtimes' records, instead of $CNI_CACHE_DIR or /var/lib/cni
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// No colours
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Report on standard error what is read from where
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Format {
+    /// One document.
+    Json,
+    /// Text for people.
+    Table,
+}
+
+impl Format {
+    /// Whether one document was asked for.
+    pub fn is_json(self) -> bool {
+        self == Self::Json
+    }
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    match text {
+        "json" => Ok(Format::Json),
+        "table" => Ok(Format::Table),
+        _ if text.contains("{{") => Err("templates are not supported; use --json, and jq to choose".into()),
+        _ => Err("expected json or table".into()),
+    }
+}
+
+/// The commands. Each has a module with its arguments and its `run`.
+#[derive(Subcommand)]
+enum Command {
+    /// Print a script that completes commands: `source <(moor completion bash)`
+    Completion(CompletionArgs),
+}
+
+impl Command {
+    /// The kind of the JSON document that the command prints.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Completion(_) => "completion",
+        }
+    }
+
+    fn run(self, _context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Self::Completion(args) => completion::run(&args),
+        }
+    }
+}
+
+impl Cli {
+    /// Runs the command of these arguments, the first of which is the name of the program.
+    pub fn run(arguments: Vec<OsString>) -> Exit {
+        if arguments.len() < 2 {
+            eprint!("{}", Self::command().render_help());
+            return Exit::Usage;
+        }
+        let cli = match Self::try_parse_from(arguments) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // When the stream is closed, there is no other place to report to.
+                let _ = error.print();
+                return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            }
+        };
+        let context = Context::new(&cli.globals);
+        let kind = cli.command.kind();
+        cli.command.run(&context).unwrap_or_else(|failure| report(&context, kind, &failure))
+    }
+}
+
+/// Prints why a command failed: text on standard error, and with `--json` also the document.
+fn report(context: &Context, kind: &'static str, failure: &Failure) -> Exit {
+    if failure.exit == Exit::Done {
+        return Exit::Done;
+    }
+    if context.json {
+        let note = Note::new("failed", failure.to_string());
+        // When standard output fails too, standard error has the reason.
+        let _ = crate::output::document::<()>(kind, &[], &[note]);
+    }
+    eprintln!("moor: {}", escaped(&failure.text));
+    failure.hint.iter().for_each(|hint| eprintln!("{}", escaped(hint)));
+    failure.exit
+}

@@ -1,0 +1,32 @@
+//! `moor`, the tool for people. Conflists are the only state: a network is a file in the
+//! configuration directory, and what the tool makes runs under every runtime. The kernel is the
+//! truth: what is alive is read from namespaces and links, and files are only claims. Reading
+//! changes nothing, and a command that deletes prints first what it would delete.
+
+pub mod cli;
+mod completion;
+pub mod context;
+mod dispatch;
+pub mod failure;
+pub mod files;
+pub mod model;
+pub mod networks;
+pub mod output;
+pub mod suggest;
+
+use std::process::ExitCode;
+
+use crate::cli::Cli;
+use crate::dispatch::Called;
+
+/// Runs the tool with the arguments and the environment of this process.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let called = dispatch::called(&mut arguments, std::env::var_os("CNI_COMMAND").is_some());
+    let exit = match called {
+        Called::Plugin { name, arguments } => dispatch::become_plugin(&name, &arguments),
+        Called::AsPlugin => dispatch::refuse(),
+        Called::Tool { arguments } => Cli::run(arguments),
+    };
+    ExitCode::from(exit.code())
+}

@@ -1,0 +1,5 @@
+//! The `moor` executable.
+
+fn main() -> std::process::ExitCode {
+    moor::main()
+}
