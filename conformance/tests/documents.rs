@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 6] = ["plugins/", "ipam/", "conformance/", "testdata/", ".ci/", ".github/"];
 /// Read in five minutes.
 const PAGE_LINES_MAX: usize = 150;
+
+/// The page of the tool, which is a tutorial.
+const TUTORIAL: (&str, usize) = ("plugins/moor/README.md", 400);
 const COLUMNS_MAX: usize = 120;
 const TABLE_COLUMNS_MAX: usize = 200;
 
@@ -128,7 +131,8 @@ fn pages_are_short_and_lines_fit() {
         let name = document.name();
         if name.ends_with("README.md") {
             let lines = document.text.lines().count();
-            assert!(lines <= PAGE_LINES_MAX, "{name} has {lines} lines, at most {PAGE_LINES_MAX}");
+            let most = if name == TUTORIAL.0 { TUTORIAL.1 } else { PAGE_LINES_MAX };
+            assert!(lines <= most, "{name} has {lines} lines, at most {most}");
         }
         for line in document.text.lines() {
             let most = if line.starts_with('|') { TABLE_COLUMNS_MAX } else { COLUMNS_MAX };

@@ -280,7 +280,7 @@ fn refused(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let before = room.snapshot()?;
     let bridge = with(&masquerade(), json!({"fastPath": true}));
-    let there = Need::Flowtables.probe(std::path::Path::new("")).is_ok();
+    let there = Need::Flowtables.probe(&room.suite, &room.reference).is_ok();
     if there {
         nft("delete table inet probe")?;
     }

@@ -119,6 +119,7 @@ mod stdin;
 mod tap;
 mod tap_life;
 pub mod tap_queue;
+mod tool;
 mod tuning;
 mod tuning_life;
 mod types;
@@ -241,6 +242,7 @@ pub fn all() -> Vec<Case> {
         tap::CASES,
         tap_life::CASES,
         tap_queue::CASES,
+        tool::CASES,
         tuning::CASES,
         tuning_life::CASES,
         chain::CASES,

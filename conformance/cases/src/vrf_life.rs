@@ -106,7 +106,7 @@ fn status(room: &Room) -> Result<()> {
     let gc = with(&current, json!({"cni.dev/valid-attachments": []}));
     room.call("vrf", "GC").config(&gc).run()?.silent()?;
     ensure_same(room, &before, "STATUS or GC changes")?;
-    if Need::Vrf.probe(&room.reference).is_ok() {
+    if Need::Vrf.probe(&room.suite, &room.reference).is_ok() {
         return answer.silent();
     }
     answer.error_with(50, "CONFIG_NET_VRF")?;

@@ -77,7 +77,7 @@ pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
     let (kind, name) = job.what.split_once(':').unwrap_or((&job.what, ""));
     match kind {
         "need" => match Need::ALL.into_iter().find(|need| need.name() == name) {
-            Some(need) => need.probe(&room.reference).map(|()| true),
+            Some(need) => need.probe(&room.suite, &room.reference).map(|()| true),
             None => bail!("no need is called {name}"),
         },
         "about" => about(&room).map(|()| true),

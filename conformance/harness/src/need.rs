@@ -59,6 +59,8 @@ pub enum Need {
     Tap,
     /// CONFIG_TIME_NS: time namespaces.
     TimeNamespace,
+    /// `moor`, the tool, among the suite's plugins.
+    Tool,
     /// CONFIG_VLAN_8021Q.
     VlanLinks,
     /// CONFIG_NET_VRF.
@@ -67,7 +69,7 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 22] = [
+    pub const ALL: [Need; 23] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
@@ -88,6 +90,7 @@ impl Need {
         Need::Strace,
         Need::Tap,
         Need::TimeNamespace,
+        Need::Tool,
         Need::VlanLinks,
         Need::Vrf,
     ];
@@ -115,6 +118,7 @@ impl Need {
             Need::Strace => "strace",
             Need::Tap => "TAP devices",
             Need::TimeNamespace => "time namespace",
+            Need::Tool => "moor, the tool",
             Need::VlanLinks => "VLAN links",
             Need::Vrf => "VRF devices",
         }
@@ -142,7 +146,7 @@ impl Need {
     }
 
     /// Probes it, in a room. The error names the missing feature.
-    pub fn probe(self, reference: &Path) -> Result<()> {
+    pub fn probe(self, suite: &Path, reference: &Path) -> Result<()> {
         match self {
             Need::BrNetfilter => {
                 let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -235,6 +239,10 @@ impl Need {
             }
             Need::Tap => ip::run(&["tuntap", "add", "mode", "tap", "name", "probe0"])
                 .context("no TAP devices (CONFIG_TUN), or /dev/net/tun may not be opened"),
+            Need::Tool => {
+                ensure!(suite.join("moor").is_file(), "no moor in {}", suite.display());
+                Ok(())
+            }
             Need::TimeNamespace => {
                 let words = clocks_ahead(1);
                 let words: Vec<&str> = words.iter().map(String::as_str).chain(["true"]).collect();

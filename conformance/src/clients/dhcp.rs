@@ -18,7 +18,7 @@ use super::{Steps, nothing_left};
 /// The programs that it needs beside the suite.
 pub fn ready(grounds: &Grounds) -> Result<()> {
     super::privileged()?;
-    Need::DhcpServers.probe(&grounds.reference)
+    Need::DhcpServers.probe(&grounds.suite, &grounds.reference)
 }
 
 /// Starts the server outside, and the daemon if the suite is the reference: its plugin starts none.

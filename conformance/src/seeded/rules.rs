@@ -87,7 +87,7 @@ pub const RULES: &[Defect] = &[
         },
     ),
     defect("needs_io_uring", "portmap", "rules/verbs_work_where_io_uring_is_forbidden", |call| {
-        match Need::IoUring.probe(Path::new("")) {
+        match Need::IoUring.probe(Path::new(""), Path::new("")) {
             Err(error) if call.verb == "DEL" => Reply::error(999, &error.to_string()),
             _ => call.sound(),
         }

@@ -194,7 +194,7 @@ pub fn ready(
     let checks = trouble.is_none();
     let countable = match scenario {
         Scenario::DnsCold => Err(anyhow!("the responder continues after ADD")),
-        _ => Need::Strace.probe(&room.reference),
+        _ => Need::Strace.probe(&room.suite, &room.reference),
     };
     let counted = match countable {
         _ if !counted => vec![],

@@ -61,6 +61,11 @@ impl Room {
         Call::new(self, self.suite.join(plugin)).env("CNI_COMMAND", verb).env("CNI_PATH", &self.suite)
     }
 
+    /// A call of the tool, with the suite's plugins.
+    pub fn tool(&self, args: &[&str]) -> Call<'_> {
+        Call::new(self, self.suite.join("moor")).argv(args).env("CNI_PATH", &self.suite)
+    }
+
     /// A call for a container's `eth0`.
     pub fn attach(&self, plugin: &str, verb: &str, container: &Container) -> Call<'_> {
         self.call(plugin, verb)
