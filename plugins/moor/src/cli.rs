@@ -9,9 +9,11 @@ use cni::RELEASE;
 use crate::completion::{self, CompletionArgs};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 
 const EXAMPLES: &str = "Examples:\n  \
+    moor network ls\n  \
     moor bridge --help\n  \
     source <(moor completion bash)";
 
@@ -82,6 +84,8 @@ fn parse_format(text: &str) -> Result<Format, String> {
 enum Command {
     /// Print a script that completes commands: `source <(moor completion bash)`
     Completion(CompletionArgs),
+    /// Networks: list, create, inspect and remove them
+    Network(NetworkArgs),
 }
 
 impl Command {
@@ -89,12 +93,14 @@ impl Command {
     fn kind(&self) -> &'static str {
         match self {
             Self::Completion(_) => "completion",
+            Self::Network(args) => args.kind(),
         }
     }
 
-    fn run(self, _context: &Context) -> Result<Exit, Failure> {
+    fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Self::Completion(args) => completion::run(&args),
+            Self::Network(args) => network::run(context, args),
         }
     }
 }

@@ -10,8 +10,10 @@ mod dispatch;
 pub mod failure;
 pub mod files;
 pub mod model;
+pub mod network;
 pub mod networks;
 pub mod output;
+pub mod subnets;
 pub mod suggest;
 
 use std::process::ExitCode;

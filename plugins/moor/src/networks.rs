@@ -54,11 +54,16 @@ impl Networks {
     /// Reads the configuration directories. A file that cannot be read is a note; a missing
     /// directory is empty.
     pub fn read(context: &Context) -> Self {
-        let mut found = Self::default();
         for dir in &context.dirs {
             context.trace(&format!("reading conflists in {}", dir.display()));
-            found.read_dir(dir, None);
         }
+        Self::of(&context.dirs)
+    }
+
+    /// Reads these directories.
+    pub fn of(dirs: &[PathBuf]) -> Self {
+        let mut found = Self::default();
+        dirs.iter().for_each(|dir| found.read_dir(dir, None));
         found
     }
 
