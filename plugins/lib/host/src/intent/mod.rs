@@ -11,6 +11,7 @@
 //!
 //! The directory is in `/run`: it goes with the kernel state that it describes.
 
+mod draft;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -191,10 +192,10 @@ impl Records {
         let path = self.path(by, &record.owner);
         let text = text::write(record, clock::since_boot()?);
         // The file has no name until it is whole: a killed process leaves nothing.
-        while file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? == Made::Exists {
-            file::remove(&path)?;
+        match file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? {
+            Made::Created => Ok(()),
+            Made::Exists => draft::replace(&path, text.as_bytes()),
         }
-        Ok(())
     }
 
     /// Reads the record of an attachment, if there is one.
@@ -219,7 +220,7 @@ impl Records {
         {
             return Ok(None);
         }
-        file::remove(&self.path(by, removal.owner()))?;
+        draft::remove(&self.path(by, removal.owner()))?;
         Ok(record)
     }
 
@@ -230,7 +231,7 @@ impl Records {
     pub fn remove_own(&self, by: By, owner: &Owner) -> Result<()> {
         match self.read(by, owner) {
             Ok(Some(record)) if record.owner != *owner => Ok(()),
-            _ => file::remove(&self.path(by, owner)).map(drop),
+            _ => draft::remove(&self.path(by, owner)),
         }
     }
 

@@ -169,3 +169,22 @@ fn many_change_their_own_and_nobody_while_one_makes_all_anew() {
     drop((first, second));
     alone.try_lock().unwrap();
 }
+
+#[test]
+fn a_record_is_there_while_it_is_replaced_and_nothing_stays_of_a_killed_replacement() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open_at(&dir.path().join("moor/intent")).unwrap();
+    let record = Record::new(owner("net", "c1"));
+    records.write(By::Bridge, &record).unwrap();
+    std::thread::scope(|threads| {
+        let writer = threads.spawn(|| (0..300).for_each(|_| records.write(By::Bridge, &record).unwrap()));
+        while !writer.is_finished() {
+            assert!(records.read(By::Bridge, &record.owner).unwrap().is_some());
+        }
+    });
+    fs::write(super::draft::path_of(&records.path(By::Bridge, &record.owner)), "killed").unwrap();
+    assert_eq!(records.of(By::Bridge).unwrap(), std::slice::from_ref(&record));
+    records.remove_own(By::Bridge, &record.owner).unwrap();
+    let left: Vec<_> = fs::read_dir(&records.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".lock"]);
+}
