@@ -140,3 +140,79 @@ fn report(context: &Context, kind: &'static str, failure: &Failure) -> Exit {
     failure.hint.iter().for_each(|hint| eprintln!("{}", escaped(hint)));
     failure.exit
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+    use clap::error::{ContextKind, ErrorKind};
+
+    use super::*;
+    use crate::dispatch::PLUGINS;
+
+    /// Every command with its path, nested ones too.
+    fn commands() -> Vec<(Vec<String>, Command)> {
+        fn walk(command: &Command, path: &[String], found: &mut Vec<(Vec<String>, Command)>) {
+            for inner in command.get_subcommands() {
+                let path = [path, &[inner.get_name().to_owned()]].concat();
+                walk(inner, &path, found);
+                found.push((path, inner.clone()));
+            }
+        }
+        let mut tool = Cli::command();
+        tool.build();
+        let mut found = vec![(vec![], tool.clone())];
+        walk(&tool, &[], &mut found);
+        found
+    }
+
+    fn parse(path: &[String], last: &str) -> Option<clap::Error> {
+        let words = ["moor"].into_iter().chain(path.iter().map(String::as_str)).chain([last]);
+        Cli::command().try_get_matches_from(words).err()
+    }
+
+    #[test]
+    fn the_tree_of_commands_is_sound_and_no_command_is_called_as_a_plugin() {
+        Cli::command().debug_assert();
+        for inner in Cli::command().get_subcommands() {
+            assert!(!PLUGINS.contains(&inner.get_name()), "{}", inner.get_name());
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_and_describes_itself_and_its_options() {
+        for (path, command) in commands() {
+            let error = parse(&path, "--help");
+            assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::DisplayHelp), "{path:?}");
+            assert!(command.is_hide_set() || command.get_about().is_some(), "{path:?}");
+            for argument in command.get_arguments() {
+                let is_described = argument.is_hide_set() || argument.get_help().is_some();
+                assert!(is_described, "{path:?} {}", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_slip_of_one_letter_in_an_option_is_corrected() {
+        for (path, command) in commands().into_iter().filter(|(_, command)| !command.has_subcommands()) {
+            let longs = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for long in longs.filter_map(|argument| argument.get_long()).filter(|long| long.len() > 3) {
+                let slip = format!("--{}", &long[..long.len() - 1]);
+                let Some(error) = parse(&path, &slip) else { continue };
+                // A shorter option that has this very name, or a command that takes any word.
+                if error.kind() != ErrorKind::UnknownArgument {
+                    continue;
+                }
+                assert!(error.get(ContextKind::SuggestedArg).is_some(), "{path:?} {slip}");
+                assert_eq!(error.exit_code(), 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_template_is_refused_with_what_to_use_instead() {
+        let words = ["moor", "completion", "bash", "--format", "{{.Name}}"];
+        let error = Cli::command().try_get_matches_from(words).expect_err("a template");
+        assert!(error.to_string().contains("use --json"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
