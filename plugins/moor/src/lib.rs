@@ -15,6 +15,7 @@ pub mod networks;
 pub mod output;
 pub mod subnets;
 pub mod suggest;
+pub mod yaml;
 
 use std::process::ExitCode;
 
