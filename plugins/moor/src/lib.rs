@@ -6,9 +6,11 @@
 pub mod cli;
 mod completion;
 pub mod context;
+pub mod diagnostic;
 mod dispatch;
 pub mod failure;
 pub mod files;
+pub mod json;
 pub mod model;
 pub mod network;
 pub mod networks;
