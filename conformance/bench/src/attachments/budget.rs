@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::compared::ComparedBudget;
-use super::contender::{FLOOR, MULTICALL, OURS, REFERENCE, START, identity};
+use super::contender::{FLOOR, MULTICALL, OURS, REFERENCE, START, TOOL, identity};
 use super::count::Counts;
 use super::data_path::{Costs, DataPath, MANY, Rules};
 use super::growth::Growth;
@@ -44,6 +44,8 @@ pub struct Budgets {
     pub executable_bytes: u64,
     /// Of the executable that holds them all.
     pub multicall_bytes: u64,
+    /// Of the tool.
+    pub tool_bytes: u64,
     /// Counts, which noise cannot change.
     pub counts: Vec<CountBudget>,
 }
@@ -184,7 +186,7 @@ impl Budgets {
         let mut verdicts = vec![];
         let all = identity(&suite.join(MULTICALL)).ok();
         let mut seen = vec![];
-        for name in names.iter().chain(&[MULTICALL]) {
+        for name in names.iter().chain(&[MULTICALL, TOOL]) {
             let path = suite.join(name);
             if !path.is_file() {
                 continue;
@@ -198,6 +200,8 @@ impl Budgets {
             seen.push(file);
             let (kind, most) = if multicall {
                 ("all plugins in one", self.multicall_bytes)
+            } else if *name == TOOL {
+                (TOOL, self.tool_bytes)
             } else {
                 (*name, self.executable_bytes)
             };

@@ -17,6 +17,8 @@ use super::shot::{Sample, Shot};
 pub const OURS: &str = "ours";
 /// The same plugins as one executable, which runs delegates in its own process.
 pub const MULTICALL: &str = "moor-plugins";
+/// The tool for people.
+pub const TOOL: &str = "moor";
 /// The suite to compare with.
 pub const REFERENCE: &str = "reference";
 /// Another build of the same plugins, of an earlier time.

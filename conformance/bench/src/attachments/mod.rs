@@ -29,6 +29,7 @@ mod stale;
 mod start;
 mod table;
 mod together;
+mod tool;
 mod wait;
 
 use std::ffi::OsString;

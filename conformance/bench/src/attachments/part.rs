@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use harness::room::Room;
 
 use super::compared::Compared;
-use super::{chain, engine, flow, herd, rates, stale, start, wait};
+use super::{chain, engine, flow, herd, rates, stale, start, tool, wait};
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,25 @@ pub enum Part {
     Engine,
     /// The bytes that pass a shaper.
     Rates,
+    /// What a person waits for the tool.
+    Tool,
     /// Connections with `fastPath`, in a virtual machine.
     Flow,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 8] =
-        [Part::Start, Part::Chain, Part::Gc, Part::Herd, Part::Wait, Part::Engine, Part::Rates, Part::Flow];
+    pub const ALL: [Part; 9] = [
+        Part::Start,
+        Part::Chain,
+        Part::Gc,
+        Part::Herd,
+        Part::Wait,
+        Part::Engine,
+        Part::Rates,
+        Part::Tool,
+        Part::Flow,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -45,6 +56,7 @@ impl Part {
             Part::Wait => "wait",
             Part::Engine => "engine",
             Part::Rates => "rates",
+            Part::Tool => "tool",
             Part::Flow => "flow",
         }
     }
@@ -77,6 +89,7 @@ pub fn job(room: &Room, job: &str) -> Result<Vec<Compared>> {
         Part::Wait => wait::job(room, before),
         Part::Engine => engine::job(room),
         Part::Rates => rates::job(room),
+        Part::Tool => tool::job(room),
         Part::Flow => flow::job(room),
     }
 }
