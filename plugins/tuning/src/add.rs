@@ -12,7 +12,7 @@ use crate::container::space;
 use crate::parameter::is_of_link;
 use crate::plan::{self, Facts};
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Store, siblings};
 
 /// Sets everything that is configured; the result has the link as it is then.
 ///
@@ -47,7 +47,7 @@ pub fn add(request: &Request, config: &Config, previous: AddResult) -> Result<Ad
         record.parameters = earlier.parameters.clone();
     }
     let is_shared = config.parameters.iter().any(|parameter| !is_of_link(&parameter.key, ifname));
-    let siblings = if is_shared { store.siblings(&record.owner, &record.space)? } else { Vec::new() };
+    let siblings = if is_shared { siblings(&store, &record.owner, &record.space)? } else { Vec::new() };
     record.keep(&config.parameters, &facts, &siblings);
     if record.backup.is_none() && !record.link.is_empty() {
         record.backup = backup::path(&config.data_dir, &record.owner);

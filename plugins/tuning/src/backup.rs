@@ -18,8 +18,8 @@ const DIR_MODE: u32 = 0o700;
 const MODE: u32 = 0o600;
 /// The longest one, in bytes; the reference writes a hundred.
 const LONGEST: usize = 64 << 10;
-/// The longest name of a file (NAME_MAX, linux/limits.h).
-const NAME_MAX: usize = 255;
+/// The longest name of a file (NAME_MAX, linux/limits.h), less what its draft is called besides.
+const LONGEST_NAME: usize = 255 - file::TEMP_PREFIX.len();
 
 /// The keys of the file.
 #[derive(Default, Deserialize)]
@@ -36,7 +36,7 @@ struct Wire {
 /// Where the reference looks for the backup of an attachment; `None` if no file can have the name.
 pub fn path(dir: &Path, owner: &Owner) -> Option<PathBuf> {
     let name = format!("{}_{}.json", owner.container_id, owner.ifname);
-    (name.len() <= NAME_MAX).then(|| dir.join(name))
+    (name.len() <= LONGEST_NAME).then(|| dir.join(name))
 }
 
 /// Writes it, whole.
@@ -70,7 +70,7 @@ fn print(settings: &LinkSettings) -> Vec<u8> {
 /// It cannot be removed.
 pub fn remove(record: &Record) -> Result<()> {
     match &record.backup {
-        Some(path) => file::remove(path).map(drop),
+        Some(path) => file::remove_whole(path).map(drop),
         None => Ok(()),
     }
 }

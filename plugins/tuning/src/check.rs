@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::parameter::is_of_link;
 use crate::plan::{self, Facts};
 use crate::record::latest;
-use crate::store::Store;
+use crate::store::{Store, siblings};
 
 /// Verifies what is configured; the error names every difference.
 ///
@@ -32,7 +32,7 @@ fn as_on_record(config: &mut Config, owner: &Owner) -> Result<(), Error> {
     let Some(store) = Store::open_if_any()? else { return Ok(()) };
     let Some(own) = store.read(owner) else { return Ok(()) };
     let mut later = match config.parameters.iter().any(|it| !is_of_link(&it.key, &owner.ifname)) {
-        true => store.siblings(owner, &own.space)?,
+        true => siblings(&store, owner, &own.space)?,
         false => Vec::new(),
     };
     later.retain(|sibling| sibling.at > own.at);

@@ -8,7 +8,7 @@ use crate::backup;
 use crate::config;
 use crate::container::Container;
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Store, siblings};
 
 /// DEL: by the record, or by the reference's backup if there is none.
 ///
@@ -42,7 +42,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
     let ValidAttachments::Only(valid) = request.valid_attachments()? else { return Ok(()) };
     let Some(store) = Store::open_if_any()? else { return Ok(()) };
     let valid = attach::valid_owners(request, valid);
-    let mut outcome = store.sweep().map_err(Error::from);
+    let mut outcome = Ok(());
     for record in store.all()? {
         if record.owner.network == request.network && !valid.contains(&record.owner) {
             outcome = outcome.and(take_back(&store, &record, ""));
@@ -54,7 +54,7 @@ pub fn gc(request: &Request) -> Result<(), Error> {
 /// Sets back everything, then removes the backup, and the record last.
 fn take_back(store: &Store, record: &Record, netns: &str) -> Result<(), Error> {
     if let Some(container) = Container::of(record, netns)? {
-        let siblings = store.siblings(&record.owner, &record.space)?;
+        let siblings = siblings(store, &record.owner, &record.space)?;
         container.set_back(record, &siblings)?;
     }
     backup::remove(record)?;

@@ -20,6 +20,7 @@ pub mod piece;
 pub mod ports;
 mod removal;
 pub mod rules;
+mod store;
 mod zone;
 
 pub use arp::ArpSocket;
@@ -30,4 +31,5 @@ pub use namespace::Namespace;
 pub use notice::notice;
 pub use owner::{Owner, hash};
 pub use removal::Removal;
+pub use store::{Store, Stored};
 pub use zone::{Source, Zone};

@@ -6,6 +6,7 @@
 //! files, a temporary name that begins with [`TEMP_PREFIX`] is used instead; the holder of the
 //! directory's lock removes those of killed processes with [`sweep`].
 
+mod kept;
 mod lock;
 mod private;
 
@@ -21,6 +22,7 @@ use nix::unistd::linkat;
 
 use crate::{Error, Result};
 
+pub use kept::{remove_whole, write_whole};
 pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, open_lock, try_lock};
 pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 
@@ -166,15 +168,6 @@ pub fn replace_whole(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result
     })
 }
 
-/// Writes the file `path`, new or not: at every moment it has its old content or the new. A process
-/// that is killed can leave a temporary file beside one that existed: see [`sweep`].
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<()> {
-    match create_whole(path, bytes, mode, sync)? {
-        Made::Created => Ok(()),
-        Made::Exists => replace_whole(path, bytes, mode, sync),
-    }
-}
-
 fn split(path: &Path) -> Result<(&Path, &str)> {
     match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
         (Some(dir), Some(name)) => Ok((dir, name)),
@@ -265,17 +258,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    #[test]
-    fn a_file_written_whole_is_new_or_replaced_and_leaves_nothing_beside_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("record");
-        for text in ["one", "another"] {
-            write_whole(&path, text.as_bytes(), 0o600, Sync::Later).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
 
     #[test]
     fn a_created_file_has_content_and_mode_and_no_other_name() {

@@ -11,7 +11,6 @@
 //!
 //! The directory is in `/run`: it goes with the kernel state that it describes.
 
-mod draft;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -26,7 +25,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
 use sha2::{Digest, Sha512};
-use sys::file::{self, Hold, Made, Sync};
+use sys::file::{self, Hold, Sync};
 use sys::{Error, Result, clock};
 
 use crate::ports::{Chosen, Container};
@@ -192,10 +191,7 @@ impl Records {
         let path = self.path(by, &record.owner);
         let text = text::write(record, clock::since_boot()?);
         // The file has no name until it is whole: a killed process leaves nothing.
-        match file::create_whole(&path, text.as_bytes(), MODE, Sync::Later)? {
-            Made::Created => Ok(()),
-            Made::Exists => draft::replace(&path, text.as_bytes()),
-        }
+        file::write_whole(&path, text.as_bytes(), MODE, Sync::Later)
     }
 
     /// Reads the record of an attachment, if there is one.
@@ -220,7 +216,7 @@ impl Records {
         {
             return Ok(None);
         }
-        draft::remove(&self.path(by, removal.owner()))?;
+        file::remove_whole(&self.path(by, removal.owner()))?;
         Ok(record)
     }
 
@@ -231,7 +227,7 @@ impl Records {
     pub fn remove_own(&self, by: By, owner: &Owner) -> Result<()> {
         match self.read(by, owner) {
             Ok(Some(record)) if record.owner != *owner => Ok(()),
-            _ => draft::remove(&self.path(by, owner)),
+            _ => file::remove_whole(&self.path(by, owner)).map(drop),
         }
     }
 
