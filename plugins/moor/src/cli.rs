@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
+use crate::views::ps::{self, PsArgs};
 
 const EXAMPLES: &str = "Examples:\n  \
     moor network ls\n  \
@@ -86,6 +87,8 @@ enum Command {
     Completion(CompletionArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
+    /// Print the attachments of every runtime on this host
+    Ps(PsArgs),
 }
 
 impl Command {
@@ -94,6 +97,7 @@ impl Command {
         match self {
             Self::Completion(_) => "completion",
             Self::Network(args) => args.kind(),
+            Self::Ps(_) => "attachments",
         }
     }
 
@@ -101,6 +105,7 @@ impl Command {
         match self {
             Self::Completion(args) => completion::run(&args),
             Self::Network(args) => network::run(context, args),
+            Self::Ps(args) => ps::run(context, &args),
         }
     }
 }

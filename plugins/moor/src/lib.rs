@@ -17,6 +17,7 @@ pub mod networks;
 pub mod output;
 pub mod subnets;
 pub mod suggest;
+mod views;
 pub mod yaml;
 
 use std::process::ExitCode;

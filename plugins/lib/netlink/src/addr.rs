@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
+use rtnetlink::packet_core::DefaultNla;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use sys::Result;
 
@@ -19,6 +20,7 @@ use crate::message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request};
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
+const IFA_TARGET_NETNSID: u16 = 10;
 const IFA_PROTO: u16 = 11;
 /// The mark of our addresses (IFA_PROTO, since Linux 5.18): the number that our routes have too.
 const OUR_PROTOCOL: u8 = 109;
@@ -170,7 +172,22 @@ impl Netlink {
     pub fn addresses(&self, index: Option<u32>) -> Result<Vec<Address>> {
         let mut link = AddressMessage::default();
         link.header.index = index.unwrap_or(0);
-        let listed = self.socket.dump(Request::of(RTM_GETADDR, 0, &link), |payload, addresses| {
+        self.list_addresses(&link, index)
+    }
+
+    /// Lists the addresses of the namespace that has this number here ([`Netlink::netns_ids`]).
+    ///
+    /// # Errors
+    /// The kernel refused; also when that namespace is gone.
+    pub fn addresses_in(&self, netns_id: i32) -> Result<Vec<Address>> {
+        let mut all = AddressMessage::default();
+        let target = DefaultNla::new(IFA_TARGET_NETNSID, netns_id.to_ne_bytes().to_vec());
+        all.attributes.push(AddressAttribute::Other(target));
+        self.list_addresses(&all, None)
+    }
+
+    fn list_addresses(&self, link: &AddressMessage, index: Option<u32>) -> Result<Vec<Address>> {
+        let listed = self.socket.dump(Request::of(RTM_GETADDR, 0, link), |payload, addresses| {
             // The kernel filters since Linux 5.0; older ones do not.
             addresses
                 .extend(read(payload)?.filter(|address| index.is_none_or(|index| index == address.index)));

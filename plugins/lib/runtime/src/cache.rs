@@ -215,6 +215,16 @@ impl Cache {
     }
 }
 
+impl Entry {
+    /// The content of a cache file.
+    ///
+    /// # Errors
+    /// The reason why it is corrupt.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        parse(bytes)
+    }
+}
+
 /// Parses a cache file; the error is the reason why it is corrupt.
 fn parse(bytes: &[u8]) -> Result<Entry, String> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;

@@ -139,15 +139,21 @@ impl NetNs {
         calls::netns_cookie(socket).ok()
     }
 
+    /// Device and inode number, which are the namespace's own as long as it lives.
+    ///
+    /// # Errors
+    /// `fstat` failed.
+    pub fn identity(&self) -> crate::Result<(u64, u64)> {
+        let identity = self.file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        identity.map_err(|error| Error::new("look at", "network namespace", error))
+    }
+
     /// Whether both are the same namespace.
     ///
     /// # Errors
     /// `fstat` failed.
     pub fn same_as(&self, other: &Self) -> crate::Result<bool> {
-        let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-        identity(&self.file)
-            .and_then(|mine| Ok(mine == identity(&other.file)?))
-            .map_err(|error| Error::new("look at", "network namespace", error))
+        Ok(self.identity()? == other.identity()?)
     }
 
     /// Runs `f` with this thread inside the namespace and returns to the previous one, even when

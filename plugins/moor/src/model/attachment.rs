@@ -61,6 +61,29 @@ pub struct Attachment {
     /// The record itself.
     #[serde(skip)]
     pub record: Option<Box<Record>>,
+    /// The position of its namespace in [`super::Kernel::namespaces`].
+    #[serde(skip)]
+    pub namespace: Option<usize>,
+}
+
+/// How much of an id is shown, as docker has it.
+const ID_SHOWN: usize = 12;
+
+impl Attachment {
+    /// The container's name, else the beginning of its id.
+    pub fn shown_name(&self) -> &str {
+        self.name.as_deref().unwrap_or_else(|| self.short_id())
+    }
+
+    /// The beginning of the container's id.
+    pub fn short_id(&self) -> &str {
+        self.container_id.get(..ID_SHOWN).unwrap_or(&self.container_id)
+    }
+
+    /// Whether it holds its address, or may hold it: everything but what is gone.
+    pub fn may_be_alive(&self) -> bool {
+        self.state != State::Gone
+    }
 }
 
 /// A pod.
@@ -118,15 +141,21 @@ pub struct Drift {
     pub actual: String,
 }
 
-impl From<Record> for Attachment {
-    fn from(record: Record) -> Self {
-        Self {
-            network: record.network.clone(),
-            container_id: record.attachment.container_id.clone(),
-            ifname: record.attachment.ifname.clone(),
-            netns: record.attachment.netns.clone(),
-            record: Some(Box::new(record)),
-            ..Self::default()
+impl State {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Drift => "drift",
+            Self::Gone => "gone",
+            Self::Unrecorded => "unrecorded",
+            Self::Unknown => "unknown",
         }
+    }
+}
+
+impl Drift {
+    pub(super) fn new(what: &'static str, expected: impl ToString, actual: impl ToString) -> Self {
+        Self { what, expected: expected.to_string(), actual: actual.to_string() }
     }
 }

@@ -1,0 +1,3 @@
+//! The views of the model.
+
+pub mod ps;
