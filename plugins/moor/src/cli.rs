@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use cni::RELEASE;
 
 use crate::completion::{self, CompletionArgs};
+use crate::compose::{self, ComposeArgs};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::network::{self, NetworkArgs};
@@ -85,6 +86,8 @@ fn parse_format(text: &str) -> Result<Format, String> {
 enum Command {
     /// Print a script that completes commands: `source <(moor completion bash)`
     Completion(CompletionArgs),
+    /// Networks of compose files: what they are, and make and remove them
+    Compose(ComposeArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the attachments of every runtime on this host
@@ -96,6 +99,7 @@ impl Command {
     fn kind(&self) -> &'static str {
         match self {
             Self::Completion(_) => "completion",
+            Self::Compose(args) => args.kind(),
             Self::Network(args) => args.kind(),
             Self::Ps(_) => "attachments",
         }
@@ -104,6 +108,7 @@ impl Command {
     fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Self::Completion(args) => completion::run(&args),
+            Self::Compose(args) => compose::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
         }

@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod completion;
+mod compose;
 pub mod context;
 pub mod diagnostic;
 mod dispatch;

@@ -105,13 +105,11 @@ impl Node {
 
     fn is_not(&self, what: &str, wanted: &str) -> Fault {
         let is = match &self.value {
-            Value::Map(_) => "a map",
-            Value::List(_) => "a list",
-            Value::Scalar(_) if self.is_null() => "empty",
-            Value::Scalar(_) => "a word",
+            Value::Map(_) => "a map".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Scalar(_) if self.is_null() => "empty".to_owned(),
+            Value::Scalar(scalar) => format!("{:?}", scalar.text.chars().take(40).collect::<String>()),
         };
-        let is =
-            if is == "a word" && wanted != "a map" && wanted != "a list" { "something else" } else { is };
         Fault::new(self.at, format!("{what} must be {wanted}, and is {is}"))
     }
 }

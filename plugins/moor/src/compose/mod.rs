@@ -1,0 +1,103 @@
+//! `moor compose`: the networks of compose files. Services are a runtime's; `nerdctl compose` and
+//! `podman-compose` take a network that is there under the name that they would give it.
+
+mod files;
+mod flags;
+mod interpolate;
+mod keys;
+mod merge;
+mod networks;
+mod plan;
+mod ports;
+mod print;
+mod project;
+mod services;
+mod spec;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::{Note, document, notes};
+
+use self::files::Sources;
+use self::plan::Plan;
+use self::project::{Naming, Project};
+
+/// The arguments of `moor compose`.
+#[derive(Args)]
+pub struct ComposeArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(subcommand)]
+    command: ComposeCommand,
+}
+
+#[derive(Args)]
+struct FileArgs {
+    /// A compose file, instead of compose.yaml of this directory; several are laid over each other
+    #[arg(short, long, value_name = "FILE", global = true)]
+    file: Vec<PathBuf>,
+    /// The project's name, instead of $COMPOSE_PROJECT_NAME, `name:`, or the directory's name
+    #[arg(short, long, value_name = "NAME", global = true)]
+    project: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum ComposeCommand {
+    /// Print the networks, the services on them as flags of podman and nerdctl, and what cannot be
+    /// honoured
+    Plan,
+}
+
+impl ComposeArgs {
+    /// The kind of the JSON document that the command prints.
+    pub fn kind(&self) -> &'static str {
+        match self.command {
+            ComposeCommand::Plan => "compose-plan",
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &ComposeArgs) -> Result<Exit, Failure> {
+    let sources = Sources::read(&args.files.file)?;
+    let project = read(&sources, args.files.project.as_deref())?;
+    let unset = unset(&project);
+    match args.command {
+        ComposeCommand::Plan => {
+            let plan = Plan::new(&project, &sources.files);
+            if context.json {
+                document(args.kind(), &[plan], &unset)?;
+            } else {
+                notes(&unset);
+                print::text(context, &plan)?;
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn read(sources: &Sources, given: Option<&str>) -> Result<Project, Failure> {
+    let of_environment = || sources.variable("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+    let given = given.map(ToOwned::to_owned).or_else(of_environment);
+    let naming = Naming { given: given.as_deref(), dir: &sources.dir };
+    Project::read(&sources.documents, &|name| sources.variable(name), naming).map_err(|fault| {
+        match fault.at.line {
+            0 => Failure::refused(fault.what),
+            _ => sources.fault(&fault),
+        }
+    })
+}
+
+fn unset(project: &Project) -> Vec<Note> {
+    let note = |name: &String| {
+        Note::new("unset", format!("the variable {name} is not set, and replaced by nothing"))
+    };
+    project.unset.iter().map(note).collect()
+}
+
+#[cfg(test)]
+mod tests;
