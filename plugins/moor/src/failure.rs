@@ -66,6 +66,18 @@ impl Failure {
     }
 }
 
+impl From<sys::Error> for Failure {
+    /// What only root may do is not done: exit status 3. Anything else is exit status 1.
+    fn from(error: sys::Error) -> Self {
+        const EPERM: i32 = 1;
+        const EACCES: i32 = 13;
+        match error.errno() {
+            Some(EPERM | EACCES) => Self::incomplete(format!("needs root: {error:#}")),
+            _ => Self::refused(format!("{error:#}")),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;

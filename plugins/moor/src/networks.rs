@@ -104,6 +104,16 @@ pub fn id(name: &str) -> String {
     Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The names of the files that runtimes read in a directory, in byte order; a missing one is empty.
+pub fn file_names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let files = match entries(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?.files,
+    };
+    let name = |file: &PathBuf| Some(file.file_name()?.to_string_lossy().into_owned());
+    Ok(files.iter().filter_map(name).collect())
+}
+
 struct Entries {
     files: Vec<PathBuf>,
     dirs: Vec<PathBuf>,

@@ -1,6 +1,8 @@
 //! `moor network`: the networks, which are conflists.
 
+pub mod create;
 mod described;
+mod directory;
 mod filter;
 mod ls;
 
@@ -18,6 +20,8 @@ pub struct NetworkArgs {
 
 #[derive(Subcommand)]
 enum NetworkCommand {
+    /// Create a network: a conflist, which every runtime can use
+    Create(Box<create::CreateArgs>),
     /// List networks
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
@@ -27,6 +31,7 @@ impl NetworkArgs {
     /// The kind of the JSON document that the command prints.
     pub fn kind(&self) -> &'static str {
         match self.command {
+            NetworkCommand::Create(_) => create::KIND,
             NetworkCommand::Ls(_) => ls::KIND,
         }
     }
@@ -35,6 +40,7 @@ impl NetworkArgs {
 /// Runs the command.
 pub fn run(context: &Context, args: NetworkArgs) -> Result<Exit, Failure> {
     match args.command {
+        NetworkCommand::Create(args) => create::run(context, &args),
         NetworkCommand::Ls(args) => ls::run(context, &args),
     }
 }
