@@ -3,6 +3,8 @@
 PREFIX  ?= /opt/cni/bin
 BINDIR  ?= /usr/local/bin
 UNITDIR ?= /etc/systemd/system
+DATADIR ?= /usr/local/share
+MANDIR  ?= $(DATADIR)/man
 DESTDIR ?=
 MULTICALL ?= 1
 LINKS   ?= 0
@@ -34,7 +36,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install install-units clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-firewalld tools-fuzz tools-supply
+.PHONY: help demo build install install-units man clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-firewalld tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,12 +75,19 @@ install: ## install the plugins and moor into $(DESTDIR)$(PREFIX), each by renam
 	install -m 0755 "$$bin/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(PREFIX)/moor"
 	@mkdir -p "$(DESTDIR)$(BINDIR)" && cd "$(DESTDIR)$(BINDIR)" && \
 	ln -sfn "$(PREFIX)/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(BINDIR)/moor"
+	@if [ -d bin/share ]; then cd bin/share && find . -type f | while read -r file; do \
+	    case $$file in ./man/*) to="$(DESTDIR)$(MANDIR)/$${file#./man/}" ;; *) to="$(DESTDIR)$(DATADIR)/$${file#./}" ;; esac; \
+	    install -D -m 0644 "$$file" "$$to.new" && mv -fT "$$to.new" "$$to" && echo "$$to" || exit 1; \
+	done; else echo "no man pages: 'make man' writes them, and the scripts that complete commands" >&2; fi
 
 install-units: ## install the units that rebuild packet rules after a firewall's restart, and that run dhcp's daemon, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"
 	@for unit in plugins/portmap/systemd/moor-reapply@.service ipam/dhcp/systemd/moor-dhcp.service ipam/dhcp/systemd/moor-dhcp.socket; do \
 	    to="$(DESTDIR)$(UNITDIR)/$${unit##*/}" && sed 's|/opt/cni/bin|$(PREFIX)|' "$$unit" > "$$to" && echo "$$to" || exit 1; \
 	done
+
+man: ## write moor's man pages and the scripts that complete its commands into bin/share, for install
+	@rm -rf bin/share && mkdir -p bin && $(CARGO) run -q -p moor --example man -- bin/share
 
 clean: ## remove what was built
 	$(CARGO) clean

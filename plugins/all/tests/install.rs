@@ -89,3 +89,24 @@ fn links_are_optional_and_the_next_install_replaces_them() {
     different.dedup();
     assert_eq!(different.len(), NAMES.len(), "{files:?}");
 }
+
+#[test]
+fn man_pages_and_completions_go_where_man_and_the_shells_look() {
+    let home = tempfile::tempdir().unwrap();
+    let share = home.path().join("bin/share");
+    let files = ["man/man1/moor.1", "bash-completion/completions/moor", "zsh/site-functions/_moor"];
+    installed(home.path(), &[]);
+    assert!(!home.path().join("usr/local/share").exists(), "without make man there are none");
+    for file in files {
+        let file = share.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "text").unwrap();
+    }
+    installed(home.path(), &["MANDIR=/usr/share/man"]);
+    let there = ["usr/share/man/man1/moor.1", "usr/local/share/bash-completion/completions/moor"];
+    for file in there.into_iter().chain(["usr/local/share/zsh/site-functions/_moor"]) {
+        let file = home.path().join(file);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "text");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o644);
+    }
+}
