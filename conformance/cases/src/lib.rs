@@ -120,6 +120,7 @@ mod tap;
 mod tap_life;
 pub mod tap_queue;
 mod tool;
+mod tool_doctor;
 mod tuning;
 mod tuning_life;
 mod types;
@@ -243,6 +244,7 @@ pub fn all() -> Vec<Case> {
         tap_life::CASES,
         tap_queue::CASES,
         tool::CASES,
+        tool_doctor::CASES,
         tuning::CASES,
         tuning_life::CASES,
         chain::CASES,

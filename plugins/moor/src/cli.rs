@@ -9,9 +9,11 @@ use cni::RELEASE;
 use crate::completion::{self, CompletionArgs};
 use crate::compose::{self, ComposeArgs};
 use crate::context::Context;
+use crate::doctor::{self, DoctorArgs};
 use crate::failure::{Exit, Failure};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
+use crate::reapply::{self, ReapplyArgs};
 use crate::views::ps::{self, PsArgs};
 
 const EXAMPLES: &str = "Examples:\n  \
@@ -88,10 +90,14 @@ enum Command {
     Completion(CompletionArgs),
     /// Networks of compose files: what they are, and make and remove them
     Compose(ComposeArgs),
+    /// Find what keeps containers of this host from working, or will
+    Doctor(DoctorArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the attachments of every runtime on this host
     Ps(PsArgs),
+    /// Make packet rules and routes again that somebody has flushed
+    Reapply(ReapplyArgs),
 }
 
 impl Command {
@@ -100,8 +106,10 @@ impl Command {
         match self {
             Self::Completion(_) => "completion",
             Self::Compose(args) => args.kind(),
+            Self::Doctor(_) => "doctor",
             Self::Network(args) => args.kind(),
             Self::Ps(_) => "attachments",
+            Self::Reapply(_) => "reapply",
         }
     }
 
@@ -109,8 +117,10 @@ impl Command {
         match self {
             Self::Completion(args) => completion::run(&args),
             Self::Compose(args) => compose::run(context, &args),
+            Self::Doctor(args) => doctor::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
+            Self::Reapply(_) => reapply::run(context),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use crate::cli::Globals;
+use crate::failure::Failure;
 
 /// The directories of a command, and the form of its output.
 #[derive(Clone, Debug)]
@@ -52,6 +53,14 @@ impl Context {
             eprintln!("moor: {}", crate::output::escaped(text));
         }
     }
+}
+
+/// Exit status 3 without root, with what root is needed for.
+pub fn require_root(reason: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::incomplete(format!("needs root: {reason}")))
 }
 
 /// The path of plugins by the environment.

@@ -137,7 +137,8 @@ fn closed(nft: &Nft, hook: Hook) -> Result<Vec<(ChainInfo, Family)>> {
     Ok(closed)
 }
 
-fn step(exprs: &[Expr]) -> Option<Step> {
+/// What a rule does with every packet; `None` when it has a condition, or does nothing.
+pub(super) fn step(exprs: &[Expr]) -> Option<Step> {
     let counts = |expr: &&Expr| match expr {
         Expr::Counter => true,
         Expr::Other(name) => name == "log",
