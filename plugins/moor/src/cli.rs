@@ -11,6 +11,7 @@ use crate::compose::{self, ComposeArgs};
 use crate::context::Context;
 use crate::doctor::{self, DoctorArgs};
 use crate::failure::{Exit, Failure};
+use crate::leases::{self, LeasesArgs};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
@@ -92,6 +93,8 @@ enum Command {
     Compose(ComposeArgs),
     /// Find what keeps containers of this host from working, or will
     Doctor(DoctorArgs),
+    /// Print who has which address of the ranges, and which are leaked
+    Leases(LeasesArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the attachments of every runtime on this host
@@ -107,6 +110,7 @@ impl Command {
             Self::Completion(_) => "completion",
             Self::Compose(args) => args.kind(),
             Self::Doctor(_) => "doctor",
+            Self::Leases(_) => "leases",
             Self::Network(args) => args.kind(),
             Self::Ps(_) => "attachments",
             Self::Reapply(_) => "reapply",
@@ -118,6 +122,7 @@ impl Command {
             Self::Completion(args) => completion::run(&args),
             Self::Compose(args) => compose::run(context, &args),
             Self::Doctor(args) => doctor::run(context, &args),
+            Self::Leases(args) => leases::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),

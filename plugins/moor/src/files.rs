@@ -1,6 +1,6 @@
 //! Files that others write: a name may lead to a pipe, a device, or without end.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,6 +9,11 @@ use nix::fcntl::OFlag;
 
 /// Reads a regular file of at most `limit` bytes. It waits for nobody: a pipe is refused.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_described(path, limit).map(|(bytes, _)| bytes)
+}
+
+/// The same, and what the kernel has about the file that was read.
+pub fn read_described(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let about = file.metadata()?;
     if !about.is_file() {
@@ -19,7 +24,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }
-    Ok(bytes)
+    Ok((bytes, about))
 }
 
 #[cfg(test)]

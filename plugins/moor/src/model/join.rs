@@ -15,9 +15,11 @@ use super::records::Recorded;
 use super::{Attachment, Claim, Drift, Kernel, Model, Place, Port, State, identity};
 
 /// The path of an attachment's namespace. podman's records have it in the result alone.
-pub fn path_of(recorded: &Recorded, claim: &Claim) -> Option<PathBuf> {
-    let recorded = recorded.record.attachment.netns.clone().filter(|path| !path.is_empty());
-    recorded.or_else(|| claim.sandbox.clone()).filter(|path| path.starts_with('/')).map(PathBuf::from)
+pub fn path_of(recorded: &Recorded) -> Option<PathBuf> {
+    let record = &recorded.record;
+    let sandbox = || Claim::of(record.result.as_ref(), &record.attachment.ifname).sandbox;
+    let path = record.attachment.netns.clone().filter(|path| !path.is_empty()).or_else(sandbox);
+    path.filter(|path| path.starts_with('/')).map(PathBuf::from)
 }
 
 /// The attachments that records name, then those that only the kernel knows, in order.
@@ -32,7 +34,7 @@ pub fn attachments(
     let mut taken = HashSet::new();
     let mut all = Vec::with_capacity(records.len());
     for (recorded, claim) in records.into_iter().zip(claims) {
-        let path = path_of(&recorded, &claim);
+        let path = path_of(&recorded);
         let found = index.find(&recorded, &claim, path.as_ref(), model.is_whole);
         taken.extend(found.link.map(|(at, link)| (at, link.index)));
         let mut attachment = described(model, &found, claim);

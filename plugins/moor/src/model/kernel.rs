@@ -19,7 +19,7 @@ use super::mounts::namespace_mounts;
 use super::processes::Processes;
 
 /// The longest list of mounts that is read, in bytes.
-const MOUNTS_MAX: u64 = 64 * 1024 * 1024;
+pub(super) const MOUNTS_MAX: u64 = 64 * 1024 * 1024;
 /// The number of threads that look into namespaces.
 const THREADS_MAX: usize = 4;
 /// How many processes of a namespace are tried before it counts as one that cannot be entered.
@@ -178,6 +178,32 @@ impl Kernel {
         {
             self.namespaces[at].paths.push(path.to_owned());
         }
+    }
+
+    /// Looks also into the namespaces at these paths. One that was known by its number alone has a
+    /// path now.
+    pub(super) fn deepen(&mut self, paths: &[PathBuf], notes: &mut Vec<Note>) {
+        let home = match NetNs::current() {
+            Ok(home) => home,
+            Err(error) => return notes.push(Note::new("kernel", format!("{error:#}"))),
+        };
+        let mut more = Self { host: Host { id: self.host.id, ..Host::default() }, ..Self::default() };
+        paths.iter().for_each(|path| more.add_path(path));
+        look_into(&home, &mut more.namespaces);
+        for namespace in more.namespaces {
+            match namespace.number.and_then(|number| self.by_number.get(&number)) {
+                Some(&at) => {
+                    self.by_id.extend(namespace.id.map(|id| (id, at)));
+                    self.namespaces[at] = namespace;
+                }
+                None => self.add(namespace),
+            }
+        }
+    }
+
+    /// The identities of the namespaces that were found, and of this host's own.
+    pub(super) fn known(&self) -> impl Iterator<Item = NamespaceId> + '_ {
+        self.by_id.keys().copied().chain(self.host.id)
     }
 
     /// Adds the namespaces that only links of this host lead to: a descriptor holds them.

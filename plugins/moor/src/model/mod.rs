@@ -7,6 +7,7 @@
 mod attachment;
 mod cgroup;
 mod claim;
+mod held;
 mod identity;
 mod join;
 mod kernel;
@@ -27,6 +28,8 @@ use crate::context::Context;
 use crate::failure::Exit;
 use crate::networks::Networks;
 use crate::output::Note;
+
+use records::Recorded;
 
 /// Everything that is known of the attachments of this host.
 #[derive(Debug, Default)]
@@ -56,18 +59,35 @@ impl Model {
         }
         let records = records::read(&context.cache_dir, &mut notes);
         let processes = Processes::read();
-        let claims: Vec<Claim> = records
-            .iter()
-            .map(|one| Claim::of(one.record.result.as_ref(), &one.record.attachment.ifname))
-            .collect();
-        let paths: Vec<PathBuf> =
-            records.iter().zip(&claims).filter_map(|(one, claim)| join::path_of(one, claim)).collect();
+        let paths: Vec<PathBuf> = records.iter().filter_map(join::path_of).collect();
         let kernel = Kernel::read(&processes, &paths, &mut notes);
         let is_whole = is_root && processes.is_whole && processes.hidden == 0 && kernel.host.id.is_some();
         let mut model = Self { attachments: Vec::new(), kernel, processes, is_whole, notes };
-        model.attachments = join::attachments(&model, networks, records, claims);
-        model.note_what_is_hidden();
+        model.judge(networks, records);
         model
+    }
+
+    /// Looks also for namespaces that only a descriptor, a thread, or a mount elsewhere holds, and
+    /// judges all attachments again. Before anything is called dead.
+    pub fn deepen(&mut self, networks: &Networks) {
+        let Some(host) = self.kernel.host.id else { return };
+        let held = held::read(self.kernel.known().collect(), host.device);
+        self.processes.hidden = self.processes.hidden.max(held.hidden);
+        self.is_whole &= held.hidden == 0;
+        let mut notes = Vec::new();
+        self.kernel.deepen(&held.paths, &mut notes);
+        self.notes.retain(|note| !matches!(note.code, "processes" | "namespace"));
+        self.notes.extend(notes);
+        let records: Vec<Recorded> =
+            std::mem::take(&mut self.attachments).into_iter().filter_map(recorded).collect();
+        self.judge(networks, records);
+    }
+
+    fn judge(&mut self, networks: &Networks, records: Vec<Recorded>) {
+        let of = |one: &Recorded| Claim::of(one.record.result.as_ref(), &one.record.attachment.ifname);
+        let claims = records.iter().map(of).collect();
+        self.attachments = join::attachments(self, networks, records, claims);
+        self.note_what_is_hidden();
     }
 
     /// The status to end with, if this is what a command found.
@@ -100,4 +120,10 @@ impl Model {
         let text = format!("{hidden} processes may not be looked at (needs CAP_SYS_PTRACE)");
         (hidden > 0).then(|| Note::new("processes", text))
     }
+}
+
+/// The record that an attachment was made from.
+fn recorded(attachment: Attachment) -> Option<Recorded> {
+    let (record, file) = (*attachment.record?, attachment.record_file?);
+    Some(Recorded { record, file, at: attachment.added_at })
 }
