@@ -35,6 +35,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Globals {
     /// Print one JSON document
     #[arg(long, global = true)]
