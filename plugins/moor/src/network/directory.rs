@@ -63,6 +63,12 @@ impl Directory {
             }
         }
     }
+
+    /// Removes a file of the directory.
+    pub fn remove(&self, file: &Path) -> Result<(), Failure> {
+        file::remove(file)?;
+        Ok(file::sync_dir(&self.handle, &self.path)?)
+    }
 }
 
 /// Opens a lock that another tool has made; what is no regular file is not one.

@@ -5,13 +5,14 @@ use nix::unistd::geteuid;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::model::{Model, State};
+use crate::model::Model;
 use crate::networks::Networks;
 use crate::output::{Note, Table, document, notes, print};
 use crate::subnets::Subnet;
 
 use super::described::Described;
 use super::filter::{self, Filter};
+use super::rm::of_network;
 
 /// The kind of its document.
 pub const KIND: &str = "networks";
@@ -65,12 +66,14 @@ impl Listed {
         }
         let model = Model::read(context, networks);
         for network in &mut self.networks {
-            let attached = |state: State| !matches!(state, State::Gone);
-            let of_network = model.attachments.iter().filter(|one| one.network == network.name);
-            network.containers = Some(of_network.filter(|one| attached(one.state)).count());
+            let attached = of_network(&model, &network.name).filter(|one| one.may_be_alive());
+            network.containers = Some(attached.count());
         }
-        self.complete &= model.notes.is_empty();
-        self.notes.extend(model.notes);
+        // What keeps them from being counted wholly is reported where the answer depends on it.
+        self.complete &= !necessary || model.notes.is_empty();
+        if necessary || context.json || context.verbose {
+            self.notes.extend(model.notes);
+        }
     }
 
     fn print(&self, context: &Context, args: &LsArgs) -> Result<(), Failure> {

@@ -2,9 +2,14 @@
 
 pub mod create;
 mod described;
+mod detach;
 mod directory;
 mod filter;
+mod find;
+mod inspect;
 mod ls;
+mod prune;
+mod rm;
 
 use clap::{Args, Subcommand};
 
@@ -25,6 +30,13 @@ enum NetworkCommand {
     /// List networks
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
+    /// Print everything about networks, in docker's form
+    Inspect(inspect::InspectArgs),
+    /// Remove networks that no container uses, of those that moor made
+    Prune(prune::PruneArgs),
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm(rm::RmArgs),
 }
 
 impl NetworkArgs {
@@ -33,6 +45,9 @@ impl NetworkArgs {
         match self.command {
             NetworkCommand::Create(_) => create::KIND,
             NetworkCommand::Ls(_) => ls::KIND,
+            NetworkCommand::Inspect(_) => inspect::KIND,
+            NetworkCommand::Prune(_) => prune::KIND,
+            NetworkCommand::Rm(_) => rm::KIND,
         }
     }
 }
@@ -42,5 +57,8 @@ pub fn run(context: &Context, args: NetworkArgs) -> Result<Exit, Failure> {
     match args.command {
         NetworkCommand::Create(args) => create::run(context, &args),
         NetworkCommand::Ls(args) => ls::run(context, &args),
+        NetworkCommand::Inspect(args) => inspect::run(context, &args),
+        NetworkCommand::Prune(args) => prune::run(context, &args),
+        NetworkCommand::Rm(args) => rm::run(context, &args),
     }
 }

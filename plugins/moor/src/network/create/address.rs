@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use crate::failure::Failure;
 use crate::subnets::{Range, Subnet, masked, overlap};
 
-use super::Spec;
+use super::{Spec, first_address};
 
 /// The subnets of a description, each with its gateway, and its ranges when they are not all of it.
 pub fn subnets(spec: &Spec) -> Result<Vec<Subnet>, Failure> {
@@ -54,7 +54,7 @@ pub fn refine(subnets: &mut [Subnet], spec: &Spec) -> Result<(), Failure> {
         subnet.ranges.push(within_usable(subnet.subnet, range));
     }
     for subnet in subnets.iter_mut() {
-        subnet.gateway = subnet.gateway.or_else(|| Some(next(subnet.subnet.network())));
+        subnet.gateway = subnet.gateway.or_else(|| Some(first_address(subnet.subnet)));
     }
     let mut taken = Vec::new();
     for (name, text) in &spec.aux_addresses {

@@ -10,7 +10,6 @@ use super::{Manner, Spec};
 
 /// The arguments of `moor network create`.
 #[derive(Args)]
-#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct CreateArgs {
     /// The name
     name: String,

@@ -78,8 +78,8 @@ pub fn unique_local(
         .ok_or_else(|| Failure::refused("no subnet of fd00::/8 is free"))
 }
 
-/// The default gateway of a chosen subnet: its first address.
-pub fn gateway(subnet: IpNetwork) -> IpAddr {
+/// The default gateway of a subnet: its first address.
+pub fn first_address(subnet: IpNetwork) -> IpAddr {
     match subnet {
         IpNetwork::V4(subnet) => IpAddr::V4((subnet.network().to_bits() + 1).into()),
         IpNetwork::V6(subnet) => IpAddr::V6((subnet.network().to_bits() + 1).into()),

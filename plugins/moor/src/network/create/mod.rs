@@ -30,6 +30,7 @@ use host::Host;
 use plan::{Driver, Ipam, Plan};
 
 pub use args::CreateArgs;
+pub use choose::first_address;
 pub use conflist::AUX_LABEL;
 pub use host::bridges;
 pub use spec::Spec;
@@ -39,7 +40,6 @@ pub const KIND: &str = "network";
 
 /// How a network is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Manner {
     /// Nothing is written.
     pub dry_run: bool,
@@ -201,7 +201,7 @@ fn choose(plan: &mut Plan, host: &Host, networks: &Networks) -> Result<bool, Fai
 }
 
 fn chosen(subnet: ipnetwork::IpNetwork) -> Subnet {
-    Subnet { subnet, gateway: Some(choose::gateway(subnet)), ranges: Vec::new() }
+    Subnet { subnet, gateway: Some(first_address(subnet)), ranges: Vec::new() }
 }
 
 fn remarks(plan: &Plan, suite: Suite, host: &Host, chosen: bool, dir: &Path) -> Vec<Note> {

@@ -47,7 +47,6 @@ impl Ipam {
 
 /// The checked description.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the person who asks")]
 pub struct Plan {
     /// The network's name.
     pub name: String,
