@@ -11,10 +11,12 @@ use crate::compose::{self, ComposeArgs};
 use crate::context::Context;
 use crate::doctor::{self, DoctorArgs};
 use crate::failure::{Exit, Failure};
+use crate::lab::{self, LabArgs};
 use crate::leases::{self, LeasesArgs};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
+use crate::run::{self, RunArgs};
 use crate::views::ps::{self, PsArgs};
 
 const EXAMPLES: &str = "Examples:\n  \
@@ -96,12 +98,16 @@ enum Command {
     Doctor(DoctorArgs),
     /// Print who has which address of the ranges, and which are leaked
     Leases(LeasesArgs),
+    /// A host to play with, also without root, of which nothing is left
+    Lab(LabArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the attachments of every runtime on this host
     Ps(PsArgs),
     /// Make packet rules and routes again that somebody has flushed
     Reapply(ReapplyArgs),
+    /// Run a command on networks; this is no container: its files and processes are the host's
+    Run(RunArgs),
 }
 
 impl Command {
@@ -111,10 +117,12 @@ impl Command {
             Self::Completion(_) => "completion",
             Self::Compose(args) => args.kind(),
             Self::Doctor(_) => "doctor",
+            Self::Lab(_) => "lab",
             Self::Leases(_) => "leases",
             Self::Network(args) => args.kind(),
             Self::Ps(_) => "attachments",
             Self::Reapply(_) => "reapply",
+            Self::Run(_) => "run",
         }
     }
 
@@ -123,10 +131,12 @@ impl Command {
             Self::Completion(args) => completion::run(&args),
             Self::Compose(args) => compose::run(context, &args),
             Self::Doctor(args) => doctor::run(context, &args),
+            Self::Lab(args) => lab::run(context, args),
             Self::Leases(args) => leases::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),
+            Self::Run(args) => run::run(context, args),
         }
     }
 }

@@ -7,21 +7,28 @@ pub mod cli;
 mod completion;
 mod compose;
 pub mod context;
+mod default_route;
 pub mod diagnostic;
 mod dispatch;
 mod doctor;
 pub mod duration;
+mod endpoint;
 pub mod failure;
 pub mod files;
+mod helper;
 pub mod json;
+mod lab;
 pub mod leases;
 pub mod model;
 pub mod network;
 pub mod networks;
 pub mod output;
 mod reapply;
+mod run;
+mod space;
 pub mod subnets;
 pub mod suggest;
+mod supervise;
 mod views;
 pub mod yaml;
 
@@ -37,7 +44,7 @@ pub fn main() -> ExitCode {
     let exit = match called {
         Called::Plugin { name, arguments } => dispatch::become_plugin(&name, &arguments),
         Called::AsPlugin => dispatch::refuse(),
-        Called::Tool { arguments } => Cli::run(arguments),
+        Called::Tool { arguments } => helper::called(&arguments).unwrap_or_else(|| Cli::run(arguments)),
     };
     ExitCode::from(exit.code())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -82,6 +82,13 @@ impl Process {
     pub fn has_ended(&self, deadline: Instant) -> Result<bool> {
         wait::readable(&self.pidfd, deadline)
             .map_err(|error| Error::new("wait for", format!("process {}", self.pid), error))
+    }
+}
+
+/// Readable once the process has ended.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 }
 

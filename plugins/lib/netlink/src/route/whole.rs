@@ -6,7 +6,8 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use sys::Result;
 
 use super::{
-    RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_TABLE, RTA_VIA, RTN_UNICAST, RTNH_F_ONLINK, Route, read,
+    RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTN_UNICAST, RTNH_F_ONLINK, Route,
+    read,
 };
 use crate::Netlink;
 use crate::addr::{AF_INET, AF_INET6};
@@ -91,6 +92,15 @@ impl WholeRoute {
     pub fn in_table(&self, table: u32) -> Self {
         let mut moved = self.clone();
         moved.hops.iter_mut().chain([&mut moved.first]).for_each(|hop| hop.table = table);
+        moved
+    }
+
+    /// The same with another metric.
+    pub fn at_metric(&self, metric: u32) -> Self {
+        let mut moved = self.clone();
+        moved.hops.iter_mut().chain([&mut moved.first]).for_each(|hop| hop.priority = Some(metric));
+        moved.attributes.retain(|(kind, _)| *kind != RTA_PRIORITY);
+        moved.attributes.push((RTA_PRIORITY, metric.to_ne_bytes().to_vec()));
         moved
     }
 
