@@ -1,5 +1,6 @@
 //! The configuration: the keys as written, and the checked settings.
 
+use cni::keys::{Key, Keys, Kind, key};
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{error, fmt};
@@ -59,6 +60,29 @@ struct RequestConf {
     option: Option<String>,
     skip_default: Option<bool>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[key("ipam", Kind::Object(IPAM))]];
+
+const IPAM: &[Key] = &[
+    key("daemonSocketPath", Kind::Text),
+    key(
+        "provide",
+        Kind::List(&Kind::Object(&[
+            key("option", Kind::Text),
+            key("value", Kind::Text),
+            key("fromArg", Kind::Text),
+        ])),
+    ),
+    key("request", Kind::List(&Kind::Object(&[key("option", Kind::Text), key("skipDefault", Kind::Bool)]))),
+    key("priority", Kind::Number(0, u32::MAX as u64)),
+    key("timeout", Kind::Number(1, *TIMEOUT.end())),
+    key("broadcast", Kind::Bool),
+    key("ipv6", Kind::OneOf(&["off", "slaac", "dhcpv6"])),
+    key("ipv6Optional", Kind::Bool),
+    key("prefixDelegation", Kind::Bool),
+    key("probeTimeoutMs", Kind::Number(0, PROBE_MS_MAX)),
+];
 
 /// Where IPv6 addresses come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

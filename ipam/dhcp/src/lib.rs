@@ -30,6 +30,7 @@ use std::ffi::OsString;
 
 use cni::{AddResult, Error, Plugin, Request};
 
+pub use config::KEYS;
 pub use verbs::validate;
 
 /// The plugin `dhcp`.

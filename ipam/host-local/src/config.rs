@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use cni::keys::{Key, Keys, Kind, ROUTES, TEXTS, key};
 use cni::{Route, Version};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -111,6 +112,34 @@ enum Lenient {
     Number(u64),
     Other(serde::de::IgnoredAny),
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("ipam", Kind::Object(IPAM)),
+    key("runtimeConfig", Kind::Object(&[key("ips", TEXTS), key("ipRanges", SETS)])),
+    key("args", Kind::Object(&[key("cni", Kind::Object(&[key("ips", TEXTS)]))])),
+]];
+
+const IPAM: &[Key] = &[
+    key("ranges", SETS),
+    key("subnet", Kind::Text),
+    key("rangeStart", Kind::Text),
+    key("rangeEnd", Kind::Text),
+    key("gateway", Kind::Text),
+    key("routes", ROUTES),
+    key("dataDir", Kind::Text),
+    key("resolvConf", Kind::Text),
+    key("reclaim", Kind::OneOf(&["boot", "never"])),
+    key("exclude", TEXTS),
+    key("cooldown", Kind::Number(0, u64::MAX)),
+];
+
+const SETS: Kind = Kind::List(&Kind::List(&Kind::Object(&[
+    key("subnet", Kind::Text),
+    key("rangeStart", Kind::Text),
+    key("rangeEnd", Kind::Text),
+    key("gateway", Kind::Text),
+])));
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

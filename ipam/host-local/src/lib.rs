@@ -18,6 +18,6 @@ mod text;
 mod verbs;
 
 pub use boot::Roots;
-pub use config::DATA_DIR;
+pub use config::{DATA_DIR, KEYS};
 pub use lease::addresses_in;
 pub use verbs::{HostLocal, validate};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Dns, IpConfig, Route, Version};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -50,6 +51,23 @@ struct ArgsConf {
 struct CniArgsConf {
     ips: Option<Vec<Option<String>>>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key(
+        "ipam",
+        Kind::Object(&[
+            key(
+                "addresses",
+                Kind::List(&Kind::Object(&[key("address", Kind::Text), key("gateway", Kind::Text)])),
+            ),
+            key("routes", keys::ROUTES),
+            key("dns", keys::DNS),
+        ]),
+    ),
+    key("runtimeConfig", Kind::Object(&[key("ips", keys::TEXTS)])),
+    key("args", Kind::Object(&[key("cni", Kind::Object(&[key("ips", keys::TEXTS)]))])),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod error;
 use cni::{AddResult, Error, Plugin, Request};
 
 use args::Args;
+pub use config::KEYS;
 use config::{Conf, Settings};
 
 /// The plugin.

@@ -1,5 +1,6 @@
 //! The configured rates: the keys as written ([`Conf`]), and checked ([`Config`]).
 
+use cni::keys::{Key, Keys, Kind, TEXTS, key};
 use cni::{Error, Request, parse_cidr, shortened};
 use host::piece::Packets;
 use ipnetwork::IpNetwork;
@@ -41,6 +42,25 @@ struct BandwidthConf {
 const SUBNETS_MAX: usize = 128;
 /// The reference refuses bursts from here on, in bytes.
 const BURST_END: u64 = u32::MAX as u64;
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    RATES,
+    &[
+        key("fqCodel", Kind::Bool),
+        key("strictBurst", Kind::Bool),
+        key("runtimeConfig", Kind::Object(&[key("bandwidth", Kind::Object(RATES))])),
+    ],
+];
+
+const RATES: &[Key] = &[
+    key("ingressRate", Kind::Number(0, u64::MAX)),
+    key("ingressBurst", Kind::Number(0, u64::MAX)),
+    key("egressRate", Kind::Number(0, u64::MAX)),
+    key("egressBurst", Kind::Number(0, u64::MAX)),
+    key("shapedSubnets", TEXTS),
+    key("unshapedSubnets", TEXTS),
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use host::piece::{self, Directions, Feature, HostEnd, Kernel, Making, Packets, P
 use netlink::{Link, Netlink};
 use sys::NetNs;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 use crate::plan::Facts;
 
 /// The plugin.

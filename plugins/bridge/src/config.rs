@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use attach::conflict::Detection;
 use attach::{Outside, VethMtu};
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use host::piece::Feature;
 use ipnetwork::IpNetwork;
@@ -47,6 +48,32 @@ struct MacConf {
 struct ArgsConf {
     cni: Option<MacConf>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    &[
+        key("bridge", Kind::Text),
+        key("isGateway", Kind::Bool),
+        key("isDefaultGateway", Kind::Bool),
+        key("forceAddress", Kind::Bool),
+        key("hairpinMode", Kind::Bool),
+        key("promiscMode", Kind::Bool),
+        key("vlan", Kind::Number(0, 4094)),
+        key("vlanTrunk", Kind::List(&Kind::Object(vlans::TRUNK_KEYS))),
+        key("preserveDefaultVlan", Kind::Bool),
+        key("macspoofchk", Kind::Bool),
+        key("enabledad", Kind::Bool),
+        key("disableContainerInterface", Kind::Bool),
+        key("portIsolation", Kind::Bool),
+        key("ipam", Kind::Ipam),
+        key("dns", keys::DNS),
+        key("runtimeConfig", keys::MAC),
+        key("args", Kind::Object(&[key("cni", keys::MAC)])),
+    ],
+    attach::OUTSIDE_KEYS,
+    attach::VETH_MTU_KEYS,
+    attach::conflict::KEYS,
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

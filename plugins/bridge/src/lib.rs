@@ -18,7 +18,7 @@ use netlink::{Mac, Netlink};
 use sys::NetNs;
 
 use crate::answer::Links;
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 use crate::plan::Facts;
 
 /// The plugin.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use cni::keys::{Keys, Kind, TEXTS, key};
 use cni::{Error, Json, Request, shortened};
 use serde::Deserialize;
 
@@ -66,6 +67,31 @@ struct ArgsCni {
 struct DelConf {
     state_dir: Option<Json>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("domainName", Kind::Text),
+    key("mode", Kind::OneOf(&["auto", "gateway", "netns"])),
+    key("port", Kind::Number(1, u16::MAX as u64)),
+    key("ttl", Kind::Number(0, TTL_MAX as u64)),
+    key("cache", Kind::Number(0, CACHE_MAX as u64)),
+    key("internal", Kind::Bool),
+    key("upstreams", TEXTS),
+    key("forwardSingleLabel", Kind::Bool),
+    key("crossNetwork", Kind::OneOf(&["first", "union", "none"])),
+    key("shortId", Kind::Bool),
+    key("invalidNames", Kind::OneOf(&["error", "skip"])),
+    key("dottedNames", Kind::OneOf(&["allow", "refuse"])),
+    key("type", Kind::Text),
+    key("keepNameservers", Kind::Bool),
+    key("optional", Kind::Bool),
+    key("stateDir", Kind::Text),
+    key(
+        "runtimeConfig",
+        Kind::Object(&[key("aliases", Kind::Any), key("dns", Kind::Object(&[key("servers", TEXTS)]))]),
+    ),
+    key("args", Kind::Object(&[key("cni", Kind::Object(&[key("names", TEXTS)]))])),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,6 +31,7 @@ pub mod zone;
 use std::ffi::OsString;
 
 use cni::{AddResult, Error, Plugin, Request};
+pub use config::KEYS;
 
 /// The plugin `dns`.
 pub struct Dns;

@@ -1,5 +1,6 @@
 //! The configuration of a dummy network: the keys as written ([`Conf`]), and checked ([`Config`]).
 
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
@@ -19,6 +20,15 @@ struct Conf {
 struct MacConf {
     mac: Option<String>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("mtu", Kind::Number(0, *MTUS.end() as u64)),
+    key("mac", Kind::Text),
+    key("ipam", Kind::Ipam),
+    key("dns", keys::DNS),
+    key("runtimeConfig", keys::MAC),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

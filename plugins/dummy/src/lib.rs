@@ -13,8 +13,8 @@ use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
 use sys::NetNs;
 
-pub use crate::config::Config;
 use crate::config::DEFAULT_MTU;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct Dummy;

@@ -1,5 +1,6 @@
 //! The configuration: the keys as written ([`Conf`]), and checked ([`Config`]).
 
+use cni::keys::{Keys, Kind, key};
 use cni::{Code, Error, Request, shortened};
 use host::Isolation;
 use serde::Deserialize;
@@ -21,6 +22,14 @@ struct DelConf {
     backend: Option<cni::Json>,
     firewalld_zone: Option<cni::Json>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("backend", Kind::OneOf(&["auto", "nftables", "iptables", "firewalld"])),
+    key("iptablesAdminChainName", Kind::Text),
+    key("firewalldZone", Kind::Text),
+    key("ingressPolicy", Kind::OneOf(&["open", "same-bridge", "isolated"])),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use host::rules::{self, firewall};
 use nft::Nft;
 
 use crate::config::Backend;
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 use crate::plan::addresses;
 
 /// The plugin.

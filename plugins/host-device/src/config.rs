@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
@@ -34,6 +35,21 @@ struct DeviceConf {
     #[serde(rename = "deviceID")]
     device_id: Option<String>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("device", Kind::Text),
+    key("hwaddr", Kind::Text),
+    key("kernelpath", Kind::Text),
+    key("pciBusID", Kind::Text),
+    key("DPDKMode", Kind::Bool),
+    key("restoreAddresses", Kind::Bool),
+    key("takeDefaultRoute", Kind::Bool),
+    key("enabledad", Kind::Bool),
+    key("ipam", Kind::Ipam),
+    key("dns", keys::DNS),
+    key("runtimeConfig", Kind::Object(&[key("deviceID", Kind::Text)])),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

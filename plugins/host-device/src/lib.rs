@@ -18,7 +18,7 @@ use ipnetwork::IpNetwork;
 use netlink::Netlink;
 use sys::NetNs;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct HostDevice;

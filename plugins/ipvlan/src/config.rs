@@ -4,6 +4,7 @@
 use attach::child::{Addresses, Child};
 use attach::conflict::Detection;
 use attach::{Master, Parent};
+use cni::keys::{self, Keys, Kind, key};
 use cni::{AddResult, Error, Request, shortened};
 use host::piece::ChildKind;
 use netlink::{Ipvlan, IpvlanFlag, IpvlanMode};
@@ -20,6 +21,21 @@ struct Conf {
     enabledad: Option<bool>,
     dns: Option<cni::DnsConf>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    &[
+        key("mode", Kind::OneOf(&["l2", "l3", "l3s"])),
+        key("flag", Kind::OneOf(&["bridge", "private", "vepa"])),
+        key("mtu", keys::INTEGER),
+        key("defaultRoute", Kind::Bool),
+        key("enabledad", Kind::Bool),
+        key("ipam", Kind::Ipam),
+        key("dns", keys::DNS),
+    ],
+    attach::MASTER_KEYS,
+    attach::conflict::KEYS,
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 use attach::child::Child;
 use attach::conflict::Detection;
 use attach::{Master, Parent};
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use host::piece::ChildKind;
 use netlink::Mac;
@@ -29,6 +30,23 @@ struct Conf {
 struct MacConf {
     mac: Option<String>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    &[
+        key("mode", Kind::OneOf(&["bridge", "private", "vepa", "passthru", "source"])),
+        key("sourceMacs", keys::TEXTS),
+        key("mtu", Kind::Number(0, i32::MAX as u64)),
+        key("mac", Kind::Text),
+        key("bcqueuelen", Kind::Number(0, u32::MAX as u64)),
+        key("enabledad", Kind::Bool),
+        key("ipam", Kind::Ipam),
+        key("dns", keys::DNS),
+        key("runtimeConfig", keys::MAC),
+    ],
+    attach::MASTER_KEYS,
+    attach::conflict::KEYS,
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use cni::{AddResult, Command, Error, Plugin, Request};
 use host::piece::Kernel;
 use sys::NetNs;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct Macvlan;

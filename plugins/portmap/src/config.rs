@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use cni::keys::{self, Key, Kind, TEXTS, key};
 use cni::{Error, Json, Request, shortened};
 use host::ports::{Chosen, Mapping, Masquerade};
 use host::rules::published::Hint;
@@ -51,6 +52,28 @@ struct MappingConf {
     #[serde(rename = "hostIP")]
     host_ip: Option<String>,
 }
+
+/// The keys, and their values.
+pub const KEYS: keys::Keys = &[&[
+    key("backend", Kind::OneOf(&["iptables", "nftables"])),
+    key("snat", Kind::Bool),
+    key("masqAll", Kind::Bool),
+    key("fastPath", Kind::Bool),
+    key("markMasqBit", Kind::Number(0, 31)),
+    key("externalSetMarkChain", Kind::Text),
+    key("conditionsV4", TEXTS),
+    key("conditionsV6", TEXTS),
+    key("runtimeConfig", Kind::Object(&[key("portMappings", Kind::List(&Kind::Object(MAPPING)))])),
+]];
+
+const MAPPING: &[Key] = &[
+    key("hostPort", Kind::Number(0, u16::MAX as u64)),
+    key("hostPortEnd", Kind::Number(1, u16::MAX as u64)),
+    key("containerPort", Kind::Number(1, u16::MAX as u64)),
+    key("containerPortEnd", Kind::Number(1, u16::MAX as u64)),
+    key("protocol", Kind::Text),
+    key("hostIP", Kind::Text),
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use netlink::Netlink;
 use nft::Nft;
 
 use crate::backend::Backend;
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct PortMap;

@@ -2,6 +2,7 @@
 //! ([`Config`]).
 
 use attach::{Outside, VethMtu};
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use ipnetwork::IpNetwork;
 use netlink::Mac;
@@ -29,6 +30,20 @@ struct MacConf {
 struct ArgsConf {
     cni: Option<MacConf>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    &[
+        key("ipspoofchk", Kind::Bool),
+        key("mac", Kind::Text),
+        key("ipam", Kind::Ipam),
+        key("dns", keys::DNS),
+        key("runtimeConfig", keys::MAC),
+        key("args", Kind::Object(&[key("cni", keys::MAC)])),
+    ],
+    attach::OUTSIDE_KEYS,
+    attach::VETH_MTU_KEYS,
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

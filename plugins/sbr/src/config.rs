@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cni::keys::{Keys, Kind, TEXTS, key};
 use cni::{Error, Json, Request, parse_ip, shortened};
 use host::piece::Table;
 use serde::Deserialize;
@@ -21,6 +22,13 @@ struct Conf {
 struct DelConf {
     table: Option<Json>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("table", Kind::Number(1, u32::MAX as u64)),
+    key("gateways", TEXTS),
+    key("addSourceHints", Kind::Bool),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use host::piece::{self, Kernel, remove_source_routing};
 use netlink::Netlink;
 use sys::NetNs;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct Sbr;

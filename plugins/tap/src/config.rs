@@ -1,6 +1,7 @@
 //! The configuration of a network of TAP devices: the keys as written ([`Conf`]), and checked
 //! ([`Config`]).
 
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use netlink::Mac;
 use serde::Deserialize;
@@ -26,6 +27,20 @@ struct Conf {
 struct MacConf {
     mac: Option<String>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[
+    key("multiQueue", Kind::Bool),
+    key("mtu", Kind::Number(0, MTU.1 as u64)),
+    key("mac", Kind::Text),
+    key("owner", Kind::Number(0, (NO_ID - 1) as u64)),
+    key("group", Kind::Number(0, (NO_ID - 1) as u64)),
+    key("selinuxContext", Kind::Text),
+    key("bridge", Kind::Text),
+    key("ipam", Kind::Ipam),
+    key("dns", keys::DNS),
+    key("runtimeConfig", keys::MAC),
+]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

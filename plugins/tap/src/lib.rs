@@ -16,7 +16,7 @@ use ipnetwork::IpNetwork;
 use netlink::{Mac, Netlink};
 use sys::NetNs;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 use crate::plan::{CREATE, DRIVER};
 
 /// The plugin.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cni::keys::{self, Key, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use host::piece::LinkSettings;
 use netlink::Mac;
@@ -49,6 +50,25 @@ struct CniArgs {
     #[serde(rename = "txQLen")]
     tx_q_len: Option<i64>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    SETTINGS,
+    &[
+        key("dataDir", Kind::Text),
+        key("runtimeConfig", keys::MAC),
+        key("args", Kind::Object(&[key("cni", Kind::Object(SETTINGS))])),
+    ],
+];
+
+const SETTINGS: &[Key] = &[
+    key("sysctl", Kind::Map(&Kind::Text)),
+    key("mac", Kind::Text),
+    key("mtu", Kind::Number(0, MTU.1.unsigned_abs())),
+    key("promisc", Kind::Bool),
+    key("allmulti", Kind::Bool),
+    key("txQLen", Kind::Number(0, QUEUE_MAX.unsigned_abs())),
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod text;
 
 use cni::{AddResult, Code, Error, Plugin, Request};
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct Tuning;

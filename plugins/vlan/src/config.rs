@@ -6,6 +6,7 @@ use attach::child::Child;
 use attach::conflict::Detection;
 use attach::mtu::MtuConf;
 use attach::{Master, Parent};
+use cni::keys::{self, Keys, Kind, key};
 use cni::{Error, Request, shortened};
 use host::piece::{ChildKind, Place};
 use netlink::{PriorityMap, Vlan, VlanFlags, VlanProtocol};
@@ -29,6 +30,27 @@ struct Conf {
     enabledad: Option<bool>,
     dns: Option<cni::DnsConf>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[
+    &[
+        key("master", Kind::Text),
+        key("vlanId", Kind::Number(0, *IDS.end() as u64)),
+        key("mtu", Kind::Mtu(i32::MAX as u64)),
+        key("linkInContainer", Kind::Bool),
+        key("protocol", Kind::OneOf(&["802.1q", "802.1Q", "802.1ad", "802.1AD"])),
+        key("reorderHeader", Kind::Bool),
+        key("gvrp", Kind::Bool),
+        key("mvrp", Kind::Bool),
+        key("looseBinding", Kind::Bool),
+        key("ingressQosMap", Kind::Map(&keys::INTEGER)),
+        key("egressQosMap", Kind::Map(&keys::INTEGER)),
+        key("enabledad", Kind::Bool),
+        key("ipam", Kind::Ipam),
+        key("dns", keys::DNS),
+    ],
+    attach::conflict::KEYS,
+];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The configuration of a VRF: the keys as written ([`Conf`]), and checked ([`Config`]).
 
+use cni::keys::{Keys, Kind, key};
 use cni::{Error, Json, Request, shortened};
 use serde::Deserialize;
 
@@ -17,6 +18,9 @@ struct Conf {
 struct DelConf {
     vrfname: Option<Json>,
 }
+
+/// The keys, and their values.
+pub const KEYS: Keys = &[&[key("vrfname", Kind::Text), key("table", Kind::Number(0, u32::MAX as u64))]];
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use host::piece::{self, Feature, Kernel, leave_vrf};
 use netlink::Netlink;
 use sys::NetNs;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, KEYS};
 
 /// The plugin.
 pub struct Vrf;

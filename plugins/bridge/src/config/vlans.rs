@@ -4,12 +4,20 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use cni::Error;
+use cni::keys::{Key, Kind, key};
 use serde::Deserialize;
 
 /// IEEE 802.1Q, 9.6: 0 means no VLAN, 4095 is reserved.
 const VLAN_IDS: RangeInclusive<i64> = 1..=4094;
 
 /// An item of `vlanTrunk`.
+/// The keys of an item of `vlanTrunk`, and their values.
+pub(super) const TRUNK_KEYS: &[Key] = &[
+    key("id", Kind::Number(1, 4094)),
+    key("minID", Kind::Number(1, 4094)),
+    key("maxID", Kind::Number(1, 4094)),
+];
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TrunkConf {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cni::keys::{Key, Kind, key};
 use cni::{AddResult, Code, Error, Request};
 use host::piece::{Claim, DetectionTime, Kernel, Making, Piece, Place};
 use ipnetwork::IpNetwork;
@@ -24,6 +25,14 @@ struct DetectConf {
     timeout_ms: Option<i64>,
     attempts: Option<i64>,
 }
+
+/// The key, and its values.
+pub const KEYS: &[Key] = &[key("detectConflict", Kind::Object(DETECTION))];
+
+const DETECTION: &[Key] = &[
+    key("timeoutMs", Kind::Number(TIMEOUT_MS.0, TIMEOUT_MS.1.unsigned_abs())),
+    key("attempts", Kind::Number(ATTEMPTS.0, ATTEMPTS.1.unsigned_abs())),
+];
 
 /// How duplicate addresses are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

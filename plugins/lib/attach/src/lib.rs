@@ -29,12 +29,12 @@ use serde::Deserialize;
 pub use check::drifts;
 pub use container::{addresses, parameters, result_routes, routes, settled, without_start_delay};
 pub use forwarding::host_forwarding;
-pub use master::Master;
-pub use outside::{Masquerading, Outside};
+pub use master::{KEYS as MASTER_KEYS, Master};
+pub use outside::{KEYS as OUTSIDE_KEYS, Masquerading, Outside};
 pub use parent::Parent;
 pub use previous::{container_link, host_veth, previous_addresses, previous_mac};
 pub use subnets::{first_address, ipam_gateways};
-pub use veth_mtu::{VethMtu, veth_mtu};
+pub use veth_mtu::{KEYS as VETH_MTU_KEYS, VethMtu, veth_mtu};
 
 /// The owner of a request's objects.
 pub fn owner(request: &Request) -> Owner {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cni::keys::{Key, Kind, TEXTS, key};
 use cni::{Error, Request, shortened};
 use host::piece::Place;
 use serde::Deserialize;
@@ -17,6 +18,16 @@ struct Conf {
     host_access: Option<bool>,
     host_addresses: Option<Vec<String>>,
 }
+
+/// The keys, and their values.
+pub const KEYS: &[Key] = &[
+    key("master", Kind::Text),
+    key("vlan", Kind::Number(1, 4094)),
+    key("internal", Kind::Bool),
+    key("linkInContainer", Kind::Bool),
+    key("hostAccess", Kind::Bool),
+    key("hostAddresses", TEXTS),
+];
 
 /// The configured parent, and whether the host gets a link on it too.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! How packets reach the outside: `ipMasq`, `ipMasqBackend` and `fastPath`.
 
+use cni::keys::{Key, Kind, key};
 use cni::{Code, Error, Request, shortened};
 use host::piece::{FastPath, Kernel, Masquerade, MasqueradeChain, Piece};
 use host::{Owner, iptables, rules};
@@ -14,6 +15,13 @@ struct Conf {
     ip_masq_backend: Option<String>,
     fast_path: Option<bool>,
 }
+
+/// The keys, and their values.
+pub const KEYS: &[Key] = &[
+    key("ipMasq", Kind::Bool),
+    key("ipMasqBackend", Kind::OneOf(&["iptables", "nftables"])),
+    key("fastPath", Kind::Bool),
+];
 
 /// What translates the container's addresses to the host's for the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

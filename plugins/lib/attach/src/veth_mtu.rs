@@ -1,5 +1,6 @@
 //! The MTU of a veth pair.
 
+use cni::keys::{Key, Kind, key};
 use cni::{Error, Request};
 use netlink::Netlink;
 use serde::Deserialize;
@@ -12,6 +13,9 @@ use crate::mtu::MtuConf;
 struct Conf {
     mtu: Option<MtuConf>,
 }
+
+/// The key, and its values.
+pub const KEYS: &[Key] = &[key("mtu", Kind::Mtu(MAX as u64))];
 
 /// ETH_MAX_MTU (linux/if_ether.h), the maximum of a veth.
 const MAX: u32 = 65535;

@@ -17,6 +17,7 @@ mod error;
 mod family;
 mod gate;
 mod json;
+pub mod keys;
 mod netconf;
 mod plugin;
 mod request;
