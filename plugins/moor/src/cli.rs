@@ -13,6 +13,7 @@ use crate::doctor::{self, DoctorArgs};
 use crate::failure::{Exit, Failure};
 use crate::lab::{self, LabArgs};
 use crate::leases::{self, LeasesArgs};
+use crate::lint::{self, LintArgs};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
@@ -100,6 +101,8 @@ enum Command {
     Leases(LeasesArgs),
     /// A host to play with, also without root, of which nothing is left
     Lab(LabArgs),
+    /// Find what is wrong in conflists, and show where
+    Lint(LintArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the attachments of every runtime on this host
@@ -119,6 +122,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Lab(_) => "lab",
             Self::Leases(_) => "leases",
+            Self::Lint(_) => "lint",
             Self::Network(args) => args.kind(),
             Self::Ps(_) => "attachments",
             Self::Reapply(_) => "reapply",
@@ -133,6 +137,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(context, &args),
             Self::Lab(args) => lab::run(context, args),
             Self::Leases(args) => leases::run(context, &args),
+            Self::Lint(args) => lint::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),

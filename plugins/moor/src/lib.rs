@@ -19,6 +19,7 @@ mod helper;
 pub mod json;
 mod lab;
 pub mod leases;
+pub mod lint;
 pub mod model;
 pub mod network;
 pub mod networks;

@@ -144,10 +144,11 @@ impl Node {
         self.members().iter().rev().find(|member| member.key == key)
     }
 
-    /// The last member of that key in any case, as a decoder into a structure takes it; `None` also
-    /// for `null`.
+    /// The member of that key in any case, as a plugin takes it: a runtime sorts the keys, and of
+    /// several the last counts. `null` is absent.
     pub fn any_case(&self, key: &str) -> Option<&Member> {
-        let member = self.members().iter().rev().find(|member| member.key.eq_ignore_ascii_case(key))?;
+        let members = self.members().iter().filter(|member| member.key.eq_ignore_ascii_case(key));
+        let member = members.max_by(|one, other| one.key.cmp(&other.key))?;
         (member.value.value != Value::Null).then_some(member)
     }
 
