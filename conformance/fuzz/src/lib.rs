@@ -25,6 +25,7 @@ pub const ALL: &[Body] = &[
     ("dhcpv6", dhcp::fuzz::datagram),
     ("dns", dns::wire::fuzz::query),
     ("dns-answer", dns::cache::fuzz::answer),
+    ("lint", moor::lint::fuzz::conflist),
 ];
 
 /// Any bytes from the kernel are read without a panic: rtnetlink, nf_tables, conntrack.
