@@ -10,6 +10,7 @@ use crate::completion::{self, CompletionArgs};
 use crate::compose::{self, ComposeArgs};
 use crate::context::Context;
 use crate::doctor::{self, DoctorArgs};
+use crate::enter::{self, EnterArgs};
 use crate::failure::{Exit, Failure};
 use crate::lab::{self, LabArgs};
 use crate::leases::{self, LeasesArgs};
@@ -97,6 +98,8 @@ enum Command {
     Compose(ComposeArgs),
     /// Find what keeps containers of this host from working, or will
     Doctor(DoctorArgs),
+    /// Run a command of the host in a container's network; the container needs no program for it
+    Enter(EnterArgs),
     /// Print who has which address of the ranges, and which are leaked
     Leases(LeasesArgs),
     /// A host to play with, also without root, of which nothing is left
@@ -121,6 +124,7 @@ impl Command {
             Self::Compose(args) => args.kind(),
             Self::Doctor(_) => "doctor",
             Self::Lab(_) => "lab",
+            Self::Enter(_) => "enter",
             Self::Leases(_) => "leases",
             Self::Lint(_) => "lint",
             Self::Network(args) => args.kind(),
@@ -136,6 +140,7 @@ impl Command {
             Self::Compose(args) => compose::run(context, &args),
             Self::Doctor(args) => doctor::run(context, &args),
             Self::Lab(args) => lab::run(context, args),
+            Self::Enter(args) => enter::run(context, args),
             Self::Leases(args) => leases::run(context, &args),
             Self::Lint(args) => lint::run(context, &args),
             Self::Network(args) => network::run(context, args),

@@ -53,6 +53,19 @@ impl DefaultRoutes {
     }
 }
 
+/// After DEL: when only routes that came after others are left, they get their metric back.
+pub fn restore(netns: &NetNs) -> Result<()> {
+    let netlink = Netlink::open_in(netns)?;
+    let all = defaults(&netlink, None)?;
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let lowest = of(&all, family).map(metric).min();
+        if lowest.is_some_and(|lowest| lowest >= STEP) {
+            of(&all, family).try_for_each(|route| move_route(&netlink, route, metric(route) - STEP))?;
+        }
+    }
+    Ok(())
+}
+
 /// A moment with both routes, none with neither.
 fn move_route(netlink: &Netlink, route: &WholeRoute, metric: u32) -> Result<()> {
     netlink.append_route(&route.at_metric(metric))?;

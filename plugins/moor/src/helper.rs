@@ -169,6 +169,11 @@ pub fn report_ready(socket: &mut UnixStream) -> Result<(), Failure> {
     written.map_err(|error| Failure::refused(format!("the parent has gone: {error}")))
 }
 
+/// The person's shell.
+pub fn shell() -> OsString {
+    std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into())
+}
+
 /// Becomes the command; returns only when it cannot be executed.
 pub fn become_command(command: &[OsString]) -> Exit {
     let Some((program, arguments)) = command.split_first() else { return Exit::Status(127) };

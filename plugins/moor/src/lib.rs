@@ -13,6 +13,7 @@ mod dispatch;
 mod doctor;
 pub mod duration;
 mod endpoint;
+mod enter;
 pub mod failure;
 pub mod files;
 mod helper;
@@ -30,6 +31,7 @@ mod space;
 pub mod subnets;
 pub mod suggest;
 mod supervise;
+mod target;
 mod views;
 pub mod yaml;
 

@@ -13,7 +13,7 @@ use nix::unistd::{getegid, geteuid};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::helper::{Role, Start};
+use crate::helper::{Role, Start, shell};
 use crate::space::refused;
 use crate::supervise::{Orphans, wait_for};
 
@@ -33,9 +33,7 @@ pub struct LabArgs {
 
 /// Runs the command, or a shell, in a lab.
 pub fn run(context: &Context, args: LabArgs) -> Result<Exit, Failure> {
-    let shell =
-        || vec![std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into())];
-    let command = if args.command.is_empty() { shell() } else { args.command };
+    let command = if args.command.is_empty() { vec![shell()] } else { args.command };
     start(context, &command)
 }
 

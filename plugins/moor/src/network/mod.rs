@@ -1,9 +1,11 @@
 //! `moor network`: the networks, which are conflists.
 
+mod connect;
 pub mod create;
 mod described;
 mod detach;
 mod directory;
+mod disconnect;
 mod filter;
 mod find;
 mod inspect;
@@ -25,8 +27,12 @@ pub struct NetworkArgs {
 
 #[derive(Subcommand)]
 enum NetworkCommand {
+    /// Connect a container of any runtime to another network
+    Connect(connect::ConnectArgs),
     /// Create a network: a conflist, which every runtime can use
     Create(Box<create::CreateArgs>),
+    /// Disconnect a container from a network
+    Disconnect(disconnect::DisconnectArgs),
     /// List networks
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
@@ -43,7 +49,9 @@ impl NetworkArgs {
     /// The kind of the JSON document that the command prints.
     pub fn kind(&self) -> &'static str {
         match self.command {
+            NetworkCommand::Connect(_) => connect::KIND,
             NetworkCommand::Create(_) => create::KIND,
+            NetworkCommand::Disconnect(_) => disconnect::KIND,
             NetworkCommand::Ls(_) => ls::KIND,
             NetworkCommand::Inspect(_) => inspect::KIND,
             NetworkCommand::Prune(_) => prune::KIND,
@@ -55,6 +63,8 @@ impl NetworkArgs {
 /// Runs the command.
 pub fn run(context: &Context, args: NetworkArgs) -> Result<Exit, Failure> {
     match args.command {
+        NetworkCommand::Connect(args) => connect::run(context, &args),
+        NetworkCommand::Disconnect(args) => disconnect::run(context, &args),
         NetworkCommand::Create(args) => create::run(context, &args),
         NetworkCommand::Ls(args) => ls::run(context, &args),
         NetworkCommand::Inspect(args) => inspect::run(context, &args),
