@@ -18,7 +18,7 @@ mod map;
 mod names;
 mod plan;
 mod port_holder;
-mod probe;
+pub mod probe;
 pub mod record;
 mod responder;
 pub mod restore;

@@ -1,7 +1,7 @@
 //! Queries a server for the addresses of a name (RFC 1035).
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,27 @@ const IN: u16 = 1;
 /// # Errors
 /// There was no answer in time, or it is malformed, or an error.
 pub fn addresses(server: IpAddr, name: &str, family: IpFamily, until: Instant) -> io::Result<Vec<IpAddr>> {
-    let socket = UdpSocket::bind((IpFamily::of(server).unspecified(), 0))?;
+    addresses_at((server, DNS_PORT).into(), name, family, until)
+}
+
+/// As [`addresses`], at another port.
+///
+/// # Errors
+/// Those of [`addresses`].
+pub fn addresses_at(
+    server: SocketAddr,
+    name: &str,
+    family: IpFamily,
+    until: Instant,
+) -> io::Result<Vec<IpAddr>> {
+    let socket = UdpSocket::bind((IpFamily::of(server.ip()).unspecified(), 0))?;
     let wanted = family.choose(kind::A, kind::AAAA);
     let question = question(name, wanted);
     let until = until.max(Instant::now() + MIN_TIME);
     let mut pause = FIRST_PAUSE;
     loop {
         let again = Instant::now() + pause;
-        let asked = socket.connect((server, DNS_PORT)).and_then(|()| socket.send(&question));
+        let asked = socket.connect(server).and_then(|()| socket.send(&question));
         let outcome = match asked.and_then(|_| receive(&socket, again)) {
             Err(error) if is_transient(&error) => {
                 thread::sleep(again.saturating_duration_since(Instant::now()));

@@ -19,7 +19,10 @@ use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
 use crate::run::{self, RunArgs};
+use crate::views::names::{self, NamesArgs};
+use crate::views::ports::{self, PortsArgs};
 use crate::views::ps::{self, PsArgs};
+use crate::views::who::{self, WhoArgs};
 
 const EXAMPLES: &str = "Examples:\n  \
     moor network ls\n  \
@@ -106,10 +109,16 @@ enum Command {
     Lab(LabArgs),
     /// Find what is wrong in conflists, and show where
     Lint(LintArgs),
+    /// Print the names that Moor's DNS answers for containers
+    Names(NamesArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
+    /// Print the ports of this host, and who has them
+    Ports(PortsArgs),
     /// Print the attachments of every runtime on this host
     Ps(PsArgs),
+    /// Print whose an address, a port, a MAC address, a link, a namespace or a process is
+    Who(WhoArgs),
     /// Make packet rules and routes again that somebody has flushed
     Reapply(ReapplyArgs),
     /// Run a command on networks; this is no container: its files and processes are the host's
@@ -127,8 +136,11 @@ impl Command {
             Self::Enter(_) => "enter",
             Self::Leases(_) => "leases",
             Self::Lint(_) => "lint",
+            Self::Names(_) => "names",
             Self::Network(args) => args.kind(),
+            Self::Ports(_) => "ports",
             Self::Ps(_) => "attachments",
+            Self::Who(_) => "owners",
             Self::Reapply(_) => "reapply",
             Self::Run(_) => "run",
         }
@@ -143,6 +155,9 @@ impl Command {
             Self::Enter(args) => enter::run(context, args),
             Self::Leases(args) => leases::run(context, &args),
             Self::Lint(args) => lint::run(context, &args),
+            Self::Names(args) => names::run(context, &args),
+            Self::Ports(args) => ports::run(context, &args),
+            Self::Who(args) => who::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),

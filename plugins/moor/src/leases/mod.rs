@@ -6,6 +6,7 @@ mod ranges;
 mod report;
 mod stores;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,9 +21,10 @@ use crate::output::Note;
 pub use judge::LeaseState;
 pub use ranges::RangeSum;
 pub use report::{LeaseReport, StoreReport};
+pub use stores::Lease;
 
 use judge::{Evidence, Limits};
-use stores::Store;
+use stores::{Store, read_lease};
 
 /// The arguments of `moor leases`.
 #[derive(Args)]
@@ -94,6 +96,19 @@ pub fn read(
     }
     model.notes.extend(notes);
     reports
+}
+
+/// The lease of an address, with its network, wherever there is one.
+pub fn of_address(
+    context: &Context,
+    networks: &Networks,
+    model: &Model,
+    address: IpAddr,
+) -> Vec<(String, Lease)> {
+    // What cannot be listed is noted by `moor leases`.
+    let stores = stores::find(context, networks, model, &mut Vec::new());
+    let lease = |store: &Store| Some((store.network.clone(), read_lease(&store.dir, address).ok()?));
+    stores.iter().filter_map(lease).filter(|(_, lease)| !lease.container_id.is_empty()).collect()
 }
 
 fn judged(stores: Vec<Store>, model: &Model, limits: &Limits) -> Vec<StoreReport> {

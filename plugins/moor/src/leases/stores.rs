@@ -52,9 +52,19 @@ pub struct Lease {
     pub written: SystemTime,
 }
 
-/// Finds the directories: those that a list names, now or at the time of an ADD, and all below the
-/// cache. Then reads their leases.
+/// Finds the directories and reads their leases.
 pub fn read(context: &Context, networks: &Networks, model: &Model, notes: &mut Vec<Note>) -> Vec<Store> {
+    let mut stores = find(context, networks, model, notes);
+    for store in &mut stores {
+        context.trace(&format!("reading leases in {}", store.dir.display()));
+        store.leases = read_dir(&store.dir, notes);
+    }
+    stores
+}
+
+/// Finds the directories: those that a list names, now or at the time of an ADD, and all below the
+/// cache.
+pub fn find(context: &Context, networks: &Networks, model: &Model, notes: &mut Vec<Note>) -> Vec<Store> {
     let mut stores = Vec::new();
     let mut known = HashSet::new();
     let present = networks.all.iter().map(|network| network.list.clone());
@@ -77,10 +87,6 @@ pub fn read(context: &Context, networks: &Networks, model: &Model, notes: &mut V
         Err(error) => notes.push(Note::about("leases", &below, format!("list: {error}"))),
     }
     stores.sort_by(|a, b| (&a.network, &a.dir).cmp(&(&b.network, &b.dir)));
-    for store in &mut stores {
-        context.trace(&format!("reading leases in {}", store.dir.display()));
-        store.leases = read_dir(&store.dir, notes);
-    }
     stores
 }
 

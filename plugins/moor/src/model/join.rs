@@ -12,7 +12,7 @@ use crate::networks::Networks;
 
 use super::cgroup::Contained;
 use super::records::Recorded;
-use super::{Attachment, Claim, Drift, Kernel, Model, Place, Port, State, identity};
+use super::{Attachment, Claim, Drift, Kernel, Model, Named, Place, Port, State, identity};
 
 /// The path of an attachment's namespace. podman's records have it in the result alone.
 pub fn path_of(recorded: &Recorded) -> Option<PathBuf> {
@@ -30,7 +30,10 @@ pub fn attachments(
     claims: Vec<Claim>,
 ) -> Vec<Attachment> {
     let index = Index::of(&model.kernel);
-    let stores = identity::nerdctl_stores();
+    let files = Files {
+        stores: identity::nerdctl_stores(),
+        names: model.names.iter().map(|named| (named.key(), named)).collect(),
+    };
     let mut taken = HashSet::new();
     let mut all = Vec::with_capacity(records.len());
     for (recorded, claim) in records.into_iter().zip(claims) {
@@ -38,13 +41,21 @@ pub fn attachments(
         let found = index.find(&recorded, &claim, path.as_ref(), model.is_whole);
         taken.extend(found.link.map(|(at, link)| (at, link.index)));
         let mut attachment = described(model, &found, claim);
-        name(&mut attachment, model, recorded, path, &stores);
+        name(&mut attachment, model, recorded, path, &files);
         all.push(attachment);
     }
     all.extend(unrecorded(model, networks, &taken));
     let key = |one: &Attachment| (one.network.clone(), one.container_id.clone(), one.ifname.clone());
     all.sort_by_cached_key(key);
     all
+}
+
+/// What files beside the record have of attachments.
+struct Files<'m> {
+    /// nerdctl's names.
+    stores: Vec<PathBuf>,
+    /// Names of Moor's DNS, by network, container and interface.
+    names: HashMap<[&'m str; 3], &'m Named>,
 }
 
 /// What the kernel has of a record.
@@ -239,18 +250,19 @@ fn name(
     model: &Model,
     recorded: Recorded,
     path: Option<PathBuf>,
-    stores: &[PathBuf],
+    files: &Files<'_>,
 ) {
     let Recorded { record, file, at } = recorded;
     let id = &record.attachment;
     attachment.network.clone_from(&record.network);
     attachment.container_id.clone_from(&id.container_id);
     attachment.ifname.clone_from(&id.ifname);
-    attachment.name = identity::name(&record, stores);
+    attachment.name = identity::name(&record, &files.stores);
     attachment.pod = identity::pod(&record);
     attachment.ports = id.capabilities.get("portMappings").map(ports).unwrap_or_default();
-    attachment.names =
-        id.capabilities.get("aliases").map(|of| aliases(of, &record.network)).unwrap_or_default();
+    let named = files.names.get(&[record.network.as_str(), &id.container_id, &id.ifname]);
+    let asked = || id.capabilities.get("aliases").map(|of| aliases(of, &record.network));
+    attachment.names = named.map(|named| named.names.clone()).or_else(asked).unwrap_or_default();
     attachment.netns = path.map(|path| path.to_string_lossy().into_owned());
     let contained = contained(model, &attachment.pids, &id.container_id);
     let runtime = identity::runtime(&record, attachment.netns.as_deref(), contained);

@@ -12,9 +12,12 @@ mod identity;
 mod join;
 mod kernel;
 mod mounts;
+mod names;
+mod ports;
 mod processes;
 mod records;
 mod resolve;
+mod sockets;
 
 use std::path::PathBuf;
 
@@ -22,6 +25,8 @@ pub use attachment::{Attachment, Drift, Pod, Port, State};
 pub use cgroup::Contained;
 pub use claim::Claim;
 pub use kernel::{Host, Kernel, Namespace, NamespaceId, Place};
+pub use names::Named;
+pub use ports::HostPort;
 pub use processes::{Process, Processes};
 
 use crate::context::Context;
@@ -40,6 +45,8 @@ pub struct Model {
     pub kernel: Kernel,
     /// The processes.
     pub processes: Processes,
+    /// The names that Moor's DNS answers.
+    pub names: Vec<Named>,
     /// Whether everything that can keep an attachment alive could be looked at. If not, nothing is
     /// called gone.
     pub is_whole: bool,
@@ -62,7 +69,8 @@ impl Model {
         let paths: Vec<PathBuf> = records.iter().filter_map(join::path_of).collect();
         let kernel = Kernel::read(&processes, &paths, &mut notes);
         let is_whole = is_root && processes.is_whole && processes.hidden == 0 && kernel.host.id.is_some();
-        let mut model = Self { attachments: Vec::new(), kernel, processes, is_whole, notes };
+        let names = names::read(networks, &mut notes);
+        let mut model = Self { attachments: Vec::new(), kernel, processes, names, is_whole, notes };
         model.judge(networks, records);
         model
     }
@@ -93,6 +101,14 @@ impl Model {
     /// The status to end with, if this is what a command found.
     pub fn exit(&self, found: Exit) -> Exit {
         if self.notes.is_empty() { found } else { Exit::Incomplete }
+    }
+
+    /// The ports of this host that lead somewhere, by number.
+    pub fn ports(&mut self) -> Vec<HostPort> {
+        let mut notes = Vec::new();
+        let ports = ports::read(self, &mut notes);
+        self.notes.extend(notes);
+        ports
     }
 
     /// Notes what could not be seen, if it makes a difference: the attachments whose other end is a

@@ -191,6 +191,12 @@ pub(super) fn read(set: &Set<'_>, element: &Element) -> Option<(Mapping, IpAddr)
     Some((Mapping { proto, address, ports: (first, last), target: 0 }, to))
 }
 
+/// The port of a container's address and port in a map.
+pub(super) fn target_port(value: &Value) -> Option<u16> {
+    let &[high, low, _, _] = value.bytes().last_chunk::<4>()?;
+    Some(u16::from_be_bytes([high, low]))
+}
+
 /// The protocol and the port at the end of a key: four bytes each, padded with zeros.
 fn tail(key: &[u8]) -> Option<(u8, u16)> {
     let &[proto, _, _, _, high, low, _, _] = key.last_chunk::<8>()?;

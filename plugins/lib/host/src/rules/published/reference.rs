@@ -16,7 +16,7 @@ use crate::Owner;
 use crate::iptables::{SUMMARY, old_ports_chain, ports_chain};
 
 /// Chains of its nftables back end; the comment of a rule is the container's id.
-const CHAINS: [&str; 3] = ["hostports", "hostip_hostports", "masquerading"];
+pub(super) const CHAINS: [&str; 3] = ["hostports", "hostip_hostports", "masquerading"];
 /// Deletes what the reference's portmap made for a container.
 ///
 /// # Errors
