@@ -12,9 +12,11 @@ use crate::context::Context;
 use crate::doctor::{self, DoctorArgs};
 use crate::enter::{self, EnterArgs};
 use crate::failure::{Exit, Failure};
+use crate::import::{self, ImportArgs};
 use crate::lab::{self, LabArgs};
 use crate::leases::{self, LeasesArgs};
 use crate::lint::{self, LintArgs};
+use crate::metrics::{self, MetricsArgs};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
@@ -103,6 +105,8 @@ enum Command {
     Doctor(DoctorArgs),
     /// Run a command of the host in a container's network; the container needs no program for it
     Enter(EnterArgs),
+    /// Make conflists of the networks of docker, podman (netavark) or Quadlet
+    Import(ImportArgs),
     /// Print who has which address of the ranges, and which are leaked
     Leases(LeasesArgs),
     /// A host to play with, also without root, of which nothing is left
@@ -111,6 +115,8 @@ enum Command {
     Lint(LintArgs),
     /// Print the names that Moor's DNS answers for containers
     Names(NamesArgs),
+    /// Print numbers for Prometheus: attachments, addresses, ports, names
+    Metrics(MetricsArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the ports of this host, and who has them
@@ -122,7 +128,7 @@ enum Command {
     /// Make packet rules and routes again that somebody has flushed
     Reapply(ReapplyArgs),
     /// Run a command on networks; this is no container: its files and processes are the host's
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 }
 
 impl Command {
@@ -134,9 +140,11 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Lab(_) => "lab",
             Self::Enter(_) => "enter",
+            Self::Import(_) => import::KIND,
             Self::Leases(_) => "leases",
             Self::Lint(_) => "lint",
             Self::Names(_) => "names",
+            Self::Metrics(_) => metrics::KIND,
             Self::Network(args) => args.kind(),
             Self::Ports(_) => "ports",
             Self::Ps(_) => "attachments",
@@ -153,15 +161,17 @@ impl Command {
             Self::Doctor(args) => doctor::run(context, &args),
             Self::Lab(args) => lab::run(context, args),
             Self::Enter(args) => enter::run(context, args),
+            Self::Import(args) => import::run(context, &args),
             Self::Leases(args) => leases::run(context, &args),
             Self::Lint(args) => lint::run(context, &args),
             Self::Names(args) => names::run(context, &args),
             Self::Ports(args) => ports::run(context, &args),
             Self::Who(args) => who::run(context, &args),
+            Self::Metrics(args) => metrics::run(context, &args),
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),
-            Self::Run(args) => run::run(context, args),
+            Self::Run(args) => run::run(context, *args),
         }
     }
 }

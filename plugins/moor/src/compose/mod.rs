@@ -20,6 +20,7 @@ use clap::{Args, Subcommand};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::network::create::Suite;
 use crate::output::{Note, document, notes};
 
 use self::files::Sources;
@@ -68,7 +69,7 @@ pub fn run(context: &Context, args: &ComposeArgs) -> Result<Exit, Failure> {
     let unset = unset(&project);
     match args.command {
         ComposeCommand::Plan => {
-            let plan = Plan::new(&project, &sources.files);
+            let plan = Plan::new(&project, &sources.files, Suite::found(context));
             if context.json {
                 document(args.kind(), &[plan], &unset)?;
             } else {

@@ -57,6 +57,8 @@ pub struct Settings {
     pub ipv6: Option<bool>,
     /// The labels of the file.
     pub labels: BTreeMap<String, String>,
+    /// Where the driver's options stand, and those of the IPAM driver.
+    pub places: Vec<(String, Place)>,
 }
 
 /// A subnet.
@@ -127,7 +129,10 @@ fn settings(node: &Node) -> Result<Settings, Fault> {
     for (key, value) in node.map("a network")?.0.iter().filter(|(_, value)| !value.is_null()) {
         match &*key.text {
             "driver" => settings.driver = Some(driver(value)?),
-            "driver_opts" => settings.options = pairs(value, "\"driver_opts\"")?,
+            "driver_opts" => {
+                settings.options = pairs(value, "\"driver_opts\"")?;
+                settings.places.extend(places(value));
+            }
             "enable_ipv4" => settings.ipv4 = Some(value.bool("\"enable_ipv4\"")?),
             "enable_ipv6" => settings.ipv6 = Some(value.bool("\"enable_ipv6\"")?),
             "internal" => settings.internal = value.bool("\"internal\"")?,
@@ -138,6 +143,11 @@ fn settings(node: &Node) -> Result<Settings, Fault> {
         }
     }
     Ok(settings)
+}
+
+fn places(node: &Node) -> impl Iterator<Item = (String, Place)> {
+    let map = node.map("").ok();
+    map.into_iter().flat_map(|map| &map.0).map(|(key, _)| (key.text.to_string(), key.at))
 }
 
 fn driver(node: &Node) -> Result<String, Fault> {
@@ -158,6 +168,7 @@ fn ipam(node: &Node, settings: &mut Settings) -> Result<(), Fault> {
     }
     if let Some(options) = map.get("options") {
         settings.ipam_options = pairs(options, "\"options\"")?;
+        settings.places.extend(places(options));
     }
     for config in map.get("config").map(|config| config.list("\"config\"")).transpose()?.unwrap_or_default() {
         settings.subnets.push(subnet(config)?);

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::network::create::Suite;
 use crate::yaml::Place;
 
 use super::flags;
 use super::networks::{Network, Settings};
 use super::project::Project;
 use super::services::{Member, ModeKind, Service};
+use super::spec;
 
 /// The label with the project's name.
 pub const PROJECT_LABEL: &str = "com.docker.compose.project";
@@ -59,6 +62,9 @@ pub struct PlannedNetwork {
     /// The labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The list that `create` writes. A subnet that it chooses is missing in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflist: Option<Value>,
 }
 
 /// A subnet of a network.
@@ -178,21 +184,21 @@ impl<'f> Remarks<'f> {
 }
 
 impl Plan {
-    /// The plan of a project that was read from these files.
-    pub fn new(project: &Project, files: &[PathBuf]) -> Self {
+    /// The plan of a project that was read from these files, on a host with these plugins.
+    pub fn new(project: &Project, files: &[PathBuf], suite: Suite) -> Self {
         let mut remarks = Remarks::new(files);
-        let networks = project.networks.iter().map(|network| planned(project, network)).collect();
+        let mut networks = Vec::new();
+        for network in &project.networks {
+            networks.push(planned(project, network, suite, &mut remarks));
+        }
         let services =
             project.services.iter().map(|service| plan_service(project, service, &mut remarks)).collect();
         check_ports(project, &mut remarks);
-        for network in &project.networks {
-            super::spec::unhonoured(project, network, &mut remarks);
-        }
         Self { project: project.name.clone(), networks, services, not_honoured: remarks.finish() }
     }
 }
 
-fn planned(project: &Project, network: &Network) -> PlannedNetwork {
+fn planned(project: &Project, network: &Network, suite: Suite, remarks: &mut Remarks<'_>) -> PlannedNetwork {
     let settings = network.settings.clone().unwrap_or_default();
     let is_own = network.settings.is_some();
     PlannedNetwork {
@@ -205,6 +211,7 @@ fn planned(project: &Project, network: &Network) -> PlannedNetwork {
         ipv6: settings.ipv6,
         options: settings.options.clone(),
         labels: if is_own { labels(project, network, &settings) } else { BTreeMap::new() },
+        conflist: spec::list(project, network, suite, remarks),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::network::create::Suite;
 
 fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tool/compose")
@@ -23,7 +24,7 @@ fn plan(names: &[&str], given: Option<&str>) -> Result<Plan, String> {
     let naming = Naming { given, dir: Path::new("/home/me/Shop.1") };
     let project = Project::read(&documents, &variable, naming).map_err(|fault| fault.to_string())?;
     let files: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
-    Ok(Plan::new(&project, &files))
+    Ok(Plan::new(&project, &files, Suite { firewall: true, dns: true }))
 }
 
 /// Compares with a file, or writes it anew with `BLESS=1`.

@@ -2,6 +2,7 @@
 
 use cni::Json;
 
+use crate::context::Context;
 use crate::subnets::Subnet;
 
 use super::plan::{Driver, Ipam, Plan};
@@ -16,6 +17,14 @@ pub struct Suite {
     pub firewall: bool,
     /// `dns`
     pub dns: bool,
+}
+
+impl Suite {
+    /// What the path has.
+    pub fn found(context: &Context) -> Self {
+        let has = |name: &str| runtime::find_plugin(name, &context.cni_path).is_ok();
+        Self { firewall: has("firewall"), dns: has("dns") }
+    }
 }
 
 /// The text of the list, with a line break at its end.

@@ -25,13 +25,12 @@ use crate::output::{Note, document, notes, print};
 use crate::subnets::{self, Subnet};
 
 use super::directory::Directory;
-use conflist::Suite;
 use host::Host;
 use plan::{Driver, Ipam, Plan};
 
 pub use args::CreateArgs;
 pub use choose::first_address;
-pub use conflist::AUX_LABEL;
+pub use conflist::{AUX_LABEL, Suite};
 pub use host::bridges;
 pub use spec::Spec;
 
@@ -101,6 +100,16 @@ fn report(spec: &Spec, created: &Created, manner: Manner) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
+/// Checks a description for itself: neither the host nor other networks are looked at.
+pub fn check(spec: &Spec) -> Result<(), Failure> {
+    Plan::of(spec).map(drop)
+}
+
+/// The conflist of a description, as text. A subnet that is to be chosen is missing in it.
+pub fn conflist(spec: &Spec, suite: Suite) -> Result<Vec<u8>, Failure> {
+    Ok(conflist::text(&Plan::of(spec)?, suite))
+}
+
 /// Makes a network. `dry_run` changes nothing and waits for nobody.
 pub fn create(context: &Context, spec: &Spec, manner: Manner) -> Result<Created, Failure> {
     let mut plan = Plan::of(spec)?;
@@ -144,7 +153,7 @@ fn suite(context: &Context, plan: &Plan) -> Result<Suite, Failure> {
         return Err(Failure::refused(format!("plugin {missing} is not in {}", path()))
             .hint("--cni-path names others"));
     }
-    Ok(Suite { firewall: has("firewall"), dns: has("dns") })
+    Ok(Suite::found(context))
 }
 
 /// A network of this name is there.
