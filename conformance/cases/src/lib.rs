@@ -121,6 +121,7 @@ mod tap_life;
 pub mod tap_queue;
 mod tool;
 mod tool_doctor;
+mod tool_tutorial;
 mod tuning;
 mod tuning_life;
 mod types;
@@ -245,6 +246,7 @@ pub fn all() -> Vec<Case> {
         tap_queue::CASES,
         tool::CASES,
         tool_doctor::CASES,
+        tool_tutorial::CASES,
         tuning::CASES,
         tuning_life::CASES,
         chain::CASES,
