@@ -112,6 +112,16 @@ pub enum Expr {
     },
     /// Counts packets and bytes.
     Counter,
+    /// Matches as many packets as a rate permits.
+    Limit {
+        /// Packets per second.
+        rate: u64,
+        /// Packets that may exceed the rate at once.
+        burst: u32,
+    },
+    /// Writes the packet's headers to the kernel's log, behind this prefix of at most 127 bytes
+    /// (NF_LOG_PREFIXLEN, linux/netfilter/nf_log.h, without its NUL).
+    Log(String),
     /// Lets the further packets of the connection bypass the rules, by the flowtable of this name.
     Offload(String),
     /// Matches what an extension of xtables matches.
@@ -219,6 +229,8 @@ impl Expr {
             Self::Nat(_) => "nat",
             Self::Masquerade { .. } => "masq",
             Self::Counter => "counter",
+            Self::Limit { .. } => "limit",
+            Self::Log(_) => "log",
             Self::Offload(_) => "flow_offload",
             Self::Match { .. } => "match",
             Self::Other(name) => name,

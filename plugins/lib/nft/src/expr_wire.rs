@@ -73,6 +73,18 @@ const NFTA_MATCH_INFO: u16 = 3;
 
 const NFTA_FLOW_TABLE_NAME: u16 = 1;
 
+const NFTA_LIMIT_RATE: u16 = 1;
+const NFTA_LIMIT_UNIT: u16 = 2;
+const NFTA_LIMIT_BURST: u16 = 3;
+const NFTA_LIMIT_TYPE: u16 = 4;
+const NFTA_LIMIT_FLAGS: u16 = 5;
+/// The unit of a rate, in seconds.
+const SECOND: u64 = 1;
+const NFT_LIMIT_PKTS: u32 = 0;
+
+const NFTA_LOG_GROUP: u16 = 1;
+const NFTA_LOG_PREFIX: u16 = 2;
+
 const NFTA_MASQ_FLAGS: u16 = 1;
 const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
 /// linux/netfilter/nf_nat.h.
@@ -139,6 +151,14 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
             w.be32(NFTA_MATCH_REV, *revision);
             w.bytes(NFTA_MATCH_INFO, data);
         }
+        Expr::Limit { rate, burst } => {
+            w.bytes(NFTA_LIMIT_RATE, &rate.to_be_bytes());
+            w.bytes(NFTA_LIMIT_UNIT, &SECOND.to_be_bytes());
+            w.be32(NFTA_LIMIT_BURST, *burst);
+            w.be32(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS);
+            w.be32(NFTA_LIMIT_FLAGS, 0);
+        }
+        Expr::Log(prefix) => w.string(NFTA_LOG_PREFIX, prefix),
         Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
         Expr::Masquerade { fully_random: false } | Expr::Counter => {}
         Expr::Other(_) | Expr::Byteorder { .. } => {
@@ -197,6 +217,10 @@ impl<'a> Known<'a> {
 
     fn number(&self, kind: u16) -> Option<u32> {
         self.attr(kind)?.be32().ok()
+    }
+
+    fn long(&self, kind: u16) -> Option<u64> {
+        self.attr(kind)?.be64().ok()
     }
 
     fn reg(&self, kind: u16) -> Option<Reg> {
@@ -275,6 +299,14 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             _ => return None,
         },
         "counter" => Expr::Counter,
+        "limit"
+            if a.long(NFTA_LIMIT_UNIT) == Some(SECOND)
+                && a.number(NFTA_LIMIT_TYPE).unwrap_or(NFT_LIMIT_PKTS) == NFT_LIMIT_PKTS
+                && a.number(NFTA_LIMIT_FLAGS).unwrap_or(0) == 0 =>
+        {
+            Expr::Limit { rate: a.long(NFTA_LIMIT_RATE)?, burst: a.number(NFTA_LIMIT_BURST)? }
+        }
+        "log" if a.attr(NFTA_LOG_GROUP).is_none() => Expr::Log(a.attr(NFTA_LOG_PREFIX)?.string()),
         "flow_offload" => Expr::Offload(a.attr(NFTA_FLOW_TABLE_NAME)?.string()),
         "match" => Expr::Match {
             name: a.attr(NFTA_MATCH_NAME)?.string(),

@@ -26,6 +26,7 @@ mod protocol;
 mod read;
 mod rule;
 mod same;
+mod set_names;
 #[cfg(test)]
 mod tests;
 mod uapi;

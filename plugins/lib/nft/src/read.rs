@@ -87,7 +87,9 @@ pub(super) fn found<T>(answer: std::result::Result<T, Refusal>) -> std::result::
 }
 
 /// Maps ENOENT to an empty list.
-fn listed<T>(answer: std::result::Result<Vec<T>, Refusal>) -> std::result::Result<Vec<T>, Refusal> {
+pub(super) fn listed<T>(
+    answer: std::result::Result<Vec<T>, Refusal>,
+) -> std::result::Result<Vec<T>, Refusal> {
     found(answer).map(Option::unwrap_or_default)
 }
 

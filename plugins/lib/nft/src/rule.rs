@@ -178,6 +178,18 @@ impl Rule {
         self.then(Expr::Counter)
     }
 
+    /// Matches packets at a rate: so many a second, and so many at once.
+    #[must_use]
+    pub fn limit(self, rate: u64, burst: u32) -> Self {
+        self.then(Expr::Limit { rate, burst })
+    }
+
+    /// Writes packets to the kernel's log, behind a prefix of at most 127 bytes.
+    #[must_use]
+    pub fn log(self, prefix: impl Into<String>) -> Self {
+        self.then(Expr::Log(prefix.into()))
+    }
+
     /// Lets the further packets of established connections bypass the rules.
     #[must_use]
     pub fn offload(self, flowtable: &Flowtable<'_>) -> Self {

@@ -245,6 +245,8 @@ proptest! {
             .dnat_map(&[Field::L4PROTO, Field::DPORT], &PORTS)
             .dnat([10, 1, 2, 3].into(), Some(port))
             .counter()
+            .limit(u64::from(mark), mask)
+            .log("a prefix: ")
             .offload(&Flowtable { table: TABLE, name: "f" })
             .masquerade(inside)
             .verdict(Verdict::Jump("chain".to_owned()));
