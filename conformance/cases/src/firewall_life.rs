@@ -144,6 +144,7 @@ fn check(room: &Room) -> Result<()> {
         ("firewall4", format!("delete element inet moor firewall4 {{ {v4} }}")),
         ("firewall6", format!("delete element inet moor firewall6 {{ {v6} }}")),
         ("isolated-links", "flush set inet moor isolated-links".to_owned()),
+        ("behind", "flush set inet moor behind".to_owned()),
         ("isolated-by", "flush set inet moor isolated-by".to_owned()),
         (
             "isolated-within",

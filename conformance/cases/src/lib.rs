@@ -53,6 +53,7 @@ mod firewall_firewalld;
 mod firewall_iptables;
 mod firewall_iptables_life;
 mod firewall_life;
+mod firewall_policy;
 mod going_back;
 mod harness_company;
 mod harness_confined;
@@ -235,6 +236,7 @@ pub fn all() -> Vec<Case> {
         firewall::CASES,
         firewall_closed::CASES,
         firewall_life::CASES,
+        firewall_policy::CASES,
         going_back::CASES,
         interop::CASES,
         loopback::CASES,

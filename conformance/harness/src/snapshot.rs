@@ -114,7 +114,7 @@ const ADMINISTRATOR: &str = " administrator";
 
 /// All nftables rules, the administrator's included.
 pub fn all_rules() -> Result<Vec<String>> {
-    let text = ip::output("nft", &["list", "ruleset"])?;
+    let text = ip::output("nft", &["--stateless", "list", "ruleset"])?;
     let mut table = String::new();
     let mut lines = vec![];
     for line in text.lines() {

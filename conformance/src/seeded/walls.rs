@@ -44,6 +44,15 @@ pub const WALLS: &[Defect] = &[
     defect("keeps_a_policy_forever", "firewall", "firewall/the_last_container_takes_everything", |call| {
         if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
     }),
+    defect("polices_nothing", "firewall", "firewall/a_policy_decides_which_connections_begin", |call| {
+        call.without("policy")
+    }),
+    defect("cuts_connections", "firewall", "firewall/a_policy_lets_connections_go_on", |call| {
+        let has_policy = call.config().is_some_and(|config| config["policy"].is_object());
+        call.after(call.verb == "ADD" && has_policy, |_| {
+            drop(Command::new("nft").arg("insert rule inet moor admin ct state established drop").status());
+        })
+    }),
     defect("checks_no_policy", "firewall", "firewall/check_names_every_drift", |call| {
         call.after_failure(|reply| {
             if String::from_utf8_lossy(&reply.stdout).contains("isolated-") {

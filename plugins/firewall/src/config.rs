@@ -2,8 +2,10 @@
 
 use cni::keys::{Keys, Kind, key};
 use cni::{Code, Error, Request, shortened};
-use host::Isolation;
+use host::{Isolation, Policy};
 use serde::Deserialize;
+
+use crate::policy;
 
 /// The keys as written. `null` and absent are the same.
 #[derive(Default, Deserialize)]
@@ -13,6 +15,7 @@ struct Conf {
     iptables_admin_chain_name: Option<String>,
     firewalld_zone: Option<String>,
     ingress_policy: Option<String>,
+    policy: Option<cni::Json>,
 }
 
 /// Just enough for DEL, and nothing that must be valid.
@@ -29,6 +32,7 @@ pub const KEYS: Keys = &[&[
     key("iptablesAdminChainName", Kind::Text),
     key("firewalldZone", Kind::Text),
     key("ingressPolicy", Kind::OneOf(&["open", "same-bridge", "isolated"])),
+    key("policy", Kind::Any),
 ]];
 
 /// The checked configuration.
@@ -42,6 +46,8 @@ pub struct Config {
     pub zone: String,
     /// Which packets from other networks reach the container.
     pub isolation: Isolation,
+    /// Which connections between its network and others may begin.
+    pub policy: Policy,
 }
 
 /// What lets the container's packets pass.
@@ -101,6 +107,7 @@ impl Config {
             admin_chain: admin_chain(conf.iptables_admin_chain_name)?,
             zone: zone(conf.firewalld_zone)?,
             isolation,
+            policy: policy::checked(conf.policy.as_ref(), &request.network)?,
         })
     }
 }

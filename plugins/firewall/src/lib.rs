@@ -9,6 +9,7 @@ mod facts;
 mod firewalld;
 mod iptables;
 mod plan;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -74,7 +75,10 @@ impl Plugin for Firewall {
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
         let served = Backend::of(&config).and_then(|backend| {
-            if backend == Backend::Nftables || config.isolation != Isolation::Open {
+            if backend == Backend::Nftables
+                || config.isolation != Isolation::Open
+                || !config.policy.is_empty()
+            {
                 rules::open()?;
             }
             backend.require(&config)

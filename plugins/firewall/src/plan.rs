@@ -25,20 +25,25 @@ pub fn plan(
     facts: &Facts,
 ) -> Result<Vec<Piece>, Error> {
     let by_nftables = backend == Backend::Nftables;
-    if !facts.has_nf_tables && !by_nftables && config.isolation == Isolation::Open {
+    let key = match (config.isolation, config.policy.is_empty()) {
+        (Isolation::Open, true) => None,
+        (Isolation::Open, false) => Some("policy".to_owned()),
+        (isolation, _) => Some(format!("ingressPolicy {isolation}")),
+    };
+    if !facts.has_nf_tables && !by_nftables && key.is_none() {
         return Ok(Vec::new());
     }
-    if config.isolation != Isolation::Open && facts.link.is_none() {
+    if let Some(key) = key.filter(|_| facts.link.is_none()) {
         return Err(Error::invalid_config(format!(
-            "ingressPolicy {} needs a link of the host towards the container: the result of the previous plugin has none",
-            config.isolation
+            "{key} needs a link of the host towards the container: the result of the previous plugin has none"
         )));
     }
     let (port, released) = port(config.isolation, facts);
     let accepted = if by_nftables { addresses(result) } else { Vec::new() };
     let ways = if by_nftables { ways(result, facts) } else { Ways::default() };
     let link = facts.link.clone();
-    let attached = Attached { accepted, link, isolation: config.isolation, port, ways };
+    let (isolation, policy) = (config.isolation, config.policy.clone());
+    let attached = Attached { accepted, link, isolation, policy, port, ways };
     Ok(vec![Piece::Firewall(Firewall { owner: owner.clone(), attached, released })])
 }
 
@@ -100,8 +105,10 @@ mod tests {
             let accepted: Vec<String> = a.accepted.iter().map(ToString::to_string).collect();
             let subnets: Vec<String> = a.ways.subnets.iter().map(ToString::to_string).collect();
             let or = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
+            let policy: Vec<String> =
+                a.policy.ingress.iter().map(|rule| format!(" ingress {rule}")).collect();
             shown.push(format!(
-                "accept {} {} {} isolate {} release {} ways {}{}",
+                "accept {} {} {} isolate {} release {} ways {}{}{}",
                 accepted.join(","),
                 a.isolation,
                 or(&a.link),
@@ -109,6 +116,7 @@ mod tests {
                 or(released),
                 a.ways.links.join(","),
                 subnets.join(","),
+                policy.concat(),
             ));
         }
         Ok(shown.join("\n"))
@@ -133,6 +141,12 @@ mod tests {
             (isolated, NFT, PortUse::Others, format!("{both} isolated br0 isolate - release - ways br0")),
             (same, NFT, PortUse::Own, format!("{both} same-bridge br0 isolate - release veth1 ways br0")),
             (
+                r#""policy": {"ingress": [{"action": "deny", "from": "front"}]}"#,
+                Backend::Firewalld,
+                PortUse::Free,
+                "accept  open br0 isolate - release - ways  ingress deny @front - - -".into(),
+            ),
+            (
                 same,
                 Backend::Iptables,
                 PortUse::Free,
@@ -150,7 +164,11 @@ mod tests {
             planned(r#""x": 1"#, Backend::Nftables, &facts).unwrap(),
             "accept 10.1.2.3,fd00:1::3 open - isolate - release - ways 10.1.2.0/24,fd00:1::/64"
         );
-        assert_eq!(planned(r#""ingressPolicy": "isolated""#, Backend::Nftables, &facts).unwrap_err().code, 7);
+        for keys in [r#""ingressPolicy": "isolated""#, r#""policy": {"egress": [{"action": "deny"}]}"#] {
+            let error = planned(keys, Backend::Nftables, &facts).unwrap_err();
+            assert_eq!(error.code, 7, "{keys}");
+            assert!(error.msg.contains("needs a link of the host towards the container"), "{}", error.msg);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::Policy;
+
 /// Which packets from other networks, and from neighbours, reach a network's containers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
@@ -44,6 +46,8 @@ pub struct Attached {
     pub link: Option<String>,
     /// What reaches the containers behind that link.
     pub isolation: Isolation,
+    /// Which connections between its network and others may begin.
+    pub policy: Policy,
     /// The container's bridge port, if it exchanges no frames with other such ports.
     pub port: Option<String>,
     /// What is permitted in closed chains of others.

@@ -6,7 +6,7 @@ use netlink::Mac;
 
 use super::{By, Record, Records, text};
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Attached, Isolation, Namespace, Owner, Source, Ways, Zone};
+use crate::{Attached, Isolation, Namespace, Owner, Policy, Source, Ways, Zone};
 
 fn owner(network: &str, id: &str) -> Owner {
     Owner::new(network, id, "eth0")
@@ -57,6 +57,10 @@ fn full() -> Record {
             accepted: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
             link: Some("br0".into()),
             isolation: Isolation::Isolated,
+            policy: Policy {
+                ingress: vec!["allow @front - tcp 80-80,443-443".parse().unwrap()],
+                egress: vec!["deny-log - 10.0.0.0/8 - -".parse().unwrap()],
+            },
             port: Some("veth01234567".into()),
             ways: Ways { links: vec!["br0".into()], subnets: vec!["10.1.2.0/24".parse().unwrap()] },
         }),

@@ -25,6 +25,8 @@
 //! firewall same-bridge br0
 //! accept 10.1.2.3
 //! isolated veth01234567
+//! ingress allow @front - tcp 80-80
+//! egress deny-log - 10.0.0.0/8 - -
 //! waylink br0
 //! way 10.1.2.0/24
 //! netns 4026532567 /run/netns/c1
@@ -42,7 +44,7 @@ use sys::IpFamily;
 
 use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Attached, Isolation, Namespace, Owner, Source, Zone};
+use crate::{Attached, Isolation, Namespace, Owner, PolicyRule, Source, Zone};
 
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "v 1";
@@ -115,10 +117,12 @@ pub(super) fn write(record: &Record, written: u64) -> String {
             line(format_args!("zonesource {address} {}", if *is_ours { OURS } else { THEIRS }));
         }
     }
-    if let Some(Attached { accepted, link, isolation, port, ways }) = &record.firewall {
+    if let Some(Attached { accepted, link, isolation, policy, port, ways }) = &record.firewall {
         line(format_args!("firewall {isolation} {}", link.as_deref().unwrap_or(NONE)));
         accepted.iter().for_each(|address| line(format_args!("accept {address}")));
         port.iter().for_each(|port| line(format_args!("isolated {port}")));
+        policy.ingress.iter().for_each(|rule| line(format_args!("ingress {rule}")));
+        policy.egress.iter().for_each(|rule| line(format_args!("egress {rule}")));
         ways.links.iter().for_each(|link| line(format_args!("waylink {link}")));
         ways.subnets.iter().for_each(|subnet| line(format_args!("way {subnet}")));
     }
@@ -226,6 +230,8 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
         }
         "accept" => record.firewall.as_mut()?.accepted.push(parse(&mut words)?),
         "isolated" => record.firewall.as_mut()?.port = Some(words.next()?.to_owned()),
+        "ingress" => record.firewall.as_mut()?.policy.ingress.push(rule(&mut words)?),
+        "egress" => record.firewall.as_mut()?.policy.egress.push(rule(&mut words)?),
         "waylink" => record.firewall.as_mut()?.ways.links.push(words.next()?.to_owned()),
         "way" => record.firewall.as_mut()?.ways.subnets.push(parse(&mut words)?),
         "netns" => {
@@ -239,6 +245,10 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
 
 fn parse<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Option<T> {
     words.next()?.parse().ok()
+}
+
+fn rule(words: &mut SplitWhitespace<'_>) -> Option<PolicyRule> {
+    words.by_ref().collect::<Vec<_>>().join(" ").parse().ok()
 }
 
 fn one_of(words: &mut SplitWhitespace<'_>, yes: &str, no: &str) -> Option<bool> {

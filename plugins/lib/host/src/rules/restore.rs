@@ -11,10 +11,10 @@ use super::{COMMENT, Filled};
 /// The expected contents of a table. Each chain leads to earlier ones only.
 pub(super) struct Group<'a> {
     pub table: Table<'static>,
-    pub sets: &'a [(Set<'static>, &'a str)],
+    pub sets: &'a [(Set<'a>, &'a str)],
     pub chains: &'a [Filled<'a>],
     /// Of two elements that exclude each other, the first one is made.
-    pub elements: Vec<(Set<'static>, Element)>,
+    pub elements: Vec<(Set<'a>, Element)>,
 }
 
 /// What was missing, and is made again by the transaction that found it missing.
@@ -85,8 +85,8 @@ pub(super) fn restore(nft: &Nft, batch: &mut Batch, group: Group<'_>, restored: 
 /// The elements to delete from a set, and those to create.
 fn changes_of(
     nft: &Nft,
-    set: &Set<'static>,
-    wanted: &[(Set<'static>, Element)],
+    set: &Set<'_>,
+    wanted: &[(Set<'_>, Element)],
     restored: &mut Restored,
 ) -> Result<(Vec<Element>, Vec<Element>)> {
     let there = nft.elements(set)?.into_iter();

@@ -20,24 +20,33 @@ const BASE: Base = Base { kind: Kind::Filter, hook: Hook::Forward, priority: 0, 
 pub(super) const ACCEPTED4: Set<'static> =
     Set { table: TABLE, name: "firewall4", key: &[Type::Ipv4], data: Data::None, interval: false };
 pub(super) const ACCEPTED6: Set<'static> = Set { name: "firewall6", key: &[Type::Ipv6], ..ACCEPTED4 };
+/// Who is behind a link: its name, and the tag of an owner. No rule looks it up.
+pub(super) const BEHIND: Set<'static> = Set { name: "behind", key: &[Type::Ifname, Type::Mark], ..ACCEPTED4 };
 /// Who uses an isolated link: its name, and the tag of an owner. No rule looks it up.
-pub(super) const USERS: Set<'static> =
-    Set { name: "isolated-by", key: &[Type::Ifname, Type::Mark], ..ACCEPTED4 };
+pub(super) const USERS: Set<'static> = Set { name: "isolated-by", ..BEHIND };
 /// Bridge ports that this suite isolated. No rule looks it up.
 pub(super) const PORTS: Set<'static> = Set { name: "isolated-ports", key: &[Type::Ifname], ..ACCEPTED4 };
 pub(super) const LINKS: Set<'static> = Set { name: "isolated-links", ..PORTS };
 pub(super) const WITHIN: Set<'static> =
     Set { name: "isolated-within", key: &[Type::Ifname, Type::Ifname], ..ACCEPTED4 };
+/// Links of networks with a policy, and its chain about connections to them.
+pub(super) const INGRESS: Set<'static> = Set { name: "policy-ingress", data: Data::Verdict, ..PORTS };
+/// The one about connections from them.
+pub(super) const EGRESS: Set<'static> = Set { name: "policy-egress", ..INGRESS };
 /// The sets with the owners of attachments.
-pub(super) const OWNED: [Set<'static>; 4] = [USERS, PORTS, ACCEPTED4, ACCEPTED6];
-pub(super) const SETS: [Set<'static>; 6] = [USERS, PORTS, ACCEPTED4, ACCEPTED6, LINKS, WITHIN];
-pub(super) const COMMENTED: [(Set<'static>, &str); 6] = [
+pub(super) const OWNED: [Set<'static>; 5] = [BEHIND, USERS, PORTS, ACCEPTED4, ACCEPTED6];
+pub(super) const SETS: [Set<'static>; 9] =
+    [BEHIND, USERS, PORTS, ACCEPTED4, ACCEPTED6, LINKS, WITHIN, INGRESS, EGRESS];
+pub(super) const COMMENTED: [(Set<'static>, &str); 9] = [
+    (BEHIND, "containers by the host's links towards them"),
     (USERS, "containers of isolated networks"),
     (PORTS, "ports that exchange no frames"),
     (ACCEPTED4, "containers that may send"),
     (ACCEPTED6, "containers that may send"),
     (LINKS, "links of isolated networks"),
     (WITHIN, "networks with neighbours that reach each other"),
+    (INGRESS, "links of networks with a policy about connections to them"),
+    (EGRESS, "links of networks with a policy about connections from them"),
 ];
 
 /// Adds to `batch` the creation of the administrator's chain. Whatever it has stays.
@@ -80,8 +89,11 @@ pub(super) fn chain() -> Filled<'static> {
         comment: "containers that may send, and networks that are isolated",
         rules: vec![
             Rule::new().verdict(Verdict::Jump(ADMIN.name.to_owned())),
-            between.verdict(Verdict::Drop),
+            // Everything below is about packets that begin a connection, or have none.
             established.verdict(Verdict::Accept),
+            Rule::new().verdict_map(&[Field::IIFNAME], &EGRESS),
+            Rule::new().verdict_map(&[Field::OIFNAME], &INGRESS),
+            between.verdict(Verdict::Drop),
             sender(IPV4, Field::IP_SADDR, ACCEPTED4).verdict(Verdict::Accept),
             sender(IPV6, Field::IP6_SADDR, ACCEPTED6).verdict(Verdict::Accept),
         ],
@@ -92,6 +104,10 @@ pub(super) fn chain() -> Filled<'static> {
 pub(super) fn elements(attached: &Attached, owner: &Owner) -> Vec<(Set<'static>, Element)> {
     let label = owner.label();
     let mut elements = Vec::new();
+    if let Some(link) = &attached.link {
+        let behind = Value::new().ifname(link).mark(owner.tag());
+        elements.push((BEHIND, Element::new(behind).comment(&label)));
+    }
     if let Some((link, within)) = isolated(attached) {
         elements.push((USERS, Element::new(link.mark(owner.tag())).comment(&label)));
         let network = Owner::network_label(&owner.network);
@@ -136,7 +152,7 @@ pub(super) fn unwanted(attached: &Attached, owner: &Owner) -> Vec<(Set<'static>,
     }
 }
 
-/// The name of a link in a key of [`USERS`].
+/// The name of a link in a key of [`BEHIND`] or [`USERS`].
 pub(super) fn link_of(user: &Element) -> String {
     Value::new().raw(user.key.bytes().get(..16).unwrap_or_default()).show(LINKS.key)
 }

@@ -8,11 +8,14 @@
 //! set isolated-by     { type ifname . mark;
 //!                       elements = { "br0" . 0x1a2b3c4d comment "moor/net/eth0/c1" } }
 //! set isolated-ports  { type ifname; elements = { "veth01234567" comment "moor/net/eth0/c1" } }
+//! set behind          { type ifname . mark;
+//!                       elements = { "br0" . 0x1a2b3c4d comment "moor/net/eth0/c1" } }
 //! chain firewall      { type filter hook forward priority filter;
 //!                       jump admin
+//!                       ct state established,related accept
+//!                       iifname vmap @policy-egress; oifname vmap @policy-ingress
 //!                       iifname @isolated-links oifname @isolated-links
 //!                           iifname . oifname != @isolated-within ct status ! dnat drop
-//!                       ct state established,related accept
 //!                       ip saddr @firewall4 accept; ip6 saddr @firewall6 accept }
 //! ```
 //!
@@ -26,6 +29,7 @@
 
 mod layout;
 mod permit;
+mod policy;
 mod ports;
 mod withdraw;
 
@@ -37,6 +41,7 @@ use super::{Group, Restored, TABLE, ensure, restore};
 use crate::intent::Records;
 use crate::{Attached, Conflict, Drift, Isolation, Owner};
 use layout::{ACCEPTED4, ACCEPTED6, COMMENTED, LINKS, WITHIN, chain, elements, ensure_admin, unwanted};
+use policy::Policed;
 
 pub use ports::{PortUse, port_use};
 pub(crate) use ports::{forget_port, isolate};
@@ -71,6 +76,7 @@ impl Attached {
                 }
                 batch.create_elements(&set, &[element]);
             }
+            policy::add(self, owner, nft, batch)?;
             self.delete_unwanted(owner, nft, batch)
         })
     }
@@ -122,19 +128,22 @@ impl Attached {
                 of_link.push(Drift::new(what, "absent", "present"));
             }
         }
-        if !of_link.is_empty() && !self.is_superseded()? {
+        of_link.append(&mut policy::drifts(self, owner, nft)?);
+        if !of_link.is_empty() && !self.is_superseded(owner)? {
             drifts.append(&mut of_link);
         }
         Ok(drifts)
     }
 
-    /// Whether another attachment of this link has another policy on record.
-    fn is_superseded(&self) -> Result<bool> {
+    /// Whether another attachment of this link, or of this network, has another policy on record.
+    fn is_superseded(&self, owner: &Owner) -> Result<bool> {
         let Some(records) = Records::open_if_any()? else { return Ok(false) };
         let (all, _) = records.all()?;
-        let attached = all.into_iter().filter_map(|record| record.firewall);
-        let mut of_link = attached.filter(|attached| attached.link == self.link);
-        Ok(of_link.any(|attached| attached.isolation != self.isolation))
+        let mut attached = all.into_iter().filter_map(|record| Some((record.firewall?, record.owner)));
+        Ok(attached.any(|(other, its)| {
+            other.link == self.link && other.isolation != self.isolation
+                || (other.link == self.link || its.network == owner.network) && other.policy != self.policy
+        }))
     }
 
     /// Adds to `batch` what is missing of all of these, the latest first. Call it inside
@@ -161,13 +170,11 @@ impl Attached {
             return Ok(());
         }
         ensure_admin(nft, batch)?;
-        let chains = [chain()];
-        restore(
-            nft,
-            batch,
-            Group { table: TABLE, sets: &COMMENTED, chains: &chains, elements: wanted },
-            restored,
-        )
+        let policies = Policed::of_all(all);
+        wanted.extend(policy::elements(&policies, all));
+        let sets: Vec<_> = COMMENTED.into_iter().chain(policies.iter().flat_map(Policed::sets)).collect();
+        let chains: Vec<_> = policies.iter().flat_map(Policed::chains).chain([chain()]).collect();
+        restore(nft, batch, Group { table: TABLE, sets: &sets, chains: &chains, elements: wanted }, restored)
     }
 }
 

@@ -3,15 +3,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 
-use nft::{Batch, Element, Nft};
+use nft::{Batch, Element, Nft, Set, Value};
 use sys::Result;
 
-use super::layout::{LINKS, OWNED, SETS, USERS, WITHIN, link_of, removable};
-use super::{permit, ports};
+use super::layout::{BEHIND, LINKS, OWNED, SETS, USERS, WITHIN, link_of, removable};
+use super::{permit, policy, ports};
 use crate::intent::{self, By};
-use crate::rules::{Left, TABLE, is_owned, owned, retire};
+use crate::rules::{Left, Owned, TABLE, is_owned, owned, retire};
 use crate::{Owner, Removal};
-use nft::Value;
 
 /// Deletes what an attachment has, with its record; also that under another network's name, if the
 /// removal takes it. Missing objects are no error. Without nf_tables there is no socket.
@@ -80,22 +79,20 @@ fn network_of(label: &str) -> Option<&str> {
 fn delete_some(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Result<bool>) -> Result<Left> {
     let Some(ours) = owned(nft, &OWNED, is_ours)? else { return Ok(Left::Nothing) };
     if ours.is_all {
-        retire(nft, batch, &TABLE, &removable(nft)?, &SETS)?;
+        let (chains, sets) = (policy::chains_there(nft)?, nft.set_names(&TABLE)?);
+        let of_networks = policy::sets_there(nft)?;
+        let mut going: Vec<_> =
+            SETS.into_iter().filter(|set| sets.iter().any(|name| name == set.name)).collect();
+        going.extend(of_networks.iter().map(|name| policy::links(name)));
+        let chains = chains.iter().map(|name| policy::chain(name));
+        let chains: Vec<_> = removable(nft)?.into_iter().chain(chains).collect();
+        retire(nft, batch, &TABLE, &chains, &going)?;
         return Ok(ours.left);
     }
-    let going = ours.elements.iter().filter(|(set, _)| set.name == USERS.name);
-    let mut links: BTreeSet<String> = going.flat_map(|(_, users)| users.iter().map(link_of)).collect();
-    if !links.is_empty() {
-        let mut going: HashSet<Value> = HashSet::new();
-        for (set, users) in &ours.elements {
-            if set.name == USERS.name {
-                going.extend(users.iter().map(|user| user.key));
-            }
-        }
-        for user in nft.elements(&USERS)?.iter().filter(|user| !going.contains(&user.key)) {
-            links.remove(&link_of(user));
-        }
-    }
+    let Uses { mut going, staying } = uses(nft, &USERS, &ours)?;
+    going.retain(|(_, link)| !staying.iter().any(|(_, other)| other == link));
+    let links: BTreeSet<String> = going.into_iter().map(|(_, link)| link).collect();
+    delete_policies(nft, batch, &ours)?;
     ours.elements.iter().for_each(|(set, ours)| batch.del_elements(set, ours));
     for link in links {
         let key = Value::new().ifname(&link);
@@ -106,6 +103,47 @@ fn delete_some(nft: &Nft, batch: &mut Batch, is_ours: &dyn Fn(&str) -> Result<bo
         }
     }
     Ok(ours.left)
+}
+
+/// Who uses which link: pairs of a network's label and a link.
+struct Uses {
+    going: BTreeSet<(String, String)>,
+    staying: BTreeSet<(String, String)>,
+}
+
+/// The uses in a set of links and owners, some of which are deleted.
+fn uses(nft: &Nft, set: &Set<'_>, ours: &Owned) -> Result<Uses> {
+    let of = |element: &Element| {
+        let network = element.comment.as_deref().and_then(network_of).unwrap_or_default();
+        (network.to_owned(), link_of(element))
+    };
+    let going: Vec<&Element> =
+        ours.elements.iter().filter(|(of, _)| of.name == set.name).flat_map(|(_, ours)| ours).collect();
+    let mut uses = Uses { going: going.iter().copied().map(of).collect(), staying: BTreeSet::new() };
+    if !going.is_empty() {
+        let keys: HashSet<Value> = going.iter().map(|element| element.key).collect();
+        let all = nft.elements(set)?;
+        uses.staying = all.iter().filter(|element| !keys.contains(&element.key)).map(of).collect();
+    }
+    Ok(uses)
+}
+
+/// Adds to `batch` the deletion of what policies have of links that a network no longer uses.
+fn delete_policies(nft: &Nft, batch: &mut Batch, ours: &Owned) -> Result<()> {
+    let behind = ours.elements.iter().filter(|(set, _)| set.name == BEHIND.name).flat_map(|(_, ours)| ours);
+    let labels = behind.filter_map(|element| element.comment.as_deref().and_then(network_of));
+    for network in labels.collect::<BTreeSet<_>>() {
+        if !policy::is_named(nft, network)? {
+            continue;
+        }
+        let uses = uses(nft, &BEHIND, ours)?;
+        let of_it = |(other, _): &&(String, String)| other == network;
+        let gone = uses.going.difference(&uses.staying).filter(of_it);
+        let links = gone.map(|(_, link)| link.clone()).collect();
+        let is_last = !uses.staying.iter().any(|(other, _)| other == network);
+        policy::withdraw(nft, batch, network, &links, is_last)?;
+    }
+    Ok(())
 }
 
 /// Whether an attachment of this network, by its label, has anything.
