@@ -45,7 +45,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 56] = [
+pub const TARGETS: [Target; 58] = [
     Target::new("bandwidth", "ADD", Part::Itself),
     Target::new("bandwidth", "DEL", Part::Itself),
     Target::new("bridge", "ADD", Part::Itself),
@@ -84,7 +84,9 @@ pub const TARGETS: [Target; 56] = [
     Target::new("dummy", "ADD", Part::Itself),
     Target::new("dummy", "DEL", Part::Itself),
     Target::new("firewall", "ADD", Part::Itself),
+    Target::new("firewall", "ADD", Part::Beside),
     Target::new("firewall", "DEL", Part::Itself),
+    Target::new("firewall", "DEL", Part::Beside),
     Target::new("portmap", "ADD", Part::Itself),
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
@@ -198,9 +200,13 @@ impl Target {
                     "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
                 })
             }
-            // Both families, a link, a port and a rule in another firewall's chain; only the stage
-            // knows the previous result.
-            ("firewall", _) => firewall("net", &json!({"ingressPolicy": "isolated"}), &Value::Null),
+            // Both families, a link, a port, a policy and a rule in another firewall's chain; only
+            // the stage knows the previous result.
+            ("firewall", _) => {
+                let rule = json!({"action": "deny", "proto": "tcp", "ports": [25]});
+                let policy = json!({"ingress": [rule], "egress": [with(&rule, json!({"to": "other"}))]});
+                firewall("net", &json!({"ingressPolicy": "isolated", "policy": policy}), &Value::Null)
+            }
             // Both families, and every set that elements can be in.
             ("portmap", _) => portmap(
                 json!([

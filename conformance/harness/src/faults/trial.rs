@@ -149,6 +149,11 @@ impl<'r> Trial<'r> {
             "firewall" => {
                 let close = "add table inet fw; add chain inet fw forward { type filter hook forward priority 0; policy drop; }";
                 ip::output("nft", &[close])?;
+                if target.part == Part::Beside {
+                    let (neighbour, previous) = bridged(room, "neighbour")?;
+                    let config = with(&config, json!({"prevResult": previous}));
+                    room.attach("firewall", "ADD", &neighbour).config(&config).run()?.result()?;
+                }
                 let (container, previous) = bridged(room, ID)?;
                 config["prevResult"] = previous;
                 container
