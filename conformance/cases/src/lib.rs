@@ -122,6 +122,8 @@ mod tap_life;
 pub mod tap_queue;
 mod tool;
 mod tool_doctor;
+mod tool_network;
+mod tool_network_rm;
 mod tool_tutorial;
 mod tuning;
 mod tuning_life;
@@ -248,6 +250,8 @@ pub fn all() -> Vec<Case> {
         tap_queue::CASES,
         tool::CASES,
         tool_doctor::CASES,
+        tool_network::CASES,
+        tool_network_rm::CASES,
         tool_tutorial::CASES,
         tuning::CASES,
         tuning_life::CASES,

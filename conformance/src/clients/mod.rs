@@ -5,6 +5,7 @@ mod containerd;
 mod crio;
 mod dhcp;
 mod front;
+mod networks;
 mod podman;
 
 use std::net::{IpAddr, SocketAddr};

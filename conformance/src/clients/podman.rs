@@ -63,6 +63,9 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
         names(room, steps, &root, &before);
         super::front::steps(room, steps, &before);
     }
+    if super::networks::has_tool() {
+        super::networks::steps(room, steps);
+    }
     super::dhcp::with_podman(room, steps)
 }
 

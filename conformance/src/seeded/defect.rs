@@ -14,6 +14,7 @@ use super::files::FILES;
 use super::leases::LEASES;
 use super::links::LINKS;
 use super::names::NAMES;
+use super::networks::NETWORKS;
 use super::order::ORDER;
 use super::rates::RATES;
 use super::routed::ROUTED;
@@ -54,6 +55,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(LEASES)
         .chain(LINKS)
         .chain(NAMES)
+        .chain(NETWORKS)
         .chain(RATES)
         .chain(ROUTED)
         .chain(RULES)

@@ -9,6 +9,7 @@ pub mod hoard;
 mod leases;
 mod links;
 mod names;
+mod networks;
 mod order;
 mod rates;
 mod routed;

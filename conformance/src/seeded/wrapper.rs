@@ -105,9 +105,21 @@ impl Call {
         serde_json::from_slice(&self.stdin).ok().filter(Value::is_object)
     }
 
+    /// The same with more words on the command line, if it has this one.
+    pub fn with_words(&self, word: &str, more: &[&str]) -> Reply {
+        let has = std::env::args().any(|given| given == word);
+        self.ask_with(&self.stdin, None, if has { more } else { &[] })
+    }
+
     fn ask(&self, stdin: &[u8], variable: Option<(&str, &str)>) -> Reply {
+        self.ask_with(stdin, variable, &[])
+    }
+
+    fn ask_with(&self, stdin: &[u8], variable: Option<(&str, &str)>, more: &[&str]) -> Reply {
         let program = self.real.join(&self.plugin);
         let started = Command::new(&program)
+            .args(std::env::args_os().skip(1))
+            .args(more)
             .envs(variable.map(|(key, value)| (OsStr::new(key), OsStr::new(value))))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
