@@ -262,6 +262,7 @@ mod tests {
         }
     }
 
+    // T-004
     #[test]
     fn a_slip_of_one_letter_in_an_option_is_corrected() {
         for (path, command) in commands().into_iter().filter(|(_, command)| !command.has_subcommands()) {
