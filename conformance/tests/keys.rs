@@ -1,5 +1,5 @@
 //! The tables of keys that the tool checks configurations by are those of the structures that the
-//! plugins decode, both ways (T-062).
+//! plugins decode, both ways.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -70,7 +70,6 @@ fn decoded(of: &str) -> Option<&'static str> {
     })
 }
 
-/// T-062.
 #[test]
 fn a_table_of_keys_is_what_the_decoder_takes_both_ways() {
     for plugin in plugins() {

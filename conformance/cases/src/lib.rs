@@ -122,6 +122,7 @@ mod tap_life;
 pub mod tap_queue;
 mod tool;
 mod tool_doctor;
+mod tool_lint;
 mod tool_network;
 mod tool_network_rm;
 mod tool_tutorial;
@@ -250,6 +251,7 @@ pub fn all() -> Vec<Case> {
         tap_queue::CASES,
         tool::CASES,
         tool_doctor::CASES,
+        tool_lint::CASES,
         tool_network::CASES,
         tool_network_rm::CASES,
         tool_tutorial::CASES,

@@ -94,7 +94,7 @@ fn any_dhcpv6_message_is_read_or_refused() {
     holds("dhcpv6", 2000);
 }
 
-/// T-061: any file is JSON here exactly when serde_json takes it, and each finding is in it.
+/// Any file is JSON here exactly when serde_json takes it, and each finding is in it.
 #[test]
 fn any_file_is_linted_and_every_finding_points_into_it() {
     holds("lint", 2000);

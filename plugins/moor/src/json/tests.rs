@@ -125,7 +125,6 @@ proptest! {
         agrees_with_serde(text.unwrap().as_bytes());
     }
 
-    /// T-061.
     #[test]
     fn any_text_is_json_exactly_when_serde_takes_it(text in nearly_json()) {
         agrees_with_serde(&text);
@@ -147,7 +146,6 @@ proptest! {
     }
 }
 
-/// T-063.
 #[test]
 fn what_people_write_is_named_and_the_rest_is_read() {
     for (text, kind, span) in [

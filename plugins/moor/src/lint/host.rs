@@ -11,41 +11,24 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use netlink::Netlink;
 
-use crate::files;
+use crate::resolv;
 use crate::subnets::masked;
-
-/// The largest executable that is looked into, in bytes; the reference's have 4 to 10 MB.
-const EXECUTABLE_MAX: u64 = 64 << 20;
-
-/// The largest resolver configuration that is read.
-const RESOLV_CONF_MAX: u64 = 1 << 20;
-
-/// Every executable of Go has the paths of its packages.
-const REFERENCE: &[u8] = b"containernetworking/plugins/pkg/";
+use crate::suite;
 
 /// A route with a shorter prefix is a default route in parts, as VPNs have it.
 const PREFIX_MIN: u8 = 8;
-
-/// Whose a plugin is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Suite {
-    /// The reference's.
-    Reference,
-    /// Moor's, or another's.
-    Other,
-}
 
 /// The plugins in the path, each looked up once.
 #[derive(Debug)]
 pub(super) struct Plugins {
     path: Vec<PathBuf>,
-    suites: RefCell<BTreeMap<String, Option<Suite>>>,
+    references: RefCell<BTreeMap<String, bool>>,
 }
 
 impl Plugins {
     /// Those of a path.
     pub(super) fn new(path: &[PathBuf]) -> Self {
-        Self { path: path.to_vec(), suites: RefCell::default() }
+        Self { path: path.to_vec(), references: RefCell::default() }
     }
 
     /// The path, for a sentence.
@@ -58,21 +41,15 @@ impl Plugins {
         runtime::find_plugin(name, &self.path).ok()
     }
 
-    /// Whose plugin is installed; `None` when there is none, or it cannot be read.
-    pub(super) fn suite(&self, name: &str) -> Option<Suite> {
-        if let Some(known) = self.suites.borrow().get(name) {
+    /// Whether the installed plugin is the reference's.
+    pub(super) fn is_references(&self, name: &str) -> bool {
+        if let Some(known) = self.references.borrow().get(name) {
             return *known;
         }
-        let suite = self.find(name).and_then(|file| suite(&file));
-        self.suites.borrow_mut().insert(name.to_owned(), suite);
-        suite
+        let is_it = self.find(name).and_then(|file| suite::is_references(&file)) == Some(true);
+        self.references.borrow_mut().insert(name.to_owned(), is_it);
+        is_it
     }
-}
-
-fn suite(file: &Path) -> Option<Suite> {
-    let bytes = files::read(file, EXECUTABLE_MAX).ok()?;
-    let is_reference = bytes.windows(REFERENCE.len()).any(|window| window == REFERENCE);
-    Some(if is_reference { Suite::Reference } else { Suite::Other })
 }
 
 /// Whether root may run the file.
@@ -108,9 +85,7 @@ impl Host {
     /// Reads this host. What the kernel does not report stays unknown.
     pub(super) fn read() -> (Self, Option<String>) {
         let mut host = Self {
-            servers: servers(
-                &files::read(Path::new("/etc/resolv.conf"), RESOLV_CONF_MAX).unwrap_or_default(),
-            ),
+            servers: resolv::name_servers(),
             defaults: defaults(),
             has_pods: has_pods(),
             ..Self::default()
@@ -153,12 +128,6 @@ impl Host {
     }
 }
 
-fn servers(text: &[u8]) -> Vec<IpAddr> {
-    let text = String::from_utf8_lossy(text);
-    let words = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    words.filter_map(|rest| cni::parse_ip(rest.trim().split('%').next()?).ok()).collect()
-}
-
 /// The defaults of podman and nerdctl, where they are installed.
 fn defaults() -> Vec<(IpNetwork, &'static str)> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -186,14 +155,7 @@ mod tests {
             .unwrap();
         fs::write(dir.path().join("portmap"), b"\x7fELF moor").unwrap();
         let plugins = Plugins::new(&[dir.path().to_owned()]);
-        let suites = ["bridge", "portmap", "dns"].map(|name| plugins.suite(name));
-        assert_eq!(suites, [Some(Suite::Reference), Some(Suite::Other), None]);
-    }
-
-    #[test]
-    fn name_servers_are_read_as_resolvers_do() {
-        let text = b"# nameserver 1.1.1.1\nnameserver 10.0.0.53\n nameserver\tfe80::1%eth0\nsearch x\n";
-        let expected: Vec<IpAddr> = vec!["10.0.0.53".parse().unwrap(), "fe80::1".parse().unwrap()];
-        assert_eq!(servers(text), expected);
+        let known = ["bridge", "portmap", "dns"].map(|name| plugins.is_references(name));
+        assert_eq!(known, [true, false, false]);
     }
 }

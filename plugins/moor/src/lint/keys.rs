@@ -7,7 +7,7 @@ use serde_json::Number;
 use crate::json::{Member, Node, Span, Value};
 use crate::suggest::nearest;
 
-use super::host::{Plugins, Suite};
+use super::host::Plugins;
 use super::read::shortened;
 use super::report::{File, Plugin, Report};
 use super::tables;
@@ -215,7 +215,7 @@ impl<'f> Walk<'f, '_> {
         let is_auto = matches!(kind, Some(Kind::Mtu(_))) && member.value.text().is_some();
         let is_moors = tables::reference_reads(self.name, path) == Some(false);
         // To know whose plugin it is, its file must be read.
-        if !(is_auto || is_moors) || plugins.suite(self.name) != Some(Suite::Reference) {
+        if !(is_auto || is_moors) || !plugins.is_references(self.name) {
             return;
         }
         let source = &self.file.source;

@@ -156,9 +156,8 @@ impl Found {
         notes(&self.notes);
         print(&texts.join("\n"))?;
         if !self.diagnostics.is_empty() {
-            let counts = [self.count(Severity::Error), self.count(Severity::Warning)];
-            let [errors, warnings] = counts.map(|count| count.to_string());
-            eprintln!("moor: {} files: {errors} errors, {warnings} warnings", self.files);
+            let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+            eprintln!("moor: files: {}, errors: {errors}, warnings: {warnings}", self.files);
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub fn facts(context: &Context, networks: &Networks, run_plugins: bool) -> Resul
         unreadable: networks.notes.clone(),
         first_file: first_file(context, networks),
         plugins: plugins::facts(context, networks, run_plugins),
-        name_servers: sockets::name_servers(),
+        name_servers: crate::resolv::name_servers(),
         signs: signs(context),
         files: kernel::open_files(),
         responder: sockets::responder(netlink.netns_cookie()),

@@ -15,11 +15,10 @@ use super::super::facts::{Copy, PluginFacts};
 use super::text;
 use crate::context::Context;
 use crate::networks::Networks;
+use crate::suite;
 
 /// Where plugins are on most hosts.
 const USUAL: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
-/// The text by which the reference's executables are known: its module in Go.
-const REFERENCE: &[u8] = b"github.com/containernetworking/plugins";
 /// No executable of a plugin is larger, in bytes.
 const SIZE_MAX: u64 = 256 << 20;
 /// The time limit of VERSION and STATUS.
@@ -81,27 +80,12 @@ fn copy(path: &Path, own_dir: Option<&Path>, mounts: &str, many: bool) -> Copy {
         },
         suite: match own {
             Some(own) if same(&own) => "Moor's",
-            _ if holds(path, REFERENCE) => "the reference's",
+            _ if suite::is_references(path) == Some(true) => "the reference's",
             _ => "of another suite",
         },
         versions: Vec::new(),
         path: path.to_owned(),
     }
-}
-
-/// Whether a file holds these bytes.
-fn holds(path: &Path, wanted: &[u8]) -> bool {
-    let Some(bytes) = read(path) else { return false };
-    let Some(first) = wanted.first() else { return true };
-    let mut rest = &bytes[..];
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        rest = &rest[at..];
-        if rest.starts_with(wanted) {
-            return true;
-        }
-        rest = &rest[1..];
-    }
-    false
 }
 
 fn digest(path: &Path) -> u64 {

@@ -98,12 +98,6 @@ pub fn responder(cookie: Option<u64>) -> Option<bool> {
     has_records.then(|| sockets.lines().any(|line| line.ends_with(&socket)))
 }
 
-pub fn name_servers() -> Vec<IpAddr> {
-    let text = text(Path::new("/etc/resolv.conf")).unwrap_or_default();
-    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    servers.filter_map(|address| address.trim().split('%').next()?.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use netlink::{Link, Netlink, Route};
 use crate::failure::Failure;
 use crate::files;
 use crate::networks::{Network, Networks};
+use crate::resolv;
 use crate::subnets::{self, overlap};
 
 use super::plan::{Driver, Plan};
@@ -38,7 +39,7 @@ impl Host {
             links: netlink.links().map_err(fault)?,
             addresses: addresses.into_iter().map(|address| (address.index, address.net)).collect(),
             routes: netlink.routes(None, None).map_err(fault)?,
-            servers: name_servers(&read_text("/etc/resolv.conf")),
+            servers: resolv::name_servers(),
             uplink: netlink.default_route_link().map_err(fault)?,
         })
     }
@@ -163,15 +164,6 @@ fn read_text(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
-    let server = |line: &str| {
-        let mut words = line.split_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
-        address.split('%').next()?.parse().ok()
-    };
-    resolv_conf.lines().filter_map(server).collect()
-}
-
 /// What this machine is called by, for addresses that are its own.
 pub fn machine_id() -> String {
     read_text("/etc/machine-id").trim().to_owned()
@@ -230,13 +222,5 @@ mod tests {
         let bridge = Plan::of(&Spec { driver: "bridge".into(), ..spec }).unwrap();
         let refused = host.ensure_no_overlap(&bridge, &Networks::default()).unwrap_err();
         assert!(refused.text.contains("the route to 192.168.1.0/24"), "{refused}");
-    }
-
-    #[test]
-    fn name_servers_are_read_with_their_zones() {
-        let text =
-            "search x\nnameserver 10.0.0.53\n# nameserver 10.0.0.54\nnameserver fe80::1%eth0\nnameserver\n";
-        let read: Vec<_> = name_servers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(read, ["10.0.0.53", "fe80::1"]);
     }
 }
