@@ -121,10 +121,12 @@ mod tap;
 mod tap_life;
 pub mod tap_queue;
 mod tool;
+mod tool_connect;
 mod tool_doctor;
 mod tool_lint;
 mod tool_network;
 mod tool_network_rm;
+mod tool_run;
 mod tool_tutorial;
 mod tuning;
 mod tuning_life;
@@ -250,6 +252,8 @@ pub fn all() -> Vec<Case> {
         tap_life::CASES,
         tap_queue::CASES,
         tool::CASES,
+        tool_connect::CASES,
+        tool_run::CASES,
         tool_doctor::CASES,
         tool_lint::CASES,
         tool_network::CASES,

@@ -36,6 +36,7 @@ pub mod suggest;
 mod suite;
 mod supervise;
 mod target;
+mod undo;
 mod views;
 pub mod yaml;
 

@@ -17,6 +17,7 @@ use crate::model::{Model, NamespaceId};
 use crate::networks::Networks;
 use crate::output;
 use crate::target::Target;
+use crate::undo::undo;
 
 use super::find;
 
@@ -165,7 +166,7 @@ impl Join<'_> {
             if there == Some(true) { Ok(result) } else { Err(failed(&"the container has ended meanwhile")) }
         });
         added.map_err(|failure| {
-            if let Err(more) = runtime.del(list, &attachment) {
+            if let Err(more) = undo(&runtime, list, &attachment) {
                 return failure.hint(format!("what it left could not be removed: {more}"));
             }
             failure

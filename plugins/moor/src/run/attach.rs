@@ -10,6 +10,7 @@ use sys::NetNs;
 use crate::default_route::DefaultRoutes;
 use crate::failure::Failure;
 use crate::output::escaped;
+use crate::undo::undo;
 
 /// One attachment of the command.
 #[derive(Clone, Debug)]
@@ -84,7 +85,11 @@ pub fn delete(runtime: &Runtime, joins: &[Join], netns: &NetNs) {
     let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_fd().as_raw_fd());
     for Join { list, attachment, .. } in joins.iter().rev() {
         let attachment = Attachment { netns: Some(path.clone()), ..attachment.clone() };
-        if let Err(error) = runtime.del(list, &attachment) {
+        // Without a record its ADD has failed.
+        let is_added = matches!(runtime.cache().get(&list.name, &attachment.id()), Ok(Some(_)));
+        let deleted =
+            if is_added { runtime.del(list, &attachment) } else { undo(runtime, list, &attachment) };
+        if let Err(error) = deleted {
             let (ifname, network) = (&attachment.ifname, &list.name);
             let text = format!("detach {ifname} from network {network:?}: {error}");
             eprintln!("moor: {}\n`moor gc --fix` tries it again", escaped(&text));
