@@ -1,6 +1,7 @@
 //! `moor compose`: the networks of compose files. Services are a runtime's; `nerdctl compose` and
 //! `podman-compose` take a network that is there under the name that they would give it.
 
+mod apply;
 mod files;
 mod flags;
 mod interpolate;
@@ -51,6 +52,33 @@ enum ComposeCommand {
     /// Print the networks, the services on them as flags of podman and nerdctl, and what cannot be
     /// honoured
     Plan,
+    /// Make the networks of the project; one that is there with the same content stays
+    Create(CreateArgs),
+    /// Remove the networks of the project that no container uses; external ones never
+    Rm(RmArgs),
+}
+
+#[derive(Args)]
+struct CreateArgs {
+    /// Remove a network of the project that is there with other content, if no container uses it
+    #[arg(long)]
+    recreate: bool,
+    /// Leave out options of drivers that no conflist has
+    #[arg(long)]
+    lossy: bool,
+    /// A new file may be the first of the directory, which containerd and CRI-O give to pods
+    #[arg(long)]
+    first: bool,
+    /// A subnet may overlap another network's, or a route of the host
+    #[arg(long)]
+    allow_overlap: bool,
+}
+
+#[derive(Args)]
+struct RmArgs {
+    /// Also the first file of the directory, which containerd and CRI-O give to pods
+    #[arg(long)]
+    first: bool,
 }
 
 impl ComposeArgs {
@@ -58,26 +86,53 @@ impl ComposeArgs {
     pub fn kind(&self) -> &'static str {
         match self.command {
             ComposeCommand::Plan => "compose-plan",
+            ComposeCommand::Create(_) => "compose-create",
+            ComposeCommand::Rm(_) => "compose-rm",
         }
     }
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &ComposeArgs) -> Result<Exit, Failure> {
-    let sources = Sources::read(&args.files.file)?;
-    let project = read(&sources, args.files.project.as_deref())?;
-    let unset = unset(&project);
-    match args.command {
-        ComposeCommand::Plan => {
-            let plan = Plan::new(&project, &sources.files, Suite::found(context));
-            if context.json {
-                document(args.kind(), &[plan], &unset)?;
-            } else {
-                notes(&unset);
-                print::text(context, &plan)?;
-            }
-            Ok(Exit::Done)
+    let given = args.files.project.as_deref();
+    match &args.command {
+        ComposeCommand::Rm(rm) => {
+            let project = whose(&args.files)?;
+            apply::rm(context, &project, rm.first)
         }
+        command => {
+            let sources = Sources::read(&args.files.file)?;
+            let project = read(&sources, given)?;
+            let unset = unset(&project);
+            match command {
+                ComposeCommand::Create(create) => apply::create(context, &sources, &project, create, unset),
+                _ => plan(context, &sources, &project, &unset),
+            }
+        }
+    }
+}
+
+fn plan(context: &Context, sources: &Sources, project: &Project, unset: &[Note]) -> Result<Exit, Failure> {
+    let plan = Plan::new(project, &sources.files, Suite::found(context));
+    if context.json {
+        document("compose-plan", &[plan], unset)?;
+    } else {
+        notes(unset);
+        print::text(context, &plan)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Whose networks are removed: with a name and without files, those of the name.
+fn whose(args: &FileArgs) -> Result<apply::Owned, Failure> {
+    match Sources::read(&args.file) {
+        Ok(sources) => Ok(apply::Owned::of(&read(&sources, args.project.as_deref())?)),
+        Err(failure) => match &args.project {
+            Some(name) if args.file.is_empty() && project::is_name(name) => {
+                Ok(apply::Owned { project: name.clone(), external: Vec::new() })
+            }
+            _ => Err(failure),
+        },
     }
 }
 

@@ -37,6 +37,14 @@ pub fn spec(project: &Project, network: &Network) -> Option<Spec> {
     })
 }
 
+/// The description with those of the driver's options that a list can have.
+pub fn lossy(spec: Spec) -> Spec {
+    let options = spec.options.iter().cloned().collect();
+    let bare = Spec { options: Vec::new(), ..spec };
+    let kept = honoured(&bare, options).kept;
+    Spec { options: kept, ..bare }
+}
+
 /// The list of a network, with remarks on what no list has; none for an external network and for
 /// one that `create` refuses.
 pub fn list(project: &Project, network: &Network, suite: Suite, remarks: &mut Remarks<'_>) -> Option<Value> {

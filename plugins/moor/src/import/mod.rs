@@ -203,6 +203,8 @@ impl Import {
             first: args.first,
             allow_overlap: args.allow_overlap,
         };
+        // As the files will stand: in an empty directory none comes before one that is there.
+        self.networks.sort_by(|one, two| one.spec.name.cmp(&two.spec.name));
         for network in std::mem::take(&mut self.networks) {
             let name = network.spec.name.clone();
             let made =

@@ -2,7 +2,7 @@
 
 mod connect;
 pub mod create;
-mod described;
+pub mod described;
 mod detach;
 mod directory;
 mod disconnect;
@@ -11,7 +11,7 @@ mod find;
 mod inspect;
 mod ls;
 mod prune;
-mod rm;
+pub mod rm;
 
 use clap::{Args, Subcommand};
 

@@ -110,6 +110,13 @@ pub fn conflist(spec: &Spec, suite: Suite) -> Result<Vec<u8>, Failure> {
     Ok(conflist::text(&Plan::of(spec)?, suite))
 }
 
+/// Whether a network that is there has other content than one of this description would have.
+pub fn differs(context: &Context, spec: &Spec, present: &Network) -> Result<bool, Failure> {
+    let plan = Plan::of(spec)?;
+    let suite = suite(context, &plan)?;
+    Ok(there(present, plan, suite, Manner { ignore: true, ..Manner::default() }).is_err())
+}
+
 /// Makes a network. `dry_run` changes nothing and waits for nobody.
 pub fn create(context: &Context, spec: &Spec, manner: Manner) -> Result<Created, Failure> {
     let mut plan = Plan::of(spec)?;
@@ -167,7 +174,9 @@ fn there(present: &Network, mut plan: Plan, suite: Suite, manner: Manner) -> Res
     for subnet in subnets::of(&present.list) {
         let lacks = if subnet.subnet.is_ipv4() { &mut plan.lacks_ipv4 } else { &mut plan.lacks_ipv6 };
         if std::mem::take(lacks) {
-            plan.subnets.push(subnet);
+            // In the order in which `choose` has them.
+            let at = if subnet.subnet.is_ipv4() { 0 } else { plan.subnets.len() };
+            plan.subnets.insert(at, subnet);
         }
     }
     let text = conflist::text(&plan, suite);
