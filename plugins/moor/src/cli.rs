@@ -28,8 +28,9 @@ use crate::views::who::{self, WhoArgs};
 
 const EXAMPLES: &str = "Examples:\n  \
     moor network ls\n  \
-    moor bridge --help\n  \
-    source <(moor completion bash)";
+    moor network create front\n  \
+    moor run --network front --name web -p 8080:80 -- python3 -m http.server 80\n  \
+    moor who 8080";
 
 /// Networks of containers, and whose is which address, port and interface.
 #[derive(Parser)]
