@@ -6,15 +6,20 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::{USUAL, bridge, with};
+use harness::ip;
 use harness::need::Need;
 use harness::room::Room;
 use harness::room::call::{Answer, Call};
+use harness::stage::firewall::Behind;
 use harness::stage::portmap::{portmap, ruleset};
 use serde_json::{Value, json};
 
-pub const CASES: &[Case] =
-    &[Case::new("rules/a_kernel_without_nf_tables_is_reported", &["C-044", "HO-32"], refused)
-        .needs(&[Need::Strace])];
+pub const CASES: &[Case] = &[
+    Case::new("rules/a_kernel_without_nf_tables_is_reported", &["C-044", "HO-32"], refused)
+        .needs(&[Need::Strace]),
+    Case::new("firewall/auto_is_iptables_without_nf_tables", &["FW-11"], automatic)
+        .needs(&[Need::Strace, Need::Iptables]),
+];
 
 const WORDS: &str = "packet rules need nf_tables, which this kernel is without";
 
@@ -75,4 +80,37 @@ fn refused(room: &Room) -> Result<()> {
     // There is nothing to undo.
     on("portmap", "DEL", &config)?.silent()?;
     on("bridge", "DEL", &plain)?.silent()
+}
+
+/// The programs are not refused a socket: only the plugin is.
+fn automatic(room: &Room) -> Result<()> {
+    let a = Behind::open(room, "a", 1)?;
+    let config = |keys: Value| a.config(&with(&json!({"cniVersion": "1.1.0"}), keys));
+    let call = |verb: &'static str, keys: Value| {
+        without(room, 1, &|| room.attach("firewall", verb, &a.container).config(&config(keys.clone())))
+    };
+    call("STATUS", json!({}))?.silent()?;
+    call("ADD", json!({}))?.result()?;
+    let [v4, v6] = a.addresses()?;
+    for (program, address) in [("iptables", v4), ("ip6tables", v6)] {
+        let rules = ip::output(program, &["-S", "CNI-FORWARD"])?;
+        ensure!(rules.contains(&address), "{program} does not accept {address}: {rules}");
+    }
+    let tables = ip::output("nft", &["list", "tables"])?;
+    ensure!(!tables.contains("moor"), "{tables}");
+    call("CHECK", json!({}))?.silent()?;
+    // A policy is one of nf_tables.
+    let by_name = json!({"backend": "iptables", "ingressPolicy": "same-bridge"});
+    for keys in [by_name, json!({"backend": "nftables"})] {
+        let call = |verb: &'static str| {
+            // Every request for a socket, from the first of netfilter on.
+            without(room, 4, &|| room.attach("firewall", verb, &a.container).config(&config(keys.clone())))
+        };
+        call("ADD")?.error_with(999, WORDS)?;
+        call("STATUS")?.error_with(50, WORDS)?;
+    }
+    a.del(room)?;
+    let left = ip::output("iptables", &["-S", "CNI-FORWARD"])?;
+    ensure!(!left.contains("10.1.0."), "left behind: {left}");
+    Ok(())
 }

@@ -10,16 +10,26 @@ use crate::config::{Backend, Config};
 use crate::{config, firewalld, iptables};
 
 impl Backend {
-    /// The back end of a configuration. `auto` is firewalld where it runs, because its own chains
-    /// refuse what is in none of its zones; else nf_tables.
+    /// The back end of a configuration: see [`Backend::choose`].
     ///
     /// # Errors
     /// The system bus could not be asked.
-    pub fn of(config: &Config) -> Result<Self, Error> {
-        match config.backend {
+    pub fn of(config: &Config, has_nf_tables: bool) -> Result<Self, Error> {
+        Self::choose(config.backend, has_nf_tables, firewalld::is_running)
+    }
+
+    /// The requested back end. `auto` is firewalld where it runs, because its own chains refuse what
+    /// is in none of its zones; else nf_tables, or iptables on a kernel without.
+    fn choose(
+        requested: Option<Self>,
+        has_nf_tables: bool,
+        runs_firewalld: impl FnOnce() -> Result<bool, Error>,
+    ) -> Result<Self, Error> {
+        match requested {
             Some(backend) => Ok(backend),
-            None if firewalld::is_running()? => Ok(Self::Firewalld),
-            None => Ok(Self::Nftables),
+            None if runs_firewalld()? => Ok(Self::Firewalld),
+            None if has_nf_tables => Ok(Self::Nftables),
+            None => Ok(Self::Iptables),
         }
     }
 
@@ -83,4 +93,32 @@ pub fn delete(
 pub fn collect(nft: Option<&Nft>, network: &str, valid: &[Owner]) -> Result<(), Error> {
     let iptables = iptables::collect(nft, network, valid);
     firewalld::collect(network, valid).and(iptables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FW-11, FW-66.
+    #[test]
+    fn auto_is_firewalld_where_it_runs_and_iptables_without_nf_tables() {
+        const AUTO: Option<Backend> = None;
+        let choose = |requested, nf_tables, firewalld| {
+            Backend::choose(requested, nf_tables, || Ok(firewalld)).unwrap()
+        };
+        assert_eq!(choose(AUTO, true, true), Backend::Firewalld);
+        assert_eq!(choose(AUTO, false, true), Backend::Firewalld);
+        assert_eq!(choose(AUTO, true, false), Backend::Nftables);
+        assert_eq!(choose(AUTO, false, false), Backend::Iptables);
+        for backend in [Backend::Nftables, Backend::Iptables, Backend::Firewalld] {
+            assert_eq!(choose(Some(backend), false, true), backend);
+        }
+    }
+
+    #[test]
+    fn the_bus_is_asked_for_auto_alone() {
+        let fails = || Err(Error::internal("the bus does not answer"));
+        assert!(Backend::choose(None, true, fails).is_err());
+        assert_eq!(Backend::choose(Some(Backend::Iptables), true, fails).unwrap(), Backend::Iptables);
+    }
 }

@@ -2,7 +2,7 @@
 
 use cni::{AddResult, Error};
 use host::intent::By;
-use host::piece::{self, Kernel};
+use host::piece::{self, Kernel, Piece};
 use host::{Drift, Owner, rules};
 
 use crate::config::{Backend, Config};
@@ -14,9 +14,12 @@ use crate::{facts, plan};
 /// # Errors
 /// There are drifts, or the kernel could not be asked.
 pub fn check(config: &Config, owner: &Owner, previous: &AddResult) -> Result<(), Error> {
-    let backend = Backend::of(config)?;
+    let mut kernel = Kernel::open_host()?;
+    let facts = facts::look(owner, previous, &mut kernel)?;
+    let backend = Backend::of(config, facts.has_nf_tables)?;
     let mut drifts = backend.drifts(config, owner, &addresses(previous))?;
-    drifts.append(&mut of_plan(config, backend, owner, previous)?);
+    let pieces = plan::plan(config, backend, owner, previous, &facts)?;
+    drifts.append(&mut of_plan(&pieces, owner, &mut kernel)?);
     if drifts.is_empty() {
         return Ok(());
     }
@@ -31,16 +34,8 @@ pub fn check(config: &Config, owner: &Owner, previous: &AddResult) -> Result<(),
 
 /// The differences from the plan. Recorded rules are made again first: a runtime that checks its
 /// containers at start must not take their addresses because a firewall was restarted.
-fn of_plan(
-    config: &Config,
-    backend: Backend,
-    owner: &Owner,
-    previous: &AddResult,
-) -> Result<Vec<Drift>, Error> {
-    let mut kernel = Kernel::open_host()?;
-    let facts = facts::look(owner, previous, &mut kernel)?;
-    let pieces = plan::plan(config, backend, owner, previous, &facts)?;
-    let drifts = piece::verify(&pieces, &mut kernel)?;
+fn of_plan(pieces: &[Piece], owner: &Owner, kernel: &mut Kernel) -> Result<Vec<Drift>, Error> {
+    let drifts = piece::verify(pieces, kernel)?;
     if drifts.is_empty() {
         return Ok(drifts);
     }
@@ -52,5 +47,5 @@ fn of_plan(
         );
     }
     mended.report("firewall");
-    Ok(piece::verify(&pieces, &mut kernel)?)
+    Ok(piece::verify(pieces, kernel)?)
 }

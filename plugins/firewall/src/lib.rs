@@ -37,10 +37,10 @@ impl Plugin for Firewall {
         let config = Config::of(request)?;
         let previous = previous(request)?;
         previous.convertible_to(request.version)?;
-        let backend = Backend::of(&config)?;
         let owner = owner(request);
         let mut kernel = Kernel::open_host()?;
         let facts = facts::look(&owner, &previous, &mut kernel)?;
+        let backend = Backend::of(&config, facts.has_nf_tables)?;
         let pieces = plan::plan(&config, backend, &owner, &previous, &facts)?;
         let making = Making::begin(&mut kernel, &pieces)?;
         backend.add(&config, &owner, &addresses(&previous))?;
@@ -74,12 +74,12 @@ impl Plugin for Firewall {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(request)?;
-        let served = Backend::of(&config).and_then(|backend| {
-            if backend == Backend::Nftables
-                || config.isolation != Isolation::Open
-                || !config.policy.is_empty()
-            {
-                rules::open()?;
+        let nf_tables = rules::open();
+        let has_nf_tables = !matches!(&nf_tables, Err(error) if rules::is_without_nf_tables(error));
+        let served = Backend::of(&config, has_nf_tables).and_then(|backend| {
+            let has_policy = config.isolation != Isolation::Open || !config.policy.is_empty();
+            if backend == Backend::Nftables || has_policy {
+                nf_tables?;
             }
             backend.require(&config)
         });
