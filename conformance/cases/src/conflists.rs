@@ -27,6 +27,12 @@ pub const CASES: &[Case] = &[
     )
     .needs(&[Need::DhcpServers, Need::Macvlan]),
     Case::new(
+        "conflists/every_file_with_iptables_loads_and_runs",
+        &["C-040", "C-042", "C-122", "LR-1"],
+        |room| every_file(room, |needs| needs == [Need::Iptables]),
+    )
+    .needs(&[Need::Iptables]),
+    Case::new(
         "conflists/every_file_with_ipvlan_loads_and_runs",
         &["C-040", "C-042", "C-122", "LR-1"],
         |room| every_file(room, |needs| needs == [Need::Ipvlan]),
@@ -56,9 +62,14 @@ fn every_file(room: &Room, wanted: fn(&[Need]) -> bool) -> Result<()> {
     for (file, mut list) in lists {
         stage(room, &list)?;
         list.version = room.newest_common(&list)?;
-        let before = room.snapshot()?;
         let container = room.container(&format!("c-{}", list.name))?;
         let attachment = Attachment::new(&container.id, container.path.display().to_string(), ifname(&list));
+        if needs(&list).contains(&Need::Iptables) {
+            // The shared chains stay, as the reference's do.
+            runtime.add(&list, &attachment)?;
+            runtime.del(&list, &attachment)?;
+        }
+        let before = room.snapshot()?;
         let context = |verb: &'static str| {
             let file = file.clone();
             move || format!("{file}: {verb}")

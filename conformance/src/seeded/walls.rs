@@ -53,6 +53,28 @@ pub const WALLS: &[Defect] = &[
             drop(Command::new("nft").arg("insert rule inet moor admin ct state established drop").status());
         })
     }),
+    defect(
+        "accepts_one_family_by_iptables",
+        "firewall",
+        "firewall_iptables/rules_equal_the_references_byte_for_byte",
+        |call| {
+            call.after(call.verb == "ADD", |_| {
+                drop(Command::new("ip6tables").args(["-F", "CNI-FORWARD"]).status());
+            })
+        },
+    ),
+    defect(
+        "keeps_rules_of_iptables",
+        "firewall",
+        "firewall_iptables/del_needs_no_result_and_keeps_an_administrators_rules",
+        |call| if call.verb == "DEL" { Reply::nothing() } else { call.sound() },
+    ),
+    defect("keeps_sources", "firewall", "firewall_firewalld/sources_appear_and_go", |call| {
+        if call.verb == "DEL" { Reply::nothing() } else { call.sound() }
+    }),
+    defect("restores_no_source", "firewall", "firewall_firewalld/a_reload_takes_nothing_for_long", |call| {
+        if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
+    }),
     defect("checks_no_policy", "firewall", "firewall/check_names_every_drift", |call| {
         call.after_failure(|reply| {
             if String::from_utf8_lossy(&reply.stdout).contains("isolated-") {

@@ -38,6 +38,8 @@ pub enum Part {
     Inside,
     /// Itself, in a routed mode.
     Routed,
+    /// Itself, by iptables, next to another attachment: the shared chains stay.
+    Iptables,
     /// Itself, on a VLAN link that it creates on demand.
     Vlan,
     /// Itself, with `hostAccess`, on such a VLAN link: everything that one ADD can create.
@@ -45,7 +47,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 58] = [
+pub const TARGETS: [Target; 60] = [
     Target::new("bandwidth", "ADD", Part::Itself),
     Target::new("bandwidth", "DEL", Part::Itself),
     Target::new("bridge", "ADD", Part::Itself),
@@ -85,8 +87,10 @@ pub const TARGETS: [Target; 58] = [
     Target::new("dummy", "DEL", Part::Itself),
     Target::new("firewall", "ADD", Part::Itself),
     Target::new("firewall", "ADD", Part::Beside),
+    Target::new("firewall", "ADD", Part::Iptables),
     Target::new("firewall", "DEL", Part::Itself),
     Target::new("firewall", "DEL", Part::Beside),
+    Target::new("firewall", "DEL", Part::Iptables),
     Target::new("portmap", "ADD", Part::Itself),
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
@@ -120,6 +124,7 @@ impl Target {
             Part::Beside => "beside",
             Part::Inside => "inside",
             Part::Routed => "routed",
+            Part::Iptables => "iptables",
             Part::Vlan => "vlan",
             Part::Access => "host-access",
         };
@@ -142,6 +147,7 @@ impl Target {
             ("vlan", _) => &[Need::VlanLinks],
             ("dummy", _) => &[Need::Dummy],
             ("vrf", _) => &[Need::Vrf],
+            (_, Part::Iptables) => &[Need::Iptables],
             (_, Part::Vlan) => &[Need::VlanLinks],
             _ => &[],
         }
@@ -200,6 +206,7 @@ impl Target {
                     "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
                 })
             }
+            ("firewall", Part::Iptables) => firewall("net", &json!({"backend": "iptables"}), &Value::Null),
             // Both families, a link, a port, a policy and a rule in another firewall's chain; only
             // the stage knows the previous result.
             ("firewall", _) => {

@@ -148,8 +148,10 @@ impl<'r> Trial<'r> {
             }
             "firewall" => {
                 let close = "add table inet fw; add chain inet fw forward { type filter hook forward priority 0; policy drop; }";
-                ip::output("nft", &[close])?;
-                if target.part == Part::Beside {
+                if target.part != Part::Iptables {
+                    ip::output("nft", &[close])?;
+                }
+                if target.part != Part::Itself {
                     let (neighbour, previous) = bridged(room, "neighbour")?;
                     let config = with(&config, json!({"prevResult": previous}));
                     room.attach("firewall", "ADD", &neighbour).config(&config).run()?.result()?;

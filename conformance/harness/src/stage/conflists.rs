@@ -20,8 +20,11 @@ pub fn needs(list: &Conflist) -> Vec<Need> {
     let key = |name: &str| list.plugins.iter().any(|plugin| plugin.object.contains_key(name));
     let stacked = has(list, &["macvlan", "ipvlan"]);
     let leased = |plugin: &PluginConf| plugin.object.get("ipam").is_some_and(|ipam| ipam["type"] == "dhcp");
+    let by_iptables =
+        |plugin: &PluginConf| plugin.object.get("backend").is_some_and(|name| name == "iptables");
     let needs = [
         (Need::DhcpServers, list.plugins.iter().any(leased)),
+        (Need::Iptables, list.plugins.iter().any(by_iptables)),
         (Need::Ipvlan, has(list, &["ipvlan"])),
         (Need::Tap, has(list, &["tap"])),
         (Need::VlanLinks, stacked && key("vlan") || has(list, &["vlan"])),
