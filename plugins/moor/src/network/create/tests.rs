@@ -1,4 +1,4 @@
-//! Each line of docker's flags gives exactly the conflist of `testdata/tool/create` (T-010).
+//! Each line of docker's flags gives exactly the conflist of `testdata/tool/create`.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
