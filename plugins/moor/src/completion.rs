@@ -1,9 +1,8 @@
 //! `moor completion`: a script for a shell.
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::{Shell, generate};
 
-use crate::cli::Cli;
 use crate::failure::{Exit, Failure};
 use crate::output::print;
 
@@ -21,15 +20,15 @@ enum Supported {
     Fish,
 }
 
-/// Prints the script.
-pub fn run(args: &CompletionArgs) -> Result<Exit, Failure> {
+/// Prints the script for the command line of `command`.
+pub fn run(args: &CompletionArgs, command: &mut Command) -> Result<Exit, Failure> {
     let shell = match args.shell {
         Supported::Bash => Shell::Bash,
         Supported::Zsh => Shell::Zsh,
         Supported::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    generate(shell, &mut Cli::command(), "moor", &mut script);
+    generate(shell, command, "moor", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }

@@ -4,8 +4,9 @@ use std::env;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use crate::cli::Globals;
+use crate::escape::escaped;
 use crate::failure::Failure;
+use crate::globals::Globals;
 
 /// The directories of a command, and the form of its output.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl Context {
     /// Reports on standard error, when asked to, what is read from where.
     pub fn trace(&self, text: &str) {
         if self.verbose {
-            eprintln!("moor: {}", crate::output::escaped(text));
+            eprintln!("moor: {}", escaped(text));
         }
     }
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::failure::{Exit, Failure};
-use crate::{lab, run};
 
 /// The first argument of a helper; no command has such a name.
 const WORD: &str = "__helper";
@@ -126,8 +125,11 @@ pub fn inherit(fd: &impl AsFd, inherits: bool) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(flag)).map(drop).map_err(io::Error::from)
 }
 
+/// What a helper does, with its socket and its other arguments.
+pub type Work = fn(&mut UnixStream, &[OsString]) -> Result<Exit, Failure>;
+
 /// Runs a helper, when that is what the arguments of this process ask for.
-pub fn called(arguments: &[OsString]) -> Option<Exit> {
+pub fn called(arguments: &[OsString], work_of: impl Fn(Role) -> Work) -> Option<Exit> {
     let [_, word, role, socket, rest @ ..] = arguments else { return None };
     if word != WORD {
         return None;
@@ -137,12 +139,7 @@ pub fn called(arguments: &[OsString]) -> Option<Exit> {
         .and_then(|socket| Ok((socket, sys::process::close_descriptors_on_exec()?)))
         .map(|(socket, ())| UnixStream::from(socket));
     let done = socket.map_err(|error| Failure::refused(error.to_string())).and_then(|mut socket| {
-        let work = match role {
-            Role::Command => run::inside::run(&mut socket, rest),
-            Role::Guardian => run::guardian::run(&mut socket, rest),
-            Role::Init => lab::init::run(&mut socket, rest),
-        };
-        work.map_err(|failure| {
+        work_of(role)(&mut socket, rest).map_err(|failure| {
             // A parent that waits prints it; when it does not wait any more, standard error has it.
             if socket.write_all(format!("{}\n", one_line(&failure)).as_bytes()).is_err() {
                 eprintln!("moor: {failure}");

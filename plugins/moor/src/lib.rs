@@ -14,8 +14,10 @@ mod doctor;
 pub mod duration;
 mod endpoint;
 mod enter;
+mod escape;
 pub mod failure;
 pub mod files;
+pub mod globals;
 mod helper;
 mod import;
 pub mod json;
@@ -44,6 +46,7 @@ use std::process::ExitCode;
 
 use crate::cli::Cli;
 use crate::dispatch::Called;
+use crate::helper::{Role, Work};
 
 /// Runs the tool with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
@@ -52,7 +55,15 @@ pub fn main() -> ExitCode {
     let exit = match called {
         Called::Plugin { name, arguments } => dispatch::become_plugin(&name, &arguments),
         Called::AsPlugin => dispatch::refuse(),
-        Called::Tool { arguments } => helper::called(&arguments).unwrap_or_else(|| Cli::run(arguments)),
+        Called::Tool { arguments } => helper::called(&arguments, work).unwrap_or_else(|| Cli::run(arguments)),
     };
     ExitCode::from(exit.code())
+}
+
+fn work(role: Role) -> Work {
+    match role {
+        Role::Command => run::inside::run,
+        Role::Guardian => run::guardian::run,
+        Role::Init => lab::init::run,
+    }
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-use super::text::{escaped, print};
+use crate::escape::escaped;
+
+use super::text::print;
 
 /// Something that the person should know about the answer: what could not be read, or is odd.
 #[derive(Clone, Debug, PartialEq, Serialize)]

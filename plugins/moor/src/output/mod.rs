@@ -4,6 +4,7 @@ mod document;
 mod table;
 mod text;
 
+pub use crate::escape::escaped;
 pub use document::{Note, document, notes};
 pub use table::Table;
-pub use text::{escaped, print};
+pub use text::print;

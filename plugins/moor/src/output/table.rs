@@ -3,7 +3,9 @@
 use crate::context::Context;
 use crate::failure::Failure;
 
-use super::text::{escaped, print};
+use crate::escape::escaped;
+
+use super::text::print;
 
 /// A table that grows by rows.
 pub struct Table {
