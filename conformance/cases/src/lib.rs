@@ -123,11 +123,14 @@ pub mod tap_queue;
 mod tool;
 mod tool_connect;
 mod tool_doctor;
+mod tool_leases;
 mod tool_lint;
 mod tool_network;
 mod tool_network_rm;
+mod tool_ports;
 mod tool_run;
 mod tool_tutorial;
+mod tool_views;
 mod tuning;
 mod tuning_life;
 mod types;
@@ -255,10 +258,13 @@ pub fn all() -> Vec<Case> {
         tool_connect::CASES,
         tool_run::CASES,
         tool_doctor::CASES,
+        tool_leases::CASES,
         tool_lint::CASES,
         tool_network::CASES,
         tool_network_rm::CASES,
+        tool_ports::CASES,
         tool_tutorial::CASES,
+        tool_views::CASES,
         tuning::CASES,
         tuning_life::CASES,
         chain::CASES,

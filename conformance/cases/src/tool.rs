@@ -5,8 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use harness::case::{Case, Failure};
-use harness::need::Need;
+use harness::need::{EVERY_PROCESS, Need};
 use harness::room::Room;
+use harness::room::call::Call;
 
 pub const CASES: &[Case] = &[
     case("tool/a_runtime_gets_one_error_and_no_command_runs", &["T-001"], by_runtime),
@@ -20,6 +21,12 @@ pub const fn case(
     run: fn(&Room) -> Result<(), Failure>,
 ) -> Case {
     Case::new(name, clauses, run).needs(&[Need::Tool])
+}
+
+/// A call of the tool that sees every process of the machine, as on a host: the room's own `/proc`
+/// is taken away, and the machine's is below it.
+pub fn with_every_process<'r>(room: &'r Room, words: &[&str]) -> Call<'r> {
+    room.tool(words).under(&EVERY_PROCESS)
 }
 
 fn by_runtime(room: &Room) -> Result<()> {

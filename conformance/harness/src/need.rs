@@ -15,6 +15,11 @@ use crate::namespace::clocks_ahead;
 /// A user without files and rights (kernel.overflowuid).
 pub const NOBODY: u32 = 65534;
 
+/// A command prefix that shows the machine's `/proc`, which the room's own covers.
+pub const EVERY_PROCESS: [&str; 6] = ["unshare", "--mount", "sh", "-c", "umount /proc && exec \"$@\"", "sh"];
+/// The initial pid namespace (linux/proc_ns.h, PROC_PID_INIT_INO).
+const INITIAL_PIDS: &str = "pid:[4026531836]";
+
 /// A feature that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -28,6 +33,8 @@ pub enum Need {
     Dnsname,
     /// CONFIG_DUMMY.
     Dummy,
+    /// The right to look at every process of the machine.
+    EveryProcess,
     /// firewalld, unpacked (`make tools-firewalld`), and what it runs on.
     Firewalld,
     /// CONFIG_IO_URING, which no administrator has disabled.
@@ -69,12 +76,13 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 23] = [
+    pub const ALL: [Need; 24] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
         Need::Dnsname,
         Need::Dummy,
+        Need::EveryProcess,
         Need::Firewalld,
         Need::IoUring,
         Need::Flowtables,
@@ -103,6 +111,7 @@ impl Need {
             Need::DhcpServers => "DHCP servers",
             Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
+            Need::EveryProcess => "every process",
             Need::Firewalld => "firewalld",
             Need::IoUring => "io_uring",
             Need::Flowtables => "flowtables",
@@ -130,6 +139,7 @@ impl Need {
             self,
             Need::BridgeVlanFiltering
                 | Need::Dummy
+                | Need::EveryProcess
                 | Need::IoUring
                 | Need::Flowtables
                 | Need::FqCodel
@@ -142,7 +152,7 @@ impl Need {
 
     /// Whether only root of the machine has it, and no user namespace.
     pub fn is_the_machines(self) -> bool {
-        matches!(self, Need::SendBuffer | Need::IptablesLegacy | Need::PidNamespace)
+        matches!(self, Need::EveryProcess | Need::SendBuffer | Need::IptablesLegacy | Need::PidNamespace)
     }
 
     /// Probes it, in a room. The error names the missing feature.
@@ -177,6 +187,13 @@ impl Need {
             }
             Need::Dummy => {
                 ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
+            }
+            Need::EveryProcess => {
+                let words = [&EVERY_PROCESS[1..], &["readlink", "/proc/1/ns/pid"]].concat();
+                let shown =
+                    ip::output(EVERY_PROCESS[0], &words).context("the machine's /proc is not shown")?;
+                ensure!(shown.trim() == INITIAL_PIDS, "this machine is in a pid namespace");
+                Ok(())
             }
             Need::Firewalld => {
                 crate::cache::unpacked("firewalld", "usr/sbin/firewalld")?;

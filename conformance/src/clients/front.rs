@@ -9,6 +9,7 @@ use engines::machine::rootfs;
 use engines::podman::podman;
 use harness::room::Room;
 use harness::socket;
+use serde_json::Value;
 
 use super::{Steps, nothing_left, reads};
 
@@ -42,6 +43,9 @@ pub fn steps(room: &Room, steps: &mut Steps, before: &[String]) {
         ensure!(printed.contains(&address), "nslookup printed {printed:?}, not {address}");
         reads(room, Some(&namespace("cache")?), &address, 80)
     });
+    if room.suite.join("moor").is_file() {
+        steps.check("moor ps, who and names: podman, and its container's name", || by_moor(room));
+    }
     steps.check("neither network reaches the other's containers", || {
         is_apart(room, "db", &address("web", FRONT)?)?;
         is_apart(room, "web", &address("db", BACK)?)
@@ -52,6 +56,28 @@ pub fn steps(room: &Room, steps: &mut Steps, before: &[String]) {
     });
     steps.check("rm -f of all three", || podman(&["rm", "-f", "-t", "0", "web", "cache", "db"]).map(drop));
     steps.check("nothing is left of front and back", || nothing_left(room, before));
+}
+
+/// T-022. podman's record has no `netns` (T-025).
+fn by_moor(room: &Room) -> Result<()> {
+    let address = address("web", FRONT)?;
+    let first = |words: &[&str]| -> Result<Value> {
+        let document = room.tool(&[words, &["--json"]].concat()).run()?.document()?;
+        document["items"].get(0).cloned().with_context(|| format!("{words:?} has nothing: {document}"))
+    };
+    let shown = first(&["ps", "web"])?;
+    let is_shown = shown["state"] == "up" && shown["runtime"] == "podman" && shown["addresses"][0] == address;
+    ensure!(is_shown && shown["name"] == "web" && shown["network"] == FRONT, "{shown}");
+    for what in ["8080/tcp", &address] {
+        let owner = first(&["who", what])?;
+        ensure!(
+            owner["name"] == "web" && owner["network"] == FRONT && owner["runtime"] == "podman",
+            "{owner}"
+        );
+    }
+    let named = first(&["names", "web"])?;
+    ensure!(named["name"] == "web" && named["addresses"][0] == address, "{named}");
+    Ok(())
 }
 
 /// Writes a second network like the first.

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::files;
 use super::NamespaceId;
 use super::kernel::MOUNTS_MAX;
 use super::mounts::namespace_mounts;
-use super::processes::pids;
+use super::processes::{is_hidden, pids};
 
 /// linux/proc_ns.h, PROC_DYNAMIC_FIRST: inodes of namespaces begin here.
 const NAMESPACE_INODES: u64 = 0xF000_0000;
@@ -45,12 +44,10 @@ pub fn read(mut known: HashSet<NamespaceId>, device: u64) -> Held {
             Ok(descriptors) => {
                 descriptors.flatten().filter_map(|one| of_descriptor(&process, &one)).for_each(&mut add)
             }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                held.hidden += 1;
+            Err(error) => {
+                held.hidden += usize::from(is_hidden(pid, &error));
                 continue;
             }
-            // It has ended.
-            Err(_) => continue,
         }
         let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
         threads.skip(1).for_each(|thread| add(thread.path().join("ns/net")));

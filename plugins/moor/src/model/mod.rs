@@ -18,6 +18,9 @@ mod processes;
 mod records;
 mod resolve;
 mod sockets;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -48,8 +48,7 @@ impl Processes {
                     let namespace = NamespaceId { device: meta.dev(), inode: meta.ino() };
                     found.by_pid.insert(pid, Process { namespace, container });
                 }
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => found.hidden += 1,
-                Err(_) => {}
+                Err(error) => found.hidden += usize::from(is_hidden(pid, &error)),
             }
         }
         found
@@ -66,6 +65,19 @@ impl Processes {
 pub fn pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether this error is for lack of a right, and not of the process: one that has ended, and that
+/// nobody has waited for, is refused too, and is in no namespace.
+pub(super) fn is_hidden(pid: u32, error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied && !has_ended(pid)
+}
+
+fn has_ended(pid: u32) -> bool {
+    let stat = files::read(Path::new(&format!("/proc/{pid}/stat")), CGROUP_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    // `pid (program) state ...`: the program's name may hold anything.
+    text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Whether `/proc` is that of the initial pid namespace, and shows what is in it: its first process

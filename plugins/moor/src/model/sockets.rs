@@ -8,6 +8,8 @@ use std::path::Path;
 use crate::files;
 use crate::output::Note;
 
+use super::processes::is_hidden;
+
 /// The longest list of sockets that is read, in bytes.
 const LIST_MAX: u64 = 256 * 1024 * 1024;
 /// The states of a socket that is sent to (include/net/tcp_states.h): TCP_LISTEN; of UDP,
@@ -81,9 +83,12 @@ pub fn owners(sockets: &[Socket], pids: impl Iterator<Item = u32>) -> (HashMap<u
         if missing.is_empty() {
             break;
         }
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-            hidden += usize::from(Path::new(&format!("/proc/{pid}")).exists());
-            continue;
+        let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(entries) => entries,
+            Err(error) => {
+                hidden += usize::from(is_hidden(pid, &error));
+                continue;
+            }
         };
         for entry in entries.flatten() {
             let Ok(target) = fs::read_link(entry.path()) else { continue };
