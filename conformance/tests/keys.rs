@@ -70,6 +70,7 @@ fn decoded(of: &str) -> Option<&'static str> {
     })
 }
 
+/// T-062.
 #[test]
 fn a_table_of_keys_is_what_the_decoder_takes_both_ways() {
     for plugin in plugins() {

@@ -146,6 +146,7 @@ proptest! {
     }
 }
 
+/// T-063.
 #[test]
 fn what_people_write_is_named_and_the_rest_is_read() {
     for (text, kind, span) in [

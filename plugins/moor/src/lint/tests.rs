@@ -287,6 +287,7 @@ fn the_first_file_is_named_when_it_is_broken_or_became_the_pods() {
     assert_eq!(first("10-calico.conflist", b"{"), ["L061"]);
 }
 
+/// T-061.
 #[test]
 fn a_mebibyte_of_anything_is_checked_within_a_second() {
     let dir = tempfile::tempdir().unwrap();
@@ -324,6 +325,7 @@ proptest::proptest! {
         cases: 400, failure_persistence: None, ..proptest::prelude::ProptestConfig::default()
     })]
 
+    /// T-061.
     #[test]
     fn what_the_runtime_refuses_is_an_error_and_what_it_takes_is_no_fault_of_the_list(
         which in proptest::sample::select(files("net.d")),
