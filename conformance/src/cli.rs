@@ -198,8 +198,9 @@ pub enum Verb {
     /// Execute a program that is traced; started by the benchmark itself.
     #[command(name = "__traced", hide = true)]
     Traced {
-        /// The program.
         program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Send a message to a dns responder, as another user; started by a case.
     #[command(name = "__knock", hide = true)]

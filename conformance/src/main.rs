@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             })
         }
         Verb::Bench(args) => bench(&args),
-        Verb::Traced { program } => attachments::peak::become_traced(&program),
+        Verb::Traced { program, arguments } => attachments::peak::become_traced(&program, &arguments),
         Verb::Dns { common, filter } => guarded(&common, |grounds| dns::run(grounds, &filter)),
         Verb::Knock { socket } => cases::dns_control::knocked(&socket),
         Verb::Hoard { at, server } => seeded::hoard::serve(at, server),

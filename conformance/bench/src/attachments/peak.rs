@@ -4,6 +4,7 @@
 //! image, so the child of a big process never has a small one. A traced process stops once more as
 //! it exits, and its own peak can be read then.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -18,9 +19,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// The hidden subcommand: executes the program, traced by its parent. Returns only if that fails.
-pub fn become_traced(program: &Path) -> Result<bool> {
+pub fn become_traced(program: &Path, arguments: &[OsString]) -> Result<bool> {
     ptrace::traceme().context("ask to be traced")?;
-    Err(Command::new(program).exec()).with_context(|| format!("start {}", program.display()))
+    Err(Command::new(program).args(arguments).exec()).with_context(|| format!("start {}", program.display()))
 }
 
 /// Runs a command that begins with [`become_traced`] and returns whether it exited with 0, and the

@@ -12,7 +12,7 @@ use runtime::{Attachment, Conflist, Runtime};
 use serde_json::json;
 
 use super::compared::{Compared, Unit};
-use super::contender::TOOL;
+use super::contender::{OURS, TOOL};
 use super::peak;
 
 /// How many there are of each.
@@ -38,7 +38,7 @@ pub fn job(room: &Room) -> Result<Vec<Compared>> {
     let program = room.suite.join(TOOL);
     if !program.is_file() {
         let mut none = Compared::new("moor", Unit::Ms);
-        none.not_run(TOOL, "the suite has no moor");
+        none.not_run(OURS, "the suite has no moor");
         return Ok(vec![none]);
     }
     write_networks()?;
@@ -125,7 +125,7 @@ fn measure(room: &Room, asked: &Asked) -> Result<Compared> {
         let took = started.elapsed();
         // 3: the room is not the whole machine, and the answer reports it.
         ensure!(matches!(status.code(), Some(0 | 3)), "moor {:?}: {status}", asked.arguments);
-        compared.push(TOOL, took.as_secs_f64() * 1e3);
+        compared.push(OURS, took.as_secs_f64() * 1e3);
         compared.push(&format!("{} ms", asked.limit_ms), f64::from(asked.limit_ms));
     }
     Ok(compared)
@@ -138,7 +138,7 @@ fn memory(room: &Room, arguments: &[&str]) -> Result<Compared> {
     let words = [&traced[..], &words(room, arguments)].concat();
     let (_, peak_kib) = peak::of(command(room, &words)?)?;
     let mib = u32::try_from(peak_kib)?;
-    compared.push(TOOL, f64::from(mib) / 1024.0 / 64.0);
+    compared.push(OURS, f64::from(mib) / 1024.0 / 64.0);
     compared.push("64 MiB", 1.0);
     Ok(compared)
 }
