@@ -121,13 +121,16 @@ mod tap;
 mod tap_life;
 pub mod tap_queue;
 mod tool;
+mod tool_check;
 mod tool_connect;
 mod tool_doctor;
+mod tool_gc;
 mod tool_leases;
 mod tool_lint;
 mod tool_network;
 mod tool_network_rm;
 mod tool_ports;
+mod tool_rules;
 mod tool_run;
 mod tool_tutorial;
 mod tool_views;
@@ -255,14 +258,17 @@ pub fn all() -> Vec<Case> {
         tap_life::CASES,
         tap_queue::CASES,
         tool::CASES,
+        tool_check::CASES,
         tool_connect::CASES,
-        tool_run::CASES,
         tool_doctor::CASES,
+        tool_gc::CASES,
         tool_leases::CASES,
         tool_lint::CASES,
+        tool_run::CASES,
         tool_network::CASES,
         tool_network_rm::CASES,
         tool_ports::CASES,
+        tool_rules::CASES,
         tool_tutorial::CASES,
         tool_views::CASES,
         tuning::CASES,

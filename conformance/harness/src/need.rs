@@ -37,6 +37,8 @@ pub enum Need {
     EveryProcess,
     /// firewalld, unpacked (`make tools-firewalld`), and what it runs on.
     Firewalld,
+    /// The machine's initial pid namespace, which a container does not see.
+    InitialPids,
     /// CONFIG_IO_URING, which no administrator has disabled.
     IoUring,
     /// CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD.
@@ -76,7 +78,7 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 24] = [
+    pub const ALL: [Need; 25] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
@@ -84,6 +86,7 @@ impl Need {
         Need::Dummy,
         Need::EveryProcess,
         Need::Firewalld,
+        Need::InitialPids,
         Need::IoUring,
         Need::Flowtables,
         Need::FqCodel,
@@ -113,6 +116,7 @@ impl Need {
             Need::Dummy => "dummy links",
             Need::EveryProcess => "every process",
             Need::Firewalld => "firewalld",
+            Need::InitialPids => "initial pid namespace",
             Need::IoUring => "io_uring",
             Need::Flowtables => "flowtables",
             Need::FqCodel => "fq_codel",
@@ -140,6 +144,7 @@ impl Need {
             Need::BridgeVlanFiltering
                 | Need::Dummy
                 | Need::EveryProcess
+                | Need::InitialPids
                 | Need::IoUring
                 | Need::Flowtables
                 | Need::FqCodel
@@ -152,7 +157,14 @@ impl Need {
 
     /// Whether only root of the machine has it, and no user namespace.
     pub fn is_the_machines(self) -> bool {
-        matches!(self, Need::EveryProcess | Need::SendBuffer | Need::IptablesLegacy | Need::PidNamespace)
+        matches!(
+            self,
+            Need::EveryProcess
+                | Need::InitialPids
+                | Need::SendBuffer
+                | Need::IptablesLegacy
+                | Need::PidNamespace
+        )
     }
 
     /// Probes it, in a room. The error names the missing feature.
@@ -202,6 +214,7 @@ impl Need {
                 let modules = ip::output("/usr/bin/python3", &["-c", "import dbus, gi"]);
                 modules.map(drop).context("python3-dbus or python3-gi is missing")
             }
+            Need::InitialPids => crate::stage::machine::whole(),
             Need::IoUring => {
                 let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
                 let deferred = sys::BackgroundClose::of(socket.as_fd()).is_deferred();

@@ -20,6 +20,7 @@ use super::rates::RATES;
 use super::routed::ROUTED;
 use super::rules::RULES;
 use super::sources::SOURCES;
+use super::tool::TOOL;
 use super::tuning::TUNING;
 use super::walls::WALLS;
 use super::wrapper::{Call, Reply};
@@ -60,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(ROUTED)
         .chain(RULES)
         .chain(SOURCES)
+        .chain(TOOL)
         .chain(TUNING)
         .chain(WALLS)
         .chain(ORDER)

@@ -15,6 +15,7 @@ mod rates;
 mod routed;
 mod rules;
 mod sources;
+mod tool;
 mod tuning;
 mod walls;
 pub mod wrapper;

@@ -5,12 +5,14 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser, Subcommand};
 use cni::RELEASE;
 
+use crate::check::{self, CheckArgs};
 use crate::completion::{self, CompletionArgs};
 use crate::compose::{self, ComposeArgs};
 use crate::context::Context;
 use crate::doctor::{self, DoctorArgs};
 use crate::enter::{self, EnterArgs};
 use crate::failure::{Exit, Failure};
+use crate::gc::{self, GcArgs};
 use crate::globals::Globals;
 use crate::import::{self, ImportArgs};
 use crate::lab::{self, LabArgs};
@@ -20,6 +22,7 @@ use crate::metrics::{self, MetricsArgs};
 use crate::network::{self, NetworkArgs};
 use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
+use crate::rules::{self, RulesArgs};
 use crate::run::{self, RunArgs};
 use crate::views::names::{self, NamesArgs};
 use crate::views::ports::{self, PortsArgs};
@@ -46,6 +49,8 @@ pub struct Cli {
 /// The commands. Each has a module with its arguments and its `run`.
 #[derive(Subcommand)]
 enum Command {
+    /// Check whether attachments are as their records say, and mend them
+    Check(CheckArgs),
     /// Print a script that completes commands: `source <(moor completion bash)`
     Completion(CompletionArgs),
     /// Networks of compose files: what they are, and make and remove them
@@ -54,6 +59,8 @@ enum Command {
     Doctor(DoctorArgs),
     /// Run a command of the host in a container's network; the container needs no program for it
     Enter(EnterArgs),
+    /// Find what is left of dead attachments, and remove it
+    Gc(GcArgs),
     /// Make conflists of the networks of docker, podman (netavark) or Quadlet
     Import(ImportArgs),
     /// Print who has which address of the ranges, and which are leaked
@@ -76,6 +83,8 @@ enum Command {
     Who(WhoArgs),
     /// Make packet rules and routes again that somebody has flushed
     Reapply(ReapplyArgs),
+    /// Print what Moor's packet rules do for each owner, and whose other rules see the same packets
+    Rules(RulesArgs),
     /// Run a command on networks; this is no container: its files and processes are the host's
     Run(Box<RunArgs>),
 }
@@ -84,9 +93,11 @@ impl Command {
     /// The kind of the JSON document that the command prints.
     fn kind(&self) -> &'static str {
         match self {
+            Self::Check(_) => "check",
             Self::Completion(_) => "completion",
             Self::Compose(args) => args.kind(),
             Self::Doctor(_) => "doctor",
+            Self::Gc(_) => "gc",
             Self::Lab(_) => "lab",
             Self::Enter(_) => "enter",
             Self::Import(_) => import::KIND,
@@ -99,15 +110,18 @@ impl Command {
             Self::Ps(_) => "attachments",
             Self::Who(_) => "owners",
             Self::Reapply(_) => "reapply",
+            Self::Rules(_) => "rules",
             Self::Run(_) => "run",
         }
     }
 
     fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
+            Self::Check(args) => check::run(context, &args),
             Self::Completion(args) => completion::run(&args, &mut Cli::command()),
             Self::Compose(args) => compose::run(context, &args),
             Self::Doctor(args) => doctor::run(context, &args),
+            Self::Gc(args) => gc::run(context, &args),
             Self::Lab(args) => lab::run(context, args),
             Self::Enter(args) => enter::run(context, args),
             Self::Import(args) => import::run(context, &args),
@@ -120,6 +134,7 @@ impl Command {
             Self::Network(args) => network::run(context, args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),
+            Self::Rules(args) => rules::run(context, &args),
             Self::Run(args) => run::run(context, *args),
         }
     }

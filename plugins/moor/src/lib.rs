@@ -3,6 +3,7 @@
 //! truth: what is alive is read from namespaces and links, and files are only claims. Reading
 //! changes nothing, and a command that deletes prints first what it would delete.
 
+mod check;
 pub mod cli;
 mod completion;
 mod compose;
@@ -17,6 +18,7 @@ mod enter;
 mod escape;
 pub mod failure;
 pub mod files;
+mod gc;
 pub mod globals;
 mod helper;
 mod import;
@@ -31,6 +33,7 @@ pub mod networks;
 pub mod output;
 mod reapply;
 mod resolv;
+mod rules;
 mod run;
 mod space;
 pub mod subnets;

@@ -8,6 +8,7 @@ pub mod firewall;
 pub mod firewalld;
 pub mod lan;
 pub mod load;
+pub mod machine;
 pub mod portmap;
 pub mod reapply;
 pub mod tuning;

@@ -28,7 +28,9 @@ use crate::networks::Networks;
 use crate::output::{document, escaped, print};
 
 use facts::Facts;
+pub use filter::maker;
 use finding::{Finding, Status};
+pub use read::responder;
 
 /// What is looked at.
 #[derive(Args)]

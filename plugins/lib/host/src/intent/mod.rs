@@ -275,6 +275,15 @@ impl Records {
     /// # Errors
     /// They cannot be listed.
     pub fn all(&self) -> Result<(Vec<Record>, Vec<Error>)> {
+        let (records, unreadable) = self.dated()?;
+        Ok((records.into_iter().map(|(record, _)| record).collect(), unreadable))
+    }
+
+    /// As [`Records::all`], each with the time it was written: nanoseconds since boot.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn dated(&self) -> Result<(Vec<(Record, u64)>, Vec<Error>)> {
         let mut records = Vec::new();
         let mut unreadable = Vec::new();
         for path in self.paths()? {
@@ -284,7 +293,7 @@ impl Records {
             }
         }
         records.sort_by_key(|(_, written)| std::cmp::Reverse(*written));
-        Ok((records.into_iter().map(|(record, _)| record).collect(), unreadable))
+        Ok((records, unreadable))
     }
 
     /// The files of records, in the order of their names, without our temporary ones.

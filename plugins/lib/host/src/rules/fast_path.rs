@@ -36,7 +36,7 @@ const V4: Set<'static> =
     Set { table: TABLE, name: "fastpath4", key: &[Type::Ipv4], data: Data::None, interval: false };
 const V6: Set<'static> = Set { name: "fastpath6", key: &[Type::Ipv6], ..V4 };
 const LINKS: Set<'static> = Set { name: "fastpath-links", key: &[Type::Ifname], ..V4 };
-const SETS: [Set<'static>; 3] = [V4, V6, LINKS];
+pub(super) const SETS: [Set<'static>; 3] = [V4, V6, LINKS];
 const COMMENTED: [(Set<'static>, &str); 3] = [
     (V4, "containers with a fast path"),
     (V6, "containers with a fast path"),

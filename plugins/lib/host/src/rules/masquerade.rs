@@ -59,7 +59,7 @@ const MASQ4: Set<'static> =
 const MASQ6: Set<'static> = Set { name: "masq6", key: &[Type::Ipv6], ..MASQ4 };
 const LEAVE4: Set<'static> = Set { name: "leave4", ..MASQ4 };
 const LEAVE6: Set<'static> = Set { name: "leave6", ..MASQ6 };
-const MAPS: [Set<'static>; 4] = [MASQ4, MASQ6, LEAVE4, LEAVE6];
+pub(super) const MAPS: [Set<'static>; 4] = [MASQ4, MASQ6, LEAVE4, LEAVE6];
 const LEAVE: Chain<'static> = Chain { table: TABLE, name: "leaving" };
 /// Where NAT and connection tracking see every packet anyway: the first chain of a hook costs more
 /// than another one, and `forward` may have none.

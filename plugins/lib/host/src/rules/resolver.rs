@@ -39,7 +39,7 @@ const RESOLVERS4: Set<'static> = Set {
 };
 const RESOLVERS6: Set<'static> =
     Set { name: "resolvers6", key: KEY6, data: Data::Value(&[Type::Ipv6, Type::Port]), ..RESOLVERS4 };
-const MAPS: [Set<'static>; 2] = [RESOLVERS4, RESOLVERS6];
+pub(super) const MAPS: [Set<'static>; 2] = [RESOLVERS4, RESOLVERS6];
 /// Before the NAT of services (-100, NF_IP_PRI_NAT_DST in linux/netfilter_ipv4.h), and before that
 /// of published ports, which is later.
 const BEFORE_DNAT: i32 = -110;

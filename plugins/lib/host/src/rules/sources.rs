@@ -33,7 +33,7 @@ const LINKS: Set<'static> =
     Set { table: TABLE, name: "source-links", key: &[Type::Ifname], data: Data::None, interval: false };
 const SOURCES4: Set<'static> = Set { name: "sources4", key: &[Type::Ifname, Type::Ipv4], ..LINKS };
 const SOURCES6: Set<'static> = Set { name: "sources6", key: &[Type::Ifname, Type::Ipv6], ..LINKS };
-const SETS: [Set<'static>; 3] = [LINKS, SOURCES4, SOURCES6];
+pub(super) const SETS: [Set<'static>; 3] = [LINKS, SOURCES4, SOURCES6];
 const COMMENTED: [(Set<'static>, &str); 3] =
     [(LINKS, "checked links"), (SOURCES4, "what they may send"), (SOURCES6, "what they may send")];
 

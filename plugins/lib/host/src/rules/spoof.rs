@@ -31,7 +31,7 @@ const BASE: Base =
 const PORTS: Set<'static> =
     Set { table: TABLE, name: "ports", key: &[Type::Ifname], data: Data::None, interval: false };
 const MACS: Set<'static> = Set { name: "macs", key: &[Type::Ifname, Type::Ether], ..PORTS };
-const SETS: [Set<'static>; 2] = [PORTS, MACS];
+pub(super) const SETS: [Set<'static>; 2] = [PORTS, MACS];
 const COMMENTED: [(Set<'static>, &str); 2] = [(PORTS, "guarded ports"), (MACS, "what they may send")];
 
 /// A port, and the only source MAC address that it accepts.

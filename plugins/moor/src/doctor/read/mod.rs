@@ -5,6 +5,8 @@ mod networks;
 mod plugins;
 mod sockets;
 
+pub use sockets::responder;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -35,7 +35,7 @@ pub(super) const INGRESS: Set<'static> = Set { name: "policy-ingress", data: Dat
 pub(super) const EGRESS: Set<'static> = Set { name: "policy-egress", ..INGRESS };
 /// The sets with the owners of attachments.
 pub(super) const OWNED: [Set<'static>; 5] = [BEHIND, USERS, PORTS, ACCEPTED4, ACCEPTED6];
-pub(super) const SETS: [Set<'static>; 9] =
+pub(in crate::rules) const SETS: [Set<'static>; 9] =
     [BEHIND, USERS, PORTS, ACCEPTED4, ACCEPTED6, LINKS, WITHIN, INGRESS, EGRESS];
 pub(super) const COMMENTED: [(Set<'static>, &str); 9] = [
     (BEHIND, "containers by the host's links towards them"),

@@ -43,6 +43,7 @@ use crate::{Attached, Conflict, Drift, Isolation, Owner};
 use layout::{ACCEPTED4, ACCEPTED6, COMMENTED, LINKS, WITHIN, chain, elements, ensure_admin, unwanted};
 use policy::Policed;
 
+pub(super) use layout::SETS;
 pub use ports::{PortUse, port_use};
 pub(crate) use ports::{forget_port, isolate};
 pub(crate) use withdraw::delete_own;

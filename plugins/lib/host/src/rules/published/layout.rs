@@ -128,7 +128,7 @@ pub(super) fn sets() -> [(Set<'static>, &'static str); 23] {
 }
 
 /// The sets with elements of attachments: all but [`LOCALNET`], which has elements of links.
-pub(super) fn owned() -> impl Iterator<Item = Set<'static>> {
+pub(in crate::rules) fn owned() -> impl Iterator<Item = Set<'static>> {
     sets().into_iter().map(|(set, _)| set).filter(|set| set.name != LOCALNET.name).chain(retired::SETS)
 }
 

@@ -29,7 +29,7 @@ pub(super) use elements::{attachment, container};
 pub use error::Refusal;
 pub use flows::Forgotten;
 pub use free::choose;
-pub(super) use layout::loopback;
+pub(super) use layout::{loopback, owned as owned_sets};
 pub use listing::{Listed, chains_of_iptables, published, published_by_reference};
 pub use publish::{Wanted, take_back};
 pub use reference::{chain_of, chains_of, is_in_use, withdraw_of_reference};
