@@ -25,10 +25,6 @@ pub const CASES: &[Case] = &[
     case("tool/a_created_network_attaches_and_rm_leaves_nothing", &["T-011"], |room| {
         whole_life(room, &["", "--internal", "--ipv6 -o mtu=1400 -o icc=false"])
     }),
-    case("tool/a_created_vlan_network_attaches_and_rm_leaves_nothing", &["T-011"], |room| {
-        whole_life(room, &["-o vlan=10 -o isolate=false --disable-dns"])
-    })
-    .needs(&[Need::Tool, Need::BridgeVlanFiltering]),
     case("tool/a_created_macvlan_network_attaches_and_rm_leaves_nothing", &["T-011"], |room| {
         whole_life(room, &["-d macvlan -o parent=wan0"])
     })
