@@ -17,15 +17,12 @@ unshare -m sh -c 'umount -l /proc
     for file in /proc/[0-9]*/ns/pid; do
         if [ "$(stat -L -c %i $file 2>/dev/null)" = INITIAL ]; then exec 9<$file; break; fi
     done
-    read line < /run/whole-machine.fifo' &
+    [ -e /proc/self/fd/9 ] && read line < /run/whole-machine.fifo' &
 child=$!
-for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -e /proc/$child/fd/9 ] && break
-    sleep 0.05
-done
+while [ -e /proc/$child/exe ] && ! [ -e /proc/$child/fd/9 ]; do sleep 0.02; done
 touch $dir/pid && mount --bind /proc/$child/fd/9 $dir/pid
 bound=$?
-echo > $dir.fifo
+[ $bound = 0 ] && echo > $dir.fifo
 wait $child
 rm $dir.fifo
 [ $bound = 0 ] || exit 1
