@@ -189,7 +189,8 @@ fn flag(file: &File, member: Option<&Member>, report: &mut Report) {
 fn plugin(file: &File, node: &Node, report: &mut Report) {
     if !matches!(node.value, Value::Object(_) | Value::Null) {
         let text = format!("a plugin is an object, and this is {}", node.kind());
-        return drop(report.error("L013", &file.source, &node.span, text));
+        report.error("L013", &file.source, &node.span, text);
+        return;
     }
     let of_type = node.any_case("type");
     match of_type.map(|member| (&member.value, member.value.text())) {

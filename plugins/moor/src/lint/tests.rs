@@ -141,7 +141,7 @@ fn each_code_is_found_at_its_line_and_column_and_nothing_else() {
     assert_eq!(samples, EXPECTED.len(), "a sample without its expected place");
 }
 
-/// T-060.
+/// T-010, T-060.
 #[test]
 fn the_conflists_of_the_tree_are_clean() {
     for file in files("net.d").into_iter().chain(files("tool/create")) {
