@@ -164,7 +164,7 @@ reproducible: ## build the committed tree elsewhere, and compare with bin/ byte 
 # A higher priority keeps other processes from disturbing it; only root may have one.
 bench: tools tools-vm tools-clients build ## attachments: Moor, the reference and the kernel alone, against testdata/budgets.json; BENCH='--filter host-local'; BEFORE=DIR: an earlier build too
 	$(if $(filter 0,$(shell id -u)),nice -n -19) bin/conformance bench --cni-path bin --against /usr/lib/cni \
-	    --page $(TARGET_DIR)/bench.html $(or $(BENCH),--scale --parallel --data-path --also start --also gc --also herd --also wait --also engine --also rates --also tool --also flow) \
+	    --page $(TARGET_DIR)/bench.html $(or $(BENCH),--scale --parallel --data-path --also start --also gc --also herd --also wait --also engine --also rates --also networks --also tool --also flow) \
 	    $(if $(BEFORE),--also chain --before $(BEFORE))
 
 bench-dns: tools tools-dns build ## names: questions against dnsmasq and aardvark-dns, ADD and DEL against dnsname

@@ -17,6 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 use super::contender::Contender;
+use super::policies;
 use super::ports::{self, Mapping};
 use super::scenario::{MEASURED, Scenario, address};
 use crate::stats::{median, turns};
@@ -50,6 +51,8 @@ pub enum Rules {
     Ours(u16),
     /// Ours with `fastPath`.
     FastPath,
+    /// Ours behind a firewall with policies, among that many networks.
+    Networks(u16),
     /// Those of the reference's iptables back end.
     Iptables(u16),
     /// Those of its nftables back end.
@@ -78,6 +81,7 @@ impl Rules {
             Rules::None => "no rules".into(),
             Rules::Ours(ports) => of("ours", ports),
             Rules::FastPath => "ours with fastPath".into(),
+            Rules::Networks(count) => format!("one of {count} networks with policies"),
             Rules::Iptables(ports) => of("reference's iptables rules", ports),
             Rules::Nftables(ports) => of("reference's nftables rules", ports),
         }
@@ -186,7 +190,7 @@ impl Host {
         store::forget("/run/moor")?;
         let container = room.inside(&host.id, || set_up(ours, &inside, rules, &subnet))?;
         let to_container = match rules {
-            Rules::None => SocketAddr::new(container, MEASURED.1),
+            Rules::None | Rules::Networks(_) => SocketAddr::new(container, MEASURED.1),
             _ => SocketAddr::new(HOST.parse()?, MEASURED.0),
         };
         let outward = rules.masquerades().then(Costs::default);
@@ -219,11 +223,18 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
             Scenario::Portmap
         }
         Rules::FastPath => Scenario::Portmap,
+        Rules::Networks(others) => {
+            policies::others(ours, others - 1)?;
+            Scenario::Firewall
+        }
         _ => Scenario::Bridge,
     };
     let mut attachment = ours.attachment(scenario, inside, "eth0");
     if rules == Rules::FastPath {
         attachment.chain.iter_mut().for_each(|config| config["fastPath"] = true.into());
+    }
+    if let (Rules::Networks(_), Some(firewall)) = (rules, attachment.chain.last_mut()) {
+        firewall["policy"] = policies::policy();
     }
     attachment.run("ADD")?;
     let result = attachment.result.context("ADD has no result")?;
@@ -236,7 +247,7 @@ fn set_up(ours: &Contender, inside: &Container, rules: Rules, subnet: &str) -> R
         mappings
     };
     match rules {
-        Rules::None | Rules::Ours(_) => {}
+        Rules::None | Rules::Ours(_) | Rules::Networks(_) => {}
         Rules::FastPath => {
             let tables = ip::output("nft", &["list", "flowtables"])?;
             ensure!(tables.contains("flowtable "), "these plugins make no flowtable");

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use harness::room::Room;
 
 use super::compared::Compared;
-use super::{chain, engine, flow, herd, rates, stale, start, tool, wait};
+use super::{chain, engine, flow, herd, networks, rates, stale, start, tool, wait};
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Part {
     Engine,
     /// The bytes that pass a shaper.
     Rates,
+    /// A firewall among many networks.
+    Networks,
     /// What a person waits for the tool.
     Tool,
     /// Connections with `fastPath`, in a virtual machine.
@@ -34,7 +36,7 @@ pub enum Part {
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 9] = [
+    pub const ALL: [Part; 10] = [
         Part::Start,
         Part::Chain,
         Part::Gc,
@@ -42,6 +44,7 @@ impl Part {
         Part::Wait,
         Part::Engine,
         Part::Rates,
+        Part::Networks,
         Part::Tool,
         Part::Flow,
     ];
@@ -56,6 +59,7 @@ impl Part {
             Part::Wait => "wait",
             Part::Engine => "engine",
             Part::Rates => "rates",
+            Part::Networks => "networks",
             Part::Tool => "tool",
             Part::Flow => "flow",
         }
@@ -89,6 +93,7 @@ pub fn job(room: &Room, job: &str) -> Result<Vec<Compared>> {
         Part::Wait => wait::job(room, before),
         Part::Engine => engine::job(room),
         Part::Rates => rates::job(room),
+        Part::Networks => networks::job(room),
         Part::Tool => tool::job(room),
         Part::Flow => flow::job(room),
     }
