@@ -27,7 +27,7 @@ pub fn replies(datagram: &[u8]) {
         let _ = (message.outcome(), message.fault_offset());
         netlink::fuzz::payload(message.payload);
         crate::read::read_any(&SETS, message.payload);
-        let _ = crate::set_names::read(message.payload);
+        let _ = (crate::set_names::read(message.payload), crate::set_names::read_lookups(message.payload));
         conntrack::read_any(message.payload);
     }
 }

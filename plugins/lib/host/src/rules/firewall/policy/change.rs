@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nft::{Batch, Element, Expr, Nft, Target, Verdict};
+use nft::{Batch, Element, Nft, Target, Verdict};
 use sys::Result;
 
 use super::{Direction, LINKS, Named, Policed, chain, links};
@@ -120,14 +120,8 @@ fn forget_sets(nft: &Nft, batch: &mut Batch, changed: &[String], kept: &[&str]) 
     if changed.is_empty() {
         return Ok(());
     }
-    let mut named: BTreeSet<String> = kept.iter().copied().map(str::to_owned).collect();
-    for name in chains_there(nft)?.iter().filter(|name| !changed.contains(name)) {
-        let exprs = nft.rules(&chain(name))?.into_iter().flat_map(|rule| rule.exprs);
-        named.extend(exprs.filter_map(|expr| match expr {
-            Expr::Lookup { set, .. } => Some(set),
-            _ => None,
-        }));
-    }
+    let mut named = nft.looked_up(&TABLE, |chain| !changed.iter().any(|name| name == chain))?;
+    named.extend(kept.iter().copied().map(str::to_owned));
     for name in sets_there(nft)?.iter().filter(|name| !named.contains(*name)) {
         batch.flush_set(&links(name));
         batch.del_set(&links(name));
