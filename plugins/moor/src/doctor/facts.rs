@@ -44,7 +44,7 @@ pub struct Facts {
     pub signs: Signs,
     /// Open files of the system, and their limit.
     pub files: Option<(u64, u64)>,
-    /// Conflists with addresses that two containers have: address, who.
+    /// Addresses that several containers of one network have, and who they are.
     pub twice: Vec<(IpAddr, Vec<String>)>,
 }
 

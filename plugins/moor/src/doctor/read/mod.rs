@@ -4,6 +4,7 @@ mod kernel;
 mod networks;
 mod plugins;
 mod sockets;
+mod twice;
 
 pub use sockets::responder;
 
@@ -15,6 +16,7 @@ use netlink::{Link, Netlink};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::model::Model;
 use crate::networks::Networks;
 
 use super::facts::{Facts, Has, LinkFacts, Signs};
@@ -56,6 +58,7 @@ pub fn facts(context: &Context, networks: &Networks, run_plugins: bool) -> Resul
     facts.sysctls = kernel::sysctls(&facts);
     facts.chains = chains(&facts);
     facts.port53 = sockets::port53();
+    facts.twice = twice::addresses(&Model::read(context, networks).attachments);
     Ok(facts)
 }
 
