@@ -58,7 +58,7 @@ pub fn steps(room: &Room, steps: &mut Steps, before: &[String]) {
     steps.check("nothing is left of front and back", || nothing_left(room, before));
 }
 
-/// T-022. podman's record has no `netns` (T-025).
+/// podman's record has no `netns` (T-025): its path is in the result alone.
 fn by_moor(room: &Room) -> Result<()> {
     let address = address("web", FRONT)?;
     let first = |words: &[&str]| -> Result<Value> {
