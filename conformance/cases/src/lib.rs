@@ -122,6 +122,7 @@ mod tap_life;
 pub mod tap_queue;
 mod tool;
 mod tool_check;
+mod tool_compose;
 mod tool_connect;
 mod tool_doctor;
 mod tool_gc;
@@ -259,6 +260,7 @@ pub fn all() -> Vec<Case> {
         tap_queue::CASES,
         tool::CASES,
         tool_check::CASES,
+        tool_compose::CASES,
         tool_connect::CASES,
         tool_doctor::CASES,
         tool_gc::CASES,

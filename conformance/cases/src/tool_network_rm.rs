@@ -41,7 +41,7 @@ pub const CASES: &[Case] = &[
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Adds a container as cnitool does: with a record.
-fn attach(room: &Room, name: &str, id: &str) -> Result<Container> {
+pub fn attach(room: &Room, name: &str, id: &str) -> Result<Container> {
     let list = Conflist::load(DIR, name)?;
     let container = room.container(id)?;
     let attachment = Attachment::new(id, container.path.display().to_string(), "eth0");
@@ -56,7 +56,8 @@ fn inside(id: &str, words: &[&str]) -> Result<String> {
     ip::output("ip", &[&["-n", id], words].concat())
 }
 
-fn detach(room: &Room, name: &str, container: &Container) -> Result<()> {
+/// Deletes it again.
+pub fn detach(room: &Room, name: &str, container: &Container) -> Result<()> {
     let list = Conflist::load(DIR, name)?;
     let attachment = Attachment::new(&container.id, container.path.display().to_string(), "eth0");
     Ok(runtime(room).del(&list, &attachment)?)

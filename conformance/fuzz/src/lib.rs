@@ -5,10 +5,12 @@
 mod request;
 mod result;
 mod store;
+mod yaml;
 
 pub use request::{conflist, request};
 pub use result::result;
 pub use store::store;
+pub use yaml::yaml;
 
 /// A body: its name and its function.
 pub type Body = (&'static str, fn(&[u8]));
@@ -25,6 +27,7 @@ pub const ALL: &[Body] = &[
     ("dhcpv6", dhcp::fuzz::datagram),
     ("dns", dns::wire::fuzz::query),
     ("dns-answer", dns::cache::fuzz::answer),
+    ("yaml", yaml),
     ("lint", moor::lint::fuzz::conflist),
 ];
 

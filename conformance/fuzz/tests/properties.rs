@@ -99,3 +99,9 @@ fn any_dhcpv6_message_is_read_or_refused() {
 fn any_file_is_linted_and_every_finding_points_into_it() {
     holds("lint", 2000);
 }
+
+/// T-082: any YAML is a tree within the limits or a fault with its place.
+#[test]
+fn any_yaml_is_a_bounded_tree_or_a_fault_with_its_place() {
+    holds("yaml", 5_000);
+}

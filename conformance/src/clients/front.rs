@@ -88,19 +88,20 @@ fn write_back() -> Result<()> {
     fs::write("/etc/cni/net.d/81-back.conflist", back).context("write the second network")
 }
 
-fn address(name: &str, network: &str) -> Result<String> {
+/// A container's address on a network.
+pub fn address(name: &str, network: &str) -> Result<String> {
     podman(&["inspect", "-f", &format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"), name])
 }
 
 /// Not even a closed port of the address answers a container.
-fn is_apart(room: &Room, from: &str, address: &str) -> Result<()> {
+pub fn is_apart(room: &Room, from: &str, address: &str) -> Result<()> {
     let reached = room.inside(&namespace(from)?, || Ok(socket::reach(address.parse()?, SILENCE).is_ok()))?;
     ensure!(!reached, "{from} reaches {address}");
     Ok(())
 }
 
 /// The name of a container's network namespace.
-fn namespace(name: &str) -> Result<String> {
+pub fn namespace(name: &str) -> Result<String> {
     let path = podman(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name])?;
     Ok(path.rsplit('/').next().context("no namespace")?.to_owned())
 }

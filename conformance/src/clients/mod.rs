@@ -1,6 +1,7 @@
 //! `conformance clients`: common container runtimes with the suite's plugins, each in a room of its
 //! own: podman and containerd from Debian's packages, CRI-O's calls, and a DHCP server on the wire.
 
+mod compose;
 mod containerd;
 mod crio;
 mod dhcp;

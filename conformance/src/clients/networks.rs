@@ -20,7 +20,7 @@ const DIR: &str = "/etc/cni/net.d";
 const TURNS: usize = 3;
 
 /// A call of the tool, which a room with packages has at another place.
-fn moor<'r>(room: &'r Room, words: &[&str]) -> Call<'r> {
+pub fn moor<'r>(room: &'r Room, words: &[&str]) -> Call<'r> {
     Call::new(room, suite().join("moor")).argv(words).env("CNI_PATH", PLUGINS)
 }
 

@@ -62,6 +62,9 @@ pub fn steps(room: &Room, steps: &mut Steps) -> Result<()> {
     if Path::new(PLUGINS).join("dns").is_file() {
         names(room, steps, &root, &before);
         super::front::steps(room, steps, &before);
+        if super::networks::has_tool() {
+            super::compose::steps(room, steps, &before);
+        }
     }
     if super::networks::has_tool() {
         super::networks::steps(room, steps);

@@ -24,4 +24,13 @@ pub const NETWORKS: &[Defect] = &[
             }
         })
     }),
+    defect(
+        "makes_a_projects_networks_anew_unasked",
+        "moor",
+        "tool/compose_makes_and_removes_the_projects_networks_alone",
+        |call| {
+            let is_compose = std::env::args().any(|word| word == "compose");
+            if is_compose { call.with_words("create", &["--recreate"]) } else { call.sound() }
+        },
+    ),
 ];
