@@ -52,7 +52,10 @@ impl Drop for Listening {
 fn ports(room: &Room) -> Result<()> {
     let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
     let bridge = |name: &str| json!({"type": "bridge", "bridge": name, "isGateway": true});
-    let mapping = |port: u16| json!({"capabilities": {"portMappings": [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]}});
+    let mapping = |port: u16| {
+        let one = json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
+        json!({"capabilities": {"portMappings": [one]}})
+    };
     let ours = list("ours", "10.182.1.0/24", &bridge("ports0"), std::slice::from_ref(&portmap))?;
     attach(&room.suite, &ours, &room.container("ports-ours")?, &mapping(8081))?;
     let theirs = list("theirs", "10.182.2.0/24", &bridge("ports1"), std::slice::from_ref(&portmap))?;
@@ -62,10 +65,10 @@ fn ports(room: &Room) -> Result<()> {
     let result = attach(&room.reference, &third, &room.container("ports-third")?, &json!({}))?;
     let address = result["ips"][0]["address"].as_str().unwrap_or_default();
     let address = address.split('/').next().unwrap_or_default();
-    let rules = format!(
-        "table ip cni_hostport {{ chain hostports {{ tcp dport 8083 dnat to {address}:80 comment \"ports-third\"; }}; \
-         chain hostip_hostports {{ ip daddr 192.0.2.1 udp dport 53 dnat to {address}:53 comment \"ports-third\"; }}; }}"
-    );
+    let any = format!("tcp dport 8083 dnat to {address}:80 comment \"ports-third\";");
+    let at = format!("ip daddr 192.0.2.1 udp dport 53 dnat to {address}:53 comment \"ports-third\";");
+    let chains = format!("chain hostports {{ {any} }}; chain hostip_hostports {{ {at} }};");
+    let rules = format!("table ip cni_hostport {{ {chains} }}");
     harness::ip::output("nft", &[&rules])?;
     let plain = Listening::start()?;
     let proxy = Listening::start()?;

@@ -11,6 +11,7 @@ use harness::room::Room;
 use harness::socket;
 use serde_json::Value;
 
+use super::networks::{has_tool, moor};
 use super::{Steps, nothing_left, reads};
 
 pub const CONFLIST: &str = "80-front.conflist";
@@ -43,7 +44,7 @@ pub fn steps(room: &Room, steps: &mut Steps, before: &[String]) {
         ensure!(printed.contains(&address), "nslookup printed {printed:?}, not {address}");
         reads(room, Some(&namespace("cache")?), &address, 80)
     });
-    if room.suite.join("moor").is_file() {
+    if has_tool() {
         steps.check("moor ps, who and names: podman, and its container's name", || by_moor(room));
     }
     steps.check("neither network reaches the other's containers", || {
@@ -62,7 +63,7 @@ pub fn steps(room: &Room, steps: &mut Steps, before: &[String]) {
 fn by_moor(room: &Room) -> Result<()> {
     let address = address("web", FRONT)?;
     let first = |words: &[&str]| -> Result<Value> {
-        let document = room.tool(&[words, &["--json"]].concat()).run()?.document()?;
+        let document = moor(room, &[words, &["--json"]].concat()).run()?.document()?;
         document["items"].get(0).cloned().with_context(|| format!("{words:?} has nothing: {document}"))
     };
     let shown = first(&["ps", "web"])?;

@@ -1,5 +1,6 @@
 //! Defects of `moor`, the tool.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -25,6 +26,24 @@ pub const TOOL: &[Defect] = &[
         drop(reapply.status());
         call.sound()
     }),
+    defect("ps_loses_a_renamed_link", "moor", "tool/ps_pairs_links_of_ours_after_a_rename", |call| {
+        call.after(true, |reply| reply.edit(|answer| leave_out(answer, "state", "drift")))
+    }),
+    defect("ports_overlooks_the_reference", "moor", "tool/ports_has_each_kind_with_its_owner", |call| {
+        call.after(true, |reply| reply.edit(|answer| leave_out(answer, "by", "portmap (nft)")))
+    }),
+    defect(
+        "leases_frees_what_it_cannot_see",
+        "moor",
+        "tool/leases_frees_nothing_in_a_pid_namespace",
+        |call| {
+            if std::env::args().any(|word| word == "--fix") {
+                // What is left fails the case as well.
+                let _ = fs::remove_dir_all("/var/lib/cni/networks/leased");
+            }
+            call.sound()
+        },
+    ),
 ];
 
 /// Removes the items with this value.
