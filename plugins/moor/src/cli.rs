@@ -24,6 +24,7 @@ use crate::output::{Note, escaped};
 use crate::reapply::{self, ReapplyArgs};
 use crate::rules::{self, RulesArgs};
 use crate::run::{self, RunArgs};
+use crate::trace::{self, TraceArgs};
 use crate::views::names::{self, NamesArgs};
 use crate::views::ports::{self, PortsArgs};
 use crate::views::ps::{self, PsArgs};
@@ -63,30 +64,32 @@ enum Command {
     Gc(GcArgs),
     /// Make conflists of the networks of docker, podman (netavark) or Quadlet
     Import(ImportArgs),
-    /// Print who has which address of the ranges, and which are leaked
-    Leases(LeasesArgs),
     /// A host to play with, also without root, of which nothing is left
     Lab(LabArgs),
+    /// Print who has which address of the ranges, and which are leaked
+    Leases(LeasesArgs),
     /// Find what is wrong in conflists, and show where
     Lint(LintArgs),
-    /// Print the names that Moor's DNS answers for containers
-    Names(NamesArgs),
     /// Print numbers for Prometheus: attachments, addresses, ports, names
     Metrics(MetricsArgs),
+    /// Print the names that Moor's DNS answers for containers
+    Names(NamesArgs),
     /// Networks: list, create, inspect and remove them
     Network(NetworkArgs),
     /// Print the ports of this host, and who has them
     Ports(PortsArgs),
     /// Print the attachments of every runtime on this host
     Ps(PsArgs),
-    /// Print whose an address, a port, a MAC address, a link, a namespace or a process is
-    Who(WhoArgs),
     /// Make packet rules and routes again that somebody has flushed
     Reapply(ReapplyArgs),
     /// Print what Moor's packet rules do for each owner, and whose other rules see the same packets
     Rules(RulesArgs),
     /// Run a command on networks; this is no container: its files and processes are the host's
     Run(Box<RunArgs>),
+    /// Record the calls of plugins: of one command, or of every runtime of this host
+    Trace(TraceArgs),
+    /// Print whose an address, a port, a MAC address, a link, a namespace or a process is
+    Who(WhoArgs),
 }
 
 impl Command {
@@ -97,21 +100,22 @@ impl Command {
             Self::Completion(_) => "completion",
             Self::Compose(args) => args.kind(),
             Self::Doctor(_) => "doctor",
-            Self::Gc(_) => "gc",
-            Self::Lab(_) => "lab",
             Self::Enter(_) => "enter",
+            Self::Gc(_) => "gc",
             Self::Import(_) => import::KIND,
+            Self::Lab(_) => "lab",
             Self::Leases(_) => "leases",
             Self::Lint(_) => "lint",
-            Self::Names(_) => "names",
             Self::Metrics(_) => metrics::KIND,
+            Self::Names(_) => "names",
             Self::Network(args) => args.kind(),
             Self::Ports(_) => "ports",
             Self::Ps(_) => "attachments",
-            Self::Who(_) => "owners",
             Self::Reapply(_) => "reapply",
             Self::Rules(_) => "rules",
             Self::Run(_) => "run",
+            Self::Trace(args) => args.kind(),
+            Self::Who(_) => "owners",
         }
     }
 
@@ -121,21 +125,22 @@ impl Command {
             Self::Completion(args) => completion::run(&args, &mut Cli::command()),
             Self::Compose(args) => compose::run(context, &args),
             Self::Doctor(args) => doctor::run(context, &args),
-            Self::Gc(args) => gc::run(context, &args),
-            Self::Lab(args) => lab::run(context, args),
             Self::Enter(args) => enter::run(context, args),
+            Self::Gc(args) => gc::run(context, &args),
             Self::Import(args) => import::run(context, &args),
+            Self::Lab(args) => lab::run(context, args),
             Self::Leases(args) => leases::run(context, &args),
             Self::Lint(args) => lint::run(context, &args),
-            Self::Names(args) => names::run(context, &args),
-            Self::Ports(args) => ports::run(context, &args),
-            Self::Who(args) => who::run(context, &args),
             Self::Metrics(args) => metrics::run(context, &args),
+            Self::Names(args) => names::run(context, &args),
             Self::Network(args) => network::run(context, args),
+            Self::Ports(args) => ports::run(context, &args),
             Self::Ps(args) => ps::run(context, &args),
             Self::Reapply(_) => reapply::run(context),
             Self::Rules(args) => rules::run(context, &args),
             Self::Run(args) => run::run(context, *args),
+            Self::Trace(args) => trace::run(context, args),
+            Self::Who(args) => who::run(context, &args),
         }
     }
 }

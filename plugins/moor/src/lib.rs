@@ -41,6 +41,7 @@ pub mod suggest;
 mod suite;
 mod supervise;
 mod target;
+mod trace;
 mod undo;
 mod views;
 pub mod yaml;
@@ -53,6 +54,9 @@ use crate::helper::{Role, Work};
 
 /// Runs the tool with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
+    if let Some(exit) = trace::record::called() {
+        return ExitCode::from(exit.code());
+    }
     let mut arguments = std::env::args_os();
     let called = dispatch::called(&mut arguments, std::env::var_os("CNI_COMMAND").is_some());
     let exit = match called {

@@ -3,9 +3,12 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
 use std::time::Instant;
 
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::unistd::{getpid, getppid};
 
 use crate::{Error, Result, calls, wait};
 
@@ -92,6 +95,17 @@ impl AsFd for Process {
     }
 }
 
+/// Has the kernel kill the process of `command` when this thread ends, also between its start and
+/// the execution of its program.
+pub fn end_with_this_thread(command: &mut Command) {
+    let parent = getpid();
+    calls::prepare_in_child(command, move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // When it has ended already, nobody sends the signal any more.
+        if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    });
+}
+
 /// Restores the default action of signals that the caller of this program ignored (as nohup(1) and
 /// many daemons do), except SIGPIPE, which our programs ignore.
 pub fn restore_default_signals() {
@@ -113,7 +127,6 @@ fn mark_one_by_one() -> io::Result<()> {
 mod tests {
     use std::fs::File;
     use std::os::fd::AsRawFd;
-    use std::process::Command;
 
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
