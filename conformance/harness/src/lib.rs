@@ -15,6 +15,7 @@ pub mod ip;
 pub mod job;
 pub mod judge;
 pub mod leftover;
+pub mod machine;
 pub mod namespace;
 pub mod need;
 pub mod options;

@@ -214,7 +214,7 @@ impl Need {
                 let modules = ip::output("/usr/bin/python3", &["-c", "import dbus, gi"]);
                 modules.map(drop).context("python3-dbus or python3-gi is missing")
             }
-            Need::InitialPids => crate::stage::machine::whole(),
+            Need::InitialPids => crate::machine::whole(),
             Need::IoUring => {
                 let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
                 let deferred = sys::BackgroundClose::of(socket.as_fd()).is_deferred();

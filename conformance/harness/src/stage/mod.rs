@@ -8,7 +8,6 @@ pub mod firewall;
 pub mod firewalld;
 pub mod lan;
 pub mod load;
-pub mod machine;
 pub mod portmap;
 pub mod reapply;
 pub mod tuning;
