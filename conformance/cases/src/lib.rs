@@ -133,6 +133,7 @@ mod tool_network_rm;
 mod tool_ports;
 mod tool_rules;
 mod tool_run;
+mod tool_trace;
 mod tool_tutorial;
 mod tool_views;
 mod tuning;
@@ -271,6 +272,7 @@ pub fn all() -> Vec<Case> {
         tool_network_rm::CASES,
         tool_ports::CASES,
         tool_rules::CASES,
+        tool_trace::CASES,
         tool_tutorial::CASES,
         tool_views::CASES,
         tuning::CASES,
