@@ -12,7 +12,7 @@ const ROOMS: [&str; 6] = ["plugins/", "ipam/", "conformance/", "testdata/", ".ci
 const PAGE_LINES_MAX: usize = 150;
 
 /// The page of the tool, which is a tutorial.
-const TUTORIAL: (&str, usize) = ("plugins/moor/README.md", 600);
+const TUTORIAL: (&str, usize) = ("plugins/moor/README.md", 400);
 const COLUMNS_MAX: usize = 120;
 const TABLE_COLUMNS_MAX: usize = 200;
 

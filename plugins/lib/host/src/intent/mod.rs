@@ -133,6 +133,9 @@ impl Record {
     }
 }
 
+/// Records with the time that each was written, and the errors of unreadable ones.
+pub type Dated = (Vec<(Record, u64)>, Vec<Error>);
+
 /// The directory, locked while this lives.
 #[derive(Debug)]
 pub struct Records {
@@ -283,7 +286,7 @@ impl Records {
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn dated(&self) -> Result<(Vec<(Record, u64)>, Vec<Error>)> {
+    pub fn dated(&self) -> Result<Dated> {
         let mut records = Vec::new();
         let mut unreadable = Vec::new();
         for path in self.paths()? {
