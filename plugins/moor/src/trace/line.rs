@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_time_is_written_in_utc() {
-        let at = |seconds| utc(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        let at = |seconds: u64| utc(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
         assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00.007Z");
         assert_eq!(at(1_796_000_523), "2026-11-30T01:02:03.007Z");
