@@ -39,10 +39,8 @@ pub fn called() -> Option<Exit> {
         return None;
     }
     let is_recorder = fs::symlink_metadata(place.original(&name)).is_ok() || is_this(&place.recorder());
-    if !is_recorder && !(deleted && env::var_os("CNI_COMMAND").is_some()) {
-        return None;
-    }
-    Some(record(&place, &name))
+    let was_replaced = deleted && env::var_os("CNI_COMMAND").is_some();
+    (is_recorder || was_replaced).then(|| record(&place, &name))
 }
 
 fn exe() -> &'static Path {
