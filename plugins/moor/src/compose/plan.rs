@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::network::create::Suite;
+use crate::publish::Publish;
 use crate::yaml::Place;
 
 use super::flags;
@@ -344,8 +345,7 @@ fn check_ports(project: &Project, remarks: &mut Remarks<'_>) {
     let mut all = Vec::new();
     for service in project.services.iter().filter(|service| service.mode.is_none()) {
         for published in &service.ports {
-            let other =
-                all.iter().find(|(_, ports): &&(&str, super::ports::Ports)| ports.collide(&published.ports));
+            let other = all.iter().find(|(_, ports): &&(&str, Publish)| ports.collides(&published.ports));
             if let Some((other, _)) = other {
                 let reason = format!("{other} publishes the same port of the host");
                 remarks.add(published.at, format!("services.{}.ports", service.name), reason);

@@ -6,7 +6,6 @@ pub mod guardian;
 pub mod inside;
 mod keep;
 mod plan;
-mod publish;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -23,6 +22,7 @@ use crate::endpoint::{Address, Endpoint, parse_mac, parse_name, parse_network, p
 use crate::failure::{Exit, Failure};
 use crate::helper::{Helper, Role, Start, become_command};
 use crate::networks::Networks;
+use crate::publish::Publish;
 use crate::supervise::{Orphans, wait_for};
 use crate::{lab, output, space};
 
@@ -30,7 +30,6 @@ use attach::Join;
 use guardian::Guardian;
 use keep::Kept;
 use plan::Plan;
-use publish::Publish;
 
 const EXAMPLES: &str = "Examples:\n  \
     moor run --network front -p 8080:80 -- python3 -m http.server 80\n  \

@@ -1,4 +1,4 @@
-//! `-p`, by docker's grammar: `[IP:][HOST[-HOST]:]CTR[-CTR][/PROTO]`.
+//! Published ports, by docker's grammar: `[IP:][HOST[-HOST]:]CTR[-CTR][/PROTO]`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const PORTS_MAX: u16 = 1024;
 
 /// Published ports: one, or a range.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish {
     /// The address of the host; none is every address.
     pub host_ip: Option<IpAddr>,
@@ -42,10 +42,45 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
+impl PublishError {
+    /// Why it is wrong, without its place.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
 impl Publish {
     /// Parses a specification.
     pub fn parse(spec: &str) -> Result<Self, PublishError> {
         parse(spec).map_err(|Fault(at, why)| PublishError { spec: spec.to_owned(), at, why })
+    }
+
+    /// As long as the container's: the first port of each, and how many there are. For what is not
+    /// written in one word.
+    pub fn pair(host: Option<&str>, container: &str) -> Result<(Option<u16>, u16, u16), String> {
+        let range = |text| parse_ports(Part { text, start: 0 }).map_err(|Fault(_, why)| why);
+        let (first, count) = range(container)?;
+        match host.map(range).transpose()? {
+            Some((_, of_host)) if of_host != count => Err(unequal(of_host, count)),
+            host => Ok((host.map(|(first, _)| first), first, count)),
+        }
+    }
+
+    /// `tcp`, `udp` or `sctp`, in any case.
+    pub fn protocol(text: &str) -> Result<&'static str, String> {
+        parse_protocol(Part { text, start: 0 }).map_err(|Fault(_, why)| why)
+    }
+
+    /// Whether both want a port of the host.
+    pub fn collides(&self, other: &Self) -> bool {
+        let (Some(one), Some(two)) = (self.host_port, other.host_port) else { return false };
+        let addresses = match (self.host_ip, other.host_ip) {
+            (Some(one), Some(two)) => one == two || one.is_unspecified() || two.is_unspecified(),
+            _ => true,
+        };
+        // Ports fit 16 bits, and so do the ends of ranges.
+        let overlap = one <= two + (other.count - 1) && two <= one + (self.count - 1);
+        self.protocol == other.protocol && addresses && overlap
     }
 
     /// The entries of the capability `portMappings`, one for each port. A host port of 0 asks
@@ -63,6 +98,32 @@ impl Publish {
             entry
         })
     }
+}
+
+/// As `-p` of docker, podman and nerdctl takes it.
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = |first: u16| match self.count {
+            1 => first.to_string(),
+            count => format!("{first}-{}", first + (count - 1)),
+        };
+        match self.host_ip {
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(ip) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        match self.host_port {
+            Some(first) => write!(f, "{}:", range(first))?,
+            None if self.host_ip.is_some() => f.write_str(":")?,
+            None => {}
+        }
+        f.write_str(&range(self.container_port))?;
+        if self.protocol == "tcp" { Ok(()) } else { write!(f, "/{}", self.protocol) }
+    }
+}
+
+fn unequal(of_host: u16, of_container: u16) -> String {
+    format!("{of_host} ports of the host cannot lead to {of_container} of the container")
 }
 
 /// Where, and why.
@@ -120,8 +181,7 @@ fn parse(spec: &str) -> Result<Publish, Fault> {
             let (first, of_host) = parse_ports(part)?;
             if of_host != count {
                 let both = Part { text: &spec[part.start..container.start + container.text.len()], ..part };
-                return Err(both
-                    .fault(format!("{of_host} ports of the host cannot lead to {count} of the container")));
+                return Err(both.fault(unequal(of_host, count)));
             }
             Some(first)
         }
@@ -193,18 +253,6 @@ mod tests {
 
     use super::*;
 
-    fn written(publish: &Publish) -> String {
-        let range = |first: u16| match publish.count {
-            1 => first.to_string(),
-            count => format!("{first}-{}", first + count - 1),
-        };
-        let ip = publish.host_ip.map(|ip| if ip.is_ipv6() { format!("[{ip}]:") } else { format!("{ip}:") });
-        let host = publish.host_port.map(|first| range(first) + ":");
-        let host = host.unwrap_or_else(|| if ip.is_some() { ":".into() } else { String::new() });
-        let to = range(publish.container_port);
-        format!("{}{host}{to}/{}", ip.unwrap_or_default(), publish.protocol)
-    }
-
     prop_compose! {
         fn any_publish()(
             host_ip in any::<Option<IpAddr>>(),
@@ -220,7 +268,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_parsed_the_same(publish in any_publish()) {
-            prop_assert_eq!(Publish::parse(&written(&publish)), Ok(publish));
+            prop_assert_eq!(Publish::parse(&publish.to_string()), Ok(publish));
         }
 
         #[test]
@@ -250,6 +298,15 @@ mod tests {
         let expected =
             json!({"hostIP": "127.0.0.1", "hostPort": 8081, "containerPort": 81, "protocol": "udp"});
         assert_eq!(range.mappings().last(), Some(expected));
+    }
+
+    #[test]
+    fn ports_collide_on_one_address_and_protocol() {
+        let collide =
+            |one: &str, two: &str| Publish::parse(one).unwrap().collides(&Publish::parse(two).unwrap());
+        assert!(collide("80:80", "127.0.0.1:80:8080") && collide("80-90:80-90", "85:1"));
+        assert!(!collide("80:80", "80:80/udp") && !collide("127.0.0.1:80:80", "127.0.0.2:80:80"));
+        assert!(!collide("80", "80:80"));
     }
 
     #[test]
