@@ -167,12 +167,16 @@ mod tests {
         }
     }
 
+    /// Promises that unit tests prove: `conformance/tests/citations.rs` holds them.
+    const WITHOUT_CASES: &str = "tool-unit.txt";
+
     #[test]
     fn every_page_in_the_tree_is_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/clauses");
         let files: BTreeSet<_> = fs::read_dir(dir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != WITHOUT_CASES)
             .collect();
         assert_eq!(files, PAGES.iter().map(|(page, _)| format!("{page}.txt")).collect());
     }
