@@ -89,6 +89,15 @@ const FAULTS: [Fault; 11] = [
     ),
 ];
 
+/// The room's state. The kernel reports the carrier of a bridge up to a second after its ports'.
+fn without_carrier(room: &Room) -> Result<Vec<String>> {
+    Ok(room
+        .snapshot()?
+        .into_iter()
+        .map(|line| line.replace(" LOWER_UP", "").replace("LOWER_UP ", ""))
+        .collect())
+}
+
 /// Runs the faults; the plugins' CHECK passes at the end.
 fn run(room: &Room, network: &Network, fixes: bool) -> Result<()> {
     let container = room.container("c1")?;
@@ -105,9 +114,10 @@ fn run(room: &Room, network: &Network, fixes: bool) -> Result<()> {
     };
     for Fault { what, is_mild, seed, undo } in FAULTS {
         shell(seed)?;
-        let before = room.snapshot()?;
+        let before = without_carrier(room)?;
         let (document, status) = check(room, network, &[])?;
-        room.ensure_unchanged(&before, "check without --fix")?;
+        let after = without_carrier(room)?;
+        ensure!(before == after, "check without --fix has changed {before:#?} to {after:#?}");
         let drift = item(&document)["drift"].as_array().cloned().unwrap_or_default();
         let named = drift.iter().find(|drift| drift["what"] == what);
         let named = named.with_context(|| format!("{seed}: {document:#}"))?;

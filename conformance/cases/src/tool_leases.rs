@@ -9,6 +9,7 @@ use harness::case::Case;
 use harness::ip;
 use harness::need::Need;
 use harness::room::Room;
+use harness::stage::dns::until;
 use nix::mount::{MsFlags, mount};
 use runtime::Conflist;
 use serde_json::{Value, json};
@@ -21,6 +22,9 @@ pub const CASES: &[Case] = &[
         .needs(&[Need::Tool, Need::EveryProcess]),
     case("tool/leases_frees_nothing_in_a_pid_namespace", &["T-042"], blind),
 ];
+
+/// How long the kernel may take to remove a link.
+const SOON: Duration = Duration::from_secs(10);
 
 const STORE: &str = "/var/lib/cni/networks/leased";
 /// A process in a namespace holds no lease of this age by its youth alone.
@@ -126,6 +130,9 @@ fn blind(room: &Room) -> Result<()> {
     let container = room.container("lease-gone")?;
     let address = address_of(&attach(&room.suite, &leased()?, &container, &json!({}))?)?;
     room.remove(&container)?;
+    // The kernel removes the link later than the namespace's name.
+    let is_gone = || ip::links(None).is_ok_and(|links| !links.iter().any(|name| name.starts_with("veth")));
+    until(SOON, "the container's link is gone", is_gone)?;
     make_old(&address)?;
     let answer = room.tool(&["leases", "--json"]).run()?;
     let document = answer.document()?;

@@ -86,7 +86,9 @@ impl Running {
     /// Starts it, and waits until it is attached. `network` is its last one.
     pub fn start(room: &Room, name: &str, network: &str, words: &[&str]) -> Result<Self> {
         let stderr = room.scratch(&format!("{name}.err"));
-        let mut command = Command::new(room.suite.join("moor"));
+        // What a shell starts in the background ignores SIGINT, and so does what that starts.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(room.suite.join("moor"));
         command.args(["run", "--name", name]).args(words).args(["--", "sleep", "100"]);
         command.env("CNI_PATH", &room.suite).env("NETCONFPATH", room.scratch("net.d"));
         command.stdout(Stdio::null()).stderr(File::create(&stderr)?);
