@@ -3,43 +3,18 @@
 use runtime::Conflist;
 
 use super::leftover::Key;
+use crate::dispatch::PLUGINS;
 use crate::model::Model;
 use crate::networks::{Network, Networks};
-
-/// Plugins and IPAM plugins of Moor and the reference.
-const KNOWN: [&str; 22] = [
-    "bandwidth",
-    "bridge",
-    "dhcp",
-    "dns",
-    "dummy",
-    "firewall",
-    "host-device",
-    "host-local",
-    "ipvlan",
-    "loopback",
-    "macvlan",
-    "portmap",
-    "ptp",
-    "sbr",
-    "static",
-    "tap",
-    "tuning",
-    "vlan",
-    "vrf",
-    "dnsname",
-    "cluster",
-    "overlay",
-];
 
 /// Whether all plugins of a list are Moor's or the reference's. The garbage of others is their
 /// runtime's business.
 pub fn is_known(list: &Conflist) -> bool {
     let ipam = |plugin: &runtime::PluginConf| {
         let name = plugin.object.get("ipam").and_then(|ipam| ipam.get("type")?.as_str());
-        name.is_none_or(|name| name.is_empty() || KNOWN.contains(&name))
+        name.is_none_or(|name| name.is_empty() || PLUGINS.contains(&name))
     };
-    list.plugins.iter().all(|plugin| KNOWN.contains(&plugin.plugin_type.as_str()) && ipam(plugin))
+    list.plugins.iter().all(|plugin| PLUGINS.contains(&plugin.plugin_type.as_str()) && ipam(plugin))
 }
 
 /// The list of an attachment: that of its ADD, else the present one.

@@ -34,7 +34,8 @@ pub fn contained(text: &str) -> Option<Contained> {
 
 fn of_path(path: &str) -> Option<Contained> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let (at, (id, runtime)) = parts.iter().enumerate().rev().find_map(|(at, part)| {
+    // The outermost: a container may name cgroups below its own as it likes.
+    let (at, (id, runtime)) = parts.iter().enumerate().find_map(|(at, part)| {
         let parent = at.checked_sub(1).and_then(|parent| parts.get(parent)).copied();
         Some((at, of_part(part, parent.unwrap_or_default())?))
     })?;
@@ -110,6 +111,12 @@ mod tests {
         }
         let nomad = read(&format!("/nomad.slice/share.slice/{U}.web.scope")).unwrap();
         assert_eq!(nomad, (U.into(), Some("nomad"), None));
+    }
+
+    #[test]
+    fn a_container_takes_no_name_of_another_by_a_cgroup_of_its_own() {
+        let own = format!("/machine.slice/libpod-{A}.scope/docker-{}.scope", A.replace('4', "5"));
+        assert_eq!(read(&own), Some((A.into(), Some("podman"), None)));
     }
 
     #[test]

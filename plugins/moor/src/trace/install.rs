@@ -5,11 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use sys::file::{Hold, lock_bounded};
+use sys::file;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -20,8 +20,12 @@ use super::line::utc;
 use super::place::{Place, State, is_same};
 
 pub const KIND: &str = "traces";
-/// How long another `start` or `stop` is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Holds the lock of those who put recorders and originals into places. The directories of plugins
+/// are not locked themselves: every user may open them, and could hold the lock for ever.
+const LOCK_DIR: &str = "/run/moor/trace";
+/// The number of private directories in this path.
+const LOCK_DEPTH: usize = 2;
+const LOCK_MODE: u32 = 0o600;
 /// Programs in a directory of plugins that are none.
 const NO_PLUGINS: [&str; 2] = ["moor", "moor-plugins"];
 
@@ -84,7 +88,7 @@ pub fn plugins_of(place: &Place) -> io::Result<Vec<OsString>> {
 }
 
 fn take_places(place: &Place, names: &[OsString], state: &State) -> io::Result<()> {
-    let _lock = lock(place)?;
+    let _lock = lock()?;
     match DirBuilder::new().mode(0o755).create(place.hidden()) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -117,19 +121,25 @@ fn take_place(place: &Place, name: &OsStr) -> io::Result<()> {
 
 /// Puts the originals back everywhere.
 pub fn stop(context: &Context) -> Result<Exit, Failure> {
-    for place in places(context) {
-        restore(&place)
+    for place in places(context).into_iter().filter(|place| place.hidden().is_dir()) {
+        lock()
+            .and_then(|lock| restore(&place, &lock))
             .map_err(|error| refused(&format!("restore plugins of {}", place.dir.display()), error))?;
     }
     Ok(Exit::Done)
 }
 
-/// Puts the originals of a directory back. A plugin that was installed meanwhile stays.
-pub fn restore(place: &Place) -> io::Result<()> {
-    if !place.hidden().is_dir() {
-        return Ok(());
+/// Puts the originals of a directory back, unless somebody else does: a call is not made to wait.
+pub fn restore_unless_locked(place: &Place) -> io::Result<()> {
+    match file::try_lock(&lock_file()?, LOCK_MODE).map_err(io::Error::other)? {
+        Some(lock) if place.hidden().is_dir() => restore(place, &lock),
+        _ => Ok(()),
     }
-    let _lock = lock(place)?;
+}
+
+/// Puts the originals of a directory back, with the lock. A plugin that was installed meanwhile
+/// stays.
+fn restore(place: &Place, _lock: &File) -> io::Result<()> {
     let names = match place.originals() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         names => names?,
@@ -153,10 +163,14 @@ pub fn restore(place: &Place) -> io::Result<()> {
     fs::remove_dir(place.hidden())
 }
 
-fn lock(place: &Place) -> io::Result<File> {
-    let dir = File::open(&place.dir)?;
-    lock_bounded(&dir, &place.dir, Hold::Alone, PATIENCE).map_err(io::Error::other)?;
-    Ok(dir)
+fn lock() -> io::Result<File> {
+    file::lock(&lock_file()?, LOCK_MODE).map_err(io::Error::other)
+}
+
+fn lock_file() -> io::Result<PathBuf> {
+    let dir = Path::new(LOCK_DIR);
+    file::make_private_dir(dir, LOCK_DEPTH).map_err(io::Error::other)?;
+    Ok(dir.join(".lock"))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -51,7 +51,7 @@ fn record(place: &Place, name: &OsStr) -> Exit {
     let state = place.state().filter(|state| !state.is_over());
     if state.is_none() {
         // The first call after the time restores; when that fails, the next one tries.
-        let _ = install::restore(place);
+        let _ = install::restore_unless_locked(place);
     }
     let began = (SystemTime::now(), Instant::now());
     let Some(state) = state else {
