@@ -43,7 +43,7 @@ pub fn plugins() -> Vec<PathBuf> {
 }
 
 /// The keys that a plugin's configuration reads, each with the type that it is decoded into, by the structures that it is decoded into: its own
-/// `Conf`, and those of the crate `attach` that its source uses.
+/// `Conf`, and those of the crates `attach` and `names` that its source uses.
 pub fn keys_read(plugin: &Path) -> BTreeMap<String, String> {
     let own: String = files(&plugin.join("src"), "rs")
         .iter()
@@ -54,8 +54,10 @@ pub fn keys_read(plugin: &Path) -> BTreeMap<String, String> {
         .map(|file| read(file))
         .collect();
     let mut keys = if own.is_empty() { BTreeMap::new() } else { keys_of(&own) };
-    for file in files(&root().join("plugins/lib/attach/src"), "rs") {
-        let shared = read(&file);
+    let shared =
+        ["attach", "names"].map(|room| files(&root().join("plugins/lib").join(room).join("src"), "rs"));
+    for file in shared.iter().flatten() {
+        let shared = read(file);
         if shared.contains("struct Conf {") && is_asked(&own, &shared) {
             keys.extend(keys_of(&shared));
         }

@@ -1,15 +1,14 @@
 //! The configuration: as written ([`Conf`]), and checked ([`Config`]).
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use cni::keys::{Keys, Kind, TEXTS, key};
 use cni::{Error, Json, Request, shortened};
+use names::{Rules, Sources};
 use serde::Deserialize;
 
-use crate::names::{self, Invalid};
-use crate::record::{ANSWERS_KEPT, CrossNetwork, Mode, NAMES_MAX};
+use crate::record::{ANSWERS_KEPT, CrossNetwork, Mode};
 
 /// The keys as written. `null` is the same as absent.
 #[derive(Default, Deserialize)]
@@ -24,8 +23,6 @@ struct Conf {
     upstreams: Option<Vec<String>>,
     forward_single_label: Option<bool>,
     cross_network: Option<String>,
-    short_id: Option<bool>,
-    invalid_names: Option<String>,
     dotted_names: Option<String>,
     #[serde(rename = "type")]
     plugin: Option<String>,
@@ -33,13 +30,11 @@ struct Conf {
     optional: Option<bool>,
     state_dir: Option<String>,
     runtime_config: RuntimeConf,
-    args: ArgsConf,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RuntimeConf {
-    aliases: Option<Json>,
     dns: Option<RuntimeDns>,
 }
 
@@ -47,18 +42,6 @@ struct RuntimeConf {
 #[serde(default)]
 struct RuntimeDns {
     servers: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ArgsConf {
-    cni: ArgsCni,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ArgsCni {
-    names: Option<Vec<String>>,
 }
 
 /// The only key that DEL needs.
@@ -126,8 +109,6 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Bytes of all names in one list.
-const LIST_MAX: usize = 16 << 10;
 /// RFC 2181, section 8, allows more; but addresses of containers change.
 const TTL_MAX: u32 = 3600;
 /// More do not fit into a network's part of the cache.
@@ -160,13 +141,6 @@ impl Config {
             "none" => CrossNetwork::None,
             other => return Err(one_of("crossNetwork", other, "first, union or none")),
         };
-        let skip = match conf.invalid_names.as_deref().unwrap_or_default() {
-            // dnsname accepted any name: its containers must not fail to start.
-            "" => conf.plugin.as_deref() == Some("dnsname"),
-            "error" => false,
-            "skip" => true,
-            other => return Err(one_of("invalidNames", other, "error or skip")),
-        };
         let dotted = match conf.dotted_names.as_deref().unwrap_or_default() {
             "" | "allow" => true,
             "refuse" => false,
@@ -177,15 +151,16 @@ impl Config {
         let cache = in_range("cache", conf.cache.unwrap_or(ANSWERS_KEPT.into()), 0, CACHE_MAX)?;
         let own_upstreams = conf.runtime_config.dns.and_then(|dns| dns.servers).unwrap_or_default();
         let upstreams = conf.upstreams.unwrap_or_default();
-        let sources = Sources {
-            pod_name: pod_name(&request.args),
-            aliases: aliases(conf.runtime_config.aliases.as_ref(), &request.network)?,
-            names: conf.args.cni.names.unwrap_or_default(),
-            short_id: names::short_id(&request.container_id),
-            with_short_id: conf.short_id.unwrap_or(true),
+        let rules = Rules {
+            plugin: "dns",
+            domain: domain.as_deref(),
+            // dnsname accepted any name: its containers must not fail to start.
+            skip_invalid: conf.plugin.as_deref() == Some("dnsname"),
+            refuse_external: !dotted,
         };
+        let names = Sources::of(request)?.names(rules)?;
         Ok(Self {
-            names: sources.names(domain.as_deref(), &request.network, skip, dotted)?,
+            names,
             domain,
             mode,
             port,
@@ -224,92 +199,6 @@ fn state_dir(text: &str) -> Result<PathBuf, Error> {
         )));
     }
     Ok(path)
-}
-
-/// The sources of names, in order of precedence.
-struct Sources {
-    pod_name: Option<String>,
-    aliases: Vec<String>,
-    names: Vec<String>,
-    short_id: String,
-    with_short_id: bool,
-}
-
-impl Sources {
-    fn names(
-        self,
-        domain: Option<&str>,
-        network: &str,
-        skip: bool,
-        dotted: bool,
-    ) -> Result<Vec<String>, Error> {
-        let checked = |text: &str| match names::parse(text, domain)? {
-            name if !dotted && names::is_external(&name, domain, network) => {
-                Err(Invalid::Reserved("it has dots, and dottedNames is \"refuse\""))
-            }
-            name => Ok(name),
-        };
-        let mut all = Vec::new();
-        let sources = [
-            ("K8S_POD_NAME", self.pod_name.into_iter().collect()),
-            ("runtimeConfig.aliases", self.aliases),
-            ("args.cni.names", self.names),
-        ];
-        for (source, list) in sources {
-            if list.iter().map(String::len).sum::<usize>() > LIST_MAX {
-                return Err(Error::invalid_config(format!(
-                    "{source}: names are longer than {LIST_MAX} bytes together"
-                )));
-            }
-            for text in list {
-                match checked(&text) {
-                    Ok(name) => all.push(name),
-                    Err(why) if skip => log_ignored(source, &text, &why),
-                    Err(why) => {
-                        return Err(Error::invalid_config(format!(
-                            "{source}: {:?} is not a valid name: {}",
-                            shortened(&text),
-                            why.reason()
-                        ))
-                        .details("set invalidNames: \"skip\" to ignore it"));
-                    }
-                }
-            }
-        }
-        if self.with_short_id || all.is_empty() {
-            all.push(self.short_id);
-        }
-        names::deduplicate(all).map_err(|_| Error::invalid_config(format!("more than {NAMES_MAX} names")))
-    }
-}
-
-fn log_ignored(source: &str, text: &str, why: &Invalid) {
-    eprintln!("dns: {source}: {:?} is ignored: {}", shortened(text), why.reason());
-}
-
-/// The pod's name. Other keys are ignored, valid or not: `CNI_ARGS` is for all plugins of a
-/// list.
-pub fn pod_name(args: &str) -> Option<String> {
-    let pairs = args.split(';').filter_map(|pair| pair.split_once('='));
-    let last = pairs.rev().find(|(key, _)| *key == "K8S_POD_NAME");
-    last.map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty())
-}
-
-/// A list, as the CNI conventions have it, or a list for each network, as runtimes pass to
-/// dnsname.
-fn aliases(value: Option<&Json>, network: &str) -> Result<Vec<String>, Error> {
-    let wrong = |error: cni::DecodeError| {
-        let error = error.below("aliases").below("runtimeConfig");
-        Error::internal(format!("failed to load netconf: {error}"))
-    };
-    match value {
-        None => Ok(Vec::new()),
-        Some(map @ Json::Object(_)) => {
-            let mut of_networks: BTreeMap<String, Option<Vec<String>>> = map.decode().map_err(wrong)?;
-            Ok(of_networks.remove(network).flatten().unwrap_or_default())
-        }
-        Some(list) => list.decode().map_err(wrong),
-    }
 }
 
 fn servers(key: &str, list: &[String]) -> Result<Option<Vec<SocketAddr>>, Error> {

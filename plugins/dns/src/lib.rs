@@ -15,7 +15,6 @@ mod forward;
 mod launch;
 mod locate;
 mod map;
-mod names;
 mod plan;
 mod port_holder;
 pub mod probe;

@@ -10,9 +10,9 @@ use cni::{Error, Request};
 
 use crate::control::ControlRequest;
 use crate::plan::{self, Plan};
+use crate::port_holder;
 use crate::record::{Attachment, Network, StateDir, VERSION, dnsname_key};
 use crate::responder::ResponderClient;
-use crate::{config, names, port_holder};
 use dir::{DnsnameDir, Host};
 
 /// Stops the network's dnsmasq and records its names, if dnsname served it; then returns the
@@ -50,7 +50,7 @@ pub fn take_over(plan: &Plan, state_dir: &StateDir, network: &Network) -> Result
 fn record_of(host: Host, network: &str) -> Option<Attachment> {
     let valid = host.names.iter().filter_map(|name| names::parse(name, None).ok());
     let mut names: Vec<String> = Vec::new();
-    for name in valid.take(crate::record::NAMES_MAX) {
+    for name in valid.take(names::NAMES_MAX) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -118,7 +118,7 @@ impl Target {
     fn of(request: &Request) -> Self {
         let previous = request.prev_result().ok().flatten();
         let ips = previous.and_then(|result| plan::addresses(&result).ok()).unwrap_or_default();
-        Self { ips: ips.iter().map(|net| net.ip()).collect(), name: config::pod_name(&request.args) }
+        Self { ips: ips.iter().map(|net| net.ip()).collect(), name: names::pod_name(&request.args) }
     }
 
     fn matches(&self, ip: Option<IpAddr>, name: Option<&String>) -> bool {

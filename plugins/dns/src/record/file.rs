@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use names::NAMES_MAX;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sys::file::{self, Draft, Made, Sync, TEMP_PREFIX};
 
-use super::{Attachment, Error, FILE_MAX, NAMES_MAX, Network, VERSION, encoded};
+use super::{Attachment, Error, FILE_MAX, Network, VERSION, encoded};
 
 /// The file of the network itself, in its directory.
 pub const NETWORK_FILE: &str = "network.json";

@@ -37,8 +37,6 @@ pub use state_dir::{RESPONDER_LOCK, StateDir};
 pub const VERSION: u32 = 1;
 /// The longest file that is read, in bytes.
 pub const FILE_MAX: usize = 64 << 10;
-/// The most names of one attachment.
-pub const NAMES_MAX: usize = 64;
 /// The most attachments of one network.
 pub const ATTACHMENTS_MAX: usize = 4096;
 

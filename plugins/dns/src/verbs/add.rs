@@ -13,7 +13,7 @@ use crate::control::ControlRequest;
 use crate::plan::{self, Plan};
 use crate::record::{ATTACHMENTS_MAX, Attachment, Mode, StateDir};
 use crate::responder::ResponderClient;
-use crate::{dnsname, facts, locate, names, port_holder, restore};
+use crate::{dnsname, facts, locate, port_holder, restore};
 
 /// Registers the container and adds its name servers to the result.
 ///

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::control::ControlRequest;
 use crate::record::{self, Mode, Network};
 use crate::responder::ResponderClient;
-use crate::{locate, names, restore};
+use crate::{locate, restore};
 
 /// An address of every host at which nobody else listens: binding it tests the permission, not
 /// the port. No text: parsing an address with std's resolver makes the executable larger.
