@@ -137,13 +137,15 @@ impl Evidence {
         let id = &lease.container_id;
         // nerdctl puts the containerd namespace before the id.
         let bare = id.rsplit_once('-').map_or("", |(_, bare)| bare);
-        let label = Owner::new("", id, "").label();
-        let label = container_of_label(&label).unwrap_or_default();
+        let is_labelled = || {
+            let label = Owner::new("", id, "").label();
+            container_of_label(&label).is_some_and(|id| self.labels.contains(id))
+        };
         let checks = [
             (self.addresses.contains(&lease.address), "address"),
             (self.alive.contains(id), "record"),
             (self.processes.contains(id) || self.processes.contains(bare), "process"),
-            (self.labels.contains(label), "alias"),
+            (!self.labels.is_empty() && is_labelled(), "alias"),
         ];
         checks.into_iter().filter_map(|(is_there, word)| is_there.then_some(word)).collect()
     }

@@ -61,13 +61,32 @@ impl Model {
     /// Reads records and kernel, and changes nothing.
     pub fn read(context: &Context, networks: &Networks) -> Self {
         let mut notes = Vec::new();
-        context.trace(&format!("reading records in {}", context.cache_dir.join("results").display()));
-        let is_root = nix::unistd::geteuid().is_root();
-        if !is_root {
-            let dir = context.cache_dir.join("results");
+        let records = Self::records(context, &mut notes);
+        Self::look(networks, records, notes)
+    }
+
+    /// As [`Self::read`], for the attachments alone: without a record there is none, and nothing
+    /// else is read.
+    pub fn of_attachments(context: &Context, networks: &Networks) -> Self {
+        let mut notes = Vec::new();
+        let records = Self::records(context, &mut notes);
+        if records.is_empty() {
+            return Self { notes, ..Self::default() };
+        }
+        Self::look(networks, records, notes)
+    }
+
+    fn records(context: &Context, notes: &mut Vec<Note>) -> Vec<Recorded> {
+        let dir = context.cache_dir.join("results");
+        context.trace(&format!("reading records in {}", dir.display()));
+        if !nix::unistd::geteuid().is_root() {
             notes.push(Note::new("root", format!("needs root: {} is readable by root only", dir.display())));
         }
-        let records = records::read(&context.cache_dir, &mut notes);
+        records::read(&context.cache_dir, notes)
+    }
+
+    fn look(networks: &Networks, records: Vec<Recorded>, mut notes: Vec<Note>) -> Self {
+        let is_root = nix::unistd::geteuid().is_root();
         let processes = Processes::read();
         let paths: Vec<PathBuf> = records.iter().filter_map(join::path_of).collect();
         let kernel = Kernel::read(&processes, &paths, &mut notes);

@@ -64,7 +64,7 @@ impl Listed {
             self.complete &= !necessary;
             return self.notes.push(Note::new("containers", text));
         }
-        let model = Model::read(context, networks);
+        let model = Model::of_attachments(context, networks);
         for network in &mut self.networks {
             let attached = of_network(&model, &network.name).filter(|one| one.may_be_alive());
             network.containers = Some(attached.count());

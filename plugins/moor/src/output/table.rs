@@ -22,18 +22,24 @@ impl Table {
     /// Adds a row, one cell for each heading. An empty cell is printed as `-`.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.heads.len(), "a cell for each heading");
-        let clean = |cell: String| if cell.is_empty() { "-".into() } else { one_line(&cell) };
+        let clean = |cell: String| if cell.is_empty() { "-".into() } else { one_line(cell) };
         self.rows.push(cells.into_iter().map(clean).collect());
     }
 
     /// Prints headings and rows. No row is cut.
     pub fn print(&self, context: &Context) -> Result<(), Failure> {
         let widths = self.widths();
-        let heads = line(self.heads.iter().copied(), &widths);
-        let mut text = if context.colour { format!("\x1b[1m{heads}\x1b[0m") } else { heads };
+        let mut text = String::with_capacity((self.rows.len() + 2) * (widths.iter().sum::<usize>() + 16));
+        if context.colour {
+            text += "\x1b[1m";
+        }
+        line(&mut text, self.heads.iter().copied(), &widths);
+        if context.colour {
+            text += "\x1b[0m";
+        }
         text.push('\n');
         for row in &self.rows {
-            text += &line(row.iter().map(String::as_str), &widths);
+            line(&mut text, row.iter().map(String::as_str), &widths);
             text.push('\n');
         }
         print(&text)
@@ -48,13 +54,22 @@ impl Table {
     }
 }
 
-fn one_line(cell: &str) -> String {
-    escaped(cell).replace('\n', "\\n")
+fn one_line(cell: String) -> String {
+    // Most cells are printed as they are, and a table can have hundreds of thousands.
+    if cell.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return cell;
+    }
+    escaped(&cell).replace('\n', "\\n")
 }
 
-fn line<'c>(cells: impl Iterator<Item = &'c str>, widths: &[usize]) -> String {
-    let padded: Vec<_> = cells.zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-    padded.join("  ").trim_end().to_owned()
+/// Appends the cells, each but the last padded to its column's width.
+fn line<'c>(text: &mut String, cells: impl Iterator<Item = &'c str>, widths: &[usize]) {
+    let mut padding = 0;
+    for (cell, width) in cells.zip(widths) {
+        text.extend(std::iter::repeat_n(' ', padding));
+        text.push_str(cell);
+        padding = width.saturating_sub(cell.chars().count()) + 2;
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +82,9 @@ mod tests {
         table.row(vec!["a-long-name".into(), "bridge".into()]);
         table.row(vec!["b".into(), String::new()]);
         assert_eq!(table.widths(), [11, 6]);
-        assert_eq!(line(table.rows[1].iter().map(String::as_str), &table.widths()), "b            -");
+        let mut text = String::new();
+        line(&mut text, table.rows[1].iter().map(String::as_str), &table.widths());
+        assert_eq!(text, "b            -");
     }
 
     #[test]
