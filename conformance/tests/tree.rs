@@ -17,13 +17,14 @@ const LINES_MAX: usize = 400;
 const ROOT: &str = "crate";
 
 /// The libraries that plugins are made of, each with what it may import of them.
-const LIBRARIES: [(&str, &[&str]); 7] = [
+const LIBRARIES: [(&str, &[&str]); 8] = [
     ("cni", &[]),
     ("sys", &[]),
     ("netlink", &["sys"]),
     ("nft", &["netlink", "sys"]),
     ("host", &["netlink", "nft", "sys"]),
     ("attach", &["cni", "host", "netlink", "sys"]),
+    ("leases", &["cni", "sys"]),
     ("runtime", &[]),
 ];
 

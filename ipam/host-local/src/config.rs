@@ -6,17 +6,12 @@ use std::path::PathBuf;
 use cni::keys::{Key, Keys, Kind, ROUTES, TEXTS, key};
 use cni::{Route, Version};
 use ipnetwork::IpNetwork;
+use leases::{ConfigError, DATA_DIR, Exclude, Offer, Place, Range, RangeParts, RangeSet, text};
 use serde::Deserialize;
 use sys::IpFamily;
 
-use crate::alloc::Offer;
-use crate::error::ConfigError;
-use crate::range::{Exclude, Range, RangeParts, RangeSet};
-use crate::store::Place;
-use crate::text;
-
-/// The default of `dataDir`.
-pub const DATA_DIR: &str = "/var/lib/cni/networks";
+/// In messages.
+const PLUGIN: &str = "host-local";
 
 /// Limits on lists, so that time and memory are limited for any configuration. Far above those of
 /// real networks.
@@ -169,6 +164,7 @@ impl Conf {
         let ipam = self.ipam.ok_or(ConfigError::NoIpam)?;
         let runtime = self.runtime_config.unwrap_or_default();
         let place = Place {
+            plugin: PLUGIN,
             data_dir: data_dir(ipam.data_dir)?,
             network: network_name(network)?,
             reclaim: match ipam.reclaim.as_deref().map(str::trim) {
@@ -214,6 +210,7 @@ impl PlaceConf {
     pub fn check(self, network: &str) -> Result<Place, ConfigError> {
         let ipam = self.ipam.unwrap_or_default();
         Ok(Place {
+            plugin: PLUGIN,
             data_dir: data_dir(ipam.data_dir)?,
             network: network_name(network)?,
             reclaim: !matches!(ipam.reclaim, Some(Lenient::Text(text)) if text == "never"),

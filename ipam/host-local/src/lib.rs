@@ -1,23 +1,12 @@
 //! host-local: leases addresses from ranges, in a directory that the reference's plugin of that
 //! name can share.
 //!
-//! `config` reads and checks the configuration, `range` has the order of addresses, `store` is the
-//! directory, `alloc` allocates, `verbs` has the commands.
+//! `config` reads and checks the configuration, `verbs` has the commands; the leases are in the
+//! crate `leases`.
 
-mod alloc;
-mod boot;
 mod config;
-mod cooldown;
-mod error;
-mod index;
-mod lease;
-mod range;
-mod resolv;
-mod store;
-mod text;
 mod verbs;
 
-pub use boot::Roots;
-pub use config::{DATA_DIR, KEYS};
-pub use lease::addresses_in;
+pub use config::KEYS;
+pub use leases::{DATA_DIR, Roots, addresses_in};
 pub use verbs::{HostLocal, validate};

@@ -2,14 +2,14 @@
 
 mod add;
 mod boot;
+mod files;
 mod index;
 mod inquiry;
-mod leases;
 mod model;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cni::testing;
 use serde_json::{Value, json};
@@ -111,16 +111,11 @@ impl Room {
 
     /// Whether the index is valid for the next operation.
     fn index_in_force(&self) -> bool {
-        let meta = fs::metadata(self.dir()).unwrap();
-        let boot = crate::index::key(&self.plugin.roots.boot_id().unwrap());
-        let mtime = crate::boot::mtime_nanos(&meta);
-        crate::index::Index::open(&self.index_path(), boot, mtime).is_some()
+        leases::testing::index_in_force(&self.plugin.roots, &self.dir())
     }
 
     fn index_path(&self) -> PathBuf {
-        use std::os::unix::fs::MetadataExt;
-        let meta = fs::metadata(self.dir()).unwrap();
-        self.plugin.roots.run.join(format!("{:x}-{:x}", meta.dev(), meta.ino()))
+        leases::testing::index_path(&self.plugin.roots, &self.dir())
     }
 }
 

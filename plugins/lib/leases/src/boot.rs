@@ -102,6 +102,7 @@ pub enum EarlierLeases {
 /// directory, with its last boot.
 #[derive(Debug)]
 pub struct Record {
+    plugin: &'static str,
     path: PathBuf,
     /// Whether no other user can have written it.
     private: bool,
@@ -117,14 +118,14 @@ const RECORD_MAX: usize = 64 << 10;
 
 impl Record {
     /// Reads the record of a network if it can be trusted, and creates its directory.
-    pub fn read(path: PathBuf, roots: &Roots, boot_id: &str) -> Self {
+    pub fn read(path: PathBuf, roots: &Roots, boot_id: &str, plugin: &'static str) -> Self {
         let made = path.parent().map(|dir| file::make_private_dir(dir, 1)).transpose();
         let private = made
-            .inspect_err(|error| eprintln!("host-local: leases of an earlier boot stay: {error:#}"))
+            .inspect_err(|error| eprintln!("{plugin}: leases of an earlier boot stay: {error:#}"))
             .is_ok();
         let bytes = if private { file::read(&path, RECORD_MAX).ok().flatten() } else { None };
         let text = String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default();
-        Self { path, private, own: (roots.machine_id(), boot_id.to_owned()), text }
+        Self { plugin, path, private, own: (roots.machine_id(), boot_id.to_owned()), text }
     }
 
     /// Machines and boots. A line of an older version has only a boot: if it is this boot, the line
@@ -147,17 +148,18 @@ impl Record {
     /// Compares the record with this boot and the network directory's modification time.
     pub fn earlier_leases(&self, dir: &fs::Metadata, lock: &Path) -> EarlierLeases {
         let (machine, boot_id) = &self.own;
+        let plugin = self.plugin;
         match self.lines().find(|(of, _)| of == machine) {
             None => return EarlierLeases::FirstContact,
             Some((_, boot)) if boot == boot_id => return EarlierLeases::None,
             Some(_) if machine == NO_MACHINE => {
-                eprintln!("host-local: leases of an earlier boot stay: this machine has no /etc/machine-id");
+                eprintln!("{plugin}: leases of an earlier boot stay: this machine has no /etc/machine-id");
                 return EarlierLeases::FirstContact;
             }
             Some(_) => {}
         }
         if let Some(others) = self.others() {
-            eprintln!("host-local: leases of an earlier boot stay: {others}");
+            eprintln!("{plugin}: leases of an earlier boot stay: {others}");
             return EarlierLeases::FirstContact;
         }
         let Ok(recorded) = fs::metadata(&self.path) else { return EarlierLeases::FirstContact };

@@ -128,8 +128,11 @@ impl Store {
         self.drop_lease(ip, &holder.text)
     }
 
-    /// Removes all leases of the holder. An error does not stop it.
-    pub fn release(&mut self, holder: &Holder) -> Result<(), sys::Error> {
+    /// Removes all leases of the holder, and returns their addresses. An error does not stop it.
+    ///
+    /// # Errors
+    /// A lease is left.
+    pub fn release(&mut self, holder: &Holder) -> Result<Vec<IpAddr>, sys::Error> {
         let mut releasable = self.releasable(holder)?;
         if releasable.0.is_empty() && self.search_files(holder)? {
             releasable = self.releasable(holder)?;
@@ -149,14 +152,16 @@ impl Store {
         // DEL is tried again.
         match (failure, gone.is_empty(), self.unreadable.take()) {
             (Some(error), ..) | (None, true, Some(error)) => Err(error),
-            _ => Ok(()),
+            _ => Ok(gone),
         }
     }
 
-    /// Removes every lease for which `valid` is false; its arguments are the container id and,
-    /// except for a lease of an old reference, the interface. Continues after errors, and returns
-    /// the first.
-    pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<(), sys::Error> {
+    /// Removes every lease for which `valid` is false, and returns their addresses; its arguments are
+    /// the container id and, except for a lease of an old reference, the interface.
+    ///
+    /// # Errors
+    /// The first one; it has continued after it.
+    pub fn collect(&mut self, valid: impl Fn(&str, Option<&str>) -> bool) -> Result<Vec<IpAddr>, sys::Error> {
         let mut stale = Vec::new();
         let mut failure = self.visit(|ip, text| {
             let known = match text.split_once("\r\n") {
@@ -177,7 +182,7 @@ impl Store {
         }
         self.log_release(&gone);
         self.commit();
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(gone), Err)
     }
 
     fn log_release(&self, ips: &[IpAddr]) {

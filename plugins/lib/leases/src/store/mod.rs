@@ -28,6 +28,8 @@ const DIR_MODE: u32 = 0o755;
 /// The place of a network's leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
+    /// The plugin's name, for messages.
+    pub plugin: &'static str,
     /// `dataDir`
     pub data_dir: PathBuf,
     /// The network's name, checked to be a single part of a path.
@@ -48,6 +50,7 @@ impl Place {
 /// The directory, open and locked.
 #[derive(Debug)]
 pub struct Store {
+    plugin: &'static str,
     dir: PathBuf,
     handle: File,
     _lock: File,
@@ -107,10 +110,12 @@ impl Store {
         let meta = handle.metadata().map_err(|cause| sys::Error::new("read", show(&dir), cause))?;
         // Named by the directory's identity, not by its path: every path to the directory must lead
         // to the same index.
-        let base = run_dir(roots).map(|run| run.join(format!("{:x}-{:x}", meta.dev(), meta.ino())));
+        let base =
+            run_dir(roots, place.plugin).map(|run| run.join(format!("{:x}-{:x}", meta.dev(), meta.ino())));
         let boot_id = roots.boot_id();
         let boot = boot_id.as_deref().map_or(0, index::key);
         let mut store = Self {
+            plugin: place.plugin,
             handle,
             _lock: lock,
             record: place.reclaim.then(|| boot::record_path(&place.data_dir, &place.network)),
@@ -150,7 +155,7 @@ impl Store {
     }
 
     fn read_record(&self) -> Option<Record> {
-        Some(Record::read(self.record.clone()?, &self.roots, self.boot_id.as_deref()?))
+        Some(Record::read(self.record.clone()?, &self.roots, self.boot_id.as_deref()?, self.plugin))
     }
 
     /// The other machines that lease addresses here, as text for a message; `None` without any
@@ -314,11 +319,9 @@ impl Store {
 }
 
 /// The directory for state of this boot. Without it every operation reads all leases.
-fn run_dir(roots: &Roots) -> Option<&Path> {
+fn run_dir<'a>(roots: &'a Roots, plugin: &str) -> Option<&'a Path> {
     let made = file::make_private_dir(&roots.run, boot::RUN_DEPTH);
-    made.inspect_err(|error| eprintln!("host-local: no index of leases: {error:#}"))
-        .ok()
-        .map(|()| &*roots.run)
+    made.inspect_err(|error| eprintln!("{plugin}: no index of leases: {error:#}")).ok().map(|()| &*roots.run)
 }
 
 fn remove_lease(path: &Path) -> Result<(), sys::Error> {
