@@ -19,6 +19,7 @@ mod plan;
 mod port_holder;
 pub mod probe;
 pub mod record;
+pub mod remote;
 mod responder;
 pub mod restore;
 pub mod serve;

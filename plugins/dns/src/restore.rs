@@ -12,7 +12,7 @@ use daemon::is_system_root;
 
 use crate::control::client::{self, call_connected};
 use crate::control::{self, ControlRequest, ControlResponse, Entry};
-use crate::record::{FILE_MAX, StateDir};
+use crate::record::{REMOTE_FILE_MAX, StateDir};
 
 /// The longest list of records, in bytes: what the responder's memory may hold.
 const LIST_MAX: u64 = 64 << 20;
@@ -56,9 +56,10 @@ fn write(state_dir: &StateDir, mut list: File) -> Result<(), Error> {
     // becomes a path.
     let mut lines = BufReader::new(list.take(LIST_MAX));
     let mut line = Vec::new();
+    let mut last = None;
     loop {
         line.clear();
-        let length = (&mut lines).take(FILE_MAX as u64).read_until(b'\n', &mut line)?;
+        let length = (&mut lines).take(REMOTE_FILE_MAX as u64).read_until(b'\n', &mut line)?;
         if length == 0 {
             return sys::file::create_dir(&state_dir.networks_dir(), 0o750).map_err(Error::from);
         }
@@ -71,11 +72,17 @@ fn write(state_dir: &StateDir, mut list: File) -> Result<(), Error> {
                 continue;
             }
         };
-        if let Some(network) = &entry.network {
-            state_dir.put_network(network)?;
+        if let Some(network) = entry.network {
+            state_dir.put_network(&network)?;
+            last = Some(network.name);
         }
         if let Some(attachment) = &entry.attachment {
             state_dir.put_attachment(attachment)?;
+        }
+        if let (Some(network), Some((host, names))) = (&last, &entry.host)
+            && let Err(error) = state_dir.put_remote(network, host, names)
+        {
+            eprintln!("dns: names of another host are not written again: {error}");
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod process;
 #[cfg(test)]
 mod tests;
 
+use cluster::local::RemoteNames;
 pub use listen::{at_fallback, at_path, fallback_address};
 pub use process::NAME as PROCESS_NAME;
 use serde::{Deserialize, Serialize};
@@ -97,8 +98,9 @@ pub struct ControlResponse {
     pub cache: Option<Figures>,
 }
 
-/// A line of [`ControlRequest::Records`]: the record of a network or of an attachment.
-#[derive(Debug, Serialize, Deserialize)]
+/// A line of [`ControlRequest::Records`]: the record of a network, of an attachment, or of another
+/// host.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Entry {
     /// A network, which comes before its attachments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +108,9 @@ pub struct Entry {
     /// An attachment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Attachment>,
+    /// Another host, and its containers on the network that came last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<(String, RemoteNames)>,
 }
 
 impl ControlRequest {

@@ -42,11 +42,24 @@ pub struct Unreadable {
 /// Writes a record atomically: a reader sees the old one or the new one. Callers hold the lock,
 /// so a temporary file was left by a plugin that was killed.
 pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> sys::Result<()> {
+    put_bounded(dir, name, record, FILE_MAX).map(drop)
+}
+
+/// The same, for a file of at most that many bytes. Returns whether it was written.
+pub(super) fn put_bounded<T: Serialize>(
+    dir: &Path,
+    name: &str,
+    record: &T,
+    most: usize,
+) -> sys::Result<bool> {
     let path = dir.join(name);
     let fail = |cause| sys::Error::new("write", path.display().to_string(), cause);
     let bytes = serde_json::to_vec(record).map_err(|cause| fail(io::Error::from(cause)))?;
-    if matches!(file::read(&path, FILE_MAX), Ok(Some(old)) if old == bytes) {
-        return Ok(());
+    if bytes.len() > most {
+        return Err(fail(io::ErrorKind::FileTooLarge.into()));
+    }
+    if matches!(file::read(&path, most), Ok(Some(old)) if old == bytes) {
+        return Ok(false);
     }
     let mut draft = match Draft::new(dir, &bytes, FILE_MODE, Sync::Later) {
         Err(error) if error.is_not_found() => {
@@ -56,13 +69,14 @@ pub(super) fn put<T: Serialize>(dir: &Path, name: &str, record: &T) -> sys::Resu
         draft => draft?,
     };
     if draft.link(name)? == Made::Created {
-        return Ok(());
+        return Ok(true);
     }
     let temp = temporary(name);
     while draft.link(&temp)? == Made::Exists {
         file::remove(&dir.join(&temp))?;
     }
-    fs::rename(dir.join(&temp), &path).map_err(fail)
+    fs::rename(dir.join(&temp), &path).map_err(fail)?;
+    Ok(true)
 }
 
 fn temporary(name: &str) -> String {
@@ -107,15 +121,24 @@ pub(super) fn count(dir: &Path) -> sys::Result<usize> {
     }
 }
 
-/// Removes the directory of a network without attachments.
+/// Removes the records of a network without attachments, and its directory, unless the agent has
+/// files of other hosts in it.
 pub(super) fn remove_network(network: &Path, attachments: &Path) -> sys::Result<()> {
     remove_dir(attachments)?;
     remove(network, NETWORK_FILE)?;
-    remove_dir(network)
+    remove_dir_if_empty(network)
+}
+
+/// Removes a directory that has temporary files at most; another one stays.
+pub(super) fn remove_dir_if_empty(dir: &Path) -> sys::Result<()> {
+    match is_empty(dir)? {
+        true => remove_dir(dir),
+        false => Ok(()),
+    }
 }
 
 /// Removes a directory that has temporary files at most.
-fn remove_dir(dir: &Path) -> sys::Result<()> {
+pub(super) fn remove_dir(dir: &Path) -> sys::Result<()> {
     match fs::remove_dir(dir) {
         Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => {
             file::sweep(dir)?;
@@ -129,13 +152,13 @@ fn remove_dir(dir: &Path) -> sys::Result<()> {
 
 /// The network's record in its directory.
 pub(super) fn network(dir: &Path) -> Result<Option<Network>, Error> {
-    let Some(read) = read::<Network>(&dir.join(NETWORK_FILE))? else { return Ok(None) };
+    let Some(read) = read::<Network>(&dir.join(NETWORK_FILE), FILE_MAX)? else { return Ok(None) };
     placed(dir, &encoded(&read.name))?;
     Ok(Some(read))
 }
 
 pub(super) fn attachment(path: &Path) -> Result<Option<Attachment>, Error> {
-    let Some(read) = read::<Attachment>(path)? else { return Ok(None) };
+    let Some(read) = read::<Attachment>(path, FILE_MAX)? else { return Ok(None) };
     placed(path, &read.key.file_name())?;
     if read.names.is_empty() || read.names.len() > NAMES_MAX {
         return Err(Error::Malformed(format!("{} names", read.names.len())));
@@ -152,12 +175,12 @@ fn placed(path: &Path, name: &str) -> Result<(), Error> {
 }
 
 /// Checks the version first: the rest of a newer record may mean anything.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path, most: usize) -> Result<Option<T>, Error> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
     }
-    let Some(bytes) = file::read(path, FILE_MAX)? else { return Ok(None) };
+    let Some(bytes) = file::read(path, most)? else { return Ok(None) };
     let malformed = |error: serde_json::Error| Error::Malformed(error.to_string());
     match serde_json::from_slice(&bytes).map_err(malformed)? {
         Version { v: VERSION } => serde_json::from_slice(&bytes).map(Some).map_err(malformed),

@@ -8,6 +8,7 @@
 //!   net/                               02750 and 0640 for files, group [`RESPONDER`]
 //!   net/<network>/network.json         [`Network`]
 //!   net/<network>/att/<id>@<if>.json   [`Attachment`]; `=<ip>@dnsname.json`: see [`dnsname_key`]
+//!   net/<network>/remote/<host>.json   containers on other hosts: see [`crate::remote`]
 //! ```
 //!
 //! Attachments are added, replaced and removed one by one, each by one atomic operation in a
@@ -20,6 +21,7 @@ mod file;
 mod name;
 mod network;
 mod prefix;
+mod remote;
 mod state_dir;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -31,6 +33,7 @@ pub use attachment::{Attachment, DNSNAME_PREFIX, Key, Namespace, dnsname_key};
 pub use file::{NETWORK_FILE, NetworkRecords, Unreadable};
 pub use name::encoded;
 pub use network::{ANSWERS_KEPT, CrossNetwork, Mode, Network};
+pub use remote::{REMOTE_FILE_MAX, RemoteFile, Stamp, Usable, read_remote};
 pub use state_dir::{RESPONDER_LOCK, StateDir};
 
 /// The version of the records that this release writes and reads.

@@ -52,6 +52,8 @@ enum WatchedDir {
     Network(String),
     /// The directory of its attachments.
     Attachments(String),
+    /// The directory of its other hosts.
+    Hosts(String),
 }
 
 /// What to read again.
@@ -101,7 +103,8 @@ impl Watch {
         let dir = encoded(network);
         self.put(&state_dir.networks_dir(), WatchedDir::Networks);
         self.put(&state_dir.network_dir(network), WatchedDir::Network(dir.clone()));
-        self.put(&state_dir.attachments_dir(network), WatchedDir::Attachments(dir));
+        self.put(&state_dir.attachments_dir(network), WatchedDir::Attachments(dir.clone()));
+        self.put(&state_dir.remote_dir(network), WatchedDir::Hosts(dir));
     }
 
     fn put(&mut self, path: &Path, watched_dir: WatchedDir) {
@@ -158,7 +161,7 @@ impl Watch {
                 // Directories of records have UTF-8 names.
                 self.changed.extend(name.into_string().ok().map(|dir| (dir, OsString::new())));
             }
-            Some(WatchedDir::Network(dir) | WatchedDir::Attachments(dir)) => {
+            Some(WatchedDir::Network(dir) | WatchedDir::Attachments(dir) | WatchedDir::Hosts(dir)) => {
                 self.changed.push((dir.clone(), name))
             }
             None => {}

@@ -3,8 +3,10 @@
 //! The cost of changing an attachment depends on its own names and addresses only.
 
 mod account;
+mod addresses;
 mod network;
 mod querier;
+mod remote;
 mod respond;
 mod reverse;
 mod special;
@@ -19,6 +21,7 @@ use std::rc::Rc;
 pub use account::Account;
 pub use network::{Attached, Network};
 pub use querier::Querier;
+pub use remote::TooMany;
 pub use respond::{Outcome, Servers, respond};
 
 use crate::map::Map;
@@ -48,6 +51,8 @@ pub struct Zone {
     /// Incremented with every answer, so that successive answers begin with different
     /// addresses.
     turn: Cell<usize>,
+    /// How much it holds of other hosts.
+    held: remote::Held,
 }
 
 impl Zone {
@@ -126,6 +131,7 @@ impl Zone {
     /// Removes a network with all its attachments.
     pub fn remove_network(&mut self, name: &str) {
         let Some(slot) = self.slots.remove(name) else { return };
+        self.release(slot);
         self.networks[slot.0] = None;
         self.containers.retain(|_, memberships| {
             memberships.retain(|membership| membership.slot != slot);

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use sys::IpFamily;
+use cluster::local::RemoteAttachment;
 
+use super::addresses::Addresses;
+use super::remote::Host;
 use crate::map::Map;
 use crate::record::{self, Attachment, Key};
 
@@ -18,6 +20,10 @@ pub struct Network {
     attachments: Map<Key, Rc<Attached>>,
     names: Map<Box<[u8]>, Addresses>,
     owners: Map<IpAddr, Vec<Rc<Attached>>>,
+    /// Other hosts with containers on the network, by their ids.
+    pub(super) hosts: Map<String, Host>,
+    /// The primary names of remote addresses, which other hosts have.
+    pointers: Map<IpAddr, Vec<Rc<str>>>,
 }
 
 /// An attachment.
@@ -58,45 +64,6 @@ impl Attached {
     }
 }
 
-/// The addresses of a name, and how many attachments have each.
-#[derive(Debug, Default)]
-pub(super) struct Addresses {
-    v4: Vec<(IpAddr, usize)>,
-    v6: Vec<(IpAddr, usize)>,
-}
-
-impl Addresses {
-    pub(super) fn of_family(&self, family: IpFamily) -> &[(IpAddr, usize)] {
-        family.choose(&self.v4, &self.v6)
-    }
-
-    fn of(&mut self, ip: IpAddr) -> &mut Vec<(IpAddr, usize)> {
-        IpFamily::of(ip).choose(&mut self.v4, &mut self.v6)
-    }
-
-    fn insert(&mut self, ip: IpAddr) {
-        let held = self.of(ip);
-        match held.iter_mut().find(|(held, _)| *held == ip) {
-            Some((_, count)) => *count += 1,
-            None => held.push((ip, 1)),
-        }
-    }
-
-    fn remove(&mut self, ip: IpAddr) {
-        let held = self.of(ip);
-        if let Some(at) = held.iter().position(|(held, _)| *held == ip) {
-            held[at].1 -= 1;
-            if held[at].1 == 0 {
-                held.remove(at);
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
-    }
-}
-
 impl Network {
     pub(super) fn new(record: record::Network) -> Self {
         let mut network = Self {
@@ -105,6 +72,8 @@ impl Network {
             attachments: Map::default(),
             names: Map::default(),
             owners: Map::default(),
+            hosts: Map::default(),
+            pointers: Map::default(),
             record,
         };
         network.derive();
@@ -158,7 +127,7 @@ impl Network {
         });
         for name in &attached.names {
             let addresses = self.names.entry(name.as_bytes().into()).or_default();
-            attached.ips.iter().for_each(|ip| addresses.insert(*ip));
+            attached.ips.iter().for_each(|ip| addresses.insert(*ip, false));
         }
         for ip in &attached.ips {
             self.owners.entry(*ip).or_default().push(Rc::clone(&attached));
@@ -170,7 +139,7 @@ impl Network {
         let Some(attached) = self.attachments.remove(key) else { return };
         for name in &attached.names {
             if let Some(addresses) = self.names.get_mut(name.as_bytes()) {
-                attached.ips.iter().for_each(|ip| addresses.remove(*ip));
+                attached.ips.iter().for_each(|ip| addresses.remove(*ip, false));
                 if addresses.is_empty() {
                     self.names.remove(name.as_bytes());
                 }
@@ -184,6 +153,48 @@ impl Network {
                 }
             }
         }
+    }
+
+    /// Adds a container of another host, which is silent or not.
+    pub(super) fn insert_remote(&mut self, container: &RemoteAttachment, silent: bool) {
+        let Some(primary) = container.names.first() else { return };
+        for name in &container.names {
+            let addresses = self.names.entry(name.as_bytes().into()).or_default();
+            container.ips.iter().for_each(|ip| addresses.insert(*ip, silent));
+        }
+        let primary: Rc<str> = primary.as_str().into();
+        for ip in &container.ips {
+            self.pointers.entry(*ip).or_default().push(Rc::clone(&primary));
+        }
+    }
+
+    /// Removes what [`Network::insert_remote`] added.
+    pub(super) fn remove_remote(&mut self, container: &RemoteAttachment, silent: bool) {
+        let Some(primary) = container.names.first() else { return };
+        for name in &container.names {
+            if let Some(addresses) = self.names.get_mut(name.as_bytes()) {
+                container.ips.iter().for_each(|ip| addresses.remove(*ip, silent));
+                if addresses.is_empty() {
+                    self.names.remove(name.as_bytes());
+                }
+            }
+        }
+        for ip in &container.ips {
+            if let Some(held) = self.pointers.get_mut(ip) {
+                if let Some(at) = held.iter().position(|held| **held == **primary) {
+                    held.remove(at);
+                }
+                if held.is_empty() {
+                    self.pointers.remove(ip);
+                }
+            }
+        }
+    }
+
+    /// The primary name of the container that has the address, on this host or on another.
+    pub(super) fn pointer(&self, ip: IpAddr) -> Option<&str> {
+        let remote = || self.pointers.get(&ip)?.last().map(|name| &**name);
+        self.owner(ip).map(Attached::primary).or_else(remote)
     }
 
     pub(super) fn addresses(&self, name: &[u8]) -> Option<&Addresses> {

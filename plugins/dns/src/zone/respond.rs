@@ -6,7 +6,7 @@ use std::rc::Rc;
 use sys::IpFamily;
 
 use super::Querier;
-use super::network::Addresses;
+use super::addresses::Addresses;
 use super::reverse::Reverse;
 use super::special::{Special, special};
 use crate::record::CrossNetwork;
@@ -36,7 +36,7 @@ pub enum Servers {
 enum Resolution<'z> {
     /// A name of containers. We are authoritative for it, whatever the type.
     Name { addresses: [Option<&'z Addresses>; UNION_MAX], zone: usize, ttl: u32 },
-    /// The reverse name of an attachment's address.
+    /// The reverse name of a container's address.
     Pointer { host: &'z str, suffix: &'z str, ttl: u32 },
     /// The client itself, by a special-use name.
     Localhost { zone: usize, ttl: u32 },
@@ -222,11 +222,14 @@ fn reverse<'z>(querier: &Querier<'z>, query: &Query<'_>) -> Option<Resolution<'z
     let reverse = Reverse::read(query.name.text())?;
     querier.networks().find_map(|network| {
         let record = network.record();
-        let attached =
-            if reverse.below || reverse.bits < full(reverse) { None } else { network.owner(reverse.address) };
-        if let Some(attached) = attached {
+        let host = if reverse.below || reverse.bits < full(reverse) {
+            None
+        } else {
+            network.pointer(reverse.address)
+        };
+        if let Some(host) = host {
             let suffix = record.domain.as_deref().unwrap_or(&record.name);
-            return Some(Resolution::Pointer { host: attached.primary(), suffix, ttl: record.ttl });
+            return Some(Resolution::Pointer { host, suffix, ttl: record.ttl });
         }
         let inside = |subnet: &&ipnetwork::IpNetwork| {
             reverse.bits >= subnet.prefix() && subnet.contains(reverse.address)

@@ -1,6 +1,7 @@
 //! Answers to queries.
 
 mod held;
+mod remote;
 mod sizes;
 
 use std::net::IpAddr;

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use cluster::local::RemoteNames;
+
 use super::Responder;
-use crate::record::{Key, NETWORK_FILE, Unreadable, encoded};
+use crate::record::{Key, NETWORK_FILE, RemoteFile, Unreadable, Usable, VERSION, encoded, read_remote};
 use crate::serve::log::log_error;
 use crate::serve::watch::Unreported;
 
@@ -20,7 +22,9 @@ impl Responder {
         for known in known {
             self.log_unreadable(&known.unreadable);
             if let Some(network) = known.network {
+                let name = network.name.clone();
                 self.zone.replace_network(network, known.attachments);
+                self.read_hosts(&name)?;
             }
         }
         Ok(())
@@ -31,10 +35,52 @@ impl Responder {
         self.watch.network(&self.state_dir, name);
         let known = self.state_dir.scan_network(name)?;
         match known.network {
-            Some(network) => self.zone.replace_network(network, known.attachments),
+            Some(network) => {
+                self.zone.replace_network(network, known.attachments);
+                self.read_hosts(name)?;
+            }
             None => self.zone.remove_network(name),
         }
         Ok(known.unreadable)
+    }
+
+    /// Reads the files of a network's other hosts that are not those of the last time. One that
+    /// cannot be read is left out.
+    fn read_hosts(&mut self, name: &str) -> sys::Result<()> {
+        let Some(slot) = self.zone.slot(name) else { return Ok(()) };
+        let (files, unreadable) = self.state_dir.remote_files(name)?;
+        self.log_unreadable(&unreadable);
+        let there: HashSet<&String> = files.iter().map(|file| &file.host).collect();
+        let gone: Vec<String> = self.zone.hosts(slot).filter(|host| !there.contains(host)).cloned().collect();
+        gone.iter().for_each(|host| self.zone.remove_host(slot, host));
+        for RemoteFile { host, stamp, path } in files {
+            if self.zone.stamp(slot, &host) == Some(stamp) {
+                continue;
+            }
+            let log = |error: &dyn std::fmt::Display| {
+                log_error(&self.state_dir.absolute(&path).display(), error);
+            };
+            let names = match read_remote(&path) {
+                Ok(Some(Usable { names, left_out })) => {
+                    if left_out > 0 {
+                        log(&format_args!("{left_out} names, addresses or containers in it are left out"));
+                    }
+                    names
+                }
+                Ok(None) => {
+                    self.zone.remove_host(slot, &host);
+                    continue;
+                }
+                Err(error) => {
+                    log(&error);
+                    no_names()
+                }
+            };
+            if let Err(error) = self.zone.put_host(slot, &host, stamp, names) {
+                log_error(&self.state_dir.absolute(&path).display(), &error);
+            }
+        }
+        Ok(())
     }
 
     /// Reads what a plugin reports as changed: a network, or one attachment of it.
@@ -110,4 +156,9 @@ impl Responder {
             log_error(&self.state_dir.absolute(path).display(), error);
         }
     }
+}
+
+/// What is known of a host whose file cannot be read.
+fn no_names() -> RemoteNames {
+    RemoteNames { v: VERSION, host: String::new(), silent: false, attachments: Vec::new() }
 }

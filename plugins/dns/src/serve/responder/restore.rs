@@ -37,9 +37,12 @@ impl Responder {
             list.write_all(b"\n")
         };
         for (slot, network) in self.zone.networks().filter(|(_, network)| !network.is_empty()) {
-            write(&Entry { network: Some(network.record().clone()), attachment: None })?;
+            write(&Entry { network: Some(network.record().clone()), ..Entry::default() })?;
             for attachment in self.zone.records(slot) {
-                write(&Entry { network: None, attachment: Some(attachment) })?;
+                write(&Entry { attachment: Some(attachment), ..Entry::default() })?;
+            }
+            for (id, names) in self.zone.remote(slot) {
+                write(&Entry { host: Some((id.clone(), names.clone())), ..Entry::default() })?;
             }
         }
         list.flush()
