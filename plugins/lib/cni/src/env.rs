@@ -157,9 +157,14 @@ fn malformed(msg: &str) -> Error {
 }
 
 /// The form of container ids and network names: `[a-zA-Z0-9][a-zA-Z0-9_.\-]*`.
-pub(crate) fn is_identifier(text: &str) -> bool {
+pub fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Whether an interface may have this name (C-013).
+pub fn is_ifname(name: &str) -> bool {
+    !name.is_empty() && check_ifname(name).is_ok()
 }
 
 /// C-013

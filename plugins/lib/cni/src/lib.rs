@@ -32,7 +32,7 @@ mod version;
 pub use addr::{ParseAddrError, parse_cidr, parse_ip};
 pub use command::Command;
 pub use dns::DnsConf;
-pub use env::Env;
+pub use env::{Env, is_identifier, is_ifname};
 pub use error::{Code, Error};
 pub use family::{Member, multicall};
 pub use json::{DecodeError, Json, Style};

@@ -4,6 +4,8 @@
 //! is a hash of the owner, and by the label in its alias. So DEL with the same ids finds what a
 //! killed ADD left, even after the namespace is gone.
 
+pub(crate) use sys::fnv1a;
+
 /// An attachment: the owner of every object created for it, and the identity by which they are
 /// found again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -130,11 +132,6 @@ pub(crate) fn part(text: &str) -> String {
 /// A hash that is the same in a restarted process: for derived names and addresses.
 pub fn hash(text: &str) -> u64 {
     fnv1a(text.bytes())
-}
-
-/// FNV-1a, 64 bits. Not for secrets: a collision costs one more candidate.
-pub(crate) fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ mod connection;
 mod event;
 pub mod fuzz;
 mod link;
-mod mac;
 pub mod message;
 mod neigh;
 mod not_ready;
@@ -30,10 +29,10 @@ pub use link::{
     MacvlanInfo, MacvlanMode, NewBridge, OperState, Parameter, PortChange, PortState, PortVlans, PriorityMap,
     Stacked, TunInfo, Veth, VethPeer, Vlan, VlanFlags, VlanProtocol, Vrf,
 };
-pub use mac::{Mac, ParseMacError};
 pub use neigh::NeighbourState;
 pub use not_ready::NotReady;
 pub use route::{Route, RouteLookup, WholeRoute};
 pub use rule::PolicyRule;
 pub use saved::Saved;
+pub use sys::{Mac, ParseMacError};
 pub use tc::{Classes, Discipline, FairQueue, Filter, Handle, Key, Qdisc, RateClass, Rule, TokenBucket};

@@ -11,7 +11,9 @@ pub mod datagram;
 mod error;
 pub mod file;
 pub mod frame;
+mod hash;
 mod ip_family;
+mod mac;
 pub mod memory;
 mod netns;
 pub mod passing;
@@ -27,5 +29,7 @@ pub mod wait;
 
 pub use background::BackgroundClose;
 pub use error::{Error, Result};
+pub use hash::fnv1a;
 pub use ip_family::IpFamily;
+pub use mac::{Mac, ParseMacError};
 pub use netns::{NetNs, NetNsError};

@@ -20,9 +20,9 @@ impl Mac {
     ///
     /// # Errors
     /// `getrandom` failed.
-    pub fn random() -> sys::Result<Self> {
-        let bytes = sys::random::bytes()
-            .map_err(|error| sys::Error::new("generate", "an Ethernet address", error))?;
+    pub fn random() -> crate::Result<Self> {
+        let bytes = crate::random::bytes()
+            .map_err(|error| crate::Error::new("generate", "an Ethernet address", error))?;
         Ok(Self::locally_administered(bytes))
     }
 
