@@ -3,9 +3,15 @@
 //!
 //! Nothing here does I/O, reads a clock or draws a random number.
 
+pub mod block;
+pub mod check;
 pub mod control;
+pub mod decode;
 pub mod key;
+pub mod left_out;
 pub mod local;
+pub mod mac;
+pub mod net;
 mod prefix;
 pub mod record;
 pub mod settings;
