@@ -173,8 +173,12 @@ fn promises_without_a_case_are_cited_by_a_test() {
     let tests =
         files().into_iter().filter(|path| path.extension().is_some_and(|is| is == "rs") && *path != own);
     let texts: Vec<_> = tests.map(|path| fs::read_to_string(path).unwrap()).collect();
-    let page = fs::read_to_string(root().join("testdata/clauses/tool-unit.txt")).unwrap();
-    let ids = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
+    let pages: Vec<_> = ["tool-unit.txt", "overlay-unit.txt"]
+        .iter()
+        .map(|page| fs::read_to_string(root().join("testdata/clauses").join(page)).unwrap())
+        .collect();
+    let lines = pages.iter().flat_map(|page| page.lines()).filter(|line| !line.starts_with('#'));
+    let ids = lines.filter_map(|line| line.split_once(' '));
     let alone: Vec<_> = ids.filter(|(id, _)| !texts.iter().any(|text| text.contains(id))).collect();
     assert!(alone.is_empty(), "{alone:#?}");
 }
