@@ -115,7 +115,7 @@ pub fn is_usable(ip: IpAddr) -> bool {
 }
 
 /// Whether packets to other hosts can be sent to this address, without naming a link.
-fn is_destination(ip: IpAddr) -> bool {
+pub(crate) fn is_destination(ip: IpAddr) -> bool {
     is_usable(ip) && !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
