@@ -80,9 +80,9 @@ install: ## install the plugins and moor into $(DESTDIR)$(PREFIX), each by renam
 	    install -D -m 0644 "$$file" "$$to.new" && mv -fT "$$to.new" "$$to" && echo "$$to" || exit 1; \
 	done; else echo "no man pages: 'make man' writes them, and the scripts that complete commands" >&2; fi
 
-install-units: ## install the units that rebuild packet rules after a firewall's restart, that run dhcp's daemon, and moor's timers, into $(DESTDIR)$(UNITDIR)
+install-units: ## install the units that rebuild packet rules after a firewall's restart, that run the daemons of dhcp and overlay, and moor's timers, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"
-	@for unit in plugins/portmap/systemd/moor-reapply@.service ipam/dhcp/systemd/moor-dhcp.service ipam/dhcp/systemd/moor-dhcp.socket plugins/moor/systemd/*; do \
+	@for unit in plugins/portmap/systemd/moor-reapply@.service ipam/dhcp/systemd/moor-dhcp.service ipam/dhcp/systemd/moor-dhcp.socket plugins/overlay-agent/systemd/moor-overlay.service plugins/moor/systemd/*; do \
 	    to="$(DESTDIR)$(UNITDIR)/$${unit##*/}" && sed 's|/opt/cni/bin|$(PREFIX)|' "$$unit" > "$$to" && echo "$$to" || exit 1; \
 	done
 

@@ -1,9 +1,9 @@
 //! A packet socket on one link: whole Ethernet frames, in and out (packet(7)).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
 
 use crate::calls;
 
@@ -38,6 +38,33 @@ pub fn open_filtered(index: u32, protocol: u16, port: u32) -> io::Result<OwnedFd
 /// As for [`open`].
 pub fn open_icmpv6(index: u32, protocol: u16, kind: u8) -> io::Result<OwnedFd> {
     with_filter(index, protocol, &icmpv6(kind))
+}
+
+/// A packet socket that sends by any link of its network namespace, and receives nothing. Closing a
+/// socket waits for an RCU grace period, so a process of long life keeps one.
+#[derive(Debug)]
+pub struct Sender(OwnedFd);
+
+impl Sender {
+    /// Opens it in the network namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// The caller lacks CAP_NET_RAW, which sending does not need.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?))
+    }
+
+    /// Sends a whole frame by the link `index`.
+    ///
+    /// # Errors
+    /// The link is down or gone.
+    pub fn send(&self, index: u32, frame: &[u8]) -> io::Result<()> {
+        let index = i32::try_from(index).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // Without a protocol nothing is received.
+        calls::bind_packet(self.0.as_fd(), 0, index)?;
+        send(self.0.as_raw_fd(), frame, MsgFlags::empty())?;
+        Ok(())
+    }
 }
 
 fn with_filter(index: u32, protocol: u16, filter: &[calls::FilterStep]) -> io::Result<OwnedFd> {

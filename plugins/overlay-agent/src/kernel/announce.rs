@@ -2,16 +2,16 @@
 //! (RFC 5227) or an unsolicited neighbour advertisement (RFC 4861, section 7.2.6).
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use host::ArpSocket;
 use netlink::Mac;
-use nix::sys::socket::{MsgFlags, send};
-use sys::frame;
+use sys::frame::Sender;
 
 /// linux/if_ether.h.
+const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_IPV6: u16 = 0x86dd;
+/// RFC 826: hardware Ethernet (1), protocol IPv4 (0x0800), lengths 6 and 4; a request.
+const ARP_REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
 /// IPv6's next header: ICMPv6.
 const ICMPV6: u8 = 58;
 /// The only hop limit that neighbour discovery accepts.
@@ -25,21 +25,31 @@ const TARGET_LINK_LAYER_ADDRESS: [u8; 2] = [2, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Announces addresses by the bridge with this index.
+/// Announces an address by the bridge with this index.
 ///
 /// # Errors
-/// The caller lacks CAP_NET_RAW, or the bridge is down or gone.
-pub(super) fn announce(bridge: u32, changed: &[(IpAddr, Mac)]) -> io::Result<()> {
-    for (ip, mac) in changed {
-        match ip {
-            IpAddr::V4(ip) => ArpSocket::open(bridge, *mac)?.announce(*ip)?,
-            IpAddr::V6(ip) => {
-                let socket = frame::open(bridge, ETH_P_IPV6)?;
-                send(socket.as_raw_fd(), &advertisement(*ip, *mac), MsgFlags::empty())?;
-            }
-        }
-    }
-    Ok(())
+/// The bridge is down or gone.
+pub(super) fn announce(sender: &Sender, bridge: u32, ip: IpAddr, mac: Mac) -> io::Result<()> {
+    let frame = match ip {
+        IpAddr::V4(ip) => gratuitous(ip, mac),
+        IpAddr::V6(ip) => advertisement(ip, mac),
+    };
+    sender.send(bridge, &frame)
+}
+
+/// The frame of a gratuitous ARP.
+fn gratuitous(ip: Ipv4Addr, mac: Mac) -> Vec<u8> {
+    [
+        &Mac::BROADCAST.0[..],
+        &mac.0,
+        &ETH_P_ARP.to_be_bytes(),
+        &ARP_REQUEST,
+        &mac.0,
+        &ip.octets(),
+        &[0; 6],
+        &ip.octets(),
+    ]
+    .concat()
 }
 
 /// The frame of an unsolicited advertisement.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use netlink::message::Refusal;
 use netlink::socket::Socket;
 use netlink::{Mac, Netlink};
+use sys::frame::Sender;
 use sys::{Error, Result};
 
 pub use device::Device;
@@ -65,6 +66,7 @@ pub struct Counted {
 pub struct Programmer {
     requests: Socket,
     links: Netlink,
+    sender: Sender,
     routes: Listener,
     rules: Listener,
     networks: BTreeMap<String, Network>,
@@ -79,15 +81,18 @@ impl Programmer {
     /// Opens the sockets, in the calling thread's network namespace.
     ///
     /// # Errors
-    /// The kernel lacks netlink or nf_tables, or no descriptor is left.
+    /// The caller lacks CAP_NET_RAW, which is needed here only; the kernel lacks nf_tables; or no
+    /// descriptor is left.
     pub fn open() -> Result<Self> {
         let requests = Socket::open(NETLINK_ROUTE);
+        let sender = Sender::open();
         Ok(Self {
             // First, so that nothing is missed between a listing and an event.
             routes: Listener::of_routes()?,
             rules: Listener::of_rules()?,
             requests: requests.map_err(|error| Error::new("open", "a route netlink socket", error))?,
             links: Netlink::open()?,
+            sender: sender.map_err(|error| Error::new("open", "a packet socket", error))?,
             networks: BTreeMap::new(),
             underlay: None,
             underlay_changed: false,
@@ -261,9 +266,9 @@ impl Programmer {
     /// Makes what the kernel has equal to what is wanted.
     fn compare(&mut self, name: &str, now: Instant) -> Result<()> {
         let Some(network) = self.networks.get_mut(name) else { return Ok(()) };
+        network.looks(now);
         let Some(link) = network.device.find(&self.links)? else {
             network.index = None;
-            network.was_settled(Vec::new(), now);
             return Ok(());
         };
         network.index = Some(link.index);
@@ -277,7 +282,7 @@ impl Programmer {
         network.was_compared = true;
         let refused = self.program(name, link.index, changes, now)?;
         if let Some(network) = self.networks.get_mut(name) {
-            network.was_settled(refused, now);
+            network.note_refusals(refused, now);
         }
         Ok(())
     }
@@ -293,6 +298,14 @@ impl Programmer {
                 let Some(change) = some.get(at) else { continue };
                 if change.is_deletion() && (refusal.is(libc::ENOENT) || refusal.is(libc::EADDRNOTAVAIL)) {
                     continue;
+                }
+                // The device went between the last look and now.
+                if refusal.is(libc::ENODEV) {
+                    if let Some(network) = self.networks.get_mut(name) {
+                        network.index = None;
+                        network.suspect(now);
+                    }
+                    return Ok(refused);
                 }
                 count += 1;
                 if refused.len() < DESCRIBED {
@@ -317,8 +330,10 @@ impl Programmer {
     fn announce(&self, name: &str, changed: &[(IpAddr, Mac)]) {
         let Some(network) = self.networks.get(name).filter(|_| !changed.is_empty()) else { return };
         let Ok(Some(bridge)) = self.links.link_by_name(&network.device.bridge) else { return };
-        if let Err(error) = announce::announce(bridge.index, changed) {
-            eprintln!("overlay-agent: announce addresses on {}: {error}", network.device.bridge);
+        for (ip, mac) in changed {
+            if let Err(error) = announce::announce(&self.sender, bridge.index, *ip, *mac) {
+                eprintln!("overlay-agent: announce {ip} on {}: {error}", network.device.bridge);
+            }
         }
     }
 }

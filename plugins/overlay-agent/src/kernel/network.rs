@@ -71,11 +71,10 @@ impl Network {
         }
     }
 
-    /// Everything was compared, and these changes were refused.
-    pub fn was_settled(&mut self, refused: Vec<String>, now: Instant) {
+    /// A comparison begins: an event from now on is a reason for another one.
+    pub fn looks(&mut self, now: Instant) {
         self.compared = Some(now);
         self.due = now + EVERY;
-        self.note_refusals(refused, now);
     }
 
     /// Changes were refused: they are tried again, later each time.
