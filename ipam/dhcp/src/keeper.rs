@@ -51,7 +51,8 @@ pub fn ensure(store: &Store, socket: &Path) -> Result<Limits, Error> {
 
 fn start(socket: &Path) -> Result<(), Error> {
     let arguments = ["daemon".into(), "-socketpath".into(), socket.into(), "-idle".into(), IDLE.into()];
-    let daemon = Daemon { plugin: "dhcp", description: "leases of containers", arguments: &arguments };
+    let daemon =
+        Daemon { plugin: "dhcp", program: None, description: "leases of containers", arguments: &arguments };
     launch::start(&daemon).map_err(|error| match error {
         StartError::Kernel(error) => error.into(),
         failed => Error::internal(format!("the DHCP daemon cannot run: {failed}")),

@@ -18,7 +18,8 @@ pub fn start(state_dir: &StateDir) -> Result<(), Error> {
     if let Some(grace) = std::env::var_os(GRACE) {
         arguments.extend(["--grace".into(), grace]);
     }
-    let responder = Daemon { plugin: "dns", description: "names of containers", arguments: &arguments };
+    let responder =
+        Daemon { plugin: "dns", program: None, description: "names of containers", arguments: &arguments };
     daemon::launch::start(&responder).map_err(|error| match error {
         StartError::Kernel(error) => error.into(),
         failed => Error::internal(format!("the responder cannot serve: {failed}")),

@@ -1,22 +1,20 @@
 //! The plugin side of the control socket.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{error, fmt};
 
+use daemon::packet::{self, CallError, Server};
+use daemon::process::Process;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv,
-    sendmsg, setsockopt, socket as new_socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockType, connect, getsockopt, recv, socket as new_socket, sockopt,
 };
-use nix::sys::time::TimeVal;
 
-use super::process::Process;
 use super::{ControlRequest, ControlResponse, PACKET_MAX};
-use crate::record::{RESPONDER, StateDir};
+use crate::record::{RESPONDER, RESPONDER_LOCK, StateDir};
 
 /// How long the responder may take. It responds within a millisecond; runtimes give up on a
 /// plugin after about ten seconds.
@@ -75,13 +73,7 @@ impl error::Error for Error {
 /// # Errors
 /// The kernel refused.
 pub fn socket() -> sys::Result<OwnedFd> {
-    let fail = |errno| sys::Error::new("open", "a control socket", errno);
-    let socket =
-        new_socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(fail)?;
-    let interval = TimeVal::new(POLL_INTERVAL.as_secs().cast_signed(), 0);
-    setsockopt(&socket, sockopt::ReceiveTimeout, &interval).map_err(fail)?;
-    setsockopt(&socket, sockopt::SendTimeout, &interval).map_err(fail)?;
-    Ok(socket)
+    packet::socket(POLL_INTERVAL)
 }
 
 /// Connects to the responder that listens at `path`, and sends a request with descriptors.
@@ -94,17 +86,13 @@ pub fn call(
     request: &ControlRequest,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<ControlResponse, Error> {
-    connect_to(socket, path)?;
-    let deadline = Deadline { path, until: Instant::now() + TIMEOUT };
-    let fail = |errno| failed(path, errno);
-    deadline.with(|| send(socket, request, descriptors)).map_err(fail)?;
+    let until = Instant::now() + TIMEOUT;
+    let lock = path.with_file_name(RESPONDER_LOCK);
+    let responder = responder(path, &lock);
+    responder.connect(socket, until)?;
     let mut answer = [0; PACKET_MAX];
-    match deadline.with(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())).map_err(fail)? {
-        0 => Err(Error::Gone),
-        length => {
-            ControlResponse::from_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed)
-        }
-    }
+    let length = responder.exchange(socket, until, &request.to_packet(), descriptors, &mut answer)?;
+    ControlResponse::from_packet(answer.get(..length).unwrap_or_default()).map_err(Error::Malformed)
 }
 
 /// Connects to the responder that listens at `path`.
@@ -112,18 +100,22 @@ pub fn call(
 /// # Errors
 /// See [`Error`].
 pub fn connect_to(socket: &OwnedFd, path: &Path) -> Result<(), Error> {
-    let fail = |errno| failed(path, errno);
-    let address = UnixAddr::new(path).map_err(fail)?;
-    let deadline = Deadline { path, until: Instant::now() + TIMEOUT };
-    deadline.with(|| connect(socket.as_raw_fd(), &address)).map_err(fail)
+    let lock = path.with_file_name(RESPONDER_LOCK);
+    Ok(responder(path, &lock).connect(socket, Instant::now() + TIMEOUT)?)
 }
 
-fn failed(path: &Path, errno: Errno) -> Error {
-    match errno {
-        Errno::ENOENT | Errno::ECONNREFUSED => Error::Absent,
-        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Error::Gone,
-        Errno::EAGAIN => Error::Silent(Process::responder(path)),
-        errno => Error::Kernel(sys::Error::new("ask the responder at", path.display().to_string(), errno)),
+fn responder<'a>(socket: &'a Path, lock: &'a Path) -> Server<'a> {
+    Server { what: "responder", socket, lock, name: super::PROCESS_NAME }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Absent => Self::Absent,
+            CallError::Gone => Self::Gone,
+            CallError::Silent(process) => Self::Silent(process),
+            CallError::Kernel(error) => Self::Kernel(error),
+        }
     }
 }
 
@@ -158,7 +150,7 @@ pub fn call_connected(
 ) -> Result<ControlResponse, Error> {
     let until = Instant::now() + TIMEOUT;
     let kernel = |errno| Error::Kernel(sys::Error::new("ask", "the responder", errno));
-    send(socket, request, descriptors).map_err(kernel)?;
+    packet::send(socket, &request.to_packet(), descriptors).map_err(kernel)?;
     let mut answer = [0; PACKET_MAX];
     loop {
         let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
@@ -176,37 +168,6 @@ pub fn call_connected(
             Ok(length) => {
                 return ControlResponse::from_packet(answer.get(..length).unwrap_or_default())
                     .map_err(Error::Malformed);
-            }
-        }
-    }
-}
-
-/// Sends a request as one packet.
-fn send(socket: &OwnedFd, request: &ControlRequest, descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
-    let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    let control = if descriptors.is_empty() { &[][..] } else { &rights };
-    let packet = request.to_packet();
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], control, MsgFlags::MSG_NOSIGNAL, None)
-        .map(drop)
-}
-
-/// The deadline of calls to the responder at `path`. A stopped responder ends them early.
-struct Deadline<'a> {
-    path: &'a Path,
-    until: Instant,
-}
-
-impl Deadline<'_> {
-    /// Repeats a call that was interrupted or timed out.
-    fn with<T>(&self, mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-        loop {
-            match call() {
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN)
-                    if Instant::now() < self.until
-                        && !Process::responder(self.path).is_some_and(|process| process.is_stopped()) => {}
-                done => return done,
             }
         }
     }

@@ -6,18 +6,20 @@
 
 pub mod client;
 mod listen;
-pub mod process;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::CStr;
+
 use cluster::local::RemoteNames;
 pub use listen::{at_fallback, at_path, fallback_address};
-pub use process::NAME as PROCESS_NAME;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Figures;
 use crate::record::{Attachment, Key, Network};
 
+/// The name of a responder as a process (comm, proc(5)).
+pub const PROCESS_NAME: &CStr = c"moor-dns";
 /// The protocol version. Each side accepts any version as long as it understands the packet.
 pub const PROTOCOL: u32 = 1;
 /// The longest packet, in bytes.

@@ -1,6 +1,6 @@
 //! Starts a daemon and waits until it is ready; it keeps nothing of the caller's.
 //!
-//! The daemon is this executable again, with a pipe as standard output to report readiness, no
+//! The daemon is this executable again, or another program of the suite, with a pipe as standard output to report readiness, no
 //! other descriptor, an empty environment, and its own session. Where systemd manages the machine,
 //! the daemon is a service, which systemd restarts after a kill, or a scope if the caller's
 //! namespaces are not systemd's. Otherwise it would end with the unit that attached the first
@@ -48,6 +48,8 @@ const SYSTEMD_RUN: [&str; 2] = ["/usr/bin/systemd-run", "/bin/systemd-run"];
 pub struct Daemon<'a> {
     /// The plugin that it is a command of: an executable with several plugins dispatches on it.
     pub plugin: &'static str,
+    /// The program, if it is not this executable.
+    pub program: Option<&'a Path>,
     /// What it is, for the list of units.
     pub description: &'static str,
     /// Its command and the arguments.
@@ -103,7 +105,7 @@ pub fn start(daemon: &Daemon<'_>) -> Result<(), StartError> {
             Ok(Outcome::Exited { .. }) | Err(_) => {}
         }
     }
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(daemon.program.unwrap_or(Path::new("/proc/self/exe")));
     // An executable with several plugins dispatches on the name.
     command.arg0(daemon.plugin).args(daemon.arguments).args(REPORT_ON_STDOUT);
     let started = run(&mut command, START_TIMEOUT);
@@ -125,7 +127,10 @@ fn shares_namespaces_with_init() -> bool {
 /// The systemd-run command. A service reports readiness by sd_notify(3). A scope runs in the
 /// caller's namespaces.
 fn systemd_command(systemd_run: &str, daemon: &Daemon<'_>, service: bool) -> io::Result<Command> {
-    let program: PathBuf = std::env::current_exe()?;
+    let program: PathBuf = match daemon.program {
+        Some(program) => program.to_owned(),
+        None => std::env::current_exe()?,
+    };
     let mut command = Command::new(systemd_run);
     command.args(["--quiet", "--collect"]).arg(format!("--description=Moor: {}", daemon.description));
     if service {
@@ -140,7 +145,7 @@ fn systemd_command(systemd_run: &str, daemon: &Daemon<'_>, service: bool) -> io:
         }
     }
     command.arg("--").arg(&program);
-    if program.file_name().is_some_and(|name| name == "moor-plugins") {
+    if daemon.program.is_none() && program.file_name().is_some_and(|name| name == "moor-plugins") {
         command.arg(daemon.plugin);
     }
     command.args(daemon.arguments);

@@ -4,7 +4,9 @@
 
 pub mod confine;
 pub mod launch;
+pub mod packet;
 mod poller;
+pub mod process;
 pub mod ready;
 mod release;
 mod root;

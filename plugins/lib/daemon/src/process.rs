@@ -1,14 +1,9 @@
-//! The responder as a process, for error messages of plugins that get no response.
+//! A daemon as a process, for error messages of plugins that get no response.
 
 use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-
-use crate::record::RESPONDER_LOCK;
-
-/// The name of a responder as a process (comm, proc(5)).
-pub const NAME: &CStr = c"moor-dns";
 
 /// A process and its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +14,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// The responder that listens at the control socket, from the process id in its lock
-    /// file. A process with another name is not taken for it.
-    pub fn responder(control: &Path) -> Option<Self> {
-        let about = fs::read_to_string(control.with_file_name(RESPONDER_LOCK)).ok()?;
+    /// The daemon that wrote its process id as the first word of its lock file. A process with
+    /// another name (comm, proc(5)) is not taken for it.
+    pub fn of_lock(lock: &Path, name: &CStr) -> Option<Self> {
+        let about = fs::read_to_string(lock).ok()?;
         let pid = about.split_whitespace().next()?.parse().ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // `pid (name) state …`
         let (head, tail) = stat.rsplit_once(") ")?;
-        let name = head.split_once('(')?.1;
-        (name.as_bytes() == NAME.to_bytes()).then_some(Self { pid, state: tail.chars().next()? })
+        let actual = head.split_once('(')?.1;
+        (actual.as_bytes() == name.to_bytes()).then_some(Self { pid, state: tail.chars().next()? })
     }
 
     /// Whether it is stopped by a signal or a debugger.
