@@ -7,14 +7,14 @@
 //!   net/<network>/blocks.json            [`Blocks`]; written by the agent
 //! /run/moor/overlay/<network namespace>/ 0700
 //!   lock                                 held by a plugin while it starts the agent
-//!   agent.lock                           held by the agent for its life
+//!   agent.lock                           held by the agent for its life; begins with its process id
 //!   control.sock                         see [`crate::control`]
 //!   lease                                [`LeaseFile`]: the agent's lease of etcd, for its successor
 //!   att/<network>/<container>@<ifname>.json   [`Attachment`]; written by `overlay`
 //! ```
 //!
-//! Every file appears whole, by rename. Names of networks and containers are CNI's, so they are
-//! parts of paths as they are.
+//! Every file appears whole, by rename. Names of networks and containers are CNI's, and at most
+//! [`crate::key::NAME_MAX`] bytes long, so they are parts of paths as they are.
 
 use std::net::IpAddr;
 
