@@ -10,6 +10,7 @@ mod addr;
 pub mod attr;
 mod connection;
 mod event;
+mod fdb;
 pub mod fuzz;
 mod link;
 pub mod message;
@@ -21,13 +22,15 @@ mod rule;
 mod saved;
 pub mod socket;
 mod tc;
+mod watch;
 
 pub use addr::{Address, NewAddress};
 pub use connection::Netlink;
+pub use fdb::{ForwardingEntry, Neighbour, VxlanEntry};
 pub use link::{
     BridgeInfo, BridgePort, Dummy, Ipvlan, IpvlanFlag, IpvlanMode, Link, LinkChange, LinkMove, Macvlan,
-    MacvlanInfo, MacvlanMode, NewBridge, OperState, Parameter, PortChange, PortState, PortVlans, PriorityMap,
-    Stacked, TunInfo, Veth, VethPeer, Vlan, VlanFlags, VlanProtocol, Vrf,
+    MacvlanInfo, MacvlanMode, NewBridge, NewVxlan, OperState, Parameter, PortChange, PortState, PortVlans,
+    PriorityMap, Stacked, TunInfo, Veth, VethPeer, Vlan, VlanFlags, VlanProtocol, Vrf, VxlanInfo,
 };
 pub use neigh::NeighbourState;
 pub use not_ready::NotReady;
@@ -36,3 +39,4 @@ pub use rule::PolicyRule;
 pub use saved::Saved;
 pub use sys::{Mac, ParseMacError};
 pub use tc::{Classes, Discipline, FairQueue, Filter, Handle, Key, Qdisc, RateClass, Rule, TokenBucket};
+pub use watch::{Change, Watch};

@@ -55,6 +55,7 @@ fn link(name: &str) -> Link {
         vlan: None,
         tun: None,
         vrf_table: None,
+        vxlan: None,
     }
 }
 

@@ -41,6 +41,7 @@ fn link(index: u32, name: &str, peer: Option<(i32, u32)>) -> Link {
         vlan: None,
         tun: None,
         vrf_table: None,
+        vxlan: None,
     }
 }
 

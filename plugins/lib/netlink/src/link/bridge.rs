@@ -6,13 +6,14 @@ use libc::RTM_NEWLINK;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder};
 use sys::Result;
 
-use super::quoted;
+use super::{Link, lookup_request, quoted};
 use crate::attr::{Attrs, Malformed};
 use crate::message::{NLM_F_CREATE, NLM_F_EXCL, Request, with};
 use crate::{Mac, Netlink};
 
 /// linux/if_link.h, attributes of a bridge.
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 /// `struct br_boolopt_multi` (linux/if_bridge.h): u32 values, u32 mask of the valid ones.
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
 /// linux/if_bridge.h, BR_BOOLOPT_NO_LL_LEARN as a bit.
@@ -21,6 +22,7 @@ const NO_LINK_LOCAL_LEARN: u32 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 /// Attributes of a bridge.
@@ -31,6 +33,8 @@ pub struct BridgeInfo {
     /// The bridge does not learn from frames to link-local groups (BR_BOOLOPT_NO_LL_LEARN), which
     /// are not forwarded and so bypass its packet filters.
     pub no_link_local_learn: bool,
+    /// The bridge sends multicast frames only where it heard of receivers (IFLA_BR_MCAST_SNOOPING).
+    pub multicast_snooping: bool,
 }
 
 /// Attributes of a bridge port.
@@ -44,6 +48,9 @@ pub struct BridgePort {
     pub isolated: bool,
     /// The bridge learns the addresses behind the port from frames (IFLA_BRPORT_LEARNING).
     pub learning: bool,
+    /// The bridge sends frames to addresses that it does not know to the port, too
+    /// (IFLA_BRPORT_UNICAST_FLOOD).
+    pub flood: bool,
 }
 
 /// Spanning tree state of a port (linux/if_bridge.h, `BR_STATE_*`).
@@ -87,6 +94,8 @@ pub struct PortChange {
     pub isolated: Option<bool>,
     /// Learn the addresses behind the port.
     pub learning: Option<bool>,
+    /// Send frames to unknown addresses to the port.
+    pub flood: Option<bool>,
 }
 
 impl PortState {
@@ -126,11 +135,12 @@ impl fmt::Display for PortState {
 impl BridgeInfo {
     /// Reads the IFLA_INFO_DATA of a bridge. A kernel omits attributes that it lacks.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
-        let mut info = Self { vlan_filtering: false, no_link_local_learn: false };
+        let mut info = Self { vlan_filtering: false, no_link_local_learn: false, multicast_snooping: false };
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
                 IFLA_BR_VLAN_FILTERING => info.vlan_filtering = attr.u8()? != 0,
+                IFLA_BR_MCAST_SNOOPING => info.multicast_snooping = attr.u8()? != 0,
                 IFLA_BR_MULTI_BOOLOPT => {
                     let values = attr.payload.first_chunk().copied().map(u32::from_ne_bytes);
                     info.no_link_local_learn = values.unwrap_or(0) & NO_LINK_LOCAL_LEARN != 0;
@@ -145,13 +155,15 @@ impl BridgeInfo {
 impl BridgePort {
     /// Reads the IFLA_INFO_SLAVE_DATA of a bridge port.
     pub(crate) fn read(attrs: Attrs<'_>) -> Result<Self, Malformed> {
-        let mut port = Self { state: PortState::Disabled, hairpin: false, isolated: false, learning: true };
+        let mut port =
+            Self { state: PortState::Disabled, hairpin: false, isolated: false, learning: true, flood: true };
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
                 IFLA_BRPORT_STATE => port.state = attr.u8()?.into(),
                 IFLA_BRPORT_MODE => port.hairpin = attr.u8()? != 0,
                 IFLA_BRPORT_LEARNING => port.learning = attr.u8()? != 0,
+                IFLA_BRPORT_UNICAST_FLOOD => port.flood = attr.u8()? != 0,
                 IFLA_BRPORT_ISOLATED => port.isolated = attr.u8()? != 0,
                 _ => {}
             }
@@ -164,6 +176,7 @@ impl PortChange {
     fn request(&self, index: u32) -> Request {
         let port = with(LinkBridgePort::new(index), self.hairpin, LinkMessageBuilder::hairpin);
         let port = with(port, self.learning, LinkMessageBuilder::<LinkBridgePort>::learning);
+        let port = with(port, self.flood, LinkMessageBuilder::<LinkBridgePort>::flood);
         let port = with(port, self.isolated, LinkMessageBuilder::isolated);
         // RTM_NEWLINK without CREATE: the kernel acknowledges RTM_SETLINK but ignores these
         // attributes.
@@ -172,11 +185,12 @@ impl PortChange {
 }
 
 impl NewBridge<'_> {
-    fn request(&self) -> Request {
+    fn request(&self, group: Option<u32>) -> Request {
         let bridge = LinkMessageBuilder::<LinkBridge>::new(self.name).no_linklocal_learn(true);
         let bridge = with(bridge, self.mac, |bridge, mac| bridge.address(mac.0.to_vec()));
         let bridge = with(bridge, self.mtu, LinkMessageBuilder::mtu);
         let bridge = with(bridge, self.vlan_filtering.then_some(true), LinkMessageBuilder::vlan_filtering);
+        let bridge = with(bridge, group, |bridge, group| bridge.link_group(group).mcast_snooping(false));
         let bridge = if self.up { bridge.up() } else { bridge };
         Request::of(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &bridge.build()).named(self.name)
     }
@@ -189,7 +203,16 @@ impl Netlink {
     /// `is_exists` when the name is taken (by a bridge or another link); `is_not_supported` when
     /// VLAN filtering was requested and the kernel lacks it. Nothing was created.
     pub fn create_bridge(&self, bridge: &NewBridge<'_>) -> Result<()> {
-        self.change("create bridge", bridge.request(), || quoted(bridge.name))
+        self.change("create bridge", bridge.request(None), || quoted(bridge.name))
+    }
+
+    /// Creates a bridge in a group of links ([`Netlink::delete_link_group`]), which sends multicast
+    /// frames to all of its ports, whoever listens.
+    ///
+    /// # Errors
+    /// As for [`Netlink::create_bridge`].
+    pub fn create_bridge_in_group(&self, bridge: &NewBridge<'_>, group: u32) -> Result<()> {
+        self.change("create bridge", bridge.request(Some(group)), || quoted(bridge.name))
     }
 
     /// Changes attributes of a bridge port.
@@ -198,5 +221,17 @@ impl Netlink {
     /// The kernel refused; the link is not a port of a bridge.
     pub fn set_bridge_port(&self, index: u32, change: &PortChange) -> Result<()> {
         self.change("set bridge port", change.request(index), || self.link_label(index))
+    }
+
+    /// Lists the ports of a bridge.
+    ///
+    /// # Errors
+    /// As for [`Netlink::links`].
+    pub fn ports(&self, bridge: u32) -> Result<Vec<Link>> {
+        let request = lookup_request(0).controller(bridge);
+        let mut ports = self.list_links(request, || format!("ports of {bridge}"))?;
+        // The kernel filters, but older ones do not.
+        ports.retain(|port| port.master == Some(bridge));
+        Ok(ports)
     }
 }

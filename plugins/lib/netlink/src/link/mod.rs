@@ -19,6 +19,7 @@ mod veth;
 pub(crate) mod vlan;
 mod vlan_link;
 mod vrf;
+mod vxlan;
 
 use std::fmt;
 
@@ -43,6 +44,7 @@ pub use veth::{Veth, VethPeer};
 pub use vlan::PortVlans;
 pub use vlan_link::{PriorityMap, Vlan, VlanFlags, VlanProtocol};
 pub use vrf::Vrf;
+pub use vxlan::{NewVxlan, VxlanInfo};
 
 /// linux/if_link.h, attributes of a link.
 pub(crate) const IFLA_ADDRESS: u16 = 1;
@@ -132,6 +134,8 @@ pub struct Link {
     pub tun: Option<TunInfo>,
     /// Its routing table as a VRF device.
     pub vrf_table: Option<u32>,
+    /// Its attributes as a VXLAN device.
+    pub vxlan: Option<VxlanInfo>,
 }
 
 /// RFC 2863 operational state (linux/if.h, `IF_OPER_*`).

@@ -5,7 +5,7 @@ use super::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, IFLA_PERM_ADDRESS, IFLA_PROMISCUITY, IFLA_TXQLEN, Ipvlan, Link, MacvlanInfo,
-    OperState, TunInfo, Vlan, vrf,
+    OperState, TunInfo, Vlan, VxlanInfo, vrf,
 };
 use crate::addr::AF_INET6;
 use crate::attr::{Attr, Attrs, Malformed};
@@ -53,6 +53,7 @@ pub(crate) fn link(payload: &[u8]) -> Result<Link, Malformed> {
         vlan: None,
         tun: None,
         vrf_table: None,
+        vxlan: None,
     };
     for attr in Attrs::after(payload, HEADER)? {
         let attr = attr?;
@@ -115,6 +116,7 @@ fn link_info(attr: &Attr<'_>, link: &mut Link) -> Result<(), Malformed> {
         (Some("vlan"), Some(data)) => link.vlan = Vlan::read(data.nested())?,
         (Some("tun"), Some(data)) => link.tun = Some(TunInfo::read(data.nested())?),
         (Some("vrf"), Some(data)) => link.vrf_table = vrf::table(data.nested())?,
+        (Some("vxlan"), Some(data)) => link.vxlan = Some(VxlanInfo::read(data.nested())?),
         _ => {}
     }
     if let (Some("bridge"), Some(data)) = (port_kind.as_deref(), port_data) {
@@ -140,7 +142,7 @@ mod tests {
         /// Attributes with known types and any payload, nested ones too.
         #[test]
         fn any_attributes_are_read_without_panic(
-            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan"), Just("vlan"), Just("tun")],
+            kind in prop_oneof![Just("bridge"), Just("macvlan"), Just("ipvlan"), Just("vlan"), Just("tun"), Just("vxlan")],
             attrs in vec((0u16..64, vec(any::<u8>(), 0..24)), 0..12),
         ) {
             let mut writer = Writer::default();
