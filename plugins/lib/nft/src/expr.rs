@@ -112,6 +112,8 @@ pub enum Expr {
     },
     /// Counts packets and bytes.
     Counter,
+    /// Keeps the packet out of connection tracking, and so out of address translation.
+    Notrack,
     /// Matches as many packets as a rate permits.
     Limit {
         /// Packets per second.
@@ -229,6 +231,7 @@ impl Expr {
             Self::Nat(_) => "nat",
             Self::Masquerade { .. } => "masq",
             Self::Counter => "counter",
+            Self::Notrack => "notrack",
             Self::Limit { .. } => "limit",
             Self::Log(_) => "log",
             Self::Offload(_) => "flow_offload",

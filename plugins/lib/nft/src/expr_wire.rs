@@ -160,7 +160,7 @@ pub(super) fn write(expr: &Expr, w: &mut Writer) {
         }
         Expr::Log(prefix) => w.string(NFTA_LOG_PREFIX, prefix),
         Expr::Masquerade { fully_random: true } => w.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
-        Expr::Masquerade { fully_random: false } | Expr::Counter => {}
+        Expr::Masquerade { fully_random: false } | Expr::Counter | Expr::Notrack => {}
         Expr::Other(_) | Expr::Byteorder { .. } => {
             w.fail("an unknown expression cannot be written");
         }
@@ -299,6 +299,7 @@ pub(super) fn read(name: &str, a: &Known<'_>) -> Option<Expr> {
             _ => return None,
         },
         "counter" => Expr::Counter,
+        "notrack" => Expr::Notrack,
         "limit"
             if a.long(NFTA_LIMIT_UNIT) == Some(SECOND)
                 && a.number(NFTA_LIMIT_TYPE).unwrap_or(NFT_LIMIT_PKTS) == NFT_LIMIT_PKTS

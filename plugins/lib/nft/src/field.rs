@@ -120,6 +120,18 @@ impl Field {
     pub const SPORT: Self = Self::Payload { header: Header::Transport, offset: 0, length: 2 };
     /// th dport: for TCP, UDP and SCTP.
     pub const DPORT: Self = Self::Payload { header: Header::Transport, offset: 2, length: 2 };
+    /// arp saddr ip: only for ARP of IPv4 over Ethernet.
+    pub const ARP_SADDR: Self = Self::Payload { header: Header::Network, offset: 14, length: 4 };
+    /// arp saddr ether.
+    pub const ARP_SADDR_ETHER: Self = Self::Payload { header: Header::Network, offset: 8, length: 6 };
+    /// icmpv6 type: only for ICMPv6.
+    pub const ICMPV6_TYPE: Self = Self::Payload { header: Header::Transport, offset: 0, length: 1 };
+    /// The target of a neighbour advertisement: only for these.
+    pub const ND_TARGET: Self = Self::Payload { header: Header::Transport, offset: 8, length: 16 };
+    /// The first byte of a VXLAN id: only for VXLAN over UDP.
+    pub const VXLAN_ID_BEGIN: Self = Self::Payload { header: Header::Transport, offset: 12, length: 1 };
+    /// meta protocol: the EtherType.
+    pub const PROTOCOL: Self = Self::Meta(Meta::Protocol);
     /// ether saddr.
     pub const ETHER_SADDR: Self = Self::Payload { header: Header::Link, offset: 6, length: 6 };
 

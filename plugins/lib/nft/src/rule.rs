@@ -178,6 +178,12 @@ impl Rule {
         self.then(Expr::Counter)
     }
 
+    /// Keeps packets out of connection tracking: in a chain before it, with a priority below -200.
+    #[must_use]
+    pub fn notrack(self) -> Self {
+        self.then(Expr::Notrack)
+    }
+
     /// Matches packets at a rate: so many a second, and so many at once.
     #[must_use]
     pub fn limit(self, rate: u64, burst: u32) -> Self {
