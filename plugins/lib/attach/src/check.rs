@@ -17,7 +17,12 @@ pub fn drifts(plugin: &str, plan: &[Piece], kernel: &mut Kernel, owner: &Owner) 
     let is_rule = |piece: &&Piece| {
         matches!(
             piece,
-            Piece::Masquerade(_) | Piece::MacFilter(_) | Piece::SourceFilter(_) | Piece::FastPath(_)
+            Piece::Masquerade(_)
+                | Piece::MacFilter(_)
+                | Piece::SourceFilter(_)
+                | Piece::FastPath(_)
+                | Piece::AddressFilter(_)
+                | Piece::OverlayRules(_)
         )
     };
     let is_fixed = |piece: &&Piece| matches!(piece, Piece::FixedMac(_));

@@ -11,6 +11,7 @@
 //!
 //! The directory is in `/run`: it goes with the kernel state that it describes.
 
+mod guard;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,7 +30,9 @@ use sys::file::{self, Hold, Sync};
 use sys::{Error, Result, clock};
 
 use crate::ports::{Chosen, Container};
-use crate::{Attached, Namespace, Owner, Removal, Zone};
+use crate::{Attached, Namespace, OverlayNetwork, Owner, Removal, Zone};
+
+pub use guard::Guard;
 
 /// The directory of records.
 const DIR: &str = "/run/moor/intent";
@@ -98,6 +101,10 @@ pub struct Record {
     pub mac_filter: Option<(String, Mac)>,
     /// A link of the host, and the source addresses that it accepts.
     pub sources: Option<(String, Vec<IpAddr>)>,
+    /// A bridge port, and the MAC address and the source addresses of its frames.
+    pub frames: Option<(String, Mac, Vec<IpAddr>)>,
+    /// Its overlay network.
+    pub overlay: Option<OverlayNetwork>,
     /// Links of the host towards it, and its addresses, with connections that bypass the rules.
     pub fast_path: Option<(Vec<String>, Vec<IpAddr>)>,
     /// Its addresses that chains of iptables accept: these are not restored.
@@ -124,6 +131,8 @@ impl Record {
             masquerade_chain: None,
             mac_filter: None,
             sources: None,
+            frames: None,
+            overlay: None,
             fast_path: None,
             accepted: Vec::new(),
             zone: None,

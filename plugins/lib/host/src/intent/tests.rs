@@ -6,7 +6,7 @@ use netlink::Mac;
 
 use super::{By, Record, Records, text};
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Attached, Isolation, Namespace, Owner, Policy, Source, Ways, Zone};
+use crate::{Attached, Isolation, Namespace, OverlayNetwork, Owner, Policy, Source, Ways, Zone};
 
 fn owner(network: &str, id: &str) -> Owner {
     Owner::new(network, id, "eth0")
@@ -44,6 +44,17 @@ fn full() -> Record {
         masquerade_chain: Some(("CNI-a631aa8e1549a3b129110fd2".into(), vec!["10.1.2.3".parse().unwrap()])),
         mac_filter: Some(("veth01234567".into(), Mac([2, 0, 0, 0, 0, 1]))),
         sources: Some(("veth01234567".into(), vec!["10.1.2.3".parse().unwrap()])),
+        frames: Some((
+            "veth01234567".into(),
+            Mac([2, 0, 0, 0, 0, 1]),
+            vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
+        )),
+        overlay: Some(OverlayNetwork {
+            bridge: "mo0123456789".into(),
+            port: 4789,
+            addresses: vec!["10.1.2.1".parse().unwrap()],
+            internal: true,
+        }),
         fast_path: Some((vec!["veth01234567".into()], vec!["10.1.2.3".parse().unwrap()])),
         accepted: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
         zone: Some(Zone {

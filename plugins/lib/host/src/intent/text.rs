@@ -17,6 +17,10 @@
 //! macfilter veth01234567 02:00:00:00:00:01
 //! sourcelink veth01234567
 //! source 10.1.2.3
+//! frames veth01234567 02:00:00:00:00:01
+//! frame 10.1.2.3
+//! overlay mo0123456789 4789 internal
+//! overlayaddress 10.1.2.1
 //! fastlink veth01234567
 //! fastpath 10.1.2.3
 //! accepted 10.1.2.3
@@ -44,7 +48,7 @@ use sys::IpFamily;
 
 use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Attached, Isolation, Namespace, Owner, PolicyRule, Source, Zone};
+use crate::{Attached, Isolation, Namespace, OverlayNetwork, Owner, PolicyRule, Source, Zone};
 
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "v 1";
@@ -55,6 +59,9 @@ const NONE: &str = "-";
 /// Whether all sources of a zone are made, and none is about to go.
 const SETTLED: &str = "settled";
 const UNSETTLED: &str = "unsettled";
+/// Whether a network reaches the outside.
+const INTERNAL: &str = "internal";
+const OPEN: &str = "open";
 /// Whether this suite made a source.
 const OURS: &str = "ours";
 const THEIRS: &str = "theirs";
@@ -105,6 +112,14 @@ pub(super) fn write(record: &Record, written: u64) -> String {
     if let Some((link, addresses)) = &record.sources {
         line(format_args!("sourcelink {link}"));
         addresses.iter().for_each(|address| line(format_args!("source {address}")));
+    }
+    if let Some((port, mac, addresses)) = &record.frames {
+        line(format_args!("frames {port} {mac}"));
+        addresses.iter().for_each(|address| line(format_args!("frame {address}")));
+    }
+    if let Some(OverlayNetwork { bridge, port, addresses, internal }) = &record.overlay {
+        line(format_args!("overlay {bridge} {port} {}", if *internal { INTERNAL } else { OPEN }));
+        addresses.iter().for_each(|address| line(format_args!("overlayaddress {address}")));
     }
     if let Some((links, addresses)) = &record.fast_path {
         links.iter().for_each(|link| line(format_args!("fastlink {link}")));
@@ -210,6 +225,16 @@ fn fact(line: &str, record: &mut Option<Record>, written: &mut u64) -> Option<()
         "macfilter" => record.mac_filter = Some((words.next()?.to_owned(), parse(&mut words)?)),
         "sourcelink" => record.sources = Some((words.next()?.to_owned(), Vec::new())),
         "source" => record.sources.as_mut()?.1.push(parse(&mut words)?),
+        "frames" => {
+            record.frames = Some((words.next()?.to_owned(), parse(&mut words)?, Vec::new()));
+        }
+        "frame" => record.frames.as_mut()?.2.push(parse(&mut words)?),
+        "overlay" => {
+            let (bridge, port) = (words.next()?.to_owned(), parse(&mut words)?);
+            let internal = one_of(&mut words, INTERNAL, OPEN)?;
+            record.overlay = Some(OverlayNetwork { bridge, port, addresses: Vec::new(), internal });
+        }
+        "overlayaddress" => record.overlay.as_mut()?.addresses.push(parse(&mut words)?),
         "fastlink" => record.fast_path.get_or_insert_default().0.push(words.next()?.to_owned()),
         "fastpath" => record.fast_path.get_or_insert_default().1.push(parse(&mut words)?),
         "accepted" => record.accepted.push(parse(&mut words)?),

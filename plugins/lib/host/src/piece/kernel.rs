@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use sys::file::{self, Hold};
 use sys::{Error, NetNs, Result};
 
+use super::overlay;
 use crate::intent::Records;
 use crate::rules;
 
@@ -38,6 +39,8 @@ pub struct Kernel {
     pub(super) found_mac: Option<Mac>,
     /// Held shared from the first lookup of a bridge; see [`Kernel::use_shared_links`].
     pub(super) shared_links: Option<File>,
+    /// Held shared from the first piece of an overlay network until it has its port.
+    overlay_links: Option<File>,
     /// Held from the first packet rule on.
     records: Option<Records>,
     /// Dropped last, as late as possible: closing it waits for deleted objects.
@@ -77,6 +80,7 @@ impl Kernel {
             found_bridge: None,
             found_mac: None,
             shared_links: None,
+            overlay_links: None,
             records: None,
             nft: None,
         })
@@ -219,6 +223,23 @@ impl Kernel {
             };
         }
         Ok(())
+    }
+
+    /// From here on, until [`Kernel::leave_overlay_links`], no other process takes the links of an
+    /// overlay network away.
+    ///
+    /// # Errors
+    /// A process that takes such links away does not finish.
+    pub(super) fn use_overlay_links(&mut self) -> Result<()> {
+        if self.overlay_links.is_none() {
+            self.overlay_links = Some(overlay::use_links()?);
+        }
+        Ok(())
+    }
+
+    /// The bridge has the attachment's port, or the attachment failed.
+    pub(super) fn leave_overlay_links(&mut self) {
+        self.overlay_links = None;
     }
 
     /// Whether no other process uses shared links now, nor will before this one ends.

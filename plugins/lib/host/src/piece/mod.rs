@@ -26,6 +26,7 @@ mod making;
 mod masquerade;
 mod masquerade_chain;
 mod on_demand;
+mod overlay;
 mod port;
 mod published;
 mod recorded;
@@ -73,6 +74,10 @@ pub use kernel::{Kernel, Place};
 pub use making::Making;
 pub use masquerade::Masquerade;
 pub use on_demand::{OnDemand, OnDemandKind};
+pub use overlay::{
+    AddressFilter, OverlayAddresses, OverlayLinks, OverlayPeers, OverlayPort, OverlayRules, forget_members,
+    members_on_record, overlay_bridge, overlay_device, overlay_networks, release_overlay, set_members,
+};
 pub use port::{Forwarding, Port, VlanSet};
 pub use published::Published;
 pub use recorded::Recorded;
@@ -179,6 +184,16 @@ pub enum Piece {
     SourceRouting(SourceRouting),
     /// A container's link in a VRF.
     VrfPort(VrfPort),
+    /// The guard of overlay networks, and a network's isolation.
+    OverlayRules(OverlayRules),
+    /// The bridge and the VXLAN device of an overlay network.
+    OverlayLinks(OverlayLinks),
+    /// The host's addresses in an overlay network.
+    OverlayAddresses(OverlayAddresses),
+    /// A container's port in an overlay network.
+    OverlayPort(OverlayPort),
+    /// A port that accepts frames with only its container's addresses.
+    AddressFilter(AddressFilter),
 }
 
 /// The operations of every piece.
@@ -232,6 +247,11 @@ impl Piece {
             Self::Redirect(part) => part,
             Self::SourceRouting(part) => part,
             Self::VrfPort(part) => part,
+            Self::OverlayRules(part) => part,
+            Self::OverlayLinks(part) => part,
+            Self::OverlayAddresses(part) => part,
+            Self::OverlayPort(part) => part,
+            Self::AddressFilter(part) => part,
         }
     }
 }

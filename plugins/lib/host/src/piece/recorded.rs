@@ -28,11 +28,18 @@ impl Recorded {
                 Piece::SourceFilter(filter) => {
                     record.sources = Some((filter.link.clone(), filter.addresses.clone()));
                 }
+                Piece::AddressFilter(filter) => {
+                    record.frames = Some((filter.port.clone(), filter.mac, filter.addresses.clone()));
+                }
+                Piece::OverlayRules(rules) => record.overlay = Some(rules.rules.clone()),
                 _ => {}
             }
         }
-        let has_rules =
-            record.masquerade.is_some() || record.mac_filter.is_some() || record.sources.is_some();
+        let has_rules = record.masquerade.is_some()
+            || record.mac_filter.is_some()
+            || record.sources.is_some()
+            || record.frames.is_some()
+            || record.overlay.is_some();
         has_rules.then_some(Piece::Recorded(Box::new(Self { by, record })))
     }
 }

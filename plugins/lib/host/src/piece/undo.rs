@@ -7,7 +7,9 @@ use netlink::{Handle, Netlink, PolicyRule, WholeRoute};
 use sys::Result;
 
 use super::vrf::{self, PortState};
-use super::{Kernel, LinkSettings, Place, host_routes, set_back, shaping, shared, source, tables};
+use super::{
+    Kernel, LinkSettings, Place, host_routes, release_overlay, set_back, shaping, shared, source, tables,
+};
 use crate::Owner;
 use crate::device;
 use crate::intent::By;
@@ -69,6 +71,8 @@ pub(super) enum Undo {
     MainRoutes(Vec<WholeRoute>),
     /// Delete a VRF of the container that nobody uses.
     UnusedVrf(String),
+    /// Delete the links and rules of an overlay network without containers.
+    OverlayLinks(String),
     /// Take a link of the container out of its VRF, and give it back what it had before.
     VrfPort(u32, PortState),
 }
@@ -117,6 +121,11 @@ pub(super) fn run(undo: Vec<Undo>, kernel: &mut Kernel) {
             }),
             Undo::VrfPort(index, state) => {
                 kernel.netlink(Place::Sandbox).and_then(|sandbox| vrf::release(sandbox, index, &state))
+            }
+            Undo::OverlayLinks(network) => {
+                // Held by this process, too.
+                kernel.leave_overlay_links();
+                release_overlay(&kernel.host, &network)
             }
             Undo::Published(owner) => kernel.nft().and_then(|nft| published::take_back(nft, &owner)),
             Undo::FastPath(owner) => kernel.nft().and_then(|nft| fast_path::delete_own(nft, &owner)),

@@ -50,6 +50,7 @@ impl Part for VethPair {
             return Err(if taken { interface_exists(&self.container_name, &self.host_name) } else { error });
         }
         undo.push(Undo::Link(self.host_name.clone()));
+        kernel.leave_overlay_links();
         let index = kernel.index(Place::Host, &self.host_name)?;
         // Also a port: it accepts some frames past its bridge, those to addresses of the link only.
         sysctl::refuse_routers(&self.host_name)?;

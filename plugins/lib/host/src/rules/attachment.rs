@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use nft::{Nft, Table, TableInfo};
 use sys::Result;
 
-use super::{Left, TABLE, fast_path, is_without_nf_tables, masquerade, reference, sources, spoof};
+use super::{Left, TABLE, fast_path, frames, is_without_nf_tables, masquerade, reference, sources, spoof};
 use crate::intent::{self, By, Record, Records};
 use crate::{Owner, Removal, iptables};
 
@@ -119,20 +119,23 @@ fn delete_ours(
     addresses: &[IpAddr],
     is_ours: &dyn Fn(&str) -> Result<bool>,
 ) -> Result<Left> {
-    let [packets, frames] = [TABLE, spoof::TABLE].map(|table| is_in(tables, &table));
-    if !packets && !frames {
+    let [packets, of_ports] = [TABLE, spoof::TABLE].map(|table| is_in(tables, &table));
+    if !packets && !of_ports {
         return Ok(Left::Nothing);
     }
     if packets {
         fast_path::delete(nft, is_ours)?;
         sources::delete(nft, is_ours)?;
     }
+    if of_ports {
+        frames::delete(nft, is_ours)?;
+    }
     nft.transact(|nft, batch| {
         let mut left = Left::Nothing;
         if packets {
             left = left.max(masquerade::delete(nft, batch, addresses, is_ours)?);
         }
-        if frames {
+        if of_ports {
             left = left.max(spoof::delete(nft, batch, is_ours)?);
         }
         Ok(left)

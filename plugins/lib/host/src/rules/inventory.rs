@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use nft::{Element, Nft, Set, Table, Target};
 use sys::Result;
 
-use super::{TABLE, fast_path, firewall, masquerade, published, resolver, sources, spoof};
+use super::{TABLE, fast_path, firewall, frames, masquerade, overlay, published, resolver, sources, spoof};
 
 /// The content of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Entry {
 /// The kernel could not be asked.
 pub fn inventory(nft: &Nft) -> Result<Inventory> {
     let mut inventory = Inventory::default();
-    for (table, sets) in [(TABLE, ip_sets()), (spoof::TABLE, spoof::SETS.to_vec())] {
+    for (table, sets) in [(TABLE, ip_sets()), (spoof::TABLE, [&spoof::SETS[..], &frames::SETS].concat())] {
         if nft.table(&table)?.is_none() {
             continue;
         }
@@ -55,6 +55,7 @@ fn ip_sets() -> Vec<Set<'static>> {
     sets.extend(firewall::SETS);
     sets.extend(fast_path::SETS);
     sets.extend(resolver::MAPS);
+    sets.extend(overlay::SETS);
     sets
 }
 

@@ -7,7 +7,7 @@ use netlink::Netlink;
 use nft::Nft;
 use sys::{Error, Result};
 
-use super::{FastPath, Guarded, Masqueraded, Restored, Sources, fast_path, published};
+use super::{Addressed, FastPath, Guarded, Masqueraded, Overlaid, Restored, Sources, fast_path, published};
 use crate::intent::{By, Record, Records};
 use crate::ports::Publication;
 use crate::{Attached, Owner, firewalld};
@@ -112,6 +112,22 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
             Some(Sources { link, addresses, label })
         })
         .collect();
+    let addressed: Vec<Addressed<'_>> = all
+        .iter()
+        .zip(&labels)
+        .filter_map(|(record, label)| {
+            let (port, mac, addresses) = record.frames.as_ref()?;
+            Some(Addressed { port, mac: *mac, addresses, label })
+        })
+        .collect();
+    let networks: Vec<String> =
+        all.iter().map(|record| Owner::network_label(&record.owner.network)).collect();
+    let overlaid: Vec<Overlaid<'_>> = all
+        .iter()
+        .zip(&networks)
+        .filter_map(|(record, label)| Some(Overlaid { network: record.overlay.as_ref()?, label }))
+        .collect();
+    let guard = records.guard();
     let fast_paths: Vec<FastPath<'_>> = all
         .iter()
         .zip(&labels)
@@ -142,6 +158,8 @@ pub fn reapply(nft: &Nft) -> Result<Reapplied> {
         Masqueraded::restore(&masqueraded, nft, batch, &mut restored)?;
         Guarded::restore(&guarded, nft, batch, &mut restored)?;
         Sources::restore(&sources, nft, batch, &mut restored)?;
+        Addressed::restore(&addressed, nft, batch, &mut restored)?;
+        Overlaid::restore(&overlaid, &guard, nft, batch, &mut restored)?;
         published::restore(&publications, &localnet, !masqueraded.is_empty(), nft, batch, &mut restored)?;
         Attached::restore(&attached, nft, batch, &mut restored)?;
         FastPath::restore(&fast_paths, &uplinks, nft, batch, &mut restored)?;
