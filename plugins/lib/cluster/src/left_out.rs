@@ -70,6 +70,8 @@ pub enum Fault {
     AddressTaken(IpAddr, String),
     /// A MAC that an older record of the network has, too: that record's key.
     MacTaken(String),
+    /// An address of a host that this host has.
+    OwnAddress(IpAddr),
     /// A VXLAN id that an older record has, too: that record's key.
     VniTaken(u32, String),
 }
@@ -96,6 +98,7 @@ impl fmt::Display for Fault {
             }
             Self::AddressTaken(ip, key) => write!(f, "{ip} is also in the older record {key}"),
             Self::MacTaken(key) => write!(f, "its MAC is also in the older record {key}"),
+            Self::OwnAddress(ip) => write!(f, "{ip} is an address of this host"),
             Self::VniTaken(vni, key) => write!(f, "VXLAN id {vni} is also in the older record {key}"),
         }
     }

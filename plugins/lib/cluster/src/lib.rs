@@ -15,6 +15,7 @@ pub mod net;
 mod prefix;
 pub mod record;
 pub mod settings;
+pub mod wanted;
 
 /// The version of records and files that this release writes.
 pub const VERSION: u32 = 1;
