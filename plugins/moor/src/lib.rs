@@ -31,6 +31,7 @@ pub mod model;
 pub mod network;
 pub mod networks;
 pub mod output;
+mod overlay;
 mod publish;
 mod reapply;
 mod resolv;

@@ -54,6 +54,7 @@ pub fn of(list: &Conflist) -> Vec<Subnet> {
     let mut found = Vec::new();
     for ipam in list.plugins.iter().filter_map(|plugin| plugin.object.get("ipam")?.as_object()) {
         read_range(&mut found, ipam);
+        read_list(&mut found, ipam);
         objects(ipam.get("ranges")).for_each(|range| read_range(&mut found, range));
         objects(ipam.get("addresses")).for_each(|address| read_address(&mut found, address));
     }
@@ -79,6 +80,25 @@ fn read_range(found: &mut Vec<Subnet>, range: &Map<String, Value>) {
         last: last.unwrap_or(subnet.broadcast()),
     });
     add(found, subnet, address(range, "gateway"), part);
+}
+
+/// `subnets` of cluster, each with the gateway that it holds.
+fn read_list(found: &mut Vec<Subnet>, ipam: &Map<String, Value>) {
+    let texts = |key: &str| match ipam.get(key) {
+        Some(Value::Array(texts)) => texts.iter().filter_map(Value::as_str).collect(),
+        other => Vec::from_iter(other.and_then(Value::as_str)),
+    };
+    let gateways: Vec<IpAddr> = texts("gateway").iter().filter_map(|text| cni::parse_ip(text).ok()).collect();
+    let ends = (address(ipam, "rangeStart"), address(ipam, "rangeEnd"));
+    for subnet in texts("subnets").iter().filter_map(|text| cni::parse_cidr(text).ok()).map(masked) {
+        let holds = |end: Option<IpAddr>| end.filter(|ip| subnet.contains(*ip));
+        let (first, last) = (holds(ends.0), holds(ends.1));
+        let part = (first.is_some() || last.is_some()).then(|| Range {
+            first: first.unwrap_or(subnet.network()),
+            last: last.unwrap_or(subnet.broadcast()),
+        });
+        add(found, subnet, gateways.iter().copied().find(|ip| subnet.contains(*ip)), part);
+    }
 }
 
 fn read_address(found: &mut Vec<Subnet>, entry: &Map<String, Value>) {
@@ -137,6 +157,19 @@ mod tests {
         let fixed = r#"{"type":"static","addresses":[{"address":"10.3.0.5/24","gateway":"10.3.0.1"}]}"#;
         let expected = r#"{"subnet":"10.3.0.0/24","gateway":"10.3.0.1","ranges":["10.3.0.5-10.3.0.5"]}"#;
         assert_eq!(subnets(fixed), [expected]);
+    }
+
+    #[test]
+    fn the_subnets_of_a_cluster_are_read_with_their_gateways() {
+        let two = r#"{"type":"cluster","subnets":["10.9.0.0/16","fd00:9::/64"],"gateway":["fd00:9::5","10.9.0.1"],
+            "rangeStart":"10.9.1.0"}"#;
+        let expected = [
+            r#"{"subnet":"10.9.0.0/16","gateway":"10.9.0.1","ranges":["10.9.1.0-10.9.255.255"]}"#,
+            r#"{"subnet":"fd00:9::/64","gateway":"fd00:9::5"}"#,
+        ];
+        assert_eq!(subnets(two), expected);
+        let one = r#"{"type":"cluster","subnets":["10.9.0.0/16",7,"x"],"gateway":"10.9.0.9"}"#;
+        assert_eq!(subnets(one), [r#"{"subnet":"10.9.0.0/16","gateway":"10.9.0.9"}"#]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use host::rules::ForeignChain;
 use ipnetwork::IpNetwork;
 
 use crate::output::Note;
+use crate::overlay::Asked;
 
 /// The host.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +47,41 @@ pub struct Facts {
     pub files: Option<(u64, u64)>,
     /// Addresses that several containers of one network have, and who they are.
     pub twice: Vec<(IpAddr, Vec<String>)>,
+    /// Of a host that belongs to a cluster, or has a network over many hosts.
+    pub overlay: Option<OverlayFacts>,
+}
+
+/// The host as a part of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct OverlayFacts {
+    /// Networks of conflists with the plugin `overlay` or `cluster`.
+    pub conflists: Vec<String>,
+    /// Why the configuration of the host cannot be used.
+    pub unusable: Option<String>,
+    /// The members of etcd, each with what connecting to it resulted in.
+    pub members: Vec<(String, Option<String>)>,
+    /// Certificates, and other files that the configuration names.
+    pub credentials: Vec<Credential>,
+    pub agent: Asked,
+    /// Attachments of this host.
+    pub attached: usize,
+    /// Networks that this host knows: name, MTU of the containers' links, encrypted.
+    pub networks: Vec<(String, u32, bool)>,
+    /// The UDP port of VXLAN.
+    pub port: u16,
+    /// The program that has it.
+    pub port_taken: Option<String>,
+    /// The host is a virtual machine of VMware.
+    pub vmware: bool,
+}
+
+/// A file that the configuration of a host names.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    pub key: &'static str,
+    pub path: PathBuf,
+    /// Seconds until the first of its certificates expires, if it has some; or the fault.
+    pub state: Result<Option<i64>, String>,
 }
 
 /// Whether the kernel has a part.

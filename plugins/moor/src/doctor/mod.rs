@@ -13,6 +13,7 @@ mod forwarding;
 mod ipv6;
 mod kernel;
 mod mtu;
+mod overlay;
 mod plugins;
 mod ranges;
 mod read;
@@ -42,7 +43,7 @@ pub struct DoctorArgs {
 
 type Judge = fn(&Facts) -> Vec<Finding>;
 
-const JUDGES: [Judge; 13] = [
+const JUDGES: [Judge; 14] = [
     kernel::judge,
     forwarding::judge,
     filter::judge,
@@ -56,6 +57,7 @@ const JUDGES: [Judge; 13] = [
     plugins::judge,
     ranges::judge,
     dns::judge,
+    overlay::judge,
 ];
 
 /// Runs the command.

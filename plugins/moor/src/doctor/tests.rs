@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use host::rules::{ForeignChain, Way};
 use nft::Family;
 
+use cluster::control::Status as ClusterStatus;
+
 use super::facts::*;
 use super::finding::Status;
 use super::*;
 use crate::output::Note;
+use crate::overlay::Asked;
 
 fn sane() -> Facts {
     let bridge = LinkFacts { name: "br0".into(), kind: "bridge".into(), mtu: 1500, master: None };
@@ -140,7 +143,7 @@ fn plugin(facts: &mut Facts, change: impl Fn(&mut PluginFacts)) {
 /// Id, status, a piece of the fix (or of the evidence), and the fault.
 type Fault = (&'static str, Status, &'static str, fn(&mut Facts));
 
-const FAULTS: [Fault; 29] = [
+const FAULTS: [Fault; 40] = [
     ("kernel", Status::Fail, "modprobe veth", |f| lacks(f, Has::No)),
     ("kernel", Status::Unknown, "", |f| lacks(f, Has::Unknown)),
     ("forwarding", Status::Fail, "sysctl -w net/ipv4/ip_forward=1", |f| set(f, "net/ipv4/ip_forward", "0")),
@@ -193,7 +196,77 @@ const FAULTS: [Fault; 29] = [
     ("ranges", Status::Fail, "fs/file-max=2000", |f| f.files = Some((950, 1000))),
     ("dns", Status::Fail, "set \"port\"", port_taken),
     ("dns", Status::Fail, "moor check --fix", |f| f.responder = Some(false)),
+    ("overlay", Status::Fail, "there is no such file", |f| {
+        overlay(f).unusable = Some("/etc/moor/cluster.json: there is no such file".into());
+    }),
+    ("overlay", Status::Warn, "https://192.0.2.2:2379: refused", |f| {
+        overlay(f).members[1].1 = Some("refused".into());
+    }),
+    ("overlay", Status::Fail, "https://192.0.2.1:2379: refused", |f| {
+        overlay(f).members.iter_mut().for_each(|member| member.1 = Some("refused".into()));
+    }),
+    ("overlay", Status::Warn, "in 13 days", |f| overlay(f).credentials[0].state = Ok(Some(13 * 86_400 + 9))),
+    ("overlay", Status::Fail, "2 days ago", |f| overlay(f).credentials[0].state = Ok(Some(-2 * 86_400 - 9))),
+    ("overlay", Status::Fail, "No such file", |f| {
+        overlay(f).credentials[0].state = Err("No such file or directory".into());
+    }),
+    ("overlay", Status::Fail, "moor check --fix", |f| overlay(f).agent = Asked::Absent),
+    ("overlay", Status::Fail, "no answer", |f| overlay(f).agent = Asked::Silent("no answer".into())),
+    ("overlay", Status::Warn, "database space exceeded", |f| {
+        status(f).away = Some("etcd: database space exceeded".into());
+    }),
+    ("overlay", Status::Fail, "socat, pid 7", |f| overlay(f).port_taken = Some("socat, pid 7".into())),
+    ("overlay", Status::Warn, "MTU 1460 of the network above 1450", |f| {
+        f.addresses.push(("eth0".into(), "192.0.2.11/24".parse().unwrap()));
+        overlay(f).networks[0].1 = 1460;
+        status(f).addresses = vec!["192.0.2.11".parse().unwrap()];
+    }),
 ];
+
+/// A host of a cluster, without a fault.
+fn overlay(facts: &mut Facts) -> &mut OverlayFacts {
+    let members = ["192.0.2.1", "192.0.2.2"].map(|ip| (format!("https://{ip}:2379"), None));
+    let credential =
+        Credential { key: "cert", path: "/etc/moor/host.pem".into(), state: Ok(Some(90 * 86_400)) };
+    facts.overlay.get_or_insert(OverlayFacts {
+        conflists: vec!["wide".into()],
+        members: members.into(),
+        credentials: vec![credential],
+        agent: Asked::Answered(Box::default()),
+        attached: 1,
+        networks: vec![("wide".into(), 1450, false)],
+        port: 4789,
+        ..OverlayFacts::default()
+    })
+}
+
+fn status(facts: &mut Facts) -> &mut ClusterStatus {
+    match &mut overlay(facts).agent {
+        Asked::Answered(status) => status,
+        _ => panic!("the agent answered"),
+    }
+}
+
+#[test]
+fn a_sane_host_of_a_cluster_has_no_fault() {
+    let mut facts = sane();
+    facts.addresses.push(("eth0".into(), "192.0.2.11/24".parse().unwrap()));
+    status(&mut facts).addresses = vec!["192.0.2.11".parse().unwrap()];
+    let findings = judge(&facts);
+    assert!(findings.iter().all(|finding| finding.status == Status::Ok), "{findings:#?}");
+    overlay(&mut facts).vmware = true;
+    status(&mut facts).faults = vec!["identity used twice".into()];
+    status(&mut facts).warnings = vec!["the database of etcd is beyond half of its quota".into()];
+    let found: Vec<_> = judge(&facts).into_iter().filter(|finding| finding.status != Status::Ok).collect();
+    assert_eq!(
+        found.iter().map(|one| one.status).collect::<Vec<_>>(),
+        [Status::Fail, Status::Warn, Status::Warn]
+    );
+    // Without an attachment the agent need not run.
+    (overlay(&mut facts).vmware, overlay(&mut facts).attached) = (false, 0);
+    overlay(&mut facts).agent = Asked::Absent;
+    assert!(judge(&facts).iter().all(|finding| finding.status == Status::Ok));
+}
 
 #[test]
 fn a_sane_host_has_no_fault() {

@@ -29,6 +29,9 @@ pub struct Attachment {
     /// Its MAC address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// The other host that it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The link on the host that leads to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_link: Option<String>,
@@ -128,6 +131,10 @@ pub enum State {
     /// It could not be looked at; never treated as gone.
     #[default]
     Unknown,
+    /// It is on another host of the cluster.
+    Remote,
+    /// It is on another host, which gives no sign of life.
+    Silent,
 }
 
 /// A difference between record and kernel.
@@ -150,6 +157,8 @@ impl State {
             Self::Gone => "gone",
             Self::Unrecorded => "unrecorded",
             Self::Unknown => "unknown",
+            Self::Remote => "remote",
+            Self::Silent => "silent",
         }
     }
 }

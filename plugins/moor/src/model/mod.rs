@@ -28,7 +28,7 @@ pub use attachment::{Attachment, Drift, Pod, Port, State};
 pub use cgroup::Contained;
 pub use claim::Claim;
 pub use kernel::{Host, Kernel, Namespace, NamespaceId, Place};
-pub use names::Named;
+pub use names::{Named, namespace_name};
 pub use ports::HostPort;
 pub use processes::{Process, Processes};
 
@@ -36,6 +36,7 @@ use crate::context::Context;
 use crate::failure::Exit;
 use crate::networks::Networks;
 use crate::output::Note;
+use crate::overlay;
 
 use records::Recorded;
 
@@ -117,7 +118,22 @@ impl Model {
         let of = |one: &Recorded| Claim::of(one.record.result.as_ref(), &one.record.attachment.ifname);
         let claims = records.iter().map(of).collect();
         self.attachments = join::attachments(self, networks, records, claims);
+        self.add_published_names();
         self.note_what_is_hidden();
+    }
+
+    /// A network over many hosts has names without `dns`, too: its plugin publishes them.
+    fn add_published_names(&mut self) {
+        let published = overlay::attachments(&mut self.notes);
+        for one in self.attachments.iter_mut().filter(|one| one.names.is_empty()) {
+            let is_it = |local: &&overlay::Local| {
+                local.network == one.network
+                    && local.container_id == one.container_id
+                    && local.ifname == one.ifname
+            };
+            one.names =
+                published.iter().find(is_it).map(|local| local.record.names.clone()).unwrap_or_default();
+        }
     }
 
     /// The status to end with, if this is what a command found.

@@ -89,7 +89,7 @@ fn roots(networks: &Networks) -> BTreeSet<PathBuf> {
 }
 
 /// The name of this host's network namespace among the records.
-fn namespace_name() -> Option<String> {
+pub fn namespace_name() -> Option<String> {
     let cookie = Netlink::open().ok().and_then(|netlink| netlink.netns_cookie());
     let inode = || fs::metadata("/proc/thread-self/ns/net").ok().map(|meta| format!("inode-{}", meta.ino()));
     cookie.map(|cookie| cookie.to_string()).or_else(inode)

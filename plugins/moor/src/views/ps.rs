@@ -1,12 +1,15 @@
 //! `moor ps`: the attachments of every runtime.
 
+use std::borrow::Cow;
+
 use clap::Args;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::model::{Attachment, Model, Port, State};
 use crate::networks::Networks;
-use crate::output::{self, Table, escaped};
+use crate::output::{self, Note, Table, escaped};
+use crate::overlay::{self, Remote};
 
 /// The arguments of `moor ps`.
 #[derive(Args)]
@@ -17,6 +20,9 @@ pub struct PsArgs {
     /// Also those that are gone, unrecorded or unknown
     #[arg(short, long)]
     all: bool,
+    /// Also those on other hosts of the cluster, as this host's agent knows them
+    #[arg(long)]
+    hosts: bool,
     /// Only those that match: network, runtime, state, name, id or pod
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = Filter::parse)]
     filter: Vec<Filter>,
@@ -64,9 +70,15 @@ impl Filter {
 pub fn run(context: &Context, args: &PsArgs) -> Result<Exit, Failure> {
     let networks = Networks::read(context);
     let model = Model::read(context, &networks);
-    let chosen = chosen(&model, &networks, args)?;
-    print(context, &model, &chosen, args)?;
-    Ok(model.exit(Exit::Done))
+    let mut chosen: Vec<Cow<'_, Attachment>> =
+        chosen(&model, &networks, args)?.into_iter().map(Cow::Borrowed).collect();
+    let mut notes = model.notes.clone();
+    if args.hosts {
+        let others = overlay::containers(&mut notes).into_iter().map(remote);
+        chosen.extend(others.filter(|one| is_wanted(one, args)).map(Cow::Owned));
+    }
+    print(context, &notes, &chosen, args)?;
+    Ok(if notes.is_empty() { Exit::Done } else { Exit::Incomplete })
 }
 
 fn chosen<'m>(model: &'m Model, networks: &Networks, args: &PsArgs) -> Result<Vec<&'m Attachment>, Failure> {
@@ -86,25 +98,52 @@ fn chosen<'m>(model: &'m Model, networks: &Networks, args: &PsArgs) -> Result<Ve
         let alive = matches!(one.state, State::Up | State::Drift) && one.ifname != "lo";
         args.all || asks_for_states || alive
     };
-    let matches = |one: &&Attachment| {
-        KEYS.iter().all(|key| {
-            let mut of_key = args.filter.iter().filter(|filter| filter.key == *key).peekable();
-            of_key.peek().is_none() || of_key.any(|filter| filter.matches(one))
-        })
-    };
-    chosen.retain(|one| is_shown(one) && matches(one));
+    chosen.retain(|one| is_shown(one) && matches(one, args));
     chosen.sort_by_key(|one| (&one.network, &one.container_id, &one.ifname));
     chosen.dedup_by(|a, b| std::ptr::eq(*a, *b));
     Ok(chosen)
 }
 
-fn print(context: &Context, model: &Model, chosen: &[&Attachment], args: &PsArgs) -> Result<(), Failure> {
-    if context.json {
-        return output::document("attachments", chosen, &model.notes);
+fn matches(one: &Attachment, args: &PsArgs) -> bool {
+    KEYS.iter().all(|key| {
+        let mut of_key = args.filter.iter().filter(|filter| filter.key == *key).peekable();
+        of_key.peek().is_none() || of_key.any(|filter| filter.matches(one))
+    })
+}
+
+/// A container on another host, which has neither a link nor a runtime here.
+fn remote(one: Remote) -> Attachment {
+    Attachment {
+        network: one.network,
+        name: one.names.first().cloned(),
+        addresses: one.addresses,
+        names: one.names,
+        host: Some(if one.host.is_empty() { one.host_id } else { one.host }),
+        state: if one.silent { State::Silent } else { State::Remote },
+        ..Attachment::default()
     }
-    output::notes(&model.notes);
+}
+
+/// Whether a container on another host is one that was asked for: by its network or a name.
+fn is_wanted(one: &Attachment, args: &PsArgs) -> bool {
+    let named = |text: &String| one.network == *text || one.names.contains(text);
+    (args.wanted.is_empty() || args.wanted.iter().any(named)) && matches(one, args)
+}
+
+fn print(
+    context: &Context,
+    notes: &[Note],
+    chosen: &[Cow<'_, Attachment>],
+    args: &PsArgs,
+) -> Result<(), Failure> {
+    if context.json {
+        let items: Vec<&Attachment> = chosen.iter().map(AsRef::as_ref).collect();
+        return output::document("attachments", &items, notes);
+    }
+    output::notes(notes);
     if args.quiet {
-        let mut ids: Vec<&str> = chosen.iter().map(|one| one.container_id.as_str()).collect();
+        let here = chosen.iter().filter(|one| one.host.is_none());
+        let mut ids: Vec<&str> = here.map(|one| one.container_id.as_str()).collect();
         ids.dedup();
         let text: String = ids.iter().map(|id| format!("{}\n", escaped(id).replace('\n', "\\n"))).collect();
         return output::print(&text);
@@ -124,7 +163,9 @@ fn print(context: &Context, model: &Model, chosen: &[&Attachment], args: &PsArgs
             one.ifname.clone(),
             words(&one.addresses),
             one.mac.clone().unwrap_or_default(),
-            one.host_link.clone().unwrap_or_default(),
+            one.host
+                .as_ref()
+                .map_or_else(|| one.host_link.clone().unwrap_or_default(), |host| format!("on {host}")),
             words(&one.ports),
             words(&one.names),
             one.runtime.clone().unwrap_or_default(),
@@ -146,5 +187,45 @@ impl std::fmt::Display for Port {
             None => {}
         }
         write!(f, "{}->{}/{}", self.host_port, self.container_port, self.protocol)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        ps: PsArgs,
+    }
+
+    #[test]
+    fn containers_on_other_hosts_are_chosen_by_network_and_name() {
+        let of = |host: &str, silent, name: &str| {
+            remote(Remote {
+                network: "front".into(),
+                host: host.into(),
+                host_id: "00000000000000aa".into(),
+                silent,
+                names: vec![name.into(), "www".into()],
+                addresses: vec!["10.9.0.80".parse().unwrap()],
+            })
+        };
+        let all = [of("node-b", false, "web"), of("", true, "db")];
+        assert_eq!((all[0].host.as_deref(), all[0].state.word()), (Some("node-b"), "remote"));
+        assert_eq!((all[1].host.as_deref(), all[1].state.word()), (Some("00000000000000aa"), "silent"));
+        let chosen = |line: &str| {
+            let args = Line::try_parse_from(["ps"].into_iter().chain(line.split_whitespace())).unwrap().ps;
+            all.iter().filter(|one| is_wanted(one, &args)).map(Attachment::shown_name).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen("--hosts"), ["web", "db"]);
+        assert_eq!(chosen("--hosts front"), ["web", "db"]);
+        assert_eq!(chosen("--hosts db"), ["db"]);
+        assert_eq!(chosen("--hosts -f state=silent"), ["db"]);
+        assert_eq!(chosen("--hosts back"), [""; 0]);
     }
 }

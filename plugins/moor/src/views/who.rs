@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::model::Model;
 use crate::networks::Networks;
 use crate::output::{self, Note, Table};
+use crate::overlay;
 
 use meaning::Meaning;
 use near::near;
@@ -32,8 +33,9 @@ pub fn run(context: &Context, args: &WhoArgs) -> Result<Exit, Failure> {
     let meanings: Vec<Vec<Meaning>> = args.what.iter().map(|text| Meaning::all(text)).collect();
     let is_port = |meaning: &Meaning| matches!(meaning, Meaning::Port { .. });
     let ports = if meanings.iter().flatten().any(is_port) { model.ports() } else { Vec::new() };
-    let finder = Finder { context, networks: &networks, model: &model, ports: &ports };
     let (mut owners, mut notes, mut failed) = (Vec::new(), Vec::new(), false);
+    let remote = overlay::containers(&mut notes);
+    let finder = Finder { context, networks: &networks, model: &model, ports: &ports, remote: &remote };
     for (text, meanings) in args.what.iter().zip(&meanings) {
         let found: Vec<Owned> = meanings.iter().flat_map(|meaning| finder.find(text, meaning)).collect();
         if found.is_empty() {

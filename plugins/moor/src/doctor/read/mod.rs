@@ -1,7 +1,9 @@
 //! Reads the host, and changes nothing.
 
+mod certificate;
 mod kernel;
 mod networks;
+mod overlay;
 mod plugins;
 mod sockets;
 mod twice;
@@ -58,6 +60,7 @@ pub fn facts(context: &Context, networks: &Networks, run_plugins: bool) -> Resul
     facts.sysctls = kernel::sysctls(&facts);
     facts.chains = chains(&facts);
     facts.port53 = sockets::port53();
+    facts.overlay = overlay::facts(networks);
     facts.twice = twice::addresses(&Model::read(context, networks).attachments);
     Ok(facts)
 }

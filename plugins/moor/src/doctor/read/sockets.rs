@@ -26,7 +26,7 @@ pub fn port53() -> Vec<Listener> {
     let mut sockets = Vec::new();
     for (file, protocol) in files {
         let table = text(&Path::new("/proc/net").join(file)).unwrap_or_default();
-        sockets.extend(table.lines().skip(1).filter_map(|line| socket(line, protocol)));
+        sockets.extend(table.lines().skip(1).filter_map(|line| socket(line, protocol, PORT)));
     }
     if sockets.is_empty() {
         return Vec::new();
@@ -43,11 +43,25 @@ pub fn port53() -> Vec<Listener> {
     all.filter(|(_, owner)| !is_responder(owner)).map(listener).collect()
 }
 
+/// The program that has a UDP port; the kernel's own sockets are no program's.
+pub fn udp_owner(port: u16) -> Option<String> {
+    let mut sockets = Vec::new();
+    for file in ["udp", "udp6"] {
+        let table = text(&Path::new("/proc/net").join(file)).unwrap_or_default();
+        sockets.extend(table.lines().skip(1).filter_map(|line| socket(line, "udp", port)));
+    }
+    if sockets.is_empty() {
+        return None;
+    }
+    let owner = owners(&sockets).into_iter().zip(&sockets).find_map(|(owner, socket)| Some((owner?, socket)));
+    owner.map(|((pid, name), socket)| format!("{name}, pid {pid}, at {}", socket.address))
+}
+
 /// `sl local_address rem_address st ... inode`, the address in the machine's byte order.
-fn socket(line: &str, protocol: &'static str) -> Option<Socket> {
+fn socket(line: &str, protocol: &'static str, wanted: u16) -> Option<Socket> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (address, port) = words.get(1)?.split_once(':')?;
-    if u16::from_str_radix(port, 16).ok()? != PORT || (protocol == "tcp" && *words.get(3)? != LISTEN) {
+    if u16::from_str_radix(port, 16).ok()? != wanted || (protocol == "tcp" && *words.get(3)? != LISTEN) {
         return None;
     }
     let word =
@@ -107,11 +121,13 @@ mod tests {
         let line =
             |address: &str, state: &str| format!("0: {address} 00000000:0000 {state} 0:0 0:0 0 0 0 77");
         let v4 = u32::from_ne_bytes([10, 90, 1, 1]);
-        let found = socket(&line(&format!("{v4:08X}:0035"), "07"), "udp").map(|socket| socket.address);
+        let found = socket(&line(&format!("{v4:08X}:0035"), "07"), "udp", PORT).map(|socket| socket.address);
         assert_eq!(found, Some("10.90.1.1".parse().unwrap()));
         let any6 = format!("{}:0035", "0".repeat(32));
-        assert!(socket(&line(&any6, "0A"), "tcp").is_some_and(|socket| socket.address.is_unspecified()));
-        assert!(socket(&line(&any6, "01"), "tcp").is_none(), "a connection");
-        assert!(socket(&line("00000000:0036", "07"), "udp").is_none());
+        assert!(
+            socket(&line(&any6, "0A"), "tcp", PORT).is_some_and(|socket| socket.address.is_unspecified())
+        );
+        assert!(socket(&line(&any6, "01"), "tcp", PORT).is_none(), "a connection");
+        assert!(socket(&line("00000000:0036", "07"), "udp", PORT).is_none());
     }
 }

@@ -13,7 +13,7 @@ use super::{Manner, Spec};
 pub struct CreateArgs {
     /// The name
     name: String,
-    /// bridge, macvlan or ipvlan
+    /// bridge, macvlan, ipvlan or overlay
     #[arg(short, long, default_value = "bridge")]
     driver: String,
     /// A subnet, for example 10.1.0.0/24; may be given several times
@@ -37,7 +37,7 @@ pub struct CreateArgs {
     /// IPv6 addresses
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     ipv6: Option<bool>,
-    /// default, host-local, none, dhcp or static
+    /// default, host-local, none, dhcp, static or cluster
     #[arg(long, default_value = "default", value_name = "DRIVER")]
     ipam_driver: String,
     /// A key of the IPAM plugin

@@ -5,6 +5,7 @@ use cni::Json;
 use crate::context::Context;
 use crate::subnets::Subnet;
 
+use super::overlay;
 use super::plan::{Driver, Ipam, Plan};
 
 /// Labels that nerdctl keeps itself: the addresses that others have, by name.
@@ -74,9 +75,9 @@ fn labels(plan: &Plan) -> Vec<(String, Json)> {
 
 fn plugins(plan: &Plan, suite: Suite) -> Vec<Json> {
     let bridge = plan.driver == Driver::Bridge;
-    let own_addresses = matches!(plan.ipam, Ipam::HostLocal | Ipam::Static);
+    let own_addresses = plan.ipam.has_subnets() || plan.ipam == Ipam::Static;
     let mut plugins = vec![interface(plan)];
-    if bridge && own_addresses && !plan.internal {
+    if (bridge || plan.driver == Driver::Overlay) && own_addresses && !plan.internal {
         let capabilities = capabilities(&["portMappings"]);
         plugins.push(Json::Object(vec![member("type", "portmap"), capabilities]));
     }
@@ -96,7 +97,7 @@ fn plugins(plan: &Plan, suite: Suite) -> Vec<Json> {
 /// The first plugin. On a bridge the default route is one of the IPAM plugin: a list with
 /// `isDefaultGateway` alone is internal in podman's eyes.
 fn interface(plan: &Plan) -> Json {
-    let own_addresses = matches!(plan.ipam, Ipam::HostLocal | Ipam::Static);
+    let own_addresses = plan.ipam.has_subnets() || plan.ipam == Ipam::Static;
     let mut plugin = vec![member("type", plan.driver.plugin())];
     match plan.driver {
         Driver::Bridge => {
@@ -110,9 +111,16 @@ fn interface(plan: &Plan) -> Json {
             plugin.extend(plan.parent.as_ref().map(|parent| member("master", parent.as_str())));
             plugin.extend(plan.internal.then(|| member("internal", Json::Bool(true))));
         }
+        // Way out and default route are as the plugin has them by itself.
+        Driver::Overlay => {
+            plugin.extend(plan.internal.then(|| member("internal", Json::Bool(true))));
+            plugin.extend((!plan.ip_masq).then(|| member("ipMasq", Json::Bool(false))));
+        }
     }
     plugin.extend(plan.keys.iter().map(|(key, value)| member(key, value.clone())));
     let mut can = Vec::new();
+    // The plugin publishes names to the other hosts.
+    can.extend((plan.driver == Driver::Overlay).then_some("aliases"));
     can.extend(own_addresses.then_some("ips"));
     can.extend((plan.driver != Driver::Ipvlan).then_some("mac"));
     if !can.is_empty() {
@@ -124,6 +132,10 @@ fn interface(plan: &Plan) -> Json {
 
 fn ipam(plan: &Plan, name: &str) -> Json {
     let mut ipam = vec![member("type", name)];
+    if plan.ipam == Ipam::Cluster {
+        ipam.extend(overlay::ipam(plan));
+        return Json::Object(ipam);
+    }
     let routes = routes(plan);
     if !routes.is_empty() {
         ipam.push(member("routes", Json::Array(routes)));
@@ -178,6 +190,6 @@ fn strings<const N: usize>(texts: [&str; N]) -> Json {
     Json::Array(texts.into_iter().map(Json::from).collect())
 }
 
-fn member(key: &str, value: impl Into<Json>) -> (String, Json) {
+pub fn member(key: &str, value: impl Into<Json>) -> (String, Json) {
     (key.to_owned(), value.into())
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use cluster::record::Net;
 use ipnetwork::IpNetwork;
 use netlink::{Link, Netlink, Route};
 
@@ -12,6 +13,7 @@ use crate::networks::{Network, Networks};
 use crate::resolv;
 use crate::subnets::{self, overlap};
 
+use super::overlay;
 use super::plan::{Driver, Plan};
 
 /// A route to more than this is the default route in two halves, as tunnels set it.
@@ -27,6 +29,8 @@ pub struct Host {
     routes: Vec<Route>,
     servers: Vec<IpAddr>,
     uplink: Option<u32>,
+    /// The cluster's networks that this host knows of.
+    cluster: Vec<(String, Net)>,
 }
 
 impl Host {
@@ -41,6 +45,7 @@ impl Host {
             routes: netlink.routes(None, None).map_err(fault)?,
             servers: resolv::name_servers(),
             uplink: netlink.default_route_link().map_err(fault)?,
+            cluster: crate::overlay::networks(),
         })
     }
 
@@ -53,6 +58,7 @@ impl Host {
                 let vlan = plan.vlan.map(|vlan| format!("{bridge}.{vlan}"));
                 [named(&bridge), vlan.as_deref().and_then(named)].into_iter().flatten().collect()
             }
+            Driver::Overlay => Vec::new(),
             _ if plan.internal => Vec::new(),
             _ => plan.parent.as_deref().map_or(self.uplink, named).into_iter().collect(),
         }
@@ -87,14 +93,22 @@ impl Host {
     /// Whether nothing that is known has an address of the subnet.
     pub fn is_free(&self, subnet: IpNetwork, networks: &Networks) -> bool {
         let server = self.servers.iter().any(|server| subnet.contains(*server));
-        !server && self.in_the_way(subnet, &[]).is_none() && of_network(subnet, networks).is_none()
+        !server
+            && self.in_the_way(subnet, &[]).is_none()
+            && of_network(subnet, networks).is_none()
+            && overlay::of_cluster(subnet, &self.cluster, None).is_none()
     }
 
     /// Refuses a given subnet that another network or another link has.
     pub fn ensure_no_overlap(&self, plan: &Plan, networks: &Networks) -> Result<(), Failure> {
         let own = self.own_links(plan);
         for subnet in plan.subnets.iter().map(|subnet| subnet.subnet) {
-            let other = of_network(subnet, networks).or_else(|| self.in_the_way(subnet, &own));
+            // A network of the cluster that runs here already has its bridge.
+            let runs =
+                self.cluster.iter().any(|(name, net)| *name == plan.name && net.subnets.contains(&subnet));
+            let other = of_network(subnet, networks)
+                .or_else(|| overlay::of_cluster(subnet, &self.cluster, Some(&plan.name)))
+                .or_else(|| if runs { None } else { self.in_the_way(subnet, &own) });
             if let Some(other) = other {
                 return Err(Failure::refused(format!("subnet {subnet} overlaps {other}"))
                     .hint("--allow-overlap insists"));
@@ -133,6 +147,11 @@ impl Host {
             None | Some("bridge") => Ok(()),
             Some(kind) => Err(Failure::refused(format!("{bridge} is no bridge, but a link of kind {kind}"))),
         }
+    }
+
+    /// The record of a network of the cluster, if this host knows it.
+    pub fn of_cluster(&self, name: &str) -> Option<&Net> {
+        self.cluster.iter().find(|(known, _)| known == name).map(|(_, net)| net)
     }
 
     /// Whether a macvlan or ipvlan network without a parent has one by the default route.

@@ -8,6 +8,7 @@ mod conflist;
 mod driver;
 mod host;
 mod options;
+mod overlay;
 mod plan;
 mod same;
 mod spec;
@@ -121,6 +122,7 @@ pub fn differs(context: &Context, spec: &Spec, present: &Network) -> Result<bool
 pub fn create(context: &Context, spec: &Spec, manner: Manner) -> Result<Created, Failure> {
     let mut plan = Plan::of(spec)?;
     let suite = suite(context, &plan)?;
+    overlay::ensure_cluster(&plan)?;
     let dir = context.dirs.first().ok_or_else(|| Failure::usage("there is no configuration directory"))?;
     let directory = if manner.dry_run { None } else { Some(Directory::lock(dir)?) };
     let networks = Networks::read(context);
@@ -128,6 +130,9 @@ pub fn create(context: &Context, spec: &Spec, manner: Manner) -> Result<Created,
         return there(present, plan, suite, manner);
     }
     let host = Host::read()?;
+    if let Some(net) = host.of_cluster(&plan.name).filter(|_| plan.driver == Driver::Overlay) {
+        overlay::follow(&mut plan, net)?;
+    }
     host.ensure_links(&plan, &networks)?;
     if !manner.allow_overlap {
         host.ensure_no_overlap(&plan, &networks)?;
@@ -148,7 +153,8 @@ pub fn create(context: &Context, spec: &Spec, manner: Manner) -> Result<Created,
 fn suite(context: &Context, plan: &Plan) -> Result<Suite, Failure> {
     let has = |name: &str| runtime::find_plugin(name, &context.cni_path).is_ok();
     let path = || context.cni_path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
-    let portmap = plan.driver == Driver::Bridge && !plan.internal && plan.ipam == Ipam::HostLocal;
+    let publishes = matches!(plan.driver, Driver::Bridge | Driver::Overlay);
+    let portmap = publishes && !plan.internal && plan.ipam.has_subnets();
     let needed = [
         Some(plan.driver.plugin()),
         plan.ipam.plugin(),
@@ -226,16 +232,26 @@ fn remarks(plan: &Plan, suite: Suite, host: &Host, chosen: bool, dir: &Path) -> 
     let mut notes = Vec::new();
     let mut note = |code, text: &str| notes.push(Note::new(code, text));
     let bridge = plan.driver == Driver::Bridge;
+    if plan.driver == Driver::Overlay {
+        note("every-host", "the network is one over all hosts that have this file: copy it as it is");
+        if chosen && host.of_cluster(&plan.name).is_none() {
+            note(
+                "chosen",
+                "the subnet is free here: make sure that no other host uses it for something else",
+            );
+        }
+    }
+    let wire = matches!(plan.driver, Driver::Macvlan | Driver::Ipvlan);
     if bridge && !suite.firewall && plan.isolate.is_none() && plan.ipam != Ipam::Nobody {
         note("not-isolated", "no plugin firewall in the path: bridges of this host reach each other");
     }
-    if !bridge && !plan.internal && chosen {
+    if wire && !plan.internal && chosen {
         note(
             "gateway",
             "the subnet is a chosen one: give --subnet and --gateway of the wire to reach the outside",
         );
     }
-    if !bridge && !plan.internal && plan.parent.is_none() && !host.has_uplink() {
+    if wire && !plan.internal && plan.parent.is_none() && !host.has_uplink() {
         note("parent", "this host has no default route, so there is no parent yet: -o parent=LINK names one");
     }
     if host::podman_prunes(dir) {

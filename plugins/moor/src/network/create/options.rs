@@ -27,10 +27,13 @@ pub enum Key {
     Cooldown,
     Domain,
     VlanTrunk,
+    Encrypted,
+    Multicast,
+    VxlanIds,
 }
 
 /// The names of the options.
-const NAMES: [(&str, Key); 27] = [
+const NAMES: [(&str, Key); 30] = [
     ("com.docker.network.bridge.name", Key::Bridge),
     ("interface-name", Key::Bridge),
     ("com.docker.network.driver.mtu", Key::Mtu),
@@ -58,6 +61,9 @@ const NAMES: [(&str, Key); 27] = [
     ("domainName", Key::Domain),
     ("vlanTrunk", Key::VlanTrunk),
     ("bridge", Key::Bridge),
+    ("encrypted", Key::Encrypted),
+    ("multicast", Key::Multicast),
+    ("com.docker.network.driver.overlay.vxlanid_list", Key::VxlanIds),
 ];
 
 /// The option of that name.
@@ -126,6 +132,8 @@ const HOST_LOCAL: &[(&str, Kind)] = &[
     ("reclaim", Kind::Text),
     ("resolvConf", Kind::Text),
 ];
+const CLUSTER: &[(&str, Kind)] =
+    &[("blockSize", Kind::Number), ("cooldown", Kind::Number), ("resolvConf", Kind::Text)];
 const DHCP: &[(&str, Kind)] = &[
     ("broadcast", Kind::Flag),
     ("daemonSocketPath", Kind::Text),
@@ -142,6 +150,7 @@ pub fn ipam(plugin: &str, key: &str, value: &str) -> Result<Json, Failure> {
     let known = match plugin {
         "host-local" => HOST_LOCAL,
         "dhcp" => DHCP,
+        "cluster" => CLUSTER,
         _ => &[],
     };
     let Some((_, kind)) = known.iter().find(|(known, _)| *known == key) else {

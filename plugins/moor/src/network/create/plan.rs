@@ -11,7 +11,7 @@ use crate::subnets::Subnet;
 use crate::suggest::nearest;
 
 use super::options::{self, Key};
-use super::{Spec, address, driver};
+use super::{Spec, address, driver, overlay};
 
 pub use super::driver::Driver;
 
@@ -31,9 +31,16 @@ pub enum Ipam {
     Dhcp,
     /// Each attachment names its own.
     Static,
+    /// Blocks that this host has of the cluster's subnets.
+    Cluster,
 }
 
 impl Ipam {
+    /// Whether it gives addresses of subnets that the network has.
+    pub fn has_subnets(self) -> bool {
+        matches!(self, Self::HostLocal | Self::Cluster)
+    }
+
     /// The plugin's name.
     pub fn plugin(self) -> Option<&'static str> {
         match self {
@@ -41,6 +48,7 @@ impl Ipam {
             Self::Nobody => None,
             Self::Dhcp => Some("dhcp"),
             Self::Static => Some("static"),
+            Self::Cluster => Some("cluster"),
         }
     }
 }
@@ -99,7 +107,7 @@ impl Plan {
     pub fn of(spec: &Spec) -> Result<Self, Failure> {
         name(&spec.name)?;
         let driver = driver(&spec.driver)?;
-        let ipam = ipam(&spec.ipam_driver)?;
+        let ipam = ipam(&spec.ipam_driver, driver)?;
         let mut plan = Self {
             name: spec.name.clone(),
             id: networks::id(&spec.name),
@@ -125,7 +133,11 @@ impl Plan {
             for_nerdctl: spec.for_nerdctl,
         };
         plan.families(spec)?;
-        address::refine(&mut plan.subnets, spec)?;
+        if driver == Driver::Overlay {
+            overlay::refine(&mut plan, spec)?;
+        } else {
+            address::refine(&mut plan.subnets, spec)?;
+        }
         for (key, value) in &spec.ipam_options {
             let value = options::ipam(ipam.plugin().unwrap_or("none"), key, value)?;
             plan.ipam_keys.push((key.clone(), value));
@@ -153,7 +165,7 @@ impl Plan {
                 return Err(Failure::refused(format!("{flag}=false, and a subnet of this family")));
             }
         }
-        if self.ipam != Ipam::HostLocal {
+        if !self.ipam.has_subnets() {
             return match self.ipam.plugin() {
                 _ if spec.subnets.is_empty() => Ok(()),
                 Some(plugin) => Err(Failure::refused(format!("the IPAM driver {plugin} takes no subnets"))),
@@ -237,7 +249,12 @@ impl Plan {
                 self.needs_dns(name)?;
                 self.dns_keys.push(("domainName", value.into()));
             }
-            Key::HostBinding | Key::InterfacePrefix | Key::BroadcastLimit => {}
+            Key::Encrypted | Key::Multicast => {
+                let key = if key == Key::Encrypted { "encrypted" } else { "multicast" };
+                let is_set = options::flag(name, value)?;
+                self.keys.extend(is_set.then_some((key, Json::Bool(true))));
+            }
+            Key::HostBinding | Key::InterfacePrefix | Key::BroadcastLimit | Key::VxlanIds => {}
         }
         Ok(())
     }
@@ -257,8 +274,8 @@ impl Plan {
             (!layer3 && has("hostAccess"), "hostAccess needs addresses"),
             (!layer3 && has("detectConflict"), "detectConflict needs addresses"),
             (
-                self.ipam != Ipam::HostLocal && self.ipam_keys.iter().any(|(key, _)| key == "cooldown"),
-                "cooldown is host-local's",
+                !self.ipam.has_subnets() && self.ipam_keys.iter().any(|(key, _)| key == "cooldown"),
+                "cooldown is host-local's, and cluster's",
             ),
             (
                 self.vlan_link().is_some_and(|link| link.len() > LINK_MAX),
@@ -309,16 +326,14 @@ fn driver(name: &str) -> Result<Driver, Failure> {
         "" | "bridge" => Ok(Driver::Bridge),
         "macvlan" => Ok(Driver::Macvlan),
         "ipvlan" => Ok(Driver::Ipvlan),
-        "overlay" => Err(Failure::refused(
-            "driver overlay: a network over several hosts needs the plugin overlay and \
-             /etc/moor/cluster.json, which this release does not have",
-        )),
+        "overlay" => Ok(Driver::Overlay),
         "none" | "host" => {
             Err(Failure::refused(format!("driver {name}: such containers have no network of their own")))
         }
         _ => {
-            let failure = Failure::refused(format!("unknown driver {name:?}: bridge, macvlan or ipvlan"));
-            Err(match nearest(name, ["bridge", "macvlan", "ipvlan"]) {
+            let failure =
+                Failure::refused(format!("unknown driver {name:?}: bridge, macvlan, ipvlan or overlay"));
+            Err(match nearest(name, ["bridge", "macvlan", "ipvlan", "overlay"]) {
                 Some(meant) => failure.hint(format!("did you mean {meant:?}?")),
                 None => failure,
             })
@@ -326,8 +341,14 @@ fn driver(name: &str) -> Result<Driver, Failure> {
     }
 }
 
-fn ipam(name: &str) -> Result<Ipam, Failure> {
+fn ipam(name: &str, driver: Driver) -> Result<Ipam, Failure> {
     match name {
+        "" | "default" | "cluster" if driver == Driver::Overlay => Ok(Ipam::Cluster),
+        "cluster" => Err(Failure::refused("the IPAM driver cluster is for driver overlay")),
+        _ if driver == Driver::Overlay => Err(Failure::refused(format!(
+            "driver overlay has its addresses from cluster, so that no two hosts give one: leave \
+             --ipam-driver {name} out"
+        ))),
         "" | "default" | "host-local" => Ok(Ipam::HostLocal),
         "none" => Ok(Ipam::Nobody),
         "dhcp" => Ok(Ipam::Dhcp),

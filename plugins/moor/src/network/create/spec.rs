@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub struct Spec {
     /// The name.
     pub name: String,
-    /// `bridge`, `macvlan` or `ipvlan`; empty means `bridge`.
+    /// `bridge`, `macvlan`, `ipvlan` or `overlay`; empty means `bridge`.
     pub driver: String,
     /// Subnets: `10.1.0.0/24`.
     pub subnets: Vec<String>,
@@ -24,7 +24,7 @@ pub struct Spec {
     pub ipv6: Option<bool>,
     /// No way outside.
     pub internal: bool,
-    /// `default`, `host-local`, `none`, `dhcp` or `static`; empty means `default`.
+    /// `default`, `host-local`, `none`, `dhcp`, `static` or `cluster`; empty means `default`.
     pub ipam_driver: String,
     /// Keys of the IPAM plugin.
     pub ipam_options: Vec<(String, String)>,

@@ -56,6 +56,17 @@ const LINES: &[(&str, &str)] = &[
         "macvlan-host",
         "lan -d macvlan --subnet 192.168.1.0/24 -o hostAccess=true -o detectConflict=200 -o cooldown=60",
     ),
+    (
+        "overlay",
+        "front -d overlay --subnet 10.9.0.0/16 --subnet fd00:9::/64 --label team=shop --attachable -o mtu=1400 \
+         -o com.docker.network.bridge.enable_ip_masquerade=false --route 10.20.0.0/16,10.9.0.9",
+    ),
+    (
+        "overlay-range",
+        "front -d overlay --subnet 10.9.0.0/16 --gateway 10.9.0.9 --ip-range 10.9.4.0/22 \
+         --aux-address nas=10.9.4.7 --ipam-opt blockSize=16 -o cooldown=5 -o encrypted",
+    ),
+    ("overlay-internal", "back -d overlay --internal --subnet 10.9.0.0/16"),
     ("ipvlan", "lan -d ipvlan --subnet 192.168.1.0/24 -o parent=eth0"),
     (
         "ipvlan-l3",
@@ -97,7 +108,17 @@ fn each_flag_of_docker_gives_exactly_its_conflist() {
 #[test]
 fn contradictions_and_unknown_words_are_refused_in_words() {
     for (line, why) in [
-        ("front -d overlay", "/etc/moor/cluster.json"),
+        ("front -d overlay --ipam-driver host-local", "has its addresses from cluster"),
+        ("front --ipam-driver cluster", "is for driver overlay"),
+        ("front -d overlay --subnet 10.1.0.0/16 --subnet 10.2.0.0/16", "one subnet of a family"),
+        ("front -d overlay --subnet 10.1.0.0/30", "/8 to /29"),
+        ("front -d overlay --subnet fd00::/24", "/32 to /120"),
+        ("front -d overlay -o parent=eth0", "overlay has none"),
+        ("front -d overlay -o vlan=5", "overlay has none"),
+        ("front -d overlay -o mtu=500", "576 to 65485"),
+        ("front -d overlay -o com.docker.network.driver.overlay.vxlanid_list=256", "gives the ids"),
+        ("front -d overlay --aux-address nas=10.1.0.1", "needs the --subnet"),
+        ("front -o encrypted", "bridge has none"),
         ("front -d host", "no network of their own"),
         ("front -d brigde", "unknown driver"),
         ("none", "no network of its own"),

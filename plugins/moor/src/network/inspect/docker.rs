@@ -123,7 +123,7 @@ impl Inspected {
             name: described.name.clone(),
             id: described.id.clone(),
             created: created.map(rfc3339).unwrap_or_default(),
-            scope: "local",
+            scope: if described.driver == "overlay" { "global" } else { "local" },
             driver: described.driver.clone(),
             enable_ipv4: of_family(true),
             enable_ipv6: of_family(false),
@@ -189,14 +189,15 @@ impl Inspected {
 fn ipam(network: &Network, described: &Described) -> Ipam {
     let section = network.list.plugins.first().and_then(|plugin| plugin.object.get("ipam")?.as_object());
     let driver = section.and_then(|ipam| ipam.get("type")?.as_str()).unwrap_or("none");
-    let structural = ["type", "routes", "ranges", "subnet", "gateway", "rangeStart", "rangeEnd", "addresses"];
+    let structural =
+        ["type", "routes", "ranges", "subnet", "subnets", "gateway", "rangeStart", "rangeEnd", "addresses"];
     let options = section.into_iter().flatten().filter(|(key, _)| !structural.contains(&key.as_str()));
     let text =
         |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     let aux: BTreeMap<String, String> =
         described.labels.get(AUX_LABEL).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     Ipam {
-        driver: if driver == "host-local" { "default" } else { driver }.to_owned(),
+        driver: if matches!(driver, "host-local" | "cluster") { "default" } else { driver }.to_owned(),
         options: options.map(|(key, value)| (key.clone(), text(value))).collect(),
         config: described.subnets.iter().map(|subnet| config(subnet, &aux)).collect(),
     }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::leases;
 use crate::model::{Attachment, HostPort, Model, Place, Processes, State};
 use crate::networks::Networks;
+use crate::overlay::Remote;
 
 use super::meaning::Meaning;
 
@@ -40,6 +41,9 @@ pub struct Owned {
     /// The container's port, of a published one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_port: Option<u16>,
+    /// The other host that it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The link of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_link: Option<String>,
@@ -74,6 +78,9 @@ impl Owned {
 
     /// Who it is, as a phrase.
     pub fn text(&self) -> String {
+        if let Some(host) = &self.host {
+            return self.text_of_host(host);
+        }
         let Some(id) = &self.container_id else { return self.text_without_container() };
         let short = id.get(..12).unwrap_or(id);
         let mut text = self.runtime.as_ref().map(|runtime| format!("{runtime} ")).unwrap_or_default();
@@ -95,6 +102,16 @@ impl Owned {
         }
     }
 
+    /// A container on another host.
+    fn text_of_host(&self, host: &str) -> String {
+        let mut text = self.name.clone().unwrap_or_else(|| "a container".into());
+        if let Some(network) = &self.network {
+            text += &format!(" on {network}");
+        }
+        text += &format!(", on host {host}");
+        if self.state == Some(State::Silent) { text + " (silent)" } else { text }
+    }
+
     fn text_without_container(&self) -> String {
         match (&self.program, self.pid, &self.host_link, &self.netns) {
             (Some(program), Some(pid), ..) => format!("{program}, pid {pid}, no container"),
@@ -112,19 +129,41 @@ pub struct Finder<'a> {
     pub networks: &'a Networks,
     pub model: &'a Model,
     pub ports: &'a [HostPort],
+    pub remote: &'a [Remote],
 }
 
 impl Finder<'_> {
     /// The owners of what one meaning names.
     pub fn find(&self, text: &str, meaning: &Meaning) -> Vec<Owned> {
         match meaning {
-            Meaning::Address(address) => self.address(text, *address),
+            Meaning::Address(address) => {
+                let mut owners = self.address(text, *address);
+                owners.extend(self.remote(text, "address", |one| one.addresses.contains(address)));
+                owners
+            }
             Meaning::Port { port, protocol, address } => self.port(*port, protocol.as_deref(), *address),
             Meaning::Mac(mac) => self.mac(text, *mac),
             Meaning::Link(name) => self.link(text, |link| link.name == *name),
             Meaning::Index(index) => self.link(text, |link| link.index == *index),
-            Meaning::Container(container) => self.container(text, container),
+            Meaning::Container(container) => {
+                let mut owners = self.container(text, container);
+                owners.extend(self.remote(text, "name", |one| one.names.contains(container)));
+                owners
+            }
         }
+    }
+
+    /// Containers on other hosts of the cluster.
+    fn remote(&self, text: &str, what: &str, is_it: impl Fn(&Remote) -> bool) -> Vec<Owned> {
+        let found = self.remote.iter().filter(|one| is_it(one));
+        let owned = found.map(|one| Owned {
+            name: one.names.first().cloned(),
+            network: Some(one.network.clone()),
+            host: Some(if one.host.is_empty() { one.host_id.clone() } else { one.host.clone() }),
+            state: Some(if one.silent { State::Silent } else { State::Remote }),
+            ..plain(text, &format!("{what} published by its host"))
+        });
+        owned.collect()
     }
 
     fn attachments(&self) -> impl Iterator<Item = &Attachment> {
