@@ -179,15 +179,26 @@ impl Change {
     }
 }
 
+impl Change {
+    /// What was tried, in an error message.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::DropForwarding(_) | Self::DropFlood(_) => "delete forwarding entry",
+            Self::SetForwarding(..) | Self::AddFlood(_) => "set forwarding entry",
+            Self::DropNeighbour(_) => "delete neighbour",
+            Self::SetNeighbour(..) => "set neighbour",
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DropForwarding(mac) => write!(f, "delete the forwarding entry of {mac}"),
-            Self::SetForwarding(mac, host) => write!(f, "forward {mac} to {host}"),
-            Self::DropFlood(host) => write!(f, "delete the copy of broadcasts to {host}"),
-            Self::AddFlood(host) => write!(f, "copy broadcasts to {host}"),
-            Self::DropNeighbour(ip) => write!(f, "delete the neighbour {ip}"),
-            Self::SetNeighbour(ip, mac) => write!(f, "set the neighbour {ip} to {mac}"),
+            Self::DropForwarding(mac) => mac.fmt(f),
+            Self::SetForwarding(mac, host) => write!(f, "{mac} dst {host}"),
+            Self::DropFlood(host) | Self::AddFlood(host) => write!(f, "broadcast dst {host}"),
+            Self::DropNeighbour(ip) => ip.fmt(f),
+            Self::SetNeighbour(ip, mac) => write!(f, "{ip} lladdr {mac}"),
         }
     }
 }

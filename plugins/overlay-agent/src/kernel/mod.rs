@@ -3,11 +3,11 @@
 
 mod announce;
 mod batch;
-mod device;
 mod diff;
 mod entry;
 mod events;
 mod network;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -16,26 +16,32 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use host::piece::{self, OverlayPeers};
 use netlink::message::Refusal;
 use netlink::socket::Socket;
 use netlink::{Mac, Netlink};
 use sys::frame::Sender;
 use sys::{Error, Result};
 
-pub use device::Device;
 pub use entry::{Change, Entries};
+pub use host::piece::OverlayLinks;
 
 use events::{Event, Listener};
 use network::Network;
+use rules::{AGAIN, Rules, SETTLE};
 
 /// linux/netlink.h.
 const NETLINK_ROUTE: isize = 0;
+/// The name of the program in its messages.
+const PROGRAM: &str = "overlay-agent";
+/// Time to the next step if nothing is due.
+const IDLE: Duration = Duration::from_secs(60);
 /// Our table of packet rules.
 const TABLE: &str = "moor";
 /// Refused changes that are described.
 const DESCRIBED: usize = 8;
-/// Time from a deleted rule to the look at all of them: a flush deletes them one by one.
-const RULES_SETTLE: Duration = Duration::from_millis(50);
+/// What the sets of the guard's members begin with.
+const MEMBERS: &str = "overlay-members";
 
 /// What a step found, for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +51,8 @@ pub struct Stepped {
     /// Addresses of this host changed, or the link of the underlay: the source of VXLAN packets may
     /// be another.
     pub underlay_changed: bool,
-    /// Packet rules of Moor are gone.
-    pub rules_are_gone: bool,
+    /// Packet rules were gone, and have been made again.
+    pub rules_restored: bool,
 }
 
 /// Numbers for the agent's state.
@@ -68,12 +74,15 @@ pub struct Programmer {
     links: Netlink,
     sender: Sender,
     routes: Listener,
-    rules: Listener,
+    of_rules: Listener,
     networks: BTreeMap<String, Network>,
     /// The link with the source of VXLAN packets.
     underlay: Option<u32>,
     underlay_changed: bool,
-    rules_due: Option<Instant>,
+    /// The sources of all hosts' packets.
+    members: Vec<IpAddr>,
+    members_due: Option<Instant>,
+    rules: Rules,
     counted: Counted,
 }
 
@@ -89,21 +98,23 @@ impl Programmer {
         Ok(Self {
             // First, so that nothing is missed between a listing and an event.
             routes: Listener::of_routes()?,
-            rules: Listener::of_rules()?,
+            of_rules: Listener::of_rules()?,
             requests: requests.map_err(|error| Error::new("open", "a route netlink socket", error))?,
             links: Netlink::open()?,
             sender: sender.map_err(|error| Error::new("open", "a packet socket", error))?,
             networks: BTreeMap::new(),
             underlay: None,
             underlay_changed: false,
-            rules_due: None,
+            members: Vec::new(),
+            members_due: None,
+            rules: Rules::default(),
             counted: Counted::default(),
         })
     }
 
     /// The descriptors that are readable when a step is due.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.routes.as_fd(), self.rules.as_fd()]
+        [self.routes.as_fd(), self.of_rules.as_fd()]
     }
 
     /// The link with the source of VXLAN packets: its changes are reported.
@@ -117,21 +128,20 @@ impl Programmer {
     }
 
     /// Sets what a network with attachments on this host must have. What differs from before is
-    /// programmed before this returns; the first time, everything is compared.
+    /// programmed before this returns; the first time, and with another device, everything is
+    /// compared.
     ///
     /// # Errors
     /// The kernel did not answer. It is tried again by [`Self::step`].
-    pub fn set(&mut self, name: &str, device: Device, wanted: Entries) -> Result<()> {
+    pub fn set(&mut self, name: &str, links: OverlayLinks, wanted: Entries) -> Result<()> {
         let now = Instant::now();
-        let known = self.networks.contains_key(name);
         let network =
-            self.networks.entry(name.to_owned()).or_insert_with(|| Network::new(device.clone(), now));
-        if network.device != device {
-            network.device = device;
+            self.networks.entry(name.to_owned()).or_insert_with(|| Network::new(links.clone(), now));
+        if network.links != links {
+            network.links = links;
             network.index = None;
-            network.suspect(now);
         }
-        if network.wanted == wanted && known && network.index.is_some() {
+        if network.wanted == wanted && network.index.is_some() {
             return Ok(());
         }
         // Events up to now are judged by what was wanted when they happened.
@@ -142,16 +152,38 @@ impl Programmer {
         let done = match network.index {
             Some(index) => {
                 let changes = diff::between(&before, &network.wanted);
-                self.program(name, index, changes, now).map(|refused| {
-                    if let Some(network) = self.networks.get_mut(name) {
-                        network.note_refusals(refused, now);
-                    }
-                })
+                self.program(name, index, changes, now)
             }
             None => self.compare(name, now),
         };
         self.announce(name, &announced);
-        done
+        done.inspect_err(|_| self.suspect(name, now))
+    }
+
+    /// Sets the sources of all hosts' VXLAN packets: the guard lets in nobody else.
+    ///
+    /// # Errors
+    /// The kernel refused, or they cannot be put on record. It is tried again by [`Self::step`].
+    pub fn set_members(&mut self, mut members: Vec<IpAddr>) -> Result<()> {
+        members.sort();
+        members.dedup();
+        if self.members == members {
+            return Ok(());
+        }
+        self.members = members;
+        self.write_members(Instant::now())
+    }
+
+    fn write_members(&mut self, now: Instant) -> Result<()> {
+        self.members_due = None;
+        let written = piece::set_members(&self.members).map(drop);
+        written.inspect_err(|_| self.members_due = Some(now + AGAIN))
+    }
+
+    fn suspect(&mut self, name: &str, now: Instant) {
+        if let Some(network) = self.networks.get_mut(name) {
+            network.suspect(now);
+        }
     }
 
     /// Forgets a network without attachments: its links go with the last attachment, and are not made
@@ -185,19 +217,22 @@ impl Programmer {
             .collect();
         let mut outcome = Ok(());
         for name in due {
-            let compared = self.compare(&name, now);
+            let compared = self.compare(&name, now).inspect_err(|_| self.suspect(&name, now));
             outcome = outcome.and(compared);
         }
-        outcome?;
-        let rules_are_gone = self.rules_due.is_some_and(|due| due <= now);
-        if rules_are_gone {
-            self.rules_due = None;
+        let restored = self.rules.step(now);
+        let rules_restored = matches!(restored, Ok(true));
+        outcome = outcome.and(restored.map(drop));
+        if self.members_due.is_some_and(|due| due <= now) {
+            outcome = outcome.and(self.write_members(now));
         }
-        let next = self.networks.values().map(|network| network.due).chain(self.rules_due).min();
+        outcome?;
+        let others = self.rules.due().into_iter().chain(self.members_due);
+        let next = self.networks.values().map(|network| network.due).chain(others).min();
         Ok(Stepped {
-            next: next.unwrap_or(now + Duration::from_secs(60)),
+            next: next.unwrap_or(now + IDLE),
             underlay_changed: std::mem::take(&mut self.underlay_changed),
-            rules_are_gone,
+            rules_restored,
         })
     }
 
@@ -208,12 +243,12 @@ impl Programmer {
     /// The kernel did not answer.
     pub fn differences(&mut self, name: &str) -> Result<Vec<String>> {
         let Some(network) = self.networks.get_mut(name) else { return Ok(Vec::new()) };
-        let Some(link) = network.device.find(&self.links)? else {
+        let device = piece::overlay_device(name);
+        let Some(index) = OverlayPeers::find(&self.links, name)?.map(|peers| peers.index()) else {
             network.suspect(Instant::now());
-            return Ok(vec![format!("VXLAN device {}: expected, actual none", network.device.name)]);
+            return Ok(vec![format!("VXLAN device {device}: expected, actual none")]);
         };
-        let found =
-            entry::list(&self.requests, link.index).map_err(|refusal| listing(refusal, &network.device))?;
+        let found = entry::list(&self.requests, index).map_err(|refusal| listing(refusal, &device))?;
         let (_, mut lines) = diff::repair(&found, &network.wanted);
         if !lines.is_empty() {
             network.suspect(Instant::now());
@@ -226,7 +261,7 @@ impl Programmer {
     fn hear(&mut self, now: Instant) -> Result<()> {
         let (networks, underlay) = (&mut self.networks, self.underlay);
         let mut underlay_changed = false;
-        let mut rules_are_gone = false;
+        let (mut rules_are_gone, mut members_are_gone) = (false, false);
         self.routes.read(|event| match event {
             Event::Entry { index, entry, exists } => {
                 if let Some(network) = networks.values_mut().find(|network| network.index == Some(index)) {
@@ -236,7 +271,7 @@ impl Programmer {
             Event::Link { index, name, exists } => {
                 underlay_changed |= underlay == Some(index);
                 for network in networks.values_mut() {
-                    if network.index == Some(index) || network.device.name == name {
+                    if network.index == Some(index) || network.device == name {
                         if !exists && network.index == Some(index) {
                             network.index = None;
                         }
@@ -251,44 +286,55 @@ impl Programmer {
             }
             Event::Rules { .. } => {}
         })?;
-        self.rules.read(|event| match event {
+        self.of_rules.read(|event| match event {
             Event::Rules { table, set: None } => rules_are_gone |= table == TABLE,
-            Event::Lost => rules_are_gone = true,
+            Event::Rules { table, set: Some(set) } => {
+                members_are_gone |= table == TABLE && set.starts_with(MEMBERS);
+            }
+            Event::Lost => (rules_are_gone, members_are_gone) = (true, true),
             _ => {}
         })?;
         self.underlay_changed |= underlay_changed;
         if rules_are_gone {
-            self.rules_due.get_or_insert(now + RULES_SETTLE);
+            self.rules.suspect(now);
+        }
+        if members_are_gone {
+            self.members_due.get_or_insert(now + SETTLE);
         }
         Ok(())
     }
 
-    /// Makes what the kernel has equal to what is wanted.
+    /// Makes what the kernel has equal to what is wanted, the device first.
     fn compare(&mut self, name: &str, now: Instant) -> Result<()> {
         let Some(network) = self.networks.get_mut(name) else { return Ok(()) };
         network.looks(now);
-        let Some(link) = network.device.find(&self.links)? else {
-            network.index = None;
+        network.index = None;
+        let mut repaired = 0;
+        match network.links.restore(&self.links) {
+            Ok(was_different) => repaired += u64::from(was_different),
+            Err(error) => {
+                network.note_refusals(vec![format!("network {name}: {error:#}")], now);
+                return Err(error.within(format!("make the VXLAN device of network {name} again")));
+            }
+        }
+        let Some(index) = OverlayPeers::find(&self.links, name)?.map(|peers| peers.index()) else {
             return Ok(());
         };
-        network.index = Some(link.index);
-        let found = entry::list(&self.requests, link.index);
+        network.index = Some(index);
+        let found = entry::list(&self.requests, index);
         let found = found.map_err(|refusal| listing(refusal, &network.device))?;
         let (changes, lines) = diff::repair(&found, &network.wanted);
+        repaired += u64::try_from(lines.len()).unwrap_or(u64::MAX);
         self.counted.compared += 1;
-        if network.was_compared {
-            self.counted.repaired += u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        if std::mem::replace(&mut network.was_compared, true) {
+            self.counted.repaired += repaired;
         }
-        network.was_compared = true;
-        let refused = self.program(name, link.index, changes, now)?;
-        if let Some(network) = self.networks.get_mut(name) {
-            network.note_refusals(refused, now);
-        }
-        Ok(())
+        self.program(name, index, changes, now)
     }
 
-    /// Sends changes, and reads the events that they cause. Returns what was refused, a line each.
-    fn program(&mut self, name: &str, index: u32, changes: Vec<Change>, now: Instant) -> Result<Vec<String>> {
+    /// Sends changes, and reads the events that they cause. What is refused is noted, and tried again
+    /// later.
+    fn program(&mut self, name: &str, index: u32, changes: Vec<Change>, now: Instant) -> Result<()> {
         let mut refused = Vec::new();
         let mut count = 0u64;
         for some in changes.chunks(batch::AT_ONCE) {
@@ -305,14 +351,12 @@ impl Programmer {
                         network.index = None;
                         network.suspect(now);
                     }
-                    return Ok(refused);
+                    return Ok(());
                 }
                 count += 1;
                 if refused.len() < DESCRIBED {
-                    refused.push(format!(
-                        "network {name}: {:#}",
-                        refusal.on("have the kernel", change.to_string())
-                    ));
+                    refused
+                        .push(format!("network {name}: {:#}", refusal.on(change.verb(), change.to_string())));
                 }
             }
             self.hear(now)?;
@@ -322,22 +366,28 @@ impl Programmer {
         {
             refused.push(format!("network {name}: {more} more changes were refused"));
         }
-        Ok(refused)
+        if let Some(network) = self.networks.get_mut(name) {
+            network.note_refusals(refused, now);
+        }
+        Ok(())
     }
 
     /// Announces changed MAC addresses on the network's bridge. Best effort: a neighbour finds out by
     /// itself, later.
     fn announce(&self, name: &str, changed: &[(IpAddr, Mac)]) {
-        let Some(network) = self.networks.get(name).filter(|_| !changed.is_empty()) else { return };
-        let Ok(Some(bridge)) = self.links.link_by_name(&network.device.bridge) else { return };
+        if changed.is_empty() {
+            return;
+        }
+        let bridge_name = piece::overlay_bridge(name);
+        let Ok(Some(bridge)) = self.links.link_by_name(&bridge_name) else { return };
         for (ip, mac) in changed {
             if let Err(error) = announce::announce(&self.sender, bridge.index, *ip, *mac) {
-                eprintln!("overlay-agent: announce {ip} on {}: {error}", network.device.bridge);
+                eprintln!("{PROGRAM}: announce {ip} on {bridge_name}: {error}");
             }
         }
     }
 }
 
-fn listing(refusal: Refusal, device: &Device) -> Error {
-    refusal.on("list", format!("entries of {}", device.name))
+fn listing(refusal: Refusal, device: &str) -> Error {
+    refusal.on("list", format!("entries of {device}"))
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use host::piece::{OverlayLinks, overlay_device};
 use netlink::Mac;
 
-use super::device::Device;
 use super::entry::{Described, Entries};
 
 /// Time between two comparisons of a network without a reason.
@@ -23,8 +23,10 @@ const REMEMBERED: usize = 4096;
 /// A network with attachments on this host.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// Its device.
-    pub device: Device,
+    /// Its links.
+    pub links: OverlayLinks,
+    /// The name of its VXLAN device.
+    pub device: String,
     /// The device's index; `None` while it is not there.
     pub index: Option<u32>,
     /// What the device must hold.
@@ -44,9 +46,10 @@ pub(super) struct Network {
 
 impl Network {
     /// A network that is compared at once.
-    pub fn new(device: Device, now: Instant) -> Self {
+    pub fn new(links: OverlayLinks, now: Instant) -> Self {
         Self {
-            device,
+            device: overlay_device(&links.network),
+            links,
             index: None,
             wanted: Entries::default(),
             refused: Vec::new(),
