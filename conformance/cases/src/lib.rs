@@ -38,6 +38,7 @@ mod dns_inside;
 mod dns_life;
 mod dns_load;
 mod dns_names;
+mod dns_remote;
 mod dns_scope;
 pub mod dns_strangers;
 mod dns_takeover;
@@ -214,6 +215,7 @@ pub fn all() -> Vec<Case> {
         dhcp_servers::CASES,
         dhcp_times::CASES,
         dns_names::CASES,
+        dns_remote::CASES,
         dns_answers::CASES,
         dns_alive::CASES,
         dns_scope::CASES,
