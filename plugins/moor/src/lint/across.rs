@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cluster::net::Links;
 use runtime::{Conflist, Runtime};
 
 use crate::context::Context;
@@ -150,7 +151,9 @@ pub(super) fn taken(all: &[Addresses<'_>], host: &Host, report: &mut Report) {
             if on_wire(one) {
                 continue;
             }
-            let own = bridge_of(&one.plugin).map(|(name, _)| name);
+            let wide = one.file.name().filter(|_| one.plugin.name == "overlay");
+            let wide = wide.map(|(name, _)| Links::of(name).bridge);
+            let own = wide.as_deref().or_else(|| bridge_of(&one.plugin).map(|(name, _)| name));
             // The bridge itself, and the link of a VLAN on it.
             let is_own = |link: &str| {
                 own.is_some_and(|own| {

@@ -34,6 +34,7 @@ pub(super) fn check(file: &File, plugin: &Plugin<'_>, report: &mut Report) -> Ve
     match name {
         "host-local" => section.host_local(ipam),
         "static" => section.fixed(ipam),
+        "cluster" => section.cluster(ipam),
         _ => {}
     }
     section.found
@@ -65,6 +66,47 @@ impl Section<'_, '_> {
         }
         self.routes(ipam);
         self.overlaps();
+    }
+
+    /// The subnets of the plugin cluster, their gateways, and the bounds of what is given.
+    fn cluster(&mut self, ipam: &Node) {
+        let Some(member) = ipam.any_case("subnets") else { return };
+        for item in member.value.items() {
+            let (source, span) = (&self.file.source, item.span.clone());
+            let Some(text) = item.text() else { continue };
+            let Ok(written) = cni::parse_cidr(text) else {
+                let text = format!("{:?} is no subnet", shortened(text));
+                self.report.error("L041", source, &span, text);
+                continue;
+            };
+            let subnet = masked(written);
+            if subnet.ip() != written.ip() {
+                let text = format!("{written} is the address of a host: a subnet has no host bits");
+                self.report.error("L040", source, &span, text).fix(format!("did you mean \"{subnet}\"?"));
+            }
+            let twin = self.found.iter().find(|other| other.subnet.is_ipv4() == subnet.is_ipv4());
+            if let Some(other) = twin.map(|other| other.subnet) {
+                let text = format!("a network of the cluster has one subnet of a family, and {other} is one");
+                self.report.error("L043", source, &span, text);
+            }
+            let given = (subnet.network(), subnet.broadcast());
+            self.found.push(Subnet { subnet, given, span, set: 0 });
+        }
+        let gateways = ipam.any_case("gateway").map(|member| &member.value);
+        let gateways = gateways.into_iter().flat_map(|value| {
+            if value.items().is_empty() { std::slice::from_ref(value) } else { value.items() }
+        });
+        let bounds = ["rangeStart", "rangeEnd"].map(|key| ipam.any_case(key).map(|member| &member.value));
+        for item in gateways.chain(bounds.into_iter().flatten()) {
+            let Some(text) = item.text().filter(|text| !text.is_empty()) else { continue };
+            let fault = match cni::parse_ip(text) {
+                Ok(ip) if self.found.iter().any(|one| one.subnet.contains(ip.to_canonical())) => continue,
+                Ok(ip) => format!("{ip} is outside of the subnets"),
+                Err(error) => format!("{:?} is no address: {error}", shortened(text)),
+            };
+            self.report.error("L041", &self.file.source, &item.span, fault);
+        }
+        self.routes(ipam);
     }
 
     /// The addresses of the plugin static, each with the host's part.

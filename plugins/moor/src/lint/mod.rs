@@ -2,6 +2,7 @@
 
 mod across;
 mod addresses;
+mod cluster;
 pub mod fuzz;
 mod host;
 mod keys;
@@ -79,9 +80,14 @@ pub struct Found {
 /// Checks files and directories; `offline` leaves this host out.
 pub fn lint(context: &Context, paths: &[PathBuf], exec: bool, offline: bool) -> Found {
     let mut report = Report::default();
-    let mut files = Vec::new();
+    let (mut files, mut settings) = (Vec::new(), 0);
     for path in paths {
         context.trace(&format!("checking {}", path.display()));
+        if cluster::is_settings(path) {
+            cluster::settings(path, &mut report);
+            settings += 1;
+            continue;
+        }
         files.extend(read::path(path, &mut report));
     }
     let plugins = (!offline).then(|| Plugins::new(&context.cni_path));
@@ -97,7 +103,8 @@ pub fn lint(context: &Context, paths: &[PathBuf], exec: bool, offline: bool) -> 
         files.iter().for_each(|file| across::links(file, &host, &mut report));
         across::taken(&all, &host, &mut report);
         across::first(&files, |file| !is_loadable(file), &host, &mut report);
-        is_incomplete |= fault.is_some();
+        cluster::of_lists(&files, &mut report);
+        is_incomplete |= fault.is_some() || !report.denied.is_empty();
         notes.extend(fault.map(|fault| Note::new("incomplete", fault)));
     }
     let denied = report.denied.iter().map(|path| Note::about("unreadable", path, "permission denied"));
@@ -106,7 +113,7 @@ pub fn lint(context: &Context, paths: &[PathBuf], exec: bool, offline: bool) -> 
     if left_out > 0 {
         notes.push(Note::new("cut", format!("{left_out} more findings are left out")));
     }
-    Found { diagnostics, notes, files: files.len(), is_incomplete }
+    Found { diagnostics, notes, files: files.len() + settings, is_incomplete }
 }
 
 /// Checks each file by itself.
@@ -120,6 +127,7 @@ fn each<'f>(files: &'f [File], plugins: Option<&Plugins>, report: &mut Report) -
         for plugin in file.plugins() {
             keys::check(file, &plugin, plugins, report);
             rules::check(file, &plugin, report);
+            cluster::check(file, &plugin, report);
             let subnets = addresses::check(file, &plugin, report);
             all.push(Addresses { file, plugin, subnets });
         }

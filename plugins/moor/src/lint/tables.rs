@@ -72,7 +72,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// Whether the plugin gives addresses to others.
 pub(super) fn is_ipam(name: &str) -> bool {
-    matches!(name, "dhcp" | "host-local" | "static")
+    matches!(name, "cluster" | "dhcp" | "host-local" | "static")
 }
 
 /// Whether every plugin may have the key.

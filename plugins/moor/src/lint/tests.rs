@@ -78,12 +78,16 @@ const EXPECTED: &[(&str, &str, usize, usize)] = &[
     ("L041-static.conflist", "L041", 5, 80),
     ("L041-text.conflist", "L041", 9, 19),
     ("L041.conflist", "L041", 9, 60),
+    ("L041-cluster.conflist", "L041", 10, 20),
     ("L042.conflist", "L042", 11, 24),
+    ("L043-cluster.conflist", "L043", 9, 36),
     ("L043.conflist", "L043", 9, 63),
     ("L044", "L044", 5, 64),
     ("L046.conflist", "L046", 9, 33),
     ("L055", "L055", 5, 35),
     ("L056.conflist", "L056", 7, 17),
+    ("L071.conflist", "L071", 7, 25),
+    ("L071-none.conflist", "L071", 6, 15),
 ];
 
 fn testdata(path: &str) -> PathBuf {

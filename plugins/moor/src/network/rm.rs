@@ -20,7 +20,7 @@ use super::find;
 pub const KIND: &str = "removed";
 
 /// First plugins of networks that people make; others belong to somebody who makes the file again.
-const PLAIN: [&str; 5] = ["bridge", "macvlan", "ipvlan", "ptp", "vlan"];
+const PLAIN: [&str; 6] = ["bridge", "macvlan", "ipvlan", "overlay", "ptp", "vlan"];
 
 /// The arguments of `moor network rm`.
 #[derive(Args)]
@@ -140,6 +140,10 @@ pub fn remove(
     let others = networks.all.iter().filter(|other| other.file != network.file);
     let others: Vec<&Network> = others.collect();
     done.notes.extend(bridge::remove(network, &others)?);
+    if network.list.plugins.first().is_some_and(|plugin| plugin.plugin_type == "overlay") {
+        let text = format!("other hosts keep it: overlay network rm {name} removes it from the cluster");
+        done.notes.push(Note::new("cluster", text));
+    }
     if !others.iter().any(|other| other.name() == name) {
         done.notes.extend(leases::remove(network, &context.cache_dir)?);
     }
