@@ -28,6 +28,8 @@ pub const ALL: &[Body] = &[
     ("dns", dns::wire::fuzz::query),
     ("dns-answer", dns::cache::fuzz::answer),
     ("yaml", yaml),
+    ("etcd", cluster::fuzz::records),
+    ("cluster", cluster::fuzz::settings),
     ("lint", moor::lint::fuzz::conflist),
 ];
 

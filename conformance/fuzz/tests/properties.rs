@@ -100,6 +100,18 @@ fn any_file_is_linted_and_every_finding_points_into_it() {
     holds("lint", 2000);
 }
 
+/// O-078: any records of etcd are in force or left out, and good ones are in force beside them.
+#[test]
+fn any_record_of_etcd_is_in_force_or_left_out() {
+    holds("etcd", 5_000);
+}
+
+/// O-095: any settings of a host are read or refused by the file's name.
+#[test]
+fn any_settings_of_a_host_are_read_or_refused() {
+    holds("cluster", 2_000);
+}
+
 /// T-082: any YAML is a tree within the limits or a fault with its place.
 #[test]
 fn any_yaml_is_a_bounded_tree_or_a_fault_with_its_place() {

@@ -7,6 +7,7 @@ pub mod block;
 pub mod check;
 pub mod control;
 pub mod decode;
+pub mod fuzz;
 pub mod key;
 pub mod left_out;
 pub mod local;

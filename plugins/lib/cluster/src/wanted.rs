@@ -49,7 +49,7 @@ pub struct HostView<'a> {
     pub addresses: &'a [IpAddr],
     /// The one in the family of the underlay.
     pub destination: IpAddr,
-    /// Whether it is silent. Only names and services avoid it.
+    /// Whether it gives no sign of life. Only names and services avoid it.
     pub silent: bool,
 }
 

@@ -16,10 +16,11 @@ use crate::record::Host;
 /// Of two hosts with one address the one that gives signs of life is in force: the other one may be
 /// an earlier installation of the same machine.
 pub(super) fn judge<'a>(items: &[Item<'a>], me: Me<'_>, view: &mut View<'a>) {
-    let silent: BTreeSet<&str> = items
+    // Whoever notices writes `silent`, a moment after the lease's end.
+    let alive: BTreeSet<&str> = items
         .iter()
         .filter_map(|item| match item.key {
-            Key::Silent(host) => Some(host.as_str()),
+            Key::Alive(host) => Some(host.as_str()),
             _ => None,
         })
         .collect();
@@ -31,7 +32,7 @@ pub(super) fn judge<'a>(items: &[Item<'a>], me: Me<'_>, view: &mut View<'a>) {
         })
         .collect();
     // A stable sort: by life, then by creation.
-    hosts.sort_by_key(|(_, id, _)| silent.contains(id));
+    hosts.sort_by_key(|(_, id, _)| !alive.contains(id));
     let mut taken: BTreeMap<IpAddr, &Key> = BTreeMap::new();
     for (key, id, host) in hosts {
         let other = host.addresses.iter().find_map(|ip| Some((*ip, *taken.get(ip)?)));
@@ -53,7 +54,7 @@ pub(super) fn judge<'a>(items: &[Item<'a>], me: Me<'_>, view: &mut View<'a>) {
                 .insert(key, Fault::Member("addresses", "has none of the family of this host's underlay"));
             continue;
         };
-        let silent = silent.contains(id);
+        let silent = !alive.contains(id);
         let host =
             HostView { name: &host.name, addresses: &host.addresses, destination: *destination, silent };
         view.hosts.insert(id, host);

@@ -16,6 +16,7 @@ impl Records {
         let mut records = Self(Vec::new());
         for (n, host) in [A, B, C].into_iter().enumerate() {
             records.put(&format!("host/{host}"), &host_value(&format!("192.0.2.{}", n + 1)));
+            records.put(&format!("alive/{host}"), r#"{"v":1,"boot":"b"}"#);
         }
         records.put("net/front", NET);
         records.put("vni/7143425", r#"{"v":1,"network":"front"}"#);
@@ -35,6 +36,10 @@ impl Records {
     fn attach(&mut self, host: &str, container: &str, ip: &str) {
         let mac = mac_of(ip);
         self.put(&endpoint(host, container), &attached(ip, &mac, container));
+    }
+
+    fn end_lease(&mut self, host: &str) {
+        self.0.retain(|(key, ..)| *key != Key::Alive(host.into()));
     }
 
     fn view(&self) -> View<'_> {
@@ -112,7 +117,7 @@ fn a_silent_host_stays_and_its_names_are_marked() {
     let mut records = Records::new();
     records.attach(B, "b1", "10.9.0.70");
     records.attach(C, "c1", "10.9.0.140");
-    records.put(&format!("silent/{B}"), r#"{"v":1,"since":"2026-11-28T23:00:00Z"}"#);
+    records.end_lease(B);
     let view = records.view();
     assert_eq!(view.entries("front").forwarding.len(), 2);
     assert!(view.members().contains(&ip("192.0.2.2")));
@@ -209,7 +214,9 @@ fn a_second_host_with_one_address_waits_until_the_first_is_silent() {
     records.put(&format!("host/{other}"), &host_value("192.0.2.2"));
     let view = records.view();
     assert!(view.hosts.contains_key(B) && !view.hosts.contains_key(other));
-    records.put(&format!("silent/{B}"), r#"{"v":1,"since":""}"#);
+    records.put(&format!("alive/{other}"), r#"{"v":1,"boot":"b"}"#);
+    assert!(!records.view().hosts.contains_key(other));
+    records.end_lease(B);
     let view = records.view();
     assert!(!view.hosts.contains_key(B) && view.hosts.contains_key(other));
     assert!(faults(&view)[0].contains("192.0.2.2 is also in the older record"));
