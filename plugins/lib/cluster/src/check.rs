@@ -13,8 +13,8 @@ use crate::{VNI_FIRST, VNI_LAST};
 
 /// The most addresses of an attachment.
 pub const IPS_MAX: usize = 16;
-/// The longest text for people, in bytes.
-const TEXT_MAX: usize = 255;
+/// The longest text for people, in bytes: it may name a container.
+const TEXT_MAX: usize = 1024;
 /// The bounds of a link's MTU, in bytes: what IPv4 needs, and what the kernel's loopback has.
 const LINK_MTU: (u32, u32) = (576, 65_536);
 /// The owner of addresses that belong to services, in the place of a host.
@@ -69,6 +69,7 @@ checked! {
     Net: |net| {
         hold(net.vni.is_none_or(|id| (VNI_FIRST..=VNI_LAST).contains(&id)), "vni", "is not one of ours")?;
         hold(net.vni.is_some() == net.mtu.is_some(), "mtu", "and \"vni\" are not both there")?;
+        hold(net.mtu != Some(0), "mtu", "is 0")?;
         crate::net::check(net)
     };
     Vni: |vni| hold(is_name(&vni.network), "network", "is no name of a network");
@@ -121,7 +122,8 @@ pub(crate) fn is_destination(ip: IpAddr) -> bool {
 
 /// Whether a subnet's addresses are such as containers can have.
 pub(crate) fn is_usable_subnet(subnet: IpNetwork) -> bool {
-    is_usable(subnet.broadcast()) && (is_usable(subnet.network()) || subnet.network().is_unspecified())
+    // Link-local IPv6 addresses are every link's own.
+    is_destination(subnet.broadcast()) && is_destination(subnet.network())
 }
 
 fn one_of_a_family(member: &'static str, ips: &[IpAddr]) -> Result<(), Fault> {
@@ -151,7 +153,7 @@ fn hold_mac(text: &str) -> Result<(), Fault> {
 /// A text for people.
 fn text(member: &'static str, text: &str) -> Result<(), Fault> {
     let is_sound = text.len() <= TEXT_MAX && !text.contains(char::is_control);
-    hold(is_sound, member, "is longer than 255 bytes, or has control characters")
+    hold(is_sound, member, "is longer than 1024 bytes, or has control characters")
 }
 
 fn is_hex(text: &str) -> bool {

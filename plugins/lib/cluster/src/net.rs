@@ -23,9 +23,12 @@ const MTU_MIN: (u32, u32) = (576, 1280);
 /// The bounds of a block's size.
 pub const BLOCK_SIZES: (u32, u32) = (4, 1024);
 
-/// Checks the members of a record or a wish that need each other. The VXLAN id and the MTU may be
-/// 0 in a wish, which [`crate::check`] does not let pass in a record.
-pub(crate) fn check(net: &Net) -> Result<(), Fault> {
+/// Checks what a configuration asks for, and of a record what both have in common. A VXLAN id or an
+/// MTU of 0, which stands for any, is for [`crate::check`] to refuse in a record.
+///
+/// # Errors
+/// The member, and why.
+pub fn check(net: &Net) -> Result<(), Fault> {
     let families: Vec<_> = net.subnets.iter().map(|subnet| IpFamily::of(subnet.ip())).collect();
     let is_sound = match *families {
         [_] => true,

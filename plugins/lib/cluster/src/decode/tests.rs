@@ -117,6 +117,27 @@ fn a_record_outside_its_bounds_is_left_out_with_a_reason() {
     assert!(why.len() < 500 && !why.contains('\u{7}'));
 }
 
+/// A wish may have 0 for any VXLAN id and MTU; a record has what was chosen.
+#[test]
+fn a_networks_record_has_its_vxlan_id_and_mtu() {
+    let net = |rest: &str| {
+        let value =
+            format!(r#"{{"v":1,"subnets":["10.9.0.0/16"],"gateways":["10.9.0.1"],"blockSize":64{rest}}}"#);
+        decode(&Key::Net("front".into()), value.as_bytes())
+    };
+    assert!(net("").is_ok() && net(r#","vni":7143425,"mtu":1450"#).is_ok());
+    for rest in [
+        r#","vni":7143425"#,
+        r#","mtu":1450"#,
+        r#","vni":7143425,"mtu":0"#,
+        r#","vni":0,"mtu":1450"#,
+        r#","vni":7208960,"mtu":1450"#,
+        r#","vni":7143425,"mtu":70000"#,
+    ] {
+        assert!(net(rest).is_err(), "{rest}");
+    }
+}
+
 #[test]
 fn a_host_needs_an_address_that_others_can_send_to() {
     let host = |addresses: &str| {

@@ -74,6 +74,8 @@ fn a_record_with_impossible_members_is_refused() {
         &["224.0.0.0/8", "fd00:9::/64"],
         &["127.0.0.0/8", "fd00:9::/64"],
         &["10.9.0.0/16", "ff02::/64"],
+        &["10.9.0.0/16", "fe80::/64"],
+        &["0.0.0.0/8", "fd00:9::/64"],
     ] {
         assert!(set(&|net| net.subnets = subnets(texts)).is_err(), "{texts:?}");
     }
