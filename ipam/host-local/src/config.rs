@@ -196,6 +196,7 @@ impl Conf {
             offer: Offer {
                 sets: check_sets(sets, version)?,
                 exclude: exclude(ipam.exclude.unwrap_or_default())?,
+                keep: false,
                 cooldown: ipam.cooldown.unwrap_or(0),
             },
             requested,

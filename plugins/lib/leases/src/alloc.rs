@@ -17,6 +17,9 @@ pub struct Offer {
     pub sets: Vec<RangeSet>,
     /// Addresses that are never allocated.
     pub exclude: Exclude,
+    /// Whether a holder that has an address of a set, and not an excluded one, keeps it; otherwise
+    /// that is an error.
+    pub keep: bool,
     /// For so many seconds a released address is not allocated again, unless no other is free.
     pub cooldown: u64,
 }
@@ -66,18 +69,26 @@ fn allocate_all(
     let mut ips = Vec::with_capacity(offer.sets.len());
     for (index, (set, asked)) in offer.sets.iter().zip(asked).enumerate() {
         let in_set = |cause: AllocError| AllocError::InSet(index, Box::new(cause));
-        if let Some(ip) = held.iter().copied().find(|ip| set.range_of(*ip).is_some()) {
-            return Err(in_set(AllocError::Duplicate { ip, container_id: container_id.to_owned() }));
-        }
-        let ip = match asked {
-            Some(ip) => take_requested(store, offer, set, ip, holder),
-            None => take_next(store, offer, set, index, holder),
+        let counts =
+            |ip: &IpAddr| set.range_of(*ip).is_some() && !(offer.keep && offer.exclude.contains(*ip));
+        let ip = match held.iter().copied().find(counts) {
+            Some(ip) if offer.keep && asked.is_none_or(|asked| asked == ip) => ip,
+            Some(ip) => {
+                return Err(in_set(AllocError::Duplicate { ip, container_id: container_id.to_owned() }));
+            }
+            None => {
+                let ip = match asked {
+                    Some(ip) => take_requested(store, offer, set, ip, holder),
+                    None => take_next(store, offer, set, index, holder),
+                };
+                let ip = ip.map_err(in_set)?;
+                // From here on the roll-back releases it.
+                taken.push(ip);
+                store.enter(ip, holder);
+                store.set_last_reserved(index, ip).map_err(|cause| in_set(cause.into()))?;
+                ip
+            }
         };
-        let ip = ip.map_err(in_set)?;
-        // From here on the roll-back releases it.
-        taken.push(ip);
-        store.enter(ip, holder);
-        store.set_last_reserved(index, ip).map_err(|cause| in_set(cause.into()))?;
         let Some((address, gateway)) = set.describe(ip) else { continue };
         ips.push(IpConfig { interface: None, address, gateway: Some(gateway) });
     }

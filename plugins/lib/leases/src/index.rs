@@ -137,6 +137,11 @@ impl Index {
         self.live == 0
     }
 
+    /// How many entries there are.
+    pub fn count(&self) -> u64 {
+        self.live
+    }
+
     /// The addresses that the key's holder may have.
     pub fn get(&self, key: u64) -> io::Result<Vec<IpAddr>> {
         let (_, cluster) = self.cluster(key)?;

@@ -91,6 +91,14 @@ impl Owners {
             Self::Unknown => false,
         }
     }
+
+    fn count(&self) -> Option<u64> {
+        match self {
+            Self::Indexed(index) => Some(index.count()),
+            Self::Listed(all) => u64::try_from(all.len()).ok(),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl Store {
@@ -156,6 +164,11 @@ impl Store {
 
     fn read_record(&self) -> Option<Record> {
         Some(Record::read(self.record.clone()?, &self.roots, self.boot_id.as_deref()?, self.plugin))
+    }
+
+    /// How many leases there are; `None` without an index.
+    pub fn count(&self) -> Option<u64> {
+        self.owners.count()
     }
 
     /// The other machines that lease addresses here, as text for a message; `None` without any
