@@ -26,7 +26,7 @@ STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
 # The newest tag's; without a tag, that of Cargo.toml.
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
-PLUGINS  = bandwidth bridge dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf
+PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf
 # The plugins in one file.
 ALL      = moor-plugins
 PROGRAMS = $(PLUGINS) $(ALL) moor conformance
@@ -50,7 +50,7 @@ demo: tools build ## build, attach containers, send real packets, detach, and sh
 
 build: ## build every executable, static, into bin/; AUDITABLE=1: each lists its crates; TARGET=aarch64-unknown-linux-musl
 	@case $(TARGET) in *-musl) ;; *) echo "built with glibc, which starts more slowly: the Rust toolchain lacks $(MUSL)" >&2 ;; esac
-	$(STATIC) $(CARGO) $(if $(AUDITABLE),auditable )build --release --target $(TARGET) $(addprefix -p ,$(PROGRAMS))
+	$(STATIC) $(CARGO) $(if $(AUDITABLE),auditable )build --release --target $(TARGET) $(addprefix -p ,$(PROGRAMS:cluster=cluster-ipam))
 	@mkdir -p bin
 	@for program in $(PROGRAMS); do \
 	    cp -f $(TARGET_DIR)/$(TARGET)/release/$$program bin/.$$program.new && mv -f bin/.$$program.new bin/$$program || exit 1; \

@@ -7,7 +7,7 @@ use harness::ip;
 use harness::namespace::OUTSIDE;
 use harness::need::Need;
 use harness::room::Room;
-use harness::stage::conflists::{ifname, load, needs, runtime, stage};
+use harness::stage::conflists::{ifname, is_of_many_hosts, load, needs, runtime, stage};
 use harness::stage::dhcp::{Offer, Software};
 use runtime::Attachment;
 
@@ -57,7 +57,8 @@ pub const CASES: &[Case] = &[
 fn every_file(room: &Room, wanted: fn(&[Need]) -> bool) -> Result<()> {
     let runtime = runtime(room);
     let lists = load(&room.net_d)?;
-    let lists: Vec<_> = lists.into_iter().filter(|(_, list)| wanted(&needs(list))).collect();
+    let of_one_host = lists.into_iter().filter(|(_, list)| !is_of_many_hosts(list));
+    let lists: Vec<_> = of_one_host.filter(|(_, list)| wanted(&needs(list))).collect();
     ensure!(!lists.is_empty(), "no such conflist in {}", room.net_d.display());
     for (file, mut list) in lists {
         stage(room, &list)?;

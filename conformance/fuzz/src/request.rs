@@ -26,7 +26,7 @@ pub fn request(bytes: &[u8]) {
 /// Decodes the configuration of one plugin.
 type Decode = fn(&Request) -> Result<(), Error>;
 
-const CONFIGS: [Decode; 17] = [
+const CONFIGS: [Decode; 18] = [
     |request| bandwidth::Config::of(request).map(drop),
     |request| bridge::Config::of(request).map(drop),
     |request| macvlan::Config::of(request).map(drop),
@@ -42,6 +42,7 @@ const CONFIGS: [Decode; 17] = [
     |request| tap::Config::of(request).map(drop),
     |request| tuning::Config::of(request).map(drop),
     dhcp::validate,
+    cluster_ipam::validate,
     host_local::validate,
     static_ipam::validate,
 ];

@@ -96,7 +96,7 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
     ensure!(other.is_dir(), "{} is not a directory", other.display());
     let grounds = Grounds { reference: other.canonicalize()?, ..grounds.clone() };
     let mut lists = conflists::load(&grounds.net_d)?;
-    lists.retain(|(file, _)| file.contains(options.filter));
+    lists.retain(|(file, list)| file.contains(options.filter) && !conflists::is_of_many_hosts(list));
     if lists.is_empty() {
         bail!("no conflist matches {:?}", options.filter);
     }

@@ -7,10 +7,12 @@ static ALLOCATOR: sys::memory::OneShot = sys::memory::OneShot;
 
 fn main() -> std::process::ExitCode {
     // For the whole of the process's life.
+    let cluster = Box::leak(Box::default());
     let host_local = Box::leak(Box::default());
     let members: Vec<Member> = vec![
         Member::new(&bandwidth::Bandwidth),
         Member::new(&bridge::Bridge),
+        Member::new::<cluster_ipam::Cluster>(cluster),
         Member::new(&dhcp::Dhcp),
         Member::new(&dns::Dns),
         Member::new(&dummy::Dummy),

@@ -34,6 +34,7 @@ fn the_name_of_a_link_or_copy_selects_the_plugin() {
     for name in [
         "bandwidth",
         "bridge",
+        "cluster",
         "dhcp",
         "dns",
         "dummy",

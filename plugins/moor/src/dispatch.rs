@@ -13,9 +13,10 @@ use crate::context::cni_path;
 use crate::failure::Exit;
 
 /// The plugins' names, which are never names of commands.
-pub const PLUGINS: [&str; 20] = [
+pub const PLUGINS: [&str; 21] = [
     "bandwidth",
     "bridge",
+    "cluster",
     "dhcp",
     "dns",
     "dnsname",

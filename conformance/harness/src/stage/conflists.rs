@@ -15,6 +15,13 @@ fn has(list: &Conflist, types: &[&str]) -> bool {
     list.plugins.iter().any(|plugin| types.contains(&plugin.plugin_type.as_str()))
 }
 
+/// Whether the list is for many hosts: it needs etcd and an agent, which the cases of `overlay` have.
+pub fn is_of_many_hosts(list: &Conflist) -> bool {
+    let of_cluster =
+        |plugin: &PluginConf| plugin.object.get("ipam").is_some_and(|ipam| ipam["type"] == "cluster");
+    has(list, &["overlay"]) || list.plugins.iter().any(of_cluster)
+}
+
 /// The kernel features that the list needs and some kernels lack.
 pub fn needs(list: &Conflist) -> Vec<Need> {
     let key = |name: &str| list.plugins.iter().any(|plugin| plugin.object.contains_key(name));

@@ -4,7 +4,7 @@ use cni::{Command, Error, Request};
 
 /// IPAM plugins that only keep records. Others may need the link to release a lease: DHCP sends a
 /// packet on it.
-const KEEP_RECORDS: [&str; 2] = ["host-local", "static"];
+const KEEP_RECORDS: [&str; 3] = ["cluster", "host-local", "static"];
 
 /// Deletes the link and has the IPAM plugin release its addresses.
 ///

@@ -6,6 +6,7 @@ use cni::keys::{Key, Keys, Kind};
 const PLUGINS: &[(&str, Keys)] = &[
     ("bandwidth", bandwidth::KEYS),
     ("bridge", bridge::KEYS),
+    ("cluster", cluster_ipam::KEYS),
     ("dhcp", dhcp::KEYS),
     ("dns", dns::KEYS),
     ("dummy", dummy::KEYS),
