@@ -26,7 +26,7 @@ STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
 # The newest tag's; without a tag, that of Cargo.toml.
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//')
 
-PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf
+PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan overlay portmap ptp sbr static tap tuning vlan vrf
 # The plugins in one file.
 ALL      = moor-plugins
 PROGRAMS = $(PLUGINS) $(ALL) moor conformance

@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
         Member::new(&ipvlan::Ipvlan),
         Member::new(&loopback::Loopback),
         Member::new(&macvlan::Macvlan),
+        Member::new(&overlay::Overlay),
         Member::new(&portmap::PortMap),
         Member::new(&ptp::Ptp),
         Member::new(&sbr::Sbr),
