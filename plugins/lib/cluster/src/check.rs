@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
 use sys::IpFamily;
 
 use crate::key::{is_host, is_name};
 use crate::left_out::Fault;
 use crate::mac;
 use crate::record::{Alive, Ask, Block, EndpointRecord, Grace, Host, Lent, Meta, Net, Own, Silent, Vni};
+pub use crate::usable::is_usable;
+use crate::usable::{hold, is_destination};
 use crate::{VNI_FIRST, VNI_LAST};
 
 /// The most addresses of an attachment.
@@ -98,32 +99,6 @@ checked! {
         let is_valid = |text: &String| names::parse(text, None).is_ok_and(|name| name == *text);
         hold(endpoint.names.iter().all(is_valid), "names", "has one that is no name in lower case")
     };
-}
-
-pub(crate) fn hold(is_so: bool, member: &'static str, why: &'static str) -> Result<(), Fault> {
-    if is_so { Ok(()) } else { Err(Fault::Member(member, why)) }
-}
-
-/// An address that a container or a host can have, in its one form: unicast.
-pub fn is_usable(ip: IpAddr) -> bool {
-    let is_special = match ip {
-        IpAddr::V4(ip) => {
-            ip.is_broadcast() || ip.octets().first() == Some(&0) || ip.octets() >= [240, 0, 0, 0]
-        }
-        IpAddr::V6(_) => ip.to_canonical() != ip,
-    };
-    !is_special && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
-}
-
-/// Whether packets to other hosts can be sent to this address, without naming a link.
-pub(crate) fn is_destination(ip: IpAddr) -> bool {
-    is_usable(ip) && !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
-}
-
-/// Whether a subnet's addresses are such as containers can have.
-pub(crate) fn is_usable_subnet(subnet: IpNetwork) -> bool {
-    // Link-local IPv6 addresses are every link's own.
-    is_destination(subnet.broadcast()) && is_destination(subnet.network())
 }
 
 fn one_of_a_family(member: &'static str, ips: &[IpAddr]) -> Result<(), Fault> {

@@ -16,6 +16,7 @@ pub mod net;
 mod prefix;
 pub mod record;
 pub mod settings;
+mod usable;
 pub mod wanted;
 
 /// The version of records and files that this release writes.

@@ -8,9 +8,9 @@ use ipnetwork::IpNetwork;
 use sys::IpFamily;
 
 use crate::block;
-use crate::check::{hold, is_usable, is_usable_subnet};
 use crate::left_out::Fault;
 use crate::record::Net;
+use crate::usable::{hold, is_usable, is_usable_subnet};
 
 /// Bytes of outer headers of a VXLAN packet, the inner Ethernet header among them: IPv4, IPv6.
 const VXLAN_OVERHEAD: (u32, u32) = (50, 70);

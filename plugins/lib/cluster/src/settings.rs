@@ -268,7 +268,7 @@ fn host_addresses(texts: Option<Vec<String>>) -> Result<Vec<IpAddr>, (&'static s
     let mut addresses: Vec<IpAddr> = Vec::new();
     for text in &texts {
         let ip = cni::parse_ip(text).map_err(|error| (KEY, error.to_string()))?;
-        if !crate::check::is_destination(ip) {
+        if !crate::usable::is_destination(ip) {
             return Err((KEY, format!("{ip} is no address that other hosts can send to")));
         }
         if addresses.iter().any(|other| IpFamily::of(*other) == IpFamily::of(ip)) {
