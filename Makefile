@@ -29,7 +29,7 @@ VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v
 PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan overlay portmap ptp sbr static tap tuning vlan vrf
 # The plugins in one file.
 ALL      = moor-plugins
-PROGRAMS = $(PLUGINS) $(ALL) moor conformance
+PROGRAMS = $(PLUGINS) $(ALL) overlay-agent moor conformance
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 # Where `make pr` has its plugins: of a development build.
@@ -72,7 +72,10 @@ install: ## install the plugins and moor into $(DESTDIR)$(PREFIX), each by renam
 	if [ "$(MULTICALL)" = 1 ]; then put $(ALL) $(ALL); fi && \
 	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
 	put dns dnsname && \
-	install -m 0755 "$$bin/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(PREFIX)/moor"
+	for program in overlay-agent moor; do \
+	    install -m 0755 "$$bin/$$program" ".$$program.new" && mv -fT ".$$program.new" "$$program" && \
+	    echo "$(DESTDIR)$(PREFIX)/$$program" || exit 1; \
+	done
 	@mkdir -p "$(DESTDIR)$(BINDIR)" && cd "$(DESTDIR)$(BINDIR)" && \
 	ln -sfn "$(PREFIX)/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(BINDIR)/moor"
 	@if [ -d bin/share ]; then cd bin/share && find . -type f | while read -r file; do \

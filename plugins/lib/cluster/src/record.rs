@@ -142,6 +142,9 @@ pub struct Ask {
     /// The id of the host that is asked, if any address will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
+    /// Of which subnet of the network, if any address of it will do.
+    #[serde(default)]
+    pub subnet: usize,
     /// Why the owner refused: whose it is. Written by the owner; absent while the question is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
