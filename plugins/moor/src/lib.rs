@@ -28,6 +28,7 @@ pub mod leases;
 pub mod lint;
 mod metrics;
 pub mod model;
+mod namespace;
 pub mod network;
 pub mod networks;
 pub mod output;

@@ -28,7 +28,7 @@ pub use attachment::{Attachment, Drift, Pod, Port, State};
 pub use cgroup::Contained;
 pub use claim::Claim;
 pub use kernel::{Host, Kernel, Namespace, NamespaceId, Place};
-pub use names::{Named, namespace_name};
+pub use names::Named;
 pub use ports::HostPort;
 pub use processes::{Process, Processes};
 

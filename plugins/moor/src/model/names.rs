@@ -1,15 +1,13 @@
 //! The names that Moor's DNS answers for containers, as its records have them.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use dns::record::{Mode, StateDir};
-use netlink::Netlink;
 use serde_json::Value;
 
+use crate::namespace::namespace_name;
 use crate::networks::Networks;
 use crate::output::Note;
 
@@ -86,11 +84,4 @@ fn roots(networks: &Networks) -> BTreeSet<PathBuf> {
     let dir = |value: &Value| value.as_str().filter(|dir| dir.starts_with('/')).map(PathBuf::from);
     let named = ours.filter_map(|plugin| dir(plugin.object.get("stateDir")?));
     named.chain([STATE_DIR.into()]).collect()
-}
-
-/// The name of this host's network namespace among the records.
-pub fn namespace_name() -> Option<String> {
-    let cookie = Netlink::open().ok().and_then(|netlink| netlink.netns_cookie());
-    let inode = || fs::metadata("/proc/thread-self/ns/net").ok().map(|meta| format!("inode-{}", meta.ino()));
-    cookie.map(|cookie| cookie.to_string()).or_else(inode)
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use cluster::local::RUN;
 
-use crate::model::namespace_name;
+use crate::namespace::namespace_name;
 
 /// The directory of the agent of this network namespace, whether it is there or not.
 fn place() -> Option<PathBuf> {

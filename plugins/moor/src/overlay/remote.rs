@@ -6,7 +6,7 @@ use std::path::Path;
 use dns::record::{StateDir, read_remote};
 use serde::Serialize;
 
-use crate::model::namespace_name;
+use crate::namespace::namespace_name;
 use crate::output::Note;
 
 /// Where the agent writes them.
