@@ -8,7 +8,7 @@ use cluster::block::Limits;
 use cluster::net;
 use cluster::record::Net;
 use cni::keys::{Keys, Kind, ROUTES, TEXTS, key};
-use cni::{Json, Route};
+use cni::{Error, Json, Request, Route};
 use ipnetwork::IpNetwork;
 use leases::text;
 use serde::Deserialize;
@@ -308,6 +308,16 @@ fn assign(want: &Net, limits: &Limits, requested: Vec<IpAddr>) -> Result<Vec<Opt
         return Err(ConfigError::NeverGiven(ip, why, *subnet));
     }
     if left.is_empty() { Ok(asked) } else { Err(ConfigError::Unserved(left)) }
+}
+
+/// The checked configuration of a request.
+///
+/// # Errors
+/// It is invalid.
+pub fn settings(request: &Request) -> Result<Settings, Error> {
+    let conf: Conf = request.config()?;
+    let asked = leases::requested_ip(&request.args(&["IP"])?)?;
+    conf.check(asked).map_err(|error| error.to_cni_error())
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ mod verbs;
 use cni::{Error, Request};
 
 pub use config::KEYS;
-use config::{Conf, Settings};
 pub use host::Host;
 pub use verbs::Cluster;
 
@@ -24,12 +23,5 @@ pub use verbs::Cluster;
 /// # Errors
 /// The configuration is invalid.
 pub fn validate(request: &Request) -> Result<(), Error> {
-    settings(request).map(drop)
-}
-
-/// The checked configuration.
-fn settings(request: &Request) -> Result<Settings, Error> {
-    let conf: Conf = request.config()?;
-    let asked = leases::requested_ip(&request.args(&["IP"])?)?;
-    conf.check(asked).map_err(|error| error.to_cni_error())
+    config::settings(request).map(drop)
 }

@@ -10,11 +10,10 @@ use cni::{AddResult, Code, Error, Plugin, Request, ValidAttachments};
 use leases::{DATA_DIR, Holder, Place, Roots, resolv};
 use serde::Deserialize;
 
-use crate::config::Settings;
+use crate::config::{Settings, settings};
 use crate::give::{Give, closed, not_held};
 use crate::host::{Host, Open};
 use crate::offer::{self, Lack};
-use crate::settings;
 
 /// A call that nobody waits for takes at most this part of `timeoutMs`.
 const SHARE: u32 = 4;

@@ -9,7 +9,7 @@ fn settings_of(ipam: Value, more: Value, args: &str) -> Result<Settings, String>
     let mut conf = json!({ "cniVersion": "1.1.0", "name": "front", "type": "bridge", "ipam": ipam });
     conf.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
     let request = testing::add(&conf.to_string(), args);
-    crate::settings(&request).map_err(|error| format!("{} {}", error.code, error.msg))
+    super::settings(&request).map_err(|error| format!("{} {}", error.code, error.msg))
 }
 
 fn settings(ipam: Value) -> Result<Settings, String> {
