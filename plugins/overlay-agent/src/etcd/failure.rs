@@ -35,9 +35,15 @@ pub(super) enum Broken {
 /// What an answer with an error in it means. The token is at fault if it is `None`.
 pub(super) fn of_answer(member: &str, status: u16, body: &[u8]) -> Option<Error> {
     let refused = response::parse::<Refused>(body).unwrap_or_default();
-    let message = if refused.message.is_empty() { refused.error } else { refused.message };
-    let message = if message.is_empty() { String::from_utf8_lossy(body).into_owned() } else { message };
+    let message = message(body);
     of_code(member, i64::from(status), refused.code, &message)
+}
+
+/// etcd's words in an answer, or all of it.
+pub(super) fn message(body: &[u8]) -> String {
+    let refused = response::parse::<Refused>(body).unwrap_or_default();
+    let message = if refused.message.is_empty() { refused.error } else { refused.message };
+    if message.is_empty() { String::from_utf8_lossy(body).into_owned() } else { message }
 }
 
 /// As [`of_answer`], of a status of HTTP and a code of gRPC.
@@ -46,6 +52,10 @@ pub(super) fn of_code(member: &str, status: i64, number: i64, message: &str) -> 
     let attempt = Attempt { member: member.to_owned(), why };
     let says = |words: &str| message.contains(words);
     Some(match (status, number) {
+        // Of the gateway's connection to its own server, which refuses the certificate.
+        (_, code::UNAVAILABLE) if says("client preface") || says("bad certificate") => {
+            Error::Refused(Refusal::ServerAsClient, attempt)
+        }
         _ if says("CommonName") => Error::Refused(Refusal::CommonName, attempt),
         (_, code::INVALID_ARGUMENT) if says("auth store is old") => return None,
         (_, code::UNAUTHENTICATED) | (401, _) => return None,

@@ -175,7 +175,7 @@ impl Members {
                 Ok((status, bytes)) => match failure::of_answer(member, status, &bytes) {
                     Some(error) => return Err(self.counted(error, repeat)),
                     None if is_last || self.settings.user.is_none() => {
-                        let why = format!("{} (status {status})", response::shown(&text(&bytes)));
+                        let why = format!("{} (status {status})", response::shown(&failure::message(&bytes)));
                         let attempt = Attempt { member: member.to_owned(), why };
                         return Err(Failed::For(Error::Refused(Refusal::Credentials, attempt)));
                     }
@@ -193,6 +193,9 @@ impl Members {
     /// Whether another member is asked after this error.
     fn counted(&self, error: Error, repeat: Repeat) -> Failed {
         match error {
+            Error::Refused(Refusal::ServerAsClient, attempt) => {
+                Failed::Here(attempt, Kind::Refused(Refusal::ServerAsClient))
+            }
             Error::NoQuorum(attempt) if repeat == Repeat::Harmless => Failed::Here(attempt, Kind::NoQuorum),
             Error::Unreachable(mut attempts) => match attempts.pop() {
                 Some(attempt) => Failed::Here(attempt, Kind::Away),
@@ -218,10 +221,10 @@ impl Members {
             .map_err(|broken| one(member, broken))?;
         if status != 200 {
             // Users are not turned on: nothing asks for a token.
-            if text(&bytes).contains("authentication is not enabled") {
+            if failure::message(&bytes).contains("authentication is not enabled") {
                 return Ok(None);
             }
-            let why = || format!("{} (status {status})", response::shown(&text(&bytes)));
+            let why = || format!("{} (status {status})", response::shown(&failure::message(&bytes)));
             let refused = || Attempt { member: member.to_owned(), why: why() };
             return Err(failure::of_answer(member, status, &bytes)
                 .unwrap_or_else(|| Error::Refused(Refusal::Credentials, refused())));
@@ -340,10 +343,6 @@ fn broken_here(member: &str, broken: Broken, repeat: Repeat) -> Failed {
         return Failed::For(Error::Unreachable(vec![attempt]));
     }
     Failed::Here(attempt, kind)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl fmt::Debug for Members {

@@ -39,3 +39,6 @@ const WHOLE_MAX: usize = 64 << 20;
 /// The longest response, and the longest line of a watch, in bytes. etcd cuts a watch's responses
 /// at 2 MiB, before base64.
 const RESPONSE_MAX: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests;
