@@ -36,7 +36,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install install-units man clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-firewalld tools-fuzz tools-supply
+.PHONY: help demo build install install-units man clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,7 +113,7 @@ lint: ## formatting and clippy
 
 ##@ Test
 
-test: tools tools-vm tools-dhcp tools-dns tools-firewalld build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
+test: tools tools-vm tools-dhcp tools-dns tools-etcd tools-firewalld build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
 
 test-unit: ## unit and kernel tests, which leave nothing on this machine
 	$(CARGO) run -q -p conformance -- untouched -- $(CARGO) test --workspace
@@ -189,6 +189,9 @@ tools-dhcp: ## for the cases of dhcp: dnsmasq; kea and isc-dhcp-server, unpacked
 
 tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
 	@.ci/tools dns || echo "without them, the cases about dnsname are not run" >&2
+
+tools-etcd: ## for the cases of networks over many hosts: openssl; etcd and etcdctl, unpacked in ~/.cache/moor/etcd
+	@.ci/tools etcd || echo "without them, the cases about networks over many hosts are not run" >&2
 
 tools-firewalld: ## for the cases of firewalld: D-Bus and Python; firewalld, unpacked in ~/.cache/moor/firewalld
 	@.ci/tools firewalld || echo "without them, the cases about firewalld are not run" >&2

@@ -33,6 +33,8 @@ pub enum Need {
     Dnsname,
     /// CONFIG_DUMMY.
     Dummy,
+    /// etcd and etcdctl, unpacked (`make tools-etcd`), and openssl.
+    Etcd,
     /// The right to look at every process of the machine.
     EveryProcess,
     /// firewalld, unpacked (`make tools-firewalld`), and what it runs on.
@@ -55,6 +57,8 @@ pub enum Need {
     IptablesLegacy,
     /// Users besides root: an unprivileged user's namespace has only one user.
     OtherUsers,
+    /// `overlay`, `cluster` and their agent among the suite's plugins.
+    Overlay,
     /// A pid namespace with its own `/proc`, which a room that locks `/proc` cannot mount.
     PidNamespace,
     /// The reference's plugins, in `--reference`.
@@ -78,12 +82,13 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 25] = [
+    pub const ALL: [Need; 27] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
         Need::Dnsname,
         Need::Dummy,
+        Need::Etcd,
         Need::EveryProcess,
         Need::Firewalld,
         Need::InitialPids,
@@ -95,6 +100,7 @@ impl Need {
         Need::Iptables,
         Need::IptablesLegacy,
         Need::OtherUsers,
+        Need::Overlay,
         Need::PidNamespace,
         Need::Reference,
         Need::SendBuffer,
@@ -114,6 +120,7 @@ impl Need {
             Need::DhcpServers => "DHCP servers",
             Need::Dnsname => "dnsname",
             Need::Dummy => "dummy links",
+            Need::Etcd => "etcd",
             Need::EveryProcess => "every process",
             Need::Firewalld => "firewalld",
             Need::InitialPids => "initial pid namespace",
@@ -125,6 +132,7 @@ impl Need {
             Need::Iptables => "iptables",
             Need::IptablesLegacy => "iptables-legacy",
             Need::OtherUsers => "other users",
+            Need::Overlay => "overlay, cluster, overlay-agent",
             Need::PidNamespace => "pid namespace",
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
@@ -200,6 +208,12 @@ impl Need {
             Need::Dummy => {
                 ip::run(&["link", "add", "probe0", "type", "dummy"]).context("this kernel lacks CONFIG_DUMMY")
             }
+            Need::Etcd => {
+                for program in ["etcd", "etcdctl"] {
+                    crate::cache::unpacked("etcd", &format!("usr/bin/{program}"))?;
+                }
+                ip::output("openssl", &["version"]).map(drop).context("openssl is missing")
+            }
             Need::EveryProcess => {
                 let words = [&EVERY_PROCESS[1..], &["readlink", "/proc/1/ns/pid"]].concat();
                 let shown =
@@ -244,6 +258,12 @@ impl Need {
                 let status = Command::new("/bin/true").uid(NOBODY).gid(NOBODY).status();
                 let status = status.context("no process of another user can be started")?;
                 ensure!(status.success(), "as another user: {status}");
+                Ok(())
+            }
+            Need::Overlay => {
+                for program in ["overlay", "cluster", "overlay-agent"] {
+                    ensure!(suite.join(program).is_file(), "no {program} in {}", suite.display());
+                }
                 Ok(())
             }
             Need::PidNamespace => ip::output("unshare", &["--pid", "--fork", "--mount-proc", "true"])

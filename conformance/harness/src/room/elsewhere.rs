@@ -73,7 +73,7 @@ impl Elsewhere {
         written.retain(|path| !self.before.contains(path));
         ensure!(
             written.is_empty(),
-            "written outside of /run, /var/lib/cni and /etc/cni:{}",
+            "written outside of the room's own directories:{}",
             crate::diff::shown(&written)
         );
         Ok(())

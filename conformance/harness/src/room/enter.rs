@@ -17,6 +17,9 @@ use super::confine;
 use super::elsewhere::Elsewhere;
 use crate::ip;
 
+/// The directories that every room, and every host of a cluster, has for itself, beside `/run`.
+pub const STATE_DIRS: [&str; 4] = ["/var/lib/cni", "/var/lib/moor", "/etc/cni", "/etc/moor"];
+
 const NONE: Option<&str> = None;
 
 /// Leaves the machine's namespaces for new ones. The pid namespace starts with the next child. The
@@ -59,10 +62,12 @@ pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
     fs::create_dir_all(SCRATCH)?;
     fs::create_dir_all("/run/netns")?;
     let elsewhere = if watched { Elsewhere::cover()? } else { Elsewhere::default() };
-    for dir in ["/var/lib/cni", "/etc/cni"] {
+    for dir in STATE_DIRS {
         let dir = Path::new(dir);
         if elsewhere.covers(dir) {
             fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        } else if is_shadowed(dir) {
+            fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
         }
         if dir.is_dir() { tmpfs(dir)? } else { shadow_parent(dir)? }
     }
@@ -95,6 +100,12 @@ fn own_machine_id(elsewhere: &Elsewhere) -> Result<()> {
 fn tmpfs(dir: &Path) -> Result<()> {
     mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .with_context(|| format!("mount a tmpfs on {}", dir.display()))
+}
+
+/// Whether [`shadow_parent`] covered its parent, for another directory.
+fn is_shadowed(dir: &Path) -> bool {
+    let parent = dir.parent().and_then(|parent| parent.strip_prefix("/").ok());
+    !dir.exists() && parent.is_some_and(|parent| Path::new(SCRATCH).join(".machine").join(parent).is_dir())
 }
 
 /// Creates `dir` only inside the room: a tmpfs covers its parent, with entries that lead to the

@@ -1,5 +1,5 @@
-//! The clean room: a "host" of namespaces in which one job runs, with its own `/run`,
-//! `/var/lib/cni`, `/etc/cni`.
+//! The clean room: a "host" of namespaces in which one job runs, with its own `/run`
+//! and directories of state and configuration.
 
 pub mod call;
 pub mod company;
@@ -125,7 +125,7 @@ impl Room {
 
     /// Only the files of [`Room::snapshot`].
     pub fn files(&self) -> Vec<String> {
-        let mut lines = snapshot::files(&["/run", "/var/lib/cni", "/etc/cni"].map(Path::new));
+        let mut lines = snapshot::files(&["/run"].into_iter().chain(enter::STATE_DIRS).map(Path::new).collect::<Vec<_>>());
         lines.retain(|line| {
             !line.contains(SCRATCH) && !line.contains("/run/netns") && !line.contains(" /run ")
         });
