@@ -56,6 +56,7 @@ mod firewall_iptables_life;
 mod firewall_life;
 mod firewall_policy;
 mod going_back;
+mod harness_cluster;
 mod harness_company;
 mod harness_confined;
 mod harness_dhcp;
@@ -298,6 +299,7 @@ pub fn all() -> Vec<Case> {
         vlan::CASES,
         vlan_keys::CASES,
         worlds::CASES,
+        harness_cluster::CASES,
         harness_company::CASES,
         harness_confined::CASES,
         harness_dhcp::CASES,

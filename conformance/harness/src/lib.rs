@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod cache;
 pub mod case;
+pub mod cluster;
 pub mod config;
 pub mod diff;
 pub mod dns_client;

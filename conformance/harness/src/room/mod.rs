@@ -125,7 +125,9 @@ impl Room {
 
     /// Only the files of [`Room::snapshot`].
     pub fn files(&self) -> Vec<String> {
-        let mut lines = snapshot::files(&["/run"].into_iter().chain(enter::STATE_DIRS).map(Path::new).collect::<Vec<_>>());
+        let mut lines = snapshot::files(
+            &["/run"].into_iter().chain(enter::STATE_DIRS).map(Path::new).collect::<Vec<_>>(),
+        );
         lines.retain(|line| {
             !line.contains(SCRATCH) && !line.contains("/run/netns") && !line.contains(" /run ")
         });
