@@ -120,19 +120,41 @@ pub fn wishes(settings: &Settings, blocks: &Blocks, index: usize, seed: u64) -> 
         let to = space.number(end).unwrap_or(space.count().saturating_sub(1)).max(from);
         Some((from, to - from + 1))
     });
-    let in_turn = numbers
-        .into_iter()
-        .flat_map(move |(from, count)| (0..count).map(move |n| from + (seed % count + n) % count));
+    // Steps of about the golden ratio meet what is not kept back soon, wherever it is.
+    let in_turn = numbers.into_iter().flat_map(move |(from, count)| {
+        let step = coprime(count);
+        (0..count).map(move |n| from + (seed % count + n % count * step) % count)
+    });
+    let mut left = LOOKED_AT_MAX;
     let of_block = move |number: u64| {
         let space = space?;
         let first = space.first(number).filter(|first| !blocks.blocks.contains(first))?;
-        space.usable(first).find(|ip| settings.limits.gives(*ip) && !blocks.borrowed.contains(ip))
+        let last = space.last(first)?;
+        if settings.limits.exclude.iter().any(|net| net.contains(first) && net.contains(last)) {
+            return None;
+        }
+        space.usable(first).find(|ip| {
+            left = left.saturating_sub(1);
+            left > 0 && settings.limits.gives(*ip) && !blocks.borrowed.contains(ip)
+        })
     };
     in_turn.take(LOOKED_AT_MAX).filter_map(of_block).take(WISHES_MAX)
 }
 
-/// The most blocks that are looked at for wishes.
-const LOOKED_AT_MAX: usize = 65_536;
+/// The most blocks, and the most addresses, that are looked at for wishes.
+const LOOKED_AT_MAX: usize = 16_384;
+
+/// A step that leads through all of so many numbers.
+fn coprime(count: u64) -> u64 {
+    let gcd = |mut a: u64, mut b: u64| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let start = (count / 1000 * 618 + count % 1000 * 618 / 1000).max(1);
+    (start..).find(|step| gcd(*step, count) == 1).unwrap_or(1)
+}
 
 #[cfg(test)]
 mod tests;

@@ -132,6 +132,19 @@ fn blocks_between_the_bounds_are_asked_for_by_an_address_in_each() {
     assert!((0..64).map(first).collect::<BTreeSet<_>>().len() > 1, "hosts do not all begin with one block");
 }
 
+#[test]
+fn what_is_left_of_a_large_subnet_is_found() {
+    let mut settings = settings(&["10.0.0.0/8"], 64);
+    settings.limits.exclude = vec!["10.0.0.0/9".parse().unwrap(), "10.128.0.0/10".parse().unwrap()];
+    let blocks = Blocks::default();
+    for seed in 0..50 {
+        let wishes = wishes(&settings, &blocks, 0, seed * 7919);
+        assert_eq!(wishes.filter(|ip| *ip >= IpAddr::from([10, 192, 0, 0])).count(), WISHES_MAX);
+    }
+    settings.limits.exclude = vec!["10.0.0.0/8".parse().unwrap()];
+    assert_eq!(wishes(&settings, &blocks, 0, 1).count(), 0);
+}
+
 fn hosts() -> impl Strategy<Value = Vec<(usize, Vec<u8>)>> {
     // The owner of each of 32 blocks of 8 addresses, and which of its addresses are lent.
     prop::collection::vec((0_usize..4, prop::collection::vec(0_u8..8, 0..3)), 32)
