@@ -125,3 +125,50 @@ pub fn of_cluster(subnet: IpNetwork, cluster: &[(String, Net)], own: Option<&str
     let mut in_the_way = others.filter(|(_, net)| net.subnets.iter().any(|other| overlap(*other, subnet)));
     in_the_way.next().map(|(name, _)| format!("network {name} of the cluster"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod tests {
+    use super::*;
+
+    fn net(subnets: &[&str], gateways: &[&str]) -> Net {
+        let json = serde_json::json!({"v": 1, "subnets": subnets, "gateways": gateways, "blockSize": 64});
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn plan(subnets: &[&str], gateways: &[&str]) -> Plan {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let spec = Spec {
+            name: "front".into(),
+            driver: "overlay".into(),
+            subnets: texts(subnets),
+            gateways: texts(gateways),
+            ..Spec::default()
+        };
+        Plan::of(&spec).unwrap()
+    }
+
+    #[test]
+    fn what_the_cluster_has_is_taken_over_and_not_contradicted() {
+        let known = net(&["10.9.0.0/16"], &["10.9.0.7"]);
+        let mut chosen = plan(&[], &[]);
+        follow(&mut chosen, &known).unwrap();
+        let own = &chosen.subnets[0];
+        assert_eq!((own.subnet.to_string().as_str(), own.gateway), ("10.9.0.0/16", Some(known.gateways[0])));
+        assert!(!chosen.lacks_ipv4);
+        follow(&mut plan(&["10.9.0.0/16"], &["10.9.0.7"]), &known).unwrap();
+        for (subnet, gateway) in [("10.8.0.0/16", "10.8.0.1"), ("10.9.0.0/16", "10.9.0.1")] {
+            let refused = follow(&mut plan(&[subnet], &[gateway]), &known).unwrap_err();
+            assert!(refused.text.contains("front"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_subnet_of_another_network_of_the_cluster_is_in_the_way() {
+        let cluster = [("front".to_owned(), net(&["10.9.0.0/16"], &["10.9.0.1"]))];
+        let at = |text: &str| cni::parse_cidr(text).unwrap();
+        assert!(of_cluster(at("10.9.4.0/24"), &cluster, Some("back")).unwrap().contains("network front"));
+        assert_eq!(of_cluster(at("10.9.4.0/24"), &cluster, Some("front")), None);
+        assert_eq!(of_cluster(at("10.8.0.0/16"), &cluster, None), None);
+    }
+}
