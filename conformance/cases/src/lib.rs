@@ -132,6 +132,7 @@ mod tool_leases;
 mod tool_lint;
 mod tool_network;
 mod tool_network_rm;
+mod tool_overlay;
 mod tool_ports;
 mod tool_rules;
 mod tool_run;
@@ -273,6 +274,7 @@ pub fn all() -> Vec<Case> {
         tool_run::CASES,
         tool_network::CASES,
         tool_network_rm::CASES,
+        tool_overlay::CASES,
         tool_ports::CASES,
         tool_rules::CASES,
         tool_trace::CASES,
