@@ -17,7 +17,7 @@ use cni::{AddResult, Command, Error, Plugin, Request, ValidAttachments};
 use host::piece::{self, Kernel, Making, overlay_bridge};
 use host::rules;
 use netlink::{Mac, Netlink};
-use sys::NetNs;
+use sys::{IpFamily, NetNs};
 
 use crate::answer::Links;
 use crate::cluster_side::{Cluster, Known};
@@ -51,6 +51,7 @@ impl Plugin for Overlay {
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
         let known = cluster.network(&request.network, &config.want)?;
         let local = cluster.source(kernel.host(), &request.network)?;
+        warn_of_small_link(kernel.host(), local, &known)?;
         let mut links = links(request, &known);
         links.host_veth = host_veth;
         links.host_mac = Mac::random()?.of_port();
@@ -170,6 +171,23 @@ fn links(request: &Request, known: &Known) -> Links {
         netns: request.netns.clone(),
         mtu: known.net.mtu.unwrap_or_default(),
     }
+}
+
+/// The network's MTU is one for all hosts. A host whose link carries less joins all the same.
+fn warn_of_small_link(host: &Netlink, local: std::net::IpAddr, known: &Known) -> Result<(), Error> {
+    let addresses = host.addresses(None)?;
+    let Some(address) = addresses.iter().find(|address| address.net.ip() == local) else { return Ok(()) };
+    let Some(link) = host.link_by_index(address.index)? else { return Ok(()) };
+    let carried = ::cluster::net::mtu_of_underlay(link.mtu, IpFamily::of(local), known.net.encrypted);
+    let mtu = known.net.mtu.unwrap_or_default();
+    if carried < mtu {
+        eprintln!(
+            "overlay: the network's MTU is {mtu}, and {} of this host carries {carried} at most: longer packets to \
+             other hosts are lost",
+            link.name
+        );
+    }
+    Ok(())
 }
 
 fn facts<'a>(

@@ -16,6 +16,7 @@ const PLUGINS: &[(&str, Keys)] = &[
     ("ipvlan", ipvlan::KEYS),
     ("loopback", &[]),
     ("macvlan", macvlan::KEYS),
+    ("overlay", overlay::KEYS),
     ("portmap", portmap::KEYS),
     ("ptp", ptp::KEYS),
     ("sbr", sbr::KEYS),
