@@ -65,8 +65,9 @@ pub(super) fn want(
         multicast,
         internal,
     };
-    // The id is drawn later: the first one stands for it.
-    Net { vni: Some(cluster::VNI_FIRST), ..want.clone() }
+    // Id and MTU may be chosen later: possible ones stand for them.
+    let mtu = Some(if mtu == 0 { net::MTU_MAX } else { mtu });
+    Net { vni: Some(cluster::VNI_FIRST), mtu, ..want.clone() }
         .check()
         .map_err(|why| Error::invalid_config(format!("ipam: {why}")))?;
     Ok(want)
