@@ -1,6 +1,7 @@
 //! The agent of networks over hosts: the one program of a host that speaks to etcd. It claims blocks
 //! of addresses, publishes this host's containers, and programs the containers of the others.
 
+mod command;
 mod engine;
 pub mod etcd;
 mod files;
@@ -20,7 +21,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let done = match arguments.split_first() {
         Some((first, rest)) if first == "serve" => serve::main(rest),
-        _ => Err("usage: overlay-agent serve [--settings FILE] [--grace SECONDS]".to_owned()),
+        _ => return command::main(std::env::args_os()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
