@@ -81,7 +81,6 @@ impl Engine {
         let mut responses = Vec::new();
         let mut index = 0;
         while index < self.pending.len() {
-            self.note_refusal(index);
             let judged = self.with_view(now, |view| self.judge(&self.pending[index], view));
             match judged {
                 Some(answer) => {
@@ -94,13 +93,14 @@ impl Engine {
         responses
     }
 
-    /// Another host has no address to lend: the next one is asked.
-    fn note_refusal(&mut self, index: usize) {
-        let Some(pending) = self.pending.get_mut(index) else { return };
-        let Request::Block { network, address: None, .. } = &pending.request else { return };
-        let key = Key::Ask { network: network.clone(), address: None, host: self.local.id.clone() };
-        if let Some(ask) = self.cache.ask(&key).filter(|ask| ask.refused.is_some()) {
-            pending.refused.extend(ask.of.clone());
+    /// Notes which hosts have no address to lend: the next one is asked.
+    pub fn note_refusals(&mut self) {
+        for pending in &mut self.pending {
+            let Request::Block { network, address: None, .. } = &pending.request else { continue };
+            let key = Key::Ask { network: network.clone(), address: None, host: self.local.id.clone() };
+            if let Some(ask) = self.cache.ask(&key).filter(|ask| ask.refused.is_some()) {
+                pending.refused.extend(ask.of.clone());
+            }
         }
     }
 

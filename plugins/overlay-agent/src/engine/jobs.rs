@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{BACK_OFF, CHECK, Engine, RESCAN};
 use crate::remote::Job;
 use crate::steps::{self, Step};
-use crate::txn::{Op, Txn};
+use crate::txn::Txn;
 
 impl Engine {
     /// The next request, if etcd has none of ours.
@@ -15,6 +15,7 @@ impl Engine {
         }
         let job = self.choose(now)?;
         self.busy = Some((job.clone(), now));
+        self.known = self.cache.revision();
         Some(job)
     }
 
@@ -46,6 +47,12 @@ impl Engine {
     }
 
     fn next_txn(&mut self, now: Duration) -> Option<Txn> {
+        // etcd without space still takes deletions.
+        if self.full.is_some()
+            && let Some(txn) = self.with_view(now, steps::deletions)
+        {
+            return Some(txn);
+        }
         let is_ledger_free = now >= self.ledger_at;
         let step = self.with_view(now, steps::next)?;
         let txn = match step {
@@ -59,19 +66,14 @@ impl Engine {
                 }
             },
         };
-        if self.full.is_none() {
-            return Some(txn);
-        }
-        // etcd without space still takes deletions.
-        let only_deletes = txn.ops.iter().all(|op| matches!(op, Op::Delete(_)));
-        let deletions: Vec<Op> = txn.ops.iter().filter(|op| matches!(op, Op::Delete(_))).cloned().collect();
-        Some(if only_deletes || deletions.is_empty() { txn } else { Txn { ops: deletions, ..txn } })
+        Some(txn)
     }
 
     /// What is done by time.
     pub fn tick(&mut self, now: Duration) {
         self.look_behind(now);
         self.note_silent(now);
+        self.local.utc = utc();
         if now >= self.rescan_due {
             self.rescan_due = now + RESCAN;
             match self.files.networks() {
@@ -108,4 +110,29 @@ impl Engine {
             self.local.silent_since.entry(host).or_insert(now);
         }
     }
+}
+
+/// The wall clock in UTC, for people: RFC 3339.
+fn utc() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    let (mut days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
 }

@@ -56,6 +56,8 @@ pub struct Engine {
     pending: Vec<Pending>,
     /// The request that etcd has, and since when.
     busy: Option<(Job, Duration)>,
+    /// The revision that was known when it was sent.
+    known: i64,
     /// Why etcd is away.
     away: Option<String>,
     /// etcd has no space.
@@ -66,6 +68,8 @@ pub struct Engine {
     member: Option<String>,
     /// The member that answered first: the route to it has the source of VXLAN packets.
     pub(crate) first_member: Option<String>,
+    /// The link with the source of VXLAN packets.
+    pub(crate) underlay: Option<u32>,
     /// Records that are too large to be taken.
     pub(crate) too_large: Vec<String>,
     cluster: String,
@@ -111,12 +115,14 @@ impl Engine {
             local,
             pending: Vec::new(),
             busy: None,
+            known: 0,
             away: None,
             full: None,
             contact,
             contact_written: contact,
             member: None,
             first_member: None,
+            underlay: None,
             too_large: Vec::new(),
             cluster: lease.as_ref().map(|lease| lease.cluster.clone()).unwrap_or_default(),
             keep_alive_due: now,

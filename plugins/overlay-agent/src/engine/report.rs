@@ -50,6 +50,14 @@ impl Engine {
             Err(trouble) => return self.failed(&trouble, now),
         };
         self.reached(&contact, now);
+        // A linearizable answer never goes back behind what was known before the question.
+        let at = match &outcome {
+            Outcome::Committed(revision) | Outcome::Differs(_, revision) => Some(*revision),
+            _ => None,
+        };
+        if at.is_some_and(|at| at < self.known) && self.cache.is_whole() {
+            self.restart = true;
+        }
         match (job, outcome) {
             (Job::Txn(txn, lease), Outcome::Committed(revision)) => self.committed(txn, *lease, revision),
             (Job::Txn(txn, _), Outcome::Differs(found, revision)) => self.differs(txn, &found, revision, now),
@@ -107,7 +115,7 @@ impl Engine {
             self.first_member = Some(contact.member.clone());
             self.find_addresses();
         }
-        (self.away, self.full, self.back_off) = (None, None, BACK_OFF.0);
+        (self.away, self.back_off) = (None, BACK_OFF.0);
         self.contact = Some(now);
         if self.contact_written.is_none_or(|written| now.saturating_sub(written) >= CONTACT) {
             self.contact_written = Some(now);
@@ -136,6 +144,9 @@ impl Engine {
     fn committed(&mut self, txn: &Txn, lease: Option<i64>, revision: i64) {
         self.repeated = None;
         self.clear_marks();
+        if txn.ops.iter().any(|op| matches!(op, Op::Put(..))) {
+            self.full = None;
+        }
         for op in &txn.ops {
             let key = op.key();
             let Op::Put(_, value, _) = op else {

@@ -22,13 +22,14 @@ use crate::state::local::NetLocal;
 impl Engine {
     /// Finds the MTU of the link with this host's first address.
     pub fn find_mtu(&mut self) {
-        let find = || -> sys::Result<Option<u32>> {
+        let mut find = || -> sys::Result<Option<u32>> {
             let Some(ip) = self.local.host.addresses.first() else { return Ok(None) };
             let netlink = Netlink::open()?;
             let addresses = netlink.addresses(None)?;
             let Some(address) = addresses.iter().find(|address| address.net.ip() == *ip) else {
                 return Ok(None);
             };
+            self.underlay = Some(address.index);
             Ok(netlink.link_by_index(address.index)?.map(|link| link.mtu))
         };
         match find() {
@@ -76,6 +77,7 @@ impl Engine {
             Some(Item { key, record: item.record.as_ref()?, created: item.created })
         });
         let view = View::of(items, me);
+        kernel.follow_underlay(self.underlay);
         let mut all_names = BTreeMap::new();
         let mut programmed = Vec::new();
         for (network, net) in &self.local.nets {

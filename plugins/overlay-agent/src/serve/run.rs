@@ -178,6 +178,7 @@ impl Running {
         if std::mem::take(&mut self.engine.restart) {
             self.remote.restart_watch();
         }
+        self.engine.note_refusals();
         self.engine.settle(now);
         if self.engine.has_changed() {
             self.engine.program(&mut self.kernel, &mut self.names, now);

@@ -24,8 +24,9 @@ use crate::names::Names;
 use crate::remote::Remote;
 use crate::state::local::Local;
 
-/// What the agent needs: to program links and neighbours, and to enter containers' namespaces.
-const CAPABILITIES: [u32; 2] = [privilege::NET_ADMIN, privilege::SYS_ADMIN];
+/// What the agent needs: to program links and neighbours, to enter containers' namespaces, and, for
+/// a successor that opens its own socket, to announce addresses.
+const CAPABILITIES: [u32; 3] = [privilege::NET_ADMIN, privilege::NET_RAW, privilege::SYS_ADMIN];
 /// The directory of the responder's state; see `dns`.
 const DNS: &str = "/run/moor/dns";
 /// System calls besides those of every daemon: threads, namespaces, files that appear whole, and
@@ -94,7 +95,6 @@ pub fn start(args: Args) -> Result<Running> {
     let poller = Poller::new().map_err(|errno| fail("wait at", errno.into()))?;
     let connections = Connections::of_socket(socket);
     let signals = signals()?;
-    // It opens sockets for which no capability is kept.
     let kernel = Programmer::open()?;
     confined(&files);
     let remote =

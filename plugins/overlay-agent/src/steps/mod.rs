@@ -21,7 +21,7 @@ pub use own::blocks_file;
 pub use publish::{difference_of, given_up, is_published, waiting};
 
 use crate::state::want::View;
-use crate::txn::Txn;
+use crate::txn::{Op, Txn};
 use cluster::key::Key;
 
 /// A step.
@@ -51,6 +51,16 @@ pub enum Step {
         /// The address.
         address: IpAddr,
     },
+}
+
+/// What can be deleted of this host's records.
+pub fn deletions(view: &View<'_>) -> Option<Txn> {
+    if !view.cache.is_whole() || standing(view) != Standing::Member {
+        return None;
+    }
+    let mut txn = publish::publish(view)?;
+    txn.ops.retain(|op| matches!(op, Op::Delete(_)));
+    (!txn.ops.is_empty()).then_some(txn)
 }
 
 /// The next step, if there is anything to do.

@@ -9,7 +9,7 @@ use super::*;
 use crate::state::cache::{Cache, Raw};
 use crate::state::local::{Local, NetLocal};
 use crate::state::want::Need;
-use crate::txn::{Compare, Op};
+use crate::txn::Compare;
 
 const PREFIX: &str = "/moor";
 const A: &str = "aaaaaaaaaaaaaaaa";
