@@ -18,8 +18,13 @@ TARGET  ?= $(shell [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)/lib" ] &&
 # The toolchain's own linker needs no C compiler, for no architecture. Not position-independent: see SECURITY.md.
 LINK_musl = -C linker=rust-lld -C link-arg=--build-id=sha1 -C relocation-model=static -C link-arg=--icf=all
 LINK_gnu  = -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all
+# The agent's TLS has C code, which needs nothing of a C library's headers but functions that musl has, too: the machine's
+# compiler makes it, where it is one of the same architecture. Of another, CC_<target> names a compiler.
+ifeq ($(firstword $(subst -, ,$(TARGET))),$(firstword $(subst -, ,$(HOST))))
+CC_musl  = CC_$(subst -,_,$(TARGET))=cc CFLAGS_$(subst -,_,$(TARGET))=-U_FORTIFY_SOURCE
+endif
 # No path of the machine that builds goes into them: the same source gives the same bytes anywhere.
-STATIC   = MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
+STATIC   = $(if $(filter %-unknown-linux-musl,$(TARGET)),$(CC_musl)) MOOR_VERSION="$(VERSION)" RUSTFLAGS="-C target-feature=+crt-static \
     $(if $(filter %-unknown-linux-musl,$(TARGET)),$(LINK_musl),$(LINK_gnu)) \
     --remap-path-prefix=$(CURDIR)=/moor --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 
