@@ -332,7 +332,13 @@ impl Engine {
         let owners = steps::owners(view, network, subnet);
         let is_hopeless = is_full && owners.iter().all(|(host, _)| pending.refused.contains(host));
         (is_late || is_hopeless).then(|| {
-            let free = steps::free_of(view, network, subnet);
+            let mut free = steps::free_of(view, network, subnet);
+            // What is not published, this host knows of itself.
+            if let (Some((_, own)), Some(net)) =
+                (free.iter_mut().find(|(host, _)| *host == view.local.id), known)
+            {
+                *own = net.free(&space);
+            }
             let counts = self.counts(&free, view);
             failed(
                 TRY_AGAIN,
