@@ -10,7 +10,7 @@ use harness::case::Case;
 use serde_json::{Value, json};
 
 /// The pages: name, text. A line is an id, a space and the promise; the cases cite the id.
-const PAGES: [(&str, &str); 27] = [
+const PAGES: [(&str, &str); 28] = [
     ("spec", include_str!("../../testdata/clauses/spec.txt")),
     ("runtime", include_str!("../../testdata/clauses/runtime.txt")),
     ("bandwidth", include_str!("../../testdata/clauses/bandwidth.txt")),
@@ -37,6 +37,7 @@ const PAGES: [(&str, &str); 27] = [
     ("fast-path", include_str!("../../testdata/clauses/fast-path.txt")),
     ("host", include_str!("../../testdata/clauses/host.txt")),
     ("tool", include_str!("../../testdata/clauses/tool.txt")),
+    ("overlay", include_str!("../../testdata/clauses/overlay.txt")),
     ("harness", include_str!("../../testdata/clauses/harness.txt")),
 ];
 

@@ -86,6 +86,7 @@ mod masquerade_invalid;
 mod masquerade_iptables;
 mod matrix;
 mod outside_gateway;
+mod overlay;
 mod parents;
 mod poisoned;
 mod portmap;
@@ -285,6 +286,7 @@ pub fn all() -> Vec<Case> {
         chain::CASES,
         matrix::CASES,
         stacked::CASES,
+        overlay::CASES,
         parents::CASES,
         host_access::CASES,
         host_access_life::CASES,
