@@ -91,8 +91,8 @@ fn mesh(room: &Room) -> Result<()> {
     }
     cluster.until(SECONDS(2), || {
         all.iter().try_for_each(|(guest, _)| {
-            let others = all.iter().flat_map(|(_, result)| addresses(result));
-            others.map(|to| guest.reach(&to, AMPLE).map(drop)).collect()
+            let mut others = all.iter().flat_map(|(_, result)| addresses(result));
+            others.try_for_each(|to| guest.reach(&to, AMPLE).map(drop))
         })
     })?;
     Ok(())
