@@ -84,7 +84,9 @@ fn settle(wanted: &OverlayLinks, host: &Netlink, bridge: &Link, link: &Link) -> 
             sysctl::best_effort(&format!("net/ipv6/conf/{}/disable_ipv6", link.name), "0");
         }
         sysctl::best_effort(&format!("net/ipv6/conf/{}/addr_gen_mode", link.name), NO_ADDRESS);
-        sysctl::refuse_routers(&link.name)?;
+        // A port's frames are the bridge's, which refuses them: the agent, which may write no
+        // parameter, makes the device all the same.
+        let _ = sysctl::refuse_routers(&link.name);
     }
     if mtu.is_some() || master.is_some() {
         host.set_link(link.index, &LinkChange { mtu, master, ..LinkChange::default() })?;
