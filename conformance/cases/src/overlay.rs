@@ -1,4 +1,4 @@
-//! overlay and cluster on several hosts with a real etcd. Not yet run against the product.
+//! overlay and cluster on several hosts with a real etcd.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use harness::room::Room;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-const NEEDS: &[Need] = &[Need::Etcd, Need::Overlay];
+const HOSTS: &[Need] = &[Need::Etcd, Need::Overlay];
 
 pub const CASES: &[Case] = &[
-    Case::new("overlay/three_cold_hosts_give_no_address_twice", &["O-001", "S-36"], unique).needs(NEEDS),
-    Case::new("overlay/every_container_reaches_every_other", &["O-020", "S-35"], mesh).needs(NEEDS),
-    Case::new("overlay/an_address_moves_with_its_container", &["O-006", "O-005"], moves).needs(NEEDS),
-    Case::new("overlay/lost_entries_are_made_again", &["O-024"], repaired).needs(NEEDS),
-    Case::new("overlay/a_paused_etcd_delays_no_add_from_an_own_block", &["O-003"], paused).needs(NEEDS),
-    Case::new("overlay/nothing_is_taken_away_while_etcd_is_away", &["O-080", "O-097"], away).needs(NEEDS),
-    Case::new("overlay/a_killed_agent_loses_nothing", &["O-083"], agent_killed).needs(NEEDS),
-    Case::new("overlay/links_come_and_go_with_the_only_container", &["O-092"], churn).needs(NEEDS),
-    Case::new("overlay/a_cloned_host_serves_nothing", &["O-088"], cloned).needs(NEEDS),
+    Case::new("overlay/three_cold_hosts_give_no_address_twice", &["O-001", "S-36"], unique).needs(HOSTS),
+    Case::new("overlay/every_container_reaches_every_other", &["O-020", "S-35"], mesh).needs(HOSTS),
+    Case::new("overlay/an_address_moves_with_its_container", &["O-006", "O-005"], moves).needs(HOSTS),
+    Case::new("overlay/lost_entries_are_made_again", &["O-024"], repaired).needs(HOSTS),
+    Case::new("overlay/a_paused_etcd_delays_no_add_from_an_own_block", &["O-003"], paused).needs(HOSTS),
+    Case::new("overlay/nothing_is_taken_away_while_etcd_is_away", &["O-080", "O-097"], away).needs(HOSTS),
+    Case::new("overlay/a_killed_agent_loses_nothing", &["O-083"], agent_killed).needs(HOSTS),
+    Case::new("overlay/links_come_and_go_with_the_only_container", &["O-092"], churn).needs(HOSTS),
+    Case::new("overlay/a_cloned_host_serves_nothing", &["O-088"], cloned).needs(HOSTS),
 ];
 
 const AMPLE: Duration = Duration::from_millis(700);
