@@ -6,6 +6,7 @@ mod engine;
 pub mod etcd;
 mod files;
 pub mod kernel;
+mod log;
 mod names;
 mod remote;
 pub mod serve;
@@ -26,7 +27,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            serve::log(&error);
+            log::log(&error);
             ExitCode::FAILURE
         }
     }

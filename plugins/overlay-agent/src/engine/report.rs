@@ -130,7 +130,7 @@ impl Engine {
             self.full = Some(trouble.text.clone());
         }
         if self.away.as_deref() != Some(&trouble.text) {
-            crate::serve::log(&trouble.text);
+            crate::log::log(&trouble.text);
         }
         self.away = Some(trouble.text.clone());
         let pause = if trouble.is_refusal { REFUSED } else { self.back_off };

@@ -15,8 +15,8 @@ use sys::IpFamily;
 use super::Engine;
 use crate::etcd::Client;
 use crate::kernel::{self, OverlayLinks, Programmer};
+use crate::log::log;
 use crate::names::Names;
-use crate::serve::log;
 use crate::state::local::NetLocal;
 
 impl Engine {

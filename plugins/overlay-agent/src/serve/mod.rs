@@ -11,8 +11,6 @@ mod run;
 mod start;
 
 use std::ffi::{CStr, OsString};
-use std::fmt::Display;
-use std::io::Write;
 
 use daemon::launch::detach_from_caller;
 use daemon::ready::Report;
@@ -42,10 +40,4 @@ pub fn main(arguments: &[OsString]) -> Result<(), String> {
     let started = start::start(args).map_err(|error| format!("{error:#}"));
     ready.send(started.as_ref().map(drop).map_err(String::as_str));
     started.and_then(|running: Running| running.run().map_err(|error| format!("{error:#}")))
-}
-
-/// Prints a line of the log: standard error, which the journal keeps.
-pub(crate) fn log(line: &dyn Display) {
-    // A log that cannot be written to stops nothing.
-    let _ = writeln!(std::io::stderr(), "overlay-agent: {line}");
 }

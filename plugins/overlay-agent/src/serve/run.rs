@@ -12,10 +12,11 @@ use sys::{Error, Result};
 
 use super::args::Args;
 use super::connections::Connections;
+use super::reexec;
 use super::start::now;
-use super::{log, reexec};
 use crate::engine::{Engine, answer, failed};
 use crate::kernel::Programmer;
+use crate::log::log;
 use crate::names::Names;
 use crate::remote::Remote;
 
