@@ -8,9 +8,10 @@ use std::process::Command;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_moor-plugins");
 const MAKEFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 23] = [
     "bandwidth",
     "bridge",
+    "cluster",
     "dhcp",
     "dns",
     "dnsname",
@@ -22,6 +23,7 @@ const NAMES: [&str; 21] = [
     "loopback",
     "macvlan",
     "moor-plugins",
+    "overlay",
     "portmap",
     "ptp",
     "sbr",
@@ -38,8 +40,9 @@ fn installed(home: &Path, options: &[&str]) -> std::path::PathBuf {
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
         fs::copy(EXECUTABLE, bin.join("moor-plugins")).unwrap();
-        // In the place of the tool, which another package builds.
+        // In the place of the agent and the tool, which other packages build.
         fs::copy("/bin/sh", bin.join("moor")).unwrap();
+        fs::copy("/bin/sh", bin.join("overlay-agent")).unwrap();
     }
     let mut make = Command::new("make");
     // A make that runs this test passes its options by these variables.

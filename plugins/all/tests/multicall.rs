@@ -86,7 +86,7 @@ fn an_unknown_name_is_an_error_for_a_runtime_and_a_list_for_a_person() {
     assert!(output.status.success());
     assert!(
         String::from_utf8_lossy(&output.stdout)
-            .contains("bandwidth, bridge, dhcp, dns, dummy, firewall, host-device, host-local")
+            .contains("bandwidth, bridge, cluster, dhcp, dns, dummy, firewall, host-device, host-local")
     );
 }
 

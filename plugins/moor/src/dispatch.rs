@@ -13,7 +13,7 @@ use crate::context::cni_path;
 use crate::failure::Exit;
 
 /// The plugins' names, which are never names of commands.
-pub const PLUGINS: [&str; 21] = [
+pub const PLUGINS: [&str; 22] = [
     "bandwidth",
     "bridge",
     "cluster",
@@ -27,6 +27,7 @@ pub const PLUGINS: [&str; 21] = [
     "ipvlan",
     "loopback",
     "macvlan",
+    "overlay",
     "portmap",
     "ptp",
     "sbr",

@@ -5,6 +5,7 @@ mod want;
 
 use std::path::PathBuf;
 
+use attach::mtu::MtuConf;
 use attach::{Masquerading, Outside};
 use cluster::local::SETTINGS;
 use cluster::record::Net;
@@ -25,7 +26,7 @@ const MTU_MAX: u64 = cluster::net::MTU_MAX as u64;
 #[serde(rename_all = "camelCase", default)]
 struct Conf {
     cluster: Option<String>,
-    mtu: Option<attach::mtu::MtuConf>,
+    mtu: Option<MtuConf>,
     encrypted: Option<bool>,
     multicast: Option<bool>,
     internal: Option<bool>,

@@ -134,6 +134,11 @@ pub struct Own {
     pub mac: String,
 }
 
+/// The first subnet is meant where none is named.
+fn is_first(subnet: &usize) -> bool {
+    *subnet == 0
+}
+
 /// A host asks for an address of another host's block. Under a lease of 10 s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
@@ -143,7 +148,7 @@ pub struct Ask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
     /// Of which subnet of the network, if any address of it will do.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_first")]
     pub subnet: usize,
     /// Why the owner refused: whose it is. Written by the owner; absent while the question is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
