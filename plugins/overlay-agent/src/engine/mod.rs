@@ -40,6 +40,8 @@ const REFUSED: Duration = Duration::from_secs(60);
 const CONTACT: Duration = Duration::from_secs(30);
 /// How long a request to etcd may take before plugins no longer wait for it.
 const SLOW: Duration = Duration::from_secs(1);
+/// How long the kernel's side may wait for changes of this host's own containers.
+const OWN_CHANGES: Duration = Duration::from_millis(200);
 /// How often files are read that no plugin reported.
 const RESCAN: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,8 @@ pub struct Engine {
     pub(crate) left_out: Vec<String>,
     /// The cache or the files have changed since the kernel was programmed.
     pub(crate) changed: bool,
+    /// When that counts which matters less.
+    changed_at: Option<Duration>,
 }
 
 impl Engine {
@@ -141,6 +145,7 @@ impl Engine {
             found_in_kernel: Default::default(),
             left_out: Vec::new(),
             changed: true,
+            changed_at: None,
             files,
         };
         engine.local.lease = lease.map(|lease| lease.lease);
@@ -169,7 +174,7 @@ impl Engine {
     /// Reads what plugins write of a network.
     pub(crate) fn refresh(&mut self, network: &str) {
         let Some(net) = self.local.nets.get_mut(network) else { return };
-        let before = net.attachments.clone();
+        let was_empty = net.attachments.is_empty();
         match self.files.refresh(network, net) {
             Ok(failed) if failed.is_empty() => {
                 self.troubles.remove(network);
@@ -184,7 +189,7 @@ impl Engine {
             }
         }
         if let Some(net) = self.local.nets.get_mut(network) {
-            self.changed |= net.attachments != before;
+            self.changed |= net.attachments.is_empty() != was_empty;
             let borrowed: Vec<_> = net.blocks.borrowed.iter().filter(|ip| net.uses(**ip)).copied().collect();
             net.used_loans.extend(borrowed);
         }
@@ -232,6 +237,7 @@ impl Engine {
         if self.busy.is_none() {
             due = due.min(self.keep_alive_due.max(self.retry_at));
         }
+        due = due.min(self.changed_at.unwrap_or(due));
         for pending in &self.pending {
             due = due.min(pending.deadline);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cluster::key::Key;
 use cluster::local::LeaseFile;
 
-use super::{BACK_OFF, BEHIND, CONTACT, Engine, REFUSED};
+use super::{BACK_OFF, BEHIND, CONTACT, Engine, OWN_CHANGES, REFUSED};
 use crate::remote::{Contact, Job, Outcome, Report, Trouble};
 use crate::state::cache::Raw;
 use crate::txn::{Op, Txn};
@@ -28,11 +28,10 @@ impl Engine {
                 self.changed = true;
             }
             Report::Changes(changes, revision) => {
-                self.cache.apply(&changes, revision);
+                self.changed |= self.cache.apply(&changes, revision);
                 if self.behind.is_some_and(|(newest, _)| newest <= self.cache.revision()) {
                     self.behind = None;
                 }
-                self.changed |= !changes.is_empty();
             }
             // Requests go on by another member; only if they fail, too, etcd is away.
             Report::Lost(trouble) => {
@@ -59,7 +58,9 @@ impl Engine {
             self.restart = true;
         }
         match (job, outcome) {
-            (Job::Txn(txn, lease), Outcome::Committed(revision)) => self.committed(txn, *lease, revision),
+            (Job::Txn(txn, lease), Outcome::Committed(revision)) => {
+                self.committed(txn, *lease, revision, now)
+            }
             (Job::Txn(txn, _), Outcome::Differs(found, revision)) => self.differs(txn, &found, revision, now),
             (Job::Grant(_), Outcome::Granted(lease)) => {
                 self.local.lease = Some(lease);
@@ -141,7 +142,7 @@ impl Engine {
     }
 
     /// Applies a transaction of ours that was done.
-    fn committed(&mut self, txn: &Txn, lease: Option<i64>, revision: i64) {
+    fn committed(&mut self, txn: &Txn, lease: Option<i64>, revision: i64, now: Duration) {
         self.repeated = None;
         self.clear_marks();
         if txn.ops.iter().any(|op| matches!(op, Op::Put(..))) {
@@ -161,7 +162,13 @@ impl Engine {
             let raw = Raw { key: path, value: value.clone(), created, modified: revision };
             self.cache.learn(key, Some(&raw), revision);
         }
-        self.changed = true;
+        // This host's own containers matter to others only, but for a doubled address.
+        let is_own = |op: &Op| matches!(op.key(), Key::Endpoint(endpoint) if endpoint.host == self.local.id);
+        if txn.ops.iter().all(is_own) {
+            self.changed_at.get_or_insert(now + OWN_CHANGES);
+        } else {
+            self.changed = true;
+        }
     }
 
     /// Takes over what etcd has otherwise than was believed.

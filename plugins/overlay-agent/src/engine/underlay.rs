@@ -60,8 +60,12 @@ impl Engine {
     }
 
     /// Whether the kernel and names are to be brought up to what is known.
-    pub fn has_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed) && self.cache.is_whole()
+    pub fn has_changed(&mut self, now: Duration) -> bool {
+        let is_due = self.changed || self.changed_at.is_some_and(|at| now >= at);
+        if is_due {
+            (self.changed, self.changed_at) = (false, None);
+        }
+        is_due && self.cache.is_whole()
     }
 
     /// Programs what other hosts' containers need here, and writes their names.

@@ -181,21 +181,22 @@ impl Running {
         }
         self.engine.note_refusals();
         self.engine.settle(now);
-        if self.engine.has_changed() {
-            self.engine.program(&mut self.kernel, &mut self.names, now);
-            self.kernel_due = Instant::now();
-        }
         if let Some(job) = self.engine.next_job(now)
             && !self.remote.ask(job)
         {
             log(&"the thread that speaks to etcd is gone");
             self.end.get_or_insert(End::Signal);
         }
-        if Instant::now() >= self.kernel_due {
-            self.step_kernel();
-        }
+        // Before the kernel, which with thousands of entries takes milliseconds.
         for (id, response) in self.engine.responses(now) {
             self.connections.answer(id, &response);
+        }
+        if self.engine.has_changed(now) {
+            self.engine.program(&mut self.kernel, &mut self.names, now);
+            self.kernel_due = Instant::now();
+        }
+        if Instant::now() >= self.kernel_due {
+            self.step_kernel();
         }
         if let Some((executable, path)) = self.successor.take() {
             let error =

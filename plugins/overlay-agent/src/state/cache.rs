@@ -146,6 +146,12 @@ impl Cache {
             .flatten()
     }
 
+    /// The questions for addresses.
+    pub fn asks(&self) -> impl Iterator<Item = (&Key, &Item)> {
+        let from = Key::Ask { network: String::new(), address: None, host: String::new() };
+        self.items.range(from..).take_while(|(key, _)| matches!(key, Key::Ask { .. }))
+    }
+
     /// The blocks of a network: first address, owner, and the creating revision. One whose record
     /// cannot be read has no owner.
     pub fn blocks<'a>(&'a self, network: &'a str) -> impl Iterator<Item = (std::net::IpAddr, &'a str, i64)> {
@@ -229,8 +235,10 @@ impl Cache {
         }
     }
 
-    /// Applies events of the watch, complete up to `revision`.
-    pub fn apply(&mut self, changes: &[Change], revision: i64) {
+    /// Applies events of the watch, complete up to `revision`. Returns whether one brought something
+    /// new: what this agent wrote itself is known.
+    pub fn apply(&mut self, changes: &[Change], revision: i64) -> bool {
+        let mut is_new = false;
         for change in changes {
             let (key, at) = match change {
                 Change::Put(raw) => (&raw.key, raw.modified),
@@ -240,6 +248,7 @@ impl Cache {
             if parsed.as_ref().and_then(|key| self.own.get(key)).is_some_and(|own| *own >= at) {
                 continue;
             }
+            is_new = true;
             match change {
                 Change::Put(raw) => self.put(raw),
                 Change::Deleted(key, _) => {
@@ -253,6 +262,7 @@ impl Cache {
         self.revision = self.revision.max(revision);
         let known = self.revision;
         self.own.retain(|_, at| *at > known);
+        is_new
     }
 
     /// Applies what this agent wrote or read at a revision: the record, or that there is none.

@@ -87,7 +87,7 @@ pub(super) fn ask(view: &View<'_>) -> Option<Txn> {
     if let Some((key, ask)) = wanted.iter().find(|(key, ask)| !is_open(key, ask)) {
         return Some(as_member(view).put_leased(key.clone(), ask, Lease::New(ASK_S)));
     }
-    let own = view.cache.items().map(|(key, _)| key).find(|key| {
+    let own = view.cache.asks().map(|(key, _)| key).find(|key| {
         matches!(key, Key::Ask { host, .. } if *host == view.local.id)
             && !wanted.iter().any(|(wanted, _)| wanted == *key)
     })?;
@@ -133,7 +133,7 @@ pub fn free_of(view: &View<'_>, network: &str, subnet: usize) -> Vec<(String, us
 
 /// A question of another host that this one answers.
 pub(super) fn answer(view: &View<'_>) -> Option<Step> {
-    view.cache.items().find_map(|(key, item)| {
+    view.cache.asks().find_map(|(key, item)| {
         let (Key::Ask { network, address, host }, Some(Record::Ask(ask))) = (key, &item.record) else {
             return None;
         };
