@@ -24,7 +24,9 @@ use nft::{
 use sys::Result;
 
 use super::alive::ensure_dead;
-use super::{COMMENT, Filled, Group, Left, Owned, Restored, TABLE, ensure, owned, restore, retire_with};
+use super::{
+    COMMENT, Filled, Group, Left, Owned, Restored, TABLE, element_drifts, ensure, owned, restore, retire_with,
+};
 use crate::intent::{self, By};
 use crate::{Drift, Owner};
 
@@ -142,14 +144,7 @@ impl FastPath<'_> {
                 if missing.is_new { "absent".to_owned() } else { missing.links.join(", ") + " missing" };
             drifts.push(Drift::new(FLOWTABLE.to_string(), "with its links", actual));
         }
-        for (set, wanted) in self.elements() {
-            let owner = |element: &Element| element.comment.clone().unwrap_or_else(|| "nobody's".into());
-            let actual = nft.element(&set, &wanted)?.as_ref().map_or_else(|| "absent".into(), owner);
-            if actual != self.label {
-                let what = format!("element {} of {set}", wanted.show(&set));
-                drifts.push(Drift::new(what, self.label, actual));
-            }
-        }
+        drifts.extend(element_drifts(nft, self.elements(), self.label)?);
         Ok(drifts)
     }
 

@@ -24,7 +24,9 @@ use nft::{
 use sys::Result;
 
 use super::spoof::TABLE;
-use super::{Filled, Group, Left, Owned, Restored, ensure, owned, restore, retire};
+use super::{
+    Filled, Group, Left, Owned, Restored, delete_of_link, element_drifts, ensure, owned, restore, retire,
+};
 use crate::Drift;
 
 const CHAIN: Chain<'static> = Chain { table: TABLE, name: "addressspoofchk" };
@@ -76,15 +78,7 @@ impl Addressed<'_> {
         nft.transact(|nft, batch| {
             ensure(nft, batch, &TABLE, &COMMENTED, &[chain()])?;
             if nft.element(&PORTS, &Element::new(Value::new().ifname(self.port)))?.is_some() {
-                let of_port = format!("{} . ", self.port);
-                for set in &SETS {
-                    let mut stale = nft.elements(set)?;
-                    stale.retain(|element| {
-                        let key = element.show(set);
-                        key == self.port || key.starts_with(&of_port)
-                    });
-                    batch.del_elements(set, &stale);
-                }
+                delete_of_link(nft, batch, &SETS, self.port)?;
             }
             for (set, element) in self.elements() {
                 batch.create_elements(&set, &[element]);
@@ -112,14 +106,7 @@ impl Addressed<'_> {
     /// The kernel could not be asked.
     pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
         let mut drifts = chain().drifts(nft)?;
-        for (set, wanted) in self.elements() {
-            let owner = |element: &Element| element.comment.clone().unwrap_or_else(|| "nobody's".into());
-            let actual = nft.element(&set, &wanted)?.as_ref().map_or_else(|| "absent".into(), owner);
-            if actual != self.label {
-                let what = format!("element {} of {set}", wanted.show(&set));
-                drifts.push(Drift::new(what, self.label, actual));
-            }
-        }
+        drifts.extend(element_drifts(nft, self.elements(), self.label)?);
         Ok(drifts)
     }
 

@@ -158,6 +158,44 @@ fn limit<T>(elements: &mut Vec<T>) -> Left {
     left
 }
 
+/// Differences of elements from what they must be: there, with this owner's label.
+///
+/// # Errors
+/// The kernel could not be asked.
+fn element_drifts(
+    nft: &Nft,
+    elements: impl IntoIterator<Item = (Set<'static>, Element)>,
+    label: &str,
+) -> Result<Vec<Drift>> {
+    let mut drifts = Vec::new();
+    for (set, wanted) in elements {
+        let owner = |element: &Element| element.comment.clone().unwrap_or_else(|| "nobody's".into());
+        let actual = nft.element(&set, &wanted)?.as_ref().map_or_else(|| "absent".into(), owner);
+        if actual != label {
+            drifts.push(Drift::new(format!("element {} of {set}", wanted.show(&set)), label, actual));
+        }
+    }
+    Ok(drifts)
+}
+
+/// Deletes the elements whose key is this link's name, or begins with it: those of an earlier link
+/// of this name.
+///
+/// # Errors
+/// The kernel could not be asked.
+fn delete_of_link(nft: &Nft, batch: &mut Batch, sets: &[Set<'static>], link: &str) -> Result<()> {
+    let of_link = format!("{link} . ");
+    for set in sets {
+        let mut stale = nft.elements(set)?;
+        stale.retain(|element| {
+            let key = element.show(set);
+            key == link || key.starts_with(&of_link)
+        });
+        batch.del_elements(set, &stale);
+    }
+    Ok(())
+}
+
 /// Elements to delete from several sets.
 struct Owned {
     elements: Vec<(Set<'static>, Vec<Element>)>,

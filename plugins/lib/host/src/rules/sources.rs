@@ -22,7 +22,10 @@ use nft::{
 };
 use sys::Result;
 
-use super::{Filled, Group, Left, Owned, Restored, TABLE, ensure, owned, restore, retire};
+use super::{
+    Filled, Group, Left, Owned, Restored, TABLE, delete_of_link, element_drifts, ensure, owned, restore,
+    retire,
+};
 use crate::Drift;
 
 const CHAIN: Chain<'static> = Chain { table: TABLE, name: "ipspoofchk" };
@@ -56,15 +59,7 @@ impl Sources<'_> {
     pub fn add(&self, nft: &Nft) -> Result<()> {
         nft.transact(|nft, batch| {
             ensure(nft, batch, &TABLE, &COMMENTED, &[chain()])?;
-            let of_link = format!("{} . ", self.link);
-            for set in &SETS {
-                let mut stale = nft.elements(set)?;
-                stale.retain(|element| {
-                    let key = element.show(set);
-                    key == self.link || key.starts_with(&of_link)
-                });
-                batch.del_elements(set, &stale);
-            }
+            delete_of_link(nft, batch, &SETS, self.link)?;
             for (set, element) in self.elements() {
                 batch.create_elements(&set, &[element]);
             }
@@ -91,14 +86,7 @@ impl Sources<'_> {
     /// The kernel could not be asked.
     pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
         let mut drifts = chain().drifts(nft)?;
-        for (set, wanted) in self.elements() {
-            let owner = |element: &Element| element.comment.clone().unwrap_or_else(|| "nobody's".into());
-            let actual = nft.element(&set, &wanted)?.as_ref().map_or_else(|| "absent".into(), owner);
-            if actual != self.label {
-                let what = format!("element {} of {set}", wanted.show(&set));
-                drifts.push(Drift::new(what, self.label, actual));
-            }
-        }
+        drifts.extend(element_drifts(nft, self.elements(), self.label)?);
         Ok(drifts)
     }
 

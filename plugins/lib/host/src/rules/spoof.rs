@@ -18,7 +18,7 @@ use nft::{
 };
 use sys::Result;
 
-use super::{Filled, Group, Left, Owned, Restored, ensure, owned, restore, retire};
+use super::{Filled, Group, Left, Owned, Restored, element_drifts, ensure, owned, restore, retire};
 use crate::Drift;
 
 /// The table for frames.
@@ -87,14 +87,7 @@ impl Guarded<'_> {
     /// The kernel could not be asked.
     pub fn drifts(&self, nft: &Nft) -> Result<Vec<Drift>> {
         let mut drifts = chain().drifts(nft)?;
-        for (set, wanted) in SETS.iter().zip(self.elements()) {
-            let owner = |element: &Element| element.comment.clone().unwrap_or_else(|| "nobody's".into());
-            let actual = nft.element(set, &wanted)?.as_ref().map_or_else(|| "absent".into(), owner);
-            if actual != self.label {
-                let what = format!("element {} of {set}", wanted.show(set));
-                drifts.push(Drift::new(what, self.label, actual));
-            }
-        }
+        drifts.extend(element_drifts(nft, SETS.into_iter().zip(self.elements()), self.label)?);
         Ok(drifts)
     }
 
