@@ -111,9 +111,9 @@ impl Engine {
         }
         self.cluster.clone_from(&contact.cluster);
         self.member = Some(contact.member.clone());
-        // The first member that answers decides.
-        if self.first_member.is_none() {
-            self.first_member = Some(contact.member.clone());
+        // The first member that answers decides. A name of it may have no address yet.
+        if self.first_member.is_none() || self.local.host.addresses.is_empty() {
+            self.first_member.get_or_insert_with(|| contact.member.clone());
             self.find_addresses();
         }
         (self.away, self.back_off) = (None, BACK_OFF.0);

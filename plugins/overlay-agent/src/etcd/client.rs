@@ -1,8 +1,11 @@
 //! The calls.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use cluster::settings::Settings;
 use serde::de::Deserialize;
@@ -19,6 +22,10 @@ use super::{RECORDS_MAX, WHOLE_MAX};
 const PAGE: usize = 500;
 /// How often a read begins anew because its revision was compacted meanwhile.
 const COMPACTIONS_MAX: usize = 3;
+/// How long a server of names may take.
+const RESOLVE: Duration = Duration::from_secs(1);
+/// Whether one is asked at this moment.
+static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// The client. Clones share connections, the order of the members, and the token; the files of the
 /// settings are read with the first call.
@@ -227,7 +234,7 @@ impl Client {
     /// The source address of the route to a member.
     pub fn source_towards(member: &str) -> Option<IpAddr> {
         let (_, rest) = member.split_once("://")?;
-        let target = rest.to_socket_addrs().ok()?.next()?;
+        let target = rest.parse().ok().or_else(|| resolve(rest))?;
         let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         // A datagram socket is connected without a packet.
         let socket = UdpSocket::bind((any, 0)).ok()?;
@@ -252,6 +259,26 @@ pub(super) fn stream_error(member: &str, error: &response::StreamError) -> Error
         let attempt = Attempt { member: member.to_owned(), why: response::shown(&error.message) };
         Error::Refused(super::Refusal::Credentials, attempt)
     })
+}
+
+/// The address of a member that is given by name. A server of names can be silent for long, and the
+/// caller has others to serve: after a moment the answer is none, and one question is open at most.
+fn resolve(member: &str) -> Option<SocketAddr> {
+    if ASKED.swap(true, Ordering::AcqRel) {
+        return None;
+    }
+    let (tell, answer) = mpsc::channel();
+    let member = member.to_owned();
+    let ask = move || {
+        let address = member.to_socket_addrs().ok().and_then(|mut all| all.next());
+        ASKED.store(false, Ordering::Release);
+        // Nobody waits for a late answer.
+        let _ = tell.send(address);
+    };
+    if thread::Builder::new().name("names".into()).spawn(ask).is_err() {
+        ASKED.store(false, Ordering::Release);
+    }
+    answer.recv_timeout(RESOLVE).ok().flatten()
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a Body) -> Result<T, Error> {
