@@ -17,6 +17,7 @@ use crate::sbr::{sbr, tables};
 
 pub const CASES: &[Case] = &[
     Case::new("sbr/check_names_every_drift", &["C-043", "SB-B4"], drifts),
+    Case::new("sbr/check_accepts_a_route_that_a_neighbour_advertises", &["SB-B4"], advertised),
     Case::new("sbr/a_failed_add_restores_the_main_table", &["C-085", "SB-B5"], failed_add),
     Case::new("sbr/del_matrix", &["C-042", "C-113", "C-114", "SB-6", "SB-B3"], del_matrix),
     Case::new("sbr/del_keeps_what_others_have", &["C-047", "SB-R3"], del_others),
@@ -55,6 +56,13 @@ fn drifts(room: &Room) -> Result<()> {
     ip::run_in("c1", &["link", "del", "net1"])?;
     run(room, "CHECK", &container, 1, &sbr(1))?.error_with(999, "net1")?;
     Ok(())
+}
+
+fn advertised(room: &Room) -> Result<()> {
+    let container = two_ways(room)?;
+    run(room, "ADD", &container, 1, &sbr(1))?.result()?;
+    ip::script(Some("c1"), "-6 route add default via fe80::1 dev net1 metric 1024 proto ra")?;
+    run(room, "CHECK", &container, 1, &sbr(1))?.silent()
 }
 
 fn failed_add(room: &Room) -> Result<()> {

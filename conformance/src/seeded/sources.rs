@@ -24,6 +24,13 @@ pub const SOURCES: &[Defect] = &[
         "CHECK" => Reply::nothing(),
         _ => call.sound(),
     }),
+    defect("takes_a_neighbours_route_for_a_drift", "sbr", ADVERTISED, |call| {
+        let learned = ip::rows(Some("c1"), &["-6", "route", "show", "default", "proto", "ra"]);
+        match call.verb == "CHECK" && learned.is_ok_and(|routes| !routes.is_empty()) {
+            true => Reply::error(999, "default route of net1 in the main table"),
+            false => call.sound(),
+        }
+    }),
     defect("needs_a_namespace_to_delete", "sbr", "sbr/del_matrix", |call| {
         let path = std::env::var("CNI_NETNS").unwrap_or_default();
         match call.verb == "DEL" && !Path::new(&path).exists() {
@@ -50,6 +57,7 @@ pub const SOURCES: &[Defect] = &[
 ];
 
 const PACKETS: &str = "sbr/answers_leave_by_the_interface_that_the_question_came_in_by";
+const ADVERTISED: &str = "sbr/check_accepts_a_route_that_a_neighbour_advertises";
 const ROUTES: &str = "sbr/routes_keep_metrics_next_hops_and_protocols";
 
 fn after_add(call: &Call, command: &str) -> Reply {

@@ -87,10 +87,13 @@ impl Part for SourceRouting {
         let routes = netlink.whole_routes(Some(link.index))?;
         let mut drifts: Vec<Drift> =
             self.sources.iter().filter_map(|source| self.drift(source, &rules, &routes)).collect();
-        let in_main = |route: &&WholeRoute| {
-            route.first().table == Route::MAIN_TABLE && route.first().is_default() && route.is_unicast()
+        // The kernel adds what a router advertises at any time, and any neighbour may advertise.
+        let in_main = |route: &WholeRoute| {
+            let first = route.first();
+            let learned = first.protocol == Route::BY_ADVERTISEMENT;
+            first.table == Route::MAIN_TABLE && first.is_default() && route.is_unicast() && !learned
         };
-        if self.table.is_none() && routes.iter().any(|route| in_main(&route)) {
+        if self.table.is_none() && routes.iter().any(in_main) {
             drifts.push(Drift::new(
                 format!("default route of {} in the main table", self.link),
                 "none",
