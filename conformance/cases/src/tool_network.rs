@@ -11,8 +11,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use harness::case::Case;
 use harness::ip;
 use harness::need::Need;
-use harness::room::Room;
 use harness::room::call::Answer;
+use harness::room::{Room, administrator_writes};
 use harness::strace::point::{Extent, points, strace};
 use runtime::Conflist;
 use serde_json::Value;
@@ -57,7 +57,7 @@ pub fn refused(room: &Room, words: &str, why: &[&str]) -> Result<()> {
 /// Writes a conflist beside the tool's.
 pub fn write(name: &str, text: &str) -> Result<()> {
     fs::create_dir_all(DIR)?;
-    fs::write(Path::new(DIR).join(name), text).with_context(|| format!("write {name}"))
+    administrator_writes(&Path::new(DIR).join(name), text)
 }
 
 /// A bridge network that somebody else made; it sorts before the tool's.

@@ -49,7 +49,7 @@ pub fn count(
     for (verb, (_, count)) in verbs().zip(&mut counts) {
         attachment.each(verb, |shot| {
             let (succeeded, peak) = peak::of(shot.command(&traced)?)?;
-            ensure!(succeeded, "{} {verb} fails when it is traced", shot.program.display());
+            ensure!(succeeded, "{} {verb} fails when it is traced: {}", shot.program.display(), shot.said()?);
             count.peak_kib = count.peak_kib.max(peak);
             shot.printed()
         })?;

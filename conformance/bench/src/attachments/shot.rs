@@ -78,14 +78,14 @@ impl Shot {
 
     /// Its output, after it succeeded.
     pub fn answer(&self, status: std::process::ExitStatus) -> Result<Option<Value>> {
-        ensure!(
-            status.success(),
-            "{}: {status}: {} {}",
-            self.program.display(),
-            fs::read_to_string(self.file("out"))?.split_whitespace().collect::<Vec<_>>().join(" "),
-            fs::read_to_string(self.file("err"))?.trim()
-        );
+        ensure!(status.success(), "{}: {status}: {}", self.program.display(), self.said()?);
         self.printed()
+    }
+
+    /// What it wrote to standard output and standard error, in one line.
+    pub fn said(&self) -> Result<String> {
+        let both = fs::read_to_string(self.file("out"))? + " " + &fs::read_to_string(self.file("err"))?;
+        Ok(both.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     /// Its output.

@@ -9,7 +9,8 @@ pub mod enter;
 pub mod netns;
 pub mod unruly;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -170,7 +171,7 @@ impl Room {
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.scratch(name);
         fs::create_dir_all(path.parent().unwrap_or(Path::new(SCRATCH)))?;
-        fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+        administrator_writes(&path, content)?;
         Ok(path)
     }
 
@@ -189,4 +190,15 @@ impl Room {
         records.iter().skip(skipped).for_each(|record| text += &record.to_string());
         text
     }
+}
+
+/// Writes a file as an administrator does: only its owner may change it, also in a world whose umask
+/// is 0.
+pub fn administrator_writes(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    let write = || {
+        fs::write(path, content)?;
+        let mode = fs::metadata(path)?.permissions().mode();
+        fs::set_permissions(path, Permissions::from_mode(mode & 0o7755))
+    };
+    write().with_context(|| format!("write {}", path.display()))
 }

@@ -20,10 +20,12 @@ pub fn linked(room: &Room, id: &str) -> Result<(Container, Value)> {
     let container = room.container(id)?;
     let script = format!(
         "link add eth0 address {MAC} type veth peer name far0
-         link set eth0 up
-         link set far0 up"
+         link set eth0 up"
     );
     ip::script(Some(id), &script)?;
+    // The other end is in the same namespace: what the container sends is not for it.
+    room.inside(id, || Ok(fs::write("/proc/sys/net/ipv6/conf/far0/accept_ra", "0")?))?;
+    ip::run_in(id, &["link", "set", "far0", "up"])?;
     let eth0 = json!({"name": "eth0", "mac": MAC, "sandbox": container.path});
     let ips = json!([{"interface": 0, "address": "10.1.2.3/24"}]);
     Ok((container, json!({"cniVersion": USUAL, "interfaces": [eth0], "ips": ips})))
