@@ -288,6 +288,7 @@ pub fn all() -> Vec<Case> {
         stacked::CASES,
         overlay::addresses::CASES,
         overlay::members::CASES,
+        overlay::names::CASES,
         overlay::packets::CASES,
         parents::CASES,
         host_access::CASES,

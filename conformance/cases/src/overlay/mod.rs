@@ -2,6 +2,7 @@
 
 pub(super) mod addresses;
 pub(super) mod members;
+pub(super) mod names;
 pub(super) mod packets;
 
 use std::time::Duration;
