@@ -2,8 +2,8 @@
 
 use cluster::control::{Answer, Outcome};
 
-use super::Engine;
 use super::answer::{TRY_AGAIN, answer, failed, queued};
+use super::{About, Engine};
 use crate::state::want::View;
 use crate::steps;
 
@@ -29,7 +29,17 @@ impl Engine {
                 None => answer(Outcome::Done),
             });
         }
-        if self.is_away(view.now) || self.full.is_some() || !wait || is_late {
+        if let (true, Some(hold)) = (wait, self.holds.get(&About::Writing)) {
+            match hold.is_full {
+                true => return Some(queued(hold.why.clone())),
+                // Somebody has to change something before another host hears of it.
+                false if is_late || view.now < hold.until(true) => {
+                    return Some(failed(TRY_AGAIN, hold.why.clone()));
+                }
+                false => {}
+            }
+        }
+        if self.is_silent(view.now) || !wait || is_late {
             return Some(queued(self.why_away(view.now)));
         }
         None

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BACK_OFF, CHECK, Engine, RESCAN};
+use super::{About, BACK_OFF, CHECK, Engine, RESCAN, SPACE};
 use crate::remote::Job;
 use crate::steps::{self, Step};
 use crate::txn::Txn;
@@ -22,16 +22,22 @@ impl Engine {
     fn choose(&mut self, now: Duration) -> Option<Job> {
         match self.local.lease {
             _ if self.local.leaving => {}
-            None if self.may_join(now) => return Some(Job::Grant(self.settings.host_ttl_s)),
+            None if !self.is_held(About::Writing, now) && self.may_join(now) => {
+                return Some(Job::Grant(self.settings.host_ttl_s));
+            }
             Some(lease) if now >= self.keep_alive_due => return Some(Job::KeepAlive(lease)),
             _ => {}
         }
         if let Some(txn) = self.next_txn(now) {
             return Some(Job::Txn(txn, self.local.lease));
         }
-        if now >= self.check_due {
+        if now >= self.check_due && !self.is_held(About::Reading, now) {
             self.check_due = now + CHECK;
             return Some(Job::Newest);
+        }
+        if now >= self.space_due && self.cache.is_whole() {
+            self.space_due = now + SPACE.0;
+            return Some(Job::Space);
         }
         None
     }
@@ -48,13 +54,22 @@ impl Engine {
 
     fn next_txn(&mut self, now: Duration) -> Option<Txn> {
         // etcd without space still takes deletions.
-        if self.full.is_some()
+        if self.holds.get(&About::Writing).is_some_and(|hold| hold.is_full)
             && let Some(txn) = self.with_view(now, steps::deletions)
         {
             return Some(txn);
         }
+        if self.is_held(About::Writing, now) {
+            return None;
+        }
         let is_ledger_free = now >= self.ledger_at;
-        let step = self.with_view(now, steps::next)?;
+        let Some(step) = self.with_view(now, steps::next) else {
+            // Nothing is left to write, so nothing would show that the reason has gone.
+            if !self.holds.get(&About::Writing).is_some_and(|hold| hold.is_full) {
+                self.holds.remove(&About::Writing);
+            }
+            return None;
+        };
         let txn = match step {
             Step::Txn(txn) => txn,
             _ if !is_ledger_free => return None,

@@ -3,6 +3,7 @@
 
 mod answer;
 mod check;
+mod hold;
 mod jobs;
 mod ledger;
 mod needs;
@@ -19,6 +20,7 @@ use cluster::settings::Settings;
 use daemon::Id;
 
 pub(crate) use answer::{answer, failed};
+use hold::{About, Hold};
 pub use needs::Pending;
 
 use crate::files::Files;
@@ -34,8 +36,8 @@ pub(crate) const BEHIND: Duration = Duration::from_secs(2);
 const CHECK: Duration = Duration::from_secs(10);
 /// The shortest and the longest pause after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// The pause after etcd refused this host.
-const REFUSED: Duration = Duration::from_secs(60);
+/// How often etcd is asked for its space; and while it had none.
+const SPACE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 /// How often the time of the last contact is written.
 const CONTACT: Duration = Duration::from_secs(30);
 /// How long a request to etcd may take before plugins no longer wait for it.
@@ -62,8 +64,11 @@ pub struct Engine {
     known: i64,
     /// Why etcd is away.
     away: Option<String>,
-    /// etcd has no space.
-    full: Option<String>,
+    /// What etcd refuses, or has no space for.
+    holds: BTreeMap<About, Hold>,
+    /// What people should know of etcd's space.
+    space: Vec<String>,
+    space_due: Duration,
     /// When etcd was heard of last, in this boot.
     contact: Option<Duration>,
     contact_written: Option<Duration>,
@@ -121,7 +126,9 @@ impl Engine {
             busy: None,
             known: 0,
             away: None,
-            full: None,
+            holds: BTreeMap::new(),
+            space: Vec::new(),
+            space_due: now,
             contact,
             contact_written: contact,
             member: None,
@@ -206,14 +213,20 @@ impl Engine {
         f(&View { cache: &self.cache, local: &self.local, needs: &needs, now, random })
     }
 
-    /// Whether etcd does not answer at this moment.
+    /// Whether etcd does not answer at this moment, or does not what it is asked.
     pub(crate) fn is_away(&self, now: Duration) -> bool {
+        self.is_silent(now) || !self.holds.is_empty()
+    }
+
+    /// Whether etcd does not answer at this moment.
+    pub(crate) fn is_silent(&self, now: Duration) -> bool {
         self.away.is_some() || self.busy.as_ref().is_some_and(|(_, since)| now.saturating_sub(*since) >= SLOW)
     }
 
     /// Why etcd is away, for people.
     pub(crate) fn why_away(&self, now: Duration) -> String {
-        match (&self.away, &self.busy) {
+        let held = self.holds.values().next().map(|hold| &hold.why);
+        match (self.away.as_ref().or(held), &self.busy) {
             (Some(why), _) => why.clone(),
             (None, Some((_, since))) if now.saturating_sub(*since) >= SLOW => {
                 format!("etcd has not answered for {} ms", now.saturating_sub(*since).as_millis())
@@ -236,6 +249,8 @@ impl Engine {
         let mut due = now + Duration::from_secs(1);
         if self.busy.is_none() {
             due = due.min(self.keep_alive_due.max(self.retry_at));
+            let held = self.holds.values().map(|hold| hold.until(false)).filter(|until| *until > now);
+            due = held.min().map_or(due, |until| due.min(until));
         }
         due = due.min(self.changed_at.unwrap_or(due));
         for pending in &self.pending {

@@ -25,6 +25,15 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Whether somebody waits for etcd.
+    pub(crate) fn is_for_etcd(&self) -> bool {
+        match &self.request {
+            Request::Network { .. } | Request::Block { .. } => true,
+            Request::Sync { wait, .. } => *wait,
+            _ => false,
+        }
+    }
+
     /// What it takes, if transactions.
     pub(crate) fn need(&self, local: &Local) -> Option<Need> {
         match &self.request {

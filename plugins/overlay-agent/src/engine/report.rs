@@ -6,7 +6,7 @@ use std::time::Duration;
 use cluster::key::Key;
 use cluster::local::LeaseFile;
 
-use super::{BACK_OFF, BEHIND, CONTACT, Engine, OWN_CHANGES, REFUSED};
+use super::{About, BACK_OFF, BEHIND, CONTACT, Engine, OWN_CHANGES, SPACE};
 use crate::remote::{Contact, Job, Outcome, Report, Trouble};
 use crate::state::cache::Raw;
 use crate::txn::{Op, Txn};
@@ -22,6 +22,7 @@ impl Engine {
             Report::Whole(records, revision, too_large, contact) => {
                 self.too_large = too_large;
                 self.reached(&contact, now);
+                self.holds.remove(&About::Watching);
                 self.cache.replace(&records, revision);
                 self.behind = None;
                 self.find_lost_blocks();
@@ -35,7 +36,9 @@ impl Engine {
             }
             // Requests go on by another member; only if they fail, too, etcd is away.
             Report::Lost(trouble) => {
-                if trouble.is_refusal || !self.cache.is_whole() {
+                if trouble.is_refusal {
+                    self.hold(About::Watching, &trouble, now);
+                } else if !self.cache.is_whole() {
                     self.failed(&trouble, now);
                 }
             }
@@ -46,9 +49,10 @@ impl Engine {
         self.busy = None;
         let (outcome, contact) = match result {
             Ok(done) => done,
-            Err(trouble) => return self.failed(&trouble, now),
+            Err(trouble) => return self.not_done(job, &trouble, now),
         };
         self.reached(&contact, now);
+        self.release(job, &outcome);
         // A linearizable answer never goes back behind what was known before the question.
         let at = match &outcome {
             Outcome::Committed(revision) | Outcome::Differs(_, revision) => Some(*revision),
@@ -77,6 +81,11 @@ impl Engine {
                     self.local.lease = None;
                     self.local.alive_lease = None;
                 }
+            }
+            (Job::Space, Outcome::Space(status)) => {
+                let is_held = self.holds.values().any(|hold| hold.is_full);
+                self.space_due = now + if status.is_full || is_held { SPACE.1 } else { SPACE.0 };
+                self.space = status.warnings();
             }
             (Job::Newest, Outcome::Newest(newest)) if newest > self.cache.revision() => {
                 self.behind.get_or_insert((newest, now));
@@ -126,15 +135,32 @@ impl Engine {
         }
     }
 
-    fn failed(&mut self, trouble: &Trouble, now: Duration) {
-        if trouble.is_full {
-            self.full = Some(trouble.text.clone());
+    fn not_done(&mut self, job: &Job, trouble: &Trouble, now: Duration) {
+        match job {
+            // Nothing depends on it, and an operator may have closed it to others.
+            Job::Space if trouble.is_refusal => self.space_due = now + SPACE.0,
+            _ if trouble.is_full => {
+                self.space_due = self.space_due.min(now + SPACE.1);
+                self.hold(About::Writing, trouble, now);
+            }
+            _ if trouble.is_refusal => {
+                if matches!(job, Job::KeepAlive(_)) {
+                    self.keep_alive_due = now + self.back_off;
+                    self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+                }
+                self.hold(About::of(job), trouble, now);
+            }
+            _ => self.failed(trouble, now),
         }
+    }
+
+    /// etcd did not answer.
+    fn failed(&mut self, trouble: &Trouble, now: Duration) {
         if self.away.as_deref() != Some(&trouble.text) {
             crate::log::log(&trouble.text);
         }
         self.away = Some(trouble.text.clone());
-        let pause = if trouble.is_refusal { REFUSED } else { self.back_off };
+        let pause = self.back_off;
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
         // Hosts that lost etcd together do not come back together.
         let random = sys::random::bytes::<1>().map_or(0, |[byte]| u32::from(byte));
@@ -145,9 +171,6 @@ impl Engine {
     fn committed(&mut self, txn: &Txn, lease: Option<i64>, revision: i64, now: Duration) {
         self.repeated = None;
         self.clear_marks();
-        if txn.ops.iter().any(|op| matches!(op, Op::Put(..))) {
-            self.full = None;
-        }
         for op in &txn.ops {
             let key = op.key();
             let Op::Put(_, value, _) = op else {

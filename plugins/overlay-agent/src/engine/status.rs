@@ -1,5 +1,8 @@
 //! The agent's state, for STATUS and people.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use cluster::control::Status;
 use cluster::key::Key;
 
@@ -26,7 +29,9 @@ impl Engine {
             local
         };
         let away = self.is_away(view.now).then(|| self.why_away(view.now));
+        let held = self.holds.values().map(|hold| view.now.saturating_sub(hold.since));
         let since = self.contact.map_or(view.now, |contact| view.now.saturating_sub(contact));
+        let since = held.fold(since, Duration::max);
         Status {
             host: view.local.id.clone(),
             name: view.local.host.name.clone(),
@@ -67,12 +72,14 @@ impl Engine {
                 }
             }
         }
+        let refusals: BTreeSet<_> = self.refusals().map(|hold| hold.why.clone()).collect();
+        faults.extend(refusals);
         faults.extend(self.troubles.values().cloned());
         faults
     }
 
     fn warnings(&self, view: &View<'_>) -> Vec<String> {
-        let mut warnings: Vec<String> = self.full.iter().cloned().collect();
+        let mut warnings = self.space.clone();
         for (network, net) in &view.local.nets {
             for (name, held) in &net.attachments {
                 if let Some((ip, host)) = steps::given_up(view, network, held) {

@@ -12,7 +12,7 @@ use serde::de::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{Attempt, Error};
-use super::members::{Body, Members, Repeat};
+use super::members::{self, Body, Members, Repeat};
 use super::request::{self, Txn};
 use super::response::{self, Header, LeftOut, Record, Status, TxnAnswer};
 use super::watch::Watch;
@@ -185,7 +185,7 @@ impl Client {
     /// # Errors
     /// Of etcd.
     pub fn keep_alive(&self, lease: i64) -> Result<Answer<Option<i64>>, Error> {
-        let body = self.send("/v3/lease/keepalive", &json!({"ID": lease.to_string()}), Repeat::Harmless)?;
+        let body = self.send(members::KEEP_ALIVE, &json!({"ID": lease.to_string()}), Repeat::Harmless)?;
         let line: response::Line<response::Lease> = parse(&body)?;
         if let Some(error) = line.error {
             return Err(stream_error(&body.member, &error));
@@ -224,6 +224,11 @@ impl Client {
     /// Of etcd. That the revision is compacted is reported by the watch itself.
     pub fn watch(&self, prefix: &[u8], revision: i64) -> Result<Watch, Error> {
         Watch::start(&self.members, prefix, revision)
+    }
+
+    /// Whether a file with a certificate, a key or the password has changed since the last call.
+    pub fn has_new_files(&self) -> bool {
+        self.members.has_new_files()
     }
 
     /// Another member is asked first from now on, if this one was.

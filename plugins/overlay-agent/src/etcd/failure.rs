@@ -84,10 +84,7 @@ pub(super) fn of_connection(error: &ureq::Error) -> Broken {
     match error {
         E::Timeout(Timeout::Connect | Timeout::Resolve) => Broken::NotSent("it is silent".into()),
         E::Timeout(_) => Broken::Silent("it is silent".into()),
-        E::HostNotFound | E::BadUri(_) | E::ConnectionFailed | E::Pem(_) | E::Tls(_) => {
-            Broken::NotSent(words)
-        }
-        E::Rustls(error) => of_tls(error),
+        E::HostNotFound | E::BadUri(_) | E::ConnectionFailed | E::Tls(_) => Broken::NotSent(words),
         E::Io(error) => of_io(error),
         _ => Broken::Silent(words),
     }

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cluster::settings::Settings;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::error::Error;
+use super::tls::AnyName;
 
 /// The longest file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
@@ -36,65 +39,59 @@ pub(super) fn stamps(settings: &Settings) -> Vec<Option<Stamp>> {
     files.into_iter().map(|path| path.as_deref().and_then(stamp)).collect()
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+/// The stamp of a file; none if it cannot be examined.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let meta = std::fs::metadata(path).ok()?;
     let modified = (meta.mtime(), meta.mtime_nsec());
     Some(Stamp { device: meta.dev(), inode: meta.ino(), size: meta.size(), modified })
 }
 
-/// What TLS needs, from the files.
-///
-/// ureq would end the process over a key that is not the certificate's: the two are compared here.
-pub(super) fn tls(settings: &Settings) -> Result<TlsConfig, Error> {
+/// What TLS needs, from the files. Without an authority every certificate is refused.
+pub(super) fn tls(settings: &Settings) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
-    let mut roots = Vec::new();
+    let mut roots = RootCertStore::empty();
     if let Some(path) = &settings.ca {
-        roots = certificates(path)?;
+        for one in certificates(path)? {
+            roots.add(one).map_err(|error| bad(path, &error))?;
+        }
     }
-    let client = match (&settings.cert, &settings.key) {
-        (Some(cert), Some(key)) => Some(client(cert, key, &provider)?),
-        _ => None,
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| bad(Path::new("TLS"), &error))?;
+    let builder = if settings.insecure {
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(AnyName { roots, provider: provider.clone() });
+        builder.dangerous().with_custom_certificate_verifier(verifier)
+    } else {
+        builder.with_root_certificates(roots)
     };
-    Ok(TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .client_cert(client)
-        .disable_verification(settings.insecure)
-        .unversioned_rustls_crypto_provider(provider)
-        .build())
+    Ok(Arc::new(match (&settings.cert, &settings.key) {
+        (Some(cert), Some(key)) => {
+            let (chain, private) = client(cert, key, &provider)?;
+            builder.with_client_auth_cert(chain, private).map_err(|error| bad(cert, &error))?
+        }
+        _ => builder.with_no_client_auth(),
+    }))
 }
 
-fn client(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<ClientCert, Error> {
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn client(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, Error> {
     let chain = certificates(cert)?;
-    let private = private_key(key)?;
-    let der = PrivateKeyDer::try_from(private.der().to_vec()).map_err(|why| bad(key, &why))?;
-    let signer = provider.key_provider.load_private_key(der).map_err(|error| bad(key, &error))?;
-    let owned = chain.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
-    match CertifiedKey::new(owned, signer).keys_match() {
-        Ok(()) => Ok(ClientCert::new_with_certs(&chain, private)),
+    // What the parser says of a key could have a part of it.
+    let private = PrivateKeyDer::from_pem_slice(&content(key, FILE_MAX)?.1)
+        .map_err(|_| bad(key, &"there is no private key in it, in PEM"))?;
+    let signer =
+        provider.key_provider.load_private_key(private.clone_key()).map_err(|error| bad(key, &error))?;
+    match CertifiedKey::new(chain.clone(), signer).keys_match() {
+        Ok(()) => Ok((chain, private)),
         Err(error) => Err(bad(key, &format!("it is not the key of {} ({error})", cert.display()))),
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
-    let mut found = Vec::new();
-    for item in parse_pem(&content(path, FILE_MAX)?.1) {
-        if let PemItem::Certificate(one) = item.map_err(|error| bad(path, &error))? {
-            found.push(one);
-        }
-    }
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content(path, FILE_MAX)?.1).collect();
+    let found = found.map_err(|error| bad(path, &error))?;
     if found.is_empty() { Err(bad(path, &"there is no certificate in it, in PEM")) } else { Ok(found) }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKey<'static>, Error> {
-    for item in parse_pem(&content(path, FILE_MAX)?.1) {
-        // What the parser says of a key could have a part of it.
-        match item {
-            Ok(PemItem::PrivateKey(key)) => return Ok(key),
-            Ok(_) => {}
-            Err(_) => return Err(bad(path, &"it is not in PEM")),
-        }
-    }
-    Err(bad(path, &"there is no private key in it, in PEM"))
 }
 
 /// The password, without the end of its line.

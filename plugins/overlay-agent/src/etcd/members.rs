@@ -2,19 +2,21 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster::settings::Settings;
+use rustls::ClientConfig;
 use ureq::Agent;
-use ureq::config::Config;
 use ureq::http::Response;
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
 use super::error::{Attempt, Error, Refusal};
 use super::failure::{self, Broken};
 use super::identity::{self, Stamp};
+use super::login::Login;
 use super::resolve::Addresses;
+use super::tls::Tls;
 use super::{RESPONSE_MAX, response};
 
 /// A member that is silent for so long is left for the next.
@@ -27,6 +29,9 @@ const CALL: Duration = Duration::from_secs(15);
 const HEAD_MAX: usize = 16 << 10;
 /// Connections that wait for the next request.
 const IDLE_MAX: usize = 2;
+
+/// The path of a call that etcd asks nobody's name for.
+pub(super) const KEEP_ALIVE: &str = "/v3/lease/keepalive";
 
 /// Whether a request that may have been done may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +52,17 @@ struct State {
     /// In the order in which they are tried.
     order: Vec<String>,
     /// For all members: connections, made with these files.
-    agent: Option<(Agent, Vec<Option<Stamp>>)>,
-    token: Option<String>,
+    connections: Option<Connections>,
+    login: Login,
+    /// The files, when somebody last asked whether they have changed.
+    seen: Option<Vec<Option<Stamp>>>,
+}
+
+struct Connections {
+    agent: Agent,
+    tls: Arc<ClientConfig>,
+    /// The files that TLS was made with.
+    of: Vec<Option<Stamp>>,
 }
 
 /// What a member answered.
@@ -82,7 +96,7 @@ impl Members {
             let random = u32::from_ne_bytes(sys::random::bytes().unwrap_or_default()) as usize;
             order.swap(last, random % (last + 1));
         }
-        let state = State { order, agent: None, token: None };
+        let state = State { order, connections: None, login: Login::default(), seen: None };
         Self { settings: settings.clone(), state: Mutex::new(state) }
     }
 
@@ -166,7 +180,14 @@ impl Members {
         // A token may have ended, and a pooled connection may have been closed meanwhile.
         for is_last in [false, true] {
             let left = deadline.saturating_duration_since(Instant::now()).max(CALL / 50);
-            let token = self.token(member, left).map_err(|failed| self.counted(failed, repeat))?;
+            let token = match self.token(member, left) {
+                // etcd asks nobody who keeps a lease alive for a name: a host that may not write for a
+                // while stays alive for the others.
+                Err(Error::Refused(Refusal::Credentials, _) | Error::File { .. }) if path == KEEP_ALIVE => {
+                    None
+                }
+                token => token.map_err(|failed| self.counted(failed, repeat))?,
+            };
             let agent = self.agent().map_err(Failed::For)?;
             let sent = send(&agent, member, path, body, token.as_deref(), Some(left));
             let answer = sent.and_then(|answer| Ok((answer.status().as_u16(), whole(answer)?)));
@@ -179,7 +200,7 @@ impl Members {
                         let attempt = Attempt { member: member.to_owned(), why };
                         return Err(Failed::For(Error::Refused(Refusal::Credentials, attempt)));
                     }
-                    None => self.state().token = None,
+                    None => self.forget_token(token.as_deref()),
                 },
                 Err(broken) => match (&broken, repeat) {
                     (Broken::Closed(_), Repeat::Harmless) if !is_last => {}
@@ -206,16 +227,33 @@ impl Members {
     }
 
     /// The token for the header, of this or an earlier authentication; `None` without a user.
+    ///
+    /// Checking a password costs etcd a tenth of a second of a core, and all hosts may have the same
+    /// wrong one: after a refusal it is asked again with pauses, and at once with another password.
     pub(super) fn token(&self, member: &str, patience: Duration) -> Result<Option<String>, Error> {
         let (Some(user), Some(path)) = (&self.settings.user, &self.settings.password_file) else {
             return Ok(None);
         };
-        if let Some(token) = &self.state().token {
-            return Ok(Some(token.clone()));
+        let stamp = identity::stamp(path);
+        if let Some(known) = self.state().login.known(stamp, Instant::now()) {
+            return known.map(Some);
         }
         let body = serde_json::json!({"name": user, "password": identity::password(path)?}).to_string();
+        let answer = self.authenticate(member, body.as_bytes(), patience);
+        let mut state = self.state();
+        match &answer {
+            Ok(Some(token)) => state.login.succeeded(token.clone()),
+            Err(error @ Error::Refused(Refusal::Credentials, _)) => {
+                state.login.refused(error.clone(), stamp, Instant::now())
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    fn authenticate(&self, member: &str, body: &[u8], patience: Duration) -> Result<Option<String>, Error> {
         let agent = self.agent()?;
-        let sent = send(&agent, member, "/v3/auth/authenticate", body.as_bytes(), None, Some(patience));
+        let sent = send(&agent, member, "/v3/auth/authenticate", body, None, Some(patience));
         let (status, bytes) = sent
             .and_then(|answer| Ok((answer.status().as_u16(), whole(answer)?)))
             .map_err(|broken| one(member, broken))?;
@@ -233,7 +271,6 @@ impl Members {
         match token {
             // A header may have nothing else, and what the answer has is not shown: it is a secret.
             Ok(token) if !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                self.state().token = Some(token.clone());
                 Ok(Some(token))
             }
             _ => {
@@ -243,40 +280,51 @@ impl Members {
         }
     }
 
-    /// The token is no longer good.
-    pub(super) fn forget_token(&self) {
-        self.state().token = None;
+    /// This token is no longer good; another thread may have a new one.
+    pub(super) fn forget_token(&self, token: Option<&str>) {
+        self.state().login.forget(token);
+    }
+
+    /// Whether a file with a certificate, a key or the password has changed since the last call.
+    pub(super) fn has_new_files(&self) -> bool {
+        let mut stamps = identity::stamps(&self.settings);
+        stamps.push(self.settings.password_file.as_deref().and_then(identity::stamp));
+        let mut state = self.state();
+        let is_so = state.seen.as_ref().is_some_and(|seen| *seen != stamps);
+        state.seen = Some(stamps);
+        is_so
     }
 
     /// Connections, with the certificates that the files have now.
     fn agent(&self) -> Result<Agent, Error> {
-        let stamps = identity::stamps(&self.settings);
-        let mut state = self.state();
-        if let Some((agent, of)) = &state.agent
-            && *of == stamps
-        {
-            return Ok(agent.clone());
-        }
-        match config(&self.settings) {
-            Ok(config) => {
-                let agent = agent(config);
-                state.agent = Some((agent.clone(), stamps));
-                Ok(agent)
-            }
-            // A file that is being replaced: what was read before is still good, and is read again.
-            Err(error) => state.agent.as_ref().map(|(agent, _)| agent.clone()).ok_or(error),
-        }
+        self.connected(|connections| connections.agent.clone())
     }
 
     /// A connection of its own.
     pub(super) fn own_agent(&self) -> Result<Agent, Error> {
-        config(&self.settings).map(agent)
+        self.connected(|connections| agent(&connections.tls))
+    }
+
+    fn connected<T>(&self, take: impl FnOnce(&Connections) -> T) -> Result<T, Error> {
+        let of = identity::stamps(&self.settings);
+        let mut state = self.state();
+        if state.connections.as_ref().is_none_or(|used| used.of != of) {
+            match identity::tls(&self.settings) {
+                Ok(tls) => state.connections = Some(Connections { agent: agent(&tls), tls, of }),
+                // A file that is being replaced: what was read before is still good, and is read again.
+                Err(_) if state.connections.is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match &state.connections {
+            Some(connections) => Ok(take(connections)),
+            None => Err(Error::Unreachable(Vec::new())),
+        }
     }
 }
 
-fn config(settings: &Settings) -> Result<Config, Error> {
-    Ok(Agent::config_builder()
-        .tls_config(identity::tls(settings)?)
+fn agent(tls: &Arc<ClientConfig>) -> Agent {
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
         .max_redirects(0)
@@ -286,11 +334,9 @@ fn config(settings: &Settings) -> Result<Config, Error> {
         .timeout_resolve(Some(CONNECT))
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(SILENCE))
-        .build())
-}
-
-fn agent(config: Config) -> Agent {
-    Agent::with_parts(config, DefaultConnector::new(), Addresses::default())
+        .build();
+    let connector = ().chain(TcpConnector::default()).chain(Tls(tls.clone()));
+    Agent::with_parts(config, connector, Addresses::default())
 }
 
 /// Sends a request, and waits for the head of the answer.

@@ -13,10 +13,12 @@ mod error;
 mod failure;
 pub mod fuzz;
 mod identity;
+mod login;
 mod members;
 mod request;
 mod resolve;
 mod response;
+mod tls;
 mod watch;
 
 pub use backoff::Backoff;

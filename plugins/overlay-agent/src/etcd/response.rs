@@ -10,6 +10,8 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::{KEY_MAX, VALUE_MAX};
 
+/// The default of etcd's quota, in bytes.
+const QUOTA: u64 = 2 << 30;
 /// The most of a text of others that is shown, in characters.
 const SHOWN_MAX: usize = 200;
 
@@ -74,6 +76,8 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// Whether an alarm says that there is no space.
     pub is_full: bool,
+    /// The largest size of the database, in bytes, of members that report it.
+    pub quota: Option<u64>,
 }
 
 #[derive(Default, Derive)]
@@ -163,6 +167,8 @@ pub(super) struct MemberStatus {
     version: String,
     #[serde(rename = "dbSize", deserialize_with = "unsigned")]
     db_size: u64,
+    #[serde(rename = "dbSizeQuota", deserialize_with = "unsigned")]
+    quota: u64,
     #[serde(deserialize_with = "unsigned")]
     leader: u64,
     errors: Vec<String>,
@@ -237,7 +243,27 @@ impl MemberStatus {
         let is_full = self.errors.iter().any(|error| error.contains("NOSPACE"));
         let alarms = self.errors.iter().take(16).map(|error| shown(error)).collect();
         let (db_size, leader) = (self.db_size, self.leader);
-        Status { version: shown(&self.version), db_size, leader, alarms, is_full }
+        let quota = Some(self.quota).filter(|quota| *quota > 0);
+        Status { version: shown(&self.version), db_size, leader, alarms, is_full, quota }
+    }
+}
+
+impl Status {
+    /// What people should know of the space.
+    pub fn warnings(&self) -> Vec<String> {
+        let alarms = self.alarms.iter().map(|alarm| format!("etcd: {alarm}"));
+        let mut lines: Vec<String> = alarms.take(2).collect();
+        let quota = self.quota.unwrap_or(QUOTA);
+        if self.db_size > quota / 2 && !self.is_full {
+            let known = if self.quota.is_some() { "" } else { ", if it is etcd's default" };
+            lines.push(format!(
+                "etcd: the database has {} MiB, more than half of its quota of {} MiB{known}: compact by \
+                 --auto-compaction-retention, and defragment",
+                self.db_size >> 20,
+                quota >> 20
+            ));
+        }
+        lines
     }
 }
 

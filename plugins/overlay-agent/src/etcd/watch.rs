@@ -109,7 +109,7 @@ impl Watch {
             match failure::of_answer(member, status, &bytes) {
                 Some(error) => return Err(error),
                 None if is_last => {}
-                None => members.forget_token(),
+                None => members.forget_token(token.as_deref()),
             }
         }
         let attempt = Attempt { member: member.to_owned(), why: "the watch is refused".into() };

@@ -7,6 +7,7 @@ mod watch;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 
 use cluster::key::Key;
 use cluster::settings::Settings;
@@ -29,6 +30,8 @@ pub enum Job {
     KeepAlive(i64),
     /// The newest revision of all records.
     Newest,
+    /// How full the database is.
+    Space,
 }
 
 /// What became of a request.
@@ -44,6 +47,8 @@ pub enum Outcome {
     Kept(bool),
     /// The newest revision of all records.
     Newest(i64),
+    /// How full the database is.
+    Space(etcd::Status),
 }
 
 /// Who answered.
@@ -85,8 +90,10 @@ type Watching = Arc<Mutex<Option<Stopper>>>;
 /// The main loop's end.
 #[derive(Debug)]
 pub struct Remote {
+    client: Client,
     jobs: Sender<Job>,
     watch: Watching,
+    watcher: Thread,
     reports: Receiver<Report>,
     wake: PipeReader,
 }
@@ -120,10 +127,10 @@ impl Remote {
         let prefix = settings.prefix.clone();
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
         let mut watch = watch::Thread::new(client.clone(), &prefix, reporter.clone(), watching.clone());
-        thread("watch").spawn(move || watch.run())?;
-        let requests = requests::Thread::new(client, prefix, reporter);
+        let watcher = thread("watch").spawn(move || watch.run())?.thread().clone();
+        let requests = requests::Thread::new(client.clone(), prefix, reporter);
         thread("requests").spawn(move || requests.run(&queue))?;
-        Ok(Self { jobs, watch: watching, reports, wake })
+        Ok(Self { client, jobs, watch: watching, watcher, reports, wake })
     }
 
     /// Hands out a request.
@@ -131,12 +138,23 @@ impl Remote {
         self.jobs.send(job).is_ok()
     }
 
-    /// Ends the watch: another member is asked for everything.
+    /// Ends the watch: another member is asked for everything. Without a watch it is tried at once.
     pub fn restart_watch(&self) {
         let running = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(stopper) = running {
-            stopper.stop();
+        match running {
+            Some(stopper) => stopper.stop(),
+            None => self.watcher.unpark(),
         }
+    }
+
+    /// Whether a file with a certificate, a key or the password has changed since the last call. If
+    /// so, a watch that waits is tried at once.
+    pub fn has_new_files(&self) -> bool {
+        let is_so = self.client.has_new_files();
+        if is_so {
+            self.watcher.unpark();
+        }
+        is_so
     }
 
     /// The descriptor that is readable when there are reports.

@@ -42,6 +42,10 @@ impl Thread {
                 let answer = self.client.keep_alive(*lease)?;
                 Ok((Outcome::Kept(answer.value.is_some()), Contact::of(&answer.header, &answer.member)))
             }
+            Job::Space => {
+                let answer = self.client.status()?;
+                Ok((Outcome::Space(answer.value), Contact::of(&answer.header, &answer.member)))
+            }
             Job::Newest => {
                 let answer = self.client.newest(root(&self.prefix).as_bytes())?;
                 Ok((Outcome::Newest(answer.value), Contact::of(&answer.header, &answer.member)))

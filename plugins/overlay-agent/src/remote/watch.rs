@@ -16,6 +16,8 @@ pub(super) struct Thread {
     reporter: Reporter,
     watching: Watching,
     backoff: Backoff,
+    /// After etcd refused this host.
+    refused: Backoff,
 }
 
 /// The main loop is gone.
@@ -23,7 +25,9 @@ struct Gone;
 
 impl Thread {
     pub(super) fn new(client: Client, prefix: &str, reporter: Reporter, watching: Watching) -> Self {
-        Self { client, root: root(prefix).into_bytes(), reporter, watching, backoff: Backoff::default() }
+        let root = root(prefix).into_bytes();
+        let (backoff, refused) = (Backoff::default(), Backoff::long());
+        Self { client, root, reporter, watching, backoff, refused }
     }
 
     /// Reads and watches until the main loop is gone.
@@ -35,16 +39,14 @@ impl Thread {
                     if !self.reporter.send(Report::Lost(Trouble::of(&error))) {
                         return;
                     }
+                    let random = sys::random::bytes::<4>().map_or(0, u32::from_ne_bytes);
                     match error.is_refusal() {
-                        true => std::time::Duration::from_secs(60),
-                        false => {
-                            let random = sys::random::bytes::<4>().map_or(0, u32::from_ne_bytes);
-                            self.backoff.failed(random)
-                        }
+                        true => self.refused.failed(random),
+                        false => self.backoff.failed(random),
                     }
                 }
             };
-            std::thread::sleep(pause);
+            std::thread::park_timeout(pause);
         }
     }
 
@@ -66,6 +68,7 @@ impl Thread {
             whole.value.left_out.into_iter().map(|left| format!("{}: {}", left.key, left.why)).collect();
         self.report(Report::Whole(records, revision, left_out, contact))?;
         self.backoff.succeeded();
+        self.refused.succeeded();
         let end = loop {
             match watch.next() {
                 Ok(events) => self.changes(events, &watch)?,

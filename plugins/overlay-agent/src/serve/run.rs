@@ -176,6 +176,9 @@ impl Running {
     /// Brings files, kernel and names up to what is known, asks etcd for the next thing, and answers
     /// whoever waits for it.
     fn advance(&mut self, now: Duration) {
+        if self.engine.wants_other_credentials() && self.remote.has_new_files() {
+            self.engine.try_again(now);
+        }
         if std::mem::take(&mut self.engine.restart) {
             self.remote.restart_watch();
         }
