@@ -41,7 +41,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install install-units man clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
+.PHONY: help demo demo-cluster build install install-units man clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ help: ## list the targets
 
 demo: tools build ## build, attach containers, send real packets, detach, and show that nothing is left
 	bin/conformance demo
+
+demo-cluster: tools tools-etcd build ## the same on three hosts: one network, a container that moves, a host that dies, no etcd
+	bin/conformance demo --cluster
 
 ##@ Build and install
 

@@ -168,7 +168,13 @@ pub enum Verb {
     /// Attach two containers on one host, measure who reaches whom, detach them, and show that
     /// nothing is left.
     #[command(after_help = "Example: conformance demo --cni-path /opt/cni/bin")]
-    Demo(Common),
+    Demo {
+        #[command(flatten)]
+        common: Common,
+        /// Three hosts that share an etcd, and a network over all of them.
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Run a command as root under another kernel, in a virtual machine with this machine's own
     /// files.
     #[command(

@@ -69,7 +69,9 @@ fn main() -> ExitCode {
         Verb::Stress { common, seed, seeds } => {
             guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds }))
         }
-        Verb::Demo(common) => guarded(&common, |grounds| grounds.show("demo")),
+        Verb::Demo { common, cluster } => {
+            guarded(&common, |grounds| grounds.show(if cluster { "demo-cluster" } else { "demo" }))
+        }
         Verb::Room(args) => job::start(&args, &registry()),
     };
     match done {

@@ -1,6 +1,7 @@
 //! The main use of the suite on one screen: a host, two containers attached through a conflist, an
 //! outside; reachability; DEL, and the proof that nothing is left.
 
+mod cluster;
 mod services;
 
 use std::fmt::Display;
@@ -43,8 +44,9 @@ impl Guest {
     }
 }
 
-/// The job of its room.
-pub const JOBS: &[Kind] = &[Kind::new("demo", |room, _| run(room))];
+/// The jobs of its rooms.
+pub const JOBS: &[Kind] =
+    &[Kind::new("demo", |room, _| run(room)), Kind::new("demo-cluster", |room, _| cluster::run(room))];
 
 /// Runs the demo in this room: true when every step passed.
 pub fn run(room: &Room) -> Result<bool> {
