@@ -22,6 +22,7 @@ const ETH_P_LLDP: u16 = 0x88cc;
 
 const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// The longest frame that is received whole.
 const FRAME: usize = 9216;
 
@@ -72,7 +73,11 @@ impl Wire {
 
     /// Returns the first frame that matches `wanted`; `None` when there was none in time. Outgoing
     /// frames count too.
-    pub fn receive(&self, patience: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+    pub fn receive(
+        &self,
+        patience: Duration,
+        mut wanted: impl FnMut(&[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>> {
         let deadline = Instant::now() + patience;
         let mut bytes = vec![0; FRAME];
         loop {
@@ -93,6 +98,24 @@ impl Wire {
                     }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("receive a frame"),
+            }
+        }
+    }
+}
+
+impl Wire {
+    /// Returns the frames that match `wanted` and have come until now, without waiting.
+    pub fn seen(&self, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Vec<u8>>> {
+        let mut bytes = vec![0; FRAME];
+        let mut seen = vec![];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => {
+                    seen.extend(bytes.get(..length).filter(|frame| wanted(frame)).map(<[u8]>::to_vec))
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(seen),
                 Err(errno) => return Err(errno).context("receive a frame"),
             }
         }
@@ -155,6 +178,24 @@ pub fn tcp(to: MacBytes, from: MacBytes, ends: [(IpAddr, u16); 2], flags: u8) ->
     let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
     let protocol = if source.is_ipv4() { ETH_P_IP } else { ETH_P_IPV6 };
     ethernet(to, from, protocol, &ip_packet(source, target, TCP, [&ports[..], &rest].concat(), 16))
+}
+
+/// A UDP datagram in a frame; of IPv4, it may not be fragmented.
+pub fn udp(to: MacBytes, from: MacBytes, ends: [(IpAddr, u16); 2], data: &[u8]) -> Vec<u8> {
+    let [(source, sport), (target, dport)] = ends;
+    let length = u16::try_from(data.len() + 8).unwrap_or(u16::MAX);
+    let head = [sport.to_be_bytes(), dport.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+    let protocol = if source.is_ipv4() { ETH_P_IP } else { ETH_P_IPV6 };
+    ethernet(to, from, protocol, &ip_packet(source, target, UDP, [&head[..], data].concat(), 6))
+}
+
+/// A neighbour advertisement (RFC 4861) to all nodes that claims `address` for `from`.
+pub fn neighbour_advertisement(from: MacBytes, address: Ipv6Addr) -> Vec<u8> {
+    // Override flag, and the option with the sender's address.
+    let message = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &address.octets(), &[2, 1], &from].concat();
+    let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let packet = ip_packet(address.into(), everybody.into(), ICMPV6, message, 2);
+    ethernet([0x33, 0x33, 0, 0, 0, 1], from, ETH_P_IPV6, &packet)
 }
 
 /// An IP packet; the payload's checksum is at `sum` in it, and still 0.

@@ -16,6 +16,7 @@ use super::links::LINKS;
 use super::names::NAMES;
 use super::networks::NETWORKS;
 use super::order::ORDER;
+use super::packets::PACKETS;
 use super::rates::RATES;
 use super::routed::ROUTED;
 use super::rules::RULES;
@@ -65,6 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(TUNING)
         .chain(WALLS)
         .chain(ORDER)
+        .chain(PACKETS)
 }
 
 /// The defects of this file.

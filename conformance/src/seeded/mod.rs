@@ -11,6 +11,7 @@ mod links;
 mod names;
 mod networks;
 mod order;
+mod packets;
 mod rates;
 mod routed;
 mod rules;

@@ -4,6 +4,9 @@ pub(super) mod addresses;
 pub(super) mod members;
 pub(super) mod names;
 pub(super) mod packets;
+pub(super) mod packets_guard;
+pub(super) mod packets_networks;
+pub(super) mod packets_underlay;
 
 use std::time::Duration;
 

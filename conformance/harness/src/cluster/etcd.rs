@@ -56,7 +56,8 @@ impl Etcd {
             let args = [
                 ("name", name.clone()),
                 ("data-dir", data),
-                ("listen-client-urls", client.clone()),
+                // Hosts without IPv4 use the other.
+                ("listen-client-urls", format!("{client},http://[2001:db8:2::{number:x}]:2379")),
                 ("advertise-client-urls", client),
                 ("listen-peer-urls", peer.clone()),
                 ("initial-advertise-peer-urls", peer),

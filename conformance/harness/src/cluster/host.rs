@@ -116,10 +116,7 @@ impl<'r> Host<'r> {
 
     /// The same, in preparation.
     pub fn call(&self, plugin: &str, verb: &str, guest: &Guest) -> Call<'r> {
-        (self.room.call(plugin, verb))
-            .env("CNI_CONTAINERID", &guest.id)
-            .env("CNI_NETNS", format!("/run/netns/{}", guest.id))
-            .env("CNI_IFNAME", "eth0")
+        guest.as_target(self.room.call(plugin, verb))
     }
 
     /// Runs the agent's commands for people.
@@ -191,6 +188,13 @@ impl<'r> Host<'r> {
 }
 
 impl Guest {
+    /// Makes a call one for its `eth0`.
+    pub fn as_target<'c>(&self, call: Call<'c>) -> Call<'c> {
+        call.env("CNI_CONTAINERID", &self.id)
+            .env("CNI_NETNS", format!("/run/netns/{}", self.id))
+            .env("CNI_IFNAME", "eth0")
+    }
+
     /// Requires that an address answers within a time, by a handshake or its refusal.
     pub fn reach(&self, to: &str, within: Duration) -> Result<Duration> {
         let to: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;

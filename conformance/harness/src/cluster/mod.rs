@@ -5,6 +5,8 @@
 
 pub mod etcd;
 pub mod host;
+pub mod traffic;
+pub mod vxlan;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use cluster::control::Status;
 use cluster::key::Key;
+use cluster::net::mtu_of_underlay;
+use sys::IpFamily;
 
 use super::Engine;
 use crate::state::want::View;
@@ -87,10 +89,13 @@ impl Engine {
                 }
             }
         }
+        // All hosts send packets of the family of this one's.
+        let family = view.local.host.addresses.first().map_or(IpFamily::V4, |ip| IpFamily::of(*ip));
         for (id, host) in view.cache.hosts() {
             let small = view.local.nets.iter().filter_map(|(network, net)| {
-                let mtu = net.copy.as_ref()?.mtu?;
-                (mtu + 50 > host.mtu).then_some((network, mtu))
+                let net = net.copy.as_ref()?;
+                let mtu = net.mtu?;
+                (mtu > mtu_of_underlay(host.mtu, family, net.encrypted)).then_some((network, mtu))
             });
             if let Some((network, mtu)) = small.into_iter().next() {
                 warnings.push(format!(
