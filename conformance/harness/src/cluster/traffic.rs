@@ -123,8 +123,8 @@ impl Guest {
         Ok(began.elapsed())
     }
 
-    /// Exchanges words over one connection to another container every [`PACE`] until `over`; returns
-    /// the longest time between a word and its answer.
+    /// Exchanges words over one connection to another container every [`PACE`] until `over`.
+    /// Returns the longest time between a word and its answer.
     pub fn talk(&self, other: &Guest, to: &str, over: &AtomicBool) -> Result<Duration> {
         let to: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;
         let listener = inside(&other.ns, || Ok(TcpListener::bind((to, 0))?)).context("listen")?;
