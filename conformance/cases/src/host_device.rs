@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::{VERSIONS, with};
 use harness::ip;
-use harness::namespace::Container;
+use harness::namespace::{Container, allow_ipv6};
 use harness::room::Room;
 use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 use nix::mount::{MsFlags, mount};
@@ -232,7 +232,11 @@ fn unfit(room: &Room) -> Result<()> {
     refuse("port0", r#"it is a port of "br0""#)?;
     refuse("br0", "links of bridge cannot leave their network namespace")?;
     ip::run(&["route", "add", "default", "via", "198.51.100.2"])?;
-    refuse("wan0", r#"the host's only default route; "takeDefaultRoute": true"#)?;
+    refuse("wan0", r#"the host's only default route of IPv4; "takeDefaultRoute": true"#)?;
+    // One of the other family, by another link, does not replace it.
+    allow_ipv6(&["port1"])?;
+    ip::script(None, "link set port1 up\n link set port0 up\n -6 route add default dev port1 metric 2000")?;
+    refuse("wan0", "the host's only default route of IPv4")?;
     comes_and_goes(room, &bare(&json!({"device": "wan0", "takeDefaultRoute": true})))?;
     add(room, "host-device", "holder", &bare(&json!({"device": "port1"})))?;
     refuse("port1", "interface eth0 of container holder (network lan) has it")?;

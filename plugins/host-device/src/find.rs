@@ -56,11 +56,14 @@ fn refuse_unfit(host: &Netlink, config: &Config, link: &Link) -> Result<(), Erro
         let master = host.link_by_index(master)?.map_or_else(|| master.to_string(), |link| link.name);
         return refused(format!("it is a port of {master:?}, which would lose it; release it first"));
     }
-    let uplinks = if config.take_default_route { Vec::new() } else { host.uplinks()? };
-    if uplinks == [link.index] {
-        return refused(
-            "it has the host's only default route; \"takeDefaultRoute\": true takes it nevertheless".into(),
-        );
+    if config.take_default_route {
+        return Ok(());
     }
-    Ok(())
+    let uplinks = host.uplinks_by_family()?;
+    match ["IPv4", "IPv6"].into_iter().zip(uplinks).find(|(_, links)| *links == [link.index]) {
+        None => Ok(()),
+        Some((family, _)) => refused(format!(
+            "it has the host's only default route of {family}; \"takeDefaultRoute\": true takes it nevertheless"
+        )),
+    }
 }

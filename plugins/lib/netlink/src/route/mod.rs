@@ -227,15 +227,26 @@ impl Netlink {
     /// # Errors
     /// The kernel refused.
     pub fn uplinks(&self) -> Result<Vec<u32>> {
-        let mut links = Vec::new();
-        for family in [AF_INET, AF_INET6] {
-            let routes = self.routes_of(family, None, Some(Route::MAIN_TABLE))?;
-            let default = routes.iter().filter(|route| route.is_default() && route.kind == RTN_UNICAST);
-            links.extend(default.filter_map(|route| route.index));
-        }
+        let mut links = self.uplinks_by_family()?.concat();
         links.sort_unstable();
         links.dedup();
         Ok(links)
+    }
+
+    /// The same of IPv4 and of IPv6.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn uplinks_by_family(&self) -> Result<[Vec<u32>; 2]> {
+        let of = |family| -> Result<Vec<u32>> {
+            let routes = self.routes_of(family, None, Some(Route::MAIN_TABLE))?;
+            let default = routes.iter().filter(|route| route.is_default() && route.kind == RTN_UNICAST);
+            let mut links: Vec<u32> = default.filter_map(|route| route.index).collect();
+            links.sort_unstable();
+            links.dedup();
+            Ok(links)
+        };
+        Ok([of(AF_INET)?, of(AF_INET6)?])
     }
 
     /// Indices of the links on which this host has IPv6 routes from routers; one per route.
