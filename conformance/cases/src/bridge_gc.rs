@@ -11,6 +11,7 @@ use harness::namespace::Container;
 use harness::need::Need;
 use harness::room::Room;
 use harness::room::call::Answer;
+use harness::world;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -54,7 +55,7 @@ fn gc(room: &Room, network: &str, valid: &[&str], under: &[&str]) -> Result<Answ
     room.call("bridge", "GC").config(&config).under(under).run()
 }
 
-/// A veth of the host.
+/// A veth of the host, unless an administrator of the world has it.
 struct Veth {
     name: String,
     alias: Option<String>,
@@ -65,7 +66,7 @@ fn veths() -> Result<Vec<Veth>> {
     let links = ip::rows(None, &["-d", "link", "show", "type", "veth"])?;
     let text = |link: &Value, key: &str| link[key].as_str().map(str::to_owned);
     let veth = |link: &Value| {
-        let name = text(link, "ifname")?;
+        let name = text(link, "ifname").filter(|name| !world::is_administrators(name))?;
         Some(Veth { name, alias: text(link, "ifalias"), group: text(link, "group")? })
     };
     Ok(links.iter().filter_map(veth).collect())

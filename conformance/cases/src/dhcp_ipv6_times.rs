@@ -82,6 +82,7 @@ fn declined(room: &Room) -> Result<()> {
     let config = json!({"cniVersion": "1.0.0", "name": "lan", "type": "bridge", "bridge": "lan0",
         "ipam": {"type": "dhcp", "ipv6": "dhcpv6"}});
     ip::script(None, "link add lan0 type bridge\n link set lan0 up\n link set wan0 master lan0")?;
+    namespace::allow_ipv6(&["lan0"])?;
     ip::script(
         None,
         &format!("addr add {NETWORK}.100/24 dev lan0\n -6 addr add {NETWORK6}:64/64 dev lan0 nodad"),

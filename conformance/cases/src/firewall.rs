@@ -116,7 +116,7 @@ fn admin(room: &Room) -> Result<()> {
     closed("after another ADD")?;
     a.del(room)?;
     b.del(room)?;
-    let left = ip::output("nft", &["list", "ruleset"])?;
+    let left = ip::output("nft", &["list", "table", "inet", "moor"])?;
     ensure!(left.matches("\"mine\"").count() == 2, "the administrator's rules are gone: {left}");
     ensure!(!left.contains("isolated") && !left.contains("hook forward"), "left behind: {left}");
     // And they are in force again with the next container.

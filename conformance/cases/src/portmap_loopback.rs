@@ -296,7 +296,7 @@ fn no_rule(room: &Room) -> Result<()> {
     let rules = ruleset()?;
     let chains = rules["nftables"].as_array().into_iter().flatten().filter_map(|row| row.get("chain"));
     let mut bases: Vec<_> = chains
-        .filter(|chain| chain["type"] == "filter")
+        .filter(|chain| chain["table"] == "moor" && chain["type"] == "filter")
         .map(|chain| format!("{} {}", chain["hook"], chain["name"]))
         .collect();
     bases.sort();

@@ -56,6 +56,11 @@ impl World {
     }
 }
 
+/// Whether a link of the host is an administrator's, by its name, in a world that has one.
+pub fn is_administrators(link: &str) -> bool {
+    link.contains("admin")
+}
+
 /// A room inside a world.
 pub enum Inhabited {
     /// The load, which lasts as long as this.

@@ -91,7 +91,10 @@ fn administrators_lines() -> Result<Vec<String>> {
     lines.extend(snapshot::all_rules()?);
     let sysctls = snapshot::sysctls().into_iter();
     lines.extend(sysctls.filter(|line| !line.contains("/forwarding") && !line.contains(&listens)));
-    lines.retain(|line| MARKS.iter().any(|mark| line.contains(mark)));
+    // Moor's own table has a chain for administrators.
+    lines.retain(|line| {
+        MARKS.iter().any(|mark| line.contains(mark)) && !line.starts_with("nft table inet moor")
+    });
     for line in &mut lines {
         if let (true, Some((head, _))) = (line.contains("counter"), line.split_once(" packets")) {
             *line = head.to_owned();
