@@ -88,6 +88,9 @@ impl Engine {
     pub fn tick(&mut self, now: Duration) {
         self.look_behind(now);
         self.note_silent(now);
+        if now >= self.carried_until {
+            self.changed |= self.cache.drop_carried();
+        }
         self.local.utc = utc();
         if now >= self.rescan_due {
             self.rescan_due = now + RESCAN;

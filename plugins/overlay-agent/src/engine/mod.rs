@@ -44,6 +44,8 @@ const CONTACT: Duration = Duration::from_secs(30);
 const SLOW: Duration = Duration::from_secs(1);
 /// How long the kernel's side may wait for changes of this host's own containers.
 const OWN_CHANGES: Duration = Duration::from_millis(200);
+/// How long hosts have to write again what a restored etcd lacks of them.
+const RESTORED: Duration = Duration::from_secs(15);
 /// How often files are read that no plugin reported.
 const RESCAN: Duration = Duration::from_secs(10);
 
@@ -91,6 +93,10 @@ pub struct Engine {
     behind: Option<(i64, Duration)>,
     /// The watch is to be started again.
     pub(crate) restart: bool,
+    /// etcd has gone back: it was restored from a backup.
+    restored: bool,
+    /// Until when what it lacks of other hosts is believed.
+    carried_until: Duration,
     /// When a ledger that was locked is tried again.
     ledger_at: Duration,
     /// What could not be done with files, by what it is about.
@@ -144,6 +150,8 @@ impl Engine {
             repeated: None,
             behind: None,
             restart: false,
+            restored: false,
+            carried_until: now,
             ledger_at: now,
             troubles: BTreeMap::new(),
             waited_for_block: 0,

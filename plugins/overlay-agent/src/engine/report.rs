@@ -6,7 +6,7 @@ use std::time::Duration;
 use cluster::key::Key;
 use cluster::local::LeaseFile;
 
-use super::{About, BACK_OFF, BEHIND, CONTACT, Engine, OWN_CHANGES, SPACE};
+use super::{About, BACK_OFF, BEHIND, CONTACT, Engine, OWN_CHANGES, RESTORED, SPACE};
 use crate::remote::{Contact, Job, Outcome, Report, Trouble};
 use crate::state::cache::Raw;
 use crate::txn::{Op, Txn};
@@ -23,7 +23,13 @@ impl Engine {
                 self.too_large = too_large;
                 self.reached(&contact, now);
                 self.holds.remove(&About::Watching);
-                self.cache.replace(&records, revision);
+                let was_whole = self.cache.is_whole();
+                if was_whole && (std::mem::take(&mut self.restored) || revision < self.cache.revision()) {
+                    self.cache.replace_restored(&records, revision, &self.local.id);
+                    self.carried_until = now + RESTORED;
+                } else {
+                    self.cache.replace(&records, revision);
+                }
                 self.behind = None;
                 self.find_lost_blocks();
                 self.changed = true;
@@ -59,7 +65,7 @@ impl Engine {
             _ => None,
         };
         if at.is_some_and(|at| at < self.known) && self.cache.is_whole() {
-            self.restart = true;
+            (self.restart, self.restored) = (true, true);
         }
         match (job, outcome) {
             (Job::Txn(txn, lease), Outcome::Committed(revision)) => {
@@ -112,7 +118,7 @@ impl Engine {
     fn reached(&mut self, contact: &Contact, now: Duration) {
         if !self.cluster.is_empty() && self.cluster != contact.cluster && self.cache.is_whole() {
             // Another cluster: nothing that is known holds.
-            self.restart = true;
+            (self.restart, self.restored) = (true, true);
         }
         if self.cluster != contact.cluster {
             // A lease of another cluster.
@@ -225,7 +231,8 @@ impl Engine {
             let is_lost = |first: &&std::net::IpAddr| {
                 !self.cache.has(&Key::Block { network: network.clone(), first: **first })
             };
-            net.lost = net.blocks.blocks.iter().filter(is_lost).copied().collect::<BTreeSet<_>>();
+            let had = net.blocks.blocks.iter().chain(&net.lost);
+            net.lost = had.filter(is_lost).copied().collect::<BTreeSet<_>>();
         }
         self.clear_marks();
     }

@@ -77,7 +77,7 @@ impl Engine {
         let Some(source) = self.local.host.addresses.first().copied() else { return };
         let addresses = &self.local.host.addresses;
         let me = Me { host: &self.local.id, addresses, underlay: IpFamily::of(source) };
-        let items = self.cache.items().filter_map(|(key, item)| {
+        let items = self.cache.believed().filter_map(|(key, item)| {
             Some(Item { key, record: item.record.as_ref()?, created: item.created })
         });
         let view = View::of(items, me);
@@ -85,7 +85,7 @@ impl Engine {
         let mut all_names = BTreeMap::new();
         let mut programmed = Vec::new();
         for (network, net) in &self.local.nets {
-            let record = self.cache.net(&Key::Net(network.clone()));
+            let record = self.cache.net(&Key::Net(network.clone())).or(net.copy.as_ref());
             let Some(record) = record.filter(|_| !net.attachments.is_empty()) else { continue };
             all_names.insert(network.clone(), view.names(network));
             let Some(links) = links(network, record, net, source, self.local.port) else { continue };

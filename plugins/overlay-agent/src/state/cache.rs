@@ -47,6 +47,8 @@ pub struct Cache {
     prefix: String,
     items: BTreeMap<Key, Item>,
     left_out: HashMap<Vec<u8>, LeftOut>,
+    /// What a restored etcd lacks of other hosts; see [`Cache::replace_restored`].
+    carried: BTreeMap<Key, Item>,
     /// Keys that this agent changed, with the revision: an older event is not applied.
     own: HashMap<Key, i64>,
     /// Everything up to this revision is known.
@@ -90,6 +92,33 @@ impl Cache {
         own: Own;
         /// As [`Cache::meta`].
         ask: Ask;
+    }
+
+    /// All items, and what is carried.
+    pub fn believed(&self) -> impl Iterator<Item = (&Key, &Item)> {
+        let carried = self.carried.iter().filter(|(key, _)| !self.items.contains_key(*key));
+        self.items.iter().chain(carried)
+    }
+
+    /// The owner of a block that is carried.
+    pub fn carried_owner(&self, block: &Key) -> Option<&str> {
+        match &self.carried.get(block)?.record {
+            Some(Record::Block(block)) => Some(block.host.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The blocks of a network that are carried.
+    pub fn carried_blocks(&self, network: &str) -> impl Iterator<Item = std::net::IpAddr> {
+        self.carried.keys().filter_map(move |key| match key {
+            Key::Block { network: name, first } if name == network => Some(*first),
+            _ => None,
+        })
+    }
+
+    /// Forgets what is carried; returns whether there was anything.
+    pub fn drop_carried(&mut self) -> bool {
+        !std::mem::take(&mut self.carried).is_empty()
     }
 
     /// Whether a full read has been done.
@@ -235,6 +264,24 @@ impl Cache {
         }
     }
 
+    /// Takes over the first full read of an etcd that was restored from a backup. What it lacks of
+    /// other hosts, these write again within seconds: until then it is carried, as younger than all.
+    pub fn replace_restored(&mut self, records: &[Raw], revision: i64, own: &str) {
+        let mut before = std::mem::take(&mut self.items);
+        before.append(&mut self.carried);
+        self.replace(records, revision);
+        let is_carried = |key: &Key, item: &Item| match (key, &item.record) {
+            (Key::Host(host) | Key::Alive(host) | Key::Own { host, .. }, _) => host != own,
+            (Key::Endpoint(endpoint), _) => endpoint.host != own,
+            (Key::Block { .. }, Some(Record::Block(block))) => block.host != own,
+            (Key::Net(_), _) => true,
+            _ => false,
+        };
+        before.retain(|key, item| is_carried(key, item) && !self.items.contains_key(key));
+        before.values_mut().for_each(|item| item.created = i64::MAX);
+        self.carried = before;
+    }
+
     /// Applies events of the watch, complete up to `revision`. Returns whether one brought something
     /// new: what this agent wrote itself is known.
     pub fn apply(&mut self, changes: &[Change], revision: i64) -> bool {
@@ -255,6 +302,7 @@ impl Cache {
                     self.left_out.remove(key);
                     if let Some(key) = parsed {
                         self.items.remove(&key);
+                        self.carried.remove(&key);
                     }
                 }
             }

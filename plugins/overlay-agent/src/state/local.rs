@@ -81,6 +81,13 @@ impl NetLocal {
         self.leases.contains(&ip) || self.attachments.values().any(|held| held.ips.contains(&ip))
     }
 
+    /// Whether an address is of a block that is claimed again.
+    pub fn is_lost(&self, ip: IpAddr) -> bool {
+        let spaces = self.copy.as_ref().map(Space::of).unwrap_or_default();
+        let first = spaces.iter().find_map(|space| space.block_of(ip));
+        first.is_some_and(|first| self.lost.contains(&first))
+    }
+
     /// How many addresses of a block can be given.
     pub fn free_in(&self, space: &Space, first: IpAddr) -> usize {
         let is_free = |ip: &IpAddr| {

@@ -52,7 +52,10 @@ pub fn holder(view: &View<'_>, network: &str, ip: IpAddr) -> Holder {
         Some(block) if block.host == *id => Holder::Ours,
         Some(block) => Holder::Host(block.host.clone()),
         None if view.cache.has(&key) => Holder::Nobody,
-        None => Holder::Free(first),
+        None => match view.cache.carried_owner(&key) {
+            Some(host) => Holder::Host(host.to_owned()),
+            None => Holder::Free(first),
+        },
     }
 }
 

@@ -65,7 +65,8 @@ fn wanted_blocks(
     let is_first = own == 0 && (local.is_in_use() || !needs.is_empty());
     let is_low = own > 0 && local.is_in_use() && is_low(local, space, 0);
     if wanted.is_empty() && (is_asked || is_first || is_low) {
-        let taken: Vec<IpAddr> = view.cache.blocks(network).map(|(first, ..)| first).collect();
+        let mut taken: Vec<IpAddr> = view.cache.blocks(network).map(|(first, ..)| first).collect();
+        taken.extend(view.cache.carried_blocks(network));
         wanted.extend(space.pick(&taken, view.random));
     }
     wanted

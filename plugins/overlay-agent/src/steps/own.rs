@@ -80,7 +80,12 @@ pub fn blocks_file(view: &View<'_>, network: &str) -> Blocks {
     lent.dedup();
     let borrowed = loans.iter().filter(|(ip, lent, _)| lent.to == *id && !is_in(*ip)).map(|(ip, ..)| *ip);
     let borrowed = borrowed.filter(|ip| !is_marked(ip)).collect();
-    let own = ips(view, network);
+    let mut own = ips(view, network);
+    // The bridge has it, also while its block is claimed again.
+    let kept = known.iter().flat_map(|net| net.blocks.own.iter().filter(|ip| net.is_lost(**ip)));
+    own.extend(kept.copied());
+    own.sort_unstable();
+    own.dedup();
     let given_back = |first: &IpAddr| known.is_some_and(|net| net.leaving.contains(first));
     let blocks = blocks.iter().copied().filter(|first| !given_back(first)).collect();
     Blocks { v: VERSION, blocks, lent, borrowed, own, closed: view.local.closed }

@@ -300,6 +300,27 @@ fn blocks_that_a_restored_etcd_has_forgotten_are_claimed_again() {
     assert!(etcd.has("net/front") && etcd.has("vni/7143425"));
 }
 
+/// O-085
+#[test]
+fn what_a_restored_etcd_lacks_of_others_is_believed_for_a_while() {
+    let (etcd, local) = joined();
+    let mut cache = etcd.cache();
+    let first = local.nets["front"].blocks.blocks[0];
+    let others = [Key::Host(A.to_owned()), Key::Net("front".to_owned())];
+    let is_believed = |cache: &Cache, key: &Key| cache.believed().any(|(believed, _)| believed == key);
+    cache.replace_restored(&[], 1, B);
+    assert!(others.iter().all(|key| is_believed(&cache, key) && !cache.has(key)));
+    // Nobody claims a block that its owner is about to claim again.
+    assert_eq!(cache.carried_blocks("front").collect::<Vec<_>>(), [first]);
+    let view = View { cache: &cache, local: &self::local(B), needs: &[], now: Duration::ZERO, random: 1 };
+    assert_eq!(asks::holder(&view, "front", first), Holder::Nobody, "the network's record is not there yet");
+    assert!(cache.drop_carried() && !others.iter().any(|key| is_believed(&cache, key)));
+    // What was its own is in the files of the host, not in etcd's past.
+    let mut own = etcd.cache();
+    own.replace_restored(&[], 1, A);
+    assert!(!is_believed(&own, &Key::Host(A.to_owned())));
+}
+
 #[test]
 fn an_address_is_asked_of_its_holder_and_lent_once() {
     let (mut etcd, local) = joined();
