@@ -287,6 +287,7 @@ pub fn all() -> Vec<Case> {
         matrix::CASES,
         stacked::CASES,
         overlay::addresses::CASES,
+        overlay::fates::CASES,
         overlay::members::CASES,
         overlay::names::CASES,
         overlay::packets::CASES,

@@ -1,12 +1,14 @@
 //! overlay and cluster on several hosts with a real etcd.
 
 pub(super) mod addresses;
+pub(super) mod fates;
 pub(super) mod members;
 pub(super) mod names;
 pub(super) mod packets;
 pub(super) mod packets_guard;
 pub(super) mod packets_networks;
 pub(super) mod packets_underlay;
+mod stranger;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Members of a real etcd, each in a namespace of its own, and `etcdctl` as the observer.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use crate::{cache, namespace};
 
 /// The time limit for a start, and for one command.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The most changes in one transaction (`--max-txn-ops`).
+const TXN_MAX: usize = 128;
 
 /// One member.
 pub struct Member {
@@ -94,12 +97,21 @@ impl Etcd {
 
     /// Runs `etcdctl` at a member, in that member's namespace.
     pub fn ctl_at(&self, member: &Member, args: &[&str]) -> Result<String> {
+        self.fed_at(member, args, "")
+    }
+
+    fn fed_at(&self, member: &Member, args: &[&str], input: &str) -> Result<String> {
         let program = cache::unpacked("etcd", "usr/bin/etcdctl")?;
         namespace::inside(&member.name, || {
             let mut command = Command::new(&program);
-            command.env("ETCDCTL_API", "3").stdin(Stdio::null());
+            command.env("ETCDCTL_API", "3").stdin(Stdio::piped());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
             command.args(["--endpoints", &member.endpoint(), "--command-timeout", "2s"]).args(args);
-            let done = command.output().context("start etcdctl")?;
+            let mut child = command.spawn().context("start etcdctl")?;
+            // It fits into the pipe, or etcdctl reads it before it writes anything.
+            let fed = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+            let done = child.wait_with_output().context("wait for etcdctl")?;
+            fed.transpose().context("feed etcdctl")?;
             let said = String::from_utf8_lossy(&done.stderr);
             ensure!(done.status.success(), "etcdctl {} at {}: {}", args.join(" "), member.name, said.trim());
             Ok(String::from_utf8_lossy(&done.stdout).into_owned())
@@ -129,6 +141,30 @@ impl Etcd {
     pub fn value(&self, key: &str) -> Result<Value> {
         let text = self.ctl(&["get", "--print-value-only", &format!("/moor/1/{key}")])?;
         serde_json::from_str(&text).with_context(|| format!("{key} is {text:?}"))
+    }
+
+    /// Writes keys below `/moor/1/`, or deletes them (`None`), at a member: many in one transaction.
+    pub fn change_at(&self, member: &Member, changes: &[(String, Option<Value>)]) -> Result<()> {
+        for changes in changes.chunks(TXN_MAX) {
+            let lines = changes.iter().map(|(key, value)| match value {
+                // A quoted string of JSON is one of etcdctl's.
+                Some(value) => format!("put /moor/1/{key} {}\n", Value::from(value.to_string())),
+                None => format!("del /moor/1/{key}\n"),
+            });
+            let input = format!("\n{}\n\n", lines.collect::<String>());
+            let deadline = Instant::now() + on_this_machine(PATIENCE);
+            // Members may be about to elect a leader; the same changes twice are as once.
+            while let Err(error) = self.fed_at(member, &["txn"], &input) {
+                ensure!(Instant::now() < deadline, "{error:#}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same at the first member.
+    pub fn change(&self, changes: &[(String, Option<Value>)]) -> Result<()> {
+        self.change_at(self.members.first().context("no member")?, changes)
     }
 
     /// Kills every member, or starts all again.

@@ -2,25 +2,33 @@
 
 use std::fs::{self, File};
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{address, on_the_wire, shared};
 use crate::config::with;
+use crate::ip;
 use crate::namespace::Container;
+use crate::patience::on_this_machine;
 use crate::room::call::{Answer, Call};
 use crate::room::enter::STATE_DIRS;
 use crate::room::{Room, SCRATCH};
-use crate::{ip, socket};
 
+const PATIENCE: Duration = Duration::from_secs(5);
 const NONE: Option<&str> = None;
 
 /// A host.
@@ -125,10 +133,61 @@ impl<'r> Host<'r> {
         self.run(Call::new(self.room, program).argv(args))
     }
 
+    /// What the agent says of its state.
+    pub fn status(&self) -> Result<Value> {
+        // With a fault the exit status is 1.
+        let answer = self.overlay(&["status", "--json"])?;
+        serde_json::from_slice(&answer.stdout).with_context(|| format!("status of {}: {answer:?}", self.name))
+    }
+
+    /// Sends the agent a request of its control socket, as a plugin does.
+    pub fn ask(&self, request: &Value) -> Result<Value> {
+        let run = format!("/run/moor/overlay/{}/control.sock", self.network_name()?);
+        self.inside(|| {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+            let patience = TimeVal::seconds(on_this_machine(PATIENCE).as_secs().try_into()?);
+            setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+            let at = UnixAddr::new(run.as_str())?;
+            connect(socket.as_raw_fd(), &at).with_context(|| format!("connect to {run}"))?;
+            send(socket.as_raw_fd(), request.to_string().as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
+            let mut answer = [0; 4096];
+            let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).context("no answer")?;
+            serde_json::from_slice(answer.get(..length).unwrap_or_default()).context("read the answer")
+        })
+    }
+
+    /// The name of the host's network namespace in the agent's paths.
+    fn network_name(&self) -> Result<String> {
+        self.inside(|| {
+            let names = fs::read_dir("/run/moor/overlay").context("no agent was started")?.flatten();
+            let names: Vec<_> = names.map(|name| name.file_name().to_string_lossy().into_owned()).collect();
+            names.into_iter().next().context("no agent was started")
+        })
+    }
+
+    /// Follows what the kernel deletes of the host's tables of MAC addresses and neighbours.
+    pub fn watch_deletions(&self) -> Result<Deletions> {
+        let mut children = vec![];
+        let mut files = vec![];
+        for (program, table) in [("bridge", "fdb"), ("ip", "neigh")] {
+            let path = self.room.scratch(&format!("{}.{table}", self.name));
+            let file = File::create(&path)?;
+            let mut command = Command::new(program);
+            command.args(["monitor", table]).stdin(Stdio::null()).stdout(file);
+            let start = || command.spawn().with_context(|| format!("start {program} monitor"));
+            children.push(crate::namespace::inside(&self.name, start)?);
+            files.push(path);
+        }
+        let deletions = Deletions { children, files };
+        deletions.wait_until_ready(&self.name)?;
+        Ok(deletions)
+    }
+
     /// The agent's process, if it runs.
     pub fn agent(&self) -> Result<Option<i32>> {
         let own = self.network.metadata()?.ino();
-        let of_host = |pid: &i32| namespace_of(*pid) == Some(own) && command(*pid).contains("overlay");
+        let of_host = |pid: &i32| namespace_of(*pid) == Some(own) && command(*pid).contains("overlay-agent");
         Ok(processes()?.into_iter().find(of_host))
     }
 
@@ -149,8 +208,9 @@ impl<'r> Host<'r> {
 
     /// Gives the host another address on the underlay.
     pub fn move_to(&mut self, to: IpAddr) -> Result<()> {
-        ip::run_in(&self.name, &["addr", "add", &format!("{to}/24"), "dev", "eth0"])?;
+        // With the first address of a subnet all others go.
         ip::run_in(&self.name, &["addr", "del", &format!("{}/24", self.address), "dev", "eth0"])?;
+        ip::run_in(&self.name, &["addr", "add", &format!("{to}/24"), "dev", "eth0"])?;
         self.address = to;
         Ok(())
     }
@@ -198,8 +258,54 @@ impl Guest {
     /// Requires that an address answers within a time, by a handshake or its refusal.
     pub fn reach(&self, to: &str, within: Duration) -> Result<Duration> {
         let to: IpAddr = to.parse().with_context(|| format!("{to} is no address"))?;
-        crate::namespace::inside(&self.ns, || socket::reach(to, within))
+        crate::namespace::inside(&self.ns, || crate::socket::reach(to, within))
             .with_context(|| format!("{} cannot reach {to}", self.ns))
+    }
+}
+
+/// What was deleted since [`Host::watch_deletions`].
+pub struct Deletions {
+    children: Vec<Child>,
+    files: Vec<PathBuf>,
+}
+
+impl Deletions {
+    /// The lines about deletions.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        let mut lines = vec![];
+        for file in &self.files {
+            let text = fs::read_to_string(file)?;
+            lines.extend(text.lines().filter(|line| line.starts_with("Deleted")).map(str::to_owned));
+        }
+        Ok(lines)
+    }
+
+    /// Waits until both have seen an entry come and go.
+    fn wait_until_ready(&self, ns: &str) -> Result<()> {
+        let deadline = Instant::now() + on_this_machine(PATIENCE);
+        let mac = "02:00:00:00:00:01";
+        ip::run_in(ns, &["link", "add", "watched", "type", "bridge"])?;
+        loop {
+            ip::output("bridge", &["-n", ns, "fdb", "add", mac, "dev", "watched", "self", "local"])?;
+            ip::output("bridge", &["-n", ns, "fdb", "del", mac, "dev", "watched", "self", "local"])?;
+            let neighbour = ["neigh", "replace", "192.0.2.1", "lladdr", mac, "dev", "watched"];
+            ip::run_in(ns, &[&neighbour[..], &["nud", "permanent"]].concat())?;
+            ip::run_in(ns, &["neigh", "del", "192.0.2.1", "dev", "watched"])?;
+            let texts = self.files.iter().map(fs::read_to_string).collect::<std::io::Result<Vec<_>>>()?;
+            if texts.iter().all(|text| text.contains("Deleted")) {
+                return ip::run_in(ns, &["link", "del", "watched"]);
+            }
+            ensure!(Instant::now() < deadline, "the monitors see nothing: {texts:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Deletions {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            drop(child.kill().and_then(|()| child.wait()));
+        }
     }
 }
 

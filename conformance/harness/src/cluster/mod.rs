@@ -5,6 +5,7 @@
 
 pub mod etcd;
 pub mod host;
+pub mod pings;
 pub mod traffic;
 pub mod vxlan;
 
@@ -87,10 +88,20 @@ impl<'r> Cluster<'r> {
         self.pairs("delete", host)
     }
 
-    fn pairs(&self, verb: &str, host: &str) -> Result<()> {
-        let pairs: Vec<_> = (self.etcd.members.iter())
-            .map(|member| format!("{0} . {1}, {1} . {0}", member.name, host))
-            .collect();
+    /// Stops all packets between a member of etcd and the others; hosts still reach it.
+    pub fn isolate(&self, member: &str) -> Result<()> {
+        self.pairs("add", member)
+    }
+
+    /// Ends [`Cluster::isolate`].
+    pub fn reunite(&self, member: &str) -> Result<()> {
+        self.pairs("delete", member)
+    }
+
+    fn pairs(&self, verb: &str, name: &str) -> Result<()> {
+        let members = self.etcd.members.iter().filter(|member| member.name != name);
+        let pairs: Vec<_> =
+            members.map(|member| format!("{0} . {1}, {1} . {0}", member.name, name)).collect();
         in_underlay(&format!("{verb} element bridge cuts pairs {{ {} }}", pairs.join(", ")))
     }
 
