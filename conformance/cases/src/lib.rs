@@ -293,6 +293,7 @@ pub fn all() -> Vec<Case> {
         overlay::packets::CASES,
         overlay::packets_guard::CASES,
         overlay::packets_networks::CASES,
+        overlay::packets_scenarios::CASES,
         overlay::packets_underlay::CASES,
         parents::CASES,
         host_access::CASES,

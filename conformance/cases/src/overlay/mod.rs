@@ -7,6 +7,7 @@ pub(super) mod names;
 pub(super) mod packets;
 pub(super) mod packets_guard;
 pub(super) mod packets_networks;
+pub(super) mod packets_scenarios;
 pub(super) mod packets_underlay;
 mod stranger;
 

@@ -39,11 +39,19 @@ pub(super) struct At {
     pub ips: [String; 2],
 }
 
+impl At {
+    /// From the result of its ADD.
+    pub(super) fn of(host: &Host, guest: Guest, result: &Value) -> Result<Self> {
+        let ips = addresses(result).try_into();
+        let ips = ips.map_err(|ips| anyhow!("{} has the addresses {ips:?}", guest.id))?;
+        Ok(Self { host: host.name.clone(), guest, ips })
+    }
+}
+
 /// Adds a container, with an address of each family.
 pub(super) fn at(host: &Host, id: &str, config: &Value) -> Result<At> {
     let (guest, result) = add(host, id, config)?;
-    let ips = addresses(&result).try_into().map_err(|ips| anyhow!("{id} has the addresses {ips:?}"))?;
-    Ok(At { host: host.name.clone(), guest, ips })
+    At::of(host, guest, &result)
 }
 
 /// Waits until each container reaches each other in both families.

@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A frame of one container to another, which an outsider can make.
-struct Forged {
+pub(super) struct Forged {
     vni: u32,
     frame: Vec<u8>,
     wire: Wire,
@@ -33,7 +33,7 @@ struct Forged {
 
 impl Forged {
     /// With a payload of that length.
-    fn new(cluster: &Cluster, from: &At, to: &At, length: usize) -> Result<Self> {
+    pub(super) fn new(cluster: &Cluster, from: &At, to: &At, length: usize) -> Result<Self> {
         let wire = Wire::open(Some(&to.guest.ns), "eth0")?;
         let sender = Wire::open(Some(&from.guest.ns), "eth0")?.mac;
         let ends = [(from.ips[0].parse()?, ECHO), (to.ips[0].parse()?, ECHO)];
@@ -43,10 +43,10 @@ impl Forged {
     }
 
     /// Requires that it arrives, or does not, when it is sent from a namespace to a host.
-    fn arrives(&self, from: &str, host: IpAddr, arrives: bool) -> Result<()> {
+    pub(super) fn arrives(&self, from: &str, host: IpAddr, arrives: bool) -> Result<()> {
         self.wire.seen(|_| false)?;
         inside(from, || {
-            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+            let socket = UdpSocket::bind((if host.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
             let packet = encapsulated(self.vni, &self.frame);
             socket.send_to(&packet, (host, PORT)).context("send a forged frame")
         })?;

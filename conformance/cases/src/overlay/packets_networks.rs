@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::cluster::traffic::ECHO;
 use harness::cluster::vxlan::Outer;
@@ -15,7 +15,7 @@ use harness::stage::portmap::{ask, portmap, serve};
 use serde_json::{Value, json};
 
 use super::packets::{At, PORT, all_reach_all, at};
-use super::{AMPLE, HOSTS, SECONDS, add, addresses, config};
+use super::{AMPLE, HOSTS, SECONDS, add, config};
 
 pub const CASES: &[Case] = &[
     Case::new("overlay/multicast_reaches_all_hosts_once_where_it_is_on", &["O-029"], multicast).needs(HOSTS),
@@ -163,8 +163,7 @@ fn apart(room: &Room) -> Result<()> {
     let front = [at(one, "front", &front_config)?, at(two, "further", &front_config)?];
     let back_config = network("back", 8, &json!({}));
     let (guest, result) = add(one, "near", &back_config)?;
-    let ips = addresses(&result).try_into().map_err(|ips| anyhow!("the addresses are {ips:?}"))?;
-    let back = [At { host: one.name.clone(), guest, ips }, at(two, "far", &back_config)?];
+    let back = [At::of(one, guest, &result)?, at(two, "far", &back_config)?];
     all_reach_all(&cluster, &front)?;
     all_reach_all(&cluster, &back)?;
     let owns = (cluster.etcd.keys("own/back/")?.iter())

@@ -7,7 +7,7 @@ use harness::case::Case;
 use harness::cluster::host::{Guest, Host};
 use harness::cluster::vxlan::Outer;
 use harness::cluster::{Cluster, UNDERLAY};
-use harness::config::{bridge, with};
+use harness::config::{USUAL, bridge, with};
 use harness::frame::Wire;
 use harness::ip;
 use harness::namespace::inside;
@@ -17,9 +17,10 @@ use harness::room::call::Call;
 use harness::socket;
 use serde_json::{Value, json};
 
-use super::packets::{PORT, all_reach_all, arrives_whole, at};
+use super::packets::{At, PORT, all_reach_all, arrives_whole, at};
+use super::packets_guard::Forged;
 use super::packets_networks::network;
-use super::{AMPLE, HOSTS, SECONDS, config};
+use super::{AMPLE, HOSTS, SECONDS, add, config};
 
 pub const CASES: &[Case] = &[
     Case::new("overlay/packets_pass_with_br_netfilter_on_and_off", &["O-031"], netfilter).needs(&[
@@ -36,14 +37,29 @@ pub const CASES: &[Case] = &[
     ]),
 ];
 
+/// What a host with Docker has: nothing is forwarded that nobody lets through.
+const CLOSED: &str = "add table inet closed; \
+                      add chain inet closed f { type filter hook forward priority 0; policy drop; }";
+
 fn netfilter(room: &Room) -> Result<()> {
     let cluster = Cluster::new(room, 1, 2)?;
     let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
+    let rules = |rules: &str| {
+        let change = |host: &Host| inside(&host.name, || ip::output("nft", &[rules])).map(drop);
+        [one, two].into_iter().try_for_each(change)
+    };
+    rules(CLOSED)?;
     let mut all = vec![];
     for (host, id) in [(one, "a"), (one, "b"), (two, "c")] {
-        all.push(at(host, id, &config(&json!({})))?);
+        let (guest, result) = add(host, id, &config(&json!({})))?;
+        let firewall = json!({
+            "cniVersion": USUAL, "name": "front", "type": "firewall", "backend": "nftables",
+            "prevResult": result,
+        });
+        host.attach("firewall", "ADD", &guest, &firewall)?.result()?;
+        all.push(At::of(host, guest, &result)?);
     }
-    for on in ["0", "1"] {
+    for (on, closed) in [("0", true), ("1", true), ("1", false), ("0", false)] {
         for host in [one, two] {
             for key in ["iptables", "ip6tables", "arptables"] {
                 let path = format!("/proc/sys/net/bridge/bridge-nf-call-{key}");
@@ -51,9 +67,14 @@ fn netfilter(room: &Room) -> Result<()> {
                 host.inside(|| fs::write(&path, on).with_context(|| format!("write {path}")))?;
             }
         }
-        all_reach_all(&cluster, &all).with_context(|| format!("with br_netfilter {on}"))?;
-        arrives_whole(&all[0], &all[2], 1450).with_context(|| format!("with br_netfilter {on}"))?;
-        all[0].guest.stream(&all[2].guest, &all[2].ips[0], 1_000_000)?;
+        if on == "1" && !closed {
+            rules("delete table inet closed")?;
+        }
+        let with = || format!("with br_netfilter {on}, forwarding closed: {closed}");
+        all_reach_all(&cluster, &all).with_context(with)?;
+        arrives_whole(&all[0], &all[2], 1450).with_context(with)?;
+        all[0].guest.stream(&all[2].guest, &all[2].ips[0], 1_000_000).with_context(with)?;
+        all[0].guest.reach("192.0.2.1", AMPLE).with_context(with)?;
     }
     Ok(())
 }
@@ -72,6 +93,9 @@ fn ipv6(room: &Room) -> Result<()> {
     let packets = underlay.seen(|frame| Outer::of(frame, PORT).is_some())?;
     ensure!(!packets.is_empty(), "nothing left the host");
     arrives_whole(&all[0], &all[1], 1430)?;
+    let (forged, two) = (Forged::new(&cluster, &all[0], &all[1], 64)?, "2001:db8:2::c".parse()?);
+    forged.arrives("h1", two, true)?;
+    forged.arrives("e1", two, false)?;
     all[0].guest.stream(&all[2].guest, &all[2].ips[0], 1_000_000)?;
     let status = cluster.hosts[0].overlay(&["status"])?;
     ensure!(status.succeeded() && !status.summary().contains("too small"), "{}", status.summary());
