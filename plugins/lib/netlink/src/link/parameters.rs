@@ -1,7 +1,9 @@
 //! Kernel parameters of a link, which the kernel sets back to the namespace's defaults when the
 //! link moves: those of `net/ipv4/conf/<link>` and `net/ipv6/conf/<link>`.
 
-use libc::RTM_GETLINK;
+use libc::{RTM_GETLINK, RTM_NEWLINK};
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use sys::Result;
 
 use super::{IFLA_AF_SPEC, lookup_request, read};
@@ -94,6 +96,17 @@ impl Parameter {
 }
 
 impl Netlink {
+    /// Lets a link have no IPv6 address but those that are given to it, as
+    /// `net/ipv6/conf/<link>/addr_gen_mode` does, but without a file. The kernel takes it of an
+    /// existing link only; call it before the link is up.
+    ///
+    /// # Errors
+    /// The kernel refused; `is_not_supported` where the link has no IPv6.
+    pub fn make_no_link_local(&self, index: u32) -> Result<()> {
+        let request = no_link_local(index);
+        self.change("keep link-local addresses from link", request, || index.to_string())
+    }
+
     /// The parameters of a link, in the order in which they can be set.
     ///
     /// # Errors
@@ -104,6 +117,13 @@ impl Netlink {
             .get(request, |payload| Ok(parameters(payload)?))
             .map_err(|refusal| refusal.on("look up link", format!("{index}")))
     }
+}
+
+fn no_link_local(index: u32) -> Request {
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    let families = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
+    let link = LinkUnspec::new_with_index(index).append_extra_attribute(families);
+    Request::of(RTM_NEWLINK, 0, &link.build())
 }
 
 fn parameters(payload: &[u8]) -> Result<Vec<Parameter>, Malformed> {
@@ -149,6 +169,15 @@ mod tests {
         fn any_bytes_are_read_without_panic(bytes in vec(any::<u8>(), 0..300)) {
             let _ = parameters(&bytes);
         }
+    }
+
+    #[test]
+    fn the_request_against_link_local_addresses_is_read_back() {
+        let bytes = no_link_local(7).finish(1).unwrap();
+        let link = read::link(bytes.get(16..).unwrap()).unwrap();
+        assert_eq!((link.index, link.makes_link_local), (7, false));
+        let mode = [5, 0, 8, 0, 1];
+        assert!(bytes.windows(5).any(|some| some == mode), "{bytes:?}");
     }
 
     #[test]

@@ -13,8 +13,6 @@ use crate::piece::{Feature, sysctl};
 
 /// Attempts at a device that other processes create or delete at the same time.
 const ATTEMPTS: usize = 5;
-/// Of `net/ipv6/conf/<link>/addr_gen_mode` (linux/if_link.h, IN6_ADDR_GEN_MODE_NONE).
-const NO_ADDRESS: &str = "1";
 
 /// Makes the device as it must be, as a port of the bridge. Returns whether it was different.
 pub(super) fn ensure(wanted: &OverlayLinks, host: &Netlink, bridge: &Link) -> Result<bool> {
@@ -83,9 +81,13 @@ fn settle(wanted: &OverlayLinks, host: &Netlink, bridge: &Link, link: &Link) -> 
         if wanted.ipv6 {
             sysctl::best_effort(&format!("net/ipv6/conf/{}/disable_ipv6", link.name), "0");
         }
-        sysctl::best_effort(&format!("net/ipv6/conf/{}/addr_gen_mode", link.name), NO_ADDRESS);
-        // A port's frames are the bridge's, which refuses them: the agent, which may write no
-        // parameter, makes the device all the same.
+        // Not by a parameter's file: the agent may write none.
+        match host.make_no_link_local(link.index) {
+            Err(error) if !error.is_not_supported() => return Err(error),
+            _ => {}
+        }
+        // A port's frames are the bridge's, which refuses them: the agent makes the device all the
+        // same.
         let _ = sysctl::refuse_routers(&link.name);
     }
     if mtu.is_some() || master.is_some() {
