@@ -26,7 +26,11 @@ pub(super) fn check(file: &File, plugin: &Plugin<'_>, plugins: Option<&Plugins>,
                 walk.value(kind, &member.value, &member.key);
                 walk.only_moors(member, &member.key, Some(kind));
             }
-            None if !tables::is_common(&member.key) => walk.unknown(member, keys, ""),
+            // An IPAM plugin is given the whole configuration, and may have keys outside of `ipam`.
+            None if !tables::is_common(&member.key) => match tables::kind_of(ipam_keys, &member.key) {
+                Some(kind) => walk.value(kind, &member.value, &member.key),
+                None => walk.unknown(member, keys, ""),
+            },
             _ => {}
         }
     }

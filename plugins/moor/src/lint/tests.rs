@@ -145,6 +145,20 @@ fn each_code_is_found_at_its_line_and_column_and_nothing_else() {
     assert_eq!(samples, EXPECTED.len(), "a sample without its expected place");
 }
 
+#[test]
+fn keys_of_an_ipam_plugin_outside_of_its_section_are_known_where_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.conflist");
+    let of = |ipam: &str| {
+        let plugin = r#"{"type":"bridge","bridge":"br0","cluster":"/etc/moor/other.json","ipam":"#;
+        let list = format!(r#"{{"cniVersion":"1.0.0","name":"a","plugins":[{plugin}{ipam}}}]}}"#);
+        fs::write(&path, list).unwrap();
+        codes(&offline(&path))
+    };
+    assert_eq!(of(r#"{"type":"cluster","subnets":["10.9.0.0/16"]}"#), [""; 0]);
+    assert_eq!(of(r#"{"type":"host-local","subnet":"10.9.0.0/16"}"#), ["L026"]);
+}
+
 /// T-010, T-060.
 #[test]
 fn the_conflists_of_the_tree_are_clean() {
