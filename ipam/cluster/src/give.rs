@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster::block::{Limits, Space};
+use cluster::block::Space;
 use cluster::control::{Answer, Outcome, Request};
 use cluster::local::Blocks;
 use cluster::net;
 use cluster::record::Net;
+use cluster::settings::{Settings as HostSettings, WhenUnreachable};
 use cni::{Code, Error, IpConfig};
 use leases::{AllocError, Holder, Place, Roots, Store};
 
@@ -27,6 +28,8 @@ pub struct Give<'a> {
     pub place: &'a Place,
     pub host: &'a Open,
     pub settings: &'a Settings,
+    /// The configuration of the host.
+    pub conf: &'a HostSettings,
     /// Whether `overlay` calls, which makes the network's record itself.
     pub by_overlay: bool,
     /// The end of all waiting for the agent.
@@ -44,7 +47,11 @@ impl Give<'_> {
     /// Leases an address of each subnet to the container's interface; the same ones again if it has
     /// some.
     pub fn give(&self, (container_id, ifname): (&str, &str)) -> Result<Given, Error> {
+        self.host.keep_limits(&self.place.network, &self.settings.limits)?;
         let net = self.agree()?;
+        if !self.by_overlay && self.conf.when_unreachable == WhenUnreachable::Fail {
+            self.reach()?;
+        }
         let holder = Holder::new(container_id, ifname);
         let mut pause = PAUSE;
         loop {
@@ -55,7 +62,7 @@ impl Give<'_> {
             if Instant::now() >= self.deadline {
                 return Err(self.nothing(lack));
             }
-            self.ask_for(lack, &net, container_id)?;
+            self.ask_for(lack, &net)?;
             // What the agent got is there now, for everybody: the next one to lock takes it.
             if let Ok(given) = self.try_once(&holder, container_id)? {
                 return Ok(given);
@@ -63,6 +70,12 @@ impl Give<'_> {
             thread::sleep(pause.min(self.deadline.saturating_duration_since(Instant::now())));
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Requires that etcd answers: `overlay` finds that out when it has its container published.
+    fn reach(&self) -> Result<(), Error> {
+        let request = Request::Sync { network: self.place.network.clone(), wait: true };
+        self.ask(request, || "reach etcd, as whenUnreachable wants".to_owned()).map(drop)
     }
 
     /// The network's record, which the configuration must agree with; made by the agent where there
@@ -115,8 +128,11 @@ impl Give<'_> {
             store.commit();
             return Ok(Err(Lack::Blocks));
         };
-        if blocks.closed {
-            return Err(closed(&self.place.network));
+        // A boot in which etcd was not heard of counts as a long time without it.
+        let is_unheard = self.conf.reclaim_after_s != 0 && !self.host.was_in_contact();
+        if blocks.closed || is_unheard {
+            store.commit();
+            return Ok(Err(Lack::Closed));
         }
         if let Some(ip) = self.settings.asked.iter().flatten().find(|ip| blocks.own.contains(ip)) {
             return Err(Error::new(
@@ -145,29 +161,15 @@ impl Give<'_> {
     }
 
     /// Has the agent get what is lacking.
-    fn ask_for(&self, lack: Lack, net: &Net, container_id: &str) -> Result<(), Error> {
+    fn ask_for(&self, lack: Lack, net: &Net) -> Result<(), Error> {
         match lack {
             Lack::Blocks => self.network(net.clone()).map(drop),
             Lack::Address(ip) => self.block(Some(ip), lack),
-            Lack::Any(_) if self.settings.limits == Limits::default() => self.block(None, lack),
-            // Not every block is of use, and the agent does not know which ones are.
-            Lack::Any(index) => {
-                let blocks = self.host.blocks(&self.place.network).unwrap_or_default();
-                let seed = container_id
-                    .bytes()
-                    .fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-                let mut last = None;
-                for ip in offer::wishes(self.settings, &blocks, index, seed) {
-                    match self.block(Some(ip), lack) {
-                        Ok(()) => return Ok(()),
-                        Err(error) => last = Some(error),
-                    }
-                    if Instant::now() >= self.deadline {
-                        break;
-                    }
-                }
-                Err(last.unwrap_or_else(|| self.nothing(lack)))
-            }
+            Lack::Any(_) => self.block(None, lack),
+            Lack::Closed => self.network(net.clone()).map(drop).map_err(|error| {
+                let closed = closed(&self.place.network);
+                Error { msg: format!("{}: {}", closed.msg, error.msg), ..closed }
+            }),
         }
     }
 
@@ -177,7 +179,7 @@ impl Give<'_> {
             Lack::Address(ip) => {
                 self.settings.want.subnets.iter().position(|subnet| subnet.contains(ip)).unwrap_or_default()
             }
-            Lack::Blocks => 0,
+            Lack::Blocks | Lack::Closed => 0,
         };
         let network = self.place.network.clone();
         self.ask(Request::Block { network, address, subnet }, || self.lacking(lack)).map(drop)
@@ -202,7 +204,7 @@ impl Give<'_> {
     fn lacking(&self, lack: Lack) -> String {
         let network = &self.place.network;
         match lack {
-            Lack::Blocks => format!("get addresses of network {network} for this host"),
+            Lack::Blocks | Lack::Closed => format!("get addresses of network {network} for this host"),
             Lack::Address(ip) => format!("get address {ip} of network {network} for this host"),
             Lack::Any(index) => {
                 let subnet =
@@ -213,6 +215,9 @@ impl Give<'_> {
     }
 
     fn nothing(&self, lack: Lack) -> Error {
+        if lack == Lack::Closed {
+            return closed(&self.place.network);
+        }
         let msg = format!("cluster: {}, and others took what its agent got", self.lacking(lack));
         Error::new(Code::TryAgainLater, msg)
     }
@@ -247,14 +252,20 @@ fn refusal(store: &Store, error: AllocError) -> Error {
     }
 }
 
-/// Whether the address of an attachment is this host's to give, as text for CHECK if not.
-pub fn not_held(settings: &Settings, blocks: Option<&Blocks>, ip: IpAddr) -> Option<String> {
+/// Whether the address of an attachment is this host's to give, as text for CHECK if not. `owner`
+/// is asked for whose it is.
+pub fn not_held(
+    settings: &Settings,
+    blocks: Option<&Blocks>,
+    ip: IpAddr,
+    owner: impl Fn() -> String,
+) -> Option<String> {
     let space = Space::of(&settings.want).into_iter().find(|space| space.subnet.contains(ip))?;
     match blocks {
         Some(blocks) if offer::is_held(&space, blocks, ip) => None,
         Some(_) => Some(format!(
-            "cluster: address {ip}: expected: in a block of this host, or lent to it, actual: another host's; \
-             see overlay status"
+            "cluster: address {ip}: expected: in a block of this host, or lent to it, actual: another's: {}",
+            owner()
         )),
         None => Some(format!(
             "cluster: address {ip}: expected: in a block of this host, actual: this host has no blocks of the network"

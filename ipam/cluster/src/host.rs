@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::{Client, Files};
+use cluster::block::Limits;
 use cluster::control::{Answer, Request};
 use cluster::local::{Blocks, SETTINGS};
 use cluster::record::Net;
+use cluster::settings::Settings;
 use cni::Error;
 
 /// Where they are; tests use others.
@@ -47,13 +49,33 @@ pub struct Open {
 }
 
 impl Open {
-    /// `timeoutMs` of the host's configuration, which must be valid.
+    /// The host's configuration, which must be valid.
+    ///
+    /// # Errors
+    /// Code 7.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        agent::read_settings(&self.settings)
+    }
+
+    /// `timeoutMs` of it.
     ///
     /// # Errors
     /// Code 7.
     pub fn timeout(&self) -> Result<Duration, Error> {
-        let settings = agent::read_settings(&self.settings)?;
-        Ok(Duration::from_millis(settings.timeout_ms.into()))
+        Ok(Duration::from_millis(self.settings()?.timeout_ms.into()))
+    }
+
+    /// Tells the agent what the configuration of a network keeps back.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn keep_limits(&self, network: &str, limits: &Limits) -> Result<(), Error> {
+        Ok(self.files.keep_limits(network, limits)?)
+    }
+
+    /// Whether the agent has heard of etcd since boot.
+    pub fn was_in_contact(&self) -> bool {
+        self.files.was_in_contact()
     }
 
     /// The network's record. One that cannot be read is as good as none: the agent writes it again.

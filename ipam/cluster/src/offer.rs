@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use cluster::block::Space;
+use cluster::block::{Limits, Space};
 use cluster::local::Blocks;
 use ipnetwork::IpNetwork;
 use leases::{Exclude, Offer, Range, RangeSet};
@@ -17,6 +17,8 @@ pub enum Lack {
     Blocks,
     /// The address asked for is in none of this host's blocks, or another host has it.
     Address(IpAddr),
+    /// This host may give none: it has not heard of etcd for long, or not since boot.
+    Closed,
     /// This host has no address of this subnet, by its place among the network's.
     Any(usize),
 }
@@ -28,7 +30,7 @@ pub fn offer(settings: &Settings, blocks: &Blocks) -> Result<Offer, Lack> {
     for (index, (space, asked)) in Space::of(&settings.want).iter().zip(&settings.asked).enumerate() {
         let within = match asked {
             Some(_) => (space.subnet.network(), space.subnet.broadcast()),
-            None => bounds(settings, space.subnet),
+            None => settings.limits.within(space.subnet),
         };
         let set = RangeSet::new(ranges(space, blocks, within)).ok();
         sets.push(match (set, asked) {
@@ -41,13 +43,6 @@ pub fn offer(settings: &Settings, blocks: &Blocks) -> Result<Offer, Lack> {
     let apart = blocks.lent.iter().chain(&blocks.own).map(|ip| IpNetwork::from(*ip));
     let excluded: Vec<IpNetwork> = settings.limits.exclude.iter().copied().chain(apart).collect();
     Ok(Offer { sets, exclude: Exclude::new(&excluded), keep: true, cooldown: settings.cooldown })
-}
-
-/// `rangeStart` and `rangeEnd` in a subnet; a bound of the other family bounds nothing.
-fn bounds(settings: &Settings, subnet: IpNetwork) -> (IpAddr, IpAddr) {
-    let inside = |bound: Option<IpAddr>| bound.filter(|ip| subnet.contains(*ip));
-    let start = inside(settings.limits.start).unwrap_or(subnet.network());
-    (start, inside(settings.limits.end).unwrap_or(subnet.broadcast()))
 }
 
 /// The host's blocks and borrowed addresses in a subnet, in order, neighbours as one range.
@@ -99,61 +94,14 @@ pub fn is_low(settings: &Settings, blocks: &Blocks, leases: u64) -> bool {
         let apart = special.chain(blocks.own.iter().copied()).chain(blocks.lent.iter().copied());
         let apart = count(&mut apart.filter(in_block));
         let borrowed = count(&mut blocks.borrowed.iter().copied().filter(inside));
-        let all = firsts.saturating_mul(space.size.into()).saturating_add(borrowed);
-        all.saturating_sub(apart).saturating_sub(each) < u64::from(space.size / 4).max(1)
+        let firsts_of = || blocks.blocks.iter().copied().filter(|first| space.is_block(*first));
+        let mark = u64::try_from(space.low_mark(firsts_of(), &settings.limits)).unwrap_or(1);
+        let all = match settings.limits == Limits::default() {
+            true => firsts.saturating_mul(space.size.into()).saturating_sub(apart),
+            false => firsts_of().map(|first| space.given_in(first, &settings.limits) as u64).sum(),
+        };
+        all.saturating_add(borrowed).saturating_sub(each) < mark
     })
-}
-
-/// The most blocks that are tried one after the other.
-const WISHES_MAX: usize = 16;
-
-/// Addresses to ask for by name, where the configuration keeps back so much that any block might be
-/// of no use: one that is given by itself in each of some blocks that are not ours. Where they begin
-/// is up to the seed, so that hosts do not all ask for one block.
-pub fn wishes(settings: &Settings, blocks: &Blocks, index: usize, seed: u64) -> impl Iterator<Item = IpAddr> {
-    let spaces = Space::of(&settings.want);
-    let space = spaces.get(index).copied();
-    let numbers = space.and_then(|space| {
-        let (start, end) = bounds(settings, space.subnet);
-        let from = space.number(start)?;
-        // An IPv6 subnet ends behind its last block.
-        let to = space.number(end).unwrap_or(space.count().saturating_sub(1)).max(from);
-        Some((from, to - from + 1))
-    });
-    // Steps of about the golden ratio meet what is not kept back soon, wherever it is.
-    let in_turn = numbers.into_iter().flat_map(move |(from, count)| {
-        let step = coprime(count);
-        (0..count).map(move |n| from + (seed % count + n % count * step) % count)
-    });
-    let mut left = LOOKED_AT_MAX;
-    let of_block = move |number: u64| {
-        let space = space?;
-        let first = space.first(number).filter(|first| !blocks.blocks.contains(first))?;
-        let last = space.last(first)?;
-        if settings.limits.exclude.iter().any(|net| net.contains(first) && net.contains(last)) {
-            return None;
-        }
-        space.usable(first).find(|ip| {
-            left = left.saturating_sub(1);
-            left > 0 && settings.limits.gives(*ip) && !blocks.borrowed.contains(ip)
-        })
-    };
-    in_turn.take(LOOKED_AT_MAX).filter_map(of_block).take(WISHES_MAX)
-}
-
-/// The most blocks, and the most addresses, that are looked at for wishes.
-const LOOKED_AT_MAX: usize = 16_384;
-
-/// A step that leads through all of so many numbers.
-fn coprime(count: u64) -> u64 {
-    let gcd = |mut a: u64, mut b: u64| {
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    let start = (count / 1000 * 618 + count % 1000 * 618 / 1000).max(1);
-    (start..).find(|step| gcd(*step, count) == 1).unwrap_or(1)
 }
 
 #[cfg(test)]

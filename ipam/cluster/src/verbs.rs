@@ -56,7 +56,8 @@ impl Plugin for Cluster {
     fn add(&self, request: &Request) -> Result<AddResult, Error> {
         let settings = settings(request)?;
         let host = self.host.open(settings.host_conf.clone(), &request.path)?;
-        let timeout = host.timeout()?;
+        let conf = host.settings()?;
+        let timeout = Duration::from_millis(conf.timeout_ms.into());
         let by_overlay = request.config::<Caller>()?.r#type.is_some_and(|name| name == "overlay");
         let dns = settings.resolv_conf.as_deref().map(resolv::read).transpose()?.unwrap_or_default();
         let place = self.place(&request.network);
@@ -65,6 +66,7 @@ impl Plugin for Cluster {
             place: &place,
             host: &host,
             settings: &settings,
+            conf: &conf,
             by_overlay,
             deadline: Instant::now() + timeout,
         };
@@ -89,8 +91,10 @@ impl Plugin for Cluster {
             (&request.container_id, &request.ifname),
             expected.iter().copied(),
         )?;
-        let blocks = self.host.open(None, &request.path)?.blocks(&request.network);
-        match expected.into_iter().find_map(|ip| not_held(&settings, blocks.as_ref(), ip)) {
+        let host = self.host.open(settings.host_conf.clone(), &request.path)?;
+        let blocks = host.blocks(&request.network);
+        let not_held = |ip| not_held(&settings, blocks.as_ref(), ip, || owner(&host, &request.network, ip));
+        match expected.into_iter().find_map(not_held) {
             Some(difference) => Err(Error::internal(difference)),
             None => Ok(()),
         }
@@ -168,7 +172,7 @@ impl Cluster {
                 Some(full) => full.index,
             },
             Err(Lack::Any(index)) => index,
-            Err(Lack::Address(_) | Lack::Blocks) => 0,
+            Err(Lack::Address(_) | Lack::Blocks | Lack::Closed) => 0,
         };
         // What the agent gets now serves the next ADD.
         let request = control::Request::Block { network: place.network.clone(), address: None, subnet: lack };
@@ -184,6 +188,17 @@ impl Cluster {
                 "cluster: every address of {subnet} that this host has is leased, and there is no other: {why}"
             ),
         ))
+    }
+}
+
+/// Whose an address is, by the agent.
+fn owner(host: &Open, network: &str, address: IpAddr) -> String {
+    let request = control::Request::Holder { network: network.to_owned(), address };
+    let answer = host.timeout().and_then(|timeout| host.ask(&request, timeout));
+    match answer.map(|answer| (answer.outcome, answer.why)) {
+        Ok((Outcome::Done, Some(owner))) => owner,
+        Ok((_, why)) => format!("the agent does not know whose: {}", why.unwrap_or_default()),
+        Err(error) => format!("the agent cannot say whose: {}", error.msg),
     }
 }
 

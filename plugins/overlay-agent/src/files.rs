@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cluster::key::{Endpoint, is_host, is_name};
-use cluster::local::{Attachment, Blocks, Identity, LeaseFile};
+use cluster::local::{Attachment, Blocks, CONTACT, Identity, LeaseFile, LimitsFile};
 use cluster::record::Net;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -136,7 +136,7 @@ impl Files {
 
     /// When etcd was heard of last in this boot, on the clock since boot.
     pub fn last_contact(&self) -> Option<Duration> {
-        read::<u64>(&self.run.join("contact")).ok().flatten().map(Duration::from_secs)
+        read::<u64>(&self.run.join(CONTACT)).ok().flatten().map(Duration::from_secs)
     }
 
     /// Writes when etcd was heard of last.
@@ -144,7 +144,7 @@ impl Files {
     /// # Errors
     /// The kernel refused.
     pub fn write_contact(&self, now: Duration) -> Result<()> {
-        write(&self.run.join("contact"), &now.as_secs(), Sync::Later)
+        write(&self.run.join(CONTACT), &now.as_secs(), Sync::Later)
     }
 
     /// The networks that this host has files of.
@@ -179,6 +179,10 @@ impl Files {
         }
         net.attachments = attachments;
         net.leases = self.leases(network)?;
+        match read::<LimitsFile>(&self.net_dir(network).join("limits.json")) {
+            Ok(file) => net.limits = file.map(|file| file.limits).unwrap_or_default(),
+            Err(error) => failed.push(error),
+        }
         Ok(failed)
     }
 
@@ -220,8 +224,12 @@ impl Files {
         self.state.join("net").join(format!("{network}.json"))
     }
 
+    fn net_dir(&self, network: &str) -> PathBuf {
+        self.state.join("net").join(network)
+    }
+
     fn blocks_file(&self, network: &str) -> PathBuf {
-        self.state.join("net").join(network).join("blocks.json")
+        self.net_dir(network).join("blocks.json")
     }
 
     /// The copy of a network's record, and its blocks.
@@ -258,7 +266,8 @@ impl Files {
     /// The kernel refused.
     pub fn remove_network(&self, network: &str) -> Result<()> {
         file::remove(&self.blocks_file(network))?;
-        let dir = self.state.join("net").join(network);
+        let dir = self.net_dir(network);
+        file::remove(&dir.join("limits.json"))?;
         match fs::remove_dir(&dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::new("remove", show(&dir), error));

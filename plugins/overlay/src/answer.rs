@@ -71,12 +71,13 @@ fn gateway_of(net: &Net, address: IpAddr) -> Option<IpAddr> {
     subnets.find(|(subnet, _)| subnet.contains(address)).map(|(_, gateway)| *gateway)
 }
 
-/// Adds the links at the head of the result, in the order of `bridge`.
-pub fn with_links(mut result: AddResult, config: &Config, links: &Links) -> AddResult {
+/// Adds the links at the head of the result, in the order of `bridge`; with their MTU for versions of
+/// the specification that have it.
+pub fn with_links(mut result: AddResult, config: &Config, links: &Links, says_mtu: bool) -> AddResult {
     let link = |name: &str, mac: Mac, sandbox: Option<&str>| Interface {
         name: name.into(),
         mac: Some(mac.to_string()),
-        mtu: Some(links.mtu),
+        mtu: says_mtu.then_some(links.mtu),
         sandbox: sandbox.map(Into::into),
         ..Interface::default()
     };

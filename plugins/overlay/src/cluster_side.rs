@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use agent::{Client, Files};
 use cluster::control::{Outcome, Request as Ask};
@@ -20,6 +21,8 @@ use crate::config::Config;
 
 /// DEL waits for this part of `timeoutMs`.
 const DEL_PART: u32 = 4;
+/// Time between two questions for what the agent does not know yet.
+const PAUSE: Duration = Duration::from_millis(20);
 /// `timeoutMs` where the settings cannot be read.
 const TIMEOUT_MS: u32 = 3000;
 
@@ -76,11 +79,13 @@ impl Cluster {
     /// # Errors
     /// Code 7: the configuration differs from the record. Code 11: neither this host nor etcd knows
     /// the network.
-    pub fn network(&self, network: &str, want: &Net) -> Result<Known, Error> {
+    pub fn network(&self, network: &str, config: &Config) -> Result<Known, Error> {
+        let want = &config.want;
         if let Some(known) = self.on_file(network)? {
             refuse_differences(network, want, &known.net)?;
             return Ok(known);
         }
+        self.files.keep_limits(network, &config.limits)?;
         let ask = Ask::Network { network: network.to_owned(), want: want.clone() };
         let answer = agent::accepted(self.ask(&ask)?)?;
         let known = self.on_file(network)?.ok_or_else(|| {
@@ -122,16 +127,22 @@ impl Cluster {
         if let Some(configured) = choose(&self.settings.host_addresses) {
             return Ok(configured);
         }
-        let answer = agent::accepted(self.ask(&Ask::Status)?)?;
-        let status = answer.status.unwrap_or_default();
-        choose(&status.addresses).ok_or_else(|| {
-            let path = self.path.display();
-            Error::new(
-                Code::TryAgainLater,
-                format!("the source of VXLAN packets is not known: set hostAddress in {path}"),
-            )
-            .details(status.away.unwrap_or_default())
-        })
+        let deadline = Instant::now() + self.timeout();
+        loop {
+            let answer = agent::accepted(self.ask(&Ask::Status)?)?;
+            let status = answer.status.unwrap_or_default();
+            if let Some(source) = choose(&status.addresses) {
+                return Ok(source);
+            }
+            // An agent that has only just started learns it from its first connection to etcd.
+            if status.away.is_some() || Instant::now() >= deadline {
+                let path = self.path.display();
+                let why = format!("the source of VXLAN packets is not known: set hostAddress in {path}");
+                let error = Error::new(Code::TryAgainLater, why);
+                return Err(error.details(status.away.unwrap_or_default()));
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Writes the record of an attachment, and has the agent publish it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use attach::mtu::MtuConf;
 use attach::{Masquerading, Outside};
+use cluster::block::Limits;
 use cluster::local::SETTINGS;
 use cluster::record::Net;
 use cni::keys::{self, Keys, Kind, key};
@@ -89,6 +90,8 @@ pub struct Config {
     /// The network's record, as this configuration has it: a VXLAN id of 0 is any, and an MTU of 0
     /// what the underlay carries.
     pub want: Net,
+    /// What it keeps back, which the agent claims no block for.
+    pub limits: Limits,
     /// The container gets a default route by the gateway, in each family.
     pub is_default_gateway: bool,
     /// How packets reach the outside.
@@ -138,6 +141,7 @@ impl Config {
         Ok(Self {
             cluster: settings_path(conf.cluster)?,
             want: want::want(request, ipam == CLUSTER, conf.mtu, conf.multicast.unwrap_or(false), internal)?,
+            limits: want::limits(request, ipam == CLUSTER)?,
             is_default_gateway: conf.is_default_gateway.unwrap_or(!internal),
             outside: Outside {
                 masquerade: if ip_masq { Masquerading::NfTables } else { Masquerading::No },

@@ -13,7 +13,7 @@ mod tests;
 use std::ffi::OsString;
 
 use attach::{conflict, ipam_type, lease, owner, removal};
-use cni::{AddResult, Command, Error, Plugin, Request, ValidAttachments};
+use cni::{AddResult, Code, Command, Error, Plugin, Request, ValidAttachments, Version};
 use host::piece::{self, Kernel, Making, overlay_bridge};
 use host::rules;
 use netlink::{Mac, Netlink};
@@ -49,7 +49,7 @@ impl Plugin for Overlay {
         // This fails if the attachment exists. It runs before the IPAM plugin is called: the
         // roll-back of its ADD would release that attachment's lease.
         let host_veth = piece::choose_host_veth(&kernel, &owner)?;
-        let known = cluster.network(&request.network, &config.want)?;
+        let known = cluster.network(&request.network, &config)?;
         let local = cluster.source(kernel.host(), &request.network)?;
         warn_of_small_link(kernel.host(), local, &known)?;
         let mut links = links(request, &known);
@@ -80,7 +80,8 @@ impl Plugin for Overlay {
                 // The error to report is that one.
                 let _ = cluster_side::withdraw(request, &config.cluster);
             }
-            published.map(|()| answer::with_links(result, &config, &links))
+            let says_mtu = request.version >= Version::V1_1_0;
+            published.map(|()| answer::with_links(result, &config, &links, says_mtu))
         };
         conflict::with_lease(request, &config.ipam, None, &mut kernel, &first, finish)
     }
@@ -91,7 +92,7 @@ impl Plugin for Overlay {
         let mut kernel = Kernel::open(NetNs::open(&request.netns)?)?;
         request.delegate(&config.ipam, Command::Check)?;
         let result = request.prev_result()?.ok_or_else(|| Error::internal("Required prevResult missing"))?;
-        let known = cluster.network(&request.network, &config.want)?;
+        let known = cluster.network(&request.network, &config)?;
         let owner = owner(request);
         let mut links = links(request, &known);
         let host_veth = attach::host_veth(&owner, &result, kernel.host(), &[&links.bridge]);
@@ -147,6 +148,8 @@ impl Plugin for Overlay {
         let cluster = Cluster::of(request, &config)?;
         attach::require(&Netlink::open()?, Config::features())?;
         config.outside.require()?;
+        let unavailable = |error| Error::new(Code::NotAvailable, format!("{error:#}"));
+        rules::open().and_then(|nft| rules::require_own(&nft)).map_err(unavailable)?;
         cluster.status()?;
         request.delegate(&config.ipam, Command::Status)
     }

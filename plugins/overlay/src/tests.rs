@@ -109,8 +109,11 @@ fn a_result_gets_the_networks_gateways_and_default_routes() {
         result.routes = vec![route("10.8.0.0/16")];
         let result = answer::complete(&config, &config.want, result).unwrap();
         assert!(result.ips.iter().all(|ip| ip.gateway.is_some() && ip.interface == Some(2)));
-        let result = answer::with_links(result, &config, &links());
-        assert_eq!(result.interfaces.iter().map(|link| link.mtu).collect::<Vec<_>>(), [Some(1450); 3]);
+        let old = answer::with_links(result.clone(), &config, &links(), false);
+        let result = answer::with_links(result, &config, &links(), true);
+        for (result, mtu) in [(&old, None), (&result, Some(1450))] {
+            assert_eq!(result.interfaces.iter().map(|link| link.mtu).collect::<Vec<_>>(), [mtu; 3]);
+        }
         result.routes.iter().map(|route| route.dst.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(of(""), ["10.8.0.0/16", "0.0.0.0/0", "::/0"]);

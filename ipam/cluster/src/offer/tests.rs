@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use cluster::block::Limits;
 use cluster::record::Net;
 use proptest::prelude::*;
 
@@ -118,31 +117,13 @@ fn addresses_are_low_before_the_last_quarter_of_a_block() {
 }
 
 #[test]
-fn blocks_between_the_bounds_are_asked_for_by_an_address_in_each() {
-    let mut settings = settings(&["10.9.0.0/24"], 4);
-    settings.limits = Limits {
-        start: Some(ip("10.9.0.6")),
-        end: Some(ip("10.9.0.17")),
-        exclude: vec!["10.9.0.8/30".parse().unwrap()],
-    };
-    let asked = |blocks: &Blocks| -> BTreeSet<IpAddr> { wishes(&settings, blocks, 0, 7).collect() };
-    assert_eq!(asked(&blocks(&[])), ips(&["10.9.0.6", "10.9.0.12", "10.9.0.16"]).into_iter().collect());
-    assert_eq!(asked(&blocks(&["10.9.0.12"])), ips(&["10.9.0.6", "10.9.0.16"]).into_iter().collect());
-    let first = |seed: u64| wishes(&settings, &Blocks::default(), 0, seed).next().unwrap();
-    assert!((0..64).map(first).collect::<BTreeSet<_>>().len() > 1, "hosts do not all begin with one block");
-}
-
-#[test]
-fn what_is_left_of_a_large_subnet_is_found() {
-    let mut settings = settings(&["10.0.0.0/8"], 64);
-    settings.limits.exclude = vec!["10.0.0.0/9".parse().unwrap(), "10.128.0.0/10".parse().unwrap()];
-    let blocks = Blocks::default();
-    for seed in 0..50 {
-        let wishes = wishes(&settings, &blocks, 0, seed * 7919);
-        assert_eq!(wishes.filter(|ip| *ip >= IpAddr::from([10, 192, 0, 0])).count(), WISHES_MAX);
-    }
-    settings.limits.exclude = vec!["10.0.0.0/8".parse().unwrap()];
-    assert_eq!(wishes(&settings, &blocks, 0, 1).count(), 0);
+fn what_is_kept_back_does_not_count_as_left() {
+    let mut settings = settings(&["10.9.0.0/24"], 16);
+    settings.limits.exclude = vec!["10.9.0.24/29".parse().unwrap(), "10.9.0.40/29".parse().unwrap()];
+    // Of each block 8 addresses are left; a quarter of them is 2.
+    let blocks = blocks(&["10.9.0.16", "10.9.0.32"]);
+    assert!(!is_low(&settings, &blocks, 14));
+    assert!(is_low(&settings, &blocks, 15));
 }
 
 fn hosts() -> impl Strategy<Value = Vec<(usize, Vec<u8>)>> {
@@ -188,22 +169,6 @@ proptest! {
                 prop_assert!(space.is_usable(ip) && is_held(&space, blocks, ip), "{}", ip);
                 prop_assert!(settings.limits.gives(ip), "{}", ip);
             }
-        }
-    }
-
-    /// An address asked for by `wishes` is in a block of none of ours, and would be given.
-    #[test]
-    fn wishes_are_for_addresses_that_would_be_given(
-        start in 0_u8..200, more in 0_u8..56, seed in any::<u64>(), own in prop::collection::vec(0_u64..32, 0..6),
-    ) {
-        let mut settings = settings(&["10.9.0.0/24"], 8);
-        settings.limits.start = Some(IpAddr::from([10, 9, 0, start]));
-        settings.limits.end = Some(IpAddr::from([10, 9, 0, start + more]));
-        let space = Space::of(&settings.want)[0];
-        let blocks = Blocks { blocks: own.iter().filter_map(|n| space.first(*n)).collect(), ..Blocks::default() };
-        for ip in wishes(&settings, &blocks, 0, seed) {
-            prop_assert!(settings.limits.gives(ip) && space.is_usable(ip));
-            prop_assert!(!blocks.blocks.contains(&space.block_of(ip).unwrap()));
         }
     }
 }

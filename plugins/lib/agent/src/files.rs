@@ -7,8 +7,9 @@ use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use cluster::block::Limits;
 use cluster::key::{Endpoint, is_name};
-use cluster::local::{Attachment, Blocks, RUN, STATE};
+use cluster::local::{Attachment, Blocks, LimitsFile, RUN, STATE};
 use cluster::record::Net;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -122,6 +123,34 @@ impl Files {
         self.write(&self.blocks_path(network)?, &self.state, blocks, Sync::Now)
     }
 
+    /// What the configuration of a network keeps back.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn limits(&self, network: &str) -> Result<Limits> {
+        let path = self.limits_path(network)?;
+        let file: Option<LimitsFile> = read(&path)?;
+        check_version(&path, file.as_ref().map(|file| file.v))?;
+        Ok(file.map(|file| file.limits).unwrap_or_default())
+    }
+
+    /// Tells the agent what the configuration of a network keeps back, if it is not told so already.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn keep_limits(&self, network: &str, limits: &Limits) -> Result<()> {
+        if self.limits(network).is_ok_and(|told| told == *limits) {
+            return Ok(());
+        }
+        let file = LimitsFile { v: cluster::VERSION, limits: limits.clone() };
+        self.write(&self.limits_path(network)?, &self.state, &file, Sync::Later)
+    }
+
+    /// Whether the agent has heard of etcd since boot.
+    pub fn was_in_contact(&self) -> bool {
+        self.run.join(cluster::local::CONTACT).exists()
+    }
+
     /// Removes what this host has of a network, but its attachments.
     ///
     /// # Errors
@@ -129,6 +158,7 @@ impl Files {
     pub fn remove_net(&self, network: &str) -> Result<()> {
         let blocks = self.blocks_path(network)?;
         file::remove_whole(&blocks)?;
+        file::remove_whole(&self.limits_path(network)?)?;
         if let Some(dir) = blocks.parent() {
             remove_dir(dir)?;
         }
@@ -229,6 +259,10 @@ impl Files {
         Ok(self.state.join("net").join(checked("network", network)?).join("blocks.json"))
     }
 
+    fn limits_path(&self, network: &str) -> Result<PathBuf> {
+        Ok(self.state.join("net").join(checked("network", network)?).join("limits.json"))
+    }
+
     fn attachments_path(&self, network: &str) -> Result<PathBuf> {
         Ok(self.run.join("att").join(checked("network", network)?))
     }
@@ -248,11 +282,9 @@ impl Files {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
         let mut attempts = ATTEMPTS;
         loop {
-            if let Some(dir) = path.parent() {
-                make(dir, root)?;
-            }
             attempts -= 1;
-            match file::write_whole(path, &bytes, MODE, sync) {
+            let made = path.parent().map_or(Ok(()), |dir| make(dir, root));
+            match made.and_then(|()| file::write_whole(path, &bytes, MODE, sync)) {
                 // Whoever removed the last attachment of a network removed its directory.
                 Err(error) if error.is_not_found() && attempts > 0 => {}
                 done => return done,

@@ -3,15 +3,19 @@
 //! Of an IPv6 subnet the first 2^32 addresses are cut. Network, broadcast and gateway addresses are
 //! in blocks like all others, but nobody gets them.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 use sys::IpFamily;
 
 use crate::record::Net;
 
 /// The bits of the addresses that are cut into blocks.
 const CUT_BITS: u8 = 32;
+/// The most blocks, and the most addresses, that are looked at for useful ones.
+const LOOKED_AT_MAX: usize = 16_384;
 
 /// The blocks of one subnet of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +29,16 @@ pub struct Space {
 }
 
 /// What a configuration keeps back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Never given, not even when asked for.
+    #[serde(default, with = "crate::prefix")]
     pub exclude: Vec<IpNetwork>,
     /// The first address that is given without being asked for.
+    #[serde(default)]
     pub start: Option<IpAddr>,
     /// The last one.
+    #[serde(default)]
     pub end: Option<IpAddr>,
 }
 
@@ -48,6 +55,13 @@ impl Limits {
         !self.excludes(ip)
             && self.start.filter(is_same).is_none_or(|start| start <= ip)
             && self.end.filter(is_same).is_none_or(|end| ip <= end)
+    }
+
+    /// The first and the last address of a subnet that are given without being asked for. A bound
+    /// outside of the subnet bounds nothing.
+    pub fn within(&self, subnet: IpNetwork) -> (IpAddr, IpAddr) {
+        let inside = |bound: Option<IpAddr>| bound.filter(|ip| subnet.contains(*ip));
+        (inside(self.start).unwrap_or(subnet.network()), inside(self.end).unwrap_or(subnet.broadcast()))
     }
 }
 
@@ -122,6 +136,66 @@ impl Space {
         self.usable(first).next()
     }
 
+    /// How many addresses of a block are given without being asked for.
+    pub fn given_in(&self, first: IpAddr, limits: &Limits) -> usize {
+        self.usable(first).filter(|ip| limits.gives(*ip)).count()
+    }
+
+    /// So few free addresses that the next block should be here soon: a quarter of a block, or of
+    /// what limits leave of these blocks.
+    pub fn low_mark(&self, blocks: impl Iterator<Item = IpAddr>, limits: &Limits) -> usize {
+        let quarter = usize::try_from(self.size / 4).unwrap_or(1).max(1);
+        if *limits == Limits::default() {
+            return quarter;
+        }
+        let given: Vec<usize> = blocks.map(|first| self.given_in(first, limits)).filter(|n| *n > 0).collect();
+        (given.iter().sum::<usize>() / given.len().max(1) / 4).clamp(1, quarter)
+    }
+
+    /// Blocks of which limits leave something, each with its first address that is given without
+    /// being asked for. Where they begin is up to a random number. A bounded part of a large subnet
+    /// is looked at.
+    pub fn useful<'a>(
+        &self,
+        limits: &'a Limits,
+        random: u64,
+    ) -> impl Iterator<Item = (IpAddr, IpAddr)> + use<'a> {
+        let space = *self;
+        let (start, end) = limits.within(self.subnet);
+        let numbers = self.number(start).map(|from| {
+            // An IPv6 subnet ends behind its last block.
+            let to = space.number(end).unwrap_or(space.count().saturating_sub(1)).max(from);
+            (from, to - from + 1)
+        });
+        // Steps of about the golden ratio meet what is not kept back soon, wherever it is.
+        let in_turn = numbers.into_iter().flat_map(move |(from, count)| {
+            let step = coprime(count);
+            (0..count).map(move |n| from + (random % count + n % count * step) % count)
+        });
+        let mut left = LOOKED_AT_MAX;
+        in_turn.take(LOOKED_AT_MAX).filter_map(move |number| {
+            let first = space.first(number)?;
+            let last = space.last(first)?;
+            if limits.exclude.iter().any(|net| net.contains(first) && net.contains(last)) {
+                return None;
+            }
+            let given = space.usable(first).find(|ip| {
+                left = left.saturating_sub(1);
+                left > 0 && limits.gives(*ip)
+            });
+            Some((first, given?))
+        })
+    }
+
+    /// A free block, as [`Space::pick`], of those of which limits leave something.
+    pub fn pick_useful(&self, taken: &[IpAddr], random: u64, limits: &Limits) -> Option<IpAddr> {
+        if *limits == Limits::default() {
+            return self.pick(taken, random);
+        }
+        let taken: HashSet<&IpAddr> = taken.iter().collect();
+        self.useful(limits, random).map(|(first, _)| first).find(|first| !taken.contains(first))
+    }
+
     /// A free block: of all those that are not in `taken`, the one that a random number chooses.
     /// `None`: there is no free one.
     pub fn pick<'a>(&self, taken: impl IntoIterator<Item = &'a IpAddr>, random: u64) -> Option<IpAddr> {
@@ -139,6 +213,18 @@ impl Space {
         }
         self.first(number)
     }
+}
+
+/// A step that leads through all of so many numbers.
+fn coprime(count: u64) -> u64 {
+    let gcd = |mut a: u64, mut b: u64| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let start = (count / 1000 * 618 + count % 1000 * 618 / 1000).max(1);
+    (start..).find(|step| gcd(*step, count) == 1).unwrap_or(1)
 }
 
 /// How many addresses of a subnet are cut into blocks.

@@ -57,6 +57,13 @@ pub enum Request {
         /// `<container>@<ifname>`
         attachment: String,
     },
+    /// Whose is an address of a network? [`Answer::why`] names the host or service.
+    Holder {
+        /// The network's name.
+        network: String,
+        /// The address.
+        address: IpAddr,
+    },
     /// Reports the agent's state: [`Answer::status`].
     Status,
     /// Removes the host from the cluster, and exits.

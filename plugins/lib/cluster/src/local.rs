@@ -5,10 +5,12 @@
 //!   host.json                            [`Identity`]
 //!   net/<network>.json                   [`crate::record::Net`]: a copy, so that ADD works without etcd
 //!   net/<network>/blocks.json            [`Blocks`]; written by the agent
+//!   net/<network>/limits.json            [`LimitsFile`]; written by plugins, for the agent
 //! /run/moor/overlay/<network namespace>/ 0700
 //!   lock                                 held by a plugin while it starts the agent
 //!   agent.lock                           held by the agent for its life; begins with its process id
 //!   control.sock                         see [`crate::control`]
+//!   contact                              when etcd was heard of last, in seconds since boot
 //!   lease                                [`LeaseFile`]: the agent's lease of etcd, for its successor
 //!   att/<network>/<container>@<ifname>.json   [`Attachment`]; written by `overlay`
 //! ```
@@ -20,12 +22,17 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::Limits;
+
 /// The state that stays.
 pub const STATE: &str = "/var/lib/moor/overlay";
 /// The state of this boot; below it a directory for each network namespace.
 pub const RUN: &str = "/run/moor/overlay";
 /// The configuration of the host.
 pub const SETTINGS: &str = "/etc/moor/cluster.json";
+
+/// The file of the last contact with etcd.
+pub const CONTACT: &str = "contact";
 
 /// `host.json`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +61,15 @@ pub struct Blocks {
     /// No address is given: the host was cut off for longer than half of `reclaimAfterS`.
     #[serde(default)]
     pub closed: bool,
+}
+
+/// `limits.json`: what the network's configuration on this host keeps back. Without it nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsFile {
+    /// [`crate::VERSION`]
+    pub v: u32,
+    /// What the agent does not claim blocks for.
+    pub limits: Limits,
 }
 
 /// The namespace of a container.

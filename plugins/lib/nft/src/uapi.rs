@@ -36,6 +36,8 @@ pub(super) const NFTA_TABLE_NAME: u16 = 1;
 pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
 pub(super) const NFTA_TABLE_USE: u16 = 3;
 pub(super) const NFTA_TABLE_USERDATA: u16 = 6;
+pub(super) const NFTA_TABLE_OWNER: u16 = 7;
+pub(super) const NFT_TABLE_F_DORMANT: u32 = 0x1;
 
 pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(super) const NFTA_CHAIN_NAME: u16 = 3;

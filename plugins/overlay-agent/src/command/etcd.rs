@@ -1,6 +1,7 @@
 //! The cluster's records in etcd itself, for commands.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cluster::key;
 
@@ -9,6 +10,9 @@ use super::store::Store;
 use crate::etcd::{Client, Comparison, Error, Operation, Txn};
 use crate::state::cache::{Cache, Raw};
 use crate::txn;
+
+/// How long a pause is.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// etcd, by the settings of this host.
 pub(super) struct Etcd {
@@ -67,6 +71,10 @@ impl Store for Etcd {
         let mut cache = Cache::new(&self.prefix);
         cache.replace(&records, whole.revision);
         Ok(cache)
+    }
+
+    fn pause(&mut self) {
+        std::thread::sleep(PAUSE);
     }
 
     fn commit(&mut self, txn: &txn::Txn) -> Result<bool, Failure> {

@@ -15,6 +15,8 @@ use crate::txn::Txn;
 
 /// Records that one transaction deletes, beside the network's own.
 const AT_ONCE: usize = 90;
+/// How often hosts are waited for.
+const WAITS: usize = 60;
 
 /// A network's attachments, on how many hosts, and its blocks.
 struct Use {
@@ -82,43 +84,89 @@ pub(super) fn list(cache: &Cache, json: bool) -> Result<String, Failure> {
     Ok(table(&["NAME", "ID", "SUBNETS", "MTU", "ATTACHMENTS", "HOSTS", "BLOCKS", "FLAGS"], &rows))
 }
 
-/// `network rm`
+/// `network rm`: the network's record goes first, since no host claims a block of a network without
+/// one. Each living host then gives up what it has, or makes the record again if it has a container
+/// there: only the host knows, for containers of `bridge` and `macvlan` have no record in etcd.
 pub(super) fn remove(store: &mut impl Store, network: &str) -> Result<String, Failure> {
     let mut cache = read(store)?;
-    if removal(&cache, network)?.is_none() {
+    let key = Key::Net(network.to_owned());
+    if !cache.has(&key) && parts(&cache, network).is_empty() {
         return Err(Failure::refused(format!("there is no network {network:?} in the cluster"))
             .hint("`overlay network ls` lists them"));
     }
-    for _ in 0..TRIES {
-        let Some(txn) = removal(&cache, network)? else { return Ok(format!("removed network {network}\n")) };
-        store.commit(&txn)?;
+    let mut is_removed = !cache.has(&key);
+    let (mut tries, mut waits) = (TRIES, WAITS);
+    while tries > 0 && waits > 0 {
+        let parts = parts(&cache, network);
+        if !cache.has(&key) && parts.is_empty() {
+            return Ok(format!("removed network {network}\n"));
+        }
+        refuse_used(&cache, network)?;
+        if cache.has(&key) && is_removed {
+            return Err(in_use(&cache, network));
+        }
+        // What belongs to living hosts is theirs to delete.
+        let of_nobody: Vec<&Key> =
+            parts.iter().filter(|(_, owner)| owner.is_none()).map(|(key, _)| *key).collect();
+        let bound = match cache.get(&key) {
+            Some(item) => Some(Txn::default().unchanged(key.clone(), item.modified).delete(key.clone())),
+            None if of_nobody.is_empty() => None,
+            None => Some(Txn::default().absent(key.clone())),
+        };
+        match bound {
+            Some(txn) => {
+                tries -= 1;
+                let txn = of_nobody.into_iter().take(AT_ONCE).fold(txn, |txn, key| txn.delete(key.clone()));
+                if store.commit(&txn)? {
+                    (is_removed, tries) = (true, TRIES);
+                }
+            }
+            None => {
+                waits -= 1;
+                store.pause();
+            }
+        }
         cache = store.read()?;
     }
-    let text = format!("network {network}: its records changed during each of {TRIES} attempts");
-    Err(Failure::refused(text)
-        .hint("something attaches to it: look at `overlay ls`, and run the command again"))
+    let hosts = joined(owners(&cache, network).iter().map(|host| name_of(&cache, host)));
+    let text = format!("network {network}: {hosts} has not given up its addresses in time");
+    Err(Failure::refused(text).hint("its agent may be busy: run the command again"))
 }
 
-/// The next transaction that removes a network; `None`: nothing of it is left. Its own record goes
-/// first: no host claims a block of a network without one. A container that was attached meanwhile
-/// brings it back, by its host's copy.
-fn removal(cache: &Cache, network: &str) -> Result<Option<Txn>, Failure> {
-    let key = Key::Net(network.to_owned());
-    let belongs = |other: &Key, item: &Item| match &item.record {
+fn in_use(cache: &Cache, network: &str) -> Failure {
+    let hosts = joined(owners(cache, network).iter().map(|host| name_of(cache, host)));
+    let text = format!("network {network} has containers on {hosts}: not removed");
+    Failure::refused(text).hint(
+        "containers of other plugins than overlay are not in `overlay ls`: `moor leases` on that host names them",
+    )
+}
+
+/// The living hosts that have blocks of a network.
+fn owners<'a>(cache: &'a Cache, network: &'a str) -> BTreeSet<&'a str> {
+    cache.blocks(network).map(|(_, owner, _)| owner).collect()
+}
+
+/// The records of a network but its own, each with the living host that it belongs to.
+fn parts<'a>(cache: &'a Cache, network: &str) -> Vec<(&'a Key, Option<&'a str>)> {
+    let is_part = |key: &Key, item: &Item| match &item.record {
         Some(Record::Vni(vni)) => vni.network == network,
-        _ => other.network() == Some(network) && *other != key,
+        _ => key.network() == Some(network) && !matches!(key, Key::Net(_)),
     };
-    let others: Vec<&Key> =
-        cache.items().filter(|(key, item)| belongs(key, item)).map(|(key, _)| key).collect();
-    if !cache.has(&key) && others.is_empty() {
-        return Ok(None);
-    }
-    refuse_used(cache, network)?;
-    let txn = match cache.get(&key) {
-        Some(item) => Txn::default().unchanged(key.clone(), item.modified).delete(key),
-        None => Txn::default().absent(key),
+    let owner = |key: &'a Key, item: &'a Item| {
+        let host = match (key, &item.record) {
+            (Key::Endpoint(endpoint), _) => &endpoint.host,
+            (Key::Own { host, .. } | Key::Ask { host, .. }, _) => host,
+            (_, Some(Record::Block(block))) => &block.host,
+            (_, Some(Record::Lent(lent))) => &lent.to,
+            _ => return None,
+        };
+        cache.has(&Key::Alive(host.clone())).then_some(host.as_str())
     };
-    Ok(Some(others.into_iter().take(AT_ONCE).fold(txn, |txn, key| txn.delete(key.clone()))))
+    cache
+        .items()
+        .filter(|(key, item)| is_part(key, item))
+        .map(|(key, item)| (key, owner(key, item)))
+        .collect()
 }
 
 /// Attachments keep a network, and so do blocks of hosts that cannot be asked whether they have any.

@@ -13,6 +13,9 @@ pub(super) trait Store {
     /// Reads all records.
     fn read(&mut self) -> Result<Cache, Failure>;
 
+    /// Waits a moment for the hosts' agents.
+    fn pause(&mut self);
+
     /// Does a transaction; `false`: a comparison failed, and nothing was done.
     fn commit(&mut self, txn: &Txn) -> Result<bool, Failure>;
 }

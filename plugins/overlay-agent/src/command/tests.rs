@@ -26,6 +26,8 @@ struct Fake {
     /// Done once, between the next read and the next transaction.
     meanwhile: Option<(Key, Vec<u8>)>,
     transactions: usize,
+    /// The agents of living hosts, where a command waits for them.
+    agents: Option<fn(&mut Fake)>,
 }
 
 impl Fake {
@@ -50,6 +52,12 @@ impl Fake {
 impl Store for Fake {
     fn read(&mut self) -> Result<Cache, Failure> {
         Ok(self.cache())
+    }
+
+    fn pause(&mut self) {
+        if let Some(agents) = self.agents {
+            agents(self);
+        }
     }
 
     fn commit(&mut self, txn: &Txn) -> Result<bool, Failure> {
@@ -213,10 +221,49 @@ fn a_network_in_use_is_not_removed() {
     assert_eq!(fake.records, before);
 }
 
+#[test]
+fn a_living_host_keeps_the_network_that_its_containers_have_addresses_of() {
+    let mut fake = cluster_of(0);
+    let net = fake.records[&Key::Net("back".into())].0.clone();
+    let before: Vec<Key> = fake.records.keys().cloned().collect();
+    fake.agents = Some(|fake| {
+        // As an agent does that finds a lease: the record is made again, with its id.
+        fake.revision += 1;
+        let record = cluster_of(0).records.remove(&Key::Net("back".into())).unwrap().0;
+        fake.records.insert(Key::Net("back".into()), (record, fake.revision));
+        fake.put(Key::Vni(0x6d_0002), &Vni { v: 1, network: "back".into() });
+    });
+    let refused = networks::remove(&mut fake, "back").unwrap_err();
+    assert!(refused.text.contains("has containers on node-a"), "{}", refused.text);
+    assert_eq!(fake.records.keys().cloned().collect::<Vec<_>>(), before);
+    assert_eq!(fake.records[&Key::Net("back".into())].0, net);
+}
+
+#[test]
+fn a_host_that_gives_nothing_up_is_waited_for_in_bounds_and_named() {
+    let mut fake = cluster_of(0);
+    let refused = networks::remove(&mut fake, "back").unwrap_err();
+    assert!(refused.text.contains("node-a has not given up"), "{}", refused.text);
+    let has_block = |fake: &Fake| {
+        fake.records.keys().any(|key| matches!(key, Key::Block { network, .. } if network == "back"))
+    };
+    assert!(has_block(&fake), "what a living host has is never deleted by others");
+    fake.agents = Some(give_up);
+    networks::remove(&mut fake, "back").unwrap();
+    assert!(!has_block(&fake));
+}
+
+/// As agents do with networks that are gone, and that have no container there.
+fn give_up(fake: &mut Fake) {
+    let networks: Vec<String> = fake.cache().nets().map(|(network, _)| network.to_owned()).collect();
+    fake.records.retain(|key, _| key.network().is_none_or(|network| networks.iter().any(|is| is == network)));
+}
+
 /// O-087
 #[test]
 fn a_removed_network_leaves_no_record_and_others_keep_theirs() {
     let mut fake = cluster_of(0);
+    fake.agents = Some(give_up);
     for number in 0..200 {
         let first = IpAddr::from([10, 8, number, 0]);
         fake.put(Key::Block { network: "back".into(), first }, &Block { v: 1, host: ALIVE.into() });

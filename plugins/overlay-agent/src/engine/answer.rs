@@ -11,12 +11,13 @@ use cluster::net::differences;
 use cluster::record::Net;
 use daemon::Id;
 
+use super::barred::Barred;
 use super::{Engine, Pending, Response};
 use crate::state::want::View;
-use crate::steps::{self, Holder, Standing};
+use crate::steps::{self, Holder};
 
 /// CNI codes.
-const INVALID: u32 = 7;
+pub(super) const INVALID: u32 = 7;
 pub(super) const TRY_AGAIN: u32 = 11;
 /// How long a block may be new, in which case whoever found the others full has not seen it.
 const AHEAD: Duration = Duration::from_secs(2);
@@ -68,7 +69,18 @@ impl Engine {
         }
         // The plugin waits for as long; its answer must come before.
         let patience = Duration::from_millis(u64::from(self.settings.timeout_ms) * 9 / 10);
-        self.pending.push(Pending { id, request, deadline: now + patience, grown, refused: BTreeSet::new() });
+        // An ADD that has to be published is no success unless etcd answers now.
+        if matches!(request, Request::Sync { wait: true, .. }) && self.must_reach() {
+            self.check_due = now;
+        }
+        self.pending.push(Pending {
+            id,
+            request,
+            since: now,
+            deadline: now + patience,
+            grown,
+            refused: BTreeSet::new(),
+        });
     }
 
     /// Forgets the requests of a connection that is gone.
@@ -112,6 +124,7 @@ impl Engine {
             | Request::Block { network, .. }
             | Request::Sync { network, .. }
             | Request::Check { network, .. }
+            | Request::Holder { network, .. }
                 if !is_name(network) =>
             {
                 Some(failed(INVALID, "the network's name is invalid"))
@@ -123,56 +136,24 @@ impl Engine {
             Request::Block { network, address: None, subnet } => {
                 self.judge_any(network, *subnet, pending, is_late, view)
             }
-            Request::Sync { network, wait } => Some(self.judge_sync(network, *wait, is_late, view)?),
-            Request::Check { network, attachment } => Some(self.judge_check(network, attachment, view)),
+            Request::Sync { network, wait } => {
+                self.judge_sync(network, wait.then_some(pending.since), is_late, view)
+            }
+            Request::Holder { network, address } => Some(self.judge_holder(network, *address, view)),
+            Request::Check { network, attachment } => self.judge_check(network, attachment, is_late, view),
             Request::Status => Some(Answer { status: Some(self.status(view)), ..answer(Outcome::Done) }),
             // The main loop does these.
             Request::Leave { .. } | Request::Reexec { .. } => None,
         }
     }
 
-    /// Why this host cannot serve at all.
-    pub(super) fn why_not_member(&self, view: &View<'_>) -> Option<(u32, String)> {
-        let id = &self.local.id;
-        if !view.cache.is_whole() {
-            return None;
-        }
-        match steps::standing(view) {
-            Standing::Doubled(boot) => Some((
-                TRY_AGAIN,
-                format!(
-                    "another host, or an earlier boot of this one, is in the cluster as {id} (boot {boot}); if this lasts \
-                     for longer than {} s, the identity was copied: remove {} on one of them",
-                    self.settings.host_ttl_s,
-                    self.files.state.join("host.json").display()
-                ),
-            )),
-            Standing::OtherPort(port, encrypted) => Some((
-                INVALID,
-                format!(
-                    "the cluster's VXLAN ports are {port} and {encrypted}, and this host's are {} and {}: \"port\" and \
-                     \"encryptedPort\" must be alike on all hosts",
-                    self.local.port, self.local.encrypted_port
-                ),
-            )),
-            Standing::Newer(protocol) => Some((
-                TRY_AGAIN,
-                format!("the cluster speaks protocol {protocol}; this release speaks {PROTOCOL}"),
-            )),
-            Standing::Outside if self.local.host.addresses.is_empty() => Some((
-                INVALID,
-                format!(
-                    "no address of this host can be the source of VXLAN packets: etcd is reached by {}; set \"hostAddress\"",
-                    self.member.as_deref().unwrap_or("loopback")
-                ),
-            )),
-            _ => None,
-        }
-    }
-
     fn judge_network(&self, network: &str, want: &Net, is_late: bool, view: &View<'_>) -> Option<Answer> {
-        if let Some((code, why)) = self.why_not_member(view) {
-            return Some(failed(code, why));
+        if let Some(Barred(answer)) = self.barred(is_late, view) {
+            return answer;
+        }
+        if self.local.closed {
+            let is_hopeless = is_late || self.is_away(view.now);
+            return is_hopeless.then(|| failed(TRY_AGAIN, self.why_closed()));
         }
         let known = view.local.nets.get(network);
         let copy = known.and_then(|net| net.copy.as_ref());
@@ -225,8 +206,8 @@ impl Engine {
     }
 
     fn judge_address(&self, network: &str, ip: IpAddr, is_late: bool, view: &View<'_>) -> Option<Answer> {
-        if let Some((code, why)) = self.why_not_member(view) {
-            return Some(failed(code, why));
+        if let Some(Barred(answer)) = self.barred(is_late, view) {
+            return answer;
         }
         if self.local.closed {
             return Some(failed(TRY_AGAIN, self.why_closed()));
@@ -298,8 +279,8 @@ impl Engine {
         is_late: bool,
         view: &View<'_>,
     ) -> Option<Answer> {
-        if let Some((code, why)) = self.why_not_member(view) {
-            return Some(failed(code, why));
+        if let Some(Barred(answer)) = self.barred(is_late, view) {
+            return answer;
         }
         if self.local.closed {
             return Some(failed(TRY_AGAIN, self.why_closed()));
@@ -328,7 +309,8 @@ impl Engine {
             return Some(failed(INVALID, format!("network {network} has no subnet {subnet}")));
         };
         let taken: Vec<IpAddr> = view.cache.blocks(network).map(|(first, ..)| first).collect();
-        let is_full = space.pick(&taken, 0).is_none();
+        let limits = known.map(|net| net.limits.clone()).unwrap_or_default();
+        let is_full = space.pick_useful(&taken, 0, &limits).is_none();
         let owners = steps::owners(view, network, subnet);
         let is_hopeless = is_full && owners.iter().all(|(host, _)| pending.refused.contains(host));
         (is_late || is_hopeless).then(|| {

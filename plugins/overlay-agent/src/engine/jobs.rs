@@ -91,6 +91,8 @@ impl Engine {
         if now >= self.carried_until {
             self.changed |= self.cache.drop_carried();
         }
+        let is_double = matches!(self.with_view(now, steps::standing), steps::Standing::Doubled(_));
+        self.doubled_since = is_double.then(|| self.doubled_since.unwrap_or(now));
         self.local.utc = utc();
         if now >= self.rescan_due {
             self.rescan_due = now + RESCAN;

@@ -19,6 +19,7 @@ impl Engine {
         let network = match step {
             Step::Answer { ask: Key::Ask { network, .. }, .. }
             | Step::GiveBack { network, .. }
+            | Step::Abandon { network }
             | Step::Return { network, .. } => network.clone(),
             _ => return None,
         };
@@ -45,6 +46,9 @@ impl Engine {
                 }
                 txn
             }
+            // Without a record of the network, `blocks.json` has none of its blocks from here on.
+            Step::Abandon { .. } if self.local.nets.get(&network)?.is_in_use() => None,
+            Step::Abandon { .. } => self.with_view(now, |view| steps::release_all(view, &network)),
             Step::Return { address, .. } => {
                 if self.local.nets.get(&network)?.uses(*address) {
                     return None;
@@ -116,7 +120,11 @@ impl Engine {
         let space = spaces.get(asked.subnet).ok_or("the network has no such subnet")?;
         let lent: BTreeSet<IpAddr> = self.cache.loans(network).map(|(ip, ..)| ip).collect();
         let is_free = |ip: &IpAddr| {
-            !net.uses(*ip) && !net.blocks.own.contains(ip) && !lent.contains(ip) && !net.marked.contains(ip)
+            !net.uses(*ip)
+                && !net.blocks.own.contains(ip)
+                && !lent.contains(ip)
+                && !net.marked.contains(ip)
+                && net.limits.gives(*ip)
         };
         // From the emptiest block, so that none is left without addresses sooner than it must be.
         let mut blocks: Vec<IpAddr> =

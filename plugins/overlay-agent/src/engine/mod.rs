@@ -2,6 +2,7 @@
 //! the files that plugins and the responder read, and hands out one request to etcd at a time.
 
 mod answer;
+mod barred;
 mod check;
 mod hold;
 mod jobs;
@@ -102,6 +103,8 @@ pub struct Engine {
     /// What could not be done with files, by what it is about.
     troubles: BTreeMap<String, String>,
     waited_for_block: u64,
+    /// Since when another boot is in the cluster as this host.
+    doubled_since: Option<Duration>,
     /// What the kernel's side counts: repairs, and faults by network.
     pub(crate) repaired: u64,
     /// Networks whose entries the kernel refused, and why.
@@ -155,6 +158,7 @@ impl Engine {
             ledger_at: now,
             troubles: BTreeMap::new(),
             waited_for_block: 0,
+            doubled_since: None,
             repaired: 0,
             refused: BTreeMap::new(),
             found_in_kernel: Default::default(),

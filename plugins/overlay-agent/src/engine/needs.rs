@@ -16,6 +16,8 @@ pub struct Pending {
     pub id: Id,
     /// The request.
     pub request: Request,
+    /// When it came.
+    pub since: Duration,
     /// When it fails.
     pub deadline: Duration,
     /// How often `blocks.json` had grown when it came.

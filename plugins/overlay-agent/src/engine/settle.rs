@@ -36,6 +36,8 @@ impl Engine {
 
     fn settle_network(&mut self, network: &str, now: Duration) {
         let Some(record) = self.cache.net(&Key::Net(network.to_owned())).cloned() else {
+            // Whether it is still used here decides what becomes of it.
+            self.refresh(network);
             return self.forget(network, now);
         };
         let Some(net) = self.local.nets.get_mut(network) else { return };
@@ -118,6 +120,7 @@ impl Engine {
         if net.is_in_use()
             || !net.lost.is_empty()
             || is_wanted
+            || !self.with_view(now, |view| steps::belongings_in(view, network).is_empty())
             || self.cache.has(&Key::Net(network.to_owned()))
         {
             return;

@@ -128,11 +128,23 @@ impl Engine {
     ///
     /// # Errors
     /// It has attachments: how many.
-    pub fn may_leave(&self, force: bool) -> Result<(), String> {
+    pub fn may_leave(&mut self, force: bool) -> Result<(), String> {
+        // An IPAM plugin frees an address after the agent was told of its container's end.
+        for network in self.local.nets.keys().cloned().collect::<Vec<_>>() {
+            self.refresh(&network);
+        }
         let count: usize = self.local.nets.values().map(|net| net.attachments.len()).sum();
         if count > 0 && !force {
             return Err(format!(
                 "{count} containers of this host are on networks over hosts; detach them, or use --force"
+            ));
+        }
+        // Containers of other plugins with addresses of the cluster have no record.
+        let used = self.local.nets.iter().find(|(_, net)| !net.leases.is_empty());
+        if let (Some((network, net)), false) = (used, force) {
+            return Err(format!(
+                "{} addresses of network {network} are in use on this host; detach their containers, or use --force",
+                net.leases.len()
             ));
         }
         Ok(())
@@ -160,6 +172,7 @@ impl Engine {
         for network in self.local.nets.keys().cloned().collect::<Vec<_>>() {
             self.files.remove_network(&network)?;
         }
+        host::piece::forget_members()?;
         self.files.remove_lease()?;
         self.files.remove_identity()
     }

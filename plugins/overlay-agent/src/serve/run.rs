@@ -245,7 +245,7 @@ impl Running {
                         self.kernel.differences(network).unwrap_or_else(|error| vec![format!("{error:#}")]);
                     self.engine.found_in_kernel = BTreeSet::from_iter(lines);
                     self.engine.request(id, request, now);
-                    // Judged at once: it does not wait.
+                    // Judged at once, but by an agent that has read nothing yet.
                     for (id, response) in self.engine.responses(now) {
                         self.connections.answer(id, &response);
                     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cluster::block::Space;
+use cluster::block::{Limits, Space};
 use cluster::local::{Attachment, Blocks};
 use cluster::record::{EndpointRecord, Host, Net};
 
@@ -48,6 +48,8 @@ pub struct NetLocal {
     pub copy: Option<Net>,
     /// `blocks.json`
     pub blocks: Blocks,
+    /// What the configuration here keeps back.
+    pub limits: Limits,
     /// Counts changes of `blocks.json` that brought addresses.
     pub grown: u64,
     /// The records of attachments, by `<container>@<ifname>`.
@@ -88,10 +90,13 @@ impl NetLocal {
         first.is_some_and(|first| self.lost.contains(&first))
     }
 
-    /// How many addresses of a block can be given.
+    /// How many addresses of a block can be given without being asked for.
     pub fn free_in(&self, space: &Space, first: IpAddr) -> usize {
         let is_free = |ip: &IpAddr| {
-            !self.leases.contains(ip) && !self.blocks.own.contains(ip) && !self.blocks.lent.contains(ip)
+            !self.leases.contains(ip)
+                && !self.blocks.own.contains(ip)
+                && !self.blocks.lent.contains(ip)
+                && self.limits.gives(*ip)
         };
         space.usable(first).filter(is_free).count()
     }
@@ -100,7 +105,8 @@ impl NetLocal {
     pub fn free(&self, space: &Space) -> usize {
         let blocks = self.blocks.blocks.iter().filter(|first| space.is_block(**first));
         let loans = self.blocks.borrowed.iter();
-        let loans = loans.filter(|ip| space.subnet.contains(**ip) && !self.leases.contains(ip));
+        let loans = loans
+            .filter(|ip| space.subnet.contains(**ip) && !self.leases.contains(ip) && self.limits.gives(**ip));
         blocks.map(|first| self.free_in(space, *first)).sum::<usize>() + loans.count()
     }
 }

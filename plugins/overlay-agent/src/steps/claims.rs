@@ -17,6 +17,8 @@ use crate::txn::Txn;
 
 /// Blocks that one transaction claims.
 const AT_ONCE: usize = 10;
+/// Records that one transaction deletes.
+const AT_ONCE_GONE: usize = 90;
 
 /// Claims the blocks that a network needs.
 pub(super) fn claim(view: &View<'_>) -> Option<Txn> {
@@ -67,14 +69,17 @@ fn wanted_blocks(
     if wanted.is_empty() && (is_asked || is_first || is_low) {
         let mut taken: Vec<IpAddr> = view.cache.blocks(network).map(|(first, ..)| first).collect();
         taken.extend(view.cache.carried_blocks(network));
-        wanted.extend(space.pick(&taken, view.random));
+        let useful = space.pick_useful(&taken, view.random, &local.limits);
+        // The host's own address may be in any block.
+        wanted.extend(useful.or_else(|| is_first.then(|| space.pick(&taken, view.random))?));
     }
     wanted
 }
 
-/// Whether less than a quarter of a block would be free without so many addresses.
+/// Whether less than a quarter of a block could be given without so many addresses.
 fn is_low(local: &NetLocal, space: &Space, without: usize) -> bool {
-    local.free(space).saturating_sub(without) < usize::try_from(space.size / 4).unwrap_or(1)
+    let blocks = local.blocks.blocks.iter().copied().filter(|first| space.is_block(*first));
+    local.free(space).saturating_sub(without) < space.low_mark(blocks, &local.limits)
 }
 
 /// Gives back a block that was wholly free for long; of each subnet the host keeps one.
@@ -93,6 +98,32 @@ pub(super) fn give_back(view: &View<'_>) -> Option<Step> {
             Some(Step::GiveBack { network: network.clone(), first })
         })
     })
+}
+
+/// Gives up a network without a record that nobody here uses: `overlay network rm` waits for it.
+pub(super) fn abandon(view: &View<'_>) -> Option<Step> {
+    let is_removed = |network: &str, local: &NetLocal| {
+        !view.cache.has(&Key::Net(network.to_owned()))
+            && !local.is_in_use()
+            && !view.needs.iter().any(|need| need.network() == network)
+            && !belongings_in(view, network).is_empty()
+    };
+    let (network, _) = view.local.nets.iter().find(|(network, local)| is_removed(network, local))?;
+    Some(Step::Abandon { network: network.clone() })
+}
+
+/// What this host has of a network in etcd.
+pub(crate) fn belongings_in<'a>(view: &View<'a>, network: &str) -> Vec<&'a Key> {
+    let all = view.cache.belongings(&view.local.id);
+    all.into_iter().filter(|key| key.network() == Some(network)).collect()
+}
+
+/// Deletes that, as long as the network has no record. It was found unused under the ledger's lock.
+pub(crate) fn release_all(view: &View<'_>, network: &str) -> Option<Txn> {
+    let keys = belongings_in(view, network);
+    let txn = as_member(view).absent(Key::Net(network.to_owned()));
+    let txn = keys.into_iter().take(AT_ONCE_GONE).fold(txn, |txn, key| txn.delete(key.clone()));
+    (!txn.ops.is_empty()).then_some(txn)
 }
 
 /// Whether nobody has an address of a block: no container, no other host, not the host itself.

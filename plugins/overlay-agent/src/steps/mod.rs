@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 pub use asks::{Holder, free_of, holder};
 pub(crate) use asks::{give_up_loan, lend, owners, refuse};
-pub(crate) use claims::{is_wholly_free, release};
+pub(crate) use claims::{belongings_in, is_wholly_free, release, release_all};
 pub use life::{Standing, standing};
 pub use network::why_not;
 pub use own::blocks_file;
@@ -43,6 +43,11 @@ pub enum Step {
         network: String,
         /// The block's first address.
         first: IpAddr,
+    },
+    /// Gives up all that this host has of a network that somebody removed, if it is not used here.
+    Abandon {
+        /// The network's name.
+        network: String,
     },
     /// Returns an address to its owner, if nobody has it.
     Return {
@@ -85,6 +90,7 @@ pub fn next(view: &View<'_>) -> Option<Step> {
         .or_else(|| own::put(view))
         .or_else(|| publish::publish(view))
         .map(Step::Txn)
+        .or_else(|| claims::abandon(view))
         .or_else(|| asks::answer(view))
         .or_else(|| asks::ask(view).map(Step::Txn))
         .or_else(|| claims::give_back(view))

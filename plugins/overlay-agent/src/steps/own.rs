@@ -29,7 +29,7 @@ fn ips(view: &View<'_>, network: &str) -> Vec<IpAddr> {
     let before = known.map(|net| net.blocks.own.as_slice()).unwrap_or_default();
     let is_taken = |ip: &IpAddr| {
         let lent = Key::Lent { network: network.to_owned(), address: *ip };
-        view.cache.has(&lent) || known.is_some_and(|net| net.uses(*ip))
+        view.cache.has(&lent) || known.is_some_and(|net| net.uses(*ip) || net.limits.excludes(*ip))
     };
     let of = |space: Space| {
         let is_ours = |ip: &&IpAddr| space.block_of(**ip).is_some_and(|first| blocks.contains(&first));

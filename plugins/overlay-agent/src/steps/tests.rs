@@ -241,6 +241,50 @@ fn the_next_block_is_claimed_before_the_last_quarter_is_used() {
 
 /// O-008
 #[test]
+fn no_block_is_claimed_ahead_of_need_that_limits_leave_nothing_of() {
+    let (mut etcd, mut local) = joined();
+    let front = local.nets.get_mut("front").unwrap();
+    front.limits.start = Some("10.9.0.100".parse().unwrap());
+    front.limits.end = Some("10.9.0.109".parse().unwrap());
+    front.attachments.insert("c1@eth0".to_owned(), attachment("10.9.0.250"));
+    run(&mut etcd, &mut local, &[]);
+    let front = &local.nets["front"];
+    let first = front.blocks.own[0];
+    let of_use = ["10.9.0.96", "10.9.0.104"].map(|first| first.parse::<IpAddr>().unwrap());
+    let claimed: Vec<_> = front.blocks.blocks.iter().collect();
+    assert!(claimed.iter().any(|first| of_use.contains(first)), "{claimed:?}");
+    assert!(claimed.len() <= 3, "{claimed:?}, own address {first}");
+    assert!(claimed.iter().skip(1).all(|first| of_use.contains(first)), "{claimed:?}");
+}
+
+#[test]
+fn a_removed_network_is_given_up_by_hosts_that_do_not_use_it_alone() {
+    let (mut etcd, mut local) = joined();
+    let removed = Txn::default().delete(Key::Net("front".to_owned()));
+    let record = etcd.records[&Key::Net("front".to_owned())].clone();
+    etcd.commit(&removed);
+    let cache = etcd.cache();
+    let step = |local: &Local, cache: &Cache| {
+        let view = View { cache, local, needs: &[], now: Duration::from_secs(100), random: 1 };
+        next(&view)
+    };
+    assert_eq!(step(&local, &cache), Some(Step::Abandon { network: "front".to_owned() }));
+    let view = View { cache: &cache, local: &local, needs: &[], now: Duration::ZERO, random: 1 };
+    let txn = release_all(&view, "front").unwrap();
+    assert!(blocks_file(&view, "front").blocks.is_empty(), "nothing is given from here on");
+    local.nets.get_mut("front").unwrap().leases.insert("10.9.0.4".parse().unwrap());
+    let again = step(&local, &cache);
+    let made = |step: &Option<Step>| matches!(step, Some(Step::Txn(txn)) if txn.ops.iter().any(|op| *op.key() == Key::Net("front".to_owned())));
+    assert!(made(&again), "{again:?}");
+    // Another host makes it again in time: nothing is deleted.
+    etcd.records.insert(Key::Net("front".to_owned()), record);
+    assert!(!etcd.commit(&txn));
+    etcd.commit(&removed);
+    assert!(etcd.commit(&txn));
+    assert!(!etcd.records.keys().any(|key| key.network() == Some("front")));
+}
+
+#[test]
 fn a_block_that_was_free_for_long_goes_back_but_never_the_first() {
     let (mut etcd, mut local) = joined();
     let any = [Need::Any("front".to_owned(), 0, Default::default())];

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use attach::mtu::MtuConf;
+use cluster::block::Limits;
 use cluster::check::Checked;
 use cluster::net;
 use cluster::record::Net;
@@ -22,6 +23,9 @@ struct Ipam {
     subnets: Option<Vec<String>>,
     gateway: Option<Json>,
     block_size: Option<u32>,
+    exclude: Option<Vec<String>>,
+    range_start: Option<String>,
+    range_end: Option<String>,
 }
 
 /// The record as this configuration has it. Whatever is wrong with it is found before anything is
@@ -71,6 +75,19 @@ pub(super) fn want(
         .check()
         .map_err(|why| Error::invalid_config(format!("ipam: {why}")))?;
     Ok(want)
+}
+
+/// What the configuration keeps back. What is wrong with it the IPAM plugin reports.
+pub(super) fn limits(request: &Request, is_of_cluster: bool) -> Result<Limits, Error> {
+    let ipam = request.config::<Conf>()?.ipam.filter(|_| is_of_cluster).unwrap_or_default();
+    let net =
+        |text: &String| cni::parse_cidr(text).ok().or_else(|| cni::parse_ip(text).ok().map(IpNetwork::from));
+    let bound = |text: Option<String>| text.and_then(|text| cni::parse_ip(&text).ok());
+    Ok(Limits {
+        exclude: ipam.exclude.unwrap_or_default().iter().filter_map(net).collect(),
+        start: bound(ipam.range_start),
+        end: bound(ipam.range_end),
+    })
 }
 
 fn subnets(texts: Vec<String>) -> Result<Vec<IpNetwork>, Error> {

@@ -188,7 +188,8 @@ fn an_address_asked_for_may_be_outside_of_the_range() {
     }
     let wanted: BTreeSet<IpAddr> =
         [100, 101, 102, 103, 106, 107, 108, 109].map(|n| IpAddr::from([10, 9, 0, n])).into();
-    assert_eq!(given, wanted);
+    given.extend(host.blocks().own);
+    assert_eq!(given, wanted, "one is the host's own");
     assert_eq!(host.ask_for("x", &ipam, json!(["10.9.0.200"])).unwrap(), ["10.9.0.200"]);
 }
 
@@ -277,11 +278,50 @@ fn a_host_that_was_cut_off_for_too_long_gives_nothing() {
     let host = &hosts.hosts[0];
     host.add("c1", &small()).unwrap();
     host.files().write_blocks("front", &Blocks { closed: true, ..host.blocks() }).unwrap();
+    hosts.truth.lock().unwrap().away = true;
     let error = host.add("c2", &small()).unwrap_err();
     assert!(error.starts_with("11 ") && error.contains("reclaimAfterS"), "{error}");
+    assert!(error.contains("no member answered"), "{error}");
     let (_, error) = host.run("STATUS", "", "", &conf(&small()));
     assert_eq!(error["code"], json!(50));
     host.del("c1", &small());
+}
+
+#[test]
+fn nothing_is_given_before_etcd_was_heard_of_since_boot() {
+    let hosts = Hosts::new(1);
+    let host = &hosts.hosts[0];
+    let ipam = json!({ "subnets": ["10.9.0.0/24"], "blockSize": 16 });
+    host.add("c1", &ipam).unwrap();
+    let contact = host.files().run().join(cluster::local::CONTACT);
+    fs::remove_file(&contact).unwrap();
+    hosts.truth.lock().unwrap().away = true;
+    let error = host.add("c2", &ipam).unwrap_err();
+    assert!(error.starts_with("11 ") && error.contains("reclaimAfterS"), "{error}");
+    fs::write(&contact, "1").unwrap();
+    host.add("c2", &ipam).unwrap();
+    // Where addresses are never another host's, nobody has to be asked.
+    fs::remove_file(&contact).unwrap();
+    let never = json!({ "endpoints": ["http://127.0.0.1:2379"], "reclaimAfterS": 0 });
+    fs::write(&host.plugin.host.settings, never.to_string()).unwrap();
+    host.del("c1", &ipam);
+    host.add("c3", &ipam).unwrap();
+}
+
+#[test]
+fn an_add_fails_without_etcd_where_that_is_wanted() {
+    let hosts = Hosts::new(1);
+    let host = &hosts.hosts[0];
+    host.add("c1", &small()).unwrap();
+    hosts.truth.lock().unwrap().away = true;
+    let fail = json!({ "endpoints": ["http://127.0.0.1:2379"], "timeoutMs": 500, "whenUnreachable": "fail" });
+    fs::write(&host.plugin.host.settings, fail.to_string()).unwrap();
+    let before = host.leases();
+    let error = host.add("c2", &small()).unwrap_err();
+    assert!(error.starts_with("11 ") && error.contains("whenUnreachable"), "{error}");
+    assert_eq!(host.leases(), before);
+    hosts.truth.lock().unwrap().away = false;
+    host.add("c2", &small()).unwrap();
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Agent {
         truth.lock().unwrap().hosts.insert(number, (dir.to_owned(), files.clone()));
         let inner = Arc::new(Inner { number, truth: truth.clone(), requests: Mutex::default() });
         files.make().unwrap();
+        fs::write(files.run().join(cluster::local::CONTACT), "1").unwrap();
         let listener = listening(&files.control());
         let agent = inner.clone();
         std::thread::spawn(move || {
@@ -97,6 +98,7 @@ impl Inner {
             Ask::Block { address: None, .. } => "block",
             Ask::Block { .. } => "block of an address",
             Ask::Sync { .. } => "sync",
+            Ask::Holder { .. } => "holder",
             _ => "other",
         };
         self.requests.lock().unwrap().push(name.to_owned());
@@ -119,6 +121,13 @@ impl Inner {
                 away: Some("etcd: a: connection refused".into()),
                 ..Status::default()
             });
+            return answer;
+        }
+        if let Ask::Holder { address, .. } = ask {
+            let first =
+                Space::with(truth.net.as_ref().unwrap(), *address).and_then(|space| space.block_of(*address));
+            let owner = first.and_then(|first| truth.blocks.get(&first));
+            answer.why = Some(owner.map_or("nobody".into(), |owner| format!("host host{owner}")));
             return answer;
         }
         let done =
@@ -199,7 +208,11 @@ impl Truth {
     /// Claims a free block.
     fn claim(&mut self, number: usize, subnet: usize) -> Option<IpAddr> {
         let seed = self.blocks.len() as u64 * 7 + number as u64;
-        let first = self.spaces()[subnet].pick(self.blocks.keys(), seed)?;
+        let taken: Vec<IpAddr> = self.blocks.keys().copied().collect();
+        let limits = self.hosts[&number].1.limits("front").unwrap();
+        let space = self.spaces()[subnet];
+        let own = || (!self.own.contains_key(&number)).then(|| space.pick(&taken, seed))?;
+        let first = space.pick_useful(&taken, seed, &limits).or_else(own)?;
         self.blocks.insert(first, number);
         Some(first)
     }
@@ -219,8 +232,13 @@ impl Truth {
         for (first, owner) in others {
             let leased = self.leases(*owner);
             let own = self.own.get(owner).cloned().unwrap_or_default();
-            let is_free =
-                |ip: &IpAddr| !leased.contains_key(ip) && !own.contains(ip) && !self.lent.contains_key(ip);
+            let limits = self.hosts[owner].1.limits("front").unwrap();
+            let is_free = |ip: &IpAddr| {
+                !leased.contains_key(ip)
+                    && !own.contains(ip)
+                    && !self.lent.contains_key(ip)
+                    && limits.gives(*ip)
+            };
             free.extend(space.usable(*first).filter(is_free));
         }
         free

@@ -67,6 +67,41 @@ fn the_last_free_block_is_found_and_no_block_after_it() {
     assert_eq!(space.pick(&taken, u64::MAX), Some(ip("10.9.0.128")));
 }
 
+#[test]
+fn a_useful_block_has_an_address_that_limits_leave() {
+    let space = space("10.9.0.0/24", "10.9.0.1", 4);
+    let limits = Limits {
+        start: Some(ip("10.9.0.6")),
+        end: Some(ip("10.9.0.17")),
+        exclude: vec!["10.9.0.8/30".parse().unwrap()],
+    };
+    let useful = |seed: u64| space.useful(&limits, seed).collect::<BTreeMap<_, _>>();
+    let expected = [("10.9.0.4", "10.9.0.6"), ("10.9.0.12", "10.9.0.12"), ("10.9.0.16", "10.9.0.16")];
+    assert_eq!(useful(7), expected.map(|(first, given)| (ip(first), ip(given))).into());
+    let picked: BTreeSet<_> = (0..64).filter_map(|seed| space.pick_useful(&[], seed, &limits)).collect();
+    assert_eq!(picked, useful(0).into_keys().collect(), "hosts do not all begin with one block");
+    let taken = [ip("10.9.0.4"), ip("10.9.0.12")];
+    assert_eq!(space.pick_useful(&taken, 3, &limits), Some(ip("10.9.0.16")));
+    assert_eq!(space.pick_useful(&[taken[0], taken[1], ip("10.9.0.16")], 3, &limits), None);
+    assert_eq!(space.low_mark([ip("10.9.0.12")].into_iter(), &limits), 1);
+}
+
+#[test]
+fn what_is_left_of_a_large_subnet_is_found() {
+    let space = space("10.0.0.0/8", "10.0.0.1", 64);
+    let of = |exclude: &[&str]| Limits {
+        exclude: exclude.iter().map(|net| net.parse().unwrap()).collect(),
+        ..Limits::default()
+    };
+    let limits = of(&["10.0.0.0/9", "10.128.0.0/10"]);
+    for seed in 0..50 {
+        let mut useful = space.useful(&limits, seed * 7919).take(16);
+        assert!(useful.all(|(first, given)| first >= ip("10.192.0.0") && limits.gives(given)));
+        assert!(space.pick_useful(&[], seed, &limits).is_some());
+    }
+    assert_eq!(space.pick_useful(&[], 1, &of(&["10.0.0.0/8"])), None);
+}
+
 /// A space small enough for a list of all its addresses.
 fn small() -> impl Strategy<Value = Space> {
     let v4 = (20u8..=29, any::<u32>(), 1u32..=6).prop_map(|(prefix, bits, at)| {

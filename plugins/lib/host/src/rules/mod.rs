@@ -55,6 +55,27 @@ pub const TABLE: Table<'static> = Table { family: Family::Inet, name: "moor" };
 pub const COMMENT: &str =
     "Moor's CNI plugins; an element's comment is its owner: moor/network/interface/container";
 
+/// Requires that Moor's tables, if there are any, are in force and nobody else's.
+///
+/// # Errors
+/// The kernel could not be asked; another process has a table for itself, or it is dormant.
+pub fn require_own(nft: &Nft) -> Result<()> {
+    for table in nft.tables()?.iter().filter(|table| table.name == TABLE.name) {
+        let family = table.family.map_or_else(|| "?".into(), |family| family.to_string());
+        let why = match table.owner {
+            // Who holds it has its netlink port, which is mostly its process id.
+            Some(port) => {
+                format!("netlink port {port} owns it, and nobody else can change it: end that process")
+            }
+            None if table.dormant => format!("it is dormant: run `nft add table {family} {}`", table.name),
+            None => continue,
+        };
+        let cause = std::io::Error::new(std::io::ErrorKind::PermissionDenied, why);
+        return Err(Error::new("use", format!("the table {family} {} of packet rules", table.name), cause));
+    }
+    Ok(())
+}
+
 /// A chain with all of its rules.
 #[derive(Clone, Debug)]
 pub struct Filled<'a> {
