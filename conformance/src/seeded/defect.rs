@@ -23,6 +23,7 @@ use super::rules::RULES;
 use super::sources::SOURCES;
 use super::tool::TOOL;
 use super::tuning::TUNING;
+use super::verbs::VERBS;
 use super::walls::WALLS;
 use super::wrapper::{Call, Reply};
 
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(SOURCES)
         .chain(TOOL)
         .chain(TUNING)
+        .chain(VERBS)
         .chain(WALLS)
         .chain(ORDER)
         .chain(PACKETS)

@@ -18,6 +18,7 @@ mod rules;
 mod sources;
 mod tool;
 mod tuning;
+mod verbs;
 mod walls;
 pub mod wrapper;
 

@@ -1,6 +1,7 @@
 //! overlay and cluster on several hosts with a real etcd.
 
 pub(super) mod addresses;
+pub(super) mod departures;
 pub(super) mod fates;
 pub(super) mod members;
 pub(super) mod names;
@@ -10,6 +11,7 @@ pub(super) mod packets_networks;
 pub(super) mod packets_scenarios;
 pub(super) mod packets_underlay;
 mod stranger;
+pub(super) mod verbs;
 
 use std::time::Duration;
 

@@ -199,11 +199,32 @@ impl<'r> Host<'r> {
 
     /// Ends every process of the host and takes its link down, as a loss of power does.
     pub fn die(&self) -> Result<()> {
+        self.end_processes()?;
+        ip::run_in(&self.name, &["link", "set", "eth0", "down"])
+    }
+
+    /// Restarts the host: processes, links, packet rules and what is of this boot are gone, and what is
+    /// on disk stays. Its containers' namespaces are the caller's.
+    pub fn reboot(&self) -> Result<()> {
+        self.end_processes()?;
+        for link in self.links()?.iter().filter(|link| !link.starts_with("veth")) {
+            ip::run_in(&self.name, &["link", "del", link])?;
+        }
+        let id = self.room.write("boot_id", "00000000-0000-4000-8000-00000000000b\n")?;
+        self.inside(|| {
+            ip::output("nft", &["flush ruleset"])?;
+            fs::remove_dir_all("/run/moor").context("empty /run/moor")?;
+            mount(Some(&id), "/proc/sys/kernel/random/boot_id", NONE, MsFlags::MS_BIND, NONE)
+                .context("cover boot_id")
+        })
+    }
+
+    fn end_processes(&self) -> Result<()> {
         let own = self.network.metadata()?.ino();
         for pid in processes()?.into_iter().filter(|pid| namespace_of(*pid) == Some(own)) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
-        ip::run_in(&self.name, &["link", "set", "eth0", "down"])
+        Ok(())
     }
 
     /// Gives the host another address on the underlay.
