@@ -90,8 +90,8 @@ impl Refusal {
                 "check \"ca\", and that the member's certificate has its name or address"
             }
             Self::ServerAsClient => {
-                "issue the member's certificate with the extended key usage clientAuth beside serverAuth: with \
-                 --client-cert-auth its JSON gateway presents it to the member itself"
+                "the member's certificate needs the extended key usage clientAuth beside serverAuth: its JSON \
+                 gateway presents it to the member itself"
             }
         }
     }
@@ -115,7 +115,8 @@ impl fmt::Display for Error {
                 f.write_str(")")
             }
             Self::NoQuorum(attempt) => write!(f, "the members do not agree, or have no leader ({attempt})"),
-            Self::Refused(refusal, attempt) => write!(f, "refused ({attempt}): {}", refusal.advice()),
+            // What to do comes first: a long text is cut off for STATUS.
+            Self::Refused(refusal, attempt) => write!(f, "refused: {} ({attempt})", refusal.advice()),
             Self::Full(attempt) => {
                 write!(f, "no space ({attempt}): compact, defragment, then disarm the alarm")
             }

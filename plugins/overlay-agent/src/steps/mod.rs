@@ -99,4 +99,4 @@ pub fn next(view: &View<'_>) -> Option<Step> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

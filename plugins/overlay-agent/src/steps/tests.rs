@@ -64,7 +64,7 @@ impl Etcd {
     }
 }
 
-fn local(id: &str) -> Local {
+pub(crate) fn local(id: &str) -> Local {
     Local {
         id: id.to_owned(),
         boot: format!("boot of {id}"),
