@@ -286,6 +286,7 @@ pub fn all() -> Vec<Case> {
         chain::CASES,
         matrix::CASES,
         stacked::CASES,
+        overlay::access::CASES,
         overlay::addresses::CASES,
         overlay::departures::CASES,
         overlay::fates::CASES,

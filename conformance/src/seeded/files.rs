@@ -16,6 +16,17 @@ pub const FILES: &[Defect] = &[
     defect("opens_its_directory_to_all_users", "portmap", "private/no_other_user_can_hold_a_lock", |call| {
         call.after(call.verb == "ADD", |_| open("/run/moor", 0o755))
     }),
+    defect(
+        "opens_the_agents_directory_to_all_users",
+        "overlay",
+        "overlay/no_secret_of_etcd_is_seen",
+        |call| {
+            call.after(call.verb == "ADD", |_| {
+                let agents = fs::read_dir("/run/moor/overlay").into_iter().flatten().flatten();
+                agents.for_each(|agent| open(&agent.path().display().to_string(), 0o755));
+            })
+        },
+    ),
     defect("creates_a_lock_with_the_umask", "portmap", "private/files_are_private_under_any_umask", |call| {
         call.after(call.verb == "ADD", |_| open("/run/moor/intent/.lock", 0o644))
     }),

@@ -1,5 +1,6 @@
 //! overlay and cluster on several hosts with a real etcd.
 
+pub(super) mod access;
 pub(super) mod addresses;
 pub(super) mod departures;
 pub(super) mod fates;

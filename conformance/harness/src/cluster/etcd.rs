@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::access::Authority;
 use super::{address, on_the_wire};
 use crate::patience::on_this_machine;
 use crate::room::Room;
@@ -22,11 +23,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The most changes in one transaction (`--max-txn-ops`).
 const TXN_MAX: usize = 128;
 
+/// How members are configured beside the usual.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// TLS with client certificates: the authority has signed `e1` and so on, and `ctl`.
+    pub authority: Option<Authority>,
+    /// More options of etcd.
+    pub more: Vec<String>,
+}
+
 /// One member.
 pub struct Member {
     /// Its name: that of its namespace, and of its port on the underlay.
     pub name: String,
     number: u8,
+    scheme: &'static str,
     args: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
@@ -36,12 +47,15 @@ pub struct Member {
 pub struct Etcd {
     /// In order.
     pub members: Vec<Member>,
+    /// Whom `etcdctl` acts for: `name:password`.
+    pub user: Option<String>,
+    authority: Option<Authority>,
     dir: PathBuf,
 }
 
 impl Etcd {
     /// Starts that many members; returns when one of them has answered with a quorum.
-    pub(super) fn start(room: &Room, members: u8) -> Result<Self> {
+    pub(super) fn start(room: &Room, members: u8, options: &Options) -> Result<Self> {
         let dir = room.scratch("etcd");
         fs::create_dir_all(&dir)?;
         // It reserves 128 MB for each member, which a ramfs does not do.
@@ -49,12 +63,14 @@ impl Etcd {
             .context("mount a directory for etcd")?;
         let peers: Vec<_> =
             (1..=members).map(|number| format!("e{number}=http://{}:2380", address(number))).collect();
-        let mut etcd = Self { members: vec![], dir };
+        let authority = options.authority.clone();
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let mut etcd = Self { members: vec![], user: None, authority, dir };
         for number in 1..=members {
             let name = format!("e{number}");
             on_the_wire(&name, number)?;
             let (client, peer) =
-                (format!("http://{}:2379", address(number)), format!("http://{}:2380", address(number)));
+                (format!("{scheme}://{}:2379", address(number)), format!("http://{}:2380", address(number)));
             let data = etcd.dir.join(&name).display().to_string();
             let args = [
                 ("name", name.clone()),
@@ -68,9 +84,16 @@ impl Etcd {
                 ("logger", "zap".into()),
                 ("log-level", "error".into()),
             ];
-            let args = args.iter().map(|(key, value)| format!("--{key}={value}")).collect();
+            let mut args: Vec<_> = args.iter().map(|(key, value)| format!("--{key}={value}")).collect();
+            args.extend(options.more.iter().cloned());
+            if let Some(authority) = &options.authority {
+                args.push("--client-cert-auth".into());
+                args.push(format!("--trusted-ca-file={}", authority.path("ca.pem")));
+                args.push(format!("--cert-file={}", authority.path(&format!("{name}.pem"))));
+                args.push(format!("--key-file={}", authority.path(&format!("{name}.key"))));
+            }
             let log = room.scratch(&format!("{name}.log"));
-            let mut member = Member { name, number, args, log, child: None };
+            let mut member = Member { name, number, scheme, args, log, child: None };
             member.start()?;
             etcd.members.push(member);
         }
@@ -106,7 +129,14 @@ impl Etcd {
             let mut command = Command::new(&program);
             command.env("ETCDCTL_API", "3").stdin(Stdio::piped());
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.args(["--endpoints", &member.endpoint(), "--command-timeout", "2s"]).args(args);
+            command.args(["--endpoints", &member.endpoint(), "--command-timeout", "2s"]);
+            if let Some(authority) = &self.authority {
+                let files = [("cacert", "ca.pem"), ("cert", "ctl.pem"), ("key", "ctl.key")];
+                // It is the observer: a case may want a member with another's name.
+                command.arg("--insecure-skip-tls-verify");
+                command.args(files.map(|(key, file)| format!("--{key}={}", authority.path(file))));
+            }
+            command.envs(self.user.iter().map(|user| ("ETCDCTL_USER", user))).args(args);
             let mut child = command.spawn().context("start etcdctl")?;
             // It fits into the pipe, or etcdctl reads it before it writes anything.
             let fed = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
@@ -212,7 +242,7 @@ impl Etcd {
 impl Member {
     /// Its address for clients.
     pub fn endpoint(&self) -> String {
-        format!("http://{}:2379", address(self.number))
+        format!("{}://{}:2379", self.scheme, address(self.number))
     }
 
     /// Starts it, with the state that it had.

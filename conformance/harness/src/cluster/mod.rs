@@ -3,6 +3,7 @@
 //!
 //! Everything ends with the room, which is a PID namespace.
 
+pub mod access;
 pub mod etcd;
 pub mod host;
 pub mod pings;
@@ -21,7 +22,7 @@ use crate::ip;
 use crate::namespace::Container;
 use crate::patience::on_this_machine;
 use crate::room::Room;
-use etcd::Etcd;
+use etcd::{Etcd, Options};
 use host::Host;
 
 /// The namespace of the bridge that joins hosts and members.
@@ -43,6 +44,11 @@ impl<'r> Cluster<'r> {
     /// Makes that many members of etcd and that many hosts, which have a configuration of the
     /// cluster and nothing else. No agent runs.
     pub fn new(room: &'r Room, members: u8, hosts: u8) -> Result<Self> {
+        Self::with(room, members, hosts, &Options::default())
+    }
+
+    /// The same with an etcd that is configured otherwise. Hosts have no credentials yet.
+    pub fn with(room: &'r Room, members: u8, hosts: u8, options: &Options) -> Result<Self> {
         Container::new(UNDERLAY)?;
         ip::script(
             Some(UNDERLAY),
@@ -59,7 +65,7 @@ impl<'r> Cluster<'r> {
                      add rule bridge cuts f iifname . oifname @pairs drop; \
                      add rule bridge cuts f iifname @lossy numgen random mod 100 < 20 drop";
         in_underlay(rules).context("make the rules that cut hosts off")?;
-        let etcd = Etcd::start(room, members)?;
+        let etcd = Etcd::start(room, members, options)?;
         let hosts = (1..=hosts).map(|number| Host::new(room, number)).collect::<Result<Vec<_>>>()?;
         let cluster = Self { room, etcd, hosts };
         for host in &cluster.hosts {
