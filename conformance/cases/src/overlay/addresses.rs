@@ -152,7 +152,7 @@ fn ten(room: &Room) -> Result<()> {
 fn asked(room: &Room) -> Result<()> {
     let cluster = Cluster::new(room, 1, 2)?;
     for host in &cluster.hosts {
-        host.configure(&cluster.etcd.endpoints(), &json!({"timeoutMs": 1000}))?;
+        host.configure(&cluster.etcd.endpoints(), &json!({"timeoutMs": 2000}))?;
     }
     let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
     let config = sized("10.9.0.0/16", 64, json!({}));
@@ -185,7 +185,7 @@ fn asked(room: &Room) -> Result<()> {
     let (text, took) = silent?;
     ensure!(text.contains("h1") && text.contains("does not answer"), "the owner is silent: {text}");
     ensure!(
-        took <= harness::patience::on_this_machine(SECONDS(1) + SECONDS(1) / 2),
+        took <= harness::patience::on_this_machine(SECONDS(2) + SECONDS(1) / 2),
         "refused after {took:?}"
     );
     ensure!(two.links()?.iter().filter(|name| name.starts_with("veth")).count() == 2, "something is left");
@@ -304,7 +304,7 @@ fn others(room: &Room) -> Result<()> {
     ensure!(left.is_empty(), "{left:?} is left");
     // etcd away: by its own blocks, unless that is not wanted.
     let fail = |host: &Host<'_>, want: &str| {
-        host.configure(&cluster.etcd.endpoints(), &json!({"whenUnreachable": want, "timeoutMs": 1000}))?;
+        host.configure(&cluster.etcd.endpoints(), &json!({"whenUnreachable": want, "timeoutMs": 2000}))?;
         host.signal_agent(Signal::SIGKILL)
     };
     let (guest, late) = (one.container("c")?, one.container("late")?);
@@ -314,7 +314,7 @@ fn others(room: &Room) -> Result<()> {
     let one = &cluster.hosts[0];
     let error = one.attach("bridge", "ADD", &late, &bridge)?.error_code(11)?;
     ensure!(error.msg.contains("etcd"), "{error}");
-    one.configure(&cluster.etcd.endpoints(), &json!({"whenUnreachable": "local", "timeoutMs": 1000}))?;
+    one.configure(&cluster.etcd.endpoints(), &json!({"whenUnreachable": "local", "timeoutMs": 2000}))?;
     one.attach("bridge", "ADD", &late, &bridge)?.result().map(drop)
 }
 

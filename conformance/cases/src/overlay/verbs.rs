@@ -264,7 +264,7 @@ fn length(text: &str) -> Option<u8> {
 fn judged(room: &Room) -> Result<()> {
     let cluster = Cluster::new(room, 1, 2)?;
     for host in &cluster.hosts {
-        host.configure(&cluster.etcd.endpoints(), &json!({"hostTtlS": TTL_S, "timeoutMs": 1000}))?;
+        host.configure(&cluster.etcd.endpoints(), &json!({"hostTtlS": TTL_S}))?;
     }
     let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
     let config = with(&config(&json!({})), json!({"cniVersion": "1.1.0"}));

@@ -152,8 +152,7 @@ impl Engine {
             return answer;
         }
         if self.local.closed {
-            let is_hopeless = is_late || self.is_away(view.now);
-            return is_hopeless.then(|| failed(TRY_AGAIN, self.why_closed()));
+            return is_late.then(|| failed(TRY_AGAIN, self.why_closed()));
         }
         let known = view.local.nets.get(network);
         let copy = known.and_then(|net| net.copy.as_ref());
