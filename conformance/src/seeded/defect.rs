@@ -11,6 +11,7 @@ use super::addresses::ADDRESSES;
 use super::company::COMPANY;
 use super::devices::DEVICES;
 use super::files::FILES;
+use super::hosts::HOSTS;
 use super::leases::LEASES;
 use super::links::LINKS;
 use super::names::NAMES;
@@ -55,6 +56,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(COMPANY)
         .chain(DEVICES)
         .chain(FILES)
+        .chain(HOSTS)
         .chain(LEASES)
         .chain(LINKS)
         .chain(NAMES)

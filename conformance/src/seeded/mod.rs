@@ -6,6 +6,7 @@ mod defect;
 mod devices;
 mod files;
 pub mod hoard;
+mod hosts;
 mod leases;
 mod links;
 mod names;
