@@ -168,7 +168,13 @@ impl Cluster {
         self.files.make()?;
         self.files.write_attachment(network, container_id, ifname, &record)?;
         let ask = Ask::Sync { network: network.clone(), wait: true };
-        let why = match self.ask(&ask).map(|answer| (answer.outcome, answer)) {
+        let began = Instant::now();
+        // A packet that was not taken is sent once more, unless that was waited for.
+        let asked = match self.ask(&ask) {
+            Err(_) if began.elapsed() < self.timeout() / DEL_PART => self.ask(&ask),
+            asked => asked,
+        };
+        let why = match asked.map(|answer| (answer.outcome, answer)) {
             Ok((Outcome::Done, _)) => return Ok(()),
             Ok((Outcome::Failed, answer)) => return agent::accepted(answer).map(drop),
             Ok((Outcome::Queued, answer)) => answer.why.unwrap_or_else(|| "etcd is away".into()),
@@ -240,9 +246,9 @@ impl Cluster {
 /// The record cannot be removed.
 pub fn withdraw(request: &Request, settings: &Path) -> Result<(), Error> {
     let files = Files::of_process()?;
-    if files.remove_attachment(&request.network, &request.container_id, &request.ifname)? {
-        tell(request, settings, &files);
-    }
+    files.remove_attachment(&request.network, &request.container_id, &request.ifname)?;
+    // Also without a record: a DEL that was killed has removed it, and told nobody.
+    tell(request, settings, &files);
     Ok(())
 }
 
@@ -252,15 +258,12 @@ pub fn withdraw(request: &Request, settings: &Path) -> Result<(), Error> {
 /// The records cannot be listed, or one cannot be removed.
 pub fn withdraw_but(request: &Request, settings: &Path, valid: &[String]) -> Result<(), Error> {
     let files = Files::of_process()?;
-    let mut any = false;
     for (name, _) in files.attachments(&request.network)? {
         if let Some((container, ifname)) = name.rsplit_once('@').filter(|_| !valid.contains(&name)) {
-            any |= files.remove_attachment(&request.network, container, ifname)?;
+            files.remove_attachment(&request.network, container, ifname)?;
         }
     }
-    if any {
-        tell(request, settings, &files);
-    }
+    tell(request, settings, &files);
     Ok(())
 }
 

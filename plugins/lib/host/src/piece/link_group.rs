@@ -34,6 +34,11 @@ pub(super) fn delete(host: &Netlink, links: &[Link], is_garbage: impl Fn(&Link) 
     true
 }
 
+/// Whether a group is one that a deletion drew: what a killed one left is in it.
+pub(super) fn is_drawn(group: u32) -> bool {
+    (LOWEST..=LOWEST | DRAWN).contains(&group)
+}
+
 /// A group that none of these links is in.
 fn unused(links: &[Link]) -> Option<u32> {
     let drawn = u32::from_ne_bytes(random::bytes().ok()?);
@@ -73,14 +78,14 @@ fn unless_gone(done: Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::shared;
-    use super::{DRAWN, LOWEST, unused};
+    use super::{is_drawn, unused};
 
     #[test]
     fn the_group_is_not_the_default_an_administrators_or_that_of_shared_links() {
         for _ in 0..1000 {
             let group = unused(&[]).unwrap();
-            assert!((LOWEST..=LOWEST | DRAWN).contains(&group) && group > 1 << 16, "{group}");
-            assert_ne!(group, shared::GROUP);
+            assert!(is_drawn(group) && group > 1 << 16, "{group}");
+            assert!(!is_drawn(shared::GROUP) && !is_drawn(0));
         }
     }
 }

@@ -21,6 +21,7 @@ use netlink::Link;
 use sys::file::{self, Hold};
 use sys::{Error, Result};
 
+use super::link_group;
 use super::shared::GROUP;
 use crate::Owner;
 use crate::owner::hash;
@@ -70,13 +71,15 @@ fn lock(hold: Hold) -> Result<File> {
 }
 
 /// Whether a link is the network's bridge or device, made by us. The group alone does not prove it.
+/// In the group of a deletion, it is what a killed one left, and its alias proves it.
 /// A link without an alias comes from an ADD that was killed before it could set one, and is down.
 fn is_ours(link: &Link, kind: &str, network: &str) -> bool {
     let labelled = match &link.alias {
         Some(have) => *have == alias(network),
         None => !link.up(),
     };
-    link.group == GROUP && link.kind.as_deref() == Some(kind) && labelled
+    let is_left = link.alias.is_some() && link_group::is_drawn(link.group);
+    (link.group == GROUP || is_left) && link.kind.as_deref() == Some(kind) && labelled
 }
 
 /// The error for a link of our name that is not ours.
