@@ -1,6 +1,8 @@
 //! `conformance faults`: a SIGKILL and an error at every system call that changes something.
 
+mod hosts;
 mod lane;
+mod leases;
 mod table;
 mod target;
 mod trial;
@@ -23,6 +25,8 @@ use trial::{Fault, Outcome};
 
 /// Trials per room, for targets that share rooms: few enough to finish in time under emulation.
 const SHARED: usize = 12;
+/// The same where a room takes longer than several trials: it starts an etcd.
+const SHARED_ON_A_HOST: usize = 32;
 
 /// The options of `faults`.
 pub struct Options<'o> {
@@ -103,7 +107,11 @@ fn trials(
     for (target, points) in targets.iter().zip(points) {
         let points = points?;
         for fault in [Fault::Kill, Fault::Error] {
-            let together = if target.shares_a_room() { SHARED } else { 1 };
+            let together = match target.shares_a_room() {
+                true if target.is_on_a_host() => SHARED_ON_A_HOST,
+                true => SHARED,
+                false => 1,
+            };
             jobs.extend(points.chunks(together).map(|chunk| Hits {
                 target: *target,
                 fault,

@@ -47,7 +47,7 @@ pub enum Part {
 }
 
 /// All targets, in the order of the table.
-pub const TARGETS: [Target; 60] = [
+pub const TARGETS: [Target; 64] = [
     Target::new("bandwidth", "ADD", Part::Itself),
     Target::new("bandwidth", "DEL", Part::Itself),
     Target::new("bridge", "ADD", Part::Itself),
@@ -56,6 +56,8 @@ pub const TARGETS: [Target; 60] = [
     Target::new("bridge", "DEL", Part::Itself),
     Target::new("bridge", "DEL", Part::Delegate),
     Target::new("bridge", "DEL", Part::Rules),
+    Target::new("cluster", "ADD", Part::Itself),
+    Target::new("cluster", "DEL", Part::Itself),
     Target::new("dhcp", "ADD", Part::Itself),
     Target::new("dhcp", "DEL", Part::Itself),
     Target::new("dns", "ADD", Part::Itself),
@@ -91,6 +93,8 @@ pub const TARGETS: [Target; 60] = [
     Target::new("firewall", "DEL", Part::Itself),
     Target::new("firewall", "DEL", Part::Beside),
     Target::new("firewall", "DEL", Part::Iptables),
+    Target::new("overlay", "ADD", Part::Itself),
+    Target::new("overlay", "DEL", Part::Itself),
     Target::new("portmap", "ADD", Part::Itself),
     Target::new("portmap", "ADD", Part::Beside),
     Target::new("portmap", "DEL", Part::Itself),
@@ -142,6 +146,7 @@ impl Target {
         match (self.plugin, self.part) {
             ("ipvlan", Part::Vlan | Part::Access) => &[Need::Ipvlan, Need::VlanLinks],
             ("ipvlan", _) => &[Need::Ipvlan],
+            ("cluster" | "overlay", _) => &[Need::Etcd, Need::Overlay],
             ("dhcp", _) => &[Need::DhcpServers],
             ("tap", _) => &[Need::Tap],
             ("vlan", _) => &[Need::VlanLinks],
@@ -161,8 +166,25 @@ impl Target {
 
     /// Whether the room can be restored after a trial, so that it serves many.
     pub fn shares_a_room(self) -> bool {
-        let plugins = ["macvlan", "ipvlan", "host-device", "tap", "tuning", "vlan", "dummy", "sbr", "vrf"];
+        let plugins = [
+            "macvlan",
+            "ipvlan",
+            "host-device",
+            "tap",
+            "tuning",
+            "vlan",
+            "dummy",
+            "sbr",
+            "vrf",
+            "cluster",
+            "overlay",
+        ];
         plugins.contains(&self.plugin) && self.part != Part::Delegate
+    }
+
+    /// Whether its place is a host of a cluster.
+    pub fn is_on_a_host(self) -> bool {
+        matches!(self.plugin, "cluster" | "overlay")
     }
 
     /// Its configuration.
@@ -228,6 +250,14 @@ impl Target {
             ("tuning", _) => tuning(&Value::Null, everything()),
             ("sbr", _) => chained("sbr", 0, json!({})),
             ("vrf", _) => chained("vrf", 0, json!({"vrfname": "red"})),
+            ("cluster", _) => json!({
+                "cniVersion": USUAL, "name": "flat", "type": "bridge",
+                "ipam": {"type": "cluster", "subnets": ["10.9.0.0/16", "fd00:9::/64"]},
+            }),
+            ("overlay", _) => json!({
+                "cniVersion": USUAL, "name": "front", "type": "overlay", "runtimeConfig": {"aliases": ["web"]},
+                "ipam": {"type": "cluster", "subnets": ["10.9.0.0/16", "fd00:9::/64"]},
+            }),
             ("ptp", Part::Rules) => with(&ptp(USUAL), json!({"ipMasq": true, "ipspoofchk": true})),
             ("ptp", _) => ptp(USUAL),
             _ => host_local(USUAL, "10.1.2.0/24"),

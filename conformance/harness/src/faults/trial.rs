@@ -1,23 +1,22 @@
 //! One fault in one room: prepare, inject, and check what is left.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Hits;
+use super::hosts::OnHost;
+use super::leases::Leases;
 use super::target::{Part, Target};
 use crate::config::with;
 use crate::fake::Fake;
 use crate::namespace::Container;
 use crate::room::Room;
 use crate::room::call::{Answer, Call};
-use crate::stage::dhcp::{Offer, Server, Software};
 use crate::stage::dns::{self, Named};
-use crate::stage::lan::{until, vlan_outside};
+use crate::stage::lan::vlan_outside;
 use crate::stage::portmap::{bridged, published};
 use crate::stage::reapply::reapply;
 use crate::stage::tuning::{kept, linked};
@@ -45,7 +44,8 @@ pub enum Outcome {
     NotReached,
 }
 
-const ID: &str = "c1";
+/// The container.
+pub(super) const ID: &str = "c1";
 
 impl Fault {
     /// The fault with that name (`{:?}`).
@@ -78,60 +78,16 @@ struct Trial<'r> {
     config: Value,
     log: PathBuf,
     leases: Option<Leases>,
+    on_host: Option<OnHost<'r>>,
     /// The container before a plugin that changes what is there.
     inside: Vec<String>,
-}
-
-/// What a DHCP client needs: a server, and a daemon that the traced process need not start.
-struct Leases {
-    server: Server,
-    daemon: Child,
-}
-
-impl Leases {
-    /// On the outside's wire; the container gets its end of another one.
-    fn new(room: &Room) -> Result<Self> {
-        room.outside(&[])?;
-        ip::script(
-            None,
-            "link add br0 type bridge
-             link set br0 up
-             link set wan0 master br0
-             link add port0 type veth peer name eth0 netns c1
-             link set port0 master br0 up",
-        )?;
-        ip::run_in(ID, &["link", "set", "eth0", "up"])?;
-        let server = room.dhcp_server(Software::Dnsmasq, &Offer::default())?;
-        let mut command = Command::new(room.suite.join("dhcp"));
-        command.arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let daemon = command.spawn().with_context(|| format!("start {command:?}"))?;
-        until("the daemon listens", || Ok(UnixStream::connect("/run/cni/dhcp.sock").is_ok()))?;
-        Ok(Self { server, daemon })
-    }
-
-    /// Records of the plugin, and leases of the server once it heard of their release.
-    fn left(&self) -> Result<Vec<String>> {
-        let records = fs::read_dir("/run/moor/dhcp")?.flatten().map(|file| file.path());
-        let records = records.filter(|path| path.extension().is_some_and(|it| it == "lease"));
-        let mut left: Vec<String> = records.map(|path| format!("+ file {}", path.display())).collect();
-        if until("leases are free", || Ok(self.server.addresses()?.is_empty())).is_err() {
-            left.extend(self.server.addresses()?.into_iter().map(|address| format!("+ lease of {address}")));
-        }
-        Ok(left)
-    }
-}
-
-impl Drop for Leases {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill().and_then(|()| self.daemon.wait());
-    }
 }
 
 impl<'r> Trial<'r> {
     fn new(room: &'r Room, target: Target) -> Result<Self> {
         let log = room.scratch("strace");
         let mut config = target.config();
-        let mut leases = None;
+        let (mut leases, mut on_host) = (None, None);
         let container = match target.plugin {
             "dhcp" => {
                 let container = room.container(ID)?;
@@ -187,10 +143,14 @@ impl<'r> Trial<'r> {
                 room.container(ID)?
             }
             "sbr" | "vrf" => two_ways(room)?,
+            "cluster" | "overlay" => {
+                on_host = Some(OnHost::new(room, target.plugin, &config)?);
+                room.container(ID)?
+            }
             _ => room.container(ID)?,
         };
         let inside = Self::inside(room, target, &container)?;
-        Ok(Self { room, target, container, config, log, leases, inside })
+        Ok(Self { room, target, container, config, log, leases, on_host, inside })
     }
 
     /// The container's state without the rule that the kernel makes with the first VRF; empty for
@@ -208,14 +168,32 @@ impl<'r> Trial<'r> {
         if self.target.plugin == "dns" {
             return dns::call(self.room, verb, &self.container, "web", &self.config);
         }
-        self.room.attach(self.target.plugin, verb, &self.container).config(&self.config)
+        match &self.on_host {
+            Some(place) => place.call(self.target.plugin, verb).config(&self.config),
+            None => self.room.attach(self.target.plugin, verb, &self.container).config(&self.config),
+        }
+    }
+
+    fn run(&self, call: Call<'_>) -> Result<Answer> {
+        match &self.on_host {
+            Some(place) => place.run(call),
+            None => call.run(),
+        }
+    }
+
+    fn verb(&self, verb: &str) -> Result<Answer> {
+        self.run(self.call(verb))
+    }
+
+    fn snapshot(&self) -> Result<Vec<String>> {
+        self.on_host.as_ref().map_or_else(|| self.room.snapshot(), OnHost::snapshot)
     }
 
     /// Runs the target's verb with its victim under strace.
     fn hit(&self, extent: Extent, inject: Option<String>) -> Result<Answer> {
         let words = strace(&self.log, extent, inject);
         if self.target.part != Part::Delegate {
-            return self.call(self.target.verb).under(&words).run();
+            return self.run(self.call(self.target.verb).under(&words));
         }
         // Trace only the delegate's call for this verb, not the one that undoes it.
         let real = self.room.suite.join("host-local");
@@ -233,6 +211,9 @@ impl<'r> Trial<'r> {
 
     /// The attachment's leftovers.
     fn left(&self, before: &[String]) -> Result<Vec<String>> {
+        if let Some(place) = &self.on_host {
+            return place.left(before);
+        }
         let mut left = self.room.left_since(before, &["br0"], &[ID])?;
         if self.target.plugin == "portmap" {
             // The bridge's parameters may change with its network, but this one belongs to the
@@ -302,15 +283,15 @@ impl<'r> Trial<'r> {
 
     /// The network must still work: attach, CHECK, detach.
     fn works_again(&self, before: &[String]) -> Result<()> {
-        let result = self.call("ADD").run()?.result().context("ADD afterwards")?;
+        let result = self.verb("ADD")?.result().context("ADD afterwards")?;
         self.check(&result).context("CHECK afterwards")?;
-        self.call("DEL").run()?.silent().context("DEL afterwards")?;
+        self.verb("DEL")?.silent().context("DEL afterwards")?;
         self.ensure_nothing_left(before, "after a later ADD and DEL")
     }
 
     fn check(&self, result: &Value) -> Result<()> {
         let config = with(&self.config, json!({"prevResult": result}));
-        self.call("CHECK").config(&config).run()?.silent()
+        self.run(self.call("CHECK").config(&config))?.silent()
     }
 }
 
@@ -319,7 +300,7 @@ pub fn list(room: &Room, target: Target, extent: Extent) -> Result<String> {
     processor::stay_on_one()?;
     let trial = Trial::new(room, target)?;
     if target.verb == "DEL" {
-        trial.call("ADD").run()?.result()?;
+        trial.verb("ADD")?.result()?;
     }
     let answer = trial.hit(extent, None)?;
     ensure!(answer.succeeded(), "{} fails under strace without any fault: {}", target.name(), answer.stderr);
@@ -332,9 +313,16 @@ pub fn list(room: &Room, target: Target, extent: Extent) -> Result<String> {
 pub fn run(room: &Room, hits: &Hits, report: impl Fn(Outcome)) -> Result<()> {
     processor::stay_on_one()?;
     let trial = Trial::new(room, hits.target)?;
-    let before = room.snapshot()?;
-    for point in &hits.points {
-        report(one(&trial, &before, hits, point)?);
+    let before = trial.snapshot()?;
+    for (index, point) in hits.points.iter().enumerate() {
+        let outcome = one(&trial, &before, hits, point)?;
+        // Where that takes longer than the fault, once for all of them.
+        let is_due = trial.on_host.is_none() || index + 1 == hits.points.len();
+        if is_due && outcome != Outcome::NotReached {
+            trial.works_again(&before)?;
+            trial.on_host.as_ref().map_or(Ok(()), OnHost::ensure_as_before)?;
+        }
+        report(outcome);
         if hits.target.shares_a_room() {
             trial.forget()?;
         }
@@ -345,7 +333,7 @@ pub fn run(room: &Room, hits: &Hits, report: impl Fn(Outcome)) -> Result<()> {
 fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Result<Outcome> {
     let (target, fault) = (hits.target, hits.fault);
     if target.verb == "DEL" {
-        trial.call("ADD").run()?.result()?;
+        trial.verb("ADD")?.result()?;
     }
     let what = match fault {
         Fault::Kill => "signal=KILL".to_owned(),
@@ -355,7 +343,7 @@ fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Resu
     let answer = trial.hit(hits.extent, Some(inject))?;
     let log = fs::read_to_string(&trial.log).unwrap_or_default();
     if !log.contains("(INJECTED)") && !log.contains("killed by SIGKILL") {
-        trial.call("DEL").run()?;
+        trial.verb("DEL")?;
         return Ok(Outcome::NotReached);
     }
     let killed = fault == Fault::Kill && target.part != Part::Delegate;
@@ -380,14 +368,14 @@ fn one(trial: &Trial<'_>, before: &[String], hits: &Hits, point: &Point) -> Resu
             Outcome::Undone
         }
     };
-    trial.call("DEL").run()?.silent().context("DEL after the fault")?;
+    trial.verb("DEL")?.silent().context("DEL after the fault")?;
     if target.part == Part::Rules || matches!(target.plugin, "portmap" | "firewall") {
         // An undone or deleted attachment must not be reapplied.
         let plugin = if target.plugin == "firewall" { "portmap" } else { target.plugin };
         reapply(trial.room, plugin)?;
     }
     trial.ensure_nothing_left(before, "after DEL")?;
-    trial.works_again(before)?;
+    trial.on_host.as_ref().map_or(Ok(()), OnHost::ensure_nothing_in_etcd).context("after DEL")?;
     Ok(outcome)
 }
 
