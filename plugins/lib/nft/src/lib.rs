@@ -27,6 +27,7 @@ mod read;
 mod rule;
 mod same;
 mod set_names;
+mod table_info;
 #[cfg(test)]
 mod tests;
 mod uapi;
@@ -51,9 +52,10 @@ pub use field::{
 };
 pub use object::{Base, Chain, Data, Family, Flowtable, Hook, Kind, Policy, Set, Table};
 pub use protocol::Protocol;
-pub use read::{ChainInfo, RuleInfo, TableInfo};
+pub use read::{ChainInfo, RuleInfo};
 pub use rule::{IPV4, IPV6, Rule};
 pub use same::same;
+pub use table_info::TableInfo;
 pub use udata::COMMENT_MAX;
 pub use value::{Type, Value};
 pub use verdict::Verdict;
