@@ -152,9 +152,11 @@ pub enum Verb {
         #[arg(long, value_name = "SUBSTR", default_value = "")]
         filter: String,
     },
-    /// Run many concurrent attachments of two suites on one store, and kill some; a seed determines
+    /// Run many concurrent attachments of two suites on one store, and kill some; then load on five
+    /// hosts of a cluster while agents and members of etcd are killed and paused. A seed determines
     /// the calls.
-    #[command(after_help = "Example: conformance stress --seed 17 --seeds 1")]
+    #[command(after_help = "Examples:\n  conformance stress --seed 17 --seeds 1\n  \
+                            conformance stress --seeds 0 --seed 17 --cluster 600")]
     Stress {
         #[command(flatten)]
         common: Common,
@@ -164,6 +166,9 @@ pub enum Verb {
         /// The number of seeds.
         #[arg(long, value_name = "N", default_value_t = 4)]
         seeds: u64,
+        /// Load for this many seconds in a cluster; 0 is no cluster.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        cluster: u64,
     },
     /// Attach two containers on one host, measure who reaches whom, detach them, and show that
     /// nothing is left.

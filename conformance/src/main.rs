@@ -66,8 +66,8 @@ fn main() -> ExitCode {
         }
         Verb::Stranger { stranger, name } => cases::dns_strangers::act(stranger, &name),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
-        Verb::Stress { common, seed, seeds } => {
-            guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds }))
+        Verb::Stress { common, seed, seeds, cluster } => {
+            guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds, cluster }))
         }
         Verb::Demo { common, cluster } => {
             guarded(&common, |grounds| grounds.show(if cluster { "demo-cluster" } else { "demo" }))

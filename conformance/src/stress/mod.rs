@@ -1,5 +1,8 @@
 //! `conformance stress`: many concurrent attachments on one network and one lease store, by two
-//! suites, some of them killed. A seed determines the calls: the same seed repeats them.
+//! suites, some of them killed; then a cluster whose etcd is disturbed. A seed determines the calls:
+//! the same seed repeats them.
+
+mod cluster;
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::diff::shown;
 use harness::job::{Kind, reported};
 use harness::namespace::Container;
+use harness::need::Need;
 use harness::rng::Rng;
 use harness::room::Room;
 use harness::room::call::{Answer, Call};
@@ -30,10 +34,18 @@ pub struct Options {
     pub seed: u64,
     /// How many seeds, each in a room of its own.
     pub seeds: u64,
+    /// Seconds that hosts of a cluster have load; with 0 there is no cluster.
+    pub cluster: u64,
 }
 
-/// The job of a seed's room.
-pub const JOBS: &[Kind] = &[Kind::new("stress", |room, seed| Ok(reported(room, job(room, seed))))];
+/// The jobs of a seed's room, and of a cluster's.
+pub const JOBS: &[Kind] = &[
+    Kind::new("stress", |room, seed| Ok(reported(room, job(room, seed)))),
+    Kind::new("stress-cluster", |room, what| Ok(reported(room, cluster_job(room, what)))),
+];
+
+/// Beyond the load: a cluster is made, becomes whole, and is taken away.
+const AROUND: Duration = Duration::from_secs(120);
 
 /// Runs the seeds: true when all passed.
 pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
@@ -50,7 +62,36 @@ pub fn run(grounds: &Grounds, options: &Options) -> Result<bool> {
             }
         }
     }
-    Ok(held)
+    Ok(run_cluster(grounds, options)? && held)
+}
+
+/// The same for a cluster, with the first seed.
+fn run_cluster(grounds: &Grounds, options: &Options) -> Result<bool> {
+    let Options { seed, cluster: seconds, .. } = options;
+    if *seconds == 0 {
+        return Ok(true);
+    }
+    if let Some((need, why)) = grounds.lacking(&[Need::Etcd, Need::Overlay]).into_iter().next() {
+        println!("cluster: not run, for lack of {}: {why}", need.name());
+        return Ok(!harness::judge::strict());
+    }
+    let timeout = grounds.timeout + Duration::from_secs(*seconds) + AROUND;
+    let grounds = Grounds { timeout, ..grounds.clone() };
+    let began = Instant::now();
+    let done = grounds.run(&format!("stress-cluster:{seed}/{seconds}"))?;
+    let took = began.elapsed().as_secs_f64();
+    match &done.trouble {
+        None => println!("cluster, seed {seed}: {} ({took:.1} s)", done.stdout.trim()),
+        Some(trouble) => println!(
+            "cluster, seed {seed}: FAILED\n{trouble}\nagain: conformance stress --seeds 0 --seed {seed} --cluster {seconds}"
+        ),
+    }
+    Ok(done.trouble.is_none())
+}
+
+fn cluster_job(room: &Room, what: &str) -> Result<()> {
+    let (seed, seconds) = what.split_once('/').context("a seed and seconds")?;
+    cluster::job(room, seed.parse()?, seconds.parse()?)
 }
 
 /// Prints the calls on standard output.
