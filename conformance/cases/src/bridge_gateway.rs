@@ -1,11 +1,12 @@
 //! bridge: gateways, routes, sysctls and addresses.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::{USUAL, bridge, layer2, with};
 use harness::ip;
 use harness::namespace::allow_ipv6;
 use harness::room::Room;
+use harness::stage::lan::until;
 use serde_json::json;
 
 use crate::bridge_keys::{add, link};
@@ -68,6 +69,10 @@ fn force_address(room: &Room) -> Result<()> {
         None,
         "link add used0 type veth peer name used1\n link set used0 master br0 up\n link set used1 up",
     )?;
+    until("br0 has a carrier", || {
+        let br0 = ip::link(None, "br0")?.context("no br0")?;
+        Ok(br0["flags"].as_array().into_iter().flatten().any(|flag| flag == "LOWER_UP"))
+    })?;
     let container = room.container("c1")?;
     let before = room.snapshot()?;
     let call = room.attach("bridge", "ADD", &container).config(&bridge(USUAL));

@@ -75,7 +75,8 @@ impl Attached {
 fn outside(room: &Room) -> Result<()> {
     room.outside(&[])?;
     ip::run(&["route", "add", "default", "via", OUTSIDE[0]])?;
-    ip::run(&["-6", "route", "add", "default", "via", OUTSIDE[1]])
+    // Before one that a router advertises.
+    ip::run(&["-6", "route", "add", "default", "via", OUTSIDE[1], "metric", "512"])
 }
 
 /// Sends back what comes to a port of a namespace.

@@ -246,7 +246,7 @@ fn reference_nftables(room: &Room) -> Result<()> {
 /// Pairs of other plugins and of administrators under the attachment's interface name.
 fn foreign_pair(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
-    for (host, address) in [("veth12345678", "10.77.0.5/24"), ("admin0", "10.1.2.5/24")] {
+    for (host, address) in [("veth12345678", "10.77.0.5/24"), ("people0", "10.1.2.5/24")] {
         ip::run(&["link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", "c1"])?;
         ip::run_in("c1", &["addr", "add", address, "dev", "eth0"])?;
         call(room, "DEL", &container, &config())?.silent()?;

@@ -46,7 +46,8 @@ fn is_of_network(path: &str, line: &str, ids: &[&str]) -> bool {
     let is_lease = name.parse::<std::net::IpAddr>().is_ok();
     // These contain hexadecimal digits that may match a short container id: the kernel's boot id,
     // and the device and inode of a lease index. Owners are in an index only as hashes.
-    if path.ends_with(".boot") || is_index(path) {
+    // An address that was reserved last may, too.
+    if path.ends_with(".boot") || is_index(path) || name.starts_with("last_reserved_ip.") {
         return true;
     }
     let is_temporary = name.contains("tmp") || line.contains("/results/");
@@ -77,6 +78,7 @@ mod tests {
             "- sysctl net/ipv4/ip_forward = 0",
             "+ directory /var/lib/cni/networks/net 0755",
             "+ file /var/lib/cni/networks/net/last_reserved_ip.0 0600 8 bytes \"10.1.2.2\"",
+            "+ file /var/lib/cni/networks/net/last_reserved_ip.1 0600 11 bytes \"2001:db8::c1\"",
             "+ file /var/lib/cni/networks/net/lock 0750 0 bytes \"\"",
             "+ file /run/moor/host-local/c1-3 0600 4096 bytes binary MOORLIDX.c1",
             "+ other /run/moor/dns/4026/control.sock",

@@ -84,6 +84,9 @@ fn wire() -> Result<Wire> {
     let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
     let rooms = std::process::id();
     namespace::in_new(|| {
+        // Else the kernel there answers for the router's address as a host, and those who ask drop
+        // their default route.
+        fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").context("make it a router")?;
         ip::script(
             None,
             &format!(
