@@ -1,4 +1,4 @@
-//! How hosts reach etcd: certificates, users and roles, a full database, and what nobody gets to see.
+//! How hosts reach etcd: certificates, users, roles, a full database, and what nobody sees.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -181,7 +181,7 @@ impl Members {
         for is_last in [false, true] {
             let left = deadline.saturating_duration_since(Instant::now()).max(CALL / 50);
             let token = match self.token(member, left) {
-                // etcd asks nobody who keeps a lease alive for a name: a host that may not write for a
+                // etcd asks nobody who keeps a lease alive for a name: a host that may not write
                 // while stays alive for the others.
                 Err(Error::Refused(Refusal::Credentials, _) | Error::File { .. }) if path == KEEP_ALIVE => {
                     None
@@ -228,7 +228,7 @@ impl Members {
 
     /// The token for the header, of this or an earlier authentication; `None` without a user.
     ///
-    /// Checking a password costs etcd a tenth of a second of a core, and all hosts may have the same
+    /// Checking a password costs etcd a tenth of a second of a core, and all hosts may have a
     /// wrong one: after a refusal it is asked again with pauses, and at once with another password.
     pub(super) fn token(&self, member: &str, patience: Duration) -> Result<Option<String>, Error> {
         let (Some(user), Some(path)) = (&self.settings.user, &self.settings.password_file) else {
@@ -311,7 +311,7 @@ impl Members {
         if state.connections.as_ref().is_none_or(|used| used.of != of) {
             match identity::tls(&self.settings) {
                 Ok(tls) => state.connections = Some(Connections { agent: agent(&tls), tls, of }),
-                // A file that is being replaced: what was read before is still good, and is read again.
+                // A file that is being replaced: what was read before is good, and is read again.
                 Err(_) if state.connections.is_some() => {}
                 Err(error) => return Err(error),
             }

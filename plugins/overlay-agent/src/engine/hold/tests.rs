@@ -25,7 +25,7 @@ fn refused_requests_are_repeated_once_a_minute_at_last_and_sooner_for_somebody_w
 
 const TTL: u64 = 3;
 
-/// An agent in a directory of its own that has read an empty etcd, and knows an address of its host.
+/// An agent in a directory of its own that has read an empty etcd.
 fn engine(dir: &std::path::Path) -> Engine {
     let settings = br#"{"endpoints": ["https://192.0.2.1:2379"], "hostTtlS": 3, "hostAddress": "192.0.2.9"}"#;
     let settings =
@@ -88,7 +88,7 @@ fn status(engine: &Engine, now: u64) -> cluster::control::Status {
     status
 }
 
-/// O-075: a host that may not write is kept alive for others, says so, and writes as soon as it may.
+/// O-075: a host that may not write stays alive for others, and writes as soon as it may.
 #[test]
 fn the_lease_is_kept_alive_while_etcd_refuses_transactions() {
     let dir = tempfile::tempdir().unwrap();
