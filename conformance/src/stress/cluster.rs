@@ -93,6 +93,8 @@ fn load(host: &Host, mut rng: Rng, until: Instant, owners: &Owners, held: &mut H
         acts += 1;
         std::thread::sleep(Duration::from_millis(rng.below(100)));
     }
+    // It starts the agent again if that was killed last, which DEL does not.
+    attach(host, "last", owners, held)?;
     Ok(acts)
 }
 
