@@ -182,7 +182,7 @@ impl Members {
             let left = deadline.saturating_duration_since(Instant::now()).max(CALL / 50);
             let token = match self.token(member, left) {
                 // etcd asks nobody who keeps a lease alive for a name: a host that may not write
-                // while stays alive for the others.
+                // for a while stays alive for the others.
                 Err(Error::Refused(Refusal::Credentials, _) | Error::File { .. }) if path == KEEP_ALIVE => {
                     None
                 }
