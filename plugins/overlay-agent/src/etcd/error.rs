@@ -97,6 +97,12 @@ impl Refusal {
     }
 }
 
+impl Attempt {
+    fn is_closed_to_itself(&self) -> bool {
+        self.member.starts_with("https:") && self.why.contains("connection closed")
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.member, self.why)
@@ -114,6 +120,12 @@ impl fmt::Display for Error {
                 }
                 f.write_str(")")
             }
+            // etcd says no more of its own connection, now in these words, now in clearer ones.
+            Self::NoQuorum(attempt) if attempt.is_closed_to_itself() => write!(
+                f,
+                "a member's JSON gateway does not reach its own server; if this lasts, {} ({attempt})",
+                Refusal::ServerAsClient.advice()
+            ),
             Self::NoQuorum(attempt) => write!(f, "the members do not agree, or have no leader ({attempt})"),
             // What to do comes first: a long text is cut off for STATUS.
             Self::Refused(refusal, attempt) => write!(f, "refused: {} ({attempt})", refusal.advice()),
