@@ -237,6 +237,7 @@ fn unfit(room: &Room) -> Result<()> {
     allow_ipv6(&["port1"])?;
     ip::script(None, "link set port1 up\n link set port0 up\n -6 route add default dev port1 metric 2000")?;
     refuse("wan0", "the host's only default route of IPv4")?;
+    ip::script(None, "-6 route del default dev port1 metric 2000")?;
     comes_and_goes(room, &bare(&json!({"device": "wan0", "takeDefaultRoute": true})))?;
     add(room, "host-device", "holder", &bare(&json!({"device": "port1"})))?;
     refuse("port1", "interface eth0 of container holder (network lan) has it")?;

@@ -127,9 +127,9 @@ fn cut_off(room: &Room) -> Result<()> {
     let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
     let (guest, _) = add(one, "a", &config(&json!({})))?;
     let (_, result) = add(two, "b", &config(&json!({})))?;
-    let (gone, _) = add(two, "gone", &config(&json!({})))?;
+    let (gone, last) = add(two, "gone", &config(&json!({})))?;
     let to = addresses(&result).remove(0);
-    cluster.until(SECONDS(2), || guest.reach(&to, AMPLE).map(drop))?;
+    cluster.until(SECONDS(2), || guest.reach(&addresses(&last)[0], AMPLE).map(drop))?;
     let id = id(two)?;
     let (blocks, table) = (cluster.etcd.keys("blk/front/")?, one.fdb()?);
     let pings = Pings::start(&guest, &[to])?;

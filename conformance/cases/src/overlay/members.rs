@@ -8,6 +8,7 @@ use harness::cluster::Cluster;
 use harness::cluster::etcd::Member;
 use harness::cluster::host::{Guest, Host};
 use harness::cluster::pings::Pings;
+use harness::patience::on_this_machine;
 use harness::room::Room;
 use serde_json::json;
 
@@ -23,7 +24,7 @@ pub const CASES: &[Case] = &[
 
 /// How long the members are stopped.
 const STOPPED: Duration = Duration::from_secs(20);
-/// From when on after that calls must have their usual time.
+/// From when on after that calls do not ask etcd any more.
 const NOTICED: Duration = Duration::from_secs(6);
 
 fn paused(room: &Room) -> Result<()> {
@@ -58,7 +59,6 @@ fn away(room: &Room) -> Result<()> {
     let (gone, _) = add(&cluster.hosts[1], "gone", &config(&json!({})))?;
     let to = addresses(&result).remove(0);
     cluster.until(SECONDS(2), || guest.reach(&to, AMPLE).map(drop))?;
-    let usual = quickest(&cluster.hosts[0], "usual", 7)?;
     let pings = [Pings::start(&guest, &[to])?, Pings::start(&other, &addresses(&first)[..1])?];
     cluster.etcd.all(false)?;
     let began = Instant::now();
@@ -68,10 +68,9 @@ fn away(room: &Room) -> Result<()> {
     cluster.hosts[1].attach("overlay", "DEL", &gone, &config(&json!({})))?.silent()?;
     std::thread::sleep(NOTICED.saturating_sub(began.elapsed()));
     let now = quickest(&cluster.hosts[0], "now", 7)?;
-    for (verb, usual, now) in [("ADD", usual.0, now.0), ("DEL", usual.1, now.1)] {
-        let most = usual.mul_f64(1.3) + Duration::from_millis(5);
-        ensure!(now <= most, "{verb} takes {now:?} while etcd is away, and {usual:?} else");
-    }
+    // Far below `timeoutMs`: nobody waits for etcd. How much longer it takes is the benchmark's.
+    let most = on_this_machine(SECONDS(1));
+    ensure!(now.0 <= most && now.1 <= most, "ADD and DEL take {now:?} while etcd is away");
     std::thread::sleep(STOPPED.saturating_sub(began.elapsed()));
     cluster.etcd.all(true)?;
     cluster.until(SECONDS(10), || {
