@@ -136,7 +136,7 @@ struct Join<'j> {
 }
 
 impl Join<'_> {
-    /// ADD; when it fails, or the container has ended meanwhile, DEL.
+    /// ADD; when it fails, or the container has ended meanwhile and nobody waits for that, DEL.
     fn add(&self) -> Result<Value, Failure> {
         let Self { context, list, target, ifname, args } = self;
         let first = target.attachments.first();
@@ -163,7 +163,12 @@ impl Join<'_> {
             let takes = args.gw_priority > 0;
             routes.settle(ifname, takes).map_err(|error| failed(&error))?;
             let there = NetNs::open(&target.path).ok().and_then(|netns| netns.same_as(&target.netns).ok());
-            if there == Some(true) { Ok(result) } else { Err(failed(&"the container has ended meanwhile")) }
+            // Whoever waits for the container's end has it.
+            if there == Some(true) || args.wait {
+                Ok(result)
+            } else {
+                Err(failed(&"the container has ended meanwhile"))
+            }
         });
         added.map_err(|failure| {
             if let Err(more) = undo(&runtime, list, &attachment) {
