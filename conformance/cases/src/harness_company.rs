@@ -97,9 +97,12 @@ fn hostile(room: &Room) -> Result<()> {
         ensure!(Instant::now() < deadline, "{open} is not locked within {:?}", socket::patience());
     }
     ensure!(room.lock_is_free(closed.as_ref())?, "{closed} is locked, and must not be");
-    let made = room.write("made", "")?;
-    let mode = std::fs::metadata(made)?.permissions().mode() & 0o777;
-    ensure!(mode == 0o666, "with umask 0 a file has mode {mode:o}");
+    let mode = |path| Ok::<_, anyhow::Error>(std::fs::metadata(path)?.permissions().mode() & 0o777);
+    let made = room.scratch("made");
+    std::fs::write(&made, "")?;
+    let (made, written) = (mode(made)?, mode(room.write("written", "")?)?);
+    ensure!(made == 0o666, "with umask 0 a file has mode {made:o}");
+    ensure!(written == 0o644, "a file that an administrator writes has mode {written:o}");
     Ok(())
 }
 
