@@ -23,6 +23,8 @@ pub struct Findings {
     pub not_run: Vec<(Target, String)>,
     /// Targets that only an explicit request for the virtual machine runs.
     pub left_out: Vec<Target>,
+    /// Targets on a host of a cluster of which only messages were hit.
+    pub on_hosts: Vec<Target>,
     /// Targets that ran in the virtual machine, and the extent of their trials.
     pub in_vm: Option<(Vec<Target>, Extent)>,
     /// Why the virtual machine's results are incomplete.
@@ -46,7 +48,12 @@ pub fn run(grounds: &Grounds, targets: &[Target], options: &Options) -> Result<F
     let missing = |target: &Target| lacking.iter().find(|(need, _)| needs(target, need));
     let (there, here): (Vec<Target>, Vec<Target>) =
         targets.iter().partition(|target| options.lane == Lane::Vm || missing(target).is_some());
+    // A host and its etcd for each trial take several times as long, too.
+    let (on_hosts, here): (Vec<Target>, Vec<Target>) =
+        here.into_iter().partition(|target| target.is_on_a_host() && options.filter.is_empty());
     findings.rows = trials(grounds, &here, Extent::All, |_| {})?;
+    findings.rows.extend(trials(grounds, &on_hosts, Extent::Messages, |_| {})?);
+    findings.on_hosts = on_hosts;
     if there.is_empty() {
         return Ok(findings);
     }

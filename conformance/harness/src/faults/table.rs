@@ -39,6 +39,7 @@ pub fn print(findings: &Findings) -> bool {
             of(Fault::Error, Result::is_err),
             of(Fault::Kill, not_reached) + of(Fault::Error, not_reached),
             match &findings.in_vm {
+                _ if findings.on_hosts.contains(&target) => "  (messages)",
                 Some((there, Extent::All)) if there.contains(&target) => "  (virtual machine)",
                 Some((there, Extent::Messages)) if there.contains(&target) => "  (virtual machine, messages)",
                 _ => "",
@@ -51,6 +52,11 @@ pub fn print(findings: &Findings) -> bool {
     if let Some((_, Extent::Messages)) = findings.in_vm {
         println!(
             "In the virtual machine only messages to the kernel were hit; --lane vm hits every system call there."
+        );
+    }
+    if !findings.on_hosts.is_empty() {
+        println!(
+            "Of cluster and overlay only messages to the kernel were hit; --filter NAME hits every system call."
         );
     }
     let not_reached = rows.iter().filter(|row| row.outcome == Ok(Outcome::NotReached)).count();
