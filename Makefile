@@ -121,7 +121,7 @@ lint: ## formatting and clippy
 
 ##@ Test
 
-test: tools tools-vm tools-dhcp tools-dns tools-etcd tools-firewalld build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: half an hour
+test: tools tools-vm tools-dhcp tools-dns tools-etcd tools-firewalld build test-unit conformance seeded faults diff stress clients ## all of these, and seeded: forty minutes
 
 test-unit: ## unit and kernel tests, which leave nothing on this machine
 	$(CARGO) run -q -p conformance -- untouched -- $(CARGO) test --workspace
