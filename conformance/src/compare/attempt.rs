@@ -129,8 +129,8 @@ fn values(path: &str, value: &Value, lines: &mut Vec<String>) {
     }
 }
 
-/// Waits for asynchronous work of the kernel that a plugin need not wait for: a bridge notices its
-/// port's carrier, and IPv6 addresses become usable and get their routes. After the timeout the
+/// Waits for asynchronous work of the kernel that a plugin need not wait for: a bridge notices the
+/// carrier of its ports, and IPv6 addresses become usable and get their routes. After the timeout the
 /// state is recorded as it is.
 fn settle(container: &Container) -> Result<()> {
     let deadline = Instant::now() + SETTLING;
@@ -140,11 +140,15 @@ fn settle(container: &Container) -> Result<()> {
 
 fn settled(ns: Option<&str>) -> Result<bool> {
     let looks = ["link show", "addr show", "route show table local"];
-    let [links, addresses, routes] = ip::several(ns, &["-6"], looks)?;
+    let [links, addresses, routes] = ip::several(ns, &["-6", "-d"], looks)?;
     let carrier =
         |row: &Value| row["flags"].as_array().is_some_and(|flags| flags.iter().any(|f| f == "LOWER_UP"));
     let master_waits = |port: &Value| {
         carrier(port) && links.iter().any(|link| link["ifname"] == port["master"] && !carrier(link))
+    };
+    let loses_its_carrier = |bridge: &Value| {
+        let has_port = links.iter().any(|link| link["master"] == bridge["ifname"] && carrier(link));
+        bridge["linkinfo"]["info_kind"] == "bridge" && carrier(bridge) && !has_port
     };
     // Without carrier there is no duplicate address detection.
     let usable = |link: &Value| {
@@ -153,7 +157,8 @@ fn settled(ns: Option<&str>) -> Result<bool> {
         let done = |info: &Value| info["scope"] == "link" || info["tentative"] != true && routed(info);
         !carrier(link) || list.all(done)
     };
-    Ok(!links.iter().any(master_waits) && addresses.iter().all(usable))
+    Ok(!links.iter().any(|link| master_waits(link) || loses_its_carrier(link))
+        && addresses.iter().all(usable))
 }
 
 #[cfg(test)]
