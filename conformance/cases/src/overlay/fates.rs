@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::case::Case;
 use harness::cluster::Cluster;
-use harness::cluster::host::Host;
+use harness::cluster::host::{Guest, Host};
 use harness::cluster::pings::Pings;
 use harness::config::with;
 use harness::room::Room;
@@ -50,13 +50,20 @@ fn under_load<R>(hosts: &[&Host], work: impl FnOnce() -> Result<R>) -> Result<R>
     })
 }
 
-fn agent_killed(room: &Room) -> Result<()> {
-    let cluster = Cluster::new(room, 1, 2)?;
-    let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
+/// Attaches a container to each of two hosts: the first, and the address at which it reaches the
+/// second.
+fn pair(cluster: &Cluster, one: &Host, two: &Host) -> Result<(Guest, String)> {
     let (guest, _) = add(one, "a", &config(&json!({})))?;
     let (_, result) = add(two, "b", &config(&json!({})))?;
     let to = addresses(&result).remove(0);
     cluster.until(SECONDS(2), || guest.reach(&to, AMPLE).map(drop))?;
+    Ok((guest, to))
+}
+
+fn agent_killed(room: &Room) -> Result<()> {
+    let cluster = Cluster::new(room, 1, 2)?;
+    let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
+    let (guest, to) = pair(&cluster, one, two)?;
     let links = one.links()?;
     let pings = Pings::start(&guest, std::slice::from_ref(&to))?;
     under_load(&[one], || {
@@ -81,10 +88,7 @@ fn agent_killed(room: &Room) -> Result<()> {
 fn replaced(room: &Room) -> Result<()> {
     let cluster = Cluster::new(room, 1, 2)?;
     let [one, two] = &cluster.hosts[..] else { unreachable!("two were asked for") };
-    let (guest, _) = add(one, "a", &config(&json!({})))?;
-    let (_, result) = add(two, "b", &config(&json!({})))?;
-    let to = addresses(&result).remove(0);
-    cluster.until(SECONDS(2), || guest.reach(&to, AMPLE).map(drop))?;
+    let (guest, to) = pair(&cluster, one, two)?;
     // A host of a release that is newer: what this one does not know of it is left alone.
     cluster.etcd.change(&stranger::host(2))?;
     cluster.etcd.change(&[("ep/front/feedfeedfeedfeed/odd@eth0".into(), Some(json!({"v": 2})))])?;
