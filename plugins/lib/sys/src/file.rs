@@ -13,7 +13,7 @@ mod private;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -28,6 +28,8 @@ pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 
 /// Prefix of our temporary files: not an address, not a link name, and hidden from `ls`.
 pub const TEMP_PREFIX: &str = ".moor-";
+/// Attempts to open a file in a directory that others remove and make again.
+const OPEN_ATTEMPTS: usize = 8;
 
 /// Outcome of an exclusive creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +68,7 @@ enum Body {
 impl<'a> Draft<'a> {
     /// Writes `bytes` to the filesystem of the directory `dir`; `mode` is subject to the umask.
     pub fn new(dir: &'a Path, bytes: &'a [u8], mode: u32, sync: Sync) -> Result<Self> {
-        let opened = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(mode).open(dir);
-        let body = match opened {
+        let body = match open_nameless(dir, mode) {
             Ok(mut file) => {
                 write_synced(&mut file, bytes, sync)
                     .map_err(|cause| Error::new("write a new file in", show(dir), cause))?;
@@ -109,6 +110,26 @@ impl Drop for Draft<'_> {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Opens a file without a name in a directory; `NotFound` where the directory was removed.
+fn open_nameless(dir: &Path, mode: u32) -> io::Result<File> {
+    let open = || OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(mode).open(dir);
+    let mut opened = open();
+    for _ in 1..OPEN_ATTEMPTS {
+        match &opened {
+            // ext4 returns EPERM for a directory that was removed after its name was resolved. It may
+            // have been made again since.
+            Err(cause) if cause.raw_os_error() == Some(libc::EPERM) => {
+                if fs::metadata(dir)?.nlink() == 0 {
+                    return Err(io::Error::from_raw_os_error(libc::ENOENT));
+                }
+                opened = open();
+            }
+            _ => break,
+        }
+    }
+    opened
 }
 
 fn made(op: &'static str, target: &Path, done: io::Result<()>) -> Result<Made> {
@@ -276,6 +297,20 @@ mod tests {
         fs::write(&path, "theirs").unwrap();
         assert_eq!(create_whole(&path, b"ours", 0o600, Sync::Now).unwrap(), Made::Exists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
+    }
+
+    /// ext4 says `EPERM` of such a directory, and a caller that makes it again must know it is gone.
+    #[test]
+    fn a_removed_directory_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let removed = dir.path().join("removed");
+        fs::create_dir(&removed).unwrap();
+        let open = File::open(&removed).unwrap();
+        fs::remove_dir(&removed).unwrap();
+        for path in [PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())), removed] {
+            let error = create_whole(&path.join("x"), b"one", 0o600, Sync::Now).unwrap_err();
+            assert!(error.is_not_found(), "{error:#}");
+        }
     }
 
     #[test]
