@@ -245,7 +245,7 @@ impl Files {
     /// # Errors
     /// The kernel refused.
     pub fn write_copy(&self, network: &str, net: &Net) -> Result<()> {
-        write(&self.net_file(network), net, Sync::Now)
+        self.shared().write_net(network, net)
     }
 
     /// Writes `blocks.json`.
@@ -253,11 +253,7 @@ impl Files {
     /// # Errors
     /// The kernel refused.
     pub fn write_blocks(&self, network: &str, blocks: &Blocks) -> Result<()> {
-        let path = self.blocks_file(network);
-        if let Some(dir) = path.parent() {
-            file::make_private_dir(dir, 1)?;
-        }
-        write(&path, blocks, Sync::Now)
+        self.shared().write_blocks(network, blocks)
     }
 
     /// Removes what stays of a network.
@@ -265,15 +261,11 @@ impl Files {
     /// # Errors
     /// The kernel refused.
     pub fn remove_network(&self, network: &str) -> Result<()> {
-        file::remove(&self.blocks_file(network))?;
-        let dir = self.net_dir(network);
-        file::remove(&dir.join("limits.json"))?;
-        match fs::remove_dir(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::new("remove", show(&dir), error));
-            }
-            _ => {}
-        }
-        file::remove(&self.net_file(network)).map(drop)
+        self.shared().remove_net(network)
+    }
+
+    /// The files that plugins write, too.
+    fn shared(&self) -> agent::Files {
+        agent::Files::at(&self.state, &self.run)
     }
 }

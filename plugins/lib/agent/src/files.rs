@@ -13,7 +13,7 @@ use cluster::local::{Attachment, Blocks, LimitsFile, RUN, STATE};
 use cluster::record::Net;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sys::file::{self, RUN_DIR, Sync};
+use sys::file::{self, Hold, RUN_DIR, Sync};
 use sys::{Error, NetNs, Result};
 
 /// In place of [`STATE`], for tests.
@@ -24,8 +24,9 @@ const RUN_VARIABLE: &str = "MOOR_OVERLAY_RUN";
 const FILE_MAX: usize = 1 << 20;
 /// Files are the owner's.
 const MODE: u32 = 0o600;
-/// Attempts to write into a directory that is being removed.
-const ATTEMPTS: usize = 8;
+/// How long a file or a directory waits for a process that changes a directory beside it. That takes
+/// microseconds, unless the process is stopped.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What a file of a record ends in.
 const JSON: &str = ".json";
 
@@ -160,7 +161,7 @@ impl Files {
         file::remove_whole(&blocks)?;
         file::remove_whole(&self.limits_path(network)?)?;
         if let Some(dir) = blocks.parent() {
-            remove_dir(dir)?;
+            remove_dir(dir, &self.state)?;
         }
         file::remove_whole(&self.net_path(network)?).map(drop)
     }
@@ -207,7 +208,7 @@ impl Files {
         let Ok(path) = self.attachment_path(network, container, ifname) else { return Ok(false) };
         let removed = file::remove_whole(&path)?;
         if let Some(dir) = path.parent() {
-            remove_dir(dir)?;
+            remove_dir(dir, &self.run)?;
         }
         Ok(removed)
     }
@@ -280,16 +281,11 @@ impl Files {
     fn write(&self, path: &Path, root: &Path, value: &impl Serialize, sync: Sync) -> Result<()> {
         // Texts and numbers always serialize.
         let bytes = serde_json::to_vec(value).unwrap_or_default();
-        let mut attempts = ATTEMPTS;
-        loop {
-            attempts -= 1;
-            let made = path.parent().map_or(Ok(()), |dir| make(dir, root));
-            match made.and_then(|()| file::write_whole(path, &bytes, MODE, sync)) {
-                // Whoever removed the last attachment of a network removed its directory.
-                Err(error) if error.is_not_found() && attempts > 0 => {}
-                done => return done,
-            }
-        }
+        make(root, root)?;
+        // Whoever removes the last file of a network removes its directory.
+        let _lock = locked(root, Hold::Shared)?;
+        path.parent().map_or(Ok(()), |dir| make(dir, root))?;
+        file::write_whole(path, &bytes, MODE, sync)
     }
 }
 
@@ -352,14 +348,23 @@ fn is_name_of_dir(component: &Component<'_>) -> bool {
     matches!(component, Component::Normal(_))
 }
 
-/// Removes an empty directory.
-fn remove_dir(dir: &Path) -> Result<()> {
+/// Removes an empty directory of a network below `root`. It stays while another process writes into
+/// a directory there for longer than [`PATIENCE`].
+fn remove_dir(dir: &Path, root: &Path) -> Result<()> {
+    let Ok(_lock) = locked(root, Hold::Alone) else { return Ok(()) };
     match fs::remove_dir(dir) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
             Err(Error::new("remove", dir.display().to_string(), error))
         }
         _ => Ok(()),
     }
+}
+
+/// Holds the directories below `root`: shared by those who write, alone for who removes one.
+fn locked(root: &Path, hold: Hold) -> Result<fs::File> {
+    let open = fs::File::open(root).map_err(|cause| Error::new("open", root.display().to_string(), cause))?;
+    file::lock_bounded(&open, root, hold, PATIENCE)?;
+    Ok(open)
 }
 
 /// The names in a directory, without files that are being written; none if there is no directory.
