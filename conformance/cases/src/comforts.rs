@@ -7,6 +7,7 @@ use harness::case::Case;
 use harness::config::{USUAL, bridge};
 use harness::namespace::{Container, allow_ipv6};
 use harness::need::Need;
+use harness::patience::ensure_prompt;
 use harness::room::Room;
 use harness::room::call::Answer;
 use harness::stage::lan::{check, lan, outside, reaches, until, vlan_gateway, vlan_lan, vlan_outside};
@@ -61,7 +62,7 @@ fn spanning_tree(room: &Room) -> Result<()> {
     let (result, added) = add(room, &container, &config)?;
     let checked = checks(room, &container, &config, &result)?;
     for answer in [added, checked] {
-        ensure!(answer.took < SOON, "took {:?}", answer.took);
+        ensure_prompt("ADD or CHECK", answer.took, SOON)?;
         ensure!(answer.stderr.contains("spanning tree"), "stderr was {:?}", answer.stderr);
     }
     let host = ["10.1.2.1".to_owned(), "2001:db8:1::1".to_owned()];

@@ -139,7 +139,7 @@ fn watch(containers: &[(Container, String)], server: &Server, end: Instant) -> R
                 *agreed = Instant::now();
             }
             ensure!(
-                agreed.elapsed() < MARGIN,
+                agreed.elapsed() < on_this_machine(MARGIN),
                 "for {:?}, {} has {on_link:?} on its link, while the leases are {leased:?}: {}",
                 agreed.elapsed(),
                 container.id,

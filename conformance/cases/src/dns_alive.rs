@@ -10,6 +10,7 @@ use harness::config::{USUAL, with};
 use harness::ip;
 use harness::namespace::Container;
 use harness::need::{NOBODY, Need};
+use harness::patience::ensure_prompt;
 use harness::room::Room;
 use harness::room::call::Answer;
 use harness::stage::dns::{
@@ -154,7 +155,7 @@ type Run<'a> = &'a dyn Fn() -> Result<Answer>;
 fn within(what: &str, limit: Duration, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
     let began = Instant::now();
     let answer = run()?;
-    ensure!(began.elapsed() < limit, "{what} took {:?}: {}", began.elapsed(), answer.summary());
+    ensure_prompt(what, began.elapsed(), limit).with_context(|| answer.summary())?;
     Ok(answer)
 }
 

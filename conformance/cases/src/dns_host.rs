@@ -9,6 +9,7 @@ use harness::case::Case;
 use harness::config::{USUAL, with};
 use harness::dns_client::{Question, kind};
 use harness::need::Need;
+use harness::patience::ensure_prompt;
 use harness::room::Room;
 use harness::stage::dns::{GATEWAYS, Named, ask, ask_tcp, call, dns, expect, records};
 use harness::stage::upstream::Upstream;
@@ -134,7 +135,7 @@ fn taken(room: &Room) -> Result<()> {
     let add = || call(room, "ADD", &container, "web", &config).run();
     let began = Instant::now();
     let error = add()?.error()?;
-    ensure!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    ensure_prompt("the error", began.elapsed(), Duration::from_secs(1))?;
     let msg = error.msg.to_lowercase();
     for word in [GATEWAYS[0], "udp", "in use"] {
         ensure!(msg.contains(word), "{word:?} is not in {error}");

@@ -15,7 +15,7 @@ use harness::stage::dns::{
     GATEWAYS, Named, ask, call, control, expect, kill_responder, records, resolve, responder_pid, state_dirs,
     until, with_records,
 };
-use harness::stage::load::{Load, come_and_go, names};
+use harness::stage::load::{Load, Pace, come_and_go, names};
 use harness::strace::attached::Attached;
 use harness::strace::summary;
 use nix::sys::signal::{Signal, kill};
@@ -34,6 +34,9 @@ pub const CASES: &[Case] = &[
     Case::new("dns/an_add_starts_no_program_when_a_responder_runs", &["D-083"], programs)
         .needs(&[Need::Strace]),
 ];
+
+/// Queries per second.
+const RATE: u32 = 2000;
 
 /// CPU time of a process (Documentation/scheduler/sched-stats.rst).
 fn spent(pid: u32) -> Result<Duration> {
@@ -90,29 +93,29 @@ fn connections(room: &Room) -> Result<()> {
 /// Each ADD and DEL makes the responder reload.
 fn come_and_go_under_load(room: &Room) -> Result<()> {
     let (_stay, names) = names(room, 4, 40)?;
-    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), Pace::on_this_machine(RATE))?;
     let went = come_and_go(room, &names, 2, Duration::from_secs(4), Duration::from_secs(8))?;
     let tally = load.end()?;
-    tally.ensure_perfect(2000)?;
+    tally.ensure_perfect()?;
     ensure!(went >= 40, "only {went} containers came and went: {tally}");
     Ok(())
 }
 
 fn killed_under_load(room: &Room) -> Result<()> {
     let (stay, names) = names(room, 8, 0)?;
-    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), Pace::on_this_machine(RATE))?;
     for verb in ["CHECK", "ADD"] {
         lasts(Duration::from_millis(200))?;
         kill_responder()?;
         let answer = stay[1].verb(room, verb)?;
         ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
         // Queries during the restart may be lost; after it none is.
-        let healed = Load::start(room, "r2", GATEWAYS[0], names.clone(), 2000)?;
+        let healed = Load::start(room, "r2", GATEWAYS[0], names.clone(), Pace::on_this_machine(RATE))?;
         for named in &stay {
             expect(room, Some("r3"), GATEWAYS[0], &named.name, &[&named.address(false)])?;
         }
         lasts(Duration::from_millis(300))?;
-        healed.end()?.ensure_perfect(0).with_context(|| format!("after {verb}"))?;
+        healed.end()?.ensure_perfect().with_context(|| format!("after {verb}"))?;
     }
     let tally = load.end()?;
     ensure!(tally.wrong == 0, "{tally}: {:?}", tally.faults);
@@ -134,7 +137,7 @@ fn reexec(room: &Room) -> Result<()> {
     (later["v"], later["container"], later["names"]) = (json!(99), json!("later"), json!(["later"]));
     let path = record.with_file_name("later@eth0.json");
     fs::write(&path, later.to_string())?;
-    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), 2000)?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), Pace::on_this_machine(RATE))?;
     let exe = room.scratch("another");
     fs::copy(room.suite.join("dns"), &exe)?;
     let began = Instant::now();
@@ -150,7 +153,7 @@ fn reexec(room: &Room) -> Result<()> {
     until(Duration::from_secs(2), "it is the other executable", || {
         fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|link| link == exe)
     })?;
-    load.end()?.ensure_perfect(2000)?;
+    load.end()?.ensure_perfect()?;
     for named in &stay {
         expect(room, Some("r1"), GATEWAYS[0], &named.name, &[&named.address(false)])?;
     }

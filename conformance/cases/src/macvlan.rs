@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::with;
+use harness::patience::ensure_prompt;
 use harness::room::Room;
 use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
 use harness::{ip, socket, store};
@@ -70,7 +71,7 @@ fn first_act(room: &Room) -> Result<()> {
     let call = room.attach("macvlan", "ADD", &quick).config(&with(&config, json!({"enabledad": false})));
     let answer = call.run()?;
     answer.result()?;
-    ensure!(answer.took < Duration::from_millis(500), "ADD took {:?}", answer.took);
+    ensure_prompt("ADD", answer.took, Duration::from_millis(500))?;
     for address in addresses(3) {
         room.inside("quick", || socket::bind(address.parse()?))?;
     }

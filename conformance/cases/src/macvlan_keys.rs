@@ -1,10 +1,13 @@
 //! macvlan: the effect of each key, results, and refusals before any change.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::with;
 use harness::ip;
 use harness::need::Need;
+use harness::patience::ensure_prompt;
 use harness::room::Room;
 use harness::room::call::Call;
 use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refused};
@@ -200,6 +203,6 @@ fn no_carrier(room: &Room) -> Result<()> {
     let config = lan("macvlan", &json!({}));
     let answer = room.attach("macvlan", "ADD", &container).config(&config).run()?;
     let result = answer.result()?;
-    ensure!(answer.took.as_millis() < 900, "ADD took {:?}", answer.took);
+    ensure_prompt("ADD", answer.took, Duration::from_millis(900))?;
     check(room, "macvlan", &container, &config, &result)?.silent()
 }

@@ -12,6 +12,7 @@ use harness::case::Case;
 use harness::config::{USUAL, host_local, with};
 use harness::namespace::Container;
 use harness::need::{NOBODY, Need};
+use harness::patience::{ensure_prompt, on_this_machine};
 use harness::room::Room;
 use harness::room::call::Answer;
 use harness::room::company::Beside;
@@ -127,7 +128,7 @@ fn held_before(room: &Room) -> Result<()> {
     let began = Instant::now();
     let (container, configs) = attached(room, "c1", 8080)?;
     detach(room, &container, &configs)?;
-    ensure!(began.elapsed() < AT_ONCE, "ADD and DEL took {:?}", began.elapsed());
+    ensure_prompt("ADD and DEL", began.elapsed(), AT_ONCE)?;
     ensure_private(room, "after the upgrade")
 }
 
@@ -232,7 +233,7 @@ fn stuck(room: &Room, config: &Value) -> Result<Beside> {
     command.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "stuck").env("CNI_IFNAME", "eth0");
     command.env("CNI_NETNS", "/run/netns/none").env("CNI_PATH", &room.suite);
     let stuck = Beside::start(&mut command)?;
-    let deadline = Instant::now() + AT_ONCE;
+    let deadline = Instant::now() + on_this_machine(AT_ONCE);
     while room.lock_is_free(&Path::new(NET).join("lock"))? {
         ensure!(Instant::now() < deadline, "the plugin does not take its lock");
         std::thread::sleep(Duration::from_millis(10));
@@ -254,7 +255,7 @@ fn stopped(room: &Room) -> Result<()> {
         for (verb, call) in ["ADD", "DEL", "CHECK"].into_iter().zip(waiting) {
             let answer = call.join().map_err(|_| anyhow::anyhow!("the caller of {verb} panicked"))??;
             let error = answer.error_code(11).with_context(|| verb.to_owned())?;
-            ensure!(answer.took < BOUND, "{verb} took {:?}", answer.took);
+            ensure_prompt(verb, answer.took, BOUND)?;
             for word in [&format!("process {pid} ("), "host-local", "stopped"] {
                 ensure!(error.msg.contains(word), "{verb} does not name {word:?}: {error}");
             }
@@ -275,7 +276,7 @@ fn held_by_root(room: &Room, paths: &[PathBuf], call: impl Fn(usize) -> Result<A
     for (n, path) in paths.iter().enumerate() {
         let holder = room.lock_as_root(path)?.with_context(|| format!("lock {}", path.display()))?;
         let answer = call(n).with_context(|| format!("while {} is locked", path.display()))?;
-        ensure!(answer.took < BOUND, "while {} is locked, it took {:?}", path.display(), answer.took);
+        ensure_prompt(&format!("a call while {} is locked", path.display()), answer.took, BOUND)?;
         if !answer.succeeded() {
             refused += 1;
             let error = answer.error_code(11)?;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::{USUAL, VERSIONS, with};
 use harness::need::Need;
+use harness::patience::ensure_prompt;
 use harness::room::Room;
 use harness::stage::lan::{add, check, refused};
 use harness::{ip, store};
@@ -215,8 +216,7 @@ fn quick(room: &Room) -> Result<()> {
     answer.result()?;
     let rows = ip::rows(Some("c1"), &["-6", "addr", "show", "dev", "eth0", "scope", "global"])?;
     ensure!(!rows.iter().any(|row| row.to_string().contains("tentative")), "after ADD: {rows:?}");
-    ensure!(answer.took < Duration::from_secs(1), "ADD took {:?}", answer.took);
-    Ok(())
+    ensure_prompt("ADD", answer.took, Duration::from_secs(1))
 }
 
 fn drifts(room: &Room) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
+
 /// The longest timeout on a busy machine, as a multiple of an idle one's.
 const MOST: f64 = 10.0;
 
@@ -13,6 +15,16 @@ pub fn on_this_machine(idle: Duration) -> Duration {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
     idle.mul_f64(factor(load, processors))
+}
+
+/// Requires that an operation took at most `idle`, or what that is on this machine.
+///
+/// # Errors
+/// It took longer.
+pub fn ensure_prompt(what: &str, took: Duration, idle: Duration) -> Result<()> {
+    let limit = on_this_machine(idle);
+    ensure!(took < limit, "{what} took {took:?}, at most {limit:?} are allowed");
+    Ok(())
 }
 
 fn factor(load: f64, processors: f64) -> f64 {

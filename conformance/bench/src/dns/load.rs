@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::room::Room;
 use harness::stage::dns::{GATEWAYS, expect, kill_responder, until};
-use harness::stage::load::{Load, come_and_go, names};
+use harness::stage::load::{Load, Pace, come_and_go, names};
 
 use super::report_budget;
 
 /// Queries per second.
-const RATE: u64 = 5_000;
+const RATE: u32 = 5_000;
 /// The duration, and the number of containers meanwhile.
 const LASTS: Duration = Duration::from_secs(30);
 const GOING: usize = 500;
@@ -24,7 +24,7 @@ const KILLS: usize = 10;
 /// Returns true if no query is lost or answered wrongly, except while there is no responder.
 pub fn run(room: &Room) -> Result<bool> {
     let (stay, names) = names(room, STAYING, GOING)?;
-    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), RATE)?;
+    let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), Pace::exact(RATE))?;
     let went = come_and_go(room, &names, 2, LASTS, AT_MOST)?;
     let tally = load.end()?;
     println!("  {went} containers came and went: {tally}");
@@ -35,7 +35,7 @@ pub fn run(room: &Room) -> Result<bool> {
     let (mut lost, mut healed) = (0, 0);
     for round in 0..KILLS {
         let verb = ["CHECK", "ADD"][round % 2];
-        let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), RATE)?;
+        let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), Pace::exact(RATE))?;
         let began = Instant::now();
         until(Duration::from_secs(2), "a tenth of a second", || {
             began.elapsed() > Duration::from_millis(100)
@@ -46,7 +46,7 @@ pub fn run(room: &Room) -> Result<bool> {
         ensure!(answer.succeeded(), "{verb}: {}", answer.summary());
         slowest = slowest.max(began.elapsed());
         // From now on no query is lost.
-        let after = Load::start(room, "r2", GATEWAYS[0], names.clone(), RATE)?;
+        let after = Load::start(room, "r2", GATEWAYS[0], names.clone(), Pace::exact(RATE))?;
         for named in &stay {
             expect(room, Some("r3"), GATEWAYS[0], &named.name, &[&named.address(false)])
                 .with_context(|| format!("after {verb}"))?;

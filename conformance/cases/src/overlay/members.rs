@@ -79,8 +79,13 @@ fn away(room: &Room) -> Result<()> {
         Ok(())
     })?;
     for host in &cluster.hosts {
+        cluster.until(SECONDS(5), || {
+            let status = host.status()?;
+            ensure!(status["queued"] == 0, "{}: {status}", host.name);
+            Ok(())
+        })?;
         let status = host.status()?;
-        ensure!(status["queued"] == 0 && status["repaired"] == 0, "{}: {status}", host.name);
+        ensure!(status["repaired"] == 0, "{}: {status}", host.name);
     }
     pings.into_iter().try_for_each(|pings| pings.none_lost().map(drop))
 }

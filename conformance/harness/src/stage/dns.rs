@@ -268,7 +268,8 @@ pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -
     let deadline = Instant::now() + patience::on_this_machine(limit);
     while !condition() {
         ensure!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
-        std::thread::yield_now();
+        // Not at once: whom this waits for needs the processor.
+        std::thread::sleep(Duration::from_micros(500));
     }
     Ok(())
 }

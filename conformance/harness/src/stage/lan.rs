@@ -88,6 +88,7 @@ pub fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + socket::patience();
     while !holds()? {
         ensure!(Instant::now() < deadline, "after {:?} not yet: {what}", socket::patience());
+        std::thread::sleep(Duration::from_micros(500));
     }
     Ok(())
 }

@@ -14,11 +14,12 @@ use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
 
 use crate::dns_client::{Question, client, kind, rcode};
+use crate::patience::on_this_machine;
 use crate::room::Room;
 use crate::stage::dns::Named;
 
 /// When a query counts as lost: resolvers retry after five seconds, impatient ones after two.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The number of query ids.
 const NUMBERS: usize = 1 << 16;
 /// Receive buffer for answers, in bytes as the kernel counts them.
@@ -78,6 +79,29 @@ impl Known {
     }
 }
 
+/// How often queries are sent, and how long answers may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Time from one query to the next.
+    each: Duration,
+    /// When a query counts as lost.
+    patience: Duration,
+}
+
+impl Pace {
+    /// So many queries a second, whatever else the machine does.
+    pub fn exact(rate: u32) -> Self {
+        Self { each: Duration::from_secs(1) / rate, patience: PATIENCE }
+    }
+
+    /// So many on an idle machine. On a busy one, where the responder gets the processor less often,
+    /// there are fewer, and answers may take longer.
+    pub fn on_this_machine(rate: u32) -> Self {
+        let exact = Self::exact(rate);
+        Self { each: on_this_machine(exact.each), patience: on_this_machine(exact.patience) }
+    }
+}
+
 /// A query in flight.
 struct Slot {
     /// Nanoseconds since the load began; 0 when no query has that id.
@@ -94,6 +118,7 @@ struct Shared {
     over: AtomicBool,
     /// All queries have been sent.
     asked: AtomicBool,
+    pace: Pace,
 }
 
 /// The result of a load.
@@ -101,7 +126,7 @@ struct Shared {
 pub struct Tally {
     /// Queries sent.
     pub asked: u64,
-    /// Queries without an answer within [`PATIENCE`].
+    /// Queries without an answer in time.
     pub lost: u64,
     /// Datagrams dropped because a socket's queue on the host was full: the responder did not get
     /// the processor.
@@ -114,16 +139,17 @@ pub struct Tally {
     pub slowest: Duration,
     /// The duration of the load.
     pub lasted: Duration,
+    /// Queries that were due in that time.
+    pub due: u64,
 }
 
 impl Tally {
-    /// Requires a correct answer to every query that reached the responder, and this rate of
-    /// queries per second.
-    pub fn ensure_perfect(&self, rate: u64) -> Result<()> {
+    /// Requires a correct answer to every query that reached the responder, and that nearly all were
+    /// sent that were due.
+    pub fn ensure_perfect(&self) -> Result<()> {
         let whole = self.lost <= self.overflowed && self.wrong == 0;
         ensure!(whole, "{self}:\n  {}", self.faults.join("\n  "));
-        let wanted = rate * self.lasted.as_secs();
-        ensure!(self.asked * 10 >= wanted * 8, "only {self}: the machine is too busy for {rate} a second");
+        ensure!(self.asked * 10 >= self.due * 8, "only {self}: {} were due", self.due);
         Ok(())
     }
 }
@@ -151,7 +177,7 @@ pub struct Load {
 
 impl Load {
     /// Starts querying a server (its port 53) from a namespace, for these names in turns.
-    pub fn start(room: &Room, from: &str, server: &str, names: Arc<Vec<Known>>, rate: u64) -> Result<Self> {
+    pub fn start(room: &Room, from: &str, server: &str, names: Arc<Vec<Known>>, pace: Pace) -> Result<Self> {
         let server = SocketAddr::new(server.parse()?, 53);
         let socket = room.inside(from, || client(server))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -171,10 +197,11 @@ impl Load {
             slots: std::iter::repeat_with(free).take(NUMBERS).collect(),
             over: AtomicBool::new(false),
             asked: AtomicBool::new(false),
+            pace,
         });
         let overflows = overflows()?;
         let (mine, theirs) = (Arc::clone(&shared), Arc::clone(&shared));
-        let asker = std::thread::spawn(move || mine.ask(messages, rate));
+        let asker = std::thread::spawn(move || mine.ask(messages));
         let listener = std::thread::spawn(move || theirs.listen());
         Ok(Self { shared, overflows, asker, listener })
     }
@@ -190,6 +217,7 @@ impl Load {
             asked: asked.asked,
             lost: asked.lost + heard.lost,
             lasted: asked.lasted,
+            due: asked.due,
             overflowed,
             ..heard
         })
@@ -212,10 +240,10 @@ impl Shared {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn ask(&self, mut messages: Vec<Vec<u8>>, rate: u64) -> Tally {
+    fn ask(&self, mut messages: Vec<Vec<u8>>) -> Tally {
         let mut tally = Tally::default();
         while !self.over.load(Ordering::SeqCst) {
-            let due = Duration::from_nanos(tally.asked * 1_000_000_000 / rate.max(1));
+            let due = self.pace.each * u32::try_from(tally.asked).unwrap_or(u32::MAX);
             // The rate is fixed; answers are not awaited.
             std::thread::sleep(due.saturating_sub(self.began.elapsed()));
             let name = usize::try_from(tally.asked).unwrap_or_default() % messages.len().max(1);
@@ -235,6 +263,8 @@ impl Shared {
             tally.asked += 1;
         }
         tally.lasted = self.began.elapsed();
+        let due = tally.lasted.as_nanos() / self.pace.each.as_nanos().max(1);
+        tally.due = u64::try_from(due).unwrap_or(u64::MAX);
         tally
     }
 
@@ -249,7 +279,7 @@ impl Shared {
             if self.asked.load(Ordering::SeqCst) {
                 let waiting = || self.slots.iter().any(|slot| slot.sent.load(Ordering::SeqCst) != 0);
                 let since = *last.get_or_insert_with(Instant::now);
-                if since.elapsed() > PATIENCE || !waiting() {
+                if since.elapsed() > self.pace.patience || !waiting() {
                     break;
                 }
             }
@@ -269,7 +299,7 @@ impl Shared {
         }
         let took = Duration::from_nanos(self.now().saturating_sub(sent));
         tally.slowest = tally.slowest.max(took);
-        tally.lost += u64::from(took > PATIENCE);
+        tally.lost += u64::from(took > self.pace.patience);
         let Some(known) = self.names.get(slot.name.load(Ordering::SeqCst)) else { return };
         if let Err(fault) = known.verdict(slot.state.load(Ordering::SeqCst), reply) {
             tally.wrong += 1;
