@@ -90,10 +90,8 @@ fn bind_at_once(room: &Room) -> Result<()> {
 
 /// Every requested address is usable. (The kernel configures the link-local address later.)
 fn ensure_settled(ns: Option<&str>, link: &str) -> Result<()> {
-    let infos = ip::rows(ns, &["-6", "addr", "show", "dev", link])?;
-    let global = infos.iter().filter_map(|row| row["addr_info"].as_array()).flatten();
-    let tentative = global.filter(|info| info["scope"] == "global").any(|info| info["tentative"] == true);
-    ensure!(!tentative, "an address of {link} is tentative after ADD: {infos:?}");
+    let tentative = ip::tentative(ns, link)?;
+    ensure!(tentative.is_empty(), "of {link} tentative after ADD: {tentative:?}");
     Ok(())
 }
 

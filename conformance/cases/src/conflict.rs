@@ -101,8 +101,8 @@ fn free(room: &Room, plugin: &str) -> Result<()> {
     let (container, result) = add(room, plugin, "c1", &config)?;
     check(room, plugin, &container, &config, &result)?.silent()?;
     ensure!(reaches(room, Some("c1"), &outside())? && reaches(room, Some("outside"), &addresses)?);
-    let rows = ip::rows(Some("c1"), &["-6", "addr", "show", "dev", "eth0"])?;
-    ensure!(!rows.iter().any(|row| row.to_string().contains("tentative")), "after ADD: {rows:?}");
+    let tentative = ip::tentative(Some("c1"), "eth0")?;
+    ensure!(tentative.is_empty(), "tentative after ADD: {tentative:?}");
     let retransmission = |of: &str| room.sysctl("c1", &format!("net/ipv6/neigh/{of}/retrans_time_ms"));
     if let Ok(usual) = retransmission("default") {
         ensure!(retransmission("eth0")? == usual, "the link's retransmission time stays changed");

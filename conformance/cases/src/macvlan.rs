@@ -63,8 +63,8 @@ fn first_act(room: &Room) -> Result<()> {
             room.inside("outside", || socket::reach(address.parse()?, Duration::from_millis(500)))
                 .with_context(|| format!("the first packet to {address}"))?;
         }
-        let infos = ip::rows(Some(&id), &["-6", "addr", "show", "dev", "eth0"])?;
-        ensure!(!infos.iter().any(|row| row.to_string().contains("tentative")), "after ADD: {infos:?}");
+        let tentative = ip::tentative(Some(&id), "eth0")?;
+        ensure!(tentative.is_empty(), "tentative after ADD: {tentative:?}");
     }
     // Without duplicate address detection there is nothing to wait for.
     let quick = room.container("quick")?;

@@ -132,8 +132,8 @@ fn with_detection(room: &Room) -> Result<()> {
     for n in 0..5 {
         let id = format!("c{n}");
         add(room, "bridge", &id, &config).with_context(|| format!("ADD {n}"))?;
-        let rows = ip::rows(Some(&id), &["-6", "addr", "show", "dev", "eth0"])?;
-        ensure!(!rows.iter().any(|row| row.to_string().contains("tentative")), "after ADD {n}: {rows:?}");
+        let tentative = ip::tentative(Some(&id), "eth0")?;
+        ensure!(tentative.is_empty(), "tentative after ADD {n}: {tentative:?}");
     }
     drop(busy);
     Ok(())

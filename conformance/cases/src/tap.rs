@@ -214,8 +214,8 @@ fn quick(room: &Room) -> Result<()> {
     let container = room.container("c1")?;
     let answer = room.attach("tap", "ADD", &container).config(&tap(&json!({}))).run()?;
     answer.result()?;
-    let rows = ip::rows(Some("c1"), &["-6", "addr", "show", "dev", "eth0", "scope", "global"])?;
-    ensure!(!rows.iter().any(|row| row.to_string().contains("tentative")), "after ADD: {rows:?}");
+    let tentative = ip::tentative(Some("c1"), "eth0")?;
+    ensure!(tentative.is_empty(), "tentative after ADD: {tentative:?}");
     ensure_prompt("ADD", answer.took, Duration::from_secs(1))
 }
 

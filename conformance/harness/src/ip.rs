@@ -103,6 +103,17 @@ pub fn addresses(ns: Option<&str>, name: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// The IPv6 addresses of a link that are not usable yet: duplicate address detection is under way.
+/// Without link-local ones, and those of a router that anybody may be: they come after ADD.
+pub fn tentative(ns: Option<&str>, name: &str) -> Result<Vec<String>> {
+    let rows = rows(ns, &["-6", "addr", "show", "dev", name, "scope", "global"])?;
+    let list = rows.iter().filter_map(|row| row["addr_info"].as_array()).flatten();
+    Ok(list
+        .filter(|info| info["tentative"] == true && info["mngtmpaddr"] != true)
+        .map(|info| info["local"].to_string())
+        .collect())
+}
+
 /// The names of the links in a namespace.
 pub fn links(ns: Option<&str>) -> Result<Vec<String>> {
     Ok(rows(ns, &["link", "show"])?
