@@ -36,6 +36,8 @@ PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-loc
 ALL      = moor-plugins
 PROGRAMS = $(PLUGINS) $(ALL) overlay-agent moor conformance
 
+# This file's directory, which a test calls from elsewhere.
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 # Where `make pr` has its plugins: of a development build.
 PR_DIR = $(TARGET_DIR)/debug/plugins
@@ -65,31 +67,9 @@ build: ## build every executable, static, into bin/; AUDITABLE=1: each lists its
 	done
 	@ls -l bin
 
-# Every name is a copy of moor-plugins, which holds all plugins, so that the IPAM plugin runs in bridge's own process.
-# Copies, not links: an installer that writes another network's `loopback` over ours would write to all names of that file.
 install: ## install the plugins and moor into $(DESTDIR)$(PREFIX), each by rename; LINKS=1: one file; MULTICALL=0: one each
-	@test -x bin/$(ALL) -a -x bin/moor || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
-	@mkdir -p "$(DESTDIR)$(PREFIX)"
-	@cd "$(DESTDIR)$(PREFIX)" && bin="$(CURDIR)/bin" && \
-	put() { \
-	    if [ "$(MULTICALL)" != 1 ]; then install -m 0755 "$$bin/$$1" ".$$2.new"; \
-	    elif [ "$(LINKS)" = 1 ] && [ "$$2" != $(ALL) ]; then ln -f $(ALL) ".$$2.new"; \
-	    else install -m 0755 "$$bin/$(ALL)" ".$$2.new"; fi && \
-	    mv -fT ".$$2.new" "$$2" && echo "$(DESTDIR)$(PREFIX)/$$2"; \
-	} && \
-	if [ "$(MULTICALL)" = 1 ]; then put $(ALL) $(ALL); fi && \
-	for plugin in $(PLUGINS); do put "$$plugin" "$$plugin" || exit 1; done && \
-	put dns dnsname && \
-	for program in overlay-agent moor; do \
-	    install -m 0755 "$$bin/$$program" ".$$program.new" && mv -fT ".$$program.new" "$$program" && \
-	    echo "$(DESTDIR)$(PREFIX)/$$program" || exit 1; \
-	done
-	@mkdir -p "$(DESTDIR)$(BINDIR)" && cd "$(DESTDIR)$(BINDIR)" && \
-	ln -sfn "$(PREFIX)/moor" .moor.new && mv -fT .moor.new moor && echo "$(DESTDIR)$(BINDIR)/moor"
-	@if [ -d bin/share ]; then cd bin/share && find . -type f | while read -r file; do \
-	    case $$file in ./man/*) to="$(DESTDIR)$(MANDIR)/$${file#./man/}" ;; *) to="$(DESTDIR)$(DATADIR)/$${file#./}" ;; esac; \
-	    install -D -m 0644 "$$file" "$$to.new" && mv -fT "$$to.new" "$$to" && echo "$$to" || exit 1; \
-	done; else echo "no man pages: 'make man' writes them, and the scripts that complete commands" >&2; fi
+	@FROM="$(CURDIR)" PLUGINS="$(PLUGINS)" PREFIX="$(PREFIX)" BINDIR="$(BINDIR)" DATADIR="$(DATADIR)" MANDIR="$(MANDIR)" \
+	    DESTDIR="$(DESTDIR)" MULTICALL="$(MULTICALL)" LINKS="$(LINKS)" $(HERE)plugins/packages/install
 
 install-units: ## install the units that rebuild packet rules after a firewall's restart, that run the daemons of dhcp and overlay, and moor's timers, into $(DESTDIR)$(UNITDIR)
 	@mkdir -p "$(DESTDIR)$(UNITDIR)"
