@@ -43,7 +43,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
+.PHONY: help demo demo-cluster build install install-units man dist dist-test clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,9 +80,15 @@ install-units: ## install the units that rebuild packet rules after a firewall's
 man: ## write moor's man pages and the scripts that complete its commands into bin/share, for install
 	@rm -rf bin/share && mkdir -p bin && $(CARGO) run -q -p moor --example man -- bin/share
 
+dist: tools build man ## an archive, packages for Debian, and their checksums, of the commit's tree, in dist/
+	PLUGINS="$(PLUGINS)" VERSION="$(VERSION)" TARGET="$(TARGET)" plugins/packages/dist
+
+dist-test: tools-dist dist ## make them twice and compare; install, upgrade and remove the packages on a bare Debian
+	plugins/packages/trial
+
 clean: ## remove what was built
 	$(CARGO) clean
-	rm -rf bin
+	rm -rf bin dist
 
 ##@ Before a pull request
 
@@ -174,6 +180,9 @@ tools-clients: ## for clients: podman and containerd, unpacked in ~/.cache/moor/
 
 tools-dhcp: ## for the cases of dhcp: dnsmasq; kea and isc-dhcp-server, unpacked in ~/.cache/moor/dhcp
 	@.ci/tools dhcp || echo "without them, the cases about DHCP servers are not run" >&2
+
+tools-dist: ## for dist-test: mmdebstrap, and root file systems of Debian in ~/.cache/moor/debian
+	@.ci/tools dist
 
 tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
 	@.ci/tools dns || echo "without them, the cases about dnsname are not run" >&2
