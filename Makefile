@@ -34,7 +34,7 @@ VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v
 PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-local ipvlan loopback macvlan overlay portmap ptp sbr static tap tuning vlan vrf
 # The plugins in one file.
 ALL      = moor-plugins
-PROGRAMS = $(PLUGINS) $(ALL) overlay-agent moor conformance
+PROGRAMS = $(PLUGINS) $(ALL) overlay-agent moor moor-install conformance
 
 # This file's directory, which a test calls from elsewhere.
 HERE := $(dir $(lastword $(MAKEFILE_LIST)))
@@ -43,7 +43,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man dist dist-test clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
+.PHONY: help demo demo-cluster build install install-units man dist dist-test image image-test clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
