@@ -86,6 +86,14 @@ dist: tools build man ## an archive, packages for Debian, and their checksums, o
 dist-test: tools-dist dist ## make them twice and compare; install, upgrade and remove the packages on a bare Debian
 	plugins/packages/trial
 
+image: ## an OCI image of bin/ that installs itself into a host's directories: dist/moor-install-VERSION.oci.tar
+	@test -x bin/moor-install || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
+	@mkdir -p dist && version=$(or $(VERSION),$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)) && \
+	    plugins/install/image bin "dist/moor-install-$$version.oci.tar" "$$version" "$$(git log -1 --format=%ct)"
+
+image-test: tools-clients image ## podman runs the image as a pod would, in namespaces of its own
+	plugins/install/trial dist/moor-install-*.oci.tar "$$(basename dist/moor-install-*.oci.tar .oci.tar | sed 's/^moor-install-//')"
+
 clean: ## remove what was built
 	$(CARGO) clean
 	rm -rf bin dist
