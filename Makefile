@@ -189,7 +189,7 @@ tools-clients: ## for clients: podman and containerd, unpacked in ~/.cache/moor/
 tools-dhcp: ## for the cases of dhcp: dnsmasq; kea and isc-dhcp-server, unpacked in ~/.cache/moor/dhcp
 	@.ci/tools dhcp || echo "without them, the cases about DHCP servers are not run" >&2
 
-tools-dist: ## for dist-test: mmdebstrap, and root file systems of Debian in ~/.cache/moor/debian
+tools-dist: ## for dist-test: mmdebstrap, lintian, and root file systems of Debian in ~/.cache/moor/debian
 	@.ci/tools dist
 
 tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
