@@ -80,7 +80,7 @@ install-units: ## install the units that rebuild packet rules after a firewall's
 man: ## write moor's man pages and the scripts that complete its commands into bin/share, for install
 	@rm -rf bin/share && mkdir -p bin && $(CARGO) run -q -p moor --example man -- bin/share
 
-dist: tools build man ## an archive, packages for Debian, and their checksums, of the commit's tree, in dist/
+dist: tools build man image ## an archive, packages for Debian, the image, and their checksums, of the commit's tree, in dist/
 	PLUGINS="$(PLUGINS)" VERSION="$(VERSION)" TARGET="$(TARGET)" plugins/packages/dist
 
 dist-test: tools-dist dist ## make them twice and compare; install, upgrade and remove the packages on a bare Debian
