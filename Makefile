@@ -43,7 +43,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man dist dist-test image image-test clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply
+.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test image image-test clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply tools-systemd
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ dist: tools build man image ## an archive, packages for Debian, the image, and t
 
 dist-test: tools-dist dist ## make them twice and compare; install, upgrade and remove the packages on a bare Debian
 	plugins/packages/trial
+
+systemd-test: tools-systemd dist ## try the package's units under a systemd that is process 1 of a virtual machine
+	plugins/packages/trial-systemd
 
 image: ## an OCI image of bin/ that installs itself into a host's directories: dist/moor-install-VERSION.oci.tar
 	@test -x bin/moor-install || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
@@ -203,6 +206,9 @@ tools-firewalld: ## for the cases of firewalld: D-Bus and Python; firewalld, unp
 
 tools-fuzz: ## for fuzz: a C++ compiler
 	@.ci/tools fuzz
+
+tools-systemd: tools-vm ## for systemd-test: a root file system of Debian with systemd in ~/.cache/moor/debian
+	@.ci/tools systemd
 
 tools-supply: ## for supply and AUDITABLE=1: cargo-deny, cargo-auditable
 	@.ci/tools supply
