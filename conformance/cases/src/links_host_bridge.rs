@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use harness::case::Case;
 use harness::config::{USUAL, bridge, layer2, with};
+use harness::fake::Fake;
 use harness::ip;
 use harness::namespace::allow_ipv6;
 use harness::room::Room;
@@ -12,11 +13,15 @@ use crate::bridge_keys::add;
 
 pub const CASES: &[Case] = &[
     Case::new("bridge/a_foreign_bridge_keeps_its_mac_address", &["BR-L2"], keeps_mac),
+    Case::new("bridge/a_mac_address_that_others_set_meanwhile_is_kept", &["BR-L2"], set_meanwhile),
     Case::new("bridge/a_foreign_bridge_is_not_pinned_beside_its_uplink", &["BR-L2"], follows_uplink),
     Case::new("bridge/an_administrators_address_on_an_idle_bridge_is_kept", &["BR-L2"], address),
     Case::new("bridge/a_foreign_bridge_keeps_its_router", &["BR-L2"], router),
     Case::new("bridge/an_alternative_name_is_reported_as_the_real_name", &["BR-L3"], alternative_name),
 ];
+
+/// The address that somebody sets during ADD.
+const SET: &str = "0a:00:00:00:00:77";
 
 fn mac(name: &str) -> Result<String> {
     let link = ip::link(None, name)?.with_context(|| format!("there is no {name}"))?;
@@ -53,6 +58,22 @@ fn keeps_mac(room: &Room) -> Result<()> {
             ensure!(result["interfaces"][0]["mac"] == before.as_str(), "{result} does not report {before}");
         }
     }
+    Ok(())
+}
+
+/// As an ADD of the reference does, which is under way on the same bridge.
+fn set_meanwhile(room: &Room) -> Result<()> {
+    ip::script(None, "link add br0 type bridge\n link set br0 up")?;
+    allow_ipv6(&["br0"])?;
+    let set = format!("[ \"$CNI_COMMAND\" != ADD ] || ip link set br0 address {SET}");
+    let answer = r#"printf '{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.7/24","gateway":"10.1.2.1"}]}'"#;
+    let fake = Fake::new(room, "fakeipam", &format!("{set}\n{answer}"))?;
+    let config = with(&bridge(USUAL), json!({"ipam": {"type": fake.name()}}));
+    let container = room.container("c1")?;
+    let call = room.attach("bridge", "ADD", &container).path_first(&fake.dir).config(&config);
+    let result = call.run()?.result()?;
+    ensure!(mac("br0")? == SET, "br0 has {} after ADD, not {SET}", mac("br0")?);
+    ensure!(result["interfaces"][0]["mac"] == SET, "{result} does not report {SET}");
     Ok(())
 }
 

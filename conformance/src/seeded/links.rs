@@ -82,6 +82,19 @@ pub const LINKS: &[Defect] = &[
     defect("looks_at_no_device", "tap", "tap/check_names_every_drift", |call| {
         if call.verb == "CHECK" { Reply::nothing() } else { call.sound() }
     }),
+    defect(
+        "sets_the_address_back_that_others_have_set",
+        "bridge",
+        "bridge/a_mac_address_that_others_set_meanwhile_is_kept",
+        |call| {
+            let before = ip::link(None, "br0").ok().flatten();
+            let before = before.and_then(|link| link["address"].as_str().map(str::to_owned));
+            call.after(call.verb == "ADD", |_| {
+                let before = before.unwrap_or_default();
+                drop(Command::new("ip").args(["link", "set", "br0", "address", &before]).status());
+            })
+        },
+    ),
     defect("pins_another_bridge", "bridge", "bridge/a_foreign_bridge_keeps_its_mac_address", |call| {
         call.after(call.verb == "ADD", |reply| {
             let result: Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();

@@ -176,6 +176,12 @@ impl Gateways {
         else {
             return Ok(());
         };
+        // Whoever has set the address since, as the reference's ADD does, is right. A bridge that
+        // follows its ports has the address of one.
+        let is_its_ports = |port: &Link| port.master == Some(link.index) && port.mac == link.mac;
+        if !kernel.host.links()?.iter().any(is_its_ports) {
+            return Ok(());
+        }
         let mac = if before.is_zero() { link.mac } else { Some(before) };
         let change = LinkChange { mac, ..LinkChange::default() };
         let pinned = kernel.host.set_link(link.index, &change);
