@@ -91,7 +91,7 @@ systemd-test: tools-systemd dist ## try the package's units under a systemd that
 
 image: ## an OCI image of bin/ that installs itself into a host's directories: dist/moor-install-VERSION.oci.tar
 	@test -x bin/moor-install || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
-	@mkdir -p dist && version=$(or $(VERSION),$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)) && \
+	@mkdir -p dist && rm -f dist/moor-install-*.oci.tar && version=$(or $(VERSION),$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)) && \
 	    plugins/install/image bin "dist/moor-install-$$version.oci.tar" "$$version" "$$(git log -1 --format=%ct)"
 
 image-test: tools-clients image ## podman runs the image as a pod would, in namespaces of its own
