@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use harness::ip;
 use harness::namespace::Container;
 use harness::need::Need;
+use harness::patience::on_this_machine;
 use harness::room::Room;
 use harness::stage::conflists;
 use harness::stage::dhcp::{Offer, ReferenceDaemon, Server, Software};
@@ -16,8 +17,11 @@ use serde_json::{Map, Value, json};
 use super::Request;
 use super::mask::Mask;
 
-/// How long the kernel may take to notice carrier, and to finish duplicate address detection.
+/// How long an idle machine's kernel may take to notice carrier, and to finish duplicate address
+/// detection.
 const SETTLING: Duration = Duration::from_secs(5);
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A file of the runtime: the runtime library wrote it, not the suite.
 const OF_THE_RUNTIME: &str = " /var/lib/cni/results";
@@ -49,15 +53,14 @@ fn moments(room: &Room, list: &Conflist) -> Result<Vec<Vec<String>>> {
     };
     let mut mask = Mask::default();
     let mut seen = |answer: Vec<String>| -> Result<Vec<String>> {
+        settle(&container)?;
         let mut lines = answer;
         lines.extend(room.snapshot()?.into_iter().map(|line| format!("host {line}")));
         lines.extend(room.snapshot_in(&container)?.into_iter().map(|line| format!("container {line}")));
         lines.retain(|line| !line.contains(OF_THE_RUNTIME));
         Ok(mask.masked(&lines))
     };
-    let added = answer_lines(runtime.add(list, &attachment));
-    settle(&container)?;
-    let mut moments = vec![seen(added)?];
+    let mut moments = vec![seen(answer_lines(runtime.add(list, &attachment)))?];
     moments.push(seen(answer_lines(runtime.del(list, &attachment).map(|()| json!({}))))?);
     if let Some(wrong) = wrong(list) {
         moments.push(seen(answer_lines(runtime.add(&wrong, &attachment)))?);
@@ -130,11 +133,13 @@ fn values(path: &str, value: &Value, lines: &mut Vec<String>) {
 }
 
 /// Waits for asynchronous work of the kernel that a plugin need not wait for: a bridge notices the
-/// carrier of its ports, and IPv6 addresses become usable and get their routes. After the timeout the
-/// state is recorded as it is.
+/// carrier of its ports (also of one that a failed ADD took away again), and IPv6 addresses become
+/// usable and get their routes. After the timeout the state is recorded as it is.
 fn settle(container: &Container) -> Result<()> {
-    let deadline = Instant::now() + SETTLING;
-    while !(settled(None)? && settled(Some(&container.id))?) && Instant::now() < deadline {}
+    let deadline = Instant::now() + on_this_machine(SETTLING);
+    while !(settled(None)? && settled(Some(&container.id))?) && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! The report: a line for each conflist and version, the new differences below it, the known ones
-//! at the end.
+//! The report: a line for each conflist and version, the known differences by their reasons, and
+//! at the end, where also the last lines of a log have them, the new ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ pub fn print(rows: &[Row], known: &Known, full: bool) -> bool {
 }
 
 fn report(rows: &[Row], known: &Known, full: bool) -> (String, bool) {
-    let mut text = String::new();
+    let (mut text, mut news) = (String::new(), String::new());
     let (mut compared, mut as_known, mut differ, mut failed) = (0, 0, 0, 0);
     for rows in rows.chunk_by(|one, other| one.request.file == other.request.file) {
         let mut new = BTreeMap::<&str, Seen>::new();
@@ -63,9 +63,15 @@ fn report(rows: &[Row], known: &Known, full: bool) -> (String, bool) {
             writeln!(text, "{:<26}{:<7} {word}", request.file, request.version).ok();
         }
         let versions = rows.iter().filter(|row| matches!(row.compared, Compared::Differences(_))).count();
-        unknown(&new, versions, &mut text);
+        if let Some(row) = rows.first().filter(|_| !new.is_empty()) {
+            writeln!(news, "    {}", row.request.file).ok();
+            unknown(&new, versions, &mut news);
+        }
     }
     reasons(rows, known, full, &mut text);
+    if !news.is_empty() {
+        text += &format!("New differences:\n{news}");
+    }
     let and_failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     writeln!(text, "{compared} compared, {as_known} differ as known, {differ} differ otherwise{and_failed}")
         .ok();
@@ -86,7 +92,7 @@ fn verdict(unknown: usize, reasons: &BTreeSet<usize>) -> String {
     }
 }
 
-/// The new differences in full: by group, moment and versions.
+/// The new differences of a conflist in full: by group, moment and versions.
 fn unknown(new: &BTreeMap<&str, Seen>, versions: usize, text: &mut String) {
     let mut groups = BTreeMap::<(&str, String), Vec<&str>>::new();
     for (difference, seen) in new {
@@ -101,7 +107,7 @@ fn unknown(new: &BTreeMap<&str, Seen>, versions: usize, text: &mut String) {
         groups.entry((state::group(difference), heading)).or_default().push(difference);
     }
     for ((group, heading), differences) in groups {
-        writeln!(text, "    {group} {heading}").ok();
+        writeln!(text, "      {group} {heading}").ok();
         for difference in differences {
             writeln!(text, "        {difference}").ok();
         }
@@ -194,9 +200,10 @@ mod tests {
         assert_eq!(
             text,
             "10-a.conflist             0.4.0   DIFFERS: 3 new\n\
-             10-a.conflist             1.0.0   DIFFERS: 2 new\n    \
+             10-a.conflist             1.0.0   DIFFERS: 2 new\n\
+             New differences:\n    10-a.conflist\n      \
              links after ADD and DEL, in every version\n        \
-             container link eth0: mtu 1500, theirs 1450\n    \
+             container link eth0: mtu 1500, theirs 1450\n      \
              result after ADD, in 0.4.0\n        \
              result .dns: {}, theirs none\n\
              2 compared, 0 differ as known, 2 differ otherwise\n"
