@@ -206,8 +206,16 @@ impl Machine {
         command.arg("-kernel").arg(&self.image.kernel).args(["-initrd", "initramfs", "-append"]);
         command.arg("console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable");
         command.args(["-serial", "file:console"]);
-        command.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
-        command.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root", "-device", "virtio-serial-pci"]);
+        for (share, path) in [("root", "/"), ("proc", "/proc")] {
+            let of = format!("local,id={share},path={path},security_model=none,readonly=on,multidevs=remap");
+            command.args([
+                "-fsdev",
+                &of,
+                "-device",
+                &format!("virtio-9p-pci,fsdev={share},mount_tag={share}"),
+            ]);
+        }
+        command.args(["-device", "virtio-serial-pci"]);
         for (name, end) in
             [("output", "stdio,id=output,signal=off"), ("status", "file,id=status,path=status")]
         {
