@@ -43,7 +43,7 @@ impl Container {
     /// As for [`Container::open`].
     pub fn of(record: &Record, path: &str) -> Result<Option<Self>> {
         let recorded =
-            record.netns.as_ref().filter(|netns| netns.is_there()).map(|netns| netns.path.as_str());
+            record.netns.as_ref().filter(|netns| !netns.is_gone()).map(|netns| netns.path.as_str());
         for path in [path].into_iter().chain(recorded) {
             if let Some(found) = Self::open(path)?
                 && space(found.netns.inode()?, &found.netlink) == record.space

@@ -1,6 +1,7 @@
 //! A network namespace as a record has it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
 /// A container's network namespace, as a path and the inode that was found there.
@@ -20,8 +21,36 @@ impl Namespace {
         Some(Self { path: path.to_owned(), inode })
     }
 
-    /// Whether it is at its path still.
-    pub fn is_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    /// Whether nothing, or another namespace, is at its path. A path that this process cannot
+    /// examine, such as one in a directory of another user without the capability to search it, does
+    /// not show that the container is dead.
+    pub fn is_gone(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(found) => found.ino() != self.inode,
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_examined_path_shows_that_a_namespace_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let file = dir.join("netns");
+        fs::write(&file, "").unwrap();
+        let path = |path: &std::path::Path| path.display().to_string();
+        let found = Namespace::at(&path(&file)).unwrap();
+        assert!(!found.is_gone());
+        assert!(Namespace { inode: found.inode + 1, ..found.clone() }.is_gone());
+        assert!(Namespace { path: path(&dir.join("none")), ..found.clone() }.is_gone());
+        assert!(Namespace { path: path(&file.join("below")), ..found.clone() }.is_gone());
+        let circle = dir.join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        assert!(!Namespace { path: path(&circle), ..found }.is_gone());
     }
 }

@@ -76,7 +76,7 @@ pub fn give_back_all_but(host: &Netlink, network: &str, valid: &[Owner]) -> Resu
 }
 
 fn sandbox_of(record: &Record) -> Result<Option<Netlink>> {
-    let Some(netns) = record.netns.as_ref().filter(|netns| netns.is_there()) else { return Ok(None) };
+    let Some(netns) = record.netns.as_ref().filter(|netns| !netns.is_gone()) else { return Ok(None) };
     match NetNs::open(&netns.path) {
         Ok(netns) => Netlink::open_in(&netns).map(Some),
         Err(_) => Ok(None),

@@ -21,7 +21,7 @@ pub(super) struct Attachments {
 
 impl Attachments {
     /// Whether the attachment is alive: a link of the host has its label, or the namespace in its
-    /// record exists. `None` if it has neither a link nor a record.
+    /// record may exist. `None` if it has neither a link nor a record.
     pub(super) fn is_alive(&self, label: &str) -> Result<Option<bool>> {
         let labels = match self.labels.get() {
             Some(labels) => labels,
@@ -38,7 +38,7 @@ impl Attachments {
         let of = |by| records.read(by, &owner).ok().flatten().filter(|record| record.owner == owner);
         let netns = of(By::Portmap).and_then(|record| record.netns);
         // An attachment to a bridge is gone if its veth is gone.
-        Ok(netns.map(|netns| netns.is_there()).or_else(|| of(By::Bridge).map(|_| false)))
+        Ok(netns.map(|netns| !netns.is_gone()).or_else(|| of(By::Bridge).map(|_| false)))
     }
 }
 
