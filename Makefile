@@ -43,7 +43,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test image image-test clean pr fmt lint test test-unit conformance test-vm faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-supply tools-systemd
+.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test image image-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-kernels tools-supply tools-systemd
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,6 +129,14 @@ conformance: ## every case of the harness against bin/; what this kernel lacks, 
 test-vm: tools-vm build ## only the cases that not every kernel can run, in a virtual machine
 	bin/conformance run --cni-path bin --special --lane vm
 
+KERNELS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/moor/kernels
+
+kernels: tools-vm tools-kernels build ## the same on Debian 11's kernel and on the newest of Debian 12: one after the other; FILTER=ipvlan/
+	@held=0; for kernel in oldest newest; do \
+	    echo "== $$kernel: $$(ls $(KERNELS)/$$kernel)"; \
+	    bin/conformance run --cni-path bin --special --lane vm --vm-images $(KERNELS)/$$kernel --filter "$(FILTER)" || held=1; \
+	done; exit $$held
+
 faults: ## an error and a SIGKILL at every system call that changes something
 	bin/conformance faults --cni-path bin
 
@@ -209,6 +217,9 @@ tools-fuzz: ## for fuzz: a C++ compiler
 
 tools-systemd: tools-vm ## for systemd-test: a root file system of Debian with systemd in ~/.cache/moor/debian
 	@.ci/tools systemd
+
+tools-kernels: ## for kernels: an older and a newer kernel in ~/.cache/moor/kernels
+	@.ci/tools kernels
 
 tools-supply: ## for supply and AUDITABLE=1: cargo-deny, cargo-auditable
 	@.ci/tools supply
