@@ -125,6 +125,10 @@ impl Progress {
         }
         if self.lines {
             println!("{}", report::line(outcome, standing));
+            // A run that is interrupted writes no report.
+            if let (Verdict::Failed(why), Standing::New) = (&outcome.verdict, standing) {
+                println!("    {}", report::first_line(why));
+            }
             std::io::stdout().flush().ok();
         }
         if self.terminal {

@@ -184,7 +184,8 @@ pub fn markdown(run: &Run) -> String {
     text + "```\n\n</details>\n"
 }
 
-fn first_line(text: &str) -> &str {
+/// The first line of a reason.
+pub fn first_line(text: &str) -> &str {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
 }
 
