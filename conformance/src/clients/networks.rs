@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use engines::machine::{PLUGINS, rootfs, suite};
+use engines::machine::{PAGE, PLUGINS, rootfs, suite};
 use engines::podman::podman;
 use harness::room::call::Call;
 use harness::room::{Room, SCRATCH};
+use harness::socket;
 use runtime::{Attachment, Conflist, Runtime};
 use serde_json::Value;
 
@@ -86,6 +87,18 @@ pub fn steps(room: &Room, steps: &mut Steps) {
         ensure!(one[0]["Labels"]["a"] == "b" && one[0]["Internal"] == false, "{one:#}");
         ensure!(one[1]["Internal"] == true, "pod-2 is not internal: {one:#}");
         Ok(())
+    });
+    steps.check("moor run on podman's network reaches a container of podman", || {
+        let root = rootfs().display().to_string();
+        let run = ["run", "-d", "--name", "peer", "--network", "pod-1", "--rootfs", &root];
+        podman(&[&run[..], &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]].concat())?;
+        let format = "{{(index .NetworkSettings.Networks \"pod-1\").IPAddress}}";
+        let page = format!("http://{}/", podman(&["inspect", "-f", format, "peer"])?);
+        let patience = socket::patience().as_secs().max(1).to_string();
+        let curl = ["curl", "-sS", "--retry", "5", "--retry-connrefused", "--max-time", &patience, &page];
+        let answer = moor(room, &[&["run", "--network", "pod-1", "--"], &curl[..]].concat()).run()?;
+        ensure!(answer.succeeded() && answer.stdout.ends_with(PAGE.as_bytes()), "{}", answer.summary());
+        podman(&["rm", "-f", "-t", "0", "peer"]).map(drop)
     });
     steps.check("each refuses a subnet of the other, and in turns none overlap", || {
         ensure!(
