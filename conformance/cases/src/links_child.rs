@@ -50,10 +50,11 @@ fn del(room: &Room, container: &Container, config: &Value) -> Result<()> {
     room.attach(plugin, "DEL", container).config(config).run()?.silent()
 }
 
-/// The container's links, except loopback and those that the kernel creates.
+/// The names of the container's links except loopback, sorted: the kernel has an order of its own.
 fn links(id: &str) -> Result<Vec<String>> {
     let mut links = ip::links(Some(id))?;
     links.retain(|name| name != "lo");
+    links.sort();
     Ok(links)
 }
 
