@@ -10,6 +10,7 @@ use harness::case::Case;
 use harness::config::with;
 use harness::dns_client::{ID, Question, client, connect, framed, kind, read_frame, receive};
 use harness::need::Need;
+use harness::patience::on_this_machine;
 use harness::room::Room;
 use harness::stage::dns::{
     GATEWAYS, Named, ask, call, control, expect, kill_responder, records, resolve, responder_pid, state_dirs,
@@ -94,7 +95,7 @@ fn connections(room: &Room) -> Result<()> {
 fn come_and_go_under_load(room: &Room) -> Result<()> {
     let (_stay, names) = names(room, 4, 40)?;
     let load = Load::start(room, "r0", GATEWAYS[0], names.clone(), Pace::on_this_machine(RATE))?;
-    let went = come_and_go(room, &names, 2, Duration::from_secs(4), Duration::from_secs(8))?;
+    let went = come_and_go(room, &names, 2, Duration::from_secs(4), on_this_machine(Duration::from_secs(8)))?;
     let tally = load.end()?;
     tally.ensure_perfect()?;
     ensure!(went >= 40, "only {went} containers came and went: {tally}");

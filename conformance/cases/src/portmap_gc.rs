@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use harness::case::Case;
 use harness::config::USUAL;
 use harness::ip;
+use harness::patience::on_this_machine;
 use harness::room::Room;
 use harness::stage::portmap::portmap;
 use serde_json::{Value, json};
@@ -19,7 +20,8 @@ pub const CASES: &[Case] =
 
 /// Attachments that their runtime has forgotten.
 const STALE: u16 = 500;
-/// Shorter than one dump of all rules, longer than one transaction of a bounded size.
+/// On an idle machine: shorter than one dump of all rules, longer than one transaction of a bounded
+/// size.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(60);
 
 /// The result of a plugin before portmap, for a container with an address of its own.
@@ -35,7 +37,7 @@ fn beside_changes(room: &Room) -> Result<()> {
         let call = call.env("CNI_IFNAME", "eth0").env("CNI_NETNS", &container.path);
         call.config(&portmap(one(10_000 + number), &previous(number))).run()?.result()?;
     }
-    let noise = Noise::every(BETWEEN_CHANGES);
+    let noise = Noise::every(on_this_machine(BETWEEN_CHANGES));
     let config =
         json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap", "cni.dev/valid-attachments": []});
     room.call("portmap", "GC").config(&config).run()?.silent()?;
