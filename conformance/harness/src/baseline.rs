@@ -39,6 +39,17 @@ pub enum Standing<'b> {
     Fixed,
 }
 
+impl<'b> Standing<'b> {
+    /// Compares an outcome with a list. Without one, a failure is new.
+    pub fn of(baseline: Option<&'b Baseline>, outcome: &Outcome) -> Self {
+        match baseline {
+            Some(baseline) => baseline.standing(outcome),
+            None if outcome.verdict.is_failure() => Self::New,
+            None => Self::Fine,
+        }
+    }
+}
+
 /// The text that the suite's bridge prints about itself. It runs in a room, because an unknown
 /// suite may do anything when started.
 pub fn about(grounds: &Grounds) -> Result<Vec<String>> {
@@ -101,7 +112,7 @@ impl Baseline {
     }
 
     /// Compares an outcome with this list.
-    pub fn standing(&self, outcome: &Outcome) -> Standing<'_> {
+    fn standing(&self, outcome: &Outcome) -> Standing<'_> {
         match (&outcome.verdict, self.known.get(&outcome.name)) {
             (Verdict::Failed(_), Some(reason)) => Standing::Known(reason),
             (Verdict::Failed(_), None) => Standing::New,

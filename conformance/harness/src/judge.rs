@@ -70,7 +70,7 @@ pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
     };
     let progress = Progress::new(cases.len(), lines);
     let report = |outcome: &Outcome| {
-        let standing = baseline.as_ref().map_or(Standing::Fine, |baseline| baseline.standing(outcome));
+        let standing = Standing::of(baseline.as_ref(), outcome);
         progress.report(outcome, standing);
     };
     let outcomes = vm::lane::run(&grounds, &cases, args.lane, &args.vm, report)?;

@@ -90,13 +90,9 @@ pub struct Sums {
 }
 
 impl Run<'_> {
-    /// Compares an outcome with the baseline. Without one, a failure is new.
+    /// Compares an outcome with the baseline.
     pub fn standing(&self, outcome: &Outcome) -> Standing<'_> {
-        match self.baseline {
-            Some(baseline) => baseline.standing(outcome),
-            None if outcome.verdict.is_failure() => Standing::New,
-            None => Standing::Fine,
-        }
+        Standing::of(self.baseline, outcome)
     }
 
     /// The totals.
