@@ -17,6 +17,7 @@ pub fn install(options: &Options) -> Result<()> {
     let executables = Executables::read(&options.from, &options.only)?;
     let list = options.conflist.as_deref().map(List::read).transpose()?;
     let mut bin = Place::open(&options.host.bin)?;
+    bin.ensure_executables_run()?;
     bin.lock()?;
     bin.load()?;
     let files: Vec<(&str, &Content)> = executables.files().collect();

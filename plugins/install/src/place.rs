@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::linkat;
 use sys::file;
 
@@ -74,6 +75,20 @@ impl Place {
         let handle = file::open_dir(dir)
             .with_context(|| format!("the host's directory must be mounted at {}", dir.display()))?;
         Ok(Self { dir: dir.to_owned(), handle, record: Record::default() })
+    }
+
+    /// Fails if nothing here can be executed: the host's mount has that option, which a mount of it
+    /// into the image's container has too. The container runtime would fail later, pod by pod.
+    pub fn ensure_executables_run(&self) -> Result<()> {
+        let flags =
+            fstatvfs(&self.handle).with_context(|| format!("look at {}", self.dir.display()))?.flags();
+        ensure!(
+            !flags.contains(FsFlags::ST_NOEXEC),
+            "nothing in {} can be executed: it is mounted noexec. Mount the host's directory with exec, or install into \
+             another and name that in the runtime's configuration (bin_dir)",
+            self.dir.display()
+        );
+        Ok(())
     }
 
     /// Waits until no other install or uninstall is under way here. The lock is that of the directory
@@ -192,7 +207,8 @@ impl Place {
             }
             _ => {}
         }
-        self.replace(&self.dir.join(name), &content.bytes, mode)?;
+        let path = self.dir.join(name);
+        self.replace(&path, &path, &content.bytes, mode)?;
         Ok(if matches!(found, Found::Others { .. }) { Put::Kept } else { Put::Written })
     }
 
@@ -211,7 +227,7 @@ impl Place {
                 let meta = fs::symlink_metadata(&path).with_context(failed)?;
                 ensure!(meta.is_file(), "keep {}: it is no file, and cannot be linked", path.display());
                 let bytes = file::read(&path, KEPT_MAX)?.with_context(failed)?;
-                self.replace(&kept, &bytes, meta.mode() & MODE)?;
+                self.replace(&kept, &path, &bytes, meta.mode() & MODE)?;
             }
             Err(errno) => return Err(io::Error::from(errno)).with_context(failed),
         }
@@ -235,8 +251,10 @@ impl Place {
         }
     }
 
-    /// Gives the file `path` this content, whole: it is written under another name in [`STATE`].
-    fn replace(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    /// Gives the file `path` this content, whole: it is written under another name in [`STATE`]. It
+    /// has the SELinux label of the file `like`, if that exists, and else of [`STATE`], by the
+    /// kernel.
+    fn replace(&self, path: &Path, like: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         let new = self.state(NEW);
         // What a killed run has left may be a second name of another's file.
         file::remove(&new)?;
@@ -246,13 +264,15 @@ impl Place {
         file.write_all(bytes).with_context(failed)?;
         // The umask has no part in it.
         file.set_permissions(Permissions::from_mode(mode)).with_context(failed)?;
+        keep_label(&file, &new, like);
         file.sync_all().with_context(failed)?;
         fs::rename(&new, path).with_context(|| format!("replace {}", path.display()))
     }
 
     fn write_record(&mut self, record: Record) -> Result<()> {
         if record != self.record {
-            self.replace(&self.state(RECORD), record.text().as_bytes(), PRIVATE)?;
+            let path = self.state(RECORD);
+            self.replace(&path, &path, record.text().as_bytes(), PRIVATE)?;
             sync(&self.dir.join(STATE))?;
             self.record = record;
         }
@@ -285,6 +305,16 @@ impl Place {
 
     fn sync(&self) -> Result<()> {
         Ok(file::sync_dir(&self.handle, &self.dir)?)
+    }
+}
+
+/// Gives a new file the SELinux label of another, as far as a policy permits: an administrator's
+/// label of that very file would go with it. Most have the directory's, which the new one has too.
+fn keep_label(new: &File, path: &Path, like: &Path) {
+    let is_file = fs::symlink_metadata(like).is_ok_and(|meta| meta.is_file());
+    let label = file::label(like).filter(|_| is_file);
+    if let Some(label) = label.filter(|label| file::label(path).as_ref() != Some(label)) {
+        file::set_label(new, &label).ok();
     }
 }
 

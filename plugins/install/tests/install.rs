@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -153,6 +154,56 @@ fn what_cannot_be_installed_is_refused() {
 
 fn refused_beside(scene: &Scene) -> String {
     String::from_utf8(scene.call(&[], "install", &[]).stderr).unwrap()
+}
+
+#[test]
+fn a_directory_that_is_mounted_noexec_is_refused() {
+    let scene = Scene::new();
+    let before = scene.host();
+    let script = format!("mount -t tmpfs -o noexec t '{}' && exec \"$@\"", scene.path("bin").display());
+    let wrapper = ["unshare", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+    let output = scene.call(&wrapper, "install", &[]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("can be executed: it is mounted noexec"), "{error}");
+    assert_eq!(scene.host(), before);
+}
+
+/// Only root can set a label, and only where the filesystem has such attributes.
+#[test]
+fn a_file_has_the_selinux_label_of_the_one_that_it_replaces() {
+    let scene = Scene::new();
+    let name = "security.selinux";
+    let (bridge, dhcp) = (scene.path("bin/bridge"), scene.path("bin/dhcp"));
+    let label = |path: &Path| {
+        let script = "import os, sys; print(os.getxattr(*sys.argv[1:], follow_symlinks=False).decode())";
+        let path = path.to_str().unwrap();
+        let output = Command::new("python3").args(["-c", script, path, name]).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let set = |path: &Path, value: &str| {
+        let script = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], sys.argv[3].encode())";
+        let mut python = Command::new("python3");
+        python.args(["-c", script, path.to_str().unwrap(), name, value]).status().unwrap().success()
+    };
+    if !set(&bridge, "u:r:other_t:s0") {
+        assert!(!nix::unistd::geteuid().is_root() || !initial_user_namespace(), "root cannot set a label");
+        println!("not run: this user cannot set {name}");
+        return;
+    }
+    scene.succeeds("install", &[]);
+    assert_eq!(label(&bridge).as_deref(), Some("u:r:other_t:s0"), "another's file is replaced");
+    assert_eq!(label(&dhcp), None, "one without a label");
+    assert!(set(&dhcp, "u:r:own_t:s0"));
+    scene.release("2");
+    scene.succeeds("install", &[]);
+    assert_eq!(label(&dhcp).as_deref(), Some("u:r:own_t:s0"), "our own file is replaced");
+    assert_eq!(label(&scene.path("bin/static")), None, "it was a link");
+    scene.succeeds("uninstall", &[]);
+    assert_eq!(label(&bridge).as_deref(), Some("u:r:other_t:s0"));
+}
+
+fn initial_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map").unwrap().split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 #[test]

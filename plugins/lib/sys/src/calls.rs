@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod attribute;
 mod pidfd;
 mod ring;
 mod serving;
@@ -15,6 +16,7 @@ use std::process::Command;
 
 pub use arena::OneShot;
 pub(crate) use arena::retire_one_shot_arena;
+pub(crate) use attribute::{get_attribute, set_attribute};
 pub(crate) use pidfd::{pidfd_open, pidfd_send_signal};
 pub(crate) use ring::held_by_ring;
 pub(crate) use serving::*;

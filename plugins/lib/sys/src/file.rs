@@ -7,6 +7,7 @@
 //! directory's lock removes those of killed processes with [`sweep`].
 
 mod kept;
+mod label;
 mod lock;
 mod private;
 
@@ -23,6 +24,7 @@ use nix::unistd::linkat;
 use crate::{Error, Result};
 
 pub use kept::{remove_whole, write_whole};
+pub use label::{label, set_label};
 pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, open_lock, try_lock};
 pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 
