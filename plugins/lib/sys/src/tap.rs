@@ -1,8 +1,8 @@
 //! TAP devices: Ethernet links with a descriptor at the other end, from which a virtual machine
 //! monitor reads what the kernel sends.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -113,7 +113,10 @@ impl Queue {
         child.arg0(program).args([command, device.name, &index, &queues]).env_clear();
         child.stdin(queue).stdout(Stdio::null()).stderr(Stdio::piped());
         let context = context.to_owned();
-        calls::prepare_in_child(&mut child, move || fs::write(EXEC_CONTEXT, &context));
+        // Without O_CREAT, for which a policy has another right.
+        let set_context =
+            move || OpenOptions::new().write(true).open(EXEC_CONTEXT)?.write_all(context.as_bytes());
+        calls::prepare_in_child(&mut child, set_context);
         let output = child.output().map_err(failed)?;
         if output.status.success() {
             return Ok(());
