@@ -20,6 +20,10 @@ use super::initramfs::Archive;
 /// times that.
 const BOOT: Duration = Duration::from_secs(120);
 
+/// The kernel's parameters.
+const PARAMETERS: &str =
+    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable";
+
 /// The number of console lines that a failure prints.
 const CONSOLE_LINES: usize = 20;
 
@@ -35,6 +39,8 @@ pub struct Machine {
     bounds: Bounds,
     /// Whether its clock counts instructions.
     counts: bool,
+    /// More parameters of the kernel.
+    parameters: String,
 }
 
 /// The time limits of a machine.
@@ -89,7 +95,13 @@ impl Machine {
             image: Image::newest(images)?,
             bounds,
             counts: false,
+            parameters: String::new(),
         })
+    }
+
+    /// The same with these parameters of the kernel after its others.
+    pub fn with_parameters(self, parameters: &str) -> Self {
+        Self { parameters: parameters.to_owned(), ..self }
     }
 
     /// The same with one processor, and a clock that advances by one nanosecond with each
@@ -204,7 +216,7 @@ impl Machine {
         }
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.image.kernel).args(["-initrd", "initramfs", "-append"]);
-        command.arg("console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable");
+        command.arg(format!("{PARAMETERS} {}", self.parameters));
         command.args(["-serial", "file:console"]);
         for (share, path) in [("root", "/"), ("proc", "/proc")] {
             let of = format!("local,id={share},path={path},security_model=none,readonly=on,multidevs=remap");
@@ -323,7 +335,8 @@ mod tests {
         let emulator = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/emulators").join(emulator);
         let leash = program("setpriv", "util-linux").unwrap();
         let bounds = Bounds { silence, total };
-        (desk, Machine { emulator, leash, busybox: "/bin/true".into(), image, bounds, counts: false })
+        let busybox = "/bin/true".into();
+        (desk, Machine { emulator, leash, busybox, image, bounds, counts: false, parameters: String::new() })
     }
 
     #[test]

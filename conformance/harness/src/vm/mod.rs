@@ -41,6 +41,9 @@ pub struct VmArgs {
 pub struct CommandArgs {
     #[command(flatten)]
     vm: VmArgs,
+    /// More parameters of the kernel.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    kernel_parameters: String,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -63,7 +66,8 @@ impl VmArgs {
 
 /// Runs a command in the machine, with its output and its exit status as ours.
 pub fn command(args: &CommandArgs) -> Result<ExitCode> {
-    let ended = args.vm.machine()?.run(&args.command, |line| {
+    let machine = args.vm.machine()?.with_parameters(&args.kernel_parameters);
+    let ended = machine.run(&args.command, |line| {
         // A closed standard output is no reason to stop.
         writeln!(std::io::stdout(), "{line}").ok();
     })?;
