@@ -163,9 +163,11 @@ impl NetNs {
     /// # Errors
     /// The thread cannot enter the namespace; `f` was not called.
     pub fn enter<T>(&self, f: impl FnOnce() -> T) -> crate::Result<T> {
-        let home = Home(Self::current()?);
+        let home = Self::current()?;
         setns(self, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::new("enter", "network namespace (needs CAP_SYS_ADMIN)", errno))?;
+        // Only from here on is there a way back.
+        let home = Home(home);
         let value = f();
         drop(home);
         Ok(value)
@@ -210,5 +212,23 @@ impl std::error::Error for NetNsError {
             Self::Io { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::privilege::limit_capabilities;
+
+    /// A security module refuses it too, to root with all capabilities.
+    #[test]
+    fn a_namespace_that_must_not_be_entered_is_an_error() {
+        let refused = || {
+            limit_capabilities(&[]).unwrap();
+            NetNs::current().unwrap().enter(|| unreachable!("it was entered"))
+        };
+        let error = std::thread::spawn(refused).join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("needs CAP_SYS_ADMIN"), "{error}");
     }
 }
