@@ -43,7 +43,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test image image-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-dns tools-etcd tools-firewalld tools-fuzz tools-kernels tools-supply tools-systemd
+.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test distributions-test image image-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-distributions tools-dns tools-etcd tools-firewalld tools-fuzz tools-kernels tools-supply tools-systemd
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ dist-test: tools-dist dist ## make them twice and compare; install, upgrade and 
 
 systemd-test: tools-systemd dist ## try the package's units under a systemd that is process 1 of a virtual machine
 	plugins/packages/trial-systemd
+
+distributions-test: tools tools-distributions tools-etcd tools-firewalld tools-dhcp build ## try what DISTRIBUTIONS.md says: read-only, noexec, no C library, AppArmor, SELinux
+	plugins/packages/trial-distributions
 
 image: ## an OCI image of bin/ that installs itself into a host's directories: dist/moor-install-VERSION.oci.tar
 	@test -x bin/moor-install || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
@@ -202,6 +205,9 @@ tools-dhcp: ## for the cases of dhcp: dnsmasq; kea and isc-dhcp-server, unpacked
 
 tools-dist: ## for dist-test: mmdebstrap, lintian, and root file systems of Debian in ~/.cache/moor/debian
 	@.ci/tools dist
+
+tools-distributions: tools-vm ## for distributions-test: a root file system of Debian with SELinux' policy and tools of AppArmor
+	@.ci/tools distributions
 
 tools-dns: ## for bench-dns and the cases of dnsname: dnsperf, dnsmasq; aardvark-dns and dnsname in ~/.cache/moor/dns
 	@.ci/tools dns || echo "without them, the cases about dnsname are not run" >&2
