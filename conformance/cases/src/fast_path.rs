@@ -9,7 +9,7 @@ use harness::case::Case;
 use harness::config::with;
 use harness::ip;
 use harness::namespace::{Container, OUTSIDE};
-use harness::need::Need;
+use harness::need::{Need, kernel_version};
 use harness::room::Room;
 use harness::snapshot;
 use harness::socket::patience;
@@ -125,19 +125,11 @@ fn watch() -> Result<()> {
          add rule inet watch forward meta l4proto tcp counter")
 }
 
-/// Whether the kernel takes packets past a bridge in both directions: since Linux 5.13; before, only
-/// those towards its port.
-fn passes_bridges() -> Result<bool> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse::<u32>().ok());
-    let version = numbers.next().zip(numbers.next()).with_context(|| release.clone())?;
-    Ok(version >= (5, 13))
-}
-
 fn bypass(room: &Room) -> Result<()> {
     outside(room)?;
     watch()?;
-    let most = if passes_bridges()? { FEW } else { ROUNDS + FEW };
+    // Before, only packets towards the port of a bridge bypass it.
+    let most = if kernel_version()? >= (5, 13) { FEW } else { ROUNDS + FEW };
     echo(room, "outside", 9000)?;
     for (id, port, fast) in [("c1", 8081, false), ("c2", 8082, true)] {
         Attached::new(room, id, port, fast)?.both(room, "CHECK")?;

@@ -20,6 +20,17 @@ pub const EVERY_PROCESS: [&str; 6] = ["unshare", "--mount", "sh", "-c", "umount 
 /// The initial pid namespace (linux/proc_ns.h, PROC_PID_INIT_INO).
 const INITIAL_PIDS: &str = "pid:[4026531836]";
 
+/// The kernel's version, for what an older one does otherwise and no probe shows.
+///
+/// # Errors
+/// `/proc` has none.
+pub fn kernel_version() -> Result<(u32, u32)> {
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| format!("{release:?} is no version"))
+}
+
 /// A feature that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
