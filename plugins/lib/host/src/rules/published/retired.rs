@@ -7,7 +7,6 @@ use nft::{Batch, Chain, Data, Nft, Set, Type};
 use sys::Result;
 
 use super::layout::{V4, V6, chain, sets};
-use super::wire;
 use crate::rules::TABLE;
 
 const RANGES4: Set<'static> =
@@ -51,10 +50,34 @@ pub(super) fn sets_there(nft: &Nft) -> Result<Vec<Set<'static>>> {
     Ok(there)
 }
 
-/// The chains of the existing layout, base chains first: they lead to the others.
-pub(super) fn chains_there(nft: &Nft) -> Result<Vec<Chain<'static>>> {
-    let there = nft.chains(&TABLE)?;
-    let every = wire::every_chain().map(|filled| filled.chain);
-    let every = [GUARD].into_iter().chain(every);
-    Ok(every.filter(|chain| there.iter().any(|info| info.name == chain.name)).collect())
+/// The names of the existing layout's chains, without those of conditions. All of ours have the
+/// prefix, also those that a newer layout has: each may lead to the sets, which could not go then.
+pub(super) fn chains_there(nft: &Nft) -> Result<Vec<String>> {
+    let there = nft.chains(&TABLE)?.into_iter().map(|info| info.name);
+    Ok(there.filter(|name| is_of_layout(name)).collect())
+}
+
+/// Whether a chain of our table is of the layout: `published`, or `published-` and anything but
+/// `if`, which begins the names of conditions.
+fn is_of_layout(name: &str) -> bool {
+    match name.strip_prefix("published") {
+        Some("") => true,
+        Some(rest) => rest.starts_with('-') && !rest.starts_with("-if"),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_of_any_layout_of_ports_are_found_by_their_names() {
+        for name in ["published", "published-new", "published-guard", "published-of-a-newer-layout"] {
+            assert!(is_of_layout(name), "{name}");
+        }
+        for name in ["published-if4-0123456789abcdef", "publishedx", "masq", "leaving", ""] {
+            assert!(!is_of_layout(name), "{name}");
+        }
+    }
 }

@@ -47,11 +47,6 @@ fn always() -> Vec<Filled<'static>> {
     chains
 }
 
-/// Every chain that there may be, base chains first.
-pub(super) fn every_chain() -> impl Iterator<Item = Filled<'static>> {
-    [forward()].into_iter().chain(always().into_iter().rev())
-}
-
 /// Adds to `batch` the chain that drops what is no longer dropped elsewhere, if a link needs it.
 ///
 /// # Errors

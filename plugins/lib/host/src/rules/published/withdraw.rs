@@ -213,8 +213,9 @@ fn transact(
 }
 
 fn retire_all(nft: &Nft, batch: &mut Batch, guards: &[String]) -> Result<()> {
-    let mut chains: Vec<Chain<'_>> = retired::chains_there(nft)?;
-    chains.extend(guards.iter().map(|name| guard::chain(name)));
+    let names = retired::chains_there(nft)?;
+    let chains: Vec<Chain<'_>> =
+        names.iter().chain(guards).map(|name| Chain { table: TABLE, name }).collect();
     retire(nft, batch, &TABLE, &chains, &retired::sets_there(nft)?)
 }
 
