@@ -29,6 +29,9 @@ const SUFFIX: &str = ".lease";
 const SUFFIX6: &str = ".lease6";
 const LOCK: &str = ".lock";
 const MODE: u32 = 0o600;
+/// The version that is written, and the newest that is read. Records of before it was written are
+/// of the first.
+pub const VERSION: u32 = 1;
 /// The longest record, in bytes: one with all routes that a grant may have.
 const LONGEST: usize = 64 << 10;
 /// The shortest time between two renewals.
@@ -78,6 +81,9 @@ impl Namespace {
 /// A lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// [`VERSION`]
+    #[serde(default = "first_version")]
+    pub v: u32,
     /// The network's name.
     pub network: String,
     /// The container's id.
@@ -149,6 +155,7 @@ impl Record {
     }
 
     fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        file::ensure_known(bytes, VERSION).ok()?;
         let record: Self = serde_json::from_slice(bytes).ok()?;
         let short = |text: &str, longest: usize| !text.is_empty() && text.len() <= longest;
         let sound = record.terms.is_sound()
@@ -158,6 +165,10 @@ impl Record {
             && record.netns.is_absolute();
         sound.then_some(record)
     }
+}
+
+fn first_version() -> u32 {
+    1
 }
 
 /// The names of an attachment's records, of IPv4 and of IPv6: container ids may be longer than names
@@ -229,6 +240,17 @@ impl Store {
     /// The kernel refused.
     pub fn read(&self, name: &str) -> sys::Result<Option<Record>> {
         Ok(file::read(&self.dir.join(name), LONGEST)?.and_then(|bytes| Record::of_bytes(&bytes)))
+    }
+
+    /// Why a file that is there is no record; `None` if it is one, or there is none.
+    pub fn fault(&self, name: &str) -> Option<String> {
+        let bytes = file::read(&self.dir.join(name), LONGEST).ok()??;
+        let why = match file::ensure_known(&bytes, VERSION) {
+            Err(newer) => newer.to_string(),
+            Ok(()) if Record::of_bytes(&bytes).is_none() => "it is malformed".to_owned(),
+            Ok(()) => return None,
+        };
+        Some(format!("the record {} is not understood: {why}", self.dir.join(name).display()))
     }
 
     /// The names of all records.

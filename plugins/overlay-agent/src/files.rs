@@ -42,8 +42,11 @@ fn show(path: &Path) -> String {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = file::read(path, FILE_MAX)? else { return Ok(None) };
-    let parsed = serde_json::from_slice(&bytes)
-        .map_err(|cause| Error::new("read", show(path), std::io::Error::other(cause)))?;
+    let fail = |cause| Error::new("read", show(path), cause);
+    // First: the rest of a newer one may mean anything.
+    file::ensure_known(&bytes, cluster::VERSION)
+        .map_err(|newer| fail(std::io::Error::other(newer.to_string())))?;
+    let parsed = serde_json::from_slice(&bytes).map_err(|cause| fail(std::io::Error::other(cause)))?;
     Ok(Some(parsed))
 }
 
@@ -158,14 +161,15 @@ impl Files {
         Ok(copies.chain(attached).filter(|name| is_name(name)).collect())
     }
 
-    /// Reads what plugins write about a network: attachments and leases. An attachment that cannot be
-    /// read is left out, with the error.
+    /// Reads what plugins write about a network: attachments and leases. Of an attachment that cannot
+    /// be read there is the name, and the error.
     ///
     /// # Errors
     /// A directory cannot be listed.
     pub fn refresh(&self, network: &str, net: &mut NetLocal) -> Result<Vec<Error>> {
         let dir = self.run.join("att").join(network);
         let mut attachments = BTreeMap::new();
+        let mut unreadable = BTreeSet::new();
         let mut failed = Vec::new();
         for name in names(&dir)? {
             let Some(attachment) = name.strip_suffix(".json").filter(|name| Endpoint::split(name).is_some())
@@ -174,10 +178,14 @@ impl Files {
             };
             match read::<Attachment>(&dir.join(&name)) {
                 Ok(record) => attachments.extend(record.map(|record| (attachment.to_owned(), record))),
-                Err(error) => failed.push(error),
+                Err(error) => {
+                    unreadable.insert(attachment.to_owned());
+                    failed.push(error);
+                }
             }
         }
         net.attachments = attachments;
+        net.unreadable = unreadable;
         net.leases = self.leases(network)?;
         match read::<LimitsFile>(&self.net_dir(network).join("limits.json")) {
             Ok(file) => net.limits = file.map(|file| file.limits).unwrap_or_default(),

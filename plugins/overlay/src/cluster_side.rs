@@ -246,6 +246,9 @@ impl Cluster {
 /// The record cannot be removed.
 pub fn withdraw(request: &Request, settings: &Path) -> Result<(), Error> {
     let files = Files::of_process()?;
+    if let Err(error) = files.attachment(&request.network, &request.container_id, &request.ifname) {
+        eprintln!("overlay: {error:#}: it is removed");
+    }
     files.remove_attachment(&request.network, &request.container_id, &request.ifname)?;
     // Also without a record: a DEL that was killed has removed it, and told nobody.
     tell(request, settings, &files);

@@ -25,7 +25,12 @@ pub fn del(request: &Request) -> Result<(), Error> {
                 false => Ok(()),
             };
         }
-        // One that cannot be read describes nothing.
+        // One that cannot be read describes nothing, but may be another network's, which is alive.
+        if let Some(on_record) = store.owner(removal.owner())
+            && !removal.takes(&on_record.label())?
+        {
+            return Ok(());
+        }
         store.remove(removal.owner())?;
     }
     match dir.and_then(|dir| backup::path(&dir, removal.owner())) {

@@ -7,6 +7,7 @@ use crate::v6;
 
 pub fn record() -> Record {
     Record {
+        v: VERSION,
         network: "net".into(),
         container: "c1".into(),
         ifname: "eth0".into(),
@@ -105,6 +106,26 @@ fn a_record_that_is_not_sound_is_none() {
         assert_eq!(odd(change), None);
     }
     assert_eq!(Record::of_bytes(b"{}"), None);
+}
+
+#[test]
+fn a_newer_record_is_named_and_an_older_one_is_read() {
+    let (_dir, store) = store();
+    let (record, name) = (record(), record().name());
+    assert_eq!(store.fault(&name), None, "there is none");
+    store.write(&record).unwrap();
+    assert_eq!(store.fault(&name), None);
+    let path = store.dir().join(&name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("{\"v\":1,"), "{text}");
+    std::fs::write(&path, text.replacen("{\"v\":1,", "{", 1)).unwrap();
+    assert_eq!(store.read(&name).unwrap(), Some(record), "of before the version");
+    std::fs::write(&path, text.replacen("\"v\":1", "\"v\":2", 1)).unwrap();
+    assert_eq!(store.read(&name).unwrap(), None);
+    let fault = store.fault(&name).unwrap();
+    assert!(fault.contains(&name) && fault.contains("of version 2"), "{fault}");
+    std::fs::write(&path, "{").unwrap();
+    assert!(store.fault(&name).unwrap().contains("malformed"));
 }
 
 #[test]

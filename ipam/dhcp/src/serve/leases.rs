@@ -1,6 +1,6 @@
 //! The leases that the daemon keeps, and their exchanges in progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Leases {
     socket: PathBuf,
     all: Slab<Lease>,
     names: BTreeMap<String, Id>,
+    /// Files that are no records, each reported once.
+    faulty: BTreeSet<String>,
     /// The longest pause between two messages.
     longest: Duration,
     args: Args,
@@ -70,6 +72,7 @@ impl Leases {
             socket: args.socket.clone(),
             all: Slab::default(),
             names: BTreeMap::new(),
+            faulty: BTreeSet::new(),
             longest: Duration::from_millis(args.limits.resend_max),
             args: args.clone(),
         }
@@ -115,6 +118,11 @@ impl Leases {
                 };
                 let id = self.all.insert(lease);
                 self.names.insert(name.to_owned(), id);
+            }
+            Ok(None) => {
+                if let Some(fault) = self.store.fault(name).filter(|_| self.faulty.insert(name.to_owned())) {
+                    log(&format_args!("{fault}: its lease is not extended"));
+                }
             }
             Ok(_) => {}
             Err(error) => log(&format_args!("{error:#}")),

@@ -16,7 +16,7 @@ use crate::exchange::Exchange;
 use crate::farewell::decline;
 use crate::keeper;
 use crate::probe::is_in_use;
-use crate::record::{Namespace, Record, State, Store, names};
+use crate::record::{Namespace, Record, State, Store, VERSION, names};
 use crate::routers::Routers;
 use crate::terms::Terms;
 use crate::wire::{Missing, Place};
@@ -140,6 +140,7 @@ impl Adding<'_> {
 
     fn record(&self, namespace: Namespace, terms: Terms, state: State, since: Duration) -> Record {
         Record {
+            v: VERSION,
             network: self.request.network.clone(),
             container: self.request.container_id.clone(),
             ifname: self.request.ifname.clone(),

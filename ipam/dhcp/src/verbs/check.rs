@@ -24,7 +24,8 @@ pub fn check(request: &Request) -> Result<(), Error> {
         let attachment = format!("{family}lease of {} {}", request.container_id, request.ifname);
         let Some(record) = record else {
             if needed {
-                return Err(differs(&attachment, "a lease", "none"));
+                let fault = store.fault(name).filter(|_| exists);
+                return Err(differs(&attachment, "a lease", fault.as_deref().unwrap_or("none")));
             }
             continue;
         };

@@ -24,7 +24,13 @@ pub fn gc(request: &Request) -> Result<(), Error> {
         return Ok(());
     }
     let give_back_stale = |name: &str| {
-        let Some(record) = store.read(name)? else { return Ok(()) };
+        let Some(record) = store.read(name)? else {
+            // It may be of a living attachment.
+            if let Some(fault) = store.fault(name) {
+                eprintln!("dhcp: {fault}");
+            }
+            return Ok(());
+        };
         let attachment = Attachment { container_id: record.container, ifname: record.ifname };
         if record.network != request.network || valid.contains(&attachment) {
             return Ok(());
@@ -41,8 +47,11 @@ fn give_back(store: &Store, name: &str, netns: &str) -> Result<(), Error> {
     let record = {
         let _lock = store.lock()?;
         let Some(record) = store.read(name)? else {
-            // A malformed record, if there is one.
-            store.remove(name)?;
+            // A lease that is not released ends by itself.
+            if let Some(fault) = store.fault(name) {
+                eprintln!("dhcp: {fault}: it is removed, and its lease not released");
+                store.remove(name)?;
+            }
             return Ok(());
         };
         // From here on the daemon does not renew it.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use names::NAMES_MAX;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sys::file::{self, Draft, Made, Sync, TEMP_PREFIX};
+use sys::file::{self, Draft, Made, Newer, Sync, TEMP_PREFIX};
 
 use super::{Attachment, Error, FILE_MAX, Network, VERSION, encoded};
 
@@ -184,7 +184,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, most: usize) -> Result<Opti
     let malformed = |error: serde_json::Error| Error::Malformed(error.to_string());
     match serde_json::from_slice(&bytes).map_err(malformed)? {
         Version { v: VERSION } => serde_json::from_slice(&bytes).map(Some).map_err(malformed),
-        Version { v } => Err(Error::Newer(v)),
+        Version { v } if v > VERSION => Err(Error::Newer(Newer { found: v, known: VERSION })),
+        Version { v } => Err(Error::Malformed(format!("there is no version {v}"))),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) mod tests;
 
 use std::fmt;
 
+use sys::file::Newer;
+
 pub use access::RESPONDER;
 pub use attachment::{Attachment, DNSNAME_PREFIX, Key, Namespace, dnsname_key};
 pub use file::{NETWORK_FILE, NetworkRecords, Unreadable};
@@ -50,8 +52,8 @@ pub enum Error {
     Kernel(sys::Error),
     /// The content is invalid.
     Malformed(String),
-    /// A later release wrote it, in a version that this release does not know.
-    Newer(u32),
+    /// A newer release wrote it, in a version that this release does not know.
+    Newer(Newer),
 }
 
 impl fmt::Display for Error {
@@ -59,7 +61,7 @@ impl fmt::Display for Error {
         match self {
             Self::Kernel(error) => error.fmt(f),
             Self::Malformed(why) => write!(f, "malformed: {why}"),
-            Self::Newer(v) => write!(f, "of layout {v}, and this version knows {VERSION}: upgrade it"),
+            Self::Newer(newer) => newer.fmt(f),
         }
     }
 }

@@ -123,7 +123,12 @@ fn unreadable_records_are_reported_and_kept() {
     let known = state_dir.scan_network("net").unwrap();
     assert_eq!(known.attachments, [attachment("good", "eth0")]);
     assert_eq!(known.unreadable.len(), 4);
-    assert!(known.unreadable.iter().any(|unreadable| matches!(unreadable.error, Error::Newer(2))));
+    assert!(
+        known
+            .unreadable
+            .iter()
+            .any(|unreadable| matches!(unreadable.error, Error::Newer(Newer { found: 2, known: 1 })))
+    );
     assert_eq!(names_of_files(&att).len(), 5);
     for id in ["new", "bad", "none", "big", "good"] {
         let key = Key { container: id.into(), ifname: "eth0".into() };

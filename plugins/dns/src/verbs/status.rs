@@ -39,7 +39,7 @@ pub fn status(request: &Request) -> Result<(), Error> {
     {
         return Err(Error::new(
             Code::LimitedConnectivity,
-            format!("record {} is {}", newer.path.display(), newer.error),
+            format!("record {}: {}", newer.path.display(), newer.error),
         ));
     }
     if known.attachments.is_empty() {

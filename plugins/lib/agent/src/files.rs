@@ -327,6 +327,8 @@ fn check_version(path: &Path, version: Option<u32>) -> Result<()> {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = file::read(path, FILE_MAX)? else { return Ok(None) };
+    // First: the rest of a newer one may mean anything.
+    file::ensure_known(&bytes, cluster::VERSION).map_err(|newer| invalid(path, newer.to_string()))?;
     serde_json::from_slice(&bytes).map(Some).map_err(|error| invalid(path, error.to_string()))
 }
 

@@ -10,6 +10,7 @@ mod conflict;
 pub mod device;
 mod drift;
 pub mod firewalld;
+mod head;
 pub mod hex;
 pub mod intent;
 pub mod iptables;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sys::file::{self, Hold, Sync};
 use sys::{Error, Result};
 
+use crate::head::Head;
 use crate::{Owner, hash, notice};
 
 /// The number of private directories in the path of a directory of records.
@@ -21,6 +22,8 @@ pub trait Stored: Sized {
     const DIR: &'static str;
     /// The longest record, in bytes.
     const LONGEST: usize;
+    /// The version that is written, and the newest that is read.
+    const VERSION: u32 = 1;
 
     /// The attachment.
     fn owner(&self) -> &Owner;
@@ -70,6 +73,11 @@ impl<R: Stored> Store<R> {
     /// one is reported in the log and counts as missing.
     pub fn read(&self, owner: &Owner) -> Option<R> {
         read(&self.path(owner)).filter(|record: &R| owner.is_in(&record.owner().label()))
+    }
+
+    /// The owner on record of this container and interface, also of an unreadable record.
+    pub fn owner(&self, owner: &Owner) -> Option<Owner> {
+        Head::of(&file::read(&self.path(owner), R::LONGEST).ok()??).map(|head| head.owner)
     }
 
     /// All records that can be read.
@@ -141,6 +149,10 @@ fn read<R: Stored>(path: &Path) -> Option<R> {
             return None;
         }
     };
+    if let Err(newer) = file::ensure_known(&bytes, R::VERSION) {
+        notice(format_args!("the record {} is not understood: {newer}", path.display()));
+        return None;
+    }
     let record = R::parse(&bytes);
     if record.is_none() {
         notice(format_args!("the record {} is not understood", path.display()));
@@ -190,5 +202,19 @@ mod tests {
         store.remove(&owner).unwrap();
         assert_eq!(store.all().unwrap(), []);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the lock alone");
+    }
+
+    #[test]
+    fn of_a_newer_record_the_owner_is_known_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::<Line>::lock(dir.path()).unwrap();
+        let (own, other) = (Owner::new("net", "c1", "eth0"), Owner::new("other", "c1", "eth0"));
+        fs::write(store.path(&own), "v 2\nowner net eth0 c1\nquux\n").unwrap();
+        assert_eq!(store.read(&own), None);
+        assert_eq!(store.owner(&other), Some(own.clone()));
+        assert_eq!(store.all().unwrap(), []);
+        fs::write(store.path(&own), "garbage").unwrap();
+        assert_eq!(store.owner(&own), None);
+        assert_eq!(store.owner(&Owner::new("net", "c2", "eth0")), None);
     }
 }

@@ -30,7 +30,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use sys::file::{self, Sync};
+use sys::file::{self, Newer, Sync};
 
 /// How many trailing directories of [`Roots::run`] are private.
 pub const RUN_DEPTH: usize = 2;
@@ -99,7 +99,8 @@ pub enum EarlierLeases {
 }
 
 /// The boot record: a line `<machine> <boot>` for each machine that has used the network's
-/// directory, with its last boot.
+/// directory, with its last boot. Further words of a line are a newer release's, as is all of a
+/// record that begins with a version.
 #[derive(Debug)]
 pub struct Record {
     plugin: &'static str,
@@ -109,8 +110,12 @@ pub struct Record {
     /// This machine's line.
     own: (String, String),
     text: String,
+    /// Why the text says nothing to this release.
+    newer: Option<Newer>,
 }
 
+/// The newest version that is read, as what has no version counts.
+const VERSION: u32 = 1;
 /// The name of a machine without an id.
 const NO_MACHINE: &str = "-";
 /// In bytes; far more than the lines of the machines that share a directory.
@@ -125,7 +130,8 @@ impl Record {
             .is_ok();
         let bytes = if private { file::read(&path, RECORD_MAX).ok().flatten() } else { None };
         let text = String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default();
-        Self { plugin, path, private, own: (roots.machine_id(), boot_id.to_owned()), text }
+        let newer = file::ensure_known(text.as_bytes(), VERSION).err();
+        Self { plugin, path, private, own: (roots.machine_id(), boot_id.to_owned()), text, newer }
     }
 
     /// Machines and boots. A line of an older version has only a boot: if it is this boot, the line
@@ -133,12 +139,16 @@ impl Record {
     fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
         let (machine, boot) = &self.own;
         self.text.lines().filter_map(move |line| {
-            line.split_once(' ').or_else(|| (line == boot).then_some((machine.as_str(), line)))
+            words(line).or_else(|| (line == boot).then_some((machine.as_str(), line)))
         })
     }
 
     /// The other machines that use the directory, as text for a message; `None` without any.
+    /// Those of a newer record may be any.
     pub fn others(&self) -> Option<String> {
+        if let Some(newer) = self.newer {
+            return Some(format!("{} is not understood: {newer}", self.path.display()));
+        }
         let (own, _) = &self.own;
         let others: Vec<&str> = self.lines().map(|(machine, _)| machine).filter(|of| of != own).collect();
         let first = others.first()?;
@@ -149,6 +159,10 @@ impl Record {
     pub fn earlier_leases(&self, dir: &fs::Metadata, lock: &Path) -> EarlierLeases {
         let (machine, boot_id) = &self.own;
         let plugin = self.plugin;
+        if let Some(newer) = self.newer {
+            eprintln!("{plugin}: leases of an earlier boot stay: record {}: {newer}", self.path.display());
+            return EarlierLeases::FirstContact;
+        }
         match self.lines().find(|(of, _)| of == machine) {
             None => return EarlierLeases::FirstContact,
             Some((_, boot)) if boot == boot_id => return EarlierLeases::None,
@@ -183,6 +197,9 @@ impl Record {
         if self.is_written() {
             return true;
         }
+        if self.newer.is_some() {
+            return false;
+        }
         let (machine, boot) = &self.own;
         let others = self.lines().filter(|(of, _)| of != machine);
         let others: String = others.map(|(machine, boot)| format!("{machine} {boot}\n")).collect();
@@ -193,8 +210,14 @@ impl Record {
     /// Whether the record has this machine's line with this boot.
     pub fn is_written(&self) -> bool {
         let (machine, boot) = &self.own;
-        self.text.lines().any(|line| line.split_once(' ') == Some((machine, boot)))
+        self.text.lines().any(|line| words(line) == Some((machine, boot)))
     }
+}
+
+/// The machine and the boot of a line.
+fn words(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.split(' ');
+    Some((words.next()?, words.next()?))
 }
 
 impl EarlierLeases {

@@ -10,6 +10,7 @@ mod kept;
 mod label;
 mod lock;
 mod private;
+mod version;
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,6 +28,7 @@ pub use kept::{remove_whole, write_whole};
 pub use label::{label, set_label};
 pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, open_lock, try_lock};
 pub use private::{RUN_DIR, has_private_dir, make_private_dir};
+pub use version::{Newer, ensure_known, version};
 
 /// Prefix of our temporary files: not an address, not a link name, and hidden from `ls`.
 pub const TEMP_PREFIX: &str = ".moor-";

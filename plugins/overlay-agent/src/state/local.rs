@@ -54,6 +54,9 @@ pub struct NetLocal {
     pub grown: u64,
     /// The records of attachments, by `<container>@<ifname>`.
     pub attachments: BTreeMap<String, Attachment>,
+    /// Attachments with a record that cannot be read, perhaps of a newer release: what etcd has of
+    /// them stays.
+    pub unreadable: BTreeSet<String>,
     /// The addresses in use: the ledger of `cluster`.
     pub leases: BTreeSet<IpAddr>,
     /// Blocks that are wholly free, and since when.
@@ -75,7 +78,7 @@ pub struct NetLocal {
 impl NetLocal {
     /// Whether somebody on this host needs the network.
     pub fn is_in_use(&self) -> bool {
-        !self.attachments.is_empty() || !self.leases.is_empty()
+        !self.attachments.is_empty() || !self.unreadable.is_empty() || !self.leases.is_empty()
     }
 
     /// Whether an address has a container on this host.

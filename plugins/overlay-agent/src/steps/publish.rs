@@ -11,7 +11,7 @@ use cluster::local::Attachment;
 use cluster::record::Alive;
 
 use super::asks::{Holder, holder};
-use crate::state::local::published;
+use crate::state::local::{NetLocal, published};
 use crate::state::want::View;
 use crate::txn::{Lease, Op, Txn};
 
@@ -79,12 +79,15 @@ fn networks<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
 /// The operations that make etcd's records of a network those of this host, with the addresses of
 /// those that are written.
 fn differences(view: &View<'_>, network: &str) -> Vec<(Op, Vec<IpAddr>)> {
-    let none = BTreeMap::new();
-    let here = view.local.nets.get(network).map_or(&none, |net| &net.attachments);
+    let none = NetLocal::default();
+    let NetLocal { attachments: here, unreadable, .. } = view.local.nets.get(network).unwrap_or(&none);
     let mut ops = Vec::new();
     let mut there = BTreeMap::new();
     for (endpoint, record) in view.cache.endpoints(network, &view.local.id) {
         let attachment = endpoint.attachment();
+        if unreadable.contains(&attachment) {
+            continue;
+        }
         if here.get(&attachment).is_none_or(|held| given_up(view, network, held).is_some()) {
             ops.push((Op::Delete(Key::Endpoint(endpoint.clone())), Vec::new()));
         }

@@ -105,6 +105,27 @@ fn a_wrong_clock_drops_no_leases_of_the_reference() {
     assert!(room.lease("10.0.0.4").exists());
 }
 
+/// What it says of boots is unknown, so no lease is taken for one of an earlier boot.
+#[test]
+fn a_boot_record_of_a_newer_release_drops_no_lease() {
+    let room = Room::new();
+    room.add("c1", &small()).unwrap();
+    let record = room.data().join(".moor/net.boot");
+    let text = fs::read_to_string(&record).unwrap();
+    // Further words of a line are skipped.
+    fs::write(&record, text.replace('\n', " more words\n")).unwrap();
+    room.add("c2", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.2", "10.0.0.3"]);
+    let newer = format!("v 2\n{text}");
+    fs::write(&record, &newer).unwrap();
+    room.boot("second");
+    room.add("c3", &small()).unwrap();
+    assert_eq!(room.leases(), ["10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    assert_eq!(fs::read_to_string(&record).unwrap(), newer);
+    room.del("c2", &small());
+    assert_eq!(room.leases(), ["10.0.0.2", "10.0.0.4"]);
+}
+
 /// The record is still of the old boot then.
 #[test]
 fn a_record_that_cannot_be_replaced_drops_no_lease_of_this_boot() {

@@ -80,15 +80,15 @@ fn an_unreadable_record_does_not_hide_the_others() {
     files.write_attachment("front", "c1", "eth0", &attachment()).unwrap();
     let beside = dir.path().join("run/7/att/front");
     fs::write(beside.join("c2@eth0.json"), "{").unwrap();
-    fs::write(beside.join("c3@eth0.json"), serde_json::to_vec(&Attachment { v: 2, ..attachment() }).unwrap())
-        .unwrap();
+    // A newer release's, of another shape.
+    fs::write(beside.join("c3@eth0.json"), "{\"v\":2,\"ips\":{}}").unwrap();
     fs::write(beside.join(".moor-c4@eth0.json"), "half").unwrap();
     fs::write(beside.join("odd"), "").unwrap();
     let all = files.attachments("front").unwrap();
     let readable: Vec<_> = all.iter().map(|(name, record)| (name.as_str(), record.is_ok())).collect();
     assert_eq!(readable, [("c1@eth0", true), ("c2@eth0", false), ("c3@eth0", false)]);
     let error = all[2].1.as_ref().unwrap_err();
-    assert!(format!("{error:#}").contains("another release"), "{error:#}");
+    assert!(format!("{error:#}").contains("it is of version 2"), "{error:#}");
 }
 
 /// O-078: a name that is no name is never a part of a path.

@@ -38,7 +38,10 @@ pub(super) fn records(
         if devices.read(owner).is_some() {
             return Ok(Some(devices));
         }
-        // One that cannot be read describes nothing.
+        // One that cannot be read describes nothing, but may be another network's.
+        if devices.owner(owner).is_some_and(|on_record| on_record != *owner) {
+            return Ok(None);
+        }
         devices.remove(owner)?;
     }
     let link = match sandbox {

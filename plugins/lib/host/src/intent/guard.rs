@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use sys::file::{self, Sync};
 use sys::{Error, Result};
 
+use super::text::{NUMBER, VERSION};
 use super::{MODE, Records};
+use crate::notice;
 
 /// The file in the directory of records. It is no record of an attachment.
 const FILE: &str = ".overlay-members";
-/// The version that is written, and the only one that is read.
-const VERSION: &str = "v 1";
 /// The most hosts on record, and the longest file in bytes.
 const MEMBERS_MAX: usize = 4096;
 const LONGEST: usize = MEMBERS_MAX * 64;
@@ -46,7 +46,12 @@ impl Records {
 
     /// The hosts of the cluster; none without a readable file, and then nobody is let in.
     pub fn guard(&self) -> Guard {
-        let Ok(Some(bytes)) = file::read(&self.dir.join(FILE), LONGEST) else { return Guard::default() };
+        let path = self.dir.join(FILE);
+        let Ok(Some(bytes)) = file::read(&path, LONGEST) else { return Guard::default() };
+        if let Err(newer) = file::ensure_known(&bytes, NUMBER) {
+            notice(format_args!("the record {} is not understood: {newer}", path.display()));
+            return Guard::default();
+        }
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.lines();
         if lines.next() != Some(VERSION) {

@@ -12,6 +12,7 @@
 //! The directory is in `/run`: it goes with the kernel state that it describes.
 
 mod guard;
+mod record;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -20,19 +21,17 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use ipnetwork::IpNetwork;
-use netlink::Mac;
 use sha2::{Digest, Sha512};
 use sys::file::{self, Hold, Sync};
 use sys::{Error, Result, clock};
 
-use crate::ports::{Chosen, Container};
-use crate::{Attached, Namespace, OverlayNetwork, Owner, Removal, Zone};
+use crate::head::Head;
+use crate::{Owner, Removal, notice};
 
 pub use guard::Guard;
+pub use record::Record;
 
 /// The directory of records.
 const DIR: &str = "/run/moor/intent";
@@ -78,67 +77,10 @@ impl By {
             Self::Firewall => "firewall",
         }
     }
-}
 
-/// The packet rules of an attachment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Their owner.
-    pub owner: Owner,
-    /// Its published ports.
-    pub containers: Vec<Container>,
-    /// The iptables chain of its ports, if they are there: these are not restored.
-    pub chain: Option<String>,
-    /// The chosen ones among its ports.
-    pub chosen: Vec<Chosen>,
-    /// Links that got `route_localnet` because of published ports.
-    pub localnet: Vec<String>,
-    /// Masqueraded addresses, and the subnets inside which they are not masqueraded.
-    pub masquerade: Option<(Vec<IpAddr>, Vec<IpNetwork>)>,
-    /// The iptables chain that masquerades it, and the addresses that lead to it.
-    pub masquerade_chain: Option<(String, Vec<IpAddr>)>,
-    /// A bridge port, and the MAC address that it accepts.
-    pub mac_filter: Option<(String, Mac)>,
-    /// A link of the host, and the source addresses that it accepts.
-    pub sources: Option<(String, Vec<IpAddr>)>,
-    /// A bridge port, and the MAC address and the source addresses of its frames.
-    pub frames: Option<(String, Mac, Vec<IpAddr>)>,
-    /// Its overlay network.
-    pub overlay: Option<OverlayNetwork>,
-    /// Links of the host towards it, and its addresses, with connections that bypass the rules.
-    pub fast_path: Option<(Vec<String>, Vec<IpAddr>)>,
-    /// Its addresses that chains of iptables accept: these are not restored.
-    pub accepted: Vec<IpAddr>,
-    /// Its addresses in a zone of firewalld.
-    pub zone: Option<Zone>,
-    /// What it has behind the host's firewall.
-    pub firewall: Option<Attached>,
-    /// The container's network namespace, if no link of the host shows whether the attachment is
-    /// alive.
-    pub netns: Option<Namespace>,
-}
-
-impl Record {
-    /// The record of an attachment without rules.
-    pub fn new(owner: Owner) -> Self {
-        Self {
-            owner,
-            containers: Vec::new(),
-            chain: None,
-            chosen: Vec::new(),
-            localnet: Vec::new(),
-            masquerade: None,
-            masquerade_chain: None,
-            mac_filter: None,
-            sources: None,
-            frames: None,
-            overlay: None,
-            fast_path: None,
-            accepted: Vec::new(),
-            zone: None,
-            firewall: None,
-            netns: None,
-        }
+    /// Whether the rules have their owner's label, by which they are found without a record.
+    const fn is_labelled(self) -> bool {
+        matches!(self, Self::Bridge | Self::Portmap | Self::FastPath | Self::Firewall)
     }
 }
 
@@ -214,17 +156,32 @@ impl Records {
         read(&self.path(by, owner)).map(|found| found.map(|(record, _)| record))
     }
 
+    /// What any release can read of the record of an attachment; `None` also for what cannot be
+    /// read at all.
+    pub(crate) fn head(&self, by: By, owner: &Owner) -> Option<Head> {
+        head(&self.path(by, owner))
+    }
+
     /// Removes the record of an attachment that is gone, and returns it. That of another network's
     /// attachment of the same interface stays while that is alive. An unreadable record restores
-    /// nothing, and is removed too.
+    /// nothing: it is reported in the log, and removed too.
     ///
     /// # Errors
     /// It cannot be removed; or it is unknown whether the other attachment is alive, and then it
     /// stays.
     pub fn take(&self, by: By, removal: &Removal) -> Result<Option<Record>> {
-        let record = self.read(by, removal.owner()).unwrap_or_default();
-        if let Some(record) = &record
-            && !removal.takes(&record.owner.label())?
+        let (record, owner) = match self.read(by, removal.owner()) {
+            Ok(record) => {
+                let owner = record.as_ref().map(|record| record.owner.clone());
+                (record, owner)
+            }
+            Err(error) => {
+                notice(format_args!("{}: {error:#}", by.name()));
+                (None, self.head(by, removal.owner()).map(|head| head.owner))
+            }
+        };
+        if let Some(owner) = owner
+            && !removal.takes(&owner.label())?
         {
             return Ok(None);
         }
@@ -237,8 +194,8 @@ impl Records {
     /// # Errors
     /// It cannot be removed.
     pub fn remove_own(&self, by: By, owner: &Owner) -> Result<()> {
-        match self.read(by, owner) {
-            Ok(Some(record)) if record.owner != *owner => Ok(()),
+        match self.head(by, owner) {
+            Some(head) if head.owner != *owner => Ok(()),
             _ => file::remove_whole(&self.path(by, owner)).map(drop),
         }
     }
@@ -258,19 +215,25 @@ impl Records {
     /// # Errors
     /// They cannot be listed.
     pub fn all_but(&self, by: By, network: &str, valid: &HashSet<Owner>) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
+        self.stale(by, network, valid).map(|(records, _)| records)
+    }
+
+    /// As [`Records::all_but`], and the owners of unreadable ones that show it.
+    fn stale(&self, by: By, network: &str, valid: &HashSet<Owner>) -> Result<(Vec<Record>, Vec<Owner>)> {
+        let (mut records, mut owners) = (Vec::new(), Vec::new());
         for path in self.paths()?.iter().filter(|path| is_of(path, by)) {
             match read(path) {
-                Ok(Some((record, _)))
-                    if record.owner.network == network && !valid.contains(&record.owner) =>
-                {
-                    records.push(record);
+                Ok(found) => records.extend(found.map(|(record, _)| record)),
+                Err(error) => {
+                    eprintln!("{}: {error:#}", by.name());
+                    owners.extend(head(path).map(|head| head.owner));
                 }
-                Ok(_) => {}
-                Err(error) => eprintln!("{}: {error:#}", by.name()),
             }
         }
-        Ok(records)
+        let is_stale = |owner: &Owner| owner.network == network && !valid.contains(owner);
+        records.retain(|record| is_stale(&record.owner));
+        owners.retain(is_stale);
+        Ok((records, owners))
     }
 
     /// The readable records of one kind.
@@ -370,21 +333,30 @@ pub fn withdraw<T>(
 const AT_ONCE: usize = 512;
 
 /// Removes the records of a network's attachments except these, and releases the lock now and then.
-/// An unreadable one stays, and is reported in the log.
+/// An unreadable one is reported in the log. It stays if it does not show its owner, or if it alone
+/// names what is to be deleted.
 ///
 /// # Errors
 /// They cannot be listed, or one cannot be removed.
 pub fn remove_all_but(by: By, network: &str, valid: &HashSet<Owner>) -> Result<()> {
-    let stale = match Records::open_if_any()? {
-        Some(records) => records.all_but(by, network, valid)?,
+    let (stale, mut owners) = match Records::open_if_any()? {
+        Some(records) => records.stale(by, network, valid)?,
         None => return Ok(()),
     };
-    for some in stale.chunks(AT_ONCE) {
+    if !by.is_labelled() {
+        owners.clear();
+    }
+    owners.extend(stale.into_iter().map(|record| record.owner));
+    for some in owners.chunks(AT_ONCE) {
         if let Some(records) = Records::open_if_any()? {
-            some.iter().try_for_each(|record| records.remove_own(by, &record.owner))?;
+            some.iter().try_for_each(|owner| records.remove_own(by, owner))?;
         }
     }
     Ok(())
+}
+
+fn head(path: &Path) -> Option<Head> {
+    Head::of(&file::read(path, LONGEST).ok()??)
 }
 
 /// Reads a record and the time it was written.

@@ -6,7 +6,7 @@ use netlink::Mac;
 
 use super::{By, Record, Records, text};
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
-use crate::{Attached, Isolation, Namespace, OverlayNetwork, Owner, Policy, Source, Ways, Zone};
+use crate::{Attached, Isolation, Namespace, OverlayNetwork, Owner, Policy, Removal, Source, Ways, Zone};
 
 fn owner(network: &str, id: &str) -> Owner {
     Owner::new(network, id, "eth0")
@@ -133,6 +133,32 @@ fn only_what_a_network_has_not_any_more_is_collected() {
     assert_eq!((left, unreadable.len()), (vec!["c1".into(), "c2".into(), "c3".into()], 1));
 }
 
+/// As a newer release may write them: whose they are can be read, and no more.
+#[test]
+fn a_newer_record_goes_with_its_owner_and_with_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open_at(&dir.path().join("moor/intent")).unwrap();
+    for (by, id) in [(By::Bridge, "c1"), (By::Bridge, "c2"), (By::Zone, "c1")] {
+        let text = format!("v 2\nowner net eth0 {id}\nquux {id}\nnetns 7 /run/netns/{id}\n");
+        fs::write(records.path(by, &owner("net", id)), text).unwrap();
+    }
+    let error = records.read(By::Bridge, &owner("net", "c1")).unwrap_err();
+    assert!(format!("{error:#}").contains("of version 2"), "{error:#}");
+    assert_eq!(records.head(By::Bridge, &owner("net", "c1")).unwrap().netns.unwrap().inode, 7);
+    // Another network's ADD that is undone leaves them.
+    records.remove_own(By::Bridge, &owner("renamed", "c1")).unwrap();
+    let valid = [owner("net", "c2")].into();
+    assert_eq!(records.all_but(By::Bridge, "net", &valid).unwrap(), []);
+    let (stale, owners) = records.stale(By::Bridge, "net", &valid).unwrap();
+    assert_eq!((stale, owners), (vec![], vec![owner("net", "c1")]));
+    // What only the record names is not forgotten by GC.
+    assert!(By::Bridge.is_labelled() && !By::Zone.is_labelled());
+    let removal = Removal::new(owner("net", "c1"), "", Vec::new());
+    assert_eq!(records.take(By::Bridge, &removal).unwrap(), None);
+    let left: Vec<_> = records.paths().unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
 /// HO-24: an address claimed several times belongs to the last claim, however close they are.
 #[test]
 fn records_of_one_moment_are_in_the_order_they_were_written_in() {
@@ -151,7 +177,7 @@ fn a_text_that_is_no_record_is_an_error_that_says_where() {
     assert_eq!(text::read(good.as_bytes()), Ok((full(), 7)));
     for (change, expected) in [
         ("", "does not begin"),
-        ("v 2\n", "does not begin"),
+        ("v 2\n", "of version 2, and this release reads 1"),
         ("v 1\n", "no owner"),
         ("v 1\nport 6 any 80-80 80\n", "line 2"),
         ("v 1\nowner net eth0\n", "line 2"),

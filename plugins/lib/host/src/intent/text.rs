@@ -44,14 +44,15 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::str::{FromStr, SplitWhitespace};
 
-use sys::IpFamily;
+use sys::{IpFamily, file};
 
 use super::Record;
 use crate::ports::{Chosen, Conditions, Container, Mapping, Masquerade};
 use crate::{Attached, Isolation, Namespace, OverlayNetwork, Owner, PolicyRule, Source, Zone};
 
 /// The version that is written, and the only one that is read.
-const VERSION: &str = "v 1";
+pub(super) const VERSION: &str = "v 1";
+pub(super) const NUMBER: u32 = 1;
 /// Any address of the host.
 const ANY: &str = "any";
 /// No link.
@@ -150,6 +151,7 @@ pub(super) fn write(record: &Record, written: u64) -> String {
 /// The inverse; also returns the time it was written (0 if missing). An error describes the fault
 /// in the text.
 pub(super) fn read(bytes: &[u8]) -> Result<(Record, u64), String> {
+    file::ensure_known(bytes, NUMBER).map_err(|newer| newer.to_string())?;
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, first)| first != VERSION) {

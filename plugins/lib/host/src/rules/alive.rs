@@ -35,8 +35,9 @@ impl Attachments {
         }
         let Some(owner) = Owner::of_label(label) else { return Ok(None) };
         let Some(records) = Records::open_if_any()? else { return Ok(None) };
-        let of = |by| records.read(by, &owner).ok().flatten().filter(|record| record.owner == owner);
-        let netns = of(By::Portmap).and_then(|record| record.netns);
+        // By their heads: a record that this release cannot read may be of a living attachment.
+        let of = |by| records.head(by, &owner).filter(|head| head.owner == owner);
+        let netns = of(By::Portmap).and_then(|head| head.netns);
         // An attachment to a bridge is gone if its veth is gone.
         Ok(netns.map(|netns| !netns.is_gone()).or_else(|| of(By::Bridge).map(|_| false)))
     }
