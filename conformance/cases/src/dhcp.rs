@@ -57,7 +57,7 @@ pub(crate) fn call(room: &Room, verb: &str, container: &Container, config: &Valu
 }
 
 /// dnsmasq outside.
-fn server(room: &Room, offer: &Offer) -> Result<Server> {
+pub(crate) fn server(room: &Room, offer: &Offer) -> Result<Server> {
     room.outside(&[])?;
     room.dhcp_server(Software::Dnsmasq, offer)
 }

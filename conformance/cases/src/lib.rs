@@ -107,6 +107,7 @@ mod ptp;
 mod ptp_keys;
 mod ptp_life;
 mod reapply;
+mod records;
 mod routers;
 mod rules_absent;
 mod rules_busy;
@@ -249,6 +250,7 @@ pub fn all() -> Vec<Case> {
         portmap_iptables_life::CASES,
         portmap_iptables_packets::CASES,
         reapply::CASES,
+        records::CASES,
         saved_rules::CASES,
         private::CASES,
         firewall::CASES,
@@ -297,6 +299,7 @@ pub fn all() -> Vec<Case> {
         overlay::packets_networks::CASES,
         overlay::packets_scenarios::CASES,
         overlay::packets_underlay::CASES,
+        overlay::records::CASES,
         overlay::verbs::CASES,
         parents::CASES,
         host_access::CASES,

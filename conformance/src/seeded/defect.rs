@@ -19,6 +19,7 @@ use super::networks::NETWORKS;
 use super::order::ORDER;
 use super::packets::PACKETS;
 use super::rates::RATES;
+use super::records::RECORDS;
 use super::routed::ROUTED;
 use super::rules::RULES;
 use super::sources::SOURCES;
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(NAMES)
         .chain(NETWORKS)
         .chain(RATES)
+        .chain(RECORDS)
         .chain(ROUTED)
         .chain(RULES)
         .chain(SOURCES)

@@ -14,6 +14,7 @@ mod networks;
 mod order;
 mod packets;
 mod rates;
+mod records;
 mod routed;
 mod rules;
 mod sources;

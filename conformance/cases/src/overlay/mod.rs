@@ -11,6 +11,7 @@ pub(super) mod packets_guard;
 pub(super) mod packets_networks;
 pub(super) mod packets_scenarios;
 pub(super) mod packets_underlay;
+pub(super) mod records;
 mod stranger;
 pub(super) mod verbs;
 
