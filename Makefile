@@ -43,7 +43,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test distributions-test image image-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-distributions tools-dns tools-etcd tools-firewalld tools-fuzz tools-kernels tools-supply tools-systemd
+.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test distributions-test upgrade-test image image-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-distributions tools-dns tools-etcd tools-firewalld tools-fuzz tools-kernels tools-supply tools-systemd
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,12 @@ systemd-test: tools-systemd dist ## try the package's units under a systemd that
 
 distributions-test: tools tools-distributions tools-etcd tools-firewalld tools-dhcp build ## try what DISTRIBUTIONS.md says: read-only, noexec, no C library, AppArmor, SELinux
 	plugins/packages/trial-distributions
+
+# Of before most of the records that there are today, and as far back as the packet rules of published ports allow.
+OLDER ?= f2586aa
+
+upgrade-test: tools build ## bin/ takes an older release's place under 100 attachments, and gives it back; OLD=DIR, else OLDER=COMMIT is built first
+	old=$(if $(OLD),"$(OLD)",$$(.ci/older $(OLDER))) && bin/conformance upgrade --cni-path bin --from "$$old"
 
 image: ## an OCI image of bin/ that installs itself into a host's directories: dist/moor-install-VERSION.oci.tar
 	@test -x bin/moor-install || { echo "nothing is built: run 'make build' first" >&2; exit 1; }

@@ -170,6 +170,20 @@ pub enum Verb {
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         cluster: u64,
     },
+    /// Attach containers by one release and let another take its place under them, and give it back;
+    /// then the same with the two exchanged. Connections through published ports and questions for
+    /// names go on meanwhile.
+    #[command(after_help = "Example: conformance upgrade --from /opt/cni/bin.old --cni-path bin")]
+    Upgrade {
+        #[command(flatten)]
+        common: Common,
+        /// The other release's executables.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// How many containers there are when the release changes.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        attachments: usize,
+    },
     /// Attach two containers on one host, measure who reaches whom, detach them, and show that
     /// nothing is left.
     #[command(after_help = "Example: conformance demo --cni-path /opt/cni/bin")]

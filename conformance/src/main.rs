@@ -11,6 +11,7 @@ mod paper;
 mod registry;
 mod seeded;
 mod stress;
+mod upgrade;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,6 +67,9 @@ fn main() -> ExitCode {
         }
         Verb::Stranger { stranger, name } => cases::dns_strangers::act(stranger, &name),
         Verb::Clients { common, filter } => guarded(&common, |grounds| clients::run(grounds, &filter)),
+        Verb::Upgrade { common, from, attachments } => {
+            guarded(&common, |grounds| upgrade::run(grounds, &from, attachments))
+        }
         Verb::Stress { common, seed, seeds, cluster } => {
             guarded(&common, |grounds| stress::run(grounds, &stress::Options { seed, seeds, cluster }))
         }

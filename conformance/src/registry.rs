@@ -4,7 +4,7 @@ use harness::case::Case;
 use harness::faults;
 use harness::job::{Kind, Registry};
 
-use crate::{clients, compare, demo, stress};
+use crate::{clients, compare, demo, stress, upgrade};
 
 /// Every case, in the order in which they are listed and run.
 pub fn cases() -> Vec<Case> {
@@ -15,7 +15,7 @@ pub fn cases() -> Vec<Case> {
 
 /// The cases, and the kinds of jobs.
 pub fn registry() -> Registry {
-    let kinds: [&[Kind]; 7] = [
+    let kinds: [&[Kind]; 8] = [
         bench::attachments::JOBS,
         bench::dns::JOBS,
         faults::JOBS,
@@ -23,6 +23,7 @@ pub fn registry() -> Registry {
         compare::JOBS,
         demo::JOBS,
         stress::JOBS,
+        upgrade::JOBS,
     ];
     Registry { cases: cases(), kinds: kinds.concat() }
 }
