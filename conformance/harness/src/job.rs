@@ -31,9 +31,14 @@ pub struct Job {
     /// The world to make of the room, for a case.
     #[arg(long)]
     pub world: Option<World>,
-    /// `case:<name>`, `need:<name>`, `about:`, or `<kind>:<rest>` of a [`Kind`].
+    /// `case:<name>`, `need:<name>`, `about:`, [`ROOM`], [`PLAIN_ROOM`], or `<kind>:<rest>` of a [`Kind`].
     pub what: String,
 }
+
+/// The job that finds out whether cases can have rooms here.
+pub const ROOM: &str = "room:";
+/// The same for probes, and for cases that need root of the machine: their rooms are not confined.
+pub const PLAIN_ROOM: &str = "room:plain";
 
 /// A kind of job other than cases and needs.
 #[derive(Clone, Copy)]
@@ -63,7 +68,8 @@ pub struct Registry {
 pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
     let case = job.what.strip_prefix("case:");
     let case = case.and_then(|name| registry.cases.iter().find(|case| case.name == name));
-    let confined = case.is_some_and(|case| !case.needs_the_machines_root()) && confine::is_possible();
+    let like_a_case = job.what == ROOM || case.is_some_and(|case| !case.needs_the_machines_root());
+    let confined = like_a_case && confine::is_possible();
     if !job.inside {
         enter::unshare_all(confined)?;
         enter::end_with_the_parent()?;
@@ -81,6 +87,7 @@ pub fn start(job: &Job, registry: &Registry) -> Result<bool> {
             None => bail!("no need is called {name}"),
         },
         "about" => about(&room).map(|()| true),
+        "room" => enter::ensure_usable(&room).map(|()| true),
         "case" => {
             let case = case.with_context(|| format!("no case is called {name}"))?;
             let world = job.world.map(|world| world.enter(&room)).transpose()?;

@@ -62,6 +62,9 @@ pub fn run(args: &RunArgs, all: Vec<Case>) -> Result<bool> {
     let reports = report::wanted(&args.report)?;
     let lines = reports.contains(&Wanted { form: Form::Text, file: None });
     let grounds = args.common.grounds_in(args.world)?;
+    if args.lane != vm::lane::Lane::Vm {
+        grounds.ensure_rooms()?;
+    }
     let before = Machine::now()?;
     let baseline = Baseline::choose(args.baseline.as_deref(), &grounds)?;
     let baseline = match args.world {

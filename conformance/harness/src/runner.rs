@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::case::{Case, Outcome, Verdict};
+use crate::job::{PLAIN_ROOM, ROOM};
 use crate::need::Need;
 use crate::world::World;
 
@@ -145,6 +146,17 @@ impl Grounds {
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Requires that cases can have rooms here: where they cannot, a failure of each would be the
+    /// machine's, and not the suite's.
+    pub fn ensure_rooms(&self) -> Result<()> {
+        for room in [ROOM, PLAIN_ROOM] {
+            if let Some(why) = self.run(room)?.trouble {
+                bail!("not every case can have a room here: {}", first_line(&why));
+            }
+        }
+        Ok(())
     }
 
     /// The requested needs that this machine does not meet.

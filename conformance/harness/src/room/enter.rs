@@ -12,9 +12,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
-use super::SCRATCH;
 use super::confine;
 use super::elsewhere::Elsewhere;
+use super::{Room, SCRATCH};
 use crate::ip;
 
 /// The directories that every room, and every host of a cluster, has for itself, beside `/run`.
@@ -33,8 +33,11 @@ pub fn unshare_all(confined: bool) -> Result<()> {
     if !uid.is_root() {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
-    unshare(flags)
-        .context("make the room's namespaces (as an ordinary user the kernel must allow user namespaces)")?;
+    unshare(flags).context(if uid.is_root() {
+        "make the room's namespaces (in a container this takes CAP_SYS_ADMIN: --cap-add SYS_ADMIN)"
+    } else {
+        "make the room's namespaces (as an ordinary user the kernel must allow user namespaces)"
+    })?;
     if !uid.is_root() {
         fs::write("/proc/self/setgroups", "deny").context("give up setgroups")?;
         fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("map the user to root")?;
@@ -80,8 +83,25 @@ pub fn furnish(watched: bool, confined: bool) -> Result<Elsewhere> {
         confine::enter_user_namespace()?;
     }
     std::env::set_current_dir(SCRATCH)?;
-    ip::run(&["link", "set", "lo", "up"])?;
+    ip::run(&["link", "set", "lo", "up"])
+        .context("set the room's lo up (in a container this takes CAP_NET_ADMIN: --cap-add NET_ADMIN)")?;
     Ok(elsewhere.begun())
+}
+
+/// Looks at a container of the room as cases do. In a container of another runtime `ip -n` may be
+/// unable to: the kernel refuses a second /sys in a user namespace where the first has mounts that
+/// hide a part of it (fs/namespace.c, mnt_already_visible).
+pub fn ensure_usable(room: &Room) -> Result<()> {
+    let container = room.container("probe")?;
+    room.snapshot_in(&container).map(drop).map_err(|error| {
+        let masked = format!("{error:#}").contains("mount of /sys failed");
+        error.context(if masked {
+            "a part of /sys is hidden, as container runtimes do: podman run --security-opt unmask=ALL, or \
+             --privileged, shows it"
+        } else {
+            "look at a container in a room"
+        })
+    })
 }
 
 /// Not every machine has an id; every room has this one.
