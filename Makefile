@@ -36,6 +36,11 @@ PLUGINS  = bandwidth bridge cluster dhcp dns dummy firewall host-device host-loc
 ALL      = moor-plugins
 PROGRAMS = $(PLUGINS) $(ALL) overlay-agent moor moor-install conformance
 
+# Makes image $(1), on a root file system or from scratch.
+IMAGE = mkdir -p dist && rm -f dist/$(1)-*.oci.tar && \
+    version=$(or $(VERSION),$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)) && \
+    plugins/packages/image $(1) bin "dist/$(1)-$$version.oci.tar" "$$version" "$$(git log -1 --format=%ct)" $(2)
+
 # This file's directory, which a test calls from elsewhere.
 HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
@@ -43,7 +48,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 PR_DIR = $(TARGET_DIR)/debug/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test distributions-test upgrade-test image image-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-distributions tools-dns tools-etcd tools-firewalld tools-fuzz tools-kernels tools-supply tools-systemd
+.PHONY: help demo demo-cluster build install install-units man dist dist-test systemd-test distributions-test upgrade-test image image-test image-conformance image-conformance-test clean pr fmt lint test test-unit conformance test-vm kernels faults diff stress clients seeded coverage worlds fuzz supply reproducible bench bench-dns tools tools-vm tools-clients tools-dhcp tools-dist tools-distributions tools-dns tools-etcd tools-firewalld tools-fuzz tools-image tools-kernels tools-supply tools-systemd
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,11 +105,17 @@ upgrade-test: tools build ## bin/ takes an older release's place under 100 attac
 
 image: ## an OCI image of bin/ that installs itself into a host's directories: dist/moor-install-VERSION.oci.tar
 	@test -x bin/moor-install || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
-	@mkdir -p dist && rm -f dist/moor-install-*.oci.tar && version=$(or $(VERSION),$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)) && \
-	    plugins/install/image bin "dist/moor-install-$$version.oci.tar" "$$version" "$$(git log -1 --format=%ct)"
+	@$(call IMAGE,moor-install)
 
 image-test: tools-clients image ## podman runs the image as a pod would, in namespaces of its own
 	plugins/install/trial dist/moor-install-*.oci.tar "$$(basename dist/moor-install-*.oci.tar .oci.tar | sed 's/^moor-install-//')"
+
+image-conformance: tools-image ## an OCI image of the harness, for other projects' CI: dist/moor-conformance-VERSION.oci.tar
+	@test -x bin/conformance || { echo "nothing is built: run 'make build' first" >&2; exit 1; }
+	@$(call IMAGE,moor-conformance,"$${XDG_CACHE_HOME:-$$HOME/.cache}/moor/debian/bookworm-conformance")
+
+image-conformance-test: tools-clients image-conformance ## make it twice and compare; podman runs it on plugins of bin/ and on a broken one
+	plugins/packages/trial-conformance dist/moor-conformance-*.oci.tar "$$(basename dist/moor-conformance-*.oci.tar .oci.tar | sed 's/^moor-conformance-//')" bin
 
 clean: ## remove what was built
 	$(CARGO) clean
@@ -227,7 +238,10 @@ tools-firewalld: ## for the cases of firewalld: D-Bus and Python; firewalld, unp
 tools-fuzz: ## for fuzz: a C++ compiler
 	@.ci/tools fuzz
 
-tools-systemd: tools-vm ## for systemd-test: a root file system of Debian with systemd in ~/.cache/moor/debian
+tools-image: ## for image-conformance: a root file system of Debian with what the harness calls in ~/.cache/moor/debian
+	@.ci/tools image
+
+tools-systemd: tools-vm tools-etcd ## for systemd-test: a root file system of Debian with systemd in ~/.cache/moor/debian
 	@.ci/tools systemd
 
 tools-kernels: ## for kernels: an older and a newer kernel in ~/.cache/moor/kernels
