@@ -26,10 +26,12 @@ const DEVICES: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", 
 /// exists. This gives no rights over the machine, as everything that root owns there is read-only.
 const IDENTITY: &str = "0 0 4294967295";
 
-/// Whether this process can be confined; an unprivileged user's room is a user namespace anyway.
+/// Whether this process can be confined. An unprivileged user's room is a user namespace anyway:
+/// from inside, its root is the only user there, so it could not map all.
 pub fn is_possible() -> bool {
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
-    geteuid().is_root() && most.trim() != "0"
+    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && most.trim() != "0" && users.split_whitespace().eq(IDENTITY.split(' '))
 }
 
 /// Makes all mounts read-only. They must be private already.
