@@ -25,13 +25,13 @@ use crate::names::Names;
 use crate::remote::Remote;
 use crate::state::local::Local;
 
-/// What the agent needs: to program links and neighbours, to enter containers' namespaces, and, for
-/// a successor that opens its own socket, to announce addresses.
-const CAPABILITIES: [u32; 3] = [privilege::NET_ADMIN, privilege::NET_RAW, privilege::SYS_ADMIN];
+/// What the agent needs: to program links and neighbours, and, for a successor that opens its own
+/// socket, to announce addresses.
+const CAPABILITIES: [u32; 2] = [privilege::NET_ADMIN, privilege::NET_RAW];
 /// The directory of the responder's state; see `dns`.
 const DNS: &str = "/run/moor/dns";
-/// System calls besides those of every daemon: threads, namespaces, files that appear whole, and
-/// sockets closed in the background.
+/// System calls besides those of every daemon: threads, files that appear whole, and sockets closed
+/// in the background.
 const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_clone,
     libc::SYS_clone3,
@@ -47,7 +47,6 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_pipe2,
     libc::SYS_renameat,
     libc::SYS_renameat2,
-    libc::SYS_setns,
     libc::SYS_signalfd4,
     libc::SYS_statfs,
     libc::SYS_symlinkat,
