@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::case::{Case, Outcome, Verdict};
 use crate::job::{PLAIN_ROOM, ROOM};
 use crate::need::Need;
+use crate::report::first_line;
 use crate::world::World;
 
 /// The working environment of a run.
@@ -153,7 +154,7 @@ impl Grounds {
     pub fn ensure_rooms(&self) -> Result<()> {
         for room in [ROOM, PLAIN_ROOM] {
             if let Some(why) = self.run(room)?.trouble {
-                bail!("not every case can have a room here: {}", first_line(&why));
+                bail!("not every case can have a room here: {}", own_reason(&why));
             }
         }
         Ok(())
@@ -163,7 +164,7 @@ impl Grounds {
     pub fn lacking(&self, wanted: &[Need]) -> Vec<(Need, String)> {
         let answers = self.parallel(wanted, |need| match self.run(&format!("need:{}", need.name())) {
             Ok(Finished { trouble: None, .. }) => None,
-            Ok(Finished { trouble: Some(why), .. }) => Some((*need, first_line(&why))),
+            Ok(Finished { trouble: Some(why), .. }) => Some((*need, own_reason(&why))),
             Err(error) => Some((*need, format!("{error:#}"))),
         });
         answers.into_iter().flatten().collect()
@@ -203,7 +204,8 @@ fn judge(grounds: &Grounds, case: &Case) -> Verdict {
     }
 }
 
-fn first_line(text: &str) -> String {
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+/// The first line of what the harness has printed about itself.
+fn own_reason(text: &str) -> String {
+    let line = first_line(text);
     line.strip_prefix("conformance: ").unwrap_or(line).to_owned()
 }
