@@ -171,8 +171,11 @@ fn leased(room: &Room, software: Software, router: Router) -> Result<()> {
     ensure!(length == 64 && default_routes("c1")?.len() == 1, "{result}: {:?}", default_routes("c1")?);
     let held = on_link("c1")?;
     ensure!(held.len() == 1 && held[0]["local"] == *address, "{held:?}");
+    let routes = default_routes("c1")?;
     room.reach("c1", "2001:db8:ff::2")?;
-    check(room, "macvlan", &container, &config, &result)?.silent()?;
+    check(room, "macvlan", &container, &config, &result)?
+        .silent()
+        .with_context(|| format!("default routes {routes:?}, then {:?}", default_routes("c1")))?;
     if is_first {
         again(room, &container, &with(&config, json!({"type": "dhcp"})), &address)?;
     }
