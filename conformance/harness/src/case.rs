@@ -68,6 +68,11 @@ impl Verdict {
     }
 }
 
+/// The first line of a reason.
+pub fn first_line(text: &str) -> &str {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
+}
+
 /// A case and how it ended.
 pub struct Outcome {
     /// The case's name.

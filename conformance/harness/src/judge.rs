@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::baseline::{Baseline, Standing};
-use crate::case::{Case, Outcome, Verdict};
+use crate::case::{Case, Outcome, Verdict, first_line};
 use crate::options::Common;
 use crate::report::{self, Form, Run, Wanted};
 use crate::untouched::Machine;
@@ -130,7 +130,7 @@ impl Progress {
             println!("{}", report::line(outcome, standing));
             // A run that is interrupted writes no report.
             if let (Verdict::Failed(why), Standing::New) = (&outcome.verdict, standing) {
-                println!("    {}", report::first_line(why));
+                println!("    {}", first_line(why));
             }
             std::io::stdout().flush().ok();
         }

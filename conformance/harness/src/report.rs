@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use crate::baseline::{Baseline, Standing};
 use crate::case::{Outcome, Verdict};
-pub use forms::first_line;
 
 /// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::case::{Case, Outcome, Verdict};
+use crate::case::{Case, Outcome, Verdict, first_line};
 use crate::job::{PLAIN_ROOM, ROOM};
 use crate::need::Need;
-use crate::report::first_line;
 use crate::world::World;
 
 /// The working environment of a run.

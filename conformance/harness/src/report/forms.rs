@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Run, case, line};
 use crate::baseline::Standing;
-use crate::case::{Outcome, Verdict};
+use crate::case::{Outcome, Verdict, first_line};
 
 /// The failures in full, the names of cases not run, and the totals. CI recognises the last line.
 pub fn text(run: &Run) -> String {
@@ -182,11 +182,6 @@ pub fn markdown(run: &Run) -> String {
     text += "\n<details><summary>All cases</summary>\n\n```\n";
     run.outcomes.iter().for_each(|outcome| text += &format!("{}\n", line(outcome, run.standing(outcome))));
     text + "```\n\n</details>\n"
-}
-
-/// The first line of a reason.
-pub fn first_line(text: &str) -> &str {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
 }
 
 /// Escapes markup for XML and drops characters that XML forbids.
