@@ -194,6 +194,10 @@ fn again(room: &Room, container: &Container, config: &Value, address: &str) -> R
     until("the kernel knows when the address ends", || {
         Ok(on_link("c1")?[0]["valid_life_time"].as_u64().is_some_and(|seconds| seconds <= 125))
     })?;
+    // The subnet is on the link as before, not behind the router.
+    let neighbour = format!("{NETWORK6}:9");
+    let route = ip::rows(Some("c1"), &["-6", "route", "get", &neighbour])?;
+    ensure!(route[0]["dev"] == "eth0" && route[0]["gateway"].is_null(), "{route:?}");
     let result = room.attach("dhcp", "ADD", container).config(config).run()?.result()?;
     ensure!(address6(&result)?.0 == address, "a second ADD: {result}");
     let dns = &result["dns"];

@@ -232,7 +232,7 @@ impl Netlink {
     }
 
     /// Sets the seconds after which the kernel removes an address that the link has, and for which
-    /// new connections use it; its routes stay until then.
+    /// new connections use it. The route to its subnet lasts as long.
     ///
     /// # Errors
     /// The link does not exist. An IPv4 address that the link does not have is added.
@@ -242,8 +242,15 @@ impl Netlink {
         let mut address = message(index, net, vec![AddressAttribute::Local(net.ip())]);
         address.attributes.push(AddressAttribute::Address(net.ip()));
         address.attributes.push(AddressAttribute::CacheInfo(limit));
-        let request = Request::of(RTM_NEWADDR, NLM_F_REPLACE, &address);
-        self.change("limit address", request, || format!("{net} of {}", self.link_label(index)))
+        // With the first limit of an address that had none, Linux (seen in 5.10 to 6.18) puts the
+        // route to its subnet at the end of its life at once: modify_prefix_route in
+        // net/ipv6/addrconf.c takes the duration for a point in time. With the second it sets the
+        // route's as asked.
+        let times = if net.is_ipv6() { 2 } else { 1 };
+        (0..times).try_for_each(|_| {
+            let request = Request::of(RTM_NEWADDR, NLM_F_REPLACE, &address);
+            self.change("limit address", request, || format!("{net} of {}", self.link_label(index)))
+        })
     }
 
     /// Removes an address.

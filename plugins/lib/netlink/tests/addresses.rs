@@ -38,10 +38,40 @@ fn add(netlink: &Netlink, index: u32, net: &str, nodad: bool) {
     netlink.add_address(&NewAddress { index, net: net.parse().unwrap(), nodad }).unwrap();
 }
 
+/// The seconds for which the kernel uses the route to a subnet: none for ever, less than 0 not at all.
+fn expiry(pod: &NetNs, subnet: &str) -> Option<i64> {
+    let family = if subnet.contains(':') { "-6" } else { "-4" };
+    let routes = pod.enter(|| look(&format!("ip -j {family} route show {subnet} dev eth0"))).unwrap();
+    assert_eq!(routes.as_array().map(Vec::len), Some(1), "{subnet}: {routes}");
+    routes[0]["expires"].as_i64()
+}
+
 fn seen(pod: &NetNs, address: &str) -> Value {
     let links = pod.enter(|| look("ip -j addr show dev eth0")).unwrap();
     let infos = links[0]["addr_info"].as_array().unwrap();
     infos.iter().find(|info| info["local"] == address).cloned().unwrap_or_default()
+}
+
+network_test! {
+    fn a_limited_address_keeps_the_route_to_its_subnet() {
+        let pod = another_network();
+        let index = attach(&pod, "veth0");
+        let netlink = Netlink::open_in(&pod).unwrap();
+        up(&netlink, index);
+        for (net, subnet) in [("10.1.2.3/24", "10.1.2.0/24"), ("2001:db8::3/64", "2001:db8::/64")] {
+            add(&netlink, index, net, true);
+            assert_eq!(expiry(&pod, subnet), None, "{net}");
+            // First, and renewed.
+            for seconds in [120, 300] {
+                netlink.limit_address(index, net.parse().unwrap(), seconds, 60).unwrap();
+                let info = seen(&pod, net.split_once('/').unwrap().0);
+                let valid = info["valid_life_time"].as_u64().unwrap();
+                assert!((u64::from(seconds) - 5..=u64::from(seconds)).contains(&valid), "{info}");
+                let expiry = expiry(&pod, subnet).unwrap_or(i64::from(seconds));
+                assert!((i64::from(seconds) - 5..=i64::from(seconds)).contains(&expiry), "{net}: {expiry}");
+            }
+        }
+    }
 }
 
 network_test! {
