@@ -182,6 +182,10 @@ impl Server {
         if offer.router != Router::None {
             // The room's host is on the same wire, and stays as it is.
             fs::write("/proc/sys/net/ipv6/conf/wan0/accept_ra", "0")?;
+            // Its neighbour advertisements say that it is a router. Others would end the default
+            // routes through it (RFC 4861, section 7.2.5).
+            let forward = || Ok(fs::write("/proc/sys/net/ipv6/conf/eth0/forwarding", "1")?);
+            crate::namespace::inside(namespace, forward)?;
         }
         let args = text::arguments(software, family, offer, &dir)?;
         let mut server = Self {
