@@ -166,7 +166,7 @@ diff: ## the same requests to Moor and to the reference, compared
 stress: ## two suites at once on one directory of leases, some calls killed; SEEDS=4
 	bin/conformance stress --cni-path bin --seeds $(or $(SEEDS),4)
 
-clients: tools tools-clients tools-dhcp ## podman, containerd, CRI-O's calls and dhcp, with bin/
+clients: tools tools-clients tools-dhcp tools-etcd ## podman, containerd, CRI-O's calls, dhcp, and engines on two hosts, with bin/
 	bin/conformance clients --cni-path bin
 
 ##@ Test the harness

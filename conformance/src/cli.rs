@@ -143,7 +143,7 @@ pub enum Verb {
         filter: String,
     },
     /// Run podman and containerd from Debian's packages, and CRI-O's calls, with the plugins:
-    /// ports, restarts, removal.
+    /// ports, restarts, removal; and an overlay network on two hosts.
     #[command(after_help = "Example: conformance clients --filter podman")]
     Clients {
         #[command(flatten)]

@@ -1,5 +1,6 @@
 //! `conformance clients`: common container runtimes with the suite's plugins, each in a room of its
-//! own: podman and containerd from Debian's packages, CRI-O's calls, and a DHCP server on the wire.
+//! own: podman and containerd from Debian's packages, CRI-O's calls, a DHCP server on the wire, and
+//! two hosts of a cluster.
 
 mod compose;
 mod containerd;
@@ -7,6 +8,7 @@ mod crio;
 mod dhcp;
 mod front;
 mod networks;
+mod overlay;
 mod podman;
 
 use std::net::{IpAddr, SocketAddr};
@@ -36,11 +38,12 @@ struct Client {
     steps: fn(&Room, &mut Steps) -> Result<()>,
 }
 
-const CLIENTS: [Client; 4] = [
+const CLIENTS: [Client; 5] = [
     Client::packaged("podman", podman::steps),
     Client::packaged("containerd", containerd::steps),
     Client { name: "cri-o", ready: |_| Ok(()), furnish: |_| Ok(()), steps: crio::steps },
     Client { name: "dhcp", ready: dhcp::ready, furnish: |_| Ok(()), steps: dhcp::steps },
+    Client { name: "overlay", ready: overlay::ready, furnish: overlay::furnish, steps: overlay::steps },
 ];
 
 /// The conflist that publishes ports, the one with names, and the one that a person wants.
