@@ -290,6 +290,7 @@ pub fn all() -> Vec<Case> {
         stacked::CASES,
         overlay::access::CASES,
         overlay::addresses::CASES,
+        overlay::clocks::CASES,
         overlay::departures::CASES,
         overlay::fates::CASES,
         overlay::members::CASES,

@@ -33,4 +33,5 @@ pub mod store;
 pub mod strace;
 pub mod untouched;
 pub mod vm;
+pub mod wall_clock;
 pub mod world;

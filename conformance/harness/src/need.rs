@@ -70,6 +70,8 @@ pub enum Need {
     OtherUsers,
     /// `overlay`, `cluster` and their agent among the suite's plugins.
     Overlay,
+    /// A wall clock that may be set: the virtual machine's.
+    OwnClock,
     /// A pid namespace with its own `/proc`, which a room that locks `/proc` cannot mount.
     PidNamespace,
     /// The reference's plugins, in `--reference`.
@@ -93,7 +95,7 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 27] = [
+    pub const ALL: [Need; 28] = [
         Need::BrNetfilter,
         Need::BridgeVlanFiltering,
         Need::DhcpServers,
@@ -112,6 +114,7 @@ impl Need {
         Need::IptablesLegacy,
         Need::OtherUsers,
         Need::Overlay,
+        Need::OwnClock,
         Need::PidNamespace,
         Need::Reference,
         Need::SendBuffer,
@@ -144,6 +147,7 @@ impl Need {
             Need::IptablesLegacy => "iptables-legacy",
             Need::OtherUsers => "other users",
             Need::Overlay => "overlay, cluster, overlay-agent",
+            Need::OwnClock => "wall clock to set",
             Need::PidNamespace => "pid namespace",
             Need::Reference => "reference plugins",
             Need::SendBuffer => "large send buffers",
@@ -169,6 +173,7 @@ impl Need {
                 | Need::FqCodel
                 | Need::Ipvlan
                 | Need::Macvlan
+                | Need::OwnClock
                 | Need::VlanLinks
                 | Need::Vrf
         )
@@ -180,6 +185,7 @@ impl Need {
             self,
             Need::EveryProcess
                 | Need::InitialPids
+                | Need::OwnClock
                 | Need::SendBuffer
                 | Need::IptablesLegacy
                 | Need::PidNamespace
@@ -277,6 +283,7 @@ impl Need {
                 }
                 Ok(())
             }
+            Need::OwnClock => crate::wall_clock::ensure_settable(),
             Need::PidNamespace => ip::output("unshare", &["--pid", "--fork", "--mount-proc", "true"])
                 .map(drop)
                 .context("no pid namespace with its own /proc"),

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod addresses;
+pub(super) mod clocks;
 pub(super) mod departures;
 pub(super) mod fates;
 pub(super) mod members;

@@ -38,9 +38,9 @@ const LATE: Duration = Duration::from_secs(2);
 const SERVER: &str = "10.9.0.1";
 
 /// A container with names.
-struct Named<'a> {
+pub(super) struct Named<'a> {
     host: &'a Host<'a>,
-    guest: Guest,
+    pub(super) guest: Guest,
     server: &'static str,
     /// Its keys of `overlay`: the network's, its own name and aliases.
     overlay: Value,
@@ -65,7 +65,7 @@ impl<'a> Named<'a> {
     }
 
     /// The same on `front`, and ADD of `dns`.
-    fn new(host: &'a Host<'a>, id: &str, aliases: &[&str]) -> Result<Self> {
+    pub(super) fn new(host: &'a Host<'a>, id: &str, aliases: &[&str]) -> Result<Self> {
         let named = Self::overlay(host, id, aliases, &config(&json!({})), SERVER)?;
         named.dns()?;
         Ok(named)
@@ -94,7 +94,7 @@ impl<'a> Named<'a> {
         Ok(())
     }
 
-    fn del(&self) -> Result<()> {
+    pub(super) fn del(&self) -> Result<()> {
         self.call("dns", "DEL", &self.dns)?.silent()?;
         self.call("overlay", "DEL", &self.overlay)?.silent()
     }
@@ -122,11 +122,11 @@ impl<'a> Named<'a> {
     }
 
     /// The same for the IPv4 addresses of a name.
-    fn resolves(&self, name: &str, expected: &[&str]) -> Result<()> {
+    pub(super) fn resolves(&self, name: &str, expected: &[&str]) -> Result<()> {
         self.expect(&Question::new(name, kind::A), expected)
     }
 
-    fn v4(&self) -> &str {
+    pub(super) fn v4(&self) -> &str {
         self.ips.first().map_or("", String::as_str)
     }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::image::Image;
 use super::initramfs::Archive;
+use crate::wall_clock;
 
 /// The time limit until the command starts. Ten seconds are usual; a busy machine may need several
 /// times that.
@@ -216,7 +217,7 @@ impl Machine {
         }
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.image.kernel).args(["-initrd", "initramfs", "-append"]);
-        command.arg(format!("{PARAMETERS} {}", self.parameters));
+        command.arg(format!("{PARAMETERS} {} {}", wall_clock::MARK, self.parameters));
         command.args(["-serial", "file:console"]);
         for (share, path) in [("root", "/"), ("proc", "/proc")] {
             let of = format!("local,id={share},path={path},security_model=none,readonly=on,multidevs=remap");
