@@ -9,7 +9,9 @@ use harness::config::with;
 use harness::need::Need;
 use harness::patience::ensure_prompt;
 use harness::room::Room;
-use harness::stage::lan::{add, addresses, check, lan, outside, reaches, refusal, refused};
+use harness::stage::lan::{
+    add, addresses, check, lan, outside, outside_caches_another, reaches, refusal, refused,
+};
 use harness::{ip, store};
 use serde_json::{Value, json};
 
@@ -89,13 +91,8 @@ fn rogue_on_bridge(room: &Room) -> Result<()> {
 
 fn free(room: &Room, plugin: &str) -> Result<()> {
     room.outside(&[])?;
-    room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
     let addresses = addresses(0);
-    for address in &addresses {
-        let words =
-            ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
-        ip::run_in("outside", &words)?;
-    }
+    outside_caches_another(room, "eth0", &addresses)?;
     // `detectConflict` suffices; `enabledad` is about IPv6 only.
     let config = detecting(plugin, &json!({"enabledad": false}));
     let (container, result) = add(room, plugin, "c1", &config)?;

@@ -10,7 +10,7 @@ use harness::config::{VERSIONS, with};
 use harness::need::Need;
 use harness::room::Room;
 use harness::room::call::Call;
-use harness::stage::lan::{add, addresses, check, lan, refused};
+use harness::stage::lan::{add, addresses, check, lan, outside_caches_another, refused};
 use harness::{golden, ip, socket, store};
 use serde_json::{Value, json};
 
@@ -113,18 +113,9 @@ fn equal(room: &Room, plugin: &str, keys: &Value) -> Result<()> {
 fn stale_neighbour(room: &Room, plugin: &str) -> Result<()> {
     room.outside(&[])?;
     for dad in [true, false] {
-        // The outside caches another MAC address for the next container's address. An entry in
-        // state REACHABLE would be used for half a minute.
         let nth = usize::from(!dad);
         let addresses = addresses(nth);
-        for address in &addresses {
-            let words =
-                ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
-            ip::run_in("outside", &words)?;
-        }
-        // The kernel does not change entries this young (net.ipv4.neigh.*.locktime, one second by
-        // default).
-        room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")?))?;
+        outside_caches_another(room, "eth0", &addresses)?;
         add(room, plugin, &format!("c{nth}"), &lan(plugin, &json!({"enabledad": dad})))?;
         for address in &addresses {
             room.inside("outside", || socket::reach(address.parse()?, Duration::from_secs(1)))

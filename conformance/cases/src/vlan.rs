@@ -10,7 +10,8 @@ use harness::config::with;
 use harness::need::Need;
 use harness::room::Room;
 use harness::stage::lan::{
-    add, addresses_of, check, lan, reaches, refusal, refused, until, vlan_gateway, vlan_lan, vlan_outside,
+    add, addresses_of, check, lan, outside_caches_another, reaches, refusal, refused, until, vlan_gateway,
+    vlan_lan, vlan_outside,
 };
 use harness::{ip, socket, store};
 use serde_json::{Value, json};
@@ -172,12 +173,7 @@ fn master_down(room: &Room) -> Result<()> {
 fn stale_neighbour(room: &Room) -> Result<()> {
     vlan_outside(room)?;
     let addresses = ["10.10.10.10", "fd00:10::10"];
-    for address in addresses {
-        let words =
-            ["neigh", "add", address, "lladdr", "0a:00:00:00:00:99", "dev", "eth0.10", "nud", "reachable"];
-        ip::run_in("outside", &words)?;
-    }
-    room.inside("outside", || Ok(std::fs::write("/proc/sys/net/ipv4/neigh/eth0.10/locktime", "0")?))?;
+    outside_caches_another(room, "eth0.10", &addresses)?;
     add(room, "vlan", "c1", &vlan(json!({})))?;
     for address in addresses {
         room.inside("outside", || socket::reach(address.parse()?, Duration::from_secs(1)))

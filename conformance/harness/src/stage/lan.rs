@@ -1,6 +1,8 @@
 //! Shared code of macvlan's and ipvlan's cases: a wire with a host at its far end, and who reaches
 //! whom on it.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -170,6 +172,27 @@ pub fn reaches(room: &Room, from: Option<&str>, to: &[String; 2]) -> Result<bool
 pub fn outside() -> [String; 2] {
     OUTSIDE.map(str::to_owned)
 }
+
+/// Has a link of the outside cache another MAC address for these addresses. An entry in state
+/// REACHABLE would be used for half a minute.
+pub fn outside_caches_another(room: &Room, device: &str, addresses: &[impl AsRef<str>]) -> Result<()> {
+    for address in addresses {
+        let entry = ["neigh", "add", address.as_ref(), "lladdr", "0a:00:00:00:00:99", "dev", device];
+        ip::run_in("outside", &[&entry[..], &["nud", "reachable"]].concat())?;
+    }
+    // The kernel does not change entries this young (net.ipv4.neigh.*.locktime, one second by
+    // default), and old ones do not have the parameter in a user namespace, as rooms are.
+    room.inside("outside", || {
+        match fs::write(format!("/proc/sys/net/ipv4/neigh/{device}/locktime"), "0") {
+            Err(error) if error.kind() == ErrorKind::NotFound => std::thread::sleep(LOCKTIME),
+            written => written?,
+        }
+        Ok(())
+    })
+}
+
+/// A little longer than the kernel's default of locktime.
+const LOCKTIME: Duration = Duration::from_millis(1100);
 
 /// Requires that ADD is refused: the error contains this text, and neither host, leases nor
 /// container have changed.
