@@ -309,7 +309,8 @@ pub struct BenchArgs {
     /// and its instructions), gc (of 20 stale attachments), herd (200 at once), wait (until the
     /// first answers of a published port and a name), engine (what a network adds to a container
     /// engine's commands), rates (the bytes that pass a shaper), networks (a firewall among 1,000
-    /// networks with policies), tool (moor on a full host), flow (fastPath, in a virtual machine).
+    /// networks with policies), tool (moor on a full host), cluster (overlay on three hosts), crowd
+    /// (on fifty), flow (fastPath, in a virtual machine).
     #[arg(long, value_name = "PART,...", value_delimiter = ',')]
     pub also: Vec<Part>,
     /// Another build of the plugins under test, to compare with in these parts [default parts: all].

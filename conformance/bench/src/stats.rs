@@ -17,9 +17,14 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// The 99th percentile by nearest rank: under 100 values it is the largest; of none, 0.
 pub fn p99(values: &[f64]) -> f64 {
+    percentile(values, 99)
+}
+
+/// That percentile by nearest rank; of none, 0.
+pub fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len() * 99).div_ceil(100);
+    let rank = (sorted.len() * percent).div_ceil(100);
     rank.checked_sub(1).and_then(|index| sorted.get(index)).copied().unwrap_or(0.0)
 }
 

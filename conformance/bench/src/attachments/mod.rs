@@ -4,6 +4,7 @@
 pub mod budget;
 mod cases;
 mod chain;
+mod cluster;
 mod compared;
 mod contender;
 pub mod count;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use harness::room::Room;
 
 use super::compared::Compared;
-use super::{chain, engine, flow, herd, networks, rates, stale, start, tool, wait};
+use super::{chain, cluster, engine, flow, herd, networks, rates, stale, start, tool, wait};
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,17 @@ pub enum Part {
     Networks,
     /// What a person waits for the tool.
     Tool,
+    /// One network over three hosts.
+    Cluster,
+    /// One network over fifty hosts.
+    Crowd,
     /// Connections with `fastPath`, in a virtual machine.
     Flow,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 10] = [
+    pub const ALL: [Part; 12] = [
         Part::Start,
         Part::Chain,
         Part::Gc,
@@ -46,6 +50,8 @@ impl Part {
         Part::Rates,
         Part::Networks,
         Part::Tool,
+        Part::Cluster,
+        Part::Crowd,
         Part::Flow,
     ];
 
@@ -61,6 +67,8 @@ impl Part {
             Part::Rates => "rates",
             Part::Networks => "networks",
             Part::Tool => "tool",
+            Part::Cluster => "cluster",
+            Part::Crowd => "crowd",
             Part::Flow => "flow",
         }
     }
@@ -95,6 +103,8 @@ pub fn job(room: &Room, job: &str) -> Result<Vec<Compared>> {
         Part::Rates => rates::job(room),
         Part::Networks => networks::job(room),
         Part::Tool => tool::job(room),
+        Part::Cluster => cluster::job(room),
+        Part::Crowd => cluster::crowd::job(room),
         Part::Flow => flow::job(room),
     }
 }

@@ -8,12 +8,13 @@ use harness::case::Case;
 use harness::cluster::Cluster;
 use harness::cluster::host::{Guest, Host};
 use harness::cluster::pings::Pings;
+use harness::cluster::stranger;
 use harness::config::with;
 use harness::room::Room;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{AMPLE, FIRST, HOSTS, SECONDS, add, addresses, config, stranger};
+use super::{AMPLE, FIRST, HOSTS, SECONDS, add, addresses, config};
 
 pub const CASES: &[Case] = &[
     Case::new("overlay/a_killed_agent_loses_nothing", &["O-083"], agent_killed).needs(HOSTS),

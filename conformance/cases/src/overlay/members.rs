@@ -8,11 +8,12 @@ use harness::cluster::Cluster;
 use harness::cluster::etcd::Member;
 use harness::cluster::host::{Guest, Host};
 use harness::cluster::pings::Pings;
+use harness::cluster::stranger;
 use harness::patience::on_this_machine;
 use harness::room::Room;
 use serde_json::json;
 
-use super::{AMPLE, HOSTS, SECONDS, add, addresses, config, stranger};
+use super::{AMPLE, HOSTS, SECONDS, add, addresses, config};
 
 pub const CASES: &[Case] = &[
     Case::new("overlay/a_paused_etcd_delays_no_add_from_an_own_block", &["O-003"], paused).needs(HOSTS),

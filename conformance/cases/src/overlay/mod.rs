@@ -13,7 +13,6 @@ pub(super) mod packets_networks;
 pub(super) mod packets_scenarios;
 pub(super) mod packets_underlay;
 pub(super) mod records;
-mod stranger;
 pub(super) mod verbs;
 
 use std::time::Duration;

@@ -7,6 +7,7 @@ pub mod access;
 pub mod etcd;
 pub mod host;
 pub mod pings;
+pub mod stranger;
 pub mod traffic;
 pub mod vxlan;
 

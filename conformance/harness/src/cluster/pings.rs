@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
+    sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::host::Guest;
 use crate::namespace::inside;
@@ -115,6 +117,34 @@ fn receive(
             }
         }
     }
+}
+
+/// Sends that many pings from a namespace, each when the one before is answered; returns their round
+/// trips.
+pub fn round_trips(ns: &str, to: &str, count: usize) -> Result<Vec<Duration>> {
+    let to: Ipv4Addr = to.parse().with_context(|| format!("{to} is no IPv4 address"))?;
+    let socket = inside(ns, || {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp).context("open a raw socket")
+    })?;
+    let limit = TimeVal::milliseconds(on_this_machine(LAST).as_millis().try_into()?);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
+    let at = SockaddrIn::from(SocketAddrV4::new(to, 0));
+    let mut times = vec![];
+    for number in (0..=u16::MAX).cycle().take(count) {
+        let began = Instant::now();
+        sendto(socket.as_raw_fd(), &request(0, number), &at, MsgFlags::empty()).context("send a ping")?;
+        let mut packet = [0; 128];
+        loop {
+            let length = recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty())
+                .with_context(|| format!("no answer from {to}"))?;
+            if answered(packet.get(..length).unwrap_or_default()) == Some((0, number)) {
+                break;
+            }
+        }
+        times.push(began.elapsed());
+    }
+    Ok(times)
 }
 
 /// An echo request: the kernel adds the IP header.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use super::etcd::Etcd;
 use anyhow::{Context, Result};
-use harness::cluster::etcd::Etcd;
 use serde_json::{Value, json};
 
 /// The id of the host.
