@@ -57,8 +57,8 @@ use measure::{Measured, Span};
 use part::Part;
 use scenario::Scenario;
 
-/// The timeout of one room: a point of `--scale` creates 180,000 files first.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// The timeout of one room: fifty hosts attach 2,000 containers first.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The options of a measurement.
 #[derive(Clone, Debug)]
