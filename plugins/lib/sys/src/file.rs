@@ -26,7 +26,7 @@ use crate::{Error, Result};
 
 pub use kept::{remove_whole, write_whole};
 pub use label::{label, set_label};
-pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, open_lock, try_lock};
+pub use lock::{Hold, PATIENCE, lock, lock_as, lock_bounded, lock_of_daemon, open_lock, try_lock};
 pub use private::{RUN_DIR, has_private_dir, make_private_dir};
 pub use version::{Newer, ensure_known, version};
 

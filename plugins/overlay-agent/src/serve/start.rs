@@ -123,7 +123,7 @@ fn namespace_name() -> Result<String> {
 /// One agent for a network namespace.
 fn take_lock(files: &Files) -> Result<File> {
     let path = files.agent_lock();
-    let mut lock = sys::file::try_lock(&path, 0o600)?.ok_or_else(|| {
+    let mut lock = sys::file::lock_of_daemon(&path, 0o600)?.ok_or_else(|| {
         Error::new("lock", path.display().to_string(), io::Error::other("another agent runs here"))
     })?;
     // For people, and for plugins that get no response.

@@ -182,7 +182,7 @@ fn enter(state_dir: &StateDir) -> sys::Result<()> {
 fn take_lock(state_dir: &StateDir) -> sys::Result<File> {
     state_dir.make_private()?;
     let path = state_dir.responder_lock();
-    sys::file::try_lock(&path, 0o600)?.ok_or_else(|| {
+    sys::file::lock_of_daemon(&path, 0o600)?.ok_or_else(|| {
         let cause = io::Error::new(io::ErrorKind::WouldBlock, "another responder lives");
         sys::Error::new("lock", path.display().to_string(), cause)
     })

@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// row, each syncing a slow disk, need seconds. Runtimes give up after two minutes or more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a daemon waits for the end of the one before it.
+const SUCCESSION: Duration = Duration::from_secs(2);
+
 /// The part of [`PATIENCE`] already used, in milliseconds.
 static WAITED: AtomicU64 = AtomicU64::new(0);
 
@@ -69,26 +72,31 @@ pub fn lock_as(path: &Path, mode: u32, hold: Hold) -> Result<File> {
 /// # Errors
 /// The filesystem cannot lock, or the lock is held all that time: EAGAIN, with the holder's name.
 pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) -> Result<()> {
-    let attempt = || match hold {
-        Hold::Shared => file.try_lock_shared(),
-        Hold::Alone => file.try_lock(),
-    };
-    let mut tried = attempt();
-    if matches!(tried, Err(TryLockError::WouldBlock)) {
-        let began = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        while matches!(tried, Err(TryLockError::WouldBlock)) && began.elapsed() < patience {
-            sleep(pause);
-            pause = (pause * 2).min(LAST_PAUSE);
-            tried = attempt();
-        }
-        let waited = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        WAITED.fetch_add(waited, Ordering::Relaxed);
-    }
+    let began = Instant::now();
+    let tried = try_for(file, hold, patience);
+    let waited = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    WAITED.fetch_add(waited, Ordering::Relaxed);
     tried.map_err(|error| match error {
         TryLockError::WouldBlock => still_held(file, path, patience),
         TryLockError::Error(cause) => Error::new("lock", show(path), cause),
     })
+}
+
+/// Tries to lock an open file until `patience` is over.
+fn try_for(file: &File, hold: Hold, patience: Duration) -> std::result::Result<(), TryLockError> {
+    let began = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let tried = match hold {
+            Hold::Shared => file.try_lock_shared(),
+            Hold::Alone => file.try_lock(),
+        };
+        if !matches!(tried, Err(TryLockError::WouldBlock)) || began.elapsed() >= patience {
+            return tried;
+        }
+        sleep(pause);
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
 }
 
 /// As [`lock`], but does not wait: `None` when the lock is held. The file may be written to.
@@ -96,8 +104,22 @@ pub fn lock_bounded(file: &File, path: &Path, hold: Hold, patience: Duration) ->
 /// # Errors
 /// It cannot be opened, or the filesystem cannot lock.
 pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>> {
+    try_lock_for(path, mode, Duration::ZERO)
+}
+
+/// The lock of a daemon, of which there is one: `None` when another one lives. It waits for
+/// [`SUCCESSION`], since one that was killed holds its lock until the kernel has closed its files,
+/// which may be after its socket. The file may be written to.
+///
+/// # Errors
+/// It cannot be opened, or the filesystem cannot lock.
+pub fn lock_of_daemon(path: &Path, mode: u32) -> Result<Option<File>> {
+    try_lock_for(path, mode, SUCCESSION)
+}
+
+fn try_lock_for(path: &Path, mode: u32, patience: Duration) -> Result<Option<File>> {
     let file = opened(path, mode, OFlag::O_RDWR)?;
-    match file.try_lock() {
+    match try_for(&file, Hold::Alone, patience) {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(cause)) => Err(Error::new("lock", show(path), cause)),
@@ -227,6 +249,22 @@ mod tests {
             let pid = format!("process {} (", std::process::id());
             assert!(format!("{error:#}").contains(&pid), "{error:#}");
         }
+    }
+
+    #[test]
+    fn a_daemon_waits_for_the_end_of_the_one_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = try_lock(&path, 0o600).unwrap().unwrap();
+        assert!(try_lock(&path, 0o600).unwrap().is_none());
+        let ending = std::thread::spawn(move || {
+            sleep(SHORT);
+            drop(held);
+        });
+        let own = lock_of_daemon(&path, 0o600).unwrap().unwrap();
+        ending.join().unwrap();
+        assert!(try_lock(&path, 0o600).unwrap().is_none());
+        drop(own);
     }
 
     #[test]
