@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use super::etcd::Etcd;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+
+use super::etcd::Etcd;
 
 /// The id of the host.
 pub const ID: &str = "feedfeedfeedfeed";

@@ -2,14 +2,13 @@
 //! follow one more container, and what an agent takes among them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::cluster::Cluster;
 use harness::cluster::host::{Guest, Host};
 use harness::ip;
-use harness::room::Room;
+use harness::room::{Room, SCRATCH};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -139,9 +138,9 @@ fn empty(host: &Host<'_>) -> Result<()> {
 }
 
 fn batch(host: &Host<'_>, program: &str, lines: &BTreeSet<String>) -> Result<()> {
-    let path = format!("/run/room/{}.{program}", host.name);
+    let path = format!("{SCRATCH}/{}.{program}", host.name);
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     std::fs::write(&path, text).with_context(|| format!("write {path}"))?;
-    ip::output(program, &["-n", &host.name, "-batch", &path]).map(drop)?;
-    std::fs::remove_file(Path::new(&path)).with_context(|| format!("remove {path}"))
+    ip::output(program, &["-n", &host.name, "-batch", &path])?;
+    std::fs::remove_file(&path).with_context(|| format!("remove {path}"))
 }
